@@ -1,0 +1,202 @@
+//! From the frame of an event to the frame of its answer.
+
+use super::handler::AgentHandler;
+use super::order::Order;
+use crate::protocol::{AgentResponse, AuditMetadata, EventType};
+use crate::wire::{
+    DecodeError, Encoding, FrameError, IncomingEvent, JsonTape, encode_response,
+    salvage_correlation_id,
+};
+use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// An event to be answered.
+pub(super) struct Job {
+    pub(super) event_type: EventType,
+    pub(super) encoding: Encoding,
+    pub(super) payload: BytesMut,
+    pub(super) scratch: Box<Scratch>,
+    pub(super) order: Arc<Order>,
+    pub(super) progress: Arc<Progress>,
+}
+
+/// Memory that is passed from event to event.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// The answer's frame.
+    pub(super) out: Vec<u8>,
+    tape: JsonTape,
+}
+
+/// A buffer that grew larger for one answer is not kept.
+const MAX_KEPT_ANSWER: usize = 4 * 1024;
+
+impl Scratch {
+    /// Gives back memory that an unusually large answer took.
+    pub(super) fn shrink(&mut self) {
+        if self.out.capacity() > MAX_KEPT_ANSWER {
+            self.out = Vec::new();
+        }
+    }
+}
+
+/// What can be seen of an event whose handler waits.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// [`Order::key`] of its exchange.
+    key: AtomicU64,
+    /// Whether it waits for an earlier event of its exchange rather than in its handler.
+    in_line: AtomicBool,
+}
+
+impl Progress {
+    pub(super) fn key(&self) -> u64 {
+        self.key.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_in_line(&self) -> bool {
+        self.in_line.load(Ordering::Relaxed)
+    }
+}
+
+/// What became of an event.
+pub(super) struct Done {
+    pub(super) scratch: Box<Scratch>,
+    pub(super) result: Result<(), Unanswerable>,
+}
+
+/// An event that does not decode, not even its correlation id: no answer could be matched to it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}, nor can its correlation id be read")]
+pub(super) struct Unanswerable(DecodeError);
+
+/// Decodes an event, has the handler decide and encodes the answer.
+pub(super) async fn answer<H: AgentHandler>(handler: Arc<H>, job: Job) -> Done {
+    let Job {
+        event_type,
+        encoding,
+        mut payload,
+        mut scratch,
+        order,
+        progress,
+    } = job;
+    let Scratch { out, tape } = &mut *scratch;
+    let asked = Asked {
+        handler: &*handler,
+        order: &order,
+        progress: &progress,
+        encoding,
+    };
+    let result = match encoding {
+        Encoding::MessagePack => {
+            let payload = payload.freeze();
+            match IncomingEvent::from_msgpack(event_type, &payload) {
+                Ok(event) => asked.decide(event, out).await,
+                Err(error) => asked.reject(error, &payload, out),
+            }
+        }
+        Encoding::Json => match tape.open(&mut payload) {
+            Ok(document) => {
+                let result = match IncomingEvent::from_json(event_type, &document) {
+                    Ok(event) => Ok(asked.decide(event, out).await),
+                    Err(error) => Err(error),
+                };
+                tape.close(document);
+                result.unwrap_or_else(|error| asked.reject(error, &payload.freeze(), out))
+            }
+            Err(kind) => {
+                let error = DecodeError::in_message(event_type.as_str())(kind);
+                asked.reject(error, &payload.freeze(), out)
+            }
+        },
+    };
+    Done { scratch, result }
+}
+
+/// Whom an event is put to, and how the answer is written.
+struct Asked<'a, H> {
+    handler: &'a H,
+    order: &'a Order,
+    progress: &'a Progress,
+    encoding: Encoding,
+}
+
+impl<H: AgentHandler> Asked<'_, H> {
+    async fn decide(
+        &self,
+        event: IncomingEvent<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unanswerable> {
+        let correlation_id = event.correlation_id();
+        self.wait_for_turn(correlation_id).await;
+        let response = self.call_handler(event).await;
+        self.write(&response, correlation_id, out);
+        Ok(())
+    }
+
+    async fn wait_for_turn(&self, correlation_id: &str) {
+        let key = self.order.key(correlation_id);
+        self.progress.key.store(key, Ordering::Relaxed);
+        let turn = self.order.enter(key);
+        self.progress
+            .in_line
+            .store(turn.is_some(), Ordering::Relaxed);
+        if let Some(turn) = turn {
+            // The sender is dropped only together with the session.
+            let _ = turn.await;
+        }
+    }
+
+    async fn call_handler(&self, event: IncomingEvent<'_>) -> AgentResponse {
+        let handler = self.handler;
+        match event {
+            IncomingEvent::RequestHeaders(event) => handler.on_request_headers(event).await,
+            IncomingEvent::RequestBodyChunk(event) => handler.on_request_body_chunk(event).await,
+            IncomingEvent::ResponseHeaders(event) => handler.on_response_headers(event).await,
+            IncomingEvent::ResponseBodyChunk(event) => handler.on_response_body_chunk(event).await,
+            IncomingEvent::RequestComplete(event) => handler.on_request_complete(event).await,
+            IncomingEvent::WebSocketFrame(event) => handler.on_websocket_frame(event).await,
+            IncomingEvent::GuardrailInspect(event) => handler.on_guardrail_inspect(event).await,
+            IncomingEvent::Configure(event) => match handler.on_configure(event).await {
+                true => AgentResponse::default_allow(),
+                false => AgentResponse::block(500, Some("Configuration rejected".to_owned())),
+            },
+        }
+    }
+
+    /// An event that does not decode is blocked: allowing what was not understood would open a hole.
+    fn reject(
+        &self,
+        error: DecodeError,
+        payload: &Bytes,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unanswerable> {
+        let correlation_id =
+            salvage_correlation_id(self.encoding, payload).ok_or(Unanswerable(error))?;
+        tracing::warn!(correlation_id, %error, "blocked an event");
+        self.write(&failure(error.kind().code()), &correlation_id, out);
+        Ok(())
+    }
+
+    fn write(&self, response: &AgentResponse, correlation_id: &str, out: &mut Vec<u8>) {
+        if let Err(error) = encode_response(response, correlation_id, self.encoding, out) {
+            self.write_too_large(error, correlation_id, out);
+        }
+    }
+
+    fn write_too_large(&self, error: FrameError, correlation_id: &str, out: &mut Vec<u8>) {
+        tracing::error!(correlation_id, %error, "the answer fits no frame; blocked instead");
+        let response = failure("response_too_large");
+        // Too small to fail, unless the id itself fills a frame; then its deadline ends the call.
+        let _ = encode_response(&response, correlation_id, self.encoding, out);
+    }
+}
+
+/// A block with status 500 that says why.
+fn failure(code: &str) -> AgentResponse {
+    AgentResponse::block(500, None).with_audit(AuditMetadata {
+        reason_codes: vec!["agent_error".to_owned(), code.to_owned()],
+        ..AuditMetadata::default()
+    })
+}

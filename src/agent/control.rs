@@ -1,0 +1,154 @@
+use crate::protocol::{
+    ConfigUpdateRequest, FlowControl, FlowControlAction, HealthStatus, MetricsReport,
+};
+use crate::wire::{Encoding, MessageType, control};
+use atomic_waker::AtomicWaker;
+use crossbeam_queue::ArrayQueue;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// Tells every connected proxy something that it did not ask for.
+///
+/// A handle: clones reach the same proxies. Obtained from
+/// [`UdsAgentServer::control`](super::UdsAgentServer::control).
+///
+/// ```no_run
+/// # use tollgate::{AgentHandler, FlowControlAction, UdsAgentServer};
+/// # async fn example(handler: impl AgentHandler) -> Result<(), tollgate::AgentProtocolError> {
+/// let server = UdsAgentServer::new("/run/waf.sock", handler);
+/// let control = server.control();
+/// tokio::spawn(server.run());
+/// control.flow_control(FlowControlAction::Pause);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct AgentControl {
+    sessions: Arc<Mutex<Vec<Weak<Mailbox>>>>,
+}
+
+impl AgentControl {
+    /// Asks every proxy to pause, go on, or send as much as there is room for.
+    pub fn flow_control(&self, action: FlowControlAction) {
+        self.broadcast(&Notice::Flow(FlowControl::for_all(action)));
+    }
+
+    /// The same for one exchange. Proxies that do not know the exchange take no notice.
+    pub fn flow_control_for(&self, correlation_id: impl Into<String>, action: FlowControlAction) {
+        self.broadcast(&Notice::Flow(FlowControl {
+            correlation_id: Some(correlation_id.into()),
+            ..FlowControl::for_all(action)
+        }));
+    }
+
+    /// Reports the agent's health.
+    pub fn report_health(&self, status: HealthStatus) {
+        self.broadcast(&Notice::Health(Arc::new(status)));
+    }
+
+    /// Reports metrics.
+    pub fn report_metrics(&self, report: MetricsReport) {
+        self.broadcast(&Notice::Metrics(Arc::new(report)));
+    }
+
+    /// Asks for a change of configuration.
+    pub fn request_config_update(&self, request: ConfigUpdateRequest) {
+        self.broadcast(&Notice::ConfigUpdate(Arc::new(request)));
+    }
+
+    /// How many proxies' connections are open.
+    pub fn connections(&self) -> usize {
+        self.sessions()
+            .iter()
+            .filter(|session| session.strong_count() > 0)
+            .count()
+    }
+
+    /// Adds a connection; it is forgotten when the mailbox is dropped.
+    pub(super) fn join(&self) -> Arc<Mailbox> {
+        let mailbox = Arc::new(Mailbox::default());
+        let mut sessions = self.sessions();
+        sessions.retain(|session| session.strong_count() > 0);
+        sessions.push(Arc::downgrade(&mailbox));
+        mailbox
+    }
+
+    /// Has every connection finish what it has and end.
+    pub(super) fn drain(&self) {
+        self.for_each(|mailbox| {
+            mailbox.draining.store(true, Ordering::Release);
+        });
+    }
+
+    fn broadcast(&self, notice: &Notice) {
+        self.for_each(|mailbox| {
+            if mailbox.notices.push(notice.clone()).is_err() {
+                tracing::warn!("a proxy does not read; a notice to it is dropped");
+            }
+        });
+    }
+
+    fn for_each(&self, tell: impl Fn(&Mailbox)) {
+        for mailbox in self.sessions().iter().filter_map(Weak::upgrade) {
+            tell(&mailbox);
+            mailbox.waker.wake();
+        }
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, Vec<Weak<Mailbox>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a session finds what it is to tell its proxy.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    pub(super) notices: ArrayQueue<Notice>,
+    pub(super) draining: AtomicBool,
+    pub(super) waker: AtomicWaker,
+}
+
+/// Notices that may wait for a proxy to read; later ones are dropped.
+const MAILBOX_CAPACITY: usize = 64;
+
+impl Default for Mailbox {
+    fn default() -> Self {
+        Self {
+            notices: ArrayQueue::new(MAILBOX_CAPACITY),
+            draining: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        }
+    }
+}
+
+/// Something that a proxy is told unasked.
+#[derive(Debug, Clone)]
+pub(super) enum Notice {
+    Flow(FlowControl),
+    Health(Arc<HealthStatus>),
+    Metrics(Arc<MetricsReport>),
+    ConfigUpdate(Arc<ConfigUpdateRequest>),
+}
+
+impl Notice {
+    /// The messages that say it, with their payloads.
+    pub(super) fn messages(&self, encoding: Encoding) -> Vec<(MessageType, Vec<u8>)> {
+        match self {
+            Self::Flow(message) => vec![(
+                MessageType::FlowControl,
+                control::encode_flow_control(message, encoding),
+            )],
+            Self::Health(status) => control::encode_health(status, encoding)
+                .map(|payload| (MessageType::HealthStatus, payload))
+                .into(),
+            Self::Metrics(report) => vec![(
+                MessageType::MetricsReport,
+                control::encode_control(&**report, encoding),
+            )],
+            Self::ConfigUpdate(request) => vec![(
+                MessageType::ConfigUpdateRequest,
+                control::encode_control(&**request, encoding),
+            )],
+        }
+    }
+}

@@ -1,0 +1,117 @@
+use crate::protocol::events::{
+    BodyChunk, Configure, GuardrailInspect, RequestComplete, WebSocketFrame,
+};
+use crate::protocol::{AgentCapabilities, AgentResponse, CancelReason};
+use crate::wire::{RequestHeadersView, ResponseHeadersView};
+
+/// What an agent does with events.
+///
+/// Implement the methods as `async fn`; those left out allow. A method that does not wait for anything
+/// is answered on the spot: no task, no box, no allocation. One that waits holds up nobody but later
+/// events of its own exchange, whose order is kept.
+///
+/// Events borrow the frame they came in; `to_event` makes owned ones.
+///
+/// ```
+/// use tollgate::{AgentCapabilities, AgentHandler, AgentResponse, RequestHeadersView};
+///
+/// struct NoAdmin;
+///
+/// impl AgentHandler for NoAdmin {
+///     fn capabilities(&self) -> AgentCapabilities {
+///         AgentCapabilities::new("no-admin", "Blocks /admin", "1.0.0")
+///     }
+///
+///     async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
+///         if event.uri.starts_with("/admin") {
+///             return AgentResponse::block(403, None);
+///         }
+///         AgentResponse::default_allow()
+///     }
+/// }
+/// ```
+pub trait AgentHandler: Send + Sync + 'static {
+    /// What the agent says of itself when a proxy connects.
+    fn capabilities(&self) -> AgentCapabilities;
+
+    /// Decides on the head of a request.
+    fn on_request_headers(
+        &self,
+        event: RequestHeadersView<'_>,
+    ) -> impl Future<Output = AgentResponse> + Send {
+        let _ = event;
+        allow()
+    }
+
+    /// Decides on a piece of a request body.
+    fn on_request_body_chunk(
+        &self,
+        event: BodyChunk<'_>,
+    ) -> impl Future<Output = AgentResponse> + Send {
+        let _ = event;
+        allow()
+    }
+
+    /// Decides on the head of a response.
+    fn on_response_headers(
+        &self,
+        event: ResponseHeadersView<'_>,
+    ) -> impl Future<Output = AgentResponse> + Send {
+        let _ = event;
+        allow()
+    }
+
+    /// Decides on a piece of a response body.
+    fn on_response_body_chunk(
+        &self,
+        event: BodyChunk<'_>,
+    ) -> impl Future<Output = AgentResponse> + Send {
+        let _ = event;
+        allow()
+    }
+
+    /// Learns that a request is over.
+    fn on_request_complete(
+        &self,
+        event: RequestComplete<'_>,
+    ) -> impl Future<Output = AgentResponse> + Send {
+        let _ = event;
+        allow()
+    }
+
+    /// Decides on a websocket frame.
+    fn on_websocket_frame(
+        &self,
+        event: WebSocketFrame<'_>,
+    ) -> impl Future<Output = AgentResponse> + Send {
+        let _ = event;
+        std::future::ready(AgentResponse::websocket_allow())
+    }
+
+    /// Inspects text.
+    fn on_guardrail_inspect(
+        &self,
+        event: GuardrailInspect<'_>,
+    ) -> impl Future<Output = AgentResponse> + Send {
+        let _ = event;
+        allow()
+    }
+
+    /// Takes settings. `false` refuses them.
+    fn on_configure(&self, event: Configure<'_>) -> impl Future<Output = bool> + Send {
+        let _ = event;
+        std::future::ready(true)
+    }
+
+    /// Learns that nobody waits for answers to an exchange any more. Its unfinished events are dropped.
+    fn on_cancel(&self, correlation_id: &str, reason: CancelReason) {
+        let _ = (correlation_id, reason);
+    }
+
+    /// Learns that a proxy's connection has ended.
+    fn on_connection_closed(&self) {}
+}
+
+fn allow() -> impl Future<Output = AgentResponse> + Send {
+    std::future::ready(AgentResponse::default_allow())
+}

@@ -1,0 +1,13 @@
+//! The other side: what an agent implements and the servers that call it.
+
+mod answer;
+mod control;
+mod handler;
+mod order;
+mod session;
+mod socket_file;
+mod unix_server;
+
+pub use control::AgentControl;
+pub use handler::AgentHandler;
+pub use unix_server::{BoundAgentServer, UdsAgentServer};

@@ -1,0 +1,282 @@
+use super::control::AgentControl;
+use super::handler::AgentHandler;
+use super::session::{SessionParts, serve, shake_hands};
+use super::socket_file::SocketFile;
+use crate::connection::link::{LinkReceiver, LinkSender};
+use crate::error::{AgentProtocolError, ConnectError};
+use crate::transport::{Endpoint, split_unix};
+use crate::wire::{Encoding, FrameBuffer};
+use std::future::pending;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+/// Serves an agent on a Unix socket.
+///
+/// ```no_run
+/// # async fn example(handler: impl tollgate::AgentHandler) -> Result<(), tollgate::AgentProtocolError> {
+/// use tollgate::UdsAgentServer;
+///
+/// let server = UdsAgentServer::new("/run/waf.sock", handler).bind().await?;
+/// server.serve_until(async { tokio::signal::ctrl_c().await.unwrap_or_default() }).await
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct UdsAgentServer<H> {
+    socket_path: PathBuf,
+    handler: Arc<H>,
+    control: AgentControl,
+    settings: Settings,
+}
+
+#[derive(Debug, Clone)]
+struct Settings {
+    mode: u32,
+    encodings: Vec<Encoding>,
+    max_connections: usize,
+    max_concurrent_per_connection: usize,
+    handshake_timeout: Duration,
+    drain_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mode: 0o600,
+            encodings: vec![Encoding::MessagePack, Encoding::Json],
+            max_connections: 1024,
+            max_concurrent_per_connection: 1024,
+            handshake_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl<H: AgentHandler> UdsAgentServer<H> {
+    /// A server for the socket file at `socket_path`, which is made when it is bound.
+    pub fn new(socket_path: impl Into<PathBuf>, handler: H) -> Self {
+        Self {
+            socket_path: socket_path.into(),
+            handler: Arc::new(handler),
+            control: AgentControl::default(),
+            settings: Settings::default(),
+        }
+    }
+
+    /// Sets the mode of the socket file, 0600 by default: only the same user may connect.
+    #[must_use]
+    pub fn with_mode(mut self, mode: u32) -> Self {
+        self.settings.mode = mode;
+        self
+    }
+
+    /// Sets the encodings that are accepted, both by default. JSON is used with a proxy that offers none
+    /// of them, as the protocol demands.
+    #[must_use]
+    pub fn with_encodings(mut self, encodings: impl Into<Vec<Encoding>>) -> Self {
+        self.settings.encodings = encodings.into();
+        self
+    }
+
+    /// Sets how many connections are served at once, 1,024 by default; more wait to be accepted.
+    #[must_use]
+    pub fn with_max_connections(mut self, connections: usize) -> Self {
+        self.settings.max_connections = connections.max(1);
+        self
+    }
+
+    /// Sets how many events of one connection may wait in the handler at once, 1,024 by default; more
+    /// stay unread.
+    #[must_use]
+    pub fn with_max_concurrent_per_connection(mut self, events: usize) -> Self {
+        self.settings.max_concurrent_per_connection = events.max(1);
+        self
+    }
+
+    /// Sets how long a proxy may take to shake hands, 5 s by default.
+    #[must_use]
+    pub fn with_handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.handshake_timeout = timeout;
+        self
+    }
+
+    /// Sets how long unfinished events get when the server stops, 30 s by default.
+    #[must_use]
+    pub fn with_drain_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.drain_timeout = timeout;
+        self
+    }
+
+    /// A handle for telling connected proxies something unasked.
+    pub fn control(&self) -> AgentControl {
+        self.control.clone()
+    }
+
+    /// Makes the socket file and listens: proxies can connect once this returns.
+    ///
+    /// A socket file that nobody listens at is replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`Listen`](AgentProtocolError::Listen) if another process listens there, if a file that is no
+    /// socket is in the way, or if the system refuses.
+    pub async fn bind(self) -> Result<BoundAgentServer<H>, AgentProtocolError> {
+        let path = Endpoint::from_path(&self.socket_path)?;
+        let (listener, socket_file) = SocketFile::listen(path, self.settings.mode)
+            .await
+            .map_err(|cause| listen_error(path, cause))?;
+        Ok(BoundAgentServer {
+            listener,
+            socket_file,
+            server: self,
+        })
+    }
+
+    /// Binds and serves for ever.
+    ///
+    /// # Errors
+    ///
+    /// As for [`UdsAgentServer::bind`].
+    pub async fn run(self) -> Result<(), AgentProtocolError> {
+        self.bind().await?.serve().await
+    }
+}
+
+/// A server that listens. Its socket file is removed when it stops or is dropped.
+#[derive(Debug)]
+pub struct BoundAgentServer<H> {
+    listener: UnixListener,
+    socket_file: SocketFile,
+    server: UdsAgentServer<H>,
+}
+
+impl<H: AgentHandler> BoundAgentServer<H> {
+    /// Serves for ever.
+    ///
+    /// # Errors
+    ///
+    /// None at present: what goes wrong on one connection ends that one.
+    pub async fn serve(self) -> Result<(), AgentProtocolError> {
+        self.serve_until(pending()).await
+    }
+
+    /// Serves until `shutdown` completes. Then no more connections and events are taken, those that are
+    /// being worked on are answered, and the socket file is removed.
+    ///
+    /// # Errors
+    ///
+    /// None at present: what goes wrong on one connection ends that one.
+    pub async fn serve_until(
+        self,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), AgentProtocolError> {
+        let Self {
+            listener,
+            socket_file,
+            server,
+        } = self;
+        let mut sessions = JoinSet::new();
+        let places = Arc::new(Semaphore::new(server.settings.max_connections));
+        let mut shutdown = std::pin::pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                (stream, place) = accept(&listener, &places) => {
+                    sessions.spawn(server.session(stream, place));
+                }
+                Some(_) = sessions.join_next() => {}
+            }
+        }
+        drop(listener);
+        drop(socket_file);
+        server.control.drain();
+        let drained = async { while sessions.join_next().await.is_some() {} };
+        // Whoever is not done by then is cut off when the set is dropped.
+        let _ = timeout(server.settings.drain_timeout, drained).await;
+        Ok(())
+    }
+}
+
+impl<H: AgentHandler> UdsAgentServer<H> {
+    /// The whole life of one connection.
+    fn session(
+        &self,
+        stream: UnixStream,
+        place: OwnedSemaphorePermit,
+    ) -> impl Future<Output = ()> + Send + use<H> {
+        let handler = Arc::clone(&self.handler);
+        let mailbox = self.control.join();
+        let settings = self.settings.clone();
+        async move {
+            let _place = place;
+            let (sender, mut receiver) = split_unix(stream);
+            let mut buffer = FrameBuffer::default();
+            let shaken = timeout(
+                settings.handshake_timeout,
+                shake_hands(
+                    &*handler,
+                    &settings.encodings,
+                    &sender,
+                    &mut receiver,
+                    &mut buffer,
+                ),
+            );
+            let encoding = match shaken.await {
+                Ok(Ok(encoding)) => encoding,
+                Ok(Err(error)) => return log_refused(&error),
+                Err(_) => return log_refused(&ConnectError::TimedOut(settings.handshake_timeout)),
+            };
+            let parts = SessionParts {
+                handler,
+                sender: Box::new(sender) as Box<dyn LinkSender>,
+                receiver: Box::new(receiver) as Box<dyn LinkReceiver>,
+                buffer,
+                encoding,
+                mailbox,
+                max_concurrent: settings.max_concurrent_per_connection,
+            };
+            if let Err(error) = serve(parts).await {
+                tracing::warn!(%error, "a proxy's connection ended");
+            }
+        }
+    }
+}
+
+fn log_refused(error: &ConnectError) {
+    tracing::warn!(%error, "a proxy was turned away");
+}
+
+/// Takes the next connection once there is a place for it.
+async fn accept(
+    listener: &UnixListener,
+    places: &Arc<Semaphore>,
+) -> (UnixStream, OwnedSemaphorePermit) {
+    loop {
+        let Ok(place) = Arc::clone(places).acquire_owned().await else {
+            // The semaphore is never closed.
+            return pending().await;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => return (stream, place),
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection");
+                sleep(ACCEPT_RETRY_DELAY).await;
+            }
+        }
+    }
+}
+
+/// Accepting fails for want of file descriptors, mostly; trying again at once would only burn time.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+fn listen_error(path: &Path, cause: io::Error) -> AgentProtocolError {
+    AgentProtocolError::Listen {
+        endpoint: path.display().to_string(),
+        cause,
+    }
+}

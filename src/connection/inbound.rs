@@ -1,0 +1,297 @@
+use super::link::LinkReceiver;
+use super::slots::Completer;
+use super::{CallFailure, Command, Connection, Reply};
+use crate::metrics::Fault;
+use crate::wire::{
+    Answer, DecodeError, Encoding, FrameBuffer, FrameError, JsonTape, MAX_FRAME_LEN, MessageType,
+    Payload, control, decode_answer, frame_of, salvage_correlation_id,
+};
+use bytes::{Bytes, BytesMut};
+use std::fmt::Display;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::time::{Sleep, sleep};
+
+/// How often passed deadlines are looked for while calls are pending. A call ends at most this long
+/// after its deadline.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Reads what an agent sends: answers go to their calls, everything else to the connection's state.
+///
+/// When it ends or is dropped, the connection is over and every pending call fails.
+pub(crate) struct Inbound {
+    connection: Arc<Connection>,
+    receiver: Box<dyn LinkReceiver>,
+    completer: Completer<Reply>,
+    buffer: FrameBuffer,
+    tape: JsonTape,
+    sweep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Inbound {
+    pub(super) fn new(
+        connection: Arc<Connection>,
+        receiver: Box<dyn LinkReceiver>,
+        completer: Completer<Reply>,
+        buffer: FrameBuffer,
+    ) -> Self {
+        Self {
+            connection,
+            receiver,
+            completer,
+            buffer,
+            tape: JsonTape::default(),
+            sweep: None,
+        }
+    }
+
+    /// Serves the connection until it ends.
+    pub(crate) async fn run(mut self) {
+        poll_fn(|cx| self.poll(cx)).await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.connection.inbound.register(cx.waker());
+        // What came before the end still counts.
+        if let Err(cause) = self.receive(cx) {
+            self.connection.lose(&cause);
+        }
+        while let Some(command) = self.connection.commands.pop() {
+            self.obey(command);
+        }
+        if !self.connection.is_open() {
+            return Poll::Ready(());
+        }
+        self.sweep(cx);
+        Poll::Pending
+    }
+
+    fn receive(&mut self, cx: &mut Context<'_>) -> Result<(), Lost> {
+        while let Poll::Ready(received) = self.receiver.poll_receive(cx, self.buffer.spare()) {
+            if received? == 0 {
+                return Err(Lost::Ended {
+                    in_frame: !self.buffer.is_empty(),
+                });
+            }
+            while let Some((message, payload)) = self.next_frame()? {
+                self.dispatch(message, payload);
+            }
+        }
+        Ok(())
+    }
+
+    fn next_frame(&mut self) -> Result<Option<(u8, BytesMut)>, Lost> {
+        self.buffer.next_frame(MAX_FRAME_LEN).map_err(|error| {
+            self.connection.fault(Fault::InvalidFrame, &error);
+            Lost::Frame(error)
+        })
+    }
+
+    fn dispatch(&mut self, number: u8, payload: BytesMut) {
+        match MessageType::from_number(number) {
+            Some(MessageType::AgentResponse) => self.answer(payload),
+            Some(MessageType::FlowControl) => self.flow_control(&payload.freeze()),
+            Some(MessageType::HealthStatus) => self.health(&payload.freeze()),
+            Some(MessageType::MetricsReport) => {
+                self.check(control::decode_metrics_report(&payload.freeze()));
+            }
+            Some(MessageType::ConfigUpdateRequest) => {
+                self.check(control::decode_config_update(&payload.freeze()));
+            }
+            Some(MessageType::Ping) => self.pong(&payload),
+            Some(MessageType::Pong) => self.pinged(&payload.freeze()),
+            _ => self.connection.fault(
+                Fault::UnexpectedMessage,
+                &format_args!("message type {number:#04x}"),
+            ),
+        }
+    }
+
+    fn answer(&mut self, mut payload: BytesMut) {
+        let (connection, completer) = (&self.connection, &mut self.completer);
+        let deliver = |answer: Answer<'_>| {
+            let key = connection.agent.keys.key(answer.correlation_id);
+            if completer
+                .complete(answer.correlation_id, key, Ok(answer.response))
+                .is_err()
+            {
+                unwanted(connection, key, answer.correlation_id);
+            }
+        };
+        let (decoded, payload) = match connection.encoding {
+            Encoding::Json => {
+                let decoded = decode_answer(Payload::Json(&mut payload, &mut self.tape), deliver);
+                (decoded, payload.freeze())
+            }
+            Encoding::MessagePack => {
+                let payload = payload.freeze();
+                (
+                    decode_answer(Payload::MessagePack(&payload), deliver),
+                    payload,
+                )
+            }
+        };
+        if let Err(error) = decoded {
+            self.undecodable(error, &payload);
+        }
+    }
+
+    /// The call that a broken answer belongs to fails; if the answer does not even say which that is,
+    /// the deadline ends it.
+    fn undecodable(&mut self, error: DecodeError, payload: &Bytes) {
+        self.connection.fault(Fault::UndecodableAnswer, &error);
+        let Some(id) = salvage_correlation_id(self.connection.encoding, payload) else {
+            return;
+        };
+        let key = self.connection.agent.keys.key(&id);
+        let failure = Err(CallFailure::Undecodable(error));
+        if self.completer.complete(&id, key, failure).is_err() {
+            self.connection.unanswered.remove(key);
+        }
+    }
+
+    fn flow_control(&self, payload: &Bytes) {
+        if let Some(message) = self.check(control::decode_flow_control(payload)) {
+            self.connection
+                .flow
+                .apply(&message, &self.connection.agent.keys);
+        }
+    }
+
+    fn health(&self, payload: &Bytes) {
+        if let Some(status) = self.check(control::decode_health(payload)) {
+            let number = status.state.number();
+            self.connection.health.store(number, Ordering::Relaxed);
+        }
+    }
+
+    /// A peer that pings faster than it reads gets fewer pongs, rather than our memory.
+    fn pong(&self, payload: &[u8]) {
+        let pushed = frame_of(MessageType::Pong, payload)
+            .is_ok_and(|frame| self.connection.outbox.try_push(frame).is_ok());
+        if pushed {
+            self.connection.outbox.request_writer();
+        }
+    }
+
+    fn pinged(&self, payload: &Bytes) {
+        let Some(pong) = self.check(control::decode_ping(payload)) else {
+            return;
+        };
+        if let Some(waiting) = self.connection.pings().remove(&pong.sequence) {
+            // Whoever asked may have given up meanwhile.
+            let _ = waiting.send(());
+        }
+    }
+
+    fn check<T>(&self, decoded: Result<T, DecodeError>) -> Option<T> {
+        decoded
+            .map_err(|error| self.connection.fault(Fault::UndecodableMessage, &error))
+            .ok()
+    }
+
+    fn obey(&mut self, command: Command) {
+        let connection = &self.connection;
+        match command {
+            Command::Cancel { correlation_id } => {
+                let key = connection.agent.keys.key(&correlation_id);
+                connection.note_unanswered(key);
+                let cancelled = Err(CallFailure::Cancelled);
+                if self
+                    .completer
+                    .complete(&correlation_id, key, cancelled)
+                    .is_err()
+                {
+                    connection.unanswered.remove(key);
+                }
+            }
+            Command::CancelAll { cancelled } => {
+                let mut ids = Vec::new();
+                self.completer.complete_all(|id| {
+                    connection.note_unanswered(connection.agent.keys.key(id));
+                    ids.push(id.to_owned());
+                    Err(CallFailure::Cancelled)
+                });
+                // Whoever asked may have given up meanwhile.
+                let _ = cancelled.send(ids);
+            }
+        }
+    }
+
+    /// Fails calls whose deadline has passed, and looks again later as long as there are any.
+    fn sweep(&mut self, cx: &mut Context<'_>) {
+        if !self.connection.sweeping.load(Ordering::Acquire) {
+            return;
+        }
+        let timer = self
+            .sweep
+            .get_or_insert_with(|| Box::pin(sleep(SWEEP_INTERVAL)));
+        while timer.as_mut().poll(cx).is_ready() {
+            let connection = &self.connection;
+            self.completer
+                .expire(connection.ticks(Instant::now()), |id| {
+                    connection.note_unanswered(connection.agent.keys.key(id));
+                    Err(CallFailure::TimedOut)
+                });
+            timer
+                .as_mut()
+                .reset((Instant::now() + SWEEP_INTERVAL).into());
+            if !keeps_sweeping(connection) {
+                return;
+            }
+        }
+    }
+}
+
+/// Stops sweeping while no call is pending; the next call starts it again.
+fn keeps_sweeping(connection: &Connection) -> bool {
+    if connection.slots.pending() > 0 {
+        return true;
+    }
+    connection.sweeping.store(false, Ordering::Release);
+    // Pairs with the fence in `SlotTable::open`: a call that still sees `sweeping` set is in the table.
+    fence(Ordering::SeqCst);
+    connection.slots.pending() > 0 && !connection.sweeping.swap(true, Ordering::AcqRel)
+}
+
+fn unwanted(connection: &Connection, key: u64, correlation_id: &str) {
+    let fault = if connection.unanswered.remove(key) {
+        Fault::LateAnswer
+    } else {
+        Fault::UnmatchedAnswer
+    };
+    connection.fault(fault, &format_args!("correlation id {correlation_id:?}"));
+}
+
+impl Drop for Inbound {
+    fn drop(&mut self) {
+        self.connection.close();
+        self.completer.complete_all(|_| Err(CallFailure::Closed));
+        self.connection.outbox.discard();
+        self.connection.pings().clear();
+        while self.connection.commands.pop().is_some() {}
+    }
+}
+
+/// Why no more can be received.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error(transparent)]
+    Link(#[from] std::io::Error),
+    #[error("{}", ended(*in_frame))]
+    Ended { in_frame: bool },
+    #[error("{0}")]
+    Frame(FrameError),
+}
+
+fn ended(in_frame: bool) -> impl Display {
+    if in_frame {
+        "closed by the agent in the middle of a frame"
+    } else {
+        "closed by the agent"
+    }
+}

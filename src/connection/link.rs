@@ -1,0 +1,106 @@
+//! What a connection needs of whatever its frames travel over.
+
+use bytes::BytesMut;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll};
+
+/// The sending half. Several tasks may send, one at a time.
+pub(crate) trait LinkSender: Send + Sync + 'static {
+    /// Sends what goes out without waiting and takes it out of the batch; buffers go to `recycle`.
+    ///
+    /// An empty batch means that all went; a batch that is not, that the link has no room.
+    fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> io::Result<()>;
+
+    /// Waits until the link has room again. One task may wait at a time.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// The receiving half.
+pub(crate) trait LinkReceiver: Send + 'static {
+    /// Appends received bytes. Zero bytes mean that the other side has ended the connection.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut BytesMut,
+    ) -> Poll<io::Result<usize>>;
+}
+
+/// Frames on their way out, in order. The first may be partly sent.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    frames: VecDeque<Vec<u8>>,
+    /// Bytes of the first frame that are sent. Invariant: less than its length.
+    sent: usize,
+}
+
+/// Frames handed to the system at once; more than it takes (1,024) would be refused.
+pub(crate) const MAX_SLICES: usize = 64;
+
+impl Batch {
+    pub(crate) fn push(&mut self, frame: Vec<u8>) {
+        if !frame.is_empty() {
+            self.frames.push_back(frame);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Fills `slices` with what is to be sent next; returns how many were filled.
+    pub(crate) fn fill<'b>(&'b self, slices: &mut [IoSlice<'b>]) -> usize {
+        let mut filled = 0;
+        for (slice, frame) in slices.iter_mut().zip(&self.frames) {
+            let from = if filled == 0 { self.sent } else { 0 };
+            *slice = IoSlice::new(&frame[from..]);
+            filled += 1;
+        }
+        filled
+    }
+
+    /// Takes `bytes` sent bytes out. Buffers that are done go to `recycle`.
+    pub(crate) fn advance(&mut self, bytes: usize, mut recycle: impl FnMut(Vec<u8>)) {
+        self.sent += bytes;
+        while let Some(first) = self.frames.front() {
+            if self.sent < first.len() {
+                break;
+            }
+            self.sent -= first.len();
+            self.frames.pop_front().map(&mut recycle);
+        }
+    }
+}
+
+#[cfg(all(test, not(tollgate_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_sent_in_pieces_goes_out_whole() {
+        let frames: [&[u8]; 4] = [b"abc", b"", b"d", b"efgh"];
+        for step in 1..=8 {
+            let mut batch = Batch::default();
+            frames.iter().for_each(|frame| batch.push(frame.to_vec()));
+            let mut out: Vec<u8> = Vec::new();
+            let mut recycled = 0;
+            while !batch.is_empty() {
+                let mut slices = [IoSlice::new(&[]); 2];
+                let filled = batch.fill(&mut slices);
+                let bytes: Vec<u8> = slices[..filled]
+                    .iter()
+                    .flat_map(|slice| slice.to_vec())
+                    .collect();
+                let sent = step.min(bytes.len());
+                out.extend(&bytes[..sent]);
+                batch.advance(sent, |_| recycled += 1);
+            }
+            assert_eq!(out, b"abcdefgh");
+            assert_eq!(recycled, 3);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+use super::link::{Batch, LinkReceiver, LinkSender};
+use super::{AgentRecord, Connection, ConnectionConfig, Inbound};
+use crate::error::ConnectError;
+use crate::protocol::PROTOCOL_VERSION;
+use crate::wire::{
+    Encoding, FrameBuffer, HandshakeRequest, HandshakeResponse, MAX_HANDSHAKE_LEN, MessageType,
+    frame_of,
+};
+use bytes::BytesMut;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+
+/// Shakes hands over a fresh link and makes it a connection.
+///
+/// The caller bounds the time. Nothing happens on the connection until what is returned beside it, and
+/// [`run_writer`](super::run_writer), run.
+pub(crate) async fn open(
+    agent: Arc<AgentRecord>,
+    sender: Box<dyn LinkSender>,
+    mut receiver: Box<dyn LinkReceiver>,
+    encodings: &[Encoding],
+    config: &ConnectionConfig,
+) -> Result<(Arc<Connection>, Inbound), ConnectError> {
+    let request = HandshakeRequest::new(&proxy_id(), encodings);
+    send_message(&*sender, MessageType::HandshakeRequest, &request.encode()).await?;
+    let mut buffer = FrameBuffer::default();
+    let (message, payload) = receive_handshake(&mut *receiver, &mut buffer).await?;
+    if message != MessageType::HandshakeResponse as u8 {
+        return Err(ConnectError::InvalidHandshake(format!(
+            "message type {message:#04x} where the handshake response should be"
+        )));
+    }
+    let response = accepted(HandshakeResponse::decode(&payload)?, encodings)?;
+    let (connection, completer) = Connection::new(
+        agent,
+        response.capabilities.into(),
+        response.encoding,
+        sender,
+        config,
+    );
+    let inbound = Inbound::new(Arc::clone(&connection), receiver, completer, buffer);
+    Ok((connection, inbound))
+}
+
+/// How this process calls itself towards agents.
+fn proxy_id() -> String {
+    format!("tollgate-{}", std::process::id())
+}
+
+fn accepted(
+    response: HandshakeResponse,
+    encodings: &[Encoding],
+) -> Result<HandshakeResponse, ConnectError> {
+    if !response.success {
+        let reason = response
+            .error
+            .unwrap_or_else(|| "no reason given".to_owned());
+        return Err(ConnectError::HandshakeRefused(reason));
+    }
+    if response.protocol_version != PROTOCOL_VERSION {
+        return Err(ConnectError::VersionMismatch {
+            expected: PROTOCOL_VERSION,
+            actual: response.protocol_version,
+        });
+    }
+    // Every agent may fall back to JSON.
+    if response.encoding != Encoding::Json && !encodings.contains(&response.encoding) {
+        return Err(ConnectError::EncodingNotOffered);
+    }
+    Ok(response)
+}
+
+/// Sends one message and waits until it is gone.
+pub(crate) async fn send_message(
+    sender: &dyn LinkSender,
+    message: MessageType,
+    payload: &[u8],
+) -> Result<(), ConnectError> {
+    let mut batch = Batch::default();
+    batch.push(frame_of(message, payload)?);
+    loop {
+        sender.try_send(&mut batch, &drop)?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        poll_fn(|cx| sender.poll_room(cx)).await?;
+    }
+}
+
+/// Receives the first message of a connection, which may not be larger than a handshake.
+pub(crate) async fn receive_handshake(
+    receiver: &mut dyn LinkReceiver,
+    buffer: &mut FrameBuffer,
+) -> Result<(u8, BytesMut), ConnectError> {
+    loop {
+        if let Some(frame) = buffer.next_frame(MAX_HANDSHAKE_LEN)? {
+            return Ok(frame);
+        }
+        let received = poll_fn(|cx| receiver.poll_receive(cx, buffer.spare())).await?;
+        if received == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+}

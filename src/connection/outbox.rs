@@ -1,0 +1,171 @@
+use super::link::{Batch, LinkSender};
+use super::sync::{AtomicUsize, AtomicWaker, Ordering};
+use super::turnstile::Turnstile;
+use crossbeam_queue::ArrayQueue;
+use std::io;
+use std::sync::{Mutex, PoisonError, TryLockError};
+use std::task::{Context, Poll};
+
+/// The frames that wait to be sent on one connection: a bounded ring that many callers fill and one of
+/// them, or the connection's writer, drains.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    ring: ArrayQueue<Vec<u8>>,
+    /// Buffers to encode into, kept with their memory.
+    spare: ArrayQueue<Vec<u8>>,
+    room: Turnstile,
+    /// What was taken out of the ring and is not sent yet. Nobody waits for this lock: who does not get
+    /// it leaves the work to the writer.
+    sending: Mutex<Batch>,
+    writer: AtomicWaker,
+    /// Whether the writer has something to do.
+    requested: AtomicUsize,
+    /// Whether the connection is over, so that frames go nowhere.
+    over: AtomicUsize,
+}
+
+/// How far a drain got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Drained {
+    /// Everything is sent.
+    Empty,
+    /// The link has no room; the rest waits for it.
+    NoRoom,
+    /// Another task is at it.
+    Busy,
+}
+
+/// A buffer that grew larger for one message is not kept.
+const MAX_KEPT_BUFFER: usize = 4 * 1024;
+
+impl Outbox {
+    /// An outbox for at most `capacity` frames.
+    pub(crate) fn new(capacity: usize) -> Self {
+        let capacity = capacity.max(1);
+        Self {
+            ring: ArrayQueue::new(capacity),
+            spare: ArrayQueue::new(capacity),
+            room: Turnstile::default(),
+            sending: Mutex::default(),
+            writer: AtomicWaker::new(),
+            requested: AtomicUsize::new(0),
+            over: AtomicUsize::new(0),
+        }
+    }
+
+    /// An empty buffer for the next frame.
+    pub(crate) fn buffer(&self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer back that was not sent.
+    pub(crate) fn recycle(&self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= MAX_KEPT_BUFFER {
+            buffer.clear();
+            // A full store means that there are buffers enough.
+            let _ = self.spare.push(buffer);
+        }
+    }
+
+    /// Puts a frame into the ring if there is room and nobody waits for it. Gives it back otherwise.
+    pub(crate) fn try_push(&self, frame: Vec<u8>) -> Result<(), Vec<u8>> {
+        let mut frame = Some(frame);
+        match self.room.try_pass(|| self.attempt(&mut frame)) {
+            Some(()) => Ok(()),
+            None => Err(frame.unwrap_or_default()),
+        }
+    }
+
+    /// Puts a frame into the ring, waiting in line for room.
+    pub(crate) async fn push(&self, frame: Vec<u8>) {
+        let mut frame = Some(frame);
+        self.room.pass(|| self.attempt(&mut frame)).await;
+    }
+
+    fn attempt(&self, frame: &mut Option<Vec<u8>>) -> Option<()> {
+        if self.over.load(Ordering::Acquire) != 0 {
+            *frame = None;
+            return Some(());
+        }
+        match self.ring.push(frame.take()?) {
+            Ok(()) => Some(()),
+            Err(refused) => {
+                *frame = Some(refused);
+                None
+            }
+        }
+    }
+
+    /// Sends everything that is in the ring, unless another task is doing so.
+    ///
+    /// Whoever pushed a frame must either call this and see `Empty`, or call
+    /// [`Outbox::request_writer`]; so no frame stays behind.
+    pub(crate) fn drain(&self, sender: &dyn LinkSender) -> io::Result<Drained> {
+        let mut batch = match self.sending.try_lock() {
+            Ok(batch) => batch,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(Drained::Busy),
+        };
+        loop {
+            self.refill(&mut batch);
+            if batch.is_empty() {
+                return Ok(Drained::Empty);
+            }
+            sender.try_send(&mut batch, &|buffer| self.recycle(buffer))?;
+            if !batch.is_empty() {
+                return Ok(Drained::NoRoom);
+            }
+        }
+    }
+
+    /// Moves frames out of the ring, at most as many as it holds, so that what is unsent stays bounded.
+    fn refill(&self, batch: &mut Batch) {
+        let before = batch.len();
+        while batch.len() < self.ring.capacity()
+            && let Some(frame) = self.ring.pop()
+        {
+            batch.push(frame);
+        }
+        if batch.len() > before {
+            self.room.made_room();
+        }
+    }
+
+    /// Has the writer drain the ring.
+    pub(crate) fn request_writer(&self) {
+        if self.requested.swap(1, Ordering::AcqRel) == 0 {
+            self.writer.wake();
+        }
+    }
+
+    /// Has the writer look whether its connection is over, whatever it waits for.
+    pub(crate) fn stop_writer(&self) {
+        self.requested.store(1, Ordering::Release);
+        self.writer.wake();
+    }
+
+    /// Waits until the writer is requested. For the writer alone.
+    ///
+    /// The request stands until [`Outbox::take_request`], so that callers who come meanwhile do not wake
+    /// the writer again.
+    pub(crate) fn poll_requested(&self, cx: &Context<'_>) -> Poll<()> {
+        self.writer.register(cx.waker());
+        if self.requested.load(Ordering::Acquire) == 0 {
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Ends a request; frames that are pushed from now on need a new one.
+    pub(crate) fn take_request(&self) {
+        self.requested.swap(0, Ordering::AcqRel);
+    }
+
+    /// Throws away what is not sent and whatever comes from now on. Nobody waits for room any more.
+    pub(crate) fn discard(&self) {
+        self.over.store(1, Ordering::SeqCst);
+        while self.ring.pop().is_some() {}
+        *self.sending.lock().unwrap_or_else(PoisonError::into_inner) = Batch::default();
+        self.room.made_room();
+    }
+}

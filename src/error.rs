@@ -1,0 +1,205 @@
+use crate::wire::{DecodeError, FrameError};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why an agent could not be asked, or did not answer.
+///
+/// Every variant names the agent; [`AgentProtocolError::is_retryable`] says whether asking again may help.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AgentProtocolError {
+    /// No connection came up. The agent may be down or its endpoint wrong.
+    #[error("agent '{agent_id}' at {endpoint}: {cause}")]
+    ConnectionFailed {
+        /// Which agent.
+        agent_id: Arc<str>,
+        /// Where it was looked for.
+        endpoint: String,
+        /// What happened.
+        cause: ConnectError,
+    },
+    /// The connection ended while the call was on it. Whether the agent saw the event is unknown.
+    #[error("agent '{agent_id}': connection closed")]
+    ConnectionClosed {
+        /// Which agent.
+        agent_id: Arc<str>,
+    },
+    /// The event, or the agent's answer, is larger than a frame may be.
+    #[error("agent '{agent_id}': message of {size} bytes is too large (at most {max})")]
+    MessageTooLarge {
+        /// Which agent.
+        agent_id: Arc<str>,
+        /// Size of the message in bytes.
+        size: usize,
+        /// Largest size allowed in bytes.
+        max: usize,
+    },
+    /// The agent answered with something that does not decode.
+    #[error("agent '{agent_id}': {cause}")]
+    InvalidMessage {
+        /// Which agent.
+        agent_id: Arc<str>,
+        /// What is wrong with it.
+        cause: DecodeError,
+    },
+    /// The deadline passed.
+    #[error("agent '{agent_id}': no answer within {after:?}")]
+    Timeout {
+        /// Which agent.
+        agent_id: Arc<str>,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// Somebody cancelled the call.
+    #[error("agent '{agent_id}': call cancelled")]
+    Cancelled {
+        /// Which agent.
+        agent_id: Arc<str>,
+    },
+    /// No agent has this name.
+    #[error("no agent is named '{agent_id}'")]
+    UnknownAgent {
+        /// The name.
+        agent_id: Arc<str>,
+    },
+    /// The agent has no open connection.
+    #[error("agent '{agent_id}' is unavailable")]
+    Unavailable {
+        /// Which agent.
+        agent_id: Arc<str>,
+    },
+    /// The agent asked for a pause.
+    #[error("agent '{agent_id}' asked for a pause")]
+    FlowControlPaused {
+        /// Which agent.
+        agent_id: Arc<str>,
+    },
+    /// An earlier event with this correlation id is still unanswered on every connection, so an answer
+    /// could not be told from the earlier one's.
+    #[error("agent '{agent_id}': an earlier event of '{correlation_id}' is still unanswered")]
+    CorrelationBusy {
+        /// Which agent.
+        agent_id: Arc<str>,
+        /// Which exchange.
+        correlation_id: String,
+    },
+    /// The endpoint is not one that this build knows.
+    #[error("endpoint '{endpoint}': {reason}")]
+    InvalidEndpoint {
+        /// The endpoint.
+        endpoint: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The agent's own socket could not be set up or served.
+    #[error("{endpoint}: {cause}")]
+    Listen {
+        /// Where.
+        endpoint: String,
+        /// What happened.
+        cause: io::Error,
+    },
+}
+
+impl AgentProtocolError {
+    /// The agent it is about, if it is about one.
+    pub fn agent_id(&self) -> Option<&str> {
+        match self {
+            Self::ConnectionFailed { agent_id, .. }
+            | Self::ConnectionClosed { agent_id }
+            | Self::MessageTooLarge { agent_id, .. }
+            | Self::InvalidMessage { agent_id, .. }
+            | Self::Timeout { agent_id, .. }
+            | Self::Cancelled { agent_id }
+            | Self::UnknownAgent { agent_id }
+            | Self::Unavailable { agent_id }
+            | Self::FlowControlPaused { agent_id }
+            | Self::CorrelationBusy { agent_id, .. } => Some(agent_id),
+            Self::InvalidEndpoint { .. } | Self::Listen { .. } => None,
+        }
+    }
+
+    /// Whether the same call may succeed later or on another connection, nothing else being changed.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::ConnectionFailed { .. }
+                | Self::ConnectionClosed { .. }
+                | Self::Timeout { .. }
+                | Self::Unavailable { .. }
+                | Self::FlowControlPaused { .. }
+                | Self::CorrelationBusy { .. }
+        )
+    }
+}
+
+/// Why a connection did not come up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Nothing is there.
+    #[error("no such socket")]
+    NoSuchSocket,
+    /// The file may not be used by this user.
+    #[error("permission denied")]
+    PermissionDenied,
+    /// There is a file, but it is not a socket.
+    #[error("not a socket")]
+    NotASocket,
+    /// There is a socket, but nobody listens.
+    #[error("connection refused, nobody listens")]
+    Refused,
+    /// It took too long to connect and shake hands.
+    #[error("timed out after {0:?}")]
+    TimedOut(Duration),
+    /// The agent does not want this proxy.
+    #[error("handshake refused: {0}")]
+    HandshakeRefused(String),
+    /// The agent speaks another version of the protocol.
+    #[error("handshake failed: protocol version {actual}, expected {expected}")]
+    VersionMismatch {
+        /// The version of this crate.
+        expected: u32,
+        /// The agent's version.
+        actual: u32,
+    },
+    /// The agent chose an encoding that it was not offered.
+    #[error("handshake failed: the agent chose an encoding that was not offered")]
+    EncodingNotOffered,
+    /// The agent closed the connection in the middle of the handshake.
+    #[error("handshake failed: connection closed")]
+    ClosedDuringHandshake,
+    /// What the agent sent is not a handshake.
+    #[error("handshake failed: {0}")]
+    InvalidHandshake(String),
+    /// Anything else that the system says.
+    #[error("{0}")]
+    Io(io::Error),
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::NoSuchSocket,
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied,
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset => Self::ClosedDuringHandshake,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+impl From<FrameError> for ConnectError {
+    fn from(error: FrameError) -> Self {
+        Self::InvalidHandshake(error.to_string())
+    }
+}
+
+impl From<DecodeError> for ConnectError {
+    fn from(error: DecodeError) -> Self {
+        Self::InvalidHandshake(error.to_string())
+    }
+}

@@ -1,0 +1,54 @@
+//! The engine that a proxy links to ask external agents (WAF, authentication, rate limits, custom
+//! logic) about every request, and that an agent links to answer. It speaks agent protocol v2.
+//!
+//! * A proxy makes an [`AgentPool`], adds agents by the path of their socket and puts events to them
+//!   with [`AgentPool::send`] or the methods named after each event.
+//! * An agent implements [`AgentHandler`] and serves it with [`UdsAgentServer`].
+//!
+//! Events have an owned form (`RequestHeadersEvent`) and a borrowed one (`RequestHeaders`) that takes
+//! headers from wherever they are; see [`HeaderSource`]. Bodies are [`Bytes`] everywhere.
+//!
+//! Once warm, asking an agent takes no lock and makes no heap allocation for an answer that allows. What
+//! goes wrong is an [`AgentProtocolError`], which names the agent and says whether trying again may
+//! help. Nothing that could not be decoded is ever taken for an `allow`.
+
+mod agent;
+mod connection;
+mod error;
+mod metrics;
+mod pool;
+mod protocol;
+mod transport;
+mod wire;
+
+pub use agent::{AgentControl, AgentHandler, BoundAgentServer, UdsAgentServer};
+pub use bytes::Bytes;
+pub use error::{AgentProtocolError, ConnectError};
+pub use metrics::FaultCounts;
+pub use pool::{
+    AgentPool, AgentPoolConfig, AgentPoolStats, CHANNEL_BUFFER_SIZE, LoadBalanceStrategy,
+};
+pub use protocol::events::{
+    BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, BodyChunk, Configure,
+    GuardrailInspect, GuardrailInspectEvent, Metadata, RequestBodyChunkEvent, RequestComplete,
+    RequestCompleteEvent, RequestHeaders, RequestHeadersEvent, RequestMetadata,
+    ResponseBodyChunkEvent, ResponseHeaders, ResponseHeadersEvent, WebSocketFrame,
+    WebSocketFrameEvent, WebSocketOpcode,
+};
+pub use protocol::{
+    AgentCapabilities, AgentFeatures, AgentLimits, AgentResponse, AuditMetadata, BodyMutation,
+    CancelReason, CancelRequest, ConfigUpdateRequest, ConfigUpdateType, CounterMetric, Decision,
+    DetectionSeverity, EventType, FlowControl, FlowControlAction, GaugeMetric, GuardrailDetection,
+    GuardrailInspectionType, GuardrailResponse, HeaderOp, HeaderSource, HealthConfig, HealthState,
+    HealthStatus, HistogramBucket, HistogramMetric, LoadMetrics, MetricsReport, PROTOCOL_VERSION,
+    Ping, ResourceMetrics, RuleDefinition, TextSpan, WebSocketDecision, now_ms,
+};
+pub use wire::{
+    DecodeError, DecodeErrorKind, Encoding, Event, HeadersView, MAX_DEPTH, RequestHeadersView,
+    ResponseHeadersView, UnknownEncoding,
+};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

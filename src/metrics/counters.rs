@@ -1,0 +1,79 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What went wrong on an agent's connections without being the fault of any one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct FaultCounts {
+    /// Answers to calls that had given up.
+    pub late_answers: u64,
+    /// Answers to calls that were never made, or second answers.
+    pub unmatched_answers: u64,
+    /// Answers that did not decode.
+    pub undecodable_answers: u64,
+    /// Health, flow control and other messages that did not decode.
+    pub undecodable_messages: u64,
+    /// Messages of a type that this version does not know, or that an agent may not send.
+    pub unexpected_messages: u64,
+    /// Frames of length 0 or of more than 16 MiB; each ended its connection.
+    pub invalid_frames: u64,
+    /// Connections that ended, for whatever reason.
+    pub connections_lost: u64,
+}
+
+/// The kinds of fault in [`FaultCounts`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    LateAnswer,
+    UnmatchedAnswer,
+    UndecodableAnswer,
+    UndecodableMessage,
+    UnexpectedMessage,
+    InvalidFrame,
+    ConnectionLost,
+}
+
+impl Fault {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::LateAnswer => "late answer",
+            Self::UnmatchedAnswer => "answer that matches no call",
+            Self::UndecodableAnswer => "answer that does not decode",
+            Self::UndecodableMessage => "message that does not decode",
+            Self::UnexpectedMessage => "unexpected message",
+            Self::InvalidFrame => "invalid frame",
+            Self::ConnectionLost => "connection lost",
+        }
+    }
+}
+
+/// Counts of one agent.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    faults: [AtomicU64; 7],
+}
+
+impl Counters {
+    /// Counts a fault and logs it with the agent's name.
+    ///
+    /// A log line is written for the 1st, 2nd, 4th, 8th … of a kind, so that a broken agent cannot flood
+    /// the log.
+    pub(crate) fn fault(&self, agent: &str, fault: Fault, detail: impl std::fmt::Display) {
+        let count = self.faults[fault as usize].fetch_add(1, Ordering::Relaxed) + 1;
+        if count.is_power_of_two() {
+            tracing::warn!(agent, count, "{}: {detail}", fault.as_str());
+        }
+    }
+
+    pub(crate) fn faults(&self) -> FaultCounts {
+        let count = |fault: Fault| self.faults[fault as usize].load(Ordering::Relaxed);
+        FaultCounts {
+            late_answers: count(Fault::LateAnswer),
+            unmatched_answers: count(Fault::UnmatchedAnswer),
+            undecodable_answers: count(Fault::UndecodableAnswer),
+            undecodable_messages: count(Fault::UndecodableMessage),
+            unexpected_messages: count(Fault::UnexpectedMessage),
+            invalid_frames: count(Fault::InvalidFrame),
+            connections_lost: count(Fault::ConnectionLost),
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! What is counted.
+
+mod counters;
+
+pub use counters::FaultCounts;
+pub(crate) use counters::{Counters, Fault};

@@ -1,0 +1,164 @@
+//! Putting events to agents. Every method ends in the one path of [`AgentPool::send`].
+
+use super::{AgentPool, unknown};
+use crate::error::AgentProtocolError;
+use crate::protocol::AgentResponse;
+use crate::protocol::events::{
+    BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, Configure, GuardrailInspectEvent,
+    RequestBodyChunkEvent, RequestCompleteEvent, RequestHeadersEvent, ResponseBodyChunkEvent,
+    ResponseHeadersEvent, WebSocketFrameEvent,
+};
+use crate::wire::Event;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+impl AgentPool {
+    /// Puts any event, owned or borrowed, to an agent and waits for its answer.
+    ///
+    /// `correlation_id` joins the events of one HTTP request and replaces the event's own. Towards
+    /// peers that know no other way of matching answers, at most one event of an exchange can be
+    /// unanswered at a time.
+    ///
+    /// Dropping the future gives the call up; an answer that comes later is counted and thrown away.
+    ///
+    /// # Errors
+    ///
+    /// * [`UnknownAgent`](AgentProtocolError::UnknownAgent) and
+    ///   [`Unavailable`](AgentProtocolError::Unavailable) before anything is sent;
+    /// * [`FlowControlPaused`](AgentProtocolError::FlowControlPaused) if the agent paused every
+    ///   connection that could be used;
+    /// * [`CorrelationBusy`](AgentProtocolError::CorrelationBusy) if an earlier event of the exchange is
+    ///   unanswered everywhere;
+    /// * [`MessageTooLarge`](AgentProtocolError::MessageTooLarge) if the event fits no frame;
+    /// * [`Timeout`](AgentProtocolError::Timeout) after
+    ///   [`AgentPoolConfig::request_timeout`](super::AgentPoolConfig::request_timeout);
+    /// * [`ConnectionClosed`](AgentProtocolError::ConnectionClosed) at once when the connection ends;
+    /// * [`InvalidMessage`](AgentProtocolError::InvalidMessage) if the answer does not decode;
+    /// * [`Cancelled`](AgentProtocolError::Cancelled) by [`AgentPool::cancel_request`].
+    pub async fn send<E: Event>(
+        &self,
+        agent_id: &str,
+        correlation_id: &str,
+        event: &E,
+    ) -> Result<AgentResponse, AgentProtocolError> {
+        let config = &self.inner.config;
+        // The snapshot is let go before anything is waited for.
+        let (connection, correlation) = {
+            let agents = self.inner.agents.load();
+            let agent = agents.get(agent_id).ok_or_else(|| unknown(agent_id))?;
+            let correlation = agent.correlation(correlation_id);
+            let connection = agent.choose(config.load_balance_strategy, correlation)?;
+            (Arc::clone(connection), correlation)
+        };
+        connection
+            .call(correlation, event, config.request_timeout)
+            .await
+    }
+
+    /// Puts the head of a request to an agent. Errors as for [`AgentPool::send`].
+    pub async fn send_request_headers(
+        &self,
+        agent_id: &str,
+        correlation_id: &str,
+        event: &RequestHeadersEvent,
+    ) -> Result<AgentResponse, AgentProtocolError> {
+        self.send(agent_id, correlation_id, event).await
+    }
+
+    /// Puts a piece of a request body to an agent. Errors as for [`AgentPool::send`].
+    pub async fn send_request_body_chunk(
+        &self,
+        agent_id: &str,
+        correlation_id: &str,
+        event: &RequestBodyChunkEvent,
+    ) -> Result<AgentResponse, AgentProtocolError> {
+        self.send(agent_id, correlation_id, event).await
+    }
+
+    /// The same under the event's own correlation id.
+    pub async fn send_request_body_chunk_binary(
+        &self,
+        agent_id: &str,
+        event: &BinaryRequestBodyChunkEvent,
+    ) -> Result<AgentResponse, AgentProtocolError> {
+        self.send(agent_id, &event.correlation_id, event).await
+    }
+
+    /// Puts the head of a response to an agent. Errors as for [`AgentPool::send`].
+    pub async fn send_response_headers(
+        &self,
+        agent_id: &str,
+        correlation_id: &str,
+        event: &ResponseHeadersEvent,
+    ) -> Result<AgentResponse, AgentProtocolError> {
+        self.send(agent_id, correlation_id, event).await
+    }
+
+    /// Puts a piece of a response body to an agent. Errors as for [`AgentPool::send`].
+    pub async fn send_response_body_chunk(
+        &self,
+        agent_id: &str,
+        correlation_id: &str,
+        event: &ResponseBodyChunkEvent,
+    ) -> Result<AgentResponse, AgentProtocolError> {
+        self.send(agent_id, correlation_id, event).await
+    }
+
+    /// The same under the event's own correlation id.
+    pub async fn send_response_body_chunk_binary(
+        &self,
+        agent_id: &str,
+        event: &BinaryResponseBodyChunkEvent,
+    ) -> Result<AgentResponse, AgentProtocolError> {
+        self.send(agent_id, &event.correlation_id, event).await
+    }
+
+    /// Tells an agent that a request is over. Errors as for [`AgentPool::send`].
+    pub async fn send_request_complete(
+        &self,
+        agent_id: &str,
+        correlation_id: &str,
+        event: &RequestCompleteEvent,
+    ) -> Result<AgentResponse, AgentProtocolError> {
+        self.send(agent_id, correlation_id, event).await
+    }
+
+    /// Puts a websocket frame to an agent. Errors as for [`AgentPool::send`].
+    pub async fn send_websocket_frame(
+        &self,
+        agent_id: &str,
+        correlation_id: &str,
+        event: &WebSocketFrameEvent,
+    ) -> Result<AgentResponse, AgentProtocolError> {
+        self.send(agent_id, correlation_id, event).await
+    }
+
+    /// Has an agent inspect text. Errors as for [`AgentPool::send`].
+    pub async fn send_guardrail_inspect(
+        &self,
+        agent_id: &str,
+        correlation_id: &str,
+        event: &GuardrailInspectEvent,
+    ) -> Result<AgentResponse, AgentProtocolError> {
+        self.send(agent_id, correlation_id, event).await
+    }
+
+    /// Gives an agent settings; agents read `config` and `config_version` from the object. A value that
+    /// is no object is sent as the `config` of one. Errors as for [`AgentPool::send`].
+    pub async fn send_configure(
+        &self,
+        agent_id: &str,
+        correlation_id: &str,
+        settings: &Value,
+    ) -> Result<AgentResponse, AgentProtocolError> {
+        let settings = match settings {
+            Value::Object(settings) => settings.clone(),
+            other => Map::from_iter([("config".to_owned(), other.clone())]),
+        };
+        let event = Configure {
+            correlation_id,
+            settings,
+        };
+        self.send(agent_id, correlation_id, &event).await
+    }
+}

@@ -1,0 +1,100 @@
+use serde::{Deserialize, Serialize};
+
+/// The kinds of event that a proxy puts to an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventType {
+    /// Settings for the agent.
+    Configure,
+    /// The head of an HTTP request.
+    RequestHeaders,
+    /// A piece of a request body.
+    RequestBodyChunk,
+    /// The head of the upstream's response.
+    ResponseHeaders,
+    /// A piece of a response body.
+    ResponseBodyChunk,
+    /// The request is over; nothing is decided any more.
+    RequestComplete,
+    /// A frame of an upgraded connection.
+    #[serde(rename = "websocket_frame", alias = "web_socket_frame")]
+    WebSocketFrame,
+    /// Text to be inspected, such as the prompt of a language model.
+    GuardrailInspect,
+}
+
+impl EventType {
+    /// Every kind of event.
+    pub const ALL: [Self; 8] = [
+        Self::RequestHeaders,
+        Self::RequestBodyChunk,
+        Self::ResponseHeaders,
+        Self::ResponseBodyChunk,
+        Self::RequestComplete,
+        Self::WebSocketFrame,
+        Self::GuardrailInspect,
+        Self::Configure,
+    ];
+
+    /// The number that stands for this kind in a handshake's `supported_events`.
+    pub const fn number(self) -> i64 {
+        match self {
+            Self::RequestHeaders => 1,
+            Self::RequestBodyChunk => 2,
+            Self::ResponseHeaders => 3,
+            Self::ResponseBodyChunk => 4,
+            Self::RequestComplete => 5,
+            Self::WebSocketFrame => 6,
+            Self::GuardrailInspect => 7,
+            Self::Configure => 8,
+        }
+    }
+
+    /// The kind that a number in `supported_events` stands for. Older agents write 0 for configure.
+    pub const fn from_number(number: i64) -> Option<Self> {
+        Some(match number {
+            1 => Self::RequestHeaders,
+            2 => Self::RequestBodyChunk,
+            3 => Self::ResponseHeaders,
+            4 => Self::ResponseBodyChunk,
+            5 => Self::RequestComplete,
+            6 => Self::WebSocketFrame,
+            7 => Self::GuardrailInspect,
+            8 | 0 => Self::Configure,
+            _ => return None,
+        })
+    }
+
+    /// The name of this kind in logs and reports, such as `request_headers`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Configure => "configure",
+            Self::RequestHeaders => "request_headers",
+            Self::RequestBodyChunk => "request_body_chunk",
+            Self::ResponseHeaders => "response_headers",
+            Self::ResponseBodyChunk => "response_body_chunk",
+            Self::RequestComplete => "request_complete",
+            Self::WebSocketFrame => "websocket_frame",
+            Self::GuardrailInspect => "guardrail_inspect",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_name_their_kind() {
+        for kind in EventType::ALL {
+            assert_eq!(EventType::from_number(kind.number()), Some(kind));
+        }
+    }
+
+    #[test]
+    fn zero_is_configure_and_other_numbers_are_unknown() {
+        assert_eq!(EventType::from_number(0), Some(EventType::Configure));
+        assert_eq!(EventType::from_number(9), None);
+        assert_eq!(EventType::from_number(-1), None);
+    }
+}

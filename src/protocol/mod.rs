@@ -1,0 +1,50 @@
+//! What proxies and agents say to each other: events, decisions, capabilities and control messages.
+//!
+//! Nothing here knows how a message is encoded or where it travels.
+//!
+//! An event has two forms. The *owned* one (`RequestHeadersEvent`) has the fields of the published
+//! crate. The *borrowed* one (`RequestHeaders`) refers to data that lives elsewhere: in a proxy's own
+//! request when it is sent, in the received frame when an agent gets it.
+
+mod bodies;
+mod capabilities;
+mod control;
+mod decision;
+mod event_type;
+pub(crate) mod events;
+mod guardrail;
+mod headers;
+mod health;
+mod metrics_report;
+mod response;
+
+pub use capabilities::{AgentCapabilities, AgentFeatures, AgentLimits, HealthConfig};
+pub use control::{
+    CancelReason, CancelRequest, ConfigUpdateRequest, ConfigUpdateType, FlowControl,
+    FlowControlAction, Ping, RuleDefinition,
+};
+pub use decision::{BodyMutation, Decision, HeaderOp, WebSocketDecision};
+pub use event_type::EventType;
+pub use guardrail::{
+    DetectionSeverity, GuardrailDetection, GuardrailInspectionType, GuardrailResponse, TextSpan,
+};
+pub use headers::HeaderSource;
+pub use health::{HealthState, HealthStatus, LoadMetrics, ResourceMetrics};
+pub use metrics_report::{
+    CounterMetric, GaugeMetric, HistogramBucket, HistogramMetric, MetricsReport,
+};
+pub use response::{AgentResponse, AuditMetadata};
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The version of the agent protocol that this crate speaks.
+pub const PROTOCOL_VERSION: u32 = 2;
+
+/// Milliseconds since the Unix epoch, as the protocol's `timestamp_ms` fields carry them.
+pub fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
+}

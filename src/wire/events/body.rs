@@ -1,0 +1,107 @@
+use super::{BodyDirection, Encode};
+use crate::protocol::EventType;
+use crate::protocol::events::{BodyChunk, RequestBodyChunkEvent, ResponseBodyChunkEvent};
+use crate::wire::decode::{DecodeErrorKind, Field, Kind, Source};
+use crate::wire::encode::Sink;
+
+impl Encode for RequestBodyChunkEvent {
+    const EVENT_TYPE: EventType = EventType::RequestBodyChunk;
+
+    fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
+        encode_chunk(
+            &self.borrowed(),
+            BodyDirection::Request,
+            correlation_id,
+            sink,
+        );
+    }
+}
+
+impl Encode for ResponseBodyChunkEvent {
+    const EVENT_TYPE: EventType = EventType::ResponseBodyChunk;
+
+    fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
+        encode_chunk(
+            &self.borrowed(),
+            BodyDirection::Response,
+            correlation_id,
+            sink,
+        );
+    }
+}
+
+fn encode_chunk<S: Sink>(
+    chunk: &BodyChunk<'_>,
+    direction: BodyDirection,
+    correlation_id: &str,
+    sink: &mut S,
+) {
+    sink.begin_map(6);
+    sink.str_field("correlation_id", correlation_id);
+    sink.key("is_last");
+    sink.bool(chunk.is_last);
+    sink.key("total_size");
+    sink.optional_size(chunk.total_size);
+    sink.uint_field("chunk_index", u64::from(chunk.chunk_index));
+    sink.uint_field(direction.count_field(), chunk.bytes_so_far as u64);
+    sink.key("data");
+    sink.body(&chunk.data);
+    sink.end_map();
+}
+
+/// Reads a piece of a body.
+pub(in crate::wire) fn decode_chunk<'a, S: Source<'a>>(
+    direction: BodyDirection,
+    source: &mut S,
+) -> Result<BodyChunk<'a>, DecodeErrorKind> {
+    let count = direction.count_field();
+    let with_size = &[
+        "correlation_id",
+        "data",
+        "is_last",
+        "total_size",
+        "chunk_index",
+        count,
+    ];
+    let without_size = &["correlation_id", "data", "is_last", "chunk_index", count];
+    if positional_items(source)? == Some(without_size.len()) {
+        return decode_fields(without_size, source);
+    }
+    decode_fields(with_size, source)
+}
+
+/// How many items an array has; 0.6.11 leaves `total_size` out of the array where it is not known.
+fn positional_items<'a, S: Source<'a>>(source: &S) -> Result<Option<usize>, DecodeErrorKind> {
+    if source.peek()? != Kind::Array {
+        return Ok(None);
+    }
+    source.clone().array().map(Some)
+}
+
+fn decode_fields<'a, S: Source<'a>>(
+    names: &[&str],
+    source: &mut S,
+) -> Result<BodyChunk<'a>, DecodeErrorKind> {
+    let mut correlation_id = Field::new();
+    let mut data = Field::new();
+    let mut is_last = Field::new();
+    let mut total_size = Field::new();
+    let mut chunk_index = Field::new();
+    let mut bytes_so_far = Field::new();
+    source.fields(names, |field, source| match names[field] {
+        "correlation_id" => correlation_id.set(source.str()?),
+        "data" => data.set(source.body()?),
+        "is_last" => is_last.set(source.bool()?),
+        "total_size" => total_size.set(source.optional(S::number)?),
+        "chunk_index" => chunk_index.set(source.number()?),
+        _ => bytes_so_far.set(source.number()?),
+    })?;
+    Ok(BodyChunk {
+        correlation_id: correlation_id.required("correlation_id")?,
+        data: data.required("data")?,
+        is_last: is_last.required("is_last")?,
+        total_size: total_size.or_default(),
+        chunk_index: chunk_index.or_default(),
+        bytes_so_far: bytes_so_far.or_default(),
+    })
+}

@@ -1,0 +1,47 @@
+use super::Encode;
+use crate::protocol::EventType;
+use crate::protocol::events::Configure;
+use crate::wire::decode::{DecodeErrorKind, Source};
+use crate::wire::encode::Sink;
+use crate::wire::value;
+
+impl Encode for Configure<'_> {
+    const EVENT_TYPE: EventType = EventType::Configure;
+
+    fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
+        let settings = self
+            .settings
+            .iter()
+            .filter(|(key, _)| *key != "correlation_id");
+        sink.begin_map(settings.clone().count() + 1);
+        sink.str_field("correlation_id", correlation_id);
+        for (key, setting) in settings {
+            sink.key(key);
+            value::write(setting, sink);
+        }
+        sink.end_map();
+    }
+}
+
+/// Reads settings. An older proxy sends them without a correlation id when they are not an object of its
+/// own making; the answer then carries the empty one.
+pub(in crate::wire) fn decode<'a, S: Source<'a>>(
+    source: &mut S,
+) -> Result<Configure<'a>, DecodeErrorKind> {
+    let correlation_id = correlation_id(&mut source.clone())?;
+    let mut settings = value::read_map(source)?;
+    settings.remove("correlation_id");
+    Ok(Configure {
+        correlation_id,
+        settings,
+    })
+}
+
+fn correlation_id<'a, S: Source<'a>>(source: &mut S) -> Result<&'a str, DecodeErrorKind> {
+    let mut correlation_id = "";
+    source.fields(&["correlation_id"], |_, source| {
+        correlation_id = source.str()?;
+        Ok(())
+    })?;
+    Ok(correlation_id)
+}

@@ -1,0 +1,99 @@
+//! Events on the wire: each is encoded from its borrowed form and decoded to it.
+
+mod body;
+mod complete;
+mod configure;
+mod guardrail;
+mod head;
+mod websocket;
+
+pub(super) use body::decode_chunk;
+pub(super) use complete::decode as decode_complete;
+pub(super) use configure::decode as decode_configure;
+pub(super) use guardrail::decode as decode_guardrail;
+pub(super) use head::{decode_request_headers, decode_response_headers};
+pub(super) use websocket::decode as decode_websocket;
+
+use super::encode::Sink;
+use super::frame::{FrameError, MessageType, write_frame};
+use super::{Encoding, json, msgpack};
+use crate::protocol::EventType;
+
+/// An event that can be put to an agent, owned or borrowed.
+///
+/// Implemented by this crate's events only: the owned ones (`…Event`), and of the borrowed ones those
+/// that say by themselves which event they are.
+pub trait Event: Encode {}
+
+impl<E: Encode> Event for E {}
+
+/// How an event is written. Not for use outside this crate.
+#[allow(
+    unnameable_types,
+    reason = "seals `Event`: it can be used but not implemented"
+)]
+pub trait Encode {
+    /// What kind of event it is.
+    const EVENT_TYPE: EventType;
+
+    /// Writes the event, with `correlation_id` in the place of its own.
+    fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S);
+}
+
+/// Which body, of the two that one borrowed chunk stands for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum BodyDirection {
+    Request,
+    Response,
+}
+
+impl BodyDirection {
+    /// The field that counts the bytes so far.
+    const fn count_field(self) -> &'static str {
+        match self {
+            Self::Request => "bytes_received",
+            Self::Response => "bytes_sent",
+        }
+    }
+}
+
+/// Writes the frame of an event to the end of `out`.
+pub(crate) fn encode_event<E: Event>(
+    event: &E,
+    correlation_id: &str,
+    encoding: Encoding,
+    out: &mut Vec<u8>,
+) -> Result<(), FrameError> {
+    write_frame(out, message_of(E::EVENT_TYPE), |out| match encoding {
+        Encoding::Json => event.encode(correlation_id, &mut json::Writer::new(out)),
+        Encoding::MessagePack => event.encode(correlation_id, &mut msgpack::Writer::new(out)),
+    })
+}
+
+const fn message_of(event: EventType) -> MessageType {
+    match event {
+        EventType::RequestHeaders => MessageType::RequestHeaders,
+        EventType::RequestBodyChunk => MessageType::RequestBodyChunk,
+        EventType::ResponseHeaders => MessageType::ResponseHeaders,
+        EventType::ResponseBodyChunk => MessageType::ResponseBodyChunk,
+        EventType::RequestComplete => MessageType::RequestComplete,
+        EventType::WebSocketFrame => MessageType::WebSocketFrame,
+        EventType::GuardrailInspect => MessageType::GuardrailInspect,
+        EventType::Configure => MessageType::Configure,
+    }
+}
+
+/// The kind of event that a message is.
+pub(crate) const fn event_of(message: MessageType) -> Option<EventType> {
+    Some(match message {
+        MessageType::RequestHeaders => EventType::RequestHeaders,
+        MessageType::RequestBodyChunk => EventType::RequestBodyChunk,
+        MessageType::ResponseHeaders => EventType::ResponseHeaders,
+        MessageType::ResponseBodyChunk => EventType::ResponseBodyChunk,
+        MessageType::RequestComplete => EventType::RequestComplete,
+        MessageType::WebSocketFrame => EventType::WebSocketFrame,
+        MessageType::GuardrailInspect => EventType::GuardrailInspect,
+        MessageType::Configure => EventType::Configure,
+        _ => return None,
+    })
+}

@@ -1,0 +1,267 @@
+//! Frames: a length, a message type, a payload.
+
+use bytes::{Buf, BytesMut};
+
+/// Length (4 bytes, big endian, counting type and payload) and type (1 byte).
+const FRAME_HEADER_LEN: usize = 5;
+
+/// The largest `length` that is taken or sent: 16 MiB. The published crate's readers refuse more.
+pub(crate) const MAX_FRAME_LEN: usize = 16 * 1024 * 1024;
+
+/// Room kept free at the end of a read buffer, so that many frames come with one read.
+const READ_SIZE: usize = 16 * 1024;
+
+/// What a frame carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum MessageType {
+    HandshakeRequest = 0x01,
+    HandshakeResponse = 0x02,
+    RequestHeaders = 0x10,
+    RequestBodyChunk = 0x11,
+    ResponseHeaders = 0x12,
+    ResponseBodyChunk = 0x13,
+    RequestComplete = 0x14,
+    WebSocketFrame = 0x15,
+    GuardrailInspect = 0x16,
+    Configure = 0x17,
+    AgentResponse = 0x20,
+    HealthStatus = 0x30,
+    MetricsReport = 0x31,
+    ConfigUpdateRequest = 0x32,
+    FlowControl = 0x33,
+    Cancel = 0x40,
+    Ping = 0x41,
+    Pong = 0x42,
+}
+
+impl MessageType {
+    const ALL: [Self; 18] = [
+        Self::HandshakeRequest,
+        Self::HandshakeResponse,
+        Self::RequestHeaders,
+        Self::RequestBodyChunk,
+        Self::ResponseHeaders,
+        Self::ResponseBodyChunk,
+        Self::RequestComplete,
+        Self::WebSocketFrame,
+        Self::GuardrailInspect,
+        Self::Configure,
+        Self::AgentResponse,
+        Self::HealthStatus,
+        Self::MetricsReport,
+        Self::ConfigUpdateRequest,
+        Self::FlowControl,
+        Self::Cancel,
+        Self::Ping,
+        Self::Pong,
+    ];
+
+    /// The message with this number; `None` for a number that this version does not know.
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|message| *message as u8 == number)
+    }
+}
+
+/// The first bytes of a frame, checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FrameHeader {
+    message: u8,
+    payload_len: usize,
+}
+
+impl FrameHeader {
+    /// Reads the header of the frame that `bytes` begin with; `None` while it is incomplete.
+    ///
+    /// A length that is not allowed is refused as soon as it is there. `limit` is the largest allowed.
+    fn parse(bytes: &[u8], limit: usize) -> Result<Option<Self>, FrameError> {
+        let Some((length, rest)) = bytes.split_first_chunk::<4>() else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes(*length) as usize;
+        if length == 0 {
+            return Err(FrameError::Empty);
+        }
+        if length > limit {
+            return Err(FrameError::TooLarge { length, limit });
+        }
+        Ok(rest.first().map(|&message| Self {
+            message,
+            payload_len: length - 1,
+        }))
+    }
+
+    /// Bytes of the whole frame.
+    fn frame_len(self) -> usize {
+        FRAME_HEADER_LEN + self.payload_len
+    }
+}
+
+/// A frame that no correct peer sends. The connection cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FrameError {
+    #[error("a frame of length 0")]
+    Empty,
+    #[error("a frame of {length} bytes, where {limit} are allowed")]
+    TooLarge { length: usize, limit: usize },
+}
+
+/// Received bytes on their way to being frames.
+///
+/// Memory grows with the bytes that arrive, never with a length that is announced.
+#[derive(Debug, Default)]
+pub(crate) struct FrameBuffer {
+    bytes: BytesMut,
+}
+
+impl FrameBuffer {
+    /// Where to put received bytes, with room for some.
+    pub(crate) fn spare(&mut self) -> &mut BytesMut {
+        if self.bytes.capacity() - self.bytes.len() < READ_SIZE / 4 {
+            self.bytes.reserve(READ_SIZE);
+        }
+        &mut self.bytes
+    }
+
+    /// Takes the next whole frame out, if there is one. `limit` is the largest length allowed.
+    pub(crate) fn next_frame(
+        &mut self,
+        limit: usize,
+    ) -> Result<Option<(u8, BytesMut)>, FrameError> {
+        let Some(header) = FrameHeader::parse(&self.bytes, limit)? else {
+            return Ok(None);
+        };
+        if self.bytes.len() < header.frame_len() {
+            return Ok(None);
+        }
+        self.bytes.advance(FRAME_HEADER_LEN);
+        Ok(Some((
+            header.message,
+            self.bytes.split_to(header.payload_len),
+        )))
+    }
+
+    /// Whether bytes of an incomplete frame are there.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+/// Writes a frame to the end of `out`; `write_payload` appends the payload.
+///
+/// A frame that would be too large is taken back.
+pub(crate) fn write_frame(
+    out: &mut Vec<u8>,
+    message: MessageType,
+    write_payload: impl FnOnce(&mut Vec<u8>),
+) -> Result<(), FrameError> {
+    let start = out.len();
+    out.extend_from_slice(&[0, 0, 0, 0, message as u8]);
+    write_payload(out);
+    let length = out.len() - start - 4;
+    match u32::try_from(length) {
+        Ok(announced) if length <= MAX_FRAME_LEN => {
+            out[start..start + 4].copy_from_slice(&announced.to_be_bytes());
+            Ok(())
+        }
+        _ => {
+            out.truncate(start);
+            Err(FrameError::TooLarge {
+                length,
+                limit: MAX_FRAME_LEN,
+            })
+        }
+    }
+}
+
+/// The frame of a payload that is there already.
+pub(crate) fn frame_of(message: MessageType, payload: &[u8]) -> Result<Vec<u8>, FrameError> {
+    let mut out = Vec::with_capacity(FRAME_HEADER_LEN + payload.len());
+    write_frame(&mut out, message, |out| out.extend_from_slice(payload))?;
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frames_of(buffer: &mut FrameBuffer) -> Vec<(u8, Vec<u8>)> {
+        std::iter::from_fn(|| buffer.next_frame(MAX_FRAME_LEN).unwrap())
+            .map(|(message, payload)| (message, payload.to_vec()))
+            .collect()
+    }
+
+    #[test]
+    fn every_message_has_its_number() {
+        for message in MessageType::ALL {
+            assert_eq!(MessageType::from_number(message as u8), Some(message));
+        }
+        assert_eq!(MessageType::from_number(0xf0), None);
+    }
+
+    #[test]
+    fn lengths_are_judged_before_the_type_is_there() {
+        assert_eq!(FrameHeader::parse(&[0, 0, 0], 9), Ok(None));
+        assert_eq!(FrameHeader::parse(&[0, 0, 0, 0], 9), Err(FrameError::Empty));
+        assert_eq!(FrameHeader::parse(&[0, 0, 0, 9], 9), Ok(None));
+        assert_eq!(
+            FrameHeader::parse(&[0, 0, 0, 10], 9),
+            Err(FrameError::TooLarge {
+                length: 10,
+                limit: 9
+            })
+        );
+    }
+
+    #[test]
+    fn the_limit_holds_for_writing_too() {
+        let mut out = b"before".to_vec();
+        let fits = vec![0; MAX_FRAME_LEN - 1];
+        write_frame(&mut out, MessageType::Ping, |out| out.extend(&fits)).unwrap();
+        out.truncate(6);
+        let over = vec![0; MAX_FRAME_LEN];
+        assert!(write_frame(&mut out, MessageType::Ping, |out| out.extend(&over)).is_err());
+        assert_eq!(out, b"before");
+    }
+
+    #[test]
+    fn an_announced_length_makes_no_room() {
+        let mut buffer = FrameBuffer::default();
+        buffer
+            .spare()
+            .extend_from_slice(&[0x00, 0xff, 0xff, 0xff, 0x20]);
+        assert_eq!(buffer.next_frame(MAX_FRAME_LEN), Ok(None));
+        assert!(buffer.spare().capacity() < 3 * READ_SIZE);
+    }
+
+    proptest! {
+        #[test]
+        fn frames_survive_being_cut_anywhere(
+            payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20),
+            cuts in prop::collection::vec(1..50_usize, 1..100),
+        ) {
+            let mut stream = Vec::new();
+            for payload in &payloads {
+                write_frame(&mut stream, MessageType::Ping, |out| out.extend(payload)).unwrap();
+            }
+            let mut buffer = FrameBuffer::default();
+            let mut received = Vec::new();
+            let mut rest = &stream[..];
+            for cut in cuts.into_iter().cycle() {
+                let (piece, later) = rest.split_at(cut.min(rest.len()));
+                buffer.spare().extend_from_slice(piece);
+                received.extend(frames_of(&mut buffer));
+                rest = later;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            let sent: Vec<_> = payloads.into_iter().map(|payload| (0x41, payload)).collect();
+            prop_assert_eq!(received, sent);
+            prop_assert!(buffer.is_empty());
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The handshake, always in JSON.
+
+use super::Encoding;
+use super::decode::{DecodeError, DecodeErrorKind};
+use crate::protocol::{
+    AgentCapabilities, AgentFeatures, AgentLimits, EventType, HealthConfig, PROTOCOL_VERSION,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A handshake is far smaller; more is refused before the peer has shown that it speaks the protocol.
+pub(crate) const MAX_HANDSHAKE_LEN: usize = 64 * 1024;
+
+/// What a proxy says first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct HandshakeRequest {
+    pub(crate) supported_versions: Vec<u32>,
+    pub(crate) proxy_id: String,
+    pub(crate) proxy_version: String,
+    #[serde(default)]
+    pub(crate) config: Value,
+    /// In order of preference. Names rather than [`Encoding`]s: an unknown one must not spoil the rest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) supported_encodings: Vec<String>,
+}
+
+impl HandshakeRequest {
+    /// A request from this version of the protocol.
+    pub(crate) fn new(proxy_id: &str, encodings: &[Encoding]) -> Self {
+        Self {
+            supported_versions: vec![PROTOCOL_VERSION],
+            proxy_id: proxy_id.to_owned(),
+            proxy_version: env!("CARGO_PKG_VERSION").to_owned(),
+            config: Value::Null,
+            supported_encodings: encodings.iter().map(Encoding::to_string).collect(),
+        }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        to_json(self)
+    }
+
+    pub(crate) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+        from_json("handshake request", payload)
+    }
+
+    /// The encoding the proxy likes best among those that are accepted; JSON if there is none.
+    pub(crate) fn negotiate(&self, accepted: &[Encoding]) -> Encoding {
+        self.supported_encodings
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .find(|encoding| accepted.contains(encoding))
+            .unwrap_or(Encoding::Json)
+    }
+
+    pub(crate) fn supports_our_version(&self) -> bool {
+        self.supported_versions.contains(&PROTOCOL_VERSION)
+    }
+}
+
+/// What an agent answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct HandshakeResponse {
+    pub(crate) protocol_version: u32,
+    #[serde(default)]
+    pub(crate) capabilities: WireCapabilities,
+    pub(crate) success: bool,
+    #[serde(default)]
+    pub(crate) error: Option<String>,
+    #[serde(default)]
+    pub(crate) encoding: Encoding,
+}
+
+impl HandshakeResponse {
+    pub(crate) fn accept(capabilities: &AgentCapabilities, encoding: Encoding) -> Self {
+        Self {
+            protocol_version: PROTOCOL_VERSION,
+            capabilities: capabilities.into(),
+            success: true,
+            error: None,
+            encoding,
+        }
+    }
+
+    pub(crate) fn refuse(capabilities: &AgentCapabilities, reason: &str) -> Self {
+        Self {
+            success: false,
+            error: Some(reason.to_owned()),
+            ..Self::accept(capabilities, Encoding::Json)
+        }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        to_json(self)
+    }
+
+    pub(crate) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+        from_json("handshake response", payload)
+    }
+}
+
+/// [`AgentCapabilities`] as a handshake carries them.
+///
+/// The published crate reads no response in which a field of `features` or `limits` is missing, so all
+/// are written; fewer are needed to read one.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct WireCapabilities {
+    agent_id: String,
+    name: String,
+    version: String,
+    supported_events: Vec<i64>,
+    features: AgentFeatures,
+    limits: WireLimits,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct WireLimits {
+    max_body_size: u64,
+    max_concurrency: u32,
+    preferred_chunk_size: u64,
+}
+
+impl Default for WireLimits {
+    fn default() -> Self {
+        Self::from(&AgentLimits::default())
+    }
+}
+
+impl From<&AgentLimits> for WireLimits {
+    fn from(limits: &AgentLimits) -> Self {
+        Self {
+            max_body_size: limits.max_body_size as u64,
+            max_concurrency: limits.max_concurrency,
+            preferred_chunk_size: limits.preferred_chunk_size as u64,
+        }
+    }
+}
+
+impl From<&AgentCapabilities> for WireCapabilities {
+    fn from(capabilities: &AgentCapabilities) -> Self {
+        Self {
+            agent_id: capabilities.agent_id.clone(),
+            name: capabilities.name.clone(),
+            version: capabilities.version.clone(),
+            supported_events: capabilities
+                .supported_events
+                .iter()
+                .map(|event| event.number())
+                .collect(),
+            features: capabilities.features.clone(),
+            limits: (&capabilities.limits).into(),
+        }
+    }
+}
+
+impl From<WireCapabilities> for AgentCapabilities {
+    fn from(wire: WireCapabilities) -> Self {
+        let mut supported_events = Vec::new();
+        for event in wire
+            .supported_events
+            .into_iter()
+            .filter_map(EventType::from_number)
+        {
+            if !supported_events.contains(&event) {
+                supported_events.push(event);
+            }
+        }
+        Self {
+            protocol_version: PROTOCOL_VERSION,
+            agent_id: wire.agent_id,
+            name: wire.name,
+            version: wire.version,
+            supported_events,
+            features: wire.features,
+            limits: AgentLimits {
+                max_body_size: usize::try_from(wire.limits.max_body_size).unwrap_or(usize::MAX),
+                max_concurrency: wire.limits.max_concurrency,
+                preferred_chunk_size: usize::try_from(wire.limits.preferred_chunk_size)
+                    .unwrap_or(usize::MAX),
+                max_memory: None,
+                max_processing_time_ms: None,
+            },
+            health: HealthConfig::default(),
+        }
+    }
+}
+
+fn to_json(message: &impl Serialize) -> Vec<u8> {
+    // Plain structs with string keys always have a JSON form.
+    serde_json::to_vec(message).unwrap_or_default()
+}
+
+fn from_json<T: DeserializeOwned>(message: &'static str, payload: &[u8]) -> Result<T, DecodeError> {
+    serde_json::from_slice(payload)
+        .map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => DecodeErrorKind::WrongType,
+            serde_json::error::Category::Eof => DecodeErrorKind::CutShort,
+            _ => DecodeErrorKind::Syntax,
+        })
+        .map_err(DecodeError::in_message(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_proxys_preference_decides() {
+        let mut request = HandshakeRequest::new("p", &[Encoding::MessagePack, Encoding::Json]);
+        let both = [Encoding::Json, Encoding::MessagePack];
+        assert_eq!(request.negotiate(&both), Encoding::MessagePack);
+        assert_eq!(request.negotiate(&[Encoding::Json]), Encoding::Json);
+        request.supported_encodings = vec!["cbor".into(), "json".into(), "msgpack".into()];
+        assert_eq!(request.negotiate(&both), Encoding::Json);
+        request.supported_encodings.clear();
+        assert_eq!(request.negotiate(&both), Encoding::Json);
+    }
+
+    #[test]
+    fn requests_are_read_with_unknown_fields_and_without_optional_ones() {
+        let payload =
+            json!({"supported_versions": [2, 1], "proxy_id": "p", "proxy_version": "1", "x": 1});
+        let request = HandshakeRequest::decode(payload.to_string().as_bytes()).unwrap();
+        assert!(request.supports_our_version());
+        assert!(request.supported_encodings.is_empty());
+    }
+
+    #[test]
+    fn responses_carry_every_field_the_published_crate_needs() {
+        let capabilities = AgentCapabilities::new("a", "A", "1").with_event(EventType::Configure);
+        let encoded = HandshakeResponse::accept(&capabilities, Encoding::MessagePack).encode();
+        let value: Value = serde_json::from_slice(&encoded).unwrap();
+        let expected = json!({
+            "protocol_version": 2,
+            "capabilities": {
+                "agent_id": "a", "name": "A", "version": "1", "supported_events": [1, 8],
+                "features": {
+                    "streaming_body": false, "websocket": false, "guardrails": false,
+                    "config_push": false, "metrics_export": false, "concurrent_requests": 0,
+                    "cancellation": false, "flow_control": false, "health_reporting": false,
+                },
+                "limits": {
+                    "max_body_size": 10_485_760, "max_concurrency": 100,
+                    "preferred_chunk_size": 65_536,
+                },
+            },
+            "success": true, "error": null, "encoding": "msgpack",
+        });
+        assert_eq!(value, expected);
+    }
+
+    #[test]
+    fn a_response_without_an_encoding_means_json() {
+        let payload = json!({"protocol_version": 2, "success": true,
+            "capabilities": {"agent_id": "a", "supported_events": [0, 1, 8, 99]}});
+        let response = HandshakeResponse::decode(payload.to_string().as_bytes()).unwrap();
+        assert_eq!(response.encoding, Encoding::Json);
+        let capabilities = AgentCapabilities::from(response.capabilities);
+        assert_eq!(
+            capabilities.supported_events,
+            [EventType::Configure, EventType::RequestHeaders]
+        );
+    }
+}

@@ -1,0 +1,286 @@
+use crate::wire::decode::{DecodeErrorKind, Kind, Source, base64};
+use bytes::Bytes;
+use simd_json::{Buffers, ErrorType, Node, StaticNode};
+use std::fmt;
+
+/// Working memory for parsing, kept between messages so that parsing allocates nothing when warm.
+#[derive(Default)]
+pub(crate) struct Tape {
+    buffers: Buffers,
+    nodes: Option<simd_json::Tape<'static>>,
+}
+
+impl Tape {
+    /// Parses `payload` in place (which destroys it) and calls `read` with a cursor at its value.
+    pub(crate) fn parse<T>(
+        &mut self,
+        payload: &mut [u8],
+        read: impl FnOnce(Reader<'_>) -> Result<T, DecodeErrorKind>,
+    ) -> Result<T, DecodeErrorKind> {
+        let document = self.open(payload)?;
+        let result = read(document.reader());
+        self.close(document);
+        result
+    }
+
+    /// Parses `payload` in place, which destroys it.
+    pub(crate) fn open<'p>(
+        &mut self,
+        payload: &'p mut [u8],
+    ) -> Result<Document<'p>, DecodeErrorKind> {
+        if has_lone_surrogate(payload) {
+            return Err(DecodeErrorKind::NotUtf8);
+        }
+        let mut nodes = match self.nodes.take() {
+            Some(nodes) => nodes.reset(),
+            None => simd_json::Tape(Vec::new()),
+        };
+        let filled = simd_json::fill_tape(payload, &mut self.buffers, &mut nodes);
+        let document = Document { nodes };
+        match filled {
+            Ok(()) => Ok(document),
+            Err(error) => {
+                self.close(document);
+                Err(syntax_error(error.error()))
+            }
+        }
+    }
+
+    /// Takes the memory of a document back for the next one.
+    pub(crate) fn close(&mut self, document: Document<'_>) {
+        self.nodes = Some(document.nodes.reset());
+    }
+}
+
+impl fmt::Debug for Tape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tape").finish_non_exhaustive()
+    }
+}
+
+/// Whether an escape stands for half of a surrogate pair. simd-json would make a string of it that is not
+/// UTF-8.
+fn has_lone_surrogate(json: &[u8]) -> bool {
+    let mut expected_low = None;
+    let mut after_escape = 0;
+    for at in memchr::memchr_iter(b'\\', json) {
+        // The second half of an escaped backslash begins no escape.
+        if at < after_escape {
+            continue;
+        }
+        if expected_low.is_some_and(|expected| expected != at) {
+            return true;
+        }
+        after_escape = at + 2;
+        let unit = utf16_unit(&json[at + 1..]);
+        let is_low = unit.is_some_and(|unit| (0xdc00..0xe000).contains(&unit));
+        if is_low != expected_low.take().is_some() {
+            return true;
+        }
+        if unit.is_some_and(|unit| (0xd800..0xdc00).contains(&unit)) {
+            expected_low = Some(at + 6);
+        }
+    }
+    expected_low.is_some()
+}
+
+/// The code unit of an escape such as `u00e9`.
+fn utf16_unit(escape: &[u8]) -> Option<u16> {
+    let digits = escape.strip_prefix(b"u")?.get(..4)?;
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+fn syntax_error(error: &ErrorType) -> DecodeErrorKind {
+    match error {
+        ErrorType::InvalidUtf8 => DecodeErrorKind::NotUtf8,
+        _ => DecodeErrorKind::Syntax,
+    }
+}
+
+/// A parsed payload.
+#[derive(Debug)]
+pub(crate) struct Document<'p> {
+    nodes: simd_json::Tape<'p>,
+}
+
+impl Document<'_> {
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        Reader {
+            nodes: &self.nodes.0,
+        }
+    }
+}
+
+/// A cursor over parsed JSON.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Reader<'a> {
+    nodes: &'a [Node<'a>],
+}
+
+impl<'a> Reader<'a> {
+    fn next(&mut self) -> Result<Node<'a>, DecodeErrorKind> {
+        let (first, rest) = self.nodes.split_first().ok_or(DecodeErrorKind::CutShort)?;
+        self.nodes = rest;
+        Ok(*first)
+    }
+}
+
+impl<'a> Source<'a> for Reader<'a> {
+    fn peek(&self) -> Result<Kind, DecodeErrorKind> {
+        Ok(match self.nodes.first().ok_or(DecodeErrorKind::CutShort)? {
+            Node::String(_) => Kind::Str,
+            Node::Object { .. } => Kind::Map,
+            Node::Array { .. } => Kind::Array,
+            Node::Static(StaticNode::Null) => Kind::Null,
+            Node::Static(StaticNode::Bool(_)) => Kind::Bool,
+            Node::Static(StaticNode::F64(_)) => Kind::Float,
+            Node::Static(_) => Kind::Integer,
+        })
+    }
+
+    fn map(&mut self) -> Result<usize, DecodeErrorKind> {
+        match self.next()? {
+            Node::Object { len, .. } => Ok(len),
+            _ => Err(DecodeErrorKind::WrongType),
+        }
+    }
+
+    fn array(&mut self) -> Result<usize, DecodeErrorKind> {
+        match self.next()? {
+            Node::Array { len, .. } => Ok(len),
+            _ => Err(DecodeErrorKind::WrongType),
+        }
+    }
+
+    fn str(&mut self) -> Result<&'a str, DecodeErrorKind> {
+        match self.next()? {
+            Node::String(text) => Ok(text),
+            _ => Err(DecodeErrorKind::WrongType),
+        }
+    }
+
+    fn bool(&mut self) -> Result<bool, DecodeErrorKind> {
+        match self.next()? {
+            Node::Static(StaticNode::Bool(flag)) => Ok(flag),
+            _ => Err(DecodeErrorKind::WrongType),
+        }
+    }
+
+    fn integer(&mut self) -> Result<i128, DecodeErrorKind> {
+        match self.next()? {
+            Node::Static(StaticNode::U64(number)) => Ok(i128::from(number)),
+            Node::Static(StaticNode::I64(number)) => Ok(i128::from(number)),
+            _ => Err(DecodeErrorKind::WrongType),
+        }
+    }
+
+    fn float(&mut self) -> Result<f64, DecodeErrorKind> {
+        match self.next()? {
+            Node::Static(StaticNode::F64(number)) => Ok(number),
+            Node::Static(StaticNode::U64(number)) => Ok(number as f64),
+            Node::Static(StaticNode::I64(number)) => Ok(number as f64),
+            _ => Err(DecodeErrorKind::WrongType),
+        }
+    }
+
+    fn body(&mut self) -> Result<Bytes, DecodeErrorKind> {
+        base64(self.str()?)
+    }
+
+    fn skip(&mut self) -> Result<(), DecodeErrorKind> {
+        let held = match self.next()? {
+            Node::Object { count, .. } | Node::Array { count, .. } => count,
+            Node::String(_) | Node::Static(_) => 0,
+        };
+        self.nodes = self.nodes.get(held..).ok_or(DecodeErrorKind::CutShort)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse<T>(
+        text: &str,
+        read: impl FnOnce(Reader<'_>) -> Result<T, DecodeErrorKind>,
+    ) -> Result<T, DecodeErrorKind> {
+        Tape::default().parse(&mut text.as_bytes().to_vec(), read)
+    }
+
+    #[test]
+    fn skip_passes_over_what_a_value_holds() {
+        let number = parse(
+            r#"[{"a":[1,{"b":[]},"x"],"c":{}}, [[],[[2]]], 7]"#,
+            |mut source| {
+                assert_eq!(source.array()?, 3);
+                source.skip()?;
+                source.skip()?;
+                source.number::<u8>()
+            },
+        );
+        assert_eq!(number, Ok(7));
+    }
+
+    #[test]
+    fn what_is_not_json_is_an_error() {
+        for text in [
+            "",
+            " ",
+            "{",
+            "[1,",
+            "nul",
+            "{\"a\" 1}",
+            "\"\\ud800\"",
+            "01",
+            "1 2",
+            "\u{1}",
+        ] {
+            let result = parse(text, |mut source| source.skip());
+            assert!(result.is_err(), "{text:?} was taken for JSON");
+        }
+        let mut invalid_utf8 = b"\"\xff\"".to_vec();
+        let result = Tape::default().parse(&mut invalid_utf8, |mut source| source.skip());
+        assert_eq!(result, Err(DecodeErrorKind::NotUtf8));
+    }
+
+    #[test]
+    fn surrogates_come_in_pairs_or_not_at_all() {
+        for text in [
+            r#""\ud83e\udd80""#,
+            r#""\\ud800""#,
+            r#""\n\u00e9\\""#,
+            r#""\\\ud83e\udd80\n""#,
+        ] {
+            let read = parse(text, |mut source| source.str().map(str::to_owned)).unwrap();
+            assert_eq!(read, serde_json::from_str::<String>(text).unwrap());
+        }
+        for text in [
+            r#""\ud800""#,
+            r#""\udc00""#,
+            r#""\ud83ex\udd80""#,
+            r#""\ud83e\n\udd80""#,
+            r#""\ud83e\ud83e\udd80""#,
+            r#""\\\udc00""#,
+            r#"["\ud83e","\udd80"]"#,
+        ] {
+            assert!(parse(text, |mut source| source.skip()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_million_brackets_neither_overflow_nor_pass() {
+        let text = "[".repeat(1_000_000);
+        assert!(parse(&text, |mut source| source.skip()).is_err());
+    }
+
+    #[test]
+    fn the_tape_is_used_again_after_an_error() {
+        let mut tape = Tape::default();
+        assert!(tape.parse(&mut b"{".to_vec(), |_| Ok(())).is_err());
+        let text = tape.parse(&mut br#""a\nb""#.to_vec(), |mut source| {
+            source.str().map(str::to_owned)
+        });
+        assert_eq!(text.unwrap(), "a\nb");
+    }
+}

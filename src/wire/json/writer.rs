@@ -1,0 +1,189 @@
+use crate::wire::encode::Sink;
+use bytes::Bytes;
+use std::io::Write as _;
+
+/// Writes JSON to the end of a buffer.
+#[derive(Debug)]
+pub(crate) struct Writer<'b> {
+    out: &'b mut Vec<u8>,
+    /// Whether something stands before the next key or item, in the same map or array.
+    needs_comma: bool,
+}
+
+impl<'b> Writer<'b> {
+    pub(crate) fn new(out: &'b mut Vec<u8>) -> Self {
+        Self {
+            out,
+            needs_comma: false,
+        }
+    }
+
+    fn separate(&mut self) {
+        if self.needs_comma {
+            self.out.push(b',');
+        }
+        self.needs_comma = true;
+    }
+
+    fn open(&mut self, bracket: u8) {
+        self.separate();
+        self.out.push(bracket);
+        self.needs_comma = false;
+    }
+
+    fn close(&mut self, bracket: u8) {
+        self.out.push(bracket);
+        self.needs_comma = true;
+    }
+
+    fn quoted(&mut self, text: &str) {
+        self.out.push(b'"');
+        escape(text.as_bytes(), self.out);
+        self.out.push(b'"');
+    }
+
+    fn display(&mut self, number: impl std::fmt::Display) {
+        self.separate();
+        // Writing to a Vec cannot fail.
+        let _ = write!(self.out, "{number}");
+    }
+}
+
+impl Sink for Writer<'_> {
+    const REPEATS_CORRELATION_ID: bool = true;
+
+    fn begin_map(&mut self, _: usize) {
+        self.open(b'{');
+    }
+
+    fn end_map(&mut self) {
+        self.close(b'}');
+    }
+
+    fn begin_array(&mut self, _: usize) {
+        self.open(b'[');
+    }
+
+    fn end_array(&mut self) {
+        self.close(b']');
+    }
+
+    fn key(&mut self, name: &str) {
+        self.separate();
+        self.quoted(name);
+        self.out.push(b':');
+        self.needs_comma = false;
+    }
+
+    fn str(&mut self, text: &str) {
+        self.separate();
+        self.quoted(text);
+    }
+
+    fn uint(&mut self, number: u64) {
+        self.separate();
+        self.out
+            .extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    }
+
+    fn int(&mut self, number: i64) {
+        self.separate();
+        self.out
+            .extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    }
+
+    /// JSON has no infinities; like serde_json, null stands for them.
+    fn float(&mut self, number: f64) {
+        if number.is_finite() {
+            self.display(format_args!("{number:?}"));
+        } else {
+            self.null();
+        }
+    }
+
+    fn float32(&mut self, number: f32) {
+        if number.is_finite() {
+            self.display(format_args!("{number:?}"));
+        } else {
+            self.null();
+        }
+    }
+
+    fn bool(&mut self, flag: bool) {
+        self.separate();
+        self.out
+            .extend_from_slice(if flag { b"true" } else { b"false" });
+    }
+
+    fn null(&mut self) {
+        self.separate();
+        self.out.extend_from_slice(b"null");
+    }
+
+    fn body(&mut self, data: &Bytes) {
+        self.separate();
+        self.out.push(b'"');
+        base64_simd::STANDARD.encode_append(data, &mut *self.out);
+        self.out.push(b'"');
+    }
+}
+
+/// Copies runs of ordinary bytes at once and writes an escape for each of the others.
+fn escape(text: &[u8], out: &mut Vec<u8>) {
+    let mut done = 0;
+    for (at, &byte) in text.iter().enumerate() {
+        let short = match byte {
+            b'"' => b'"',
+            b'\\' => b'\\',
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            0x00..=0x1f => b'u',
+            _ => continue,
+        };
+        out.extend_from_slice(&text[done..at]);
+        out.extend_from_slice(&[b'\\', short]);
+        if short == b'u' {
+            out.extend_from_slice(&[b'0', b'0', b'0' + (byte >> 4), HEX[usize::from(byte & 15)]]);
+        }
+        done = at + 1;
+    }
+    out.extend_from_slice(&text[done..]);
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_read_back_as_they_were() {
+        let text: String = (0..0x250_u32).filter_map(char::from_u32).collect();
+        let mut out = Vec::new();
+        Writer::new(&mut out).str(&text);
+        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+    }
+
+    #[test]
+    fn commas_stand_between_values_only() {
+        let mut out = Vec::new();
+        let mut json = Writer::new(&mut out);
+        json.begin_map(3);
+        json.key("a");
+        json.begin_array(2);
+        json.uint(1);
+        json.begin_map(0);
+        json.end_map();
+        json.end_array();
+        json.key("b");
+        json.null();
+        json.key("c");
+        json.float(1.0);
+        json.end_map();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            r#"{"a":[1,{}],"b":null,"c":1.0}"#
+        );
+    }
+}

@@ -1,0 +1,36 @@
+//! How messages are written: frames, the handshake, MessagePack and JSON. Bytes in, bytes out.
+//!
+//! Every message is written once, against [`Sink`](encode::Sink), and read once, against
+//! [`Source`](decode::Source); the two encodings implement both. Reading borrows: strings and headers
+//! stay in the frame, a body is a slice of it.
+
+pub(crate) mod control;
+mod decode;
+mod encode;
+mod encoding;
+mod events;
+mod frame;
+mod handshake;
+mod incoming;
+mod json;
+mod msgpack;
+mod response;
+#[cfg(test)]
+mod round_trips;
+mod salvage;
+mod value;
+mod views;
+
+pub use decode::{DecodeError, DecodeErrorKind};
+pub use encoding::{Encoding, UnknownEncoding};
+pub use events::Event;
+pub(crate) use events::{encode_event, event_of};
+pub(crate) use frame::{
+    FrameBuffer, FrameError, MAX_FRAME_LEN, MessageType, frame_of, write_frame,
+};
+pub(crate) use handshake::{HandshakeRequest, HandshakeResponse, MAX_HANDSHAKE_LEN};
+pub(crate) use incoming::{IncomingEvent, JsonTape, Payload};
+pub(crate) use response::{Answer, decode_answer, encode_response};
+pub(crate) use salvage::correlation_id as salvage_correlation_id;
+pub use value::MAX_DEPTH;
+pub use views::{HeadersView, RequestHeadersView, ResponseHeadersView};

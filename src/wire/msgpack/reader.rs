@@ -1,0 +1,340 @@
+use crate::wire::decode::{DecodeErrorKind, Kind, Source, base64};
+use bytes::Bytes;
+use rmp::Marker;
+
+/// A cursor over MessagePack in a frame.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    /// What is left. Invariant: a part of `payload`.
+    rest: &'a [u8],
+    payload: &'a Bytes,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(payload: &'a Bytes) -> Self {
+        Self {
+            rest: payload,
+            payload,
+        }
+    }
+
+    /// What is left.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeErrorKind> {
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or(DecodeErrorKind::CutShort)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn take_array<const N: usize>(&mut self) -> Result<[u8; N], DecodeErrorKind> {
+        let (taken, rest) = self
+            .rest
+            .split_first_chunk()
+            .ok_or(DecodeErrorKind::CutShort)?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+
+    fn u8(&mut self) -> Result<u8, DecodeErrorKind> {
+        self.take_array().map(u8::from_be_bytes)
+    }
+
+    fn u16(&mut self) -> Result<u16, DecodeErrorKind> {
+        self.take_array().map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, DecodeErrorKind> {
+        self.take_array().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, DecodeErrorKind> {
+        self.take_array().map(u64::from_be_bytes)
+    }
+
+    fn marker(&mut self) -> Result<Marker, DecodeErrorKind> {
+        self.u8().map(Marker::from_u8)
+    }
+
+    fn peek_marker(&self) -> Result<Marker, DecodeErrorKind> {
+        let first = self.rest.first().ok_or(DecodeErrorKind::CutShort)?;
+        Ok(Marker::from_u8(*first))
+    }
+
+    fn str_len(&mut self, marker: Marker) -> Result<Option<usize>, DecodeErrorKind> {
+        Ok(Some(match marker {
+            Marker::FixStr(len) => usize::from(len),
+            Marker::Str8 => usize::from(self.u8()?),
+            Marker::Str16 => usize::from(self.u16()?),
+            Marker::Str32 => self.u32()? as usize,
+            _ => return Ok(None),
+        }))
+    }
+
+    fn bin_len(&mut self, marker: Marker) -> Result<Option<usize>, DecodeErrorKind> {
+        Ok(Some(match marker {
+            Marker::Bin8 => usize::from(self.u8()?),
+            Marker::Bin16 => usize::from(self.u16()?),
+            Marker::Bin32 => self.u32()? as usize,
+            _ => return Ok(None),
+        }))
+    }
+
+    fn array_len(&mut self, marker: Marker) -> Result<Option<usize>, DecodeErrorKind> {
+        Ok(Some(match marker {
+            Marker::FixArray(len) => usize::from(len),
+            Marker::Array16 => usize::from(self.u16()?),
+            Marker::Array32 => self.u32()? as usize,
+            _ => return Ok(None),
+        }))
+    }
+
+    fn map_len(&mut self, marker: Marker) -> Result<Option<usize>, DecodeErrorKind> {
+        Ok(Some(match marker {
+            Marker::FixMap(len) => usize::from(len),
+            Marker::Map16 => usize::from(self.u16()?),
+            Marker::Map32 => self.u32()? as usize,
+            _ => return Ok(None),
+        }))
+    }
+
+    /// Bytes behind a scalar marker; `None` for arrays and maps.
+    fn scalar_len(&mut self, marker: Marker) -> Result<Option<usize>, DecodeErrorKind> {
+        if let Some(len) = self.str_len(marker)? {
+            return Ok(Some(len));
+        }
+        if let Some(len) = self.bin_len(marker)? {
+            return Ok(Some(len));
+        }
+        Ok(Some(match marker {
+            Marker::FixPos(_) | Marker::FixNeg(_) | Marker::Null | Marker::True | Marker::False => {
+                0
+            }
+            Marker::U8 | Marker::I8 => 1,
+            Marker::U16 | Marker::I16 => 2,
+            Marker::U32 | Marker::I32 | Marker::F32 => 4,
+            Marker::U64 | Marker::I64 | Marker::F64 => 8,
+            Marker::FixExt1 => 2,
+            Marker::FixExt2 => 3,
+            Marker::FixExt4 => 5,
+            Marker::FixExt8 => 9,
+            Marker::FixExt16 => 17,
+            Marker::Ext8 => usize::from(self.u8()?) + 1,
+            Marker::Ext16 => usize::from(self.u16()?) + 1,
+            Marker::Ext32 => self.u32()? as usize + 1,
+            Marker::Reserved => return Err(DecodeErrorKind::Syntax),
+            _ => return Ok(None),
+        }))
+    }
+
+    /// A length that the bytes at hand cannot bear out is refused before anything is done with it.
+    fn plausible(&self, items: usize) -> Result<usize, DecodeErrorKind> {
+        if items > self.rest.len() {
+            return Err(DecodeErrorKind::CutShort);
+        }
+        Ok(items)
+    }
+}
+
+impl<'a> Source<'a> for Reader<'a> {
+    fn peek(&self) -> Result<Kind, DecodeErrorKind> {
+        Ok(match self.peek_marker()? {
+            Marker::Null => Kind::Null,
+            Marker::True | Marker::False => Kind::Bool,
+            Marker::F32 | Marker::F64 => Kind::Float,
+            Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => Kind::Str,
+            Marker::FixArray(_) | Marker::Array16 | Marker::Array32 => Kind::Array,
+            Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => Kind::Map,
+            Marker::FixPos(_)
+            | Marker::FixNeg(_)
+            | Marker::U8
+            | Marker::U16
+            | Marker::U32
+            | Marker::U64
+            | Marker::I8
+            | Marker::I16
+            | Marker::I32
+            | Marker::I64 => Kind::Integer,
+            Marker::Reserved => return Err(DecodeErrorKind::Syntax),
+            _ => Kind::Bytes,
+        })
+    }
+
+    fn map(&mut self) -> Result<usize, DecodeErrorKind> {
+        let marker = self.marker()?;
+        let len = self.map_len(marker)?.ok_or(DecodeErrorKind::WrongType)?;
+        self.plausible(len)
+    }
+
+    fn array(&mut self) -> Result<usize, DecodeErrorKind> {
+        let marker = self.marker()?;
+        let len = self.array_len(marker)?.ok_or(DecodeErrorKind::WrongType)?;
+        self.plausible(len)
+    }
+
+    fn str(&mut self) -> Result<&'a str, DecodeErrorKind> {
+        let marker = self.marker()?;
+        let len = self.str_len(marker)?.ok_or(DecodeErrorKind::WrongType)?;
+        std::str::from_utf8(self.take(len)?).map_err(|_| DecodeErrorKind::NotUtf8)
+    }
+
+    fn bool(&mut self) -> Result<bool, DecodeErrorKind> {
+        match self.marker()? {
+            Marker::True => Ok(true),
+            Marker::False => Ok(false),
+            _ => Err(DecodeErrorKind::WrongType),
+        }
+    }
+
+    fn integer(&mut self) -> Result<i128, DecodeErrorKind> {
+        Ok(match self.marker()? {
+            Marker::FixPos(value) => i128::from(value),
+            Marker::FixNeg(value) => i128::from(value),
+            Marker::U8 => i128::from(self.u8()?),
+            Marker::U16 => i128::from(self.u16()?),
+            Marker::U32 => i128::from(self.u32()?),
+            Marker::U64 => i128::from(self.u64()?),
+            Marker::I8 => i128::from(self.take_array().map(i8::from_be_bytes)?),
+            Marker::I16 => i128::from(self.take_array().map(i16::from_be_bytes)?),
+            Marker::I32 => i128::from(self.take_array().map(i32::from_be_bytes)?),
+            Marker::I64 => i128::from(self.take_array().map(i64::from_be_bytes)?),
+            _ => return Err(DecodeErrorKind::WrongType),
+        })
+    }
+
+    fn float(&mut self) -> Result<f64, DecodeErrorKind> {
+        match self.peek_marker()? {
+            Marker::F32 => {
+                self.marker()?;
+                self.take_array().map(f32::from_be_bytes).map(f64::from)
+            }
+            Marker::F64 => {
+                self.marker()?;
+                self.take_array().map(f64::from_be_bytes)
+            }
+            _ => self.integer().map(|number| number as f64),
+        }
+    }
+
+    fn body(&mut self) -> Result<Bytes, DecodeErrorKind> {
+        let marker = self.peek_marker()?;
+        if matches!(marker, Marker::Bin8 | Marker::Bin16 | Marker::Bin32) {
+            self.marker()?;
+            let len = self.bin_len(marker)?.ok_or(DecodeErrorKind::WrongType)?;
+            let data = self.take(len)?;
+            return Ok(self.payload.slice_ref(data));
+        }
+        base64(self.str()?)
+    }
+
+    /// Counts the values still to pass over instead of recursing, so that depth costs nothing.
+    fn skip(&mut self) -> Result<(), DecodeErrorKind> {
+        let mut pending: u64 = 1;
+        while pending > 0 {
+            pending -= 1;
+            let marker = self.marker()?;
+            if let Some(len) = self.scalar_len(marker)? {
+                self.take(len)?;
+            } else if let Some(len) = self.array_len(marker)? {
+                pending += len as u64;
+            } else if let Some(len) = self.map_len(marker)? {
+                pending += 2 * len as u64;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PartialEq for Reader<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.rest == other.rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(bytes: &[u8]) -> Bytes {
+        Bytes::copy_from_slice(bytes)
+    }
+
+    #[test]
+    fn integers_of_every_width() {
+        for (bytes, value) in [
+            (&[0x7f][..], 127),
+            (&[0xe0], -32),
+            (&[0xcc, 0xff], 255),
+            (&[0xcd, 0x01, 0x00], 256),
+            (&[0xce, 0xff, 0xff, 0xff, 0xff], 4_294_967_295),
+            (
+                &[0xcf, 255, 255, 255, 255, 255, 255, 255, 255],
+                i128::from(u64::MAX),
+            ),
+            (&[0xd0, 0x80], -128),
+            (&[0xd1, 0x80, 0x00], -32768),
+            (&[0xd2, 0x80, 0, 0, 0], -2_147_483_648),
+            (&[0xd3, 0x80, 0, 0, 0, 0, 0, 0, 0], i128::from(i64::MIN)),
+        ] {
+            assert_eq!(Reader::new(&reader(bytes)).integer(), Ok(value));
+        }
+    }
+
+    #[test]
+    fn skip_passes_over_anything_nested_without_recursion() {
+        let mut deep = vec![0x91; 1_000_000];
+        deep.extend([0xc0, 0x01]);
+        let payload = reader(&deep);
+        let mut source = Reader::new(&payload);
+        source.skip().unwrap();
+        assert_eq!(source.integer(), Ok(1));
+    }
+
+    #[test]
+    fn skip_passes_over_every_marker() {
+        for marker in 0..=255_u8 {
+            let mut bytes = vec![marker];
+            bytes.extend([0; 32]);
+            let payload = reader(&bytes);
+            let skipped = Reader::new(&payload).skip();
+            assert_eq!(skipped.is_err(), marker == 0xc1, "marker {marker:#x}");
+        }
+    }
+
+    #[test]
+    fn announced_lengths_are_not_believed() {
+        for bytes in [
+            &[0xdf, 0xff, 0xff, 0xff, 0xff][..],
+            &[0xdd, 0xff, 0xff, 0xff, 0xff],
+            &[0xdb, 0xff, 0xff, 0xff, 0xff],
+            &[0xc6, 0xff, 0xff, 0xff, 0xff],
+        ] {
+            let payload = reader(bytes);
+            let source = Reader::new(&payload);
+            assert_eq!(source.clone().skip(), Err(DecodeErrorKind::CutShort));
+            assert!(source.clone().map().is_err());
+            assert!(source.clone().array().is_err());
+            assert!(source.clone().str().is_err());
+            assert!(source.clone().body().is_err());
+        }
+    }
+
+    #[test]
+    fn a_body_is_a_slice_of_the_payload_or_base64() {
+        let payload = reader(&[0xc4, 3, b'a', b'b', b'c']);
+        let body = Reader::new(&payload).body().unwrap();
+        assert_eq!(body.as_ptr(), payload[2..].as_ptr());
+        let payload = reader(b"\xa4YWJj");
+        assert_eq!(Reader::new(&payload).body().unwrap(), "abc");
+        let payload = reader(b"\xa4????");
+        assert_eq!(
+            Reader::new(&payload).body(),
+            Err(DecodeErrorKind::NotBase64)
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! Free-form values, such as `audit.custom` and configuration.
+
+use super::decode::{DecodeErrorKind, Kind, Source};
+use super::encode::Sink;
+use serde_json::{Map, Number, Value};
+
+/// How deep free-form values may be nested; as deep as serde_json reads by default.
+pub const MAX_DEPTH: usize = 128;
+
+/// Reads a value of any kind. Bytes become base64 text, the form they have in JSON.
+pub(super) fn read<'a, S: Source<'a>>(source: &mut S) -> Result<Value, DecodeErrorKind> {
+    read_within(source, MAX_DEPTH)
+}
+
+/// Reads a map; a key may be given twice if both values agree.
+pub(super) fn read_map<'a, S: Source<'a>>(
+    source: &mut S,
+) -> Result<Map<String, Value>, DecodeErrorKind> {
+    read_map_within(source, MAX_DEPTH)
+}
+
+fn read_within<'a, S: Source<'a>>(source: &mut S, depth: usize) -> Result<Value, DecodeErrorKind> {
+    Ok(match source.peek()? {
+        Kind::Null => {
+            source.skip()?;
+            Value::Null
+        }
+        Kind::Bool => Value::Bool(source.bool()?),
+        Kind::Integer => Value::Number(integer(source.integer()?)?),
+        Kind::Float => Number::from_f64(source.float()?).map_or(Value::Null, Value::Number),
+        Kind::Str => Value::String(source.str()?.to_owned()),
+        Kind::Bytes => Value::String(base64_simd::STANDARD.encode_to_string(source.body()?)),
+        Kind::Array => {
+            let depth = deeper(depth)?;
+            Value::Array(source.list(|source| read_within(source, depth))?)
+        }
+        Kind::Map => Value::Object(read_map_within(source, depth)?),
+    })
+}
+
+fn read_map_within<'a, S: Source<'a>>(
+    source: &mut S,
+    depth: usize,
+) -> Result<Map<String, Value>, DecodeErrorKind> {
+    let depth = deeper(depth)?;
+    let mut map = Map::new();
+    source.pairs(|key, source| {
+        let value = read_within(source, depth)?;
+        insert(&mut map, key, value)
+    })?;
+    Ok(map)
+}
+
+fn insert(map: &mut Map<String, Value>, key: &str, value: Value) -> Result<(), DecodeErrorKind> {
+    match map.get(key) {
+        Some(earlier) if *earlier != value => Err(DecodeErrorKind::Contradiction),
+        Some(_) => Ok(()),
+        None => {
+            map.insert(key.to_owned(), value);
+            Ok(())
+        }
+    }
+}
+
+fn deeper(depth: usize) -> Result<usize, DecodeErrorKind> {
+    depth.checked_sub(1).ok_or(DecodeErrorKind::TooDeep)
+}
+
+fn integer(number: i128) -> Result<Number, DecodeErrorKind> {
+    if let Ok(number) = u64::try_from(number) {
+        return Ok(Number::from(number));
+    }
+    i64::try_from(number)
+        .map(Number::from)
+        .map_err(|_| DecodeErrorKind::OutOfRange)
+}
+
+/// Writes a value of any kind.
+pub(super) fn write<S: Sink>(value: &Value, sink: &mut S) {
+    match value {
+        Value::Null => sink.null(),
+        Value::Bool(flag) => sink.bool(*flag),
+        Value::Number(number) => write_number(number, sink),
+        Value::String(text) => sink.str(text),
+        Value::Array(items) => {
+            sink.begin_array(items.len());
+            for item in items {
+                write(item, sink);
+            }
+            sink.end_array();
+        }
+        Value::Object(map) => {
+            sink.begin_map(map.len());
+            for (key, value) in map {
+                sink.key(key);
+                write(value, sink);
+            }
+            sink.end_map();
+        }
+    }
+}
+
+fn write_number<S: Sink>(number: &Number, sink: &mut S) {
+    if let Some(number) = number.as_u64() {
+        sink.uint(number);
+    } else if let Some(number) = number.as_i64() {
+        sink.int(number);
+    } else {
+        sink.float(number.as_f64().unwrap_or_default());
+    }
+}

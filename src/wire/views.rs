@@ -1,0 +1,159 @@
+//! Parts of a received message that are read where they stand.
+
+use super::decode::{DecodeErrorKind, Source};
+use super::{json, msgpack};
+use crate::protocol::HeaderSource;
+use crate::protocol::events::{RequestHeaders, ResponseHeaders};
+use std::fmt;
+
+/// The head of an HTTP request in a received frame.
+pub type RequestHeadersView<'a> = RequestHeaders<'a, HeadersView<'a>>;
+
+/// The head of an upstream's response in a received frame.
+pub type ResponseHeadersView<'a> = ResponseHeaders<'a, HeadersView<'a>>;
+
+/// Headers in a received frame: nothing is copied until it is asked for.
+#[derive(Clone, Copy, PartialEq)]
+pub struct HeadersView<'a> {
+    names: usize,
+    /// Invariant: `names` pairs of a string and an array of strings follow.
+    pairs: Cursor<'a>,
+}
+
+/// A place in a received message, in either encoding.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Cursor<'a> {
+    Json(json::Reader<'a>),
+    MessagePack(msgpack::Reader<'a>),
+}
+
+impl<'a> From<json::Reader<'a>> for Cursor<'a> {
+    fn from(reader: json::Reader<'a>) -> Self {
+        Self::Json(reader)
+    }
+}
+
+impl<'a> From<msgpack::Reader<'a>> for Cursor<'a> {
+    fn from(reader: msgpack::Reader<'a>) -> Self {
+        Self::MessagePack(reader)
+    }
+}
+
+impl<'a> Cursor<'a> {
+    fn str(&mut self) -> Result<&'a str, DecodeErrorKind> {
+        match self {
+            Self::Json(reader) => reader.str(),
+            Self::MessagePack(reader) => reader.str(),
+        }
+    }
+
+    fn array(&mut self) -> Result<usize, DecodeErrorKind> {
+        match self {
+            Self::Json(reader) => reader.array(),
+            Self::MessagePack(reader) => reader.array(),
+        }
+    }
+}
+
+impl<'a> HeadersView<'a> {
+    /// Checks the headers that come next and passes over them.
+    pub(super) fn read<S>(source: &mut S) -> Result<Self, DecodeErrorKind>
+    where
+        S: Source<'a> + Into<Cursor<'a>>,
+    {
+        let names = source.map()?;
+        let pairs = source.clone().into();
+        for _ in 0..names {
+            source.str()?;
+            for _ in 0..source.array()? {
+                source.str()?;
+            }
+        }
+        Ok(Self { names, pairs })
+    }
+
+    /// How many distinct names there are.
+    pub fn len(&self) -> usize {
+        self.names
+    }
+
+    /// Whether there are no headers.
+    pub fn is_empty(&self) -> bool {
+        self.names == 0
+    }
+
+    /// The first value of a header; the case of the name does not matter.
+    pub fn get(&self, name: &str) -> Option<&'a str> {
+        self.get_all(name).next()
+    }
+
+    /// All values of a header; the case of the name does not matter.
+    pub fn get_all(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.by_name()
+            .filter(move |(candidate, _)| candidate.eq_ignore_ascii_case(name))
+            .flat_map(|(_, values)| values)
+    }
+
+    /// Each value with its name, names with several values several times.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        self.by_name()
+            .flat_map(|(name, values)| values.map(move |value| (name, value)))
+    }
+
+    fn by_name(&self) -> Names<'a> {
+        Names {
+            left: self.names,
+            at: self.pairs,
+        }
+    }
+}
+
+impl HeaderSource for HeadersView<'_> {
+    fn grouped(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = &str> + Clone)> + Clone {
+        self.by_name()
+    }
+}
+
+impl fmt::Debug for HeadersView<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+/// Reads names and, for each, where its values stand.
+#[derive(Clone)]
+struct Names<'a> {
+    left: usize,
+    at: Cursor<'a>,
+}
+
+impl<'a> Iterator for Names<'a> {
+    type Item = (&'a str, Values<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let name = self.at.str().ok()?;
+        let left = self.at.array().ok()?;
+        let values = Values { left, at: self.at };
+        for _ in 0..left {
+            self.at.str().ok()?;
+        }
+        Some((name, values))
+    }
+}
+
+/// Reads the values of one name.
+#[derive(Clone)]
+struct Values<'a> {
+    left: usize,
+    at: Cursor<'a>,
+}
+
+impl<'a> Iterator for Values<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        self.at.str().ok()
+    }
+}

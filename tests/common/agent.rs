@@ -1,0 +1,216 @@
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use tempfile::TempDir;
+use tokio::sync::{Notify, oneshot};
+use tollgate::{
+    AgentCapabilities, AgentControl, AgentFeatures, AgentHandler, AgentResponse, AuditMetadata,
+    BodyChunk, BodyMutation, CancelReason, Configure, Decision, EventType, GuardrailInspect,
+    HeaderOp, RequestComplete, RequestHeadersView, ResponseHeadersView, UdsAgentServer,
+    WebSocketFrame,
+};
+
+/// Decides by the URI or body it is asked about and remembers every event as JSON.
+#[derive(Default)]
+pub struct RuleAgent {
+    pub seen: Arc<Mutex<Vec<serde_json::Value>>>,
+    /// Lets requests for `/wait` go.
+    pub release: Arc<Notify>,
+    pub cancelled: Arc<Mutex<Vec<(String, CancelReason)>>>,
+}
+
+impl RuleAgent {
+    fn saw(&self, event: impl serde::Serialize) {
+        let event = serde_json::to_value(event).unwrap();
+        self.seen.lock().unwrap().push(event);
+    }
+
+    async fn decide(&self, uri: &str) -> AgentResponse {
+        let op = |name: &str| HeaderOp::Set {
+            name: name.to_owned(),
+            value: "v\u{e9}".to_owned(),
+        };
+        let allow = AgentResponse::default_allow();
+        match uri {
+            "/block" => AgentResponse::decided(Decision::Block {
+                status: 403,
+                body: Some("no".to_owned()),
+                headers: Some(HashMap::from([("x-reason".to_owned(), "rule".to_owned())])),
+            }),
+            "/redirect" => AgentResponse::redirect("https://example.com/".to_owned(), 302),
+            "/challenge" => AgentResponse::decided(Decision::Challenge {
+                challenge_type: "captcha".to_owned(),
+                params: HashMap::from([("key".to_owned(), "abc".to_owned())]),
+            }),
+            "/headers" => allow
+                .add_request_header(op("x-set"))
+                .add_request_header(HeaderOp::Add {
+                    name: "x-add".to_owned(),
+                    value: "1".to_owned(),
+                })
+                .add_request_header(HeaderOp::Remove {
+                    name: "x-remove".to_owned(),
+                })
+                .add_response_header(op("x-response")),
+            "/audit" => AgentResponse {
+                routing_metadata: HashMap::from([("pool".to_owned(), "canary".to_owned())]),
+                ..allow.set_needs_more(true).with_audit(AuditMetadata {
+                    tags: vec!["t".to_owned()],
+                    rule_ids: vec!["r".to_owned()],
+                    confidence: Some(0.75),
+                    reason_codes: vec!["c".to_owned()],
+                    custom: HashMap::from([(
+                        "k".to_owned(),
+                        serde_json::json!({"a": [1, -2, 2.5, "x", null, true]}),
+                    )]),
+                })
+            },
+            "/wait" => {
+                self.release.notified().await;
+                allow
+            }
+            _ => allow,
+        }
+    }
+}
+
+impl AgentHandler for RuleAgent {
+    fn capabilities(&self) -> AgentCapabilities {
+        let capabilities = AgentCapabilities::new("rule-agent", "Rule agent", "1.2.3");
+        EventType::ALL
+            .into_iter()
+            .fold(capabilities, AgentCapabilities::with_event)
+            .with_features(AgentFeatures::full())
+    }
+
+    async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
+        self.saw(event.to_event());
+        self.decide(event.uri).await
+    }
+
+    async fn on_request_body_chunk(&self, event: BodyChunk<'_>) -> AgentResponse {
+        self.saw(event.to_request_event());
+        let allow = AgentResponse::default_allow();
+        match &event.data[..] {
+            b"replace" => allow.with_request_body_mutation(BodyMutation::replace(
+                event.chunk_index,
+                &b"\x00new\xff"[..],
+            )),
+            b"drop" => {
+                allow.with_request_body_mutation(BodyMutation::drop_chunk(event.chunk_index))
+            }
+            b"pass" => {
+                allow.with_request_body_mutation(BodyMutation::pass_through(event.chunk_index))
+            }
+            b"wait" => self.decide("/wait").await,
+            _ => allow,
+        }
+    }
+
+    async fn on_response_headers(&self, event: ResponseHeadersView<'_>) -> AgentResponse {
+        self.saw(event.to_event());
+        AgentResponse::default_allow()
+    }
+
+    async fn on_response_body_chunk(&self, event: BodyChunk<'_>) -> AgentResponse {
+        self.saw(event.to_response_event());
+        AgentResponse::default_allow()
+            .with_response_body_mutation(BodyMutation::replace(event.chunk_index, event.data))
+    }
+
+    async fn on_request_complete(&self, event: RequestComplete<'_>) -> AgentResponse {
+        self.saw(event.to_event());
+        AgentResponse::default_allow()
+    }
+
+    async fn on_websocket_frame(&self, event: WebSocketFrame<'_>) -> AgentResponse {
+        self.saw(event.to_event());
+        match &event.data[..] {
+            b"drop" => AgentResponse::websocket_drop(),
+            b"close" => AgentResponse::websocket_close(4001, "bye".to_owned()),
+            _ => AgentResponse::websocket_allow(),
+        }
+    }
+
+    async fn on_guardrail_inspect(&self, event: GuardrailInspect<'_>) -> AgentResponse {
+        self.saw(event.to_event());
+        AgentResponse::default_allow()
+    }
+
+    async fn on_configure(&self, event: Configure<'_>) -> bool {
+        self.saw(&event.settings);
+        event
+            .config()
+            .is_some_and(|config| config["accept"] == true)
+    }
+
+    fn on_cancel(&self, correlation_id: &str, reason: CancelReason) {
+        let cancelled = (correlation_id.to_owned(), reason);
+        self.cancelled.lock().unwrap().push(cancelled);
+    }
+}
+
+/// A running [`RuleAgent`].
+pub struct ServedAgent {
+    pub path: PathBuf,
+    pub seen: Arc<Mutex<Vec<serde_json::Value>>>,
+    pub release: Arc<Notify>,
+    pub cancelled: Arc<Mutex<Vec<(String, CancelReason)>>>,
+    pub control: AgentControl,
+    stop: oneshot::Sender<()>,
+    served: tokio::task::JoinHandle<()>,
+    _dir: TempDir,
+}
+
+impl ServedAgent {
+    pub fn last_seen(&self) -> serde_json::Value {
+        self.seen.lock().unwrap().last().unwrap().clone()
+    }
+
+    /// Stops the server gracefully and waits until it is gone.
+    pub async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.served.await.unwrap();
+        assert!(!self.path.exists(), "the socket file is still there");
+    }
+}
+
+pub async fn serve() -> ServedAgent {
+    serve_with(|server| server).await
+}
+
+pub async fn serve_with(
+    configure: impl FnOnce(UdsAgentServer<RuleAgent>) -> UdsAgentServer<RuleAgent>,
+) -> ServedAgent {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.sock");
+    let agent = RuleAgent::default();
+    let (seen, release, cancelled) = (
+        agent.seen.clone(),
+        agent.release.clone(),
+        agent.cancelled.clone(),
+    );
+    let server = configure(UdsAgentServer::new(&path, agent));
+    let control = server.control();
+    let bound = server.bind().await.unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let served = tokio::spawn(async move {
+        let shutdown = async {
+            // A dropped handle leaves the agent running until the test's runtime ends.
+            if stopped.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        bound.serve_until(shutdown).await.unwrap();
+    });
+    ServedAgent {
+        path,
+        seen,
+        release,
+        cancelled,
+        control,
+        stop,
+        served,
+        _dir: dir,
+    }
+}

@@ -1,0 +1,90 @@
+//! What the integration tests share: events with every field set, an agent that decides by what it is
+//! asked, and a raw socket for saying what no correct peer says.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    clippy::unwrap_used,
+    reason = "each test file uses a part of it; what fails here fails the test"
+)]
+
+mod agent;
+mod raw;
+
+pub use agent::{RuleAgent, ServedAgent, serve, serve_with};
+pub use raw::{RawAgent, RawConnection, accept_handshake};
+
+use std::collections::HashMap;
+use std::time::Duration;
+use tollgate::{AgentPool, AgentPoolConfig, Encoding, RequestHeadersEvent, RequestMetadata};
+
+/// Longer than anything here takes, shorter than anybody would wait.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+pub const BOTH: [Encoding; 2] = [Encoding::MessagePack, Encoding::Json];
+
+pub fn metadata(correlation_id: &str) -> RequestMetadata {
+    RequestMetadata {
+        correlation_id: correlation_id.to_owned(),
+        request_id: "r-1".to_owned(),
+        client_ip: "192.0.2.7".to_owned(),
+        client_port: 54321,
+        server_name: Some("example.com".to_owned()),
+        protocol: "HTTP/1.1".to_owned(),
+        tls_version: Some("TLSv1.3".to_owned()),
+        tls_cipher: Some("TLS_AES_128_GCM_SHA256".to_owned()),
+        route_id: Some("route".to_owned()),
+        upstream_id: None,
+        timestamp: "2026-01-02T03:04:05Z".to_owned(),
+        traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
+    }
+}
+
+pub fn request(correlation_id: &str, uri: &str) -> RequestHeadersEvent {
+    RequestHeadersEvent {
+        metadata: metadata(correlation_id),
+        method: "GET".to_owned(),
+        uri: uri.to_owned(),
+        headers: HashMap::from([
+            ("host".to_owned(), vec!["example.com".to_owned()]),
+            (
+                "accept".to_owned(),
+                vec!["text/html".to_owned(), "*/*".to_owned()],
+            ),
+            (
+                "x-quote".to_owned(),
+                vec!["\"quoted\\\" \u{1F980}\n".to_owned()],
+            ),
+            ("x-empty".to_owned(), vec![]),
+        ]),
+    }
+}
+
+pub fn config(encoding: Encoding) -> AgentPoolConfig {
+    AgentPoolConfig {
+        connections_per_agent: 1,
+        request_timeout: PATIENCE,
+        encodings: vec![encoding],
+        ..AgentPoolConfig::default()
+    }
+}
+
+/// A pool with one agent, named "agent", on one connection.
+pub async fn pool_with(config: AgentPoolConfig, path: &std::path::Path) -> AgentPool {
+    let pool = AgentPool::with_config(config);
+    pool.add_agent("agent", path.to_str().unwrap())
+        .await
+        .unwrap();
+    pool
+}
+
+/// Waits until a condition holds, looking again whenever other tasks have run.
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let looked = tokio::time::timeout(PATIENCE, async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    assert!(looked.await.is_ok(), "never happened: {what}");
+}
