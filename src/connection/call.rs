@@ -46,7 +46,7 @@ impl Connection {
             Some(call) => call,
             None => self.wait_for_slot(correlation, deadline, timeout).await?,
         };
-        let mut frame = self.outbox.buffer();
+        let mut frame = self.outbox.buffer(event.expected_len());
         if let Err(error) = encode_event(event, correlation.id, self.encoding, &mut frame) {
             self.outbox.recycle(frame);
             return Err(self.frame_error(error));

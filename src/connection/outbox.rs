@@ -13,6 +13,8 @@ pub(crate) struct Outbox {
     ring: ArrayQueue<Vec<u8>>,
     /// Buffers to encode into, kept with their memory.
     spare: ArrayQueue<Vec<u8>>,
+    /// The same for bodies; few, so that an idle connection does not hold much.
+    spare_large: ArrayQueue<Vec<u8>>,
     room: Turnstile,
     /// What was taken out of the ring and is not sent yet. Nobody waits for this lock: who does not get
     /// it leaves the work to the writer.
@@ -35,8 +37,12 @@ pub(crate) enum Drained {
     Busy,
 }
 
-/// A buffer that grew larger for one message is not kept.
-const MAX_KEPT_BUFFER: usize = 4 * 1024;
+/// Buffers up to this size are kept, as many as the ring holds.
+const SMALL_BUFFER: usize = 4 * 1024;
+
+/// Buffers up to this size are kept, [`MAX_KEPT_LARGE`] of them: a body chunk of 64 KiB fits as base64.
+const LARGE_BUFFER: usize = 128 * 1024;
+const MAX_KEPT_LARGE: usize = 4;
 
 impl Outbox {
     /// An outbox for at most `capacity` frames.
@@ -45,6 +51,7 @@ impl Outbox {
         Self {
             ring: ArrayQueue::new(capacity),
             spare: ArrayQueue::new(capacity),
+            spare_large: ArrayQueue::new(MAX_KEPT_LARGE),
             room: Turnstile::default(),
             sending: Mutex::default(),
             writer: AtomicWaker::new(),
@@ -53,18 +60,30 @@ impl Outbox {
         }
     }
 
-    /// An empty buffer for the next frame.
-    pub(crate) fn buffer(&self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_default()
+    /// An empty buffer for a frame of about `expected` bytes.
+    pub(crate) fn buffer(&self, expected: usize) -> Vec<u8> {
+        let spare = if expected <= SMALL_BUFFER {
+            self.spare.pop()
+        } else {
+            self.spare_large.pop()
+        };
+        let mut buffer = spare.unwrap_or_default();
+        buffer.reserve(expected);
+        buffer
     }
 
-    /// Takes a buffer back that was not sent.
+    /// Takes a buffer back.
     pub(crate) fn recycle(&self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= MAX_KEPT_BUFFER {
-            buffer.clear();
-            // A full store means that there are buffers enough.
-            let _ = self.spare.push(buffer);
-        }
+        buffer.clear();
+        let store = if buffer.capacity() <= SMALL_BUFFER {
+            &self.spare
+        } else if buffer.capacity() <= LARGE_BUFFER {
+            &self.spare_large
+        } else {
+            return;
+        };
+        // A full store means that there are buffers enough.
+        let _ = store.push(buffer);
     }
 
     /// Puts a frame into the ring if there is room and nobody waits for it. Gives it back otherwise.

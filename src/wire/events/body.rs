@@ -1,4 +1,4 @@
-use super::{BodyDirection, Encode};
+use super::{BodyDirection, Encode, expected_len_with};
 use crate::protocol::EventType;
 use crate::protocol::events::{BodyChunk, RequestBodyChunkEvent, ResponseBodyChunkEvent};
 use crate::wire::decode::{DecodeErrorKind, Field, Kind, Source};
@@ -6,6 +6,10 @@ use crate::wire::encode::Sink;
 
 impl Encode for RequestBodyChunkEvent {
     const EVENT_TYPE: EventType = EventType::RequestBodyChunk;
+
+    fn expected_len(&self) -> usize {
+        expected_len_with(self.data.len())
+    }
 
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
         encode_chunk(
@@ -19,6 +23,10 @@ impl Encode for RequestBodyChunkEvent {
 
 impl Encode for ResponseBodyChunkEvent {
     const EVENT_TYPE: EventType = EventType::ResponseBodyChunk;
+
+    fn expected_len(&self) -> usize {
+        expected_len_with(self.data.len())
+    }
 
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
         encode_chunk(

@@ -36,8 +36,21 @@ pub trait Encode {
     /// What kind of event it is.
     const EVENT_TYPE: EventType;
 
+    /// About how many bytes the event takes, so that a buffer of the right size is chosen.
+    fn expected_len(&self) -> usize {
+        EXPECTED_LEN
+    }
+
     /// Writes the event, with `correlation_id` in the place of its own.
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S);
+}
+
+/// Enough for the head of a common request, and for everything about a body but its data.
+const EXPECTED_LEN: usize = 1024;
+
+/// About how many bytes an event with a body takes, the body being base64.
+const fn expected_len_with(body_len: usize) -> usize {
+    EXPECTED_LEN + body_len / 3 * 4
 }
 
 /// Which body, of the two that one borrowed chunk stands for.

@@ -1,4 +1,4 @@
-use super::Encode;
+use super::{Encode, expected_len_with};
 use crate::protocol::EventType;
 use crate::protocol::events::{WebSocketFrame, WebSocketFrameEvent, WebSocketOpcode};
 use crate::wire::decode::{DecodeErrorKind, Field, Source};
@@ -17,6 +17,10 @@ const FIELDS: &[&str] = &[
 
 impl Encode for WebSocketFrame<'_> {
     const EVENT_TYPE: EventType = EventType::WebSocketFrame;
+
+    fn expected_len(&self) -> usize {
+        expected_len_with(self.data.len())
+    }
 
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
         sink.begin_map(FIELDS.len());
@@ -37,6 +41,10 @@ impl Encode for WebSocketFrame<'_> {
 
 impl Encode for WebSocketFrameEvent {
     const EVENT_TYPE: EventType = EventType::WebSocketFrame;
+
+    fn expected_len(&self) -> usize {
+        expected_len_with(self.data.len())
+    }
 
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
         self.borrowed().encode(correlation_id, sink);

@@ -1,0 +1,120 @@
+//! `tollgate agent`: an agent with simple rules, until a signal ends it.
+
+use crate::exit::AgentFailure;
+use crate::rules::Rules;
+use crate::values::{
+    parse_assignment, parse_duration, parse_encoding, parse_endpoint, socket_path,
+};
+use anyhow::Context;
+use clap::builder::NonEmptyStringValueParser;
+use std::io::{self, Write};
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tollgate::{Encoding, HeaderOp, UdsAgentServer};
+
+/// Options of `tollgate agent`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Where to listen: /path or unix:/path
+    #[arg(long, value_name = "ENDPOINT", value_parser = parse_endpoint)]
+    listen: String,
+    /// Block requests whose path begins like this; may be repeated
+    #[arg(long, value_name = "PREFIX", value_parser = NonEmptyStringValueParser::new())]
+    block_path: Vec<String>,
+    /// Block requests and responses whose body holds this text; may be repeated
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    block_body: Vec<String>,
+    /// Set a header on every request that is allowed; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_assignment)]
+    set_request_header: Vec<(String, String)>,
+    /// Set headers only where the path begins like this, as the demo wants it; may be repeated
+    #[arg(
+        long,
+        hide = true,
+        value_name = "PREFIX",
+        requires = "set_request_header",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    set_header_path: Vec<String>,
+    /// Wait this long before each answer
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
+    delay: Duration,
+    /// The encodings to accept
+    #[arg(
+        long,
+        default_value = "msgpack,json",
+        value_delimiter = ',',
+        value_parser = parse_encoding
+    )]
+    encodings: Vec<Encoding>,
+}
+
+impl Args {
+    fn rules(&self) -> Rules {
+        let set = |(name, value): &(String, String)| HeaderOp::Set {
+            name: name.clone(),
+            value: value.clone(),
+        };
+        Rules::new()
+            .block_paths(self.block_path.clone())
+            .block_bodies(&self.block_body)
+            .change_request_headers(self.set_request_header.iter().map(set).collect())
+            .change_headers_below(self.set_header_path.clone())
+            .delay(self.delay)
+    }
+}
+
+/// Serves until SIGINT or SIGTERM, then finishes what is in flight; a second signal does not wait.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    // Before the socket is there, so that no signal after "listening" finds the default action.
+    let mut signals = Signals::catch().context("cannot catch signals")?;
+    let failed = |error| AgentFailure::of(&args.listen, &error);
+    let server = UdsAgentServer::new(socket_path(&args.listen), args.rules())
+        .with_encodings(args.encodings.clone())
+        .bind()
+        .await
+        .map_err(failed)?;
+    // Whoever started this may have closed stderr; the agent serves all the same.
+    let _ = writeln!(io::stderr(), "listening on {}", args.listen);
+
+    let (stop, stopped) = oneshot::channel::<()>();
+    let served = server.serve_until(async {
+        // An error means that the sender is gone, which ends serving just as well.
+        let _ = stopped.await;
+    });
+    tokio::select! {
+        served = served => served.map_err(failed)?,
+        () = signals.twice(stop) => {}
+    }
+    Ok(())
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Passes the first signal on and returns at the second.
+    async fn twice(&mut self, first: oneshot::Sender<()>) {
+        self.next().await;
+        // Nobody listens when serving ended by itself.
+        let _ = first.send(());
+        self.next().await;
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

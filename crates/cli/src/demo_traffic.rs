@@ -1,0 +1,216 @@
+//! What a shop's proxy sees in a day, in miniature: pages, API calls, forms, uploads and a few attacks.
+
+use crate::browsers::{CHROME, CURL, FIREFOX, HeaderSet, JSON_API, MOBILE_APP, SAFARI};
+use crate::traffic::{Corpus, Request, filler};
+
+/// Requests for paths below this are blocked.
+const BLOCKED_PATH: &str = "/admin";
+
+/// Bodies with this text in them are blocked.
+const BLOCKED_TEXT: &str = "' OR '1'='1";
+
+/// Requests for paths below this get a header.
+const CHECKED_PATH: &str = "/account";
+
+/// How proxies read: smaller pieces than they could send.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// What the slots below are dealt from, and how often with other details.
+const SLOTS: u32 = 100;
+const ROUNDS: u32 = 5;
+
+/// Shares no factor with the number of slots, so that all are dealt, well mixed.
+const STRIDE: u32 = 37;
+
+/// The rules of the agent that this traffic is made for.
+pub(crate) fn agent_options() -> Vec<String> {
+    [
+        ["--block-path", BLOCKED_PATH],
+        ["--block-body", BLOCKED_TEXT],
+        ["--set-request-header", "x-tollgate=checked"],
+        ["--set-header-path", CHECKED_PATH],
+    ]
+    .concat()
+    .into_iter()
+    .map(str::to_owned)
+    .collect()
+}
+
+/// 80 GETs and 20 POSTs of every hundred requests; 5 of them are to be blocked.
+pub(crate) fn corpus() -> Corpus {
+    let numbers = 0..SLOTS * ROUNDS;
+    let requests = numbers.map(|number| request(number * STRIDE % SLOTS, number));
+    Corpus::new(requests.collect()).expect("there are some")
+}
+
+fn request(slot: u32, number: u32) -> Request {
+    match slot {
+        0..3 => Request::new("GET", format!("{BLOCKED_PATH}/users?page={number}"), CURL),
+        3..11 => account_page(number),
+        11..45 => page(number),
+        45..60 => asset(number),
+        60..80 => api_read(number),
+        80..88 => form(number),
+        88..95 => api_write(number),
+        95..97 => long_review(number),
+        97 => upload(number),
+        _ => attack(number),
+    }
+}
+
+fn browser(number: u32) -> HeaderSet {
+    [FIREFOX, CHROME, SAFARI, CHROME][number as usize % 4]
+}
+
+fn account_page(number: u32) -> Request {
+    let page = ["orders", "addresses", "wishlist"][number as usize % 3];
+    Request::new(
+        "GET",
+        format!("{CHECKED_PATH}/{page}?id={number}"),
+        browser(number),
+    )
+}
+
+fn page(number: u32) -> Request {
+    let uri = match number % 3 {
+        0 => format!("/products/{number}?ref=home"),
+        1 => format!("/search?q=tent+for+{number}&sort=price&page=2"),
+        _ => format!("/categories/outdoor/{number}"),
+    };
+    Request::new("GET", uri, browser(number))
+}
+
+fn asset(number: u32) -> Request {
+    let uri = format!("/static/{number:08x}/app.min.js");
+    Request::new("GET", uri, browser(number))
+}
+
+fn api_read(number: u32) -> Request {
+    let client = [MOBILE_APP, JSON_API, CURL][number as usize % 3];
+    Request::new(
+        "GET",
+        format!("/api/v1/orders/{number}?expand=items"),
+        client,
+    )
+}
+
+fn form(number: u32) -> Request {
+    let body = format!(
+        "product={number}&quantity=2&colour=dark+green&note=please+gift-wrap&csrf=Zm9yZ2VyeQ"
+    );
+    Request::new("POST", "/cart/items", browser(number)).with_body(
+        "application/x-www-form-urlencoded",
+        body,
+        CHUNK_BYTES,
+    )
+}
+
+fn api_write(number: u32) -> Request {
+    let body = format!(
+        r#"{{"order":{number},"items":[{{"sku":"TENT-2P","quantity":1}},{{"sku":"STOVE","quantity":2}}],"express":true}}"#
+    );
+    let client = [MOBILE_APP, JSON_API][number as usize % 2];
+    Request::new("POST", "/api/v1/orders", client).with_body("application/json", body, CHUNK_BYTES)
+}
+
+fn long_review(number: u32) -> Request {
+    review(number, &filler(40_000))
+}
+
+fn upload(number: u32) -> Request {
+    Request::new("POST", format!("/uploads/{number}.jpg"), MOBILE_APP).with_body(
+        "image/jpeg",
+        photo(100_000),
+        CHUNK_BYTES,
+    )
+}
+
+/// A review in which the text to be blocked begins in one chunk and ends in the next.
+fn attack(number: u32) -> Request {
+    let chunk = 1 + number as usize % 2;
+    let before = chunk * CHUNK_BYTES - REVIEW_START.len() - BLOCKED_TEXT.len() / 2;
+    review(number, &format!("{}{BLOCKED_TEXT} --", filler(before)))
+}
+
+const REVIEW_START: &str = r#"{"review":""#;
+
+fn review(number: u32, text: &str) -> Request {
+    let body = format!(r#"{REVIEW_START}{text}","product":{number},"stars":4}}"#);
+    Request::new("POST", "/products/reviews", browser(number)).with_body(
+        "application/json",
+        body,
+        CHUNK_BYTES,
+    )
+}
+
+/// Bytes as unlike text as those of a photo.
+fn photo(bytes: u32) -> Vec<u8> {
+    (0..bytes)
+        .map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()[0])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(request: &Request) -> Vec<u8> {
+        let chunks = request.chunks().iter();
+        chunks.flat_map(|chunk| chunk.data.to_vec()).collect()
+    }
+
+    fn holds_blocked_text(bytes: &[u8]) -> bool {
+        bytes
+            .windows(BLOCKED_TEXT.len())
+            .any(|window| window == BLOCKED_TEXT.as_bytes())
+    }
+
+    fn count(matches: impl Fn(&Request) -> bool) -> usize {
+        let corpus = corpus();
+        corpus
+            .requests()
+            .iter()
+            .filter(|&request| matches(request))
+            .count()
+    }
+
+    #[test]
+    fn shares_are_as_promised() {
+        let all = (SLOTS * ROUNDS) as usize;
+        let method = |name| count(|request| request.head("", "").method == name);
+        let path = |prefix| count(|request| request.head("", "").uri.starts_with(prefix));
+        assert_eq!(method("GET"), all * 80 / 100);
+        assert_eq!(method("POST"), all * 20 / 100);
+        assert_eq!(path(BLOCKED_PATH), all * 3 / 100);
+        assert_eq!(path(CHECKED_PATH), all * 8 / 100);
+        assert_eq!(
+            count(|request| holds_blocked_text(&body(request))),
+            all * 2 / 100
+        );
+    }
+
+    #[test]
+    fn blocked_text_always_straddles_two_chunks() {
+        let corpus = corpus();
+        let chunks = corpus.requests().iter().flat_map(Request::chunks);
+        assert!(
+            chunks
+                .into_iter()
+                .all(|chunk| !holds_blocked_text(&chunk.data))
+        );
+    }
+
+    #[test]
+    fn some_bodies_take_several_chunks() {
+        assert_eq!(
+            count(|request| request.chunks().len() > 1),
+            5 * ROUNDS as usize
+        );
+    }
+
+    #[test]
+    fn json_bodies_are_json() {
+        assert!(serde_json::from_slice::<serde_json::Value>(&body(&attack(1))).is_ok());
+        assert!(serde_json::from_slice::<serde_json::Value>(&body(&api_write(1))).is_ok());
+    }
+}

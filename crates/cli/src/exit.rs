@@ -1,0 +1,126 @@
+//! How the command ends: its exit status and the one line that says why.
+
+use crate::output::{OutputError, printable};
+use std::error::Error;
+use std::fmt::{self, Display, Formatter};
+use std::io::{self, Write};
+use std::process::ExitCode;
+use tollgate::AgentProtocolError;
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+
+/// Turns the outcome of a command into an exit status, with one line on stderr for a failure.
+pub(crate) fn conclude(outcome: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    if is_closed_output(&error) {
+        return ExitCode::SUCCESS;
+    }
+    let message = format!("{error:#}");
+    // Nowhere is left to complain when stderr itself is gone.
+    let _ = writeln!(io::stderr(), "tollgate: {}", printable(&message));
+    ExitCode::from(status(&error))
+}
+
+/// The agent could not be reached, failed or refused.
+#[derive(Debug)]
+pub(crate) struct AgentFailure {
+    endpoint: String,
+    cause: String,
+}
+
+impl AgentFailure {
+    /// What the library says of the agent at `endpoint`.
+    pub(crate) fn of(endpoint: &str, error: &AgentProtocolError) -> Self {
+        Self::new(endpoint, cause_of(error))
+    }
+
+    /// A failure of the agent at `endpoint`.
+    pub(crate) fn new(endpoint: &str, cause: impl Display) -> Self {
+        Self {
+            endpoint: endpoint.to_owned(),
+            cause: cause.to_string(),
+        }
+    }
+}
+
+/// What the library has to say, without the names that only it knows: a command has one agent, and
+/// names that by its endpoint.
+pub(crate) fn cause_of(error: &AgentProtocolError) -> String {
+    match error {
+        AgentProtocolError::ConnectionFailed { cause, .. } => cause.to_string(),
+        AgentProtocolError::ConnectionClosed { .. } => "connection closed by the agent".to_owned(),
+        AgentProtocolError::Timeout { after, .. } => format!("timed out after {after:?}"),
+        AgentProtocolError::MessageTooLarge { size, max, .. } => {
+            format!("a message of {size} bytes is too large, {max} are allowed")
+        }
+        AgentProtocolError::InvalidMessage { cause, .. } => format!("invalid answer: {cause}"),
+        AgentProtocolError::Unavailable { .. } => "no connection is open any more".to_owned(),
+        AgentProtocolError::InvalidEndpoint { reason, .. } => (*reason).to_owned(),
+        AgentProtocolError::Listen { cause, .. } => cause.to_string(),
+        other => other.to_string(),
+    }
+}
+
+impl Display for AgentFailure {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.endpoint, self.cause)
+    }
+}
+
+impl Error for AgentFailure {}
+
+/// The command line asks for something that cannot be done, such as reading a file that is not there.
+#[derive(Debug)]
+pub(crate) struct UsageError(pub(crate) String);
+
+impl Display for UsageError {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl Error for UsageError {}
+
+fn is_closed_output(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<OutputError>()
+        .is_some_and(OutputError::is_closed)
+}
+
+fn status(error: &anyhow::Error) -> u8 {
+    if error.is::<UsageError>() {
+        USAGE
+    } else {
+        FAILED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn status_tells_usage_from_failure() {
+        assert_eq!(status(&UsageError("no such file".into()).into()), USAGE);
+        assert_eq!(status(&AgentFailure::new("/a", "timed out").into()), FAILED);
+    }
+
+    #[test]
+    fn causes_name_no_agent() {
+        let timeout = AgentProtocolError::Timeout {
+            agent_id: "agent".into(),
+            after: Duration::from_secs(5),
+        };
+        assert_eq!(cause_of(&timeout), "timed out after 5s");
+    }
+
+    #[test]
+    fn failure_names_endpoint_and_cause() {
+        let failure = AgentFailure::new("/run/waf.sock", "no such socket");
+        assert_eq!(failure.to_string(), "/run/waf.sock: no such socket");
+    }
+}

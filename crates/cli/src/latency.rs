@@ -1,0 +1,213 @@
+//! Latencies: recorded without allocating, summed up as percentiles, drawn as bars.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use std::fmt::{self, Display, Formatter, Write as _};
+use std::time::Duration;
+
+const LONGEST: Duration = Duration::from_secs(60);
+const SIGNIFICANT_DIGITS: u8 = 3;
+const BAR_WIDTH: f64 = 40.0;
+
+/// Counts latencies from 1 µs to a minute, in steps of a thousandth.
+pub(crate) struct Latencies {
+    microseconds: Histogram<u64>,
+}
+
+/// Percentiles in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Percentiles {
+    p50: u64,
+    p90: u64,
+    p99: u64,
+    p999: u64,
+    max: u64,
+}
+
+impl Latencies {
+    /// Takes all the memory it will ever need.
+    pub(crate) fn new() -> Self {
+        let microseconds = Histogram::new_with_bounds(1, micros(LONGEST), SIGNIFICANT_DIGITS)
+            .expect("the bounds are constants that a histogram can have");
+        Self { microseconds }
+    }
+
+    /// Counts one latency; one above a minute counts as a minute.
+    pub(crate) fn record(&mut self, latency: Duration) {
+        self.microseconds.saturating_record(micros(latency).max(1));
+    }
+
+    /// Adds what another has counted.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.microseconds
+            .add(&other.microseconds)
+            .expect("all histograms have the same bounds");
+    }
+
+    /// How many were counted.
+    pub(crate) fn count(&self) -> u64 {
+        self.microseconds.len()
+    }
+
+    /// The figures of a report; all zero if nothing was counted.
+    pub(crate) fn percentiles(&self) -> Percentiles {
+        let at = |quantile| self.microseconds.value_at_quantile(quantile);
+        Percentiles {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: self.microseconds.max(),
+        }
+    }
+
+    /// One line with a bar for each power of two between the shortest and the longest latency.
+    pub(crate) fn bars(&self) -> String {
+        let rows = self.rows();
+        let most = rows.iter().map(|row| row.count).max().unwrap_or(0);
+        let mut text = String::new();
+        for row in &rows {
+            let (from, to) = (in_words(row.from), in_words(row.to));
+            let bar = bar(row.count as f64 / most as f64);
+            let share = 100.0 * row.count as f64 / self.count() as f64;
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{from:>7} – {to:>7}  {share:5.1} %  {bar}");
+        }
+        text
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        if self.count() == 0 {
+            return Vec::new();
+        }
+        let first = self.microseconds.min().max(1).ilog2();
+        let last = self.microseconds.max().max(1).ilog2();
+        (first..=last).map(|power| self.row(power)).collect()
+    }
+
+    fn row(&self, power: u32) -> Row {
+        let (from, to) = (1 << power, 2 << power);
+        Row {
+            from,
+            to,
+            count: self.microseconds.count_between(from, to - 1),
+        }
+    }
+}
+
+/// The latencies of at least `from` and less than `to` microseconds.
+struct Row {
+    from: u64,
+    to: u64,
+    count: u64,
+}
+
+impl Display for Percentiles {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "p50 {}   p90 {}   p99 {}   p99.9 {}   max {}",
+            in_words(self.p50),
+            in_words(self.p90),
+            in_words(self.p99),
+            in_words(self.p999),
+            in_words(self.max),
+        )
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn in_words(microseconds: u64) -> String {
+    match microseconds {
+        0..10_000 => format!("{microseconds} µs"),
+        10_000..10_000_000 => format!("{:.1} ms", microseconds as f64 / 1e3),
+        _ => format!("{:.1} s", microseconds as f64 / 1e6),
+    }
+}
+
+/// A bar in eighths of a character; what is not nothing shows at least one.
+fn bar(share: f64) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    if share <= 0.0 {
+        return String::new();
+    }
+    let eighths = ((share * BAR_WIDTH * 8.0).round() as usize).max(1);
+    "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(microseconds: &[u64]) -> Latencies {
+        let mut latencies = Latencies::new();
+        for &value in microseconds {
+            latencies.record(Duration::from_micros(value));
+        }
+        latencies
+    }
+
+    #[test]
+    fn percentiles_of_a_uniform_spread() {
+        let values: Vec<u64> = (1..=1000).collect();
+        let percentiles = recorded(&values).percentiles();
+        assert_eq!(
+            percentiles,
+            Percentiles {
+                p50: 500,
+                p90: 900,
+                p99: 990,
+                p999: 999,
+                max: 1000
+            }
+        );
+    }
+
+    #[test]
+    fn merging_adds_up() {
+        let mut sum = recorded(&[10, 20]);
+        sum.merge(&recorded(&[30]));
+        assert_eq!(sum.count(), 3);
+        assert_eq!(sum.percentiles().max, 30);
+    }
+
+    #[test]
+    fn extremes_stay_within_bounds() {
+        let mut latencies = recorded(&[0]);
+        latencies.record(Duration::from_secs(3600));
+        assert_eq!(latencies.percentiles().p50, 1);
+        assert!(latencies.percentiles().max >= 60_000_000);
+    }
+
+    #[test]
+    fn bars_show_each_power_of_two_in_proportion() {
+        let text = recorded(&[5, 20, 20, 20, 20]).bars();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "   4 µs –    8 µs   20.0 %  ██████████",
+                "   8 µs –   16 µs    0.0 %  ",
+                &format!("  16 µs –   32 µs   80.0 %  {}", "█".repeat(40)),
+            ]
+        );
+    }
+
+    #[test]
+    fn rare_latencies_still_show() {
+        let mut latencies = recorded(&[100]);
+        for _ in 0..10_000 {
+            latencies.record(Duration::from_micros(10));
+        }
+        assert!(latencies.bars().lines().last().unwrap().ends_with("▏"));
+    }
+
+    #[test]
+    fn nothing_recorded_draws_nothing() {
+        assert_eq!(Latencies::new().bars(), "");
+        assert_eq!(Latencies::new().percentiles().max, 0);
+    }
+}

@@ -1,0 +1,76 @@
+//! `tollgate load`: how much an agent can take, and how fast it answers then.
+
+use crate::driver::{Length, drive};
+use crate::har;
+use crate::options::{LoadOptions, parse_seconds};
+use crate::report::Report;
+use crate::traffic::Corpus;
+use crate::values::{parse_endpoint, parse_size};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const DEFAULT_LENGTH: Length = Length::Time(Duration::from_secs(5));
+
+/// Options of `tollgate load`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Where the agent listens: /path or unix:/path
+    #[arg(value_parser = parse_endpoint)]
+    endpoint: String,
+    /// Stop after exactly this many requests
+    #[arg(
+        long, value_name = "N", conflicts_with = "seconds",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    requests: Option<u64>,
+    /// Stop after this time; 5 unless told otherwise
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    seconds: Option<Duration>,
+    /// Replay the requests of a browser's HAR capture, bodies included, in order and repeated
+    #[arg(long, value_name = "FILE")]
+    har: Option<PathBuf>,
+    /// Give each request a body of this size, such as 200000 or 64KiB
+    #[arg(
+        long, value_name = "N", default_value = "0", hide_default_value = true,
+        value_parser = parse_size, conflicts_with = "har"
+    )]
+    body_bytes: usize,
+    #[command(flatten)]
+    options: LoadOptions,
+}
+
+/// Sends requests as fast as the agent answers and prints the figures.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let corpus = args.corpus()?;
+    let report = measure(&args.endpoint, corpus, args.length(), &args.options).await?;
+    report.conclude(&args.endpoint, args.options.json)
+}
+
+/// Connects to an agent and puts load on it.
+pub(crate) async fn measure(
+    endpoint: &str,
+    corpus: Corpus,
+    length: Length,
+    options: &LoadOptions,
+) -> anyhow::Result<Report> {
+    let (pool, encoding) = options.connect(endpoint).await?;
+    let measurement = drive(&pool, corpus, options.concurrency(), length).await?;
+    Ok(Report::new(measurement, encoding))
+}
+
+impl Args {
+    fn corpus(&self) -> anyhow::Result<Corpus> {
+        match &self.har {
+            Some(file) => Ok(har::read(file)?),
+            None => Ok(Corpus::browsing(self.body_bytes)),
+        }
+    }
+
+    fn length(&self) -> Length {
+        match (self.requests, self.seconds) {
+            (Some(requests), _) => Length::Requests(requests),
+            (None, Some(time)) => Length::Time(time),
+            (None, None) => DEFAULT_LENGTH,
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The `tollgate` command: see an agent at work, serve one, ask one, and load one.
+
+mod agent;
+mod browsers;
+mod child_agent;
+mod connect;
+mod correlation_id;
+mod counting_alloc;
+mod demo;
+mod demo_traffic;
+mod driver;
+mod exit;
+mod har;
+mod latency;
+mod load;
+mod numerals;
+mod options;
+mod output;
+mod probe;
+mod progress;
+mod report;
+mod rules;
+mod send;
+mod tally;
+mod traffic;
+mod values;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Ask external agents about every request of a proxy: agent protocol v2 over Unix sockets.
+///
+/// Exit status: 0 done, 1 the agent failed or refused, 2 usage.
+#[derive(Parser)]
+#[command(name = "tollgate", version, arg_required_else_help = true)]
+struct Tollgate {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start an agent in a child process, drive traffic through it and show the figures
+    Demo(demo::Args),
+    /// Serve an agent with simple rules until SIGINT or SIGTERM
+    Agent(agent::Args),
+    /// Show what an agent says of itself and how fast it answers
+    Probe(probe::Args),
+    /// Take one HTTP request through its whole life and show what the agent decides
+    Send(send::Args),
+    /// Put load on an agent and show the figures
+    Load(load::Args),
+}
+
+impl Command {
+    async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Demo(args) => demo::run(args).await,
+            Self::Agent(args) => agent::run(args).await,
+            Self::Probe(args) => probe::run(args).await,
+            Self::Send(args) => send::run(args).await,
+            Self::Load(args) => load::run(args).await,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let command = Tollgate::parse().command;
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+        .and_then(|runtime| runtime.block_on(command.run()));
+    exit::conclude(outcome)
+}

@@ -1,0 +1,91 @@
+//! The options that `demo` and `load` have in common.
+
+use crate::connect::{AGENT_ID, connect};
+use crate::exit::AgentFailure;
+use crate::values::{parse_encoding, parse_timeout};
+use std::time::Duration;
+use tollgate::{AgentPool, Encoding};
+
+const MOST_SECONDS: f64 = 24.0 * 60.0 * 60.0;
+
+/// How to put load on an agent.
+#[derive(clap::Args)]
+pub(crate) struct LoadOptions {
+    /// Requests in flight
+    #[arg(
+        long, value_name = "N", default_value_t = 64,
+        value_parser = clap::value_parser!(u32).range(1..=65_536)
+    )]
+    concurrency: u32,
+    /// Connections to the agent
+    #[arg(
+        long, value_name = "N", default_value_t = 4,
+        value_parser = clap::value_parser!(u32).range(1..=1_024)
+    )]
+    connections: u32,
+    /// Speak this encoding, msgpack or json; without it, the one that the agent prefers
+    #[arg(long, value_parser = parse_encoding)]
+    encoding: Option<Encoding>,
+    /// How long connecting, and each event, may take
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_timeout)]
+    timeout: Duration,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl LoadOptions {
+    /// Connects to the agent at `endpoint`, and says in which encoding.
+    pub(crate) async fn connect(
+        &self,
+        endpoint: &str,
+    ) -> Result<(AgentPool, Encoding), AgentFailure> {
+        let pool = connect(endpoint, self.encoding, self.connections(), self.timeout).await?;
+        match pool.agent_encoding(AGENT_ID) {
+            Some(encoding) => Ok((pool, encoding)),
+            None => Err(AgentFailure::new(
+                endpoint,
+                "the connection was closed after the handshake",
+            )),
+        }
+    }
+
+    /// Requests in flight.
+    pub(crate) const fn concurrency(&self) -> usize {
+        self.concurrency as usize
+    }
+
+    /// Connections to the agent.
+    pub(crate) const fn connections(&self) -> usize {
+        self.connections as usize
+    }
+
+    /// How long connecting, and each event, may take.
+    pub(crate) const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+}
+
+/// Reads how many seconds a run takes, fractions allowed.
+pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) if seconds > 0.0 && seconds <= MOST_SECONDS => {
+            Ok(Duration::from_secs_f64(seconds))
+        }
+        Ok(_) => Err("must be more than 0 and no more than a day".to_owned()),
+        Err(_) => Err("expected a number of seconds such as 5 or 0.5".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_positive_numbers() {
+        assert_eq!(parse_seconds("0.5"), Ok(Duration::from_millis(500)));
+        for wrong in ["0", "-1", "nan", "inf", "1e9", "5s", ""] {
+            assert!(parse_seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+}

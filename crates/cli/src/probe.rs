@@ -1,0 +1,142 @@
+//! `tollgate probe`: what an agent says of itself and how fast it answers.
+
+use crate::connect::{AGENT_ID, connect};
+use crate::exit::{AgentFailure, cause_of};
+use crate::output::{OutputError, micros, print_json, print_line, printable};
+use crate::values::{parse_endpoint, parse_timeout};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+use tollgate::{AgentCapabilities, AgentFeatures, AgentLimits, AgentPool, Encoding};
+
+const PINGS: usize = 5;
+
+/// Options of `tollgate probe`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Where the agent listens: /path or unix:/path
+    #[arg(value_parser = parse_endpoint)]
+    endpoint: String,
+    /// How long connecting, and each ping, may take
+    #[arg(long, default_value = "5s", value_parser = parse_timeout)]
+    timeout: Duration,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shakes hands with an agent, pings it and prints what came of it.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let report = probe(&args.endpoint, args.timeout).await?;
+    if args.json {
+        print_json(&report)
+    } else {
+        Ok(print_report(&report)?)
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    endpoint: String,
+    encoding: Encoding,
+    handshake_us: f64,
+    round_trip_us: RoundTrip,
+    capabilities: AgentCapabilities,
+}
+
+#[derive(Serialize)]
+struct RoundTrip {
+    min: f64,
+    median: f64,
+    max: f64,
+}
+
+async fn probe(endpoint: &str, timeout: Duration) -> Result<Report, AgentFailure> {
+    let started = Instant::now();
+    let pool = connect(endpoint, None, 1, timeout).await?;
+    let handshake = started.elapsed();
+    let gone = || AgentFailure::new(endpoint, "the connection was closed after the handshake");
+    Ok(Report {
+        endpoint: endpoint.to_owned(),
+        encoding: pool.agent_encoding(AGENT_ID).ok_or_else(gone)?,
+        handshake_us: micros(handshake),
+        capabilities: pool.agent_capabilities(AGENT_ID).await.ok_or_else(gone)?,
+        round_trip_us: measure(&pool, endpoint).await?,
+    })
+}
+
+async fn measure(pool: &AgentPool, endpoint: &str) -> Result<RoundTrip, AgentFailure> {
+    let mut times = Vec::with_capacity(PINGS);
+    for _ in 0..PINGS {
+        let time = pool.ping(AGENT_ID).await.map_err(|error| {
+            AgentFailure::new(endpoint, format_args!("ping: {}", cause_of(&error)))
+        })?;
+        times.push(time);
+    }
+    times.sort_unstable();
+    Ok(RoundTrip {
+        min: micros(times[0]),
+        median: micros(times[PINGS / 2]),
+        max: micros(times[PINGS - 1]),
+    })
+}
+
+fn print_report(report: &Report) -> Result<(), OutputError> {
+    let agent = &report.capabilities;
+    let round_trip = &report.round_trip_us;
+    print_field("endpoint", &report.endpoint)?;
+    print_field(
+        "agent",
+        &format!("{} ({} {})", agent.agent_id, agent.name, agent.version),
+    )?;
+    print_field("protocol", &format!("version {}", agent.protocol_version))?;
+    print_field("encoding", report.encoding.as_str())?;
+    print_field("events", &events(agent))?;
+    print_field("features", &features(&agent.features))?;
+    print_field("limits", &limits(&agent.limits))?;
+    print_field("handshake", &format!("{} µs", report.handshake_us))?;
+    print_field(
+        "round trip",
+        &format!(
+            "min {} µs, median {} µs, max {} µs of {PINGS} pings",
+            round_trip.min, round_trip.median, round_trip.max
+        ),
+    )
+}
+
+fn print_field(name: &str, value: &str) -> Result<(), OutputError> {
+    print_line(format_args!("{name:<12}{}", printable(value)))
+}
+
+fn events(agent: &AgentCapabilities) -> String {
+    let names = agent.supported_events.iter().map(|event| event.as_str());
+    listed(names.collect())
+}
+
+fn features(features: &AgentFeatures) -> String {
+    let flags = [
+        ("streaming body", features.streaming_body),
+        ("websocket", features.websocket),
+        ("guardrails", features.guardrails),
+        ("config push", features.config_push),
+        ("metrics export", features.metrics_export),
+        ("cancellation", features.cancellation),
+        ("flow control", features.flow_control),
+        ("health reporting", features.health_reporting),
+    ];
+    let offered = flags.iter().filter(|(_, offered)| *offered);
+    listed(offered.map(|(name, _)| *name).collect())
+}
+
+fn limits(limits: &AgentLimits) -> String {
+    format!(
+        "bodies of {} bytes, {} events at once, chunks of {} bytes preferred",
+        limits.max_body_size, limits.max_concurrency, limits.preferred_chunk_size
+    )
+}
+
+fn listed(names: Vec<&str>) -> String {
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    names.join(", ")
+}

@@ -1,0 +1,94 @@
+//! The line that shows how a run is getting on, redrawn in place.
+
+use crate::numerals::grouped;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+const BAR_WIDTH: usize = 24;
+
+/// Draws to stderr if that is a terminal, else does nothing.
+pub(crate) struct Progress {
+    terminal: Option<std::io::Stderr>,
+    shown: Option<(Duration, u64)>,
+}
+
+/// How far a run has got.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Status {
+    /// Since the first request.
+    pub(crate) elapsed: Duration,
+    /// Requests so far.
+    pub(crate) requests: u64,
+    /// What part of the run is over, 0 to 1.
+    pub(crate) share: f64,
+}
+
+impl Progress {
+    /// For a run that starts now.
+    pub(crate) fn new() -> Self {
+        let stderr = std::io::stderr();
+        Self {
+            terminal: stderr.is_terminal().then_some(stderr),
+            shown: None,
+        }
+    }
+
+    /// Draws the line again.
+    pub(crate) fn show(&mut self, status: Status) {
+        let earlier = self.shown.replace((status.elapsed, status.requests));
+        if let Some(terminal) = &mut self.terminal {
+            // Progress that cannot be shown is no reason to stop.
+            let _ = write!(terminal, "\r\x1b[K{}", line(status, earlier));
+            let _ = terminal.flush();
+        }
+    }
+
+    /// Takes the line away.
+    pub(crate) fn clear(&mut self) {
+        if let Some(terminal) = &mut self.terminal {
+            let _ = write!(terminal, "\r\x1b[K");
+            let _ = terminal.flush();
+        }
+    }
+}
+
+fn line(status: Status, earlier: Option<(Duration, u64)>) -> String {
+    let (since, before) = earlier.unwrap_or_default();
+    let seconds = status.elapsed.saturating_sub(since).as_secs_f64();
+    let rate = if seconds > 0.0 {
+        status.requests.saturating_sub(before) as f64 / seconds
+    } else {
+        0.0
+    };
+    format!(
+        "{}  {:4.1} s  {:>11} requests  {:>9}/s",
+        bar(status.share),
+        status.elapsed.as_secs_f64(),
+        grouped(status.requests),
+        grouped(rate as u64),
+    )
+}
+
+fn bar(share: f64) -> String {
+    let full = (share.clamp(0.0, 1.0) * BAR_WIDTH as f64) as usize;
+    "━".repeat(full) + &"·".repeat(BAR_WIDTH - full)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_that_since_the_line_before() {
+        let status = Status {
+            elapsed: Duration::from_secs(3),
+            requests: 5_000,
+            share: 0.5,
+        };
+        let text = line(status, Some((Duration::from_secs(2), 3_000)));
+        assert_eq!(
+            text,
+            "━━━━━━━━━━━━············   3.0 s        5,000 requests      2,000/s"
+        );
+    }
+}

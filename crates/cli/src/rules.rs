@@ -1,0 +1,227 @@
+//! The rules of `tollgate agent`, as a handler.
+
+mod body_search;
+
+use body_search::{BodySearch, Verdict};
+use std::time::Duration;
+use tollgate::{
+    AgentCapabilities, AgentFeatures, AgentHandler, AgentResponse, AuditMetadata, BodyChunk,
+    CancelReason, Configure, EventType, GuardrailInspect, HeaderOp, RequestComplete,
+    RequestHeadersView, ResponseHeadersView, WebSocketFrame,
+};
+
+/// What the agent blocks, changes and waits for.
+pub(crate) struct Rules {
+    blocked_paths: Vec<String>,
+    request_body: Option<BodySearch>,
+    response_body: Option<BodySearch>,
+    request_headers: Vec<HeaderOp>,
+    /// Only requests whose path begins with one of these get header changes; empty means all do.
+    changed_paths: Vec<String>,
+    delay: Duration,
+}
+
+impl Rules {
+    /// Allows everything.
+    pub(crate) fn new() -> Self {
+        Self {
+            blocked_paths: Vec::new(),
+            request_body: None,
+            response_body: None,
+            request_headers: Vec::new(),
+            changed_paths: Vec::new(),
+            delay: Duration::ZERO,
+        }
+    }
+
+    /// Blocks requests whose path begins with one of these.
+    pub(crate) fn block_paths(mut self, prefixes: Vec<String>) -> Self {
+        self.blocked_paths = prefixes;
+        self
+    }
+
+    /// Blocks bodies, of requests and of responses, that hold one of these.
+    pub(crate) fn block_bodies(mut self, texts: &[String]) -> Self {
+        self.request_body = BodySearch::new(texts);
+        self.response_body = BodySearch::new(texts);
+        self
+    }
+
+    /// Makes these changes to the headers of every request that is allowed.
+    pub(crate) fn change_request_headers(mut self, changes: Vec<HeaderOp>) -> Self {
+        self.request_headers = changes;
+        self
+    }
+
+    /// Leaves the headers alone of requests whose path begins with none of these, if there are any.
+    pub(crate) fn change_headers_below(mut self, prefixes: Vec<String>) -> Self {
+        self.changed_paths = prefixes;
+        self
+    }
+
+    /// Waits this long before each answer.
+    pub(crate) fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    fn judge_path(&self, uri: &str) -> AgentResponse {
+        let path = path_of(uri);
+        if begins_with_any(path, &self.blocked_paths) {
+            return blocked("blocked_path");
+        }
+        if !self.changed_paths.is_empty() && !begins_with_any(path, &self.changed_paths) {
+            return AgentResponse::default_allow();
+        }
+        AgentResponse {
+            request_headers: self.request_headers.clone(),
+            ..AgentResponse::default_allow()
+        }
+    }
+
+    fn forget(&self, correlation_id: &str) {
+        for search in [&self.request_body, &self.response_body]
+            .into_iter()
+            .flatten()
+        {
+            search.forget(correlation_id);
+        }
+    }
+
+    /// Decisions are made before this, so that chunks are searched in the order they came.
+    async fn wait(&self) {
+        if !self.delay.is_zero() {
+            tokio::time::sleep(self.delay).await;
+        }
+    }
+}
+
+impl AgentHandler for Rules {
+    fn capabilities(&self) -> AgentCapabilities {
+        AgentCapabilities {
+            supported_events: EventType::ALL.to_vec(),
+            ..AgentCapabilities::new("tollgate", "tollgate agent", env!("CARGO_PKG_VERSION"))
+        }
+        .with_features(AgentFeatures::full())
+    }
+
+    async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
+        let response = self.judge_path(event.uri);
+        self.wait().await;
+        response
+    }
+
+    async fn on_request_body_chunk(&self, event: BodyChunk<'_>) -> AgentResponse {
+        let response = judge_body(self.request_body.as_ref(), event);
+        self.wait().await;
+        response
+    }
+
+    async fn on_response_headers(&self, _event: ResponseHeadersView<'_>) -> AgentResponse {
+        self.wait().await;
+        AgentResponse::default_allow()
+    }
+
+    async fn on_response_body_chunk(&self, event: BodyChunk<'_>) -> AgentResponse {
+        let response = judge_body(self.response_body.as_ref(), event);
+        self.wait().await;
+        response
+    }
+
+    async fn on_request_complete(&self, event: RequestComplete<'_>) -> AgentResponse {
+        self.forget(event.correlation_id);
+        self.wait().await;
+        AgentResponse::default_allow()
+    }
+
+    async fn on_websocket_frame(&self, _event: WebSocketFrame<'_>) -> AgentResponse {
+        self.wait().await;
+        AgentResponse::websocket_allow()
+    }
+
+    async fn on_guardrail_inspect(&self, _event: GuardrailInspect<'_>) -> AgentResponse {
+        self.wait().await;
+        AgentResponse::default_allow()
+    }
+
+    async fn on_configure(&self, _event: Configure<'_>) -> bool {
+        self.wait().await;
+        true
+    }
+
+    fn on_cancel(&self, correlation_id: &str, _reason: CancelReason) {
+        self.forget(correlation_id);
+    }
+}
+
+fn judge_body(search: Option<&BodySearch>, chunk: BodyChunk<'_>) -> AgentResponse {
+    let Some(search) = search else {
+        return AgentResponse::default_allow();
+    };
+    match search.look_at(&chunk) {
+        Verdict::Clean => AgentResponse::default_allow(),
+        Verdict::Found => blocked("blocked_body"),
+        Verdict::LostTrack => blocked("body_without_beginning"),
+    }
+}
+
+fn blocked(reason: &str) -> AgentResponse {
+    AgentResponse::block(403, Some("Forbidden".to_owned())).with_audit(AuditMetadata {
+        reason_codes: vec![reason.to_owned()],
+        ..AuditMetadata::default()
+    })
+}
+
+fn begins_with_any(path: &str, prefixes: &[String]) -> bool {
+    prefixes
+        .iter()
+        .any(|prefix| path.starts_with(prefix.as_str()))
+}
+
+/// Path and query of a URI, also of the absolute form that clients send to proxies.
+fn path_of(uri: &str) -> &str {
+    if uri.starts_with('/') {
+        return uri;
+    }
+    match uri.split_once("://") {
+        Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]),
+        None => uri,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_is_found_in_every_form_of_uri() {
+        assert_eq!(path_of("/admin?x=http://a/b"), "/admin?x=http://a/b");
+        assert_eq!(path_of("http://example.com/admin"), "/admin");
+        assert_eq!(path_of("http://example.com"), "/");
+        assert_eq!(path_of("*"), "*");
+    }
+
+    #[test]
+    fn headers_change_only_below_the_given_paths() {
+        let rules = Rules::new()
+            .change_request_headers(vec![HeaderOp::Remove {
+                name: "x".to_owned(),
+            }])
+            .change_headers_below(vec!["/account".to_owned()]);
+        assert!(rules.judge_path("/").request_headers.is_empty());
+        assert_eq!(rules.judge_path("/account/1").request_headers.len(), 1);
+    }
+
+    #[test]
+    fn blocked_path_gets_403_and_no_header_changes() {
+        let rules = Rules::new()
+            .block_paths(vec!["/admin".to_owned()])
+            .change_request_headers(vec![HeaderOp::Remove {
+                name: "x".to_owned(),
+            }]);
+        let response = rules.judge_path("/admin/users");
+        assert_eq!(response.decision.as_str(), "block");
+        assert!(response.request_headers.is_empty());
+        assert_eq!(rules.judge_path("/").request_headers.len(), 1);
+    }
+}

@@ -1,0 +1,104 @@
+//! `tollgate send`: one HTTP request through its whole life.
+
+mod body;
+mod exchange;
+mod step;
+
+use crate::connect::connect;
+use crate::output::{print_json, print_line};
+use crate::values::{
+    parse_encoding, parse_endpoint, parse_header, parse_method, parse_nonzero_size, parse_timeout,
+};
+use body::Body;
+use exchange::Exchange;
+use serde::Serialize;
+use std::time::Duration;
+use step::Step;
+use tollgate::{AgentPool, Encoding};
+
+/// Options of `tollgate send`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Where the agent listens: /path or unix:/path
+    #[arg(value_parser = parse_endpoint)]
+    endpoint: String,
+    /// Method of the request [default: GET, or POST with a body]
+    #[arg(short = 'X', long, value_parser = parse_method)]
+    method: Option<String>,
+    /// Path and query of the request
+    #[arg(long, default_value = "/")]
+    uri: String,
+    /// A header of the request; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
+    headers: Vec<(String, String)>,
+    /// Body of the request, - for stdin; a file that cannot be read is a usage error
+    #[arg(long, value_name = "FILE|-")]
+    body: Option<String>,
+    /// Size of the pieces in which the body is sent
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = parse_nonzero_size)]
+    chunk_size: usize,
+    /// The only encoding to offer [default: msgpack, then json]
+    #[arg(long, value_parser = parse_encoding)]
+    encoding: Option<Encoding>,
+    /// How long connecting, and each event, may take
+    #[arg(long, default_value = "5s", value_parser = parse_timeout)]
+    timeout: Duration,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// The request as far as it does not depend on the agent.
+struct Request {
+    method: String,
+    uri: String,
+    headers: Vec<(String, String)>,
+}
+
+/// Sends one request and prints what the agent decides at each step.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    // Opened first: without the body there is nothing to trouble the agent with.
+    let body = match &args.body {
+        Some(file) => Body::open(file, args.chunk_size)?,
+        None => Body::none(),
+    };
+    let pool = connect(&args.endpoint, args.encoding, 1, args.timeout).await?;
+    let steps = Exchange::new(&pool, &args.endpoint, !args.json)
+        .run(&args.request(), body)
+        .await?;
+    conclude(&pool, &steps, args.json)
+}
+
+impl Args {
+    fn request(&self) -> Request {
+        let usual = if self.body.is_some() { "POST" } else { "GET" };
+        Request {
+            method: self.method.clone().unwrap_or_else(|| usual.to_owned()),
+            uri: self.uri.clone(),
+            headers: self.headers.clone(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    encoding: Option<Encoding>,
+    steps: &'a [Step],
+    decision: &'a str,
+}
+
+fn conclude(pool: &AgentPool, steps: &[Step], json: bool) -> anyhow::Result<()> {
+    let report = Report {
+        encoding: pool.agent_encoding(crate::connect::AGENT_ID),
+        steps,
+        decision: step::standing_decision(steps),
+    };
+    if json {
+        return print_json(&report);
+    }
+    let encoding = report.encoding.map_or("?", Encoding::as_str);
+    let decision = report.decision;
+    Ok(print_line(format_args!(
+        "decision: {decision} ({encoding})"
+    ))?)
+}

@@ -1,0 +1,203 @@
+//! The events of one HTTP request, in the order in which a proxy meets them.
+
+use super::Request;
+use super::body::Body;
+use super::step::Step;
+use crate::connect::AGENT_ID;
+use crate::exit::{AgentFailure, cause_of};
+use crate::output::print_line;
+use bytes::Bytes;
+use std::time::{Instant, SystemTime};
+use tollgate::{
+    AgentPool, AgentProtocolError, AgentResponse, Decision, Event, EventType, Metadata,
+    RequestBodyChunkEvent, RequestComplete, RequestHeaders, ResponseBodyChunkEvent,
+    ResponseHeaders,
+};
+
+const UPSTREAM_STATUS: u16 = 200;
+const UPSTREAM_HEADERS: [(&str, &str); 1] = [("content-type", "text/plain")];
+const UPSTREAM_BODY: &[u8] = b"hello\n";
+
+/// What a client gets that has yet to prove something: the protocol names no status for challenges.
+const CHALLENGE_STATUS: u16 = 401;
+
+/// One request on its way through the agent.
+pub(super) struct Exchange<'a> {
+    pool: &'a AgentPool,
+    endpoint: &'a str,
+    /// Whether steps are printed as they happen.
+    is_shown: bool,
+    correlation_id: String,
+    started: Instant,
+    request_body_size: usize,
+    response_body_size: usize,
+    upstream_attempts: u32,
+    steps: Vec<Step>,
+}
+
+/// Why a request does not go on.
+enum Stop {
+    /// The agent decided; this is the status that the client gets.
+    Decided(u16),
+    /// There is no decision.
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl<'a> Exchange<'a> {
+    /// An exchange that has not begun.
+    pub(super) fn new(pool: &'a AgentPool, endpoint: &'a str, is_shown: bool) -> Self {
+        Self {
+            pool,
+            endpoint,
+            is_shown,
+            correlation_id: unique_id(),
+            started: Instant::now(),
+            request_body_size: 0,
+            response_body_size: 0,
+            upstream_attempts: 0,
+            steps: Vec::new(),
+        }
+    }
+
+    /// Goes through all steps, or up to a decision against the request, and tells the agent the end.
+    pub(super) async fn run(mut self, request: &Request, body: Body) -> anyhow::Result<Vec<Step>> {
+        self.started = Instant::now();
+        let status = match self.request_and_response(request, body).await {
+            Ok(()) => UPSTREAM_STATUS,
+            Err(Stop::Decided(status)) => status,
+            Err(Stop::Failed(error)) => return Err(error),
+        };
+        match self.complete(status).await {
+            // The request is over: a decision at this point changes nothing.
+            Ok(()) | Err(Stop::Decided(_)) => Ok(self.steps),
+            Err(Stop::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn request_and_response(&mut self, request: &Request, body: Body) -> Result<(), Stop> {
+        self.request_headers(request).await?;
+        self.request_body(body).await?;
+        self.response_headers().await?;
+        self.response_body().await
+    }
+
+    async fn request_headers(&mut self, request: &Request) -> Result<(), Stop> {
+        let id = self.correlation_id.clone();
+        let timestamp = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        let event = RequestHeaders {
+            metadata: Metadata {
+                correlation_id: &id,
+                request_id: &id,
+                client_ip: "127.0.0.1",
+                server_name: host(request),
+                protocol: "HTTP/1.1",
+                timestamp: &timestamp,
+                ..Metadata::default()
+            },
+            method: &request.method,
+            uri: &request.uri,
+            headers: &request.headers[..],
+        };
+        self.ask(EventType::RequestHeaders, &event).await
+    }
+
+    /// Reading may block this thread; the connection lives on the runtime's own threads.
+    async fn request_body(&mut self, mut body: Body) -> Result<(), Stop> {
+        let mut chunk_index = 0;
+        while let Some(chunk) = body.next_chunk()? {
+            self.request_body_size += chunk.data.len();
+            let event = RequestBodyChunkEvent {
+                correlation_id: self.correlation_id.clone(),
+                data: chunk.data,
+                is_last: chunk.is_last,
+                total_size: body.total_size(),
+                chunk_index,
+                bytes_received: self.request_body_size,
+            };
+            self.ask(EventType::RequestBodyChunk, &event).await?;
+            chunk_index = chunk_index.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    async fn response_headers(&mut self) -> Result<(), Stop> {
+        self.upstream_attempts = 1;
+        let id = self.correlation_id.clone();
+        let event = ResponseHeaders {
+            correlation_id: &id,
+            status: UPSTREAM_STATUS,
+            headers: &UPSTREAM_HEADERS[..],
+        };
+        self.ask(EventType::ResponseHeaders, &event).await
+    }
+
+    async fn response_body(&mut self) -> Result<(), Stop> {
+        let data = Bytes::from_static(UPSTREAM_BODY);
+        self.response_body_size = data.len();
+        let event = ResponseBodyChunkEvent::new(self.correlation_id.as_str(), data, 0, true)
+            .with_total_size(UPSTREAM_BODY.len());
+        self.ask(EventType::ResponseBodyChunk, &event).await
+    }
+
+    async fn complete(&mut self, status: u16) -> Result<(), Stop> {
+        let id = self.correlation_id.clone();
+        let event = RequestComplete {
+            correlation_id: &id,
+            status,
+            duration_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            request_body_size: self.request_body_size,
+            response_body_size: self.response_body_size,
+            upstream_attempts: self.upstream_attempts,
+            error: None,
+        };
+        self.ask(EventType::RequestComplete, &event).await
+    }
+
+    /// Puts one event to the agent and notes the answer.
+    async fn ask<E: Event>(&mut self, kind: EventType, event: &E) -> Result<(), Stop> {
+        let started = Instant::now();
+        let response = self
+            .pool
+            .send(AGENT_ID, &self.correlation_id, event)
+            .await
+            .map_err(|error| self.failure(kind, &error))?;
+        let stop = stop_of(&response);
+        let step = Step::new(kind, response, started.elapsed());
+        if self.is_shown {
+            print_line(&step)?;
+        }
+        self.steps.push(step);
+        stop.map_or(Ok(()), |status| Err(Stop::Decided(status)))
+    }
+
+    fn failure(&self, kind: EventType, error: &AgentProtocolError) -> AgentFailure {
+        let (event, cause) = (kind.as_str(), cause_of(error));
+        AgentFailure::new(self.endpoint, format_args!("{event}: {cause}"))
+    }
+}
+
+/// The status that the client gets if this response ends the request.
+fn stop_of(response: &AgentResponse) -> Option<u16> {
+    match response.decision {
+        Decision::Allow => None,
+        Decision::Block { status, .. } | Decision::Redirect { status, .. } => Some(status),
+        Decision::Challenge { .. } => Some(CHALLENGE_STATUS),
+    }
+}
+
+fn host(request: &Request) -> Option<&str> {
+    let mut headers = request.headers.iter();
+    let (_, value) = headers.find(|(name, _)| name.eq_ignore_ascii_case("host"))?;
+    Some(value)
+}
+
+/// The process makes one request only, so this is unique among those of the agent.
+fn unique_id() -> String {
+    format!("send-{}-{}", std::process::id(), tollgate::now_ms())
+}

@@ -1,0 +1,238 @@
+//! The requests that a run sends, made up before it starts so that sending costs nothing of its own.
+
+use crate::browsers;
+use bytes::Bytes;
+use std::borrow::Cow;
+use tollgate::{Metadata, RequestBodyChunkEvent, RequestHeaders};
+
+/// How a body is cut where nothing says otherwise.
+pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Text of a request: known at compile time or read from a capture.
+pub(crate) type Text = Cow<'static, str>;
+
+/// Names and values, in the order of the client.
+pub(crate) type Headers = Vec<(Text, Text)>;
+
+/// Requests to be sent in order, again and again. Invariant: there is at least one.
+pub(crate) struct Corpus {
+    requests: Vec<Request>,
+    timestamp: String,
+}
+
+/// One HTTP request as a proxy sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    method: Text,
+    uri: Text,
+    protocol: Text,
+    server_name: Option<Text>,
+    headers: Headers,
+    chunks: Vec<RequestBodyChunkEvent>,
+}
+
+impl Corpus {
+    /// `None` if there are no requests.
+    pub(crate) fn new(requests: Vec<Request>) -> Option<Self> {
+        let timestamp = humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string();
+        (!requests.is_empty()).then_some(Self {
+            requests,
+            timestamp,
+        })
+    }
+
+    /// What a browser asks for; with a body of `body_bytes` if that is not 0.
+    pub(crate) fn browsing(body_bytes: usize) -> Self {
+        let get = Request::new("GET", "/products/1843?ref=home", browsers::FIREFOX);
+        let request = if body_bytes == 0 {
+            get
+        } else {
+            let post = Request::new("POST", "/products/1843/reviews", browsers::FIREFOX);
+            post.with_body("text/plain", filler(body_bytes), CHUNK_BYTES)
+        };
+        Self::new(vec![request]).expect("there is one request")
+    }
+
+    /// The request with this number, counted from 0 through all repetitions.
+    pub(crate) fn request(&self, number: u64) -> &Request {
+        &self.requests[(number % self.requests.len() as u64) as usize]
+    }
+
+    /// When the requests claim to have begun.
+    pub(crate) fn timestamp(&self) -> &str {
+        &self.timestamp
+    }
+
+    #[cfg(test)]
+    pub(crate) fn requests(&self) -> &[Request] {
+        &self.requests
+    }
+}
+
+impl Request {
+    /// A request without a body for the site that all made-up traffic is for.
+    pub(crate) fn new(
+        method: impl Into<Text>,
+        uri: impl Into<Text>,
+        headers: &[(&'static str, &'static str)],
+    ) -> Self {
+        Self {
+            method: method.into(),
+            uri: uri.into(),
+            protocol: "HTTP/2".into(),
+            server_name: Some(browsers::SITE.into()),
+            headers: headers
+                .iter()
+                .map(|&(name, value)| (name.into(), value.into()))
+                .collect(),
+            chunks: Vec::new(),
+        }
+    }
+
+    /// A request without a body from anywhere.
+    pub(crate) fn captured(
+        method: String,
+        uri: String,
+        protocol: String,
+        server_name: Option<String>,
+        headers: Headers,
+    ) -> Self {
+        Self {
+            method: method.into(),
+            uri: uri.into(),
+            protocol: protocol.into(),
+            server_name: server_name.map(Text::from),
+            headers,
+            chunks: Vec::new(),
+        }
+    }
+
+    /// Adds a body, with the headers that go with it.
+    #[must_use]
+    pub(crate) fn with_body(
+        mut self,
+        content_type: &'static str,
+        body: impl Into<Bytes>,
+        chunk_bytes: usize,
+    ) -> Self {
+        let body = body.into();
+        self.headers
+            .push(("content-type".into(), content_type.into()));
+        self.headers
+            .push(("content-length".into(), body.len().to_string().into()));
+        self.with_body_only(body, chunk_bytes)
+    }
+
+    /// Adds a body to a request whose headers speak of it already.
+    #[must_use]
+    pub(crate) fn with_body_only(mut self, body: Bytes, chunk_bytes: usize) -> Self {
+        self.chunks = chunks(&body, chunk_bytes);
+        self
+    }
+
+    /// The event that begins the request.
+    pub(crate) fn head<'a>(
+        &'a self,
+        correlation_id: &'a str,
+        timestamp: &'a str,
+    ) -> RequestHeaders<'a, &'a [(Text, Text)]> {
+        RequestHeaders {
+            metadata: Metadata {
+                correlation_id,
+                request_id: correlation_id,
+                client_ip: "203.0.113.7",
+                client_port: 52_814,
+                server_name: self.server_name.as_deref(),
+                protocol: &self.protocol,
+                tls_version: Some("TLSv1.3"),
+                tls_cipher: Some("TLS_AES_128_GCM_SHA256"),
+                route_id: Some("default"),
+                upstream_id: None,
+                timestamp,
+                traceparent: None,
+            },
+            method: &self.method,
+            uri: &self.uri,
+            headers: &self.headers,
+        }
+    }
+
+    /// The events of its body; their correlation ids are empty, for each sending has another.
+    pub(crate) fn chunks(&self) -> &[RequestBodyChunkEvent] {
+        &self.chunks
+    }
+}
+
+/// Cuts a body without copying it; an empty body has no chunks.
+fn chunks(body: &Bytes, chunk_bytes: usize) -> Vec<RequestBodyChunkEvent> {
+    let starts = (0..body.len()).step_by(chunk_bytes);
+    starts
+        .zip(0..)
+        .map(|(start, index)| {
+            let end = body.len().min(start + chunk_bytes);
+            let data = body.slice(start..end);
+            RequestBodyChunkEvent::new("", data, index, end == body.len())
+                .with_total_size(body.len())
+                .with_bytes_received(end)
+        })
+        .collect()
+}
+
+/// Harmless text of exactly this size.
+pub(crate) fn filler(bytes: usize) -> String {
+    const SENTENCE: &str = "All work and no play makes a proxy a dull box. ";
+    SENTENCE.chars().cycle().take(bytes).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn browsing_sends_ten_headers_of_some_seven_hundred_bytes() {
+        let corpus = Corpus::browsing(0);
+        let request = corpus.request(0);
+        let bytes: usize = request
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        assert_eq!(request.headers.len(), 10);
+        assert!((650..=750).contains(&bytes), "{bytes}");
+        assert!(request.chunks().is_empty());
+        assert_eq!(request.method, "GET");
+    }
+
+    #[test]
+    fn a_body_is_cut_into_chunks_that_know_their_place() {
+        let corpus = Corpus::browsing(200_000);
+        let request = corpus.request(7);
+        let chunks = request.chunks();
+        assert_eq!(request.method, "POST");
+        assert_eq!(chunks.len(), 4);
+        assert_eq!(chunks[3].data.len(), 200_000 - 3 * CHUNK_BYTES);
+        assert_eq!(chunks[2].bytes_received, 3 * CHUNK_BYTES);
+        assert_eq!(
+            chunks.iter().map(|chunk| chunk.is_last).collect::<Vec<_>>(),
+            [false, false, false, true]
+        );
+        assert!(
+            chunks.iter().zip(0..).all(|(chunk, at)| {
+                chunk.chunk_index == at && chunk.total_size == Some(200_000)
+            })
+        );
+    }
+
+    #[test]
+    fn requests_come_in_order_and_again() {
+        let requests = ["/a", "/b"].map(|uri| Request::new("GET", uri, &[]));
+        let corpus = Corpus::new(requests.to_vec()).unwrap();
+        let uris: Vec<&str> = (0..3).map(|n| corpus.request(n).uri.as_ref()).collect();
+        assert_eq!(uris, ["/a", "/b", "/a"]);
+    }
+
+    #[test]
+    fn no_requests_make_no_corpus() {
+        assert!(Corpus::new(Vec::new()).is_none());
+    }
+}

@@ -1,0 +1,177 @@
+//! Reading the values of options: sizes, durations, encodings, headers and endpoints.
+
+use std::time::Duration;
+use tollgate::Encoding;
+
+/// Longer than anybody waits, and far from where adding it to a clock could overflow.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Reads a size: bytes, or with `KiB`, `MiB` or `GiB`.
+pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
+    let text = text.trim();
+    let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
+    let unit = match text[digits.len()..].trim_start() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        other => return Err(format!("`{other}` is not one of B, KiB, MiB and GiB")),
+    };
+    let count: usize = digits
+        .parse()
+        .map_err(|_| "expected bytes such as 65536, or 64KiB, or 1MiB".to_owned())?;
+    count
+        .checked_mul(unit)
+        .ok_or_else(|| "larger than this machine can address".to_owned())
+}
+
+/// Reads the size of something that cannot be empty.
+pub(crate) fn parse_nonzero_size(text: &str) -> Result<usize, String> {
+    match parse_size(text)? {
+        0 => Err("must be at least 1 byte".to_owned()),
+        size => Ok(size),
+    }
+}
+
+/// Reads a duration as humans write it, such as `5ms` or `1m 30s`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; expected a duration such as 5ms or 5s"))?;
+    if duration > LONGEST {
+        return Err("longer than a day".to_owned());
+    }
+    Ok(duration)
+}
+
+/// Reads how long to wait for something.
+pub(crate) fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("must be longer than 0s".to_owned()),
+        timeout => Ok(timeout),
+    }
+}
+
+/// Reads the name of an encoding.
+pub(crate) fn parse_encoding(text: &str) -> Result<Encoding, String> {
+    text.parse()
+        .map_err(|_| "expected msgpack or json".to_owned())
+}
+
+/// Reads a header as `NAME=VALUE`.
+pub(crate) fn parse_assignment(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    header(name, value)
+}
+
+/// Reads a header as `name: value`.
+pub(crate) fn parse_header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("expected 'name: value'")?;
+    header(name, value)
+}
+
+/// Reads an endpoint, `/path` or `unix:/path`, and hands it back as it was written.
+pub(crate) fn parse_endpoint(text: &str) -> Result<String, String> {
+    if !socket_path(text).starts_with('/') {
+        return Err("expected /path or unix:/path".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// Where the socket of an endpoint lies.
+pub(crate) fn socket_path(endpoint: &str) -> &str {
+    endpoint.strip_prefix("unix:").unwrap_or(endpoint)
+}
+
+fn header(name: &str, value: &str) -> Result<(String, String), String> {
+    let value = value.trim();
+    if name.is_empty() || !name.bytes().all(is_token) {
+        return Err(format!("{name:?} is not a header name"));
+    }
+    if value.contains(|character: char| character.is_control() && character != '\t') {
+        return Err("a header value holds no control characters".to_owned());
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Whether RFC 9110 allows this byte in a header name or method.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Reads an HTTP method.
+pub(crate) fn parse_method(text: &str) -> Result<String, String> {
+    if text.is_empty() || !text.bytes().all(is_token) {
+        return Err("not an HTTP method".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("0"), Ok(0));
+        assert_eq!(parse_size("65536"), Ok(65536));
+        assert_eq!(parse_size("64KiB"), Ok(65536));
+        assert_eq!(parse_size("64 KiB"), Ok(65536));
+        assert_eq!(parse_size("1MiB"), Ok(1 << 20));
+        assert_eq!(parse_size("2GiB"), Ok(2 << 30));
+        for wrong in [
+            "",
+            "KiB",
+            "-1",
+            "1.5MiB",
+            "64KB",
+            "64 x",
+            "1é",
+            "99999999999GiB",
+        ] {
+            assert!(parse_size(wrong).is_err(), "{wrong}");
+        }
+        assert!(parse_nonzero_size("0KiB").is_err());
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("5ms"), Ok(Duration::from_millis(5)));
+        assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
+        for wrong in ["", "5", "ms", "-1s", "2days", "999999999999999999years"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+        assert!(parse_timeout("0s").is_err());
+    }
+
+    #[test]
+    fn encodings() {
+        assert_eq!(parse_encoding("msgpack"), Ok(Encoding::MessagePack));
+        assert_eq!(parse_encoding("json"), Ok(Encoding::Json));
+        assert!(parse_encoding("bincode").is_err());
+    }
+
+    #[test]
+    fn headers() {
+        let pair = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
+        assert_eq!(parse_header("x-a: b: c"), pair("x-a", "b: c"));
+        assert_eq!(parse_header("x-a:"), pair("x-a", ""));
+        assert_eq!(parse_assignment("x-a=b=c"), pair("x-a", "b=c"));
+        for wrong in ["", "x-a", ": b", "x a: b", "x-a: b\nx-c: d"] {
+            assert!(parse_header(wrong).is_err(), "{wrong}");
+        }
+        assert!(parse_assignment("x-a: b").is_err());
+    }
+
+    #[test]
+    fn endpoints() {
+        assert_eq!(parse_endpoint("/run/a.sock"), Ok("/run/a.sock".to_owned()));
+        assert_eq!(
+            parse_endpoint("unix:/run/a.sock"),
+            Ok("unix:/run/a.sock".to_owned())
+        );
+        assert_eq!(socket_path("unix:/run/a.sock"), "/run/a.sock");
+        for wrong in ["", "unix:", "a.sock", "http://a", "unix:a.sock", "tcp:/a"] {
+            assert!(parse_endpoint(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! `tollgate load` and `tollgate demo`, run as a user runs them.
+
+// Helpers of tests fail like tests; clippy lets only the test functions themselves unwrap.
+#![allow(clippy::unwrap_used)]
+
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const CAPTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/capture.har");
+const ATTACK: [&str; 2] = ["--block-body", "' OR '1'='1"];
+
+#[test]
+fn load_reports_every_request_in_both_encodings() {
+    let agent = Agent::start(&[]);
+    for encoding in ["msgpack", "json"] {
+        let report = agent.load(&["--requests", "500", "--encoding", encoding]);
+        assert_eq!(
+            keys(&report),
+            [
+                "requests",
+                "errors",
+                "seconds",
+                "requests_per_second",
+                "latency_us",
+                "decisions",
+                "encoding",
+                "allocations_per_request"
+            ]
+        );
+        assert_eq!(
+            keys(&report["latency_us"]),
+            ["p50", "p90", "p99", "p999", "max"]
+        );
+        assert_eq!(report["requests"], 500);
+        assert_eq!(report["errors"], 0);
+        assert_eq!(report["decisions"], json!({ "allow": 500 }));
+        assert_eq!(report["encoding"], encoding);
+        assert!(number(&report["seconds"]) > 0.0);
+        assert!(number(&report["requests_per_second"]) > 0.0);
+        assert!(number(&report["allocations_per_request"]) >= 0.0);
+        let latency =
+            ["p50", "p90", "p99", "p999", "max"].map(|name| number(&report["latency_us"][name]));
+        assert!(latency[0] > 0.0 && latency.is_sorted(), "{latency:?}");
+    }
+}
+
+#[test]
+fn load_makes_exactly_one_request_when_asked_to() {
+    let agent = Agent::start(&[]);
+    let report = agent.load(&["--requests", "1", "--concurrency", "64"]);
+    assert_eq!(report["decisions"], json!({ "allow": 1 }));
+}
+
+#[test]
+fn load_ends_after_the_time_it_was_given() {
+    let agent = Agent::start(&[]);
+    let report = agent.load(&[
+        "--seconds",
+        "0.2",
+        "--concurrency",
+        "8",
+        "--connections",
+        "2",
+    ]);
+    assert_eq!(report["errors"], 0);
+    assert!(number(&report["seconds"]) >= 0.2);
+}
+
+#[test]
+fn load_sends_bodies_in_several_chunks() {
+    let agent = Agent::start(&ATTACK);
+    for encoding in ["msgpack", "json"] {
+        let report = agent.load(&[
+            "--requests",
+            "100",
+            "--body-bytes",
+            "200000",
+            "--encoding",
+            encoding,
+        ]);
+        assert_eq!(report["errors"], 0);
+        assert_eq!(report["decisions"], json!({ "allow": 100 }));
+    }
+}
+
+#[test]
+fn load_replays_a_capture_with_its_bodies() {
+    let agent = Agent::start(&ATTACK);
+    for encoding in ["msgpack", "json"] {
+        // Two of its four requests carry the attack, one of them in base64.
+        let report = agent.load(&[
+            "--requests",
+            "100",
+            "--har",
+            CAPTURE,
+            "--encoding",
+            encoding,
+        ]);
+        assert_eq!(report["errors"], 0);
+        assert_eq!(report["decisions"], json!({ "allow": 50, "block": 50 }));
+    }
+}
+
+#[test]
+fn load_shows_people_the_same_figures() {
+    let agent = Agent::start(&[]);
+    let output = tollgate(&["load", &agent.endpoint, "--requests", "200"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    for figure in [
+        "requests per second",
+        "p99.9",
+        "█",
+        "allow 200",
+        "errors       0",
+        "msgpack",
+    ] {
+        assert!(text.contains(figure), "{figure} in:\n{text}");
+    }
+    assert!(output.stderr.is_empty(), "progress is for terminals");
+}
+
+#[test]
+fn load_refuses_what_is_no_capture() {
+    let directory = TempDir::new().unwrap();
+    let no_json = directory.path().join("no.har");
+    std::fs::write(&no_json, "<html>").unwrap();
+    let no_requests = directory.path().join("empty.har");
+    std::fs::write(&no_requests, r#"{"log":{"entries":[]}}"#).unwrap();
+    let missing = directory.path().join("missing.har");
+    for (file, cause) in [
+        (&no_json, "not a HAR capture"),
+        (&no_requests, "no HTTP request"),
+        (&missing, "No such file"),
+    ] {
+        let file = file.to_str().unwrap();
+        let output = tollgate(&["load", "/nowhere.sock", "--har", file, "--json"]);
+        assert_fails(&output, 2, &[file, cause]);
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn load_without_an_agent_names_endpoint_and_cause() {
+    let output = tollgate(&["load", "unix:/nowhere/agent.sock", "--json"]);
+    assert_fails(&output, 1, &["/nowhere/agent.sock", "no such socket"]);
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn load_stops_and_still_reports_when_the_agent_goes_away() {
+    let agent = Agent::start(&[]);
+    let relay = Relay::closing_after(64 * 1024, &agent.socket);
+    let endpoint = relay.socket.to_str().unwrap();
+    let output = tollgate(&[
+        "load",
+        endpoint,
+        "--seconds",
+        "600",
+        "--connections",
+        "1",
+        "--json",
+    ]);
+    let report = json_of(&output);
+    assert!(number(&report["errors"]) > 0.0);
+    assert!(number(&report["decisions"]["allow"]) > 0.0);
+    assert!(number(&report["seconds"]) < 300.0);
+    assert_fails(
+        &output,
+        1,
+        &[endpoint, "requests failed", "connection closed"],
+    );
+}
+
+#[test]
+fn load_reports_events_that_time_out() {
+    let agent = Agent::start(&["--delay", "10s"]);
+    let output = tollgate(&[
+        "load",
+        &agent.endpoint,
+        "--requests",
+        "3",
+        "--concurrency",
+        "1",
+        "--timeout",
+        "100ms",
+        "--json",
+    ]);
+    let report = json_of(&output);
+    assert_eq!(report["requests"], 3);
+    assert_eq!(report["errors"], 3);
+    assert_eq!(report["decisions"], json!({ "allow": 0 }));
+    assert_fails(&output, 1, &["3 of 3 requests failed"]);
+}
+
+#[test]
+fn demo_shows_an_agent_at_work() {
+    let output = tollgate(&["demo", "--seconds", "1", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(output.stderr.is_empty(), "progress is for terminals");
+    let report = json_of(&output);
+    assert_eq!(report["errors"], 0);
+    assert_eq!(report["encoding"], "msgpack");
+    assert_eq!(report["connections"], 4);
+    assert_eq!(report["concurrency"], 64);
+    assert!(number(&report["allocations_per_request"]) < 1.0, "{report}");
+    let decided = |kind: &str| number(&report["decisions"][kind]);
+    let blocked = decided("block") / (decided("allow") + decided("block"));
+    assert!((0.03..0.07).contains(&blocked), "{report}");
+}
+
+#[test]
+fn demo_speaks_json_and_cleans_up() {
+    let directory = TempDir::new().unwrap();
+    let output = command(&["demo", "--seconds", "0.3", "--encoding", "json", "--json"])
+        .env("TMPDIR", directory.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(json_of(&output)["encoding"], "json");
+    assert_eq!(json_of(&output)["errors"], 0);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn demo_cleans_up_when_it_is_told_to_end() {
+    let directory = TempDir::new().unwrap();
+    let demo = command(&["demo", "--seconds", "600"])
+        .env("TMPDIR", directory.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut agent = connect_below(directory.path());
+    let terminated = Command::new("kill").arg(demo.id().to_string()).status();
+    assert!(terminated.unwrap().success());
+    assert_fails(&demo.wait_with_output().unwrap(), 1, &["interrupted"]);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    let left = agent.read(&mut [0]);
+    assert!(!matches!(left, Ok(1..)), "the agent still speaks");
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn tollgate(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+/// Connects to the agent that a demo has started in `directory`, as soon as it listens.
+fn connect_below(directory: &Path) -> UnixStream {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < deadline {
+        let entries = std::fs::read_dir(directory).unwrap().flatten();
+        let mut sockets = entries.map(|entry| entry.path().join("agent.sock"));
+        if let Some(agent) = sockets.find_map(|socket| UnixStream::connect(socket).ok()) {
+            return agent;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    panic!("no agent in {}", directory.display());
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn json_of(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!("{error}: {} {}", text(&output.stdout), text(&output.stderr))
+    })
+}
+
+fn keys(object: &Value) -> Vec<&str> {
+    object
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect()
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap()
+}
+
+/// One line on stderr with all these words, and this status.
+fn assert_fails(output: &Output, status: i32, words: &[&str]) {
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "{word} in: {stderr}");
+    }
+}
+
+/// `tollgate agent` on a socket of its own, ended with the test.
+struct Agent {
+    process: Child,
+    endpoint: String,
+    socket: PathBuf,
+    _directory: TempDir,
+}
+
+impl Agent {
+    fn start(options: &[&str]) -> Self {
+        let directory = TempDir::new().unwrap();
+        let socket = directory.path().join("agent.sock");
+        let endpoint = format!("unix:{}", socket.display());
+        let mut process = command(&["agent", "--listen", &endpoint])
+            .args(options)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stderr.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert!(line.starts_with("listening on"), "{line}");
+        Self {
+            process,
+            endpoint,
+            socket,
+            _directory: directory,
+        }
+    }
+
+    fn load(&self, options: &[&str]) -> Value {
+        let output = command(&["load", &self.endpoint, "--json"])
+            .args(options)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        json_of(&output)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+/// Stands between a proxy and an agent, for one connection, and hangs up after so many bytes of answers.
+struct Relay {
+    socket: PathBuf,
+    _directory: TempDir,
+}
+
+impl Relay {
+    fn closing_after(bytes: u64, agent: &Path) -> Self {
+        let directory = TempDir::new().unwrap();
+        let socket = directory.path().join("relay.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let agent = UnixStream::connect(agent).unwrap();
+        thread::spawn(move || {
+            let (proxy, _) = listener.accept().unwrap();
+            drop(listener);
+            relay(&proxy, &agent, bytes);
+        });
+        Self {
+            socket,
+            _directory: directory,
+        }
+    }
+}
+
+fn relay(proxy: &UnixStream, agent: &UnixStream, bytes: u64) {
+    let (mut events, mut to_agent) = (proxy.try_clone().unwrap(), agent.try_clone().unwrap());
+    let forward = thread::spawn(move || std::io::copy(&mut events, &mut to_agent));
+    let mut to_proxy = proxy;
+    // Either side may hang up first; then the end is reached all the same.
+    let _ = std::io::copy(&mut agent.take(bytes), &mut to_proxy).and_then(|_| to_proxy.flush());
+    let _ = proxy.shutdown(Shutdown::Both);
+    let _ = agent.shutdown(Shutdown::Both);
+    let _ = forward.join().unwrap();
+}
