@@ -37,6 +37,7 @@ impl<'b> Writer<'b> {
     }
 
     fn quoted(&mut self, text: &str) {
+        self.out.reserve(text.len() + 2);
         self.out.push(b'"');
         escape(text.as_bytes(), self.out);
         self.out.push(b'"');
@@ -128,8 +129,22 @@ impl Sink for Writer<'_> {
     }
 }
 
-/// Copies runs of ordinary bytes at once and writes an escape for each of the others.
+/// Writes an escape for each byte that must not stand in a string as it is.
+///
+/// Nearly all strings have none. Finding that out without leaving the loop early is work that the
+/// compiler does many bytes at a time.
 fn escape(text: &[u8], out: &mut Vec<u8>) {
+    let needs_escapes = text.iter().fold(false, |found, &byte| {
+        found | (byte < 0x20) | (byte == b'"') | (byte == b'\\')
+    });
+    if needs_escapes {
+        escape_each(text, out);
+    } else {
+        out.extend_from_slice(text);
+    }
+}
+
+fn escape_each(text: &[u8], out: &mut Vec<u8>) {
     let mut done = 0;
     for (at, &byte) in text.iter().enumerate() {
         let short = match byte {
