@@ -4,10 +4,9 @@ use super::handler::AgentHandler;
 use super::order::Order;
 use crate::protocol::{AgentResponse, AuditMetadata, EventType};
 use crate::wire::{
-    DecodeError, Encoding, FrameError, IncomingEvent, JsonTape, encode_response,
-    salvage_correlation_id,
+    DecodeError, Encoding, FrameError, IncomingEvent, JsonTape, Undecodable, encode_response,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -93,21 +92,21 @@ pub(super) async fn answer<H: AgentHandler>(handler: Arc<H>, job: Job) -> Done {
             let payload = payload.freeze();
             match IncomingEvent::from_msgpack(event_type, &payload) {
                 Ok(event) => asked.decide(event, out).await,
-                Err(error) => asked.reject(error, &payload, out),
+                Err(undecodable) => asked.reject(undecodable, out),
             }
         }
         Encoding::Json => match tape.open(&mut payload) {
             Ok(document) => {
                 let result = match IncomingEvent::from_json(event_type, &document) {
-                    Ok(event) => Ok(asked.decide(event, out).await),
-                    Err(error) => Err(error),
+                    Ok(event) => asked.decide(event, out).await,
+                    Err(undecodable) => asked.reject(undecodable, out),
                 };
                 tape.close(document);
-                result.unwrap_or_else(|error| asked.reject(error, &payload.freeze(), out))
+                result
             }
             Err(kind) => {
                 let error = DecodeError::in_message(event_type.as_str())(kind);
-                asked.reject(error, &payload.freeze(), out)
+                asked.reject(tape.undecodable(error, &payload), out)
             }
         },
     };
@@ -166,14 +165,12 @@ impl<H: AgentHandler> Asked<'_, H> {
     }
 
     /// An event that does not decode is blocked: allowing what was not understood would open a hole.
-    fn reject(
-        &self,
-        error: DecodeError,
-        payload: &Bytes,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Unanswerable> {
-        let correlation_id =
-            salvage_correlation_id(self.encoding, payload).ok_or(Unanswerable(error))?;
+    fn reject(&self, undecodable: Undecodable, out: &mut Vec<u8>) -> Result<(), Unanswerable> {
+        let Undecodable {
+            error,
+            correlation_id,
+        } = undecodable;
+        let correlation_id = correlation_id.ok_or(Unanswerable(error))?;
         tracing::warn!(correlation_id, %error, "blocked an event");
         self.write(&failure(error.kind().code()), &correlation_id, out);
         Ok(())

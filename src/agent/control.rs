@@ -4,8 +4,10 @@ use crate::protocol::{
 use crate::wire::{Encoding, MessageType, control};
 use atomic_waker::AtomicWaker;
 use crossbeam_queue::ArrayQueue;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
 
 /// Tells every connected proxy something that it did not ask for.
 ///
@@ -104,8 +106,27 @@ impl AgentControl {
 #[derive(Debug)]
 pub(super) struct Mailbox {
     pub(super) notices: ArrayQueue<Notice>,
-    pub(super) draining: AtomicBool,
+    draining: AtomicBool,
     pub(super) waker: AtomicWaker,
+}
+
+impl Mailbox {
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Waits until the server stops.
+    pub(super) async fn drained(&self) {
+        poll_fn(|cx| {
+            self.waker.register(cx.waker());
+            if self.is_draining() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
 }
 
 /// Notices that may wait for a proxy to read; later ones are dropped.

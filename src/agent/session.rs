@@ -16,11 +16,13 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 /// Answers that may wait to be sent, in bytes, before no more events are read.
 const MAX_UNSENT: usize = 256 * 1024;
+
+/// Frames before other tasks get their turn.
+const MAX_FRAMES_AT_ONCE: usize = 256;
 
 /// Shakes hands as an agent. Returns the encoding, or why the proxy was refused.
 pub(super) async fn shake_hands<H: AgentHandler>(
@@ -116,17 +118,19 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
         self.parts.mailbox.waker.register(cx.waker());
         self.send_notices();
-        let is_draining = self.parts.mailbox.draining.load(Ordering::Acquire);
+        let is_draining = self.parts.mailbox.is_draining();
         loop {
             self.finish_waiting(cx)?;
             let received = if is_draining {
-                Received::Nothing
+                Ok(Received::Nothing)
             } else {
-                self.receive(cx)?
+                self.receive(cx)
             };
             // Handlers that began to wait just now have to be polled once to be woken later.
             self.finish_waiting(cx)?;
             self.flush(cx)?;
+            // What came before the damage is answered all the same.
+            let received = received?;
             let is_idle = self.waiting.is_empty() && self.unsent.is_empty();
             if received == Received::End || (is_draining && is_idle) {
                 return Poll::Ready(Ok(()));
@@ -140,12 +144,18 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
 
     /// Reads and answers events as long as there are any.
     fn receive(&mut self, cx: &mut Context<'_>) -> Result<Received, SessionError> {
+        let mut left = MAX_FRAMES_AT_ONCE;
         loop {
             while self.has_room() {
                 let Some((number, payload)) = self.parts.buffer.next_frame(MAX_FRAME_LEN)? else {
                     break;
                 };
                 self.dispatch(number, payload, cx)?;
+                left -= 1;
+                if left == 0 {
+                    cx.waker().wake_by_ref();
+                    return Ok(Received::Nothing);
+                }
             }
             if !self.has_room() {
                 return Ok(Received::TooMuch);
@@ -313,7 +323,7 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
 /// What reading came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Received {
-    /// Everything that was there is read.
+    /// Everything that was there is read, or enough for now; the task is woken when there is more.
     Nothing,
     /// The proxy has ended the connection.
     End,

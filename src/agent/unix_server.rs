@@ -226,7 +226,11 @@ impl<H: AgentHandler> UdsAgentServer<H> {
                     &mut buffer,
                 ),
             );
-            let encoding = match shaken.await {
+            let shaken = tokio::select! {
+                shaken = shaken => shaken,
+                () = mailbox.drained() => return,
+            };
+            let encoding = match shaken {
                 Ok(Ok(encoding)) => encoding,
                 Ok(Err(error)) => return log_refused(&error),
                 Err(_) => return log_refused(&ConnectError::TimedOut(settings.handshake_timeout)),

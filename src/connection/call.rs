@@ -6,6 +6,7 @@ use crate::error::AgentProtocolError;
 use crate::protocol::AgentResponse;
 use crate::wire::{Event, encode_event};
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
@@ -37,11 +38,6 @@ impl Connection {
         timeout: Duration,
     ) -> Result<AgentResponse, AgentProtocolError> {
         let deadline = Instant::now() + timeout;
-        if !self.admits(correlation) {
-            return Err(AgentProtocolError::FlowControlPaused {
-                agent_id: Arc::clone(&self.agent.id),
-            });
-        }
         let mut call = match self.open_slot(correlation, deadline)? {
             Some(call) => call,
             None => self.wait_for_slot(correlation, deadline, timeout).await?,
@@ -51,10 +47,10 @@ impl Connection {
             self.outbox.recycle(frame);
             return Err(self.frame_error(error));
         }
-        if let Err(frame) = self.outbox.try_push(frame) {
-            timeout_at(deadline.into(), self.outbox.push(frame))
-                .await
-                .map_err(|_| self.timeout_error(timeout))?;
+        if let Err(frame) = self.outbox.try_push(frame)
+            && let Err(failure) = call.wait_for_room(frame).await
+        {
+            return Err(self.failure_error(failure, timeout));
         }
         call.is_sent = true;
         self.send();
@@ -108,6 +104,11 @@ impl Connection {
     ) -> Option<Result<PendingCall<'_>, AgentProtocolError>> {
         if !self.is_open() {
             return Some(Err(self.closed_error()));
+        }
+        if !self.admits(correlation) {
+            return Some(Err(AgentProtocolError::FlowControlPaused {
+                agent_id: Arc::clone(&self.agent.id),
+            }));
         }
         // Coarse time: a deadline is never found before it is over.
         let ticks = self.ticks(deadline).saturating_add(1);
@@ -170,6 +171,18 @@ struct PendingCall<'c> {
 }
 
 impl PendingCall<'_> {
+    /// Waits in line for room in the outbox, unless the call ends before there is any.
+    async fn wait_for_room(&mut self, frame: Vec<u8>) -> Result<(), CallFailure> {
+        let mut push = pin!(self.connection.outbox.push(frame));
+        poll_fn(|cx| match self.poll(cx) {
+            Poll::Ready(Err(failure)) => Poll::Ready(Err(failure)),
+            // Nobody can have answered what was not sent; an agent that does is not believed.
+            Poll::Ready(Ok(_)) => Poll::Ready(Err(CallFailure::Cancelled)),
+            Poll::Pending => push.as_mut().poll(cx).map(Ok),
+        })
+        .await
+    }
+
     /// Takes the reply once it is there, and gives the slot back.
     fn poll(&mut self, cx: &Context<'_>) -> Poll<Reply> {
         let Some(ticket) = &mut self.ticket else {
@@ -177,6 +190,9 @@ impl PendingCall<'_> {
         };
         let reply = ready!(ticket.poll(cx));
         self.ticket = None;
+        if !self.is_sent {
+            self.connection.unanswered.remove(self.key);
+        }
         Poll::Ready(reply)
     }
 }

@@ -4,7 +4,7 @@ use super::{CallFailure, Command, Connection, Reply};
 use crate::metrics::Fault;
 use crate::wire::{
     Answer, DecodeError, Encoding, FrameBuffer, FrameError, JsonTape, MAX_FRAME_LEN, MessageType,
-    Payload, control, decode_answer, frame_of, salvage_correlation_id,
+    Payload, Undecodable, control, decode_answer, frame_of,
 };
 use bytes::{Bytes, BytesMut};
 use std::fmt::Display;
@@ -14,11 +14,14 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep_until};
 
 /// How often passed deadlines are looked for while calls are pending. A call ends at most this long
 /// after its deadline.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Frames before other tasks, and the deadlines of this connection, get their turn.
+const MAX_FRAMES_AT_ONCE: usize = 256;
 
 /// Reads what an agent sends: answers go to their calls, everything else to the connection's state.
 ///
@@ -29,7 +32,10 @@ pub(crate) struct Inbound {
     completer: Completer<Reply>,
     buffer: FrameBuffer,
     tape: JsonTape,
-    sweep: Option<Pin<Box<Sleep>>>,
+    /// When passed deadlines are looked for next.
+    next_sweep: Instant,
+    /// Wakes the task then. A busy task looks by itself, since a runtime under load fires timers late.
+    sweep_timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Inbound {
@@ -45,7 +51,8 @@ impl Inbound {
             completer,
             buffer,
             tape: JsonTape::default(),
-            sweep: None,
+            next_sweep: Instant::now(),
+            sweep_timer: None,
         }
     }
 
@@ -56,6 +63,8 @@ impl Inbound {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.connection.inbound.register(cx.waker());
+        // First, so that no flood of messages keeps a deadline from passing.
+        self.sweep(cx);
         // What came before the end still counts.
         if let Err(cause) = self.receive(cx) {
             self.connection.lose(&cause);
@@ -66,22 +75,30 @@ impl Inbound {
         if !self.connection.is_open() {
             return Poll::Ready(());
         }
-        self.sweep(cx);
         Poll::Pending
     }
 
     fn receive(&mut self, cx: &mut Context<'_>) -> Result<(), Lost> {
-        while let Poll::Ready(received) = self.receiver.poll_receive(cx, self.buffer.spare()) {
-            if received? == 0 {
-                return Err(Lost::Ended {
-                    in_frame: !self.buffer.is_empty(),
-                });
-            }
+        let mut left = MAX_FRAMES_AT_ONCE;
+        loop {
             while let Some((message, payload)) = self.next_frame()? {
                 self.dispatch(message, payload);
+                left -= 1;
+                if left == 0 {
+                    cx.waker().wake_by_ref();
+                    return Ok(());
+                }
+            }
+            match self.receiver.poll_receive(cx, self.buffer.spare()) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(0)) => {
+                    return Err(Lost::Ended {
+                        in_frame: !self.buffer.is_empty(),
+                    });
+                }
+                Poll::Ready(received) => drop(received?),
             }
         }
-        Ok(())
     }
 
     fn next_frame(&mut self) -> Result<Option<(u8, BytesMut)>, Lost> {
@@ -122,29 +139,26 @@ impl Inbound {
                 unwanted(connection, key, answer.correlation_id);
             }
         };
-        let (decoded, payload) = match connection.encoding {
-            Encoding::Json => {
-                let decoded = decode_answer(Payload::Json(&mut payload, &mut self.tape), deliver);
-                (decoded, payload.freeze())
-            }
+        let decoded = match connection.encoding {
+            Encoding::Json => decode_answer(Payload::Json(&mut payload, &mut self.tape), deliver),
             Encoding::MessagePack => {
-                let payload = payload.freeze();
-                (
-                    decode_answer(Payload::MessagePack(&payload), deliver),
-                    payload,
-                )
+                decode_answer(Payload::MessagePack(&payload.freeze()), deliver)
             }
         };
-        if let Err(error) = decoded {
-            self.undecodable(error, &payload);
+        if let Err(undecodable) = decoded {
+            self.undecodable(undecodable);
         }
     }
 
     /// The call that a broken answer belongs to fails; if the answer does not even say which that is,
     /// the deadline ends it.
-    fn undecodable(&mut self, error: DecodeError, payload: &Bytes) {
+    fn undecodable(&mut self, undecodable: Undecodable) {
+        let Undecodable {
+            error,
+            correlation_id,
+        } = undecodable;
         self.connection.fault(Fault::UndecodableAnswer, &error);
-        let Some(id) = salvage_correlation_id(self.connection.encoding, payload) else {
+        let Some(id) = correlation_id else {
             return;
         };
         let key = self.connection.agent.keys.key(&id);
@@ -227,23 +241,32 @@ impl Inbound {
         if !self.connection.sweeping.load(Ordering::Acquire) {
             return;
         }
-        let timer = self
-            .sweep
-            .get_or_insert_with(|| Box::pin(sleep(SWEEP_INTERVAL)));
-        while timer.as_mut().poll(cx).is_ready() {
-            let connection = &self.connection;
-            self.completer
-                .expire(connection.ticks(Instant::now()), |id| {
-                    connection.note_unanswered(connection.agent.keys.key(id));
-                    Err(CallFailure::TimedOut)
-                });
-            timer
-                .as_mut()
-                .reset((Instant::now() + SWEEP_INTERVAL).into());
-            if !keeps_sweeping(connection) {
+        let now = Instant::now();
+        if now >= self.next_sweep {
+            self.expire(now);
+            self.next_sweep = now + SWEEP_INTERVAL;
+            if !keeps_sweeping(&self.connection) {
                 return;
             }
         }
+        let next = self.next_sweep.into();
+        let timer = self
+            .sweep_timer
+            .get_or_insert_with(|| Box::pin(sleep_until(next)));
+        if timer.deadline() != next {
+            timer.as_mut().reset(next);
+        }
+        if timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let connection = &self.connection;
+        self.completer.expire(connection.ticks(now), |id| {
+            connection.note_unanswered(connection.agent.keys.key(id));
+            Err(CallFailure::TimedOut)
+        });
     }
 }
 
@@ -270,6 +293,7 @@ fn unwanted(connection: &Connection, key: u64, correlation_id: &str) {
 impl Drop for Inbound {
     fn drop(&mut self) {
         self.connection.close();
+        self.connection.sender.close();
         self.completer.complete_all(|_| Err(CallFailure::Closed));
         self.connection.outbox.discard();
         self.connection.pings().clear();

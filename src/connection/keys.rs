@@ -63,6 +63,23 @@ impl KeySet {
         result
     }
 
+    /// Adds a key in the place of the oldest one, if need be.
+    pub(crate) fn insert_over_oldest(&self, key: u64) {
+        if self.insert(key) == Err(Overfull) {
+            self.remove_oldest();
+            // Somebody else may have taken the place; then that key is the newer one.
+            let _ = self.insert(key);
+        }
+    }
+
+    fn remove_oldest(&self) {
+        let mut added = self.lock();
+        let oldest = added.iter().min_by_key(|(_, added)| **added);
+        if let Some(oldest) = oldest.map(|(&key, _)| key) {
+            added.remove(&oldest);
+        }
+    }
+
     /// Removes a key; says whether it was there.
     pub(crate) fn remove(&self, key: u64) -> bool {
         if self.len.load(Ordering::Acquire) == 0 {
@@ -101,6 +118,8 @@ mod tests {
         assert!(!set.remove(1));
         assert_eq!(set.insert(3), Ok(()));
         assert!(set.contains(3) && !set.contains(1));
+        set.insert_over_oldest(4);
+        assert!(set.contains(3) && set.contains(4) && !set.contains(2));
         set.clear();
         assert!(!set.contains(3));
     }

@@ -14,6 +14,9 @@ pub(crate) trait LinkSender: Send + Sync + 'static {
 
     /// Waits until the link has room again. One task may wait at a time.
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ends the link in both directions, so that the other side learns of it at once.
+    fn close(&self);
 }
 
 /// The receiving half.

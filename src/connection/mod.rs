@@ -137,9 +137,11 @@ struct CallCounts {
     errors: AtomicU64,
 }
 
-/// Most exchanges with a missing answer. An agent that leaves more unanswered is not answering at all,
-/// and its connection is closed.
+/// Most exchanges with a missing answer; the oldest are forgotten first.
 const MAX_UNANSWERED: usize = 10_000;
+
+/// How long cancel messages wait for room behind other frames.
+const CANCEL_PATIENCE: Duration = Duration::from_millis(100);
 
 /// How long a missing answer is awaited.
 const UNANSWERED_LIFETIME: Duration = Duration::from_secs(5 * 60);
@@ -244,18 +246,16 @@ impl Connection {
         self.slots.room().made_room();
     }
 
-    /// Tells the agent to forget an exchange and fails its pending call, if there is one.
+    /// Fails the pending call of an exchange, if there is one, and tells the agent to forget it.
     pub(crate) async fn cancel(
         &self,
         correlation_id: &str,
         reason: CancelReason,
     ) -> Result<(), AgentProtocolError> {
-        let payload = control::encode_cancel(correlation_id, reason);
-        self.send_control(MessageType::Cancel, &payload).await?;
         self.command(Command::Cancel {
             correlation_id: correlation_id.to_owned(),
         });
-        Ok(())
+        self.tell_cancelled([correlation_id], reason).await
     }
 
     /// Fails every pending call and tells the agent to forget them. Returns how many there were.
@@ -266,11 +266,27 @@ impl Connection {
         let (sender, cancelled) = oneshot::channel();
         self.command(Command::CancelAll { cancelled: sender });
         let cancelled = cancelled.await.unwrap_or_default();
-        for correlation_id in &cancelled {
-            let payload = control::encode_cancel(correlation_id, reason);
-            self.send_control(MessageType::Cancel, &payload).await?;
-        }
+        let ids = cancelled.iter().map(String::as_str);
+        self.tell_cancelled(ids, reason).await?;
         Ok(cancelled.len())
+    }
+
+    /// An agent that does not read is not waited for: that its calls are cancelled is all the same to it.
+    async fn tell_cancelled(
+        &self,
+        ids: impl IntoIterator<Item = &str>,
+        reason: CancelReason,
+    ) -> Result<(), AgentProtocolError> {
+        let told = async {
+            for id in ids {
+                let payload = control::encode_cancel(id, reason);
+                self.send_control(MessageType::Cancel, &payload).await?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(CANCEL_PATIENCE, told)
+            .await
+            .unwrap_or(Ok(()))
     }
 
     /// Asks the agent for a sign of life and returns how long it took to come.
@@ -314,9 +330,7 @@ impl Connection {
 
     /// Notes that the answer to an exchange's last event may still come although nobody waits for it.
     fn note_unanswered(&self, key: u64) {
-        if self.unanswered.insert(key).is_err() {
-            self.lose(&"too many events were left unanswered");
-        }
+        self.unanswered.insert_over_oldest(key);
     }
 
     /// Sends what is in the outbox, from the caller's own task if nobody else is sending.

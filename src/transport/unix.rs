@@ -1,7 +1,9 @@
 use crate::connection::link::{Batch, LinkReceiver, LinkSender, MAX_SLICES};
 use crate::error::ConnectError;
 use bytes::BytesMut;
+use socket2::SockRef;
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::pin::pin;
@@ -58,6 +60,11 @@ impl LinkSender for UnixSender {
 
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.as_ref().poll_write_ready(cx)
+    }
+
+    fn close(&self) {
+        // Fails only if the other side was quicker.
+        let _ = SockRef::from(self.0.as_ref()).shutdown(Shutdown::Both);
     }
 }
 

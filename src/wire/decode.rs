@@ -176,7 +176,7 @@ pub struct DecodeError {
 }
 
 impl DecodeError {
-    pub(crate) fn in_message(message: &'static str) -> impl FnOnce(DecodeErrorKind) -> Self {
+    pub(crate) fn in_message(message: &'static str) -> impl Fn(DecodeErrorKind) -> Self {
         move |kind| Self { message, kind }
     }
 

@@ -5,6 +5,7 @@ use super::events::{
     BodyDirection, decode_chunk, decode_complete, decode_configure, decode_guardrail,
     decode_request_headers, decode_response_headers, decode_websocket,
 };
+use super::salvage::Undecodable;
 use super::views::{Cursor, RequestHeadersView, ResponseHeadersView};
 use super::{json, msgpack};
 use crate::protocol::EventType;
@@ -41,23 +42,26 @@ impl<'a> IncomingEvent<'a> {
     pub(crate) fn from_json(
         event_type: EventType,
         document: &'a JsonDocument<'_>,
-    ) -> Result<Self, DecodeError> {
-        Self::read(event_type, &mut document.reader())
-            .map_err(DecodeError::in_message(event_type.as_str()))
+    ) -> Result<Self, Undecodable> {
+        Self::read(event_type, &mut document.reader()).map_err(|kind| {
+            let error = DecodeError::in_message(event_type.as_str())(kind);
+            Undecodable::in_values(error, document.reader())
+        })
     }
 
     /// Reads an event from a MessagePack payload.
     pub(crate) fn from_msgpack(
         event_type: EventType,
         payload: &'a Bytes,
-    ) -> Result<Self, DecodeError> {
-        let mut source = msgpack::Reader::new(payload);
+    ) -> Result<Self, Undecodable> {
+        let start = msgpack::Reader::new(payload);
+        let mut source = start;
         Self::read(event_type, &mut source)
-            .and_then(|event| match source.rest() {
-                [] => Ok(event),
-                _ => Err(DecodeErrorKind::Surplus),
+            .and_then(|event| source.ended().map(|()| event))
+            .map_err(|kind| {
+                let error = DecodeError::in_message(event_type.as_str())(kind);
+                Undecodable::in_values(error, start)
             })
-            .map_err(DecodeError::in_message(event_type.as_str()))
     }
 
     fn read<S>(event_type: EventType, source: &mut S) -> Result<Self, DecodeErrorKind>

@@ -31,6 +31,6 @@ pub(crate) use frame::{
 pub(crate) use handshake::{HandshakeRequest, HandshakeResponse, MAX_HANDSHAKE_LEN};
 pub(crate) use incoming::{IncomingEvent, JsonTape, Payload};
 pub(crate) use response::{Answer, decode_answer, encode_response};
-pub(crate) use salvage::correlation_id as salvage_correlation_id;
+pub(crate) use salvage::Undecodable;
 pub use value::MAX_DEPTH;
 pub use views::{HeadersView, RequestHeadersView, ResponseHeadersView};

@@ -10,10 +10,17 @@
 )]
 
 mod agent;
+mod calls;
 mod raw;
 
 pub use agent::{RuleAgent, ServedAgent, serve, serve_with};
-pub use raw::{RawAgent, RawConnection, accept_handshake};
+pub use calls::{
+    Call, CallResult, arrived, call, expect_works, faults, raw_pool, raw_pool_of, result_of,
+    status_of,
+};
+pub use raw::{
+    RawAgent, RawConnection, accept_handshake, allowing, blocking, encode, frame, offer_handshake,
+};
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -87,4 +94,11 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
         }
     });
     assert!(looked.await.is_ok(), "never happened: {what}");
+}
+
+/// Bytes that this process has asked for and may write to, touched or not.
+pub fn virtual_memory() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let data_pages: usize = statm.split(' ').nth(5).unwrap().parse().unwrap();
+    data_pages * 4096
 }

@@ -1,7 +1,11 @@
+use super::PATIENCE;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
+use tollgate::Encoding;
 
 /// A socket on which a test plays the agent byte by byte.
 pub struct RawAgent {
@@ -23,22 +27,25 @@ impl RawAgent {
 
     /// Takes the next connection, before any handshake.
     pub async fn accept(&self) -> RawConnection {
-        RawConnection(self.listener.accept().await.unwrap().0)
+        let accepted = timeout(PATIENCE, self.listener.accept()).await;
+        let (stream, _) = accepted.expect("nobody connects").unwrap();
+        RawConnection::new(stream, Encoding::Json)
     }
 
     /// Takes the next connection and shakes hands in `encoding`.
-    pub async fn accept_in(&self, encoding: &str) -> RawConnection {
+    pub async fn accept_in(&self, encoding: Encoding) -> RawConnection {
         let mut connection = self.accept().await;
-        let (message, _) = connection.receive().await.unwrap();
-        assert_eq!(message, 0x01);
-        connection.send(0x02, &accept_handshake(encoding)).await;
+        assert_eq!(connection.message().await.0, 0x01);
+        let response = accept_handshake(encoding.as_str());
+        connection.send_value(0x02, &response).await;
+        connection.encoding = encoding;
         connection
     }
 }
 
 /// A handshake response that accepts, as other agents write it.
-pub fn accept_handshake(encoding: &str) -> Vec<u8> {
-    serde_json::json!({
+pub fn accept_handshake(encoding: &str) -> Value {
+    json!({
         "protocol_version": 2,
         "capabilities": {
             "agent_id": "raw", "name": "Raw", "version": "0", "supported_events": [1, 2],
@@ -51,71 +58,191 @@ pub fn accept_handshake(encoding: &str) -> Vec<u8> {
         },
         "success": true, "error": null, "encoding": encoding,
     })
-    .to_string()
-    .into_bytes()
 }
 
-/// One side of a connection, frame by frame or byte by byte.
-pub struct RawConnection(pub UnixStream);
+/// A handshake request as other proxies write it.
+pub fn offer_handshake(encoding: &str) -> Value {
+    json!({
+        "supported_versions": [2], "proxy_id": "raw", "proxy_version": "0", "config": null,
+        "supported_encodings": [encoding],
+    })
+}
+
+/// The bytes of a frame.
+pub fn frame(message: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len() + 1).unwrap();
+    let mut frame = length.to_be_bytes().to_vec();
+    frame.push(message);
+    frame.extend(payload);
+    frame
+}
+
+/// A payload, in named maps.
+pub fn encode(encoding: Encoding, value: &Value) -> Vec<u8> {
+    match encoding {
+        Encoding::Json => value.to_string().into_bytes(),
+        Encoding::MessagePack => rmp_serde::to_vec_named(value).unwrap(),
+    }
+}
+
+/// One side of a connection, frame by frame or byte by byte. Waits at most [`PATIENCE`].
+pub struct RawConnection {
+    stream: UnixStream,
+    pub encoding: Encoding,
+}
 
 impl RawConnection {
+    fn new(stream: UnixStream, encoding: Encoding) -> Self {
+        Self { stream, encoding }
+    }
+
     pub async fn connect(path: &Path) -> Self {
-        Self(UnixStream::connect(path).await.unwrap())
+        Self::new(UnixStream::connect(path).await.unwrap(), Encoding::Json)
     }
 
     /// Connects to an agent and shakes hands in `encoding`.
-    pub async fn connect_in(path: &Path, encoding: &str) -> Self {
+    pub async fn connect_in(path: &Path, encoding: Encoding) -> Self {
         let mut connection = Self::connect(path).await;
-        let request = serde_json::json!({
-            "supported_versions": [2], "proxy_id": "raw", "proxy_version": "0", "config": null,
-            "supported_encodings": [encoding],
-        });
-        connection.send(0x01, request.to_string().as_bytes()).await;
-        let (message, response) = connection.receive().await.unwrap();
+        let request = offer_handshake(encoding.as_str());
+        connection.send_value(0x01, &request).await;
+        let (message, response) = connection.message().await;
         assert_eq!(message, 0x02);
-        let response: serde_json::Value = serde_json::from_slice(&response).unwrap();
         assert_eq!(response["success"], true);
-        assert_eq!(response["encoding"], encoding);
+        assert_eq!(response["encoding"], encoding.as_str());
+        connection.encoding = encoding;
         connection
     }
 
-    pub async fn send(&mut self, message: u8, payload: &[u8]) {
-        let length = u32::try_from(payload.len() + 1).unwrap();
-        let mut frame = length.to_be_bytes().to_vec();
-        frame.push(message);
-        frame.extend(payload);
-        self.0.write_all(&frame).await.unwrap();
-    }
-
-    pub async fn send_json(&mut self, message: u8, payload: &serde_json::Value) {
-        self.send(message, payload.to_string().as_bytes()).await;
+    /// The bare socket, for a thread.
+    pub fn into_std(self) -> std::os::unix::net::UnixStream {
+        let stream = self.stream.into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        stream
     }
 
     pub async fn send_bytes(&mut self, bytes: &[u8]) {
-        self.0.write_all(bytes).await.unwrap();
+        let sent = timeout(PATIENCE, self.stream.write_all(bytes)).await;
+        sent.expect("the other side does not read").unwrap();
+    }
+
+    pub async fn send(&mut self, message: u8, payload: &[u8]) {
+        self.send_bytes(&frame(message, payload)).await;
+    }
+
+    /// Sends a message in the connection's encoding.
+    pub async fn send_value(&mut self, message: u8, payload: &Value) {
+        self.send(message, &encode(self.encoding, payload)).await;
     }
 
     /// The next frame; `None` when the other side has ended the connection.
     pub async fn receive(&mut self) -> Option<(u8, Vec<u8>)> {
-        let length = self.0.read_u32().await.ok()?;
-        let message = self.0.read_u8().await.ok()?;
-        let mut payload = vec![0; length as usize - 1];
-        self.0.read_exact(&mut payload).await.ok()?;
-        Some((message, payload))
-    }
-
-    /// The next frame's payload, which is JSON.
-    pub async fn receive_json(&mut self) -> (u8, serde_json::Value) {
-        let (message, payload) = self.receive().await.expect("a frame");
-        (message, serde_json::from_slice(&payload).expect("JSON"))
-    }
-
-    /// Answers `allow` to the event with this correlation id, in JSON.
-    pub async fn allow(&mut self, correlation_id: &str) {
-        let answer = serde_json::json!({
-            "version": 2, "decision": "allow",
-            "audit": {"custom": {"correlation_id": correlation_id}},
+        let received = timeout(PATIENCE, async {
+            let length = self.stream.read_u32().await.ok()?;
+            let message = self.stream.read_u8().await.ok()?;
+            let mut payload = vec![0; length as usize - 1];
+            self.stream.read_exact(&mut payload).await.ok()?;
+            Some((message, payload))
         });
-        self.send_json(0x20, &answer).await;
+        received.await.expect("neither a frame nor the end comes")
     }
+
+    /// The next message, which must decode.
+    pub async fn message(&mut self) -> (u8, Value) {
+        let (message, payload) = self.receive().await.expect("the connection ended");
+        (message, self.decode(&payload))
+    }
+
+    pub fn decode(&self, payload: &[u8]) -> Value {
+        match self.encoding {
+            Encoding::Json => serde_json::from_slice(payload).unwrap(),
+            Encoding::MessagePack => {
+                let value = rmpv::decode::read_value(&mut &payload[..]).unwrap();
+                serde_json::to_value(value).unwrap()
+            }
+        }
+    }
+
+    /// The other side ends the connection without another word.
+    pub async fn expect_end(&mut self) {
+        let received = self.receive().await;
+        assert!(
+            received.is_none(),
+            "received {received:?} instead of the end"
+        );
+    }
+
+    /// Nothing has come that was not received yet.
+    pub fn expect_silence(&self) {
+        let received = self.stream.try_read(&mut [0; 64]);
+        assert!(received.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+    }
+
+    /// Writes until the other side reads no more; returns whether that was so before `limit` bytes.
+    pub async fn fill(&mut self, bytes: &[u8], limit: usize) -> bool {
+        let patience = std::time::Duration::from_millis(500);
+        for _ in 0..limit / bytes.len() {
+            if timeout(patience, self.stream.write_all(bytes))
+                .await
+                .is_err()
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Waits until the other side has taken notice of everything that was sent to it. Returns the
+    /// messages that it sent before.
+    pub async fn sync(&mut self) -> Vec<u8> {
+        let ping = json!({"sequence": u64::MAX, "timestamp_ms": 1}).to_string();
+        self.send(0x41, ping.as_bytes()).await;
+        let mut before = Vec::new();
+        loop {
+            match self.receive().await.expect("the connection ended") {
+                (0x42, payload) if payload == ping.as_bytes() => return before,
+                (message, _) => before.push(message),
+            }
+        }
+    }
+}
+
+/// What an agent says.
+impl RawConnection {
+    /// The correlation id of the next message, which is an event.
+    pub async fn event(&mut self) -> String {
+        let (message, event) = self.message().await;
+        assert!(
+            (0x10..=0x17).contains(&message),
+            "message {message:#04x} is no event"
+        );
+        let id = event
+            .get("metadata")
+            .and_then(|metadata| metadata.get("correlation_id"));
+        let id = id.unwrap_or_else(|| &event["correlation_id"]);
+        id.as_str().expect("a correlation id").to_owned()
+    }
+
+    /// Answers with a block whose status tells one answer from another.
+    pub async fn block(&mut self, correlation_id: &str, status: u16) {
+        let answer = blocking(correlation_id, status);
+        self.send_value(0x20, &answer).await;
+    }
+
+    pub async fn allow(&mut self, correlation_id: &str) {
+        self.send_value(0x20, &allowing(correlation_id)).await;
+    }
+}
+
+/// The least that an answer may be.
+pub fn allowing(correlation_id: &str) -> Value {
+    json!({
+        "version": 2, "decision": "allow", "audit": {"custom": {"correlation_id": correlation_id}},
+    })
+}
+
+pub fn blocking(correlation_id: &str, status: u16) -> Value {
+    json!({
+        "version": 2, "decision": {"block": {"status": status}},
+        "audit": {"custom": {"correlation_id": correlation_id}},
+    })
 }

@@ -1,4 +1,5 @@
-use crate::wire::decode::{DecodeErrorKind, Kind, Source, base64};
+use crate::wire::decode::{DecodeError, DecodeErrorKind, Kind, Source, base64};
+use crate::wire::salvage::Undecodable;
 use bytes::Bytes;
 use simd_json::{Buffers, ErrorType, Node, StaticNode};
 use std::fmt;
@@ -8,29 +9,22 @@ use std::fmt;
 pub(crate) struct Tape {
     buffers: Buffers,
     nodes: Option<simd_json::Tape<'static>>,
+    /// Whether the last payload that was not JSON still is as it came.
+    left_as_it_was: bool,
 }
 
 impl Tape {
-    /// Parses `payload` in place (which destroys it) and calls `read` with a cursor at its value.
-    pub(crate) fn parse<T>(
-        &mut self,
-        payload: &mut [u8],
-        read: impl FnOnce(Reader<'_>) -> Result<T, DecodeErrorKind>,
-    ) -> Result<T, DecodeErrorKind> {
-        let document = self.open(payload)?;
-        let result = read(document.reader());
-        self.close(document);
-        result
-    }
-
     /// Parses `payload` in place, which destroys it.
     pub(crate) fn open<'p>(
         &mut self,
         payload: &'p mut [u8],
     ) -> Result<Document<'p>, DecodeErrorKind> {
+        self.left_as_it_was = true;
         if has_lone_surrogate(payload) {
             return Err(DecodeErrorKind::NotUtf8);
         }
+        // Escapes are resolved in place.
+        self.left_as_it_was = memchr::memchr(b'\\', payload).is_none();
         let mut nodes = match self.nodes.take() {
             Some(nodes) => nodes.reset(),
             None => simd_json::Tape(Vec::new()),
@@ -43,6 +37,15 @@ impl Tape {
                 self.close(document);
                 Err(syntax_error(error.error()))
             }
+        }
+    }
+
+    /// What can be learnt of a payload that [`Tape::open`] has just refused.
+    pub(crate) fn undecodable(&self, error: DecodeError, payload: &[u8]) -> Undecodable {
+        if self.left_as_it_was {
+            Undecodable::in_json(error, payload)
+        } else {
+            Undecodable::entirely(error)
         }
     }
 
@@ -201,11 +204,23 @@ impl<'a> Source<'a> for Reader<'a> {
 mod tests {
     use super::*;
 
+    fn parse_with<T>(
+        tape: &mut Tape,
+        json: &[u8],
+        read: impl FnOnce(Reader<'_>) -> Result<T, DecodeErrorKind>,
+    ) -> Result<T, DecodeErrorKind> {
+        let mut json = json.to_vec();
+        let document = tape.open(&mut json)?;
+        let result = read(document.reader());
+        tape.close(document);
+        result
+    }
+
     fn parse<T>(
         text: &str,
         read: impl FnOnce(Reader<'_>) -> Result<T, DecodeErrorKind>,
     ) -> Result<T, DecodeErrorKind> {
-        Tape::default().parse(&mut text.as_bytes().to_vec(), read)
+        parse_with(&mut Tape::default(), text.as_bytes(), read)
     }
 
     #[test]
@@ -239,8 +254,9 @@ mod tests {
             let result = parse(text, |mut source| source.skip());
             assert!(result.is_err(), "{text:?} was taken for JSON");
         }
-        let mut invalid_utf8 = b"\"\xff\"".to_vec();
-        let result = Tape::default().parse(&mut invalid_utf8, |mut source| source.skip());
+        let result = parse_with(&mut Tape::default(), b"\"\xff\"", |mut source| {
+            source.skip()
+        });
         assert_eq!(result, Err(DecodeErrorKind::NotUtf8));
     }
 
@@ -277,8 +293,8 @@ mod tests {
     #[test]
     fn the_tape_is_used_again_after_an_error() {
         let mut tape = Tape::default();
-        assert!(tape.parse(&mut b"{".to_vec(), |_| Ok(())).is_err());
-        let text = tape.parse(&mut br#""a\nb""#.to_vec(), |mut source| {
+        assert!(parse_with(&mut tape, b"{", |_| Ok(())).is_err());
+        let text = parse_with(&mut tape, br#""a\nb""#, |mut source| {
             source.str().map(str::to_owned)
         });
         assert_eq!(text.unwrap(), "a\nb");

@@ -18,9 +18,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What is left.
-    pub(crate) fn rest(&self) -> &'a [u8] {
-        self.rest
+    /// Checks that nothing is left.
+    pub(crate) fn ended(&self) -> Result<(), DecodeErrorKind> {
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeErrorKind::Surplus)
+        }
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeErrorKind> {

@@ -4,6 +4,7 @@ use crate::protocol::{
 };
 use crate::wire::decode::{DecodeError, DecodeErrorKind, Field, Kind, Source};
 use crate::wire::incoming::Payload;
+use crate::wire::salvage::Undecodable;
 use crate::wire::{msgpack, value};
 use bytes::Bytes;
 use serde_json::Value;
@@ -23,18 +24,30 @@ pub(crate) struct Answer<'a> {
 pub(crate) fn decode_answer<T>(
     payload: Payload<'_>,
     accept: impl FnOnce(Answer<'_>) -> T,
-) -> Result<T, DecodeError> {
+) -> Result<T, Undecodable> {
+    let named = DecodeError::in_message("agent response");
     match payload {
-        Payload::Json(bytes, tape) => tape.parse(bytes, |mut source| read(&mut source).map(accept)),
+        Payload::Json(bytes, tape) => {
+            let document = match tape.open(bytes) {
+                Ok(document) => document,
+                Err(kind) => return Err(tape.undecodable(named(kind), bytes)),
+            };
+            let read = match read(&mut document.reader()) {
+                Ok(answer) => Ok(accept(answer)),
+                Err(kind) => Err(Undecodable::in_values(named(kind), document.reader())),
+            };
+            tape.close(document);
+            read
+        }
         Payload::MessagePack(bytes) => {
-            let mut source = msgpack::Reader::new(bytes);
-            read(&mut source).and_then(|answer| match source.rest() {
-                [] => Ok(accept(answer)),
-                _ => Err(DecodeErrorKind::Surplus),
-            })
+            let start = msgpack::Reader::new(bytes);
+            let mut source = start;
+            match read(&mut source).and_then(|answer| source.ended().map(|()| answer)) {
+                Ok(answer) => Ok(accept(answer)),
+                Err(kind) => Err(Undecodable::in_values(named(kind), start)),
+            }
         }
     }
-    .map_err(DecodeError::in_message("agent response"))
 }
 
 fn read<'a, S: Source<'a>>(source: &mut S) -> Result<Answer<'a>, DecodeErrorKind> {

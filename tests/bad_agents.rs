@@ -1,0 +1,242 @@
+//! Agents that break the protocol after the handshake.
+
+mod common;
+
+use common::{
+    BOTH, RawConnection, arrived, call, config, expect_works, faults, frame, raw_pool, request,
+    result_of, serve, status_of,
+};
+use std::time::{Duration, Instant};
+use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError as Error, Decision, Encoding};
+
+/// How soon the end of a connection reaches those who wait on it.
+const SOON: Duration = Duration::from_secs(1);
+
+async fn expect_lost(pool: &AgentPool) {
+    assert!(!pool.is_agent_healthy("agent"));
+    assert_fails!(
+        result_of(call(pool, "later")).await,
+        Error::Unavailable { .. }
+    );
+    assert_eq!(faults(pool).await.connections_lost, 1);
+    assert_eq!(
+        pool.agent_stats("agent")
+            .await
+            .expect("an agent")
+            .active_connections,
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_frame_that_may_not_be_ends_the_connection_at_once() {
+    for length in [0, 16 * 1024 * 1024 + 1, u32::MAX] {
+        let (_agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
+        let pending = arrived(&pool, &mut connection, "c-1").await;
+        connection.send_bytes(&length.to_be_bytes()).await;
+        let started = Instant::now();
+        assert_fails!(result_of(pending).await, Error::ConnectionClosed { .. });
+        assert!(started.elapsed() < SOON, "{length}");
+        connection.expect_end().await;
+        expect_lost(&pool).await;
+        assert_eq!(faults(&pool).await.invalid_frames, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_frame_cut_short_by_the_end_answers_nobody() {
+    for encoding in BOTH {
+        for left_out in [1, 10, 60] {
+            let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
+            let pending = arrived(&pool, &mut connection, "c-1").await;
+            let answer = frame(0x20, &common::encode(encoding, &common::allowing("c-1")));
+            connection
+                .send_bytes(&answer[..answer.len() - left_out])
+                .await;
+            drop(connection);
+            assert_fails!(result_of(pending).await, Error::ConnectionClosed { .. });
+            expect_lost(&pool).await;
+            assert_eq!(faults(&pool).await.invalid_frames, 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_came_before_the_damage_counts() {
+    let (_agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
+    let answered = arrived(&pool, &mut connection, "c-1").await;
+    let unanswered = arrived(&pool, &mut connection, "c-2").await;
+    let mut bytes = frame(
+        0x20,
+        &common::encode(Encoding::Json, &common::blocking("c-1", 418)),
+    );
+    bytes.extend([0; 4]);
+    connection.send_bytes(&bytes).await;
+    assert_eq!(status_of(answered).await, 418);
+    assert_fails!(result_of(unanswered).await, Error::ConnectionClosed { .. });
+}
+
+#[tokio::test]
+async fn messages_that_an_agent_may_not_send_are_counted_and_passed_over() {
+    for encoding in BOTH {
+        let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
+        let unexpected = [
+            0x00, 0x01, 0x02, 0x03, 0x10, 0x17, 0x18, 0x21, 0x40, 0x43, 0xf0, 0xff,
+        ];
+        let pending = arrived(&pool, &mut connection, "c-1").await;
+        for message in unexpected {
+            connection.send(message, b"{}").await;
+            connection.send(message, b"").await;
+        }
+        connection.block("c-1", 418).await;
+        assert_eq!(status_of(pending).await, 418);
+        let expected = 2 * unexpected.len() as u64;
+        assert_eq!(faults(&pool).await.unexpected_messages, expected);
+        expect_works(&pool, &mut connection, "c-2").await;
+    }
+}
+
+#[tokio::test]
+async fn control_messages_that_do_not_decode_are_counted_and_passed_over() {
+    let nested = "[".repeat(100_000);
+    let garbage = [
+        b"".as_slice(),
+        b"{",
+        b"[]",
+        b"{}",
+        b"\xc1",
+        b"{\"state\":\"\xff\"}",
+        nested.as_bytes(),
+    ];
+    for encoding in BOTH {
+        let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
+        for message in [0x30, 0x31, 0x32, 0x33, 0x42] {
+            for payload in garbage {
+                connection.send(message, payload).await;
+            }
+        }
+        connection.send(0x33, br#"{"action":3}"#).await;
+        connection
+            .send(0x33, br#"{"correlation_id":7,"action":{"type":"pause"}}"#)
+            .await;
+        connection.send(0x30, br#"{"state":9}"#).await;
+        expect_works(&pool, &mut connection, "c-1").await;
+        let expected = 5 * garbage.len() as u64 + 3;
+        assert_eq!(faults(&pool).await.undecodable_messages, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_pong_that_nobody_waits_for_is_harmless() {
+    let (_agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
+    connection
+        .send(0x42, br#"{"sequence":0,"timestamp_ms":1}"#)
+        .await;
+    let ponging = async {
+        let (message, ping) = connection.message().await;
+        assert_eq!(message, 0x41);
+        connection.send(0x42, br#"{"sequence":12345}"#).await;
+        for _ in 0..2 {
+            connection.send_value(0x42, &ping).await;
+        }
+    };
+    let (pinged, ()) = tokio::join!(pool.ping("agent"), ponging);
+    pinged.unwrap();
+    expect_works(&pool, &mut connection, "c-1").await;
+}
+
+#[tokio::test]
+async fn pings_are_answered_in_order_with_the_same_payload() {
+    let large = [0x5a; 100_000];
+    let payloads = [
+        b"{\"sequence\":1}".as_slice(),
+        b"",
+        b"\xff\x00 no JSON",
+        &large,
+        b"{\"sequence\":1}",
+    ];
+    for encoding in BOTH {
+        let (_agent, _pool, mut connection) = raw_pool(config(encoding)).await;
+        for payload in payloads {
+            connection.send(0x41, payload).await;
+        }
+        for payload in payloads {
+            assert_eq!(connection.receive().await, Some((0x42, payload.to_vec())));
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_connection_reaches_every_call_on_it_quickly() {
+    for encoding in BOTH {
+        let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
+        let mut calls = Vec::new();
+        for n in 0..64 {
+            calls.push(arrived(&pool, &mut connection, &format!("c-{n}")).await);
+        }
+        drop(connection);
+        let started = Instant::now();
+        for call in calls {
+            assert_fails!(result_of(call).await, Error::ConnectionClosed { .. });
+        }
+        assert!(started.elapsed() < SOON);
+        expect_lost(&pool).await;
+        let stats = pool.agent_stats("agent").await.unwrap();
+        assert_eq!((stats.total_in_flight, stats.total_errors), (0, 64));
+    }
+}
+
+/// Everything at once that a connection survives, then what it does not.
+async fn misbehave(mut connection: RawConnection) {
+    for _ in 0..100 {
+        connection.send(0x20, b"garbage").await;
+        connection.send(0xee, b"garbage").await;
+        connection.allow("nobody").await;
+    }
+    connection.send_bytes(&[0; 4]).await;
+    connection.expect_end().await;
+}
+
+#[tokio::test]
+async fn a_broken_agent_disturbs_no_other_agent() {
+    let healthy = serve().await;
+    for encoding in BOTH {
+        let (_agent, pool, connection) = raw_pool(config(encoding)).await;
+        pool.add_agent("healthy", healthy.path.to_str().unwrap())
+            .await
+            .unwrap();
+        let ask = async || {
+            for n in 0..50 {
+                let event = request(&n.to_string(), "/block");
+                let answer = pool.send("healthy", &n.to_string(), &event).await.unwrap();
+                assert!(matches!(
+                    answer.decision,
+                    Decision::Block { status: 403, .. }
+                ));
+            }
+        };
+        tokio::join!(ask(), misbehave(connection));
+        ask().await;
+        expect_lost(&pool).await;
+        let stats = pool.agent_stats("healthy").await.unwrap();
+        assert_eq!((stats.total_errors, stats.faults), (0, Default::default()));
+    }
+}
+
+#[tokio::test]
+async fn a_broken_connection_disturbs_no_other_connection() {
+    let connections_per_agent = 2;
+    let config = AgentPoolConfig {
+        connections_per_agent,
+        ..config(Encoding::MessagePack)
+    };
+    let (_agent, pool, mut connections) = common::raw_pool_of(config).await;
+    let [mut good, bad] = [connections.remove(0), connections.remove(0)];
+    let on_good = arrived(&pool, &mut good, "c-1").await;
+    misbehave(bad).await;
+    good.block("c-1", 418).await;
+    assert_eq!(status_of(on_good).await, 418);
+    for n in 0..4 {
+        expect_works(&pool, &mut good, &n.to_string()).await;
+    }
+}

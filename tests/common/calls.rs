@@ -1,0 +1,84 @@
+use super::{PATIENCE, RawAgent, RawConnection, request};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tollgate::{
+    AgentPool, AgentPoolConfig, AgentProtocolError, AgentResponse, Decision, FaultCounts,
+};
+
+pub type CallResult = Result<AgentResponse, AgentProtocolError>;
+
+/// A call in the background.
+pub type Call = JoinHandle<CallResult>;
+
+/// Asserts that something failed in a certain way.
+#[macro_export]
+macro_rules! assert_fails {
+    ($result:expr, $error:pat) => {
+        let result = $result;
+        assert!(matches!(result, Err($error)), "{result:?}");
+    };
+}
+
+/// A pool whose agent, named "agent", is played by the test on all of its connections.
+pub async fn raw_pool_of(config: AgentPoolConfig) -> (RawAgent, AgentPool, Vec<RawConnection>) {
+    let agent = RawAgent::listen();
+    let (encoding, count) = (config.encodings[0], config.connections_per_agent);
+    let pool = AgentPool::with_config(config);
+    let endpoint = agent.path.display().to_string();
+    let accept = async {
+        let mut connections = Vec::new();
+        for _ in 0..count {
+            connections.push(agent.accept_in(encoding).await);
+        }
+        connections
+    };
+    let (added, connections) = tokio::join!(pool.add_agent("agent", endpoint), accept);
+    added.unwrap();
+    (agent, pool, connections)
+}
+
+/// The same with one connection.
+pub async fn raw_pool(config: AgentPoolConfig) -> (RawAgent, AgentPool, RawConnection) {
+    let (agent, pool, mut connections) = raw_pool_of(config).await;
+    (agent, pool, connections.pop().expect("one connection"))
+}
+
+/// Begins a call.
+pub fn call(pool: &AgentPool, correlation_id: &str) -> Call {
+    let (pool, id) = (pool.clone(), correlation_id.to_owned());
+    tokio::spawn(async move { pool.send("agent", &id, &request(&id, "/")).await })
+}
+
+/// Begins a call and waits until its event is there.
+pub async fn arrived(pool: &AgentPool, connection: &mut RawConnection, id: &str) -> Call {
+    let call = call(pool, id);
+    assert_eq!(connection.event().await, id);
+    call
+}
+
+/// What a call came to.
+pub async fn result_of(call: Call) -> CallResult {
+    timeout(PATIENCE, call)
+        .await
+        .expect("the call never ends")
+        .unwrap()
+}
+
+/// The status that a call is answered with.
+pub async fn status_of(call: Call) -> u16 {
+    match result_of(call).await.unwrap().decision {
+        Decision::Block { status, .. } => status,
+        other => panic!("not blocked: {other:?}"),
+    }
+}
+
+/// A whole exchange: the connection works.
+pub async fn expect_works(pool: &AgentPool, connection: &mut RawConnection, id: &str) {
+    let call = arrived(pool, connection, id).await;
+    connection.block(id, 499).await;
+    assert_eq!(status_of(call).await, 499);
+}
+
+pub async fn faults(pool: &AgentPool) -> FaultCounts {
+    pool.agent_stats("agent").await.unwrap().faults
+}

@@ -1,0 +1,277 @@
+//! An agent asks for a pause: every way of sending keeps to it.
+
+mod common;
+
+use bytes::Bytes;
+use common::{
+    BOTH, CallResult, RawConnection, arrived, call, config, expect_works, faults, raw_pool,
+    raw_pool_of, request, result_of, status_of,
+};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use tollgate::{
+    AgentPool, AgentPoolConfig, AgentProtocolError as Error, Encoding, GuardrailInspectEvent,
+    GuardrailInspectionType, Metadata, RequestBodyChunkEvent, RequestCompleteEvent, RequestHeaders,
+    ResponseBodyChunkEvent, ResponseHeadersEvent, WebSocketFrameEvent, WebSocketOpcode,
+};
+
+/// Sends an event in each way there is.
+async fn send_in_every_way(pool: &AgentPool, id: &str) -> [(&'static str, CallResult); 11] {
+    let (to, owned_id) = ("agent", id.to_owned());
+    let head = request(id, "/");
+    let request_chunk = RequestBodyChunkEvent::new(id, Bytes::from_static(b"a"), 0, true);
+    let response_chunk = ResponseBodyChunkEvent::new(id, Bytes::from_static(b"a"), 0, true);
+    let response = ResponseHeadersEvent {
+        correlation_id: owned_id.clone(),
+        status: 200,
+        headers: HashMap::new(),
+    };
+    let complete = RequestCompleteEvent {
+        correlation_id: owned_id.clone(),
+        status: 200,
+        duration_ms: 1,
+        request_body_size: 0,
+        response_body_size: 0,
+        upstream_attempts: 1,
+        error: None,
+    };
+    let websocket = WebSocketFrameEvent {
+        correlation_id: owned_id.clone(),
+        opcode: WebSocketOpcode::Text,
+        data: Bytes::new(),
+        client_to_server: true,
+        frame_index: 0,
+        fin: true,
+        route_id: None,
+        client_ip: "::1".to_owned(),
+    };
+    let inspect = GuardrailInspectEvent {
+        correlation_id: owned_id,
+        inspection_type: GuardrailInspectionType::PiiDetection,
+        content: "text".to_owned(),
+        model: None,
+        categories: Vec::new(),
+        route_id: None,
+        metadata: HashMap::new(),
+    };
+    let borrowed = RequestHeaders {
+        metadata: Metadata::default(),
+        method: "GET",
+        uri: "/",
+        headers: &[("host", "example.com")][..],
+    };
+    [
+        ("borrowed", pool.send(to, id, &borrowed).await),
+        (
+            "request headers",
+            pool.send_request_headers(to, id, &head).await,
+        ),
+        (
+            "request chunk",
+            pool.send_request_body_chunk(to, id, &request_chunk).await,
+        ),
+        (
+            "binary request chunk",
+            pool.send_request_body_chunk_binary(to, &request_chunk)
+                .await,
+        ),
+        (
+            "response headers",
+            pool.send_response_headers(to, id, &response).await,
+        ),
+        (
+            "response chunk",
+            pool.send_response_body_chunk(to, id, &response_chunk).await,
+        ),
+        (
+            "binary response chunk",
+            pool.send_response_body_chunk_binary(to, &response_chunk)
+                .await,
+        ),
+        (
+            "request complete",
+            pool.send_request_complete(to, id, &complete).await,
+        ),
+        (
+            "websocket frame",
+            pool.send_websocket_frame(to, id, &websocket).await,
+        ),
+        (
+            "guardrail inspect",
+            pool.send_guardrail_inspect(to, id, &inspect).await,
+        ),
+        (
+            "configure",
+            pool.send_configure(to, id, &json!({"config": {}})).await,
+        ),
+    ]
+}
+
+async fn expect_paused(pool: &AgentPool, connection: &mut RawConnection, id: &str) {
+    for (way, result) in send_in_every_way(pool, id).await {
+        assert!(
+            matches!(result, Err(Error::FlowControlPaused { .. })),
+            "{way}: {result:?}"
+        );
+    }
+    assert_eq!(
+        connection.sync().await,
+        [0; 0],
+        "something was sent in spite of the pause"
+    );
+}
+
+async fn expect_flowing(pool: &AgentPool, connection: &mut RawConnection, id: &str) {
+    let answering = async {
+        for _ in 0..11 {
+            assert_eq!(connection.event().await, id);
+            connection.allow(id).await;
+        }
+    };
+    let (results, ()) = tokio::join!(send_in_every_way(pool, id), answering);
+    for (way, result) in results {
+        assert!(result.is_ok(), "{way}: {result:?}");
+    }
+}
+
+async fn ask(connection: &mut RawConnection, flow: &Value) {
+    connection.send_value(0x33, flow).await;
+    connection.sync().await;
+}
+
+fn full(correlation_id: Option<&str>, action: Value) -> Value {
+    json!({"correlation_id": correlation_id, "action": action, "timestamp_ms": 1})
+}
+
+#[tokio::test]
+async fn a_pause_holds_for_every_way_of_sending_and_in_every_form() {
+    let pauses = [
+        json!({"action": 1}),
+        full(None, json!({"type": "pause"})),
+        json!({"action": {"type": "pause"}}),
+        full(
+            None,
+            json!({"type": "update_capacity", "buffer_available": 0}),
+        ),
+    ];
+    let resumes = [
+        json!({"action": 2}),
+        full(None, json!({"type": "resume"})),
+        json!({"action": {"type": "resume"}}),
+        full(
+            None,
+            json!({"type": "update_capacity", "buffer_available": 5}),
+        ),
+    ];
+    for encoding in BOTH {
+        let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
+        for (pause, resume) in pauses.iter().zip(&resumes) {
+            ask(&mut connection, pause).await;
+            expect_paused(&pool, &mut connection, "c-1").await;
+            ask(&mut connection, resume).await;
+            expect_flowing(&pool, &mut connection, "c-1").await;
+        }
+        assert_eq!(faults(&pool).await.undecodable_messages, 0);
+    }
+}
+
+#[tokio::test]
+async fn one_exchange_is_paused_alone_for_every_way_of_sending() {
+    for encoding in BOTH {
+        let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
+        for resumed in [Some("c-1"), None] {
+            ask(
+                &mut connection,
+                &full(Some("c-1"), json!({"type": "pause"})),
+            )
+            .await;
+            expect_paused(&pool, &mut connection, "c-1").await;
+            expect_flowing(&pool, &mut connection, "c-2").await;
+            ask(&mut connection, &full(resumed, json!({"type": "resume"}))).await;
+            expect_flowing(&pool, &mut connection, "c-1").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn json_on_a_messagepack_connection_is_understood() {
+    let (_agent, pool, mut connection) = raw_pool(config(Encoding::MessagePack)).await;
+    connection.send(0x33, br#"{"action":1}"#).await;
+    connection.sync().await;
+    expect_paused(&pool, &mut connection, "c-1").await;
+    connection
+        .send(0x33, br#" {"action":{"type":"resume"}}"#)
+        .await;
+    connection.sync().await;
+    expect_flowing(&pool, &mut connection, "c-1").await;
+}
+
+#[tokio::test]
+async fn a_pause_of_what_is_not_known_changes_nothing() {
+    for encoding in BOTH {
+        let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
+        for flow in [
+            json!({"action": 0}),
+            json!({"action": 3}),
+            full(None, json!({"type": "stop"})),
+        ] {
+            ask(&mut connection, &flow).await;
+        }
+        expect_works(&pool, &mut connection, "c-1").await;
+        assert_eq!(faults(&pool).await.undecodable_messages, 3);
+    }
+}
+
+#[tokio::test]
+async fn calls_in_flight_are_answered_during_a_pause() {
+    for encoding in BOTH {
+        let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
+        let pending = arrived(&pool, &mut connection, "c-1").await;
+        ask(&mut connection, &json!({"action": 1})).await;
+        connection.block("c-1", 418).await;
+        assert_eq!(status_of(pending).await, 418);
+    }
+}
+
+#[tokio::test]
+async fn a_paused_connection_is_passed_over() {
+    let connections_per_agent = 2;
+    let config = AgentPoolConfig {
+        connections_per_agent,
+        ..config(Encoding::Json)
+    };
+    let (_agent, pool, mut connections) = raw_pool_of(config).await;
+    ask(&mut connections[0], &json!({"action": 1})).await;
+    for n in 0..5 {
+        expect_works(&pool, &mut connections[1], &n.to_string()).await;
+    }
+    connections[0].expect_silence();
+    ask(&mut connections[1], &json!({"action": 1})).await;
+    assert_fails!(
+        result_of(call(&pool, "c-1")).await,
+        Error::FlowControlPaused { .. }
+    );
+    ask(&mut connections[0], &json!({"action": 2})).await;
+    expect_works(&pool, &mut connections[0], "c-1").await;
+}
+
+#[tokio::test]
+async fn a_call_that_waited_for_its_place_keeps_to_a_pause_that_came_meanwhile() {
+    let config = AgentPoolConfig {
+        max_concurrent_per_connection: 1,
+        ..config(Encoding::Json)
+    };
+    let (_agent, pool, mut connection) = raw_pool(config).await;
+    let first = arrived(&pool, &mut connection, "c-1").await;
+    let second = call(&pool, "c-2");
+    connection.sync().await;
+    ask(&mut connection, &json!({"action": 1})).await;
+    connection.block("c-1", 418).await;
+    assert_eq!(status_of(first).await, 418);
+    assert_fails!(result_of(second).await, Error::FlowControlPaused { .. });
+    assert_eq!(
+        connection.sync().await,
+        [0; 0],
+        "something was sent in spite of the pause"
+    );
+}
