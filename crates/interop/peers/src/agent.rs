@@ -1,0 +1,233 @@
+//! The agent: the published server, with a handler that prints every event it is
+//! given and answers by fixed rules (see [`answers`](crate::answers)).
+//!
+//! The published server keeps cancels, pings and guardrail events to itself, and
+//! cannot send health, metrics, flow control or config updates of its own accord.
+
+use crate::bodies::{Bodies, Direction};
+use crate::encoding::{self, Expected};
+use crate::{answers, output};
+use anyhow::{Context as _, Result};
+use async_trait::async_trait;
+use serde::Serialize;
+use serde_json::{json, Value};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::UnixStream;
+use zentinel_agent_protocol::v2::{
+    AgentCapabilities, AgentFeatures, AgentHandlerV2, DrainReason, HandshakeRequest,
+    HandshakeResponse, ShutdownReason, UdsAgentServerV2,
+};
+use zentinel_agent_protocol::{
+    AgentResponse, BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, EventType,
+    RequestBodyChunkEvent, RequestCompleteEvent, RequestHeadersEvent, ResponseBodyChunkEvent,
+    ResponseHeadersEvent, WebSocketFrameEvent,
+};
+
+/// The command line of `agent`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The socket to listen on; a file that is there already is removed.
+    #[arg(long, value_name = "PATH")]
+    listen: PathBuf,
+    /// Refuse to start if this build does not always take this encoding.
+    #[arg(long, value_enum, default_value = "auto")]
+    encoding: Expected,
+    /// Block requests whose URI starts with this.
+    #[arg(long, value_name = "PREFIX")]
+    block_path: Option<String>,
+    /// Block bodies that contain this.
+    #[arg(long, value_name = "TEXT")]
+    block_body: Option<String>,
+    /// Print no events.
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Serves until the process is killed.
+pub async fn run(args: Args) -> Result<()> {
+    args.encoding.promised_by_agent()?;
+    let handler = Recorder {
+        quiet: args.quiet,
+        block_path: args.block_path,
+        bodies: Bodies::new(args.block_body),
+    };
+    tokio::select! {
+        served = serve(&args.listen, handler) => served,
+        announced = announce(&args.listen) => announced,
+    }
+}
+
+/// Serves a socket with a handler; returns only if it cannot.
+pub async fn serve(path: &Path, handler: Recorder) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+        }
+        _ => {}
+    }
+    UdsAgentServerV2::new("peer", path, Box::new(handler))
+        .run()
+        .await
+        .with_context(|| format!("cannot listen on {}", path.display()))
+}
+
+/// Returns once somebody listens on the socket. The published server does not
+/// say when it does, so this tries to connect.
+pub async fn listening(path: &Path) {
+    while UnixStream::connect(path).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Prints the line that says the socket is ready, and then waits for ever.
+async fn announce(path: &Path) -> Result<()> {
+    listening(path).await;
+    output::emit(&json!({
+        "ready": true,
+        "path": path,
+        "version": env!("CARGO_PKG_VERSION"),
+        "encodings": encoding::built_in(),
+    }))?;
+    std::future::pending().await
+}
+
+/// The handler: prints, then answers.
+pub struct Recorder {
+    quiet: bool,
+    block_path: Option<String>,
+    bodies: Bodies,
+}
+
+impl Recorder {
+    /// A handler that prints nothing and allows everything it can.
+    pub fn quiet() -> Self {
+        Self {
+            quiet: true,
+            block_path: None,
+            bodies: Bodies::new(None),
+        }
+    }
+
+    fn record(&self, event: &str, value: &impl Serialize) {
+        if !self.quiet {
+            output::emit_or_exit(&json!({"event": event, "value": value}));
+        }
+    }
+
+    fn forbids(&self, uri: &str) -> bool {
+        self.block_path
+            .as_deref()
+            .is_some_and(|prefix| uri.starts_with(prefix))
+    }
+
+    fn chunk(&self, to: Direction, id: &str, data: &[u8], index: u32, last: bool) -> AgentResponse {
+        if self.bodies.take(to, id, data, last) {
+            answers::blocked_by_body()
+        } else {
+            answers::to_chunk(to, data, index)
+        }
+    }
+}
+
+#[async_trait]
+impl AgentHandlerV2 for Recorder {
+    fn capabilities(&self) -> AgentCapabilities {
+        [
+            EventType::Configure,
+            EventType::RequestHeaders,
+            EventType::RequestBodyChunk,
+            EventType::ResponseHeaders,
+            EventType::ResponseBodyChunk,
+            EventType::RequestComplete,
+            EventType::WebSocketFrame,
+            EventType::GuardrailInspect,
+        ]
+        .into_iter()
+        .fold(
+            AgentCapabilities::new("peer", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")),
+            AgentCapabilities::with_event,
+        )
+        .with_features(AgentFeatures::full())
+    }
+
+    async fn on_handshake(&self, request: HandshakeRequest) -> HandshakeResponse {
+        self.record("handshake", &request);
+        HandshakeResponse::success(self.capabilities())
+    }
+
+    async fn on_request_headers(&self, event: RequestHeadersEvent) -> AgentResponse {
+        self.record("request_headers", &event);
+        if self.forbids(&event.uri) {
+            answers::blocked_by_path()
+        } else {
+            answers::to_uri(&event.uri)
+        }
+    }
+
+    async fn on_request_body_chunk(&self, event: RequestBodyChunkEvent) -> AgentResponse {
+        self.record("request_body_chunk", &event);
+        let chunk = BinaryRequestBodyChunkEvent::from(&event);
+        self.chunk(
+            Direction::Request,
+            &chunk.correlation_id,
+            &chunk.data,
+            chunk.chunk_index,
+            chunk.is_last,
+        )
+    }
+
+    async fn on_response_headers(&self, event: ResponseHeadersEvent) -> AgentResponse {
+        self.record("response_headers", &event);
+        AgentResponse::default_allow()
+    }
+
+    async fn on_response_body_chunk(&self, event: ResponseBodyChunkEvent) -> AgentResponse {
+        self.record("response_body_chunk", &event);
+        let chunk = BinaryResponseBodyChunkEvent::from(&event);
+        self.chunk(
+            Direction::Response,
+            &chunk.correlation_id,
+            &chunk.data,
+            chunk.chunk_index,
+            chunk.is_last,
+        )
+    }
+
+    async fn on_request_complete(&self, event: RequestCompleteEvent) -> AgentResponse {
+        self.record("request_complete", &event);
+        self.bodies.forget(&event.correlation_id);
+        AgentResponse::default_allow()
+    }
+
+    async fn on_websocket_frame(&self, event: WebSocketFrameEvent) -> AgentResponse {
+        self.record("websocket_frame", &event);
+        answers::to_frame(&event.data)
+    }
+
+    /// Accepts every configuration but one that says `"reject": true`.
+    async fn on_configure(&self, config: Value, version: Option<String>) -> bool {
+        let accepted = config.get("reject") != Some(&Value::Bool(true));
+        self.record("configure", &json!({"config": config, "version": version}));
+        accepted
+    }
+
+    async fn on_shutdown(&self, reason: ShutdownReason, grace_period_ms: u64) {
+        let reason = format!("{reason:?}");
+        let value = json!({"reason": reason, "grace_period_ms": grace_period_ms});
+        self.record("shutdown", &value);
+    }
+
+    async fn on_drain(&self, duration_ms: u64, reason: DrainReason) {
+        let reason = format!("{reason:?}");
+        self.record(
+            "drain",
+            &json!({"duration_ms": duration_ms, "reason": reason}),
+        );
+    }
+
+    async fn on_stream_closed(&self) {
+        self.record("stream_closed", &Value::Null);
+    }
+}

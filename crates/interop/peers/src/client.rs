@@ -1,0 +1,116 @@
+//! The client: makes every call of the [script](crate::script) in turn and
+//! prints what came back, one line each.
+
+use crate::encoding::{self, Expected};
+use crate::link::{connect_client, connect_pool, probe_encoding, within, Failure, Link};
+use crate::output;
+use crate::script::{self, Call, Step};
+use anyhow::Result;
+use clap::ValueEnum;
+use serde_json::{json, Value};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use zentinel_agent_protocol::v2::UdsEncoding;
+use zentinel_agent_protocol::AgentProtocolError;
+
+/// How long to wait for the answer to a guardrail event, which the published
+/// agent never gives.
+const GUARDRAIL_LIMIT: Duration = Duration::from_secs(1);
+
+/// The command line of `client`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The agent's socket.
+    #[arg(long, value_name = "PATH")]
+    connect: PathBuf,
+    /// Which of the crate's two clients to use.
+    #[arg(long, value_enum)]
+    via: Via,
+    /// Stop after connecting unless this encoding was agreed on.
+    #[arg(long, value_enum, default_value = "auto")]
+    encoding: Expected,
+    /// Connections of the pool.
+    #[arg(long, default_value = "1")]
+    connections: NonZeroUsize,
+    /// How long to wait for an answer.
+    #[arg(long, default_value_t = 5000)]
+    timeout_ms: u64,
+}
+
+/// The two clients of the published crate.
+#[derive(Clone, Copy, ValueEnum)]
+enum Via {
+    /// `AgentPool`
+    Pool,
+    /// `AgentClientV2Uds`
+    Client,
+}
+
+/// Connects, makes every call, and succeeds whatever their results are.
+pub async fn run(args: Args) -> Result<ExitCode> {
+    let limit = Duration::from_millis(args.timeout_ms);
+    let (link, agreed) = match connect(&args, limit).await {
+        Ok(connected) => connected,
+        Err(error) => {
+            report("connect", Err(error.into()))?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    output::emit(&json!({
+        "call": "connect",
+        "ok": true,
+        "encoding": encoding::name(agreed),
+        "capabilities": link.capabilities().await,
+    }))?;
+    for step in script::steps() {
+        report(&step.name, make(&link, &step, limit).await)?;
+    }
+    link.close().await?;
+    output::emit(&json!({"call": "end", "ok": true}))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn connect(args: &Args, limit: Duration) -> Result<(Link, UdsEncoding), AgentProtocolError> {
+    let (link, agreed) = match args.via {
+        Via::Client => {
+            let client = connect_client(&args.connect, limit).await?;
+            let agreed = client.encoding().await;
+            (Link::Client(Box::new(client)), agreed)
+        }
+        Via::Pool => {
+            let agreed = probe_encoding(&args.connect, limit).await?;
+            let pool = connect_pool(&args.connect, args.connections.get(), limit).await?;
+            (Link::Pool(Box::new(pool)), agreed)
+        }
+    };
+    if args.encoding.matches(agreed) {
+        Ok((link, agreed))
+    } else {
+        Err(AgentProtocolError::InvalidMessage(format!(
+            "the agent agreed to {}",
+            encoding::name(agreed)
+        )))
+    }
+}
+
+/// Makes one call. The crate watches its own time limit; ours comes a little
+/// later, in case it does not.
+async fn make(link: &Link, step: &Step, limit: Duration) -> Result<Value, Failure> {
+    let limit = match step.call {
+        Call::GuardrailInspect(_) => limit.min(GUARDRAIL_LIMIT),
+        _ => limit + Duration::from_secs(1),
+    };
+    within(limit, async { Ok(link.make(step).await) }).await?
+}
+
+fn report(call: &str, result: Result<Value, Failure>) -> Result<()> {
+    let line = match result {
+        Ok(response) => json!({"call": call, "ok": true, "response": response}),
+        Err(Failure { error, kind }) => {
+            json!({"call": call, "ok": false, "error": error, "kind": kind})
+        }
+    };
+    Ok(output::emit(&line)?)
+}

@@ -1,0 +1,199 @@
+//! The two ways the published crate talks to an agent: its connection pool, and
+//! the client of one connection below it. The pool lacks some of the calls.
+
+use crate::output;
+use crate::script::{Call, Step};
+use serde_json::{json, Value};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+use zentinel_agent_protocol::v2::{
+    AgentCapabilities, AgentClientV2Uds, AgentPool, AgentPoolConfig, ConfigUpdateResponse,
+    UdsEncoding,
+};
+use zentinel_agent_protocol::{AgentProtocolError, AgentResponse};
+
+/// The name of the agent inside the pool.
+pub const AGENT: &str = "agent";
+
+/// Why a call failed, as text for the output.
+#[derive(Debug)]
+pub struct Failure {
+    pub error: String,
+    pub kind: String,
+}
+
+impl Failure {
+    /// The published type has no such call.
+    fn unsupported(of: &str) -> Self {
+        Self {
+            error: format!("{of} has no such call"),
+            kind: "Unsupported".to_owned(),
+        }
+    }
+}
+
+impl From<AgentProtocolError> for Failure {
+    fn from(error: AgentProtocolError) -> Self {
+        Self {
+            error: error.to_string(),
+            kind: format!("{error:?}"),
+        }
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        AgentProtocolError::Serialization(error.to_string()).into()
+    }
+}
+
+/// Runs something of the published crate with a limit of our own.
+pub async fn within<T>(
+    limit: Duration,
+    work: impl std::future::Future<Output = Result<T, AgentProtocolError>>,
+) -> Result<T, AgentProtocolError> {
+    timeout(limit, work)
+        .await
+        .unwrap_or(Err(AgentProtocolError::Timeout(limit)))
+}
+
+/// A pool with `connections` connections to the agent. 0.6.45 calls a pool
+/// without any connection a success; here it is an error, as in 0.6.11.
+pub async fn connect_pool(
+    path: &Path,
+    connections: usize,
+    limit: Duration,
+) -> Result<AgentPool, AgentProtocolError> {
+    let pool = AgentPool::with_config(AgentPoolConfig {
+        connections_per_agent: connections,
+        connect_timeout: limit,
+        request_timeout: limit,
+        ..AgentPoolConfig::default()
+    });
+    let endpoint = format!("unix:{}", path.display());
+    within(limit, pool.add_agent(AGENT, endpoint)).await?;
+    match pool.agent_stats(AGENT).await {
+        Some(stats) if stats.active_connections > 0 => Ok(pool),
+        _ => Err(AgentProtocolError::ConnectionFailed(format!(
+            "no connection to {}",
+            path.display()
+        ))),
+    }
+}
+
+/// One connection, which prints what the agent sends of its own accord, as far
+/// as the published client passes it on.
+pub async fn connect_client(
+    path: &Path,
+    limit: Duration,
+) -> Result<AgentClientV2Uds, AgentProtocolError> {
+    let path = path.display().to_string();
+    let mut client = AgentClientV2Uds::new(AGENT, path, limit).await?;
+    client.set_metrics_callback(Arc::new(|report| {
+        output::emit_or_exit(&json!({"push": "metrics_report", "value": report}));
+    }));
+    client.set_config_update_callback(Arc::new(|_, update| {
+        output::emit_or_exit(&json!({"push": "config_update", "value": update}));
+        ConfigUpdateResponse::success(update.request_id)
+    }));
+    within(limit, client.connect()).await?;
+    Ok(client)
+}
+
+/// Finds out which encoding the agent agrees to, with a connection of its own:
+/// the pool does not tell.
+pub async fn probe_encoding(
+    path: &Path,
+    limit: Duration,
+) -> Result<UdsEncoding, AgentProtocolError> {
+    let client = connect_client(path, limit).await?;
+    let encoding = client.encoding().await;
+    client.close().await?;
+    Ok(encoding)
+}
+
+/// A way to the agent.
+pub enum Link {
+    Pool(Box<AgentPool>),
+    Client(Box<AgentClientV2Uds>),
+}
+
+impl Link {
+    /// What the agent says it can do.
+    pub async fn capabilities(&self) -> Option<AgentCapabilities> {
+        match self {
+            Self::Pool(pool) => pool.agent_capabilities(AGENT).await,
+            Self::Client(client) => client.capabilities().await,
+        }
+    }
+
+    /// Makes a call and gives what it returned.
+    pub async fn make(&self, step: &Step) -> Result<Value, Failure> {
+        match self {
+            Self::Pool(pool) => through_pool(pool, step).await,
+            Self::Client(client) => through_client(client, step).await,
+        }
+    }
+
+    /// Closes every connection, without waiting for calls that are not answered.
+    pub async fn close(&self) -> Result<(), AgentProtocolError> {
+        match self {
+            Self::Pool(pool) => pool.remove_agent(AGENT).await,
+            Self::Client(client) => client.close().await,
+        }
+    }
+}
+
+async fn through_pool(pool: &AgentPool, step: &Step) -> Result<Value, Failure> {
+    let id = step.id.as_str();
+    let answer: Result<AgentResponse, _> = match &step.call {
+        Call::RequestHeaders(event) => pool.send_request_headers(AGENT, id, event).await,
+        Call::RequestBodyChunk(event) => pool.send_request_body_chunk(AGENT, id, event).await,
+        Call::ResponseHeaders(event) => pool.send_response_headers(AGENT, id, event).await,
+        Call::ResponseBodyChunk(event) => pool.send_response_body_chunk(AGENT, id, event).await,
+        Call::GuardrailInspect(event) => pool.send_guardrail_inspect(AGENT, id, event).await,
+        Call::CancelRequest(reason) => {
+            pool.cancel_request(AGENT, id, *reason).await?;
+            return Ok(Value::Null);
+        }
+        Call::RequestBodyChunkBinary(_)
+        | Call::ResponseBodyChunkBinary(_)
+        | Call::RequestComplete(_)
+        | Call::WebSocketFrame(_)
+        | Call::Configure(_)
+        | Call::CancelAll(_)
+        | Call::Ping => return Err(Failure::unsupported("AgentPool")),
+    };
+    Ok(serde_json::to_value(answer?)?)
+}
+
+async fn through_client(client: &AgentClientV2Uds, step: &Step) -> Result<Value, Failure> {
+    let id = step.id.as_str();
+    let answer: Result<AgentResponse, _> = match &step.call {
+        Call::RequestHeaders(event) => client.send_request_headers(id, event).await,
+        Call::RequestBodyChunk(event) => client.send_request_body_chunk(id, event).await,
+        Call::RequestBodyChunkBinary(event) => client.send_request_body_chunk_binary(event).await,
+        Call::ResponseHeaders(event) => client.send_response_headers(id, event).await,
+        Call::ResponseBodyChunk(event) => client.send_response_body_chunk(id, event).await,
+        Call::ResponseBodyChunkBinary(event) => client.send_response_body_chunk_binary(event).await,
+        Call::RequestComplete(event) => client.send_request_complete(id, event).await,
+        Call::WebSocketFrame(event) => client.send_websocket_frame(id, event).await,
+        Call::GuardrailInspect(event) => client.send_guardrail_inspect(id, event).await,
+        Call::Configure(config) => client.send_configure(id, config).await,
+        Call::CancelRequest(reason) => {
+            client.cancel_request(id, *reason).await?;
+            return Ok(Value::Null);
+        }
+        Call::CancelAll(reason) => {
+            let cancelled = client.cancel_all(*reason).await?;
+            return Ok(json!({"cancelled": cancelled}));
+        }
+        Call::Ping => {
+            client.ping().await?;
+            return Ok(Value::Null);
+        }
+    };
+    Ok(serde_json::to_value(answer?)?)
+}

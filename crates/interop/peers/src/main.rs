@@ -1,0 +1,78 @@
+//! A helper program for tollgate's interop tests, built on the published crate
+//! `zentinel-agent-protocol`. One source, one binary per version of that crate.
+//!
+//! It plays either side of a Unix socket: `agent` answers, `client` asks, `load`
+//! measures. Results go to standard output as JSON, one object a line; logs go
+//! to standard error.
+
+mod agent;
+mod answers;
+mod bodies;
+mod client;
+mod encoding;
+mod events;
+mod link;
+mod load;
+mod output;
+mod script;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+use tracing_subscriber::filter::LevelFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Threads that run tasks; `load` promises two.
+const WORKERS: usize = 2;
+
+/// An agent, a proxy's client or a load generator on the published crate.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    /// What to log on standard error: off, error, warn, info, debug or trace.
+    #[arg(long, global = true, default_value = "warn")]
+    log: LevelFilter,
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Serve a socket as an agent that records every event.
+    Agent(agent::Args),
+    /// Send one of every event to an agent and print its answers.
+    Client(client::Args),
+    /// Send request headers as fast as the agent answers them.
+    Load(load::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(cli.log)
+        .with_writer(std::io::stderr)
+        .init();
+    match run(cli.role) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(role: Role) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match role {
+            Role::Agent(args) => agent::run(args).await.map(|()| ExitCode::SUCCESS),
+            Role::Client(args) => client::run(args).await,
+            Role::Load(args) => load::run(args).await.map(|()| ExitCode::SUCCESS),
+        }
+    })
+}

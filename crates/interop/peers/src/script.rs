@@ -1,0 +1,170 @@
+//! What `client` sends: one of everything the published crate can send, in a
+//! fixed order, every step with a correlation id of its own except for the
+//! chunks of one body.
+
+use crate::events;
+use serde_json::{json, Value};
+use zentinel_agent_protocol::v2::CancelReason;
+use zentinel_agent_protocol::{
+    BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, GuardrailInspectEvent,
+    RequestBodyChunkEvent, RequestCompleteEvent, RequestHeadersEvent, ResponseBodyChunkEvent,
+    ResponseHeadersEvent, WebSocketFrameEvent,
+};
+
+/// One call on the published client.
+pub enum Call {
+    RequestHeaders(RequestHeadersEvent),
+    RequestBodyChunk(RequestBodyChunkEvent),
+    RequestBodyChunkBinary(BinaryRequestBodyChunkEvent),
+    ResponseHeaders(ResponseHeadersEvent),
+    ResponseBodyChunk(ResponseBodyChunkEvent),
+    ResponseBodyChunkBinary(BinaryResponseBodyChunkEvent),
+    RequestComplete(RequestCompleteEvent),
+    WebSocketFrame(WebSocketFrameEvent),
+    GuardrailInspect(GuardrailInspectEvent),
+    Configure(Value),
+    CancelRequest(CancelReason),
+    CancelAll(CancelReason),
+    Ping,
+}
+
+/// A call, the name it is printed under, and the exchange it belongs to.
+pub struct Step {
+    pub name: String,
+    pub id: String,
+    pub call: Call,
+}
+
+/// The URIs the peers' agent has an answer for.
+const URIS: [&str; 8] = [
+    "/allow",
+    "/block",
+    "/redirect",
+    "/challenge",
+    "/headers",
+    "/routing",
+    "/audit",
+    "/needs-more",
+];
+
+/// The whole script. Cancels and pings are not answered, so it ends with a call
+/// that is: when that answer is there, the agent has read everything before it.
+pub fn steps() -> Vec<Step> {
+    let mut script = Script::default();
+    script.request_headers();
+    script.request_bodies();
+    script.responses();
+    script.websocket_frames();
+    script.control();
+    script.one("request_headers:/last", |id| {
+        Call::RequestHeaders(events::request_headers(id, "/last"))
+    });
+    script.steps
+}
+
+#[derive(Default)]
+struct Script {
+    exchanges: usize,
+    steps: Vec<Step>,
+}
+
+impl Script {
+    fn new_id(&mut self) -> String {
+        self.exchanges += 1;
+        format!("c-{}", self.exchanges)
+    }
+
+    fn push(&mut self, name: impl Into<String>, id: &str, call: Call) {
+        self.steps.push(Step {
+            name: name.into(),
+            id: id.to_owned(),
+            call,
+        });
+    }
+
+    /// A step that is the only one of its exchange.
+    fn one(&mut self, name: impl Into<String>, call: impl FnOnce(&str) -> Call) {
+        let id = self.new_id();
+        self.push(name, &id, call(&id));
+    }
+
+    fn request_headers(&mut self) {
+        for uri in URIS {
+            self.one(format!("request_headers:{uri}"), |id| {
+                Call::RequestHeaders(events::request_headers(id, uri))
+            });
+        }
+        self.one("request_headers:bare", |id| {
+            Call::RequestHeaders(events::bare_request_headers(id, "/allow"))
+        });
+    }
+
+    fn request_bodies(&mut self) {
+        let mutated: [&[u8]; 5] = [b"REPLACE", b"DROP", b"PASS", b"hello", b""];
+        let total = mutated.iter().map(|part| part.len()).sum();
+        self.text_body(&mutated, Some(total));
+        self.text_body(&[b"BLOCK-", b"ME"], None);
+        let id = self.new_id();
+        let bytes: Vec<u8> = (0..=255).collect();
+        for chunk in events::request_chunks(&id, &[&bytes, b"BLOCK-ME"], None) {
+            let name = format!("request_body_chunk_binary:{}", chunk.chunk_index);
+            self.push(name, &id, Call::RequestBodyChunkBinary(chunk));
+        }
+    }
+
+    /// A request body whose chunks are sent as base64 text.
+    fn text_body(&mut self, parts: &[&[u8]], total: Option<usize>) {
+        let id = self.new_id();
+        let chunks = events::request_chunks(&id, parts, total);
+        for (chunk, part) in chunks.into_iter().zip(parts) {
+            let name = format!("request_body_chunk:{}", String::from_utf8_lossy(part));
+            self.push(name, &id, Call::RequestBodyChunk(chunk.into()));
+        }
+    }
+
+    fn responses(&mut self) {
+        self.one("response_headers", |id| {
+            Call::ResponseHeaders(events::response_headers(id))
+        });
+        self.one("response_body_chunk:REPLACE", |id| {
+            Call::ResponseBodyChunk(events::response_chunk(id, b"REPLACE").into())
+        });
+        let bytes: Vec<u8> = (0..=255).collect();
+        self.one("response_body_chunk_binary", |id| {
+            Call::ResponseBodyChunkBinary(events::response_chunk(id, &bytes))
+        });
+        self.one("request_complete", |id| {
+            Call::RequestComplete(events::request_complete(id))
+        });
+    }
+
+    fn websocket_frames(&mut self) {
+        for text in ["hi", "drop", "close"] {
+            self.one(format!("websocket_frame:{text}"), |id| {
+                Call::WebSocketFrame(events::websocket_frame(id, "text", text.as_bytes()))
+            });
+        }
+        self.one("websocket_frame:binary", |id| {
+            Call::WebSocketFrame(events::websocket_frame(id, "binary", &[0, 159, 146, 150]))
+        });
+    }
+
+    fn control(&mut self) {
+        self.one("guardrail_inspect", |id| {
+            Call::GuardrailInspect(events::guardrail_inspect(id))
+        });
+        self.one("configure", |_| {
+            Call::Configure(json!({
+                "config": {"mode": "strict", "limits": [1, 2.5, null]},
+                "config_version": "7",
+            }))
+        });
+        self.one("cancel_request", |_| {
+            Call::CancelRequest(CancelReason::ClientDisconnect)
+        });
+        self.one("cancel_all", |_| {
+            Call::CancelAll(CancelReason::ProxyShutdown)
+        });
+        self.one("ping", |_| Call::Ping);
+    }
+}

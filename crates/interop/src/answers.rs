@@ -1,0 +1,102 @@
+//! The answers that the peers' agent gives, as tollgate's own types: what the pool must make of them, and
+//! what the recording server answers itself.
+
+use serde_json::json;
+use std::collections::HashMap;
+use tollgate::{
+    AgentResponse, AuditMetadata, BodyMutation, Bytes, Decision, HeaderOp, WebSocketDecision,
+};
+
+/// A body with this in it is blocked.
+pub const BLOCKED_TEXT: &str = "BLOCK-ME";
+
+/// The answer to request headers, by their URI.
+pub fn to_uri(uri: &str) -> AgentResponse {
+    let allow = AgentResponse::default_allow();
+    match uri {
+        "/block" => AgentResponse::decided(Decision::Block {
+            status: 403,
+            body: Some("no".to_owned()),
+            headers: Some(strings(&[("x-block", "1"), ("x-reason", "test")])),
+        }),
+        "/redirect" => AgentResponse::redirect("https://example.com/login".to_owned(), 302),
+        "/challenge" => AgentResponse::decided(Decision::Challenge {
+            challenge_type: "captcha".to_owned(),
+            params: strings(&[("site_key", "abc")]),
+        }),
+        "/headers" => AgentResponse {
+            request_headers: header_ops("x-agent"),
+            response_headers: header_ops("x-resp"),
+            ..allow
+        },
+        "/routing" => AgentResponse {
+            routing_metadata: strings(&[("pool", "canary")]),
+            ..allow
+        },
+        "/audit" => allow.with_audit(audit()),
+        "/needs-more" => AgentResponse::needs_more_data(),
+        _ => allow,
+    }
+}
+
+/// What becomes of a body chunk, by its content.
+pub fn to_chunk(data: &[u8], index: u32) -> Option<BodyMutation> {
+    match data {
+        b"REPLACE" => Some(BodyMutation::replace(
+            index,
+            Bytes::from_static(b"replaced"),
+        )),
+        b"DROP" => Some(BodyMutation::drop_chunk(index)),
+        b"PASS" => Some(BodyMutation::pass_through(index)),
+        _ => None,
+    }
+}
+
+/// The answer to a body in which [`BLOCKED_TEXT`] has come.
+pub fn blocked_by_body() -> AgentResponse {
+    AgentResponse::block(403, Some("blocked by body".to_owned()))
+}
+
+/// The answer to a websocket frame, by its payload.
+pub fn to_frame(data: &[u8]) -> AgentResponse {
+    AgentResponse::default_allow().with_websocket_decision(match data {
+        b"drop" => WebSocketDecision::Drop,
+        b"close" => WebSocketDecision::Close {
+            code: 4001,
+            reason: "bye".to_owned(),
+        },
+        _ => WebSocketDecision::Allow,
+    })
+}
+
+/// One of each operation; `name` is the header that is set.
+fn header_ops(name: &str) -> Vec<HeaderOp> {
+    vec![
+        HeaderOp::Set {
+            name: name.to_owned(),
+            value: "yes".to_owned(),
+        },
+        HeaderOp::Add {
+            name: "x-multi".to_owned(),
+            value: "1".to_owned(),
+        },
+        HeaderOp::Remove {
+            name: "x-drop".to_owned(),
+        },
+    ]
+}
+
+fn audit() -> AuditMetadata {
+    AuditMetadata {
+        tags: vec!["t1".to_owned(), "t2".to_owned()],
+        rule_ids: vec!["r1".to_owned()],
+        confidence: Some(0.75),
+        reason_codes: vec!["RC".to_owned()],
+        custom: HashMap::from([("k".to_owned(), json!({"nested": [1, 2.5, "x", null, true]}))]),
+    }
+}
+
+fn strings(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+    let owned = |&(key, value): &(&str, &str)| (key.to_owned(), value.to_owned());
+    pairs.iter().map(owned).collect()
+}

@@ -1,0 +1,193 @@
+use crate::PATIENCE;
+use crate::answers::{BLOCKED_TEXT, blocked_by_body, to_chunk, to_frame, to_uri};
+use crate::peer_agent::Logged;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tollgate::{
+    AgentCapabilities, AgentControl, AgentFeatures, AgentHandler, AgentResponse, BodyChunk,
+    CancelReason, Configure, Encoding, EventType, GuardrailInspect, RequestComplete,
+    RequestHeadersView, ResponseHeadersView, UdsAgentServer, WebSocketFrame,
+};
+
+/// Tollgate's agent server, which answers as the peers' agent does and remembers what it was given.
+#[derive(Debug)]
+pub struct RecordingServer {
+    socket: PathBuf,
+    records: Arc<Mutex<Vec<Logged>>>,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+    _folder: TempDir,
+}
+
+/// Tells the proxies something when the first event arrives.
+pub type FirstWords = fn(&AgentControl);
+
+impl RecordingServer {
+    /// Serves on a socket of its own, and has `first_words` for its proxies as soon as one of them has
+    /// sent request headers.
+    ///
+    /// # Panics
+    ///
+    /// If the socket cannot be bound.
+    pub async fn serve(encodings: &[Encoding], first_words: FirstWords) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let socket = folder.path().join("tollgate.sock");
+        let records = Arc::<Mutex<Vec<Logged>>>::default();
+        let control = Arc::<Mutex<Option<AgentControl>>>::default();
+        let recorder = Recorder {
+            records: Arc::clone(&records),
+            bodies: Mutex::default(),
+            control: Arc::clone(&control),
+            first_words,
+        };
+        let server = UdsAgentServer::new(&socket, recorder).with_encodings(encodings);
+        lock(&control).replace(server.control());
+        let bound = server.bind().await.expect("the socket can be bound");
+        let (stop, stopped) = oneshot::channel();
+        let served = tokio::spawn(async move {
+            let stopped = async { stopped.await.unwrap_or_default() };
+            bound.serve_until(stopped).await.expect("the server runs");
+        });
+        Self {
+            socket,
+            records,
+            stop,
+            served,
+            _folder: folder,
+        }
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Stops the server and gives everything that it was told, in order.
+    ///
+    /// # Panics
+    ///
+    /// If it does not stop, or if its socket file stays.
+    pub async fn stop(self) -> Vec<Logged> {
+        self.stop.send(()).expect("the server still runs");
+        timeout(PATIENCE, self.served)
+            .await
+            .expect("the server stops in time")
+            .expect("the server does not panic");
+        assert!(!self.socket.exists(), "the socket file is still there");
+        std::mem::take(&mut lock(&self.records))
+    }
+}
+
+#[derive(Debug)]
+struct Recorder {
+    records: Arc<Mutex<Vec<Logged>>>,
+    /// What came of each body so far, by event and correlation id.
+    bodies: Mutex<HashMap<(&'static str, String), Vec<u8>>>,
+    /// Empty once the first words are said.
+    control: Arc<Mutex<Option<AgentControl>>>,
+    first_words: FirstWords,
+}
+
+impl Recorder {
+    fn record(&self, event: &str, value: impl Serialize) {
+        let logged = Logged {
+            event: event.to_owned(),
+            value: serde_json::to_value(value).expect("an event is JSON"),
+        };
+        lock(&self.records).push(logged);
+    }
+
+    /// Whether the text that is not allowed has come in this body, whole or in pieces.
+    fn is_blocked(&self, event: &'static str, chunk: &BodyChunk<'_>) -> bool {
+        let mut bodies = lock(&self.bodies);
+        let body = bodies
+            .entry((event, chunk.correlation_id.to_owned()))
+            .or_default();
+        body.extend_from_slice(&chunk.data);
+        body.windows(BLOCKED_TEXT.len())
+            .any(|part| part == BLOCKED_TEXT.as_bytes())
+    }
+}
+
+impl AgentHandler for Recorder {
+    fn capabilities(&self) -> AgentCapabilities {
+        let capabilities = AgentCapabilities::new("recorder", "Recorder", "1.2.3");
+        EventType::ALL
+            .into_iter()
+            .fold(capabilities, AgentCapabilities::with_event)
+            .with_features(AgentFeatures::full())
+    }
+
+    async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
+        self.record("request_headers", event.to_event());
+        if let Some(control) = lock(&self.control).take() {
+            (self.first_words)(&control);
+        }
+        to_uri(event.uri)
+    }
+
+    async fn on_request_body_chunk(&self, event: BodyChunk<'_>) -> AgentResponse {
+        self.record("request_body_chunk", event.to_request_event());
+        if self.is_blocked("request_body_chunk", &event) {
+            return blocked_by_body();
+        }
+        AgentResponse {
+            request_body_mutation: to_chunk(&event.data, event.chunk_index),
+            ..AgentResponse::default_allow()
+        }
+    }
+
+    async fn on_response_headers(&self, event: ResponseHeadersView<'_>) -> AgentResponse {
+        self.record("response_headers", event.to_event());
+        AgentResponse::default_allow()
+    }
+
+    async fn on_response_body_chunk(&self, event: BodyChunk<'_>) -> AgentResponse {
+        self.record("response_body_chunk", event.to_response_event());
+        if self.is_blocked("response_body_chunk", &event) {
+            return blocked_by_body();
+        }
+        AgentResponse {
+            response_body_mutation: to_chunk(&event.data, event.chunk_index),
+            ..AgentResponse::default_allow()
+        }
+    }
+
+    async fn on_request_complete(&self, event: RequestComplete<'_>) -> AgentResponse {
+        self.record("request_complete", event.to_event());
+        AgentResponse::default_allow()
+    }
+
+    async fn on_websocket_frame(&self, event: WebSocketFrame<'_>) -> AgentResponse {
+        self.record("websocket_frame", event.to_event());
+        to_frame(&event.data)
+    }
+
+    async fn on_guardrail_inspect(&self, event: GuardrailInspect<'_>) -> AgentResponse {
+        self.record("guardrail_inspect", event.to_event());
+        AgentResponse::default_allow()
+    }
+
+    async fn on_configure(&self, event: Configure<'_>) -> bool {
+        let is_accepted = event
+            .config()
+            .is_none_or(|config| config["reject"] != Value::Bool(true));
+        self.record("configure", event.settings);
+        is_accepted
+    }
+
+    fn on_cancel(&self, correlation_id: &str, reason: CancelReason) {
+        self.record("cancel", json!([correlation_id, reason.number()]));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
