@@ -92,21 +92,21 @@ pub(super) async fn answer<H: AgentHandler>(handler: Arc<H>, job: Job) -> Done {
             let payload = payload.freeze();
             match IncomingEvent::from_msgpack(event_type, &payload) {
                 Ok(event) => asked.decide(event, out).await,
-                Err(undecodable) => asked.reject(undecodable, out),
+                Err(undecodable) => asked.reject(undecodable, out).await,
             }
         }
         Encoding::Json => match tape.open(&mut payload) {
             Ok(document) => {
                 let result = match IncomingEvent::from_json(event_type, &document) {
                     Ok(event) => asked.decide(event, out).await,
-                    Err(undecodable) => asked.reject(undecodable, out),
+                    Err(undecodable) => asked.reject(undecodable, out).await,
                 };
                 tape.close(document);
                 result
             }
             Err(kind) => {
                 let error = DecodeError::in_message(event_type.as_str())(kind);
-                asked.reject(tape.undecodable(error, &payload), out)
+                asked.reject(tape.undecodable(error, &payload), out).await
             }
         },
     };
@@ -165,12 +165,17 @@ impl<H: AgentHandler> Asked<'_, H> {
     }
 
     /// An event that does not decode is blocked: allowing what was not understood would open a hole.
-    fn reject(&self, undecodable: Undecodable, out: &mut Vec<u8>) -> Result<(), Unanswerable> {
+    async fn reject(
+        &self,
+        undecodable: Undecodable,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unanswerable> {
         let Undecodable {
             error,
             correlation_id,
         } = undecodable;
         let correlation_id = correlation_id.ok_or(Unanswerable(error))?;
+        self.wait_for_turn(&correlation_id).await;
         tracing::warn!(correlation_id, %error, "blocked an event");
         self.write(&failure(error.kind().code()), &correlation_id, out);
         Ok(())
@@ -188,6 +193,12 @@ impl<H: AgentHandler> Asked<'_, H> {
         // Too small to fail, unless the id itself fills a frame; then its deadline ends the call.
         let _ = encode_response(&response, correlation_id, self.encoding, out);
     }
+}
+
+/// Answers an event whose handler was dropped because the proxy cancelled it.
+pub(super) fn write_cancelled(correlation_id: &str, encoding: Encoding, out: &mut Vec<u8>) {
+    // Too small to fail, unless the id itself fills a frame, in which it could not have come.
+    let _ = encode_response(&failure("cancelled"), correlation_id, encoding, out);
 }
 
 /// A block with status 500 that says why.

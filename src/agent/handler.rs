@@ -10,7 +10,8 @@ use crate::wire::{RequestHeadersView, ResponseHeadersView};
 /// is answered on the spot: no task, no box, no allocation. One that waits holds up nobody but later
 /// events of its own exchange, whose order is kept.
 ///
-/// Events borrow the frame they came in; `to_event` makes owned ones.
+/// Events borrow the frame they came in; `to_event` makes owned ones. A method that panics ends the
+/// connection it was called for, and no other; the proxy's calls on it fail.
 ///
 /// ```
 /// use tollgate::{AgentCapabilities, AgentHandler, AgentResponse, RequestHeadersView};
@@ -103,12 +104,13 @@ pub trait AgentHandler: Send + Sync + 'static {
         std::future::ready(true)
     }
 
-    /// Learns that nobody waits for answers to an exchange any more. Its unfinished events are dropped.
+    /// Learns that nobody waits for answers to an exchange any more. Its unfinished events are dropped
+    /// before.
     fn on_cancel(&self, correlation_id: &str, reason: CancelReason) {
         let _ = (correlation_id, reason);
     }
 
-    /// Learns that a proxy's connection has ended.
+    /// Learns that a proxy's connection has ended, for whatever reason.
     fn on_connection_closed(&self) {}
 }
 

@@ -1,4 +1,4 @@
-use super::answer::{Done, Job, Progress, Scratch, Unanswerable, answer};
+use super::answer::{Done, Job, Progress, Scratch, Unanswerable, answer, write_cancelled};
 use super::control::Mailbox;
 use super::handler::AgentHandler;
 use super::order::Order;
@@ -67,9 +67,18 @@ pub(super) struct SessionParts<H> {
 /// Serves one proxy's connection until either side ends it.
 pub(super) async fn serve<H: AgentHandler>(parts: SessionParts<H>) -> Result<(), SessionError> {
     let mut session = Session::new(parts, answer::<H>);
-    let served = poll_fn(|cx| session.poll(cx)).await;
-    session.parts.handler.on_connection_closed();
-    served
+    // Also where this future is dropped, or the handler panics.
+    let _closing = Closing(Arc::clone(&session.parts.handler));
+    poll_fn(|cx| session.poll(cx)).await
+}
+
+/// Tells the handler when a connection is over.
+struct Closing<H: AgentHandler>(Arc<H>);
+
+impl<H: AgentHandler> Drop for Closing<H> {
+    fn drop(&mut self) {
+        self.0.on_connection_closed();
+    }
 }
 
 /// Why a session ended other than by either side's wish.
@@ -173,8 +182,11 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
     }
 
     fn has_room(&self) -> bool {
-        self.waiting.len() < self.parts.max_concurrent
-            && self.unsent_bytes + self.out.len() < MAX_UNSENT
+        self.waiting.len() < self.parts.max_concurrent && self.has_unsent_room()
+    }
+
+    fn has_unsent_room(&self) -> bool {
+        self.unsent_bytes + self.out.len() < MAX_UNSENT
     }
 
     fn dispatch(
@@ -248,6 +260,9 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
     }
 
     /// Drops the events of an exchange that nobody waits for any more.
+    ///
+    /// They are answered all the same: a proxy cannot use the id again before it knows that no answer is
+    /// on its way.
     fn cancel(&mut self, payload: &Bytes) {
         let cancel = match control::decode_cancel(payload) {
             Ok(cancel) => cancel,
@@ -258,6 +273,8 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
             if waiting.key() == Some(key) {
                 drop(waiting);
                 self.order.release(key);
+                let out = &mut self.out;
+                write_cancelled(&cancel.correlation_id, self.parts.encoding, out);
             } else {
                 self.waiting.push(waiting);
             }
@@ -277,7 +294,10 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
     }
 
     fn send_notices(&mut self) {
-        while let Some(notice) = self.parts.mailbox.notices.pop() {
+        // To a proxy that does not read they stay in the mailbox, which holds few.
+        while self.has_unsent_room()
+            && let Some(notice) = self.parts.mailbox.notices.pop()
+        {
             for (message, payload) in notice.messages(self.parts.encoding) {
                 if let Err(error) = self.write_message(message, &payload) {
                     tracing::error!(%error, "a notice fits no frame");

@@ -17,22 +17,35 @@ pub(super) struct SocketFile {
 }
 
 impl SocketFile {
-    /// Listens at `path`. The file has exactly `mode` from its first moment on.
+    /// Listens at `path`. The file has `mode`, and never a wider one before.
     pub(super) async fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, Self)> {
+        // Held until the socket is there, so that of two servers that find the same stale file one does
+        // not remove the other's new one.
+        let _folder = lock_folder(path)?;
         remove_stale(path).await?;
         let socket = UnixSocket::new_stream()?;
         // The kernel gives the file the mode of the unbound socket, less the process's umask.
         File::from(socket.as_fd().try_clone_to_owned()?)
             .set_permissions(Permissions::from_mode(mode))?;
         socket.bind(path)?;
-        fs::set_permissions(path, Permissions::from_mode(mode))?;
         let file = fs::symlink_metadata(path)?;
         let owned = Self {
             path: path.to_owned(),
             identity: (file.dev(), file.ino()),
         };
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
         Ok((socket.listen(BACKLOG)?, owned))
     }
+}
+
+fn lock_folder(path: &Path) -> io::Result<File> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let folder = File::open(folder)?;
+    folder.lock()?;
+    Ok(folder)
 }
 
 impl Drop for SocketFile {

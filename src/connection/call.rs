@@ -4,7 +4,7 @@ use super::slots::{OpenError, Ticket};
 use super::{CallFailure, Connection, Correlation, Reply};
 use crate::error::AgentProtocolError;
 use crate::protocol::AgentResponse;
-use crate::wire::{Event, encode_event};
+use crate::wire::{DecodeError, DecodeErrorKind, Event, encode_event};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Connection {
         event: &E,
         timeout: Duration,
     ) -> Result<AgentResponse, AgentProtocolError> {
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline_after(timeout);
         let mut call = match self.open_slot(correlation, deadline)? {
             Some(call) => call,
             None => self.wait_for_slot(correlation, deadline, timeout).await?,
@@ -117,21 +117,24 @@ impl Connection {
             Err(OpenError::Full) => return None,
             Err(OpenError::SameId) => return Some(Err(self.busy_error(correlation.id))),
         };
-        let call = PendingCall {
-            connection: self,
-            ticket: Some(ticket),
-            key: correlation.key,
-            is_sent: false,
-        };
         // Again, now that the slot is in the table: see `Connection::close`.
         if !self.is_open() {
             return Some(Err(self.closed_error()));
         }
         if self.unanswered.contains(correlation.key) {
+            // The missing answer may have come between these two lines.
+            if ticket.abandon().is_some_and(|reply| is_answer(&reply)) {
+                self.unanswered.remove(correlation.key);
+            }
             return Some(Err(self.busy_error(correlation.id)));
         }
         self.start_sweeping();
-        Some(Ok(call))
+        Some(Ok(PendingCall {
+            connection: self,
+            ticket: Some(ticket),
+            key: correlation.key,
+            is_sent: false,
+        }))
     }
 
     /// Has [`Inbound`](super::Inbound) look for passed deadlines, if it does not do so yet.
@@ -176,8 +179,10 @@ impl PendingCall<'_> {
         let mut push = pin!(self.connection.outbox.push(frame));
         poll_fn(|cx| match self.poll(cx) {
             Poll::Ready(Err(failure)) => Poll::Ready(Err(failure)),
-            // Nobody can have answered what was not sent; an agent that does is not believed.
-            Poll::Ready(Ok(_)) => Poll::Ready(Err(CallFailure::Cancelled)),
+            Poll::Ready(Ok(_)) => Poll::Ready(Err(CallFailure::Undecodable(DecodeError {
+                message: "agent response",
+                kind: DecodeErrorKind::Unasked,
+            }))),
             Poll::Pending => push.as_mut().poll(cx).map(Ok),
         })
         .await
@@ -214,6 +219,13 @@ impl Drop for PendingCall<'_> {
             unanswered.remove(self.key);
         }
     }
+}
+
+/// A deadline so far away that it never passes stands for one that cannot be expressed.
+fn deadline_after(timeout: Duration) -> Instant {
+    const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+    let now = Instant::now();
+    now.checked_add(timeout).unwrap_or_else(|| now + NEVER)
 }
 
 /// Whether the agent has answered, so that no other answer to this call can come.

@@ -8,6 +8,8 @@ use std::time::Duration;
 pub(crate) struct FlowState {
     paused: AtomicBool,
     paused_exchanges: KeySet,
+    /// Whether more exchanges are paused than are told apart, so that all are.
+    overfull: AtomicBool,
 }
 
 /// More exchanges than this are not paused one by one; the whole connection is.
@@ -21,12 +23,13 @@ impl FlowState {
         Self {
             paused: AtomicBool::new(false),
             paused_exchanges: KeySet::new(MAX_PAUSED_EXCHANGES, PAUSE_LIFETIME),
+            overfull: AtomicBool::new(false),
         }
     }
 
     /// Whether nothing may be sent at all.
     pub(crate) fn is_paused(&self) -> bool {
-        self.paused.load(Ordering::Acquire)
+        self.paused.load(Ordering::Acquire) || self.overfull.load(Ordering::Acquire)
     }
 
     /// Whether an event of this exchange may be sent.
@@ -49,6 +52,7 @@ impl FlowState {
     fn apply_to_all(&self, pause: bool) {
         if !pause {
             self.paused_exchanges.clear();
+            self.overfull.store(false, Ordering::Release);
         }
         self.paused.store(pause, Ordering::Release);
     }
@@ -56,8 +60,11 @@ impl FlowState {
     fn apply_to_one(&self, key: u64, pause: bool) {
         if !pause {
             self.paused_exchanges.remove(key);
+            if self.paused_exchanges.is_empty() {
+                self.overfull.store(false, Ordering::Release);
+            }
         } else if self.paused_exchanges.insert(key).is_err() {
-            self.paused.store(true, Ordering::Release);
+            self.overfull.store(true, Ordering::Release);
         }
     }
 }
@@ -118,5 +125,14 @@ mod tests {
             apply(&flow, &keys, Some(&n.to_string()), FlowControlAction::Pause);
         }
         assert!(flow.is_paused());
+        for n in 0..=MAX_PAUSED_EXCHANGES {
+            apply(
+                &flow,
+                &keys,
+                Some(&n.to_string()),
+                FlowControlAction::Resume,
+            );
+        }
+        assert!(!flow.is_paused());
     }
 }

@@ -23,6 +23,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(5);
 /// Frames before other tasks, and the deadlines of this connection, get their turn.
 const MAX_FRAMES_AT_ONCE: usize = 256;
 
+/// A ping is a number and a time; much longer ones are not answered, as pongs wait in the outbox.
+const MAX_PING_LEN: usize = 128 * 1024;
+
 /// Reads what an agent sends: answers go to their calls, everything else to the connection's state.
 ///
 /// When it ends or is dropped, the connection is over and every pending call fails.
@@ -185,6 +188,10 @@ impl Inbound {
 
     /// A peer that pings faster than it reads gets fewer pongs, rather than our memory.
     fn pong(&self, payload: &[u8]) {
+        if payload.len() > MAX_PING_LEN {
+            let detail = format_args!("a ping of {} bytes", payload.len());
+            return self.connection.fault(Fault::UnexpectedMessage, &detail);
+        }
         let pushed = frame_of(MessageType::Pong, payload)
             .is_ok_and(|frame| self.connection.outbox.try_push(frame).is_ok());
         if pushed {
@@ -213,13 +220,12 @@ impl Inbound {
         match command {
             Command::Cancel { correlation_id } => {
                 let key = connection.agent.keys.key(&correlation_id);
+                // An answer to an earlier call may be missing already; that stays noted.
+                let was_unanswered = connection.unanswered.contains(key);
                 connection.note_unanswered(key);
                 let cancelled = Err(CallFailure::Cancelled);
-                if self
-                    .completer
-                    .complete(&correlation_id, key, cancelled)
-                    .is_err()
-                {
+                let completed = self.completer.complete(&correlation_id, key, cancelled);
+                if completed.is_err() && !was_unanswered {
                     connection.unanswered.remove(key);
                 }
             }
@@ -297,7 +303,7 @@ impl Drop for Inbound {
         self.completer.complete_all(|_| Err(CallFailure::Closed));
         self.connection.outbox.discard();
         self.connection.pings().clear();
-        while self.connection.commands.pop().is_some() {}
+        self.connection.drop_commands();
     }
 }
 

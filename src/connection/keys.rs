@@ -1,8 +1,8 @@
 use super::sync::{AtomicUsize, Ordering};
 use foldhash::fast::RandomState;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Hashes correlation ids, with a seed that no peer knows.
@@ -19,9 +19,17 @@ impl Keys {
 #[derive(Debug)]
 pub(crate) struct KeySet {
     len: AtomicUsize,
-    added: Mutex<HashMap<u64, Instant>>,
+    keys: Mutex<AgedKeys>,
     capacity: usize,
     lifetime: Duration,
+}
+
+/// Keys with the time each was added last.
+#[derive(Debug, Default)]
+struct AgedKeys {
+    added: HashMap<u64, Instant>,
+    /// Every addition, the oldest first; those whose time is not the key's are outdated.
+    by_age: VecDeque<(Instant, u64)>,
 }
 
 /// The set holds as many keys as it may.
@@ -33,73 +41,83 @@ impl KeySet {
     pub(crate) fn new(capacity: usize, lifetime: Duration) -> Self {
         Self {
             len: AtomicUsize::new(0),
-            added: Mutex::default(),
+            keys: Mutex::default(),
             capacity,
             lifetime,
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len.load(Ordering::Acquire) == 0
+    }
+
     pub(crate) fn contains(&self, key: u64) -> bool {
-        if self.len.load(Ordering::Acquire) == 0 {
-            return false;
-        }
-        self.lock()
-            .get(&key)
-            .is_some_and(|added| added.elapsed() < self.lifetime)
+        !self.is_empty() && self.change(|keys| keys.added.contains_key(&key))
     }
 
     pub(crate) fn insert(&self, key: u64) -> Result<(), Overfull> {
-        let mut added = self.lock();
-        if added.len() >= self.capacity {
-            added.retain(|_, added| added.elapsed() < self.lifetime);
-        }
-        let result = if added.len() < self.capacity || added.contains_key(&key) {
-            added.insert(key, Instant::now());
+        self.change(|keys| {
+            if keys.added.len() >= self.capacity && !keys.added.contains_key(&key) {
+                return Err(Overfull);
+            }
+            keys.add(key);
             Ok(())
-        } else {
-            Err(Overfull)
-        };
-        self.len.store(added.len(), Ordering::Release);
-        result
+        })
     }
 
     /// Adds a key in the place of the oldest one, if need be.
     pub(crate) fn insert_over_oldest(&self, key: u64) {
-        if self.insert(key) == Err(Overfull) {
-            self.remove_oldest();
-            // Somebody else may have taken the place; then that key is the newer one.
-            let _ = self.insert(key);
-        }
-    }
-
-    fn remove_oldest(&self) {
-        let mut added = self.lock();
-        let oldest = added.iter().min_by_key(|(_, added)| **added);
-        if let Some(oldest) = oldest.map(|(&key, _)| key) {
-            added.remove(&oldest);
-        }
+        self.change(|keys| {
+            keys.add(key);
+            while keys.added.len() > self.capacity {
+                keys.forget_oldest();
+            }
+        });
     }
 
     /// Removes a key; says whether it was there.
     pub(crate) fn remove(&self, key: u64) -> bool {
-        if self.len.load(Ordering::Acquire) == 0 {
-            return false;
-        }
-        let mut added = self.lock();
-        let removed = added.remove(&key).is_some();
-        self.len.store(added.len(), Ordering::Release);
-        removed
+        !self.is_empty() && self.change(|keys| keys.added.remove(&key).is_some())
     }
 
     pub(crate) fn clear(&self) {
-        let mut added = self.lock();
-        added.clear();
-        self.len.store(0, Ordering::Release);
+        self.change(|keys| *keys = AgedKeys::default());
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
-        // Nothing that holds the lock can leave the map half changed.
-        self.added.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Forgets what is too old, then does `change`.
+    fn change<T>(&self, change: impl FnOnce(&mut AgedKeys) -> T) -> T {
+        // Nothing that holds the lock can leave the keys half changed.
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.forget_outdated(self.lifetime);
+        let result = change(&mut keys);
+        self.len.store(keys.added.len(), Ordering::Release);
+        result
+    }
+}
+
+impl AgedKeys {
+    fn add(&mut self, key: u64) {
+        let now = Instant::now();
+        self.added.insert(key, now);
+        self.by_age.push_back((now, key));
+    }
+
+    fn forget_outdated(&mut self, lifetime: Duration) {
+        while let Some(&(added, key)) = self.by_age.front() {
+            let is_current = self.added.get(&key) == Some(&added);
+            if is_current && added.elapsed() < lifetime {
+                return;
+            }
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((added, key)) = self.by_age.pop_front()
+            && self.added.get(&key) == Some(&added)
+        {
+            self.added.remove(&key);
+        }
     }
 }
 

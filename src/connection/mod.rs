@@ -294,6 +294,10 @@ impl Connection {
         let sequence = self.ping_sequence.fetch_add(1, Ordering::Relaxed);
         let (sender, pong) = oneshot::channel();
         self.pings().insert(sequence, sender);
+        let _expected = ExpectedPong {
+            connection: self,
+            sequence,
+        };
         let started = Instant::now();
         let answered = tokio::time::timeout(timeout, async {
             let payload = control::encode_ping(sequence);
@@ -301,7 +305,6 @@ impl Connection {
             pong.await.map_err(|_| self.closed_error())
         })
         .await;
-        self.pings().remove(&sequence);
         match answered {
             Ok(Ok(())) => Ok(started.elapsed()),
             Ok(Err(error)) => Err(error),
@@ -326,6 +329,16 @@ impl Connection {
     fn command(&self, command: Command) {
         self.commands.push(command);
         self.inbound.wake();
+        // Pairs with the fence in `close`: a command that comes too late is dropped here or there, and
+        // whoever waits for it learns of that.
+        fence(Ordering::SeqCst);
+        if !self.is_open() {
+            self.drop_commands();
+        }
+    }
+
+    fn drop_commands(&self) {
+        while self.commands.pop().is_some() {}
     }
 
     /// Notes that the answer to an exchange's last event may still come although nobody waits for it.
@@ -386,6 +399,18 @@ impl Connection {
             size,
             max,
         }
+    }
+}
+
+/// A pong that is waited for; it is forgotten when nobody waits any more.
+struct ExpectedPong<'c> {
+    connection: &'c Connection,
+    sequence: u64,
+}
+
+impl Drop for ExpectedPong<'_> {
+    fn drop(&mut self) {
+        self.connection.pings().remove(&self.sequence);
     }
 }
 

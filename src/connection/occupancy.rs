@@ -24,15 +24,16 @@ impl Occupancy {
     /// Takes the lowest free place. What its last holder wrote is visible from then on.
     pub(crate) fn take(&self) -> Option<usize> {
         self.words.iter().enumerate().find_map(|(at, word)| {
-            let mut taken = word.load(Ordering::Relaxed);
+            // SeqCst throughout: see `release`. Success also pairs with the release of the place's last
+            // holder.
+            let mut taken = word.load(Ordering::SeqCst);
             while taken != u64::MAX {
                 let lowest = taken.trailing_ones();
-                // SeqCst: see `release`. Success also pairs with the release of the place's last holder.
                 match word.compare_exchange_weak(
                     taken,
                     taken | 1 << lowest,
                     Ordering::SeqCst,
-                    Ordering::Relaxed,
+                    Ordering::SeqCst,
                 ) {
                     Ok(_) => return Some(at * 64 + lowest as usize),
                     Err(current) => taken = current,

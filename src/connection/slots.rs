@@ -32,6 +32,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+/// The key of a slot that has none. A call may have it by chance, which is harmless.
+const NO_KEY: u64 = 0;
+
 const FREE: u64 = 0;
 const WAITING: u64 = 1;
 const CLAIMED: u64 = 2;
@@ -41,7 +44,7 @@ const READY: u64 = 4;
 /// A fixed number of slots for pending calls, found by id.
 pub(crate) struct SlotTable<T> {
     places: Occupancy,
-    /// A hash of each slot's id, for finding candidates; meaningless for free slots.
+    /// A hash of each slot's id, for finding candidates.
     keys: Box<[AtomicU64]>,
     slots: Box<[Slot<T>]>,
     /// Where callers wait for a free slot.
@@ -104,13 +107,15 @@ impl<T> SlotTable<T> {
         });
         slot.deadline.store(deadline, Ordering::Relaxed);
         self.keys[index].store(key, Ordering::Relaxed);
-        slot.phase.store(WAITING, Ordering::Release);
-        let ticket = Ticket { table: self, index };
+        // Of two callers with one id at least one sees the other's key.
         fence(Ordering::SeqCst);
         if self.others_with(key, index) {
+            self.release(index);
             return Err(OpenError::SameId);
         }
-        Ok(ticket)
+        slot.phase.store(WAITING, Ordering::Release);
+        fence(Ordering::SeqCst);
+        Ok(Ticket { table: self, index })
     }
 
     /// Whether a call with this key is pending.
@@ -147,6 +152,8 @@ impl<T> SlotTable<T> {
 
     fn release(&self, index: usize) {
         self.slots[index].phase.store(FREE, Ordering::Release);
+        // The next holder is not to be taken for a call with this id while it sets the slot up.
+        self.keys[index].store(NO_KEY, Ordering::Relaxed);
         self.places.release(index);
         self.room.made_room();
     }

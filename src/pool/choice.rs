@@ -30,8 +30,13 @@ impl AgentEntry {
             LoadBalanceStrategy::LeastConnections => {
                 candidates().min_by_key(|connection| connection.in_flight())
             }
-            LoadBalanceStrategy::HealthBased => candidates()
-                .min_by_key(|connection| (connection.reported_health(), connection.in_flight())),
+            LoadBalanceStrategy::HealthBased => candidates().min_by_key(|connection| {
+                (
+                    !connection.has_room(),
+                    connection.reported_health(),
+                    connection.in_flight(),
+                )
+            }),
         }
         .ok_or_else(|| self.why_none(correlation))
     }

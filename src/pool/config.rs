@@ -7,7 +7,8 @@ pub const CHANNEL_BUFFER_SIZE: usize = 64;
 
 /// Which of an agent's connections the next event takes.
 ///
-/// Connections that are closed, paused or without a free slot come last under every strategy.
+/// Connections that are closed, or paused by the agent, are not used; one without a free slot is used only
+/// if no other has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum LoadBalanceStrategy {
     /// Each in turn.

@@ -78,7 +78,7 @@ impl AgentPool {
     ///
     /// [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint), or
     /// [`ConnectionFailed`](AgentProtocolError::ConnectionFailed) with the first cause if not all
-    /// connections come up within [`AgentPoolConfig::connect_timeout`].
+    /// connections come up, one after another, each within [`AgentPoolConfig::connect_timeout`].
     pub async fn add_agent(
         &self,
         agent_id: impl Into<String>,
@@ -86,16 +86,12 @@ impl AgentPool {
     ) -> Result<(), AgentProtocolError> {
         let endpoint: Endpoint = endpoint.into().parse()?;
         let record = Arc::new(AgentRecord::new(agent_id.into()));
-        let mut connections = Vec::new();
+        let mut connections = NewConnections::default();
         for _ in 0..self.inner.config.connections_per_agent.max(1) {
-            match self.connect(&record, &endpoint).await {
-                Ok(connection) => connections.push(connection),
-                Err(error) => {
-                    connections.iter().for_each(|connection| connection.close());
-                    return Err(error);
-                }
-            }
+            let connection = self.connect(&record, &endpoint).await?;
+            connections.0.push(connection);
         }
+        let connections = std::mem::take(&mut connections.0);
         let entry = AgentEntry::new(record, endpoint, connections);
         let replaced = self.inner.change(|agents| agents.insert(entry));
         replaced.iter().for_each(|agent| agent.close());
@@ -180,7 +176,8 @@ impl AgentPool {
         }
     }
 
-    /// Cancels every pending call to an agent. Returns how many there were.
+    /// Cancels every call that waits for an agent's answer. Returns how many there were. Calls that wait
+    /// in line for a slot go on.
     ///
     /// # Errors
     ///
@@ -210,7 +207,7 @@ impl AgentPool {
     }
 
     /// Waits up to [`AgentPoolConfig::drain_timeout`] for pending calls, then closes every connection
-    /// and forgets all agents.
+    /// and forgets all agents. Calls are taken until then, so whoever makes them stops first.
     ///
     /// # Errors
     ///
@@ -274,6 +271,16 @@ impl AgentPool {
         AgentProtocolError::Unavailable {
             agent_id: agent_id.into(),
         }
+    }
+}
+
+/// Connections on their way into the pool; those that do not get there are closed.
+#[derive(Default)]
+struct NewConnections(Vec<Arc<Connection>>);
+
+impl Drop for NewConnections {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|connection| connection.close());
     }
 }
 

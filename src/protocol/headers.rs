@@ -57,10 +57,12 @@ fn same<N: AsRef<str>>(left: &N, right: &N) -> bool {
     left.as_ref().eq_ignore_ascii_case(right.as_ref())
 }
 
-/// The headers in the published API's form.
+/// The headers in the published API's form. A name that comes twice has the values of both.
 pub(crate) fn to_map<S: HeaderSource + ?Sized>(source: &S) -> HashMap<String, Vec<String>> {
-    source
-        .grouped()
-        .map(|(name, values)| (name.to_owned(), values.map(str::to_owned).collect()))
-        .collect()
+    let mut map: HashMap<String, Vec<String>> = HashMap::new();
+    for (name, values) in source.grouped() {
+        let values = values.map(str::to_owned);
+        map.entry(name.to_owned()).or_default().extend(values);
+    }
+    map
 }

@@ -228,6 +228,9 @@ pub enum DecodeErrorKind {
     /// A name that the protocol does not know, where it matters.
     #[error("`{0}` has an unknown value")]
     UnknownName(&'static str),
+    /// It answers an event that was not sent yet.
+    #[error("it answers an event that was not sent")]
+    Unasked,
     /// Values nested deeper than [`MAX_DEPTH`](crate::MAX_DEPTH).
     #[error("values are nested too deep")]
     TooDeep,
@@ -247,6 +250,7 @@ impl DecodeErrorKind {
             Self::Missing(_) => "missing_field",
             Self::Contradiction => "contradiction",
             Self::UnknownName(_) => "unknown_name",
+            Self::Unasked => "unasked",
             Self::TooDeep => "too_deep",
         }
     }

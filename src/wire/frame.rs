@@ -11,6 +11,9 @@ pub(crate) const MAX_FRAME_LEN: usize = 16 * 1024 * 1024;
 /// Room kept free at the end of a read buffer, so that many frames come with one read.
 const READ_SIZE: usize = 16 * 1024;
 
+/// An empty read buffer that grew larger for one frame is given back.
+const MAX_KEPT: usize = 512 * 1024;
+
 /// What a frame carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -119,6 +122,9 @@ pub(crate) struct FrameBuffer {
 impl FrameBuffer {
     /// Where to put received bytes, with room for some.
     pub(crate) fn spare(&mut self) -> &mut BytesMut {
+        if self.bytes.is_empty() && self.bytes.capacity() > MAX_KEPT {
+            self.bytes = BytesMut::new();
+        }
         if self.bytes.capacity() - self.bytes.len() < READ_SIZE / 4 {
             self.bytes.reserve(READ_SIZE);
         }
@@ -143,7 +149,7 @@ impl FrameBuffer {
         )))
     }
 
-    /// Whether bytes of an incomplete frame are there.
+    /// Whether no bytes of an incomplete frame are there.
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }

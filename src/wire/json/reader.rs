@@ -19,6 +19,7 @@ impl Tape {
         &mut self,
         payload: &'p mut [u8],
     ) -> Result<Document<'p>, DecodeErrorKind> {
+        let len = payload.len();
         self.left_as_it_was = true;
         if has_lone_surrogate(payload) {
             return Err(DecodeErrorKind::NotUtf8);
@@ -30,11 +31,13 @@ impl Tape {
             None => simd_json::Tape(Vec::new()),
         };
         let filled = simd_json::fill_tape(payload, &mut self.buffers, &mut nodes);
-        let document = Document { nodes };
+        let document = Document { nodes, len };
         match filled {
             Ok(()) => Ok(document),
             Err(error) => {
+                let left_as_it_was = self.left_as_it_was;
                 self.close(document);
+                self.left_as_it_was = left_as_it_was;
                 Err(syntax_error(error.error()))
             }
         }
@@ -49,9 +52,13 @@ impl Tape {
         }
     }
 
-    /// Takes the memory of a document back for the next one.
+    /// Takes the memory of a document back for the next one, unless it was unusually large.
     pub(crate) fn close(&mut self, document: Document<'_>) {
-        self.nodes = Some(document.nodes.reset());
+        if document.nodes.0.capacity() > MAX_KEPT_NODES || document.len > MAX_KEPT_BYTES {
+            *self = Self::default();
+        } else {
+            self.nodes = Some(document.nodes.reset());
+        }
     }
 }
 
@@ -104,7 +111,15 @@ fn syntax_error(error: &ErrorType) -> DecodeErrorKind {
 #[derive(Debug)]
 pub(crate) struct Document<'p> {
     nodes: simd_json::Tape<'p>,
+    /// Bytes that were parsed.
+    len: usize,
 }
+
+/// Working memory for more than this many values is not kept.
+const MAX_KEPT_NODES: usize = 16 * 1024;
+
+/// Working memory for a longer payload is not kept.
+const MAX_KEPT_BYTES: usize = 256 * 1024;
 
 impl Document<'_> {
     pub(crate) fn reader(&self) -> Reader<'_> {

@@ -221,8 +221,7 @@ fn read_custom<'a, S: Source<'a>>(source: &mut S) -> Result<Custom<'a>, DecodeEr
         if key == CORRELATION_ID {
             return correlation_id.set(Some(source.str()?));
         }
-        custom.insert(key.to_owned(), value::read(source)?);
-        Ok(())
+        insert_once(&mut custom, key, value::read(source)?)
     })?;
     Ok((custom, correlation_id.or_default()))
 }
@@ -266,11 +265,24 @@ fn read_str_map<'a, S: Source<'a>>(
     source: &mut S,
 ) -> Result<HashMap<String, String>, DecodeErrorKind> {
     let mut map = HashMap::new();
-    source.pairs(|key, source| {
-        map.insert(key.to_owned(), read_string(source)?);
-        Ok(())
-    })?;
+    source.pairs(|key, source| insert_once(&mut map, key, read_string(source)?))?;
     Ok(map)
+}
+
+/// A key may be given twice if both values agree.
+fn insert_once<T: PartialEq>(
+    map: &mut HashMap<String, T>,
+    key: &str,
+    value: T,
+) -> Result<(), DecodeErrorKind> {
+    match map.get(key) {
+        Some(earlier) if *earlier != value => Err(DecodeErrorKind::Contradiction),
+        Some(_) => Ok(()),
+        None => {
+            map.insert(key.to_owned(), value);
+            Ok(())
+        }
+    }
 }
 
 fn read_string<'a, S: Source<'a>>(source: &mut S) -> Result<String, DecodeErrorKind> {
