@@ -257,7 +257,10 @@ fn undecodable(encoding: Encoding) -> Vec<(&'static str, Vec<u8>)> {
     let mut surplus = encode(encoding, &allowing("c-1"));
     surplus.push(b'0');
     answers.push(("something behind the answer", surplus));
-    let mut cut = encode(encoding, &allowing("c-1"));
+    let mut with_end = allowing("c-1");
+    // Last by insertion and by name, whichever order maps are written in.
+    with_end["zzz"] = json!("the end");
+    let mut cut = encode(encoding, &with_end);
     cut.pop();
     answers.push(("cut short", cut));
     let mut deep = json!(1);

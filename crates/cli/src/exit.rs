@@ -57,7 +57,7 @@ pub(crate) fn cause_of(error: &AgentProtocolError) -> String {
             format!("a message of {size} bytes is too large, {max} are allowed")
         }
         AgentProtocolError::InvalidMessage { cause, .. } => format!("invalid answer: {cause}"),
-        AgentProtocolError::Unavailable { .. } => "no connection is open any more".to_owned(),
+        AgentProtocolError::Unavailable { .. } => "every connection closed".to_owned(),
         AgentProtocolError::InvalidEndpoint { reason, .. } => (*reason).to_owned(),
         AgentProtocolError::Listen { cause, .. } => cause.to_string(),
         other => other.to_string(),
