@@ -5,6 +5,7 @@
 //! themselves. Both end with the connection, and every pending call with them.
 
 mod call;
+mod control;
 mod flow;
 mod inbound;
 mod keys;
@@ -23,8 +24,8 @@ pub(crate) use outbound::run_writer;
 
 use crate::error::AgentProtocolError;
 use crate::metrics::{Counters, Fault};
-use crate::protocol::{AgentCapabilities, AgentResponse, CancelReason, HealthState};
-use crate::wire::{DecodeError, Encoding, FrameError, MessageType, control, frame_of};
+use crate::protocol::{AgentCapabilities, AgentResponse, HealthState};
+use crate::wire::{DecodeError, Encoding, FrameError};
 use crossbeam_queue::SegQueue;
 use crossbeam_utils::CachePadded;
 use flow::FlowState;
@@ -140,9 +141,6 @@ struct CallCounts {
 /// Most exchanges with a missing answer; the oldest are forgotten first.
 const MAX_UNANSWERED: usize = 10_000;
 
-/// How long cancel messages wait for room behind other frames.
-const CANCEL_PATIENCE: Duration = Duration::from_millis(100);
-
 /// How long a missing answer is awaited.
 const UNANSWERED_LIFETIME: Duration = Duration::from_secs(5 * 60);
 
@@ -246,101 +244,6 @@ impl Connection {
         self.slots.room().made_room();
     }
 
-    /// Fails the pending call of an exchange, if there is one, and tells the agent to forget it.
-    pub(crate) async fn cancel(
-        &self,
-        correlation_id: &str,
-        reason: CancelReason,
-    ) -> Result<(), AgentProtocolError> {
-        self.command(Command::Cancel {
-            correlation_id: correlation_id.to_owned(),
-        });
-        self.tell_cancelled([correlation_id], reason).await
-    }
-
-    /// Fails every pending call and tells the agent to forget them. Returns how many there were.
-    pub(crate) async fn cancel_all(
-        &self,
-        reason: CancelReason,
-    ) -> Result<usize, AgentProtocolError> {
-        let (sender, cancelled) = oneshot::channel();
-        self.command(Command::CancelAll { cancelled: sender });
-        let cancelled = cancelled.await.unwrap_or_default();
-        let ids = cancelled.iter().map(String::as_str);
-        self.tell_cancelled(ids, reason).await?;
-        Ok(cancelled.len())
-    }
-
-    /// An agent that does not read is not waited for: that its calls are cancelled is all the same to it.
-    async fn tell_cancelled(
-        &self,
-        ids: impl IntoIterator<Item = &str>,
-        reason: CancelReason,
-    ) -> Result<(), AgentProtocolError> {
-        let told = async {
-            for id in ids {
-                let payload = control::encode_cancel(id, reason);
-                self.send_control(MessageType::Cancel, &payload).await?;
-            }
-            Ok(())
-        };
-        tokio::time::timeout(CANCEL_PATIENCE, told)
-            .await
-            .unwrap_or(Ok(()))
-    }
-
-    /// Asks the agent for a sign of life and returns how long it took to come.
-    pub(crate) async fn ping(&self, timeout: Duration) -> Result<Duration, AgentProtocolError> {
-        let sequence = self.ping_sequence.fetch_add(1, Ordering::Relaxed);
-        let (sender, pong) = oneshot::channel();
-        self.pings().insert(sequence, sender);
-        let _expected = ExpectedPong {
-            connection: self,
-            sequence,
-        };
-        let started = Instant::now();
-        let answered = tokio::time::timeout(timeout, async {
-            let payload = control::encode_ping(sequence);
-            self.send_control(MessageType::Ping, &payload).await?;
-            pong.await.map_err(|_| self.closed_error())
-        })
-        .await;
-        match answered {
-            Ok(Ok(())) => Ok(started.elapsed()),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(self.timeout_error(timeout)),
-        }
-    }
-
-    async fn send_control(
-        &self,
-        message: MessageType,
-        payload: &[u8],
-    ) -> Result<(), AgentProtocolError> {
-        let frame = frame_of(message, payload).map_err(|error| self.frame_error(error))?;
-        if !self.is_open() {
-            return Err(self.closed_error());
-        }
-        self.outbox.push(frame).await;
-        self.outbox.request_writer();
-        Ok(())
-    }
-
-    fn command(&self, command: Command) {
-        self.commands.push(command);
-        self.inbound.wake();
-        // Pairs with the fence in `close`: a command that comes too late is dropped here or there, and
-        // whoever waits for it learns of that.
-        fence(Ordering::SeqCst);
-        if !self.is_open() {
-            self.drop_commands();
-        }
-    }
-
-    fn drop_commands(&self) {
-        while self.commands.pop().is_some() {}
-    }
-
     /// Notes that the answer to an exchange's last event may still come although nobody waits for it.
     fn note_unanswered(&self, key: u64) {
         self.unanswered.insert_over_oldest(key);
@@ -399,18 +302,6 @@ impl Connection {
             size,
             max,
         }
-    }
-}
-
-/// A pong that is waited for; it is forgotten when nobody waits any more.
-struct ExpectedPong<'c> {
-    connection: &'c Connection,
-    sequence: u64,
-}
-
-impl Drop for ExpectedPong<'_> {
-    fn drop(&mut self) {
-        self.connection.pings().remove(&self.sequence);
     }
 }
 

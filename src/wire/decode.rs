@@ -146,13 +146,10 @@ impl<T: PartialEq> Field<T> {
     }
 
     pub(crate) fn set(&mut self, value: T) -> Result<(), DecodeErrorKind> {
-        match &self.0 {
-            Some(earlier) if *earlier != value => Err(DecodeErrorKind::Contradiction),
-            _ => {
-                self.0 = Some(value);
-                Ok(())
-            }
+        if is_new(self.0.as_ref(), &value)? {
+            self.0 = Some(value);
         }
+        Ok(())
     }
 
     pub(crate) fn required(self, name: &'static str) -> Result<T, DecodeErrorKind> {
@@ -163,6 +160,18 @@ impl<T: PartialEq> Field<T> {
 impl<T: Default> Field<T> {
     pub(crate) fn or_default(self) -> T {
         self.0.unwrap_or_default()
+    }
+}
+
+/// Whether a value is given for the first time; if not, it must agree with the earlier one.
+pub(crate) fn is_new<T: PartialEq>(
+    earlier: Option<&T>,
+    value: &T,
+) -> Result<bool, DecodeErrorKind> {
+    match earlier {
+        None => Ok(true),
+        Some(earlier) if earlier == value => Ok(false),
+        Some(_) => Err(DecodeErrorKind::Contradiction),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Free-form values, such as `audit.custom` and configuration.
 
-use super::decode::{DecodeErrorKind, Kind, Source};
+use super::decode::{DecodeErrorKind, Kind, Source, is_new};
 use super::encode::Sink;
 use serde_json::{Map, Number, Value};
 
@@ -46,20 +46,12 @@ fn read_map_within<'a, S: Source<'a>>(
     let mut map = Map::new();
     source.pairs(|key, source| {
         let value = read_within(source, depth)?;
-        insert(&mut map, key, value)
+        if is_new(map.get(key), &value)? {
+            map.insert(key.to_owned(), value);
+        }
+        Ok(())
     })?;
     Ok(map)
-}
-
-fn insert(map: &mut Map<String, Value>, key: &str, value: Value) -> Result<(), DecodeErrorKind> {
-    match map.get(key) {
-        Some(earlier) if *earlier != value => Err(DecodeErrorKind::Contradiction),
-        Some(_) => Ok(()),
-        None => {
-            map.insert(key.to_owned(), value);
-            Ok(())
-        }
-    }
 }
 
 fn deeper(depth: usize) -> Result<usize, DecodeErrorKind> {

@@ -2,7 +2,7 @@ use super::{AUDIT_FIELDS, CORRELATION_ID, RESPONSE_FIELDS};
 use crate::protocol::{
     AgentResponse, AuditMetadata, BodyMutation, Decision, HeaderOp, WebSocketDecision,
 };
-use crate::wire::decode::{DecodeError, DecodeErrorKind, Field, Kind, Source};
+use crate::wire::decode::{DecodeError, DecodeErrorKind, Field, Kind, Source, is_new};
 use crate::wire::incoming::Payload;
 use crate::wire::salvage::Undecodable;
 use crate::wire::{msgpack, value};
@@ -275,14 +275,10 @@ fn insert_once<T: PartialEq>(
     key: &str,
     value: T,
 ) -> Result<(), DecodeErrorKind> {
-    match map.get(key) {
-        Some(earlier) if *earlier != value => Err(DecodeErrorKind::Contradiction),
-        Some(_) => Ok(()),
-        None => {
-            map.insert(key.to_owned(), value);
-            Ok(())
-        }
+    if is_new(map.get(key), &value)? {
+        map.insert(key.to_owned(), value);
     }
+    Ok(())
 }
 
 fn read_string<'a, S: Source<'a>>(source: &mut S) -> Result<String, DecodeErrorKind> {
