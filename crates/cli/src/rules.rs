@@ -102,7 +102,12 @@ impl AgentHandler for Rules {
             supported_events: EventType::ALL.to_vec(),
             ..AgentCapabilities::new("tollgate", "tollgate agent", env!("CARGO_PKG_VERSION"))
         }
-        .with_features(AgentFeatures::full())
+        .with_features(AgentFeatures {
+            streaming_body: true,
+            concurrent_requests: 100,
+            cancellation: true,
+            ..AgentFeatures::simple()
+        })
     }
 
     async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
