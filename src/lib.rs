@@ -8,7 +8,7 @@
 //! Events have an owned form (`RequestHeadersEvent`) and a borrowed one (`RequestHeaders`) that takes
 //! headers from wherever they are; see [`HeaderSource`]. Bodies are [`Bytes`] everywhere.
 //!
-//! Once warm, asking an agent takes no lock and makes no heap allocation for an answer that allows. What
+//! Once warm, asking an agent waits for no lock and makes no heap allocation for an answer that allows. What
 //! goes wrong is an [`AgentProtocolError`], which names the agent and says whether trying again may
 //! help. Nothing that could not be decoded is ever taken for an `allow`.
 

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 /// The agents that a proxy asks, with connections to each.
 ///
-/// A pool is a handle: clones share their agents. Asking an agent takes no lock and, once warm,
+/// A pool is a handle: clones share their agents. Asking an agent waits for no lock and, once warm,
 /// allocates nothing.
 ///
 /// ```no_run
