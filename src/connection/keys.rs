@@ -24,6 +24,9 @@ pub(crate) struct KeySet {
     lifetime: Duration,
 }
 
+/// Outdated additions that may be kept beside as many as there are keys.
+const MAX_OUTDATED: usize = 64;
+
 /// Keys with the time each was added last.
 #[derive(Debug, Default)]
 struct AgedKeys {
@@ -100,6 +103,11 @@ impl AgedKeys {
         let now = Instant::now();
         self.added.insert(key, now);
         self.by_age.push_back((now, key));
+        // Removed keys behind one that stays would pile up; a sweep at every doubling costs next to nothing.
+        if self.by_age.len() > 2 * self.added.len() + MAX_OUTDATED {
+            let added = &self.added;
+            self.by_age.retain(|(at, key)| added.get(key) == Some(at));
+        }
     }
 
     fn forget_outdated(&mut self, lifetime: Duration) {
@@ -140,6 +148,19 @@ mod tests {
         assert!(set.contains(3) && set.contains(4) && !set.contains(2));
         set.clear();
         assert!(!set.contains(3));
+    }
+
+    #[test]
+    fn keys_that_come_and_go_leave_nothing_behind() {
+        let set = KeySet::new(100, Duration::MAX);
+        set.insert_over_oldest(0);
+        for key in 1..10_000 {
+            set.insert_over_oldest(key);
+            assert!(set.remove(key));
+        }
+        assert!(set.contains(0));
+        let kept = set.change(|keys| keys.by_age.len());
+        assert!(kept < 200, "{kept} additions are kept for one key");
     }
 
     #[test]

@@ -35,9 +35,7 @@ impl Tape {
         match filled {
             Ok(()) => Ok(document),
             Err(error) => {
-                let left_as_it_was = self.left_as_it_was;
                 self.close(document);
-                self.left_as_it_was = left_as_it_was;
                 Err(syntax_error(error.error()))
             }
         }
@@ -55,7 +53,7 @@ impl Tape {
     /// Takes the memory of a document back for the next one, unless it was unusually large.
     pub(crate) fn close(&mut self, document: Document<'_>) {
         if document.nodes.0.capacity() > MAX_KEPT_NODES || document.len > MAX_KEPT_BYTES {
-            *self = Self::default();
+            self.buffers = Buffers::default();
         } else {
             self.nodes = Some(document.nodes.reset());
         }
