@@ -167,6 +167,9 @@ pub enum ConnectError {
     /// The agent chose an encoding that it was not offered.
     #[error("handshake failed: the agent chose an encoding that was not offered")]
     EncodingNotOffered,
+    /// The agent chose a version of tollgate's extension that it was not offered.
+    #[error("handshake failed: the agent chose an extension that was not offered")]
+    ExtensionNotOffered,
     /// The agent closed the connection in the middle of the handshake.
     #[error("handshake failed: connection closed")]
     ClosedDuringHandshake,

@@ -26,7 +26,7 @@ pub use bytes::Bytes;
 pub use error::{AgentProtocolError, ConnectError};
 pub use metrics::FaultCounts;
 pub use pool::{
-    AgentPool, AgentPoolConfig, AgentPoolStats, CHANNEL_BUFFER_SIZE, LoadBalanceStrategy,
+    AgentPool, AgentPoolConfig, AgentPoolStats, CHANNEL_BUFFER_SIZE, Exchange, LoadBalanceStrategy,
 };
 pub use protocol::events::{
     BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, BodyChunk, Configure,

@@ -4,16 +4,19 @@ use super::handler::AgentHandler;
 use super::order::Order;
 use crate::protocol::{AgentResponse, AuditMetadata, EventType};
 use crate::wire::{
-    DecodeError, Encoding, FrameError, IncomingEvent, JsonTape, Undecodable, encode_response,
+    AnswerTo, DecodeError, Dialect, Encoding, FrameError, IncomingEvent, JsonTape, OutgoingFrame,
+    StreamId, Undecodable, encode_response,
 };
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// An event to be answered.
 pub(super) struct Job {
     pub(super) event_type: EventType,
-    pub(super) encoding: Encoding,
+    pub(super) dialect: Dialect,
+    /// Where the dialect has streams.
+    pub(super) stream: Option<StreamId>,
     pub(super) payload: BytesMut,
     pub(super) scratch: Box<Scratch>,
     pub(super) order: Arc<Order>,
@@ -23,8 +26,8 @@ pub(super) struct Job {
 /// Memory that is passed from event to event.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    /// The answer's frame.
-    pub(super) out: Vec<u8>,
+    /// The answer.
+    pub(super) frame: OutgoingFrame,
     tape: JsonTape,
 }
 
@@ -34,8 +37,8 @@ const MAX_KEPT_ANSWER: usize = 4 * 1024;
 impl Scratch {
     /// Gives back memory that an unusually large answer took.
     pub(super) fn shrink(&mut self) {
-        if self.out.capacity() > MAX_KEPT_ANSWER {
-            self.out = Vec::new();
+        if self.frame.written.capacity() > MAX_KEPT_ANSWER {
+            self.frame = OutgoingFrame::default();
         }
     }
 }
@@ -65,48 +68,50 @@ pub(super) struct Done {
     pub(super) result: Result<(), Unanswerable>,
 }
 
-/// An event that does not decode, not even its correlation id: no answer could be matched to it.
+/// An event that does not decode, not even what its answer would be matched by.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}, nor can its correlation id be read")]
-pub(super) struct Unanswerable(DecodeError);
+#[error("{0}, nor can it be told what the answer would be matched by")]
+pub(super) struct Unanswerable(pub(super) DecodeError);
 
 /// Decodes an event, has the handler decide and encodes the answer.
 pub(super) async fn answer<H: AgentHandler>(handler: Arc<H>, job: Job) -> Done {
     let Job {
         event_type,
-        encoding,
+        dialect,
+        stream,
         mut payload,
         mut scratch,
         order,
         progress,
     } = job;
-    let Scratch { out, tape } = &mut *scratch;
+    let Scratch { frame, tape } = &mut *scratch;
     let asked = Asked {
         handler: &*handler,
         order: &order,
         progress: &progress,
-        encoding,
+        dialect,
+        stream,
     };
-    let result = match encoding {
+    let result = match dialect.encoding {
         Encoding::MessagePack => {
             let payload = payload.freeze();
             match IncomingEvent::from_msgpack(event_type, &payload) {
-                Ok(event) => asked.decide(event, out).await,
-                Err(undecodable) => asked.reject(undecodable, out).await,
+                Ok(event) => asked.decide(event, frame).await,
+                Err(undecodable) => asked.reject(undecodable, frame).await,
             }
         }
         Encoding::Json => match tape.open(&mut payload) {
             Ok(document) => {
                 let result = match IncomingEvent::from_json(event_type, &document) {
-                    Ok(event) => asked.decide(event, out).await,
-                    Err(undecodable) => asked.reject(undecodable, out).await,
+                    Ok(event) => asked.decide(event, frame).await,
+                    Err(undecodable) => asked.reject(undecodable, frame).await,
                 };
                 tape.close(document);
                 result
             }
             Err(kind) => {
                 let error = DecodeError::in_message(event_type.as_str())(kind);
-                asked.reject(tape.undecodable(error, &payload), out).await
+                asked.reject(tape.undecodable(error, &payload), frame).await
             }
         },
     };
@@ -118,19 +123,25 @@ struct Asked<'a, H> {
     handler: &'a H,
     order: &'a Order,
     progress: &'a Progress,
-    encoding: Encoding,
+    dialect: Dialect,
+    stream: Option<StreamId>,
 }
 
 impl<H: AgentHandler> Asked<'_, H> {
     async fn decide(
         &self,
         event: IncomingEvent<'_>,
-        out: &mut Vec<u8>,
+        frame: &mut OutgoingFrame,
     ) -> Result<(), Unanswerable> {
         let correlation_id = event.correlation_id();
         self.wait_for_turn(correlation_id).await;
         let response = self.call_handler(event).await;
-        self.write(&response, correlation_id, out);
+        write(
+            &response,
+            self.answer_to(correlation_id),
+            self.dialect,
+            frame,
+        );
         Ok(())
     }
 
@@ -168,37 +179,64 @@ impl<H: AgentHandler> Asked<'_, H> {
     async fn reject(
         &self,
         undecodable: Undecodable,
-        out: &mut Vec<u8>,
+        frame: &mut OutgoingFrame,
     ) -> Result<(), Unanswerable> {
         let Undecodable {
             error,
             correlation_id,
         } = undecodable;
-        let correlation_id = correlation_id.ok_or(Unanswerable(error))?;
+        if correlation_id.is_none() && self.stream.is_none() {
+            return Err(Unanswerable(error));
+        }
+        let correlation_id = correlation_id.unwrap_or_default();
         self.wait_for_turn(&correlation_id).await;
         tracing::warn!(correlation_id, %error, "blocked an event");
-        self.write(&failure(error.kind().code()), &correlation_id, out);
+        let response = failure(error.kind().code());
+        write(
+            &response,
+            self.answer_to(&correlation_id),
+            self.dialect,
+            frame,
+        );
         Ok(())
     }
 
-    fn write(&self, response: &AgentResponse, correlation_id: &str, out: &mut Vec<u8>) {
-        if let Err(error) = encode_response(response, correlation_id, self.encoding, out) {
-            self.write_too_large(error, correlation_id, out);
-        }
-    }
-
-    fn write_too_large(&self, error: FrameError, correlation_id: &str, out: &mut Vec<u8>) {
-        tracing::error!(correlation_id, %error, "the answer fits no frame; blocked instead");
-        let response = failure("response_too_large");
-        // Too small to fail, unless the id itself fills a frame; then its deadline ends the call.
-        let _ = encode_response(&response, correlation_id, self.encoding, out);
+    fn answer_to<'i>(&self, correlation_id: &'i str) -> AnswerTo<'i> {
+        answer_to(self.stream, correlation_id)
     }
 }
 
+fn answer_to(stream: Option<StreamId>, correlation_id: &str) -> AnswerTo<'_> {
+    stream.map_or(AnswerTo::CorrelationId(correlation_id), AnswerTo::Stream)
+}
+
+fn write(response: &AgentResponse, to: AnswerTo<'_>, dialect: Dialect, frame: &mut OutgoingFrame) {
+    let encoded = encode_response(response, to, dialect, &mut frame.written);
+    frame.body = encoded.unwrap_or_else(|error| write_too_large(error, to, dialect, frame));
+}
+
+fn write_too_large(
+    error: FrameError,
+    to: AnswerTo<'_>,
+    dialect: Dialect,
+    frame: &mut OutgoingFrame,
+) -> Bytes {
+    tracing::error!(?to, %error, "the answer fits no frame; blocked instead");
+    let response = failure("response_too_large");
+    // Too small to fail, unless the id itself fills a frame; then its deadline ends the call.
+    encode_response(&response, to, dialect, &mut frame.written).unwrap_or_default()
+}
+
 /// Answers an event whose handler was dropped because the proxy cancelled it.
-pub(super) fn write_cancelled(correlation_id: &str, encoding: Encoding, out: &mut Vec<u8>) {
+pub(super) fn write_cancelled(
+    correlation_id: &str,
+    stream: Option<StreamId>,
+    dialect: Dialect,
+    out: &mut Vec<u8>,
+) {
+    let to = answer_to(stream, correlation_id);
     // Too small to fail, unless the id itself fills a frame, in which it could not have come.
-    let _ = encode_response(&failure("cancelled"), correlation_id, encoding, out);
+    let _ = encode_response(&failure("cancelled"), to, dialect, out);
 }
 
 /// A block with status 500 that says why.

@@ -4,6 +4,7 @@ mod answer;
 mod control;
 mod handler;
 mod order;
+mod place;
 mod session;
 mod socket_file;
 mod unix_server;

@@ -1,37 +1,40 @@
-use super::answer::{Done, Job, Progress, Scratch, Unanswerable, answer, write_cancelled};
+use super::answer::{Done, Job, Unanswerable, answer, write_cancelled};
 use super::control::Mailbox;
 use super::handler::AgentHandler;
 use super::order::Order;
+use super::place::{Place, Waiting};
 use crate::connection::link::{Batch, LinkReceiver, LinkSender};
 use crate::connection::{receive_handshake, send_message};
 use crate::error::ConnectError;
 use crate::protocol::EventType;
 use crate::wire::{
-    Encoding, FrameBuffer, FrameError, HandshakeRequest, HandshakeResponse, MAX_FRAME_LEN,
-    MessageType, control, event_of, write_frame,
+    DecodeError, Dialect, Encoding, FrameBuffer, FrameError, HandshakeRequest, HandshakeResponse,
+    MAX_FRAME_LEN, MessageType, OutgoingFrame, StreamId, control, event_of, write_message,
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 /// Answers that may wait to be sent, in bytes, before no more events are read.
 const MAX_UNSENT: usize = 256 * 1024;
 
+/// Events that may wait in handlers, in bytes, before no more are read.
+const MAX_WAITING: usize = 8 * 1024 * 1024;
+
 /// Frames before other tasks get their turn.
 const MAX_FRAMES_AT_ONCE: usize = 256;
 
-/// Shakes hands as an agent. Returns the encoding, or why the proxy was refused.
+/// Shakes hands as an agent. Returns how messages are written, or why the proxy was refused.
 pub(super) async fn shake_hands<H: AgentHandler>(
     handler: &H,
     encodings: &[Encoding],
     sender: &dyn LinkSender,
     receiver: &mut dyn LinkReceiver,
     buffer: &mut FrameBuffer,
-) -> Result<Encoding, ConnectError> {
+) -> Result<Dialect, ConnectError> {
     let (message, payload) = receive_handshake(receiver, buffer).await?;
     if message != MessageType::HandshakeRequest as u8 {
         return Err(ConnectError::InvalidHandshake(format!(
@@ -40,14 +43,15 @@ pub(super) async fn shake_hands<H: AgentHandler>(
     }
     let request = HandshakeRequest::decode(&payload)?;
     let capabilities = handler.capabilities();
+    let dialect = request.negotiate(encodings);
     let response = if request.supports_our_version() {
-        HandshakeResponse::accept(&capabilities, request.negotiate(encodings))
+        HandshakeResponse::accept(&capabilities, dialect)
     } else {
         HandshakeResponse::refuse(&capabilities, "only protocol version 2 is supported")
     };
     send_message(sender, MessageType::HandshakeResponse, &response.encode()).await?;
     match response.error {
-        None => Ok(response.encoding),
+        None => Ok(dialect),
         Some(reason) => Err(ConnectError::HandshakeRefused(reason)),
     }
 }
@@ -58,7 +62,7 @@ pub(super) struct SessionParts<H> {
     pub(super) sender: Box<dyn LinkSender>,
     pub(super) receiver: Box<dyn LinkReceiver>,
     pub(super) buffer: FrameBuffer,
-    pub(super) encoding: Encoding,
+    pub(super) dialect: Dialect,
     pub(super) mailbox: Arc<Mailbox>,
     /// Events that may be worked on at once; more stay unread.
     pub(super) max_concurrent: usize,
@@ -99,6 +103,7 @@ struct Session<H, F> {
     order: Arc<Order>,
     /// Events whose handler waits.
     waiting: FuturesUnordered<Waiting<F>>,
+    waiting_bytes: usize,
     /// Places for events to run in, kept with their memory.
     spare: Vec<Place<F>>,
     /// Frames written since the last flush.
@@ -116,6 +121,7 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
             start,
             order: Arc::default(),
             waiting: FuturesUnordered::new(),
+            waiting_bytes: 0,
             spare: Vec::new(),
             out: Vec::new(),
             unsent: Batch::default(),
@@ -182,7 +188,9 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
     }
 
     fn has_room(&self) -> bool {
-        self.waiting.len() < self.parts.max_concurrent && self.has_unsent_room()
+        self.waiting.len() < self.parts.max_concurrent
+            && self.waiting_bytes < MAX_WAITING
+            && self.has_unsent_room()
     }
 
     fn has_unsent_room(&self) -> bool {
@@ -212,13 +220,21 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
     fn begin(
         &mut self,
         event_type: EventType,
-        payload: BytesMut,
+        mut payload: BytesMut,
         cx: &mut Context<'_>,
     ) -> Result<(), SessionError> {
+        let stream = if self.parts.dialect.has_streams() {
+            Some(split_stream(event_type, &mut payload)?)
+        } else {
+            None
+        };
         let mut place = self.spare.pop().unwrap_or_default();
+        place.stream = stream;
+        place.payload_len = payload.len();
         let job = Job {
             event_type,
-            encoding: self.parts.encoding,
+            dialect: self.parts.dialect,
+            stream,
             payload,
             scratch: place.scratch.take().unwrap_or_default(),
             order: Arc::clone(&self.order),
@@ -232,6 +248,7 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
                 if !place.progress.is_in_line() {
                     self.order.hold(place.progress.key());
                 }
+                self.waiting_bytes += place.payload_len;
                 self.waiting.push(Waiting(Some(place)));
                 Ok(())
             }
@@ -241,6 +258,7 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
     fn finish_waiting(&mut self, cx: &mut Context<'_>) -> Result<(), SessionError> {
         while let Poll::Ready(Some((place, result))) = self.waiting.poll_next_unpin(cx) {
             self.order.release(place.progress.key());
+            self.waiting_bytes -= place.payload_len;
             self.finish(place, result)?;
         }
         Ok(())
@@ -252,8 +270,12 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
         result: Result<(), Unanswerable>,
     ) -> Result<(), SessionError> {
         if let Some(scratch) = &mut place.scratch {
-            self.out.append(&mut scratch.out);
+            self.out.append(&mut scratch.frame.written);
+            let body = std::mem::take(&mut scratch.frame.body);
             scratch.shrink();
+            if !body.is_empty() {
+                self.queue(body);
+            }
         }
         self.spare.push(place);
         Ok(result?)
@@ -270,13 +292,15 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
         };
         let key = self.order.key(&cancel.correlation_id);
         for waiting in std::mem::take(&mut self.waiting) {
-            if waiting.key() == Some(key) {
-                drop(waiting);
-                self.order.release(key);
-                let out = &mut self.out;
-                write_cancelled(&cancel.correlation_id, self.parts.encoding, out);
-            } else {
-                self.waiting.push(waiting);
+            match &waiting.0 {
+                Some(place) if place.progress.key() == key => {
+                    let (dialect, out) = (self.parts.dialect, &mut self.out);
+                    write_cancelled(&cancel.correlation_id, place.stream, dialect, out);
+                    self.waiting_bytes -= place.payload_len;
+                    drop(waiting);
+                    self.order.release(key);
+                }
+                _ => self.waiting.push(waiting),
             }
         }
         self.parts
@@ -298,7 +322,7 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
         while self.has_unsent_room()
             && let Some(notice) = self.parts.mailbox.notices.pop()
         {
-            for (message, payload) in notice.messages(self.parts.encoding) {
+            for (message, payload) in notice.messages(self.parts.dialect.encoding) {
                 if let Err(error) = self.write_message(message, &payload) {
                     tracing::error!(%error, "a notice fits no frame");
                 }
@@ -307,14 +331,13 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
     }
 
     fn write_message(&mut self, message: MessageType, payload: &[u8]) -> Result<(), FrameError> {
-        write_frame(&mut self.out, message, |out| out.extend_from_slice(payload))
+        write_message(&mut self.out, message, payload)
     }
 
     /// Hands what was written to the link, all frames at once.
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), SessionError> {
         if !self.out.is_empty() {
-            self.unsent_bytes += self.out.len();
-            self.unsent.push(std::mem::take(&mut self.out));
+            self.queue(Bytes::new());
         }
         let recycled = std::cell::Cell::new(Vec::new());
         loop {
@@ -332,12 +355,28 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
         }
     }
 
+    /// Lines up what was written, and a body that follows it, to be sent.
+    fn queue(&mut self, body: Bytes) {
+        let frames = OutgoingFrame {
+            written: std::mem::take(&mut self.out),
+            body,
+        };
+        self.unsent_bytes += frames.len();
+        self.unsent.push(frames);
+    }
+
     fn reuse(&mut self, mut buffer: Vec<u8>) {
         if buffer.capacity() > self.out.capacity() && buffer.capacity() <= MAX_UNSENT {
             buffer.clear();
             self.out = buffer;
         }
     }
+}
+
+fn split_stream(event_type: EventType, payload: &mut BytesMut) -> Result<StreamId, Unanswerable> {
+    StreamId::split_from(payload)
+        .map_err(DecodeError::in_message(event_type.as_str()))
+        .map_err(Unanswerable)
 }
 
 /// What reading came to.
@@ -349,57 +388,4 @@ enum Received {
     End,
     /// There is more, but no room to work on it.
     TooMuch,
-}
-
-/// A place for an event to run in; it is used for one after another.
-struct Place<F> {
-    future: Pin<Box<Option<F>>>,
-    progress: Arc<Progress>,
-    /// `None` while an event runs.
-    scratch: Option<Box<Scratch>>,
-}
-
-impl<F> Default for Place<F> {
-    fn default() -> Self {
-        Self {
-            future: Box::pin(None),
-            progress: Arc::default(),
-            scratch: Some(Box::default()),
-        }
-    }
-}
-
-impl<F: Future<Output = Done>> Place<F> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unanswerable>> {
-        let Some(future) = self.future.as_mut().as_pin_mut() else {
-            return Poll::Ready(Ok(()));
-        };
-        let done = ready!(future.poll(cx));
-        self.future.set(None);
-        self.scratch = Some(done.scratch);
-        Poll::Ready(done.result)
-    }
-}
-
-/// An event whose handler waits. Gives its place back when it is done.
-struct Waiting<F>(Option<Place<F>>);
-
-impl<F> Waiting<F> {
-    fn key(&self) -> Option<u64> {
-        self.0.as_ref().map(|place| place.progress.key())
-    }
-}
-
-impl<F: Future<Output = Done>> Future for Waiting<F> {
-    type Output = (Place<F>, Result<(), Unanswerable>);
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(place) = &mut self.0 else {
-            return Poll::Pending;
-        };
-        let result = ready!(place.poll(cx));
-        self.0
-            .take()
-            .map_or(Poll::Pending, |place| Poll::Ready((place, result)))
-    }
 }

@@ -230,8 +230,8 @@ impl<H: AgentHandler> UdsAgentServer<H> {
                 shaken = shaken => shaken,
                 () = mailbox.drained() => return,
             };
-            let encoding = match shaken {
-                Ok(Ok(encoding)) => encoding,
+            let dialect = match shaken {
+                Ok(Ok(dialect)) => dialect,
                 Ok(Err(error)) => return log_refused(&error),
                 Err(_) => return log_refused(&ConnectError::TimedOut(settings.handshake_timeout)),
             };
@@ -240,7 +240,7 @@ impl<H: AgentHandler> UdsAgentServer<H> {
                 sender: Box::new(sender) as Box<dyn LinkSender>,
                 receiver: Box::new(receiver) as Box<dyn LinkReceiver>,
                 buffer,
-                encoding,
+                dialect,
                 mailbox,
                 max_concurrent: settings.max_concurrent_per_connection,
             };

@@ -1,17 +1,20 @@
 //! The path of one call.
 
-use super::slots::{OpenError, Ticket};
+use super::admission::{Admission, is_answer};
+use super::slots::{SlotTable, TableRef, Ticket};
 use super::{CallFailure, Connection, Correlation, Reply};
 use crate::error::AgentProtocolError;
 use crate::protocol::AgentResponse;
-use crate::wire::{DecodeError, DecodeErrorKind, Event, encode_event};
+use crate::wire::{
+    Address, DecodeError, DecodeErrorKind, Event, OutgoingFrame, encode_event, expected_len,
+};
 use std::future::poll_fn;
+use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-use tokio::time::timeout_at;
 
 impl Connection {
     /// Puts an event to the agent and waits for the answer.
@@ -23,40 +26,8 @@ impl Connection {
         event: &E,
         timeout: Duration,
     ) -> Result<AgentResponse, AgentProtocolError> {
-        self.counts.requests.fetch_add(1, Ordering::Relaxed);
-        let result = self.attempt(correlation, event, timeout).await;
-        if result.is_err() {
-            self.counts.errors.fetch_add(1, Ordering::Relaxed);
-        }
-        result
-    }
-
-    async fn attempt<E: Event>(
-        &self,
-        correlation: Correlation<'_>,
-        event: &E,
-        timeout: Duration,
-    ) -> Result<AgentResponse, AgentProtocolError> {
-        let deadline = deadline_after(timeout);
-        let mut call = match self.open_slot(correlation, deadline)? {
-            Some(call) => call,
-            None => self.wait_for_slot(correlation, deadline, timeout).await?,
-        };
-        let mut frame = self.outbox.buffer(event.expected_len());
-        if let Err(error) = encode_event(event, correlation.id, self.encoding, &mut frame) {
-            self.outbox.recycle(frame);
-            return Err(self.frame_error(error));
-        }
-        if let Err(frame) = self.outbox.try_push(frame)
-            && let Err(failure) = call.wait_for_room(frame).await
-        {
-            return Err(self.failure_error(failure, timeout));
-        }
-        call.is_sent = true;
-        self.send();
-        poll_fn(|cx| call.poll(cx))
-            .await
-            .map_err(|failure| self.failure_error(failure, timeout))
+        let mut call = PendingCall::start(self, correlation, event, timeout).await?;
+        poll_fn(|cx| call.poll_answer(cx)).await
     }
 
     /// A lone caller sends at once, which saves waking another task. Where several are at work the
@@ -66,88 +37,6 @@ impl Connection {
             self.send_now();
         } else {
             self.outbox.request_writer();
-        }
-    }
-
-    /// Opens a slot if one is free and nobody waits for one.
-    fn open_slot(
-        &self,
-        correlation: Correlation<'_>,
-        deadline: Instant,
-    ) -> Result<Option<PendingCall<'_>>, AgentProtocolError> {
-        self.slots
-            .room()
-            .try_pass(|| self.attempt_to_open(correlation, deadline))
-            .transpose()
-    }
-
-    async fn wait_for_slot(
-        &self,
-        correlation: Correlation<'_>,
-        deadline: Instant,
-        timeout: Duration,
-    ) -> Result<PendingCall<'_>, AgentProtocolError> {
-        let opened = self
-            .slots
-            .room()
-            .pass(|| self.attempt_to_open(correlation, deadline));
-        timeout_at(deadline.into(), opened)
-            .await
-            .map_err(|_| self.timeout_error(timeout))?
-    }
-
-    /// `None` if every slot is taken.
-    fn attempt_to_open(
-        &self,
-        correlation: Correlation<'_>,
-        deadline: Instant,
-    ) -> Option<Result<PendingCall<'_>, AgentProtocolError>> {
-        if !self.is_open() {
-            return Some(Err(self.closed_error()));
-        }
-        if !self.admits(correlation) {
-            return Some(Err(AgentProtocolError::FlowControlPaused {
-                agent_id: Arc::clone(&self.agent.id),
-            }));
-        }
-        // Coarse time: a deadline is never found before it is over.
-        let ticks = self.ticks(deadline).saturating_add(1);
-        let ticket = match self.slots.open(correlation.id, correlation.key, ticks) {
-            Ok(ticket) => ticket,
-            Err(OpenError::Full) => return None,
-            Err(OpenError::SameId) => return Some(Err(self.busy_error(correlation.id))),
-        };
-        // Again, now that the slot is in the table: see `Connection::close`.
-        if !self.is_open() {
-            return Some(Err(self.closed_error()));
-        }
-        if self.unanswered.contains(correlation.key) {
-            // The missing answer may have come between these two lines.
-            if ticket.abandon().is_some_and(|reply| is_answer(&reply)) {
-                self.unanswered.remove(correlation.key);
-            }
-            return Some(Err(self.busy_error(correlation.id)));
-        }
-        self.start_sweeping();
-        Some(Ok(PendingCall {
-            connection: self,
-            ticket: Some(ticket),
-            key: correlation.key,
-            is_sent: false,
-        }))
-    }
-
-    /// Has [`Inbound`](super::Inbound) look for passed deadlines, if it does not do so yet.
-    fn start_sweeping(&self) {
-        if !self.sweeping.load(Ordering::Relaxed) && !self.sweeping.swap(true, Ordering::AcqRel) {
-            self.inbound.wake();
-        }
-    }
-
-    fn busy_error(&self, correlation_id: &str) -> AgentProtocolError {
-        AgentProtocolError::CorrelationBusy {
-            agent_id: Arc::clone(&self.agent.id),
-            correlation_id: correlation_id.to_owned(),
         }
     }
 
@@ -162,22 +51,137 @@ impl Connection {
             CallFailure::Cancelled => AgentProtocolError::Cancelled { agent_id },
         }
     }
+
+    fn count_error(&self) {
+        self.counts.errors.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
-/// A call with an open slot.
-struct PendingCall<'c> {
-    connection: &'c Connection,
+/// How a call holds on to its connection: borrowed where it is awaited at once, shared where it is kept.
+pub(crate) trait Hold: Deref<Target = Connection> {
+    type Slots: TableRef<Reply>;
+
+    fn slots(&self) -> Self::Slots;
+}
+
+impl<'c> Hold for &'c Connection {
+    type Slots = &'c SlotTable<Reply>;
+
+    fn slots(&self) -> Self::Slots {
+        &self.slots
+    }
+}
+
+impl Hold for Arc<Connection> {
+    type Slots = Arc<SlotTable<Reply>>;
+
+    fn slots(&self) -> Self::Slots {
+        Arc::clone(&self.slots)
+    }
+}
+
+/// A call with an open slot. Dropping it gives the call up.
+pub(crate) struct PendingCall<H: Hold> {
+    connection: H,
     /// `None` once the reply is taken.
-    ticket: Option<Ticket<'c, Reply>>,
+    ticket: Option<Ticket<H::Slots, Reply>>,
     key: u64,
+    timeout: Duration,
     is_sent: bool,
 }
 
-impl PendingCall<'_> {
+impl<H: Hold> PendingCall<H> {
+    /// Opens a slot and puts the event into the outbox, waiting for room in both.
+    pub(crate) async fn start<E: Event>(
+        connection: H,
+        correlation: Correlation<'_>,
+        event: &E,
+        timeout: Duration,
+    ) -> Result<Self, AgentProtocolError> {
+        connection.counts.requests.fetch_add(1, Ordering::Relaxed);
+        let admission = Admission {
+            connection: &connection,
+            correlation,
+            deadline: deadline_after(timeout),
+            timeout,
+        };
+        let ticket = match admission.open_slot().await {
+            Ok(ticket) => ticket,
+            Err(error) => {
+                connection.count_error();
+                return Err(error);
+            }
+        };
+        let address = Address {
+            correlation_id: correlation.id,
+            stream: ticket.stream(),
+        };
+        let mut call = Self {
+            connection,
+            ticket: Some(ticket),
+            key: correlation.key,
+            timeout,
+            is_sent: false,
+        };
+        match call.send(address, event).await {
+            Ok(()) => Ok(call),
+            Err(error) => {
+                call.connection.count_error();
+                Err(error)
+            }
+        }
+    }
+
+    /// The agent's answer once it is there; it can be taken once.
+    pub(crate) fn poll_answer(
+        &mut self,
+        cx: &Context<'_>,
+    ) -> Poll<Result<AgentResponse, AgentProtocolError>> {
+        let reply = ready!(poll_reply(&mut self.ticket, cx));
+        Poll::Ready(reply.map_err(|failure| {
+            self.connection.count_error();
+            self.connection.failure_error(failure, self.timeout)
+        }))
+    }
+
+    async fn send<E: Event>(
+        &mut self,
+        address: Address<'_>,
+        event: &E,
+    ) -> Result<(), AgentProtocolError> {
+        let frame = self.encode(address, event)?;
+        if let Err(frame) = self.connection.outbox.try_push(frame) {
+            self.wait_for_room(frame)
+                .await
+                .map_err(|failure| self.connection.failure_error(failure, self.timeout))?;
+        }
+        self.is_sent = true;
+        self.connection.send();
+        Ok(())
+    }
+
+    fn encode<E: Event>(
+        &self,
+        address: Address<'_>,
+        event: &E,
+    ) -> Result<OutgoingFrame, AgentProtocolError> {
+        let connection = &*self.connection;
+        let dialect = connection.dialect;
+        let mut written = connection.outbox.buffer(expected_len(event, dialect));
+        match encode_event(event, address, dialect, &mut written) {
+            Ok(body) => Ok(OutgoingFrame { written, body }),
+            Err(error) => {
+                connection.outbox.recycle(written);
+                Err(connection.frame_error(error))
+            }
+        }
+    }
+
     /// Waits in line for room in the outbox, unless the call ends before there is any.
-    async fn wait_for_room(&mut self, frame: Vec<u8>) -> Result<(), CallFailure> {
-        let mut push = pin!(self.connection.outbox.push(frame));
-        poll_fn(|cx| match self.poll(cx) {
+    async fn wait_for_room(&mut self, frame: OutgoingFrame) -> Result<(), CallFailure> {
+        let (connection, ticket) = (&*self.connection, &mut self.ticket);
+        let mut push = pin!(connection.outbox.push(frame));
+        let waited = poll_fn(|cx| match poll_reply(ticket, cx) {
             Poll::Ready(Err(failure)) => Poll::Ready(Err(failure)),
             Poll::Ready(Ok(_)) => Poll::Ready(Err(CallFailure::Undecodable(DecodeError {
                 message: "agent response",
@@ -185,24 +189,29 @@ impl PendingCall<'_> {
             }))),
             Poll::Pending => push.as_mut().poll(cx).map(Ok),
         })
-        .await
-    }
-
-    /// Takes the reply once it is there, and gives the slot back.
-    fn poll(&mut self, cx: &Context<'_>) -> Poll<Reply> {
-        let Some(ticket) = &mut self.ticket else {
-            return Poll::Ready(Err(CallFailure::Cancelled));
-        };
-        let reply = ready!(ticket.poll(cx));
-        self.ticket = None;
-        if !self.is_sent {
-            self.connection.unanswered.remove(self.key);
+        .await;
+        if waited.is_err() {
+            // Nothing was sent, so no answer is missing.
+            connection.unanswered.remove(self.key);
         }
-        Poll::Ready(reply)
+        waited
     }
 }
 
-impl Drop for PendingCall<'_> {
+/// Takes the reply once it is there, and gives the slot back.
+fn poll_reply<P: TableRef<Reply>>(
+    ticket: &mut Option<Ticket<P, Reply>>,
+    cx: &Context<'_>,
+) -> Poll<Reply> {
+    let Some(held) = ticket else {
+        return Poll::Ready(Err(CallFailure::Cancelled));
+    };
+    let reply = ready!(held.poll(cx));
+    *ticket = None;
+    Poll::Ready(reply)
+}
+
+impl<H: Hold> Drop for PendingCall<H> {
     /// Keeps account of an answer that nobody waits for any more.
     ///
     /// The key is noted before the slot is given back, so that an answer finds one or the other.
@@ -226,9 +235,4 @@ fn deadline_after(timeout: Duration) -> Instant {
     const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
     let now = Instant::now();
     now.checked_add(timeout).unwrap_or_else(|| now + NEVER)
-}
-
-/// Whether the agent has answered, so that no other answer to this call can come.
-fn is_answer(reply: &Reply) -> bool {
-    matches!(reply, Ok(_) | Err(CallFailure::Undecodable(_)))
 }

@@ -24,6 +24,16 @@ impl Connection {
         self.tell_cancelled([correlation_id], reason).await
     }
 
+    /// Tells the agent to forget an exchange whose calls are given up, unless there is no room to say so.
+    pub(crate) fn forget(&self, correlation_id: &str, reason: CancelReason) {
+        let payload = control::encode_cancel(correlation_id, reason);
+        let pushed = frame_of(MessageType::Cancel, &payload)
+            .is_ok_and(|frame| self.outbox.try_push(frame).is_ok());
+        if pushed {
+            self.outbox.request_writer();
+        }
+    }
+
     /// Fails every pending call and tells the agent to forget them. Returns how many there were.
     pub(crate) async fn cancel_all(
         &self,

@@ -3,8 +3,8 @@ use super::slots::Completer;
 use super::{CallFailure, Command, Connection, Reply};
 use crate::metrics::Fault;
 use crate::wire::{
-    Answer, DecodeError, Encoding, FrameBuffer, FrameError, JsonTape, MAX_FRAME_LEN, MessageType,
-    Payload, Undecodable, control, decode_answer, frame_of,
+    Answer, DecodeError, DecodeErrorKind, Encoding, FrameBuffer, FrameError, JsonTape,
+    MAX_FRAME_LEN, MessageType, Payload, StreamId, Undecodable, control, decode_answer, frame_of,
 };
 use bytes::{Bytes, BytesMut};
 use std::fmt::Display;
@@ -132,25 +132,60 @@ impl Inbound {
     }
 
     fn answer(&mut self, mut payload: BytesMut) {
+        if !self.connection.dialect.has_streams() {
+            return self.answer_by_id(payload);
+        }
+        match StreamId::split_from(&mut payload) {
+            Ok(stream) => self.answer_on_stream(stream, payload),
+            Err(kind) => self.unmatchable(kind),
+        }
+    }
+
+    fn answer_on_stream(&mut self, stream: StreamId, payload: BytesMut) {
+        let encoding = self.connection.dialect.encoding;
+        let reply = decode(encoding, payload, &mut self.tape, |answer| answer.response).map_err(
+            |Undecodable { error, .. }| {
+                self.connection.fault(Fault::UndecodableAnswer, &error);
+                CallFailure::Undecodable(error)
+            },
+        );
+        if self.completer.complete_stream(stream, reply).is_err() {
+            let fault = if self.completer.has_seen(stream) {
+                Fault::LateAnswer
+            } else {
+                Fault::UnmatchedAnswer
+            };
+            self.connection
+                .fault(fault, &format_args!("stream {stream}"));
+        }
+    }
+
+    fn answer_by_id(&mut self, payload: BytesMut) {
         let (connection, completer) = (&self.connection, &mut self.completer);
         let deliver = |answer: Answer<'_>| {
-            let key = connection.agent.keys.key(answer.correlation_id);
-            if completer
-                .complete(answer.correlation_id, key, Ok(answer.response))
-                .is_err()
-            {
-                unwanted(connection, key, answer.correlation_id);
+            let id = answer.correlation_id?;
+            let key = connection.agent.keys.key(id);
+            if completer.complete(id, key, Ok(answer.response)).is_err() {
+                unwanted(connection, key, id);
             }
+            Some(())
         };
-        let decoded = match connection.encoding {
-            Encoding::Json => decode_answer(Payload::Json(&mut payload, &mut self.tape), deliver),
-            Encoding::MessagePack => {
-                decode_answer(Payload::MessagePack(&payload.freeze()), deliver)
-            }
-        };
-        if let Err(undecodable) = decoded {
-            self.undecodable(undecodable);
+        match decode(
+            connection.dialect.encoding,
+            payload,
+            &mut self.tape,
+            deliver,
+        ) {
+            Ok(Some(())) => {}
+            Ok(None) => self.unmatchable(DecodeErrorKind::Missing("audit.custom.correlation_id")),
+            Err(undecodable) => self.undecodable(undecodable),
         }
+    }
+
+    /// The deadline ends a call whose answer does not say what it answers.
+    fn unmatchable(&self, kind: DecodeErrorKind) {
+        let error = DecodeError::in_message("agent response")(kind);
+        self.connection.fault(Fault::UndecodableAnswer, &error);
     }
 
     /// The call that a broken answer belongs to fails; if the answer does not even say which that is,
@@ -223,9 +258,11 @@ impl Inbound {
                 // An answer to an earlier call may be missing already; that stays noted.
                 let was_unanswered = connection.unanswered.contains(key);
                 connection.note_unanswered(key);
-                let cancelled = Err(CallFailure::Cancelled);
-                let completed = self.completer.complete(&correlation_id, key, cancelled);
-                if completed.is_err() && !was_unanswered {
+                let cancelled = || Err(CallFailure::Cancelled);
+                let completed = self
+                    .completer
+                    .complete_each(&correlation_id, key, cancelled);
+                if completed == 0 && !was_unanswered {
                     connection.unanswered.remove(key);
                 }
             }
@@ -285,6 +322,18 @@ fn keeps_sweeping(connection: &Connection) -> bool {
     // Pairs with the fence in `SlotTable::open`: a call that still sees `sweeping` set is in the table.
     fence(Ordering::SeqCst);
     connection.slots.pending() > 0 && !connection.sweeping.swap(true, Ordering::AcqRel)
+}
+
+fn decode<T>(
+    encoding: Encoding,
+    mut payload: BytesMut,
+    tape: &mut JsonTape,
+    accept: impl FnOnce(Answer<'_>) -> T,
+) -> Result<T, Undecodable> {
+    match encoding {
+        Encoding::Json => decode_answer(Payload::Json(&mut payload, tape), accept),
+        Encoding::MessagePack => decode_answer(Payload::MessagePack(&payload.freeze()), accept),
+    }
 }
 
 fn unwanted(connection: &Connection, key: u64, correlation_id: &str) {

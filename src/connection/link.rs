@@ -1,5 +1,6 @@
 //! What a connection needs of whatever its frames travel over.
 
+use crate::wire::OutgoingFrame;
 use bytes::BytesMut;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -32,17 +33,17 @@ pub(crate) trait LinkReceiver: Send + 'static {
 /// Frames on their way out, in order. The first may be partly sent.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    frames: VecDeque<Vec<u8>>,
+    frames: VecDeque<OutgoingFrame>,
     /// Bytes of the first frame that are sent. Invariant: less than its length.
     sent: usize,
 }
 
-/// Frames handed to the system at once; more than it takes (1,024) would be refused.
+/// Pieces of memory handed to the system at once; more than it takes (1,024) would be refused.
 pub(crate) const MAX_SLICES: usize = 64;
 
 impl Batch {
-    pub(crate) fn push(&mut self, frame: Vec<u8>) {
-        if !frame.is_empty() {
+    pub(crate) fn push(&mut self, frame: OutgoingFrame) {
+        if frame.len() > 0 {
             self.frames.push_back(frame);
         }
     }
@@ -57,10 +58,19 @@ impl Batch {
 
     /// Fills `slices` with what is to be sent next; returns how many were filled.
     pub(crate) fn fill<'b>(&'b self, slices: &mut [IoSlice<'b>]) -> usize {
+        let mut skip = self.sent;
+        let pieces = self
+            .frames
+            .iter()
+            .flat_map(|frame| [&frame.written[..], &frame.body[..]])
+            .filter_map(|piece| {
+                let skipped = skip.min(piece.len());
+                skip -= skipped;
+                Some(&piece[skipped..]).filter(|rest| !rest.is_empty())
+            });
         let mut filled = 0;
-        for (slice, frame) in slices.iter_mut().zip(&self.frames) {
-            let from = if filled == 0 { self.sent } else { 0 };
-            *slice = IoSlice::new(&frame[from..]);
+        for (slice, piece) in slices.iter_mut().zip(pieces) {
+            *slice = IoSlice::new(piece);
             filled += 1;
         }
         filled
@@ -74,7 +84,9 @@ impl Batch {
                 break;
             }
             self.sent -= first.len();
-            self.frames.pop_front().map(&mut recycle);
+            if let Some(frame) = self.frames.pop_front() {
+                recycle(frame.written);
+            }
         }
     }
 }
@@ -82,13 +94,20 @@ impl Batch {
 #[cfg(all(test, not(tollgate_loom)))]
 mod tests {
     use super::*;
+    use bytes::Bytes;
 
     #[test]
     fn a_batch_sent_in_pieces_goes_out_whole() {
-        let frames: [&[u8]; 4] = [b"abc", b"", b"d", b"efgh"];
+        let frames: [(&[u8], &'static [u8]); 4] =
+            [(b"ab", b"c"), (b"", b""), (b"d", b""), (b"ef", b"gh")];
         for step in 1..=8 {
             let mut batch = Batch::default();
-            frames.iter().for_each(|frame| batch.push(frame.to_vec()));
+            for (written, body) in frames {
+                batch.push(OutgoingFrame {
+                    written: written.to_vec(),
+                    body: Bytes::from_static(body),
+                });
+            }
             let mut out: Vec<u8> = Vec::new();
             let mut recycled = 0;
             while !batch.is_empty() {

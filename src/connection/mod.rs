@@ -4,6 +4,7 @@
 //! filled. [`Inbound`] reads answers and fills slots; [`run_writer`] sends what callers do not send
 //! themselves. Both end with the connection, and every pending call with them.
 
+mod admission;
 mod call;
 mod control;
 mod flow;
@@ -18,21 +19,22 @@ mod slots;
 mod sync;
 mod turnstile;
 
+pub(crate) use call::PendingCall;
 pub(crate) use inbound::Inbound;
-pub(crate) use opening::{open, receive_handshake, send_message};
+pub(crate) use opening::{Offer, open, receive_handshake, send_message};
 pub(crate) use outbound::run_writer;
 
 use crate::error::AgentProtocolError;
 use crate::metrics::{Counters, Fault};
 use crate::protocol::{AgentCapabilities, AgentResponse, HealthState};
-use crate::wire::{DecodeError, Encoding, FrameError};
+use crate::wire::{DecodeError, Dialect, FrameError};
 use crossbeam_queue::SegQueue;
 use crossbeam_utils::CachePadded;
 use flow::FlowState;
 use keys::{KeySet, Keys};
 use link::LinkSender;
 use outbox::{Drained, Outbox};
-use slots::{Completer, SlotTable};
+use slots::{Completer, Matching, SlotTable};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,7 +89,7 @@ pub(crate) struct ConnectionConfig {
 pub(crate) struct Connection {
     agent: Arc<AgentRecord>,
     capabilities: AgentCapabilities,
-    encoding: Encoding,
+    dialect: Dialect,
     sender: Box<dyn LinkSender>,
     outbox: Outbox,
     slots: Arc<SlotTable<Reply>>,
@@ -148,15 +150,20 @@ impl Connection {
     fn new(
         agent: Arc<AgentRecord>,
         capabilities: AgentCapabilities,
-        encoding: Encoding,
+        dialect: Dialect,
         sender: Box<dyn LinkSender>,
         config: &ConnectionConfig,
     ) -> (Arc<Self>, Completer<Reply>) {
-        let (slots, completer) = SlotTable::new(config.max_concurrent.max(1));
+        let matching = if dialect.has_streams() {
+            Matching::ByStream
+        } else {
+            Matching::ById
+        };
+        let (slots, completer) = SlotTable::new(config.max_concurrent.max(1), matching);
         let connection = Self {
             agent,
             capabilities,
-            encoding,
+            dialect,
             sender,
             outbox: Outbox::new(config.outbox_capacity),
             slots,
@@ -179,8 +186,13 @@ impl Connection {
         &self.capabilities
     }
 
-    pub(crate) fn encoding(&self) -> Encoding {
-        self.encoding
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// An exchange over this connection.
+    pub(crate) fn correlation<'a>(&self, id: &'a str) -> Correlation<'a> {
+        self.agent.correlation(id)
     }
 
     /// Calls that wait for an answer.
@@ -202,7 +214,7 @@ impl Connection {
         self.is_open()
             && self.admits(correlation)
             && !self.unanswered.contains(correlation.key)
-            && !self.slots.contains(correlation.key)
+            && self.slots.admits(correlation.key)
     }
 
     /// Whether the agent's flow control lets an event of this exchange through.
@@ -245,8 +257,11 @@ impl Connection {
     }
 
     /// Notes that the answer to an exchange's last event may still come although nobody waits for it.
+    /// Where answers are matched by stream, it could not be taken for another.
     fn note_unanswered(&self, key: u64) {
-        self.unanswered.insert_over_oldest(key);
+        if !self.dialect.has_streams() {
+            self.unanswered.insert_over_oldest(key);
+        }
     }
 
     /// Sends what is in the outbox, from the caller's own task if nobody else is sending.
@@ -309,7 +324,7 @@ impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection")
             .field("agent", &self.agent.id)
-            .field("encoding", &self.encoding)
+            .field("dialect", &self.dialect)
             .field("open", &self.is_open())
             .field("in_flight", &self.in_flight())
             .finish_non_exhaustive()

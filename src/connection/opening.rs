@@ -3,8 +3,8 @@ use super::{AgentRecord, Connection, ConnectionConfig, Inbound};
 use crate::error::ConnectError;
 use crate::protocol::PROTOCOL_VERSION;
 use crate::wire::{
-    Encoding, FrameBuffer, HandshakeRequest, HandshakeResponse, MAX_HANDSHAKE_LEN, MessageType,
-    frame_of,
+    Dialect, Encoding, Extension, FrameBuffer, HandshakeRequest, HandshakeResponse,
+    MAX_HANDSHAKE_LEN, MessageType, frame_of,
 };
 use bytes::BytesMut;
 use std::future::poll_fn;
@@ -19,10 +19,10 @@ pub(crate) async fn open(
     agent: Arc<AgentRecord>,
     sender: Box<dyn LinkSender>,
     mut receiver: Box<dyn LinkReceiver>,
-    encodings: &[Encoding],
+    offer: Offer<'_>,
     config: &ConnectionConfig,
 ) -> Result<(Arc<Connection>, Inbound), ConnectError> {
-    let request = HandshakeRequest::new(&proxy_id(), encodings);
+    let request = HandshakeRequest::new(&proxy_id(), offer.encodings, offer.extension);
     send_message(&*sender, MessageType::HandshakeRequest, &request.encode()).await?;
     let mut buffer = FrameBuffer::default();
     let (message, payload) = receive_handshake(&mut *receiver, &mut buffer).await?;
@@ -31,16 +31,20 @@ pub(crate) async fn open(
             "message type {message:#04x} where the handshake response should be"
         )));
     }
-    let response = accepted(HandshakeResponse::decode(&payload)?, encodings)?;
-    let (connection, completer) = Connection::new(
-        agent,
-        response.capabilities.into(),
-        response.encoding,
-        sender,
-        config,
-    );
+    let response = HandshakeResponse::decode(&payload)?;
+    let dialect = agreed(&response, offer)?;
+    let (connection, completer) =
+        Connection::new(agent, response.capabilities.into(), dialect, sender, config);
     let inbound = Inbound::new(Arc::clone(&connection), receiver, completer, buffer);
     Ok((connection, inbound))
+}
+
+/// What the agent may choose from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Offer<'a> {
+    /// In order of preference; JSON may be chosen although it is not among them.
+    pub(crate) encodings: &'a [Encoding],
+    pub(crate) extension: Option<Extension>,
 }
 
 /// How this process calls itself towards agents.
@@ -48,13 +52,12 @@ fn proxy_id() -> String {
     format!("tollgate-{}", std::process::id())
 }
 
-fn accepted(
-    response: HandshakeResponse,
-    encodings: &[Encoding],
-) -> Result<HandshakeResponse, ConnectError> {
+/// How messages are written from now on, unless the agent refused or chose something else.
+fn agreed(response: &HandshakeResponse, offer: Offer<'_>) -> Result<Dialect, ConnectError> {
     if !response.success {
         let reason = response
             .error
+            .clone()
             .unwrap_or_else(|| "no reason given".to_owned());
         return Err(ConnectError::HandshakeRefused(reason));
     }
@@ -65,10 +68,20 @@ fn accepted(
         });
     }
     // Every agent may fall back to JSON.
-    if response.encoding != Encoding::Json && !encodings.contains(&response.encoding) {
+    if response.encoding != Encoding::Json && !offer.encodings.contains(&response.encoding) {
         return Err(ConnectError::EncodingNotOffered);
     }
-    Ok(response)
+    let chosen = response.extension();
+    let extension = offer
+        .extension
+        .filter(|extension| chosen == Some(extension.number()));
+    if chosen.is_some() && extension.is_none() {
+        return Err(ConnectError::ExtensionNotOffered);
+    }
+    Ok(Dialect {
+        encoding: response.encoding,
+        extension,
+    })
 }
 
 /// Sends one message and waits until it is gone.

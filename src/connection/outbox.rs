@@ -1,6 +1,7 @@
 use super::link::{Batch, LinkSender};
 use super::sync::{AtomicUsize, AtomicWaker, Ordering};
 use super::turnstile::Turnstile;
+use crate::wire::OutgoingFrame;
 use crossbeam_queue::ArrayQueue;
 use std::io;
 use std::sync::{Mutex, PoisonError, TryLockError};
@@ -10,7 +11,7 @@ use std::task::{Context, Poll};
 /// them, or the connection's writer, drains.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    ring: ArrayQueue<Vec<u8>>,
+    ring: ArrayQueue<OutgoingFrame>,
     /// Buffers to encode into, kept with their memory.
     spare: ArrayQueue<Vec<u8>>,
     /// The same for bodies; few, so that an idle connection does not hold much.
@@ -87,7 +88,7 @@ impl Outbox {
     }
 
     /// Puts a frame into the ring if there is room and nobody waits for it. Gives it back otherwise.
-    pub(crate) fn try_push(&self, frame: Vec<u8>) -> Result<(), Vec<u8>> {
+    pub(crate) fn try_push(&self, frame: OutgoingFrame) -> Result<(), OutgoingFrame> {
         let mut frame = Some(frame);
         match self.room.try_pass(|| self.attempt(&mut frame)) {
             Some(()) => Ok(()),
@@ -96,12 +97,12 @@ impl Outbox {
     }
 
     /// Puts a frame into the ring, waiting in line for room.
-    pub(crate) async fn push(&self, frame: Vec<u8>) {
+    pub(crate) async fn push(&self, frame: OutgoingFrame) {
         let mut frame = Some(frame);
         self.room.pass(|| self.attempt(&mut frame)).await;
     }
 
-    fn attempt(&self, frame: &mut Option<Vec<u8>>) -> Option<()> {
+    fn attempt(&self, frame: &mut Option<OutgoingFrame>) -> Option<()> {
         if self.over.load(Ordering::Acquire) != 0 {
             *frame = None;
             return Some(());

@@ -25,10 +25,21 @@
 
 #![allow(unsafe_code)]
 
+mod completer;
+#[cfg(all(test, tollgate_loom))]
+mod loom_tests;
+#[cfg(all(test, not(tollgate_loom)))]
+mod tests;
+
+pub(crate) use completer::Completer;
+
 use super::occupancy::Occupancy;
 use super::sync::{AtomicU64, AtomicWaker, Ordering, UnsafeCell, fence};
 use super::turnstile::Turnstile;
+use crate::wire::StreamId;
 use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -47,12 +58,24 @@ pub(crate) struct SlotTable<T> {
     /// A hash of each slot's id, for finding candidates.
     keys: Box<[AtomicU64]>,
     slots: Box<[Slot<T>]>,
+    matching: Matching,
     /// Where callers wait for a free slot.
     room: Turnstile,
 }
 
+/// How answers find their calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Matching {
+    /// By the caller's id, which only one pending call may have.
+    ById,
+    /// By the stream id of the ticket.
+    ByStream,
+}
+
 struct Slot<T> {
     phase: AtomicU64,
+    /// How many calls have opened the slot so far.
+    generation: AtomicU64,
     /// When the call gives up, in the table's own unit of time.
     deadline: AtomicU64,
     waker: AtomicWaker,
@@ -70,20 +93,21 @@ unsafe impl<T: Send> Sync for SlotTable<T> {}
 pub(crate) enum OpenError {
     /// Every slot is taken.
     Full,
-    /// A call with the same id is pending.
+    /// A call with the same id is pending, and answers are matched by id.
     SameId,
 }
 
 impl<T> SlotTable<T> {
     /// A table and the one handle that completes its calls.
-    pub(crate) fn new(capacity: usize) -> (Arc<Self>, Completer<T>) {
+    pub(crate) fn new(capacity: usize, matching: Matching) -> (Arc<Self>, Completer<T>) {
         let table = Arc::new(Self {
             places: Occupancy::new(capacity),
             keys: (0..capacity).map(|_| AtomicU64::new(0)).collect(),
             slots: (0..capacity).map(|_| Slot::new()).collect(),
+            matching,
             room: Turnstile::default(),
         });
-        let completer = Completer(Arc::clone(&table));
+        let completer = Completer::of(Arc::clone(&table));
         (table, completer)
     }
 
@@ -91,14 +115,14 @@ impl<T> SlotTable<T> {
     ///
     /// Whatever the caller checks afterwards is checked behind a full fence: if it misses a change that
     /// another thread made before going through the table, that thread finds this slot.
-    pub(crate) fn open(
-        &self,
+    pub(crate) fn open<P: TableRef<T>>(
+        table: P,
         id: &str,
         key: u64,
         deadline: u64,
-    ) -> Result<Ticket<'_, T>, OpenError> {
-        let index = self.places.take().ok_or(OpenError::Full)?;
-        let slot = &self.slots[index];
+    ) -> Result<Ticket<P, T>, OpenError> {
+        let index = table.places.take().ok_or(OpenError::Full)?;
+        let slot = &table.slots[index];
         slot.id.with_mut(|stored| {
             // SAFETY: the place was just taken and the slot is not WAITING yet.
             let stored = unsafe { &mut *stored };
@@ -106,16 +130,28 @@ impl<T> SlotTable<T> {
             stored.push_str(id);
         });
         slot.deadline.store(deadline, Ordering::Relaxed);
-        self.keys[index].store(key, Ordering::Relaxed);
+        let generation = slot.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        table.keys[index].store(key, Ordering::Relaxed);
         // Of two callers with one id at least one sees the other's key.
         fence(Ordering::SeqCst);
-        if self.others_with(key, index) {
-            self.release(index);
+        if table.matching == Matching::ById && table.others_with(key, index) {
+            table.release(index);
             return Err(OpenError::SameId);
         }
         slot.phase.store(WAITING, Ordering::Release);
         fence(Ordering::SeqCst);
-        Ok(Ticket { table: self, index })
+        Ok(Ticket {
+            table,
+            index,
+            stream: stream_id(index, generation),
+            holds_slot: true,
+            value: PhantomData,
+        })
+    }
+
+    /// Whether a call with this key could be opened, if there is a free slot.
+    pub(crate) fn admits(&self, key: u64) -> bool {
+        self.matching == Matching::ByStream || !self.contains(key)
     }
 
     /// Whether a call with this key is pending.
@@ -172,6 +208,7 @@ impl<T> Slot<T> {
     fn new() -> Self {
         Self {
             phase: AtomicU64::new(FREE),
+            generation: AtomicU64::new(0),
             deadline: AtomicU64::new(0),
             waker: AtomicWaker::new(),
             id: UnsafeCell::new(String::new()),
@@ -186,14 +223,43 @@ impl<T> Slot<T> {
     }
 }
 
-/// A caller's hold on an open slot. Dropping it gives the slot back.
-#[derive(Debug)]
-pub(crate) struct Ticket<'t, T> {
-    table: &'t SlotTable<T>,
-    index: usize,
+/// The place of a slot, and above it how often that was opened, cut to 32 bits: a stream id comes again
+/// after four thousand million calls in one slot.
+fn stream_id(index: usize, generation: u64) -> StreamId {
+    StreamId(generation << 32 | index as u64)
 }
 
-impl<T> Ticket<'_, T> {
+/// A way to hold on to a table.
+///
+/// # Safety
+///
+/// A value of this type must lead to the same table as long as it lives: tickets find their slots by
+/// index.
+pub(crate) unsafe trait TableRef<T>: Deref<Target = SlotTable<T>> {}
+
+// SAFETY: a shared reference leads to one table.
+unsafe impl<T> TableRef<T> for &SlotTable<T> {}
+
+// SAFETY: an `Arc` leads to one table.
+unsafe impl<T> TableRef<T> for Arc<SlotTable<T>> {}
+
+/// A caller's hold on an open slot. Dropping it gives the slot back.
+#[derive(Debug)]
+pub(crate) struct Ticket<P: TableRef<T>, T> {
+    table: P,
+    index: usize,
+    stream: StreamId,
+    /// Whether the slot is not given back yet.
+    holds_slot: bool,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<P: TableRef<T>, T> Ticket<P, T> {
+    /// What the answer is matched by, if answers are matched by stream.
+    pub(crate) fn stream(&self) -> StreamId {
+        self.stream
+    }
+
     /// Takes the value once it is there.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<T> {
         if let Some(value) = self.take() {
@@ -216,17 +282,14 @@ impl<T> Ticket<'_, T> {
         })
     }
 
+    /// Gives the slot back. Returns the value if it came and was not taken.
+    pub(crate) fn abandon(mut self) -> Option<T> {
+        self.holds_slot = false;
+        self.give_back()
+    }
+
     fn slot(&self) -> &Slot<T> {
         &self.table.slots[self.index]
-    }
-}
-
-impl<T> Ticket<'_, T> {
-    /// Gives the slot back. Returns the value if it came and was not taken.
-    pub(crate) fn abandon(self) -> Option<T> {
-        let value = self.give_back();
-        std::mem::forget(self);
-        value
     }
 
     fn give_back(&self) -> Option<T> {
@@ -247,178 +310,10 @@ impl<T> Ticket<'_, T> {
     }
 }
 
-impl<T> Drop for Ticket<'_, T> {
+impl<P: TableRef<T>, T> Drop for Ticket<P, T> {
     fn drop(&mut self) {
-        self.give_back();
-    }
-}
-
-/// The one handle that completes the calls of a table.
-#[derive(Debug)]
-pub(crate) struct Completer<T>(Arc<SlotTable<T>>);
-
-impl<T> Completer<T> {
-    /// Completes the call with this id. Gives the value back if there is none.
-    pub(crate) fn complete(&mut self, id: &str, key: u64, value: T) -> Result<(), T> {
-        let table = Arc::clone(&self.0);
-        for index in table.candidates(key) {
-            if !table.slots[index].change(WAITING, CLAIMED) {
-                continue;
-            }
-            if self.id_of(index) == id {
-                return self.fill(index, value);
-            }
-            self.unclaim(index);
-        }
-        Err(value)
-    }
-
-    /// Completes every call whose deadline is at or before `now`.
-    pub(crate) fn expire(&mut self, now: u64, value: impl FnMut(&str) -> T) -> usize {
-        self.complete_where(|deadline| deadline <= now, value)
-    }
-
-    /// Completes every pending call; `value` gets its id.
-    pub(crate) fn complete_all(&mut self, value: impl FnMut(&str) -> T) -> usize {
-        self.complete_where(|_| true, value)
-    }
-
-    fn complete_where(
-        &mut self,
-        chosen: impl Fn(u64) -> bool,
-        mut value: impl FnMut(&str) -> T,
-    ) -> usize {
-        let table = Arc::clone(&self.0);
-        let mut completed = 0;
-        for index in table.places.taken() {
-            let slot = &table.slots[index];
-            if !chosen(slot.deadline.load(Ordering::Relaxed)) || !slot.change(WAITING, CLAIMED) {
-                continue;
-            }
-            // Another call may have opened the slot since its deadline was read.
-            if !chosen(slot.deadline.load(Ordering::Relaxed)) {
-                self.unclaim(index);
-                continue;
-            }
-            let value = value(self.id_of(index));
-            completed += usize::from(self.fill(index, value).is_ok());
-        }
-        completed
-    }
-
-    /// The id of a claimed slot.
-    fn id_of(&self, index: usize) -> &str {
-        self.0.slots[index].id.with(|id| {
-            // SAFETY: the slot is CLAIMED or ABANDONED, and stays so while `self` is borrowed.
-            unsafe { &*id }
-        })
-    }
-
-    /// Puts a value into a claimed slot.
-    fn fill(&mut self, index: usize, value: T) -> Result<(), T> {
-        let slot = &self.0.slots[index];
-        slot.value.with_mut(|place| {
-            // SAFETY: the slot is CLAIMED or ABANDONED and this is the completer.
-            unsafe { *place = Some(value) };
-        });
-        if slot.change(CLAIMED, READY) {
-            slot.waker.wake();
-            return Ok(());
-        }
-        let value = slot.value.with_mut(|place| {
-            // SAFETY: the change failed, so the slot is ABANDONED and this is the completer.
-            unsafe { &mut *place }.take()
-        });
-        self.0.release(index);
-        value.map_or(Ok(()), Err)
-    }
-
-    /// Leaves a claimed slot as it was.
-    fn unclaim(&mut self, index: usize) {
-        if !self.0.slots[index].change(CLAIMED, WAITING) {
-            self.0.release(index);
+        if self.holds_slot {
+            self.give_back();
         }
     }
 }
-
-#[cfg(all(test, not(tollgate_loom)))]
-mod tests {
-    use super::*;
-    use std::task::Waker;
-
-    fn poll<T>(ticket: &mut Ticket<'_, T>) -> Poll<T> {
-        ticket.poll(&Context::from_waker(Waker::noop()))
-    }
-
-    #[test]
-    fn a_value_goes_to_the_call_with_its_id_even_behind_equal_keys() {
-        let (table, mut completer) = SlotTable::new(4);
-        let mut a = table.open("a", 1, 0).unwrap();
-        assert_eq!(completer.complete("b", 1, 7), Err(7));
-        assert_eq!(poll(&mut a), Poll::Pending);
-        assert_eq!(completer.complete("a", 1, 8), Ok(()));
-        assert_eq!(completer.complete("a", 1, 9), Err(9));
-        assert_eq!(poll(&mut a), Poll::Ready(8));
-        drop(a);
-        assert_eq!(completer.complete("a", 1, 10), Err(10));
-        assert_eq!(table.pending(), 0);
-    }
-
-    #[test]
-    fn slots_run_out_and_come_back() {
-        let (table, _completer) = SlotTable::<u8>::new(2);
-        let first = table.open("a", 1, 0).unwrap();
-        let _second = table.open("b", 2, 0).unwrap();
-        assert_eq!(table.open("c", 3, 0).unwrap_err(), OpenError::Full);
-        drop(first);
-        assert!(table.open("c", 3, 0).is_ok());
-    }
-
-    #[test]
-    fn one_call_per_id() {
-        let (table, _completer) = SlotTable::<u8>::new(2);
-        let first = table.open("a", 1, 0).unwrap();
-        assert_eq!(table.open("a", 1, 0).unwrap_err(), OpenError::SameId);
-        assert_eq!(table.pending(), 1);
-        drop(first);
-        assert!(table.open("a", 1, 0).is_ok());
-    }
-
-    #[test]
-    fn only_what_is_due_expires() {
-        let (table, mut completer) = SlotTable::new(70);
-        let mut tickets: Vec<_> = (0..70)
-            .map(|n| table.open(&n.to_string(), n, n).unwrap())
-            .collect();
-        assert_eq!(completer.expire(9, |_| 1), 10);
-        for (n, ticket) in tickets.iter_mut().enumerate() {
-            assert_eq!(poll(ticket).is_ready(), n < 10);
-        }
-        assert_eq!(completer.complete_all(|id| id.len()), 60);
-    }
-
-    #[test]
-    fn the_waiting_task_is_woken() {
-        use futures_util::task::{ArcWake, waker};
-        use std::sync::atomic::{AtomicUsize, Ordering};
-
-        #[derive(Default)]
-        struct Wakes(AtomicUsize);
-        impl ArcWake for Wakes {
-            fn wake_by_ref(wakes: &Arc<Self>) {
-                wakes.0.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-
-        let wakes = Arc::new(Wakes::default());
-        let (table, mut completer) = SlotTable::new(1);
-        let mut ticket = table.open("a", 1, 0).unwrap();
-        let waker = waker(Arc::clone(&wakes));
-        assert!(ticket.poll(&Context::from_waker(&waker)).is_pending());
-        completer.complete("a", 1, ()).unwrap();
-        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
-    }
-}
-
-#[cfg(all(test, tollgate_loom))]
-mod loom_tests;

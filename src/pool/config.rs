@@ -42,11 +42,14 @@ pub struct AgentPoolConfig {
     /// Encodings offered to agents, the preferred one first. An agent that has none of them uses JSON, as
     /// the protocol demands.
     pub encodings: Vec<Encoding>,
+    /// Whether tollgate's extension of the protocol is offered to agents; those that do not know it take no
+    /// notice. See "The extension" in docs/protocol.md.
+    pub use_extension: bool,
 }
 
 impl Default for AgentPoolConfig {
     /// The published defaults: 4 connections with 100 calls each, 5 s to connect, 30 s for a call and for
-    /// draining. MessagePack is preferred.
+    /// draining. MessagePack is preferred, and the extension is used.
     fn default() -> Self {
         Self {
             connections_per_agent: 4,
@@ -57,6 +60,7 @@ impl Default for AgentPoolConfig {
             max_concurrent_per_connection: 100,
             channel_buffer_size: CHANNEL_BUFFER_SIZE,
             encodings: vec![Encoding::MessagePack, Encoding::Json],
+            use_extension: true,
         }
     }
 }

@@ -3,17 +3,19 @@
 mod agents;
 mod choice;
 mod config;
+mod exchange;
 mod send;
 mod stats;
 
 pub use config::{AgentPoolConfig, CHANNEL_BUFFER_SIZE, LoadBalanceStrategy};
+pub use exchange::Exchange;
 pub use stats::AgentPoolStats;
 
-use crate::connection::{self, AgentRecord, Connection, ConnectionConfig, run_writer};
+use crate::connection::{self, AgentRecord, Connection, ConnectionConfig, Offer, run_writer};
 use crate::error::{AgentProtocolError, ConnectError};
 use crate::protocol::{AgentCapabilities, CancelReason};
 use crate::transport::{self, Endpoint};
-use crate::wire::Encoding;
+use crate::wire::{Encoding, Extension};
 use agents::{AgentEntry, Agents};
 use arc_swap::ArcSwap;
 use std::fmt;
@@ -126,7 +128,13 @@ impl AgentPool {
 
     /// How payloads to an agent are written.
     pub fn agent_encoding(&self, agent_id: &str) -> Option<Encoding> {
-        self.with_connection(agent_id, Connection::encoding)
+        self.with_connection(agent_id, |connection| connection.dialect().encoding)
+    }
+
+    /// Whether tollgate's extension of the protocol is spoken with an agent: bodies in MessagePack go as
+    /// they are, and several events of one exchange may be unanswered at once.
+    pub fn agent_uses_extension(&self, agent_id: &str) -> Option<bool> {
+        self.with_connection(agent_id, |connection| connection.dialect().has_streams())
     }
 
     /// Whether an agent has an open connection.
@@ -239,7 +247,11 @@ impl AgentPool {
                 outbox_capacity: config.channel_buffer_size,
             };
             let record = Arc::clone(record);
-            connection::open(record, sender, receiver, &config.encodings, &setup).await
+            let offer = Offer {
+                encodings: &config.encodings,
+                extension: config.use_extension.then_some(Extension::V1),
+            };
+            connection::open(record, sender, receiver, offer, &setup).await
         });
         let (connection, inbound) = connected
             .await

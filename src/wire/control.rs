@@ -1,7 +1,9 @@
 //! Control messages. They are rare, so they pass through free-form values.
 
 use super::decode::{DecodeError, DecodeErrorKind};
-use super::{Encoding, json, msgpack, value};
+use super::dialect::Dialect;
+use super::encode::{Content, Sink};
+use super::{Encoding, msgpack, value};
 use crate::protocol::{
     CancelReason, CancelRequest, ConfigUpdateRequest, FlowControl, FlowControlAction, HealthState,
     HealthStatus, MetricsReport, Ping, now_ms,
@@ -121,11 +123,14 @@ pub(crate) fn encode_control(message: &impl Serialize, encoding: Encoding) -> Ve
 
 fn encode_value(message: &Value, encoding: Encoding) -> Vec<u8> {
     let mut out = Vec::new();
-    match encoding {
-        Encoding::Json => value::write(message, &mut json::Writer::new(&mut out)),
-        Encoding::MessagePack => value::write(message, &mut msgpack::Writer::new(&mut out)),
-    }
+    message.write(Dialect::published(encoding), &mut out);
     out
+}
+
+impl Content for Value {
+    fn write_to<S: Sink>(&self, sink: &mut S) {
+        value::write(self, sink);
+    }
 }
 
 fn decode<T>(

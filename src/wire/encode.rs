@@ -1,6 +1,28 @@
 //! Writing values, whatever the encoding.
 
+use super::dialect::Dialect;
+use super::{Encoding, json, msgpack};
 use bytes::Bytes;
+
+/// What makes one payload.
+pub(super) trait Content {
+    fn write_to<S: Sink>(&self, sink: &mut S);
+
+    /// Writes it to the end of `out`. Returns the end of the payload that is not written there.
+    fn write(&self, dialect: Dialect, out: &mut Vec<u8>) -> Bytes {
+        match dialect.encoding {
+            Encoding::Json => {
+                self.write_to(&mut json::Writer::new(out));
+                Bytes::new()
+            }
+            Encoding::MessagePack => {
+                let mut writer = msgpack::Writer::new(out, dialect.bodies());
+                self.write_to(&mut writer);
+                writer.into_detached()
+            }
+        }
+    }
+}
 
 /// Takes the values of one payload in order.
 ///
@@ -24,8 +46,12 @@ pub trait Sink {
     fn float32(&mut self, number: f32);
     fn bool(&mut self, flag: bool);
     fn null(&mut self);
-    /// A body; it must be the last field of its message, so that it can stay where it is.
     fn body(&mut self, data: &Bytes);
+
+    /// A body with which the message ends, so that it can stay where it is; only maps may end behind it.
+    fn last_body(&mut self, data: &Bytes) {
+        self.body(data);
+    }
 
     /// A string or null.
     fn optional_str(&mut self, text: Option<&str>) {

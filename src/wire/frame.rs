@@ -1,6 +1,6 @@
 //! Frames: a length, a message type, a payload.
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 /// Length (4 bytes, big endian, counting type and payload) and type (1 byte).
 const FRAME_HEADER_LEN: usize = 5;
@@ -155,22 +155,46 @@ impl FrameBuffer {
     }
 }
 
-/// Writes a frame to the end of `out`; `write_payload` appends the payload.
+/// Frames on their way out: what was written, and a body that stayed where it was.
+#[derive(Debug, Default)]
+pub(crate) struct OutgoingFrame {
+    pub(crate) written: Vec<u8>,
+    /// Follows what was written; often empty.
+    pub(crate) body: Bytes,
+}
+
+impl OutgoingFrame {
+    pub(crate) fn len(&self) -> usize {
+        self.written.len() + self.body.len()
+    }
+}
+
+impl From<Vec<u8>> for OutgoingFrame {
+    fn from(written: Vec<u8>) -> Self {
+        Self {
+            written,
+            body: Bytes::new(),
+        }
+    }
+}
+
+/// Writes a frame to the end of `out`; `write_payload` appends the payload and returns the end of it that
+/// it did not append, and so does this.
 ///
 /// A frame that would be too large is taken back.
 pub(crate) fn write_frame(
     out: &mut Vec<u8>,
     message: MessageType,
-    write_payload: impl FnOnce(&mut Vec<u8>),
-) -> Result<(), FrameError> {
+    write_payload: impl FnOnce(&mut Vec<u8>) -> Bytes,
+) -> Result<Bytes, FrameError> {
     let start = out.len();
     out.extend_from_slice(&[0, 0, 0, 0, message as u8]);
-    write_payload(out);
-    let length = out.len() - start - 4;
+    let detached = write_payload(out);
+    let length = out.len() - start - 4 + detached.len();
     match u32::try_from(length) {
         Ok(announced) if length <= MAX_FRAME_LEN => {
             out[start..start + 4].copy_from_slice(&announced.to_be_bytes());
-            Ok(())
+            Ok(detached)
         }
         _ => {
             out.truncate(start);
@@ -182,11 +206,24 @@ pub(crate) fn write_frame(
     }
 }
 
+/// Writes the frame of a payload that is there already to the end of `out`.
+pub(crate) fn write_message(
+    out: &mut Vec<u8>,
+    message: MessageType,
+    payload: &[u8],
+) -> Result<(), FrameError> {
+    write_frame(out, message, |out| {
+        out.extend_from_slice(payload);
+        Bytes::new()
+    })
+    .map(drop)
+}
+
 /// The frame of a payload that is there already.
-pub(crate) fn frame_of(message: MessageType, payload: &[u8]) -> Result<Vec<u8>, FrameError> {
+pub(crate) fn frame_of(message: MessageType, payload: &[u8]) -> Result<OutgoingFrame, FrameError> {
     let mut out = Vec::with_capacity(FRAME_HEADER_LEN + payload.len());
-    write_frame(&mut out, message, |out| out.extend_from_slice(payload))?;
-    Ok(out)
+    write_message(&mut out, message, payload)?;
+    Ok(out.into())
 }
 
 #[cfg(test)]
@@ -226,10 +263,10 @@ mod tests {
     fn the_limit_holds_for_writing_too() {
         let mut out = b"before".to_vec();
         let fits = vec![0; MAX_FRAME_LEN - 1];
-        write_frame(&mut out, MessageType::Ping, |out| out.extend(&fits)).unwrap();
+        write_message(&mut out, MessageType::Ping, &fits).unwrap();
         out.truncate(6);
         let over = vec![0; MAX_FRAME_LEN];
-        assert!(write_frame(&mut out, MessageType::Ping, |out| out.extend(&over)).is_err());
+        assert!(write_message(&mut out, MessageType::Ping, &over).is_err());
         assert_eq!(out, b"before");
     }
 
@@ -251,7 +288,7 @@ mod tests {
         ) {
             let mut stream = Vec::new();
             for payload in &payloads {
-                write_frame(&mut stream, MessageType::Ping, |out| out.extend(payload)).unwrap();
+                write_message(&mut stream, MessageType::Ping, payload).unwrap();
             }
             let mut buffer = FrameBuffer::default();
             let mut received = Vec::new();

@@ -1,7 +1,7 @@
 //! The handshake, always in JSON.
 
-use super::Encoding;
 use super::decode::{DecodeError, DecodeErrorKind};
+use super::{Dialect, Encoding, Extension};
 use crate::protocol::{
     AgentCapabilities, AgentFeatures, AgentLimits, EventType, HealthConfig, PROTOCOL_VERSION,
 };
@@ -23,17 +23,40 @@ pub(crate) struct HandshakeRequest {
     /// In order of preference. Names rather than [`Encoding`]s: an unknown one must not spoil the rest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) supported_encodings: Vec<String>,
+    /// Our extension, in a field that others ignore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tollgate: Option<ExtensionOffer>,
+}
+
+/// The versions of our extension that a proxy knows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ExtensionOffer {
+    #[serde(default)]
+    versions: Vec<u64>,
+}
+
+/// The version of our extension that an agent chose.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ExtensionChoice {
+    version: u64,
 }
 
 impl HandshakeRequest {
     /// A request from this version of the protocol.
-    pub(crate) fn new(proxy_id: &str, encodings: &[Encoding]) -> Self {
+    pub(crate) fn new(
+        proxy_id: &str,
+        encodings: &[Encoding],
+        extension: Option<Extension>,
+    ) -> Self {
         Self {
             supported_versions: vec![PROTOCOL_VERSION],
             proxy_id: proxy_id.to_owned(),
             proxy_version: env!("CARGO_PKG_VERSION").to_owned(),
             config: Value::Null,
             supported_encodings: encodings.iter().map(Encoding::to_string).collect(),
+            tollgate: extension.map(|extension| ExtensionOffer {
+                versions: vec![extension.number()],
+            }),
         }
     }
 
@@ -45,13 +68,20 @@ impl HandshakeRequest {
         from_json("handshake request", payload)
     }
 
-    /// The encoding the proxy likes best among those that are accepted; JSON if there is none.
-    pub(crate) fn negotiate(&self, accepted: &[Encoding]) -> Encoding {
-        self.supported_encodings
+    /// The encoding the proxy likes best among those that are accepted, JSON if there is none; and our
+    /// extension if the proxy knows it.
+    pub(crate) fn negotiate(&self, accepted: &[Encoding]) -> Dialect {
+        let encoding = self
+            .supported_encodings
             .iter()
             .filter_map(|name| name.parse().ok())
             .find(|encoding| accepted.contains(encoding))
-            .unwrap_or(Encoding::Json)
+            .unwrap_or(Encoding::Json);
+        let offered = self.tollgate.iter().flat_map(|offer| &offer.versions);
+        Dialect {
+            encoding,
+            extension: offered.copied().find_map(Extension::from_number),
+        }
     }
 
     pub(crate) fn supports_our_version(&self) -> bool {
@@ -70,16 +100,21 @@ pub(crate) struct HandshakeResponse {
     pub(crate) error: Option<String>,
     #[serde(default)]
     pub(crate) encoding: Encoding,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tollgate: Option<ExtensionChoice>,
 }
 
 impl HandshakeResponse {
-    pub(crate) fn accept(capabilities: &AgentCapabilities, encoding: Encoding) -> Self {
+    pub(crate) fn accept(capabilities: &AgentCapabilities, dialect: Dialect) -> Self {
         Self {
             protocol_version: PROTOCOL_VERSION,
             capabilities: capabilities.into(),
             success: true,
             error: None,
-            encoding,
+            encoding: dialect.encoding,
+            tollgate: dialect.extension.map(|extension| ExtensionChoice {
+                version: extension.number(),
+            }),
         }
     }
 
@@ -87,7 +122,7 @@ impl HandshakeResponse {
         Self {
             success: false,
             error: Some(reason.to_owned()),
-            ..Self::accept(capabilities, Encoding::Json)
+            ..Self::accept(capabilities, Dialect::published(Encoding::Json))
         }
     }
 
@@ -97,6 +132,11 @@ impl HandshakeResponse {
 
     pub(crate) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         from_json("handshake response", payload)
+    }
+
+    /// The number of the extension that the agent chose, if it chose one.
+    pub(crate) fn extension(&self) -> Option<u64> {
+        self.tollgate.as_ref().map(|choice| choice.version)
     }
 }
 
@@ -210,14 +250,38 @@ mod tests {
 
     #[test]
     fn the_proxys_preference_decides() {
-        let mut request = HandshakeRequest::new("p", &[Encoding::MessagePack, Encoding::Json]);
+        let mut request =
+            HandshakeRequest::new("p", &[Encoding::MessagePack, Encoding::Json], None);
         let both = [Encoding::Json, Encoding::MessagePack];
-        assert_eq!(request.negotiate(&both), Encoding::MessagePack);
-        assert_eq!(request.negotiate(&[Encoding::Json]), Encoding::Json);
+        let json = Dialect::published(Encoding::Json);
+        assert_eq!(
+            request.negotiate(&both),
+            Dialect::published(Encoding::MessagePack)
+        );
+        assert_eq!(request.negotiate(&[Encoding::Json]), json);
         request.supported_encodings = vec!["cbor".into(), "json".into(), "msgpack".into()];
-        assert_eq!(request.negotiate(&both), Encoding::Json);
+        assert_eq!(request.negotiate(&both), json);
         request.supported_encodings.clear();
-        assert_eq!(request.negotiate(&both), Encoding::Json);
+        assert_eq!(request.negotiate(&both), json);
+    }
+
+    #[test]
+    fn the_extension_is_used_if_both_know_the_version() {
+        let mut request = HandshakeRequest::new("p", &[], Some(Extension::V1));
+        let capabilities = AgentCapabilities::new("a", "A", "1");
+        for (versions, agreed) in [
+            (vec![1], Some(1)),
+            (vec![3, 2, 1], Some(1)),
+            (vec![2], None),
+            (vec![], None),
+        ] {
+            request.tollgate = Some(ExtensionOffer { versions });
+            let request = HandshakeRequest::decode(&request.encode()).unwrap();
+            let dialect = request.negotiate(&[]);
+            let response = HandshakeResponse::accept(&capabilities, dialect).encode();
+            let response = HandshakeResponse::decode(&response).unwrap();
+            assert_eq!(response.extension(), agreed);
+        }
     }
 
     #[test]
@@ -232,7 +296,9 @@ mod tests {
     #[test]
     fn responses_carry_every_field_the_published_crate_needs() {
         let capabilities = AgentCapabilities::new("a", "A", "1").with_event(EventType::Configure);
-        let encoded = HandshakeResponse::accept(&capabilities, Encoding::MessagePack).encode();
+        let encoded =
+            HandshakeResponse::accept(&capabilities, Dialect::published(Encoding::MessagePack))
+                .encode();
         let value: Value = serde_json::from_slice(&encoded).unwrap();
         let expected = json!({
             "protocol_version": 2,

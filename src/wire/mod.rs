@@ -6,6 +6,7 @@
 
 pub(crate) mod control;
 mod decode;
+mod dialect;
 mod encode;
 mod encoding;
 mod events;
@@ -18,19 +19,22 @@ mod response;
 #[cfg(test)]
 mod round_trips;
 mod salvage;
+mod stream;
 mod value;
 mod views;
 
 pub use decode::{DecodeError, DecodeErrorKind};
+pub(crate) use dialect::{Dialect, Extension};
 pub use encoding::{Encoding, UnknownEncoding};
 pub use events::Event;
-pub(crate) use events::{encode_event, event_of};
+pub(crate) use events::{Address, encode_event, event_of, expected_len};
 pub(crate) use frame::{
-    FrameBuffer, FrameError, MAX_FRAME_LEN, MessageType, frame_of, write_frame,
+    FrameBuffer, FrameError, MAX_FRAME_LEN, MessageType, OutgoingFrame, frame_of, write_message,
 };
 pub(crate) use handshake::{HandshakeRequest, HandshakeResponse, MAX_HANDSHAKE_LEN};
 pub(crate) use incoming::{IncomingEvent, JsonTape, Payload};
-pub(crate) use response::{Answer, decode_answer, encode_response};
+pub(crate) use response::{Answer, AnswerTo, decode_answer, encode_response};
 pub(crate) use salvage::Undecodable;
+pub(crate) use stream::StreamId;
 pub use value::MAX_DEPTH;
 pub use views::{HeadersView, RequestHeadersView, ResponseHeadersView};

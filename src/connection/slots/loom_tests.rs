@@ -9,8 +9,8 @@ use std::future::poll_fn;
 #[test]
 fn an_answer_is_never_lost() {
     loom::model(|| {
-        let (table, mut completer) = SlotTable::new(1);
-        let mut ticket = table.open("a", 1, 0).unwrap();
+        let (table, mut completer) = SlotTable::new(1, Matching::ById);
+        let mut ticket = SlotTable::open(&*table, "a", 1, 0).unwrap();
         let answering = thread::spawn(move || completer.complete("a", 1, 7).unwrap());
         assert_eq!(block_on(poll_fn(|cx| ticket.poll(cx))), 7);
         answering.join().unwrap();
@@ -21,8 +21,8 @@ fn an_answer_is_never_lost() {
 #[test]
 fn a_slot_survives_its_caller_leaving() {
     loom::model(|| {
-        let (table, mut completer) = SlotTable::new(1);
-        let ticket = table.open("a", 1, 0).unwrap();
+        let (table, mut completer) = SlotTable::new(1, Matching::ById);
+        let ticket = SlotTable::open(&*table, "a", 1, 0).unwrap();
         let answering = thread::spawn(move || {
             let _ = completer.complete("a", 1, Box::new(7));
             completer
@@ -30,7 +30,7 @@ fn a_slot_survives_its_caller_leaving() {
         drop(ticket);
         let mut completer = answering.join().unwrap();
         assert_eq!(table.pending(), 0);
-        let mut ticket = table.open("b", 2, 0).unwrap();
+        let mut ticket = SlotTable::open(&*table, "b", 2, 0).unwrap();
         completer.complete("b", 2, Box::new(8)).unwrap();
         assert_eq!(*block_on(poll_fn(|cx| ticket.poll(cx))), 8);
     });
@@ -40,14 +40,14 @@ fn a_slot_survives_its_caller_leaving() {
 #[test]
 fn an_answer_never_reaches_another_call() {
     loom::model(|| {
-        let (table, mut completer) = SlotTable::new(1);
-        let first = table.open("a", 1, 0).unwrap();
+        let (table, mut completer) = SlotTable::new(1, Matching::ById);
+        let first = SlotTable::open(&*table, "a", 1, 0).unwrap();
         let answering = thread::spawn(move || {
             let _ = completer.complete("a", 1, 7);
             completer
         });
         drop(first);
-        if let Ok(mut second) = table.open("b", 1, 0) {
+        if let Ok(mut second) = SlotTable::open(&*table, "b", 1, 0) {
             let mut completer = answering.join().unwrap();
             completer.complete("b", 1, 8).unwrap();
             assert_eq!(block_on(poll_fn(|cx| second.poll(cx))), 8);
@@ -61,13 +61,15 @@ fn an_answer_never_reaches_another_call() {
 #[test]
 fn two_calls_never_share_an_id() {
     loom::model(|| {
-        let (table, _completer) = SlotTable::<u8>::new(2);
+        let (table, _completer) = SlotTable::<u8>::new(2, Matching::ById);
         let other = Arc::clone(&table);
         let opening = thread::spawn(move || {
-            let opened = other.open("a", 1, 0);
+            let opened = SlotTable::open(&*other, "a", 1, 0);
             opened.map(std::mem::forget).is_ok()
         });
-        let opened = table.open("a", 1, 0).map(std::mem::forget).is_ok();
+        let opened = SlotTable::open(&*table, "a", 1, 0)
+            .map(std::mem::forget)
+            .is_ok();
         assert!(!(opened && opening.join().unwrap()));
     });
 }
@@ -76,11 +78,11 @@ fn two_calls_never_share_an_id() {
 #[test]
 fn expiry_never_hits_the_next_call() {
     loom::model(|| {
-        let (table, mut completer) = SlotTable::new(1);
-        let first = table.open("a", 1, 1).unwrap();
+        let (table, mut completer) = SlotTable::new(1, Matching::ById);
+        let first = SlotTable::open(&*table, "a", 1, 1).unwrap();
         let expiring = thread::spawn(move || completer.expire(1, |_| 0));
         drop(first);
-        if let Ok(mut second) = table.open("b", 2, 5) {
+        if let Ok(mut second) = SlotTable::open(&*table, "b", 2, 5) {
             expiring.join().unwrap();
             let waker = futures_util::task::noop_waker();
             assert!(second.poll(&Context::from_waker(&waker)).is_pending());

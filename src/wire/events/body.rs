@@ -1,4 +1,4 @@
-use super::{BodyDirection, Encode, expected_len_with};
+use super::{BodyDirection, Encode};
 use crate::protocol::EventType;
 use crate::protocol::events::{BodyChunk, RequestBodyChunkEvent, ResponseBodyChunkEvent};
 use crate::wire::decode::{DecodeErrorKind, Field, Kind, Source};
@@ -7,8 +7,8 @@ use crate::wire::encode::Sink;
 impl Encode for RequestBodyChunkEvent {
     const EVENT_TYPE: EventType = EventType::RequestBodyChunk;
 
-    fn expected_len(&self) -> usize {
-        expected_len_with(self.data.len())
+    fn body_len(&self) -> usize {
+        self.data.len()
     }
 
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
@@ -24,8 +24,8 @@ impl Encode for RequestBodyChunkEvent {
 impl Encode for ResponseBodyChunkEvent {
     const EVENT_TYPE: EventType = EventType::ResponseBodyChunk;
 
-    fn expected_len(&self) -> usize {
-        expected_len_with(self.data.len())
+    fn body_len(&self) -> usize {
+        self.data.len()
     }
 
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
@@ -53,7 +53,7 @@ fn encode_chunk<S: Sink>(
     sink.uint_field("chunk_index", u64::from(chunk.chunk_index));
     sink.uint_field(direction.count_field(), chunk.bytes_so_far as u64);
     sink.key("data");
-    sink.body(&chunk.data);
+    sink.last_body(&chunk.data);
     sink.end_map();
 }
 

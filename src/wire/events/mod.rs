@@ -14,10 +14,12 @@ pub(super) use guardrail::decode as decode_guardrail;
 pub(super) use head::{decode_request_headers, decode_response_headers};
 pub(super) use websocket::decode as decode_websocket;
 
-use super::encode::Sink;
+use super::dialect::Dialect;
+use super::encode::{Content, Sink};
 use super::frame::{FrameError, MessageType, write_frame};
-use super::{Encoding, json, msgpack};
+use super::stream::StreamId;
 use crate::protocol::EventType;
+use bytes::Bytes;
 
 /// An event that can be put to an agent, owned or borrowed.
 ///
@@ -36,9 +38,9 @@ pub trait Encode {
     /// What kind of event it is.
     const EVENT_TYPE: EventType;
 
-    /// About how many bytes the event takes, so that a buffer of the right size is chosen.
-    fn expected_len(&self) -> usize {
-        EXPECTED_LEN
+    /// Bytes of the body that the event carries.
+    fn body_len(&self) -> usize {
+        0
     }
 
     /// Writes the event, with `correlation_id` in the place of its own.
@@ -48,9 +50,9 @@ pub trait Encode {
 /// Enough for the head of a common request, and for everything about a body but its data.
 const EXPECTED_LEN: usize = 1024;
 
-/// About how many bytes an event with a body takes, the body being base64.
-const fn expected_len_with(body_len: usize) -> usize {
-    EXPECTED_LEN + body_len / 3 * 4
+/// About how many bytes the frame of an event takes, so that a buffer of the right size is chosen.
+pub(crate) fn expected_len<E: Event>(event: &E, dialect: Dialect) -> usize {
+    EXPECTED_LEN + dialect.bodies().written_len(event.body_len())
 }
 
 /// Which body, of the two that one borrowed chunk stands for.
@@ -70,17 +72,43 @@ impl BodyDirection {
     }
 }
 
-/// Writes the frame of an event to the end of `out`.
+/// Which exchange an event belongs to, and what its answer is known by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Address<'a> {
+    pub(crate) correlation_id: &'a str,
+    /// Written where the dialect has streams.
+    pub(crate) stream: StreamId,
+}
+
+/// Writes the frame of an event to the end of `out`. Returns the part of it that is not written there.
 pub(crate) fn encode_event<E: Event>(
     event: &E,
-    correlation_id: &str,
-    encoding: Encoding,
+    address: Address<'_>,
+    dialect: Dialect,
     out: &mut Vec<u8>,
-) -> Result<(), FrameError> {
-    write_frame(out, message_of(E::EVENT_TYPE), |out| match encoding {
-        Encoding::Json => event.encode(correlation_id, &mut json::Writer::new(out)),
-        Encoding::MessagePack => event.encode(correlation_id, &mut msgpack::Writer::new(out)),
+) -> Result<Bytes, FrameError> {
+    write_frame(out, message_of(E::EVENT_TYPE), |out| {
+        if dialect.has_streams() {
+            address.stream.write(out);
+        }
+        let content = Named {
+            event,
+            correlation_id: address.correlation_id,
+        };
+        content.write(dialect, out)
     })
+}
+
+/// An event under the correlation id that it is sent with.
+struct Named<'a, E> {
+    event: &'a E,
+    correlation_id: &'a str,
+}
+
+impl<E: Event> Content for Named<'_, E> {
+    fn write_to<S: Sink>(&self, sink: &mut S) {
+        self.event.encode(self.correlation_id, sink);
+    }
 }
 
 const fn message_of(event: EventType) -> MessageType {

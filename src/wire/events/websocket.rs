@@ -1,4 +1,4 @@
-use super::{Encode, expected_len_with};
+use super::Encode;
 use crate::protocol::EventType;
 use crate::protocol::events::{WebSocketFrame, WebSocketFrameEvent, WebSocketOpcode};
 use crate::wire::decode::{DecodeErrorKind, Field, Source};
@@ -18,8 +18,8 @@ const FIELDS: &[&str] = &[
 impl Encode for WebSocketFrame<'_> {
     const EVENT_TYPE: EventType = EventType::WebSocketFrame;
 
-    fn expected_len(&self) -> usize {
-        expected_len_with(self.data.len())
+    fn body_len(&self) -> usize {
+        self.data.len()
     }
 
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
@@ -34,7 +34,7 @@ impl Encode for WebSocketFrame<'_> {
         sink.optional_str_field("route_id", self.route_id);
         sink.str_field("client_ip", self.client_ip);
         sink.key("data");
-        sink.body(&self.data);
+        sink.last_body(&self.data);
         sink.end_map();
     }
 }
@@ -42,8 +42,8 @@ impl Encode for WebSocketFrame<'_> {
 impl Encode for WebSocketFrameEvent {
     const EVENT_TYPE: EventType = EventType::WebSocketFrame;
 
-    fn expected_len(&self) -> usize {
-        expected_len_with(self.data.len())
+    fn body_len(&self) -> usize {
+        self.data.len()
     }
 
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {

@@ -1,19 +1,29 @@
+use crate::wire::dialect::{Bodies, MAX_INLINE_BODY};
 use crate::wire::encode::Sink;
 use bytes::Bytes;
 use rmp::{Marker, encode};
 
 /// Writes MessagePack to the end of a buffer.
-///
-/// Bodies are written as base64 text, the form that every peer reads (the published crate takes bytes
-/// for base64 where it can).
 #[derive(Debug)]
 pub(crate) struct Writer<'b> {
     out: &'b mut Vec<u8>,
+    bodies: Bodies,
+    /// A body that belongs behind everything that was written.
+    detached: Bytes,
 }
 
 impl<'b> Writer<'b> {
-    pub(crate) fn new(out: &'b mut Vec<u8>) -> Self {
-        Self { out }
+    pub(crate) fn new(out: &'b mut Vec<u8>, bodies: Bodies) -> Self {
+        Self {
+            out,
+            bodies,
+            detached: Bytes::new(),
+        }
+    }
+
+    /// The end of the payload, if it was not written.
+    pub(crate) fn into_detached(self) -> Bytes {
+        self.detached
     }
 }
 
@@ -83,9 +93,22 @@ impl Sink for Writer<'_> {
     }
 
     fn body(&mut self, data: &Bytes) {
-        let base64 = base64_simd::STANDARD;
-        let len = base64.encoded_length(data.len());
-        written(encode::write_str_len(self.out, len32(len)));
-        base64.encode_append(data, &mut *self.out);
+        match self.bodies {
+            Bodies::Base64 => {
+                let base64 = base64_simd::STANDARD;
+                let len = base64.encoded_length(data.len());
+                written(encode::write_str_len(self.out, len32(len)));
+                base64.encode_append(data, &mut *self.out);
+            }
+            Bodies::Binary => written(encode::write_bin(self.out, data)),
+        }
+    }
+
+    fn last_body(&mut self, data: &Bytes) {
+        if self.bodies == Bodies::Base64 || data.len() <= MAX_INLINE_BODY {
+            return self.body(data);
+        }
+        written(encode::write_bin_len(self.out, len32(data.len())));
+        self.detached = data.clone();
     }
 }

@@ -4,7 +4,7 @@ mod read;
 mod write;
 
 pub(crate) use read::{Answer, decode_answer};
-pub(crate) use write::encode_response;
+pub(crate) use write::{AnswerTo, encode_response};
 
 /// Where a response names the event it answers.
 const CORRELATION_ID: &str = "correlation_id";

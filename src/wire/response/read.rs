@@ -10,10 +10,10 @@ use bytes::Bytes;
 use serde_json::Value;
 use std::collections::HashMap;
 
-/// A received response and the event it names.
+/// A received response and the correlation id it carries, if it carries one.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Answer<'a> {
-    pub(crate) correlation_id: &'a str,
+    pub(crate) correlation_id: Option<&'a str>,
     pub(crate) response: AgentResponse,
 }
 
@@ -75,8 +75,7 @@ fn read<'a, S: Source<'a>>(source: &mut S) -> Result<Answer<'a>, DecodeErrorKind
     })?;
     let (audit, correlation_id) = audit.or_default().unwrap_or_default();
     Ok(Answer {
-        correlation_id: correlation_id
-            .ok_or(DecodeErrorKind::Missing("audit.custom.correlation_id"))?,
+        correlation_id,
         response: AgentResponse {
             version: version.required("version")?,
             decision: decision.required("decision")?,

@@ -1,47 +1,113 @@
-use super::{AUDIT_FIELDS, CORRELATION_ID, RESPONSE_FIELDS};
+use super::{AUDIT_FIELDS, CORRELATION_ID};
 use crate::protocol::{
     AgentResponse, AuditMetadata, BodyMutation, Decision, HeaderOp, WebSocketDecision,
 };
-use crate::wire::encode::Sink;
+use crate::wire::dialect::Dialect;
+use crate::wire::encode::{Content, Sink};
 use crate::wire::frame::{FrameError, MessageType, write_frame};
-use crate::wire::{Encoding, json, msgpack, value};
+use crate::wire::stream::StreamId;
+use crate::wire::value;
+use bytes::Bytes;
 use std::collections::HashMap;
 
-/// Writes the frame of a response to the event with this correlation id to the end of `out`.
+/// What a response names its event by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum AnswerTo<'a> {
+    CorrelationId(&'a str),
+    Stream(StreamId),
+}
+
+/// Writes the frame of a response to the end of `out`. Returns the part of it that is not written there.
 pub(crate) fn encode_response(
     response: &AgentResponse,
-    correlation_id: &str,
-    encoding: Encoding,
+    to: AnswerTo<'_>,
+    dialect: Dialect,
     out: &mut Vec<u8>,
-) -> Result<(), FrameError> {
-    write_frame(out, MessageType::AgentResponse, |out| match encoding {
-        Encoding::Json => write(response, correlation_id, &mut json::Writer::new(out)),
-        Encoding::MessagePack => write(response, correlation_id, &mut msgpack::Writer::new(out)),
+) -> Result<Bytes, FrameError> {
+    write_frame(out, MessageType::AgentResponse, |out| {
+        let correlation_id = match to {
+            AnswerTo::CorrelationId(id) => Some(id),
+            AnswerTo::Stream(stream) => {
+                stream.write(out);
+                None
+            }
+        };
+        Named {
+            response,
+            correlation_id,
+        }
+        .write(dialect, out)
     })
 }
 
-fn write<S: Sink>(response: &AgentResponse, correlation_id: &str, sink: &mut S) {
-    sink.begin_map(RESPONSE_FIELDS.len());
-    sink.uint_field("version", u64::from(response.version));
-    sink.key("decision");
-    write_decision(&response.decision, sink);
-    sink.key("request_headers");
-    write_header_ops(&response.request_headers, sink);
-    sink.key("response_headers");
-    write_header_ops(&response.response_headers, sink);
-    sink.key("routing_metadata");
-    write_str_map(&response.routing_metadata, sink);
-    sink.key("audit");
-    write_audit(&response.audit, correlation_id, sink);
-    sink.key("needs_more");
-    sink.bool(response.needs_more);
-    sink.key("websocket_decision");
-    write_websocket_decision(response.websocket_decision.as_ref(), sink);
-    sink.key("request_body_mutation");
-    write_mutation(response.request_body_mutation.as_ref(), sink);
-    sink.key("response_body_mutation");
-    write_mutation(response.response_body_mutation.as_ref(), sink);
-    sink.end_map();
+/// A response with the correlation id it carries, if it carries one.
+struct Named<'a> {
+    response: &'a AgentResponse,
+    correlation_id: Option<&'a str>,
+}
+
+impl Content for Named<'_> {
+    fn write_to<S: Sink>(&self, sink: &mut S) {
+        let response = self.response;
+        // Peers that go by the correlation id are used to every field being there.
+        let is_written = |says_something: bool| self.correlation_id.is_some() || says_something;
+        let request_headers = is_written(!response.request_headers.is_empty());
+        let response_headers = is_written(!response.response_headers.is_empty());
+        let routing_metadata = is_written(!response.routing_metadata.is_empty());
+        let audit = is_written(response.audit != AuditMetadata::default());
+        let needs_more = is_written(response.needs_more);
+        let websocket_decision = is_written(response.websocket_decision.is_some());
+        let request_body = is_written(response.request_body_mutation.is_some());
+        let response_body = is_written(response.response_body_mutation.is_some());
+        let optional_fields = [
+            request_headers,
+            response_headers,
+            routing_metadata,
+            audit,
+            needs_more,
+            websocket_decision,
+            request_body,
+            response_body,
+        ];
+        sink.begin_map(2 + optional_fields.iter().filter(|field| **field).count());
+        sink.uint_field("version", u64::from(response.version));
+        sink.key("decision");
+        write_decision(&response.decision, sink);
+        if request_headers {
+            sink.key("request_headers");
+            write_header_ops(&response.request_headers, sink);
+        }
+        if response_headers {
+            sink.key("response_headers");
+            write_header_ops(&response.response_headers, sink);
+        }
+        if routing_metadata {
+            sink.key("routing_metadata");
+            write_str_map(&response.routing_metadata, sink);
+        }
+        if audit {
+            sink.key("audit");
+            write_audit(&response.audit, self.correlation_id, sink);
+        }
+        if needs_more {
+            sink.key("needs_more");
+            sink.bool(response.needs_more);
+        }
+        if websocket_decision {
+            sink.key("websocket_decision");
+            write_websocket_decision(response.websocket_decision.as_ref(), sink);
+        }
+        if request_body {
+            sink.key("request_body_mutation");
+            let body = if response_body { S::body } else { S::last_body };
+            write_mutation(response.request_body_mutation.as_ref(), body, sink);
+        }
+        if response_body {
+            sink.key("response_body_mutation");
+            write_mutation(response.response_body_mutation.as_ref(), S::last_body, sink);
+        }
+        sink.end_map();
+    }
 }
 
 fn write_decision<S: Sink>(decision: &Decision, sink: &mut S) {
@@ -108,7 +174,7 @@ fn write_header_ops<S: Sink>(ops: &[HeaderOp], sink: &mut S) {
     sink.end_array();
 }
 
-fn write_audit<S: Sink>(audit: &AuditMetadata, correlation_id: &str, sink: &mut S) {
+fn write_audit<S: Sink>(audit: &AuditMetadata, correlation_id: Option<&str>, sink: &mut S) {
     sink.begin_map(AUDIT_FIELDS.len());
     sink.key("tags");
     sink.str_list(&audit.tags);
@@ -126,8 +192,10 @@ fn write_audit<S: Sink>(audit: &AuditMetadata, correlation_id: &str, sink: &mut 
         .custom
         .iter()
         .filter(|(key, _)| *key != CORRELATION_ID);
-    sink.begin_map(1 + custom.clone().count());
-    sink.str_field(CORRELATION_ID, correlation_id);
+    sink.begin_map(usize::from(correlation_id.is_some()) + custom.clone().count());
+    if let Some(correlation_id) = correlation_id {
+        sink.str_field(CORRELATION_ID, correlation_id);
+    }
     for (key, custom) in custom {
         sink.key(key);
         value::write(custom, sink);
@@ -136,7 +204,11 @@ fn write_audit<S: Sink>(audit: &AuditMetadata, correlation_id: &str, sink: &mut 
     sink.end_map();
 }
 
-fn write_mutation<S: Sink>(mutation: Option<&BodyMutation>, sink: &mut S) {
+fn write_mutation<S: Sink>(
+    mutation: Option<&BodyMutation>,
+    write_body: fn(&mut S, &Bytes),
+    sink: &mut S,
+) {
     let Some(mutation) = mutation else {
         return sink.null();
     };
@@ -144,7 +216,7 @@ fn write_mutation<S: Sink>(mutation: Option<&BodyMutation>, sink: &mut S) {
     sink.uint_field("chunk_index", u64::from(mutation.chunk_index));
     sink.key("data");
     match &mutation.data {
-        Some(data) => sink.body(data),
+        Some(data) => write_body(sink, data),
         None => sink.null(),
     }
     sink.end_map();

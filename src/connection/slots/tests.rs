@@ -1,0 +1,81 @@
+use super::*;
+use std::task::Waker;
+
+fn poll<T>(ticket: &mut Ticket<&SlotTable<T>, T>) -> Poll<T> {
+    ticket.poll(&Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn a_value_goes_to_the_call_with_its_id_even_behind_equal_keys() {
+    let (table, mut completer) = SlotTable::new(4, Matching::ById);
+    let mut a = SlotTable::open(&*table, "a", 1, 0).unwrap();
+    assert_eq!(completer.complete("b", 1, 7), Err(7));
+    assert_eq!(poll(&mut a), Poll::Pending);
+    assert_eq!(completer.complete("a", 1, 8), Ok(()));
+    assert_eq!(completer.complete("a", 1, 9), Err(9));
+    assert_eq!(poll(&mut a), Poll::Ready(8));
+    drop(a);
+    assert_eq!(completer.complete("a", 1, 10), Err(10));
+    assert_eq!(table.pending(), 0);
+}
+
+#[test]
+fn slots_run_out_and_come_back() {
+    let (table, _completer) = SlotTable::<u8>::new(2, Matching::ById);
+    let first = SlotTable::open(&*table, "a", 1, 0).unwrap();
+    let _second = SlotTable::open(&*table, "b", 2, 0).unwrap();
+    assert_eq!(
+        SlotTable::open(&*table, "c", 3, 0).unwrap_err(),
+        OpenError::Full
+    );
+    drop(first);
+    assert!(SlotTable::open(&*table, "c", 3, 0).is_ok());
+}
+
+#[test]
+fn one_call_per_id() {
+    let (table, _completer) = SlotTable::<u8>::new(2, Matching::ById);
+    let first = SlotTable::open(&*table, "a", 1, 0).unwrap();
+    assert_eq!(
+        SlotTable::open(&*table, "a", 1, 0).unwrap_err(),
+        OpenError::SameId
+    );
+    assert_eq!(table.pending(), 1);
+    drop(first);
+    assert!(SlotTable::open(&*table, "a", 1, 0).is_ok());
+}
+
+#[test]
+fn only_what_is_due_expires() {
+    let (table, mut completer) = SlotTable::new(70, Matching::ById);
+    let mut tickets: Vec<_> = (0..70)
+        .map(|n| SlotTable::open(&*table, &n.to_string(), n, n).unwrap())
+        .collect();
+    assert_eq!(completer.expire(9, |_| 1), 10);
+    for (n, ticket) in tickets.iter_mut().enumerate() {
+        assert_eq!(poll(ticket).is_ready(), n < 10);
+    }
+    assert_eq!(completer.complete_all(|id| id.len()), 60);
+}
+
+#[test]
+fn the_waiting_task_is_woken() {
+    use futures_util::task::{ArcWake, waker};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+    impl ArcWake for Wakes {
+        fn wake_by_ref(wakes: &Arc<Self>) {
+            wakes.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    let wakes = Arc::new(Wakes::default());
+    let (table, mut completer) = SlotTable::new(1, Matching::ById);
+    let mut ticket = SlotTable::open(&*table, "a", 1, 0).unwrap();
+    let waker = waker(Arc::clone(&wakes));
+    assert!(ticket.poll(&Context::from_waker(&waker)).is_pending());
+    completer.complete("a", 1, ()).unwrap();
+    assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+}

@@ -1,0 +1,52 @@
+use super::decode::DecodeErrorKind;
+use bytes::{Buf, BytesMut};
+use std::fmt;
+
+/// What joins an event and its answer where both sides know our extension: a number that the proxy
+/// chooses and the agent repeats. It stands in front of their payloads, 8 bytes, big endian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StreamId(pub(crate) u64);
+
+impl StreamId {
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0.to_be_bytes());
+    }
+
+    /// Takes the stream id off the beginning of a payload.
+    pub(crate) fn split_from(payload: &mut BytesMut) -> Result<Self, DecodeErrorKind> {
+        let id = payload
+            .first_chunk()
+            .copied()
+            .ok_or(DecodeErrorKind::CutShort)?;
+        payload.advance(size_of_val(&id));
+        Ok(Self(u64::from_be_bytes(id)))
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_stands_in_front_of_the_payload() {
+        let mut out = Vec::new();
+        StreamId(0x0102_0304_0506_0708).write(&mut out);
+        out.push(9);
+        let mut payload = BytesMut::from(&out[..]);
+        assert_eq!(
+            StreamId::split_from(&mut payload),
+            Ok(StreamId(0x0102_0304_0506_0708))
+        );
+        assert_eq!(payload[..], [9]);
+        assert_eq!(
+            StreamId::split_from(&mut payload),
+            Err(DecodeErrorKind::CutShort)
+        );
+    }
+}
