@@ -341,3 +341,35 @@ async fn an_answer_that_does_not_decode_fails_the_call_of_its_stream() {
         assert_eq!(faults(&pool).await.undecodable_answers, 2);
     }
 }
+
+/// The example of docs/protocol.md, byte for byte.
+#[tokio::test]
+async fn the_documented_bytes() {
+    fn text(out: &mut Vec<u8>, text: &str) {
+        out.push(0xa0 | u8::try_from(text.len()).unwrap());
+        out.extend(text.as_bytes());
+    }
+    let mut event = b"\0\0\0\x58\x11\0\0\0\0\0\0\0\x07\x86".to_vec();
+    for (key, value) in [
+        ("correlation_id", &b"\xa3r-1"[..]),
+        ("is_last", b"\xc3"),
+        ("total_size", b"\xc0"),
+        ("chunk_index", b"\0"),
+        ("bytes_received", b"\x02"),
+        ("data", b"\xc4\x02hi"),
+    ] {
+        text(&mut event, key);
+        event.extend(value);
+    }
+    let agent = serve().await;
+    let mut proxy = extended_proxy(&agent, Encoding::MessagePack).await;
+    proxy.send_bytes(&event).await;
+    let (message, payload) = proxy.receive().await.unwrap();
+    let mut expected = b"\0\0\0\0\0\0\0\x07\x82".to_vec();
+    text(&mut expected, "version");
+    expected.push(2);
+    text(&mut expected, "decision");
+    text(&mut expected, "allow");
+    assert_eq!((message, &payload), (0x20, &expected));
+    assert_eq!(payload.len() + 1, 0x22);
+}

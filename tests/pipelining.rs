@@ -1,5 +1,7 @@
 //! Exchanges: the events of one HTTP request on one connection, one at a time or several at once.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod common;
 
 use bytes::Bytes;
@@ -37,7 +39,7 @@ impl AgentHandler for Gathering {
 
     async fn on_request_body_chunk(&self, event: BodyChunk<'_>) -> AgentResponse {
         // Every third chunk waits, so that those behind it have to stay in line.
-        if event.chunk_index % 3 == 0 {
+        if event.chunk_index.is_multiple_of(3) {
             tokio::task::yield_now().await;
         }
         let in_order = {

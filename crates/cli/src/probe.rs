@@ -38,6 +38,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 struct Report {
     endpoint: String,
     encoding: Encoding,
+    extension: bool,
     handshake_us: f64,
     round_trip_us: RoundTrip,
     capabilities: AgentCapabilities,
@@ -58,6 +59,7 @@ async fn probe(endpoint: &str, timeout: Duration) -> Result<Report, AgentFailure
     Ok(Report {
         endpoint: endpoint.to_owned(),
         encoding: pool.agent_encoding(AGENT_ID).ok_or_else(gone)?,
+        extension: pool.agent_uses_extension(AGENT_ID).ok_or_else(gone)?,
         handshake_us: micros(handshake),
         capabilities: pool.agent_capabilities(AGENT_ID).await.ok_or_else(gone)?,
         round_trip_us: measure(&pool, endpoint).await?,
@@ -90,6 +92,12 @@ fn print_report(report: &Report) -> Result<(), OutputError> {
     )?;
     print_field("protocol", &format!("version {}", agent.protocol_version))?;
     print_field("encoding", report.encoding.as_str())?;
+    let extension = if report.extension {
+        "tollgate 1"
+    } else {
+        "none"
+    };
+    print_field("extension", extension)?;
     print_field("events", &events(agent))?;
     print_field("features", &features(&agent.features))?;
     print_field("limits", &limits(&agent.limits))?;

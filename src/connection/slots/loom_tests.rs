@@ -91,3 +91,27 @@ fn expiry_never_hits_the_next_call() {
         }
     });
 }
+
+/// Where answers are matched by stream, two calls may have one id, and a late answer to the first of them
+/// never reaches the next one in its slot.
+#[test]
+fn an_answer_stays_on_its_stream() {
+    loom::model(|| {
+        let (table, mut completer) = SlotTable::new(1, Matching::ByStream);
+        let first = SlotTable::open(&*table, "a", 1, 0).unwrap();
+        let stream = first.stream();
+        let answering = thread::spawn(move || {
+            let _ = completer.complete_stream(stream, 7);
+            completer
+        });
+        drop(first);
+        if let Ok(mut second) = SlotTable::open(&*table, "a", 1, 0) {
+            let mut completer = answering.join().unwrap();
+            assert!(completer.has_seen(stream));
+            completer.complete_stream(second.stream(), 8).unwrap();
+            assert_eq!(block_on(poll_fn(|cx| second.poll(cx))), 8);
+        } else {
+            answering.join().unwrap();
+        }
+    });
+}

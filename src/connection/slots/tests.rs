@@ -79,3 +79,34 @@ fn the_waiting_task_is_woken() {
     completer.complete("a", 1, ()).unwrap();
     assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
 }
+
+#[test]
+fn calls_on_streams_may_share_an_id() {
+    let (table, mut completer) = SlotTable::new(4, Matching::ByStream);
+    let mut tickets: Vec<_> = (0..4)
+        .map(|_| SlotTable::open(&*table, "a", 1, 0).unwrap())
+        .collect();
+    assert!(table.admits(1));
+    for (n, ticket) in tickets.iter_mut().enumerate().rev() {
+        assert_eq!(completer.complete_stream(ticket.stream(), n), Ok(()));
+        assert_eq!(completer.complete_stream(ticket.stream(), 9), Err(9));
+        assert_eq!(poll(ticket), Poll::Ready(n));
+    }
+    tickets.clear();
+    let _again = SlotTable::open(&*table, "a", 1, 0).unwrap();
+    for unknown in [0, 4, u64::MAX] {
+        assert!(!completer.has_seen(StreamId(unknown)));
+        assert_eq!(completer.complete_stream(StreamId(unknown), 9), Err(9));
+    }
+}
+
+#[test]
+fn every_call_of_an_id_is_completed() {
+    let (table, mut completer) = SlotTable::new(4, Matching::ByStream);
+    let [mut first, mut other, mut second] =
+        ["a", "b", "a"].map(|id| SlotTable::open(&*table, id, 1, 0).unwrap());
+    assert_eq!(completer.complete_each("a", 1, || 7), 2);
+    assert_eq!(poll(&mut first), Poll::Ready(7));
+    assert_eq!(poll(&mut second), Poll::Ready(7));
+    assert_eq!(poll(&mut other), Poll::Pending);
+}

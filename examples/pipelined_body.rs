@@ -1,0 +1,136 @@
+//! Streams a body of 64 MiB through an agent, one chunk after another and pipelined, and prints how
+//! quickly that went and how much memory it took:
+//!
+//! ```sh
+//! cargo run --release --example pipelined_body
+//! ```
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+use tollgate::{
+    AgentCapabilities, AgentHandler, AgentPool, AgentPoolConfig, AgentProtocolError, AgentResponse,
+    BodyChunk, Bytes, Decision, Exchange, RequestBodyChunkEvent, UdsAgentServer,
+};
+
+const BODY_LEN: usize = 64 * 1024 * 1024;
+const CHUNK_LEN: usize = 64 * 1024;
+
+/// Chunks on their way at once when pipelined.
+const WINDOW: usize = 16;
+
+/// Bodies streamed in each form, in turn; the median counts.
+const ROUNDS: usize = 9;
+
+/// What both sides together may take, in KiB.
+const MEMORY_LIMIT_KIB: usize = 32 * 1024;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let dir = std::env::temp_dir().join(format!("pipelined-body-{}", std::process::id()));
+    std::fs::create_dir(&dir)?;
+    let socket = dir.join("agent.sock");
+    let served = UdsAgentServer::new(&socket, ZeroFinder).bind().await?;
+    tokio::spawn(served.serve());
+    let result = compare(&format!("unix:{}", socket.display())).await;
+    std::fs::remove_dir_all(&dir)?;
+    result
+}
+
+/// Blocks a body with a zero byte in it.
+struct ZeroFinder;
+
+impl AgentHandler for ZeroFinder {
+    fn capabilities(&self) -> AgentCapabilities {
+        AgentCapabilities::new("zero-finder", "Blocks zero bytes", "1.0.0")
+    }
+
+    async fn on_request_body_chunk(&self, event: BodyChunk<'_>) -> AgentResponse {
+        if event.data.contains(&0) {
+            return AgentResponse::block(403, None);
+        }
+        AgentResponse::default_allow()
+    }
+}
+
+async fn compare(endpoint: &str) -> Result<(), Box<dyn Error>> {
+    let memory_before = peak_memory_kib()?;
+    let extended = connect(endpoint, AgentPoolConfig::default()).await?;
+    let published = AgentPoolConfig {
+        use_extension: false,
+        ..AgentPoolConfig::default()
+    };
+    let published = connect(endpoint, published).await?;
+    let forms = [
+        ("pipelined", &extended, WINDOW),
+        ("one chunk at a time", &extended, 1),
+        ("the same in base64, as for other peers", &published, 1),
+    ];
+    let mut times = [const { Vec::new() }; 3];
+    for _ in 0..ROUNDS {
+        for ((_, pool, window), times) in forms.iter().zip(&mut times) {
+            let exchange = pool.exchange("zero-finder", "body")?;
+            times.push(stream(exchange, *window).await?);
+        }
+    }
+    println!("64 MiB in chunks of 64 KiB through an agent that looks at every byte:");
+    for ((form, ..), times) in forms.iter().zip(&mut times) {
+        times.sort_unstable();
+        let rate = |time: Duration| (BODY_LEN >> 20) as f64 / time.as_secs_f64();
+        let (slowest, median, fastest) = (times[ROUNDS - 1], times[ROUNDS / 2], times[0]);
+        println!(
+            "{:6.0} MiB/s  {form} ({ROUNDS} bodies: {:.0} to {:.0})",
+            rate(median),
+            rate(slowest),
+            rate(fastest),
+        );
+    }
+    let growth = peak_memory_kib()? - memory_before;
+    println!("Memory at its peak: {growth} KiB more than before, proxy and agent together");
+    if growth > MEMORY_LIMIT_KIB {
+        return Err(format!("more than {MEMORY_LIMIT_KIB} KiB").into());
+    }
+    Ok(())
+}
+
+async fn connect(endpoint: &str, config: AgentPoolConfig) -> Result<AgentPool, AgentProtocolError> {
+    let pool = AgentPool::with_config(config);
+    pool.add_agent("zero-finder", endpoint).await?;
+    Ok(pool)
+}
+
+/// Streams a body with at most `window` chunks on their way.
+async fn stream(mut exchange: Exchange, window: usize) -> Result<Duration, AgentProtocolError> {
+    let chunk = Bytes::from(vec![b'x'; CHUNK_LEN]);
+    let count = (BODY_LEN / CHUNK_LEN) as u32;
+    let started = Instant::now();
+    for index in 0..count {
+        if exchange.unanswered() == window {
+            take_answer(&mut exchange).await?;
+        }
+        let id = exchange.correlation_id();
+        let event = RequestBodyChunkEvent::new(id, chunk.clone(), index, index + 1 == count);
+        exchange.push(&event).await?;
+    }
+    while exchange.unanswered() > 0 {
+        take_answer(&mut exchange).await?;
+    }
+    Ok(started.elapsed())
+}
+
+async fn take_answer(exchange: &mut Exchange) -> Result<(), AgentProtocolError> {
+    if let Some(answer) = exchange.next_answer().await {
+        assert_eq!(answer?.decision, Decision::Allow);
+    }
+    Ok(())
+}
+
+/// The most memory that this process has had so far.
+fn peak_memory_kib() -> Result<usize, Box<dyn Error>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|value| value.split_whitespace().next())
+        .ok_or("the system does not say")?;
+    Ok(peak.parse()?)
+}
