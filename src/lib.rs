@@ -35,13 +35,16 @@ pub use protocol::events::{
     ResponseBodyChunkEvent, ResponseHeaders, ResponseHeadersEvent, WebSocketFrame,
     WebSocketFrameEvent, WebSocketOpcode,
 };
+pub use protocol::headers;
 pub use protocol::{
     AgentCapabilities, AgentFeatures, AgentLimits, AgentResponse, AuditMetadata, BodyMutation,
-    CancelReason, CancelRequest, ConfigUpdateRequest, ConfigUpdateType, CounterMetric, Decision,
-    DetectionSeverity, EventType, FlowControl, FlowControlAction, GaugeMetric, GuardrailDetection,
-    GuardrailInspectionType, GuardrailResponse, HeaderOp, HeaderSource, HealthConfig, HealthState,
-    HealthStatus, HistogramBucket, HistogramMetric, LoadMetrics, MetricsReport, PROTOCOL_VERSION,
-    Ping, ResourceMetrics, RuleDefinition, TextSpan, WebSocketDecision, now_ms,
+    CancelReason, CancelRequest, ConfigUpdateRequest, ConfigUpdateType, CounterMetric,
+    CowHeaderMap, Decision, DetectionSeverity, EventType, FieldValue, FlowControl,
+    FlowControlAction, GaugeMetric, GuardrailDetection, GuardrailInspectionType, GuardrailResponse,
+    HeaderOp, HeaderSource, HeaderValues, HealthConfig, HealthState, HealthStatus, HistogramBucket,
+    HistogramMetric, LoadMetrics, MetricsReport, OptimizedHeaderMap, PROTOCOL_VERSION, Ping,
+    ResourceMetrics, RuleDefinition, TextSpan, WebSocketDecision, intern_header_name, iter_flat,
+    now_ms,
 };
 pub use wire::{
     DecodeError, DecodeErrorKind, Encoding, Event, HeadersView, MAX_DEPTH, RequestHeadersView,

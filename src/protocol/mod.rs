@@ -13,7 +13,7 @@ mod decision;
 mod event_type;
 pub(crate) mod events;
 mod guardrail;
-mod headers;
+pub mod headers;
 mod health;
 mod metrics_report;
 mod response;
@@ -28,7 +28,10 @@ pub use event_type::EventType;
 pub use guardrail::{
     DetectionSeverity, GuardrailDetection, GuardrailInspectionType, GuardrailResponse, TextSpan,
 };
-pub use headers::HeaderSource;
+pub use headers::{
+    CowHeaderMap, FieldValue, HeaderSource, HeaderValues, OptimizedHeaderMap, intern_header_name,
+    iter_flat,
+};
 pub use health::{HealthState, HealthStatus, LoadMetrics, ResourceMetrics};
 pub use metrics_report::{
     CounterMetric, GaugeMetric, HistogramBucket, HistogramMetric, MetricsReport,

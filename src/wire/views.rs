@@ -2,8 +2,8 @@
 
 use super::decode::{DecodeErrorKind, Source};
 use super::{json, msgpack};
-use crate::protocol::HeaderSource;
 use crate::protocol::events::{RequestHeaders, ResponseHeaders};
+use crate::protocol::{FieldValue, HeaderSource};
 use std::fmt;
 
 /// The head of an HTTP request in a received frame.
@@ -109,8 +109,11 @@ impl<'a> HeadersView<'a> {
 }
 
 impl HeaderSource for HeadersView<'_> {
-    fn grouped(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = &str> + Clone)> + Clone {
+    fn grouped(
+        &self,
+    ) -> impl Iterator<Item = (&str, impl IntoIterator<Item = FieldValue<'_>> + Clone)> {
         self.by_name()
+            .map(|(name, values)| (name, values.map(FieldValue::Text)))
     }
 }
 

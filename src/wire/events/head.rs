@@ -2,7 +2,7 @@ use super::Encode;
 use crate::protocol::events::{
     Metadata, RequestHeaders, RequestHeadersEvent, ResponseHeaders, ResponseHeadersEvent,
 };
-use crate::protocol::{EventType, HeaderSource};
+use crate::protocol::{EventType, FieldValue, HeaderSource};
 use crate::wire::decode::{DecodeErrorKind, Field, Source};
 use crate::wire::encode::Sink;
 use crate::wire::views::{Cursor, HeadersView, RequestHeadersView, ResponseHeadersView};
@@ -93,17 +93,23 @@ fn encode_metadata<S: Sink>(metadata: &Metadata<'_>, correlation_id: &str, sink:
 
 fn encode_headers<S: Sink>(headers: &impl HeaderSource, sink: &mut S) {
     sink.key("headers");
-    let names = headers.grouped();
-    sink.begin_map(names.clone().count());
-    for (name, values) in names {
+    sink.begin_map(headers.grouped().count());
+    for (name, values) in headers.grouped() {
         sink.key(name);
-        sink.begin_array(values.clone().count());
+        sink.begin_array(values.clone().into_iter().count());
         for value in values {
-            sink.str(value);
+            write_value(value, sink);
         }
         sink.end_array();
     }
     sink.end_map();
+}
+
+fn write_value<S: Sink>(value: FieldValue<'_>, sink: &mut S) {
+    match value {
+        FieldValue::Text(text) => sink.str(text),
+        FieldValue::Bytes(_) => sink.str(&value.to_text()),
+    }
 }
 
 /// Reads the head of an HTTP request.

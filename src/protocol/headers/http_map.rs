@@ -1,0 +1,58 @@
+use super::{FieldValue, HeaderSource};
+use http::header::{HeaderName, ValueIter};
+use http::{HeaderMap, HeaderValue};
+
+impl HeaderSource for HeaderMap {
+    fn grouped(
+        &self,
+    ) -> impl Iterator<Item = (&str, impl IntoIterator<Item = FieldValue<'_>> + Clone)> {
+        self.keys()
+            .map(|name| (name.as_str(), Values { map: self, name }))
+    }
+}
+
+/// The values of one name, to be gone through as often as is wanted.
+#[derive(Clone, Copy)]
+struct Values<'a> {
+    map: &'a HeaderMap,
+    name: &'a HeaderName,
+}
+
+type Bytes<'a> = fn(&'a HeaderValue) -> FieldValue<'a>;
+
+impl<'a> IntoIterator for Values<'a> {
+    type Item = FieldValue<'a>;
+    type IntoIter = std::iter::Map<ValueIter<'a, HeaderValue>, Bytes<'a>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let values = self.map.get_all(self.name).into_iter();
+        values.map(|value| FieldValue::from_bytes(value.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::to_map;
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    proptest! {
+        /// Names in lower case with all their values in order, whatever the values hold.
+        #[test]
+        fn every_header_is_there(
+            headers in vec(("[a-zA-Z][a-z0-9-]{0,3}", vec(0x20_u8..=0xff, 0..6)), 0..40),
+        ) {
+            let mut map = HeaderMap::new();
+            let mut expected: HashMap<String, Vec<String>> = HashMap::new();
+            for (name, bytes) in &headers {
+                let Ok(value) = HeaderValue::from_bytes(bytes) else { continue };
+                map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
+                let text = FieldValue::Bytes(bytes).to_text().into_owned();
+                expected.entry(name.to_ascii_lowercase()).or_default().push(text);
+            }
+            prop_assert_eq!(to_map(&map), expected);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The header types allocate no more than they say.
+
+use std::collections::HashMap;
+use tollgate::headers::{
+    HeaderIterator, HeadersCow, HeadersRef, from_optimized, iter_flat_cow, iter_flat_optimized,
+    to_cow_optimized, to_optimized,
+};
+use tollgate::{HeaderSource, HeaderValues, intern_header_name, iter_flat};
+
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
+/// What `work` comes to, and how many allocations it makes.
+fn counted<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    let before = dhat::HeapStats::get().total_blocks;
+    let result = work();
+    (result, dhat::HeapStats::get().total_blocks - before)
+}
+
+fn length_of<'h>(pairs: impl Iterator<Item = (&'h str, &'h str)>) -> usize {
+    pairs.map(|(name, value)| name.len() + value.len()).sum()
+}
+
+fn length_of_source(headers: &impl HeaderSource) -> usize {
+    let values = headers.grouped().flat_map(|(_, values)| values);
+    values.map(|value| value.to_text().len()).sum()
+}
+
+/// One test, since everything in the process is counted.
+#[test]
+fn nothing_is_allocated_where_none_is_promised() {
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let headers = HashMap::from([
+        ("host".to_owned(), vec!["example.com".to_owned()]),
+        (
+            "accept".to_owned(),
+            vec!["text/html".to_owned(), "*/*".to_owned()],
+        ),
+    ]);
+
+    assert_eq!(counted(|| length_of(iter_flat(&headers))), (39, 0));
+    assert_eq!(
+        counted(|| length_of(HeaderIterator::new(&headers))),
+        (39, 0)
+    );
+    assert_eq!(counted(|| length_of_source(&headers)), (23, 0));
+    let (found, allocations) = counted(|| {
+        let looked = HeadersRef::new(&headers);
+        let copied = HeadersCow::borrowed(&headers);
+        looked.get_first("host") == copied.get_first("host")
+    });
+    assert_eq!((found, allocations), (true, 0));
+
+    let (_, allocations) = counted(|| intern_header_name("Content-Type"));
+    assert_eq!(allocations, 0);
+    let (_, allocations) = counted(|| intern_header_name("X-Unknown"));
+    assert_eq!(allocations, 1);
+
+    let value = "v".to_owned();
+    let (values, allocations) = counted(|| HeaderValues::from_iter([value]));
+    assert_eq!((values.spilled(), allocations), (false, 0));
+
+    // The map itself.
+    let (optimized, allocations) = counted(|| to_optimized(headers.clone()));
+    let (copy, cloning) = counted(|| headers.clone());
+    assert_eq!(allocations - cloning, 1);
+    let (pairs, allocations) = counted(|| length_of(iter_flat_optimized(&optimized)));
+    assert_eq!((pairs, allocations), (39, 0));
+    assert_eq!(counted(|| length_of_source(&optimized)), (23, 0));
+    // The map, and a list for the single value.
+    let (_, allocations) = counted(|| from_optimized(optimized));
+    assert_eq!(allocations, 2);
+
+    let (cow, allocations) = counted(|| to_cow_optimized(copy));
+    assert_eq!(allocations, 1);
+    assert_eq!(counted(|| length_of(iter_flat_cow(&cow))), (39, 0));
+    assert_eq!(counted(|| length_of_source(&cow)), (23, 0));
+
+    #[cfg(feature = "http")]
+    an_http_map_is_read_where_it_is();
+}
+
+#[cfg(feature = "http")]
+fn an_http_map_is_read_where_it_is() {
+    use http::{HeaderMap, HeaderValue, header};
+
+    let mut map = HeaderMap::new();
+    map.append(header::ACCEPT, HeaderValue::from_static("text/html"));
+    map.append(header::ACCEPT, HeaderValue::from_static("*/*"));
+    assert_eq!(counted(|| length_of_source(&map)), (12, 0));
+}
