@@ -11,6 +11,8 @@ mod encode;
 mod encoding;
 mod events;
 mod frame;
+#[cfg(all(test, not(tollgate_loom)))]
+mod fuzzing;
 mod handshake;
 mod incoming;
 mod json;

@@ -196,7 +196,7 @@ fn read_audit<'a, S: Source<'a>>(
     source.fields(AUDIT_FIELDS, |field, source| match field {
         0 => tags.set(source.list(read_string)?),
         1 => rule_ids.set(source.list(read_string)?),
-        2 => confidence.set(source.optional(|source| source.float().map(|value| value as f32))?),
+        2 => confidence.set(source.optional(read_confidence)?),
         3 => reason_codes.set(source.list(read_string)?),
         _ => custom.set(read_custom(source)?),
     })?;
@@ -204,11 +204,17 @@ fn read_audit<'a, S: Source<'a>>(
     let audit = AuditMetadata {
         tags: tags.or_default(),
         rule_ids: rule_ids.or_default(),
-        confidence: confidence.or_default(),
+        confidence: confidence.or_default().flatten(),
         reason_codes: reason_codes.or_default(),
         custom,
     };
     Ok((audit, correlation_id))
+}
+
+/// JSON has no other way of writing a number that is none than leaving it out, and serde does.
+fn read_confidence<'a, S: Source<'a>>(source: &mut S) -> Result<Option<f32>, DecodeErrorKind> {
+    let confidence = source.float()? as f32;
+    Ok(confidence.is_finite().then_some(confidence))
 }
 
 type Custom<'a> = (HashMap<String, Value>, Option<&'a str>);

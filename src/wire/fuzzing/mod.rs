@@ -1,0 +1,199 @@
+//! Decoders against inputs that nobody would send. `scripts/fuzz` runs these tests with libFuzzer; see
+//! docs/testing.md.
+//!
+//! What holds for every decoder: it never panics, it allocates at most a small multiple of what it is given,
+//! and what it reads can be written and reads back as the same.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod input;
+mod owned;
+mod seeds;
+
+use super::control;
+use super::response::{AnswerTo, decode_answer, encode_response};
+use super::{
+    Dialect, Encoding, FrameBuffer, HandshakeRequest, HandshakeResponse, IncomingEvent, JsonTape,
+    MAX_FRAME_LEN, Payload,
+};
+use crate::protocol::{AgentResponse, EventType};
+use bytes::Bytes;
+use input::{Engine, Input, fuzz};
+use owned::OwnedEvent;
+
+/// Allocations of a decoder beside those that grow with its input: room that is made for up to 64 items of
+/// each of 128 nested arrays, and the JSON parser's first buffers.
+const ALLOWED_BYTES: u64 = 1024 * 1024;
+
+/// Bytes that a decoder may have allocated at once for each byte of its input. The most is taken by a list of
+/// one-byte values: each becomes a `serde_json::Value`, in a list that doubles its size as it grows.
+const ALLOWED_PER_BYTE: u64 = 256;
+
+#[test]
+fn frames() {
+    fuzz(bolero::check!(), &seeds::streams(), |input| {
+        let whole = split_frames(&input.bytes, input.bytes.len().max(1));
+        let pieces = split_frames(&input.bytes, usize::from(input.choice) + 1);
+        assert_eq!(whole, pieces);
+    });
+}
+
+#[test]
+fn handshakes() {
+    fuzz(bolero::check!(), &seeds::handshakes(), |input| {
+        if let Ok(request) = bounded(&input, HandshakeRequest::decode) {
+            assert_reads_back(&request, HandshakeRequest::decode(&request.encode()));
+            let _ = request.negotiate(&[Encoding::MessagePack, Encoding::Json]);
+        }
+        if let Ok(response) = bounded(&input, HandshakeResponse::decode) {
+            assert_reads_back(&response, HandshakeResponse::decode(&response.encode()));
+        }
+    });
+}
+
+#[test]
+fn events_in_json() {
+    fuzz_events(bolero::check!(), Encoding::Json);
+}
+
+#[test]
+fn events_in_messagepack() {
+    fuzz_events(bolero::check!(), Encoding::MessagePack);
+}
+
+#[test]
+fn responses_in_json() {
+    fuzz_responses(bolero::check!(), Encoding::Json);
+}
+
+#[test]
+fn responses_in_messagepack() {
+    fuzz_responses(bolero::check!(), Encoding::MessagePack);
+}
+
+#[test]
+fn control_messages() {
+    fuzz(bolero::check!(), &seeds::control_messages(), |input| {
+        let payload = &Bytes::from(input.bytes.clone());
+        for encoding in [Encoding::Json, Encoding::MessagePack] {
+            let written =
+                |message: &_| Bytes::from(control::encode_flow_control(message, encoding));
+            if let Ok(message) = bounded(&input, |_| control::decode_flow_control(payload)) {
+                let read = control::decode_flow_control(&written(&message)).unwrap();
+                assert_eq!(
+                    (&message.action, &message.correlation_id),
+                    (&read.action, &read.correlation_id)
+                );
+            }
+            if let Ok(status) = bounded(&input, |_| control::decode_health(payload)) {
+                let [_, full] = control::encode_health(&status, encoding);
+                assert_reads_back(&status, control::decode_health(&full.into()));
+            }
+            if let Ok(report) = bounded(&input, |_| control::decode_metrics_report(payload)) {
+                let written = control::encode_control(&report, encoding);
+                assert_reads_back(&report, control::decode_metrics_report(&written.into()));
+            }
+            if let Ok(request) = bounded(&input, |_| control::decode_config_update(payload)) {
+                let written = control::encode_control(&request, encoding);
+                assert_reads_back(&request, control::decode_config_update(&written.into()));
+            }
+        }
+        let _ = bounded(&input, |_| control::decode_ping(payload));
+        let _ = bounded(&input, |_| control::decode_cancel(payload));
+    });
+}
+
+fn fuzz_events(engine: Engine, encoding: Encoding) {
+    fuzz(engine, &seeds::events(encoding), |input| {
+        let event_type = EventType::ALL[usize::from(input.choice) % EventType::ALL.len()];
+        let read = bounded(&input, |bytes| read_event(event_type, encoding, bytes));
+        let Some(event) = read else { return };
+        for encoding in [Encoding::Json, Encoding::MessagePack] {
+            let read = read_event(event_type, encoding, &event.payload(encoding));
+            assert_eq!(read.as_ref(), Some(&event));
+        }
+    });
+}
+
+fn read_event(event_type: EventType, encoding: Encoding, bytes: &[u8]) -> Option<OwnedEvent> {
+    match encoding {
+        Encoding::Json => {
+            let mut bytes = bytes.to_vec();
+            let document = JsonTape::default().open(&mut bytes).ok()?;
+            let event = IncomingEvent::from_json(event_type, &document).ok()?;
+            Some(OwnedEvent::of(&event))
+        }
+        Encoding::MessagePack => {
+            let payload = Bytes::copy_from_slice(bytes);
+            let event = IncomingEvent::from_msgpack(event_type, &payload).ok()?;
+            Some(OwnedEvent::of(&event))
+        }
+    }
+}
+
+fn fuzz_responses(engine: Engine, encoding: Encoding) {
+    fuzz(engine, &seeds::responses(encoding), |input| {
+        let read = bounded(&input, |bytes| read_response(encoding, bytes));
+        let Some((id, response)) = read else { return };
+        let id = id.unwrap_or_default();
+        for encoding in [Encoding::Json, Encoding::MessagePack] {
+            let mut frame = Vec::new();
+            let to = AnswerTo::CorrelationId(&id);
+            encode_response(&response, to, Dialect::published(encoding), &mut frame).unwrap();
+            let (read_id, read) = read_response(encoding, &frame[5..]).unwrap();
+            assert_eq!(read_id.as_ref(), Some(&id));
+            assert_reads_back(&response, Ok::<_, ()>(read));
+        }
+    });
+}
+
+fn read_response(encoding: Encoding, bytes: &[u8]) -> Option<(Option<String>, AgentResponse)> {
+    let (mut tape, mut json) = (JsonTape::default(), bytes.to_vec());
+    let payload = Bytes::copy_from_slice(bytes);
+    let payload = match encoding {
+        Encoding::Json => Payload::Json(&mut json, &mut tape),
+        Encoding::MessagePack => Payload::MessagePack(&payload),
+    };
+    decode_answer(payload, |answer| {
+        (answer.correlation_id.map(str::to_owned), answer.response)
+    })
+    .ok()
+}
+
+/// The frames of a stream that comes in pieces of `size` bytes, and how it ends.
+fn split_frames(stream: &[u8], size: usize) -> (Vec<(u8, Vec<u8>)>, Option<super::FrameError>) {
+    let mut buffer = FrameBuffer::default();
+    let mut frames = Vec::new();
+    for piece in stream.chunks(size) {
+        buffer.spare().extend_from_slice(piece);
+        loop {
+            match buffer.next_frame(MAX_FRAME_LEN) {
+                Ok(Some((message, payload))) => frames.push((message, payload.to_vec())),
+                Ok(None) => break,
+                Err(error) => return (frames, Some(error)),
+            }
+        }
+    }
+    (frames, None)
+}
+
+/// Decodes an input within the memory that is allowed for one of its size.
+fn bounded<T>(input: &Input, decode: impl FnOnce(&[u8]) -> T) -> T {
+    let mut decoded = None;
+    let allocated = allocation_counter::measure(|| decoded = Some(decode(&input.bytes)));
+    let allowed = ALLOWED_BYTES + ALLOWED_PER_BYTE * input.bytes.len() as u64;
+    assert!(
+        allocated.bytes_max <= allowed,
+        "{} bytes for an input of {}",
+        allocated.bytes_max,
+        input.bytes.len()
+    );
+    decoded.expect("the decoder was called")
+}
+
+fn assert_reads_back<T: PartialEq + std::fmt::Debug, E: std::fmt::Debug>(
+    value: &T,
+    read: Result<T, E>,
+) {
+    assert_eq!(read.as_ref().ok(), Some(value), "{read:?}");
+}
