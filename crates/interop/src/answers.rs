@@ -1,6 +1,7 @@
 //! The answers that the peers' agent gives, as tollgate's own types: what the pool must make of them, and
 //! what the recording server answers itself.
 
+use crate::events::every_byte;
 use serde_json::json;
 use std::collections::HashMap;
 use tollgate::{
@@ -19,6 +20,7 @@ pub fn to_uri(uri: &str) -> AgentResponse {
             body: Some("no".to_owned()),
             headers: Some(strings(&[("x-block", "1"), ("x-reason", "test")])),
         }),
+        "/block-bare" => AgentResponse::block(451, None),
         "/redirect" => AgentResponse::redirect("https://example.com/login".to_owned(), 302),
         "/challenge" => AgentResponse::decided(Decision::Challenge {
             challenge_type: "captcha".to_owned(),
@@ -46,10 +48,16 @@ pub fn to_chunk(data: &[u8], index: u32) -> Option<BodyMutation> {
             index,
             Bytes::from_static(b"replaced"),
         )),
+        b"REPLACE-BYTES" => Some(BodyMutation::replace(index, every_byte())),
         b"DROP" => Some(BodyMutation::drop_chunk(index)),
         b"PASS" => Some(BodyMutation::pass_through(index)),
         _ => None,
     }
+}
+
+/// The answer to settings that are refused.
+pub fn refused_settings() -> AgentResponse {
+    AgentResponse::block(500, Some("Configuration rejected".to_owned()))
 }
 
 /// The answer to a body in which [`BLOCKED_TEXT`] has come.

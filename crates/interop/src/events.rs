@@ -47,6 +47,13 @@ const BROWSER: [(&str, &[&str]); 10] = [
     ("x-forwarded-for", &["198.51.100.23", "203.0.113.7"]),
 ];
 
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+/// Every value that a byte can have.
+pub fn every_byte() -> Vec<u8> {
+    (0..=255).collect()
+}
+
 /// Request headers with every optional field set.
 pub fn request_headers(id: &str, uri: &str) -> RequestHeadersEvent {
     RequestHeadersEvent {
@@ -57,7 +64,7 @@ pub fn request_headers(id: &str, uri: &str) -> RequestHeadersEvent {
             tls_cipher: Some("TLS_AES_128_GCM_SHA256".to_owned()),
             route_id: Some("shop".to_owned()),
             upstream_id: Some("backend-1".to_owned()),
-            traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+            traceparent: Some(TRACE.to_owned()),
             ..bare_metadata(id)
         },
         method: "GET".to_owned(),
@@ -74,6 +81,18 @@ pub fn bare_request_headers(id: &str, uri: &str) -> RequestHeadersEvent {
         uri: uri.to_owned(),
         headers: HashMap::new(),
     }
+}
+
+/// The same without a trace.
+pub fn untraced(mut event: RequestHeadersEvent) -> RequestHeadersEvent {
+    event.metadata.traceparent = None;
+    event
+}
+
+/// The same as part of a trace.
+pub fn traced(mut event: RequestHeadersEvent) -> RequestHeadersEvent {
+    event.metadata.traceparent = Some(TRACE.to_owned());
+    event
 }
 
 /// Headers by name.
@@ -138,6 +157,16 @@ pub fn request_complete(id: &str) -> RequestCompleteEvent {
     }
 }
 
+/// The end of a request that went wrong.
+pub fn failed_request(id: &str) -> RequestCompleteEvent {
+    RequestCompleteEvent {
+        status: 502,
+        duration_ms: u64::MAX,
+        error: Some("upstream \"gone\"".to_owned()),
+        ..request_complete(id)
+    }
+}
+
 /// A whole websocket message in one frame from the client.
 pub fn websocket_frame(id: &str, opcode: WebSocketOpcode, data: &[u8]) -> WebSocketFrameEvent {
     WebSocketFrameEvent {
@@ -162,6 +191,18 @@ pub fn guardrail_inspect(id: &str) -> GuardrailInspectEvent {
         categories: vec!["ssn".to_owned(), "email".to_owned()],
         route_id: Some("chat".to_owned()),
         metadata: HashMap::from([("tenant".to_owned(), "t-1".to_owned())]),
+    }
+}
+
+/// A text to be inspected, no optional field set.
+pub fn bare_guardrail_inspect(id: &str) -> GuardrailInspectEvent {
+    GuardrailInspectEvent {
+        inspection_type: GuardrailInspectionType::PiiDetection,
+        model: None,
+        categories: Vec::new(),
+        route_id: None,
+        metadata: HashMap::new(),
+        ..guardrail_inspect(id)
     }
 }
 

@@ -19,14 +19,16 @@ mod peer;
 mod peer_agent;
 mod peer_client;
 mod recorder;
+mod script;
 
-pub use answers::{BLOCKED_TEXT, blocked_by_body, to_chunk, to_frame, to_uri};
+pub use answers::{BLOCKED_TEXT, blocked_by_body, refused_settings, to_chunk, to_frame, to_uri};
 pub use meeting::{AGENT, Meeting, pool_config};
 pub use pairing::{Pairing, pairings};
 pub use peer::{Peer, Version};
 pub use peer_agent::{Logged, PeerAgent};
 pub use peer_client::{Via, run_client};
 pub use recorder::{FirstWords, RecordingServer};
+pub use script::{CANCEL_REASONS, Call, Step, URIS, script};
 
 use std::time::Duration;
 

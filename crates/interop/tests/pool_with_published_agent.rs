@@ -8,20 +8,9 @@ use tollgate::{
     WebSocketOpcode,
 };
 use tollgate_interop::{
-    AGENT, Meeting, blocked_by_body, events, pairings, pool_config, to_chunk, to_frame, to_uri,
+    AGENT, Meeting, URIS, blocked_by_body, events, pairings, pool_config, to_chunk, to_frame,
+    to_uri,
 };
-
-/// The URIs that the agent has an answer of its own for, and one that it allows.
-const URIS: [&str; 8] = [
-    "/allow",
-    "/block",
-    "/redirect",
-    "/challenge",
-    "/headers",
-    "/routing",
-    "/audit",
-    "/needs-more",
-];
 
 #[tokio::test]
 async fn request_headers() {

@@ -1,6 +1,7 @@
 //! The answers of the agent, which a test provokes by what it sends.
 
 use crate::bodies::Direction;
+use crate::events::every_byte;
 use base64::{engine::general_purpose::STANDARD, Engine as _};
 use serde_json::json;
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ pub fn to_uri(uri: &str) -> AgentResponse {
             body: Some("no".to_owned()),
             headers: Some(strings(&[("x-block", "1"), ("x-reason", "test")])),
         }),
+        "/block-bare" => AgentResponse::block(451, None),
         "/redirect" => AgentResponse::redirect("https://example.com/login".to_owned(), 302),
         "/challenge" => with_decision(Decision::Challenge {
             challenge_type: "captcha".to_owned(),
@@ -51,6 +53,7 @@ pub fn blocked_by_body() -> AgentResponse {
 pub fn to_chunk(direction: Direction, data: &[u8], index: u32) -> AgentResponse {
     let mutation = match data {
         b"REPLACE" => BodyMutation::replace(index, STANDARD.encode(b"replaced")),
+        b"REPLACE-BYTES" => BodyMutation::replace(index, STANDARD.encode(every_byte())),
         b"DROP" => BodyMutation::drop_chunk(index),
         b"PASS" => BodyMutation::pass_through(index),
         _ => return AgentResponse::default_allow(),

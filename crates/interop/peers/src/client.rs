@@ -8,10 +8,13 @@ use crate::script::{self, Call, Step};
 use anyhow::Result;
 use clap::ValueEnum;
 use serde_json::{json, Value};
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use zentinel_agent_protocol::v2::UdsEncoding;
 use zentinel_agent_protocol::AgentProtocolError;
 
@@ -37,6 +40,10 @@ pub struct Args {
     /// How long to wait for an answer.
     #[arg(long, default_value_t = 5000)]
     timeout_ms: u64,
+    /// Make the calls of different exchanges at once, so that those that are
+    /// never answered are waited for together.
+    #[arg(long)]
+    at_once: bool,
 }
 
 /// The two clients of the published crate.
@@ -64,9 +71,15 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         "encoding": encoding::name(agreed),
         "capabilities": link.capabilities().await,
     }))?;
-    for step in script::steps() {
-        report(&step.name, make(&link, &step, limit).await)?;
+    let link = Arc::new(link);
+    let mut steps = script::steps();
+    if args.at_once {
+        let told = steps.iter().position(|step| !step.call.is_answered());
+        let in_order = steps.split_off(told.unwrap_or(steps.len()));
+        make_at_once(&link, steps, limit).await?;
+        steps = in_order;
     }
+    make_in_order(&link, steps, limit).await?;
     link.close().await?;
     output::emit(&json!({"call": "end", "ok": true}))?;
     Ok(ExitCode::SUCCESS)
@@ -93,6 +106,30 @@ async fn connect(args: &Args, limit: Duration) -> Result<(Link, UdsEncoding), Ag
             encoding::name(agreed)
         )))
     }
+}
+
+/// Makes the calls of each exchange in order, and of all exchanges at once.
+async fn make_at_once(link: &Arc<Link>, steps: Vec<Step>, limit: Duration) -> Result<()> {
+    let mut exchanges: BTreeMap<String, Vec<Step>> = BTreeMap::new();
+    for step in steps {
+        exchanges.entry(step.id.clone()).or_default().push(step);
+    }
+    let mut running = JoinSet::new();
+    for steps in exchanges.into_values() {
+        let link = Arc::clone(link);
+        running.spawn(async move { make_in_order(&link, steps, limit).await });
+    }
+    while let Some(made) = running.join_next().await {
+        made??;
+    }
+    Ok(())
+}
+
+async fn make_in_order(link: &Link, steps: Vec<Step>, limit: Duration) -> Result<()> {
+    for step in steps {
+        report(&step.name, make(link, &step, limit).await)?;
+    }
+    Ok(())
 }
 
 /// Makes one call. The crate watches its own time limit; ours comes a little

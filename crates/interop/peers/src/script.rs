@@ -28,6 +28,16 @@ pub enum Call {
     Ping,
 }
 
+impl Call {
+    /// Whether the agent answers it.
+    pub fn is_answered(&self) -> bool {
+        !matches!(
+            self,
+            Self::CancelRequest(_) | Self::CancelAll(_) | Self::Ping
+        )
+    }
+}
+
 /// A call, the name it is printed under, and the exchange it belongs to.
 pub struct Step {
     pub name: String,
@@ -36,15 +46,26 @@ pub struct Step {
 }
 
 /// The URIs the peers' agent has an answer for.
-const URIS: [&str; 8] = [
+const URIS: [&str; 9] = [
     "/allow",
     "/block",
+    "/block-bare",
     "/redirect",
     "/challenge",
     "/headers",
     "/routing",
     "/audit",
     "/needs-more",
+];
+
+/// Everything that a proxy can give as the reason of a cancel.
+const REASONS: [CancelReason; 6] = [
+    CancelReason::ClientDisconnect,
+    CancelReason::Timeout,
+    CancelReason::BlockedByAgent,
+    CancelReason::UpstreamError,
+    CancelReason::ProxyShutdown,
+    CancelReason::Manual,
 ];
 
 /// The whole script. Cancels and pings are not answered, so it ends with a call
@@ -94,18 +115,39 @@ impl Script {
                 Call::RequestHeaders(events::request_headers(id, uri))
             });
         }
+        self.one("request_headers:untraced", |id| {
+            Call::RequestHeaders(events::untraced(events::request_headers(id, "/allow")))
+        });
         self.one("request_headers:bare", |id| {
             Call::RequestHeaders(events::bare_request_headers(id, "/allow"))
+        });
+        self.one("request_headers:bare-traced", |id| {
+            Call::RequestHeaders(events::traced(events::bare_request_headers(id, "/allow")))
         });
     }
 
     fn request_bodies(&mut self) {
-        let mutated: [&[u8]; 5] = [b"REPLACE", b"DROP", b"PASS", b"hello", b""];
+        let mutated: [&[u8]; 6] = [
+            b"REPLACE",
+            b"REPLACE-BYTES",
+            b"DROP",
+            b"PASS",
+            b"hello",
+            b"",
+        ];
         let total = mutated.iter().map(|part| part.len()).sum();
         self.text_body(&mutated, Some(total));
         self.text_body(&[b"BLOCK-", b"ME"], None);
+        let bytes = events::every_byte();
+        self.one("request_body_chunk:bytes", |id| {
+            let mut chunks = events::request_chunks(id, &[&bytes], Some(bytes.len()));
+            Call::RequestBodyChunk(chunks.remove(0).into())
+        });
+        self.one("request_body_chunk_binary:sized", |id| {
+            let mut chunks = events::request_chunks(id, &[&bytes], Some(bytes.len()));
+            Call::RequestBodyChunkBinary(chunks.remove(0))
+        });
         let id = self.new_id();
-        let bytes: Vec<u8> = (0..=255).collect();
         for chunk in events::request_chunks(&id, &[&bytes, b"BLOCK-ME"], None) {
             let name = format!("request_body_chunk_binary:{}", chunk.chunk_index);
             self.push(name, &id, Call::RequestBodyChunkBinary(chunk));
@@ -126,15 +168,23 @@ impl Script {
         self.one("response_headers", |id| {
             Call::ResponseHeaders(events::response_headers(id))
         });
-        self.one("response_body_chunk:REPLACE", |id| {
-            Call::ResponseBodyChunk(events::response_chunk(id, b"REPLACE").into())
+        for text in ["REPLACE", "REPLACE-BYTES", "DROP", "PASS"] {
+            self.one(format!("response_body_chunk:{text}"), |id| {
+                Call::ResponseBodyChunk(events::response_chunk(id, text.as_bytes()).into())
+            });
+        }
+        let bytes = events::every_byte();
+        self.one("response_body_chunk:bytes", |id| {
+            Call::ResponseBodyChunk(events::response_chunk(id, &bytes).into())
         });
-        let bytes: Vec<u8> = (0..=255).collect();
         self.one("response_body_chunk_binary", |id| {
             Call::ResponseBodyChunkBinary(events::response_chunk(id, &bytes))
         });
         self.one("request_complete", |id| {
             Call::RequestComplete(events::request_complete(id))
+        });
+        self.one("request_complete:failed", |id| {
+            Call::RequestComplete(events::failed_request(id))
         });
     }
 
@@ -144,14 +194,20 @@ impl Script {
                 Call::WebSocketFrame(events::websocket_frame(id, "text", text.as_bytes()))
             });
         }
-        self.one("websocket_frame:binary", |id| {
-            Call::WebSocketFrame(events::websocket_frame(id, "binary", &[0, 159, 146, 150]))
-        });
+        let bytes = events::every_byte();
+        for opcode in ["binary", "ping", "pong", "close", "continuation"] {
+            self.one(format!("websocket_frame:{opcode}-frame"), |id| {
+                Call::WebSocketFrame(events::websocket_frame(id, opcode, &bytes))
+            });
+        }
     }
 
     fn control(&mut self) {
         self.one("guardrail_inspect", |id| {
             Call::GuardrailInspect(events::guardrail_inspect(id))
+        });
+        self.one("guardrail_inspect:bare", |id| {
+            Call::GuardrailInspect(events::bare_guardrail_inspect(id))
         });
         self.one("configure", |_| {
             Call::Configure(json!({
@@ -159,9 +215,14 @@ impl Script {
                 "config_version": "7",
             }))
         });
-        self.one("cancel_request", |_| {
-            Call::CancelRequest(CancelReason::ClientDisconnect)
+        self.one("configure:refused", |_| {
+            Call::Configure(json!({"config": {"reject": true}}))
         });
+        for reason in REASONS {
+            self.one(format!("cancel_request:{}", reason as i32), |_| {
+                Call::CancelRequest(reason)
+            });
+        }
         self.one("cancel_all", |_| {
             Call::CancelAll(CancelReason::ProxyShutdown)
         });

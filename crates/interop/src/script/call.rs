@@ -1,0 +1,165 @@
+use crate::meeting::AGENT;
+use crate::peer_agent::Logged;
+use crate::peer_client::Via;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tollgate::{
+    AgentPool, AgentProtocolError, AgentResponse, BinaryRequestBodyChunkEvent,
+    BinaryResponseBodyChunkEvent, CancelReason, GuardrailInspectEvent, RequestBodyChunkEvent,
+    RequestCompleteEvent, RequestHeadersEvent, ResponseBodyChunkEvent, ResponseHeadersEvent,
+    WebSocketFrameEvent,
+};
+
+/// One call of a proxy. The published crate has two for chunks, of which the second sends bytes as they are
+/// in MessagePack.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "each is the published method of its name")]
+pub enum Call {
+    RequestHeaders(RequestHeadersEvent),
+    RequestBodyChunk(RequestBodyChunkEvent),
+    RequestBodyChunkBinary(BinaryRequestBodyChunkEvent),
+    ResponseHeaders(ResponseHeadersEvent),
+    ResponseBodyChunk(ResponseBodyChunkEvent),
+    ResponseBodyChunkBinary(BinaryResponseBodyChunkEvent),
+    RequestComplete(RequestCompleteEvent),
+    WebSocketFrame(WebSocketFrameEvent),
+    GuardrailInspect(GuardrailInspectEvent),
+    Configure(Value),
+    CancelRequest(CancelReason),
+    CancelAll(CancelReason),
+    Ping,
+}
+
+/// A call, the exchange it belongs to, and what the agent answers.
+#[derive(Debug)]
+pub struct Step {
+    /// The name that the peers' client prints it under.
+    pub name: String,
+    /// The correlation id.
+    pub id: String,
+    /// What is sent.
+    pub call: Call,
+    /// What comes back; `None` if nothing does.
+    pub answer: Option<AgentResponse>,
+}
+
+impl Step {
+    /// What the agent is given. Tollgate hands settings over as they came, the published crate in two
+    /// parts: see [`Step::logged_by_peer`].
+    pub fn logged(&self) -> Option<Logged> {
+        let logged = match &self.call {
+            Call::RequestHeaders(event) => logged("request_headers", event),
+            Call::RequestBodyChunk(event) | Call::RequestBodyChunkBinary(event) => {
+                logged("request_body_chunk", event)
+            }
+            Call::ResponseHeaders(event) => logged("response_headers", event),
+            Call::ResponseBodyChunk(event) | Call::ResponseBodyChunkBinary(event) => {
+                logged("response_body_chunk", event)
+            }
+            Call::RequestComplete(event) => logged("request_complete", event),
+            Call::WebSocketFrame(event) => logged("websocket_frame", event),
+            Call::GuardrailInspect(event) => logged("guardrail_inspect", event),
+            Call::Configure(settings) => logged("configure", settings),
+            Call::CancelRequest(reason) => logged("cancel", (&self.id, reason.number())),
+            // Nothing is pending, so there is nothing to tell the agent.
+            Call::CancelAll(_) | Call::Ping => return None,
+        };
+        Some(logged)
+    }
+
+    /// What an agent on the published crate is given.
+    pub fn logged_by_peer(&self) -> Option<Logged> {
+        let Call::Configure(settings) = &self.call else {
+            return self.logged();
+        };
+        let value = json!({"config": settings["config"], "version": settings["config_version"]});
+        Some(logged("configure", value))
+    }
+
+    /// The line that the peers' client prints when all is well.
+    pub fn line(&self, via: Via) -> Value {
+        if via == Via::Pool && !self.call.is_in_published_pool() {
+            return json!({"call": self.name, "ok": false, "kind": "Unsupported"});
+        }
+        json!({"call": self.name, "ok": true, "response": self.printed_answer()})
+    }
+
+    /// Makes the call with tollgate's pool.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AgentPool::send`].
+    pub async fn put_to(
+        &self,
+        pool: &AgentPool,
+    ) -> Result<Option<AgentResponse>, AgentProtocolError> {
+        let id = self.id.as_str();
+        let answer = match &self.call {
+            Call::RequestHeaders(event) => pool.send_request_headers(AGENT, id, event).await,
+            Call::RequestBodyChunk(event) => pool.send_request_body_chunk(AGENT, id, event).await,
+            Call::RequestBodyChunkBinary(event) => {
+                pool.send_request_body_chunk_binary(AGENT, event).await
+            }
+            Call::ResponseHeaders(event) => pool.send_response_headers(AGENT, id, event).await,
+            Call::ResponseBodyChunk(event) => pool.send_response_body_chunk(AGENT, id, event).await,
+            Call::ResponseBodyChunkBinary(event) => {
+                pool.send_response_body_chunk_binary(AGENT, event).await
+            }
+            Call::RequestComplete(event) => pool.send_request_complete(AGENT, id, event).await,
+            Call::WebSocketFrame(event) => pool.send_websocket_frame(AGENT, id, event).await,
+            Call::GuardrailInspect(event) => pool.send_guardrail_inspect(AGENT, id, event).await,
+            Call::Configure(settings) => pool.send_configure(AGENT, id, settings).await,
+            Call::CancelRequest(reason) => {
+                pool.cancel_request(AGENT, id, *reason).await?;
+                return Ok(None);
+            }
+            Call::CancelAll(reason) => {
+                pool.cancel_all(AGENT, *reason).await?;
+                return Ok(None);
+            }
+            Call::Ping => {
+                pool.ping(AGENT).await?;
+                return Ok(None);
+            }
+        };
+        answer.map(Some)
+    }
+
+    /// The published client leaves the correlation id where it came.
+    fn printed_answer(&self) -> Value {
+        let Some(answer) = &self.answer else {
+            return match self.call {
+                Call::CancelAll(_) => json!({"cancelled": 0}),
+                _ => Value::Null,
+            };
+        };
+        let mut printed = to_value(answer);
+        printed["audit"]["custom"]["correlation_id"] = json!(self.id);
+        printed
+    }
+}
+
+impl Call {
+    const fn is_in_published_pool(&self) -> bool {
+        matches!(
+            self,
+            Self::RequestHeaders(_)
+                | Self::RequestBodyChunk(_)
+                | Self::ResponseHeaders(_)
+                | Self::ResponseBodyChunk(_)
+                | Self::GuardrailInspect(_)
+                | Self::CancelRequest(_)
+        )
+    }
+}
+
+fn logged(event: &str, value: impl Serialize) -> Logged {
+    Logged {
+        event: event.to_owned(),
+        value: to_value(value),
+    }
+}
+
+fn to_value(value: impl Serialize) -> Value {
+    serde_json::to_value(value).expect("what is said has a JSON form")
+}
