@@ -13,6 +13,7 @@
 
 mod answers;
 pub mod events;
+pub mod matrix;
 mod meeting;
 mod pairing;
 mod peer;
@@ -23,7 +24,7 @@ mod script;
 
 pub use answers::{BLOCKED_TEXT, blocked_by_body, refused_settings, to_chunk, to_frame, to_uri};
 pub use meeting::{AGENT, Meeting, pool_config};
-pub use pairing::{Pairing, pairings};
+pub use pairing::{Pairing, pairings, selected_versions};
 pub use peer::{Peer, Version};
 pub use peer_agent::{Logged, PeerAgent};
 pub use peer_client::{Via, run_client};

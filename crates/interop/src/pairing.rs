@@ -65,12 +65,21 @@ const EVERY_PAIRING: [Pairing; 6] = [
 ///
 /// If it names a version that there is no peer for.
 pub fn pairings() -> impl Iterator<Item = Pairing> {
-    let selected = std::env::var(VERSIONS_VARIABLE).unwrap_or_default();
-    let versions = versions(&selected);
+    let versions = selected_versions();
     EVERY_PAIRING
         .into_iter()
         .filter(move |pairing| versions.contains(&pairing.version))
         .inspect(|pairing| eprintln!("{pairing}"))
+}
+
+/// The versions that `TOLLGATE_PEER_VERSIONS` selects; 0.6.45 without it.
+///
+/// # Panics
+///
+/// If it names a version that there is no peer for.
+pub fn selected_versions() -> Vec<Version> {
+    let selected = std::env::var(VERSIONS_VARIABLE).unwrap_or_default();
+    versions(&selected)
 }
 
 fn versions(selected: &str) -> Vec<Version> {

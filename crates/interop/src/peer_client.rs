@@ -1,8 +1,9 @@
-use crate::PATIENCE;
 use crate::peer::Peer;
 use serde_json::Value;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+use tokio::process::Command;
 use tokio::time::timeout;
 
 /// The two ways in which the published crate asks an agent.
@@ -26,7 +27,7 @@ impl Via {
     }
 }
 
-/// Has a peer's client make every call there is, and gives the lines that it prints.
+/// Has a peer's client make every call there is, one after another, and gives the lines that it prints.
 ///
 /// # Panics
 ///
@@ -35,13 +36,53 @@ pub async fn run_client(peer: &Peer, via: Via, socket: &Path) -> Vec<Value> {
     let mut command = peer.command("client", "--connect", socket);
     command
         .args(["--via", via.as_str()])
-        .stdin(Stdio::null())
         .stderr(Stdio::inherit());
-    let output = timeout(PATIENCE, command.output())
+    lines_of(&run(command).await)
+}
+
+/// What the client of one connection said and logged.
+#[derive(Debug)]
+pub(crate) struct ClientRun {
+    /// The lines that it printed.
+    pub(crate) lines: Vec<Value>,
+    /// Pongs that arrived, which only its log tells.
+    pub(crate) pongs: usize,
+}
+
+/// As [`run_client`], but makes the calls of different exchanges at once, so that those which are never
+/// answered are waited for together, and each for no longer than `limit`.
+///
+/// # Panics
+///
+/// If the client cannot be run to its end.
+pub(crate) async fn run_client_at_once(peer: &Peer, socket: &Path, limit: Duration) -> ClientRun {
+    let mut command = peer.command("client", "--connect", socket);
+    command
+        .args(["--via", Via::Client.as_str(), "--at-once", "--log", "trace"])
+        .args(["--timeout-ms", &limit.as_millis().to_string()])
+        .stderr(Stdio::piped());
+    let output = run(command).await;
+    ClientRun {
+        lines: lines_of(&output),
+        pongs: String::from_utf8_lossy(&output.stderr)
+            .matches("Received pong")
+            .count(),
+    }
+}
+
+/// Calls that belong together are made one after another, and each may use up its time.
+const LONGEST_RUN: Duration = Duration::from_secs(45);
+
+async fn run(mut command: Command) -> Output {
+    let running = command.stdin(Stdio::null()).stdout(Stdio::piped()).output();
+    timeout(LONGEST_RUN, running)
         .await
         .expect("the client ends in time")
-        .expect("the client starts");
-    let text = String::from_utf8(output.stdout).expect("the client prints text");
+        .expect("the client starts")
+}
+
+fn lines_of(output: &Output) -> Vec<Value> {
+    let text = std::str::from_utf8(&output.stdout).expect("the client prints text");
     assert!(output.status.success(), "{}: {text}", output.status);
     let line = |line| serde_json::from_str(line).expect("the line is JSON");
     text.lines().map(line).collect()

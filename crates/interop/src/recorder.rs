@@ -21,6 +21,7 @@ use tollgate::{
 pub struct RecordingServer {
     socket: PathBuf,
     records: Arc<Mutex<Vec<Logged>>>,
+    control: AgentControl,
     stop: oneshot::Sender<()>,
     served: JoinHandle<()>,
     _folder: TempDir,
@@ -40,15 +41,16 @@ impl RecordingServer {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("tollgate.sock");
         let records = Arc::<Mutex<Vec<Logged>>>::default();
-        let control = Arc::<Mutex<Option<AgentControl>>>::default();
+        let first_control = Arc::<Mutex<Option<AgentControl>>>::default();
         let recorder = Recorder {
             records: Arc::clone(&records),
             bodies: Mutex::default(),
-            control: Arc::clone(&control),
+            control: Arc::clone(&first_control),
             first_words,
         };
         let server = UdsAgentServer::new(&socket, recorder).with_encodings(encodings);
-        lock(&control).replace(server.control());
+        lock(&first_control).replace(server.control());
+        let control = server.control();
         let bound = server.bind().await.expect("the socket can be bound");
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(async move {
@@ -58,6 +60,7 @@ impl RecordingServer {
         Self {
             socket,
             records,
+            control,
             stop,
             served,
             _folder: folder,
@@ -67,6 +70,11 @@ impl RecordingServer {
     /// Where it listens.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// Tells its proxies something at any time.
+    pub const fn control(&self) -> &AgentControl {
+        &self.control
     }
 
     /// Stops the server and gives everything that it was told, in order.

@@ -4,7 +4,7 @@
 use crate::encoding::{self, Expected};
 use crate::link::{connect_client, connect_pool, probe_encoding, within, Failure, Link};
 use crate::output;
-use crate::script::{self, Call, Step};
+use crate::script::{self, Step};
 use anyhow::Result;
 use clap::ValueEnum;
 use serde_json::{json, Value};
@@ -17,10 +17,6 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use zentinel_agent_protocol::v2::UdsEncoding;
 use zentinel_agent_protocol::AgentProtocolError;
-
-/// How long to wait for the answer to a guardrail event, which the published
-/// agent never gives.
-const GUARDRAIL_LIMIT: Duration = Duration::from_secs(1);
 
 /// The command line of `client`.
 #[derive(clap::Args)]
@@ -135,10 +131,7 @@ async fn make_in_order(link: &Link, steps: Vec<Step>, limit: Duration) -> Result
 /// Makes one call. The crate watches its own time limit; ours comes a little
 /// later, in case it does not.
 async fn make(link: &Link, step: &Step, limit: Duration) -> Result<Value, Failure> {
-    let limit = match step.call {
-        Call::GuardrailInspect(_) => limit.min(GUARDRAIL_LIMIT),
-        _ => limit + Duration::from_secs(1),
-    };
+    let limit = limit + Duration::from_secs(1);
     within(limit, async { Ok(link.make(step).await) }).await?
 }
 

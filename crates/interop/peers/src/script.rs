@@ -127,17 +127,16 @@ impl Script {
     }
 
     fn request_bodies(&mut self) {
-        let mutated: [&[u8]; 6] = [
-            b"REPLACE",
-            b"REPLACE-BYTES",
-            b"DROP",
-            b"PASS",
-            b"hello",
-            b"",
-        ];
-        let total = mutated.iter().map(|part| part.len()).sum();
-        self.text_body(&mutated, Some(total));
+        self.text_body(&[b"hello", b""], Some(5));
         self.text_body(&[b"BLOCK-", b"ME"], None);
+        for text in ["REPLACE", "REPLACE-BYTES", "DROP", "PASS"] {
+            self.text_body(&[text.as_bytes()], Some(text.len()));
+        }
+        // Bytes that could as well be base64 text.
+        self.one("request_body_chunk_binary:DROP", |id| {
+            let mut chunks = events::request_chunks(id, &[b"DROP"], None);
+            Call::RequestBodyChunkBinary(chunks.remove(0))
+        });
         let bytes = events::every_byte();
         self.one("request_body_chunk:bytes", |id| {
             let mut chunks = events::request_chunks(id, &[&bytes], Some(bytes.len()));

@@ -113,25 +113,7 @@ impl Script {
     }
 
     fn text_bodies(&mut self) {
-        let id = self.new_id();
-        let parts: [&[u8]; 6] = [
-            b"REPLACE",
-            b"REPLACE-BYTES",
-            b"DROP",
-            b"PASS",
-            b"hello",
-            b"",
-        ];
-        let total = parts.iter().map(|part| part.len()).sum();
-        for event in events::request_chunks(&id, &parts, Some(total)) {
-            let answer = answer_to(&event);
-            self.push(
-                text_name(&event),
-                &id,
-                Call::RequestBodyChunk(event),
-                answer,
-            );
-        }
+        self.text_body(&[b"hello", b""], Some(5));
         let id = self.new_id();
         let chunks = events::request_chunks(&id, &[b"BLOCK-", b"ME"], None);
         let answers = [AgentResponse::default_allow(), blocked_by_body()];
@@ -143,10 +125,32 @@ impl Script {
                 answer,
             );
         }
+        for text in ["REPLACE", "REPLACE-BYTES", "DROP", "PASS"] {
+            self.text_body(&[text.as_bytes()], Some(text.len()));
+        }
+    }
+
+    fn text_body(&mut self, parts: &[&[u8]], total: Option<usize>) {
+        let id = self.new_id();
+        for event in events::request_chunks(&id, parts, total) {
+            let answer = answer_to(&event);
+            self.push(
+                text_name(&event),
+                &id,
+                Call::RequestBodyChunk(event),
+                answer,
+            );
+        }
     }
 
     fn byte_bodies(&mut self) {
         let allow = AgentResponse::default_allow;
+        let id = self.new_id();
+        // Bytes that could as well be base64 text.
+        let event = RequestBodyChunkEvent::new(&id, &b"DROP"[..], 0, true);
+        let answer = answer_to(&event);
+        let call = Call::RequestBodyChunkBinary(event);
+        self.push("request_body_chunk_binary:DROP", &id, call, answer);
         self.one("request_body_chunk:bytes", allow(), |id| {
             Call::RequestBodyChunk(chunk_of_every_byte(id))
         });

@@ -1,0 +1,234 @@
+//! What proxies make of what agents say unasked.
+
+use super::cell::Outcome;
+use super::column::{Column, Maker};
+use super::notice::{Message, Notice, config_updates, health, metrics};
+use super::raw_agent::{RawAgent, Style};
+use super::session::Session;
+use super::{LIMIT, pool_of};
+use crate::events;
+use crate::meeting::AGENT;
+use crate::peer::{Peer, Version};
+use crate::peer_client::{Via, run_client};
+use crate::recorder::{FirstWords, RecordingServer};
+use crate::script::script;
+use tokio::time::timeout;
+use tollgate::{AgentControl, AgentPool, AgentProtocolError, AgentResponse, Encoding};
+
+/// The exchange that is paused alone, and one that is not.
+const PAUSED: &str = "paused";
+const OTHER: &str = "other";
+
+/// What becomes of a notice, in the order of the table: each state of health differs from the one before in
+/// what can be seen of it.
+pub(super) struct Reactions {
+    outcomes: Vec<(Notice, Outcome)>,
+    ping: Outcome,
+}
+
+impl Reactions {
+    pub(super) async fn see(column: &Column, session: &Session, notices: &[Notice]) -> Self {
+        let mut reactions = Self {
+            outcomes: Vec::new(),
+            ping: Outcome::CannotSend,
+        };
+        if column.proxy == Maker::Tollgate {
+            reactions.see_pool(column, notices).await;
+            return reactions;
+        }
+        let peer = column
+            .proxy
+            .peer(column.encoding)
+            .expect("the proxy is a peer");
+        for &notice in notices {
+            let outcome = match column.agent {
+                Maker::Published(_) => Outcome::CannotSend,
+                Maker::Tollgate => of_published_proxy(&peer, session, notice).await,
+            };
+            reactions.outcomes.push((notice, outcome));
+        }
+        reactions
+    }
+
+    pub(super) fn to(&self, notice: Notice) -> Outcome {
+        let found = self.outcomes.iter().find(|(seen, _)| *seen == notice);
+        found.map_or(Outcome::Lost, |(_, outcome)| outcome.clone())
+    }
+
+    pub(super) fn to_ping(&self) -> Outcome {
+        self.ping.clone()
+    }
+
+    async fn see_pool(&mut self, column: &Column, notices: &[Notice]) {
+        let mut raw = RawAgent::listen(style(column));
+        let told_by_hand = pool_of(column, raw.socket()).await;
+        if raw.ping().await {
+            self.ping = Outcome::WorksByHand;
+        } else {
+            self.ping = Outcome::Lost;
+        }
+        let server = RecordingServer::serve(&[Encoding::MessagePack, Encoding::Json], |_| {}).await;
+        let told_by_ours = pool_of(column, server.socket()).await;
+        for &notice in notices {
+            let outcome = match column.agent {
+                Maker::Tollgate => {
+                    let tell = |message: Message| message.tell(server.control());
+                    of_pool(&told_by_ours, tell, notice).await
+                }
+                Maker::Published(_) => {
+                    let tell = |message: Message| raw.tell(&message);
+                    of_pool(&told_by_hand, tell, notice).await.by_hand()
+                }
+            };
+            self.outcomes.push((notice, outcome));
+        }
+        server.stop().await;
+    }
+}
+
+impl Outcome {
+    fn by_hand(self) -> Self {
+        match self {
+            Self::Works => Self::WorksByHand,
+            other => other,
+        }
+    }
+
+    const fn works_if(works: bool) -> Self {
+        match works {
+            true => Self::Works,
+            false => Self::Ignored,
+        }
+    }
+}
+
+/// An agent of tollgate's is stood in for by the newest published one where it cannot speak either.
+const fn style(column: &Column) -> Style {
+    let version = match column.agent {
+        Maker::Tollgate => Version::V0_6_45,
+        Maker::Published(version) => version,
+    };
+    Style {
+        encoding: column.encoding,
+        version,
+    }
+}
+
+async fn of_pool(pool: &AgentPool, tell: impl Fn(Message), notice: Notice) -> Outcome {
+    if let Some(status) = health(notice) {
+        let healthy = match notice {
+            Notice::Healthy | Notice::Degraded => 1,
+            _ => 0,
+        };
+        tell(Message::Health(status));
+        return Outcome::works_if(becomes(pool, Sight::HealthyConnections(healthy)).await);
+    }
+    match notice {
+        Notice::Metrics => tell(Message::Metrics(metrics())),
+        Notice::ConfigUpdates => config_updates()
+            .into_iter()
+            .for_each(|update| tell(Message::ConfigUpdate(update))),
+        _ => return of_pool_to_flow(pool, tell, notice).await,
+    }
+    is_read(pool, tell).await
+}
+
+/// Whether a message is read can be told once one behind it has been.
+async fn is_read(pool: &AgentPool, tell: impl Fn(Message)) -> Outcome {
+    for (notice, healthy) in [(Notice::Unhealthy, 0), (Notice::Healthy, 1)] {
+        health(notice).map(Message::Health).map(&tell);
+        if !becomes(pool, Sight::HealthyConnections(healthy)).await {
+            return Outcome::Lost;
+        }
+    }
+    let faults = pool
+        .agent_stats(AGENT)
+        .await
+        .expect("the agent is known")
+        .faults;
+    match faults.undecodable_messages + faults.unexpected_messages {
+        0 => Outcome::Read,
+        _ => Outcome::Failed(format!("{faults:?}")),
+    }
+}
+
+async fn of_pool_to_flow(pool: &AgentPool, tell: impl Fn(Message), notice: Notice) -> Outcome {
+    tell(Message::stop(notice, PAUSED));
+    if !becomes(pool, Sight::Refused).await {
+        return Outcome::Ignored;
+    }
+    let is_for_one = matches!(notice, Notice::PauseOne | Notice::NoRoomForOne);
+    if is_paused(&ask(pool, OTHER).await) == is_for_one {
+        return Outcome::Misread;
+    }
+    tell(Message::go_on(notice, PAUSED));
+    Outcome::works_if(becomes(pool, Sight::Answered).await)
+}
+
+async fn ask(pool: &AgentPool, id: &str) -> Result<AgentResponse, AgentProtocolError> {
+    let event = events::bare_request_headers(id, "/allow");
+    pool.send_request_headers(AGENT, id, &event).await
+}
+
+const fn is_paused(answer: &Result<AgentResponse, AgentProtocolError>) -> bool {
+    matches!(answer, Err(AgentProtocolError::FlowControlPaused { .. }))
+}
+
+/// What can be seen of a pool from outside.
+#[derive(Clone, Copy)]
+enum Sight {
+    /// So many connections count as healthy.
+    HealthyConnections(usize),
+    /// Calls of the exchange [`PAUSED`] are not made.
+    Refused,
+    /// They are answered.
+    Answered,
+}
+
+impl Sight {
+    async fn is_there(self, pool: &AgentPool) -> bool {
+        match self {
+            Self::HealthyConnections(count) => {
+                let stats = pool.agent_stats(AGENT).await;
+                stats.expect("the agent is known").healthy_connections == count
+            }
+            Self::Refused => is_paused(&ask(pool, PAUSED).await),
+            Self::Answered => ask(pool, PAUSED).await.is_ok(),
+        }
+    }
+}
+
+/// Whether it can be seen in time.
+async fn becomes(pool: &AgentPool, sight: Sight) -> bool {
+    let waited = timeout(LIMIT, async {
+        while !sight.is_there(pool).await {
+            tokio::task::yield_now().await;
+        }
+    });
+    waited.await.is_ok()
+}
+
+async fn of_published_proxy(peer: &Peer, session: &Session, notice: Notice) -> Outcome {
+    let first_words: FirstWords = match notice {
+        Notice::Pause => |control| stop(control, Notice::Pause),
+        Notice::PauseOne => |control| stop(control, Notice::PauseOne),
+        Notice::NoRoom => |control| stop(control, Notice::NoRoom),
+        Notice::NoRoomForOne => |control| stop(control, Notice::NoRoomForOne),
+        _ => return session.notice(notice),
+    };
+    let server =
+        RecordingServer::serve(&[Encoding::MessagePack, Encoding::Json], first_words).await;
+    // Of the published crate only the pool looks at flow control.
+    let lines = run_client(peer, Via::Pool, server.socket()).await;
+    server.stop().await;
+    let last = lines
+        .iter()
+        .find(|line| line["call"] == "request_headers:/last");
+    Outcome::works_if(last.is_some_and(|line| line["ok"] == false))
+}
+
+/// Stops the last exchange of the script, or all.
+fn stop(control: &AgentControl, notice: Notice) {
+    let last = script().pop().expect("the script has steps");
+    Message::stop(notice, &last.id).tell(control);
+}
