@@ -104,3 +104,73 @@ impl Display for Cell {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::Version;
+    use tollgate::Encoding;
+
+    const PUBLISHED: Maker = Maker::Published(Version::V0_6_45);
+
+    fn is_ours(
+        proxy: Maker,
+        agent: Maker,
+        outcome: Outcome,
+        step: &'static [&'static str],
+    ) -> bool {
+        let column = Column {
+            proxy,
+            agent,
+            encoding: Encoding::MessagePack,
+        };
+        Cell::new(outcome, &Subject::Event(step), &column).is_our_fault(&column)
+    }
+
+    #[test]
+    fn what_a_peer_is_known_for_is_not_our_fault() {
+        let guardrail = &["guardrail_inspect"];
+        assert!(!is_ours(
+            Maker::Tollgate,
+            PUBLISHED,
+            Outcome::TimedOut,
+            guardrail
+        ));
+        assert!(is_ours(
+            PUBLISHED,
+            Maker::Tollgate,
+            Outcome::TimedOut,
+            guardrail
+        ));
+    }
+
+    #[test]
+    fn what_nobody_can_explain_is_our_fault() {
+        let headers = &["request_headers:/allow"];
+        assert!(is_ours(
+            Maker::Tollgate,
+            PUBLISHED,
+            Outcome::TimedOut,
+            headers
+        ));
+        assert!(is_ours(
+            Maker::Tollgate,
+            PUBLISHED,
+            Outcome::Allowed,
+            headers
+        ));
+        assert!(is_ours(
+            PUBLISHED,
+            Maker::Tollgate,
+            Outcome::Misread,
+            headers
+        ));
+        assert!(!is_ours(PUBLISHED, PUBLISHED, Outcome::TimedOut, headers));
+        assert!(!is_ours(
+            PUBLISHED,
+            Maker::Tollgate,
+            Outcome::Works,
+            headers
+        ));
+    }
+}

@@ -17,7 +17,7 @@ pub use column::{Column, Maker};
 pub use notice::Notice;
 pub use reason::Reason;
 pub use row::{PARTS, Row, Subject};
-pub use table::{Place, cells_in, difference, replaced};
+pub use table::{difference, replaced};
 
 use crate::meeting::AGENT;
 use crate::peer::Version;

@@ -74,10 +74,11 @@ impl Reason {
             }
             BytesForText => {
                 "The binary calls of the published client write *bin* in MessagePack, which the published \
-                 servers take for base64 text. Bytes that are not UTF-8 they refuse, with an `allow` that no \
-                 handler gave to 0.6.45, and with an answer without an id to the arrays of 0.6.11; what is \
-                 UTF-8 reaches the handler as if it were base64, so that it sees other bytes where it is. Tollgate's agent takes *bin* for what it is; its proxy sends \
-                 base64 to whoever did not accept the extension."
+                 servers take for base64 text. What is not UTF-8 they refuse, and answer an `allow` that no \
+                 handler gave (to the arrays of 0.6.11 an answer without an id: the call times out). What is \
+                 UTF-8 reaches the handler as if it were base64, which by chance it may be: then the handler \
+                 sees other bytes. Tollgate's agent takes *bin* for what it is; its proxy sends base64 to \
+                 whoever did not accept the extension."
             }
             GuardrailPassedOver => {
                 "The published server says that it supports guardrail events and never answers them. \

@@ -25,7 +25,7 @@ const fn heading(encoding: Encoding) -> &'static str {
 }
 
 /// Where a cell stands: the encoding, the column and the row.
-pub type Place = (String, String, String);
+type Place = (String, String, String);
 
 /// The document with this matrix in place of the one it has.
 ///
@@ -37,12 +37,30 @@ pub fn replaced(document: &str, matrix: &Matrix) -> String {
     format!("{before}{BEGIN}{}{END}{after}", written(matrix))
 }
 
-/// The cells of the matrix that the document has.
+/// What this run had otherwise than the document says; one line for each cell.
 ///
 /// # Panics
 ///
-/// If it has none.
-pub fn cells_in(document: &str) -> BTreeMap<Place, String> {
+/// If the document has no matrix.
+pub fn difference(document: &str, matrix: &Matrix) -> Vec<String> {
+    let documented = cells_in(document);
+    let differing = matrix.cells().filter_map(|(column, row, cell)| {
+        let found = cell.to_string();
+        let expected = documented.get(&place(column, row));
+        let is_same = expected == Some(&found);
+        let expected = expected.map_or("nothing", String::as_str);
+        (!is_same).then(|| {
+            let encoding = heading(column.encoding);
+            format!(
+                "{encoding}, {column}, {}: {found}, documented: {expected}",
+                row.label
+            )
+        })
+    });
+    differing.collect()
+}
+
+fn cells_in(document: &str) -> BTreeMap<Place, String> {
     let (_, tables, _) = parts_of(document);
     let (mut encoding, mut columns) = ("", Vec::new());
     let mut cells = BTreeMap::new();
@@ -66,27 +84,9 @@ pub fn cells_in(document: &str) -> BTreeMap<Place, String> {
     cells
 }
 
-/// What this run had otherwise than the document says; one line for each cell.
-pub fn difference(document: &str, matrix: &Matrix) -> Vec<String> {
-    let documented = cells_in(document);
-    let differing = matrix.cells().filter_map(|(column, row, cell)| {
-        let found = cell.to_string();
-        let expected = documented.get(&place(column, row));
-        let is_same = expected == Some(&found);
-        let expected = expected.map_or("nothing", String::as_str);
-        (!is_same).then(|| {
-            format!(
-                "{}, {column}, {}: {found}, documented {expected}",
-                column.encoding, row.label
-            )
-        })
-    });
-    differing.collect()
-}
-
 fn place(column: &Column, row: &Row) -> Place {
     (
-        column.encoding.to_string(),
+        heading(column.encoding).to_owned(),
         column.to_string(),
         row.label.to_owned(),
     )
