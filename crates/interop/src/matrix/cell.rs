@@ -108,6 +108,7 @@ impl Display for Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::matrix::Extension;
     use crate::peer::Version;
     use tollgate::Encoding;
 
@@ -123,6 +124,7 @@ mod tests {
             proxy,
             agent,
             encoding: Encoding::MessagePack,
+            extension: Extension::Offered,
         };
         Cell::new(outcome, &Subject::Event(step), &column).is_our_fault(&column)
     }

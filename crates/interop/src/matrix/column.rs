@@ -20,6 +20,17 @@ pub struct Column {
     pub agent: Maker,
     /// How payloads are written.
     pub encoding: Encoding,
+    /// What the proxy does with tollgate's extension, if it is tollgate.
+    pub extension: Extension,
+}
+
+/// What a proxy does with the extension of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extension {
+    /// It offers it.
+    Offered,
+    /// It leaves it out, as the published proxies do.
+    LeftOut,
 }
 
 impl Column {
@@ -34,10 +45,21 @@ impl Column {
                     proxy,
                     agent,
                     encoding,
+                    extension: Extension::Offered,
                 }));
             }
         }
         columns
+    }
+
+    /// Whether both sides are this crate.
+    pub fn is_ours_alone(&self) -> bool {
+        (self.proxy, self.agent) == (Maker::Tollgate, Maker::Tollgate)
+    }
+
+    /// Whether the two agree on the extension.
+    pub(super) fn has_extension(&self) -> bool {
+        self.is_ours_alone() && self.extension == Extension::Offered
     }
 }
 

@@ -13,7 +13,7 @@ mod session;
 mod table;
 
 pub use cell::{Cell, Outcome};
-pub use column::{Column, Maker};
+pub use column::{Column, Extension, Maker};
 pub use notice::Notice;
 pub use reason::Reason;
 pub use row::{PARTS, Row, Subject};
@@ -74,7 +74,24 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
     PARTS.iter().flat_map(|(_, rows)| *rows)
 }
 
+/// Between two of ours a cell counts for both, with and without the extension: the worse is kept.
 async fn cells_of(column: Column) -> Vec<Cell> {
+    let mut cells = cells_in(column).await;
+    if column.is_ours_alone() {
+        let extension = Extension::LeftOut;
+        let plain = cells_in(Column {
+            extension,
+            ..column
+        })
+        .await;
+        for (cell, plain) in cells.iter_mut().zip(plain).filter(|(cell, _)| cell.works()) {
+            *cell = plain;
+        }
+    }
+    cells
+}
+
+async fn cells_in(column: Column) -> Vec<Cell> {
     let session = Session::hold(column).await;
     let notices: Vec<_> = rows()
         .filter_map(|row| match row.subject {
@@ -109,6 +126,7 @@ async fn pool_of(column: &Column, socket: &Path) -> AgentPool {
         connections_per_agent: 1,
         request_timeout: LIMIT,
         encodings,
+        use_extension: column.extension == Extension::Offered,
         ..AgentPoolConfig::default()
     });
     let endpoint = format!("unix:{}", socket.display());

@@ -55,26 +55,14 @@ impl Message {
         }
     }
 
-    /// Asks to send nothing more of an exchange, or of any.
-    pub(super) fn stop(notice: Notice, exchange: &str) -> Self {
-        let action = match notice {
-            Notice::NoRoom | Notice::NoRoomForOne => FlowControlAction::UpdateCapacity {
-                buffer_available: 0,
-            },
-            _ => FlowControlAction::Pause,
+    /// Asks to send nothing more of an exchange, or of any, and takes that back.
+    pub(super) fn stop_and_go_on(notice: Notice, exchange: &str) -> [Self; 2] {
+        let room = |buffer_available| FlowControlAction::UpdateCapacity { buffer_available };
+        let actions = match notice {
+            Notice::NoRoom | Notice::NoRoomForOne => [room(0), room(8)],
+            _ => [FlowControlAction::Pause, FlowControlAction::Resume],
         };
-        Self::flow(notice, action, exchange)
-    }
-
-    /// Takes [`Message::stop`] back.
-    pub(super) fn go_on(notice: Notice, exchange: &str) -> Self {
-        let action = match notice {
-            Notice::NoRoom | Notice::NoRoomForOne => FlowControlAction::UpdateCapacity {
-                buffer_available: 8,
-            },
-            _ => FlowControlAction::Resume,
-        };
-        Self::flow(notice, action, exchange)
+        actions.map(|action| Self::flow(notice, action, exchange))
     }
 
     fn flow(notice: Notice, action: FlowControlAction, exchange: &str) -> Self {

@@ -153,7 +153,8 @@ async fn is_read(pool: &AgentPool, tell: impl Fn(Message)) -> Outcome {
 }
 
 async fn of_pool_to_flow(pool: &AgentPool, tell: impl Fn(Message), notice: Notice) -> Outcome {
-    tell(Message::stop(notice, PAUSED));
+    let [stop, go_on] = Message::stop_and_go_on(notice, PAUSED);
+    tell(stop);
     if !becomes(pool, Sight::Refused).await {
         return Outcome::Ignored;
     }
@@ -161,7 +162,7 @@ async fn of_pool_to_flow(pool: &AgentPool, tell: impl Fn(Message), notice: Notic
     if is_paused(&ask(pool, OTHER).await) == is_for_one {
         return Outcome::Misread;
     }
-    tell(Message::go_on(notice, PAUSED));
+    tell(go_on);
     Outcome::works_if(becomes(pool, Sight::Answered).await)
 }
 
@@ -230,5 +231,6 @@ async fn of_published_proxy(peer: &Peer, session: &Session, notice: Notice) -> O
 /// Stops the last exchange of the script, or all.
 fn stop(control: &AgentControl, notice: Notice) {
     let last = script().pop().expect("the script has steps");
-    Message::stop(notice, &last.id).tell(control);
+    let [stop, _] = Message::stop_and_go_on(notice, &last.id);
+    stop.tell(control);
 }

@@ -288,8 +288,8 @@ async fn pool_handshake(column: &Column, pool: &AgentPool) -> Outcome {
     let name = capabilities.map(|capabilities| capabilities.agent_id);
     let is_known = name.as_deref() == Some(RunningAgent::name(column.agent));
     let is_agreed = pool.agent_encoding(AGENT) == Some(column.encoding);
-    let is_ours = pool.agent_uses_extension(AGENT) == Some(column.agent == Maker::Tollgate);
-    match is_known && is_agreed && is_ours {
+    let is_as_offered = pool.agent_uses_extension(AGENT) == Some(column.has_extension());
+    match is_known && is_agreed && is_as_offered {
         true => Outcome::Works,
         false => Outcome::Failed("the two disagree".to_owned()),
     }
