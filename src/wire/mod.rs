@@ -17,6 +17,8 @@ mod handshake;
 mod incoming;
 mod json;
 mod msgpack;
+#[cfg(test)]
+mod owned_event;
 mod response;
 #[cfg(test)]
 mod round_trips;

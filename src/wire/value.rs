@@ -5,7 +5,7 @@ use super::encode::Sink;
 use serde_json::{Map, Number, Value};
 
 /// How deep free-form values may be nested; as deep as serde_json reads by default.
-pub const MAX_DEPTH: usize = 128;
+pub const MAX_DEPTH: usize = 127;
 
 /// Reads a value of any kind. Bytes become base64 text, the form they have in JSON.
 pub(super) fn read<'a, S: Source<'a>>(source: &mut S) -> Result<Value, DecodeErrorKind> {

@@ -7,19 +7,18 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod input;
-mod owned;
 mod seeds;
 
 use super::control;
+use super::owned_event::OwnedEvent;
 use super::response::{AnswerTo, decode_answer, encode_response};
 use super::{
-    Dialect, Encoding, FrameBuffer, HandshakeRequest, HandshakeResponse, IncomingEvent, JsonTape,
-    MAX_FRAME_LEN, Payload,
+    Dialect, Encoding, FrameBuffer, HandshakeRequest, HandshakeResponse, JsonTape, MAX_FRAME_LEN,
+    Payload,
 };
 use crate::protocol::{AgentResponse, EventType};
 use bytes::Bytes;
 use input::{Engine, Input, fuzz};
-use owned::OwnedEvent;
 
 /// Allocations of a decoder beside those that grow with its input: room that is made for up to 64 items of
 /// each of 128 nested arrays, and the JSON parser's first buffers.
@@ -109,26 +108,18 @@ fn fuzz_events(engine: Engine, encoding: Encoding) {
         let read = bounded(&input, |bytes| read_event(event_type, encoding, bytes));
         let Some(event) = read else { return };
         for encoding in [Encoding::Json, Encoding::MessagePack] {
-            let read = read_event(event_type, encoding, &event.payload(encoding));
+            let read = read_event(
+                event_type,
+                encoding,
+                &event.payload(Dialect::published(encoding)),
+            );
             assert_eq!(read.as_ref(), Some(&event));
         }
     });
 }
 
 fn read_event(event_type: EventType, encoding: Encoding, bytes: &[u8]) -> Option<OwnedEvent> {
-    match encoding {
-        Encoding::Json => {
-            let mut bytes = bytes.to_vec();
-            let document = JsonTape::default().open(&mut bytes).ok()?;
-            let event = IncomingEvent::from_json(event_type, &document).ok()?;
-            Some(OwnedEvent::of(&event))
-        }
-        Encoding::MessagePack => {
-            let payload = Bytes::copy_from_slice(bytes);
-            let event = IncomingEvent::from_msgpack(event_type, &payload).ok()?;
-            Some(OwnedEvent::of(&event))
-        }
-    }
+    OwnedEvent::from_payload(event_type, encoding, bytes.to_vec()).ok()
 }
 
 fn fuzz_responses(engine: Engine, encoding: Encoding) {

@@ -1,7 +1,7 @@
 use super::input::Input;
-use super::owned::OwnedEvent;
 use super::read_event;
 use crate::protocol::{AgentCapabilities, AgentResponse, EventType, HealthStatus, MetricsReport};
+use crate::wire::owned_event::OwnedEvent;
 use crate::wire::{
     Dialect, Encoding, Extension, HandshakeRequest, HandshakeResponse, MessageType, control,
     write_message,
@@ -42,7 +42,7 @@ pub(super) fn events(encoding: Encoding) -> Vec<Input> {
     for (choice, (event_type, value)) in (0..).zip(event_values()) {
         let named = encoded(&value, encoding);
         let event = read_event(event_type, encoding, &named).expect("a seed decodes");
-        seeds.push(input(choice, event.payload(encoding)));
+        seeds.push(input(choice, event.payload(Dialect::published(encoding))));
         seeds.push(input(choice, named));
         if encoding == Encoding::MessagePack {
             seeds.extend(positional(&event).map(|bytes| input(choice, bytes)));

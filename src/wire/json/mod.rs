@@ -1,5 +1,6 @@
 //! JSON: read through simd-json's tape, written by hand.
 
+mod long_numbers;
 mod reader;
 mod writer;
 

@@ -1,3 +1,4 @@
+use super::long_numbers::long_number_runs_on;
 use crate::wire::decode::{DecodeError, DecodeErrorKind, Kind, Source, base64};
 use crate::wire::salvage::Undecodable;
 use bytes::Bytes;
@@ -23,6 +24,10 @@ impl Tape {
         self.left_as_it_was = true;
         if has_lone_surrogate(payload) {
             return Err(DecodeErrorKind::NotUtf8);
+        }
+        // JSON has no such byte. simd-json takes it for the end of a number and passes over what follows.
+        if memchr::memchr(0, payload).is_some() || long_number_runs_on(payload) {
+            return Err(DecodeErrorKind::Syntax);
         }
         // Escapes are resolved in place.
         self.left_as_it_was = memchr::memchr(b'\\', payload).is_none();

@@ -1,0 +1,162 @@
+//! Events of every kind as one type, for tests that treat them alike.
+
+use super::events::encode_event;
+use super::{Address, Dialect, Encoding, IncomingEvent, JsonTape, StreamId, Undecodable};
+use crate::protocol::EventType;
+use crate::protocol::events::{
+    Configure, GuardrailInspectEvent, RequestBodyChunkEvent, RequestCompleteEvent,
+    RequestHeadersEvent, ResponseBodyChunkEvent, ResponseHeadersEvent, WebSocketFrameEvent,
+};
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+pub(super) const DIALECTS: [Dialect; 4] = {
+    let extension = Some(super::Extension::V1);
+    [
+        Dialect::published(Encoding::Json),
+        Dialect::published(Encoding::MessagePack),
+        Dialect {
+            encoding: Encoding::Json,
+            extension,
+        },
+        Dialect {
+            encoding: Encoding::MessagePack,
+            extension,
+        },
+    ]
+};
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum OwnedEvent {
+    RequestHeaders(RequestHeadersEvent),
+    RequestBodyChunk(RequestBodyChunkEvent),
+    ResponseHeaders(ResponseHeadersEvent),
+    ResponseBodyChunk(ResponseBodyChunkEvent),
+    RequestComplete(RequestCompleteEvent),
+    WebSocketFrame(WebSocketFrameEvent),
+    GuardrailInspect(GuardrailInspectEvent),
+    Configure(String, Map<String, Value>),
+}
+
+/// A payload as it is sent: what was written, and the body that was not copied there.
+pub(super) struct Sent {
+    pub(super) written: Vec<u8>,
+    pub(super) detached: Bytes,
+}
+
+impl Sent {
+    /// What comes in at the other end, behind the stream id.
+    pub(super) fn joined(self) -> Vec<u8> {
+        [&self.written[..], &self.detached].concat()
+    }
+}
+
+const STREAM: StreamId = StreamId(7);
+
+/// Length and type of a frame, and the stream id where the dialect has one.
+pub(super) const fn head_len(dialect: Dialect) -> usize {
+    if dialect.has_streams() { 13 } else { 5 }
+}
+
+impl OwnedEvent {
+    pub(super) const fn event_type(&self) -> EventType {
+        match self {
+            Self::RequestHeaders(_) => EventType::RequestHeaders,
+            Self::RequestBodyChunk(_) => EventType::RequestBodyChunk,
+            Self::ResponseHeaders(_) => EventType::ResponseHeaders,
+            Self::ResponseBodyChunk(_) => EventType::ResponseBodyChunk,
+            Self::RequestComplete(_) => EventType::RequestComplete,
+            Self::WebSocketFrame(_) => EventType::WebSocketFrame,
+            Self::GuardrailInspect(_) => EventType::GuardrailInspect,
+            Self::Configure(..) => EventType::Configure,
+        }
+    }
+
+    fn correlation_id(&self) -> &str {
+        match self {
+            Self::RequestHeaders(event) => &event.metadata.correlation_id,
+            Self::RequestBodyChunk(event) => &event.correlation_id,
+            Self::ResponseHeaders(event) => &event.correlation_id,
+            Self::ResponseBodyChunk(event) => &event.correlation_id,
+            Self::RequestComplete(event) => &event.correlation_id,
+            Self::WebSocketFrame(event) => &event.correlation_id,
+            Self::GuardrailInspect(event) => &event.correlation_id,
+            Self::Configure(correlation_id, _) => correlation_id,
+        }
+    }
+
+    pub(super) fn send(&self, dialect: Dialect) -> Sent {
+        let address = Address {
+            correlation_id: self.correlation_id(),
+            stream: STREAM,
+        };
+        let mut frame = Vec::new();
+        let out = &mut frame;
+        let detached = match self {
+            Self::RequestHeaders(event) => encode_event(event, address, dialect, out),
+            Self::RequestBodyChunk(event) => encode_event(event, address, dialect, out),
+            Self::ResponseHeaders(event) => encode_event(event, address, dialect, out),
+            Self::ResponseBodyChunk(event) => encode_event(event, address, dialect, out),
+            Self::RequestComplete(event) => encode_event(event, address, dialect, out),
+            Self::WebSocketFrame(event) => encode_event(event, address, dialect, out),
+            Self::GuardrailInspect(event) => encode_event(event, address, dialect, out),
+            Self::Configure(correlation_id, settings) => {
+                let settings = settings.clone();
+                let configure = Configure {
+                    correlation_id,
+                    settings,
+                };
+                encode_event(&configure, address, dialect, out)
+            }
+        };
+        Sent {
+            detached: detached.unwrap(),
+            written: frame.split_off(head_len(dialect)),
+        }
+    }
+
+    pub(super) fn payload(&self, dialect: Dialect) -> Vec<u8> {
+        self.send(dialect).joined()
+    }
+
+    /// Reads what comes in.
+    pub(super) fn from_payload(
+        event_type: EventType,
+        encoding: Encoding,
+        mut payload: Vec<u8>,
+    ) -> Result<Self, Undecodable> {
+        match encoding {
+            Encoding::Json => {
+                let mut tape = JsonTape::default();
+                let document = tape.open(&mut payload).map_err(|kind| {
+                    Undecodable::entirely(super::DecodeError {
+                        message: event_type.as_str(),
+                        kind,
+                    })
+                })?;
+                IncomingEvent::from_json(event_type, &document).map(|event| event.owned())
+            }
+            Encoding::MessagePack => IncomingEvent::from_msgpack(event_type, &Bytes::from(payload))
+                .map(|event| event.owned()),
+        }
+    }
+}
+
+impl IncomingEvent<'_> {
+    pub(super) fn owned(self) -> OwnedEvent {
+        match self {
+            Self::RequestHeaders(event) => OwnedEvent::RequestHeaders(event.to_event()),
+            Self::RequestBodyChunk(event) => OwnedEvent::RequestBodyChunk(event.to_request_event()),
+            Self::ResponseHeaders(event) => OwnedEvent::ResponseHeaders(event.to_event()),
+            Self::ResponseBodyChunk(event) => {
+                OwnedEvent::ResponseBodyChunk(event.to_response_event())
+            }
+            Self::RequestComplete(event) => OwnedEvent::RequestComplete(event.to_event()),
+            Self::WebSocketFrame(event) => OwnedEvent::WebSocketFrame(event.to_event()),
+            Self::GuardrailInspect(event) => OwnedEvent::GuardrailInspect(event.to_event()),
+            Self::Configure(event) => {
+                OwnedEvent::Configure(event.correlation_id.to_owned(), event.settings)
+            }
+        }
+    }
+}

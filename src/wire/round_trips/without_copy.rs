@@ -1,0 +1,67 @@
+//! Large bodies stay where they are in the extension's dialect.
+
+use crate::protocol::events::{RequestBodyChunkEvent, ResponseBodyChunkEvent};
+use crate::protocol::{AgentResponse, BodyMutation};
+use crate::wire::dialect::MAX_INLINE_BODY;
+use crate::wire::owned_event::{DIALECTS, OwnedEvent};
+use crate::wire::response::{AnswerTo, encode_response};
+use crate::wire::{Dialect, Encoding, StreamId};
+use bytes::Bytes;
+
+/// The dialect in which bodies are bytes.
+const BINARY: Dialect = DIALECTS[3];
+
+fn body(len: usize) -> Bytes {
+    vec![0xfe; len].into()
+}
+
+fn chunks(data: &Bytes) -> [OwnedEvent; 2] {
+    [
+        OwnedEvent::RequestBodyChunk(RequestBodyChunkEvent::new("c", data.clone(), 0, true)),
+        OwnedEvent::ResponseBodyChunk(ResponseBodyChunkEvent::new("c", data.clone(), 0, true)),
+    ]
+}
+
+#[test]
+fn a_large_chunk_is_not_copied() {
+    assert_eq!(BINARY.encoding, Encoding::MessagePack);
+    let data = body(MAX_INLINE_BODY + 1);
+    for event in chunks(&data) {
+        let sent = event.send(BINARY);
+        assert_eq!(sent.detached.as_ptr(), data.as_ptr());
+        assert_eq!(sent.detached.len(), data.len());
+    }
+}
+
+#[test]
+fn a_small_chunk_is_written_with_the_rest() {
+    for event in chunks(&body(MAX_INLINE_BODY)) {
+        assert!(event.send(BINARY).detached.is_empty());
+    }
+}
+
+#[test]
+fn json_takes_every_body_in() {
+    let json = DIALECTS[2];
+    for event in chunks(&body(MAX_INLINE_BODY + 1)) {
+        assert!(event.send(json).detached.is_empty());
+    }
+}
+
+#[test]
+fn the_last_mutation_of_a_response_is_not_copied() {
+    let (request, response) = (body(1000), body(2000));
+    let mutated = |data: &Bytes| BodyMutation {
+        data: Some(data.clone()),
+        chunk_index: 0,
+    };
+    let one = AgentResponse::default_allow().with_request_body_mutation(mutated(&request));
+    let both = one.clone().with_response_body_mutation(mutated(&response));
+    for (answer, last) in [(one, request), (both, response)] {
+        let mut frame = Vec::new();
+        let to = AnswerTo::Stream(StreamId(1));
+        let detached = encode_response(&answer, to, BINARY, &mut frame).unwrap();
+        assert_eq!(detached.as_ptr(), last.as_ptr());
+        assert_eq!(detached.len(), last.len());
+    }
+}
