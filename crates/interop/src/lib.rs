@@ -9,6 +9,9 @@
 //! * [`Meeting`] is tollgate's pool with a peer's agent, which reports every event it is given.
 //! * [`RecordingServer`] is tollgate's agent server; [`run_client`] has a peer's client ask it one of
 //!   everything.
+//! * [`matrix`] runs every message between every two of tollgate and the published versions, and writes and
+//!   compares the tables in docs/protocol.md.
+//! * [`script`] is what the peers' client does, call by call; tollgate's pool can do the same.
 //! * [`events`] makes what the peers' client sends, as tollgate's own types.
 
 mod answers;
