@@ -133,7 +133,7 @@ impl Document<'_> {
 }
 
 /// A cursor over parsed JSON.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a> {
     nodes: &'a [Node<'a>],
 }

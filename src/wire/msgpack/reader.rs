@@ -254,12 +254,6 @@ impl<'a> Source<'a> for Reader<'a> {
     }
 }
 
-impl PartialEq for Reader<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.rest == other.rest
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

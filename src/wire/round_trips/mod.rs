@@ -3,5 +3,6 @@
 mod by_serde;
 mod garbage;
 mod json_oddities;
+mod reshaped;
 mod strategies;
 mod without_copy;
