@@ -102,10 +102,10 @@ pub struct HistogramBucket {
 }
 
 fn write_bound<S: Serializer>(le: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    if le.is_infinite() {
-        serializer.serialize_str("+Inf")
-    } else {
-        serializer.serialize_f64(*le)
+    match *le {
+        f64::INFINITY => serializer.serialize_str("+Inf"),
+        f64::NEG_INFINITY => serializer.serialize_str("-Inf"),
+        le => serializer.serialize_f64(le),
     }
 }
 

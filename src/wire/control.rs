@@ -3,6 +3,7 @@
 use super::decode::{DecodeError, DecodeErrorKind};
 use super::dialect::Dialect;
 use super::encode::{Content, Sink};
+use super::value::Budget;
 use super::{Encoding, msgpack, value};
 use crate::protocol::{
     CancelReason, CancelRequest, ConfigUpdateRequest, FlowControl, FlowControlAction, HealthState,
@@ -150,7 +151,7 @@ fn to_value(payload: &Bytes) -> Result<Value, DecodeErrorKind> {
         Some(b'{' | b' ' | b'\t' | b'\r' | b'\n') => {
             serde_json::from_slice(payload).map_err(|_| DecodeErrorKind::Syntax)
         }
-        _ => value::read(&mut msgpack::Reader::new(payload)),
+        _ => value::read(&mut msgpack::Reader::new(payload), &mut Budget::new()),
     }
 }
 
@@ -161,6 +162,8 @@ fn typed<T: DeserializeOwned>(value: Value) -> Result<T, DecodeErrorKind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::{GaugeMetric, HistogramBucket, HistogramMetric};
+    use std::collections::HashMap;
 
     fn bytes(text: &str) -> Bytes {
         Bytes::copy_from_slice(text.as_bytes())
@@ -198,6 +201,31 @@ mod tests {
             let report = MetricsReport::new("waf", 1000);
             let read = decode_metrics_report(&encode_control(&report, encoding).into()).unwrap();
             assert_eq!(read, report);
+        }
+    }
+
+    #[test]
+    fn numbers_read_back_to_their_last_digit() {
+        let mut report = MetricsReport::new("waf", 1000);
+        report.gauges.push(GaugeMetric {
+            name: "g".to_owned(),
+            help: None,
+            labels: HashMap::new(),
+            value: 2.500_205_993_652_343_8,
+        });
+        report.histograms.push(HistogramMetric {
+            name: "h".to_owned(),
+            help: None,
+            labels: HashMap::new(),
+            sum: 0.1 + 0.2,
+            count: 1,
+            buckets: [f64::NEG_INFINITY, 0.0, f64::INFINITY]
+                .map(|le| HistogramBucket { le, count: 1 })
+                .into(),
+        });
+        for encoding in [Encoding::Json, Encoding::MessagePack] {
+            let written = encode_control(&report, encoding);
+            assert_eq!(decode_metrics_report(&written.into()).unwrap(), report);
         }
     }
 

@@ -240,6 +240,9 @@ pub enum DecodeErrorKind {
     /// It answers an event that was not sent yet.
     #[error("it answers an event that was not sent")]
     Unasked,
+    /// More free-form values than a message may hold: 100,000.
+    #[error("it holds too many values")]
+    TooMany,
     /// Values nested deeper than [`MAX_DEPTH`](crate::MAX_DEPTH).
     #[error("values are nested too deep")]
     TooDeep,
@@ -260,6 +263,7 @@ impl DecodeErrorKind {
             Self::Contradiction => "contradiction",
             Self::UnknownName(_) => "unknown_name",
             Self::Unasked => "unasked",
+            Self::TooMany => "too_many",
             Self::TooDeep => "too_deep",
         }
     }

@@ -7,19 +7,47 @@ use serde_json::{Map, Number, Value};
 /// How deep free-form values may be nested; as deep as serde_json reads by default.
 pub const MAX_DEPTH: usize = 127;
 
+/// How many free-form values a message may hold. Each takes some hundred bytes, however short it was on the
+/// wire, so a frame full of them would take gigabytes.
+const MAX_VALUES: usize = 100_000;
+
+/// The free-form values that a message may still hold.
+pub(super) struct Budget {
+    values: usize,
+}
+
+impl Budget {
+    pub(super) const fn new() -> Self {
+        Self { values: MAX_VALUES }
+    }
+
+    fn spend(&mut self) -> Result<(), DecodeErrorKind> {
+        self.values = self.values.checked_sub(1).ok_or(DecodeErrorKind::TooMany)?;
+        Ok(())
+    }
+}
+
 /// Reads a value of any kind. Bytes become base64 text, the form they have in JSON.
-pub(super) fn read<'a, S: Source<'a>>(source: &mut S) -> Result<Value, DecodeErrorKind> {
-    read_within(source, MAX_DEPTH)
+pub(super) fn read<'a, S: Source<'a>>(
+    source: &mut S,
+    budget: &mut Budget,
+) -> Result<Value, DecodeErrorKind> {
+    read_within(source, MAX_DEPTH, budget)
 }
 
 /// Reads a map; a key may be given twice if both values agree.
 pub(super) fn read_map<'a, S: Source<'a>>(
     source: &mut S,
 ) -> Result<Map<String, Value>, DecodeErrorKind> {
-    read_map_within(source, MAX_DEPTH)
+    read_map_within(source, MAX_DEPTH, &mut Budget::new())
 }
 
-fn read_within<'a, S: Source<'a>>(source: &mut S, depth: usize) -> Result<Value, DecodeErrorKind> {
+fn read_within<'a, S: Source<'a>>(
+    source: &mut S,
+    depth: usize,
+    budget: &mut Budget,
+) -> Result<Value, DecodeErrorKind> {
+    budget.spend()?;
     Ok(match source.peek()? {
         Kind::Null => {
             source.skip()?;
@@ -32,20 +60,21 @@ fn read_within<'a, S: Source<'a>>(source: &mut S, depth: usize) -> Result<Value,
         Kind::Bytes => Value::String(base64_simd::STANDARD.encode_to_string(source.body()?)),
         Kind::Array => {
             let depth = deeper(depth)?;
-            Value::Array(source.list(|source| read_within(source, depth))?)
+            Value::Array(source.list(|source| read_within(source, depth, budget))?)
         }
-        Kind::Map => Value::Object(read_map_within(source, depth)?),
+        Kind::Map => Value::Object(read_map_within(source, depth, budget)?),
     })
 }
 
 fn read_map_within<'a, S: Source<'a>>(
     source: &mut S,
     depth: usize,
+    budget: &mut Budget,
 ) -> Result<Map<String, Value>, DecodeErrorKind> {
     let depth = deeper(depth)?;
     let mut map = Map::new();
     source.pairs(|key, source| {
-        let value = read_within(source, depth)?;
+        let value = read_within(source, depth, budget)?;
         if is_new(map.get(key), &value)? {
             map.insert(key.to_owned(), value);
         }
@@ -99,5 +128,32 @@ fn write_number<S: Sink>(number: &Number, sink: &mut S) {
         sink.int(number);
     } else {
         sink.float(number.as_f64().unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::msgpack;
+    use bytes::Bytes;
+
+    #[test]
+    fn values_are_counted_wherever_they_stand() {
+        // Nine lists of ten thousand ones: with themselves and the list that holds them, fewer than 100,000.
+        let mut payload = vec![0x99];
+        for _ in 0..9 {
+            payload.extend([0xdc, 0x27, 0x10]);
+            payload.extend([1; 10_000]);
+        }
+        let fits = Bytes::from(payload.clone());
+        let mut source = msgpack::Reader::new(&fits);
+        assert!(read(&mut source, &mut Budget::new()).is_ok());
+        payload[0] = 0x9a;
+        payload.extend([0xdc, 0x27, 0x10]);
+        payload.extend([1; 10_000]);
+        let over = Bytes::from(payload);
+        let mut source = msgpack::Reader::new(&over);
+        let read = read(&mut source, &mut Budget::new());
+        assert_eq!(read, Err(DecodeErrorKind::TooMany));
     }
 }

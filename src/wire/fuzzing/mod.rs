@@ -21,7 +21,7 @@ use bytes::Bytes;
 use input::{Engine, Input, fuzz};
 
 /// Allocations of a decoder beside those that grow with its input: room that is made for up to 64 items of
-/// each of 128 nested arrays, and the JSON parser's first buffers.
+/// each of 127 nested arrays, and the JSON parser's first buffers.
 const ALLOWED_BYTES: u64 = 1024 * 1024;
 
 /// Bytes that a decoder may have allocated at once for each byte of its input. The most is taken by a list of

@@ -222,11 +222,12 @@ type Custom<'a> = (HashMap<String, Value>, Option<&'a str>);
 fn read_custom<'a, S: Source<'a>>(source: &mut S) -> Result<Custom<'a>, DecodeErrorKind> {
     let mut custom = HashMap::new();
     let mut correlation_id = Field::new();
+    let mut budget = value::Budget::new();
     source.pairs(|key, source| {
         if key == CORRELATION_ID {
             return correlation_id.set(Some(source.str()?));
         }
-        insert_once(&mut custom, key, value::read(source)?)
+        insert_once(&mut custom, key, value::read(source, &mut budget)?)
     })?;
     Ok((custom, correlation_id.or_default()))
 }
