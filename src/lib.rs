@@ -37,9 +37,9 @@ pub use protocol::events::{
 };
 pub use protocol::headers;
 pub use protocol::{
-    AgentCapabilities, AgentFeatures, AgentLimits, AgentResponse, AuditMetadata, BodyMutation,
-    CancelReason, CancelRequest, ConfigUpdateRequest, ConfigUpdateType, CounterMetric,
-    CowHeaderMap, Decision, DetectionSeverity, EventType, FieldValue, FlowControl,
+    AgentCapabilities, AgentFeatures, AgentLimits, AgentNotice, AgentResponse, AuditMetadata,
+    BodyMutation, CancelReason, CancelRequest, ConfigUpdateRequest, ConfigUpdateType,
+    CounterMetric, CowHeaderMap, Decision, DetectionSeverity, EventType, FieldValue, FlowControl,
     FlowControlAction, GaugeMetric, GuardrailDetection, GuardrailInspectionType, GuardrailResponse,
     HeaderOp, HeaderSource, HeaderValues, HealthConfig, HealthState, HealthStatus, HistogramBucket,
     HistogramMetric, LoadMetrics, MetricsReport, OptimizedHeaderMap, PROTOCOL_VERSION, Ping,

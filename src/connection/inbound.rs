@@ -2,6 +2,7 @@ use super::link::LinkReceiver;
 use super::slots::Completer;
 use super::{CallFailure, Command, Connection, Reply};
 use crate::metrics::Fault;
+use crate::protocol::AgentNotice;
 use crate::wire::{
     Answer, DecodeError, DecodeErrorKind, Encoding, FrameBuffer, FrameError, JsonTape,
     MAX_FRAME_LEN, MessageType, Payload, StreamId, Undecodable, control, decode_answer, frame_of,
@@ -117,10 +118,10 @@ impl Inbound {
             Some(MessageType::FlowControl) => self.flow_control(&payload.freeze()),
             Some(MessageType::HealthStatus) => self.health(&payload.freeze()),
             Some(MessageType::MetricsReport) => {
-                self.check(control::decode_metrics_report(&payload.freeze()));
+                self.metrics_report(&payload.freeze());
             }
             Some(MessageType::ConfigUpdateRequest) => {
-                self.check(control::decode_config_update(&payload.freeze()));
+                self.config_update(&payload.freeze());
             }
             Some(MessageType::Ping) => self.pong(&payload),
             Some(MessageType::Pong) => self.pinged(&payload.freeze()),
@@ -218,7 +219,24 @@ impl Inbound {
         if let Some(status) = self.check(control::decode_health(payload)) {
             let number = status.state.number();
             self.connection.health.store(number, Ordering::Relaxed);
+            self.notify(|agent_id| AgentNotice::Health { agent_id, status });
         }
+    }
+
+    fn metrics_report(&self, payload: &Bytes) {
+        if let Some(report) = self.check(control::decode_metrics_report(payload)) {
+            self.notify(|agent_id| AgentNotice::Metrics { agent_id, report });
+        }
+    }
+
+    fn config_update(&self, payload: &Bytes) {
+        if let Some(request) = self.check(control::decode_config_update(payload)) {
+            self.notify(|agent_id| AgentNotice::ConfigUpdate { agent_id, request });
+        }
+    }
+
+    fn notify(&self, notice: impl FnOnce(Arc<str>) -> AgentNotice) {
+        self.connection.agent.notify(notice);
     }
 
     /// A peer that pings faster than it reads gets fewer pongs, rather than our memory.

@@ -26,7 +26,7 @@ pub(crate) use outbound::run_writer;
 
 use crate::error::AgentProtocolError;
 use crate::metrics::{Counters, Fault};
-use crate::protocol::{AgentCapabilities, AgentResponse, HealthState};
+use crate::protocol::{AgentCapabilities, AgentNotice, AgentResponse, HealthState};
 use crate::wire::{DecodeError, Dialect, FrameError};
 use crossbeam_queue::SegQueue;
 use crossbeam_utils::CachePadded;
@@ -40,7 +40,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use sync::AtomicWaker;
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 
 /// What the connections of one agent share.
 #[derive(Debug)]
@@ -48,14 +48,24 @@ pub(crate) struct AgentRecord {
     pub(crate) id: Arc<str>,
     pub(crate) counters: Counters,
     keys: Keys,
+    notices: broadcast::Sender<AgentNotice>,
 }
 
 impl AgentRecord {
-    pub(crate) fn new(id: String) -> Self {
+    pub(crate) fn new(id: String, notices: broadcast::Sender<AgentNotice>) -> Self {
         Self {
             id: id.into(),
             counters: Counters::default(),
             keys: Keys::default(),
+            notices,
+        }
+    }
+
+    /// Tells whoever listens what the agent said unasked.
+    fn notify(&self, notice: impl FnOnce(Arc<str>) -> AgentNotice) {
+        if self.notices.receiver_count() > 0 {
+            // The last listener may have left meanwhile.
+            let _ = self.notices.send(notice(Arc::clone(&self.id)));
         }
     }
 

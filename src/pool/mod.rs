@@ -4,6 +4,7 @@ mod agents;
 mod choice;
 mod config;
 mod exchange;
+mod notice;
 mod send;
 mod stats;
 
@@ -18,6 +19,7 @@ use crate::transport::{self, Endpoint};
 use crate::wire::{Encoding, Extension};
 use agents::{AgentEntry, Agents};
 use arc_swap::ArcSwap;
+use notice::Notices;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -52,6 +54,7 @@ struct Inner {
     agents: ArcSwap<Agents>,
     /// Held by whoever replaces the snapshot, so that no change is lost.
     changes: Mutex<()>,
+    notices: Notices,
 }
 
 impl AgentPool {
@@ -67,6 +70,7 @@ impl AgentPool {
                 config,
                 agents: ArcSwap::default(),
                 changes: Mutex::default(),
+                notices: Notices::default(),
             }),
         }
     }
@@ -87,7 +91,10 @@ impl AgentPool {
         endpoint: impl Into<String>,
     ) -> Result<(), AgentProtocolError> {
         let endpoint: Endpoint = endpoint.into().parse()?;
-        let record = Arc::new(AgentRecord::new(agent_id.into()));
+        let record = Arc::new(AgentRecord::new(
+            agent_id.into(),
+            self.inner.notices.0.clone(),
+        ));
         let mut connections = NewConnections::default();
         for _ in 0..self.inner.config.connections_per_agent.max(1) {
             let connection = self.connect(&record, &endpoint).await?;

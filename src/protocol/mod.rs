@@ -16,6 +16,7 @@ mod guardrail;
 pub mod headers;
 mod health;
 mod metrics_report;
+mod notice;
 mod response;
 
 pub use capabilities::{AgentCapabilities, AgentFeatures, AgentLimits, HealthConfig};
@@ -36,6 +37,7 @@ pub use health::{HealthState, HealthStatus, LoadMetrics, ResourceMetrics};
 pub use metrics_report::{
     CounterMetric, GaugeMetric, HistogramBucket, HistogramMetric, MetricsReport,
 };
+pub use notice::AgentNotice;
 pub use response::{AgentResponse, AuditMetadata};
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -10,8 +10,6 @@ pub enum Outcome {
     Works,
     /// As [`Outcome::Works`], but the other side was played by hand, as it cannot say this by itself.
     WorksByHand,
-    /// It is read without complaint, and nothing shows what was read.
-    Read,
     /// No answer came.
     TimedOut,
     /// The proxy was told `allow`, and the agent's handler had not been given what was sent.
@@ -54,8 +52,7 @@ impl Cell {
 
     /// Whether nobody knows why it does not work, or tollgate is why.
     pub fn is_our_fault(&self, column: &Column) -> bool {
-        // What is read without a fault does no harm; that it is not handed on stands in the table.
-        if self.works() || self.outcome == Outcome::Read {
+        if self.works() {
             return false;
         }
         let is_involved = [column.proxy, column.agent].contains(&Maker::Tollgate);
@@ -80,7 +77,6 @@ impl Display for Outcome {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Works | Self::WorksByHand => "✓",
-            Self::Read => "read",
             Self::TimedOut => "times out",
             Self::Allowed => "**allowed**",
             Self::Misread => "misread",

@@ -12,8 +12,10 @@ use crate::peer::{Peer, Version};
 use crate::peer_client::{Via, run_client};
 use crate::recorder::{FirstWords, RecordingServer};
 use crate::script::script;
+use std::sync::Arc;
+use tokio::sync::broadcast::Receiver;
 use tokio::time::timeout;
-use tollgate::{AgentControl, AgentPool, AgentProtocolError, AgentResponse, Encoding};
+use tollgate::{AgentControl, AgentNotice, AgentPool, AgentProtocolError, AgentResponse, Encoding};
 
 /// The exchange that is paused alone, and one that is not.
 const PAUSED: &str = "paused";
@@ -115,6 +117,7 @@ const fn style(column: &Column) -> Style {
 }
 
 async fn of_pool(pool: &AgentPool, tell: impl Fn(Message), notice: Notice) -> Outcome {
+    let mut notices = pool.notices();
     if let Some(status) = health(notice) {
         let healthy = match notice {
             Notice::Healthy | Notice::Degraded => 1,
@@ -124,31 +127,41 @@ async fn of_pool(pool: &AgentPool, tell: impl Fn(Message), notice: Notice) -> Ou
         return Outcome::works_if(becomes(pool, Sight::HealthyConnections(healthy)).await);
     }
     match notice {
-        Notice::Metrics => tell(Message::Metrics(metrics())),
-        Notice::ConfigUpdates => config_updates()
-            .into_iter()
-            .for_each(|update| tell(Message::ConfigUpdate(update))),
-        _ => return of_pool_to_flow(pool, tell, notice).await,
+        Notice::Metrics => {
+            tell(Message::Metrics(metrics()));
+            comes(&mut notices, |agent_id| AgentNotice::Metrics {
+                agent_id,
+                report: metrics(),
+            })
+            .await
+        }
+        Notice::ConfigUpdates => {
+            for request in config_updates() {
+                tell(Message::ConfigUpdate(request.clone()));
+                let outcome = comes(&mut notices, |agent_id| AgentNotice::ConfigUpdate {
+                    agent_id,
+                    request,
+                });
+                let outcome = outcome.await;
+                if outcome != Outcome::Works {
+                    return outcome;
+                }
+            }
+            Outcome::Works
+        }
+        _ => of_pool_to_flow(pool, tell, notice).await,
     }
-    is_read(pool, tell).await
 }
 
-/// Whether a message is read can be told once one behind it has been.
-async fn is_read(pool: &AgentPool, tell: impl Fn(Message)) -> Outcome {
-    for (notice, healthy) in [(Notice::Unhealthy, 0), (Notice::Healthy, 1)] {
-        health(notice).map(Message::Health).map(&tell);
-        if !becomes(pool, Sight::HealthyConnections(healthy)).await {
-            return Outcome::Lost;
-        }
-    }
-    let faults = pool
-        .agent_stats(AGENT)
-        .await
-        .expect("the agent is known")
-        .faults;
-    match faults.undecodable_messages + faults.unexpected_messages {
-        0 => Outcome::Read,
-        _ => Outcome::Failed(format!("{faults:?}")),
+/// Whether the next notice is the one that was given.
+async fn comes(
+    notices: &mut Receiver<AgentNotice>,
+    expected: impl FnOnce(Arc<str>) -> AgentNotice,
+) -> Outcome {
+    match timeout(LIMIT, notices.recv()).await {
+        Ok(Ok(notice)) if notice == expected(AGENT.into()) => Outcome::Works,
+        Ok(Ok(_)) => Outcome::Misread,
+        Ok(Err(_)) | Err(_) => Outcome::Lost,
     }
 }
 

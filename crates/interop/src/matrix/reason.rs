@@ -26,18 +26,16 @@ pub enum Reason {
     CancelsKept,
     /// No agent has a way of sending pings.
     NoPings,
-    /// The proxy reads it and has no way of handing it on.
-    NotHandedOn,
 }
 
 use Reason::{
     BytesForText, CancelsKept, DeafProxy, GuardrailPassedOver, HealthKept, MuteAgent, NoPings,
-    NotHandedOn, RepeatedId, ShorterArray,
+    RepeatedId, ShorterArray,
 };
 
 impl Reason {
     /// All of them, in the order of their letters.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 9] = [
         ShorterArray,
         RepeatedId,
         BytesForText,
@@ -47,7 +45,6 @@ impl Reason {
         NoPings,
         HealthKept,
         DeafProxy,
-        NotHandedOn,
     ];
 
     /// What the table calls it.
@@ -107,17 +104,13 @@ impl Reason {
                  so requests go on. Tollgate's agent answers them, as it must; its proxy fails calls with \
                  `FlowControlPaused` instead of sending them."
             }
-            NotHandedOn => {
-                "Tollgate's proxy decodes it, and counts what does not decode; `AgentPool` has no way yet \
-                 of handing it on, so there is nothing to compare."
-            }
         }
     }
 
     /// Whose fault it is; `None` if it is nobody's.
     pub const fn culprit(self, column: &Column) -> Option<Maker> {
         match self {
-            ShorterArray | HealthKept | DeafProxy | NotHandedOn => Some(column.proxy),
+            ShorterArray | HealthKept | DeafProxy => Some(column.proxy),
             RepeatedId | BytesForText | GuardrailPassedOver | CancelsKept | MuteAgent => {
                 Some(column.agent)
             }
@@ -128,7 +121,6 @@ impl Reason {
     pub(super) fn of(outcome: &Outcome, subject: &Subject, column: &Column) -> Option<Self> {
         match (subject, outcome) {
             (_, Outcome::Works) => None,
-            (_, Outcome::Read) => Some(NotHandedOn),
             (Subject::PingFromAgent, Outcome::WorksByHand | Outcome::CannotSend) => Some(NoPings),
             (_, Outcome::WorksByHand | Outcome::CannotSend) => Some(MuteAgent),
             (Subject::Notice(notice), _) => of_notice(*notice, outcome, column.proxy),

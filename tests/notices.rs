@@ -1,0 +1,64 @@
+//! What agents say unasked reaches whoever listens.
+
+mod common;
+
+use common::*;
+use tokio::sync::broadcast::error::RecvError;
+use tollgate::{AgentNotice, ConfigUpdateRequest, ConfigUpdateType, HealthStatus, MetricsReport};
+
+#[tokio::test]
+async fn listeners_get_every_kind_as_it_was_given() {
+    let agent = serve().await;
+    for encoding in BOTH {
+        let pool = pool_with(config(encoding), &agent.path).await;
+        let (mut first, mut second) = (pool.notices(), pool.notices());
+        let report = MetricsReport::new("rule-agent", 1000);
+        let request = ConfigUpdateRequest {
+            update_type: ConfigUpdateType::RequestReload,
+            request_id: "r".to_owned(),
+            timestamp_ms: 1,
+        };
+        let status = HealthStatus::degraded("rule-agent", vec!["ml".to_owned()], 2.5);
+        agent.control.report_metrics(report.clone());
+        agent.control.request_config_update(request.clone());
+        agent.control.report_health(status.clone());
+        for listener in [&mut first, &mut second] {
+            let agent_id = || "agent".into();
+            let metrics = AgentNotice::Metrics {
+                agent_id: agent_id(),
+                report: report.clone(),
+            };
+            assert_eq!(listener.recv().await, Ok(metrics));
+            let update = AgentNotice::ConfigUpdate {
+                agent_id: agent_id(),
+                request: request.clone(),
+            };
+            assert_eq!(listener.recv().await, Ok(update));
+            // The published form comes first and says the state alone.
+            assert!(matches!(
+                listener.recv().await,
+                Ok(AgentNotice::Health { .. })
+            ));
+            let health = AgentNotice::Health {
+                agent_id: agent_id(),
+                status: status.clone(),
+            };
+            assert_eq!(listener.recv().await, Ok(health));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_listener_that_falls_behind_learns_how_much_it_lost() {
+    let agent = serve().await;
+    let pool = pool_with(config(tollgate::Encoding::Json), &agent.path).await;
+    let (mut idle, mut busy) = (pool.notices(), pool.notices());
+    for interval in 0..300 {
+        agent
+            .control
+            .report_metrics(MetricsReport::new("rule-agent", interval));
+        assert!(busy.recv().await.is_ok());
+    }
+    assert_eq!(idle.recv().await, Err(RecvError::Lagged(300 - 256)));
+    assert!(idle.recv().await.is_ok());
+}
