@@ -18,12 +18,40 @@ use serde_json::{Value, json};
 pub(crate) fn decode_health(payload: &Bytes) -> Result<HealthStatus, DecodeError> {
     decode("health status", payload, |value| {
         let Some(number) = value.get("state").and_then(Value::as_i64) else {
-            return typed(value);
+            return typed(value).and_then(in_range);
         };
         HealthState::from_number(number)
             .map(|state| HealthStatus::new("", state))
             .ok_or(DecodeErrorKind::UnknownName("state"))
     })
+}
+
+/// Serde makes infinities of numbers that are too large for an `f32`.
+fn in_range(status: HealthStatus) -> Result<HealthStatus, DecodeErrorKind> {
+    let multiplier = match status.state {
+        HealthState::Degraded {
+            timeout_multiplier, ..
+        } => Some(timeout_multiplier),
+        _ => None,
+    };
+    let latencies = status.load.iter().flat_map(|load| {
+        [
+            load.avg_latency_ms,
+            load.p50_latency_ms,
+            load.p95_latency_ms,
+            load.p99_latency_ms,
+        ]
+    });
+    let cpu = status.resources.as_ref().and_then(|used| used.cpu_percent);
+    if multiplier
+        .into_iter()
+        .chain(latencies)
+        .chain(cpu)
+        .all(f32::is_finite)
+    {
+        return Ok(status);
+    }
+    Err(DecodeErrorKind::OutOfRange)
 }
 
 /// Reads a flow control message in its full form or as an integer `action`.
@@ -201,6 +229,18 @@ mod tests {
             let report = MetricsReport::new("waf", 1000);
             let read = decode_metrics_report(&encode_control(&report, encoding).into()).unwrap();
             assert_eq!(read, report);
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_too_large_are_refused() {
+        let degraded =
+            r#"{"agent_id":"a","state":{"status":"degraded","timeout_multiplier":1e39}}"#;
+        let loaded =
+            r#"{"agent_id":"a","state":{"status":"healthy"},"resources":{"cpu_percent":1e300}}"#;
+        for payload in [degraded, loaded] {
+            let error = decode_health(&bytes(payload)).unwrap_err();
+            assert_eq!(error.kind(), DecodeErrorKind::OutOfRange);
         }
     }
 
