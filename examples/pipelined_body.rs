@@ -94,7 +94,7 @@ async fn compare(endpoint: &str) -> Result<(), Box<dyn Error>> {
 
 async fn connect(endpoint: &str, config: AgentPoolConfig) -> Result<AgentPool, AgentProtocolError> {
     let pool = AgentPool::with_config(config);
-    pool.add_agent("zero-finder", endpoint).await?;
+    pool.connect_agent("zero-finder", endpoint).await?;
     Ok(pool)
 }
 

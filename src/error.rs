@@ -25,7 +25,8 @@ pub enum AgentProtocolError {
         /// Which agent.
         agent_id: Arc<str>,
     },
-    /// The event, or the agent's answer, is larger than a frame may be.
+    /// The event, or the agent's answer, is larger than a frame may be, or the body is larger than the agent
+    /// takes.
     #[error("agent '{agent_id}': message of {size} bytes is too large (at most {max})")]
     MessageTooLarge {
         /// Which agent.
@@ -63,11 +64,42 @@ pub enum AgentProtocolError {
         /// The name.
         agent_id: Arc<str>,
     },
-    /// The agent has no open connection.
+    /// The agent has no connection that takes new exchanges: none is open, all are failing, or the agent
+    /// reports that it is draining or unhealthy.
     #[error("agent '{agent_id}' is unavailable")]
     Unavailable {
         /// Which agent.
         agent_id: Arc<str>,
+    },
+    /// Too many calls in a row failed, so the agent is left alone for a while.
+    #[error("agent '{agent_id}': circuit breaker open")]
+    CircuitOpen {
+        /// Which agent.
+        agent_id: Arc<str>,
+    },
+    /// As many calls as may wait for a free slot do so already.
+    #[error("agent '{agent_id}': {limit} calls are waiting already")]
+    QueueFull {
+        /// Which agent.
+        agent_id: Arc<str>,
+        /// How many calls may wait.
+        limit: usize,
+    },
+    /// No slot got free in time.
+    #[error("agent '{agent_id}': no free slot within {after:?}")]
+    QueueTimeout {
+        /// Which agent.
+        agent_id: Arc<str>,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// As many sticky sessions exist as are allowed.
+    #[error("agent '{agent_id}': {limit} sticky sessions exist already")]
+    TooManySessions {
+        /// Which agent.
+        agent_id: Arc<str>,
+        /// How many may exist.
+        limit: usize,
     },
     /// The agent asked for a pause.
     #[error("agent '{agent_id}' asked for a pause")]
@@ -114,6 +146,10 @@ impl AgentProtocolError {
             | Self::Cancelled { agent_id }
             | Self::UnknownAgent { agent_id }
             | Self::Unavailable { agent_id }
+            | Self::CircuitOpen { agent_id }
+            | Self::QueueFull { agent_id, .. }
+            | Self::QueueTimeout { agent_id, .. }
+            | Self::TooManySessions { agent_id, .. }
             | Self::FlowControlPaused { agent_id }
             | Self::CorrelationBusy { agent_id, .. } => Some(agent_id),
             Self::InvalidEndpoint { .. } | Self::Listen { .. } => None,
@@ -122,14 +158,27 @@ impl AgentProtocolError {
 
     /// Whether the same call may succeed later or on another connection, nothing else being changed.
     pub fn is_retryable(&self) -> bool {
+        self.means_unavailable()
+            || matches!(
+                self,
+                Self::FlowControlPaused { .. }
+                    | Self::CorrelationBusy { .. }
+                    | Self::TooManySessions { .. }
+            )
+    }
+
+    /// Whether the agent could not be asked or did not answer in time: what
+    /// [`FailureMode::Open`](crate::FailureMode::Open) allows.
+    pub fn means_unavailable(&self) -> bool {
         matches!(
             self,
             Self::ConnectionFailed { .. }
                 | Self::ConnectionClosed { .. }
                 | Self::Timeout { .. }
                 | Self::Unavailable { .. }
-                | Self::FlowControlPaused { .. }
-                | Self::CorrelationBusy { .. }
+                | Self::CircuitOpen { .. }
+                | Self::QueueFull { .. }
+                | Self::QueueTimeout { .. }
         )
     }
 }

@@ -23,10 +23,12 @@ mod wire;
 
 pub use agent::{AgentControl, AgentHandler, BoundAgentServer, UdsAgentServer};
 pub use bytes::Bytes;
+pub use connection::CircuitBreakerState;
 pub use error::{AgentProtocolError, ConnectError};
-pub use metrics::FaultCounts;
+pub use metrics::{CallCounts, FaultCounts};
 pub use pool::{
-    AgentPool, AgentPoolConfig, AgentPoolStats, CHANNEL_BUFFER_SIZE, Exchange, LoadBalanceStrategy,
+    AgentPool, AgentPoolConfig, AgentPoolStats, CHANNEL_BUFFER_SIZE, EventTimeouts, Exchange,
+    FailureMode, FlowControlMode, LoadBalanceStrategy,
 };
 pub use protocol::events::{
     BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, BodyChunk, Configure,

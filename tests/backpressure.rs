@@ -149,12 +149,16 @@ async fn calls_that_wait_to_be_sent_fail_at_once_when_the_agent_goes() {
 }
 
 #[tokio::test]
-async fn calls_that_wait_to_be_sent_fail_at_once_when_the_agent_is_removed() {
-    let (pool, _connection, calls) = stuck(config(Encoding::MessagePack)).await;
+async fn calls_that_wait_to_be_sent_are_cancelled_when_a_removed_agent_does_not_drain() {
+    let config = AgentPoolConfig {
+        drain_timeout: Duration::from_millis(50),
+        ..config(Encoding::MessagePack)
+    };
+    let (pool, _connection, calls) = stuck(config).await;
     pool.remove_agent("agent").await.unwrap();
     let started = Instant::now();
     for call in calls {
-        assert_fails!(result_of(call).await, Error::ConnectionClosed { .. });
+        assert_fails!(result_of(call).await, Error::Cancelled { .. });
     }
     assert!(
         started.elapsed() < Duration::from_secs(1),

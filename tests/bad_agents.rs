@@ -182,7 +182,10 @@ async fn the_end_of_a_connection_reaches_every_call_on_it_quickly() {
         assert!(started.elapsed() < SOON);
         expect_lost(&pool).await;
         let stats = pool.agent_stats("agent").await.unwrap();
-        assert_eq!((stats.total_in_flight, stats.total_errors), (0, 64));
+        assert_eq!(
+            (stats.total_in_flight, stats.calls.connection_closed),
+            (0, 64)
+        );
     }
 }
 

@@ -16,7 +16,9 @@ const JSON: Encoding = Encoding::Json;
 /// Why an agent could not be added, without the part that names it.
 async fn refusal(pool: &AgentPool, path: &Path) -> String {
     let started = Instant::now();
-    let error = pool.add_agent("agent", path.to_str().expect("UTF-8")).await;
+    let error = pool
+        .connect_agent("agent", path.to_str().expect("UTF-8"))
+        .await;
     let error = error.expect_err("it is added").to_string();
     assert!(
         started.elapsed() < Duration::from_secs(1),
@@ -241,7 +243,7 @@ async fn added(
         connection
     };
     let endpoint = agent.path.display().to_string();
-    let (added, connection) = tokio::join!(pool.add_agent("agent", endpoint), accept);
+    let (added, connection) = tokio::join!(pool.connect_agent("agent", endpoint), accept);
     added.expect("the agent is added");
     connection
 }

@@ -46,7 +46,7 @@ async fn extended_pool(config: AgentPoolConfig) -> (RawAgent, AgentPool, RawConn
         connection
     };
     let endpoint = agent.path.display().to_string();
-    let (added, connection) = tokio::join!(pool.add_agent("agent", endpoint), accept);
+    let (added, connection) = tokio::join!(pool.connect_agent("agent", endpoint), accept);
     added.expect("the pool connects");
     assert_eq!(pool.agent_uses_extension("agent"), Some(true));
     (agent, pool, connection)
@@ -144,7 +144,7 @@ async fn an_agent_must_not_choose_what_was_not_offered() {
             connection
         };
         let endpoint = agent.path.display().to_string();
-        let (added, _connection) = tokio::join!(pool.add_agent("agent", endpoint), accept);
+        let (added, _connection) = tokio::join!(pool.connect_agent("agent", endpoint), accept);
         let Err(AgentProtocolError::ConnectionFailed { cause, .. }) = added else {
             panic!("{added:?}");
         };

@@ -9,9 +9,9 @@ use common::*;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentPool, AgentPoolConfig, AgentProtocolError, AgentResponse,
-    BodyChunk, BodyMutation, CancelReason, Decision, Encoding, RequestBodyChunkEvent,
-    UdsAgentServer,
+    AgentCapabilities, AgentHandler, AgentLimits, AgentPool, AgentPoolConfig, AgentProtocolError,
+    AgentResponse, BodyChunk, BodyMutation, CancelReason, Decision, Encoding,
+    RequestBodyChunkEvent, UdsAgentServer,
 };
 
 /// Both ways of talking to an agent, in both encodings.
@@ -34,7 +34,10 @@ struct Gathering {
 
 impl AgentHandler for Gathering {
     fn capabilities(&self) -> AgentCapabilities {
-        AgentCapabilities::new("gathering", "Gathering", "1")
+        AgentCapabilities::new("gathering", "Gathering", "1").with_limits(AgentLimits {
+            max_body_size: 64 * 1024 * 1024,
+            ..AgentLimits::default()
+        })
     }
 
     async fn on_request_body_chunk(&self, event: BodyChunk<'_>) -> AgentResponse {

@@ -1,87 +1,81 @@
-use super::call::Hold;
+use super::call::{PendingCall, is_answer};
+use super::refusal::Refusal;
 use super::slots::{OpenError, SlotTable, Ticket};
-use super::{CallFailure, Connection, Correlation, Reply};
-use crate::error::AgentProtocolError;
+use super::time_limit::TimeLimit;
+use super::{Connection, Correlation, Reply};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
-use tokio::time::timeout_at;
 
-/// A call on its way to a slot.
-pub(super) struct Admission<'a, H> {
-    pub(super) connection: &'a H,
-    pub(super) correlation: Correlation<'a>,
-    pub(super) deadline: Instant,
-    /// The time that the deadline was set to, for the error.
-    pub(super) timeout: Duration,
-}
-
-type Opened<H> = Result<Ticket<<H as Hold>::Slots, Reply>, AgentProtocolError>;
-
-impl<H: Hold> Admission<'_, H> {
-    /// Opens a slot, waiting in line if none is free.
-    pub(super) async fn open_slot(&self) -> Opened<H> {
-        let room = self.connection.slots.room();
-        if let Some(opened) = room.try_pass(|| self.attempt()) {
-            return opened;
-        }
-        timeout_at(self.deadline.into(), room.pass(|| self.attempt()))
-            .await
-            .map_err(|_| self.connection.timeout_error(self.timeout))?
-    }
-
-    /// `None` if every slot is taken.
-    fn attempt(&self) -> Option<Opened<H>> {
-        let (connection, correlation) = (&**self.connection, self.correlation);
-        if !connection.is_open() {
-            return Some(Err(connection.closed_error()));
-        }
-        if !connection.admits(correlation) {
-            return Some(Err(AgentProtocolError::FlowControlPaused {
-                agent_id: Arc::clone(&connection.agent.id),
-            }));
-        }
-        // Coarse time: a deadline is never found before it is over.
-        let ticks = connection.ticks(self.deadline).saturating_add(1);
-        let slots = self.connection.slots();
-        let ticket = match SlotTable::open(slots, correlation.id, correlation.key, ticks) {
-            Ok(ticket) => ticket,
-            Err(OpenError::Full) => return None,
-            Err(OpenError::SameId) => return Some(Err(connection.busy_error(correlation.id))),
-        };
-        // Again, now that the slot is in the table: see `Connection::close`.
-        if !connection.is_open() {
-            return Some(Err(connection.closed_error()));
-        }
-        if connection.unanswered.contains(correlation.key) {
-            // The missing answer may have come between these two lines.
-            if ticket.abandon().is_some_and(|reply| is_answer(&reply)) {
-                connection.unanswered.remove(correlation.key);
-            }
-            return Some(Err(connection.busy_error(correlation.id)));
-        }
-        connection.start_sweeping();
-        Some(Ok(ticket))
-    }
+/// Whether a call could take another connection instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Binding {
+    /// Its exchange is bound to this one.
+    Bound,
+    Free,
 }
 
 impl Connection {
+    /// Opens a call, if its event can be sent now.
+    pub(crate) fn open_call(
+        self: &Arc<Self>,
+        correlation: Correlation<'_>,
+        binding: Binding,
+        limit: TimeLimit,
+    ) -> Result<PendingCall, Refusal> {
+        if !self.takes(binding) {
+            return Err(Refusal::Closed);
+        }
+        self.flow.check(correlation.key)?;
+        let breaker = &self.agent.breaker;
+        let pass = breaker.admit().ok_or(Refusal::CircuitOpen)?;
+        let limit = limit.stretched(self.condition.stretch());
+        match self.open_slot(correlation, binding, limit) {
+            Ok(ticket) => Ok(PendingCall::new(ticket, correlation, limit.timeout(), pass)),
+            Err(refusal) => {
+                breaker.undecided(pass);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn open_slot(
+        self: &Arc<Self>,
+        correlation: Correlation<'_>,
+        binding: Binding,
+        limit: TimeLimit,
+    ) -> Result<Ticket<Arc<Self>, Reply>, Refusal> {
+        // Coarse time: a deadline is never found before it is over.
+        let deadline = self.ticks(limit.deadline()).saturating_add(1);
+        let opened = SlotTable::open(Arc::clone(self), correlation.id, correlation.key, deadline);
+        let mut ticket = opened.map_err(|error| match error {
+            OpenError::Full => Refusal::Full,
+            OpenError::SameId => Refusal::Busy,
+        })?;
+        // Again, now that the slot is in the table: see `Connection::close` and `Connection::retire`.
+        if !self.takes(binding) {
+            return Err(Refusal::Closed);
+        }
+        if self.unanswered.contains(correlation.key) {
+            // The missing answer may have come between these two lines.
+            if ticket.abandon().is_some_and(|reply| is_answer(&reply)) {
+                self.unanswered.remove(correlation.key);
+            }
+            return Err(Refusal::Busy);
+        }
+        self.start_sweeping();
+        self.last_used
+            .store(self.ticks(limit.started), Ordering::Relaxed);
+        Ok(ticket)
+    }
+
+    fn takes(&self, binding: Binding) -> bool {
+        self.is_open() && (binding == Binding::Bound || !self.is_retired())
+    }
+
     /// Has [`Inbound`](super::Inbound) look for passed deadlines, if it does not do so yet.
     fn start_sweeping(&self) {
         if !self.sweeping.load(Ordering::Relaxed) && !self.sweeping.swap(true, Ordering::AcqRel) {
             self.inbound.wake();
         }
     }
-
-    fn busy_error(&self, correlation_id: &str) -> AgentProtocolError {
-        AgentProtocolError::CorrelationBusy {
-            agent_id: Arc::clone(&self.agent.id),
-            correlation_id: correlation_id.to_owned(),
-        }
-    }
-}
-
-/// Whether the agent has answered, so that no other answer to this call can come.
-pub(super) fn is_answer(reply: &Reply) -> bool {
-    matches!(reply, Ok(_) | Err(CallFailure::Undecodable(_)))
 }

@@ -1,135 +1,79 @@
 //! The path of one call.
 
-use super::admission::{Admission, is_answer};
-use super::slots::{SlotTable, TableRef, Ticket};
+use super::breaker::Pass;
+use super::slots::Ticket;
 use super::{CallFailure, Connection, Correlation, Reply};
 use crate::error::AgentProtocolError;
+use crate::metrics::Ending;
 use crate::protocol::AgentResponse;
 use crate::wire::{
-    Address, DecodeError, DecodeErrorKind, Event, OutgoingFrame, encode_event, expected_len,
+    Address, DecodeError, DecodeErrorKind, Event, FrameError, OutgoingFrame, encode_event,
+    expected_len,
 };
 use std::future::poll_fn;
-use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
-
-impl Connection {
-    /// Puts an event to the agent and waits for the answer.
-    ///
-    /// `timeout` covers everything: waiting for a slot, for room in the outbox, and for the answer.
-    pub(crate) async fn call<E: Event>(
-        &self,
-        correlation: Correlation<'_>,
-        event: &E,
-        timeout: Duration,
-    ) -> Result<AgentResponse, AgentProtocolError> {
-        let mut call = PendingCall::start(self, correlation, event, timeout).await?;
-        poll_fn(|cx| call.poll_answer(cx)).await
-    }
-
-    /// A lone caller sends at once, which saves waking another task. Where several are at work the
-    /// writer takes what all of them have, with one system call.
-    fn send(&self) {
-        if self.slots.pending() <= 1 {
-            self.send_now();
-        } else {
-            self.outbox.request_writer();
-        }
-    }
-
-    fn failure_error(&self, failure: CallFailure, timeout: Duration) -> AgentProtocolError {
-        let agent_id = Arc::clone(&self.agent.id);
-        match failure {
-            CallFailure::Closed => AgentProtocolError::ConnectionClosed { agent_id },
-            CallFailure::TimedOut => self.timeout_error(timeout),
-            CallFailure::Undecodable(cause) => {
-                AgentProtocolError::InvalidMessage { agent_id, cause }
-            }
-            CallFailure::Cancelled => AgentProtocolError::Cancelled { agent_id },
-        }
-    }
-
-    fn count_error(&self) {
-        self.counts.errors.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// How a call holds on to its connection: borrowed where it is awaited at once, shared where it is kept.
-pub(crate) trait Hold: Deref<Target = Connection> {
-    type Slots: TableRef<Reply>;
-
-    fn slots(&self) -> Self::Slots;
-}
-
-impl<'c> Hold for &'c Connection {
-    type Slots = &'c SlotTable<Reply>;
-
-    fn slots(&self) -> Self::Slots {
-        &self.slots
-    }
-}
-
-impl Hold for Arc<Connection> {
-    type Slots = Arc<SlotTable<Reply>>;
-
-    fn slots(&self) -> Self::Slots {
-        Arc::clone(&self.slots)
-    }
-}
+use std::time::Duration;
 
 /// A call with an open slot. Dropping it gives the call up.
-pub(crate) struct PendingCall<H: Hold> {
-    connection: H,
-    /// `None` once the reply is taken.
-    ticket: Option<Ticket<H::Slots, Reply>>,
+pub(crate) struct PendingCall {
+    ticket: Ticket<Arc<Connection>, Reply>,
     key: u64,
     timeout: Duration,
+    pass: Pass,
     is_sent: bool,
+    /// Whether the call has come to its end, which is counted.
+    is_over: bool,
 }
 
-impl<H: Hold> PendingCall<H> {
-    /// Opens a slot and puts the event into the outbox, waiting for room in both.
-    pub(crate) async fn start<E: Event>(
-        connection: H,
+impl PendingCall {
+    pub(super) fn new(
+        ticket: Ticket<Arc<Connection>, Reply>,
         correlation: Correlation<'_>,
-        event: &E,
         timeout: Duration,
-    ) -> Result<Self, AgentProtocolError> {
-        connection.counts.requests.fetch_add(1, Ordering::Relaxed);
-        let admission = Admission {
-            connection: &connection,
-            correlation,
-            deadline: deadline_after(timeout),
-            timeout,
-        };
-        let ticket = match admission.open_slot().await {
-            Ok(ticket) => ticket,
-            Err(error) => {
-                connection.count_error();
-                return Err(error);
-            }
-        };
-        let address = Address {
-            correlation_id: correlation.id,
-            stream: ticket.stream(),
-        };
-        let mut call = Self {
-            connection,
-            ticket: Some(ticket),
+        pass: Pass,
+    ) -> Self {
+        Self {
+            ticket,
             key: correlation.key,
             timeout,
+            pass,
             is_sent: false,
-        };
-        match call.send(address, event).await {
-            Ok(()) => Ok(call),
-            Err(error) => {
-                call.connection.count_error();
-                Err(error)
-            }
+            is_over: false,
         }
+    }
+
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        self.ticket.holder()
+    }
+
+    /// Puts the event into the outbox, waiting for room there.
+    pub(crate) async fn send<E: Event>(
+        &mut self,
+        correlation_id: &str,
+        event: &E,
+    ) -> Result<(), AgentProtocolError> {
+        let frame = match self.encode(correlation_id, event) {
+            Ok(frame) => frame,
+            Err(error) => {
+                self.end(Ending::TooLarge);
+                return Err(self.connection().frame_error(error));
+            }
+        };
+        if let Err(frame) = self.connection().outbox.try_push(frame)
+            && let Err(failure) = self.wait_for_room(frame).await
+        {
+            return Err(self.fail(failure));
+        }
+        self.is_sent = true;
+        self.connection().send();
+        Ok(())
+    }
+
+    /// Waits for the agent's answer. It can be taken once.
+    pub(crate) async fn answer(&mut self) -> Result<AgentResponse, AgentProtocolError> {
+        poll_fn(|cx| self.poll_answer(cx)).await
     }
 
     /// The agent's answer once it is there; it can be taken once.
@@ -137,51 +81,42 @@ impl<H: Hold> PendingCall<H> {
         &mut self,
         cx: &Context<'_>,
     ) -> Poll<Result<AgentResponse, AgentProtocolError>> {
-        let reply = ready!(poll_reply(&mut self.ticket, cx));
-        Poll::Ready(reply.map_err(|failure| {
-            self.connection.count_error();
-            self.connection.failure_error(failure, self.timeout)
-        }))
-    }
-
-    async fn send<E: Event>(
-        &mut self,
-        address: Address<'_>,
-        event: &E,
-    ) -> Result<(), AgentProtocolError> {
-        let frame = self.encode(address, event)?;
-        if let Err(frame) = self.connection.outbox.try_push(frame) {
-            self.wait_for_room(frame)
-                .await
-                .map_err(|failure| self.connection.failure_error(failure, self.timeout))?;
-        }
-        self.is_sent = true;
-        self.connection.send();
-        Ok(())
+        Poll::Ready(match ready!(self.ticket.poll(cx)) {
+            Ok(response) => {
+                self.succeed();
+                Ok(response)
+            }
+            Err(failure) => Err(self.fail(failure)),
+        })
     }
 
     fn encode<E: Event>(
         &self,
-        address: Address<'_>,
+        correlation_id: &str,
         event: &E,
-    ) -> Result<OutgoingFrame, AgentProtocolError> {
-        let connection = &*self.connection;
-        let dialect = connection.dialect;
-        let mut written = connection.outbox.buffer(expected_len(event, dialect));
+    ) -> Result<OutgoingFrame, FrameError> {
+        let connection = &**self.connection();
+        connection.check_body_size(event)?;
+        let (dialect, outbox) = (connection.dialect, &connection.outbox);
+        let address = Address {
+            correlation_id,
+            stream: self.ticket.stream(),
+        };
+        let mut written = outbox.buffer(expected_len(event, dialect));
         match encode_event(event, address, dialect, &mut written) {
             Ok(body) => Ok(OutgoingFrame { written, body }),
             Err(error) => {
-                connection.outbox.recycle(written);
-                Err(connection.frame_error(error))
+                outbox.recycle(written);
+                Err(error)
             }
         }
     }
 
     /// Waits in line for room in the outbox, unless the call ends before there is any.
     async fn wait_for_room(&mut self, frame: OutgoingFrame) -> Result<(), CallFailure> {
-        let (connection, ticket) = (&*self.connection, &mut self.ticket);
+        let connection = Arc::clone(self.connection());
         let mut push = pin!(connection.outbox.push(frame));
-        let waited = poll_fn(|cx| match poll_reply(ticket, cx) {
+        let waited = poll_fn(|cx| match self.ticket.poll(cx) {
             Poll::Ready(Err(failure)) => Poll::Ready(Err(failure)),
             Poll::Ready(Ok(_)) => Poll::Ready(Err(CallFailure::Undecodable(DecodeError {
                 message: "agent response",
@@ -196,43 +131,111 @@ impl<H: Hold> PendingCall<H> {
         }
         waited
     }
+
+    fn succeed(&mut self) {
+        self.is_over = true;
+        let connection = &**self.ticket.holder();
+        connection.condition.succeeded();
+        connection.agent.breaker.succeeded(self.pass);
+        connection.agent.calls.answered();
+    }
+
+    fn fail(&mut self, failure: CallFailure) -> AgentProtocolError {
+        self.is_over = true;
+        let connection = &**self.ticket.holder();
+        connection.note_failure(failure, self.pass);
+        connection.failure_error(failure, self.timeout)
+    }
+
+    /// Ends the call for a reason that says nothing about the agent.
+    fn end(&mut self, ending: Ending) {
+        self.is_over = true;
+        let agent = &self.ticket.holder().agent;
+        agent.breaker.undecided(self.pass);
+        agent.calls.ended(ending);
+    }
 }
 
-/// Takes the reply once it is there, and gives the slot back.
-fn poll_reply<P: TableRef<Reply>>(
-    ticket: &mut Option<Ticket<P, Reply>>,
-    cx: &Context<'_>,
-) -> Poll<Reply> {
-    let Some(held) = ticket else {
-        return Poll::Ready(Err(CallFailure::Cancelled));
-    };
-    let reply = ready!(held.poll(cx));
-    *ticket = None;
-    Poll::Ready(reply)
-}
-
-impl<H: Hold> Drop for PendingCall<H> {
+impl Drop for PendingCall {
     /// Keeps account of an answer that nobody waits for any more.
     ///
     /// The key is noted before the slot is given back, so that an answer finds one or the other.
     fn drop(&mut self) {
-        let Some(ticket) = self.ticket.take() else {
+        if self.is_over {
             return;
-        };
-        let unanswered = &self.connection.unanswered;
-        if self.is_sent {
-            self.connection.note_unanswered(self.key);
         }
-        let reply = ticket.abandon();
+        self.end(Ending::GivenUp);
+        if self.is_sent {
+            self.connection().note_unanswered(self.key);
+        }
+        let reply = self.ticket.abandon();
         if !self.is_sent || reply.is_some_and(|reply| is_answer(&reply)) {
-            unanswered.remove(self.key);
+            self.connection().unanswered.remove(self.key);
         }
     }
 }
 
-/// A deadline so far away that it never passes stands for one that cannot be expressed.
-fn deadline_after(timeout: Duration) -> Instant {
-    const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
-    let now = Instant::now();
-    now.checked_add(timeout).unwrap_or_else(|| now + NEVER)
+/// Whether the agent has answered, so that no other answer to this call can come.
+pub(super) fn is_answer(reply: &Reply) -> bool {
+    matches!(reply, Ok(_) | Err(CallFailure::Undecodable(_)))
+}
+
+impl Connection {
+    /// A lone caller sends at once, which saves waking another task. Where several are at work the
+    /// writer takes what all of them have, with one system call.
+    fn send(&self) {
+        if self.slots.pending() <= 1 {
+            self.send_now();
+        } else {
+            self.outbox.request_writer();
+        }
+    }
+
+    /// Refuses a body that is larger than the agent takes, as soon as that is known.
+    fn check_body_size<E: Event>(&self, event: &E) -> Result<(), FrameError> {
+        let limit = self.capabilities.limits.max_body_size;
+        match event.body_progress() {
+            Some(body) if limit > 0 && body.size > limit => Err(FrameError::TooLarge {
+                length: body.size,
+                limit,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn note_failure(&self, failure: CallFailure, pass: Pass) {
+        let agent = &self.agent;
+        let ending = match failure {
+            CallFailure::Closed => Ending::ConnectionClosed,
+            CallFailure::TimedOut => Ending::TimedOut,
+            CallFailure::Undecodable(_) => Ending::Undecodable,
+            CallFailure::Cancelled => Ending::Cancelled,
+        };
+        agent.calls.ended(ending);
+        if ending == Ending::Cancelled {
+            return agent.breaker.undecided(pass);
+        }
+        if agent.breaker.failed(pass) {
+            tracing::warn!(agent = &*agent.id, "circuit breaker opened");
+        }
+        if ending != Ending::ConnectionClosed && self.condition.failed() {
+            tracing::warn!(
+                agent = &*agent.id,
+                "too many calls in a row failed on a connection; it takes no more until the agent answers a ping"
+            );
+            agent.request_upkeep();
+        }
+    }
+
+    fn failure_error(&self, failure: CallFailure, timeout: Duration) -> AgentProtocolError {
+        let agent_id = Arc::clone(&self.agent.id);
+        match failure {
+            CallFailure::Closed => AgentProtocolError::ConnectionClosed { agent_id },
+            CallFailure::TimedOut => self.timeout_error(timeout),
+            CallFailure::Undecodable(cause) => {
+                AgentProtocolError::InvalidMessage { agent_id, cause }
+            }
+            CallFailure::Cancelled => AgentProtocolError::Cancelled { agent_id },
+        }
+    }
 }

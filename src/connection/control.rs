@@ -44,6 +44,8 @@ impl Connection {
         let cancelled = cancelled.await.unwrap_or_default();
         let ids = cancelled.iter().map(String::as_str);
         self.tell_cancelled(ids, reason).await?;
+        // The connection may be about to end.
+        self.send_now();
         Ok(cancelled.len())
     }
 

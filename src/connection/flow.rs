@@ -1,4 +1,5 @@
 use super::keys::{KeySet, Keys};
+use super::refusal::Refusal;
 use crate::protocol::{FlowControl, FlowControlAction};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,13 +29,19 @@ impl FlowState {
     }
 
     /// Whether nothing may be sent at all.
-    pub(crate) fn is_paused(&self) -> bool {
+    fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Acquire) || self.overfull.load(Ordering::Acquire)
     }
 
     /// Whether an event of this exchange may be sent.
-    pub(crate) fn admits(&self, key: u64) -> bool {
-        !self.is_paused() && !self.paused_exchanges.contains(key)
+    pub(crate) fn check(&self, key: u64) -> Result<(), Refusal> {
+        if self.is_paused() {
+            Err(Refusal::Paused)
+        } else if self.paused_exchanges.contains(key) {
+            Err(Refusal::ExchangePaused)
+        } else {
+            Ok(())
+        }
     }
 
     pub(crate) fn apply(&self, message: &FlowControl, keys: &Keys) {
@@ -86,9 +93,9 @@ mod tests {
     fn a_pause_holds_until_the_agent_resumes() {
         let (flow, keys) = (FlowState::new(), Keys::default());
         apply(&flow, &keys, None, FlowControlAction::Pause);
-        assert!(flow.is_paused() && !flow.admits(keys.key("a")));
+        assert!(flow.is_paused() && flow.check(keys.key("a")).is_err());
         apply(&flow, &keys, None, FlowControlAction::Resume);
-        assert!(flow.admits(keys.key("a")));
+        assert!(flow.check(keys.key("a")).is_ok());
         apply(
             &flow,
             &keys,
@@ -113,9 +120,9 @@ mod tests {
     fn one_exchange_is_paused_alone() {
         let (flow, keys) = (FlowState::new(), Keys::default());
         apply(&flow, &keys, Some("a"), FlowControlAction::Pause);
-        assert!(!flow.admits(keys.key("a")) && flow.admits(keys.key("b")));
+        assert!(flow.check(keys.key("a")).is_err() && flow.check(keys.key("b")).is_ok());
         apply(&flow, &keys, Some("a"), FlowControlAction::Resume);
-        assert!(flow.admits(keys.key("a")));
+        assert!(flow.check(keys.key("a")).is_ok());
     }
 
     #[test]

@@ -100,7 +100,11 @@ impl Inbound {
                         in_frame: !self.buffer.is_empty(),
                     });
                 }
-                Poll::Ready(received) => drop(received?),
+                Poll::Ready(received) => {
+                    received?;
+                    let now = self.connection.ticks(Instant::now());
+                    self.connection.last_received.store(now, Ordering::Relaxed);
+                }
             }
         }
     }
@@ -152,6 +156,7 @@ impl Inbound {
         );
         if self.completer.complete_stream(stream, reply).is_err() {
             let fault = if self.completer.has_seen(stream) {
+                self.connection.condition.succeeded();
                 Fault::LateAnswer
             } else {
                 Fault::UnmatchedAnswer
@@ -209,16 +214,21 @@ impl Inbound {
 
     fn flow_control(&self, payload: &Bytes) {
         if let Some(message) = self.check(control::decode_flow_control(payload)) {
-            self.connection
-                .flow
-                .apply(&message, &self.connection.agent.keys);
+            let connection = &self.connection;
+            connection.flow.apply(&message, &connection.agent.keys);
+            connection.lines.resume();
+            connection.agent.lines.resume();
         }
     }
 
     fn health(&self, payload: &Bytes) {
         if let Some(status) = self.check(control::decode_health(payload)) {
-            let number = status.state.number();
-            self.connection.health.store(number, Ordering::Relaxed);
+            let connection = &self.connection;
+            connection
+                .condition
+                .report(&status.state, status.valid_until_ms);
+            // It may take calls again, or leave those that wait to others.
+            connection.agent.lines.wake();
             self.notify(|agent_id| AgentNotice::Health { agent_id, status });
         }
     }
@@ -356,6 +366,7 @@ fn decode<T>(
 
 fn unwanted(connection: &Connection, key: u64, correlation_id: &str) {
     let fault = if connection.unanswered.remove(key) {
+        connection.condition.succeeded();
         Fault::LateAnswer
     } else {
         Fault::UnmatchedAnswer

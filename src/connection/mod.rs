@@ -5,86 +5,57 @@
 //! themselves. Both end with the connection, and every pending call with them.
 
 mod admission;
+mod breaker;
 mod call;
+mod condition;
 mod control;
 mod flow;
+mod hold;
 mod inbound;
 mod keys;
+mod lines;
 pub(crate) mod link;
 mod occupancy;
 mod opening;
 mod outbound;
 mod outbox;
+mod record;
+mod refusal;
 mod slots;
 mod sync;
+mod time_limit;
 mod turnstile;
 
+pub(crate) use admission::Binding;
+pub(crate) use breaker::CircuitBreakerSettings;
+pub use breaker::CircuitBreakerState;
 pub(crate) use call::PendingCall;
+pub(crate) use condition::Condition;
+pub(crate) use hold::{Hold, ProbeGuard};
 pub(crate) use inbound::Inbound;
+pub(crate) use lines::{Lines, Patience};
 pub(crate) use opening::{Offer, open, receive_handshake, send_message};
 pub(crate) use outbound::run_writer;
+pub(crate) use record::{AgentRecord, Correlation};
+pub(crate) use refusal::Refusal;
+pub(crate) use time_limit::TimeLimit;
 
 use crate::error::AgentProtocolError;
-use crate::metrics::{Counters, Fault};
-use crate::protocol::{AgentCapabilities, AgentNotice, AgentResponse, HealthState};
+use crate::metrics::Fault;
+use crate::protocol::{AgentCapabilities, AgentResponse};
 use crate::wire::{DecodeError, Dialect, FrameError};
 use crossbeam_queue::SegQueue;
-use crossbeam_utils::CachePadded;
 use flow::FlowState;
-use keys::{KeySet, Keys};
+use keys::KeySet;
 use link::LinkSender;
 use outbox::{Drained, Outbox};
 use slots::{Completer, Matching, SlotTable};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use sync::AtomicWaker;
-use tokio::sync::{broadcast, oneshot};
-
-/// What the connections of one agent share.
-#[derive(Debug)]
-pub(crate) struct AgentRecord {
-    pub(crate) id: Arc<str>,
-    pub(crate) counters: Counters,
-    keys: Keys,
-    notices: broadcast::Sender<AgentNotice>,
-}
-
-impl AgentRecord {
-    pub(crate) fn new(id: String, notices: broadcast::Sender<AgentNotice>) -> Self {
-        Self {
-            id: id.into(),
-            counters: Counters::default(),
-            keys: Keys::default(),
-            notices,
-        }
-    }
-
-    /// Tells whoever listens what the agent said unasked.
-    fn notify(&self, notice: impl FnOnce(Arc<str>) -> AgentNotice) {
-        if self.notices.receiver_count() > 0 {
-            // The last listener may have left meanwhile.
-            let _ = self.notices.send(notice(Arc::clone(&self.id)));
-        }
-    }
-
-    /// An exchange with this agent.
-    pub(crate) fn correlation<'a>(&self, id: &'a str) -> Correlation<'a> {
-        Correlation {
-            id,
-            key: self.keys.key(id),
-        }
-    }
-}
-
-/// What joins the events of one exchange: the id that the wire carries and a hash of it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Correlation<'a> {
-    pub(crate) id: &'a str,
-    /// Equal for all connections of one agent, different between agents.
-    key: u64,
-}
+use tokio::sync::oneshot;
 
 /// How a connection is set up.
 #[derive(Debug, Clone)]
@@ -93,6 +64,8 @@ pub(crate) struct ConnectionConfig {
     pub(crate) max_concurrent: usize,
     /// Frames that may wait to be sent.
     pub(crate) outbox_capacity: usize,
+    /// Failed calls in a row from which on the connection takes no new exchange.
+    pub(crate) max_errors: u32,
 }
 
 /// One connection to an agent. Its link is served by [`Inbound`] and [`run_writer`].
@@ -107,8 +80,13 @@ pub(crate) struct Connection {
     /// that answer too, so it is not used for another call until the answer came or is forgotten.
     unanswered: KeySet,
     flow: FlowState,
-    /// The number of the last [`HealthState`] that the agent reported.
-    health: AtomicI64,
+    condition: Condition,
+    /// Where calls wait that are bound to this connection.
+    lines: Lines,
+    /// Exchanges that are bound to this connection: see [`Hold`].
+    holders: AtomicUsize,
+    /// Whether only what is bound to this connection may use it.
+    retired: AtomicBool,
     closed: AtomicBool,
     /// Zero point of the deadlines in `slots`.
     epoch: Instant,
@@ -118,7 +96,12 @@ pub(crate) struct Connection {
     inbound: AtomicWaker,
     pings: Mutex<HashMap<u64, oneshot::Sender<()>>>,
     ping_sequence: AtomicU64,
-    counts: CachePadded<CallCounts>,
+    /// Whether the pool is waiting for a sign of life.
+    probing: AtomicBool,
+    /// When the last call was made, in the unit of the deadlines.
+    last_used: AtomicU64,
+    /// When something was received last, in the unit of the deadlines.
+    last_received: AtomicU64,
 }
 
 /// What a slot is filled with.
@@ -144,12 +127,6 @@ enum Command {
     },
 }
 
-#[derive(Debug, Default)]
-struct CallCounts {
-    requests: AtomicU64,
-    errors: AtomicU64,
-}
-
 /// Most exchanges with a missing answer; the oldest are forgotten first.
 const MAX_UNANSWERED: usize = 10_000;
 
@@ -169,7 +146,10 @@ impl Connection {
         } else {
             Matching::ById
         };
-        let (slots, completer) = SlotTable::new(config.max_concurrent.max(1), matching);
+        let lines = Lines::default();
+        let rooms = [Arc::clone(&lines.room), Arc::clone(&agent.lines.room)];
+        let capacity = max_concurrent(config.max_concurrent, &capabilities);
+        let (slots, completer) = SlotTable::new(capacity, matching, rooms);
         let connection = Self {
             agent,
             capabilities,
@@ -179,7 +159,10 @@ impl Connection {
             slots,
             unanswered: KeySet::new(MAX_UNANSWERED, UNANSWERED_LIFETIME),
             flow: FlowState::new(),
-            health: AtomicI64::new(HealthState::Healthy.number()),
+            condition: Condition::new(config.max_errors),
+            lines,
+            holders: AtomicUsize::new(0),
+            retired: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             epoch: Instant::now(),
             sweeping: AtomicBool::new(false),
@@ -187,7 +170,9 @@ impl Connection {
             inbound: AtomicWaker::new(),
             pings: Mutex::default(),
             ping_sequence: AtomicU64::new(0),
-            counts: CachePadded::default(),
+            probing: AtomicBool::new(false),
+            last_used: AtomicU64::new(0),
+            last_received: AtomicU64::new(0),
         };
         (Arc::new(connection), completer)
     }
@@ -205,31 +190,48 @@ impl Connection {
         self.agent.correlation(id)
     }
 
+    /// What it shares with the agent's other connections.
+    pub(crate) fn agent(&self) -> &Arc<AgentRecord> {
+        &self.agent
+    }
+
+    /// What became of the agent, as far as this connection knows.
+    pub(crate) fn condition(&self) -> &Condition {
+        &self.condition
+    }
+
+    /// Where calls wait that are bound to this connection.
+    pub(crate) fn lines(&self) -> &Lines {
+        &self.lines
+    }
+
     /// Calls that wait for an answer.
     pub(crate) fn in_flight(&self) -> usize {
         self.slots.pending()
     }
 
-    /// Whether a call can be made without waiting for a slot.
+    /// Whether a call can be made without waiting for a slot or overtaking one that waits.
     pub(crate) fn has_room(&self) -> bool {
-        self.slots.pending() < self.slots.capacity()
+        self.slots.pending() < self.slots.capacity() && self.lines.room.waiting() == 0
     }
 
     pub(crate) fn is_open(&self) -> bool {
         !self.closed.load(Ordering::Acquire)
     }
 
-    /// Whether an event of this exchange can be sent, though perhaps only after waiting for a slot.
-    pub(crate) fn is_usable(&self, correlation: Correlation<'_>) -> bool {
-        self.is_open()
-            && self.admits(correlation)
-            && !self.unanswered.contains(correlation.key)
-            && self.slots.admits(correlation.key)
+    /// Whether the connection takes new exchanges.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.is_open() && self.condition.is_good() && !self.is_retired()
+    }
+
+    /// Whether an answer to an event of this exchange could be told from others.
+    pub(crate) fn is_free_for(&self, correlation: Correlation<'_>) -> bool {
+        !self.unanswered.contains(correlation.key) && self.slots.admits(correlation.key)
     }
 
     /// Whether the agent's flow control lets an event of this exchange through.
-    pub(crate) fn admits(&self, correlation: Correlation<'_>) -> bool {
-        self.flow.admits(correlation.key)
+    pub(crate) fn check_flow(&self, correlation: Correlation<'_>) -> Result<(), Refusal> {
+        self.flow.check(correlation.key)
     }
 
     /// Whether an event of this exchange waits for its answer.
@@ -237,22 +239,34 @@ impl Connection {
         self.slots.contains(self.agent.keys.key(correlation_id))
     }
 
-    /// Whether the agent has not reported that it is unhealthy or draining.
-    pub(crate) fn is_healthy(&self) -> bool {
-        self.reported_health() <= 2
+    /// How long ago the last call was made; the age of the connection if there was none.
+    pub(crate) fn idle_time(&self) -> Duration {
+        self.since(&self.last_used)
     }
 
-    /// The number of the last [`HealthState`] that the agent reported.
-    pub(crate) fn reported_health(&self) -> i64 {
-        self.health.load(Ordering::Relaxed)
+    /// How long nothing was received.
+    pub(crate) fn silence(&self) -> Duration {
+        self.since(&self.last_received)
     }
 
-    pub(crate) fn requests(&self) -> u64 {
-        self.counts.requests.load(Ordering::Relaxed)
+    /// How long ago the handshake was.
+    pub(crate) fn age(&self) -> Duration {
+        self.epoch.elapsed()
     }
 
-    pub(crate) fn errors(&self) -> u64 {
-        self.counts.errors.load(Ordering::Relaxed)
+    /// Ends the connection because the agent gives no sign of life.
+    pub(crate) fn lose_silent(&self) {
+        self.lose(&"no sign of life");
+    }
+
+    /// Whether the agent has sent anything since the handshake.
+    pub(crate) fn has_received(&self) -> bool {
+        self.last_received.load(Ordering::Relaxed) != 0
+    }
+
+    fn since(&self, ticks: &AtomicU64) -> Duration {
+        let at = Duration::from_millis(ticks.load(Ordering::Relaxed));
+        self.epoch.elapsed().saturating_sub(at)
     }
 
     /// Ends the connection. Every pending call fails.
@@ -263,7 +277,9 @@ impl Connection {
         fence(Ordering::SeqCst);
         self.inbound.wake();
         self.outbox.stop_writer();
-        self.slots.room().made_room();
+        self.lines.wake();
+        self.agent.lines.wake();
+        self.agent.request_upkeep();
     }
 
     /// Notes that the answer to an exchange's last event may still come although nobody waits for it.
@@ -328,6 +344,15 @@ impl Connection {
             max,
         }
     }
+}
+
+/// What the pool allows, unless the agent takes less. An agent that says 0 says nothing.
+fn max_concurrent(allowed: usize, capabilities: &AgentCapabilities) -> usize {
+    let taken = match capabilities.limits.max_concurrency {
+        0 => usize::MAX,
+        limit => usize::try_from(limit).unwrap_or(usize::MAX),
+    };
+    allowed.min(taken).max(1)
 }
 
 impl std::fmt::Debug for Connection {

@@ -36,10 +36,10 @@ pub(crate) use completer::Completer;
 use super::occupancy::Occupancy;
 use super::sync::{AtomicU64, AtomicWaker, Ordering, UnsafeCell, fence};
 use super::turnstile::Turnstile;
+use super::{Connection, Reply};
 use crate::wire::StreamId;
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -60,7 +60,7 @@ pub(crate) struct SlotTable<T> {
     slots: Box<[Slot<T>]>,
     matching: Matching,
     /// Where callers wait for a free slot.
-    room: Turnstile,
+    lines: Box<[Arc<Turnstile>]>,
 }
 
 /// How answers find their calls.
@@ -98,14 +98,19 @@ pub(crate) enum OpenError {
 }
 
 impl<T> SlotTable<T> {
-    /// A table and the one handle that completes its calls.
-    pub(crate) fn new(capacity: usize, matching: Matching) -> (Arc<Self>, Completer<T>) {
+    /// A table and the one handle that completes its calls. The head of each of `lines` learns of every slot
+    /// that gets free.
+    pub(crate) fn new(
+        capacity: usize,
+        matching: Matching,
+        lines: impl Into<Box<[Arc<Turnstile>]>>,
+    ) -> (Arc<Self>, Completer<T>) {
         let table = Arc::new(Self {
             places: Occupancy::new(capacity),
             keys: (0..capacity).map(|_| AtomicU64::new(0)).collect(),
             slots: (0..capacity).map(|_| Slot::new()).collect(),
             matching,
-            room: Turnstile::default(),
+            lines: lines.into(),
         });
         let completer = Completer::of(Arc::clone(&table));
         (table, completer)
@@ -121,8 +126,9 @@ impl<T> SlotTable<T> {
         key: u64,
         deadline: u64,
     ) -> Result<Ticket<P, T>, OpenError> {
-        let index = table.places.take().ok_or(OpenError::Full)?;
-        let slot = &table.slots[index];
+        let slots = table.table();
+        let index = slots.places.take().ok_or(OpenError::Full)?;
+        let slot = &slots.slots[index];
         slot.id.with_mut(|stored| {
             // SAFETY: the place was just taken and the slot is not WAITING yet.
             let stored = unsafe { &mut *stored };
@@ -131,11 +137,11 @@ impl<T> SlotTable<T> {
         });
         slot.deadline.store(deadline, Ordering::Relaxed);
         let generation = slot.generation.fetch_add(1, Ordering::Relaxed) + 1;
-        table.keys[index].store(key, Ordering::Relaxed);
+        slots.keys[index].store(key, Ordering::Relaxed);
         // Of two callers with one id at least one sees the other's key.
         fence(Ordering::SeqCst);
-        if table.matching == Matching::ById && table.others_with(key, index) {
-            table.release(index);
+        if slots.matching == Matching::ById && slots.others_with(key, index) {
+            slots.release(index);
             return Err(OpenError::SameId);
         }
         slot.phase.store(WAITING, Ordering::Release);
@@ -164,11 +170,6 @@ impl<T> SlotTable<T> {
         self.places.count()
     }
 
-    /// Where callers wait for a free slot.
-    pub(crate) fn room(&self) -> &Turnstile {
-        &self.room
-    }
-
     /// How many calls can be pending at once.
     pub(crate) fn capacity(&self) -> usize {
         self.places.capacity()
@@ -191,7 +192,7 @@ impl<T> SlotTable<T> {
         // The next holder is not to be taken for a call with this id while it sets the slot up.
         self.keys[index].store(NO_KEY, Ordering::Relaxed);
         self.places.release(index);
-        self.room.made_room();
+        self.lines.iter().for_each(|line| line.made_room());
     }
 }
 
@@ -235,13 +236,23 @@ fn stream_id(index: usize, generation: u64) -> StreamId {
 ///
 /// A value of this type must lead to the same table as long as it lives: tickets find their slots by
 /// index.
-pub(crate) unsafe trait TableRef<T>: Deref<Target = SlotTable<T>> {}
+pub(crate) unsafe trait TableRef<T> {
+    fn table(&self) -> &SlotTable<T>;
+}
 
 // SAFETY: a shared reference leads to one table.
-unsafe impl<T> TableRef<T> for &SlotTable<T> {}
+unsafe impl<T> TableRef<T> for &SlotTable<T> {
+    fn table(&self) -> &SlotTable<T> {
+        self
+    }
+}
 
-// SAFETY: an `Arc` leads to one table.
-unsafe impl<T> TableRef<T> for Arc<SlotTable<T>> {}
+// SAFETY: an `Arc` leads to one connection, and that never changes its table.
+unsafe impl TableRef<Reply> for Arc<Connection> {
+    fn table(&self) -> &SlotTable<Reply> {
+        &self.slots
+    }
+}
 
 /// A caller's hold on an open slot. Dropping it gives the slot back.
 #[derive(Debug)]
@@ -255,65 +266,62 @@ pub(crate) struct Ticket<P: TableRef<T>, T> {
 }
 
 impl<P: TableRef<T>, T> Ticket<P, T> {
+    /// What holds on to the table.
+    pub(crate) fn holder(&self) -> &P {
+        &self.table
+    }
+
     /// What the answer is matched by, if answers are matched by stream.
     pub(crate) fn stream(&self) -> StreamId {
         self.stream
     }
 
-    /// Takes the value once it is there.
+    /// Takes the value once it is there, and gives the slot back. Never ready after that.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<T> {
-        if let Some(value) = self.take() {
-            return Poll::Ready(value);
+        if !self.holds_slot {
+            return Poll::Pending;
         }
-        self.slot().waker.register(cx.waker());
-        match self.take() {
-            Some(value) => Poll::Ready(value),
-            None => Poll::Pending,
+        if self.slot().phase.load(Ordering::Acquire) != READY {
+            self.slot().waker.register(cx.waker());
+            if self.slot().phase.load(Ordering::Acquire) != READY {
+                return Poll::Pending;
+            }
         }
+        self.abandon().map_or(Poll::Pending, Poll::Ready)
     }
 
-    fn take(&self) -> Option<T> {
-        if self.slot().phase.load(Ordering::Acquire) != READY {
+    /// Gives the slot back, if that has not happened yet. Returns the value if it came and was not taken.
+    pub(crate) fn abandon(&mut self) -> Option<T> {
+        if !std::mem::take(&mut self.holds_slot) {
             return None;
         }
-        self.slot().value.with_mut(|value| {
-            // SAFETY: the slot is READY and this is its ticket.
-            unsafe { &mut *value }.take()
-        })
-    }
-
-    /// Gives the slot back. Returns the value if it came and was not taken.
-    pub(crate) fn abandon(mut self) -> Option<T> {
-        self.holds_slot = false;
-        self.give_back()
-    }
-
-    fn slot(&self) -> &Slot<T> {
-        &self.table.slots[self.index]
-    }
-
-    fn give_back(&self) -> Option<T> {
         let slot = self.slot();
-        loop {
+        let value = loop {
             match slot.phase.load(Ordering::Acquire) {
                 // The completer is looking at the slot; it gives it back.
                 CLAIMED if slot.change(CLAIMED, ABANDONED) => return None,
-                WAITING if slot.change(WAITING, FREE) => break,
-                READY => break,
+                WAITING if slot.change(WAITING, FREE) => break None,
+                READY => {
+                    break slot.value.with_mut(|value| {
+                        // SAFETY: the slot is READY and this is its ticket.
+                        unsafe { &mut *value }.take()
+                    });
+                }
                 _ => {}
             }
-        }
-        let value = self.take();
+        };
         drop(slot.waker.take());
-        self.table.release(self.index);
+        self.table.table().release(self.index);
         value
+    }
+
+    fn slot(&self) -> &Slot<T> {
+        &self.table.table().slots[self.index]
     }
 }
 
 impl<P: TableRef<T>, T> Drop for Ticket<P, T> {
     fn drop(&mut self) {
-        if self.holds_slot {
-            self.give_back();
-        }
+        self.abandon();
     }
 }

@@ -34,6 +34,11 @@ impl Turnstile {
         }
     }
 
+    /// How many tasks are in line.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
     /// Has the head of the line try again.
     ///
     /// SeqCst, like joining the line and every change of what is waited for: whoever makes room and then

@@ -1,6 +1,10 @@
 //! What is counted.
 
+mod calls;
 mod counters;
+mod sharded;
 
+pub use calls::CallCounts;
+pub(crate) use calls::{CallTally, Ending};
 pub use counters::FaultCounts;
 pub(crate) use counters::{Counters, Fault};

@@ -2,10 +2,13 @@
 
 use super::agents::AgentEntry;
 use super::config::LoadBalanceStrategy;
-use crate::connection::{Connection, Correlation};
-use crate::error::AgentProtocolError;
+use crate::connection::{Connection, Correlation, Refusal};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// How many times the load a connection seems to have whose agent reports that it is degraded; it gets one
+/// in so many of its turns.
+const DEGRADED_WEIGHT: usize = 4;
 
 impl AgentEntry {
     /// The connection that the next event of an exchange takes.
@@ -15,55 +18,108 @@ impl AgentEntry {
         &self,
         strategy: LoadBalanceStrategy,
         correlation: Correlation<'_>,
-    ) -> Result<&Arc<Connection>, AgentProtocolError> {
-        let first = self.first_place(strategy);
+    ) -> Result<&Arc<Connection>, Refusal> {
+        let usable = |connection: &Connection| {
+            connection.is_healthy()
+                && connection.check_flow(correlation).is_ok()
+                && connection.is_free_for(correlation)
+        };
+        self.choose_among(strategy, usable)
+            .ok_or_else(|| self.why_none(correlation))
+    }
+
+    /// The connection for an exchange whose first event may wait for the end of a pause.
+    pub(super) fn choose_paused(
+        &self,
+        strategy: LoadBalanceStrategy,
+    ) -> Result<&Arc<Connection>, Refusal> {
+        self.choose_among(strategy, Connection::is_healthy)
+            .ok_or(Refusal::Unavailable)
+    }
+
+    fn choose_among(
+        &self,
+        strategy: LoadBalanceStrategy,
+        usable: impl Fn(&Connection) -> bool,
+    ) -> Option<&Arc<Connection>> {
+        let turn = self.next_turn(strategy);
         let candidates = || {
-            let (before, from) = self.connections().split_at(first);
+            let count = self.connections().len().max(1);
+            let (before, from) = self.connections().split_at(turn % count);
+            let usable = &usable;
             from.iter()
                 .chain(before)
-                .filter(|connection| connection.is_usable(correlation))
+                .filter(move |connection| usable(connection))
         };
         match strategy {
-            LoadBalanceStrategy::RoundRobin | LoadBalanceStrategy::Random => candidates()
-                .find(|connection| connection.has_room())
-                .or_else(|| candidates().min_by_key(|connection| connection.in_flight())),
+            LoadBalanceStrategy::RoundRobin | LoadBalanceStrategy::Random => {
+                let in_turn = |connection: &&Arc<Connection>| {
+                    let round = turn / self.connections().len().max(1);
+                    let has_turn = !connection.condition().is_degraded()
+                        || round.is_multiple_of(DEGRADED_WEIGHT);
+                    has_turn && connection.has_room()
+                };
+                candidates()
+                    .find(in_turn)
+                    .or_else(|| candidates().find(|connection| connection.has_room()))
+                    .or_else(|| candidates().min_by_key(|connection| connection.in_flight()))
+            }
             LoadBalanceStrategy::LeastConnections => {
-                candidates().min_by_key(|connection| connection.in_flight())
+                candidates().min_by_key(|connection| load(connection))
             }
             LoadBalanceStrategy::HealthBased => candidates().min_by_key(|connection| {
                 (
                     !connection.has_room(),
-                    connection.reported_health(),
+                    connection.condition().is_degraded(),
                     connection.in_flight(),
                 )
             }),
         }
-        .ok_or_else(|| self.why_none(correlation))
     }
 
     /// Where the search begins; ties go to the connection found first.
-    fn first_place(&self, strategy: LoadBalanceStrategy) -> usize {
-        let count = self.connections().len().max(1);
+    fn next_turn(&self, strategy: LoadBalanceStrategy) -> usize {
         match strategy {
-            LoadBalanceStrategy::Random => fastrand::usize(..count),
-            _ => self.turn.fetch_add(1, Ordering::Relaxed) % count,
+            LoadBalanceStrategy::Random => fastrand::usize(..),
+            _ => self.turn.fetch_add(1, Ordering::Relaxed),
         }
     }
 
-    fn why_none(&self, correlation: Correlation<'_>) -> AgentProtocolError {
-        let agent_id = Arc::clone(self.id());
-        if !self.is_available() {
-            return AgentProtocolError::Unavailable { agent_id };
-        }
+    fn why_none(&self, correlation: Correlation<'_>) -> Refusal {
+        let healthy = || {
+            self.connections()
+                .iter()
+                .filter(|connection| connection.is_healthy())
+        };
         if self
-            .open_connections()
-            .all(|connection| !connection.admits(correlation))
+            .connections()
+            .iter()
+            .any(|connection| connection.is_retired())
         {
-            return AgentProtocolError::FlowControlPaused { agent_id };
+            // This snapshot is outdated.
+            return Refusal::Closed;
         }
-        AgentProtocolError::CorrelationBusy {
-            agent_id,
-            correlation_id: correlation.id.to_owned(),
+        if healthy().next().is_none() {
+            return Refusal::Unavailable;
         }
+        let mut refusal = Refusal::Paused;
+        for connection in healthy() {
+            match connection.check_flow(correlation) {
+                Ok(()) => return Refusal::Busy,
+                Err(Refusal::ExchangePaused) => refusal = Refusal::ExchangePaused,
+                Err(_) => {}
+            }
+        }
+        refusal
+    }
+}
+
+/// How busy a connection is.
+fn load(connection: &Connection) -> usize {
+    let in_flight = connection.in_flight();
+    if connection.condition().is_degraded() {
+        (in_flight + 1) * DEGRADED_WEIGHT
+    } else {
+        in_flight
     }
 }

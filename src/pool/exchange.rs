@@ -1,13 +1,17 @@
-use super::{AgentPool, unknown};
-use crate::connection::{Connection, Correlation, PendingCall};
+use super::agents::AgentEntry;
+use super::ask::{Inquiry, Outcome};
+use super::policy::FlowControlMode;
+use super::{AgentPool, Inner, unknown};
+use crate::connection::{AgentRecord, Hold, PendingCall, Refusal, TimeLimit};
 use crate::error::AgentProtocolError;
-use crate::protocol::{AgentResponse, CancelReason};
+use crate::protocol::{AgentResponse, CancelReason, Decision, EventType};
 use crate::wire::Event;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,7 +24,8 @@ use std::time::Duration;
 /// same.
 ///
 /// An exchange never changes its connection: when that ends, its calls fail. Dropped while events are
-/// unanswered, it has the agent forget them.
+/// unanswered, or in the middle of a body that the agent has not decided against, it has the agent forget
+/// it.
 ///
 /// ```no_run
 /// # async fn example(
@@ -53,14 +58,15 @@ use std::time::Duration;
 /// # }
 /// ```
 pub struct Exchange {
-    connection: Arc<Connection>,
+    pool: Arc<Inner>,
+    agent: Arc<AgentRecord>,
+    /// `None` if there was none and the agent's failure mode is open.
+    connection: Option<Hold>,
     correlation_id: InlineText,
-    timeout: Duration,
     /// Pushed events whose answers are not taken, the oldest first. Invariant: where answers are matched
     /// by correlation id, only the last one may still be pending.
     pushed: VecDeque<Pushed>,
-    /// Whether a call by [`Exchange::send`] is under way, or was when its future was dropped.
-    is_sending: bool,
+    stage: Stage,
 }
 
 /// Room for the usual ids, such as UUIDs, without an allocation.
@@ -71,13 +77,29 @@ type InlineText = SmallVec<[u8; 64]>;
     reason = "an answer takes the place of its call without an allocation"
 )]
 enum Pushed {
-    Pending(PendingCall<Arc<Connection>>),
-    Answered(Result<AgentResponse, AgentProtocolError>),
+    Pending(PendingCall),
+    Answered(Outcome),
+}
+
+/// What the agent still expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing in particular.
+    Between,
+    /// An event is being put by [`Exchange::send`], or was when its future was dropped.
+    Sending,
+    /// The rest of a body.
+    InBody,
+    /// Nothing: it decided against the request, or was told that the request is over.
+    Over,
 }
 
 impl AgentPool {
     /// Begins an exchange with an agent, on the connection that the next event of `correlation_id` would
     /// take. Nothing is sent yet.
+    ///
+    /// Where the agent's [`FailureMode`](super::FailureMode) is open and no connection takes new exchanges,
+    /// the exchange answers every event with an `allow`.
     ///
     /// # Errors
     ///
@@ -90,18 +112,57 @@ impl AgentPool {
         agent_id: &str,
         correlation_id: &str,
     ) -> Result<Exchange, AgentProtocolError> {
-        let config = &self.inner.config;
-        let agents = self.inner.agents.load();
-        let agent = agents.get(agent_id).ok_or_else(|| unknown(agent_id))?;
-        let correlation = agent.correlation(correlation_id);
-        let connection = agent.choose(config.load_balance_strategy, correlation)?;
+        let pool = &self.inner;
+        let (agent, held) = loop {
+            let agents = pool.agents.load();
+            let agent = agents.get(agent_id).ok_or_else(|| unknown(agent_id))?;
+            match pool.hold(agent, correlation_id) {
+                // It ended after it was chosen, and is not chosen again.
+                Err(Refusal::Closed) => {}
+                held => break (Arc::clone(&agent.record), held),
+            }
+        };
+        let connection = match held {
+            Ok(hold) => Some(hold),
+            Err(refusal) => {
+                let inquiry = Inquiry {
+                    correlation_id,
+                    kind: EventType::RequestHeaders,
+                    limit: TimeLimit::configured(Duration::ZERO),
+                };
+                let error = pool.refuse(&agent, refusal, inquiry);
+                if !(agent.fails_open.load(Ordering::Relaxed) && error.means_unavailable()) {
+                    return Err(error);
+                }
+                None
+            }
+        };
         Ok(Exchange {
-            connection: Arc::clone(connection),
+            pool: Arc::clone(pool),
+            agent,
+            connection,
             correlation_id: InlineText::from_slice(correlation_id.as_bytes()),
-            timeout: config.request_timeout,
             pushed: VecDeque::new(),
-            is_sending: false,
+            stage: Stage::Between,
         })
+    }
+}
+
+impl Inner {
+    fn hold(&self, agent: &AgentEntry, correlation_id: &str) -> Result<Hold, Refusal> {
+        if self.is_closing() {
+            return Err(Refusal::Unavailable);
+        }
+        let strategy = self.config.load_balance_strategy;
+        let connection = match agent.choose(strategy, agent.correlation(correlation_id)) {
+            Err(Refusal::Paused | Refusal::ExchangePaused)
+                if self.config.flow_control_mode != FlowControlMode::FailClosed =>
+            {
+                agent.choose_paused(strategy)
+            }
+            chosen => chosen,
+        };
+        Hold::of(connection?).ok_or(Refusal::Closed)
     }
 }
 
@@ -121,14 +182,37 @@ impl Exchange {
     /// As for [`AgentPool::send`]; [`ConnectionClosed`](AgentProtocolError::ConnectionClosed) from the
     /// moment that the connection of the exchange has ended.
     pub async fn send<E: Event>(&mut self, event: &E) -> Result<AgentResponse, AgentProtocolError> {
+        let timeout = self.pool.config.timeout(E::EVENT_TYPE);
+        self.send_limited(event, TimeLimit::configured(timeout))
+            .await
+    }
+
+    /// The same with a time of its own for this call, which is not stretched for an agent that reports that
+    /// it is degraded. Errors as for [`Exchange::send`].
+    pub async fn send_within<E: Event>(
+        &mut self,
+        event: &E,
+        timeout: Duration,
+    ) -> Result<AgentResponse, AgentProtocolError> {
+        self.send_limited(event, TimeLimit::firm(timeout)).await
+    }
+
+    async fn send_limited<E: Event>(&mut self, event: &E, limit: TimeLimit) -> Outcome {
         self.settle().await;
-        self.is_sending = true;
-        let answer = self
-            .connection
-            .call(self.correlation(), event, self.timeout)
-            .await;
-        self.is_sending = false;
-        answer
+        self.stage = Stage::Sending;
+        let outcome = match self.open::<E>(limit).await {
+            Ok(mut call) => {
+                let sent = call.send(self.correlation_id(), event).await;
+                let answer = match sent {
+                    Ok(()) => call.answer().await,
+                    Err(error) => Err(error),
+                };
+                self.agent.or_open(answer)
+            }
+            Err(outcome) => outcome,
+        };
+        self.stage = stage_after(event, &outcome);
+        outcome
     }
 
     /// Puts an event to the agent without waiting for the answer, only for room on its way. Each event
@@ -140,10 +224,29 @@ impl Exchange {
     /// As for [`Exchange::send`], if the event could not be sent; then there is no answer to it.
     pub async fn push<E: Event>(&mut self, event: &E) -> Result<(), AgentProtocolError> {
         self.settle().await;
-        let connection = Arc::clone(&self.connection);
-        let call = PendingCall::start(connection, self.correlation(), event, self.timeout).await?;
-        self.pushed.push_back(Pushed::Pending(call));
+        let timeout = self.pool.config.timeout(E::EVENT_TYPE);
+        let pushed = match self.open::<E>(TimeLimit::configured(timeout)).await {
+            Ok(mut call) => match call.send(self.correlation_id(), event).await {
+                Ok(()) => Pushed::Pending(call),
+                Err(error) => Pushed::Answered(Ok(self.agent.or_open(Err(error))?)),
+            },
+            Err(outcome) => Pushed::Answered(Ok(outcome?)),
+        };
+        self.stage = stage_of(event);
+        self.pushed.push_back(pushed);
         Ok(())
+    }
+
+    async fn open<E: Event>(&self, limit: TimeLimit) -> Result<PendingCall, Outcome> {
+        let inquiry = Inquiry {
+            correlation_id: self.correlation_id(),
+            kind: E::EVENT_TYPE,
+            limit,
+        };
+        match &self.connection {
+            Some(connection) => self.pool.open_bound(connection, inquiry).await,
+            None => Err(self.pool.settle_unconnected(&self.agent, inquiry)),
+        }
     }
 
     /// The answer to the oldest pushed event whose answer was not taken; `None` if there is no such event.
@@ -152,10 +255,14 @@ impl Exchange {
     pub async fn next_answer(&mut self) -> Option<Result<AgentResponse, AgentProtocolError>> {
         let oldest = self.pushed.front_mut()?;
         poll_fn(|cx| oldest.settle(cx)).await;
-        match self.pushed.pop_front()? {
-            Pushed::Answered(answer) => Some(answer),
-            Pushed::Pending(_) => None,
+        let Pushed::Answered(answer) = self.pushed.pop_front()? else {
+            return None;
+        };
+        let answer = self.agent.or_open(answer);
+        if is_final(&answer) {
+            self.stage = Stage::Over;
         }
+        Some(answer)
     }
 
     /// Pushed events whose answers were not taken.
@@ -163,19 +270,44 @@ impl Exchange {
         self.pushed.len()
     }
 
-    fn correlation(&self) -> Correlation<'_> {
-        self.connection.correlation(self.correlation_id())
-    }
-
     /// Waits for the answer of the event before, where answers would not be told apart.
     async fn settle(&mut self) {
-        if self.connection.dialect().has_streams() {
+        let has_streams = |connection: &Hold| connection.dialect().has_streams();
+        if self.connection.as_ref().is_some_and(has_streams) {
             return;
         }
         if let Some(last) = self.pushed.back_mut() {
             poll_fn(|cx| last.settle(cx)).await;
         }
     }
+
+    /// Whether the agent is at work on the exchange or waits for the rest of it.
+    fn is_unfinished(&self) -> bool {
+        let is_pending = |pushed: &Pushed| matches!(pushed, Pushed::Pending(_));
+        matches!(self.stage, Stage::Sending | Stage::InBody) || self.pushed.iter().any(is_pending)
+    }
+}
+
+/// Where an exchange is once the agent has answered an event.
+fn stage_after<E: Event>(event: &E, outcome: &Outcome) -> Stage {
+    if is_final(outcome) {
+        return Stage::Over;
+    }
+    stage_of(event)
+}
+
+/// Where an exchange is once an event was put.
+fn stage_of<E: Event>(event: &E) -> Stage {
+    match event.body_progress() {
+        _ if E::EVENT_TYPE == EventType::RequestComplete => Stage::Over,
+        Some(body) if !body.is_last => Stage::InBody,
+        _ => Stage::Between,
+    }
+}
+
+/// Whether the agent decided against the request.
+fn is_final(outcome: &Outcome) -> bool {
+    matches!(outcome, Ok(response) if response.decision != Decision::Allow)
 }
 
 impl Pushed {
@@ -191,13 +323,15 @@ impl Pushed {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let is_pending = |pushed: &Pushed| matches!(pushed, Pushed::Pending(_));
-        if !self.is_sending && !self.pushed.iter().any(is_pending) {
+        if !self.is_unfinished() {
             return;
         }
         self.pushed.clear();
-        self.connection
-            .forget(self.correlation_id(), CancelReason::ClientDisconnect);
+        if let Some(connection) = self.connection.as_ref().filter(|held| held.is_open()) {
+            let cancelled = &self.agent.incidents.exchanges_cancelled;
+            cancelled.fetch_add(1, Ordering::Relaxed);
+            connection.forget(self.correlation_id(), CancelReason::ClientDisconnect);
+        }
     }
 }
 

@@ -1,29 +1,44 @@
 //! Agents by name, and which of an agent's connections an event takes.
 
+mod affinity;
 mod agents;
+mod ask;
 mod choice;
 mod config;
+mod drain;
 mod exchange;
+mod expiring;
 mod notice;
+mod policy;
+mod repair;
 mod send;
 mod stats;
+mod sticky;
+mod upkeep;
 
 pub use config::{AgentPoolConfig, CHANNEL_BUFFER_SIZE, LoadBalanceStrategy};
 pub use exchange::Exchange;
+pub use policy::{EventTimeouts, FailureMode, FlowControlMode};
 pub use stats::AgentPoolStats;
 
-use crate::connection::{self, AgentRecord, Connection, ConnectionConfig, Offer, run_writer};
+use crate::connection::{self, AgentRecord, CircuitBreakerState, Connection, Offer, run_writer};
 use crate::error::{AgentProtocolError, ConnectError};
 use crate::protocol::{AgentCapabilities, CancelReason};
 use crate::transport::{self, Endpoint};
 use crate::wire::{Encoding, Extension};
+use affinity::Affinities;
 use agents::{AgentEntry, Agents};
 use arc_swap::ArcSwap;
 use notice::Notices;
+use repair::Repair;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use sticky::Sessions;
+use tokio::sync::watch;
 use tokio::time::timeout;
+use upkeep::Upkeep;
 
 /// The agents that a proxy asks, with connections to each.
 ///
@@ -43,18 +58,32 @@ use tokio::time::timeout;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct AgentPool {
     inner: Arc<Inner>,
+    _life: Arc<Life>,
 }
 
-#[derive(Default)]
+/// What a pool's handles, exchanges and tasks share.
 struct Inner {
     config: AgentPoolConfig,
     agents: ArcSwap<Agents>,
     /// Held by whoever replaces the snapshot, so that no change is lost.
     changes: Mutex<()>,
+    affinities: Affinities,
+    sessions: Sessions,
     notices: Notices,
+    upkeep: Upkeep,
+    /// Whether no new exchanges are taken.
+    closing: AtomicBool,
+    /// Tells when the last handle is gone.
+    lives: watch::Receiver<()>,
+}
+
+/// Held by the handles of a pool; when the last is dropped, the connections end.
+struct Life {
+    inner: Arc<Inner>,
+    _alive: watch::Sender<()>,
 }
 
 impl AgentPool {
@@ -65,49 +94,109 @@ impl AgentPool {
 
     /// A pool with no agents.
     pub fn with_config(config: AgentPoolConfig) -> Self {
+        let (alive, lives) = watch::channel(());
+        let max_entries = config.max_correlation_affinities;
+        let inner = Arc::new(Inner {
+            affinities: Affinities::new(max_entries, config.correlation_affinity_ttl),
+            sessions: Sessions::new(max_entries, config.sticky_session_timeout),
+            config,
+            agents: ArcSwap::default(),
+            changes: Mutex::default(),
+            notices: Notices::default(),
+            upkeep: Upkeep::default(),
+            closing: AtomicBool::new(false),
+            lives,
+        });
+        let life = Life {
+            inner: Arc::clone(&inner),
+            _alive: alive,
+        };
         Self {
-            inner: Arc::new(Inner {
-                config,
-                agents: ArcSwap::default(),
-                changes: Mutex::default(),
-                notices: Notices::default(),
-            }),
+            inner,
+            _life: Arc::new(life),
         }
     }
 
-    /// Connects to an agent and adds it under a name. An agent that has the name already is replaced.
+    /// Adds an agent under a name and connects to it. An agent that is not there yet is added all the same,
+    /// and connected to when it comes.
+    ///
+    /// An agent that has the name already is replaced: its counters go on, new exchanges go to the new
+    /// endpoint, and those under way finish on the old connections within
+    /// [`AgentPoolConfig::drain_timeout`].
     ///
     /// An endpoint is the path of a Unix socket, `/path` or `unix:/path`. The connections are served by
-    /// tasks on the runtime that this is called on; they end with it.
+    /// tasks on the runtime that this is called on; they end with it, and are replaced when the agent is called
+    /// from another.
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint), or
-    /// [`ConnectionFailed`](AgentProtocolError::ConnectionFailed) with the first cause if not all
-    /// connections come up, one after another, each within [`AgentPoolConfig::connect_timeout`].
+    /// [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint).
     pub async fn add_agent(
         &self,
         agent_id: impl Into<String>,
         endpoint: impl Into<String>,
     ) -> Result<(), AgentProtocolError> {
         let endpoint: Endpoint = endpoint.into().parse()?;
-        let record = Arc::new(AgentRecord::new(
-            agent_id.into(),
-            self.inner.notices.0.clone(),
-        ));
+        let record = self.inner.record(agent_id.into());
+        let repair = Arc::new(Repair::default());
         let mut connections = NewConnections::default();
-        for _ in 0..self.inner.config.connections_per_agent.max(1) {
-            let connection = self.connect(&record, &endpoint).await?;
-            connections.0.push(connection);
+        if let Err(error) = self
+            .inner
+            .connect_all(&record, &endpoint, &mut connections)
+            .await
+        {
+            tracing::warn!(%error, "an agent is added that cannot be connected to yet");
+            repair.failed();
         }
-        let connections = std::mem::take(&mut connections.0);
-        let entry = AgentEntry::new(record, endpoint, connections);
-        let replaced = self.inner.change(|agents| agents.insert(entry));
-        replaced.iter().for_each(|agent| agent.close());
+        self.put(AgentEntry::new(
+            record,
+            endpoint,
+            connections.take(),
+            repair,
+        ));
         Ok(())
     }
 
-    /// Forgets an agent and closes its connections; calls that are on them fail.
+    /// Adds an agent as [`AgentPool::add_agent`] does, but only if every connection comes up.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint), or
+    /// [`ConnectionFailed`](AgentProtocolError::ConnectionFailed) with the first cause if not all
+    /// connections come up, one after another, each within [`AgentPoolConfig::connect_timeout`].
+    pub async fn connect_agent(
+        &self,
+        agent_id: impl Into<String>,
+        endpoint: impl Into<String>,
+    ) -> Result<(), AgentProtocolError> {
+        let endpoint: Endpoint = endpoint.into().parse()?;
+        let record = self.inner.record(agent_id.into());
+        let mut connections = NewConnections::default();
+        self.inner
+            .connect_all(&record, &endpoint, &mut connections)
+            .await?;
+        let repair = Arc::new(Repair::default());
+        self.put(AgentEntry::new(
+            record,
+            endpoint,
+            connections.take(),
+            repair,
+        ));
+        Ok(())
+    }
+
+    fn put(&self, entry: AgentEntry) {
+        entry.record.breaker.allow_trial();
+        let record = Arc::clone(&entry.record);
+        if let Some(replaced) = self.inner.change(|agents| agents.insert(entry)) {
+            self.inner.retire(replaced);
+        }
+        record.request_upkeep();
+        self.start_upkeep();
+    }
+
+    /// Forgets an agent. Its exchanges finish within [`AgentPoolConfig::drain_timeout`], in the background, and
+    /// are cancelled after that.
     ///
     /// # Errors
     ///
@@ -115,11 +204,37 @@ impl AgentPool {
     pub async fn remove_agent(&self, agent_id: &str) -> Result<(), AgentProtocolError> {
         match self.inner.change(|agents| agents.remove(agent_id)) {
             Some(agent) => {
-                agent.close();
+                self.inner.retire(agent);
                 Ok(())
             }
             None => Err(unknown(agent_id)),
         }
+    }
+
+    /// Sets what calls get when an agent is unavailable, in the place of
+    /// [`AgentPoolConfig::failure_mode`], as long as the agent is known.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownAgent`](AgentProtocolError::UnknownAgent) if no agent has this name.
+    pub fn set_failure_mode(
+        &self,
+        agent_id: &str,
+        mode: FailureMode,
+    ) -> Result<(), AgentProtocolError> {
+        let agents = self.inner.agents.load();
+        let agent = agents.get(agent_id).ok_or_else(|| unknown(agent_id))?;
+        let fails_open = mode == FailureMode::Open;
+        agent.record.fails_open.store(fails_open, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What an agent's circuit breaker lets through.
+    pub fn circuit_breaker_state(&self, agent_id: &str) -> Option<CircuitBreakerState> {
+        let agents = self.inner.agents.load();
+        agents
+            .get(agent_id)
+            .map(|agent| agent.record.breaker.state())
     }
 
     /// The names of all agents.
@@ -144,10 +259,13 @@ impl AgentPool {
         self.with_connection(agent_id, |connection| connection.dialect().has_streams())
     }
 
-    /// Whether an agent has an open connection.
+    /// Whether a call to an agent would be tried: a connection takes new exchanges, and the circuit breaker is
+    /// not open.
     pub fn is_agent_healthy(&self, agent_id: &str) -> bool {
         let agents = self.inner.agents.load();
-        agents.get(agent_id).is_some_and(AgentEntry::is_available)
+        agents
+            .get(agent_id)
+            .is_some_and(|agent| agent.is_available())
     }
 
     /// What happened on an agent's connections so far.
@@ -156,7 +274,7 @@ impl AgentPool {
             .agents
             .load()
             .get(agent_id)
-            .map(AgentEntry::stats)
+            .map(|agent| agent.stats())
     }
 
     /// What happened on the connections of every agent so far.
@@ -165,7 +283,7 @@ impl AgentPool {
             .agents
             .load()
             .iter()
-            .map(AgentEntry::stats)
+            .map(|agent| agent.stats())
             .collect()
     }
 
@@ -184,8 +302,12 @@ impl AgentPool {
         let connections = self.connections(agent_id)?;
         let carrying = connections
             .iter()
-            .find(|connection| connection.is_busy_with(correlation_id));
-        match carrying.or_else(|| connections.first()) {
+            .find(|connection| connection.is_busy_with(correlation_id))
+            .cloned();
+        let affinities = &self.inner.affinities;
+        let pinned = affinities.pinned(correlation_id, agent_id);
+        affinities.unpin(correlation_id, agent_id);
+        match carrying.or(pinned).as_ref().or_else(|| connections.first()) {
             Some(connection) => connection.cancel(correlation_id, reason).await,
             None => Err(self.unavailable(agent_id)),
         }
@@ -221,58 +343,6 @@ impl AgentPool {
         }
     }
 
-    /// Waits up to [`AgentPoolConfig::drain_timeout`] for pending calls, then closes every connection
-    /// and forgets all agents. Calls are taken until then, so whoever makes them stops first.
-    ///
-    /// # Errors
-    ///
-    /// None at present; the published signature is kept.
-    pub async fn shutdown(&self) -> Result<(), AgentProtocolError> {
-        let agents = self.inner.agents.load_full();
-        let drained = async {
-            while agents.iter().any(AgentEntry::has_pending_calls) {
-                tokio::time::sleep(DRAIN_CHECK_INTERVAL).await;
-            }
-        };
-        // What is not done by then fails when the connections close.
-        let _ = timeout(self.inner.config.drain_timeout, drained).await;
-        let removed = self.inner.change(Agents::clear);
-        removed.iter().for_each(|agent| agent.close());
-        Ok(())
-    }
-
-    async fn connect(
-        &self,
-        record: &Arc<AgentRecord>,
-        endpoint: &Endpoint,
-    ) -> Result<Arc<Connection>, AgentProtocolError> {
-        let config = &self.inner.config;
-        let connected = timeout(config.connect_timeout, async {
-            let (sender, receiver) = transport::connect(endpoint).await?;
-            let setup = ConnectionConfig {
-                max_concurrent: config.max_concurrent_per_connection,
-                outbox_capacity: config.channel_buffer_size,
-            };
-            let record = Arc::clone(record);
-            let offer = Offer {
-                encodings: &config.encodings,
-                extension: config.use_extension.then_some(Extension::V1),
-            };
-            connection::open(record, sender, receiver, offer, &setup).await
-        });
-        let (connection, inbound) = connected
-            .await
-            .unwrap_or(Err(ConnectError::TimedOut(config.connect_timeout)))
-            .map_err(|cause| AgentProtocolError::ConnectionFailed {
-                agent_id: Arc::clone(&record.id),
-                endpoint: endpoint.to_string(),
-                cause,
-            })?;
-        tokio::spawn(run_writer(Arc::clone(&connection)));
-        tokio::spawn(inbound.run());
-        Ok(connection)
-    }
-
     /// The open connections of an agent, for what is not on the hot path.
     fn connections(&self, agent_id: &str) -> Result<Vec<Arc<Connection>>, AgentProtocolError> {
         let agents = self.inner.agents.load();
@@ -293,18 +363,37 @@ impl AgentPool {
     }
 }
 
+impl Default for AgentPool {
+    fn default() -> Self {
+        Self::with_config(AgentPoolConfig::default())
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.inner
+            .agents
+            .load()
+            .iter()
+            .for_each(|agent| agent.close());
+    }
+}
+
 /// Connections on their way into the pool; those that do not get there are closed.
 #[derive(Default)]
 struct NewConnections(Vec<Arc<Connection>>);
+
+impl NewConnections {
+    fn take(mut self) -> Vec<Arc<Connection>> {
+        std::mem::take(&mut self.0)
+    }
+}
 
 impl Drop for NewConnections {
     fn drop(&mut self) {
         self.0.iter().for_each(|connection| connection.close());
     }
 }
-
-/// How often a shutdown looks whether calls are pending.
-const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
 impl Inner {
     /// Replaces the snapshot by a changed copy. Readers keep the one they have.
@@ -316,11 +405,62 @@ impl Inner {
         self.agents.store(Arc::new(agents));
         result
     }
-}
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.agents.load().iter().for_each(AgentEntry::close);
+    /// What is known of an agent, so that it goes on where it left off.
+    fn record(&self, agent_id: String) -> Arc<AgentRecord> {
+        if let Some(agent) = self.agents.load().get(&agent_id) {
+            return Arc::clone(&agent.record);
+        }
+        let upkeep = Arc::clone(&self.upkeep.requested);
+        let record = AgentRecord::new(
+            agent_id,
+            self.config.breaker(),
+            self.notices.0.clone(),
+            upkeep,
+        );
+        let fails_open = self.config.failure_mode == FailureMode::Open;
+        record.fails_open.store(fails_open, Ordering::Relaxed);
+        Arc::new(record)
+    }
+
+    async fn connect_all(
+        &self,
+        record: &Arc<AgentRecord>,
+        endpoint: &Endpoint,
+        connections: &mut NewConnections,
+    ) -> Result<(), AgentProtocolError> {
+        for _ in 0..self.config.connections_per_agent.max(1) {
+            connections.0.push(self.connect(record, endpoint).await?);
+        }
+        Ok(())
+    }
+
+    async fn connect(
+        &self,
+        record: &Arc<AgentRecord>,
+        endpoint: &Endpoint,
+    ) -> Result<Arc<Connection>, AgentProtocolError> {
+        let config = &self.config;
+        let connected = timeout(config.connect_timeout, async {
+            let (sender, receiver) = transport::connect(endpoint).await?;
+            let offer = Offer {
+                encodings: &config.encodings,
+                extension: config.use_extension.then_some(Extension::V1),
+            };
+            let record = Arc::clone(record);
+            connection::open(record, sender, receiver, offer, &config.connection()).await
+        });
+        let (connection, inbound) = connected
+            .await
+            .unwrap_or(Err(ConnectError::TimedOut(config.connect_timeout)))
+            .map_err(|cause| AgentProtocolError::ConnectionFailed {
+                agent_id: Arc::clone(&record.id),
+                endpoint: endpoint.to_string(),
+                cause,
+            })?;
+        tokio::spawn(run_writer(Arc::clone(&connection)));
+        tokio::spawn(inbound.run());
+        Ok(connection)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Putting events to agents. Every method ends in the one path of [`AgentPool::send`].
 
-use super::{AgentPool, unknown};
+use super::AgentPool;
+use super::ask::Inquiry;
+use crate::connection::TimeLimit;
 use crate::error::AgentProtocolError;
 use crate::protocol::AgentResponse;
 use crate::protocol::events::{
@@ -10,7 +12,7 @@ use crate::protocol::events::{
 };
 use crate::wire::Event;
 use serde_json::{Map, Value};
-use std::sync::Arc;
+use std::time::Duration;
 
 impl AgentPool {
     /// Puts any event, owned or borrowed, to an agent and waits for its answer.
@@ -19,20 +21,32 @@ impl AgentPool {
     /// peers that know no other way of matching answers, at most one event of an exchange can be
     /// unanswered at a time.
     ///
+    /// Request headers bind their exchange to a connection: the events that follow under the same correlation
+    /// id take that one, until [`AgentPool::clear_correlation_affinity`] or a completed request
+    /// ([`AgentPool::send_request_complete`]) ends the exchange, or
+    /// [`correlation_affinity_ttl`](super::AgentPoolConfig::correlation_affinity_ttl) passes without an event.
+    /// [`AgentPool::exchange`] does the same without a look-up.
+    ///
     /// Dropping the future gives the call up; an answer that comes later is counted and thrown away.
     ///
     /// # Errors
     ///
-    /// * [`UnknownAgent`](AgentProtocolError::UnknownAgent) and
-    ///   [`Unavailable`](AgentProtocolError::Unavailable) before anything is sent;
+    /// * [`UnknownAgent`](AgentProtocolError::UnknownAgent),
+    ///   [`Unavailable`](AgentProtocolError::Unavailable) and
+    ///   [`CircuitOpen`](AgentProtocolError::CircuitOpen) before anything is sent;
+    /// * [`QueueFull`](AgentProtocolError::QueueFull) and
+    ///   [`QueueTimeout`](AgentProtocolError::QueueTimeout) if no slot is free;
     /// * [`FlowControlPaused`](AgentProtocolError::FlowControlPaused) if the agent paused every
-    ///   connection that could be used;
+    ///   connection that could be used (see [`FlowControlMode`](super::FlowControlMode));
     /// * [`CorrelationBusy`](AgentProtocolError::CorrelationBusy) if an earlier event of the exchange is
     ///   unanswered everywhere;
-    /// * [`MessageTooLarge`](AgentProtocolError::MessageTooLarge) if the event fits no frame;
+    /// * [`MessageTooLarge`](AgentProtocolError::MessageTooLarge) if the event fits no frame, or its body is
+    ///   larger than the agent takes;
     /// * [`Timeout`](AgentProtocolError::Timeout) after
-    ///   [`AgentPoolConfig::request_timeout`](super::AgentPoolConfig::request_timeout);
-    /// * [`ConnectionClosed`](AgentProtocolError::ConnectionClosed) at once when the connection ends;
+    ///   [`AgentPoolConfig::request_timeout`](super::AgentPoolConfig::request_timeout) or the time for this
+    ///   kind of event;
+    /// * [`ConnectionClosed`](AgentProtocolError::ConnectionClosed) at once when the connection ends, and for
+    ///   every later event of an exchange that was bound to it;
     /// * [`InvalidMessage`](AgentProtocolError::InvalidMessage) if the answer does not decode;
     /// * [`Cancelled`](AgentProtocolError::Cancelled) by [`AgentPool::cancel_request`].
     pub async fn send<E: Event>(
@@ -41,18 +55,30 @@ impl AgentPool {
         correlation_id: &str,
         event: &E,
     ) -> Result<AgentResponse, AgentProtocolError> {
-        let config = &self.inner.config;
-        // The snapshot is let go before anything is waited for.
-        let (connection, correlation) = {
-            let agents = self.inner.agents.load();
-            let agent = agents.get(agent_id).ok_or_else(|| unknown(agent_id))?;
-            let correlation = agent.correlation(correlation_id);
-            let connection = agent.choose(config.load_balance_strategy, correlation)?;
-            (Arc::clone(connection), correlation)
+        let timeout = self.inner.config.timeout(E::EVENT_TYPE);
+        let inquiry = Inquiry {
+            correlation_id,
+            kind: E::EVENT_TYPE,
+            limit: TimeLimit::configured(timeout),
         };
-        connection
-            .call(correlation, event, config.request_timeout)
-            .await
+        self.inner.ask(agent_id, inquiry, event).await
+    }
+
+    /// The same with a time of its own for this call, which is not stretched for an agent that reports that
+    /// it is degraded. Errors as for [`AgentPool::send`].
+    pub async fn send_within<E: Event>(
+        &self,
+        agent_id: &str,
+        correlation_id: &str,
+        event: &E,
+        timeout: Duration,
+    ) -> Result<AgentResponse, AgentProtocolError> {
+        let inquiry = Inquiry {
+            correlation_id,
+            kind: E::EVENT_TYPE,
+            limit: TimeLimit::firm(timeout),
+        };
+        self.inner.ask(agent_id, inquiry, event).await
     }
 
     /// Puts the head of a request to an agent. Errors as for [`AgentPool::send`].
@@ -113,7 +139,7 @@ impl AgentPool {
         self.send(agent_id, &event.correlation_id, event).await
     }
 
-    /// Tells an agent that a request is over. Errors as for [`AgentPool::send`].
+    /// Tells an agent that a request is over, which ends its exchange. Errors as for [`AgentPool::send`].
     pub async fn send_request_complete(
         &self,
         agent_id: &str,

@@ -68,8 +68,11 @@ pub fn request(correlation_id: &str, uri: &str) -> RequestHeadersEvent {
     }
 }
 
+/// One connection, which is used and not probed whatever goes wrong with calls on it.
 pub fn config(encoding: Encoding) -> AgentPoolConfig {
     AgentPoolConfig {
+        max_consecutive_errors: u32::MAX,
+        circuit_breaker_threshold: 0,
         connections_per_agent: 1,
         request_timeout: PATIENCE,
         encodings: vec![encoding],

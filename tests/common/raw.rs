@@ -54,7 +54,7 @@ pub fn accept_handshake(encoding: &str) -> Value {
                 "config_push": false, "metrics_export": false, "concurrent_requests": 1,
                 "cancellation": true, "flow_control": true, "health_reporting": true,
             },
-            "limits": {"max_body_size": 1, "max_concurrency": 2, "preferred_chunk_size": 3},
+            "limits": {"max_body_size": 67_108_864, "max_concurrency": 1000, "preferred_chunk_size": 3},
         },
         "success": true, "error": null, "encoding": encoding,
     })

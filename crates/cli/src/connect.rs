@@ -27,7 +27,7 @@ pub(crate) async fn connect(
         config.encodings = vec![encoding];
     }
     let pool = AgentPool::with_config(config);
-    pool.add_agent(AGENT_ID, endpoint)
+    pool.connect_agent(AGENT_ID, endpoint)
         .await
         .map_err(|error| AgentFailure::of(endpoint, &error))?;
     match (encoding, pool.agent_encoding(AGENT_ID)) {

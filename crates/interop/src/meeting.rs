@@ -44,7 +44,7 @@ impl Meeting {
         let connections = config.connections_per_agent;
         let pool = AgentPool::with_config(config);
         let endpoint = format!("unix:{}", agent.socket().display());
-        pool.add_agent(AGENT, endpoint)
+        pool.connect_agent(AGENT, endpoint)
             .await
             .expect("the pool connects");
         assert_eq!(

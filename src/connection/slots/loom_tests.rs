@@ -9,7 +9,7 @@ use std::future::poll_fn;
 #[test]
 fn an_answer_is_never_lost() {
     loom::model(|| {
-        let (table, mut completer) = SlotTable::new(1, Matching::ById);
+        let (table, mut completer) = SlotTable::new(1, Matching::ById, []);
         let mut ticket = SlotTable::open(&*table, "a", 1, 0).unwrap();
         let answering = thread::spawn(move || completer.complete("a", 1, 7).unwrap());
         assert_eq!(block_on(poll_fn(|cx| ticket.poll(cx))), 7);
@@ -21,7 +21,7 @@ fn an_answer_is_never_lost() {
 #[test]
 fn a_slot_survives_its_caller_leaving() {
     loom::model(|| {
-        let (table, mut completer) = SlotTable::new(1, Matching::ById);
+        let (table, mut completer) = SlotTable::new(1, Matching::ById, []);
         let ticket = SlotTable::open(&*table, "a", 1, 0).unwrap();
         let answering = thread::spawn(move || {
             let _ = completer.complete("a", 1, Box::new(7));
@@ -40,7 +40,7 @@ fn a_slot_survives_its_caller_leaving() {
 #[test]
 fn an_answer_never_reaches_another_call() {
     loom::model(|| {
-        let (table, mut completer) = SlotTable::new(1, Matching::ById);
+        let (table, mut completer) = SlotTable::new(1, Matching::ById, []);
         let first = SlotTable::open(&*table, "a", 1, 0).unwrap();
         let answering = thread::spawn(move || {
             let _ = completer.complete("a", 1, 7);
@@ -61,7 +61,7 @@ fn an_answer_never_reaches_another_call() {
 #[test]
 fn two_calls_never_share_an_id() {
     loom::model(|| {
-        let (table, _completer) = SlotTable::<u8>::new(2, Matching::ById);
+        let (table, _completer) = SlotTable::<u8>::new(2, Matching::ById, []);
         let other = Arc::clone(&table);
         let opening = thread::spawn(move || {
             let opened = SlotTable::open(&*other, "a", 1, 0);
@@ -78,7 +78,7 @@ fn two_calls_never_share_an_id() {
 #[test]
 fn expiry_never_hits_the_next_call() {
     loom::model(|| {
-        let (table, mut completer) = SlotTable::new(1, Matching::ById);
+        let (table, mut completer) = SlotTable::new(1, Matching::ById, []);
         let first = SlotTable::open(&*table, "a", 1, 1).unwrap();
         let expiring = thread::spawn(move || completer.expire(1, |_| 0));
         drop(first);
@@ -97,7 +97,7 @@ fn expiry_never_hits_the_next_call() {
 #[test]
 fn an_answer_stays_on_its_stream() {
     loom::model(|| {
-        let (table, mut completer) = SlotTable::new(1, Matching::ByStream);
+        let (table, mut completer) = SlotTable::new(1, Matching::ByStream, []);
         let first = SlotTable::open(&*table, "a", 1, 0).unwrap();
         let stream = first.stream();
         let answering = thread::spawn(move || {

@@ -7,7 +7,7 @@ fn poll<T>(ticket: &mut Ticket<&SlotTable<T>, T>) -> Poll<T> {
 
 #[test]
 fn a_value_goes_to_the_call_with_its_id_even_behind_equal_keys() {
-    let (table, mut completer) = SlotTable::new(4, Matching::ById);
+    let (table, mut completer) = SlotTable::new(4, Matching::ById, []);
     let mut a = SlotTable::open(&*table, "a", 1, 0).unwrap();
     assert_eq!(completer.complete("b", 1, 7), Err(7));
     assert_eq!(poll(&mut a), Poll::Pending);
@@ -21,7 +21,7 @@ fn a_value_goes_to_the_call_with_its_id_even_behind_equal_keys() {
 
 #[test]
 fn slots_run_out_and_come_back() {
-    let (table, _completer) = SlotTable::<u8>::new(2, Matching::ById);
+    let (table, _completer) = SlotTable::<u8>::new(2, Matching::ById, []);
     let first = SlotTable::open(&*table, "a", 1, 0).unwrap();
     let _second = SlotTable::open(&*table, "b", 2, 0).unwrap();
     assert_eq!(
@@ -34,7 +34,7 @@ fn slots_run_out_and_come_back() {
 
 #[test]
 fn one_call_per_id() {
-    let (table, _completer) = SlotTable::<u8>::new(2, Matching::ById);
+    let (table, _completer) = SlotTable::<u8>::new(2, Matching::ById, []);
     let first = SlotTable::open(&*table, "a", 1, 0).unwrap();
     assert_eq!(
         SlotTable::open(&*table, "a", 1, 0).unwrap_err(),
@@ -47,7 +47,7 @@ fn one_call_per_id() {
 
 #[test]
 fn only_what_is_due_expires() {
-    let (table, mut completer) = SlotTable::new(70, Matching::ById);
+    let (table, mut completer) = SlotTable::new(70, Matching::ById, []);
     let mut tickets: Vec<_> = (0..70)
         .map(|n| SlotTable::open(&*table, &n.to_string(), n, n).unwrap())
         .collect();
@@ -72,7 +72,7 @@ fn the_waiting_task_is_woken() {
     }
 
     let wakes = Arc::new(Wakes::default());
-    let (table, mut completer) = SlotTable::new(1, Matching::ById);
+    let (table, mut completer) = SlotTable::new(1, Matching::ById, []);
     let mut ticket = SlotTable::open(&*table, "a", 1, 0).unwrap();
     let waker = waker(Arc::clone(&wakes));
     assert!(ticket.poll(&Context::from_waker(&waker)).is_pending());
@@ -82,7 +82,7 @@ fn the_waiting_task_is_woken() {
 
 #[test]
 fn calls_on_streams_may_share_an_id() {
-    let (table, mut completer) = SlotTable::new(4, Matching::ByStream);
+    let (table, mut completer) = SlotTable::new(4, Matching::ByStream, []);
     let mut tickets: Vec<_> = (0..4)
         .map(|_| SlotTable::open(&*table, "a", 1, 0).unwrap())
         .collect();
@@ -102,7 +102,7 @@ fn calls_on_streams_may_share_an_id() {
 
 #[test]
 fn every_call_of_an_id_is_completed() {
-    let (table, mut completer) = SlotTable::new(4, Matching::ByStream);
+    let (table, mut completer) = SlotTable::new(4, Matching::ByStream, []);
     let [mut first, mut other, mut second] =
         ["a", "b", "a"].map(|id| SlotTable::open(&*table, id, 1, 0).unwrap());
     assert_eq!(completer.complete_each("a", 1, || 7), 2);

@@ -1,4 +1,4 @@
-use super::{BodyDirection, Encode};
+use super::{BodyDirection, BodyProgress, Encode};
 use crate::protocol::EventType;
 use crate::protocol::events::{BodyChunk, RequestBodyChunkEvent, ResponseBodyChunkEvent};
 use crate::wire::decode::{DecodeErrorKind, Field, Kind, Source};
@@ -9,6 +9,10 @@ impl Encode for RequestBodyChunkEvent {
 
     fn body_len(&self) -> usize {
         self.data.len()
+    }
+
+    fn body_progress(&self) -> Option<BodyProgress> {
+        Some(progress(&self.borrowed()))
     }
 
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
@@ -28,6 +32,10 @@ impl Encode for ResponseBodyChunkEvent {
         self.data.len()
     }
 
+    fn body_progress(&self) -> Option<BodyProgress> {
+        Some(progress(&self.borrowed()))
+    }
+
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
         encode_chunk(
             &self.borrowed(),
@@ -35,6 +43,15 @@ impl Encode for ResponseBodyChunkEvent {
             correlation_id,
             sink,
         );
+    }
+}
+
+/// The caller's own count may be left at zero.
+fn progress(chunk: &BodyChunk<'_>) -> BodyProgress {
+    let seen = chunk.bytes_so_far.max(chunk.data.len());
+    BodyProgress {
+        size: chunk.total_size.unwrap_or(0).max(seen),
+        is_last: chunk.is_last,
     }
 }
 

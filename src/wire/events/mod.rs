@@ -43,8 +43,23 @@ pub trait Encode {
         0
     }
 
+    /// How far the body has come that the event carries a piece of.
+    fn body_progress(&self) -> Option<BodyProgress> {
+        None
+    }
+
     /// Writes the event, with `correlation_id` in the place of its own.
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S);
+}
+
+/// How far the body of a request or a response has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(unnameable_types, reason = "belongs to a sealed trait")]
+pub struct BodyProgress {
+    /// Bytes of the whole body, as announced or as seen so far.
+    pub size: usize,
+    /// Whether this is the end of it.
+    pub is_last: bool,
 }
 
 /// Enough for the head of a common request, and for everything about a body but its data.

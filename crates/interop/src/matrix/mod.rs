@@ -130,7 +130,7 @@ async fn pool_of(column: &Column, socket: &Path) -> AgentPool {
         ..AgentPoolConfig::default()
     });
     let endpoint = format!("unix:{}", socket.display());
-    pool.add_agent(AGENT, endpoint)
+    pool.connect_agent(AGENT, endpoint)
         .await
         .expect("the pool connects");
     pool

@@ -1,0 +1,86 @@
+use super::breaker::{CircuitBreaker, CircuitBreakerSettings};
+use super::keys::Keys;
+use super::lines::Lines;
+use crate::metrics::{CallTally, Counters};
+use crate::protocol::AgentNotice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use tokio::sync::{Notify, broadcast};
+
+/// What the connections of one agent share, for as long as the pool knows the agent.
+#[derive(Debug)]
+pub(crate) struct AgentRecord {
+    pub(crate) id: Arc<str>,
+    pub(crate) counters: Counters,
+    pub(crate) calls: CallTally,
+    pub(crate) breaker: CircuitBreaker,
+    /// Where calls wait that may take any connection.
+    pub(crate) lines: Lines,
+    pub(super) keys: Keys,
+    notices: broadcast::Sender<AgentNotice>,
+    /// Told when a connection ends or is not trusted any more.
+    upkeep: Arc<Notify>,
+    /// Whether calls are allowed when the agent is unavailable.
+    pub(crate) fails_open: AtomicBool,
+    pub(crate) incidents: Incidents,
+}
+
+/// What happened to an agent's calls and connections beside how calls ended.
+#[derive(Debug, Default)]
+pub(crate) struct Incidents {
+    pub(crate) failed_open: AtomicU64,
+    pub(crate) allowed_while_paused: AtomicU64,
+    pub(crate) exchanges_cancelled: AtomicU64,
+    pub(crate) reconnects: AtomicU64,
+}
+
+impl AgentRecord {
+    pub(crate) fn new(
+        id: String,
+        breaker: CircuitBreakerSettings,
+        notices: broadcast::Sender<AgentNotice>,
+        upkeep: Arc<Notify>,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            counters: Counters::default(),
+            calls: CallTally::default(),
+            breaker: CircuitBreaker::new(breaker),
+            lines: Lines::default(),
+            keys: Keys::default(),
+            notices,
+            upkeep,
+            fails_open: AtomicBool::new(false),
+            incidents: Incidents::default(),
+        }
+    }
+
+    /// Has the pool look after the agent's connections.
+    pub(crate) fn request_upkeep(&self) {
+        self.upkeep.notify_one();
+    }
+
+    /// Tells whoever listens what the agent said unasked.
+    pub(super) fn notify(&self, notice: impl FnOnce(Arc<str>) -> AgentNotice) {
+        if self.notices.receiver_count() > 0 {
+            // The last listener may have left meanwhile.
+            let _ = self.notices.send(notice(Arc::clone(&self.id)));
+        }
+    }
+
+    /// An exchange with this agent.
+    pub(crate) fn correlation<'a>(&self, id: &'a str) -> Correlation<'a> {
+        Correlation {
+            id,
+            key: self.keys.key(id),
+        }
+    }
+}
+
+/// What joins the events of one exchange: the id that the wire carries and a hash of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Correlation<'a> {
+    pub(crate) id: &'a str,
+    /// Equal for all connections of one agent, different between agents.
+    pub(super) key: u64,
+}

@@ -1,0 +1,303 @@
+//! Agents that are removed, replaced or move to another endpoint while traffic runs: nothing is lost.
+
+mod common;
+
+use common::{
+    BOTH, RawAgent, arrived, call, config, eventually, raw_pool, request, result_of, serve,
+    status_of,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError as Error, CancelReason, Encoding};
+
+#[tokio::test]
+async fn a_removed_agent_answers_what_it_was_asked() {
+    for encoding in BOTH {
+        let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
+        let pending = arrived(&pool, &mut connection, "c-1").await;
+        pool.remove_agent("agent").await.unwrap();
+        assert_fails!(
+            result_of(call(&pool, "c-2")).await,
+            Error::UnknownAgent { .. }
+        );
+        assert_fails!(pool.remove_agent("agent").await, Error::UnknownAgent { .. });
+        connection.block("c-1", 418).await;
+        assert_eq!(status_of(pending).await, 418);
+        pool.clear_correlation_affinity("c-1");
+        connection.expect_end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_removed_agent_is_not_waited_for_longer_than_it_may_take() {
+    let config = AgentPoolConfig {
+        drain_timeout: Duration::from_millis(50),
+        ..config(Encoding::Json)
+    };
+    let (_agent, pool, mut connection) = raw_pool(config).await;
+    let pending = arrived(&pool, &mut connection, "c-1").await;
+    pool.remove_agent("agent").await.unwrap();
+    assert_fails!(result_of(pending).await, Error::Cancelled { .. });
+    let (message, cancel) = connection.message().await;
+    assert_eq!(
+        (message, cancel["correlation_id"].as_str()),
+        (0x40, Some("c-1"))
+    );
+    connection.expect_end().await;
+}
+
+#[tokio::test]
+async fn exchanges_finish_where_they_began() {
+    let (agent, pool, mut old) = raw_pool(config(Encoding::Json)).await;
+    let pending = arrived(&pool, &mut old, "c-1").await;
+    let mut exchange = pool.exchange("agent", "c-2").unwrap();
+    let endpoint = agent.path.display().to_string();
+    let (added, mut new) = tokio::join!(
+        pool.add_agent("agent", endpoint),
+        agent.accept_in(Encoding::Json)
+    );
+    added.unwrap();
+    common::expect_works(&pool, &mut new, "c-3").await;
+    old.block("c-1", 418).await;
+    assert_eq!(status_of(pending).await, 418);
+    pool.clear_correlation_affinity("c-1");
+    let event = request("c-2", "/");
+    let (answer, ()) = tokio::join!(exchange.send(&event), async {
+        assert_eq!(old.event().await, "c-2");
+        old.block("c-2", 419).await;
+    });
+    answer.unwrap();
+    drop(exchange);
+    old.expect_end().await;
+    let stats = pool.agent_stats("agent").await.unwrap();
+    assert_eq!(stats.calls.answered, 3, "the counters began anew");
+}
+
+#[tokio::test]
+async fn events_of_a_pinned_exchange_follow_it_to_a_replaced_connection() {
+    let (agent, pool, mut old) = raw_pool(config(Encoding::Json)).await;
+    let headers = arrived(&pool, &mut old, "c-1").await;
+    old.allow("c-1").await;
+    result_of(headers).await.unwrap();
+    let endpoint = agent.path.display().to_string();
+    let (added, _new) = tokio::join!(
+        pool.add_agent("agent", endpoint),
+        agent.accept_in(Encoding::Json)
+    );
+    added.unwrap();
+    let chunk = tollgate::RequestBodyChunkEvent::new("c-1", "x", 0, true);
+    let (answer, ()) = tokio::join!(pool.send("agent", "c-1", &chunk), async {
+        assert_eq!(old.event().await, "c-1");
+        old.allow("c-1").await;
+    });
+    answer.unwrap();
+    pool.clear_correlation_affinity("c-1");
+    old.expect_end().await;
+}
+
+/// Callers that never stop, and how many of their calls failed.
+struct Traffic {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    callers: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Traffic {
+    fn to(pool: &AgentPool) -> Self {
+        let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let callers = (0..16)
+            .map(|caller| {
+                let (pool, stop, answered) = (pool.clone(), stop.clone(), answered.clone());
+                tokio::spawn(async move {
+                    for n in 0.. {
+                        if stop.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        let id = format!("{caller}-{n}");
+                        pool.send("agent", &id, &request(&id, "/"))
+                            .await
+                            .unwrap_or_else(|error| panic!("{id}: {error}"));
+                        pool.clear_correlation_affinity(&id);
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        Self {
+            stop,
+            answered,
+            callers,
+        }
+    }
+
+    async fn goes_on(&self) {
+        let before = self.answered.load(Ordering::Relaxed);
+        eventually("traffic goes on", async || {
+            self.answered.load(Ordering::Relaxed) > before + 50
+        })
+        .await;
+    }
+
+    async fn ends_without_a_failure(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for caller in self.callers {
+            caller.await.expect("a call failed");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_change_under_traffic_without_a_lost_request() {
+    let (one, two) = (serve().await, serve().await);
+    let pool = AgentPool::new();
+    pool.add_agent("agent", one.path.to_str().unwrap())
+        .await
+        .unwrap();
+    let traffic = Traffic::to(&pool);
+    for _ in 0..10 {
+        for agent in [&two, &one] {
+            traffic.goes_on().await;
+            pool.add_agent("agent", agent.path.to_str().unwrap())
+                .await
+                .unwrap();
+            pool.add_agent("other", agent.path.to_str().unwrap())
+                .await
+                .unwrap();
+            traffic.goes_on().await;
+            pool.remove_agent("other").await.unwrap();
+        }
+    }
+    traffic.ends_without_a_failure().await;
+    let calls = pool.agent_stats("agent").await.unwrap().calls;
+    assert_eq!((calls.made, calls.failed()), (calls.answered, 0));
+    assert_eq!(pool.correlation_affinity_count(), 0);
+}
+
+#[tokio::test]
+async fn an_agent_that_is_not_there_yet_is_connected_to_when_it_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.sock");
+    let pool = AgentPool::with_config(AgentPoolConfig {
+        reconnect_interval: Duration::from_millis(10),
+        ..AgentPoolConfig::default()
+    });
+    pool.add_agent("agent", path.to_str().unwrap())
+        .await
+        .unwrap();
+    assert!(!pool.is_agent_healthy("agent"));
+    assert_fails!(
+        result_of(call(&pool, "c-1")).await,
+        Error::Unavailable { .. }
+    );
+    let server = tollgate::UdsAgentServer::new(&path, common::RuleAgent::default());
+    let bound = server.bind().await.unwrap();
+    tokio::spawn(bound.serve());
+    eventually("all connections are there", async || {
+        let stats = pool.agent_stats("agent").await.unwrap();
+        stats.active_connections == 4 && stats.reconnects == 4
+    })
+    .await;
+    result_of(call(&pool, "c-2")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_replaced_at_once() {
+    for encoding in BOTH {
+        let (agent, pool, mut connection) = raw_pool(config(encoding)).await;
+        for n in 0..5 {
+            common::expect_works(&pool, &mut connection, &n.to_string()).await;
+            drop(connection);
+            connection = agent.accept_in(encoding).await;
+            eventually("the connection is used", async || {
+                pool.is_agent_healthy("agent")
+            })
+            .await;
+        }
+        let stats = pool.agent_stats("agent").await.unwrap();
+        assert_eq!((stats.reconnects, stats.active_connections), (5, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_pool_that_is_not_self_maintained_is_maintained_by_whoever_asks() {
+    let config = AgentPoolConfig {
+        self_maintained: false,
+        ..config(Encoding::Json)
+    };
+    let (agent, pool, connection) = raw_pool(config).await;
+    drop(connection);
+    eventually("the end is noticed", async || {
+        !pool.is_agent_healthy("agent")
+    })
+    .await;
+    assert_fails!(
+        result_of(call(&pool, "c-1")).await,
+        Error::Unavailable { .. }
+    );
+    let maintained = pool.clone();
+    let maintenance = tokio::spawn(async move { maintained.run_maintenance().await });
+    let mut connection = agent.accept_in(Encoding::Json).await;
+    eventually("the connection is used", async || {
+        pool.is_agent_healthy("agent")
+    })
+    .await;
+    common::expect_works(&pool, &mut connection, "c-2").await;
+    maintenance.abort();
+}
+
+#[tokio::test]
+async fn an_agent_that_ends_every_connection_is_not_connected_to_without_a_pause() {
+    let agent = RawAgent::listen();
+    let pool = AgentPool::with_config(AgentPoolConfig {
+        reconnect_interval: Duration::from_millis(200),
+        ..config(Encoding::Json)
+    });
+    let endpoint = agent.path.display().to_string();
+    let (added, connection) = tokio::join!(
+        pool.add_agent("agent", endpoint),
+        agent.accept_in(Encoding::Json)
+    );
+    added.unwrap();
+    let started = std::time::Instant::now();
+    drop(connection);
+    for _ in 0..3 {
+        drop(agent.accept_in(Encoding::Json).await);
+    }
+    // At least half of 200 ms, 400 ms and 800 ms: the connections told nothing, so each is one in vain.
+    assert!(
+        started.elapsed() >= Duration::from_millis(700),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_shutdown_takes_nothing_new_and_waits_for_exchanges() {
+    let (_agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
+    let mut exchange = pool.exchange("agent", "c-1").unwrap();
+    let closing = pool.clone();
+    let shutdown = tokio::spawn(async move { closing.shutdown().await });
+    eventually("nothing new is taken", async || {
+        pool.exchange("agent", "c-2").is_err()
+    })
+    .await;
+    assert_fails!(
+        result_of(call(&pool, "c-3")).await,
+        Error::Unavailable { .. }
+    );
+    let event = request("c-1", "/");
+    let (answer, ()) = tokio::join!(exchange.send(&event), async {
+        assert_eq!(connection.event().await, "c-1");
+        connection.allow("c-1").await;
+    });
+    answer.unwrap();
+    assert!(!shutdown.is_finished());
+    drop(exchange);
+    shutdown.await.unwrap().unwrap();
+    connection.expect_end().await;
+    assert_fails!(
+        pool.cancel_all("agent", CancelReason::Manual).await,
+        Error::UnknownAgent { .. }
+    );
+}
