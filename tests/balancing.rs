@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    BOTH, RawConnection, arrived, call, config, eventually, expect_works, raw_pool, raw_pool_of,
-    request, result_of, serve, status_of,
+    RawConnection, arrived, call, config, eventually, expect_works, raw_pool, raw_pool_of, request,
+    result_of, serve, status_of,
 };
 use serde_json::{Value, json};
 use std::collections::HashMap;
