@@ -1,0 +1,122 @@
+//! Runs mixed traffic through agents that are killed, stopped, slowed down, paused, moved and lied about, and
+//! checks every answer, every count, and that memory and file descriptors stay where they are.
+//! `scripts/soak [minutes]` builds and runs it.
+
+mod account;
+mod agent;
+mod faults;
+mod liar;
+mod resources;
+mod traffic;
+
+use account::Ledger;
+use resources::Resources;
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tollgate::{AgentPool, AgentPoolConfig, FlowControlMode};
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Never harmed: none of its calls may fail.
+const STEADY: &str = "steady";
+/// Killed, stopped, paused, degraded and moved.
+const VICTIM: &str = "victim";
+/// Answers late, twice, for nobody, with garbage, or hangs up.
+const LIAR: &str = "liar";
+
+fn main() -> Result<(), Failure> {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let runtime = tokio::runtime::Runtime::new()?;
+    match arguments.as_slice() {
+        [role, socket] if role == "agent" => runtime.block_on(agent::serve(Path::new(socket))),
+        [minutes] => runtime.block_on(soak(minutes.parse()?)),
+        _ => Err("usage: soak MINUTES".into()),
+    }
+}
+
+async fn soak(minutes: f64) -> Result<(), Failure> {
+    let directory = std::env::temp_dir().join(format!("tollgate-soak-{}", std::process::id()));
+    std::fs::create_dir(&directory)?;
+    let soaked = soak_in(&directory, Duration::from_secs_f64(minutes * 60.0)).await;
+    std::fs::remove_dir_all(&directory)?;
+    soaked
+}
+
+async fn soak_in(directory: &Path, duration: Duration) -> Result<(), Failure> {
+    let pool = AgentPool::with_config(config());
+    let steady = agent::Process::start(&directory.join("steady.sock")).await?;
+    let victims = faults::Victims::start(directory).await?;
+    let liar = directory.join("liar.sock");
+    tokio::spawn(liar::serve(tokio::net::UnixListener::bind(&liar)?));
+    for (agent, socket) in [
+        (STEADY, steady.socket()),
+        (VICTIM, victims.socket()),
+        (LIAR, &*liar),
+    ] {
+        pool.connect_agent(agent, socket.display().to_string())
+            .await?;
+    }
+
+    let ledger = Arc::new(Ledger::default());
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers = traffic::start(&pool, &ledger, &stop);
+    let harm = tokio::spawn(faults::inject(pool.clone(), victims, Arc::clone(&stop)));
+    let resources = watch(&pool, &ledger, duration).await?;
+    stop.store(true, Ordering::Relaxed);
+    for caller in callers {
+        caller.await?;
+    }
+    let faults = harm.await??;
+
+    println!("\n{faults}");
+    let result = ledger.settle(&pool).await;
+    resources.judge()?;
+    pool.shutdown().await?;
+    drop(steady);
+    result
+}
+
+fn config() -> AgentPoolConfig {
+    AgentPoolConfig {
+        request_timeout: Duration::from_millis(250),
+        flow_control_mode: FlowControlMode::WaitAndRetry,
+        circuit_breaker_reset_timeout: Duration::from_millis(200),
+        drain_timeout: Duration::from_secs(1),
+        health_check_interval: Duration::from_secs(1),
+        ping_timeout: Duration::from_millis(500),
+        ..AgentPoolConfig::default()
+    }
+}
+
+/// Reports on the run until it is over.
+async fn watch(
+    pool: &AgentPool,
+    ledger: &Ledger,
+    duration: Duration,
+) -> Result<Resources, Failure> {
+    let started = Instant::now();
+    let step = (duration / 40).clamp(Duration::from_millis(500), Duration::from_secs(30));
+    let mut resources = Resources::default();
+    while started.elapsed() < duration {
+        tokio::time::sleep(step.min(duration.saturating_sub(started.elapsed()))).await;
+        let now = resources.sample()?;
+        let answered = ledger.answered();
+        let rate = answered as f64 / started.elapsed().as_secs_f64();
+        let reconnects: u64 = pool
+            .stats()
+            .await
+            .iter()
+            .map(|agent| agent.reconnects)
+            .sum();
+        println!(
+            "{:5.0} s  {answered:>10} answered ({rate:.0} per second), {:>7} failed, {reconnects:>4} reconnects, {now}",
+            started.elapsed().as_secs_f64(),
+            ledger.failed(),
+        );
+        ledger.check()?;
+    }
+    Ok(resources)
+}

@@ -1,0 +1,211 @@
+//! Callers that put every kind of exchange to the agents.
+
+use crate::account::{Ledger, checksum};
+use crate::{LIAR, STEADY, VICTIM};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tollgate::{
+    AgentPool, Bytes, Metadata, RequestBodyChunkEvent, RequestComplete, RequestHeaders,
+    ResponseHeaders,
+};
+
+/// By agent; the steady one carries most.
+const CALLERS: [(&str, usize); 3] = [(STEADY, 32), (VICTIM, 24), (LIAR, 8)];
+
+/// After a call that failed, so that an agent that is away is not asked in a tight loop.
+const RESPITE: Duration = Duration::from_millis(1);
+
+pub(crate) fn start(
+    pool: &AgentPool,
+    ledger: &Arc<Ledger>,
+    stop: &Arc<AtomicBool>,
+) -> Vec<JoinHandle<()>> {
+    let callers = CALLERS
+        .iter()
+        .flat_map(|&(agent, count)| (0..count).map(move |number| (agent, number)));
+    callers
+        .map(|(agent, number)| {
+            let caller = Caller {
+                pool: pool.clone(),
+                ledger: Arc::clone(ledger),
+                agent,
+            };
+            let stop = Arc::clone(stop);
+            tokio::spawn(async move {
+                for n in 0_u64.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let id = format!("{agent}-{number}-{n}");
+                    if !caller.one_request(&id, n).await {
+                        sleep(RESPITE).await;
+                    }
+                }
+            })
+        })
+        .collect()
+}
+
+struct Caller {
+    pool: AgentPool,
+    ledger: Arc<Ledger>,
+    agent: &'static str,
+}
+
+impl Caller {
+    /// Says whether everything was answered.
+    async fn one_request(&self, id: &str, n: u64) -> bool {
+        match (self.agent, n % 64) {
+            (LIAR, _) => self.headers(id, "/").await,
+            (_, 0) => self.published_exchange(id).await,
+            (_, 1) => self.exchange(id).await,
+            (_, 2) => self.pipelined_body(id).await,
+            (_, 3) => self.abandoned(id).await,
+            (_, 4) => self.headers(id, "/wait/1").await,
+            (VICTIM, 5) => self.headers(id, "/wait/400").await,
+            _ => self.headers(id, "/some/path?with=a&query=string").await,
+        }
+    }
+
+    async fn headers(&self, id: &str, uri: &str) -> bool {
+        let answer = self.pool.send(self.agent, id, &head(uri)).await;
+        self.pool.clear_correlation_affinity(id);
+        self.enter(id, uri.as_bytes(), &answer)
+    }
+
+    /// Every phase of a request, known by its id alone.
+    async fn published_exchange(&self, id: &str) -> bool {
+        let answer = self.pool.send(self.agent, id, &head("/body")).await;
+        if !self.enter(id, b"/body", &answer) {
+            return false;
+        }
+        for chunk in chunks(id) {
+            let answer = self.pool.send(self.agent, id, &chunk).await;
+            if !self.enter(id, &chunk.data, &answer) {
+                self.pool.clear_correlation_affinity(id);
+                return false;
+            }
+        }
+        let complete = completed();
+        let answer = self.pool.send(self.agent, id, &complete).await;
+        self.pool.clear_correlation_affinity(id);
+        self.enter(id, &complete.status.to_be_bytes(), &answer)
+    }
+
+    async fn exchange(&self, id: &str) -> bool {
+        let Ok(mut exchange) = self.pool.exchange(self.agent, id) else {
+            return false;
+        };
+        let answer = exchange.send(&head("/body")).await;
+        if !self.enter(id, b"/body", &answer) {
+            return false;
+        }
+        for chunk in chunks(id) {
+            let answer = exchange.send(&chunk).await;
+            if !self.enter(id, &chunk.data, &answer) {
+                return false;
+            }
+        }
+        let response = ResponseHeaders {
+            correlation_id: id,
+            status: 200,
+            headers: &[("content-type", "text/html")][..],
+        };
+        let answer = exchange.send(&response).await;
+        if !self.enter(id, &response.status.to_be_bytes(), &answer) {
+            return false;
+        }
+        let complete = completed();
+        let answer = exchange.send(&complete).await;
+        self.enter(id, &complete.status.to_be_bytes(), &answer)
+    }
+
+    async fn pipelined_body(&self, id: &str) -> bool {
+        let Ok(mut exchange) = self.pool.exchange(self.agent, id) else {
+            return false;
+        };
+        let mut unanswered = Vec::new();
+        let mut is_whole = true;
+        for chunk in chunks(id) {
+            match exchange.push(&chunk).await {
+                Ok(()) => unanswered.push(chunk.data),
+                Err(error) => {
+                    is_whole = self.enter(id, &chunk.data, &Err(error));
+                    break;
+                }
+            }
+        }
+        for data in unanswered {
+            if let Some(answer) = exchange.next_answer().await {
+                is_whole &= self.enter(id, &data, &answer);
+            }
+        }
+        is_whole
+    }
+
+    /// A call that is dropped, mostly before its answer is there.
+    async fn abandoned(&self, id: &str) -> bool {
+        let uri = "/wait/2";
+        let event = head(uri);
+        let patience = Duration::from_micros(fastrand::u64(..3_000));
+        let called = timeout(patience, self.pool.send(self.agent, id, &event)).await;
+        self.pool.clear_correlation_affinity(id);
+        match called {
+            Ok(answer) => self.enter(id, uri.as_bytes(), &answer),
+            Err(_) => {
+                self.ledger.enter_given_up(self.agent);
+                true
+            }
+        }
+    }
+
+    fn enter(
+        &self,
+        id: &str,
+        data: &[u8],
+        answer: &Result<tollgate::AgentResponse, tollgate::AgentProtocolError>,
+    ) -> bool {
+        self.ledger.enter(self.agent, checksum(id, data), answer);
+        answer.is_ok()
+    }
+}
+
+fn head(uri: &str) -> RequestHeaders<'_, &'static [(&'static str, &'static str)]> {
+    RequestHeaders {
+        metadata: Metadata::default(),
+        method: "GET",
+        uri,
+        headers: &[
+            ("host", "example.com"),
+            ("accept", "text/html"),
+            ("user-agent", "soak"),
+        ],
+    }
+}
+
+/// Three pieces of a body, small and large.
+fn chunks(id: &str) -> [RequestBodyChunkEvent; 3] {
+    let sizes = [10, 1_000, fastrand::usize(..40_000)];
+    let mut index = 0;
+    sizes.map(|size| {
+        let data = Bytes::from(vec![fastrand::u8(..); size]);
+        let chunk = RequestBodyChunkEvent::new(id, data, index, index == 2);
+        index += 1;
+        chunk
+    })
+}
+
+fn completed() -> RequestComplete<'static> {
+    RequestComplete {
+        correlation_id: "",
+        status: 200,
+        duration_ms: 5,
+        request_body_size: 0,
+        response_body_size: 0,
+        upstream_attempts: 1,
+        error: None,
+    }
+}
