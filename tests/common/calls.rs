@@ -1,4 +1,5 @@
 use super::{PATIENCE, RawAgent, RawConnection, request};
+use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tollgate::{
@@ -21,6 +22,14 @@ macro_rules! assert_fails {
 
 /// A pool whose agent, named "agent", is played by the test on all of its connections.
 pub async fn raw_pool_of(config: AgentPoolConfig) -> (RawAgent, AgentPool, Vec<RawConnection>) {
+    raw_pool_saying(config, |_| {}).await
+}
+
+/// The same with changes to what the agent says of itself.
+pub async fn raw_pool_saying(
+    config: AgentPoolConfig,
+    change: impl Fn(&mut Value),
+) -> (RawAgent, AgentPool, Vec<RawConnection>) {
     let agent = RawAgent::listen();
     let (encoding, count) = (config.encodings[0], config.connections_per_agent);
     let pool = AgentPool::with_config(config);
@@ -28,7 +37,7 @@ pub async fn raw_pool_of(config: AgentPoolConfig) -> (RawAgent, AgentPool, Vec<R
     let accept = async {
         let mut connections = Vec::new();
         for _ in 0..count {
-            connections.push(agent.accept_in(encoding).await);
+            connections.push(agent.accept_saying(encoding, &change).await);
         }
         connections
     };
@@ -81,4 +90,29 @@ pub async fn expect_works(pool: &AgentPool, connection: &mut RawConnection, id: 
 
 pub async fn faults(pool: &AgentPool) -> FaultCounts {
     pool.agent_stats("agent").await.unwrap().faults
+}
+
+/// Answers every event with the number of its connection.
+pub fn numbered(connections: Vec<RawConnection>) {
+    for (number, mut connection) in connections.into_iter().enumerate() {
+        tokio::spawn(async move {
+            loop {
+                let id = connection.event().await;
+                connection.block(&id, number as u16).await;
+            }
+        });
+    }
+}
+
+/// The number of the connection that a call was answered on.
+pub fn number(response: AgentResponse) -> u16 {
+    match response.decision {
+        Decision::Block { status, .. } => status,
+        other => panic!("not blocked: {other:?}"),
+    }
+}
+
+/// Calls made so far.
+pub async fn made(pool: &AgentPool) -> u64 {
+    pool.agent_stats("agent").await.unwrap().calls.made
 }

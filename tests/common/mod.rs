@@ -15,8 +15,8 @@ mod raw;
 
 pub use agent::{RuleAgent, ServedAgent, serve, serve_with};
 pub use calls::{
-    Call, CallResult, arrived, call, expect_works, faults, raw_pool, raw_pool_of, result_of,
-    status_of,
+    Call, CallResult, arrived, call, expect_works, faults, made, number, numbered, raw_pool,
+    raw_pool_of, raw_pool_saying, result_of, status_of,
 };
 pub use raw::{
     RawAgent, RawConnection, accept_handshake, allowing, blocking, encode, frame, offer_handshake,

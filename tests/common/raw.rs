@@ -34,9 +34,19 @@ impl RawAgent {
 
     /// Takes the next connection and shakes hands in `encoding`.
     pub async fn accept_in(&self, encoding: Encoding) -> RawConnection {
+        self.accept_saying(encoding, |_| {}).await
+    }
+
+    /// The same with changes to what the agent says of itself.
+    pub async fn accept_saying(
+        &self,
+        encoding: Encoding,
+        change: impl FnOnce(&mut Value),
+    ) -> RawConnection {
         let mut connection = self.accept().await;
         assert_eq!(connection.message().await.0, 0x01);
-        let response = accept_handshake(encoding.as_str());
+        let mut response = accept_handshake(encoding.as_str());
+        change(&mut response["capabilities"]);
         connection.send_value(0x02, &response).await;
         connection.encoding = encoding;
         connection

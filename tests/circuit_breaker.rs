@@ -1,0 +1,298 @@
+//! An agent that fails call after call is left alone for a while, and what callers get then is the user's choice.
+
+mod common;
+
+use common::{
+    RawConnection, arrived, call, config, eventually, raw_pool, raw_pool_of, request, result_of,
+    status_of,
+};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tollgate::{
+    AgentPool, AgentPoolConfig, AgentProtocolError as Error, AgentResponse, CircuitBreakerState,
+    Encoding, FailureMode,
+};
+
+const DEADLINE: Duration = Duration::from_millis(20);
+
+fn tripping(reset_timeout: Duration) -> AgentPoolConfig {
+    AgentPoolConfig {
+        request_timeout: DEADLINE,
+        circuit_breaker_threshold: 5,
+        circuit_breaker_reset_timeout: reset_timeout,
+        ..config(Encoding::Json)
+    }
+}
+
+async fn fail(pool: &AgentPool, count: usize) {
+    // An id whose answer is missing cannot be used again.
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    for _ in 0..count {
+        let id = format!("fails-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        assert_fails!(result_of(call(pool, &id)).await, Error::Timeout { .. });
+    }
+}
+
+fn state(pool: &AgentPool) -> CircuitBreakerState {
+    pool.circuit_breaker_state("agent").expect("an agent")
+}
+
+async fn take_events(connection: &mut RawConnection, count: usize) {
+    for _ in 0..count {
+        connection.event().await;
+    }
+}
+
+#[tokio::test]
+async fn five_failures_in_a_row_open_it() {
+    let (_agent, pool, mut connection) = raw_pool(tripping(Duration::from_secs(60))).await;
+    fail(&pool, 4).await;
+    take_events(&mut connection, 4).await;
+    common::expect_works(&pool, &mut connection, "in between").await;
+    fail(&pool, 4).await;
+    assert_eq!(state(&pool), CircuitBreakerState::Closed);
+    let fifth = result_of(call(&pool, "fifth")).await;
+    assert_fails!(fifth, Error::Timeout { .. });
+    take_events(&mut connection, 5).await;
+    assert_eq!(state(&pool), CircuitBreakerState::Open);
+    assert!(!pool.is_agent_healthy("agent"));
+    let started = Instant::now();
+    for n in 0..100 {
+        let refused = result_of(call(&pool, &n.to_string())).await;
+        assert_fails!(refused, Error::CircuitOpen { .. });
+    }
+    assert!(started.elapsed() < Duration::from_secs(1));
+    assert_eq!(connection.sync().await, [0; 0], "the agent was asked");
+    let stats = pool.agent_stats("agent").await.unwrap();
+    assert_eq!(stats.circuit_breaker_trips, 1);
+    assert_eq!((stats.calls.circuit_open, stats.calls.timed_out), (100, 9));
+}
+
+#[tokio::test]
+async fn one_call_tries_it_after_a_while() {
+    let config = AgentPoolConfig {
+        request_timeout: Duration::from_millis(200),
+        ..tripping(Duration::from_millis(50))
+    };
+    let (_agent, pool, mut connection) = raw_pool(config).await;
+    for _ in 0..2 {
+        let calls: Vec<_> = (0..5).map(|n| call(&pool, &format!("fails-{n}"))).collect();
+        take_events(&mut connection, 5).await;
+        for call in calls {
+            assert_fails!(result_of(call).await, Error::Timeout { .. });
+        }
+        // Their late answers, so that the ids may be used again.
+        for n in 0..5 {
+            connection.allow(&format!("fails-{n}")).await;
+        }
+        eventually("a trial may be made", async || {
+            state(&pool) == CircuitBreakerState::HalfOpen
+        })
+        .await;
+        let trial = arrived(&pool, &mut connection, "trial").await;
+        assert_fails!(
+            result_of(call(&pool, "second")).await,
+            Error::CircuitOpen { .. }
+        );
+        connection.block("trial", 418).await;
+        assert_eq!(status_of(trial).await, 418);
+        assert_eq!(state(&pool), CircuitBreakerState::Closed);
+        common::expect_works(&pool, &mut connection, "after").await;
+    }
+}
+
+#[tokio::test]
+async fn a_trial_that_fails_or_is_given_up() {
+    let (_agent, pool, mut connection) = raw_pool(tripping(Duration::from_millis(30))).await;
+    fail(&pool, 5).await;
+    take_events(&mut connection, 5).await;
+    let half_open = async || {
+        eventually("a trial may be made", async || {
+            state(&pool) == CircuitBreakerState::HalfOpen
+        })
+        .await;
+    };
+    half_open().await;
+    assert_fails!(result_of(call(&pool, "trial")).await, Error::Timeout { .. });
+    assert_eq!(state(&pool), CircuitBreakerState::Open);
+    connection.event().await;
+    half_open().await;
+    let given_up = arrived(&pool, &mut connection, "given up").await;
+    given_up.abort();
+    assert!(given_up.await.unwrap_err().is_cancelled());
+    // Its caller went, which says nothing about the agent: the next may try.
+    let trial = arrived(&pool, &mut connection, "next").await;
+    connection.block("next", 418).await;
+    assert_eq!(status_of(trial).await, 418);
+    assert_eq!(state(&pool), CircuitBreakerState::Closed);
+}
+
+#[tokio::test]
+async fn callers_that_go_away_do_not_open_it() {
+    let (_agent, pool, mut connection) = raw_pool(tripping(Duration::from_secs(60))).await;
+    for n in 0..20 {
+        let given_up = arrived(&pool, &mut connection, &n.to_string()).await;
+        given_up.abort();
+        assert!(given_up.await.unwrap_err().is_cancelled());
+    }
+    assert_eq!(state(&pool), CircuitBreakerState::Closed);
+    common::expect_works(&pool, &mut connection, "after").await;
+    assert_eq!(pool.agent_stats("agent").await.unwrap().calls.given_up, 20);
+}
+
+#[tokio::test]
+async fn a_new_connection_is_a_reason_to_try() {
+    let (agent, pool, connection) = raw_pool(tripping(Duration::from_secs(60))).await;
+    fail(&pool, 5).await;
+    assert_eq!(state(&pool), CircuitBreakerState::Open);
+    drop(connection);
+    let mut connection = agent.accept_in(Encoding::Json).await;
+    eventually("a trial may be made", async || {
+        state(&pool) == CircuitBreakerState::HalfOpen
+    })
+    .await;
+    common::expect_works(&pool, &mut connection, "trial").await;
+    assert_eq!(state(&pool), CircuitBreakerState::Closed);
+}
+
+#[tokio::test]
+async fn each_agent_has_its_own() {
+    let (_agent, pool, _connection) = raw_pool(tripping(Duration::from_secs(60))).await;
+    let other = common::serve().await;
+    pool.add_agent("other", other.path.to_str().unwrap())
+        .await
+        .unwrap();
+    fail(&pool, 5).await;
+    pool.send("other", "c-1", &request("c-1", "/"))
+        .await
+        .unwrap();
+    assert_eq!(
+        pool.circuit_breaker_state("other"),
+        Some(CircuitBreakerState::Closed)
+    );
+    assert_eq!(pool.circuit_breaker_state("nobody"), None);
+}
+
+async fn expect_allowed(pool: &AgentPool, id: &str) {
+    let response = pool.send("agent", id, &request(id, "/")).await;
+    assert_eq!(
+        response.expect("it fails open"),
+        AgentResponse::default_allow()
+    );
+}
+
+#[tokio::test]
+async fn an_open_failure_mode_allows_what_an_unavailable_agent_does_not_answer() {
+    let config = AgentPoolConfig {
+        max_consecutive_errors: u32::MAX,
+        ..tripping(Duration::from_secs(60))
+    };
+    let (_agent, pool, connection) = raw_pool(config).await;
+    fail(&pool, 1).await;
+    pool.set_failure_mode("agent", FailureMode::Open).unwrap();
+    for n in 0..10 {
+        expect_allowed(&pool, &format!("open-{n}")).await;
+    }
+    assert_eq!(state(&pool), CircuitBreakerState::Open);
+    drop(connection);
+    eventually("the end is noticed", async || {
+        pool.agent_stats("agent").await.unwrap().active_connections == 0
+    })
+    .await;
+    expect_allowed(&pool, "unavailable").await;
+    let mut exchange = pool.exchange("agent", "exchange").unwrap();
+    let answer = exchange.send(&request("exchange", "/")).await.unwrap();
+    assert_eq!(answer, AgentResponse::default_allow());
+    exchange.push(&request("exchange", "/")).await.unwrap();
+    assert!(exchange.next_answer().await.unwrap().is_ok());
+    let stats = pool.agent_stats("agent").await.unwrap();
+    assert_eq!(stats.failed_open, 13);
+    assert_eq!(stats.calls.answered, 0);
+    assert_eq!(stats.calls.made, stats.calls.ended());
+    pool.set_failure_mode("agent", FailureMode::Closed).unwrap();
+    assert_fails!(
+        result_of(call(&pool, "closed")).await,
+        Error::Unavailable { .. }
+    );
+    assert_fails!(
+        pool.set_failure_mode("nobody", FailureMode::Open),
+        Error::UnknownAgent { .. }
+    );
+}
+
+#[tokio::test]
+async fn an_open_failure_mode_overrules_no_answer() {
+    let config = AgentPoolConfig {
+        failure_mode: FailureMode::Open,
+        ..config(Encoding::Json)
+    };
+    let (_agent, pool, mut connection) = raw_pool(config).await;
+    let blocked = arrived(&pool, &mut connection, "c-1").await;
+    connection.block("c-1", 418).await;
+    assert_eq!(status_of(blocked).await, 418);
+    let garbage = arrived(&pool, &mut connection, "c-2").await;
+    let answer = serde_json::json!({
+        "version": 2, "decision": "maybe", "audit": {"custom": {"correlation_id": "c-2"}},
+    });
+    connection.send_value(0x20, &answer).await;
+    assert_fails!(result_of(garbage).await, Error::InvalidMessage { .. });
+    connection.send(0x33, br#"{"action":1}"#).await;
+    connection.sync().await;
+    assert_fails!(
+        result_of(call(&pool, "c-3")).await,
+        Error::FlowControlPaused { .. }
+    );
+    let cancelled = {
+        connection.send(0x33, br#"{"action":2}"#).await;
+        connection.sync().await;
+        let call = arrived(&pool, &mut connection, "c-4").await;
+        pool.cancel_request("agent", "c-4", tollgate::CancelReason::Manual)
+            .await
+            .unwrap();
+        result_of(call).await
+    };
+    assert_fails!(cancelled, Error::Cancelled { .. });
+    assert_fails!(
+        pool.send("nobody", "c-5", &request("c-5", "/")).await,
+        Error::UnknownAgent { .. }
+    );
+    assert_eq!(pool.agent_stats("agent").await.unwrap().failed_open, 0);
+}
+
+#[tokio::test]
+async fn a_connection_whose_calls_fail_is_left_out_until_a_ping_is_answered() {
+    let config = AgentPoolConfig {
+        connections_per_agent: 2,
+        request_timeout: DEADLINE,
+        max_consecutive_errors: 3,
+        circuit_breaker_threshold: 0,
+        ..config(Encoding::Json)
+    };
+    let (_agent, pool, mut connections) = raw_pool_of(config).await;
+    let [mut good, mut bad] = [connections.remove(0), connections.remove(0)];
+    let answering = tokio::spawn(async move {
+        loop {
+            let id = good.event().await;
+            good.allow(&id).await;
+        }
+    });
+    let mut failures = 0;
+    for n in 0..10 {
+        failures += usize::from(result_of(call(&pool, &n.to_string())).await.is_err());
+    }
+    assert_eq!(failures, 3, "calls that went to the connection that fails");
+    let stats = pool.agent_stats("agent").await.unwrap();
+    assert_eq!(
+        (stats.active_connections, stats.healthy_connections),
+        (2, 1)
+    );
+    take_events(&mut bad, 3).await;
+    let (message, ping) = bad.message().await;
+    assert_eq!(message, 0x41);
+    bad.send_value(0x42, &ping).await;
+    eventually("the connection is used again", async || {
+        pool.agent_stats("agent").await.unwrap().healthy_connections == 2
+    })
+    .await;
+    answering.abort();
+}

@@ -1,0 +1,213 @@
+//! What a call gets while the agent asks for a pause.
+
+mod common;
+
+use common::{
+    BOTH, RawConnection, call, config, eventually, made, raw_pool, raw_pool_of, request, result_of,
+};
+use serde_json::json;
+use std::time::{Duration, Instant};
+use tollgate::{
+    AgentPool, AgentPoolConfig, AgentProtocolError as Error, AgentResponse, Encoding,
+    FlowControlMode, RequestBodyChunkEvent,
+};
+
+fn waiting(patience: Duration, encoding: Encoding) -> AgentPoolConfig {
+    AgentPoolConfig {
+        flow_control_mode: FlowControlMode::WaitAndRetry,
+        flow_control_wait_timeout: patience,
+        ..config(encoding)
+    }
+}
+
+async fn ask(connection: &mut RawConnection, id: Option<&str>, action: &str) {
+    let flow = json!({"correlation_id": id, "action": {"type": action}, "timestamp_ms": 1});
+    connection.send_value(0x33, &flow).await;
+    connection.sync().await;
+}
+
+#[tokio::test]
+async fn fail_open_allows_without_asking() {
+    for encoding in BOTH {
+        let config = AgentPoolConfig {
+            flow_control_mode: FlowControlMode::FailOpen,
+            ..config(encoding)
+        };
+        let (_agent, pool, mut connection) = raw_pool(config).await;
+        ask(&mut connection, None, "pause").await;
+        let answer = result_of(call(&pool, "c-1")).await.unwrap();
+        assert_eq!(answer, AgentResponse::default_allow());
+        let mut exchange = pool.exchange("agent", "c-2").unwrap();
+        let answer = exchange.send(&request("c-2", "/")).await.unwrap();
+        assert_eq!(answer, AgentResponse::default_allow());
+        exchange.push(&request("c-2", "/")).await.unwrap();
+        let answer = exchange.next_answer().await.unwrap().unwrap();
+        assert_eq!(answer, AgentResponse::default_allow());
+        assert_eq!(connection.sync().await, [0; 0], "the agent was asked");
+        let stats = pool.agent_stats("agent").await.unwrap();
+        assert_eq!((stats.allowed_while_paused, stats.calls.paused), (3, 3));
+        assert_eq!(pool.correlation_affinity_count(), 0);
+        ask(&mut connection, None, "resume").await;
+        common::expect_works(&pool, &mut connection, "c-3").await;
+    }
+}
+
+#[tokio::test]
+async fn waiting_calls_go_on_in_order_when_the_agent_resumes() {
+    for encoding in BOTH {
+        let (_agent, pool, mut connection) = raw_pool(waiting(common::PATIENCE, encoding)).await;
+        for round in 0..3 {
+            ask(&mut connection, None, "pause").await;
+            let before = made(&pool).await;
+            let mut calls = Vec::new();
+            for n in 0..20 {
+                calls.push(call(&pool, &format!("{round}-{n}")));
+                eventually("the call waits", async || {
+                    made(&pool).await == before + n + 1
+                })
+                .await;
+            }
+            assert_eq!(connection.sync().await, [0; 0], "an event came early");
+            ask_without_sync(&mut connection, "resume").await;
+            for n in 0..20 {
+                let id = format!("{round}-{n}");
+                assert_eq!(connection.event().await, id);
+                connection.allow(&id).await;
+            }
+            for call in calls {
+                result_of(call).await.unwrap();
+            }
+        }
+    }
+}
+
+async fn ask_without_sync(connection: &mut RawConnection, action: &str) {
+    let flow = json!({"action": {"type": action}});
+    connection.send_value(0x33, &flow).await;
+}
+
+#[tokio::test]
+async fn waiting_has_an_end() {
+    let patience = Duration::from_millis(50);
+    for encoding in BOTH {
+        let (_agent, pool, mut connection) = raw_pool(waiting(patience, encoding)).await;
+        for id in [None, Some("c-1")] {
+            ask(&mut connection, id, "pause").await;
+            let started = Instant::now();
+            assert_fails!(
+                result_of(call(&pool, "c-1")).await,
+                Error::FlowControlPaused { .. }
+            );
+            assert!(started.elapsed() >= patience);
+            assert!(started.elapsed() < Duration::from_secs(1));
+            ask(&mut connection, id, "resume").await;
+        }
+        common::expect_works(&pool, &mut connection, "c-1").await;
+    }
+}
+
+#[tokio::test]
+async fn the_deadline_of_a_call_holds_while_it_waits() {
+    let config = AgentPoolConfig {
+        request_timeout: Duration::from_millis(30),
+        ..waiting(common::PATIENCE, Encoding::Json)
+    };
+    let (_agent, pool, mut connection) = raw_pool(config).await;
+    ask(&mut connection, None, "pause").await;
+    assert_fails!(result_of(call(&pool, "c-1")).await, Error::Timeout { .. });
+}
+
+#[tokio::test]
+async fn an_exchange_that_is_paused_stands_in_nobodys_way() {
+    let (_agent, pool, mut connection) = raw_pool(waiting(common::PATIENCE, Encoding::Json)).await;
+    ask(&mut connection, Some("c-1"), "pause").await;
+    ask(&mut connection, Some("c-2"), "pause").await;
+    let first = call(&pool, "c-1");
+    let second = call(&pool, "c-2");
+    eventually("both wait", async || made(&pool).await == 2).await;
+    common::expect_works(&pool, &mut connection, "c-3").await;
+    ask_for(&mut connection, "c-2", "resume").await;
+    assert_eq!(connection.event().await, "c-2");
+    connection.allow("c-2").await;
+    result_of(second).await.unwrap();
+    assert!(!first.is_finished());
+    ask_for(&mut connection, "c-1", "resume").await;
+    assert_eq!(connection.event().await, "c-1");
+    connection.allow("c-1").await;
+    result_of(first).await.unwrap();
+}
+
+async fn ask_for(connection: &mut RawConnection, id: &str, action: &str) {
+    let flow = json!({"correlation_id": id, "action": {"type": action}, "timestamp_ms": 1});
+    connection.send_value(0x33, &flow).await;
+}
+
+#[tokio::test]
+async fn an_exchange_waits_for_its_own_connection() {
+    let config = AgentPoolConfig {
+        connections_per_agent: 2,
+        ..waiting(common::PATIENCE, Encoding::Json)
+    };
+    let (_agent, pool, mut connections) = raw_pool_of(config).await;
+    let headers = call(&pool, "c-1");
+    let [mut one, mut two] = [connections.remove(0), connections.remove(0)];
+    let is_one = tokio::select! {
+        _ = one.event() => true,
+        _ = two.event() => false,
+    };
+    let (mut pinned, mut other) = if is_one { (one, two) } else { (two, one) };
+    pinned.allow("c-1").await;
+    result_of(headers).await.unwrap();
+    ask(&mut pinned, None, "pause").await;
+    for n in 0..4 {
+        common::expect_works(&pool, &mut other, &n.to_string()).await;
+    }
+    let before = made(&pool).await;
+    let body = {
+        let pool = pool.clone();
+        tokio::spawn(async move {
+            let chunk = RequestBodyChunkEvent::new("c-1", "x", 0, true);
+            pool.send("agent", "c-1", &chunk).await
+        })
+    };
+    eventually("the chunk waits", async || made(&pool).await == before + 1).await;
+    assert_eq!(other.sync().await, [0; 0], "the chunk went elsewhere");
+    ask_without_sync(&mut pinned, "resume").await;
+    assert_eq!(pinned.event().await, "c-1");
+    pinned.allow("c-1").await;
+    result_of(body).await.unwrap();
+}
+
+#[tokio::test]
+async fn those_who_wait_learn_at_once_that_the_agent_is_gone() {
+    let (_agent, pool, mut connection) = raw_pool(waiting(common::PATIENCE, Encoding::Json)).await;
+    ask(&mut connection, None, "pause").await;
+    let calls: Vec<_> = (0..10).map(|n| call(&pool, &n.to_string())).collect();
+    eventually("all wait", async || made(&pool).await == 10).await;
+    let started = Instant::now();
+    drop(connection);
+    for call in calls {
+        assert_fails!(result_of(call).await, Error::Unavailable { .. });
+    }
+    assert!(started.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_while_it_waits_lets_the_others_through() {
+    let (_agent, pool, mut connection) = raw_pool(waiting(common::PATIENCE, Encoding::Json)).await;
+    ask(&mut connection, None, "pause").await;
+    let mut calls: Vec<_> = (0..10).map(|n| call(&pool, &n.to_string())).collect();
+    eventually("all wait", async || made(&pool).await == 10).await;
+    for dropped in calls.drain(..5) {
+        dropped.abort();
+        assert!(dropped.await.unwrap_err().is_cancelled());
+    }
+    ask_without_sync(&mut connection, "resume").await;
+    for call in calls {
+        let id = connection.event().await;
+        connection.allow(&id).await;
+        result_of(call).await.unwrap();
+    }
+    let calls = pool.agent_stats("agent").await.unwrap().calls;
+    assert_eq!((calls.answered, calls.given_up, calls.made), (5, 5, 10));
+}
