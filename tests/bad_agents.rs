@@ -168,24 +168,66 @@ async fn pings_are_answered_in_order_with_the_same_payload() {
 
 #[tokio::test]
 async fn the_end_of_a_connection_reaches_every_call_on_it_quickly() {
+    const QUICKLY: Duration = Duration::from_millis(50);
+    for encoding in BOTH {
+        for connections_per_agent in [1, 4] {
+            let config = AgentPoolConfig {
+                connections_per_agent,
+                ..config(encoding)
+            };
+            let (_agent, pool, mut connections) = common::raw_pool_of(config).await;
+            let calls: Vec<_> = (0..64).map(|n| call(&pool, &format!("c-{n}"))).collect();
+            for n in 0..64 {
+                connections[n % connections_per_agent].event().await;
+            }
+            drop(connections);
+            let started = Instant::now();
+            for call in calls {
+                assert_fails!(result_of(call).await, Error::ConnectionClosed { .. });
+            }
+            assert!(started.elapsed() < QUICKLY, "{:?}", started.elapsed());
+            assert!(!pool.is_agent_healthy("agent"));
+            let stats = pool.agent_stats("agent").await.unwrap();
+            assert_eq!(
+                (stats.total_in_flight, stats.calls.connection_closed),
+                (0, 64)
+            );
+            assert_eq!(pool.correlation_affinity_count(), 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn answers_cut_into_two_at_any_byte_find_their_calls() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
-        let mut calls = Vec::new();
-        for n in 0..64 {
-            calls.push(arrived(&pool, &mut connection, &format!("c-{n}")).await);
+        let answers = |round: usize| -> Vec<u8> {
+            let answer = |n: u16| {
+                let id = format!("{round}-{n}");
+                frame(
+                    0x20,
+                    &common::encode(encoding, &common::blocking(&id, 400 + n)),
+                )
+            };
+            (0..3).flat_map(answer).collect()
+        };
+        for cut in 1..answers(100).len() {
+            // Ids of one length, so that every cut is somewhere else.
+            let round = 100 + cut;
+            let mut calls = Vec::new();
+            for n in 0..3 {
+                calls.push(arrived(&pool, &mut connection, &format!("{round}-{n}")).await);
+            }
+            let bytes = answers(round);
+            connection.send_bytes(&bytes[..cut]).await;
+            // The proxy reads what is there before it gets the rest.
+            tokio::task::yield_now().await;
+            connection.send_bytes(&bytes[cut..]).await;
+            for (n, call) in calls.into_iter().enumerate() {
+                assert_eq!(status_of(call).await, 400 + n as u16);
+            }
         }
-        drop(connection);
-        let started = Instant::now();
-        for call in calls {
-            assert_fails!(result_of(call).await, Error::ConnectionClosed { .. });
-        }
-        assert!(started.elapsed() < SOON);
-        expect_lost(&pool).await;
-        let stats = pool.agent_stats("agent").await.unwrap();
-        assert_eq!(
-            (stats.total_in_flight, stats.calls.connection_closed),
-            (0, 64)
-        );
+        assert_eq!(faults(&pool).await, Default::default());
     }
 }
 

@@ -8,8 +8,8 @@ use common::{
 use serde_json::json;
 use std::time::{Duration, Instant};
 use tollgate::{
-    AgentPool, AgentPoolConfig, AgentProtocolError as Error, AgentResponse, Encoding,
-    FlowControlMode, RequestBodyChunkEvent,
+    AgentPoolConfig, AgentProtocolError as Error, AgentResponse, Encoding, FlowControlMode,
+    RequestBodyChunkEvent,
 };
 
 fn waiting(patience: Duration, encoding: Encoding) -> AgentPoolConfig {

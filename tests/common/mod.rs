@@ -11,6 +11,7 @@
 
 mod agent;
 mod calls;
+mod process;
 mod raw;
 
 pub use agent::{RuleAgent, ServedAgent, serve, serve_with};
@@ -18,6 +19,7 @@ pub use calls::{
     Call, CallResult, arrived, call, expect_works, faults, made, number, numbered, raw_pool,
     raw_pool_of, raw_pool_saying, result_of, status_of,
 };
+pub use process::{AgentProcess, echoed, run_agent_process};
 pub use raw::{
     RawAgent, RawConnection, accept_handshake, allowing, blocking, encode, frame, offer_handshake,
 };

@@ -218,6 +218,12 @@ impl RawConnection {
 
 /// What an agent says.
 impl RawConnection {
+    /// Waits until the other side has taken notice of everything. Says whether an event came before.
+    pub async fn sync_events(&mut self) -> bool {
+        let before = self.sync().await;
+        before.iter().any(|message| (0x10..=0x17).contains(message))
+    }
+
     /// The correlation id of the next message, which is an event.
     pub async fn event(&mut self) -> String {
         let (message, event) = self.message().await;

@@ -1,0 +1,101 @@
+use super::PATIENCE;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+use tollgate::{
+    AgentCapabilities, AgentHandler, AgentResponse, Decision, RequestHeadersView, UdsAgentServer,
+};
+
+/// Where an agent's process finds its socket.
+const SOCKET: &str = "TOLLGATE_TEST_AGENT_SOCKET";
+
+/// Blocks every request and says in the body what it was asked about.
+struct Echo;
+
+impl AgentHandler for Echo {
+    fn capabilities(&self) -> AgentCapabilities {
+        AgentCapabilities::new("echo", "Echo", "1")
+    }
+
+    async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
+        AgentResponse::block(403, Some(event.uri.to_owned()))
+    }
+}
+
+/// The uri that an [`AgentProcess`] was asked about.
+pub fn echoed(response: AgentResponse) -> String {
+    match response.decision {
+        Decision::Block {
+            body: Some(body), ..
+        } => body,
+        other => panic!("not the echo of anything: {other:?}"),
+    }
+}
+
+/// What a test binary runs in the process of its agent: `#[test] #[ignore] fn agent_process()` calls this.
+/// Ends with the test that started it.
+pub fn run_agent_process() {
+    let Some(socket) = std::env::var_os(SOCKET) else {
+        return;
+    };
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(0);
+    });
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime
+        .block_on(UdsAgentServer::new(socket, Echo).run())
+        .unwrap();
+}
+
+/// An agent in a process of its own, killed when dropped.
+pub struct AgentProcess {
+    child: Child,
+    pub socket: PathBuf,
+}
+
+impl AgentProcess {
+    /// Starts an agent and waits until it listens. Returns when that was, too.
+    pub async fn start(socket: &Path) -> (Self, Instant) {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["agent_process", "--exact", "--ignored", "--nocapture"])
+            .env(SOCKET, socket)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let process = Self {
+            child,
+            socket: socket.to_owned(),
+        };
+        let listening = timeout(PATIENCE, async {
+            while UnixStream::connect(socket).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        listening.await.expect("the agent does not start");
+        (process, Instant::now())
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Sends a signal and waits until it has come into effect.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+}
+
+impl Drop for AgentProcess {
+    fn drop(&mut self) {
+        // It may have been killed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
