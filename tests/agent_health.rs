@@ -1,5 +1,7 @@
 //! What an agent reports of its health, and whether it gives any sign of life.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod common;
 
 use common::{
