@@ -1,5 +1,7 @@
 //! Events that share a correlation id take one connection, and so do sticky sessions.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod common;
 
 use common::{

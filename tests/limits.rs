@@ -9,9 +9,9 @@ use common::{
 use serde_json::json;
 use std::time::{Duration, Instant};
 use tollgate::{
-    AgentPool, AgentPoolConfig, AgentProtocolError as Error, AgentResponse, Encoding,
-    EventTimeouts, EventType, GuardrailInspectEvent, GuardrailInspectionType,
-    RequestBodyChunkEvent, ResponseHeadersEvent,
+    AgentPoolConfig, AgentProtocolError as Error, AgentResponse, Encoding, EventTimeouts,
+    EventType, GuardrailInspectEvent, GuardrailInspectionType, RequestBodyChunkEvent,
+    ResponseHeadersEvent,
 };
 
 fn one_slot() -> AgentPoolConfig {

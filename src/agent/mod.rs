@@ -2,6 +2,7 @@
 
 mod answer;
 mod control;
+mod doorway;
 mod handler;
 mod order;
 mod place;

@@ -13,10 +13,11 @@ use crate::wire::{
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Answers that may wait to be sent, in bytes, before no more events are read.
 const MAX_UNSENT: usize = 256 * 1024;
@@ -27,14 +28,16 @@ const MAX_WAITING: usize = 8 * 1024 * 1024;
 /// Frames before other tasks get their turn.
 const MAX_FRAMES_AT_ONCE: usize = 256;
 
-/// Shakes hands as an agent. Returns how messages are written, or why the proxy was refused.
+/// Shakes hands as an agent once there is a place for the connection. Returns how messages are written and the
+/// place, or why the proxy was refused.
 pub(super) async fn shake_hands<H: AgentHandler>(
     handler: &H,
     encodings: &[Encoding],
     sender: &dyn LinkSender,
     receiver: &mut dyn LinkReceiver,
     buffer: &mut FrameBuffer,
-) -> Result<Dialect, ConnectError> {
+    places: &Arc<Semaphore>,
+) -> Result<(Dialect, OwnedSemaphorePermit), ConnectError> {
     let (message, payload) = receive_handshake(receiver, buffer).await?;
     if message != MessageType::HandshakeRequest as u8 {
         return Err(ConnectError::InvalidHandshake(format!(
@@ -42,6 +45,10 @@ pub(super) async fn shake_hands<H: AgentHandler>(
         )));
     }
     let request = HandshakeRequest::decode(&payload)?;
+    let Ok(place) = Arc::clone(places).acquire_owned().await else {
+        // The semaphore is never closed.
+        return pending().await;
+    };
     let capabilities = handler.capabilities();
     let dialect = request.negotiate(encodings);
     let response = if request.supports_our_version() {
@@ -51,7 +58,7 @@ pub(super) async fn shake_hands<H: AgentHandler>(
     };
     send_message(sender, MessageType::HandshakeResponse, &response.encode()).await?;
     match response.error {
-        None => Ok(dialect),
+        None => Ok((dialect, place)),
         Some(reason) => Err(ConnectError::HandshakeRefused(reason)),
     }
 }

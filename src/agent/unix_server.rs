@@ -1,4 +1,5 @@
 use super::control::AgentControl;
+use super::doorway::{Doorway, Visit};
 use super::handler::AgentHandler;
 use super::session::{SessionParts, serve, shake_hands};
 use super::socket_file::SocketFile;
@@ -6,13 +7,14 @@ use crate::connection::link::{LinkReceiver, LinkSender};
 use crate::error::{AgentProtocolError, ConnectError};
 use crate::transport::{Endpoint, split_unix};
 use crate::wire::{Encoding, FrameBuffer};
+use std::fmt::Display;
 use std::future::pending;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -83,7 +85,8 @@ impl<H: AgentHandler> UdsAgentServer<H> {
         self
     }
 
-    /// Sets how many connections are served at once, 1,024 by default; more wait to be accepted.
+    /// Sets how many connections are served at once, 1,024 by default; more wait for the answer to their
+    /// handshake. As many again may be shaking hands, of which the oldest is turned away when a newer one comes.
     #[must_use]
     pub fn with_max_connections(mut self, connections: usize) -> Self {
         self.settings.max_connections = connections.max(1);
@@ -182,12 +185,13 @@ impl<H: AgentHandler> BoundAgentServer<H> {
         } = self;
         let mut sessions = JoinSet::new();
         let places = Arc::new(Semaphore::new(server.settings.max_connections));
+        let mut doorway = Doorway::new(server.settings.max_connections);
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
-                (stream, place) = accept(&listener, &places) => {
-                    sessions.spawn(server.session(stream, place));
+                stream = accept(&listener) => {
+                    sessions.spawn(server.session(stream, doorway.enter(), Arc::clone(&places)));
                 }
                 Some(_) = sessions.join_next() => {}
             }
@@ -207,13 +211,13 @@ impl<H: AgentHandler> UdsAgentServer<H> {
     fn session(
         &self,
         stream: UnixStream,
-        place: OwnedSemaphorePermit,
+        mut visit: Visit,
+        places: Arc<Semaphore>,
     ) -> impl Future<Output = ()> + Send + use<H> {
         let handler = Arc::clone(&self.handler);
         let mailbox = self.control.join();
         let settings = self.settings.clone();
         async move {
-            let _place = place;
             let (sender, mut receiver) = split_unix(stream);
             let mut buffer = FrameBuffer::default();
             let shaken = timeout(
@@ -224,14 +228,17 @@ impl<H: AgentHandler> UdsAgentServer<H> {
                     &sender,
                     &mut receiver,
                     &mut buffer,
+                    &places,
                 ),
             );
             let shaken = tokio::select! {
                 shaken = shaken => shaken,
+                () = visit.turned_away() => return log_refused(&"too many connections shake hands"),
                 () = mailbox.drained() => return,
             };
-            let dialect = match shaken {
-                Ok(Ok(dialect)) => dialect,
+            drop(visit);
+            let (dialect, _place) = match shaken {
+                Ok(Ok(admitted)) => admitted,
                 Ok(Err(error)) => return log_refused(&error),
                 Err(_) => return log_refused(&ConnectError::TimedOut(settings.handshake_timeout)),
             };
@@ -251,22 +258,15 @@ impl<H: AgentHandler> UdsAgentServer<H> {
     }
 }
 
-fn log_refused(error: &ConnectError) {
+fn log_refused(error: &dyn Display) {
     tracing::warn!(%error, "a proxy was turned away");
 }
 
-/// Takes the next connection once there is a place for it.
-async fn accept(
-    listener: &UnixListener,
-    places: &Arc<Semaphore>,
-) -> (UnixStream, OwnedSemaphorePermit) {
+/// Takes the next connection.
+async fn accept(listener: &UnixListener) -> UnixStream {
     loop {
-        let Ok(place) = Arc::clone(places).acquire_owned().await else {
-            // The semaphore is never closed.
-            return pending().await;
-        };
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, place),
+            Ok((stream, _)) => return stream,
             Err(error) => {
                 tracing::warn!(%error, "could not accept a connection");
                 sleep(ACCEPT_RETRY_DELAY).await;

@@ -135,6 +135,11 @@ impl RawConnection {
         sent.expect("the other side does not read").unwrap();
     }
 
+    /// Sends what the other side may not want any more.
+    pub async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
     pub async fn send(&mut self, message: u8, payload: &[u8]) {
         self.send_bytes(&frame(message, payload)).await;
     }

@@ -1,0 +1,180 @@
+//! Proxies, or what pretends to be one, that open far more connections than they use.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod common;
+
+use common::{
+    RawConnection, config, eventually, frame, offer_handshake, request, serve, serve_with,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tollgate::{AgentPool, AgentPoolConfig, Encoding};
+
+/// How soon an honest proxy is served, whatever else comes in.
+const SOON: Duration = Duration::from_secs(1);
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Calls one after another until told to stop; each must be answered soon.
+struct Honest {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    calls: tokio::task::JoinHandle<()>,
+}
+
+impl Honest {
+    fn to(pool: &AgentPool) -> Self {
+        let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let (pool, stopped, count) = (pool.clone(), stop.clone(), answered.clone());
+        let calls = tokio::spawn(async move {
+            for n in 0.. {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let id = n.to_string();
+                let started = Instant::now();
+                pool.send("agent", &id, &request(&id, "/")).await.unwrap();
+                assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+                pool.clear_correlation_affinity(&id);
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        Self {
+            stop,
+            answered,
+            calls,
+        }
+    }
+
+    async fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.calls.await.unwrap();
+        assert!(self.answered.load(Ordering::Relaxed) > 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_connections_that_come_and_go() {
+    let agent = serve().await;
+    let pool = common::pool_with(AgentPoolConfig::default(), &agent.path).await;
+    let honest = Honest::to(&pool);
+    let before = descriptors();
+    let hello = frame(0x01, offer_handshake("json").to_string().as_bytes());
+    for n in 0..10_000 {
+        let mut connection = RawConnection::connect(&agent.path).await;
+        match n % 4 {
+            0 => {}
+            1 => connection.send_bytes(&hello[..hello.len() / 2]).await,
+            2 => connection.send_bytes(&hello).await,
+            _ => {
+                connection.send_bytes(&hello).await;
+                assert_eq!(connection.message().await.0, 0x02);
+            }
+        }
+    }
+    honest.end().await;
+    eventually("all descriptors are given back", async || {
+        descriptors() <= before
+    })
+    .await;
+    assert_eq!(agent.control.connections(), 4);
+    assert_eq!(common::faults(&pool).await.connections_lost, 0);
+}
+
+/// Twice as many connections as are served at once that never finish their handshake. One in two sends it a
+/// byte at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_do_not_shake_hands_stand_in_nobodys_way() {
+    const MAX_CONNECTIONS: usize = 100;
+    let agent = serve_with(|server| {
+        server
+            .with_max_connections(MAX_CONNECTIONS)
+            .with_handshake_timeout(Duration::from_secs(60))
+    })
+    .await;
+    let established = common::pool_with(AgentPoolConfig::default(), &agent.path).await;
+    let honest = Honest::to(&established);
+    let hello = frame(0x01, offer_handshake("json").to_string().as_bytes());
+    let mut half_open = Vec::new();
+    for round in 0..3 {
+        for n in 0..2 * MAX_CONNECTIONS {
+            let mut connection = RawConnection::connect(&agent.path).await;
+            if n % 2 == 0 {
+                // The server may have turned it away already.
+                let _ = connection.try_send(&hello[..=round]).await;
+            }
+            half_open.push(connection);
+        }
+        let started = Instant::now();
+        let pool = AgentPool::with_config(config(Encoding::Json));
+        pool.connect_agent("agent", agent.path.to_str().unwrap())
+            .await
+            .unwrap();
+        pool.send("agent", "c-1", &request("c-1", "/"))
+            .await
+            .unwrap();
+        assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+    }
+    honest.end().await;
+    assert_eq!(common::faults(&established).await.connections_lost, 0);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_for_a_place() {
+    let agent = serve_with(|server| server.with_max_connections(2)).await;
+    let mut served = [
+        RawConnection::connect_in(&agent.path, Encoding::Json).await,
+        RawConnection::connect_in(&agent.path, Encoding::Json).await,
+    ];
+    let mut waiting = RawConnection::connect(&agent.path).await;
+    let hello = offer_handshake("json");
+    waiting.send_value(0x01, &hello).await;
+    for connection in &mut served {
+        connection.sync().await;
+    }
+    waiting.expect_silence();
+    drop(served);
+    assert_eq!(waiting.message().await.0, 0x02);
+}
+
+#[tokio::test]
+async fn cancels_for_everything_and_nothing() {
+    let agent = serve().await;
+    let mut connection = RawConnection::connect_in(&agent.path, Encoding::Json).await;
+    let cancel = |id: &str| {
+        let cancel = serde_json::json!({"correlation_id": id, "reason": 5, "timestamp_ms": 1});
+        frame(0x40, cancel.to_string().as_bytes())
+    };
+    for n in 0..5_000 {
+        let id = n.to_string();
+        let event = serde_json::to_value(request(&id, "/wait")).unwrap();
+        let event = frame(0x10, event.to_string().as_bytes());
+        let burst = [
+            cancel(&id),
+            event,
+            cancel("nobody"),
+            cancel(&id),
+            cancel(&id),
+        ];
+        connection.send_bytes(&burst.concat()).await;
+        // A cancelled event is answered once, so that the proxy may use the id again.
+        let (message, answer) = connection.message().await;
+        assert_eq!(message, 0x20);
+        assert_eq!(answer["audit"]["custom"]["correlation_id"], *id);
+    }
+    assert_eq!(
+        connection.sync().await,
+        [0; 0],
+        "an event was answered twice"
+    );
+    let event = serde_json::to_value(request("after", "/")).unwrap();
+    connection.send_value(0x10, &event).await;
+    let (message, answer) = connection.message().await;
+    assert_eq!(message, 0x20);
+    assert_eq!(answer["audit"]["custom"]["correlation_id"], "after");
+}
