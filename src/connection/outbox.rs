@@ -1,10 +1,12 @@
+#[cfg(all(test, tollgate_loom))]
+mod loom_tests;
+
 use super::link::{Batch, LinkSender};
-use super::sync::{AtomicUsize, AtomicWaker, Ordering};
+use super::sync::{ArrayQueue, AtomicUsize, AtomicWaker, Mutex, Ordering};
 use super::turnstile::Turnstile;
 use crate::wire::OutgoingFrame;
-use crossbeam_queue::ArrayQueue;
 use std::io;
-use std::sync::{Mutex, PoisonError, TryLockError};
+use std::sync::{PoisonError, TryLockError};
 use std::task::{Context, Poll};
 
 /// The frames that wait to be sent on one connection: a bounded ring that many callers fill and one of

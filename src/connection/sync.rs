@@ -3,16 +3,29 @@
 #[cfg(not(tollgate_loom))]
 pub(crate) use atomic_waker::AtomicWaker;
 #[cfg(not(tollgate_loom))]
+pub(crate) use crossbeam_queue::ArrayQueue;
+#[cfg(not(tollgate_loom))]
 pub(crate) use plain::UnsafeCell;
+#[cfg(not(tollgate_loom))]
+pub(crate) use std::sync::Mutex;
 #[cfg(not(tollgate_loom))]
 pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 #[cfg(tollgate_loom)]
-pub(crate) use checked::AtomicWaker;
+pub(crate) use checked::{ArrayQueue, AtomicWaker};
 #[cfg(tollgate_loom)]
 pub(crate) use loom::cell::UnsafeCell;
 #[cfg(tollgate_loom)]
+pub(crate) use loom::sync::Mutex;
+#[cfg(tollgate_loom)]
 pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+
+/// Stands between SeqCst accesses whose one order for all threads matters. Loom takes them for AcqRel and knows
+/// that order of fences only; elsewhere this is nothing.
+pub(crate) fn seq_cst_for_loom() {
+    #[cfg(tollgate_loom)]
+    fence(Ordering::SeqCst);
+}
 
 #[cfg(not(tollgate_loom))]
 mod plain {
@@ -58,6 +71,43 @@ mod checked {
 
         pub(crate) fn take(&self) -> Option<Waker> {
             self.0.take_waker()
+        }
+    }
+
+    /// The queue of crossbeam, which loom does not look into, as one behind a lock: each operation is one
+    /// step.
+    #[derive(Debug)]
+    pub(crate) struct ArrayQueue<T> {
+        items: loom::sync::Mutex<std::collections::VecDeque<T>>,
+        capacity: usize,
+    }
+
+    impl<T> ArrayQueue<T> {
+        pub(crate) fn new(capacity: usize) -> Self {
+            Self {
+                items: loom::sync::Mutex::default(),
+                capacity,
+            }
+        }
+
+        pub(crate) fn capacity(&self) -> usize {
+            self.capacity
+        }
+
+        pub(crate) fn push(&self, item: T) -> Result<(), T> {
+            let mut items = self.items.lock().expect("no test panics with it");
+            if items.len() == self.capacity {
+                return Err(item);
+            }
+            items.push_back(item);
+            Ok(())
+        }
+
+        pub(crate) fn pop(&self) -> Option<T> {
+            self.items
+                .lock()
+                .expect("no test panics with it")
+                .pop_front()
         }
     }
 }

@@ -1,22 +1,37 @@
-use super::sync::{AtomicUsize, Ordering};
-use tokio::sync::{Mutex, Notify};
+use super::sync::{AtomicUsize, Mutex, Ordering, seq_cst_for_loom};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::PoisonError;
+use std::task::{Context, Poll, Waker};
 
 /// Lets tasks wait in order for something that is in short supply.
 ///
 /// Whoever makes room calls [`Turnstile::made_room`], which costs one load while nobody waits.
 #[derive(Debug, Default)]
 pub(crate) struct Turnstile {
+    /// How many are in line. Changed before they join it and after they leave.
     waiting: AtomicUsize,
-    /// Held by the task at the head of the line, the only one that tries. It hands out its lock in
-    /// order.
-    head: Mutex<()>,
-    room: Notify,
+    line: Mutex<Line>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    /// Those who wait, in order; only the first tries.
+    places: VecDeque<Place>,
+    next_number: u64,
+}
+
+#[derive(Debug)]
+struct Place {
+    number: u64,
+    /// `None` while its task is on its way to try.
+    waker: Option<Waker>,
 }
 
 impl Turnstile {
     /// Tries at once if nobody waits, so that nobody is overtaken.
     pub(crate) fn try_pass<T>(&self, attempt: impl FnOnce() -> Option<T>) -> Option<T> {
-        if self.waiting.load(Ordering::SeqCst) > 0 {
+        if self.waiting() > 0 {
             return None;
         }
         attempt()
@@ -24,14 +39,15 @@ impl Turnstile {
 
     /// Waits in line until an attempt succeeds.
     pub(crate) async fn pass<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> T {
-        let _in_line = InLine::join(&self.waiting);
-        let _head = self.head.lock().await;
-        loop {
-            if let Some(passed) = attempt() {
-                return passed;
+        let in_line = InLine::join(self);
+        poll_fn(|cx| {
+            if !in_line.prepare(cx) {
+                return Poll::Pending;
             }
-            self.room.notified().await;
-        }
+            // Whoever makes room after this attempt has looked finds the waker that is in place by now.
+            attempt().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 
     /// How many tasks are in line.
@@ -44,25 +60,197 @@ impl Turnstile {
     /// SeqCst, like joining the line and every change of what is waited for: whoever makes room and then
     /// sees nobody waiting did so before the next task joined, and that one's attempt finds the room.
     pub(crate) fn made_room(&self) {
-        if self.waiting.load(Ordering::SeqCst) > 0 {
-            self.room.notify_one();
+        seq_cst_for_loom();
+        if self.waiting() > 0 {
+            let head = self.change(Line::take_head_waker);
+            wake(head);
         }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Line) -> T) -> T {
+        // Nothing that holds the lock can leave the line half changed.
+        change(&mut self.line.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Counts a waiting task, also when its future is dropped.
-struct InLine<'t>(&'t AtomicUsize);
+impl Line {
+    fn join(&mut self) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.places.push_back(Place {
+            number,
+            waker: None,
+        });
+        number
+    }
+
+    /// Notes whom to wake. Says whether that is the head.
+    fn prepare(&mut self, number: u64, waker: &Waker) -> bool {
+        if let Ok(index) = self.index_of(number) {
+            match &mut self.places[index].waker {
+                Some(known) => known.clone_from(waker),
+                unknown => *unknown = Some(waker.clone()),
+            }
+        }
+        self.places
+            .front()
+            .is_some_and(|head| head.number == number)
+    }
+
+    /// Whom to wake now, if it was the head that left.
+    fn leave(&mut self, number: u64) -> Option<Waker> {
+        let index = self.index_of(number).ok()?;
+        self.places.remove(index);
+        if index == 0 {
+            self.take_head_waker()
+        } else {
+            None
+        }
+    }
+
+    fn take_head_waker(&mut self) -> Option<Waker> {
+        self.places.front_mut()?.waker.take()
+    }
+
+    /// Numbers are given in order.
+    fn index_of(&self, number: u64) -> Result<usize, usize> {
+        self.places
+            .binary_search_by_key(&number, |place| place.number)
+    }
+}
+
+/// Outside the lock, since wakers are foreign code.
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// A task's place in line. When it leaves, with or without success, the next one tries.
+struct InLine<'t> {
+    turnstile: &'t Turnstile,
+    number: u64,
+}
 
 impl<'t> InLine<'t> {
-    fn join(waiting: &'t AtomicUsize) -> Self {
-        waiting.fetch_add(1, Ordering::SeqCst);
-        Self(waiting)
+    fn join(turnstile: &'t Turnstile) -> Self {
+        turnstile.waiting.fetch_add(1, Ordering::SeqCst);
+        seq_cst_for_loom();
+        let number = turnstile.change(Line::join);
+        Self { turnstile, number }
+    }
+
+    /// Notes whom to wake. Says whether it is this task's turn to try.
+    fn prepare(&self, cx: &Context<'_>) -> bool {
+        let waker = cx.waker();
+        self.turnstile
+            .change(|line| line.prepare(self.number, waker))
     }
 }
 
 impl Drop for InLine<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        let next = self.turnstile.change(|line| line.leave(self.number));
+        self.turnstile.waiting.fetch_sub(1, Ordering::SeqCst);
+        wake(next);
+    }
+}
+
+/// Every interleaving of a few threads, checked by loom (`scripts/loom`).
+#[cfg(all(test, tollgate_loom))]
+mod loom_tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use loom::future::block_on;
+    use loom::thread;
+    use std::pin::pin;
+    use std::sync::Arc;
+
+    /// Places as [`Occupancy`](crate::connection::occupancy::Occupancy) gives them.
+    struct Supply {
+        turnstile: Turnstile,
+        free: AtomicUsize,
+    }
+
+    impl Supply {
+        fn of(free: usize) -> Arc<Self> {
+            Arc::new(Self {
+                turnstile: Turnstile::default(),
+                free: AtomicUsize::new(free),
+            })
+        }
+
+        fn take(&self) -> Option<()> {
+            let free = self.free.load(Ordering::SeqCst);
+            let next = free.checked_sub(1)?;
+            let order = Ordering::SeqCst;
+            let taken = self.free.compare_exchange(free, next, order, order);
+            taken.ok().map(drop)
+        }
+
+        fn give_back(&self) {
+            self.free.fetch_add(1, Ordering::SeqCst);
+            self.turnstile.made_room();
+        }
+
+        fn pass(&self) {
+            if self.turnstile.try_pass(|| self.take()).is_none() {
+                block_on(self.turnstile.pass(|| self.take()));
+            }
+        }
+    }
+
+    /// Whoever waits while room is made gets through.
+    #[test]
+    fn no_wake_up_is_lost() {
+        loom::model(|| {
+            let supply = Supply::of(0);
+            let giving = Arc::clone(&supply);
+            let other = thread::spawn(move || giving.give_back());
+            supply.pass();
+            other.join().unwrap();
+            assert_eq!(supply.turnstile.waiting(), 0);
+        });
+    }
+
+    /// Two take turns with one place.
+    #[test]
+    fn a_place_goes_round() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let supply = Supply::of(1);
+            let sharing = Arc::clone(&supply);
+            let use_it = |supply: &Supply| {
+                supply.pass();
+                supply.give_back();
+            };
+            let other = thread::spawn(move || use_it(&sharing));
+            use_it(&supply);
+            other.join().unwrap();
+        });
+    }
+
+    /// A task that leaves in the moment when it is its turn passes that on.
+    #[test]
+    fn who_leaves_passes_its_turn_on() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let supply = Supply::of(0);
+            let (giving, waiting) = (Arc::clone(&supply), Arc::clone(&supply));
+            let mut leaves =
+                Box::pin(async move { waiting.turnstile.pass(|| waiting.take()).await });
+            assert!(leaves.as_mut().now_or_never().is_none());
+            let next = Arc::clone(&supply);
+            let behind = thread::spawn(move || {
+                block_on(pin!(next.turnstile.pass(|| next.take())));
+            });
+            let giver = thread::spawn(move || giving.give_back());
+            drop(leaves);
+            behind.join().unwrap();
+            giver.join().unwrap();
+        });
     }
 }
 
