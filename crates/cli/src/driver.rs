@@ -280,12 +280,13 @@ async fn exchange(
     timestamp: &str,
 ) -> Result<Decision, AgentProtocolError> {
     let head = request.head(correlation_id, timestamp);
-    let mut decision = pool.send(AGENT_ID, correlation_id, &head).await?.decision;
+    let mut exchange = pool.exchange(AGENT_ID, correlation_id)?;
+    let mut decision = exchange.send(&head).await?.decision;
     for chunk in request.chunks() {
         if decision != Decision::Allow {
             break;
         }
-        decision = pool.send(AGENT_ID, correlation_id, chunk).await?.decision;
+        decision = exchange.send(chunk).await?.decision;
     }
     Ok(decision)
 }
