@@ -5,8 +5,8 @@ mod body_search;
 use body_search::{BodySearch, Verdict};
 use std::time::Duration;
 use tollgate::{
-    AgentCapabilities, AgentFeatures, AgentHandler, AgentResponse, AuditMetadata, BodyChunk,
-    CancelReason, Configure, EventType, GuardrailInspect, HeaderOp, RequestComplete,
+    AgentCapabilities, AgentFeatures, AgentHandler, AgentLimits, AgentResponse, AuditMetadata,
+    BodyChunk, CancelReason, Configure, EventType, GuardrailInspect, HeaderOp, RequestComplete,
     RequestHeadersView, ResponseHeadersView, WebSocketFrame,
 };
 
@@ -107,6 +107,12 @@ impl AgentHandler for Rules {
             concurrent_requests: 100,
             cancellation: true,
             ..AgentFeatures::simple()
+        })
+        // Bodies are searched as they come and kept nowhere.
+        .with_limits(AgentLimits {
+            max_body_size: 1 << 40,
+            max_concurrency: 1024,
+            ..AgentLimits::default()
         })
     }
 
