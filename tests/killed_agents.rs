@@ -5,6 +5,7 @@
 mod common;
 
 use common::{AgentProcess, PATIENCE, echoed, eventually, request};
+use std::mem::replace;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -38,7 +39,7 @@ const CALLERS: u32 = 20;
 
 impl Traffic {
     /// Makes `rate` calls per second. Each answer must be the one to its call.
-    fn to(pool: &AgentPool, agent: &'static str, rate: u32) -> Self {
+    fn to(pool: &AgentPool, agent: &'static str, rate: u32, deadline: Duration) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let finished = Arc::<Mutex<Vec<Finished>>>::default();
         let callers = (0..CALLERS).map(|caller| {
@@ -55,7 +56,8 @@ impl Traffic {
                     let uri = format!("/{id}");
                     let started = Instant::now();
                     let event = request(&id, &uri);
-                    let called = timeout(PATIENCE, pool.send(agent, &id, &event)).await;
+                    let called = pool.send_within(agent, &id, &event, deadline);
+                    let called = timeout(2 * PATIENCE, called).await;
                     pool.clear_correlation_affinity(&id);
                     let error = match called.expect("the call hangs") {
                         Ok(response) => {
@@ -130,7 +132,7 @@ async fn an_agent_is_killed_and_restarted_under_traffic() {
     let socket = dir.path().join("agent.sock");
     let (mut agent, _) = AgentProcess::start(&socket).await;
     let pool = common::pool_with(AgentPoolConfig::default(), &socket).await;
-    let traffic = Traffic::to(&pool, "agent", 1_000);
+    let traffic = Traffic::to(&pool, "agent", 1_000, PATIENCE);
     for _ in 0..3 {
         traffic.goes_on(200).await;
         let in_flight = pool.agent_stats("agent").await.unwrap().total_in_flight;
@@ -178,22 +180,20 @@ async fn an_agent_is_killed_and_restarted_under_traffic() {
     expect_clean(&pool, "agent").await;
 }
 
-fn percentile_99(calls: &[Duration]) -> Duration {
-    let mut sorted = calls.to_vec();
-    sorted.sort_unstable();
-    sorted[sorted.len() * 99 / 100]
+fn percentile_99(mut calls: Vec<Duration>) -> Duration {
+    calls.sort_unstable();
+    calls[calls.len() * 99 / 100]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_is_stopped_and_continued_under_traffic() {
     const DEADLINE: Duration = Duration::from_millis(100);
     /// A machine that does other things as well moves the 99th percentile of short calls by this much.
-    const NOISE: Duration = Duration::from_millis(2);
+    const NOISE: Duration = Duration::from_millis(1);
     let dir = tempfile::tempdir().unwrap();
     let (agent, _) = AgentProcess::start(&dir.path().join("agent.sock")).await;
     let (other, _) = AgentProcess::start(&dir.path().join("other.sock")).await;
     let config = AgentPoolConfig {
-        request_timeout: DEADLINE,
         circuit_breaker_reset_timeout: Duration::from_millis(100),
         ..AgentPoolConfig::default()
     };
@@ -201,28 +201,33 @@ async fn an_agent_is_stopped_and_continued_under_traffic() {
     pool.add_agent("other", other.socket.to_str().unwrap())
         .await
         .unwrap();
-    let traffic = Traffic::to(&pool, "agent", 500);
-    let others = Traffic::to(&pool, "other", 500);
-    others.goes_on(1_000).await;
+    let traffic = Traffic::to(&pool, "agent", 500, DEADLINE);
+    let others = Traffic::to(&pool, "other", 500, PATIENCE);
+    let began = Instant::now();
 
-    let stopped = Instant::now();
-    agent.signal("STOP");
-    eventually("its connections leave the rotation", async || {
-        let stats = pool.agent_stats("agent").await.unwrap();
-        stats.healthy_connections == 0 && !stats.is_healthy
-    })
-    .await;
-    let out = Instant::now();
-    others.goes_on(1_000).await;
-    let fast = traffic.count(|call| call.at >= out && call.took < DEADLINE / 2);
-    let slow = traffic.count(|call| call.at >= out && call.took >= DEADLINE / 2);
-    assert!(
-        fast > 100 && slow <= 4 + fast / 20,
-        "{fast} calls failed fast, {slow} waited"
-    );
-    let continued = Instant::now();
-    agent.signal("CONT");
-    traffic.goes_on(200).await;
+    let mut rounds = Vec::new();
+    for _ in 0..3 {
+        others.goes_on(1_000).await;
+        let stopped = Instant::now();
+        agent.signal("STOP");
+        eventually("its connections leave the rotation", async || {
+            let stats = pool.agent_stats("agent").await.unwrap();
+            stats.healthy_connections == 0 && !stats.is_healthy
+        })
+        .await;
+        let out = Instant::now();
+        others.goes_on(1_000).await;
+        let fast = traffic.count(|call| call.at >= out && call.took < DEADLINE / 2);
+        let slow = traffic.count(|call| call.at >= out && call.took >= DEADLINE / 2);
+        // Those that wait are the breaker's trials.
+        assert!(
+            fast > 100 && slow <= 4 + fast / 20,
+            "{fast} calls failed fast, {slow} waited"
+        );
+        rounds.push((stopped, Instant::now()));
+        agent.signal("CONT");
+        traffic.goes_on(200).await;
+    }
 
     let late = common::faults(&pool).await.late_answers;
     assert!(late > 0, "no answer was late");
@@ -233,15 +238,24 @@ async fn an_agent_is_stopped_and_continued_under_traffic() {
         assert!(call.took < allowed, "{call:?}");
     }
     assert!(others.iter().all(|call| call.error.is_none()));
-    let took = |is_within: &dyn Fn(Instant) -> bool| -> Vec<Duration> {
-        let calls = others.iter().filter(|call| is_within(call.at));
-        calls.map(|call| call.took).collect()
+    let percentile = |from: Instant, to: Instant| {
+        let calls = others.iter().filter(|call| from <= call.at && call.at < to);
+        percentile_99(calls.map(|call| call.took).collect())
     };
-    let before = percentile_99(&took(&|at| at < stopped));
-    let during = percentile_99(&took(&|at| at >= stopped && at < continued));
+    let mut before = began;
+    let mut moved = Vec::new();
+    for (stopped, continued) in rounds {
+        let (before, during) = (
+            percentile(replace(&mut before, continued), stopped),
+            percentile(stopped, continued),
+        );
+        moved.push((before, during));
+    }
+    // What else the machine does may hit one round or another, but what the pool does hits all.
+    let is_still = |&(before, during): &(Duration, Duration)| during <= before + before / 5 + NOISE;
     assert!(
-        during <= before + before / 5 + NOISE,
-        "99th percentile {before:?} before, {during:?} while the other was stopped"
+        moved.iter().any(is_still),
+        "99th percentiles before and while the other was stopped: {moved:?}"
     );
     expect_clean(&pool, "agent").await;
 }
