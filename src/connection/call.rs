@@ -71,8 +71,13 @@ impl PendingCall {
         Ok(())
     }
 
-    /// Waits for the agent's answer. It can be taken once.
-    pub(crate) async fn answer(&mut self) -> Result<AgentResponse, AgentProtocolError> {
+    /// Puts the event into the outbox and waits for the agent's answer.
+    pub(crate) async fn ask<E: Event>(
+        &mut self,
+        correlation_id: &str,
+        event: &E,
+    ) -> Result<AgentResponse, AgentProtocolError> {
+        self.send(correlation_id, event).await?;
         poll_fn(|cx| self.poll_answer(cx)).await
     }
 

@@ -1,14 +1,14 @@
 use super::link::LinkReceiver;
+use super::lost::Lost;
 use super::slots::Completer;
 use super::{CallFailure, Command, Connection, Reply};
 use crate::metrics::Fault;
 use crate::protocol::AgentNotice;
 use crate::wire::{
-    Answer, DecodeError, DecodeErrorKind, Encoding, FrameBuffer, FrameError, JsonTape,
-    MAX_FRAME_LEN, MessageType, Payload, StreamId, Undecodable, control, decode_answer, frame_of,
+    Answer, DecodeError, DecodeErrorKind, Encoding, FrameBuffer, JsonTape, MAX_FRAME_LEN,
+    MessageType, Payload, StreamId, Undecodable, control, decode_answer, frame_of,
 };
 use bytes::{Bytes, BytesMut};
-use std::fmt::Display;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -382,24 +382,5 @@ impl Drop for Inbound {
         self.connection.outbox.discard();
         self.connection.pings().clear();
         self.connection.drop_commands();
-    }
-}
-
-/// Why no more can be received.
-#[derive(Debug, thiserror::Error)]
-enum Lost {
-    #[error(transparent)]
-    Link(#[from] std::io::Error),
-    #[error("{}", ended(*in_frame))]
-    Ended { in_frame: bool },
-    #[error("{0}")]
-    Frame(FrameError),
-}
-
-fn ended(in_frame: bool) -> impl Display {
-    if in_frame {
-        "closed by the agent in the middle of a frame"
-    } else {
-        "closed by the agent"
     }
 }

@@ -15,6 +15,7 @@ mod inbound;
 mod keys;
 mod lines;
 pub(crate) mod link;
+mod lost;
 mod occupancy;
 mod opening;
 mod outbound;

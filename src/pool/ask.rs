@@ -123,10 +123,7 @@ impl Inner {
             Ok(call) => call,
             Err(outcome) => return outcome,
         };
-        let answer = match call.send(inquiry.correlation_id, event).await {
-            Ok(()) => call.answer().await,
-            Err(error) => Err(error),
-        };
+        let answer = call.ask(inquiry.correlation_id, event).await;
         call.connection().agent().or_open(answer)
     }
 

@@ -202,11 +202,7 @@ impl Exchange {
         self.stage = Stage::Sending;
         let outcome = match self.open::<E>(limit).await {
             Ok(mut call) => {
-                let sent = call.send(self.correlation_id(), event).await;
-                let answer = match sent {
-                    Ok(()) => call.answer().await,
-                    Err(error) => Err(error),
-                };
+                let answer = call.ask(self.correlation_id(), event).await;
                 self.agent.or_open(answer)
             }
             Err(outcome) => outcome,

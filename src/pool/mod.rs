@@ -8,6 +8,7 @@ mod config;
 mod drain;
 mod exchange;
 mod expiring;
+mod membership;
 mod notice;
 mod policy;
 mod repair;
@@ -21,23 +22,20 @@ pub use exchange::Exchange;
 pub use policy::{EventTimeouts, FailureMode, FlowControlMode};
 pub use stats::AgentPoolStats;
 
-use crate::connection::{self, AgentRecord, CircuitBreakerState, Connection, Offer, run_writer};
-use crate::error::{AgentProtocolError, ConnectError};
+use crate::connection::{CircuitBreakerState, Connection};
+use crate::error::AgentProtocolError;
 use crate::protocol::{AgentCapabilities, CancelReason};
-use crate::transport::{self, Endpoint};
-use crate::wire::{Encoding, Extension};
+use crate::wire::Encoding;
 use affinity::Affinities;
-use agents::{AgentEntry, Agents};
+use agents::Agents;
 use arc_swap::ArcSwap;
 use notice::Notices;
-use repair::Repair;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use sticky::Sessions;
 use tokio::sync::watch;
-use tokio::time::timeout;
 use upkeep::Upkeep;
 
 /// The agents that a proxy asks, with connections to each.
@@ -114,100 +112,6 @@ impl AgentPool {
         Self {
             inner,
             _life: Arc::new(life),
-        }
-    }
-
-    /// Adds an agent under a name and connects to it. An agent that is not there yet is added all the same,
-    /// and connected to when it comes.
-    ///
-    /// An agent that has the name already is replaced: its counters go on, new exchanges go to the new
-    /// endpoint, and those under way finish on the old connections within
-    /// [`AgentPoolConfig::drain_timeout`].
-    ///
-    /// An endpoint is the path of a Unix socket, `/path` or `unix:/path`. The connections are served by
-    /// tasks on the runtime that this is called on; they end with it, and are replaced when the agent is called
-    /// from another.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint).
-    pub async fn add_agent(
-        &self,
-        agent_id: impl Into<String>,
-        endpoint: impl Into<String>,
-    ) -> Result<(), AgentProtocolError> {
-        let endpoint: Endpoint = endpoint.into().parse()?;
-        let record = self.inner.record(agent_id.into());
-        let repair = Arc::new(Repair::default());
-        let mut connections = NewConnections::default();
-        if let Err(error) = self
-            .inner
-            .connect_all(&record, &endpoint, &mut connections)
-            .await
-        {
-            tracing::warn!(%error, "an agent is added that cannot be connected to yet");
-            repair.failed();
-        }
-        self.put(AgentEntry::new(
-            record,
-            endpoint,
-            connections.take(),
-            repair,
-        ));
-        Ok(())
-    }
-
-    /// Adds an agent as [`AgentPool::add_agent`] does, but only if every connection comes up.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint), or
-    /// [`ConnectionFailed`](AgentProtocolError::ConnectionFailed) with the first cause if not all
-    /// connections come up, one after another, each within [`AgentPoolConfig::connect_timeout`].
-    pub async fn connect_agent(
-        &self,
-        agent_id: impl Into<String>,
-        endpoint: impl Into<String>,
-    ) -> Result<(), AgentProtocolError> {
-        let endpoint: Endpoint = endpoint.into().parse()?;
-        let record = self.inner.record(agent_id.into());
-        let mut connections = NewConnections::default();
-        self.inner
-            .connect_all(&record, &endpoint, &mut connections)
-            .await?;
-        let repair = Arc::new(Repair::default());
-        self.put(AgentEntry::new(
-            record,
-            endpoint,
-            connections.take(),
-            repair,
-        ));
-        Ok(())
-    }
-
-    fn put(&self, entry: AgentEntry) {
-        entry.record.breaker.allow_trial();
-        let record = Arc::clone(&entry.record);
-        if let Some(replaced) = self.inner.change(|agents| agents.insert(entry)) {
-            self.inner.retire(replaced);
-        }
-        record.request_upkeep();
-        self.start_upkeep();
-    }
-
-    /// Forgets an agent. Its exchanges finish within [`AgentPoolConfig::drain_timeout`], in the background, and
-    /// are cancelled after that.
-    ///
-    /// # Errors
-    ///
-    /// [`UnknownAgent`](AgentProtocolError::UnknownAgent) if no agent has this name.
-    pub async fn remove_agent(&self, agent_id: &str) -> Result<(), AgentProtocolError> {
-        match self.inner.change(|agents| agents.remove(agent_id)) {
-            Some(agent) => {
-                self.inner.retire(agent);
-                Ok(())
-            }
-            None => Err(unknown(agent_id)),
         }
     }
 
@@ -379,22 +283,6 @@ impl Drop for Life {
     }
 }
 
-/// Connections on their way into the pool; those that do not get there are closed.
-#[derive(Default)]
-struct NewConnections(Vec<Arc<Connection>>);
-
-impl NewConnections {
-    fn take(mut self) -> Vec<Arc<Connection>> {
-        std::mem::take(&mut self.0)
-    }
-}
-
-impl Drop for NewConnections {
-    fn drop(&mut self) {
-        self.0.iter().for_each(|connection| connection.close());
-    }
-}
-
 impl Inner {
     /// Replaces the snapshot by a changed copy. Readers keep the one they have.
     fn change<T>(&self, change: impl FnOnce(&mut Agents) -> T) -> T {
@@ -404,63 +292,6 @@ impl Inner {
         let result = change(&mut agents);
         self.agents.store(Arc::new(agents));
         result
-    }
-
-    /// What is known of an agent, so that it goes on where it left off.
-    fn record(&self, agent_id: String) -> Arc<AgentRecord> {
-        if let Some(agent) = self.agents.load().get(&agent_id) {
-            return Arc::clone(&agent.record);
-        }
-        let upkeep = Arc::clone(&self.upkeep.requested);
-        let record = AgentRecord::new(
-            agent_id,
-            self.config.breaker(),
-            self.notices.0.clone(),
-            upkeep,
-        );
-        let fails_open = self.config.failure_mode == FailureMode::Open;
-        record.fails_open.store(fails_open, Ordering::Relaxed);
-        Arc::new(record)
-    }
-
-    async fn connect_all(
-        &self,
-        record: &Arc<AgentRecord>,
-        endpoint: &Endpoint,
-        connections: &mut NewConnections,
-    ) -> Result<(), AgentProtocolError> {
-        for _ in 0..self.config.connections_per_agent.max(1) {
-            connections.0.push(self.connect(record, endpoint).await?);
-        }
-        Ok(())
-    }
-
-    async fn connect(
-        &self,
-        record: &Arc<AgentRecord>,
-        endpoint: &Endpoint,
-    ) -> Result<Arc<Connection>, AgentProtocolError> {
-        let config = &self.config;
-        let connected = timeout(config.connect_timeout, async {
-            let (sender, receiver) = transport::connect(endpoint).await?;
-            let offer = Offer {
-                encodings: &config.encodings,
-                extension: config.use_extension.then_some(Extension::V1),
-            };
-            let record = Arc::clone(record);
-            connection::open(record, sender, receiver, offer, &config.connection()).await
-        });
-        let (connection, inbound) = connected
-            .await
-            .unwrap_or(Err(ConnectError::TimedOut(config.connect_timeout)))
-            .map_err(|cause| AgentProtocolError::ConnectionFailed {
-                agent_id: Arc::clone(&record.id),
-                endpoint: endpoint.to_string(),
-                cause,
-            })?;
-        tokio::spawn(run_writer(Arc::clone(&connection)));
-        tokio::spawn(inbound.run());
-        Ok(connection)
     }
 }
 
