@@ -22,6 +22,9 @@ pub(crate) trait Source<'a>: Clone {
     fn body(&mut self) -> Result<Bytes, DecodeErrorKind>;
     /// Passes over one value with all that it holds.
     fn skip(&mut self) -> Result<(), DecodeErrorKind>;
+    /// Passes over a key if it is this one. Fields mostly come in order, so most keys are known before they are
+    /// read.
+    fn skip_key(&mut self, name: &str) -> bool;
 
     /// Reads a null, if that is what comes next.
     fn null(&mut self) -> Result<bool, DecodeErrorKind> {
@@ -100,8 +103,11 @@ pub(crate) trait Source<'a>: Clone {
         }
         let mut expected = 0;
         for _ in 0..self.map()? {
-            let key = self.str()?;
-            match place_of(key, names, expected) {
+            let place = match names.get(expected) {
+                Some(name) if self.skip_key(name) => Some(expected),
+                _ => place_of(self.str()?, names),
+            };
+            match place {
                 Some(at) => {
                     expected = at + 1;
                     read(at, self)?;
@@ -116,11 +122,7 @@ pub(crate) trait Source<'a>: Clone {
 /// Room that is made on the word of a length, before the items are there.
 const MAX_PREALLOCATED: usize = 64;
 
-/// Fields mostly come in order, so the search begins where the next one is expected.
-fn place_of(key: &str, names: &[&str], expected: usize) -> Option<usize> {
-    if names.get(expected) == Some(&key) {
-        return Some(expected);
-    }
+fn place_of(key: &str, names: &[&str]) -> Option<usize> {
     names.iter().position(|name| *name == key)
 }
 

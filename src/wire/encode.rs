@@ -36,6 +36,8 @@ pub trait Sink {
 
     fn begin_map(&mut self, pairs: usize);
     fn end_map(&mut self);
+    /// A map whose pairs are counted while they are written by `write_pairs`: no more than `at_most`.
+    fn map_of_at_most(&mut self, at_most: usize, write_pairs: impl FnOnce(&mut Self) -> usize);
     fn begin_array(&mut self, items: usize);
     fn end_array(&mut self);
     fn key(&mut self, name: &str);

@@ -123,6 +123,10 @@ impl HeaderSource for HeadersView<'_> {
         self.by_name()
             .map(|(name, values)| (name, values.map(FieldValue::Text)))
     }
+
+    fn max_names(&self) -> usize {
+        self.names
+    }
 }
 
 impl fmt::Debug for HeadersView<'_> {

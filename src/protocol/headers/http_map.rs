@@ -9,6 +9,10 @@ impl HeaderSource for HeaderMap {
         self.keys()
             .map(|name| (name.as_str(), Values { map: self, name }))
     }
+
+    fn max_names(&self) -> usize {
+        self.keys_len()
+    }
 }
 
 /// The values of one name, to be gone through as often as is wanted.

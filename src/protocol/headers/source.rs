@@ -26,6 +26,12 @@ pub trait HeaderSource {
     fn grouped(
         &self,
     ) -> impl Iterator<Item = (&str, impl IntoIterator<Item = FieldValue<'_>> + Clone)>;
+
+    /// How many distinct names there are at most, if counting them takes time: [`HeaderSource::grouped`] hands
+    /// out no more.
+    fn max_names(&self) -> usize {
+        self.grouped().count()
+    }
 }
 
 impl<S: HeaderSource + ?Sized> HeaderSource for &S {
@@ -33,6 +39,10 @@ impl<S: HeaderSource + ?Sized> HeaderSource for &S {
         &self,
     ) -> impl Iterator<Item = (&str, impl IntoIterator<Item = FieldValue<'_>> + Clone)> {
         (**self).grouped()
+    }
+
+    fn max_names(&self) -> usize {
+        (**self).max_names()
     }
 }
 
@@ -50,31 +60,124 @@ where
             (name.as_ref(), values.map(|value| FieldValue::Text(value)))
         })
     }
+
+    fn max_names(&self) -> usize {
+        self.len()
+    }
 }
 
 /// Pairs in any order; names that differ only in case are one name, spelt as it stands first.
 ///
-/// Grouping compares every name with those before it, which is the fastest way for as many headers as
-/// a request has.
+/// Grouping compares names with each other, which is the fastest way for as many headers as a request has.
 impl<N: AsRef<str>, V: AsRef<str>> HeaderSource for [(N, V)] {
     fn grouped(
         &self,
     ) -> impl Iterator<Item = (&str, impl IntoIterator<Item = FieldValue<'_>> + Clone)> {
-        self.iter()
-            .enumerate()
-            .filter(|(at, (name, _))| !self[..*at].iter().any(|(earlier, _)| same(earlier, name)))
-            .map(|(at, (name, _))| {
-                let values = self[at..]
-                    .iter()
-                    .filter(move |(other, _)| same(other, name))
-                    .map(|(_, value)| FieldValue::Text(value.as_ref()));
-                (name.as_ref(), values)
-            })
+        Groups {
+            pairs: self,
+            next: 0,
+            taken: 0,
+        }
+    }
+
+    fn max_names(&self) -> usize {
+        self.len()
     }
 }
 
-fn same<N: AsRef<str>>(left: &N, right: &N) -> bool {
-    left.as_ref().eq_ignore_ascii_case(right.as_ref())
+/// Pairs by name.
+struct Groups<'h, N, V> {
+    pairs: &'h [(N, V)],
+    next: usize,
+    /// Which of the first [`MARKED`] pairs belong to a name that was handed out, one bit each.
+    taken: u64,
+}
+
+/// So many pairs are compared once; those behind them each time that they are passed.
+const MARKED: usize = u64::BITS as usize;
+
+impl<N: AsRef<str>, V> Groups<'_, N, V> {
+    fn is_taken(&self, at: usize, name: &str) -> bool {
+        if at < MARKED {
+            return self.taken >> at & 1 == 1;
+        }
+        let earlier = &self.pairs[..at];
+        earlier.iter().any(|(other, _)| same(other.as_ref(), name))
+    }
+
+    /// The pairs of this name from here on, among those that are marked.
+    fn marks(&self, from: usize, name: &str) -> u64 {
+        let marked = self.pairs.iter().take(MARKED).enumerate().skip(from);
+        marked
+            .filter(|(_, (other, _))| same(other.as_ref(), name))
+            .fold(0, |marks, (at, _)| marks | 1 << at)
+    }
+}
+
+impl<'h, N: AsRef<str>, V> Iterator for Groups<'h, N, V> {
+    type Item = (&'h str, ValuesOf<'h, N, V>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let at = self.next;
+            let name = self.pairs.get(at)?.0.as_ref();
+            self.next += 1;
+            if self.is_taken(at, name) {
+                continue;
+            }
+            let marks = self.marks(at, name);
+            self.taken |= marks;
+            let values = ValuesOf {
+                pairs: self.pairs,
+                name,
+                marks,
+                unmarked: at.max(MARKED),
+            };
+            return Some((name, values));
+        }
+    }
+}
+
+/// The values of one name.
+struct ValuesOf<'h, N, V> {
+    pairs: &'h [(N, V)],
+    name: &'h str,
+    /// Pairs of this name that are still to come, one bit each.
+    marks: u64,
+    /// Where to go on among those that have no bit.
+    unmarked: usize,
+}
+
+impl<N, V> Clone for ValuesOf<'_, N, V> {
+    fn clone(&self) -> Self {
+        Self { ..*self }
+    }
+}
+
+impl<'h, N: AsRef<str>, V: AsRef<str>> Iterator for ValuesOf<'h, N, V> {
+    type Item = FieldValue<'h>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let at = if self.marks == 0 {
+            let mut rest = self.pairs.iter().skip(self.unmarked);
+            let ahead = rest.position(|(other, _)| same(other.as_ref(), self.name))?;
+            let at = self.unmarked + ahead;
+            self.unmarked = at + 1;
+            at
+        } else {
+            let at = self.marks.trailing_zeros() as usize;
+            self.marks &= self.marks - 1;
+            at
+        };
+        Some(FieldValue::Text(self.pairs[at].1.as_ref()))
+    }
+}
+
+/// The length and the last letter tell nearly all names apart, without a look at the rest.
+#[inline]
+fn same(left: &str, right: &str) -> bool {
+    let last = |name: &str| name.as_bytes().last().map(u8::to_ascii_lowercase);
+    left.len() == right.len() && last(left) == last(right) && left.eq_ignore_ascii_case(right)
 }
 
 /// The headers in the published API's form. A name that comes twice has the values of both.
@@ -85,4 +188,33 @@ pub(crate) fn to_map<S: HeaderSource + ?Sized>(source: &S) -> HashMap<String, Ve
         map.entry(name.to_owned()).or_default().extend(values);
     }
     map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn pairs_are_grouped_however_many_there_are(
+            names in prop::collection::vec("[abAB]{1,3}", 0..200),
+        ) {
+            let pairs: Vec<_> = names.iter().zip((0..).map(|n: usize| n.to_string())).collect();
+            let mut expected: Vec<(&str, Vec<String>)> = Vec::new();
+            for (name, value) in &pairs {
+                let group = expected.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name));
+                match group {
+                    Some((_, values)) => values.push(value.clone()),
+                    None => expected.push((name, vec![value.clone()])),
+                }
+            }
+            let grouped = pairs.grouped().map(|(name, values)| {
+                (name, values.into_iter().map(|value| value.to_text().into_owned()).collect())
+            });
+            let grouped: Vec<(_, Vec<String>)> = grouped.collect();
+            prop_assert!(grouped.len() <= pairs.max_names());
+            prop_assert_eq!(grouped, expected);
+        }
+    }
 }

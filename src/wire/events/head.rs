@@ -93,16 +93,19 @@ fn encode_metadata<S: Sink>(metadata: &Metadata<'_>, correlation_id: &str, sink:
 
 fn encode_headers<S: Sink>(headers: &impl HeaderSource, sink: &mut S) {
     sink.key("headers");
-    sink.begin_map(headers.grouped().count());
-    for (name, values) in headers.grouped() {
-        sink.key(name);
-        sink.begin_array(values.clone().into_iter().count());
-        for value in values {
-            write_value(value, sink);
+    sink.map_of_at_most(headers.max_names(), |sink| {
+        let mut names = 0;
+        for (name, values) in headers.grouped() {
+            names += 1;
+            sink.key(name);
+            sink.begin_array(values.clone().into_iter().count());
+            for value in values {
+                write_value(value, sink);
+            }
+            sink.end_array();
         }
-        sink.end_array();
-    }
-    sink.end_map();
+        names
+    });
 }
 
 fn write_value<S: Sink>(value: FieldValue<'_>, sink: &mut S) {

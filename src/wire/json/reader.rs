@@ -208,6 +208,16 @@ impl<'a> Source<'a> for Reader<'a> {
         base64(self.str()?)
     }
 
+    fn skip_key(&mut self, name: &str) -> bool {
+        match self.nodes.split_first() {
+            Some((Node::String(key), rest)) if *key == name => {
+                self.nodes = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+
     fn skip(&mut self) -> Result<(), DecodeErrorKind> {
         let held = match self.next()? {
             Node::Object { count, .. } | Node::Array { count, .. } => count,

@@ -61,6 +61,12 @@ impl Sink for Writer<'_> {
         self.close(b'}');
     }
 
+    fn map_of_at_most(&mut self, at_most: usize, write_pairs: impl FnOnce(&mut Self) -> usize) {
+        self.begin_map(at_most);
+        write_pairs(self);
+        self.end_map();
+    }
+
     fn begin_array(&mut self, _: usize) {
         self.open(b'[');
     }

@@ -236,6 +236,16 @@ impl<'a> Source<'a> for Reader<'a> {
         base64(self.str()?)
     }
 
+    fn skip_key(&mut self, name: &str) -> bool {
+        debug_assert!(name.len() < 32, "longer strings have another marker");
+        let marker = Marker::FixStr(name.len() as u8).to_u8();
+        let behind = match self.rest.split_first() {
+            Some((first, behind)) if *first == marker => behind.strip_prefix(name.as_bytes()),
+            _ => None,
+        };
+        behind.map(|rest| self.rest = rest).is_some()
+    }
+
     /// Counts the values still to pass over instead of recursing, so that depth costs nothing.
     fn skip(&mut self) -> Result<(), DecodeErrorKind> {
         let mut pending: u64 = 1;

@@ -46,6 +46,21 @@ impl Sink for Writer<'_> {
 
     fn end_map(&mut self) {}
 
+    fn map_of_at_most(&mut self, at_most: usize, write_pairs: impl FnOnce(&mut Self) -> usize) {
+        let start = self.out.len();
+        self.begin_map(at_most);
+        let header = start..self.out.len();
+        let pairs = write_pairs(self);
+        debug_assert!(pairs <= at_most);
+        // The form that is wide enough for `at_most` takes any smaller number too.
+        let pairs = len32(pairs).to_be_bytes();
+        match &mut self.out[header] {
+            [fixed] => *fixed = Marker::FixMap(pairs[3] & 0x0f).to_u8(),
+            [_, wide @ ..] => wide.copy_from_slice(&pairs[4 - wide.len()..]),
+            [] => {}
+        }
+    }
+
     fn begin_array(&mut self, items: usize) {
         written(encode::write_array_len(self.out, len32(items)));
     }
