@@ -40,7 +40,10 @@ pub(crate) enum Drained {
     Busy,
 }
 
-/// Buffers up to this size are kept, as many as the ring holds.
+/// Nearly every message without a body fits. Buffers go round, so without this they would grow one after another.
+const USUAL_BUFFER: usize = 2 * 1024;
+
+/// Buffers up to this size are kept, as many as are in use when the ring is full.
 const SMALL_BUFFER: usize = 4 * 1024;
 
 /// Buffers up to this size are kept, [`MAX_KEPT_LARGE`] of them: a body chunk of 64 KiB fits as base64.
@@ -53,7 +56,8 @@ impl Outbox {
         let capacity = capacity.max(1);
         Self {
             ring: ArrayQueue::new(capacity),
-            spare: ArrayQueue::new(capacity),
+            // Those of a full ring, and of what was taken out of it to be sent.
+            spare: ArrayQueue::new(2 * capacity),
             spare_large: ArrayQueue::new(MAX_KEPT_LARGE),
             room: Turnstile::default(),
             sending: Mutex::default(),
@@ -71,7 +75,7 @@ impl Outbox {
             self.spare_large.pop()
         };
         let mut buffer = spare.unwrap_or_default();
-        buffer.reserve(expected);
+        buffer.reserve(expected.max(USUAL_BUFFER));
         buffer
     }
 
@@ -100,8 +104,11 @@ impl Outbox {
 
     /// Puts a frame into the ring, waiting in line for room.
     pub(crate) async fn push(&self, frame: OutgoingFrame) {
-        let mut frame = Some(frame);
-        self.room.pass(|| self.attempt(&mut frame)).await;
+        let mut waiting = WaitingFrame {
+            outbox: self,
+            frame: Some(frame),
+        };
+        self.room.pass(|| self.attempt(&mut waiting.frame)).await;
     }
 
     fn attempt(&self, frame: &mut Option<OutgoingFrame>) -> Option<()> {
@@ -189,5 +196,19 @@ impl Outbox {
         while self.ring.pop().is_some() {}
         *self.sending.lock().unwrap_or_else(PoisonError::into_inner) = Batch::default();
         self.room.made_room();
+    }
+}
+
+/// A frame that waits for room; its buffer is not lost if it never gets any.
+struct WaitingFrame<'o> {
+    outbox: &'o Outbox,
+    frame: Option<OutgoingFrame>,
+}
+
+impl Drop for WaitingFrame<'_> {
+    fn drop(&mut self) {
+        if let Some(frame) = self.frame.take() {
+            self.outbox.recycle(frame.written);
+        }
     }
 }

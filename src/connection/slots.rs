@@ -40,7 +40,7 @@ use super::{Connection, Reply};
 use crate::wire::StreamId;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 /// The key of a slot that has none. A call may have it by chance, which is harmless.
@@ -57,11 +57,16 @@ pub(crate) struct SlotTable<T> {
     places: Occupancy,
     /// A hash of each slot's id, for finding candidates.
     keys: Box<[AtomicU64]>,
-    slots: Box<[Slot<T>]>,
+    /// Made when a slot of the row is used for the first time, so that an idle connection costs little.
+    rows: Box<[OnceLock<Row<T>>]>,
     matching: Matching,
     /// Where callers wait for a free slot.
     lines: Box<[Arc<Turnstile>]>,
 }
+
+type Row<T> = Box<[Slot<T>; ROW_LEN]>;
+
+const ROW_LEN: usize = 8;
 
 /// How answers find their calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +113,9 @@ impl<T> SlotTable<T> {
         let table = Arc::new(Self {
             places: Occupancy::new(capacity),
             keys: (0..capacity).map(|_| AtomicU64::new(0)).collect(),
-            slots: (0..capacity).map(|_| Slot::new()).collect(),
+            rows: (0..capacity.div_ceil(ROW_LEN))
+                .map(|_| OnceLock::new())
+                .collect(),
             matching,
             lines: lines.into(),
         });
@@ -128,7 +135,7 @@ impl<T> SlotTable<T> {
     ) -> Result<Ticket<P, T>, OpenError> {
         let slots = table.table();
         let index = slots.places.take().ok_or(OpenError::Full)?;
-        let slot = &slots.slots[index];
+        let slot = slots.slot(index);
         slot.id.with_mut(|stored| {
             // SAFETY: the place was just taken and the slot is not WAITING yet.
             let stored = unsafe { &mut *stored };
@@ -181,6 +188,13 @@ impl<T> SlotTable<T> {
         self.candidates(key).any(|index| index != own)
     }
 
+    #[inline]
+    fn slot(&self, index: usize) -> &Slot<T> {
+        let row = &self.rows[index / ROW_LEN];
+        let row = row.get_or_init(|| Box::new(std::array::from_fn(|_| Slot::new())));
+        &row[index % ROW_LEN]
+    }
+
     fn candidates(&self, key: u64) -> impl Iterator<Item = usize> + '_ {
         self.places
             .taken()
@@ -188,7 +202,7 @@ impl<T> SlotTable<T> {
     }
 
     fn release(&self, index: usize) {
-        self.slots[index].phase.store(FREE, Ordering::Release);
+        self.slot(index).phase.store(FREE, Ordering::Release);
         // The next holder is not to be taken for a call with this id while it sets the slot up.
         self.keys[index].store(NO_KEY, Ordering::Relaxed);
         self.places.release(index);
@@ -316,7 +330,7 @@ impl<P: TableRef<T>, T> Ticket<P, T> {
     }
 
     fn slot(&self) -> &Slot<T> {
-        &self.table.table().slots[self.index]
+        self.table.table().slot(self.index)
     }
 }
 

@@ -1,18 +1,17 @@
 use super::agents::AgentEntry;
 use super::ask::{Inquiry, Outcome};
 use super::policy::FlowControlMode;
+use super::pushed::{Pushed, PushedQueue};
 use super::{AgentPool, Inner, unknown};
 use crate::connection::{AgentRecord, Hold, PendingCall, Refusal, TimeLimit};
 use crate::error::AgentProtocolError;
 use crate::protocol::{AgentResponse, CancelReason, Decision, EventType};
 use crate::wire::Event;
 use smallvec::SmallVec;
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// The events of one HTTP request, all on one connection to one agent.
@@ -65,21 +64,12 @@ pub struct Exchange {
     correlation_id: InlineText,
     /// Pushed events whose answers are not taken, the oldest first. Invariant: where answers are matched
     /// by correlation id, only the last one may still be pending.
-    pushed: VecDeque<Pushed>,
+    pushed: PushedQueue,
     stage: Stage,
 }
 
 /// Room for the usual ids, such as UUIDs, without an allocation.
 type InlineText = SmallVec<[u8; 64]>;
-
-#[allow(
-    clippy::large_enum_variant,
-    reason = "an answer takes the place of its call without an allocation"
-)]
-enum Pushed {
-    Pending(PendingCall),
-    Answered(Outcome),
-}
 
 /// What the agent still expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +132,7 @@ impl AgentPool {
             agent,
             connection,
             correlation_id: InlineText::from_slice(correlation_id.as_bytes()),
-            pushed: VecDeque::new(),
+            pushed: PushedQueue::new(),
             stage: Stage::Between,
         })
     }
@@ -229,6 +219,9 @@ impl Exchange {
             Err(outcome) => Pushed::Answered(Ok(outcome?)),
         };
         self.stage = stage_of(event);
+        if self.pushed.capacity() == 0 {
+            self.pushed = self.pool.spare_queues.take();
+        }
         self.pushed.push_back(pushed);
         Ok(())
     }
@@ -306,23 +299,14 @@ fn is_final(outcome: &Outcome) -> bool {
     matches!(outcome, Ok(response) if response.decision != Decision::Allow)
 }
 
-impl Pushed {
-    /// Ready once the answer is there.
-    fn settle(&mut self, cx: &Context<'_>) -> Poll<()> {
-        if let Self::Pending(call) = self {
-            let answer = std::task::ready!(call.poll_answer(cx));
-            *self = Self::Answered(answer);
-        }
-        Poll::Ready(())
-    }
-}
-
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if !self.is_unfinished() {
+        let is_unfinished = self.is_unfinished();
+        let pushed = std::mem::take(&mut self.pushed);
+        self.pool.spare_queues.give_back(pushed);
+        if !is_unfinished {
             return;
         }
-        self.pushed.clear();
         if let Some(connection) = self.connection.as_ref().filter(|held| held.is_open()) {
             let cancelled = &self.agent.incidents.exchanges_cancelled;
             cancelled.fetch_add(1, Ordering::Relaxed);

@@ -11,6 +11,7 @@ mod expiring;
 mod membership;
 mod notice;
 mod policy;
+mod pushed;
 mod repair;
 mod send;
 mod stats;
@@ -30,6 +31,7 @@ use affinity::Affinities;
 use agents::Agents;
 use arc_swap::ArcSwap;
 use notice::Notices;
+use pushed::SpareQueues;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,6 +74,7 @@ struct Inner {
     sessions: Sessions,
     notices: Notices,
     upkeep: Upkeep,
+    spare_queues: SpareQueues,
     /// Whether no new exchanges are taken.
     closing: AtomicBool,
     /// Tells when the last handle is gone.
@@ -102,6 +105,7 @@ impl AgentPool {
             changes: Mutex::default(),
             notices: Notices::default(),
             upkeep: Upkeep::default(),
+            spare_queues: SpareQueues::default(),
             closing: AtomicBool::new(false),
             lives,
         });

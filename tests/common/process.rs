@@ -11,6 +11,9 @@ use tollgate::{
 /// Where an agent's process finds its socket.
 const SOCKET: &str = "TOLLGATE_TEST_AGENT_SOCKET";
 
+/// More than any test makes.
+const MAX_CONNECTIONS: usize = 10_000;
+
 /// Blocks every request and says in the body what it was asked about.
 struct Echo;
 
@@ -37,6 +40,11 @@ pub fn echoed(response: AgentResponse) -> String {
 /// What a test binary runs in the process of its agent: `#[test] #[ignore] fn agent_process()` calls this.
 /// Ends with the test that started it.
 pub fn run_agent_process() {
+    run_agent_process_serving(Echo);
+}
+
+/// The same with an agent of the test's own.
+pub fn run_agent_process_serving(agent: impl AgentHandler) {
     let Some(socket) = std::env::var_os(SOCKET) else {
         return;
     };
@@ -45,9 +53,8 @@ pub fn run_agent_process() {
         std::process::exit(0);
     });
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime
-        .block_on(UdsAgentServer::new(socket, Echo).run())
-        .unwrap();
+    let server = UdsAgentServer::new(socket, agent).with_max_connections(MAX_CONNECTIONS);
+    runtime.block_on(server.run()).unwrap();
 }
 
 /// An agent in a process of its own, killed when dropped.

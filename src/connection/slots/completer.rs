@@ -76,7 +76,7 @@ impl<T> Completer<T> {
         let table = Arc::clone(&self.0);
         let mut completed = 0;
         for index in table.places.taken() {
-            let is_chosen = || chosen(table.slots[index].deadline.load(Ordering::Relaxed));
+            let is_chosen = || chosen(table.slot(index).deadline.load(Ordering::Relaxed));
             if !is_chosen() || !self.claim(index, |_| is_chosen()) {
                 continue;
             }
@@ -89,7 +89,7 @@ impl<T> Completer<T> {
     /// Claims a slot if it waits and is still the one that is meant: another call may have opened it since
     /// it was looked at.
     fn claim(&mut self, index: usize, is_meant: impl FnOnce(&Self) -> bool) -> bool {
-        if !self.0.slots[index].change(WAITING, CLAIMED) {
+        if !self.0.slot(index).change(WAITING, CLAIMED) {
             return false;
         }
         let is_meant = is_meant(self);
@@ -101,17 +101,17 @@ impl<T> Completer<T> {
 
     fn index_of(&self, stream: StreamId) -> Option<usize> {
         let index = stream.0 as u32 as usize;
-        (index < self.0.slots.len()).then_some(index)
+        (index < self.0.capacity()).then_some(index)
     }
 
     fn stream_of(&self, index: usize) -> StreamId {
-        let generation = self.0.slots[index].generation.load(Ordering::Relaxed);
+        let generation = self.0.slot(index).generation.load(Ordering::Relaxed);
         stream_id(index, generation)
     }
 
     /// The id of a claimed slot.
     fn id_of(&self, index: usize) -> &str {
-        self.0.slots[index].id.with(|id| {
+        self.0.slot(index).id.with(|id| {
             // SAFETY: the slot is CLAIMED or ABANDONED, and stays so while `self` is borrowed.
             unsafe { &*id }
         })
@@ -119,7 +119,7 @@ impl<T> Completer<T> {
 
     /// Puts a value into a claimed slot.
     fn fill(&mut self, index: usize, value: T) -> Result<(), T> {
-        let slot = &self.0.slots[index];
+        let slot = self.0.slot(index);
         slot.value.with_mut(|place| {
             // SAFETY: the slot is CLAIMED or ABANDONED and this is the completer.
             unsafe { *place = Some(value) };
@@ -138,7 +138,7 @@ impl<T> Completer<T> {
 
     /// Leaves a claimed slot as it was.
     fn unclaim(&mut self, index: usize) {
-        if !self.0.slots[index].change(CLAIMED, WAITING) {
+        if !self.0.slot(index).change(CLAIMED, WAITING) {
             self.0.release(index);
         }
     }

@@ -1,0 +1,140 @@
+//! What an event allocates on the agent's side, with the proxy in a process of its own.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod support;
+
+use std::process::Stdio;
+use support::{
+    AGENT, Allocations, Answers, Budget, Counting, EVENTS, Flavour, Ids, Traffic, WARM_UP, config,
+    record,
+};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tollgate::Encoding::{Json, MessagePack};
+use tollgate::{AgentPool, Encoding, UdsAgentServer};
+
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
+const SOCKET: &str = "TOLLGATE_TEST_PROXY_SOCKET";
+const ENCODING: &str = "TOLLGATE_TEST_PROXY_ENCODING";
+
+/// What the other tests start as the process of their proxy: for each line `N TRAFFIC` it puts so many events
+/// to the agent and says how many they were.
+#[test]
+#[ignore = "not a test by itself"]
+fn proxy_process() {
+    let Ok(socket) = std::env::var(SOCKET) else {
+        return;
+    };
+    let encoding = match std::env::var(ENCODING).unwrap().as_str() {
+        "json" => Json,
+        _ => MessagePack,
+    };
+    Flavour::MultiThread.runtime().block_on(async {
+        let pool = AgentPool::with_config(config(encoding));
+        pool.connect_agent(AGENT, socket).await.unwrap();
+        let mut ids = Ids::default();
+        for line in std::io::stdin().lines() {
+            let line = line.unwrap();
+            let (events, traffic) = line.split_once(' ').unwrap();
+            let traffic = Traffic::named(traffic).unwrap();
+            let events = events.parse().unwrap();
+            println!("put {}", traffic.put(&pool, &mut ids, events).await);
+        }
+    });
+}
+
+/// A proxy in a process of its own, which ends with this one.
+struct ProxyProcess {
+    _child: Child,
+    orders: ChildStdin,
+    reports: BufReader<ChildStdout>,
+    /// Kept with their memory, so that talking to the process allocates nothing.
+    order: String,
+    line: String,
+}
+
+impl ProxyProcess {
+    fn start(socket: &std::path::Path, encoding: Encoding) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["proxy_process", "--exact", "--ignored", "--nocapture"])
+            .env(SOCKET, socket)
+            .env(ENCODING, encoding.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self {
+            orders: child.stdin.take().unwrap(),
+            reports: BufReader::new(child.stdout.take().unwrap()),
+            _child: child,
+            order: String::with_capacity(1024),
+            line: String::with_capacity(1024),
+        }
+    }
+
+    async fn put(&mut self, traffic: &Traffic, events: u64) -> u64 {
+        use std::fmt::Write;
+        self.order.clear();
+        writeln!(self.order, "{events} {traffic}").unwrap();
+        self.orders.write_all(self.order.as_bytes()).await.unwrap();
+        loop {
+            self.line.clear();
+            let length = self.reports.read_line(&mut self.line).await.unwrap();
+            assert!(length > 0, "the proxy is gone");
+            // The test harness of the process writes lines of its own.
+            if let Some(events) = self.line.trim_end().strip_prefix("put ") {
+                return events.parse().unwrap();
+            }
+        }
+    }
+}
+
+/// Has traffic put to an agent and holds what tollgate allocates there, beside the handler, against its budget.
+fn hold(flavour: Flavour, encoding: Encoding, traffic: Traffic, budget: Budget) {
+    let counting = Counting::begin();
+    flavour.runtime().block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("agent.sock");
+        let agent = UdsAgentServer::new(&socket, Answers).bind().await.unwrap();
+        tokio::spawn(agent.serve_until(std::future::pending()));
+        let mut proxy = ProxyProcess::start(&socket, encoding);
+        proxy.put(&traffic, WARM_UP).await;
+        let made = counting.during(proxy.put(&traffic, EVENTS)).await;
+        let by_handler = made.events * allocations_of_response(&traffic);
+        let by_tollgate = Allocations {
+            count: made.count.checked_sub(by_handler).unwrap(),
+            ..made
+        };
+        let what = format!("{traffic}, {encoding}");
+        record(&what, "agent", flavour, budget, by_tollgate);
+    });
+}
+
+fn allocations_of_response(traffic: &Traffic) -> u64 {
+    match traffic {
+        Traffic::HeaderOps => Answers::HEADER_OPS_ALLOCATIONS,
+        Traffic::Block => Answers::BLOCK_ALLOCATIONS,
+        _ => 0,
+    }
+}
+
+// A body may come in so many pieces that a read buffer has to grow once more.
+on_both_runtimes! { hold:
+    request_headers_10: MessagePack, Traffic::Headers(10), Budget::NONE;
+    request_headers_40: MessagePack, Traffic::Headers(40), Budget::NONE;
+    request_headers_10_in_json: Json, Traffic::Headers(10), Budget::NONE;
+    request_headers_40_in_json: Json, Traffic::Headers(40), Budget::NONE;
+    body_chunk_1_kib: MessagePack, Traffic::chunk(1), Budget::per_1000(1);
+    body_chunk_16_kib: MessagePack, Traffic::chunk(16), Budget::per_1000(1);
+    body_chunk_64_kib: MessagePack, Traffic::chunk(64), Budget::per_1000(1);
+    response_headers: MessagePack, Traffic::ResponseHeaders, Budget::NONE;
+    request_complete: MessagePack, Traffic::Complete, Budget::NONE;
+    whole_exchange: MessagePack, Traffic::Exchange, Budget::per_1000(1);
+    whole_exchange_pipelined: MessagePack, Traffic::Pipelined, Budget::per_1000(1);
+    three_header_operations: MessagePack, Traffic::HeaderOps, Budget::NONE;
+    block: MessagePack, Traffic::Block, Budget::NONE;
+}

@@ -1,0 +1,112 @@
+//! Memory of connections that nobody uses, and what many agents cost.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+use support::common::AgentProcess;
+use support::{Answers, Counting, Flavour, Ids, config, record_at_rest};
+use tollgate::Encoding::MessagePack;
+use tollgate::{AgentPool, AgentPoolConfig};
+
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
+/// What the other tests start as the process of their agent.
+#[test]
+#[ignore = "not a test by itself"]
+fn agent_process() {
+    raise_descriptor_limit();
+    Answers::run_process();
+}
+
+#[test]
+fn an_idle_connection() {
+    const CONNECTIONS: usize = 100;
+    const MAX_BYTES: u64 = 64 * 1024;
+    let counting = Counting::begin();
+    Flavour::CurrentThread.runtime().block_on(async {
+        let (_dir, agent) = started().await;
+        let config = AgentPoolConfig {
+            connections_per_agent: CONNECTIONS,
+            ..config(MessagePack)
+        };
+        let pool = AgentPool::with_config(config);
+        let endpoint = agent.socket.display().to_string();
+        let before = counting.bytes_in_use();
+        pool.connect_agent("agent", endpoint).await.unwrap();
+        let each = (counting.bytes_in_use() - before) / CONNECTIONS;
+        record_at_rest("an idle connection, bytes of heap", each as u64, MAX_BYTES);
+    });
+}
+
+const AGENTS: usize = 1_000;
+
+async fn started() -> (tempfile::TempDir, AgentProcess) {
+    let dir = tempfile::tempdir().unwrap();
+    let (agent, _) = AgentProcess::start(&dir.path().join("agent.sock")).await;
+    (dir, agent)
+}
+
+/// A pool with so many agents, called by their numbers.
+async fn pool_of(agents: usize, agent: &AgentProcess) -> AgentPool {
+    let pool = AgentPool::with_config(config(MessagePack));
+    let endpoint = agent.socket.display().to_string();
+    for number in 0..agents {
+        let name = number.to_string();
+        pool.connect_agent(name, &*endpoint).await.unwrap();
+    }
+    pool
+}
+
+#[test]
+fn a_thousand_agents() {
+    const MAX_KIB: u64 = 300 * 1024;
+    raise_descriptor_limit();
+    Flavour::CurrentThread.runtime().block_on(async {
+        let (_dir, agent) = started().await;
+        let many = pool_of(AGENTS, &agent).await;
+        let what = "1,000 agents with 4 connections each, KiB resident";
+        record_at_rest(what, resident_kib(), MAX_KIB);
+        let few = pool_of(10, &agent).await;
+        expect_equal_cost(&few, &many);
+    });
+}
+
+/// Choosing a connection among many agents takes as long as among few, give or take what caches and other
+/// processes do: the medians of short rounds in turns.
+fn expect_equal_cost(few: &AgentPool, many: &AgentPool) {
+    const ROUNDS: usize = 101;
+    let round = |pool: &AgentPool, agents: usize| {
+        let names: Vec<_> = (0..10).map(|n| (n * agents / 10).to_string()).collect();
+        let mut ids = Ids::default();
+        let started = Instant::now();
+        for name in names.iter().cycle().take(500) {
+            drop(pool.exchange(name, ids.next()).unwrap());
+        }
+        started.elapsed()
+    };
+    let mut rounds: Vec<_> = (0..ROUNDS)
+        .map(|_| (round(few, 10), round(many, AGENTS)))
+        .collect();
+    let mut median = |of: fn(&(Duration, Duration)) -> Duration| {
+        rounds.sort_by_key(of);
+        of(&rounds[ROUNDS / 2])
+    };
+    let (few, many) = (median(|round| round.0), median(|round| round.1));
+    let ratio = many.as_secs_f64() / few.as_secs_f64();
+    assert!(ratio < 1.5, "{few:?} among 10, {many:?} among {AGENTS}");
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib = line.and_then(|line| line.split_ascii_whitespace().nth(1));
+    kib.unwrap().parse().unwrap()
+}
+
+/// Thousands of sockets are more than many systems let a process have without asking.
+fn raise_descriptor_limit() {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap();
+}

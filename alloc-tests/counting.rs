@@ -1,0 +1,50 @@
+//! Whether the budgets would notice.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod support;
+
+use std::hint::black_box;
+use support::{Breach, Budget, Counting, EVENTS, Flavour};
+
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
+/// Events of which each allocates so often, and `more` allocations by one of them.
+async fn events(each: u64, more: u64) -> u64 {
+    let allocate = |times| (0..times).for_each(|_| drop(black_box(Box::new(1_u8))));
+    for _ in 0..EVENTS {
+        allocate(each);
+        tokio::task::yield_now().await;
+    }
+    allocate(more);
+    EVENTS
+}
+
+fn check(budget: Budget, each: u64, more: u64) -> Result<(), Breach> {
+    let counting = Counting::begin();
+    Flavour::CurrentThread.runtime().block_on(async {
+        events(0, 0).await;
+        budget.check(counting.during(events(each, more)).await)
+    })
+}
+
+#[test]
+fn one_allocation_in_all_is_noticed_where_there_may_be_none() {
+    assert!(check(Budget::NONE, 0, 0).is_ok());
+    assert!(check(Budget::NONE, 0, 1).is_err());
+}
+
+#[test]
+fn one_allocation_more_is_noticed_where_there_may_be_some() {
+    for budget in [Budget::per_event(7), Budget::per_1000(7_000)] {
+        assert!(check(budget, 7, 0).is_ok());
+        assert!(check(budget, 7, 1).is_err());
+    }
+    let some = Budget::per_1000(20);
+    let all = 20 * EVENTS / 1_000;
+    assert!(check(some, 0, all).is_ok());
+    let breach = check(some, 0, all + 1).unwrap_err().to_string();
+    let expected = "201 allocations of 201 bytes for 10000 events, where 20 per 1,000 are allowed";
+    assert_eq!(breach, expected);
+}
