@@ -4,7 +4,6 @@
 
 use crate::connect::AGENT_ID;
 use crate::correlation_id::{self, CorrelationId};
-use crate::counting_alloc::allocations;
 use crate::exit::cause_of;
 use crate::latency::Latencies;
 use crate::progress::{Progress, Status};
@@ -18,6 +17,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tollgate::{AgentPool, AgentProtocolError, Decision};
+use tollgate_counting_alloc::allocations;
 
 const PROGRESS_PERIOD: Duration = Duration::from_millis(200);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(10);

@@ -5,7 +5,6 @@ mod browsers;
 mod child_agent;
 mod connect;
 mod correlation_id;
-mod counting_alloc;
 mod demo;
 mod demo_traffic;
 mod driver;
@@ -28,6 +27,11 @@ mod values;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+use tollgate_counting_alloc::CountingAlloc;
+
+/// Counts, so that reports can say what a request costs on the heap.
+#[global_allocator]
+static ALLOCATOR: CountingAlloc = CountingAlloc;
 
 /// Ask external agents about every request of a proxy: agent protocol v2 over Unix sockets.
 ///
