@@ -1,0 +1,179 @@
+//! Callers that each make one request after another, and what that takes. Once it is warm this allocates
+//! nothing, so that what is counted is the engine's.
+
+use crate::agent::Agent;
+use crate::subject::{Caller, Proxy};
+use crate::tally::Tally;
+use crate::usage::Usage;
+use anyhow::Context;
+use std::cell::RefCell;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use thread_local::ThreadLocal;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+/// Pools fill and buffers grow at first: this share of the time that is measured goes before it.
+const WARM_UP_SHARE: f64 = 0.2;
+
+/// Some failures come at once; going on without a pause would only burn the processor.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(10);
+
+/// For the last calls, when the time is over.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a run came to.
+pub(crate) struct Measurement {
+    pub(crate) tally: Tally,
+    pub(crate) elapsed: Duration,
+    pub(crate) first_error: Option<String>,
+    /// Of this process.
+    pub(crate) own: Usage,
+    /// Of the agent's process, if it has one of its own.
+    pub(crate) agent: Option<Usage>,
+}
+
+/// Has `concurrency` callers of `proxy` make requests for this time.
+pub(crate) async fn drive<P: Proxy>(
+    proxy: &P,
+    agent: &mut Agent,
+    concurrency: usize,
+    time: Duration,
+) -> anyhow::Result<Measurement> {
+    let run = Arc::new(Run::default());
+    let mut callers = JoinSet::new();
+    for number in 0..concurrency {
+        callers.spawn(Arc::clone(&run).call(proxy.caller(number), number));
+    }
+    sleep(time.mul_f64(WARM_UP_SHARE)).await;
+    let before = Moment::now(agent)?;
+    run.measuring.store(true, Ordering::Relaxed);
+    sleep(time).await;
+    let after = Moment::now(agent)?;
+    run.measuring.store(false, Ordering::Relaxed);
+    run.over.store(true, Ordering::Relaxed);
+    timeout(PATIENCE, callers.join_all())
+        .await
+        .context("some calls do not end")?;
+    let run = Arc::into_inner(run).context("some callers have not ended")?;
+    Ok(run.measurement(before, after))
+}
+
+#[derive(Default)]
+struct Run {
+    measuring: AtomicBool,
+    over: AtomicBool,
+    /// One for each thread rather than each caller, to leave the caches to the engine.
+    tallies: ThreadLocal<RefCell<Tally>>,
+    first_error: OnceLock<String>,
+}
+
+impl Run {
+    async fn call<C: Caller>(self: Arc<Self>, mut caller: C, number: usize) {
+        let mut ids = Ids::new(number);
+        while !self.over.load(Ordering::Relaxed) {
+            let id = ids.next();
+            let began = Instant::now();
+            match caller.call(id).await {
+                Ok(()) => self.record(began.elapsed()),
+                Err(error) => {
+                    self.failed(&error);
+                    sleep(PAUSE_AFTER_FAILURE).await;
+                }
+            }
+        }
+    }
+
+    fn record(&self, taken: Duration) {
+        // Taken during the warm-up as well, because a thread's first one is allocated.
+        let tally = self.tally();
+        if self.measuring.load(Ordering::Relaxed) {
+            tally.borrow_mut().allow(taken);
+        }
+    }
+
+    /// During the warm-up as well: a subject that fails then cannot be trusted.
+    fn failed(&self, error: &anyhow::Error) {
+        self.first_error.get_or_init(|| format!("{error:#}"));
+        self.tally().borrow_mut().errors += 1;
+    }
+
+    fn tally(&self) -> &RefCell<Tally> {
+        self.tallies.get_or(|| RefCell::new(Tally::new()))
+    }
+
+    fn measurement(self, before: Moment, after: Moment) -> Measurement {
+        let mut sum = Tally::new();
+        for tally in self.tallies {
+            sum.merge(&tally.into_inner());
+        }
+        Measurement {
+            tally: sum,
+            elapsed: after.time - before.time,
+            first_error: self.first_error.into_inner(),
+            own: after.own - before.own,
+            agent: after
+                .agent
+                .zip(before.agent)
+                .map(|(after, before)| after - before),
+        }
+    }
+}
+
+struct Moment {
+    own: Usage,
+    agent: Option<Usage>,
+    time: Instant,
+}
+
+impl Moment {
+    /// The agent's process is asked with the thread blocked, which must not be one that runs tasks.
+    fn now(agent: &mut Agent) -> anyhow::Result<Self> {
+        Ok(Self {
+            own: Usage::so_far(),
+            agent: agent.usage()?,
+            time: Instant::now(),
+        })
+    }
+}
+
+/// Unique ids as long as a UUID, written into the same memory.
+struct Ids {
+    caller: usize,
+    number: u64,
+    text: String,
+}
+
+impl Ids {
+    fn new(caller: usize) -> Self {
+        Self {
+            caller,
+            number: 0,
+            text: String::with_capacity(64),
+        }
+    }
+
+    fn next(&mut self) -> &str {
+        self.number += 1;
+        self.text.clear();
+        // Writing to a string cannot fail.
+        let _ = write!(self.text, "request-{:08}-{:018}", self.caller, self.number);
+        &self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique_and_keep_their_memory() {
+        let mut ids = Ids::new(7);
+        let memory = ids.next().as_ptr();
+        let second = ids.next();
+        assert_eq!(second, "request-00000007-000000000000000002");
+        assert_eq!(second.as_ptr(), memory);
+    }
+}

@@ -1,0 +1,121 @@
+use crate::agent::{self, Agent, AgentProcess};
+use crate::load;
+use crate::report::Report;
+use crate::subject::{Proxy, Subject};
+use crate::traffic::Traffic;
+use clap::{Args, Subcommand, ValueEnum};
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// Threads that run tasks, in each process.
+const WORKERS: usize = 2;
+
+/// What a program does with its subject.
+#[derive(Debug, Subcommand)]
+pub enum Role {
+    /// Put load on the subject and print the figures as JSON
+    Measure(MeasureArgs),
+    /// Be the agent's process of a measurement in two processes
+    Serve(ServeArgs),
+}
+
+/// Options of [`Role::Measure`].
+#[derive(Debug, Args)]
+pub struct MeasureArgs {
+    /// Requests in flight at a time
+    #[arg(long, value_name = "N", default_value = "1")]
+    concurrency: NonZeroUsize,
+    /// How long to measure, after a warm-up of a fifth of it
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    seconds: Duration,
+    /// Whether the agent has a process of its own
+    #[arg(long, default_value = "one")]
+    processes: Processes,
+    /// Give each request a body of this size, sent as one chunk
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    body_bytes: usize,
+}
+
+/// Where the agent runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Processes {
+    /// In the process of the proxy's side.
+    One,
+    /// In a process of its own.
+    Two,
+}
+
+/// Options of [`Role::Serve`].
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Where to listen
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: PathBuf,
+}
+
+/// The runtime of every process of a measurement.
+///
+/// # Errors
+///
+/// If the system refuses the threads.
+pub fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+}
+
+/// Plays a role with a subject; `words` lead to the role on the program's command line. To be called from
+/// `block_on`.
+///
+/// # Errors
+///
+/// If the agent cannot be started or reached. Requests that fail are counted in the report instead.
+pub async fn run<S: Subject>(role: Role, subject: S, words: &[&str]) -> anyhow::Result<()> {
+    match role {
+        Role::Measure(args) => {
+            let report = measure(&Arc::new(subject), &args, words).await?;
+            println!("{}", serde_json::to_string(&report)?);
+            Ok(())
+        }
+        Role::Serve(args) => agent::serve(&subject, args).await,
+    }
+}
+
+async fn measure<S: Subject>(
+    subject: &Arc<S>,
+    args: &MeasureArgs,
+    words: &[&str],
+) -> anyhow::Result<Report> {
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("agent.sock");
+    let mut agent = args.start_agent(subject, &socket, words)?;
+    agent::listening(&socket).await?;
+    let traffic = Traffic::with_body_of(args.body_bytes);
+    let proxy = subject.connect(&socket, &traffic).await?;
+    let concurrency = args.concurrency.get();
+    let measured = load::drive(&proxy, &mut agent, concurrency, args.seconds).await?;
+    Ok(Report::new(proxy.encoding(), measured))
+}
+
+impl MeasureArgs {
+    fn start_agent<S: Subject>(
+        &self,
+        subject: &Arc<S>,
+        socket: &Path,
+        words: &[&str],
+    ) -> anyhow::Result<Agent> {
+        match self.processes {
+            Processes::One => Ok(Agent::spawn(subject, socket)),
+            Processes::Two => AgentProcess::start(words, socket).map(Agent::Process),
+        }
+    }
+}
+
+fn seconds(text: &str) -> anyhow::Result<Duration> {
+    Ok(Duration::try_from_secs_f64(text.parse()?)?)
+}
