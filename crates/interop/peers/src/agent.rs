@@ -60,7 +60,7 @@ pub async fn run(args: Args) -> Result<()> {
 }
 
 /// Serves a socket with a handler; returns only if it cannot.
-pub async fn serve(path: &Path, handler: Recorder) -> Result<()> {
+async fn serve(path: &Path, handler: Recorder) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot remove {}", path.display()));
@@ -75,7 +75,7 @@ pub async fn serve(path: &Path, handler: Recorder) -> Result<()> {
 
 /// Returns once somebody listens on the socket. The published server does not
 /// say when it does, so this tries to connect.
-pub async fn listening(path: &Path) {
+async fn listening(path: &Path) {
     while UnixStream::connect(path).await.is_err() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -94,22 +94,13 @@ async fn announce(path: &Path) -> Result<()> {
 }
 
 /// The handler: prints, then answers.
-pub struct Recorder {
+struct Recorder {
     quiet: bool,
     block_path: Option<String>,
     bodies: Bodies,
 }
 
 impl Recorder {
-    /// A handler that prints nothing and allows everything it can.
-    pub fn quiet() -> Self {
-        Self {
-            quiet: true,
-            block_path: None,
-            bodies: Bodies::new(None),
-        }
-    }
-
     fn record(&self, event: &str, value: &impl Serialize) {
         if !self.quiet {
             output::emit_or_exit(&json!({"event": event, "value": value}));

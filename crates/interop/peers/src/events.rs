@@ -2,54 +2,14 @@
 
 use base64::{engine::general_purpose::STANDARD, Engine as _};
 use std::collections::HashMap;
+use tollgate_load_driver::traffic::header_map;
 use zentinel_agent_protocol::{
     BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, GuardrailInspectEvent,
     GuardrailInspectionType, RequestCompleteEvent, RequestHeadersEvent, RequestMetadata,
     ResponseHeadersEvent, WebSocketFrameEvent,
 };
 
-/// Ten headers of a browser, about 700 bytes of names and values.
-const BROWSER: [(&str, &str); 10] = [
-    ("host", "shop.example.com"),
-    (
-        "user-agent",
-        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
-         Chrome/126.0.0.0 Safari/537.36",
-    ),
-    (
-        "accept",
-        "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,\
-         image/apng,*/*;q=0.8",
-    ),
-    ("accept-language", "en-GB,en;q=0.9,de;q=0.8,fr;q=0.7"),
-    ("accept-encoding", "gzip, deflate, br, zstd"),
-    (
-        "referer",
-        "https://shop.example.com/catalogue/shoes?page=2&sort=price",
-    ),
-    (
-        "cookie",
-        "session=7f3c2a9e4b8d4f6fa1d05e7c93b2806d; theme=dark; consent=analytics:0,ads:0; \
-         cart=eyJpdGVtcyI6W3sic2t1IjoiQTEyMyIsInF0eSI6Mn1dfQ; \
-         _ga=GA1.2.1234567890.1712345678; lang=en-GB; seen=1234,5678,91011",
-    ),
-    (
-        "sec-ch-ua",
-        "\"Chromium\";v=\"126\", \"Not.A/Brand\";v=\"24\"",
-    ),
-    ("sec-fetch-mode", "navigate"),
-    ("x-forwarded-for", "198.51.100.23, 203.0.113.7"),
-];
-
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-
-/// The headers of a browser, one value each.
-pub fn browser_headers() -> HashMap<String, Vec<String>> {
-    BROWSER
-        .iter()
-        .map(|&(name, value)| (name.to_owned(), vec![value.to_owned()]))
-        .collect()
-}
 
 /// Every value that a byte can have.
 pub fn every_byte() -> Vec<u8> {
@@ -58,7 +18,7 @@ pub fn every_byte() -> Vec<u8> {
 
 /// Request headers with every optional field set and one header of two values.
 pub fn request_headers(id: &str, uri: &str) -> RequestHeadersEvent {
-    let mut headers = browser_headers();
+    let mut headers = header_map();
     let values = ["198.51.100.23", "203.0.113.7"].map(str::to_owned).to_vec();
     headers.insert("x-forwarded-for".to_owned(), values);
     RequestHeadersEvent {

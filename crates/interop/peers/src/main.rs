@@ -1,32 +1,30 @@
 //! A helper program for tollgate's interop tests, built on the published crate
 //! `zentinel-agent-protocol`. One source, one binary per version of that crate.
 //!
-//! It plays either side of a Unix socket: `agent` answers, `client` asks, `load`
+//! It plays either side of a Unix socket: `agent` answers, `client` asks, `bench`
 //! measures. Results go to standard output as JSON, one object a line; logs go
 //! to standard error.
 
 mod agent;
 mod answers;
+mod bench;
 mod bodies;
 mod client;
 mod encoding;
 mod events;
 mod link;
-mod load;
 mod output;
 mod script;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+use tollgate_load_driver::{CountingAlloc, Role as BenchRole};
 use tracing_subscriber::filter::LevelFilter;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: CountingAlloc = CountingAlloc;
 
-/// Threads that run tasks; `load` promises two.
-const WORKERS: usize = 2;
-
-/// An agent, a proxy's client or a load generator on the published crate.
+/// An agent, a proxy's client or a benchmark of the published crate.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -43,8 +41,9 @@ enum Role {
     Agent(agent::Args),
     /// Send one of every event to an agent and print its answers.
     Client(client::Args),
-    /// Send request headers as fast as the agent answers them.
-    Load(load::Args),
+    /// Measure the published crate.
+    #[command(subcommand)]
+    Bench(BenchRole),
 }
 
 fn main() -> ExitCode {
@@ -64,15 +63,11 @@ fn main() -> ExitCode {
 }
 
 fn run(role: Role) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
+    tollgate_load_driver::runtime()?.block_on(async {
         match role {
             Role::Agent(args) => agent::run(args).await.map(|()| ExitCode::SUCCESS),
             Role::Client(args) => client::run(args).await,
-            Role::Load(args) => load::run(args).await.map(|()| ExitCode::SUCCESS),
+            Role::Bench(role) => bench::run(role).await.map(|()| ExitCode::SUCCESS),
         }
     })
 }

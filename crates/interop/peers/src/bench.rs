@@ -1,0 +1,166 @@
+//! The published crate as a subject of `scripts/bench-peers`: its pool as a proxy uses it, and a trivial
+//! agent.
+//!
+//! A caller keeps its event and changes only the ids, so that the figures are those of the hop and not of
+//! building events. A body is put into an event for each call: a proxy has bytes, and this API takes text.
+
+use crate::encoding;
+use crate::link::{connect_pool, probe_encoding, AGENT};
+use anyhow::{ensure, Context as _, Result};
+use async_trait::async_trait;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tollgate_load_driver::traffic::{self, Traffic};
+use tollgate_load_driver::{Caller, Proxy, Role, Subject, CONNECTIONS};
+use zentinel_agent_protocol::v2::{
+    AgentCapabilities, AgentFeatures, AgentHandlerV2, AgentPool, UdsAgentServerV2,
+};
+use zentinel_agent_protocol::{
+    AgentResponse, BinaryRequestBodyChunkEvent, Decision, EventType, RequestBodyChunkEvent,
+    RequestHeadersEvent, RequestMetadata,
+};
+
+/// Time for connecting, and for each answer.
+const TIME_LIMIT: Duration = Duration::from_secs(5);
+
+/// Plays a role in a measurement.
+pub async fn run(role: Role) -> Result<()> {
+    tollgate_load_driver::run(role, Published, &["bench"]).await
+}
+
+struct Published;
+
+impl Subject for Published {
+    type Proxy = ConnectedPool;
+
+    async fn serve(&self, socket: PathBuf) -> Result<()> {
+        UdsAgentServerV2::new("allow-all", &socket, Box::new(AllowAll))
+            .run()
+            .await
+            .with_context(|| format!("cannot listen on {}", socket.display()))
+    }
+
+    async fn connect(&self, socket: &Path, traffic: &Traffic) -> Result<ConnectedPool> {
+        let encoding = probe_encoding(socket, TIME_LIMIT).await?;
+        let pool = connect_pool(socket, CONNECTIONS, TIME_LIMIT).await?;
+        Ok(ConnectedPool {
+            pool: Arc::new(pool),
+            encoding: encoding::name(encoding),
+            traffic: traffic.clone(),
+        })
+    }
+}
+
+/// Leaves every decision to the handler's defaults, which allow.
+struct AllowAll;
+
+#[async_trait]
+impl AgentHandlerV2 for AllowAll {
+    fn capabilities(&self) -> AgentCapabilities {
+        AgentCapabilities::new(
+            "allow-all",
+            env!("CARGO_PKG_NAME"),
+            env!("CARGO_PKG_VERSION"),
+        )
+        .with_event(EventType::RequestHeaders)
+        .with_event(EventType::RequestBodyChunk)
+        .with_features(AgentFeatures::full())
+    }
+}
+
+struct ConnectedPool {
+    pool: Arc<AgentPool>,
+    encoding: &'static str,
+    traffic: Traffic,
+}
+
+impl Proxy for ConnectedPool {
+    type Caller = PoolCaller;
+
+    fn encoding(&self) -> &'static str {
+        self.encoding
+    }
+
+    fn caller(&self, _number: usize) -> PoolCaller {
+        PoolCaller {
+            pool: Arc::clone(&self.pool),
+            head: head(),
+            traffic: self.traffic.clone(),
+        }
+    }
+}
+
+struct PoolCaller {
+    pool: Arc<AgentPool>,
+    head: RequestHeadersEvent,
+    traffic: Traffic,
+}
+
+impl Caller for PoolCaller {
+    async fn call(&mut self, id: &str) -> Result<()> {
+        let outcome = self.exchange(id).await;
+        // As a proxy does when a request is over; the pool would keep it.
+        self.pool.clear_correlation_affinity(id);
+        outcome
+    }
+}
+
+impl PoolCaller {
+    async fn exchange(&mut self, id: &str) -> Result<()> {
+        for name in [
+            &mut self.head.metadata.correlation_id,
+            &mut self.head.metadata.request_id,
+        ] {
+            name.clear();
+            name.push_str(id);
+        }
+        let pool = &self.pool;
+        allowed(pool.send_request_headers(AGENT, id, &self.head).await?)?;
+        if let Some(chunk) = self.chunk(id) {
+            allowed(pool.send_request_body_chunk(AGENT, id, &chunk).await?)?;
+        }
+        Ok(())
+    }
+
+    fn chunk(&self, id: &str) -> Option<RequestBodyChunkEvent> {
+        let data = self.traffic.body.clone()?;
+        let size = data.len();
+        let chunk = BinaryRequestBodyChunkEvent {
+            correlation_id: id.to_owned(),
+            data,
+            is_last: true,
+            total_size: Some(size),
+            chunk_index: 0,
+            bytes_received: size,
+        };
+        Some(chunk.into())
+    }
+}
+
+fn allowed(answer: AgentResponse) -> Result<()> {
+    ensure!(matches!(answer.decision, Decision::Allow), "refused");
+    Ok(())
+}
+
+fn head() -> RequestHeadersEvent {
+    RequestHeadersEvent {
+        metadata: RequestMetadata {
+            correlation_id: String::new(),
+            request_id: String::new(),
+            client_ip: traffic::CLIENT_IP.to_owned(),
+            client_port: traffic::CLIENT_PORT,
+            server_name: Some(traffic::SERVER_NAME.to_owned()),
+            protocol: traffic::PROTOCOL.to_owned(),
+            tls_version: Some(traffic::TLS_VERSION.to_owned()),
+            tls_cipher: Some(traffic::TLS_CIPHER.to_owned()),
+            route_id: Some(traffic::ROUTE_ID.to_owned()),
+            upstream_id: None,
+            timestamp: traffic::TIMESTAMP.to_owned(),
+            traceparent: None,
+        },
+        method: traffic::METHOD.to_owned(),
+        uri: traffic::URI.to_owned(),
+        headers: traffic::header_map(),
+    }
+}
