@@ -1,0 +1,128 @@
+//! Tollgate as a busy proxy and a trivial agent use it, with its defaults.
+
+use anyhow::{Context, ensure};
+use std::path::{Path, PathBuf};
+use tollgate::{
+    AgentCapabilities, AgentHandler, AgentPool, AgentPoolConfig, Decision, Encoding, Metadata,
+    RequestBodyChunkEvent, RequestHeaders, UdsAgentServer,
+};
+use tollgate_load_driver::{CONNECTIONS, Caller, Proxy, Subject, Traffic, traffic};
+
+/// The name of the agent inside the pool.
+const AGENT: &str = "agent";
+
+/// Tollgate with one of its encodings.
+pub(crate) struct Tollgate {
+    encoding: Encoding,
+}
+
+impl Tollgate {
+    pub(crate) const fn new(encoding: Encoding) -> Self {
+        Self { encoding }
+    }
+}
+
+impl Subject for Tollgate {
+    type Proxy = ConnectedPool;
+
+    async fn serve(&self, socket: PathBuf) -> anyhow::Result<()> {
+        let server = UdsAgentServer::new(socket, AllowAll).bind().await?;
+        Ok(server.serve().await?)
+    }
+
+    async fn connect(&self, socket: &Path, traffic: &Traffic) -> anyhow::Result<ConnectedPool> {
+        let pool = AgentPool::with_config(AgentPoolConfig {
+            connections_per_agent: CONNECTIONS,
+            encodings: vec![self.encoding],
+            ..AgentPoolConfig::default()
+        });
+        let endpoint = format!("unix:{}", socket.display());
+        pool.connect_agent(AGENT, endpoint).await?;
+        let encoding = pool.agent_encoding(AGENT).context("no connection")?;
+        Ok(ConnectedPool {
+            pool,
+            encoding,
+            chunk: traffic.body.clone().map(whole_body),
+        })
+    }
+}
+
+fn whole_body(data: tollgate::Bytes) -> RequestBodyChunkEvent {
+    let size = data.len();
+    // Its exchange puts the correlation id in.
+    RequestBodyChunkEvent::new("", data, 0, true).with_total_size(size)
+}
+
+/// Leaves every decision to the handler's defaults, which allow.
+struct AllowAll;
+
+impl AgentHandler for AllowAll {
+    fn capabilities(&self) -> AgentCapabilities {
+        AgentCapabilities::new("allow-all", "Allows everything", env!("CARGO_PKG_VERSION"))
+    }
+}
+
+pub(crate) struct ConnectedPool {
+    pool: AgentPool,
+    encoding: Encoding,
+    chunk: Option<RequestBodyChunkEvent>,
+}
+
+impl Proxy for ConnectedPool {
+    type Caller = PoolCaller;
+
+    fn encoding(&self) -> &'static str {
+        match self.encoding {
+            Encoding::MessagePack => "msgpack",
+            Encoding::Json => "json",
+        }
+    }
+
+    fn caller(&self, _number: usize) -> PoolCaller {
+        PoolCaller {
+            pool: self.pool.clone(),
+            chunk: self.chunk.clone(),
+        }
+    }
+}
+
+pub(crate) struct PoolCaller {
+    pool: AgentPool,
+    chunk: Option<RequestBodyChunkEvent>,
+}
+
+impl Caller for PoolCaller {
+    async fn call(&mut self, id: &str) -> anyhow::Result<()> {
+        let mut exchange = self.pool.exchange(AGENT, id)?;
+        let answer = exchange.send(&head(id)).await?;
+        ensure!(answer.decision == Decision::Allow, "the head was refused");
+        if let Some(chunk) = &self.chunk {
+            let answer = exchange.send(chunk).await?;
+            ensure!(answer.decision == Decision::Allow, "the body was refused");
+        }
+        Ok(())
+    }
+}
+
+/// The event that begins a request.
+pub(crate) fn head(id: &str) -> RequestHeaders<'_, &[(&'static str, &'static str)]> {
+    RequestHeaders {
+        metadata: Metadata {
+            correlation_id: id,
+            request_id: id,
+            client_ip: traffic::CLIENT_IP,
+            client_port: traffic::CLIENT_PORT,
+            server_name: Some(traffic::SERVER_NAME),
+            protocol: traffic::PROTOCOL,
+            tls_version: Some(traffic::TLS_VERSION),
+            tls_cipher: Some(traffic::TLS_CIPHER),
+            route_id: Some(traffic::ROUTE_ID),
+            upstream_id: None,
+            timestamp: traffic::TIMESTAMP,
+            traceparent: None,
+        },
+        method: traffic::METHOD,
+        uri: traffic::URI,
+        headers: &traffic::HEADERS,
+    }
+}

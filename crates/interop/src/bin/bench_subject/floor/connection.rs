@@ -1,0 +1,163 @@
+use super::frame::Counter;
+use super::waiter::Waiter;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
+use tokio::task::yield_now;
+
+const READ_BYTES: usize = 64 * 1024;
+
+/// Frames in one vectored write.
+const BATCH: usize = 64;
+
+/// More callers than any run has on one connection.
+const ROOM: usize = 1024;
+
+/// The proxy's side of a connection.
+pub(super) struct Connection {
+    socket: OwnedWriteHalf,
+    queue: Mutex<Queue>,
+    /// In the order of their frames.
+    unanswered: Mutex<VecDeque<Arc<Waiter>>>,
+    work: Notify,
+}
+
+struct Queue {
+    frames: VecDeque<Bytes>,
+    /// Whether the writer has been woken and has not seen the queue empty since.
+    writer_is_on: bool,
+}
+
+impl Connection {
+    /// Spawns what writes and reads until the socket is closed.
+    pub(super) fn drive(stream: UnixStream) -> Arc<Self> {
+        let (input, socket) = stream.into_split();
+        let connection = Arc::new(Self {
+            socket,
+            queue: Mutex::new(Queue {
+                frames: VecDeque::with_capacity(ROOM),
+                writer_is_on: false,
+            }),
+            unanswered: Mutex::new(VecDeque::with_capacity(ROOM)),
+            work: Notify::new(),
+        });
+        tokio::spawn(Arc::clone(&connection).write());
+        tokio::spawn(Arc::clone(&connection).read(input));
+        connection
+    }
+
+    /// Sends a frame. A lone one goes out at once, others with all that are ready at that time.
+    pub(super) fn put(&self, frame: &Bytes, waiter: &Arc<Waiter>) {
+        let mut queue = lock(&self.queue);
+        let is_lone = self.expect_answer(waiter);
+        if queue.writer_is_on {
+            queue.frames.push_back(frame.clone());
+            return;
+        }
+        let sent = if is_lone { self.send_now(frame) } else { 0 };
+        if sent < frame.len() {
+            queue.frames.push_back(frame.slice(sent..));
+            queue.writer_is_on = true;
+            self.work.notify_one();
+        }
+    }
+
+    /// Whether nobody else expects an answer.
+    fn expect_answer(&self, waiter: &Arc<Waiter>) -> bool {
+        let mut unanswered = lock(&self.unanswered);
+        unanswered.push_back(Arc::clone(waiter));
+        unanswered.len() == 1
+    }
+
+    /// How much the socket takes without waiting. What is wrong with it the writer will find out.
+    fn send_now(&self, frame: &Bytes) -> usize {
+        self.socket.try_write(frame).unwrap_or(0)
+    }
+
+    async fn write(self: Arc<Self>) {
+        if let Err(error) = self.write_until_closed().await {
+            eprintln!("the floor cannot write: {error}");
+        }
+    }
+
+    async fn write_until_closed(&self) -> io::Result<()> {
+        let mut batch = VecDeque::with_capacity(ROOM);
+        loop {
+            self.work.notified().await;
+            loop {
+                // Callers that are ready add their frames first.
+                yield_now().await;
+                if !self.take(&mut batch) {
+                    break;
+                }
+                self.write_all(&batch).await?;
+                batch.clear();
+            }
+        }
+    }
+
+    /// Takes everything; without anything the writer is off.
+    fn take(&self, batch: &mut VecDeque<Bytes>) -> bool {
+        let mut queue = lock(&self.queue);
+        std::mem::swap(&mut queue.frames, batch);
+        queue.writer_is_on = !batch.is_empty();
+        queue.writer_is_on
+    }
+
+    async fn write_all(&self, batch: &VecDeque<Bytes>) -> io::Result<()> {
+        let mut frames = batch.iter();
+        while frames.len() > 0 {
+            let mut slices = [IoSlice::new(&[]); BATCH];
+            let count = slices
+                .iter_mut()
+                .zip(&mut frames)
+                .map(|(slice, frame)| *slice = IoSlice::new(frame))
+                .count();
+            self.write_slices(&mut slices[..count]).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_slices(&self, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        while !slices.is_empty() {
+            match self.socket.try_write_vectored(slices) {
+                Ok(sent) => IoSlice::advance_slices(&mut slices, sent),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.socket.writable().await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn read(self: Arc<Self>, input: OwnedReadHalf) {
+        if let Err(error) = self.read_until_closed(input).await {
+            eprintln!("the floor cannot read: {error}");
+        }
+    }
+
+    async fn read_until_closed(&self, mut input: OwnedReadHalf) -> io::Result<()> {
+        let mut buffer = vec![0; READ_BYTES];
+        let mut counter = Counter::default();
+        let mut answered = Vec::with_capacity(ROOM);
+        loop {
+            let length = input.read(&mut buffer).await?;
+            if length == 0 {
+                return Ok(());
+            }
+            let ended = counter.ended(&buffer[..length]);
+            answered.extend(lock(&self.unanswered).drain(..ended));
+            answered.drain(..).for_each(|waiter| waiter.answer());
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,48 @@
+//! The subjects of `scripts/bench-peers` that are not peers: tollgate and the floor below it.
+
+mod engine;
+mod floor;
+
+use clap::{Parser, Subcommand};
+use tollgate::Encoding;
+use tollgate_load_driver::{CountingAlloc, Role, run, runtime};
+
+#[global_allocator]
+static ALLOCATOR: CountingAlloc = CountingAlloc;
+
+/// Measure tollgate, or the floor below it.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    subject: Subject,
+}
+
+#[derive(Subcommand)]
+enum Subject {
+    /// Tollgate with MessagePack
+    #[command(subcommand)]
+    TollgateMsgpack(Role),
+    /// Tollgate with JSON
+    #[command(subcommand)]
+    TollgateJson(Role),
+    /// The same bytes over bare sockets
+    #[command(subcommand)]
+    Floor(Role),
+}
+
+fn main() -> anyhow::Result<()> {
+    let subject = Cli::parse().subject;
+    runtime()?.block_on(async {
+        match subject {
+            Subject::TollgateMsgpack(role) => {
+                let subject = engine::Tollgate::new(Encoding::MessagePack);
+                run(role, subject, &["tollgate-msgpack"]).await
+            }
+            Subject::TollgateJson(role) => {
+                let subject = engine::Tollgate::new(Encoding::Json);
+                run(role, subject, &["tollgate-json"]).await
+            }
+            Subject::Floor(role) => run(role, floor::Floor, &["floor"]).await,
+        }
+    })
+}
