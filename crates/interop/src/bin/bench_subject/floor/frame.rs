@@ -1,13 +1,18 @@
-//! A frame is its length in four bytes, and that many bytes.
+//! A frame is a prefix, which begins with the length of the payload in four bytes, and the payload.
 
 use bytes::Bytes;
 
-const PREFIX: usize = 4;
+const LENGTH: usize = 4;
+
+/// As long as what tollgate puts before a payload: length, type, stream id.
+const PREFIX: usize = 13;
 
 /// A frame that carries `payload`.
 pub(super) fn of(payload: &[u8]) -> Bytes {
     let length = u32::try_from(payload.len()).expect("payloads are small");
-    [&length.to_be_bytes(), payload].concat().into()
+    let mut prefix = [0; PREFIX];
+    prefix[..LENGTH].copy_from_slice(&length.to_be_bytes());
+    [&prefix[..], payload].concat().into()
 }
 
 /// Counts frames in a stream without keeping them.
@@ -48,7 +53,8 @@ impl Counter {
         missing[..taken].copy_from_slice(prefix);
         self.prefix_read += taken;
         if self.prefix_read == PREFIX {
-            self.payload_left = u32::from_be_bytes(self.prefix) as usize;
+            let [a, b, c, d, ..] = self.prefix;
+            self.payload_left = u32::from_be_bytes([a, b, c, d]) as usize;
         }
         rest
     }

@@ -10,10 +10,10 @@ use crate::engine;
 use anyhow::Context;
 use bytes::Bytes;
 use connection::Connection;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::{UnixListener, UnixStream};
-use tollgate::AgentResponse;
 use tollgate_load_driver::{CONNECTIONS, Caller, Proxy, Subject, Traffic};
 use waiter::Waiter;
 
@@ -28,7 +28,9 @@ impl Subject for Floor {
 
     async fn serve(&self, socket: PathBuf) -> anyhow::Result<()> {
         let listener = UnixListener::bind(socket)?;
-        let answer = frame::of(&rmp_serde::to_vec_named(&AgentResponse::default_allow())?);
+        // As tollgate's agent puts it.
+        let allow = json!({"version": 2, "decision": "allow"});
+        let answer = frame::of(&rmp_serde::to_vec(&allow)?);
         loop {
             let (stream, _) = listener.accept().await?;
             tokio::spawn(agent::serve(stream, answer.clone()));
