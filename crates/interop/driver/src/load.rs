@@ -5,7 +5,7 @@ use crate::agent::Agent;
 use crate::subject::{Caller, Proxy};
 use crate::tally::Tally;
 use crate::usage::Usage;
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use std::cell::RefCell;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,10 +53,7 @@ pub(crate) async fn drive<P: Proxy>(
     sleep(time).await;
     let after = Moment::now(agent)?;
     run.measuring.store(false, Ordering::Relaxed);
-    run.over.store(true, Ordering::Relaxed);
-    timeout(PATIENCE, callers.join_all())
-        .await
-        .context("some calls do not end")?;
+    run.end(callers).await;
     let run = Arc::into_inner(run).context("some callers have not ended")?;
     Ok(run.measurement(before, after))
 }
@@ -83,6 +80,24 @@ impl Run {
                     sleep(PAUSE_AFTER_FAILURE).await;
                 }
             }
+        }
+    }
+
+    /// Lets callers finish what they are at; those that cannot have failed.
+    async fn end(&self, mut callers: JoinSet<()>) {
+        self.over.store(true, Ordering::Relaxed);
+        let ended = timeout(PATIENCE, async {
+            while let Some(ended) = callers.join_next().await {
+                if let Err(panic) = ended {
+                    self.failed(&panic.into());
+                }
+            }
+        });
+        if ended.await.is_err() {
+            for _ in 0..callers.len() {
+                self.failed(&anyhow!("a call did not end"));
+            }
+            callers.shutdown().await;
         }
     }
 
@@ -167,6 +182,57 @@ impl Ids {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::pending;
+
+    enum Broken {
+        Refuses,
+        NeverAnswers,
+    }
+
+    impl Proxy for Broken {
+        type Caller = Self;
+
+        fn encoding(&self) -> &'static str {
+            "none"
+        }
+
+        fn caller(&self, _number: usize) -> Self {
+            match self {
+                Self::Refuses => Self::Refuses,
+                Self::NeverAnswers => Self::NeverAnswers,
+            }
+        }
+    }
+
+    impl Caller for Broken {
+        async fn call(&mut self, _id: &str) -> anyhow::Result<()> {
+            match self {
+                Self::Refuses => Err(anyhow!("refused")),
+                Self::NeverAnswers => pending().await,
+            }
+        }
+    }
+
+    async fn driven(proxy: Broken) -> Measurement {
+        let mut agent = Agent::InProcess(tokio::spawn(pending()));
+        drive(&proxy, &mut agent, 3, Duration::from_secs(1))
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_fail_are_errors() {
+        let measured = driven(Broken::Refuses).await;
+        assert_eq!(measured.tally.allowed.len(), 0);
+        assert!(measured.tally.errors > 3);
+        assert_eq!(measured.first_error.unwrap(), "refused");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_do_not_end_are_errors() {
+        let measured = driven(Broken::NeverAnswers).await;
+        assert_eq!(measured.tally.errors, 3);
+    }
 
     #[test]
     fn ids_are_unique_and_keep_their_memory() {
