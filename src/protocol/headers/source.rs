@@ -73,11 +73,7 @@ impl<N: AsRef<str>, V: AsRef<str>> HeaderSource for [(N, V)] {
     fn grouped(
         &self,
     ) -> impl Iterator<Item = (&str, impl IntoIterator<Item = FieldValue<'_>> + Clone)> {
-        Groups {
-            pairs: self,
-            next: 0,
-            taken: 0,
-        }
+        Groups::of(self)
     }
 
     fn max_names(&self) -> usize {
@@ -89,6 +85,8 @@ impl<N: AsRef<str>, V: AsRef<str>> HeaderSource for [(N, V)] {
 struct Groups<'h, N, V> {
     pairs: &'h [(N, V)],
     next: usize,
+    /// The [`features`] that several pairs have.
+    shared: u64,
     /// Which of the first [`MARKED`] pairs belong to a name that was handed out, one bit each.
     taken: u64,
 }
@@ -96,7 +94,20 @@ struct Groups<'h, N, V> {
 /// So many pairs are compared once; those behind them each time that they are passed.
 const MARKED: usize = u64::BITS as usize;
 
-impl<N: AsRef<str>, V> Groups<'_, N, V> {
+impl<'h, N: AsRef<str>, V> Groups<'h, N, V> {
+    fn of(pairs: &'h [(N, V)]) -> Self {
+        let (_, shared) = pairs.iter().fold((0, 0), |(seen, shared), (name, _)| {
+            let features = features(name.as_ref());
+            (seen | features, shared | seen & features)
+        });
+        Self {
+            pairs,
+            next: 0,
+            shared,
+            taken: 0,
+        }
+    }
+
     fn is_taken(&self, at: usize, name: &str) -> bool {
         if at < MARKED {
             return self.taken >> at & 1 == 1;
@@ -105,12 +116,15 @@ impl<N: AsRef<str>, V> Groups<'_, N, V> {
         earlier.iter().any(|(other, _)| same(other.as_ref(), name))
     }
 
-    /// The pairs of this name from here on, among those that are marked.
-    fn marks(&self, from: usize, name: &str) -> u64 {
-        let marked = self.pairs.iter().take(MARKED).enumerate().skip(from);
-        marked
+    /// This pair and those of the same name behind it, as far as they are marked.
+    fn marks(&self, at: usize, name: &str) -> u64 {
+        let Some(own) = 1_u64.checked_shl(at as u32) else {
+            return 0;
+        };
+        let behind = self.pairs.iter().take(MARKED).enumerate().skip(at + 1);
+        behind
             .filter(|(_, (other, _))| same(other.as_ref(), name))
-            .fold(0, |marks, (at, _)| marks | 1 << at)
+            .fold(own, |marks, (at, _)| marks | 1 << at)
     }
 }
 
@@ -122,20 +136,34 @@ impl<'h, N: AsRef<str>, V> Iterator for Groups<'h, N, V> {
             let at = self.next;
             let name = self.pairs.get(at)?.0.as_ref();
             self.next += 1;
-            if self.is_taken(at, name) {
-                continue;
-            }
-            let marks = self.marks(at, name);
-            self.taken |= marks;
-            let values = ValuesOf {
-                pairs: self.pairs,
+            let mut values = ValuesOf {
+                pairs: &self.pairs[at..=at],
                 name,
-                marks,
-                unmarked: at.max(MARKED),
+                marks: 1,
+                unmarked: MARKED,
             };
+            if self.shared & features(name) != 0 {
+                if self.is_taken(at, name) {
+                    continue;
+                }
+                let marks = self.marks(at, name);
+                self.taken |= marks;
+                values = ValuesOf {
+                    pairs: self.pairs,
+                    name,
+                    marks,
+                    unmarked: at.max(MARKED),
+                };
+            }
             return Some((name, values));
         }
     }
+}
+
+/// One bit, which equal names have in common and most others have not.
+fn features(name: &str) -> u64 {
+    let last = name.as_bytes().last().map_or(0, u8::to_ascii_lowercase);
+    1 << ((7 * name.len() + usize::from(last)) % MARKED)
 }
 
 /// The values of one name.
@@ -173,11 +201,8 @@ impl<'h, N: AsRef<str>, V: AsRef<str>> Iterator for ValuesOf<'h, N, V> {
     }
 }
 
-/// The length and the last letter tell nearly all names apart, without a look at the rest.
-#[inline]
 fn same(left: &str, right: &str) -> bool {
-    let last = |name: &str| name.as_bytes().last().map(u8::to_ascii_lowercase);
-    left.len() == right.len() && last(left) == last(right) && left.eq_ignore_ascii_case(right)
+    left.eq_ignore_ascii_case(right)
 }
 
 /// The headers in the published API's form. A name that comes twice has the values of both.

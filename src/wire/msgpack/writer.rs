@@ -62,7 +62,11 @@ impl Sink for Writer<'_> {
     }
 
     fn begin_array(&mut self, items: usize) {
-        written(encode::write_array_len(self.out, len32(items)));
+        match items {
+            // Nearly every header has one value.
+            0..16 => self.out.push(Marker::FixArray(items as u8).to_u8()),
+            _ => written(encode::write_array_len(self.out, len32(items))),
+        }
     }
 
     fn end_array(&mut self) {}
@@ -74,12 +78,15 @@ impl Sink for Writer<'_> {
     fn str(&mut self, text: &str) {
         // Nearly every string of a message is short; one reservation serves marker and text.
         match u8::try_from(text.len()) {
-            Ok(len @ 0..32) => {
-                self.out.reserve(1 + text.len());
-                self.out.push(Marker::FixStr(len).to_u8());
+            Ok(len) => {
+                self.out.reserve(2 + text.len());
+                match len {
+                    0..32 => self.out.push(Marker::FixStr(len).to_u8()),
+                    _ => self.out.extend_from_slice(&[Marker::Str8.to_u8(), len]),
+                }
                 self.out.extend_from_slice(text.as_bytes());
             }
-            _ => written(encode::write_str(self.out, text)),
+            Err(_) => written(encode::write_str(self.out, text)),
         }
     }
 

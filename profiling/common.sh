@@ -1,0 +1,40 @@
+# Sourced by the scripts beside it, which run in the repository's root.
+
+out=target/profiling
+mkdir -p "$out"
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# need COMMAND PACKAGE: installs a Debian package unless the command is there.
+need() {
+  command -v "$1" >/dev/null && return
+  as_root apt-get update -q >&2
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q "$2" >&2
+}
+
+# build [CARGO OPTION...]: the tollgate command with frame pointers and lines, in a target folder of its own.
+build() {
+  RUSTFLAGS="-C force-frame-pointers=yes" cargo build --release --target-dir "$out/build" "$@" >&2
+  tollgate="$out/build/release/tollgate"
+}
+
+# start_agent [WRAPPER...]: an agent in the background, at "$socket", ready to be asked.
+start_agent() {
+  socket=$(mktemp -u -t tollgate-profiling-XXXXXX.sock)
+  "$@" "$tollgate" agent --listen "$socket" >/dev/null 2>&1 &
+  agent=$!
+  trap 'stop_agent' EXIT
+  until "$tollgate" probe "$socket" >/dev/null 2>&1; do
+    kill -0 "$agent" 2>/dev/null || { echo "the agent does not start" >&2; exit 1; }
+    read -rt 0.05 <> <(:) || true
+  done
+}
+
+# An agent that is asked to end does so in order, and its wrapper writes what it has seen.
+stop_agent() {
+  pkill -INT -P "$agent" 2>/dev/null || kill -INT "$agent" 2>/dev/null || true
+  wait "$agent" 2>/dev/null || true
+  trap - EXIT
+}

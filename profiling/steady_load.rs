@@ -1,0 +1,183 @@
+//! Starts requests at a steady pace, whatever becomes of earlier ones, and says how long after its due time each
+//! was answered: `steady_load SOCKET RATE...`. Writes `target/performance/latency.json` too.
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+use std::error::Error;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tollgate::{AgentPool, Metadata, RequestHeaders};
+
+const LENGTH: Duration = Duration::from_secs(5);
+
+/// How long the pace maker sleeps. Requests that fall due meanwhile start together.
+const STEP: Duration = Duration::from_micros(100);
+
+const PERCENTILES: [f64; 6] = [50.0, 90.0, 99.0, 99.9, 99.99, 100.0];
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let socket = arguments
+        .next()
+        .ok_or("usage: steady_load SOCKET RATE...")?;
+    let pool = AgentPool::new();
+    pool.connect_agent("agent", socket).await?;
+    println!(
+        "  requests/s   failed   started late by      p50      p90      p99    p99.9   p99.99      max us"
+    );
+    let mut runs = Vec::new();
+    for rate in arguments {
+        let rate: f64 = rate.parse()?;
+        // The first second warms up and is thrown away.
+        run(&pool, rate, Duration::from_secs(1)).await?;
+        let measured = run(&pool, rate, LENGTH).await?;
+        measured.print(rate);
+        runs.push(measured.to_json(rate));
+    }
+    let folder = Path::new("target/performance");
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(folder.join("latency.json"), json!(runs).to_string())?;
+    Ok(())
+}
+
+struct Measured {
+    /// From due time to answer, in nanoseconds.
+    latencies: Histogram<u64>,
+    /// From due time to start: what the machine and the pace maker took, in nanoseconds.
+    late: Histogram<u64>,
+    failed: u64,
+}
+
+struct Run {
+    pool: AgentPool,
+    latencies: Mutex<Histogram<u64>>,
+    failed: AtomicU64,
+    number: AtomicU64,
+}
+
+async fn run(pool: &AgentPool, rate: f64, length: Duration) -> Result<Measured, Box<dyn Error>> {
+    let run = Arc::new(Run {
+        pool: pool.clone(),
+        latencies: Mutex::new(Histogram::new(3)?),
+        failed: AtomicU64::new(0),
+        number: AtomicU64::new(0),
+    });
+    let (runtime, pace) = (Handle::current(), Arc::clone(&run));
+    let late =
+        tokio::task::spawn_blocking(move || keep_pace(&runtime, &pace, rate, length)).await?;
+    // Every call ends, by its deadline if not before.
+    while Arc::strong_count(&run) > 1 {
+        tokio::time::sleep(STEP).await;
+    }
+    let run = Arc::into_inner(run).ok_or("a request is still under way")?;
+    Ok(Measured {
+        latencies: run.latencies.into_inner()?,
+        late: late?,
+        failed: run.failed.into_inner(),
+    })
+}
+
+/// Starts requests when they are due. Runs on a thread of its own, which waits for nobody.
+fn keep_pace(
+    runtime: &Handle,
+    run: &Arc<Run>,
+    rate: f64,
+    length: Duration,
+) -> Result<Histogram<u64>, hdrhistogram::CreationError> {
+    let mut late = Histogram::new(3)?;
+    let began = Instant::now();
+    let mut started = 0_u64;
+    while began.elapsed() < length {
+        let due_by_now = (began.elapsed().as_secs_f64() * rate) as u64;
+        while started < due_by_now {
+            let due = began + Duration::from_secs_f64(started as f64 / rate);
+            late.saturating_record(nanoseconds(due.elapsed()));
+            runtime.spawn(Arc::clone(run).request(due));
+            started += 1;
+        }
+        std::thread::sleep(STEP);
+    }
+    Ok(late)
+}
+
+impl Run {
+    async fn request(self: Arc<Self>, due: Instant) {
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        let id = format!("steady-{number:016x}");
+        match self.put(&id).await {
+            Ok(()) => {
+                let taken = nanoseconds(due.elapsed());
+                // Nobody panics with this lock.
+                if let Ok(mut latencies) = self.latencies.lock() {
+                    latencies.saturating_record(taken);
+                }
+            }
+            Err(_) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    async fn put(&self, id: &str) -> Result<(), tollgate::AgentProtocolError> {
+        let headers = [
+            ("host", "example.com"),
+            (
+                "user-agent",
+                "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+            ),
+            (
+                "accept",
+                "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+            ),
+        ];
+        let head = RequestHeaders {
+            metadata: Metadata {
+                request_id: id,
+                client_ip: "192.0.2.7",
+                client_port: 54321,
+                protocol: "HTTP/1.1",
+                timestamp: "2026-01-02T03:04:05Z",
+                ..Metadata::default()
+            },
+            method: "GET",
+            uri: "/products/1843",
+            headers: &headers[..],
+        };
+        self.pool.exchange("agent", id)?.send(&head).await.map(drop)
+    }
+}
+
+impl Measured {
+    fn print(&self, rate: f64) {
+        let at = |percentile| micros(self.latencies.value_at_percentile(percentile));
+        let percentiles: String = PERCENTILES
+            .iter()
+            .map(|percentile| format!("{:9.1}", at(*percentile)))
+            .collect();
+        let late = micros(self.late.value_at_percentile(50.0));
+        println!("{rate:12.0} {:8} {late:14.1} us{percentiles}", self.failed);
+    }
+
+    fn to_json(&self, rate: f64) -> Value {
+        let at = |percentile| micros(self.latencies.value_at_percentile(percentile));
+        json!({
+            "rate": rate,
+            "answered": self.latencies.len(),
+            "failed": self.failed,
+            "started_late_us": micros(self.late.value_at_percentile(50.0)),
+            "percentiles_us": PERCENTILES.map(|percentile| json!([percentile, at(percentile)])),
+        })
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn micros(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e3
+}
