@@ -1,7 +1,7 @@
 //! Starts requests at a steady pace, whatever becomes of earlier ones, and says how long after its due time each
 //! was answered: `steady_load SOCKET RATE...`. Writes `target/performance/latency.json` too.
 
-use hdrhistogram::Histogram;
+use hdrhistogram::{CreationError, Histogram};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::path::Path;
@@ -62,7 +62,7 @@ struct Run {
 async fn run(pool: &AgentPool, rate: f64, length: Duration) -> Result<Measured, Box<dyn Error>> {
     let run = Arc::new(Run {
         pool: pool.clone(),
-        latencies: Mutex::new(Histogram::new(3)?),
+        latencies: Mutex::new(histogram()?),
         failed: AtomicU64::new(0),
         number: AtomicU64::new(0),
     });
@@ -87,8 +87,8 @@ fn keep_pace(
     run: &Arc<Run>,
     rate: f64,
     length: Duration,
-) -> Result<Histogram<u64>, hdrhistogram::CreationError> {
-    let mut late = Histogram::new(3)?;
+) -> Result<Histogram<u64>, CreationError> {
+    let mut late = histogram()?;
     let began = Instant::now();
     let mut started = 0_u64;
     while began.elapsed() < length {
@@ -172,6 +172,11 @@ impl Measured {
             "percentiles_us": PERCENTILES.map(|percentile| json!([percentile, at(percentile)])),
         })
     }
+}
+
+/// For up to a minute.
+fn histogram() -> Result<Histogram<u64>, CreationError> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3)
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
