@@ -13,6 +13,9 @@
 //! help. Nothing that could not be decoded is ever taken for an `allow`.
 
 mod agent;
+#[cfg(feature = "__bench")]
+#[doc(hidden)]
+pub mod bench;
 mod connection;
 mod error;
 mod metrics;

@@ -1,6 +1,8 @@
 //! The other side: what an agent implements and the servers that call it.
 
 mod answer;
+#[cfg(feature = "__bench")]
+pub(crate) mod bench;
 mod control;
 mod doorway;
 mod handler;

@@ -5,6 +5,8 @@
 //! themselves. Both end with the connection, and every pending call with them.
 
 mod admission;
+#[cfg(feature = "__bench")]
+pub(crate) mod bench;
 mod breaker;
 mod call;
 mod condition;

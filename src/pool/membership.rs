@@ -138,7 +138,7 @@ impl Drop for Candidate {
 
 impl Inner {
     /// What is known of an agent, so that it goes on where it left off.
-    fn record(&self, agent_id: String) -> Arc<AgentRecord> {
+    pub(super) fn record(&self, agent_id: String) -> Arc<AgentRecord> {
         if let Some(agent) = self.agents.load().get(&agent_id) {
             return Arc::clone(&agent.record);
         }

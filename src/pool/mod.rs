@@ -3,6 +3,8 @@
 mod affinity;
 mod agents;
 mod ask;
+#[cfg(feature = "__bench")]
+pub(crate) mod bench;
 mod choice;
 mod config;
 mod drain;

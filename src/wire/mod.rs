@@ -4,6 +4,8 @@
 //! [`Source`](decode::Source); the two encodings implement both. Reading borrows: strings and headers
 //! stay in the frame, a body is a slice of it.
 
+#[cfg(feature = "__bench")]
+pub(crate) mod bench;
 pub(crate) mod control;
 mod decode;
 mod dialect;

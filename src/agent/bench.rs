@@ -1,0 +1,28 @@
+//! What benchmarks reach of an agent's server.
+
+use super::session::{SessionParts, serve};
+use super::{AgentControl, AgentHandler};
+use crate::connection::link::{LinkReceiver, LinkSender};
+use crate::wire::{Dialect, FrameBuffer};
+use std::sync::Arc;
+
+/// Serves one connection after its handshake until it ends.
+pub(crate) async fn serve_link<H: AgentHandler>(
+    handler: Arc<H>,
+    sender: impl LinkSender,
+    receiver: impl LinkReceiver,
+    dialect: Dialect,
+) {
+    let parts = SessionParts {
+        handler,
+        sender: Box::new(sender),
+        receiver: Box::new(receiver),
+        buffer: FrameBuffer::default(),
+        dialect,
+        mailbox: AgentControl::default().join(),
+        max_concurrent: 1024,
+    };
+    if let Err(error) = serve(parts).await {
+        tracing::warn!(%error, "a proxy's connection ended");
+    }
+}
