@@ -1,0 +1,63 @@
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
+use tempfile::TempDir;
+use tokio::runtime::Builder;
+use tollgate::{
+    AgentCapabilities, AgentHandler, AgentPool, AgentPoolConfig, Encoding, EventType,
+    UdsAgentServer,
+};
+
+/// Allows everything at once.
+pub struct Allowing;
+
+impl AgentHandler for Allowing {
+    fn capabilities(&self) -> AgentCapabilities {
+        AgentCapabilities {
+            supported_events: EventType::ALL.to_vec(),
+            ..AgentCapabilities::new("allowing", "Allows everything", "1.0.0")
+        }
+    }
+}
+
+/// Such an agent on a socket, served by a thread of its own as long as the process lives.
+pub struct SocketAgent {
+    path: PathBuf,
+    _directory: TempDir,
+}
+
+impl SocketAgent {
+    pub fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("agent.sock");
+        let (ready, listens) = mpsc::channel();
+        let server = UdsAgentServer::new(&path, Allowing);
+        thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                let bound = server.bind().await.expect("a free socket");
+                ready.send(()).expect("the benchmark waits");
+                bound.serve().await
+            })
+        });
+        listens.recv().expect("the agent listens");
+        Self {
+            path,
+            _directory: directory,
+        }
+    }
+
+    /// A pool with one connection to the agent, which it knows as "agent".
+    pub async fn pool(&self, encoding: Encoding) -> AgentPool {
+        let pool = AgentPool::with_config(AgentPoolConfig {
+            connections_per_agent: 1,
+            encodings: vec![encoding],
+            ..AgentPoolConfig::default()
+        });
+        let endpoint = self.path.display().to_string();
+        pool.connect_agent("agent", endpoint)
+            .await
+            .expect("a connection");
+        pool
+    }
+}

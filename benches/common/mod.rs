@@ -1,0 +1,18 @@
+//! What benchmarks share.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each benchmark uses a part of it"
+)]
+
+mod agent;
+mod events;
+mod responses;
+mod timing;
+
+pub use agent::{Allowing, SocketAgent};
+pub use events::{CORRELATION_ID, Sample, request_headers};
+pub use responses::Answer;
+pub use timing::{alone_and_beside_another, beside_writer, brief};

@@ -1,0 +1,140 @@
+//! The three benchmarks that the published crate's performance roadmap names.
+
+mod common;
+
+use common::{Allowing, CORRELATION_ID, SocketAgent, request_headers};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use futures_util::future::join_all;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, Runtime};
+use tollgate::bench::{InMemory, agent_name};
+use tollgate::{AgentPool, AgentPoolConfig, Encoding, RequestBodyChunkEvent};
+
+/// Choosing a connection, among agents of which each in turn is asked.
+fn select_connection(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("select_connection");
+    for agents in [1, 10, 100, 1_000] {
+        let config = AgentPoolConfig {
+            // Makes no difference to choosing, but to the memory of thousands of connections.
+            max_concurrent_per_connection: 8,
+            ..AgentPoolConfig::default()
+        };
+        let memory = InMemory::new(agents, config, Allowing);
+        let registry = memory.registry();
+        let names: Vec<String> = (0..agents).map(agent_name).collect();
+        let mut names = names.iter().cycle();
+        group.bench_function(BenchmarkId::from_parameter(agents), |bencher| {
+            bencher.iter(|| {
+                let name = names.next().expect("names without end");
+                registry.choose(name, black_box(CORRELATION_ID))
+            });
+        });
+    }
+}
+
+/// From the event to its answer over a real socket, by an agent on another thread.
+fn send_request_headers_uds(criterion: &mut Criterion) {
+    let agent = SocketAgent::start();
+    let runtime = current_thread();
+    let mut group = criterion.benchmark_group("send_request_headers_uds");
+    for (name, encoding) in [
+        ("message_pack", Encoding::MessagePack),
+        ("json", Encoding::Json),
+    ] {
+        let pool = runtime.block_on(agent.pool(encoding));
+        for headers in [10, 40] {
+            let event = request_headers(headers);
+            let id = BenchmarkId::new(name, headers);
+            group.throughput(Throughput::Elements(1));
+            group.bench_function(id, |bencher| {
+                bencher.iter_custom(|calls| runtime.block_on(ask(&pool, &event, 1, calls)));
+            });
+        }
+        let event = request_headers(10);
+        group.throughput(Throughput::Elements(64));
+        group.bench_function(BenchmarkId::new(name, "10 by 64 callers"), |bencher| {
+            bencher.iter_custom(|rounds| runtime.block_on(ask(&pool, &event, 64, rounds)));
+        });
+    }
+}
+
+/// Has so many callers ask at once, and when all have their answer, again.
+async fn ask<E: tollgate::Event>(
+    pool: &AgentPool,
+    event: &E,
+    callers: usize,
+    rounds: u64,
+) -> Duration {
+    let ids: Vec<String> = (0..callers)
+        .map(|caller| format!("caller-{caller}"))
+        .collect();
+    let started = Instant::now();
+    for _ in 0..rounds {
+        if let [id] = &ids[..] {
+            black_box(pool.send("agent", id, event).await).expect("an answer");
+            continue;
+        }
+        let calls = ids.iter().map(|id| pool.send("agent", id, event));
+        for answer in join_all(calls).await {
+            black_box(answer).expect("an answer");
+        }
+    }
+    started.elapsed()
+}
+
+/// Body chunks over a real socket: one after the other, and eight on their way at once.
+fn body_chunk_streaming(criterion: &mut Criterion) {
+    let agent = SocketAgent::start();
+    let runtime = current_thread();
+    let pool = runtime.block_on(agent.pool(Encoding::MessagePack));
+    let mut group = criterion.benchmark_group("body_chunk_streaming");
+    for kib in [1, 4, 16, 64, 256, 1_024] {
+        let data = vec![7; kib << 10];
+        let chunk = RequestBodyChunkEvent::new(CORRELATION_ID, data, 0, false);
+        for in_flight in [1, 8] {
+            group.throughput(Throughput::Bytes((in_flight * chunk.data.len()) as u64));
+            let id = BenchmarkId::new(format!("{in_flight} in flight"), format!("{kib} KiB"));
+            group.bench_function(id, |bencher| {
+                bencher.iter_custom(|rounds| {
+                    runtime.block_on(stream(&pool, &chunk, in_flight, rounds))
+                });
+            });
+        }
+    }
+}
+
+async fn stream(
+    pool: &AgentPool,
+    chunk: &RequestBodyChunkEvent,
+    in_flight: usize,
+    rounds: u64,
+) -> Duration {
+    let mut exchange = pool
+        .exchange("agent", CORRELATION_ID)
+        .expect("a connection");
+    let started = Instant::now();
+    for _ in 0..rounds {
+        for _ in 0..in_flight {
+            exchange.push(chunk).await.expect("a chunk on its way");
+        }
+        while let Some(answer) = exchange.next_answer().await {
+            black_box(answer).expect("an answer");
+        }
+    }
+    started.elapsed()
+}
+
+fn current_thread() -> Runtime {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+criterion_group! {
+    name = benches;
+    config = common::brief();
+    targets = select_connection, send_request_headers_uds, body_chunk_streaming
+}
+criterion_main!(benches);
