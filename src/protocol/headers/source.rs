@@ -187,6 +187,9 @@ impl<'h, N: AsRef<str>, V: AsRef<str>> Iterator for ValuesOf<'h, N, V> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let at = if self.marks == 0 {
+            if self.unmarked >= self.pairs.len() {
+                return None;
+            }
             let mut rest = self.pairs.iter().skip(self.unmarked);
             let ahead = rest.position(|(other, _)| same(other.as_ref(), self.name))?;
             let at = self.unmarked + ahead;
