@@ -18,7 +18,7 @@ impl AgentPool {
     ///
     /// An agent that has the name already is replaced: its counters go on, new exchanges go to the new
     /// endpoint, and those under way finish on the old connections within
-    /// [`AgentPoolConfig::drain_timeout`].
+    /// [`drain_timeout`](super::AgentPoolConfig::drain_timeout).
     ///
     /// An endpoint is the path of a Unix socket, `/path` or `unix:/path`. The connections are served by
     /// tasks on the runtime that this is called on; they end with it, and are replaced when the agent is called
@@ -48,7 +48,8 @@ impl AgentPool {
     ///
     /// [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint), or
     /// [`ConnectionFailed`](AgentProtocolError::ConnectionFailed) with the first cause if not all
-    /// connections come up, one after another, each within [`AgentPoolConfig::connect_timeout`].
+    /// connections come up, one after another, each within
+    /// [`connect_timeout`](super::AgentPoolConfig::connect_timeout).
     pub async fn connect_agent(
         &self,
         agent_id: impl Into<String>,
@@ -74,8 +75,8 @@ impl AgentPool {
         self.start_upkeep();
     }
 
-    /// Forgets an agent. Its exchanges finish within [`AgentPoolConfig::drain_timeout`], in the background, and
-    /// are cancelled after that.
+    /// Forgets an agent. Its exchanges finish within [`drain_timeout`](super::AgentPoolConfig::drain_timeout),
+    /// in the background, and are cancelled after that.
     ///
     /// # Errors
     ///
