@@ -14,9 +14,6 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tollgate::Encoding::{Json, MessagePack};
 use tollgate::{AgentPool, Encoding, UdsAgentServer};
 
-#[global_allocator]
-static ALLOCATOR: dhat::Alloc = dhat::Alloc;
-
 const SOCKET: &str = "TOLLGATE_TEST_PROXY_SOCKET";
 const ENCODING: &str = "TOLLGATE_TEST_PROXY_ENCODING";
 
@@ -95,6 +92,18 @@ impl ProxyProcess {
 
 /// Has traffic put to an agent and holds what tollgate allocates there, beside the handler, against its budget.
 fn hold(flavour: Flavour, encoding: Encoding, traffic: Traffic, budget: Budget) {
+    let made = count(flavour, encoding, &traffic);
+    let by_handler = made.events * allocations_of_response(&traffic);
+    let by_tollgate = Allocations {
+        count: made.count.checked_sub(by_handler).unwrap(),
+        ..made
+    };
+    let what = format!("{traffic}, {encoding}");
+    record(&what, "agent", flavour, budget, by_tollgate);
+}
+
+/// Counts everything that is allocated in an agent's process.
+fn count(flavour: Flavour, encoding: Encoding, traffic: &Traffic) -> Allocations {
     let counting = Counting::begin();
     flavour.runtime().block_on(async {
         let dir = tempfile::tempdir().unwrap();
@@ -102,16 +111,18 @@ fn hold(flavour: Flavour, encoding: Encoding, traffic: Traffic, budget: Budget) 
         let agent = UdsAgentServer::new(&socket, Answers).bind().await.unwrap();
         tokio::spawn(agent.serve_until(std::future::pending()));
         let mut proxy = ProxyProcess::start(&socket, encoding);
-        proxy.put(&traffic, WARM_UP).await;
-        let made = counting.during(proxy.put(&traffic, EVENTS)).await;
-        let by_handler = made.events * allocations_of_response(&traffic);
-        let by_tollgate = Allocations {
-            count: made.count.checked_sub(by_handler).unwrap(),
-            ..made
-        };
-        let what = format!("{traffic}, {encoding}");
-        record(&what, "agent", flavour, budget, by_tollgate);
-    });
+        proxy.put(traffic, WARM_UP).await;
+        counting.during(proxy.put(traffic, EVENTS)).await
+    })
+}
+
+/// What is counted includes everything that happens while an event is answered.
+#[test]
+fn an_allocation_with_each_event_is_noticed() {
+    let made = count(Flavour::MultiThread, MessagePack, &Traffic::Block);
+    assert_eq!(made.count, made.events * Answers::BLOCK_ALLOCATIONS);
+    let one_less = Budget::per_event(Answers::BLOCK_ALLOCATIONS - 1);
+    assert!(one_less.check(made).is_err());
 }
 
 fn allocations_of_response(traffic: &Traffic) -> u64 {

@@ -10,9 +10,6 @@ use support::{Answers, Counting, Flavour, Ids, config, record_at_rest};
 use tollgate::Encoding::MessagePack;
 use tollgate::{AgentPool, AgentPoolConfig};
 
-#[global_allocator]
-static ALLOCATOR: dhat::Alloc = dhat::Alloc;
-
 /// What the other tests start as the process of their agent.
 #[test]
 #[ignore = "not a test by itself"]

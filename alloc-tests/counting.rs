@@ -5,10 +5,7 @@
 mod support;
 
 use std::hint::black_box;
-use support::{Breach, Budget, Counting, EVENTS, Flavour};
-
-#[global_allocator]
-static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+use support::{Allocations, Breach, Budget, Counting, EVENTS, Flavour};
 
 /// Events of which each allocates so often, and `more` allocations by one of them.
 async fn events(each: u64, more: u64) -> u64 {
@@ -47,4 +44,17 @@ fn one_allocation_more_is_noticed_where_there_may_be_some() {
     let breach = check(some, 0, all + 1).unwrap_err().to_string();
     let expected = "201 allocations of 201 bytes for 10000 events, where 20 per 1,000 are allowed";
     assert_eq!(breach, expected);
+}
+
+#[test]
+fn a_budget_that_would_not_notice_more_is_told() {
+    let made = |count| Allocations {
+        events: EVENTS,
+        count,
+        bytes: 0,
+    };
+    assert!(Budget::NONE.notices_more(made(0)));
+    assert!(Budget::per_event(7).notices_more(made(7 * EVENTS)));
+    assert!(!Budget::per_event(7).notices_more(made(6 * EVENTS)));
+    assert!(!Budget::per_event(1).notices_more(made(0)));
 }

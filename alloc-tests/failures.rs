@@ -15,9 +15,6 @@ use tokio::sync::Barrier;
 use tollgate::Encoding::MessagePack;
 use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError as Error};
 
-#[global_allocator]
-static ALLOCATOR: dhat::Alloc = dhat::Alloc;
-
 const FLAVOUR: Flavour = Flavour::CurrentThread;
 
 /// What the other tests start as the process of their agent.

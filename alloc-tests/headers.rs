@@ -1,21 +1,14 @@
 //! The header types allocate no more than they say.
 
+mod support;
+
 use std::collections::HashMap;
+use support::{Counting, counted};
 use tollgate::headers::{
     HeaderIterator, HeadersCow, HeadersRef, from_optimized, iter_flat_cow, iter_flat_optimized,
     to_cow_optimized, to_optimized,
 };
 use tollgate::{HeaderSource, HeaderValues, intern_header_name, iter_flat};
-
-#[global_allocator]
-static ALLOCATOR: dhat::Alloc = dhat::Alloc;
-
-/// What `work` comes to, and how many allocations it makes.
-fn counted<T>(work: impl FnOnce() -> T) -> (T, u64) {
-    let before = dhat::HeapStats::get().total_blocks;
-    let result = work();
-    (result, dhat::HeapStats::get().total_blocks - before)
-}
 
 fn length_of<'h>(pairs: impl Iterator<Item = (&'h str, &'h str)>) -> usize {
     pairs.map(|(name, value)| name.len() + value.len()).sum()
@@ -29,7 +22,7 @@ fn length_of_source(headers: &impl HeaderSource) -> usize {
 /// One test, since everything in the process is counted.
 #[test]
 fn nothing_is_allocated_where_none_is_promised() {
-    let _profiler = dhat::Profiler::builder().testing().build();
+    let _counting = Counting::begin();
     let headers = HashMap::from([
         ("host".to_owned(), vec!["example.com".to_owned()]),
         (

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::hint::black_box;
 use support::common::AgentProcess;
 use support::{
     AGENT, Answers, Budget, Counting, EVENTS, Flavour, HEADERS, Ids, Traffic, WARM_UP, config,
@@ -11,9 +12,6 @@ use support::{
 };
 use tollgate::Encoding::{Json, MessagePack};
 use tollgate::{AgentPool, AgentPoolConfig, Bytes, Encoding, RequestBodyChunkEvent};
-
-#[global_allocator]
-static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
 /// What the other tests start as the process of their agent.
 #[test]
@@ -98,41 +96,38 @@ fn affinity_by_id_on_a_multi_thread_runtime() {
     affinity_by_id(Flavour::MultiThread);
 }
 
-/// What is paid before anything is sent: choosing, flow check and counting.
-fn choosing(agents: usize) {
+/// Bodies stay where the caller has them: while they are sent the heap never grows by half of one.
+#[test]
+fn bodies_are_not_copied() {
+    for kib in [64, 4 * 1024] {
+        let counting = Counting::begin();
+        Flavour::MultiThread.runtime().block_on(async {
+            let (pool, _agent, _dir) = connected(config(MessagePack)).await;
+            let body = Traffic::chunk(kib);
+            let before = counting.bytes_in_use();
+            body.put(&pool, &mut Ids::default(), 40).await;
+            let growth = counting.most_bytes_in_use() - before;
+            assert!(growth < kib * 1024 / 2, "{growth} bytes for {kib} KiB");
+        });
+    }
+}
+
+/// A budget of none holds real traffic to none.
+#[test]
+fn one_allocation_beside_the_calls_is_noticed() {
     let counting = Counting::begin();
-    let flavour = Flavour::CurrentThread;
-    flavour.runtime().block_on(async {
-        let config = AgentPoolConfig {
-            connections_per_agent: 1,
-            ..config(MessagePack)
-        };
-        let (pool, agent, _dir) = connected(config).await;
-        let names: Vec<_> = (0..agents).map(|n| format!("agent-{n}")).collect();
-        for name in &names {
-            let endpoint = agent.socket.display().to_string();
-            pool.connect_agent(name, endpoint).await.unwrap();
-        }
+    Flavour::MultiThread.runtime().block_on(async {
+        let (pool, _agent, _dir) = connected(config(MessagePack)).await;
         let mut ids = Ids::default();
-        let mut choose = async |events: u64| {
-            for name in names.iter().cycle().take(events as usize) {
-                drop(pool.exchange(name, ids.next()).unwrap());
-            }
+        let traffic = Traffic::Headers(10);
+        traffic.put(&pool, &mut ids, WARM_UP).await;
+        let wasteful = async {
+            let events = traffic.put(&pool, &mut ids, EVENTS).await;
+            drop(black_box(Box::new(events)));
             events
         };
-        choose(WARM_UP).await;
-        let made = counting.during(choose(EVENTS)).await;
-        let what = format!("choosing a connection, {agents} agents");
-        record(&what, "proxy", flavour, Budget::NONE, made);
+        let made = counting.during(wasteful).await;
+        assert_eq!(made.count, 1);
+        assert!(Budget::NONE.check(made).is_err());
     });
-}
-
-#[test]
-fn choosing_a_connection_of_one_agent() {
-    choosing(1);
-}
-
-#[test]
-fn choosing_a_connection_among_a_thousand_agents() {
-    choosing(1_000);
 }

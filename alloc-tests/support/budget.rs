@@ -1,6 +1,9 @@
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
 /// Allocations that a number of events may make.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
@@ -40,6 +43,15 @@ impl Budget {
             return Err(Breach { budget: self, made });
         }
         Ok(())
+    }
+
+    /// Whether one allocation more in each event would be a breach. A budget that is looser holds nothing.
+    pub fn notices_more(self, made: Allocations) -> bool {
+        let more = Allocations {
+            count: made.count + made.events,
+            ..made
+        };
+        self.check(more).is_err()
     }
 
     pub fn in_1000(self) -> u64 {
@@ -89,6 +101,11 @@ impl Counting {
     /// Bytes that are in use.
     pub fn bytes_in_use(&self) -> usize {
         dhat::HeapStats::get().curr_bytes
+    }
+
+    /// The most bytes that were in use at once so far.
+    pub fn most_bytes_in_use(&self) -> usize {
+        dhat::HeapStats::get().max_bytes
     }
 
     /// What is allocated while `work` puts events, of which it returns the number.

@@ -6,7 +6,7 @@ use std::path::Path;
 ///
 /// # Panics
 ///
-/// If more was allocated than is allowed.
+/// If more was allocated than is allowed, or so little that the budget would not notice more.
 pub fn record(what: &str, side: &str, flavour: Flavour, budget: Budget, made: Allocations) {
     let figures = json!({
         "what": what,
@@ -22,6 +22,12 @@ pub fn record(what: &str, side: &str, flavour: Flavour, budget: Budget, made: Al
     if let Err(breach) = budget.check(made) {
         panic!("{side}, {what}, {flavour}: {breach}");
     }
+    assert!(
+        budget.notices_more(made),
+        "{side}, {what}, {flavour}: a budget for {} events that made {} allocations is too loose",
+        made.events,
+        made.count
+    );
 }
 
 /// Holds a figure against its limit, and keeps it for PERFORMANCE.md.

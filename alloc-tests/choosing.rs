@@ -1,0 +1,124 @@
+//! What is paid before anything is sent: choosing a connection, the flow check, looking at the agent's state.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod support;
+
+use support::common::{AgentProcess, raw_pool};
+use support::{
+    AGENT, Allocations, Answers, Budget, Counting, EVENTS, Flavour, HEADERS, Ids, WARM_UP, config,
+    record, request,
+};
+use tollgate::Encoding::MessagePack;
+use tollgate::{AgentPool, AgentPoolConfig, CircuitBreakerState};
+
+/// What the other tests start as the process of their agent.
+#[test]
+#[ignore = "not a test by itself"]
+fn agent_process() {
+    Answers::run_process();
+}
+
+/// What a proxy does before it makes a call.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// Chooses a connection of one of so many agents.
+    Choose(usize),
+    /// The same while the agent has asked for a pause of another exchange.
+    ChooseBesideAPause,
+    /// Looks at what the pool knows of the agent.
+    LookAtState,
+}
+
+on_both_runtimes! { hold:
+    one_agent: Step::Choose(1), Budget::NONE;
+    a_thousand_agents: Step::Choose(1_000), Budget::NONE;
+    beside_a_pause: Step::ChooseBesideAPause, Budget::NONE;
+    state: Step::LookAtState, Budget::NONE;
+}
+
+fn hold(flavour: Flavour, step: Step, budget: Budget) {
+    let counting = Counting::begin();
+    let (what, made) = flavour.runtime().block_on(async {
+        match step {
+            Step::Choose(agents) => {
+                let what = format!("choosing a connection, {agents} agents");
+                (what, choose(&counting, agents).await)
+            }
+            Step::ChooseBesideAPause => {
+                let what = "choosing a connection, another exchange paused";
+                (what.to_owned(), choose_beside_a_pause(&counting).await)
+            }
+            Step::LookAtState => {
+                let what = "looking at an agent's state";
+                (what.to_owned(), look_at_state(&counting).await)
+            }
+        }
+    });
+    record(&what, "proxy", flavour, budget, made);
+}
+
+/// One connection to each agent, and no task that looks after them.
+fn quiet() -> AgentPoolConfig {
+    AgentPoolConfig {
+        connections_per_agent: 1,
+        self_maintained: false,
+        ..config(MessagePack)
+    }
+}
+
+async fn choose(counting: &Counting, agents: usize) -> Allocations {
+    let dir = tempfile::tempdir().unwrap();
+    let (agent, _) = AgentProcess::start(&dir.path().join("agent.sock")).await;
+    let pool = AgentPool::with_config(quiet());
+    let names: Vec<_> = (0..agents).map(|n| format!("agent-{n}")).collect();
+    for name in &names {
+        let endpoint = agent.socket.display().to_string();
+        pool.connect_agent(name, endpoint).await.unwrap();
+        // Once a call is answered the tasks of a new connection have come to rest.
+        let event = request("/", &HEADERS[..10]);
+        pool.send(name, "warm-up", &event).await.unwrap();
+    }
+    pool.clear_correlation_affinity("warm-up");
+    count_choices(counting, &pool, &names).await
+}
+
+async fn choose_beside_a_pause(counting: &Counting) -> Allocations {
+    let (_agent, pool, mut connection) = raw_pool(quiet()).await;
+    let pause = br#"{"correlation_id":"another","action":{"type":"pause"},"timestamp_ms":1}"#;
+    connection.send(0x33, pause).await;
+    connection.sync().await;
+    assert!(pool.exchange(AGENT, "another").is_err());
+    count_choices(counting, &pool, &[AGENT.to_owned()]).await
+}
+
+/// Chooses connections of these agents in turns.
+async fn count_choices(counting: &Counting, pool: &AgentPool, names: &[String]) -> Allocations {
+    let mut ids = Ids::default();
+    let mut choose = async |events: u64| {
+        for name in names.iter().cycle().take(events as usize) {
+            drop(pool.exchange(name, ids.next()).unwrap());
+        }
+        events
+    };
+    choose(WARM_UP).await;
+    counting.during(choose(EVENTS)).await
+}
+
+async fn look_at_state(counting: &Counting) -> Allocations {
+    let (_agent, pool, _connection) = raw_pool(quiet()).await;
+    let mut ids = Ids::default();
+    let mut look = async |events: u64| {
+        for _ in 0..events {
+            assert!(pool.is_agent_healthy(AGENT));
+            let breaker = pool.circuit_breaker_state(AGENT);
+            assert_eq!(breaker, Some(CircuitBreakerState::Closed));
+            assert_eq!(pool.agent_encoding(AGENT), Some(MessagePack));
+            assert_eq!(pool.correlation_affinity_count(), 0);
+            assert!(!pool.has_sticky_session(ids.next()));
+        }
+        events
+    };
+    look(WARM_UP).await;
+    counting.during(look(EVENTS)).await
+}
