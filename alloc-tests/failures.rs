@@ -4,139 +4,281 @@
 
 mod support;
 
-use std::sync::Arc;
+use serde_json::{Value, json};
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
-use support::common::{self, AgentProcess, raw_pool};
+use support::common::{self, AgentProcess, accept_handshake, encode, frame, pool_with, raw_pool};
 use support::{
-    AGENT, Answers, Budget, Counting, EVENTS, Flavour, HEADERS, Ids, WARM_UP, config, record,
+    AGENT, Allocations, Budget, Counting, EVENTS, Flavour, HEADERS, Ids, WARM_UP, config, record,
     request,
 };
-use tokio::sync::Barrier;
-use tollgate::Encoding::MessagePack;
-use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError as Error};
+use tempfile::TempDir;
+use tokio::io::{AsyncWriteExt, copy, sink};
+use tokio::net::UnixListener;
+use tollgate::Encoding::{Json, MessagePack};
+use tollgate::{
+    AgentPool, AgentPoolConfig, AgentProtocolError as Error, Exchange, FlowControlMode,
+};
 
-const FLAVOUR: Flavour = Flavour::CurrentThread;
-
-/// What the other tests start as the process of their agent.
+/// What the other tests start as the process of their agent: it takes every event and answers none.
 #[test]
 #[ignore = "not a test by itself"]
 fn agent_process() {
-    Answers::run_process();
+    common::run_agent_process_with(keep_silent);
 }
 
-/// A pool that goes on whatever becomes of its calls.
+/// A way to fail.
+#[derive(Debug, Clone, Copy)]
+enum Failure {
+    /// No answer comes in time.
+    Deadline(Dialect),
+    /// The connection ends while the answer is waited for.
+    EndOfConnection,
+    /// The agent has asked for a pause.
+    Pause,
+    /// The same, and calls are allowed meanwhile.
+    PauseFailingOpen,
+    /// The connection of the exchange has ended.
+    Closed,
+    /// No connection is left.
+    Unavailable,
+}
+
+/// How answers would be matched.
+#[derive(Debug, Clone, Copy)]
+enum Dialect {
+    Extended,
+    Published,
+}
+
+/// Where a process has to wait for its turn, more frames wait to be sent than ever before, each in a buffer of its
+/// own. A connection keeps up to 128.
+const BUFFERS: Budget = Budget::per_1000(13);
+
+/// Besides, ids whose answer is missing are kept in a table that grows to its bound.
+const BUFFERS_AND_IDS: Budget = Budget::per_1000(15);
+
+on_both_runtimes! { hold:
+    deadline: Failure::Deadline(Dialect::Extended), BUFFERS;
+    deadline_without_extension: Failure::Deadline(Dialect::Published), BUFFERS_AND_IDS;
+    end_of_connection: Failure::EndOfConnection, Budget::NONE;
+    pause: Failure::Pause, Budget::NONE;
+    pause_failing_open: Failure::PauseFailingOpen, Budget::NONE;
+    closed: Failure::Closed, Budget::NONE;
+    unavailable: Failure::Unavailable, Budget::NONE;
+}
+
+fn hold(flavour: Flavour, failure: Failure, budget: Budget) {
+    let counting = Counting::begin();
+    let made = flavour.runtime().block_on(async {
+        match failure {
+            Failure::Deadline(dialect) => deadline(&counting, dialect).await,
+            Failure::EndOfConnection => end_of_connection(&counting).await,
+            Failure::Pause => pause(&counting, FlowControlMode::FailClosed).await,
+            Failure::PauseFailingOpen => pause(&counting, FlowControlMode::FailOpen).await,
+            Failure::Closed => closed(&counting).await,
+            Failure::Unavailable => unavailable(&counting).await,
+        }
+    });
+    record(&failure.to_string(), "proxy", flavour, budget, made);
+}
+
+/// A pool that goes on whatever becomes of its calls, and does not look for agents that are gone.
 fn undeterred() -> AgentPoolConfig {
     AgentPoolConfig {
         circuit_breaker_threshold: 0,
         max_consecutive_errors: u32::MAX,
         self_maintained: false,
         connections_per_agent: 1,
+        max_concurrent_per_connection: EVENTS as usize,
         ..config(MessagePack)
     }
 }
 
-/// Deadlines are looked for every few milliseconds, so many calls wait for them side by side.
-#[test]
-fn deadlines() {
-    const CALLERS: u64 = 100;
-    let counting = Counting::begin();
-    FLAVOUR.runtime().block_on(async {
-        let dir = tempfile::tempdir().unwrap();
-        let (agent, _) = AgentProcess::start(&dir.path().join("agent.sock")).await;
-        let pool = common::pool_with(undeterred(), &agent.socket).await;
-        let barrier = Arc::new(Barrier::new(CALLERS as usize + 1));
-        let callers: Vec<_> = (0..CALLERS)
-            .map(|caller| {
-                let (pool, barrier) = (pool.clone(), Arc::clone(&barrier));
-                tokio::spawn(async move {
-                    let mut ids = Ids::of_caller(caller);
-                    miss_deadlines(&pool, &mut ids, WARM_UP.div_ceil(CALLERS)).await;
-                    barrier.wait().await;
-                    barrier.wait().await;
-                    miss_deadlines(&pool, &mut ids, EVENTS / CALLERS).await;
-                    barrier.wait().await;
-                })
-            })
-            .collect();
-        barrier.wait().await;
-        let all_miss = async {
-            barrier.wait().await;
-            barrier.wait().await;
-            EVENTS
-        };
-        let made = counting.during(all_miss).await;
-        for caller in callers {
-            caller.await.unwrap();
-        }
-        // Where the agent is slow, more frames wait than buffers are kept, and what comes late comes in bursts.
-        let budget = Budget::per_1000(100);
-        record("failed call: deadline", "proxy", FLAVOUR, budget, made);
-    });
+/// Events that wait for their answers.
+struct Unanswered {
+    pool: AgentPool,
+    ids: Ids,
+    exchanges: Vec<Exchange>,
 }
 
-async fn miss_deadlines(pool: &AgentPool, ids: &mut Ids, calls: u64) {
-    let event = request(Answers::LATE, &HEADERS[..10]);
-    for _ in 0..calls {
-        let mut exchange = pool.exchange(AGENT, ids.next()).unwrap();
-        let answer = exchange.send_within(&event, Duration::from_millis(1)).await;
-        assert!(matches!(answer, Err(Error::Timeout { .. })), "{answer:?}");
+impl Unanswered {
+    fn of(pool: AgentPool) -> Self {
+        Self {
+            pool,
+            ids: Ids::default(),
+            exchanges: Vec::with_capacity(EVENTS as usize),
+        }
+    }
+
+    async fn push(&mut self, events: u64) {
+        let event = request("/", &HEADERS[..10]);
+        for _ in 0..events {
+            let mut exchange = self.pool.exchange(AGENT, self.ids.next()).unwrap();
+            match exchange.push(&event).await {
+                Ok(()) => self.exchanges.push(exchange),
+                // The deadline may pass before the event is on its way.
+                Err(error) => assert!(matches!(error, Error::Timeout { .. }), "{error}"),
+            }
+        }
+    }
+
+    /// What the oldest event comes to, and so on.
+    async fn fail(&mut self, is_expected: fn(&Error) -> bool) {
+        for exchange in &mut self.exchanges {
+            let error = exchange.next_answer().await.unwrap().unwrap_err();
+            assert!(is_expected(&error), "{error}");
+        }
+        self.exchanges.clear();
     }
 }
 
-#[test]
-fn pauses() {
-    let counting = Counting::begin();
-    FLAVOUR.runtime().block_on(async {
-        let (_agent, pool, mut connection) = raw_pool(undeterred()).await;
-        connection.send(0x33, br#"{"action":1}"#).await;
-        connection.sync().await;
-        let mut ids = Ids::default();
-        let mut refused = async |calls: u64| {
-            let event = request("/", &HEADERS[..10]);
-            for _ in 0..calls {
-                let answer = pool.send(AGENT, ids.next(), &event).await;
-                assert!(matches!(answer, Err(Error::FlowControlPaused { .. })));
-            }
-            calls
-        };
-        refused(WARM_UP).await;
-        hold(
-            "failed call: paused",
-            counting.during(refused(EVENTS)).await,
-        );
-    });
+/// Deadlines are looked for every few milliseconds, so some calls wait for them side by side.
+async fn deadline(counting: &Counting, dialect: Dialect) -> Allocations {
+    const AT_ONCE: u64 = 50;
+    let (_dir, agent) = silent_agent(dialect).await;
+    let config = AgentPoolConfig {
+        request_timeout: Duration::from_millis(1),
+        ..undeterred()
+    };
+    let mut unanswered = Unanswered::of(pool_with(config, &agent.socket).await);
+    let mut miss = async |events: u64| {
+        for _ in 0..events / AT_ONCE {
+            unanswered.push(AT_ONCE).await;
+            let is_late = |error: &Error| matches!(error, Error::Timeout { .. });
+            unanswered.fail(is_late).await;
+        }
+        events
+    };
+    miss(WARM_UP).await;
+    counting.during(miss(EVENTS)).await
 }
 
-#[test]
-fn closed_connections() {
-    let counting = Counting::begin();
-    FLAVOUR.runtime().block_on(async {
-        let (_agent, pool, connection) = raw_pool(undeterred()).await;
-        let mut exchange = pool.exchange(AGENT, "exchange").unwrap();
-        drop(connection);
-        common::eventually("the connection ends", async || {
-            pool.agent_stats(AGENT).await.unwrap().active_connections == 0
-        })
-        .await;
-        let mut ids = Ids::default();
+async fn end_of_connection(counting: &Counting) -> Allocations {
+    let (_dir, agent) = silent_agent(Dialect::Extended).await;
+    let mut unanswered = Unanswered::of(pool_with(undeterred(), &agent.socket).await);
+    unanswered.push(EVENTS).await;
+    let lose = async {
+        agent.kill();
+        let is_closed = |error: &Error| matches!(error, Error::ConnectionClosed { .. });
+        unanswered.fail(is_closed).await;
+        EVENTS
+    };
+    counting.during(lose).await
+}
+
+async fn pause(counting: &Counting, flow_control_mode: FlowControlMode) -> Allocations {
+    let config = AgentPoolConfig {
+        flow_control_mode,
+        ..undeterred()
+    };
+    let (_agent, pool, mut connection) = raw_pool(config).await;
+    connection.send(0x33, br#"{"action":1}"#).await;
+    connection.sync().await;
+    let mut ids = Ids::default();
+    let mut refused = async |calls: u64| {
         let event = request("/", &HEADERS[..10]);
-        let mut refused = async |calls: u64| {
-            for _ in 0..calls / 2 {
-                let answer = exchange.send(&event).await;
-                assert!(matches!(answer, Err(Error::ConnectionClosed { .. })));
-                let answer = pool.send(AGENT, ids.next(), &event).await;
-                assert!(matches!(answer, Err(Error::Unavailable { .. })));
+        for _ in 0..calls {
+            match pool.send(AGENT, ids.next(), &event).await {
+                Ok(_) => assert_eq!(flow_control_mode, FlowControlMode::FailOpen),
+                Err(error) => assert!(matches!(error, Error::FlowControlPaused { .. })),
             }
-            calls
-        };
-        refused(WARM_UP).await;
-        hold(
-            "failed call: closed",
-            counting.during(refused(EVENTS)).await,
-        );
-    });
+        }
+        calls
+    };
+    refused(WARM_UP).await;
+    counting.during(refused(EVENTS)).await
 }
 
-fn hold(what: &str, made: support::Allocations) {
-    record(what, "proxy", FLAVOUR, Budget::NONE, made);
+async fn closed(counting: &Counting) -> Allocations {
+    let (_agent, pool, connection) = raw_pool(undeterred()).await;
+    let mut exchange = pool.exchange(AGENT, "exchange").unwrap();
+    drop(connection);
+    let mut refused = async |calls: u64| {
+        let event = request("/", &HEADERS[..10]);
+        for _ in 0..calls {
+            let answer = exchange.send(&event).await;
+            assert!(matches!(answer, Err(Error::ConnectionClosed { .. })));
+        }
+        calls
+    };
+    refused(WARM_UP).await;
+    counting.during(refused(EVENTS)).await
+}
+
+async fn unavailable(counting: &Counting) -> Allocations {
+    let (_agent, pool, connection) = raw_pool(undeterred()).await;
+    drop(connection);
+    common::eventually("the connection ends", async || {
+        !pool.is_agent_healthy(AGENT)
+    })
+    .await;
+    let mut ids = Ids::default();
+    let mut refused = async |calls: u64| {
+        let event = request("/", &HEADERS[..10]);
+        for _ in 0..calls {
+            let answer = pool.send(AGENT, ids.next(), &event).await;
+            assert!(matches!(answer, Err(Error::Unavailable { .. })));
+        }
+        calls
+    };
+    refused(WARM_UP).await;
+    counting.during(refused(EVENTS)).await
+}
+
+async fn silent_agent(dialect: Dialect) -> (TempDir, AgentProcess) {
+    let dir = tempfile::tempdir().unwrap();
+    let (agent, _) = AgentProcess::start(&dir.path().join(dialect.to_string())).await;
+    (dir, agent)
+}
+
+/// Shakes hands with everybody and reads what they say. The name of the socket is that of the dialect.
+async fn keep_silent(socket: PathBuf) {
+    let handshake = handshake_at(&socket);
+    let listener = UnixListener::bind(socket).unwrap();
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let handshake = handshake.clone();
+        tokio::spawn(async move {
+            // Whoever goes away is not missed.
+            let _ = stream.write_all(&handshake).await;
+            let _ = copy(&mut stream, &mut sink()).await;
+        });
+    }
+}
+
+fn handshake_at(socket: &Path) -> Vec<u8> {
+    let mut handshake = accept_handshake(MessagePack.as_str());
+    let unlimited = &mut handshake["capabilities"]["limits"]["max_concurrency"];
+    *unlimited = json!(0);
+    handshake["tollgate"] = if socket.ends_with(Dialect::Extended.to_string()) {
+        json!({ "version": 1 })
+    } else {
+        Value::Null
+    };
+    frame(0x02, &encode(Json, &handshake))
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("failed call: ")?;
+        match self {
+            Self::Deadline(dialect) => write!(f, "deadline, {dialect} protocol"),
+            Self::EndOfConnection => f.write_str("connection ends"),
+            Self::Pause => f.write_str("paused"),
+            Self::PauseFailingOpen => f.write_str("paused, failing open"),
+            Self::Closed => f.write_str("closed"),
+            Self::Unavailable => f.write_str("unavailable"),
+        }
+    }
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Extended => "extended",
+            Self::Published => "published",
+        })
+    }
 }

@@ -19,7 +19,9 @@ pub use calls::{
     Call, CallResult, arrived, call, expect_works, faults, made, number, numbered, raw_pool,
     raw_pool_of, raw_pool_saying, result_of, status_of,
 };
-pub use process::{AgentProcess, echoed, run_agent_process, run_agent_process_serving};
+pub use process::{
+    AgentProcess, echoed, run_agent_process, run_agent_process_serving, run_agent_process_with,
+};
 pub use raw::{
     RawAgent, RawConnection, accept_handshake, allowing, blocking, encode, frame, offer_handshake,
 };

@@ -45,6 +45,14 @@ pub fn run_agent_process() {
 
 /// The same with an agent of the test's own.
 pub fn run_agent_process_serving(agent: impl AgentHandler) {
+    run_agent_process_with(async |socket| {
+        let server = UdsAgentServer::new(socket, agent).with_max_connections(MAX_CONNECTIONS);
+        server.run().await.unwrap();
+    });
+}
+
+/// The same with whatever is to be done at the socket.
+pub fn run_agent_process_with(serve: impl AsyncFnOnce(PathBuf)) {
     let Some(socket) = std::env::var_os(SOCKET) else {
         return;
     };
@@ -53,8 +61,7 @@ pub fn run_agent_process_serving(agent: impl AgentHandler) {
         std::process::exit(0);
     });
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let server = UdsAgentServer::new(socket, agent).with_max_connections(MAX_CONNECTIONS);
-    runtime.block_on(server.run()).unwrap();
+    runtime.block_on(serve(socket.into()));
 }
 
 /// An agent in a process of its own, killed when dropped.
