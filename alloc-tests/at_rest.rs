@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 use support::common::AgentProcess;
-use support::{Answers, Counting, Flavour, Ids, config, record_at_rest};
+use support::{AGENT, Answers, Counting, Flavour, Ids, Traffic, config, record_at_rest};
 use tollgate::Encoding::MessagePack;
 use tollgate::{AgentPool, AgentPoolConfig};
 
@@ -20,6 +20,18 @@ fn agent_process() {
 
 #[test]
 fn an_idle_connection() {
+    expect_small("an idle connection, bytes of heap", 0);
+}
+
+/// Buffers and slots that a few calls have used stay.
+#[test]
+fn an_idle_connection_after_traffic() {
+    let what = "an idle connection after whole exchanges, bytes of heap";
+    expect_small(what, 1_000);
+}
+
+/// Measures what a connection holds once so many events were put on it, beside what it shares with others.
+fn expect_small(what: &str, events: u64) {
     const CONNECTIONS: usize = 100;
     const MAX_BYTES: u64 = 64 * 1024;
     let counting = Counting::begin();
@@ -32,9 +44,11 @@ fn an_idle_connection() {
         let pool = AgentPool::with_config(config);
         let endpoint = agent.socket.display().to_string();
         let before = counting.bytes_in_use();
-        pool.connect_agent("agent", endpoint).await.unwrap();
+        pool.connect_agent(AGENT, endpoint).await.unwrap();
+        let mut ids = Ids::default();
+        Traffic::Pipelined.put(&pool, &mut ids, events).await;
         let each = (counting.bytes_in_use() - before) / CONNECTIONS;
-        record_at_rest("an idle connection, bytes of heap", each as u64, MAX_BYTES);
+        record_at_rest(what, each as u64, MAX_BYTES);
     });
 }
 
