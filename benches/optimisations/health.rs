@@ -1,7 +1,7 @@
 //! What a call asks of its connection and notes on it: behind a lock, or in atomics.
 
 use crate::common::alone_and_beside_another;
-use criterion::Criterion;
+use criterion::{Criterion, Throughput};
 use std::hint::black_box;
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Instant;
@@ -29,7 +29,7 @@ impl Locked {
     }
 }
 
-/// Is it healthy, and when was it used? The time comes from elsewhere, as it does in a call.
+/// Is it healthy? And when was it used? The time comes from elsewhere, as it does in a call.
 pub(crate) fn health(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("health");
     let now = Instant::now();
@@ -37,16 +37,29 @@ pub(crate) fn health(criterion: &mut Criterion) {
         is_healthy: Mutex::new(true),
         last_used: RwLock::new(now),
     };
-    let with_locks = || {
-        black_box(locked.is_healthy());
-        locked.touch(black_box(now));
-    };
     let connection = IdleConnection::default();
-    let with_atomics = || {
-        black_box(connection.is_healthy());
-        connection.touch(black_box(now));
-    };
-    let what = "healthy and last used";
-    alone_and_beside_another(&mut group, "locks", what, with_locks);
-    alone_and_beside_another(&mut group, "atomics", what, with_atomics);
+    group.throughput(Throughput::Elements(REPETITIONS));
+    let healthy = "is healthy";
+    alone_and_beside_another(&mut group, "Mutex", healthy, || {
+        repeat(|| black_box(locked.is_healthy()));
+    });
+    alone_and_beside_another(&mut group, "atomics", healthy, || {
+        repeat(|| black_box(connection.is_healthy()));
+    });
+    let used = "last used";
+    alone_and_beside_another(&mut group, "RwLock", used, || {
+        repeat(|| locked.touch(*black_box(&now)));
+    });
+    alone_and_beside_another(&mut group, "atomics", used, || {
+        repeat(|| connection.touch(*black_box(&now)));
+    });
+}
+
+/// What is measured as one: enough that threads meet.
+const REPETITIONS: u64 = 100;
+
+fn repeat<T>(operation: impl Fn() -> T) {
+    for _ in 0..REPETITIONS {
+        operation();
+    }
 }
