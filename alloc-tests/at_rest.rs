@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 use support::common::AgentProcess;
-use support::{AGENT, Answers, Counting, Flavour, Ids, Traffic, config, record_at_rest};
+use support::{AGENT, Alone, Answers, Counting, Flavour, Ids, Traffic, config, record_at_rest};
 use tollgate::Encoding::MessagePack;
 use tollgate::{AgentPool, AgentPoolConfig};
 
@@ -75,6 +75,8 @@ async fn pool_of(agents: usize, agent: &AgentProcess) -> AgentPool {
 fn a_thousand_agents() {
     const MAX_KIB: u64 = 300 * 1024;
     raise_descriptor_limit();
+    // Not counted, as counting takes memory too.
+    let _alone = Alone::begin();
     Flavour::CurrentThread.runtime().block_on(async {
         let (_dir, agent) = started().await;
         let many = pool_of(AGENTS, &agent).await;

@@ -1,3 +1,4 @@
+use super::threads;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -80,20 +81,37 @@ impl fmt::Display for Breach {
     }
 }
 
-/// Counts what the whole process allocates. One test counts at a time.
+/// Keeps the other tests of the process from running.
+pub struct Alone(MutexGuard<'static, Option<threads::Id>>);
+
+impl Alone {
+    /// Waits for this test's turn, and until what the test harness does between two tests is over: all of it
+    /// would be counted.
+    pub fn begin() -> Self {
+        /// Which thread had the last turn.
+        static TURN: Mutex<Option<threads::Id>> = Mutex::new(None);
+        // A test that failed has left nothing behind.
+        let mut turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = threads::own();
+        if let Some(last) = turn.replace(own.clone()).filter(|last| *last != own) {
+            threads::until(|others| !others.contains_key(&last));
+        }
+        threads::until_others_rest();
+        Self(turn)
+    }
+}
+
+/// Counts what the whole process allocates.
 pub struct Counting {
     // Dropped in this order: the profiler is gone before another test begins one.
     _profiler: dhat::Profiler,
-    _turn: MutexGuard<'static, ()>,
+    _alone: Alone,
 }
 
 impl Counting {
     pub fn begin() -> Self {
-        static TURN: Mutex<()> = Mutex::new(());
-        // A test that failed while it was counting has left nothing behind.
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         Self {
-            _turn: turn,
+            _alone: Alone::begin(),
             _profiler: dhat::Profiler::builder().testing().build(),
         }
     }
@@ -110,6 +128,8 @@ impl Counting {
 
     /// What is allocated while `work` puts events, of which it returns the number.
     pub async fn during(&self, work: impl Future<Output = u64>) -> Allocations {
+        // A runtime that has just begun may still be starting its threads.
+        threads::until_others_rest();
         let before = dhat::HeapStats::get();
         let events = work.await;
         let after = dhat::HeapStats::get();

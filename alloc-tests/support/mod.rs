@@ -15,10 +15,11 @@ pub mod common;
 mod agent;
 mod budget;
 mod record;
+mod threads;
 mod traffic;
 
 pub use agent::Answers;
-pub use budget::{Allocations, Breach, Budget, Counting, counted};
+pub use budget::{Allocations, Alone, Breach, Budget, Counting, counted};
 pub use record::{record, record_at_rest};
 pub use traffic::{AGENT, HEADERS, Ids, Traffic, request};
 
