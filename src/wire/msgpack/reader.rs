@@ -305,6 +305,19 @@ mod tests {
     }
 
     #[test]
+    fn text_is_checked_whether_it_is_ascii_or_not() {
+        let text = |bytes: &[u8]| Reader::new(&reader(bytes)).str().map(str::to_owned);
+        assert_eq!(text(b"\xa3abc"), Ok("abc".to_owned()));
+        assert_eq!(
+            text(b"\xa6a\xc3\xa9\xe2\x82\xac"),
+            Ok("a\u{e9}\u{20ac}".to_owned())
+        );
+        for invalid in [&b"\xa1\x80"[..], b"\xa2a\xff", b"\xa2\xc3("] {
+            assert_eq!(text(invalid), Err(DecodeErrorKind::NotUtf8));
+        }
+    }
+
+    #[test]
     fn skip_passes_over_anything_nested_without_recursion() {
         let mut deep = vec![0x91; 1_000_000];
         deep.extend([0xc0, 0x01]);

@@ -1,0 +1,55 @@
+"""What the measurements left behind, found by name."""
+
+import json
+
+COMMANDS = {
+    "peers.json": "scripts/bench-peers",
+    "wall_clock.json": "scripts/bench",
+    "instructions.json": "scripts/bench-instructions",
+    "latency.json": "profiling/latency",
+    "allocations": "cargo nextest run --test 'alloc_*'",
+}
+
+
+class Results:
+    def __init__(self, root):
+        self.folder = root / "target/performance"
+        self.peers = self.read("peers.json")
+        self.instructions = self.read("instructions.json")
+        self.latency = self.read("latency.json")
+        self.wall_clock = {row["name"]: row for row in self.read("wall_clock.json")}
+        rows = [json.loads(path.read_text()) for path in self.files("allocations")]
+        self.allocations = [row for row in rows if "budget_per_1000" in row]
+        self.at_rest = [row for row in rows if "figure" in row]
+
+    def read(self, name):
+        path = self.folder / name
+        if not path.exists():
+            raise SystemExit(f"{path} is missing; {COMMANDS[name]} makes it")
+        return json.loads(path.read_text())
+
+    def files(self, name):
+        found = sorted((self.folder / name).glob("*.json"))
+        if not found:
+            raise SystemExit(f"{self.folder / name} is empty; {COMMANDS[name]} fills it")
+        return found
+
+    def nanoseconds(self, name):
+        """The median of a wall-clock benchmark."""
+        if name not in self.wall_clock:
+            raise SystemExit(f"no wall-clock benchmark is called {name!r}")
+        return self.wall_clock[name]["median_ns"]
+
+    def subject(self, subject, **setting):
+        """The medians of one subject in one setting."""
+        return self.peer_row("subjects", subject=subject, **setting)
+
+    def ratio(self, subject, to, **setting):
+        """The ratios of one subject to another in one setting, each with its spread."""
+        return self.peer_row("ratios", subject=subject, to=to, **setting)
+
+    def peer_row(self, table, **wanted):
+        for row in self.peers[table]:
+            if wanted.items() <= row.items():
+                return row
+        raise SystemExit(f"peers.json has no {wanted} among its {table}")
