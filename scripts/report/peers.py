@@ -104,7 +104,7 @@ def throughput_plot(results):
         ticks,
         series,
         (math.log2, float),
-        lambda value: f"{value / 1000:g} k" if value >= 1000 else f"{value:g}",
+        (str, lambda rate: f"{rate / 1000:g} k"),
     )
 
 
@@ -128,5 +128,5 @@ def latency_plot(results):
         y_ticks,
         series,
         (math.log10, math.log10),
-        lambda value: names.get(value, f"{value:,g}") if value < 10 else names.get(value) or f"{value:,g}",
+        (names.get, lambda micros: f"{micros:,g}"),
     )

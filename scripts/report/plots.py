@@ -10,18 +10,18 @@ COLOURS = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#dc2626", "#0891b2")
 class Axis:
     """Maps values to places, on a linear or a logarithmic scale."""
 
-    def __init__(self, scale, ticks, start, end):
-        self.scale, self.ticks = scale, ticks
+    def __init__(self, scale, ticks, label, start, end):
+        self.ticks, self.label = ticks, label
         low, high = scale(ticks[0]), scale(ticks[-1])
         self.place = lambda value: start + (scale(value) - low) / (high - low) * (end - start)
 
 
-def lines(title, x_label, y_label, x_ticks, y_ticks, series, scales, label=str):
-    """One line for each of `series`: {name: [(x, y), ...]}. `scales` are those of x and y."""
-    x = Axis(scales[0], x_ticks, LEFT, WIDTH - RIGHT)
-    y = Axis(scales[1], y_ticks, HEIGHT - BOTTOM, TOP)
+def lines(title, x_label, y_label, x_ticks, y_ticks, series, scales, labels):
+    """One line for each of `series`: {name: [(x, y), ...]}. `scales` and `labels` are those of x and y."""
+    x = Axis(scales[0], x_ticks, labels[0], LEFT, WIDTH - RIGHT)
+    y = Axis(scales[1], y_ticks, labels[1], HEIGHT - BOTTOM, TOP)
     parts = [text(LEFT, 24, title, size=16, weight="bold")]
-    parts += grid(x, y, label)
+    parts += grid(x, y)
     parts.append(text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, x_label, anchor="middle"))
     parts.append(
         f'<g transform="translate(18 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)">'
@@ -34,15 +34,15 @@ def lines(title, x_label, y_label, x_ticks, y_ticks, series, scales, label=str):
     return document(parts)
 
 
-def grid(x, y, label):
+def grid(x, y):
     for tick in y.ticks:
         at = y.place(tick)
         yield f'<path d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}" stroke="#8888" stroke-width="0.5"/>'
-        yield text(LEFT - 8, at + 4, label(tick), anchor="end")
+        yield text(LEFT - 8, at + 4, y.label(tick), anchor="end")
     for tick in x.ticks:
         at = x.place(tick)
         yield f'<path d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="#8888" stroke-width="0.5"/>'
-        yield text(at, HEIGHT - BOTTOM + 18, label(tick), anchor="middle")
+        yield text(at, HEIGHT - BOTTOM + 18, x.label(tick), anchor="middle")
 
 
 def line(x, y, points, colour):
