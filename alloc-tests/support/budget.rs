@@ -82,22 +82,20 @@ impl fmt::Display for Breach {
 }
 
 /// Keeps the other tests of the process from running.
-pub struct Alone(MutexGuard<'static, Option<threads::Id>>);
+pub struct Alone {
+    _turn: MutexGuard<'static, ()>,
+}
 
 impl Alone {
     /// Waits for this test's turn, and until what the test harness does between two tests is over: all of it
     /// would be counted.
     pub fn begin() -> Self {
-        /// Which thread had the last turn.
-        static TURN: Mutex<Option<threads::Id>> = Mutex::new(None);
+        static TURN: Mutex<()> = Mutex::new(());
         // A test that failed has left nothing behind.
-        let mut turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = threads::own();
-        if let Some(last) = turn.replace(own.clone()).filter(|last| *last != own) {
-            threads::until(|others| !others.contains_key(&last));
-        }
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        // A thread whose test is over runs until it has woken the harness; one that wants another turn rests.
         threads::until_others_rest();
-        Self(turn)
+        Self { _turn: turn }
     }
 }
 
