@@ -151,7 +151,6 @@ pub fn request<'a>(uri: &'a str, headers: &'a [Header]) -> RequestHeaders<'a, &'
     }
 }
 
-/// As a proxy does that knows its exchanges by their ids alone.
 async fn head(pool: &AgentPool, id: &str, uri: &str, headers: &[Header]) -> Outcome {
     let mut exchange = pool.exchange(AGENT, id)?;
     exchange.send(&request(uri, headers)).await
