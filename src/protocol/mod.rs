@@ -18,6 +18,7 @@ mod health;
 mod metrics_report;
 mod notice;
 mod response;
+pub(crate) mod text;
 
 pub use capabilities::{AgentCapabilities, AgentFeatures, AgentLimits, HealthConfig};
 pub use control::{

@@ -1,13 +1,16 @@
 use super::{FieldValue, HeaderSource};
-use http::header::{HeaderName, ValueIter};
+use http::header::{HeaderName, Iter, Keys, ValueIter};
 use http::{HeaderMap, HeaderValue};
 
 impl HeaderSource for HeaderMap {
     fn grouped(
         &self,
     ) -> impl Iterator<Item = (&str, impl IntoIterator<Item = FieldValue<'_>> + Clone)> {
-        self.keys()
-            .map(|name| (name.as_str(), Values { map: self, name }))
+        if self.len() == self.keys_len() {
+            Names::Distinct(self.iter())
+        } else {
+            Names::Repeated(self, self.keys())
+        }
     }
 
     fn max_names(&self) -> usize {
@@ -15,22 +18,61 @@ impl HeaderSource for HeaderMap {
     }
 }
 
-/// The values of one name, to be gone through as often as is wanted.
-#[derive(Clone, Copy)]
-struct Values<'a> {
-    map: &'a HeaderMap,
-    name: &'a HeaderName,
+/// The names of a map. Looking them up again for their values costs more than all the rest of writing them, so
+/// that is done only if some come repeatedly.
+enum Names<'a> {
+    Distinct(Iter<'a, HeaderValue>),
+    Repeated(&'a HeaderMap, Keys<'a, HeaderValue>),
 }
 
-type Bytes<'a> = fn(&'a HeaderValue) -> FieldValue<'a>;
+impl<'a> Iterator for Names<'a> {
+    type Item = (&'a str, Values<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Distinct(headers) => headers
+                .next()
+                .map(|(name, value)| (name.as_str(), Values::One(value))),
+            Self::Repeated(map, names) => names
+                .next()
+                .map(|name| (name.as_str(), Values::Of(map, name))),
+        }
+    }
+}
+
+/// The values of one name, to be gone through as often as is wanted.
+#[derive(Clone, Copy)]
+enum Values<'a> {
+    One(&'a HeaderValue),
+    Of(&'a HeaderMap, &'a HeaderName),
+}
 
 impl<'a> IntoIterator for Values<'a> {
     type Item = FieldValue<'a>;
-    type IntoIter = std::iter::Map<ValueIter<'a, HeaderValue>, Bytes<'a>>;
+    type IntoIter = ValuesIter<'a>;
 
     fn into_iter(self) -> Self::IntoIter {
-        let values = self.map.get_all(self.name).into_iter();
-        values.map(|value| FieldValue::from_bytes(value.as_bytes()))
+        match self {
+            Self::One(value) => ValuesIter::One(Some(value)),
+            Self::Of(map, name) => ValuesIter::Several(map.get_all(name).into_iter()),
+        }
+    }
+}
+
+enum ValuesIter<'a> {
+    One(Option<&'a HeaderValue>),
+    Several(ValueIter<'a, HeaderValue>),
+}
+
+impl<'a> Iterator for ValuesIter<'a> {
+    type Item = FieldValue<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let value = match self {
+            Self::One(value) => value.take(),
+            Self::Several(values) => values.next(),
+        };
+        value.map(|value| FieldValue::Bytes(value.as_bytes()))
     }
 }
 

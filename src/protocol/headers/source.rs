@@ -85,8 +85,8 @@ impl<N: AsRef<str>, V: AsRef<str>> HeaderSource for [(N, V)] {
 struct Groups<'h, N, V> {
     pairs: &'h [(N, V)],
     next: usize,
-    /// The [`features`] that several pairs have.
-    shared: u64,
+    /// The fingerprints that several pairs have.
+    shared: Fingerprints,
     /// Which of the first [`MARKED`] pairs belong to a name that was handed out, one bit each.
     taken: u64,
 }
@@ -96,16 +96,35 @@ const MARKED: usize = u64::BITS as usize;
 
 impl<'h, N: AsRef<str>, V> Groups<'h, N, V> {
     fn of(pairs: &'h [(N, V)]) -> Self {
-        let (_, shared) = pairs.iter().fold((0, 0), |(seen, shared), (name, _)| {
-            let features = features(name.as_ref());
-            (seen | features, shared | seen & features)
-        });
+        let (mut seen, mut shared) = (Fingerprints::default(), Fingerprints::default());
+        for (name, _) in pairs {
+            let fingerprint = fingerprint(name.as_ref());
+            if seen.insert(fingerprint) {
+                shared.insert(fingerprint);
+            }
+        }
         Self {
             pairs,
             next: 0,
             shared,
             taken: 0,
         }
+    }
+
+    /// The values that the pairs behind this one have for its name, unless its name was handed out before.
+    #[cold]
+    fn later(&mut self, at: usize, name: &'h str) -> Option<Later<'h, N, V>> {
+        if self.is_taken(at, name) {
+            return None;
+        }
+        let marks = self.marks_behind(at, name);
+        self.taken |= marks;
+        Some(Later {
+            pairs: self.pairs,
+            name,
+            marks,
+            unmarked: MARKED.max(at + 1),
+        })
     }
 
     fn is_taken(&self, at: usize, name: &str) -> bool {
@@ -116,15 +135,11 @@ impl<'h, N: AsRef<str>, V> Groups<'h, N, V> {
         earlier.iter().any(|(other, _)| same(other.as_ref(), name))
     }
 
-    /// This pair and those of the same name behind it, as far as they are marked.
-    fn marks(&self, at: usize, name: &str) -> u64 {
-        let Some(own) = 1_u64.checked_shl(at as u32) else {
-            return 0;
-        };
+    fn marks_behind(&self, at: usize, name: &str) -> u64 {
         let behind = self.pairs.iter().take(MARKED).enumerate().skip(at + 1);
         behind
             .filter(|(_, (other, _))| same(other.as_ref(), name))
-            .fold(own, |marks, (at, _)| marks | 1 << at)
+            .fold(0, |marks, (at, _)| marks | 1 << at)
     }
 }
 
@@ -134,46 +149,70 @@ impl<'h, N: AsRef<str>, V> Iterator for Groups<'h, N, V> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let at = self.next;
-            let name = self.pairs.get(at)?.0.as_ref();
+            let (name, value) = self.pairs.get(at)?;
+            let name = name.as_ref();
             self.next += 1;
-            let mut values = ValuesOf {
-                pairs: &self.pairs[at..=at],
-                name,
-                marks: 1,
-                unmarked: MARKED,
-            };
-            if self.shared & features(name) != 0 {
-                if self.is_taken(at, name) {
+            let mut later = None;
+            if self.shared.contains(fingerprint(name)) {
+                later = self.later(at, name);
+                if later.is_none() {
                     continue;
                 }
-                let marks = self.marks(at, name);
-                self.taken |= marks;
-                values = ValuesOf {
-                    pairs: self.pairs,
-                    name,
-                    marks,
-                    unmarked: at.max(MARKED),
-                };
             }
-            return Some((name, values));
+            let first = Some(value);
+            return Some((name, ValuesOf { first, later }));
         }
     }
 }
 
-/// One bit, which equal names have in common and most others have not.
-fn features(name: &str) -> u64 {
-    let last = name.as_bytes().last().map_or(0, u8::to_ascii_lowercase);
-    1 << ((7 * name.len() + usize::from(last)) % MARKED)
+/// A set of fingerprints.
+#[derive(Default)]
+struct Fingerprints([u64; 4]);
+
+impl Fingerprints {
+    /// Says whether it was there already.
+    fn insert(&mut self, fingerprint: u8) -> bool {
+        let (word, bit) = Self::place(fingerprint);
+        let was_there = self.0[word] & bit != 0;
+        self.0[word] |= bit;
+        was_there
+    }
+
+    fn contains(&self, fingerprint: u8) -> bool {
+        let (word, bit) = Self::place(fingerprint);
+        self.0[word] & bit != 0
+    }
+
+    fn place(fingerprint: u8) -> (usize, u64) {
+        (usize::from(fingerprint >> 6), 1 << (fingerprint & 63))
+    }
+}
+
+/// What equal names have in common and most others have not: a hash of the length and the last eight bytes.
+fn fingerprint(name: &str) -> u8 {
+    /// In ASCII, the bit by which capital letters differ from small ones.
+    const CASE: u64 = 0x2020_2020_2020_2020;
+    /// 2⁶⁴ divided by the golden ratio, whose multiples spread evenly (Knuth, volume 3, section 6.4).
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let bytes = name.as_bytes();
+    let end = match (bytes.last_chunk(), bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(end), _, _) => u64::from_le_bytes(*end),
+        (_, Some(start), Some(end)) => {
+            u64::from(u32::from_le_bytes(*start)) << 32 | u64::from(u32::from_le_bytes(*end))
+        }
+        _ => bytes
+            .iter()
+            .fold(0, |end, byte| end << 8 | u64::from(*byte)),
+    };
+    let hash = ((end | CASE) ^ bytes.len() as u64).wrapping_mul(SPREAD);
+    (hash >> (u64::BITS - u8::BITS)) as u8
 }
 
 /// The values of one name.
 struct ValuesOf<'h, N, V> {
-    pairs: &'h [(N, V)],
-    name: &'h str,
-    /// Pairs of this name that are still to come, one bit each.
-    marks: u64,
-    /// Where to go on among those that have no bit.
-    unmarked: usize,
+    first: Option<&'h V>,
+    /// There if other pairs may be of the same name.
+    later: Option<Later<'h, N, V>>,
 }
 
 impl<N, V> Clone for ValuesOf<'_, N, V> {
@@ -186,21 +225,47 @@ impl<'h, N: AsRef<str>, V: AsRef<str>> Iterator for ValuesOf<'h, N, V> {
     type Item = FieldValue<'h>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let at = if self.marks == 0 {
-            if self.unmarked >= self.pairs.len() {
-                return None;
-            }
-            let mut rest = self.pairs.iter().skip(self.unmarked);
-            let ahead = rest.position(|(other, _)| same(other.as_ref(), self.name))?;
-            let at = self.unmarked + ahead;
-            self.unmarked = at + 1;
-            at
-        } else {
+        let value = match self.first.take() {
+            Some(first) => first,
+            None => self.later.as_mut()?.next()?,
+        };
+        Some(FieldValue::Text(value.as_ref()))
+    }
+}
+
+/// The values of a name behind its first.
+struct Later<'h, N, V> {
+    pairs: &'h [(N, V)],
+    name: &'h str,
+    /// Pairs of this name that are still to come, one bit each.
+    marks: u64,
+    /// Where to go on among those that have no bit.
+    unmarked: usize,
+}
+
+impl<N, V> Clone for Later<'_, N, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<N, V> Copy for Later<'_, N, V> {}
+
+impl<'h, N: AsRef<str>, V> Iterator for Later<'h, N, V> {
+    type Item = &'h V;
+
+    #[cold]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.marks != 0 {
             let at = self.marks.trailing_zeros() as usize;
             self.marks &= self.marks - 1;
-            at
-        };
-        Some(FieldValue::Text(self.pairs[at].1.as_ref()))
+            return Some(&self.pairs[at].1);
+        }
+        let mut rest = self.pairs.get(self.unmarked..)?.iter();
+        let ahead = rest.position(|(other, _)| same(other.as_ref(), self.name))?;
+        let at = self.unmarked + ahead;
+        self.unmarked = at + 1;
+        Some(&self.pairs[at].1)
     }
 }
 

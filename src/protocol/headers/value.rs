@@ -1,3 +1,4 @@
+use crate::protocol::text;
 use std::borrow::Cow;
 
 /// One value of a header.
@@ -23,9 +24,12 @@ impl<'a> FieldValue<'a> {
     /// assert_eq!(FieldValue::Bytes(b"caf\xe9").to_text(), "caf\u{e9}");
     /// ```
     pub fn to_text(self) -> Cow<'a, str> {
-        match Self::from_bytes(self.as_bytes()) {
+        match self {
             Self::Text(text) => Cow::Borrowed(text),
-            Self::Bytes(bytes) => Cow::Owned(bytes.iter().copied().map(char::from).collect()),
+            Self::Bytes(bytes) => text::from_utf8(bytes).map_or_else(
+                |_| Cow::Owned(bytes.iter().copied().map(char::from).collect()),
+                Cow::Borrowed,
+            ),
         }
     }
 
@@ -35,10 +39,6 @@ impl<'a> FieldValue<'a> {
             Self::Text(text) => text.as_bytes(),
             Self::Bytes(bytes) => bytes,
         }
-    }
-
-    pub(super) fn from_bytes(bytes: &'a [u8]) -> Self {
-        std::str::from_utf8(bytes).map_or(Self::Bytes(bytes), Self::Text)
     }
 }
 

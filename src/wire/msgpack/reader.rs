@@ -1,3 +1,4 @@
+use crate::protocol::text;
 use crate::wire::decode::{DecodeErrorKind, Kind, Source, base64};
 use bytes::Bytes;
 use rmp::Marker;
@@ -184,7 +185,7 @@ impl<'a> Source<'a> for Reader<'a> {
     fn str(&mut self) -> Result<&'a str, DecodeErrorKind> {
         let marker = self.marker()?;
         let len = self.str_len(marker)?.ok_or(DecodeErrorKind::WrongType)?;
-        text(self.take(len)?)
+        text::from_utf8(self.take(len)?).map_err(|_| DecodeErrorKind::NotUtf8)
     }
 
     fn bool(&mut self) -> Result<bool, DecodeErrorKind> {
@@ -262,17 +263,6 @@ impl<'a> Source<'a> for Reader<'a> {
         }
         Ok(())
     }
-}
-
-/// Nearly every string is ASCII, which is found out in a fraction of the time that the standard library needs to
-/// find that something is UTF-8.
-#[allow(unsafe_code)]
-fn text(bytes: &[u8]) -> Result<&str, DecodeErrorKind> {
-    if bytes.is_ascii() {
-        // SAFETY: ASCII is UTF-8.
-        return Ok(unsafe { std::str::from_utf8_unchecked(bytes) });
-    }
-    std::str::from_utf8(bytes).map_err(|_| DecodeErrorKind::NotUtf8)
 }
 
 #[cfg(test)]

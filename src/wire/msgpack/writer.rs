@@ -1,7 +1,7 @@
 use crate::wire::dialect::{Bodies, MAX_INLINE_BODY};
 use crate::wire::encode::Sink;
 use bytes::Bytes;
-use rmp::{Marker, encode};
+use rmp::encode;
 
 /// Writes MessagePack to the end of a buffer.
 #[derive(Debug)]
@@ -27,6 +27,12 @@ impl<'b> Writer<'b> {
     }
 }
 
+// Markers of short values, into which their lengths go. `rmp` makes them by functions that are not inlined.
+const FIX_MAP: u8 = 0x80;
+const FIX_ARRAY: u8 = 0x90;
+const FIX_STR: u8 = 0xa0;
+const STR_8: u8 = 0xd9;
+
 /// Writing to a `Vec` cannot fail, whatever the types say.
 fn written<T, E>(result: Result<T, E>) {
     debug_assert!(result.is_ok());
@@ -41,7 +47,10 @@ impl Sink for Writer<'_> {
     const REPEATS_CORRELATION_ID: bool = false;
 
     fn begin_map(&mut self, pairs: usize) {
-        written(encode::write_map_len(self.out, len32(pairs)));
+        match pairs {
+            0..16 => self.out.push(FIX_MAP | pairs as u8),
+            _ => written(encode::write_map_len(self.out, len32(pairs))),
+        }
     }
 
     fn end_map(&mut self) {}
@@ -55,39 +64,43 @@ impl Sink for Writer<'_> {
         // The form that is wide enough for `at_most` takes any smaller number too.
         let pairs = len32(pairs).to_be_bytes();
         match &mut self.out[header] {
-            [fixed] => *fixed = Marker::FixMap(pairs[3] & 0x0f).to_u8(),
+            [fixed] => *fixed = FIX_MAP | pairs[3] & 0x0f,
             [_, wide @ ..] => wide.copy_from_slice(&pairs[4 - wide.len()..]),
             [] => {}
         }
     }
 
+    #[inline]
     fn begin_array(&mut self, items: usize) {
         match items {
             // Nearly every header has one value.
-            0..16 => self.out.push(Marker::FixArray(items as u8).to_u8()),
+            0..16 => self.out.push(FIX_ARRAY | items as u8),
             _ => written(encode::write_array_len(self.out, len32(items))),
         }
     }
 
     fn end_array(&mut self) {}
 
+    /// Inlined because most keys are literals: their markers and copies need no look at a length then.
+    #[inline(always)]
     fn key(&mut self, name: &str) {
-        self.str(name);
+        match name.len() {
+            len @ 0..32 => {
+                self.out.push(FIX_STR | len as u8);
+                self.out.extend_from_slice(name.as_bytes());
+            }
+            _ => self.str(name),
+        }
     }
 
     fn str(&mut self, text: &str) {
-        // Nearly every string of a message is short; one reservation serves marker and text.
-        match u8::try_from(text.len()) {
-            Ok(len) => {
-                self.out.reserve(2 + text.len());
-                match len {
-                    0..32 => self.out.push(Marker::FixStr(len).to_u8()),
-                    _ => self.out.extend_from_slice(&[Marker::Str8.to_u8(), len]),
-                }
-                self.out.extend_from_slice(text.as_bytes());
-            }
-            Err(_) => written(encode::write_str(self.out, text)),
+        // Nearly every string of a message is short.
+        match text.len() {
+            len @ 0..32 => self.out.push(FIX_STR | len as u8),
+            len @ 32..256 => self.out.extend_from_slice(&[STR_8, len as u8]),
+            len => written(encode::write_str_len(self.out, len32(len)).map(drop)),
         }
+        self.out.extend_from_slice(text.as_bytes());
     }
 
     fn uint(&mut self, number: u64) {
