@@ -128,21 +128,72 @@ struct Asked<'a, H> {
 }
 
 impl<H: AgentHandler> Asked<'_, H> {
-    async fn decide(
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "the future of an `async fn` holds its arguments twice"
+    )]
+    fn decide(
         &self,
         event: IncomingEvent<'_>,
         frame: &mut OutgoingFrame,
-    ) -> Result<(), Unanswerable> {
-        let correlation_id = event.correlation_id();
-        self.wait_for_turn(correlation_id).await;
-        let response = self.call_handler(event).await;
-        write(
-            &response,
-            self.answer_to(correlation_id),
-            self.dialect,
-            frame,
-        );
-        Ok(())
+    ) -> impl Future<Output = Result<(), Unanswerable>> {
+        async move {
+            let id = event.correlation_id();
+            self.wait_for_turn(id).await;
+            let handler = self.handler;
+            match event {
+                IncomingEvent::RequestHeaders(event) => {
+                    self.respond(handler.on_request_headers(event), id, frame)
+                        .await
+                }
+                IncomingEvent::RequestBodyChunk(event) => {
+                    self.respond(handler.on_request_body_chunk(event), id, frame)
+                        .await
+                }
+                IncomingEvent::ResponseHeaders(event) => {
+                    self.respond(handler.on_response_headers(event), id, frame)
+                        .await
+                }
+                IncomingEvent::ResponseBodyChunk(event) => {
+                    self.respond(handler.on_response_body_chunk(event), id, frame)
+                        .await
+                }
+                IncomingEvent::RequestComplete(event) => {
+                    self.respond(handler.on_request_complete(event), id, frame)
+                        .await
+                }
+                IncomingEvent::WebSocketFrame(event) => {
+                    self.respond(handler.on_websocket_frame(event), id, frame)
+                        .await
+                }
+                IncomingEvent::GuardrailInspect(event) => {
+                    self.respond(handler.on_guardrail_inspect(event), id, frame)
+                        .await
+                }
+                IncomingEvent::Configure(event) => {
+                    let response = async { configured(handler.on_configure(event).await) };
+                    self.respond(response, id, frame).await
+                }
+            }
+        }
+    }
+
+    /// Waits for the handler's response and writes it.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "the future of an `async fn` holds its arguments twice"
+    )]
+    fn respond(
+        &self,
+        response: impl Future<Output = AgentResponse>,
+        correlation_id: &str,
+        frame: &mut OutgoingFrame,
+    ) -> impl Future<Output = Result<(), Unanswerable>> {
+        async move {
+            let to = self.answer_to(correlation_id);
+            write(&response.await, to, self.dialect, frame);
+            Ok(())
+        }
     }
 
     async fn wait_for_turn(&self, correlation_id: &str) {
@@ -155,23 +206,6 @@ impl<H: AgentHandler> Asked<'_, H> {
         if let Some(turn) = turn {
             // The sender is dropped only together with the session.
             let _ = turn.await;
-        }
-    }
-
-    async fn call_handler(&self, event: IncomingEvent<'_>) -> AgentResponse {
-        let handler = self.handler;
-        match event {
-            IncomingEvent::RequestHeaders(event) => handler.on_request_headers(event).await,
-            IncomingEvent::RequestBodyChunk(event) => handler.on_request_body_chunk(event).await,
-            IncomingEvent::ResponseHeaders(event) => handler.on_response_headers(event).await,
-            IncomingEvent::ResponseBodyChunk(event) => handler.on_response_body_chunk(event).await,
-            IncomingEvent::RequestComplete(event) => handler.on_request_complete(event).await,
-            IncomingEvent::WebSocketFrame(event) => handler.on_websocket_frame(event).await,
-            IncomingEvent::GuardrailInspect(event) => handler.on_guardrail_inspect(event).await,
-            IncomingEvent::Configure(event) => match handler.on_configure(event).await {
-                true => AgentResponse::default_allow(),
-                false => AgentResponse::block(500, Some("Configuration rejected".to_owned())),
-            },
         }
     }
 
@@ -204,6 +238,13 @@ impl<H: AgentHandler> Asked<'_, H> {
     fn answer_to<'i>(&self, correlation_id: &'i str) -> AnswerTo<'i> {
         answer_to(self.stream, correlation_id)
     }
+}
+
+fn configured(accepted: bool) -> AgentResponse {
+    if accepted {
+        return AgentResponse::default_allow();
+    }
+    AgentResponse::block(500, Some("Configuration rejected".to_owned()))
 }
 
 fn answer_to(stream: Option<StreamId>, correlation_id: &str) -> AnswerTo<'_> {

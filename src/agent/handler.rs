@@ -86,7 +86,7 @@ pub trait AgentHandler: Send + Sync + 'static {
         event: WebSocketFrame<'_>,
     ) -> impl Future<Output = AgentResponse> + Send {
         let _ = event;
-        std::future::ready(AgentResponse::websocket_allow())
+        async { AgentResponse::websocket_allow() }
     }
 
     /// Inspects text.
@@ -114,6 +114,6 @@ pub trait AgentHandler: Send + Sync + 'static {
     fn on_connection_closed(&self) {}
 }
 
-fn allow() -> impl Future<Output = AgentResponse> + Send {
-    std::future::ready(AgentResponse::default_allow())
+async fn allow() -> AgentResponse {
+    AgentResponse::default_allow()
 }

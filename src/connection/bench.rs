@@ -61,13 +61,13 @@ impl PendingCalls {
             return false;
         };
         let cx = Context::from_waker(Waker::noop());
-        let waits = ticket.poll(&cx).is_pending();
+        let waits = ticket.poll_filled(&cx).is_pending();
         let answer = Ok(AgentResponse::default_allow());
         let completed = match self.matching {
             Matching::ById => self.completer.complete(id, key, answer),
             Matching::ByStream => self.completer.complete_stream(ticket.stream(), answer),
         };
-        waits && completed.is_ok() && ticket.poll(&cx).is_ready()
+        waits && completed.is_ok() && ticket.abandon().is_some()
     }
 }
 

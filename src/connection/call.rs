@@ -5,7 +5,7 @@ use super::slots::Ticket;
 use super::{CallFailure, Connection, Correlation, Reply};
 use crate::error::AgentProtocolError;
 use crate::metrics::Ending;
-use crate::protocol::AgentResponse;
+use crate::protocol::{AgentResponse, Decision};
 use crate::wire::{
     Address, DecodeError, DecodeErrorKind, Event, FrameError, OutgoingFrame, encode_event,
     expected_len,
@@ -71,28 +71,46 @@ impl PendingCall {
         Ok(())
     }
 
-    /// Puts the event into the outbox and waits for the agent's answer.
+    /// Puts the event into the outbox and waits until the agent has answered.
     pub(crate) async fn ask<E: Event>(
         &mut self,
         correlation_id: &str,
         event: &E,
-    ) -> Result<AgentResponse, AgentProtocolError> {
+    ) -> Result<(), AgentProtocolError> {
         self.send(correlation_id, event).await?;
-        poll_fn(|cx| self.poll_answer(cx)).await
+        poll_fn(|cx| self.poll_answered(cx)).await
     }
 
-    /// The agent's answer once it is there; it can be taken once.
-    pub(crate) fn poll_answer(
+    /// Ready once the agent has answered. Its answer, which is large, stays in its slot until it is taken.
+    pub(crate) fn poll_answered(
         &mut self,
         cx: &Context<'_>,
-    ) -> Poll<Result<AgentResponse, AgentProtocolError>> {
-        Poll::Ready(match ready!(self.ticket.poll(cx)) {
-            Ok(response) => {
+    ) -> Poll<Result<(), AgentProtocolError>> {
+        ready!(self.ticket.poll_filled(cx));
+        let failure = self.ticket.look(|reply| reply.as_ref().err().copied());
+        Poll::Ready(match failure.flatten() {
+            None => {
                 self.succeed();
-                Ok(response)
+                Ok(())
             }
-            Err(failure) => Err(self.fail(failure)),
+            Some(failure) => Err(self.fail(failure)),
         })
+    }
+
+    /// Whether the agent has answered with this decision.
+    pub(crate) fn has_decided(&self, decision: &Decision) -> bool {
+        let decided = |reply: &Reply| matches!(reply, Ok(answer) if answer.decision == *decision);
+        self.ticket.look(decided).unwrap_or(false)
+    }
+
+    /// The answer of a call that is answered.
+    pub(crate) fn take_answer(&mut self) -> Result<AgentResponse, AgentProtocolError> {
+        let failure = match self.ticket.abandon() {
+            Some(Ok(answer)) => return Ok(answer),
+            Some(Err(failure)) => failure,
+            None => CallFailure::Closed,
+        };
+        Err(self.connection().failure_error(failure, self.timeout))
     }
 
     fn encode<E: Event>(
@@ -121,13 +139,17 @@ impl PendingCall {
     async fn wait_for_room(&mut self, frame: OutgoingFrame) -> Result<(), CallFailure> {
         let connection = Arc::clone(self.connection());
         let mut push = pin!(connection.outbox.push(frame));
-        let waited = poll_fn(|cx| match self.ticket.poll(cx) {
-            Poll::Ready(Err(failure)) => Poll::Ready(Err(failure)),
-            Poll::Ready(Ok(_)) => Poll::Ready(Err(CallFailure::Undecodable(DecodeError {
-                message: "agent response",
-                kind: DecodeErrorKind::Unasked,
-            }))),
-            Poll::Pending => push.as_mut().poll(cx).map(Ok),
+        let waited = poll_fn(|cx| {
+            if self.ticket.poll_filled(cx).is_pending() {
+                return push.as_mut().poll(cx).map(Ok);
+            }
+            Poll::Ready(Err(match self.ticket.abandon() {
+                Some(Err(failure)) => failure,
+                _ => CallFailure::Undecodable(DecodeError {
+                    message: "agent response",
+                    kind: DecodeErrorKind::Unasked,
+                }),
+            }))
         })
         .await;
         if waited.is_err() {

@@ -290,8 +290,8 @@ impl<P: TableRef<T>, T> Ticket<P, T> {
         self.stream
     }
 
-    /// Takes the value once it is there, and gives the slot back. Never ready after that.
-    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<T> {
+    /// Ready once the value is there. Never ready after it was taken.
+    pub(crate) fn poll_filled(&mut self, cx: &Context<'_>) -> Poll<()> {
         if !self.holds_slot {
             return Poll::Pending;
         }
@@ -301,7 +301,18 @@ impl<P: TableRef<T>, T> Ticket<P, T> {
                 return Poll::Pending;
             }
         }
-        self.abandon().map_or(Poll::Pending, Poll::Ready)
+        Poll::Ready(())
+    }
+
+    /// Looks at the value where it is. `None` before it is there, and after it was taken.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
+        if !self.holds_slot || self.slot().phase.load(Ordering::Acquire) != READY {
+            return None;
+        }
+        self.slot().value.with(|value| {
+            // SAFETY: the slot is READY and this is its ticket.
+            unsafe { &*value }.as_ref().map(look)
+        })
     }
 
     /// Gives the slot back, if that has not happened yet. Returns the value if it came and was not taken.
@@ -310,27 +321,44 @@ impl<P: TableRef<T>, T> Ticket<P, T> {
             return None;
         }
         let slot = self.slot();
-        let value = loop {
+        loop {
             match slot.phase.load(Ordering::Acquire) {
                 // The completer is looking at the slot; it gives it back.
                 CLAIMED if slot.change(CLAIMED, ABANDONED) => return None,
-                WAITING if slot.change(WAITING, FREE) => break None,
-                READY => {
-                    break slot.value.with_mut(|value| {
-                        // SAFETY: the slot is READY and this is its ticket.
-                        unsafe { &mut *value }.take()
-                    });
+                WAITING if slot.change(WAITING, FREE) => {
+                    self.release();
+                    return None;
                 }
+                READY => break,
                 _ => {}
             }
-        };
-        drop(slot.waker.take());
-        self.table.table().release(self.index);
+        }
+        let value = slot.value.with_mut(|value| {
+            // SAFETY: the slot is READY and this is its ticket.
+            unsafe { &mut *value }.take()
+        });
+        self.release();
         value
+    }
+
+    fn release(&self) {
+        drop(self.slot().waker.take());
+        self.table.table().release(self.index);
     }
 
     fn slot(&self) -> &Slot<T> {
         self.table.table().slot(self.index)
+    }
+}
+
+#[cfg(test)]
+impl<P: TableRef<T>, T> Ticket<P, T> {
+    /// Takes the value once it is there.
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<T> {
+        match self.poll_filled(cx) {
+            Poll::Ready(()) => self.abandon().map_or(Poll::Pending, Poll::Ready),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 

@@ -15,6 +15,34 @@ use std::sync::atomic::Ordering;
 /// What a call comes to.
 pub(super) type Outcome = Result<AgentResponse, AgentProtocolError>;
 
+/// A call that is open, or that the agent has answered.
+pub(super) type Asked = Result<PendingCall, Unanswered>;
+
+/// What a call comes to that no agent answers.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    /// The event is allowed all the same.
+    Allowed,
+    Failed(AgentProtocolError),
+}
+
+impl Unanswered {
+    pub(super) fn into_outcome(self) -> Outcome {
+        match self {
+            Self::Allowed => Ok(AgentResponse::default_allow()),
+            Self::Failed(error) => Err(error),
+        }
+    }
+}
+
+/// What an answered call comes to. Called last, as the answer is too large to be handed on and on.
+pub(super) fn outcome_of(answered: Asked) -> Outcome {
+    match answered {
+        Ok(mut call) => call.take_answer(),
+        Err(unanswered) => unanswered.into_outcome(),
+    }
+}
+
 /// An event on its way: what it is about and how long it may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Inquiry<'a> {
@@ -30,7 +58,7 @@ impl Inner {
         agent_id: &str,
         inquiry: Inquiry<'_>,
         event: &E,
-    ) -> Outcome {
+    ) -> Asked {
         match inquiry.kind {
             EventType::RequestHeaders => {
                 let opened = self.open_anywhere(agent_id, inquiry).await;
@@ -38,7 +66,7 @@ impl Inner {
             }
             EventType::GuardrailInspect | EventType::Configure => {
                 let opened = self.open_anywhere(agent_id, inquiry).await;
-                self.complete(opened, inquiry, event).await
+                complete(opened, inquiry.correlation_id, event).await
             }
             kind => {
                 let pinned = self.affinities.pinned(inquiry.correlation_id, agent_id);
@@ -46,11 +74,11 @@ impl Inner {
                     Some(connection) => self.open_bound(connection, inquiry).await,
                     None => self.open_anywhere(agent_id, inquiry).await,
                 };
-                let outcome = self.complete(opened, inquiry, event).await;
+                let answered = complete(opened, inquiry.correlation_id, event).await;
                 if pinned.is_some() && kind == EventType::RequestComplete {
                     self.affinities.unpin(inquiry.correlation_id, agent_id);
                 }
-                outcome
+                answered
             }
         }
     }
@@ -59,20 +87,17 @@ impl Inner {
     /// event fails.
     pub(super) async fn ask_first<E: Event>(
         &self,
-        opened: Result<PendingCall, Outcome>,
+        opened: Asked,
         inquiry: Inquiry<'_>,
         event: &E,
-    ) -> Outcome {
-        let call = match opened {
-            Ok(call) => call,
-            Err(outcome) => return outcome,
-        };
+    ) -> Asked {
+        let call = opened?;
         let binding = NewBinding::of(&self.affinities, inquiry.correlation_id, call.connection());
-        let outcome = self.complete(Ok(call), inquiry, event).await;
-        if outcome.is_ok() {
+        let answered = complete(Ok(call), inquiry.correlation_id, event).await;
+        if !matches!(answered, Err(Unanswered::Failed(_))) {
             binding.stays();
         }
-        outcome
+        answered
     }
 
     /// Opens a call on any connection of an agent. Otherwise says what the call comes to.
@@ -80,11 +105,13 @@ impl Inner {
         self: &Arc<Self>,
         agent_id: &str,
         inquiry: Inquiry<'_>,
-    ) -> Result<PendingCall, Outcome> {
+    ) -> Asked {
         // The snapshot is let go before anything is waited for.
         let (record, refusal) = {
             let agents = self.agents.load();
-            let agent = agents.get(agent_id).ok_or_else(|| Err(unknown(agent_id)))?;
+            let agent = agents
+                .get(agent_id)
+                .ok_or_else(|| Unanswered::Failed(unknown(agent_id)))?;
             agent.record.calls.made();
             let mut attempt = || self.open_at(agent, inquiry);
             match agent.record.lines.in_turn(&mut attempt) {
@@ -102,7 +129,7 @@ impl Inner {
         self: &Arc<Self>,
         connection: &Arc<Connection>,
         inquiry: Inquiry<'_>,
-    ) -> Result<PendingCall, Outcome> {
+    ) -> Asked {
         let (record, lines) = (connection.agent(), connection.lines());
         record.calls.made();
         let mut attempt = || self.open_on(connection, Binding::Bound, inquiry);
@@ -110,21 +137,6 @@ impl Inner {
             Ok(call) => Ok(call),
             Err(refusal) => self.wait(record, lines, refusal, inquiry, attempt).await,
         }
-    }
-
-    /// Puts an event to the agent on an opened call, and waits for the answer.
-    async fn complete<E: Event>(
-        &self,
-        opened: Result<PendingCall, Outcome>,
-        inquiry: Inquiry<'_>,
-        event: &E,
-    ) -> Outcome {
-        let mut call = match opened {
-            Ok(call) => call,
-            Err(outcome) => return outcome,
-        };
-        let answer = call.ask(inquiry.correlation_id, event).await;
-        call.connection().agent().or_open(answer)
     }
 
     /// Goes on with a call that was refused at first.
@@ -135,7 +147,7 @@ impl Inner {
         refusal: Refusal,
         inquiry: Inquiry<'_>,
         attempt: impl FnMut() -> Result<PendingCall, Refusal>,
-    ) -> Result<PendingCall, Outcome> {
+    ) -> Asked {
         if refusal.is_final() {
             return Err(self.settle(record, refusal, inquiry));
         }
@@ -191,17 +203,17 @@ impl Inner {
         record: &AgentRecord,
         refusal: Refusal,
         inquiry: Inquiry<'_>,
-    ) -> Outcome {
+    ) -> Unanswered {
         record.calls.ended(ending_of(refusal));
         if refusal == Refusal::Unsubscribed {
-            return Ok(AgentResponse::default_allow());
+            return Unanswered::Allowed;
         }
         if is_pause(refusal) && self.config.flow_control_mode == FlowControlMode::FailOpen {
             let allowed = &record.incidents.allowed_while_paused;
             allowed.fetch_add(1, Ordering::Relaxed);
-            return Ok(AgentResponse::default_allow());
+            return Unanswered::Allowed;
         }
-        record.or_open(Err(self.refuse(record, refusal, inquiry)))
+        record.or_open(self.refuse(record, refusal, inquiry))
     }
 
     /// What an event comes to whose exchange has no connection.
@@ -209,7 +221,7 @@ impl Inner {
         self: &Arc<Self>,
         record: &AgentRecord,
         inquiry: Inquiry<'_>,
-    ) -> Outcome {
+    ) -> Unanswered {
         record.calls.made();
         self.settle(record, Refusal::Unavailable, inquiry)
     }
@@ -264,16 +276,23 @@ impl Inner {
     }
 }
 
+/// Puts an event to the agent on an opened call, and waits until that has answered.
+pub(super) async fn complete<E: Event>(opened: Asked, correlation_id: &str, event: &E) -> Asked {
+    let mut call = opened?;
+    match call.ask(correlation_id, event).await {
+        Ok(()) => Ok(call),
+        Err(error) => Err(call.connection().agent().or_open(error)),
+    }
+}
+
 impl AgentRecord {
-    /// The same outcome, unless the agent was unavailable and the user chose to allow that.
-    pub(super) fn or_open(&self, outcome: Outcome) -> Outcome {
-        match outcome {
-            Err(error) if self.fails_open.load(Ordering::Relaxed) && error.means_unavailable() => {
-                self.incidents.failed_open.fetch_add(1, Ordering::Relaxed);
-                Ok(AgentResponse::default_allow())
-            }
-            outcome => outcome,
+    /// What a failed call comes to: an `allow` if the agent was unavailable and the user chose to allow that.
+    pub(super) fn or_open(&self, error: AgentProtocolError) -> Unanswered {
+        if self.fails_open.load(Ordering::Relaxed) && error.means_unavailable() {
+            self.incidents.failed_open.fetch_add(1, Ordering::Relaxed);
+            return Unanswered::Allowed;
         }
+        Unanswered::Failed(error)
     }
 }
 

@@ -1,11 +1,11 @@
 use super::agents::AgentEntry;
-use super::ask::{Inquiry, Outcome};
+use super::ask::{Asked, Inquiry, Outcome, complete, outcome_of};
 use super::policy::FlowControlMode;
 use super::pushed::{Pushed, PushedQueue};
 use super::{AgentPool, Inner, unknown};
-use crate::connection::{AgentRecord, Hold, PendingCall, Refusal, TimeLimit};
+use crate::connection::{AgentRecord, Hold, Refusal, TimeLimit};
 use crate::error::AgentProtocolError;
-use crate::protocol::{AgentResponse, CancelReason, Decision, EventType};
+use crate::protocol::{AgentResponse, CancelReason, Decision, EventType, text};
 use crate::wire::Event;
 use smallvec::SmallVec;
 use std::fmt;
@@ -160,7 +160,7 @@ impl Exchange {
     /// Joins the events of the exchange.
     pub fn correlation_id(&self) -> &str {
         // Made of a `str`, so this never falls back.
-        std::str::from_utf8(&self.correlation_id).unwrap_or_default()
+        text::from_utf8(&self.correlation_id).unwrap_or_default()
     }
 
     /// Puts an event to the agent and waits for its answer.
@@ -190,15 +190,15 @@ impl Exchange {
     async fn send_limited<E: Event>(&mut self, event: &E, limit: TimeLimit) -> Outcome {
         self.settle().await;
         self.stage = Stage::Sending;
-        let outcome = match self.open::<E>(limit).await {
-            Ok(mut call) => {
-                let answer = call.ask(self.correlation_id(), event).await;
-                self.agent.or_open(answer)
-            }
-            Err(outcome) => outcome,
+        let opened = self.open::<E>(limit).await;
+        let answered = complete(opened, self.correlation_id(), event).await;
+        let is_final = matches!(&answered, Ok(call) if !call.has_decided(&Decision::Allow));
+        self.stage = if is_final {
+            Stage::Over
+        } else {
+            stage_of(event)
         };
-        self.stage = stage_after(event, &outcome);
-        outcome
+        outcome_of(answered)
     }
 
     /// Puts an event to the agent without waiting for the answer, only for room on its way. Each event
@@ -214,9 +214,9 @@ impl Exchange {
         let pushed = match self.open::<E>(TimeLimit::configured(timeout)).await {
             Ok(mut call) => match call.send(self.correlation_id(), event).await {
                 Ok(()) => Pushed::Pending(call),
-                Err(error) => Pushed::Answered(Ok(self.agent.or_open(Err(error))?)),
+                Err(error) => Pushed::Answered(Ok(self.agent.or_open(error).into_outcome()?)),
             },
-            Err(outcome) => Pushed::Answered(Ok(outcome?)),
+            Err(unanswered) => Pushed::Answered(Ok(unanswered.into_outcome()?)),
         };
         self.stage = stage_of(event);
         if self.pushed.capacity() == 0 {
@@ -226,7 +226,7 @@ impl Exchange {
         Ok(())
     }
 
-    async fn open<E: Event>(&self, limit: TimeLimit) -> Result<PendingCall, Outcome> {
+    async fn open<E: Event>(&self, limit: TimeLimit) -> Asked {
         let inquiry = Inquiry {
             correlation_id: self.correlation_id(),
             kind: E::EVENT_TYPE,
@@ -247,11 +247,11 @@ impl Exchange {
         let Pushed::Answered(answer) = self.pushed.pop_front()? else {
             return None;
         };
-        let answer = self.agent.or_open(answer);
-        if is_final(&answer) {
+        let outcome = answer.or_else(|error| self.agent.or_open(error).into_outcome());
+        if matches!(&outcome, Ok(answer) if answer.decision != Decision::Allow) {
             self.stage = Stage::Over;
         }
-        Some(answer)
+        Some(outcome)
     }
 
     /// Pushed events whose answers were not taken.
@@ -277,14 +277,6 @@ impl Exchange {
     }
 }
 
-/// Where an exchange is once the agent has answered an event.
-fn stage_after<E: Event>(event: &E, outcome: &Outcome) -> Stage {
-    if is_final(outcome) {
-        return Stage::Over;
-    }
-    stage_of(event)
-}
-
 /// Where an exchange is once an event was put.
 fn stage_of<E: Event>(event: &E) -> Stage {
     match event.body_progress() {
@@ -292,11 +284,6 @@ fn stage_of<E: Event>(event: &E) -> Stage {
         Some(body) if !body.is_last => Stage::InBody,
         _ => Stage::Between,
     }
-}
-
-/// Whether the agent decided against the request.
-fn is_final(outcome: &Outcome) -> bool {
-    matches!(outcome, Ok(response) if response.decision != Decision::Allow)
 }
 
 impl Drop for Exchange {

@@ -31,8 +31,8 @@ impl Pushed {
     /// Ready once the answer is there.
     pub(super) fn settle(&mut self, cx: &Context<'_>) -> Poll<()> {
         if let Self::Pending(call) = self {
-            let answer = ready!(call.poll_answer(cx));
-            *self = Self::Answered(answer);
+            let answered = ready!(call.poll_answered(cx));
+            *self = Self::Answered(answered.and_then(|()| call.take_answer()));
         }
         Poll::Ready(())
     }

@@ -1,7 +1,7 @@
 //! Putting events to agents. Every method ends in the one path of [`AgentPool::send`].
 
 use super::AgentPool;
-use super::ask::Inquiry;
+use super::ask::{Inquiry, outcome_of};
 use crate::connection::TimeLimit;
 use crate::error::AgentProtocolError;
 use crate::protocol::AgentResponse;
@@ -61,7 +61,7 @@ impl AgentPool {
             kind: E::EVENT_TYPE,
             limit: TimeLimit::configured(timeout),
         };
-        self.inner.ask(agent_id, inquiry, event).await
+        outcome_of(self.inner.ask(agent_id, inquiry, event).await)
     }
 
     /// The same with a time of its own for this call, which is not stretched for an agent that reports that
@@ -78,7 +78,7 @@ impl AgentPool {
             kind: E::EVENT_TYPE,
             limit: TimeLimit::firm(timeout),
         };
-        self.inner.ask(agent_id, inquiry, event).await
+        outcome_of(self.inner.ask(agent_id, inquiry, event).await)
     }
 
     /// Puts the head of a request to an agent. Errors as for [`AgentPool::send`].

@@ -1,6 +1,6 @@
 //! Sessions that keep to one connection for longer than a request: websockets, event streams, long polls.
 
-use super::ask::Inquiry;
+use super::ask::{Inquiry, outcome_of};
 use super::expiring::{ExpiringMap, Full};
 use super::{AgentPool, unknown};
 use crate::connection::{Connection, Refusal, TimeLimit};
@@ -119,8 +119,8 @@ impl AgentPool {
             limit: TimeLimit::configured(self.inner.config.timeout(kind)),
         };
         let opened = self.inner.open_bound(&connection, inquiry).await;
-        let response = self.inner.ask_first(opened, inquiry, event).await?;
-        Ok((response, true))
+        let answered = self.inner.ask_first(opened, inquiry, event).await;
+        Ok((outcome_of(answered)?, true))
     }
 
     /// A session whose connection has ended is over.

@@ -169,3 +169,14 @@ pub struct AuditMetadata {
     #[serde(default)]
     pub custom: HashMap<String, serde_json::Value>,
 }
+
+impl AuditMetadata {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.tags.is_empty()
+            && self.rule_ids.is_empty()
+            && self.confidence.is_none()
+            && self.reason_codes.is_empty()
+            && self.custom.is_empty()
+    }
+}

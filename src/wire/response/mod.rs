@@ -23,3 +23,33 @@ const RESPONSE_FIELDS: &[&str] = &[
 ];
 
 const AUDIT_FIELDS: &[&str] = &["tags", "rule_ids", "confidence", "reason_codes", "custom"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::AgentResponse;
+    use crate::wire::{Dialect, Encoding, Extension, StreamId};
+
+    #[test]
+    fn an_agent_answers_with_the_allow_that_is_known_at_sight() {
+        let dialect = Dialect {
+            encoding: Encoding::MessagePack,
+            extension: Some(Extension::V1),
+        };
+        let mut frame = Vec::new();
+        let response = AgentResponse::default_allow();
+        encode_response(
+            &response,
+            AnswerTo::Stream(StreamId(7)),
+            dialect,
+            &mut frame,
+        )
+        .unwrap();
+        assert!(frame.ends_with(read::BARE_ALLOW));
+        let payload = bytes::Bytes::from_static(read::BARE_ALLOW);
+        let decoded = decode_answer(crate::wire::Payload::MessagePack(&payload), |answer| {
+            answer.response
+        });
+        assert_eq!(decoded.unwrap(), response);
+    }
+}

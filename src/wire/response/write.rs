@@ -54,7 +54,7 @@ impl Content for Named<'_> {
         let request_headers = is_written(!response.request_headers.is_empty());
         let response_headers = is_written(!response.response_headers.is_empty());
         let routing_metadata = is_written(!response.routing_metadata.is_empty());
-        let audit = is_written(response.audit != AuditMetadata::default());
+        let audit = is_written(!response.audit.is_empty());
         let needs_more = is_written(response.needs_more);
         let websocket_decision = is_written(response.websocket_decision.is_some());
         let request_body = is_written(response.request_body_mutation.is_some());
