@@ -3,6 +3,8 @@
 //!
 //! * A proxy makes an [`AgentPool`], adds agents by the path of their socket and puts events to them
 //!   with [`AgentPool::send`] or the methods named after each event.
+//! * The module [`proxy`] does with the answers what every HTTP proxy
+//!   does: merges those of several agents, changes headers and bodies, answers the client.
 //! * An agent implements [`AgentHandler`] and serves it with [`UdsAgentServer`].
 //!
 //! Events have an owned form (`RequestHeadersEvent`) and a borrowed one (`RequestHeaders`) that takes
@@ -21,6 +23,8 @@ mod error;
 mod metrics;
 mod pool;
 mod protocol;
+#[cfg(feature = "http")]
+pub mod proxy;
 mod transport;
 mod wire;
 

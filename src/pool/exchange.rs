@@ -157,6 +157,19 @@ impl Inner {
 }
 
 impl Exchange {
+    /// The agent that is asked.
+    pub fn agent_id(&self) -> &str {
+        &self.agent.id
+    }
+
+    /// Whether the agent asked for this kind of event. Where it did not, and
+    /// [`skip_unsubscribed_events`](super::AgentPoolConfig::skip_unsubscribed_events) is on, an answer allows
+    /// without the agent; then a proxy may as well not make the event.
+    pub fn is_subscribed(&self, kind: EventType) -> bool {
+        let supports = |connection: &Hold| connection.capabilities().supports_event(kind);
+        self.connection.as_ref().is_some_and(supports)
+    }
+
     /// Joins the events of the exchange.
     pub fn correlation_id(&self) -> &str {
         // Made of a `str`, so this never falls back.
@@ -268,6 +281,11 @@ impl Exchange {
         if let Some(last) = self.pushed.back_mut() {
             poll_fn(|cx| last.settle(cx)).await;
         }
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn shared_agent_id(&self) -> Arc<str> {
+        Arc::clone(&self.agent.id)
     }
 
     /// Whether the agent is at work on the exchange or waits for the rest of it.

@@ -1,0 +1,275 @@
+use crate::error::AgentProtocolError;
+use crate::protocol::Decision;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use std::collections::HashMap;
+use std::fmt::Write;
+
+/// The answer that a decision gives the client in the upstream's stead; `None` if it lets the request go on.
+///
+/// Whatever an agent says that HTTP has no room for, the request stays denied:
+///
+/// * A block has the agent's status if that is a final one that may have a body (200 to 599, not 204, 205 or
+///   304), else 403. Headers that are not valid, and `content-length` and those of the connection, are left out.
+/// * A redirect has the agent's status if that is 3xx, else 302. A URL that cannot stand in a header makes it 502.
+/// * A challenge is a 401 with `www-authenticate: TYPE name="value", …`, names in alphabetical order; 403 if it
+///   cannot be written so.
+///
+/// `content-length` is set.
+///
+/// ```
+/// use tollgate::{Decision, proxy::answer_of};
+///
+/// assert!(answer_of(&Decision::Allow).is_none());
+/// let elsewhere = Decision::Redirect { url: "/login".to_owned(), status: 302 };
+/// assert_eq!(answer_of(&elsewhere).unwrap().headers()["location"], "/login");
+/// ```
+pub fn answer_of(decision: &Decision) -> Option<Response<Bytes>> {
+    match decision {
+        Decision::Allow => None,
+        Decision::Block {
+            status,
+            body,
+            headers,
+        } => Some(block(*status, body.as_deref(), headers.as_ref())),
+        Decision::Redirect { url, status } => Some(redirect(url, *status)),
+        Decision::Challenge {
+            challenge_type,
+            params,
+        } => Some(challenge(challenge_type, params)),
+    }
+}
+
+/// An answer with this status and nothing else.
+pub fn plain_answer(status: StatusCode) -> Response<Bytes> {
+    with_body(status, Bytes::new())
+}
+
+/// The status for a client whose request could not be judged, by an agent that fails closed.
+///
+/// 503 if the agent is unavailable or asks for a pause, 504 if it did not answer in time, 413 if the message is
+/// larger than the agent takes, 502 if it answered with something that does not decode, and 500 for what is
+/// wrong in the proxy itself, such as an agent that nobody configured.
+pub fn status_of(error: &AgentProtocolError) -> StatusCode {
+    match error {
+        AgentProtocolError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+        AgentProtocolError::MessageTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        AgentProtocolError::InvalidMessage { .. } => StatusCode::BAD_GATEWAY,
+        error if error.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
+        AgentProtocolError::Cancelled { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn block(
+    status: u16,
+    body: Option<&str>,
+    headers: Option<&HashMap<String, String>>,
+) -> Response<Bytes> {
+    let status = StatusCode::from_u16(status)
+        .ok()
+        .filter(|status| (200..600).contains(&status.as_u16()) && may_have_body(*status))
+        .unwrap_or(StatusCode::FORBIDDEN);
+    let body = body.map(|body| Bytes::copy_from_slice(body.as_bytes()));
+    let mut answer = with_body(status, body.unwrap_or_default());
+    if !answer.body().is_empty() {
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        answer.headers_mut().insert(CONTENT_TYPE, text);
+    }
+    for (name, value) in headers.into_iter().flatten() {
+        insert_valid(answer.headers_mut(), name, value);
+    }
+    answer
+}
+
+fn may_have_body(status: StatusCode) -> bool {
+    !matches!(
+        status,
+        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
+    )
+}
+
+fn insert_valid(headers: &mut HeaderMap, name: &str, value: &str) {
+    let op = crate::protocol::HeaderOp::Set {
+        name: name.to_owned(),
+        value: value.to_owned(),
+    };
+    if let Err(error) = super::apply_header_ops(headers, &[op]) {
+        tracing::warn!(%error, "a header of an agent's answer is left out");
+    }
+}
+
+fn redirect(url: &str, status: u16) -> Response<Bytes> {
+    let Ok(url) = HeaderValue::from_bytes(url.as_bytes()) else {
+        return plain_answer(StatusCode::BAD_GATEWAY);
+    };
+    let status = StatusCode::from_u16(status)
+        .ok()
+        .filter(|status| status.is_redirection() && may_have_body(*status))
+        .unwrap_or(StatusCode::FOUND);
+    let mut answer = plain_answer(status);
+    answer.headers_mut().insert(LOCATION, url);
+    answer
+}
+
+fn challenge(challenge_type: &str, params: &HashMap<String, String>) -> Response<Bytes> {
+    let Some(value) = authenticate(challenge_type, params) else {
+        return plain_answer(StatusCode::FORBIDDEN);
+    };
+    let mut answer = plain_answer(StatusCode::UNAUTHORIZED);
+    answer.headers_mut().insert(WWW_AUTHENTICATE, value);
+    answer
+}
+
+/// A challenge as RFC 9110, section 11.3, has it.
+fn authenticate(scheme: &str, params: &HashMap<String, String>) -> Option<HeaderValue> {
+    // What is the name of a header is a token, and the other way round.
+    let is_token = |text: &str| HeaderName::from_bytes(text.as_bytes()).is_ok();
+    if !is_token(scheme) || !params.keys().all(|name| is_token(name)) {
+        return None;
+    }
+    let mut params: Vec<_> = params.iter().collect();
+    params.sort_unstable();
+    let mut text = scheme.to_owned();
+    for (place, (name, value)) in params.into_iter().enumerate() {
+        let separator = if place == 0 { " " } else { ", " };
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+        // Writing to a `String` does not fail.
+        let _ = write!(text, "{separator}{name}=\"{value}\"");
+    }
+    HeaderValue::from_bytes(text.as_bytes()).ok()
+}
+
+fn with_body(status: StatusCode, body: Bytes) -> Response<Bytes> {
+    let length = HeaderValue::from(body.len());
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_LENGTH, length);
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn map(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        pairs.iter().map(owned).collect()
+    }
+
+    fn blocked(
+        status: u16,
+        body: Option<&str>,
+        headers: Option<HashMap<String, String>>,
+    ) -> Response<Bytes> {
+        answer_of(&Decision::Block {
+            status,
+            body: body.map(str::to_owned),
+            headers,
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_block_has_the_status_the_body_and_the_valid_headers_of_the_agent() {
+        let headers = map(&[
+            ("X-Rule", "7"),
+            ("content-type", "application/json"),
+            ("Content-Length", "1000"),
+            ("bad name", "x"),
+            ("x-split", "a\r\nb: c"),
+        ]);
+        let answer = blocked(451, Some("{}"), Some(headers));
+        assert_eq!(answer.status(), 451);
+        assert_eq!(answer.body(), "{}");
+        assert_eq!(answer.headers()["x-rule"], "7");
+        assert_eq!(answer.headers()["content-type"], "application/json");
+        assert_eq!(answer.headers()["content-length"], "2");
+        assert_eq!(answer.headers().len(), 3);
+    }
+
+    #[test]
+    fn a_block_stays_one_whatever_its_status() {
+        for status in [0, 99, 101, 103, 204, 205, 304, 600, 999, u16::MAX] {
+            let answer = blocked(status, Some("no"), None);
+            assert_eq!(answer.status(), 403, "{status}");
+            assert_eq!(
+                answer.headers()["content-type"],
+                "text/plain; charset=utf-8"
+            );
+        }
+        let bare = blocked(429, None, None);
+        assert_eq!(bare.headers()["content-length"], "0");
+        assert_eq!(bare.headers().len(), 1);
+    }
+
+    #[test]
+    fn redirects_go_where_a_header_can_point() {
+        let redirected = |url: &str, status| {
+            answer_of(&Decision::Redirect {
+                url: url.to_owned(),
+                status,
+            })
+            .unwrap()
+        };
+        assert_eq!(redirected("/login", 307).status(), 307);
+        assert_eq!(redirected("/login", 200).status(), 302);
+        assert_eq!(redirected("/login", 304).status(), 302);
+        let split = redirected("/\r\nset-cookie: a=b", 302);
+        assert_eq!(split.status(), 502);
+        assert!(!split.headers().contains_key("location"));
+    }
+
+    #[test]
+    fn challenges_are_written_as_http_has_them() {
+        let challenged = |kind: &str, params: &[(&str, &str)]| {
+            answer_of(&Decision::Challenge {
+                challenge_type: kind.to_owned(),
+                params: map(params),
+            })
+            .unwrap()
+        };
+        let answer = challenged("Bearer", &[("scope", "a \"b\" \\"), ("realm", "x")]);
+        assert_eq!(answer.status(), 401);
+        assert_eq!(
+            answer.headers()["www-authenticate"],
+            r#"Bearer realm="x", scope="a \"b\" \\""#
+        );
+        assert_eq!(
+            challenged("captcha", &[]).headers()["www-authenticate"],
+            "captcha"
+        );
+        for answer in [
+            challenged("two words", &[]),
+            challenged("x", &[("a b", "c")]),
+            challenged("x", &[("a", "\n")]),
+        ] {
+            assert_eq!(answer.status(), 403);
+        }
+    }
+
+    #[test]
+    fn failures_have_the_status_that_says_whose_fault_they_are() {
+        let agent_id: Arc<str> = "waf".into();
+        let agent = || Arc::clone(&agent_id);
+        let unavailable = AgentProtocolError::Unavailable { agent_id: agent() };
+        let paused = AgentProtocolError::FlowControlPaused { agent_id: agent() };
+        let closed = AgentProtocolError::ConnectionClosed { agent_id: agent() };
+        let unknown = AgentProtocolError::UnknownAgent { agent_id: agent() };
+        let late = AgentProtocolError::Timeout {
+            agent_id: agent(),
+            after: Duration::from_secs(1),
+        };
+        let large = AgentProtocolError::MessageTooLarge {
+            agent_id: agent(),
+            size: 2,
+            max: 1,
+        };
+        let statuses = [unavailable, paused, closed, unknown, late, large]
+            .map(|error| status_of(&error).as_u16());
+        assert_eq!(statuses, [503, 503, 503, 500, 504, 413]);
+    }
+}

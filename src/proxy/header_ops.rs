@@ -1,0 +1,219 @@
+use crate::protocol::HeaderOp;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
+
+/// Headers that can be changed: an `http::HeaderMap`, or whatever a proxy keeps its headers in.
+pub trait HeaderTarget {
+    /// Replaces every value of a header.
+    fn set(&mut self, name: HeaderName, value: HeaderValue);
+    /// Adds a value beside those that are there.
+    fn add(&mut self, name: HeaderName, value: HeaderValue);
+    /// Removes a header with all its values.
+    fn remove(&mut self, name: &HeaderName);
+}
+
+impl HeaderTarget for HeaderMap {
+    fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        self.insert(name, value);
+    }
+
+    fn add(&mut self, name: HeaderName, value: HeaderValue) {
+        self.append(name, value);
+    }
+
+    fn remove(&mut self, name: &HeaderName) {
+        Self::remove(self, name);
+    }
+}
+
+/// An agent wants headers changed in a way that a proxy must not follow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HeaderOpError {
+    /// No header can be called that.
+    #[error("'{0}' is not a header name")]
+    InvalidName(String),
+    /// No header can have such a value; with a line break in it, for one, it would be several headers.
+    #[error("not a value for the header '{0}'")]
+    InvalidValue(HeaderName),
+    /// The header frames the message or belongs to the connection, so it is the proxy's own: changing it
+    /// would make the next server see other messages than were sent.
+    #[error("the header '{0}' belongs to the proxy")]
+    Reserved(HeaderName),
+}
+
+/// Applies changes in order; either all of them or, if one is not to be followed, none.
+///
+/// Text goes into values as UTF-8.
+///
+/// ```
+/// use http::HeaderMap;
+/// use tollgate::{HeaderOp, proxy::apply_header_ops};
+///
+/// let mut headers = HeaderMap::new();
+/// let op = HeaderOp::Set { name: "X-User".to_owned(), value: "7".to_owned() };
+/// apply_header_ops(&mut headers, &[op]).unwrap();
+/// assert_eq!(headers["x-user"], "7");
+/// ```
+///
+/// # Errors
+///
+/// The first change that is not to be followed. A proxy that fails closed ends the request then.
+pub fn apply_header_ops(
+    target: &mut impl HeaderTarget,
+    ops: &[HeaderOp],
+) -> Result<(), HeaderOpError> {
+    let changes: SmallVec<[Change; 4]> = ops.iter().map(Change::of).collect::<Result<_, _>>()?;
+    for change in changes {
+        match change {
+            Change::Set(name, value) => target.set(name, value),
+            Change::Add(name, value) => target.add(name, value),
+            Change::Remove(name) => target.remove(&name),
+        }
+    }
+    Ok(())
+}
+
+enum Change {
+    Set(HeaderName, HeaderValue),
+    Add(HeaderName, HeaderValue),
+    Remove(HeaderName),
+}
+
+impl Change {
+    fn of(op: &HeaderOp) -> Result<Self, HeaderOpError> {
+        Ok(match op {
+            HeaderOp::Set { name, value } => {
+                let name = changeable(name)?;
+                let value = value_of(&name, value)?;
+                Self::Set(name, value)
+            }
+            HeaderOp::Add { name, value } => {
+                let name = changeable(name)?;
+                let value = value_of(&name, value)?;
+                Self::Add(name, value)
+            }
+            HeaderOp::Remove { name } => Self::Remove(changeable(name)?),
+        })
+    }
+}
+
+const RESERVED: [HeaderName; 8] = [
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+fn changeable(name: &str) -> Result<HeaderName, HeaderOpError> {
+    let name = HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| HeaderOpError::InvalidName(name.to_owned()))?;
+    if RESERVED.contains(&name) {
+        return Err(HeaderOpError::Reserved(name));
+    }
+    Ok(name)
+}
+
+fn value_of(name: &HeaderName, value: &str) -> Result<HeaderValue, HeaderOpError> {
+    HeaderValue::from_bytes(value.as_bytes()).map_err(|_| HeaderOpError::InvalidValue(name.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(name: &str, value: &str) -> HeaderOp {
+        HeaderOp::Set {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        }
+    }
+
+    fn add(name: &str, value: &str) -> HeaderOp {
+        HeaderOp::Add {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        }
+    }
+
+    fn remove(name: &str) -> HeaderOp {
+        HeaderOp::Remove {
+            name: name.to_owned(),
+        }
+    }
+
+    fn headers() -> HeaderMap {
+        let pairs = [("accept", "text/html"), ("accept", "*/*"), ("x-old", "1")];
+        pairs
+            .into_iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect()
+    }
+
+    fn values(headers: &HeaderMap, name: &str) -> Vec<String> {
+        let values = headers.get_all(name).iter();
+        values
+            .map(|value| String::from_utf8(value.as_bytes().to_vec()).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn changes_are_made_in_order() {
+        let mut headers = headers();
+        let ops = [
+            set("Accept", "a"),
+            add("accept", "b"),
+            remove("X-Old"),
+            add("x-new", "caf\u{e9}"),
+            remove("x-absent"),
+        ];
+        apply_header_ops(&mut headers, &ops).unwrap();
+        assert_eq!(values(&headers, "accept"), ["a", "b"]);
+        assert_eq!(values(&headers, "x-new"), ["caf\u{e9}"]);
+        assert!(!headers.contains_key("x-old"));
+    }
+
+    #[test]
+    fn what_would_split_or_reframe_a_message_is_refused_and_nothing_is_changed() {
+        let refused = [
+            (
+                add("x y", "1"),
+                HeaderOpError::InvalidName("x y".to_owned()),
+            ),
+            (remove(""), HeaderOpError::InvalidName(String::new())),
+            (
+                add("x-a", "1\r\nx-b: 2"),
+                HeaderOpError::InvalidValue(HeaderName::from_static("x-a")),
+            ),
+            (
+                set("Content-Length", "3"),
+                HeaderOpError::Reserved(header::CONTENT_LENGTH),
+            ),
+            (
+                remove("transfer-encoding"),
+                HeaderOpError::Reserved(header::TRANSFER_ENCODING),
+            ),
+            (
+                add("connection", "x-api-key"),
+                HeaderOpError::Reserved(header::CONNECTION),
+            ),
+        ];
+        for (op, error) in refused {
+            let mut changed = headers();
+            assert_eq!(
+                apply_header_ops(&mut changed, &[set("accept", "a"), op]),
+                Err(error)
+            );
+            assert_eq!(changed, headers());
+        }
+    }
+}
