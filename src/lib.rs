@@ -32,7 +32,10 @@ pub use agent::{AgentControl, AgentHandler, BoundAgentServer, UdsAgentServer};
 pub use bytes::Bytes;
 pub use connection::CircuitBreakerState;
 pub use error::{AgentProtocolError, ConnectError};
-pub use metrics::{CallCounts, FaultCounts};
+pub use metrics::{
+    CallCounts, DropReason, DroppedSeries, FaultCounts, MetricsCollector, MetricsCollectorConfig,
+    MetricsSnapshot, UnifiedMetricsAggregator,
+};
 pub use pool::{
     AgentPool, AgentPoolConfig, AgentPoolStats, CHANNEL_BUFFER_SIZE, EventTimeouts, Exchange,
     FailureMode, FlowControlMode, LoadBalanceStrategy,
@@ -53,7 +56,7 @@ pub use protocol::{
     HeaderOp, HeaderSource, HeaderValues, HealthConfig, HealthState, HealthStatus, HistogramBucket,
     HistogramMetric, LoadMetrics, MetricsReport, OptimizedHeaderMap, PROTOCOL_VERSION, Ping,
     ResourceMetrics, RuleDefinition, TextSpan, WebSocketDecision, intern_header_name, iter_flat,
-    now_ms,
+    now_ms, standard,
 };
 pub use wire::{
     DecodeError, DecodeErrorKind, Encoding, Event, HeadersView, MAX_DEPTH, RequestHeadersView,

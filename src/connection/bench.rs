@@ -3,7 +3,7 @@
 use super::link::{Batch, LinkReceiver, LinkSender};
 use super::outbox::{Drained, Outbox};
 use super::slots::{Completer, Matching, SlotTable, Ticket};
-use super::{AgentRecord, CircuitBreakerSettings, Connection, ConnectionConfig, Inbound};
+use super::{AgentRecord, Audience, CircuitBreakerSettings, Connection, ConnectionConfig, Inbound};
 use super::{Lines, Reply};
 use crate::protocol::{AgentCapabilities, AgentResponse, FlowControl, FlowControlAction};
 use crate::wire::{Dialect, Encoding, FrameBuffer};
@@ -202,11 +202,15 @@ impl Default for IdleConnection {
             reset_timeout: Duration::from_secs(30),
         };
         let (notices, _) = broadcast::channel(1);
+        let audience = Audience {
+            notices,
+            reported: Arc::default(),
+        };
         let upkeep = Arc::new(Notify::new());
         let agent = Arc::new(AgentRecord::new(
             "bench".to_owned(),
             breaker,
-            notices,
+            audience,
             upkeep,
         ));
         let config = ConnectionConfig {

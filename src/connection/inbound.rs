@@ -235,7 +235,7 @@ impl Inbound {
 
     fn metrics_report(&self, payload: &Bytes) {
         if let Some(report) = self.check(control::decode_metrics_report(payload)) {
-            self.notify(|agent_id| AgentNotice::Metrics { agent_id, report });
+            self.connection.agent.reported(report);
         }
     }
 

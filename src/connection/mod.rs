@@ -39,7 +39,7 @@ pub(crate) use inbound::Inbound;
 pub(crate) use lines::{Lines, Patience};
 pub(crate) use opening::{Offer, open, receive_handshake, send_message};
 pub(crate) use outbound::run_writer;
-pub(crate) use record::{AgentRecord, Correlation};
+pub(crate) use record::{AgentRecord, Audience, Correlation};
 pub(crate) use refusal::Refusal;
 pub(crate) use time_limit::TimeLimit;
 

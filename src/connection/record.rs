@@ -1,8 +1,8 @@
 use super::breaker::{CircuitBreaker, CircuitBreakerSettings};
 use super::keys::Keys;
 use super::lines::Lines;
-use crate::metrics::{CallTally, Counters};
-use crate::protocol::AgentNotice;
+use crate::metrics::{CallTally, Counters, MetricsCollector};
+use crate::protocol::{AgentNotice, MetricsReport};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use tokio::sync::{Notify, broadcast};
@@ -17,12 +17,19 @@ pub(crate) struct AgentRecord {
     /// Where calls wait that may take any connection.
     pub(crate) lines: Lines,
     pub(super) keys: Keys,
-    notices: broadcast::Sender<AgentNotice>,
+    audience: Audience,
     /// Told when a connection ends or is not trusted any more.
     upkeep: Arc<Notify>,
     /// Whether calls are allowed when the agent is unavailable.
     pub(crate) fails_open: AtomicBool,
     pub(crate) incidents: Incidents,
+}
+
+/// Who hears what agents say unasked.
+#[derive(Debug, Clone)]
+pub(crate) struct Audience {
+    pub(crate) notices: broadcast::Sender<AgentNotice>,
+    pub(crate) reported: Arc<MetricsCollector>,
 }
 
 /// What happened to an agent's calls and connections beside how calls ended.
@@ -38,7 +45,7 @@ impl AgentRecord {
     pub(crate) fn new(
         id: String,
         breaker: CircuitBreakerSettings,
-        notices: broadcast::Sender<AgentNotice>,
+        audience: Audience,
         upkeep: Arc<Notify>,
     ) -> Self {
         Self {
@@ -48,7 +55,7 @@ impl AgentRecord {
             breaker: CircuitBreaker::new(breaker),
             lines: Lines::default(),
             keys: Keys::default(),
-            notices,
+            audience,
             upkeep,
             fails_open: AtomicBool::new(false),
             incidents: Incidents::default(),
@@ -62,10 +69,17 @@ impl AgentRecord {
 
     /// Tells whoever listens what the agent said unasked.
     pub(super) fn notify(&self, notice: impl FnOnce(Arc<str>) -> AgentNotice) {
-        if self.notices.receiver_count() > 0 {
+        let notices = &self.audience.notices;
+        if notices.receiver_count() > 0 {
             // The last listener may have left meanwhile.
-            let _ = self.notices.send(notice(Arc::clone(&self.id)));
+            let _ = notices.send(notice(Arc::clone(&self.id)));
         }
+    }
+
+    /// Keeps what the agent reports of itself, under the name that the pool has for it.
+    pub(super) fn reported(&self, report: MetricsReport) {
+        self.audience.reported.record_from(&self.id, &report);
+        self.notify(|agent_id| AgentNotice::Metrics { agent_id, report });
     }
 
     /// An exchange with this agent.

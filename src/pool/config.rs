@@ -1,5 +1,6 @@
 use super::policy::{EventTimeouts, FailureMode, FlowControlMode};
 use crate::connection::{CircuitBreakerSettings, ConnectionConfig, Patience};
+use crate::metrics::MetricsCollectorConfig;
 use crate::protocol::EventType;
 use crate::wire::Encoding;
 use std::time::Duration;
@@ -93,6 +94,8 @@ pub struct AgentPoolConfig {
     pub max_correlation_affinities: usize,
     /// Time after which a sticky session that is not used ends; `None` keeps it until it is cleared.
     pub sticky_session_timeout: Option<Duration>,
+    /// What is kept of the metrics that agents report.
+    pub reported_metrics: MetricsCollectorConfig,
     /// Encodings offered to agents, the preferred one first. An agent that has none of them uses JSON, as
     /// the protocol demands.
     pub encodings: Vec<Encoding>,
@@ -132,6 +135,7 @@ impl Default for AgentPoolConfig {
             correlation_affinity_ttl: Duration::from_secs(5 * 60),
             max_correlation_affinities: 100_000,
             sticky_session_timeout: Some(Duration::from_secs(5 * 60)),
+            reported_metrics: MetricsCollectorConfig::default(),
             encodings: vec![Encoding::MessagePack, Encoding::Json],
             use_extension: true,
         }

@@ -4,7 +4,7 @@ use super::agents::AgentEntry;
 use super::policy::FailureMode;
 use super::repair::Repair;
 use super::{AgentPool, Inner, unknown};
-use crate::connection::{self, AgentRecord, Connection, Offer, run_writer};
+use crate::connection::{self, AgentRecord, Audience, Connection, Offer, run_writer};
 use crate::error::{AgentProtocolError, ConnectError};
 use crate::transport::{self, Endpoint};
 use crate::wire::Extension;
@@ -85,6 +85,7 @@ impl AgentPool {
         match self.inner.change(|agents| agents.remove(agent_id)) {
             Some(agent) => {
                 self.inner.retire(agent);
+                self.inner.reported.forget_agent(agent_id);
                 Ok(())
             }
             None => Err(unknown(agent_id)),
@@ -144,12 +145,11 @@ impl Inner {
             return Arc::clone(&agent.record);
         }
         let upkeep = Arc::clone(&self.upkeep.requested);
-        let record = AgentRecord::new(
-            agent_id,
-            self.config.breaker(),
-            self.notices.0.clone(),
-            upkeep,
-        );
+        let audience = Audience {
+            notices: self.notices.0.clone(),
+            reported: Arc::clone(&self.reported),
+        };
+        let record = AgentRecord::new(agent_id, self.config.breaker(), audience, upkeep);
         let fails_open = self.config.failure_mode == FailureMode::Open;
         record.fails_open.store(fails_open, Ordering::Relaxed);
         Arc::new(record)

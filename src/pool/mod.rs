@@ -15,6 +15,7 @@ mod notice;
 mod policy;
 mod pushed;
 mod repair;
+mod reported;
 mod send;
 mod stats;
 mod sticky;
@@ -27,6 +28,7 @@ pub use stats::AgentPoolStats;
 
 use crate::connection::{CircuitBreakerState, Connection};
 use crate::error::AgentProtocolError;
+use crate::metrics::MetricsCollector;
 use crate::protocol::{AgentCapabilities, CancelReason};
 use crate::wire::Encoding;
 use affinity::Affinities;
@@ -75,6 +77,7 @@ struct Inner {
     affinities: Affinities,
     sessions: Sessions,
     notices: Notices,
+    reported: Arc<MetricsCollector>,
     upkeep: Upkeep,
     spare_queues: SpareQueues,
     /// Whether no new exchanges are taken.
@@ -102,6 +105,9 @@ impl AgentPool {
         let inner = Arc::new(Inner {
             affinities: Affinities::new(max_entries, config.correlation_affinity_ttl),
             sessions: Sessions::new(max_entries, config.sticky_session_timeout),
+            reported: Arc::new(MetricsCollector::with_config(
+                config.reported_metrics.clone(),
+            )),
             config,
             agents: ArcSwap::default(),
             changes: Mutex::default(),

@@ -112,6 +112,7 @@ impl Inner {
 
     fn look_at_everything(self: &Arc<Self>, work: &Work) {
         self.sessions.remove_outdated();
+        self.reported.expire_old_metrics();
         let forgotten = self.affinities.remove_outdated();
         if forgotten > 0 {
             tracing::debug!(forgotten, "exchanges without events were forgotten");

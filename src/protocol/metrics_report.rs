@@ -57,6 +57,18 @@ pub struct CounterMetric {
     pub value: u64,
 }
 
+impl CounterMetric {
+    /// A counter without help or labels.
+    pub fn new(name: impl Into<String>, value: u64) -> Self {
+        Self {
+            name: name.into(),
+            help: None,
+            labels: HashMap::new(),
+            value,
+        }
+    }
+}
+
 /// A value that goes up and down.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GaugeMetric {
@@ -69,7 +81,20 @@ pub struct GaugeMetric {
     #[serde(default)]
     pub labels: HashMap<String, String>,
     /// The value.
+    #[serde(deserialize_with = "read_float")]
     pub value: f64,
+}
+
+impl GaugeMetric {
+    /// A gauge without help or labels.
+    pub fn new(name: impl Into<String>, value: f64) -> Self {
+        Self {
+            name: name.into(),
+            help: None,
+            labels: HashMap::new(),
+            value,
+        }
+    }
 }
 
 /// A distribution.
@@ -84,6 +109,7 @@ pub struct HistogramMetric {
     #[serde(default)]
     pub labels: HashMap<String, String>,
     /// Sum of all observed values.
+    #[serde(deserialize_with = "read_float")]
     pub sum: f64,
     /// How many values were observed.
     pub count: u64,
@@ -101,6 +127,40 @@ pub struct HistogramBucket {
     pub count: u64,
 }
 
+impl HistogramBucket {
+    /// An empty bucket.
+    pub fn new(le: f64) -> Self {
+        Self { le, count: 0 }
+    }
+
+    /// An empty bucket without an upper bound.
+    pub fn infinity() -> Self {
+        Self::new(f64::INFINITY)
+    }
+}
+
+/// Names of metrics that many agents have.
+pub mod standard {
+    /// Requests that the agent has looked at.
+    pub const REQUESTS_TOTAL: &str = "agent_requests_total";
+    /// Requests that the agent has blocked.
+    pub const REQUESTS_BLOCKED_TOTAL: &str = "agent_requests_blocked_total";
+    /// How long the agent took over a request.
+    pub const REQUESTS_DURATION_SECONDS: &str = "agent_requests_duration_seconds";
+    /// What went wrong in the agent.
+    pub const ERRORS_TOTAL: &str = "agent_errors_total";
+    /// Requests that the agent works on.
+    pub const IN_FLIGHT_REQUESTS: &str = "agent_in_flight_requests";
+    /// Requests that wait in the agent.
+    pub const QUEUE_DEPTH: &str = "agent_queue_depth";
+}
+
+/// Encodings that have no NaN write null for it. The one series that it stands in is thrown away later, the report
+/// around it is not.
+fn read_float<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Option::deserialize(deserializer).map(|value| value.unwrap_or(f64::NAN))
+}
+
 fn write_bound<S: Serializer>(le: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     match *le {
         f64::INFINITY => serializer.serialize_str("+Inf"),
@@ -115,9 +175,11 @@ fn read_bound<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Erro
     enum Bound {
         Number(f64),
         Text(String),
+        Null(()),
     }
     match Bound::deserialize(deserializer)? {
         Bound::Number(le) => Ok(le),
+        Bound::Null(()) => Ok(f64::NAN),
         Bound::Text(text) if text == "+Inf" || text == "Inf" => Ok(f64::INFINITY),
         Bound::Text(text) => text
             .parse()

@@ -36,7 +36,7 @@ pub use headers::{
 };
 pub use health::{HealthState, HealthStatus, LoadMetrics, ResourceMetrics};
 pub use metrics_report::{
-    CounterMetric, GaugeMetric, HistogramBucket, HistogramMetric, MetricsReport,
+    CounterMetric, GaugeMetric, HistogramBucket, HistogramMetric, MetricsReport, standard,
 };
 pub use notice::AgentNotice;
 pub use response::{AgentResponse, AuditMetadata};

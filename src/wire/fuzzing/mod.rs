@@ -89,8 +89,10 @@ fn control_messages() {
                 assert_reads_back(&status, control::decode_health(&full.into()));
             }
             if let Ok(report) = bounded(&input, |_| control::decode_metrics_report(payload)) {
-                let written = control::encode_control(&report, encoding);
-                assert_reads_back(&report, control::decode_metrics_report(&written.into()));
+                let written = Bytes::from(control::encode_control(&report, encoding));
+                // As it is written, since NaN does not equal itself.
+                let read = control::decode_metrics_report(&written).unwrap();
+                assert_eq!(written, control::encode_control(&read, encoding));
             }
             if let Ok(request) = bounded(&input, |_| control::decode_config_update(payload)) {
                 let written = control::encode_control(&request, encoding);

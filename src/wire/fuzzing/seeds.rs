@@ -76,7 +76,7 @@ pub(super) fn control_messages() -> Vec<Input> {
         json!({"update_type": {"type": "request_reload"}, "request_id": "r", "timestamp_ms": 1}),
         json!({"agent_id": "a", "timestamp_ms": 1, "interval_ms": 2,
             "counters": [{"name": "n", "help": "h", "labels": {"l": "v"}, "value": 3}],
-            "gauges": [{"name": "g", "labels": {}, "value": 2.5}],
+            "gauges": [{"name": "g", "labels": {}, "value": 2.5}, {"name": "nan", "value": null}],
             "histograms": [{"name": "h", "labels": {}, "sum": 1.5, "count": 2,
                 "buckets": [{"le": 0.5, "count": 1}, {"le": "+Inf", "count": 2}]}]}),
     ];

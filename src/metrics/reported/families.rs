@@ -1,0 +1,166 @@
+//! Metrics by name, each with its series.
+
+use super::dropped::DropReason;
+use super::sample::{Kind, Reading, Sample};
+use super::text::Exposition;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+/// Metrics that can be exported together: no two have a sample of the same name.
+///
+/// `T` is what is kept with each series.
+#[derive(Debug)]
+pub(super) struct Families<T> {
+    by_name: BTreeMap<Arc<str>, Family<T>>,
+    /// The names of all samples.
+    taken: HashSet<String>,
+    series: usize,
+}
+
+#[derive(Debug)]
+struct Family<T> {
+    kind: Kind,
+    help: Option<Arc<str>>,
+    /// By their labels in written form.
+    series: BTreeMap<Arc<str>, Series<T>>,
+}
+
+/// A series and what is kept with it.
+#[derive(Debug)]
+pub(super) struct Series<T> {
+    pub(super) reading: Reading,
+    pub(super) note: T,
+}
+
+impl<T> Default for Families<T> {
+    fn default() -> Self {
+        Self {
+            by_name: BTreeMap::new(),
+            taken: HashSet::new(),
+            series: 0,
+        }
+    }
+}
+
+impl<T> Families<T> {
+    pub(super) fn len(&self) -> usize {
+        self.series
+    }
+
+    pub(super) fn count(&self, kind: Kind) -> usize {
+        self.by_name
+            .values()
+            .filter(|family| family.kind == kind)
+            .map(|family| family.series.len())
+            .sum()
+    }
+
+    /// The series that a sample belongs to, if it is there already.
+    pub(super) fn find(
+        &mut self,
+        sample: &Sample<'_>,
+    ) -> Result<Option<&mut Series<T>>, DropReason> {
+        let kind = sample.reading.kind();
+        match self.by_name.get_mut(sample.name) {
+            Some(family) if family.kind == kind => {
+                Ok(family.series.get_mut(sample.labels.as_str()))
+            }
+            Some(_) => Err(DropReason::TypeConflict),
+            None => {
+                let names = kind.names(sample.name);
+                if names.iter().any(|name| self.taken.contains(name)) {
+                    return Err(DropReason::TypeConflict);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Adds a series that [`find`](Self::find) did not find.
+    pub(super) fn insert(&mut self, sample: Sample<'_>, note: T) {
+        let Sample {
+            name,
+            help,
+            labels,
+            reading,
+        } = sample;
+        if !self.by_name.contains_key(name) {
+            let family = Family {
+                kind: reading.kind(),
+                help: help.map(Arc::from),
+                series: BTreeMap::new(),
+            };
+            self.taken.extend(family.kind.names(name));
+            self.by_name.insert(name.into(), family);
+        }
+        if let Some(family) = self.by_name.get_mut(name) {
+            let series = Series { reading, note };
+            if family.series.insert(labels.into(), series).is_none() {
+                self.series += 1;
+            }
+        }
+    }
+
+    /// Forgets the series for which `keep` says no.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        let Self {
+            by_name,
+            taken,
+            series,
+        } = self;
+        by_name.retain(|name, family| {
+            let before = family.series.len();
+            family.series.retain(|_, series| keep(&series.note));
+            *series -= before - family.series.len();
+            if family.series.is_empty() {
+                for name in family.kind.names(name) {
+                    taken.remove(&name);
+                }
+            }
+            !family.series.is_empty()
+        });
+    }
+
+    /// Everything as it is now. Cheap, so that whoever holds a lock on this lets it go soon.
+    pub(super) fn snapshot(&self) -> Vec<FamilySnapshot> {
+        let snapshot = |(name, family): (&Arc<str>, &Family<T>)| FamilySnapshot {
+            name: Arc::clone(name),
+            kind: family.kind,
+            help: family.help.clone(),
+            series: family
+                .series
+                .iter()
+                .map(|(labels, series)| (Arc::clone(labels), series.reading.clone()))
+                .collect(),
+        };
+        self.by_name.iter().map(snapshot).collect()
+    }
+
+    /// Whether a metric could not stand beside these.
+    pub(super) fn collides_with(&self, family: &FamilySnapshot) -> bool {
+        let names = family.kind.names(&family.name);
+        names.iter().any(|name| self.taken.contains(name))
+    }
+}
+
+/// A metric as it was at one moment.
+#[derive(Debug)]
+pub(super) struct FamilySnapshot {
+    name: Arc<str>,
+    kind: Kind,
+    help: Option<Arc<str>>,
+    series: Vec<(Arc<str>, Reading)>,
+}
+
+impl FamilySnapshot {
+    pub(super) fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    pub(super) fn write(&self, out: &mut Exposition) {
+        out.begin(&self.name, self.help.as_deref(), self.kind);
+        for (labels, reading) in &self.series {
+            out.series(&self.name, labels, reading);
+        }
+    }
+}

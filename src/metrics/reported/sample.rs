@@ -1,0 +1,251 @@
+//! One series of a report, checked.
+
+use super::dropped::DropReason;
+use super::text::write_labels;
+use crate::protocol::{CounterMetric, GaugeMetric, HistogramBucket, HistogramMetric};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Longest name of a metric or a label.
+const MAX_NAME_LEN: usize = 200;
+
+/// Longest value of a label, and longest help.
+const MAX_TEXT_LEN: usize = 1024;
+
+/// Most buckets of a histogram.
+const MAX_BUCKETS: usize = 256;
+
+/// What a metric measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl Kind {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+
+    /// The names of the samples of a metric of this kind, and its own.
+    pub(super) fn names(self, name: &str) -> Vec<String> {
+        let suffixes: &[&str] = match self {
+            Self::Counter | Self::Gauge => &[""],
+            Self::Histogram => &["", "_bucket", "_sum", "_count"],
+        };
+        suffixes
+            .iter()
+            .map(|suffix| format!("{name}{suffix}"))
+            .collect()
+    }
+}
+
+/// The value of a series. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) enum Reading {
+    Counter(u64),
+    Gauge(f64),
+    Histogram(Arc<Histogram>),
+}
+
+impl Reading {
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Counter(_) => Kind::Counter,
+            Self::Gauge(_) => Kind::Gauge,
+            Self::Histogram(_) => Kind::Histogram,
+        }
+    }
+}
+
+/// Invariant: bounds are finite and ascend, counts are cumulative and at most `count`.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Histogram {
+    pub(super) sum: f64,
+    pub(super) count: u64,
+    /// Upper bounds and how many values were at most that; the bucket without a bound is `count`.
+    pub(super) buckets: Vec<(f64, u64)>,
+}
+
+/// A series as it was reported.
+pub(super) struct Reported<'a> {
+    pub(super) name: &'a str,
+    pub(super) help: Option<&'a str>,
+    pub(super) labels: &'a HashMap<String, String>,
+    pub(super) read: Read<'a>,
+}
+
+/// Where the value of a reported series is.
+pub(super) enum Read<'a> {
+    Counter(u64),
+    Gauge(f64),
+    Histogram(&'a HistogramMetric),
+}
+
+impl<'a> From<&'a CounterMetric> for Reported<'a> {
+    fn from(metric: &'a CounterMetric) -> Self {
+        Self {
+            name: &metric.name,
+            help: metric.help.as_deref(),
+            labels: &metric.labels,
+            read: Read::Counter(metric.value),
+        }
+    }
+}
+
+impl<'a> From<&'a GaugeMetric> for Reported<'a> {
+    fn from(metric: &'a GaugeMetric) -> Self {
+        Self {
+            name: &metric.name,
+            help: metric.help.as_deref(),
+            labels: &metric.labels,
+            read: Read::Gauge(metric.value),
+        }
+    }
+}
+
+impl<'a> From<&'a HistogramMetric> for Reported<'a> {
+    fn from(metric: &'a HistogramMetric) -> Self {
+        Self {
+            name: &metric.name,
+            help: metric.help.as_deref(),
+            labels: &metric.labels,
+            read: Read::Histogram(metric),
+        }
+    }
+}
+
+/// A series that can be exported.
+pub(super) struct Sample<'a> {
+    pub(super) name: &'a str,
+    pub(super) help: Option<&'a str>,
+    /// In their written form.
+    pub(super) labels: String,
+    pub(super) reading: Reading,
+}
+
+/// What a sample may be.
+pub(super) struct Rules<'a> {
+    pub(super) max_labels: usize,
+    pub(super) reserved_prefixes: &'a [String],
+    /// A label that is added, in the place of a reported one of the same name.
+    pub(super) label: Option<(&'a str, &'a str)>,
+}
+
+impl Rules<'_> {
+    pub(super) fn check<'a>(&self, reported: Reported<'a>) -> Result<Sample<'a>, DropReason> {
+        let name = reported.name;
+        let is_histogram = matches!(reported.read, Read::Histogram(_));
+        if !is_metric_name(name) || (is_histogram && is_part_of_histogram(name)) {
+            return Err(DropReason::InvalidName);
+        }
+        let is_reserved = |prefix: &String| name.starts_with(prefix.as_str());
+        if self.reserved_prefixes.iter().any(is_reserved) {
+            return Err(DropReason::ReservedName);
+        }
+        Ok(Sample {
+            name,
+            help: reported.help.filter(|help| is_text(help)),
+            labels: self.labels(reported.labels, &reported.read)?,
+            reading: read(reported.read)?,
+        })
+    }
+
+    fn labels(
+        &self,
+        labels: &HashMap<String, String>,
+        read: &Read<'_>,
+    ) -> Result<String, DropReason> {
+        let is_histogram = matches!(read, Read::Histogram(_));
+        let is_fine = |(name, value): (&String, &String)| {
+            is_label_name(name) && is_text(value) && !(is_histogram && name == "le")
+        };
+        if labels.len() > self.max_labels || !labels.iter().all(is_fine) {
+            return Err(DropReason::InvalidLabels);
+        }
+        let added = self.label;
+        let reported = labels
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            // Who reports is for the proxy to say, and an empty value is the same as no label.
+            .filter(|(name, value)| {
+                !value.is_empty() && added.is_none_or(|(added, _)| added != *name)
+            });
+        Ok(write_labels(reported.chain(added)))
+    }
+}
+
+fn read(read: Read<'_>) -> Result<Reading, DropReason> {
+    match read {
+        Read::Counter(count) => Ok(Reading::Counter(count)),
+        Read::Gauge(value) if value.is_finite() => Ok(Reading::Gauge(value)),
+        Read::Gauge(_) => Err(DropReason::InvalidValue),
+        Read::Histogram(metric) if metric.sum.is_finite() => histogram(metric),
+        Read::Histogram(_) => Err(DropReason::InvalidValue),
+    }
+}
+
+/// The bucket without a bound always holds every value, whatever was reported: agents on the published crate
+/// report 0 there.
+fn histogram(metric: &HistogramMetric) -> Result<Reading, DropReason> {
+    if metric.buckets.len() > MAX_BUCKETS {
+        return Err(DropReason::InvalidBuckets);
+    }
+    let has_bound = |bucket: &&HistogramBucket| bucket.le != f64::INFINITY;
+    let mut buckets: Vec<_> = metric
+        .buckets
+        .iter()
+        .filter(has_bound)
+        .map(|bucket| (bucket.le, bucket.count))
+        .collect();
+    buckets.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    // As numbers, so that 0 and -0 are one bound.
+    let ascends = |pair: &[(f64, u64)]| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1;
+    let fits = buckets.iter().all(|(le, _)| le.is_finite())
+        && buckets.windows(2).all(ascends)
+        && buckets
+            .last()
+            .is_none_or(|(_, count)| *count <= metric.count);
+    if !fits {
+        return Err(DropReason::InvalidBuckets);
+    }
+    Ok(Reading::Histogram(Arc::new(Histogram {
+        sum: metric.sum,
+        count: metric.count,
+        buckets,
+    })))
+}
+
+/// Some readers would take the whole for a part of another.
+fn is_part_of_histogram(name: &str) -> bool {
+    ["_bucket", "_sum", "_count"]
+        .iter()
+        .any(|suffix| name.ends_with(suffix))
+}
+
+fn is_metric_name(name: &str) -> bool {
+    is_name(name, |byte| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':')
+    })
+}
+
+/// Names that begin with two underscores are for Prometheus itself.
+fn is_label_name(name: &str) -> bool {
+    is_name(name, |byte| byte.is_ascii_alphanumeric() || byte == b'_') && !name.starts_with("__")
+}
+
+/// Some readers take a carriage return for the end of a line.
+fn is_text(text: &str) -> bool {
+    text.len() <= MAX_TEXT_LEN && !text.chars().any(|char| char.is_control() && char != '\n')
+}
+
+fn is_name(name: &str, is_allowed: impl Fn(u8) -> bool) -> bool {
+    (1..=MAX_NAME_LEN).contains(&name.len())
+        && name.bytes().all(is_allowed)
+        && !name.as_bytes()[0].is_ascii_digit()
+}

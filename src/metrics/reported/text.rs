@@ -1,0 +1,94 @@
+//! Prometheus text exposition format.
+
+use super::sample::{Histogram, Kind, Reading};
+use std::fmt::Write;
+
+/// Text that a Prometheus server scrapes. Metrics are written whole, one after another.
+#[derive(Debug, Default)]
+pub(super) struct Exposition(String);
+
+impl Exposition {
+    /// Begins a metric. Its samples follow.
+    pub(super) fn begin(&mut self, name: &str, help: Option<&str>, kind: Kind) {
+        if let Some(help) = help {
+            self.line(format_args!("# HELP {name} {}", escape_help(help)));
+        }
+        self.line(format_args!("# TYPE {name} {}", kind.as_str()));
+    }
+
+    /// Writes a series; `labels` are in their written form.
+    pub(super) fn series(&mut self, name: &str, labels: &str, reading: &Reading) {
+        match reading {
+            Reading::Counter(count) => self.sample(name, labels, count),
+            Reading::Gauge(value) => self.sample(name, labels, Float(*value)),
+            Reading::Histogram(histogram) => self.histogram(name, labels, histogram),
+        }
+    }
+
+    pub(super) fn finish(self) -> String {
+        self.0
+    }
+
+    fn histogram(&mut self, name: &str, labels: &str, histogram: &Histogram) {
+        let comma = if labels.is_empty() { "" } else { "," };
+        for (le, count) in &histogram.buckets {
+            let le = Float(*le);
+            self.line(format_args!(
+                "{name}_bucket{{{labels}{comma}le=\"{le}\"}} {count}"
+            ));
+        }
+        let count = histogram.count;
+        self.line(format_args!(
+            "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {count}"
+        ));
+        self.sample(&format!("{name}_sum"), labels, Float(histogram.sum));
+        self.sample(&format!("{name}_count"), labels, count);
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+        if labels.is_empty() {
+            self.line(format_args!("{name} {value}"));
+        } else {
+            self.line(format_args!("{name}{{{labels}}} {value}"));
+        }
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing to a string does not fail.
+        let _ = writeln!(self.0, "{line}");
+    }
+}
+
+/// A number as people and Prometheus read it.
+struct Float(f64);
+
+impl std::fmt::Display for Float {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.abs() {
+            f64::INFINITY if self.0 < 0.0 => f.write_str("-Inf"),
+            f64::INFINITY => f.write_str("+Inf"),
+            1e-5..1e21 | 0.0 => write!(f, "{}", self.0),
+            _ => write!(f, "{:e}", self.0),
+        }
+    }
+}
+
+/// Labels in the form in which they are written. Equal sets have equal texts.
+pub(super) fn write_labels<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut labels: Vec<_> = labels.into_iter().collect();
+    labels.sort_unstable();
+    let mut text = String::new();
+    for (name, value) in labels {
+        let comma = if text.is_empty() { "" } else { "," };
+        let _ = write!(text, "{comma}{name}=\"{}\"", escape_label(value));
+    }
+    text
+}
+
+fn escape_label(value: &str) -> String {
+    escape_help(value).replace('"', "\\\"")
+}
+
+fn escape_help(help: &str) -> String {
+    help.replace('\\', "\\\\").replace('\n', "\\n")
+}
