@@ -5,7 +5,8 @@ use crate::demo_traffic;
 use crate::driver::Length;
 use crate::load::measure;
 use crate::options::{LoadOptions, parse_seconds};
-use crate::report::{Report, Setting};
+use crate::recording::Recording;
+use crate::report::Setting;
 use anyhow::{Context, anyhow};
 use std::io;
 use std::time::Duration;
@@ -26,30 +27,27 @@ pub(crate) struct Args {
 /// However this ends, the agent has ended by then and its socket is gone.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let interruption = interruption().context("cannot catch signals")?;
+    let page = args.options.page.open()?;
     let mut agent = ChildAgent::spawn(&demo_traffic::agent_options())?;
     let outcome = tokio::select! {
-        report = demonstrate(&args, &mut agent) => report,
+        run = demonstrate(&args, &mut agent) => run,
         () = interruption => Err(anyhow!("interrupted")),
     };
     agent.stop().await;
-    outcome?.conclude(agent.endpoint(), args.options.json)
+    outcome?.conclude(page, args.options.json)
 }
 
-async fn demonstrate(args: &Args, agent: &mut ChildAgent) -> anyhow::Result<Report> {
+async fn demonstrate(args: &Args, agent: &mut ChildAgent) -> anyhow::Result<Recording> {
     let options = &args.options;
     agent.ready(options.timeout()).await?;
     let corpus = demo_traffic::corpus();
-    let report = measure(
-        agent.endpoint(),
-        corpus,
-        Length::Time(args.seconds),
-        options,
-    )
-    .await?;
-    Ok(report.with_setting(Setting {
+    let length = Length::Time(args.seconds);
+    let mut run = measure(agent.endpoint(), corpus, length, options).await?;
+    run.report = run.report.with_setting(Setting {
         connections: options.connections(),
         concurrency: options.concurrency(),
-    }))
+    });
+    Ok(run)
 }
 
 /// Resolves when the user, the system or the terminal wants this process to end.

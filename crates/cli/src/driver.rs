@@ -8,6 +8,7 @@ use crate::exit::cause_of;
 use crate::latency::Latencies;
 use crate::progress::{Progress, Status};
 use crate::tally::{DecisionCounts, Tally};
+use crate::timeline::Timeline;
 use crate::traffic::{Corpus, Request};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -49,6 +50,8 @@ pub(crate) struct Measurement {
     pub(crate) latencies: Latencies,
     /// How requests were decided; without those that failed.
     pub(crate) decisions: DecisionCounts,
+    /// How they came over time.
+    pub(crate) timeline: Timeline,
     /// Heap allocations of this process per request, after the warm-up.
     pub(crate) allocations_per_request: f64,
 }
@@ -67,14 +70,23 @@ pub(crate) async fn drive(
     for _ in 0..concurrency {
         workers.spawn(work(pool.clone(), Arc::clone(&run), Tally::new()));
     }
-    let mut tallies = Vec::with_capacity(concurrency);
+    let mut gathered = Gathered {
+        tallies: Vec::with_capacity(concurrency),
+        timeline: Timeline::new(),
+    };
     run.start.wait().await;
     let began = Instant::now();
-    run.watch(began, &mut workers, &mut tallies).await?;
+    run.watch(began, &mut workers, &mut gathered).await?;
     let elapsed = began.elapsed();
     let allocations_per_request = run.allocations_per_request();
     drop(workers);
-    Ok(run.measurement(tallies, elapsed, allocations_per_request))
+    Ok(run.measurement(gathered, elapsed, allocations_per_request))
+}
+
+/// What a run has brought in.
+struct Gathered {
+    tallies: Vec<Tally>,
+    timeline: Timeline,
 }
 
 /// What the workers of a run share.
@@ -87,6 +99,8 @@ struct Run {
     stopped: AtomicBool,
     warm_at: u64,
     warm: OnceLock<Warm>,
+    /// Requests that failed so far.
+    errors: AtomicU64,
     first_error: OnceLock<String>,
     /// Makes the correlation ids of this run unlike those of any other.
     nonce: u64,
@@ -108,6 +122,7 @@ impl Run {
             stopped: AtomicBool::new(false),
             warm_at: warm_at(length, concurrency),
             warm: OnceLock::new(),
+            errors: AtomicU64::new(0),
             first_error: OnceLock::new(),
             nonce: correlation_id::nonce(),
         }
@@ -145,6 +160,7 @@ impl Run {
     }
 
     fn failed(&self, error: &AgentProtocolError) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
         // Only the first is kept.
         let _ = self.first_error.set(cause_of(error));
         if is_final(error) {
@@ -174,8 +190,9 @@ impl Run {
         &self,
         began: Instant,
         workers: &mut JoinSet<Tally>,
-        tallies: &mut Vec<Tally>,
+        gathered: &mut Gathered,
     ) -> anyhow::Result<()> {
+        let Gathered { tallies, timeline } = gathered;
         let mut progress = Progress::new();
         let mut ticks = tokio::time::interval(PROGRESS_PERIOD);
         let (warm_up, end) = match self.length {
@@ -199,11 +216,20 @@ impl Run {
                     is_over = true;
                     self.stop();
                 }
-                _ = ticks.tick() => progress.show(self.status(began.elapsed())),
+                _ = ticks.tick() => {
+                    let status = self.status(began.elapsed());
+                    progress.show(status);
+                    timeline.offer(status.elapsed, status.requests, self.errors());
+                }
             }
         };
         progress.clear();
+        timeline.end(began.elapsed(), self.begun(), self.errors());
         outcome
+    }
+
+    fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
     }
 
     fn status(&self, elapsed: Duration) -> Status {
@@ -221,12 +247,12 @@ impl Run {
 
     fn measurement(
         &self,
-        tallies: Vec<Tally>,
+        gathered: Gathered,
         elapsed: Duration,
         allocations_per_request: f64,
     ) -> Measurement {
         let mut sum = Tally::new();
-        for tally in &tallies {
+        for tally in &gathered.tallies {
             sum.merge(tally);
         }
         Measurement {
@@ -236,6 +262,7 @@ impl Run {
             elapsed,
             latencies: sum.latencies,
             decisions: sum.decisions,
+            timeline: gathered.timeline,
             allocations_per_request,
         }
     }

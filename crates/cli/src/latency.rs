@@ -1,7 +1,7 @@
 //! Latencies: recorded without allocating, summed up as percentiles, drawn as bars.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt::{self, Display, Formatter, Write as _};
 use std::time::Duration;
 
@@ -15,13 +15,45 @@ pub(crate) struct Latencies {
 }
 
 /// Percentiles in microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Percentiles {
     p50: u64,
     p90: u64,
     p99: u64,
     p999: u64,
     max: u64,
+}
+
+/// The latency that a share of requests did not exceed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Quantile {
+    /// From 0 to 1.
+    pub(crate) share: f64,
+    pub(crate) micros: u64,
+}
+
+impl Percentiles {
+    /// Its figures by name, in microseconds.
+    pub(crate) fn named(self) -> [(&'static str, u64); 5] {
+        [
+            ("p50", self.p50),
+            ("p90", self.p90),
+            ("p99", self.p99),
+            ("p99.9", self.p999),
+            ("max", self.max),
+        ]
+    }
+
+    /// Its figures but for the longest, of which nobody knows what share it stands for.
+    pub(crate) fn quantiles(self) -> [Quantile; 4] {
+        let shares = [
+            (0.5, self.p50),
+            (0.9, self.p90),
+            (0.99, self.p99),
+            (0.999, self.p999),
+        ];
+        shares.map(|(share, micros)| Quantile { share, micros })
+    }
 }
 
 impl Latencies {
@@ -59,6 +91,17 @@ impl Latencies {
             p999: at(0.999),
             max: self.microseconds.max(),
         }
+    }
+
+    /// Latencies at shares that come closer to all requests in ever smaller steps, five for each half of the rest.
+    pub(crate) fn quantiles(&self) -> Vec<Quantile> {
+        let steps = self.microseconds.iter_quantiles(5);
+        steps
+            .map(|step| Quantile {
+                share: step.quantile(),
+                micros: step.value_iterated_to(),
+            })
+            .collect()
     }
 
     /// One line with a bar for each power of two between the shortest and the longest latency.
@@ -104,15 +147,10 @@ struct Row {
 
 impl Display for Percentiles {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "p50 {}   p90 {}   p99 {}   p99.9 {}   max {}",
-            in_words(self.p50),
-            in_words(self.p90),
-            in_words(self.p99),
-            in_words(self.p999),
-            in_words(self.max),
-        )
+        let figures = self
+            .named()
+            .map(|(name, micros)| format!("{name} {}", in_words(micros)));
+        formatter.write_str(&figures.join("   "))
     }
 }
 
@@ -120,7 +158,8 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn in_words(microseconds: u64) -> String {
+/// A time as people read it.
+pub(crate) fn in_words(microseconds: u64) -> String {
     match microseconds {
         0..10_000 => format!("{microseconds} µs"),
         10_000..10_000_000 => format!("{:.1} ms", microseconds as f64 / 1e3),

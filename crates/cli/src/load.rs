@@ -3,11 +3,12 @@
 use crate::driver::{Length, drive};
 use crate::har;
 use crate::options::{LoadOptions, parse_seconds};
+use crate::recording::{Details, Recording};
 use crate::report::Report;
 use crate::traffic::Corpus;
 use crate::values::{parse_endpoint, parse_size};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 const DEFAULT_LENGTH: Length = Length::Time(Duration::from_secs(5));
 
@@ -42,8 +43,9 @@ pub(crate) struct Args {
 /// Sends requests as fast as the agent answers and prints the figures.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let corpus = args.corpus()?;
-    let report = measure(&args.endpoint, corpus, args.length(), &args.options).await?;
-    report.conclude(&args.endpoint, args.options.json)
+    let page = args.options.page.open()?;
+    let run = measure(&args.endpoint, corpus, args.length(), &args.options).await?;
+    run.conclude(page, args.options.json)
 }
 
 /// Connects to an agent and puts load on it.
@@ -52,10 +54,19 @@ pub(crate) async fn measure(
     corpus: Corpus,
     length: Length,
     options: &LoadOptions,
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<Recording> {
     let (pool, encoding) = options.connect(endpoint).await?;
-    let measurement = drive(&pool, corpus, options.concurrency(), length).await?;
-    Ok(Report::new(measurement, encoding))
+    let began = SystemTime::now();
+    let measured = drive(&pool, corpus, options.concurrency(), length).await?;
+    Ok(Recording {
+        details: Details {
+            endpoint: endpoint.to_owned(),
+            began_at: humantime::format_rfc3339_seconds(began).to_string(),
+            quantiles: measured.latencies.quantiles(),
+            timeline: measured.timeline.points().to_vec(),
+        },
+        report: Report::new(measured, encoding),
+    })
 }
 
 impl Args {

@@ -15,12 +15,15 @@ mod load;
 mod numerals;
 mod options;
 mod output;
+mod page;
 mod probe;
 mod progress;
+mod recording;
 mod report;
 mod rules;
 mod send;
 mod tally;
+mod timeline;
 mod traffic;
 mod values;
 

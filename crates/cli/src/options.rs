@@ -2,6 +2,7 @@
 
 use crate::connect::{AGENT_ID, connect};
 use crate::exit::AgentFailure;
+use crate::page::PageOptions;
 use crate::values::{parse_encoding, parse_timeout};
 use std::time::Duration;
 use tollgate::{AgentPool, Encoding};
@@ -32,6 +33,8 @@ pub(crate) struct LoadOptions {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) page: PageOptions,
 }
 
 impl LoadOptions {

@@ -2,16 +2,16 @@
 
 use crate::driver::Measurement;
 use crate::exit::AgentFailure;
-use crate::latency::Percentiles;
+use crate::latency::{Percentiles, in_words};
 use crate::numerals::grouped;
 use crate::output::{print_json, print_line};
 use crate::tally::DecisionCounts;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt::{self, Display, Formatter};
 use tollgate::Encoding;
 
 /// The figures of a run.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Report {
     requests: u64,
     errors: u64,
@@ -31,7 +31,7 @@ pub(crate) struct Report {
 }
 
 /// What a run was asked to do.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Setting {
     /// Connections to the agent.
     pub(crate) connections: usize,
@@ -56,6 +56,32 @@ impl Report {
             bars: measured.latencies.bars(),
             first_error: measured.first_error,
         }
+    }
+
+    /// What requests took.
+    pub(crate) const fn latency(&self) -> Percentiles {
+        self.latency_us
+    }
+
+    /// The figures by name, as people read them.
+    pub(crate) fn figures(&self) -> Vec<(&'static str, String)> {
+        let mut figures = vec![
+            (
+                "requests per second",
+                grouped(self.requests_per_second as u64),
+            ),
+            ("requests", grouped(self.requests)),
+            ("errors", grouped(self.errors)),
+            ("seconds", format!("{:.2}", self.seconds)),
+        ];
+        let latencies = self.latency_us.named();
+        figures.extend(latencies.map(|(name, micros)| (name, in_words(micros))));
+        let decisions = self.decisions.seen();
+        figures.extend(decisions.map(|(kind, count)| (kind, grouped(count))));
+        figures.push(("encoding", self.encoding.to_string()));
+        let allocations = format!("{:.4}", self.allocations_per_request);
+        figures.push(("allocations per request", allocations));
+        figures
     }
 
     /// Adds what the run was asked to do.
@@ -121,6 +147,7 @@ fn rounded(number: f64, digits: i32) -> f64 {
 mod tests {
     use super::*;
     use crate::tally::Tally;
+    use crate::timeline::Timeline;
     use std::time::Duration;
     use tollgate::Decision;
 
@@ -135,6 +162,7 @@ mod tests {
             elapsed: Duration::from_millis(500),
             latencies: tally.latencies,
             decisions: tally.decisions,
+            timeline: Timeline::new(),
             allocations_per_request: 0.000_04,
         }
     }

@@ -1,7 +1,7 @@
 //! What one worker counts, without sharing or allocating.
 
 use crate::latency::Latencies;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tollgate::Decision;
 
@@ -16,7 +16,8 @@ pub(crate) struct Tally {
 }
 
 /// Decisions by kind. Kinds that never came are left out of JSON, except `allow`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct DecisionCounts {
     allow: u64,
     #[serde(skip_serializing_if = "is_zero")]

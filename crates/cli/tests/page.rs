@@ -1,0 +1,154 @@
+//! `--report`: a run as a page that a browser shows.
+
+// Helpers of tests fail like tests; clippy lets only the test functions themselves unwrap.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// What the page draws this run with, and the earlier one.
+const CURRENT: [u8; 3] = [0x09, 0x69, 0xda];
+const EARLIER: [u8; 3] = [0xbc, 0x4c, 0x00];
+
+/// Names of what lets a browser without windows take pictures.
+const BROWSERS: [&str; 3] = ["chromium-headless-shell", "chromium", "google-chrome"];
+
+#[test]
+fn a_browser_shows_two_runs_on_one_page_that_needs_nothing_else() {
+    let folder = TempDir::new().unwrap();
+    let first = folder.path().join("first.html");
+    succeeds(&demo(&["--report", path(&first)]));
+    let page = fs::read_to_string(&first).unwrap();
+    for elsewhere in ["http:", "https:", "src=", "@import", "url(", "<script"] {
+        assert!(!page.contains(elsewhere), "{elsewhere}");
+    }
+    let picture = screenshot(&first, folder.path());
+    assert!(picture.count(CURRENT) > 200);
+    assert_eq!(picture.count(EARLIER), 0);
+
+    let second = folder.path().join("second.html");
+    let earlier = folder.path().join("first.json");
+    succeeds(&demo(&[
+        "--report",
+        path(&second),
+        "--compare",
+        path(&earlier),
+    ]));
+    let picture = screenshot(&second, folder.path());
+    assert!(picture.count(CURRENT) > 200);
+    assert!(picture.count(EARLIER) > 200);
+}
+
+#[test]
+fn what_json_prints_can_be_compared_with() {
+    let folder = TempDir::new().unwrap();
+    let printed = demo(&["--json"]);
+    succeeds(&printed);
+    let earlier = folder.path().join("earlier.json");
+    fs::write(&earlier, printed.stdout).unwrap();
+    let page = folder.path().join("page.html");
+    succeeds(&demo(&[
+        "--report",
+        path(&page),
+        "--compare",
+        path(&earlier),
+    ]));
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.contains(r#"<polyline class="earlier""#));
+}
+
+#[test]
+fn what_cannot_be_done_is_said_before_the_run_and_leaves_files_alone() {
+    let folder = TempDir::new().unwrap();
+    let page = folder.path().join("page.html");
+    fs::write(&page, "kept").unwrap();
+    let no_run = folder.path().join("no_run.json");
+    fs::write(&no_run, "[]").unwrap();
+    let missing = folder.path().join("missing/page.html");
+    for (options, word) in [
+        (vec!["--compare", path(&no_run)], "--report"),
+        (vec!["--report", path(&no_run)], "another name"),
+        (vec!["--report", path(&missing)], "missing"),
+        (
+            vec!["--report", path(&page), "--compare", path(&no_run)],
+            "not the JSON of a run",
+        ),
+        (
+            vec!["--report", path(&page), "--compare", path(&missing)],
+            "No such file",
+        ),
+    ] {
+        let output = demo(&options);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(word), "{word} in {said}");
+    }
+    assert_eq!(fs::read_to_string(&page).unwrap(), "kept");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+fn demo(options: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.args(["demo", "--seconds", "1", "--concurrency", "4"]);
+    command.args(options).output().unwrap()
+}
+
+fn succeeds(output: &Output) {
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A picture of what a browser shows.
+struct Picture {
+    pixels: Vec<u8>,
+    bytes_per_pixel: usize,
+}
+
+impl Picture {
+    fn count(&self, colour: [u8; 3]) -> usize {
+        let pixels = self.pixels.chunks_exact(self.bytes_per_pixel);
+        pixels.filter(|pixel| pixel.starts_with(&colour)).count()
+    }
+}
+
+fn screenshot(page: &Path, folder: &Path) -> Picture {
+    let file = folder.join("screenshot.png");
+    let taken = BROWSERS.into_iter().find_map(|browser| {
+        let mut command = Command::new(browser);
+        command
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--hide-scrollbars",
+            ])
+            .arg("--window-size=1000,1600")
+            .arg(format!(
+                "--user-data-dir={}",
+                folder.join("profile").display()
+            ))
+            .arg(format!("--screenshot={}", file.display()))
+            .arg(format!("file://{}", page.display()));
+        command.output().ok()
+    });
+    let output = taken.expect("a browser; scripts/setup installs one");
+    assert!(file.exists(), "{}", String::from_utf8_lossy(&output.stderr));
+    let decoder = png::Decoder::new(std::io::BufReader::new(fs::File::open(&file).unwrap()));
+    let mut reader = decoder.read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let frame = reader.next_frame(&mut pixels).unwrap();
+    assert_eq!(frame.bit_depth, png::BitDepth::Eight);
+    Picture {
+        pixels,
+        bytes_per_pixel: frame.color_type.samples(),
+    }
+}
