@@ -33,12 +33,13 @@ pub use bytes::Bytes;
 pub use connection::CircuitBreakerState;
 pub use error::{AgentProtocolError, ConnectError};
 pub use metrics::{
-    CallCounts, DropReason, DroppedSeries, FaultCounts, MetricsCollector, MetricsCollectorConfig,
-    MetricsSnapshot, UnifiedMetricsAggregator,
+    AgentMetrics, CallCounts, CallTimings, DecisionCounts, DropReason, DroppedSeries, FaultCounts,
+    HistogramSnapshot, MetricsCollector, MetricsCollectorConfig, MetricsSnapshot,
+    ProtocolMetricsSnapshot, StageHistograms, UnifiedMetricsAggregator,
 };
 pub use pool::{
     AgentPool, AgentPoolConfig, AgentPoolStats, CHANNEL_BUFFER_SIZE, EventTimeouts, Exchange,
-    FailureMode, FlowControlMode, LoadBalanceStrategy,
+    FailureMode, FlowControlMode, LoadBalanceStrategy, ProtocolMetrics,
 };
 pub use protocol::events::{
     BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, BodyChunk, Configure,

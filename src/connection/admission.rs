@@ -30,7 +30,7 @@ impl Connection {
         let pass = breaker.admit().ok_or(Refusal::CircuitOpen)?;
         let limit = limit.stretched(self.condition.stretch());
         match self.open_slot(correlation, binding, limit) {
-            Ok(ticket) => Ok(PendingCall::new(ticket, correlation, limit.timeout(), pass)),
+            Ok(ticket) => Ok(PendingCall::new(ticket, correlation, limit, pass)),
             Err(refusal) => {
                 breaker.undecided(pass);
                 Err(refusal)

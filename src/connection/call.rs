@@ -2,6 +2,7 @@
 
 use super::breaker::Pass;
 use super::slots::Ticket;
+use super::time_limit::TimeLimit;
 use super::{CallFailure, Connection, Correlation, Reply};
 use crate::error::AgentProtocolError;
 use crate::metrics::Ending;
@@ -20,7 +21,7 @@ use std::time::Duration;
 pub(crate) struct PendingCall {
     ticket: Ticket<Arc<Connection>, Reply>,
     key: u64,
-    timeout: Duration,
+    limit: TimeLimit,
     pass: Pass,
     is_sent: bool,
     /// Whether the call has come to its end, which is counted.
@@ -31,13 +32,13 @@ impl PendingCall {
     pub(super) fn new(
         ticket: Ticket<Arc<Connection>, Reply>,
         correlation: Correlation<'_>,
-        timeout: Duration,
+        limit: TimeLimit,
         pass: Pass,
     ) -> Self {
         Self {
             ticket,
             key: correlation.key,
-            timeout,
+            limit,
             pass,
             is_sent: false,
             is_over: false,
@@ -87,7 +88,14 @@ impl PendingCall {
         cx: &Context<'_>,
     ) -> Poll<Result<(), AgentProtocolError>> {
         ready!(self.ticket.poll_filled(cx));
-        let failure = self.ticket.look(|reply| reply.as_ref().err().copied());
+        let calls = &self.connection().agent.calls;
+        let failure = self.ticket.look(|reply| match reply {
+            Ok(answer) => {
+                calls.decided(&answer.decision);
+                None
+            }
+            Err(failure) => Some(*failure),
+        });
         Poll::Ready(match failure.flatten() {
             None => {
                 self.succeed();
@@ -110,7 +118,9 @@ impl PendingCall {
             Some(Err(failure)) => failure,
             None => CallFailure::Closed,
         };
-        Err(self.connection().failure_error(failure, self.timeout))
+        Err(self
+            .connection()
+            .failure_error(failure, self.limit.timeout()))
     }
 
     fn encode<E: Event>(
@@ -165,13 +175,17 @@ impl PendingCall {
         connection.condition.succeeded();
         connection.agent.breaker.succeeded(self.pass);
         connection.agent.calls.answered();
+        let received = connection.epoch + Duration::from_nanos(self.ticket.received());
+        let took = received.saturating_duration_since(self.limit.started);
+        connection.agent.calls.took(took);
     }
 
     fn fail(&mut self, failure: CallFailure) -> AgentProtocolError {
         self.is_over = true;
         let connection = &**self.ticket.holder();
         connection.note_failure(failure, self.pass);
-        connection.failure_error(failure, self.timeout)
+        connection.agent.calls.took(self.limit.started.elapsed());
+        connection.failure_error(failure, self.limit.timeout())
     }
 
     /// Ends the call for a reason that says nothing about the agent.

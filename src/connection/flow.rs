@@ -29,7 +29,7 @@ impl FlowState {
     }
 
     /// Whether nothing may be sent at all.
-    fn is_paused(&self) -> bool {
+    pub(crate) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Acquire) || self.overfull.load(Ordering::Acquire)
     }
 
@@ -44,7 +44,8 @@ impl FlowState {
         }
     }
 
-    pub(crate) fn apply(&self, message: &FlowControl, keys: &Keys) {
+    /// Does as the agent asks. Says whether that is a pause.
+    pub(crate) fn apply(&self, message: &FlowControl, keys: &Keys) -> bool {
         let pause = match message.action {
             FlowControlAction::Pause => true,
             FlowControlAction::Resume => false,
@@ -54,6 +55,7 @@ impl FlowState {
             None => self.apply_to_all(pause),
             Some(id) => self.apply_to_one(keys.key(id), pause),
         }
+        pause
     }
 
     fn apply_to_all(&self, pause: bool) {

@@ -102,8 +102,13 @@ impl Inbound {
                 }
                 Poll::Ready(received) => {
                     received?;
-                    let now = self.connection.ticks(Instant::now());
-                    self.connection.last_received.store(now, Ordering::Relaxed);
+                    let now = Instant::now();
+                    self.completer
+                        .note_received(self.connection.nanoseconds(now));
+                    let ticks = self.connection.ticks(now);
+                    self.connection
+                        .last_received
+                        .store(ticks, Ordering::Relaxed);
                 }
             }
         }
@@ -215,7 +220,13 @@ impl Inbound {
     fn flow_control(&self, payload: &Bytes) {
         if let Some(message) = self.check(control::decode_flow_control(payload)) {
             let connection = &self.connection;
-            connection.flow.apply(&message, &connection.agent.keys);
+            let incidents = &connection.agent.incidents;
+            let count = if connection.flow.apply(&message, &connection.agent.keys) {
+                &incidents.pauses
+            } else {
+                &incidents.resumes
+            };
+            count.fetch_add(1, Ordering::Relaxed);
             connection.lines.resume();
             connection.agent.lines.resume();
         }

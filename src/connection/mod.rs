@@ -232,6 +232,16 @@ impl Connection {
         !self.unanswered.contains(correlation.key) && self.slots.admits(correlation.key)
     }
 
+    /// Whether the agent asked that nothing be sent.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.flow.is_paused()
+    }
+
+    /// How full the ring of frames that wait to be sent is, 0.0 to 1.0.
+    pub(crate) fn ring_utilization(&self) -> f64 {
+        self.outbox.utilization()
+    }
+
     /// Whether the agent's flow control lets an event of this exchange through.
     pub(crate) fn check_flow(&self, correlation: Correlation<'_>) -> Result<(), Refusal> {
         self.flow.check(correlation.key)
@@ -321,6 +331,12 @@ impl Connection {
     /// A point in time in the unit of the slots' deadlines: milliseconds since the connection began.
     fn ticks(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A point in time in the unit of [`Ticket::received`](slots::Ticket::received): nanoseconds since the
+    /// connection began.
+    fn nanoseconds(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn closed_error(&self) -> AgentProtocolError {

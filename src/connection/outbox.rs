@@ -67,6 +67,11 @@ impl Outbox {
         }
     }
 
+    /// How full the ring is, 0.0 to 1.0.
+    pub(crate) fn utilization(&self) -> f64 {
+        self.ring.len() as f64 / self.ring.capacity() as f64
+    }
+
     /// An empty buffer for a frame of about `expected` bytes.
     pub(crate) fn buffer(&self, expected: usize) -> Vec<u8> {
         let spare = if expected <= SMALL_BUFFER {

@@ -1,7 +1,7 @@
 use super::breaker::{CircuitBreaker, CircuitBreakerSettings};
 use super::keys::Keys;
 use super::lines::Lines;
-use crate::metrics::{CallTally, Counters, MetricsCollector};
+use crate::metrics::{CallTally, Counters, MetricsCollector, StageTally};
 use crate::protocol::{AgentNotice, MetricsReport};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -13,6 +13,7 @@ pub(crate) struct AgentRecord {
     pub(crate) id: Arc<str>,
     pub(crate) counters: Counters,
     pub(crate) calls: CallTally,
+    pub(crate) stages: StageTally,
     pub(crate) breaker: CircuitBreaker,
     /// Where calls wait that may take any connection.
     pub(crate) lines: Lines,
@@ -39,6 +40,8 @@ pub(crate) struct Incidents {
     pub(crate) allowed_while_paused: AtomicU64,
     pub(crate) exchanges_cancelled: AtomicU64,
     pub(crate) reconnects: AtomicU64,
+    pub(crate) pauses: AtomicU64,
+    pub(crate) resumes: AtomicU64,
 }
 
 impl AgentRecord {
@@ -52,6 +55,7 @@ impl AgentRecord {
             id: id.into(),
             counters: Counters::default(),
             calls: CallTally::default(),
+            stages: StageTally::default(),
             breaker: CircuitBreaker::new(breaker),
             lines: Lines::default(),
             keys: Keys::default(),

@@ -83,6 +83,8 @@ struct Slot<T> {
     generation: AtomicU64,
     /// When the call gives up, in the table's own unit of time.
     deadline: AtomicU64,
+    /// When the value was received, in the unit of [`Completer::note_received`].
+    received: AtomicU64,
     waker: AtomicWaker,
     /// The caller's id. Its memory stays for the next call.
     id: UnsafeCell<String>,
@@ -225,6 +227,7 @@ impl<T> Slot<T> {
             phase: AtomicU64::new(FREE),
             generation: AtomicU64::new(0),
             deadline: AtomicU64::new(0),
+            received: AtomicU64::new(0),
             waker: AtomicWaker::new(),
             id: UnsafeCell::new(String::new()),
             value: UnsafeCell::new(None),
@@ -288,6 +291,11 @@ impl<P: TableRef<T>, T> Ticket<P, T> {
     /// What the answer is matched by, if answers are matched by stream.
     pub(crate) fn stream(&self) -> StreamId {
         self.stream
+    }
+
+    /// When the value was received that is there.
+    pub(crate) fn received(&self) -> u64 {
+        self.slot().received.load(Ordering::Relaxed)
     }
 
     /// Ready once the value is there. Never ready after it was taken.

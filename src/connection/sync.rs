@@ -94,6 +94,10 @@ mod checked {
             self.capacity
         }
 
+        pub(crate) fn len(&self) -> usize {
+            self.items.lock().expect("no test panics with it").len()
+        }
+
         pub(crate) fn push(&self, item: T) -> Result<(), T> {
             let mut items = self.items.lock().expect("no test panics with it");
             if items.len() == self.capacity {

@@ -1,5 +1,9 @@
+use super::histogram::{HistogramSnapshot, ShardedHistogram};
 use super::sharded::ShardedCounter;
+use crate::protocol::Decision;
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// The calls to one agent so far, by how they ended.
 ///
@@ -63,6 +67,41 @@ impl CallCounts {
     }
 }
 
+/// Adds up field by field.
+macro_rules! add_fields {
+    ($sum:ident += $more:ident: $($field:ident),+ $(,)?) => {
+        $($sum.$field += $more.$field;)+
+    };
+}
+pub(super) use add_fields;
+
+impl AddAssign for CallCounts {
+    fn add_assign(&mut self, more: Self) {
+        add_fields!(self += more: made, answered, timed_out, connection_closed, undecodable, cancelled,
+            given_up, too_large, paused, busy, queue_full, queue_timed_out, unavailable, circuit_open, skipped);
+    }
+}
+
+/// What one agent decided, by kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct DecisionCounts {
+    /// [`Decision::Allow`], with or without changes to headers and bodies.
+    pub allow: u64,
+    /// [`Decision::Block`].
+    pub block: u64,
+    /// [`Decision::Redirect`].
+    pub redirect: u64,
+    /// [`Decision::Challenge`].
+    pub challenge: u64,
+}
+
+impl AddAssign for DecisionCounts {
+    fn add_assign(&mut self, more: Self) {
+        add_fields!(self += more: allow, block, redirect, challenge);
+    }
+}
+
 /// How a call ended, unless it was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -87,6 +126,16 @@ pub(crate) struct CallTally {
     made: ShardedCounter,
     answered: ShardedCounter,
     otherwise: [AtomicU64; 13],
+    /// Answers that did not allow.
+    decided_otherwise: DecisionTally,
+    durations: ShardedHistogram,
+}
+
+#[derive(Debug, Default)]
+struct DecisionTally {
+    block: AtomicU64,
+    redirect: AtomicU64,
+    challenge: AtomicU64,
 }
 
 impl CallTally {
@@ -96,6 +145,47 @@ impl CallTally {
 
     pub(crate) fn answered(&self) {
         self.answered.increment();
+    }
+
+    /// Notes what an answer says.
+    pub(crate) fn decided(&self, decision: &Decision) {
+        let tally = &self.decided_otherwise;
+        let count = match decision {
+            Decision::Allow => return,
+            Decision::Block { .. } => &tally.block,
+            Decision::Redirect { .. } => &tally.redirect,
+            Decision::Challenge { .. } => &tally.challenge,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes how long a call took that was put to the agent.
+    pub(crate) fn took(&self, duration: Duration) {
+        self.durations.record(duration);
+    }
+
+    pub(crate) fn durations(&self) -> HistogramSnapshot {
+        self.durations.snapshot()
+    }
+
+    pub(crate) fn decisions(&self) -> DecisionCounts {
+        let tally = &self.decided_otherwise;
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (block, redirect, challenge) = (
+            count(&tally.block),
+            count(&tally.redirect),
+            count(&tally.challenge),
+        );
+        DecisionCounts {
+            // A decision is noted before its answer is counted.
+            allow: self
+                .answered
+                .sum()
+                .saturating_sub(block + redirect + challenge),
+            block,
+            redirect,
+            challenge,
+        }
     }
 
     pub(crate) fn ended(&self, ending: Ending) {

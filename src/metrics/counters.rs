@@ -1,3 +1,5 @@
+use super::calls::add_fields;
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What went wrong on an agent's connections without being the fault of any one call.
@@ -18,6 +20,13 @@ pub struct FaultCounts {
     pub invalid_frames: u64,
     /// Connections that ended, for whatever reason.
     pub connections_lost: u64,
+}
+
+impl AddAssign for FaultCounts {
+    fn add_assign(&mut self, more: Self) {
+        add_fields!(self += more: late_answers, unmatched_answers, undecodable_answers, undecodable_messages,
+            unexpected_messages, invalid_frames, connections_lost);
+    }
 }
 
 /// The kinds of fault in [`FaultCounts`].

@@ -2,7 +2,7 @@ use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Enough that the threads of a busy proxy rarely meet in one.
-const SHARDS: usize = 8;
+pub(super) const SHARDS: usize = 8;
 
 /// A counter that many threads increment without taking the cache line from each other.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ impl ShardedCounter {
 }
 
 /// The shard of this thread; threads get theirs in turn.
-fn shard() -> usize {
+pub(super) fn shard() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static OWN: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;

@@ -84,6 +84,10 @@ impl Affinities {
         self.pins.any(|pins| pins.iter().any(is_it))
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.pins.len()
+    }
+
     pub(super) fn rejections(&self) -> u64 {
         self.rejections.load(Ordering::Relaxed)
     }
@@ -110,7 +114,7 @@ impl AgentPool {
 
     /// Exchanges whose connections are remembered by correlation id.
     pub fn correlation_affinity_count(&self) -> usize {
-        self.inner.affinities.pins.len()
+        self.inner.affinities.len()
     }
 
     /// Exchanges so far whose connection could not be remembered because

@@ -36,6 +36,9 @@ impl AgentPool {
             connections.any(|connection| connection.is_used())
         };
         inner.wait_while(is_used).await;
+        for agent in inner.agents.load().iter() {
+            inner.departed.keep(&agent.record);
+        }
         for agent in inner.change(super::Agents::clear) {
             cancel(agent.open_connections()).await;
             agent.close();

@@ -82,6 +82,9 @@ impl AgentPool {
     ///
     /// [`UnknownAgent`](AgentProtocolError::UnknownAgent) if no agent has this name.
     pub async fn remove_agent(&self, agent_id: &str) -> Result<(), AgentProtocolError> {
+        if let Some(agent) = self.inner.agents.load().get(agent_id) {
+            self.inner.departed.keep(&agent.record);
+        }
         match self.inner.change(|agents| agents.remove(agent_id)) {
             Some(agent) => {
                 self.inner.retire(agent);

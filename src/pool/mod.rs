@@ -13,6 +13,7 @@ mod expiring;
 mod membership;
 mod notice;
 mod policy;
+mod protocol_metrics;
 mod pushed;
 mod repair;
 mod reported;
@@ -24,6 +25,7 @@ mod upkeep;
 pub use config::{AgentPoolConfig, CHANNEL_BUFFER_SIZE, LoadBalanceStrategy};
 pub use exchange::Exchange;
 pub use policy::{EventTimeouts, FailureMode, FlowControlMode};
+pub use protocol_metrics::ProtocolMetrics;
 pub use stats::AgentPoolStats;
 
 use crate::connection::{CircuitBreakerState, Connection};
@@ -35,6 +37,7 @@ use affinity::Affinities;
 use agents::Agents;
 use arc_swap::ArcSwap;
 use notice::Notices;
+use protocol_metrics::Departed;
 use pushed::SpareQueues;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,6 +79,8 @@ struct Inner {
     changes: Mutex<()>,
     affinities: Affinities,
     sessions: Sessions,
+    /// Agents that were removed.
+    departed: Departed,
     notices: Notices,
     reported: Arc<MetricsCollector>,
     upkeep: Upkeep,
@@ -111,6 +116,7 @@ impl AgentPool {
             config,
             agents: ArcSwap::default(),
             changes: Mutex::default(),
+            departed: Departed::default(),
             notices: Notices::default(),
             upkeep: Upkeep::default(),
             spare_queues: SpareQueues::default(),

@@ -5,17 +5,26 @@ use std::sync::Arc;
 
 /// The one handle that completes the calls of a table.
 #[derive(Debug)]
-pub(crate) struct Completer<T>(Arc<SlotTable<T>>);
+pub(crate) struct Completer<T> {
+    table: Arc<SlotTable<T>>,
+    /// When what calls are completed with was received, in a unit of the user's.
+    received: u64,
+}
 
 impl<T> Completer<T> {
     /// The caller makes sure that there is no other.
     pub(super) fn of(table: Arc<SlotTable<T>>) -> Self {
-        Self(table)
+        Self { table, received: 0 }
+    }
+
+    /// Notes when the values that come from now on were received, for [`Ticket::received`](super::Ticket::received).
+    pub(crate) fn note_received(&mut self, at: u64) {
+        self.received = at;
     }
 
     /// Completes the call with this id. Gives the value back if there is none.
     pub(crate) fn complete(&mut self, id: &str, key: u64, value: T) -> Result<(), T> {
-        let table = Arc::clone(&self.0);
+        let table = Arc::clone(&self.table);
         for index in table.candidates(key) {
             if self.claim(index, |completer| completer.id_of(index) == id) {
                 return self.fill(index, value);
@@ -48,7 +57,7 @@ impl<T> Completer<T> {
         key: u64,
         mut value: impl FnMut() -> T,
     ) -> usize {
-        let table = Arc::clone(&self.0);
+        let table = Arc::clone(&self.table);
         let mut completed = 0;
         for index in table.candidates(key) {
             if self.claim(index, |completer| completer.id_of(index) == id) {
@@ -73,7 +82,7 @@ impl<T> Completer<T> {
         chosen: impl Fn(u64) -> bool,
         mut value: impl FnMut(&str) -> T,
     ) -> usize {
-        let table = Arc::clone(&self.0);
+        let table = Arc::clone(&self.table);
         let mut completed = 0;
         for index in table.places.taken() {
             let is_chosen = || chosen(table.slot(index).deadline.load(Ordering::Relaxed));
@@ -89,7 +98,7 @@ impl<T> Completer<T> {
     /// Claims a slot if it waits and is still the one that is meant: another call may have opened it since
     /// it was looked at.
     fn claim(&mut self, index: usize, is_meant: impl FnOnce(&Self) -> bool) -> bool {
-        if !self.0.slot(index).change(WAITING, CLAIMED) {
+        if !self.table.slot(index).change(WAITING, CLAIMED) {
             return false;
         }
         let is_meant = is_meant(self);
@@ -101,17 +110,17 @@ impl<T> Completer<T> {
 
     fn index_of(&self, stream: StreamId) -> Option<usize> {
         let index = stream.0 as u32 as usize;
-        (index < self.0.capacity()).then_some(index)
+        (index < self.table.capacity()).then_some(index)
     }
 
     fn stream_of(&self, index: usize) -> StreamId {
-        let generation = self.0.slot(index).generation.load(Ordering::Relaxed);
+        let generation = self.table.slot(index).generation.load(Ordering::Relaxed);
         stream_id(index, generation)
     }
 
     /// The id of a claimed slot.
     fn id_of(&self, index: usize) -> &str {
-        self.0.slot(index).id.with(|id| {
+        self.table.slot(index).id.with(|id| {
             // SAFETY: the slot is CLAIMED or ABANDONED, and stays so while `self` is borrowed.
             unsafe { &*id }
         })
@@ -119,7 +128,8 @@ impl<T> Completer<T> {
 
     /// Puts a value into a claimed slot.
     fn fill(&mut self, index: usize, value: T) -> Result<(), T> {
-        let slot = self.0.slot(index);
+        let slot = self.table.slot(index);
+        slot.received.store(self.received, Ordering::Relaxed);
         slot.value.with_mut(|place| {
             // SAFETY: the slot is CLAIMED or ABANDONED and this is the completer.
             unsafe { *place = Some(value) };
@@ -132,14 +142,14 @@ impl<T> Completer<T> {
             // SAFETY: the change failed, so the slot is ABANDONED and this is the completer.
             unsafe { &mut *place }.take()
         });
-        self.0.release(index);
+        self.table.release(index);
         value.map_or(Ok(()), Err)
     }
 
     /// Leaves a claimed slot as it was.
     fn unclaim(&mut self, index: usize) {
-        if !self.0.slot(index).change(CLAIMED, WAITING) {
-            self.0.release(index);
+        if !self.table.slot(index).change(CLAIMED, WAITING) {
+            self.table.release(index);
         }
     }
 }

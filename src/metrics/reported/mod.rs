@@ -13,3 +13,5 @@ mod text;
 pub use aggregator::UnifiedMetricsAggregator;
 pub use collector::{MetricsCollector, MetricsCollectorConfig, MetricsSnapshot};
 pub use dropped::{DropReason, DroppedSeries};
+pub(super) use sample::{Histogram, Kind, Reading};
+pub(super) use text::{Exposition, write_labels};

@@ -17,14 +17,14 @@ const MAX_BUCKETS: usize = 256;
 
 /// What a metric measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::metrics) enum Kind {
     Counter,
     Gauge,
     Histogram,
 }
 
 impl Kind {
-    pub(super) const fn as_str(self) -> &'static str {
+    pub(in crate::metrics) const fn as_str(self) -> &'static str {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
@@ -47,7 +47,7 @@ impl Kind {
 
 /// The value of a series. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) enum Reading {
+pub(in crate::metrics) enum Reading {
     Counter(u64),
     Gauge(f64),
     Histogram(Arc<Histogram>),
@@ -65,11 +65,11 @@ impl Reading {
 
 /// Invariant: bounds are finite and ascend, counts are cumulative and at most `count`.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Histogram {
-    pub(super) sum: f64,
-    pub(super) count: u64,
+pub(in crate::metrics) struct Histogram {
+    pub(in crate::metrics) sum: f64,
+    pub(in crate::metrics) count: u64,
     /// Upper bounds and how many values were at most that; the bucket without a bound is `count`.
-    pub(super) buckets: Vec<(f64, u64)>,
+    pub(in crate::metrics) buckets: Vec<(f64, u64)>,
 }
 
 /// A series as it was reported.

@@ -5,11 +5,11 @@ use std::fmt::Write;
 
 /// Text that a Prometheus server scrapes. Metrics are written whole, one after another.
 #[derive(Debug, Default)]
-pub(super) struct Exposition(String);
+pub(in crate::metrics) struct Exposition(String);
 
 impl Exposition {
     /// Begins a metric. Its samples follow.
-    pub(super) fn begin(&mut self, name: &str, help: Option<&str>, kind: Kind) {
+    pub(in crate::metrics) fn begin(&mut self, name: &str, help: Option<&str>, kind: Kind) {
         if let Some(help) = help {
             self.line(format_args!("# HELP {name} {}", escape_help(help)));
         }
@@ -17,7 +17,7 @@ impl Exposition {
     }
 
     /// Writes a series; `labels` are in their written form.
-    pub(super) fn series(&mut self, name: &str, labels: &str, reading: &Reading) {
+    pub(in crate::metrics) fn series(&mut self, name: &str, labels: &str, reading: &Reading) {
         match reading {
             Reading::Counter(count) => self.sample(name, labels, count),
             Reading::Gauge(value) => self.sample(name, labels, Float(*value)),
@@ -25,7 +25,7 @@ impl Exposition {
         }
     }
 
-    pub(super) fn finish(self) -> String {
+    pub(in crate::metrics) fn finish(self) -> String {
         self.0
     }
 
@@ -74,7 +74,9 @@ impl std::fmt::Display for Float {
 }
 
 /// Labels in the form in which they are written. Equal sets have equal texts.
-pub(super) fn write_labels<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+pub(in crate::metrics) fn write_labels<'a>(
+    labels: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> String {
     let mut labels: Vec<_> = labels.into_iter().collect();
     labels.sort_unstable();
     let mut text = String::new();

@@ -1,0 +1,289 @@
+//! What the pool counts, as Prometheus text.
+
+use super::histogram::HistogramSnapshot;
+use super::protocol::{AgentMetrics, ProtocolMetricsSnapshot};
+use super::reported::{Exposition, Histogram, Kind, Reading, write_labels};
+use std::sync::Arc;
+
+const MICROS_PER_SECOND: f64 = 1e6;
+
+impl ProtocolMetricsSnapshot {
+    /// Everything in the text format of Prometheus: `{prefix}_…` for all agents together, `{prefix}_agent_…` with
+    /// the label `agent_id` for each. docs/operations.md lists the series.
+    ///
+    /// Characters that no name may have are replaced by `_` in the prefix.
+    pub fn to_prometheus(&self, prefix: &str) -> String {
+        let prefix = name_of(prefix);
+        let mut out = Exposition::default();
+        for (family, value) in self.poolwide() {
+            let name = format!("{prefix}_{}", family.name);
+            out.begin(&name, Some(family.help), family.kind);
+            out.series(&name, "", &value);
+        }
+        for family in FAMILIES {
+            let name = format!("{prefix}_{}", family.about.name);
+            family.write(&name, [(None, &self.total)], &mut out);
+        }
+        for family in FAMILIES {
+            let name = format!("{prefix}_agent_{}", family.about.name);
+            let agents = self.agents.iter();
+            let agents = agents.map(|(id, metrics)| (Some(id.as_str()), metrics));
+            family.write(&name, agents, &mut out);
+        }
+        out.finish()
+    }
+
+    fn poolwide(&self) -> [(About, Reading); 4] {
+        let counter = Reading::Counter;
+        let gauge = |value: u64| Reading::Gauge(value as f64);
+        [
+            (
+                About::counter(
+                    "affinity_evictions_total",
+                    "Exchanges forgotten because no event came.",
+                ),
+                counter(self.affinity_evictions_total),
+            ),
+            (
+                About::counter(
+                    "affinity_rejections_total",
+                    "Exchanges not remembered because too many were.",
+                ),
+                counter(self.affinity_rejections_total),
+            ),
+            (
+                About::gauge(
+                    "correlation_affinities",
+                    "Exchanges remembered by correlation id.",
+                ),
+                gauge(self.correlation_affinities),
+            ),
+            (
+                About::gauge("sticky_sessions", "Sticky sessions."),
+                gauge(self.sticky_sessions),
+            ),
+        ]
+    }
+}
+
+/// A metric, whoever it is about.
+struct About {
+    name: &'static str,
+    help: &'static str,
+    kind: Kind,
+}
+
+impl About {
+    const fn counter(name: &'static str, help: &'static str) -> Self {
+        Self {
+            name,
+            help,
+            kind: Kind::Counter,
+        }
+    }
+
+    const fn gauge(name: &'static str, help: &'static str) -> Self {
+        Self {
+            name,
+            help,
+            kind: Kind::Gauge,
+        }
+    }
+
+    const fn histogram(name: &'static str, help: &'static str) -> Self {
+        Self {
+            name,
+            help,
+            kind: Kind::Histogram,
+        }
+    }
+}
+
+/// A metric of agents, and where its values are.
+struct Family {
+    about: About,
+    values: Values,
+}
+
+enum Values {
+    Count(fn(&AgentMetrics) -> u64),
+    Present(fn(&AgentMetrics) -> f64),
+    Time(fn(&AgentMetrics) -> &HistogramSnapshot),
+    /// One series for each value of a label.
+    Counts(
+        &'static str,
+        &'static [(&'static str, fn(&AgentMetrics) -> u64)],
+    ),
+    Times(
+        &'static str,
+        &'static [(&'static str, fn(&AgentMetrics) -> &HistogramSnapshot)],
+    ),
+}
+
+impl Family {
+    /// Writes the series of each agent that is given, with its name if that is.
+    fn write<'a>(
+        &self,
+        name: &str,
+        agents: impl IntoIterator<Item = (Option<&'a str>, &'a AgentMetrics)>,
+        out: &mut Exposition,
+    ) {
+        let mut agents = agents.into_iter().peekable();
+        if agents.peek().is_none() {
+            return;
+        }
+        out.begin(name, Some(self.about.help), self.about.kind);
+        for (agent_id, metrics) in agents {
+            for (label, reading) in self.values.of(metrics) {
+                let agent = agent_id.map(|id| ("agent_id", id));
+                let labels = write_labels(agent.into_iter().chain(label));
+                out.series(name, &labels, &reading);
+            }
+        }
+    }
+}
+
+type Series = (Option<(&'static str, &'static str)>, Reading);
+
+impl Values {
+    fn of(&self, metrics: &AgentMetrics) -> Vec<Series> {
+        match self {
+            Self::Count(count) => vec![(None, Reading::Counter(count(metrics)))],
+            Self::Present(value) => vec![(None, Reading::Gauge(value(metrics)))],
+            Self::Time(times) => vec![(None, in_seconds(times(metrics)))],
+            Self::Counts(label, counts) => counts
+                .iter()
+                .map(|(value, count)| (Some((*label, *value)), Reading::Counter(count(metrics))))
+                .collect(),
+            Self::Times(label, times) => times
+                .iter()
+                .map(|(value, times)| (Some((*label, *value)), in_seconds(times(metrics))))
+                .collect(),
+        }
+    }
+}
+
+fn in_seconds(times: &HistogramSnapshot) -> Reading {
+    let mut so_far = 0;
+    let buckets = times.buckets.iter().zip(&times.counts);
+    let buckets = buckets.map(|(bound, count)| {
+        so_far += count;
+        (*bound as f64 / MICROS_PER_SECOND, so_far)
+    });
+    Reading::Histogram(Arc::new(Histogram {
+        buckets: buckets.collect(),
+        sum: times.sum as f64 / MICROS_PER_SECOND,
+        count: times.count,
+    }))
+}
+
+fn name_of(prefix: &str) -> String {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':');
+    let replaced = prefix.chars().map(|c| if is_allowed(c) { c } else { '_' });
+    let name: String = replaced.collect();
+    if name.starts_with(|c: char| c.is_ascii_digit()) {
+        return format!("_{name}");
+    }
+    name
+}
+
+macro_rules! families {
+    ($($kind:ident $name:literal $help:literal $values:expr;)+) => {
+        &[$(Family { about: About::$kind($name, $help), values: $values }),+]
+    };
+}
+
+use Values::{Count, Counts, Present, Time, Times};
+
+/// The order is that of the export.
+const FAMILIES: &[Family] = families! {
+    counter "requests_total" "Calls made."
+        Count(|of| of.calls.made);
+    counter "responses_total" "Calls answered by their agent."
+        Count(|of| of.calls.answered);
+    counter "decisions_total" "Answers by what they decided."
+        Counts("decision", &[
+            ("allow", |of| of.decisions.allow),
+            ("block", |of| of.decisions.block),
+            ("redirect", |of| of.decisions.redirect),
+            ("challenge", |of| of.decisions.challenge),
+        ]);
+    counter "failures_total" "Calls that ended without an answer, by reason."
+        Counts("reason", &[
+            ("timed_out", |of| of.calls.timed_out),
+            ("connection_closed", |of| of.calls.connection_closed),
+            ("undecodable", |of| of.calls.undecodable),
+            ("cancelled", |of| of.calls.cancelled),
+            ("given_up", |of| of.calls.given_up),
+            ("too_large", |of| of.calls.too_large),
+            ("paused", |of| of.calls.paused),
+            ("busy", |of| of.calls.busy),
+            ("queue_full", |of| of.calls.queue_full),
+            ("queue_timed_out", |of| of.calls.queue_timed_out),
+            ("unavailable", |of| of.calls.unavailable),
+            ("circuit_open", |of| of.calls.circuit_open),
+        ]);
+    counter "skipped_total" "Calls not sent because the agent did not ask for this kind of event."
+        Count(|of| of.calls.skipped);
+    counter "timeouts_total" "Calls ended by their deadline."
+        Count(|of| of.calls.timed_out);
+    counter "connection_errors_total" "Calls that lost their connection or found none."
+        Count(|of| of.calls.connection_closed + of.calls.unavailable);
+    counter "serialization_errors_total" "Calls whose event was too large or whose answer did not decode."
+        Count(|of| of.calls.undecodable + of.calls.too_large);
+    counter "flow_control_rejections_total" "Calls refused, or allowed unasked, because of a pause."
+        Count(|of| of.calls.paused);
+    counter "flow_control_pauses_total" "Pauses that the agent asked for."
+        Count(|of| of.flow_control_pauses);
+    counter "flow_control_resumes_total" "Ends of pauses."
+        Count(|of| of.flow_control_resumes);
+    counter "faults_total" "What went wrong without being the fault of one call, by kind."
+        Counts("kind", &[
+            ("late_answer", |of| of.faults.late_answers),
+            ("unmatched_answer", |of| of.faults.unmatched_answers),
+            ("undecodable_answer", |of| of.faults.undecodable_answers),
+            ("undecodable_message", |of| of.faults.undecodable_messages),
+            ("unexpected_message", |of| of.faults.unexpected_messages),
+            ("invalid_frame", |of| of.faults.invalid_frames),
+            ("connection_lost", |of| of.faults.connections_lost),
+        ]);
+    counter "failed_open_total" "Failed calls that were allowed because the failure mode is open."
+        Count(|of| of.failed_open);
+    counter "allowed_while_paused_total" "Calls allowed unasked because of a pause."
+        Count(|of| of.allowed_while_paused);
+    counter "exchanges_cancelled_total" "Exchanges dropped before they were over."
+        Count(|of| of.exchanges_cancelled);
+    counter "reconnects_total" "Connections that took the place of lost ones."
+        Count(|of| of.reconnects);
+    counter "circuit_breaker_trips_total" "How often the circuit breaker opened."
+        Count(|of| of.circuit_breaker_trips);
+    gauge "in_flight_requests" "Calls made and not ended."
+        Present(|of| of.in_flight_requests as f64);
+    gauge "pending_requests" "Calls that have a slot and so may be with the agent."
+        Present(|of| of.pending_requests as f64);
+    gauge "active_connections" "Open connections."
+        Present(|of| of.active_connections as f64);
+    gauge "healthy_connections" "Connections that take new exchanges."
+        Present(|of| of.healthy_connections as f64);
+    gauge "paused_connections" "Connections that the agent asked to send nothing on."
+        Present(|of| of.paused_connections as f64);
+    gauge "connecting_connections" "Connections that are missing and being made."
+        Present(|of| of.connecting_connections as f64);
+    gauge "open_circuit_breakers" "Agents whose circuit breaker is not closed."
+        Present(|of| of.open_circuit_breakers as f64);
+    gauge "buffer_utilization_percent" "How full the fullest ring of frames that wait to be sent is, 0 to 100."
+        Present(|of| (of.buffer_utilization * 100.0).round());
+    gauge "buffer_utilization_ratio" "How full the fullest ring of frames that wait to be sent is, 0 to 1."
+        Present(|of| of.buffer_utilization);
+    histogram "request_duration_seconds" "Time from making a call to its answer or failure."
+        Time(|of| &of.request_duration);
+    histogram "serialization_seconds" "Time for writing an event, of timed calls."
+        Time(|of| &of.stages.encode);
+    histogram "stage_duration_seconds" "Time in each stage of timed calls."
+        Times("stage", &[
+            ("encode", |of| &of.stages.encode),
+            ("wait", |of| &of.stages.wait),
+            ("wire", |of| &of.stages.wire),
+            ("decode", |of| &of.stages.decode),
+        ]);
+};

@@ -1,0 +1,170 @@
+//! How long things took, in buckets of fixed bounds.
+
+use super::sharded::{SHARDS, shard};
+use crossbeam_utils::CachePadded;
+use std::ops::AddAssign;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Upper bounds of the buckets of every histogram, in microseconds, the published crate's among them. One more
+/// bucket has no bound.
+const BOUNDS_US: [u64; 24] = [
+    1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000,
+    200_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 20_000_000, 50_000_000,
+];
+
+/// Counts durations. For what is measured now and then: threads share its memory.
+#[derive(Debug, Default)]
+pub(crate) struct Histogram {
+    counts: [AtomicU64; BOUNDS_US.len() + 1],
+    sum_ns: AtomicU64,
+}
+
+impl Histogram {
+    pub(crate) fn record(&self, duration: Duration) {
+        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS_US.partition_point(|bound| bound * 1_000 < ns);
+        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    /// The count is that of the buckets, so that the two agree whatever is recorded meanwhile.
+    pub(crate) fn snapshot(&self) -> HistogramSnapshot {
+        let counts: Vec<u64> = self
+            .counts
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .collect();
+        HistogramSnapshot {
+            buckets: BOUNDS_US.to_vec(),
+            count: counts.iter().sum(),
+            counts,
+            sum: self.sum_ns.load(Ordering::Relaxed) / 1_000,
+        }
+    }
+}
+
+/// Counts durations that every call has: threads do not take the memory from each other.
+#[derive(Debug, Default)]
+pub(crate) struct ShardedHistogram([CachePadded<Histogram>; SHARDS]);
+
+impl ShardedHistogram {
+    pub(crate) fn record(&self, duration: Duration) {
+        self.0[shard()].record(duration);
+    }
+
+    pub(crate) fn snapshot(&self) -> HistogramSnapshot {
+        let mut sum = HistogramSnapshot::default();
+        for shard in &self.0 {
+            sum += &shard.snapshot();
+        }
+        sum
+    }
+}
+
+/// How often what took how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HistogramSnapshot {
+    /// Upper bounds of the buckets, in microseconds.
+    pub buckets: Vec<u64>,
+    /// Durations in each bucket, not counting those in the buckets before; one more than there are bounds.
+    pub counts: Vec<u64>,
+    /// All durations together, in microseconds.
+    pub sum: u64,
+    /// Number of durations.
+    pub count: u64,
+}
+
+impl HistogramSnapshot {
+    /// The average, in microseconds; 0.0 if there is nothing to take it of.
+    pub fn mean_micros(&self) -> f64 {
+        if self.count == 0 {
+            return 0.0;
+        }
+        self.sum as f64 / self.count as f64
+    }
+
+    /// The bound, in microseconds, that `p` percent of the durations did not exceed; the largest bound where they
+    /// exceeded all, 0 if there are none.
+    pub fn percentile_micros(&self, p: f64) -> u64 {
+        let largest = self.buckets.last().copied().unwrap_or(0);
+        if self.count == 0 {
+            return 0;
+        }
+        let rank = (self.count as f64 * p / 100.0).ceil().max(1.0) as u64;
+        let mut so_far = 0;
+        let reached = self.buckets.iter().zip(&self.counts).find(|(_, count)| {
+            so_far += **count;
+            so_far >= rank
+        });
+        reached.map_or(largest, |(bound, _)| *bound)
+    }
+}
+
+impl Default for HistogramSnapshot {
+    /// Nothing was measured.
+    fn default() -> Self {
+        Self {
+            buckets: BOUNDS_US.to_vec(),
+            counts: vec![0; BOUNDS_US.len() + 1],
+            sum: 0,
+            count: 0,
+        }
+    }
+}
+
+impl AddAssign<&Self> for HistogramSnapshot {
+    fn add_assign(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.sum += other.sum;
+        self.count += other.count;
+    }
+}
+
+#[cfg(all(test, not(tollgate_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_counts_up_to_its_bound() {
+        let histogram = Histogram::default();
+        for (ns, bucket) in [
+            (0, 0),
+            (1_000, 0),
+            (1_001, 1),
+            (50_000_000_000, 23),
+            (50_000_000_001, 24),
+        ] {
+            let before = histogram.snapshot().counts[bucket];
+            histogram.record(Duration::from_nanos(ns));
+            assert_eq!(histogram.snapshot().counts[bucket], before + 1, "{ns} ns");
+        }
+        assert_eq!(histogram.snapshot().count, 5);
+        histogram.record(Duration::MAX);
+        assert_eq!(histogram.snapshot().counts[24], 2);
+    }
+
+    #[test]
+    fn less_than_a_microsecond_adds_up() {
+        let histogram = Histogram::default();
+        (0..1_000).for_each(|_| histogram.record(Duration::from_nanos(500)));
+        assert_eq!(histogram.snapshot().sum, 500);
+        assert_eq!(histogram.snapshot().mean_micros(), 0.5);
+    }
+
+    #[test]
+    fn percentiles_are_bounds() {
+        let histogram = ShardedHistogram::default();
+        assert_eq!(histogram.snapshot().percentile_micros(50.0), 0);
+        (1..=100).for_each(|us| histogram.record(Duration::from_micros(us)));
+        let snapshot = histogram.snapshot();
+        assert_eq!(snapshot.percentile_micros(0.0), 1);
+        assert_eq!(snapshot.percentile_micros(50.0), 50);
+        assert_eq!(snapshot.percentile_micros(51.0), 100);
+        histogram.record(Duration::from_secs(1_000));
+        assert_eq!(histogram.snapshot().percentile_micros(100.0), 50_000_000);
+    }
+}
