@@ -124,7 +124,23 @@ pub enum AgentProtocolError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The agent's own socket could not be set up or served.
+    /// What a listener is told to do would not be safe.
+    #[error("{endpoint}: refused to listen: {reason}")]
+    InvalidConfiguration {
+        /// Where it was to listen.
+        endpoint: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A connection of an agent was turned away. The agent is told no more than that.
+    #[error("an agent's connection from {peer} was turned away: {cause}")]
+    RegistrationRefused {
+        /// Who connected: a user on this machine, or an address.
+        peer: String,
+        /// Why it may not come in.
+        cause: RegistrationError,
+    },
+    /// A socket could not be set up or served.
     #[error("{endpoint}: {cause}")]
     Listen {
         /// Where.
@@ -152,7 +168,10 @@ impl AgentProtocolError {
             | Self::TooManySessions { agent_id, .. }
             | Self::FlowControlPaused { agent_id }
             | Self::CorrelationBusy { agent_id, .. } => Some(agent_id),
-            Self::InvalidEndpoint { .. } | Self::Listen { .. } => None,
+            Self::InvalidEndpoint { .. }
+            | Self::InvalidConfiguration { .. }
+            | Self::RegistrationRefused { .. }
+            | Self::Listen { .. } => None,
         }
     }
 
@@ -199,10 +218,16 @@ pub enum ConnectError {
     /// There is a socket, but nobody listens.
     #[error("connection refused, nobody listens")]
     Refused,
+    /// The host's name has no address, or nobody could be asked for it.
+    #[error("cannot resolve the name: {0}")]
+    Unresolved(io::Error),
     /// It took too long to connect and shake hands.
     #[error("timed out after {0:?}")]
     TimedOut(Duration),
-    /// The agent does not want this proxy.
+    /// The token that a proxy is to be shown cannot be read.
+    #[error("cannot read the token: {0}")]
+    Token(io::Error),
+    /// The other side does not want this one.
     #[error("handshake refused: {0}")]
     HandshakeRefused(String),
     /// The agent speaks another version of the protocol.
@@ -228,6 +253,60 @@ pub enum ConnectError {
     /// Anything else that the system says.
     #[error("{0}")]
     Io(io::Error),
+}
+
+/// Why an agent's connection was not registered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistrationError {
+    /// It did not register in time, or what it said is no registration.
+    #[error(transparent)]
+    Handshake(#[from] ConnectError),
+    /// The id is empty, longer than 128 bytes, or has control characters.
+    #[error("the id is not one that an agent may have")]
+    InvalidId,
+    /// The id is not among the allowed ones.
+    #[error("the id is not among the allowed ones")]
+    NotAllowed,
+    /// A token is needed.
+    #[error("no token was given")]
+    TokenMissing,
+    /// The token is not valid for this id.
+    #[error("the token is not valid for this id")]
+    TokenWrong,
+    /// The user at the other end of a Unix socket is not among the allowed ones.
+    #[error("user {uid} of group {gid} is not allowed")]
+    UserNotAllowed {
+        /// Its user.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
+    /// The id belongs to another peer, or to an agent that the proxy connects to, and nothing shows that it is this
+    /// one.
+    #[error("the id belongs to somebody else")]
+    IdTaken,
+    /// As many connections are open as are allowed.
+    #[error("{limit} connections are open already")]
+    TooManyConnections {
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// The agent has as many connections as it may have.
+    #[error("the agent has {limit} connections already")]
+    TooManyConnectionsOfAgent {
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// Newer connections have come before this one has registered, more than may be unregistered.
+    #[error("too many connections have not registered")]
+    TooManyUnregistered,
+    /// The peer connects more often than it may.
+    #[error("the peer connects too often")]
+    TooFast,
+    /// The pool is being shut down.
+    #[error("the pool is being shut down")]
+    Stopping,
 }
 
 impl From<io::Error> for ConnectError {

@@ -15,6 +15,7 @@
 //! help. Nothing that could not be decoded is ever taken for an `allow`.
 
 mod agent;
+mod backoff;
 #[cfg(feature = "__bench")]
 #[doc(hidden)]
 pub mod bench;
@@ -28,10 +29,10 @@ pub mod proxy;
 mod transport;
 mod wire;
 
-pub use agent::{AgentControl, AgentHandler, BoundAgentServer, UdsAgentServer};
+pub use agent::{AgentControl, AgentDialer, AgentHandler, BoundAgentServer, UdsAgentServer};
 pub use bytes::Bytes;
 pub use connection::CircuitBreakerState;
-pub use error::{AgentProtocolError, ConnectError};
+pub use error::{AgentProtocolError, ConnectError, RegistrationError};
 pub use metrics::{
     AgentMetrics, CallCounts, CallTimings, DecisionCounts, DropReason, DroppedSeries, FaultCounts,
     HistogramSnapshot, MetricsCollector, MetricsCollectorConfig, MetricsSnapshot,
@@ -39,7 +40,8 @@ pub use metrics::{
 };
 pub use pool::{
     AgentPool, AgentPoolConfig, AgentPoolStats, CHANNEL_BUFFER_SIZE, EventTimeouts, Exchange,
-    FailureMode, FlowControlMode, LoadBalanceStrategy, ProtocolMetrics,
+    FailureMode, FlowControlMode, LoadBalanceStrategy, ProtocolMetrics, ReverseConnectionConfig,
+    ReverseConnectionListener,
 };
 pub use protocol::events::{
     BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, BodyChunk, Configure,

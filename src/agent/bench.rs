@@ -3,6 +3,7 @@
 use super::session::{SessionParts, serve};
 use super::{AgentControl, AgentHandler};
 use crate::connection::link::{LinkReceiver, LinkSender};
+use crate::transport::Link;
 use crate::wire::{Dialect, FrameBuffer};
 use std::sync::Arc;
 
@@ -15,8 +16,10 @@ pub(crate) async fn serve_link<H: AgentHandler>(
 ) {
     let parts = SessionParts {
         handler,
-        sender: Box::new(sender),
-        receiver: Box::new(receiver),
+        link: Link {
+            sender: Box::new(sender),
+            receiver: Box::new(receiver),
+        },
         buffer: FrameBuffer::default(),
         dialect,
         mailbox: AgentControl::default().join(),

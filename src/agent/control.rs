@@ -8,11 +8,13 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
+use tokio::sync::Notify;
 
 /// Tells every connected proxy something that it did not ask for.
 ///
 /// A handle: clones reach the same proxies. Obtained from
-/// [`UdsAgentServer::control`](super::UdsAgentServer::control).
+/// [`UdsAgentServer::control`](super::UdsAgentServer::control) or
+/// [`AgentDialer::control`](super::AgentDialer::control).
 ///
 /// ```no_run
 /// # use tollgate::{AgentHandler, FlowControlAction, UdsAgentServer};
@@ -77,14 +79,12 @@ impl AgentControl {
 
     /// Has every connection finish what it has and end.
     pub(super) fn drain(&self) {
-        self.for_each(|mailbox| {
-            mailbox.draining.store(true, Ordering::Release);
-        });
+        self.for_each(Mailbox::drain);
     }
 
     fn broadcast(&self, notice: &Notice) {
         self.for_each(|mailbox| {
-            if mailbox.notices.push(notice.clone()).is_err() {
+            if !mailbox.tell(notice.clone()) {
                 tracing::warn!("a proxy does not read; a notice to it is dropped");
             }
         });
@@ -93,7 +93,6 @@ impl AgentControl {
     fn for_each(&self, tell: impl Fn(&Mailbox)) {
         for mailbox in self.sessions().iter().filter_map(Weak::upgrade) {
             tell(&mailbox);
-            mailbox.waker.wake();
         }
     }
 
@@ -108,9 +107,45 @@ pub(super) struct Mailbox {
     pub(super) notices: ArrayQueue<Notice>,
     draining: AtomicBool,
     pub(super) waker: AtomicWaker,
+    /// Whether something was received since this was last asked.
+    heard: AtomicBool,
+    pong: Notify,
 }
 
 impl Mailbox {
+    /// Has the connection finish what it has and end.
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Leaves a notice for the proxy. Fails if it does not read those that it has.
+    pub(super) fn tell(&self, notice: Notice) -> bool {
+        let told = self.notices.push(notice).is_ok();
+        self.waker.wake();
+        told
+    }
+
+    /// Notes that something was received.
+    pub(super) fn hear(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether something was received since this was last asked.
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard.swap(false, Ordering::Relaxed)
+    }
+
+    /// Notes that the proxy has answered a ping.
+    pub(super) fn hear_pong(&self) {
+        self.pong.notify_one();
+    }
+
+    /// Waits for the answer to a ping.
+    pub(super) async fn pong(&self) {
+        self.pong.notified().await;
+    }
+
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
@@ -138,6 +173,8 @@ impl Default for Mailbox {
             notices: ArrayQueue::new(MAILBOX_CAPACITY),
             draining: AtomicBool::new(false),
             waker: AtomicWaker::new(),
+            heard: AtomicBool::new(false),
+            pong: Notify::new(),
         }
     }
 }
@@ -149,6 +186,8 @@ pub(super) enum Notice {
     Health(Arc<HealthStatus>),
     Metrics(Arc<MetricsReport>),
     ConfigUpdate(Arc<ConfigUpdateRequest>),
+    /// Asks for a sign of life.
+    Ping(u64),
 }
 
 impl Notice {
@@ -170,6 +209,7 @@ impl Notice {
                 MessageType::ConfigUpdateRequest,
                 control::encode_control(&**request, encoding),
             )],
+            Self::Ping(sequence) => vec![(MessageType::Ping, control::encode_ping(*sequence))],
         }
     }
 }

@@ -1,17 +1,18 @@
-//! The other side: what an agent implements and the servers that call it.
+//! The other side: what an agent implements, the server that calls it, and the dialer that connects it to proxies.
 
 mod answer;
 #[cfg(feature = "__bench")]
 pub(crate) mod bench;
 mod control;
-mod doorway;
+mod dialer;
+mod dialling;
 mod handler;
 mod order;
 mod place;
 mod session;
-mod socket_file;
 mod unix_server;
 
 pub use control::AgentControl;
+pub use dialer::AgentDialer;
 pub use handler::AgentHandler;
 pub use unix_server::{BoundAgentServer, UdsAgentServer};

@@ -3,10 +3,11 @@ use super::control::Mailbox;
 use super::handler::AgentHandler;
 use super::order::Order;
 use super::place::{Place, Waiting};
-use crate::connection::link::{Batch, LinkReceiver, LinkSender};
+use crate::connection::link::Batch;
 use crate::connection::{receive_handshake, send_message};
 use crate::error::ConnectError;
 use crate::protocol::EventType;
+use crate::transport::Link;
 use crate::wire::{
     DecodeError, Dialect, Encoding, FrameBuffer, FrameError, HandshakeRequest, HandshakeResponse,
     MAX_FRAME_LEN, MessageType, OutgoingFrame, StreamId, control, event_of, write_message,
@@ -33,12 +34,11 @@ const MAX_FRAMES_AT_ONCE: usize = 256;
 pub(super) async fn shake_hands<H: AgentHandler>(
     handler: &H,
     encodings: &[Encoding],
-    sender: &dyn LinkSender,
-    receiver: &mut dyn LinkReceiver,
+    link: &mut Link,
     buffer: &mut FrameBuffer,
     places: &Arc<Semaphore>,
 ) -> Result<(Dialect, OwnedSemaphorePermit), ConnectError> {
-    let (message, payload) = receive_handshake(receiver, buffer).await?;
+    let (message, payload) = receive_handshake(&mut *link.receiver, buffer).await?;
     if message != MessageType::HandshakeRequest as u8 {
         return Err(ConnectError::InvalidHandshake(format!(
             "message type {message:#04x} where the handshake request should be"
@@ -56,7 +56,12 @@ pub(super) async fn shake_hands<H: AgentHandler>(
     } else {
         HandshakeResponse::refuse(&capabilities, "only protocol version 2 is supported")
     };
-    send_message(sender, MessageType::HandshakeResponse, &response.encode()).await?;
+    send_message(
+        &*link.sender,
+        MessageType::HandshakeResponse,
+        &response.encode(),
+    )
+    .await?;
     match response.error {
         None => Ok((dialect, place)),
         Some(reason) => Err(ConnectError::HandshakeRefused(reason)),
@@ -66,8 +71,7 @@ pub(super) async fn shake_hands<H: AgentHandler>(
 /// What a session works on.
 pub(super) struct SessionParts<H> {
     pub(super) handler: Arc<H>,
-    pub(super) sender: Box<dyn LinkSender>,
-    pub(super) receiver: Box<dyn LinkReceiver>,
+    pub(super) link: Link,
     pub(super) buffer: FrameBuffer,
     pub(super) dialect: Dialect,
     pub(super) mailbox: Arc<Mailbox>,
@@ -184,12 +188,16 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
             }
             match self
                 .parts
+                .link
                 .receiver
                 .poll_receive(cx, self.parts.buffer.spare())
             {
                 Poll::Pending => return Ok(Received::Nothing),
                 Poll::Ready(Ok(0)) => return Ok(Received::End),
-                Poll::Ready(received) => drop(received?),
+                Poll::Ready(received) => {
+                    received?;
+                    self.parts.mailbox.hear();
+                }
             }
         }
     }
@@ -216,7 +224,7 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
         }
         match message {
             Some(MessageType::Ping) => self.write_message(MessageType::Pong, &payload)?,
-            Some(MessageType::Pong) => {}
+            Some(MessageType::Pong) => self.parts.mailbox.hear_pong(),
             Some(MessageType::Cancel) => self.cancel(&payload.freeze()),
             _ => self.ignore(&format_args!("a message of type {number:#04x}")),
         }
@@ -349,13 +357,16 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
         let recycled = std::cell::Cell::new(Vec::new());
         loop {
             let recycle = |buffer| recycled.set(buffer);
-            self.parts.sender.try_send(&mut self.unsent, &recycle)?;
+            self.parts
+                .link
+                .sender
+                .try_send(&mut self.unsent, &recycle)?;
             if self.unsent.is_empty() {
                 self.unsent_bytes = 0;
                 self.reuse(recycled.take());
                 return Ok(());
             }
-            match self.parts.sender.poll_room(cx) {
+            match self.parts.link.sender.poll_room(cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(room) => room?,
             }

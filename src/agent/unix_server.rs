@@ -1,11 +1,8 @@
 use super::control::AgentControl;
-use super::doorway::{Doorway, Visit};
 use super::handler::AgentHandler;
 use super::session::{SessionParts, serve, shake_hands};
-use super::socket_file::SocketFile;
-use crate::connection::link::{LinkReceiver, LinkSender};
 use crate::error::{AgentProtocolError, ConnectError};
-use crate::transport::{Endpoint, split_unix};
+use crate::transport::{Doorway, Endpoint, SocketFile, Visit, split_unix};
 use crate::wire::{Encoding, FrameBuffer};
 use std::fmt::Display;
 use std::future::pending;
@@ -130,7 +127,7 @@ impl<H: AgentHandler> UdsAgentServer<H> {
     /// socket is in the way, or if the system refuses.
     pub async fn bind(self) -> Result<BoundAgentServer<H>, AgentProtocolError> {
         let path = Endpoint::from_path(&self.socket_path)?;
-        let (listener, socket_file) = SocketFile::listen(path, self.settings.mode)
+        let (listener, socket_file) = SocketFile::listen(path, self.settings.mode, BACKLOG)
             .await
             .map_err(|cause| listen_error(path, cause))?;
         Ok(BoundAgentServer {
@@ -218,15 +215,14 @@ impl<H: AgentHandler> UdsAgentServer<H> {
         let mailbox = self.control.join();
         let settings = self.settings.clone();
         async move {
-            let (sender, mut receiver) = split_unix(stream);
+            let mut link = split_unix(stream);
             let mut buffer = FrameBuffer::default();
             let shaken = timeout(
                 settings.handshake_timeout,
                 shake_hands(
                     &*handler,
                     &settings.encodings,
-                    &sender,
-                    &mut receiver,
+                    &mut link,
                     &mut buffer,
                     &places,
                 ),
@@ -244,8 +240,7 @@ impl<H: AgentHandler> UdsAgentServer<H> {
             };
             let parts = SessionParts {
                 handler,
-                sender: Box::new(sender) as Box<dyn LinkSender>,
-                receiver: Box::new(receiver) as Box<dyn LinkReceiver>,
+                link,
                 buffer,
                 dialect,
                 mailbox,
@@ -274,6 +269,9 @@ async fn accept(listener: &UnixListener) -> UnixStream {
         }
     }
 }
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// Accepting fails for want of file descriptors, mostly; trying again at once would only burn time.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);

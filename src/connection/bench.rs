@@ -4,7 +4,7 @@ use super::link::{Batch, LinkReceiver, LinkSender};
 use super::outbox::{Drained, Outbox};
 use super::slots::{Completer, Matching, SlotTable, Ticket};
 use super::{AgentRecord, Audience, CircuitBreakerSettings, Connection, ConnectionConfig, Inbound};
-use super::{Lines, Reply};
+use super::{Lines, Origin, Reply, Terms, adopt};
 use crate::protocol::{AgentCapabilities, AgentResponse, FlowControl, FlowControlAction};
 use crate::wire::{Dialect, Encoding, FrameBuffer};
 use bytes::BytesMut;
@@ -177,13 +177,14 @@ pub(crate) fn connect_in_memory(
     config: &ConnectionConfig,
 ) -> (Arc<Connection>, Inbound, AgentEnd) {
     let (events, answers) = (Pipe::default(), Pipe::default());
-    let capabilities = AgentCapabilities::new("bench", "Benchmark", "1.0.0");
-    let sender = Box::new(events.clone());
-    let (connection, completer) =
-        Connection::new(Arc::clone(agent), capabilities, dialect, sender, config);
-    let receiver = Box::new(answers.clone());
+    let terms = Terms {
+        capabilities: AgentCapabilities::new("bench", "Benchmark", "1.0.0"),
+        dialect,
+        origin: Origin::Forward,
+    };
+    let (sender, receiver) = (Box::new(events.clone()), Box::new(answers.clone()));
     let buffer = FrameBuffer::default();
-    let inbound = Inbound::new(Arc::clone(&connection), receiver, completer, buffer);
+    let (connection, inbound) = adopt(Arc::clone(agent), sender, receiver, buffer, terms, config);
     let agent_end = AgentEnd {
         sender: answers,
         receiver: events,

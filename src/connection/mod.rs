@@ -37,7 +37,9 @@ pub(crate) use condition::Condition;
 pub(crate) use hold::{Hold, ProbeGuard};
 pub(crate) use inbound::Inbound;
 pub(crate) use lines::{Lines, Patience};
-pub(crate) use opening::{Offer, open, receive_handshake, send_message};
+pub(crate) use opening::{
+    Offer, Origin, Terms, adopt, open, proxy_id, receive_handshake, send_message,
+};
 pub(crate) use outbound::run_writer;
 pub(crate) use record::{AgentRecord, Audience, Correlation};
 pub(crate) use refusal::Refusal;
@@ -76,6 +78,7 @@ pub(crate) struct Connection {
     agent: Arc<AgentRecord>,
     capabilities: AgentCapabilities,
     dialect: Dialect,
+    origin: Origin,
     sender: Box<dyn LinkSender>,
     outbox: Outbox,
     slots: Arc<SlotTable<Reply>>,
@@ -139,11 +142,15 @@ const UNANSWERED_LIFETIME: Duration = Duration::from_secs(5 * 60);
 impl Connection {
     fn new(
         agent: Arc<AgentRecord>,
-        capabilities: AgentCapabilities,
-        dialect: Dialect,
+        terms: Terms,
         sender: Box<dyn LinkSender>,
         config: &ConnectionConfig,
     ) -> (Arc<Self>, Completer<Reply>) {
+        let Terms {
+            capabilities,
+            dialect,
+            origin,
+        } = terms;
         let matching = if dialect.has_streams() {
             Matching::ByStream
         } else {
@@ -157,6 +164,7 @@ impl Connection {
             agent,
             capabilities,
             dialect,
+            origin,
             sender,
             outbox: Outbox::new(config.outbox_capacity),
             slots,
@@ -186,6 +194,11 @@ impl Connection {
 
     pub(crate) fn dialect(&self) -> Dialect {
         self.dialect
+    }
+
+    /// Which side has connected to the other.
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// An exchange over this connection.

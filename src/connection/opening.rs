@@ -1,7 +1,7 @@
 use super::link::{Batch, LinkReceiver, LinkSender};
 use super::{AgentRecord, Connection, ConnectionConfig, Inbound};
 use crate::error::ConnectError;
-use crate::protocol::PROTOCOL_VERSION;
+use crate::protocol::{AgentCapabilities, PROTOCOL_VERSION};
 use crate::wire::{
     Dialect, Encoding, Extension, FrameBuffer, HandshakeRequest, HandshakeResponse,
     MAX_HANDSHAKE_LEN, MessageType, frame_of,
@@ -33,10 +33,47 @@ pub(crate) async fn open(
     }
     let response = HandshakeResponse::decode(&payload)?;
     let dialect = agreed(&response, offer)?;
-    let (connection, completer) =
-        Connection::new(agent, response.capabilities.into(), dialect, sender, config);
+    let terms = Terms {
+        capabilities: response.capabilities.into(),
+        dialect,
+        origin: Origin::Forward,
+    };
+    Ok(adopt(agent, sender, receiver, buffer, terms, config))
+}
+
+/// Makes a link over which an agent has registered a connection. `buffer` holds what came behind the
+/// registration.
+///
+/// Nothing happens on the connection until what is returned beside it, and
+/// [`run_writer`](super::run_writer), run.
+pub(crate) fn adopt(
+    agent: Arc<AgentRecord>,
+    sender: Box<dyn LinkSender>,
+    receiver: Box<dyn LinkReceiver>,
+    buffer: FrameBuffer,
+    terms: Terms,
+    config: &ConnectionConfig,
+) -> (Arc<Connection>, Inbound) {
+    let (connection, completer) = Connection::new(agent, terms, sender, config);
     let inbound = Inbound::new(Arc::clone(&connection), receiver, completer, buffer);
-    Ok((connection, inbound))
+    (connection, inbound)
+}
+
+/// What both sides have settled when a connection begins.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub(crate) capabilities: AgentCapabilities,
+    pub(crate) dialect: Dialect,
+    pub(crate) origin: Origin,
+}
+
+/// Which side has connected to the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The proxy to the agent.
+    Forward,
+    /// The agent to the proxy.
+    Reverse,
 }
 
 /// What the agent may choose from.
@@ -48,7 +85,7 @@ pub(crate) struct Offer<'a> {
 }
 
 /// How this process calls itself towards agents.
-fn proxy_id() -> String {
+pub(crate) fn proxy_id() -> String {
     format!("tollgate-{}", std::process::id())
 }
 

@@ -1,12 +1,14 @@
 use super::repair::Repair;
-use crate::connection::{AgentRecord, CircuitBreakerState, Connection, Correlation};
+use super::reverse::Standing;
+use crate::connection::{AgentRecord, CircuitBreakerState, Connection, Correlation, Origin};
 use crate::pool::AgentPoolStats;
 use crate::transport::Endpoint;
 use crossbeam_utils::CachePadded;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 /// All agents at one moment. A change makes a new one; whoever holds this one keeps it.
 #[derive(Debug, Clone, Default)]
@@ -18,8 +20,16 @@ pub(super) struct Agents {
 #[derive(Debug)]
 pub(super) struct AgentEntry {
     pub(super) record: Arc<AgentRecord>,
-    pub(super) endpoint: Endpoint,
+    /// Where the pool connects to it; `None` where it only connects to the proxy.
+    pub(super) endpoint: Option<Endpoint>,
+    /// Forward and reverse ones.
     connections: Box<[Arc<Connection>]>,
+    /// What lets it connect to the proxy, if it has done so.
+    pub(super) standing: Option<Standing>,
+    /// When its connections became what they are.
+    pub(super) since: Instant,
+    /// Whether its being forgotten is under way.
+    pub(super) is_leaving: AtomicBool,
     /// The work on the connections to this endpoint.
     pub(super) repair: Arc<Repair>,
     /// Counts up with each call, for taking connections in turn.
@@ -52,26 +62,59 @@ impl Agents {
 }
 
 impl AgentEntry {
-    pub(super) fn new(
+    /// An agent that the pool connects to.
+    pub(super) fn at(
         record: Arc<AgentRecord>,
         endpoint: Endpoint,
         connections: Vec<Arc<Connection>>,
-        repair: Arc<Repair>,
     ) -> Self {
         Self {
-            record,
-            endpoint,
+            endpoint: Some(endpoint),
             connections: connections.into(),
-            repair,
+            ..Self::unconnected(record)
+        }
+    }
+
+    /// An agent that connects to the proxy.
+    pub(super) fn unconnected(record: Arc<AgentRecord>) -> Self {
+        Self {
+            record,
+            endpoint: None,
+            connections: Box::default(),
+            standing: None,
+            since: Instant::now(),
+            is_leaving: AtomicBool::new(false),
+            repair: Arc::default(),
             turn: CachePadded::default(),
         }
     }
 
     /// The same agent with other connections.
     pub(super) fn with_connections(&self, connections: Vec<Arc<Connection>>) -> Self {
-        let record = Arc::clone(&self.record);
-        let repair = Arc::clone(&self.repair);
-        Self::new(record, self.endpoint.clone(), connections, repair)
+        Self {
+            endpoint: self.endpoint.clone(),
+            connections: connections.into(),
+            standing: self.standing,
+            repair: Arc::clone(&self.repair),
+            ..Self::unconnected(Arc::clone(&self.record))
+        }
+    }
+
+    /// Takes over the connections that an agent of the same name, which this one replaces, has made itself, if it
+    /// has shown that the name is its own. Returns what is left of that one.
+    pub(super) fn inherit(self, replaced: &Self) -> (Self, Self) {
+        let standing = replaced.standing.filter(|standing| standing.is_proven());
+        let stays = |connection: &Arc<Connection>| {
+            standing.is_some() && connection.origin() == Origin::Reverse
+        };
+        let (kept, left) = replaced.connections.iter().cloned().partition(stays);
+        let connections = [self.connections.to_vec(), kept].concat();
+        let heir = Self {
+            connections: connections.into(),
+            standing,
+            ..self
+        };
+        (heir, replaced.with_connections(left))
     }
 
     pub(super) fn id(&self) -> &Arc<str> {
@@ -91,6 +134,18 @@ impl AgentEntry {
         self.connections
             .iter()
             .filter(|connection| connection.is_open())
+    }
+
+    /// Connections that one of the two sides has made.
+    pub(super) fn connections_of(&self, origin: Origin) -> impl Iterator<Item = &Arc<Connection>> {
+        self.connections
+            .iter()
+            .filter(move |connection| connection.origin() == origin)
+    }
+
+    /// Whether the agent is known for nothing but that it may come back.
+    pub(super) fn is_gone(&self) -> bool {
+        self.endpoint.is_none() && self.connections.is_empty()
     }
 
     /// A connection to ask what the agent said of itself; an open one if there is one.
@@ -123,7 +178,10 @@ impl AgentEntry {
         let incidents = &record.incidents;
         AgentPoolStats {
             agent_id: record.id.to_string(),
-            endpoint: self.endpoint.to_string(),
+            endpoint: match &self.endpoint {
+                Some(endpoint) => endpoint.to_string(),
+                None => "reverse".to_owned(),
+            },
             active_connections: self.open_connections().count(),
             healthy_connections: self
                 .connections

@@ -1,7 +1,6 @@
 //! What benchmarks reach of a pool.
 
 use super::agents::AgentEntry;
-use super::repair::Repair;
 use super::{AgentPool, AgentPoolConfig};
 use crate::agent::AgentHandler;
 use crate::agent::bench::serve_link;
@@ -50,7 +49,7 @@ impl InMemory {
             .map(|_| self.connect(&record, handler))
             .collect();
         let endpoint = Endpoint::Unix("/memory".into());
-        let entry = AgentEntry::new(record, endpoint, connections, Arc::new(Repair::default()));
+        let entry = AgentEntry::at(record, endpoint, connections);
         pool.change(|agents| agents.insert(entry));
     }
 

@@ -2,7 +2,6 @@
 
 use super::agents::AgentEntry;
 use super::policy::FailureMode;
-use super::repair::Repair;
 use super::{AgentPool, Inner, unknown};
 use crate::connection::{self, AgentRecord, Audience, Connection, Offer, run_writer};
 use crate::error::{AgentProtocolError, ConnectError};
@@ -20,7 +19,11 @@ impl AgentPool {
     /// endpoint, and those under way finish on the old connections within
     /// [`drain_timeout`](super::AgentPoolConfig::drain_timeout).
     ///
-    /// An endpoint is the path of a Unix socket, `/path` or `unix:/path`. The connections are served by
+    /// Connections that the agent itself has made ([`ReverseConnectionListener`](super::ReverseConnectionListener))
+    /// stay if it has shown that the name is its own.
+    ///
+    /// An endpoint is the path of a Unix socket, `/path` or `unix:/path`, or `tcp://host:port`, which is neither
+    /// encrypted nor authenticated. The connections are served by
     /// tasks on the runtime that this is called on; they end with it, and are replaced when the agent is called
     /// from another.
     ///
@@ -68,8 +71,17 @@ impl AgentPool {
     fn put(&self, entry: AgentEntry) {
         entry.record.breaker.allow_trial();
         let record = Arc::clone(&entry.record);
-        if let Some(replaced) = self.inner.change(|agents| agents.insert(entry)) {
-            self.inner.retire(replaced);
+        let retired = self.inner.change(|agents| {
+            let Some(replaced) = agents.get(&entry.record.id).cloned() else {
+                agents.insert(entry);
+                return None;
+            };
+            let (heir, retired) = entry.inherit(&replaced);
+            agents.insert(heir);
+            Some(retired)
+        });
+        if let Some(retired) = retired {
+            self.inner.retire(Arc::new(retired));
         }
         record.request_upkeep();
         self.start_upkeep();
@@ -115,11 +127,10 @@ impl Candidate {
     /// Makes as many connections as come up, up to the first that does not.
     async fn connect(mut self, pool: &Inner) -> (AgentEntry, Result<(), AgentProtocolError>) {
         let connected = self.connect_all(pool).await;
-        let entry = AgentEntry::new(
+        let entry = AgentEntry::at(
             Arc::clone(&self.record),
             self.endpoint.clone(),
             std::mem::take(&mut self.connections),
-            Arc::new(Repair::default()),
         );
         (entry, connected)
     }
@@ -165,13 +176,20 @@ impl Inner {
     ) -> Result<Arc<Connection>, AgentProtocolError> {
         let config = &self.config;
         let connected = timeout(config.connect_timeout, async {
-            let (sender, receiver) = transport::connect(endpoint).await?;
+            let link = transport::connect(endpoint).await?;
             let offer = Offer {
                 encodings: &config.encodings,
                 extension: config.use_extension.then_some(Extension::V1),
             };
             let record = Arc::clone(record);
-            connection::open(record, sender, receiver, offer, &config.connection()).await
+            connection::open(
+                record,
+                link.sender,
+                link.receiver,
+                offer,
+                &config.connection(),
+            )
+            .await
         });
         let (connection, inbound) = connected
             .await

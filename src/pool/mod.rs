@@ -17,6 +17,7 @@ mod protocol_metrics;
 mod pushed;
 mod repair;
 mod reported;
+mod reverse;
 mod send;
 mod stats;
 mod sticky;
@@ -26,6 +27,7 @@ pub use config::{AgentPoolConfig, CHANNEL_BUFFER_SIZE, LoadBalanceStrategy};
 pub use exchange::Exchange;
 pub use policy::{EventTimeouts, FailureMode, FlowControlMode};
 pub use protocol_metrics::ProtocolMetrics;
+pub use reverse::{ReverseConnectionConfig, ReverseConnectionListener};
 pub use stats::AgentPoolStats;
 
 use crate::connection::{CircuitBreakerState, Connection};

@@ -1,3 +1,4 @@
+use crate::backoff::delay;
 use crate::error::ConnectError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -63,7 +64,7 @@ impl Repair {
             .failures
             .load(Ordering::Relaxed)
             .saturating_add(self.vain_rounds.load(Ordering::Relaxed));
-        let delay = delay(interval, attempts);
+        let delay = delay(interval, MAX_DELAY, attempts);
         if !cause.is_some_and(is_absence) {
             return sleep(delay).await;
         }
@@ -72,17 +73,6 @@ impl Repair {
         // Asking where nobody listens costs no agent anything.
         let _ = timeout(delay - least, self.demand.notified()).await;
     }
-}
-
-/// None before the first attempt, then `interval` doubled each time, less up to half by chance.
-fn delay(interval: Duration, attempts: u32) -> Duration {
-    let Some(doublings) = attempts.checked_sub(1) else {
-        return Duration::ZERO;
-    };
-    let full = interval
-        .saturating_mul(2_u32.saturating_pow(doublings))
-        .min(MAX_DELAY);
-    full.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
 fn is_absence(cause: &ConnectError) -> bool {
@@ -103,27 +93,6 @@ impl Drop for UnderWay {
 mod tests {
     use super::*;
     use tokio::time::Instant;
-
-    #[test]
-    fn each_wait_is_twice_as_long_up_to_30_seconds() {
-        let interval = Duration::from_millis(100);
-        assert_eq!(delay(interval, 0), Duration::ZERO);
-        for attempts in 1..100 {
-            let full = interval.as_millis() << (attempts - 1).min(20);
-            let full = full.min(30_000);
-            let delay = delay(interval, attempts).as_millis();
-            assert!(
-                full / 2 <= delay && delay <= full,
-                "{attempts}: {delay} of {full}"
-            );
-        }
-    }
-
-    #[test]
-    fn waits_differ_by_chance() {
-        let waits: Vec<_> = (0..20).map(|_| delay(MAX_DELAY, 1)).collect();
-        assert!(waits.iter().any(|wait| *wait != waits[0]));
-    }
 
     #[tokio::test(start_paused = true)]
     async fn demand_shortens_the_wait_for_an_agent_that_is_not_there() {

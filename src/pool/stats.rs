@@ -8,7 +8,7 @@ use std::time::Duration;
 pub struct AgentPoolStats {
     /// Name of the agent.
     pub agent_id: String,
-    /// Where it is.
+    /// Where it is; `reverse` for an agent that connects to the proxy and is not connected to.
     pub endpoint: String,
     /// Open connections.
     pub active_connections: usize,

@@ -2,8 +2,9 @@
 
 use super::agents::AgentEntry;
 use super::repair::UnderWay;
+use super::reverse::Farewell;
 use super::{AgentPool, Inner};
-use crate::connection::{Connection, ProbeGuard};
+use crate::connection::{Connection, Origin, ProbeGuard};
 use crate::error::AgentProtocolError;
 use crate::protocol::now_ms;
 use futures_util::future::BoxFuture;
@@ -105,6 +106,11 @@ impl Inner {
                     under_way,
                 )));
             }
+            if agent.is_gone()
+                && let Some(farewell) = Farewell::begin(agent)
+            {
+                work.push(Box::pin(farewell.bid(Arc::clone(self))));
+            }
             let failing = |connection: &&Arc<Connection>| connection.condition().is_failing();
             self.probe(agent.open_connections().filter(failing), work);
         }
@@ -136,8 +142,16 @@ impl Inner {
     }
 
     fn is_incomplete(&self, agent: &AgentEntry) -> bool {
-        agent.open_connections().count() < self.config.connections_per_agent.max(1)
+        self.lacks_connections(agent)
             || agent.open_connections().count() < agent.connections().len()
+    }
+
+    /// Whether the pool is to connect to the agent.
+    fn lacks_connections(&self, agent: &AgentEntry) -> bool {
+        let open = agent
+            .connections_of(Origin::Forward)
+            .filter(|connection| connection.is_open());
+        agent.endpoint.is_some() && open.count() < self.config.connections_per_agent.max(1)
     }
 
     /// Takes connections that have ended out of the rotation; returns the agent as it is then. `None` if it was
@@ -196,14 +210,18 @@ async fn repair(pool: Arc<Inner>, mut agent: Arc<AgentEntry>, _under_way: UnderW
             Some(current) => agent = current,
             None => return,
         }
-        if !pool.is_incomplete(&agent) {
+        let Some(endpoint) = agent
+            .endpoint
+            .as_ref()
+            .filter(|_| pool.lacks_connections(&agent))
+        else {
             return;
-        }
+        };
         if !has_connected {
             let interval = pool.config.reconnect_interval;
             agent.repair.pause(interval, last_failure.as_ref()).await;
         }
-        match pool.connect(&agent.record, &agent.endpoint).await {
+        match pool.connect(&agent.record, endpoint).await {
             Ok(connection) => {
                 has_connected = true;
                 if !pool.join(&agent, &connection) {

@@ -9,6 +9,8 @@ use std::str::FromStr;
 pub(crate) enum Endpoint {
     /// A Unix socket: `/path` or `unix:/path`.
     Unix(PathBuf),
+    /// A TCP port: `tcp://host:port`. The host is a name or an address, without the brackets of IPv6.
+    Tcp { host: String, port: u16 },
 }
 
 /// What the kernel's `sockaddr_un` holds, without the final zero byte.
@@ -32,19 +34,49 @@ impl Endpoint {
             reason,
         })
     }
+
+    /// Reads `host:port`; an IPv6 address has brackets.
+    pub(crate) fn from_address(address: &str) -> Option<Self> {
+        let (host, port) = address.rsplit_once(':')?;
+        let bracketed = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        let is_host = |character: char| {
+            character.is_ascii_alphanumeric()
+                || matches!(character, '.' | '-' | '_')
+                || (bracketed.is_some() && matches!(character, ':' | '%'))
+        };
+        let host = bracketed.unwrap_or(host);
+        if host.is_empty() || !host.chars().all(is_host) {
+            return None;
+        }
+        let port = port.parse().ok().filter(|port| *port != 0)?;
+        Some(Self::Tcp {
+            host: host.to_owned(),
+            port,
+        })
+    }
 }
 
 impl FromStr for Endpoint {
     type Err = AgentProtocolError;
 
     fn from_str(endpoint: &str) -> Result<Self, Self::Err> {
+        if let Some(address) = endpoint.strip_prefix("tcp://") {
+            return Self::from_address(address).ok_or_else(|| {
+                AgentProtocolError::InvalidEndpoint {
+                    endpoint: endpoint.to_owned(),
+                    reason: "expected tcp://host:port",
+                }
+            });
+        }
         let path = match endpoint.strip_prefix("unix:") {
             Some(path) => path.strip_prefix("//").unwrap_or(path),
             None if endpoint.starts_with('/') => endpoint,
             None => {
                 return Err(AgentProtocolError::InvalidEndpoint {
                     endpoint: endpoint.to_owned(),
-                    reason: "expected /path or unix:/path",
+                    reason: "expected /path, unix:/path or tcp://host:port",
                 });
             }
         };
@@ -56,6 +88,8 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
         }
     }
 }
@@ -76,6 +110,28 @@ mod tests {
         }
         let relative = Endpoint::Unix("waf.sock".into());
         assert_eq!("unix:waf.sock".parse::<Endpoint>().unwrap(), relative);
+    }
+
+    #[test]
+    fn a_host_and_a_port() {
+        for text in [
+            "tcp://proxy.example:7000",
+            "tcp://192.0.2.7:1",
+            "tcp://[2001:db8::1]:65535",
+        ] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
+        }
+        for text in [
+            "tcp://",
+            "tcp://host",
+            "tcp://:1",
+            "tcp://host:0",
+            "tcp://host:65536",
+            "tcp://a b:1",
+            "tcp://::1:1",
+        ] {
+            assert!(text.parse::<Endpoint>().is_err(), "{text:?}");
+        }
     }
 
     #[test]

@@ -228,12 +228,15 @@ impl From<WireCapabilities> for AgentCapabilities {
     }
 }
 
-fn to_json(message: &impl Serialize) -> Vec<u8> {
+pub(super) fn to_json(message: &impl Serialize) -> Vec<u8> {
     // Plain structs with string keys always have a JSON form.
     serde_json::to_vec(message).unwrap_or_default()
 }
 
-fn from_json<T: DeserializeOwned>(message: &'static str, payload: &[u8]) -> Result<T, DecodeError> {
+pub(super) fn from_json<T: DeserializeOwned>(
+    message: &'static str,
+    payload: &[u8],
+) -> Result<T, DecodeError> {
     serde_json::from_slice(payload)
         .map_err(|error| match error.classify() {
             serde_json::error::Category::Data => DecodeErrorKind::WrongType,

@@ -21,6 +21,7 @@ mod json;
 mod msgpack;
 #[cfg(test)]
 mod owned_event;
+mod registration;
 mod response;
 #[cfg(test)]
 mod round_trips;
@@ -39,6 +40,7 @@ pub(crate) use frame::{
 };
 pub(crate) use handshake::{HandshakeRequest, HandshakeResponse, MAX_HANDSHAKE_LEN};
 pub(crate) use incoming::{IncomingEvent, JsonTape, Payload};
+pub(crate) use registration::{NotOffered, RegistrationRequest, RegistrationResponse};
 pub(crate) use response::{Answer, AnswerTo, decode_answer, encode_response};
 pub(crate) use salvage::Undecodable;
 pub(crate) use stream::StreamId;

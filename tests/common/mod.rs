@@ -13,6 +13,7 @@ mod agent;
 mod calls;
 mod process;
 mod raw;
+mod reverse;
 
 pub use agent::{RuleAgent, ServedAgent, serve, serve_with};
 pub use calls::{
@@ -25,6 +26,8 @@ pub use process::{
 pub use raw::{
     RawAgent, RawConnection, accept_handshake, allowing, blocking, encode, frame, offer_handshake,
 };
+
+pub use reverse::{DialingAgent, Proxy, dial, dial_with, registration};
 
 use std::collections::HashMap;
 use std::time::Duration;

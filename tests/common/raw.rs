@@ -123,6 +123,15 @@ impl RawConnection {
         connection
     }
 
+    /// Connects to a proxy and registers. Returns the answer as well.
+    pub async fn register(path: &Path, registration: &Value) -> (Self, Value) {
+        let mut connection = Self::connect(path).await;
+        connection.send_value(0x01, registration).await;
+        let (message, response) = connection.message().await;
+        assert_eq!(message, 0x02);
+        (connection, response)
+    }
+
     /// The bare socket, for a thread.
     pub fn into_std(self) -> std::os::unix::net::UnixStream {
         let stream = self.stream.into_std().unwrap();

@@ -13,8 +13,8 @@ use super::control;
 use super::owned_event::OwnedEvent;
 use super::response::{AnswerTo, decode_answer, encode_response};
 use super::{
-    Dialect, Encoding, FrameBuffer, HandshakeRequest, HandshakeResponse, JsonTape, MAX_FRAME_LEN,
-    Payload,
+    Dialect, Encoding, Extension, FrameBuffer, HandshakeRequest, HandshakeResponse, JsonTape,
+    MAX_FRAME_LEN, Payload, RegistrationRequest, RegistrationResponse,
 };
 use crate::protocol::{AgentResponse, EventType};
 use bytes::Bytes;
@@ -46,6 +46,21 @@ fn handshakes() {
         }
         if let Ok(response) = bounded(&input, HandshakeResponse::decode) {
             assert_reads_back(&response, HandshakeResponse::decode(&response.encode()));
+        }
+    });
+}
+
+#[test]
+fn registrations() {
+    const ENCODINGS: [Encoding; 2] = [Encoding::MessagePack, Encoding::Json];
+    fuzz(bolero::check!(), &seeds::registrations(), |input| {
+        if let Ok(request) = bounded(&input, RegistrationRequest::decode) {
+            assert_reads_back(&request, RegistrationRequest::decode(&request.encode()));
+            let _ = request.negotiate(&ENCODINGS, Some(Extension::V1));
+        }
+        if let Ok(response) = bounded(&input, RegistrationResponse::decode) {
+            assert_reads_back(&response, RegistrationResponse::decode(&response.encode()));
+            let _ = response.dialect(&ENCODINGS);
         }
     });
 }

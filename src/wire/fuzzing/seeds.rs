@@ -3,8 +3,8 @@ use super::read_event;
 use crate::protocol::{AgentCapabilities, AgentResponse, EventType, HealthStatus, MetricsReport};
 use crate::wire::owned_event::OwnedEvent;
 use crate::wire::{
-    Dialect, Encoding, Extension, HandshakeRequest, HandshakeResponse, MessageType, control,
-    write_message,
+    Dialect, Encoding, Extension, HandshakeRequest, HandshakeResponse, MessageType,
+    RegistrationRequest, RegistrationResponse, control, write_message,
 };
 use rmpv::ext::to_value;
 use serde_json::{Value, json};
@@ -31,6 +31,27 @@ pub(super) fn handshakes() -> Vec<Input> {
         request.encode(),
         HandshakeResponse::accept(&capabilities, dialect).encode(),
         HandshakeResponse::refuse(&capabilities, "no").encode(),
+    ]
+    .map(|bytes| input(0, bytes))
+    .into()
+}
+
+pub(super) fn registrations() -> Vec<Input> {
+    let capabilities = AgentCapabilities::new("a", "A", "1").with_event(EventType::Configure);
+    let dialect = Dialect {
+        encoding: Encoding::MessagePack,
+        extension: Some(Extension::V1),
+    };
+    let encodings = [Encoding::MessagePack, Encoding::Json];
+    let published = json!({
+        "protocol_version": 2, "agent_id": "a", "auth_token": null, "metadata": {"zone": [1, "b"]},
+        "capabilities": {"agent_id": "a", "name": "A", "version": "1", "supported_events": [1]},
+    });
+    [
+        RegistrationRequest::new("a", &capabilities, Some("token"), &encodings).encode(),
+        published.to_string().into_bytes(),
+        RegistrationResponse::accept("p", "a-1".to_owned(), dialect).encode(),
+        RegistrationResponse::reject().encode(),
     ]
     .map(|bytes| input(0, bytes))
     .into()

@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 /// The connections that have not shaken hands yet. There are at most so many: the oldest gives way to a new one,
 /// so that connections that never shake hands stand in nobody's way.
 #[derive(Debug)]
-pub(super) struct Doorway {
+pub(crate) struct Doorway {
     /// Each is dropped to turn its connection away, and closed once that has shaken hands or gone. The oldest
     /// first.
     visitors: VecDeque<oneshot::Sender<Infallible>>,
@@ -14,10 +14,10 @@ pub(super) struct Doorway {
 
 /// Held by a connection until it has shaken hands.
 #[derive(Debug)]
-pub(super) struct Visit(oneshot::Receiver<Infallible>);
+pub(crate) struct Visit(oneshot::Receiver<Infallible>);
 
 impl Doorway {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         Self {
             visitors: VecDeque::new(),
             capacity,
@@ -25,7 +25,7 @@ impl Doorway {
     }
 
     /// Lets one more in.
-    pub(super) fn enter(&mut self) -> Visit {
+    pub(crate) fn enter(&mut self) -> Visit {
         if self.visitors.len() >= self.capacity {
             self.visitors.retain(|visitor| !visitor.is_closed());
         }
@@ -40,7 +40,7 @@ impl Doorway {
 
 impl Visit {
     /// Completes when the connection has to go.
-    pub(super) async fn turned_away(&mut self) {
+    pub(crate) async fn turned_away(&mut self) {
         // Nothing is ever sent, so this is the end of the other half.
         let Err(_) = (&mut self.0).await;
     }

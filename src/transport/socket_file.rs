@@ -5,20 +5,24 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 1024;
-
 /// A socket file that goes away with this value.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     /// Device and inode, so that a file that somebody else put in its place stays.
     identity: (u64, u64),
+    owner: u32,
 }
 
 impl SocketFile {
     /// Listens at `path`. The file has `mode`, and never a wider one before.
-    pub(super) async fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, Self)> {
+    ///
+    /// `backlog` connections may wait to be accepted.
+    pub(crate) async fn listen(
+        path: &Path,
+        mode: u32,
+        backlog: u32,
+    ) -> io::Result<(UnixListener, Self)> {
         // Held until the socket is there, so that of two servers that find the same stale file one does
         // not remove the other's new one.
         let _folder = lock_folder(path)?;
@@ -32,9 +36,15 @@ impl SocketFile {
         let owned = Self {
             path: path.to_owned(),
             identity: (file.dev(), file.ino()),
+            owner: file.uid(),
         };
         fs::set_permissions(path, Permissions::from_mode(mode))?;
-        Ok((socket.listen(BACKLOG)?, owned))
+        Ok((socket.listen(backlog)?, owned))
+    }
+
+    /// The user that made it, which is the one that this process runs as.
+    pub(crate) fn owner(&self) -> u32 {
+        self.owner
     }
 }
 

@@ -1,0 +1,383 @@
+use super::control::{AgentControl, Mailbox, Notice};
+use super::dialer::DialSettings;
+use super::handler::AgentHandler;
+use super::session::{SessionError, SessionParts, serve};
+use crate::backoff::delay;
+use crate::connection::{receive_handshake, send_message};
+use crate::error::{AgentProtocolError, ConnectError};
+use crate::protocol::{HealthState, HealthStatus};
+use crate::transport::{self, Endpoint, Link};
+use crate::wire::{
+    Dialect, FrameBuffer, MessageType, NotOffered, RegistrationRequest, RegistrationResponse,
+};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+/// No wait is longer where the proxy is not there: its agents are missed as soon as it is.
+const MAX_DELAY_WHEN_ABSENT: Duration = Duration::from_secs(1);
+
+/// No wait is longer where the proxy does not want the agent.
+const MAX_DELAY_WHEN_REJECTED: Duration = Duration::from_secs(30);
+
+/// A connection that ended sooner was in vain.
+const PROOF: Duration = Duration::from_secs(10);
+
+/// How long a proxy may take to notice that the agent is about to leave.
+const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// One of the connections that a dialer keeps.
+pub(super) struct Line<H> {
+    pub(super) handler: Arc<H>,
+    pub(super) control: AgentControl,
+    pub(super) target: Arc<Target>,
+    pub(super) settings: Arc<DialSettings>,
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+/// A proxy to connect to.
+#[derive(Debug)]
+pub(super) struct Target {
+    endpoint: Endpoint,
+}
+
+/// What the agent shows that it may come in.
+#[derive(Clone)]
+pub(super) enum Token {
+    None,
+    Fixed(String),
+    File(PathBuf),
+}
+
+/// A connection that a proxy has registered.
+struct Registered {
+    agent_id: String,
+    connection_id: String,
+    link: Link,
+    buffer: FrameBuffer,
+    dialect: Dialect,
+}
+
+impl<H: AgentHandler> Line<H> {
+    /// Keeps the connection up until the dialer stops.
+    pub(super) async fn keep(mut self) {
+        let mut attempts = Attempts::default();
+        let mut stopping = self.stopping.clone();
+        loop {
+            let pause = attempts.pause(self.settings.reconnect_interval);
+            let dialled = tokio::select! {
+                () = stopped(&mut stopping) => return,
+                dialled = async {
+                    sleep(pause).await;
+                    self.dial().await
+                } => dialled,
+            };
+            match dialled {
+                Ok(registered) => {
+                    let was_of_use = self.serve(registered).await;
+                    attempts.lost(was_of_use);
+                }
+                Err(cause) => self.log(attempts.failed(&cause), &cause),
+            }
+            if *self.stopping.borrow() {
+                return;
+            }
+        }
+    }
+
+    async fn dial(&self) -> Result<Registered, ConnectError> {
+        let patience = self.settings.connect_timeout;
+        timeout(patience, async {
+            let link = self.target.connect().await?;
+            self.register(link).await
+        })
+        .await
+        .unwrap_or(Err(ConnectError::TimedOut(patience)))
+    }
+
+    async fn register(&self, mut link: Link) -> Result<Registered, ConnectError> {
+        let capabilities = self.handler.capabilities();
+        let settings = &self.settings;
+        let agent_id = settings.agent_id.as_ref().unwrap_or(&capabilities.agent_id);
+        let token = settings.token.read()?;
+        let encodings = &settings.encodings;
+        let request =
+            RegistrationRequest::new(agent_id, &capabilities, token.as_deref(), encodings);
+        send_message(
+            &*link.sender,
+            MessageType::HandshakeRequest,
+            &request.encode(),
+        )
+        .await?;
+
+        let mut buffer = FrameBuffer::default();
+        let (message, payload) = receive_handshake(&mut *link.receiver, &mut buffer).await?;
+        if message != MessageType::HandshakeResponse as u8 {
+            return Err(ConnectError::InvalidHandshake(format!(
+                "message type {message:#04x} where the answer to the registration should be"
+            )));
+        }
+        let response = RegistrationResponse::decode(&payload)?;
+        if !response.success {
+            let reason = response
+                .error
+                .unwrap_or_else(|| "no reason given".to_owned());
+            return Err(ConnectError::HandshakeRefused(reason));
+        }
+        let dialect = response.dialect(encodings).map_err(|what| match what {
+            NotOffered::Encoding => ConnectError::EncodingNotOffered,
+            NotOffered::Extension => ConnectError::ExtensionNotOffered,
+        })?;
+        Ok(Registered {
+            agent_id: agent_id.clone(),
+            connection_id: response.connection_id,
+            link,
+            buffer,
+            dialect,
+        })
+    }
+
+    /// Serves a connection until it ends. Says whether it was of use.
+    async fn serve(&mut self, registered: Registered) -> bool {
+        let began = Instant::now();
+        let proxy = &self.target;
+        let connection = &*registered.connection_id;
+        tracing::info!(%proxy, connection, "connected to a proxy");
+        let mailbox = self.control.join();
+        let answers_pings = registered.dialect.has_streams();
+        let parts = SessionParts {
+            handler: Arc::clone(&self.handler),
+            link: registered.link,
+            buffer: registered.buffer,
+            dialect: registered.dialect,
+            mailbox: Arc::clone(&mailbox),
+            max_concurrent: self.settings.max_concurrent,
+        };
+        // A task of its own, so that a handler that panics ends this connection and not the line.
+        let mut session = JoinSet::new();
+        session.spawn(serve(parts));
+        let settings = Arc::clone(&self.settings);
+        tokio::select! {
+            ended = session.join_next() => log_end(proxy, connection, ended),
+            () = silence(&mailbox, &settings), if answers_pings => {
+                tracing::warn!(%proxy, connection, "no sign of life from a proxy");
+            }
+            () = stopped(&mut self.stopping) => {
+                if answers_pings {
+                    say_farewell(&mailbox, &registered.agent_id).await;
+                }
+                mailbox.drain();
+                log_end(proxy, connection, session.join_next().await);
+            }
+        }
+        began.elapsed() >= PROOF
+    }
+
+    /// Says so at the 1st, 2nd, 4th, 8th … time in a row.
+    fn log(&self, failures: u32, cause: &ConnectError) {
+        if failures.is_power_of_two() {
+            tracing::warn!(proxy = %self.target, failures, "cannot connect to a proxy: {cause}");
+        }
+    }
+}
+
+impl Target {
+    async fn connect(&self) -> Result<Link, ConnectError> {
+        transport::connect(&self.endpoint).await
+    }
+}
+
+impl FromStr for Target {
+    type Err = AgentProtocolError;
+
+    fn from_str(endpoint: &str) -> Result<Self, Self::Err> {
+        Ok(Self {
+            endpoint: endpoint.parse()?,
+        })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.endpoint.fmt(f)
+    }
+}
+
+impl Token {
+    fn read(&self) -> Result<Option<String>, ConnectError> {
+        match self {
+            Self::None => Ok(None),
+            Self::Fixed(token) => Ok(Some(token.clone())),
+            Self::File(path) => {
+                let token = std::fs::read_to_string(path).map_err(ConnectError::Token)?;
+                Ok(Some(token.trim().to_owned()))
+            }
+        }
+    }
+}
+
+/// Without the token.
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Fixed(_) => f.write_str("Fixed"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
+/// How often in a row connecting came to nothing.
+#[derive(Debug, Default)]
+struct Attempts {
+    failures: u32,
+    /// Connections in a row that ended soon.
+    in_vain: u32,
+    last: Last,
+}
+
+#[derive(Debug, Default)]
+enum Last {
+    #[default]
+    None,
+    Lost,
+    Absent,
+    Rejected,
+}
+
+impl Attempts {
+    fn failed(&mut self, cause: &ConnectError) -> u32 {
+        self.last = match cause {
+            ConnectError::NoSuchSocket
+            | ConnectError::Refused
+            | ConnectError::TimedOut(_)
+            | ConnectError::ClosedDuringHandshake
+            | ConnectError::Unresolved(_)
+            | ConnectError::Io(_) => Last::Absent,
+            _ => Last::Rejected,
+        };
+        self.failures = self.failures.saturating_add(1);
+        self.failures
+    }
+
+    fn lost(&mut self, was_of_use: bool) {
+        self.last = Last::Lost;
+        self.failures = 0;
+        self.in_vain = if was_of_use {
+            0
+        } else {
+            self.in_vain.saturating_add(1)
+        };
+    }
+
+    fn pause(&self, interval: Duration) -> Duration {
+        match self.last {
+            Last::None => Duration::ZERO,
+            // All agents of a proxy lose it at the same moment, and are not to come back at the same moment.
+            Last::Lost => {
+                let full = delay(interval, MAX_DELAY_WHEN_ABSENT, self.in_vain.max(1));
+                full.mul_f64(fastrand::f64())
+            }
+            Last::Absent => delay(interval, MAX_DELAY_WHEN_ABSENT, self.failures),
+            Last::Rejected => delay(interval, MAX_DELAY_WHEN_REJECTED, self.failures),
+        }
+    }
+}
+
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the dialer is gone, which stops it as well.
+    let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
+}
+
+/// Completes when the proxy gives no sign of life.
+async fn silence(mailbox: &Mailbox, settings: &DialSettings) {
+    for sequence in 0.. {
+        sleep(settings.keepalive_interval).await;
+        if mailbox.has_heard() {
+            continue;
+        }
+        // A mailbox that is full shows as well that the proxy takes nothing.
+        mailbox.tell(Notice::Ping(sequence));
+        sleep(settings.keepalive_timeout).await;
+        if !mailbox.has_heard() {
+            return;
+        }
+    }
+}
+
+/// Has the proxy send no new exchanges. Once it has answered the ping, those that it sent before are here.
+async fn say_farewell(mailbox: &Mailbox, agent_id: &str) {
+    let leaving = HealthStatus::new(agent_id, HealthState::Draining { eta_ms: None });
+    mailbox.tell(Notice::Health(Arc::new(leaving)));
+    mailbox.tell(Notice::Ping(u64::MAX));
+    // One that does not answer in time gets no more of it.
+    let _ = timeout(FAREWELL_PATIENCE, mailbox.pong()).await;
+}
+
+fn log_end(
+    proxy: &Target,
+    connection: &str,
+    ended: Option<Result<Result<(), SessionError>, tokio::task::JoinError>>,
+) {
+    match ended {
+        Some(Ok(Err(error))) => {
+            tracing::warn!(%proxy, connection, %error, "the connection to a proxy ended");
+        }
+        Some(Err(error)) => {
+            tracing::error!(%proxy, connection, %error, "a handler panicked");
+        }
+        _ => tracing::info!(%proxy, connection, "the connection to a proxy ended"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_millis(500);
+
+    fn after(causes: impl IntoIterator<Item = ConnectError>) -> Duration {
+        let mut attempts = Attempts::default();
+        for cause in causes {
+            attempts.failed(&cause);
+        }
+        attempts.pause(INTERVAL)
+    }
+
+    #[test]
+    fn a_proxy_that_is_not_there_is_looked_for_again_soon() {
+        assert_eq!(after([]), Duration::ZERO);
+        for count in 1..50 {
+            let pause = after((0..count).map(|_| ConnectError::Refused));
+            assert!(
+                pause >= INTERVAL / 2 && pause <= MAX_DELAY_WHEN_ABSENT,
+                "{pause:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_rejects_is_left_alone() {
+        let rejected = || ConnectError::HandshakeRefused("rejected".to_owned());
+        let pause = after((0..20).map(|_| rejected()));
+        assert!(pause >= MAX_DELAY_WHEN_REJECTED / 2, "{pause:?}");
+    }
+
+    #[test]
+    fn those_that_lose_a_proxy_come_back_at_different_moments() {
+        let mut attempts = Attempts::default();
+        attempts.lost(true);
+        let pauses: Vec<_> = (0..200).map(|_| attempts.pause(INTERVAL)).collect();
+        let count_in = |from: u32, to: u32| {
+            let range = INTERVAL / 10 * from..INTERVAL / 10 * to;
+            pauses.iter().filter(|pause| range.contains(pause)).count()
+        };
+        assert!(count_in(0, 10) >= 195, "all are back within the interval");
+        assert!(count_in(0, 3) > 20 && count_in(3, 10) > 20);
+    }
+}

@@ -1,0 +1,50 @@
+use subtle::{Choice, ConstantTimeEq};
+
+/// Longest token, in bytes.
+pub(super) const MAX_TOKEN_LEN: usize = 512;
+
+/// Whether a token is among the valid ones. How long this takes says nothing about which of them it resembles.
+pub(super) fn is_valid<'t>(token: &str, valid: impl IntoIterator<Item = &'t String>) -> bool {
+    if token.len() > MAX_TOKEN_LEN {
+        return false;
+    }
+    let token = padded(token);
+    let mut found = Choice::from(0);
+    for candidate in valid {
+        let (bytes, len) = padded(candidate);
+        found |= token.0.ct_eq(&bytes) & token.1.ct_eq(&len);
+    }
+    found.into()
+}
+
+/// Every token takes the same room, so that lengths are compared in constant time too.
+fn padded(token: &str) -> ([u8; MAX_TOKEN_LEN], u64) {
+    let mut bytes = [0; MAX_TOKEN_LEN];
+    let len = token.len().min(MAX_TOKEN_LEN);
+    bytes[..len].copy_from_slice(&token.as_bytes()[..len]);
+    (bytes, token.len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_very_token_is_valid() {
+        let valid = ["first".to_owned(), "second".to_owned()];
+        for token in ["first", "second"] {
+            assert!(is_valid(token, &valid));
+        }
+        for token in [
+            "",
+            "firs",
+            "first\0",
+            "First",
+            "firstsecond",
+            &"f".repeat(600),
+        ] {
+            assert!(!is_valid(token, &valid), "{token:?}");
+        }
+        assert!(!is_valid("", &[]));
+    }
+}

@@ -1,0 +1,87 @@
+use crate::connection::link::{Batch, LinkReceiver, LinkSender, MAX_SLICES};
+use bytes::BytesMut;
+use socket2::SockRef;
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::pin::pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::{tcp, unix};
+
+/// The sending half of a stream socket.
+#[derive(Debug)]
+pub(crate) struct SocketSender<W>(pub(super) W);
+
+/// The receiving half of a stream socket.
+#[derive(Debug)]
+pub(crate) struct SocketReceiver<R>(pub(super) R);
+
+/// What is asked of the sending half of a socket, whatever kind it is.
+pub(crate) trait WriteHalf: Send + Sync + 'static {
+    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn shut_down(&self) -> io::Result<()>;
+}
+
+impl WriteHalf for unix::OwnedWriteHalf {
+    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Self::try_write_vectored(self, slices)
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.as_ref().poll_write_ready(cx)
+    }
+
+    fn shut_down(&self) -> io::Result<()> {
+        SockRef::from(self.as_ref()).shutdown(Shutdown::Both)
+    }
+}
+
+impl WriteHalf for tcp::OwnedWriteHalf {
+    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Self::try_write_vectored(self, slices)
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.as_ref().poll_write_ready(cx)
+    }
+
+    fn shut_down(&self) -> io::Result<()> {
+        SockRef::from(self.as_ref()).shutdown(Shutdown::Both)
+    }
+}
+
+impl<W: WriteHalf> LinkSender for SocketSender<W> {
+    fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> io::Result<()> {
+        while !batch.is_empty() {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let filled = batch.fill(&mut slices);
+            match self.0.try_write_vectored(&slices[..filled]) {
+                Ok(sent) => batch.advance(sent, recycle),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_write_ready(cx)
+    }
+
+    fn close(&self) {
+        // Fails only if the other side was quicker.
+        let _ = self.0.shut_down();
+    }
+}
+
+impl<R: AsyncRead + Send + Unpin + 'static> LinkReceiver for SocketReceiver<R> {
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        // Reading keeps no state between polls, so its future may be a new one each time.
+        pin!(self.0.read_buf(into)).poll(cx)
+    }
+}

@@ -1,0 +1,475 @@
+//! Agents that connect to the proxy are used like those that it connects to.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod common;
+
+use common::{
+    BOTH, Proxy, RawAgent, RawConnection, config, dial, dial_with, eventually, registration,
+    request, serve,
+};
+use serde_json::json;
+use std::time::Duration;
+use tollgate::{
+    AgentNotice, AgentPool, AgentPoolConfig, AgentProtocolError, AgentResponse, CancelReason,
+    ConfigUpdateRequest, ConfigUpdateType, Decision, Encoding, FlowControlAction,
+    GuardrailInspectEvent, GuardrailInspectionType, HealthState, HealthStatus, MetricsReport,
+    RequestBodyChunkEvent, RequestCompleteEvent, ResponseBodyChunkEvent, ResponseHeadersEvent,
+    WebSocketFrameEvent, WebSocketOpcode,
+};
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// A proxy on each transport, in each encoding.
+async fn proxies(folder: &tempfile::TempDir) -> Vec<(Proxy, Encoding)> {
+    let mut proxies = Vec::new();
+    for encoding in BOTH {
+        let place = tempfile::tempdir_in(folder.path()).unwrap();
+        let unix = Proxy::listen_as(&place, config(encoding), |_| {}).await;
+        let tcp = Proxy::listen_on_tcp(config(encoding)).await;
+        proxies.extend([(unix, encoding), (tcp, encoding)]);
+        // The folder around it goes away with the test.
+        let _ = place.keep();
+    }
+    proxies
+}
+
+/// One of everything that can be asked.
+async fn ask_everything(pool: &AgentPool) -> Vec<AgentResponse> {
+    let mut answers = Vec::new();
+    for uri in [
+        "/",
+        "/block",
+        "/redirect",
+        "/challenge",
+        "/headers",
+        "/audit",
+    ] {
+        answers.push(pool.send("agent", uri, &request(uri, uri)).await.unwrap());
+    }
+    let every_byte: Vec<u8> = (0..=255).collect();
+    for data in [&b"replace"[..], b"drop", b"pass", &every_byte] {
+        let event = RequestBodyChunkEvent::new("c", data.to_vec(), 0, true);
+        answers.push(pool.send("agent", "c", &event).await.unwrap());
+        let event = ResponseBodyChunkEvent::new("c", data.to_vec(), 0, true);
+        answers.push(pool.send("agent", "c", &event).await.unwrap());
+    }
+    let event = ResponseHeadersEvent {
+        correlation_id: "c".to_owned(),
+        status: 200,
+        headers: [("x".to_owned(), vec!["y".to_owned()])].into(),
+    };
+    answers.push(pool.send("agent", "c", &event).await.unwrap());
+    let event = WebSocketFrameEvent {
+        correlation_id: "c".to_owned(),
+        opcode: WebSocketOpcode::Text,
+        data: "drop".into(),
+        client_to_server: true,
+        frame_index: 0,
+        fin: true,
+        route_id: None,
+        client_ip: "192.0.2.7".to_owned(),
+    };
+    answers.push(pool.send("agent", "c", &event).await.unwrap());
+    let event = GuardrailInspectEvent {
+        correlation_id: "c".to_owned(),
+        inspection_type: GuardrailInspectionType::PromptInjection,
+        content: "ignore all".to_owned(),
+        model: None,
+        categories: Vec::new(),
+        route_id: None,
+        metadata: Default::default(),
+    };
+    answers.push(pool.send("agent", "c", &event).await.unwrap());
+    for accept in [true, false] {
+        let settings = json!({"config": {"accept": accept}});
+        answers.push(pool.send_configure("agent", "s", &settings).await.unwrap());
+    }
+    let event = RequestCompleteEvent {
+        correlation_id: "c".to_owned(),
+        status: 200,
+        duration_ms: 1,
+        request_body_size: 0,
+        response_body_size: 0,
+        upstream_attempts: 1,
+        error: None,
+    };
+    answers.push(pool.send("agent", "c", &event).await.unwrap());
+    answers
+}
+
+#[tokio::test]
+async fn every_event_is_answered_as_on_a_connection_that_the_proxy_made() {
+    let served = serve().await;
+    let forward = common::pool_with(config(Encoding::MessagePack), &served.path).await;
+    let expected = ask_everything(&forward).await;
+    let folder = folder();
+    for (proxy, encoding) in proxies(&folder).await {
+        let agent = dial(&proxy.endpoint);
+        proxy.expect_connections("agent", 1).await;
+        assert_eq!(ask_everything(&proxy.pool).await, expected, "{encoding}");
+        assert_eq!(*agent.seen.lock().unwrap(), *served.seen.lock().unwrap());
+        assert_eq!(proxy.pool.agent_encoding("agent"), Some(encoding));
+        assert_eq!(proxy.pool.agent_uses_extension("agent"), Some(true));
+        let capabilities = proxy.pool.agent_capabilities("agent").await.unwrap();
+        assert_eq!(
+            capabilities,
+            forward.agent_capabilities("agent").await.unwrap()
+        );
+        proxy.pool.ping("agent").await.unwrap();
+        agent.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_exchange_streams_a_large_body() {
+    let folder = folder();
+    for (proxy, _) in proxies(&folder).await {
+        let agent = dial(&proxy.endpoint);
+        proxy.expect_connections("agent", 1).await;
+        let mut exchange = proxy.pool.exchange("agent", "e").unwrap();
+        exchange.send(&request("e", "/")).await.unwrap();
+        let chunk = tollgate::Bytes::from(vec![7; 64 * 1024]);
+        for index in 0..32 {
+            let event = RequestBodyChunkEvent::new("e", chunk.clone(), index, index == 31);
+            exchange.send(&event).await.unwrap();
+        }
+        assert_eq!(agent.seen.lock().unwrap().len(), 33);
+    }
+}
+
+#[tokio::test]
+async fn cancel_and_flow_control() {
+    let folder = folder();
+    for (proxy, _) in proxies(&folder).await {
+        let agent = dial(&proxy.endpoint);
+        proxy.expect_connections("agent", 1).await;
+        let waiting = {
+            let pool = proxy.pool.clone();
+            tokio::spawn(async move { pool.send("agent", "w", &request("w", "/wait")).await })
+        };
+        eventually("the agent has it", async || {
+            agent.seen.lock().unwrap().len() == 1
+        })
+        .await;
+        let reason = CancelReason::ClientDisconnect;
+        proxy
+            .pool
+            .cancel_request("agent", "w", reason)
+            .await
+            .unwrap();
+        assert_fails!(waiting.await.unwrap(), AgentProtocolError::Cancelled { .. });
+        eventually("the agent knows", async || {
+            *agent.cancelled.lock().unwrap() == [("w".to_owned(), reason)]
+        })
+        .await;
+
+        agent.control.flow_control(FlowControlAction::Pause);
+        let is_paused = async || {
+            let answer = proxy.pool.send("agent", "p", &request("p", "/")).await;
+            matches!(answer, Err(AgentProtocolError::FlowControlPaused { .. }))
+        };
+        eventually("the agent is paused", is_paused).await;
+        agent.control.flow_control(FlowControlAction::Resume);
+        eventually("it goes on", async || !is_paused().await).await;
+    }
+}
+
+#[tokio::test]
+async fn health_metrics_and_config_updates() {
+    let folder = folder();
+    for (proxy, _) in proxies(&folder).await {
+        let agent = dial(&proxy.endpoint);
+        proxy.expect_connections("agent", 1).await;
+        // The agent learns a moment later than the proxy that they are connected.
+        eventually("there is somebody to tell", async || {
+            agent.control.connections() == 1
+        })
+        .await;
+        let mut notices = proxy.pool.notices();
+        agent
+            .control
+            .report_metrics(MetricsReport::new("agent", 1000));
+        agent.control.request_config_update(ConfigUpdateRequest {
+            update_type: ConfigUpdateType::RequestReload,
+            request_id: "u".to_owned(),
+            timestamp_ms: 1,
+        });
+        let metrics = notices.recv().await.unwrap();
+        assert!(matches!(metrics, AgentNotice::Metrics { agent_id, .. } if &*agent_id == "agent"));
+        let update = notices.recv().await.unwrap();
+        assert!(
+            matches!(update, AgentNotice::ConfigUpdate { request, .. } if request.request_id == "u")
+        );
+
+        let draining = HealthStatus::new("agent", HealthState::Draining { eta_ms: None });
+        agent.control.report_health(draining);
+        eventually("it takes no new exchanges", async || {
+            !proxy.pool.is_agent_healthy("agent")
+        })
+        .await;
+        agent.control.report_health(HealthStatus::healthy("agent"));
+        eventually("it is back", async || proxy.pool.is_agent_healthy("agent")).await;
+    }
+}
+
+/// The proxy connects to one instance of the agent, another one connects to the proxy.
+#[tokio::test]
+async fn forward_and_reverse_connections_side_by_side() {
+    let folder = folder();
+    let served = serve().await;
+    let proxy = Proxy::listen(&folder).await;
+    let endpoint = served.path.to_str().unwrap();
+    proxy.pool.add_agent("agent", endpoint).await.unwrap();
+    let dialing = dial_with(|dialer| dialer.with_proxy(&proxy.endpoint).with_connections(4));
+    proxy.expect_connections("agent", 8).await;
+    for n in 0..80 {
+        let id = n.to_string();
+        proxy
+            .pool
+            .send("agent", &id, &request(&id, "/"))
+            .await
+            .unwrap();
+    }
+    assert_eq!(served.seen.lock().unwrap().len(), 40);
+    assert_eq!(dialing.seen.lock().unwrap().len(), 40);
+    assert_eq!(
+        proxy.pool.agent_stats("agent").await.unwrap().endpoint,
+        endpoint
+    );
+
+    // Another endpoint: those that the agent made stay.
+    let moved = serve().await;
+    proxy
+        .pool
+        .add_agent("agent", moved.path.to_str().unwrap())
+        .await
+        .unwrap();
+    proxy.expect_connections("agent", 8).await;
+    assert_eq!(proxy.listener.connections(), 4);
+
+    dialing.stop().await;
+    proxy.expect_connections("agent", 4).await;
+    moved.stop().await;
+    eventually("none is left", async || {
+        proxy.connections_of("agent").await == 0
+    })
+    .await;
+    assert_eq!(proxy.pool.agent_ids(), ["agent"]);
+    let back = dial(&proxy.endpoint);
+    proxy.expect_connections("agent", 1).await;
+    proxy
+        .pool
+        .send("agent", "x", &request("x", "/"))
+        .await
+        .unwrap();
+    assert_eq!(back.seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn forward_connections_go_over_tcp_too() {
+    let unix = RawAgent::listen();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
+    // Whatever comes in by the port goes on to the socket.
+    let path = unix.path.clone();
+    tokio::spawn(async move {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut far = tokio::net::UnixStream::connect(path).await.unwrap();
+        tokio::io::copy_bidirectional(&mut near, &mut far)
+            .await
+            .unwrap();
+    });
+    let pool = AgentPool::with_config(config(Encoding::Json));
+    let (added, mut connection) = tokio::join!(
+        pool.connect_agent("agent", &endpoint),
+        unix.accept_in(Encoding::Json)
+    );
+    added.unwrap();
+    common::expect_works(&pool, &mut connection, "c").await;
+}
+
+#[tokio::test]
+async fn when_a_connection_ends_its_calls_fail_at_once_and_it_leaves() {
+    let folder = folder();
+    let proxy = Proxy::listen(&folder).await;
+    let (mut ending, response) =
+        RawConnection::register(proxy.path(), &registration("agent", None)).await;
+    assert_eq!(response["success"], true);
+    let call = common::arrived(&proxy.pool, &mut ending, "c").await;
+    let (staying, _) = RawConnection::register(proxy.path(), &registration("agent", None)).await;
+    proxy.expect_connections("agent", 2).await;
+    drop(ending);
+    let result = tokio::time::timeout(Duration::from_secs(1), call).await;
+    assert_fails!(
+        result.expect("at once").unwrap(),
+        AgentProtocolError::ConnectionClosed { .. }
+    );
+    proxy.expect_connections("agent", 1).await;
+    common::numbered(vec![staying]);
+    for n in 0..10 {
+        let status = common::status_of(common::call(&proxy.pool, &n.to_string())).await;
+        assert_eq!(status, 0);
+    }
+    eventually("the place is free", async || {
+        proxy.listener.connections() == 1
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_agent_is_known_for_a_while_after_its_last_connection() {
+    let folder = folder();
+    let grace = Duration::from_millis(300);
+    let proxy = Proxy::listen_as(&folder, AgentPoolConfig::default(), |config| {
+        config.grace_time = grace;
+    })
+    .await;
+    let agent = dial(&proxy.endpoint);
+    proxy.expect_connections("agent", 1).await;
+    proxy
+        .pool
+        .send("agent", "a", &request("a", "/"))
+        .await
+        .unwrap();
+    agent.stop().await;
+    proxy.expect_connections("agent", 0).await;
+    let refused = proxy.pool.send("agent", "b", &request("b", "/")).await;
+    assert_fails!(refused, AgentProtocolError::Unavailable { .. });
+
+    let back = dial(&proxy.endpoint);
+    proxy.expect_connections("agent", 1).await;
+    let stats = proxy.pool.agent_stats("agent").await.unwrap();
+    assert_eq!((stats.reconnects, stats.calls.made), (1, 2));
+    assert_eq!(stats.endpoint, "reverse");
+    // Longer than the grace time of its first leave.
+    tokio::time::sleep(grace * 2).await;
+    proxy
+        .pool
+        .send("agent", "c", &request("c", "/"))
+        .await
+        .unwrap();
+
+    back.stop().await;
+    eventually("it is forgotten", async || {
+        proxy.pool.agent_ids().is_empty()
+    })
+    .await;
+    let refused = proxy.pool.send("agent", "d", &request("d", "/")).await;
+    assert_fails!(refused, AgentProtocolError::UnknownAgent { .. });
+    let _again = dial(&proxy.endpoint);
+    proxy.expect_connections("agent", 1).await;
+    assert_eq!(proxy.pool.agent_stats("agent").await.unwrap().calls.made, 0);
+}
+
+/// An agent on the published crate: JSON, base64 bodies, answers by correlation id.
+#[tokio::test]
+async fn an_agent_that_offers_nothing_is_spoken_to_in_published_json() {
+    let folder = folder();
+    let proxy = Proxy::listen(&folder).await;
+    let (mut agent, response) =
+        RawConnection::register(proxy.path(), &registration("agent", None)).await;
+    assert_eq!(response.as_object().unwrap().len(), 5, "{response}");
+    assert_eq!(response["success"], true);
+    assert!(
+        response["connection_id"]
+            .as_str()
+            .unwrap()
+            .starts_with("agent-")
+    );
+    proxy.expect_connections("agent", 1).await;
+    let call = {
+        let pool = proxy.pool.clone();
+        let event = RequestBodyChunkEvent::new("c", b"\x00\xff".to_vec(), 0, true);
+        tokio::spawn(async move { pool.send("agent", "c", &event).await })
+    };
+    let (message, event) = agent.message().await;
+    assert_eq!(
+        (message, &event["correlation_id"], &event["data"]),
+        (0x11, &json!("c"), &json!("AP8="))
+    );
+    agent.block("c", 451).await;
+    let answer = call.await.unwrap().unwrap();
+    assert!(matches!(
+        answer.decision,
+        Decision::Block { status: 451, .. }
+    ));
+    assert_eq!(proxy.pool.agent_uses_extension("agent"), Some(false));
+}
+
+/// What a hasty agent sends behind its registration is not lost.
+#[tokio::test]
+async fn an_agent_may_speak_before_it_is_answered() {
+    let folder = folder();
+    let proxy = Proxy::listen(&folder).await;
+    let mut agent = RawConnection::connect(proxy.path()).await;
+    let hello = registration("agent", None).to_string();
+    let health = json!({"state": {"status": "draining"}, "agent_id": "agent", "timestamp_ms": 1});
+    let mut bytes = common::frame(0x01, hello.as_bytes());
+    bytes.extend(common::frame(0x30, health.to_string().as_bytes()));
+    agent.send_bytes(&bytes).await;
+    assert_eq!(agent.message().await.1["success"], true);
+    eventually("the report is there", async || {
+        let stats = proxy.pool.agent_stats("agent").await;
+        stats.is_some_and(|stats| stats.active_connections == 1 && stats.healthy_connections == 0)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn accept_one_registers_one() {
+    let folder = folder();
+    let path = folder.path().join("one.sock");
+    let config = tollgate::ReverseConnectionConfig::default();
+    let listener = tollgate::ReverseConnectionListener::bind_uds(&path, config)
+        .await
+        .unwrap();
+    let pool = AgentPool::new();
+    let _agent = dial(path.to_str().unwrap());
+    assert_eq!(listener.accept_one(&pool).await.unwrap(), "agent");
+    assert_eq!(pool.agent_ids(), ["agent"]);
+    pool.send("agent", "c", &request("c", "/")).await.unwrap();
+
+    let mut garbage = RawConnection::connect(&path).await;
+    garbage.send(0x01, b"{}").await;
+    let refused = listener.accept_one(&pool).await;
+    assert_fails!(refused, AgentProtocolError::RegistrationRefused { .. });
+    listener.stop();
+    assert_fails!(
+        listener.accept_one(&pool).await,
+        AgentProtocolError::Listen { .. }
+    );
+}
+
+#[tokio::test]
+async fn a_stopped_listener_takes_no_more_and_leaves_what_there_is() {
+    let folder = folder();
+    let proxy = Proxy::listen(&folder).await;
+    let agent = dial(&proxy.endpoint);
+    proxy.expect_connections("agent", 1).await;
+    let mut half_open = RawConnection::connect(proxy.path()).await;
+    let path = proxy.path().to_owned();
+    proxy.listener.stop();
+    proxy.accepting.await.unwrap();
+    half_open.expect_end().await;
+    assert!(!path.exists());
+    proxy
+        .pool
+        .send("agent", "c", &request("c", "/"))
+        .await
+        .unwrap();
+    assert_eq!(agent.seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_removed_agent_is_cut_off() {
+    let folder = folder();
+    let proxy = Proxy::listen(&folder).await;
+    let (mut agent, _) = RawConnection::register(proxy.path(), &registration("agent", None)).await;
+    proxy.expect_connections("agent", 1).await;
+    proxy.pool.remove_agent("agent").await.unwrap();
+    agent.expect_end().await;
+    assert!(proxy.pool.agent_ids().is_empty());
+}
