@@ -1,17 +1,21 @@
 //! `tollgate agent`: an agent with simple rules, until a signal ends it.
 
+use crate::counted::{Counted, Counts};
 use crate::exit::AgentFailure;
 use crate::rules::Rules;
+use crate::scrape;
 use crate::values::{
-    parse_assignment, parse_duration, parse_encoding, parse_endpoint, socket_path,
+    parse_assignment, parse_duration, parse_encoding, parse_endpoint, parse_timeout, socket_path,
 };
 use anyhow::Context;
 use clap::builder::NonEmptyStringValueParser;
 use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tollgate::{Encoding, HeaderOp, UdsAgentServer};
+use tollgate::{AgentControl, AgentHandler, Encoding, HeaderOp, UdsAgentServer};
 
 /// Options of `tollgate agent`.
 #[derive(clap::Args)]
@@ -48,6 +52,12 @@ pub(crate) struct Args {
         value_parser = parse_encoding
     )]
     encodings: Vec<Encoding>,
+    /// Serve counts of what was decided at http://ADDRESS/metrics
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
+    /// Report the counts to every connected proxy, this often
+    #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
+    report_every: Option<Duration>,
 }
 
 impl Args {
@@ -67,14 +77,48 @@ impl Args {
 
 /// Serves until SIGINT or SIGTERM, then finishes what is in flight; a second signal does not wait.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    if args.metrics.is_none() && args.report_every.is_none() {
+        return serve(&args, args.rules(), |_| {}).await;
+    }
+    let mut handler = Counted::new(args.rules());
+    let counts = handler.counts();
+    if let Some(address) = args.metrics {
+        let counts = Arc::clone(&counts);
+        scrape::serve(address, move || counts.to_prometheus(AGENT_ID)).await?;
+    }
+    let Some(interval) = args.report_every else {
+        return serve(&args, handler, |_| {}).await;
+    };
+    handler = handler.reported();
+    let report = |control| {
+        tokio::spawn(report(control, counts, interval));
+    };
+    serve(&args, handler, report).await
+}
+
+/// What the agent calls itself.
+const AGENT_ID: &str = "tollgate";
+
+async fn report(control: AgentControl, counts: Arc<Counts>, interval: Duration) {
+    let mut ticks = tokio::time::interval(interval);
+    loop {
+        ticks.tick().await;
+        control.report_metrics(counts.report(AGENT_ID, interval));
+    }
+}
+
+async fn serve<H: AgentHandler>(
+    args: &Args,
+    handler: H,
+    with_control: impl FnOnce(AgentControl),
+) -> anyhow::Result<()> {
     // Before the socket is there, so that no signal after "listening" finds the default action.
     let mut signals = Signals::catch().context("cannot catch signals")?;
     let failed = |error| AgentFailure::of(&args.listen, &error);
-    let server = UdsAgentServer::new(socket_path(&args.listen), args.rules())
-        .with_encodings(args.encodings.clone())
-        .bind()
-        .await
-        .map_err(failed)?;
+    let server = UdsAgentServer::new(socket_path(&args.listen), handler)
+        .with_encodings(args.encodings.clone());
+    with_control(server.control());
+    let server = server.bind().await.map_err(failed)?;
     // Whoever started this may have closed stderr; the agent serves all the same.
     let _ = writeln!(io::stderr(), "listening on {}", args.listen);
 

@@ -3,7 +3,7 @@
 use crate::driver::{Length, drive};
 use crate::har;
 use crate::options::{LoadOptions, parse_seconds};
-use crate::recording::{Details, Recording};
+use crate::recording::{Details, Recording, Stage};
 use crate::report::Report;
 use crate::traffic::Corpus;
 use crate::values::{parse_endpoint, parse_size};
@@ -64,6 +64,7 @@ pub(crate) async fn measure(
             began_at: humantime::format_rfc3339_seconds(began).to_string(),
             quantiles: measured.latencies.quantiles(),
             timeline: measured.timeline.points().to_vec(),
+            stages: Stage::all(&pool),
         },
         report: Report::new(measured, encoding),
     })

@@ -1,10 +1,11 @@
-//! The `tollgate` command: see an agent at work, serve one, ask one, and load one.
+//! The `tollgate` command: see an agent at work, serve one, ask one, load one, and watch them.
 
 mod agent;
 mod browsers;
 mod child_agent;
 mod connect;
 mod correlation_id;
+mod counted;
 mod demo;
 mod demo_traffic;
 mod driver;
@@ -21,9 +22,11 @@ mod progress;
 mod recording;
 mod report;
 mod rules;
+mod scrape;
 mod send;
 mod tally;
 mod timeline;
+mod top;
 mod traffic;
 mod values;
 
@@ -58,6 +61,8 @@ enum Command {
     Send(send::Args),
     /// Put load on an agent and show the figures
     Load(load::Args),
+    /// Watch agents on the terminal: an agent itself, or all those of a proxy that serves its metrics
+    Top(top::Args),
 }
 
 impl Command {
@@ -68,6 +73,7 @@ impl Command {
             Self::Probe(args) => probe::run(args).await,
             Self::Send(args) => send::run(args).await,
             Self::Load(args) => load::run(args).await,
+            Self::Top(args) => top::run(args).await,
         }
     }
 }

@@ -3,7 +3,9 @@
 use crate::connect::{AGENT_ID, connect};
 use crate::exit::AgentFailure;
 use crate::page::PageOptions;
+use crate::scrape;
 use crate::values::{parse_encoding, parse_timeout};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tollgate::{AgentPool, Encoding};
 
@@ -33,23 +35,27 @@ pub(crate) struct LoadOptions {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    /// Serve what the asking side counts at http://ADDRESS/metrics, as long as the run takes
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) page: PageOptions,
 }
 
 impl LoadOptions {
     /// Connects to the agent at `endpoint`, and says in which encoding.
-    pub(crate) async fn connect(
-        &self,
-        endpoint: &str,
-    ) -> Result<(AgentPool, Encoding), AgentFailure> {
+    pub(crate) async fn connect(&self, endpoint: &str) -> anyhow::Result<(AgentPool, Encoding)> {
         let pool = connect(endpoint, self.encoding, self.connections(), self.timeout).await?;
+        if let Some(address) = self.metrics {
+            let metrics = pool.protocol_metrics();
+            scrape::serve(address, move || metrics.to_prometheus("tollgate")).await?;
+        }
         match pool.agent_encoding(AGENT_ID) {
             Some(encoding) => Ok((pool, encoding)),
-            None => Err(AgentFailure::new(
-                endpoint,
-                "the connection was closed after the handshake",
-            )),
+            None => {
+                let cause = "the connection was closed after the handshake";
+                Err(AgentFailure::new(endpoint, cause).into())
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use crate::report::Report;
 use crate::timeline::Point;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use tollgate::AgentPool;
 
 /// A run, as it is kept in a file.
 ///
@@ -31,6 +32,36 @@ pub(crate) struct Details {
     pub(crate) quantiles: Vec<Quantile>,
     /// Requests and failures so far, at points in time.
     pub(crate) timeline: Vec<Point>,
+    /// Where the time of calls went, in order.
+    pub(crate) stages: Vec<Stage>,
+}
+
+/// A part of the way of an event to the agent and of its answer back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Stage {
+    pub(crate) name: String,
+    /// On average, in microseconds.
+    pub(crate) micros: f64,
+}
+
+impl Stage {
+    /// The stages of the calls of a pool that were timed.
+    pub(crate) fn all(pool: &AgentPool) -> Vec<Self> {
+        let stages = pool.protocol_metrics().snapshot().total.stages;
+        let named = [
+            ("encode", &stages.encode),
+            ("wait", &stages.wait),
+            ("wire and agent", &stages.wire),
+            ("decode", &stages.decode),
+        ];
+        let timed = named.into_iter().filter(|(_, times)| times.count > 0);
+        timed
+            .map(|(name, times)| Self {
+                name: name.to_owned(),
+                micros: times.mean_micros(),
+            })
+            .collect()
+    }
 }
 
 impl Recording {

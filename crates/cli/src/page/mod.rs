@@ -8,7 +8,7 @@ pub(crate) use file::{PageFile, PageOptions};
 
 use crate::latency::in_words;
 use crate::numerals::grouped;
-use crate::recording::Recording;
+use crate::recording::{Recording, Stage};
 use crate::timeline::Point;
 use chart::{Axis, Line, Scale, chart, power_ticks, round_ticks};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -33,6 +33,10 @@ fn page(run: &Recording, earlier: Option<&Recording>) -> String {
                 (latencies(run, earlier))
                 h2 { "Per second: " span.swatch.current {} "requests " span.swatch.errors {} "errors" }
                 (rates(run, earlier))
+                @if !run.details.stages.is_empty() {
+                    h2 { "Where the time of an event goes, on average" }
+                    (stages(run, earlier))
+                }
                 h2 { "Figures" }
                 (figures(run, earlier))
             }
@@ -139,6 +143,35 @@ fn rate(recording: &Recording, count: impl Fn(&Point) -> u64) -> Vec<(f64, f64)>
             (seconds > 0.0).then(|| (pair[1].seconds, grown as f64 / seconds))
         })
         .collect()
+}
+
+/// The stages of each run in one bar, as long as an event took.
+fn stages(run: &Recording, earlier: Option<&Recording>) -> Markup {
+    let runs = [("this run", Some(run)), ("earlier", earlier)];
+    let runs = runs
+        .into_iter()
+        .filter_map(|(name, run)| Some((name, &run?.details.stages)));
+    let total = |stages: &[Stage]| stages.iter().map(|stage| stage.micros).sum::<f64>();
+    let longest = runs
+        .clone()
+        .map(|(_, stages)| total(stages))
+        .fold(0.0, f64::max);
+    html! {
+        @for (name, stages) in runs {
+            p.run { (name) ": " (format!("{:.1} µs", total(stages))) }
+            div.stages {
+                @for (place, stage) in stages.iter().enumerate() {
+                    div class=(format!("stage stage-{place}")) style=(format!("width: {:.2}%", 100.0 * stage.micros / longest))
+                        title=(stage.name) {}
+                }
+            }
+            p.key {
+                @for (place, stage) in stages.iter().enumerate() {
+                    span class=(format!("swatch stage-{place}")) {} (stage.name) (format!(" {:.1} µs", stage.micros))
+                }
+            }
+        }
+    }
 }
 
 fn figures(run: &Recording, earlier: Option<&Recording>) -> Markup {

@@ -23,6 +23,10 @@ polyline.errors.earlier { stroke-dasharray: 2 4; }
 .swatch.current { background: var(--current); }
 .swatch.earlier { background: var(--earlier); }
 .swatch.errors { background: var(--errors); }
+.stages { display: flex; height: 2rem; }
+.stage-0 { background: #0969da; } .stage-1 { background: #bf8700; }
+.stage-2 { background: #1a7f37; } .stage-3 { background: #8250df; }
+.run, .key { margin: 0.3rem 0; }
 table { border-collapse: collapse; }
 td, th { padding: 0.2rem 1.5rem 0.2rem 0; text-align: left; border-bottom: 1px solid var(--faint); }
 td + td { font-variant-numeric: tabular-nums; }

@@ -1,0 +1,262 @@
+//! `--metrics` and `tollgate top`, run as a user runs them.
+
+// Helpers of tests fail like tests; clippy lets only the test functions themselves unwrap.
+#![allow(clippy::unwrap_used)]
+
+use portable_pty::{CommandBuilder, PtySize, native_pty_system};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn an_agent_serves_what_it_decided() {
+    let address = free_address();
+    let agent = Agent::start(&["--block-path", "/products", "--metrics", &address]);
+    let load = tollgate(&["load", &agent.socket, "--requests", "300", "--json"])
+        .output()
+        .unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&load.stdout).unwrap();
+    let page = get(&address, "/metrics");
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    let blocked = report["decisions"]["block"].as_u64().unwrap_or(0);
+    for (decision, count) in [("allow", 300 - blocked), ("block", blocked)] {
+        let line = format!(
+            "agent_decisions_total{{agent_id=\"tollgate\",decision=\"{decision}\"}} {count}\n"
+        );
+        assert!(page.contains(&line), "{line} in {page}");
+    }
+    assert!(
+        page.contains("agent_request_duration_seconds_count{agent_id=\"tollgate\"} 300\n"),
+        "{page}"
+    );
+    assert!(get(&address, "/elsewhere").starts_with("HTTP/1.1 404"));
+}
+
+#[test]
+fn top_shows_the_agents_of_a_proxy_that_serves_its_metrics() {
+    let address = free_address();
+    let mut demo = tollgate(&[
+        "demo",
+        "--seconds",
+        "30",
+        "--concurrency",
+        "2",
+        "--metrics",
+        &address,
+    ])
+    .stdout(Stdio::null())
+    .spawn()
+    .unwrap();
+    wait_until("metrics", || TcpStream::connect(&address).is_ok());
+    let url = format!("http://{address}/metrics");
+    let mut top = Terminal::running(&["top", "--prometheus", &url, "--interval", "100ms"]);
+    top.wait_until("a row with rates", |screen| {
+        let row = screen
+            .lines()
+            .find(|line| line.starts_with("agent ") && line.contains(" up "));
+        // Connections, calls in flight, then allowed and blocked per second.
+        row.is_some_and(|row| row.split_whitespace().nth(2) == Some("4/4") && !row.contains(" 0 "))
+            || row.is_some_and(|row| row.contains("µs") && row.contains("4/4"))
+    });
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    top.wait_until("what went wrong", |screen| {
+        screen.contains(&url) && !screen.contains("q quits")
+    });
+    assert_eq!(top.quit_with("q"), 0);
+}
+
+#[test]
+fn top_shows_an_agent_that_reports() {
+    let agent = Agent::start(&["--report-every", "50ms"]);
+    let mut top = Terminal::running(&["top", &agent.socket, "--interval", "100ms"]);
+    top.wait_until("its state", |screen| {
+        screen.contains(" up ") && screen.contains("ping")
+    });
+    let mut load = tollgate(&[
+        "load",
+        &agent.socket,
+        "--seconds",
+        "30",
+        "--concurrency",
+        "2",
+    ])
+    .stdout(Stdio::null())
+    .spawn()
+    .unwrap();
+    top.wait_until("its decisions", |screen| {
+        let row = screen.lines().find(|line| line.contains(" up "));
+        row.is_some_and(|row| {
+            row.split_whitespace()
+                .nth(4)
+                .is_some_and(|allowed| allowed != "0")
+        })
+    });
+    load.kill().unwrap();
+    load.wait().unwrap();
+    assert_eq!(top.quit_with("\x03"), 0);
+}
+
+#[test]
+fn top_needs_a_terminal_and_something_to_watch() {
+    for (arguments, word) in [
+        (vec!["top", "/run/agent.sock"], "terminal"),
+        (vec!["top"], "required"),
+        (
+            vec![
+                "top",
+                "/run/agent.sock",
+                "--prometheus",
+                "http://localhost/",
+            ],
+            "cannot be used",
+        ),
+        (vec!["top", "--prometheus", "https://localhost/"], "http://"),
+    ] {
+        let output = tollgate(&arguments).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(word), "{word} in {said}");
+    }
+}
+
+fn tollgate(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Nobody else had it a moment ago.
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string()
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "{what}");
+        thread::yield_now();
+    }
+}
+
+/// `tollgate agent`, serving.
+struct Agent {
+    child: Child,
+    socket: String,
+    _folder: TempDir,
+}
+
+impl Agent {
+    fn start(options: &[&str]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let socket = folder
+            .path()
+            .join("agent.sock")
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let mut child = tollgate(&["agent", "--listen", &socket])
+            .args(options)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert!(line.starts_with("listening"), "{line}");
+        Self {
+            child,
+            socket,
+            _folder: folder,
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The command on a terminal of its own.
+struct Terminal {
+    child: Box<dyn portable_pty::Child + Send + Sync>,
+    keyboard: Box<dyn Write + Send>,
+    output: mpsc::Receiver<Vec<u8>>,
+    shown: vt100::Parser,
+    _pair: Box<dyn portable_pty::MasterPty + Send>,
+}
+
+impl Terminal {
+    fn running(arguments: &[&str]) -> Self {
+        let size = PtySize {
+            rows: 24,
+            cols: 140,
+            pixel_width: 0,
+            pixel_height: 0,
+        };
+        let pair = native_pty_system().openpty(size).unwrap();
+        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_tollgate"));
+        command.args(arguments);
+        command.env("TERM", "xterm-256color");
+        let child = pair.slave.spawn_command(command).unwrap();
+        let mut reader = pair.master.try_clone_reader().unwrap();
+        let (sender, output) = mpsc::channel();
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(read @ 1..) = reader.read(&mut bytes) {
+                if sender.send(bytes[..read].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Self {
+            child,
+            keyboard: pair.master.take_writer().unwrap(),
+            output,
+            shown: vt100::Parser::new(size.rows, size.cols, 0),
+            _pair: pair.master,
+        }
+    }
+
+    fn wait_until(&mut self, what: &str, is_so: impl Fn(&str) -> bool) {
+        let began = Instant::now();
+        loop {
+            let screen = self.shown.screen().contents();
+            if is_so(&screen) {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "no {what} in:\n{screen}");
+            let bytes = self.output.recv_timeout(PATIENCE).expect("output");
+            self.shown.process(&bytes);
+        }
+    }
+
+    /// Presses a key. Returns the exit status.
+    fn quit_with(mut self, key: &str) -> u32 {
+        self.keyboard.write_all(key.as_bytes()).unwrap();
+        self.keyboard.flush().unwrap();
+        self.child.wait().unwrap().exit_code()
+    }
+}
