@@ -1,0 +1,231 @@
+//! An agent that connects to proxies keeps its connections, whatever happens to the proxies.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod common;
+
+use common::{DialingAgent, Proxy, config, dial, dial_with, eventually, request};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tollgate::{
+    AgentCapabilities, AgentDialer, AgentHandler, AgentPoolConfig, AgentProtocolError,
+    AgentResponse, Encoding, RequestHeadersView,
+};
+
+const SOON: Duration = Duration::from_millis(20);
+
+async fn expect_sessions(agent: &DialingAgent, count: usize) {
+    eventually("the agent has its connections", async || {
+        agent.control.connections() == count
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_keeps_so_many_connections_to_each_proxy() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let unix = Proxy::listen(&folders[0]).await;
+    let tcp = Proxy::listen_on_tcp(AgentPoolConfig::default()).await;
+    let agent = dial_with(|dialer| {
+        let dialer = dialer.with_proxy(&unix.endpoint).with_proxy(&tcp.endpoint);
+        dialer.with_connections(3).with_reconnect_interval(SOON)
+    });
+    expect_sessions(&agent, 6).await;
+    for proxy in [&unix, &tcp] {
+        proxy.expect_connections("agent", 3).await;
+        proxy
+            .pool
+            .send("agent", "c", &request("c", "/"))
+            .await
+            .unwrap();
+    }
+
+    unix.pool.clear_correlation_affinity("c");
+
+    // One proxy drops the agent, which comes back; the other does not notice.
+    unix.pool.remove_agent("agent").await.unwrap();
+    unix.expect_connections("agent", 3).await;
+    let stats = tcp.pool.agent_stats("agent").await.unwrap();
+    assert_eq!(stats.faults.connections_lost, 0);
+    assert_eq!(tcp.listener.registered(), 3);
+    assert_eq!(unix.listener.registered(), 6);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn it_waits_for_a_proxy_that_is_not_there_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    let agent = dial_with(|dialer| {
+        let endpoint = folder.path().join("proxy.sock").display().to_string();
+        dialer.with_proxy(endpoint).with_reconnect_interval(SOON)
+    });
+    tokio::time::sleep(3 * SOON).await;
+    for _ in 0..3 {
+        let proxy = Proxy::listen(&folder).await;
+        proxy.expect_connections("agent", 1).await;
+        expect_sessions(&agent, 1).await;
+        proxy
+            .pool
+            .send("agent", "c", &request("c", "/"))
+            .await
+            .unwrap();
+        proxy.listener.stop();
+        proxy.accepting.await.unwrap();
+        drop(proxy.pool);
+        expect_sessions(&agent, 0).await;
+    }
+    agent.stop().await;
+}
+
+/// `localhost` has several addresses, of which a port may listen on one alone.
+#[tokio::test]
+async fn names_are_resolved_to_whichever_address_answers() {
+    let proxy = Proxy::listen_at("127.0.0.1:0", AgentPoolConfig::default()).await;
+    let port = proxy.listener.local_addr().unwrap().port();
+    let _agent = dial(&format!("tcp://localhost:{port}"));
+    proxy.expect_connections("agent", 1).await;
+}
+
+#[tokio::test]
+async fn endpoints_that_mean_nothing_are_refused_at_once() {
+    for endpoint in ["", "proxy:7000", "tcp://proxy", "http://proxy:1"] {
+        let dialer = AgentDialer::new(common::RuleAgent::default()).with_proxy(endpoint);
+        assert_fails!(
+            dialer.run().await,
+            AgentProtocolError::InvalidEndpoint { .. }
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_without_the_extension_is_spoken_to_in_published_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = AgentPoolConfig {
+        use_extension: false,
+        ..config(Encoding::MessagePack)
+    };
+    let proxy = Proxy::listen_as(&folder, plain, |_| {}).await;
+    let agent = dial(&proxy.endpoint);
+    proxy.expect_connections("agent", 1).await;
+    proxy
+        .pool
+        .send("agent", "c", &request("c", "/"))
+        .await
+        .unwrap();
+    assert_eq!(proxy.pool.agent_encoding("agent"), Some(Encoding::Json));
+    assert_eq!(proxy.pool.agent_uses_extension("agent"), Some(false));
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn it_finishes_what_it_has_before_it_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = Proxy::listen(&folder).await;
+    let leaving = dial(&proxy.endpoint);
+    proxy.expect_connections("agent", 1).await;
+    let pool = Arc::clone(&proxy.pool);
+    let waiting =
+        tokio::spawn(async move { pool.send("agent", "w", &request("w", "/wait")).await });
+    eventually("the agent has it", async || {
+        leaving.seen.lock().unwrap().len() == 1
+    })
+    .await;
+
+    let release = leaving.release.clone();
+    let done = leaving.begin_to_stop();
+    eventually("no new exchange goes to it", async || {
+        !proxy.pool.is_agent_healthy("agent")
+    })
+    .await;
+    // Another instance takes over while the first finishes.
+    let other = dial(&proxy.endpoint);
+    proxy.expect_connections("agent", 2).await;
+    for n in 0..10 {
+        let id = n.to_string();
+        proxy
+            .pool
+            .send("agent", &id, &request(&id, "/"))
+            .await
+            .unwrap();
+    }
+    assert_eq!(other.seen.lock().unwrap().len(), 10);
+    assert!(!done.is_finished());
+    release.notify_one();
+    waiting.await.unwrap().unwrap();
+    done.await.unwrap();
+    proxy.expect_connections("agent", 1).await;
+}
+
+/// Traffic all the while: of two instances one leaves after the other and comes back, and no call is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_leave_under_load_without_losing_a_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = Proxy::listen_as(&folder, AgentPoolConfig::default(), |config| {
+        config.max_connections_per_agent = 8;
+    })
+    .await;
+    let start = || dial_with(|dialer| dialer.with_proxy(&proxy.endpoint).with_connections(2));
+    let mut instances = [start(), start()];
+    proxy.expect_connections("agent", 4).await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..8)
+        .map(|caller| {
+            let (pool, is_over) = (Arc::clone(&proxy.pool), Arc::clone(&is_over));
+            tokio::spawn(async move {
+                let mut calls = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    let id = format!("{caller}-{calls}");
+                    pool.send("agent", &id, &request(&id, "/")).await.unwrap();
+                    pool.clear_correlation_affinity(&id);
+                    calls += 1;
+                }
+                calls
+            })
+        })
+        .collect();
+    for round in 0..6 {
+        let leaving = std::mem::replace(&mut instances[round % 2], start());
+        leaving.stop().await;
+        proxy.expect_connections("agent", 4).await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for caller in callers {
+        assert!(caller.await.unwrap() > 0);
+    }
+}
+
+struct Fragile;
+
+impl AgentHandler for Fragile {
+    fn capabilities(&self) -> AgentCapabilities {
+        AgentCapabilities::new("agent", "Fragile", "1")
+    }
+
+    async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
+        assert_ne!(event.uri, "/panic", "as the test wants it");
+        AgentResponse::default_allow()
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_loses_its_connection_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = Proxy::listen(&folder).await;
+    let dialer = AgentDialer::new(Fragile)
+        .with_proxy(&proxy.endpoint)
+        .with_connections(1)
+        .with_reconnect_interval(SOON);
+    tokio::spawn(dialer.run());
+    for round in 1..=3 {
+        eventually("it is back", async || proxy.listener.registered() == round).await;
+        proxy.expect_connections("agent", 1).await;
+        proxy
+            .pool
+            .send("agent", "c", &request("c", "/"))
+            .await
+            .unwrap();
+        let panicked = proxy.pool.send("agent", "p", &request("p", "/panic")).await;
+        assert_fails!(panicked, AgentProtocolError::ConnectionClosed { .. });
+    }
+}
