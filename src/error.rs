@@ -132,6 +132,12 @@ pub enum AgentProtocolError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// Certificates or keys cannot be used.
+    #[error("TLS: {reason}")]
+    InvalidTls {
+        /// What is wrong with them.
+        reason: String,
+    },
     /// A connection of an agent was turned away. The agent is told no more than that.
     #[error("an agent's connection from {peer} was turned away: {cause}")]
     RegistrationRefused {
@@ -170,6 +176,7 @@ impl AgentProtocolError {
             | Self::CorrelationBusy { agent_id, .. } => Some(agent_id),
             Self::InvalidEndpoint { .. }
             | Self::InvalidConfiguration { .. }
+            | Self::InvalidTls { .. }
             | Self::RegistrationRefused { .. }
             | Self::Listen { .. } => None,
         }
@@ -221,6 +228,9 @@ pub enum ConnectError {
     /// The host's name has no address, or nobody could be asked for it.
     #[error("cannot resolve the name: {0}")]
     Unresolved(io::Error),
+    /// The other side could not be trusted, or does not trust this one.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// It took too long to connect and shake hands.
     #[error("timed out after {0:?}")]
     TimedOut(Duration),
@@ -282,6 +292,9 @@ pub enum RegistrationError {
         /// Its group.
         gid: u32,
     },
+    /// The certificate is valid, but not for this id.
+    #[error("the certificate is for another name")]
+    CertificateOfAnother,
     /// The id belongs to another peer, or to an agent that the proxy connects to, and nothing shows that it is this
     /// one.
     #[error("the id belongs to somebody else")]

@@ -61,6 +61,8 @@ pub use protocol::{
     ResourceMetrics, RuleDefinition, TextSpan, WebSocketDecision, intern_header_name, iter_flat,
     now_ms, standard,
 };
+#[cfg(feature = "tls")]
+pub use transport::tls::{TlsConfig, TlsServerConfig};
 pub use wire::{
     DecodeError, DecodeErrorKind, Encoding, Event, HeadersView, MAX_DEPTH, RequestHeadersView,
     ResponseHeadersView, UnknownEncoding,

@@ -32,6 +32,8 @@ pub struct AgentDialer<H> {
     proxies: Vec<String>,
     connections: usize,
     settings: DialSettings,
+    #[cfg(feature = "tls")]
+    tls: crate::TlsConfig,
 }
 
 /// How each connection is made and kept.
@@ -74,14 +76,25 @@ impl<H: AgentHandler> AgentDialer<H> {
             proxies: Vec::new(),
             connections: 4,
             settings: DialSettings::default(),
+            #[cfg(feature = "tls")]
+            tls: crate::TlsConfig::default(),
         }
     }
 
-    /// Adds a proxy: the path of a Unix socket, `/path` or `unix:/path`, or `tcp://host:port`. The name of a host is
-    /// resolved whenever it is connected to.
+    /// Adds a proxy: the path of a Unix socket, `/path` or `unix:/path`, `tcp://host:port`, or, with the feature
+    /// `tls` and `with_tls`, `tls://host:port`. The name of a host is resolved whenever it is
+    /// connected to.
     #[must_use]
     pub fn with_proxy(mut self, endpoint: impl Into<String>) -> Self {
         self.proxies.push(endpoint.into());
+        self
+    }
+
+    /// Sets how proxies at `tls://host:port` are talked to.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_tls(mut self, config: crate::TlsConfig) -> Self {
+        self.tls = config;
         self
     }
 
@@ -183,7 +196,7 @@ impl<H: AgentHandler> AgentDialer<H> {
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint). A proxy that cannot be connected to, or rejects the
+    /// [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint), or `InvalidTls`. A proxy that cannot be connected to, or rejects the
     /// agent, is none: the log says so, and it is tried again.
     pub async fn run_until(
         self,
@@ -216,7 +229,17 @@ impl<H: AgentHandler> AgentDialer<H> {
     fn targets(&self) -> Result<Vec<Arc<Target>>, AgentProtocolError> {
         self.proxies
             .iter()
-            .map(|proxy| proxy.parse().map(Arc::new))
+            .map(|proxy| self.target(proxy).map(Arc::new))
             .collect()
+    }
+
+    #[cfg(feature = "tls")]
+    fn target(&self, proxy: &str) -> Result<Target, AgentProtocolError> {
+        Target::with_tls(proxy, &self.tls)
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn target(&self, proxy: &str) -> Result<Target, AgentProtocolError> {
+        proxy.parse()
     }
 }

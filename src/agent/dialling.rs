@@ -6,6 +6,8 @@ use crate::backoff::delay;
 use crate::connection::{receive_handshake, send_message};
 use crate::error::{AgentProtocolError, ConnectError};
 use crate::protocol::{HealthState, HealthStatus};
+#[cfg(feature = "tls")]
+use crate::transport::tls;
 use crate::transport::{self, Endpoint, Link};
 use crate::wire::{
     Dialect, FrameBuffer, MessageType, NotOffered, RegistrationRequest, RegistrationResponse,
@@ -42,8 +44,14 @@ pub(super) struct Line<H> {
 
 /// A proxy to connect to.
 #[derive(Debug)]
-pub(super) struct Target {
-    endpoint: Endpoint,
+pub(super) enum Target {
+    Plain(Endpoint),
+    #[cfg(feature = "tls")]
+    Tls {
+        host: String,
+        port: u16,
+        connector: tls::Connector,
+    },
 }
 
 /// What the agent shows that it may come in.
@@ -188,7 +196,38 @@ impl<H: AgentHandler> Line<H> {
 
 impl Target {
     async fn connect(&self) -> Result<Link, ConnectError> {
-        transport::connect(&self.endpoint).await
+        match self {
+            Self::Plain(endpoint) => transport::connect(endpoint).await,
+            #[cfg(feature = "tls")]
+            Self::Tls {
+                host,
+                port,
+                connector,
+            } => connector.connect(host, *port).await,
+        }
+    }
+
+    /// Reads an endpoint; `tls://host:port` is one too.
+    #[cfg(feature = "tls")]
+    pub(super) fn with_tls(
+        endpoint: &str,
+        config: &tls::TlsConfig,
+    ) -> Result<Self, AgentProtocolError> {
+        let Some(address) = endpoint.strip_prefix("tls://") else {
+            return endpoint.parse();
+        };
+        let Some(Endpoint::Tcp { host, port }) = Endpoint::from_address(address) else {
+            return Err(AgentProtocolError::InvalidEndpoint {
+                endpoint: endpoint.to_owned(),
+                reason: "expected tls://host:port",
+            });
+        };
+        let connector = config.connector()?;
+        Ok(Self::Tls {
+            host,
+            port,
+            connector,
+        })
     }
 }
 
@@ -196,15 +235,17 @@ impl FromStr for Target {
     type Err = AgentProtocolError;
 
     fn from_str(endpoint: &str) -> Result<Self, Self::Err> {
-        Ok(Self {
-            endpoint: endpoint.parse()?,
-        })
+        endpoint.parse().map(Self::Plain)
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.endpoint.fmt(f)
+        match self {
+            Self::Plain(endpoint) => endpoint.fmt(f),
+            #[cfg(feature = "tls")]
+            Self::Tls { host, port, .. } => write!(f, "tls://{host}:{port}"),
+        }
     }
 }
 

@@ -5,6 +5,8 @@ mod endpoint;
 mod socket;
 mod socket_file;
 pub(crate) mod tcp;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 mod unix;
 
 pub(crate) use doorway::{Doorway, Visit};

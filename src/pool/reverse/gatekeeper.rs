@@ -37,11 +37,13 @@ impl Gatekeeper {
         }
     }
 
-    /// Whether an agent may come in, and what makes the id its own.
+    /// Whether an agent may come in, and what makes the id its own. `is_named` says whether its certificate, if it has
+    /// shown one, is for this id.
     pub(super) fn admit(
         &self,
         request: &RegistrationRequest,
         peer: &Peer,
+        is_named: Option<bool>,
     ) -> Result<Holder, RegistrationError> {
         if !request.supports_our_version() {
             return Err(RegistrationError::Handshake(
@@ -59,8 +61,11 @@ impl Gatekeeper {
         if !allowed.is_empty() && !allowed.iter().any(|pattern| fits(pattern, id)) {
             return Err(RegistrationError::NotAllowed);
         }
+        if is_named == Some(false) {
+            return Err(RegistrationError::CertificateOfAnother);
+        }
         let has_own_token = self.check_token(id, request.auth_token.as_deref())?;
-        if has_own_token || self.is_own(peer.user) {
+        if has_own_token || is_named == Some(true) || self.is_own(peer.user) {
             return Ok(Holder::Credential);
         }
         Ok(Holder::Peer(peer.key))
@@ -142,7 +147,7 @@ mod tests {
     fn ids_are_names() {
         let gatekeeper = gatekeeper(|_| {});
         for id in ["", "a\n", "\0", &"x".repeat(129)] {
-            let admitted = gatekeeper.admit(&request(id, None), &user(OWN_UID, 1));
+            let admitted = gatekeeper.admit(&request(id, None), &user(OWN_UID, 1), None);
             assert!(
                 matches!(admitted, Err(RegistrationError::InvalidId)),
                 "{id:?}"
@@ -153,7 +158,7 @@ mod tests {
     #[test]
     fn only_ids_on_the_list_come_in() {
         let gatekeeper = gatekeeper(|config| config.allowed_agents = set(&["waf", "auth-*"]));
-        let admit = |id| gatekeeper.admit(&request(id, None), &user(OWN_UID, 1));
+        let admit = |id| gatekeeper.admit(&request(id, None), &user(OWN_UID, 1), None);
         assert!(admit("waf").is_ok() && admit("auth-7").is_ok());
         for id in ["waf2", "auth", "other"] {
             assert!(
@@ -167,7 +172,7 @@ mod tests {
     fn a_token_is_needed_where_there_are_tokens() {
         let gatekeeper = gatekeeper(|config| config.auth_tokens = set(&["old", "new"]));
         for peer in [remote(), user(OWN_UID, 1)] {
-            let admit = |token| gatekeeper.admit(&request("waf", token), &peer);
+            let admit = |token| gatekeeper.admit(&request("waf", token), &peer, None);
             assert!(admit(Some("old")).is_ok() && admit(Some("new")).is_ok());
             assert!(matches!(admit(None), Err(RegistrationError::TokenMissing)));
             for wrong in ["", "ol", "old "] {
@@ -189,7 +194,7 @@ mod tests {
                 ("auth".to_owned(), set(&["auth-1"])),
             ]);
         });
-        let admit = |id, token| gatekeeper.admit(&request(id, Some(token)), &remote());
+        let admit = |id, token| gatekeeper.admit(&request(id, Some(token)), &remote(), None);
         assert!(matches!(admit("waf-eu", "waf-2"), Ok(Holder::Credential)));
         assert!(matches!(admit("auth", "auth-1"), Ok(Holder::Credential)));
         assert!(matches!(admit("other", "shared"), Ok(Holder::Peer(_))));
@@ -200,6 +205,18 @@ mod tests {
                 "{id} {token}"
             );
         }
+    }
+
+    #[test]
+    fn a_certificate_is_for_the_names_in_it() {
+        let gatekeeper = gatekeeper(|_| {});
+        let admit = |is_named| gatekeeper.admit(&request("waf", None), &remote(), is_named);
+        assert!(matches!(admit(Some(true)), Ok(Holder::Credential)));
+        let another = admit(Some(false));
+        assert!(matches!(
+            another,
+            Err(RegistrationError::CertificateOfAnother)
+        ));
     }
 
     #[test]
@@ -223,7 +240,7 @@ mod tests {
                 "{uid} {gid}"
             );
         }
-        let holder = listed.admit(&request("waf", None), &user(1001, 1));
+        let holder = listed.admit(&request("waf", None), &user(1001, 1), None);
         assert!(matches!(holder, Ok(Holder::Peer(_))));
     }
 }

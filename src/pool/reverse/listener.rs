@@ -5,7 +5,7 @@ use super::log::RefusalLog;
 use super::pace::Pace;
 use super::peer::Peer;
 use super::places::{Place, Places};
-use super::socket::{Address, Socket, Visitor};
+use super::socket::{Address, Shown, Socket, Visitor};
 use crate::connection::{
     Origin, Terms, adopt, proxy_id, receive_handshake, run_writer, send_message,
 };
@@ -21,7 +21,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::net::ToSocketAddrs;
+use tokio::net::{TcpListener, ToSocketAddrs, lookup_host};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -110,7 +110,32 @@ impl ReverseConnectionListener {
         config: ReverseConnectionConfig,
     ) -> Result<Self, AgentProtocolError> {
         let (listener, address) = listen_tcp(address, &config, Authentication::None).await?;
+        let address = Address::Tcp(address);
         Ok(Self::new(Socket::Tcp(listener), address, config, None))
+    }
+
+    /// Listens on a TCP port, with TLS. Where `tls` asks for certificates, an agent may register as the names in its
+    /// own alone.
+    ///
+    /// # Errors
+    ///
+    /// As for [`bind_tcp`](Self::bind_tcp), and [`InvalidTls`](AgentProtocolError::InvalidTls) if the certificates
+    /// cannot be used.
+    #[cfg(feature = "tls")]
+    pub async fn bind_tls(
+        address: impl ToSocketAddrs,
+        tls: crate::TlsServerConfig,
+        config: ReverseConnectionConfig,
+    ) -> Result<Self, AgentProtocolError> {
+        let acceptor = Arc::new(tls.acceptor()?);
+        let authentication = if tls.asks_for_certificates() {
+            Authentication::Identity
+        } else {
+            Authentication::None
+        };
+        let (listener, address) = listen_tcp(address, &config, authentication).await?;
+        let socket = Socket::Tls { listener, acceptor };
+        Ok(Self::new(socket, Address::Tls(address), config, None))
     }
 
     fn new(
@@ -146,7 +171,7 @@ impl ReverseConnectionListener {
     pub fn socket_path(&self) -> Option<&Path> {
         match &self.address {
             Address::Unix(path) => Some(path),
-            Address::Tcp(_) => None,
+            _ => None,
         }
     }
 
@@ -155,6 +180,8 @@ impl ReverseConnectionListener {
         match &self.address {
             Address::Unix(_) => None,
             Address::Tcp(address) => Some(*address),
+            #[cfg(feature = "tls")]
+            Address::Tls(address) => Some(*address),
         }
     }
 
@@ -284,11 +311,11 @@ impl ReverseConnectionListener {
             return Err(RegistrationError::TooFast);
         }
         self.gatekeeper.check_peer(&peer)?;
-        let mut link = visitor.meet();
+        let (mut link, shown) = visitor.meet().await?;
         let mut buffer = FrameBuffer::default();
         let request = receive_registration(&mut link, &mut buffer).await?;
         *agent_id = Some(request.agent_id.clone());
-        match self.judge(&request, &peer, pool) {
+        match self.judge(&request, &peer, &shown, pool) {
             Ok((holder, place)) => {
                 self.welcome(request, holder, place, link, buffer, pool)
                     .await
@@ -305,9 +332,12 @@ impl ReverseConnectionListener {
         &self,
         request: &RegistrationRequest,
         peer: &Peer,
+        shown: &Shown,
         pool: &AgentPool,
     ) -> Result<(Holder, Place), RegistrationError> {
-        let holder = self.gatekeeper.admit(request, peer)?;
+        let holder = self
+            .gatekeeper
+            .admit(request, peer, shown.is_named(&request.agent_id))?;
         pool.inner.check_holder(&request.agent_id, holder)?;
         let place = self.places.take(&request.agent_id)?;
         Ok((holder, place))
@@ -393,18 +423,18 @@ async fn listen_tcp(
     address: impl ToSocketAddrs,
     config: &ReverseConnectionConfig,
     authentication: Authentication,
-) -> Result<(tokio::net::TcpListener, Address), AgentProtocolError> {
+) -> Result<(TcpListener, SocketAddr), AgentProtocolError> {
     let unknown = |cause| AgentProtocolError::Listen {
         endpoint: "tcp".to_owned(),
         cause,
     };
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in tokio::net::lookup_host(address).await.map_err(unknown)? {
+    for address in lookup_host(address).await.map_err(unknown)? {
         check(&Address::Tcp(address), config, authentication)?;
         let listening = tcp::listen(address, config.backlog)
             .and_then(|listener| Ok((listener.local_addr()?, listener)));
         match listening {
-            Ok((address, listener)) => return Ok((listener, Address::Tcp(address))),
+            Ok((address, listener)) => return Ok((listener, address)),
             Err(error) => failure = error,
         }
     }

@@ -1,9 +1,14 @@
 use super::peer::{Peer, User};
+use crate::error::ConnectError;
+#[cfg(feature = "tls")]
+use crate::transport::tls;
 use crate::transport::{Link, SocketFile, split_unix, tcp};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// What a listener listens on. A socket file goes away with it.
@@ -14,6 +19,11 @@ pub(super) enum Socket {
         _file: SocketFile,
     },
     Tcp(TcpListener),
+    #[cfg(feature = "tls")]
+    Tls {
+        listener: TcpListener,
+        acceptor: Arc<tls::Acceptor>,
+    },
 }
 
 /// Where a listener can be found.
@@ -21,6 +31,8 @@ pub(super) enum Socket {
 pub(super) enum Address {
     Unix(PathBuf),
     Tcp(SocketAddr),
+    #[cfg(feature = "tls")]
+    Tls(SocketAddr),
 }
 
 /// A connection that nobody has asked anything yet.
@@ -34,6 +46,16 @@ pub(super) struct Visitor {
 enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),
+    #[cfg(feature = "tls")]
+    Tls(TcpStream, Arc<tls::Acceptor>),
+}
+
+/// What a visitor has shown of itself before it says who it is.
+#[derive(Debug)]
+pub(super) enum Shown {
+    Nothing,
+    #[cfg(feature = "tls")]
+    Certificate(rustls::pki_types::CertificateDer<'static>),
 }
 
 impl Socket {
@@ -59,16 +81,43 @@ impl Socket {
                     stream: Stream::Tcp(tcp::prepared(stream)?),
                 })
             }
+            #[cfg(feature = "tls")]
+            Self::Tls { listener, acceptor } => {
+                let (stream, address) = listener.accept().await?;
+                Ok(Visitor {
+                    peer: Peer::at(address),
+                    stream: Stream::Tls(tcp::prepared(stream)?, Arc::clone(acceptor)),
+                })
+            }
         }
     }
 }
 
 impl Visitor {
     /// What carries frames to and from the visitor.
-    pub(super) fn meet(self) -> Link {
+    pub(super) async fn meet(self) -> Result<(Link, Shown), ConnectError> {
         match self.stream {
-            Stream::Unix(stream) => split_unix(stream),
-            Stream::Tcp(stream) => tcp::split_tcp(stream),
+            Stream::Unix(stream) => Ok((split_unix(stream), Shown::Nothing)),
+            Stream::Tcp(stream) => Ok((tcp::split_tcp(stream), Shown::Nothing)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream, acceptor) => {
+                let (link, certificate) = acceptor.accept(stream).await?;
+                Ok((link, certificate.map_or(Shown::Nothing, Shown::Certificate)))
+            }
+        }
+    }
+}
+
+impl Shown {
+    /// Whether the certificate, if there is one, is for this name.
+    pub(super) fn is_named(&self, name: &str) -> Option<bool> {
+        match self {
+            Self::Nothing => {
+                let _ = name;
+                None
+            }
+            #[cfg(feature = "tls")]
+            Self::Certificate(certificate) => Some(tls::is_named(certificate, name)),
         }
     }
 }
@@ -78,6 +127,8 @@ impl fmt::Display for Address {
         match self {
             Self::Unix(path) => path.display().fmt(f),
             Self::Tcp(address) => write!(f, "tcp://{address}"),
+            #[cfg(feature = "tls")]
+            Self::Tls(address) => write!(f, "tls://{address}"),
         }
     }
 }

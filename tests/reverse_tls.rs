@@ -1,0 +1,251 @@
+//! Agents that connect to the proxy over TLS, with and without certificates of their own.
+
+#![cfg(feature = "tls")]
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod common;
+
+use common::{DialingAgent, Proxy, dial_with, eventually, request};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tollgate::{
+    AgentDialer, AgentPoolConfig, AgentProtocolError, Encoding, RequestBodyChunkEvent,
+    ReverseConnectionConfig, ReverseConnectionListener, TlsConfig, TlsServerConfig,
+};
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate and its key, in PEM.
+struct Pair {
+    certificate: String,
+    key: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::self_signed(params, key).unwrap())
+    }
+
+    fn root(&self) -> String {
+        self.0.pem()
+    }
+
+    fn issue(&self, name: &str) -> Pair {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap().pem();
+        Pair {
+            certificate,
+            key: key.serialize_pem(),
+        }
+    }
+
+    /// A proxy called `localhost`.
+    fn server(&self) -> TlsServerConfig {
+        let Pair { certificate, key } = self.issue("localhost");
+        TlsServerConfig::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap()
+    }
+
+    /// Somebody who trusts this authority.
+    fn client(&self) -> TlsConfig {
+        TlsConfig::default()
+            .with_roots_pem(self.root().as_bytes())
+            .unwrap()
+    }
+
+    /// The same with a certificate for this name.
+    fn client_named(&self, name: &str) -> TlsConfig {
+        let Pair { certificate, key } = self.issue(name);
+        let client = self.client();
+        client
+            .with_identity_pem(certificate.as_bytes(), key.as_bytes())
+            .unwrap()
+    }
+}
+
+async fn listen(tls: TlsServerConfig, change: impl FnOnce(&mut ReverseConnectionConfig)) -> Proxy {
+    let mut config = ReverseConnectionConfig::default();
+    change(&mut config);
+    let listener = ReverseConnectionListener::bind_tls("127.0.0.1:0", tls, config)
+        .await
+        .unwrap();
+    let endpoint = format!("tls://localhost:{}", listener.local_addr().unwrap().port());
+    Proxy::accept(listener, AgentPoolConfig::default(), endpoint)
+}
+
+fn with_token(config: &mut ReverseConnectionConfig) {
+    config.auth_tokens = ["right".to_owned()].into();
+}
+
+fn dial(proxy: &Proxy, tls: TlsConfig, configure: Configure) -> DialingAgent {
+    dial_with(|dialer| {
+        let dialer = dialer.with_proxy(&proxy.endpoint).with_tls(tls);
+        configure(dialer.with_reconnect_interval(Duration::from_millis(20)))
+    })
+}
+
+type Configure = fn(AgentDialer<common::RuleAgent>) -> AgentDialer<common::RuleAgent>;
+
+fn showing_the_token(dialer: AgentDialer<common::RuleAgent>) -> AgentDialer<common::RuleAgent> {
+    dialer.with_token("right")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_calls_and_large_bodies() {
+    let authority = Authority::new();
+    let proxy = listen(authority.server(), with_token).await;
+    let agent = dial(&proxy, authority.client(), showing_the_token);
+    proxy.expect_connections("agent", 1).await;
+    assert_eq!(
+        proxy.pool.agent_encoding("agent"),
+        Some(Encoding::MessagePack)
+    );
+    let callers: Vec<_> = (0..64)
+        .map(|caller| {
+            let pool = Arc::clone(&proxy.pool);
+            tokio::spawn(async move {
+                for n in 0..20 {
+                    let id = format!("{caller}-{n}");
+                    pool.send("agent", &id, &request(&id, "/headers"))
+                        .await
+                        .unwrap();
+                    let data = vec![n as u8; 1000 + caller * 100];
+                    let event = RequestBodyChunkEvent::new(id.as_str(), data, 0, true);
+                    pool.send("agent", &id, &event).await.unwrap();
+                    pool.clear_correlation_affinity(&id);
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    // More than any buffer on the way holds, and back again.
+    let large: Vec<u8> = (0..1024 * 1024_u32).map(|at| (at % 251) as u8).collect();
+    let event = tollgate::ResponseBodyChunkEvent::new("large", large.clone(), 0, true);
+    let answer = proxy.pool.send("agent", "large", &event).await.unwrap();
+    let echoed = answer.response_body_mutation.unwrap().data.unwrap();
+    assert!(echoed == large, "the body came back changed");
+    assert_eq!(agent.seen.lock().unwrap().len(), 64 * 20 * 2 + 1);
+    agent.stop().await;
+    eventually("it is gone", async || proxy.listener.connections() == 0).await;
+}
+
+#[tokio::test]
+async fn a_certificate_is_good_for_its_own_name_alone() {
+    let authority = Authority::new();
+    let server = authority.server();
+    let mutual = server
+        .with_client_roots_pem(authority.root().as_bytes())
+        .unwrap();
+    let proxy = listen(mutual, |_| {}).await;
+    let _agent = dial(&proxy, authority.client_named("agent"), |dialer| dialer);
+    proxy.expect_connections("agent", 1).await;
+    // Another machine with the same name joins it.
+    let _replica = dial(&proxy, authority.client_named("agent"), |dialer| dialer);
+    proxy.expect_connections("agent", 2).await;
+
+    let other = authority.client_named("other");
+    let _thief = dial(&proxy, other, |dialer| dialer);
+    eventually("the thief is rejected", async || {
+        proxy.listener.refused() >= 1
+    })
+    .await;
+    let before = proxy.listener.refused();
+    let _stranger = dial(&proxy, Authority::new().client_named("agent"), |dialer| {
+        dialer
+    });
+    let _nobody = dial(&proxy, authority.client(), |dialer| dialer);
+    eventually("nor do others come in", async || {
+        proxy.listener.refused() >= before + 4
+    })
+    .await;
+    assert_eq!(proxy.connections_of("agent").await, 2);
+    assert_eq!(proxy.pool.agent_ids(), ["agent"]);
+}
+
+#[tokio::test]
+async fn an_agent_tells_its_token_to_no_stranger() {
+    let authority = Authority::new();
+    let proxy = listen(authority.server(), with_token).await;
+    let expect_distrust = async |tls: TlsConfig| {
+        let before = proxy.listener.refused();
+        let agent = dial(&proxy, tls, showing_the_token);
+        eventually("the handshake fails", async || {
+            proxy.listener.refused() > before
+        })
+        .await;
+        assert_eq!(agent.control.connections(), 0);
+        agent.stop().await;
+    };
+    expect_distrust(Authority::new().client()).await;
+    expect_distrust(authority.client().with_server_name("elsewhere.example")).await;
+    assert_eq!(proxy.listener.registered(), 0);
+
+    let trusting = TlsConfig::default().dangerous_without_verification();
+    let _agent = dial(&proxy, trusting, showing_the_token);
+    proxy.expect_connections("agent", 1).await;
+}
+
+#[tokio::test]
+async fn what_protects_nothing_is_refused() {
+    let authority = Authority::new();
+    let config = ReverseConnectionConfig::default();
+    let refused =
+        ReverseConnectionListener::bind_tls("127.0.0.1:0", authority.server(), config).await;
+    assert_fails!(refused, AgentProtocolError::InvalidConfiguration { .. });
+    let dialer = AgentDialer::new(common::RuleAgent::default()).with_proxy("tls://localhost:1");
+    assert_fails!(dialer.run().await, AgentProtocolError::InvalidTls { .. });
+    for pem in ["", "nonsense", &authority.issue("a").key] {
+        let roots = TlsConfig::default().with_roots_pem(pem.as_bytes());
+        assert_fails!(roots, AgentProtocolError::InvalidTls { .. });
+    }
+}
+
+#[tokio::test]
+async fn whoever_speaks_no_tls_is_turned_away_in_time() {
+    let authority = Authority::new();
+    let proxy = listen(authority.server(), |config| {
+        with_token(config);
+        config.handshake_timeout = Duration::from_millis(200);
+    })
+    .await;
+    let _agent = dial(&proxy, authority.client(), showing_the_token);
+    proxy.expect_connections("agent", 1).await;
+    let address = proxy.listener.local_addr().unwrap();
+    let started = Instant::now();
+    let mut strangers = Vec::new();
+    for said in [
+        &b""[..],
+        b"\x16\x03\x01",
+        b"GET / HTTP/1.1\r\n\r\n",
+        &[0; 300],
+    ] {
+        let mut stranger = TcpStream::connect(address).await.unwrap();
+        stranger.write_all(said).await.unwrap();
+        strangers.push(stranger);
+    }
+    for mut stranger in strangers {
+        // An alert, an end or a reset: no more than that comes.
+        let mut answer = Vec::new();
+        let _ = stranger.read_to_end(&mut answer).await;
+        assert!(answer.len() < 16, "{answer:?}");
+    }
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
+    eventually("each is counted", async || proxy.listener.refused() == 4).await;
+    proxy
+        .pool
+        .send("agent", "c", &request("c", "/"))
+        .await
+        .unwrap();
+}
