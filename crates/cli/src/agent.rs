@@ -1,28 +1,52 @@
-//! `tollgate agent`: an agent with simple rules, until a signal ends it.
+//! `tollgate agent`: an agent with simple rules, listening or connecting to proxies, until a signal ends it.
 
 use crate::counted::{Counted, Counts};
 use crate::exit::AgentFailure;
 use crate::rules::Rules;
 use crate::scrape;
 use crate::values::{
-    parse_assignment, parse_duration, parse_encoding, parse_endpoint, parse_timeout, socket_path,
+    parse_assignment, parse_duration, parse_encoding, parse_endpoint, parse_proxy, parse_timeout,
+    socket_path,
 };
 use anyhow::Context;
 use clap::builder::NonEmptyStringValueParser;
+use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tollgate::{AgentControl, AgentHandler, Encoding, HeaderOp, UdsAgentServer};
+use tollgate::{AgentControl, AgentDialer, AgentHandler, Encoding, HeaderOp, UdsAgentServer};
+use tracing_subscriber::filter::LevelFilter;
 
 /// Options of `tollgate agent`.
 #[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("way").args(["listen", "dial"]).required(true)))]
 pub(crate) struct Args {
     /// Where to listen: /path or unix:/path
     #[arg(long, value_name = "ENDPOINT", value_parser = parse_endpoint)]
-    listen: String,
+    listen: Option<String>,
+    /// A proxy to connect to, and again whenever a connection is lost: /path, unix:/path or tcp://host:port; may be
+    /// repeated
+    #[arg(long, value_name = "ENDPOINT", value_parser = parse_proxy)]
+    dial: Vec<String>,
+    /// Connections to each proxy
+    #[arg(
+        long, value_name = "N", default_value_t = 4, conflicts_with = "listen",
+        value_parser = clap::value_parser!(u32).range(1..=1_024)
+    )]
+    connections: u32,
+    /// The file with the token that proxies want; it is read for each connection
+    #[arg(long, value_name = "FILE", conflicts_with = "listen")]
+    token_file: Option<PathBuf>,
+    /// The id to register with proxies
+    #[arg(
+        long, value_name = "ID", default_value = "tollgate", conflicts_with = "listen",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    agent_id: String,
     /// Block requests whose path begins like this; may be repeated
     #[arg(long, value_name = "PREFIX", value_parser = NonEmptyStringValueParser::new())]
     block_path: Vec<String>,
@@ -83,27 +107,25 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut handler = Counted::new(args.rules());
     let counts = handler.counts();
     if let Some(address) = args.metrics {
-        let counts = Arc::clone(&counts);
-        scrape::serve(address, move || counts.to_prometheus(AGENT_ID)).await?;
+        let (counts, agent_id) = (Arc::clone(&counts), args.agent_id.clone());
+        scrape::serve(address, move || counts.to_prometheus(&agent_id)).await?;
     }
     let Some(interval) = args.report_every else {
         return serve(&args, handler, |_| {}).await;
     };
     handler = handler.reported();
+    let agent_id = args.agent_id.clone();
     let report = |control| {
-        tokio::spawn(report(control, counts, interval));
+        tokio::spawn(report(control, counts, agent_id, interval));
     };
     serve(&args, handler, report).await
 }
 
-/// What the agent calls itself.
-const AGENT_ID: &str = "tollgate";
-
-async fn report(control: AgentControl, counts: Arc<Counts>, interval: Duration) {
+async fn report(control: AgentControl, counts: Arc<Counts>, agent_id: String, interval: Duration) {
     let mut ticks = tokio::time::interval(interval);
     loop {
         ticks.tick().await;
-        control.report_metrics(counts.report(AGENT_ID, interval));
+        control.report_metrics(counts.report(&agent_id, interval));
     }
 }
 
@@ -112,26 +134,78 @@ async fn serve<H: AgentHandler>(
     handler: H,
     with_control: impl FnOnce(AgentControl),
 ) -> anyhow::Result<()> {
-    // Before the socket is there, so that no signal after "listening" finds the default action.
+    // Before anything is said, so that no signal after "listening" finds the default action.
     let mut signals = Signals::catch().context("cannot catch signals")?;
-    let failed = |error| AgentFailure::of(&args.listen, &error);
-    let server = UdsAgentServer::new(socket_path(&args.listen), handler)
-        .with_encodings(args.encodings.clone());
-    with_control(server.control());
-    let server = server.bind().await.map_err(failed)?;
-    // Whoever started this may have closed stderr; the agent serves all the same.
-    let _ = writeln!(io::stderr(), "listening on {}", args.listen);
-
     let (stop, stopped) = oneshot::channel::<()>();
-    let served = server.serve_until(async {
+    let stopped = async {
         // An error means that the sender is gone, which ends serving just as well.
         let _ = stopped.await;
-    });
+    };
+    let served = async {
+        match &args.listen {
+            Some(endpoint) => listen(endpoint, args, handler, with_control, stopped).await,
+            None => dial(args, handler, with_control, stopped).await,
+        }
+    };
     tokio::select! {
-        served = served => served.map_err(failed)?,
-        () = signals.twice(stop) => {}
+        served = served => Ok(served?),
+        () = signals.twice(stop) => Ok(()),
     }
-    Ok(())
+}
+
+async fn listen<H: AgentHandler>(
+    endpoint: &str,
+    args: &Args,
+    handler: H,
+    with_control: impl FnOnce(AgentControl),
+    stopped: impl Future<Output = ()>,
+) -> Result<(), AgentFailure> {
+    let failed = |error| AgentFailure::of(endpoint, &error);
+    let server =
+        UdsAgentServer::new(socket_path(endpoint), handler).with_encodings(args.encodings.clone());
+    with_control(server.control());
+    let server = server.bind().await.map_err(failed)?;
+    announce(format_args!("listening on {endpoint}"));
+    server.serve_until(stopped).await.map_err(failed)
+}
+
+async fn dial<H: AgentHandler>(
+    args: &Args,
+    handler: H,
+    with_control: impl FnOnce(AgentControl),
+    stopped: impl Future<Output = ()>,
+) -> Result<(), AgentFailure> {
+    log_to_stderr();
+    let mut dialer = AgentDialer::new(handler)
+        .with_agent_id(&args.agent_id)
+        .with_encodings(args.encodings.clone())
+        .with_connections(args.connections as usize);
+    if let Some(file) = &args.token_file {
+        dialer = dialer.with_token_file(file);
+    }
+    for endpoint in &args.dial {
+        dialer = dialer.with_proxy(endpoint);
+    }
+    with_control(dialer.control());
+    let proxies = args.dial.join(", ");
+    announce(format_args!("dialing {proxies}"));
+    let failed = |error| AgentFailure::of(&proxies, &error);
+    dialer.run_until(stopped).await.map_err(failed)
+}
+
+fn announce(what: fmt::Arguments<'_>) {
+    // Whoever started this may have closed stderr; the agent serves all the same.
+    let _ = writeln!(io::stderr(), "{what}");
+}
+
+fn log_to_stderr() {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(LevelFilter::WARN)
+        .with_ansi(false)
+        .with_target(false)
+        .without_time()
+        .init();
 }
 
 struct Signals {

@@ -13,13 +13,40 @@ use tokio::process::{Child, ChildStderr, Command};
 pub(crate) struct ChildAgent {
     child: Child,
     endpoint: String,
+    way: Way,
     /// Holds the socket; dropped after the child that listens there.
     _directory: TempDir,
 }
 
+/// Which side of an agent's socket connects to the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The agent listens.
+    Forward,
+    /// The agent connects, to whoever listens there.
+    Reverse,
+}
+
+impl Way {
+    const fn option(self) -> &'static str {
+        match self {
+            Self::Forward => "--listen",
+            Self::Reverse => "--dial",
+        }
+    }
+
+    /// How the agent's first line begins when it is at work.
+    const fn first_words(self) -> &'static str {
+        match self {
+            Self::Forward => "listening on",
+            Self::Reverse => "dialing",
+        }
+    }
+}
+
 impl ChildAgent {
-    /// Starts an agent with these options besides `--listen`.
-    pub(crate) fn spawn(options: &[String]) -> anyhow::Result<Self> {
+    /// Starts an agent with these options besides where its socket is.
+    pub(crate) fn spawn(way: Way, options: &[String]) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix("tollgate-")
             .tempdir()
@@ -28,7 +55,7 @@ impl ChildAgent {
         let endpoint = format!("unix:{}", socket.display());
         let executable = std::env::current_exe().context("cannot find this executable")?;
         let child = Command::new(executable)
-            .args(["agent", "--listen", &endpoint])
+            .args(["agent", way.option(), &endpoint])
             .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -41,28 +68,29 @@ impl ChildAgent {
         Ok(Self {
             child,
             endpoint,
+            way,
             _directory: directory,
         })
     }
 
-    /// Where it listens.
+    /// Where its socket is.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Waits until it listens.
+    /// Waits until it listens, or looks for whoever listens.
     pub(crate) async fn ready(&mut self, timeout: Duration) -> Result<(), AgentFailure> {
         let Some(stderr) = self.child.stderr.take() else {
             return Ok(());
         };
         let mut lines = BufReader::new(stderr).lines();
         let failure = match tokio::time::timeout(timeout, first_line(&mut lines)).await {
-            Ok(line) if line.starts_with("listening on") => {
+            Ok(line) if line.starts_with(self.way.first_words()) => {
                 tokio::spawn(pass_on(lines));
                 return Ok(());
             }
             Ok(line) => AgentFailure::new(&self.endpoint, format_args!("it did not start: {line}")),
-            Err(_) => AgentFailure::new(&self.endpoint, "timed out before it listened"),
+            Err(_) => AgentFailure::new(&self.endpoint, "timed out before it was at work"),
         };
         Err(failure)
     }

@@ -1,6 +1,7 @@
 //! `tollgate demo`: an agent and a proxy's traffic for it, in two processes, and what that came to.
 
-use crate::child_agent::ChildAgent;
+use crate::child_agent::{ChildAgent, Way};
+use crate::connect::AGENT_ID;
 use crate::demo_traffic;
 use crate::driver::Length;
 use crate::load::measure;
@@ -18,6 +19,9 @@ pub(crate) struct Args {
     /// How long to send requests
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds)]
     seconds: Duration,
+    /// Have the agent connect to the proxy, instead of the proxy to the agent
+    #[arg(long)]
+    reverse: bool,
     #[command(flatten)]
     options: LoadOptions,
 }
@@ -28,7 +32,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let interruption = interruption().context("cannot catch signals")?;
     let page = args.options.page.open()?;
-    let mut agent = ChildAgent::spawn(&demo_traffic::agent_options())?;
+    let mut agent = ChildAgent::spawn(args.way(), &args.agent_options())?;
     let outcome = tokio::select! {
         run = demonstrate(&args, &mut agent) => run,
         () = interruption => Err(anyhow!("interrupted")),
@@ -39,15 +43,54 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 
 async fn demonstrate(args: &Args, agent: &mut ChildAgent) -> anyhow::Result<Recording> {
     let options = &args.options;
-    agent.ready(options.timeout()).await?;
+    let connected = match args.way() {
+        Way::Forward => {
+            agent.ready(options.timeout()).await?;
+            options.connect(agent.endpoint()).await?
+        }
+        Way::Reverse => {
+            let endpoint = agent.endpoint().to_owned();
+            let (ready, connected) =
+                tokio::join!(agent.ready(options.timeout()), options.accept(&endpoint));
+            ready?;
+            connected?
+        }
+    };
     let corpus = demo_traffic::corpus();
     let length = Length::Time(args.seconds);
-    let mut run = measure(agent.endpoint(), corpus, length, options).await?;
+    let mut run = measure(
+        agent.endpoint(),
+        connected,
+        corpus,
+        length,
+        options.concurrency(),
+    )
+    .await?;
     run.report = run.report.with_setting(Setting {
         connections: options.connections(),
         concurrency: options.concurrency(),
     });
     Ok(run)
+}
+
+impl Args {
+    const fn way(&self) -> Way {
+        if self.reverse {
+            Way::Reverse
+        } else {
+            Way::Forward
+        }
+    }
+
+    fn agent_options(&self) -> Vec<String> {
+        let mut options = demo_traffic::agent_options();
+        if self.reverse {
+            let connections = self.options.connections().to_string();
+            let more = ["--agent-id", AGENT_ID, "--connections", &connections];
+            options.extend(more.map(str::to_owned));
+        }
+        options
+    }
 }
 
 /// Resolves when the user, the system or the terminal wants this process to end.

@@ -9,6 +9,7 @@ use crate::traffic::Corpus;
 use crate::values::{parse_endpoint, parse_size};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
+use tollgate::{AgentPool, Encoding};
 
 const DEFAULT_LENGTH: Length = Length::Time(Duration::from_secs(5));
 
@@ -44,20 +45,29 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let corpus = args.corpus()?;
     let page = args.options.page.open()?;
-    let run = measure(&args.endpoint, corpus, args.length(), &args.options).await?;
+    let connected = args.options.connect(&args.endpoint).await?;
+    let concurrency = args.options.concurrency();
+    let run = measure(
+        &args.endpoint,
+        connected,
+        corpus,
+        args.length(),
+        concurrency,
+    )
+    .await?;
     run.conclude(page, args.options.json)
 }
 
-/// Connects to an agent and puts load on it.
+/// Puts load on an agent that is connected.
 pub(crate) async fn measure(
     endpoint: &str,
+    (pool, encoding): (AgentPool, Encoding),
     corpus: Corpus,
     length: Length,
-    options: &LoadOptions,
+    concurrency: usize,
 ) -> anyhow::Result<Recording> {
-    let (pool, encoding) = options.connect(endpoint).await?;
     let began = SystemTime::now();
-    let measured = drive(&pool, corpus, options.concurrency(), length).await?;
+    let measured = drive(&pool, corpus, concurrency, length).await?;
     Ok(Recording {
         details: Details {
             endpoint: endpoint.to_owned(),

@@ -1,6 +1,6 @@
 //! The options that `demo` and `load` have in common.
 
-use crate::connect::{AGENT_ID, connect};
+use crate::connect::{AGENT_ID, accept, connect};
 use crate::exit::AgentFailure;
 use crate::page::PageOptions;
 use crate::scrape;
@@ -46,17 +46,29 @@ impl LoadOptions {
     /// Connects to the agent at `endpoint`, and says in which encoding.
     pub(crate) async fn connect(&self, endpoint: &str) -> anyhow::Result<(AgentPool, Encoding)> {
         let pool = connect(endpoint, self.encoding, self.connections(), self.timeout).await?;
+        self.ready(pool, endpoint).await
+    }
+
+    /// Waits at `endpoint` until the agent has connected, and says in which encoding.
+    pub(crate) async fn accept(&self, endpoint: &str) -> anyhow::Result<(AgentPool, Encoding)> {
+        let pool = accept(endpoint, self.encoding, self.connections(), self.timeout).await?;
+        self.ready(pool, endpoint).await
+    }
+
+    async fn ready(
+        &self,
+        pool: AgentPool,
+        endpoint: &str,
+    ) -> anyhow::Result<(AgentPool, Encoding)> {
         if let Some(address) = self.metrics {
             let metrics = pool.protocol_metrics();
             scrape::serve(address, move || metrics.to_prometheus("tollgate")).await?;
         }
-        match pool.agent_encoding(AGENT_ID) {
-            Some(encoding) => Ok((pool, encoding)),
-            None => {
-                let cause = "the connection was closed after the handshake";
-                Err(AgentFailure::new(endpoint, cause).into())
-            }
-        }
+        let Some(encoding) = pool.agent_encoding(AGENT_ID) else {
+            let cause = "the connection was closed after the handshake";
+            return Err(AgentFailure::new(endpoint, cause).into());
+        };
+        Ok((pool, encoding))
     }
 
     /// Requests in flight.

@@ -77,6 +77,18 @@ pub(crate) fn parse_endpoint(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Reads the endpoint of a proxy to connect to, and hands it back as it was written.
+pub(crate) fn parse_proxy(text: &str) -> Result<String, String> {
+    let is_address = text
+        .strip_prefix("tcp://")
+        .and_then(|address| address.rsplit_once(':'))
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if is_address {
+        return Ok(text.to_owned());
+    }
+    parse_endpoint(text).map_err(|_| "expected /path, unix:/path or tcp://host:port".to_owned())
+}
+
 /// Where the socket of an endpoint lies.
 pub(crate) fn socket_path(endpoint: &str) -> &str {
     endpoint.strip_prefix("unix:").unwrap_or(endpoint)
@@ -172,6 +184,18 @@ mod tests {
         assert_eq!(socket_path("unix:/run/a.sock"), "/run/a.sock");
         for wrong in ["", "unix:", "a.sock", "http://a", "unix:a.sock", "tcp:/a"] {
             assert!(parse_endpoint(wrong).is_err(), "{wrong}");
+            assert!(parse_proxy(wrong).is_err(), "{wrong}");
+        }
+        for proxy in [
+            "/run/a.sock",
+            "unix:/run/a.sock",
+            "tcp://host:7000",
+            "tcp://[::1]:7000",
+        ] {
+            assert_eq!(parse_proxy(proxy), Ok(proxy.to_owned()));
+        }
+        for wrong in ["tcp://host", "tcp://:7000", "tcp://host:70000"] {
+            assert!(parse_proxy(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -230,6 +230,33 @@ fn demo_speaks_json_and_cleans_up() {
 }
 
 #[test]
+fn demo_shows_an_agent_that_connects_to_the_proxy() {
+    let directory = TempDir::new().unwrap();
+    let options = [
+        "--reverse",
+        "--seconds",
+        "0.5",
+        "--connections",
+        "2",
+        "--json",
+    ];
+    for encoding in ["msgpack", "json"] {
+        let output = command(&["demo", "--encoding", encoding])
+            .args(options)
+            .env("TMPDIR", directory.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let report = json_of(&output);
+        assert_eq!(report["errors"], 0);
+        assert_eq!(report["encoding"], encoding);
+        assert_eq!(report["connections"], 2);
+        assert!(number(&report["decisions"]["block"]) > 0.0, "{report}");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
 fn demo_cleans_up_when_it_is_told_to_end() {
     let directory = TempDir::new().unwrap();
     let demo = command(&["demo", "--seconds", "600"])

@@ -1,5 +1,6 @@
 //! Runs the command as its users do: child processes and sockets in temporary folders.
 
+mod dialing;
 mod failures;
 mod support;
 

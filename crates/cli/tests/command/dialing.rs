@@ -1,0 +1,132 @@
+//! `tollgate agent --dial`: an agent that connects to proxies.
+
+use crate::support::{Workplace, fails, run, tollgate};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+use tollgate::{
+    AgentPool, Decision, RequestHeadersEvent, ReverseConnectionConfig, ReverseConnectionListener,
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[test]
+fn an_agent_connects_shows_its_token_and_leaves_in_peace() {
+    let place = Workplace::new();
+    let socket = place.path("proxy.sock");
+    let token = place.file("token", "s3cret\n");
+    let runtime = Runtime::new().expect("runtime");
+    let config = ReverseConnectionConfig {
+        auth_tokens: ["s3cret".to_owned()].into(),
+        ..ReverseConnectionConfig::default()
+    };
+    let listener = runtime
+        .block_on(ReverseConnectionListener::bind_uds(&socket, config))
+        .expect("listen");
+    let options = [
+        "--connections",
+        "3",
+        "--token-file",
+        &token,
+        "--block-path",
+        "/admin",
+    ];
+    let mut agent = dial(&socket, &options);
+    let pool = runtime.block_on(async {
+        let pool = AgentPool::new();
+        for _ in 0..3 {
+            let accepted = timeout(PATIENCE, listener.accept_one(&pool)).await;
+            assert_eq!(
+                accepted.expect("it connects").expect("accepted"),
+                "tollgate"
+            );
+        }
+        for (uri, is_allowed) in [("/", true), ("/admin/users", false)] {
+            let event = RequestHeadersEvent {
+                uri: uri.to_owned(),
+                ..request()
+            };
+            let answer = pool.send("tollgate", uri, &event).await.expect("answer");
+            assert_eq!(answer.decision == Decision::Allow, is_allowed, "{uri}");
+        }
+        pool
+    });
+    let kill = Command::new("kill").arg(agent.id().to_string()).status();
+    assert!(kill.expect("kill").success());
+    assert!(agent.wait().expect("wait").success());
+    let stats = runtime
+        .block_on(pool.agent_stats("tollgate"))
+        .expect("known");
+    assert_eq!(stats.faults.invalid_frames, 0);
+}
+
+#[test]
+fn a_rejected_agent_says_so() {
+    let place = Workplace::new();
+    let socket = place.path("proxy.sock");
+    let runtime = Runtime::new().expect("runtime");
+    let config = ReverseConnectionConfig {
+        auth_tokens: ["s3cret".to_owned()].into(),
+        ..ReverseConnectionConfig::default()
+    };
+    let listener = runtime
+        .block_on(ReverseConnectionListener::bind_uds(&socket, config))
+        .expect("listen");
+    let mut agent = dial(&socket, &["--connections", "1"]);
+    let refused = runtime.block_on(listener.accept_one(&AgentPool::new()));
+    assert!(refused.is_err());
+    let mut line = String::new();
+    let stderr = agent.stderr.as_mut().expect("stderr");
+    BufReader::new(stderr).read_line(&mut line).expect("line");
+    assert!(
+        line.contains(&socket) && line.contains("rejected"),
+        "{line}"
+    );
+    agent.kill().expect("kill");
+    agent.wait().expect("wait");
+}
+
+#[test]
+fn it_either_listens_or_dials() {
+    for args in [
+        &["agent"][..],
+        &["agent", "--listen", "/a", "--dial", "/b"],
+        &["agent", "--listen", "/a", "--token-file", "/t"],
+        &["agent", "--dial", "proxy:7000"],
+        &["agent", "--dial", "/a", "--connections", "0"],
+    ] {
+        assert_eq!(run(args).status.code(), Some(2), "{args:?}");
+    }
+    let long = format!("/{}", "x".repeat(200));
+    fails(&run(&["agent", "--listen", &long]), 1, &["107"]);
+}
+
+/// Starts an agent and waits until it says that it dials.
+fn dial(socket: &str, options: &[&str]) -> Child {
+    let mut agent = tollgate(&["agent", "--dial", socket])
+        .args(options)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("spawn");
+    // Byte by byte, so that nothing of the next line is lost.
+    let stderr = agent.stderr.as_mut().expect("stderr");
+    let mut line = String::new();
+    BufReader::with_capacity(1, stderr)
+        .read_line(&mut line)
+        .expect("line");
+    assert_eq!(line, format!("dialing {socket}\n"));
+    agent
+}
+
+fn request() -> RequestHeadersEvent {
+    serde_json::from_value(serde_json::json!({
+        "metadata": {
+            "correlation_id": "c", "request_id": "r", "client_ip": "192.0.2.7", "client_port": 1,
+            "protocol": "HTTP/1.1", "timestamp": "2026-01-02T03:04:05Z",
+        },
+        "method": "GET", "uri": "/", "headers": {},
+    }))
+    .expect("an event")
+}
