@@ -116,6 +116,14 @@ pub enum AgentProtocolError {
         /// Which exchange.
         correlation_id: String,
     },
+    /// The agent does not take the settings that it was given.
+    #[error("agent '{agent_id}' refuses its settings: {reason}")]
+    SettingsRefused {
+        /// Which agent.
+        agent_id: Arc<str>,
+        /// What it says.
+        reason: String,
+    },
     /// The endpoint is not one that this build knows.
     #[error("endpoint '{endpoint}': {reason}")]
     InvalidEndpoint {
@@ -173,11 +181,12 @@ impl AgentProtocolError {
             | Self::QueueTimeout { agent_id, .. }
             | Self::TooManySessions { agent_id, .. }
             | Self::FlowControlPaused { agent_id }
-            | Self::CorrelationBusy { agent_id, .. } => Some(agent_id),
+            | Self::CorrelationBusy { agent_id, .. }
+            | Self::SettingsRefused { agent_id, .. } => Some(agent_id),
             Self::InvalidEndpoint { .. }
             | Self::InvalidConfiguration { .. }
-            | Self::InvalidTls { .. }
             | Self::RegistrationRefused { .. }
+            | Self::InvalidTls { .. }
             | Self::Listen { .. } => None,
         }
     }
@@ -257,6 +266,12 @@ pub enum ConnectError {
     /// The agent closed the connection in the middle of the handshake.
     #[error("handshake failed: connection closed")]
     ClosedDuringHandshake,
+    /// The agent does not take the settings that a new connection begins with.
+    #[error("the agent refuses its settings: {0}")]
+    SettingsRefused(String),
+    /// The agent could not be given the settings that a new connection begins with.
+    #[error("the agent could not be given its settings: {0}")]
+    SettingsNotGiven(String),
     /// What the agent sent is not a handshake.
     #[error("handshake failed: {0}")]
     InvalidHandshake(String),

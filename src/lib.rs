@@ -19,6 +19,7 @@ mod backoff;
 #[cfg(feature = "__bench")]
 #[doc(hidden)]
 pub mod bench;
+mod config_push;
 mod connection;
 mod error;
 mod metrics;
@@ -31,6 +32,9 @@ mod wire;
 
 pub use agent::{AgentControl, AgentDialer, AgentHandler, BoundAgentServer, UdsAgentServer};
 pub use bytes::Bytes;
+pub use config_push::{
+    AgentConnection, ConfigPusher, ConfigPusherConfig, ConfigUpdateHandler, PushResult, PushStatus,
+};
 pub use connection::CircuitBreakerState;
 pub use error::{AgentProtocolError, ConnectError, RegistrationError};
 pub use metrics::{
@@ -53,13 +57,14 @@ pub use protocol::events::{
 pub use protocol::headers;
 pub use protocol::{
     AgentCapabilities, AgentFeatures, AgentLimits, AgentNotice, AgentResponse, AuditMetadata,
-    BodyMutation, CancelReason, CancelRequest, ConfigUpdateRequest, ConfigUpdateType,
-    CounterMetric, CowHeaderMap, Decision, DetectionSeverity, EventType, FieldValue, FlowControl,
-    FlowControlAction, GaugeMetric, GuardrailDetection, GuardrailInspectionType, GuardrailResponse,
-    HeaderOp, HeaderSource, HeaderValues, HealthConfig, HealthState, HealthStatus, HistogramBucket,
-    HistogramMetric, LoadMetrics, MetricsReport, OptimizedHeaderMap, PROTOCOL_VERSION, Ping,
-    ResourceMetrics, RuleDefinition, TextSpan, WebSocketDecision, intern_header_name, iter_flat,
-    now_ms, standard,
+    BodyMutation, CancelReason, CancelRequest, ConfigUpdateRequest, ConfigUpdateResponse,
+    ConfigUpdateType, CounterMetric, CowHeaderMap, Decision, DetectionSeverity, DrainReason,
+    DrainRequest, EventType, FieldValue, FlowControl, FlowControlAction, GaugeMetric,
+    GuardrailDetection, GuardrailInspectionType, GuardrailResponse, HeaderOp, HeaderSource,
+    HeaderValues, HealthConfig, HealthState, HealthStatus, HistogramBucket, HistogramMetric,
+    LoadMetrics, LogLevel, LogMessage, MetricsReport, OptimizedHeaderMap, PROTOCOL_VERSION, Ping,
+    ResourceMetrics, RuleDefinition, ShutdownReason, ShutdownRequest, TextSpan, WebSocketDecision,
+    intern_header_name, iter_flat, now_ms, standard,
 };
 #[cfg(feature = "tls")]
 pub use transport::tls::{TlsConfig, TlsServerConfig};

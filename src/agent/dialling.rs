@@ -65,6 +65,7 @@ pub(super) enum Token {
 /// A connection that a proxy has registered.
 struct Registered {
     agent_id: String,
+    proxy_id: String,
     connection_id: String,
     link: Link,
     buffer: FrameBuffer,
@@ -143,6 +144,7 @@ impl<H: AgentHandler> Line<H> {
         })?;
         Ok(Registered {
             agent_id: agent_id.clone(),
+            proxy_id: response.proxy_id,
             connection_id: response.connection_id,
             link,
             buffer,
@@ -158,6 +160,9 @@ impl<H: AgentHandler> Line<H> {
         tracing::info!(%proxy, connection, "connected to a proxy");
         let mailbox = self.control.join();
         let answers_pings = registered.dialect.has_streams();
+        if registered.dialect.has_streams() {
+            mailbox.belongs_to(registered.proxy_id);
+        }
         let parts = SessionParts {
             handler: Arc::clone(&self.handler),
             link: registered.link,

@@ -1,7 +1,10 @@
 use crate::protocol::events::{
     BodyChunk, Configure, GuardrailInspect, RequestComplete, WebSocketFrame,
 };
-use crate::protocol::{AgentCapabilities, AgentResponse, CancelReason};
+use crate::protocol::{
+    AgentCapabilities, AgentResponse, CancelReason, ConfigUpdateResponse, DrainReason,
+    ShutdownReason,
+};
 use crate::wire::{RequestHeadersView, ResponseHeadersView};
 
 /// What an agent does with events.
@@ -108,6 +111,25 @@ pub trait AgentHandler: Send + Sync + 'static {
     /// before.
     fn on_cancel(&self, correlation_id: &str, reason: CancelReason) {
         let _ = (correlation_id, reason);
+    }
+
+    /// Learns what a proxy says to a request for a change of configuration
+    /// ([`AgentControl::request_config_update`](super::AgentControl::request_config_update)). Only proxies with
+    /// tollgate's extension say something.
+    fn on_config_update_response(&self, response: ConfigUpdateResponse) {
+        let _ = response;
+    }
+
+    /// Learns that a proxy wants the agent to take no new work for a while. Only proxies with tollgate's extension say
+    /// so. The agent may tell all its proxies by reporting that it drains
+    /// ([`AgentControl::report_health`](super::AgentControl::report_health)).
+    fn on_drain(&self, duration_ms: u64, reason: DrainReason) {
+        let _ = (duration_ms, reason);
+    }
+
+    /// Learns that a proxy wants the agent to shut down. Only proxies with tollgate's extension say so.
+    fn on_shutdown(&self, reason: ShutdownReason, grace_period_ms: u64) {
+        let _ = (reason, grace_period_ms);
     }
 
     /// Learns that a proxy's connection has ended, for whatever reason.

@@ -29,15 +29,23 @@ const MAX_WAITING: usize = 8 * 1024 * 1024;
 /// Frames before other tasks get their turn.
 const MAX_FRAMES_AT_ONCE: usize = 256;
 
-/// Shakes hands as an agent once there is a place for the connection. Returns how messages are written and the
-/// place, or why the proxy was refused.
+/// A proxy with which hands were shaken.
+pub(super) struct Admitted {
+    /// How messages are written.
+    pub(super) dialect: Dialect,
+    pub(super) place: OwnedSemaphorePermit,
+    /// How the proxy calls itself.
+    pub(super) proxy_id: String,
+}
+
+/// Shakes hands as an agent once there is a place for the connection. Returns why the proxy was refused, if it was.
 pub(super) async fn shake_hands<H: AgentHandler>(
     handler: &H,
     encodings: &[Encoding],
     link: &mut Link,
     buffer: &mut FrameBuffer,
     places: &Arc<Semaphore>,
-) -> Result<(Dialect, OwnedSemaphorePermit), ConnectError> {
+) -> Result<Admitted, ConnectError> {
     let (message, payload) = receive_handshake(&mut *link.receiver, buffer).await?;
     if message != MessageType::HandshakeRequest as u8 {
         return Err(ConnectError::InvalidHandshake(format!(
@@ -63,7 +71,11 @@ pub(super) async fn shake_hands<H: AgentHandler>(
     )
     .await?;
     match response.error {
-        None => Ok((dialect, place)),
+        None => Ok(Admitted {
+            dialect,
+            place,
+            proxy_id: request.proxy_id,
+        }),
         Some(reason) => Err(ConnectError::HandshakeRefused(reason)),
     }
 }
@@ -226,6 +238,9 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
             Some(MessageType::Ping) => self.write_message(MessageType::Pong, &payload)?,
             Some(MessageType::Pong) => self.parts.mailbox.hear_pong(),
             Some(MessageType::Cancel) => self.cancel(&payload.freeze()),
+            Some(message) if self.parts.dialect.has_streams() => {
+                self.hear(message, &payload.freeze());
+            }
             _ => self.ignore(&format_args!("a message of type {number:#04x}")),
         }
         Ok(())
@@ -323,6 +338,29 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
             .on_cancel(&cancel.correlation_id, cancel.reason);
     }
 
+    /// Takes notice of what a proxy with our extension says beside events.
+    fn hear(&mut self, message: MessageType, payload: &Bytes) {
+        let SessionParts {
+            handler, mailbox, ..
+        } = &self.parts;
+        let heard = match message {
+            MessageType::ConfigUpdateResponse => {
+                control::decode_config_response(payload).map(|response| {
+                    mailbox.answered(&response);
+                    handler.on_config_update_response(response);
+                })
+            }
+            MessageType::Drain => control::decode_drain(payload)
+                .map(|drain| handler.on_drain(drain.duration_ms, drain.reason)),
+            MessageType::Shutdown => control::decode_shutdown(payload)
+                .map(|shutdown| handler.on_shutdown(shutdown.reason, shutdown.grace_period_ms)),
+            _ => return self.ignore(&format_args!("a message of type {:#04x}", message as u8)),
+        };
+        if let Err(error) = heard {
+            self.ignore(&error);
+        }
+    }
+
     /// Logs the 1st, 2nd, 4th, 8th … message that makes no sense, so that a broken proxy cannot flood
     /// the log.
     fn ignore(&mut self, what: &dyn std::fmt::Display) {
@@ -337,7 +375,7 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
         while self.has_unsent_room()
             && let Some(notice) = self.parts.mailbox.notices.pop()
         {
-            for (message, payload) in notice.messages(self.parts.dialect.encoding) {
+            for (message, payload) in notice.messages(self.parts.dialect) {
                 if let Err(error) = self.write_message(message, &payload) {
                     tracing::error!(%error, "a notice fits no frame");
                 }

@@ -1,6 +1,6 @@
 use super::control::AgentControl;
 use super::handler::AgentHandler;
-use super::session::{SessionParts, serve, shake_hands};
+use super::session::{Admitted, SessionParts, serve, shake_hands};
 use crate::error::{AgentProtocolError, ConnectError};
 use crate::transport::{Doorway, Endpoint, SocketFile, Visit, split_unix};
 use crate::wire::{Encoding, FrameBuffer};
@@ -233,11 +233,18 @@ impl<H: AgentHandler> UdsAgentServer<H> {
                 () = mailbox.drained() => return,
             };
             drop(visit);
-            let (dialect, _place) = match shaken {
+            let Admitted {
+                dialect,
+                place: _place,
+                proxy_id,
+            } = match shaken {
                 Ok(Ok(admitted)) => admitted,
                 Ok(Err(error)) => return log_refused(&error),
                 Err(_) => return log_refused(&ConnectError::TimedOut(settings.handshake_timeout)),
             };
+            if dialect.has_streams() {
+                mailbox.belongs_to(proxy_id);
+            }
             let parts = SessionParts {
                 handler,
                 link,

@@ -206,12 +206,14 @@ impl Default for IdleConnection {
         let audience = Audience {
             notices,
             reported: Arc::default(),
+            updates: Arc::default(),
         };
         let upkeep = Arc::new(Notify::new());
         let agent = Arc::new(AgentRecord::new(
             "bench".to_owned(),
             breaker,
             audience,
+            100,
             upkeep,
         ));
         let config = ConnectionConfig {

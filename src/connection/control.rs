@@ -4,6 +4,7 @@ use super::{Command, Connection};
 use crate::error::AgentProtocolError;
 use crate::protocol::CancelReason;
 use crate::wire::{MessageType, control, frame_of};
+use serde::Serialize;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -27,11 +28,7 @@ impl Connection {
     /// Tells the agent to forget an exchange whose calls are given up, unless there is no room to say so.
     pub(crate) fn forget(&self, correlation_id: &str, reason: CancelReason) {
         let payload = control::encode_cancel(correlation_id, reason);
-        let pushed = frame_of(MessageType::Cancel, &payload)
-            .is_ok_and(|frame| self.outbox.try_push(frame).is_ok());
-        if pushed {
-            self.outbox.request_writer();
-        }
+        self.try_push(MessageType::Cancel, &payload);
     }
 
     /// Fails every pending call and tells the agent to forget them. Returns how many there were.
@@ -87,6 +84,36 @@ impl Connection {
             Ok(Ok(())) => Ok(started.elapsed()),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(self.timeout_error(timeout)),
+        }
+    }
+
+    /// Tells the agent something that only our extension has words for, if the agent knows them. Returns whether.
+    pub(crate) async fn tell(
+        &self,
+        message: MessageType,
+        content: &impl Serialize,
+    ) -> Result<bool, AgentProtocolError> {
+        if !self.dialect.has_streams() {
+            return Ok(false);
+        }
+        let payload = control::encode_control(content, self.dialect.encoding);
+        self.send_control(message, &payload).await.map(|()| true)
+    }
+
+    /// The same, unless there is no room to say so.
+    pub(super) fn try_tell(&self, message: MessageType, content: &impl Serialize) {
+        if !self.dialect.has_streams() || !self.is_open() {
+            return;
+        }
+        let payload = control::encode_control(content, self.dialect.encoding);
+        self.try_push(message, &payload);
+    }
+
+    pub(super) fn try_push(&self, message: MessageType, payload: &[u8]) {
+        let pushed =
+            frame_of(message, payload).is_ok_and(|frame| self.outbox.try_push(frame).is_ok());
+        if pushed {
+            self.outbox.request_writer();
         }
     }
 

@@ -6,7 +6,7 @@ use crate::metrics::Fault;
 use crate::protocol::AgentNotice;
 use crate::wire::{
     Answer, DecodeError, DecodeErrorKind, Encoding, FrameBuffer, JsonTape, MAX_FRAME_LEN,
-    MessageType, Payload, StreamId, Undecodable, control, decode_answer, frame_of,
+    MessageType, Payload, StreamId, Undecodable, control, decode_answer,
 };
 use bytes::{Bytes, BytesMut};
 use std::future::poll_fn;
@@ -132,6 +132,9 @@ impl Inbound {
             Some(MessageType::ConfigUpdateRequest) => {
                 self.config_update(&payload.freeze());
             }
+            Some(MessageType::Log) if self.connection.dialect.has_streams() => {
+                self.log(&payload.freeze());
+            }
             Some(MessageType::Ping) => self.pong(&payload),
             Some(MessageType::Pong) => self.pinged(&payload.freeze()),
             _ => self.connection.fault(
@@ -252,7 +255,17 @@ impl Inbound {
 
     fn config_update(&self, payload: &Bytes) {
         if let Some(request) = self.check(control::decode_config_update(payload)) {
-            self.notify(|agent_id| AgentNotice::ConfigUpdate { agent_id, request });
+            self.notify(|agent_id| AgentNotice::ConfigUpdate {
+                agent_id,
+                request: request.clone(),
+            });
+            self.connection.take_update(request);
+        }
+    }
+
+    fn log(&self, payload: &Bytes) {
+        if let Some(message) = self.check(control::decode_log(payload)) {
+            self.connection.agent.logged(message);
         }
     }
 
@@ -266,11 +279,7 @@ impl Inbound {
             let detail = format_args!("a ping of {} bytes", payload.len());
             return self.connection.fault(Fault::UnexpectedMessage, &detail);
         }
-        let pushed = frame_of(MessageType::Pong, payload)
-            .is_ok_and(|frame| self.connection.outbox.try_push(frame).is_ok());
-        if pushed {
-            self.connection.outbox.request_writer();
-        }
+        self.connection.try_push(MessageType::Pong, payload);
     }
 
     fn pinged(&self, payload: &Bytes) {

@@ -17,6 +17,7 @@ mod inbound;
 mod keys;
 mod lines;
 pub(crate) mod link;
+mod logs;
 mod lost;
 mod occupancy;
 mod opening;
@@ -28,6 +29,7 @@ mod slots;
 mod sync;
 mod time_limit;
 mod turnstile;
+mod updates;
 
 pub(crate) use admission::Binding;
 pub(crate) use breaker::CircuitBreakerSettings;
@@ -37,9 +39,7 @@ pub(crate) use condition::Condition;
 pub(crate) use hold::{Hold, ProbeGuard};
 pub(crate) use inbound::Inbound;
 pub(crate) use lines::{Lines, Patience};
-pub(crate) use opening::{
-    Offer, Origin, Terms, adopt, open, proxy_id, receive_handshake, send_message,
-};
+pub(crate) use opening::{Offer, Origin, Terms, adopt, open, receive_handshake, send_message};
 pub(crate) use outbound::run_writer;
 pub(crate) use record::{AgentRecord, Audience, Correlation};
 pub(crate) use refusal::Refusal;
@@ -108,6 +108,8 @@ pub(crate) struct Connection {
     last_used: AtomicU64,
     /// When something was received last, in the unit of the deadlines.
     last_received: AtomicU64,
+    /// Which settings the agent was given on this connection, or is being given; 0 for none.
+    settings: AtomicU64,
 }
 
 /// What a slot is filled with.
@@ -184,12 +186,18 @@ impl Connection {
             probing: AtomicBool::new(false),
             last_used: AtomicU64::new(0),
             last_received: AtomicU64::new(0),
+            settings: AtomicU64::new(0),
         };
         (Arc::new(connection), completer)
     }
 
     pub(crate) fn capabilities(&self) -> &AgentCapabilities {
         &self.capabilities
+    }
+
+    /// Which settings the agent was given on this connection, or is being given; 0 for none.
+    pub(crate) fn settings(&self) -> &AtomicU64 {
+        &self.settings
     }
 
     pub(crate) fn dialect(&self) -> Dialect {

@@ -22,7 +22,7 @@ pub(crate) async fn open(
     offer: Offer<'_>,
     config: &ConnectionConfig,
 ) -> Result<(Arc<Connection>, Inbound), ConnectError> {
-    let request = HandshakeRequest::new(&proxy_id(), offer.encodings, offer.extension);
+    let request = HandshakeRequest::new(offer.proxy_id, offer.encodings, offer.extension);
     send_message(&*sender, MessageType::HandshakeRequest, &request.encode()).await?;
     let mut buffer = FrameBuffer::default();
     let (message, payload) = receive_handshake(&mut *receiver, &mut buffer).await?;
@@ -79,14 +79,11 @@ pub(crate) enum Origin {
 /// What the agent may choose from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Offer<'a> {
+    /// How the proxy calls itself. With our extension, agents take connections of one id for those of one proxy.
+    pub(crate) proxy_id: &'a str,
     /// In order of preference; JSON may be chosen although it is not among them.
     pub(crate) encodings: &'a [Encoding],
     pub(crate) extension: Option<Extension>,
-}
-
-/// How this process calls itself towards agents.
-pub(crate) fn proxy_id() -> String {
-    format!("tollgate-{}", std::process::id())
 }
 
 /// How messages are written from now on, unless the agent refused or chose something else.

@@ -1,8 +1,12 @@
 use super::breaker::{CircuitBreaker, CircuitBreakerSettings};
 use super::keys::Keys;
 use super::lines::Lines;
+use super::logs::AgentLog;
+use super::updates::UpdateQueue;
+use crate::config_push::ConfigUpdateHandler;
 use crate::metrics::{CallTally, Counters, MetricsCollector, StageTally};
-use crate::protocol::{AgentNotice, MetricsReport};
+use crate::protocol::{AgentNotice, LogMessage, MetricsReport};
+use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use tokio::sync::{Notify, broadcast};
@@ -18,12 +22,18 @@ pub(crate) struct AgentRecord {
     /// Where calls wait that may take any connection.
     pub(crate) lines: Lines,
     pub(super) keys: Keys,
-    audience: Audience,
+    pub(super) audience: Audience,
     /// Told when a connection ends or is not trusted any more.
     upkeep: Arc<Notify>,
     /// Whether calls are allowed when the agent is unavailable.
     pub(crate) fails_open: AtomicBool,
     pub(crate) incidents: Incidents,
+    pub(super) updates: UpdateQueue,
+    pub(crate) log: AgentLog,
+    /// Whether connections may have other settings than they should.
+    pub(crate) settings_wanted: AtomicBool,
+    /// Whether the agent wants its settings again.
+    pub(crate) reload_wanted: AtomicBool,
 }
 
 /// Who hears what agents say unasked.
@@ -31,6 +41,7 @@ pub(crate) struct AgentRecord {
 pub(crate) struct Audience {
     pub(crate) notices: broadcast::Sender<AgentNotice>,
     pub(crate) reported: Arc<MetricsCollector>,
+    pub(crate) updates: Arc<ArcSwap<ConfigUpdateHandler>>,
 }
 
 /// What happened to an agent's calls and connections beside how calls ended.
@@ -42,6 +53,8 @@ pub(crate) struct Incidents {
     pub(crate) reconnects: AtomicU64,
     pub(crate) pauses: AtomicU64,
     pub(crate) resumes: AtomicU64,
+    pub(crate) updates_accepted: AtomicU64,
+    pub(crate) updates_refused: AtomicU64,
 }
 
 impl AgentRecord {
@@ -49,6 +62,7 @@ impl AgentRecord {
         id: String,
         breaker: CircuitBreakerSettings,
         audience: Audience,
+        max_logged_per_second: u32,
         upkeep: Arc<Notify>,
     ) -> Self {
         Self {
@@ -63,6 +77,10 @@ impl AgentRecord {
             upkeep,
             fails_open: AtomicBool::new(false),
             incidents: Incidents::default(),
+            updates: UpdateQueue::default(),
+            log: AgentLog::new(max_logged_per_second),
+            settings_wanted: AtomicBool::new(false),
+            reload_wanted: AtomicBool::new(false),
         }
     }
 
@@ -84,6 +102,13 @@ impl AgentRecord {
     pub(super) fn reported(&self, report: MetricsReport) {
         self.audience.reported.record_from(&self.id, &report);
         self.notify(|agent_id| AgentNotice::Metrics { agent_id, report });
+    }
+
+    /// Logs what the agent has to say, within limits.
+    pub(super) fn logged(&self, message: LogMessage) {
+        if self.log.write(&self.id, &message) {
+            self.notify(|agent_id| AgentNotice::Log { agent_id, message });
+        }
     }
 
     /// An exchange with this agent.

@@ -139,6 +139,28 @@ impl Inner {
         }
     }
 
+    /// Puts an event to an agent now or not at all, on a call that `open` opens. Unavailability is an error, whatever
+    /// the failure mode.
+    pub(super) async fn ask_strictly<E: Event>(
+        &self,
+        record: &AgentRecord,
+        inquiry: Inquiry<'_>,
+        event: &E,
+        open: impl FnOnce() -> Result<PendingCall, Refusal>,
+    ) -> Outcome {
+        record.calls.made();
+        match open() {
+            Ok(mut call) => {
+                call.ask(inquiry.correlation_id, event).await?;
+                call.take_answer()
+            }
+            Err(refusal) => {
+                record.calls.ended(ending_of(refusal));
+                Err(self.error(record, refusal, inquiry))
+            }
+        }
+    }
+
     /// Goes on with a call that was refused at first.
     async fn wait(
         self: &Arc<Self>,
@@ -160,7 +182,11 @@ impl Inner {
     }
 
     /// Opens a call on whichever connection takes it now.
-    fn attempt(&self, agent_id: &str, inquiry: Inquiry<'_>) -> Result<PendingCall, Refusal> {
+    pub(super) fn attempt(
+        &self,
+        agent_id: &str,
+        inquiry: Inquiry<'_>,
+    ) -> Result<PendingCall, Refusal> {
         loop {
             let agents = self.agents.load();
             let agent = agents.get(agent_id).ok_or(Refusal::UnknownAgent)?;
@@ -181,7 +207,7 @@ impl Inner {
         self.open_on(connection, Binding::Free, inquiry)
     }
 
-    fn open_on(
+    pub(super) fn open_on(
         &self,
         connection: &Arc<Connection>,
         binding: Binding,

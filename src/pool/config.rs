@@ -1,4 +1,5 @@
 use super::policy::{EventTimeouts, FailureMode, FlowControlMode};
+use crate::config_push::ConfigPusherConfig;
 use crate::connection::{CircuitBreakerSettings, ConnectionConfig, Patience};
 use crate::metrics::MetricsCollectorConfig;
 use crate::protocol::EventType;
@@ -96,6 +97,10 @@ pub struct AgentPoolConfig {
     pub sticky_session_timeout: Option<Duration>,
     /// What is kept of the metrics that agents report.
     pub reported_metrics: MetricsCollectorConfig,
+    /// Lines per second that an agent may write to the proxy's log; more are left out and counted.
+    pub max_agent_logs_per_second: u32,
+    /// How updates of configuration are pushed to agents.
+    pub config_push: ConfigPusherConfig,
     /// Encodings offered to agents, the preferred one first. An agent that has none of them uses JSON, as
     /// the protocol demands.
     pub encodings: Vec<Encoding>,
@@ -136,6 +141,8 @@ impl Default for AgentPoolConfig {
             max_correlation_affinities: 100_000,
             sticky_session_timeout: Some(Duration::from_secs(5 * 60)),
             reported_metrics: MetricsCollectorConfig::default(),
+            max_agent_logs_per_second: 100,
+            config_push: ConfigPusherConfig::default(),
             encodings: vec![Encoding::MessagePack, Encoding::Json],
             use_extension: true,
         }

@@ -42,6 +42,7 @@ impl AgentPool {
         for agent in inner.change(super::Agents::clear) {
             cancel(agent.open_connections()).await;
             agent.close();
+            inner.forget(agent.id());
         }
         inner.closing.store(false, Ordering::SeqCst);
         Ok(())

@@ -83,6 +83,7 @@ impl AgentPool {
         if let Some(retired) = retired {
             self.inner.retire(Arc::new(retired));
         }
+        self.inner.demand_settings(&record.id);
         record.request_upkeep();
         self.start_upkeep();
     }
@@ -100,7 +101,7 @@ impl AgentPool {
         match self.inner.change(|agents| agents.remove(agent_id)) {
             Some(agent) => {
                 self.inner.retire(agent);
-                self.inner.reported.forget_agent(agent_id);
+                self.inner.forget(agent_id);
                 Ok(())
             }
             None => Err(unknown(agent_id)),
@@ -125,7 +126,7 @@ impl Candidate {
     }
 
     /// Makes as many connections as come up, up to the first that does not.
-    async fn connect(mut self, pool: &Inner) -> (AgentEntry, Result<(), AgentProtocolError>) {
+    async fn connect(mut self, pool: &Arc<Inner>) -> (AgentEntry, Result<(), AgentProtocolError>) {
         let connected = self.connect_all(pool).await;
         let entry = AgentEntry::at(
             Arc::clone(&self.record),
@@ -135,7 +136,7 @@ impl Candidate {
         (entry, connected)
     }
 
-    async fn connect_all(&mut self, pool: &Inner) -> Result<(), AgentProtocolError> {
+    async fn connect_all(&mut self, pool: &Arc<Inner>) -> Result<(), AgentProtocolError> {
         for _ in 0..pool.config.connections_per_agent.max(1) {
             let connection = pool.connect(&self.record, &self.endpoint).await?;
             self.connections.push(connection);
@@ -153,6 +154,13 @@ impl Drop for Candidate {
 }
 
 impl Inner {
+    /// Forgets what an agent was to have and what it reported.
+    pub(super) fn forget(&self, agent_id: &str) {
+        self.reported.forget_agent(agent_id);
+        self.pusher.unregister_agent(agent_id);
+        self.settings.forget(agent_id);
+    }
+
     /// What is known of an agent, so that it goes on where it left off.
     pub(super) fn record(&self, agent_id: String) -> Arc<AgentRecord> {
         if let Some(agent) = self.agents.load().get(&agent_id) {
@@ -162,15 +170,22 @@ impl Inner {
         let audience = Audience {
             notices: self.notices.0.clone(),
             reported: Arc::clone(&self.reported),
+            updates: Arc::clone(&self.updates),
         };
-        let record = AgentRecord::new(agent_id, self.config.breaker(), audience, upkeep);
+        let record = AgentRecord::new(
+            agent_id,
+            self.config.breaker(),
+            audience,
+            self.config.max_agent_logs_per_second,
+            upkeep,
+        );
         let fails_open = self.config.failure_mode == FailureMode::Open;
         record.fails_open.store(fails_open, Ordering::Relaxed);
         Arc::new(record)
     }
 
     pub(super) async fn connect(
-        &self,
+        self: &Arc<Self>,
         record: &Arc<AgentRecord>,
         endpoint: &Endpoint,
     ) -> Result<Arc<Connection>, AgentProtocolError> {
@@ -178,6 +193,7 @@ impl Inner {
         let connected = timeout(config.connect_timeout, async {
             let link = transport::connect(endpoint).await?;
             let offer = Offer {
+                proxy_id: self.settings.proxy_id(),
                 encodings: &config.encodings,
                 extension: config.use_extension.then_some(Extension::V1),
             };
@@ -191,16 +207,18 @@ impl Inner {
             )
             .await
         });
+        let failed = |cause| AgentProtocolError::ConnectionFailed {
+            agent_id: Arc::clone(&record.id),
+            endpoint: endpoint.to_string(),
+            cause,
+        };
         let (connection, inbound) = connected
             .await
             .unwrap_or(Err(ConnectError::TimedOut(config.connect_timeout)))
-            .map_err(|cause| AgentProtocolError::ConnectionFailed {
-                agent_id: Arc::clone(&record.id),
-                endpoint: endpoint.to_string(),
-                cause,
-            })?;
+            .map_err(failed)?;
         tokio::spawn(run_writer(Arc::clone(&connection)));
         tokio::spawn(inbound.run());
+        self.welcome(&connection).await.map_err(failed)?;
         Ok(connection)
     }
 }

@@ -15,10 +15,12 @@ mod notice;
 mod policy;
 mod protocol_metrics;
 mod pushed;
+mod pushing;
 mod repair;
 mod reported;
 mod reverse;
 mod send;
+mod settings;
 mod stats;
 mod sticky;
 mod upkeep;
@@ -30,6 +32,7 @@ pub use protocol_metrics::ProtocolMetrics;
 pub use reverse::{ReverseConnectionConfig, ReverseConnectionListener};
 pub use stats::AgentPoolStats;
 
+use crate::config_push::{ConfigPusher, ConfigUpdateHandler};
 use crate::connection::{CircuitBreakerState, Connection};
 use crate::error::AgentProtocolError;
 use crate::metrics::MetricsCollector;
@@ -41,6 +44,7 @@ use arc_swap::ArcSwap;
 use notice::Notices;
 use protocol_metrics::Departed;
 use pushed::SpareQueues;
+use settings::SettingsBook;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -85,6 +89,9 @@ struct Inner {
     departed: Departed,
     notices: Notices,
     reported: Arc<MetricsCollector>,
+    settings: SettingsBook,
+    pusher: Arc<ConfigPusher>,
+    updates: Arc<ArcSwap<ConfigUpdateHandler>>,
     upkeep: Upkeep,
     spare_queues: SpareQueues,
     /// Whether no new exchanges are taken.
@@ -108,6 +115,7 @@ impl AgentPool {
     /// A pool with no agents.
     pub fn with_config(config: AgentPoolConfig) -> Self {
         let (alive, lives) = watch::channel(());
+        let upkeep = Upkeep::default();
         let max_entries = config.max_correlation_affinities;
         let inner = Arc::new(Inner {
             affinities: Affinities::new(max_entries, config.correlation_affinity_ttl),
@@ -115,12 +123,18 @@ impl AgentPool {
             reported: Arc::new(MetricsCollector::with_config(
                 config.reported_metrics.clone(),
             )),
+            settings: SettingsBook::default(),
+            pusher: Arc::new(ConfigPusher::serving(
+                config.config_push.clone(),
+                Arc::clone(&upkeep.requested),
+            )),
+            updates: Arc::default(),
             config,
             agents: ArcSwap::default(),
             changes: Mutex::default(),
             departed: Departed::default(),
             notices: Notices::default(),
-            upkeep: Upkeep::default(),
+            upkeep,
             spare_queues: SpareQueues::default(),
             closing: AtomicBool::new(false),
             lives,

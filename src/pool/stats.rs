@@ -41,6 +41,15 @@ pub struct AgentPoolStats {
     pub circuit_breaker: CircuitBreakerState,
     /// How often the circuit breaker opened.
     pub circuit_breaker_trips: u64,
+    /// Requests of the agent for changes of configuration that the proxy's handler accepted; one that comes again counts
+    /// again.
+    pub config_updates_accepted: u64,
+    /// The same that were refused.
+    pub config_updates_refused: u64,
+    /// Lines that the agent wrote to the proxy's log.
+    pub log_messages: u64,
+    /// The same that were left out because there were too many.
+    pub log_messages_left_out: u64,
     /// What went wrong without being the fault of any one call.
     pub faults: FaultCounts,
 }

@@ -30,6 +30,9 @@ pub(super) struct Upkeep {
 /// A connection that was of use for no longer than this was in vain.
 const PROOF: Duration = Duration::from_secs(10);
 
+/// How long an agent's wish for its settings is remembered where the pool has none for it.
+const MAX_PENDING_RELOAD: Duration = Duration::from_secs(5 * 60);
+
 type Work = FuturesUnordered<BoxFuture<'static, ()>>;
 
 impl AgentPool {
@@ -111,14 +114,22 @@ impl Inner {
             {
                 work.push(Box::pin(farewell.bid(Arc::clone(self))));
             }
+            if self.wants_settings(agent) {
+                work.push(Box::pin(Arc::clone(self).reconfigure(Arc::clone(agent))));
+            }
             let failing = |connection: &&Arc<Connection>| connection.condition().is_failing();
             self.probe(agent.open_connections().filter(failing), work);
+        }
+        for delivery in self.pusher.deliveries() {
+            work.push(Box::pin(Arc::clone(self).deliver(delivery)));
         }
     }
 
     fn look_at_everything(self: &Arc<Self>, work: &Work) {
         self.sessions.remove_outdated();
         self.reported.expire_old_metrics();
+        self.pusher.expire_old();
+        self.updates.load().clear_old_pending(MAX_PENDING_RELOAD);
         let forgotten = self.affinities.remove_outdated();
         if forgotten > 0 {
             tracing::debug!(forgotten, "exchanges without events were forgotten");
@@ -130,6 +141,9 @@ impl Inner {
         for agent in self.agents.load().iter() {
             for connection in agent.open_connections() {
                 connection.condition().forget_stale_report(now);
+            }
+            if self.lacks_settings(agent) {
+                work.push(Box::pin(Arc::clone(self).reconfigure(Arc::clone(agent))));
             }
             self.probe(agent.open_connections().filter(is_silent), work);
         }
@@ -228,6 +242,7 @@ async fn repair(pool: Arc<Inner>, mut agent: Arc<AgentEntry>, _under_way: UnderW
                     return connection.close();
                 }
                 came_up(&agent);
+                pool.demand_settings(agent.id());
             }
             Err(AgentProtocolError::ConnectionFailed { cause, .. }) => {
                 has_connected = false;

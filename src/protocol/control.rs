@@ -129,6 +129,17 @@ pub struct ConfigUpdateRequest {
     pub timestamp_ms: u64,
 }
 
+impl ConfigUpdateRequest {
+    /// A request, made now. Proxies take one that comes again under the same id for the same.
+    pub fn new(request_id: impl Into<String>, update_type: ConfigUpdateType) -> Self {
+        Self {
+            update_type,
+            request_id: request_id.into(),
+            timestamp_ms: now_ms(),
+        }
+    }
+}
+
 /// What kind of change of configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
@@ -187,4 +198,40 @@ pub struct RuleDefinition {
     /// Free labels.
     #[serde(default)]
     pub tags: Vec<String>,
+}
+
+/// What a proxy says to a [`ConfigUpdateRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigUpdateResponse {
+    /// The request.
+    pub request_id: String,
+    /// Whether the proxy does what is asked.
+    pub accepted: bool,
+    /// Why not.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// When, milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub timestamp_ms: u64,
+}
+
+impl ConfigUpdateResponse {
+    /// The proxy does it.
+    pub fn success(request_id: impl Into<String>) -> Self {
+        Self {
+            request_id: request_id.into(),
+            accepted: true,
+            error: None,
+            timestamp_ms: now_ms(),
+        }
+    }
+
+    /// The proxy does not do it.
+    pub fn failure(request_id: impl Into<String>, error: impl Into<String>) -> Self {
+        Self {
+            accepted: false,
+            error: Some(error.into()),
+            ..Self::success(request_id)
+        }
+    }
 }

@@ -15,6 +15,8 @@ pub(crate) mod events;
 mod guardrail;
 pub mod headers;
 mod health;
+mod lifecycle;
+mod log;
 mod metrics_report;
 mod notice;
 mod response;
@@ -22,8 +24,8 @@ pub(crate) mod text;
 
 pub use capabilities::{AgentCapabilities, AgentFeatures, AgentLimits, HealthConfig};
 pub use control::{
-    CancelReason, CancelRequest, ConfigUpdateRequest, ConfigUpdateType, FlowControl,
-    FlowControlAction, Ping, RuleDefinition,
+    CancelReason, CancelRequest, ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType,
+    FlowControl, FlowControlAction, Ping, RuleDefinition,
 };
 pub use decision::{BodyMutation, Decision, HeaderOp, WebSocketDecision};
 pub use event_type::EventType;
@@ -35,6 +37,8 @@ pub use headers::{
     iter_flat,
 };
 pub use health::{HealthState, HealthStatus, LoadMetrics, ResourceMetrics};
+pub use lifecycle::{DrainReason, DrainRequest, ShutdownReason, ShutdownRequest};
+pub use log::{LogLevel, LogMessage};
 pub use metrics_report::{
     CounterMetric, GaugeMetric, HistogramBucket, HistogramMetric, MetricsReport, standard,
 };

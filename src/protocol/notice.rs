@@ -1,4 +1,4 @@
-use super::{ConfigUpdateRequest, HealthStatus, MetricsReport};
+use super::{ConfigUpdateRequest, HealthStatus, LogMessage, MetricsReport};
 use std::sync::Arc;
 
 /// Something that an agent says unasked, on any of its connections.
@@ -25,5 +25,12 @@ pub enum AgentNotice {
         agent_id: Arc<str>,
         /// What it wants.
         request: ConfigUpdateRequest,
+    },
+    /// It has a line for the log.
+    Log {
+        /// Which agent.
+        agent_id: Arc<str>,
+        /// The line.
+        message: LogMessage,
     },
 }

@@ -6,8 +6,9 @@ use super::encode::{Content, Sink};
 use super::value::Budget;
 use super::{Encoding, msgpack, value};
 use crate::protocol::{
-    CancelReason, CancelRequest, ConfigUpdateRequest, FlowControl, FlowControlAction, HealthState,
-    HealthStatus, MetricsReport, Ping, now_ms,
+    CancelReason, CancelRequest, ConfigUpdateRequest, ConfigUpdateResponse, DrainRequest,
+    FlowControl, FlowControlAction, HealthState, HealthStatus, LogMessage, MetricsReport, Ping,
+    ShutdownRequest, now_ms,
 };
 use bytes::Bytes;
 use serde::Serialize;
@@ -74,6 +75,26 @@ pub(crate) fn decode_metrics_report(payload: &Bytes) -> Result<MetricsReport, De
 /// Reads an agent's request for a change of configuration.
 pub(crate) fn decode_config_update(payload: &Bytes) -> Result<ConfigUpdateRequest, DecodeError> {
     decode("config update request", payload, typed)
+}
+
+/// Reads what a proxy says to a request for a change of configuration.
+pub(crate) fn decode_config_response(payload: &Bytes) -> Result<ConfigUpdateResponse, DecodeError> {
+    decode("config update response", payload, typed)
+}
+
+/// Reads a request to drain.
+pub(crate) fn decode_drain(payload: &Bytes) -> Result<DrainRequest, DecodeError> {
+    decode("drain request", payload, typed)
+}
+
+/// Reads a request to shut down.
+pub(crate) fn decode_shutdown(payload: &Bytes) -> Result<ShutdownRequest, DecodeError> {
+    decode("shutdown request", payload, typed)
+}
+
+/// Reads a line for the log.
+pub(crate) fn decode_log(payload: &Bytes) -> Result<LogMessage, DecodeError> {
+    decode("log message", payload, typed)
 }
 
 /// Reads a ping or pong.

@@ -36,10 +36,14 @@ pub(crate) enum MessageType {
     Cancel = 0x40,
     Ping = 0x41,
     Pong = 0x42,
+    ConfigUpdateResponse = 0x60,
+    Drain = 0x61,
+    Shutdown = 0x62,
+    Log = 0x63,
 }
 
 impl MessageType {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 22] = [
         Self::HandshakeRequest,
         Self::HandshakeResponse,
         Self::RequestHeaders,
@@ -58,6 +62,10 @@ impl MessageType {
         Self::Cancel,
         Self::Ping,
         Self::Pong,
+        Self::ConfigUpdateResponse,
+        Self::Drain,
+        Self::Shutdown,
+        Self::Log,
     ];
 
     /// The message with this number; `None` for a number that this version does not know.

@@ -60,7 +60,7 @@ impl Inner {
             check_holder(current.as_ref(), standing.holder)?;
             let is_known = current.is_some();
             let current = current.unwrap_or_else(|| {
-                forget_longest_gone(agents, max_known);
+                self.forget_longest_gone(agents, max_known);
                 Arc::new(AgentEntry::unconnected(self.record(agent_id.to_owned())))
             });
             let (connection, rest) = connect(&current.record);
@@ -71,6 +71,26 @@ impl Inner {
             came_up(&current.record, is_known);
             Ok((connection, rest))
         })
+    }
+
+    /// Makes room for one more agent where as many are remembered as may be.
+    fn forget_longest_gone(&self, agents: &mut Agents, max_known: usize) {
+        let reverse = agents.iter().filter(|agent| agent.endpoint.is_none());
+        if reverse.count() < max_known {
+            return;
+        }
+        let gone = agents.iter().filter(|agent| agent.is_gone());
+        if let Some(oldest) = gone.min_by_key(|agent| agent.since).cloned() {
+            self.depart(&oldest);
+            agents.remove(oldest.id());
+        }
+    }
+
+    /// Keeps of an agent that leaves by itself only what was counted, and the settings it is to have when it comes back.
+    fn depart(&self, agent: &AgentEntry) {
+        self.departed.keep(&agent.record);
+        self.reported.forget_agent(agent.id());
+        self.pusher.unregister_agent(agent.id());
     }
 }
 
@@ -90,18 +110,6 @@ fn check_holder(
         Ok(())
     } else {
         Err(RegistrationError::IdTaken)
-    }
-}
-
-/// Makes room for one more agent where as many are remembered as may be.
-fn forget_longest_gone(agents: &mut Agents, max_known: usize) {
-    let reverse = agents.iter().filter(|agent| agent.endpoint.is_none());
-    if reverse.count() < max_known {
-        return;
-    }
-    let gone = agents.iter().filter(|agent| agent.is_gone());
-    if let Some(oldest) = gone.min_by_key(|agent| agent.since).cloned() {
-        agents.remove(oldest.id());
     }
 }
 
@@ -135,6 +143,7 @@ impl Farewell {
             // One that has come back, even if it has gone again, has another entry.
             let is_same = |current: &Arc<AgentEntry>| Arc::ptr_eq(current, agent);
             if agents.get(agent.id()).is_some_and(is_same) {
+                pool.depart(agent);
                 agents.remove(agent.id());
                 tracing::info!(agent = &**agent.id(), "an agent that left is forgotten");
             }

@@ -6,15 +6,11 @@ use super::pace::Pace;
 use super::peer::Peer;
 use super::places::{Place, Places};
 use super::socket::{Address, Shown, Socket, Visitor};
-use crate::connection::{
-    Origin, Terms, adopt, proxy_id, receive_handshake, run_writer, send_message,
-};
+use crate::connection::{Origin, Terms, adopt, receive_handshake, run_writer, send_message};
 use crate::error::{AgentProtocolError, ConnectError, RegistrationError};
 use crate::pool::AgentPool;
 use crate::transport::{Doorway, Endpoint, Link, SocketFile, Visit, tcp};
-use crate::wire::{
-    Dialect, Extension, FrameBuffer, MessageType, RegistrationRequest, RegistrationResponse,
-};
+use crate::wire::{Extension, FrameBuffer, MessageType, RegistrationRequest, RegistrationResponse};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -356,7 +352,12 @@ impl ReverseConnectionListener {
         let config = &pool.inner.config;
         let extension = config.use_extension.then_some(Extension::V1);
         let dialect = request.negotiate(&config.encodings, extension);
-        let response = self.acceptance(&request.agent_id, dialect);
+        let number = self.registering.fetch_add(1, Ordering::Relaxed);
+        let response = RegistrationResponse::accept(
+            pool.inner.settings.proxy_id(),
+            format!("{}-{number}", request.agent_id),
+            dialect,
+        );
         send_message(
             &*link.sender,
             MessageType::HandshakeResponse,
@@ -382,12 +383,13 @@ impl ReverseConnectionListener {
                     let config = config.connection();
                     adopt(record, link.sender, link.receiver, buffer, terms, &config)
                 })?;
-        tokio::spawn(run_writer(connection));
+        tokio::spawn(run_writer(Arc::clone(&connection)));
         tokio::spawn(async move {
             inbound.run().await;
             drop(place);
         });
         pool.start_upkeep();
+        pool.inner.welcome(&connection).await?;
         self.registered.fetch_add(1, Ordering::Relaxed);
         tracing::info!(
             agent = agent_id,
@@ -395,11 +397,6 @@ impl ReverseConnectionListener {
             "an agent connected"
         );
         Ok(agent_id)
-    }
-
-    fn acceptance(&self, agent_id: &str, dialect: Dialect) -> RegistrationResponse {
-        let number = self.registering.fetch_add(1, Ordering::Relaxed);
-        RegistrationResponse::accept(&proxy_id(), format!("{agent_id}-{number}"), dialect)
     }
 }
 

@@ -1,3 +1,5 @@
+use crate::protocol::ConfigUpdateType;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// Settings for an agent: any object; agents read `config` and `config_version` from it.
@@ -18,5 +20,16 @@ impl Configure<'_> {
     /// Their version, the object's `config_version`.
     pub fn config_version(&self) -> Option<&str> {
         self.settings.get("config_version")?.as_str()
+    }
+
+    /// Names a pushed update, which may come more than once; `None` for settings that are no update.
+    pub fn push_id(&self) -> Option<&str> {
+        self.settings.get("request_id")?.as_str()
+    }
+
+    /// The pushed update, if this is one: see [`ConfigPusher`](crate::ConfigPusher).
+    pub fn update(&self) -> Option<ConfigUpdateType> {
+        self.push_id()?;
+        ConfigUpdateType::deserialize(self.config()?).ok()
     }
 }

@@ -113,6 +113,22 @@ fn control_messages() {
                 let written = control::encode_control(&request, encoding);
                 assert_reads_back(&request, control::decode_config_update(&written.into()));
             }
+            if let Ok(response) = bounded(&input, |_| control::decode_config_response(payload)) {
+                let written = control::encode_control(&response, encoding);
+                assert_reads_back(&response, control::decode_config_response(&written.into()));
+            }
+            if let Ok(drain) = bounded(&input, |_| control::decode_drain(payload)) {
+                let written = control::encode_control(&drain, encoding);
+                assert_reads_back(&drain, control::decode_drain(&written.into()));
+            }
+            if let Ok(shutdown) = bounded(&input, |_| control::decode_shutdown(payload)) {
+                let written = control::encode_control(&shutdown, encoding);
+                assert_reads_back(&shutdown, control::decode_shutdown(&written.into()));
+            }
+            if let Ok(message) = bounded(&input, |_| control::decode_log(payload)) {
+                let written = control::encode_control(&message, encoding);
+                assert_reads_back(&message, control::decode_log(&written.into()));
+            }
         }
         let _ = bounded(&input, |_| control::decode_ping(payload));
         let _ = bounded(&input, |_| control::decode_cancel(payload));

@@ -1,0 +1,159 @@
+//! Settings and counters over the connection that is there anyway: the proxy gives its agent a list, the agent asks for one
+//! more entry, gets it, and reports what it blocked.
+//!
+//! ```sh
+//! cargo run --example agent_settings
+//! ```
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tollgate::{
+    AgentCapabilities, AgentControl, AgentFeatures, AgentHandler, AgentPool, AgentResponse,
+    ConfigUpdateHandler, ConfigUpdateRequest, ConfigUpdateType, Configure, CounterMetric, Decision,
+    LogLevel, LogMessage, Metadata, MetricsReport, RequestHeaders, RequestHeadersView,
+    UdsAgentServer,
+};
+
+/// Blocks addresses.
+#[derive(Clone, Default)]
+struct Doorman {
+    blocked: Arc<Mutex<BTreeSet<String>>>,
+    count: Arc<AtomicU64>,
+}
+
+impl AgentHandler for Doorman {
+    fn capabilities(&self) -> AgentCapabilities {
+        AgentCapabilities::new("doorman", "Blocks addresses", "1.0.0").with_features(
+            AgentFeatures {
+                config_push: true,
+                metrics_export: true,
+                ..AgentFeatures::default()
+            },
+        )
+    }
+
+    async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
+        let is_blocked = |blocked: &BTreeSet<_>| blocked.contains(event.metadata.client_ip);
+        if !self
+            .blocked
+            .lock()
+            .is_ok_and(|blocked| is_blocked(&blocked))
+        {
+            return AgentResponse::default_allow();
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        AgentResponse::block(403, None)
+    }
+
+    async fn on_configure(&self, event: Configure<'_>) -> bool {
+        let Ok(mut blocked) = self.blocked.lock() else {
+            return false;
+        };
+        match event.update() {
+            Some(ConfigUpdateType::ListUpdate { add, remove, .. }) => {
+                blocked.extend(add);
+                blocked.retain(|address| !remove.contains(address));
+                true
+            }
+            Some(_) => false,
+            None => {
+                let list = event.config().and_then(|config| config.as_array());
+                let Some(list) = list else { return false };
+                *blocked = list
+                    .iter()
+                    .filter_map(|address| address.as_str().map(str::to_owned))
+                    .collect();
+                true
+            }
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let dir = std::env::temp_dir().join(format!("agent-settings-{}", std::process::id()));
+    std::fs::create_dir(&dir)?;
+    let socket = dir.join("agent.sock");
+    let doorman = Doorman::default();
+    let server = UdsAgentServer::new(&socket, doorman.clone());
+    let control = server.control();
+    tokio::spawn(server.bind().await?.serve());
+
+    let pool = AgentPool::new();
+    pool.configure_agent("doorman", vec!["192.0.2.1"].into(), Some("1".to_owned()))
+        .await?;
+    pool.connect_agent("doorman", format!("unix:{}", socket.display()))
+        .await?;
+    accept_wishes(&pool);
+    println!("192.0.2.1: {:?}", ask(&pool, "192.0.2.1").await?);
+    println!("192.0.2.2: {:?}", ask(&pool, "192.0.2.2").await?);
+
+    wish(&control, "192.0.2.2").await;
+    while pool.config_pusher().pending_count() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    println!("192.0.2.2: {:?}", ask(&pool, "192.0.2.2").await?);
+
+    report(&control, doorman.count.load(Ordering::Relaxed));
+    while pool.metrics_collector().series_count() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    println!("\n{}", pool.export_prometheus());
+    std::fs::remove_dir_all(&dir)?;
+    Ok(())
+}
+
+/// The proxy accepts every wish of an agent, and pushes it to all of them.
+fn accept_wishes(pool: &AgentPool) {
+    let pusher = pool.config_pusher_arc();
+    let handler = ConfigUpdateHandler::new().on_list_update(move |list_id, add, remove| {
+        let update = ConfigUpdateType::ListUpdate {
+            list_id: list_id.to_owned(),
+            add: add.to_vec(),
+            remove: remove.to_vec(),
+        };
+        !pusher.push_to_all(update).is_empty()
+    });
+    pool.set_config_update_handler(handler);
+}
+
+/// The agent asks for one more address on the list, until the proxy has said something to it.
+async fn wish(control: &AgentControl, address: &str) {
+    let update = ConfigUpdateType::ListUpdate {
+        list_id: "blocked".to_owned(),
+        add: vec![address.to_owned()],
+        remove: Vec::new(),
+    };
+    let request = ConfigUpdateRequest::new("wish-1", update);
+    let response = control
+        .confirm_config_update(request, Duration::from_secs(1))
+        .await;
+    println!("one more address: accepted = {}", response.accepted);
+}
+
+/// The agent reports what it counted, and says so in the proxy's log.
+fn report(control: &AgentControl, blocked: u64) {
+    let mut report = MetricsReport::new("doorman", 10_000);
+    let mut counter = CounterMetric::new("doorman_blocked_total", blocked);
+    counter.help = Some("Requests blocked for their address.".to_owned());
+    report.counters.push(counter);
+    control.report_metrics(report);
+    control.log(LogMessage::new(LogLevel::Info, "reported").with_field("blocked", blocked));
+}
+
+async fn ask(pool: &AgentPool, client_ip: &str) -> Result<Decision, Box<dyn Error>> {
+    let headers: [(&str, &str); 0] = [];
+    let event = RequestHeaders {
+        metadata: Metadata {
+            client_ip,
+            ..Metadata::default()
+        },
+        method: "GET",
+        uri: "/",
+        headers: &headers[..],
+    };
+    Ok(pool.send("doorman", client_ip, &event).await?.decision)
+}

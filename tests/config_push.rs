@@ -1,0 +1,462 @@
+//! Settings and updates reach agents over their connections: before anything else, again when they should, in order, and
+//! the pool knows what came of them.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod common;
+
+use common::*;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tollgate::{
+    AgentCapabilities, AgentFeatures, AgentHandler, AgentPool, AgentPoolConfig, AgentProtocolError,
+    AgentResponse, ConfigPusher, ConfigPusherConfig, ConfigUpdateType, Configure, DrainReason,
+    Encoding, FailureMode, PushStatus, RequestHeadersView, ShutdownReason, UdsAgentServer,
+};
+
+/// Writes down what it is told, and refuses lists called "refused".
+#[derive(Default)]
+struct Scribe {
+    told: Arc<Mutex<Vec<String>>>,
+}
+
+impl Scribe {
+    fn note(&self, what: impl Into<String>) {
+        self.told.lock().unwrap().push(what.into());
+    }
+}
+
+impl AgentHandler for Scribe {
+    fn capabilities(&self) -> AgentCapabilities {
+        AgentCapabilities::new("scribe", "Scribe", "1").with_features(AgentFeatures {
+            config_push: true,
+            ..AgentFeatures::default()
+        })
+    }
+
+    async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
+        self.note(event.uri);
+        AgentResponse::default_allow()
+    }
+
+    async fn on_configure(&self, event: Configure<'_>) -> bool {
+        match event.update() {
+            Some(ConfigUpdateType::ListUpdate { list_id, add, .. }) => {
+                self.note(format!("{list_id} {add:?}"));
+                list_id != "refused"
+            }
+            Some(other) => panic!("{other:?}"),
+            None => {
+                let config = event.config().unwrap();
+                self.note(format!("{config} {:?}", event.config_version()));
+                config != "refused"
+            }
+        }
+    }
+
+    fn on_drain(&self, duration_ms: u64, reason: DrainReason) {
+        self.note(format!("drain {duration_ms} {reason:?}"));
+    }
+
+    fn on_shutdown(&self, reason: ShutdownReason, grace_period_ms: u64) {
+        self.note(format!("shutdown {reason:?} {grace_period_ms}"));
+    }
+}
+
+struct Served {
+    path: PathBuf,
+    told: Arc<Mutex<Vec<String>>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Served {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("scribe.sock");
+        let scribe = Scribe::default();
+        let told = Arc::clone(&scribe.told);
+        let bound = UdsAgentServer::new(&path, scribe).bind().await.unwrap();
+        tokio::spawn(bound.serve());
+        Self {
+            path,
+            told,
+            _dir: dir,
+        }
+    }
+
+    fn told(&self) -> Vec<String> {
+        std::mem::take(&mut *self.told.lock().unwrap())
+    }
+}
+
+fn list(list_id: &str, entry: usize) -> ConfigUpdateType {
+    ConfigUpdateType::ListUpdate {
+        list_id: list_id.to_owned(),
+        add: vec![entry.to_string()],
+        remove: Vec::new(),
+    }
+}
+
+fn hasty(max_retries: usize) -> ConfigPusherConfig {
+    ConfigPusherConfig {
+        ack_timeout: Duration::from_millis(50),
+        max_retries,
+        retry_interval: Duration::from_millis(10),
+        ..ConfigPusherConfig::default()
+    }
+}
+
+fn status(pusher: &ConfigPusher, push_id: &str) -> (PushStatus, usize) {
+    let results = pusher.get_results();
+    let result = results.iter().find(|result| result.push_id == push_id);
+    let result = result.expect("a result");
+    (result.status.clone(), result.attempts)
+}
+
+async fn settled(pool: &AgentPool) {
+    eventually("every push comes to its end", async || {
+        pool.config_pusher().pending_count() == 0
+    })
+    .await;
+}
+
+/// The settings of the next message, which are answered with an allow or a block.
+async fn take_settings(connection: &mut RawConnection, allow: bool) -> Value {
+    let (message, settings) = connection.message().await;
+    assert_eq!(message, 0x17);
+    let id = settings["correlation_id"].as_str().unwrap();
+    if allow {
+        connection.allow(id).await;
+    } else {
+        connection.block(id, 500).await;
+    }
+    settings
+}
+
+fn take_pushes(features: &mut Value) {
+    features["features"]["config_push"] = json!(true);
+}
+
+#[tokio::test]
+async fn a_connection_begins_with_the_settings() {
+    for use_extension in [true, false] {
+        let agent = Served::start().await;
+        let pool = AgentPool::with_config(AgentPoolConfig {
+            use_extension,
+            ..config(Encoding::MessagePack)
+        });
+        let version = Some("7".to_owned());
+        let told = pool
+            .configure_agent("agent", json!({"a": 1}), version)
+            .await;
+        assert_eq!(told.unwrap(), 0);
+        pool.connect_agent("agent", agent.path.to_str().unwrap())
+            .await
+            .unwrap();
+        pool.send("agent", "1", &request("1", "/first"))
+            .await
+            .unwrap();
+        assert_eq!(agent.told(), ["{\"a\":1} Some(\"7\")", "/first"]);
+
+        let told = pool.configure_agent("agent", json!([2]), None).await;
+        assert_eq!(told.unwrap(), 1);
+        assert_eq!(agent.told(), ["[2] None"]);
+
+        let refused = pool.configure_agent("agent", json!("refused"), None).await;
+        let Err(AgentProtocolError::SettingsRefused { agent_id, reason }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!((&*agent_id, &*reason), ("agent", "Configuration rejected"));
+        assert_eq!(pool.agent_settings("agent").unwrap()["config"], json!([2]));
+
+        pool.remove_agent("agent").await.unwrap();
+        assert_eq!(pool.agent_settings("agent"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_comes_back_begins_with_the_settings_that_were_taken_last() {
+    for encoding in BOTH {
+        let (agent, pool, mut connection) = raw_pool(config(encoding)).await;
+        let configure = async |config: &str, allow: bool, connection: &mut RawConnection| {
+            let configured = pool.configure_agent("agent", json!(config), None);
+            let (configured, settings) = tokio::join!(configured, take_settings(connection, allow));
+            assert_eq!(settings["config"], config);
+            configured
+        };
+        assert_eq!(configure("good", true, &mut connection).await.unwrap(), 1);
+        assert_fails!(
+            configure("bad", false, &mut connection).await,
+            AgentProtocolError::SettingsRefused { .. }
+        );
+        drop(connection);
+        let mut connection = agent.accept_in(encoding).await;
+        assert_eq!(take_settings(&mut connection, true).await["config"], "good");
+        eventually("the connection is used", async || {
+            pool.is_agent_healthy("agent")
+        })
+        .await;
+        expect_works(&pool, &mut connection, "1").await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_whose_agent_refuses_its_settings_is_not_used() {
+    let agent = RawAgent::listen();
+    let pool = AgentPool::with_config(config(Encoding::Json));
+    pool.configure_agent("agent", json!("x"), None)
+        .await
+        .unwrap();
+    let add = pool.connect_agent("agent", agent.path.display().to_string());
+    let refuse = async {
+        let mut connection = agent.accept_in(Encoding::Json).await;
+        take_settings(&mut connection, false).await;
+        connection.expect_end().await;
+    };
+    let (added, ()) = tokio::join!(add, refuse);
+    let error = added.unwrap_err().to_string();
+    assert!(error.contains("the agent refuses its settings"), "{error}");
+    assert_fails!(
+        pool.send("agent", "1", &request("1", "/")).await,
+        AgentProtocolError::UnknownAgent { .. }
+    );
+}
+
+/// An agent that times out on its settings is told again, and an allow of the failure mode is none of the agent's.
+#[tokio::test]
+async fn settings_without_an_answer_are_told_again() {
+    let settings = AgentPoolConfig {
+        request_timeout: Duration::from_millis(50),
+        failure_mode: FailureMode::Open,
+        health_check_interval: Duration::from_millis(20),
+        ping_timeout: PATIENCE,
+        ..config(Encoding::Json)
+    };
+    let (_agent, pool, mut connection) = raw_pool(settings).await;
+    assert_fails!(
+        pool.configure_agent("agent", json!("x"), None).await,
+        AgentProtocolError::Timeout { .. }
+    );
+    let mut configured = 0;
+    while configured < 2 {
+        let (message, event) = connection.message().await;
+        if message == 0x17 {
+            configured += 1;
+            assert_eq!(event["config"], "x");
+        }
+    }
+}
+
+#[tokio::test]
+async fn updates_arrive_in_order_and_a_refusal_holds_up_nothing() {
+    for (encoding, use_extension) in [
+        (Encoding::MessagePack, true),
+        (Encoding::MessagePack, false),
+        (Encoding::Json, true),
+    ] {
+        let agent = Served::start().await;
+        let settings = AgentPoolConfig {
+            connections_per_agent: 4,
+            use_extension,
+            ..config(encoding)
+        };
+        let pool = pool_with(settings, &agent.path).await;
+        let ids: Vec<_> = (0..20)
+            .map(|entry| {
+                let list_id = if entry == 7 { "refused" } else { "ips" };
+                pool.push_config_to_agent("agent", list(list_id, entry))
+                    .unwrap()
+            })
+            .collect();
+        settled(&pool).await;
+        let expected = |entry: usize| match entry {
+            7 => format!("refused [\"{entry}\"]"),
+            _ => format!("ips [\"{entry}\"]"),
+        };
+        let expected: Vec<_> = (0..20).map(expected).collect();
+        assert_eq!(agent.told(), expected);
+        let pusher = pool.config_pusher();
+        for (entry, id) in ids.iter().enumerate() {
+            let expected = match entry {
+                7 => PushStatus::Failed {
+                    reason: "Configuration rejected".to_owned(),
+                },
+                _ => PushStatus::Acknowledged,
+            };
+            assert_eq!(status(pusher, id), (expected, 1));
+        }
+        let agents = pusher.connected_agents();
+        assert_eq!(agents.len(), 1);
+        assert_eq!(agents[0].name, "Scribe");
+        assert_eq!(agents[0].successful_pushes, 19);
+        assert_eq!(agents[0].failed_pushes, 1);
+        assert_eq!(pool.push_config_to_all(list("ips", 1)).len(), 1);
+        settled(&pool).await;
+    }
+}
+
+#[tokio::test]
+async fn an_update_is_sent_again_until_it_is_answered() {
+    for encoding in BOTH {
+        let settings = AgentPoolConfig {
+            config_push: hasty(3),
+            failure_mode: FailureMode::Open,
+            ..config(encoding)
+        };
+        let (_agent, pool, mut connections) = raw_pool_saying(settings, take_pushes).await;
+        let connection = &mut connections[0];
+        let id = pool
+            .push_config_to_agent("agent", list("ips", 1))
+            .expect("it takes pushes");
+        let (message, first) = connection.message().await;
+        assert_eq!(message, 0x17);
+        let second = take_settings(connection, true).await;
+        for update in [&first, &second] {
+            assert_eq!(update["request_id"], id);
+            let expected =
+                json!({"type": "list_update", "list_id": "ips", "add": ["1"], "remove": []});
+            assert_eq!(update["config"], expected);
+        }
+        assert_ne!(first["correlation_id"], second["correlation_id"]);
+        settled(&pool).await;
+        assert_eq!(
+            status(pool.config_pusher(), &id),
+            (PushStatus::Acknowledged, 2)
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_update_that_nobody_answers_expires_and_the_next_one_goes_on() {
+    let settings = AgentPoolConfig {
+        config_push: hasty(1),
+        ..config(Encoding::Json)
+    };
+    let (_agent, pool, mut connections) = raw_pool_saying(settings, take_pushes).await;
+    let connection = &mut connections[0];
+    let push = |entry| {
+        pool.push_config_to_agent("agent", list("ips", entry))
+            .unwrap()
+    };
+    let (first, second) = (push(1), push(2));
+    for _ in 0..2 {
+        assert_eq!(connection.message().await.1["request_id"], first);
+    }
+    assert_eq!(take_settings(connection, true).await["request_id"], second);
+    settled(&pool).await;
+    let pusher = pool.config_pusher();
+    assert_eq!(status(pusher, &first), (PushStatus::Expired, 2));
+    assert_eq!(status(pusher, &second), (PushStatus::Acknowledged, 1));
+    // It is too late now.
+    pool.acknowledge_config_push(&first, true, None);
+    assert_eq!(status(pusher, &first).0, PushStatus::Expired);
+}
+
+#[tokio::test]
+async fn an_agent_that_comes_back_in_time_gets_its_updates() {
+    let settings = AgentPoolConfig {
+        config_push: ConfigPusherConfig {
+            ack_timeout: PATIENCE,
+            ..hasty(20)
+        },
+        reconnect_interval: Duration::from_millis(1),
+        ..config(Encoding::Json)
+    };
+    let (agent, pool, connections) = raw_pool_saying(settings, take_pushes).await;
+    drop(connections);
+    let id = pool
+        .push_config_to_agent("agent", list("ips", 1))
+        .expect("it is known");
+    let mut connection = agent.accept_saying(Encoding::Json, take_pushes).await;
+    assert_eq!(take_settings(&mut connection, true).await["request_id"], id);
+    settled(&pool).await;
+    assert_eq!(
+        status(pool.config_pusher(), &id).0,
+        PushStatus::Acknowledged
+    );
+}
+
+#[tokio::test]
+async fn pushes_are_bounded_and_only_for_those_who_take_them() {
+    let mut settings = config(Encoding::Json);
+    settings.config_push.max_pending_per_agent = 2;
+    let (_agent, pool, _connections) = raw_pool_saying(settings, take_pushes).await;
+    let push = || pool.push_config_to_agent("agent", list("ips", 1));
+    assert!(push().is_some() && push().is_some());
+    assert_eq!(push(), None);
+    assert_eq!(pool.push_config_to_agent("nobody", list("ips", 1)), None);
+    pool.remove_agent("agent").await.unwrap();
+    assert_eq!(pool.config_pusher().pending_count(), 0);
+
+    let (_agent, pool, _connection) = raw_pool(config(Encoding::Json)).await;
+    let refused = pool.push_config_to_agent("agent", list("ips", 1));
+    assert_eq!(refused, None, "it does not say that it takes pushes");
+    assert_eq!(pool.config_pusher().connected_agents().len(), 1);
+    assert!(pool.config_pusher().pushable_agents().is_empty());
+}
+
+/// As one uses it that sends by other means.
+#[tokio::test]
+async fn the_ledger_alone() {
+    let pusher = ConfigPusher::with_config(ConfigPusherConfig {
+        ack_timeout: Duration::from_millis(20),
+        ..hasty(1)
+    });
+    pusher.register_agent("a", "A", true);
+    pusher.register_agent("b", "B", true);
+    pusher.register_agent("c", "C", false);
+    let ids = pusher.push_to_all(list("ips", 1));
+    assert_eq!(ids.len(), 2);
+    let waiting = pusher.push_to_agent("a", list("ips", 2)).unwrap();
+    let due = || {
+        let due = pusher.get_retryable().into_iter();
+        due.map(|(agent_id, update)| (agent_id, update.request_id))
+            .collect::<Vec<_>>()
+    };
+    let first = ("a".to_owned(), ids[0].clone());
+    assert_eq!(due(), [first.clone(), ("b".to_owned(), ids[1].clone())]);
+    assert_eq!(due(), [], "they were sent just now");
+    pusher.acknowledge(&ids[1], true, None);
+    eventually("it is sent again", async || due() == [first.clone()]).await;
+    eventually("it expires, and the next one is sent", async || {
+        due() == [("a".to_owned(), waiting.clone())]
+    })
+    .await;
+    assert_eq!(status(&pusher, &ids[0]), (PushStatus::Expired, 2));
+    pusher.unregister_agent("a");
+    assert_eq!(pusher.pending_count(), 0);
+}
+
+#[tokio::test]
+async fn drain_and_shutdown_are_told_where_there_are_words_for_them() {
+    for encoding in BOTH {
+        let agent = Served::start().await;
+        let pool = pool_with(config(encoding), &agent.path).await;
+        let drained = pool
+            .send_drain("agent", 500, DrainReason::Maintenance)
+            .await;
+        assert!(drained.unwrap());
+        let shut = pool
+            .send_shutdown("agent", ShutdownReason::Upgrade, 1000)
+            .await;
+        assert!(shut.unwrap());
+        let told = || agent.told.lock().unwrap().len() == 2;
+        eventually("it is told", async || told()).await;
+        assert_eq!(
+            agent.told(),
+            ["drain 500 Maintenance", "shutdown Upgrade 1000"]
+        );
+
+        let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
+        let drained = pool.send_drain("agent", 500, DrainReason::Manual).await;
+        assert!(!drained.unwrap());
+        connection.sync().await;
+        connection.expect_silence();
+        assert_fails!(
+            pool.send_drain("nobody", 1, DrainReason::Manual).await,
+            AgentProtocolError::UnknownAgent { .. }
+        );
+    }
+}

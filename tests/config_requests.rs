@@ -1,0 +1,317 @@
+//! Agents ask for changes of their configuration; the proxy's handler decides, once, and agents hear of it.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod common;
+
+use common::*;
+use serde_json::json;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::timeout;
+use tollgate::{
+    AgentCapabilities, AgentControl, AgentHandler, AgentNotice, AgentPool, AgentPoolConfig,
+    ConfigUpdateHandler, ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType, Encoding,
+    MetricsReport, RuleDefinition, UdsAgentServer,
+};
+
+const RETRY: Duration = Duration::from_millis(20);
+
+fn list(list_id: &str) -> ConfigUpdateType {
+    ConfigUpdateType::ListUpdate {
+        list_id: list_id.to_owned(),
+        add: vec!["192.0.2.7".to_owned()],
+        remove: vec!["192.0.2.8".to_owned()],
+    }
+}
+
+async fn confirmed(
+    control: &AgentControl,
+    id: &str,
+    update: ConfigUpdateType,
+) -> (bool, Option<String>) {
+    let request = ConfigUpdateRequest::new(id, update);
+    let confirmed = timeout(PATIENCE, control.confirm_config_update(request, RETRY));
+    let response = confirmed.await.expect("an answer");
+    assert_eq!(response.request_id, id);
+    (response.accepted, response.error)
+}
+
+fn refusal(reason: &str) -> (bool, Option<String>) {
+    (false, Some(reason.to_owned()))
+}
+
+#[tokio::test]
+async fn the_handler_decides_and_the_agent_hears_of_it() {
+    let accepted = (true, None);
+    for encoding in BOTH {
+        let agent = serve().await;
+        let control = &agent.control;
+        let pool = pool_with(config(encoding), &agent.path).await;
+        let rules = ConfigUpdateType::RuleUpdate {
+            rule_set: "core".to_owned(),
+            rules: vec![RuleDefinition {
+                id: "r1".to_owned(),
+                priority: 1,
+                definition: json!({"if": "x"}),
+                enabled: true,
+                description: None,
+                tags: Vec::new(),
+            }],
+            remove_rules: vec!["r0".to_owned()],
+        };
+        let restart = ConfigUpdateType::RestartRequired {
+            reason: "leak".to_owned(),
+            grace_period_ms: 2000,
+        };
+        let error = ConfigUpdateType::ConfigError {
+            error: "no such field".to_owned(),
+            field: Some("a.b".to_owned()),
+        };
+        // Without callbacks.
+        let answer = confirmed(control, "1", rules.clone()).await;
+        assert_eq!(answer, refusal("Rule updates not supported"));
+        let answer = confirmed(control, "2", list("ips")).await;
+        assert_eq!(answer, refusal("List updates not supported"));
+        assert_eq!(confirmed(control, "3", restart.clone()).await, accepted);
+        assert_eq!(confirmed(control, "4", error.clone()).await, accepted);
+        let reload = ConfigUpdateType::RequestReload;
+        assert_eq!(confirmed(control, "5", reload.clone()).await, accepted);
+        assert_eq!(pool.config_update_handler().pending_count(), 1);
+
+        let seen = Arc::<Mutex<Vec<String>>>::default();
+        let note = |seen: &Arc<Mutex<Vec<String>>>| {
+            let seen = Arc::clone(seen);
+            move |what: String| seen.lock().unwrap().push(what)
+        };
+        let (rule_note, list_note) = (note(&seen), note(&seen));
+        let (restart_note, error_note, reload_note) = (note(&seen), note(&seen), note(&seen));
+        let handler = ConfigUpdateHandler::new()
+            .on_rule_update(move |set, rules, remove| {
+                rule_note(format!("{set} {} {remove:?}", rules[0].id));
+                true
+            })
+            .on_list_update(move |list, add, remove| {
+                list_note(format!("{list} {add:?} {remove:?}"));
+                match list {
+                    "panics" => panic!("on purpose"),
+                    list => list == "ips",
+                }
+            })
+            .on_restart_required(move |agent, reason, grace| {
+                restart_note(format!("{agent} {reason} {grace:?}"));
+            })
+            .on_config_error(move |agent, error, field| {
+                error_note(format!("{agent} {error} {field:?}"));
+            })
+            .on_reload(move |agent| {
+                reload_note(agent.to_owned());
+                false
+            });
+        pool.set_config_update_handler(handler);
+        assert_eq!(confirmed(control, "6", rules).await, accepted);
+        assert_eq!(confirmed(control, "7", list("ips")).await, accepted);
+        let answer = confirmed(control, "8", list("other")).await;
+        assert_eq!(answer, refusal("List update rejected"));
+        let answer = confirmed(control, "9", list("panics")).await;
+        assert_eq!(answer, refusal("The proxy failed to handle the request"));
+        assert_eq!(confirmed(control, "10", restart).await, accepted);
+        assert_eq!(confirmed(control, "11", error).await, accepted);
+        let answer = confirmed(control, "12", reload).await;
+        assert_eq!(answer, refusal("Reload rejected"));
+        let addresses = "[\"192.0.2.7\"] [\"192.0.2.8\"]";
+        assert_eq!(
+            *seen.lock().unwrap(),
+            [
+                "core r1 [\"r0\"]".to_owned(),
+                format!("ips {addresses}"),
+                format!("other {addresses}"),
+                format!("panics {addresses}"),
+                "agent leak 2s".to_owned(),
+                "agent no such field Some(\"a.b\")".to_owned(),
+                "agent".to_owned(),
+            ]
+        );
+        // Those that were slow to be answered came again.
+        let stats = pool.agent_stats("agent").await.unwrap();
+        assert!(stats.config_updates_accepted >= 3 + 4);
+        assert!(stats.config_updates_refused >= 2 + 3);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_comes_again_is_acted_on_once() {
+    let agent = serve().await;
+    let settings = AgentPoolConfig {
+        connections_per_agent: 4,
+        ..config(Encoding::MessagePack)
+    };
+    let pool = pool_with(settings, &agent.path).await;
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let handler = ConfigUpdateHandler::new().on_list_update(move |_, _, _| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        // The agent asks again meanwhile.
+        std::thread::sleep(4 * RETRY);
+        true
+    });
+    pool.set_config_update_handler(handler);
+    assert!(confirmed(&agent.control, "1", list("a")).await.0);
+    assert!(confirmed(&agent.control, "1", list("a")).await.0);
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+    assert!(confirmed(&agent.control, "2", list("a")).await.0);
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+}
+
+/// A handler that takes its time holds up no answer, and no other agent.
+#[tokio::test]
+async fn a_slow_handler_holds_up_nobody_else() {
+    let (slow, quick) = (serve().await, serve().await);
+    let pool = pool_with(config(Encoding::MessagePack), &slow.path).await;
+    pool.add_agent("quick", quick.path.to_str().unwrap())
+        .await
+        .unwrap();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let handler = ConfigUpdateHandler::new().on_list_update(move |list, _, _| {
+        if list == "slow" {
+            released.lock().unwrap().recv().unwrap();
+        }
+        true
+    });
+    pool.set_config_update_handler(handler);
+    let control = slow.control.clone();
+    let waiting = tokio::spawn(async move { confirmed(&control, "1", list("slow")).await });
+    assert!(confirmed(&quick.control, "2", list("quick")).await.0);
+    pool.send("agent", "1", &request("1", "/")).await.unwrap();
+    assert!(!waiting.is_finished());
+    release.send(()).unwrap();
+    assert!(waiting.await.unwrap().0);
+}
+
+#[tokio::test]
+async fn requests_beyond_the_bound_are_refused() {
+    let (_agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    pool.set_config_update_handler(ConfigUpdateHandler::new().on_list_update(move |_, _, _| {
+        // Only the first waits; without a sender the others go on.
+        let _ = released.lock().unwrap().recv();
+        counted.fetch_add(1, Ordering::Relaxed);
+        true
+    }));
+    for id in 0..100 {
+        let request = ConfigUpdateRequest::new(id.to_string(), list("a"));
+        let request = serde_json::to_value(request).unwrap();
+        connection.send_value(0x32, &request).await;
+    }
+    // Nothing that an agent of the published crate would not know comes back.
+    assert!(connection.sync().await.is_empty());
+    drop(release);
+    let stats = async || pool.agent_stats("agent").await.unwrap();
+    eventually("all are answered", async || {
+        let stats = stats().await;
+        stats.config_updates_accepted + stats.config_updates_refused == 100
+    })
+    .await;
+    let refused = stats().await.config_updates_refused;
+    // The first may be with the handler already.
+    assert!((35..=36).contains(&refused), "{refused}");
+    assert_eq!(calls.load(Ordering::Relaxed) as u64, 100 - refused);
+}
+
+#[tokio::test]
+async fn an_agent_that_wants_its_settings_gets_them_again() {
+    let agent = serve().await;
+    let pool = pool_with(config(Encoding::MessagePack), &agent.path).await;
+    let settings = json!({"accept": true, "n": 7});
+    let told = pool.configure_agent("agent", settings.clone(), None).await;
+    assert_eq!(told.unwrap(), 1);
+    agent.seen.lock().unwrap().clear();
+    let reload = ConfigUpdateType::RequestReload;
+    assert_eq!(confirmed(&agent.control, "1", reload).await, (true, None));
+    eventually("the settings come again", async || {
+        *agent.seen.lock().unwrap() == [json!({"config": settings})]
+    })
+    .await;
+    eventually("the reload is done", async || {
+        pool.config_update_handler().pending_count() == 0
+    })
+    .await;
+}
+
+/// What concerns a proxy rather than a connection is said once, however many connections it has.
+#[tokio::test]
+async fn a_proxy_is_told_once() {
+    let agent = serve().await;
+    let settings = || AgentPoolConfig {
+        connections_per_agent: 4,
+        ..config(Encoding::MessagePack)
+    };
+    let pools: [AgentPool; 2] = [
+        pool_with(settings(), &agent.path).await,
+        pool_with(settings(), &agent.path).await,
+    ];
+    let mut listeners = pools.each_ref().map(AgentPool::notices);
+    eventually("all connections are there", async || {
+        agent.control.connections() == 8
+    })
+    .await;
+    // Calls on all connections, so that the agent has taken notice of every handshake.
+    for pool in &pools {
+        for id in 0..4 {
+            let id = id.to_string();
+            pool.send("agent", &id, &request(&id, "/")).await.unwrap();
+        }
+    }
+    for interval in [1, 2] {
+        agent
+            .control
+            .report_metrics(MetricsReport::new("a", interval));
+    }
+    for notices in &mut listeners {
+        for expected in [1, 2] {
+            let notice = notices.recv().await.unwrap();
+            let AgentNotice::Metrics { report, .. } = notice else {
+                panic!("{notice:?}");
+            };
+            assert_eq!(report.interval_ms, expected);
+        }
+    }
+}
+
+/// Hears of answers without waiting for them.
+struct Listener(Arc<Mutex<Vec<ConfigUpdateResponse>>>);
+
+impl AgentHandler for Listener {
+    fn capabilities(&self) -> AgentCapabilities {
+        AgentCapabilities::new("listener", "Listener", "1")
+    }
+
+    fn on_config_update_response(&self, response: ConfigUpdateResponse) {
+        self.0.lock().unwrap().push(response);
+    }
+}
+
+#[tokio::test]
+async fn answers_reach_the_agents_handler() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("listener.sock");
+    let heard = Arc::default();
+    let server = UdsAgentServer::new(&path, Listener(Arc::clone(&heard)));
+    let control = server.control();
+    let bound = server.bind().await.unwrap();
+    tokio::spawn(bound.serve());
+    let _pool = pool_with(config(Encoding::Json), &path).await;
+    control.request_config_update(ConfigUpdateRequest::new("r", list("a")));
+    eventually("the answer comes", async || {
+        heard.lock().unwrap().len() == 1
+    })
+    .await;
+    let response = heard.lock().unwrap()[0].clone();
+    assert_eq!(response.request_id, "r");
+    assert!(!response.accepted);
+}
