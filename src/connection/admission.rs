@@ -1,8 +1,8 @@
 use super::call::{PendingCall, is_answer};
 use super::refusal::Refusal;
 use super::slots::{OpenError, SlotTable, Ticket};
-use super::time_limit::TimeLimit;
-use super::{Connection, Correlation, Reply};
+use super::time_limit::{TimeLimit, nanoseconds};
+use super::{Connection, Correlation, NANOSECONDS_PER_TICK, Reply};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -45,7 +45,8 @@ impl Connection {
         limit: TimeLimit,
     ) -> Result<Ticket<Arc<Self>, Reply>, Refusal> {
         // Coarse time: a deadline is never found before it is over.
-        let deadline = self.ticks(limit.deadline()).saturating_add(1);
+        let began = self.nanoseconds(limit.started);
+        let deadline = self.deadline_ticks(limit, began).saturating_add(1);
         let opened = SlotTable::open(Arc::clone(self), correlation.id, correlation.key, deadline);
         let mut ticket = opened.map_err(|error| match error {
             OpenError::Full => Refusal::Full,
@@ -64,8 +65,17 @@ impl Connection {
         }
         self.start_sweeping();
         self.last_used
-            .store(self.ticks(limit.started), Ordering::Relaxed);
+            .store(began / NANOSECONDS_PER_TICK, Ordering::Relaxed);
         Ok(ticket)
+    }
+
+    /// The deadline of a call that began so many nanoseconds after the connection.
+    fn deadline_ticks(&self, limit: TimeLimit, began: u64) -> u64 {
+        if began == 0 {
+            // The call may be older than the connection.
+            return self.ticks(limit.deadline());
+        }
+        began.saturating_add(nanoseconds(limit.timeout())) / NANOSECONDS_PER_TICK
     }
 
     fn takes(&self, binding: Binding) -> bool {

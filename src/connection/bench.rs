@@ -4,9 +4,9 @@ use super::link::{Batch, LinkReceiver, LinkSender};
 use super::outbox::{Drained, Outbox};
 use super::slots::{Completer, Matching, SlotTable, Ticket};
 use super::{AgentRecord, Audience, CircuitBreakerSettings, Connection, ConnectionConfig, Inbound};
-use super::{Lines, Origin, Reply, Terms, adopt};
+use super::{Lines, Origin, Reply, Sampling, Terms, adopt};
 use crate::protocol::{AgentCapabilities, AgentResponse, FlowControl, FlowControlAction};
-use crate::wire::{Dialect, Encoding, FrameBuffer};
+use crate::wire::{Dialect, Encoding, FrameBuffer, OutgoingFrame};
 use bytes::BytesMut;
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -91,7 +91,7 @@ impl Ring {
     pub fn push(&self, payload: &[u8]) -> bool {
         let mut frame = self.0.buffer(payload.len());
         frame.extend_from_slice(payload);
-        self.0.try_push(frame.into()).is_ok()
+        self.0.try_push(OutgoingFrame::from(frame)).is_ok()
     }
 
     /// Sends everything. Says whether that went.
@@ -220,6 +220,7 @@ impl Default for IdleConnection {
             max_concurrent: 100,
             outbox_capacity: 64,
             max_errors: 3,
+            sampling: Sampling::one_in(64),
         };
         let dialect = Dialect::published(Encoding::MessagePack);
         let (connection, inbound, _) = connect_in_memory(&agent, dialect, &config);

@@ -1,11 +1,13 @@
 //! The path of one call.
 
 use super::breaker::Pass;
+use super::clock::Stopwatch;
+use super::outbox::QueuedFrame;
 use super::slots::Ticket;
-use super::time_limit::TimeLimit;
-use super::{CallFailure, Connection, Correlation, Reply};
+use super::time_limit::{TimeLimit, Timing};
+use super::{AgentRecord, CallFailure, Connection, Correlation, Reply};
 use crate::error::AgentProtocolError;
-use crate::metrics::Ending;
+use crate::metrics::{CallTimings, Ending};
 use crate::protocol::{AgentResponse, Decision};
 use crate::wire::{
     Address, DecodeError, DecodeErrorKind, Event, FrameError, OutgoingFrame, encode_event,
@@ -15,14 +17,17 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A call with an open slot. Dropping it gives the call up.
 pub(crate) struct PendingCall {
     ticket: Ticket<Arc<Connection>, Reply>,
     key: u64,
-    limit: TimeLimit,
+    started: Instant,
+    timeout: Duration,
     pass: Pass,
+    /// If the call is timed.
+    watch: Option<Stopwatch>,
     is_sent: bool,
     /// Whether the call has come to its end, which is counted.
     is_over: bool,
@@ -35,11 +40,20 @@ impl PendingCall {
         limit: TimeLimit,
         pass: Pass,
     ) -> Self {
+        let connection = &**ticket.holder();
+        let is_timed = match limit.timing {
+            Timing::Sampled => connection.sampling.takes(ticket.generation()),
+            Timing::Demanded => true,
+            Timing::Off => false,
+        };
+        let watch = is_timed.then(|| connection.agent.stopwatch());
         Self {
             ticket,
             key: correlation.key,
-            limit,
+            started: limit.started,
+            timeout: limit.timeout(),
             pass,
+            watch,
             is_sent: false,
             is_over: false,
         }
@@ -55,6 +69,9 @@ impl PendingCall {
         correlation_id: &str,
         event: &E,
     ) -> Result<(), AgentProtocolError> {
+        if let Some(watch) = &self.watch {
+            watch.begin_encoding();
+        }
         let frame = match self.encode(correlation_id, event) {
             Ok(frame) => frame,
             Err(error) => {
@@ -62,6 +79,10 @@ impl PendingCall {
                 return Err(self.connection().frame_error(error));
             }
         };
+        if let Some(watch) = &self.watch {
+            watch.end_encoding();
+        }
+        let frame = QueuedFrame::new(frame, self.watch.clone());
         if let Err(frame) = self.connection().outbox.try_push(frame)
             && let Err(failure) = self.wait_for_room(frame).await
         {
@@ -118,9 +139,12 @@ impl PendingCall {
             Some(Err(failure)) => failure,
             None => CallFailure::Closed,
         };
-        Err(self
-            .connection()
-            .failure_error(failure, self.limit.timeout()))
+        Err(self.connection().failure_error(failure, self.timeout))
+    }
+
+    /// Where the time of an answered call went, if it was timed.
+    pub(crate) fn timings(&self) -> Option<CallTimings> {
+        self.watch.as_ref()?.timings(self.started)
     }
 
     fn encode<E: Event>(
@@ -146,7 +170,7 @@ impl PendingCall {
     }
 
     /// Waits in line for room in the outbox, unless the call ends before there is any.
-    async fn wait_for_room(&mut self, frame: OutgoingFrame) -> Result<(), CallFailure> {
+    async fn wait_for_room(&mut self, frame: QueuedFrame) -> Result<(), CallFailure> {
         let connection = Arc::clone(self.connection());
         let mut push = pin!(connection.outbox.push(frame));
         let waited = poll_fn(|cx| {
@@ -176,16 +200,19 @@ impl PendingCall {
         connection.agent.breaker.succeeded(self.pass);
         connection.agent.calls.answered();
         let received = connection.epoch + Duration::from_nanos(self.ticket.received());
-        let took = received.saturating_duration_since(self.limit.started);
+        let took = received.saturating_duration_since(self.started);
         connection.agent.calls.took(took);
+        if let Some(watch) = &self.watch {
+            note_stages(watch, self.started, received, &connection.agent);
+        }
     }
 
     fn fail(&mut self, failure: CallFailure) -> AgentProtocolError {
         self.is_over = true;
         let connection = &**self.ticket.holder();
         connection.note_failure(failure, self.pass);
-        connection.agent.calls.took(self.limit.started.elapsed());
-        connection.failure_error(failure, self.limit.timeout())
+        connection.agent.calls.took(self.started.elapsed());
+        connection.failure_error(failure, self.timeout)
     }
 
     /// Ends the call for a reason that says nothing about the agent.
@@ -202,6 +229,9 @@ impl Drop for PendingCall {
     ///
     /// The key is noted before the slot is given back, so that an answer finds one or the other.
     fn drop(&mut self) {
+        if let Some(watch) = self.watch.take() {
+            self.connection().agent.recycle_stopwatch(watch);
+        }
         if self.is_over {
             return;
         }
@@ -213,6 +243,14 @@ impl Drop for PendingCall {
         if !self.is_sent || reply.is_some_and(|reply| is_answer(&reply)) {
             self.connection().unanswered.remove(self.key);
         }
+    }
+}
+
+#[cold]
+fn note_stages(watch: &Stopwatch, started: Instant, received: Instant, agent: &AgentRecord) {
+    watch.answered(received);
+    if let Some(timings) = watch.timings(started) {
+        agent.stages.record(&timings);
     }
 }
 

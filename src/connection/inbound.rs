@@ -1,7 +1,7 @@
 use super::link::LinkReceiver;
 use super::lost::Lost;
 use super::slots::Completer;
-use super::{CallFailure, Command, Connection, Reply};
+use super::{CallFailure, Command, Connection, NANOSECONDS_PER_TICK, Reply};
 use crate::metrics::Fault;
 use crate::protocol::AgentNotice;
 use crate::wire::{
@@ -102,13 +102,11 @@ impl Inbound {
                 }
                 Poll::Ready(received) => {
                     received?;
-                    let now = Instant::now();
-                    self.completer
-                        .note_received(self.connection.nanoseconds(now));
-                    let ticks = self.connection.ticks(now);
+                    let now = self.connection.nanoseconds(Instant::now());
+                    self.completer.note_received(now);
                     self.connection
                         .last_received
-                        .store(ticks, Ordering::Relaxed);
+                        .store(now / NANOSECONDS_PER_TICK, Ordering::Relaxed);
                 }
             }
         }

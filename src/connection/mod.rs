@@ -9,6 +9,7 @@ mod admission;
 pub(crate) mod bench;
 mod breaker;
 mod call;
+mod clock;
 mod condition;
 mod control;
 mod flow;
@@ -35,6 +36,7 @@ pub(crate) use admission::Binding;
 pub(crate) use breaker::CircuitBreakerSettings;
 pub use breaker::CircuitBreakerState;
 pub(crate) use call::PendingCall;
+pub(crate) use clock::{Sampling, Stopwatch};
 pub(crate) use condition::Condition;
 pub(crate) use hold::{Hold, ProbeGuard};
 pub(crate) use inbound::Inbound;
@@ -71,6 +73,8 @@ pub(crate) struct ConnectionConfig {
     pub(crate) outbox_capacity: usize,
     /// Failed calls in a row from which on the connection takes no new exchange.
     pub(crate) max_errors: u32,
+    /// Which calls are timed.
+    pub(crate) sampling: Sampling,
 }
 
 /// One connection to an agent. Its link is served by [`Inbound`] and [`run_writer`].
@@ -87,6 +91,7 @@ pub(crate) struct Connection {
     unanswered: KeySet,
     flow: FlowState,
     condition: Condition,
+    sampling: Sampling,
     /// Where calls wait that are bound to this connection.
     lines: Lines,
     /// Exchanges that are bound to this connection: see [`Hold`].
@@ -135,6 +140,9 @@ enum Command {
     },
 }
 
+/// See [`Connection::ticks`].
+const NANOSECONDS_PER_TICK: u64 = 1_000_000;
+
 /// Most exchanges with a missing answer; the oldest are forgotten first.
 const MAX_UNANSWERED: usize = 10_000;
 
@@ -173,6 +181,7 @@ impl Connection {
             unanswered: KeySet::new(MAX_UNANSWERED, UNANSWERED_LIFETIME),
             flow: FlowState::new(),
             condition: Condition::new(config.max_errors),
+            sampling: config.sampling,
             lines,
             holders: AtomicUsize::new(0),
             retired: AtomicBool::new(false),
@@ -351,13 +360,13 @@ impl Connection {
 
     /// A point in time in the unit of the slots' deadlines: milliseconds since the connection began.
     fn ticks(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
+        self.nanoseconds(at) / NANOSECONDS_PER_TICK
     }
 
     /// A point in time in the unit of [`Ticket::received`](slots::Ticket::received): nanoseconds since the
-    /// connection began.
+    /// connection began, 0 before that.
     fn nanoseconds(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
+        time_limit::nanoseconds(at.saturating_duration_since(self.epoch))
     }
 
     fn closed_error(&self) -> AgentProtocolError {

@@ -1,6 +1,7 @@
 #[cfg(all(test, tollgate_loom))]
 mod loom_tests;
 
+use super::Stopwatch;
 use super::link::{Batch, LinkSender};
 use super::sync::{ArrayQueue, AtomicUsize, AtomicWaker, Mutex, Ordering};
 use super::turnstile::Turnstile;
@@ -13,7 +14,7 @@ use std::task::{Context, Poll};
 /// them, or the connection's writer, drains.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    ring: ArrayQueue<OutgoingFrame>,
+    ring: ArrayQueue<QueuedFrame>,
     /// Buffers to encode into, kept with their memory.
     spare: ArrayQueue<Vec<u8>>,
     /// The same for bodies; few, so that an idle connection does not hold much.
@@ -27,6 +28,33 @@ pub(crate) struct Outbox {
     requested: AtomicUsize,
     /// Whether the connection is over, so that frames go nowhere.
     over: AtomicUsize,
+}
+
+/// A frame, and where it is noted that it is sent, if anybody wants to know.
+#[derive(Debug, Default)]
+pub(crate) struct QueuedFrame {
+    frame: OutgoingFrame,
+    watch: Option<Stopwatch>,
+}
+
+impl QueuedFrame {
+    pub(crate) fn new(frame: OutgoingFrame, watch: Option<Stopwatch>) -> Self {
+        Self { frame, watch }
+    }
+
+    /// Takes the frame out to be sent.
+    fn into_sent(self) -> OutgoingFrame {
+        if let Some(watch) = self.watch {
+            watch.sent();
+        }
+        self.frame
+    }
+}
+
+impl From<OutgoingFrame> for QueuedFrame {
+    fn from(frame: OutgoingFrame) -> Self {
+        Self::new(frame, None)
+    }
 }
 
 /// How far a drain got.
@@ -99,8 +127,8 @@ impl Outbox {
     }
 
     /// Puts a frame into the ring if there is room and nobody waits for it. Gives it back otherwise.
-    pub(crate) fn try_push(&self, frame: OutgoingFrame) -> Result<(), OutgoingFrame> {
-        let mut frame = Some(frame);
+    pub(crate) fn try_push(&self, frame: impl Into<QueuedFrame>) -> Result<(), QueuedFrame> {
+        let mut frame = Some(frame.into());
         match self.room.try_pass(|| self.attempt(&mut frame)) {
             Some(()) => Ok(()),
             None => Err(frame.unwrap_or_default()),
@@ -108,15 +136,15 @@ impl Outbox {
     }
 
     /// Puts a frame into the ring, waiting in line for room.
-    pub(crate) async fn push(&self, frame: OutgoingFrame) {
+    pub(crate) async fn push(&self, frame: impl Into<QueuedFrame>) {
         let mut waiting = WaitingFrame {
             outbox: self,
-            frame: Some(frame),
+            frame: Some(frame.into()),
         };
         self.room.pass(|| self.attempt(&mut waiting.frame)).await;
     }
 
-    fn attempt(&self, frame: &mut Option<OutgoingFrame>) -> Option<()> {
+    fn attempt(&self, frame: &mut Option<QueuedFrame>) -> Option<()> {
         if self.over.load(Ordering::Acquire) != 0 {
             *frame = None;
             return Some(());
@@ -158,7 +186,7 @@ impl Outbox {
         while batch.len() < self.ring.capacity()
             && let Some(frame) = self.ring.pop()
         {
-            batch.push(frame);
+            batch.push(frame.into_sent());
         }
         if batch.len() > before {
             self.room.made_room();
@@ -207,13 +235,13 @@ impl Outbox {
 /// A frame that waits for room; its buffer is not lost if it never gets any.
 struct WaitingFrame<'o> {
     outbox: &'o Outbox,
-    frame: Option<OutgoingFrame>,
+    frame: Option<QueuedFrame>,
 }
 
 impl Drop for WaitingFrame<'_> {
     fn drop(&mut self) {
         if let Some(frame) = self.frame.take() {
-            self.outbox.recycle(frame.written);
+            self.outbox.recycle(frame.frame.written);
         }
     }
 }

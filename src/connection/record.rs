@@ -1,3 +1,4 @@
+use super::Stopwatch;
 use super::breaker::{CircuitBreaker, CircuitBreakerSettings};
 use super::keys::Keys;
 use super::lines::Lines;
@@ -7,6 +8,7 @@ use crate::config_push::ConfigUpdateHandler;
 use crate::metrics::{CallTally, Counters, MetricsCollector, StageTally};
 use crate::protocol::{AgentNotice, LogMessage, MetricsReport};
 use arc_swap::ArcSwap;
+use crossbeam_queue::ArrayQueue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use tokio::sync::{Notify, broadcast};
@@ -18,6 +20,8 @@ pub(crate) struct AgentRecord {
     pub(crate) counters: Counters,
     pub(crate) calls: CallTally,
     pub(crate) stages: StageTally,
+    /// Of timed calls, kept so that none is allocated again.
+    stopwatches: ArrayQueue<Stopwatch>,
     pub(crate) breaker: CircuitBreaker,
     /// Where calls wait that may take any connection.
     pub(crate) lines: Lines,
@@ -35,6 +39,9 @@ pub(crate) struct AgentRecord {
     /// Whether the agent wants its settings again.
     pub(crate) reload_wanted: AtomicBool,
 }
+
+/// So many calls are timed at once without an allocation, if others were before.
+const MAX_STOPWATCHES: usize = 16;
 
 /// Who hears what agents say unasked.
 #[derive(Debug, Clone)]
@@ -70,6 +77,7 @@ impl AgentRecord {
             counters: Counters::default(),
             calls: CallTally::default(),
             stages: StageTally::default(),
+            stopwatches: ArrayQueue::new(MAX_STOPWATCHES),
             breaker: CircuitBreaker::new(breaker),
             lines: Lines::default(),
             keys: Keys::default(),
@@ -87,6 +95,19 @@ impl AgentRecord {
     /// Has the pool look after the agent's connections.
     pub(crate) fn request_upkeep(&self) {
         self.upkeep.notify_one();
+    }
+
+    /// A stopwatch for a call.
+    pub(super) fn stopwatch(&self) -> Stopwatch {
+        self.stopwatches.pop().unwrap_or_else(Stopwatch::new)
+    }
+
+    /// Takes a stopwatch back.
+    pub(super) fn recycle_stopwatch(&self, watch: Stopwatch) {
+        if let Some(watch) = watch.reset() {
+            // Where enough are kept, this one is not.
+            let _ = self.stopwatches.push(watch);
+        }
     }
 
     /// Tells whoever listens what the agent said unasked.

@@ -293,6 +293,11 @@ impl<P: TableRef<T>, T> Ticket<P, T> {
         self.stream
     }
 
+    /// How many calls have opened the slot so far, cut to 32 bits.
+    pub(crate) fn generation(&self) -> u64 {
+        self.stream.0 >> 32
+    }
+
     /// When the value was received that is there.
     pub(crate) fn received(&self) -> u64 {
         self.slot().received.load(Ordering::Relaxed)

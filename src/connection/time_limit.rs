@@ -1,11 +1,24 @@
 use std::time::{Duration, Instant};
 
-/// How long a call may take, from the moment it is made to its answer.
+/// How long a call may take, from the moment it is made to its answer, and whether its caller wants to know how long
+/// it did.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TimeLimit {
     pub(crate) started: Instant,
     timeout: Duration,
     firmness: Firmness,
+    pub(super) timing: Timing,
+}
+
+/// Whether a call is timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Timing {
+    /// Now and then.
+    Sampled,
+    /// Its caller asked for it.
+    Demanded,
+    /// Never, as its answer may wait for long until its caller looks.
+    Off,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +27,11 @@ enum Firmness {
     Stretchable,
     /// Demanded for this one call.
     Firm,
+}
+
+/// More than fit are a time that never passes.
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl TimeLimit {
@@ -32,6 +50,23 @@ impl TimeLimit {
             started: Instant::now(),
             timeout,
             firmness,
+            timing: Timing::Sampled,
+        }
+    }
+
+    /// The same for a caller that wants to know where the time went.
+    pub(crate) fn timed(self) -> Self {
+        Self {
+            timing: Timing::Demanded,
+            ..self
+        }
+    }
+
+    /// The same for a caller that does not wait for the answer at once.
+    pub(crate) fn untimed(self) -> Self {
+        Self {
+            timing: Timing::Off,
+            ..self
         }
     }
 

@@ -110,15 +110,13 @@ enum Values {
     Present(fn(&AgentMetrics) -> f64),
     Time(fn(&AgentMetrics) -> &HistogramSnapshot),
     /// One series for each value of a label.
-    Counts(
-        &'static str,
-        &'static [(&'static str, fn(&AgentMetrics) -> u64)],
-    ),
-    Times(
-        &'static str,
-        &'static [(&'static str, fn(&AgentMetrics) -> &HistogramSnapshot)],
-    ),
+    Counts(&'static str, &'static [Labelled<u64>]),
+    Times(&'static str, &'static [LabelledTimes]),
 }
+
+/// The value of a label, and where the value of its series is.
+type Labelled<T> = (&'static str, fn(&AgentMetrics) -> T);
+type LabelledTimes = (&'static str, fn(&AgentMetrics) -> &HistogramSnapshot);
 
 impl Family {
     /// Writes the series of each agent that is given, with its name if that is.

@@ -5,6 +5,8 @@ use std::ops::AddAssign;
 use std::time::Duration;
 
 /// Where the time of one answered call went.
+///
+/// See [`AgentPool::send_timed`](crate::AgentPool::send_timed).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct CallTimings {
@@ -58,7 +60,6 @@ pub(crate) struct StageTally {
 }
 
 impl StageTally {
-    #[allow(dead_code, reason = "calls are not timed yet")]
     pub(crate) fn record(&self, timings: &CallTimings) {
         self.encode.record(timings.encode);
         self.wait.record(timings.wait);

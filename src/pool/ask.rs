@@ -6,7 +6,7 @@ use super::policy::FlowControlMode;
 use super::{Inner, unknown};
 use crate::connection::{AgentRecord, Binding, Connection, Lines, PendingCall, Refusal, TimeLimit};
 use crate::error::AgentProtocolError;
-use crate::metrics::Ending;
+use crate::metrics::{CallTimings, Ending};
 use crate::protocol::{AgentResponse, EventType};
 use crate::wire::Event;
 use std::sync::Arc;
@@ -41,6 +41,11 @@ pub(super) fn outcome_of(answered: Asked) -> Outcome {
         Ok(mut call) => call.take_answer(),
         Err(unanswered) => unanswered.into_outcome(),
     }
+}
+
+/// Where the time of an answered call went, if it was timed.
+pub(super) fn timings_of(answered: &Asked) -> Option<CallTimings> {
+    answered.as_ref().ok().and_then(PendingCall::timings)
 }
 
 /// An event on its way: what it is about and how long it may take.

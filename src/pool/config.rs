@@ -1,6 +1,6 @@
 use super::policy::{EventTimeouts, FailureMode, FlowControlMode};
 use crate::config_push::ConfigPusherConfig;
-use crate::connection::{CircuitBreakerSettings, ConnectionConfig, Patience};
+use crate::connection::{CircuitBreakerSettings, ConnectionConfig, Patience, Sampling};
 use crate::metrics::MetricsCollectorConfig;
 use crate::protocol::EventType;
 use crate::wire::Encoding;
@@ -101,6 +101,11 @@ pub struct AgentPoolConfig {
     pub max_agent_logs_per_second: u32,
     /// How updates of configuration are pushed to agents.
     pub config_push: ConfigPusherConfig,
+    /// Calls of which one is timed stage by stage for [`ProtocolMetrics`](super::ProtocolMetrics), 64 by default,
+    /// made a power of two. 0 times only those that ask for it ([`AgentPool::send_timed`]).
+    ///
+    /// [`AgentPool::send_timed`]: super::AgentPool::send_timed
+    pub timing_interval: u32,
     /// Encodings offered to agents, the preferred one first. An agent that has none of them uses JSON, as
     /// the protocol demands.
     pub encodings: Vec<Encoding>,
@@ -143,6 +148,7 @@ impl Default for AgentPoolConfig {
             reported_metrics: MetricsCollectorConfig::default(),
             max_agent_logs_per_second: 100,
             config_push: ConfigPusherConfig::default(),
+            timing_interval: 64,
             encodings: vec![Encoding::MessagePack, Encoding::Json],
             use_extension: true,
         }
@@ -179,6 +185,7 @@ impl AgentPoolConfig {
             max_concurrent: self.max_concurrent_per_connection,
             outbox_capacity: self.channel_buffer_size,
             max_errors: self.max_consecutive_errors,
+            sampling: Sampling::one_in(self.timing_interval),
         }
     }
 }

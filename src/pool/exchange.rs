@@ -1,10 +1,11 @@
 use super::agents::AgentEntry;
-use super::ask::{Asked, Inquiry, Outcome, complete, outcome_of};
+use super::ask::{Asked, Inquiry, complete, outcome_of, timings_of};
 use super::policy::FlowControlMode;
 use super::pushed::{Pushed, PushedQueue};
 use super::{AgentPool, Inner, unknown};
 use crate::connection::{AgentRecord, Hold, Refusal, TimeLimit};
 use crate::error::AgentProtocolError;
+use crate::metrics::CallTimings;
 use crate::protocol::{AgentResponse, CancelReason, Decision, EventType, text};
 use crate::wire::Event;
 use smallvec::SmallVec;
@@ -186,21 +187,34 @@ impl Exchange {
     /// moment that the connection of the exchange has ended.
     pub async fn send<E: Event>(&mut self, event: &E) -> Result<AgentResponse, AgentProtocolError> {
         let timeout = self.pool.config.timeout(E::EVENT_TYPE);
-        self.send_limited(event, TimeLimit::configured(timeout))
-            .await
+        outcome_of(self.ask(event, TimeLimit::configured(timeout)).await)
     }
 
-    /// The same with a time of its own for this call, which is not stretched for an agent that reports that
+    /// The same, and says where the time went; of an event that was allowed without asking the agent it does not.
+    /// Errors as for [`Exchange::send`].
+    pub async fn send_timed<E: Event>(
+        &mut self,
+        event: &E,
+    ) -> Result<(AgentResponse, Option<CallTimings>), AgentProtocolError> {
+        let timeout = self.pool.config.timeout(E::EVENT_TYPE);
+        let asked = self
+            .ask(event, TimeLimit::configured(timeout).timed())
+            .await;
+        let timings = timings_of(&asked);
+        Ok((outcome_of(asked)?, timings))
+    }
+
+    /// The same as [`Exchange::send`] with a time of its own for this call, which is not stretched for an agent that reports that
     /// it is degraded. Errors as for [`Exchange::send`].
     pub async fn send_within<E: Event>(
         &mut self,
         event: &E,
         timeout: Duration,
     ) -> Result<AgentResponse, AgentProtocolError> {
-        self.send_limited(event, TimeLimit::firm(timeout)).await
+        outcome_of(self.ask(event, TimeLimit::firm(timeout)).await)
     }
 
-    async fn send_limited<E: Event>(&mut self, event: &E, limit: TimeLimit) -> Outcome {
+    async fn ask<E: Event>(&mut self, event: &E, limit: TimeLimit) -> Asked {
         self.settle().await;
         self.stage = Stage::Sending;
         let opened = self.open::<E>(limit).await;
@@ -211,7 +225,7 @@ impl Exchange {
         } else {
             stage_of(event)
         };
-        outcome_of(answered)
+        answered
     }
 
     /// Puts an event to the agent without waiting for the answer, only for room on its way. Each event
@@ -224,7 +238,8 @@ impl Exchange {
     pub async fn push<E: Event>(&mut self, event: &E) -> Result<(), AgentProtocolError> {
         self.settle().await;
         let timeout = self.pool.config.timeout(E::EVENT_TYPE);
-        let pushed = match self.open::<E>(TimeLimit::configured(timeout)).await {
+        let limit = TimeLimit::configured(timeout).untimed();
+        let pushed = match self.open::<E>(limit).await {
             Ok(mut call) => match call.send(self.correlation_id(), event).await {
                 Ok(()) => Pushed::Pending(call),
                 Err(error) => Pushed::Answered(Ok(self.agent.or_open(error).into_outcome()?)),

@@ -1,9 +1,10 @@
 //! Putting events to agents. Every method ends in the one path of [`AgentPool::send`].
 
 use super::AgentPool;
-use super::ask::{Inquiry, outcome_of};
+use super::ask::{Inquiry, outcome_of, timings_of};
 use crate::connection::TimeLimit;
 use crate::error::AgentProtocolError;
+use crate::metrics::CallTimings;
 use crate::protocol::AgentResponse;
 use crate::protocol::events::{
     BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, Configure, GuardrailInspectEvent,
@@ -64,7 +65,26 @@ impl AgentPool {
         outcome_of(self.inner.ask(agent_id, inquiry, event).await)
     }
 
-    /// The same with a time of its own for this call, which is not stretched for an agent that reports that
+    /// The same, and says where the time went; of an event that was allowed without asking the agent it does not.
+    /// Errors as for [`AgentPool::send`].
+    pub async fn send_timed<E: Event>(
+        &self,
+        agent_id: &str,
+        correlation_id: &str,
+        event: &E,
+    ) -> Result<(AgentResponse, Option<CallTimings>), AgentProtocolError> {
+        let timeout = self.inner.config.timeout(E::EVENT_TYPE);
+        let inquiry = Inquiry {
+            correlation_id,
+            kind: E::EVENT_TYPE,
+            limit: TimeLimit::configured(timeout).timed(),
+        };
+        let asked = self.inner.ask(agent_id, inquiry, event).await;
+        let timings = timings_of(&asked);
+        Ok((outcome_of(asked)?, timings))
+    }
+
+    /// The same as [`AgentPool::send`] with a time of its own for this call, which is not stretched for an agent that reports that
     /// it is degraded. Errors as for [`AgentPool::send`].
     pub async fn send_within<E: Event>(
         &self,

@@ -1,0 +1,164 @@
+//! Where the time of a call goes.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod common;
+
+use common::{BOTH, arrived, config, pool_with, raw_pool, request, result_of, serve};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+use tollgate::{
+    AgentPool, AgentPoolConfig, CallTimings, Decision, Encoding, HistogramSnapshot,
+    RequestBodyChunkEvent, ResponseHeadersEvent,
+};
+
+/// How long the agent takes.
+const WORK: Duration = Duration::from_millis(50);
+
+fn assert_adds_up(timings: CallTimings, measured: Duration) {
+    let (total, measured) = (timings.total().as_secs_f64(), measured.as_secs_f64());
+    assert!(
+        (total - measured).abs() <= measured * 0.02,
+        "{timings:?} in {measured} s"
+    );
+}
+
+fn begin(
+    pool: &AgentPool,
+    id: &'static str,
+) -> tokio::task::JoinHandle<(Option<CallTimings>, Duration)> {
+    let pool = pool.clone();
+    tokio::spawn(async move {
+        let event = request(id, "/");
+        let began = Instant::now();
+        let (_, timings) = pool.send_timed("agent", id, &event).await.unwrap();
+        (timings, began.elapsed())
+    })
+}
+
+#[tokio::test]
+async fn the_stages_add_up_to_the_call() {
+    for encoding in BOTH {
+        let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
+        let call = begin(&pool, "r-1");
+        assert_eq!(connection.event().await, "r-1");
+        tokio::time::sleep(WORK).await;
+        connection.allow("r-1").await;
+        let (timings, measured) = call.await.unwrap();
+        let timings = timings.unwrap();
+        assert!(timings.wire >= WORK, "{timings:?}");
+        assert!(timings.encode > Duration::ZERO && timings.decode > Duration::ZERO);
+        assert_adds_up(timings, measured);
+    }
+}
+
+/// Waiting for a slot is no fault of the agent's.
+#[tokio::test]
+async fn a_call_that_waits_for_a_slot_spends_its_time_there() {
+    let config = AgentPoolConfig {
+        max_concurrent_per_connection: 1,
+        ..config(Encoding::MessagePack)
+    };
+    let (_agent, pool, mut connection) = raw_pool(config).await;
+    let first = arrived(&pool, &mut connection, "r-1").await;
+    let second = begin(&pool, "r-2");
+    common::eventually("the second call waits", async || {
+        common::made(&pool).await == 2
+    })
+    .await;
+    tokio::time::sleep(WORK).await;
+    connection.allow("r-1").await;
+    result_of(first).await.unwrap();
+    assert_eq!(connection.event().await, "r-2");
+    connection.allow("r-2").await;
+    let (timings, measured) = second.await.unwrap();
+    let timings = timings.unwrap();
+    assert!(timings.wait >= WORK && timings.wire < WORK, "{timings:?}");
+    assert_adds_up(timings, measured);
+}
+
+async fn ask(pool: &AgentPool, calls: usize) {
+    for n in 0..calls {
+        let id = format!("r-{n}");
+        let event = request(&id, "/");
+        pool.send("agent", &id, &event).await.unwrap();
+        pool.clear_correlation_affinity(&id);
+    }
+}
+
+#[tokio::test]
+async fn one_in_so_many_calls_is_timed() {
+    let agent = serve().await;
+    for (timing_interval, timed) in [(64, 4), (0, 0), (1, 256)] {
+        let config = AgentPoolConfig {
+            timing_interval,
+            ..config(Encoding::MessagePack)
+        };
+        let pool = pool_with(config, &agent.path).await;
+        ask(&pool, 256).await;
+        let snapshot = pool.protocol_metrics().snapshot();
+        let stages = &snapshot.total.stages;
+        for stage in [&stages.encode, &stages.wait, &stages.wire, &stages.decode] {
+            assert_eq!(stage.count, timed, "one in {timing_interval}");
+        }
+        assert_eq!(snapshot.serialization_time, stages.encode);
+        assert_eq!(snapshot.request_duration.count, 256);
+    }
+}
+
+#[tokio::test]
+async fn exported_stages_add_up_to_exported_durations() {
+    let agent = serve().await;
+    let config = AgentPoolConfig {
+        timing_interval: 1,
+        ..config(Encoding::MessagePack)
+    };
+    let pool = pool_with(config, &agent.path).await;
+    ask(&pool, 200).await;
+    let metrics = pool.protocol_metrics().snapshot().agents["agent"].clone();
+    let sum = |histogram: &HistogramSnapshot| histogram.sum as f64;
+    let stages = &metrics.stages;
+    // A duration ends when the answer is received.
+    let added = sum(&stages.encode) + sum(&stages.wait) + sum(&stages.wire);
+    let durations = sum(&metrics.request_duration);
+    assert!((added - durations).abs() <= durations * 0.02, "{metrics:?}");
+}
+
+#[tokio::test]
+async fn exchanges_are_timed_when_asked_and_pushed_events_never() {
+    let agent = serve().await;
+    let config = AgentPoolConfig {
+        timing_interval: 1,
+        ..config(Encoding::MessagePack)
+    };
+    let pool = pool_with(config, &agent.path).await;
+    let mut exchange = pool.exchange("agent", "r-1").unwrap();
+    let began = Instant::now();
+    let (_, timings) = exchange.send_timed(&request("r-1", "/")).await.unwrap();
+    assert!(timings.unwrap().total() <= began.elapsed());
+    let chunk = RequestBodyChunkEvent::new("r-1", &b"a body"[..], 0, true);
+    exchange.push(&chunk).await.unwrap();
+    exchange.next_answer().await.unwrap().unwrap();
+    let snapshot = pool.protocol_metrics().snapshot();
+    assert_eq!(snapshot.total.stages.wire.count, 1);
+    assert_eq!(snapshot.request_duration.count, 2);
+}
+
+#[tokio::test]
+async fn an_event_that_is_not_sent_has_no_timings() {
+    let config = AgentPoolConfig {
+        skip_unsubscribed_events: true,
+        ..config(Encoding::MessagePack)
+    };
+    // It takes the events of a request only.
+    let (_agent, pool, _connection) = raw_pool(config).await;
+    let event = ResponseHeadersEvent {
+        correlation_id: "r-1".to_owned(),
+        status: 200,
+        headers: HashMap::new(),
+    };
+    let (answer, timings) = pool.send_timed("agent", "r-1", &event).await.unwrap();
+    assert_eq!(answer.decision, Decision::Allow);
+    assert_eq!(timings, None);
+    assert_eq!(pool.protocol_metrics().snapshot().total.calls.skipped, 1);
+}
