@@ -303,6 +303,25 @@ impl Exchange {
         Arc::clone(&self.agent.id)
     }
 
+    /// Ends the exchange and has the agent forget it, for a reason that it is told, unless it knows that the
+    /// exchange is over. Dropping the exchange does so only where the agent is at work on it or waits for the rest
+    /// of a body.
+    pub fn cancel(mut self, reason: CancelReason) {
+        if self.stage != Stage::Over || self.is_unfinished() {
+            self.have_forgotten(reason);
+        }
+        self.stage = Stage::Over;
+        self.pushed.clear();
+    }
+
+    fn have_forgotten(&self, reason: CancelReason) {
+        if let Some(connection) = self.connection.as_ref().filter(|held| held.is_open()) {
+            let cancelled = &self.agent.incidents.exchanges_cancelled;
+            cancelled.fetch_add(1, Ordering::Relaxed);
+            connection.forget(self.correlation_id(), reason);
+        }
+    }
+
     /// Whether the agent is at work on the exchange or waits for the rest of it.
     fn is_unfinished(&self) -> bool {
         let is_pending = |pushed: &Pushed| matches!(pushed, Pushed::Pending(_));
@@ -324,13 +343,8 @@ impl Drop for Exchange {
         let is_unfinished = self.is_unfinished();
         let pushed = std::mem::take(&mut self.pushed);
         self.pool.spare_queues.give_back(pushed);
-        if !is_unfinished {
-            return;
-        }
-        if let Some(connection) = self.connection.as_ref().filter(|held| held.is_open()) {
-            let cancelled = &self.agent.incidents.exchanges_cancelled;
-            cancelled.fetch_add(1, Ordering::Relaxed);
-            connection.forget(self.correlation_id(), CancelReason::ClientDisconnect);
+        if is_unfinished {
+            self.have_forgotten(CancelReason::ClientDisconnect);
         }
     }
 }

@@ -5,26 +5,35 @@ use smallvec::SmallVec;
 /// Headers that can be changed: an `http::HeaderMap`, or whatever a proxy keeps its headers in.
 pub trait HeaderTarget {
     /// Replaces every value of a header.
-    fn set(&mut self, name: HeaderName, value: HeaderValue);
-    /// Adds a value beside those that are there.
-    fn add(&mut self, name: HeaderName, value: HeaderValue);
+    ///
+    /// # Errors
+    ///
+    /// [`HeadersFull`] if no more headers fit in.
+    fn set(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), HeadersFull>;
+    /// Adds a value beside those that are there. Errors as for [`HeaderTarget::set`].
+    fn add(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), HeadersFull>;
     /// Removes a header with all its values.
     fn remove(&mut self, name: &HeaderName);
 }
 
 impl HeaderTarget for HeaderMap {
-    fn set(&mut self, name: HeaderName, value: HeaderValue) {
-        self.insert(name, value);
+    fn set(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), HeadersFull> {
+        self.try_insert(name, value).map(drop).map_err(|_| HeadersFull)
     }
 
-    fn add(&mut self, name: HeaderName, value: HeaderValue) {
-        self.append(name, value);
+    fn add(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), HeadersFull> {
+        self.try_append(name, value).map(drop).map_err(|_| HeadersFull)
     }
 
     fn remove(&mut self, name: &HeaderName) {
         Self::remove(self, name);
     }
 }
+
+/// There are as many headers already as a [`HeaderTarget`] holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many headers")]
+pub struct HeadersFull;
 
 /// An agent wants headers changed in a way that a proxy must not follow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,9 +49,13 @@ pub enum HeaderOpError {
     /// would make the next server see other messages than were sent.
     #[error("the header '{0}' belongs to the proxy")]
     Reserved(HeaderName),
+    /// No more headers fit in.
+    #[error(transparent)]
+    Full(#[from] HeadersFull),
 }
 
-/// Applies changes in order; either all of them or, if one is not to be followed, none.
+/// Applies changes in order; either all of them or, if one is not to be followed, none. Only where headers do not fit
+/// in, those before them are changed.
 ///
 /// Text goes into values as UTF-8.
 ///
@@ -66,8 +79,8 @@ pub fn apply_header_ops(
     let changes: SmallVec<[Change; 4]> = ops.iter().map(Change::of).collect::<Result<_, _>>()?;
     for change in changes {
         match change {
-            Change::Set(name, value) => target.set(name, value),
-            Change::Add(name, value) => target.add(name, value),
+            Change::Set(name, value) => target.set(name, value)?,
+            Change::Add(name, value) => target.add(name, value)?,
             Change::Remove(name) => target.remove(&name),
         }
     }
@@ -180,6 +193,13 @@ mod tests {
         assert_eq!(values(&headers, "accept"), ["a", "b"]);
         assert_eq!(values(&headers, "x-new"), ["caf\u{e9}"]);
         assert!(!headers.contains_key("x-old"));
+    }
+
+    #[test]
+    fn more_headers_than_fit_in_are_an_error() {
+        let many: Vec<_> = (0..40_000).map(|n| add(&format!("x-{n}"), "")).collect();
+        let refused = apply_header_ops(&mut headers(), &many);
+        assert_eq!(refused, Err(HeaderOpError::Full(HeadersFull)));
     }
 
     #[test]

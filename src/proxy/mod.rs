@@ -40,5 +40,5 @@ mod verdict;
 
 pub use answer::{answer_of, plain_answer, status_of};
 pub use body::{BodyError, HeldBody};
-pub use header_ops::{HeaderOpError, HeaderTarget, apply_header_ops};
+pub use header_ops::{HeaderOpError, HeaderTarget, HeadersFull, apply_header_ops};
 pub use verdict::{Changes, Denial, Verdict, ask_together};

@@ -1,0 +1,75 @@
+//! `pingora-proxy FILE` serves as the file says. `pingora-proxy demo` shows it at work. `pingora-proxy agent SOCKET` and
+//! `pingora-proxy upstream ADDRESS` are for putting something around it.
+
+use anyhow::{Context, bail};
+use pingora_proxy::config::Config;
+use pingora_proxy::rules::{AllowAgent, RuleAgent};
+use pingora_proxy::upstream::Upstream;
+use pingora_proxy::{demo, server};
+use std::path::Path;
+use tollgate::{EventType, UdsAgentServer};
+use tracing_subscriber::EnvFilter;
+
+const USAGE: &str = "\
+usage: pingora-proxy FILE                    serve as the file says, such as proxy.toml
+       pingora-proxy demo                    upstream, agent and proxy on this machine, with requests
+       pingora-proxy agent SOCKET            an agent that decides by path and by what is in bodies
+       pingora-proxy agent SOCKET allow      one that allows every head of a request
+       pingora-proxy agent SOCKET allow-all  the same for bodies
+       pingora-proxy upstream ADDRESS        a server to put behind the proxy";
+
+fn main() -> anyhow::Result<()> {
+    // RUST_LOG says what is logged; Pingora's own messages come through `log`.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match &words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["demo"] => runtime()?.block_on(demo::run()),
+        ["agent", socket, rest @ ..] => runtime()?.block_on(agent(Path::new(socket), rest)),
+        ["upstream", address] => runtime()?.block_on(upstream(address)),
+        [file] if !file.starts_with('-') => server::run(&Config::load(Path::new(file))?),
+        _ => bail!(USAGE),
+    }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+}
+
+async fn agent(socket: &Path, kind: &[&str]) -> anyhow::Result<()> {
+    match kind {
+        [] => {
+            let events = EventType::ALL;
+            UdsAgentServer::new(socket, RuleAgent::new("rules", events))
+                .run()
+                .await?;
+        }
+        ["allow"] => {
+            let events = vec![EventType::RequestHeaders];
+            UdsAgentServer::new(socket, AllowAgent { events })
+                .run()
+                .await?;
+        }
+        ["allow-all"] => {
+            let events = vec![EventType::RequestHeaders, EventType::RequestBodyChunk];
+            UdsAgentServer::new(socket, AllowAgent { events })
+                .run()
+                .await?;
+        }
+        _ => bail!(USAGE),
+    }
+    Ok(())
+}
+
+async fn upstream(address: &str) -> anyhow::Result<()> {
+    let address = address.parse().with_context(|| address.to_owned())?;
+    let upstream = Upstream::start(address).await?;
+    eprintln!("listening at {}", upstream.address());
+    Ok(tokio::signal::ctrl_c().await?)
+}

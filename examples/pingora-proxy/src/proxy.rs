@@ -1,0 +1,313 @@
+//! The phases of Pingora, and what agents are asked in each.
+//!
+//! | phase | asked about |
+//! |---|---|
+//! | `request_filter` | the head of the request, before an upstream is chosen |
+//! | `request_body_filter` | each piece of the request's body |
+//! | `response_filter` | the head of the response |
+//! | `response_body_filter` | each piece of the response's body |
+//! | `logging` | nothing: agents are told that the request is over, or that the client went away |
+
+use crate::agents::{Agents as Pools, RequestIds};
+use crate::messages::{protocol, respond};
+use crate::request::{Agents, Request, Stop};
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::{Method, StatusCode};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::prelude::HttpPeer;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::{Error, ErrorSource, ErrorType};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tollgate::proxy::plain_answer;
+use tollgate::{CancelReason, EventType, Metadata};
+
+/// The status that logs and agents see of a request whose client went away.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// An agent that takes longer than this may be waited for in vain, so it is looked whether the client still waits.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+/// The proxy.
+pub struct Proxy {
+    pools: Pools,
+    ids: Arc<RequestIds>,
+}
+
+impl Proxy {
+    /// Asks these agents.
+    pub fn new(pools: Pools) -> Self {
+        Self {
+            pools,
+            ids: RequestIds::new(),
+        }
+    }
+
+    fn agents(&self) -> Agents<'_> {
+        Agents {
+            all: &self.pools.config().agents,
+            stages: self.pools.stages(),
+        }
+    }
+
+    /// Asks about the head of the request. Ends early if the client goes away, as far as can be seen.
+    async fn judge_request(&self, session: &mut Session, ctx: &mut Request) -> Result<(), Stop> {
+        let exchanges = self.pools.exchanges(&ctx.id).await?;
+        let client = session
+            .client_addr()
+            .and_then(|address| address.as_inet())
+            .copied();
+        let client_ip = client
+            .map(|address| address.ip().to_string())
+            .unwrap_or_default();
+        let timestamp = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        let has_body = !session.is_body_empty();
+        // Lent to the agents while the session is looked at.
+        let nothing =
+            RequestHeader::build_no_case(Method::GET, b"/", Some(0)).map_err(Stop::Pingora)?;
+        let mut head = std::mem::replace(session.req_header_mut(), nothing);
+        let host = head.headers.get(HOST).cloned();
+        let traceparent = head.headers.get("traceparent").cloned();
+        let id = ctx.id.clone();
+        let metadata = Metadata {
+            correlation_id: &id,
+            request_id: &id,
+            client_ip: &client_ip,
+            client_port: client.map_or(0, |address| address.port()),
+            server_name: host.as_ref().and_then(|host| host.to_str().ok()),
+            protocol: protocol(head.version),
+            timestamp: &timestamp,
+            traceparent: traceparent.as_ref().and_then(|value| value.to_str().ok()),
+            ..Metadata::default()
+        };
+        let judged = tokio::select! {
+            biased;
+            judged = ctx.judge_request(exchanges, self.agents(), metadata, &mut head) => judged,
+            error = client_gone(session), if !has_body => Err(Stop::Pingora(error)),
+        };
+        *session.req_header_mut() = head;
+        judged
+    }
+}
+
+/// Ends when the client of a request without a body goes away.
+async fn client_gone(session: &mut Session) -> Box<Error> {
+    tokio::time::sleep(PATIENCE).await;
+    match session.as_downstream_mut().read_body_or_idle(true).await {
+        Err(error) => error.into_down(),
+        Ok(_) => std::future::pending().await,
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Request;
+
+    fn new_ctx(&self) -> Request {
+        Request::new(self.ids.next(), self.pools.config().max_held_body)
+    }
+
+    async fn request_filter(
+        &self,
+        session: &mut Session,
+        ctx: &mut Request,
+    ) -> pingora::Result<bool> {
+        // What follows an upgrade is no HTTP, so nobody would look at it.
+        if session.req_header().headers.contains_key(UPGRADE) {
+            respond(session, plain_answer(StatusCode::NOT_IMPLEMENTED)).await?;
+            return Ok(true);
+        }
+        match self.judge_request(session, ctx).await {
+            Ok(()) => Ok(false),
+            Err(Stop::Pingora(error)) => Err(error),
+            Err(stop) => {
+                respond(session, stop.into_answer()).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        ctx: &mut Request,
+    ) -> pingora::Result<Box<HttpPeer>> {
+        ctx.upstream_attempts += 1;
+        let upstream = self.pools.config().upstream;
+        Ok(Box::new(HttpPeer::new(upstream, false, String::new())))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream_request: &mut RequestHeader,
+        ctx: &mut Request,
+    ) -> pingora::Result<()> {
+        // Pingora sends what has no length in chunks.
+        if ctx.may_change(self.agents(), EventType::RequestBodyChunk) && !session.is_body_empty() {
+            upstream_request.remove_header(&CONTENT_LENGTH);
+        }
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Request,
+    ) -> pingora::Result<()> {
+        let had_none = body.is_none();
+        let data = body.take().unwrap_or_default();
+        let judged = ctx
+            .judge_request_chunk(self.agents(), data, end_of_stream)
+            .await;
+        let passed = judged.map_err(|stop| stop_with(ctx, stop))?;
+        // Without a body in the middle of one Pingora takes it for the end.
+        *body = Some(passed).filter(|passed| !(had_none && passed.is_empty()));
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Request,
+    ) -> pingora::Result<()> {
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        if ctx.is_anybody_subscribed(EventType::ResponseBodyChunk) && !may_block() {
+            tracing::error!("agents can look at response bodies only with work_stealing = true");
+            ctx.answer = Some(plain_answer(StatusCode::INTERNAL_SERVER_ERROR));
+            return Err(Error::explain(
+                ErrorType::InternalError,
+                "response bodies cannot be judged",
+            ));
+        }
+        let judged = ctx.judge_response(self.agents(), response).await;
+        judged.map_err(|stop| stop_with(ctx, stop))?;
+        if ctx.may_change(self.agents(), EventType::ResponseBodyChunk)
+            && response.headers.contains_key(CONTENT_LENGTH)
+            && session.req_header().method != Method::HEAD
+            && !matches!(response.status.as_u16(), 204 | 304)
+        {
+            response.remove_header(&CONTENT_LENGTH);
+            response.insert_header(TRANSFER_ENCODING, "chunked")?;
+        }
+        Ok(())
+    }
+
+    /// Pingora does not wait here, so this blocks the thread; tokio moves the other tasks to another one.
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Request,
+    ) -> pingora::Result<Option<Duration>> {
+        if !ctx.is_anybody_subscribed(EventType::ResponseBodyChunk) {
+            ctx.response_body.bytes += body.as_ref().map_or(0, Bytes::len);
+            return Ok(None);
+        }
+        let data = body.take().unwrap_or_default();
+        let judging = ctx.judge_response_chunk(self.agents(), data, end_of_stream);
+        let judged = tokio::task::block_in_place(|| Handle::current().block_on(judging));
+        let passed = judged.map_err(|stop| stop_with(ctx, stop))?;
+        *body = Some(passed).filter(|passed| !passed.is_empty());
+        Ok(None)
+    }
+
+    /// What agents decide is no error, and what goes wrong with them is logged where it happens.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Request, error: &Error) -> bool {
+        matches!(error.etype(), ErrorType::HTTPStatus(_))
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Request,
+        client_reused: bool,
+    ) -> Box<Error> {
+        let mut error = error.more_context(format!("Peer: {peer}"));
+        // Agents would see a body that is sent once more as the rest of the first.
+        let can_repeat = client_reused
+            && ctx.request_body.bytes == 0
+            && !session.as_ref().retry_buffer_truncated();
+        error.retry.decide_reuse(can_repeat);
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Request,
+    ) -> FailToProxy {
+        let is_begun = session.response_written().is_some();
+        let answer = ctx.answer.take().or_else(|| answer_to(error));
+        let mut error_code = 0;
+        if let Some(answer) = answer.filter(|_| !is_begun) {
+            error_code = answer.status().as_u16();
+            if let Err(error) = respond(session, answer).await {
+                tracing::debug!(%error, "the client does not take the answer");
+            }
+        }
+        FailToProxy {
+            error_code,
+            can_reuse_downstream: false,
+        }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Request) {
+        let is_client_gone = error.is_some_and(is_of_client);
+        if is_client_gone {
+            ctx.cancel(CancelReason::ClientDisconnect);
+        }
+        let written = session.response_written();
+        let status = match written {
+            _ if is_client_gone => CLIENT_CLOSED_REQUEST,
+            Some(head) => head.status.as_u16(),
+            None => 0,
+        };
+        ctx.complete(status, error.map(|error| error.etype().as_str().to_owned()));
+    }
+}
+
+/// Whether a thread of this runtime may be blocked for a while.
+fn may_block() -> bool {
+    Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread
+}
+
+/// Keeps the answer for the client and ends the request.
+fn stop_with(ctx: &mut Request, stop: Stop) -> Box<Error> {
+    let answer = stop.into_answer();
+    let status = answer.status().as_u16();
+    ctx.answer = Some(answer);
+    Error::explain(ErrorType::HTTPStatus(status), "stopped by an agent")
+}
+
+fn is_of_client(error: &Error) -> bool {
+    let is_lost = matches!(
+        error.etype(),
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed
+    );
+    is_lost && *error.esource() == ErrorSource::Downstream
+}
+
+/// What the client gets if something other than an agent went wrong; nothing if it is gone.
+fn answer_to(error: &Error) -> Option<http::Response<Bytes>> {
+    let status = match (error.etype(), error.esource()) {
+        (ErrorType::HTTPStatus(status), _) => StatusCode::from_u16(*status).ok()?,
+        (_, ErrorSource::Upstream) => StatusCode::BAD_GATEWAY,
+        (_, ErrorSource::Downstream) if is_of_client(error) => return None,
+        (_, ErrorSource::Downstream) => StatusCode::BAD_REQUEST,
+        (_, ErrorSource::Internal | ErrorSource::Unset) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    Some(plain_answer(status))
+}
