@@ -18,11 +18,15 @@ pub trait HeaderTarget {
 
 impl HeaderTarget for HeaderMap {
     fn set(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), HeadersFull> {
-        self.try_insert(name, value).map(drop).map_err(|_| HeadersFull)
+        self.try_insert(name, value)
+            .map(drop)
+            .map_err(|_| HeadersFull)
     }
 
     fn add(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), HeadersFull> {
-        self.try_append(name, value).map(drop).map_err(|_| HeadersFull)
+        self.try_append(name, value)
+            .map(drop)
+            .map_err(|_| HeadersFull)
     }
 
     fn remove(&mut self, name: &HeaderName) {

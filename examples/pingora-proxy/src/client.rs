@@ -117,11 +117,14 @@ impl Client {
 }
 
 /// A request without headers.
+///
+/// # Panics
+///
+/// The path is none.
 pub fn request(method: Method, path: &str, body: Body) -> Request<Body> {
     let mut request = Request::new(body);
     *request.method_mut() = method;
-    // What is no path becomes `/`.
-    *request.uri_mut() = path.parse().unwrap_or_default();
+    *request.uri_mut() = path.parse().expect("a path");
     request
 }
 

@@ -2,12 +2,12 @@
 //! `pingora-proxy upstream ADDRESS` are for putting something around it.
 
 use anyhow::{Context, bail};
-use pingora_proxy::config::Config;
-use pingora_proxy::rules::{AllowAgent, RuleAgent};
-use pingora_proxy::upstream::Upstream;
-use pingora_proxy::{demo, server};
 use std::path::Path;
 use tollgate::{EventType, UdsAgentServer};
+use tollgate_pingora::config::Config;
+use tollgate_pingora::rules::{AllowAgent, RuleAgent};
+use tollgate_pingora::upstream::Upstream;
+use tollgate_pingora::{demo, server};
 use tracing_subscriber::EnvFilter;
 
 const USAGE: &str = "\

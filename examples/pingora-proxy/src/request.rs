@@ -45,7 +45,7 @@ pub(crate) struct Body {
 #[derive(Debug)]
 pub(crate) enum Stop {
     /// An agent decided so.
-    Denied(Response<Bytes>),
+    Denied(Box<Response<Bytes>>),
     /// An agent could not be asked.
     Failed(AgentProtocolError),
     /// An agent wants headers changed in a way that is not to be followed.
@@ -199,7 +199,7 @@ impl Request {
                 }
             }
         });
-        // Sends the first event at once, so that it comes before those of the client's next request.
+        // Most go out at once, without another task.
         let begun = telling
             .as_mut()
             .poll(&mut Context::from_waker(Waker::noop()));
@@ -287,7 +287,7 @@ impl Stop {
     /// What the client gets.
     pub(crate) fn into_answer(self) -> Response<Bytes> {
         plain_answer(match self {
-            Self::Denied(answer) => return answer,
+            Self::Denied(answer) => return *answer,
             Self::Failed(error) => {
                 tracing::warn!(%error, "an agent could not be asked");
                 status_of(&error)
@@ -343,7 +343,7 @@ async fn ask<E: tollgate::Event>(exchanges: &mut [Exchange], event: &E) -> Resul
                 decision = denial.response.decision.as_str(),
                 "denied"
             );
-            Err(Stop::Denied(denial.to_http()))
+            Err(Stop::Denied(Box::new(denial.to_http())))
         }
     }
 }

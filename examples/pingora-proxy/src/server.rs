@@ -95,6 +95,9 @@ fn build(config: &Config) -> anyhow::Result<Server> {
     let conf = ServerConf {
         threads: config.threads,
         work_stealing: config.work_stealing,
+        // Requests under way get this long when the process is told to end.
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(5),
         ..ServerConf::default()
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);

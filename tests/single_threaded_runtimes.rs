@@ -1,0 +1,119 @@
+//! One pool for callers on several runtimes of one thread each, as Pingora runs them.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod common;
+
+use common::*;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, Runtime};
+use tollgate::{AgentPool, AgentPoolConfig, Decision};
+
+const WORKERS: usize = 4;
+const CALLS: usize = 200;
+
+fn worker() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn config() -> AgentPoolConfig {
+    AgentPoolConfig {
+        connections_per_agent: 2,
+        request_timeout: PATIENCE,
+        circuit_breaker_threshold: 0,
+        ..AgentPoolConfig::default()
+    }
+}
+
+/// Each worker has exchanges of several events, all at once.
+async fn exchanges(pool: &AgentPool, worker: usize) -> usize {
+    let mut answered = 0;
+    for number in 0..CALLS {
+        let id = format!("{worker}-{number}");
+        let uri = if number % 2 == 0 { "/block" } else { "/" };
+        let Ok(mut exchange) = pool.exchange("agent", &id) else {
+            continue;
+        };
+        if let Ok(response) = exchange.send(&request(&id, uri)).await {
+            assert_eq!(response.decision != Decision::Allow, uri == "/block");
+            answered += 1;
+        }
+    }
+    answered
+}
+
+/// Serves an agent on a thread of its own until the test ends.
+fn agent_at(path: &Path) {
+    let (path, (listening, listens)) = (path.to_owned(), std::sync::mpsc::channel());
+    thread::spawn(move || {
+        worker().block_on(async {
+            let server = tollgate::UdsAgentServer::new(path, RuleAgent::default());
+            let server = server.bind().await.unwrap();
+            listening.send(()).unwrap();
+            server.serve().await.unwrap();
+        });
+    });
+    listens.recv().unwrap();
+}
+
+#[test]
+fn workers_share_connections_that_live_elsewhere() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("agent.sock");
+    agent_at(&path);
+    let pool = AgentPool::with_config(config());
+    let opener = worker();
+    opener
+        .block_on(pool.connect_agent("agent", path.to_str().unwrap()))
+        .unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let opener = thread::spawn(move || opener.block_on(stopped));
+    let answered: usize = thread::scope(|scope| {
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|number| {
+                let pool = &pool;
+                scope.spawn(move || worker().block_on(exchanges(pool, number)))
+            })
+            .collect();
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap())
+            .sum()
+    });
+    assert_eq!(answered, WORKERS * CALLS);
+    drop(stop);
+    assert!(opener.join().unwrap().is_err());
+}
+
+#[test]
+fn workers_go_on_when_the_one_that_opened_the_connections_ends() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("agent.sock");
+    agent_at(&path);
+    let pool = AgentPool::with_config(config());
+    let opener = worker();
+    opener
+        .block_on(pool.connect_agent("agent", path.to_str().unwrap()))
+        .unwrap();
+    thread::scope(|scope| {
+        for number in 0..WORKERS {
+            let pool = &pool;
+            scope.spawn(move || {
+                let deadline = Instant::now() + PATIENCE;
+                // Whoever is through takes the connections that it has opened along.
+                worker().block_on(async {
+                    while exchanges(pool, number).await < CALLS {
+                        assert!(
+                            Instant::now() < deadline,
+                            "the connections are not replaced"
+                        );
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                });
+            });
+        }
+        drop(opener);
+    });
+}
