@@ -4,7 +4,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from . import peers, roadmap
+from . import peers, proxy, roadmap
 from .results import Results
 from .tables import count, table
 
@@ -20,6 +20,7 @@ def write(root):
         "machine": machine(results),
         "goals": peers.goals(results),
         "peers": peers.figures(results),
+        "proxy": proxy.section(results),
         "roadmap": roadmap.section(results),
         "allocations": allocations(results),
         "at_rest": at_rest(results),

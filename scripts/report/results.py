@@ -28,6 +28,11 @@ class Results:
             raise SystemExit(f"{path} is missing; {COMMANDS[name]} makes it")
         return json.loads(path.read_text())
 
+    def optional(self, name):
+        """The same, but `None` where nothing was measured."""
+        path = self.folder / name
+        return json.loads(path.read_text()) if path.exists() else None
+
     def files(self, name):
         found = sorted((self.folder / name).glob("*.json"))
         if not found:

@@ -3,7 +3,7 @@
 use crate::client::{Answer, Client};
 use crate::config::{Agent, Config, Connections, FailureMode, Role};
 use crate::server::Running;
-use crate::upstream::Upstream;
+use crate::upstream::{Memory, Upstream};
 use anyhow::{Context, ensure};
 use http::HeaderMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,7 +24,11 @@ pub async fn run() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let socket = folder.path().join("waf.sock");
     let mut agent = start_agent(&socket).await?;
-    let upstream = Upstream::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+    let upstream = Upstream::start(
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        Memory::Everything,
+    )
+    .await?;
     println!(
         "upstream at {}, agent at {}",
         upstream.address(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use tollgate::{EventType, UdsAgentServer};
 use tollgate_pingora::config::Config;
 use tollgate_pingora::rules::{AllowAgent, RuleAgent};
-use tollgate_pingora::upstream::Upstream;
+use tollgate_pingora::upstream::{Memory, Upstream};
 use tollgate_pingora::{demo, server};
 use tracing_subscriber::EnvFilter;
 
@@ -28,7 +28,12 @@ fn main() -> anyhow::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match &words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["demo"] => runtime()?.block_on(demo::run()),
-        ["agent", socket, rest @ ..] => runtime()?.block_on(agent(Path::new(socket), rest)),
+        ["agent", socket, rest @ ..] => {
+            // More threads than one would pass events from hand to hand for nothing.
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().build()?;
+            runtime.block_on(agent(Path::new(socket), rest))
+        }
         ["upstream", address] => runtime()?.block_on(upstream(address)),
         [file] if !file.starts_with('-') => server::run(&Config::load(Path::new(file))?),
         _ => bail!(USAGE),
@@ -69,7 +74,7 @@ async fn agent(socket: &Path, kind: &[&str]) -> anyhow::Result<()> {
 
 async fn upstream(address: &str) -> anyhow::Result<()> {
     let address = address.parse().with_context(|| address.to_owned())?;
-    let upstream = Upstream::start(address).await?;
+    let upstream = Upstream::start(address, Memory::Nothing).await?;
     eprintln!("listening at {}", upstream.address());
     Ok(tokio::signal::ctrl_c().await?)
 }

@@ -221,9 +221,10 @@ impl ProxyHttp for Proxy {
         Ok(None)
     }
 
-    /// What agents decide is no error, and what goes wrong with them is logged where it happens.
+    /// What agents decide is no error, nor is a client that goes away, and what goes wrong with agents is logged where it
+    /// happens.
     fn suppress_error_log(&self, _session: &Session, _ctx: &Request, error: &Error) -> bool {
-        matches!(error.etype(), ErrorType::HTTPStatus(_))
+        matches!(error.etype(), ErrorType::HTTPStatus(_)) || is_of_client(error)
     }
 
     fn error_while_proxy(

@@ -30,6 +30,15 @@ pub struct Seen {
     pub is_whole: bool,
 }
 
+/// Whether an upstream remembers what it got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// Every request, for as long as it runs.
+    Everything,
+    /// None, for measuring.
+    Nothing,
+}
+
 /// An upstream on tasks of this process. It ends when this is dropped.
 ///
 /// It answers `POST` with the body that it got, and everything else with `hello\n`, but for:
@@ -37,6 +46,7 @@ pub struct Seen {
 /// | path | answer |
 /// |---|---|
 /// | `/status/CODE` | that status, without a body |
+/// | `/sink` | `hello\n` to a `POST` too |
 /// | `/leak` | has the header `x-leak` |
 /// | `/chunks/A/B/…` | the body `A`, `B`, …, in a chunk each |
 pub struct Upstream {
@@ -53,11 +63,11 @@ impl Upstream {
     /// # Errors
     ///
     /// The address cannot be had.
-    pub async fn start(address: SocketAddr) -> std::io::Result<Self> {
+    pub async fn start(address: SocketAddr, memory: Memory) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let seen = Arc::default();
-        let serving = tokio::spawn(serve(listener, Arc::clone(&seen)));
+        let serving = tokio::spawn(serve(listener, Arc::clone(&seen), memory));
         Ok(Self {
             address,
             seen,
@@ -82,13 +92,13 @@ impl Drop for Upstream {
     }
 }
 
-async fn serve(listener: TcpListener, seen: Arc<Mutex<Vec<Seen>>>) {
+async fn serve(listener: TcpListener, seen: Arc<Mutex<Vec<Seen>>>, memory: Memory) {
     while let Ok((stream, _)) = listener.accept().await {
         // Only a socket that is gone refuses it.
         let _ = stream.set_nodelay(true);
         let seen = Arc::clone(&seen);
         tokio::spawn(async move {
-            let service = service_fn(|request| answer(request, &seen));
+            let service = service_fn(|request| answer(request, &seen, memory));
             let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             // How a connection ended is seen at the other side.
             let _ = served.await;
@@ -99,6 +109,7 @@ async fn serve(listener: TcpListener, seen: Arc<Mutex<Vec<Seen>>>) {
 async fn answer(
     request: Request<Incoming>,
     seen: &Mutex<Vec<Seen>>,
+    memory: Memory,
 ) -> Result<Response<Body>, Infallible> {
     let (head, mut incoming) = request.into_parts();
     let mut body = Vec::new();
@@ -116,17 +127,19 @@ async fn answer(
     let body = Bytes::from(body);
     let path = head.uri.path().to_owned();
     let is_post = head.method == http::Method::POST;
-    seen.lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(Seen {
+    if memory == Memory::Everything {
+        let arrived = Seen {
             method: head.method,
             path: head.uri.to_string(),
             headers: head.headers,
             body: body.clone(),
             is_whole,
-        });
+        };
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.push(arrived);
+    }
     let mut response = Response::new(match () {
-        () if is_post => Full::new(body).boxed(),
+        () if is_post && path != "/sink" => Full::new(body).boxed(),
         () => Full::from("hello\n").boxed(),
     });
     if let Some(status) = path.strip_prefix("/status/") {

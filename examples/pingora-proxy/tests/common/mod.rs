@@ -16,7 +16,7 @@ use tollgate_pingora::config::{Agent, Config, Connections, FailureMode, Role};
 use tollgate_pingora::demo::own_address;
 use tollgate_pingora::rules::{Notes, RuleAgent, Served};
 use tollgate_pingora::server::Running;
-use tollgate_pingora::upstream::{Seen, Upstream};
+use tollgate_pingora::upstream::{Memory, Seen, Upstream};
 
 /// Longer than anything here takes, shorter than anybody would wait.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -68,7 +68,7 @@ impl Place {
 
     pub async fn configured(wanted: &[Wanted], configure: impl FnOnce(&mut Config)) -> Self {
         let folder = TempDir::new().unwrap();
-        let upstream = Upstream::start("127.0.0.1:0".parse().unwrap())
+        let upstream = Upstream::start("127.0.0.1:0".parse().unwrap(), Memory::Everything)
             .await
             .unwrap();
         let mut config = config(&upstream);
