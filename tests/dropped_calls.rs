@@ -13,8 +13,8 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tollgate::{
-    AgentPool, AgentPoolConfig, AgentProtocolError as Error, Encoding, FlowControlMode,
-    RequestBodyChunkEvent,
+    AgentPool, AgentPoolConfig, AgentProtocolError as Error, CancelReason, Encoding,
+    FlowControlMode, RequestBodyChunkEvent,
 };
 
 /// Polls a future this many times, letting everything else run in between. Says whether it completed.
@@ -356,6 +356,30 @@ async fn an_exchange_that_is_dropped_early_is_cancelled_and_counted() {
         assert_eq!((message, cancel["reason"].as_i64()), (0x40, Some(0)));
         assert_eq!(cancel["correlation_id"], "c-1");
         assert_eq!(cancelled().await, 1);
+    }
+}
+
+/// Whatever the exchange waits for; once, and not at all where the agent has decided against the request.
+#[tokio::test]
+async fn an_exchange_is_cancelled_for_a_reason() {
+    for encoding in BOTH {
+        let (_agent, pool, mut connections) = raw_pool_of(config(encoding)).await;
+        let mut connection = connections.remove(0);
+        let chunk = |is_last| RequestBodyChunkEvent::new("c-1", "x", 0, is_last);
+        for is_last in [true, false] {
+            let mut exchange = pool.exchange("agent", "c-1").unwrap();
+            answered(&mut connection, &mut exchange, &chunk(is_last), 0).await;
+            exchange.cancel(CancelReason::UpstreamError);
+            let (message, payload) = connection.receive().await.unwrap();
+            let cancel: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+            assert_eq!((message, cancel["reason"].as_i64()), (0x40, Some(3)));
+        }
+        let mut blocked = pool.exchange("agent", "c-1").unwrap();
+        answered(&mut connection, &mut blocked, &chunk(false), 403).await;
+        blocked.cancel(CancelReason::UpstreamError);
+        assert_eq!(connection.sync().await, [0; 0], "cancelled once too often");
+        let stats = pool.agent_stats("agent").await.unwrap();
+        assert_eq!(stats.exchanges_cancelled, 2);
     }
 }
 

@@ -10,6 +10,9 @@ use tollgate_pingora::upstream::{Memory, Upstream};
 use tollgate_pingora::{demo, server};
 use tracing_subscriber::EnvFilter;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const USAGE: &str = "\
 usage: pingora-proxy FILE                    serve as the file says, such as proxy.toml
        pingora-proxy demo                    upstream, agent and proxy on this machine, with requests

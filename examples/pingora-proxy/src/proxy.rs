@@ -120,6 +120,9 @@ impl ProxyHttp for Proxy {
             respond(session, plain_answer(StatusCode::NOT_IMPLEMENTED)).await?;
             return Ok(true);
         }
+        if self.pools.config().agents.is_empty() {
+            return Ok(false);
+        }
         match self.judge_request(session, ctx).await {
             Ok(()) => Ok(false),
             Err(Stop::Pingora(error)) => Err(error),
