@@ -94,7 +94,7 @@ def own_share(rows):
         added = {figure: found["median"] for figure, found in row["added"].items()}
         kernel = added["cpu_us"] - added["user_us"]
         cells.append(
-            (row["proxy"], row["connections"], f"{added['user_us']:.1f}", f"{kernel:.1f}", count(added["p50_us"]), share(added))
+            (row["proxy"], row["connections"], f"{added['user_us']:.1f}", f"{kernel:.1f}", count(added["p50_us"]), share(row, added))
         )
     headings = (
         "", "connections", "added CPU in user space, µs", "in the kernel, µs", "added p50, µs", "user space in it, at most",
@@ -106,8 +106,9 @@ def own_share(rows):
     )
 
 
-def share(added):
-    if added["p50_us"] <= 0:
+def share(row, added):
+    # With more connections requests wait for each other, and the median is mostly that.
+    if row["connections"] > 1 or added["p50_us"] <= 0:
         return "–"
     return f"{max(added['user_us'], 0) / added['p50_us']:.0%}"
 

@@ -175,8 +175,15 @@ impl Request {
 
     /// Tells the agents how the request ended. Does not wait for what they say to that.
     pub(crate) fn complete(&mut self, status: u16, error: Option<String>) {
-        let mut exchanges = std::mem::take(&mut self.exchanges);
-        exchanges.retain(|exchange| exchange.is_subscribed(EventType::RequestComplete));
+        let mut exchanges = Vec::new();
+        for exchange in self.exchanges.drain(..) {
+            if exchange.unanswered() > 0 {
+                // Another agent was faster.
+                exchange.cancel(CancelReason::BlockedByAgent);
+            } else if exchange.is_subscribed(EventType::RequestComplete) {
+                exchanges.push(exchange);
+            }
+        }
         if exchanges.is_empty() {
             return;
         }
@@ -231,7 +238,8 @@ impl Body {
     ) -> Result<(Bytes, Vec<HeaderOp>), Stop> {
         self.bytes += data.len();
         let says_nothing = data.is_empty() && (!is_last || self.next_chunk == 0);
-        if says_nothing || self.is_over || !are_subscribed(exchanges, kind) {
+        let is_repeated_end = self.is_over && data.is_empty();
+        if says_nothing || is_repeated_end || !are_subscribed(exchanges, kind) {
             return Ok((data, Vec::new()));
         }
         self.is_over = is_last;

@@ -20,6 +20,7 @@ pub const WORD: &[u8] = b"attack";
 /// | `/blocked` | 403, with a body and the header `x-blocked-by` |
 /// | `/moved`, `/members` | a redirect to `/elsewhere`, a challenge |
 /// | `/hang` | never answered |
+/// | `/hang/NAME` | never answered by the agent of this name, and blocked by others |
 /// | any other path | allowed; adds `x-agent: NAME` to the request and `x-seen-by: NAME` to the response, removes `x-secret` |
 /// | `attack` in a body | 403; a chunk that may be the beginning of it is kept back |
 /// | a response with the header `x-leak` | 502 |
@@ -149,6 +150,8 @@ impl AgentHandler for RuleAgent {
                 params: HashMap::from([("realm".to_owned(), "members".to_owned())]),
             }),
             "/hang" => std::future::pending().await,
+            path if path.strip_prefix("/hang/") == Some(&self.name) => std::future::pending().await,
+            path if path.starts_with("/hang/") => self.block(),
             _ => AgentResponse::default_allow()
                 .add_request_header(self.op("x-agent"))
                 .add_request_header(HeaderOp::Remove {

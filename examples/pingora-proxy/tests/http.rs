@@ -103,8 +103,21 @@ async fn header_changes_of_several_agents_come_in_their_order() {
 async fn the_first_agent_to_block_wins_while_another_still_thinks() {
     let place = Place::with(&[decides("slow", HEADS), decides("waf", HEADS)]).await;
     let mut client = place.client().await;
-    assert_eq!(client.get("/blocked").await.unwrap().status, 403);
+    let answer = client.get("/hang/slow").await.unwrap();
+    assert_eq!(
+        (answer.status.as_u16(), &answer.body[..]),
+        (403, &b"blocked by waf\n"[..])
+    );
+    assert_eq!(
+        client.get("/hang/waf").await.unwrap().body,
+        "blocked by slow\n"
+    );
     assert!(place.seen().is_empty());
+    for notes in &place.notes {
+        let cancelled = || notes.read().cancelled.clone();
+        eventually("the slow one is told", || !cancelled().is_empty()).await;
+        assert_eq!(cancelled()[0].1, CancelReason::BlockedByAgent);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
