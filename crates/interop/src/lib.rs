@@ -31,7 +31,7 @@ pub use pairing::{Pairing, pairings, selected_versions};
 pub use peer::{Peer, Version};
 pub use peer_agent::{Logged, PeerAgent};
 pub use peer_client::{Via, run_client};
-pub use recorder::{FirstWords, RecordingServer};
+pub use recorder::{FirstWords, RecordingDialer, RecordingServer};
 pub use script::{CANCEL_REASONS, Call, Step, URIS, script};
 
 use std::time::Duration;

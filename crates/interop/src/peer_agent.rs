@@ -37,8 +37,22 @@ impl PeerAgent {
     pub async fn start(peer: &Peer) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("peer.sock");
+        Self::run(peer, "agent", "--listen", socket, folder).await
+    }
+
+    /// Starts one that registers with the proxy that listens at `socket`, and waits until it has.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub async fn dial(peer: &Peer, socket: &Path) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::run(peer, "dial", "--connect", socket.to_owned(), folder).await
+    }
+
+    async fn run(peer: &Peer, role: &str, flag: &str, socket: PathBuf, folder: TempDir) -> Self {
         let mut child = peer
-            .command("agent", "--listen", &socket)
+            .command(role, flag, &socket)
             .args(["--block-body", crate::BLOCKED_TEXT])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -6,23 +6,26 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// The two ways in which the published crate asks an agent.
+/// The ways in which the published crate asks an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
     /// `AgentPool`, which lacks some of the calls.
     Pool,
     /// `AgentClientV2Uds`, the one connection below it.
     Client,
+    /// `AgentPool`, with an agent that has connected to it.
+    Listener,
 }
 
 impl Via {
-    /// Both.
+    /// Those that connect to the agent.
     pub const ALL: [Self; 2] = [Self::Pool, Self::Client];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Pool => "pool",
             Self::Client => "client",
+            Self::Listener => "listener",
         }
     }
 }

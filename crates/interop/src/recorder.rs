@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tollgate::{
-    AgentCapabilities, AgentControl, AgentFeatures, AgentHandler, AgentResponse, BodyChunk,
-    CancelReason, Configure, Encoding, EventType, GuardrailInspect, RequestComplete,
+    AgentCapabilities, AgentControl, AgentDialer, AgentFeatures, AgentHandler, AgentResponse,
+    BodyChunk, CancelReason, Configure, Encoding, EventType, GuardrailInspect, RequestComplete,
     RequestHeadersView, ResponseHeadersView, UdsAgentServer, WebSocketFrame,
 };
 
@@ -89,6 +89,58 @@ impl RecordingServer {
             .expect("the server stops in time")
             .expect("the server does not panic");
         assert!(!self.socket.exists(), "the socket file is still there");
+        std::mem::take(&mut lock(&self.records))
+    }
+}
+
+/// Tollgate's agent as a dialer, which answers as the peers' agent does and remembers what it was given.
+#[derive(Debug)]
+pub struct RecordingDialer {
+    records: Arc<Mutex<Vec<Logged>>>,
+    stop: oneshot::Sender<()>,
+    done: JoinHandle<()>,
+}
+
+impl RecordingDialer {
+    /// Keeps one connection to the proxy at this socket, as an agent of this name.
+    pub fn dial(socket: &Path, agent_id: &str) -> Self {
+        let records = Arc::<Mutex<Vec<Logged>>>::default();
+        let recorder = Recorder {
+            records: Arc::clone(&records),
+            bodies: Mutex::default(),
+            control: Arc::default(),
+            first_words: |_| {},
+        };
+        let dialer = AgentDialer::new(recorder)
+            .with_agent_id(agent_id)
+            .with_proxy(socket.display().to_string())
+            .with_connections(1);
+        let (stop, stopped) = oneshot::channel();
+        let done = tokio::spawn(async move {
+            let stopped = async { stopped.await.unwrap_or_default() };
+            dialer
+                .run_until(stopped)
+                .await
+                .expect("the endpoint is one");
+        });
+        Self {
+            records,
+            stop,
+            done,
+        }
+    }
+
+    /// Stops the dialer and gives everything that it was told, in order.
+    ///
+    /// # Panics
+    ///
+    /// If it does not stop.
+    pub async fn stop(self) -> Vec<Logged> {
+        self.stop.send(()).expect("the dialer still runs");
+        timeout(PATIENCE, self.done)
+            .await
+            .expect("the dialer stops in time")
+            .expect("the dialer does not panic");
         std::mem::take(&mut lock(&self.records))
     }
 }

@@ -94,13 +94,22 @@ async fn announce(path: &Path) -> Result<()> {
 }
 
 /// The handler: prints, then answers.
-struct Recorder {
+pub struct Recorder {
     quiet: bool,
     block_path: Option<String>,
     bodies: Bodies,
 }
 
 impl Recorder {
+    /// One that prints everything and blocks bodies with this text in them.
+    pub fn new(block_body: Option<String>) -> Self {
+        Self {
+            quiet: false,
+            block_path: None,
+            bodies: Bodies::new(block_body),
+        }
+    }
+
     fn record(&self, event: &str, value: &impl Serialize) {
         if !self.quiet {
             output::emit_or_exit(&json!({"event": event, "value": value}));

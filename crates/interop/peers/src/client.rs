@@ -2,7 +2,9 @@
 //! prints what came back, one line each.
 
 use crate::encoding::{self, Expected};
-use crate::link::{connect_client, connect_pool, probe_encoding, within, Failure, Link};
+use crate::link::{
+    accept_agent, connect_client, connect_pool, probe_encoding, within, Failure, Link,
+};
 use crate::output;
 use crate::script::{self, Step};
 use anyhow::Result;
@@ -21,7 +23,7 @@ use zentinel_agent_protocol::AgentProtocolError;
 /// The command line of `client`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The agent's socket.
+    /// The agent's socket; with `--via listener` the one to listen on.
     #[arg(long, value_name = "PATH")]
     connect: PathBuf,
     /// Which of the crate's two clients to use.
@@ -42,13 +44,15 @@ pub struct Args {
     at_once: bool,
 }
 
-/// The two clients of the published crate.
+/// What of the published crate makes the calls.
 #[derive(Clone, Copy, ValueEnum)]
 enum Via {
     /// `AgentPool`
     Pool,
     /// `AgentClientV2Uds`
     Client,
+    /// `AgentPool`, with an agent that `ReverseConnectionListener` took in
+    Listener,
 }
 
 /// Connects, makes every call, and succeeds whatever their results are.
@@ -87,6 +91,11 @@ async fn connect(args: &Args, limit: Duration) -> Result<(Link, UdsEncoding), Ag
             let client = connect_client(&args.connect, limit).await?;
             let agreed = client.encoding().await;
             (Link::Client(Box::new(client)), agreed)
+        }
+        Via::Listener => {
+            let pool = accept_agent(&args.connect, limit).await?;
+            // Its listener knows no other.
+            (Link::Pool(Box::new(pool)), UdsEncoding::Json)
         }
         Via::Pool => {
             let agreed = probe_encoding(&args.connect, limit).await?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use zentinel_agent_protocol::v2::{
     AgentCapabilities, AgentClientV2Uds, AgentPool, AgentPoolConfig, ConfigUpdateResponse,
-    UdsEncoding,
+    ReverseConnectionConfig, ReverseConnectionListener, UdsEncoding,
 };
 use zentinel_agent_protocol::{AgentProtocolError, AgentResponse};
 
@@ -81,6 +81,21 @@ pub async fn connect_pool(
             path.display()
         ))),
     }
+}
+
+/// A pool with an agent that registers as [`AGENT`].
+pub async fn accept_agent(path: &Path, limit: Duration) -> Result<AgentPool, AgentProtocolError> {
+    let pool = AgentPool::with_config(AgentPoolConfig {
+        request_timeout: limit,
+        ..AgentPoolConfig::default()
+    });
+    let config = ReverseConnectionConfig {
+        request_timeout: limit,
+        ..ReverseConnectionConfig::default()
+    };
+    let listener = ReverseConnectionListener::bind_uds(path, config).await?;
+    within(limit, listener.accept_one(&pool)).await?;
+    Ok(pool)
 }
 
 /// One connection, which prints what the agent sends of its own accord, as far

@@ -1,8 +1,8 @@
 //! A helper program for tollgate's interop tests, built on the published crate
 //! `zentinel-agent-protocol`. One source, one binary per version of that crate.
 //!
-//! It plays either side of a Unix socket: `agent` answers, `client` asks, `bench`
-//! measures. Results go to standard output as JSON, one object a line; logs go
+//! It plays either side of a Unix socket: `agent` answers, `dial` connects to the
+//! proxy and answers, `client` asks, `bench` measures. Results go to standard output as JSON, one object a line; logs go
 //! to standard error.
 
 mod agent;
@@ -10,6 +10,7 @@ mod answers;
 mod bench;
 mod bodies;
 mod client;
+mod dial;
 mod encoding;
 mod events;
 mod link;
@@ -39,6 +40,8 @@ struct Cli {
 enum Role {
     /// Serve a socket as an agent that records every event.
     Agent(agent::Args),
+    /// Register with a proxy as an agent that records every event.
+    Dial(dial::Args),
     /// Send one of every event to an agent and print its answers.
     Client(client::Args),
     /// Measure the published crate.
@@ -66,6 +69,7 @@ fn run(role: Role) -> anyhow::Result<ExitCode> {
     tollgate_load_driver::runtime()?.block_on(async {
         match role {
             Role::Agent(args) => agent::run(args).await.map(|()| ExitCode::SUCCESS),
+            Role::Dial(args) => dial::run(args).await.map(|()| ExitCode::SUCCESS),
             Role::Client(args) => client::run(args).await,
             Role::Bench(role) => bench::run(role).await.map(|()| ExitCode::SUCCESS),
         }
