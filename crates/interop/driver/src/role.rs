@@ -94,7 +94,7 @@ async fn measure<S: Subject>(
     let folder = tempfile::tempdir()?;
     let socket = folder.path().join("agent.sock");
     let mut agent = args.start_agent(subject, &socket, words)?;
-    agent::listening(&socket).await?;
+    subject.ready(&socket).await?;
     let traffic = Traffic::with_body_of(args.body_bytes);
     let proxy = subject.connect(&socket, &traffic).await?;
     let concurrency = args.concurrency.get();

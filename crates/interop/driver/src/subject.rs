@@ -1,4 +1,5 @@
 use crate::Traffic;
+use crate::agent::listening;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,12 @@ pub trait Subject: Send + Sync + 'static {
     /// Serves an agent that allows everything; returns only if it cannot.
     fn serve(&self, socket: PathBuf) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// Opens [`CONNECTIONS`] connections to the agent.
+    /// Waits until the agent can be connected to. Where it connects to the proxy there is nothing to wait for.
+    fn ready(&self, socket: &Path) -> impl Future<Output = anyhow::Result<()>> {
+        listening(socket)
+    }
+
+    /// Opens [`CONNECTIONS`] connections to the agent, or takes as many from it.
     fn connect(
         &self,
         socket: &Path,

@@ -3,8 +3,9 @@
 use anyhow::{Context, ensure};
 use std::path::{Path, PathBuf};
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentPool, AgentPoolConfig, Decision, Encoding, Metadata,
-    RequestBodyChunkEvent, RequestHeaders, UdsAgentServer,
+    AgentCapabilities, AgentDialer, AgentHandler, AgentPool, AgentPoolConfig, Decision, Encoding,
+    Metadata, RequestBodyChunkEvent, RequestHeaders, ReverseConnectionConfig,
+    ReverseConnectionListener, UdsAgentServer,
 };
 use tollgate_load_driver::{CONNECTIONS, Caller, Proxy, Subject, Traffic, traffic};
 
@@ -38,12 +39,42 @@ impl Subject for Tollgate {
         });
         let endpoint = format!("unix:{}", socket.display());
         pool.connect_agent(AGENT, endpoint).await?;
-        let encoding = pool.agent_encoding(AGENT).context("no connection")?;
-        Ok(ConnectedPool {
-            pool,
-            encoding,
-            chunk: traffic.body.clone().map(whole_body),
-        })
+        ConnectedPool::new(pool, traffic)
+    }
+}
+
+/// Tollgate with MessagePack and an agent that connects to the proxy.
+pub(crate) struct Reverse;
+
+impl Subject for Reverse {
+    type Proxy = ConnectedPool;
+
+    async fn serve(&self, socket: PathBuf) -> anyhow::Result<()> {
+        let dialer = AgentDialer::new(AllowAll)
+            .with_agent_id(AGENT)
+            .with_proxy(socket.display().to_string())
+            .with_connections(CONNECTIONS);
+        Ok(dialer.run().await?)
+    }
+
+    async fn ready(&self, _socket: &Path) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    async fn connect(&self, socket: &Path, traffic: &Traffic) -> anyhow::Result<ConnectedPool> {
+        let pool = AgentPool::with_config(AgentPoolConfig {
+            encodings: vec![Encoding::MessagePack],
+            ..AgentPoolConfig::default()
+        });
+        let config = ReverseConnectionConfig {
+            max_connections_per_agent: CONNECTIONS,
+            ..ReverseConnectionConfig::default()
+        };
+        let listener = ReverseConnectionListener::bind_uds(socket, config).await?;
+        for _ in 0..CONNECTIONS {
+            listener.accept_one(&pool).await?;
+        }
+        ConnectedPool::new(pool, traffic)
     }
 }
 
@@ -66,6 +97,17 @@ pub(crate) struct ConnectedPool {
     pool: AgentPool,
     encoding: Encoding,
     chunk: Option<RequestBodyChunkEvent>,
+}
+
+impl ConnectedPool {
+    fn new(pool: AgentPool, traffic: &Traffic) -> anyhow::Result<Self> {
+        let encoding = pool.agent_encoding(AGENT).context("no connection")?;
+        Ok(Self {
+            pool,
+            encoding,
+            chunk: traffic.body.clone().map(whole_body),
+        })
+    }
 }
 
 impl Proxy for ConnectedPool {

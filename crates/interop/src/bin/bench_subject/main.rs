@@ -25,6 +25,9 @@ enum Subject {
     /// Tollgate with JSON
     #[command(subcommand)]
     TollgateJson(Role),
+    /// Tollgate with MessagePack, the agent connecting to the proxy
+    #[command(subcommand)]
+    TollgateReverse(Role),
     /// The same bytes over bare sockets
     #[command(subcommand)]
     Floor(Role),
@@ -41,6 +44,9 @@ fn main() -> anyhow::Result<()> {
             Subject::TollgateJson(role) => {
                 let subject = engine::Tollgate::new(Encoding::Json);
                 run(role, subject, &["tollgate-json"]).await
+            }
+            Subject::TollgateReverse(role) => {
+                run(role, engine::Reverse, &["tollgate-reverse"]).await
             }
             Subject::Floor(role) => run(role, floor::Floor, &["floor"]).await,
         }
