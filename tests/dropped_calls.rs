@@ -260,7 +260,7 @@ async fn a_storm_of_dropped_calls_leaves_nothing_behind() {
                     let called =
                         tokio::time::timeout(patience, pool.send("agent", &id, &event)).await;
                     if n % 2 == 0 && called.is_err() {
-                        let reason = tollgate::CancelReason::ClientDisconnect;
+                        let reason = CancelReason::ClientDisconnect;
                         pool.cancel_request("agent", &id, reason).await.unwrap();
                     }
                     pool.clear_correlation_affinity(&id);
