@@ -168,7 +168,7 @@ async fn totals_do_not_fall_when_an_agent_leaves() {
 fn documented() -> BTreeSet<String> {
     let docs = include_str!("../docs/operations.md");
     let section = docs.split("## What the pool counts").nth(1).unwrap();
-    let section = section.split("\n## ").next().unwrap();
+    let section = section.split("\n##").next().unwrap();
     let rows = section.lines().filter(|line| line.starts_with("| `"));
     let names = rows.flat_map(|row| {
         let first = row.split('|').nth(1).unwrap();
