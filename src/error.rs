@@ -191,6 +191,33 @@ impl AgentProtocolError {
         }
     }
 
+    /// A name for this kind of error that does not change, for logs and labels. Where calls are counted by how they
+    /// ended ([`CallCounts`](crate::CallCounts)) it is the name of the count.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::ConnectionFailed { .. } => "connection_failed",
+            Self::ConnectionClosed { .. } => "connection_closed",
+            Self::MessageTooLarge { .. } => "too_large",
+            Self::InvalidMessage { .. } => "undecodable",
+            Self::Timeout { .. } => "timed_out",
+            Self::Cancelled { .. } => "cancelled",
+            Self::UnknownAgent { .. } => "unknown_agent",
+            Self::Unavailable { .. } => "unavailable",
+            Self::CircuitOpen { .. } => "circuit_open",
+            Self::QueueFull { .. } => "queue_full",
+            Self::QueueTimeout { .. } => "queue_timed_out",
+            Self::TooManySessions { .. } => "too_many_sessions",
+            Self::FlowControlPaused { .. } => "paused",
+            Self::CorrelationBusy { .. } => "busy",
+            Self::SettingsRefused { .. } => "settings_refused",
+            Self::InvalidEndpoint { .. } => "invalid_endpoint",
+            Self::InvalidConfiguration { .. } => "invalid_configuration",
+            Self::InvalidTls { .. } => "invalid_tls",
+            Self::RegistrationRefused { .. } => "registration_refused",
+            Self::Listen { .. } => "listen",
+        }
+    }
+
     /// Whether the same call may succeed later or on another connection, nothing else being changed.
     pub fn is_retryable(&self) -> bool {
         self.means_unavailable()

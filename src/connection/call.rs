@@ -132,6 +132,12 @@ impl PendingCall {
         self.ticket.look(decided).unwrap_or(false)
     }
 
+    /// The name of the decision that the agent has answered with.
+    pub(crate) fn decision(&self) -> Option<&'static str> {
+        let decision = |reply: &Reply| Some(reply.as_ref().ok()?.decision.as_str());
+        self.ticket.look(decision).flatten()
+    }
+
     /// The answer of a call that is answered.
     pub(crate) fn take_answer(&mut self) -> Result<AgentResponse, AgentProtocolError> {
         let failure = match self.ticket.abandon() {

@@ -3,6 +3,7 @@
 use super::affinity::Affinities;
 use super::agents::AgentEntry;
 use super::policy::FlowControlMode;
+use super::trace::traced;
 use super::{Inner, unknown};
 use crate::connection::{AgentRecord, Binding, Connection, Lines, PendingCall, Refusal, TimeLimit};
 use crate::error::AgentProtocolError;
@@ -59,6 +60,16 @@ pub(super) struct Inquiry<'a> {
 impl Inner {
     /// Puts an event to an agent, on the connection that its exchange is bound to, and waits for the answer.
     pub(super) async fn ask<E: Event>(
+        self: &Arc<Self>,
+        agent_id: &str,
+        inquiry: Inquiry<'_>,
+        event: &E,
+    ) -> Asked {
+        let asking = self.ask_quietly(agent_id, inquiry, event);
+        traced(agent_id, inquiry, event, asking).await
+    }
+
+    async fn ask_quietly<E: Event>(
         self: &Arc<Self>,
         agent_id: &str,
         inquiry: Inquiry<'_>,

@@ -2,6 +2,7 @@ use super::agents::AgentEntry;
 use super::ask::{Asked, Inquiry, complete, outcome_of, timings_of};
 use super::policy::FlowControlMode;
 use super::pushed::{Pushed, PushedQueue};
+use super::trace::traced;
 use super::{AgentPool, Inner, unknown};
 use crate::connection::{AgentRecord, Hold, Refusal, TimeLimit};
 use crate::error::AgentProtocolError;
@@ -217,8 +218,12 @@ impl Exchange {
     async fn ask<E: Event>(&mut self, event: &E, limit: TimeLimit) -> Asked {
         self.settle().await;
         self.stage = Stage::Sending;
-        let opened = self.open::<E>(limit).await;
-        let answered = complete(opened, self.correlation_id(), event).await;
+        let asking = async {
+            let opened = self.open::<E>(limit).await;
+            complete(opened, self.correlation_id(), event).await
+        };
+        let inquiry = self.inquiry::<E>(limit);
+        let answered = traced(&self.agent.id, inquiry, event, asking).await;
         let is_final = matches!(&answered, Ok(call) if !call.has_decided(&Decision::Allow));
         self.stage = if is_final {
             Stage::Over
@@ -254,12 +259,16 @@ impl Exchange {
         Ok(())
     }
 
-    async fn open<E: Event>(&self, limit: TimeLimit) -> Asked {
-        let inquiry = Inquiry {
+    fn inquiry<E: Event>(&self, limit: TimeLimit) -> Inquiry<'_> {
+        Inquiry {
             correlation_id: self.correlation_id(),
             kind: E::EVENT_TYPE,
             limit,
-        };
+        }
+    }
+
+    async fn open<E: Event>(&self, limit: TimeLimit) -> Asked {
+        let inquiry = self.inquiry::<E>(limit);
         match &self.connection {
             Some(connection) => self.pool.open_bound(connection, inquiry).await,
             None => Err(self.pool.settle_unconnected(&self.agent, inquiry)),

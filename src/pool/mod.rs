@@ -23,6 +23,7 @@ mod send;
 mod settings;
 mod stats;
 mod sticky;
+mod trace;
 mod upkeep;
 
 pub use config::{AgentPoolConfig, CHANNEL_BUFFER_SIZE, LoadBalanceStrategy};

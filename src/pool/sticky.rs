@@ -2,6 +2,7 @@
 
 use super::ask::{Inquiry, outcome_of};
 use super::expiring::{ExpiringMap, Full};
+use super::trace::traced;
 use super::{AgentPool, unknown};
 use crate::connection::{Connection, Refusal, TimeLimit};
 use crate::error::AgentProtocolError;
@@ -118,8 +119,11 @@ impl AgentPool {
             kind,
             limit: TimeLimit::configured(self.inner.config.timeout(kind)),
         };
-        let opened = self.inner.open_bound(&connection, inquiry).await;
-        let answered = self.inner.ask_first(opened, inquiry, event).await;
+        let asking = async {
+            let opened = self.inner.open_bound(&connection, inquiry).await;
+            self.inner.ask_first(opened, inquiry, event).await
+        };
+        let answered = traced(agent_id, inquiry, event, asking).await;
         Ok((outcome_of(answered)?, true))
     }
 

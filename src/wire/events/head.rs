@@ -30,6 +30,10 @@ const RESPONSE_FIELDS: &[&str] = &["correlation_id", "status", "headers"];
 impl<H: HeaderSource> Encode for RequestHeaders<'_, H> {
     const EVENT_TYPE: EventType = EventType::RequestHeaders;
 
+    fn traceparent(&self) -> Option<&str> {
+        self.metadata.traceparent
+    }
+
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
         sink.begin_map(4 + usize::from(S::REPEATS_CORRELATION_ID));
         if S::REPEATS_CORRELATION_ID {
@@ -46,6 +50,10 @@ impl<H: HeaderSource> Encode for RequestHeaders<'_, H> {
 
 impl Encode for RequestHeadersEvent {
     const EVENT_TYPE: EventType = EventType::RequestHeaders;
+
+    fn traceparent(&self) -> Option<&str> {
+        self.metadata.traceparent.as_deref()
+    }
 
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
         self.borrowed().encode(correlation_id, sink);

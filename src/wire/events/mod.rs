@@ -48,6 +48,11 @@ pub trait Encode {
         None
     }
 
+    /// The W3C trace context that the event carries.
+    fn traceparent(&self) -> Option<&str> {
+        None
+    }
+
     /// Writes the event, with `correlation_id` in the place of its own.
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S);
 }
