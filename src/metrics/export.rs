@@ -67,8 +67,8 @@ impl ProtocolMetricsSnapshot {
 }
 
 /// A metric, whoever it is about.
-struct About {
-    name: &'static str,
+pub(super) struct About {
+    pub(super) name: &'static str,
     help: &'static str,
     kind: Kind,
 }
@@ -100,12 +100,12 @@ impl About {
 }
 
 /// A metric of agents, and where its values are.
-struct Family {
-    about: About,
-    values: Values,
+pub(super) struct Family {
+    pub(super) about: About,
+    pub(super) values: Values,
 }
 
-enum Values {
+pub(super) enum Values {
     Count(fn(&AgentMetrics) -> u64),
     Present(fn(&AgentMetrics) -> f64),
     Time(fn(&AgentMetrics) -> &HistogramSnapshot),
@@ -175,7 +175,7 @@ fn in_seconds(times: &HistogramSnapshot) -> Reading {
     }))
 }
 
-fn name_of(prefix: &str) -> String {
+pub(super) fn name_of(prefix: &str) -> String {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':');
     let replaced = prefix.chars().map(|c| if is_allowed(c) { c } else { '_' });
     let name: String = replaced.collect();
@@ -194,7 +194,7 @@ macro_rules! families {
 use Values::{Count, Counts, Present, Time, Times};
 
 /// The order is that of the export.
-const FAMILIES: &[Family] = families! {
+pub(super) const FAMILIES: &[Family] = families! {
     counter "requests_total" "Calls made."
         Count(|of| of.calls.made);
     counter "responses_total" "Calls answered by their agent."

@@ -3,6 +3,8 @@
 mod calls;
 mod counters;
 mod export;
+#[cfg(feature = "metrics")]
+mod facade;
 mod histogram;
 mod protocol;
 mod reported;

@@ -1,0 +1,71 @@
+//! What the pool counts, for the `metrics` facade.
+
+use super::export::{FAMILIES, Values, name_of};
+use super::protocol::{AgentMetrics, ProtocolMetricsSnapshot};
+use metrics::{Key, Label, Level, Metadata, Recorder};
+
+impl ProtocolMetricsSnapshot {
+    /// Hands the counters and gauges of [`to_prometheus`](Self::to_prometheus) to whatever recorder is installed for
+    /// the `metrics` facade, under the same names and labels. Call it now and then, or whenever that recorder is about
+    /// to export; calls to agents do not wait for the recorder.
+    ///
+    /// Histograms are left out: the facade takes single values, which are not kept.
+    pub fn publish(&self, prefix: &str) {
+        let prefix = name_of(prefix);
+        metrics::with_recorder(|recorder| {
+            let counters = [
+                ("affinity_evictions_total", self.affinity_evictions_total),
+                ("affinity_rejections_total", self.affinity_rejections_total),
+            ];
+            for (name, count) in counters {
+                set_counter(recorder, Key::from_name(format!("{prefix}_{name}")), count);
+            }
+            let gauges = [
+                ("correlation_affinities", self.correlation_affinities),
+                ("sticky_sessions", self.sticky_sessions),
+            ];
+            for (name, value) in gauges {
+                set_gauge(
+                    recorder,
+                    Key::from_name(format!("{prefix}_{name}")),
+                    value as f64,
+                );
+            }
+            publish_agent(recorder, &prefix, &[], &self.total);
+            for (agent_id, metrics) in &self.agents {
+                let label = Label::new("agent_id", agent_id.clone());
+                publish_agent(recorder, &format!("{prefix}_agent"), &[label], metrics);
+            }
+        });
+    }
+}
+
+fn publish_agent(recorder: &dyn Recorder, prefix: &str, labels: &[Label], agent: &AgentMetrics) {
+    for family in FAMILIES {
+        let key = |more: Option<Label>| {
+            let labels: Vec<_> = labels.iter().cloned().chain(more).collect();
+            Key::from_parts(format!("{prefix}_{}", family.about.name), labels)
+        };
+        match &family.values {
+            Values::Count(count) => set_counter(recorder, key(None), count(agent)),
+            Values::Present(value) => set_gauge(recorder, key(None), value(agent)),
+            Values::Counts(label, counts) => {
+                for (value, count) in *counts {
+                    let label = Label::new(*label, *value);
+                    set_counter(recorder, key(Some(label)), count(agent));
+                }
+            }
+            Values::Time(_) | Values::Times(..) => {}
+        }
+    }
+}
+
+fn set_counter(recorder: &dyn Recorder, key: Key, count: u64) {
+    recorder.register_counter(&key, &METADATA).absolute(count);
+}
+
+fn set_gauge(recorder: &dyn Recorder, key: Key, value: f64) {
+    recorder.register_gauge(&key, &METADATA).set(value);
+}
+
+const METADATA: Metadata<'static> = Metadata::new("tollgate", Level::INFO, Some(module_path!()));
