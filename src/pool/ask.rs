@@ -65,8 +65,12 @@ impl Inner {
         inquiry: Inquiry<'_>,
         event: &E,
     ) -> Asked {
-        let asking = self.ask_quietly(agent_id, inquiry, event);
-        traced(agent_id, inquiry, event, asking).await
+        traced!(
+            agent_id,
+            inquiry,
+            event,
+            self.ask_quietly(agent_id, inquiry, event)
+        )
     }
 
     async fn ask_quietly<E: Event>(
@@ -101,12 +105,7 @@ impl Inner {
 
     /// Puts the first event of an exchange to an agent, which binds the exchange to the connection unless the
     /// event fails.
-    pub(super) async fn ask_first<E: Event>(
-        &self,
-        opened: Asked,
-        inquiry: Inquiry<'_>,
-        event: &E,
-    ) -> Asked {
+    async fn ask_first<E: Event>(&self, opened: Asked, inquiry: Inquiry<'_>, event: &E) -> Asked {
         let call = opened?;
         let binding = NewBinding::of(&self.affinities, inquiry.correlation_id, call.connection());
         let answered = complete(Ok(call), inquiry.correlation_id, event).await;
@@ -114,6 +113,17 @@ impl Inner {
             binding.stays();
         }
         answered
+    }
+
+    /// The same on one connection.
+    pub(super) async fn ask_first_on<E: Event>(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        inquiry: Inquiry<'_>,
+        event: &E,
+    ) -> Asked {
+        let opened = self.open_bound(connection, inquiry).await;
+        self.ask_first(opened, inquiry, event).await
     }
 
     /// Opens a call on any connection of an agent. Otherwise says what the call comes to.

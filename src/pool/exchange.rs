@@ -218,12 +218,13 @@ impl Exchange {
     async fn ask<E: Event>(&mut self, event: &E, limit: TimeLimit) -> Asked {
         self.settle().await;
         self.stage = Stage::Sending;
-        let asking = async {
-            let opened = self.open::<E>(limit).await;
-            complete(opened, self.correlation_id(), event).await
-        };
         let inquiry = self.inquiry::<E>(limit);
-        let answered = traced(&self.agent.id, inquiry, event, asking).await;
+        let answered = traced!(
+            &self.agent.id,
+            inquiry,
+            event,
+            self.ask_quietly(inquiry, event)
+        );
         let is_final = matches!(&answered, Ok(call) if !call.has_decided(&Decision::Allow));
         self.stage = if is_final {
             Stage::Over
@@ -231,6 +232,11 @@ impl Exchange {
             stage_of(event)
         };
         answered
+    }
+
+    async fn ask_quietly<E: Event>(&self, inquiry: Inquiry<'_>, event: &E) -> Asked {
+        let opened = self.open(inquiry).await;
+        complete(opened, inquiry.correlation_id, event).await
     }
 
     /// Puts an event to the agent without waiting for the answer, only for room on its way. Each event
@@ -244,8 +250,9 @@ impl Exchange {
         self.settle().await;
         let timeout = self.pool.config.timeout(E::EVENT_TYPE);
         let limit = TimeLimit::configured(timeout).untimed();
-        let pushed = match self.open::<E>(limit).await {
-            Ok(mut call) => match call.send(self.correlation_id(), event).await {
+        let inquiry = self.inquiry::<E>(limit);
+        let pushed = match self.open(inquiry).await {
+            Ok(mut call) => match call.send(inquiry.correlation_id, event).await {
                 Ok(()) => Pushed::Pending(call),
                 Err(error) => Pushed::Answered(Ok(self.agent.or_open(error).into_outcome()?)),
             },
@@ -267,8 +274,7 @@ impl Exchange {
         }
     }
 
-    async fn open<E: Event>(&self, limit: TimeLimit) -> Asked {
-        let inquiry = self.inquiry::<E>(limit);
+    async fn open(&self, inquiry: Inquiry<'_>) -> Asked {
         match &self.connection {
             Some(connection) => self.pool.open_bound(connection, inquiry).await,
             None => Err(self.pool.settle_unconnected(&self.agent, inquiry)),

@@ -119,11 +119,13 @@ impl AgentPool {
             kind,
             limit: TimeLimit::configured(self.inner.config.timeout(kind)),
         };
-        let asking = async {
-            let opened = self.inner.open_bound(&connection, inquiry).await;
-            self.inner.ask_first(opened, inquiry, event).await
-        };
-        let answered = traced(agent_id, inquiry, event, asking).await;
+        let pool = &self.inner;
+        let answered = traced!(
+            agent_id,
+            inquiry,
+            event,
+            pool.ask_first_on(&connection, inquiry, event)
+        );
         Ok((outcome_of(answered)?, true))
     }
 

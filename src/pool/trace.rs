@@ -2,28 +2,30 @@
 
 use super::ask::{Asked, Inquiry, Unanswered};
 use crate::wire::Event;
-use futures_util::future::Either;
 use tracing::field::Empty;
 use tracing::{Instrument, Level, debug, debug_span};
 
 const TARGET: &str = "tollgate::call";
 
-/// Wraps a call into a span and says how it ended, if anybody listens. While nobody does, that costs a comparison.
-///
-/// The names of the span, its fields and their values are part of the public interface: see docs/operations.md.
-pub(super) fn traced<'a, E: Event>(
-    agent: &'a str,
-    inquiry: Inquiry<'a>,
-    event: &'a E,
-    asking: impl Future<Output = Asked> + 'a,
-) -> impl Future<Output = Asked> + 'a {
-    if tracing::enabled!(target: TARGET, Level::DEBUG) {
-        return Either::Right(Box::pin(told(agent, inquiry, event, asking)));
-    }
-    Either::Left(asking)
+/// The call that `$asking` makes, in a span that says how it ended, if anybody listens. While nobody does, that costs a
+/// comparison: a function would have to move the future.
+macro_rules! traced {
+    ($agent:expr, $inquiry:expr, $event:expr, $asking:expr) => {
+        if $crate::pool::trace::is_wanted() {
+            Box::pin($crate::pool::trace::told($agent, $inquiry, $event, $asking)).await
+        } else {
+            $asking.await
+        }
+    };
+}
+pub(super) use traced;
+
+pub(super) fn is_wanted() -> bool {
+    tracing::enabled!(target: TARGET, Level::DEBUG)
 }
 
-async fn told<E: Event>(
+/// The names of the span, its fields and their values are part of the public interface: see docs/operations.md.
+pub(super) async fn told<E: Event>(
     agent: &str,
     inquiry: Inquiry<'_>,
     event: &E,
