@@ -177,6 +177,35 @@ async fn a_connection_begins_with_the_settings() {
 }
 
 #[tokio::test]
+async fn an_agent_that_connects_is_asked_nothing_before_it_has_its_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = Proxy::listen(&folder).await;
+    let pool = &proxy.pool;
+    let told = pool.configure_agent("waf", json!({"a": 1}), None).await;
+    assert_eq!(told.unwrap(), 0);
+    let registered = RawConnection::register(proxy.path(), &registration("waf", None)).await;
+    let (mut connection, _) = registered;
+    let (message, settings) = connection.message().await;
+    assert_eq!(message, 0x17);
+    assert_eq!(settings["config"], json!({"a": 1}));
+    assert!(!pool.is_agent_healthy("waf"));
+    let asked = pool.send("waf", "c-1", &request("c-1", "/")).await;
+    assert!(
+        matches!(asked, Err(AgentProtocolError::Unavailable { .. })),
+        "{asked:?}"
+    );
+    connection
+        .allow(settings["correlation_id"].as_str().unwrap())
+        .await;
+    eventually("it is used", async || pool.is_agent_healthy("waf")).await;
+    let (asking, told) = (Arc::clone(pool), request("c-2", "/"));
+    let call = tokio::spawn(async move { asking.send("waf", "c-2", &told).await });
+    assert_eq!(connection.event().await, "c-2");
+    connection.allow("c-2").await;
+    call.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_connection_that_comes_back_begins_with_the_settings_that_were_taken_last() {
     for encoding in BOTH {
         let (agent, pool, mut connection) = raw_pool(config(encoding)).await;

@@ -115,6 +115,8 @@ pub(crate) struct Connection {
     last_received: AtomicU64,
     /// Which settings the agent was given on this connection, or is being given; 0 for none.
     settings: AtomicU64,
+    /// Whether the agent is being told something before it may be asked.
+    is_held_back: AtomicBool,
 }
 
 /// What a slot is filled with.
@@ -196,6 +198,7 @@ impl Connection {
             last_used: AtomicU64::new(0),
             last_received: AtomicU64::new(0),
             settings: AtomicU64::new(0),
+            is_held_back: AtomicBool::new(false),
         };
         (Arc::new(connection), completer)
     }
@@ -254,7 +257,21 @@ impl Connection {
 
     /// Whether the connection takes new exchanges.
     pub(crate) fn is_healthy(&self) -> bool {
-        self.is_open() && self.condition.is_good() && !self.is_retired()
+        self.is_open()
+            && self.condition.is_good()
+            && !self.is_retired()
+            && !self.is_held_back.load(Ordering::Relaxed)
+    }
+
+    /// Takes no new exchanges until it is let go.
+    pub(crate) fn hold_back(&self) {
+        self.is_held_back.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn let_go(&self) {
+        if self.is_held_back.swap(false, Ordering::Relaxed) {
+            self.agent.lines.wake();
+        }
     }
 
     /// Whether an answer to an event of this exchange could be told from others.

@@ -183,7 +183,7 @@ impl SettingsBook {
         self.by_agent().remove(agent_id);
     }
 
-    fn get(&self, agent_id: &str) -> Option<Arc<Settings>> {
+    pub(super) fn get(&self, agent_id: &str) -> Option<Arc<Settings>> {
         self.by_agent().get(agent_id).cloned()
     }
 
@@ -260,6 +260,7 @@ impl Inner {
                 });
             }
         }
+        connection.let_go();
         let capabilities = connection.capabilities();
         let takes_pushes = capabilities.features.config_push;
         self.pusher

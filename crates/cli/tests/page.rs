@@ -12,6 +12,9 @@ use tempfile::TempDir;
 const CURRENT: [u8; 3] = [0x09, 0x69, 0xda];
 const EARLIER: [u8; 3] = [0xbc, 0x4c, 0x00];
 
+/// And the stage of calls in which they are with the agent.
+const WIRE: [u8; 3] = [0x1a, 0x7f, 0x37];
+
 /// Names of what lets a browser without windows take pictures.
 const BROWSERS: [&str; 3] = ["chromium-headless-shell", "chromium", "google-chrome"];
 
@@ -26,6 +29,7 @@ fn a_browser_shows_two_runs_on_one_page_that_needs_nothing_else() {
     }
     let picture = screenshot(&first, folder.path());
     assert!(picture.count(CURRENT) > 200);
+    assert!(picture.count(WIRE) > 200);
     assert_eq!(picture.count(EARLIER), 0);
 
     let second = folder.path().join("second.html");

@@ -64,6 +64,9 @@ impl Inner {
                 Arc::new(AgentEntry::unconnected(self.record(agent_id.to_owned())))
             });
             let (connection, rest) = connect(&current.record);
+            if self.settings.get(agent_id).is_some() {
+                connection.hold_back();
+            }
             let connections = current.open_connections().chain([&connection]);
             let mut entry = current.with_connections(connections.cloned().collect());
             entry.standing = Some(standing);

@@ -6,9 +6,11 @@ use super::pace::Pace;
 use super::peer::Peer;
 use super::places::{Place, Places};
 use super::socket::{Address, Shown, Socket, Visitor};
-use crate::connection::{Origin, Terms, adopt, receive_handshake, run_writer, send_message};
+use crate::connection::{
+    Connection, Origin, Terms, adopt, receive_handshake, run_writer, send_message,
+};
 use crate::error::{AgentProtocolError, ConnectError, RegistrationError};
-use crate::pool::AgentPool;
+use crate::pool::{AgentPool, Inner};
 use crate::transport::{Doorway, Endpoint, Link, SocketFile, Visit, tcp};
 use crate::wire::{Extension, FrameBuffer, MessageType, RegistrationRequest, RegistrationResponse};
 use std::io;
@@ -389,7 +391,7 @@ impl ReverseConnectionListener {
             drop(place);
         });
         pool.start_upkeep();
-        pool.inner.welcome(&connection).await?;
+        tokio::spawn(introduce(Arc::clone(&pool.inner), connection));
         self.registered.fetch_add(1, Ordering::Relaxed);
         tracing::info!(
             agent = agent_id,
@@ -397,6 +399,14 @@ impl ReverseConnectionListener {
             "an agent connected"
         );
         Ok(agent_id)
+    }
+}
+
+/// Gives the agent its settings, however long that takes after it is registered.
+async fn introduce(pool: Arc<Inner>, connection: Arc<Connection>) {
+    if let Err(error) = pool.welcome(&connection).await {
+        let agent = &*connection.agent().id;
+        tracing::warn!(agent, %error, "a connection that an agent made is not used");
     }
 }
 
