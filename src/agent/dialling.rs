@@ -33,6 +33,9 @@ const PROOF: Duration = Duration::from_secs(10);
 /// How long a proxy may take to notice that the agent is about to leave.
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long nothing may come from a proxy until no caller is taken to be about to send.
+const FAREWELL_SILENCE: Duration = Duration::from_millis(100);
+
 /// One of the connections that a dialer keeps.
 pub(super) struct Line<H> {
     pub(super) handler: Arc<H>,
@@ -356,13 +359,24 @@ async fn silence(mailbox: &Mailbox, settings: &DialSettings) {
     }
 }
 
-/// Has the proxy send no new exchanges. Once it has answered the ping, those that it sent before are here.
+/// Has the proxy send no new exchanges. Once it has answered the ping, those that it sent before are here; callers that
+/// had chosen the connection then and send behind the answer are waited for until nothing comes for a while.
 async fn say_farewell(mailbox: &Mailbox, agent_id: &str) {
     let leaving = HealthStatus::new(agent_id, HealthState::Draining { eta_ms: None });
     mailbox.tell(Notice::Health(Arc::new(leaving)));
     mailbox.tell(Notice::Ping(u64::MAX));
     // One that does not answer in time gets no more of it.
-    let _ = timeout(FAREWELL_PATIENCE, mailbox.pong()).await;
+    let _ = timeout(FAREWELL_PATIENCE, async {
+        mailbox.pong().await;
+        loop {
+            mailbox.has_heard();
+            sleep(FAREWELL_SILENCE).await;
+            if !mailbox.has_heard() {
+                return;
+            }
+        }
+    })
+    .await;
 }
 
 fn log_end(
