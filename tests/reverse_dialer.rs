@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::{DialingAgent, Proxy, config, dial, dial_with, eventually, request};
+use common::{DialingAgent, Proxy, RawAgent, config, dial, dial_with, eventually, request};
+use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -157,10 +158,36 @@ async fn it_finishes_what_it_has_before_it_stops() {
     proxy.expect_connections("agent", 1).await;
 }
 
-/// Traffic all the while: of two instances one leaves after the other and comes back. A call that had chosen a connection
-/// before it was known to be leaving may come too late, and its caller may ask again; hardly any does.
+/// A proxy counts on a connection as soon as it has answered the registration.
+#[tokio::test]
+async fn one_that_stops_while_it_registers_takes_its_leave() {
+    let proxy = RawAgent::listen();
+    let agent = dial(&proxy.path.display().to_string());
+    let mut connection = proxy.accept().await;
+    assert_eq!(connection.message().await.0, 0x01);
+    let stopped = agent.begin_to_stop();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let tollgate = json!({"version": 1, "encoding": "json"});
+    let accepted =
+        json!({"success": true, "proxy_id": "p", "connection_id": "1", "tollgate": tollgate});
+    connection.send_value(0x02, &accepted).await;
+    // In both forms that peers read.
+    for state in [json!(3), json!({"status": "draining", "eta_ms": null})] {
+        let (message, health) = connection.message().await;
+        assert_eq!((message, &health["state"]), (0x30, &state));
+    }
+    let (message, ping) = connection.message().await;
+    assert_eq!(message, 0x41);
+    connection.send_value(0x42, &ping).await;
+    connection.expect_end().await;
+    stopped.await.unwrap();
+}
+
+/// Traffic all the while: of two instances one leaves after the other and comes back, and no call is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn instances_leave_under_load() {
+async fn instances_leave_under_load_without_losing_a_call() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::listen_as(&folder, AgentPoolConfig::default(), |config| {
         config.max_connections_per_agent = 8;
@@ -174,18 +201,14 @@ async fn instances_leave_under_load() {
         .map(|caller| {
             let (pool, is_over) = (Arc::clone(&proxy.pool), Arc::clone(&is_over));
             tokio::spawn(async move {
-                let (mut calls, mut late) = (0, 0);
+                let mut calls = 0;
                 while !is_over.load(Ordering::Relaxed) {
                     let id = format!("{caller}-{calls}");
-                    match pool.send("agent", &id, &request(&id, "/")).await {
-                        Ok(_) => {}
-                        Err(AgentProtocolError::ConnectionClosed { .. }) => late += 1,
-                        Err(error) => panic!("{error}"),
-                    }
+                    pool.send("agent", &id, &request(&id, "/")).await.unwrap();
                     pool.clear_correlation_affinity(&id);
                     calls += 1;
                 }
-                (calls, late)
+                calls
             })
         })
         .collect();
@@ -201,8 +224,7 @@ async fn instances_leave_under_load() {
     }
     is_over.store(true, Ordering::Relaxed);
     for caller in callers {
-        let (calls, late) = caller.await.unwrap();
-        assert!(calls > 0 && late * 100 <= calls, "{late} of {calls}");
+        assert!(caller.await.unwrap() > 0);
     }
 }
 

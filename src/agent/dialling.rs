@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
 
 /// No wait is longer where the proxy is not there: its agents are missed as soon as it is.
 const MAX_DELAY_WHEN_ABSENT: Duration = Duration::from_secs(1);
@@ -82,12 +82,8 @@ impl<H: AgentHandler> Line<H> {
         let mut stopping = self.stopping.clone();
         loop {
             let pause = attempts.pause(self.settings.reconnect_interval);
-            let dialled = tokio::select! {
-                () = stopped(&mut stopping) => return,
-                dialled = async {
-                    sleep(pause).await;
-                    self.dial().await
-                } => dialled,
+            let Some(dialled) = self.dial(pause, &mut stopping).await else {
+                return;
             };
             match dialled {
                 Ok(registered) => {
@@ -102,14 +98,36 @@ impl<H: AgentHandler> Line<H> {
         }
     }
 
-    async fn dial(&self) -> Result<Registered, ConnectError> {
+    /// Connects and registers, unless the dialer stops before. A registration that has begun gets a moment to come to
+    /// its end even so: the proxy counts on the connection as soon as it has answered, and has to be told.
+    async fn dial(
+        &self,
+        pause: Duration,
+        stopping: &mut watch::Receiver<bool>,
+    ) -> Option<Result<Registered, ConnectError>> {
         let patience = self.settings.connect_timeout;
-        timeout(patience, async {
-            let link = self.target.connect().await?;
-            self.register(link).await
-        })
-        .await
-        .unwrap_or(Err(ConnectError::TimedOut(patience)))
+        let end = tokio::time::Instant::now() + pause + patience;
+        let connected = tokio::select! {
+            () = stopped(stopping) => return None,
+            connected = async {
+                sleep(pause).await;
+                timeout_at(end, self.target.connect()).await
+            } => connected,
+        };
+        let link = match connected {
+            Ok(Ok(link)) => link,
+            Ok(Err(cause)) => return Some(Err(cause)),
+            Err(_) => return Some(Err(ConnectError::TimedOut(patience))),
+        };
+        tokio::select! {
+            registered = timeout_at(end, self.register(link)) => {
+                Some(registered.unwrap_or(Err(ConnectError::TimedOut(patience))))
+            }
+            () = async {
+                stopped(stopping).await;
+                sleep(FAREWELL_PATIENCE).await;
+            } => None,
+        }
     }
 
     async fn register(&self, mut link: Link) -> Result<Registered, ConnectError> {
@@ -163,7 +181,7 @@ impl<H: AgentHandler> Line<H> {
         tracing::info!(%proxy, connection, "connected to a proxy");
         let mailbox = self.control.join();
         let answers_pings = registered.dialect.has_streams();
-        if registered.dialect.has_streams() {
+        if answers_pings {
             mailbox.belongs_to(registered.proxy_id);
         }
         let parts = SessionParts {
