@@ -20,7 +20,7 @@ const ENCODING: &str = "TOLLGATE_TEST_PROXY_ENCODING";
 /// What the other tests start as the process of their proxy: for each line `N TRAFFIC` it puts so many events
 /// to the agent and says how many they were.
 #[test]
-#[ignore = "not a test by itself"]
+#[ignore = "the other tests run it in a process of its own, as their agent"]
 fn proxy_process() {
     let Ok(socket) = std::env::var(SOCKET) else {
         return;

@@ -12,7 +12,7 @@ use tollgate::{AgentPool, AgentPoolConfig};
 
 /// What the other tests start as the process of their agent.
 #[test]
-#[ignore = "not a test by itself"]
+#[ignore = "the other tests run it in a process of its own, as their agent"]
 fn agent_process() {
     raise_descriptor_limit();
     Answers::run_process();

@@ -14,7 +14,7 @@ use tollgate::{AgentPool, AgentPoolConfig, CircuitBreakerState};
 
 /// What the other tests start as the process of their agent.
 #[test]
-#[ignore = "not a test by itself"]
+#[ignore = "the other tests run it in a process of its own, as their agent"]
 fn agent_process() {
     Answers::run_process();
 }

@@ -23,7 +23,7 @@ use tollgate::{
 
 /// What the other tests start as the process of their agent: it takes every event and answers none.
 #[test]
-#[ignore = "not a test by itself"]
+#[ignore = "the other tests run it in a process of its own, as their agent"]
 fn agent_process() {
     common::run_agent_process_with(keep_silent);
 }
