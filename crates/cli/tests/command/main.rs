@@ -2,6 +2,7 @@
 
 mod dialing;
 mod failures;
+mod metrics;
 mod support;
 
 use serde_json::{Value, json};

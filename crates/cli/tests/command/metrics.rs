@@ -1,31 +1,35 @@
-//! `--metrics` and `tollgate top`, run as a user runs them.
+//! `--metrics` and `tollgate top`.
 
-// Helpers of tests fail like tests; clippy lets only the test functions themselves unwrap.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+use crate::support::{Workplace, run, succeeds, tollgate};
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
-use std::io::{BufRead, BufReader, Read, Write};
+use serde_json::json;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn an_agent_serves_what_it_decided() {
     let address = free_address();
-    let agent = Agent::start(&["--block-path", "/products", "--metrics", &address]);
-    let load = tollgate(&["load", &agent.socket, "--requests", "300", "--json"])
-        .output()
-        .unwrap();
-    let report: serde_json::Value = serde_json::from_slice(&load.stdout).unwrap();
+    let place = Workplace::new();
+    let agent = place.agent(&["--block-path", "/products", "--metrics", &address]);
+    let report = succeeds(run(&[
+        "load",
+        agent.endpoint(),
+        "--requests",
+        "300",
+        "--json",
+    ]));
     let page = get(&address, "/metrics");
     assert!(page.starts_with("HTTP/1.1 200"), "{page}");
-    let blocked = report["decisions"]["block"].as_u64().unwrap_or(0);
-    for (decision, count) in [("allow", 300 - blocked), ("block", blocked)] {
+    assert_eq!(report["decisions"], json!({"allow": 0, "block": 300}));
+    for (decision, count) in [("allow", 0), ("block", 300)] {
         let line = format!(
             "agent_decisions_total{{agent_id=\"tollgate\",decision=\"{decision}\"}} {count}\n"
         );
@@ -57,15 +61,14 @@ fn top_shows_the_agents_of_a_proxy_that_serves_its_metrics() {
     let url = format!("http://{address}/metrics");
     let mut top = Terminal::running(&["top", "--prometheus", &url, "--interval", "100ms"]);
     top.wait_until("a row with rates", |screen| {
-        let row = screen
-            .lines()
-            .find(|line| line.starts_with("agent ") && line.contains(" up "));
-        // Connections, calls in flight, then allowed and blocked per second.
-        row.is_some_and(|row| row.split_whitespace().nth(2) == Some("4/4") && !row.contains(" 0 "))
-            || row.is_some_and(|row| row.contains("µs") && row.contains("4/4"))
+        let row = screen.lines().find(|line| line.starts_with("agent ") && line.contains(" up "));
+        let columns: Vec<_> = row.into_iter().flat_map(str::split_whitespace).collect();
+        // Behind the connections come the calls in flight, then those allowed and blocked per second.
+        matches!(columns[..], ["agent", "up", "4/4", _, allowed, blocked, ..] if allowed != "0" && blocked != "0")
+            && row.is_some_and(|row| row.contains("µs") || row.contains("ms"))
     });
-    demo.kill().unwrap();
-    demo.wait().unwrap();
+    // Killed, it could not end its agent.
+    assert_eq!(terminate(&mut demo).code(), Some(1));
     top.wait_until("what went wrong", |screen| {
         screen.contains(&url) && !screen.contains("q quits")
     });
@@ -74,14 +77,15 @@ fn top_shows_the_agents_of_a_proxy_that_serves_its_metrics() {
 
 #[test]
 fn top_shows_an_agent_that_reports() {
-    let agent = Agent::start(&["--report-every", "50ms"]);
-    let mut top = Terminal::running(&["top", &agent.socket, "--interval", "100ms"]);
+    let place = Workplace::new();
+    let agent = place.agent(&["--report-every", "50ms"]);
+    let mut top = Terminal::running(&["top", agent.endpoint(), "--interval", "100ms"]);
     top.wait_until("its state", |screen| {
         screen.contains(" up ") && screen.contains("ping")
     });
     let mut load = tollgate(&[
         "load",
-        &agent.socket,
+        agent.endpoint(),
         "--seconds",
         "30",
         "--concurrency",
@@ -126,10 +130,10 @@ fn top_needs_a_terminal_and_something_to_watch() {
     }
 }
 
-fn tollgate(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
-    command.args(arguments).stdin(Stdio::null());
-    command
+fn terminate(child: &mut Child) -> ExitStatus {
+    let signal = Command::new("kill").arg(child.id().to_string()).status();
+    assert!(signal.unwrap().success());
+    child.wait().unwrap()
 }
 
 /// Nobody else had it a moment ago.
@@ -155,47 +159,6 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         assert!(began.elapsed() < PATIENCE, "{what}");
         thread::yield_now();
-    }
-}
-
-/// `tollgate agent`, serving.
-struct Agent {
-    child: Child,
-    socket: String,
-    _folder: TempDir,
-}
-
-impl Agent {
-    fn start(options: &[&str]) -> Self {
-        let folder = TempDir::new().unwrap();
-        let socket = folder
-            .path()
-            .join("agent.sock")
-            .to_str()
-            .unwrap()
-            .to_owned();
-        let mut child = tollgate(&["agent", "--listen", &socket])
-            .args(options)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stderr.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        assert!(line.starts_with("listening"), "{line}");
-        Self {
-            child,
-            socket,
-            _folder: folder,
-        }
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
