@@ -1,6 +1,7 @@
 //! The other side: what an agent implements, the server that calls it, and the dialer that connects it to proxies.
 
 mod answer;
+mod attempts;
 #[cfg(feature = "__bench")]
 pub(crate) mod bench;
 mod control;
