@@ -33,7 +33,7 @@ impl ProtocolMetricsSnapshot {
         out.finish()
     }
 
-    fn poolwide(&self) -> [(About, Reading); 4] {
+    pub(super) fn poolwide(&self) -> [(About, Reading); 4] {
         let counter = Reading::Counter;
         let gauge = |value: u64| Reading::Gauge(value as f64);
         [

@@ -2,6 +2,7 @@
 
 use super::export::{FAMILIES, Values, name_of};
 use super::protocol::{AgentMetrics, ProtocolMetricsSnapshot};
+use super::reported::Reading;
 use metrics::{Key, Label, Level, Metadata, Recorder};
 
 impl ProtocolMetricsSnapshot {
@@ -13,23 +14,13 @@ impl ProtocolMetricsSnapshot {
     pub fn publish(&self, prefix: &str) {
         let prefix = name_of(prefix);
         metrics::with_recorder(|recorder| {
-            let counters = [
-                ("affinity_evictions_total", self.affinity_evictions_total),
-                ("affinity_rejections_total", self.affinity_rejections_total),
-            ];
-            for (name, count) in counters {
-                set_counter(recorder, Key::from_name(format!("{prefix}_{name}")), count);
-            }
-            let gauges = [
-                ("correlation_affinities", self.correlation_affinities),
-                ("sticky_sessions", self.sticky_sessions),
-            ];
-            for (name, value) in gauges {
-                set_gauge(
-                    recorder,
-                    Key::from_name(format!("{prefix}_{name}")),
-                    value as f64,
-                );
+            for (about, value) in self.poolwide() {
+                let key = Key::from_name(format!("{prefix}_{}", about.name));
+                match value {
+                    Reading::Counter(count) => set_counter(recorder, key, count),
+                    Reading::Gauge(value) => set_gauge(recorder, key, value),
+                    Reading::Histogram(_) => {}
+                }
             }
             publish_agent(recorder, &prefix, &[], &self.total);
             for (agent_id, metrics) in &self.agents {
