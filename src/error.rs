@@ -1,3 +1,5 @@
+#[cfg(feature = "grpc")]
+use crate::transport::grpc::RpcFailure;
 use crate::wire::{DecodeError, FrameError};
 use std::io;
 use std::sync::Arc;
@@ -265,8 +267,9 @@ pub enum ConnectError {
     #[error("cannot resolve the name: {0}")]
     Unresolved(io::Error),
     /// The other side could not be trusted, or does not trust this one.
+    #[cfg(feature = "tls")]
     #[error("TLS: {0}")]
-    Tls(String),
+    Tls(crate::TlsFailure),
     /// It took too long to connect and shake hands.
     #[error("timed out after {0:?}")]
     TimedOut(Duration),
@@ -302,6 +305,15 @@ pub enum ConnectError {
     /// What the agent sent is not a handshake.
     #[error("handshake failed: {0}")]
     InvalidHandshake(String),
+    /// The server ended the stream with a gRPC status, or does not speak gRPC or serve this protocol.
+    #[cfg(feature = "grpc")]
+    #[error("gRPC status {status}: {message}")]
+    Rpc {
+        /// The name of the status, such as `Unimplemented`.
+        status: String,
+        /// What the server, or whatever is in its place, says.
+        message: String,
+    },
     /// Anything else that the system says.
     #[error("{0}")]
     Io(io::Error),
@@ -366,6 +378,18 @@ pub enum RegistrationError {
 
 impl From<io::Error> for ConnectError {
     fn from(error: io::Error) -> Self {
+        #[cfg(feature = "tls")]
+        if let Some(failure) = crate::TlsFailure::of(&error) {
+            return Self::Tls(failure);
+        }
+        #[cfg(feature = "grpc")]
+        if let Some(failure) = error.get_ref().and_then(|error| error.downcast_ref()) {
+            let RpcFailure { code, message } = failure;
+            return Self::Rpc {
+                status: code.clone(),
+                message: message.clone(),
+            };
+        }
         match error.kind() {
             io::ErrorKind::NotFound => Self::NoSuchSocket,
             io::ErrorKind::PermissionDenied => Self::PermissionDenied,

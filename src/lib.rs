@@ -31,6 +31,8 @@ mod transport;
 mod wire;
 
 pub use agent::{AgentControl, AgentDialer, AgentHandler, BoundAgentServer, UdsAgentServer};
+#[cfg(feature = "grpc")]
+pub use agent::{BoundGrpcAgentServer, GrpcAgentServer};
 pub use bytes::Bytes;
 pub use config_push::{
     AgentConnection, ConfigPusher, ConfigPusherConfig, ConfigUpdateHandler, PushResult, PushStatus,
@@ -67,7 +69,7 @@ pub use protocol::{
     intern_header_name, iter_flat, now_ms, standard,
 };
 #[cfg(feature = "tls")]
-pub use transport::tls::{TlsConfig, TlsServerConfig};
+pub use transport::tls::{TlsConfig, TlsFailure, TlsServerConfig};
 pub use wire::{
     DecodeError, DecodeErrorKind, Encoding, Event, HeadersView, MAX_DEPTH, RequestHeadersView,
     ResponseHeadersView, UnknownEncoding,

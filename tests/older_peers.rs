@@ -254,6 +254,7 @@ fn with_ids(encoding: Encoding, ids: [&str; 2], fields: &[(&'static str, Value)]
             });
             pack(&Packed::Map(entries.collect()))
         }
+        other => unreachable!("{other} is not spoken on Unix sockets"),
     }
 }
 

@@ -3,6 +3,8 @@
 use super::handler::AgentHandler;
 use super::order::Order;
 use crate::protocol::{AgentResponse, AuditMetadata, EventType};
+#[cfg(feature = "grpc")]
+use crate::wire::TimestampText;
 use crate::wire::{
     AnswerTo, DecodeError, Dialect, Encoding, FrameError, IncomingEvent, JsonTape, OutgoingFrame,
     StreamId, Undecodable, encode_response,
@@ -35,6 +37,12 @@ pub(super) struct Scratch {
 const MAX_KEPT_ANSWER: usize = 4 * 1024;
 
 impl Scratch {
+    /// The frame of the answer.
+    #[cfg(feature = "grpc")]
+    pub(super) fn into_frame(self) -> OutgoingFrame {
+        self.frame
+    }
+
     /// Gives back memory that an unusually large answer took.
     pub(super) fn shrink(&mut self) {
         if self.frame.written.capacity() > MAX_KEPT_ANSWER {
@@ -96,6 +104,15 @@ pub(super) async fn answer<H: AgentHandler>(handler: Arc<H>, job: Job) -> Done {
         Encoding::MessagePack => {
             let payload = payload.freeze();
             match IncomingEvent::from_msgpack(event_type, &payload) {
+                Ok(event) => asked.decide(event, frame).await,
+                Err(undecodable) => asked.reject(undecodable, frame).await,
+            }
+        }
+        #[cfg(feature = "grpc")]
+        Encoding::Protobuf => {
+            let payload = payload.freeze();
+            let mut timestamp = TimestampText::default();
+            match IncomingEvent::from_protobuf(event_type, &payload, &mut timestamp) {
                 Ok(event) => asked.decide(event, frame).await,
                 Err(undecodable) => asked.reject(undecodable, frame).await,
             }

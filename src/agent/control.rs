@@ -302,7 +302,7 @@ impl Notice {
         match self {
             Self::Log(message) if dialect.has_streams() => vec![(
                 MessageType::Log,
-                control::encode_control(&**message, encoding),
+                control::encode_extension(&**message, encoding),
             )],
             Self::Log(_) => Vec::new(),
             Self::Flow(message) => vec![(
@@ -310,17 +310,20 @@ impl Notice {
                 control::encode_flow_control(message, encoding),
             )],
             Self::Health(status) => control::encode_health(status, encoding)
+                .into_iter()
                 .map(|payload| (MessageType::HealthStatus, payload))
-                .into(),
+                .collect(),
             Self::Metrics(report) => vec![(
                 MessageType::MetricsReport,
-                control::encode_control(&**report, encoding),
+                control::encode_metrics_report(report, encoding),
             )],
             Self::ConfigUpdate(request) => vec![(
                 MessageType::ConfigUpdateRequest,
-                control::encode_control(&**request, encoding),
+                control::encode_config_update(request, encoding),
             )],
-            Self::Ping(sequence) => vec![(MessageType::Ping, control::encode_ping(*sequence))],
+            Self::Ping(sequence) => {
+                vec![(MessageType::Ping, control::encode_ping(*sequence, encoding))]
+            }
         }
     }
 }

@@ -217,7 +217,9 @@ impl<H: AgentHandler> Line<H> {
 impl Target {
     async fn connect(&self) -> Result<Link, ConnectError> {
         match self {
-            Self::Plain(endpoint) => transport::connect(endpoint).await,
+            Self::Plain(endpoint) => {
+                transport::connect(endpoint, &transport::LinkConfig::default()).await
+            }
             #[cfg(feature = "tls")]
             Self::Tls {
                 host,
@@ -255,7 +257,15 @@ impl FromStr for Target {
     type Err = AgentProtocolError;
 
     fn from_str(endpoint: &str) -> Result<Self, Self::Err> {
-        endpoint.parse().map(Self::Plain)
+        match endpoint.parse()? {
+            // The side that connects is the client there, and agents are servers.
+            #[cfg(feature = "grpc")]
+            Endpoint::Grpc(_) => Err(AgentProtocolError::InvalidEndpoint {
+                endpoint: endpoint.to_owned(),
+                reason: "agents do not connect to proxies over gRPC",
+            }),
+            endpoint => Ok(Self::Plain(endpoint)),
+        }
     }
 }
 

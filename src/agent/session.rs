@@ -6,7 +6,7 @@ use super::place::{Place, Waiting};
 use crate::connection::link::Batch;
 use crate::connection::{receive_handshake, send_message};
 use crate::error::ConnectError;
-use crate::protocol::EventType;
+use crate::protocol::{AgentCapabilities, EventType};
 use crate::transport::Link;
 use crate::wire::{
     DecodeError, Dialect, Encoding, FrameBuffer, FrameError, HandshakeRequest, HandshakeResponse,
@@ -52,22 +52,17 @@ pub(super) async fn shake_hands<H: AgentHandler>(
             "message type {message:#04x} where the handshake request should be"
         )));
     }
-    let request = HandshakeRequest::decode(&payload)?;
+    let request = HandshakeRequest::decode_for(encodings, &payload)?;
     let Ok(place) = Arc::clone(places).acquire_owned().await else {
         // The semaphore is never closed.
         return pending().await;
     };
-    let capabilities = handler.capabilities();
     let dialect = request.negotiate(encodings);
-    let response = if request.supports_our_version() {
-        HandshakeResponse::accept(&capabilities, dialect)
-    } else {
-        HandshakeResponse::refuse(&capabilities, "only protocol version 2 is supported")
-    };
+    let response = respond(&request, &handler.capabilities(), encodings);
     send_message(
         &*link.sender,
         MessageType::HandshakeResponse,
-        &response.encode(),
+        &response.encode_for(encodings),
     )
     .await?;
     match response.error {
@@ -77,6 +72,19 @@ pub(super) async fn shake_hands<H: AgentHandler>(
             proxy_id: request.proxy_id,
         }),
         Some(reason) => Err(ConnectError::HandshakeRefused(reason)),
+    }
+}
+
+/// What an agent answers a proxy's handshake.
+pub(super) fn respond(
+    request: &HandshakeRequest,
+    capabilities: &AgentCapabilities,
+    encodings: &[Encoding],
+) -> HandshakeResponse {
+    if request.supports_our_version() {
+        HandshakeResponse::accept(capabilities, request.negotiate(encodings))
+    } else {
+        HandshakeResponse::refuse(capabilities, "only protocol version 2 is supported")
     }
 }
 
@@ -235,13 +243,21 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
             return self.begin(event_type, payload, cx);
         }
         match message {
-            Some(MessageType::Ping) => self.write_message(MessageType::Pong, &payload)?,
+            Some(MessageType::Ping) => self.pong(&payload)?,
             Some(MessageType::Pong) => self.parts.mailbox.hear_pong(),
             Some(MessageType::Cancel) => self.cancel(&payload.freeze()),
             Some(message) if self.parts.dialect.has_streams() => {
                 self.hear(message, &payload.freeze());
             }
             _ => self.ignore(&format_args!("a message of type {number:#04x}")),
+        }
+        Ok(())
+    }
+
+    fn pong(&mut self, ping: &[u8]) -> Result<(), SessionError> {
+        match control::pong(ping, self.parts.dialect.encoding) {
+            Ok(pong) => self.write_message(MessageType::Pong, &pong)?,
+            Err(error) => self.ignore(&error),
         }
         Ok(())
     }
@@ -254,7 +270,11 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
         cx: &mut Context<'_>,
     ) -> Result<(), SessionError> {
         let stream = if self.parts.dialect.has_streams() {
-            Some(split_stream(event_type, &mut payload)?)
+            Some(take_stream(
+                event_type,
+                &mut payload,
+                self.parts.dialect.encoding,
+            )?)
         } else {
             None
         };
@@ -316,7 +336,7 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
     /// They are answered all the same: a proxy cannot use the id again before it knows that no answer is
     /// on its way.
     fn cancel(&mut self, payload: &Bytes) {
-        let cancel = match control::decode_cancel(payload) {
+        let cancel = match control::decode_cancel(payload, self.parts.dialect.encoding) {
             Ok(cancel) => cancel,
             Err(error) => return self.ignore(&error),
         };
@@ -343,16 +363,16 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
         let SessionParts {
             handler, mailbox, ..
         } = &self.parts;
+        let encoding = self.parts.dialect.encoding;
         let heard = match message {
-            MessageType::ConfigUpdateResponse => {
-                control::decode_config_response(payload).map(|response| {
+            MessageType::ConfigUpdateResponse => control::decode_config_response(payload, encoding)
+                .map(|response| {
                     mailbox.answered(&response);
                     handler.on_config_update_response(response);
-                })
-            }
-            MessageType::Drain => control::decode_drain(payload)
+                }),
+            MessageType::Drain => control::decode_drain(payload, encoding)
                 .map(|drain| handler.on_drain(drain.duration_ms, drain.reason)),
-            MessageType::Shutdown => control::decode_shutdown(payload)
+            MessageType::Shutdown => control::decode_shutdown(payload, encoding)
                 .map(|shutdown| handler.on_shutdown(shutdown.reason, shutdown.grace_period_ms)),
             _ => return self.ignore(&format_args!("a message of type {:#04x}", message as u8)),
         };
@@ -429,8 +449,12 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
     }
 }
 
-fn split_stream(event_type: EventType, payload: &mut BytesMut) -> Result<StreamId, Unanswerable> {
-    StreamId::split_from(payload)
+fn take_stream(
+    event_type: EventType,
+    payload: &mut BytesMut,
+    encoding: Encoding,
+) -> Result<StreamId, Unanswerable> {
+    StreamId::take_from(payload, encoding)
         .map_err(DecodeError::in_message(event_type.as_str()))
         .map_err(Unanswerable)
 }

@@ -1,10 +1,9 @@
 use super::control::AgentControl;
 use super::handler::AgentHandler;
-use super::session::{Admitted, SessionParts, serve, shake_hands};
-use crate::error::{AgentProtocolError, ConnectError};
-use crate::transport::{Doorway, Endpoint, SocketFile, Visit, split_unix};
-use crate::wire::{Encoding, FrameBuffer};
-use std::fmt::Display;
+use super::reception::Reception;
+use crate::error::AgentProtocolError;
+use crate::transport::{Doorway, Endpoint, SocketFile, split_unix};
+use crate::wire::Encoding;
 use std::future::pending;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -181,14 +180,22 @@ impl<H: AgentHandler> BoundAgentServer<H> {
             server,
         } = self;
         let mut sessions = JoinSet::new();
-        let places = Arc::new(Semaphore::new(server.settings.max_connections));
+        let settings = &server.settings;
+        let reception = Reception {
+            encodings: settings.encodings.clone(),
+            max_concurrent: settings.max_concurrent_per_connection,
+            handshake_timeout: settings.handshake_timeout,
+            places: Arc::new(Semaphore::new(settings.max_connections)),
+        };
         let mut doorway = Doorway::new(server.settings.max_connections);
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
                 stream = accept(&listener) => {
-                    sessions.spawn(server.session(stream, doorway.enter(), Arc::clone(&places)));
+                    let (handler, mailbox) = (Arc::clone(&server.handler), server.control.join());
+                    let link = split_unix(stream);
+                    sessions.spawn(reception.clone().attend(handler, link, mailbox, doorway.enter()));
                 }
                 Some(_) = sessions.join_next() => {}
             }
@@ -201,67 +208,6 @@ impl<H: AgentHandler> BoundAgentServer<H> {
         let _ = timeout(server.settings.drain_timeout, drained).await;
         Ok(())
     }
-}
-
-impl<H: AgentHandler> UdsAgentServer<H> {
-    /// The whole life of one connection.
-    fn session(
-        &self,
-        stream: UnixStream,
-        mut visit: Visit,
-        places: Arc<Semaphore>,
-    ) -> impl Future<Output = ()> + Send + use<H> {
-        let handler = Arc::clone(&self.handler);
-        let mailbox = self.control.join();
-        let settings = self.settings.clone();
-        async move {
-            let mut link = split_unix(stream);
-            let mut buffer = FrameBuffer::default();
-            let shaken = timeout(
-                settings.handshake_timeout,
-                shake_hands(
-                    &*handler,
-                    &settings.encodings,
-                    &mut link,
-                    &mut buffer,
-                    &places,
-                ),
-            );
-            let shaken = tokio::select! {
-                shaken = shaken => shaken,
-                () = visit.turned_away() => return log_refused(&"too many connections shake hands"),
-                () = mailbox.drained() => return,
-            };
-            drop(visit);
-            let Admitted {
-                dialect,
-                place: _place,
-                proxy_id,
-            } = match shaken {
-                Ok(Ok(admitted)) => admitted,
-                Ok(Err(error)) => return log_refused(&error),
-                Err(_) => return log_refused(&ConnectError::TimedOut(settings.handshake_timeout)),
-            };
-            if dialect.has_streams() {
-                mailbox.belongs_to(proxy_id);
-            }
-            let parts = SessionParts {
-                handler,
-                link,
-                buffer,
-                dialect,
-                mailbox,
-                max_concurrent: settings.max_concurrent_per_connection,
-            };
-            if let Err(error) = serve(parts).await {
-                tracing::warn!(%error, "a proxy's connection ended");
-            }
-        }
-    }
-}
-
-fn log_refused(error: &dyn Display) {
-    tracing::warn!(%error, "a proxy was turned away");
 }
 
 /// Takes the next connection.

@@ -184,7 +184,13 @@ pub(crate) fn connect_in_memory(
     };
     let (sender, receiver) = (Box::new(events.clone()), Box::new(answers.clone()));
     let buffer = FrameBuffer::default();
-    let (connection, inbound) = adopt(Arc::clone(agent), sender, receiver, buffer, terms, config);
+    let (connection, inbound) = adopt(
+        Arc::clone(agent),
+        crate::transport::Link { sender, receiver },
+        buffer,
+        terms,
+        config,
+    );
     let agent_end = AgentEnd {
         sender: answers,
         receiver: events,

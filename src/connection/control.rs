@@ -3,8 +3,8 @@
 use super::{Command, Connection};
 use crate::error::AgentProtocolError;
 use crate::protocol::CancelReason;
+use crate::wire::control::ExtensionMessage;
 use crate::wire::{MessageType, control, frame_of};
-use serde::Serialize;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -27,7 +27,7 @@ impl Connection {
 
     /// Tells the agent to forget an exchange whose calls are given up, unless there is no room to say so.
     pub(crate) fn forget(&self, correlation_id: &str, reason: CancelReason) {
-        let payload = control::encode_cancel(correlation_id, reason);
+        let payload = control::encode_cancel(correlation_id, reason, self.dialect.encoding);
         self.try_push(MessageType::Cancel, &payload);
     }
 
@@ -54,7 +54,7 @@ impl Connection {
     ) -> Result<(), AgentProtocolError> {
         let told = async {
             for id in ids {
-                let payload = control::encode_cancel(id, reason);
+                let payload = control::encode_cancel(id, reason, self.dialect.encoding);
                 self.send_control(MessageType::Cancel, &payload).await?;
             }
             Ok(())
@@ -75,7 +75,7 @@ impl Connection {
         };
         let started = Instant::now();
         let answered = tokio::time::timeout(timeout, async {
-            let payload = control::encode_ping(sequence);
+            let payload = control::encode_ping(sequence, self.dialect.encoding);
             self.send_control(MessageType::Ping, &payload).await?;
             pong.await.map_err(|_| self.closed_error())
         })
@@ -88,25 +88,24 @@ impl Connection {
     }
 
     /// Tells the agent something that only our extension has words for, if the agent knows them. Returns whether.
-    pub(crate) async fn tell(
+    pub(crate) async fn tell<M: ExtensionMessage>(
         &self,
-        message: MessageType,
-        content: &impl Serialize,
+        content: &M,
     ) -> Result<bool, AgentProtocolError> {
         if !self.dialect.has_streams() {
             return Ok(false);
         }
-        let payload = control::encode_control(content, self.dialect.encoding);
-        self.send_control(message, &payload).await.map(|()| true)
+        let payload = control::encode_extension(content, self.dialect.encoding);
+        self.send_control(M::MESSAGE, &payload).await.map(|()| true)
     }
 
     /// The same, unless there is no room to say so.
-    pub(super) fn try_tell(&self, message: MessageType, content: &impl Serialize) {
+    pub(super) fn try_tell<M: ExtensionMessage>(&self, content: &M) {
         if !self.dialect.has_streams() || !self.is_open() {
             return;
         }
-        let payload = control::encode_control(content, self.dialect.encoding);
-        self.try_push(message, &payload);
+        let payload = control::encode_extension(content, self.dialect.encoding);
+        self.try_push(M::MESSAGE, &payload);
     }
 
     pub(super) fn try_push(&self, message: MessageType, payload: &[u8]) {

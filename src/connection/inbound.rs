@@ -146,7 +146,7 @@ impl Inbound {
         if !self.connection.dialect.has_streams() {
             return self.answer_by_id(payload);
         }
-        match StreamId::split_from(&mut payload) {
+        match StreamId::take_from(&mut payload, self.connection.dialect.encoding) {
             Ok(stream) => self.answer_on_stream(stream, payload),
             Err(kind) => self.unmatchable(kind),
         }
@@ -219,7 +219,7 @@ impl Inbound {
     }
 
     fn flow_control(&self, payload: &Bytes) {
-        if let Some(message) = self.check(control::decode_flow_control(payload)) {
+        if let Some(message) = self.check(control::decode_flow_control(payload, self.encoding())) {
             let connection = &self.connection;
             let incidents = &connection.agent.incidents;
             let count = if connection.flow.apply(&message, &connection.agent.keys) {
@@ -234,7 +234,7 @@ impl Inbound {
     }
 
     fn health(&self, payload: &Bytes) {
-        if let Some(status) = self.check(control::decode_health(payload)) {
+        if let Some(status) = self.check(control::decode_health(payload, self.encoding())) {
             let connection = &self.connection;
             connection
                 .condition
@@ -246,13 +246,13 @@ impl Inbound {
     }
 
     fn metrics_report(&self, payload: &Bytes) {
-        if let Some(report) = self.check(control::decode_metrics_report(payload)) {
+        if let Some(report) = self.check(control::decode_metrics_report(payload, self.encoding())) {
             self.connection.agent.reported(report);
         }
     }
 
     fn config_update(&self, payload: &Bytes) {
-        if let Some(request) = self.check(control::decode_config_update(payload)) {
+        if let Some(request) = self.check(control::decode_config_update(payload, self.encoding())) {
             self.notify(|agent_id| AgentNotice::ConfigUpdate {
                 agent_id,
                 request: request.clone(),
@@ -262,7 +262,7 @@ impl Inbound {
     }
 
     fn log(&self, payload: &Bytes) {
-        if let Some(message) = self.check(control::decode_log(payload)) {
+        if let Some(message) = self.check(control::decode_log(payload, self.encoding())) {
             self.connection.agent.logged(message);
         }
     }
@@ -281,13 +281,17 @@ impl Inbound {
     }
 
     fn pinged(&self, payload: &Bytes) {
-        let Some(pong) = self.check(control::decode_ping(payload)) else {
+        let Some(pong) = self.check(control::decode_pong(payload, self.encoding())) else {
             return;
         };
         if let Some(waiting) = self.connection.pings().remove(&pong.sequence) {
             // Whoever asked may have given up meanwhile.
             let _ = waiting.send(());
         }
+    }
+
+    fn encoding(&self) -> Encoding {
+        self.connection.dialect.encoding
     }
 
     fn check<T>(&self, decoded: Result<T, DecodeError>) -> Option<T> {
@@ -379,6 +383,8 @@ fn decode<T>(
     match encoding {
         Encoding::Json => decode_answer(Payload::Json(&mut payload, tape), accept),
         Encoding::MessagePack => decode_answer(Payload::MessagePack(&payload.freeze()), accept),
+        #[cfg(feature = "grpc")]
+        Encoding::Protobuf => decode_answer(Payload::Protobuf(&payload.freeze()), accept),
     }
 }
 

@@ -56,6 +56,13 @@ impl Batch {
         self.frames.len()
     }
 
+    /// Takes the first frame out whole, for links that send no parts of frames.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn take_frame(&mut self) -> Option<OutgoingFrame> {
+        debug_assert_eq!(self.sent, 0);
+        self.frames.pop_front()
+    }
+
     /// Fills `slices` with what is to be sent next; returns how many were filled.
     pub(crate) fn fill<'b>(&'b self, slices: &mut [IoSlice<'b>]) -> usize {
         let mut skip = self.sent;

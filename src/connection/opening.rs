@@ -2,6 +2,7 @@ use super::link::{Batch, LinkReceiver, LinkSender};
 use super::{AgentRecord, Connection, ConnectionConfig, Inbound};
 use crate::error::ConnectError;
 use crate::protocol::{AgentCapabilities, PROTOCOL_VERSION};
+use crate::transport::Link;
 use crate::wire::{
     Dialect, Encoding, Extension, FrameBuffer, HandshakeRequest, HandshakeResponse,
     MAX_HANDSHAKE_LEN, MessageType, frame_of,
@@ -17,28 +18,32 @@ use std::sync::Arc;
 /// [`run_writer`](super::run_writer), run.
 pub(crate) async fn open(
     agent: Arc<AgentRecord>,
-    sender: Box<dyn LinkSender>,
-    mut receiver: Box<dyn LinkReceiver>,
+    mut link: Link,
     offer: Offer<'_>,
     config: &ConnectionConfig,
 ) -> Result<(Arc<Connection>, Inbound), ConnectError> {
     let request = HandshakeRequest::new(offer.proxy_id, offer.encodings, offer.extension);
-    send_message(&*sender, MessageType::HandshakeRequest, &request.encode()).await?;
+    send_message(
+        &*link.sender,
+        MessageType::HandshakeRequest,
+        &request.encode_for(offer.encodings),
+    )
+    .await?;
     let mut buffer = FrameBuffer::default();
-    let (message, payload) = receive_handshake(&mut *receiver, &mut buffer).await?;
+    let (message, payload) = receive_handshake(&mut *link.receiver, &mut buffer).await?;
     if message != MessageType::HandshakeResponse as u8 {
         return Err(ConnectError::InvalidHandshake(format!(
             "message type {message:#04x} where the handshake response should be"
         )));
     }
-    let response = HandshakeResponse::decode(&payload)?;
+    let response = HandshakeResponse::decode_for(offer.encodings, &payload)?;
     let dialect = agreed(&response, offer)?;
     let terms = Terms {
         capabilities: response.capabilities.into(),
         dialect,
         origin: Origin::Forward,
     };
-    Ok(adopt(agent, sender, receiver, buffer, terms, config))
+    Ok(adopt(agent, link, buffer, terms, config))
 }
 
 /// Makes a link over which an agent has registered a connection. `buffer` holds what came behind the
@@ -48,14 +53,13 @@ pub(crate) async fn open(
 /// [`run_writer`](super::run_writer), run.
 pub(crate) fn adopt(
     agent: Arc<AgentRecord>,
-    sender: Box<dyn LinkSender>,
-    receiver: Box<dyn LinkReceiver>,
+    link: Link,
     buffer: FrameBuffer,
     terms: Terms,
     config: &ConnectionConfig,
 ) -> (Arc<Connection>, Inbound) {
-    let (connection, completer) = Connection::new(agent, terms, sender, config);
-    let inbound = Inbound::new(Arc::clone(&connection), receiver, completer, buffer);
+    let (connection, completer) = Connection::new(agent, terms, link.sender, config);
+    let inbound = Inbound::new(Arc::clone(&connection), link.receiver, completer, buffer);
     (connection, inbound)
 }
 

@@ -2,7 +2,6 @@
 
 use super::{AgentRecord, Connection};
 use crate::protocol::{ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType};
-use crate::wire::MessageType;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -71,7 +70,7 @@ impl Connection {
         };
         count.fetch_add(1, Ordering::Relaxed);
         // An agent that does not read, or that is gone, asks again.
-        self.try_tell(MessageType::ConfigUpdateResponse, &response);
+        self.try_tell(&response);
     }
 }
 

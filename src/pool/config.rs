@@ -3,6 +3,7 @@ use crate::config_push::ConfigPusherConfig;
 use crate::connection::{CircuitBreakerSettings, ConnectionConfig, Patience, Sampling};
 use crate::metrics::MetricsCollectorConfig;
 use crate::protocol::EventType;
+use crate::transport::LinkConfig;
 use crate::wire::Encoding;
 use std::time::Duration;
 
@@ -112,6 +113,9 @@ pub struct AgentPoolConfig {
     /// Whether tollgate's extension of the protocol is offered to agents; those that do not know it take no
     /// notice. See "The extension" in docs/protocol.md.
     pub use_extension: bool,
+    /// How agents that are reached over TLS show who they are, and this proxy to them.
+    #[cfg(feature = "tls")]
+    pub tls: crate::TlsConfig,
 }
 
 impl Default for AgentPoolConfig {
@@ -151,6 +155,8 @@ impl Default for AgentPoolConfig {
             timing_interval: 64,
             encodings: vec![Encoding::MessagePack, Encoding::Json],
             use_extension: true,
+            #[cfg(feature = "tls")]
+            tls: crate::TlsConfig::default(),
         }
     }
 }
@@ -177,6 +183,13 @@ impl AgentPoolConfig {
         CircuitBreakerSettings {
             threshold: self.circuit_breaker_threshold,
             reset_timeout: self.circuit_breaker_reset_timeout,
+        }
+    }
+
+    pub(super) fn links(&self) -> LinkConfig {
+        LinkConfig {
+            #[cfg(feature = "tls")]
+            tls: self.tls.clone(),
         }
     }
 

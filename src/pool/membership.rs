@@ -23,7 +23,9 @@ impl AgentPool {
     /// stay if it has shown that the name is its own.
     ///
     /// An endpoint is the path of a Unix socket, `/path` or `unix:/path`, or `tcp://host:port`, which is neither
-    /// encrypted nor authenticated. The connections are served by
+    /// encrypted nor authenticated. With the feature `grpc` it may also be a gRPC server: `http://host:port`,
+    /// `grpc://host:port`, `host:port` or `grpc+unix:///path`, and with TLS `https://host:port` or
+    /// `grpcs://host:port`. The connections are served by
     /// tasks on the runtime that this is called on; they end with it, and are replaced when the agent is called
     /// from another.
     ///
@@ -191,21 +193,14 @@ impl Inner {
     ) -> Result<Arc<Connection>, AgentProtocolError> {
         let config = &self.config;
         let connected = timeout(config.connect_timeout, async {
-            let link = transport::connect(endpoint).await?;
+            let link = transport::connect(endpoint, &config.links()).await?;
             let offer = Offer {
                 proxy_id: self.settings.proxy_id(),
-                encodings: &config.encodings,
+                encodings: endpoint.encodings(&config.encodings),
                 extension: config.use_extension.then_some(Extension::V1),
             };
             let record = Arc::clone(record);
-            connection::open(
-                record,
-                link.sender,
-                link.receiver,
-                offer,
-                &config.connection(),
-            )
-            .await
+            connection::open(record, link, offer, &config.connection()).await
         });
         let failed = |cause| AgentProtocolError::ConnectionFailed {
             agent_id: Arc::clone(&record.id),

@@ -10,8 +10,7 @@ use crate::protocol::events::Configure;
 use crate::protocol::{
     AgentResponse, Decision, DrainReason, DrainRequest, EventType, ShutdownReason, ShutdownRequest,
 };
-use crate::wire::MessageType;
-use serde::Serialize;
+use crate::wire::control::ExtensionMessage;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -103,8 +102,7 @@ impl AgentPool {
         reason: DrainReason,
     ) -> Result<bool, AgentProtocolError> {
         let request = DrainRequest::new(duration_ms, reason);
-        self.notify_agent(agent_id, MessageType::Drain, &request)
-            .await
+        self.notify_agent(agent_id, &request).await
     }
 
     /// Asks an agent to shut down within `grace_period_ms`. Returns whether it could be told, errors as for
@@ -116,21 +114,19 @@ impl AgentPool {
         grace_period_ms: u64,
     ) -> Result<bool, AgentProtocolError> {
         let request = ShutdownRequest::new(reason, grace_period_ms);
-        self.notify_agent(agent_id, MessageType::Shutdown, &request)
-            .await
+        self.notify_agent(agent_id, &request).await
     }
 
     async fn notify_agent(
         &self,
         agent_id: &str,
-        message: MessageType,
-        content: &impl Serialize,
+        content: &impl ExtensionMessage,
     ) -> Result<bool, AgentProtocolError> {
         let connections = self.connections(agent_id)?;
         let connection = connections
             .first()
             .ok_or_else(|| self.unavailable(agent_id))?;
-        let told = timeout(NOTICE_PATIENCE, connection.tell(message, content));
+        let told = timeout(NOTICE_PATIENCE, connection.tell(content));
         told.await.unwrap_or_else(|_| {
             Err(AgentProtocolError::Timeout {
                 agent_id: agent_id.into(),

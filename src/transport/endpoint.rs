@@ -1,4 +1,7 @@
 use crate::error::AgentProtocolError;
+#[cfg(feature = "grpc")]
+use crate::transport::grpc::{Address, GrpcPlace};
+use crate::wire::Encoding;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -11,12 +14,25 @@ pub(crate) enum Endpoint {
     Unix(PathBuf),
     /// A TCP port: `tcp://host:port`. The host is a name or an address, without the brackets of IPv6.
     Tcp { host: String, port: u16 },
+    /// A gRPC server: `http://`, `https://`, `grpc://`, `grpcs://` or nothing before a host and a port, or
+    /// `grpc+unix://` before a path.
+    #[cfg(feature = "grpc")]
+    Grpc(GrpcPlace),
 }
 
 /// What the kernel's `sockaddr_un` holds, without the final zero byte.
 const MAX_SOCKET_PATH: usize = 107;
 
 impl Endpoint {
+    /// The encodings that are offered there, of those that are configured.
+    pub(crate) fn encodings<'c>(&self, configured: &'c [Encoding]) -> &'c [Encoding] {
+        match self {
+            Self::Unix(_) | Self::Tcp { .. } => configured,
+            #[cfg(feature = "grpc")]
+            Self::Grpc(_) => &[Encoding::Protobuf],
+        }
+    }
+
     /// Checks that a path can be a socket's.
     pub(crate) fn from_path(path: &Path) -> Result<&Path, AgentProtocolError> {
         let bytes = path.as_os_str().as_bytes();
@@ -73,15 +89,31 @@ impl FromStr for Endpoint {
         let path = match endpoint.strip_prefix("unix:") {
             Some(path) => path.strip_prefix("//").unwrap_or(path),
             None if endpoint.starts_with('/') => endpoint,
-            None => {
-                return Err(AgentProtocolError::InvalidEndpoint {
-                    endpoint: endpoint.to_owned(),
-                    reason: "expected /path, unix:/path or tcp://host:port",
-                });
-            }
+            None => return remote(endpoint),
         };
         Self::from_path(Path::new(path)).map(|path| Self::Unix(path.to_owned()))
     }
+}
+
+#[cfg(feature = "grpc")]
+fn remote(endpoint: &str) -> Result<Endpoint, AgentProtocolError> {
+    let place =
+        GrpcPlace::parse(endpoint).map_err(|reason| AgentProtocolError::InvalidEndpoint {
+            endpoint: endpoint.to_owned(),
+            reason,
+        })?;
+    if let Address::Unix(path) = &place.address {
+        Endpoint::from_path(path)?;
+    }
+    Ok(Endpoint::Grpc(place))
+}
+
+#[cfg(not(feature = "grpc"))]
+fn remote(endpoint: &str) -> Result<Endpoint, AgentProtocolError> {
+    Err(AgentProtocolError::InvalidEndpoint {
+        endpoint: endpoint.to_owned(),
+        reason: "expected /path or unix:/path; this build has no gRPC",
+    })
 }
 
 impl fmt::Display for Endpoint {
@@ -90,6 +122,8 @@ impl fmt::Display for Endpoint {
             Self::Unix(path) => write!(f, "{}", path.display()),
             Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
+            #[cfg(feature = "grpc")]
+            Self::Grpc(place) => place.fmt(f),
         }
     }
 }
@@ -137,7 +171,7 @@ mod tests {
     #[test]
     fn everything_else_is_refused() {
         let long = format!("/{}", "x".repeat(107));
-        for text in ["", "unix:", "waf.sock", "http://host:1", "/a\0b", &long] {
+        for text in ["", "unix:", "waf.sock", "ftp://host:1", "/a\0b", &long] {
             assert!(text.parse::<Endpoint>().is_err(), "{text:?}");
         }
     }

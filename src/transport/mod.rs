@@ -2,6 +2,8 @@
 
 mod doorway;
 mod endpoint;
+#[cfg(feature = "grpc")]
+pub(crate) mod grpc;
 mod socket;
 mod socket_file;
 pub(crate) mod tcp;
@@ -24,11 +26,27 @@ pub(crate) struct Link {
     pub(crate) receiver: Box<dyn LinkReceiver>,
 }
 
+/// What links beyond plain sockets need.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LinkConfig {
+    #[cfg(feature = "tls")]
+    pub(crate) tls: tls::TlsConfig,
+}
+
 /// Opens a link to an endpoint.
-pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Link, ConnectError> {
+#[cfg_attr(
+    not(feature = "grpc"),
+    allow(unused_variables, reason = "plain sockets need nothing")
+)]
+pub(crate) async fn connect(
+    endpoint: &Endpoint,
+    config: &LinkConfig,
+) -> Result<Link, ConnectError> {
     match endpoint {
         Endpoint::Unix(path) => unix::connect(path).await,
         Endpoint::Tcp { host, port } => tcp::connect(host, *port).await,
+        #[cfg(feature = "grpc")]
+        Endpoint::Grpc(place) => grpc::connect(place, &config.tls).await,
     }
 }
 

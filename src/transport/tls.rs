@@ -12,7 +12,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{
-    ClientConfig, Connection, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, Connection, DigitallySignedStruct, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
 use socket2::SockRef;
 use std::fmt::{self, Display};
@@ -21,7 +22,7 @@ use std::net::Shutdown;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client};
 
 /// How the side that connects does TLS: whom it trusts, and who it says it is.
 #[derive(Clone, Default)]
@@ -87,6 +88,29 @@ impl TlsConfig {
 
     /// Everything checked and ready to connect.
     pub(crate) fn connector(&self) -> Result<Connector, AgentProtocolError> {
+        self.connector_of(self.client()?)
+    }
+
+    /// The same for HTTP/2.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn http2_connector(&self) -> Result<Connector, AgentProtocolError> {
+        let mut config = self.client()?;
+        config.alpn_protocols = vec![HTTP2.to_vec()];
+        self.connector_of(config)
+    }
+
+    fn connector_of(&self, config: ClientConfig) -> Result<Connector, AgentProtocolError> {
+        let server_name = match &self.server_name {
+            Some(name) => Some(ServerName::try_from(name.clone()).map_err(invalid)?),
+            None => None,
+        };
+        Ok(Connector {
+            connector: TlsConnector::from(Arc::new(config)),
+            server_name,
+        })
+    }
+
+    fn client(&self) -> Result<ClientConfig, AgentProtocolError> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13])
@@ -99,20 +123,12 @@ impl TlsConfig {
         } else {
             builder.with_root_certificates(root_store(&self.roots)?)
         };
-        let config = match self.identity.clone() {
+        match self.identity.clone() {
             Some(identity) => builder
                 .with_client_auth_cert(identity.chain, identity.key)
-                .map_err(invalid)?,
-            None => builder.with_no_client_auth(),
-        };
-        let server_name = match &self.server_name {
-            Some(name) => Some(ServerName::try_from(name.clone()).map_err(invalid)?),
-            None => None,
-        };
-        Ok(Connector {
-            connector: TlsConnector::from(Arc::new(config)),
-            server_name,
-        })
+                .map_err(invalid),
+            None => Ok(builder.with_no_client_auth()),
+        }
     }
 }
 
@@ -129,8 +145,8 @@ impl TlsServerConfig {
         })
     }
 
-    /// Asks for certificates, and takes those that one of these signed. An agent may then only register as a name
-    /// that is in its certificate (a DNS name among the subject alternative names).
+    /// Asks for certificates, and takes those that one of these signed. An agent that connects to a proxy may then
+    /// only register as a name that is in its certificate (a DNS name among the subject alternative names).
     ///
     /// # Errors
     ///
@@ -146,6 +162,18 @@ impl TlsServerConfig {
     }
 
     pub(crate) fn acceptor(&self) -> Result<Acceptor, AgentProtocolError> {
+        Ok(Acceptor(TlsAcceptor::from(Arc::new(self.server()?))))
+    }
+
+    /// The same for HTTP/2.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn http2_acceptor(&self) -> Result<Acceptor, AgentProtocolError> {
+        let mut config = self.server()?;
+        config.alpn_protocols = vec![HTTP2.to_vec()];
+        Ok(Acceptor(TlsAcceptor::from(Arc::new(config))))
+    }
+
+    fn server(&self) -> Result<ServerConfig, AgentProtocolError> {
         let provider = Arc::new(ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13])
@@ -160,10 +188,9 @@ impl TlsServerConfig {
             builder.with_no_client_auth()
         };
         let identity = self.identity.clone();
-        let config = builder
+        builder
             .with_single_cert(identity.chain, identity.key)
-            .map_err(invalid)?;
-        Ok(Acceptor(TlsAcceptor::from(Arc::new(config))))
+            .map_err(invalid)
     }
 }
 
@@ -202,6 +229,10 @@ fn invalid(reason: impl Display) -> AgentProtocolError {
     }
 }
 
+/// What HTTP/2 is called where protocols are agreed on.
+#[cfg(feature = "grpc")]
+const HTTP2: &[u8] = b"h2";
+
 /// Connects with TLS.
 pub(crate) struct Connector {
     connector: TlsConnector,
@@ -213,19 +244,37 @@ pub(crate) struct Acceptor(TlsAcceptor);
 
 impl Connector {
     pub(crate) async fn connect(&self, host: &str, port: u16) -> Result<Link, ConnectError> {
+        let (socket, session) = self.connect_stream(host, port).await?.into_inner();
+        Ok(split(socket, session.into()))
+    }
+
+    /// Connects to a server that agrees to HTTP/2.
+    #[cfg(feature = "grpc")]
+    pub(crate) async fn connect_http2(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> Result<tokio_rustls::TlsStream<TcpStream>, ConnectError> {
+        let stream = self.connect_stream(host, port).await?;
+        if stream.get_ref().1.alpn_protocol() != Some(HTTP2) {
+            let reason = "the server does not speak HTTP/2 over TLS".to_owned();
+            return Err(TlsFailure::Other(reason).into());
+        }
+        Ok(stream.into())
+    }
+
+    async fn connect_stream(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> Result<client::TlsStream<TcpStream>, ConnectError> {
         let name = match &self.server_name {
             Some(name) => name.clone(),
             None => ServerName::try_from(host.to_owned())
-                .map_err(|error| ConnectError::Tls(error.to_string()))?,
+                .map_err(|error| TlsFailure::Other(error.to_string()))?,
         };
         let stream = tcp::connect_stream(host, port).await?;
-        let stream = self
-            .connector
-            .connect(name, stream)
-            .await
-            .map_err(failure)?;
-        let (socket, session) = stream.into_inner();
-        Ok(split(socket, session.into()))
+        Ok(self.connector.connect(name, stream).await?)
     }
 }
 
@@ -235,13 +284,22 @@ impl Acceptor {
         &self,
         stream: TcpStream,
     ) -> Result<(Link, Option<CertificateDer<'static>>), ConnectError> {
-        let stream = self.0.accept(stream).await.map_err(failure)?;
+        let stream = self.0.accept(stream).await?;
         let (socket, session) = stream.into_inner();
         let certificate = session
             .peer_certificates()
             .and_then(|chain| chain.first())
             .map(|certificate| certificate.clone().into_owned());
         Ok((split(socket, session.into()), certificate))
+    }
+
+    /// Shakes hands as a server of HTTP/2.
+    #[cfg(feature = "grpc")]
+    pub(crate) async fn accept_http2(
+        &self,
+        stream: TcpStream,
+    ) -> Result<tokio_rustls::TlsStream<TcpStream>, ConnectError> {
+        Ok(self.0.accept(stream).await?.into())
     }
 }
 
@@ -256,10 +314,59 @@ pub(crate) fn is_named(certificate: &CertificateDer<'_>, name: &str) -> bool {
     verify_server_name(&certificate, &name).is_ok()
 }
 
-fn failure(error: io::Error) -> ConnectError {
-    match error.get_ref() {
-        Some(cause) if cause.is::<rustls::Error>() => ConnectError::Tls(cause.to_string()),
-        _ => error.into(),
+/// Why TLS did not come up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsFailure {
+    /// The other side's certificate is not valid any more.
+    #[error("the certificate has expired")]
+    CertificateExpired,
+    /// The other side's certificate is not valid yet.
+    #[error("the certificate is not valid yet")]
+    CertificateNotYetValid,
+    /// The other side's certificate is for another host.
+    #[error("the certificate is for another host")]
+    WrongHost,
+    /// No authority that is trusted vouches for the other side's certificate.
+    #[error("the certificate is from an unknown authority")]
+    UnknownAuthority,
+    /// The other side ended the handshake, for the reason that it gives.
+    #[error("refused by the other side: {0}")]
+    Refused(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl TlsFailure {
+    /// What an I/O error of a TLS stream was about, if it was about TLS.
+    pub(crate) fn of(error: &io::Error) -> Option<Self> {
+        let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+        Some(match error {
+            rustls::Error::InvalidCertificate(invalid) => match invalid {
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                    Self::CertificateExpired
+                }
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                    Self::CertificateNotYetValid
+                }
+                CertificateError::NotValidForName
+                | CertificateError::NotValidForNameContext { .. } => Self::WrongHost,
+                // Another authority of the same name has signed it.
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                    Self::UnknownAuthority
+                }
+                other => Self::Other(other.to_string()),
+            },
+            rustls::Error::AlertReceived(alert) => Self::Refused(format!("{alert:?}")),
+            other => Self::Other(other.to_string()),
+        })
+    }
+}
+
+impl From<TlsFailure> for ConnectError {
+    fn from(failure: TlsFailure) -> Self {
+        Self::Tls(failure)
     }
 }
 

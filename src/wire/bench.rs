@@ -86,6 +86,12 @@ impl FrameReceiver {
                 look_at(IncomingEvent::from_msgpack(kind, &payload).ok()?);
             }
             Encoding::Json => self.event_in_json(kind, &mut payload)?,
+            #[cfg(feature = "grpc")]
+            Encoding::Protobuf => {
+                let payload = payload.freeze();
+                let mut timestamp = super::TimestampText::default();
+                look_at(IncomingEvent::from_protobuf(kind, &payload, &mut timestamp).ok()?);
+            }
         }
         Some(())
     }
@@ -105,6 +111,11 @@ impl FrameReceiver {
                 let payload = payload.freeze();
                 decode_answer(Payload::MessagePack(&payload), |answer| answer.response)
             }
+            #[cfg(feature = "grpc")]
+            Encoding::Protobuf => {
+                let payload = payload.freeze();
+                decode_answer(Payload::Protobuf(&payload), |answer| answer.response)
+            }
             Encoding::Json => {
                 decode_answer(Payload::Json(&mut payload, &mut self.tape), |answer| {
                     answer.response
@@ -117,7 +128,7 @@ impl FrameReceiver {
     fn next_frame(&mut self) -> Option<(MessageType, BytesMut)> {
         let (number, mut payload) = self.buffer.next_frame(MAX_FRAME_LEN).ok()??;
         if self.dialect.has_streams() {
-            black_box(StreamId::split_from(&mut payload).ok()?);
+            black_box(StreamId::take_from(&mut payload, self.dialect.encoding).ok()?);
         }
         Some((MessageType::from_number(number)?, payload))
     }

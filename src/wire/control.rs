@@ -1,10 +1,20 @@
-//! Control messages. They are rare, so they pass through free-form values.
+//! Control messages. They are rare, so in JSON and MessagePack they pass through free-form values.
+
+#![cfg_attr(
+    not(feature = "grpc"),
+    allow(
+        unused_variables,
+        reason = "JSON and MessagePack are told apart by what they begin with"
+    )
+)]
 
 use super::decode::{DecodeError, DecodeErrorKind};
 use super::dialect::Dialect;
 use super::encode::{Content, Sink};
+#[cfg(feature = "grpc")]
+use super::protobuf::control as protobuf;
 use super::value::Budget;
-use super::{Encoding, msgpack, value};
+use super::{Encoding, MessageType, msgpack, value};
 use crate::protocol::{
     CancelReason, CancelRequest, ConfigUpdateRequest, ConfigUpdateResponse, DrainRequest,
     FlowControl, FlowControlAction, HealthState, HealthStatus, LogMessage, MetricsReport, Ping,
@@ -16,7 +26,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// Reads a health report in its full form or as an integer `state`.
-pub(crate) fn decode_health(payload: &Bytes) -> Result<HealthStatus, DecodeError> {
+pub(crate) fn decode_health(
+    payload: &Bytes,
+    encoding: Encoding,
+) -> Result<HealthStatus, DecodeError> {
+    #[cfg(feature = "grpc")]
+    if encoding == Encoding::Protobuf {
+        return named("health status", protobuf::decode_health(payload));
+    }
     decode("health status", payload, |value| {
         let Some(number) = value.get("state").and_then(Value::as_i64) else {
             return typed(value).and_then(in_range);
@@ -56,7 +73,14 @@ fn in_range(status: HealthStatus) -> Result<HealthStatus, DecodeErrorKind> {
 }
 
 /// Reads a flow control message in its full form or as an integer `action`.
-pub(crate) fn decode_flow_control(payload: &Bytes) -> Result<FlowControl, DecodeError> {
+pub(crate) fn decode_flow_control(
+    payload: &Bytes,
+    encoding: Encoding,
+) -> Result<FlowControl, DecodeError> {
+    #[cfg(feature = "grpc")]
+    if encoding == Encoding::Protobuf {
+        return named("flow control", protobuf::decode_flow_control(payload));
+    }
     decode("flow control", payload, |value| {
         match value.get("action").and_then(Value::as_i64) {
             None => typed(value),
@@ -68,42 +92,107 @@ pub(crate) fn decode_flow_control(payload: &Bytes) -> Result<FlowControl, Decode
 }
 
 /// Reads a metrics report.
-pub(crate) fn decode_metrics_report(payload: &Bytes) -> Result<MetricsReport, DecodeError> {
+pub(crate) fn decode_metrics_report(
+    payload: &Bytes,
+    encoding: Encoding,
+) -> Result<MetricsReport, DecodeError> {
+    #[cfg(feature = "grpc")]
+    if encoding == Encoding::Protobuf {
+        return named("metrics report", protobuf::decode_metrics_report(payload));
+    }
     decode("metrics report", payload, typed)
 }
 
 /// Reads an agent's request for a change of configuration.
-pub(crate) fn decode_config_update(payload: &Bytes) -> Result<ConfigUpdateRequest, DecodeError> {
+pub(crate) fn decode_config_update(
+    payload: &Bytes,
+    encoding: Encoding,
+) -> Result<ConfigUpdateRequest, DecodeError> {
+    #[cfg(feature = "grpc")]
+    if encoding == Encoding::Protobuf {
+        return named(
+            "config update request",
+            protobuf::decode_config_update(payload),
+        );
+    }
     decode("config update request", payload, typed)
 }
 
 /// Reads what a proxy says to a request for a change of configuration.
-pub(crate) fn decode_config_response(payload: &Bytes) -> Result<ConfigUpdateResponse, DecodeError> {
+pub(crate) fn decode_config_response(
+    payload: &Bytes,
+    encoding: Encoding,
+) -> Result<ConfigUpdateResponse, DecodeError> {
+    #[cfg(feature = "grpc")]
+    if encoding == Encoding::Protobuf {
+        return named(
+            "config update response",
+            protobuf::decode_config_response(payload),
+        );
+    }
     decode("config update response", payload, typed)
 }
 
 /// Reads a request to drain.
-pub(crate) fn decode_drain(payload: &Bytes) -> Result<DrainRequest, DecodeError> {
+pub(crate) fn decode_drain(
+    payload: &Bytes,
+    encoding: Encoding,
+) -> Result<DrainRequest, DecodeError> {
+    #[cfg(feature = "grpc")]
+    if encoding == Encoding::Protobuf {
+        return named("drain request", protobuf::decode_drain(payload));
+    }
     decode("drain request", payload, typed)
 }
 
 /// Reads a request to shut down.
-pub(crate) fn decode_shutdown(payload: &Bytes) -> Result<ShutdownRequest, DecodeError> {
+pub(crate) fn decode_shutdown(
+    payload: &Bytes,
+    encoding: Encoding,
+) -> Result<ShutdownRequest, DecodeError> {
+    #[cfg(feature = "grpc")]
+    if encoding == Encoding::Protobuf {
+        return named("shutdown request", protobuf::decode_shutdown(payload));
+    }
     decode("shutdown request", payload, typed)
 }
 
 /// Reads a line for the log.
-pub(crate) fn decode_log(payload: &Bytes) -> Result<LogMessage, DecodeError> {
+pub(crate) fn decode_log(payload: &Bytes, encoding: Encoding) -> Result<LogMessage, DecodeError> {
+    #[cfg(feature = "grpc")]
+    if encoding == Encoding::Protobuf {
+        return named("log message", protobuf::decode_log(payload));
+    }
     decode("log message", payload, typed)
 }
 
-/// Reads a ping or pong.
-pub(crate) fn decode_ping(payload: &Bytes) -> Result<Ping, DecodeError> {
-    decode("ping", payload, typed)
+/// Reads a pong.
+pub(crate) fn decode_pong(payload: &Bytes, encoding: Encoding) -> Result<Ping, DecodeError> {
+    #[cfg(feature = "grpc")]
+    if encoding == Encoding::Protobuf {
+        return named("pong", protobuf::decode_pong(payload));
+    }
+    decode("pong", payload, typed)
+}
+
+/// The payload of the answer to a ping.
+pub(crate) fn pong(ping: &[u8], encoding: Encoding) -> Result<Vec<u8>, DecodeError> {
+    #[cfg(feature = "grpc")]
+    if encoding == Encoding::Protobuf {
+        return named("ping", protobuf::pong(ping));
+    }
+    Ok(ping.to_vec())
 }
 
 /// Reads a cancel message; a reason that is not known counts as [`CancelReason::Manual`].
-pub(crate) fn decode_cancel(payload: &Bytes) -> Result<CancelRequest, DecodeError> {
+pub(crate) fn decode_cancel(
+    payload: &Bytes,
+    encoding: Encoding,
+) -> Result<CancelRequest, DecodeError> {
+    #[cfg(feature = "grpc")]
+    if encoding == Encoding::Protobuf {
+        return named("cancel", protobuf::decode_cancel(payload));
+    }
     decode("cancel", payload, |value| {
         let correlation_id = value
             .get("correlation_id")
@@ -123,8 +212,16 @@ pub(crate) fn decode_cancel(payload: &Bytes) -> Result<CancelRequest, DecodeErro
     })
 }
 
-/// The payload of a cancel message: JSON in every encoding.
-pub(crate) fn encode_cancel(correlation_id: &str, reason: CancelReason) -> Vec<u8> {
+/// The payload of a cancel message: JSON in MessagePack too.
+pub(crate) fn encode_cancel(
+    correlation_id: &str,
+    reason: CancelReason,
+    encoding: Encoding,
+) -> Vec<u8> {
+    #[cfg(feature = "grpc")]
+    if encoding == Encoding::Protobuf {
+        return protobuf::encode_cancel(correlation_id, reason);
+    }
     json!({
         "correlation_id": correlation_id,
         "reason": reason.number(),
@@ -134,17 +231,25 @@ pub(crate) fn encode_cancel(correlation_id: &str, reason: CancelReason) -> Vec<u
     .into_bytes()
 }
 
-/// The payload of a ping: JSON in every encoding.
-pub(crate) fn encode_ping(sequence: u64) -> Vec<u8> {
+/// The payload of a ping: JSON in MessagePack too.
+pub(crate) fn encode_ping(sequence: u64, encoding: Encoding) -> Vec<u8> {
+    #[cfg(feature = "grpc")]
+    if encoding == Encoding::Protobuf {
+        return protobuf::encode_ping(sequence);
+    }
     json!({"sequence": sequence, "timestamp_ms": now_ms()})
         .to_string()
         .into_bytes()
 }
 
 /// The payloads that say how an agent is: the integer form for the published crate, which reads no
-/// other, and the full one behind it for those who do.
-pub(crate) fn encode_health(status: &HealthStatus, encoding: Encoding) -> [Vec<u8>; 2] {
-    [
+/// other, and the full one behind it for those who do. In protobuf one form serves both.
+pub(crate) fn encode_health(status: &HealthStatus, encoding: Encoding) -> Vec<Vec<u8>> {
+    #[cfg(feature = "grpc")]
+    if encoding == Encoding::Protobuf {
+        return vec![protobuf::encode_health(status)];
+    }
+    vec![
         encode_value(&json!({"state": status.state.number()}), encoding),
         encode_control(status, encoding),
     ]
@@ -153,6 +258,10 @@ pub(crate) fn encode_health(status: &HealthStatus, encoding: Encoding) -> [Vec<u
 /// The payload of a flow control message; the integer form where it says it all, since the published
 /// crate reads no other.
 pub(crate) fn encode_flow_control(message: &FlowControl, encoding: Encoding) -> Vec<u8> {
+    #[cfg(feature = "grpc")]
+    if encoding == Encoding::Protobuf {
+        return protobuf::encode_flow_control(message);
+    }
     let number = match message.action {
         FlowControlAction::Pause => 1,
         FlowControlAction::Resume => 2,
@@ -164,8 +273,66 @@ pub(crate) fn encode_flow_control(message: &FlowControl, encoding: Encoding) -> 
     encode_value(&json!({"action": number}), encoding)
 }
 
-/// The payload of any other control message.
-pub(crate) fn encode_control(message: &impl Serialize, encoding: Encoding) -> Vec<u8> {
+/// The payload of a metrics report.
+pub(crate) fn encode_metrics_report(report: &MetricsReport, encoding: Encoding) -> Vec<u8> {
+    #[cfg(feature = "grpc")]
+    if encoding == Encoding::Protobuf {
+        return protobuf::encode_metrics_report(report);
+    }
+    encode_control(report, encoding)
+}
+
+/// The payload of a request for a change of configuration.
+pub(crate) fn encode_config_update(request: &ConfigUpdateRequest, encoding: Encoding) -> Vec<u8> {
+    #[cfg(feature = "grpc")]
+    if encoding == Encoding::Protobuf {
+        return protobuf::encode_config_update(request);
+    }
+    encode_control(request, encoding)
+}
+
+/// What only our extension has words for.
+pub(crate) trait ExtensionMessage: Serialize {
+    const MESSAGE: MessageType;
+
+    /// Its payload in protobuf.
+    #[cfg(feature = "grpc")]
+    fn encode_protobuf(&self) -> Vec<u8>;
+}
+
+macro_rules! extension_message {
+    ($content:ty, $message:ident, $encode:ident) => {
+        impl ExtensionMessage for $content {
+            const MESSAGE: MessageType = MessageType::$message;
+
+            #[cfg(feature = "grpc")]
+            fn encode_protobuf(&self) -> Vec<u8> {
+                protobuf::$encode(self)
+            }
+        }
+    };
+}
+
+extension_message!(
+    ConfigUpdateResponse,
+    ConfigUpdateResponse,
+    encode_config_response
+);
+extension_message!(DrainRequest, Drain, encode_drain);
+extension_message!(ShutdownRequest, Shutdown, encode_shutdown);
+extension_message!(LogMessage, Log, encode_log);
+
+/// The payload of a message of our extension.
+pub(crate) fn encode_extension(content: &impl ExtensionMessage, encoding: Encoding) -> Vec<u8> {
+    #[cfg(feature = "grpc")]
+    if encoding == Encoding::Protobuf {
+        return content.encode_protobuf();
+    }
+    encode_control(content, encoding)
+}
+
+/// The payload of any message that serde knows, in JSON or MessagePack.
+fn encode_control(message: &impl Serialize, encoding: Encoding) -> Vec<u8> {
     // The messages are plain structs with string keys, which always have a JSON form.
     let value = serde_json::to_value(message).unwrap_or_default();
     encode_value(&value, encoding)
@@ -188,9 +355,11 @@ fn decode<T>(
     payload: &Bytes,
     read: impl FnOnce(Value) -> Result<T, DecodeErrorKind>,
 ) -> Result<T, DecodeError> {
-    to_value(payload)
-        .and_then(read)
-        .map_err(DecodeError::in_message(message))
+    named(message, to_value(payload).and_then(read))
+}
+
+fn named<T>(message: &'static str, read: Result<T, DecodeErrorKind>) -> Result<T, DecodeError> {
+    read.map_err(DecodeError::in_message(message))
 }
 
 /// Control messages come in JSON whatever the encoding, or in the connection's own. All of them are
@@ -220,11 +389,11 @@ mod tests {
 
     #[test]
     fn both_forms_of_flow_control_are_read() {
-        let pause = decode_flow_control(&bytes(r#"{"action":1}"#)).unwrap();
+        let pause = decode_flow_control(&bytes(r#"{"action":1}"#), Encoding::Json).unwrap();
         assert_eq!(pause.action, FlowControlAction::Pause);
         let capacity = decode_flow_control(&bytes(
             r#"{"correlation_id":"a","action":{"type":"update_capacity","buffer_available":7},"timestamp_ms":1}"#,
-        ))
+        ), Encoding::Json)
         .unwrap();
         assert_eq!(
             capacity.action,
@@ -232,23 +401,38 @@ mod tests {
                 buffer_available: 7
             }
         );
-        assert!(decode_flow_control(&bytes(r#"{"action":3}"#)).is_err());
+        assert!(decode_flow_control(&bytes(r#"{"action":3}"#), Encoding::Json).is_err());
     }
 
     #[test]
     fn what_is_written_is_read_in_both_encodings() {
         for encoding in [Encoding::Json, Encoding::MessagePack] {
             let degraded = HealthStatus::degraded("waf", vec!["ml".into()], 2.5);
-            let [short, full] = encode_health(&degraded, encoding);
-            assert_eq!(decode_health(&short.into()).unwrap().state.number(), 2);
-            assert_eq!(decode_health(&full.into()).unwrap(), degraded);
+            let [short, full]: [_; 2] = encode_health(&degraded, encoding).try_into().unwrap();
+            assert_eq!(
+                decode_health(&short.into(), Encoding::Json)
+                    .unwrap()
+                    .state
+                    .number(),
+                2
+            );
+            assert_eq!(
+                decode_health(&full.into(), Encoding::Json).unwrap(),
+                degraded
+            );
 
             let resume = FlowControl::for_all(FlowControlAction::Resume);
-            let read = decode_flow_control(&encode_flow_control(&resume, encoding).into()).unwrap();
+            let read = decode_flow_control(
+                &encode_flow_control(&resume, encoding).into(),
+                Encoding::Json,
+            )
+            .unwrap();
             assert_eq!(read.action, FlowControlAction::Resume);
 
             let report = MetricsReport::new("waf", 1000);
-            let read = decode_metrics_report(&encode_control(&report, encoding).into()).unwrap();
+            let read =
+                decode_metrics_report(&encode_control(&report, encoding).into(), Encoding::Json)
+                    .unwrap();
             assert_eq!(read, report);
         }
     }
@@ -260,7 +444,7 @@ mod tests {
         let loaded =
             r#"{"agent_id":"a","state":{"status":"healthy"},"resources":{"cpu_percent":1e300}}"#;
         for payload in [degraded, loaded] {
-            let error = decode_health(&bytes(payload)).unwrap_err();
+            let error = decode_health(&bytes(payload), Encoding::Json).unwrap_err();
             assert_eq!(error.kind(), DecodeErrorKind::OutOfRange);
         }
     }
@@ -286,16 +470,19 @@ mod tests {
         });
         for encoding in [Encoding::Json, Encoding::MessagePack] {
             let written = encode_control(&report, encoding);
-            assert_eq!(decode_metrics_report(&written.into()).unwrap(), report);
+            assert_eq!(
+                decode_metrics_report(&written.into(), Encoding::Json).unwrap(),
+                report
+            );
         }
     }
 
     #[test]
     fn cancel_carries_its_reason_as_an_integer() {
-        let payload = encode_cancel("a", CancelReason::UpstreamError);
+        let payload = encode_cancel("a", CancelReason::UpstreamError, Encoding::Json);
         let value: Value = serde_json::from_slice(&payload).unwrap();
         assert_eq!(value["reason"], 3);
-        let cancel = decode_cancel(&payload.into()).unwrap();
+        let cancel = decode_cancel(&payload.into(), Encoding::Json).unwrap();
         assert_eq!(cancel.reason, CancelReason::UpstreamError);
         assert_eq!(cancel.correlation_id, "a");
     }
@@ -303,9 +490,18 @@ mod tests {
     #[test]
     fn garbage_is_an_error() {
         for payload in ["", "{", "[]", "x", "{}"] {
-            assert!(decode_ping(&bytes(payload)).is_err(), "{payload}");
-            assert!(decode_health(&bytes(payload)).is_err(), "{payload}");
-            assert!(decode_cancel(&bytes(payload)).is_err(), "{payload}");
+            assert!(
+                decode_pong(&bytes(payload), Encoding::Json).is_err(),
+                "{payload}"
+            );
+            assert!(
+                decode_health(&bytes(payload), Encoding::Json).is_err(),
+                "{payload}"
+            );
+            assert!(
+                decode_cancel(&bytes(payload), Encoding::Json).is_err(),
+                "{payload}"
+            );
         }
     }
 }

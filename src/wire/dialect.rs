@@ -42,6 +42,10 @@ impl Dialect {
     }
 
     pub(crate) const fn bodies(self) -> Bodies {
+        #[cfg(feature = "grpc")]
+        if matches!(self.encoding, Encoding::Protobuf) {
+            return Bodies::Binary;
+        }
         match self.extension {
             Some(Extension::V1) => Bodies::Binary,
             None => Bodies::Base64,

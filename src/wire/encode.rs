@@ -8,19 +8,15 @@ use bytes::Bytes;
 pub(super) trait Content {
     fn write_to<S: Sink>(&self, sink: &mut S);
 
-    /// Writes it to the end of `out`. Returns the end of the payload that is not written there.
+    /// Writes it as JSON or MessagePack to the end of `out`. Returns the end of the payload that is not written there.
     fn write(&self, dialect: Dialect, out: &mut Vec<u8>) -> Bytes {
-        match dialect.encoding {
-            Encoding::Json => {
-                self.write_to(&mut json::Writer::new(out));
-                Bytes::new()
-            }
-            Encoding::MessagePack => {
-                let mut writer = msgpack::Writer::new(out, dialect.bodies());
-                self.write_to(&mut writer);
-                writer.into_detached()
-            }
+        if dialect.encoding == Encoding::Json {
+            self.write_to(&mut json::Writer::new(out));
+            return Bytes::new();
         }
+        let mut writer = msgpack::Writer::new(out, dialect.bodies());
+        self.write_to(&mut writer);
+        writer.into_detached()
     }
 }
 

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 /// How payloads are written once the handshake is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Encoding {
     /// Text that every peer understands.
     #[default]
@@ -12,14 +13,20 @@ pub enum Encoding {
     /// Compact and quick to read; the first choice where both sides have it.
     #[serde(rename = "msgpack")]
     MessagePack,
+    /// What gRPC connections speak, and they alone: it is never offered or chosen.
+    #[cfg(feature = "grpc")]
+    #[serde(rename = "protobuf", skip_deserializing)]
+    Protobuf,
 }
 
 impl Encoding {
-    /// Its name in the handshake: `json` or `msgpack`.
+    /// Its name: `json`, `msgpack` or `protobuf`. The first two are those of the handshake.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Json => "json",
             Self::MessagePack => "msgpack",
+            #[cfg(feature = "grpc")]
+            Self::Protobuf => "protobuf",
         }
     }
 }

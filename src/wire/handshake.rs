@@ -32,13 +32,13 @@ pub(crate) struct HandshakeRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ExtensionOffer {
     #[serde(default)]
-    versions: Vec<u64>,
+    pub(super) versions: Vec<u64>,
 }
 
 /// The version of our extension that an agent chose.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ExtensionChoice {
-    version: u64,
+    pub(super) version: u64,
 }
 
 impl HandshakeRequest {
@@ -60,11 +60,31 @@ impl HandshakeRequest {
         }
     }
 
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The payload that says it: JSON, unless the connection knows nothing but protobuf.
+    pub(crate) fn encode_for(&self, encodings: &[Encoding]) -> Vec<u8> {
+        #[cfg(feature = "grpc")]
+        if encodings == [Encoding::Protobuf] {
+            return super::protobuf::handshake::encode_request(self);
+        }
+        let _ = encodings;
+        self.encode()
+    }
+
+    /// Reads what [`Self::encode_for`] writes.
+    pub(crate) fn decode_for(encodings: &[Encoding], payload: &[u8]) -> Result<Self, DecodeError> {
+        #[cfg(feature = "grpc")]
+        if encodings == [Encoding::Protobuf] {
+            return super::protobuf::handshake::decode_request(payload);
+        }
+        let _ = encodings;
+        Self::decode(payload)
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
         to_json(self)
     }
 
-    pub(crate) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+    pub(super) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         from_json("handshake request", payload)
     }
 
@@ -74,8 +94,10 @@ impl HandshakeRequest {
         let encoding = self
             .supported_encodings
             .iter()
-            .filter_map(|name| name.parse().ok())
-            .find(|encoding| accepted.contains(encoding))
+            .find_map(|name| {
+                let known = accepted.iter().copied();
+                known.into_iter().find(|encoding| encoding.as_str() == name)
+            })
             .unwrap_or(Encoding::Json);
         let offered = self.tollgate.iter().flat_map(|offer| &offer.versions);
         Dialect {
@@ -126,11 +148,31 @@ impl HandshakeResponse {
         }
     }
 
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The payload that says it: JSON, unless the connection knows nothing but protobuf.
+    pub(crate) fn encode_for(&self, encodings: &[Encoding]) -> Vec<u8> {
+        #[cfg(feature = "grpc")]
+        if encodings == [Encoding::Protobuf] {
+            return super::protobuf::handshake::encode_response(self);
+        }
+        let _ = encodings;
+        self.encode()
+    }
+
+    /// Reads what [`Self::encode_for`] writes.
+    pub(crate) fn decode_for(encodings: &[Encoding], payload: &[u8]) -> Result<Self, DecodeError> {
+        #[cfg(feature = "grpc")]
+        if encodings == [Encoding::Protobuf] {
+            return super::protobuf::handshake::decode_response(payload);
+        }
+        let _ = encodings;
+        Self::decode(payload)
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
         to_json(self)
     }
 
-    pub(crate) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+    pub(super) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         from_json("handshake response", payload)
     }
 
@@ -147,20 +189,20 @@ impl HandshakeResponse {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct WireCapabilities {
-    agent_id: String,
-    name: String,
-    version: String,
-    supported_events: Vec<i64>,
-    features: AgentFeatures,
-    limits: WireLimits,
+    pub(super) agent_id: String,
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) supported_events: Vec<i64>,
+    pub(super) features: AgentFeatures,
+    pub(super) limits: WireLimits,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct WireLimits {
-    max_body_size: u64,
-    max_concurrency: u32,
-    preferred_chunk_size: u64,
+pub(super) struct WireLimits {
+    pub(super) max_body_size: u64,
+    pub(super) max_concurrency: u32,
+    pub(super) preferred_chunk_size: u64,
 }
 
 impl Default for WireLimits {

@@ -22,6 +22,9 @@ pub(crate) enum Payload<'p> {
     /// Parsed in place, which destroys it.
     Json(&'p mut [u8], &'p mut JsonTape),
     MessagePack(&'p Bytes),
+    /// In its envelope.
+    #[cfg(feature = "grpc")]
+    Protobuf(&'p Bytes),
 }
 
 /// An event as an agent gets it: it borrows the frame it came in.

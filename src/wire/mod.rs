@@ -1,7 +1,8 @@
 //! How messages are written: frames, the handshake, MessagePack and JSON. Bytes in, bytes out.
 //!
 //! Every message is written once, against [`Sink`](encode::Sink), and read once, against
-//! [`Source`](decode::Source); the two encodings implement both. Reading borrows: strings and headers
+//! [`Source`](decode::Source); JSON and MessagePack implement both. Protobuf, which has numbers for names,
+//! has its own functions for each message. Reading borrows: strings and headers
 //! stay in the frame, a body is a slice of it.
 
 #[cfg(feature = "__bench")]
@@ -21,6 +22,8 @@ mod json;
 mod msgpack;
 #[cfg(test)]
 mod owned_event;
+#[cfg(feature = "grpc")]
+mod protobuf;
 mod registration;
 mod response;
 #[cfg(test)]
@@ -40,6 +43,8 @@ pub(crate) use frame::{
 };
 pub(crate) use handshake::{HandshakeRequest, HandshakeResponse, MAX_HANDSHAKE_LEN};
 pub(crate) use incoming::{IncomingEvent, JsonTape, Payload};
+#[cfg(feature = "grpc")]
+pub(crate) use protobuf::{Direction, TimestampText};
 pub(crate) use registration::{NotOffered, RegistrationRequest, RegistrationResponse};
 pub(crate) use response::{Answer, AnswerTo, decode_answer, encode_response};
 pub(crate) use salvage::Undecodable;

@@ -53,8 +53,12 @@ impl Sent {
 
 const STREAM: StreamId = StreamId(7);
 
-/// Length and type of a frame, and the stream id where the dialect has one.
+/// Length and type of a frame, and the stream id where the dialect has one in front of the payload.
 pub(super) const fn head_len(dialect: Dialect) -> usize {
+    #[cfg(feature = "grpc")]
+    if matches!(dialect.encoding, Encoding::Protobuf) {
+        return 5;
+    }
     if dialect.has_streams() { 13 } else { 5 }
 }
 
@@ -135,6 +139,12 @@ impl OwnedEvent {
                     })
                 })?;
                 IncomingEvent::from_json(event_type, &document).map(|event| event.owned())
+            }
+            #[cfg(feature = "grpc")]
+            Encoding::Protobuf => {
+                let mut timestamp = super::TimestampText::default();
+                IncomingEvent::from_protobuf(event_type, &Bytes::from(payload), &mut timestamp)
+                    .map(|event| event.owned())
             }
             Encoding::MessagePack => IncomingEvent::from_msgpack(event_type, &Bytes::from(payload))
                 .map(|event| event.owned()),

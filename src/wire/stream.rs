@@ -1,3 +1,4 @@
+use super::Encoding;
 use super::decode::DecodeErrorKind;
 use bytes::{Buf, BytesMut};
 use std::fmt;
@@ -12,8 +13,19 @@ impl StreamId {
         out.extend_from_slice(&self.0.to_be_bytes());
     }
 
-    /// Takes the stream id off the beginning of a payload.
-    pub(crate) fn split_from(payload: &mut BytesMut) -> Result<Self, DecodeErrorKind> {
+    /// Takes the stream id off the beginning of a payload; in protobuf it stays in the envelope.
+    pub(crate) fn take_from(
+        payload: &mut BytesMut,
+        encoding: Encoding,
+    ) -> Result<Self, DecodeErrorKind> {
+        match encoding {
+            #[cfg(feature = "grpc")]
+            Encoding::Protobuf => super::protobuf::stream_id(payload),
+            Encoding::Json | Encoding::MessagePack => Self::split_from(payload),
+        }
+    }
+
+    fn split_from(payload: &mut BytesMut) -> Result<Self, DecodeErrorKind> {
         let id = payload
             .first_chunk()
             .copied()

@@ -1,6 +1,8 @@
 //! Parts of a received message that are read where they stand.
 
 use super::decode::{DecodeErrorKind, Source};
+#[cfg(feature = "grpc")]
+use super::protobuf;
 use super::{json, msgpack};
 use crate::protocol::events::{RequestHeaders, ResponseHeaders};
 use crate::protocol::{FieldValue, HeaderSource};
@@ -25,6 +27,8 @@ pub struct HeadersView<'a> {
 pub(super) enum Cursor<'a> {
     Json(json::Reader<'a>),
     MessagePack(msgpack::Reader<'a>),
+    #[cfg(feature = "grpc")]
+    Protobuf(protobuf::HeaderReader<'a>),
 }
 
 impl<'a> From<json::Reader<'a>> for Cursor<'a> {
@@ -44,6 +48,8 @@ impl<'a> Cursor<'a> {
         match self {
             Self::Json(reader) => reader.str(),
             Self::MessagePack(reader) => reader.str(),
+            #[cfg(feature = "grpc")]
+            Self::Protobuf(reader) => reader.str(),
         }
     }
 
@@ -51,6 +57,8 @@ impl<'a> Cursor<'a> {
         match self {
             Self::Json(reader) => reader.array(),
             Self::MessagePack(reader) => reader.array(),
+            #[cfg(feature = "grpc")]
+            Self::Protobuf(reader) => reader.array(),
         }
     }
 }
@@ -70,6 +78,15 @@ impl<'a> HeadersView<'a> {
             }
         }
         Ok(Self { names, pairs })
+    }
+
+    /// Headers that are checked, and how many names they have.
+    #[cfg(feature = "grpc")]
+    pub(super) fn from_protobuf((headers, names): (protobuf::HeaderReader<'a>, usize)) -> Self {
+        Self {
+            names,
+            pairs: Cursor::Protobuf(headers),
+        }
     }
 
     /// How many distinct names there are.

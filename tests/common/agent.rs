@@ -3,6 +3,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use tokio::sync::{Notify, oneshot};
+#[cfg(feature = "grpc")]
+use tollgate::GrpcAgentServer;
 use tollgate::{
     AgentCapabilities, AgentControl, AgentFeatures, AgentHandler, AgentResponse, AuditMetadata,
     BodyChunk, BodyMutation, CancelReason, Configure, Decision, EventType, GuardrailInspect,
@@ -179,38 +181,110 @@ pub async fn serve() -> ServedAgent {
     serve_with(|server| server).await
 }
 
+/// On a Unix socket, or over gRPC where that is what the encoding means.
+pub async fn serve_speaking(encoding: tollgate::Encoding) -> ServedAgent {
+    #[cfg(feature = "grpc")]
+    if encoding == tollgate::Encoding::Protobuf {
+        return serve_grpc().await;
+    }
+    let _ = encoding;
+    serve().await
+}
+
+#[cfg(feature = "grpc")]
+pub async fn serve_grpc() -> ServedAgent {
+    serve_grpc_with("grpc://127.0.0.1:0", |server| server).await
+}
+
+/// Serves over gRPC; the path of what is returned is an endpoint.
+#[cfg(feature = "grpc")]
+pub async fn serve_grpc_with(
+    listen: &str,
+    configure: impl FnOnce(GrpcAgentServer<RuleAgent>) -> GrpcAgentServer<RuleAgent>,
+) -> ServedAgent {
+    let agent = RuleAgent::default();
+    let handles = Handles::of(&agent);
+    let server = configure(GrpcAgentServer::new(listen, agent));
+    let control = server.control();
+    let bound = server.bind().await.unwrap();
+    let endpoint = match bound.local_addr() {
+        Some(address) => format!(
+            "{}{}",
+            listen.split_inclusive("//").next().unwrap(),
+            address
+        ),
+        None => listen.to_owned(),
+    };
+    let (stop, stopped) = oneshot::channel();
+    let served = tokio::spawn(async move {
+        bound.serve_until(until(stopped)).await.unwrap();
+    });
+    handles.served(
+        endpoint.into(),
+        control,
+        stop,
+        served,
+        tempfile::tempdir().unwrap(),
+    )
+}
+
+/// What a test sees of its agent.
+struct Handles {
+    seen: Arc<Mutex<Vec<serde_json::Value>>>,
+    release: Arc<Notify>,
+    cancelled: Arc<Mutex<Vec<(String, CancelReason)>>>,
+}
+
+impl Handles {
+    fn of(agent: &RuleAgent) -> Self {
+        Self {
+            seen: agent.seen.clone(),
+            release: agent.release.clone(),
+            cancelled: agent.cancelled.clone(),
+        }
+    }
+
+    fn served(
+        self,
+        path: PathBuf,
+        control: AgentControl,
+        stop: oneshot::Sender<()>,
+        served: tokio::task::JoinHandle<()>,
+        dir: TempDir,
+    ) -> ServedAgent {
+        ServedAgent {
+            path,
+            seen: self.seen,
+            release: self.release,
+            cancelled: self.cancelled,
+            control,
+            stop,
+            served,
+            _dir: dir,
+        }
+    }
+}
+
+/// A dropped handle leaves the agent running until the test's runtime ends.
+async fn until(stopped: oneshot::Receiver<()>) {
+    if stopped.await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 pub async fn serve_with(
     configure: impl FnOnce(UdsAgentServer<RuleAgent>) -> UdsAgentServer<RuleAgent>,
 ) -> ServedAgent {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("agent.sock");
     let agent = RuleAgent::default();
-    let (seen, release, cancelled) = (
-        agent.seen.clone(),
-        agent.release.clone(),
-        agent.cancelled.clone(),
-    );
+    let handles = Handles::of(&agent);
     let server = configure(UdsAgentServer::new(&path, agent));
     let control = server.control();
     let bound = server.bind().await.unwrap();
     let (stop, stopped) = oneshot::channel();
     let served = tokio::spawn(async move {
-        let shutdown = async {
-            // A dropped handle leaves the agent running until the test's runtime ends.
-            if stopped.await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        bound.serve_until(shutdown).await.unwrap();
+        bound.serve_until(until(stopped)).await.unwrap();
     });
-    ServedAgent {
-        path,
-        seen,
-        release,
-        cancelled,
-        control,
-        stop,
-        served,
-        _dir: dir,
-    }
+    handles.served(path, control, stop, served, dir)
 }

@@ -15,7 +15,9 @@ mod process;
 mod raw;
 mod reverse;
 
-pub use agent::{RuleAgent, ServedAgent, serve, serve_with};
+pub use agent::{RuleAgent, ServedAgent, serve, serve_speaking, serve_with};
+#[cfg(feature = "grpc")]
+pub use agent::{serve_grpc, serve_grpc_with};
 pub use calls::{
     Call, CallResult, arrived, call, expect_works, faults, made, number, numbered, raw_pool,
     raw_pool_of, raw_pool_saying, result_of, status_of,
@@ -37,6 +39,12 @@ use tollgate::{AgentPool, AgentPoolConfig, Encoding, RequestHeadersEvent, Reques
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 pub const BOTH: [Encoding; 2] = [Encoding::MessagePack, Encoding::Json];
+
+/// Every encoding, with what it travels over: see [`serve_speaking`].
+#[cfg(feature = "grpc")]
+pub const ALL: [Encoding; 3] = [Encoding::MessagePack, Encoding::Json, Encoding::Protobuf];
+#[cfg(not(feature = "grpc"))]
+pub const ALL: [Encoding; 2] = BOTH;
 
 pub fn metadata(correlation_id: &str) -> RequestMetadata {
     RequestMetadata {

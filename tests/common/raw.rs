@@ -92,6 +92,7 @@ pub fn encode(encoding: Encoding, value: &Value) -> Vec<u8> {
     match encoding {
         Encoding::Json => value.to_string().into_bytes(),
         Encoding::MessagePack => rmp_serde::to_vec_named(value).unwrap(),
+        other => unreachable!("{other} is not spoken on Unix sockets"),
     }
 }
 
@@ -183,6 +184,7 @@ impl RawConnection {
                 let value = rmpv::decode::read_value(&mut &payload[..]).unwrap();
                 serde_json::to_value(value).unwrap()
             }
+            other => unreachable!("{other} is not spoken on Unix sockets"),
         }
     }
 

@@ -4,6 +4,8 @@ use crate::counted::{Counted, Counts};
 use crate::exit::AgentFailure;
 use crate::rules::Rules;
 use crate::scrape;
+#[cfg(feature = "grpc")]
+use crate::values::is_remote;
 use crate::values::{
     parse_assignment, parse_duration, parse_encoding, parse_endpoint, parse_proxy, parse_timeout,
     socket_path,
@@ -18,6 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+#[cfg(feature = "grpc")]
+use tollgate::GrpcAgentServer;
 use tollgate::{AgentControl, AgentDialer, AgentHandler, Encoding, HeaderOp, UdsAgentServer};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -25,7 +29,7 @@ use tracing_subscriber::filter::LevelFilter;
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("way").args(["listen", "dial"]).required(true)))]
 pub(crate) struct Args {
-    /// Where to listen: /path or unix:/path
+    /// Where to listen: /path or unix:/path, or with gRPC grpc://address:port or grpc+unix:///path
     #[arg(long, value_name = "ENDPOINT", value_parser = parse_endpoint)]
     listen: Option<String>,
     /// A proxy to connect to, and again whenever a connection is lost: /path, unix:/path or tcp://host:port; may be
@@ -161,6 +165,17 @@ async fn listen<H: AgentHandler>(
     stopped: impl Future<Output = ()>,
 ) -> Result<(), AgentFailure> {
     let failed = |error| AgentFailure::of(endpoint, &error);
+    #[cfg(feature = "grpc")]
+    if is_remote(endpoint) {
+        let server = GrpcAgentServer::new(endpoint, handler);
+        with_control(server.control());
+        let server = server.bind().await.map_err(failed)?;
+        match server.local_addr() {
+            Some(address) => announce(format_args!("listening on grpc://{address}")),
+            None => announce(format_args!("listening on {endpoint}")),
+        }
+        return server.serve_until(stopped).await.map_err(failed);
+    }
     let server =
         UdsAgentServer::new(socket_path(endpoint), handler).with_encodings(args.encodings.clone());
     with_control(server.control());

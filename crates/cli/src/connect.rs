@@ -1,7 +1,7 @@
 //! Reaching the agent that a command is about.
 
 use crate::exit::AgentFailure;
-use crate::values::socket_path;
+use crate::values::{is_remote, socket_path};
 use std::time::Duration;
 use tollgate::{
     AgentPool, AgentPoolConfig, Encoding, ReverseConnectionConfig, ReverseConnectionListener,
@@ -13,7 +13,7 @@ pub(crate) const AGENT_ID: &str = "agent";
 /// A pool with one agent in it, connected.
 ///
 /// `timeout` bounds connecting and, later, each event. With `encoding` the agent has to speak just
-/// that one.
+/// that one; over gRPC there is one only.
 pub(crate) async fn connect(
     endpoint: &str,
     encoding: Option<Encoding>,
@@ -84,7 +84,7 @@ fn check_encoding(
 ) -> Result<AgentPool, AgentFailure> {
     match (encoding, pool.agent_encoding(AGENT_ID)) {
         // An agent that knows nothing of what it was offered falls back on JSON.
-        (Some(asked), Some(got)) if asked != got => Err(AgentFailure::new(
+        (Some(asked), Some(got)) if asked != got && !is_remote(endpoint) => Err(AgentFailure::new(
             endpoint,
             format_args!("the agent speaks {got}, not {asked}"),
         )),

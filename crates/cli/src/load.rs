@@ -16,7 +16,7 @@ const DEFAULT_LENGTH: Length = Length::Time(Duration::from_secs(5));
 /// Options of `tollgate load`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where the agent listens: /path or unix:/path
+    /// Where the agent listens: /path or unix:/path, or with gRPC grpc://host:port
     #[arg(value_parser = parse_endpoint)]
     endpoint: String,
     /// Stop after exactly this many requests

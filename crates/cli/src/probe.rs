@@ -13,7 +13,7 @@ const PINGS: usize = 5;
 /// Options of `tollgate probe`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where the agent listens: /path or unix:/path
+    /// Where the agent listens: /path or unix:/path, or with gRPC grpc://host:port
     #[arg(value_parser = parse_endpoint)]
     endpoint: String,
     /// How long connecting, and each ping, may take

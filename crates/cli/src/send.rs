@@ -19,7 +19,7 @@ use tollgate::{AgentPool, Encoding};
 /// Options of `tollgate send`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where the agent listens: /path or unix:/path
+    /// Where the agent listens: /path or unix:/path, or with gRPC grpc://host:port
     #[arg(value_parser = parse_endpoint)]
     endpoint: String,
     /// Method of the request [default: GET, or POST with a body]

@@ -69,12 +69,29 @@ pub(crate) fn parse_header(text: &str) -> Result<(String, String), String> {
     header(name, value)
 }
 
-/// Reads an endpoint, `/path` or `unix:/path`, and hands it back as it was written.
+/// Reads an endpoint, `/path`, `unix:/path` or that of a gRPC server, and hands it back as it was written.
 pub(crate) fn parse_endpoint(text: &str) -> Result<String, String> {
-    if !socket_path(text).starts_with('/') {
-        return Err("expected /path or unix:/path".to_owned());
+    if socket_path(text).starts_with('/') || (cfg!(feature = "grpc") && is_remote(text)) {
+        return Ok(text.to_owned());
     }
-    Ok(text.to_owned())
+    let expected = if cfg!(feature = "grpc") {
+        "expected /path, unix:/path, grpc://host:port or another form of a gRPC server's endpoint"
+    } else if is_remote(text) {
+        "this build knows no gRPC; expected /path or unix:/path"
+    } else {
+        "expected /path or unix:/path"
+    };
+    Err(expected.to_owned())
+}
+
+/// Whether an endpoint is a gRPC server's, if it is one at all; the library looks closer.
+pub(crate) fn is_remote(endpoint: &str) -> bool {
+    const SCHEMES: [&str; 5] = ["http://", "https://", "grpc://", "grpcs://", "grpc+unix://"];
+    let has_port = || {
+        let (host, port) = endpoint.rsplit_once(':')?;
+        (!host.contains('/')).then(|| port.parse::<u16>().ok())?
+    };
+    SCHEMES.iter().any(|scheme| endpoint.starts_with(scheme)) || has_port().is_some()
 }
 
 /// Reads the endpoint of a proxy to connect to, and hands it back as it was written.
@@ -83,10 +100,10 @@ pub(crate) fn parse_proxy(text: &str) -> Result<String, String> {
         .strip_prefix("tcp://")
         .and_then(|address| address.rsplit_once(':'))
         .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    if is_address {
+    if is_address || socket_path(text).starts_with('/') {
         return Ok(text.to_owned());
     }
-    parse_endpoint(text).map_err(|_| "expected /path, unix:/path or tcp://host:port".to_owned())
+    Err("expected /path, unix:/path or tcp://host:port".to_owned())
 }
 
 /// Where the socket of an endpoint lies.
@@ -182,7 +199,11 @@ mod tests {
             Ok("unix:/run/a.sock".to_owned())
         );
         assert_eq!(socket_path("unix:/run/a.sock"), "/run/a.sock");
-        for wrong in ["", "unix:", "a.sock", "http://a", "unix:a.sock", "tcp:/a"] {
+        for remote in ["http://a", "grpcs://a:1", "grpc+unix:///run/a.sock", "a:1"] {
+            assert!(is_remote(remote));
+            assert_eq!(parse_endpoint(remote).is_ok(), cfg!(feature = "grpc"));
+        }
+        for wrong in ["", "unix:", "a.sock", "unix:a.sock", "tcp:/a"] {
             assert!(parse_endpoint(wrong).is_err(), "{wrong}");
             assert!(parse_proxy(wrong).is_err(), "{wrong}");
         }

@@ -85,6 +85,7 @@ fn file_name(version: Version, best: Encoding) -> String {
     let suffix = match best {
         Encoding::MessagePack => "",
         Encoding::Json => "-json",
+        other => panic!("there is no build for {other}"),
     };
     format!("peer-{}{suffix}", version.as_str().replace('.', "-"))
 }

@@ -40,6 +40,18 @@ impl PeerAgent {
         Self::run(peer, "agent", "--listen", socket, folder).await
     }
 
+    /// The same over gRPC, at a port that was free just now; [`PeerAgent::socket`] is its endpoint.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub async fn start_grpc(peer: &Peer) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr());
+        let endpoint = format!("grpc://{}", free.expect("a free port"));
+        Self::run(peer, "agent", "--listen", endpoint.into(), folder).await
+    }
+
     /// Starts one that registers with the proxy that listens at `socket`, and waits until it has.
     ///
     /// # Panics

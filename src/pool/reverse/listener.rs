@@ -383,7 +383,7 @@ impl ReverseConnectionListener {
                 .join_reverse(&agent_id, standing, max_known, |record| {
                     let record = Arc::clone(record);
                     let config = config.connection();
-                    adopt(record, link.sender, link.receiver, buffer, terms, &config)
+                    adopt(record, link, buffer, terms, &config)
                 })?;
         tokio::spawn(run_writer(Arc::clone(&connection)));
         tokio::spawn(async move {

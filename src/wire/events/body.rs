@@ -3,6 +3,8 @@ use crate::protocol::EventType;
 use crate::protocol::events::{BodyChunk, RequestBodyChunkEvent, ResponseBodyChunkEvent};
 use crate::wire::decode::{DecodeErrorKind, Field, Kind, Source};
 use crate::wire::encode::Sink;
+#[cfg(feature = "grpc")]
+use crate::wire::protobuf;
 
 impl Encode for RequestBodyChunkEvent {
     const EVENT_TYPE: EventType = EventType::RequestBodyChunk;
@@ -22,6 +24,11 @@ impl Encode for RequestBodyChunkEvent {
             correlation_id,
             sink,
         );
+    }
+
+    #[cfg(feature = "grpc")]
+    fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
+        protobuf::write_chunk(&self.borrowed(), correlation_id, writer);
     }
 }
 
@@ -43,6 +50,11 @@ impl Encode for ResponseBodyChunkEvent {
             correlation_id,
             sink,
         );
+    }
+
+    #[cfg(feature = "grpc")]
+    fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
+        protobuf::write_chunk(&self.borrowed(), correlation_id, writer);
     }
 }
 

@@ -3,6 +3,8 @@ use crate::protocol::EventType;
 use crate::protocol::events::{RequestComplete, RequestCompleteEvent};
 use crate::wire::decode::{DecodeErrorKind, Field, Source};
 use crate::wire::encode::Sink;
+#[cfg(feature = "grpc")]
+use crate::wire::protobuf;
 
 const FIELDS: &[&str] = &[
     "correlation_id",
@@ -28,6 +30,11 @@ impl Encode for RequestComplete<'_> {
         sink.optional_str_field("error", self.error);
         sink.end_map();
     }
+
+    #[cfg(feature = "grpc")]
+    fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
+        protobuf::write_complete(self, correlation_id, writer);
+    }
 }
 
 impl Encode for RequestCompleteEvent {
@@ -35,6 +42,11 @@ impl Encode for RequestCompleteEvent {
 
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
         self.borrowed().encode(correlation_id, sink);
+    }
+
+    #[cfg(feature = "grpc")]
+    fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
+        self.borrowed().encode_protobuf(correlation_id, writer);
     }
 }
 

@@ -3,6 +3,8 @@ use crate::protocol::EventType;
 use crate::protocol::events::Configure;
 use crate::wire::decode::{DecodeErrorKind, Source};
 use crate::wire::encode::Sink;
+#[cfg(feature = "grpc")]
+use crate::wire::protobuf;
 use crate::wire::value;
 
 impl Encode for Configure<'_> {
@@ -20,6 +22,11 @@ impl Encode for Configure<'_> {
             value::write(setting, sink);
         }
         sink.end_map();
+    }
+
+    #[cfg(feature = "grpc")]
+    fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
+        protobuf::write_configure(self, correlation_id, writer);
     }
 }
 

@@ -3,6 +3,8 @@ use crate::protocol::events::{GuardrailInspect, GuardrailInspectEvent};
 use crate::protocol::{EventType, GuardrailInspectionType};
 use crate::wire::decode::{DecodeErrorKind, Field, Source};
 use crate::wire::encode::Sink;
+#[cfg(feature = "grpc")]
+use crate::wire::protobuf;
 
 const FIELDS: &[&str] = &[
     "correlation_id",
@@ -30,6 +32,11 @@ impl Encode for GuardrailInspect<'_> {
         sink.str_map(self.metadata.iter().copied());
         sink.end_map();
     }
+
+    #[cfg(feature = "grpc")]
+    fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
+        protobuf::write_guardrail(self, correlation_id, writer);
+    }
 }
 
 impl Encode for GuardrailInspectEvent {
@@ -37,6 +44,11 @@ impl Encode for GuardrailInspectEvent {
 
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
         self.borrowed().encode(correlation_id, sink);
+    }
+
+    #[cfg(feature = "grpc")]
+    fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
+        self.borrowed().encode_protobuf(correlation_id, writer);
     }
 }
 

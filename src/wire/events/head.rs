@@ -5,6 +5,8 @@ use crate::protocol::events::{
 use crate::protocol::{EventType, FieldValue, HeaderSource};
 use crate::wire::decode::{DecodeErrorKind, Field, Source};
 use crate::wire::encode::Sink;
+#[cfg(feature = "grpc")]
+use crate::wire::protobuf;
 use crate::wire::views::{Cursor, HeadersView, RequestHeadersView, ResponseHeadersView};
 
 /// The top-level correlation id is not part of the positional form, hence last.
@@ -46,6 +48,11 @@ impl<H: HeaderSource> Encode for RequestHeaders<'_, H> {
         encode_headers(&self.headers, sink);
         sink.end_map();
     }
+
+    #[cfg(feature = "grpc")]
+    fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
+        protobuf::write_request_headers(self, correlation_id, writer);
+    }
 }
 
 impl Encode for RequestHeadersEvent {
@@ -57,6 +64,11 @@ impl Encode for RequestHeadersEvent {
 
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
         self.borrowed().encode(correlation_id, sink);
+    }
+
+    #[cfg(feature = "grpc")]
+    fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
+        self.borrowed().encode_protobuf(correlation_id, writer);
     }
 }
 
@@ -70,6 +82,11 @@ impl<H: HeaderSource> Encode for ResponseHeaders<'_, H> {
         encode_headers(&self.headers, sink);
         sink.end_map();
     }
+
+    #[cfg(feature = "grpc")]
+    fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
+        protobuf::write_response_headers(self, correlation_id, writer);
+    }
 }
 
 impl Encode for ResponseHeadersEvent {
@@ -77,6 +94,11 @@ impl Encode for ResponseHeadersEvent {
 
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
         self.borrowed().encode(correlation_id, sink);
+    }
+
+    #[cfg(feature = "grpc")]
+    fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
+        self.borrowed().encode_protobuf(correlation_id, writer);
     }
 }
 

@@ -18,6 +18,8 @@ use super::dialect::Dialect;
 use super::encode::{Content, Sink};
 use super::frame::{FrameError, MessageType, write_frame};
 use super::stream::StreamId;
+#[cfg(feature = "grpc")]
+use super::{Encoding, protobuf, protobuf::Writer as ProtobufWriter};
 use crate::protocol::EventType;
 use bytes::Bytes;
 
@@ -55,6 +57,10 @@ pub trait Encode {
 
     /// Writes the event, with `correlation_id` in the place of its own.
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S);
+
+    /// Writes it as the protobuf message of its kind.
+    #[cfg(feature = "grpc")]
+    fn encode_protobuf(&self, correlation_id: &str, writer: &mut ProtobufWriter<'_>);
 }
 
 /// How far the body of a request or a response has come.
@@ -108,6 +114,10 @@ pub(crate) fn encode_event<E: Event>(
     out: &mut Vec<u8>,
 ) -> Result<Bytes, FrameError> {
     write_frame(out, message_of(E::EVENT_TYPE), |out| {
+        #[cfg(feature = "grpc")]
+        if dialect.encoding == Encoding::Protobuf {
+            return protobuf::write_event(event, address, dialect, out);
+        }
         if dialect.has_streams() {
             address.stream.write(out);
         }
@@ -131,7 +141,7 @@ impl<E: Event> Content for Named<'_, E> {
     }
 }
 
-const fn message_of(event: EventType) -> MessageType {
+pub(super) const fn message_of(event: EventType) -> MessageType {
     match event {
         EventType::RequestHeaders => MessageType::RequestHeaders,
         EventType::RequestBodyChunk => MessageType::RequestBodyChunk,

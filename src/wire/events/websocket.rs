@@ -3,6 +3,8 @@ use crate::protocol::EventType;
 use crate::protocol::events::{WebSocketFrame, WebSocketFrameEvent, WebSocketOpcode};
 use crate::wire::decode::{DecodeErrorKind, Field, Source};
 use crate::wire::encode::Sink;
+#[cfg(feature = "grpc")]
+use crate::wire::protobuf;
 
 const FIELDS: &[&str] = &[
     "correlation_id",
@@ -37,6 +39,11 @@ impl Encode for WebSocketFrame<'_> {
         sink.last_body(&self.data);
         sink.end_map();
     }
+
+    #[cfg(feature = "grpc")]
+    fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
+        protobuf::write_websocket(self, correlation_id, writer);
+    }
 }
 
 impl Encode for WebSocketFrameEvent {
@@ -48,6 +55,11 @@ impl Encode for WebSocketFrameEvent {
 
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
         self.borrowed().encode(correlation_id, sink);
+    }
+
+    #[cfg(feature = "grpc")]
+    fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
+        self.borrowed().encode_protobuf(correlation_id, writer);
     }
 }
 

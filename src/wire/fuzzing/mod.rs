@@ -92,46 +92,65 @@ fn control_messages() {
         for encoding in [Encoding::Json, Encoding::MessagePack] {
             let written =
                 |message: &_| Bytes::from(control::encode_flow_control(message, encoding));
-            if let Ok(message) = bounded(&input, |_| control::decode_flow_control(payload)) {
-                let read = control::decode_flow_control(&written(&message)).unwrap();
+            if let Ok(message) =
+                bounded(&input, |_| control::decode_flow_control(payload, encoding))
+            {
+                let read = control::decode_flow_control(&written(&message), encoding).unwrap();
                 assert_eq!(
                     (&message.action, &message.correlation_id),
                     (&read.action, &read.correlation_id)
                 );
             }
-            if let Ok(status) = bounded(&input, |_| control::decode_health(payload)) {
-                let [_, full] = control::encode_health(&status, encoding);
-                assert_reads_back(&status, control::decode_health(&full.into()));
+            if let Ok(status) = bounded(&input, |_| control::decode_health(payload, encoding)) {
+                let [_, full]: [_; 2] = control::encode_health(&status, encoding)
+                    .try_into()
+                    .unwrap();
+                assert_reads_back(&status, control::decode_health(&full.into(), encoding));
             }
-            if let Ok(report) = bounded(&input, |_| control::decode_metrics_report(payload)) {
-                let written = Bytes::from(control::encode_control(&report, encoding));
+            if let Ok(report) = bounded(&input, |_| {
+                control::decode_metrics_report(payload, encoding)
+            }) {
+                let written = Bytes::from(control::encode_metrics_report(&report, encoding));
                 // As it is written, since NaN does not equal itself.
-                let read = control::decode_metrics_report(&written).unwrap();
-                assert_eq!(written, control::encode_control(&read, encoding));
+                let read = control::decode_metrics_report(&written, encoding).unwrap();
+                assert_eq!(written, control::encode_metrics_report(&read, encoding));
             }
-            if let Ok(request) = bounded(&input, |_| control::decode_config_update(payload)) {
-                let written = control::encode_control(&request, encoding);
-                assert_reads_back(&request, control::decode_config_update(&written.into()));
+            if let Ok(request) =
+                bounded(&input, |_| control::decode_config_update(payload, encoding))
+            {
+                let written = control::encode_config_update(&request, encoding);
+                assert_reads_back(
+                    &request,
+                    control::decode_config_update(&written.into(), encoding),
+                );
             }
-            if let Ok(response) = bounded(&input, |_| control::decode_config_response(payload)) {
-                let written = control::encode_control(&response, encoding);
-                assert_reads_back(&response, control::decode_config_response(&written.into()));
+            if let Ok(response) = bounded(&input, |_| {
+                control::decode_config_response(payload, encoding)
+            }) {
+                let written = control::encode_extension(&response, encoding);
+                assert_reads_back(
+                    &response,
+                    control::decode_config_response(&written.into(), encoding),
+                );
             }
-            if let Ok(drain) = bounded(&input, |_| control::decode_drain(payload)) {
-                let written = control::encode_control(&drain, encoding);
-                assert_reads_back(&drain, control::decode_drain(&written.into()));
+            if let Ok(drain) = bounded(&input, |_| control::decode_drain(payload, encoding)) {
+                let written = control::encode_extension(&drain, encoding);
+                assert_reads_back(&drain, control::decode_drain(&written.into(), encoding));
             }
-            if let Ok(shutdown) = bounded(&input, |_| control::decode_shutdown(payload)) {
-                let written = control::encode_control(&shutdown, encoding);
-                assert_reads_back(&shutdown, control::decode_shutdown(&written.into()));
+            if let Ok(shutdown) = bounded(&input, |_| control::decode_shutdown(payload, encoding)) {
+                let written = control::encode_extension(&shutdown, encoding);
+                assert_reads_back(
+                    &shutdown,
+                    control::decode_shutdown(&written.into(), encoding),
+                );
             }
-            if let Ok(message) = bounded(&input, |_| control::decode_log(payload)) {
-                let written = control::encode_control(&message, encoding);
-                assert_reads_back(&message, control::decode_log(&written.into()));
+            if let Ok(message) = bounded(&input, |_| control::decode_log(payload, encoding)) {
+                let written = control::encode_extension(&message, encoding);
+                assert_reads_back(&message, control::decode_log(&written.into(), encoding));
             }
         }
-        let _ = bounded(&input, |_| control::decode_ping(payload));
-        let _ = bounded(&input, |_| control::decode_cancel(payload));
+        let _ = bounded(&input, |_| control::decode_pong(payload, Encoding::Json));
+        let _ = bounded(&input, |_| control::decode_cancel(payload, Encoding::Json));
     });
 }
 
@@ -177,6 +196,8 @@ fn read_response(encoding: Encoding, bytes: &[u8]) -> Option<(Option<String>, Ag
     let payload = match encoding {
         Encoding::Json => Payload::Json(&mut json, &mut tape),
         Encoding::MessagePack => Payload::MessagePack(&payload),
+        #[cfg(feature = "grpc")]
+        Encoding::Protobuf => Payload::Protobuf(&payload),
     };
     decode_answer(payload, |answer| {
         (answer.correlation_id.map(str::to_owned), answer.response)

@@ -112,7 +112,7 @@ pub(super) fn control_messages() -> Vec<Input> {
         .into_iter()
         .flat_map(|encoding| {
             let ours = control::encode_health(&health, encoding);
-            let report = control::encode_control(&report, encoding);
+            let report = control::encode_metrics_report(&report, encoding);
             let values = values.each_ref().map(|value| encoded(value, encoding));
             values.into_iter().chain(ours).chain([report])
         })
@@ -128,6 +128,8 @@ fn encoded(value: &Value, encoding: Encoding) -> Vec<u8> {
     match encoding {
         Encoding::Json => value.to_string().into_bytes(),
         Encoding::MessagePack => rmp_serde::to_vec_named(value).unwrap(),
+        #[cfg(feature = "grpc")]
+        Encoding::Protobuf => unreachable!("protobuf has no form for any value"),
     }
 }
 

@@ -7,7 +7,7 @@ pub(crate) use read::{Answer, decode_answer};
 pub(crate) use write::{AnswerTo, encode_response};
 
 /// Where a response names the event it answers.
-const CORRELATION_ID: &str = "correlation_id";
+pub(super) const CORRELATION_ID: &str = "correlation_id";
 
 const RESPONSE_FIELDS: &[&str] = &[
     "version",

@@ -4,6 +4,8 @@ use crate::protocol::{
 };
 use crate::wire::decode::{DecodeError, DecodeErrorKind, Field, Kind, Source, is_new};
 use crate::wire::incoming::Payload;
+#[cfg(feature = "grpc")]
+use crate::wire::protobuf;
 use crate::wire::salvage::Undecodable;
 use crate::wire::{msgpack, value};
 use bytes::Bytes;
@@ -39,6 +41,8 @@ pub(crate) fn decode_answer<T>(
             tape.close(document);
             read
         }
+        #[cfg(feature = "grpc")]
+        Payload::Protobuf(bytes) => protobuf::decode_answer(bytes, accept),
         Payload::MessagePack(bytes) if **bytes == *BARE_ALLOW => Ok(accept(Answer {
             correlation_id: None,
             response: AgentResponse::default_allow(),

@@ -7,6 +7,8 @@ use crate::wire::encode::{Content, Sink};
 use crate::wire::frame::{FrameError, MessageType, write_frame};
 use crate::wire::stream::StreamId;
 use crate::wire::value;
+#[cfg(feature = "grpc")]
+use crate::wire::{Encoding, protobuf};
 use bytes::Bytes;
 use std::collections::HashMap;
 
@@ -25,6 +27,10 @@ pub(crate) fn encode_response(
     out: &mut Vec<u8>,
 ) -> Result<Bytes, FrameError> {
     write_frame(out, MessageType::AgentResponse, |out| {
+        #[cfg(feature = "grpc")]
+        if dialect.encoding == Encoding::Protobuf {
+            return protobuf::write_response(response, to, out);
+        }
         let correlation_id = match to {
             AnswerTo::CorrelationId(id) => Some(id),
             AnswerTo::Stream(stream) => {

@@ -17,6 +17,8 @@ fn read_by_serde<T: DeserializeOwned>(encoding: Encoding, payload: &[u8]) -> T {
     match encoding {
         Encoding::Json => serde_json::from_slice(payload).unwrap(),
         Encoding::MessagePack => rmp_serde::from_slice(payload).unwrap(),
+        #[cfg(feature = "grpc")]
+        Encoding::Protobuf => unreachable!("serde reads no protobuf"),
     }
 }
 
@@ -88,6 +90,8 @@ fn response_of(encoding: Encoding, mut payload: Vec<u8>) -> (Option<String>, Age
     let payload = match encoding {
         Encoding::Json => Payload::Json(&mut payload, &mut tape),
         Encoding::MessagePack => Payload::MessagePack(&bytes),
+        #[cfg(feature = "grpc")]
+        Encoding::Protobuf => Payload::Protobuf(&bytes),
     };
     decode_answer(payload, |answer| {
         (answer.correlation_id.map(str::to_owned), answer.response)

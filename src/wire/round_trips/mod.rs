@@ -4,5 +4,5 @@ mod by_serde;
 mod garbage;
 mod json_oddities;
 mod reshaped;
-mod strategies;
+pub(super) mod strategies;
 mod without_copy;

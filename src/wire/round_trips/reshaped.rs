@@ -150,6 +150,8 @@ fn response_of(
     let payload = match encoding {
         Encoding::Json => Payload::Json(&mut payload, &mut tape),
         Encoding::MessagePack => Payload::MessagePack(&bytes),
+        #[cfg(feature = "grpc")]
+        Encoding::Protobuf => Payload::Protobuf(&bytes),
     };
     decode_answer(payload, |answer| {
         (answer.correlation_id.map(str::to_owned), answer.response)

@@ -16,7 +16,7 @@ use proptest::option;
 use proptest::prelude::*;
 use serde_json::Value;
 
-pub(super) fn text() -> impl Strategy<Value = String> {
+pub(in crate::wire) fn text() -> impl Strategy<Value = String> {
     any::<String>()
 }
 
@@ -137,7 +137,7 @@ pub(super) fn websocket_decision() -> impl Strategy<Value = WebSocketDecision> {
     ]
 }
 
-pub(super) fn response() -> impl Strategy<Value = AgentResponse> {
+pub(in crate::wire) fn response() -> impl Strategy<Value = AgentResponse> {
     let ops = || vec(header_op(), 0..4);
     let routing = hash_map(text(), text(), 0..3);
     let mutations = (option::of(mutation()), option::of(mutation()));
@@ -284,7 +284,7 @@ fn configure() -> impl Strategy<Value = OwnedEvent> {
 }
 
 /// An event of any kind.
-pub(super) fn event() -> impl Strategy<Value = OwnedEvent> {
+pub(in crate::wire) fn event() -> impl Strategy<Value = OwnedEvent> {
     prop_oneof![
         request_headers().prop_map(OwnedEvent::RequestHeaders),
         request_chunk().prop_map(OwnedEvent::RequestBodyChunk),

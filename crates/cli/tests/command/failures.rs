@@ -115,7 +115,7 @@ fn wrong_usage_has_status_2() {
         &[],
         &["dance"],
         &["probe"],
-        &["probe", "http://example.com"],
+        &["probe", "ftp://example.com"],
         &["send", "/a.sock", "--chunk-size", "0"],
         &["send", "/a.sock", "--chunk-size", "64KB"],
         &["send", "/a.sock", "-H", "no colon"],

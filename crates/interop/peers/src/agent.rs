@@ -14,9 +14,9 @@ use serde_json::{json, Value};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use zentinel_agent_protocol::v2::{
-    AgentCapabilities, AgentFeatures, AgentHandlerV2, DrainReason, HandshakeRequest,
+    AgentCapabilities, AgentFeatures, AgentHandlerV2, DrainReason, GrpcAgentServerV2, HandshakeRequest,
     HandshakeResponse, ShutdownReason, UdsAgentServerV2,
 };
 use zentinel_agent_protocol::{
@@ -28,7 +28,7 @@ use zentinel_agent_protocol::{
 /// The command line of `agent`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The socket to listen on; a file that is there already is removed.
+    /// The socket to listen on; a file that is there already is removed. Or `grpc://ADDRESS:PORT`.
     #[arg(long, value_name = "PATH")]
     listen: PathBuf,
     /// Refuse to start if this build does not always take this encoding.
@@ -59,8 +59,20 @@ pub async fn run(args: Args) -> Result<()> {
     }
 }
 
-/// Serves a socket with a handler; returns only if it cannot.
+/// The address in what stands for a path but means gRPC: `grpc://ADDRESS:PORT`.
+pub fn grpc_address(path: &Path) -> Option<&str> {
+    path.to_str()?.strip_prefix("grpc://")
+}
+
+/// Serves a socket, or over gRPC, with a handler; returns only if it cannot.
 async fn serve(path: &Path, handler: Recorder) -> Result<()> {
+    if let Some(address) = grpc_address(path) {
+        let address = address.parse().context("not an address and a port")?;
+        return GrpcAgentServerV2::new("peer", Box::new(handler))
+            .run(address)
+            .await
+            .with_context(|| format!("cannot listen on {}", path.display()));
+    }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot remove {}", path.display()));
@@ -76,6 +88,12 @@ async fn serve(path: &Path, handler: Recorder) -> Result<()> {
 /// Returns once somebody listens on the socket. The published server does not
 /// say when it does, so this tries to connect.
 async fn listening(path: &Path) {
+    if let Some(address) = grpc_address(path) {
+        while TcpStream::connect(address).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        return;
+    }
     while UnixStream::connect(path).await.is_err() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }

@@ -1,6 +1,7 @@
 //! The client: makes every call of the [script](crate::script) in turn and
 //! prints what came back, one line each.
 
+use crate::agent::grpc_address;
 use crate::encoding::{self, Expected};
 use crate::link::{
     accept_agent, connect_client, connect_pool, probe_encoding, within, Failure, Link,
@@ -23,7 +24,7 @@ use zentinel_agent_protocol::AgentProtocolError;
 /// The command line of `client`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The agent's socket; with `--via listener` the one to listen on.
+    /// The agent's socket, or `grpc://ADDRESS:PORT` with `--via pool`; with `--via listener` the one to listen on.
     #[arg(long, value_name = "PATH")]
     connect: PathBuf,
     /// Which of the crate's two clients to use.
@@ -98,7 +99,11 @@ async fn connect(args: &Args, limit: Duration) -> Result<(Link, UdsEncoding), Ag
             (Link::Pool(Box::new(pool)), UdsEncoding::Json)
         }
         Via::Pool => {
-            let agreed = probe_encoding(&args.connect, limit).await?;
+            let agreed = match grpc_address(&args.connect) {
+                // Nothing is agreed on there, and nothing else asks.
+                Some(_) => UdsEncoding::Json,
+                None => probe_encoding(&args.connect, limit).await?,
+            };
             let pool = connect_pool(&args.connect, args.connections.get(), limit).await?;
             (Link::Pool(Box::new(pool)), agreed)
         }

@@ -1,6 +1,7 @@
 //! The two ways the published crate talks to an agent: its connection pool, and
 //! the client of one connection below it. The pool lacks some of the calls.
 
+use crate::agent::grpc_address;
 use crate::output;
 use crate::script::{Call, Step};
 use serde_json::{json, Value};
@@ -72,7 +73,10 @@ pub async fn connect_pool(
         request_timeout: limit,
         ..AgentPoolConfig::default()
     });
-    let endpoint = format!("unix:{}", path.display());
+    let endpoint = match grpc_address(path) {
+        Some(address) => format!("http://{address}"),
+        None => format!("unix:{}", path.display()),
+    };
     within(limit, pool.add_agent(AGENT, endpoint)).await?;
     match pool.agent_stats(AGENT).await {
         Some(stats) if stats.active_connections > 0 => Ok(pool),

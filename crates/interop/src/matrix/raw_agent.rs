@@ -111,6 +111,7 @@ impl Style {
             (Encoding::Json, _) => serde_json::to_vec(message).expect("it has a JSON form"),
             (Encoding::MessagePack, Version::V0_6_45) => packed(rmp_serde::to_vec_named(message)),
             (Encoding::MessagePack, Version::V0_6_11) => packed(rmp_serde::to_vec(message)),
+            (other, _) => unreachable!("{other} is not spoken on Unix sockets"),
         }
     }
 
@@ -118,6 +119,7 @@ impl Style {
         match self.encoding {
             Encoding::Json => message.to_string().into_bytes(),
             Encoding::MessagePack => packed(rmp_serde::to_vec_named(message)),
+            other => unreachable!("{other} is not spoken on Unix sockets"),
         }
     }
 
@@ -153,6 +155,7 @@ impl Style {
         let event: Value = match self.encoding {
             Encoding::Json => serde_json::from_slice(event).expect("an event is JSON"),
             Encoding::MessagePack => rmp_serde::from_slice(event).expect("an event is MessagePack"),
+            other => unreachable!("{other} is not spoken on Unix sockets"),
         };
         let id = event["metadata"]["correlation_id"].as_str();
         id.expect("the event is request headers").to_owned()

@@ -114,10 +114,7 @@ impl Proxy for ConnectedPool {
     type Caller = PoolCaller;
 
     fn encoding(&self) -> &'static str {
-        match self.encoding {
-            Encoding::MessagePack => "msgpack",
-            Encoding::Json => "json",
-        }
+        self.encoding.as_str()
     }
 
     fn caller(&self, _number: usize) -> PoolCaller {

@@ -1,0 +1,221 @@
+//! Tollgate over gRPC with others: the published crate 0.6.45, and programs in Python with grpcio.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+use tokio::time::timeout;
+use tollgate::{
+    AgentCapabilities, AgentFeatures, AgentHandler, AgentPool, AgentPoolConfig, AgentResponse,
+    BodyChunk, Bytes, Decision, Encoding, EventType, GrpcAgentServer, RequestBodyChunkEvent,
+    RequestHeadersView, ResponseHeadersView,
+};
+use tollgate_interop::{
+    AGENT, Peer, PeerAgent, URIS, Version, Via, blocked_by_body, events, run_client, to_uri,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Answers as the peers' agent does.
+struct Rules;
+
+impl AgentHandler for Rules {
+    fn capabilities(&self) -> AgentCapabilities {
+        EventType::ALL
+            .into_iter()
+            .fold(
+                AgentCapabilities::new("rules", "Rules", "1.2.3"),
+                AgentCapabilities::with_event,
+            )
+            .with_features(AgentFeatures::full())
+    }
+
+    async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
+        to_uri(event.uri)
+    }
+
+    async fn on_request_body_chunk(&self, event: BodyChunk<'_>) -> AgentResponse {
+        match &event.data[..] {
+            b"BLOCK-ME" => blocked_by_body(),
+            _ => AgentResponse::default_allow(),
+        }
+    }
+
+    async fn on_response_headers(&self, event: ResponseHeadersView<'_>) -> AgentResponse {
+        AgentResponse::block(event.status, None)
+    }
+}
+
+/// Serves [`Rules`] and says where.
+async fn serve_rules() -> String {
+    let server = GrpcAgentServer::new("grpc://127.0.0.1:0", Rules);
+    let bound = server.bind().await.unwrap();
+    let endpoint = format!("grpc://{}", bound.local_addr().unwrap());
+    tokio::spawn(bound.serve());
+    endpoint
+}
+
+async fn connected(endpoint: &str) -> AgentPool {
+    let pool = AgentPool::with_config(AgentPoolConfig {
+        connections_per_agent: 1,
+        connect_timeout: PATIENCE,
+        request_timeout: PATIENCE,
+        ..AgentPoolConfig::default()
+    });
+    pool.connect_agent(AGENT, endpoint).await.unwrap();
+    assert_eq!(pool.agent_encoding(AGENT), Some(Encoding::Protobuf));
+    pool
+}
+
+/// What the published messages have a place for.
+fn without_what_is_lost(mut response: AgentResponse) -> AgentResponse {
+    response.routing_metadata = HashMap::new();
+    response.request_body_mutation = None;
+    response.websocket_decision = None;
+    response
+}
+
+fn published() -> Peer {
+    Peer::find(Version::V0_6_45, Encoding::MessagePack)
+}
+
+#[tokio::test]
+async fn tollgates_pool_asks_the_published_agent() {
+    let mut agent = PeerAgent::start_grpc(&published()).await;
+    let pool = connected(agent.socket().to_str().unwrap()).await;
+    assert_eq!(agent.next_event().await.event, "handshake");
+    for uri in URIS {
+        let event = events::request_headers(uri, uri);
+        let answer = pool.send_request_headers(AGENT, uri, &event).await.unwrap();
+        assert_eq!(answer, without_what_is_lost(to_uri(uri)), "{uri}");
+        let logged = agent.next_event().await;
+        assert_eq!(logged.event, "request_headers");
+        let sent = serde_json::to_value(&event).unwrap();
+        for field in ["method", "uri"] {
+            assert_eq!(logged.value[field], sent[field]);
+        }
+        for field in ["correlation_id", "client_ip", "client_port", "traceparent"] {
+            assert_eq!(logged.value["metadata"][field], sent["metadata"][field]);
+        }
+    }
+    let data = Bytes::from_static(b"a BLOCK-ME b");
+    let chunk = RequestBodyChunkEvent::new("body", data, 0, true);
+    let answer = pool.send_request_body_chunk(AGENT, "body", &chunk).await;
+    assert_eq!(answer.unwrap(), blocked_by_body());
+    let logged = agent.next_event().await;
+    assert_eq!(logged.value, serde_json::to_value(&chunk).unwrap());
+}
+
+#[tokio::test]
+async fn the_published_pool_asks_tollgates_agent() {
+    let endpoint = serve_rules().await;
+    let lines = run_client(&published(), Via::Pool, Path::new(&endpoint)).await;
+    let answered = |line: &&Value| line["ok"] == true && line["response"]["decision"].is_object();
+    let decisions: Vec<_> = lines
+        .iter()
+        .filter(answered)
+        .map(|line| line["response"]["decision"].clone())
+        .collect();
+    assert_eq!(lines[0]["capabilities"]["agent_id"], "rules");
+    assert_eq!(lines.last().unwrap()["call"], "end");
+    for uri in ["/block-bare", "/redirect", "/challenge"] {
+        let expected = serde_json::to_value(to_uri(uri).decision).unwrap();
+        assert!(decisions.contains(&expected), "{uri}: {lines:?}");
+    }
+}
+
+/// What `scripts/python-peers` makes, unless it cannot.
+fn python() -> Option<(PathBuf, PathBuf)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let python = root.join("target/python-peers/bin/python");
+    if !python.exists() {
+        let made = std::process::Command::new(root.join("scripts/python-peers")).status();
+        if !made.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: scripts/python-peers cannot make its environment");
+            return None;
+        }
+    }
+    Some((python, root.join("scripts/python_peer.py")))
+}
+
+#[tokio::test]
+async fn tollgates_pool_asks_an_agent_in_python() {
+    let Some((python, program)) = python() else {
+        return;
+    };
+    let mut agent = Command::new(python)
+        .arg(program)
+        .arg("agent")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(agent.stdout.take().unwrap()).lines();
+    let ready = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
+    let pool = connected(&ready.expect("the agent starts")).await;
+    for (uri, decision) in [
+        ("/allow", Decision::Allow),
+        (
+            "/block",
+            AgentResponse::block(403, Some("no".into())).decision,
+        ),
+    ] {
+        let event = events::request_headers(uri, uri);
+        let answer = pool.send_request_headers(AGENT, uri, &event).await.unwrap();
+        assert_eq!(answer.decision, decision);
+        assert_eq!(answer.audit.custom["uri"], json!(uri));
+        assert_eq!(
+            answer.audit.custom["tls_cipher"],
+            json!(event.metadata.tls_cipher)
+        );
+    }
+    let data = Bytes::from_static(b"\x00\xff");
+    let chunk = RequestBodyChunkEvent::new("body", data.clone(), 3, true);
+    let answer = pool
+        .send_request_body_chunk(AGENT, "body", &chunk)
+        .await
+        .unwrap();
+    let mutation = answer.request_body_mutation.unwrap();
+    assert_eq!((mutation.data, mutation.chunk_index), (Some(data), 3));
+}
+
+#[tokio::test]
+async fn a_proxy_in_python_asks_tollgates_agent() {
+    let Some((python, program)) = python() else {
+        return;
+    };
+    let endpoint = serve_rules().await;
+    let asking = Command::new(python)
+        .arg(program)
+        .arg("proxy")
+        .arg(&endpoint)
+        .output();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = timeout(PATIENCE, asking).await.unwrap().unwrap();
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+    let said: Value = serde_json::from_slice(&stdout).unwrap();
+    assert_eq!(
+        said,
+        json!({
+            "agent_id": "rules",
+            "allow": "allow",
+            "block": {"status": 451},
+            "unary": {"status": 451},
+            "pong": 7,
+            "health": "SERVING",
+            "services": [
+                "grpc.health.v1.Health",
+                "grpc.reflection.v1.ServerReflection",
+                "zentinel.agent.v2.AgentServiceV2",
+            ],
+        })
+    );
+}

@@ -1,0 +1,409 @@
+use super::control::AgentControl;
+use super::grpc_service::AgentService;
+use super::handler::AgentHandler;
+use super::reception::Reception;
+use crate::error::AgentProtocolError;
+use crate::transport::grpc::{
+    Address, GrpcPlace, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE, SERVICE, Security,
+    Stream, WINDOW,
+};
+use crate::transport::tcp;
+use crate::transport::tls::{Acceptor, TlsServerConfig};
+use crate::transport::{Endpoint, SocketFile};
+use crate::wire::Encoding;
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tonic::transport::Server;
+
+/// The messages of `proto/agent_v2.proto`, for those who ask what the server speaks.
+const DESCRIPTOR: &[u8] = include_bytes!("../../proto/agent_v2.bin");
+
+/// Serves an agent over gRPC: `zentinel.agent.v2.AgentServiceV2`, and beside it health checks
+/// (`grpc.health.v1`) and reflection.
+///
+/// ```no_run
+/// # async fn example(handler: impl tollgate::AgentHandler) -> Result<(), tollgate::AgentProtocolError> {
+/// use tollgate::GrpcAgentServer;
+///
+/// let server = GrpcAgentServer::new("grpc://0.0.0.0:50051", handler).bind().await?;
+/// server.serve_until(async { tokio::signal::ctrl_c().await.unwrap_or_default() }).await
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct GrpcAgentServer<H> {
+    listen: String,
+    handler: Arc<H>,
+    control: AgentControl,
+    tls: Option<TlsServerConfig>,
+    settings: Settings,
+}
+
+#[derive(Debug, Clone)]
+struct Settings {
+    mode: u32,
+    max_connections: usize,
+    max_concurrent_per_connection: usize,
+    max_message: usize,
+    handshake_timeout: Duration,
+    drain_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mode: 0o600,
+            max_connections: 1024,
+            max_concurrent_per_connection: 1024,
+            max_message: MAX_MESSAGE,
+            handshake_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl<H: AgentHandler> GrpcAgentServer<H> {
+    /// A server at `listen`: an address and a port, with `grpc://` or `http://` before it or nothing;
+    /// `grpcs://` or `https://` with [`GrpcAgentServer::with_tls`]; or `grpc+unix://` before the path of a socket
+    /// file.
+    pub fn new(listen: impl Into<String>, handler: H) -> Self {
+        Self {
+            listen: listen.into(),
+            handler: Arc::new(handler),
+            control: AgentControl::default(),
+            tls: None,
+            settings: Settings::default(),
+        }
+    }
+
+    /// Speaks TLS, whatever the scheme it listens at.
+    #[must_use]
+    pub fn with_tls(mut self, tls: TlsServerConfig) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Sets the mode of the socket file, if there is one, 0600 by default.
+    #[must_use]
+    pub fn with_mode(mut self, mode: u32) -> Self {
+        self.settings.mode = mode;
+        self
+    }
+
+    /// Sets how many streams are served at once, 1,024 by default; more wait for the answer to their handshake.
+    /// Twice as many may be shaking hands for TLS.
+    #[must_use]
+    pub fn with_max_connections(mut self, connections: usize) -> Self {
+        self.settings.max_connections = connections.max(1);
+        self
+    }
+
+    /// Sets how many events of one stream may wait in the handler at once, 1,024 by default; more stay unread.
+    #[must_use]
+    pub fn with_max_concurrent_per_connection(mut self, events: usize) -> Self {
+        self.settings.max_concurrent_per_connection = events.max(1);
+        self
+    }
+
+    /// Sets the size of the largest message that is taken, in bytes, 10 MiB by default. A larger one ends its
+    /// stream.
+    #[must_use]
+    pub fn with_max_message_size(mut self, bytes: usize) -> Self {
+        self.settings.max_message = bytes;
+        self
+    }
+
+    /// Sets how long a proxy may take to shake hands, 5 s by default, for TLS and for the protocol each.
+    #[must_use]
+    pub fn with_handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.handshake_timeout = timeout;
+        self
+    }
+
+    /// Sets how long unfinished events get when the server stops, 30 s by default.
+    #[must_use]
+    pub fn with_drain_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.drain_timeout = timeout;
+        self
+    }
+
+    /// A handle for telling connected proxies something unasked.
+    pub fn control(&self) -> AgentControl {
+        self.control.clone()
+    }
+
+    /// Listens: proxies can connect once this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint), [`InvalidTls`](AgentProtocolError::InvalidTls) if
+    /// the certificates cannot be used, or [`Listen`](AgentProtocolError::Listen) if the system refuses.
+    pub async fn bind(self) -> Result<BoundGrpcAgentServer<H>, AgentProtocolError> {
+        let place = self.place()?;
+        let failed = |cause| AgentProtocolError::Listen {
+            endpoint: self.listen.clone(),
+            cause,
+        };
+        let acceptor = match &self.tls {
+            Some(tls) => Some(Arc::new(tls.http2_acceptor()?)),
+            None => None,
+        };
+        let listener = match &place.address {
+            Address::Tcp { host, port } => Listener::Tcp(
+                TcpListener::bind((host.as_str(), *port))
+                    .await
+                    .map_err(failed)?,
+            ),
+            Address::Unix(path) => {
+                let path = Endpoint::from_path(path)?;
+                let listening = SocketFile::listen(path, self.settings.mode, BACKLOG).await;
+                let (listener, file) = listening.map_err(failed)?;
+                Listener::Unix {
+                    listener,
+                    _file: file,
+                }
+            }
+        };
+        Ok(BoundGrpcAgentServer {
+            listener,
+            acceptor,
+            server: self,
+        })
+    }
+
+    fn place(&self) -> Result<GrpcPlace, AgentProtocolError> {
+        let invalid = |reason| AgentProtocolError::InvalidEndpoint {
+            endpoint: self.listen.clone(),
+            reason,
+        };
+        let place = GrpcPlace::parse(&self.listen).map_err(invalid)?;
+        if place.security == Security::Tls && self.tls.is_none() {
+            return Err(invalid("TLS needs a certificate"));
+        }
+        if matches!(place.address, Address::Unix(_)) && self.tls.is_some() {
+            return Err(invalid("there is no TLS on Unix sockets"));
+        }
+        Ok(place)
+    }
+
+    /// Binds and serves for ever.
+    ///
+    /// # Errors
+    ///
+    /// As for [`GrpcAgentServer::bind`].
+    pub async fn run(self) -> Result<(), AgentProtocolError> {
+        self.bind().await?.serve().await
+    }
+}
+
+#[derive(Debug)]
+enum Listener {
+    Tcp(TcpListener),
+    Unix {
+        listener: UnixListener,
+        /// Removed with this.
+        _file: SocketFile,
+    },
+}
+
+/// A server that listens.
+pub struct BoundGrpcAgentServer<H> {
+    listener: Listener,
+    acceptor: Option<Arc<Acceptor>>,
+    server: GrpcAgentServer<H>,
+}
+
+impl<H> std::fmt::Debug for BoundGrpcAgentServer<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BoundGrpcAgentServer")
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<H: AgentHandler> BoundGrpcAgentServer<H> {
+    /// The address that it listens at, unless that is a Unix socket.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match &self.listener {
+            Listener::Tcp(listener) => listener.local_addr().ok(),
+            Listener::Unix { .. } => None,
+        }
+    }
+
+    /// Serves for ever.
+    ///
+    /// # Errors
+    ///
+    /// As for [`BoundGrpcAgentServer::serve_until`].
+    pub async fn serve(self) -> Result<(), AgentProtocolError> {
+        self.serve_until(pending()).await
+    }
+
+    /// Serves until `shutdown` completes. Then no more connections and events are taken, and those that are being
+    /// worked on are answered.
+    ///
+    /// # Errors
+    ///
+    /// [`Listen`](AgentProtocolError::Listen) if HTTP/2 cannot be served at all.
+    pub async fn serve_until(
+        self,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), AgentProtocolError> {
+        let Self {
+            listener,
+            acceptor,
+            server,
+        } = self;
+        let settings = &server.settings;
+        let reception = Reception {
+            encodings: vec![Encoding::Protobuf],
+            max_concurrent: settings.max_concurrent_per_connection,
+            handshake_timeout: settings.handshake_timeout,
+            places: Arc::new(Semaphore::new(settings.max_connections)),
+        };
+        let service = AgentService::new(
+            Arc::clone(&server.handler),
+            server.control.clone(),
+            reception,
+            settings.max_message,
+        );
+        let (streams, accepted) = mpsc::channel(1);
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let serving = tonic_health::ServingStatus::Serving;
+        health.set_service_status(SERVICE, serving).await;
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTOR)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .map_err(|error| listen_error(&server.listen, error))?;
+        let http = Server::builder()
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .add_service(service.clone())
+            .add_service(health_service)
+            .add_service(reflection)
+            .serve_with_incoming_shutdown(incoming(accepted), async {
+                let _ = stopped.await;
+            });
+        let mut http = std::pin::pin!(http);
+        let entrance = Entrance {
+            acceptor,
+            handshake_timeout: settings.handshake_timeout,
+            places: Arc::new(Semaphore::new(2 * settings.max_connections)),
+            streams,
+        };
+        tokio::select! {
+            () = shutdown => {}
+            () = entrance.run(&listener) => {}
+            served = &mut http => {
+                return served.map_err(|error| listen_error(&server.listen, error));
+            }
+        }
+        drop(listener);
+        server.control.drain();
+        // Tells proxies by GOAWAY that no more streams are taken.
+        drop(stop);
+        let mut sessions = service.take_sessions();
+        let drained = async {
+            let ended = async { while sessions.join_next().await.is_some() {} };
+            let _ = tokio::join!(ended, http);
+        };
+        // Whoever is not done by then is cut off when all this is dropped.
+        let _ = timeout(settings.drain_timeout, drained).await;
+        Ok(())
+    }
+}
+
+fn listen_error(
+    listen: &str,
+    cause: impl std::error::Error + Send + Sync + 'static,
+) -> AgentProtocolError {
+    AgentProtocolError::Listen {
+        endpoint: listen.to_owned(),
+        cause: io::Error::other(cause),
+    }
+}
+
+fn incoming(
+    mut accepted: mpsc::Receiver<Stream>,
+) -> impl futures_util::Stream<Item = io::Result<Stream>> {
+    futures_util::stream::poll_fn(move |cx| accepted.poll_recv(cx).map(|next| next.map(Ok)))
+}
+
+/// Lets connections in; one that is slow with TLS holds up none behind it.
+struct Entrance {
+    acceptor: Option<Arc<Acceptor>>,
+    handshake_timeout: Duration,
+    /// Connections that may shake hands at once.
+    places: Arc<Semaphore>,
+    streams: mpsc::Sender<Stream>,
+}
+
+impl Entrance {
+    async fn run(&self, listener: &Listener) {
+        let mut handshakes = JoinSet::new();
+        loop {
+            while handshakes.try_join_next().is_some() {}
+            let stream = accept(listener).await;
+            let stream = match (stream, &self.acceptor) {
+                (Stream::Tcp(stream), Some(acceptor)) => {
+                    let acceptor = Arc::clone(acceptor);
+                    let patience = self.handshake_timeout;
+                    let (streams, places) = (self.streams.clone(), Arc::clone(&self.places));
+                    handshakes.spawn(async move {
+                        let _place = places.acquire_owned().await;
+                        match timeout(patience, acceptor.accept_http2(stream)).await {
+                            Ok(Ok(stream)) => {
+                                let _ = streams.send(Stream::Tls(Box::new(stream))).await;
+                            }
+                            Ok(Err(error)) => tracing::warn!(%error, "TLS did not come up"),
+                            Err(_) => tracing::warn!("a TLS handshake took too long"),
+                        }
+                    });
+                    continue;
+                }
+                (stream, _) => stream,
+            };
+            // Fails only if HTTP/2 is not served any more.
+            let _ = self.streams.send(stream).await;
+        }
+    }
+}
+
+/// Takes the next connection.
+async fn accept(listener: &Listener) -> Stream {
+    loop {
+        let accepted = match listener {
+            Listener::Tcp(listener) => listener
+                .accept()
+                .await
+                .and_then(|(stream, _)| Ok(Stream::Tcp(tcp::prepared(stream)?))),
+            Listener::Unix { listener, .. } => listener
+                .accept()
+                .await
+                .map(|(stream, _)| Stream::Unix(stream)),
+        };
+        match accepted {
+            Ok(stream) => return stream,
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection");
+                sleep(ACCEPT_RETRY_DELAY).await;
+            }
+        }
+    }
+}
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// Accepting fails for want of file descriptors, mostly; trying again at once would only burn time.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);

@@ -1,0 +1,77 @@
+use super::control::Mailbox;
+use super::handler::AgentHandler;
+use super::session::{Admitted, SessionParts, serve, shake_hands};
+use crate::error::ConnectError;
+use crate::transport::{Link, Visit};
+use crate::wire::{Encoding, FrameBuffer};
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// How a server treats its connections, whatever they travel over.
+#[derive(Debug, Clone)]
+pub(super) struct Reception {
+    pub(super) encodings: Vec<Encoding>,
+    pub(super) max_concurrent: usize,
+    pub(super) handshake_timeout: Duration,
+    /// Connections that are served at once.
+    pub(super) places: Arc<Semaphore>,
+}
+
+impl Reception {
+    /// The whole life of one connection.
+    pub(super) async fn attend<H: AgentHandler>(
+        self,
+        handler: Arc<H>,
+        mut link: Link,
+        mailbox: Arc<Mailbox>,
+        mut visit: Visit,
+    ) {
+        let mut buffer = FrameBuffer::default();
+        let shaken = timeout(
+            self.handshake_timeout,
+            shake_hands(
+                &*handler,
+                &self.encodings,
+                &mut link,
+                &mut buffer,
+                &self.places,
+            ),
+        );
+        let shaken = tokio::select! {
+            shaken = shaken => shaken,
+            () = visit.turned_away() => return log_refused(&"too many connections shake hands"),
+            () = mailbox.drained() => return,
+        };
+        drop(visit);
+        let Admitted {
+            dialect,
+            place: _place,
+            proxy_id,
+        } = match shaken {
+            Ok(Ok(admitted)) => admitted,
+            Ok(Err(error)) => return log_refused(&error),
+            Err(_) => return log_refused(&ConnectError::TimedOut(self.handshake_timeout)),
+        };
+        if dialect.has_streams() {
+            mailbox.belongs_to(proxy_id);
+        }
+        let parts = SessionParts {
+            handler,
+            link,
+            buffer,
+            dialect,
+            mailbox,
+            max_concurrent: self.max_concurrent,
+        };
+        if let Err(error) = serve(parts).await {
+            tracing::warn!(%error, "a proxy's connection ended");
+        }
+    }
+}
+
+fn log_refused(error: &dyn Display) {
+    tracing::warn!(%error, "a proxy was turned away");
+}

@@ -1,0 +1,150 @@
+//! The proxy's side.
+
+use super::messages::{MessageReceiver, RpcFailure, io_error};
+use super::pipe::pipe;
+use super::place::{Address, GrpcPlace, Security};
+use super::stream::Stream;
+use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE, PROCESS_STREAM, WINDOW};
+use crate::connection::link::LinkReceiver;
+use crate::error::ConnectError;
+use crate::transport::tls::{TlsConfig, TlsFailure};
+use crate::transport::{Link, tcp};
+use crate::wire::Direction;
+use bytes::BytesMut;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+use tower::Service;
+
+/// Opens a stream to a server. Whether it answers at all shows when something is received.
+pub(in crate::transport) async fn connect(
+    place: &GrpcPlace,
+    tls: &TlsConfig,
+) -> Result<Link, ConnectError> {
+    let stream = open(place, tls).await?;
+    let mut channel = channel(stream, place).await.map_err(rpc_error)?;
+    let (sender, body) = pipe(None);
+    let mut request = Request::post(PROCESS_STREAM)
+        .body(tonic::body::Body::new(body))
+        .map_err(|error| ConnectError::InvalidHandshake(error.to_string()))?;
+    let headers = request.headers_mut();
+    headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
+    poll_fn(|cx| channel.poll_ready(cx))
+        .await
+        .map_err(rpc_error)?;
+    let response = Box::pin(channel.call(request));
+    Ok(Link {
+        sender: Box::new(sender),
+        receiver: Box::new(ClientReceiver {
+            state: State::Asked(response),
+            _channel: channel,
+        }),
+    })
+}
+
+async fn open(place: &GrpcPlace, tls: &TlsConfig) -> Result<Stream, ConnectError> {
+    let (host, port) = match &place.address {
+        Address::Unix(path) => return Ok(Stream::Unix(UnixStream::connect(path).await?)),
+        Address::Tcp { host, port } => (host, *port),
+    };
+    if place.security == Security::Plain {
+        return Ok(Stream::Tcp(tcp::connect_stream(host, port).await?));
+    }
+    let connector = tls
+        .http2_connector()
+        .map_err(|error| TlsFailure::Other(error.to_string()))?;
+    let stream = connector.connect_http2(host, port).await?;
+    Ok(Stream::Tls(Box::new(stream)))
+}
+
+/// HTTP/2 over a stream that is there. It is not replaced when it ends; the pool does that.
+async fn channel(stream: Stream, place: &GrpcPlace) -> Result<Channel, tonic::transport::Error> {
+    let origin = match (&place.address, place.security) {
+        (Address::Unix(_), _) => "http://localhost".to_owned(),
+        (Address::Tcp { .. }, Security::Plain) => place.to_string().replacen("grpc", "http", 1),
+        (Address::Tcp { .. }, Security::Tls) => place.to_string().replacen("grpcs", "https", 1),
+    };
+    let uri = origin
+        .parse()
+        .unwrap_or_else(|_| http::Uri::from_static("http://localhost"));
+    let mut stream = Some(TokioIo::new(stream));
+    Endpoint::from_static("http://localhost")
+        .origin(uri)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .connect_with_connector(tower::service_fn(move |_| {
+            let once = stream.take();
+            std::future::ready(once.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)))
+        }))
+        .await
+}
+
+fn rpc_error(error: tonic::transport::Error) -> ConnectError {
+    io_error(&tonic::Status::from_error(error.into())).into()
+}
+
+type Asked = Pin<
+    Box<dyn Future<Output = Result<Response<tonic::body::Body>, tonic::transport::Error>> + Send>,
+>;
+
+/// The receiving half of a client's stream.
+struct ClientReceiver {
+    state: State,
+    /// Keeps the HTTP/2 connection.
+    _channel: Channel,
+}
+
+enum State {
+    /// The response has not begun. Some servers begin it only with their first message.
+    Asked(Asked),
+    Answered(MessageReceiver),
+}
+
+impl LinkReceiver for ClientReceiver {
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match &mut self.state {
+                State::Answered(messages) => return messages.poll_receive(cx, into),
+                State::Asked(response) => {
+                    let response = ready!(response.as_mut().poll(cx))
+                        .map_err(|error| io_error(&tonic::Status::from_error(error.into())))?;
+                    self.state = State::Answered(answered(response)?);
+                }
+            }
+        }
+    }
+}
+
+/// The messages of a response, if it is one of a gRPC service.
+fn answered(response: Response<tonic::body::Body>) -> io::Result<MessageReceiver> {
+    let (head, body) = response.into_parts();
+    if let Some(status) = tonic::Status::from_header_map(&head.headers) {
+        return Err(io_error(&status));
+    }
+    let content_type = head.headers.get(header::CONTENT_TYPE);
+    let is_grpc = content_type
+        .is_some_and(|content_type| content_type.as_bytes().starts_with(b"application/grpc"));
+    if head.status != StatusCode::OK || !is_grpc {
+        return Err(io::Error::other(RpcFailure {
+            code: "Unknown".to_owned(),
+            message: format!("HTTP status {} of a server without gRPC", head.status),
+        }));
+    }
+    Ok(MessageReceiver::new(body, Direction::ToProxy, MAX_MESSAGE))
+}

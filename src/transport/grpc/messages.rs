@@ -1,0 +1,222 @@
+//! The receiving half: gRPC messages become frames.
+
+use crate::connection::link::LinkReceiver;
+use crate::wire::Direction;
+use bytes::{Buf, Bytes, BytesMut};
+use http_body::Body;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tonic::Status;
+
+/// Reads the messages of a stream whose body is there.
+pub(crate) struct MessageReceiver {
+    body: tonic::body::Body,
+    unframer: Unframer,
+}
+
+impl MessageReceiver {
+    /// Messages larger than `max_message` bytes are refused.
+    pub(crate) fn new(body: tonic::body::Body, direction: Direction, max_message: usize) -> Self {
+        Self {
+            body,
+            unframer: Unframer::new(direction, max_message),
+        }
+    }
+}
+
+impl LinkReceiver for MessageReceiver {
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        let before = into.len();
+        loop {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None => return Poll::Ready(self.unframer.ended().map(|()| 0)),
+                Some(frame) => frame.map_err(|status| io_error(&status))?,
+            };
+            match frame.into_data() {
+                Ok(data) => self.unframer.add(data, into)?,
+                Err(frame) => {
+                    if let Some(status) = frame.trailers_ref().and_then(Status::from_header_map)
+                        && status.code() != tonic::Code::Ok
+                    {
+                        return Poll::Ready(Err(io_error(&status)));
+                    }
+                }
+            }
+            if into.len() > before {
+                return Poll::Ready(Ok(into.len() - before));
+            }
+        }
+    }
+}
+
+/// A status that ended a stream.
+#[derive(Debug, thiserror::Error)]
+#[error("gRPC status {code}: {message}")]
+pub(crate) struct RpcFailure {
+    pub(crate) code: String,
+    pub(crate) message: String,
+}
+
+pub(super) fn io_error(status: &Status) -> io::Error {
+    io::Error::other(RpcFailure {
+        code: format!("{:?}", status.code()),
+        message: explain(status),
+    })
+}
+
+/// What a status says, down to its cause.
+fn explain(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// A flag that says whether the message is compressed, and its length, 4 bytes, big endian.
+const HEAD_LEN: usize = 5;
+
+/// Makes frames of the pieces of messages. No memory is taken on the word of a length.
+#[derive(Debug)]
+struct Unframer {
+    direction: Direction,
+    max_message: usize,
+    head: [u8; HEAD_LEN],
+    /// Bytes of the head that are there. Invariant: at most [`HEAD_LEN`].
+    head_len: usize,
+    /// Length of the message, once its head is there.
+    len: usize,
+    /// Bytes of it that are still to come.
+    left: usize,
+}
+
+impl Unframer {
+    fn new(direction: Direction, max_message: usize) -> Self {
+        Self {
+            direction,
+            max_message,
+            head: [0; HEAD_LEN],
+            head_len: 0,
+            len: 0,
+            left: 0,
+        }
+    }
+
+    fn add(&mut self, mut data: Bytes, into: &mut BytesMut) -> io::Result<()> {
+        while data.has_remaining() {
+            if self.head_len < HEAD_LEN {
+                let missing = data.len().min(HEAD_LEN - self.head_len);
+                data.copy_to_slice(&mut self.head[self.head_len..][..missing]);
+                self.head_len += missing;
+                if self.head_len < HEAD_LEN {
+                    return Ok(());
+                }
+                self.begin(into)?;
+            }
+            let here = data.len().min(self.left);
+            into.extend_from_slice(&data[..here]);
+            data.advance(here);
+            self.left -= here;
+            if self.left == 0 {
+                self.end(into);
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, into: &mut BytesMut) -> io::Result<()> {
+        let [flag, len @ ..] = self.head;
+        if flag != 0 {
+            return Err(invalid(
+                "a compressed message, which was not offered".to_owned(),
+            ));
+        }
+        let len = u32::from_be_bytes(len);
+        if len as usize > self.max_message {
+            let limit = self.max_message;
+            return Err(invalid(format!(
+                "a message of {len} bytes, where {limit} are allowed"
+            )));
+        }
+        self.len = len as usize;
+        self.left = self.len;
+        into.extend_from_slice(&(len + 1).to_be_bytes());
+        into.extend_from_slice(&[UNKNOWN]);
+        Ok(())
+    }
+
+    /// Notes in the frame what its message says that it is.
+    fn end(&mut self, into: &mut BytesMut) {
+        self.head_len = 0;
+        let start = into.len() - self.len;
+        if let Some(message) = self.direction.message_type(&into[start..]) {
+            into[start - 1] = message as u8;
+        }
+    }
+
+    fn ended(&self) -> io::Result<()> {
+        match self.head_len {
+            0 => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+/// The type of frames that no version knows.
+const UNKNOWN: u8 = 0;
+
+fn invalid(reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ping, an unknown message, an empty one, an allow on a stream.
+    const MESSAGES: &[u8] =
+        b"\0\0\0\0\x04\x3a\x02\x08\x07\0\0\0\0\x02\x78\x01\0\0\0\0\0\0\0\0\0\x04\x12\x02\x12\0";
+    const FRAMES: &[u8] =
+        b"\0\0\0\x05\x42\x3a\x02\x08\x07\0\0\0\x03\0\x78\x01\0\0\0\x01\0\0\0\0\x05\x20\x12\x02\x12\0";
+
+    #[test]
+    fn messages_become_frames_however_they_are_cut() {
+        for size in 1..=MESSAGES.len() {
+            let mut unframer = Unframer::new(Direction::ToProxy, 100);
+            let mut frames = BytesMut::new();
+            for piece in MESSAGES.chunks(size) {
+                unframer
+                    .add(Bytes::copy_from_slice(piece), &mut frames)
+                    .unwrap();
+            }
+            assert_eq!(frames, FRAMES);
+            assert!(unframer.ended().is_ok());
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        let mut into = BytesMut::new();
+        for head in [b"\x01\0\0\0\0", b"\0\0\0\0\x65", b"\0\xff\xff\xff\xff"] {
+            let mut unframer = Unframer::new(Direction::ToProxy, 100);
+            let refused = unframer.add(Bytes::from_static(head), &mut into);
+            assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+        let mut unframer = Unframer::new(Direction::ToProxy, 100);
+        unframer
+            .add(Bytes::from_static(b"\0\0\0\0\x02x"), &mut into)
+            .unwrap();
+        assert!(unframer.ended().is_err());
+    }
+}

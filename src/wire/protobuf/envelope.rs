@@ -1,0 +1,127 @@
+//! What every message of a stream is wrapped in: `ProxyToAgent` one way, `AgentToProxy` the other.
+
+use super::reader::{Reader, Value};
+use super::writer::Writer;
+use crate::wire::decode::DecodeErrorKind;
+use crate::wire::{MessageType, StreamId};
+
+/// The field of both envelopes that holds the stream id.
+const STREAM_ID: u32 = 1000;
+
+/// Which way a message goes, and with it what the numbers in its envelope mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    ToAgent,
+    ToProxy,
+}
+
+impl Direction {
+    const fn messages(self) -> &'static [(u32, MessageType)] {
+        match self {
+            Self::ToAgent => &[
+                (1, MessageType::HandshakeRequest),
+                (2, MessageType::RequestHeaders),
+                (3, MessageType::RequestBodyChunk),
+                (4, MessageType::ResponseHeaders),
+                (5, MessageType::ResponseBodyChunk),
+                (6, MessageType::WebSocketFrame),
+                (7, MessageType::GuardrailInspect),
+                (8, MessageType::RequestComplete),
+                (9, MessageType::Cancel),
+                (10, MessageType::Configure),
+                (11, MessageType::Ping),
+                (1001, MessageType::ConfigUpdateResponse),
+                (1002, MessageType::Shutdown),
+                (1003, MessageType::Drain),
+            ],
+            Self::ToProxy => &[
+                (1, MessageType::HandshakeResponse),
+                (2, MessageType::AgentResponse),
+                (3, MessageType::HealthStatus),
+                (4, MessageType::MetricsReport),
+                (5, MessageType::ConfigUpdateRequest),
+                (6, MessageType::FlowControl),
+                (7, MessageType::Pong),
+                (8, MessageType::Log),
+            ],
+        }
+    }
+
+    /// What a message is; `None` if this version does not know it, or if it is nothing at all.
+    pub(crate) fn message_type(self, envelope: &[u8]) -> Option<MessageType> {
+        let mut found = None;
+        let mut fields = Reader::new(envelope);
+        // What is behind damage does not count; reading the message fails at it.
+        while let Ok(Some((field, _))) = fields.next() {
+            let known = self.messages().iter().find(|(number, _)| *number == field);
+            found = known.map(|(_, message)| *message).or(found);
+        }
+        found
+    }
+}
+
+/// The field of its envelope that holds a message.
+const fn field_of(message: MessageType) -> u32 {
+    match message {
+        MessageType::HandshakeRequest | MessageType::HandshakeResponse => 1,
+        MessageType::RequestHeaders | MessageType::AgentResponse => 2,
+        MessageType::RequestBodyChunk | MessageType::HealthStatus => 3,
+        MessageType::ResponseHeaders | MessageType::MetricsReport => 4,
+        MessageType::ResponseBodyChunk | MessageType::ConfigUpdateRequest => 5,
+        MessageType::WebSocketFrame | MessageType::FlowControl => 6,
+        MessageType::GuardrailInspect | MessageType::Pong => 7,
+        MessageType::RequestComplete | MessageType::Log => 8,
+        MessageType::Cancel => 9,
+        MessageType::Configure => 10,
+        MessageType::Ping => 11,
+        MessageType::ConfigUpdateResponse => 1001,
+        MessageType::Shutdown => 1002,
+        MessageType::Drain => 1003,
+    }
+}
+
+/// Writes a message in its envelope.
+pub(super) fn write(
+    message: MessageType,
+    stream: Option<StreamId>,
+    writer: &mut Writer<'_>,
+    content: impl FnOnce(&mut Writer<'_>),
+) {
+    if let Some(StreamId(id)) = stream {
+        writer.some_fixed64(STREAM_ID, id);
+    }
+    let field = field_of(message);
+    match message {
+        MessageType::AgentResponse => writer.message(field, content),
+        _ => writer.large_message(field, content),
+    }
+}
+
+/// What is in the envelope of a message.
+pub(super) fn open(message: MessageType, envelope: &[u8]) -> Result<&[u8], DecodeErrorKind> {
+    let mut content = None;
+    Reader::new(envelope).each(|field, value| {
+        if field == STREAM_ID {
+            return value.fixed64().map(drop);
+        }
+        if field != field_of(message) {
+            return Ok(());
+        }
+        match content.replace(value.bytes()?) {
+            None => Ok(()),
+            Some(_) => Err(DecodeErrorKind::Contradiction),
+        }
+    })?;
+    content.ok_or(DecodeErrorKind::Missing("message"))
+}
+
+/// The stream id in an envelope.
+pub(crate) fn stream_id(envelope: &[u8]) -> Result<StreamId, DecodeErrorKind> {
+    let mut fields = Reader::new(envelope);
+    while let Some((field, value)) = fields.next()? {
+        if let (STREAM_ID, Value::Fixed64(id)) = (field, value) {
+            return Ok(StreamId(id));
+        }
+    }
+    Err(DecodeErrorKind::Missing("stream_id"))
+}

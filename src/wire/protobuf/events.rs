@@ -1,0 +1,484 @@
+//! Events, written from their borrowed form and read to it.
+
+use super::envelope;
+use super::json_text;
+use super::reader::{HeaderReader, Reader, Value};
+use super::timestamp::{TimestampText, ms_of};
+use super::writer::Writer;
+use crate::protocol::events::{
+    BodyChunk, Configure, GuardrailInspect, Metadata, RequestComplete, RequestHeaders,
+    ResponseHeaders, WebSocketFrame, WebSocketOpcode,
+};
+use crate::protocol::{EventType, GuardrailInspectionType, HeaderSource};
+use crate::wire::Dialect;
+use crate::wire::decode::{DecodeError, DecodeErrorKind};
+use crate::wire::events::{Address, Event, message_of};
+use crate::wire::incoming::IncomingEvent;
+use crate::wire::salvage::Undecodable;
+use crate::wire::views::{HeadersView, RequestHeadersView, ResponseHeadersView};
+use bytes::Bytes;
+use serde_json::Map;
+
+/// Writes an event in its envelope to the end of `out`. Returns the part of it that is not written there.
+pub(in crate::wire) fn write_event<E: Event>(
+    event: &E,
+    address: Address<'_>,
+    dialect: Dialect,
+    out: &mut Vec<u8>,
+) -> Bytes {
+    let mut writer = Writer::new(out);
+    let stream = dialect.has_streams().then_some(address.stream);
+    envelope::write(message_of(E::EVENT_TYPE), stream, &mut writer, |writer| {
+        event.encode_protobuf(address.correlation_id, writer);
+    });
+    writer.into_detached()
+}
+
+pub(in crate::wire) fn write_request_headers<H: HeaderSource>(
+    event: &RequestHeaders<'_, H>,
+    correlation_id: &str,
+    writer: &mut Writer<'_>,
+) {
+    writer.large_message(1, |writer| {
+        write_metadata(&event.metadata, correlation_id, writer);
+    });
+    writer.str(2, event.method);
+    writer.str(3, event.uri);
+    writer.str(4, event.metadata.protocol);
+    write_headers(5, &event.headers, writer);
+}
+
+fn write_metadata(metadata: &Metadata<'_>, correlation_id: &str, writer: &mut Writer<'_>) {
+    writer.str(1, correlation_id);
+    writer.str(2, metadata.request_id);
+    writer.str(3, metadata.client_ip);
+    writer.uint(4, u64::from(metadata.client_port));
+    writer.optional_str(5, metadata.server_name);
+    writer.str(6, metadata.protocol);
+    writer.optional_str(7, metadata.tls_version);
+    writer.optional_str(8, metadata.route_id);
+    writer.optional_str(9, metadata.upstream_id);
+    writer.uint(10, ms_of(metadata.timestamp));
+    writer.optional_str(11, metadata.traceparent);
+    writer.optional_str(1000, metadata.tls_cipher);
+    writer.some_str(1001, metadata.timestamp);
+}
+
+fn write_headers(field: u32, headers: &impl HeaderSource, writer: &mut Writer<'_>) {
+    for (name, values) in headers.grouped() {
+        for value in values {
+            writer.message(field, |header| {
+                header.str(1, name);
+                header.str(2, &value.to_text());
+            });
+        }
+    }
+}
+
+pub(in crate::wire) fn write_response_headers<H: HeaderSource>(
+    event: &ResponseHeaders<'_, H>,
+    correlation_id: &str,
+    writer: &mut Writer<'_>,
+) {
+    writer.str(1, correlation_id);
+    writer.uint(2, u64::from(event.status));
+    write_headers(3, &event.headers, writer);
+}
+
+pub(in crate::wire) fn write_chunk(
+    chunk: &BodyChunk<'_>,
+    correlation_id: &str,
+    writer: &mut Writer<'_>,
+) {
+    writer.str(1, correlation_id);
+    writer.uint(2, u64::from(chunk.chunk_index));
+    writer.bool(4, chunk.is_last);
+    if let Some(total) = chunk.total_size {
+        writer.some_uint(5, total as u64);
+    }
+    writer.uint(6, chunk.bytes_so_far as u64);
+    writer.last_bytes(3, &chunk.data);
+}
+
+pub(in crate::wire) fn write_complete(
+    event: &RequestComplete<'_>,
+    correlation_id: &str,
+    writer: &mut Writer<'_>,
+) {
+    writer.str(1, correlation_id);
+    writer.uint(2, u64::from(event.status));
+    writer.uint(3, event.duration_ms);
+    writer.uint(4, event.request_body_size as u64);
+    writer.uint(5, event.response_body_size as u64);
+    writer.optional_str(8, event.error);
+    writer.some_uint(1000, u64::from(event.upstream_attempts));
+}
+
+/// The numbers of `WebSocketFrameEvent.FrameType`.
+const OPCODES: [(u64, WebSocketOpcode); 6] = [
+    (1, WebSocketOpcode::Text),
+    (2, WebSocketOpcode::Binary),
+    (3, WebSocketOpcode::Ping),
+    (4, WebSocketOpcode::Pong),
+    (5, WebSocketOpcode::Close),
+    (1000, WebSocketOpcode::Continuation),
+];
+
+pub(in crate::wire) fn write_websocket(
+    event: &WebSocketFrame<'_>,
+    correlation_id: &str,
+    writer: &mut Writer<'_>,
+) {
+    writer.str(1, correlation_id);
+    writer.bool(2, event.client_to_server);
+    let opcode = OPCODES.iter().find(|(_, opcode)| *opcode == event.opcode);
+    writer.uint(3, opcode.map_or(0, |(number, _)| *number));
+    writer.uint(1000, event.frame_index);
+    writer.some_bool(1001, event.fin);
+    writer.optional_str(1002, event.route_id);
+    writer.str(1003, event.client_ip);
+    writer.last_bytes(4, &event.data);
+}
+
+/// `GUARDRAIL_CONTENT_TYPE_PROMPT`.
+const CONTENT_PROMPT: u64 = 1;
+
+pub(in crate::wire) fn write_guardrail(
+    event: &GuardrailInspect<'_>,
+    correlation_id: &str,
+    writer: &mut Writer<'_>,
+) {
+    writer.str(1, correlation_id);
+    writer.str(2, event.content);
+    if event.inspection_type == GuardrailInspectionType::PromptInjection {
+        writer.uint(3, CONTENT_PROMPT);
+    }
+    writer.optional_str(4, event.model);
+    writer.some_str(1000, event.inspection_type.as_str());
+    for category in &event.categories {
+        writer.some_str(1001, category);
+    }
+    writer.optional_str(1002, event.route_id);
+    writer.str_pairs(1003, event.metadata.iter().copied());
+}
+
+/// Settings that have a field of their own.
+const CONFIG: &str = "config";
+const CONFIG_VERSION: &str = "config_version";
+
+pub(in crate::wire) fn write_configure(
+    event: &Configure<'_>,
+    correlation_id: &str,
+    writer: &mut Writer<'_>,
+) {
+    let mut others = Map::new();
+    for (key, setting) in &event.settings {
+        match (key.as_str(), setting.as_str()) {
+            ("correlation_id", _) => {}
+            (CONFIG, _) => writer.str(1, &setting.to_string()),
+            (CONFIG_VERSION, Some(version)) => writer.some_str(2, version),
+            _ => drop(others.insert(key.clone(), setting.clone())),
+        }
+    }
+    writer.str(1000, correlation_id);
+    if !others.is_empty() {
+        writer.some_str(1001, &serde_json::Value::Object(others).to_string());
+    }
+}
+
+impl<'a> IncomingEvent<'a> {
+    /// Reads an event from its envelope. `timestamp` holds what the event may have to borrow beside it.
+    pub(crate) fn from_protobuf(
+        event_type: EventType,
+        envelope: &'a Bytes,
+        timestamp: &'a mut TimestampText,
+    ) -> Result<Self, Undecodable> {
+        let opened = envelope::open(message_of(event_type), envelope);
+        opened
+            .and_then(|message| read(event_type, message, envelope, timestamp))
+            .map_err(|kind| Undecodable {
+                error: DecodeError::in_message(event_type.as_str())(kind),
+                correlation_id: opened
+                    .ok()
+                    .and_then(|message| salvage_id(event_type, message)),
+            })
+    }
+}
+
+fn read<'a>(
+    event_type: EventType,
+    message: &'a [u8],
+    envelope: &Bytes,
+    timestamp: &'a mut TimestampText,
+) -> Result<IncomingEvent<'a>, DecodeErrorKind> {
+    Ok(match event_type {
+        EventType::RequestHeaders => {
+            IncomingEvent::RequestHeaders(read_request_headers(message, timestamp)?)
+        }
+        EventType::RequestBodyChunk => {
+            IncomingEvent::RequestBodyChunk(read_chunk(message, envelope)?)
+        }
+        EventType::ResponseHeaders => {
+            IncomingEvent::ResponseHeaders(read_response_headers(message)?)
+        }
+        EventType::ResponseBodyChunk => {
+            IncomingEvent::ResponseBodyChunk(read_chunk(message, envelope)?)
+        }
+        EventType::RequestComplete => IncomingEvent::RequestComplete(read_complete(message)?),
+        EventType::WebSocketFrame => {
+            IncomingEvent::WebSocketFrame(read_websocket(message, envelope)?)
+        }
+        EventType::GuardrailInspect => IncomingEvent::GuardrailInspect(read_guardrail(message)?),
+        EventType::Configure => IncomingEvent::Configure(read_configure(message)?),
+    })
+}
+
+fn read_request_headers<'a>(
+    message: &'a [u8],
+    timestamp: &'a mut TimestampText,
+) -> Result<RequestHeadersView<'a>, DecodeErrorKind> {
+    let mut metadata = None;
+    let (mut method, mut uri) = ("", "");
+    Reader::new(message).each(|field, value| {
+        match field {
+            1 => metadata = Some(value.bytes()?),
+            2 => method = value.str()?,
+            3 => uri = value.str()?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    let metadata = metadata.ok_or(DecodeErrorKind::Missing("metadata"))?;
+    Ok(RequestHeaders {
+        metadata: read_metadata(metadata, timestamp)?,
+        method,
+        uri,
+        headers: HeadersView::from_protobuf(HeaderReader::check(message, 5)?),
+    })
+}
+
+fn read_metadata<'a>(
+    message: &'a [u8],
+    timestamp: &'a mut TimestampText,
+) -> Result<Metadata<'a>, DecodeErrorKind> {
+    let mut metadata = Metadata::default();
+    let (mut timestamp_ms, mut has_timestamp) = (0, false);
+    Reader::new(message).each(|field, value| {
+        match field {
+            1 => metadata.correlation_id = value.str()?,
+            2 => metadata.request_id = value.str()?,
+            3 => metadata.client_ip = value.str()?,
+            4 => metadata.client_port = value.number()?,
+            5 => metadata.server_name = Some(value.str()?),
+            6 => metadata.protocol = value.str()?,
+            7 => metadata.tls_version = Some(value.str()?),
+            8 => metadata.route_id = Some(value.str()?),
+            9 => metadata.upstream_id = Some(value.str()?),
+            10 => timestamp_ms = value.number()?,
+            11 => metadata.traceparent = Some(value.str()?),
+            1000 => metadata.tls_cipher = Some(value.str()?),
+            1001 => {
+                metadata.timestamp = value.str()?;
+                has_timestamp = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    if !has_timestamp {
+        metadata.timestamp = timestamp.of_ms(timestamp_ms);
+    }
+    Ok(metadata)
+}
+
+fn read_response_headers(message: &[u8]) -> Result<ResponseHeadersView<'_>, DecodeErrorKind> {
+    let (mut correlation_id, mut status) = ("", 0);
+    Reader::new(message).each(|field, value| {
+        match field {
+            1 => correlation_id = value.str()?,
+            2 => status = value.number()?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(ResponseHeaders {
+        correlation_id,
+        status,
+        headers: HeadersView::from_protobuf(HeaderReader::check(message, 3)?),
+    })
+}
+
+fn read_chunk<'a>(message: &'a [u8], envelope: &Bytes) -> Result<BodyChunk<'a>, DecodeErrorKind> {
+    let mut chunk = BodyChunk {
+        correlation_id: "",
+        data: Bytes::new(),
+        is_last: false,
+        total_size: None,
+        chunk_index: 0,
+        bytes_so_far: 0,
+    };
+    Reader::new(message).each(|field, value| {
+        match field {
+            1 => chunk.correlation_id = value.str()?,
+            2 => chunk.chunk_index = value.number()?,
+            3 => chunk.data = body(value, envelope)?,
+            4 => chunk.is_last = value.bool()?,
+            5 => chunk.total_size = Some(value.number()?),
+            6 => chunk.bytes_so_far = value.number()?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(chunk)
+}
+
+/// Bytes as a part of the message that they stand in.
+pub(super) fn body(value: Value<'_>, envelope: &Bytes) -> Result<Bytes, DecodeErrorKind> {
+    value.bytes().map(|bytes| envelope.slice_ref(bytes))
+}
+
+fn read_complete(message: &[u8]) -> Result<RequestComplete<'_>, DecodeErrorKind> {
+    let mut complete = RequestComplete {
+        correlation_id: "",
+        status: 0,
+        duration_ms: 0,
+        request_body_size: 0,
+        response_body_size: 0,
+        upstream_attempts: 1,
+        error: None,
+    };
+    Reader::new(message).each(|field, value| {
+        match field {
+            1 => complete.correlation_id = value.str()?,
+            2 => complete.status = value.number()?,
+            3 => complete.duration_ms = value.number()?,
+            4 => complete.request_body_size = value.number()?,
+            5 => complete.response_body_size = value.number()?,
+            8 => complete.error = Some(value.str()?),
+            1000 => complete.upstream_attempts = value.number()?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(complete)
+}
+
+fn read_websocket<'a>(
+    message: &'a [u8],
+    envelope: &Bytes,
+) -> Result<WebSocketFrame<'a>, DecodeErrorKind> {
+    let mut number = 0_u64;
+    let mut frame = WebSocketFrame {
+        correlation_id: "",
+        opcode: WebSocketOpcode::Text,
+        data: Bytes::new(),
+        client_to_server: false,
+        frame_index: 0,
+        fin: true,
+        route_id: None,
+        client_ip: "",
+    };
+    Reader::new(message).each(|field, value| {
+        match field {
+            1 => frame.correlation_id = value.str()?,
+            2 => frame.client_to_server = value.bool()?,
+            3 => number = value.number()?,
+            4 => frame.data = body(value, envelope)?,
+            1000 => frame.frame_index = value.number()?,
+            1001 => frame.fin = value.bool()?,
+            1002 => frame.route_id = Some(value.str()?),
+            1003 => frame.client_ip = value.str()?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    frame.opcode = OPCODES
+        .into_iter()
+        .find_map(|(known, opcode)| (known == number).then_some(opcode))
+        .ok_or(DecodeErrorKind::UnknownName("frame_type"))?;
+    Ok(frame)
+}
+
+fn read_guardrail(message: &[u8]) -> Result<GuardrailInspect<'_>, DecodeErrorKind> {
+    let mut event = GuardrailInspect {
+        correlation_id: "",
+        inspection_type: GuardrailInspectionType::PromptInjection,
+        content: "",
+        model: None,
+        categories: Vec::new(),
+        route_id: None,
+        metadata: Vec::new(),
+    };
+    Reader::new(message).each(|field, value| {
+        match field {
+            1 => event.correlation_id = value.str()?,
+            2 => event.content = value.str()?,
+            4 => event.model = Some(value.str()?),
+            1000 => {
+                event.inspection_type = GuardrailInspectionType::from_wire(value.str()?)
+                    .ok_or(DecodeErrorKind::UnknownName("inspection_type"))?;
+            }
+            1001 => event.categories.push(value.str()?),
+            1002 => event.route_id = Some(value.str()?),
+            1003 => event.metadata.push(super::reader::header(value.bytes()?)?),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(event)
+}
+
+fn read_configure(message: &[u8]) -> Result<Configure<'_>, DecodeErrorKind> {
+    let (mut correlation_id, mut config, mut version, mut others) = ("", "", None, None);
+    Reader::new(message).each(|field, value| {
+        match field {
+            1 => config = value.str()?,
+            2 => version = Some(value.str()?),
+            1000 => correlation_id = value.str()?,
+            1001 => others = Some(value.str()?),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    let mut settings = match others {
+        Some(text) => json_text::read_map(text)?,
+        None => Map::new(),
+    };
+    settings.remove("correlation_id");
+    if !config.is_empty() {
+        settings.insert(CONFIG.to_owned(), json_text::read(config)?);
+    }
+    if let Some(version) = version {
+        settings.insert(CONFIG_VERSION.to_owned(), version.into());
+    }
+    Ok(Configure {
+        correlation_id,
+        settings,
+    })
+}
+
+/// The correlation id of an event that does not decode, if it stands before the damage.
+fn salvage_id(event_type: EventType, message: &[u8]) -> Option<String> {
+    let (holder, field) = match event_type {
+        EventType::RequestHeaders => (find(message, 1)?, 1),
+        EventType::Configure => (message, 1000),
+        _ => (message, 1),
+    };
+    salvage_str(holder, field)
+}
+
+/// A string that is not empty.
+pub(super) fn salvage_str(message: &[u8], field: u32) -> Option<String> {
+    let text = std::str::from_utf8(find(message, field)?).ok()?;
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn find(message: &[u8], wanted: u32) -> Option<&[u8]> {
+    let mut fields = Reader::new(message);
+    while let Ok(Some((field, value))) = fields.next() {
+        if field == wanted {
+            return value.bytes().ok();
+        }
+    }
+    None
+}

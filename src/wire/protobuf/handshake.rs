@@ -1,0 +1,132 @@
+//! The handshake, which passes through generated types.
+
+use super::control::{unwrap, wrap};
+use super::generated as proto;
+use crate::protocol::AgentFeatures;
+use crate::wire::decode::DecodeError;
+use crate::wire::handshake::{
+    ExtensionChoice, ExtensionOffer, HandshakeRequest, HandshakeResponse, WireCapabilities,
+    WireLimits,
+};
+use crate::wire::{Encoding, MessageType};
+use serde_json::Value;
+
+pub(in crate::wire) fn encode_request(request: &HandshakeRequest) -> Vec<u8> {
+    let offered = request.tollgate.iter().flat_map(|offer| &offer.versions);
+    let message = proto::HandshakeRequest {
+        supported_versions: request.supported_versions.clone(),
+        proxy_id: request.proxy_id.clone(),
+        proxy_version: request.proxy_version.clone(),
+        config_json: request.config.to_string(),
+        tollgate_versions: offered
+            .filter_map(|&version| u32::try_from(version).ok())
+            .collect(),
+    };
+    wrap(MessageType::HandshakeRequest, &message)
+}
+
+pub(in crate::wire) fn decode_request(payload: &[u8]) -> Result<HandshakeRequest, DecodeError> {
+    let message: proto::HandshakeRequest = unwrap(MessageType::HandshakeRequest, payload)
+        .map_err(DecodeError::in_message("handshake request"))?;
+    let versions: Vec<_> = message
+        .tollgate_versions
+        .into_iter()
+        .map(u64::from)
+        .collect();
+    Ok(HandshakeRequest {
+        supported_versions: message.supported_versions,
+        proxy_id: message.proxy_id,
+        proxy_version: message.proxy_version,
+        // Nothing depends on it, so it need not be JSON.
+        config: serde_json::from_str(&message.config_json).unwrap_or(Value::Null),
+        supported_encodings: vec![Encoding::Protobuf.to_string()],
+        tollgate: (!versions.is_empty()).then_some(ExtensionOffer { versions }),
+    })
+}
+
+pub(in crate::wire) fn encode_response(response: &HandshakeResponse) -> Vec<u8> {
+    let capabilities = &response.capabilities;
+    let features = &capabilities.features;
+    let limits = &capabilities.limits;
+    let version = response.tollgate.as_ref().map(|choice| choice.version);
+    let message = proto::HandshakeResponse {
+        protocol_version: response.protocol_version,
+        capabilities: Some(proto::AgentCapabilities {
+            protocol_version: response.protocol_version,
+            agent_id: capabilities.agent_id.clone(),
+            name: capabilities.name.clone(),
+            version: capabilities.version.clone(),
+            supported_events: capabilities
+                .supported_events
+                .iter()
+                .filter_map(|&event| i32::try_from(event).ok())
+                .collect(),
+            features: Some(proto::AgentFeatures {
+                streaming_body: features.streaming_body,
+                websocket: features.websocket,
+                guardrails: features.guardrails,
+                config_push: features.config_push,
+                metrics_export: features.metrics_export,
+                concurrent_requests: features.concurrent_requests,
+                cancellation: features.cancellation,
+                flow_control: features.flow_control,
+                health_reporting: features.health_reporting,
+            }),
+            limits: Some(proto::AgentLimits {
+                max_body_size: limits.max_body_size,
+                max_concurrency: limits.max_concurrency,
+                preferred_chunk_size: limits.preferred_chunk_size,
+                max_memory: None,
+                max_processing_time_ms: None,
+            }),
+            health_config: None,
+        }),
+        success: response.success,
+        error: response.error.clone(),
+        tollgate_version: version.and_then(|version| u32::try_from(version).ok()),
+    };
+    wrap(MessageType::HandshakeResponse, &message)
+}
+
+pub(in crate::wire) fn decode_response(payload: &[u8]) -> Result<HandshakeResponse, DecodeError> {
+    let message: proto::HandshakeResponse = unwrap(MessageType::HandshakeResponse, payload)
+        .map_err(DecodeError::in_message("handshake response"))?;
+    Ok(HandshakeResponse {
+        protocol_version: message.protocol_version,
+        capabilities: message.capabilities.map(capabilities).unwrap_or_default(),
+        success: message.success,
+        error: message.error,
+        encoding: Encoding::Protobuf,
+        tollgate: message.tollgate_version.map(|version| ExtensionChoice {
+            version: u64::from(version),
+        }),
+    })
+}
+
+fn capabilities(wire: proto::AgentCapabilities) -> WireCapabilities {
+    let features = wire.features.unwrap_or_default();
+    WireCapabilities {
+        agent_id: wire.agent_id,
+        name: wire.name,
+        version: wire.version,
+        supported_events: wire.supported_events.into_iter().map(i64::from).collect(),
+        features: AgentFeatures {
+            streaming_body: features.streaming_body,
+            websocket: features.websocket,
+            guardrails: features.guardrails,
+            config_push: features.config_push,
+            metrics_export: features.metrics_export,
+            concurrent_requests: features.concurrent_requests,
+            cancellation: features.cancellation,
+            flow_control: features.flow_control,
+            health_reporting: features.health_reporting,
+        },
+        limits: wire
+            .limits
+            .map_or_else(WireLimits::default, |limits| WireLimits {
+                max_body_size: limits.max_body_size,
+                max_concurrency: limits.max_concurrency,
+                preferred_chunk_size: limits.preferred_chunk_size,
+            }),
+    }
+}

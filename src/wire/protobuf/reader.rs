@@ -1,0 +1,229 @@
+use crate::protocol::text;
+use crate::wire::decode::DecodeErrorKind;
+
+/// The value of one field.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Value<'a> {
+    Varint(u64),
+    Fixed64(u64),
+    Bytes(&'a [u8]),
+    Fixed32(u32),
+}
+
+impl<'a> Value<'a> {
+    pub(super) fn bytes(self) -> Result<&'a [u8], DecodeErrorKind> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            _ => Err(DecodeErrorKind::WrongType),
+        }
+    }
+
+    pub(super) fn str(self) -> Result<&'a str, DecodeErrorKind> {
+        text::from_utf8(self.bytes()?).map_err(|_| DecodeErrorKind::NotUtf8)
+    }
+
+    pub(super) fn string(self) -> Result<String, DecodeErrorKind> {
+        self.str().map(str::to_owned)
+    }
+
+    pub(super) fn number<T: TryFrom<u64>>(self) -> Result<T, DecodeErrorKind> {
+        let Self::Varint(number) = self else {
+            return Err(DecodeErrorKind::WrongType);
+        };
+        T::try_from(number).map_err(|_| DecodeErrorKind::OutOfRange)
+    }
+
+    pub(super) fn bool(self) -> Result<bool, DecodeErrorKind> {
+        self.number::<u64>().map(|number| number != 0)
+    }
+
+    pub(super) fn float(self) -> Result<f32, DecodeErrorKind> {
+        match self {
+            Self::Fixed32(bits) => Ok(f32::from_bits(bits)),
+            _ => Err(DecodeErrorKind::WrongType),
+        }
+    }
+
+    pub(super) fn fixed64(self) -> Result<u64, DecodeErrorKind> {
+        match self {
+            Self::Fixed64(number) => Ok(number),
+            _ => Err(DecodeErrorKind::WrongType),
+        }
+    }
+}
+
+/// Reads the fields of a message one after another.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub(super) const fn new(message: &'a [u8]) -> Self {
+        Self { rest: message }
+    }
+
+    /// The number and the value of the next field; `None` at the end.
+    pub(super) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, DecodeErrorKind> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let tag = u32::try_from(self.varint()?).map_err(|_| DecodeErrorKind::Syntax)?;
+        let value = match tag & 7 {
+            0 => Value::Varint(self.varint()?),
+            1 => Value::Fixed64(u64::from_le_bytes(self.take_chunk()?)),
+            2 => {
+                let len = self.varint()?;
+                let len = usize::try_from(len).map_err(|_| DecodeErrorKind::CutShort)?;
+                let (bytes, rest) = self
+                    .rest
+                    .split_at_checked(len)
+                    .ok_or(DecodeErrorKind::CutShort)?;
+                self.rest = rest;
+                Value::Bytes(bytes)
+            }
+            5 => Value::Fixed32(u32::from_le_bytes(self.take_chunk()?)),
+            // Groups, which no message of this protocol has ever had, and what is reserved.
+            _ => return Err(DecodeErrorKind::Syntax),
+        };
+        match tag >> 3 {
+            0 => Err(DecodeErrorKind::Syntax),
+            field => Ok(Some((field, value))),
+        }
+    }
+
+    /// Calls `read` with every field.
+    pub(super) fn each(
+        mut self,
+        mut read: impl FnMut(u32, Value<'a>) -> Result<(), DecodeErrorKind>,
+    ) -> Result<(), DecodeErrorKind> {
+        while let Some((field, value)) = self.next()? {
+            read(field, value)?;
+        }
+        Ok(())
+    }
+
+    fn take_chunk<const N: usize>(&mut self) -> Result<[u8; N], DecodeErrorKind> {
+        let (chunk, rest) = self
+            .rest
+            .split_first_chunk()
+            .ok_or(DecodeErrorKind::CutShort)?;
+        self.rest = rest;
+        Ok(*chunk)
+    }
+
+    #[inline]
+    fn varint(&mut self) -> Result<u64, DecodeErrorKind> {
+        let (&first, rest) = self.rest.split_first().ok_or(DecodeErrorKind::CutShort)?;
+        if first < 0x80 {
+            self.rest = rest;
+            return Ok(u64::from(first));
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64, DecodeErrorKind> {
+        let mut number = 0;
+        for (at, &byte) in self.rest.iter().take(MAX_VARINT_LEN).enumerate() {
+            let bits = u64::from(byte & 0x7f);
+            if at == MAX_VARINT_LEN - 1 && byte > 1 {
+                return Err(DecodeErrorKind::OutOfRange);
+            }
+            number |= bits << (7 * at);
+            if byte < 0x80 {
+                self.rest = &self.rest[at + 1..];
+                return Ok(number);
+            }
+        }
+        Err(if self.rest.len() < MAX_VARINT_LEN {
+            DecodeErrorKind::CutShort
+        } else {
+            DecodeErrorKind::Syntax
+        })
+    }
+}
+
+/// Bytes of the longest number.
+const MAX_VARINT_LEN: usize = 10;
+
+/// Goes through the headers of a message: for each name in a row of headers the name, then its values.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::wire) struct HeaderReader<'a> {
+    fields: Reader<'a>,
+    /// The field that holds them.
+    field: u32,
+    /// Values of the last name that are still to be read.
+    values: usize,
+}
+
+impl<'a> HeaderReader<'a> {
+    /// The headers of a message in the field with this number, checked, and how many names they have in a row.
+    pub(super) fn check(message: &'a [u8], field: u32) -> Result<(Self, usize), DecodeErrorKind> {
+        let all = Self {
+            fields: Reader::new(message),
+            field,
+            values: 0,
+        };
+        let (mut names, mut last) = (0, None);
+        let mut at = all;
+        while let Some((name, _)) = at.header()? {
+            if last != Some(name) {
+                names += 1;
+                last = Some(name);
+            }
+        }
+        Ok((all, names))
+    }
+
+    pub(in crate::wire) fn str(&mut self) -> Result<&'a str, DecodeErrorKind> {
+        let next = match self.values.checked_sub(1) {
+            None => self.peek().map(|header| header.map(|(name, _)| name)),
+            Some(left) => {
+                self.values = left;
+                self.header().map(|header| header.map(|(_, value)| value))
+            }
+        };
+        next?.ok_or(DecodeErrorKind::CutShort)
+    }
+
+    /// How many headers in a row have the name that comes next.
+    pub(in crate::wire) fn array(&mut self) -> Result<usize, DecodeErrorKind> {
+        let mut at = *self;
+        let Some((name, _)) = at.header()? else {
+            return Err(DecodeErrorKind::CutShort);
+        };
+        let mut values = 1;
+        while at.header()?.is_some_and(|(next, _)| next == name) {
+            values += 1;
+        }
+        self.values = values;
+        Ok(values)
+    }
+
+    fn peek(mut self) -> Result<Option<(&'a str, &'a str)>, DecodeErrorKind> {
+        self.header()
+    }
+
+    fn header(&mut self) -> Result<Option<(&'a str, &'a str)>, DecodeErrorKind> {
+        while let Some((field, value)) = self.fields.next()? {
+            if field == self.field {
+                return header(value.bytes()?).map(Some);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A name with its value.
+pub(super) fn header(message: &[u8]) -> Result<(&str, &str), DecodeErrorKind> {
+    let (mut name, mut text) = ("", "");
+    Reader::new(message).each(|field, value| {
+        match field {
+            1 => name = value.str()?,
+            2 => text = value.str()?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok((name, text))
+}

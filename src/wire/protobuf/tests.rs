@@ -1,0 +1,284 @@
+//! What is written by hand is what prost reads, and what prost writes is read.
+
+use super::{Direction, control, generated as proto, handshake, stream_id};
+use crate::protocol::{
+    AgentCapabilities, AgentResponse, CancelReason, ConfigUpdateRequest, ConfigUpdateType,
+    CounterMetric, EventType, FlowControl, FlowControlAction, GaugeMetric, HealthState,
+    HealthStatus, HistogramBucket, HistogramMetric, LoadMetrics, MetricsReport, ResourceMetrics,
+    RuleDefinition,
+};
+use crate::wire::events::message_of;
+use crate::wire::handshake::{HandshakeRequest, HandshakeResponse};
+use crate::wire::owned_event::OwnedEvent;
+use crate::wire::response::{AnswerTo, decode_answer, encode_response};
+use crate::wire::round_trips::strategies::{event, response, text};
+use crate::wire::{Dialect, Encoding, Extension, MessageType, Payload, StreamId};
+use bytes::Bytes;
+use proptest::prelude::*;
+use prost::Message;
+
+const PLAIN: Dialect = Dialect::published(Encoding::Protobuf);
+const EXTENDED: Dialect = Dialect {
+    encoding: Encoding::Protobuf,
+    extension: Some(Extension::V1),
+};
+
+fn read_event(event_type: EventType, payload: Vec<u8>) -> Option<OwnedEvent> {
+    OwnedEvent::from_payload(event_type, Encoding::Protobuf, payload).ok()
+}
+
+/// Protobuf has no way of saying that a name has no values.
+fn without_empty_headers(mut event: OwnedEvent) -> OwnedEvent {
+    if let OwnedEvent::RequestHeaders(event) = &mut event {
+        event.headers.retain(|_, values| !values.is_empty());
+    }
+    if let OwnedEvent::ResponseHeaders(event) = &mut event {
+        event.headers.retain(|_, values| !values.is_empty());
+    }
+    event
+}
+
+fn write_response(response: &AgentResponse, to: AnswerTo<'_>) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let body = encode_response(response, to, PLAIN, &mut frame).unwrap();
+    [&frame[5..], &body[..]].concat()
+}
+
+fn read_response(payload: Vec<u8>) -> Option<(Option<String>, AgentResponse)> {
+    let payload = Bytes::from(payload);
+    decode_answer(Payload::Protobuf(&payload), |answer| {
+        (answer.correlation_id.map(str::to_owned), answer.response)
+    })
+    .ok()
+}
+
+proptest! {
+    #[test]
+    fn events_pass_through_prost(event in event()) {
+        let event = without_empty_headers(event);
+        for dialect in [PLAIN, EXTENDED] {
+            let payload = event.payload(dialect);
+            let message = Direction::ToAgent.message_type(&payload);
+            prop_assert_eq!(message, Some(message_of(event.event_type())));
+            let by_prost = proto::ProxyToAgent::decode(&payload[..]).unwrap();
+            prop_assert_eq!(by_prost.stream_id, dialect.has_streams().then_some(7));
+            let rewritten = by_prost.encode_to_vec();
+            if dialect.has_streams() {
+                prop_assert_eq!(stream_id(&rewritten), Ok(StreamId(7)));
+            }
+            for payload in [payload, rewritten] {
+                let read = read_event(event.event_type(), payload);
+                prop_assert_eq!(read.as_ref(), Some(&event));
+            }
+        }
+    }
+
+    #[test]
+    fn responses_pass_through_prost(response in response(), id in text()) {
+        let payload = write_response(&response, AnswerTo::CorrelationId(&id));
+        let by_prost = proto::AgentToProxy::decode(&payload[..]).unwrap();
+        let Some(proto::agent_to_proxy::Message::Response(message)) = &by_prost.message else {
+            panic!("{by_prost:?}");
+        };
+        prop_assert_eq!(&message.correlation_id, &id);
+        let rewritten = by_prost.encode_to_vec();
+        let expected = Some((Some(id).filter(|id| !id.is_empty()), response.clone()));
+        prop_assert_eq!(&read_response(payload), &expected);
+        prop_assert_eq!(&read_response(rewritten), &expected);
+        let on_stream = write_response(&response, AnswerTo::Stream(StreamId(9)));
+        prop_assert_eq!(stream_id(&on_stream), Ok(StreamId(9)));
+        prop_assert_eq!(read_response(on_stream), Some((None, response)));
+    }
+
+    #[test]
+    fn damage_is_an_error_and_no_panic(
+        event in event(),
+        cut in any::<prop::sample::Index>(),
+        flip in any::<(prop::sample::Index, u8)>(),
+    ) {
+        let whole = event.payload(EXTENDED);
+        let cut = &whole[..cut.index(whole.len())];
+        prop_assert_eq!(read_event(event.event_type(), cut.to_vec()), None);
+        let mut flipped = whole;
+        let at = flip.0.index(flipped.len());
+        flipped[at] ^= flip.1;
+        for event_type in EventType::ALL {
+            let _ = read_event(event_type, flipped.clone());
+        }
+        let _ = (Direction::ToProxy.message_type(&flipped), stream_id(&flipped));
+        let _ = read_response(flipped);
+    }
+
+    #[test]
+    fn garbage_is_no_panic(garbage in prop::collection::vec(any::<u8>(), 0..200)) {
+        for event_type in EventType::ALL {
+            let _ = read_event(event_type, garbage.clone());
+        }
+        let _ = read_response(garbage.clone());
+        let _ = control::decode_health(&garbage);
+        let _ = handshake::decode_request(&garbage);
+        let _ = handshake::decode_response(&garbage);
+    }
+}
+
+#[test]
+fn a_published_peers_timestamp_becomes_text() {
+    let message = proto::ProxyToAgent {
+        message: Some(proto::proxy_to_agent::Message::RequestHeaders(
+            proto::RequestHeadersEvent {
+                metadata: Some(proto::RequestMetadata {
+                    timestamp_ms: 951_825_600_000,
+                    ..Default::default()
+                }),
+                ..Default::default()
+            },
+        )),
+        stream_id: None,
+    };
+    let read = read_event(EventType::RequestHeaders, message.encode_to_vec());
+    let Some(OwnedEvent::RequestHeaders(event)) = read else {
+        panic!("{read:?}");
+    };
+    assert_eq!(event.metadata.timestamp, "2000-02-29T12:00:00.000Z");
+}
+
+#[test]
+fn an_answer_without_a_decision_is_no_allow() {
+    let message = proto::AgentToProxy {
+        message: Some(proto::agent_to_proxy::Message::Response(
+            proto::AgentResponse {
+                correlation_id: "a".to_owned(),
+                ..Default::default()
+            },
+        )),
+        stream_id: None,
+    };
+    let payload = Bytes::from(message.encode_to_vec());
+    let undecodable = decode_answer(Payload::Protobuf(&payload), |_| ()).unwrap_err();
+    assert_eq!(undecodable.correlation_id.as_deref(), Some("a"));
+}
+
+#[test]
+fn two_decisions_contradict_each_other() {
+    let allow = write_response(
+        &AgentResponse::default_allow(),
+        AnswerTo::CorrelationId("a"),
+    );
+    let twice = [&allow[..], &allow].concat();
+    assert_eq!(read_response(twice), None);
+}
+
+#[test]
+fn control_messages_read_back() {
+    let mut status = HealthStatus::degraded("waf", vec!["ml".into()], 2.5);
+    status.load = Some(LoadMetrics {
+        in_flight: 3,
+        p99_latency_ms: 1.5,
+        ..LoadMetrics::default()
+    });
+    status.resources = Some(ResourceMetrics {
+        cpu_percent: Some(0.0),
+        ..ResourceMetrics::default()
+    });
+    let unhealthy = HealthStatus::unhealthy("waf", "no rules", true);
+    let draining = HealthStatus::new("waf", HealthState::Draining { eta_ms: Some(5) });
+    for status in [status, unhealthy, draining, HealthStatus::healthy("waf")] {
+        let payload = control::encode_health(&status);
+        assert_eq!(
+            Direction::ToProxy.message_type(&payload),
+            Some(MessageType::HealthStatus)
+        );
+        assert_eq!(control::decode_health(&payload), Ok(status));
+    }
+    for action in [
+        FlowControlAction::Pause,
+        FlowControlAction::Resume,
+        FlowControlAction::UpdateCapacity {
+            buffer_available: 7,
+        },
+    ] {
+        let mut flow = FlowControl::for_all(action);
+        for correlation_id in [None, Some("a".to_owned())] {
+            flow.correlation_id = correlation_id;
+            let payload = control::encode_flow_control(&flow);
+            assert_eq!(control::decode_flow_control(&payload), Ok(flow.clone()));
+        }
+    }
+    let cancel = control::encode_cancel("a", CancelReason::ClientDisconnect);
+    let cancel = control::decode_cancel(&cancel).unwrap();
+    assert_eq!(cancel.reason, CancelReason::ClientDisconnect);
+    let pong = control::pong(&control::encode_ping(7)).unwrap();
+    assert_eq!(control::decode_pong(&pong).unwrap().sequence, 7);
+}
+
+#[test]
+fn metrics_reports_read_back() {
+    let mut report = MetricsReport::new("waf", 1000);
+    report.counters.push(CounterMetric::new("c", 3));
+    report.gauges.push(GaugeMetric::new("g", -1.5));
+    report.histograms.push(HistogramMetric {
+        name: "h".to_owned(),
+        help: Some("help".to_owned()),
+        labels: [("a".to_owned(), "b".to_owned())].into(),
+        sum: 0.3,
+        count: 1,
+        buckets: vec![HistogramBucket::new(0.1), HistogramBucket::infinity()],
+    });
+    let payload = control::encode_metrics_report(&report);
+    assert_eq!(control::decode_metrics_report(&payload), Ok(report));
+}
+
+#[test]
+fn requests_for_a_change_of_configuration_read_back() {
+    let rule = RuleDefinition {
+        id: "r".to_owned(),
+        priority: -1,
+        definition: serde_json::json!({"a": [1, 2.5, null]}),
+        enabled: true,
+        description: None,
+        tags: vec!["t".to_owned()],
+    };
+    for update_type in [
+        ConfigUpdateType::RequestReload,
+        ConfigUpdateType::RuleUpdate {
+            rule_set: "s".to_owned(),
+            rules: vec![rule],
+            remove_rules: vec!["x".to_owned()],
+        },
+        ConfigUpdateType::ListUpdate {
+            list_id: "l".to_owned(),
+            add: vec!["a".to_owned()],
+            remove: Vec::new(),
+        },
+        ConfigUpdateType::RestartRequired {
+            reason: "r".to_owned(),
+            grace_period_ms: 5,
+        },
+        ConfigUpdateType::ConfigError {
+            error: "e".to_owned(),
+            field: Some("f".to_owned()),
+        },
+    ] {
+        let request = ConfigUpdateRequest {
+            update_type,
+            request_id: "1".to_owned(),
+            timestamp_ms: 2,
+        };
+        let payload = control::encode_config_update(&request);
+        assert_eq!(control::decode_config_update(&payload), Ok(request));
+    }
+}
+
+#[test]
+fn handshakes_read_back() {
+    let only = &[Encoding::Protobuf];
+    let request = HandshakeRequest::new("p", only, Some(Extension::V1));
+    let read = HandshakeRequest::decode_for(only, &request.encode_for(only)).unwrap();
+    assert_eq!(read, request);
+    let dialect = read.negotiate(only);
+    assert_eq!(dialect, EXTENDED);
+    let capabilities = AgentCapabilities::new("a", "A", "1").with_event(EventType::Configure);
+    let response = HandshakeResponse::accept(&capabilities, dialect);
+    let read = HandshakeResponse::decode_for(only, &response.encode_for(only)).unwrap();
+    assert_eq!(read, response);
+}

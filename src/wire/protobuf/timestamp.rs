@@ -1,0 +1,159 @@
+//! Points in time: the published messages have them in milliseconds, events as RFC 3339 text.
+
+use std::fmt::Write;
+
+/// Where the text of a point in time is put that came as milliseconds.
+#[derive(Debug, Default)]
+pub(crate) struct TimestampText(String);
+
+impl TimestampText {
+    /// The text of a point in time in milliseconds since 1970.
+    pub(super) fn of_ms(&mut self, ms: u64) -> &str {
+        let (days, of_day) = (ms / MS_PER_DAY, ms % MS_PER_DAY);
+        let (year, month, day) = date_of(days);
+        let (seconds, ms) = (of_day / 1000, of_day % 1000);
+        let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        self.0.clear();
+        // Writing to a string cannot fail.
+        let _ = write!(
+            self.0,
+            "{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{ms:03}Z"
+        );
+        &self.0
+    }
+}
+
+const MS_PER_DAY: u64 = 24 * 60 * 60 * 1000;
+
+/// Milliseconds since 1970 of RFC 3339 text; 0, which is none, if it is something else or earlier.
+pub(super) fn ms_of(text: &str) -> u64 {
+    parse(text.as_bytes())
+        .and_then(|ms| u64::try_from(ms).ok())
+        .unwrap_or(0)
+}
+
+fn parse(text: &[u8]) -> Option<i64> {
+    let (head, rest) = text.split_first_chunk::<19>()?;
+    let separators = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
+    let is_separated = separators.iter().all(|&(at, byte)| head[at] == byte);
+    if !is_separated || !matches!(head[10], b'T' | b't' | b' ') {
+        return None;
+    }
+    let (year, month, day) = (
+        number(&head[..4])?,
+        number(&head[5..7])?,
+        number(&head[8..10])?,
+    );
+    let (hours, minutes, seconds) = (
+        number(&head[11..13])?,
+        number(&head[14..16])?,
+        number(&head[17..])?,
+    );
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hours > 23 || minutes > 59 {
+        return None;
+    }
+    let (ms, zone) = fraction(rest)?;
+    let seconds = days_of(year, month, day) * 86_400 + hours * 3600 + minutes * 60 + seconds;
+    Some((seconds - offset(zone)?) * 1000 + ms)
+}
+
+/// The milliseconds behind the seconds, if there are any, and what follows them.
+fn fraction(rest: &[u8]) -> Option<(i64, &[u8])> {
+    let Some(rest) = rest.strip_prefix(b".") else {
+        return Some((0, rest));
+    };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let mut ms = [b'0'; 3];
+    for (digit, &given) in ms.iter_mut().zip(&rest[..digits]) {
+        *digit = given;
+    }
+    Some((number(&ms)?, &rest[digits..])).filter(|_| digits > 0)
+}
+
+/// Seconds that local time is ahead of universal time.
+fn offset(zone: &[u8]) -> Option<i64> {
+    match zone {
+        b"Z" | b"z" => Some(0),
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
+            let seconds = number(&[*h1, *h2])? * 3600 + number(&[*m1, *m2])? * 60;
+            Some(if *sign == b'-' { -seconds } else { seconds })
+        }
+        _ => None,
+    }
+}
+
+fn number(digits: &[u8]) -> Option<i64> {
+    digits.iter().try_fold(0, |number, digit| {
+        digit
+            .is_ascii_digit()
+            .then(|| number * 10 + i64::from(digit - b'0'))
+    })
+}
+
+/// Days since 1970. Years are counted from March on, so that a leap day is the last of its year.
+fn days_of(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + of_year
+        - DAYS_BEFORE_1970
+}
+
+/// From 1 March of the year 0 to 1 January 1970.
+const DAYS_BEFORE_1970: i64 = 719_468;
+
+/// Year, month and day of so many days after 1970-01-01.
+fn date_of(days: u64) -> (u64, u64, u64) {
+    let days = days + DAYS_BEFORE_1970.unsigned_abs();
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    (era * 400 + year + next, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn known_points_in_time() {
+        for (text, ms) in [
+            ("1970-01-01T00:00:00.000Z", 0),
+            ("2000-02-29T12:00:00.000Z", 951_825_600_000),
+            ("2026-11-25T00:54:09.123Z", 1_795_568_049_123),
+            ("2400-03-01T00:00:00.000Z", 13_574_649_600_000),
+        ] {
+            assert_eq!(TimestampText::default().of_ms(ms), text);
+            assert_eq!(ms_of(text), ms);
+        }
+        assert_eq!(ms_of("1970-01-01T01:00:00.5+01:00"), 500);
+        assert_eq!(ms_of("1969-12-31t23:00:00-01:00"), 0);
+    }
+
+    #[test]
+    fn everything_else_is_none() {
+        for text in [
+            "",
+            "yesterday",
+            "2026-11-25",
+            "2026-13-01T00:00:00Z",
+            "2026-11-25T00:00:00.Z",
+        ] {
+            assert_eq!(ms_of(text), 0, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_point_in_time_reads_back(ms in 0..253_402_300_799_999_u64) {
+            prop_assert_eq!(ms_of(TimestampText::default().of_ms(ms)), ms);
+        }
+    }
+}

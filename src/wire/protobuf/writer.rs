@@ -1,0 +1,174 @@
+use crate::wire::dialect::MAX_INLINE_BODY;
+use bytes::Bytes;
+
+/// How the value of a field is written.
+const VARINT: u32 = 0;
+const FIXED64: u32 = 1;
+const BYTES: u32 = 2;
+const FIXED32: u32 = 5;
+
+/// Writes the fields of one protobuf message to the end of a buffer.
+///
+/// Fields without presence are left out where they have their default, as the language demands; those with
+/// presence are written by methods that take an `Option` or begin with `some_`.
+#[derive(Debug)]
+#[allow(unnameable_types, reason = "part of the sealed trait `Encode`")]
+pub struct Writer<'b> {
+    out: &'b mut Vec<u8>,
+    /// A body that belongs behind everything that was written.
+    detached: Bytes,
+}
+
+impl<'b> Writer<'b> {
+    pub(in crate::wire) fn new(out: &'b mut Vec<u8>) -> Self {
+        Self {
+            out,
+            detached: Bytes::new(),
+        }
+    }
+
+    /// The end of the message, if it was not written.
+    pub(in crate::wire) fn into_detached(self) -> Bytes {
+        self.detached
+    }
+
+    pub(super) fn uint(&mut self, field: u32, number: u64) {
+        if number != 0 {
+            self.some_uint(field, number);
+        }
+    }
+
+    pub(super) fn some_uint(&mut self, field: u32, number: u64) {
+        self.tag(field, VARINT);
+        self.varint(number);
+    }
+
+    pub(super) fn bool(&mut self, field: u32, flag: bool) {
+        self.uint(field, u64::from(flag));
+    }
+
+    pub(super) fn some_bool(&mut self, field: u32, flag: bool) {
+        self.some_uint(field, u64::from(flag));
+    }
+
+    pub(super) fn some_float(&mut self, field: u32, number: f32) {
+        self.tag(field, FIXED32);
+        self.out.extend_from_slice(&number.to_le_bytes());
+    }
+
+    pub(super) fn some_fixed64(&mut self, field: u32, number: u64) {
+        self.tag(field, FIXED64);
+        self.out.extend_from_slice(&number.to_le_bytes());
+    }
+
+    pub(super) fn str(&mut self, field: u32, text: &str) {
+        if !text.is_empty() {
+            self.some_str(field, text);
+        }
+    }
+
+    pub(super) fn some_str(&mut self, field: u32, text: &str) {
+        self.some_bytes(field, text.as_bytes());
+    }
+
+    pub(super) fn optional_str(&mut self, field: u32, text: Option<&str>) {
+        if let Some(text) = text {
+            self.some_str(field, text);
+        }
+    }
+
+    pub(super) fn some_bytes(&mut self, field: u32, bytes: &[u8]) {
+        self.tag(field, BYTES);
+        self.varint(bytes.len() as u64);
+        self.out.extend_from_slice(bytes);
+    }
+
+    pub(super) fn copied_bytes(&mut self, field: u32, bytes: &Bytes) {
+        self.some_bytes(field, bytes);
+    }
+
+    /// Bytes with which this message ends, and every one that it is part of, so that they can stay where
+    /// they are.
+    pub(super) fn last_bytes(&mut self, field: u32, bytes: &Bytes) {
+        if bytes.len() <= MAX_INLINE_BODY {
+            return self.some_bytes(field, bytes);
+        }
+        self.tag(field, BYTES);
+        self.varint(bytes.len() as u64);
+        self.detached = bytes.clone();
+    }
+
+    /// Fields that are written already.
+    pub(super) fn append(&mut self, fields: &[u8]) {
+        self.out.extend_from_slice(fields);
+    }
+
+    /// A message that is mostly shorter than 128 bytes.
+    pub(super) fn message(&mut self, field: u32, write: impl FnOnce(&mut Self)) {
+        self.nested(field, 1, write);
+    }
+
+    /// A message that mostly is not.
+    pub(super) fn large_message(&mut self, field: u32, write: impl FnOnce(&mut Self)) {
+        self.nested(field, 2, write);
+    }
+
+    /// Pairs of strings, in the form of a map's.
+    pub(super) fn str_pairs<'s>(
+        &mut self,
+        field: u32,
+        pairs: impl IntoIterator<Item = (&'s str, &'s str)>,
+    ) {
+        for (key, value) in pairs {
+            self.message(field, |pair| {
+                pair.str(1, key);
+                pair.str(2, value);
+            });
+        }
+    }
+
+    /// Leaves `room` bytes for the length, which is known only afterwards; what was written moves if it needs
+    /// more or less.
+    fn nested(&mut self, field: u32, room: usize, write: impl FnOnce(&mut Self)) {
+        self.tag(field, BYTES);
+        let at = self.out.len();
+        let start = at + room;
+        self.out.resize(start, 0);
+        write(self);
+        let end = self.out.len();
+        let len = end - start + self.detached.len();
+        let needed = varint_len(len as u64);
+        if needed > room {
+            self.out.resize(end + needed - room, 0);
+        }
+        if needed != room {
+            self.out.copy_within(start..end, at + needed);
+            self.out.truncate(end + needed - room);
+        }
+        let mut rest = len;
+        for byte in &mut self.out[at..at + needed] {
+            *byte = (rest & 0x7f) as u8 | 0x80;
+            rest >>= 7;
+        }
+        self.out[at + needed - 1] &= 0x7f;
+    }
+
+    #[inline]
+    fn tag(&mut self, field: u32, wire_type: u32) {
+        self.varint(u64::from(field << 3 | wire_type));
+    }
+
+    #[inline]
+    fn varint(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.out.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.out.push(number as u8);
+    }
+}
+
+fn varint_len(number: u64) -> usize {
+    let bits = u64::BITS - (number | 1).leading_zeros();
+    bits.div_ceil(7) as usize
+}

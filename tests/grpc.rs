@@ -1,0 +1,231 @@
+//! Agents over gRPC: what is not shown by the tests that run over every transport.
+#![cfg(feature = "grpc")]
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod common;
+
+use common::{
+    PATIENCE, call, config, eventually, faults, pool_with, request, result_of, serve_grpc,
+    serve_grpc_with,
+};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tollgate::{
+    AgentPool, AgentPoolConfig, AgentProtocolError as Error, ConnectError, Decision, Encoding,
+};
+
+async fn expect_allowed(pool: &AgentPool) {
+    let answer = result_of(call(pool, "c-1")).await.unwrap();
+    assert_eq!(answer.decision, Decision::Allow);
+}
+
+#[tokio::test]
+async fn every_form_of_endpoint_reaches_the_agent() {
+    let agent = serve_grpc().await;
+    let address = agent
+        .path
+        .to_str()
+        .unwrap()
+        .strip_prefix("grpc://")
+        .unwrap();
+    for endpoint in [
+        format!("http://{address}"),
+        format!("grpc://{address}/"),
+        address.replace("127.0.0.1", "localhost"),
+    ] {
+        let pool = pool_with(config(Encoding::MessagePack), Path::new(&endpoint)).await;
+        expect_allowed(&pool).await;
+        assert_eq!(pool.agent_encoding("agent"), Some(Encoding::Protobuf));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = format!("grpc+unix://{}/agent.sock", dir.path().display());
+    let agent = serve_grpc_with(&endpoint, |server| server).await;
+    let pool = pool_with(config(Encoding::Json), &agent.path).await;
+    expect_allowed(&pool).await;
+    agent.stop().await;
+    assert!(!dir.path().join("agent.sock").exists());
+}
+
+#[tokio::test]
+async fn many_calls_at_once_share_few_connections() {
+    let agent = serve_grpc().await;
+    let config = AgentPoolConfig {
+        connections_per_agent: 4,
+        max_queued_calls: 2000,
+        ..config(Encoding::MessagePack)
+    };
+    let pool = pool_with(config, &agent.path).await;
+    let calls: Vec<_> = (0..2000).map(|n| call(&pool, &format!("c-{n}"))).collect();
+    for call in calls {
+        assert_eq!(result_of(call).await.unwrap().decision, Decision::Allow);
+    }
+    assert_eq!(agent.seen.lock().unwrap().len(), 2000);
+}
+
+#[tokio::test]
+async fn a_deadline_passes_and_the_late_answer_reaches_nobody() {
+    let agent = serve_grpc().await;
+    let config = AgentPoolConfig {
+        request_timeout: Duration::from_millis(50),
+        ..config(Encoding::MessagePack)
+    };
+    let pool = pool_with(config, &agent.path).await;
+    let event = request("c-1", "/wait");
+    let started = Instant::now();
+    let late = pool.send_request_headers("agent", "c-1", &event).await;
+    assert_fails!(late, Error::Timeout { .. });
+    assert!(started.elapsed() < PATIENCE / 2);
+    agent.release.notify_one();
+    eventually("the late answer is counted", async || {
+        faults(&pool).await.late_answers == 1
+    })
+    .await;
+    expect_allowed(&pool).await;
+}
+
+#[tokio::test]
+async fn a_server_that_stops_finishes_what_it_has_and_is_found_again() {
+    let agent = serve_grpc().await;
+    let endpoint = agent.path.clone();
+    let config = AgentPoolConfig {
+        reconnect_interval: Duration::from_millis(10),
+        ..config(Encoding::MessagePack)
+    };
+    let pool = pool_with(config, &endpoint).await;
+    let asking = pool.clone();
+    let waiting = tokio::spawn(async move {
+        let event = request("c-1", "/wait");
+        asking.send_request_headers("agent", "c-1", &event).await
+    });
+    eventually("the event arrives", async || {
+        agent.seen.lock().unwrap().len() == 1
+    })
+    .await;
+    let release = agent.release.clone();
+    let stopped = tokio::spawn(agent.stop());
+    eventually("nobody listens", async || {
+        let address = endpoint.to_str().unwrap().trim_start_matches("grpc://");
+        tokio::net::TcpStream::connect(address).await.is_err()
+    })
+    .await;
+    release.notify_one();
+    assert_eq!(waiting.await.unwrap().unwrap().decision, Decision::Allow);
+    stopped.await.unwrap();
+    let _agent = serve_grpc_with(endpoint.to_str().unwrap(), |server| server).await;
+    eventually("the pool is connected again", async || {
+        result_of(call(&pool, "c-2")).await.is_ok()
+    })
+    .await;
+}
+
+/// A pool that is to connect to a server that is none.
+async fn refused(endpoint: &str) -> ConnectError {
+    let pool = AgentPool::with_config(AgentPoolConfig {
+        connect_timeout: Duration::from_millis(500),
+        ..config(Encoding::MessagePack)
+    });
+    let started = Instant::now();
+    let Err(Error::ConnectionFailed { cause, .. }) = pool.connect_agent("agent", endpoint).await
+    else {
+        panic!("connected to {endpoint}");
+    };
+    assert!(started.elapsed() < PATIENCE / 2);
+    cause
+}
+
+/// A server that says the same to everybody and then nothing, or ends the connection.
+async fn saying(words: &'static [u8], ends: bool) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("grpc://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let _ = stream.write_all(words).await;
+                if !ends {
+                    let _ = stream.read_to_end(&mut Vec::new()).await;
+                }
+            });
+        }
+    });
+    endpoint
+}
+
+#[tokio::test]
+async fn servers_that_are_none_are_told_apart() {
+    let nobody = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    assert!(matches!(
+        refused(&nobody.to_string()).await,
+        ConnectError::Refused
+    ));
+    let http_1 = saying(
+        b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n",
+        true,
+    )
+    .await;
+    assert!(matches!(refused(&http_1).await, ConnectError::Rpc { .. }));
+    let silent = saying(b"", false).await;
+    assert!(matches!(refused(&silent).await, ConnectError::TimedOut(_)));
+    let ending = saying(b"", true).await;
+    let refused = refused(&ending).await;
+    assert!(matches!(refused, ConnectError::Rpc { .. }), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_server_of_something_else_says_so() {
+    let (_, health) = tonic_health::server::health_reporter();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("grpc://{}", listener.local_addr().unwrap());
+    let incoming = futures_util::stream::poll_fn(move |cx| {
+        listener
+            .poll_accept(cx)
+            .map(|accepted| Some(accepted.map(|(stream, _)| stream)))
+    });
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(health)
+            .serve_with_incoming(incoming),
+    );
+    let ConnectError::Rpc { status, .. } = refused(&endpoint).await else {
+        panic!("another error");
+    };
+    assert_eq!(status, "Unimplemented");
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_ends_its_stream_and_no_other() {
+    let agent = serve_grpc_with("grpc://127.0.0.1:0", |server| {
+        server.with_max_message_size(4096)
+    })
+    .await;
+    let config = AgentPoolConfig {
+        reconnect_interval: Duration::from_millis(10),
+        ..config(Encoding::MessagePack)
+    };
+    let pool = pool_with(config, &agent.path).await;
+    let event = request("c-1", &"/".repeat(5000));
+    let refused = pool.send_request_headers("agent", "c-1", &event).await;
+    assert_fails!(refused, Error::ConnectionClosed { .. });
+    eventually("the pool is connected again", async || {
+        result_of(call(&pool, "c-2")).await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn bodies_larger_than_every_window_pass() {
+    let agent = serve_grpc().await;
+    let pool = pool_with(config(Encoding::MessagePack), &agent.path).await;
+    for size in [100_000, 1_000_000, 4_000_000, 8_000_000] {
+        let data = bytes::Bytes::from(vec![7; size]);
+        let event = tollgate::RequestBodyChunkEvent::new("c-1", data, 0, true);
+        let answer = pool.send_request_body_chunk("agent", "c-1", &event).await;
+        assert_eq!(answer.unwrap().decision, Decision::Allow);
+    }
+}
