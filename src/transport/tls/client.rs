@@ -1,0 +1,211 @@
+#[cfg(feature = "grpc")]
+use super::HTTP2;
+use super::failure::TlsFailure;
+use super::identity::{Identity, certificates, invalid, root_store};
+use super::session::split;
+use crate::error::{AgentProtocolError, ConnectError};
+use crate::transport::{Link, tcp};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use std::fmt;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client};
+
+/// How the side that connects does TLS: whom it trusts, and who it says it is.
+#[derive(Clone, Default)]
+pub struct TlsConfig {
+    roots: Vec<CertificateDer<'static>>,
+    identity: Option<Identity>,
+    server_name: Option<String>,
+    trusts_everybody: bool,
+}
+
+impl TlsConfig {
+    /// Trusts servers whose certificate one of these signed; there are no others by default.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if there is no certificate in the PEM text.
+    pub fn with_roots_pem(mut self, pem: &[u8]) -> Result<Self, AgentProtocolError> {
+        self.roots.extend(certificates(pem)?);
+        Ok(self)
+    }
+
+    /// Shows a certificate to servers that ask for one.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if the certificate or key is missing from the PEM texts.
+    pub fn with_identity_pem(
+        mut self,
+        certificates: &[u8],
+        key: &[u8],
+    ) -> Result<Self, AgentProtocolError> {
+        self.identity = Some(Identity::from_pem(certificates, key)?);
+        Ok(self)
+    }
+
+    /// Expects this name in the server's certificate, in the place of the host that is connected to.
+    #[must_use]
+    pub fn with_server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
+        self
+    }
+
+    /// Trusts whoever answers. Anybody on the way can then read and change everything, tokens included: for
+    /// experiments.
+    #[must_use]
+    pub fn dangerous_without_verification(mut self) -> Self {
+        self.trusts_everybody = true;
+        self
+    }
+
+    /// Everything checked and ready to connect.
+    pub(crate) fn connector(&self) -> Result<Connector, AgentProtocolError> {
+        self.connector_of(self.client()?)
+    }
+
+    /// The same for HTTP/2.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn http2_connector(&self) -> Result<Connector, AgentProtocolError> {
+        let mut config = self.client()?;
+        config.alpn_protocols = vec![HTTP2.to_vec()];
+        self.connector_of(config)
+    }
+
+    fn connector_of(&self, config: ClientConfig) -> Result<Connector, AgentProtocolError> {
+        let server_name = match &self.server_name {
+            Some(name) => Some(ServerName::try_from(name.clone()).map_err(invalid)?),
+            None => None,
+        };
+        Ok(Connector {
+            connector: TlsConnector::from(Arc::new(config)),
+            server_name,
+        })
+    }
+
+    fn client(&self) -> Result<ClientConfig, AgentProtocolError> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&TLS13])
+            .map_err(invalid)?;
+        let builder = if self.trusts_everybody {
+            let verifier = Arc::new(TrustEverybody(provider));
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(verifier)
+        } else {
+            builder.with_root_certificates(root_store(&self.roots)?)
+        };
+        match self.identity.clone() {
+            Some(identity) => builder
+                .with_client_auth_cert(identity.chain, identity.key)
+                .map_err(invalid),
+            None => Ok(builder.with_no_client_auth()),
+        }
+    }
+}
+
+/// Connects with TLS.
+pub(crate) struct Connector {
+    connector: TlsConnector,
+    server_name: Option<ServerName<'static>>,
+}
+
+impl Connector {
+    pub(crate) async fn connect(&self, host: &str, port: u16) -> Result<Link, ConnectError> {
+        let (socket, session) = self.connect_stream(host, port).await?.into_inner();
+        Ok(split(socket, session.into()))
+    }
+
+    /// Connects to a server that agrees to HTTP/2.
+    #[cfg(feature = "grpc")]
+    pub(crate) async fn connect_http2(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> Result<tokio_rustls::TlsStream<TcpStream>, ConnectError> {
+        let stream = self.connect_stream(host, port).await?;
+        if stream.get_ref().1.alpn_protocol() != Some(HTTP2) {
+            let reason = "the server does not speak HTTP/2 over TLS".to_owned();
+            return Err(TlsFailure::Other(reason).into());
+        }
+        Ok(stream.into())
+    }
+
+    async fn connect_stream(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> Result<client::TlsStream<TcpStream>, ConnectError> {
+        let name = match &self.server_name {
+            Some(name) => name.clone(),
+            None => ServerName::try_from(host.to_owned())
+                .map_err(|error| TlsFailure::Other(error.to_string()))?,
+        };
+        let stream = tcp::connect_stream(host, port).await?;
+        Ok(self.connector.connect(name, stream).await?)
+    }
+}
+
+#[derive(Debug)]
+struct TrustEverybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for TrustEverybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Without the key.
+impl fmt::Debug for TlsConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsConfig")
+            .field("roots", &self.roots.len())
+            .field("has_identity", &self.identity.is_some())
+            .field("server_name", &self.server_name)
+            .field("trusts_everybody", &self.trusts_everybody)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,17 @@
+//! TLS 1.3 over TCP, with certificates from PEM.
+
+mod client;
+mod failure;
+mod identity;
+mod server;
+mod session;
+
+pub(crate) use client::Connector;
+pub use client::TlsConfig;
+pub use failure::TlsFailure;
+pub use server::TlsServerConfig;
+pub(crate) use server::{Acceptor, is_named};
+
+/// What HTTP/2 is called where protocols are agreed on.
+#[cfg(feature = "grpc")]
+const HTTP2: &[u8] = b"h2";

@@ -1,0 +1,192 @@
+//! A TLS session as a link for frames.
+
+use crate::connection::link::{Batch, LinkReceiver, LinkSender, MAX_SLICES};
+use crate::transport::Link;
+use bytes::BytesMut;
+use rustls::Connection;
+use socket2::SockRef;
+use std::io::{self, BufRead, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use tokio::net::TcpStream;
+
+/// Both halves of a connection. They take turns at the session, for no longer than encrypting takes.
+struct Shared {
+    socket: TcpStream,
+    session: Mutex<Session>,
+}
+
+struct Session {
+    tls: Connection,
+    /// Bytes at the front of the sender's batch that are encrypted but not all sent. They are taken out of it once
+    /// they are, so that a batch that is not empty always means that the link has no room.
+    encrypted: usize,
+}
+
+struct TlsSender(Arc<Shared>);
+
+struct TlsReceiver(Arc<Shared>);
+
+pub(super) fn split(socket: TcpStream, tls: Connection) -> Link {
+    let shared = Arc::new(Shared {
+        socket,
+        session: Mutex::new(Session { tls, encrypted: 0 }),
+    });
+    Link {
+        sender: Box::new(TlsSender(Arc::clone(&shared))),
+        receiver: Box::new(TlsReceiver(shared)),
+    }
+}
+
+impl Shared {
+    fn session(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session {
+    /// Sends what is encrypted. Says whether all of it went.
+    fn flush(&mut self, socket: &TcpStream) -> io::Result<bool> {
+        while self.tls.wants_write() {
+            match self.tls.write_tls(&mut Unbuffered(socket)) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Moves what is decrypted out.
+    fn take_decrypted(&mut self, into: &mut BytesMut) -> io::Result<Decrypted> {
+        let mut reader = self.tls.reader();
+        let before = into.len();
+        loop {
+            let taken = match reader.fill_buf() {
+                Ok([]) => 0,
+                Ok(bytes) => {
+                    into.extend_from_slice(bytes);
+                    bytes.len()
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Decrypted::of(into.len() - before));
+                }
+                // Whether frames are whole is seen where they are read.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+                Err(error) => return Err(error),
+            };
+            if taken == 0 {
+                return Ok(match into.len() - before {
+                    0 => Decrypted::End,
+                    bytes => Decrypted::Bytes(bytes),
+                });
+            }
+            reader.consume(taken);
+        }
+    }
+}
+
+enum Decrypted {
+    Nothing,
+    Bytes(usize),
+    End,
+}
+
+impl Decrypted {
+    fn of(bytes: usize) -> Self {
+        if bytes == 0 {
+            Self::Nothing
+        } else {
+            Self::Bytes(bytes)
+        }
+    }
+}
+
+impl LinkSender for TlsSender {
+    fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> io::Result<()> {
+        let mut session = self.0.session();
+        loop {
+            if !session.flush(&self.0.socket)? {
+                return Ok(());
+            }
+            let sent = std::mem::take(&mut session.encrypted);
+            if !batch.is_empty() {
+                batch.advance(sent, recycle);
+            }
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let filled = batch.fill(&mut slices);
+            session.encrypted = session.tls.writer().write_vectored(&slices[..filled])?;
+        }
+    }
+
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.socket.poll_write_ready(cx)
+    }
+
+    fn close(&self) {
+        let mut session = self.0.session();
+        session.tls.send_close_notify();
+        // Fails only if the other side was quicker, or does not read.
+        let _ = session.flush(&self.0.socket);
+        let _ = SockRef::from(&self.0.socket).shutdown(Shutdown::Both);
+    }
+}
+
+impl LinkReceiver for TlsReceiver {
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        let socket = &self.0.socket;
+        loop {
+            let mut session = self.0.session();
+            match session.take_decrypted(into)? {
+                Decrypted::Bytes(count) => return Poll::Ready(Ok(count)),
+                Decrypted::End => return Poll::Ready(Ok(0)),
+                Decrypted::Nothing => {}
+            }
+            match session.tls.read_tls(&mut Unbuffered(socket)) {
+                Ok(_) => {
+                    let processed = session.tls.process_new_packets();
+                    // What the session has to say of its own, such as an alert; what does not go now goes with the next
+                    // frame.
+                    let _ = session.flush(socket);
+                    processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    drop(session);
+                    ready!(socket.poll_read_ready(cx))?;
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+/// A socket that is read and written without waiting.
+struct Unbuffered<'s>(&'s TcpStream);
+
+impl Read for Unbuffered<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(buffer)
+    }
+}
+
+impl Write for Unbuffered<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
