@@ -382,6 +382,10 @@ impl From<io::Error> for ConnectError {
         if let Some(failure) = crate::TlsFailure::of(&error) {
             return Self::Tls(failure);
         }
+        if let Some(&frame) = error.get_ref().and_then(|error| error.downcast_ref()) {
+            let frame: FrameError = frame;
+            return frame.into();
+        }
         #[cfg(feature = "grpc")]
         if let Some(failure) = error.get_ref().and_then(|error| error.downcast_ref()) {
             let RpcFailure { code, message } = failure;

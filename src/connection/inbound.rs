@@ -71,6 +71,9 @@ impl Inbound {
         self.sweep(cx);
         // What came before the end still counts.
         if let Err(cause) = self.receive(cx) {
+            if let Lost::Frame(error) = &cause {
+                self.connection.fault(Fault::InvalidFrame, error);
+            }
             self.connection.lose(&cause);
         }
         while let Some(command) = self.connection.commands.pop() {
@@ -85,7 +88,7 @@ impl Inbound {
     fn receive(&mut self, cx: &mut Context<'_>) -> Result<(), Lost> {
         let mut left = MAX_FRAMES_AT_ONCE;
         loop {
-            while let Some((message, payload)) = self.next_frame()? {
+            while let Some((message, payload)) = self.buffer.next_frame(MAX_FRAME_LEN)? {
                 self.dispatch(message, payload);
                 left -= 1;
                 if left == 0 {
@@ -110,13 +113,6 @@ impl Inbound {
                 }
             }
         }
-    }
-
-    fn next_frame(&mut self) -> Result<Option<(u8, BytesMut)>, Lost> {
-        self.buffer.next_frame(MAX_FRAME_LEN).map_err(|error| {
-            self.connection.fault(Fault::InvalidFrame, &error);
-            Lost::Frame(error)
-        })
     }
 
     fn dispatch(&mut self, number: u8, payload: BytesMut) {

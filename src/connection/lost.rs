@@ -1,15 +1,16 @@
 use crate::wire::FrameError;
 use std::fmt::Display;
+use std::io;
 
 /// Why no more can be received.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Lost {
     #[error(transparent)]
-    Link(#[from] std::io::Error),
+    Link(io::Error),
     #[error("{}", ended(*in_frame))]
     Ended { in_frame: bool },
     #[error("{0}")]
-    Frame(FrameError),
+    Frame(#[from] FrameError),
 }
 
 fn ended(in_frame: bool) -> impl Display {
@@ -17,5 +18,15 @@ fn ended(in_frame: bool) -> impl Display {
         "closed by the agent in the middle of a frame"
     } else {
         "closed by the agent"
+    }
+}
+
+/// Links that look at frames themselves say what is wrong with one as the cause of their error.
+impl From<io::Error> for Lost {
+    fn from(error: io::Error) -> Self {
+        match error.get_ref().and_then(|cause| cause.downcast_ref()) {
+            Some(&frame) => Self::Frame(frame),
+            None => Self::Link(error),
+        }
     }
 }

@@ -402,6 +402,8 @@ impl Connection {
     fn frame_error(&self, error: FrameError) -> AgentProtocolError {
         let (size, max) = match error {
             FrameError::Empty => (0, 0),
+            #[cfg(feature = "grpc")]
+            FrameError::Compressed => (0, 0),
             FrameError::TooLarge { length, limit } => (length, limit),
         };
         AgentProtocolError::MessageTooLarge {

@@ -16,7 +16,8 @@ pub struct FaultCounts {
     pub undecodable_messages: u64,
     /// Messages of a type that this version does not know, or that an agent may not send.
     pub unexpected_messages: u64,
-    /// Frames of length 0 or of more than 16 MiB; each ended its connection.
+    /// Frames of length 0 or of more than 16 MiB, and gRPC messages that are compressed or larger than is taken; each
+    /// ended its connection.
     pub invalid_frames: u64,
     /// Connections that ended, for whatever reason.
     pub connections_lost: u64,

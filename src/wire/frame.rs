@@ -117,6 +117,9 @@ pub(crate) enum FrameError {
     Empty,
     #[error("a frame of {length} bytes, where {limit} are allowed")]
     TooLarge { length: usize, limit: usize },
+    #[cfg(feature = "grpc")]
+    #[error("a compressed message, which was not offered")]
+    Compressed,
 }
 
 /// Received bytes on their way to being frames.

@@ -11,7 +11,11 @@
 
 mod agent;
 mod calls;
+#[cfg(feature = "grpc")]
+pub mod http2;
 mod process;
+#[cfg(feature = "grpc")]
+pub mod proto;
 mod raw;
 mod reverse;
 

@@ -1,7 +1,7 @@
 //! The receiving half: gRPC messages become frames.
 
 use crate::connection::link::LinkReceiver;
-use crate::wire::Direction;
+use crate::wire::{Direction, FrameError};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::Body;
 use std::io;
@@ -13,6 +13,8 @@ use tonic::Status;
 pub(crate) struct MessageReceiver {
     body: tonic::body::Body,
     unframer: Unframer,
+    /// What is wrong with what comes next.
+    damage: Option<FrameError>,
 }
 
 impl MessageReceiver {
@@ -21,6 +23,7 @@ impl MessageReceiver {
         Self {
             body,
             unframer: Unframer::new(direction, max_message),
+            damage: None,
         }
     }
 }
@@ -33,12 +36,16 @@ impl LinkReceiver for MessageReceiver {
     ) -> Poll<io::Result<usize>> {
         let before = into.len();
         loop {
+            if let Some(damage) = self.damage {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, damage)));
+            }
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 None => return Poll::Ready(self.unframer.ended().map(|()| 0)),
                 Some(frame) => frame.map_err(|status| io_error(&status))?,
             };
             match frame.into_data() {
-                Ok(data) => self.unframer.add(data, into)?,
+                // What came before the damage counts.
+                Ok(data) => self.damage = self.unframer.add(data, into).err(),
                 Err(frame) => {
                     if let Some(status) = frame.trailers_ref().and_then(Status::from_header_map)
                         && status.code() != tonic::Code::Ok
@@ -113,7 +120,7 @@ impl Unframer {
         }
     }
 
-    fn add(&mut self, mut data: Bytes, into: &mut BytesMut) -> io::Result<()> {
+    fn add(&mut self, mut data: Bytes, into: &mut BytesMut) -> Result<(), FrameError> {
         while data.has_remaining() {
             if self.head_len < HEAD_LEN {
                 let missing = data.len().min(HEAD_LEN - self.head_len);
@@ -135,19 +142,17 @@ impl Unframer {
         Ok(())
     }
 
-    fn begin(&mut self, into: &mut BytesMut) -> io::Result<()> {
+    fn begin(&mut self, into: &mut BytesMut) -> Result<(), FrameError> {
         let [flag, len @ ..] = self.head;
         if flag != 0 {
-            return Err(invalid(
-                "a compressed message, which was not offered".to_owned(),
-            ));
+            return Err(FrameError::Compressed);
         }
         let len = u32::from_be_bytes(len);
         if len as usize > self.max_message {
-            let limit = self.max_message;
-            return Err(invalid(format!(
-                "a message of {len} bytes, where {limit} are allowed"
-            )));
+            return Err(FrameError::TooLarge {
+                length: len as usize,
+                limit: self.max_message,
+            });
         }
         self.len = len as usize;
         self.left = self.len;
@@ -175,10 +180,6 @@ impl Unframer {
 
 /// The type of frames that no version knows.
 const UNKNOWN: u8 = 0;
-
-fn invalid(reason: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, reason)
-}
 
 #[cfg(test)]
 mod tests {
@@ -211,7 +212,7 @@ mod tests {
         for head in [b"\x01\0\0\0\0", b"\0\0\0\0\x65", b"\0\xff\xff\xff\xff"] {
             let mut unframer = Unframer::new(Direction::ToProxy, 100);
             let refused = unframer.add(Bytes::from_static(head), &mut into);
-            assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidData);
+            assert!(refused.is_err());
         }
         let mut unframer = Unframer::new(Direction::ToProxy, 100);
         unframer

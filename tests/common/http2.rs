@@ -1,0 +1,400 @@
+//! HTTP/2 and gRPC stream by stream, for saying what no correct peer says.
+
+use super::{PATIENCE, config, proto};
+use bytes::{Buf, Bytes, BytesMut};
+use h2::{Reason, RecvStream, SendStream, client, server};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tollgate::{AgentPool, AgentPoolConfig, Encoding};
+
+pub const PROCESS_STREAM: &str = "/zentinel.agent.v2.AgentServiceV2/ProcessStream";
+pub const CONTROL_STREAM: &str = "/zentinel.agent.v2.AgentServiceV2/ControlStream";
+pub const PROCESS_EVENT: &str = "/zentinel.agent.v2.AgentServiceV2/ProcessEvent";
+
+/// A port on which a test plays the agent.
+pub struct RawServer {
+    pub endpoint: String,
+    listener: TcpListener,
+}
+
+impl RawServer {
+    pub async fn listen() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self {
+            endpoint: format!("grpc://{}", listener.local_addr().unwrap()),
+            listener,
+        }
+    }
+
+    /// Takes the next HTTP/2 connection.
+    pub async fn accept(&self) -> ServerConnection {
+        let accepted = timeout(PATIENCE, self.listener.accept()).await;
+        let (stream, _) = accepted.expect("nobody connects").unwrap();
+        let mut connection = server::handshake(stream).await.unwrap();
+        let (asked, streams) = mpsc::unbounded_channel();
+        let (orders, mut ordered) = mpsc::unbounded_channel();
+        let driver = tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    Some(order) = ordered.recv() => match order {
+                        Goodbye::Graceful => connection.graceful_shutdown(),
+                        Goodbye::Abrupt(reason) => connection.abrupt_shutdown(reason),
+                    },
+                    accepted = connection.accept() => match accepted {
+                        Some(Ok((request, respond))) => {
+                            let _ = asked.send(Asked { request, respond });
+                        }
+                        _ => return,
+                    },
+                }
+            }
+        });
+        ServerConnection {
+            streams,
+            orders,
+            driver,
+        }
+    }
+
+    /// Takes the next connection and the stream on it.
+    pub async fn accept_stream(&self) -> (ServerConnection, Asked) {
+        let mut connection = self.accept().await;
+        let asked = connection.asked().await;
+        (connection, asked)
+    }
+
+    /// Takes the next connection and shakes hands on its stream, as an agent on the published crate does.
+    pub async fn accept_handshake(&self) -> (ServerConnection, RawStream) {
+        self.accept_answering(&proto::accept_handshake(None)).await
+    }
+
+    /// The same with another answer.
+    pub async fn accept_answering(&self, response: &[u8]) -> (ServerConnection, RawStream) {
+        let (connection, asked) = self.accept_stream().await;
+        let mut stream = asked.respond();
+        let handshake = stream.expect_message().await;
+        assert_eq!(
+            proto::text(&proto::content(&handshake, 1), 3),
+            env!("CARGO_PKG_VERSION")
+        );
+        stream.send_message(response);
+        (connection, stream)
+    }
+}
+
+/// A pool whose agent, named "agent", is played by the test on one connection.
+pub async fn raw_grpc_pool(
+    config: AgentPoolConfig,
+) -> (RawServer, AgentPool, ServerConnection, RawStream) {
+    raw_grpc_pool_answering(config, &proto::accept_handshake(None)).await
+}
+
+/// The same with another answer to the handshake.
+pub async fn raw_grpc_pool_answering(
+    config: AgentPoolConfig,
+    response: &[u8],
+) -> (RawServer, AgentPool, ServerConnection, RawStream) {
+    let agent = RawServer::listen().await;
+    let pool = AgentPool::with_config(config);
+    let (added, (connection, stream)) = tokio::join!(
+        pool.connect_agent("agent", &*agent.endpoint),
+        agent.accept_answering(response)
+    );
+    added.unwrap();
+    (agent, pool, connection, stream)
+}
+
+/// One connection that is soon replaced when it is lost.
+pub fn grpc_config() -> AgentPoolConfig {
+    AgentPoolConfig {
+        reconnect_interval: std::time::Duration::from_millis(10),
+        ..config(Encoding::Protobuf)
+    }
+}
+
+/// How a connection is ended.
+enum Goodbye {
+    Graceful,
+    Abrupt(Reason),
+}
+
+/// An HTTP/2 connection of a proxy.
+pub struct ServerConnection {
+    streams: mpsc::UnboundedReceiver<Asked>,
+    orders: mpsc::UnboundedSender<Goodbye>,
+    driver: JoinHandle<()>,
+}
+
+impl ServerConnection {
+    /// The next stream that the proxy opens.
+    pub async fn asked(&mut self) -> Asked {
+        let asked = timeout(PATIENCE, self.streams.recv()).await;
+        asked
+            .expect("no stream is opened")
+            .expect("the connection ended")
+    }
+
+    /// Says by GOAWAY that no more streams are taken.
+    pub fn go_away(&self) {
+        self.orders.send(Goodbye::Graceful).unwrap();
+    }
+
+    /// Says by GOAWAY what is wrong, and ends the connection.
+    pub fn go_away_because(&self, reason: Reason) {
+        self.orders.send(Goodbye::Abrupt(reason)).unwrap();
+    }
+
+    /// Waits until the connection has ended.
+    pub async fn ended(self) {
+        let driver = timeout(PATIENCE, self.driver).await;
+        driver.expect("the connection stays").unwrap();
+    }
+
+    /// Ends it as if the process had ended.
+    pub fn kill(&self) {
+        self.driver.abort();
+    }
+}
+
+/// A stream that has not been responded to.
+pub struct Asked {
+    pub request: Request<RecvStream>,
+    respond: server::SendResponse<Bytes>,
+}
+
+impl Asked {
+    /// Responds as a gRPC server does.
+    pub fn respond(self) -> RawStream {
+        self.respond_with(Response::builder().header("content-type", "application/grpc"))
+    }
+
+    pub fn respond_with(mut self, response: http::response::Builder) -> RawStream {
+        let response = response.body(()).unwrap();
+        let sending = self.respond.send_response(response, false).unwrap();
+        RawStream::new(sending, self.request.into_body())
+    }
+
+    pub fn reset(mut self, reason: Reason) {
+        self.respond.send_reset(reason);
+    }
+}
+
+/// An HTTP/2 connection to an agent.
+pub struct ClientConnection {
+    requests: client::SendRequest<Bytes>,
+    driver: JoinHandle<Result<(), h2::Error>>,
+}
+
+impl ClientConnection {
+    /// Connects to the agent at an endpoint.
+    pub async fn to(endpoint: &std::path::Path) -> Self {
+        let address = endpoint.to_str().unwrap().trim_start_matches("grpc://");
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (requests, connection) = client::Builder::new()
+            .initial_window_size(1024 * 1024)
+            .handshake(stream)
+            .await
+            .unwrap();
+        Self {
+            requests,
+            driver: tokio::spawn(connection),
+        }
+    }
+
+    /// Opens a stream as a gRPC client does.
+    pub async fn open(&mut self, path: &str) -> OpenStream {
+        self.open_as(path, "application/grpc").await
+    }
+
+    pub async fn open_as(&mut self, path: &str, content_type: &str) -> OpenStream {
+        let request = Request::post(format!("http://localhost{path}"))
+            .header("te", "trailers")
+            .header("content-type", content_type)
+            .body(())
+            .unwrap();
+        let ready = timeout(PATIENCE, self.requests.clone().ready()).await;
+        let mut requests = ready.expect("no room for a stream").unwrap();
+        let (response, sending) = requests.send_request(request, false).unwrap();
+        OpenStream { response, sending }
+    }
+
+    /// Opens a stream and shakes hands on it, as a proxy on the published crate does.
+    pub async fn shake_hands(&mut self) -> RawStream {
+        let mut opened = self.open(PROCESS_STREAM).await;
+        opened.send_message(&proto::offer_handshake());
+        let mut stream = opened.responded().await;
+        let response = proto::content(&stream.expect_message().await, 1);
+        assert_eq!(proto::find(&response, 3), Some(proto::Value::Number(1)));
+        stream
+    }
+
+    /// Waits until the connection has ended; says why if not by either side's wish.
+    pub async fn ended(self) -> Result<(), h2::Error> {
+        let driver = timeout(PATIENCE, self.driver).await;
+        driver.expect("the connection stays").unwrap()
+    }
+
+    pub fn is_open(&self) -> bool {
+        !self.driver.is_finished()
+    }
+}
+
+/// A stream whose response has not come.
+pub struct OpenStream {
+    response: client::ResponseFuture,
+    pub sending: SendStream<Bytes>,
+}
+
+impl OpenStream {
+    pub fn send_message(&mut self, message: &[u8]) {
+        self.send_bytes(framed(message));
+    }
+
+    pub fn send_bytes(&mut self, bytes: impl Into<Bytes>) {
+        self.sending.send_data(bytes.into(), false).unwrap();
+    }
+
+    /// Ends this side of the stream.
+    pub fn end(&mut self) {
+        self.sending.send_data(Bytes::new(), true).unwrap();
+    }
+
+    pub fn reset(&mut self, reason: Reason) {
+        self.sending.send_reset(reason);
+    }
+
+    pub async fn response(self) -> Result<(Response<RecvStream>, SendStream<Bytes>), h2::Error> {
+        let response = timeout(PATIENCE, self.response).await;
+        Ok((response.expect("no response")?, self.sending))
+    }
+
+    pub async fn responded(self) -> RawStream {
+        let (response, sending) = self.response().await.unwrap();
+        assert_eq!(response.headers()["content-type"], "application/grpc");
+        RawStream::new(sending, response.into_body())
+    }
+
+    /// The gRPC status and message of a call that has failed.
+    pub async fn status(self) -> (String, String) {
+        let (response, _sending) = self.response().await.unwrap();
+        let (head, mut body) = response.into_parts();
+        if head.headers.contains_key("grpc-status") {
+            return status_in(&head.headers);
+        }
+        let trailers = timeout(PATIENCE, async {
+            while let Some(data) = body.data().await {
+                let len = data.unwrap().len();
+                body.flow_control().release_capacity(len).unwrap();
+            }
+            body.trailers().await
+        });
+        status_in(&trailers.await.expect("no trailers").unwrap().unwrap())
+    }
+}
+
+/// Both directions of a stream. Waits at most [`PATIENCE`].
+pub struct RawStream {
+    pub sending: SendStream<Bytes>,
+    pub receiving: RecvStream,
+    received: BytesMut,
+}
+
+impl RawStream {
+    fn new(sending: SendStream<Bytes>, receiving: RecvStream) -> Self {
+        Self {
+            sending,
+            receiving,
+            received: BytesMut::new(),
+        }
+    }
+
+    pub fn send_message(&mut self, message: &[u8]) {
+        self.send_bytes(framed(message));
+    }
+
+    pub fn send_bytes(&mut self, bytes: impl Into<Bytes>) {
+        self.sending.send_data(bytes.into(), false).unwrap();
+    }
+
+    /// Ends this side of the stream, as clients do.
+    pub fn end(&mut self) {
+        self.sending.send_data(Bytes::new(), true).unwrap();
+    }
+
+    /// Ends this side of the stream with a status, as servers do.
+    pub fn end_with(&mut self, status: u16) {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from(status));
+        trailers.insert("grpc-message", HeaderValue::from_static("so%20be%20it"));
+        self.sending.send_trailers(trailers).unwrap();
+    }
+
+    pub fn reset(&mut self, reason: Reason) {
+        self.sending.send_reset(reason);
+    }
+
+    /// The next message; `None` when the other side has ended its side of the stream.
+    pub async fn message(&mut self) -> Result<Option<Vec<u8>>, h2::Error> {
+        let received = timeout(PATIENCE, async {
+            loop {
+                if let Some((head, rest)) = self.received.split_first_chunk::<5>() {
+                    let [_, len @ ..] = *head;
+                    let len = u32::from_be_bytes(len) as usize;
+                    if rest.len() >= len {
+                        self.received.advance(5);
+                        return Ok(Some(self.received.split_to(len).to_vec()));
+                    }
+                }
+                let Some(data) = self.receiving.data().await else {
+                    return Ok(None);
+                };
+                let data = data?;
+                self.receiving.flow_control().release_capacity(data.len())?;
+                self.received.extend_from_slice(&data);
+            }
+        });
+        received.await.expect("neither a message nor the end comes")
+    }
+
+    pub async fn expect_message(&mut self) -> Vec<u8> {
+        let message = self.message().await.unwrap();
+        message.expect("the stream ended")
+    }
+
+    /// The gRPC status and message with which the other side ends the stream without another message.
+    pub async fn status(&mut self) -> (String, String) {
+        assert_eq!(self.message().await.unwrap(), None);
+        let trailers = timeout(PATIENCE, self.receiving.trailers()).await;
+        status_in(&trailers.unwrap().unwrap().expect("no trailers"))
+    }
+
+    /// The correlation id of the next message, which is request headers.
+    pub async fn event(&mut self) -> String {
+        proto::id_of_request(&self.expect_message().await)
+    }
+
+    /// Answers with a block whose status tells one answer from another.
+    pub fn block(&mut self, correlation_id: &str, status: u64) {
+        self.send_message(&proto::blocking(correlation_id, status));
+    }
+}
+
+/// A message behind its flag and length.
+pub fn framed(message: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(message.len()).unwrap();
+    [&[0], &len.to_be_bytes()[..], message].concat()
+}
+
+fn status_in(headers: &HeaderMap) -> (String, String) {
+    let text = |name| {
+        let value = headers.get(name).map(HeaderValue::as_bytes);
+        String::from_utf8(value.unwrap_or_default().to_vec()).unwrap()
+    };
+    (
+        text("grpc-status"),
+        text("grpc-message").replace("%20", " "),
+    )
+}
