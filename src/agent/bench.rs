@@ -4,7 +4,7 @@ use super::session::{SessionParts, serve};
 use super::{AgentControl, AgentHandler};
 use crate::connection::link::{LinkReceiver, LinkSender};
 use crate::transport::Link;
-use crate::wire::{Dialect, FrameBuffer};
+use crate::wire::{Dialect, FrameBuffer, MAX_FRAME_LEN};
 use std::sync::Arc;
 
 /// Serves one connection after its handshake until it ends.
@@ -19,6 +19,7 @@ pub(crate) async fn serve_link<H: AgentHandler>(
         link: Link {
             sender: Box::new(sender),
             receiver: Box::new(receiver),
+            max_frame: MAX_FRAME_LEN,
         },
         buffer: FrameBuffer::default(),
         dialect,

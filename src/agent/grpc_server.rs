@@ -111,8 +111,8 @@ impl<H: AgentHandler> GrpcAgentServer<H> {
         self
     }
 
-    /// Sets the size of the largest message that is taken, in bytes, 10 MiB by default. A larger one ends its
-    /// stream.
+    /// Sets the size of the largest message that is taken or sent, in bytes, 10 MiB by default and 16 MiB at most. A
+    /// larger one of a proxy ends its stream; in the place of a larger answer the request is blocked with status 500.
     #[must_use]
     pub fn with_max_message_size(mut self, bytes: usize) -> Self {
         self.settings.max_message = bytes;

@@ -6,7 +6,7 @@ use super::handler::AgentHandler;
 use super::reception::Reception;
 use super::session::respond;
 use crate::connection::link::{Batch, LinkReceiver};
-use crate::transport::grpc::{MessageReceiver, PROCESS_STREAM, SERVICE, pipe};
+use crate::transport::grpc::{MessageReceiver, PROCESS_STREAM, SERVICE, max_frame, pipe};
 use crate::transport::{Doorway, Link};
 use crate::wire::{
     Dialect, Direction, Encoding, FrameBuffer, HandshakeRequest, MAX_FRAME_LEN, MessageType,
@@ -107,7 +107,8 @@ impl<H: AgentHandler> AgentService<H> {
             let _place = places.acquire().await;
             let job = Job {
                 event_type,
-                dialect: Dialect::published(Encoding::Protobuf),
+                dialect: Dialect::published(Encoding::Protobuf)
+                    .within(max_frame(shared.max_message)),
                 stream: None,
                 payload,
                 scratch: Box::default(),
@@ -165,6 +166,7 @@ impl<H: AgentHandler> AgentService<H> {
         let link = Link {
             sender: Box::new(sender),
             receiver: Box::new(receiver),
+            max_frame: max_frame(self.0.max_message),
         };
         (link, grpc_response(Body::new(body)))
     }

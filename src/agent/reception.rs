@@ -60,9 +60,9 @@ impl Reception {
         }
         let parts = SessionParts {
             handler,
-            link,
             buffer,
-            dialect,
+            dialect: dialect.within(link.max_frame),
+            link,
             mailbox,
             max_concurrent: self.max_concurrent,
         };

@@ -404,7 +404,8 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
     }
 
     fn write_message(&mut self, message: MessageType, payload: &[u8]) -> Result<(), FrameError> {
-        write_message(&mut self.out, message, payload)
+        let limit = self.parts.dialect.max_frame;
+        write_message(&mut self.out, message, limit, payload)
     }
 
     /// Hands what was written to the link, all frames at once.

@@ -6,7 +6,7 @@ use super::slots::{Completer, Matching, SlotTable, Ticket};
 use super::{AgentRecord, Audience, CircuitBreakerSettings, Connection, ConnectionConfig, Inbound};
 use super::{Lines, Origin, Reply, Sampling, Terms, adopt};
 use crate::protocol::{AgentCapabilities, AgentResponse, FlowControl, FlowControlAction};
-use crate::wire::{Dialect, Encoding, FrameBuffer, OutgoingFrame};
+use crate::wire::{Dialect, Encoding, FrameBuffer, MAX_FRAME_LEN, OutgoingFrame};
 use bytes::BytesMut;
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -186,7 +186,11 @@ pub(crate) fn connect_in_memory(
     let buffer = FrameBuffer::default();
     let (connection, inbound) = adopt(
         Arc::clone(agent),
-        crate::transport::Link { sender, receiver },
+        crate::transport::Link {
+            sender,
+            receiver,
+            max_frame: MAX_FRAME_LEN,
+        },
         buffer,
         terms,
         config,

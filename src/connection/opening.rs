@@ -55,9 +55,10 @@ pub(crate) fn adopt(
     agent: Arc<AgentRecord>,
     link: Link,
     buffer: FrameBuffer,
-    terms: Terms,
+    mut terms: Terms,
     config: &ConnectionConfig,
 ) -> (Arc<Connection>, Inbound) {
+    terms.dialect = terms.dialect.within(link.max_frame);
     let (connection, completer) = Connection::new(agent, terms, link.sender, config);
     let inbound = Inbound::new(Arc::clone(&connection), link.receiver, completer, buffer);
     (connection, inbound)
@@ -116,10 +117,7 @@ fn agreed(response: &HandshakeResponse, offer: Offer<'_>) -> Result<Dialect, Con
     if chosen.is_some() && extension.is_none() {
         return Err(ConnectError::ExtensionNotOffered);
     }
-    Ok(Dialect {
-        encoding: response.encoding,
-        extension,
-    })
+    Ok(Dialect::new(response.encoding, extension))
 }
 
 /// Sends one message and waits until it is gone.

@@ -59,10 +59,10 @@ impl InMemory {
         handler: &Arc<H>,
     ) -> Arc<Connection> {
         let config = &self.pool.inner.config;
-        let dialect = Dialect {
-            encoding: config.encodings[0],
-            extension: config.use_extension.then_some(Extension::V1),
-        };
+        let dialect = Dialect::new(
+            config.encodings[0],
+            config.use_extension.then_some(Extension::V1),
+        );
         let (connection, inbound, agent) = connect_in_memory(record, dialect, &config.connection());
         let session = serve_link(Arc::clone(handler), agent.sender, agent.receiver, dialect);
         self.tasks

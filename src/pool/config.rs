@@ -4,6 +4,8 @@ use crate::connection::{CircuitBreakerSettings, ConnectionConfig, Patience, Samp
 use crate::metrics::MetricsCollectorConfig;
 use crate::protocol::EventType;
 use crate::transport::LinkConfig;
+#[cfg(feature = "grpc")]
+use crate::transport::grpc::{GrpcConfig, MAX_MESSAGE};
 use crate::wire::Encoding;
 use std::time::Duration;
 
@@ -114,14 +116,20 @@ pub struct AgentPoolConfig {
     /// notice. See "The extension" in docs/protocol.md.
     pub use_extension: bool,
     /// How agents that are reached over TLS show who they are, and this proxy to them.
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "grpc")]
     pub tls: crate::TlsConfig,
+    /// The largest gRPC message that is sent to agents or taken from them, in bytes, at most 16 MiB. A larger event
+    /// fails with [`MessageTooLarge`](crate::AgentProtocolError::MessageTooLarge); a larger answer ends its
+    /// connection. Agents have a limit of their own, which is best the same.
+    #[cfg(feature = "grpc")]
+    pub max_grpc_message_size: usize,
 }
 
 impl Default for AgentPoolConfig {
     /// The published defaults where there are such: 4 connections with 100 calls each, 5 s to connect, 30 s
     /// for a call, for waiting in the queue and for draining, health checks every 10 s, 100 ms for the end of a
-    /// pause, a breaker that opens after 5 failures for 30 s, 5 min for affinities and sticky sessions.
+    /// pause, a breaker that opens after 5 failures for 30 s, 5 min for affinities and sticky sessions, 10 MiB for a
+    /// gRPC message.
     /// MessagePack is preferred, and the extension is used.
     fn default() -> Self {
         Self {
@@ -155,8 +163,10 @@ impl Default for AgentPoolConfig {
             timing_interval: 64,
             encodings: vec![Encoding::MessagePack, Encoding::Json],
             use_extension: true,
-            #[cfg(feature = "tls")]
+            #[cfg(feature = "grpc")]
             tls: crate::TlsConfig::default(),
+            #[cfg(feature = "grpc")]
+            max_grpc_message_size: MAX_MESSAGE,
         }
     }
 }
@@ -188,8 +198,11 @@ impl AgentPoolConfig {
 
     pub(super) fn links(&self) -> LinkConfig {
         LinkConfig {
-            #[cfg(feature = "tls")]
-            tls: self.tls.clone(),
+            #[cfg(feature = "grpc")]
+            grpc: GrpcConfig {
+                tls: self.tls.clone(),
+                max_message: self.max_grpc_message_size,
+            },
         }
     }
 

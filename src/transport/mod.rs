@@ -24,13 +24,15 @@ use std::fmt;
 pub(crate) struct Link {
     pub(crate) sender: Box<dyn LinkSender>,
     pub(crate) receiver: Box<dyn LinkReceiver>,
+    /// The largest length of a frame that may be sent over it.
+    pub(crate) max_frame: usize,
 }
 
 /// What links beyond plain sockets need.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LinkConfig {
-    #[cfg(feature = "tls")]
-    pub(crate) tls: tls::TlsConfig,
+    #[cfg(feature = "grpc")]
+    pub(crate) grpc: grpc::GrpcConfig,
 }
 
 /// Opens a link to an endpoint.
@@ -46,7 +48,7 @@ pub(crate) async fn connect(
         Endpoint::Unix(path) => unix::connect(path).await,
         Endpoint::Tcp { host, port } => tcp::connect(host, *port).await,
         #[cfg(feature = "grpc")]
-        Endpoint::Grpc(place) => grpc::connect(place, &config.tls).await,
+        Endpoint::Grpc(place) => grpc::connect(place, &config.grpc).await,
     }
 }
 

@@ -1,6 +1,7 @@
 use super::Link;
 use super::socket::{SocketReceiver, SocketSender};
 use crate::error::ConnectError;
+use crate::wire::MAX_FRAME_LEN;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;
@@ -72,5 +73,6 @@ pub(crate) fn split_tcp(stream: TcpStream) -> Link {
     Link {
         sender: Box::new(SocketSender(write)),
         receiver: Box::new(SocketReceiver(read)),
+        max_frame: MAX_FRAME_LEN,
     }
 }

@@ -1,6 +1,7 @@
 use super::Link;
 use super::socket::{SocketReceiver, SocketSender};
 use crate::error::ConnectError;
+use crate::wire::MAX_FRAME_LEN;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -20,6 +21,7 @@ pub(crate) fn split_unix(stream: UnixStream) -> Link {
     Link {
         sender: Box::new(SocketSender(write)),
         receiver: Box::new(SocketReceiver(read)),
+        max_frame: MAX_FRAME_LEN,
     }
 }
 

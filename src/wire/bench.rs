@@ -22,10 +22,7 @@ const ADDRESS: Address<'static> = Address {
 impl Codec {
     /// As two tollgates speak, with stream ids, and bodies in MessagePack as bytes.
     pub const fn extended(encoding: Encoding) -> Self {
-        Self(Dialect {
-            encoding,
-            extension: Some(Extension::V1),
-        })
+        Self(Dialect::new(encoding, Some(Extension::V1)))
     }
 
     /// As the published crate speaks, with bodies in base64.

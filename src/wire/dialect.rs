@@ -1,10 +1,12 @@
-use super::Encoding;
+use super::{Encoding, MAX_FRAME_LEN};
 
 /// How messages are written on one connection, as its handshake has settled it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Dialect {
     pub(crate) encoding: Encoding,
     pub(crate) extension: Option<Extension>,
+    /// The largest length of a frame that is written.
+    pub(crate) max_frame: usize,
 }
 
 /// What both sides know beyond the published protocol; described in `docs/protocol.md`.
@@ -30,10 +32,20 @@ impl Extension {
 impl Dialect {
     /// The protocol as the published crate speaks it.
     pub(crate) const fn published(encoding: Encoding) -> Self {
+        Self::new(encoding, None)
+    }
+
+    pub(crate) const fn new(encoding: Encoding, extension: Option<Extension>) -> Self {
         Self {
             encoding,
-            extension: None,
+            extension,
+            max_frame: MAX_FRAME_LEN,
         }
+    }
+
+    /// The same over a link that carries no larger frames.
+    pub(crate) const fn within(self, max_frame: usize) -> Self {
+        Self { max_frame, ..self }
     }
 
     /// Whether events and answers carry a stream id.

@@ -192,10 +192,11 @@ impl From<Vec<u8>> for OutgoingFrame {
 /// Writes a frame to the end of `out`; `write_payload` appends the payload and returns the end of it that
 /// it did not append, and so does this.
 ///
-/// A frame that would be too large is taken back.
+/// A frame whose length would be more than `limit` is taken back.
 pub(crate) fn write_frame(
     out: &mut Vec<u8>,
     message: MessageType,
+    limit: usize,
     write_payload: impl FnOnce(&mut Vec<u8>) -> Bytes,
 ) -> Result<Bytes, FrameError> {
     let start = out.len();
@@ -203,16 +204,13 @@ pub(crate) fn write_frame(
     let detached = write_payload(out);
     let length = out.len() - start - 4 + detached.len();
     match u32::try_from(length) {
-        Ok(announced) if length <= MAX_FRAME_LEN => {
+        Ok(announced) if length <= limit => {
             out[start..start + 4].copy_from_slice(&announced.to_be_bytes());
             Ok(detached)
         }
         _ => {
             out.truncate(start);
-            Err(FrameError::TooLarge {
-                length,
-                limit: MAX_FRAME_LEN,
-            })
+            Err(FrameError::TooLarge { length, limit })
         }
     }
 }
@@ -221,9 +219,10 @@ pub(crate) fn write_frame(
 pub(crate) fn write_message(
     out: &mut Vec<u8>,
     message: MessageType,
+    limit: usize,
     payload: &[u8],
 ) -> Result<(), FrameError> {
-    write_frame(out, message, |out| {
+    write_frame(out, message, limit, |out| {
         out.extend_from_slice(payload);
         Bytes::new()
     })
@@ -233,7 +232,7 @@ pub(crate) fn write_message(
 /// The frame of a payload that is there already.
 pub(crate) fn frame_of(message: MessageType, payload: &[u8]) -> Result<OutgoingFrame, FrameError> {
     let mut out = Vec::with_capacity(FRAME_HEADER_LEN + payload.len());
-    write_message(&mut out, message, payload)?;
+    write_message(&mut out, message, MAX_FRAME_LEN, payload)?;
     Ok(out.into())
 }
 
@@ -274,10 +273,10 @@ mod tests {
     fn the_limit_holds_for_writing_too() {
         let mut out = b"before".to_vec();
         let fits = vec![0; MAX_FRAME_LEN - 1];
-        write_message(&mut out, MessageType::Ping, &fits).unwrap();
+        write_message(&mut out, MessageType::Ping, MAX_FRAME_LEN, &fits).unwrap();
         out.truncate(6);
         let over = vec![0; MAX_FRAME_LEN];
-        assert!(write_message(&mut out, MessageType::Ping, &over).is_err());
+        assert!(write_message(&mut out, MessageType::Ping, MAX_FRAME_LEN, &over).is_err());
         assert_eq!(out, b"before");
     }
 
@@ -299,7 +298,7 @@ mod tests {
         ) {
             let mut stream = Vec::new();
             for payload in &payloads {
-                write_message(&mut stream, MessageType::Ping, payload).unwrap();
+                write_message(&mut stream, MessageType::Ping, MAX_FRAME_LEN, payload).unwrap();
             }
             let mut buffer = FrameBuffer::default();
             let mut received = Vec::new();

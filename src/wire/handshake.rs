@@ -100,10 +100,8 @@ impl HandshakeRequest {
             })
             .unwrap_or(Encoding::Json);
         let offered = self.tollgate.iter().flat_map(|offer| &offer.versions);
-        Dialect {
-            encoding,
-            extension: offered.copied().find_map(Extension::from_number),
-        }
+        let extension = offered.copied().find_map(Extension::from_number);
+        Dialect::new(encoding, extension)
     }
 
     pub(crate) fn supports_our_version(&self) -> bool {

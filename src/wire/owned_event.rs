@@ -15,14 +15,8 @@ pub(super) const DIALECTS: [Dialect; 4] = {
     [
         Dialect::published(Encoding::Json),
         Dialect::published(Encoding::MessagePack),
-        Dialect {
-            encoding: Encoding::Json,
-            extension,
-        },
-        Dialect {
-            encoding: Encoding::MessagePack,
-            extension,
-        },
+        Dialect::new(Encoding::Json, extension),
+        Dialect::new(Encoding::MessagePack, extension),
     ]
 };
 

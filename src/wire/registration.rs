@@ -115,10 +115,7 @@ impl RegistrationRequest {
             .filter_map(|name| name.parse().ok())
             .find(|encoding| accepted.contains(encoding))
             .unwrap_or(Encoding::Json);
-        Dialect {
-            encoding,
-            extension: Some(extension),
-        }
+        Dialect::new(encoding, Some(extension))
     }
 }
 
@@ -167,10 +164,7 @@ impl RegistrationResponse {
         if choice.encoding != Encoding::Json && !offered.contains(&choice.encoding) {
             return Err(NotOffered::Encoding);
         }
-        Ok(Dialect {
-            encoding: choice.encoding,
-            extension: Some(extension),
-        })
+        Ok(Dialect::new(choice.encoding, Some(extension)))
     }
 }
 

@@ -4,7 +4,7 @@ use super::messages::{MessageReceiver, RpcFailure, io_error};
 use super::pipe::pipe;
 use super::place::{Address, GrpcPlace, Security};
 use super::stream::Stream;
-use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE, PROCESS_STREAM, WINDOW};
+use super::{GrpcConfig, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, PROCESS_STREAM, WINDOW, max_frame};
 use crate::connection::link::LinkReceiver;
 use crate::error::ConnectError;
 use crate::transport::tls::{TlsConfig, TlsFailure};
@@ -24,9 +24,9 @@ use tower::Service;
 /// Opens a stream to a server. Whether it answers at all shows when something is received.
 pub(in crate::transport) async fn connect(
     place: &GrpcPlace,
-    tls: &TlsConfig,
+    config: &GrpcConfig,
 ) -> Result<Link, ConnectError> {
-    let stream = open(place, tls).await?;
+    let stream = open(place, &config.tls).await?;
     let mut channel = channel(stream, place).await.map_err(rpc_error)?;
     let (sender, body) = pipe(None);
     let mut request = Request::post(PROCESS_STREAM)
@@ -46,8 +46,10 @@ pub(in crate::transport) async fn connect(
         sender: Box::new(sender),
         receiver: Box::new(ClientReceiver {
             state: State::Asked(response),
+            max_message: config.max_message,
             _channel: channel,
         }),
+        max_frame: max_frame(config.max_message),
     })
 }
 
@@ -102,6 +104,7 @@ type Asked = Pin<
 /// The receiving half of a client's stream.
 struct ClientReceiver {
     state: State,
+    max_message: usize,
     /// Keeps the HTTP/2 connection.
     _channel: Channel,
 }
@@ -124,15 +127,17 @@ impl LinkReceiver for ClientReceiver {
                 State::Asked(response) => {
                     let response = ready!(response.as_mut().poll(cx))
                         .map_err(|error| io_error(&tonic::Status::from_error(error.into())))?;
-                    self.state = State::Answered(answered(response)?);
+                    let body = answered(response)?;
+                    let messages = MessageReceiver::new(body, Direction::ToProxy, self.max_message);
+                    self.state = State::Answered(messages);
                 }
             }
         }
     }
 }
 
-/// The messages of a response, if it is one of a gRPC service.
-fn answered(response: Response<tonic::body::Body>) -> io::Result<MessageReceiver> {
+/// The body of a response, if it is one of a gRPC service.
+fn answered(response: Response<tonic::body::Body>) -> io::Result<tonic::body::Body> {
     let (head, body) = response.into_parts();
     if let Some(status) = tonic::Status::from_header_map(&head.headers) {
         return Err(io_error(&status));
@@ -146,5 +151,5 @@ fn answered(response: Response<tonic::body::Body>) -> io::Result<MessageReceiver
             message: format!("HTTP status {} of a server without gRPC", head.status),
         }));
     }
-    Ok(MessageReceiver::new(body, Direction::ToProxy, MAX_MESSAGE))
+    Ok(body)
 }

@@ -1,7 +1,7 @@
 //! The receiving half: gRPC messages become frames.
 
 use crate::connection::link::LinkReceiver;
-use crate::wire::{Direction, FrameError};
+use crate::wire::{Direction, FrameError, MAX_FRAME_LEN};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::Body;
 use std::io;
@@ -112,7 +112,7 @@ impl Unframer {
     fn new(direction: Direction, max_message: usize) -> Self {
         Self {
             direction,
-            max_message,
+            max_message: max_message.min(MAX_FRAME_LEN - 1),
             head: [0; HEAD_LEN],
             head_len: 0,
             len: 0,
@@ -214,6 +214,9 @@ mod tests {
             let refused = unframer.add(Bytes::from_static(head), &mut into);
             assert!(refused.is_err());
         }
+        let mut unlimited = Unframer::new(Direction::ToProxy, usize::MAX);
+        let head = Bytes::from_static(b"\0\xff\xff\xff\xff");
+        assert!(unlimited.add(head, &mut into).is_err());
         let mut unframer = Unframer::new(Direction::ToProxy, 100);
         unframer
             .add(Bytes::from_static(b"\0\0\0\0\x02x"), &mut into)

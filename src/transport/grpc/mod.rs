@@ -14,7 +14,32 @@ pub(crate) use pipe::pipe;
 pub(crate) use place::{Address, GrpcPlace, Security};
 pub(crate) use stream::Stream;
 
+use crate::transport::tls::TlsConfig;
+use crate::wire::MAX_FRAME_LEN;
 use std::time::Duration;
+
+/// What a client is set up with.
+#[derive(Debug, Clone)]
+pub(crate) struct GrpcConfig {
+    pub(crate) tls: TlsConfig,
+    /// The largest message that is sent or taken.
+    pub(crate) max_message: usize,
+}
+
+impl Default for GrpcConfig {
+    fn default() -> Self {
+        Self {
+            tls: TlsConfig::default(),
+            max_message: MAX_MESSAGE,
+        }
+    }
+}
+
+/// The length of a frame that becomes a message of that size at most. It counts the type too, which the message
+/// does not have, so the last byte is given away.
+pub(crate) fn max_frame(max_message: usize) -> usize {
+    max_message.min(MAX_FRAME_LEN)
+}
 
 /// The service, as HTTP/2 paths begin with it.
 pub(crate) const SERVICE: &str = "zentinel.agent.v2.AgentServiceV2";
@@ -22,7 +47,7 @@ pub(crate) const SERVICE: &str = "zentinel.agent.v2.AgentServiceV2";
 /// The path of the method that connections use.
 pub(crate) const PROCESS_STREAM: &str = "/zentinel.agent.v2.AgentServiceV2/ProcessStream";
 
-/// The largest message that is taken unless configured otherwise: 10 MiB, as the published crate has it.
+/// The largest message that is sent or taken unless configured otherwise: 10 MiB, as the published crate has it.
 pub(crate) const MAX_MESSAGE: usize = 10 * 1024 * 1024;
 
 /// Bytes that a peer may send before it has to wait for them to be read, on a stream and its connection.

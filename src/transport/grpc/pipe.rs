@@ -192,7 +192,7 @@ impl Drop for PipeBody {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{MessageType, OutgoingFrame, frame_of, write_message};
+    use crate::wire::{MAX_FRAME_LEN, MessageType, OutgoingFrame, frame_of, write_message};
 
     fn take(pipe: &PipeBody) -> Vec<u8> {
         let mut waiting = pipe.pipe.waiting();
@@ -203,7 +203,7 @@ mod tests {
     fn every_frame_becomes_a_message() {
         let (sender, body) = pipe(None);
         let mut frames = frame_of(MessageType::Ping, b"first").unwrap();
-        write_message(&mut frames.written, MessageType::Pong, b"").unwrap();
+        write_message(&mut frames.written, MessageType::Pong, MAX_FRAME_LEN, b"").unwrap();
         let mut with_body = frame_of(MessageType::RequestBodyChunk, b"head+body").unwrap();
         with_body.written.truncate(10);
         with_body.body = Bytes::from_static(b"body");

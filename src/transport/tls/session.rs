@@ -2,6 +2,7 @@
 
 use crate::connection::link::{Batch, LinkReceiver, LinkSender, MAX_SLICES};
 use crate::transport::Link;
+use crate::wire::MAX_FRAME_LEN;
 use bytes::BytesMut;
 use rustls::Connection;
 use socket2::SockRef;
@@ -36,6 +37,7 @@ pub(super) fn split(socket: TcpStream, tls: Connection) -> Link {
     Link {
         sender: Box::new(TlsSender(Arc::clone(&shared))),
         receiver: Box::new(TlsReceiver(shared)),
+        max_frame: MAX_FRAME_LEN,
     }
 }
 

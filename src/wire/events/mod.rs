@@ -113,7 +113,7 @@ pub(crate) fn encode_event<E: Event>(
     dialect: Dialect,
     out: &mut Vec<u8>,
 ) -> Result<Bytes, FrameError> {
-    write_frame(out, message_of(E::EVENT_TYPE), |out| {
+    write_frame(out, message_of(E::EVENT_TYPE), dialect.max_frame, |out| {
         #[cfg(feature = "grpc")]
         if dialect.encoding == Encoding::Protobuf {
             return protobuf::write_event(event, address, dialect, out);

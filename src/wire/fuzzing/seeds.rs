@@ -3,7 +3,7 @@ use super::read_event;
 use crate::protocol::{AgentCapabilities, AgentResponse, EventType, HealthStatus, MetricsReport};
 use crate::wire::owned_event::OwnedEvent;
 use crate::wire::{
-    Dialect, Encoding, Extension, HandshakeRequest, HandshakeResponse, MessageType,
+    Dialect, Encoding, Extension, HandshakeRequest, HandshakeResponse, MAX_FRAME_LEN, MessageType,
     RegistrationRequest, RegistrationResponse, control, write_message,
 };
 use rmpv::ext::to_value;
@@ -13,17 +13,14 @@ use serde_json::{Value, json};
 pub(super) fn streams() -> Vec<Input> {
     let mut stream = Vec::new();
     for payload in [&b"{}"[..], &[0; 3000], b""] {
-        write_message(&mut stream, MessageType::Ping, payload).unwrap();
+        write_message(&mut stream, MessageType::Ping, MAX_FRAME_LEN, payload).unwrap();
     }
     (0..8).map(|choice| input(choice, stream.clone())).collect()
 }
 
 pub(super) fn handshakes() -> Vec<Input> {
     let capabilities = AgentCapabilities::new("a", "A", "1").with_event(EventType::Configure);
-    let dialect = Dialect {
-        encoding: Encoding::MessagePack,
-        extension: Some(Extension::V1),
-    };
+    let dialect = Dialect::new(Encoding::MessagePack, Some(Extension::V1));
     let encodings = [Encoding::MessagePack, Encoding::Json];
     let mut request = HandshakeRequest::new("p", &encodings, Some(Extension::V1));
     request.config = json!({"a": [1, 2.5, null, "x"]});
@@ -38,10 +35,7 @@ pub(super) fn handshakes() -> Vec<Input> {
 
 pub(super) fn registrations() -> Vec<Input> {
     let capabilities = AgentCapabilities::new("a", "A", "1").with_event(EventType::Configure);
-    let dialect = Dialect {
-        encoding: Encoding::MessagePack,
-        extension: Some(Extension::V1),
-    };
+    let dialect = Dialect::new(Encoding::MessagePack, Some(Extension::V1));
     let encodings = [Encoding::MessagePack, Encoding::Json];
     let published = json!({
         "protocol_version": 2, "agent_id": "a", "auth_token": null, "metadata": {"zone": [1, "b"]},

@@ -18,10 +18,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 const PLAIN: Dialect = Dialect::published(Encoding::Protobuf);
-const EXTENDED: Dialect = Dialect {
-    encoding: Encoding::Protobuf,
-    extension: Some(Extension::V1),
-};
+const EXTENDED: Dialect = Dialect::new(Encoding::Protobuf, Some(Extension::V1));
 
 fn read_event(event_type: EventType, payload: Vec<u8>) -> Option<OwnedEvent> {
     OwnedEvent::from_payload(event_type, Encoding::Protobuf, payload).ok()

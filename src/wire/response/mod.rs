@@ -32,10 +32,7 @@ mod tests {
 
     #[test]
     fn an_agent_answers_with_the_allow_that_is_known_at_sight() {
-        let dialect = Dialect {
-            encoding: Encoding::MessagePack,
-            extension: Some(Extension::V1),
-        };
+        let dialect = Dialect::new(Encoding::MessagePack, Some(Extension::V1));
         let mut frame = Vec::new();
         let response = AgentResponse::default_allow();
         encode_response(

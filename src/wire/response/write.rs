@@ -26,7 +26,7 @@ pub(crate) fn encode_response(
     dialect: Dialect,
     out: &mut Vec<u8>,
 ) -> Result<Bytes, FrameError> {
-    write_frame(out, MessageType::AgentResponse, |out| {
+    write_frame(out, MessageType::AgentResponse, dialect.max_frame, |out| {
         #[cfg(feature = "grpc")]
         if dialect.encoding == Encoding::Protobuf {
             return protobuf::write_response(response, to, out);

@@ -1,0 +1,148 @@
+//! How large messages over gRPC may be, and what becomes of larger ones.
+#![cfg(feature = "grpc")]
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod common;
+
+use common::http2::grpc_config;
+use common::{
+    ServedAgent, call, eventually, faults, pool_with, request, result_of, serve_grpc_with,
+};
+use std::path::Path;
+use tollgate::{
+    AgentCapabilities, AgentHandler, AgentPool, AgentPoolConfig, AgentProtocolError as Error,
+    AgentResponse, Decision, GrpcAgentServer, RequestHeadersView,
+};
+
+const MIB: usize = 1024 * 1024;
+
+async fn agent_taking(bytes: usize) -> ServedAgent {
+    serve_grpc_with("grpc://127.0.0.1:0", |server| {
+        server.with_max_message_size(bytes)
+    })
+    .await
+}
+
+fn config(bytes: usize) -> AgentPoolConfig {
+    AgentPoolConfig {
+        max_grpc_message_size: bytes,
+        ..grpc_config()
+    }
+}
+
+async fn send(pool: &AgentPool, uri_len: usize) -> Result<AgentResponse, Error> {
+    let event = request("large", &"/".repeat(uri_len));
+    pool.send("agent", "large", &event).await
+}
+
+/// Nothing was sent, and the connection goes on.
+async fn expect_refused(pool: &AgentPool, agent: &ServedAgent, uri_len: usize, limit: usize) {
+    let seen = agent.seen.lock().unwrap().len();
+    let refused = send(pool, uri_len).await;
+    let Err(Error::MessageTooLarge { size, max, .. }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(max, limit);
+    assert!(size > uri_len && size < uri_len + 1000);
+    result_of(call(pool, "c-1")).await.unwrap();
+    assert_eq!(agent.seen.lock().unwrap().len(), seen + 1);
+    assert_eq!(faults(pool).await.connections_lost, 0);
+    let calls = pool.agent_stats("agent").await.unwrap().calls;
+    assert_eq!(calls.too_large, 1);
+}
+
+#[tokio::test]
+async fn ten_mebibytes_are_sent_and_no_more() {
+    let agent = common::serve_grpc().await;
+    let pool = pool_with(grpc_config(), &agent.path).await;
+    send(&pool, 10 * MIB - 1000).await.unwrap();
+    expect_refused(&pool, &agent, 10 * MIB, 10 * MIB).await;
+}
+
+#[tokio::test]
+async fn both_sides_may_take_more() {
+    let agent = agent_taking(16 * MIB).await;
+    let pool = pool_with(config(14 * MIB), &agent.path).await;
+    send(&pool, 13 * MIB).await.unwrap();
+    expect_refused(&pool, &agent, 14 * MIB, 14 * MIB).await;
+}
+
+#[tokio::test]
+async fn no_setting_makes_frames_larger_than_any_may_be() {
+    let agent = agent_taking(usize::MAX).await;
+    let pool = pool_with(config(usize::MAX), &agent.path).await;
+    send(&pool, 16 * MIB - 1000).await.unwrap();
+    expect_refused(&pool, &agent, 16 * MIB, 16 * MIB).await;
+}
+
+#[tokio::test]
+async fn a_pool_may_send_less() {
+    let agent = common::serve_grpc().await;
+    let pool = pool_with(config(4096), &agent.path).await;
+    send(&pool, 3000).await.unwrap();
+    expect_refused(&pool, &agent, 4096, 4096).await;
+}
+
+/// Blocks with as many bytes of text as the URI says.
+struct Verbose;
+
+impl AgentHandler for Verbose {
+    fn capabilities(&self) -> AgentCapabilities {
+        AgentCapabilities::new("verbose", "Verbose", "1")
+    }
+
+    async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
+        let len = event.uri.trim_start_matches('/').parse().unwrap();
+        AgentResponse::block(403, Some("x".repeat(len)))
+    }
+}
+
+/// The endpoint of a verbose agent.
+async fn verbose(max_message: usize) -> String {
+    let server = GrpcAgentServer::new("grpc://127.0.0.1:0", Verbose);
+    let server = server.with_max_message_size(max_message);
+    let bound = server.bind().await.unwrap();
+    let endpoint = format!("grpc://{}", bound.local_addr().unwrap());
+    tokio::spawn(bound.serve());
+    endpoint
+}
+
+async fn answer_of(pool: &AgentPool, len: usize) -> Result<AgentResponse, Error> {
+    let event = request("c-1", &format!("/{len}"));
+    pool.send("agent", "c-1", &event).await
+}
+
+#[tokio::test]
+async fn an_agent_blocks_where_its_answer_is_too_large() {
+    for use_extension in [true, false] {
+        let endpoint = verbose(4096).await;
+        let config = AgentPoolConfig {
+            use_extension,
+            ..grpc_config()
+        };
+        let pool = pool_with(config, Path::new(&endpoint)).await;
+        for (len, status) in [(4000, 403), (4096, 500), (100_000, 500), (10, 403)] {
+            let answer = answer_of(&pool, len).await.unwrap();
+            let Decision::Block { status: given, .. } = answer.decision else {
+                panic!("{answer:?}");
+            };
+            assert_eq!(given, status, "{len}");
+            let is_too_large = answer.audit.reason_codes == ["agent_error", "response_too_large"];
+            assert_eq!(is_too_large, status == 500);
+        }
+        assert_eq!(faults(&pool).await.connections_lost, 0);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_larger_than_the_pool_takes_ends_its_connection() {
+    let endpoint = verbose(10 * MIB).await;
+    let pool = pool_with(config(4096), Path::new(&endpoint)).await;
+    assert_fails!(answer_of(&pool, 5000).await, Error::ConnectionClosed { .. });
+    eventually("the pool is connected again", async || {
+        answer_of(&pool, 10).await.is_ok()
+    })
+    .await;
+    let faults = faults(&pool).await;
+    assert_eq!((faults.invalid_frames, faults.connections_lost), (1, 1));
+}
