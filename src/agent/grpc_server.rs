@@ -1,25 +1,24 @@
 use super::control::AgentControl;
+use super::grpc_entrance::{Entrance, Listener};
 use super::grpc_service::AgentService;
 use super::handler::AgentHandler;
 use super::reception::Reception;
 use crate::error::AgentProtocolError;
 use crate::transport::grpc::{
-    Address, GrpcPlace, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE, SERVICE, Security,
-    Stream, WINDOW,
+    Address, GrpcPlace, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE, SERVER_WINDOW, SERVICE,
+    Security, Visitor, WINDOW,
 };
-use crate::transport::tcp;
 use crate::transport::tls::{Acceptor, TlsServerConfig};
-use crate::transport::{Endpoint, SocketFile};
+use crate::transport::{Doorway, Endpoint, SocketFile};
 use crate::wire::Encoding;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tonic::transport::Server;
 
 /// The messages of `proto/agent_v2.proto`, for those who ask what the server speaks.
@@ -96,8 +95,9 @@ impl<H: AgentHandler> GrpcAgentServer<H> {
         self
     }
 
-    /// Sets how many streams are served at once, 1,024 by default; more wait for the answer to their handshake.
-    /// Twice as many may be shaking hands for TLS.
+    /// Sets how many streams are served at once, 1,024 by default; more wait for the answer to their handshake. As
+    /// many again may be shaking hands, of which the oldest is turned away when a newer one comes. The same holds for
+    /// HTTP/2 connections without streams, and for those that shake hands for TLS together with them.
     #[must_use]
     pub fn with_max_connections(mut self, connections: usize) -> Self {
         self.settings.max_connections = connections.max(1);
@@ -202,16 +202,6 @@ impl<H: AgentHandler> GrpcAgentServer<H> {
     }
 }
 
-#[derive(Debug)]
-enum Listener {
-    Tcp(TcpListener),
-    Unix {
-        listener: UnixListener,
-        /// Removed with this.
-        _file: SocketFile,
-    },
-}
-
 /// A server that listens.
 pub struct BoundGrpcAgentServer<H> {
     listener: Listener,
@@ -273,7 +263,7 @@ impl<H: AgentHandler> BoundGrpcAgentServer<H> {
             reception,
             settings.max_message,
         );
-        let (streams, accepted) = mpsc::channel(1);
+        let (visitors, accepted) = mpsc::channel(1);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (health, health_service) = tonic_health::server::health_reporter();
         let serving = tonic_health::ServingStatus::Serving;
@@ -285,7 +275,8 @@ impl<H: AgentHandler> BoundGrpcAgentServer<H> {
             .map_err(|error| listen_error(&server.listen, error))?;
         let http = Server::builder()
             .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
+            .initial_connection_window_size(SERVER_WINDOW)
+            .max_concurrent_streams(max_streams(settings.max_connections))
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .add_service(service.clone())
@@ -298,8 +289,8 @@ impl<H: AgentHandler> BoundGrpcAgentServer<H> {
         let entrance = Entrance {
             acceptor,
             handshake_timeout: settings.handshake_timeout,
-            places: Arc::new(Semaphore::new(2 * settings.max_connections)),
-            streams,
+            doorway: Arc::new(Mutex::new(Doorway::new(settings.max_connections))),
+            visitors,
         };
         tokio::select! {
             () = shutdown => {}
@@ -309,10 +300,10 @@ impl<H: AgentHandler> BoundGrpcAgentServer<H> {
             }
         }
         drop(listener);
-        server.control.drain();
+        let mut sessions = service.stop();
         // Tells proxies by GOAWAY that no more streams are taken.
         drop(stop);
-        let mut sessions = service.take_sessions();
+        entrance.clear();
         let drained = async {
             let ended = async { while sessions.join_next().await.is_some() {} };
             let _ = tokio::join!(ended, http);
@@ -321,6 +312,11 @@ impl<H: AgentHandler> BoundGrpcAgentServer<H> {
         let _ = timeout(settings.drain_timeout, drained).await;
         Ok(())
     }
+}
+
+/// Streams of one connection: those that are served, and as many that shake hands.
+fn max_streams(max_connections: usize) -> u32 {
+    u32::try_from(max_connections.saturating_mul(2)).unwrap_or(u32::MAX)
 }
 
 fn listen_error(
@@ -334,76 +330,10 @@ fn listen_error(
 }
 
 fn incoming(
-    mut accepted: mpsc::Receiver<Stream>,
-) -> impl futures_util::Stream<Item = io::Result<Stream>> {
-    futures_util::stream::poll_fn(move |cx| accepted.poll_recv(cx).map(|next| next.map(Ok)))
-}
-
-/// Lets connections in; one that is slow with TLS holds up none behind it.
-struct Entrance {
-    acceptor: Option<Arc<Acceptor>>,
-    handshake_timeout: Duration,
-    /// Connections that may shake hands at once.
-    places: Arc<Semaphore>,
-    streams: mpsc::Sender<Stream>,
-}
-
-impl Entrance {
-    async fn run(&self, listener: &Listener) {
-        let mut handshakes = JoinSet::new();
-        loop {
-            while handshakes.try_join_next().is_some() {}
-            let stream = accept(listener).await;
-            let stream = match (stream, &self.acceptor) {
-                (Stream::Tcp(stream), Some(acceptor)) => {
-                    let acceptor = Arc::clone(acceptor);
-                    let patience = self.handshake_timeout;
-                    let (streams, places) = (self.streams.clone(), Arc::clone(&self.places));
-                    handshakes.spawn(async move {
-                        let _place = places.acquire_owned().await;
-                        match timeout(patience, acceptor.accept_http2(stream)).await {
-                            Ok(Ok(stream)) => {
-                                let _ = streams.send(Stream::Tls(Box::new(stream))).await;
-                            }
-                            Ok(Err(error)) => tracing::warn!(%error, "TLS did not come up"),
-                            Err(_) => tracing::warn!("a TLS handshake took too long"),
-                        }
-                    });
-                    continue;
-                }
-                (stream, _) => stream,
-            };
-            // Fails only if HTTP/2 is not served any more.
-            let _ = self.streams.send(stream).await;
-        }
-    }
-}
-
-/// Takes the next connection.
-async fn accept(listener: &Listener) -> Stream {
-    loop {
-        let accepted = match listener {
-            Listener::Tcp(listener) => listener
-                .accept()
-                .await
-                .and_then(|(stream, _)| Ok(Stream::Tcp(tcp::prepared(stream)?))),
-            Listener::Unix { listener, .. } => listener
-                .accept()
-                .await
-                .map(|(stream, _)| Stream::Unix(stream)),
-        };
-        match accepted {
-            Ok(stream) => return stream,
-            Err(error) => {
-                tracing::warn!(%error, "could not accept a connection");
-                sleep(ACCEPT_RETRY_DELAY).await;
-            }
-        }
-    }
+    mut visitors: mpsc::Receiver<Visitor>,
+) -> impl futures_util::Stream<Item = io::Result<Visitor>> {
+    futures_util::stream::poll_fn(move |cx| visitors.poll_recv(cx).map(|next| next.map(Ok)))
 }
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
-
-/// Accepting fails for want of file descriptors, mostly; trying again at once would only burn time.
-const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);

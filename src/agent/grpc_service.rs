@@ -1,24 +1,21 @@
 //! What HTTP/2 calls: each stream is a connection like any other.
 
-use super::answer::{Job, answer};
 use super::control::AgentControl;
+use super::grpc_call;
 use super::handler::AgentHandler;
 use super::reception::Reception;
-use super::session::respond;
-use crate::connection::link::{Batch, LinkReceiver};
-use crate::transport::grpc::{MessageReceiver, PROCESS_STREAM, SERVICE, max_frame, pipe};
-use crate::transport::{Doorway, Link};
-use crate::wire::{
-    Dialect, Direction, Encoding, FrameBuffer, HandshakeRequest, MAX_FRAME_LEN, MessageType,
-    OutgoingFrame, control, event_of, frame_of,
+use crate::transport::grpc::{
+    MessageReceiver, PROCESS_STREAM, SERVICE, Standing, Stay, is_grpc, max_frame, pipe,
 };
-use bytes::BytesMut;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use crate::transport::{Doorway, Link, Visit};
+use crate::wire::Direction;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tonic::Status;
 use tonic::body::Body;
@@ -36,8 +33,11 @@ struct Shared<H> {
     control: AgentControl,
     reception: Reception,
     max_message: usize,
+    /// Where streams and calls stand before they are served.
     doorway: Mutex<Doorway>,
+    control_streams: Arc<Semaphore>,
     sessions: Mutex<JoinSet<()>>,
+    stopping: watch::Sender<bool>,
 }
 
 impl<H> Clone for AgentService<H> {
@@ -60,91 +60,77 @@ impl<H: AgentHandler> AgentService<H> {
             reception,
             max_message,
             doorway: Mutex::new(Doorway::new(capacity)),
+            control_streams: Arc::new(Semaphore::new(capacity)),
             sessions: Mutex::default(),
+            stopping: watch::Sender::new(false),
         }))
     }
 
-    /// The sessions that are under way, to be waited for.
-    pub(super) fn take_sessions(&self) -> JoinSet<()> {
+    pub(super) fn handler(&self) -> &Arc<H> {
+        &self.0.handler
+    }
+
+    pub(super) fn reception(&self) -> &Reception {
+        &self.0.reception
+    }
+
+    /// Takes a place among those that are not served yet.
+    pub(super) fn enter(&self) -> Visit {
+        lock(&self.0.doorway).enter()
+    }
+
+    /// Has every session finish what it has. Returns those that are under way, to be waited for.
+    pub(super) fn stop(&self) -> JoinSet<()> {
+        self.0.stopping.send_replace(true);
+        self.0.control.drain();
         std::mem::take(&mut *lock(&self.0.sessions))
     }
 
-    fn process_stream(&self, request: Body) -> Response<Body> {
+    fn process_stream(&self, request: Body, stay: Option<Stay>) -> Result<Response<Body>, Status> {
         let shared = &self.0;
-        let (link, response) = self.link(request);
-        let visit = lock(&shared.doorway).enter();
         let mailbox = shared.control.join();
+        // Looked at behind `join`, so that whoever comes too late for this is told to drain.
+        if *shared.stopping.borrow() {
+            return Err(Status::unavailable("the agent stops"));
+        }
+        let (link, response) = self.link(request);
         let handler = Arc::clone(&shared.handler);
-        self.spawn(
-            shared
-                .reception
-                .clone()
-                .attend(handler, link, mailbox, visit),
-        );
-        response
-    }
-
-    /// One event without a handshake.
-    async fn process_event(self, request: Body) -> Result<Response<Body>, Status> {
-        let (mut link, response) = self.link(request);
-        let (number, payload) = receive_one(&mut *link.receiver).await?;
-        let frame = self.answer(number, payload).await?;
-        let mut batch = Batch::default();
-        batch.push(frame);
-        // The pipe is empty and takes any one frame.
-        link.sender
-            .try_send(&mut batch, &drop)
-            .map_err(|error| Status::internal(error.to_string()))?;
+        let session = shared
+            .reception
+            .clone()
+            .attend(handler, link, mailbox, self.enter());
+        self.spawn(async move {
+            let _stay = stay;
+            session.await;
+        });
         Ok(response)
     }
 
-    /// The answer to the message of a single call.
-    async fn answer(&self, number: u8, payload: BytesMut) -> Result<OutgoingFrame, Status> {
-        let shared = &self.0;
-        let message = MessageType::from_number(number);
-        if let Some(event_type) = message.and_then(event_of) {
-            let places = &shared.reception.places;
-            let _place = places.acquire().await;
-            let job = Job {
-                event_type,
-                dialect: Dialect::published(Encoding::Protobuf)
-                    .within(max_frame(shared.max_message)),
-                stream: None,
-                payload,
-                scratch: Box::default(),
-                order: Arc::default(),
-                progress: Arc::default(),
-            };
-            let done = answer(Arc::clone(&shared.handler), job).await;
-            done.result.map_err(|error| invalid(&error))?;
-            return Ok(done.scratch.into_frame());
-        }
-        let encodings = &[Encoding::Protobuf];
-        let (message, payload) = match message {
-            Some(MessageType::HandshakeRequest) => {
-                let request = HandshakeRequest::decode_for(encodings, &payload)
-                    .map_err(|error| invalid(&error))?;
-                let response = respond(&request, &shared.handler.capabilities(), encodings);
-                (
-                    MessageType::HandshakeResponse,
-                    response.encode_for(encodings),
-                )
-            }
-            Some(MessageType::Ping) => {
-                let pong = control::pong(&payload, Encoding::Protobuf);
-                (MessageType::Pong, pong.map_err(|error| invalid(&error))?)
-            }
-            _ => return Err(Status::invalid_argument("a message that has no answer")),
-        };
-        frame_of(message, &payload).map_err(|error| invalid(&error))
+    /// One event without a handshake.
+    async fn process_event(
+        self,
+        request: Body,
+        _stay: Option<Stay>,
+    ) -> Result<Response<Body>, Status> {
+        let (link, response) = self.link(request);
+        grpc_call::attend(&self, link).await?;
+        Ok(response)
     }
 
     /// Agents tell everything on the streams that they are asked on, so there is nothing to be told here: the
     /// stream stays open as long as the proxy wants it.
-    fn control_stream(&self, mut request: Body) -> Response<Body> {
+    fn control_stream(
+        &self,
+        mut request: Body,
+        stay: Option<Stay>,
+    ) -> Result<Response<Body>, Status> {
+        let place = Arc::clone(&self.0.control_streams)
+            .try_acquire_owned()
+            .map_err(|_| Status::resource_exhausted("too many control streams"))?;
         let (sender, body) = pipe(Some(ok_trailers()));
-        let mailbox = self.0.control.join();
+        let mut stopping = self.0.stopping.subscribe();
         self.spawn(async move {
+            let _held = (stay, place, sender);
             let read = async {
                 while let Some(Ok(_)) =
                     poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut request), cx)).await
@@ -153,11 +139,10 @@ impl<H: AgentHandler> AgentService<H> {
             };
             tokio::select! {
                 () = read => {}
-                () = mailbox.drained() => {}
+                _ = stopping.wait_for(|is_stopping| *is_stopping) => {}
             }
-            drop(sender);
         });
-        grpc_response(Body::new(body))
+        Ok(grpc_response(Body::new(body)))
     }
 
     fn link(&self, request: Body) -> (Link, Response<Body>) {
@@ -178,29 +163,6 @@ impl<H: AgentHandler> AgentService<H> {
     }
 }
 
-/// The one message of a single call.
-async fn receive_one(receiver: &mut dyn LinkReceiver) -> Result<(u8, BytesMut), Status> {
-    let mut buffer = FrameBuffer::default();
-    loop {
-        if let Some(frame) = buffer
-            .next_frame(MAX_FRAME_LEN)
-            .map_err(|error| invalid(&error))?
-        {
-            return Ok(frame);
-        }
-        let received = poll_fn(|cx| receiver.poll_receive(cx, buffer.spare()))
-            .await
-            .map_err(|error| invalid(&error))?;
-        if received == 0 {
-            return Err(Status::invalid_argument("a call without a message"));
-        }
-    }
-}
-
-fn invalid(error: &dyn std::fmt::Display) -> Status {
-    Status::invalid_argument(error.to_string())
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -218,6 +180,13 @@ fn ok_trailers() -> HeaderMap {
     trailers
 }
 
+/// What speaks something else than gRPC is told so in the words of HTTP.
+fn unsupported() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    response
+}
+
 impl<H: AgentHandler> Service<Request<Body>> for AgentService<H> {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -231,10 +200,14 @@ impl<H: AgentHandler> Service<Request<Body>> for AgentService<H> {
         let service = self.clone();
         Box::pin(async move {
             let (head, body) = request.into_parts();
+            if !is_grpc(&head.headers) {
+                return Ok(unsupported());
+            }
+            let stay = head.extensions.get::<Arc<Standing>>().map(Standing::stay);
             let response = match head.uri.path() {
-                PROCESS_STREAM => Ok(service.process_stream(body)),
-                CONTROL_STREAM => Ok(service.control_stream(body)),
-                PROCESS_EVENT => service.process_event(body).await,
+                PROCESS_STREAM => service.process_stream(body, stay),
+                CONTROL_STREAM => service.control_stream(body, stay),
+                PROCESS_EVENT => service.process_event(body, stay).await,
                 _ => Err(Status::unimplemented("no such method")),
             };
             Ok(response.unwrap_or_else(Status::into_http))

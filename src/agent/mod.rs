@@ -8,6 +8,10 @@ mod control;
 mod dialer;
 mod dialling;
 #[cfg(feature = "grpc")]
+mod grpc_call;
+#[cfg(feature = "grpc")]
+mod grpc_entrance;
+#[cfg(feature = "grpc")]
 mod grpc_server;
 #[cfg(feature = "grpc")]
 mod grpc_service;
@@ -16,6 +20,7 @@ mod order;
 mod place;
 mod reception;
 mod session;
+mod session_error;
 mod unix_server;
 
 pub use control::AgentControl;

@@ -1,6 +1,7 @@
 use super::control::Mailbox;
 use super::handler::AgentHandler;
 use super::session::{Admitted, SessionParts, serve, shake_hands};
+use crate::connection::link::Why;
 use crate::error::ConnectError;
 use crate::transport::{Link, Visit};
 use crate::wire::{Encoding, FrameBuffer};
@@ -42,8 +43,10 @@ impl Reception {
         );
         let shaken = tokio::select! {
             shaken = shaken => shaken,
-            () = visit.turned_away() => return log_refused(&"too many connections shake hands"),
-            () = mailbox.drained() => return,
+            () = visit.turned_away() => {
+                return turn_away(&link, Why::TooMuch, &"too many connections shake hands");
+            }
+            () = mailbox.drained() => return link.sender.say_why(Why::Stopping, &"the agent stops"),
         };
         drop(visit);
         let Admitted {
@@ -52,8 +55,11 @@ impl Reception {
             proxy_id,
         } = match shaken {
             Ok(Ok(admitted)) => admitted,
-            Ok(Err(error)) => return log_refused(&error),
-            Err(_) => return log_refused(&ConnectError::TimedOut(self.handshake_timeout)),
+            Ok(Err(error)) => return turn_away(&link, Why::Invalid, &error),
+            Err(_) => {
+                let error = ConnectError::TimedOut(self.handshake_timeout);
+                return turn_away(&link, Why::TooSlow, &error);
+            }
         };
         if dialect.has_streams() {
             mailbox.belongs_to(proxy_id);
@@ -72,6 +78,7 @@ impl Reception {
     }
 }
 
-fn log_refused(error: &dyn Display) {
+fn turn_away(link: &Link, why: Why, error: &dyn Display) {
     tracing::warn!(%error, "a proxy was turned away");
+    link.sender.say_why(why, error);
 }

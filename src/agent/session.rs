@@ -3,6 +3,7 @@ use super::control::Mailbox;
 use super::handler::AgentHandler;
 use super::order::Order;
 use super::place::{Place, Waiting};
+use super::session_error::SessionError;
 use crate::connection::link::Batch;
 use crate::connection::{receive_handshake, send_message};
 use crate::error::ConnectError;
@@ -15,7 +16,6 @@ use crate::wire::{
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::future::{pending, poll_fn};
-use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -104,7 +104,11 @@ pub(super) async fn serve<H: AgentHandler>(parts: SessionParts<H>) -> Result<(),
     let mut session = Session::new(parts, answer::<H>);
     // Also where this future is dropped, or the handler panics.
     let _closing = Closing(Arc::clone(&session.parts.handler));
-    poll_fn(|cx| session.poll(cx)).await
+    let ended = poll_fn(|cx| session.poll(cx)).await;
+    if let Err(error) = &ended {
+        session.parts.link.sender.say_why(error.why(), error);
+    }
+    ended
 }
 
 /// Tells the handler when a connection is over.
@@ -114,17 +118,6 @@ impl<H: AgentHandler> Drop for Closing<H> {
     fn drop(&mut self) {
         self.0.on_connection_closed();
     }
-}
-
-/// Why a session ended other than by either side's wish.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SessionError {
-    #[error(transparent)]
-    Link(#[from] io::Error),
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    #[error("{0}")]
-    Unanswerable(#[from] Unanswerable),
 }
 
 /// One task serves a connection: it reads events, calls the handler and writes answers.
@@ -141,6 +134,8 @@ struct Session<H, F> {
     out: Vec<u8>,
     unsent: Batch,
     unsent_bytes: usize,
+    /// Whether the proxy has said all that it will say.
+    is_heard_out: bool,
     /// Messages that made no sense.
     ignored: u64,
 }
@@ -157,6 +152,7 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
             out: Vec::new(),
             unsent: Batch::default(),
             unsent_bytes: 0,
+            is_heard_out: false,
             ignored: 0,
         }
     }
@@ -166,8 +162,9 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
         self.send_notices();
         let is_draining = self.parts.mailbox.is_draining();
         loop {
+            let is_finishing = is_draining || self.is_heard_out;
             self.finish_waiting(cx)?;
-            let received = if is_draining {
+            let received = if is_finishing {
                 Ok(Received::Nothing)
             } else {
                 self.receive(cx)
@@ -178,8 +175,21 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
             // What came before the damage is answered all the same.
             let received = received?;
             let is_idle = self.waiting.is_empty() && self.unsent.is_empty();
-            if received == Received::End || (is_draining && is_idle) {
+            if is_finishing && is_idle {
                 return Poll::Ready(Ok(()));
+            }
+            if received == Received::End {
+                if !self.parts.link.sender.outlasts_the_other_side() {
+                    return Poll::Ready(Ok(()));
+                }
+                self.is_heard_out = true;
+                continue;
+            }
+            if self.is_heard_out
+                && let Poll::Ready(room) = self.parts.link.sender.poll_room(cx)
+            {
+                // Nothing else shows that nobody waits for the answers any more.
+                room?;
             }
             // What was left unread for want of room is read once there is some.
             if received == Received::Nothing || !self.has_room() {

@@ -3,6 +3,7 @@
 use crate::wire::OutgoingFrame;
 use bytes::BytesMut;
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
@@ -18,6 +19,27 @@ pub(crate) trait LinkSender: Send + Sync + 'static {
 
     /// Ends the link in both directions, so that the other side learns of it at once.
     fn close(&self);
+
+    /// Whether the other side can still take answers once it has said all that it will say.
+    fn outlasts_the_other_side(&self) -> bool {
+        false
+    }
+
+    /// Says why the link is about to end, where there are words for it.
+    fn say_why(&self, _why: Why, _detail: &dyn Display) {}
+}
+
+/// Why an agent ends a proxy's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It said what nobody understands, or what does not belong there.
+    Invalid,
+    /// It has sent too much, or too many others wait as well.
+    TooMuch,
+    /// It took too long.
+    TooSlow,
+    /// The agent stops.
+    Stopping,
 }
 
 /// The receiving half.

@@ -1,5 +1,8 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
 /// The connections that have not shaken hands yet. There are at most so many: the oldest gives way to a new one,
@@ -36,13 +39,24 @@ impl Doorway {
         self.visitors.push_back(visitor);
         Visit(visit)
     }
+
+    /// Has everybody who is there go.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn clear(&mut self) {
+        self.visitors.clear();
+    }
 }
 
 impl Visit {
     /// Completes when the connection has to go.
     pub(crate) async fn turned_away(&mut self) {
+        poll_fn(|cx| self.poll_turned_away(cx)).await;
+    }
+
+    /// Is ready when the connection has to go.
+    pub(crate) fn poll_turned_away(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Nothing is ever sent, so this is the end of the other half.
-        let Err(_) = (&mut self.0).await;
+        Pin::new(&mut self.0).poll(cx).map(|Err(_)| ())
     }
 }
 

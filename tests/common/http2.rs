@@ -195,6 +195,7 @@ impl ClientConnection {
         let stream = TcpStream::connect(address).await.unwrap();
         let (requests, connection) = client::Builder::new()
             .initial_window_size(1024 * 1024)
+            .initial_connection_window_size(16 * 1024 * 1024)
             .handshake(stream)
             .await
             .unwrap();
@@ -210,15 +211,29 @@ impl ClientConnection {
     }
 
     pub async fn open_as(&mut self, path: &str, content_type: &str) -> OpenStream {
+        let opened = self.try_open_as(path, content_type).await;
+        opened.unwrap()
+    }
+
+    /// Opens a stream on a connection that may have ended.
+    pub async fn try_open(&mut self, path: &str) -> Option<OpenStream> {
+        self.try_open_as(path, "application/grpc").await.ok()
+    }
+
+    async fn try_open_as(
+        &mut self,
+        path: &str,
+        content_type: &str,
+    ) -> Result<OpenStream, h2::Error> {
         let request = Request::post(format!("http://localhost{path}"))
             .header("te", "trailers")
             .header("content-type", content_type)
             .body(())
             .unwrap();
         let ready = timeout(PATIENCE, self.requests.clone().ready()).await;
-        let mut requests = ready.expect("no room for a stream").unwrap();
-        let (response, sending) = requests.send_request(request, false).unwrap();
-        OpenStream { response, sending }
+        let mut requests = ready.expect("no room for a stream")?;
+        let (response, sending) = requests.send_request(request, false)?;
+        Ok(OpenStream { response, sending })
     }
 
     /// Opens a stream and shakes hands on it, as a proxy on the published crate does.
@@ -235,6 +250,11 @@ impl ClientConnection {
     pub async fn ended(self) -> Result<(), h2::Error> {
         let driver = timeout(PATIENCE, self.driver).await;
         driver.expect("the connection stays").unwrap()
+    }
+
+    /// How many streams the agent lets a connection have.
+    pub fn max_streams(&self) -> usize {
+        self.requests.current_max_send_streams()
     }
 
     pub fn is_open(&self) -> bool {

@@ -4,7 +4,9 @@ use super::messages::{MessageReceiver, RpcFailure, io_error};
 use super::pipe::pipe;
 use super::place::{Address, GrpcPlace, Security};
 use super::stream::Stream;
-use super::{GrpcConfig, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, PROCESS_STREAM, WINDOW, max_frame};
+use super::{
+    GrpcConfig, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, PROCESS_STREAM, WINDOW, is_grpc, max_frame,
+};
 use crate::connection::link::LinkReceiver;
 use crate::error::ConnectError;
 use crate::transport::tls::{TlsConfig, TlsFailure};
@@ -142,10 +144,7 @@ fn answered(response: Response<tonic::body::Body>) -> io::Result<tonic::body::Bo
     if let Some(status) = tonic::Status::from_header_map(&head.headers) {
         return Err(io_error(&status));
     }
-    let content_type = head.headers.get(header::CONTENT_TYPE);
-    let is_grpc = content_type
-        .is_some_and(|content_type| content_type.as_bytes().starts_with(b"application/grpc"));
-    if head.status != StatusCode::OK || !is_grpc {
+    if head.status != StatusCode::OK || !is_grpc(&head.headers) {
         return Err(io::Error::other(RpcFailure {
             code: "Unknown".to_owned(),
             message: format!("HTTP status {} of a server without gRPC", head.status),

@@ -7,15 +7,18 @@ mod messages;
 mod pipe;
 mod place;
 mod stream;
+mod visitor;
 
 pub(super) use client::connect;
 pub(crate) use messages::{MessageReceiver, RpcFailure};
 pub(crate) use pipe::pipe;
 pub(crate) use place::{Address, GrpcPlace, Security};
 pub(crate) use stream::Stream;
+pub(crate) use visitor::{Standing, Stay, Visitor};
 
 use crate::transport::tls::TlsConfig;
 use crate::wire::MAX_FRAME_LEN;
+use http::{HeaderMap, header};
 use std::time::Duration;
 
 /// What a client is set up with.
@@ -50,8 +53,19 @@ pub(crate) const PROCESS_STREAM: &str = "/zentinel.agent.v2.AgentServiceV2/Proce
 /// The largest message that is sent or taken unless configured otherwise: 10 MiB, as the published crate has it.
 pub(crate) const MAX_MESSAGE: usize = 10 * 1024 * 1024;
 
-/// Bytes that a peer may send before it has to wait for them to be read, on a stream and its connection.
+/// Bytes that a peer may send on a stream before it has to wait for them to be read.
 pub(crate) const WINDOW: u32 = 1024 * 1024;
+
+/// The same for all streams of a proxy's connection, so that a stream that is not read holds up no other.
+pub(crate) const SERVER_WINDOW: u32 = 4 * WINDOW;
+
+/// Whether the messages behind these headers are those of gRPC.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    content_type
+        .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
 
 /// How often an HTTP/2 connection is pinged.
 pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);

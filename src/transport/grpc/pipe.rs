@@ -1,15 +1,17 @@
 //! The sending half: frames become gRPC messages, which are the body of an HTTP/2 stream.
 
-use crate::connection::link::{Batch, LinkSender};
+use crate::connection::link::{Batch, LinkSender, Why};
 use atomic_waker::AtomicWaker;
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame};
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use tonic::{Code, Status};
 
 /// Bytes that may wait for the stream's flow control before senders wait. One more batch may follow.
 const MAX_WAITING: usize = 64 * 1024;
@@ -53,6 +55,8 @@ struct Waiting {
     written: BytesMut,
     bytes: usize,
     is_closed: bool,
+    /// What the trailers say in the place of those that were set.
+    failure: Option<Status>,
     /// Whether nobody takes anything any more.
     is_abandoned: bool,
 }
@@ -125,6 +129,21 @@ impl LinkSender for PipeSender {
         self.0.waiting().is_closed = true;
         self.0.body.wake();
     }
+
+    /// A proxy that goes as a whole abandons the pipe.
+    fn outlasts_the_other_side(&self) -> bool {
+        true
+    }
+
+    fn say_why(&self, why: Why, detail: &dyn Display) {
+        let code = match why {
+            Why::Invalid => Code::InvalidArgument,
+            Why::TooMuch => Code::ResourceExhausted,
+            Why::TooSlow => Code::DeadlineExceeded,
+            Why::Stopping => Code::Unavailable,
+        };
+        self.0.waiting().failure = Some(Status::new(code, detail.to_string()));
+    }
 }
 
 impl Drop for PipeSender {
@@ -150,12 +169,12 @@ fn to_messages(frames: &mut [u8]) {
 
 impl Body for PipeBody {
     type Data = Bytes;
-    type Error = tonic::Status;
+    type Error = Status;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         self.pipe.body.register(cx.waker());
         let mut waiting = self.pipe.waiting();
         if let Some(piece) = waiting.take() {
@@ -170,12 +189,15 @@ impl Body for PipeBody {
         if !waiting.is_closed {
             return Poll::Pending;
         }
+        let failure = waiting.failure.take();
         drop(waiting);
-        Poll::Ready(
-            self.trailers
-                .take()
-                .map(|trailers| Ok(Frame::trailers(trailers))),
-        )
+        let Some(mut trailers) = self.trailers.take() else {
+            return Poll::Ready(None);
+        };
+        if let Some(failure) = failure {
+            failure.add_header(&mut trailers)?;
+        }
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
     }
 }
 
