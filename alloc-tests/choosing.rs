@@ -10,7 +10,7 @@ use support::{
     record, request,
 };
 use tollgate::Encoding::MessagePack;
-use tollgate::{AgentPool, AgentPoolConfig, CircuitBreakerState};
+use tollgate::{AgentPool, AgentPoolConfig, CircuitBreakerState, Placement};
 
 /// What the other tests start as the process of their agent.
 #[test]
@@ -24,7 +24,9 @@ fn agent_process() {
 enum Step {
     /// Chooses a connection of one of so many agents.
     Choose(usize),
-    /// The same while the agent has asked for a pause of another exchange.
+    /// Chooses one that the caller's own runtime serves.
+    ChooseAtHome,
+    /// Chooses one of one agent that has asked for a pause of another exchange.
     ChooseBesideAPause,
     /// Looks at what the pool knows of the agent.
     LookAtState,
@@ -33,6 +35,7 @@ enum Step {
 on_both_runtimes! { hold:
     one_agent: Step::Choose(1), Budget::NONE;
     a_thousand_agents: Step::Choose(1_000), Budget::NONE;
+    at_home: Step::ChooseAtHome, Budget::NONE;
     beside_a_pause: Step::ChooseBesideAPause, Budget::NONE;
     state: Step::LookAtState, Budget::NONE;
 }
@@ -43,7 +46,15 @@ fn hold(flavour: Flavour, step: Step, budget: Budget) {
         match step {
             Step::Choose(agents) => {
                 let what = format!("choosing a connection, {agents} agents");
-                (what, choose(&counting, agents).await)
+                (what, choose(&counting, agents, quiet()).await)
+            }
+            Step::ChooseAtHome => {
+                let what = "choosing a connection of the caller's own runtime";
+                let config = AgentPoolConfig {
+                    placement: Placement::PerRuntime,
+                    ..quiet()
+                };
+                (what.to_owned(), choose(&counting, 1, config).await)
             }
             Step::ChooseBesideAPause => {
                 let what = "choosing a connection, another exchange paused";
@@ -67,10 +78,10 @@ fn quiet() -> AgentPoolConfig {
     }
 }
 
-async fn choose(counting: &Counting, agents: usize) -> Allocations {
+async fn choose(counting: &Counting, agents: usize, config: AgentPoolConfig) -> Allocations {
     let dir = tempfile::tempdir().unwrap();
     let (agent, _) = AgentProcess::start(&dir.path().join("agent.sock")).await;
-    let pool = AgentPool::with_config(quiet());
+    let pool = AgentPool::with_config(config);
     let names: Vec<_> = (0..agents).map(|n| format!("agent-{n}")).collect();
     for name in &names {
         let endpoint = agent.socket.display().to_string();

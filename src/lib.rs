@@ -46,8 +46,8 @@ pub use metrics::{
 };
 pub use pool::{
     AgentPool, AgentPoolConfig, AgentPoolStats, CHANNEL_BUFFER_SIZE, EventTimeouts, Exchange,
-    FailureMode, FlowControlMode, LoadBalanceStrategy, ProtocolMetrics, ReverseConnectionConfig,
-    ReverseConnectionListener,
+    FailureMode, FlowControlMode, LoadBalanceStrategy, Placement, ProtocolMetrics,
+    ReverseConnectionConfig, ReverseConnectionListener,
 };
 pub use protocol::events::{
     BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, BodyChunk, Configure,

@@ -4,7 +4,8 @@ use iai_callgrind::{library_benchmark, library_benchmark_group};
 use std::hint::black_box;
 use tollgate::bench::{AffinityMap, InMemory, agent_name};
 use tollgate::{
-    AgentPoolConfig, Decision, Encoding, Exchange, LoadBalanceStrategy, RequestBodyChunkEvent,
+    AgentPoolConfig, Decision, Encoding, Exchange, LoadBalanceStrategy, Placement,
+    RequestBodyChunkEvent,
 };
 
 /// Agents, and whom each of some calls asks.
@@ -14,20 +15,32 @@ struct Questions {
 }
 
 fn in_turn(agents: usize) -> Questions {
-    questions_to(agents, LoadBalanceStrategy::RoundRobin)
+    questions_to(agents, AgentPoolConfig::default())
 }
 
 fn least_loaded(agents: usize) -> Questions {
-    questions_to(agents, LoadBalanceStrategy::LeastConnections)
+    let config = AgentPoolConfig {
+        load_balance_strategy: LoadBalanceStrategy::LeastConnections,
+        ..AgentPoolConfig::default()
+    };
+    questions_to(agents, config)
 }
 
-fn questions_to(agents: usize, load_balance_strategy: LoadBalanceStrategy) -> Questions {
+fn at_home(agents: usize) -> Questions {
     let config = AgentPoolConfig {
-        load_balance_strategy,
+        placement: Placement::PerRuntime,
+        self_maintained: false,
+        ..AgentPoolConfig::default()
+    };
+    questions_to(agents, config)
+}
+
+fn questions_to(agents: usize, config: AgentPoolConfig) -> Questions {
+    let config = AgentPoolConfig {
         // Makes no difference to choosing, but to making thousands of connections.
         max_concurrent_per_connection: 8,
         channel_buffer_size: 8,
-        ..AgentPoolConfig::default()
+        ..config
     };
     let agent_of = |at: usize| agent_name(at * 7 % agents);
     let agents_and_ids = ids().into_iter().enumerate();
@@ -47,6 +60,18 @@ fn choose_connection(questions: Questions) -> Questions {
     for (agent, id) in &questions.agents_and_ids {
         assert!(black_box(registry.choose(agent, id)).is_some());
     }
+    questions
+}
+
+#[library_benchmark]
+#[bench::of_10_agents(at_home(10))]
+fn choose_connection_at_home(mut questions: Questions) -> Questions {
+    let registry = questions.memory.registry();
+    questions.memory.run(async {
+        for (agent, id) in &questions.agents_and_ids {
+            assert!(black_box(registry.choose(agent, id)).is_some());
+        }
+    });
     questions
 }
 
@@ -208,6 +233,7 @@ library_benchmark_group!(
     name = pool_parts;
     benchmarks =
         choose_connection,
+        choose_connection_at_home,
         affinity_store,
         affinity_look_up,
         affinity_clear,

@@ -14,6 +14,7 @@ mod condition;
 mod control;
 mod flow;
 mod hold;
+mod home;
 mod inbound;
 mod keys;
 mod lines;
@@ -39,6 +40,7 @@ pub(crate) use call::PendingCall;
 pub(crate) use clock::{Sampling, Stopwatch};
 pub(crate) use condition::Condition;
 pub(crate) use hold::{Hold, ProbeGuard};
+pub(crate) use home::Home;
 pub(crate) use inbound::Inbound;
 pub(crate) use lines::{Lines, Patience};
 pub(crate) use opening::{Offer, Origin, Terms, adopt, open, receive_handshake, send_message};
@@ -83,6 +85,8 @@ pub(crate) struct Connection {
     capabilities: AgentCapabilities,
     dialect: Dialect,
     origin: Origin,
+    /// Where its tasks run; `None` if it was made outside of a runtime.
+    home: Option<Home>,
     sender: Box<dyn LinkSender>,
     outbox: Outbox,
     slots: Arc<SlotTable<Reply>>,
@@ -177,6 +181,7 @@ impl Connection {
             capabilities,
             dialect,
             origin,
+            home: Home::current(),
             sender,
             outbox: Outbox::new(config.outbox_capacity),
             slots,
@@ -219,6 +224,11 @@ impl Connection {
     /// Which side has connected to the other.
     pub(crate) fn origin(&self) -> Origin {
         self.origin
+    }
+
+    /// Where its tasks run.
+    pub(crate) fn home(&self) -> Option<Home> {
+        self.home
     }
 
     /// An exchange over this connection.

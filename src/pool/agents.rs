@@ -1,13 +1,13 @@
 use super::repair::Repair;
 use super::reverse::Standing;
+use super::rotation::Rotation;
 use crate::connection::{AgentRecord, CircuitBreakerState, Connection, Correlation, Origin};
 use crate::pool::AgentPoolStats;
 use crate::transport::Endpoint;
-use crossbeam_utils::CachePadded;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// All agents at one moment. A change makes a new one; whoever holds this one keeps it.
@@ -22,8 +22,8 @@ pub(super) struct AgentEntry {
     pub(super) record: Arc<AgentRecord>,
     /// Where the pool connects to it; `None` where it only connects to the proxy.
     pub(super) endpoint: Option<Endpoint>,
-    /// Forward and reverse ones.
-    connections: Box<[Arc<Connection>]>,
+    /// Forward and reverse connections.
+    pub(super) rotation: Rotation,
     /// What lets it connect to the proxy, if it has done so.
     pub(super) standing: Option<Standing>,
     /// When its connections became what they are.
@@ -32,8 +32,6 @@ pub(super) struct AgentEntry {
     pub(super) is_leaving: AtomicBool,
     /// The work on the connections to this endpoint.
     pub(super) repair: Arc<Repair>,
-    /// Counts up with each call, for taking connections in turn.
-    pub(super) turn: CachePadded<AtomicUsize>,
 }
 
 impl Agents {
@@ -70,7 +68,7 @@ impl AgentEntry {
     ) -> Self {
         Self {
             endpoint: Some(endpoint),
-            connections: connections.into(),
+            rotation: connections.into(),
             ..Self::unconnected(record)
         }
     }
@@ -80,12 +78,11 @@ impl AgentEntry {
         Self {
             record,
             endpoint: None,
-            connections: Box::default(),
+            rotation: Rotation::default(),
             standing: None,
             since: Instant::now(),
             is_leaving: AtomicBool::new(false),
             repair: Arc::default(),
-            turn: CachePadded::default(),
         }
     }
 
@@ -93,7 +90,7 @@ impl AgentEntry {
     pub(super) fn with_connections(&self, connections: Vec<Arc<Connection>>) -> Self {
         Self {
             endpoint: self.endpoint.clone(),
-            connections: connections.into(),
+            rotation: connections.into(),
             standing: self.standing,
             repair: Arc::clone(&self.repair),
             ..Self::unconnected(Arc::clone(&self.record))
@@ -107,10 +104,10 @@ impl AgentEntry {
         let stays = |connection: &Arc<Connection>| {
             standing.is_some() && connection.origin() == Origin::Reverse
         };
-        let (kept, left) = replaced.connections.iter().cloned().partition(stays);
-        let connections = [self.connections.to_vec(), kept].concat();
+        let (kept, left) = replaced.connections().iter().cloned().partition(stays);
+        let connections = [self.connections().to_vec(), kept].concat();
         let heir = Self {
-            connections: connections.into(),
+            rotation: connections.into(),
             standing,
             ..self
         };
@@ -127,45 +124,45 @@ impl AgentEntry {
     }
 
     pub(super) fn connections(&self) -> &[Arc<Connection>] {
-        &self.connections
+        self.rotation.connections()
     }
 
     pub(super) fn open_connections(&self) -> impl Iterator<Item = &Arc<Connection>> {
-        self.connections
+        self.connections()
             .iter()
             .filter(|connection| connection.is_open())
     }
 
     /// Connections that one of the two sides has made.
     pub(super) fn connections_of(&self, origin: Origin) -> impl Iterator<Item = &Arc<Connection>> {
-        self.connections
+        self.connections()
             .iter()
             .filter(move |connection| connection.origin() == origin)
     }
 
     /// Whether the agent is known for nothing but that it may come back.
     pub(super) fn is_gone(&self) -> bool {
-        self.endpoint.is_none() && self.connections.is_empty()
+        self.endpoint.is_none() && self.connections().is_empty()
     }
 
     /// A connection to ask what the agent said of itself; an open one if there is one.
     pub(super) fn any_connection(&self) -> Option<&Arc<Connection>> {
         self.open_connections()
             .next()
-            .or_else(|| self.connections.first())
+            .or_else(|| self.connections().first())
     }
 
     /// Whether a call would be tried.
     pub(super) fn is_available(&self) -> bool {
         self.record.breaker.state() != CircuitBreakerState::Open
             && self
-                .connections
+                .connections()
                 .iter()
                 .any(|connection| connection.is_healthy())
     }
 
     pub(super) fn close(&self) {
-        self.connections
+        self.connections()
             .iter()
             .for_each(|connection| connection.close());
     }
@@ -184,12 +181,12 @@ impl AgentEntry {
             },
             active_connections: self.open_connections().count(),
             healthy_connections: self
-                .connections
+                .connections()
                 .iter()
                 .filter(|connection| connection.is_healthy())
                 .count(),
             total_in_flight: self
-                .connections
+                .connections()
                 .iter()
                 .map(|connection| connection.in_flight() as u64)
                 .sum(),

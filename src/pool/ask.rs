@@ -209,7 +209,7 @@ impl Inner {
 
     /// Opens a call on whichever connection takes it now.
     pub(super) fn attempt(
-        &self,
+        self: &Arc<Self>,
         agent_id: &str,
         inquiry: Inquiry<'_>,
     ) -> Result<PendingCall, Refusal> {
@@ -224,12 +224,16 @@ impl Inner {
         }
     }
 
-    fn open_at(&self, agent: &AgentEntry, inquiry: Inquiry<'_>) -> Result<PendingCall, Refusal> {
+    fn open_at(
+        self: &Arc<Self>,
+        agent: &Arc<AgentEntry>,
+        inquiry: Inquiry<'_>,
+    ) -> Result<PendingCall, Refusal> {
         if self.is_closing() {
             return Err(Refusal::Unavailable);
         }
         let correlation = agent.correlation(inquiry.correlation_id);
-        let connection = agent.choose(self.config.load_balance_strategy, correlation)?;
+        let connection = self.choose(agent, correlation)?;
         self.open_on(connection, Binding::Free, inquiry)
     }
 

@@ -36,6 +36,9 @@ impl InMemory {
             runtime,
         };
         let handler = Arc::new(handler);
+        let runtime = memory.runtime.handle().clone();
+        // The connections are at home where calls are made.
+        let _entered = runtime.enter();
         for number in 0..agents {
             memory.add_agent(agent_name(number), &handler);
         }
@@ -143,7 +146,7 @@ impl Registry {
         let agents = pool.agents.load();
         let agent = agents.get(agent_id)?;
         let correlation = agent.correlation(correlation_id);
-        let connection = agent.choose(pool.config.load_balance_strategy, correlation);
+        let connection = pool.choose(agent, correlation);
         connection
             .ok()
             .map(|connection| Chosen(Arc::clone(connection)))

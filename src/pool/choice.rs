@@ -2,7 +2,8 @@
 
 use super::agents::AgentEntry;
 use super::config::LoadBalanceStrategy;
-use crate::connection::{Connection, Correlation, Refusal};
+use super::rotation::Group;
+use crate::connection::{Connection, Correlation, Home, Refusal};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,70 +20,46 @@ impl AgentEntry {
         strategy: LoadBalanceStrategy,
         correlation: Correlation<'_>,
     ) -> Result<&Arc<Connection>, Refusal> {
-        let usable = |connection: &Connection| {
-            connection.is_healthy()
-                && connection.check_flow(correlation).is_ok()
-                && connection.is_free_for(correlation)
-        };
-        self.choose_among(strategy, usable)
+        let all = self.rotation.all();
+        all.choose(strategy, |connection| is_usable(connection, correlation))
             .ok_or_else(|| self.why_none(correlation))
+    }
+
+    /// The same, but among those that can take the event at once one that `home` serves comes before others.
+    pub(super) fn choose_near(
+        &self,
+        home: Home,
+        strategy: LoadBalanceStrategy,
+        correlation: Correlation<'_>,
+    ) -> Result<&Arc<Connection>, Refusal> {
+        let usable = |connection: &Connection| is_usable(connection, correlation);
+        match self.choose_at(home, strategy, usable) {
+            Some(own) => Ok(own),
+            None => self.choose(strategy, correlation),
+        }
     }
 
     /// The connection for an exchange whose first event may wait for the end of a pause.
     pub(super) fn choose_paused(
         &self,
+        near: Option<Home>,
         strategy: LoadBalanceStrategy,
     ) -> Result<&Arc<Connection>, Refusal> {
-        self.choose_among(strategy, Connection::is_healthy)
+        near.and_then(|home| self.choose_at(home, strategy, Connection::is_healthy))
+            .or_else(|| self.rotation.all().choose(strategy, Connection::is_healthy))
             .ok_or(Refusal::Unavailable)
     }
 
-    fn choose_among(
+    /// One that a runtime serves and that makes nobody wait.
+    fn choose_at(
         &self,
+        home: Home,
         strategy: LoadBalanceStrategy,
         usable: impl Fn(&Connection) -> bool,
     ) -> Option<&Arc<Connection>> {
-        let turn = self.next_turn(strategy);
-        let candidates = || {
-            let count = self.connections().len().max(1);
-            let (before, from) = self.connections().split_at(turn % count);
-            let usable = &usable;
-            from.iter()
-                .chain(before)
-                .filter(move |connection| usable(connection))
-        };
-        match strategy {
-            LoadBalanceStrategy::RoundRobin | LoadBalanceStrategy::Random => {
-                let in_turn = |connection: &&Arc<Connection>| {
-                    let round = turn / self.connections().len().max(1);
-                    let has_turn = !connection.condition().is_degraded()
-                        || round.is_multiple_of(DEGRADED_WEIGHT);
-                    has_turn && connection.has_room()
-                };
-                candidates()
-                    .find(in_turn)
-                    .or_else(|| candidates().find(|connection| connection.has_room()))
-                    .or_else(|| candidates().min_by_key(|connection| connection.in_flight()))
-            }
-            LoadBalanceStrategy::LeastConnections => {
-                candidates().min_by_key(|connection| load(connection))
-            }
-            LoadBalanceStrategy::HealthBased => candidates().min_by_key(|connection| {
-                (
-                    !connection.has_room(),
-                    connection.condition().is_degraded(),
-                    connection.in_flight(),
-                )
-            }),
-        }
-    }
-
-    /// Where the search begins; ties go to the connection found first.
-    fn next_turn(&self, strategy: LoadBalanceStrategy) -> usize {
-        match strategy {
-            LoadBalanceStrategy::Random => fastrand::usize(..),
-            _ => self.turn.fetch_add(1, Ordering::Relaxed),
-        }
+        let own = self.rotation.served_by(home)?;
+        own.choose(strategy, usable)
+            .filter(|connection| connection.has_room())
     }
 
     fn why_none(&self, correlation: Correlation<'_>) -> Refusal {
@@ -112,6 +89,63 @@ impl AgentEntry {
         }
         refusal
     }
+}
+
+impl<'r> Group<'r> {
+    fn choose(
+        self,
+        strategy: LoadBalanceStrategy,
+        usable: impl Fn(&Connection) -> bool,
+    ) -> Option<&'r Arc<Connection>> {
+        let turn = self.next_turn(strategy);
+        let candidates = || {
+            let usable = &usable;
+            let count = self.connections.len().max(1);
+            let (before, from) = self.connections.split_at(turn % count);
+            from.iter()
+                .chain(before)
+                .filter(move |connection| usable(connection))
+        };
+        match strategy {
+            LoadBalanceStrategy::RoundRobin | LoadBalanceStrategy::Random => {
+                let in_turn = |connection: &&Arc<Connection>| {
+                    let round = turn / self.connections.len().max(1);
+                    let has_turn = !connection.condition().is_degraded()
+                        || round.is_multiple_of(DEGRADED_WEIGHT);
+                    has_turn && connection.has_room()
+                };
+                candidates()
+                    .find(in_turn)
+                    .or_else(|| candidates().find(|connection| connection.has_room()))
+                    .or_else(|| candidates().min_by_key(|connection| connection.in_flight()))
+            }
+            LoadBalanceStrategy::LeastConnections => {
+                candidates().min_by_key(|connection| load(connection))
+            }
+            LoadBalanceStrategy::HealthBased => candidates().min_by_key(|connection| {
+                (
+                    !connection.has_room(),
+                    connection.condition().is_degraded(),
+                    connection.in_flight(),
+                )
+            }),
+        }
+    }
+
+    /// Where the search begins; ties go to the connection found first.
+    fn next_turn(self, strategy: LoadBalanceStrategy) -> usize {
+        match strategy {
+            LoadBalanceStrategy::Random => fastrand::usize(..),
+            _ => self.turn.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
+
+/// Whether the next event of an exchange may take a connection.
+fn is_usable(connection: &Connection, correlation: Correlation<'_>) -> bool {
+    connection.is_healthy()
+        && connection.check_flow(correlation).is_ok()
+        && connection.is_free_for(correlation)
 }
 
 /// How busy a connection is.

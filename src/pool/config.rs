@@ -31,11 +31,33 @@ pub enum LoadBalanceStrategy {
     Random,
 }
 
+/// Which runtime serves the connections that a pool makes, and which of them a caller takes.
+///
+/// A connection is read by a task on the runtime that it was made on. A caller on another runtime is woken across threads
+/// when its answer comes, which costs more than everything else that is done for a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Placement {
+    /// The one that the agent was added on; callers on all runtimes share its connections.
+    #[default]
+    Shared,
+    /// Each one that agents are called from has connections of its own, which its callers take before others. For
+    /// proxies that run several single-threaded runtimes side by side.
+    ///
+    /// They are made when a caller finds them missing: that call takes another connection, and waits for nothing. They
+    /// end with their runtime, and those of other runtimes go on. The runtime that the agent was added on, and that
+    /// looks after the connections, has some whether or not agents are called from it.
+    ///
+    /// All threads of a runtime with several are at home on the same connections.
+    PerRuntime,
+}
+
 /// How a pool connects to agents and talks to them.
 #[derive(Debug, Clone)]
 pub struct AgentPoolConfig {
-    /// Connections to each agent.
+    /// Connections to each agent; with [`Placement::PerRuntime`], for each runtime.
     pub connections_per_agent: usize,
+    /// Which runtime serves connections, and which of them a caller takes.
+    pub placement: Placement,
     /// Which connection an event takes.
     pub load_balance_strategy: LoadBalanceStrategy,
     /// Time for connecting and shaking hands, for each connection.
@@ -134,6 +156,7 @@ impl Default for AgentPoolConfig {
     fn default() -> Self {
         Self {
             connections_per_agent: 4,
+            placement: Placement::Shared,
             load_balance_strategy: LoadBalanceStrategy::RoundRobin,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),

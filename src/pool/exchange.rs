@@ -141,16 +141,19 @@ impl AgentPool {
 }
 
 impl Inner {
-    fn hold(&self, agent: &AgentEntry, correlation_id: &str) -> Result<Hold, Refusal> {
+    fn hold(
+        self: &Arc<Self>,
+        agent: &Arc<AgentEntry>,
+        correlation_id: &str,
+    ) -> Result<Hold, Refusal> {
         if self.is_closing() {
             return Err(Refusal::Unavailable);
         }
-        let strategy = self.config.load_balance_strategy;
-        let connection = match agent.choose(strategy, agent.correlation(correlation_id)) {
+        let connection = match self.choose(agent, agent.correlation(correlation_id)) {
             Err(Refusal::Paused | Refusal::ExchangePaused)
                 if self.config.flow_control_mode != FlowControlMode::FailClosed =>
             {
-                agent.choose_paused(strategy)
+                self.choose_paused(agent)
             }
             chosen => chosen,
         };

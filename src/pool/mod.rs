@@ -14,11 +14,13 @@ mod membership;
 mod notice;
 mod policy;
 mod protocol_metrics;
+mod provision;
 mod pushed;
 mod pushing;
 mod repair;
 mod reported;
 mod reverse;
+mod rotation;
 mod send;
 mod settings;
 mod stats;
@@ -26,7 +28,7 @@ mod sticky;
 mod trace;
 mod upkeep;
 
-pub use config::{AgentPoolConfig, CHANNEL_BUFFER_SIZE, LoadBalanceStrategy};
+pub use config::{AgentPoolConfig, CHANNEL_BUFFER_SIZE, LoadBalanceStrategy, Placement};
 pub use exchange::Exchange;
 pub use policy::{EventTimeouts, FailureMode, FlowControlMode};
 pub use protocol_metrics::ProtocolMetrics;
@@ -310,11 +312,10 @@ impl Default for AgentPool {
 
 impl Drop for Life {
     fn drop(&mut self) {
-        self.inner
-            .agents
-            .load()
-            .iter()
-            .for_each(|agent| agent.close());
+        // Whoever is about to connect finds its agent gone.
+        for agent in self.inner.change(Agents::clear) {
+            agent.close();
+        }
     }
 }
 

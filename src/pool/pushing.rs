@@ -60,7 +60,7 @@ impl Inner {
         }
     }
 
-    async fn push(&self, agent_id: &str, update: ConfigUpdateRequest) {
+    async fn push(self: &Arc<Self>, agent_id: &str, update: ConfigUpdateRequest) {
         let push_id = update.request_id.clone();
         let outcome = self.send_update(agent_id, update).await;
         match verdict(outcome) {
@@ -81,7 +81,7 @@ impl Inner {
     }
 
     async fn send_update(
-        &self,
+        self: &Arc<Self>,
         agent_id: &str,
         update: ConfigUpdateRequest,
     ) -> super::ask::Outcome {

@@ -1,16 +1,18 @@
 use crate::backoff::delay;
+use crate::connection::Home;
 use crate::error::ConnectError;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-/// The work of bringing an agent's connections back: whether it is under way, and how long it waits between
+/// The work of bringing an agent's connections back: for whom it is under way, and how long it waits between
 /// attempts.
 #[derive(Debug, Default)]
 pub(super) struct Repair {
-    is_under_way: AtomicBool,
+    /// The runtimes whose connections are being made; `None` where they are everybody's.
+    under_way: Mutex<Vec<Option<Home>>>,
     /// Attempts in a row that failed.
     failures: AtomicU32,
     /// Rounds in a row whose connections ended before the agent said anything on them.
@@ -20,16 +22,30 @@ pub(super) struct Repair {
 }
 
 /// No wait between two attempts is longer.
-const MAX_DELAY: Duration = Duration::from_secs(30);
+pub(super) const MAX_DELAY: Duration = Duration::from_secs(30);
 
 /// How often an agent that calls ask for is looked for.
 const DEMAND_INTERVAL: Duration = Duration::from_millis(250);
 
 impl Repair {
-    /// Begins the work unless it is under way.
-    pub(super) fn begin(self: &Arc<Self>) -> Option<UnderWay> {
-        let begins = !self.is_under_way.swap(true, Ordering::AcqRel);
-        begins.then(|| UnderWay(Arc::clone(self)))
+    /// Begins the work for one runtime, or for everybody, unless it is under way.
+    pub(super) fn begin(self: &Arc<Self>, home: Option<Home>) -> Option<UnderWay> {
+        let mut under_way = self.under_way();
+        if under_way.contains(&home) {
+            return None;
+        }
+        under_way.push(home);
+        Some(UnderWay {
+            repair: Arc::clone(self),
+            home,
+        })
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, Vec<Option<Home>>> {
+        // Nothing that holds the lock can leave the list half changed.
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that calls ask for the agent.
@@ -81,11 +97,14 @@ fn is_absence(cause: &ConnectError) -> bool {
 
 /// Work that is under way until this is dropped.
 #[derive(Debug)]
-pub(super) struct UnderWay(Arc<Repair>);
+pub(super) struct UnderWay {
+    repair: Arc<Repair>,
+    home: Option<Home>,
+}
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.is_under_way.store(false, Ordering::Release);
+        self.repair.under_way().retain(|home| *home != self.home);
     }
 }
 

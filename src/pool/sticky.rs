@@ -37,12 +37,12 @@ impl AgentPool {
         agent_id: &str,
     ) -> Result<(), AgentProtocolError> {
         let session_id = session_id.into();
-        let strategy = self.inner.config.load_balance_strategy;
         let agents = self.inner.agents.load();
         let agent = agents.get(agent_id).ok_or_else(|| unknown(agent_id))?;
-        let chosen = agent
-            .choose(strategy, agent.correlation(&session_id))
-            .or_else(|_| agent.choose_paused(strategy));
+        let chosen = self
+            .inner
+            .choose(agent, agent.correlation(&session_id))
+            .or_else(|_| self.inner.choose_paused(agent));
         let agent_id = || Arc::clone(agent.id());
         let connection = chosen.map_err(|_: Refusal| AgentProtocolError::Unavailable {
             agent_id: agent_id(),

@@ -4,7 +4,7 @@ use super::agents::AgentEntry;
 use super::repair::UnderWay;
 use super::reverse::Farewell;
 use super::{AgentPool, Inner};
-use crate::connection::{Connection, Origin, ProbeGuard};
+use crate::connection::{Connection, Home, Origin, ProbeGuard};
 use crate::error::AgentProtocolError;
 use crate::protocol::now_ms;
 use futures_util::future::BoxFuture;
@@ -62,7 +62,7 @@ impl Inner {
         self.start_upkeep();
     }
 
-    fn start_upkeep(self: &Arc<Self>) {
+    pub(super) fn start_upkeep(self: &Arc<Self>) {
         if !self.config.self_maintained || self.upkeep.is_spawned.load(Ordering::Acquire) {
             return;
         }
@@ -99,13 +99,15 @@ impl Inner {
 
     /// Begins repairs and probes that are due.
     fn find_work(self: &Arc<Self>, work: &Work) {
+        let home = self.home();
         for agent in self.agents.load().iter() {
-            if self.is_incomplete(agent)
-                && let Some(under_way) = agent.repair.begin()
+            if self.is_incomplete(agent, home)
+                && let Some(under_way) = agent.repair.begin(home)
             {
                 work.push(Box::pin(repair(
                     Arc::clone(self),
                     Arc::clone(agent),
+                    home,
                     under_way,
                 )));
             }
@@ -155,16 +157,17 @@ impl Inner {
         }
     }
 
-    fn is_incomplete(&self, agent: &AgentEntry) -> bool {
-        self.lacks_connections(agent)
+    fn is_incomplete(&self, agent: &AgentEntry, home: Option<Home>) -> bool {
+        self.lacks_connections(agent, home)
             || agent.open_connections().count() < agent.connections().len()
     }
 
-    /// Whether the pool is to connect to the agent.
-    fn lacks_connections(&self, agent: &AgentEntry) -> bool {
+    /// Whether the pool is to connect to the agent, for everybody or for one runtime.
+    pub(super) fn lacks_connections(&self, agent: &AgentEntry, home: Option<Home>) -> bool {
         let open = agent
             .connections_of(Origin::Forward)
-            .filter(|connection| connection.is_open());
+            .filter(|connection| connection.is_open())
+            .filter(|connection| home.is_none() || connection.home() == home);
         agent.endpoint.is_some() && open.count() < self.config.connections_per_agent.max(1)
     }
 
@@ -193,7 +196,7 @@ impl Inner {
     }
 
     /// Puts a new connection into the rotation, unless the agent was replaced or removed meanwhile.
-    fn join(&self, agent: &AgentEntry, connection: &Arc<Connection>) -> bool {
+    pub(super) fn join(&self, agent: &AgentEntry, connection: &Arc<Connection>) -> bool {
         self.change(|agents| {
             let Some(current) = still_there(agents.get(&agent.record.id), agent) else {
                 return false;
@@ -208,7 +211,7 @@ impl Inner {
 }
 
 /// The agent as it is now, if it is the same one at the same endpoint.
-fn still_there<'a>(
+pub(super) fn still_there<'a>(
     current: Option<&'a Arc<AgentEntry>>,
     agent: &AgentEntry,
 ) -> Option<&'a Arc<AgentEntry>> {
@@ -216,7 +219,12 @@ fn still_there<'a>(
 }
 
 /// Brings an agent's connections back, however long it takes.
-async fn repair(pool: Arc<Inner>, mut agent: Arc<AgentEntry>, _under_way: UnderWay) {
+async fn repair(
+    pool: Arc<Inner>,
+    mut agent: Arc<AgentEntry>,
+    home: Option<Home>,
+    _under_way: UnderWay,
+) {
     let mut last_failure = None;
     let mut has_connected = false;
     loop {
@@ -227,7 +235,7 @@ async fn repair(pool: Arc<Inner>, mut agent: Arc<AgentEntry>, _under_way: UnderW
         let Some(endpoint) = agent
             .endpoint
             .as_ref()
-            .filter(|_| pool.lacks_connections(&agent))
+            .filter(|_| pool.lacks_connections(&agent, home))
         else {
             return;
         };
@@ -298,7 +306,7 @@ impl Drop for Spawned {
     }
 }
 
-async fn until_dropped(pool_lives: &mut watch::Receiver<()>) {
+pub(super) async fn until_dropped(pool_lives: &mut watch::Receiver<()>) {
     while pool_lives.changed().await.is_ok() {}
 }
 

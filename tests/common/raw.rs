@@ -11,17 +11,27 @@ use tollgate::Encoding;
 pub struct RawAgent {
     pub path: PathBuf,
     listener: UnixListener,
-    _dir: TempDir,
+    _dir: Option<TempDir>,
 }
 
 impl RawAgent {
     pub fn listen() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("raw.sock");
+        let agent = Self::listen_at(&dir.path().join("raw.sock"));
         Self {
-            listener: UnixListener::bind(&path).unwrap(),
-            path,
-            _dir: dir,
+            _dir: Some(dir),
+            ..agent
+        }
+    }
+
+    /// Listens at a path, also where an agent did so before that is gone.
+    pub fn listen_at(path: &Path) -> Self {
+        // There is none the first time.
+        let _ = std::fs::remove_file(path);
+        Self {
+            listener: UnixListener::bind(path).unwrap(),
+            path: path.to_owned(),
+            _dir: None,
         }
     }
 
@@ -43,7 +53,22 @@ impl RawAgent {
         encoding: Encoding,
         change: impl FnOnce(&mut Value),
     ) -> RawConnection {
-        let mut connection = self.accept().await;
+        let connection = self.accept().await;
+        Self::welcome(connection, encoding, change).await
+    }
+
+    /// The next connection, however long nobody comes.
+    pub async fn accept_at_last(&self, encoding: Encoding) -> RawConnection {
+        let (stream, _) = self.listener.accept().await.unwrap();
+        let connection = RawConnection::new(stream, encoding);
+        Self::welcome(connection, encoding, |_| {}).await
+    }
+
+    async fn welcome(
+        mut connection: RawConnection,
+        encoding: Encoding,
+        change: impl FnOnce(&mut Value),
+    ) -> RawConnection {
         assert_eq!(connection.message().await.0, 0x01);
         let mut response = accept_handshake(encoding.as_str());
         change(&mut response["capabilities"]);
@@ -161,14 +186,17 @@ impl RawConnection {
 
     /// The next frame; `None` when the other side has ended the connection.
     pub async fn receive(&mut self) -> Option<(u8, Vec<u8>)> {
-        let received = timeout(PATIENCE, async {
-            let length = self.stream.read_u32().await.ok()?;
-            let message = self.stream.read_u8().await.ok()?;
-            let mut payload = vec![0; length as usize - 1];
-            self.stream.read_exact(&mut payload).await.ok()?;
-            Some((message, payload))
-        });
+        let received = timeout(PATIENCE, self.receive_at_last());
         received.await.expect("neither a frame nor the end comes")
+    }
+
+    /// The same, however long nothing comes.
+    pub async fn receive_at_last(&mut self) -> Option<(u8, Vec<u8>)> {
+        let length = self.stream.read_u32().await.ok()?;
+        let message = self.stream.read_u8().await.ok()?;
+        let mut payload = vec![0; length as usize - 1];
+        self.stream.read_exact(&mut payload).await.ok()?;
+        Some((message, payload))
     }
 
     /// The next message, which must decode.

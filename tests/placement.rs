@@ -1,0 +1,448 @@
+//! Connections of each runtime's own: one pool for callers on several, as Pingora runs them.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod common;
+
+use common::*;
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError, Encoding, Placement};
+
+/// Connections of each runtime.
+const OWN: usize = 2;
+
+fn config() -> AgentPoolConfig {
+    AgentPoolConfig {
+        connections_per_agent: OWN,
+        placement: Placement::PerRuntime,
+        request_timeout: PATIENCE,
+        reconnect_interval: Duration::from_millis(10),
+        ..AgentPoolConfig::default()
+    }
+}
+
+fn single_threaded() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Answers every event with the number of the connection that it came on, but for those whose id begins with "held".
+struct NumberingAgent {
+    /// Connections that it shakes hands on.
+    admitted: Arc<Semaphore>,
+    open: Arc<AtomicU16>,
+    thread: Worker,
+}
+
+impl NumberingAgent {
+    /// Begins with `first` as the number of its first connection, and shakes hands on `admitted` of them.
+    fn start(path: &Path, first: u16, admitted: usize) -> Self {
+        let admitted = Arc::new(Semaphore::new(admitted));
+        let open = Arc::new(AtomicU16::new(0));
+        let (path, door, count) = (path.to_owned(), admitted.clone(), open.clone());
+        let (listening, listens) = std::sync::mpsc::channel();
+        let thread = Worker::start(async move {
+            let agent = RawAgent::listen_at(&path);
+            listening.send(()).unwrap();
+            for number in first.. {
+                door.acquire().await.unwrap().forget();
+                let connection = agent.accept_at_last(Encoding::Json).await;
+                tokio::spawn(answer(connection, number, count.clone()));
+            }
+        });
+        listens.recv().unwrap();
+        Self {
+            admitted,
+            open,
+            thread,
+        }
+    }
+
+    /// Connections that the other side has not ended.
+    fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst).into()
+    }
+}
+
+async fn answer(mut connection: RawConnection, number: u16, open: Arc<AtomicU16>) {
+    open.fetch_add(1, Ordering::SeqCst);
+    while let Some((message, payload)) = connection.receive_at_last().await {
+        if !(0x10..=0x17).contains(&message) {
+            continue;
+        }
+        let event = connection.decode(&payload);
+        let id = event["metadata"]["correlation_id"].as_str();
+        let id = id.or_else(|| event["correlation_id"].as_str()).unwrap();
+        if !id.starts_with("held") {
+            connection.block(id, number).await;
+        }
+    }
+    open.fetch_sub(1, Ordering::SeqCst);
+}
+
+/// A runtime of one thread, on a thread of its own, until this is dropped.
+struct Worker {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    fn start(task: impl Future<Output = ()> + Send + 'static) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::spawn(move || {
+            single_threaded().block_on(async move {
+                tokio::spawn(task);
+                // Ends with an error, since nothing is sent.
+                let _ = stopped.await;
+            });
+        });
+        Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+/// A worker that calls the agent when it is told to.
+struct Caller {
+    calls: mpsc::UnboundedSender<oneshot::Sender<Result<u16, AgentProtocolError>>>,
+    _worker: Worker,
+}
+
+impl Caller {
+    fn start(pool: &AgentPool) -> Self {
+        let pool = pool.clone();
+        let (calls, mut told) = mpsc::unbounded_channel::<oneshot::Sender<_>>();
+        let worker = Worker::start(async move {
+            while let Some(answered) = told.recv().await {
+                let pool = pool.clone();
+                tokio::spawn(async move { answered.send(ask(&pool).await) });
+            }
+        });
+        Self {
+            calls,
+            _worker: worker,
+        }
+    }
+
+    /// The number of the connection that the next call takes.
+    async fn call(&self) -> Result<u16, AgentProtocolError> {
+        let (answered, answer) = oneshot::channel();
+        self.calls.send(answered).unwrap();
+        answer.await.unwrap()
+    }
+
+    /// The connections that a few calls take.
+    async fn connections(&self) -> HashSet<u16> {
+        let mut numbers = HashSet::new();
+        for _ in 0..5 * OWN {
+            numbers.extend(self.call().await.ok());
+        }
+        numbers
+    }
+
+    /// Its own connections, once it has all of them and takes no other.
+    async fn own_connections(&self, of_others: &HashSet<u16>) -> HashSet<u16> {
+        let mut own = HashSet::new();
+        eventually("a runtime takes its own connections", async || {
+            own = self.connections().await;
+            own.len() == OWN && own.is_disjoint(of_others)
+        })
+        .await;
+        own
+    }
+}
+
+async fn ask(pool: &AgentPool) -> Result<u16, AgentProtocolError> {
+    static CALLS: AtomicU16 = AtomicU16::new(0);
+    let id = format!("call-{}", CALLS.fetch_add(1, Ordering::Relaxed));
+    let answer = pool.exchange("agent", &id)?.send(&request(&id, "/")).await;
+    answer.map(number)
+}
+
+async fn active(pool: &AgentPool) -> usize {
+    pool.agent_stats("agent").await.unwrap().active_connections
+}
+
+/// An agent at a path, and a pool that was connected to it on a worker.
+struct Scene {
+    pool: AgentPool,
+    agent: NumberingAgent,
+    opener: Worker,
+    dir: TempDir,
+}
+
+impl Scene {
+    /// The connections of the opener are the only ones that the agent admits.
+    async fn begin(config: AgentPoolConfig) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.sock");
+        let agent = NumberingAgent::start(&path, 0, config.connections_per_agent);
+        let pool = AgentPool::with_config(config);
+        let (connected, connects) = oneshot::channel();
+        let connecting = pool.clone();
+        let opener = Worker::start(async move {
+            let endpoint = path.to_str().unwrap();
+            let opened = connecting.connect_agent("agent", endpoint).await;
+            connected.send(opened).unwrap();
+            // The pool is not kept alive by this.
+            drop(connecting);
+            std::future::pending::<()>().await;
+        });
+        connects.await.unwrap().unwrap();
+        Self {
+            pool,
+            agent,
+            opener,
+            dir,
+        }
+    }
+
+    fn admit_all(&self) {
+        self.agent.admitted.add_permits(10_000);
+    }
+
+    fn callers(&self, count: usize) -> Vec<Caller> {
+        (0..count).map(|_| Caller::start(&self.pool)).collect()
+    }
+}
+
+fn of_opener() -> HashSet<u16> {
+    (0..OWN as u16).collect()
+}
+
+/// Asserts that callers take their own connections and no others.
+async fn expect_apart(callers: &[Caller], of_others: &HashSet<u16>) -> HashSet<u16> {
+    let mut taken = of_others.clone();
+    for caller in callers {
+        let own = caller.own_connections(&taken).await;
+        taken.extend(own);
+    }
+    taken
+}
+
+#[tokio::test]
+async fn each_runtime_calls_over_connections_of_its_own() {
+    let scene = Scene::begin(config()).await;
+    let callers = scene.callers(3);
+    // The agent shakes hands with nobody, so the connections of the opener are all there are.
+    for caller in &callers {
+        assert_eq!(caller.connections().await, of_opener());
+    }
+    scene.admit_all();
+    let taken = expect_apart(&callers, &of_opener()).await;
+    // Many calls at once have no more opened.
+    let answers = callers.iter().map(|caller| caller.connections());
+    let numbers = futures_util::future::join_all((0..50).flat_map(|_| answers.clone())).await;
+    assert!(
+        numbers
+            .iter()
+            .flatten()
+            .all(|number| taken.contains(number))
+    );
+    assert_eq!(active(&scene.pool).await, 4 * OWN);
+    assert_eq!(scene.agent.open(), 4 * OWN);
+    let stats = scene.pool.agent_stats("agent").await.unwrap();
+    assert_eq!((stats.reconnects, stats.total_errors), (0, 0));
+    assert_eq!(stats.calls.answered, stats.calls.made);
+}
+
+#[tokio::test]
+async fn an_exchange_stays_where_it_began() {
+    let scene = Scene::begin(config()).await;
+    let (pool, agent) = (scene.pool, scene.agent);
+    let worker = thread::spawn(move || {
+        single_threaded().block_on(async {
+            let mut exchange = pool.exchange("agent", "exchange").unwrap();
+            let head = exchange.send(&request("exchange", "/")).await.unwrap();
+            let by_id = pool.send("agent", "by-id", &request("by-id", "/")).await;
+            let by_id = number(by_id.unwrap());
+            agent.admitted.add_permits(10_000);
+            eventually("the runtime has its own connections", async || {
+                ask(&pool).await.unwrap() >= OWN as u16
+            })
+            .await;
+            let chunk = |id: &str| tollgate::RequestBodyChunkEvent {
+                correlation_id: id.to_owned(),
+                data: (&b"chunk"[..]).into(),
+                is_last: false,
+                total_size: None,
+                chunk_index: 0,
+                bytes_received: 5,
+            };
+            for _ in 0..5 {
+                let same = exchange.send(&chunk("exchange")).await.unwrap();
+                assert_eq!(number(same), number(head.clone()));
+                let same = pool.send("agent", "by-id", &chunk("by-id")).await.unwrap();
+                assert_eq!(number(same), by_id);
+            }
+        });
+    });
+    worker.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_runtime_that_is_gone_leaves_nothing_behind() {
+    let scene = Scene::begin(config()).await;
+    scene.admit_all();
+    let staying = &scene.callers(1)[0];
+    let own = staying.own_connections(&of_opener()).await;
+    for _ in 0..10 {
+        let callers = scene.callers(2);
+        let taken = own.union(&of_opener()).copied().collect();
+        expect_apart(&callers, &taken).await;
+        drop(callers);
+        eventually("connections end with their runtime", async || {
+            active(&scene.pool).await == 2 * OWN && scene.agent.open() == 2 * OWN
+        })
+        .await;
+        assert_eq!(staying.connections().await, own);
+    }
+    let stats = scene.pool.agent_stats("agent").await.unwrap();
+    assert_eq!(stats.calls.answered, stats.calls.made);
+}
+
+#[tokio::test]
+async fn runtimes_go_on_without_the_one_that_the_agent_was_added_on() {
+    let scene = Scene::begin(config()).await;
+    scene.admit_all();
+    let callers = scene.callers(2);
+    expect_apart(&callers, &of_opener()).await;
+    drop(scene.opener);
+    for caller in &callers {
+        assert_eq!(caller.connections().await.len(), OWN);
+    }
+    // Somebody looks after the connections all the same.
+    eventually("what ended is gone", async || {
+        callers[0].call().await.unwrap();
+        active(&scene.pool).await == 2 * OWN && scene.agent.open() == 2 * OWN
+    })
+    .await;
+    let stats = scene.pool.agent_stats("agent").await.unwrap();
+    assert_eq!(stats.calls.answered, stats.calls.made);
+}
+
+#[tokio::test]
+async fn each_runtime_finds_an_agent_again_that_restarts() {
+    let scene = Scene::begin(config()).await;
+    scene.admit_all();
+    let callers = scene.callers(3);
+    expect_apart(&callers, &of_opener()).await;
+    drop(scene.agent.thread);
+    for caller in &callers {
+        eventually("calls fail without an agent", async || {
+            caller.call().await.is_err()
+        })
+        .await;
+    }
+    let path = scene.dir.path().join("agent.sock");
+    let agent = NumberingAgent::start(&path, 100, 10_000);
+    eventually("everybody has connections again", async || {
+        for caller in &callers {
+            caller.connections().await;
+        }
+        active(&scene.pool).await == 4 * OWN && agent.open() == 4 * OWN
+    })
+    .await;
+    let taken = expect_apart(&callers, &HashSet::new()).await;
+    assert_eq!(taken.len(), 3 * OWN);
+    assert_eq!(active(&scene.pool).await, 4 * OWN);
+}
+
+#[tokio::test]
+async fn the_threads_of_one_runtime_share_its_connections() {
+    let scene = Scene::begin(config()).await;
+    scene.admit_all();
+    let pool = scene.pool;
+    let calling = thread::spawn(move || {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(4)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            eventually("a runtime takes its own connections", async || {
+                ask(&pool).await.unwrap() >= OWN as u16 && active(&pool).await == 2 * OWN
+            })
+            .await;
+            let calls = (0..100).map(|_| {
+                let pool = pool.clone();
+                tokio::spawn(async move { ask(&pool).await.unwrap() })
+            });
+            futures_util::future::join_all(calls).await
+        })
+    });
+    let numbers = calling.join().unwrap();
+    let numbers: HashSet<_> = numbers.into_iter().map(Result::unwrap).collect();
+    assert_eq!(numbers.len(), OWN);
+    assert!(numbers.is_disjoint(&of_opener()));
+}
+
+#[tokio::test]
+async fn connections_of_others_are_taken_rather_than_waited_for() {
+    let scene = Scene::begin(AgentPoolConfig {
+        connections_per_agent: 1,
+        max_concurrent_per_connection: 1,
+        ..config()
+    })
+    .await;
+    scene.admit_all();
+    let pool = scene.pool;
+    let worker = thread::spawn(move || {
+        single_threaded().block_on(async {
+            let mut own = 0;
+            eventually("the runtime has its own connection", async || {
+                own = ask(&pool).await.unwrap();
+                own != 0
+            })
+            .await;
+            let held = call(&pool, "held");
+            // The next one gets its turn after that one.
+            tokio::task::yield_now().await;
+            assert_eq!(ask(&pool).await.unwrap(), 0);
+            held.abort();
+        });
+    });
+    worker.join().unwrap();
+}
+
+#[test]
+fn outside_of_a_runtime_any_connection_is_taken() {
+    let scene = single_threaded().block_on(Scene::begin(config()));
+    let exchange = scene.pool.exchange("agent", "outside").unwrap();
+    assert_eq!(exchange.agent_id(), "agent");
+}
+
+#[tokio::test]
+async fn a_pool_that_is_dropped_takes_the_connections_of_all_runtimes_along() {
+    let scene = Scene::begin(config()).await;
+    scene.admit_all();
+    let callers = scene.callers(2);
+    expect_apart(&callers, &of_opener()).await;
+    // Its runtime goes on without the pool.
+    let (pool, (dropping, dropped)) = (scene.pool.clone(), oneshot::channel());
+    let _worker = Worker::start(async move {
+        // It has connections of its own by then.
+        while ask(&pool).await.unwrap() < OWN as u16 {}
+        drop(pool);
+        dropping.send(()).unwrap();
+        std::future::pending::<()>().await;
+    });
+    dropped.await.unwrap();
+    drop((callers, scene.pool));
+    eventually("all connections end", async || scene.agent.open() == 0).await;
+}
