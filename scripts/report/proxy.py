@@ -5,7 +5,7 @@ from .tables import count, spread, table
 # Added processor time per request with one agent, in µs, by connections; and the added median with one connection.
 CPU_GOALS = ((64, 5), (16, 8))
 LATENCY_GOAL = 50
-ALTERNATIVES = ("one agent", "one agent, pool per worker")
+ALTERNATIVES = ("one agent", "one agent, shared connections")
 
 
 def section(results):

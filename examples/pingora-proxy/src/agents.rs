@@ -2,60 +2,39 @@
 
 use crate::config::{Config, Connections, FailureMode};
 use anyhow::Context;
-use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use tokio::sync::oneshot;
-use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError, Exchange};
+use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError, Exchange, Placement};
 
 /// The agents of a configuration.
 pub struct Agents {
     config: Config,
     stages: Vec<Range<usize>>,
-    serving: Serving,
+    pool: AgentPool,
+    _keeper: Keeper,
 }
 
-enum Serving {
-    Shared {
-        pool: AgentPool,
-        _runtime: Keeper,
-    },
-    /// Tells the pools of several proxies in one process apart.
-    PerWorker {
-        proxy: u64,
-    },
-}
-
-/// Ends the thread of the shared connections when it is dropped.
+/// The runtime that looks after the pool, on a thread of its own that ends when this is dropped.
 struct Keeper {
     _stop: oneshot::Sender<()>,
 }
 
-thread_local! {
-    /// The pools of this worker, each with the number of its proxy.
-    static OWN: RefCell<Vec<(u64, AgentPool)>> = const { RefCell::new(Vec::new()) };
-}
-
 impl Agents {
-    /// Connects to the agents, unless the workers are to do so.
+    /// Connects to the agents.
     ///
     /// # Errors
     ///
     /// An endpoint is wrong, or there is no thread to be had. That an agent is not there is no error.
     pub fn start(config: &Config) -> anyhow::Result<Self> {
-        static PROXIES: AtomicU64 = AtomicU64::new(0);
-        let serving = match config.connections {
-            Connections::Shared => share(config)?,
-            Connections::PerWorker => Serving::PerWorker {
-                proxy: PROXIES.fetch_add(1, Ordering::Relaxed),
-            },
-        };
+        let (pool, keeper) = connect(config)?;
         Ok(Self {
             stages: config.stages(),
             config: config.clone(),
-            serving,
+            pool,
+            _keeper: keeper,
         })
     }
 
@@ -64,20 +43,11 @@ impl Agents {
     /// # Errors
     ///
     /// An agent that fails closed is unavailable.
-    pub async fn exchanges(
-        &self,
-        correlation_id: &str,
-    ) -> Result<Vec<Exchange>, AgentProtocolError> {
-        let begin = |pool: &AgentPool| {
-            let agents = self.config.agents.iter();
-            agents
-                .map(|agent| pool.exchange(&agent.name, correlation_id))
-                .collect()
-        };
-        match &self.serving {
-            Serving::Shared { pool, .. } => begin(pool),
-            Serving::PerWorker { proxy } => begin(&own_pool(*proxy, &self.config).await?),
-        }
+    pub fn exchanges(&self, correlation_id: &str) -> Result<Vec<Exchange>, AgentProtocolError> {
+        let agents = self.config.agents.iter();
+        agents
+            .map(|agent| self.pool.exchange(&agent.name, correlation_id))
+            .collect()
     }
 
     /// Which exchanges are asked at once, group by group.
@@ -91,8 +61,8 @@ impl Agents {
     }
 }
 
-/// A pool whose connections live on a thread of their own, so that they outlive every worker.
-fn share(config: &Config) -> anyhow::Result<Serving> {
+/// A pool that is looked after on a thread of its own, since Pingora's workers begin later and end earlier.
+fn connect(config: &Config) -> anyhow::Result<(AgentPool, Keeper)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -110,35 +80,17 @@ fn share(config: &Config) -> anyhow::Result<Serving> {
             });
         })?;
     let pool = is_ready.recv().context("the agents' thread ended")??;
-    Ok(Serving::Shared {
-        pool,
-        _runtime: Keeper { _stop: stop },
-    })
+    Ok((pool, Keeper { _stop: stop }))
 }
 
-/// The pool of the worker that this runs on.
-async fn own_pool(proxy: u64, config: &Config) -> Result<AgentPool, AgentProtocolError> {
-    let known = || {
-        OWN.with_borrow(|pools| {
-            let own = pools.iter().find(|(number, _)| *number == proxy);
-            own.map(|(_, pool)| pool.clone())
-        })
-    };
-    if let Some(pool) = known() {
-        return Ok(pool);
-    }
-    let made = pool_of(config).await?;
-    // Another request may have been faster.
-    Ok(known().unwrap_or_else(|| {
-        OWN.with_borrow_mut(|pools| pools.push((proxy, made.clone())));
-        made
-    }))
-}
-
-/// A pool on the runtime that this runs on.
+/// A pool that is looked after on the runtime that this runs on.
 async fn pool_of(config: &Config) -> Result<AgentPool, AgentProtocolError> {
     let pool = AgentPool::with_config(AgentPoolConfig {
         connections_per_agent: config.connections_per_agent,
+        placement: match config.connections {
+            Connections::Shared => Placement::Shared,
+            Connections::PerRuntime => Placement::PerRuntime,
+        },
         request_timeout: config.agent_timeout(),
         queue_timeout: config.agent_timeout(),
         skip_unsubscribed_events: true,

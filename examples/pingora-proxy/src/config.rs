@@ -24,8 +24,8 @@ pub struct Config {
     /// Which runtime serves the connections to agents.
     #[serde(default)]
     pub connections: Connections,
-    /// Connections to each agent, for each worker where the workers have their own.
-    #[serde(default = "four")]
+    /// Connections to each agent, for each runtime where they have their own. One has most requests share system calls.
+    #[serde(default = "one")]
     pub connections_per_agent: usize,
     /// Time for each answer of an agent, in milliseconds.
     #[serde(default = "one_second")]
@@ -42,12 +42,12 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Connections {
-    /// One of their own: one pool for all workers, whatever becomes of them.
+    /// That of the worker that asks, so that an answer needs no other thread. Workers that share their tasks share their
+    /// connections as well.
     #[default]
+    PerRuntime,
+    /// One of their own, for all workers.
     Shared,
-    /// That of the worker that asks: each worker has a pool and connections of its own, and an answer needs no other
-    /// thread.
-    PerWorker,
 }
 
 /// One agent.
@@ -116,10 +116,6 @@ impl Config {
             );
         }
         ensure!(config.threads > 0, "there must be a thread");
-        ensure!(
-            config.connections == Connections::Shared || !config.work_stealing,
-            "connections = \"per-worker\" needs work_stealing = false: requests would change their worker"
-        );
         Ok(config)
     }
 
@@ -145,10 +141,6 @@ impl Config {
 
 fn one() -> usize {
     1
-}
-
-fn four() -> usize {
-    4
 }
 
 fn yes() -> bool {
@@ -199,7 +191,7 @@ mod tests {
             format!("{:#}", parsed.unwrap_err())
         };
         assert!(reason("colour = 'red'").contains("unknown field `colour`"));
-        assert!(reason("connections = 'per-worker'").contains("work_stealing"));
+        assert!(reason("connections = 'somewhere'").contains("somewhere"));
         let twice = agent("a", "") + &agent("a", "");
         assert!(reason(&twice).contains("two agents are named 'a'"));
         assert!(reason(&agent("a", "failure_mode = 'maybe'")).contains("maybe"));

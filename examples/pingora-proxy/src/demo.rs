@@ -154,7 +154,7 @@ async fn start(
         upstream,
         threads: 2,
         work_stealing: true,
-        connections: Connections::Shared,
+        connections: Connections::default(),
         connections_per_agent: 2,
         agent_timeout_ms: 1_000,
         max_held_body: 1 << 20,

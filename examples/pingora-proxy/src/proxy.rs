@@ -55,7 +55,7 @@ impl Proxy {
 
     /// Asks about the head of the request. Ends early if the client goes away, as far as can be seen.
     async fn judge_request(&self, session: &mut Session, ctx: &mut Request) -> Result<(), Stop> {
-        let exchanges = self.pools.exchanges(&ctx.id).await?;
+        let exchanges = self.pools.exchanges(&ctx.id)?;
         let client = session
             .client_addr()
             .and_then(|address| address.as_inet())

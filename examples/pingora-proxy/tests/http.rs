@@ -345,18 +345,17 @@ async fn an_upgrade_is_refused_since_nobody_could_look_at_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_clients_at_once_through_workers_that_share_tasks() {
-    a_hundred_clients_at_once_each_get_their_own_answer(true, Connections::Shared).await;
+    a_hundred_clients_at_once_each_get_their_own_answer(true, Connections::PerRuntime).await;
 }
 
-/// One pool for runtimes of one thread each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_clients_at_once_through_workers_of_their_own() {
-    a_hundred_clients_at_once_each_get_their_own_answer(false, Connections::Shared).await;
+    a_hundred_clients_at_once_each_get_their_own_answer(false, Connections::PerRuntime).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_clients_at_once_through_a_pool_on_each_worker() {
-    a_hundred_clients_at_once_each_get_their_own_answer(false, Connections::PerWorker).await;
+async fn a_hundred_clients_at_once_through_workers_with_connections_elsewhere() {
+    a_hundred_clients_at_once_each_get_their_own_answer(false, Connections::Shared).await;
 }
 
 async fn a_hundred_clients_at_once_each_get_their_own_answer(

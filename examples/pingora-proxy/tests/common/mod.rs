@@ -135,7 +135,7 @@ fn config(upstream: &Upstream) -> Config {
         upstream: upstream.address(),
         threads: 2,
         work_stealing: true,
-        connections: Connections::Shared,
+        connections: Connections::default(),
         connections_per_agent: 2,
         agent_timeout_ms: 10_000,
         max_held_body: 1 << 16,
