@@ -9,6 +9,9 @@ from .results import Results
 from .tables import count, table
 
 
+PROXY_HEADING = "## A whole proxy\n"
+
+
 def write(root):
     results = Results(root)
     plots = root / "docs/performance"
@@ -32,6 +35,23 @@ def write(root):
         text = text.replace(f"{{{{{name}}}}}", part)
     (root / "PERFORMANCE.md").write_text(text)
     print("written to PERFORMANCE.md")
+
+
+def write_proxy(root):
+    """Writes the part about a whole proxy alone."""
+    page = root / "PERFORMANCE.md"
+    template = (root / "scripts/report/page.md").read_text()
+    _, part, _ = split_at(template, PROXY_HEADING)
+    before, _, behind = split_at(page.read_text(), PROXY_HEADING)
+    page.write_text(before + part.replace("{{proxy}}", proxy.section(Results(root))) + behind)
+    print("written to PERFORMANCE.md")
+
+
+def split_at(text, heading):
+    """What stands before a heading, under it, and from the next heading of its rank on."""
+    begin = text.index(heading)
+    end = text.index("\n## ", begin) + 1
+    return text[:begin], text[begin:end], text[end:]
 
 
 def machine(results):

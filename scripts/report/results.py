@@ -1,6 +1,7 @@
 """What the measurements left behind, found by name."""
 
 import json
+from functools import cached_property
 
 COMMANDS = {
     "peers.json": "scripts/bench-peers",
@@ -12,15 +13,38 @@ COMMANDS = {
 
 
 class Results:
+    """Reads what is asked for, so that a part of the page needs only its own measurement."""
+
     def __init__(self, root):
         self.folder = root / "target/performance"
-        self.peers = self.read("peers.json")
-        self.instructions = self.read("instructions.json")
-        self.latency = self.read("latency.json")
-        self.wall_clock = {row["name"]: row for row in self.read("wall_clock.json")}
-        rows = [json.loads(path.read_text()) for path in self.files("allocations")]
-        self.allocations = [row for row in rows if "budget_per_1000" in row]
-        self.at_rest = [row for row in rows if "figure" in row]
+
+    @cached_property
+    def peers(self):
+        return self.read("peers.json")
+
+    @cached_property
+    def instructions(self):
+        return self.read("instructions.json")
+
+    @cached_property
+    def latency(self):
+        return self.read("latency.json")
+
+    @cached_property
+    def wall_clock(self):
+        return {row["name"]: row for row in self.read("wall_clock.json")}
+
+    @cached_property
+    def allocations(self):
+        return [row for row in self.heap if "budget_per_1000" in row]
+
+    @cached_property
+    def at_rest(self):
+        return [row for row in self.heap if "figure" in row]
+
+    @cached_property
+    def heap(self):
+        return [json.loads(path.read_text()) for path in self.files("allocations")]
 
     def read(self, name):
         path = self.folder / name
