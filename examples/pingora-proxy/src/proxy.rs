@@ -17,6 +17,7 @@ use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::HttpPeer;
+use pingora::prelude::fast_timeout::fast_sleep;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, ErrorSource, ErrorType};
 use std::sync::Arc;
@@ -95,7 +96,8 @@ impl Proxy {
 
 /// Ends when the client of a request without a body goes away.
 async fn client_gone(session: &mut Session) -> Box<Error> {
-    tokio::time::sleep(PATIENCE).await;
+    // Pingora's own, since tokio's timers have a runtime of one thread write to itself for nearly every request.
+    fast_sleep(PATIENCE).await;
     match session.as_downstream_mut().read_body_or_idle(true).await {
         Err(error) => error.into_down(),
         Ok(_) => std::future::pending().await,
