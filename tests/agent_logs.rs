@@ -64,8 +64,8 @@ impl Kept {
 async fn lines_become_events_with_their_fields() {
     let kept = Kept::default();
     let _guard = tracing::subscriber::set_default(kept.clone());
-    for encoding in BOTH {
-        let agent = serve().await;
+    for encoding in ALL {
+        let agent = serve_speaking(encoding).await;
         let settings = AgentPoolConfig {
             connections_per_agent: 3,
             ..config(encoding)

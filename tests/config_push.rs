@@ -13,7 +13,7 @@ use std::time::Duration;
 use tollgate::{
     AgentCapabilities, AgentFeatures, AgentHandler, AgentPool, AgentPoolConfig, AgentProtocolError,
     AgentResponse, ConfigPusher, ConfigPusherConfig, ConfigUpdateType, Configure, DrainReason,
-    Encoding, FailureMode, PushStatus, RequestHeadersView, ShutdownReason, UdsAgentServer,
+    Encoding, FailureMode, PushStatus, RequestHeadersView, ShutdownReason,
 };
 
 /// Writes down what it is told, and refuses lists called "refused".
@@ -73,12 +73,14 @@ struct Served {
 
 impl Served {
     async fn start() -> Self {
+        Self::speaking(Encoding::MessagePack).await
+    }
+
+    async fn speaking(encoding: Encoding) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("scribe.sock");
         let scribe = Scribe::default();
         let told = Arc::clone(&scribe.told);
-        let bound = UdsAgentServer::new(&path, scribe).bind().await.unwrap();
-        tokio::spawn(bound.serve());
+        let (path, _) = serve_handler(encoding, &dir, scribe).await;
         Self {
             path,
             told,
@@ -280,12 +282,9 @@ async fn settings_without_an_answer_are_told_again() {
 
 #[tokio::test]
 async fn updates_arrive_in_order_and_a_refusal_holds_up_nothing() {
-    for (encoding, use_extension) in [
-        (Encoding::MessagePack, true),
-        (Encoding::MessagePack, false),
-        (Encoding::Json, true),
-    ] {
-        let agent = Served::start().await;
+    let all = ALL.map(|encoding| (encoding, true));
+    for (encoding, use_extension) in [(Encoding::MessagePack, false)].into_iter().chain(all) {
+        let agent = Served::speaking(encoding).await;
         let settings = AgentPoolConfig {
             connections_per_agent: 4,
             use_extension,
@@ -460,8 +459,8 @@ async fn the_ledger_alone() {
 
 #[tokio::test]
 async fn drain_and_shutdown_are_told_where_there_are_words_for_them() {
-    for encoding in BOTH {
-        let agent = Served::start().await;
+    for encoding in ALL {
+        let agent = Served::speaking(encoding).await;
         let pool = pool_with(config(encoding), &agent.path).await;
         let drained = pool
             .send_drain("agent", 500, DrainReason::Maintenance)
@@ -477,7 +476,8 @@ async fn drain_and_shutdown_are_told_where_there_are_words_for_them() {
             agent.told(),
             ["drain 500 Maintenance", "shutdown Upgrade 1000"]
         );
-
+    }
+    for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
         let drained = pool.send_drain("agent", 500, DrainReason::Manual).await;
         assert!(!drained.unwrap());

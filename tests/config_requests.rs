@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tollgate::{
     AgentCapabilities, AgentControl, AgentHandler, AgentNotice, AgentPool, AgentPoolConfig,
     ConfigUpdateHandler, ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType, Encoding,
-    MetricsReport, RuleDefinition, UdsAgentServer,
+    MetricsReport, RuleDefinition,
 };
 
 const RETRY: Duration = Duration::from_millis(20);
@@ -45,8 +45,8 @@ fn refusal(reason: &str) -> (bool, Option<String>) {
 #[tokio::test]
 async fn the_handler_decides_and_the_agent_hears_of_it() {
     let accepted = (true, None);
-    for encoding in BOTH {
-        let agent = serve().await;
+    for encoding in ALL {
+        let agent = serve_speaking(encoding).await;
         let control = &agent.control;
         let pool = pool_with(config(encoding), &agent.path).await;
         let rules = ConfigUpdateType::RuleUpdate {
@@ -225,22 +225,24 @@ async fn requests_beyond_the_bound_are_refused() {
 
 #[tokio::test]
 async fn an_agent_that_wants_its_settings_gets_them_again() {
-    let agent = serve().await;
-    let pool = pool_with(config(Encoding::MessagePack), &agent.path).await;
-    let settings = json!({"accept": true, "n": 7});
-    let told = pool.configure_agent("agent", settings.clone(), None).await;
-    assert_eq!(told.unwrap(), 1);
-    agent.seen.lock().unwrap().clear();
-    let reload = ConfigUpdateType::RequestReload;
-    assert_eq!(confirmed(&agent.control, "1", reload).await, (true, None));
-    eventually("the settings come again", async || {
-        *agent.seen.lock().unwrap() == [json!({"config": settings})]
-    })
-    .await;
-    eventually("the reload is done", async || {
-        pool.config_update_handler().pending_count() == 0
-    })
-    .await;
+    for encoding in ALL {
+        let agent = serve_speaking(encoding).await;
+        let pool = pool_with(config(encoding), &agent.path).await;
+        let settings = json!({"accept": true, "n": 7});
+        let told = pool.configure_agent("agent", settings.clone(), None).await;
+        assert_eq!(told.unwrap(), 1);
+        agent.seen.lock().unwrap().clear();
+        let reload = ConfigUpdateType::RequestReload;
+        assert_eq!(confirmed(&agent.control, "1", reload).await, (true, None));
+        eventually("the settings come again", async || {
+            *agent.seen.lock().unwrap() == [json!({"config": settings})]
+        })
+        .await;
+        eventually("the reload is done", async || {
+            pool.config_update_handler().pending_count() == 0
+        })
+        .await;
+    }
 }
 
 /// What concerns a proxy rather than a connection is said once, however many connections it has.
@@ -298,20 +300,18 @@ impl AgentHandler for Listener {
 
 #[tokio::test]
 async fn answers_reach_the_agents_handler() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("listener.sock");
-    let heard = Arc::default();
-    let server = UdsAgentServer::new(&path, Listener(Arc::clone(&heard)));
-    let control = server.control();
-    let bound = server.bind().await.unwrap();
-    tokio::spawn(bound.serve());
-    let _pool = pool_with(config(Encoding::Json), &path).await;
-    control.request_config_update(ConfigUpdateRequest::new("r", list("a")));
-    eventually("the answer comes", async || {
-        heard.lock().unwrap().len() == 1
-    })
-    .await;
-    let response = heard.lock().unwrap()[0].clone();
-    assert_eq!(response.request_id, "r");
-    assert!(!response.accepted);
+    for encoding in ALL {
+        let dir = tempfile::tempdir().unwrap();
+        let heard = Arc::default();
+        let (path, control) = serve_handler(encoding, &dir, Listener(Arc::clone(&heard))).await;
+        let _pool = pool_with(config(encoding), &path).await;
+        control.request_config_update(ConfigUpdateRequest::new("r", list("a")));
+        eventually("the answer comes", async || {
+            heard.lock().unwrap().len() == 1
+        })
+        .await;
+        let response = heard.lock().unwrap()[0].clone();
+        assert_eq!(response.request_id, "r");
+        assert!(!response.accepted);
+    }
 }

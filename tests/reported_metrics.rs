@@ -84,8 +84,8 @@ fn dropped_from(report: &MetricsReport) -> (Vec<(DropReason, u64)>, usize) {
 
 #[tokio::test]
 async fn reports_that_come_over_a_socket_are_exported_under_the_pools_name() {
-    for encoding in BOTH {
-        let agent = serve().await;
+    for encoding in ALL {
+        let agent = serve_speaking(encoding).await;
         let pool = pool_with(config(encoding), &agent.path).await;
         let mut report = MetricsReport::new("somebody else", 1000);
         let mut counter = CounterMetric::new(standard::REQUESTS_TOTAL, u64::MAX);

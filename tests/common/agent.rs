@@ -191,6 +191,30 @@ pub async fn serve_speaking(encoding: tollgate::Encoding) -> ServedAgent {
     serve().await
 }
 
+/// Serves a handler on a Unix socket in a folder, or over gRPC where that is what the encoding means, until the
+/// test's runtime ends. Returns its endpoint as well.
+pub async fn serve_handler(
+    encoding: tollgate::Encoding,
+    folder: &TempDir,
+    handler: impl AgentHandler,
+) -> (PathBuf, AgentControl) {
+    #[cfg(feature = "grpc")]
+    if encoding == tollgate::Encoding::Protobuf {
+        let server = GrpcAgentServer::new("grpc://127.0.0.1:0", handler);
+        let control = server.control();
+        let bound = server.bind().await.unwrap();
+        let endpoint = format!("grpc://{}", bound.local_addr().unwrap());
+        tokio::spawn(bound.serve());
+        return (endpoint.into(), control);
+    }
+    let _ = encoding;
+    let path = folder.path().join("handler.sock");
+    let server = UdsAgentServer::new(&path, handler);
+    let control = server.control();
+    tokio::spawn(server.bind().await.unwrap().serve());
+    (path, control)
+}
+
 #[cfg(feature = "grpc")]
 pub async fn serve_grpc() -> ServedAgent {
     serve_grpc_with("grpc://127.0.0.1:0", |server| server).await

@@ -19,7 +19,7 @@ pub mod proto;
 mod raw;
 mod reverse;
 
-pub use agent::{RuleAgent, ServedAgent, serve, serve_speaking, serve_with};
+pub use agent::{RuleAgent, ServedAgent, serve, serve_handler, serve_speaking, serve_with};
 #[cfg(feature = "grpc")]
 pub use agent::{serve_grpc, serve_grpc_with};
 pub use calls::{

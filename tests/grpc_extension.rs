@@ -1,0 +1,178 @@
+//! Tollgate's extension in protobuf, byte by byte: who is told what, and in which fields.
+#![cfg(feature = "grpc")]
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod common;
+
+use common::http2::{
+    ClientConnection, PROCESS_STREAM, RawStream, grpc_config, raw_grpc_pool,
+    raw_grpc_pool_answering,
+};
+use common::proto::{Value, accept_handshake, bytes, content, find, number, stream_id, text};
+use common::{call, eventually, faults, request, result_of, serve_grpc};
+use serde_json::json;
+use tollgate::{AgentNotice, DrainReason, LogLevel, LogMessage, RequestMetadata, ShutdownReason};
+
+/// A request of an agent for the reload of its settings.
+fn reload(id: &str) -> Vec<u8> {
+    bytes(5, [bytes(1, id), number(2, 1), bytes(10, [])].concat())
+}
+
+/// Nothing was said before the event of this call.
+async fn expect_only_event(pool: &tollgate::AgentPool, stream: &mut RawStream, id: &str) {
+    let pending = call(pool, id);
+    assert_eq!(stream.event().await, id);
+    stream.block(id, 418);
+    result_of(pending).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_published_agent_is_told_nothing_of_it() {
+    let (_agent, pool, _connection, mut stream) = raw_grpc_pool(grpc_config()).await;
+    let drained = pool.send_drain("agent", 500, DrainReason::Manual).await;
+    assert!(!drained.unwrap());
+    let shut = pool
+        .send_shutdown("agent", ShutdownReason::Upgrade, 1)
+        .await;
+    assert!(!shut.unwrap());
+    stream.send_message(&reload("r-1"));
+    eventually("the request is answered, to nobody", async || {
+        let stats = pool.agent_stats("agent").await.unwrap();
+        stats.config_updates_accepted + stats.config_updates_refused == 1
+    })
+    .await;
+    expect_only_event(&pool, &mut stream, "c-1").await;
+    let pending = call(&pool, "c-2");
+    let event = stream.expect_message().await;
+    assert_eq!(find(&event, 1000), None);
+    stream.block("c-2", 418);
+    result_of(pending).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_with_the_extension_is_told_in_its_fields() {
+    let answering = accept_handshake(Some(1));
+    let (_agent, pool, _connection, mut stream) =
+        raw_grpc_pool_answering(grpc_config(), &answering).await;
+    let drained = pool
+        .send_drain("agent", 500, DrainReason::Maintenance)
+        .await;
+    assert!(drained.unwrap());
+    let drain = content(&stream.expect_message().await, 1003);
+    assert_eq!(find(&drain, 1), Some(Value::Number(500)));
+    assert_eq!(find(&drain, 2), Some(Value::Number(2)));
+    let shut = pool
+        .send_shutdown("agent", ShutdownReason::Upgrade, 70)
+        .await;
+    assert!(shut.unwrap());
+    let shutdown = content(&stream.expect_message().await, 1002);
+    assert_eq!(find(&shutdown, 1), Some(Value::Number(4)));
+    assert_eq!(find(&shutdown, 2), Some(Value::Number(70)));
+    stream.send_message(&reload("r-1"));
+    let response = content(&stream.expect_message().await, 1001);
+    assert_eq!(text(&response, 1), "r-1");
+    assert_eq!(find(&response, 2), Some(Value::Number(1)));
+
+    let mut notices = pool.notices();
+    let fields_json = r#"{"n":[1,2.5,null]}"#;
+    let pair = [bytes(1, "k"), bytes(2, "v")].concat();
+    let line = [
+        number(1, 3),
+        bytes(2, "m"),
+        bytes(3, "c-1"),
+        bytes(4, pair),
+        number(5, 7),
+        bytes(1000, fields_json),
+    ];
+    stream.send_message(&bytes(8, line.concat()));
+    let AgentNotice::Log { message, .. } = notices.recv().await.unwrap() else {
+        panic!("another notice");
+    };
+    let expected = LogMessage::new(LogLevel::Warn, "m")
+        .about("c-1")
+        .with_field("k", json!("v"))
+        .with_field("n", json!([1, 2.5, null]));
+    assert_eq!(message.fields, expected.fields);
+    assert_eq!((message.level, &*message.message), (LogLevel::Warn, "m"));
+    assert_eq!(message.correlation_id.as_deref(), Some("c-1"));
+}
+
+#[tokio::test]
+async fn an_extension_that_is_not_to_be_used_is_not_offered() {
+    let config = tollgate::AgentPoolConfig {
+        use_extension: false,
+        ..grpc_config()
+    };
+    let agent = common::http2::RawServer::listen().await;
+    let pool = tollgate::AgentPool::with_config(config);
+    let (added, _held) = tokio::join!(pool.connect_agent("agent", &*agent.endpoint), async {
+        let (connection, asked) = agent.accept_stream().await;
+        let mut stream = asked.respond();
+        let handshake = content(&stream.expect_message().await, 1);
+        assert_eq!(find(&handshake, 1000), None);
+        stream.send_message(&accept_handshake(None));
+        (connection, stream)
+    });
+    added.unwrap();
+}
+
+#[tokio::test]
+async fn a_published_proxy_is_told_nothing_of_it() {
+    let agent = serve_grpc().await;
+    let mut connection = ClientConnection::to(&agent.path).await;
+    let mut stream = connection.shake_hands().await;
+    agent
+        .control
+        .log(LogMessage::new(LogLevel::Info, "unheard"));
+    stream.send_message(&bytes(11, number(1, 7)));
+    let pong = content(&stream.expect_message().await, 7);
+    assert_eq!(find(&pong, 1), Some(Value::Number(7)));
+}
+
+#[tokio::test]
+async fn a_proxy_with_the_extension_is_told_in_its_fields() {
+    let agent = serve_grpc().await;
+    let mut connection = ClientConnection::to(&agent.path).await;
+    let mut opened = connection.open(PROCESS_STREAM).await;
+    let offer = [bytes(1, [2]), bytes(2, "raw"), bytes(1000, [9, 1])].concat();
+    opened.send_message(&bytes(1, offer));
+    let mut stream = opened.responded().await;
+    let response = content(&stream.expect_message().await, 1);
+    assert_eq!(find(&response, 1000), Some(Value::Number(1)));
+    // An answer shows that the agent has taken notice of the handshake.
+    let event = common::proto::request("c-1", "/");
+    stream.send_message(&[stream_id(1 << 63), event].concat());
+    let answer = stream.expect_message().await;
+    assert_eq!(find(&answer, 1000), Some(Value::Number(1 << 63)));
+    assert_eq!(find(&content(&answer, 2), 1), None);
+    let line = LogMessage::new(LogLevel::Error, "m")
+        .with_field("k", json!("v"))
+        .with_field("n", json!(7));
+    agent.control.log(line);
+    let line = content(&stream.expect_message().await, 8);
+    assert_eq!(find(&line, 1), Some(Value::Number(4)));
+    assert_eq!(text(&line, 2), "m");
+    let pair = content(&line, 4);
+    assert_eq!((text(&pair, 1), text(&pair, 2)), ("k".into(), "v".into()));
+    assert_eq!(text(&line, 1000), r#"{"n":7}"#);
+}
+
+/// What the published messages have no field for passes over a whole connection.
+#[tokio::test]
+async fn fields_beyond_the_published_ones_reach_the_agent() {
+    let agent = serve_grpc().await;
+    let pool = common::pool_with(grpc_config(), &agent.path).await;
+    let mut event = request("c-1", "/");
+    event.metadata = RequestMetadata {
+        tls_cipher: Some("TLS_CHACHA20_POLY1305_SHA256".to_owned()),
+        timestamp: "2026-01-02T03:04:05.123456789+02:00".to_owned(),
+        ..event.metadata
+    };
+    pool.send("agent", "c-1", &event).await.unwrap();
+    let seen = agent.last_seen();
+    assert_eq!(
+        seen["metadata"],
+        serde_json::to_value(&event.metadata).unwrap()
+    );
+    assert_eq!(faults(&pool).await.undecodable_answers, 0);
+}
