@@ -5,7 +5,8 @@
 mod common;
 
 use common::{
-    Proxy, RawConnection, config, dial, dial_with, eventually, frame, registration, request,
+    PATIENCE, Proxy, RawConnection, config, dial, dial_with, eventually, frame, registration,
+    request,
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -133,11 +134,7 @@ async fn agents_that_lose_the_proxy_at_one_moment_return_at_different_ones() {
     proxy.pool.shutdown().await.unwrap();
     let mut returned = Vec::new();
     while returned.len() < AGENTS {
-        assert!(
-            lost.elapsed() < Duration::from_secs(2),
-            "{} are back",
-            returned.len()
-        );
+        assert!(lost.elapsed() < PATIENCE, "{} are back", returned.len());
         let so_far = proxy.listener.registered() as usize - AGENTS;
         returned.resize(so_far, lost.elapsed());
         sleep(Duration::from_millis(1)).await;
