@@ -2,8 +2,7 @@
 
 use super::session::{SessionParts, serve};
 use super::{AgentControl, AgentHandler};
-use crate::connection::link::{LinkReceiver, LinkSender};
-use crate::transport::Link;
+use crate::connection::link::{Link, LinkReceiver, LinkSender};
 use crate::wire::{Dialect, FrameBuffer, MAX_FRAME_LEN};
 use std::sync::Arc;
 

@@ -4,12 +4,13 @@ use super::dialer::DialSettings;
 use super::handler::AgentHandler;
 use super::session::{SessionParts, serve};
 use super::session_error::SessionError;
+use crate::connection::link::Link;
 use crate::connection::{receive_handshake, send_message};
 use crate::error::{AgentProtocolError, ConnectError};
 use crate::protocol::{HealthState, HealthStatus};
 #[cfg(feature = "tls")]
 use crate::transport::tls;
-use crate::transport::{self, Endpoint, Link};
+use crate::transport::{self, Endpoint};
 use crate::wire::{
     Dialect, FrameBuffer, MessageType, NotOffered, RegistrationRequest, RegistrationResponse,
 };

@@ -4,8 +4,7 @@ use super::answer::{Job, answer};
 use super::grpc_service::AgentService;
 use super::handler::AgentHandler;
 use super::session::respond;
-use crate::connection::link::{Batch, LinkReceiver};
-use crate::transport::Link;
+use crate::connection::link::{Batch, Link, LinkReceiver};
 use crate::wire::{
     Dialect, Encoding, FrameBuffer, FrameError, HandshakeRequest, MAX_FRAME_LEN, MessageType,
     OutgoingFrame, control, event_of, frame_of,

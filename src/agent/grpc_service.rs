@@ -4,10 +4,11 @@ use super::control::AgentControl;
 use super::grpc_call;
 use super::handler::AgentHandler;
 use super::reception::Reception;
+use crate::connection::link::Link;
 use crate::transport::grpc::{
     MessageReceiver, PROCESS_STREAM, SERVICE, Standing, Stay, is_grpc, max_frame, pipe,
 };
-use crate::transport::{Doorway, Link, Visit};
+use crate::transport::{Doorway, Visit};
 use crate::wire::Direction;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use std::convert::Infallible;

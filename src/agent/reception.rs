@@ -1,9 +1,9 @@
 use super::control::Mailbox;
 use super::handler::AgentHandler;
 use super::session::{Admitted, SessionParts, serve, shake_hands};
-use crate::connection::link::Why;
+use crate::connection::link::{Link, Why};
 use crate::error::ConnectError;
-use crate::transport::{Link, Visit};
+use crate::transport::Visit;
 use crate::wire::{Encoding, FrameBuffer};
 use std::fmt::Display;
 use std::sync::Arc;

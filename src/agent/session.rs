@@ -4,11 +4,10 @@ use super::handler::AgentHandler;
 use super::order::Order;
 use super::place::{Place, Waiting};
 use super::session_error::SessionError;
-use crate::connection::link::Batch;
+use crate::connection::link::{Batch, Link};
 use crate::connection::{receive_handshake, send_message};
 use crate::error::ConnectError;
 use crate::protocol::{AgentCapabilities, EventType};
-use crate::transport::Link;
 use crate::wire::{
     DecodeError, Dialect, Encoding, FrameBuffer, FrameError, HandshakeRequest, HandshakeResponse,
     MAX_FRAME_LEN, MessageType, OutgoingFrame, StreamId, control, event_of, write_message,

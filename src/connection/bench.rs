@@ -1,6 +1,6 @@
 //! What benchmarks reach of a connection: the same code that a call runs, one part at a time.
 
-use super::link::{Batch, LinkReceiver, LinkSender};
+use super::link::{Batch, Link, LinkReceiver, LinkSender};
 use super::outbox::{Drained, Outbox};
 use super::slots::{Completer, Matching, SlotTable, Ticket};
 use super::{AgentRecord, Audience, CircuitBreakerSettings, Connection, ConnectionConfig, Inbound};
@@ -186,7 +186,7 @@ pub(crate) fn connect_in_memory(
     let buffer = FrameBuffer::default();
     let (connection, inbound) = adopt(
         Arc::clone(agent),
-        crate::transport::Link {
+        Link {
             sender,
             receiver,
             max_frame: MAX_FRAME_LEN,

@@ -3,9 +3,23 @@
 use crate::wire::OutgoingFrame;
 use bytes::BytesMut;
 use std::collections::VecDeque;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
+
+/// Both halves of what carries a connection's frames.
+pub(crate) struct Link {
+    pub(crate) sender: Box<dyn LinkSender>,
+    pub(crate) receiver: Box<dyn LinkReceiver>,
+    /// The largest length of a frame that may be sent over it.
+    pub(crate) max_frame: usize,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
+}
 
 /// The sending half. Several tasks may send, one at a time.
 pub(crate) trait LinkSender: Send + Sync + 'static {

@@ -1,8 +1,7 @@
-use super::link::{Batch, LinkReceiver, LinkSender};
+use super::link::{Batch, Link, LinkReceiver, LinkSender};
 use super::{AgentRecord, Connection, ConnectionConfig, Inbound};
 use crate::error::ConnectError;
 use crate::protocol::{AgentCapabilities, PROTOCOL_VERSION};
-use crate::transport::Link;
 use crate::wire::{
     Dialect, Encoding, Extension, FrameBuffer, HandshakeRequest, HandshakeResponse,
     MAX_HANDSHAKE_LEN, MessageType, frame_of,

@@ -16,17 +16,8 @@ pub(crate) use endpoint::Endpoint;
 pub(crate) use socket_file::SocketFile;
 pub(crate) use unix::split_unix;
 
-use crate::connection::link::{LinkReceiver, LinkSender};
+use crate::connection::link::Link;
 use crate::error::ConnectError;
-use std::fmt;
-
-/// Both halves of what carries a connection's frames.
-pub(crate) struct Link {
-    pub(crate) sender: Box<dyn LinkSender>,
-    pub(crate) receiver: Box<dyn LinkReceiver>,
-    /// The largest length of a frame that may be sent over it.
-    pub(crate) max_frame: usize,
-}
 
 /// What links beyond plain sockets need.
 #[derive(Debug, Clone, Default)]
@@ -49,11 +40,5 @@ pub(crate) async fn connect(
         Endpoint::Tcp { host, port } => tcp::connect(host, *port).await,
         #[cfg(feature = "grpc")]
         Endpoint::Grpc(place) => grpc::connect(place, &config.grpc).await,
-    }
-}
-
-impl fmt::Debug for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").finish_non_exhaustive()
     }
 }

@@ -1,5 +1,5 @@
-use super::Link;
 use super::socket::{SocketReceiver, SocketSender};
+use crate::connection::link::Link;
 use crate::error::ConnectError;
 use crate::wire::MAX_FRAME_LEN;
 use std::io;

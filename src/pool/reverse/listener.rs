@@ -6,12 +6,13 @@ use super::pace::Pace;
 use super::peer::Peer;
 use super::places::{Place, Places};
 use super::socket::{Address, Shown, Socket, Visitor};
+use crate::connection::link::Link;
 use crate::connection::{
     Connection, Origin, Terms, adopt, receive_handshake, run_writer, send_message,
 };
 use crate::error::{AgentProtocolError, ConnectError, RegistrationError};
 use crate::pool::{AgentPool, Inner};
-use crate::transport::{Doorway, Endpoint, Link, SocketFile, Visit, tcp};
+use crate::transport::{Doorway, Endpoint, SocketFile, Visit, tcp};
 use crate::wire::{Extension, FrameBuffer, MessageType, RegistrationRequest, RegistrationResponse};
 use std::io;
 use std::net::SocketAddr;

@@ -1,8 +1,9 @@
 use super::peer::{Peer, User};
+use crate::connection::link::Link;
 use crate::error::ConnectError;
 #[cfg(feature = "tls")]
 use crate::transport::tls;
-use crate::transport::{Link, SocketFile, split_unix, tcp};
+use crate::transport::{SocketFile, split_unix, tcp};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;

@@ -7,10 +7,10 @@ use super::stream::Stream;
 use super::{
     GrpcConfig, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, PROCESS_STREAM, WINDOW, is_grpc, max_frame,
 };
-use crate::connection::link::LinkReceiver;
+use crate::connection::link::{Link, LinkReceiver};
 use crate::error::ConnectError;
+use crate::transport::tcp;
 use crate::transport::tls::{TlsConfig, TlsFailure};
-use crate::transport::{Link, tcp};
 use crate::wire::Direction;
 use bytes::BytesMut;
 use http::{HeaderValue, Request, Response, StatusCode, header};

@@ -2,8 +2,8 @@
 use super::HTTP2;
 use super::identity::{Identity, certificates, invalid, root_store};
 use super::session::split;
+use crate::connection::link::Link;
 use crate::error::{AgentProtocolError, ConnectError};
-use crate::transport::Link;
 use rustls::ServerConfig;
 use rustls::client::verify_server_name;
 use rustls::crypto::ring;

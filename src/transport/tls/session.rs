@@ -1,7 +1,6 @@
 //! A TLS session as a link for frames.
 
-use crate::connection::link::{Batch, LinkReceiver, LinkSender, MAX_SLICES};
-use crate::transport::Link;
+use crate::connection::link::{Batch, Link, LinkReceiver, LinkSender, MAX_SLICES};
 use crate::wire::MAX_FRAME_LEN;
 use bytes::BytesMut;
 use rustls::Connection;
