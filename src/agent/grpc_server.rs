@@ -2,7 +2,7 @@ use super::control::AgentControl;
 use super::grpc_entrance::{Entrance, Listener};
 use super::grpc_service::AgentService;
 use super::handler::AgentHandler;
-use super::reception::Reception;
+use super::reception::ServerSettings;
 use crate::error::AgentProtocolError;
 use crate::transport::grpc::{
     Address, GrpcPlace, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE, SERVER_WINDOW, SERVICE,
@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tonic::transport::Server;
 
@@ -41,30 +41,8 @@ pub struct GrpcAgentServer<H> {
     handler: Arc<H>,
     control: AgentControl,
     tls: Option<TlsServerConfig>,
-    settings: Settings,
-}
-
-#[derive(Debug, Clone)]
-struct Settings {
-    mode: u32,
-    max_connections: usize,
-    max_concurrent_per_connection: usize,
     max_message: usize,
-    handshake_timeout: Duration,
-    drain_timeout: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            mode: 0o600,
-            max_connections: 1024,
-            max_concurrent_per_connection: 1024,
-            max_message: MAX_MESSAGE,
-            handshake_timeout: Duration::from_secs(5),
-            drain_timeout: Duration::from_secs(30),
-        }
-    }
+    settings: ServerSettings,
 }
 
 impl<H: AgentHandler> GrpcAgentServer<H> {
@@ -77,7 +55,8 @@ impl<H: AgentHandler> GrpcAgentServer<H> {
             handler: Arc::new(handler),
             control: AgentControl::default(),
             tls: None,
-            settings: Settings::default(),
+            max_message: MAX_MESSAGE,
+            settings: ServerSettings::default(),
         }
     }
 
@@ -115,7 +94,7 @@ impl<H: AgentHandler> GrpcAgentServer<H> {
     /// larger one of a proxy ends its stream; in the place of a larger answer the request is blocked with status 500.
     #[must_use]
     pub fn with_max_message_size(mut self, bytes: usize) -> Self {
-        self.settings.max_message = bytes;
+        self.max_message = bytes;
         self
     }
 
@@ -251,17 +230,12 @@ impl<H: AgentHandler> BoundGrpcAgentServer<H> {
             server,
         } = self;
         let settings = &server.settings;
-        let reception = Reception {
-            encodings: vec![Encoding::Protobuf],
-            max_concurrent: settings.max_concurrent_per_connection,
-            handshake_timeout: settings.handshake_timeout,
-            places: Arc::new(Semaphore::new(settings.max_connections)),
-        };
+        let reception = settings.reception(vec![Encoding::Protobuf]);
         let service = AgentService::new(
             Arc::clone(&server.handler),
             server.control.clone(),
             reception,
-            settings.max_message,
+            server.max_message,
         );
         let (visitors, accepted) = mpsc::channel(1);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

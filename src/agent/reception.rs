@@ -11,6 +11,40 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+/// What every server that listens can be told.
+#[derive(Debug, Clone)]
+pub(super) struct ServerSettings {
+    /// That of the socket file, if there is one.
+    pub(super) mode: u32,
+    pub(super) max_connections: usize,
+    pub(super) max_concurrent_per_connection: usize,
+    pub(super) handshake_timeout: Duration,
+    pub(super) drain_timeout: Duration,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            mode: 0o600,
+            max_connections: 1024,
+            max_concurrent_per_connection: 1024,
+            handshake_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl ServerSettings {
+    pub(super) fn reception(&self, encodings: Vec<Encoding>) -> Reception {
+        Reception {
+            encodings,
+            max_concurrent: self.max_concurrent_per_connection,
+            handshake_timeout: self.handshake_timeout,
+            places: Arc::new(Semaphore::new(self.max_connections)),
+        }
+    }
+}
+
 /// How a server treats its connections, whatever they travel over.
 #[derive(Debug, Clone)]
 pub(super) struct Reception {

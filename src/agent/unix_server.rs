@@ -1,6 +1,6 @@
 use super::control::AgentControl;
 use super::handler::AgentHandler;
-use super::reception::Reception;
+use super::reception::ServerSettings;
 use crate::error::AgentProtocolError;
 use crate::transport::{Doorway, Endpoint, SocketFile, split_unix};
 use crate::wire::Encoding;
@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -29,30 +28,8 @@ pub struct UdsAgentServer<H> {
     socket_path: PathBuf,
     handler: Arc<H>,
     control: AgentControl,
-    settings: Settings,
-}
-
-#[derive(Debug, Clone)]
-struct Settings {
-    mode: u32,
     encodings: Vec<Encoding>,
-    max_connections: usize,
-    max_concurrent_per_connection: usize,
-    handshake_timeout: Duration,
-    drain_timeout: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            mode: 0o600,
-            encodings: vec![Encoding::MessagePack, Encoding::Json],
-            max_connections: 1024,
-            max_concurrent_per_connection: 1024,
-            handshake_timeout: Duration::from_secs(5),
-            drain_timeout: Duration::from_secs(30),
-        }
-    }
+    settings: ServerSettings,
 }
 
 impl<H: AgentHandler> UdsAgentServer<H> {
@@ -62,7 +39,8 @@ impl<H: AgentHandler> UdsAgentServer<H> {
             socket_path: socket_path.into(),
             handler: Arc::new(handler),
             control: AgentControl::default(),
-            settings: Settings::default(),
+            encodings: vec![Encoding::MessagePack, Encoding::Json],
+            settings: ServerSettings::default(),
         }
     }
 
@@ -77,7 +55,7 @@ impl<H: AgentHandler> UdsAgentServer<H> {
     /// of them, as the protocol demands.
     #[must_use]
     pub fn with_encodings(mut self, encodings: impl Into<Vec<Encoding>>) -> Self {
-        self.settings.encodings = encodings.into();
+        self.encodings = encodings.into();
         self
     }
 
@@ -180,13 +158,7 @@ impl<H: AgentHandler> BoundAgentServer<H> {
             server,
         } = self;
         let mut sessions = JoinSet::new();
-        let settings = &server.settings;
-        let reception = Reception {
-            encodings: settings.encodings.clone(),
-            max_concurrent: settings.max_concurrent_per_connection,
-            handshake_timeout: settings.handshake_timeout,
-            places: Arc::new(Semaphore::new(settings.max_connections)),
-        };
+        let reception = server.settings.reception(server.encodings.clone());
         let mut doorway = Doorway::new(server.settings.max_connections);
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
