@@ -5,7 +5,7 @@
 mod common;
 
 use common::http2::{
-    RawServer, RawStream, framed, grpc_config, raw_grpc_pool, raw_grpc_pool_answering,
+    RawServer, RawStream, Sends, framed, grpc_config, raw_grpc_pool, raw_grpc_pool_answering,
 };
 use common::proto::{
     Value, accept_handshake, allowing, blocking, bytes, find, id_of_request, number, stream_id,

@@ -5,7 +5,8 @@
 mod common;
 
 use common::http2::{
-    CONTROL_STREAM, ClientConnection, PROCESS_EVENT, PROCESS_STREAM, RawStream, framed, grpc_config,
+    CONTROL_STREAM, ClientConnection, PROCESS_EVENT, PROCESS_STREAM, RawStream, Sends, framed,
+    grpc_config,
 };
 use common::proto::{
     Value, bytes, content, find, number, offer_handshake, request, stream_id, text,

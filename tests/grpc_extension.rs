@@ -5,7 +5,7 @@
 mod common;
 
 use common::http2::{
-    ClientConnection, PROCESS_STREAM, RawStream, grpc_config, raw_grpc_pool,
+    ClientConnection, PROCESS_STREAM, RawStream, Sends, grpc_config, raw_grpc_pool,
     raw_grpc_pool_answering,
 };
 use common::proto::{Value, accept_handshake, bytes, content, find, number, stream_id, text};

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::http2::{ClientConnection, PROCESS_STREAM, grpc_config};
+use common::http2::{ClientConnection, PROCESS_STREAM, Sends, grpc_config};
 use common::proto::{offer_handshake, request};
 use common::{
     PATIENCE, ServedAgent, call, config, eventually, faults, pool_with, result_of, serve_grpc,

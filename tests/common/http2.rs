@@ -262,6 +262,40 @@ impl ClientConnection {
     }
 }
 
+/// This side of a stream.
+pub trait Sends {
+    fn sending(&mut self) -> &mut SendStream<Bytes>;
+
+    fn send_message(&mut self, message: &[u8]) {
+        self.send_bytes(framed(message));
+    }
+
+    fn send_bytes(&mut self, bytes: impl Into<Bytes>) {
+        self.sending().send_data(bytes.into(), false).unwrap();
+    }
+
+    /// Ends it, as clients do.
+    fn end(&mut self) {
+        self.sending().send_data(Bytes::new(), true).unwrap();
+    }
+
+    fn reset(&mut self, reason: Reason) {
+        self.sending().send_reset(reason);
+    }
+}
+
+impl Sends for OpenStream {
+    fn sending(&mut self) -> &mut SendStream<Bytes> {
+        &mut self.sending
+    }
+}
+
+impl Sends for RawStream {
+    fn sending(&mut self) -> &mut SendStream<Bytes> {
+        &mut self.sending
+    }
+}
+
 /// A stream whose response has not come.
 pub struct OpenStream {
     response: client::ResponseFuture,
@@ -269,23 +303,6 @@ pub struct OpenStream {
 }
 
 impl OpenStream {
-    pub fn send_message(&mut self, message: &[u8]) {
-        self.send_bytes(framed(message));
-    }
-
-    pub fn send_bytes(&mut self, bytes: impl Into<Bytes>) {
-        self.sending.send_data(bytes.into(), false).unwrap();
-    }
-
-    /// Ends this side of the stream.
-    pub fn end(&mut self) {
-        self.sending.send_data(Bytes::new(), true).unwrap();
-    }
-
-    pub fn reset(&mut self, reason: Reason) {
-        self.sending.send_reset(reason);
-    }
-
     pub async fn response(self) -> Result<(Response<RecvStream>, SendStream<Bytes>), h2::Error> {
         let response = timeout(PATIENCE, self.response).await;
         Ok((response.expect("no response")?, self.sending))
@@ -331,29 +348,12 @@ impl RawStream {
         }
     }
 
-    pub fn send_message(&mut self, message: &[u8]) {
-        self.send_bytes(framed(message));
-    }
-
-    pub fn send_bytes(&mut self, bytes: impl Into<Bytes>) {
-        self.sending.send_data(bytes.into(), false).unwrap();
-    }
-
-    /// Ends this side of the stream, as clients do.
-    pub fn end(&mut self) {
-        self.sending.send_data(Bytes::new(), true).unwrap();
-    }
-
     /// Ends this side of the stream with a status, as servers do.
     pub fn end_with(&mut self, status: u16) {
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", HeaderValue::from(status));
         trailers.insert("grpc-message", HeaderValue::from_static("so%20be%20it"));
         self.sending.send_trailers(trailers).unwrap();
-    }
-
-    pub fn reset(&mut self, reason: Reason) {
-        self.sending.send_reset(reason);
     }
 
     /// The next message; `None` when the other side has ended its side of the stream.
