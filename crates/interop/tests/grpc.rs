@@ -129,25 +129,18 @@ async fn the_published_pool_asks_tollgates_agent() {
     }
 }
 
-/// What `scripts/python-peers` makes, unless it cannot.
-fn python() -> Option<(PathBuf, PathBuf)> {
+/// The Python that `scripts/python-peers` makes, and the program for it.
+fn python() -> (PathBuf, PathBuf) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let made = std::process::Command::new(root.join("scripts/python-peers")).status();
+    assert!(made.unwrap().success(), "scripts/python-peers fails");
     let python = root.join("target/python-peers/bin/python");
-    if !python.exists() {
-        let made = std::process::Command::new(root.join("scripts/python-peers")).status();
-        if !made.is_ok_and(|status| status.success()) {
-            eprintln!("skipped: scripts/python-peers cannot make its environment");
-            return None;
-        }
-    }
-    Some((python, root.join("scripts/python_peer.py")))
+    (python, root.join("scripts/python_peer.py"))
 }
 
 #[tokio::test]
 async fn tollgates_pool_asks_an_agent_in_python() {
-    let Some((python, program)) = python() else {
-        return;
-    };
+    let (python, program) = python();
     let mut agent = Command::new(python)
         .arg(program)
         .arg("agent")
@@ -186,9 +179,7 @@ async fn tollgates_pool_asks_an_agent_in_python() {
 
 #[tokio::test]
 async fn a_proxy_in_python_asks_tollgates_agent() {
-    let Some((python, program)) = python() else {
-        return;
-    };
+    let (python, program) = python();
     let endpoint = serve_rules().await;
     let asking = Command::new(python)
         .arg(program)
