@@ -1,15 +1,14 @@
 //! The agent of a run, in this process or in another one.
 
+use crate::place::Place;
 use crate::role::ServeArgs;
 use crate::subject::Subject;
 use crate::usage::Usage;
 use anyhow::{Context, ensure};
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,11 +21,11 @@ pub(crate) enum Agent {
 }
 
 impl Agent {
-    pub(crate) fn spawn<S: Subject>(subject: &Arc<S>, socket: &Path) -> Self {
+    pub(crate) fn spawn<S: Subject>(subject: &Arc<S>, place: &S::Place) -> Self {
         let subject = Arc::clone(subject);
-        let socket = socket.to_owned();
+        let place = place.clone();
         Self::InProcess(tokio::spawn(async move {
-            if let Err(error) = subject.serve(socket).await {
+            if let Err(error) = subject.serve(place).await {
                 eprintln!("the agent: {error:#}");
             }
         }))
@@ -58,11 +57,11 @@ pub(crate) struct AgentProcess {
 
 impl AgentProcess {
     /// `words` lead to the driver's role on the program's command line.
-    pub(crate) fn start(words: &[&str], socket: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(words: &[&str], place: &impl Place) -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(words)
-            .args(["serve", "--socket"])
-            .arg(socket)
+            .args(["serve", "--at"])
+            .arg(place.to_argument())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -99,7 +98,7 @@ pub(crate) async fn serve<S: Subject>(subject: &S, args: ServeArgs) -> anyhow::R
         answer_questions();
         std::process::exit(0);
     });
-    subject.serve(args.socket).await
+    subject.serve(S::Place::from_argument(&args.at)?).await
 }
 
 fn answer_questions() {
@@ -109,10 +108,10 @@ fn answer_questions() {
     }
 }
 
-/// Waits until somebody listens at the socket.
-pub(crate) async fn listening(socket: &Path) -> anyhow::Result<()> {
+/// Waits until somebody listens there.
+pub(crate) async fn listening(place: &impl Place) -> anyhow::Result<()> {
     let connected = tokio::time::timeout(PATIENCE, async {
-        while UnixStream::connect(socket).await.is_err() {
+        while !place.is_listening().await {
             tokio::time::sleep(POLL_PERIOD).await;
         }
     });

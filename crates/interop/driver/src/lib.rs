@@ -9,6 +9,7 @@
 
 mod agent;
 mod load;
+mod place;
 mod report;
 mod role;
 mod subject;
@@ -16,6 +17,7 @@ mod tally;
 pub mod traffic;
 mod usage;
 
+pub use place::Place;
 pub use report::{Latencies, PerRequest, Report};
 pub use role::{MeasureArgs, Processes, Role, ServeArgs, run, runtime};
 pub use subject::{CONNECTIONS, Caller, Proxy, Subject};

@@ -1,12 +1,13 @@
 use crate::agent::{self, Agent, AgentProcess};
 use crate::load;
+use crate::place::Place;
 use crate::report::Report;
 use crate::subject::{Proxy, Subject};
 use crate::traffic::Traffic;
 use clap::{Args, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::io;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -53,8 +54,8 @@ pub enum Processes {
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Where to listen
-    #[arg(long, value_name = "PATH")]
-    pub(crate) socket: PathBuf,
+    #[arg(long, value_name = "PATH OR ADDRESS")]
+    pub(crate) at: OsString,
 }
 
 /// The runtime of every process of a measurement.
@@ -92,11 +93,11 @@ async fn measure<S: Subject>(
     words: &[&str],
 ) -> anyhow::Result<Report> {
     let folder = tempfile::tempdir()?;
-    let socket = folder.path().join("agent.sock");
-    let mut agent = args.start_agent(subject, &socket, words)?;
-    subject.ready(&socket).await?;
+    let place = S::Place::unused(folder.path())?;
+    let mut agent = args.start_agent(subject, &place, words)?;
+    subject.ready(&place).await?;
     let traffic = Traffic::with_body_of(args.body_bytes);
-    let proxy = subject.connect(&socket, &traffic).await?;
+    let proxy = subject.connect(&place, &traffic).await?;
     let concurrency = args.concurrency.get();
     let measured = load::drive(&proxy, &mut agent, concurrency, args.seconds).await?;
     Ok(Report::new(proxy.encoding(), measured))
@@ -106,12 +107,12 @@ impl MeasureArgs {
     fn start_agent<S: Subject>(
         &self,
         subject: &Arc<S>,
-        socket: &Path,
+        place: &S::Place,
         words: &[&str],
     ) -> anyhow::Result<Agent> {
         match self.processes {
-            Processes::One => Ok(Agent::spawn(subject, socket)),
-            Processes::Two => AgentProcess::start(words, socket).map(Agent::Process),
+            Processes::One => Ok(Agent::spawn(subject, place)),
+            Processes::Two => AgentProcess::start(words, place).map(Agent::Process),
         }
     }
 }

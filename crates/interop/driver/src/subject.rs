@@ -1,7 +1,6 @@
-use crate::Traffic;
+use crate::{Place, Traffic};
 use crate::agent::listening;
 use std::future::Future;
-use std::path::{Path, PathBuf};
 
 /// Connections between a proxy and its agent, the same for every subject.
 pub const CONNECTIONS: usize = 4;
@@ -11,18 +10,21 @@ pub trait Subject: Send + Sync + 'static {
     /// The proxy's side.
     type Proxy: Proxy;
 
+    /// What the side that listens is found by.
+    type Place: Place;
+
     /// Serves an agent that allows everything; returns only if it cannot.
-    fn serve(&self, socket: PathBuf) -> impl Future<Output = anyhow::Result<()>> + Send;
+    fn serve(&self, place: Self::Place) -> impl Future<Output = anyhow::Result<()>> + Send;
 
     /// Waits until the agent can be connected to. Where it connects to the proxy there is nothing to wait for.
-    fn ready(&self, socket: &Path) -> impl Future<Output = anyhow::Result<()>> {
-        listening(socket)
+    fn ready(&self, place: &Self::Place) -> impl Future<Output = anyhow::Result<()>> {
+        listening(place)
     }
 
     /// Opens [`CONNECTIONS`] connections to the agent, or takes as many from it.
     fn connect(
         &self,
-        socket: &Path,
+        place: &Self::Place,
         traffic: &Traffic,
     ) -> impl Future<Output = anyhow::Result<Self::Proxy>>;
 }

@@ -8,13 +8,15 @@ use crate::encoding;
 use crate::link::{connect_pool, probe_encoding, AGENT};
 use anyhow::{ensure, Context as _, Result};
 use async_trait::async_trait;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tollgate_load_driver::traffic::{self, Traffic};
 use tollgate_load_driver::{Caller, Proxy, Role, Subject, CONNECTIONS};
 use zentinel_agent_protocol::v2::{
-    AgentCapabilities, AgentFeatures, AgentHandlerV2, AgentPool, UdsAgentServerV2,
+    AgentCapabilities, AgentFeatures, AgentHandlerV2, AgentPool, GrpcAgentServerV2,
+    UdsAgentServerV2,
 };
 use zentinel_agent_protocol::{
     AgentResponse, BinaryRequestBodyChunkEvent, Decision, EventType, RequestBodyChunkEvent,
@@ -24,15 +26,21 @@ use zentinel_agent_protocol::{
 /// Time for connecting, and for each answer.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// Plays a role in a measurement.
+/// Plays a role in a measurement over Unix sockets.
 pub async fn run(role: Role) -> Result<()> {
     tollgate_load_driver::run(role, Published, &["bench"]).await
+}
+
+/// The same over gRPC.
+pub async fn run_grpc(role: Role) -> Result<()> {
+    tollgate_load_driver::run(role, PublishedGrpc, &["bench-grpc"]).await
 }
 
 struct Published;
 
 impl Subject for Published {
     type Proxy = ConnectedPool;
+    type Place = PathBuf;
 
     async fn serve(&self, socket: PathBuf) -> Result<()> {
         UdsAgentServerV2::new("allow-all", &socket, Box::new(AllowAll))
@@ -41,14 +49,28 @@ impl Subject for Published {
             .with_context(|| format!("cannot listen on {}", socket.display()))
     }
 
-    async fn connect(&self, socket: &Path, traffic: &Traffic) -> Result<ConnectedPool> {
+    async fn connect(&self, socket: &PathBuf, traffic: &Traffic) -> Result<ConnectedPool> {
         let encoding = probe_encoding(socket, TIME_LIMIT).await?;
-        let pool = connect_pool(socket, CONNECTIONS, TIME_LIMIT).await?;
-        Ok(ConnectedPool {
-            pool: Arc::new(pool),
-            encoding: encoding::name(encoding),
-            traffic: traffic.clone(),
-        })
+        ConnectedPool::open(socket, encoding::name(encoding), traffic).await
+    }
+}
+
+struct PublishedGrpc;
+
+impl Subject for PublishedGrpc {
+    type Proxy = ConnectedPool;
+    type Place = SocketAddr;
+
+    async fn serve(&self, address: SocketAddr) -> Result<()> {
+        GrpcAgentServerV2::new("allow-all", Box::new(AllowAll))
+            .run(address)
+            .await
+            .with_context(|| format!("cannot listen on {address}"))
+    }
+
+    async fn connect(&self, address: &SocketAddr, traffic: &Traffic) -> Result<ConnectedPool> {
+        let endpoint = format!("grpc://{address}");
+        ConnectedPool::open(Path::new(&endpoint), "protobuf", traffic).await
     }
 }
 
@@ -73,6 +95,16 @@ struct ConnectedPool {
     pool: Arc<AgentPool>,
     encoding: &'static str,
     traffic: Traffic,
+}
+
+impl ConnectedPool {
+    async fn open(place: &Path, encoding: &'static str, traffic: &Traffic) -> Result<Self> {
+        Ok(Self {
+            pool: Arc::new(connect_pool(place, CONNECTIONS, TIME_LIMIT).await?),
+            encoding,
+            traffic: traffic.clone(),
+        })
+    }
 }
 
 impl Proxy for ConnectedPool {

@@ -44,9 +44,12 @@ enum Role {
     Dial(dial::Args),
     /// Send one of every event to an agent and print its answers.
     Client(client::Args),
-    /// Measure the published crate.
+    /// Measure the published crate over Unix sockets.
     #[command(subcommand)]
     Bench(BenchRole),
+    /// Measure it over gRPC.
+    #[command(subcommand)]
+    BenchGrpc(BenchRole),
 }
 
 fn main() -> ExitCode {
@@ -72,6 +75,7 @@ fn run(role: Role) -> anyhow::Result<ExitCode> {
             Role::Dial(args) => dial::run(args).await.map(|()| ExitCode::SUCCESS),
             Role::Client(args) => client::run(args).await,
             Role::Bench(role) => bench::run(role).await.map(|()| ExitCode::SUCCESS),
+            Role::BenchGrpc(role) => bench::run_grpc(role).await.map(|()| ExitCode::SUCCESS),
         }
     })
 }

@@ -1,10 +1,11 @@
 //! Tollgate as a busy proxy and a trivial agent use it, with its defaults.
 
 use anyhow::{Context, ensure};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use tollgate::{
     AgentCapabilities, AgentDialer, AgentHandler, AgentPool, AgentPoolConfig, Decision, Encoding,
-    Metadata, RequestBodyChunkEvent, RequestHeaders, ReverseConnectionConfig,
+    GrpcAgentServer, Metadata, RequestBodyChunkEvent, RequestHeaders, ReverseConnectionConfig,
     ReverseConnectionListener, UdsAgentServer,
 };
 use tollgate_load_driver::{CONNECTIONS, Caller, Proxy, Subject, Traffic, traffic};
@@ -25,13 +26,14 @@ impl Tollgate {
 
 impl Subject for Tollgate {
     type Proxy = ConnectedPool;
+    type Place = PathBuf;
 
     async fn serve(&self, socket: PathBuf) -> anyhow::Result<()> {
         let server = UdsAgentServer::new(socket, AllowAll).bind().await?;
         Ok(server.serve().await?)
     }
 
-    async fn connect(&self, socket: &Path, traffic: &Traffic) -> anyhow::Result<ConnectedPool> {
+    async fn connect(&self, socket: &PathBuf, traffic: &Traffic) -> anyhow::Result<ConnectedPool> {
         let pool = AgentPool::with_config(AgentPoolConfig {
             connections_per_agent: CONNECTIONS,
             encodings: vec![self.encoding],
@@ -43,11 +45,39 @@ impl Subject for Tollgate {
     }
 }
 
+/// Tollgate over gRPC.
+pub(crate) struct Grpc;
+
+impl Subject for Grpc {
+    type Proxy = ConnectedPool;
+    type Place = SocketAddr;
+
+    async fn serve(&self, address: SocketAddr) -> anyhow::Result<()> {
+        let server = GrpcAgentServer::new(format!("grpc://{address}"), AllowAll);
+        Ok(server.bind().await?.serve().await?)
+    }
+
+    async fn connect(
+        &self,
+        address: &SocketAddr,
+        traffic: &Traffic,
+    ) -> anyhow::Result<ConnectedPool> {
+        let pool = AgentPool::with_config(AgentPoolConfig {
+            connections_per_agent: CONNECTIONS,
+            ..AgentPoolConfig::default()
+        });
+        pool.connect_agent(AGENT, format!("grpc://{address}"))
+            .await?;
+        ConnectedPool::new(pool, traffic)
+    }
+}
+
 /// Tollgate with MessagePack and an agent that connects to the proxy.
 pub(crate) struct Reverse;
 
 impl Subject for Reverse {
     type Proxy = ConnectedPool;
+    type Place = PathBuf;
 
     async fn serve(&self, socket: PathBuf) -> anyhow::Result<()> {
         let dialer = AgentDialer::new(AllowAll)
@@ -57,11 +87,11 @@ impl Subject for Reverse {
         Ok(dialer.run().await?)
     }
 
-    async fn ready(&self, _socket: &Path) -> anyhow::Result<()> {
+    async fn ready(&self, _socket: &PathBuf) -> anyhow::Result<()> {
         Ok(())
     }
 
-    async fn connect(&self, socket: &Path, traffic: &Traffic) -> anyhow::Result<ConnectedPool> {
+    async fn connect(&self, socket: &PathBuf, traffic: &Traffic) -> anyhow::Result<ConnectedPool> {
         let pool = AgentPool::with_config(AgentPoolConfig {
             encodings: vec![Encoding::MessagePack],
             ..AgentPoolConfig::default()

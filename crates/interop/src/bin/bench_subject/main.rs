@@ -28,9 +28,15 @@ enum Subject {
     /// Tollgate with MessagePack, the agent connecting to the proxy
     #[command(subcommand)]
     TollgateReverse(Role),
+    /// Tollgate over gRPC
+    #[command(subcommand)]
+    TollgateGrpc(Role),
     /// The same bytes over bare sockets
     #[command(subcommand)]
     Floor(Role),
+    /// The same bytes over bare gRPC
+    #[command(subcommand)]
+    FloorGrpc(Role),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -48,7 +54,9 @@ fn main() -> anyhow::Result<()> {
             Subject::TollgateReverse(role) => {
                 run(role, engine::Reverse, &["tollgate-reverse"]).await
             }
-            Subject::Floor(role) => run(role, floor::Floor, &["floor"]).await,
+            Subject::TollgateGrpc(role) => run(role, engine::Grpc, &["tollgate-grpc"]).await,
+            Subject::Floor(role) => run(role, floor::Sockets, &["floor"]).await,
+            Subject::FloorGrpc(role) => run(role, floor::Grpc, &["floor-grpc"]).await,
         }
     })
 }

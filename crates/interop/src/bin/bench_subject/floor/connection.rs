@@ -1,9 +1,10 @@
 use super::frame::Counter;
 use super::waiter::Waiter;
+use super::{Connection, ROOM, lock};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -15,11 +16,8 @@ const READ_BYTES: usize = 64 * 1024;
 /// Frames in one vectored write.
 const BATCH: usize = 64;
 
-/// More callers than any run has on one connection.
-const ROOM: usize = 1024;
-
 /// The proxy's side of a connection.
-pub(super) struct Connection {
+pub(crate) struct SocketConnection {
     socket: OwnedWriteHalf,
     queue: Mutex<Queue>,
     /// In the order of their frames.
@@ -33,7 +31,26 @@ struct Queue {
     writer_is_on: bool,
 }
 
-impl Connection {
+impl Connection for SocketConnection {
+    /// A lone frame goes out at once, others with all that are ready at that time.
+    fn put(&self, frame: &Bytes, waiter: &Arc<Waiter>) -> anyhow::Result<()> {
+        let mut queue = lock(&self.queue);
+        let is_lone = self.expect_answer(waiter);
+        if queue.writer_is_on {
+            queue.frames.push_back(frame.clone());
+            return Ok(());
+        }
+        let sent = if is_lone { self.send_now(frame) } else { 0 };
+        if sent < frame.len() {
+            queue.frames.push_back(frame.slice(sent..));
+            queue.writer_is_on = true;
+            self.work.notify_one();
+        }
+        Ok(())
+    }
+}
+
+impl SocketConnection {
     /// Spawns what writes and reads until the socket is closed.
     pub(super) fn drive(stream: UnixStream) -> Arc<Self> {
         let (input, socket) = stream.into_split();
@@ -49,22 +66,6 @@ impl Connection {
         tokio::spawn(Arc::clone(&connection).write());
         tokio::spawn(Arc::clone(&connection).read(input));
         connection
-    }
-
-    /// Sends a frame. A lone one goes out at once, others with all that are ready at that time.
-    pub(super) fn put(&self, frame: &Bytes, waiter: &Arc<Waiter>) {
-        let mut queue = lock(&self.queue);
-        let is_lone = self.expect_answer(waiter);
-        if queue.writer_is_on {
-            queue.frames.push_back(frame.clone());
-            return;
-        }
-        let sent = if is_lone { self.send_now(frame) } else { 0 };
-        if sent < frame.len() {
-            queue.frames.push_back(frame.slice(sent..));
-            queue.writer_is_on = true;
-            self.work.notify_one();
-        }
     }
 
     /// Whether nobody else expects an answer.
@@ -156,8 +157,4 @@ impl Connection {
             answered.drain(..).for_each(|waiter| waiter.answer());
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,98 +1,92 @@
-//! What bare sockets allow: the same bytes in the same batches, and nothing else. Answers come in the order
-//! of the requests, so there are no ids; nobody looks into a frame, sets a deadline or counts anything.
+//! What transports allow: messages as long as tollgate's in batches like its own, and nothing else. Answers come in
+//! the order of the requests, so there are no ids; nobody looks into a message, sets a deadline or counts anything.
 
 mod agent;
 mod connection;
 mod frame;
+mod grpc;
+mod sockets;
 mod waiter;
 
-use crate::engine;
-use anyhow::Context;
+pub(crate) use grpc::Grpc;
+pub(crate) use sockets::Sockets;
+
 use bytes::Bytes;
-use connection::Connection;
-use serde_json::json;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use tokio::net::{UnixListener, UnixStream};
-use tollgate_load_driver::{CONNECTIONS, Caller, Proxy, Subject, Traffic};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tollgate_load_driver::{Caller, Proxy, Traffic};
 use waiter::Waiter;
 
 /// As long as the ids of the driver.
 const ANY_ID: &str = "request-00000000-000000000000000000";
 
-/// The floor below any engine.
-pub(crate) struct Floor;
+/// More callers than any run has on one connection.
+const ROOM: usize = 1024;
 
-impl Subject for Floor {
-    type Proxy = Connections;
+/// A connection to an agent, for many callers at a time.
+pub(crate) trait Connection: Send + Sync + 'static {
+    /// Sends a message; `waiter` learns when it is answered.
+    fn put(&self, message: &Bytes, waiter: &Arc<Waiter>) -> anyhow::Result<()>;
+}
 
-    async fn serve(&self, socket: PathBuf) -> anyhow::Result<()> {
-        let listener = UnixListener::bind(socket)?;
-        // As tollgate's agent puts it.
-        let allow = json!({"version": 2, "decision": "allow"});
-        let answer = frame::of(&rmp_serde::to_vec(&allow)?);
-        loop {
-            let (stream, _) = listener.accept().await?;
-            tokio::spawn(agent::serve(stream, answer.clone()));
-        }
-    }
+/// The proxy's side.
+pub(crate) struct Connections<C> {
+    connections: Arc<[Arc<C>]>,
+    messages: Arc<[Bytes]>,
+}
 
-    async fn connect(&self, socket: &Path, traffic: &Traffic) -> anyhow::Result<Connections> {
-        let head = rmp_serde::to_vec_named(&engine::head(ANY_ID).to_event())?;
-        let frames = std::iter::once(&head[..])
-            .chain(traffic.body.as_deref())
-            .map(frame::of)
-            .collect();
-        let mut connections = Vec::with_capacity(CONNECTIONS);
-        for _ in 0..CONNECTIONS {
-            let stream = UnixStream::connect(socket).await.context("no connection")?;
-            connections.push(Connection::drive(stream));
-        }
-        Ok(Connections {
+impl<C> Connections<C> {
+    /// Requests begin with `head`; `message_of` makes a message of the body that may follow.
+    fn new(
+        connections: Vec<Arc<C>>,
+        head: Bytes,
+        traffic: &Traffic,
+        message_of: impl Fn(&Bytes) -> Bytes,
+    ) -> Self {
+        let body = traffic.body.as_ref().map(message_of);
+        Self {
             connections: connections.into(),
-            frames,
-        })
+            messages: std::iter::once(head).chain(body).collect(),
+        }
     }
 }
 
-pub(crate) struct Connections {
-    connections: Arc<[Arc<Connection>]>,
-    frames: Arc<[Bytes]>,
-}
-
-impl Proxy for Connections {
-    type Caller = FloorCaller;
+impl<C: Connection> Proxy for Connections<C> {
+    type Caller = FloorCaller<C>;
 
     fn encoding(&self) -> &'static str {
         "none"
     }
 
-    fn caller(&self, number: usize) -> FloorCaller {
+    fn caller(&self, number: usize) -> FloorCaller<C> {
         FloorCaller {
             connections: Arc::clone(&self.connections),
             turn: number,
-            frames: Arc::clone(&self.frames),
+            messages: Arc::clone(&self.messages),
             waiter: Arc::default(),
         }
     }
 }
 
-pub(crate) struct FloorCaller {
-    connections: Arc<[Arc<Connection>]>,
+pub(crate) struct FloorCaller<C> {
+    connections: Arc<[Arc<C>]>,
     /// Connections are used in turn.
     turn: usize,
     /// What a request consists of, each sent when the one before it was answered.
-    frames: Arc<[Bytes]>,
+    messages: Arc<[Bytes]>,
     waiter: Arc<Waiter>,
 }
 
-impl Caller for FloorCaller {
+impl<C: Connection> Caller for FloorCaller<C> {
     async fn call(&mut self, _id: &str) -> anyhow::Result<()> {
         self.turn = (self.turn + 1) % self.connections.len();
-        for frame in &*self.frames {
-            self.connections[self.turn].put(frame, &self.waiter);
+        for message in &*self.messages {
+            self.connections[self.turn].put(message, &self.waiter)?;
             self.waiter.answered().await;
         }
         Ok(())
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,7 +5,7 @@ use std::task::Poll;
 
 /// Where a caller waits for its answer, one at a time.
 #[derive(Default)]
-pub(super) struct Waiter {
+pub(crate) struct Waiter {
     answered: AtomicBool,
     waker: AtomicWaker,
 }
