@@ -1,6 +1,6 @@
 //! What every message of a stream is wrapped in: `ProxyToAgent` one way, `AgentToProxy` the other.
 
-use super::reader::{Reader, Value};
+use super::reader::{Reader, Value, set_once};
 use super::writer::Writer;
 use crate::wire::decode::DecodeErrorKind;
 use crate::wire::{MessageType, StreamId};
@@ -99,18 +99,15 @@ pub(super) fn write(
 
 /// What is in the envelope of a message.
 pub(super) fn open(message: MessageType, envelope: &[u8]) -> Result<&[u8], DecodeErrorKind> {
-    let mut content = None;
+    let (mut content, mut stream) = (None, None);
     Reader::new(envelope).each(|field, value| {
         if field == STREAM_ID {
-            return value.fixed64().map(drop);
+            return set_once(&mut stream, value.fixed64()?);
         }
         if field != field_of(message) {
             return Ok(());
         }
-        match content.replace(value.bytes()?) {
-            None => Ok(()),
-            Some(_) => Err(DecodeErrorKind::Contradiction),
-        }
+        set_once(&mut content, value.bytes()?)
     })?;
     content.ok_or(DecodeErrorKind::Missing("message"))
 }

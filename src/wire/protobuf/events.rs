@@ -2,7 +2,7 @@
 
 use super::envelope;
 use super::json_text;
-use super::reader::{HeaderReader, Reader, Value};
+use super::reader::{HeaderReader, Reader, Value, set_once};
 use super::timestamp::{TimestampText, ms_of};
 use super::writer::Writer;
 use crate::protocol::events::{
@@ -241,7 +241,7 @@ fn read_request_headers<'a>(
     let (mut method, mut uri) = ("", "");
     Reader::new(message).each(|field, value| {
         match field {
-            1 => metadata = Some(value.bytes()?),
+            1 => set_once(&mut metadata, value.bytes()?)?,
             2 => method = value.str()?,
             3 => uri = value.str()?,
             _ => {}

@@ -214,6 +214,15 @@ impl<'a> HeaderReader<'a> {
     }
 }
 
+/// Sets what may be there once, or be one of several things but not two. Protobuf would merge messages that are
+/// repeated, which nobody means.
+pub(super) fn set_once<T>(place: &mut Option<T>, value: T) -> Result<(), DecodeErrorKind> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(DecodeErrorKind::Contradiction),
+    }
+}
+
 /// A name with its value.
 pub(super) fn header(message: &[u8]) -> Result<(&str, &str), DecodeErrorKind> {
     let (mut name, mut text) = ("", "");

@@ -1,7 +1,7 @@
 //! Answers, written from and read to their owned form.
 
 use super::events::{body, salvage_str};
-use super::reader::{Reader, Value, header};
+use super::reader::{Reader, Value, header, set_once};
 use super::writer::Writer;
 use super::{envelope, json_text};
 use crate::protocol::{
@@ -186,7 +186,7 @@ pub(in crate::wire) fn decode_answer<T>(
 
 fn read<'a>(message: &'a [u8], envelope: &Bytes) -> Result<Answer<'a>, DecodeErrorKind> {
     let mut correlation_id = None;
-    let mut decision = None;
+    let (mut decision, mut audit) = (None, None);
     let mut response = AgentResponse::default_allow();
     Reader::new(message).each(|field, value| {
         match field {
@@ -194,18 +194,28 @@ fn read<'a>(message: &'a [u8], envelope: &Bytes) -> Result<Answer<'a>, DecodeErr
             2..=5 => set_once(&mut decision, read_decision(field, value)?)?,
             10 => response.request_headers.push(read_header_op(value)?),
             11 => response.response_headers.push(read_header_op(value)?),
-            12 => response.audit = read_audit(value)?,
+            12 => set_once(&mut audit, read_audit(value)?)?,
             14 => response.needs_more = value.bool()?,
             1000 => insert(&mut response.routing_metadata, value)?,
-            1001 => response.request_body_mutation = Some(read_mutation(value, envelope)?),
-            1002 => response.response_body_mutation = Some(read_mutation(value, envelope)?),
-            1003 => response.websocket_decision = Some(read_websocket_decision(value)?),
+            1001 => {
+                let mutation = read_mutation(value, envelope)?;
+                set_once(&mut response.request_body_mutation, mutation)?;
+            }
+            1002 => {
+                let mutation = read_mutation(value, envelope)?;
+                set_once(&mut response.response_body_mutation, mutation)?;
+            }
+            1003 => {
+                let decision = read_websocket_decision(value)?;
+                set_once(&mut response.websocket_decision, decision)?;
+            }
             1004 => response.version = value.number()?,
             _ => {}
         }
         Ok(())
     })?;
     // The published client allows where an agent says nothing; this one does not.
+    response.audit = audit.unwrap_or_default();
     response.decision = decision.ok_or(DecodeErrorKind::Missing("decision"))?;
     Ok(Answer {
         correlation_id,
@@ -353,14 +363,6 @@ fn read_websocket_decision(value: Value<'_>) -> Result<WebSocketDecision, Decode
         set_once(&mut decision, read)
     })?;
     decision.ok_or(DecodeErrorKind::UnknownName("websocket decision"))
-}
-
-/// Sets what may be one of several things, but not two.
-fn set_once<T>(place: &mut Option<T>, value: T) -> Result<(), DecodeErrorKind> {
-    match place.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(DecodeErrorKind::Contradiction),
-    }
 }
 
 /// Adds a pair to a map; of several with one key the last counts, as the language has it.

@@ -165,6 +165,44 @@ fn two_decisions_contradict_each_other() {
     assert_eq!(read_response(twice), None);
 }
 
+/// Protobuf merges messages that are repeated; whoever does not must not take one of them for the whole.
+#[test]
+fn a_message_within_another_is_there_once() {
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        [&[number << 3 | 2, content.len() as u8], content].concat()
+    }
+    let metadata = field(1, &field(1, b"a"));
+    let once = field(2, &metadata);
+    assert!(read_event(EventType::RequestHeaders, once).is_some());
+    let twice = field(2, &metadata.repeat(2));
+    assert_eq!(read_event(EventType::RequestHeaders, twice), None);
+    for (number, content) in [
+        (&b"\x62"[..], &b"\x0a\x01t"[..]),
+        (b"\xca\x3e", b"\x10\x01"),
+        (b"\xd2\x3e", b"\x10\x01"),
+        (b"\xda\x3e", b"\x0a\x00"),
+    ] {
+        let part = [number, &[content.len() as u8], content].concat();
+        let answer = |parts: usize| {
+            let allow = field(2, b"");
+            field(2, &[allow, part.repeat(parts)].concat())
+        };
+        assert!(read_response(answer(1)).is_some());
+        assert_eq!(read_response(answer(2)), None, "{part:?}");
+    }
+}
+
+#[test]
+fn an_envelope_has_one_stream_id() {
+    let answer = write_response(
+        &AgentResponse::default_allow(),
+        AnswerTo::Stream(StreamId(9)),
+    );
+    assert!(read_response(answer.clone()).is_some());
+    let (stream, _) = answer.split_at(10);
+    assert_eq!(read_response([stream, &answer].concat()), None);
+}
+
 #[test]
 fn control_messages_read_back() {
     let mut status = HealthStatus::degraded("waf", vec!["ml".into()], 2.5);
