@@ -313,6 +313,9 @@ fn read_audit(value: Value<'_>) -> Result<AuditMetadata, DecodeErrorKind> {
             4 => audit.reason_codes.push(value.string()?),
             5 => {
                 let (key, text) = header(value.bytes()?)?;
+                if key == CORRELATION_ID {
+                    return Ok(());
+                }
                 // The published agent writes JSON; agents in other languages may write what they like.
                 let custom = match json_text::read_within(text, &mut budget) {
                     Err(DecodeErrorKind::TooMany) => return Err(DecodeErrorKind::TooMany),

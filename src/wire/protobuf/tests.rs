@@ -203,6 +203,31 @@ fn an_envelope_has_one_stream_id() {
     assert_eq!(read_response([stream, &answer].concat()), None);
 }
 
+/// The transport has a field of its own for it; agents that repeat it here do not mean it for the audit.
+#[test]
+fn the_correlation_id_is_no_part_of_the_audit() {
+    let custom = [("correlation_id", "\"a\""), ("k", "1")]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let message = proto::AgentToProxy {
+        message: Some(proto::agent_to_proxy::Message::Response(
+            proto::AgentResponse {
+                decision: Some(proto::agent_response::Decision::Allow(
+                    proto::AllowDecision {},
+                )),
+                audit: Some(proto::AuditMetadata {
+                    custom: custom.into(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            },
+        )),
+        stream_id: None,
+    };
+    let (_, response) = read_response(message.encode_to_vec()).unwrap();
+    let custom: Vec<_> = response.audit.custom.into_iter().collect();
+    assert_eq!(custom, [("k".to_owned(), 1.into())]);
+}
+
 #[test]
 fn control_messages_read_back() {
     let mut status = HealthStatus::degraded("waf", vec!["ml".into()], 2.5);
