@@ -96,7 +96,7 @@ const HEAD_LEN: usize = 5;
 
 /// Makes frames of the pieces of messages. No memory is taken on the word of a length.
 #[derive(Debug)]
-struct Unframer {
+pub(crate) struct Unframer {
     direction: Direction,
     max_message: usize,
     head: [u8; HEAD_LEN],
@@ -109,7 +109,7 @@ struct Unframer {
 }
 
 impl Unframer {
-    fn new(direction: Direction, max_message: usize) -> Self {
+    pub(crate) fn new(direction: Direction, max_message: usize) -> Self {
         Self {
             direction,
             max_message: max_message.min(MAX_FRAME_LEN - 1),
@@ -120,7 +120,7 @@ impl Unframer {
         }
     }
 
-    fn add(&mut self, mut data: Bytes, into: &mut BytesMut) -> Result<(), FrameError> {
+    pub(crate) fn add(&mut self, mut data: Bytes, into: &mut BytesMut) -> Result<(), FrameError> {
         while data.has_remaining() {
             if self.head_len < HEAD_LEN {
                 let missing = data.len().min(HEAD_LEN - self.head_len);
@@ -170,7 +170,7 @@ impl Unframer {
         }
     }
 
-    fn ended(&self) -> io::Result<()> {
+    pub(crate) fn ended(&self) -> io::Result<()> {
         match self.head_len {
             0 => Ok(()),
             _ => Err(io::ErrorKind::UnexpectedEof.into()),

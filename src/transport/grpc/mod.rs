@@ -10,6 +10,8 @@ mod stream;
 mod visitor;
 
 pub(super) use client::connect;
+#[cfg(test)]
+pub(crate) use messages::Unframer;
 pub(crate) use messages::{MessageReceiver, RpcFailure};
 pub(crate) use pipe::pipe;
 pub(crate) use place::{Address, GrpcPlace, Security};

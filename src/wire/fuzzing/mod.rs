@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod input;
+#[cfg(feature = "grpc")]
+mod protobuf;
 mod seeds;
 
 use super::control;
@@ -83,6 +85,45 @@ fn responses_in_json() {
 #[test]
 fn responses_in_messagepack() {
     fuzz_responses(bolero::check!(), Encoding::MessagePack);
+}
+
+#[cfg(feature = "grpc")]
+#[test]
+fn events_in_protobuf() {
+    let seeds = seeds::protobuf::events();
+    fuzz(bolero::check!(), &seeds, |input| protobuf::event(&input));
+}
+
+#[cfg(feature = "grpc")]
+#[test]
+fn responses_in_protobuf() {
+    let seeds = seeds::protobuf::responses();
+    fuzz(bolero::check!(), &seeds, |input| protobuf::response(&input));
+}
+
+#[cfg(feature = "grpc")]
+#[test]
+fn control_messages_in_protobuf() {
+    let seeds = seeds::protobuf::control_messages();
+    fuzz(bolero::check!(), &seeds, |input| {
+        protobuf::control_message(&input);
+    });
+}
+
+#[cfg(feature = "grpc")]
+#[test]
+fn handshakes_in_protobuf() {
+    let seeds = seeds::protobuf::handshakes();
+    fuzz(bolero::check!(), &seeds, |input| {
+        protobuf::handshake(&input);
+    });
+}
+
+#[cfg(feature = "grpc")]
+#[test]
+fn grpc_messages() {
+    let seeds = seeds::protobuf::streams();
+    fuzz(bolero::check!(), &seeds, |input| protobuf::messages(&input));
 }
 
 #[test]

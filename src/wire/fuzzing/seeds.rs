@@ -1,3 +1,6 @@
+#[cfg(feature = "grpc")]
+pub(super) mod protobuf;
+
 use super::input::Input;
 use super::read_event;
 use crate::protocol::{AgentCapabilities, AgentResponse, EventType, HealthStatus, MetricsReport};

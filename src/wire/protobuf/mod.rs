@@ -3,6 +3,8 @@
 //! Events and answers are written from what callers have and read where they stand; everything else passes
 //! through generated types.
 
+#[cfg(test)]
+pub(super) mod by_prost;
 pub(super) mod control;
 mod envelope;
 mod events;

@@ -1,6 +1,6 @@
 //! What is written by hand is what prost reads, and what prost writes is read.
 
-use super::{Direction, control, generated as proto, handshake, stream_id};
+use super::{Direction, by_prost, control, generated as proto, handshake, stream_id};
 use crate::protocol::{
     AgentCapabilities, AgentResponse, CancelReason, ConfigUpdateRequest, ConfigUpdateType,
     CounterMetric, EventType, FlowControl, FlowControlAction, GaugeMetric, HealthState,
@@ -57,8 +57,10 @@ proptest! {
             let payload = event.payload(dialect);
             let message = Direction::ToAgent.message_type(&payload);
             prop_assert_eq!(message, Some(message_of(event.event_type())));
-            let by_prost = proto::ProxyToAgent::decode(&payload[..]).unwrap();
+            let by_prost = by_prost::event(&payload).unwrap();
             prop_assert_eq!(by_prost.stream_id, dialect.has_streams().then_some(7));
+            prop_assert_eq!(&by_prost.message, &event);
+            let by_prost = proto::ProxyToAgent::decode(&payload[..]).unwrap();
             let rewritten = by_prost.encode_to_vec();
             if dialect.has_streams() {
                 prop_assert_eq!(stream_id(&rewritten), Ok(StreamId(7)));
@@ -73,12 +75,9 @@ proptest! {
     #[test]
     fn responses_pass_through_prost(response in response(), id in text()) {
         let payload = write_response(&response, AnswerTo::CorrelationId(&id));
-        let by_prost = proto::AgentToProxy::decode(&payload[..]).unwrap();
-        let Some(proto::agent_to_proxy::Message::Response(message)) = &by_prost.message else {
-            panic!("{by_prost:?}");
-        };
-        prop_assert_eq!(&message.correlation_id, &id);
-        let rewritten = by_prost.encode_to_vec();
+        let by_prost = by_prost::response(&payload).unwrap();
+        prop_assert_eq!(by_prost.message, (id.clone(), response.clone()));
+        let rewritten = proto::AgentToProxy::decode(&payload[..]).unwrap().encode_to_vec();
         let expected = Some((Some(id).filter(|id| !id.is_empty()), response.clone()));
         prop_assert_eq!(&read_response(payload), &expected);
         prop_assert_eq!(&read_response(rewritten), &expected);

@@ -1,0 +1,183 @@
+//! Protobuf, whose messages are also read by generated types: where both accept, both have read the same.
+
+use super::input::Input;
+use super::{assert_reads_back, bounded, read_event, read_response};
+use crate::protocol::EventType;
+use crate::transport::grpc::Unframer;
+use crate::wire::events::message_of;
+use crate::wire::protobuf::{by_prost, stream_id};
+use crate::wire::response::{AnswerTo, encode_response};
+use crate::wire::{
+    Dialect, Direction, Encoding, FrameBuffer, HandshakeRequest, HandshakeResponse, MAX_FRAME_LEN,
+    StreamId, control,
+};
+use bytes::Bytes;
+
+const ONLY: &[Encoding] = &[Encoding::Protobuf];
+const PLAIN: Dialect = Dialect::published(Encoding::Protobuf);
+
+pub(super) fn event(input: &Input) {
+    let event_type = EventType::ALL[usize::from(input.choice) % EventType::ALL.len()];
+    let read = bounded(input, |bytes| {
+        read_event(event_type, Encoding::Protobuf, bytes)
+    });
+    let Some(event) = read else { return };
+    let again = read_event(event_type, Encoding::Protobuf, &event.payload(PLAIN));
+    assert_eq!(again.as_ref(), Some(&event));
+    if let Some(by_prost) = by_prost::event(&input.bytes) {
+        let meant = by_prost.message.event_type();
+        let message = Direction::ToAgent.message_type(&input.bytes);
+        assert_eq!(message, Some(message_of(meant)));
+        // Of several messages in one envelope the last is meant.
+        if meant == event_type {
+            assert_eq!(by_prost.message, event);
+            assert_eq!(by_prost.stream_id, stream_of(input));
+        }
+    }
+}
+
+pub(super) fn response(input: &Input) {
+    let read = bounded(input, |bytes| read_response(Encoding::Protobuf, bytes));
+    let Some((id, response)) = read else { return };
+    let id = id.unwrap_or_default();
+    let mut frame = Vec::new();
+    let to = AnswerTo::CorrelationId(&id);
+    let body = encode_response(&response, to, PLAIN, &mut frame).unwrap();
+    frame.extend(body);
+    let (id_again, again) = read_response(Encoding::Protobuf, &frame[5..]).unwrap();
+    assert_eq!((&id_again.unwrap_or_default(), &again), (&id, &response));
+    if let Some(by_prost) = by_prost::response(&input.bytes) {
+        assert_eq!(by_prost.message, (id, response));
+        assert_eq!(by_prost.stream_id, stream_of(input));
+    }
+}
+
+/// The stream id of an input that decodes.
+fn stream_of(input: &Input) -> Option<u64> {
+    stream_id(&input.bytes).ok().map(|StreamId(id)| id)
+}
+
+pub(super) fn handshake(input: &Input) {
+    if let Ok(request) = bounded(input, |bytes| HandshakeRequest::decode_for(ONLY, bytes)) {
+        let written = request.encode_for(ONLY);
+        assert_reads_back(&request, HandshakeRequest::decode_for(ONLY, &written));
+        let _ = request.negotiate(ONLY);
+    }
+    if let Ok(response) = bounded(input, |bytes| HandshakeResponse::decode_for(ONLY, bytes)) {
+        let written = response.encode_for(ONLY);
+        assert_reads_back(&response, HandshakeResponse::decode_for(ONLY, &written));
+    }
+}
+
+/// How a stream of messages ends.
+#[derive(Debug, PartialEq)]
+enum End {
+    Whole,
+    CutShort,
+    /// At a head that no message may have.
+    Damaged,
+}
+
+/// The frames that messages became, each with its type.
+type Frames = Vec<(u8, Vec<u8>)>;
+
+/// Messages become the same frames in pieces, in one piece, and for somebody who looks at all of them at once.
+pub(super) fn messages(input: &Input) {
+    let limit = 1000 * (usize::from(input.choice) + 1);
+    for direction in [Direction::ToAgent, Direction::ToProxy] {
+        let expected = cut(direction, limit, &input.bytes);
+        let whole = bounded(input, |bytes| {
+            unframed(direction, limit, bytes, bytes.len())
+        });
+        assert_eq!(whole, expected);
+        let size = usize::from(input.choice) + 1;
+        let pieces = unframed(direction, limit, &input.bytes, size);
+        assert_eq!(pieces, expected);
+    }
+}
+
+/// Cuts a stream that is there as a whole.
+fn cut(direction: Direction, limit: usize, mut rest: &[u8]) -> (Frames, End) {
+    let mut frames = Vec::new();
+    while !rest.is_empty() {
+        let Some((&[flag, len @ ..], behind)) = rest.split_first_chunk::<5>() else {
+            return (frames, End::CutShort);
+        };
+        let len = u32::from_be_bytes(len) as usize;
+        if flag != 0 || len > limit {
+            return (frames, End::Damaged);
+        }
+        let Some((message, behind)) = behind.split_at_checked(len) else {
+            return (frames, End::CutShort);
+        };
+        let number = direction
+            .message_type(message)
+            .map_or(0, |message| message as u8);
+        frames.push((number, message.to_vec()));
+        rest = behind;
+    }
+    (frames, End::Whole)
+}
+
+/// Puts a stream through in pieces of `size` bytes.
+fn unframed(direction: Direction, limit: usize, stream: &[u8], size: usize) -> (Frames, End) {
+    let mut unframer = Unframer::new(direction, limit);
+    let mut buffer = FrameBuffer::default();
+    let mut frames = Vec::new();
+    for piece in stream.chunks(size.max(1)) {
+        let added = unframer.add(Bytes::copy_from_slice(piece), buffer.spare());
+        while let Some((message, payload)) = buffer.next_frame(MAX_FRAME_LEN).unwrap() {
+            frames.push((message, payload.to_vec()));
+        }
+        if added.is_err() {
+            return (frames, End::Damaged);
+        }
+    }
+    let end = match unframer.ended() {
+        Ok(()) => End::Whole,
+        Err(_) => End::CutShort,
+    };
+    (frames, end)
+}
+
+pub(super) fn control_message(input: &Input) {
+    const PROTOBUF: Encoding = Encoding::Protobuf;
+    let payload = &Bytes::from(input.bytes.clone());
+    macro_rules! reads_back {
+        ($decode:ident, $encode:expr) => {
+            if let Ok(message) = bounded(input, |_| control::$decode(payload, PROTOBUF)) {
+                // What has a number that is none does not equal itself.
+                if message == message.clone() {
+                    let written = Bytes::from($encode(&message));
+                    assert_reads_back(&message, control::$decode(&written, PROTOBUF));
+                }
+            }
+        };
+    }
+    reads_back!(decode_flow_control, |message| control::encode_flow_control(
+        message, PROTOBUF
+    ));
+    reads_back!(decode_health, |status| control::encode_health(
+        status, PROTOBUF
+    )
+    .concat());
+    reads_back!(decode_metrics_report, |report| {
+        control::encode_metrics_report(report, PROTOBUF)
+    });
+    reads_back!(decode_config_update, |request| {
+        control::encode_config_update(request, PROTOBUF)
+    });
+    reads_back!(decode_config_response, |response| {
+        control::encode_extension(response, PROTOBUF)
+    });
+    reads_back!(decode_drain, |drain| control::encode_extension(
+        drain, PROTOBUF
+    ));
+    reads_back!(decode_shutdown, |shutdown| control::encode_extension(
+        shutdown, PROTOBUF
+    ));
+    reads_back!(decode_log, |line| control::encode_extension(line, PROTOBUF));
+    let _ = bounded(input, |_| control::decode_cancel(payload, PROTOBUF));
+    let _ = bounded(input, |_| control::decode_pong(payload, PROTOBUF));
+    let _ = bounded(input, |bytes| control::pong(bytes, PROTOBUF));
+}
