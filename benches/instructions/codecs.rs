@@ -9,6 +9,7 @@ use tollgate::{AgentResponse, Bytes, Encoding};
 
 const MESSAGE_PACK: Codec = Codec::extended(Encoding::MessagePack);
 const JSON: Codec = Codec::extended(Encoding::Json);
+const PROTOBUF: Codec = Codec::extended(Encoding::Protobuf);
 
 trait Message {
     fn encode(&self, codec: Codec, out: &mut Vec<u8>) -> Bytes;
@@ -51,6 +52,10 @@ fn to_json<M: Message>(message: M) -> Outgoing<M> {
     outgoing(message, JSON)
 }
 
+fn to_protobuf<M: Message>(message: M) -> Outgoing<M> {
+    outgoing(message, PROTOBUF)
+}
+
 fn outgoing<M: Message>(message: M, codec: Codec) -> Outgoing<M> {
     let mut out = Vec::new();
     message.encode(codec, &mut out);
@@ -76,6 +81,10 @@ fn from_message_pack<M: Message>(message: M) -> FrameReceiver {
 
 fn from_json<M: Message>(message: M) -> FrameReceiver {
     received(&message, JSON)
+}
+
+fn from_protobuf<M: Message>(message: M) -> FrameReceiver {
+    received(&message, PROTOBUF)
 }
 
 fn received<M: Message>(message: &M, codec: Codec) -> FrameReceiver {
@@ -114,6 +123,12 @@ macro_rules! benchmark_codecs {
                 encode(message)
             }
 
+            #[library_benchmark(setup = to_protobuf)]
+            $(#[bench::$id($value)])+
+            fn encode_protobuf(message: Outgoing<$message>) -> Outgoing<$message> {
+                encode(message)
+            }
+
             #[library_benchmark(setup = from_message_pack)]
             $(#[bench::$id($value)])+
             fn decode_message_pack(received: FrameReceiver) -> FrameReceiver {
@@ -126,9 +141,17 @@ macro_rules! benchmark_codecs {
                 decode::<$message>(received)
             }
 
+            #[library_benchmark(setup = from_protobuf)]
+            $(#[bench::$id($value)])+
+            fn decode_protobuf(received: FrameReceiver) -> FrameReceiver {
+                decode::<$message>(received)
+            }
+
             library_benchmark_group!(
                 name = $module;
-                benchmarks = encode_message_pack, encode_json, decode_message_pack, decode_json
+                benchmarks =
+                    encode_message_pack, encode_json, encode_protobuf,
+                    decode_message_pack, decode_json, decode_protobuf
             );
         }
     };

@@ -155,6 +155,7 @@ fn put_headers(mut memory: InMemory) -> InMemory {
 #[library_benchmark]
 #[bench::message_pack(asked_agent(Encoding::MessagePack, true))]
 #[bench::json(asked_agent(Encoding::Json, true))]
+#[bench::protobuf(asked_agent(Encoding::Protobuf, true))]
 #[bench::published_message_pack(asked_agent(Encoding::MessagePack, false))]
 #[bench::published_json(asked_agent(Encoding::Json, false))]
 fn whole_call_with_headers(memory: InMemory) -> InMemory {

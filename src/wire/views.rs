@@ -82,7 +82,7 @@ impl<'a> HeadersView<'a> {
 
     /// Headers that are checked, and how many names they have.
     #[cfg(feature = "grpc")]
-    pub(super) fn from_protobuf((headers, names): (protobuf::HeaderReader<'a>, usize)) -> Self {
+    pub(super) fn from_protobuf(headers: protobuf::HeaderReader<'a>, names: usize) -> Self {
         Self {
             names,
             pairs: Cursor::Protobuf(headers),

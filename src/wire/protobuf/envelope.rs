@@ -8,6 +8,9 @@ use crate::wire::{MessageType, StreamId};
 /// The field of both envelopes that holds the stream id.
 const STREAM_ID: u32 = 1000;
 
+/// The number of that field and the form of its value, fixed 64 bits, as they are written.
+const STREAM_ID_TAG: [u8; 2] = [0xc1, 0x3e];
+
 /// Which way a message goes, and with it what the numbers in its envelope mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
@@ -50,7 +53,7 @@ impl Direction {
     /// What a message is; `None` if this version does not know it, or if it is nothing at all.
     pub(crate) fn message_type(self, envelope: &[u8]) -> Option<MessageType> {
         let mut found = None;
-        let mut fields = Reader::new(envelope);
+        let (_, mut fields) = split_stream_id(envelope);
         // What is behind damage does not count; reading the message fails at it.
         while let Ok(Some((field, _))) = fields.next() {
             let known = self.messages().iter().find(|(number, _)| *number == field);
@@ -99,8 +102,9 @@ pub(super) fn write(
 
 /// What is in the envelope of a message.
 pub(super) fn open(message: MessageType, envelope: &[u8]) -> Result<&[u8], DecodeErrorKind> {
-    let (mut content, mut stream) = (None, None);
-    Reader::new(envelope).each(|field, value| {
+    let (mut stream, fields) = split_stream_id(envelope);
+    let mut content = None;
+    fields.each(|field, value| {
         if field == STREAM_ID {
             return set_once(&mut stream, value.fixed64()?);
         }
@@ -114,11 +118,27 @@ pub(super) fn open(message: MessageType, envelope: &[u8]) -> Result<&[u8], Decod
 
 /// The stream id in an envelope.
 pub(crate) fn stream_id(envelope: &[u8]) -> Result<StreamId, DecodeErrorKind> {
-    let mut fields = Reader::new(envelope);
-    while let Some((field, value)) = fields.next()? {
+    let (mut stream, mut fields) = split_stream_id(envelope);
+    while stream.is_none()
+        && let Some((field, value)) = fields.next()?
+    {
         if let (STREAM_ID, Value::Fixed64(id)) = (field, value) {
-            return Ok(StreamId(id));
+            stream = Some(id);
         }
     }
-    Err(DecodeErrorKind::Missing("stream_id"))
+    stream
+        .map(StreamId)
+        .ok_or(DecodeErrorKind::Missing("stream_id"))
+}
+
+/// The stream id, if it stands before everything else, as [`write`] has it, and the fields behind it.
+#[inline]
+fn split_stream_id(envelope: &[u8]) -> (Option<u64>, Reader<'_>) {
+    let leading = envelope
+        .strip_prefix(&STREAM_ID_TAG)
+        .and_then(|rest| rest.split_first_chunk());
+    match leading {
+        Some((id, rest)) => (Some(u64::from_le_bytes(*id)), Reader::new(rest)),
+        None => (None, Reader::new(envelope)),
+    }
 }

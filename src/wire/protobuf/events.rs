@@ -2,7 +2,7 @@
 
 use super::envelope;
 use super::json_text;
-use super::reader::{HeaderReader, Reader, Value, set_once};
+use super::reader::{HeaderCheck, HeaderReader, Reader, Value, set_once};
 use super::timestamp::{TimestampText, ms_of};
 use super::writer::Writer;
 use crate::protocol::events::{
@@ -67,10 +67,7 @@ fn write_metadata(metadata: &Metadata<'_>, correlation_id: &str, writer: &mut Wr
 fn write_headers(field: u32, headers: &impl HeaderSource, writer: &mut Writer<'_>) {
     for (name, values) in headers.grouped() {
         for value in values {
-            writer.message(field, |header| {
-                header.str(1, name);
-                header.str(2, &value.to_text());
-            });
+            writer.str_pair(field, name, &value.to_text());
         }
     }
 }
@@ -239,11 +236,13 @@ fn read_request_headers<'a>(
 ) -> Result<RequestHeadersView<'a>, DecodeErrorKind> {
     let mut metadata = None;
     let (mut method, mut uri) = ("", "");
+    let mut headers = HeaderCheck::default();
     Reader::new(message).each(|field, value| {
         match field {
             1 => set_once(&mut metadata, value.bytes()?)?,
             2 => method = value.str()?,
             3 => uri = value.str()?,
+            5 => headers.take(value)?,
             _ => {}
         }
         Ok(())
@@ -253,7 +252,7 @@ fn read_request_headers<'a>(
         metadata: read_metadata(metadata, timestamp)?,
         method,
         uri,
-        headers: HeadersView::from_protobuf(HeaderReader::check(message, 5)?),
+        headers: HeadersView::from_protobuf(HeaderReader::new(message, 5), headers.names),
     })
 }
 
@@ -293,10 +292,12 @@ fn read_metadata<'a>(
 
 fn read_response_headers(message: &[u8]) -> Result<ResponseHeadersView<'_>, DecodeErrorKind> {
     let (mut correlation_id, mut status) = ("", 0);
+    let mut headers = HeaderCheck::default();
     Reader::new(message).each(|field, value| {
         match field {
             1 => correlation_id = value.str()?,
             2 => status = value.number()?,
+            3 => headers.take(value)?,
             _ => {}
         }
         Ok(())
@@ -304,7 +305,7 @@ fn read_response_headers(message: &[u8]) -> Result<ResponseHeadersView<'_>, Deco
     Ok(ResponseHeaders {
         correlation_id,
         status,
-        headers: HeadersView::from_protobuf(HeaderReader::check(message, 3)?),
+        headers: HeadersView::from_protobuf(HeaderReader::new(message, 3), headers.names),
     })
 }
 

@@ -64,6 +64,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The number and the value of the next field; `None` at the end.
+    #[inline]
     pub(super) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, DecodeErrorKind> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -72,16 +73,7 @@ impl<'a> Reader<'a> {
         let value = match tag & 7 {
             0 => Value::Varint(self.varint()?),
             1 => Value::Fixed64(u64::from_le_bytes(self.take_chunk()?)),
-            2 => {
-                let len = self.varint()?;
-                let len = usize::try_from(len).map_err(|_| DecodeErrorKind::CutShort)?;
-                let (bytes, rest) = self
-                    .rest
-                    .split_at_checked(len)
-                    .ok_or(DecodeErrorKind::CutShort)?;
-                self.rest = rest;
-                Value::Bytes(bytes)
-            }
+            2 => Value::Bytes(self.take_bytes()?),
             5 => Value::Fixed32(u32::from_le_bytes(self.take_chunk()?)),
             // Groups, which no message of this protocol has ever had, and what is reserved.
             _ => return Err(DecodeErrorKind::Syntax),
@@ -92,7 +84,19 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether the next field has this tag, of one byte, and what it holds. Everything else is left where it is.
+    #[inline]
+    fn next_if(&mut self, tag: u8) -> Option<&'a [u8]> {
+        let mut behind = Self {
+            rest: self.rest.strip_prefix(&[tag])?,
+        };
+        let bytes = behind.take_bytes().ok()?;
+        *self = behind;
+        Some(bytes)
+    }
+
     /// Calls `read` with every field.
+    #[inline]
     pub(super) fn each(
         mut self,
         mut read: impl FnMut(u32, Value<'a>) -> Result<(), DecodeErrorKind>,
@@ -101,6 +105,18 @@ impl<'a> Reader<'a> {
             read(field, value)?;
         }
         Ok(())
+    }
+
+    #[inline]
+    fn take_bytes(&mut self) -> Result<&'a [u8], DecodeErrorKind> {
+        let len = self.varint()?;
+        let len = usize::try_from(len).map_err(|_| DecodeErrorKind::CutShort)?;
+        let (bytes, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or(DecodeErrorKind::CutShort)?;
+        self.rest = rest;
+        Ok(bytes)
     }
 
     fn take_chunk<const N: usize>(&mut self) -> Result<[u8; N], DecodeErrorKind> {
@@ -122,6 +138,7 @@ impl<'a> Reader<'a> {
         self.long_varint()
     }
 
+    #[cold]
     fn long_varint(&mut self) -> Result<u64, DecodeErrorKind> {
         let mut number = 0;
         for (at, &byte) in self.rest.iter().take(MAX_VARINT_LEN).enumerate() {
@@ -157,22 +174,13 @@ pub(in crate::wire) struct HeaderReader<'a> {
 }
 
 impl<'a> HeaderReader<'a> {
-    /// The headers of a message in the field with this number, checked, and how many names they have in a row.
-    pub(super) fn check(message: &'a [u8], field: u32) -> Result<(Self, usize), DecodeErrorKind> {
-        let all = Self {
+    /// The headers of a message in the field with this number.
+    pub(super) const fn new(message: &'a [u8], field: u32) -> Self {
+        Self {
             fields: Reader::new(message),
             field,
             values: 0,
-        };
-        let (mut names, mut last) = (0, None);
-        let mut at = all;
-        while let Some((name, _)) = at.header()? {
-            if last != Some(name) {
-                names += 1;
-                last = Some(name);
-            }
         }
-        Ok((all, names))
     }
 
     pub(in crate::wire) fn str(&mut self) -> Result<&'a str, DecodeErrorKind> {
@@ -223,8 +231,41 @@ pub(super) fn set_once<T>(place: &mut Option<T>, value: T) -> Result<(), DecodeE
     }
 }
 
+/// Checks headers one by one and counts the names that they have in a row.
+#[derive(Debug, Default)]
+pub(super) struct HeaderCheck<'a> {
+    pub(super) names: usize,
+    last: Option<&'a str>,
+}
+
+impl<'a> HeaderCheck<'a> {
+    #[inline]
+    pub(super) fn take(&mut self, value: Value<'a>) -> Result<(), DecodeErrorKind> {
+        let (name, _) = header(value.bytes()?)?;
+        if self.last != Some(name) {
+            self.names += 1;
+            self.last = Some(name);
+        }
+        Ok(())
+    }
+}
+
 /// A name with its value.
 pub(super) fn header(message: &[u8]) -> Result<(&str, &str), DecodeErrorKind> {
+    let mut fields = Reader::new(message);
+    if let (Some(name), Some(value)) = (fields.next_if(NAME), fields.next_if(VALUE))
+        && fields.rest.is_empty()
+    {
+        return Ok((Value::Bytes(name).str()?, Value::Bytes(value).str()?));
+    }
+    header_in_any_order(message)
+}
+
+/// The tags of the fields of a header, which nearly everybody writes in this order.
+const NAME: u8 = 1 << 3 | 2;
+const VALUE: u8 = 2 << 3 | 2;
+
+fn header_in_any_order(message: &[u8]) -> Result<(&str, &str), DecodeErrorKind> {
     let (mut name, mut text) = ("", "");
     Reader::new(message).each(|field, value| {
         match field {

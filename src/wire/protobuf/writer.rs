@@ -78,8 +78,7 @@ impl<'b> Writer<'b> {
     }
 
     pub(super) fn some_bytes(&mut self, field: u32, bytes: &[u8]) {
-        self.tag(field, BYTES);
-        self.varint(bytes.len() as u64);
+        self.head(field, bytes.len());
         self.out.extend_from_slice(bytes);
     }
 
@@ -93,8 +92,7 @@ impl<'b> Writer<'b> {
         if bytes.len() <= MAX_INLINE_BODY {
             return self.some_bytes(field, bytes);
         }
-        self.tag(field, BYTES);
-        self.varint(bytes.len() as u64);
+        self.head(field, bytes.len());
         self.detached = bytes.clone();
     }
 
@@ -120,11 +118,14 @@ impl<'b> Writer<'b> {
         pairs: impl IntoIterator<Item = (&'s str, &'s str)>,
     ) {
         for (key, value) in pairs {
-            self.message(field, |pair| {
-                pair.str(1, key);
-                pair.str(2, value);
-            });
+            self.str_pair(field, key, value);
         }
+    }
+
+    pub(super) fn str_pair(&mut self, field: u32, key: &str, value: &str) {
+        self.head(field, str_len(key) + str_len(value));
+        self.str(1, key);
+        self.str(2, value);
     }
 
     /// Leaves `room` bytes for the length, which is known only afterwards; what was written moves if it needs
@@ -153,6 +154,18 @@ impl<'b> Writer<'b> {
         self.out[at + needed - 1] &= 0x7f;
     }
 
+    /// What stands before bytes.
+    #[inline]
+    fn head(&mut self, field: u32, len: usize) {
+        let tag = field << 3 | BYTES;
+        if tag < 0x80 && len < 0x80 {
+            self.out.extend_from_slice(&[tag as u8, len as u8]);
+        } else {
+            self.varint(u64::from(tag));
+            self.varint(len as u64);
+        }
+    }
+
     #[inline]
     fn tag(&mut self, field: u32, wire_type: u32) {
         self.varint(u64::from(field << 3 | wire_type));
@@ -165,6 +178,14 @@ impl<'b> Writer<'b> {
             number >>= 7;
         }
         self.out.push(number as u8);
+    }
+}
+
+/// Bytes of a string in a field with a number below 16, which is left out where it is empty.
+fn str_len(text: &str) -> usize {
+    match text.len() {
+        0 => 0,
+        len => 1 + varint_len(len as u64) + len,
     }
 }
 

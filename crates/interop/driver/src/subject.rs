@@ -1,5 +1,5 @@
-use crate::{Place, Traffic};
 use crate::agent::listening;
+use crate::{Place, Traffic};
 use std::future::Future;
 
 /// Connections between a proxy and its agent, the same for every subject.
