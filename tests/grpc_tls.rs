@@ -196,15 +196,45 @@ async fn a_server_without_tls_is_told_apart() {
     assert!(matches!(cause, ConnectError::Tls(_)), "{cause:?}");
 }
 
+/// What is said of TLS settings that cannot be used.
+fn said<T>(settings: Result<T, Error>) -> String {
+    match settings {
+        Err(Error::InvalidTls { reason }) => reason,
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("it was taken"),
+    }
+}
+
 #[test]
 fn what_is_no_certificate_is_refused() {
-    assert!(matches!(
-        TlsConfig::default().with_roots_pem(b"no PEM"),
-        Err(Error::InvalidTls { .. })
-    ));
     let identity = Authority::new().identity("a");
-    assert!(matches!(
-        TlsServerConfig::from_pem(identity.chain.as_bytes(), b"no PEM"),
-        Err(Error::InvalidTls { .. })
-    ));
+    let (chain, key) = (identity.chain.as_bytes(), identity.key.as_bytes());
+    for nothing in [b"no PEM", key] {
+        let roots = TlsConfig::default().with_roots_pem(nothing);
+        assert!(said(roots).contains("no certificate"));
+        let identity = TlsConfig::default().with_identity_pem(nothing, key);
+        assert!(said(identity).contains("no certificate"));
+    }
+    let cut = TlsServerConfig::from_pem(&chain[..chain.len() / 2], key);
+    assert!(said(cut).contains("certificate in PEM form is cut short"));
+    let keyless = TlsServerConfig::from_pem(chain, chain);
+    assert!(said(keyless).contains("no private key"));
+}
+
+#[test]
+fn a_key_of_another_certificate_is_refused() {
+    let [one, other] = ["a", "b"].map(|name| Authority::new().identity(name));
+    let (chain, key) = (one.chain.as_bytes(), other.key.as_bytes());
+    let server = TlsServerConfig::from_pem(chain, key);
+    assert!(said(server).contains("not that of the certificate"));
+    let client = TlsConfig::default().with_identity_pem(chain, key);
+    assert!(said(client).contains("not that of the certificate"));
+}
+
+#[test]
+fn what_is_called_a_certificate_and_is_none_is_refused() {
+    let nonsense = b"-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
+    said(TlsConfig::default().with_roots_pem(nonsense));
+    let identity = Authority::new().identity("a");
+    said(TlsServerConfig::from_pem(nonsense, identity.key.as_bytes()));
 }

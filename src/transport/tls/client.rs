@@ -1,7 +1,7 @@
 #[cfg(feature = "grpc")]
 use super::HTTP2;
 use super::failure::TlsFailure;
-use super::identity::{Identity, certificates, invalid, root_store};
+use super::identity::{Identity, authorities, invalid, root_store};
 use super::session::split;
 use crate::connection::link::Link;
 use crate::error::{AgentProtocolError, ConnectError};
@@ -30,9 +30,9 @@ impl TlsConfig {
     ///
     /// # Errors
     ///
-    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if there is no certificate in the PEM text.
+    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if there is no certificate in the PEM text, or one that cannot be used.
     pub fn with_roots_pem(mut self, pem: &[u8]) -> Result<Self, AgentProtocolError> {
-        self.roots.extend(certificates(pem)?);
+        self.roots.extend(authorities(pem)?);
         Ok(self)
     }
 
@@ -40,7 +40,8 @@ impl TlsConfig {
     ///
     /// # Errors
     ///
-    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if the certificate or key is missing from the PEM texts.
+    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if the certificate or key is missing from the PEM texts, or they do not
+    /// belong together.
     pub fn with_identity_pem(
         mut self,
         certificates: &[u8],

@@ -1,9 +1,11 @@
 //! Certificates and keys.
 
 use crate::error::AgentProtocolError;
-use rustls::RootCertStore;
-use rustls::pki_types::pem::PemObject;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{InconsistentKeys, RootCertStore};
 use std::fmt::Display;
 
 /// A certificate, with those that lead to a root, and its key.
@@ -23,20 +25,58 @@ impl Clone for Identity {
 
 impl Identity {
     pub(super) fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, AgentProtocolError> {
-        Ok(Self {
+        let identity = Self {
             chain: certificates(chain)?,
-            key: PrivateKeyDer::from_pem_slice(key).map_err(invalid)?,
+            key: PrivateKeyDer::from_pem_slice(key)
+                .map_err(|error| unreadable("private key", &error))?,
+        };
+        identity.check()?;
+        Ok(identity)
+    }
+
+    /// Whether both can be used, and belong together.
+    fn check(&self) -> Result<(), AgentProtocolError> {
+        let Self { chain, key } = self.clone();
+        let checked = CertifiedKey::from_der(chain, key, &ring::default_provider());
+        checked.map(drop).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                invalid("the private key is not that of the certificate")
+            }
+            other => invalid(other),
         })
     }
 }
 
 pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, AgentProtocolError> {
+    const WHAT: &str = "certificate";
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let found = found.map_err(invalid)?;
+    let found = found.map_err(|error| unreadable(WHAT, &error))?;
     if found.is_empty() {
-        return Err(invalid("there is no certificate in it"));
+        return Err(unreadable(WHAT, &pem::Error::NoItemsFound));
     }
     Ok(found)
+}
+
+/// Certificates of authorities.
+pub(super) fn authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, AgentProtocolError> {
+    let found = certificates(pem)?;
+    root_store(&found)?;
+    Ok(found)
+}
+
+fn unreadable(what: &str, error: &pem::Error) -> AgentProtocolError {
+    match error {
+        pem::Error::NoItemsFound => invalid(format_args!(
+            "there is no {what} in PEM form where one should be"
+        )),
+        pem::Error::MissingSectionEnd { .. } => {
+            invalid(format_args!("the {what} in PEM form is cut short"))
+        }
+        pem::Error::IllegalSectionStart { .. } => {
+            invalid(format_args!("where the {what} begins is no PEM form"))
+        }
+        other => invalid(format_args!("the {what} in PEM form: {other}")),
+    }
 }
 
 pub(super) fn root_store(

@@ -1,6 +1,6 @@
 #[cfg(feature = "grpc")]
 use super::HTTP2;
-use super::identity::{Identity, certificates, invalid, root_store};
+use super::identity::{Identity, authorities, invalid, root_store};
 use super::session::split;
 use crate::connection::link::Link;
 use crate::error::{AgentProtocolError, ConnectError};
@@ -27,7 +27,8 @@ impl TlsServerConfig {
     ///
     /// # Errors
     ///
-    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if the certificate or key is missing from the PEM texts.
+    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if the certificate or key is missing from the PEM texts, or they do not
+    /// belong together.
     pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, AgentProtocolError> {
         Ok(Self {
             identity: Identity::from_pem(certificates, key)?,
@@ -40,9 +41,9 @@ impl TlsServerConfig {
     ///
     /// # Errors
     ///
-    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if there is no certificate in the PEM text.
+    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if there is no certificate in the PEM text, or one that cannot be used.
     pub fn with_client_roots_pem(mut self, pem: &[u8]) -> Result<Self, AgentProtocolError> {
-        self.client_roots.extend(certificates(pem)?);
+        self.client_roots.extend(authorities(pem)?);
         Ok(self)
     }
 
