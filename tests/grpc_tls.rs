@@ -149,6 +149,20 @@ async fn another_name_may_be_asked_for() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_none_is_told() {
+    let authority = Authority::new();
+    let agent = serve(&authority.identity("127.0.0.1")).await;
+    let tls = authority.trusted().with_server_name("no name");
+    let TlsFailure::Other(reason) = failure(&agent, tls).await else {
+        panic!("another failure");
+    };
+    assert!(
+        reason.starts_with("the server name \"no name\""),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
 async fn verification_is_off_only_by_its_name() {
     let agent = serve(&Authority::new().identity("elsewhere.example")).await;
     let tls = TlsConfig::default().dangerous_without_verification();

@@ -8,7 +8,7 @@ use super::{
     GrpcConfig, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, PROCESS_STREAM, WINDOW, is_grpc, max_frame,
 };
 use crate::connection::link::{Link, LinkReceiver};
-use crate::error::ConnectError;
+use crate::error::{AgentProtocolError, ConnectError};
 use crate::transport::tcp;
 use crate::transport::tls::{TlsConfig, TlsFailure};
 use crate::wire::Direction;
@@ -63,9 +63,10 @@ async fn open(place: &GrpcPlace, tls: &TlsConfig) -> Result<Stream, ConnectError
     if place.security == Security::Plain {
         return Ok(Stream::Tcp(tcp::connect_stream(host, port).await?));
     }
-    let connector = tls
-        .http2_connector()
-        .map_err(|error| TlsFailure::Other(error.to_string()))?;
+    let connector = tls.http2_connector().map_err(|error| match error {
+        AgentProtocolError::InvalidTls { reason } => TlsFailure::Other(reason),
+        other => TlsFailure::Other(other.to_string()),
+    })?;
     let stream = connector.connect_http2(host, port).await?;
     Ok(Stream::Tls(Box::new(stream)))
 }

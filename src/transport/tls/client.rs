@@ -81,7 +81,11 @@ impl TlsConfig {
 
     fn connector_of(&self, config: ClientConfig) -> Result<Connector, AgentProtocolError> {
         let server_name = match &self.server_name {
-            Some(name) => Some(ServerName::try_from(name.clone()).map_err(invalid)?),
+            Some(name) => Some(ServerName::try_from(name.clone()).map_err(|_| {
+                invalid(format_args!(
+                    "the server name {name:?} is neither a DNS name nor an address"
+                ))
+            })?),
             None => None,
         };
         Ok(Connector {
