@@ -5,6 +5,8 @@ use crate::exit::AgentFailure;
 use crate::rules::Rules;
 use crate::scrape;
 #[cfg(feature = "grpc")]
+use crate::tls::ServerTls;
+#[cfg(feature = "grpc")]
 use crate::values::is_remote;
 use crate::values::{
     parse_assignment, parse_duration, parse_encoding, parse_endpoint, parse_proxy, parse_timeout,
@@ -29,7 +31,8 @@ use tracing_subscriber::filter::LevelFilter;
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("way").args(["listen", "dial"]).required(true)))]
 pub(crate) struct Args {
-    /// Where to listen: /path or unix:/path, or with gRPC grpc://address:port or grpc+unix:///path
+    /// Where to listen: /path or unix:/path, or with gRPC grpc://address:port, grpcs://address:port or
+    /// grpc+unix:///path
     #[arg(long, value_name = "ENDPOINT", value_parser = parse_endpoint)]
     listen: Option<String>,
     /// A proxy to connect to, and again whenever a connection is lost: /path, unix:/path or tcp://host:port; may be
@@ -86,6 +89,9 @@ pub(crate) struct Args {
     /// Report the counts to every connected proxy, this often
     #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
     report_every: Option<Duration>,
+    #[cfg(feature = "grpc")]
+    #[command(flatten)]
+    tls: ServerTls,
 }
 
 impl Args {
@@ -152,7 +158,7 @@ async fn serve<H: AgentHandler>(
         }
     };
     tokio::select! {
-        served = served => Ok(served?),
+        served = served => served,
         () = signals.twice(stop) => Ok(()),
     }
 }
@@ -163,25 +169,44 @@ async fn listen<H: AgentHandler>(
     handler: H,
     with_control: impl FnOnce(AgentControl),
     stopped: impl Future<Output = ()>,
-) -> Result<(), AgentFailure> {
-    let failed = |error| AgentFailure::of(endpoint, &error);
+) -> anyhow::Result<()> {
     #[cfg(feature = "grpc")]
     if is_remote(endpoint) {
-        let server = GrpcAgentServer::new(endpoint, handler);
-        with_control(server.control());
-        let server = server.bind().await.map_err(failed)?;
-        match server.local_addr() {
-            Some(address) => announce(format_args!("listening on grpc://{address}")),
-            None => announce(format_args!("listening on {endpoint}")),
-        }
-        return server.serve_until(stopped).await.map_err(failed);
+        return listen_grpc(endpoint, &args.tls, handler, with_control, stopped).await;
     }
+    #[cfg(feature = "grpc")]
+    args.tls.refuse(endpoint)?;
+    let failed = |error| AgentFailure::of(endpoint, &error);
     let server =
         UdsAgentServer::new(socket_path(endpoint), handler).with_encodings(args.encodings.clone());
     with_control(server.control());
     let server = server.bind().await.map_err(failed)?;
     announce(format_args!("listening on {endpoint}"));
-    server.serve_until(stopped).await.map_err(failed)
+    Ok(server.serve_until(stopped).await.map_err(failed)?)
+}
+
+#[cfg(feature = "grpc")]
+async fn listen_grpc<H: AgentHandler>(
+    endpoint: &str,
+    tls: &ServerTls,
+    handler: H,
+    with_control: impl FnOnce(AgentControl),
+    stopped: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let failed = |error| AgentFailure::of(endpoint, &error);
+    let mut server = GrpcAgentServer::new(endpoint, handler);
+    let mut scheme = "grpc";
+    if let Some(tls) = tls.config(endpoint)? {
+        server = server.with_tls(tls);
+        scheme = "grpcs";
+    }
+    with_control(server.control());
+    let server = server.bind().await.map_err(failed)?;
+    match server.local_addr() {
+        Some(address) => announce(format_args!("listening on {scheme}://{address}")),
+        None => announce(format_args!("listening on {endpoint}")),
+    }
+    Ok(server.serve_until(stopped).await.map_err(failed)?)
 }
 
 async fn dial<H: AgentHandler>(
@@ -189,7 +214,10 @@ async fn dial<H: AgentHandler>(
     handler: H,
     with_control: impl FnOnce(AgentControl),
     stopped: impl Future<Output = ()>,
-) -> Result<(), AgentFailure> {
+) -> anyhow::Result<()> {
+    let proxies = args.dial.join(", ");
+    #[cfg(feature = "grpc")]
+    args.tls.refuse(&proxies)?;
     log_to_stderr();
     let mut dialer = AgentDialer::new(handler)
         .with_agent_id(&args.agent_id)
@@ -202,10 +230,9 @@ async fn dial<H: AgentHandler>(
         dialer = dialer.with_proxy(endpoint);
     }
     with_control(dialer.control());
-    let proxies = args.dial.join(", ");
     announce(format_args!("dialing {proxies}"));
     let failed = |error| AgentFailure::of(&proxies, &error);
-    dialer.run_until(stopped).await.map_err(failed)
+    Ok(dialer.run_until(stopped).await.map_err(failed)?)
 }
 
 fn announce(what: fmt::Arguments<'_>) {

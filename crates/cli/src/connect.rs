@@ -1,7 +1,9 @@
 //! Reaching the agent that a command is about.
 
 use crate::exit::AgentFailure;
-use crate::values::{is_remote, socket_path};
+#[cfg(feature = "grpc")]
+use crate::tls::ClientTls;
+use crate::values::{is_remote, parse_endpoint, socket_path};
 use std::time::Duration;
 use tollgate::{
     AgentPool, AgentPoolConfig, Encoding, ReverseConnectionConfig, ReverseConnectionListener,
@@ -10,24 +12,49 @@ use tollgate::{
 /// The name that the only agent of a command's pool goes by.
 pub(crate) const AGENT_ID: &str = "agent";
 
+/// The agent that a command is about, and how to talk to it.
+#[derive(clap::Args)]
+pub(crate) struct Target {
+    /// Where the agent listens: /path or unix:/path, or with gRPC grpc://host:port or grpcs://host:port
+    #[arg(value_parser = parse_endpoint)]
+    pub(crate) endpoint: String,
+    #[cfg(feature = "grpc")]
+    #[command(flatten)]
+    pub(crate) tls: ClientTls,
+}
+
+impl Target {
+    /// An agent on this machine.
+    pub(crate) fn local(endpoint: &str) -> Self {
+        Self {
+            endpoint: endpoint.to_owned(),
+            #[cfg(feature = "grpc")]
+            tls: ClientTls::default(),
+        }
+    }
+}
+
 /// A pool with one agent in it, connected.
 ///
 /// `timeout` bounds connecting and, later, each event. With `encoding` the agent has to speak just
 /// that one; over gRPC there is one only.
 pub(crate) async fn connect(
-    endpoint: &str,
+    target: &Target,
     encoding: Option<Encoding>,
     connections: usize,
     timeout: Duration,
-) -> Result<AgentPool, AgentFailure> {
+) -> anyhow::Result<AgentPool> {
+    let endpoint = &target.endpoint;
     let pool = AgentPool::with_config(AgentPoolConfig {
         connections_per_agent: connections,
+        #[cfg(feature = "grpc")]
+        tls: target.tls.config(endpoint)?,
         ..config(encoding, timeout)
     });
     pool.connect_agent(AGENT_ID, endpoint)
         .await
         .map_err(|error| AgentFailure::of(endpoint, &error))?;
-    check_encoding(pool, endpoint, encoding)
+    Ok(check_encoding(pool, endpoint, encoding)?)
 }
 
 /// A pool that listens at `endpoint` until one agent, which registers as [`AGENT_ID`], has connected so often.

@@ -1,7 +1,7 @@
 //! `tollgate demo`: an agent and a proxy's traffic for it, in two processes, and what that came to.
 
 use crate::child_agent::{ChildAgent, Way};
-use crate::connect::AGENT_ID;
+use crate::connect::{AGENT_ID, Target};
 use crate::demo_traffic;
 use crate::driver::Length;
 use crate::load::measure;
@@ -46,7 +46,7 @@ async fn demonstrate(args: &Args, agent: &mut ChildAgent) -> anyhow::Result<Reco
     let connected = match args.way() {
         Way::Forward => {
             agent.ready(options.timeout()).await?;
-            options.connect(agent.endpoint()).await?
+            options.connect(&Target::local(agent.endpoint())).await?
         }
         Way::Reverse => {
             let endpoint = agent.endpoint().to_owned();

@@ -1,12 +1,13 @@
 //! `tollgate load`: how much an agent can take, and how fast it answers then.
 
+use crate::connect::Target;
 use crate::driver::{Length, drive};
 use crate::har;
 use crate::options::{LoadOptions, parse_seconds};
 use crate::recording::{Details, Recording, Stage};
 use crate::report::Report;
 use crate::traffic::Corpus;
-use crate::values::{parse_endpoint, parse_size};
+use crate::values::parse_size;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 use tollgate::{AgentPool, Encoding};
@@ -16,9 +17,8 @@ const DEFAULT_LENGTH: Length = Length::Time(Duration::from_secs(5));
 /// Options of `tollgate load`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where the agent listens: /path or unix:/path, or with gRPC grpc://host:port
-    #[arg(value_parser = parse_endpoint)]
-    endpoint: String,
+    #[command(flatten)]
+    target: Target,
     /// Stop after exactly this many requests
     #[arg(
         long, value_name = "N", conflicts_with = "seconds",
@@ -45,10 +45,10 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let corpus = args.corpus()?;
     let page = args.options.page.open()?;
-    let connected = args.options.connect(&args.endpoint).await?;
+    let connected = args.options.connect(&args.target).await?;
     let concurrency = args.options.concurrency();
     let run = measure(
-        &args.endpoint,
+        &args.target.endpoint,
         connected,
         corpus,
         args.length(),

@@ -26,6 +26,8 @@ mod scrape;
 mod send;
 mod tally;
 mod timeline;
+#[cfg(feature = "grpc")]
+mod tls;
 mod top;
 mod traffic;
 mod values;
@@ -39,7 +41,7 @@ use tollgate_counting_alloc::CountingAlloc;
 #[global_allocator]
 static ALLOCATOR: CountingAlloc = CountingAlloc;
 
-/// Ask external agents about every request of a proxy: agent protocol v2 over Unix sockets.
+/// Ask external agents about every request of a proxy: agent protocol v2 over Unix sockets, and gRPC where built with it.
 ///
 /// Exit status: 0 done, 1 the agent failed or refused, 2 usage.
 #[derive(Parser)]

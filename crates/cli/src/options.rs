@@ -1,6 +1,6 @@
 //! The options that `demo` and `load` have in common.
 
-use crate::connect::{AGENT_ID, accept, connect};
+use crate::connect::{AGENT_ID, Target, accept, connect};
 use crate::exit::AgentFailure;
 use crate::page::PageOptions;
 use crate::scrape;
@@ -43,10 +43,10 @@ pub(crate) struct LoadOptions {
 }
 
 impl LoadOptions {
-    /// Connects to the agent at `endpoint`, and says in which encoding.
-    pub(crate) async fn connect(&self, endpoint: &str) -> anyhow::Result<(AgentPool, Encoding)> {
-        let pool = connect(endpoint, self.encoding, self.connections(), self.timeout).await?;
-        self.ready(pool, endpoint).await
+    /// Connects to an agent, and says in which encoding.
+    pub(crate) async fn connect(&self, target: &Target) -> anyhow::Result<(AgentPool, Encoding)> {
+        let pool = connect(target, self.encoding, self.connections(), self.timeout).await?;
+        self.ready(pool, &target.endpoint).await
     }
 
     /// Waits at `endpoint` until the agent has connected, and says in which encoding.

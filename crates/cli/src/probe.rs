@@ -1,9 +1,9 @@
 //! `tollgate probe`: what an agent says of itself and how fast it answers.
 
-use crate::connect::{AGENT_ID, connect};
+use crate::connect::{AGENT_ID, Target, connect};
 use crate::exit::{AgentFailure, cause_of};
 use crate::output::{OutputError, micros, print_json, print_line, printable};
-use crate::values::{parse_endpoint, parse_timeout};
+use crate::values::parse_timeout;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 use tollgate::{AgentCapabilities, AgentFeatures, AgentLimits, AgentPool, Encoding};
@@ -13,9 +13,8 @@ const PINGS: usize = 5;
 /// Options of `tollgate probe`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where the agent listens: /path or unix:/path, or with gRPC grpc://host:port
-    #[arg(value_parser = parse_endpoint)]
-    endpoint: String,
+    #[command(flatten)]
+    target: Target,
     /// How long connecting, and each ping, may take
     #[arg(long, default_value = "5s", value_parser = parse_timeout)]
     timeout: Duration,
@@ -26,7 +25,7 @@ pub(crate) struct Args {
 
 /// Shakes hands with an agent, pings it and prints what came of it.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let report = probe(&args.endpoint, args.timeout).await?;
+    let report = probe(&args.target, args.timeout).await?;
     if args.json {
         print_json(&report)
     } else {
@@ -51,13 +50,14 @@ struct RoundTrip {
     max: f64,
 }
 
-async fn probe(endpoint: &str, timeout: Duration) -> Result<Report, AgentFailure> {
+async fn probe(target: &Target, timeout: Duration) -> anyhow::Result<Report> {
+    let endpoint = &target.endpoint;
     let started = Instant::now();
-    let pool = connect(endpoint, None, 1, timeout).await?;
+    let pool = connect(target, None, 1, timeout).await?;
     let handshake = started.elapsed();
     let gone = || AgentFailure::new(endpoint, "the connection was closed after the handshake");
     Ok(Report {
-        endpoint: endpoint.to_owned(),
+        endpoint: endpoint.clone(),
         encoding: pool.agent_encoding(AGENT_ID).ok_or_else(gone)?,
         extension: pool.agent_uses_extension(AGENT_ID).ok_or_else(gone)?,
         handshake_us: micros(handshake),

@@ -4,10 +4,10 @@ mod body;
 mod exchange;
 mod step;
 
-use crate::connect::connect;
+use crate::connect::{Target, connect};
 use crate::output::{print_json, print_line};
 use crate::values::{
-    parse_encoding, parse_endpoint, parse_header, parse_method, parse_nonzero_size, parse_timeout,
+    parse_encoding, parse_header, parse_method, parse_nonzero_size, parse_timeout,
 };
 use body::Body;
 use exchange::Exchange;
@@ -19,9 +19,8 @@ use tollgate::{AgentPool, Encoding};
 /// Options of `tollgate send`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where the agent listens: /path or unix:/path, or with gRPC grpc://host:port
-    #[arg(value_parser = parse_endpoint)]
-    endpoint: String,
+    #[command(flatten)]
+    target: Target,
     /// Method of the request [default: GET, or POST with a body]
     #[arg(short = 'X', long, value_parser = parse_method)]
     method: Option<String>,
@@ -62,8 +61,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Some(file) => Body::open(file, args.chunk_size)?,
         None => Body::none(),
     };
-    let pool = connect(&args.endpoint, args.encoding, 1, args.timeout).await?;
-    let steps = Exchange::new(&pool, &args.endpoint, !args.json)
+    let pool = connect(&args.target, args.encoding, 1, args.timeout).await?;
+    let steps = Exchange::new(&pool, &args.target.endpoint, !args.json)
         .run(&args.request(), body)
         .await?;
     conclude(&pool, &steps, args.json)

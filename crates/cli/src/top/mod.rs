@@ -4,9 +4,12 @@ mod board;
 mod source;
 mod view;
 
+use crate::connect::Target;
 use crate::exit::UsageError;
 use crate::output::printable;
 use crate::scrape::parse_http_uri;
+#[cfg(feature = "grpc")]
+use crate::tls::ClientTls;
 use crate::values::{parse_endpoint, parse_timeout};
 use anyhow::Context;
 use board::Board;
@@ -40,6 +43,9 @@ pub(crate) struct Args {
     /// How often to look
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_timeout)]
     interval: Duration,
+    #[cfg(feature = "grpc")]
+    #[command(flatten)]
+    tls: ClientTls,
 }
 
 /// Shows agents until somebody presses q.
@@ -47,22 +53,27 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if !(io::stdout().is_terminal() && io::stdin().is_terminal()) {
         return Err(UsageError("top needs a terminal".to_owned()).into());
     }
-    let source = args.watched.source(args.interval).await?;
+    let interval = args.interval;
+    let source = args.source().await?;
     let mut terminal = ratatui::try_init().context("the terminal")?;
-    let outcome = watch(&source, args.interval, &mut terminal).await;
+    let outcome = watch(&source, interval, &mut terminal).await;
     ratatui::try_restore().context("the terminal")?;
     outcome
 }
 
-impl Watched {
-    async fn source(self, patience: Duration) -> anyhow::Result<Source> {
-        match (self.endpoint, self.prometheus) {
-            (_, Some(uri)) => Ok(Source::Prometheus(uri)),
-            (endpoint, None) => {
-                let endpoint = endpoint.context("nothing to watch")?;
-                Ok(Source::agent(&endpoint, patience.max(Duration::from_secs(5))).await?)
-            }
+impl Args {
+    async fn source(self) -> anyhow::Result<Source> {
+        if let Some(uri) = self.watched.prometheus {
+            #[cfg(feature = "grpc")]
+            self.tls.refuse(&uri.to_string())?;
+            return Ok(Source::Prometheus(uri));
         }
+        let target = Target {
+            endpoint: self.watched.endpoint.context("nothing to watch")?,
+            #[cfg(feature = "grpc")]
+            tls: self.tls,
+        };
+        Source::agent(&target, self.interval.max(Duration::from_secs(5))).await
     }
 }
 

@@ -1,8 +1,8 @@
 //! Where `tollgate top` looks.
 
 use super::board::{Board, Connections};
-use crate::connect::{AGENT_ID, connect};
-use crate::exit::{AgentFailure, cause_of};
+use crate::connect::{AGENT_ID, Target, connect};
+use crate::exit::cause_of;
 use crate::output::printable;
 use crate::scrape;
 use anyhow::anyhow;
@@ -19,11 +19,11 @@ pub(super) enum Source {
 }
 
 impl Source {
-    pub(super) async fn agent(endpoint: &str, patience: Duration) -> Result<Self, AgentFailure> {
-        let pool = connect(endpoint, None, 1, patience).await?;
+    pub(super) async fn agent(target: &Target, patience: Duration) -> anyhow::Result<Self> {
+        let pool = connect(target, None, 1, patience).await?;
         let capabilities = pool.agent_capabilities(AGENT_ID).await;
         let name = capabilities.map_or_else(
-            || endpoint.to_owned(),
+            || target.endpoint.clone(),
             |agent| printable(&format!("{} {}", agent.name, agent.version)).into_owned(),
         );
         Ok(Self::Agent { pool, name })

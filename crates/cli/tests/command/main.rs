@@ -2,8 +2,13 @@
 
 mod dialing;
 mod failures;
+#[cfg(feature = "grpc")]
+mod grpc;
+mod load;
 mod metrics;
 mod support;
+#[cfg(feature = "grpc")]
+mod tls;
 
 use serde_json::{Value, json};
 use std::path::Path;

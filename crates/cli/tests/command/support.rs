@@ -87,7 +87,7 @@ impl Workplace {
 
     /// An agent with these options that is ready to serve.
     pub(crate) fn agent(&self, options: &[&str]) -> Agent {
-        Agent::start(self.path("agent.sock"), options)
+        Agent::start(&self.path("agent.sock"), options)
     }
 
     /// An agent that handles its first connection as told.
@@ -128,8 +128,9 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    fn start(endpoint: String, options: &[&str]) -> Self {
-        let mut child = tollgate(&["agent", "--listen", &endpoint])
+    /// One that listens there.
+    pub(crate) fn start(listen: &str, options: &[&str]) -> Self {
+        let mut child = tollgate(&["agent", "--listen", listen])
             .args(options)
             .stderr(Stdio::piped())
             .spawn()
@@ -137,8 +138,11 @@ impl Agent {
         let mut line = String::new();
         let stderr = child.stderr.as_mut().expect("stderr");
         BufReader::new(stderr).read_line(&mut line).expect("line");
-        assert_eq!(line, format!("listening on {endpoint}\n"));
-        Self { child, endpoint }
+        let endpoint = line.trim_end().strip_prefix("listening on ");
+        Self {
+            endpoint: endpoint.expect(&line).to_owned(),
+            child,
+        }
     }
 
     /// Where it listens.

@@ -1,14 +1,14 @@
 //! `tollgate load` and `tollgate demo`, run as a user runs them.
 
-// Helpers of tests fail like tests; clippy lets only the test functions themselves unwrap.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+use crate::support::{self, Workplace, fails, run, succeeds, tollgate};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -111,7 +111,7 @@ fn load_replays_a_capture_with_its_bodies() {
 #[test]
 fn load_shows_people_the_same_figures() {
     let agent = Agent::start(&[]);
-    let output = tollgate(&["load", &agent.endpoint, "--requests", "200"]);
+    let output = run(&["load", agent.endpoint(), "--requests", "200"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());
     for figure in [
@@ -141,25 +141,24 @@ fn load_refuses_what_is_no_capture() {
         (&missing, "No such file"),
     ] {
         let file = file.to_str().unwrap();
-        let output = tollgate(&["load", "/nowhere.sock", "--har", file, "--json"]);
-        assert_fails(&output, 2, &[file, cause]);
+        let output = run(&["load", "/nowhere.sock", "--har", file, "--json"]);
+        fails(&output, 2, &[file, cause]);
         assert!(output.stdout.is_empty());
     }
 }
 
 #[test]
 fn load_without_an_agent_names_endpoint_and_cause() {
-    let output = tollgate(&["load", "unix:/nowhere/agent.sock", "--json"]);
-    assert_fails(&output, 1, &["/nowhere/agent.sock", "no such socket"]);
+    let output = run(&["load", "unix:/nowhere/agent.sock", "--json"]);
+    fails(&output, 1, &["/nowhere/agent.sock", "no such socket"]);
     assert!(output.stdout.is_empty());
 }
 
 #[test]
 fn load_stops_and_still_reports_when_the_agent_goes_away() {
     let agent = Agent::start(&[]);
-    let relay = Relay::closing_after(64 * 1024, &agent.socket);
-    let endpoint = relay.socket.to_str().unwrap();
-    let output = tollgate(&[
+    let endpoint = &relay_closing_after(64 * 1024, &agent);
+    let output = run(&[
         "load",
         endpoint,
         "--seconds",
@@ -172,7 +171,7 @@ fn load_stops_and_still_reports_when_the_agent_goes_away() {
     assert!(number(&report["errors"]) > 0.0);
     assert!(number(&report["decisions"]["allow"]) > 0.0);
     assert!(number(&report["seconds"]) < 300.0);
-    assert_fails(
+    fails(
         &output,
         1,
         &[endpoint, "requests failed", "connection closed"],
@@ -182,9 +181,9 @@ fn load_stops_and_still_reports_when_the_agent_goes_away() {
 #[test]
 fn load_reports_events_that_time_out() {
     let agent = Agent::start(&["--delay", "10s"]);
-    let output = tollgate(&[
+    let output = run(&[
         "load",
-        &agent.endpoint,
+        agent.endpoint(),
         "--requests",
         "3",
         "--concurrency",
@@ -197,12 +196,12 @@ fn load_reports_events_that_time_out() {
     assert_eq!(report["requests"], 3);
     assert_eq!(report["errors"], 3);
     assert_eq!(report["decisions"], json!({ "allow": 0 }));
-    assert_fails(&output, 1, &["3 of 3 requests failed"]);
+    fails(&output, 1, &["3 of 3 requests failed"]);
 }
 
 #[test]
 fn demo_shows_an_agent_at_work() {
-    let output = tollgate(&["demo", "--seconds", "1", "--json"]);
+    let output = run(&["demo", "--seconds", "1", "--json"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(output.stderr.is_empty(), "progress is for terminals");
     let report = json_of(&output);
@@ -219,7 +218,7 @@ fn demo_shows_an_agent_at_work() {
 #[test]
 fn demo_speaks_json_and_cleans_up() {
     let directory = TempDir::new().unwrap();
-    let output = command(&["demo", "--seconds", "0.3", "--encoding", "json", "--json"])
+    let output = tollgate(&["demo", "--seconds", "0.3", "--encoding", "json", "--json"])
         .env("TMPDIR", directory.path())
         .output()
         .unwrap();
@@ -241,7 +240,7 @@ fn demo_shows_an_agent_that_connects_to_the_proxy() {
         "--json",
     ];
     for encoding in ["msgpack", "json"] {
-        let output = command(&["demo", "--encoding", encoding])
+        let output = tollgate(&["demo", "--encoding", encoding])
             .args(options)
             .env("TMPDIR", directory.path())
             .output()
@@ -259,7 +258,7 @@ fn demo_shows_an_agent_that_connects_to_the_proxy() {
 #[test]
 fn demo_cleans_up_when_it_is_told_to_end() {
     let directory = TempDir::new().unwrap();
-    let demo = command(&["demo", "--seconds", "600"])
+    let demo = tollgate(&["demo", "--seconds", "600"])
         .env("TMPDIR", directory.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -268,20 +267,10 @@ fn demo_cleans_up_when_it_is_told_to_end() {
     let mut agent = connect_below(directory.path());
     let terminated = Command::new("kill").arg(demo.id().to_string()).status();
     assert!(terminated.unwrap().success());
-    assert_fails(&demo.wait_with_output().unwrap(), 1, &["interrupted"]);
+    fails(&demo.wait_with_output().unwrap(), 1, &["interrupted"]);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     let left = agent.read(&mut [0]);
     assert!(!matches!(left, Ok(1..)), "the agent still speaks");
-}
-
-fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
-    command.args(args).stdin(Stdio::null());
-    command
-}
-
-fn tollgate(args: &[&str]) -> Output {
-    command(args).output().unwrap()
 }
 
 /// Connects to the agent that a demo has started in `directory`, as soon as it listens.
@@ -321,86 +310,42 @@ fn number(value: &Value) -> f64 {
     value.as_f64().unwrap()
 }
 
-/// One line on stderr with all these words, and this status.
-fn assert_fails(output: &Output, status: i32, words: &[&str]) {
-    let stderr = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(status), "{stderr}");
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    for word in words {
-        assert!(stderr.contains(word), "{word} in: {stderr}");
-    }
-}
-
-/// `tollgate agent` on a socket of its own, ended with the test.
+/// `tollgate agent` on a socket of its own.
 struct Agent {
-    process: Child,
-    endpoint: String,
-    socket: PathBuf,
-    _directory: TempDir,
+    process: support::Agent,
+    place: Workplace,
 }
 
 impl Agent {
     fn start(options: &[&str]) -> Self {
-        let directory = TempDir::new().unwrap();
-        let socket = directory.path().join("agent.sock");
-        let endpoint = format!("unix:{}", socket.display());
-        let mut process = command(&["agent", "--listen", &endpoint])
-            .args(options)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stderr.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        assert!(line.starts_with("listening on"), "{line}");
+        let place = Workplace::new();
         Self {
-            process,
-            endpoint,
-            socket,
-            _directory: directory,
+            process: place.agent(options),
+            place,
         }
+    }
+
+    fn endpoint(&self) -> &str {
+        self.process.endpoint()
     }
 
     fn load(&self, options: &[&str]) -> Value {
-        let output = command(&["load", &self.endpoint, "--json"])
-            .args(options)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        json_of(&output)
+        let command = ["load", self.endpoint(), "--json"];
+        succeeds(run(&[&command[..], options].concat()))
     }
 }
 
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-}
-
-/// Stands between a proxy and an agent, for one connection, and hangs up after so many bytes of answers.
-struct Relay {
-    socket: PathBuf,
-    _directory: TempDir,
-}
-
-impl Relay {
-    fn closing_after(bytes: u64, agent: &Path) -> Self {
-        let directory = TempDir::new().unwrap();
-        let socket = directory.path().join("relay.sock");
-        let listener = UnixListener::bind(&socket).unwrap();
-        let agent = UnixStream::connect(agent).unwrap();
-        thread::spawn(move || {
-            let (proxy, _) = listener.accept().unwrap();
-            drop(listener);
-            relay(&proxy, &agent, bytes);
-        });
-        Self {
-            socket,
-            _directory: directory,
-        }
-    }
+/// Stands between a proxy and an agent, for one connection, and hangs up after so many bytes of answers. Returns where.
+fn relay_closing_after(bytes: u64, agent: &Agent) -> String {
+    let socket = agent.place.path("relay.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let agent = UnixStream::connect(agent.endpoint()).unwrap();
+    thread::spawn(move || {
+        let (proxy, _) = listener.accept().unwrap();
+        drop(listener);
+        relay(&proxy, &agent, bytes);
+    });
+    socket
 }
 
 fn relay(proxy: &UnixStream, agent: &UnixStream, bytes: u64) {
