@@ -22,12 +22,13 @@ pub(crate) async fn open(
     config: &ConnectionConfig,
 ) -> Result<(Arc<Connection>, Inbound), ConnectError> {
     let request = HandshakeRequest::new(offer.proxy_id, offer.encodings, offer.extension);
-    send_message(
-        &*link.sender,
-        MessageType::HandshakeRequest,
-        &request.encode_for(offer.encodings),
-    )
-    .await?;
+    let request = request.encode_for(offer.encodings);
+    let sent = send_message(&*link.sender, MessageType::HandshakeRequest, &request);
+    match sent.await {
+        // An agent that has hung up may have said why.
+        Ok(()) | Err(ConnectError::ClosedDuringHandshake) => {}
+        Err(error) => return Err(error),
+    }
     let mut buffer = FrameBuffer::default();
     let (message, payload) = receive_handshake(&mut *link.receiver, &mut buffer).await?;
     if message != MessageType::HandshakeResponse as u8 {

@@ -1,6 +1,7 @@
 //! The proxy's side.
 
 use super::messages::{MessageReceiver, RpcFailure, io_error};
+use super::observed::{Observed, TlsEnd};
 use super::pipe::pipe;
 use super::place::{Address, GrpcPlace, Security};
 use super::stream::Stream;
@@ -28,8 +29,9 @@ pub(in crate::transport) async fn connect(
     place: &GrpcPlace,
     config: &GrpcConfig,
 ) -> Result<Link, ConnectError> {
-    let stream = open(place, &config.tls).await?;
-    let mut channel = channel(stream, place).await.map_err(rpc_error)?;
+    let (stream, tls_end) = Observed::new(open(place, &config.tls).await?);
+    let failed = |error| ConnectError::from(tls_end.explain(rpc_error(error)));
+    let mut channel = channel(stream, place).await.map_err(failed)?;
     let (sender, body) = pipe(None);
     let mut request = Request::post(PROCESS_STREAM)
         .body(tonic::body::Body::new(body))
@@ -40,14 +42,13 @@ pub(in crate::transport) async fn connect(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/grpc"),
     );
-    poll_fn(|cx| channel.poll_ready(cx))
-        .await
-        .map_err(rpc_error)?;
+    poll_fn(|cx| channel.poll_ready(cx)).await.map_err(failed)?;
     let response = Box::pin(channel.call(request));
     Ok(Link {
         sender: Box::new(sender),
         receiver: Box::new(ClientReceiver {
             state: State::Asked(response),
+            tls_end,
             max_message: config.max_message,
             _channel: channel,
         }),
@@ -72,7 +73,7 @@ async fn open(place: &GrpcPlace, tls: &TlsConfig) -> Result<Stream, ConnectError
 }
 
 /// HTTP/2 over a stream that is there. It is not replaced when it ends; the pool does that.
-async fn channel(stream: Stream, place: &GrpcPlace) -> Result<Channel, tonic::transport::Error> {
+async fn channel(stream: Observed, place: &GrpcPlace) -> Result<Channel, tonic::transport::Error> {
     let origin = match (&place.address, place.security) {
         (Address::Unix(_), _) => "http://localhost".to_owned(),
         (Address::Tcp { .. }, Security::Plain) => place.to_string().replacen("grpc", "http", 1),
@@ -96,8 +97,8 @@ async fn channel(stream: Stream, place: &GrpcPlace) -> Result<Channel, tonic::tr
         .await
 }
 
-fn rpc_error(error: tonic::transport::Error) -> ConnectError {
-    io_error(&tonic::Status::from_error(error.into())).into()
+fn rpc_error(error: tonic::transport::Error) -> io::Error {
+    io_error(&tonic::Status::from_error(error.into()))
 }
 
 type Asked = Pin<
@@ -107,6 +108,7 @@ type Asked = Pin<
 /// The receiving half of a client's stream.
 struct ClientReceiver {
     state: State,
+    tls_end: TlsEnd,
     max_message: usize,
     /// Keeps the HTTP/2 connection.
     _channel: Channel,
@@ -129,7 +131,7 @@ impl LinkReceiver for ClientReceiver {
                 State::Answered(messages) => return messages.poll_receive(cx, into),
                 State::Asked(response) => {
                     let response = ready!(response.as_mut().poll(cx))
-                        .map_err(|error| io_error(&tonic::Status::from_error(error.into())))?;
+                        .map_err(|error| self.tls_end.explain(rpc_error(error)))?;
                     let body = answered(response)?;
                     let messages = MessageReceiver::new(body, Direction::ToProxy, self.max_message);
                     self.state = State::Answered(messages);

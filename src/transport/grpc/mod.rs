@@ -4,6 +4,7 @@
 
 mod client;
 mod messages;
+mod observed;
 mod pipe;
 mod place;
 mod stream;

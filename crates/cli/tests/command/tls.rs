@@ -4,7 +4,7 @@
 
 use crate::grpc::works;
 use crate::support::{Agent, Workplace, fails, run};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use std::fs;
 
 const ANYWHERE: &str = "grpcs://127.0.0.1:0";
@@ -25,6 +25,7 @@ impl Authority {
     fn new(place: &Workplace, name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).unwrap().pem();
         Self {
@@ -107,10 +108,12 @@ fn agents_may_want_certificates_of_proxies() {
     let trust = ["--tls-ca", &authority.file];
     let known = clients.identity(&place, "proxy.example");
     works(agent.endpoint(), &[&trust[..], &known.options()].concat());
-    refused(agent.endpoint(), &trust, 1, &[agent.endpoint()]);
+    let reason = "refused by the other side: CertificateRequired";
+    refused(agent.endpoint(), &trust, 1, &[agent.endpoint(), reason]);
     let stranger = strangers.identity(&place, "stranger.example");
     let options = [&trust[..], &stranger.options()].concat();
-    refused(agent.endpoint(), &options, 1, &[agent.endpoint()]);
+    let reason = "refused by the other side: UnknownCA";
+    refused(agent.endpoint(), &options, 1, &[agent.endpoint(), reason]);
 }
 
 #[test]
