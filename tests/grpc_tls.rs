@@ -138,6 +138,16 @@ async fn each_wrong_certificate_has_its_own_error() {
         failure(&early, authority.trusted()).await,
         TlsFailure::CertificateNotYetValid
     );
+    // What `openssl req -x509` makes: an authority that is also the server.
+    let both = authority.identity_with("127.0.0.1", |params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    });
+    let both = serve(&both).await;
+    let unusable = "the certificate cannot be used: CaUsedAsEndEntity";
+    assert_eq!(
+        failure(&both, authority.trusted()).await,
+        TlsFailure::Other(unusable.to_owned())
+    );
 }
 
 #[tokio::test]

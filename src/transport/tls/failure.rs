@@ -1,5 +1,6 @@
 use crate::error::ConnectError;
 use rustls::CertificateError;
+use std::fmt::Display;
 use std::io;
 
 /// Why TLS did not come up.
@@ -44,11 +45,16 @@ impl TlsFailure {
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                     Self::UnknownAuthority
                 }
-                other => Self::Other(other.to_string()),
+                CertificateError::Other(cause) => Self::unusable(&cause),
+                other => Self::unusable(other),
             },
             rustls::Error::AlertReceived(alert) => Self::Refused(format!("{alert:?}")),
             other => Self::Other(other.to_string()),
         })
+    }
+
+    fn unusable(cause: &dyn Display) -> Self {
+        Self::Other(format!("the certificate cannot be used: {cause}"))
     }
 }
 
