@@ -4,7 +4,7 @@
 //! A caller keeps its event and changes only the ids, so that the figures are those of the hop and not of
 //! building events. A body is put into an event for each call: a proxy has bytes, and this API takes text.
 
-use crate::encoding;
+use crate::encoding::Agreed;
 use crate::link::{connect_pool, probe_encoding, AGENT};
 use anyhow::{ensure, Context as _, Result};
 use async_trait::async_trait;
@@ -51,7 +51,7 @@ impl Subject for Published {
 
     async fn connect(&self, socket: &PathBuf, traffic: &Traffic) -> Result<ConnectedPool> {
         let encoding = probe_encoding(socket, TIME_LIMIT).await?;
-        ConnectedPool::open(socket, encoding::name(encoding), traffic).await
+        ConnectedPool::open(socket, Agreed::Of(encoding).name(), traffic).await
     }
 }
 
@@ -70,7 +70,7 @@ impl Subject for PublishedGrpc {
 
     async fn connect(&self, address: &SocketAddr, traffic: &Traffic) -> Result<ConnectedPool> {
         let endpoint = format!("grpc://{address}");
-        ConnectedPool::open(Path::new(&endpoint), "protobuf", traffic).await
+        ConnectedPool::open(Path::new(&endpoint), Agreed::Protobuf.name(), traffic).await
     }
 }
 

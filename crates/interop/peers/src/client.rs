@@ -2,9 +2,10 @@
 //! prints what came back, one line each.
 
 use crate::agent::grpc_address;
-use crate::encoding::{self, Expected};
+use crate::encoding::{Agreed, Expected};
 use crate::link::{
-    accept_agent, connect_client, connect_pool, probe_encoding, within, Failure, Link,
+    accept_agent, connect_client, connect_grpc_client, connect_pool, probe_encoding, within,
+    Failure, Link,
 };
 use crate::output;
 use crate::script::{self, Step};
@@ -24,10 +25,10 @@ use zentinel_agent_protocol::AgentProtocolError;
 /// The command line of `client`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The agent's socket, or `grpc://ADDRESS:PORT` with `--via pool`; with `--via listener` the one to listen on.
+    /// The agent's socket, or `grpc://ADDRESS:PORT`; with `--via listener` the one to listen on.
     #[arg(long, value_name = "PATH")]
     connect: PathBuf,
-    /// Which of the crate's two clients to use.
+    /// Which of the crate's clients to use.
     #[arg(long, value_enum)]
     via: Via,
     /// Stop after connecting unless this encoding was agreed on.
@@ -50,7 +51,7 @@ pub struct Args {
 enum Via {
     /// `AgentPool`
     Pool,
-    /// `AgentClientV2Uds`
+    /// `AgentClientV2Uds`, or `AgentClientV2` over gRPC
     Client,
     /// `AgentPool`, with an agent that `ReverseConnectionListener` took in
     Listener,
@@ -69,7 +70,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     output::emit(&json!({
         "call": "connect",
         "ok": true,
-        "encoding": encoding::name(agreed),
+        "encoding": agreed.name(),
         "capabilities": link.capabilities().await,
     }))?;
     let link = Arc::new(link);
@@ -86,23 +87,26 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn connect(args: &Args, limit: Duration) -> Result<(Link, UdsEncoding), AgentProtocolError> {
-    let (link, agreed) = match args.via {
-        Via::Client => {
+async fn connect(args: &Args, limit: Duration) -> Result<(Link, Agreed), AgentProtocolError> {
+    let (link, agreed) = match (args.via, grpc_address(&args.connect)) {
+        (Via::Client, Some(address)) => {
+            let client = connect_grpc_client(address, limit).await?;
+            (Link::GrpcClient(Box::new(client)), Agreed::Protobuf)
+        }
+        (Via::Client, None) => {
             let client = connect_client(&args.connect, limit).await?;
             let agreed = client.encoding().await;
-            (Link::Client(Box::new(client)), agreed)
+            (Link::Client(Box::new(client)), Agreed::Of(agreed))
         }
-        Via::Listener => {
+        (Via::Listener, _) => {
             let pool = accept_agent(&args.connect, limit).await?;
             // Its listener knows no other.
-            (Link::Pool(Box::new(pool)), UdsEncoding::Json)
+            (Link::Pool(Box::new(pool)), Agreed::Of(UdsEncoding::Json))
         }
-        Via::Pool => {
-            let agreed = match grpc_address(&args.connect) {
-                // Nothing is agreed on there, and nothing else asks.
-                Some(_) => UdsEncoding::Json,
-                None => probe_encoding(&args.connect, limit).await?,
+        (Via::Pool, address) => {
+            let agreed = match address {
+                Some(_) => Agreed::Protobuf,
+                None => Agreed::Of(probe_encoding(&args.connect, limit).await?),
             };
             let pool = connect_pool(&args.connect, args.connections.get(), limit).await?;
             (Link::Pool(Box::new(pool)), agreed)
@@ -113,7 +117,7 @@ async fn connect(args: &Args, limit: Duration) -> Result<(Link, UdsEncoding), Ag
     } else {
         Err(AgentProtocolError::InvalidMessage(format!(
             "the agent agreed to {}",
-            encoding::name(agreed)
+            agreed.name()
         )))
     }
 }

@@ -24,11 +24,11 @@ pub enum Expected {
 
 impl Expected {
     /// Whether a connection with this encoding is what the caller expects.
-    pub fn matches(self, agreed: UdsEncoding) -> bool {
+    pub fn matches(self, agreed: Agreed) -> bool {
         match self {
             Self::Auto => true,
-            Self::Json => agreed == UdsEncoding::Json,
-            Self::Msgpack => agreed == UdsEncoding::MessagePack,
+            Self::Json => agreed == Agreed::Of(UdsEncoding::Json),
+            Self::Msgpack => agreed == Agreed::Of(UdsEncoding::MessagePack),
         }
     }
 
@@ -55,10 +55,22 @@ pub fn built_in() -> &'static [&'static str] {
     }
 }
 
-/// The name of an encoding on the wire.
-pub fn name(encoding: UdsEncoding) -> &'static str {
-    match encoding {
-        UdsEncoding::Json => "json",
-        UdsEncoding::MessagePack => "msgpack",
+/// The encoding of a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Agreed {
+    /// One of those that are agreed on over a socket.
+    Of(UdsEncoding),
+    /// What gRPC has, about which there is nothing to agree.
+    Protobuf,
+}
+
+impl Agreed {
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Of(UdsEncoding::Json) => "json",
+            Self::Of(UdsEncoding::MessagePack) => "msgpack",
+            Self::Protobuf => "protobuf",
+        }
     }
 }

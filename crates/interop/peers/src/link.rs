@@ -1,5 +1,6 @@
 //! The two ways the published crate talks to an agent: its connection pool, and
-//! the client of one connection below it. The pool lacks some of the calls.
+//! the clients of one connection below it, over Unix sockets and over gRPC. The
+//! pool lacks some of the calls, and the client over gRPC some others.
 
 use crate::agent::grpc_address;
 use crate::output;
@@ -10,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 use zentinel_agent_protocol::v2::{
-    AgentCapabilities, AgentClientV2Uds, AgentPool, AgentPoolConfig, ConfigUpdateResponse,
-    ReverseConnectionConfig, ReverseConnectionListener, UdsEncoding,
+    AgentCapabilities, AgentClientV2, AgentClientV2Uds, AgentPool, AgentPoolConfig,
+    ConfigUpdateCallback, ConfigUpdateResponse, MetricsCallback, ReverseConnectionConfig,
+    ReverseConnectionListener, UdsEncoding,
 };
 use zentinel_agent_protocol::{AgentProtocolError, AgentResponse};
 
@@ -110,15 +112,36 @@ pub async fn connect_client(
 ) -> Result<AgentClientV2Uds, AgentProtocolError> {
     let path = path.display().to_string();
     let mut client = AgentClientV2Uds::new(AGENT, path, limit).await?;
-    client.set_metrics_callback(Arc::new(|report| {
-        output::emit_or_exit(&json!({"push": "metrics_report", "value": report}));
-    }));
-    client.set_config_update_callback(Arc::new(|_, update| {
-        output::emit_or_exit(&json!({"push": "config_update", "value": update}));
-        ConfigUpdateResponse::success(update.request_id)
-    }));
+    client.set_metrics_callback(print_metrics());
+    client.set_config_update_callback(print_config_updates());
     within(limit, client.connect()).await?;
     Ok(client)
+}
+
+/// The same over gRPC.
+pub async fn connect_grpc_client(
+    address: &str,
+    limit: Duration,
+) -> Result<AgentClientV2, AgentProtocolError> {
+    let endpoint = format!("http://{address}");
+    let mut client = within(limit, AgentClientV2::new(AGENT, endpoint, limit)).await?;
+    client.set_metrics_callback(print_metrics());
+    client.set_config_update_callback(print_config_updates());
+    within(limit, client.connect()).await?;
+    Ok(client)
+}
+
+fn print_metrics() -> MetricsCallback {
+    Arc::new(|report| {
+        output::emit_or_exit(&json!({"push": "metrics_report", "value": report}));
+    })
+}
+
+fn print_config_updates() -> ConfigUpdateCallback {
+    Arc::new(|_, update| {
+        output::emit_or_exit(&json!({"push": "config_update", "value": update}));
+        ConfigUpdateResponse::success(update.request_id)
+    })
 }
 
 /// Finds out which encoding the agent agrees to, with a connection of its own:
@@ -137,6 +160,7 @@ pub async fn probe_encoding(
 pub enum Link {
     Pool(Box<AgentPool>),
     Client(Box<AgentClientV2Uds>),
+    GrpcClient(Box<AgentClientV2>),
 }
 
 impl Link {
@@ -145,6 +169,7 @@ impl Link {
         match self {
             Self::Pool(pool) => pool.agent_capabilities(AGENT).await,
             Self::Client(client) => client.capabilities().await,
+            Self::GrpcClient(client) => client.capabilities().await,
         }
     }
 
@@ -153,6 +178,7 @@ impl Link {
         match self {
             Self::Pool(pool) => through_pool(pool, step).await,
             Self::Client(client) => through_client(client, step).await,
+            Self::GrpcClient(client) => through_grpc_client(client, step).await,
         }
     }
 
@@ -161,6 +187,7 @@ impl Link {
         match self {
             Self::Pool(pool) => pool.remove_agent(AGENT).await,
             Self::Client(client) => client.close().await,
+            Self::GrpcClient(client) => client.close().await,
         }
     }
 }
@@ -213,6 +240,41 @@ async fn through_client(client: &AgentClientV2Uds, step: &Step) -> Result<Value,
             client.ping().await?;
             return Ok(Value::Null);
         }
+    };
+    Ok(serde_json::to_value(answer?)?)
+}
+
+async fn through_grpc_client(client: &AgentClientV2, step: &Step) -> Result<Value, Failure> {
+    let id = step.id.as_str();
+    let answer: Result<AgentResponse, _> = match &step.call {
+        Call::RequestHeaders(event) => client.send_request_headers(id, event).await,
+        Call::RequestBodyChunk(event) => client.send_request_body_chunk(id, event).await,
+        Call::ResponseHeaders(event) => client.send_response_headers(id, event).await,
+        Call::ResponseBodyChunk(event) => client.send_response_body_chunk(id, event).await,
+        Call::Configure(settings) => {
+            let version = settings["config_version"].as_str().map(str::to_owned);
+            let config = settings["config"].clone();
+            client.send_configure(config, version).await?;
+            // It takes no answer.
+            return Ok(Value::Null);
+        }
+        Call::CancelRequest(reason) => {
+            client.cancel_request(id, *reason).await?;
+            return Ok(Value::Null);
+        }
+        Call::CancelAll(reason) => {
+            let cancelled = client.cancel_all(*reason).await?;
+            return Ok(json!({"cancelled": cancelled}));
+        }
+        Call::Ping => {
+            client.ping().await?;
+            return Ok(Value::Null);
+        }
+        Call::RequestBodyChunkBinary(_)
+        | Call::ResponseBodyChunkBinary(_)
+        | Call::RequestComplete(_)
+        | Call::WebSocketFrame(_)
+        | Call::GuardrailInspect(_) => return Err(Failure::unsupported("AgentClientV2")),
     };
     Ok(serde_json::to_value(answer?)?)
 }
