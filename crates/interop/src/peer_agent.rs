@@ -1,10 +1,13 @@
 use crate::PATIENCE;
 use crate::peer::Peer;
 use serde_json::Value;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpSocket;
 use tokio::process::{Child, ChildStdout};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
@@ -15,7 +18,14 @@ pub struct PeerAgent {
     child: Child,
     lines: UnboundedReceiver<Value>,
     socket: PathBuf,
-    _folder: TempDir,
+    _place: Option<Place>,
+}
+
+/// What keeps others from the place where it listens.
+#[derive(Debug)]
+enum Place {
+    Folder { _folder: TempDir },
+    Port { _port: TcpSocket },
 }
 
 /// An event that the agent says it was given.
@@ -37,19 +47,20 @@ impl PeerAgent {
     pub async fn start(peer: &Peer) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("peer.sock");
-        Self::run(peer, "agent", "--listen", socket, folder).await
+        let place = Some(Place::Folder { _folder: folder });
+        Self::run(peer, "agent", "--listen", socket, place).await
     }
 
-    /// The same over gRPC, at a port that was free just now; [`PeerAgent::socket`] is its endpoint.
+    /// The same over gRPC, at a port of its own; [`PeerAgent::socket`] is its endpoint.
     ///
     /// # Panics
     ///
     /// If it does not start.
     pub async fn start_grpc(peer: &Peer) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr());
-        let endpoint = format!("grpc://{}", free.expect("a free port"));
-        Self::run(peer, "agent", "--listen", endpoint.into(), folder).await
+        let (port, address) = reserved_port().expect("a free port");
+        let endpoint = format!("grpc://{address}").into();
+        let place = Some(Place::Port { _port: port });
+        Self::run(peer, "agent", "--listen", endpoint, place).await
     }
 
     /// Starts one that registers with the proxy that listens at `socket`, and waits until it has.
@@ -58,11 +69,16 @@ impl PeerAgent {
     ///
     /// If it does not.
     pub async fn dial(peer: &Peer, socket: &Path) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        Self::run(peer, "dial", "--connect", socket.to_owned(), folder).await
+        Self::run(peer, "dial", "--connect", socket.to_owned(), None).await
     }
 
-    async fn run(peer: &Peer, role: &str, flag: &str, socket: PathBuf, folder: TempDir) -> Self {
+    async fn run(
+        peer: &Peer,
+        role: &str,
+        flag: &str,
+        socket: PathBuf,
+        place: Option<Place>,
+    ) -> Self {
         let mut child = peer
             .command(role, flag, &socket)
             .args(["--block-body", crate::BLOCKED_TEXT])
@@ -77,7 +93,7 @@ impl PeerAgent {
             child,
             lines,
             socket,
-            _folder: folder,
+            _place: place,
         };
         let ready = agent.next_line().await;
         assert_eq!(ready["ready"], true, "{ready}");
@@ -126,6 +142,16 @@ impl PeerAgent {
             .await
             .expect("the agent prints a line in time")
     }
+}
+
+/// A port that nobody is given unasked. As long as this socket does not listen, another one with the same option
+/// may be bound to its port by name, and programs set that option before they listen.
+fn reserved_port() -> io::Result<(TcpSocket, SocketAddr)> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    let address = socket.local_addr()?;
+    Ok((socket, address))
 }
 
 /// Reads along with what the agent prints: it prints before it answers, and waits while the pipe is full.
