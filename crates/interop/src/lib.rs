@@ -9,13 +9,14 @@
 //! * [`Meeting`] is tollgate's pool with a peer's agent, which reports every event it is given.
 //! * [`RecordingServer`] is tollgate's agent server; [`run_client`] has a peer's client ask it one of
 //!   everything.
-//! * [`matrix`] runs every message between every two of tollgate and the published versions, and writes and
-//!   compares the tables in docs/protocol.md.
+//! * `matrix` (feature `grpc`) runs every message between every two of tollgate and the published versions,
+//!   and writes and compares the tables in docs/protocol.md.
 //! * [`script`] is what the peers' client does, call by call; tollgate's pool can do the same.
 //! * [`events`] makes what the peers' client sends, as tollgate's own types.
 
 mod answers;
 pub mod events;
+#[cfg(feature = "grpc")]
 pub mod matrix;
 mod meeting;
 mod pairing;
@@ -30,7 +31,7 @@ pub use meeting::{AGENT, Meeting, pool_config};
 pub use pairing::{Pairing, pairings, selected_versions};
 pub use peer::{Peer, Version};
 pub use peer_agent::{Logged, PeerAgent};
-pub use peer_client::{Via, run_client};
+pub use peer_client::{ClientRun, Via, run_client, run_client_at_once};
 pub use recorder::{FirstWords, RecordingDialer, RecordingServer};
 pub use script::{CANCEL_REASONS, Call, Step, URIS, script};
 

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 pub enum Via {
     /// `AgentPool`, which lacks some of the calls.
     Pool,
-    /// `AgentClientV2Uds`, the one connection below it.
+    /// `AgentClientV2Uds`, or `AgentClientV2` over gRPC: the one connection below it.
     Client,
     /// `AgentPool`, with an agent that has connected to it.
     Listener,
@@ -45,11 +45,11 @@ pub async fn run_client(peer: &Peer, via: Via, socket: &Path) -> Vec<Value> {
 
 /// What the client of one connection said and logged.
 #[derive(Debug)]
-pub(crate) struct ClientRun {
+pub struct ClientRun {
     /// The lines that it printed.
-    pub(crate) lines: Vec<Value>,
+    pub lines: Vec<Value>,
     /// Pongs that arrived, which only its log tells.
-    pub(crate) pongs: usize,
+    pub pongs: usize,
 }
 
 /// As [`run_client`], but makes the calls of different exchanges at once, so that those which are never
@@ -58,7 +58,7 @@ pub(crate) struct ClientRun {
 /// # Panics
 ///
 /// If the client cannot be run to its end.
-pub(crate) async fn run_client_at_once(peer: &Peer, socket: &Path, limit: Duration) -> ClientRun {
+pub async fn run_client_at_once(peer: &Peer, socket: &Path, limit: Duration) -> ClientRun {
     let mut command = peer.command("client", "--connect", socket);
     command
         .args(["--via", Via::Client.as_str(), "--at-once", "--log", "trace"])

@@ -5,30 +5,34 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tollgate::{
-    AgentCapabilities, AgentControl, AgentDialer, AgentFeatures, AgentHandler, AgentResponse,
-    BodyChunk, CancelReason, Configure, Encoding, EventType, GuardrailInspect, RequestComplete,
-    RequestHeadersView, ResponseHeadersView, UdsAgentServer, WebSocketFrame,
+    AgentCapabilities, AgentControl, AgentDialer, AgentFeatures, AgentHandler, AgentProtocolError,
+    AgentResponse, BodyChunk, CancelReason, Configure, Encoding, EventType, GuardrailInspect,
+    RequestComplete, RequestHeadersView, ResponseHeadersView, UdsAgentServer, WebSocketFrame,
 };
 
 /// Tollgate's agent server, which answers as the peers' agent does and remembers what it was given.
 #[derive(Debug)]
 pub struct RecordingServer {
     socket: PathBuf,
-    records: Arc<Mutex<Vec<Logged>>>,
+    records: Records,
     control: AgentControl,
     stop: oneshot::Sender<()>,
     served: JoinHandle<()>,
-    _folder: TempDir,
+    _folder: Option<TempDir>,
 }
 
 /// Tells the proxies something when the first event arrives.
 pub type FirstWords = fn(&AgentControl);
+
+type Records = Arc<Mutex<Vec<Logged>>>;
+type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl RecordingServer {
     /// Serves on a socket of its own, and has `first_words` for its proxies as soon as one of them has
@@ -40,26 +44,50 @@ impl RecordingServer {
     pub async fn serve(encodings: &[Encoding], first_words: FirstWords) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("tollgate.sock");
-        let records = Arc::<Mutex<Vec<Logged>>>::default();
-        let first_control = Arc::<Mutex<Option<AgentControl>>>::default();
-        let recorder = Recorder {
-            records: Arc::clone(&records),
-            bodies: Mutex::default(),
-            control: Arc::clone(&first_control),
-            first_words,
-        };
+        let recorder = Recorder::new(first_words);
+        let recording = recorder.recording.clone();
         let server = UdsAgentServer::new(&socket, recorder).with_encodings(encodings);
-        lock(&first_control).replace(server.control());
         let control = server.control();
         let bound = server.bind().await.expect("the socket can be bound");
+        let serve = |stopped: Stopped| bound.serve_until(stopped);
+        Self::spawn(socket, Some(folder), recording, control, serve)
+    }
+
+    /// The same over gRPC; [`RecordingServer::socket`] is its endpoint.
+    ///
+    /// # Panics
+    ///
+    /// If there is no free port.
+    #[cfg(feature = "grpc")]
+    pub async fn serve_grpc(first_words: FirstWords) -> Self {
+        let recorder = Recorder::new(first_words);
+        let recording = recorder.recording.clone();
+        let server = tollgate::GrpcAgentServer::new("grpc://127.0.0.1:0", recorder);
+        let control = server.control();
+        let bound = server.bind().await.expect("there is a free port");
+        let address = bound.local_addr().expect("it listens at a port");
+        let endpoint = format!("grpc://{address}").into();
+        let serve = |stopped: Stopped| bound.serve_until(stopped);
+        Self::spawn(endpoint, None, recording, control, serve)
+    }
+
+    fn spawn<S>(
+        socket: PathBuf,
+        folder: Option<TempDir>,
+        recording: Recording,
+        control: AgentControl,
+        serve: impl FnOnce(Stopped) -> S,
+    ) -> Self
+    where
+        S: Future<Output = Result<(), AgentProtocolError>> + Send + 'static,
+    {
+        lock(&recording.control).replace(control.clone());
         let (stop, stopped) = oneshot::channel();
-        let served = tokio::spawn(async move {
-            let stopped = async { stopped.await.unwrap_or_default() };
-            bound.serve_until(stopped).await.expect("the server runs");
-        });
+        let serving = serve(Box::pin(async { stopped.await.unwrap_or_default() }));
+        let served = tokio::spawn(async { serving.await.expect("the server runs") });
         Self {
             socket,
-            records,
+            records: recording.records,
             control,
             stop,
             served,
@@ -96,7 +124,7 @@ impl RecordingServer {
 /// Tollgate's agent as a dialer, which answers as the peers' agent does and remembers what it was given.
 #[derive(Debug)]
 pub struct RecordingDialer {
-    records: Arc<Mutex<Vec<Logged>>>,
+    records: Records,
     stop: oneshot::Sender<()>,
     done: JoinHandle<()>,
 }
@@ -104,13 +132,8 @@ pub struct RecordingDialer {
 impl RecordingDialer {
     /// Keeps one connection to the proxy at this socket, as an agent of this name.
     pub fn dial(socket: &Path, agent_id: &str) -> Self {
-        let records = Arc::<Mutex<Vec<Logged>>>::default();
-        let recorder = Recorder {
-            records: Arc::clone(&records),
-            bodies: Mutex::default(),
-            control: Arc::default(),
-            first_words: |_| {},
-        };
+        let recorder = Recorder::new(|_| {});
+        let records = Arc::clone(&recorder.recording.records);
         let dialer = AgentDialer::new(recorder)
             .with_agent_id(agent_id)
             .with_proxy(socket.display().to_string())
@@ -145,23 +168,37 @@ impl RecordingDialer {
     }
 }
 
-#[derive(Debug)]
-struct Recorder {
-    records: Arc<Mutex<Vec<Logged>>>,
-    /// What came of each body so far, by event and correlation id.
-    bodies: Mutex<HashMap<(&'static str, String), Vec<u8>>>,
+/// What a recorder shares with whoever runs it.
+#[derive(Debug, Clone, Default)]
+struct Recording {
+    records: Records,
     /// Empty once the first words are said.
     control: Arc<Mutex<Option<AgentControl>>>,
+}
+
+#[derive(Debug)]
+struct Recorder {
+    recording: Recording,
+    /// What came of each body so far, by event and correlation id.
+    bodies: Mutex<HashMap<(&'static str, String), Vec<u8>>>,
     first_words: FirstWords,
 }
 
 impl Recorder {
+    fn new(first_words: FirstWords) -> Self {
+        Self {
+            recording: Recording::default(),
+            bodies: Mutex::default(),
+            first_words,
+        }
+    }
+
     fn record(&self, event: &str, value: impl Serialize) {
         let logged = Logged {
             event: event.to_owned(),
             value: serde_json::to_value(value).expect("an event is JSON"),
         };
-        lock(&self.records).push(logged);
+        lock(&self.recording.records).push(logged);
     }
 
     /// Whether the text that is not allowed has come in this body, whole or in pieces.
@@ -187,7 +224,7 @@ impl AgentHandler for Recorder {
 
     async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
         self.record("request_headers", event.to_event());
-        if let Some(control) = lock(&self.control).take() {
+        if let Some(control) = lock(&self.recording.control).take() {
             (self.first_words)(&control);
         }
         to_uri(event.uri)

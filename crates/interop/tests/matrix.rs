@@ -59,7 +59,7 @@ fn everything_is_explained(matrix: &Matrix) {
 
 fn expect_none<'m>(wrong: &str, cells: impl Iterator<Item = (&'m Column, &'static Row, &'m Cell)>) {
     let line = |(column, row, cell): (&Column, &Row, &Cell)| {
-        format!("{} {column}, {}: {cell}", column.encoding, row.label)
+        format!("{} {column}, {}: {cell}", column.wire, row.label)
     };
     let lines: Vec<_> = cells.map(line).collect();
     assert!(lines.is_empty(), "{wrong}:\n{}", lines.join("\n"));

@@ -1,6 +1,7 @@
 use super::column::{Column, Maker};
 use super::reason::Reason;
 use super::row::Subject;
+use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 
 /// What came of a message.
@@ -14,6 +15,8 @@ pub enum Outcome {
     TimedOut,
     /// The proxy was told `allow`, and the agent's handler had not been given what was sent.
     Allowed,
+    /// The agent's handler was given what was sent and the proxy what was answered, except for these fields.
+    AllBut(Vec<&'static str>),
     /// The agent's handler was given something else than what was sent.
     Misread,
     /// The proxy was given another answer than the agent's.
@@ -64,13 +67,33 @@ impl Cell {
 }
 
 impl Outcome {
-    /// The worse of two: the second only counts if the first is good.
+    /// The worse of two: the second only counts if the first is good, at least in part.
     pub(super) fn and(self, other: impl FnOnce() -> Self) -> Self {
         match self {
             Self::Works => other(),
+            Self::AllBut(fields) => match other() {
+                Self::Works => Self::AllBut(fields),
+                Self::AllBut(others) => Self::AllBut(union(fields, others)),
+                bad => bad,
+            },
             bad => bad,
         }
     }
+
+    /// All but these fields, or everything.
+    pub(super) fn without(fields: Vec<&'static str>) -> Self {
+        match fields.is_empty() {
+            true => Self::Works,
+            false => Self::AllBut(fields),
+        }
+    }
+}
+
+fn union(mut fields: Vec<&'static str>, others: Vec<&'static str>) -> Vec<&'static str> {
+    fields.extend(others);
+    let mut seen = BTreeSet::new();
+    fields.retain(|field| seen.insert(*field));
+    fields
 }
 
 impl Display for Outcome {
@@ -79,6 +102,7 @@ impl Display for Outcome {
             Self::Works | Self::WorksByHand => "✓",
             Self::TimedOut => "times out",
             Self::Allowed => "**allowed**",
+            Self::AllBut(fields) => return write!(f, "all but `{}`", fields.join("`, `")),
             Self::Misread => "misread",
             Self::WrongAnswer => "wrong answer",
             Self::Failed(error) => return write!(f, "fails: {error}"),
@@ -104,9 +128,8 @@ impl Display for Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::Extension;
+    use crate::matrix::{Extension, Wire};
     use crate::peer::Version;
-    use tollgate::Encoding;
 
     const PUBLISHED: Maker = Maker::Published(Version::V0_6_45);
 
@@ -116,13 +139,55 @@ mod tests {
         outcome: Outcome,
         step: &'static [&'static str],
     ) -> bool {
+        let subject = Subject::Event(step);
+        is_ours_over(Wire::MessagePack, (proxy, agent), outcome, subject)
+    }
+
+    fn is_ours_over(
+        wire: Wire,
+        (proxy, agent): (Maker, Maker),
+        outcome: Outcome,
+        subject: Subject,
+    ) -> bool {
         let column = Column {
             proxy,
             agent,
-            encoding: Encoding::MessagePack,
+            wire,
             extension: Extension::Offered,
         };
-        Cell::new(outcome, &Subject::Event(step), &column).is_our_fault(&column)
+        Cell::new(outcome, &subject, &column).is_our_fault(&column)
+    }
+
+    #[test]
+    fn the_worst_of_several_counts() {
+        let without = |fields: &[&'static str]| Outcome::AllBut(fields.to_vec());
+        let fin = || without(&["fin", "opcode"]);
+        assert_eq!(Outcome::Works.and(fin), fin());
+        assert_eq!(fin().and(|| Outcome::Works), fin());
+        assert_eq!(fin().and(|| Outcome::TimedOut), Outcome::TimedOut);
+        assert_eq!(Outcome::Misread.and(fin), Outcome::Misread);
+        let both = fin().and(|| without(&["opcode", "route_id"]));
+        assert_eq!(both, without(&["fin", "opcode", "route_id"]));
+    }
+
+    #[test]
+    fn what_published_messages_have_no_place_for_is_not_our_fault() {
+        let headers = Subject::Event(&["request_headers:/allow"]);
+        let routing = Subject::Answer("request_headers:/routing", "/routing_metadata");
+        let confidence = Subject::Answer("request_headers:/audit", "/audit/confidence");
+        let in_part = || Outcome::AllBut(vec!["timestamp"]);
+        for between in [(Maker::Tollgate, PUBLISHED), (PUBLISHED, Maker::Tollgate)] {
+            let is_ours = |outcome, subject| is_ours_over(Wire::Grpc, between, outcome, subject);
+            assert!(!is_ours(in_part(), headers));
+            assert!(!is_ours(Outcome::Lost, routing));
+            assert!(is_ours(Outcome::Lost, headers));
+            assert!(is_ours(Outcome::Lost, confidence));
+            assert!(is_ours_over(Wire::Json, between, in_part(), headers));
+            assert!(is_ours_over(Wire::Json, between, Outcome::Lost, routing));
+        }
+        let ours = (Maker::Tollgate, Maker::Tollgate);
+        assert!(is_ours_over(Wire::Grpc, ours, in_part(), headers));
+        assert!(is_ours_over(Wire::Grpc, ours, Outcome::Lost, routing));
     }
 
     #[test]

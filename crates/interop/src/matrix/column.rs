@@ -1,6 +1,7 @@
+use super::fidelity::Dispensable;
+use super::wire::Wire;
 use crate::peer::{Peer, Version};
 use std::fmt::{self, Display, Formatter};
-use tollgate::Encoding;
 
 /// Whose code one side runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,15 +12,15 @@ pub enum Maker {
     Published(Version),
 }
 
-/// Who asks whom, and how what they say is written.
+/// Who asks whom, and over what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Column {
     /// Who asks.
     pub proxy: Maker,
     /// Who answers.
     pub agent: Maker,
-    /// How payloads are written.
-    pub encoding: Encoding,
+    /// What connects them.
+    pub wire: Wire,
     /// What the proxy does with tollgate's extension, if it is tollgate.
     pub extension: Extension,
 }
@@ -39,12 +40,12 @@ impl Column {
         let published = versions.iter().copied().map(Maker::Published);
         let makers: Vec<_> = [Maker::Tollgate].into_iter().chain(published).collect();
         let mut columns = Vec::new();
-        for encoding in [Encoding::MessagePack, Encoding::Json] {
+        for wire in Wire::ALL {
             for &proxy in &makers {
                 columns.extend(makers.iter().map(|&agent| Self {
                     proxy,
                     agent,
-                    encoding,
+                    wire,
                     extension: Extension::Offered,
                 }));
             }
@@ -57,6 +58,21 @@ impl Column {
         (self.proxy, self.agent) == (Maker::Tollgate, Maker::Tollgate)
     }
 
+    /// The side that is the published crate, the agent if both are.
+    pub(super) fn published_side(&self) -> Option<Maker> {
+        [self.agent, self.proxy]
+            .into_iter()
+            .find(|maker| maker.published().is_some())
+    }
+
+    /// What may be missing of what one side says: nothing, unless the published messages have no place for it.
+    pub(super) fn dispensable(&self, fields: Dispensable) -> Dispensable {
+        match (self.wire, self.published_side()) {
+            (Wire::Grpc, Some(_)) => fields,
+            _ => Dispensable::NOTHING,
+        }
+    }
+
     /// Whether the two agree on the extension.
     pub(super) fn has_extension(&self) -> bool {
         self.is_ours_alone() && self.extension == Extension::Offered
@@ -64,12 +80,17 @@ impl Column {
 }
 
 impl Maker {
-    /// The program of a published side. Its build alone decides what it can write.
-    pub(super) fn peer(self, encoding: Encoding) -> Option<Peer> {
+    /// Which version of the published crate it is, if any.
+    pub(super) const fn published(self) -> Option<Version> {
         match self {
             Self::Tollgate => None,
-            Self::Published(version) => Some(Peer::find(version, encoding)),
+            Self::Published(version) => Some(version),
         }
+    }
+
+    /// The program of a published side.
+    pub(super) fn peer(self, wire: Wire) -> Option<Peer> {
+        self.published().map(|version| wire.peer(version))
     }
 }
 
@@ -82,7 +103,7 @@ impl Display for Maker {
     }
 }
 
-/// Without the encoding, which has a table of its own.
+/// Without what connects them, which has a table of its own.
 impl Display for Column {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{} → {}", self.proxy, self.agent)

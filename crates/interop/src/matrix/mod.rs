@@ -1,8 +1,9 @@
-//! The interop matrix: every message between every two of tollgate and the published versions, in both
-//! encodings, each cell the outcome of a run over a Unix socket.
+//! The interop matrix: every message between every two of tollgate and the published versions, over Unix
+//! sockets in both encodings and over gRPC, each cell the outcome of a run.
 
 mod cell;
 mod column;
+mod fidelity;
 mod notice;
 mod raw_agent;
 mod reactions;
@@ -11,6 +12,7 @@ mod row;
 mod running_agent;
 mod session;
 mod table;
+mod wire;
 
 pub use cell::{Cell, Outcome};
 pub use column::{Column, Extension, Maker};
@@ -18,6 +20,7 @@ pub use notice::Notice;
 pub use reason::Reason;
 pub use row::{PARTS, Row, Subject};
 pub use table::{difference, replaced};
+pub use wire::Wire;
 
 use crate::meeting::AGENT;
 use crate::peer::Version;
@@ -26,7 +29,7 @@ use session::Session;
 use std::path::Path;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tollgate::{AgentPool, AgentPoolConfig, Encoding};
+use tollgate::{AgentPool, AgentPoolConfig};
 
 /// How long a proxy waits for an answer: some never come.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -117,20 +120,17 @@ async fn cells_in(column: Column) -> Vec<Cell> {
 
 /// Tollgate's pool with one connection to the agent of a column, or somebody in its place.
 async fn pool_of(column: &Column, socket: &Path) -> AgentPool {
-    // Towards the builds of the published crate that know JSON alone, the offer is left as it is.
-    let encodings = match (column.encoding, column.agent) {
-        (Encoding::Json, Maker::Tollgate) => vec![Encoding::Json],
-        _ => vec![Encoding::MessagePack, Encoding::Json],
-    };
     let pool = AgentPool::with_config(AgentPoolConfig {
         connections_per_agent: 1,
         request_timeout: LIMIT,
-        encodings,
+        encodings: column.wire.offered_to(column.agent),
         use_extension: column.extension == Extension::Offered,
+        // What is never answered says nothing of what comes after it.
+        max_consecutive_errors: u32::MAX,
+        circuit_breaker_threshold: 0,
         ..AgentPoolConfig::default()
     });
-    let endpoint = format!("unix:{}", socket.display());
-    pool.connect_agent(AGENT, endpoint)
+    pool.connect_agent(AGENT, socket.display().to_string())
         .await
         .expect("the pool connects");
     pool

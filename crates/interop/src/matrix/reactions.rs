@@ -3,19 +3,18 @@
 use super::cell::Outcome;
 use super::column::{Column, Maker};
 use super::notice::{Message, Notice, config_updates, health, metrics};
-use super::raw_agent::{RawAgent, Style};
+use super::raw_agent::RawAgent;
 use super::session::Session;
 use super::{LIMIT, pool_of};
 use crate::events;
 use crate::meeting::AGENT;
-use crate::peer::{Peer, Version};
 use crate::peer_client::{Via, run_client};
-use crate::recorder::{FirstWords, RecordingServer};
+use crate::recorder::FirstWords;
 use crate::script::script;
 use std::sync::Arc;
 use tokio::sync::broadcast::Receiver;
 use tokio::time::timeout;
-use tollgate::{AgentControl, AgentNotice, AgentPool, AgentProtocolError, AgentResponse, Encoding};
+use tollgate::{AgentControl, AgentNotice, AgentPool, AgentProtocolError, AgentResponse};
 
 /// The exchange that is paused alone, and one that is not.
 const PAUSED: &str = "paused";
@@ -38,14 +37,10 @@ impl Reactions {
             reactions.see_pool(column, notices).await;
             return reactions;
         }
-        let peer = column
-            .proxy
-            .peer(column.encoding)
-            .expect("the proxy is a peer");
         for &notice in notices {
             let outcome = match column.agent {
                 Maker::Published(_) => Outcome::CannotSend,
-                Maker::Tollgate => of_published_proxy(&peer, session, notice).await,
+                Maker::Tollgate => of_published_proxy(column, session, notice).await,
             };
             reactions.outcomes.push((notice, outcome));
         }
@@ -62,14 +57,14 @@ impl Reactions {
     }
 
     async fn see_pool(&mut self, column: &Column, notices: &[Notice]) {
-        let mut raw = RawAgent::listen(style(column));
+        let mut raw = RawAgent::listen(column).await;
         let told_by_hand = pool_of(column, raw.socket()).await;
-        if raw.ping().await {
-            self.ping = Outcome::WorksByHand;
-        } else {
-            self.ping = Outcome::Lost;
-        }
-        let server = RecordingServer::serve(&[Encoding::MessagePack, Encoding::Json], |_| {}).await;
+        self.ping = match raw.ping().await {
+            Some(true) => Outcome::WorksByHand,
+            Some(false) => Outcome::Lost,
+            None => Outcome::CannotSend,
+        };
+        let server = column.wire.serve(|_| {}).await;
         let told_by_ours = pool_of(column, server.socket()).await;
         for &notice in notices {
             let outcome = match column.agent {
@@ -101,18 +96,6 @@ impl Outcome {
             true => Self::Works,
             false => Self::Ignored,
         }
-    }
-}
-
-/// An agent of tollgate's is stood in for by the newest published one where it cannot speak either.
-const fn style(column: &Column) -> Style {
-    let version = match column.agent {
-        Maker::Tollgate => Version::V0_6_45,
-        Maker::Published(version) => version,
-    };
-    Style {
-        encoding: column.encoding,
-        version,
     }
 }
 
@@ -153,12 +136,20 @@ async fn of_pool(pool: &AgentPool, tell: impl Fn(Message), notice: Notice) -> Ou
     }
 }
 
-/// Whether the next notice is the one that was given.
+/// Whether the next notice is the one that was given. Health is told more than once and may still be coming.
 async fn comes(
     notices: &mut Receiver<AgentNotice>,
     expected: impl FnOnce(Arc<str>) -> AgentNotice,
 ) -> Outcome {
-    match timeout(LIMIT, notices.recv()).await {
+    let next = async {
+        loop {
+            match notices.recv().await {
+                Ok(AgentNotice::Health { .. }) => {}
+                other => return other,
+            }
+        }
+    };
+    match timeout(LIMIT, next).await {
         Ok(Ok(notice)) if notice == expected(AGENT.into()) => Outcome::Works,
         Ok(Ok(_)) => Outcome::Misread,
         Ok(Err(_)) | Err(_) => Outcome::Lost,
@@ -222,7 +213,7 @@ async fn becomes(pool: &AgentPool, sight: Sight) -> bool {
     waited.await.is_ok()
 }
 
-async fn of_published_proxy(peer: &Peer, session: &Session, notice: Notice) -> Outcome {
+async fn of_published_proxy(column: &Column, session: &Session, notice: Notice) -> Outcome {
     let first_words: FirstWords = match notice {
         Notice::Pause => |control| stop(control, Notice::Pause),
         Notice::PauseOne => |control| stop(control, Notice::PauseOne),
@@ -230,10 +221,10 @@ async fn of_published_proxy(peer: &Peer, session: &Session, notice: Notice) -> O
         Notice::NoRoomForOne => |control| stop(control, Notice::NoRoomForOne),
         _ => return session.notice(notice),
     };
-    let server =
-        RecordingServer::serve(&[Encoding::MessagePack, Encoding::Json], first_words).await;
+    let peer = column.proxy.peer(column.wire).expect("the proxy is a peer");
+    let server = column.wire.serve(first_words).await;
     // Of the published crate only the pool looks at flow control.
-    let lines = run_client(peer, Via::Pool, server.socket()).await;
+    let lines = run_client(&peer, Via::Pool, server.socket()).await;
     server.stop().await;
     let last = lines
         .iter()

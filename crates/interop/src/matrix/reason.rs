@@ -1,9 +1,10 @@
 use super::cell::Outcome;
 use super::column::{Column, Maker};
+use super::fidelity::Dispensable;
 use super::notice::{Notice, health};
 use super::row::Subject;
+use super::wire::Wire;
 use crate::peer::Version;
-use tollgate::Encoding;
 
 /// Why something does not work as it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,16 +27,31 @@ pub enum Reason {
     CancelsKept,
     /// No agent has a way of sending pings.
     NoPings,
+    /// The published messages have no place for it over gRPC.
+    NoPlace,
+    /// The proxy has no such call over gRPC.
+    NoSuchCall,
+    /// The proxy hands free-form values over as text.
+    TextForValues,
+    /// Settings are passed over.
+    SettingsPassedOver,
+    /// The proxy sends settings and takes no answer.
+    SettingsUnanswered,
+    /// The proxy replaces the name of the agent by its own.
+    OwnName,
+    /// There is no message with which an agent could ping over gRPC.
+    NoPingMessage,
 }
 
 use Reason::{
-    BytesForText, CancelsKept, DeafProxy, GuardrailPassedOver, HealthKept, MuteAgent, NoPings,
-    RepeatedId, ShorterArray,
+    BytesForText, CancelsKept, DeafProxy, GuardrailPassedOver, HealthKept, MuteAgent,
+    NoPingMessage, NoPings, NoPlace, NoSuchCall, OwnName, RepeatedId, SettingsPassedOver,
+    SettingsUnanswered, ShorterArray, TextForValues,
 };
 
 impl Reason {
     /// All of them, in the order of their letters.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 16] = [
         ShorterArray,
         RepeatedId,
         BytesForText,
@@ -45,6 +61,13 @@ impl Reason {
         NoPings,
         HealthKept,
         DeafProxy,
+        NoPlace,
+        NoSuchCall,
+        TextForValues,
+        SettingsPassedOver,
+        SettingsUnanswered,
+        OwnName,
+        NoPingMessage,
     ];
 
     /// What the table calls it.
@@ -96,60 +119,139 @@ impl Reason {
                  stands, tollgate's proxy was asked by a hand-written agent."
             }
             HealthKept => {
-                "The published client notes the integer form of health, which tollgate's agent writes \
-                 first for its sake, and makes no use of it."
+                "The published client notes the state of health, which tollgate's agent writes to sockets in \
+                 its integer form first for its sake, and makes no use of it."
             }
             DeafProxy => {
-                "The published client stores a pause where nobody looks and does not read the other forms, \
+                "The published client stores a pause where nobody looks and makes nothing of the other forms, \
                  so requests go on. Tollgate's agent answers them, as it must; its proxy fails calls with \
                  `FlowControlPaused` instead of sending them."
+            }
+            NoPlace => {
+                "The published messages over gRPC have no place for `tls_cipher` and for the route and the \
+                 client of a websocket frame, nor in answers for routing metadata, body mutations and \
+                 websocket decisions. Of a `timestamp` they have milliseconds: the published client sends the \
+                 present ones, and the published server hands on their number, as it does with that of an \
+                 `opcode`. Tollgate's two sides have fields of their own for all of it. From a published \
+                 agent tollgate's proxy takes an answer without these fields for what it says: the chunk or \
+                 the frame goes on as it is."
+            }
+            NoSuchCall => "The published client has no call for this over gRPC.",
+            TextForValues => {
+                "The published client gives the values of `audit.custom`, which are JSON text over gRPC, to \
+                 its caller as that text. Tollgate's proxy reads them."
+            }
+            SettingsPassedOver => {
+                "The published server takes settings over gRPC, tells its handler nothing and answers \
+                 nothing. Tollgate's proxy fails the call with `Timeout` when its time is up; its agent \
+                 answers them."
+            }
+            SettingsUnanswered => {
+                "The published client sends settings over gRPC and takes no answer to them. The handler of \
+                 tollgate's agent is given them."
+            }
+            OwnName => {
+                "The published client puts its own name of the agent into reports that come over gRPC. \
+                 Tollgate's pool names the agent beside the report and leaves that as it is."
+            }
+            NoPingMessage => {
+                "Over gRPC only proxies can ping: there is no message for the other direction."
             }
         }
     }
 
     /// Whose fault it is; `None` if it is nobody's.
-    pub const fn culprit(self, column: &Column) -> Option<Maker> {
+    pub fn culprit(self, column: &Column) -> Option<Maker> {
         match self {
-            ShorterArray | HealthKept | DeafProxy => Some(column.proxy),
-            RepeatedId | BytesForText | GuardrailPassedOver | CancelsKept | MuteAgent => {
-                Some(column.agent)
-            }
-            NoPings => None,
+            ShorterArray | HealthKept | DeafProxy | NoSuchCall | TextForValues
+            | SettingsUnanswered | OwnName => Some(column.proxy),
+            RepeatedId | BytesForText | GuardrailPassedOver | CancelsKept | MuteAgent
+            | SettingsPassedOver => Some(column.agent),
+            NoPlace => column.published_side(),
+            NoPings | NoPingMessage => None,
         }
     }
 
     pub(super) fn of(outcome: &Outcome, subject: &Subject, column: &Column) -> Option<Self> {
-        match (subject, outcome) {
-            (_, Outcome::Works) => None,
-            (Subject::PingFromAgent, Outcome::WorksByHand | Outcome::CannotSend) => Some(NoPings),
-            (_, Outcome::WorksByHand | Outcome::CannotSend) => Some(MuteAgent),
-            (Subject::Notice(notice), _) => of_notice(*notice, outcome, column.proxy),
-            (Subject::Cancel, Outcome::Untold) => published(column.agent).map(|_| CancelsKept),
-            (Subject::Event(steps), _) => of_event(steps[0], outcome, column),
-            (Subject::Answer(step, _), _) => of_event(step, outcome, column),
+        if *outcome == Outcome::Works {
+            return None;
+        }
+        match *subject {
+            Subject::PingFromAgent => of_ping_from_agent(outcome, column.wire),
+            Subject::Notice(notice) => of_notice(notice, outcome, column),
+            Subject::Cancel if *outcome == Outcome::Untold => {
+                column.agent.published().map(|_| CancelsKept)
+            }
+            Subject::Event(steps) => of_event(steps[0], outcome, column),
+            Subject::Answer(step, field) => match of_field(field, outcome, column) {
+                None => of_event(step, outcome, column),
+                reason => reason,
+            },
             _ => None,
         }
     }
 }
 
-fn of_notice(notice: Notice, outcome: &Outcome, proxy: Maker) -> Option<Reason> {
-    published(proxy)?;
-    match outcome {
-        Outcome::Untold if health(notice).is_some() => Some(HealthKept),
-        Outcome::Ignored if health(notice).is_none() => Some(DeafProxy),
+fn of_ping_from_agent(outcome: &Outcome, wire: Wire) -> Option<Reason> {
+    match (outcome, wire) {
+        (Outcome::CannotSend, Wire::Grpc) => Some(NoPingMessage),
+        (Outcome::WorksByHand | Outcome::CannotSend, _) => Some(NoPings),
+        _ => None,
+    }
+}
+
+fn of_notice(notice: Notice, outcome: &Outcome, column: &Column) -> Option<Reason> {
+    if matches!(outcome, Outcome::WorksByHand | Outcome::CannotSend) {
+        return Some(MuteAgent);
+    }
+    column.proxy.published()?;
+    match (notice, outcome) {
+        (Notice::Metrics, Outcome::AllBut(_)) => Some(OwnName),
+        (_, Outcome::Untold) if health(notice).is_some() => Some(HealthKept),
+        (_, Outcome::Ignored) if health(notice).is_none() => Some(DeafProxy),
+        _ => None,
+    }
+}
+
+fn of_field(field: &str, outcome: &Outcome, column: &Column) -> Option<Reason> {
+    if column.wire != Wire::Grpc {
+        return None;
+    }
+    match (outcome, field) {
+        (Outcome::WrongAnswer, "/audit/custom") => column.proxy.published().map(|_| TextForValues),
+        (Outcome::Lost, field) if Dispensable::IN_ANSWERS.has(field) => {
+            column.published_side().map(|_| NoPlace)
+        }
         _ => None,
     }
 }
 
 fn of_event(step: &str, outcome: &Outcome, column: &Column) -> Option<Reason> {
-    let agent = published(column.agent)?;
-    if step.starts_with("guardrail") && *outcome == Outcome::TimedOut {
-        return Some(GuardrailPassedOver);
+    let is_guardrail = step.starts_with("guardrail");
+    match (column.wire, outcome) {
+        (_, Outcome::TimedOut) if is_guardrail => {
+            column.agent.published().map(|_| GuardrailPassedOver)
+        }
+        (Wire::MessagePack, _) => of_event_in_messagepack(step, outcome, column),
+        (Wire::Json, _) => None,
+        (Wire::Grpc, _) if step.starts_with("configure") => of_settings_over_grpc(outcome, column),
+        (Wire::Grpc, Outcome::CannotSend) => column.proxy.published().map(|_| NoSuchCall),
+        (Wire::Grpc, Outcome::AllBut(_)) => column.published_side().map(|_| NoPlace),
+        (Wire::Grpc, _) => None,
     }
-    let proxy = published(column.proxy)?;
-    if column.encoding == Encoding::Json {
-        return None;
+}
+
+fn of_settings_over_grpc(outcome: &Outcome, column: &Column) -> Option<Reason> {
+    match outcome {
+        Outcome::TimedOut | Outcome::Lost => column.agent.published().map(|_| SettingsPassedOver),
+        Outcome::Untold => column.proxy.published().map(|_| SettingsUnanswered),
+        _ => None,
     }
+}
+
+fn of_event_in_messagepack(step: &str, outcome: &Outcome, column: &Column) -> Option<Reason> {
+    let agent = column.agent.published()?;
+    let proxy = column.proxy.published()?;
     if step.contains("_binary") {
         return Some(BytesForText);
     }
@@ -160,12 +262,5 @@ fn of_event(step: &str, outcome: &Outcome, column: &Column) -> Option<Reason> {
         (Version::V0_6_11, Version::V0_6_11, Outcome::TimedOut)
         | (Version::V0_6_11, Version::V0_6_45, Outcome::Allowed) => Some(RepeatedId),
         _ => None,
-    }
-}
-
-const fn published(maker: Maker) -> Option<Version> {
-    match maker {
-        Maker::Tollgate => None,
-        Maker::Published(version) => Some(version),
     }
 }

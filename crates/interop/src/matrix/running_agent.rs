@@ -2,7 +2,7 @@ use super::column::{Column, Maker};
 use crate::peer_agent::{Logged, PeerAgent};
 use crate::recorder::{FirstWords, RecordingServer};
 use std::path::Path;
-use tollgate::{AgentControl, Encoding};
+use tollgate::AgentControl;
 
 /// The agent of a column.
 pub(super) enum RunningAgent {
@@ -13,15 +13,14 @@ pub(super) enum RunningAgent {
 impl RunningAgent {
     /// Starts it. Tollgate's agent has something to say to proxies on the published crate at once.
     pub(super) async fn start(column: &Column, first_words: FirstWords) -> Self {
-        if let Some(peer) = column.agent.peer(column.encoding) {
-            return Self::Published(PeerAgent::start(&peer).await);
+        if let Some(peer) = column.agent.peer(column.wire) {
+            return Self::Published(column.wire.start(&peer).await);
         }
         let first_words = match column.proxy {
             Maker::Tollgate => |_: &AgentControl| {},
             Maker::Published(_) => first_words,
         };
-        let encodings = [Encoding::MessagePack, Encoding::Json];
-        Self::Tollgate(RecordingServer::serve(&encodings, first_words).await)
+        Self::Tollgate(column.wire.serve(first_words).await)
     }
 
     /// What an agent of this make calls itself.
@@ -32,6 +31,7 @@ impl RunningAgent {
         }
     }
 
+    /// Where it listens.
     pub(super) fn socket(&self) -> &Path {
         match self {
             Self::Tollgate(server) => server.socket(),

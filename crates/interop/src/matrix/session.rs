@@ -1,5 +1,6 @@
 use super::cell::Outcome;
 use super::column::{Column, Maker};
+use super::fidelity::{Dispensable, is_empty};
 use super::notice::{Notice, config_updates, health, metrics};
 use super::running_agent::RunningAgent;
 use super::{LIMIT, pool_of};
@@ -36,6 +37,8 @@ pub(super) struct Told {
 
 enum Failure {
     TimedOut,
+    /// The proxy has no such call.
+    Unsupported,
     Other(String),
 }
 
@@ -43,7 +46,7 @@ impl Session {
     pub(super) async fn hold(column: Column) -> Self {
         let steps: Arc<[Step]> = script().into();
         let agent = RunningAgent::start(&column, say_everything).await;
-        let told = match column.proxy.peer(column.encoding) {
+        let told = match column.proxy.peer(column.wire) {
             None => through_pool(&column, &agent, &steps).await,
             Some(peer) => through_client(&column, &peer, agent.socket(), &steps).await,
         };
@@ -63,31 +66,58 @@ impl Session {
     /// What came of these steps: the worst.
     pub(super) fn events(&self, steps: &[&str]) -> Outcome {
         steps.iter().fold(Outcome::Works, |outcome, step| {
-            outcome.and(|| self.answer(step, ""))
+            outcome.and(|| self.event(self.step(step)))
         })
     }
 
-    /// What came of one step, looking at one field of the answer.
+    /// What came of one field of the answer to a step, as far as the event got there.
     pub(super) fn answer(&self, step: &str, field: &str) -> Outcome {
         let step = self.step(step);
-        let answer = match self.told.answers.get(&step.name) {
-            None => return Outcome::Lost,
-            Some(Err(Failure::TimedOut)) => return Outcome::TimedOut,
-            Some(Err(Failure::Other(error))) => return Outcome::Failed(error.clone()),
-            Some(Ok(answer)) => answer,
+        let answer = match self.answered(step) {
+            Ok((answer, _)) => answer,
+            Err(outcome) => return outcome,
         };
-        if !self.was_given(step) {
-            return match answer["decision"] == "allow" {
-                true => Outcome::Allowed,
-                false => Outcome::Misread,
-            };
-        }
         let expected = json!(step.answer);
         let expected = expected.pointer(field).filter(|field| !field.is_null());
         let expected = expected.unwrap_or_else(|| panic!("{}: no '{field}'", step.name));
-        match answer.pointer(field) == Some(expected) {
-            true => Outcome::Works,
-            false => Outcome::WrongAnswer,
+        match answer.pointer(field) {
+            Some(found) if found == expected => Outcome::Works,
+            None => Outcome::Lost,
+            Some(found) if is_empty(found) => Outcome::Lost,
+            Some(_) => Outcome::WrongAnswer,
+        }
+    }
+
+    fn event(&self, step: &Step) -> Outcome {
+        let (answer, mut missing) = match self.answered(step) {
+            Ok(answered) => answered,
+            Err(outcome) => return outcome,
+        };
+        let in_answers = self.column.dispensable(Dispensable::IN_ANSWERS);
+        match in_answers.missing(&json!(step.answer), answer) {
+            Some(of_answer) => {
+                missing.extend(of_answer);
+                Outcome::without(missing)
+            }
+            None => Outcome::WrongAnswer,
+        }
+    }
+
+    /// The answer to an event that was given to the handler, and the event's fields that were not.
+    fn answered(&self, step: &Step) -> Result<(&Value, Vec<&'static str>), Outcome> {
+        let answer = match self.told.answers.get(&step.name) {
+            None => return Err(Outcome::Lost),
+            Some(Err(Failure::TimedOut)) => return Err(Outcome::TimedOut),
+            Some(Err(Failure::Unsupported)) => return Err(Outcome::CannotSend),
+            Some(Err(Failure::Other(error))) => return Err(Outcome::Failed(error.clone())),
+            Some(Ok(answer)) => answer,
+        };
+        match (self.given(step), answer) {
+            (Some(_), Value::Null) => Err(Outcome::Untold),
+            (Some(missing), _) => Ok((answer, missing)),
+            (None, Value::Null) => Err(Outcome::Lost),
+            (None, _) if answer["decision"] == "allow" => Err(Outcome::Allowed),
+            (None, _) => Err(Outcome::Misread),
         }
     }
 
@@ -96,7 +126,7 @@ impl Session {
             .steps
             .iter()
             .filter(|step| step.name.starts_with("cancel_request"));
-        if cancels.all(|step| self.was_given(step)) {
+        if cancels.all(|step| self.given(step).is_some()) {
             return Outcome::Works;
         }
         // The calls after them are answered, so they did no harm.
@@ -112,23 +142,25 @@ impl Session {
 
     /// What a published proxy learnt of what tollgate's agent said at the beginning.
     pub(super) fn notice(&self, notice: Notice) -> Outcome {
-        let is_told = |kind: &str, value: Value| {
-            self.told
-                .notices
-                .contains(&json!({"push": kind, "value": value}))
-        };
-        let is_told = match notice {
-            Notice::Metrics => is_told("metrics_report", json!(metrics())),
+        match notice {
+            Notice::Metrics => self.told_of("metrics_report", &json!(metrics())),
             Notice::ConfigUpdates => config_updates()
                 .into_iter()
-                .all(|update| is_told("config_update", json!(update))),
+                .fold(Outcome::Works, |outcome, update| {
+                    outcome.and(|| self.told_of("config_update", &json!(update)))
+                }),
             // The published client has nothing that would tell.
-            _ => return Outcome::Untold.unless_lost(&self.answer("request_headers:/last", "")),
-        };
-        match is_told {
-            true => Outcome::Works,
-            false => Outcome::Lost,
+            _ => Outcome::Untold.unless_lost(&self.answer("request_headers:/last", "")),
         }
+    }
+
+    fn told_of(&self, kind: &str, value: &Value) -> Outcome {
+        let dispensable = self.column.dispensable(Dispensable::IN_METRICS);
+        let told = self.told.notices.iter().filter(|line| line["push"] == kind);
+        let missing = told.filter_map(|line| dispensable.missing(value, &line["value"]));
+        missing
+            .min_by_key(Vec::len)
+            .map_or(Outcome::Lost, Outcome::without)
     }
 
     fn step(&self, name: &str) -> &Step {
@@ -136,12 +168,18 @@ impl Session {
         step.unwrap_or_else(|| panic!("the script has no step '{name}'"))
     }
 
-    fn was_given(&self, step: &Step) -> bool {
+    /// What the handler was given lacks these fields; `None` if it was not given this.
+    fn given(&self, step: &Step) -> Option<Vec<&'static str>> {
         let expected = match self.column.agent {
             Maker::Tollgate => step.logged(),
             Maker::Published(_) => step.logged_by_peer(),
-        };
-        expected.is_some_and(|expected| self.records.contains(&expected))
+        }?;
+        let dispensable = self.column.dispensable(Dispensable::IN_EVENTS);
+        let records = self.records.iter();
+        let of_its_kind = records.filter(|record| record.event == expected.event);
+        of_its_kind
+            .filter_map(|record| dispensable.missing(&expected.value, &record.value))
+            .min_by_key(Vec::len)
     }
 }
 
@@ -191,14 +229,15 @@ async fn through_client(column: &Column, peer: &Peer, socket: &Path, steps: &[St
         if call == "connect" {
             told.handshake = client_handshake(column, &line);
         } else if let Some(id) = ids.get(call.as_str()) {
-            told.answers.insert(call, printed_answer(&mut line, id));
+            told.answers
+                .insert(call, printed_answer(column, &mut line, id));
         }
     }
     told
 }
 
 fn client_handshake(column: &Column, line: &Value) -> Outcome {
-    let is_agreed = line["encoding"] == column.encoding.as_str();
+    let is_agreed = line["encoding"] == column.wire.encoding().as_str();
     let is_known = line["capabilities"]["agent_id"] == RunningAgent::name(column.agent);
     match line["ok"] == true && is_agreed && is_known {
         true => Outcome::Works,
@@ -206,20 +245,21 @@ fn client_handshake(column: &Column, line: &Value) -> Outcome {
     }
 }
 
-/// The published client leaves the correlation id in the answer.
-fn printed_answer(line: &mut Value, id: &str) -> Result<Value, Failure> {
+/// The published client leaves the correlation id where it came.
+fn printed_answer(column: &Column, line: &mut Value, id: &str) -> Result<Value, Failure> {
     if line["ok"] != true {
-        let kind = line["kind"].as_str().unwrap_or("unknown").to_owned();
-        return Err(match kind.starts_with("Timeout") {
-            true => Failure::TimedOut,
-            false => Failure::Other(kind),
+        let kind = line["kind"].as_str().unwrap_or("unknown");
+        return Err(match kind {
+            "Unsupported" => Failure::Unsupported,
+            kind if kind.starts_with("Timeout") => Failure::TimedOut,
+            kind => Failure::Other(kind.to_owned()),
         });
     }
     let mut answer = line["response"].take();
-    if let Some(custom) = answer
+    let custom = answer
         .pointer_mut("/audit/custom")
-        .and_then(Value::as_object_mut)
-    {
+        .and_then(Value::as_object_mut);
+    if let Some(custom) = custom.filter(|_| column.wire.names_events_in_audit()) {
         let named = custom.remove("correlation_id");
         if named != Some(json!(id)) {
             return Err(Failure::Other("answer to another call".to_owned()));
@@ -287,7 +327,7 @@ async fn pool_handshake(column: &Column, pool: &AgentPool) -> Outcome {
     let capabilities = pool.agent_capabilities(AGENT).await;
     let name = capabilities.map(|capabilities| capabilities.agent_id);
     let is_known = name.as_deref() == Some(RunningAgent::name(column.agent));
-    let is_agreed = pool.agent_encoding(AGENT) == Some(column.encoding);
+    let is_agreed = pool.agent_encoding(AGENT) == Some(column.wire.encoding());
     let is_as_offered = pool.agent_uses_extension(AGENT) == Some(column.has_extension());
     match is_known && is_agreed && is_as_offered {
         true => Outcome::Works,

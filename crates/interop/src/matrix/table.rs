@@ -5,27 +5,17 @@ use super::cell::{Cell, Outcome};
 use super::column::Column;
 use super::reason::Reason;
 use super::row::{PARTS, Row};
+use super::wire::Wire;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use tollgate::Encoding;
 
 const BEGIN: &str = "<!-- interop matrix: begin, written by scripts/interop-matrix -->\n";
 const END: &str = "<!-- interop matrix: end -->";
 
-const ENCODINGS: [Encoding; 2] = [Encoding::MessagePack, Encoding::Json];
+/// What the line above each table begins with.
+const HEADING: &str = "### ";
 
-/// What the line above each encoding's table begins with.
-const HEADING: &str = "### In ";
-
-fn heading(encoding: Encoding) -> &'static str {
-    match encoding {
-        Encoding::MessagePack => "MessagePack",
-        Encoding::Json => "JSON",
-        other => panic!("there is no table for {other}"),
-    }
-}
-
-/// Where a cell stands: the encoding, the column and the row.
+/// Where a cell stands: the heading of the table, the column and the row.
 type Place = (String, String, String);
 
 /// The document with this matrix in place of the one it has.
@@ -51,10 +41,9 @@ pub fn difference(document: &str, matrix: &Matrix) -> Vec<String> {
         let is_same = expected == Some(&found);
         let expected = expected.map_or("nothing", String::as_str);
         (!is_same).then(|| {
-            let encoding = heading(column.encoding);
             format!(
-                "{encoding}, {column}, {}: {found}, documented: {expected}",
-                row.label
+                "{}, {column}, {}: {found}, documented: {expected}",
+                column.wire, row.label
             )
         })
     });
@@ -63,14 +52,14 @@ pub fn difference(document: &str, matrix: &Matrix) -> Vec<String> {
 
 fn cells_in(document: &str) -> BTreeMap<Place, String> {
     let (_, tables, _) = parts_of(document);
-    let (mut encoding, mut columns) = ("", Vec::new());
+    let (mut table, mut columns) = ("", Vec::new());
     let mut cells = BTreeMap::new();
     for line in tables.lines() {
         if let Some(heading) = line.strip_prefix(HEADING) {
-            (encoding, columns) = (heading, Vec::new());
+            (table, columns) = (heading, Vec::new());
             continue;
         }
-        let Some((row, entries)) = entries_of(line).filter(|_| !encoding.is_empty()) else {
+        let Some((row, entries)) = entries_of(line).filter(|_| !table.is_empty()) else {
             continue;
         };
         if columns.is_empty() {
@@ -78,7 +67,7 @@ fn cells_in(document: &str) -> BTreeMap<Place, String> {
             continue;
         }
         for (column, entry) in columns.iter().zip(entries) {
-            let place = (encoding.to_owned(), (*column).to_owned(), row.to_owned());
+            let place = (table.to_owned(), (*column).to_owned(), row.to_owned());
             cells.insert(place, entry.to_owned());
         }
     }
@@ -87,7 +76,7 @@ fn cells_in(document: &str) -> BTreeMap<Place, String> {
 
 fn place(column: &Column, row: &Row) -> Place {
     (
-        heading(column.encoding).to_owned(),
+        column.wire.heading().to_owned(),
         column.to_string(),
         row.label.to_owned(),
     )
@@ -112,9 +101,9 @@ fn entries_of(line: &str) -> Option<(&str, Vec<&str>)> {
 fn written(matrix: &Matrix) -> String {
     let mut text = String::new();
     write_summary(&mut text, matrix);
-    for encoding in ENCODINGS {
-        let _ = write!(text, "\n{HEADING}{}\n\n", heading(encoding));
-        write_table(&mut text, matrix, encoding);
+    for wire in Wire::ALL {
+        let _ = write!(text, "\n{HEADING}{}\n\n", wire.heading());
+        write_table(&mut text, matrix, wire);
     }
     let _ = write!(text, "\n### The letters\n\n");
     let used = |reason: &Reason| {
@@ -132,15 +121,11 @@ fn written(matrix: &Matrix) -> String {
 /// How much of it works, for each two sides.
 fn write_summary(text: &mut String, matrix: &Matrix) {
     text.push('\n');
-    write_line(
-        text,
-        "what works",
-        ENCODINGS.map(heading).map(str::to_owned).into_iter(),
-    );
-    text.push_str("|---|---|---|\n");
+    write_line(text, "what works", Wire::ALL.iter().map(Wire::to_string));
+    let _ = writeln!(text, "|{}", "---|".repeat(Wire::ALL.len() + 1));
     let pairs = matrix.columns.iter().map(|(column, _)| column);
-    for pair in pairs.filter(|column| column.encoding == ENCODINGS[0]) {
-        let sums = ENCODINGS.map(|encoding| sum(matrix, &Column { encoding, ..*pair }));
+    for pair in pairs.filter(|column| column.wire == Wire::ALL[0]) {
+        let sums = Wire::ALL.map(|wire| sum(matrix, &Column { wire, ..*pair }));
         write_line(text, &pair.to_string(), sums.into_iter());
     }
 }
@@ -152,24 +137,23 @@ fn sum(matrix: &Matrix, column: &Column) -> String {
             .filter(|(of, ..)| *of == column)
             .map(|(.., cell)| cell)
     };
-    let works = cells().filter(|cell| cell.works()).count();
-    let allowed = cells()
-        .filter(|cell| cell.outcome == Outcome::Allowed)
-        .count();
-    match allowed {
-        0 => format!("{works} of {}", cells().count()),
-        _ => format!(
-            "{works} of {}; {allowed} **allowed** unseen",
-            cells().count()
-        ),
+    let count = |is_counted: fn(&Cell) -> bool| cells().filter(|cell| is_counted(cell)).count();
+    let mut sum = format!("{} of {}", count(Cell::works), cells().count());
+    let in_part = count(|cell| matches!(cell.outcome, Outcome::AllBut(_)));
+    let allowed = count(|cell| cell.outcome == Outcome::Allowed);
+    for (count, what) in [(in_part, "in part"), (allowed, "**allowed** unseen")] {
+        if count > 0 {
+            let _ = write!(sum, "; {count} {what}");
+        }
     }
+    sum
 }
 
-fn write_table(text: &mut String, matrix: &Matrix, encoding: Encoding) {
+fn write_table(text: &mut String, matrix: &Matrix, wire: Wire) {
     let columns: Vec<_> = matrix
         .columns
         .iter()
-        .filter(|(column, _)| column.encoding == encoding)
+        .filter(|(column, _)| column.wire == wire)
         .collect();
     let names = columns.iter().map(|(column, _)| column.to_string());
     write_line(text, "", names);
@@ -239,7 +223,10 @@ mod tests {
     fn a_cell_that_is_not_documented_is_named() {
         let documented = cells_in(EMPTY).len();
         let different = difference(EMPTY, &all_good()).len();
-        assert_eq!((documented, different), (0, 2 * rows().count()));
+        assert_eq!(
+            (documented, different),
+            (0, Wire::ALL.len() * rows().count())
+        );
     }
 
     #[test]

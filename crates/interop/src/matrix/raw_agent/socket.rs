@@ -12,12 +12,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 use tollgate::{Encoding, FlowControl, FlowControlAction};
 
-use super::notice::Message;
+use super::super::notice::Message;
 
-/// An agent that writes its frames by hand, as the code of the published crate would if its server had a way
-/// of saying them. It takes one connection and allows everything.
+/// The raw agent on a Unix socket, which writes its frames by hand.
 #[derive(Debug)]
-pub(super) struct RawAgent {
+pub(in super::super) struct SocketAgent {
     socket: PathBuf,
     frames: UnboundedSender<Frame>,
     pongs: UnboundedReceiver<Vec<u8>>,
@@ -34,7 +33,7 @@ pub(super) struct Style {
 
 type Frame = (u8, Vec<u8>);
 
-impl RawAgent {
+impl SocketAgent {
     pub(super) fn listen(style: Style) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("raw.sock");
@@ -68,7 +67,7 @@ impl RawAgent {
         }
     }
 
-    /// Asks the proxy for a sign of life; says whether the same comes back.
+    /// Says whether the same comes back.
     pub(super) async fn ping(&mut self) -> bool {
         let ping = json!({"sequence": 7, "timestamp_ms": 1})
             .to_string()
