@@ -144,20 +144,21 @@ pub fn failed_request(id: &str) -> RequestCompleteEvent {
     RequestCompleteEvent {
         status: 502,
         duration_ms: u64::MAX,
+        upstream_attempts: 3,
         error: Some("upstream \"gone\"".to_owned()),
         ..request_complete(id)
     }
 }
 
-/// A whole websocket message in one frame from the client.
+/// A frame from the client with more to come, no field at its default.
 pub fn websocket_frame(id: &str, opcode: &str, data: &[u8]) -> WebSocketFrameEvent {
     WebSocketFrameEvent {
         correlation_id: id.to_owned(),
         opcode: opcode.to_owned(),
         data: STANDARD.encode(data),
         client_to_server: true,
-        frame_index: 0,
-        fin: true,
+        frame_index: 4,
+        fin: false,
         route_id: Some("chat".to_owned()),
         client_ip: "198.51.100.23".to_owned(),
     }

@@ -1,10 +1,13 @@
 use serde_json::Value;
 
 /// What the published crate leaves out or replaces over gRPC, as JSON pointers into events.
-const IN_EVENTS: [&str; 5] = [
+const IN_EVENTS: [&str; 8] = [
     "/metadata/timestamp",
     "/metadata/tls_cipher",
+    "/upstream_attempts",
     "/opcode",
+    "/frame_index",
+    "/fin",
     "/route_id",
     "/client_ip",
 ];

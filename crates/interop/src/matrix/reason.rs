@@ -128,13 +128,14 @@ impl Reason {
                  `FlowControlPaused` instead of sending them."
             }
             NoPlace => {
-                "The published messages over gRPC have no place for `tls_cipher` and for the route and the \
-                 client of a websocket frame, nor in answers for routing metadata, body mutations and \
-                 websocket decisions. Of a `timestamp` they have milliseconds: the published client sends the \
-                 present ones, and the published server hands on their number, as it does with that of an \
-                 `opcode`. Tollgate's two sides have fields of their own for all of it. From a published \
-                 agent tollgate's proxy takes an answer without these fields for what it says: the chunk or \
-                 the frame goes on as it is."
+                "The published messages over gRPC have no place for `tls_cipher`, `upstream_attempts` and, of \
+                 websocket frames, `frame_index`, `fin`, `route_id` and `client_ip`, nor in answers for \
+                 routing metadata, body mutations and websocket decisions; the published server tells its \
+                 handler of one attempt and of a first frame that ends its message. Of a `timestamp` they have \
+                 milliseconds: the published client sends the present ones, and the published server hands \
+                 on their number, as it does with that of an `opcode`. Tollgate's two sides have fields of \
+                 their own for all of it. From a published agent tollgate's proxy takes an answer without \
+                 these fields for what it says: the chunk or the frame goes on as it is."
             }
             NoSuchCall => "The published client has no call for this over gRPC.",
             TextForValues => {
