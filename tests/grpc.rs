@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::http2::{RawServer, RawStream, grpc_config};
 use common::{
     PATIENCE, call, config, eventually, faults, pool_with, request, result_of, serve_grpc,
     serve_grpc_with,
@@ -228,4 +229,50 @@ async fn bodies_larger_than_every_window_pass() {
         let answer = pool.send_request_body_chunk("agent", "c-1", &event).await;
         assert_eq!(answer.unwrap().decision, Decision::Allow);
     }
+}
+
+/// Over which of two connections the next event comes.
+async fn way_of_next(streams: &mut [RawStream; 2]) -> usize {
+    let [first, second] = streams;
+    tokio::select! {
+        _ = first.event() => 0,
+        _ = second.event() => 1,
+    }
+}
+
+/// Calls that are made at the same time would each cost HTTP/2 a batch of its own. Lone ones lose nothing by being apart.
+#[tokio::test]
+async fn calls_of_one_moment_go_together_and_others_take_turns() {
+    let agent = RawServer::listen().await;
+    let pool = AgentPool::with_config(AgentPoolConfig {
+        connections_per_agent: 2,
+        ..grpc_config()
+    });
+    let (added, (first, second)) =
+        tokio::join!(pool.connect_agent("agent", &*agent.endpoint), async {
+            (
+                agent.accept_handshake().await,
+                agent.accept_handshake().await,
+            )
+        });
+    added.unwrap();
+    let ((_first, first), (_second, second)) = (first, second);
+    let mut streams = [first, second];
+    let mut unanswered = Vec::new();
+    let mut ways = Vec::new();
+    for number in 0..6 {
+        unanswered.push(call(&pool, &format!("lone-{number}")));
+        ways.push(way_of_next(&mut streams).await);
+    }
+    let [one, other] = [ways[0], ways[1]];
+    assert_ne!(one, other);
+    assert_eq!(ways, [one, other, one, other, one, other]);
+    for number in 0..3 {
+        unanswered.push(call(&pool, &format!("together-{number}")));
+    }
+    for _ in 0..3 {
+        assert_eq!(way_of_next(&mut streams).await, one);
+    }
+    unanswered.push(call(&pool, "lone-again"));
+    assert_eq!(way_of_next(&mut streams).await, other);
 }

@@ -39,6 +39,11 @@ pub(crate) trait LinkSender: Send + Sync + 'static {
         false
     }
 
+    /// Whether sending costs so much, however little is sent, that calls had better go together than over several links.
+    fn is_costly(&self) -> bool {
+        false
+    }
+
     /// Says why the link is about to end, where there are words for it.
     fn say_why(&self, _why: Why, _detail: &dyn Display) {}
 }

@@ -97,6 +97,11 @@ impl<'r> Group<'r> {
         strategy: LoadBalanceStrategy,
         usable: impl Fn(&Connection) -> bool,
     ) -> Option<&'r Arc<Connection>> {
+        if strategy == LoadBalanceStrategy::RoundRobin
+            && let Some(gathering) = self.gathering(&usable)
+        {
+            return Some(gathering);
+        }
         let turn = self.next_turn(strategy);
         let candidates = || {
             let usable = &usable;
@@ -130,6 +135,17 @@ impl<'r> Group<'r> {
                 )
             }),
         }
+    }
+
+    /// The connection that the last call has taken, if another can join it without a system call of its own.
+    fn gathering(self, usable: impl Fn(&Connection) -> bool) -> Option<&'r Arc<Connection>> {
+        let last = self.turn.load(Ordering::Relaxed).wrapping_sub(1);
+        let connection = &self.connections.get(last % self.connections.len().max(1))?;
+        let joins = connection.gathers()
+            && connection.has_room()
+            && !connection.condition().is_degraded()
+            && usable(connection);
+        joins.then_some(connection)
     }
 
     /// Where the search begins; ties go to the connection found first.

@@ -135,6 +135,11 @@ impl LinkSender for PipeSender {
         true
     }
 
+    /// What is sent passes through two tasks of HTTP/2 and TCP.
+    fn is_costly(&self) -> bool {
+        true
+    }
+
     fn say_why(&self, why: Why, detail: &dyn Display) {
         let code = match why {
             Why::Invalid => Code::InvalidArgument,
