@@ -11,7 +11,7 @@ use tollgate::{
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
 /// Blocks that one call may allocate.
-const BUDGET: u64 = 6;
+const BUDGET: u64 = 2;
 
 const CALLS: u64 = 2_000;
 

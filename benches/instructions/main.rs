@@ -10,11 +10,13 @@ mod codecs;
 #[path = "../common/mod.rs"]
 mod common;
 mod connections;
+mod grpc;
 mod pools;
 
 use codecs::events::events;
 use codecs::responses::responses;
 use connections::connection_parts;
+use grpc::over_grpc;
 use iai_callgrind::main;
 use pools::pool_parts;
 
@@ -25,5 +27,6 @@ main!(
     library_benchmark_groups = events,
     responses,
     connection_parts,
-    pool_parts
+    pool_parts,
+    over_grpc
 );

@@ -13,6 +13,9 @@ SUBJECTS = {
     "published-json": "published, JSON",
     "tollgate-reverse": "tollgate, MessagePack, agent connects",
     "floor": "bare sockets",
+    "tollgate-grpc": "tollgate, gRPC",
+    "published-grpc": "published, gRPC",
+    "floor-grpc": "bare gRPC",
 }
 SETTINGS = {
     (processes, body): f"{processes} process{'es' if processes == 'two' else ''}, {what}"
@@ -32,6 +35,10 @@ GOALS = (
     ("requests with bodies per second at 64 callers, one process", "published-json", 64, "one", 65536, "requests_per_second", ">=", 10),
     ("requests per second at 64 callers, two processes, agent connects", "tollgate-msgpack", 64, "two", 0, "requests_per_second", ">=", 0.95, "tollgate-reverse"),
     ("p50 at 1 caller, two processes, agent connects", "tollgate-msgpack", 1, "two", 0, "p50_us", "<=", 1.05, "tollgate-reverse"),
+    ("requests over gRPC per second at 16 callers, one process", "published-grpc", 16, "one", 0, "requests_per_second", ">=", 3, "tollgate-grpc"),
+    ("requests over gRPC per second at 64 callers, one process", "published-grpc", 64, "one", 0, "requests_per_second", ">=", 5, "tollgate-grpc"),
+    ("requests over gRPC per second at 16 callers, one process", "floor-grpc", 16, "one", 0, "requests_per_second", ">=", 0.6, "tollgate-grpc"),
+    ("requests over gRPC per second at 64 callers, one process", "floor-grpc", 64, "one", 0, "requests_per_second", ">=", 0.6, "tollgate-grpc"),
 )
 
 

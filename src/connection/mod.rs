@@ -265,13 +265,17 @@ impl Connection {
         self.slots.pending() < self.slots.capacity() && self.lines.room.waiting() == 0
     }
 
+    /// Whether calls had better go together than over several connections, because each time that something is sent
+    /// costs much.
+    pub(crate) fn had_better_gather(&self) -> bool {
+        self.sender.is_costly()
+    }
+
     /// Whether a few calls that were made just now are about to be sent together, and one more would cost no system
     /// call of its own. Where hardly any are in flight, one that is alone on another connection is answered sooner, and
     /// where many are, there is always a system call to share.
     pub(crate) fn gathers(&self) -> bool {
-        self.sender.is_costly()
-            && FEW_CALLS.contains(&self.slots.pending())
-            && self.outbox.gathers()
+        FEW_CALLS.contains(&self.slots.pending()) && self.outbox.gathers()
     }
 
     pub(crate) fn is_open(&self) -> bool {

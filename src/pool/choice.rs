@@ -97,7 +97,8 @@ impl<'r> Group<'r> {
         strategy: LoadBalanceStrategy,
         usable: impl Fn(&Connection) -> bool,
     ) -> Option<&'r Arc<Connection>> {
-        if strategy == LoadBalanceStrategy::RoundRobin
+        if self.gathers
+            && strategy == LoadBalanceStrategy::RoundRobin
             && let Some(gathering) = self.gathering(&usable)
         {
             return Some(gathering);

@@ -12,6 +12,8 @@ pub(super) struct Rotation {
     /// Invariant: those of one runtime stand side by side.
     connections: Box<[Arc<Connection>]>,
     households: Box<[Household]>,
+    /// See [`Connection::had_better_gather`].
+    gathers: bool,
     /// Counts up with each call, for taking connections in turn.
     turn: CachePadded<AtomicUsize>,
 }
@@ -31,6 +33,8 @@ struct Household {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Group<'r> {
     pub(super) connections: &'r [Arc<Connection>],
+    /// Whether calls of one moment had better go together.
+    pub(super) gathers: bool,
     pub(super) turn: &'r AtomicUsize,
 }
 
@@ -42,6 +46,7 @@ impl Rotation {
     pub(super) fn all(&self) -> Group<'_> {
         Group {
             connections: &self.connections,
+            gathers: self.gathers,
             turn: &self.turn,
         }
     }
@@ -51,6 +56,7 @@ impl Rotation {
         let household = self.household(home)?;
         Some(Group {
             connections: &self.connections[household.members.clone()],
+            gathers: self.gathers,
             turn: &household.turn,
         })
     }
@@ -69,6 +75,9 @@ impl Rotation {
 
 impl From<Vec<Arc<Connection>>> for Rotation {
     fn from(connections: Vec<Arc<Connection>>) -> Self {
+        let gathers = connections
+            .iter()
+            .any(|connection| connection.had_better_gather());
         let mut by_home: Vec<(Option<Home>, Vec<Arc<Connection>>)> = Vec::new();
         for connection in connections {
             let home = connection.home();
@@ -89,6 +98,7 @@ impl From<Vec<Arc<Connection>>> for Rotation {
         });
         Self {
             households: households.collect(),
+            gathers,
             connections: by_home
                 .into_iter()
                 .flat_map(|(_, members)| members)

@@ -1,0 +1,51 @@
+//! Calls over gRPC, with HTTP/2 and both sides in one thread.
+
+use crate::OPERATIONS;
+use crate::common::{Allowing, CORRELATION_ID, request_headers};
+use iai_callgrind::{library_benchmark, library_benchmark_group};
+use tokio::runtime::{Builder, Runtime};
+use tollgate::{AgentPool, AgentPoolConfig, Decision, GrpcAgentServer};
+
+struct OverGrpc {
+    pool: AgentPool,
+    runtime: Runtime,
+}
+
+/// An agent that was asked before.
+fn asked_agent() -> OverGrpc {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let pool = runtime.block_on(async {
+        let server = GrpcAgentServer::new("grpc://127.0.0.1:0", Allowing);
+        let bound = server.bind().await.expect("a free port");
+        let endpoint = format!("grpc://{}", bound.local_addr().expect("an address"));
+        tokio::spawn(bound.serve());
+        let pool = AgentPool::with_config(AgentPoolConfig {
+            connections_per_agent: 1,
+            ..AgentPoolConfig::default()
+        });
+        let connected = pool.connect_agent("agent", endpoint).await;
+        connected.expect("a connection");
+        pool
+    });
+    put_headers(put_headers(OverGrpc { pool, runtime }))
+}
+
+fn put_headers(over: OverGrpc) -> OverGrpc {
+    let event = request_headers(10);
+    over.runtime.block_on(async {
+        for _ in 0..OPERATIONS {
+            let answer = over.pool.send("agent", CORRELATION_ID, &event).await;
+            assert!(answer.is_ok_and(|answer| answer.decision == Decision::Allow));
+        }
+    });
+    over
+}
+
+#[library_benchmark]
+#[bench::one_after_another(asked_agent())]
+fn whole_call_with_headers(over: OverGrpc) -> OverGrpc {
+    put_headers(over)
+}
+
+library_benchmark_group!(name = over_grpc; benchmarks = whole_call_with_headers);
