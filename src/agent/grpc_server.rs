@@ -5,8 +5,8 @@ use super::handler::AgentHandler;
 use super::reception::ServerSettings;
 use crate::error::AgentProtocolError;
 use crate::transport::grpc::{
-    Address, GrpcPlace, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE, SERVER_WINDOW, SERVICE,
-    Security, Visitor, WINDOW,
+    Address, GrpcPlace, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_DATA_FRAME, MAX_MESSAGE,
+    SERVER_WINDOW, SERVICE, Security, Visitor, WINDOW,
 };
 use crate::transport::tls::{Acceptor, TlsServerConfig};
 use crate::transport::{Doorway, Endpoint, SocketFile};
@@ -250,6 +250,7 @@ impl<H: AgentHandler> BoundGrpcAgentServer<H> {
         let http = Server::builder()
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(SERVER_WINDOW)
+            .max_frame_size(Some(MAX_DATA_FRAME))
             .max_concurrent_streams(max_streams(settings.max_connections))
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))

@@ -60,7 +60,6 @@ use link::LinkSender;
 use outbox::{Drained, Outbox};
 use slots::{Completer, Matching, SlotTable};
 use std::collections::HashMap;
-use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -152,9 +151,6 @@ const NANOSECONDS_PER_TICK: u64 = 1_000_000;
 
 /// Most exchanges with a missing answer; the oldest are forgotten first.
 const MAX_UNANSWERED: usize = 10_000;
-
-/// Calls in flight with which more had better gather on a connection than spread.
-const FEW_CALLS: RangeInclusive<usize> = 2..=8;
 
 /// How long a missing answer is awaited.
 const UNANSWERED_LIFETIME: Duration = Duration::from_secs(5 * 60);
@@ -271,11 +267,10 @@ impl Connection {
         self.sender.is_costly()
     }
 
-    /// Whether a few calls that were made just now are about to be sent together, and one more would cost no system
-    /// call of its own. Where hardly any are in flight, one that is alone on another connection is answered sooner, and
-    /// where many are, there is always a system call to share.
+    /// Whether calls that were made just now are about to be sent together, and one more would cost nothing to go with
+    /// them. Where hardly any are in flight, one that is alone on another connection is answered sooner.
     pub(crate) fn gathers(&self) -> bool {
-        FEW_CALLS.contains(&self.slots.pending()) && self.outbox.gathers()
+        self.slots.pending() > 1 && self.outbox.gathers()
     }
 
     pub(crate) fn is_open(&self) -> bool {

@@ -78,9 +78,9 @@ const SMALL_BUFFER: usize = 4 * 1024;
 const LARGE_BUFFER: usize = 128 * 1024;
 const MAX_KEPT_LARGE: usize = 4;
 
-/// Frames that share a system call before others had better begin another: the agent answers those together too, so
-/// that more would only wait for each other.
-const FEW_FRAMES: usize = 4;
+/// Frames that share a system call before others had better begin another elsewhere: the agent answers them together
+/// too, so that more would only wait for each other.
+const BATCH: usize = 16;
 
 impl Outbox {
     /// An outbox for at most `capacity` frames.
@@ -222,9 +222,9 @@ impl Outbox {
         Poll::Ready(())
     }
 
-    /// Whether the writer is about to send a few frames, which one more would cost nothing to go with.
+    /// Whether the writer is about to send frames, and one more would cost nothing to go with them.
     pub(crate) fn gathers(&self) -> bool {
-        self.requested.load(Ordering::Relaxed) != 0 && (1..FEW_FRAMES).contains(&self.ring.len())
+        self.requested.load(Ordering::Relaxed) != 0 && (1..BATCH).contains(&self.ring.len())
     }
 
     /// Ends a request; frames that are pushed from now on need a new one.

@@ -20,7 +20,7 @@ pub const CHANNEL_BUFFER_SIZE: usize = 64;
 /// reports that it is degraded gets a quarter of its share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum LoadBalanceStrategy {
-    /// Each in turn. Over gRPC a call that is made while a few others are about to be sent goes with them, which saves
+    /// Each in turn. Over gRPC a call that is made while others are about to be sent goes with them, which saves
     /// HTTP/2 a batch of its own.
     #[default]
     RoundRobin,

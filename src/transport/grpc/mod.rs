@@ -59,6 +59,9 @@ pub(crate) const MAX_MESSAGE: usize = 10 * 1024 * 1024;
 /// Bytes that a peer may send on a stream before it has to wait for them to be read.
 pub(crate) const WINDOW: u32 = 1024 * 1024;
 
+/// Bytes of a stream that may come in one piece: a whole batch, or a body chunk as proxies have them.
+pub(crate) const MAX_DATA_FRAME: u32 = 64 * 1024;
+
 /// The same for all streams of a proxy's connection, so that a stream that is not read holds up no other.
 pub(crate) const SERVER_WINDOW: u32 = 4 * WINDOW;
 
