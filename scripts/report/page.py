@@ -1,6 +1,7 @@
 """PERFORMANCE.md as a whole."""
 
 import platform
+import re
 import subprocess
 from pathlib import Path
 
@@ -9,49 +10,35 @@ from .results import Results
 from .tables import count, table
 
 
-PROXY_HEADING = "## A whole proxy\n"
+# Before the first heading.
+TOP = ""
 
 
-def write(root):
+def write(root, headings):
+    """Writes the sections under these headings; [`TOP`] is what stands before all of them."""
     results = Results(root)
-    plots = root / "docs/performance"
-    plots.mkdir(exist_ok=True)
-    (plots / "throughput.svg").write_text(peers.throughput_plot(results))
-    (plots / "latency.svg").write_text(peers.latency_plot(results))
-    text = (root / "scripts/report/page.md").read_text()
-    parts = {
-        "machine": machine(results),
-        "goals": peers.goals(results),
-        "peers": peers.figures(results),
-        "proxy": proxy.section(results),
-        "roadmap": roadmap.section(results),
-        "allocations": allocations(results),
-        "at_rest": at_rest(results),
-        "instructions": instructions(results),
-        "latency": latency(results),
-        "streaming": streaming(results),
-    }
-    for name, part in parts.items():
-        text = text.replace(f"{{{{{name}}}}}", part)
-    (root / "PERFORMANCE.md").write_text(text)
-    print("written to PERFORMANCE.md")
-
-
-def write_proxy(root):
-    """Writes the part about a whole proxy alone."""
+    template = sections((root / "scripts/report/page.md").read_text())
     page = root / "PERFORMANCE.md"
-    template = (root / "scripts/report/page.md").read_text()
-    _, part, _ = split_at(template, PROXY_HEADING)
-    before, _, behind = split_at(page.read_text(), PROXY_HEADING)
-    page.write_text(before + part.replace("{{proxy}}", proxy.section(Results(root))) + behind)
+    present = sections(page.read_text())
+    text = "".join(
+        rendered(section, results, root) if heading in headings else present[heading]
+        for heading, section in template.items()
+    )
+    page.write_text(text)
     print("written to PERFORMANCE.md")
 
 
-def split_at(text, heading):
-    """What stands before a heading, under it, and from the next heading of its rank on."""
-    begin = text.index(heading)
-    end = text.index("\n## ", begin) + 1
-    return text[:begin], text[begin:end], text[end:]
+def sections(text):
+    """The parts of a page by their headings of the second rank, with these, in order."""
+    top, *parts = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    return {TOP: top, **{part.split("\n", 1)[0].removeprefix("## "): part for part in parts}}
+
+
+def rendered(section, results, root):
+    for name, plot in PLOTS.items():
+        if f"docs/performance/{name}.svg" in section:
+            (root / f"docs/performance/{name}.svg").write_text(plot(results))
+    return re.sub(r"{{(\w+)}}", lambda part: PARTS[part[1]](results), section)
 
 
 def machine(results):
@@ -134,3 +121,18 @@ def streaming(results):
             cells.append(f"{in_flight * int(kib) / 1024 / seconds:,.0f}")
         rows.append(cells)
     return table(("chunk", "MiB/s, one in flight", "MiB/s, eight in flight"), rows)
+
+
+PLOTS = {"throughput": peers.throughput_plot, "latency": peers.latency_plot}
+PARTS = {
+    "machine": machine,
+    "goals": peers.goals,
+    "peers": peers.figures,
+    "proxy": proxy.section,
+    "roadmap": roadmap.section,
+    "allocations": allocations,
+    "at_rest": at_rest,
+    "instructions": instructions,
+    "latency": latency,
+    "streaming": streaming,
+}
