@@ -49,6 +49,7 @@ pub enum Memory {
 /// | `/sink` | `hello\n` to a `POST` too |
 /// | `/leak` | has the header `x-leak` |
 /// | `/chunks/A/B/…` | the body `A`, `B`, …, in a chunk each |
+/// | `/echo` | each piece of the body as soon as it arrives; such requests are not remembered |
 pub struct Upstream {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -112,6 +113,9 @@ async fn answer(
     memory: Memory,
 ) -> Result<Response<Body>, Infallible> {
     let (head, mut incoming) = request.into_parts();
+    if head.uri.path() == "/echo" {
+        return Ok(Response::new(echo(incoming)));
+    }
     let mut body = Vec::new();
     let mut is_whole = true;
     while let Some(frame) = incoming.frame().await {
@@ -171,6 +175,20 @@ fn in_chunks(chunks: &str) -> Body {
                 return;
             }
             tokio::task::yield_now().await;
+        }
+    });
+    body.boxed()
+}
+
+/// The same body, which breaks off if that does.
+fn echo(mut incoming: Incoming) -> Body {
+    let (mut sender, body) = Channel::<Bytes, Infallible>::new(1);
+    tokio::spawn(async move {
+        while let Some(Ok(frame)) = incoming.frame().await {
+            // Nobody wants the rest.
+            if sender.send(frame).await.is_err() {
+                return;
+            }
         }
     });
     body.boxed()

@@ -4,8 +4,10 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::*;
 use http::Method;
+use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Empty};
 use tollgate::CancelReason;
 use tollgate_pingora::client::{self, Client};
@@ -145,6 +147,47 @@ async fn a_word_in_a_body_is_found_however_the_body_is_cut() {
             "the upstream saw {body:?}"
         );
     }
+}
+
+/// A proxy that kept what is judged until more arrives would wait for a client that waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_piece_that_is_allowed_goes_on_while_the_client_holds_back_the_rest() {
+    let place = Place::with(&[decides("waf", EVERYTHING), changes("mask", EVERYTHING)]).await;
+    for mut client in both(&place).await {
+        let talk = async {
+            let (mut sender, body) = Channel::<Bytes, _>::new(1);
+            sender.send_data("first".into()).await.unwrap();
+            let request = client::request(Method::POST, "/echo", body.boxed());
+            let mut answer = client.begin(request).await.unwrap().into_body();
+            assert_eq!(next_piece(&mut answer).await, "first");
+            for piece in ["second", "third"] {
+                sender.send_data(piece.into()).await.unwrap();
+                assert_eq!(next_piece(&mut answer).await, piece);
+            }
+            drop(sender);
+            assert!(answer.collect().await.unwrap().to_bytes().is_empty());
+        };
+        tokio::time::timeout(PATIENCE, talk).await.unwrap();
+    }
+}
+
+async fn next_piece(body: &mut hyper::body::Incoming) -> Bytes {
+    let frame = body.frame().await.unwrap().unwrap();
+    frame.into_data().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_word_is_answered_while_the_client_holds_back_the_rest() {
+    let place = Place::with(&[decides("waf", REQUESTS)]).await;
+    for mut client in both(&place).await {
+        let (mut sender, body) = Channel::<Bytes, _>::new(1);
+        sender.send_data("an attack".into()).await.unwrap();
+        let request = client::request(Method::POST, "/", body.boxed());
+        let answer = tokio::time::timeout(PATIENCE, client.send(request)).await;
+        assert_eq!(answer.unwrap().unwrap().status, 403);
+        drop(sender);
+    }
+    assert!(place.seen().iter().all(|seen| seen.body.is_empty()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -413,7 +456,7 @@ async fn agents_learn_that_a_client_went_away_while_they_thought() {
 async fn agents_learn_that_a_client_went_away_in_the_middle_of_a_body() {
     let place = Place::with(&[decides("waf", REQUESTS)]).await;
     let mut client = place.client().await;
-    let (mut sender, body) = http_body_util::channel::Channel::<bytes::Bytes, _>::new(1);
+    let (mut sender, body) = Channel::<Bytes, _>::new(1);
     let request = client::request(Method::POST, "/", body.boxed());
     let asking = tokio::spawn(async move { client.send(request).await.map(drop) });
     sender.send_data("half a".into()).await.unwrap();
@@ -441,7 +484,7 @@ async fn clients_that_hang_up_change_nothing_for_the_others() {
     for number in 0..100 {
         let mut client = place.client().await;
         hanging.push(tokio::spawn(async move {
-            let (_open, body) = http_body_util::channel::Channel::<bytes::Bytes, _>::new(1);
+            let (_open, body) = Channel::<Bytes, _>::new(1);
             let request = match number % 2 {
                 0 => client::request(Method::GET, "/hang", Empty::new().boxed()),
                 _ => client::request(Method::POST, "/half", body.boxed()),
