@@ -127,7 +127,7 @@ async fn agents_that_lose_the_proxy_at_one_moment_return_at_different_ones() {
         .map(|n| dial_with(|dialer| dialer.with_proxy(&proxy.endpoint).with_agent_id(name(n))))
         .collect();
     eventually("all are there", async || {
-        proxy.listener.connections() == AGENTS
+        proxy.listener.registered() as usize == AGENTS
     })
     .await;
     let lost = Instant::now();
