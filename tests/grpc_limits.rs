@@ -9,6 +9,8 @@ use common::{
     ServedAgent, call, eventually, faults, pool_with, request, result_of, serve_grpc_with,
 };
 use std::path::Path;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tollgate::{
     AgentCapabilities, AgentHandler, AgentPool, AgentPoolConfig, AgentProtocolError as Error,
     AgentResponse, Decision, GrpcAgentServer, RequestHeadersView,
@@ -145,4 +147,30 @@ async fn an_answer_larger_than_the_pool_takes_ends_its_connection() {
     .await;
     let faults = faults(&pool).await;
     assert_eq!((faults.invalid_frames, faults.connections_lost), (1, 1));
+}
+
+/// What a client of HTTP/2 begins with: its preface and settings that say nothing.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// A body chunk as proxies have them takes one DATA frame then, and not four.
+#[tokio::test]
+async fn pieces_of_64_kib_may_come_whole() {
+    const SETTINGS: u8 = 4;
+    const MAX_FRAME_SIZE: [u8; 2] = [0, 5];
+    let agent = agent_taking(MIB).await;
+    let address = agent.path.to_str().unwrap().trim_start_matches("grpc://");
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(PREFACE).await.unwrap();
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    let [l0, l1, l2, frame_type, ..] = head;
+    assert_eq!(frame_type, SETTINGS);
+    let mut settings = vec![0; u32::from_be_bytes([0, l0, l1, l2]) as usize];
+    stream.read_exact(&mut settings).await.unwrap();
+    let (settings, _) = settings.as_chunks::<6>();
+    let max_frame_size = settings.iter().find_map(|setting| {
+        let (name, value) = setting.split_first_chunk()?;
+        (*name == MAX_FRAME_SIZE).then(|| u32::from_be_bytes(value.try_into().unwrap()))
+    });
+    assert_eq!(max_frame_size, Some(64 * 1024));
 }
