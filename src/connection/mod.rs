@@ -261,9 +261,8 @@ impl Connection {
         self.slots.pending() < self.slots.capacity() && self.lines.room.waiting() == 0
     }
 
-    /// Whether calls had better go together than over several connections, because each time that something is sent
-    /// costs much.
-    pub(crate) fn had_better_gather(&self) -> bool {
+    /// Whether calls had better go together than over several connections; see [`LinkSender::is_costly`].
+    pub(crate) fn is_costly(&self) -> bool {
         self.sender.is_costly()
     }
 

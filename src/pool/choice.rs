@@ -97,7 +97,7 @@ impl<'r> Group<'r> {
         strategy: LoadBalanceStrategy,
         usable: impl Fn(&Connection) -> bool,
     ) -> Option<&'r Arc<Connection>> {
-        if self.gathers
+        if self.is_costly
             && strategy == LoadBalanceStrategy::RoundRobin
             && let Some(gathering) = self.gathering(&usable)
         {
@@ -138,7 +138,7 @@ impl<'r> Group<'r> {
         }
     }
 
-    /// The connection that the last call has taken, if another can join it without a system call of its own.
+    /// The connection that the last call has taken, if another call can go along with those that wait there.
     fn gathering(self, usable: impl Fn(&Connection) -> bool) -> Option<&'r Arc<Connection>> {
         let last = self.turn.load(Ordering::Relaxed).wrapping_sub(1);
         let connection = &self.connections.get(last % self.connections.len().max(1))?;

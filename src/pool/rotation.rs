@@ -12,8 +12,8 @@ pub(super) struct Rotation {
     /// Invariant: those of one runtime stand side by side.
     connections: Box<[Arc<Connection>]>,
     households: Box<[Household]>,
-    /// See [`Connection::had_better_gather`].
-    gathers: bool,
+    /// See [`Connection::is_costly`].
+    is_costly: bool,
     /// Counts up with each call, for taking connections in turn.
     turn: CachePadded<AtomicUsize>,
 }
@@ -34,7 +34,7 @@ struct Household {
 pub(super) struct Group<'r> {
     pub(super) connections: &'r [Arc<Connection>],
     /// Whether calls of one moment had better go together.
-    pub(super) gathers: bool,
+    pub(super) is_costly: bool,
     pub(super) turn: &'r AtomicUsize,
 }
 
@@ -46,7 +46,7 @@ impl Rotation {
     pub(super) fn all(&self) -> Group<'_> {
         Group {
             connections: &self.connections,
-            gathers: self.gathers,
+            is_costly: self.is_costly,
             turn: &self.turn,
         }
     }
@@ -56,7 +56,7 @@ impl Rotation {
         let household = self.household(home)?;
         Some(Group {
             connections: &self.connections[household.members.clone()],
-            gathers: self.gathers,
+            is_costly: self.is_costly,
             turn: &household.turn,
         })
     }
@@ -75,9 +75,7 @@ impl Rotation {
 
 impl From<Vec<Arc<Connection>>> for Rotation {
     fn from(connections: Vec<Arc<Connection>>) -> Self {
-        let gathers = connections
-            .iter()
-            .any(|connection| connection.had_better_gather());
+        let is_costly = connections.iter().any(|connection| connection.is_costly());
         let mut by_home: Vec<(Option<Home>, Vec<Arc<Connection>>)> = Vec::new();
         for connection in connections {
             let home = connection.home();
@@ -98,7 +96,7 @@ impl From<Vec<Arc<Connection>>> for Rotation {
         });
         Self {
             households: households.collect(),
-            gathers,
+            is_costly,
             connections: by_home
                 .into_iter()
                 .flat_map(|(_, members)| members)

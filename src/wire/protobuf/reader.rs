@@ -138,7 +138,8 @@ impl<'a> Reader<'a> {
         self.long_varint()
     }
 
-    #[cold]
+    // Kept out of the readers of fields, which are small enough to be inlined without it.
+    #[inline(never)]
     fn long_varint(&mut self) -> Result<u64, DecodeErrorKind> {
         let mut number = 0;
         for (at, &byte) in self.rest.iter().take(MAX_VARINT_LEN).enumerate() {

@@ -223,8 +223,8 @@ fn read<'a>(message: &'a [u8], envelope: &Bytes) -> Result<Answer<'a>, DecodeErr
         }
         Ok(())
     })?;
-    // The published client allows where an agent says nothing; this one does not.
     response.audit = audit.unwrap_or_default();
+    // The published client allows where an agent says nothing; this one does not.
     response.decision = decision.ok_or(DecodeErrorKind::Missing("decision"))?;
     Ok(Answer {
         correlation_id,
