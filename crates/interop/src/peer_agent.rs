@@ -1,8 +1,6 @@
 use crate::PATIENCE;
 use crate::peer::Peer;
 use serde_json::Value;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tempfile::TempDir;
@@ -11,6 +9,7 @@ use tokio::net::TcpSocket;
 use tokio::process::{Child, ChildStdout};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
+use tollgate_load_driver::reserve_port;
 
 /// A peer's agent in a process of its own, on a socket of its own. Dropping it kills the process.
 #[derive(Debug)]
@@ -57,7 +56,7 @@ impl PeerAgent {
     ///
     /// If it does not start.
     pub async fn start_grpc(peer: &Peer) -> Self {
-        let (port, address) = reserved_port().expect("a free port");
+        let (port, address) = reserve_port().expect("a free port");
         let endpoint = format!("grpc://{address}").into();
         let place = Some(Place::Port { _port: port });
         Self::run(peer, "agent", "--listen", endpoint, place).await
@@ -142,16 +141,6 @@ impl PeerAgent {
             .await
             .expect("the agent prints a line in time")
     }
-}
-
-/// A port that nobody is given unasked. As long as this socket does not listen, another one with the same option
-/// may be bound to its port by name, and programs set that option before they listen.
-fn reserved_port() -> io::Result<(TcpSocket, SocketAddr)> {
-    let socket = TcpSocket::new_v4()?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-    let address = socket.local_addr()?;
-    Ok((socket, address))
 }
 
 /// Reads along with what the agent prints: it prints before it answers, and waits while the pipe is full.

@@ -17,7 +17,7 @@ mod tally;
 pub mod traffic;
 mod usage;
 
-pub use place::Place;
+pub use place::{Place, reserve_port};
 pub use report::{Latencies, PerRequest, Report};
 pub use role::{MeasureArgs, Processes, Role, ServeArgs, run, runtime};
 pub use subject::{CONNECTIONS, Caller, Proxy, Subject};

@@ -93,7 +93,7 @@ async fn measure<S: Subject>(
     words: &[&str],
 ) -> anyhow::Result<Report> {
     let folder = tempfile::tempdir()?;
-    let place = S::Place::unused(folder.path())?;
+    let (place, _reservation) = S::Place::reserved(folder.path())?;
     let mut agent = args.start_agent(subject, &place, words)?;
     subject.ready(&place).await?;
     let traffic = Traffic::with_body_of(args.body_bytes);

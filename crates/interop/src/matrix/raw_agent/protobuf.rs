@@ -1,4 +1,4 @@
-//! What an agent says, in the published messages.
+//! What an agent says, in the published messages. Written apart from the library, which it is to check.
 
 #[allow(
     clippy::all,
