@@ -21,7 +21,7 @@ def write(root, headings):
     page = root / "PERFORMANCE.md"
     present = sections(page.read_text())
     text = "".join(
-        rendered(section, results, root) if heading in headings else present[heading]
+        rendered(section, results, root) if heading in headings else present.get(heading, "")
         for heading, section in template.items()
     )
     page.write_text(text)
