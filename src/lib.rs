@@ -64,9 +64,9 @@ pub use protocol::{
     DrainRequest, EventType, FieldValue, FlowControl, FlowControlAction, GaugeMetric,
     GuardrailDetection, GuardrailInspectionType, GuardrailResponse, HeaderOp, HeaderSource,
     HeaderValues, HealthConfig, HealthState, HealthStatus, HistogramBucket, HistogramMetric,
-    LoadMetrics, LogLevel, LogMessage, MetricsReport, OptimizedHeaderMap, PROTOCOL_VERSION, Ping,
-    ResourceMetrics, RuleDefinition, ShutdownReason, ShutdownRequest, TextSpan, WebSocketDecision,
-    intern_header_name, iter_flat, now_ms, standard,
+    IpText, LoadMetrics, LogLevel, LogMessage, MetricsReport, OptimizedHeaderMap, PROTOCOL_VERSION,
+    Ping, ResourceMetrics, RuleDefinition, ShutdownReason, ShutdownRequest, TextSpan, Timestamp,
+    WebSocketDecision, intern_header_name, iter_flat, now_ms, standard,
 };
 #[cfg(feature = "tls")]
 pub use transport::tls::{TlsConfig, TlsFailure, TlsServerConfig};

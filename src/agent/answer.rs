@@ -2,9 +2,9 @@
 
 use super::handler::AgentHandler;
 use super::order::Order;
-use crate::protocol::{AgentResponse, AuditMetadata, EventType};
 #[cfg(feature = "grpc")]
-use crate::wire::TimestampText;
+use crate::protocol::Timestamp;
+use crate::protocol::{AgentResponse, AuditMetadata, EventType};
 use crate::wire::{
     AnswerTo, DecodeError, Dialect, Encoding, FrameError, IncomingEvent, JsonTape, OutgoingFrame,
     StreamId, Undecodable, encode_response,
@@ -111,7 +111,7 @@ pub(super) async fn answer<H: AgentHandler>(handler: Arc<H>, job: Job) -> Done {
         #[cfg(feature = "grpc")]
         Encoding::Protobuf => {
             let payload = payload.freeze();
-            let mut timestamp = TimestampText::default();
+            let mut timestamp = Timestamp::default();
             match IncomingEvent::from_protobuf(event_type, &payload, &mut timestamp) {
                 Ok(event) => asked.decide(event, frame).await,
                 Err(undecodable) => asked.reject(undecodable, frame).await,

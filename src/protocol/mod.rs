@@ -15,12 +15,14 @@ pub(crate) mod events;
 mod guardrail;
 pub mod headers;
 mod health;
+mod ip_text;
 mod lifecycle;
 mod log;
 mod metrics_report;
 mod notice;
 mod response;
 pub(crate) mod text;
+pub(crate) mod timestamp;
 
 pub use capabilities::{AgentCapabilities, AgentFeatures, AgentLimits, HealthConfig};
 pub use control::{
@@ -37,6 +39,7 @@ pub use headers::{
     iter_flat,
 };
 pub use health::{HealthState, HealthStatus, LoadMetrics, ResourceMetrics};
+pub use ip_text::IpText;
 pub use lifecycle::{DrainReason, DrainRequest, ShutdownReason, ShutdownRequest};
 pub use log::{LogLevel, LogMessage};
 pub use metrics_report::{
@@ -44,6 +47,7 @@ pub use metrics_report::{
 };
 pub use notice::AgentNotice;
 pub use response::{AgentResponse, AuditMetadata};
+pub use timestamp::Timestamp;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

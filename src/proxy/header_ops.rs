@@ -80,6 +80,9 @@ pub fn apply_header_ops(
     target: &mut impl HeaderTarget,
     ops: &[HeaderOp],
 ) -> Result<(), HeaderOpError> {
+    if ops.is_empty() {
+        return Ok(());
+    }
     let changes: SmallVec<[Change; 4]> = ops.iter().map(Change::of).collect::<Result<_, _>>()?;
     for change in changes {
         match change {

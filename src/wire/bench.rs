@@ -86,7 +86,7 @@ impl FrameReceiver {
             #[cfg(feature = "grpc")]
             Encoding::Protobuf => {
                 let payload = payload.freeze();
-                let mut timestamp = super::TimestampText::default();
+                let mut timestamp = crate::protocol::Timestamp::default();
                 look_at(IncomingEvent::from_protobuf(kind, &payload, &mut timestamp).ok()?);
             }
         }

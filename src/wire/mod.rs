@@ -44,7 +44,7 @@ pub(crate) use frame::{
 pub(crate) use handshake::{HandshakeRequest, HandshakeResponse, MAX_HANDSHAKE_LEN};
 pub(crate) use incoming::{IncomingEvent, JsonTape, Payload};
 #[cfg(feature = "grpc")]
-pub(crate) use protobuf::{Direction, TimestampText};
+pub(crate) use protobuf::Direction;
 pub(crate) use registration::{NotOffered, RegistrationRequest, RegistrationResponse};
 pub(crate) use response::{Answer, AnswerTo, decode_answer, encode_response};
 pub(crate) use salvage::Undecodable;

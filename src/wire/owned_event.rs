@@ -136,7 +136,7 @@ impl OwnedEvent {
             }
             #[cfg(feature = "grpc")]
             Encoding::Protobuf => {
-                let mut timestamp = super::TimestampText::default();
+                let mut timestamp = crate::protocol::Timestamp::default();
                 IncomingEvent::from_protobuf(event_type, &Bytes::from(payload), &mut timestamp)
                     .map(|event| event.owned())
             }

@@ -3,7 +3,7 @@
 use crate::browsers;
 use bytes::Bytes;
 use std::borrow::Cow;
-use tollgate::{Metadata, RequestBodyChunkEvent, RequestHeaders};
+use tollgate::{Metadata, RequestBodyChunkEvent, RequestHeaders, Timestamp};
 
 /// How a body is cut where nothing says otherwise.
 pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
@@ -17,7 +17,7 @@ pub(crate) type Headers = Vec<(Text, Text)>;
 /// Requests to be sent in order, again and again. Invariant: there is at least one.
 pub(crate) struct Corpus {
     requests: Vec<Request>,
-    timestamp: String,
+    timestamp: Timestamp,
 }
 
 /// One HTTP request as a proxy sees it.
@@ -34,7 +34,7 @@ pub(crate) struct Request {
 impl Corpus {
     /// `None` if there are no requests.
     pub(crate) fn new(requests: Vec<Request>) -> Option<Self> {
-        let timestamp = humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string();
+        let timestamp = Timestamp::now();
         (!requests.is_empty()).then_some(Self {
             requests,
             timestamp,

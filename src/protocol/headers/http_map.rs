@@ -28,6 +28,7 @@ enum Names<'a> {
 impl<'a> Iterator for Names<'a> {
     type Item = (&'a str, Values<'a>);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         match self {
             Self::Distinct(headers) => headers
@@ -51,6 +52,7 @@ impl<'a> IntoIterator for Values<'a> {
     type Item = FieldValue<'a>;
     type IntoIter = ValuesIter<'a>;
 
+    #[inline]
     fn into_iter(self) -> Self::IntoIter {
         match self {
             Self::One(value) => ValuesIter::One(Some(value)),
@@ -67,6 +69,7 @@ enum ValuesIter<'a> {
 impl<'a> Iterator for ValuesIter<'a> {
     type Item = FieldValue<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let value = match self {
             Self::One(value) => value.take(),

@@ -23,6 +23,7 @@ impl<'a> FieldValue<'a> {
     /// assert_eq!(FieldValue::Text("caf\u{e9}").to_text(), "caf\u{e9}");
     /// assert_eq!(FieldValue::Bytes(b"caf\xe9").to_text(), "caf\u{e9}");
     /// ```
+    #[inline]
     pub fn to_text(self) -> Cow<'a, str> {
         match self {
             Self::Text(text) => Cow::Borrowed(text),

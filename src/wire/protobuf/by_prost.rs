@@ -2,7 +2,8 @@
 //! is read by ours, which is compared with others where JSON is tested.
 
 use super::generated as proto;
-use super::{TimestampText, json_text};
+use super::json_text;
+use crate::protocol::Timestamp;
 use crate::protocol::events::{
     GuardrailInspectEvent, RequestBodyChunkEvent, RequestCompleteEvent, RequestHeadersEvent,
     RequestMetadata, ResponseBodyChunkEvent, ResponseHeadersEvent, WebSocketFrameEvent,
@@ -132,11 +133,7 @@ pub(in crate::wire) fn response(envelope: &[u8]) -> Option<Opened<(String, Agent
 
 fn metadata(metadata: proto::RequestMetadata) -> Option<RequestMetadata> {
     // How milliseconds become text has tests of its own.
-    let from_ms = || {
-        TimestampText::default()
-            .of_ms(metadata.timestamp_ms)
-            .to_owned()
-    };
+    let from_ms = || Timestamp::from_ms(metadata.timestamp_ms).to_string();
     Some(RequestMetadata {
         timestamp: metadata.timestamp.unwrap_or_else(from_ms),
         correlation_id: metadata.correlation_id,

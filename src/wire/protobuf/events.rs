@@ -3,13 +3,13 @@
 use super::envelope;
 use super::json_text;
 use super::reader::{HeaderCheck, HeaderReader, Reader, Value, set_once};
-use super::timestamp::{TimestampText, ms_of};
+use super::timestamp::ms_of;
 use super::writer::Writer;
 use crate::protocol::events::{
     BodyChunk, Configure, GuardrailInspect, Metadata, RequestComplete, RequestHeaders,
     ResponseHeaders, WebSocketFrame, WebSocketOpcode,
 };
-use crate::protocol::{EventType, GuardrailInspectionType, HeaderSource};
+use crate::protocol::{EventType, GuardrailInspectionType, HeaderSource, Timestamp};
 use crate::wire::Dialect;
 use crate::wire::decode::{DecodeError, DecodeErrorKind};
 use crate::wire::events::{Address, Event, message_of};
@@ -188,7 +188,7 @@ impl<'a> IncomingEvent<'a> {
     pub(crate) fn from_protobuf(
         event_type: EventType,
         envelope: &'a Bytes,
-        timestamp: &'a mut TimestampText,
+        timestamp: &'a mut Timestamp,
     ) -> Result<Self, Undecodable> {
         let opened = envelope::open(message_of(event_type), envelope);
         opened
@@ -206,7 +206,7 @@ fn read<'a>(
     event_type: EventType,
     message: &'a [u8],
     envelope: &Bytes,
-    timestamp: &'a mut TimestampText,
+    timestamp: &'a mut Timestamp,
 ) -> Result<IncomingEvent<'a>, DecodeErrorKind> {
     Ok(match event_type {
         EventType::RequestHeaders => {
@@ -232,7 +232,7 @@ fn read<'a>(
 
 fn read_request_headers<'a>(
     message: &'a [u8],
-    timestamp: &'a mut TimestampText,
+    timestamp: &'a mut Timestamp,
 ) -> Result<RequestHeadersView<'a>, DecodeErrorKind> {
     let mut metadata = None;
     let (mut method, mut uri) = ("", "");
@@ -258,7 +258,7 @@ fn read_request_headers<'a>(
 
 fn read_metadata<'a>(
     message: &'a [u8],
-    timestamp: &'a mut TimestampText,
+    timestamp: &'a mut Timestamp,
 ) -> Result<Metadata<'a>, DecodeErrorKind> {
     let mut metadata = Metadata::default();
     let (mut timestamp_ms, mut has_timestamp) = (0, false);
@@ -285,7 +285,8 @@ fn read_metadata<'a>(
         Ok(())
     })?;
     if !has_timestamp {
-        metadata.timestamp = timestamp.of_ms(timestamp_ms);
+        *timestamp = Timestamp::from_ms(timestamp_ms);
+        metadata.timestamp = timestamp.as_str();
     }
     Ok(metadata)
 }

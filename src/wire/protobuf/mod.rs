@@ -35,5 +35,4 @@ pub(super) use events::{
 };
 pub(super) use reader::HeaderReader;
 pub(super) use response::{decode_answer, write_response};
-pub(crate) use timestamp::TimestampText;
 pub(super) use writer::Writer;

@@ -1,29 +1,6 @@
 //! Points in time: the published messages have them in milliseconds, events as RFC 3339 text.
 
-use std::fmt::Write;
-
-/// Where the text of a point in time is put that came as milliseconds.
-#[derive(Debug, Default)]
-pub(crate) struct TimestampText(String);
-
-impl TimestampText {
-    /// The text of a point in time in milliseconds since 1970.
-    pub(super) fn of_ms(&mut self, ms: u64) -> &str {
-        let (days, of_day) = (ms / MS_PER_DAY, ms % MS_PER_DAY);
-        let (year, month, day) = date_of(days);
-        let (seconds, ms) = (of_day / 1000, of_day % 1000);
-        let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        self.0.clear();
-        // Writing to a string cannot fail.
-        let _ = write!(
-            self.0,
-            "{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{ms:03}Z"
-        );
-        &self.0
-    }
-}
-
-const MS_PER_DAY: u64 = 24 * 60 * 60 * 1000;
+use crate::protocol::timestamp::DAYS_BEFORE_1970;
 
 /// Milliseconds since 1970 of RFC 3339 text; 0, which is none, if it is something else or earlier.
 pub(super) fn ms_of(text: &str) -> u64 {
@@ -95,31 +72,13 @@ fn days_of(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + of_year
-        - DAYS_BEFORE_1970
-}
-
-/// From 1 March of the year 0 to 1 January 1970.
-const DAYS_BEFORE_1970: i64 = 719_468;
-
-/// Year, month and day of so many days after 1970-01-01.
-fn date_of(days: u64) -> (u64, u64, u64) {
-    let days = days + DAYS_BEFORE_1970.unsigned_abs();
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
-    (era * 400 + year + next, month, day)
+        - i64::from(DAYS_BEFORE_1970)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Timestamp;
     use proptest::prelude::*;
 
     #[test]
@@ -130,7 +89,6 @@ mod tests {
             ("2026-11-25T00:54:09.123Z", 1_795_568_049_123),
             ("2400-03-01T00:00:00.000Z", 13_574_649_600_000),
         ] {
-            assert_eq!(TimestampText::default().of_ms(ms), text);
             assert_eq!(ms_of(text), ms);
         }
         assert_eq!(ms_of("1970-01-01T01:00:00.5+01:00"), 500);
@@ -153,7 +111,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_point_in_time_reads_back(ms in 0..253_402_300_799_999_u64) {
-            prop_assert_eq!(ms_of(TimestampText::default().of_ms(ms)), ms);
+            prop_assert_eq!(ms_of(&Timestamp::from_ms(ms)), ms);
         }
     }
 }

@@ -7,11 +7,11 @@ use crate::connect::AGENT_ID;
 use crate::exit::{AgentFailure, cause_of};
 use crate::output::print_line;
 use bytes::Bytes;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 use tollgate::{
     AgentPool, AgentProtocolError, AgentResponse, Decision, Event, EventType, Metadata,
     RequestBodyChunkEvent, RequestComplete, RequestHeaders, ResponseBodyChunkEvent,
-    ResponseHeaders,
+    ResponseHeaders, Timestamp,
 };
 
 const UPSTREAM_STATUS: u16 = 200;
@@ -89,7 +89,7 @@ impl<'a> Exchange<'a> {
 
     async fn request_headers(&mut self, request: &Request) -> Result<(), Stop> {
         let id = self.correlation_id.clone();
-        let timestamp = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        let timestamp = Timestamp::now();
         let event = RequestHeaders {
             metadata: Metadata {
                 correlation_id: &id,
