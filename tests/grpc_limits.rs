@@ -10,7 +10,7 @@ use common::{
 };
 use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tollgate::{
     AgentCapabilities, AgentHandler, AgentPool, AgentPoolConfig, AgentProtocolError as Error,
     AgentResponse, Decision, GrpcAgentServer, RequestHeadersView,
@@ -155,12 +155,36 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// A body chunk as proxies have them takes one DATA frame then, and not four.
 #[tokio::test]
 async fn pieces_of_64_kib_may_come_whole() {
-    const SETTINGS: u8 = 4;
-    const MAX_FRAME_SIZE: [u8; 2] = [0, 5];
     let agent = agent_taking(MIB).await;
     let address = agent.path.to_str().unwrap().trim_start_matches("grpc://");
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(PREFACE).await.unwrap();
+    assert_eq!(max_frame_size(&mut stream).await, Some(64 * 1024));
+}
+
+/// The same for a body that an agent replaces.
+#[tokio::test]
+async fn answers_of_64_kib_may_come_whole() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let pool = AgentPool::new();
+    let adding = pool.add_agent("waf", format!("grpc://{address}"));
+    let proxy = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut preface = [0; 24];
+        stream.read_exact(&mut preface).await.unwrap();
+        max_frame_size(&mut stream).await
+    };
+    tokio::select! {
+        added = adding => panic!("nobody has answered: {added:?}"),
+        announced = proxy => assert_eq!(announced, Some(64 * 1024)),
+    }
+}
+
+/// What the settings say that the other side of an HTTP/2 connection begins with.
+async fn max_frame_size(stream: &mut TcpStream) -> Option<u32> {
+    const SETTINGS: u8 = 4;
+    const MAX_FRAME_SIZE: [u8; 2] = [0, 5];
     let mut head = [0; 9];
     stream.read_exact(&mut head).await.unwrap();
     let [l0, l1, l2, frame_type, ..] = head;
@@ -168,9 +192,8 @@ async fn pieces_of_64_kib_may_come_whole() {
     let mut settings = vec![0; u32::from_be_bytes([0, l0, l1, l2]) as usize];
     stream.read_exact(&mut settings).await.unwrap();
     let (settings, _) = settings.as_chunks::<6>();
-    let max_frame_size = settings.iter().find_map(|setting| {
+    settings.iter().find_map(|setting| {
         let (name, value) = setting.split_first_chunk()?;
         (*name == MAX_FRAME_SIZE).then(|| u32::from_be_bytes(value.try_into().unwrap()))
-    });
-    assert_eq!(max_frame_size, Some(64 * 1024));
+    })
 }

@@ -6,7 +6,8 @@ use super::pipe::pipe;
 use super::place::{Address, GrpcPlace, Security};
 use super::stream::Stream;
 use super::{
-    GrpcConfig, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, PROCESS_STREAM, WINDOW, is_grpc, max_frame,
+    GrpcConfig, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_DATA_FRAME, PROCESS_STREAM, WINDOW,
+    is_grpc, max_frame,
 };
 use crate::connection::link::{Link, LinkReceiver};
 use crate::error::{AgentProtocolError, ConnectError};
@@ -87,6 +88,7 @@ async fn channel(stream: Observed, place: &GrpcPlace) -> Result<Channel, tonic::
         .origin(uri)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
+        .max_frame_size(MAX_DATA_FRAME)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
