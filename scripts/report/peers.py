@@ -17,6 +17,13 @@ SUBJECTS = {
     "published-grpc": "published, gRPC",
     "floor-grpc": "bare gRPC",
 }
+# The same subjects with another allocator than mimalloc.
+SYSTEM_SUBJECTS = {
+    "tollgate-msgpack-system": "tollgate, MessagePack",
+    "published-json-system": "published, JSON",
+    "tollgate-grpc-system": "tollgate, gRPC",
+    "published-grpc-system": "published, gRPC",
+}
 SETTINGS = {
     (processes, body): f"{processes} process{'es' if processes == 'two' else ''}, {what}"
     for processes in ("one", "two")
@@ -50,22 +57,39 @@ def goals(results):
         is_reached = found["median"] >= goal if relation == ">=" else found["median"] <= goal
         sign = "≥" if relation == ">=" else "≤"
         rows.append(
-            (f"{what}, to {SUBJECTS[to]}", f"{sign} {goal}", spread(found), "yes" if is_reached else "**no**")
+            (
+                f"{what}, to {SUBJECTS[to]}",
+                f"{sign} {goal}",
+                spread(found),
+                "yes" if is_reached else "**no**",
+                with_system(results, to, setting, figure, *subject),
+            )
         )
-    return table(("ratio", "goal", "measured", "reached"), rows)
+    return table(("ratio", "goal", "measured", "reached", "with the system's allocator"), rows)
+
+
+def with_system(results, to, setting, figure, subject="tollgate-msgpack"):
+    """The same ratio where neither side has mimalloc, if that is measured."""
+    pair = (f"{subject}-system", f"{to}-system")
+    if not all(name in SYSTEM_SUBJECTS for name in pair):
+        return "–"
+    return spread(results.ratio(*pair, **setting)[figure])
 
 
 def figures(results):
-    return "\n\n".join(
-        f"### {title[0].upper()}{title[1:]}\n\n{of_setting(results, processes, body)}"
+    sections = [
+        f"### {title[0].upper()}{title[1:]}\n\n{of_setting(results, processes, body, SUBJECTS)}"
         for (processes, body), title in SETTINGS.items()
-    )
+    ]
+    of_system = of_setting(results, "one", 0, SYSTEM_SUBJECTS)
+    sections.append(f"### One process, headers only, with the system's allocator\n\n{of_system}")
+    return "\n\n".join(sections)
 
 
-def of_setting(results, processes, body):
+def of_setting(results, processes, body, subjects):
     rows = []
     for callers in CALLERS:
-        for subject, name in SUBJECTS.items():
+        for subject, name in subjects.items():
             setting = {"concurrency": callers, "processes": processes, "body_bytes": body}
             row = results.subject(subject, **setting)
             median = {key: value["median"] for key, value in row.items() if isinstance(value, dict)}

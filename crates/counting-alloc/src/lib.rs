@@ -1,16 +1,28 @@
 //! mimalloc, counting, so that reports can say what a request costs on the heap.
 //!
+//! With [`ALLOCATOR_VARIABLE`] set to `system` it is the system's allocator that counts, so that the same program can be
+//! measured with either.
+//!
 //! Counting must not slow down a program that allocates a lot, or comparing it with one that does not would
 //! be unfair: each thread has a counter of its own, on a cache line of its own.
 
 use mimalloc::MiMalloc;
-use std::alloc::{GlobalAlloc, Layout};
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 /// Declare one with `#[global_allocator]` to have a program's allocations counted.
 #[derive(Debug)]
 pub struct CountingAlloc;
+
+/// The environment variable that says what the memory comes from: `system`, or else `mimalloc`.
+pub const ALLOCATOR_VARIABLE: &CStr = c"TOLLGATE_ALLOCATOR";
+
+/// What [`ALLOCATOR_VARIABLE`] calls the allocator that this process has.
+pub fn allocator() -> &'static str {
+    if is_system() { "system" } else { "mimalloc" }
+}
 
 /// How often this process has asked for heap memory so far; growing a block counts like a new one.
 pub fn allocations() -> u64 {
@@ -61,31 +73,81 @@ fn choose() -> usize {
     index
 }
 
-// SAFETY: every call goes unchanged to mimalloc, which keeps the contract; counting neither allocates
-// nor unwinds.
+const MIMALLOC: u8 = 1;
+const SYSTEM: u8 = 2;
+
+/// Zero until the first allocation. Never changes afterwards, since a block must go back to where it came from.
+static BENEATH: AtomicU8 = AtomicU8::new(0);
+
+fn is_system() -> bool {
+    match BENEATH.load(Ordering::Relaxed) {
+        0 => choose_beneath() == SYSTEM,
+        chosen => chosen == SYSTEM,
+    }
+}
+
+#[cold]
+#[allow(unsafe_code)]
+fn choose_beneath() -> u8 {
+    // SAFETY: the name ends with a zero, and the first allocation is made before a program has a second thread that
+    // could change its environment. Reading it by the standard library would allocate.
+    let value = unsafe { libc::getenv(ALLOCATOR_VARIABLE.as_ptr()) };
+    // SAFETY: a value that is there ends with a zero, and nothing changes it while it is looked at.
+    let is_system = !value.is_null() && unsafe { CStr::from_ptr(value) } == c"system";
+    let chosen = if is_system { SYSTEM } else { MIMALLOC };
+    BENEATH.store(chosen, Ordering::Relaxed);
+    chosen
+}
+
+// SAFETY: every call goes unchanged to one allocator, the same for the life of the process, which keeps the contract;
+// counting neither allocates nor unwinds.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for CountingAlloc {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
-        // SAFETY: the caller's promises are the ones that mimalloc asks for.
-        unsafe { MiMalloc.alloc(layout) }
+        // SAFETY: the caller's promises are the ones that either allocator asks for.
+        unsafe {
+            if is_system() {
+                System.alloc(layout)
+            } else {
+                MiMalloc.alloc(layout)
+            }
+        }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count();
-        // SAFETY: the caller's promises are the ones that mimalloc asks for.
-        unsafe { MiMalloc.alloc_zeroed(layout) }
+        // SAFETY: the caller's promises are the ones that either allocator asks for.
+        unsafe {
+            if is_system() {
+                System.alloc_zeroed(layout)
+            } else {
+                MiMalloc.alloc_zeroed(layout)
+            }
+        }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         count();
-        // SAFETY: the caller's promises are the ones that mimalloc asks for, and the block is mimalloc's.
-        unsafe { MiMalloc.realloc(block, layout, new_size) }
+        // SAFETY: the caller's promises are the ones that either asks for, and the block is from the one that is asked.
+        unsafe {
+            if is_system() {
+                System.realloc(block, layout, new_size)
+            } else {
+                MiMalloc.realloc(block, layout, new_size)
+            }
+        }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are the ones that mimalloc asks for, and the block is mimalloc's.
-        unsafe { MiMalloc.dealloc(block, layout) }
+        // SAFETY: the caller's promises are the ones that either asks for, and the block is from the one that is asked.
+        unsafe {
+            if is_system() {
+                System.dealloc(block, layout);
+            } else {
+                MiMalloc.dealloc(block, layout);
+            }
+        }
     }
 }
 

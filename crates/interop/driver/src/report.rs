@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub struct Report {
     /// How messages were written.
     pub encoding: String,
+    /// What memory came from.
+    pub allocator: String,
     /// Requests that were allowed, those of the warm-up left out.
     pub requests: u64,
     /// Requests that failed, those of the warm-up included.
@@ -56,6 +58,7 @@ impl Report {
         };
         Self {
             encoding: encoding.to_owned(),
+            allocator: tollgate_counting_alloc::allocator().to_owned(),
             requests,
             errors: measured.tally.errors,
             cpu_us_per_request: per_request(|usage| usage.cpu_nanoseconds as f64 / 1e3),
