@@ -7,6 +7,7 @@ pub mod agents;
 pub mod client;
 pub mod config;
 pub mod demo;
+mod lent_head;
 mod messages;
 pub mod proxy;
 pub mod request;

@@ -9,6 +9,7 @@
 //! | `logging` | nothing: agents are told that the request is over, or that the client went away |
 
 use crate::agents::{Agents as Pools, RequestIds};
+use crate::lent_head;
 use crate::messages::{protocol, respond};
 use crate::request::{Agents, Request, Stop};
 use async_trait::async_trait;
@@ -20,7 +21,6 @@ use pingora::prelude::HttpPeer;
 use pingora::prelude::fast_timeout::fast_sleep;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, ErrorSource, ErrorType};
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -67,10 +67,7 @@ impl Proxy {
         let client_ip = client.map(|address| IpText::from(address.ip()));
         let timestamp = Timestamp::now();
         let has_body = !session.is_body_empty();
-        // Lent to the agents while the session is looked at.
-        let spare = SPARE_HEADS.with_borrow_mut(Vec::pop);
-        let nothing = spare.map_or_else(no_head, Ok)?;
-        let mut head = std::mem::replace(session.req_header_mut(), nothing);
+        let mut head = lent_head::lend(session).map_err(Stop::Pingora)?;
         let host = head.headers.get(HOST).cloned();
         let traceparent = head.headers.get(TRACEPARENT).cloned();
         let id = ctx.id.clone();
@@ -90,20 +87,9 @@ impl Proxy {
             judged = ctx.judge_request(exchanges, self.agents(), metadata, &mut head) => judged,
             error = client_gone(session), if !has_body => Err(Stop::Pingora(error)),
         };
-        let nothing = std::mem::replace(session.req_header_mut(), head);
-        SPARE_HEADS.with_borrow_mut(|spare| spare.push(nothing));
+        lent_head::give_back(session, head);
         judged
     }
-}
-
-thread_local! {
-    /// What stands in for heads that are lent out, since making one each time costs a twentieth of all that asking an
-    /// agent does. As many as requests have been judged at once.
-    static SPARE_HEADS: RefCell<Vec<RequestHeader>> = const { RefCell::new(Vec::new()) };
-}
-
-fn no_head() -> Result<RequestHeader, Stop> {
-    RequestHeader::build_no_case(Method::GET, b"/", Some(0)).map_err(Stop::Pingora)
 }
 
 /// Ends when the client of a request without a body goes away.
