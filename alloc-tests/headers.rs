@@ -1,14 +1,15 @@
-//! The header types allocate no more than they say.
+//! The header types, and texts of points in time and addresses, allocate no more than they say.
 
 mod support;
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use support::{Counting, counted};
 use tollgate::headers::{
     HeaderIterator, HeadersCow, HeadersRef, from_optimized, iter_flat_cow, iter_flat_optimized,
     to_cow_optimized, to_optimized,
 };
-use tollgate::{HeaderSource, HeaderValues, intern_header_name, iter_flat};
+use tollgate::{HeaderSource, HeaderValues, IpText, Timestamp, intern_header_name, iter_flat};
 
 fn length_of<'h>(pairs: impl Iterator<Item = (&'h str, &'h str)>) -> usize {
     pairs.map(|(name, value)| name.len() + value.len()).sum()
@@ -68,6 +69,14 @@ fn nothing_is_allocated_where_none_is_promised() {
     assert_eq!(allocations, 1);
     assert_eq!(counted(|| length_of(iter_flat_cow(&cow))), (39, 0));
     assert_eq!(counted(|| length_of_source(&cow)), (23, 0));
+
+    for address in [
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::LOCALHOST),
+    ] {
+        let (_, allocations) = counted(|| (Timestamp::now(), IpText::from(address)));
+        assert_eq!(allocations, 0);
+    }
 
     #[cfg(feature = "http")]
     an_http_map_is_read_where_it_is();

@@ -12,6 +12,7 @@ mod common;
 mod connections;
 mod grpc;
 mod pools;
+mod texts;
 
 use codecs::events::events;
 use codecs::responses::responses;
@@ -19,6 +20,7 @@ use connections::connection_parts;
 use grpc::over_grpc;
 use iai_callgrind::main;
 use pools::pool_parts;
+use texts::request_texts;
 
 /// What the figure of a benchmark is divided by.
 pub(crate) const OPERATIONS: usize = 100;
@@ -28,5 +30,6 @@ main!(
     responses,
     connection_parts,
     pool_parts,
-    over_grpc
+    over_grpc,
+    request_texts
 );

@@ -109,7 +109,7 @@ pub struct Metadata<'a> {
     pub correlation_id: &'a str,
     /// The proxy's own id of the request.
     pub request_id: &'a str,
-    /// Address of the client.
+    /// Address of the client, which [`IpText`](crate::IpText) makes text.
     pub client_ip: &'a str,
     /// Port of the client.
     pub client_port: u16,
@@ -125,7 +125,7 @@ pub struct Metadata<'a> {
     pub route_id: Option<&'a str>,
     /// The upstream, once chosen.
     pub upstream_id: Option<&'a str>,
-    /// When the request began, RFC 3339.
+    /// When the request began, RFC 3339, which [`Timestamp`](crate::Timestamp) makes.
     pub timestamp: &'a str,
     /// W3C trace context.
     pub traceparent: Option<&'a str>,
