@@ -44,10 +44,11 @@ impl Agents {
     ///
     /// An agent that fails closed is unavailable.
     pub fn exchanges(&self, correlation_id: &str) -> Result<Vec<Exchange>, AgentProtocolError> {
-        let agents = self.config.agents.iter();
-        agents
-            .map(|agent| self.pool.exchange(&agent.name, correlation_id))
-            .collect()
+        let mut exchanges = Vec::with_capacity(self.config.agents.len());
+        for agent in &self.config.agents {
+            exchanges.push(self.pool.exchange(&agent.name, correlation_id)?);
+        }
+        Ok(exchanges)
     }
 
     /// Which exchanges are asked at once, group by group.

@@ -7,30 +7,32 @@ use std::cell::RefCell;
 use std::mem;
 
 thread_local! {
-    /// What stood in for heads that are back.
-    static SPARE: RefCell<Vec<RequestHeader>> = const { RefCell::new(Vec::new()) };
+    /// What stood in for heads that are back. Boxed, as a head is large and would be copied on its way in and out.
+    #[allow(clippy::vec_box, reason = "see above")]
+    static SPARE: RefCell<Vec<Box<RequestHeader>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Without a limit a thread that takes over what others have begun would keep ever more.
 const MAX_SPARE: usize = 256;
 
 /// Takes the head of the request out of a session. Until [`give_back`] another one stands in for it.
-pub(crate) fn lend(session: &mut Session) -> pingora::Result<RequestHeader> {
+pub(crate) fn lend(session: &mut Session) -> pingora::Result<Box<RequestHeader>> {
     let spare = SPARE.with_borrow_mut(Vec::pop);
-    let stand_in = spare.map_or_else(stand_in, Ok)?;
-    Ok(mem::replace(session.req_header_mut(), stand_in))
+    let mut head = spare.map_or_else(stand_in, Ok)?;
+    mem::swap(session.req_header_mut(), &mut head);
+    Ok(head)
 }
 
 /// Puts the head where it was.
-pub(crate) fn give_back(session: &mut Session, head: RequestHeader) {
-    let stand_in = mem::replace(session.req_header_mut(), head);
+pub(crate) fn give_back(session: &mut Session, mut head: Box<RequestHeader>) {
+    mem::swap(session.req_header_mut(), &mut head);
     SPARE.with_borrow_mut(|spare| {
         if spare.len() < MAX_SPARE {
-            spare.push(stand_in);
+            spare.push(head);
         }
     });
 }
 
-fn stand_in() -> pingora::Result<RequestHeader> {
-    RequestHeader::build_no_case(Method::GET, b"/", Some(0))
+fn stand_in() -> pingora::Result<Box<RequestHeader>> {
+    RequestHeader::build_no_case(Method::GET, b"/", Some(0)).map(Box::new)
 }

@@ -175,15 +175,13 @@ impl Request {
 
     /// Tells the agents how the request ended. Does not wait for what they say to that.
     pub(crate) fn complete(&mut self, status: u16, error: Option<String>) {
-        let mut exchanges = Vec::new();
-        for exchange in self.exchanges.drain(..) {
-            if exchange.unanswered() > 0 {
-                // Another agent was faster.
-                exchange.cancel(CancelReason::BlockedByAgent);
-            } else if exchange.is_subscribed(EventType::RequestComplete) {
-                exchanges.push(exchange);
-            }
+        // Another agent was faster than those who have not answered.
+        let is_late = |exchange: &mut Exchange| exchange.unanswered() > 0;
+        for late in self.exchanges.extract_if(.., is_late) {
+            late.cancel(CancelReason::BlockedByAgent);
         }
+        let mut exchanges = std::mem::take(&mut self.exchanges);
+        exchanges.retain(|exchange| exchange.is_subscribed(EventType::RequestComplete));
         if exchanges.is_empty() {
             return;
         }
