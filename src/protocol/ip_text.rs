@@ -30,13 +30,6 @@ impl IpText {
         text::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
     }
 
-    fn empty() -> Self {
-        Self {
-            bytes: [0; MAX_LEN],
-            len: 0,
-        }
-    }
-
     fn push(&mut self, byte: u8) {
         self.bytes[self.len] = byte;
         self.len += 1;
@@ -55,7 +48,10 @@ impl IpText {
 
 impl<A: Into<IpAddr>> From<A> for IpText {
     fn from(address: A) -> Self {
-        let mut text = Self::empty();
+        let mut text = Self {
+            bytes: [0; MAX_LEN],
+            len: 0,
+        };
         match address.into() {
             IpAddr::V4(address) => {
                 let [first, rest @ ..] = address.octets();

@@ -56,9 +56,12 @@ pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Milliseconds since the Unix epoch, as the protocol's `timestamp_ms` fields carry them.
 pub fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-        })
+    ms_since_epoch(SystemTime::now())
+}
+
+/// 0 for times before the Unix epoch.
+fn ms_since_epoch(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }

@@ -1,7 +1,7 @@
-use super::{now_ms, text};
+use super::{ms_since_epoch, text};
 use std::fmt;
 use std::ops::Deref;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// A point in time as events carry it: RFC 3339 in universal time, to the millisecond.
 ///
@@ -18,7 +18,7 @@ pub struct Timestamp([u8; 24]);
 impl Timestamp {
     /// What the clock says.
     pub fn now() -> Self {
-        Self::from_ms(now_ms())
+        Self::from(SystemTime::now())
     }
 
     /// So many milliseconds after the Unix epoch; the last of the year 9999 at most, after which RFC 3339 has no text.
@@ -57,8 +57,7 @@ impl Default for Timestamp {
 impl From<SystemTime> for Timestamp {
     /// Times before the Unix epoch become the epoch.
     fn from(time: SystemTime) -> Self {
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self::from_ms(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        Self::from_ms(ms_since_epoch(time))
     }
 }
 
@@ -128,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_behind_1970_says_1970() {
-        let before = UNIX_EPOCH - std::time::Duration::from_secs(1);
+        let before = SystemTime::UNIX_EPOCH - std::time::Duration::from_secs(1);
         assert_eq!(Timestamp::from(before), Timestamp::default());
         assert_eq!(Timestamp::from_ms(0), Timestamp::default());
     }
