@@ -219,6 +219,7 @@ impl<H: AgentHandler> Line<H> {
 impl Target {
     async fn connect(&self) -> Result<Link, ConnectError> {
         match self {
+            Self::Plain(Endpoint::Unix(path)) => transport::connect_agent(path).await,
             Self::Plain(endpoint) => {
                 transport::connect(endpoint, &transport::LinkConfig::default()).await
             }

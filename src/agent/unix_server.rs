@@ -1,15 +1,16 @@
 use super::control::AgentControl;
 use super::handler::AgentHandler;
 use super::reception::ServerSettings;
+use crate::connection::link::Link;
 use crate::error::AgentProtocolError;
-use crate::transport::{Doorway, Endpoint, SocketFile, split_unix};
+use crate::transport::{Doorway, Endpoint, SocketFile, split_unix_of_agent};
 use crate::wire::Encoding;
 use std::future::pending;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -164,9 +165,8 @@ impl<H: AgentHandler> BoundAgentServer<H> {
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
-                stream = accept(&listener) => {
+                link = accept(&listener) => {
                     let (handler, mailbox) = (Arc::clone(&server.handler), server.control.join());
-                    let link = split_unix(stream);
                     sessions.spawn(reception.clone().attend(handler, link, mailbox, doorway.enter()));
                 }
                 Some(_) = sessions.join_next() => {}
@@ -183,10 +183,11 @@ impl<H: AgentHandler> BoundAgentServer<H> {
 }
 
 /// Takes the next connection.
-async fn accept(listener: &UnixListener) -> UnixStream {
+async fn accept(listener: &UnixListener) -> Link {
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return stream,
+        let accepted = listener.accept().await;
+        match accepted.and_then(|(stream, _)| split_unix_of_agent(stream)) {
+            Ok(link) => return link,
             Err(error) => {
                 tracing::warn!(%error, "could not accept a connection");
                 sleep(ACCEPT_RETRY_DELAY).await;

@@ -14,7 +14,7 @@ mod unix;
 pub(crate) use doorway::{Doorway, Visit};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use socket_file::SocketFile;
-pub(crate) use unix::split_unix;
+pub(crate) use unix::{connect_agent, split_unix, split_unix_of_agent};
 
 use crate::connection::link::Link;
 use crate::error::ConnectError;

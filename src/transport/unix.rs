@@ -1,27 +1,98 @@
-use super::socket::{SocketReceiver, SocketSender};
+use super::socket::{SocketReceiver, SocketSender, WriteHalf};
 use crate::connection::link::Link;
 use crate::error::ConnectError;
 use crate::wire::MAX_FRAME_LEN;
-use std::io;
+use socket2::SockRef;
+use std::io::{self, IoSlice, Write};
+use std::net::Shutdown;
 use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
 
-/// Connects to a socket file.
+/// Connects a proxy to an agent's socket file.
 pub(super) async fn connect(path: &Path) -> Result<Link, ConnectError> {
-    match UnixStream::connect(path).await {
-        Ok(stream) => Ok(split_unix(stream)),
-        Err(error) => Err(explain(error, path)),
-    }
+    Ok(split_unix(open(path).await?))
 }
 
-/// The two halves of a connected socket.
+/// Connects an agent to a proxy's socket file.
+pub(crate) async fn connect_agent(path: &Path) -> Result<Link, ConnectError> {
+    Ok(split_unix_of_agent(open(path).await?)?)
+}
+
+async fn open(path: &Path) -> Result<UnixStream, ConnectError> {
+    UnixStream::connect(path)
+        .await
+        .map_err(|error| explain(error, path))
+}
+
+/// The two halves of a proxy's socket.
 pub(crate) fn split_unix(stream: UnixStream) -> Link {
     let (read, write) = stream.into_split();
     Link {
         sender: Box::new(SocketSender(write)),
         receiver: Box::new(SocketReceiver(read)),
         max_frame: MAX_FRAME_LEN,
+    }
+}
+
+/// The two halves of an agent's socket.
+///
+/// A Unix socket becomes writable anew whenever the other side reads, and a [`UnixStream`] has its thread woken for that. An agent
+/// that has answered a lone request would be woken a second time when the proxy reads the answer, and for nothing; so here
+/// room is waited for only while there is none. A proxy is woken as the agent reads its request, which is just in time for
+/// the answer; it keeps its [`UnixStream`].
+///
+/// # Errors
+///
+/// The runtime cannot watch the socket, or there is no descriptor left: each half owns one.
+pub(crate) fn split_unix_of_agent(stream: UnixStream) -> io::Result<Link> {
+    let reading = stream.into_std()?;
+    let writing = reading.try_clone()?;
+    // It reads from whatever it is given, and is watched for reading alone.
+    let receiver = pipe::Receiver::from_owned_fd_unchecked(reading.into())?;
+    Ok(Link {
+        sender: Box::new(SocketSender(UnwatchedWriteHalf {
+            socket: writing,
+            watched: Mutex::default(),
+        })),
+        receiver: Box::new(SocketReceiver(receiver)),
+        max_frame: MAX_FRAME_LEN,
+    })
+}
+
+/// The sending half of a socket that nobody watches as long as it has room.
+#[derive(Debug)]
+struct UnwatchedWriteHalf {
+    socket: net::UnixStream,
+    /// The socket by another descriptor, while room is waited for.
+    watched: Mutex<Option<pipe::Sender>>,
+}
+
+impl WriteHalf for UnwatchedWriteHalf {
+    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&self.socket).write_vectored(slices)
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut slot = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let watched = match &mut *slot {
+            Some(watched) => watched,
+            none => {
+                let descriptor = self.socket.try_clone()?.into();
+                none.insert(pipe::Sender::from_owned_fd_unchecked(descriptor)?)
+            }
+        };
+        let ready = ready!(watched.poll_write_ready(cx));
+        *slot = None;
+        Poll::Ready(ready)
+    }
+
+    fn shut_down(&self) -> io::Result<()> {
+        SockRef::from(&self.socket).shutdown(Shutdown::Both)
     }
 }
 
