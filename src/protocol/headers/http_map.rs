@@ -77,6 +77,14 @@ impl<'a> Iterator for ValuesIter<'a> {
         };
         value.map(|value| FieldValue::Bytes(value.as_bytes()))
     }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self {
+            Self::One(value) => value.iter().size_hint(),
+            Self::Several(values) => values.size_hint(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -128,7 +128,9 @@ fn encode_headers<S: Sink>(headers: &impl HeaderSource, sink: &mut S) {
         for (name, values) in headers.grouped() {
             names += 1;
             sink.key(name);
-            sink.begin_array(values.clone().into_iter().count());
+            let counted = values.clone();
+            let values = values.into_iter();
+            sink.begin_array(exact_len(&values).unwrap_or_else(|| counted.into_iter().count()));
             for value in values {
                 write_value(value, sink);
             }
@@ -136,6 +138,12 @@ fn encode_headers<S: Sink>(headers: &impl HeaderSource, sink: &mut S) {
         }
         names
     });
+}
+
+/// How many items come, if the iterator says so itself.
+fn exact_len(items: &impl Iterator) -> Option<usize> {
+    let (least, most) = items.size_hint();
+    most.filter(|most| *most == least)
 }
 
 fn write_value<S: Sink>(value: FieldValue<'_>, sink: &mut S) {
