@@ -104,7 +104,7 @@ fn read_answer(proxy: &mut UnixStream) -> Value {
     serde_json::from_slice(&message[1..]).unwrap()
 }
 
-// This thread reads and waits.
+// Reading blocks a thread, and the agent needs another.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_find_no_room_go_on_when_the_proxy_reads() {
     let agent = serve().await;

@@ -52,7 +52,7 @@ pub(crate) fn split_unix(stream: UnixStream) -> Link {
 pub(crate) fn split_unix_of_agent(stream: UnixStream) -> io::Result<Link> {
     let reading = stream.into_std()?;
     let writing = reading.try_clone()?;
-    // It reads from whatever it is given, and is watched for reading alone.
+    // Tokio's sockets are always watched for both; the end of a pipe is watched for reading alone, and reads from any descriptor.
     let receiver = pipe::Receiver::from_owned_fd_unchecked(reading.into())?;
     Ok(Link {
         sender: Box::new(SocketSender(UnwatchedWriteHalf {
