@@ -126,10 +126,10 @@ impl PendingCall {
         })
     }
 
-    /// Whether the agent has answered with this decision.
-    pub(crate) fn has_decided(&self, decision: &Decision) -> bool {
-        let decided = |reply: &Reply| matches!(reply, Ok(answer) if answer.decision == *decision);
-        self.ticket.look(decided).unwrap_or(false)
+    /// Whether the agent has decided against the request.
+    pub(crate) fn is_denied(&self) -> bool {
+        let denies = |reply: &Reply| matches!(reply, Ok(answer) if !matches!(answer.decision, Decision::Allow));
+        self.ticket.look(denies).unwrap_or(false)
     }
 
     /// The name of the decision that the agent has answered with.
@@ -146,6 +146,20 @@ impl PendingCall {
             None => CallFailure::Closed,
         };
         Err(self.connection().failure_error(failure, self.timeout))
+    }
+
+    /// Reads the answer of a call that is answered where it is, since it is large.
+    pub(crate) fn read_answer<R>(
+        &mut self,
+        read: impl FnOnce(&mut AgentResponse) -> R,
+    ) -> Result<R, AgentProtocolError> {
+        let outcome = self.ticket.change(|reply| match reply {
+            Ok(answer) => Ok(read(answer)),
+            Err(failure) => Err(*failure),
+        });
+        outcome
+            .unwrap_or(Err(CallFailure::Closed))
+            .map_err(|failure| self.connection().failure_error(failure, self.timeout))
     }
 
     /// Where the time of an answered call went, if it was timed.

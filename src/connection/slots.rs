@@ -328,8 +328,25 @@ impl<P: TableRef<T>, T> Ticket<P, T> {
         })
     }
 
+    /// Changes the value where it is, so that a large one need not be moved. `None` before it is there, and after it was
+    /// taken.
+    pub(crate) fn change<R>(&mut self, change: impl FnOnce(&mut T) -> R) -> Option<R> {
+        if !self.holds_slot || self.slot().phase.load(Ordering::Acquire) != READY {
+            return None;
+        }
+        self.slot().value.with_mut(|value| {
+            // SAFETY: the slot is READY and this is its ticket.
+            unsafe { &mut *value }.as_mut().map(change)
+        })
+    }
+
     /// Gives the slot back, if that has not happened yet. Returns the value if it came and was not taken.
     pub(crate) fn abandon(&mut self) -> Option<T> {
+        self.give_back(Option::take).flatten()
+    }
+
+    /// Gives the slot back, if that has not happened yet. If the value came, it ends as `end` says.
+    fn give_back<R>(&mut self, end: impl FnOnce(&mut Option<T>) -> R) -> Option<R> {
         if !std::mem::take(&mut self.holds_slot) {
             return None;
         }
@@ -346,12 +363,12 @@ impl<P: TableRef<T>, T> Ticket<P, T> {
                 _ => {}
             }
         }
-        let value = slot.value.with_mut(|value| {
+        let ended = slot.value.with_mut(|value| {
             // SAFETY: the slot is READY and this is its ticket.
-            unsafe { &mut *value }.take()
+            end(unsafe { &mut *value })
         });
         self.release();
-        value
+        Some(ended)
     }
 
     fn release(&self) {
@@ -377,6 +394,6 @@ impl<P: TableRef<T>, T> Ticket<P, T> {
 
 impl<P: TableRef<T>, T> Drop for Ticket<P, T> {
     fn drop(&mut self) {
-        self.abandon();
+        self.give_back(|value| *value = None);
     }
 }

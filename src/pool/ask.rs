@@ -44,6 +44,20 @@ pub(super) fn outcome_of(answered: Asked) -> Outcome {
     }
 }
 
+/// The same, but has the answer read where it is.
+#[cfg(feature = "http")]
+pub(super) fn read_outcome_of<R>(
+    answered: Asked,
+    read: impl FnOnce(&mut AgentResponse) -> R,
+) -> Result<R, AgentProtocolError> {
+    match answered {
+        Ok(mut call) => call.read_answer(read),
+        Err(unanswered) => unanswered
+            .into_outcome()
+            .map(|mut answer| read(&mut answer)),
+    }
+}
+
 /// Where the time of an answered call went, if it was timed.
 pub(super) fn timings_of(answered: &Asked) -> Option<CallTimings> {
     answered.as_ref().ok().and_then(PendingCall::timings)

@@ -1,4 +1,6 @@
 use super::agents::AgentEntry;
+#[cfg(feature = "http")]
+use super::ask::read_outcome_of;
 use super::ask::{Asked, Inquiry, complete, outcome_of, timings_of};
 use super::policy::FlowControlMode;
 use super::pushed::{Pushed, PushedQueue};
@@ -218,6 +220,18 @@ impl Exchange {
         outcome_of(self.ask(event, TimeLimit::firm(timeout)).await)
     }
 
+    /// The same as [`Exchange::send`], for who needs only parts of the answer and who has given it.
+    #[cfg(feature = "http")]
+    pub(crate) async fn send_and_read<E: Event, R>(
+        &mut self,
+        event: &E,
+        read: impl FnOnce(&Arc<str>, &mut AgentResponse) -> R,
+    ) -> Result<R, AgentProtocolError> {
+        let timeout = self.pool.config.timeout(E::EVENT_TYPE);
+        let asked = self.ask(event, TimeLimit::configured(timeout)).await;
+        read_outcome_of(asked, |answer| read(&self.agent.id, answer))
+    }
+
     async fn ask<E: Event>(&mut self, event: &E, limit: TimeLimit) -> Asked {
         self.settle().await;
         self.stage = Stage::Sending;
@@ -228,7 +242,7 @@ impl Exchange {
             event,
             self.ask_quietly(inquiry, event)
         );
-        let is_final = matches!(&answered, Ok(call) if !call.has_decided(&Decision::Allow));
+        let is_final = matches!(&answered, Ok(call) if call.is_denied());
         self.stage = if is_final {
             Stage::Over
         } else {
@@ -317,8 +331,8 @@ impl Exchange {
     }
 
     #[cfg(feature = "http")]
-    pub(crate) fn shared_agent_id(&self) -> Arc<str> {
-        Arc::clone(&self.agent.id)
+    pub(crate) fn shared_agent_id(&self) -> &Arc<str> {
+        &self.agent.id
     }
 
     /// Ends the exchange and has the agent forget it, for a reason that it is told, unless it knows that the

@@ -9,6 +9,7 @@ use http::{Response, StatusCode};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -50,13 +51,28 @@ pub struct Denial {
 
 impl Changes {
     /// Adds what one more agent wants, behind what others want.
-    pub fn absorb(&mut self, response: AgentResponse) {
-        self.request_headers.extend(response.request_headers);
-        self.response_headers.extend(response.response_headers);
-        self.request_body.extend(response.request_body_mutation);
-        self.response_body.extend(response.response_body_mutation);
-        self.routing_metadata.extend(response.routing_metadata);
-        self.needs_more |= response.needs_more;
+    pub fn absorb(&mut self, mut response: AgentResponse) {
+        self.append(Self::taken_from(&mut response));
+    }
+
+    fn taken_from(response: &mut AgentResponse) -> Self {
+        Self {
+            request_headers: mem::take(&mut response.request_headers),
+            response_headers: mem::take(&mut response.response_headers),
+            request_body: response.request_body_mutation.take().into_iter().collect(),
+            response_body: response.response_body_mutation.take().into_iter().collect(),
+            routing_metadata: mem::take(&mut response.routing_metadata),
+            needs_more: response.needs_more,
+        }
+    }
+
+    fn append(&mut self, mut more: Self) {
+        self.request_headers.append(&mut more.request_headers);
+        self.response_headers.append(&mut more.response_headers);
+        self.request_body.append(&mut more.request_body);
+        self.response_body.append(&mut more.response_body);
+        self.routing_metadata.extend(more.routing_metadata);
+        self.needs_more |= more.needs_more;
     }
 }
 
@@ -91,27 +107,21 @@ pub async fn ask_together<E: Event>(
     event: &E,
 ) -> Result<Verdict, AgentProtocolError> {
     if let [only] = exchanges {
-        let response = only.send(event).await?;
-        return Ok(
-            judge(only, response).map_or_else(Verdict::Deny, |response| {
-                let mut changes = Changes::default();
-                changes.absorb(response);
-                Verdict::Allow(changes)
-            }),
-        );
+        let judged = only.send_and_read(event, judge).await?;
+        return Ok(judged.map_or_else(Verdict::Deny, Verdict::Allow));
     }
     for exchange in &mut *exchanges {
         exchange.push(event).await?;
     }
     let mut together = Together::default();
-    together.responses.resize_with(exchanges.len(), || None);
+    together.changes.resize_with(exchanges.len(), || None);
     poll_fn(|cx| together.poll(exchanges, cx)).await
 }
 
-/// The answers that are there, by the place of the exchange.
+/// What the agents want that have allowed the event, by the place of the exchange.
 #[derive(Default)]
 struct Together {
-    responses: SmallVec<[Option<AgentResponse>; 2]>,
+    changes: SmallVec<[Option<Changes>; 2]>,
 }
 
 impl Together {
@@ -121,15 +131,18 @@ impl Together {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Verdict, AgentProtocolError>> {
         let mut is_complete = true;
-        for (exchange, response) in exchanges.iter_mut().zip(&mut self.responses) {
+        for (exchange, changes) in exchanges.iter_mut().zip(&mut self.changes) {
             // The answer that is asked for is the last; those before it are left from earlier.
             while exchange.unanswered() > 0 {
                 let Poll::Ready(answer) = pin!(exchange.next_answer()).poll(cx) else {
                     is_complete = false;
                     break;
                 };
-                match answer.transpose()?.map(|answer| judge(exchange, answer)) {
-                    Some(Ok(allowing)) => *response = Some(allowing),
+                let judged = answer
+                    .transpose()?
+                    .map(|mut answer| judge(exchange.shared_agent_id(), &mut answer));
+                match judged {
+                    Some(Ok(wanted)) => *changes = Some(wanted),
                     Some(Err(denial)) => return Poll::Ready(Ok(Verdict::Deny(denial))),
                     None => break,
                 }
@@ -138,20 +151,20 @@ impl Together {
         if !is_complete {
             return Poll::Pending;
         }
-        let mut changes = Changes::default();
-        let responses = self.responses.drain(..).flatten();
-        responses.for_each(|response| changes.absorb(response));
-        Poll::Ready(Ok(Verdict::Allow(changes)))
+        let mut all = Changes::default();
+        let changes = self.changes.drain(..).flatten();
+        changes.for_each(|wanted| all.append(wanted));
+        Poll::Ready(Ok(Verdict::Allow(all)))
     }
 }
 
-/// The same response, if it allows.
-fn judge(exchange: &Exchange, response: AgentResponse) -> Result<AgentResponse, Box<Denial>> {
-    if response.decision == Decision::Allow {
-        return Ok(response);
+/// What an agent wants changed, if it allows the event.
+fn judge(agent_id: &Arc<str>, response: &mut AgentResponse) -> Result<Changes, Box<Denial>> {
+    if matches!(response.decision, Decision::Allow) {
+        return Ok(Changes::taken_from(response));
     }
     Err(Box::new(Denial {
-        agent_id: exchange.shared_agent_id(),
-        response,
+        agent_id: Arc::clone(agent_id),
+        response: mem::take(response),
     }))
 }
