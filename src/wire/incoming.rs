@@ -59,12 +59,16 @@ impl<'a> IncomingEvent<'a> {
     ) -> Result<Self, Undecodable> {
         let start = msgpack::Reader::new(payload);
         let mut source = start;
-        Self::read(event_type, &mut source)
-            .and_then(|event| source.ended().map(|()| event))
-            .map_err(|kind| {
-                let error = DecodeError::in_message(event_type.as_str())(kind);
-                Undecodable::in_values(error, start)
-            })
+        // Not handed from closure to closure: an event is large, and would be copied each time.
+        let kind = match Self::read(event_type, &mut source) {
+            Ok(event) => match source.ended() {
+                Ok(()) => return Ok(event),
+                Err(kind) => kind,
+            },
+            Err(kind) => kind,
+        };
+        let error = DecodeError::in_message(event_type.as_str())(kind);
+        Err(Undecodable::in_values(error, start))
     }
 
     fn read<S>(event_type: EventType, source: &mut S) -> Result<Self, DecodeErrorKind>

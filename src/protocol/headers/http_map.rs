@@ -1,16 +1,25 @@
 use super::{FieldValue, HeaderSource};
-use http::header::{HeaderName, Iter, Keys, ValueIter};
+use http::header::{HeaderName, ValueIter};
 use http::{HeaderMap, HeaderValue};
+use std::iter::Map;
 
 impl HeaderSource for HeaderMap {
     fn grouped(
         &self,
     ) -> impl Iterator<Item = (&str, impl IntoIterator<Item = FieldValue<'_>> + Clone)> {
-        if self.len() == self.keys_len() {
-            Names::Distinct(self.iter())
-        } else {
-            Names::Repeated(self, self.keys())
-        }
+        self.keys()
+            .map(|name| (name.as_str(), Values { map: self, name }))
+    }
+
+    /// Looking names up again for their values costs more than all the rest of writing them, so that is done only if some
+    /// come repeatedly.
+    #[inline]
+    fn singles(&self) -> Option<impl Iterator<Item = (&str, FieldValue<'_>)>> {
+        let is_single = self.len() == self.keys_len();
+        is_single.then(|| {
+            self.iter()
+                .map(|(name, value)| (name.as_str(), FieldValue::Bytes(value.as_bytes())))
+        })
     }
 
     fn max_names(&self) -> usize {
@@ -18,72 +27,20 @@ impl HeaderSource for HeaderMap {
     }
 }
 
-/// The names of a map. Looking them up again for their values costs more than all the rest of writing them, so
-/// that is done only if some come repeatedly.
-enum Names<'a> {
-    Distinct(Iter<'a, HeaderValue>),
-    Repeated(&'a HeaderMap, Keys<'a, HeaderValue>),
-}
-
-impl<'a> Iterator for Names<'a> {
-    type Item = (&'a str, Values<'a>);
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        match self {
-            Self::Distinct(headers) => headers
-                .next()
-                .map(|(name, value)| (name.as_str(), Values::One(value))),
-            Self::Repeated(map, names) => names
-                .next()
-                .map(|name| (name.as_str(), Values::Of(map, name))),
-        }
-    }
-}
-
 /// The values of one name, to be gone through as often as is wanted.
 #[derive(Clone, Copy)]
-enum Values<'a> {
-    One(&'a HeaderValue),
-    Of(&'a HeaderMap, &'a HeaderName),
+struct Values<'a> {
+    map: &'a HeaderMap,
+    name: &'a HeaderName,
 }
 
 impl<'a> IntoIterator for Values<'a> {
     type Item = FieldValue<'a>;
-    type IntoIter = ValuesIter<'a>;
+    type IntoIter = Map<ValueIter<'a, HeaderValue>, fn(&'a HeaderValue) -> FieldValue<'a>>;
 
-    #[inline]
     fn into_iter(self) -> Self::IntoIter {
-        match self {
-            Self::One(value) => ValuesIter::One(Some(value)),
-            Self::Of(map, name) => ValuesIter::Several(map.get_all(name).into_iter()),
-        }
-    }
-}
-
-enum ValuesIter<'a> {
-    One(Option<&'a HeaderValue>),
-    Several(ValueIter<'a, HeaderValue>),
-}
-
-impl<'a> Iterator for ValuesIter<'a> {
-    type Item = FieldValue<'a>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        let value = match self {
-            Self::One(value) => value.take(),
-            Self::Several(values) => values.next(),
-        };
-        value.map(|value| FieldValue::Bytes(value.as_bytes()))
-    }
-
-    #[inline]
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        match self {
-            Self::One(value) => value.iter().size_hint(),
-            Self::Several(values) => values.size_hint(),
-        }
+        let values = self.map.get_all(self.name).into_iter();
+        values.map(|value| FieldValue::Bytes(value.as_bytes()))
     }
 }
 

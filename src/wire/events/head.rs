@@ -2,7 +2,7 @@ use super::Encode;
 use crate::protocol::events::{
     Metadata, RequestHeaders, RequestHeadersEvent, ResponseHeaders, ResponseHeadersEvent,
 };
-use crate::protocol::{EventType, FieldValue, HeaderSource};
+use crate::protocol::{EventType, FieldValue, HeaderSource, text};
 use crate::wire::decode::{DecodeErrorKind, Field, Source};
 use crate::wire::encode::Sink;
 #[cfg(feature = "grpc")]
@@ -123,21 +123,43 @@ fn encode_metadata<S: Sink>(metadata: &Metadata<'_>, correlation_id: &str, sink:
 
 fn encode_headers<S: Sink>(headers: &impl HeaderSource, sink: &mut S) {
     sink.key("headers");
-    sink.map_of_at_most(headers.max_names(), |sink| {
-        let mut names = 0;
-        for (name, values) in headers.grouped() {
-            names += 1;
-            sink.key(name);
-            let counted = values.clone();
-            let values = values.into_iter();
-            sink.begin_array(exact_len(&values).unwrap_or_else(|| counted.into_iter().count()));
-            for value in values {
-                write_value(value, sink);
-            }
-            sink.end_array();
-        }
-        names
+    sink.map_of_at_most(headers.max_names(), |sink| match headers.singles() {
+        Some(singles) => encode_singles(singles, sink),
+        None => encode_groups(headers, sink),
     });
+}
+
+/// Returns how many names there were.
+fn encode_singles<'h, S: Sink>(
+    singles: impl Iterator<Item = (&'h str, FieldValue<'h>)>,
+    sink: &mut S,
+) -> usize {
+    let mut names = 0;
+    for (name, value) in singles {
+        names += 1;
+        sink.key(name);
+        sink.begin_array(1);
+        write_value(value, sink);
+        sink.end_array();
+    }
+    names
+}
+
+/// Returns how many names there were.
+fn encode_groups<S: Sink>(headers: &impl HeaderSource, sink: &mut S) -> usize {
+    let mut names = 0;
+    for (name, values) in headers.grouped() {
+        names += 1;
+        sink.key(name);
+        let counted = values.clone();
+        let values = values.into_iter();
+        sink.begin_array(exact_len(&values).unwrap_or_else(|| counted.into_iter().count()));
+        for value in values {
+            write_value(value, sink);
+        }
+        sink.end_array();
+    }
+    names
 }
 
 /// How many items come, if the iterator says so itself.
@@ -146,10 +168,14 @@ fn exact_len(items: &impl Iterator) -> Option<usize> {
     most.filter(|most| *most == least)
 }
 
+#[inline]
 fn write_value<S: Sink>(value: FieldValue<'_>, sink: &mut S) {
     match value {
         FieldValue::Text(text) => sink.str(text),
-        FieldValue::Bytes(_) => sink.str(&value.to_text()),
+        FieldValue::Bytes(bytes) => match text::from_utf8(bytes) {
+            Ok(text) => sink.str(text),
+            Err(_) => sink.str(&value.to_text()),
+        },
     }
 }
 

@@ -1,3 +1,4 @@
+use super::{FIX_ARRAY, FIX_MAP, FIX_STR, NIL, STR_8};
 use crate::protocol::text;
 use crate::wire::decode::{DecodeErrorKind, Kind, Source, base64};
 use bytes::Bytes;
@@ -60,6 +61,13 @@ impl<'a> Reader<'a> {
 
     fn u64(&mut self) -> Result<u64, DecodeErrorKind> {
         self.take_array().map(u64::from_be_bytes)
+    }
+
+    #[cold]
+    fn long_str(&mut self) -> Result<&'a str, DecodeErrorKind> {
+        let marker = self.marker()?;
+        let len = self.str_len(marker)?.ok_or(DecodeErrorKind::WrongType)?;
+        text::from_utf8(self.take(len)?).map_err(|_| DecodeErrorKind::NotUtf8)
     }
 
     fn marker(&mut self) -> Result<Marker, DecodeErrorKind> {
@@ -171,21 +179,37 @@ impl<'a> Source<'a> for Reader<'a> {
     }
 
     fn map(&mut self) -> Result<usize, DecodeErrorKind> {
+        if let [marker @ FIX_MAP..FIX_ARRAY, rest @ ..] = self.rest {
+            self.rest = rest;
+            return self.plausible(usize::from(marker & 0x0f));
+        }
         let marker = self.marker()?;
         let len = self.map_len(marker)?.ok_or(DecodeErrorKind::WrongType)?;
         self.plausible(len)
     }
 
+    #[inline]
     fn array(&mut self) -> Result<usize, DecodeErrorKind> {
+        if let [marker @ FIX_ARRAY..FIX_STR, rest @ ..] = self.rest {
+            self.rest = rest;
+            return self.plausible(usize::from(marker & 0x0f));
+        }
         let marker = self.marker()?;
         let len = self.array_len(marker)?.ok_or(DecodeErrorKind::WrongType)?;
         self.plausible(len)
     }
 
     fn str(&mut self) -> Result<&'a str, DecodeErrorKind> {
-        let marker = self.marker()?;
-        let len = self.str_len(marker)?.ok_or(DecodeErrorKind::WrongType)?;
-        text::from_utf8(self.take(len)?).map_err(|_| DecodeErrorKind::NotUtf8)
+        let (len, text) = match self.rest {
+            [marker @ FIX_STR..NIL, text @ ..] => (usize::from(marker & 0x1f), text),
+            [STR_8, len, text @ ..] => (usize::from(*len), text),
+            _ => return self.long_str(),
+        };
+        let (text, rest) = text
+            .split_at_checked(len)
+            .ok_or(DecodeErrorKind::CutShort)?;
+        self.rest = rest;
+        text::from_utf8(text).map_err(|_| DecodeErrorKind::NotUtf8)
     }
 
     fn bool(&mut self) -> Result<bool, DecodeErrorKind> {
@@ -224,6 +248,16 @@ impl<'a> Source<'a> for Reader<'a> {
             }
             _ => self.integer().map(|number| number as f64),
         }
+    }
+
+    #[inline]
+    fn null(&mut self) -> Result<bool, DecodeErrorKind> {
+        let (marker, rest) = self.rest.split_first().ok_or(DecodeErrorKind::CutShort)?;
+        let is_null = *marker == NIL;
+        if is_null {
+            self.rest = rest;
+        }
+        Ok(is_null)
     }
 
     fn body(&mut self) -> Result<Bytes, DecodeErrorKind> {

@@ -1,3 +1,4 @@
+use super::{FIX_ARRAY, FIX_MAP, FIX_STR, STR_8};
 use crate::wire::dialect::{Bodies, MAX_INLINE_BODY};
 use crate::wire::encode::Sink;
 use bytes::Bytes;
@@ -26,12 +27,6 @@ impl<'b> Writer<'b> {
         self.detached
     }
 }
-
-// Markers of short values, into which their lengths go. `rmp` makes them by functions that are not inlined.
-const FIX_MAP: u8 = 0x80;
-const FIX_ARRAY: u8 = 0x90;
-const FIX_STR: u8 = 0xa0;
-const STR_8: u8 = 0xd9;
 
 /// Writing to a `Vec` cannot fail, whatever the types say.
 fn written<T, E>(result: Result<T, E>) {
@@ -70,7 +65,7 @@ impl Sink for Writer<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn begin_array(&mut self, items: usize) {
         match items {
             // Nearly every header has one value.

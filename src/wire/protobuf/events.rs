@@ -9,7 +9,7 @@ use crate::protocol::events::{
     BodyChunk, Configure, GuardrailInspect, Metadata, RequestComplete, RequestHeaders,
     ResponseHeaders, WebSocketFrame, WebSocketOpcode,
 };
-use crate::protocol::{EventType, GuardrailInspectionType, HeaderSource, Timestamp};
+use crate::protocol::{EventType, FieldValue, GuardrailInspectionType, HeaderSource, Timestamp};
 use crate::wire::Dialect;
 use crate::wire::decode::{DecodeError, DecodeErrorKind};
 use crate::wire::events::{Address, Event, message_of};
@@ -65,10 +65,12 @@ fn write_metadata(metadata: &Metadata<'_>, correlation_id: &str, writer: &mut Wr
 }
 
 fn write_headers(field: u32, headers: &impl HeaderSource, writer: &mut Writer<'_>) {
+    let mut write = |name, value: FieldValue<'_>| writer.str_pair(field, name, &value.to_text());
+    if let Some(singles) = headers.singles() {
+        return singles.for_each(|(name, value)| write(name, value));
+    }
     for (name, values) in headers.grouped() {
-        for value in values {
-            writer.str_pair(field, name, &value.to_text());
-        }
+        values.into_iter().for_each(|value| write(name, value));
     }
 }
 
