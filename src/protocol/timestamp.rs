@@ -26,14 +26,19 @@ impl Timestamp {
         let ms = ms.min(LAST_MS);
         let (year, month, day) = date_of((ms / MS_PER_DAY) as u32);
         let ms = (ms % MS_PER_DAY) as u32;
+        let (seconds, ms) = (ms / 1000, ms % 1000);
         let mut text = *b"0000-00-00T00:00:00.000Z";
-        write_digits(&mut text[..4], year);
-        write_digits(&mut text[5..7], month);
-        write_digits(&mut text[8..10], day);
-        write_digits(&mut text[11..13], ms / 3_600_000);
-        write_digits(&mut text[14..16], ms / 60_000 % 60);
-        write_digits(&mut text[17..19], ms / 1000 % 60);
-        write_digits(&mut text[20..23], ms % 1000);
+        let mut write =
+            |at: usize, pair: u32| text[at..at + 2].copy_from_slice(&PAIRS[pair as usize]);
+        write(0, year / 100);
+        write(2, year % 100);
+        write(5, month);
+        write(8, day);
+        write(11, seconds / 3600);
+        write(14, seconds / 60 % 60);
+        write(17, seconds % 60);
+        write(20, ms / 10);
+        text[22] += (ms % 10) as u8;
         Self(text)
     }
 
@@ -81,12 +86,16 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-fn write_digits(places: &mut [u8], mut number: u32) {
-    for place in places.iter_mut().rev() {
-        *place = b'0' + (number % 10) as u8;
-        number /= 10;
+/// Every number of two digits.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number] = [b'0' + number as u8 / 10, b'0' + number as u8 % 10];
+        number += 1;
     }
-}
+    pairs
+};
 
 /// From 1 March of the year 0 to 1 January 1970.
 pub(crate) const DAYS_BEFORE_1970: u32 = 719_468;
