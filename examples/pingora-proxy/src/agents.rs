@@ -1,6 +1,7 @@
 //! The pool that asks the agents, and where its connections are served.
 
 use crate::config::{Config, Connections, FailureMode};
+use crate::patience::Patience;
 use anyhow::Context;
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ pub struct Agents {
     config: Config,
     stages: Vec<Range<usize>>,
     pool: AgentPool,
+    patience: Arc<Patience>,
     _keeper: Keeper,
 }
 
@@ -29,11 +31,13 @@ impl Agents {
     ///
     /// An endpoint is wrong, or there is no thread to be had. That an agent is not there is no error.
     pub fn start(config: &Config) -> anyhow::Result<Self> {
-        let (pool, keeper) = connect(config)?;
+        let patience = Arc::default();
+        let (pool, keeper) = connect(config, Arc::clone(&patience))?;
         Ok(Self {
             stages: config.stages(),
             config: config.clone(),
             pool,
+            patience,
             _keeper: keeper,
         })
     }
@@ -51,6 +55,11 @@ impl Agents {
         Ok(exchanges)
     }
 
+    /// Ends when who began to wait for an agent had better look whether anybody still waits for him: after 10 to 20 ms.
+    pub async fn patience(&self) {
+        self.patience.end().await;
+    }
+
     /// Which exchanges are asked at once, group by group.
     pub fn stages(&self) -> &[Range<usize>] {
         &self.stages
@@ -63,7 +72,7 @@ impl Agents {
 }
 
 /// A pool that is looked after on a thread of its own, since Pingora's workers begin later and end earlier.
-fn connect(config: &Config) -> anyhow::Result<(AgentPool, Keeper)> {
+fn connect(config: &Config, patience: Arc<Patience>) -> anyhow::Result<(AgentPool, Keeper)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -76,8 +85,11 @@ fn connect(config: &Config) -> anyhow::Result<(AgentPool, Keeper)> {
             runtime.block_on(async {
                 // Whoever waits for it has given up if it is not taken.
                 let _ = ready.send(pool_of(&config).await);
-                // Ends with an error, since nothing is sent.
-                let _ = stopped.await;
+                tokio::select! {
+                    // Ends with an error, since nothing is sent.
+                    _ = stopped => {}
+                    () = patience.tick() => {}
+                }
             });
         })?;
     let pool = is_ready.recv().context("the agents' thread ended")??;

@@ -9,6 +9,7 @@ pub mod config;
 pub mod demo;
 mod lent_head;
 mod messages;
+mod patience;
 pub mod proxy;
 pub mod request;
 pub mod rules;

@@ -18,10 +18,12 @@ use http::header::{CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE}
 use http::{Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::HttpPeer;
-use pingora::prelude::fast_timeout::fast_sleep;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, ErrorSource, ErrorType};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tollgate::proxy::plain_answer;
@@ -31,9 +33,6 @@ use tollgate::{CancelReason, EventType, IpText, Metadata, Timestamp};
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-
-/// An agent that takes longer than this may be waited for in vain, so it is looked whether the client still waits.
-const PATIENCE: Duration = Duration::from_millis(10);
 
 /// The proxy.
 pub struct Proxy {
@@ -70,10 +69,7 @@ impl Proxy {
         let mut head = lent_head::lend(session).map_err(Stop::Pingora)?;
         let host = head.headers.get(HOST).cloned();
         let traceparent = head.headers.get(TRACEPARENT).cloned();
-        let id = ctx.id.clone();
         let metadata = Metadata {
-            correlation_id: &id,
-            request_id: &id,
             client_ip: client_ip.as_deref().unwrap_or_default(),
             client_port: client.map_or(0, |address| address.port()),
             server_name: host.as_ref().and_then(|host| host.to_str().ok()),
@@ -82,10 +78,19 @@ impl Proxy {
             traceparent: traceparent.as_ref().and_then(|value| value.to_str().ok()),
             ..Metadata::default()
         };
-        let judged = tokio::select! {
-            biased;
-            judged = ctx.judge_request(exchanges, self.agents(), metadata, &mut head) => judged,
-            error = client_gone(session), if !has_body => Err(Stop::Pingora(error)),
+        let judged = {
+            let mut judging =
+                pin!(ctx.judge_request(exchanges, self.agents(), metadata, &mut head));
+            let mut gone = pin!(client_gone(session, &self.pools));
+            // By hand, as tokio's `select!` takes part in its cooperative scheduling, which costs more than the rest of this.
+            poll_fn(|cx| match judging.as_mut().poll(cx) {
+                Poll::Pending if !has_body => gone
+                    .as_mut()
+                    .poll(cx)
+                    .map(|error| Err(Stop::Pingora(error))),
+                judged => judged,
+            })
+            .await
         };
         lent_head::give_back(session, head);
         judged
@@ -93,9 +98,8 @@ impl Proxy {
 }
 
 /// Ends when the client of a request without a body goes away.
-async fn client_gone(session: &mut Session) -> Box<Error> {
-    // Pingora's own, since tokio's timers have a runtime of one thread write to itself for nearly every request.
-    fast_sleep(PATIENCE).await;
+async fn client_gone(session: &mut Session, pools: &Pools) -> Box<Error> {
+    pools.patience().await;
     match session.as_downstream_mut().read_body_or_idle(true).await {
         Err(error) => error.into_down(),
         Ok(_) => std::future::pending().await,

@@ -79,7 +79,7 @@ impl Request {
         }
     }
 
-    /// Asks about the head of the request, and changes it as agents want it.
+    /// Asks about the head of the request, and changes it as agents want it. `metadata` gets the id of the request.
     pub(crate) async fn judge_request(
         &mut self,
         exchanges: Vec<Exchange>,
@@ -88,6 +88,11 @@ impl Request {
         head: &mut RequestHeader,
     ) -> Result<(), Stop> {
         self.exchanges = exchanges;
+        let metadata = Metadata {
+            correlation_id: &self.id,
+            request_id: &self.id,
+            ..metadata
+        };
         for stage in agents.stages {
             let path = String::from_utf8_lossy(head.raw_path());
             let event = RequestHeaders {
