@@ -283,10 +283,10 @@ impl Connection {
     /// A lone caller sends at once, which saves waking another task. Where several are at work the
     /// writer takes what all of them have, with one system call.
     fn send(&self) {
-        if self.slots.pending() <= 1 {
-            self.send_now();
-        } else {
+        if self.slots.has_several() {
             self.outbox.request_writer();
+        } else {
+            self.send_now();
         }
     }
 

@@ -258,7 +258,7 @@ impl Connection {
 
     /// Whether a call can be made without waiting for a slot or overtaking one that waits.
     pub(crate) fn has_room(&self) -> bool {
-        self.slots.pending() < self.slots.capacity() && self.lines.room.waiting() == 0
+        !self.slots.is_full() && self.lines.room.waiting() == 0
     }
 
     /// Whether calls had better go together than over several connections; see [`LinkSender::is_costly`].
@@ -269,7 +269,7 @@ impl Connection {
     /// Whether calls that were made just now are about to be sent together, and one more would cost nothing to go with
     /// them. Where hardly any are in flight, one that is alone on another connection is answered sooner.
     pub(crate) fn gathers(&self) -> bool {
-        self.slots.pending() > 1 && self.outbox.gathers()
+        self.outbox.gathers() && self.slots.has_several()
     }
 
     pub(crate) fn is_open(&self) -> bool {

@@ -74,6 +74,17 @@ impl Occupancy {
         ones as usize - (self.words.len() * 64 - self.capacity)
     }
 
+    /// Whether no place is free at the moment. Faster than counting those that are taken, as is [`Occupancy::has_several`].
+    pub(crate) fn is_full(&self) -> bool {
+        let mut words = self.words.iter();
+        words.all(|word| word.load(Ordering::Relaxed) == u64::MAX)
+    }
+
+    /// Whether more than one place is taken at the moment.
+    pub(crate) fn has_several(&self) -> bool {
+        self.taken().nth(1).is_some()
+    }
+
     pub(crate) fn capacity(&self) -> usize {
         self.capacity
     }
@@ -95,8 +106,22 @@ mod tests {
             let taken: Vec<_> = std::iter::from_fn(|| places.take()).collect();
             assert_eq!(taken, (0..capacity).collect::<Vec<_>>());
             assert_eq!(places.count(), capacity);
+            assert!(places.is_full());
             assert_eq!(places.taken().collect::<Vec<_>>(), taken);
         }
+    }
+
+    #[test]
+    fn several_are_more_than_one() {
+        let places = Occupancy::new(100);
+        for taken in 0..100 {
+            assert_eq!((places.has_several(), places.is_full()), (taken > 1, false));
+            places.take();
+        }
+        (0..98).for_each(|place| places.release(place));
+        assert!(places.has_several());
+        places.release(99);
+        assert!(!places.has_several());
     }
 
     #[test]

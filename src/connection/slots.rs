@@ -179,6 +179,16 @@ impl<T> SlotTable<T> {
         self.places.count()
     }
 
+    /// Whether no other call can be opened.
+    pub(crate) fn is_full(&self) -> bool {
+        self.places.is_full()
+    }
+
+    /// Whether more than one call is pending.
+    pub(crate) fn has_several(&self) -> bool {
+        self.places.has_several()
+    }
+
     /// How many calls can be pending at once.
     pub(crate) fn capacity(&self) -> usize {
         self.places.capacity()
