@@ -10,10 +10,9 @@ pub(crate) struct Hold(Arc<Connection>);
 impl Hold {
     /// `None` if the connection takes no new exchanges.
     pub(crate) fn of(connection: &Arc<Connection>) -> Option<Self> {
+        // In the one order of all that is SeqCst, whoever retires the connection finds this holder, or this finds it retired.
         connection.holders.fetch_add(1, Ordering::SeqCst);
         let hold = Self(Arc::clone(connection));
-        // Pairs with the fence in `Connection::retire`.
-        fence(Ordering::SeqCst);
         (connection.is_open() && !connection.is_retired()).then_some(hold)
     }
 }

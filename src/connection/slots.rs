@@ -145,13 +145,17 @@ impl<T> SlotTable<T> {
             stored.push_str(id);
         });
         slot.deadline.store(deadline, Ordering::Relaxed);
-        let generation = slot.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        // Nobody else counts while the place is taken.
+        let generation = slot.generation.load(Ordering::Relaxed) + 1;
+        slot.generation.store(generation, Ordering::Relaxed);
         slots.keys[index].store(key, Ordering::Relaxed);
-        // Of two callers with one id at least one sees the other's key.
-        fence(Ordering::SeqCst);
-        if slots.matching == Matching::ById && slots.others_with(key, index) {
-            slots.release(index);
-            return Err(OpenError::SameId);
+        if slots.matching == Matching::ById {
+            // Of two callers with one id at least one sees the other's key.
+            fence(Ordering::SeqCst);
+            if slots.others_with(key, index) {
+                slots.release(index);
+                return Err(OpenError::SameId);
+            }
         }
         slot.phase.store(WAITING, Ordering::Release);
         fence(Ordering::SeqCst);
@@ -318,12 +322,15 @@ impl<P: TableRef<T>, T> Ticket<P, T> {
         if !self.holds_slot {
             return Poll::Pending;
         }
-        if self.slot().phase.load(Ordering::Acquire) != READY {
-            self.slot().waker.register(cx.waker());
-            if self.slot().phase.load(Ordering::Acquire) != READY {
-                return Poll::Pending;
-            }
+        if self.slot().phase.load(Ordering::Acquire) == READY {
+            return Poll::Ready(());
         }
+        self.slot().waker.register(cx.waker());
+        if self.slot().phase.load(Ordering::Acquire) != READY {
+            return Poll::Pending;
+        }
+        // Whoever filled the slot may have looked for a waker before this one was there.
+        drop(self.slot().waker.take());
         Poll::Ready(())
     }
 
@@ -366,6 +373,7 @@ impl<P: TableRef<T>, T> Ticket<P, T> {
                 // The completer is looking at the slot; it gives it back.
                 CLAIMED if slot.change(CLAIMED, ABANDONED) => return None,
                 WAITING if slot.change(WAITING, FREE) => {
+                    drop(slot.waker.take());
                     self.release();
                     return None;
                 }
@@ -382,7 +390,6 @@ impl<P: TableRef<T>, T> Ticket<P, T> {
     }
 
     fn release(&self) {
-        drop(self.slot().waker.take());
         self.table.table().release(self.index);
     }
 

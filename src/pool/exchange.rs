@@ -62,14 +62,36 @@ use std::time::Duration;
 /// ```
 pub struct Exchange {
     pool: Arc<Inner>,
-    agent: Arc<AgentRecord>,
-    /// `None` if there was none and the agent's failure mode is open.
-    connection: Option<Hold>,
+    other_side: OtherSide,
     correlation_id: InlineText,
     /// Pushed events whose answers are not taken, the oldest first. Invariant: where answers are matched
     /// by correlation id, only the last one may still be pending.
     pushed: PushedQueue,
     stage: Stage,
+}
+
+/// Whom an exchange is with.
+#[derive(Debug)]
+enum OtherSide {
+    Connected(Hold),
+    /// There was no connection, and the agent's failure mode is open.
+    Missing(Arc<AgentRecord>),
+}
+
+impl OtherSide {
+    fn agent(&self) -> &Arc<AgentRecord> {
+        match self {
+            Self::Connected(connection) => connection.agent(),
+            Self::Missing(agent) => agent,
+        }
+    }
+
+    fn connection(&self) -> Option<&Hold> {
+        match self {
+            Self::Connected(connection) => Some(connection),
+            Self::Missing(_) => None,
+        }
+    }
 }
 
 /// Room for the usual ids, such as UUIDs, without an allocation.
@@ -107,38 +129,30 @@ impl AgentPool {
         correlation_id: &str,
     ) -> Result<Exchange, AgentProtocolError> {
         let pool = &self.inner;
-        let (agent, held) = loop {
+        let (agent, refusal) = loop {
             let agents = pool.agents.load();
             let agent = agents.get(agent_id).ok_or_else(|| unknown(agent_id))?;
             match pool.hold(agent, correlation_id) {
+                Ok(hold) => {
+                    let other_side = OtherSide::Connected(hold);
+                    return Ok(Exchange::with(other_side, pool, correlation_id));
+                }
                 // It ended after it was chosen, and is not chosen again.
                 Err(Refusal::Closed) => {}
-                held => break (Arc::clone(&agent.record), held),
+                Err(refusal) => break (Arc::clone(&agent.record), refusal),
             }
         };
-        let connection = match held {
-            Ok(hold) => Some(hold),
-            Err(refusal) => {
-                let inquiry = Inquiry {
-                    correlation_id,
-                    kind: EventType::RequestHeaders,
-                    limit: TimeLimit::configured(Duration::ZERO),
-                };
-                let error = pool.refuse(&agent, refusal, inquiry);
-                if !(agent.fails_open.load(Ordering::Relaxed) && error.means_unavailable()) {
-                    return Err(error);
-                }
-                None
-            }
+        let inquiry = Inquiry {
+            correlation_id,
+            kind: EventType::RequestHeaders,
+            limit: TimeLimit::configured(Duration::ZERO),
         };
-        Ok(Exchange {
-            pool: Arc::clone(pool),
-            agent,
-            connection,
-            correlation_id: InlineText::from_slice(correlation_id.as_bytes()),
-            pushed: PushedQueue::new(),
-            stage: Stage::Between,
-        })
+        let error = pool.refuse(&agent, refusal, inquiry);
+        if !(agent.fails_open.load(Ordering::Relaxed) && error.means_unavailable()) {
+            return Err(error);
+        }
+        let other_side = OtherSide::Missing(agent);
+        Ok(Exchange::with(other_side, pool, correlation_id))
     }
 }
 
@@ -164,9 +178,19 @@ impl Inner {
 }
 
 impl Exchange {
+    fn with(other_side: OtherSide, pool: &Arc<Inner>, correlation_id: &str) -> Self {
+        Self {
+            pool: Arc::clone(pool),
+            other_side,
+            correlation_id: InlineText::from_slice(correlation_id.as_bytes()),
+            pushed: PushedQueue::new(),
+            stage: Stage::Between,
+        }
+    }
+
     /// The agent that is asked.
     pub fn agent_id(&self) -> &str {
-        &self.agent.id
+        &self.other_side.agent().id
     }
 
     /// Whether the agent asked for this kind of event. Where it did not, and
@@ -174,7 +198,7 @@ impl Exchange {
     /// without the agent; then a proxy may as well not make the event.
     pub fn is_subscribed(&self, kind: EventType) -> bool {
         let supports = |connection: &Hold| connection.capabilities().supports_event(kind);
-        self.connection.as_ref().is_some_and(supports)
+        self.other_side.connection().is_some_and(supports)
     }
 
     /// Joins the events of the exchange.
@@ -229,7 +253,7 @@ impl Exchange {
     ) -> Result<R, AgentProtocolError> {
         let timeout = self.pool.config.timeout(E::EVENT_TYPE);
         let asked = self.ask(event, TimeLimit::configured(timeout)).await;
-        read_outcome_of(asked, |answer| read(&self.agent.id, answer))
+        read_outcome_of(asked, |answer| read(&self.other_side.agent().id, answer))
     }
 
     async fn ask<E: Event>(&mut self, event: &E, limit: TimeLimit) -> Asked {
@@ -237,7 +261,7 @@ impl Exchange {
         self.stage = Stage::Sending;
         let inquiry = self.inquiry::<E>(limit);
         let answered = traced!(
-            &self.agent.id,
+            self.agent_id(),
             inquiry,
             event,
             self.ask_quietly(inquiry, event)
@@ -271,7 +295,9 @@ impl Exchange {
         let pushed = match self.open(inquiry).await {
             Ok(mut call) => match call.send(inquiry.correlation_id, event).await {
                 Ok(()) => Pushed::Pending(call),
-                Err(error) => Pushed::Answered(Ok(self.agent.or_open(error).into_outcome()?)),
+                Err(error) => {
+                    Pushed::Answered(Ok(self.other_side.agent().or_open(error).into_outcome()?))
+                }
             },
             Err(unanswered) => Pushed::Answered(Ok(unanswered.into_outcome()?)),
         };
@@ -292,9 +318,9 @@ impl Exchange {
     }
 
     async fn open(&self, inquiry: Inquiry<'_>) -> Asked {
-        match &self.connection {
-            Some(connection) => self.pool.open_bound(connection, inquiry).await,
-            None => Err(self.pool.settle_unconnected(&self.agent, inquiry)),
+        match &self.other_side {
+            OtherSide::Connected(connection) => self.pool.open_bound(connection, inquiry).await,
+            OtherSide::Missing(agent) => Err(self.pool.settle_unconnected(agent, inquiry)),
         }
     }
 
@@ -307,7 +333,7 @@ impl Exchange {
         let Pushed::Answered(answer) = self.pushed.pop_front()? else {
             return None;
         };
-        let outcome = answer.or_else(|error| self.agent.or_open(error).into_outcome());
+        let outcome = answer.or_else(|error| self.other_side.agent().or_open(error).into_outcome());
         if matches!(&outcome, Ok(answer) if answer.decision != Decision::Allow) {
             self.stage = Stage::Over;
         }
@@ -322,7 +348,7 @@ impl Exchange {
     /// Waits for the answer of the event before, where answers would not be told apart.
     async fn settle(&mut self) {
         let has_streams = |connection: &Hold| connection.dialect().has_streams();
-        if self.connection.as_ref().is_some_and(has_streams) {
+        if self.other_side.connection().is_some_and(has_streams) {
             return;
         }
         if let Some(last) = self.pushed.back_mut() {
@@ -332,7 +358,7 @@ impl Exchange {
 
     #[cfg(feature = "http")]
     pub(crate) fn shared_agent_id(&self) -> &Arc<str> {
-        &self.agent.id
+        &self.other_side.agent().id
     }
 
     /// Ends the exchange and has the agent forget it, for a reason that it is told, unless it knows that the
@@ -347,8 +373,9 @@ impl Exchange {
     }
 
     fn have_forgotten(&self, reason: CancelReason) {
-        if let Some(connection) = self.connection.as_ref().filter(|held| held.is_open()) {
-            let cancelled = &self.agent.incidents.exchanges_cancelled;
+        let connection = self.other_side.connection();
+        if let Some(connection) = connection.filter(|held| held.is_open()) {
+            let cancelled = &connection.agent().incidents.exchanges_cancelled;
             cancelled.fetch_add(1, Ordering::Relaxed);
             connection.forget(self.correlation_id(), reason);
         }
@@ -384,7 +411,7 @@ impl Drop for Exchange {
 impl fmt::Debug for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Exchange")
-            .field("connection", &self.connection)
+            .field("other_side", &self.other_side)
             .field("correlation_id", &self.correlation_id())
             .field("unanswered", &self.unanswered())
             .finish_non_exhaustive()

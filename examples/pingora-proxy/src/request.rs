@@ -5,6 +5,7 @@ use crate::messages::Headers;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
+use std::borrow::Cow;
 use std::future::Future;
 use std::ops::Range;
 use std::task::{Context, Poll, Waker};
@@ -94,7 +95,9 @@ impl Request {
             ..metadata
         };
         for stage in agents.stages {
-            let path = String::from_utf8_lossy(head.raw_path());
+            let path = head.raw_path();
+            let path =
+                str::from_utf8(path).map_or_else(|_| String::from_utf8_lossy(path), Cow::Borrowed);
             let event = RequestHeaders {
                 metadata,
                 method: head.method.as_str(),

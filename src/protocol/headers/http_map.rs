@@ -66,7 +66,13 @@ mod tests {
                 let text = FieldValue::Bytes(bytes).to_text().into_owned();
                 expected.entry(name.to_ascii_lowercase()).or_default().push(text);
             }
-            prop_assert_eq!(to_map(&map), expected);
+            prop_assert_eq!(to_map(&map), expected.clone());
+            let singles = map.singles().map(|singles| {
+                let single = |(name, value): (&str, FieldValue<'_>)| (name.to_owned(), vec![value.to_text().into_owned()]);
+                singles.map(single).collect::<HashMap<_, _>>()
+            });
+            let is_single = expected.values().all(|values| values.len() == 1);
+            prop_assert_eq!(singles, is_single.then_some(expected));
         }
     }
 }

@@ -63,6 +63,7 @@ impl<'a> Reader<'a> {
         self.take_array().map(u64::from_be_bytes)
     }
 
+    /// A string of 256 bytes or more, if it is one.
     #[cold]
     fn long_str(&mut self) -> Result<&'a str, DecodeErrorKind> {
         let marker = self.marker()?;
