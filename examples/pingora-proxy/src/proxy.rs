@@ -82,7 +82,7 @@ impl Proxy {
             let mut judging =
                 pin!(ctx.judge_request(exchanges, self.agents(), metadata, &mut head));
             let mut gone = pin!(client_gone(session, &self.pools));
-            // By hand, as tokio's `select!` takes part in its cooperative scheduling, which costs more than the rest of this.
+            // By hand, as tokio's `select!` keeps account of polls for its cooperative scheduling, for some 190 instructions.
             poll_fn(|cx| match judging.as_mut().poll(cx) {
                 Poll::Pending if !has_body => gone
                     .as_mut()
