@@ -1,4 +1,4 @@
-use super::{FIX_ARRAY, FIX_MAP, FIX_STR, NIL, STR_8};
+use super::{FIX_ARRAY, FIX_MAP, FIX_STR, NIL, RESERVED, STR_8};
 use crate::protocol::text;
 use crate::wire::decode::{DecodeErrorKind, Kind, Source, base64};
 use bytes::Bytes;
@@ -251,14 +251,18 @@ impl<'a> Source<'a> for Reader<'a> {
         }
     }
 
+    /// As the provided method, without a look at every other kind of value.
     #[inline]
     fn null(&mut self) -> Result<bool, DecodeErrorKind> {
-        let (marker, rest) = self.rest.split_first().ok_or(DecodeErrorKind::CutShort)?;
-        let is_null = *marker == NIL;
-        if is_null {
-            self.rest = rest;
+        match self.rest {
+            [NIL, rest @ ..] => {
+                self.rest = rest;
+                Ok(true)
+            }
+            [RESERVED, ..] => Err(DecodeErrorKind::Syntax),
+            [] => Err(DecodeErrorKind::CutShort),
+            _ => Ok(false),
         }
-        Ok(is_null)
     }
 
     fn body(&mut self) -> Result<Bytes, DecodeErrorKind> {
@@ -339,6 +343,20 @@ mod tests {
         );
         for invalid in [&b"\xa1\x80"[..], b"\xa2a\xff", b"\xa2\xc3("] {
             assert_eq!(text(invalid), Err(DecodeErrorKind::NotUtf8));
+        }
+    }
+
+    #[test]
+    fn a_null_is_told_from_any_other_first_byte() {
+        let null = |bytes: &[u8]| Reader::new(&reader(bytes)).null();
+        assert_eq!(null(&[]), Err(DecodeErrorKind::CutShort));
+        for first in 0..=255_u8 {
+            let expected = match first {
+                0xc0 => Ok(true),
+                0xc1 => Err(DecodeErrorKind::Syntax),
+                _ => Ok(false),
+            };
+            assert_eq!(null(&[first]), expected, "{first:#x}");
         }
     }
 
