@@ -253,7 +253,7 @@ impl Exchange {
     ) -> Result<R, AgentProtocolError> {
         let timeout = self.pool.config.timeout(E::EVENT_TYPE);
         let asked = self.ask(event, TimeLimit::configured(timeout)).await;
-        read_outcome_of(asked, |answer| read(&self.other_side.agent().id, answer))
+        read_outcome_of(asked, |answer| read(self.shared_agent_id(), answer))
     }
 
     async fn ask<E: Event>(&mut self, event: &E, limit: TimeLimit) -> Asked {

@@ -151,10 +151,12 @@ impl Together {
         if !is_complete {
             return Poll::Pending;
         }
-        let mut all = Changes::default();
         let changes = self.changes.drain(..).flatten();
-        changes.for_each(|wanted| all.append(wanted));
-        Poll::Ready(Ok(Verdict::Allow(all)))
+        let all = changes.reduce(|mut all, wanted| {
+            all.append(wanted);
+            all
+        });
+        Poll::Ready(Ok(Verdict::Allow(all.unwrap_or_default())))
     }
 }
 

@@ -81,6 +81,29 @@ fn the_waiting_task_is_woken() {
 }
 
 #[test]
+fn a_call_that_ended_leaves_no_waker_behind() {
+    use futures_util::task::{ArcWake, waker};
+
+    struct Task;
+    impl ArcWake for Task {
+        fn wake_by_ref(_: &Arc<Self>) {}
+    }
+
+    let task = Arc::new(Task);
+    let (table, mut completer) = SlotTable::new(1, Matching::ById, []);
+    for is_answered in [true, false] {
+        let mut ticket = SlotTable::open(&*table, "a", 1, 0).unwrap();
+        let waker = waker(Arc::clone(&task));
+        assert!(ticket.poll(&Context::from_waker(&waker)).is_pending());
+        if is_answered {
+            completer.complete("a", 1, ()).unwrap();
+        }
+        drop((ticket, waker));
+        assert_eq!(Arc::strong_count(&task), 1);
+    }
+}
+
+#[test]
 fn calls_on_streams_may_share_an_id() {
     let (table, mut completer) = SlotTable::new(4, Matching::ByStream, []);
     let mut tickets: Vec<_> = (0..4)

@@ -33,8 +33,8 @@ pub trait HeaderSource {
         None::<std::iter::Empty<_>>
     }
 
-    /// How many distinct names there are at most, if counting them takes time: [`HeaderSource::grouped`] hands
-    /// out no more.
+    /// How many distinct names there are at most, if counting them takes time: [`HeaderSource::grouped`] and
+    /// [`HeaderSource::singles`] hand out no more.
     fn max_names(&self) -> usize {
         self.grouped().count()
     }
