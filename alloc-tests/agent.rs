@@ -1,6 +1,6 @@
-//! What an event allocates on the agent's side, with the proxy in a process of its own.
+//! Heap budgets of an event on the agent's side. The proxy runs in its own process.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod support;
 
@@ -17,10 +17,10 @@ use tollgate::{AgentPool, Encoding, UdsAgentServer};
 const SOCKET: &str = "TOLLGATE_TEST_PROXY_SOCKET";
 const ENCODING: &str = "TOLLGATE_TEST_PROXY_ENCODING";
 
-/// What the other tests start as the process of their proxy: for each line `N TRAFFIC` it puts so many events
-/// to the agent and says how many they were.
+/// Runs the proxy that the other tests start as a process. For each line `N TRAFFIC` on standard
+/// input it sends N events to the agent and prints how many it sent.
 #[test]
-#[ignore = "the other tests run it in a process of its own, as their agent"]
+#[ignore = "the other tests start it as the process of their proxy"]
 fn proxy_process() {
     let Ok(socket) = std::env::var(SOCKET) else {
         return;
@@ -43,12 +43,12 @@ fn proxy_process() {
     });
 }
 
-/// A proxy in a process of its own, which ends with this one.
+/// Proxy in its own process, which ends with this one.
 struct ProxyProcess {
     _child: Child,
     orders: ChildStdin,
     reports: BufReader<ChildStdout>,
-    /// Kept with their memory, so that talking to the process allocates nothing.
+    /// Reused buffers, so that talking to the process allocates nothing.
     order: String,
     line: String,
 }
@@ -81,8 +81,8 @@ impl ProxyProcess {
         loop {
             self.line.clear();
             let length = self.reports.read_line(&mut self.line).await.unwrap();
-            assert!(length > 0, "the proxy is gone");
-            // The test harness of the process writes lines of its own.
+            assert!(length > 0, "the proxy process has ended");
+            // The test harness of the process prints other lines too.
             if let Some(events) = self.line.trim_end().strip_prefix("put ") {
                 return events.parse().unwrap();
             }
@@ -90,7 +90,7 @@ impl ProxyProcess {
     }
 }
 
-/// Has traffic put to an agent and holds what tollgate allocates there, beside the handler, against its budget.
+/// Sends traffic to an agent and checks its allocations, without the handler's, against the budget.
 fn hold(flavour: Flavour, encoding: Encoding, traffic: Traffic, budget: Budget) {
     let made = count(flavour, encoding, &traffic);
     let by_handler = made.events * allocations_of_response(&traffic);
@@ -102,7 +102,7 @@ fn hold(flavour: Flavour, encoding: Encoding, traffic: Traffic, budget: Budget) 
     record(&what, "agent", flavour, budget, by_tollgate);
 }
 
-/// Counts everything that is allocated in an agent's process.
+/// Counts all allocations in an agent's process.
 fn count(flavour: Flavour, encoding: Encoding, traffic: &Traffic) -> Allocations {
     let counting = Counting::begin();
     flavour.runtime().block_on(async {
@@ -116,7 +116,7 @@ fn count(flavour: Flavour, encoding: Encoding, traffic: &Traffic) -> Allocations
     })
 }
 
-/// What is counted includes everything that happens while an event is answered.
+/// The count includes everything that happens while an event is answered.
 #[test]
 fn an_allocation_with_each_event_is_noticed() {
     let made = count(Flavour::MultiThread, MessagePack, &Traffic::Block);
@@ -133,12 +133,14 @@ fn allocations_of_response(traffic: &Traffic) -> u64 {
     }
 }
 
-// A body may come in so many pieces that a read buffer has to grow once more.
+// A read buffer may grow once more when a body arrives in many pieces.
 on_both_runtimes! { hold:
     request_headers_10: MessagePack, Traffic::Headers(10), Budget::NONE;
     request_headers_40: MessagePack, Traffic::Headers(40), Budget::NONE;
     request_headers_10_in_json: Json, Traffic::Headers(10), Budget::NONE;
     request_headers_40_in_json: Json, Traffic::Headers(40), Budget::NONE;
+    request_headers_escaped_in_json: Json, Traffic::Escaped(2), Budget::NONE;
+    body_chunk_1_kib_in_json: Json, Traffic::chunk(1), Budget::per_event(1);
     body_chunk_1_kib: MessagePack, Traffic::chunk(1), Budget::per_1000(1);
     body_chunk_16_kib: MessagePack, Traffic::chunk(16), Budget::per_1000(1);
     body_chunk_64_kib: MessagePack, Traffic::chunk(64), Budget::per_1000(1);

@@ -1,6 +1,6 @@
-//! Memory of connections that nobody uses, and what many agents cost.
+//! Memory of idle connections and of many agents.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod support;
 
@@ -10,9 +10,9 @@ use support::{AGENT, Alone, Answers, Counting, Flavour, Ids, Traffic, config, re
 use tollgate::Encoding::MessagePack;
 use tollgate::{AgentPool, AgentPoolConfig};
 
-/// What the other tests start as the process of their agent.
+/// Runs the agent that the other tests start as a process.
 #[test]
-#[ignore = "the other tests run it in a process of its own, as their agent"]
+#[ignore = "the other tests start it as the process of their agent"]
 fn agent_process() {
     raise_descriptor_limit();
     Answers::run_process();
@@ -23,14 +23,14 @@ fn an_idle_connection() {
     expect_small("an idle connection, bytes of heap", 0);
 }
 
-/// Buffers and slots that a few calls have used stay.
+/// Buffers and slots that calls have used stay allocated.
 #[test]
 fn an_idle_connection_after_traffic() {
     let what = "an idle connection after whole exchanges, bytes of heap";
     expect_small(what, 1_000);
 }
 
-/// Measures what a connection holds once so many events were put on it, beside what it shares with others.
+/// Measures the memory of one connection after this many events, without what connections share.
 fn expect_small(what: &str, events: u64) {
     const CONNECTIONS: usize = 100;
     const MAX_BYTES: u64 = 64 * 1024;
@@ -60,7 +60,7 @@ async fn started() -> (tempfile::TempDir, AgentProcess) {
     (dir, agent)
 }
 
-/// A pool with so many agents, called by their numbers.
+/// Returns a pool with this many agents, named by number.
 async fn pool_of(agents: usize, agent: &AgentProcess) -> AgentPool {
     let pool = AgentPool::with_config(config(MessagePack));
     let endpoint = agent.socket.display().to_string();
@@ -75,7 +75,7 @@ async fn pool_of(agents: usize, agent: &AgentProcess) -> AgentPool {
 fn a_thousand_agents() {
     const MAX_KIB: u64 = 300 * 1024;
     raise_descriptor_limit();
-    // Not counted, as counting takes memory too.
+    // Not counted, because counting takes memory too.
     let _alone = Alone::begin();
     Flavour::CurrentThread.runtime().block_on(async {
         let (_dir, agent) = started().await;
@@ -87,8 +87,8 @@ fn a_thousand_agents() {
     });
 }
 
-/// Choosing a connection among many agents takes as long as among few, give or take what caches and other
-/// processes do: the medians of short rounds in turns.
+/// Asserts that choosing a connection among many agents takes about as long as among few. Compares
+/// medians of short alternating rounds; the tolerance covers caches and other processes.
 fn expect_equal_cost(few: &AgentPool, many: &AgentPool) {
     const ROUNDS: usize = 101;
     let round = |pool: &AgentPool, agents: usize| {
@@ -119,7 +119,7 @@ fn resident_kib() -> u64 {
     kib.unwrap().parse().unwrap()
 }
 
-/// Thousands of sockets are more than many systems let a process have without asking.
+/// Raises the soft limit, which is often below the thousands of sockets that the test needs.
 fn raise_descriptor_limit() {
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
 }

@@ -1,10 +1,11 @@
-//! What is paid before anything is sent: choosing a connection, the flow check, looking at the agent's state.
+//! Heap budgets of the work before anything is sent: choosing a connection, checking flow control,
+//! reading the agent's state.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod support;
 
-use support::common::{AgentProcess, raw_pool};
+use support::common::{AgentProcess, message, raw_pool};
 use support::{
     AGENT, Allocations, Answers, Budget, Counting, EVENTS, Flavour, HEADERS, Ids, WARM_UP, config,
     record, request,
@@ -12,32 +13,32 @@ use support::{
 use tollgate::Encoding::MessagePack;
 use tollgate::{AgentPool, AgentPoolConfig, CircuitBreakerState, Placement};
 
-/// What the other tests start as the process of their agent.
+/// Runs the agent that the other tests start as a process.
 #[test]
-#[ignore = "the other tests run it in a process of its own, as their agent"]
+#[ignore = "the other tests start it as the process of their agent"]
 fn agent_process() {
     Answers::run_process();
 }
 
-/// What a proxy does before it makes a call.
+/// Work of a proxy before a call.
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    /// Chooses a connection of one of so many agents.
+    /// Chooses a connection of one of this many agents.
     Choose(usize),
-    /// Chooses one that the caller's own runtime serves.
-    ChooseAtHome,
-    /// Chooses one of one agent that has asked for a pause of another exchange.
-    ChooseBesideAPause,
-    /// Looks at what the pool knows of the agent.
-    LookAtState,
+    /// Chooses a connection that the caller's own runtime serves.
+    ChooseLocal,
+    /// Chooses a connection of an agent that has paused another exchange.
+    ChooseBesidePause,
+    /// Reads the agent's state.
+    ReadState,
 }
 
 on_both_runtimes! { hold:
     one_agent: Step::Choose(1), Budget::NONE;
     a_thousand_agents: Step::Choose(1_000), Budget::NONE;
-    at_home: Step::ChooseAtHome, Budget::NONE;
-    beside_a_pause: Step::ChooseBesideAPause, Budget::NONE;
-    state: Step::LookAtState, Budget::NONE;
+    on_own_runtime: Step::ChooseLocal, Budget::NONE;
+    beside_a_pause: Step::ChooseBesidePause, Budget::NONE;
+    state: Step::ReadState, Budget::NONE;
 }
 
 fn hold(flavour: Flavour, step: Step, budget: Budget) {
@@ -48,7 +49,7 @@ fn hold(flavour: Flavour, step: Step, budget: Budget) {
                 let what = format!("choosing a connection, {agents} agents");
                 (what, choose(&counting, agents, quiet()).await)
             }
-            Step::ChooseAtHome => {
+            Step::ChooseLocal => {
                 let what = "choosing a connection of the caller's own runtime";
                 let config = AgentPoolConfig {
                     placement: Placement::PerRuntime,
@@ -56,11 +57,11 @@ fn hold(flavour: Flavour, step: Step, budget: Budget) {
                 };
                 (what.to_owned(), choose(&counting, 1, config).await)
             }
-            Step::ChooseBesideAPause => {
+            Step::ChooseBesidePause => {
                 let what = "choosing a connection, another exchange paused";
                 (what.to_owned(), choose_beside_a_pause(&counting).await)
             }
-            Step::LookAtState => {
+            Step::ReadState => {
                 let what = "looking at an agent's state";
                 (what.to_owned(), look_at_state(&counting).await)
             }
@@ -69,7 +70,7 @@ fn hold(flavour: Flavour, step: Step, budget: Budget) {
     record(&what, "proxy", flavour, budget, made);
 }
 
-/// One connection to each agent, and no task that looks after them.
+/// Returns a configuration with one connection per agent and without maintenance.
 fn quiet() -> AgentPoolConfig {
     AgentPoolConfig {
         connections_per_agent: 1,
@@ -86,7 +87,7 @@ async fn choose(counting: &Counting, agents: usize, config: AgentPoolConfig) -> 
     for name in &names {
         let endpoint = agent.socket.display().to_string();
         pool.connect_agent(name, endpoint).await.unwrap();
-        // Once a call is answered the tasks of a new connection have come to rest.
+        // After one answered call the tasks of a new connection are idle.
         let event = request("/", &HEADERS[..10]);
         pool.send(name, "warm-up", &event).await.unwrap();
     }
@@ -97,13 +98,13 @@ async fn choose(counting: &Counting, agents: usize, config: AgentPoolConfig) -> 
 async fn choose_beside_a_pause(counting: &Counting) -> Allocations {
     let (_agent, pool, mut connection) = raw_pool(quiet()).await;
     let pause = br#"{"correlation_id":"another","action":{"type":"pause"},"timestamp_ms":1}"#;
-    connection.send(0x33, pause).await;
+    connection.send(message::FLOW_CONTROL, pause).await;
     connection.sync().await;
     assert!(pool.exchange(AGENT, "another").is_err());
     count_choices(counting, &pool, &[AGENT.to_owned()]).await
 }
 
-/// Chooses connections of these agents in turns.
+/// Chooses connections of these agents in turn.
 async fn count_choices(counting: &Counting, pool: &AgentPool, names: &[String]) -> Allocations {
     let mut ids = Ids::default();
     let mut choose = async |events: u64| {

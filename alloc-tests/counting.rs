@@ -1,13 +1,13 @@
-//! Whether the budgets would notice.
+//! Tests of the budgets themselves: each notices one allocation too many.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod support;
 
 use std::hint::black_box;
 use support::{Allocations, Breach, Budget, Counting, EVENTS, Flavour};
 
-/// Events of which each allocates so often, and `more` allocations by one of them.
+/// Runs events that allocate `each` times, and makes `more` allocations in all beside them.
 async fn events(each: u64, more: u64) -> u64 {
     let allocate = |times| (0..times).for_each(|_| drop(black_box(Box::new(1_u8))));
     for _ in 0..EVENTS {
@@ -27,13 +27,13 @@ fn check(budget: Budget, each: u64, more: u64) -> Result<(), Breach> {
 }
 
 #[test]
-fn one_allocation_in_all_is_noticed_where_there_may_be_none() {
+fn zero_budget_notices_one_allocation() {
     assert!(check(Budget::NONE, 0, 0).is_ok());
     assert!(check(Budget::NONE, 0, 1).is_err());
 }
 
 #[test]
-fn one_allocation_more_is_noticed_where_there_may_be_some() {
+fn nonzero_budget_notices_one_more_allocation() {
     for budget in [Budget::per_event(7), Budget::per_1000(7_000)] {
         assert!(check(budget, 7, 0).is_ok());
         assert!(check(budget, 7, 1).is_err());
@@ -47,7 +47,7 @@ fn one_allocation_more_is_noticed_where_there_may_be_some() {
 }
 
 #[test]
-fn a_budget_that_would_not_notice_more_is_told() {
+fn loose_budget_is_detected() {
     let made = |count| Allocations {
         events: EVENTS,
         count,

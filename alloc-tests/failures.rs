@@ -1,6 +1,6 @@
-//! What a call allocates that comes to nothing.
+//! Heap budgets of calls that fail.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod support;
 
@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use support::common::{self, AgentProcess, accept_handshake, encode, frame, pool_with, raw_pool};
+use support::common::{
+    self, AgentProcess, accept_handshake, encode, frame, message, pool_with, raw_pool,
+};
 use support::{
     AGENT, Allocations, Budget, Counting, EVENTS, Flavour, HEADERS, Ids, WARM_UP, config, record,
     request,
@@ -21,23 +23,23 @@ use tollgate::{
     AgentPool, AgentPoolConfig, AgentProtocolError as Error, Exchange, FlowControlMode,
 };
 
-/// What the other tests start as the process of their agent: it takes every event and answers none.
+/// Runs the agent that the other tests start as a process. It reads every event and answers none.
 #[test]
-#[ignore = "the other tests run it in a process of its own, as their agent"]
+#[ignore = "the other tests start it as the process of their agent"]
 fn agent_process() {
     common::run_agent_process_with(keep_silent);
 }
 
-/// A way to fail.
+/// Reason for a call to fail.
 #[derive(Debug, Clone, Copy)]
 enum Failure {
-    /// No answer comes in time.
+    /// The deadline passes.
     Deadline(Dialect),
-    /// The connection ends while the answer is waited for.
+    /// The connection ends while the call is pending.
     EndOfConnection,
     /// The agent has asked for a pause.
     Pause,
-    /// The same, and calls are allowed meanwhile.
+    /// The agent has asked for a pause, and paused calls are allowed.
     PauseFailingOpen,
     /// The connection of the exchange has ended.
     Closed,
@@ -45,18 +47,18 @@ enum Failure {
     Unavailable,
 }
 
-/// How answers would be matched.
+/// Protocol variant, which decides how answers are matched.
 #[derive(Debug, Clone, Copy)]
 enum Dialect {
     Extended,
     Published,
 }
 
-/// Where a process has to wait for its turn, more frames wait to be sent than ever before, each in a buffer of its
-/// own. A connection keeps up to 128.
+/// If the process is descheduled, more frames than before wait to be sent, each in its own buffer.
+/// A connection keeps up to 128 of them.
 const BUFFERS: Budget = Budget::per_1000(13);
 
-/// Besides, ids whose answer is missing are kept in a table that grows to its bound.
+/// Also covers the table of ids with a missing answer, which grows to its bound.
 const BUFFERS_AND_IDS: Budget = Budget::per_1000(15);
 
 on_both_runtimes! { hold:
@@ -84,8 +86,8 @@ fn hold(flavour: Flavour, failure: Failure, budget: Budget) {
     record(&failure.to_string(), "proxy", flavour, budget, made);
 }
 
-/// A pool that goes on whatever becomes of its calls, and does not look for agents that are gone.
-fn undeterred() -> AgentPoolConfig {
+/// Returns a configuration without circuit breaker, health checks and maintenance.
+fn without_reactions() -> AgentPoolConfig {
     AgentPoolConfig {
         circuit_breaker_threshold: 0,
         max_consecutive_errors: u32::MAX,
@@ -96,7 +98,7 @@ fn undeterred() -> AgentPoolConfig {
     }
 }
 
-/// Events that wait for their answers.
+/// Pushed events whose answers are missing.
 struct Unanswered {
     pool: AgentPool,
     ids: Ids,
@@ -118,13 +120,13 @@ impl Unanswered {
             let mut exchange = self.pool.exchange(AGENT, self.ids.next()).unwrap();
             match exchange.push(&event).await {
                 Ok(()) => self.exchanges.push(exchange),
-                // The deadline may pass before the event is on its way.
+                // The deadline may pass before the event is sent.
                 Err(error) => assert!(matches!(error, Error::Timeout { .. }), "{error}"),
             }
         }
     }
 
-    /// What the oldest event comes to, and so on.
+    /// Takes the outcome of each event, the oldest first, and checks the error.
     async fn fail(&mut self, is_expected: fn(&Error) -> bool) {
         for exchange in &mut self.exchanges {
             let error = exchange.next_answer().await.unwrap().unwrap_err();
@@ -134,13 +136,13 @@ impl Unanswered {
     }
 }
 
-/// Deadlines are looked for every few milliseconds, so some calls wait for them side by side.
+/// Deadlines are checked every few milliseconds, so several calls wait at the same time.
 async fn deadline(counting: &Counting, dialect: Dialect) -> Allocations {
     const AT_ONCE: u64 = 50;
     let (_dir, agent) = silent_agent(dialect).await;
     let config = AgentPoolConfig {
         request_timeout: Duration::from_millis(1),
-        ..undeterred()
+        ..without_reactions()
     };
     let mut unanswered = Unanswered::of(pool_with(config, &agent.socket).await);
     let mut miss = async |events: u64| {
@@ -157,7 +159,7 @@ async fn deadline(counting: &Counting, dialect: Dialect) -> Allocations {
 
 async fn end_of_connection(counting: &Counting) -> Allocations {
     let (_dir, agent) = silent_agent(Dialect::Extended).await;
-    let mut unanswered = Unanswered::of(pool_with(undeterred(), &agent.socket).await);
+    let mut unanswered = Unanswered::of(pool_with(without_reactions(), &agent.socket).await);
     unanswered.push(EVENTS).await;
     let lose = async {
         agent.kill();
@@ -171,10 +173,12 @@ async fn end_of_connection(counting: &Counting) -> Allocations {
 async fn pause(counting: &Counting, flow_control_mode: FlowControlMode) -> Allocations {
     let config = AgentPoolConfig {
         flow_control_mode,
-        ..undeterred()
+        ..without_reactions()
     };
     let (_agent, pool, mut connection) = raw_pool(config).await;
-    connection.send(0x33, br#"{"action":1}"#).await;
+    connection
+        .send(message::FLOW_CONTROL, br#"{"action":1}"#)
+        .await;
     connection.sync().await;
     let mut ids = Ids::default();
     let mut refused = async |calls: u64| {
@@ -192,7 +196,7 @@ async fn pause(counting: &Counting, flow_control_mode: FlowControlMode) -> Alloc
 }
 
 async fn closed(counting: &Counting) -> Allocations {
-    let (_agent, pool, connection) = raw_pool(undeterred()).await;
+    let (_agent, pool, connection) = raw_pool(without_reactions()).await;
     let mut exchange = pool.exchange(AGENT, "exchange").unwrap();
     drop(connection);
     let mut refused = async |calls: u64| {
@@ -208,7 +212,7 @@ async fn closed(counting: &Counting) -> Allocations {
 }
 
 async fn unavailable(counting: &Counting) -> Allocations {
-    let (_agent, pool, connection) = raw_pool(undeterred()).await;
+    let (_agent, pool, connection) = raw_pool(without_reactions()).await;
     drop(connection);
     common::eventually("the connection ends", async || {
         !pool.is_agent_healthy(AGENT)
@@ -233,7 +237,7 @@ async fn silent_agent(dialect: Dialect) -> (TempDir, AgentProcess) {
     (dir, agent)
 }
 
-/// Shakes hands with everybody and reads what they say. The name of the socket is that of the dialect.
+/// Answers every handshake and reads all events. The file name of the socket selects the dialect.
 async fn keep_silent(socket: PathBuf) {
     let handshake = handshake_at(&socket);
     let listener = UnixListener::bind(socket).unwrap();
@@ -241,7 +245,7 @@ async fn keep_silent(socket: PathBuf) {
         let (mut stream, _) = listener.accept().await.unwrap();
         let handshake = handshake.clone();
         tokio::spawn(async move {
-            // Whoever goes away is not missed.
+            // A peer that disconnects is not an error.
             let _ = stream.write_all(&handshake).await;
             let _ = copy(&mut stream, &mut sink()).await;
         });
@@ -257,7 +261,7 @@ fn handshake_at(socket: &Path) -> Vec<u8> {
     } else {
         Value::Null
     };
-    frame(0x02, &encode(Json, &handshake))
+    frame(message::HANDSHAKE_RESPONSE, &encode(Json, &handshake))
 }
 
 impl fmt::Display for Failure {

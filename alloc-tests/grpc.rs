@@ -1,6 +1,6 @@
-//! What a call over gRPC allocates, both sides and HTTP/2 together.
+//! Heap budget of a call over gRPC: both sides and HTTP/2 together.
 #![cfg(feature = "grpc")]
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 use tollgate::{
     AgentCapabilities, AgentHandler, AgentPool, AgentPoolConfig, AgentResponse, Decision,
@@ -10,7 +10,7 @@ use tollgate::{
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
-/// Blocks that one call may allocate.
+/// Allocations that one call may make.
 const BUDGET: u64 = 2;
 
 const CALLS: u64 = 2_000;
@@ -53,7 +53,7 @@ async fn ask_at_once(pool: &AgentPool, callers: u64, calls: u64) {
 }
 
 #[tokio::test]
-async fn a_call_keeps_to_its_budget() {
+async fn call_stays_within_budget() {
     let _profiler = dhat::Profiler::builder().testing().build();
     let bound = GrpcAgentServer::new("grpc://127.0.0.1:0", Allowing)
         .bind()

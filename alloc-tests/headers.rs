@@ -1,4 +1,4 @@
-//! The header types, and texts of points in time and addresses, allocate no more than they say.
+//! Heap budgets of the header types, and of timestamps and addresses as text.
 
 mod support;
 
@@ -20,9 +20,9 @@ fn length_of_source(headers: &impl HeaderSource) -> usize {
     values.map(|value| value.to_text().len()).sum()
 }
 
-/// One test, since everything in the process is counted.
+/// One test, because everything in the process is counted.
 #[test]
-fn nothing_is_allocated_where_none_is_promised() {
+fn headers_and_texts_allocate_as_documented() {
     let _counting = Counting::begin();
     let headers = HashMap::from([
         ("host".to_owned(), vec!["example.com".to_owned()]),
@@ -79,11 +79,11 @@ fn nothing_is_allocated_where_none_is_promised() {
     }
 
     #[cfg(feature = "http")]
-    an_http_map_is_read_where_it_is();
+    http_map_is_read_in_place();
 }
 
 #[cfg(feature = "http")]
-fn an_http_map_is_read_where_it_is() {
+fn http_map_is_read_in_place() {
     use http::{HeaderMap, HeaderValue, header};
 
     let mut map = HeaderMap::new();

@@ -1,6 +1,6 @@
-//! What a call allocates on the proxy's side, with the agent in a process of its own.
+//! Heap budgets of a call on the proxy's side. The agent runs in its own process.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod support;
 
@@ -11,16 +11,16 @@ use support::{
     record, request,
 };
 use tollgate::Encoding::{Json, MessagePack};
-use tollgate::{AgentPool, AgentPoolConfig, Bytes, Encoding, RequestBodyChunkEvent};
+use tollgate::{AgentPool, AgentPoolConfig, BodyChunk, Bytes, Encoding, RequestBodyChunk};
 
-/// What the other tests start as the process of their agent.
+/// Runs the agent that the other tests start as a process.
 #[test]
-#[ignore = "the other tests run it in a process of its own, as their agent"]
+#[ignore = "the other tests start it as the process of their agent"]
 fn agent_process() {
     Answers::run_process();
 }
 
-/// A pool with one agent.
+/// Starts an agent and connects a pool to it.
 async fn connected(config: AgentPoolConfig) -> (AgentPool, AgentProcess, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let (agent, _) = AgentProcess::start(&dir.path().join("agent.sock")).await;
@@ -30,7 +30,7 @@ async fn connected(config: AgentPoolConfig) -> (AgentPool, AgentProcess, tempfil
     (pool, agent, dir)
 }
 
-/// Puts traffic to an agent and holds what the proxy allocates against its budget.
+/// Sends traffic to an agent and checks the proxy's allocations against the budget.
 fn hold(flavour: Flavour, encoding: Encoding, traffic: Traffic, budget: Budget) {
     let counting = Counting::begin();
     flavour.runtime().block_on(async {
@@ -43,13 +43,15 @@ fn hold(flavour: Flavour, encoding: Encoding, traffic: Traffic, budget: Budget) 
     });
 }
 
-// Each string of an answer, and each list or map, is one allocation; the answer itself is none. Of pushed events
-// more may wait to be sent than ever before, each in a buffer of its own.
+// Each string, list and map of an answer is one allocation; the answer itself is none. Pushed
+// events may need a new buffer when more of them than before wait to be sent.
 on_both_runtimes! { hold:
     request_headers_10: MessagePack, Traffic::Headers(10), Budget::NONE;
     request_headers_40: MessagePack, Traffic::Headers(40), Budget::NONE;
     request_headers_10_in_json: Json, Traffic::Headers(10), Budget::NONE;
     request_headers_40_in_json: Json, Traffic::Headers(40), Budget::NONE;
+    request_headers_escaped_in_json: Json, Traffic::Escaped(2), Budget::NONE;
+    body_chunk_1_kib_in_json: Json, Traffic::chunk(1), Budget::NONE;
     body_chunk_1_kib: MessagePack, Traffic::chunk(1), Budget::NONE;
     body_chunk_16_kib: MessagePack, Traffic::chunk(16), Budget::NONE;
     body_chunk_64_kib: MessagePack, Traffic::chunk(64), Budget::NONE;
@@ -61,20 +63,22 @@ on_both_runtimes! { hold:
     block: MessagePack, Traffic::Block, Budget::per_event(6);
 }
 
-/// Headers store the affinity, a chunk looks it up, then it is cleared.
+/// Sending headers pins the correlation id, sending a chunk looks the pin up, then it is cleared.
 fn affinity_by_id(flavour: Flavour) {
     let counting = Counting::begin();
     flavour.runtime().block_on(async {
         let (pool, _agent, _dir) = connected(config(MessagePack)).await;
         let mut ids = Ids::default();
         let event = request("/", &HEADERS[..10]);
-        let chunk = RequestBodyChunkEvent::new("", Bytes::from_static(b"body"), 0, true);
         let mut follow = async |requests: u64| {
             for _ in 0..requests {
                 let id = ids.next();
                 pool.send(AGENT, id, &event).await.unwrap();
                 assert_eq!(pool.correlation_affinity_count(), 1);
-                pool.send(AGENT, id, &chunk).await.unwrap();
+                let chunk = BodyChunk::new(id, Bytes::from_static(b"body"), 0, true);
+                pool.send(AGENT, id, &RequestBodyChunk(chunk))
+                    .await
+                    .unwrap();
                 pool.clear_correlation_affinity(id);
             }
             requests
@@ -96,7 +100,7 @@ fn affinity_by_id_on_a_multi_thread_runtime() {
     affinity_by_id(Flavour::MultiThread);
 }
 
-/// Bodies stay where the caller has them: while they are sent the heap never grows by half of one.
+/// Bodies are not copied: while they are sent the heap never grows by half the size of one.
 #[test]
 fn bodies_are_not_copied() {
     for kib in [64, 4 * 1024] {
@@ -112,7 +116,7 @@ fn bodies_are_not_copied() {
     }
 }
 
-/// A budget of none holds real traffic to none.
+/// A budget of zero notices a single allocation among real traffic.
 #[test]
 fn one_allocation_beside_the_calls_is_noticed() {
     let counting = Counting::begin();

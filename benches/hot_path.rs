@@ -1,4 +1,4 @@
-//! The three benchmarks that the published crate's performance roadmap names.
+//! The three benchmarks that the performance roadmap of `zentinel-agent-protocol` names.
 
 mod common;
 
@@ -11,12 +11,12 @@ use tokio::runtime::{Builder, Runtime};
 use tollgate::bench::{InMemory, agent_name};
 use tollgate::{AgentPool, AgentPoolConfig, Encoding, RequestBodyChunkEvent};
 
-/// Choosing a connection, among agents of which each in turn is asked.
+/// Measures choosing a connection, for each agent in turn.
 fn select_connection(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("select_connection");
     for agents in [1, 10, 100, 1_000] {
         let config = AgentPoolConfig {
-            // Makes no difference to choosing, but to the memory of thousands of connections.
+            // Saves memory with thousands of connections and does not affect the choice.
             max_concurrent_per_connection: 8,
             ..AgentPoolConfig::default()
         };
@@ -33,7 +33,7 @@ fn select_connection(criterion: &mut Criterion) {
     }
 }
 
-/// From the event to its answer over a real socket, by an agent on another thread.
+/// Measures calls over a real socket to an agent on another thread.
 fn send_request_headers_uds(criterion: &mut Criterion) {
     let agent = SocketAgent::start();
     let runtime = current_thread();
@@ -48,19 +48,19 @@ fn send_request_headers_uds(criterion: &mut Criterion) {
             let id = BenchmarkId::new(name, headers);
             group.throughput(Throughput::Elements(1));
             group.bench_function(id, |bencher| {
-                bencher.iter_custom(|calls| runtime.block_on(ask(&pool, &event, 1, calls)));
+                bencher.iter_custom(|calls| runtime.block_on(call(&pool, &event, 1, calls)));
             });
         }
         let event = request_headers(10);
         group.throughput(Throughput::Elements(64));
         group.bench_function(BenchmarkId::new(name, "10 by 64 callers"), |bencher| {
-            bencher.iter_custom(|rounds| runtime.block_on(ask(&pool, &event, 64, rounds)));
+            bencher.iter_custom(|rounds| runtime.block_on(call(&pool, &event, 64, rounds)));
         });
     }
 }
 
-/// Has so many callers ask at once, and when all have their answer, again.
-async fn ask<E: tollgate::Event>(
+/// Makes one call for each caller at the same time, and starts again when all are answered.
+async fn call<E: tollgate::Event>(
     pool: &AgentPool,
     event: &E,
     callers: usize,
@@ -83,7 +83,7 @@ async fn ask<E: tollgate::Event>(
     started.elapsed()
 }
 
-/// Body chunks over a real socket: one after the other, and eight on their way at once.
+/// Measures body chunks over a real socket: one after another, and eight in flight.
 fn body_chunk_streaming(criterion: &mut Criterion) {
     let agent = SocketAgent::start();
     let runtime = current_thread();
@@ -116,7 +116,7 @@ async fn stream(
     let started = Instant::now();
     for _ in 0..rounds {
         for _ in 0..in_flight {
-            exchange.push(chunk).await.expect("a chunk on its way");
+            exchange.push(chunk).await.expect("the chunk is sent");
         }
         while let Some(answer) = exchange.next_answer().await {
             black_box(answer).expect("an answer");

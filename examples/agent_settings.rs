@@ -1,5 +1,6 @@
-//! Settings and counters over the connection that is there anyway: the proxy gives its agent a list, the agent asks for one
-//! more entry, gets it, and reports what it blocked.
+//! Configuration and metrics over the agent's connection: the proxy pushes a block list to its
+//! agent, the agent requests one more entry and receives it, and reports how many requests it
+//! blocked.
 //!
 //! ```sh
 //! cargo run --example agent_settings
@@ -17,7 +18,7 @@ use tollgate::{
     UdsAgentServer,
 };
 
-/// Blocks addresses.
+/// An agent that blocks requests from the client addresses on a list.
 #[derive(Clone, Default)]
 struct Doorman {
     blocked: Arc<Mutex<BTreeSet<String>>>,
@@ -87,15 +88,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .await?;
     pool.connect_agent("doorman", format!("unix:{}", socket.display()))
         .await?;
-    accept_wishes(&pool);
-    println!("192.0.2.1: {:?}", ask(&pool, "192.0.2.1").await?);
-    println!("192.0.2.2: {:?}", ask(&pool, "192.0.2.2").await?);
+    accept_list_updates(&pool);
+    println!("192.0.2.1: {:?}", decide(&pool, "192.0.2.1").await?);
+    println!("192.0.2.2: {:?}", decide(&pool, "192.0.2.2").await?);
 
-    wish(&control, "192.0.2.2").await;
+    request_block(&control, "192.0.2.2").await;
     while pool.config_pusher().pending_count() > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    println!("192.0.2.2: {:?}", ask(&pool, "192.0.2.2").await?);
+    println!("192.0.2.2: {:?}", decide(&pool, "192.0.2.2").await?);
 
     report(&control, doorman.count.load(Ordering::Relaxed));
     while pool.metrics_collector().series_count() == 0 {
@@ -106,8 +107,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The proxy accepts every wish of an agent, and pushes it to all of them.
-fn accept_wishes(pool: &AgentPool) {
+/// Lets the proxy accept every list update that an agent requests, and push it to all agents.
+fn accept_list_updates(pool: &AgentPool) {
     let pusher = pool.config_pusher_arc();
     let handler = ConfigUpdateHandler::new().on_list_update(move |list_id, add, remove| {
         let update = ConfigUpdateType::ListUpdate {
@@ -120,31 +121,36 @@ fn accept_wishes(pool: &AgentPool) {
     pool.set_config_update_handler(handler);
 }
 
-/// The agent asks for one more address on the list, until the proxy has said something to it.
-async fn wish(control: &AgentControl, address: &str) {
+/// Lets the agent request one more address on the list. Repeats the request until the proxy
+/// answers.
+async fn request_block(control: &AgentControl, address: &str) {
     let update = ConfigUpdateType::ListUpdate {
         list_id: "blocked".to_owned(),
         add: vec![address.to_owned()],
         remove: Vec::new(),
     };
-    let request = ConfigUpdateRequest::new("wish-1", update);
+    let request = ConfigUpdateRequest::new("update-1", update);
     let response = control
         .confirm_config_update(request, Duration::from_secs(1))
         .await;
-    println!("one more address: accepted = {}", response.accepted);
+    println!(
+        "requested to block {address}: accepted = {}",
+        response.accepted
+    );
 }
 
-/// The agent reports what it counted, and says so in the proxy's log.
+/// Lets the agent report its counter, and write a message to the proxy's log.
 fn report(control: &AgentControl, blocked: u64) {
     let mut report = MetricsReport::new("doorman", 10_000);
     let mut counter = CounterMetric::new("doorman_blocked_total", blocked);
-    counter.help = Some("Requests blocked for their address.".to_owned());
+    counter.help = Some("Requests blocked because of the client address.".to_owned());
     report.counters.push(counter);
     control.report_metrics(report);
     control.log(LogMessage::new(LogLevel::Info, "reported").with_field("blocked", blocked));
 }
 
-async fn ask(pool: &AgentPool, client_ip: &str) -> Result<Decision, Box<dyn Error>> {
+/// Sends the headers of a request from this address to the agent and returns its decision.
+async fn decide(pool: &AgentPool, client_ip: &str) -> Result<Decision, Box<dyn Error>> {
     let headers: [(&str, &str); 0] = [];
     let event = RequestHeaders {
         metadata: Metadata {

@@ -1,5 +1,5 @@
-//! Streams a body of 64 MiB through an agent, one chunk after another and pipelined, and prints how
-//! quickly that went and how much memory it took:
+//! Streams a body of 64 MiB through an agent, one chunk at a time and pipelined, and prints the
+//! throughput and the peak memory:
 //!
 //! ```sh
 //! cargo run --release --example pipelined_body
@@ -15,13 +15,13 @@ use tollgate::{
 const BODY_LEN: usize = 64 * 1024 * 1024;
 const CHUNK_LEN: usize = 64 * 1024;
 
-/// Chunks on their way at once when pipelined.
+/// Number of unanswered chunks when pipelined.
 const WINDOW: usize = 16;
 
-/// Bodies streamed in each form, in turn; the median counts.
+/// Number of bodies streamed in each form, in turn. The median is reported.
 const ROUNDS: usize = 9;
 
-/// What both sides together may take, in KiB.
+/// Memory limit of both sides together, in KiB.
 const MEMORY_LIMIT_KIB: usize = 32 * 1024;
 
 #[tokio::main]
@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     result
 }
 
-/// Blocks a body with a zero byte in it.
+/// An agent that blocks bodies with a zero byte.
 struct ZeroFinder;
 
 impl AgentHandler for ZeroFinder {
@@ -54,16 +54,20 @@ impl AgentHandler for ZeroFinder {
 
 async fn compare(endpoint: &str) -> Result<(), Box<dyn Error>> {
     let memory_before = peak_memory_kib()?;
-    let extended = connect(endpoint, AgentPoolConfig::default()).await?;
-    let published = AgentPoolConfig {
+    let with_extension = connect(endpoint, AgentPoolConfig::default()).await?;
+    let config = AgentPoolConfig {
         use_extension: false,
         ..AgentPoolConfig::default()
     };
-    let published = connect(endpoint, published).await?;
+    let without_extension = connect(endpoint, config).await?;
     let forms = [
-        ("pipelined", &extended, WINDOW),
-        ("one chunk at a time", &extended, 1),
-        ("the same in base64, as for other peers", &published, 1),
+        ("pipelined", &with_extension, WINDOW),
+        ("one chunk at a time", &with_extension, 1),
+        (
+            "one chunk at a time in base64, as for peers without tollgate's extension",
+            &without_extension,
+            1,
+        ),
     ];
     let mut times = [const { Vec::new() }; 3];
     for _ in 0..ROUNDS {
@@ -72,7 +76,7 @@ async fn compare(endpoint: &str) -> Result<(), Box<dyn Error>> {
             times.push(stream(exchange, *window).await?);
         }
     }
-    println!("64 MiB in chunks of 64 KiB through an agent that looks at every byte:");
+    println!("64 MiB in chunks of 64 KiB through an agent that reads every byte:");
     for ((form, ..), times) in forms.iter().zip(&mut times) {
         times.sort_unstable();
         let rate = |time: Duration| (BODY_LEN >> 20) as f64 / time.as_secs_f64();
@@ -85,9 +89,9 @@ async fn compare(endpoint: &str) -> Result<(), Box<dyn Error>> {
         );
     }
     let growth = peak_memory_kib()? - memory_before;
-    println!("Memory at its peak: {growth} KiB more than before, proxy and agent together");
+    println!("peak memory: {growth} KiB more than before, proxy and agent together");
     if growth > MEMORY_LIMIT_KIB {
-        return Err(format!("more than {MEMORY_LIMIT_KIB} KiB").into());
+        return Err(format!("peak memory grew by more than {MEMORY_LIMIT_KIB} KiB").into());
     }
     Ok(())
 }
@@ -98,7 +102,7 @@ async fn connect(endpoint: &str, config: AgentPoolConfig) -> Result<AgentPool, A
     Ok(pool)
 }
 
-/// Streams a body with at most `window` chunks on their way.
+/// Streams a body with at most `window` unanswered chunks.
 async fn stream(mut exchange: Exchange, window: usize) -> Result<Duration, AgentProtocolError> {
     let chunk = Bytes::from(vec![b'x'; CHUNK_LEN]);
     let count = (BODY_LEN / CHUNK_LEN) as u32;
@@ -124,13 +128,13 @@ async fn take_answer(exchange: &mut Exchange) -> Result<(), AgentProtocolError> 
     Ok(())
 }
 
-/// The most memory that this process has had so far.
+/// Returns the peak resident memory of this process so far.
 fn peak_memory_kib() -> Result<usize, Box<dyn Error>> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))
         .and_then(|value| value.split_whitespace().next())
-        .ok_or("the system does not say")?;
+        .ok_or("no VmHWM in /proc/self/status")?;
     Ok(peak.parse()?)
 }

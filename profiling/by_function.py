@@ -1,4 +1,4 @@
-"""Turns what callgrind_annotate prints into a table of instructions per request by function."""
+"""Prints instructions per request by function, from the output of callgrind_annotate."""
 
 import re
 import sys
@@ -9,7 +9,7 @@ LINE = re.compile(r"^\s*([\d,]+) \(\s*[\d.]+%\)\s+(.*)$")
 
 def main(side, requests):
     total, functions = read(sys.stdin)
-    print(f"\n{side}: {total / requests:,.0f} instructions per request, starting up included\n")
+    print(f"\n{side}: {total / requests:,.0f} instructions per request, including startup\n")
     print(f"{'instructions':>12}  share  function")
     for count, name in functions[:ROWS]:
         print(f"{count / requests:12,.0f}  {count / total:5.1%}  {name}")

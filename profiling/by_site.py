@@ -1,4 +1,4 @@
-"""Turns dhat's JSON into a table of allocations per event by the innermost line of tollgate that asks for them."""
+"""Prints allocations per event by the innermost line of tollgate, from dhat's JSON."""
 
 import json
 import re
@@ -19,7 +19,7 @@ def main(path, events):
     for site, (count, size) in sorted(sites.items(), key=lambda item: -item[1][0]):
         print(f"{count / events:9.3f}  {size / events:8.1f}  {site}")
     total = sum(count for count, _ in sites.values())
-    print(f"{total / events:9.3f}  in all")
+    print(f"{total / events:9.3f}  total")
 
 
 def innermost(frames):

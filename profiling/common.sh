@@ -14,25 +14,26 @@ need() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q "$2" >&2
 }
 
-# build [CARGO OPTION...]: the tollgate command with frame pointers and lines, in a target folder of its own.
+# build [CARGO OPTION...]: builds the tollgate command with frame pointers and line numbers, in a
+# separate target folder.
 build() {
   RUSTFLAGS="-C force-frame-pointers=yes" cargo build --release --target-dir "$out/build" "$@" >&2
   tollgate="$out/build/release/tollgate"
 }
 
-# start_agent [WRAPPER...]: an agent in the background, at "$socket", ready to be asked.
+# start_agent [WRAPPER...]: starts an agent in the background that is ready at "$socket".
 start_agent() {
   socket=$(mktemp -u -t tollgate-profiling-XXXXXX.sock)
   "$@" "$tollgate" agent --listen "$socket" >/dev/null 2>&1 &
   agent=$!
   trap 'stop_agent' EXIT
   until "$tollgate" probe "$socket" >/dev/null 2>&1; do
-    kill -0 "$agent" 2>/dev/null || { echo "the agent does not start" >&2; exit 1; }
+    kill -0 "$agent" 2>/dev/null || { echo "the agent did not start" >&2; exit 1; }
     read -rt 0.05 <> <(:) || true
   done
 }
 
-# An agent that is asked to end does so in order, and its wrapper writes what it has seen.
+# SIGINT lets the agent end in an orderly way, and its wrapper write its results.
 stop_agent() {
   pkill -INT -P "$agent" 2>/dev/null || kill -INT "$agent" 2>/dev/null || true
   wait "$agent" 2>/dev/null || true

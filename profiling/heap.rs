@@ -1,4 +1,4 @@
-//! Puts every kind of event to an agent in this process, and writes who allocated meanwhile as dhat's JSON:
+//! Sends events to an agent in this process and writes all allocations as dhat's JSON:
 //! `heap_profile EVENTS FILE`.
 
 use std::error::Error;
@@ -10,7 +10,7 @@ use tollgate::{
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
-/// Events before anything is counted.
+/// Events sent before counting starts.
 const WARM_UP: u64 = 1_000;
 
 /// Blocks some, changes the headers of others, and allows the rest.
@@ -48,18 +48,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     pool.connect_agent("agent", socket.display().to_string())
         .await?;
 
-    put(&pool, WARM_UP).await?;
+    send_events(&pool, WARM_UP).await?;
     let profiler = dhat::Profiler::builder()
         .file_name(file)
         .trim_backtraces(Some(16))
         .build();
-    put(&pool, events).await?;
+    send_events(&pool, events).await?;
     drop(profiler);
     Ok(())
 }
 
-/// Of ten events two are body chunks, one is blocked, and one gets a header.
-async fn put(pool: &AgentPool, events: u64) -> Result<(), tollgate::AgentProtocolError> {
+/// Sends events. Of each ten, two are body chunks, one is blocked, and one gets a header.
+async fn send_events(pool: &AgentPool, events: u64) -> Result<(), tollgate::AgentProtocolError> {
     let headers = [("host", "example.com"), ("accept", "text/html")];
     let chunk = RequestBodyChunkEvent::new("", Bytes::from_static(&[b'x'; 4096]), 0, true);
     for n in 0..events {

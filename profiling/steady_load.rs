@@ -1,5 +1,6 @@
-//! Starts requests at a steady pace, whatever becomes of earlier ones, and says how long after its due time each
-//! was answered: `steady_load SOCKET RATE...`. Writes `target/performance/latency.json` too.
+//! Starts requests on a schedule, whether or not earlier ones are answered, and prints how long
+//! after its scheduled start each was answered: `steady_load SOCKET RATE...`. Also writes
+//! `target/performance/latency.json`.
 
 use hdrhistogram::{CreationError, Histogram};
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use tollgate::{AgentPool, Metadata, RequestHeaders};
 
 const LENGTH: Duration = Duration::from_secs(5);
 
-/// How long the pace maker sleeps. Requests that fall due meanwhile start together.
+/// Interval at which the scheduler wakes. Requests that are due by then start together.
 const STEP: Duration = Duration::from_micros(100);
 
 const PERCENTILES: [f64; 6] = [50.0, 90.0, 99.0, 99.9, 99.99, 100.0];
@@ -27,12 +28,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let pool = AgentPool::new();
     pool.connect_agent("agent", socket).await?;
     println!(
-        "  requests/s   failed   started late by      p50      p90      p99    p99.9   p99.99      max us"
+        "  requests/s   failed    scheduling lag      p50      p90      p99    p99.9   p99.99      max us"
     );
     let mut runs = Vec::new();
     for rate in arguments {
         let rate: f64 = rate.parse()?;
-        // The first second warms up and is thrown away.
+        // The first second is a warm-up and not measured.
         run(&pool, rate, Duration::from_secs(1)).await?;
         let measured = run(&pool, rate, LENGTH).await?;
         measured.print(rate);
@@ -45,10 +46,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 struct Measured {
-    /// From due time to answer, in nanoseconds.
+    /// From scheduled start to answer, in nanoseconds.
     latencies: Histogram<u64>,
-    /// From due time to start: what the machine and the pace maker took, in nanoseconds.
-    late: Histogram<u64>,
+    /// From scheduled to actual start, in nanoseconds: the delay of machine and scheduler.
+    lag: Histogram<u64>,
     failed: u64,
 }
 
@@ -66,52 +67,52 @@ async fn run(pool: &AgentPool, rate: f64, length: Duration) -> Result<Measured, 
         failed: AtomicU64::new(0),
         number: AtomicU64::new(0),
     });
-    let (runtime, pace) = (Handle::current(), Arc::clone(&run));
-    let late =
-        tokio::task::spawn_blocking(move || keep_pace(&runtime, &pace, rate, length)).await?;
-    // Every call ends, by its deadline if not before.
+    let (runtime, started) = (Handle::current(), Arc::clone(&run));
+    let lag = tokio::task::spawn_blocking(move || start_requests(&runtime, &started, rate, length))
+        .await?;
+    // Every call ends, at its deadline at the latest.
     while Arc::strong_count(&run) > 1 {
         tokio::time::sleep(STEP).await;
     }
-    let run = Arc::into_inner(run).ok_or("a request is still under way")?;
+    let run = Arc::into_inner(run).ok_or("a request is still in progress")?;
     Ok(Measured {
         latencies: run.latencies.into_inner()?,
-        late: late?,
+        lag: lag?,
         failed: run.failed.into_inner(),
     })
 }
 
-/// Starts requests when they are due. Runs on a thread of its own, which waits for nobody.
-fn keep_pace(
+/// Starts requests when they are due. Runs on a separate thread, so that answers do not delay it.
+fn start_requests(
     runtime: &Handle,
     run: &Arc<Run>,
     rate: f64,
     length: Duration,
 ) -> Result<Histogram<u64>, CreationError> {
-    let mut late = histogram()?;
+    let mut lag = histogram()?;
     let began = Instant::now();
     let mut started = 0_u64;
     while began.elapsed() < length {
         let due_by_now = (began.elapsed().as_secs_f64() * rate) as u64;
         while started < due_by_now {
             let due = began + Duration::from_secs_f64(started as f64 / rate);
-            late.saturating_record(nanoseconds(due.elapsed()));
+            lag.saturating_record(nanoseconds(due.elapsed()));
             runtime.spawn(Arc::clone(run).request(due));
             started += 1;
         }
         std::thread::sleep(STEP);
     }
-    Ok(late)
+    Ok(lag)
 }
 
 impl Run {
     async fn request(self: Arc<Self>, due: Instant) {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let id = format!("steady-{number:016x}");
-        match self.put(&id).await {
+        match self.send(&id).await {
             Ok(()) => {
                 let taken = nanoseconds(due.elapsed());
-                // Nobody panics with this lock.
+                // No holder of this lock panics.
                 if let Ok(mut latencies) = self.latencies.lock() {
                     latencies.saturating_record(taken);
                 }
@@ -122,7 +123,7 @@ impl Run {
         }
     }
 
-    async fn put(&self, id: &str) -> Result<(), tollgate::AgentProtocolError> {
+    async fn send(&self, id: &str) -> Result<(), tollgate::AgentProtocolError> {
         let headers = [
             ("host", "example.com"),
             (
@@ -158,8 +159,8 @@ impl Measured {
             .iter()
             .map(|percentile| format!("{:9.1}", at(*percentile)))
             .collect();
-        let late = micros(self.late.value_at_percentile(50.0));
-        println!("{rate:12.0} {:8} {late:14.1} us{percentiles}", self.failed);
+        let lag = micros(self.lag.value_at_percentile(50.0));
+        println!("{rate:12.0} {:8} {lag:14.1} us{percentiles}", self.failed);
     }
 
     fn to_json(&self, rate: f64) -> Value {
@@ -168,13 +169,13 @@ impl Measured {
             "rate": rate,
             "answered": self.latencies.len(),
             "failed": self.failed,
-            "started_late_us": micros(self.late.value_at_percentile(50.0)),
+            "started_late_us": micros(self.lag.value_at_percentile(50.0)),
             "percentiles_us": PERCENTILES.map(|percentile| json!([percentile, at(percentile)])),
         })
     }
 }
 
-/// For up to a minute.
+/// Returns a histogram for up to a minute.
 fn histogram() -> Result<Histogram<u64>, CreationError> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3)
 }

@@ -1,7 +1,7 @@
-"""An agent and a proxy with grpcio, as somebody would write them from proto/agent_v2.proto.
+"""An agent and a proxy with grpcio, written from proto/agent_v2.proto alone.
 
-`agent` prints its endpoint and serves; `proxy ENDPOINT` asks an agent and prints what it said. The
-environment is made by `scripts/python-peers`.
+`agent` prints its endpoint and serves. `proxy ENDPOINT` calls an agent and prints its answers.
+`scripts/python-peers` creates the environment.
 """
 
 import json
@@ -83,37 +83,37 @@ def decision(answer):
     return kind
 
 
-def ask(endpoint):
+def call(endpoint):
     channel = grpc.insecure_channel(endpoint.removeprefix("grpc://"))
     stub = rpc.AgentServiceV2Stub(channel)
-    asked = queue.SimpleQueue()
-    answers = stub.ProcessStream(iter(asked.get, None), timeout=10)
+    sent = queue.SimpleQueue()
+    answers = stub.ProcessStream(iter(sent.get, None), timeout=10)
 
     def exchange(message):
-        asked.put(message)
+        sent.put(message)
         return next(answers)
 
     handshake = exchange(
         pb.ProxyToAgent(handshake=pb.HandshakeRequest(supported_versions=[2], proxy_id="python"))
     )
-    said = {
+    result = {
         "agent_id": handshake.handshake.capabilities.agent_id,
         "allow": decision(exchange(request_headers("/"))),
         "block": decision(exchange(request_headers("/block-bare"))),
         "pong": exchange(pb.ProxyToAgent(ping=pb.Ping(sequence=7))).pong.sequence,
         "unary": decision(stub.ProcessEvent(request_headers("/block-bare"), timeout=10)),
     }
-    asked.put(None)
+    sent.put(None)
     check = health_pb2_grpc.HealthStub(channel).Check(
         health_pb2.HealthCheckRequest(service="zentinel.agent.v2.AgentServiceV2"), timeout=10
     )
-    said["health"] = health_pb2.HealthCheckResponse.ServingStatus.Name(check.status)
-    said["services"] = services(channel)
-    print(json.dumps(said))
+    result["health"] = health_pb2.HealthCheckResponse.ServingStatus.Name(check.status)
+    result["services"] = services(channel)
+    print(json.dumps(result))
 
 
 def services(channel):
-    """By the reflection protocol's version 1, whose messages are those of v1alpha."""
+    """Lists the services with version 1 of reflection, which has the messages of v1alpha."""
     from grpc_reflection.v1alpha import reflection_pb2
 
     call = channel.stream_stream(
@@ -130,4 +130,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "agent":
         serve()
     else:
-        ask(sys.argv[2])
+        call(sys.argv[2])

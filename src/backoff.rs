@@ -1,7 +1,11 @@
+//! Exponential backoff with jitter.
+
 use std::time::Duration;
 
-/// How long to wait before an attempt: not at all before the first, then `interval` doubled each time up to `max`, less
-/// up to half by chance.
+/// Returns the wait before an attempt, after `attempts` earlier ones.
+///
+/// There is no wait before the first attempt. Then it is `interval`, doubled for each further
+/// attempt up to `max`, and reduced at random by up to half.
 pub(crate) fn delay(interval: Duration, max: Duration, attempts: u32) -> Duration {
     let Some(doublings) = attempts.checked_sub(1) else {
         return Duration::ZERO;
@@ -19,7 +23,7 @@ mod tests {
     const MAX: Duration = Duration::from_secs(30);
 
     #[test]
-    fn each_wait_is_twice_as_long_up_to_the_longest() {
+    fn waits_double_up_to_the_maximum() {
         let interval = Duration::from_millis(100);
         assert_eq!(delay(interval, MAX, 0), Duration::ZERO);
         for attempts in 1..100 {
@@ -34,7 +38,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_differ_by_chance() {
+    fn waits_are_random() {
         let waits: Vec<_> = (0..20).map(|_| delay(MAX, MAX, 1)).collect();
         assert!(waits.iter().any(|wait| *wait != waits[0]));
     }

@@ -1,7 +1,7 @@
-//! What the benchmarks reach of the inside. No part of the public API: it changes without notice.
+//! Internals that the benchmarks use. Not part of the public API: it changes without notice.
 //!
-//! Each part of the library opens itself in a `bench.rs` of its own, so that nothing has to be visible to others for
-//! it.
+//! Each part of the library exports its internals in a `bench.rs` of its own, so that no item has
+//! to be visible to other modules for the benchmarks' sake.
 
 pub use crate::connection::bench::{IdleConnection, PendingCalls, Ring};
 pub use crate::pool::bench::{AffinityMap, Chosen, InMemory, Registry, agent_name};
@@ -9,18 +9,18 @@ pub use crate::wire::bench::{Codec, FrameReceiver};
 
 use crate::metrics::CallTally;
 
-/// The counts of one agent's calls.
+/// Call counters of one agent.
 #[derive(Debug, Default)]
 pub struct CallMetrics(CallTally);
 
 impl CallMetrics {
-    /// Counts a call that was answered.
+    /// Counts a call and its answer.
     pub fn record(&self) {
         self.0.made();
         self.0.answered();
     }
 
-    /// Calls counted so far.
+    /// Returns the number of calls counted so far.
     pub fn made(&self) -> u64 {
         self.0.counts().made
     }

@@ -1,3 +1,5 @@
+//! The errors of the public API.
+
 #[cfg(feature = "grpc")]
 use crate::transport::grpc::RpcFailure;
 use crate::wire::{DecodeError, FrameError};
@@ -5,169 +7,177 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Why an agent could not be asked, or did not answer.
+/// Error of a pool, a listener or an agent's server.
 ///
-/// Every variant names the agent; [`AgentProtocolError::is_retryable`] says whether asking again may help.
+/// Errors of a call name the agent; see [`AgentProtocolError::agent_id`].
+/// [`AgentProtocolError::is_retryable`] says whether repeating the call may help, and
+/// [`AgentProtocolError::kind`] is a stable name for logs and labels.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AgentProtocolError {
-    /// No connection came up. The agent may be down or its endpoint wrong.
-    #[error("agent '{agent_id}' at {endpoint}: {cause}")]
+    /// No connection to the agent could be opened. The agent may be down or its endpoint wrong.
+    #[error("cannot connect to agent '{agent_id}' at {endpoint}: {cause}")]
     ConnectionFailed {
-        /// Which agent.
+        /// Id of the agent.
         agent_id: Arc<str>,
-        /// Where it was looked for.
+        /// Endpoint that was dialed.
         endpoint: String,
-        /// What happened.
+        /// Reason of the failure.
         cause: ConnectError,
     },
-    /// The connection ended while the call was on it. Whether the agent saw the event is unknown.
-    #[error("agent '{agent_id}': connection closed")]
+    /// The connection ended while the call was pending on it. The agent may or may not have seen
+    /// the event.
+    #[error("agent '{agent_id}': the connection closed before the answer arrived")]
     ConnectionClosed {
-        /// Which agent.
+        /// Id of the agent.
         agent_id: Arc<str>,
     },
-    /// The event, or the agent's answer, is larger than a frame may be, or the body is larger than the agent
-    /// takes.
-    #[error("agent '{agent_id}': message of {size} bytes is too large (at most {max})")]
+    /// The event exceeds the largest frame or message, or its body exceeds the limit that the agent
+    /// announced. Send the body in smaller chunks.
+    #[error("agent '{agent_id}': message of {size} bytes exceeds the limit of {max} bytes")]
     MessageTooLarge {
-        /// Which agent.
+        /// Id of the agent.
         agent_id: Arc<str>,
         /// Size of the message in bytes.
         size: usize,
-        /// Largest size allowed in bytes.
+        /// Limit that it exceeds, in bytes.
         max: usize,
     },
-    /// The agent answered with something that does not decode.
+    /// The agent's answer could not be decoded.
     #[error("agent '{agent_id}': {cause}")]
     InvalidMessage {
-        /// Which agent.
+        /// Id of the agent.
         agent_id: Arc<str>,
-        /// What is wrong with it.
+        /// The fault in the answer.
         cause: DecodeError,
     },
-    /// The deadline passed.
+    /// The agent did not answer before the deadline.
     #[error("agent '{agent_id}': no answer within {after:?}")]
     Timeout {
-        /// Which agent.
+        /// Id of the agent.
         agent_id: Arc<str>,
-        /// How long was waited.
+        /// Time that the call waited.
         after: Duration,
     },
-    /// Somebody cancelled the call.
-    #[error("agent '{agent_id}': call cancelled")]
+    /// The call was cancelled through the pool, as by
+    /// [`AgentPool::cancel_request`](crate::AgentPool::cancel_request).
+    #[error("agent '{agent_id}': the call was cancelled")]
     Cancelled {
-        /// Which agent.
+        /// Id of the agent.
         agent_id: Arc<str>,
     },
-    /// No agent has this name.
-    #[error("no agent is named '{agent_id}'")]
+    /// The pool has no agent with this id.
+    #[error("the pool has no agent '{agent_id}': add it before sending events")]
     UnknownAgent {
-        /// The name.
+        /// Id that was asked for.
         agent_id: Arc<str>,
     },
-    /// The agent has no connection that takes new exchanges: none is open, all are failing, or the agent
-    /// reports that it is draining or unhealthy.
-    #[error("agent '{agent_id}' is unavailable")]
+    /// The agent has no connection that takes new exchanges: none is open, all are failing, or the
+    /// agent reports that it is draining or unhealthy.
+    #[error("agent '{agent_id}' is unavailable: none of its connections takes new exchanges")]
     Unavailable {
-        /// Which agent.
+        /// Id of the agent.
         agent_id: Arc<str>,
     },
-    /// Too many calls in a row failed, so the agent is left alone for a while.
-    #[error("agent '{agent_id}': circuit breaker open")]
+    /// Too many calls in a row failed, so the circuit breaker rejects calls for a while. See
+    /// [`circuit_breaker_reset_timeout`](crate::AgentPoolConfig::circuit_breaker_reset_timeout).
+    #[error("agent '{agent_id}': the circuit breaker is open after repeated failures: retry later")]
     CircuitOpen {
-        /// Which agent.
+        /// Id of the agent.
         agent_id: Arc<str>,
     },
-    /// As many calls as may wait for a free slot do so already.
-    #[error("agent '{agent_id}': {limit} calls are waiting already")]
+    /// The wait queue for slots is full. See
+    /// [`max_queued_calls`](crate::AgentPoolConfig::max_queued_calls).
+    #[error("agent '{agent_id}': the wait queue is full ({limit} calls)")]
     QueueFull {
-        /// Which agent.
+        /// Id of the agent.
         agent_id: Arc<str>,
-        /// How many calls may wait.
+        /// Number of calls that may wait.
         limit: usize,
     },
-    /// No slot got free in time.
+    /// No slot became free in time.
     #[error("agent '{agent_id}': no free slot within {after:?}")]
     QueueTimeout {
-        /// Which agent.
+        /// Id of the agent.
         agent_id: Arc<str>,
-        /// How long was waited.
+        /// Time that the call waited.
         after: Duration,
     },
-    /// As many sticky sessions exist as are allowed.
-    #[error("agent '{agent_id}': {limit} sticky sessions exist already")]
+    /// The pool holds as many sticky sessions as it may. See
+    /// [`max_correlation_affinities`](crate::AgentPoolConfig::max_correlation_affinities).
+    #[error("agent '{agent_id}': the pool's limit of {limit} sticky sessions is reached")]
     TooManySessions {
-        /// Which agent.
+        /// Id of the agent.
         agent_id: Arc<str>,
-        /// How many may exist.
+        /// Number of sessions that may exist in the pool.
         limit: usize,
     },
-    /// The agent asked for a pause.
-    #[error("agent '{agent_id}' asked for a pause")]
+    /// The agent paused this exchange or all of its connections by flow control.
+    #[error("agent '{agent_id}' has paused the proxy by flow control: retry later")]
     FlowControlPaused {
-        /// Which agent.
+        /// Id of the agent.
         agent_id: Arc<str>,
     },
-    /// An earlier event with this correlation id is still unanswered on every connection, so an answer
-    /// could not be told from the earlier one's.
-    #[error("agent '{agent_id}': an earlier event of '{correlation_id}' is still unanswered")]
+    /// An earlier event with this correlation id is still unanswered on every connection, so the
+    /// answers to the two could not be told apart.
+    #[error("agent '{agent_id}': an earlier event of exchange '{correlation_id}' is unanswered")]
     CorrelationBusy {
-        /// Which agent.
+        /// Id of the agent.
         agent_id: Arc<str>,
-        /// Which exchange.
+        /// Correlation id of the exchange.
         correlation_id: String,
     },
-    /// The agent does not take the settings that it was given.
-    #[error("agent '{agent_id}' refuses its settings: {reason}")]
+    /// The agent rejected the settings that the proxy sent to it.
+    #[error("agent '{agent_id}' rejects its settings: {reason}")]
     SettingsRefused {
-        /// Which agent.
+        /// Id of the agent.
         agent_id: Arc<str>,
-        /// What it says.
+        /// Reason that the agent gave.
         reason: String,
     },
-    /// The endpoint is not one that this build knows.
-    #[error("endpoint '{endpoint}': {reason}")]
+    /// The endpoint is malformed, or of a kind that this build does not support.
+    #[error("invalid endpoint '{endpoint}': {reason}")]
     InvalidEndpoint {
-        /// The endpoint.
+        /// The endpoint as given.
         endpoint: String,
-        /// What is wrong with it.
+        /// The fault in the endpoint.
         reason: &'static str,
     },
-    /// What a listener is told to do would not be safe.
-    #[error("{endpoint}: refused to listen: {reason}")]
+    /// The configuration of a listener would be unsafe, so it did not start.
+    #[error("cannot listen at {endpoint}: unsafe configuration: {reason}")]
     InvalidConfiguration {
-        /// Where it was to listen.
+        /// Address that the listener was to use.
         endpoint: String,
-        /// What is wrong.
+        /// The fault in the configuration.
         reason: &'static str,
     },
-    /// Certificates or keys cannot be used.
-    #[error("TLS: {reason}")]
+    /// A certificate or key cannot be used.
+    #[error("invalid TLS configuration: {reason}")]
     InvalidTls {
-        /// What is wrong with them.
+        /// The fault in the certificate or key.
         reason: String,
     },
-    /// A connection of an agent was turned away. The agent is told no more than that.
-    #[error("an agent's connection from {peer} was turned away: {cause}")]
+    /// A registration was rejected. The reason is not disclosed to the agent.
+    #[error("registration of an agent from {peer} rejected: {cause}")]
     RegistrationRefused {
-        /// Who connected: a user on this machine, or an address.
+        /// Peer that connected: a user of this machine, or an address.
         peer: String,
-        /// Why it may not come in.
+        /// Reason of the rejection.
         cause: RegistrationError,
     },
-    /// A socket could not be set up or served.
-    #[error("{endpoint}: {cause}")]
+    /// A listening socket could not be set up or served.
+    #[error("cannot listen at {endpoint}: {cause}")]
     Listen {
-        /// Where.
+        /// Address of the listener.
         endpoint: String,
-        /// What happened.
+        /// Reason of the failure.
         cause: io::Error,
     },
 }
 
 impl AgentProtocolError {
-    /// The agent it is about, if it is about one.
+    /// Returns the id of the agent that the error is about; `None` for errors of listeners,
+    /// endpoints and TLS configuration.
     pub fn agent_id(&self) -> Option<&str> {
         match self {
             Self::ConnectionFailed { agent_id, .. }
@@ -193,8 +203,10 @@ impl AgentProtocolError {
         }
     }
 
-    /// A name for this kind of error that does not change, for logs and labels. Where calls are counted by how they
-    /// ended ([`CallCounts`](crate::CallCounts)) it is the name of the count.
+    /// Returns a stable name for this kind of error, for logs and labels, such as `timed_out`.
+    ///
+    /// Where [`CallCounts`](crate::CallCounts) has a count for such calls, this is the name of the
+    /// field.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::ConnectionFailed { .. } => "connection_failed",
@@ -220,7 +232,7 @@ impl AgentProtocolError {
         }
     }
 
-    /// Whether the same call may succeed later or on another connection, nothing else being changed.
+    /// Returns whether an identical call may succeed later or on another connection.
     pub fn is_retryable(&self) -> bool {
         self.means_unavailable()
             || matches!(
@@ -231,8 +243,8 @@ impl AgentProtocolError {
             )
     }
 
-    /// Whether the agent could not be asked or did not answer in time: what
-    /// [`FailureMode::Open`](crate::FailureMode::Open) allows.
+    /// Returns whether the agent could not be reached or did not answer in time. These are the
+    /// errors that [`FailureMode::Open`](crate::FailureMode::Open) turns into an `allow`.
     pub fn means_unavailable(&self) -> bool {
         matches!(
             self,
@@ -247,129 +259,139 @@ impl AgentProtocolError {
     }
 }
 
-/// Why a connection did not come up.
+/// Reason why a connection could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// Nothing is there.
+    /// The socket file does not exist.
     #[error("no such socket")]
     NoSuchSocket,
-    /// The file may not be used by this user.
+    /// This process may not access the socket file.
     #[error("permission denied")]
     PermissionDenied,
-    /// There is a file, but it is not a socket.
+    /// The file exists but is not a socket.
     #[error("not a socket")]
     NotASocket,
-    /// There is a socket, but nobody listens.
-    #[error("connection refused, nobody listens")]
+    /// The socket or address exists, but no process listens on it.
+    #[error("connection refused, no process listens there")]
     Refused,
-    /// The host's name has no address, or nobody could be asked for it.
-    #[error("cannot resolve the name: {0}")]
+    /// The host name has no address, or name resolution failed.
+    #[error("cannot resolve the host name: {0}")]
     Unresolved(io::Error),
-    /// The other side could not be trusted, or does not trust this one.
+    /// The TLS handshake failed: one side does not trust the other, or the peer does not use TLS.
     #[cfg(feature = "tls")]
-    #[error("TLS: {0}")]
+    #[error("TLS handshake failed: {0}")]
     Tls(crate::TlsFailure),
-    /// It took too long to connect and shake hands.
+    /// Connecting and the handshake together took longer than the timeout.
     #[error("timed out after {0:?}")]
     TimedOut(Duration),
-    /// The token that a proxy is to be shown cannot be read.
-    #[error("cannot read the token: {0}")]
+    /// The file with the token that an agent presents to a proxy could not be read.
+    #[error("cannot read the token file: {0}")]
     Token(io::Error),
-    /// The other side does not want this one.
+    /// The peer refused the handshake, with this reason.
     #[error("handshake refused: {0}")]
     HandshakeRefused(String),
     /// The agent speaks another version of the protocol.
-    #[error("handshake failed: protocol version {actual}, expected {expected}")]
+    #[error("handshake failed: the agent speaks protocol version {actual}, expected {expected}")]
     VersionMismatch {
-        /// The version of this crate.
+        /// Version that this crate speaks.
         expected: u32,
-        /// The agent's version.
+        /// Version that the agent speaks.
         actual: u32,
     },
-    /// The agent chose an encoding that it was not offered.
+    /// The agent chose an encoding that was not offered to it.
     #[error("handshake failed: the agent chose an encoding that was not offered")]
     EncodingNotOffered,
-    /// The agent chose a version of tollgate's extension that it was not offered.
-    #[error("handshake failed: the agent chose an extension that was not offered")]
+    /// The agent chose a version of tollgate's extension that was not offered to it.
+    #[error("handshake failed: the agent chose an extension version that was not offered")]
     ExtensionNotOffered,
-    /// The agent closed the connection in the middle of the handshake.
-    #[error("handshake failed: connection closed")]
+    /// The peer closed the connection during the handshake.
+    #[error("handshake failed: the peer closed the connection")]
     ClosedDuringHandshake,
-    /// The agent does not take the settings that a new connection begins with.
-    #[error("the agent refuses its settings: {0}")]
+    /// The agent rejected the settings that were sent on the new connection, with this reason.
+    #[error("the agent rejects its settings: {0}")]
     SettingsRefused(String),
-    /// The agent could not be given the settings that a new connection begins with.
-    #[error("the agent could not be given its settings: {0}")]
+    /// The settings could not be sent on the new connection, or the agent did not answer them.
+    #[error("configuring the agent failed: {0}")]
     SettingsNotGiven(String),
-    /// What the agent sent is not a handshake.
+    /// The peer sent something other than a valid handshake.
     #[error("handshake failed: {0}")]
     InvalidHandshake(String),
-    /// The server ended the stream with a gRPC status, or does not speak gRPC or serve this protocol.
+    /// The server ended the stream with a gRPC status, or does not speak gRPC or serve this
+    /// protocol.
     #[cfg(feature = "grpc")]
     #[error("gRPC status {status}: {message}")]
     Rpc {
-        /// The name of the status, such as `Unimplemented`.
+        /// Name of the status, such as `Unimplemented`.
         status: String,
-        /// What the server, or whatever is in its place, says.
+        /// Message that came with the status.
         message: String,
     },
-    /// Anything else that the system says.
+    /// Any other error of the operating system.
     #[error("{0}")]
     Io(io::Error),
 }
 
-/// Why an agent's connection was not registered.
+/// Reason why the registration of an agent's connection was rejected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistrationError {
-    /// It did not register in time, or what it said is no registration.
+    /// The peer did not register in time, or what it sent is not a valid registration.
     #[error(transparent)]
     Handshake(#[from] ConnectError),
-    /// The id is empty, longer than 128 bytes, or has control characters.
-    #[error("the id is not one that an agent may have")]
+    /// The agent id is empty, longer than 128 bytes, or contains control characters.
+    #[error("the agent id is empty, longer than 128 bytes or contains control characters")]
     InvalidId,
-    /// The id is not among the allowed ones.
-    #[error("the id is not among the allowed ones")]
+    /// The agent id matches none of
+    /// [`allowed_agents`](crate::ReverseConnectionConfig::allowed_agents).
+    #[error("the agent id matches no pattern of `allowed_agents`")]
     NotAllowed,
-    /// A token is needed.
-    #[error("no token was given")]
+    /// A token is required, but the agent presented none.
+    #[error("a token is required, but none was presented")]
     TokenMissing,
-    /// The token is not valid for this id.
-    #[error("the token is not valid for this id")]
+    /// The token is not valid for this agent id.
+    #[error("the token is not valid for this agent id")]
     TokenWrong,
-    /// The user at the other end of a Unix socket is not among the allowed ones.
-    #[error("user {uid} of group {gid} is not allowed")]
+    /// The user at the other end of the Unix socket may not connect. See
+    /// [`allowed_uids`](crate::ReverseConnectionConfig::allowed_uids) and
+    /// [`allowed_gids`](crate::ReverseConnectionConfig::allowed_gids).
+    #[error("user {uid} (group {gid}) is not in `allowed_uids` or `allowed_gids`")]
     UserNotAllowed {
-        /// Its user.
+        /// User id of the peer.
         uid: u32,
-        /// Its group.
+        /// Group id of the peer.
         gid: u32,
     },
-    /// The certificate is valid, but not for this id.
-    #[error("the certificate is for another name")]
+    /// The certificate is valid, but not for this agent id.
+    #[error("the certificate is not valid for this agent id")]
     CertificateOfAnother,
-    /// The id belongs to another peer, or to an agent that the proxy connects to, and nothing shows that it is this
-    /// one.
-    #[error("the id belongs to somebody else")]
+    /// The agent id belongs to another peer, or to an agent that the proxy dials, and neither a
+    /// token nor a certificate proves this peer's claim to it.
+    #[error("the agent id belongs to another peer")]
     IdTaken,
-    /// As many connections are open as are allowed.
-    #[error("{limit} connections are open already")]
+    /// The listener has as many connections as it may have. See
+    /// [`max_connections`](crate::ReverseConnectionConfig::max_connections).
+    #[error("the limit of {limit} connections is reached")]
     TooManyConnections {
-        /// How many are allowed.
+        /// Number of connections that the listener may have.
         limit: usize,
     },
-    /// The agent has as many connections as it may have.
-    #[error("the agent has {limit} connections already")]
+    /// The agent has as many connections as it may have. See
+    /// [`max_connections_per_agent`](crate::ReverseConnectionConfig::max_connections_per_agent).
+    #[error("the limit of {limit} connections of one agent is reached")]
     TooManyConnectionsOfAgent {
-        /// How many are allowed.
+        /// Number of connections that one agent may have.
         limit: usize,
     },
-    /// Newer connections have come before this one has registered, more than may be unregistered.
-    #[error("too many connections have not registered")]
+    /// The connection had not registered yet and was closed in favor of a newer one. See
+    /// [`max_unregistered`](crate::ReverseConnectionConfig::max_unregistered).
+    #[error("too many connections have not registered, and this was the oldest")]
     TooManyUnregistered,
-    /// The peer connects more often than it may.
-    #[error("the peer connects too often")]
+    /// The peer opens connections faster than it may. See [`max_registrations_per_second`].
+    ///
+    /// [`max_registrations_per_second`]:
+    ///     crate::ReverseConnectionConfig::max_registrations_per_second
+    #[error("the peer exceeds `max_registrations_per_second`")]
     TooFast,
     /// The pool is being shut down.
     #[error("the pool is being shut down")]

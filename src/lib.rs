@@ -1,18 +1,131 @@
-//! The engine that a proxy links to ask external agents (WAF, authentication, rate limits, custom
-//! logic) about every request, and that an agent links to answer. It speaks agent protocol v2.
+//! An engine for asking external agents about every request of an HTTP proxy.
 //!
-//! * A proxy makes an [`AgentPool`], adds agents by the path of their socket and puts events to them
-//!   with [`AgentPool::send`] or the methods named after each event.
-//! * The module [`proxy`] does with the answers what every HTTP proxy
-//!   does: merges those of several agents, changes headers and bodies, answers the client.
-//! * An agent implements [`AgentHandler`] and serves it with [`UdsAgentServer`].
+//! A *proxy* links the pool to ask *agents* (web application firewall, authentication, rate limits,
+//! custom logic) about each request. An *agent* links the server to answer. Both sides speak agent
+//! protocol v2, so either may be replaced by another implementation of the protocol, such as
+//! `zentinel-agent-protocol`.
 //!
-//! Events have an owned form (`RequestHeadersEvent`) and a borrowed one (`RequestHeaders`) that takes
-//! headers from wherever they are; see [`HeaderSource`]. Bodies are [`Bytes`] everywhere.
+//! ```text
+//!   client ──▶ proxy ─────────────────▶ upstream
+//!                │ AgentPool
+//!                │   events ▼ ▲ decisions        Unix socket, TCP, TLS or gRPC
+//!                │ UdsAgentServer, GrpcAgentServer, AgentDialer
+//!              agent (AgentHandler)
+//! ```
 //!
-//! Once warm, asking an agent waits for no lock and makes no heap allocation for an answer that allows. What
-//! goes wrong is an [`AgentProtocolError`], which names the agent and says whether trying again may
-//! help. Nothing that could not be decoded is ever taken for an `allow`.
+//! # A proxy
+//!
+//! An [`AgentPool`] holds connections to agents. An [`Exchange`] is all calls to one agent about
+//! one HTTP request:
+//!
+//! ```no_run
+#![doc = include_str!("../examples/proxy.rs")]
+//! ```
+//!
+//! Once the connection is warm, this code waits for no lock and makes no heap allocation while the
+//! agent allows the request in MessagePack. Dropping the exchange leaves nothing behind.
+//!
+//! The module `proxy` (feature `http`) does what every HTTP proxy does with the answers: it asks
+//! several agents at once, merges their changes to headers and bodies, and makes HTTP responses
+//! of denials and failures.
+//!
+//! # An agent
+//!
+//! An agent implements [`AgentHandler`] and serves it. Methods that it does not implement allow.
+//!
+//! ```no_run
+#![doc = include_str!("../examples/agent.rs")]
+//! ```
+//!
+//! The handler's events are views of the frame they arrived in; header values and bodies are not
+//! copied. A handler that waits delays only later events of its own exchange.
+//!
+//! # Exchanges
+//!
+//! * [`AgentPool::exchange`] chooses the connection that every event of the exchange takes.
+//! * [`Exchange::send`] sends one event and waits for the answer.
+//! * [`Exchange::push`] sends an event without waiting; [`Exchange::next_answer`] takes the answers
+//!   in order. Body chunks sent this way do not wait for each other.
+//! * Dropping an exchange with an unfinished body or a pending call tells the agent to forget it.
+//!
+//! Events have an owned form (`RequestHeadersEvent`) and a borrowed one ([`RequestHeaders`]). The
+//! borrowed form takes header fields from slices, maps, an `http::HeaderMap` or any other
+//! [`HeaderSource`]. Bodies are [`Bytes`] and are shared, not copied.
+//!
+//! For proxies whose phases share only an id, [`AgentPool::send`] finds the connection by
+//! correlation id. It pins the id to a connection, which costs about one allocation per exchange
+//! and an entry that is kept until the request is complete or the entry expires.
+//!
+//! # Failing closed and open
+//!
+//! A call ends with the agent's decision or with an [`AgentProtocolError`], which names the agent
+//! and says whether a retry may help. Nothing that could not be decoded is ever an `allow`.
+//!
+//! By default an agent *fails closed*: the proxy gets the error and decides what the client gets,
+//! usually 503. With [`FailureMode::Open`] an unavailable agent counts as `allow`: one that is not
+//! connected, out of slots, lost during the call, silent until the deadline, or kept off by the
+//! circuit breaker. The pool counts each such call. An answer that does not decode is an error in
+//! both modes.
+//!
+//! # Transports and endpoints
+//!
+//! | endpoint | transport | feature |
+//! |---|---|---|
+//! | `/run/waf.sock`, `unix:/run/waf.sock` | Unix socket | |
+//! | `tcp://host:port` | TCP, for agents that listen on it | |
+//! | `grpc://host:port`, `http://host:port`, `host:port` | gRPC without TLS | `grpc` |
+//! | `grpcs://host:port`, `https://host:port` | gRPC with TLS | `grpc` |
+//! | `grpc+unix:///run/waf.sock` | gRPC over a Unix socket | `grpc` |
+//!
+//! Agents may also connect to the proxy: see [`AgentDialer`] on the agent's side and
+//! [`ReverseConnectionListener`] on the proxy's, over Unix sockets, TCP or (feature `tls`) TLS.
+//!
+//! # Features
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `http` | yes | header fields from an `http::HeaderMap`, and the module `proxy` |
+//! | `tls` | | TLS and mutual TLS for agents that connect to the proxy |
+//! | `grpc` | | agents over gRPC, without or with TLS (includes `tls`) |
+//! | `metrics` | | reports the pool's counters to the recorder of the `metrics` facade |
+//!
+//! # Limits
+//!
+//! Everything that a peer can cause is bounded. The most important defaults:
+//!
+//! | limit | default | setting |
+//! |---|---|---|
+//! | connections per agent | 4 | [`AgentPoolConfig::connections_per_agent`] |
+//! | pending calls per connection | 100 | [`AgentPoolConfig::max_concurrent_per_connection`] |
+//! | calls that wait for a slot, per agent | 1,024 | [`AgentPoolConfig::max_queued_calls`] |
+//! | time per call | 30 s | [`AgentPoolConfig::request_timeout`] |
+//! | pinned correlation ids | 100,000 | [`AgentPoolConfig::max_correlation_affinities`] |
+//! | idle time of a pin | 5 min | [`AgentPoolConfig::correlation_affinity_ttl`] |
+//! | frame | 16 MiB | |
+//!
+//! # Runtime
+//!
+//! The library needs a tokio runtime. Connections are served by the runtime that opened them, and
+//! callers may be on any other. Several single-threaded runtimes, as in Pingora, may have
+//! connections of their own: see [`Placement::PerRuntime`].
+//!
+//! # Compatibility
+//!
+//! * **Peers.** Works with agents and proxies built on `zentinel-agent-protocol` 0.6 over Unix
+//!   sockets (MessagePack and JSON) and gRPC. Two peers that both use tollgate agree on an
+//!   extension of the protocol during the handshake, which lets calls be matched by number and body
+//!   chunks overlap.
+//! * **Rust.** The minimum supported version is 1.89. It may be raised in a minor release.
+//! * **Platforms.** Unix. Linux is what the tests run on.
+//! * **Versions.** 0.1 is not yet published. Until 1.0 the API may change in every minor release.
+//!
+//! # Where to read on
+//!
+//! The repository has more documents: `docs/architecture.md` (how it works, with a glossary),
+//! `docs/protocol.md` (the wire), `docs/operations.md` (failures, settings and counters) and
+//! `PERFORMANCE.md` (figures, and the commands that produce them).
+
+#![warn(missing_docs)]
 
 mod agent;
 mod backoff;
@@ -51,10 +164,10 @@ pub use pool::{
 };
 pub use protocol::events::{
     BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, BodyChunk, Configure,
-    GuardrailInspect, GuardrailInspectEvent, Metadata, RequestBodyChunkEvent, RequestComplete,
-    RequestCompleteEvent, RequestHeaders, RequestHeadersEvent, RequestMetadata,
-    ResponseBodyChunkEvent, ResponseHeaders, ResponseHeadersEvent, WebSocketFrame,
-    WebSocketFrameEvent, WebSocketOpcode,
+    GuardrailInspect, GuardrailInspectEvent, Metadata, RequestBodyChunk, RequestBodyChunkEvent,
+    RequestComplete, RequestCompleteEvent, RequestHeaders, RequestHeadersEvent, RequestMetadata,
+    ResponseBodyChunk, ResponseBodyChunkEvent, ResponseHeaders, ResponseHeadersEvent,
+    WebSocketFrame, WebSocketFrameEvent, WebSocketOpcode,
 };
 pub use protocol::headers;
 pub use protocol::{

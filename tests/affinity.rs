@@ -1,12 +1,12 @@
-//! Events that share a correlation id take one connection, and so do sticky sessions.
+//! Affinity: events with one correlation id take one connection, and so do sticky sessions.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
 use common::{
-    BOTH, arrived, call, config, eventually, number, numbered, raw_pool, raw_pool_of, request,
-    result_of, serve,
+    BOTH, answer_with_numbers, arrived, call, config, connection_number, eventually, message,
+    raw_pool, raw_pool_of, request, result_of, serve,
 };
 use std::time::Duration;
 use tollgate::{
@@ -42,44 +42,50 @@ fn complete(id: &str) -> RequestCompleteEvent {
 }
 
 #[tokio::test]
-async fn every_event_follows_the_headers() {
+async fn events_of_a_request_take_the_connection_of_its_headers() {
     for encoding in BOTH {
         let (_agent, pool, connections) = raw_pool_of(four_connections(encoding)).await;
-        numbered(connections);
+
+        answer_with_numbers(connections);
         for n in 0..12 {
             let id = &n.to_string();
-            let pinned = number(pool.send("agent", id, &request(id, "/")).await.unwrap());
+            let pinned =
+                connection_number(pool.send("agent", id, &request(id, "/")).await.unwrap());
             for index in 0..3 {
                 let chunk = RequestBodyChunkEvent::new(id, "x", index, index == 2);
                 assert_eq!(
-                    number(pool.send("agent", id, &chunk).await.unwrap()),
+                    connection_number(pool.send("agent", id, &chunk).await.unwrap()),
                     pinned
                 );
             }
+
             let answer = pool.send("agent", id, &response_headers(id)).await;
-            assert_eq!(number(answer.unwrap()), pinned);
+            assert_eq!(connection_number(answer.unwrap()), pinned);
             let chunk = ResponseBodyChunkEvent::new(id, "x", 0, true);
             assert_eq!(
-                number(pool.send("agent", id, &chunk).await.unwrap()),
+                connection_number(pool.send("agent", id, &chunk).await.unwrap()),
                 pinned
             );
+
             assert_eq!(pool.correlation_affinity_count(), 1);
             let answer = pool.send("agent", id, &complete(id)).await;
-            assert_eq!(number(answer.unwrap()), pinned);
+            assert_eq!(connection_number(answer.unwrap()), pinned);
             assert_eq!(pool.correlation_affinity_count(), 0, "the request is over");
         }
     }
 }
 
 #[tokio::test]
-async fn each_agent_that_is_asked_has_its_own() {
+async fn each_agent_pins_the_id_separately() {
     let (_agent, pool, connections) = raw_pool_of(four_connections(Encoding::Json)).await;
-    numbered(connections);
+    answer_with_numbers(connections);
     let other = serve().await;
+
     pool.add_agent("other", other.path.to_str().unwrap())
         .await
         .unwrap();
-    let pinned = number(
+
+    let pinned = connection_number(
         pool.send("agent", "c-1", &request("c-1", "/"))
             .await
             .unwrap(),
@@ -87,14 +93,16 @@ async fn each_agent_that_is_asked_has_its_own() {
     pool.send("other", "c-1", &request("c-1", "/"))
         .await
         .unwrap();
+
     for index in 0..8 {
         let chunk = RequestBodyChunkEvent::new("c-1", "x", index, false);
         assert_eq!(
-            number(pool.send("agent", "c-1", &chunk).await.unwrap()),
+            connection_number(pool.send("agent", "c-1", &chunk).await.unwrap()),
             pinned
         );
         pool.send("other", "c-1", &chunk).await.unwrap();
     }
+
     assert_eq!(pool.correlation_affinity_count(), 1);
     pool.clear_correlation_affinity("c-1");
     assert_eq!(pool.correlation_affinity_count(), 0);
@@ -103,40 +111,51 @@ async fn each_agent_that_is_asked_has_its_own() {
 }
 
 #[tokio::test]
-async fn headers_that_fail_leave_nothing_behind() {
+async fn failed_headers_leave_no_affinity() {
     let config = AgentPoolConfig {
         request_timeout: Duration::from_millis(20),
         ..config(Encoding::Json)
     };
     let (_agent, pool, mut connection) = raw_pool(config).await;
+
     assert_fails!(
         result_of(call(&pool, "timed out")).await,
         Error::Timeout { .. }
     );
     connection.event().await;
+
     let given_up = arrived(&pool, &mut connection, "given up").await;
     assert_eq!(pool.correlation_affinity_count(), 1);
     given_up.abort();
     assert!(given_up.await.unwrap_err().is_cancelled());
     assert_eq!(pool.correlation_affinity_count(), 0);
-    connection.send(0x33, br#"{"action":1}"#).await;
+
+    connection
+        .send(message::FLOW_CONTROL, br#"{"action":1}"#)
+        .await;
     connection.sync().await;
     assert_fails!(
         result_of(call(&pool, "paused")).await,
         Error::FlowControlPaused { .. }
     );
-    connection.send(0x33, br#"{"action":2}"#).await;
+
+    connection
+        .send(message::FLOW_CONTROL, br#"{"action":2}"#)
+        .await;
     connection.sync().await;
+
     let cancelled = arrived(&pool, &mut connection, "cancelled").await;
     pool.cancel_request("agent", "cancelled", CancelReason::Manual)
         .await
         .unwrap();
     assert_fails!(result_of(cancelled).await, Error::Cancelled { .. });
+
     drop(connection);
-    eventually("the end is noticed", async || {
+    eventually("the closed connection is noticed", async || {
         !pool.is_agent_healthy("agent")
     })
     .await;
+
     assert_fails!(
         result_of(call(&pool, "unavailable")).await,
         Error::Unavailable { .. }
@@ -145,17 +164,20 @@ async fn headers_that_fail_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn an_exchange_does_not_move_when_its_connection_ends() {
+async fn exchange_does_not_move_when_its_connection_ends() {
     let (agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
+
     let headers = arrived(&pool, &mut connection, "c-1").await;
     connection.allow("c-1").await;
     result_of(headers).await.unwrap();
     drop(connection);
+
     let mut connection = agent.accept_in(Encoding::Json).await;
     eventually("the new connection is used", async || {
         pool.is_agent_healthy("agent")
     })
     .await;
+
     for index in 0..2 {
         let chunk = RequestBodyChunkEvent::new("c-1", "x", index, false);
         assert_fails!(
@@ -163,12 +185,13 @@ async fn an_exchange_does_not_move_when_its_connection_ends() {
             Error::ConnectionClosed { .. }
         );
     }
+
     pool.clear_correlation_affinity("c-1");
     common::expect_works(&pool, &mut connection, "c-1").await;
 }
 
 #[tokio::test]
-async fn no_more_are_remembered_than_may_be() {
+async fn number_of_affinities_is_limited() {
     let agent = serve().await;
     let pool = common::pool_with(
         AgentPoolConfig {
@@ -178,14 +201,17 @@ async fn no_more_are_remembered_than_may_be() {
         &agent.path,
     )
     .await;
+
     for n in 0..25 {
         let id = &n.to_string();
         pool.send("agent", id, &request(id, "/")).await.unwrap();
         let chunk = RequestBodyChunkEvent::new(id, "x", 0, true);
         pool.send("agent", id, &chunk).await.unwrap();
     }
+
     assert_eq!(pool.correlation_affinity_count(), 10);
     assert_eq!(pool.correlation_affinity_rejections(), 15);
+
     pool.clear_correlation_affinity("0");
     pool.send("agent", "new", &request("new", "/"))
         .await
@@ -195,7 +221,7 @@ async fn no_more_are_remembered_than_may_be() {
 }
 
 #[tokio::test]
-async fn what_no_event_comes_for_is_forgotten() {
+async fn unused_affinities_and_sessions_expire() {
     let agent = serve().await;
     let config = AgentPoolConfig {
         correlation_affinity_ttl: Duration::from_millis(20),
@@ -204,33 +230,39 @@ async fn what_no_event_comes_for_is_forgotten() {
         ..AgentPoolConfig::default()
     };
     let pool = common::pool_with(config, &agent.path).await;
+
     pool.send("agent", "c-1", &request("c-1", "/"))
         .await
         .unwrap();
     pool.create_sticky_session("session", "agent").unwrap();
+
     eventually("both are forgotten", async || {
         pool.correlation_affinity_count() == 0 && pool.sticky_session_count() == 0
     })
     .await;
+
     assert_eq!(pool.correlation_affinity_evictions(), 1);
     assert!(!pool.has_sticky_session("session"));
 }
 
 #[tokio::test]
-async fn a_session_keeps_to_its_connection() {
+async fn sticky_session_keeps_its_connection() {
     let (_agent, pool, connections) = raw_pool_of(four_connections(Encoding::Json)).await;
-    numbered(connections);
+    answer_with_numbers(connections);
+
     assert_fails!(
-        pool.create_sticky_session("session", "nobody"),
+        pool.create_sticky_session("session", "unknown"),
         Error::UnknownAgent { .. }
     );
     assert!(!pool.has_sticky_session("session"));
+
     pool.create_sticky_session("session", "agent").unwrap();
     assert!(pool.has_sticky_session("session") && pool.refresh_sticky_session("session"));
     assert_eq!(
         pool.sticky_session_agent("session").as_deref(),
         Some("agent")
     );
+
     let mut kept_to = None;
     for n in 0..12 {
         let (answer, is_sticky) = ask(&pool, "session", &n.to_string()).await;
@@ -238,8 +270,13 @@ async fn a_session_keeps_to_its_connection() {
         assert_eq!(*kept_to.get_or_insert(answer), answer);
         let chunk = RequestBodyChunkEvent::new(n.to_string(), "x", 0, true);
         let answer = pool.send("agent", &n.to_string(), &chunk).await.unwrap();
-        assert_eq!(Some(number(answer)), kept_to, "the body went elsewhere");
+        assert_eq!(
+            Some(connection_number(answer)),
+            kept_to,
+            "the body took another connection"
+        );
     }
+
     pool.clear_sticky_session("session");
     assert_eq!(pool.sticky_session_count(), 0);
     assert!(!pool.refresh_sticky_session("session"));
@@ -250,20 +287,22 @@ async fn ask(pool: &AgentPool, session: &str, id: &str) -> (u16, bool) {
     let event = request(id, "/");
     let asked = pool.send_request_headers_with_sticky_session(session, "agent", id, &event);
     let (answer, is_sticky) = asked.await.unwrap();
-    (number(answer), is_sticky)
+    (connection_number(answer), is_sticky)
 }
 
 #[tokio::test]
-async fn a_session_ends_with_its_connection() {
+async fn sticky_session_ends_with_its_connection() {
     let (agent, pool, connection) = raw_pool(config(Encoding::Json)).await;
     pool.create_sticky_session("session", "agent").unwrap();
+
     drop(connection);
     let connection = agent.accept_in(Encoding::Json).await;
     eventually("the new connection is used", async || {
         pool.is_agent_healthy("agent")
     })
     .await;
-    numbered(vec![connection]);
+    answer_with_numbers(vec![connection]);
+
     assert!(!ask(&pool, "session", "c-1").await.1);
     assert!(!pool.has_sticky_session("session"));
 }

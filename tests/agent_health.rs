@@ -1,12 +1,12 @@
-//! What an agent reports of its health, and whether it gives any sign of life.
+//! Health reports of agents, and detection of agents that hang.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
 use common::{
-    BOTH, RawConnection, arrived, call, config, eventually, number, numbered, raw_pool,
-    raw_pool_of, request, result_of, status_of,
+    BOTH, RawConnection, answer_with_numbers, arrived, call, config, connection_number, eventually,
+    message, raw_pool, raw_pool_of, request, result_of, status_of,
 };
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use tollgate::{
 
 async fn report(connection: &mut RawConnection, state: Value) {
     let status = json!({"agent_id": "raw", "state": state, "timestamp_ms": 1});
-    connection.send_value(0x30, &status).await;
+    connection.send_value(message::HEALTH_STATUS, &status).await;
     connection.sync().await;
 }
 
@@ -24,19 +24,19 @@ fn degraded(multiplier: f32) -> Value {
     json!({"status": "degraded", "disabled_features": [], "timeout_multiplier": multiplier})
 }
 
-/// How many of `count` calls each of two connections gets.
+/// Makes `count` calls. Returns how many of them each of two connections got.
 async fn shares(pool: &AgentPool, connections: Vec<RawConnection>, count: usize) -> [usize; 2] {
-    numbered(connections);
+    answer_with_numbers(connections);
     let mut shares = [0; 2];
     for n in 0..count {
         let answer = result_of(call(pool, &n.to_string())).await.unwrap();
-        shares[usize::from(number(answer))] += 1;
+        shares[usize::from(connection_number(answer))] += 1;
     }
     shares
 }
 
 #[tokio::test]
-async fn a_degraded_connection_gets_a_quarter_of_its_share() {
+async fn degraded_connection_gets_a_quarter_of_its_share() {
     for strategy in [
         LoadBalanceStrategy::RoundRobin,
         LoadBalanceStrategy::HealthBased,
@@ -46,8 +46,10 @@ async fn a_degraded_connection_gets_a_quarter_of_its_share() {
             load_balance_strategy: strategy,
             ..config(Encoding::Json)
         };
+
         let (_agent, pool, mut connections) = raw_pool_of(config).await;
         report(&mut connections[1], degraded(1.0)).await;
+
         let shares = shares(&pool, connections, 16).await;
         let expected = match strategy {
             LoadBalanceStrategy::HealthBased => [16, 0],
@@ -58,14 +60,16 @@ async fn a_degraded_connection_gets_a_quarter_of_its_share() {
 }
 
 #[tokio::test]
-async fn a_degraded_agent_gets_more_time() {
+async fn degraded_agent_gets_more_time() {
     let timeout = Duration::from_millis(40);
     let config = AgentPoolConfig {
         request_timeout: timeout,
         ..config(Encoding::Json)
     };
+
     let (_agent, pool, mut connection) = raw_pool(config).await;
     report(&mut connection, degraded(3.0)).await;
+
     let started = Instant::now();
     let timed_out = result_of(call(&pool, "c-1")).await;
     assert!(
@@ -73,17 +77,19 @@ async fn a_degraded_agent_gets_more_time() {
         "{timed_out:?}"
     );
     assert!(started.elapsed() >= timeout * 3);
+
     let firm = pool
         .send_within("agent", "c-2", &request("c-2", "/"), timeout)
         .await;
     assert!(matches!(firm, Err(Error::Timeout { after, .. }) if after == timeout));
+
     report(&mut connection, json!({"status": "healthy"})).await;
     let timed_out = result_of(call(&pool, "c-3")).await;
     assert!(matches!(timed_out, Err(Error::Timeout { after, .. }) if after == timeout));
 }
 
 #[tokio::test]
-async fn an_agent_that_drains_or_is_unhealthy_finishes_what_it_has() {
+async fn draining_or_unhealthy_agent_finishes_its_exchanges() {
     let states = [
         json!({"status": "draining", "eta_ms": null}),
         json!({"status": "unhealthy", "reason": "disk full", "recoverable": true}),
@@ -93,6 +99,7 @@ async fn an_agent_that_drains_or_is_unhealthy_finishes_what_it_has() {
             let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
             let pending = arrived(&pool, &mut connection, "pending").await;
             let mut exchange = pool.exchange("agent", "exchange").unwrap();
+
             report(&mut connection, state.clone()).await;
             assert!(!pool.is_agent_healthy("agent"));
             assert_fails!(
@@ -100,6 +107,7 @@ async fn an_agent_that_drains_or_is_unhealthy_finishes_what_it_has() {
                 Error::Unavailable { .. }
             );
             assert!(pool.exchange("agent", "new").is_err());
+
             connection.block("pending", 418).await;
             assert_eq!(status_of(pending).await, 418);
             let event = request("exchange", "/");
@@ -108,11 +116,13 @@ async fn an_agent_that_drains_or_is_unhealthy_finishes_what_it_has() {
                 connection.allow("exchange").await;
             });
             sent.unwrap();
+
             let stats = pool.agent_stats("agent").await.unwrap();
             assert_eq!(
                 (stats.active_connections, stats.healthy_connections),
                 (1, 0)
             );
+
             report(&mut connection, json!({"status": "healthy"})).await;
             common::expect_works(&pool, &mut connection, "after").await;
         }
@@ -120,7 +130,7 @@ async fn an_agent_that_drains_or_is_unhealthy_finishes_what_it_has() {
 }
 
 #[tokio::test]
-async fn only_the_connection_that_drains_is_left_out() {
+async fn only_the_draining_connection_is_skipped() {
     let config = AgentPoolConfig {
         connections_per_agent: 2,
         ..config(Encoding::Json)
@@ -131,19 +141,21 @@ async fn only_the_connection_that_drains_is_left_out() {
 }
 
 #[tokio::test]
-async fn a_report_that_is_no_longer_valid_is_forgotten() {
+async fn health_report_expires() {
     let config = AgentPoolConfig {
         health_check_interval: Duration::from_millis(5),
-        ping_timeout: common::PATIENCE,
+        ping_timeout: common::TEST_TIMEOUT,
         ..config(Encoding::Json)
     };
     let (_agent, pool, mut connection) = raw_pool(config).await;
+
     let status = json!({
         "agent_id": "raw", "timestamp_ms": 1, "valid_until_ms": tollgate::now_ms() + 200,
         "state": {"status": "unhealthy", "reason": "busy", "recoverable": true},
     });
-    connection.send_value(0x30, &status).await;
-    eventually("the report counts", async || {
+    connection.send_value(message::HEALTH_STATUS, &status).await;
+
+    eventually("the report is applied", async || {
         !pool.is_agent_healthy("agent")
     })
     .await;
@@ -154,7 +166,7 @@ async fn a_report_that_is_no_longer_valid_is_forgotten() {
     assert!(tollgate::now_ms() > status["valid_until_ms"].as_u64().unwrap());
 }
 
-fn impatient() -> AgentPoolConfig {
+fn with_frequent_pings() -> AgentPoolConfig {
     AgentPoolConfig {
         health_check_interval: Duration::from_millis(50),
         ping_timeout: Duration::from_millis(100),
@@ -163,33 +175,43 @@ fn impatient() -> AgentPoolConfig {
 }
 
 #[tokio::test]
-async fn an_agent_that_hangs_is_found_even_when_nobody_asks_it() {
-    let (agent, pool, mut hung) = raw_pool(impatient()).await;
+async fn hung_agent_is_detected_without_calls() {
+    let (agent, pool, mut hung) = raw_pool(with_frequent_pings()).await;
     let started = Instant::now();
-    // The old connection is neither read nor answered from here on; a new one comes for it.
+    // The old connection is not read or answered from here on. A new one replaces it.
     let mut connection = agent.accept_in(Encoding::Json).await;
     assert!(started.elapsed() < Duration::from_secs(2));
-    assert_eq!(hung.message().await.0, 0x41, "it was not pinged");
+    assert_eq!(
+        hung.message().await.0,
+        message::PING,
+        "the connection was not pinged"
+    );
     hung.expect_end().await;
+
     eventually("the new connection is used", async || {
         pool.is_agent_healthy("agent")
     })
     .await;
+
     common::expect_works(&pool, &mut connection, "c-1").await;
     assert_eq!(common::faults(&pool).await.connections_lost, 1);
 }
 
 #[tokio::test]
-async fn an_agent_that_answers_pings_or_says_anything_else_stays() {
-    let (_agent, pool, mut connection) = raw_pool(impatient()).await;
+async fn agent_that_sends_any_message_stays_connected() {
+    let (_agent, pool, mut connection) = raw_pool(with_frequent_pings()).await;
     for _ in 0..3 {
         let (message, ping) = connection.message().await;
-        assert_eq!(message, 0x41);
-        connection.send_value(0x42, &ping).await;
+        assert_eq!(message, message::PING);
+        connection.send_value(message::PONG, &ping).await;
     }
+
     for _ in 0..3 {
-        assert_eq!(connection.message().await.0, 0x41);
-        connection.send(0x30, br#"{"state":1}"#).await;
+        assert_eq!(connection.message().await.0, message::PING);
+        connection
+            .send(message::HEALTH_STATUS, br#"{"state":1}"#)
+            .await;
     }
+
     assert_eq!(common::faults(&pool).await.connections_lost, 0);
 }

@@ -1,4 +1,4 @@
-//! What agents log comes to the proxy's log, within limits.
+//! Log lines of agents reach the proxy's log, within limits.
 
 mod common;
 
@@ -11,9 +11,9 @@ use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Keeps the events that agents cause.
+/// Records the tracing events that agents cause.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<(Level, String)>>>);
+struct Recorder(Arc<Mutex<Vec<(Level, String)>>>);
 
 struct Text(String);
 
@@ -23,7 +23,7 @@ impl Visit for Text {
     }
 }
 
-impl Subscriber for Kept {
+impl Subscriber for Recorder {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target() == "tollgate::agent_log" || metadata.target().ends_with("::logs")
     }
@@ -45,9 +45,11 @@ impl Subscriber for Kept {
     fn exit(&self, _: &span::Id) {}
 }
 
-impl Kept {
+impl Recorder {
     fn lock(&self) -> MutexGuard<'_, Vec<(Level, String)>> {
-        self.0.lock().expect("nobody panics with it")
+        self.0
+            .lock()
+            .expect("no thread panics while it holds the lock")
     }
 
     fn take(&self) -> Vec<(Level, String)> {
@@ -61,17 +63,18 @@ impl Kept {
 }
 
 #[tokio::test]
-async fn lines_become_events_with_their_fields() {
-    let kept = Kept::default();
-    let _guard = tracing::subscriber::set_default(kept.clone());
+async fn log_lines_become_tracing_events_with_fields() {
+    let recorder = Recorder::default();
+    let _guard = tracing::subscriber::set_default(recorder.clone());
     for encoding in ALL {
-        let agent = serve_speaking(encoding).await;
+        let agent = serve_for(encoding).await;
         let settings = AgentPoolConfig {
             connections_per_agent: 3,
             ..config(encoding)
         };
         let pool = pool_with(settings, &agent.path).await;
         let mut notices = pool.notices();
+
         for (level, expected) in [
             (LogLevel::Debug, Level::DEBUG),
             (LogLevel::Info, Level::INFO),
@@ -82,61 +85,69 @@ async fn lines_become_events_with_their_fields() {
                 .about("request-\r7")
                 .with_field("rule", json!({"id": 942_100}));
             agent.control.log(message.clone());
+
             let text = "agent=\"agent\";correlation_id=request-\\r7;fields={\"rule\":{\"id\":942100}};\
                         message=forged\\n\\u{1b}[31mline \"\u{e4}\";";
-            let (level, logged) = kept.next().await;
+            let (level, logged) = recorder.next().await;
             assert_eq!(level, expected);
             let mut fields: Vec<_> = logged.split_inclusive(';').collect();
             fields.sort_unstable();
             assert_eq!(fields.concat(), text);
+
             let agent_id = "agent".into();
             let notice = AgentNotice::Log { agent_id, message };
             assert_eq!(notices.recv().await, Ok(notice));
         }
+
         agent
             .control
             .log(LogMessage::new(LogLevel::Info, "x".repeat(10_000)));
-        let (_, logged) = kept.next().await;
+        let (_, logged) = recorder.next().await;
         let expected = format!("message={}\u{2026};agent=\"agent\";", "x".repeat(4096));
         assert_eq!(logged.len(), expected.len());
+
         assert_eq!(pool.agent_stats("agent").await.unwrap().log_messages, 5);
-        assert_eq!(kept.take(), []);
+        assert_eq!(recorder.take(), []);
     }
 }
 
 #[tokio::test]
-async fn a_flood_is_cut_and_counted() {
-    let kept = Kept::default();
-    let _guard = tracing::subscriber::set_default(kept.clone());
+async fn excess_log_lines_are_dropped_and_counted() {
+    let recorder = Recorder::default();
+    let _guard = tracing::subscriber::set_default(recorder.clone());
     let agent = serve().await;
     let settings = AgentPoolConfig {
         max_agent_logs_per_second: 5,
         ..config(Encoding::MessagePack)
     };
     let pool = pool_with(settings, &agent.path).await;
+
     let count = async || {
         let stats = pool.agent_stats("agent").await.unwrap();
         (stats.log_messages, stats.log_messages_left_out)
     };
+
     for sent in 1..=1000 {
         agent.control.log(LogMessage::new(LogLevel::Warn, "flood"));
-        eventually("it is taken notice of", async || {
+        eventually("the line is processed", async || {
             let (logged, left_out) = count().await;
             logged + left_out == sent
         })
         .await;
     }
+
     let (logged, left_out) = count().await;
     assert!(logged >= 5 && left_out > 500, "{logged} {left_out}");
-    let lines = kept.take();
+    let lines = recorder.take();
     let is_line = |(_, text): &&(Level, String)| text.contains("message=flood");
     assert_eq!(lines.iter().filter(is_line).count() as u64, logged);
-    // Somebody reads of it as soon as there is room.
+
+    // The number of omitted lines is logged as soon as the rate allows a line.
     let mut sent = 1000;
     loop {
         agent.control.log(LogMessage::new(LogLevel::Warn, "more"));
         sent += 1;
-        eventually("it is taken notice of", async || {
+        eventually("the line is processed", async || {
             let (logged, left_out) = count().await;
             logged + left_out == sent
         })
@@ -145,12 +156,13 @@ async fn a_flood_is_cut_and_counted() {
             break;
         }
     }
-    let (_, notice) = kept.next().await;
+
+    let (_, notice) = recorder.next().await;
     assert!(notice.contains("lines were left out"), "{notice}");
 }
 
 #[tokio::test]
-async fn peers_without_the_extension_neither_log_nor_are_logged() {
+async fn logging_needs_the_extension_on_both_sides() {
     let agent = serve().await;
     let mut proxy = RawConnection::connect_in(&agent.path, Encoding::Json).await;
     agent
@@ -160,7 +172,7 @@ async fn peers_without_the_extension_neither_log_nor_are_logged() {
 
     let (_agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
     let message = json!({"level": "info", "message": "m"});
-    connection.send_value(0x63, &message).await;
+    connection.send_value(message::LOG, &message).await;
     connection.sync().await;
     assert_eq!(pool.agent_stats("agent").await.unwrap().log_messages, 0);
     assert_eq!(faults(&pool).await.unexpected_messages, 1);

@@ -1,6 +1,6 @@
-//! When an agent on a Unix socket is woken: for what comes, and for room only if there was none.
+//! An agent on a Unix socket wakes up for input, and for writable space only after it ran out.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
@@ -18,7 +18,7 @@ use tollgate::{AgentDialer, AgentPool, Encoding, UdsAgentServer};
 
 const CALLS: u64 = 200;
 
-/// Runs an agent on a thread of its own until the test ends. Its runtime counts how often it sleeps.
+/// Runs an agent on its own thread until the test ends. Its runtime counts how often it sleeps.
 fn run_agent<F: Future>(agent: impl FnOnce(mpsc::Sender<Handle>) -> F + Send + 'static) -> Handle {
     let (ready, is_ready) = mpsc::channel();
     thread::spawn(move || {
@@ -28,7 +28,7 @@ fn run_agent<F: Future>(agent: impl FnOnce(mpsc::Sender<Handle>) -> F + Send + '
     is_ready.recv().unwrap()
 }
 
-/// Has an agent answer lone requests.
+/// Makes calls one at a time, and asserts that the agent sleeps once for each.
 async fn expect_one_sleep_per_call(agent: &Handle, pool: &AgentPool) {
     let slept = || agent.metrics().worker_park_count(0);
     let before = slept();
@@ -37,11 +37,11 @@ async fn expect_one_sleep_per_call(agent: &Handle, pool: &AgentPool) {
         let event = request(&id, "/");
         let answer = pool.send_request_headers("agent", &id, &event).await;
         answer.unwrap();
-        // Waking for nothing takes its time, and would go unnoticed beside the next request.
+        // A spurious wake-up takes a while, and would be hidden by the next request.
         sleep(Duration::from_millis(1)).await;
     }
     let slept = slept() - before;
-    // Pings and timers wake it too.
+    // Pings and timers wake the agent as well.
     assert!(
         slept < CALLS + CALLS / 4,
         "slept {slept} times for {CALLS} calls"
@@ -49,7 +49,7 @@ async fn expect_one_sleep_per_call(agent: &Handle, pool: &AgentPool) {
 }
 
 #[tokio::test]
-async fn an_agent_is_not_woken_because_its_answer_is_read() {
+async fn agent_is_not_woken_when_its_answer_is_read() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("agent.sock");
     let listening = path.clone();
@@ -59,12 +59,13 @@ async fn an_agent_is_not_woken_because_its_answer_is_read() {
         ready.send(Handle::current()).unwrap();
         server.serve().await.unwrap();
     });
+
     let pool = pool_with(config(Encoding::MessagePack), &path).await;
     expect_one_sleep_per_call(&agent, &pool).await;
 }
 
 #[tokio::test]
-async fn an_agent_that_dials_is_not_woken_because_its_answer_is_read() {
+async fn dialing_agent_is_not_woken_when_its_answer_is_read() {
     let folder = TempDir::new().unwrap();
     let proxy = Proxy::listen(&folder).await;
     let endpoint = proxy.endpoint.clone();
@@ -75,7 +76,8 @@ async fn an_agent_that_dials_is_not_woken_because_its_answer_is_read() {
         ready.send(Handle::current()).unwrap();
         dialer.run().await.unwrap();
     });
-    eventually("the agent is there", async || {
+
+    eventually("the agent is connected", async || {
         proxy.pool.agent_encoding("agent").is_some()
     })
     .await;
@@ -85,14 +87,16 @@ async fn an_agent_that_dials_is_not_woken_because_its_answer_is_read() {
 const CHUNKS: usize = 30;
 const CHUNK_AS_BASE64: usize = 128 * 1024;
 
-/// All chunks together are far more than sockets hold.
+/// Sends far more data than the sockets hold.
 fn send_chunks(proxy: &mut UnixStream, data: &str) {
     for chunk in 0..CHUNKS {
         let event = json!({
             "correlation_id": chunk.to_string(), "data": data, "is_last": false, "chunk_index": chunk,
         });
         let event = encode(Encoding::Json, &event);
-        proxy.write_all(&frame(0x13, &event)).unwrap();
+        proxy
+            .write_all(&frame(message::RESPONSE_BODY_CHUNK, &event))
+            .unwrap();
     }
 }
 
@@ -106,20 +110,23 @@ fn read_answer(proxy: &mut UnixStream) -> Value {
 
 // Reading blocks a thread, and the agent needs another.
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_find_no_room_go_on_when_the_proxy_reads() {
+async fn blocked_answers_continue_when_the_proxy_reads() {
     let agent = serve().await;
     let proxy = RawConnection::connect_in(&agent.path, Encoding::Json).await;
     let mut reading = proxy.into_std();
-    reading.set_read_timeout(Some(PATIENCE)).unwrap();
+    reading.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     let data = "A".repeat(CHUNK_AS_BASE64);
+
     for round in 1..=2 {
         let (mut writing, sent) = (reading.try_clone().unwrap(), data.clone());
         let writer = thread::spawn(move || send_chunks(&mut writing, &sent));
-        // The answers to two are more than the socket holds, and the agent reads no more until they are gone.
+
+        // Two answers are more than the socket holds. The agent reads no more until they are sent.
         eventually("the agent has answered some", async || {
             agent.seen.lock().unwrap().len() >= (round - 1) * CHUNKS + 2
         })
         .await;
+
         let mut answered = Vec::new();
         for _ in 0..CHUNKS {
             let answer = read_answer(&mut reading);
@@ -127,6 +134,7 @@ async fn answers_that_find_no_room_go_on_when_the_proxy_reads() {
             let id = answer["audit"]["custom"]["correlation_id"].as_str();
             answered.push(id.unwrap().parse::<usize>().unwrap());
         }
+
         writer.join().unwrap();
         answered.sort_unstable();
         assert!(answered.into_iter().eq(0..CHUNKS));

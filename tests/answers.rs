@@ -1,17 +1,17 @@
-//! Which answer belongs to which call, whatever an agent sends.
+//! Answers reach the right call, whatever an agent sends.
 
 mod common;
 
 use common::{
     BOTH, Call, RawAgent, RawConnection, allowing, arrived, blocking, call, config, encode,
-    expect_works, faults, frame, raw_pool, raw_pool_of, result_of, status_of,
+    expect_works, faults, frame, message, raw_pool, raw_pool_of, result_of, status_of,
 };
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError as Error, Encoding};
 
-/// A pool whose calls time out after 100 ms.
-async fn hasty_pool(
+/// Connects a pool whose calls time out after 100 ms.
+async fn pool_with_short_timeout(
     encoding: Encoding,
     connections: usize,
 ) -> (RawAgent, AgentPool, Vec<RawConnection>) {
@@ -23,7 +23,7 @@ async fn hasty_pool(
     .await
 }
 
-/// Calls "c-0", "c-1", … whose events have arrived.
+/// Begins the calls "c-0", "c-1" and so on, and waits until their events have arrived.
 async fn several(pool: &AgentPool, connection: &mut RawConnection, count: u16) -> Vec<Call> {
     let mut calls = Vec::new();
     for n in 0..count {
@@ -32,7 +32,7 @@ async fn several(pool: &AgentPool, connection: &mut RawConnection, count: u16) -
     calls
 }
 
-/// Each of [`several`] calls is answered with its own status.
+/// Asserts that each of [`several`] calls gets its own status.
 async fn expect_own_answers(calls: Vec<Call>) {
     for (n, call) in (0_u16..).zip(calls) {
         assert_eq!(status_of(call).await, 400 + n);
@@ -43,7 +43,7 @@ fn answers(encoding: Encoding, numbers: impl Iterator<Item = u16>) -> Vec<u8> {
     numbers
         .flat_map(|n| {
             frame(
-                0x20,
+                message::AGENT_RESPONSE,
                 &encode(encoding, &blocking(&format!("c-{n}"), 400 + n)),
             )
         })
@@ -51,32 +51,36 @@ fn answers(encoding: Encoding, numbers: impl Iterator<Item = u16>) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn answers_out_of_order_find_their_calls() {
+async fn answers_out_of_order_reach_their_calls() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
         let calls = several(&pool, &mut connection, 50).await;
+
         for n in (0..50).rev() {
             connection.block(&format!("c-{n}"), 400 + n).await;
         }
+
         expect_own_answers(calls).await;
     }
 }
 
 #[tokio::test]
-async fn answers_byte_by_byte_find_their_calls() {
+async fn answers_byte_by_byte_reach_their_calls() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
         let calls = several(&pool, &mut connection, 3).await;
+
         for byte in answers(encoding, 0..3) {
             connection.send_bytes(&[byte]).await;
             tokio::task::yield_now().await;
         }
+
         expect_own_answers(calls).await;
     }
 }
 
 #[tokio::test]
-async fn many_answers_in_one_write_find_their_calls() {
+async fn many_answers_in_one_write_reach_their_calls() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
         let calls = several(&pool, &mut connection, 100).await;
@@ -86,13 +90,15 @@ async fn many_answers_in_one_write_find_their_calls() {
 }
 
 #[tokio::test]
-async fn an_answer_for_nobody_is_counted_and_thrown_away() {
+async fn answer_without_a_call_is_counted_and_dropped() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
         let pending = arrived(&pool, &mut connection, "c-1").await;
-        for nobody in ["c-2", "", "c-1 ", "C-1"] {
-            connection.allow(nobody).await;
+
+        for unknown in ["c-2", "", "c-1 ", "C-1"] {
+            connection.allow(unknown).await;
         }
+
         connection.block("c-1", 418).await;
         assert_eq!(status_of(pending).await, 418);
         assert_eq!(faults(&pool).await.unmatched_answers, 4);
@@ -100,13 +106,15 @@ async fn an_answer_for_nobody_is_counted_and_thrown_away() {
 }
 
 #[tokio::test]
-async fn a_second_answer_is_counted_and_thrown_away() {
+async fn second_answer_is_counted_and_dropped() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
         let first = arrived(&pool, &mut connection, "c-1").await;
+
         connection.block("c-1", 418).await;
         connection.block("c-1", 419).await;
         assert_eq!(status_of(first).await, 418);
+
         connection.sync().await;
         assert_eq!(faults(&pool).await.unmatched_answers, 1);
         expect_works(&pool, &mut connection, "c-1").await;
@@ -114,19 +122,22 @@ async fn a_second_answer_is_counted_and_thrown_away() {
 }
 
 #[tokio::test]
-async fn a_late_answer_is_never_taken_for_the_next_one() {
+async fn late_answer_is_not_given_to_the_next_call() {
     for encoding in BOTH {
-        let (_agent, pool, mut connections) = hasty_pool(encoding, 1).await;
+        let (_agent, pool, mut connections) = pool_with_short_timeout(encoding, 1).await;
         let connection = &mut connections[0];
         let late = arrived(&pool, connection, "c-1").await;
+
         assert_fails!(result_of(late).await, Error::Timeout { .. });
         assert_fails!(
             result_of(call(&pool, "c-1")).await,
             Error::CorrelationBusy { .. }
         );
+
         expect_works(&pool, connection, "c-2").await;
         connection.allow("c-1").await;
         connection.sync().await;
+
         assert_eq!(faults(&pool).await.late_answers, 1);
         expect_works(&pool, connection, "c-1").await;
         assert_eq!(faults(&pool).await.unmatched_answers, 0);
@@ -134,23 +145,28 @@ async fn a_late_answer_is_never_taken_for_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_late_answer_that_does_not_decode_is_an_answer_too() {
+async fn late_answer_that_does_not_decode_frees_its_id() {
     for encoding in BOTH {
-        let (_agent, pool, mut connections) = hasty_pool(encoding, 1).await;
+        let (_agent, pool, mut connections) = pool_with_short_timeout(encoding, 1).await;
         let connection = &mut connections[0];
         let late = arrived(&pool, connection, "c-1").await;
         assert_fails!(result_of(late).await, Error::Timeout { .. });
+
         let broken = json!({"audit": {"custom": {"correlation_id": "c-1"}}});
-        connection.send_value(0x20, &broken).await;
+        connection
+            .send_value(message::AGENT_RESPONSE, &broken)
+            .await;
         connection.sync().await;
+
         expect_works(&pool, connection, "c-1").await;
     }
 }
 
 #[tokio::test]
-async fn while_an_answer_is_late_its_exchange_goes_on_elsewhere() {
+async fn exchange_with_a_late_answer_uses_another_connection() {
     for encoding in BOTH {
-        let (_agent, pool, mut connections) = hasty_pool(encoding, 2).await;
+        let (_agent, pool, mut connections) = pool_with_short_timeout(encoding, 2).await;
+
         let late = arrived(&pool, &mut connections[0], "c-1").await;
         assert_fails!(result_of(late).await, Error::Timeout { .. });
         for _ in 0..3 {
@@ -161,13 +177,14 @@ async fn while_an_answer_is_late_its_exchange_goes_on_elsewhere() {
 }
 
 #[tokio::test]
-async fn one_call_per_exchange_on_a_connection() {
+async fn correlation_id_has_one_call_at_a_time_per_connection() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
         let first = arrived(&pool, &mut connection, "c-1").await;
         let second = result_of(call(&pool, "c-1")).await;
         assert_fails!(&second, Error::CorrelationBusy { .. });
         assert!(second.unwrap_err().is_retryable());
+
         connection.block("c-1", 418).await;
         assert_eq!(status_of(first).await, 418);
         expect_works(&pool, &mut connection, "c-1").await;
@@ -175,7 +192,7 @@ async fn one_call_per_exchange_on_a_connection() {
 }
 
 #[tokio::test]
-async fn the_answer_to_a_dropped_call_reaches_no_other() {
+async fn answer_to_a_dropped_call_reaches_no_other_call() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
         let dropped = arrived(&pool, &mut connection, "c-1").await;
@@ -185,16 +202,18 @@ async fn the_answer_to_a_dropped_call_reaches_no_other() {
             result_of(call(&pool, "c-1")).await,
             Error::CorrelationBusy { .. }
         );
+
         let other = arrived(&pool, &mut connection, "c-2").await;
         connection.allow("c-1").await;
         connection.block("c-2", 418).await;
+
         assert_eq!(status_of(other).await, 418);
         assert_eq!(faults(&pool).await.late_answers, 1);
         expect_works(&pool, &mut connection, "c-1").await;
     }
 }
 
-/// Answers to "c-1" that do not decode although they say whose they are.
+/// Returns answers to "c-1" that do not decode although their correlation id can be read.
 fn undecodable(encoding: Encoding) -> Vec<(&'static str, Vec<u8>)> {
     let mut answers: Vec<_> = [
         ("no decision", "decision", Value::Null),
@@ -258,7 +277,7 @@ fn undecodable(encoding: Encoding) -> Vec<(&'static str, Vec<u8>)> {
     surplus.push(b'0');
     answers.push(("something behind the answer", surplus));
     let mut with_end = allowing("c-1");
-    // Last by insertion and by name, whichever order maps are written in.
+    // Last by insertion and by name, so it is last in either order of maps.
     with_end["zzz"] = json!("the end");
     let mut cut = encode(encoding, &with_end);
     cut.pop();
@@ -274,14 +293,15 @@ fn undecodable(encoding: Encoding) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn an_undecodable_answer_fails_its_own_call_at_once() {
+async fn undecodable_answer_fails_its_call_at_once() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
-        let bystander = arrived(&pool, &mut connection, "c-2").await;
+        let other = arrived(&pool, &mut connection, "c-2").await;
+
         for (count, (what, answer)) in (1..).zip(undecodable(encoding)) {
             let pending = arrived(&pool, &mut connection, "c-1").await;
             let started = Instant::now();
-            connection.send(0x20, &answer).await;
+            connection.send(message::AGENT_RESPONSE, &answer).await;
             let result = result_of(pending).await;
             assert!(
                 matches!(result, Err(Error::InvalidMessage { .. })),
@@ -290,19 +310,21 @@ async fn an_undecodable_answer_fails_its_own_call_at_once() {
             assert!(started.elapsed() < Duration::from_secs(1), "{what}");
             assert_eq!(faults(&pool).await.undecodable_answers, count, "{what}");
         }
+
         connection.block("c-2", 418).await;
-        assert_eq!(status_of(bystander).await, 418);
+        assert_eq!(status_of(other).await, 418);
         expect_works(&pool, &mut connection, "c-1").await;
     }
 }
 
 #[tokio::test]
-async fn an_undecodable_answer_of_unknown_origin_leaves_its_call_to_the_deadline() {
+async fn undecodable_answer_without_an_id_leaves_a_timeout() {
     for encoding in BOTH {
         let nameless = json!({"version": 2, "decision": "allow"});
         let misnamed =
             json!({"version": 2, "decision": "allow", "audit": {"custom": {"correlation_id": 1}}});
         let misplaced = json!({"version": 2, "decision": "allow", "request_id": "c-1"});
+
         let answers = [
             Vec::new(),
             b"\xc1 garbage".to_vec(),
@@ -310,12 +332,15 @@ async fn an_undecodable_answer_of_unknown_origin_leaves_its_call_to_the_deadline
             encode(encoding, &misnamed),
             encode(encoding, &misplaced),
         ];
-        let (_agent, pool, mut connections) = hasty_pool(encoding, 1).await;
+
+        let (_agent, pool, mut connections) = pool_with_short_timeout(encoding, 1).await;
         let connection = &mut connections[0];
         let pending = arrived(&pool, connection, "c-1").await;
+
         for answer in &answers {
-            connection.send(0x20, answer).await;
+            connection.send(message::AGENT_RESPONSE, answer).await;
         }
+
         expect_works(&pool, connection, "c-2").await;
         assert_fails!(result_of(pending).await, Error::Timeout { .. });
         assert_eq!(

@@ -1,15 +1,15 @@
-//! Agents that break the protocol after the handshake.
+//! Agents that violate the protocol after the handshake.
 
 mod common;
 
 use common::{
-    BOTH, RawConnection, arrived, call, config, expect_works, faults, frame, raw_pool, request,
-    result_of, serve, status_of,
+    BOTH, RawConnection, arrived, call, config, expect_works, faults, frame, message, raw_pool,
+    request, result_of, serve, status_of,
 };
 use std::time::{Duration, Instant};
 use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError as Error, Decision, Encoding};
 
-/// How soon the end of a connection reaches those who wait on it.
+/// Time within which calls must fail once their connection has ended.
 const SOON: Duration = Duration::from_secs(1);
 
 async fn expect_lost(pool: &AgentPool) {
@@ -29,14 +29,16 @@ async fn expect_lost(pool: &AgentPool) {
 }
 
 #[tokio::test]
-async fn a_frame_that_may_not_be_ends_the_connection_at_once() {
+async fn invalid_frame_length_ends_the_connection_at_once() {
     for length in [0, 16 * 1024 * 1024 + 1, u32::MAX] {
         let (_agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
         let pending = arrived(&pool, &mut connection, "c-1").await;
+
         connection.send_bytes(&length.to_be_bytes()).await;
         let started = Instant::now();
         assert_fails!(result_of(pending).await, Error::ConnectionClosed { .. });
         assert!(started.elapsed() < SOON, "{length}");
+
         connection.expect_end().await;
         expect_lost(&pool).await;
         assert_eq!(faults(&pool).await.invalid_frames, 1);
@@ -44,16 +46,21 @@ async fn a_frame_that_may_not_be_ends_the_connection_at_once() {
 }
 
 #[tokio::test]
-async fn a_frame_cut_short_by_the_end_answers_nobody() {
+async fn truncated_answer_completes_no_call() {
     for encoding in BOTH {
         for left_out in [1, 10, 60] {
             let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
             let pending = arrived(&pool, &mut connection, "c-1").await;
-            let answer = frame(0x20, &common::encode(encoding, &common::allowing("c-1")));
+
+            let answer = frame(
+                message::AGENT_RESPONSE,
+                &common::encode(encoding, &common::allowing("c-1")),
+            );
             connection
                 .send_bytes(&answer[..answer.len() - left_out])
                 .await;
             drop(connection);
+
             assert_fails!(result_of(pending).await, Error::ConnectionClosed { .. });
             expect_lost(&pool).await;
             assert_eq!(faults(&pool).await.invalid_frames, 0);
@@ -62,32 +69,47 @@ async fn a_frame_cut_short_by_the_end_answers_nobody() {
 }
 
 #[tokio::test]
-async fn what_came_before_the_damage_counts() {
+async fn answers_before_an_invalid_frame_count() {
     let (_agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
     let answered = arrived(&pool, &mut connection, "c-1").await;
     let unanswered = arrived(&pool, &mut connection, "c-2").await;
+
     let mut bytes = frame(
-        0x20,
+        message::AGENT_RESPONSE,
         &common::encode(Encoding::Json, &common::blocking("c-1", 418)),
     );
     bytes.extend([0; 4]);
     connection.send_bytes(&bytes).await;
+
     assert_eq!(status_of(answered).await, 418);
     assert_fails!(result_of(unanswered).await, Error::ConnectionClosed { .. });
 }
 
 #[tokio::test]
-async fn messages_that_an_agent_may_not_send_are_counted_and_passed_over() {
+async fn unexpected_messages_are_counted_and_ignored() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
         let unexpected = [
-            0x00, 0x01, 0x02, 0x03, 0x10, 0x17, 0x18, 0x21, 0x40, 0x43, 0xf0, 0xff,
+            0x00,
+            message::HANDSHAKE_REQUEST,
+            message::HANDSHAKE_RESPONSE,
+            0x03,
+            message::REQUEST_HEADERS,
+            message::CONFIGURE,
+            0x18,
+            0x21,
+            message::CANCEL,
+            0x43,
+            0xf0,
+            0xff,
         ];
         let pending = arrived(&pool, &mut connection, "c-1").await;
+
         for message in unexpected {
             connection.send(message, b"{}").await;
             connection.send(message, b"").await;
         }
+
         connection.block("c-1", 418).await;
         assert_eq!(status_of(pending).await, 418);
         let expected = 2 * unexpected.len() as u64;
@@ -97,7 +119,7 @@ async fn messages_that_an_agent_may_not_send_are_counted_and_passed_over() {
 }
 
 #[tokio::test]
-async fn control_messages_that_do_not_decode_are_counted_and_passed_over() {
+async fn undecodable_control_messages_are_counted_and_ignored() {
     let nested = "[".repeat(100_000);
     let garbage = [
         b"".as_slice(),
@@ -110,16 +132,32 @@ async fn control_messages_that_do_not_decode_are_counted_and_passed_over() {
     ];
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
-        for message in [0x30, 0x31, 0x32, 0x33, 0x42] {
+
+        for message in [
+            message::HEALTH_STATUS,
+            message::METRICS_REPORT,
+            message::CONFIG_UPDATE_REQUEST,
+            message::FLOW_CONTROL,
+            message::PONG,
+        ] {
             for payload in garbage {
                 connection.send(message, payload).await;
             }
         }
-        connection.send(0x33, br#"{"action":3}"#).await;
+
         connection
-            .send(0x33, br#"{"correlation_id":7,"action":{"type":"pause"}}"#)
+            .send(message::FLOW_CONTROL, br#"{"action":3}"#)
             .await;
-        connection.send(0x30, br#"{"state":9}"#).await;
+        connection
+            .send(
+                message::FLOW_CONTROL,
+                br#"{"correlation_id":7,"action":{"type":"pause"}}"#,
+            )
+            .await;
+        connection
+            .send(message::HEALTH_STATUS, br#"{"state":9}"#)
+            .await;
+
         expect_works(&pool, &mut connection, "c-1").await;
         let expected = 5 * garbage.len() as u64 + 3;
         assert_eq!(faults(&pool).await.undecodable_messages, expected);
@@ -127,19 +165,23 @@ async fn control_messages_that_do_not_decode_are_counted_and_passed_over() {
 }
 
 #[tokio::test]
-async fn a_pong_that_nobody_waits_for_is_harmless() {
+async fn unexpected_pong_is_ignored() {
     let (_agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
     connection
-        .send(0x42, br#"{"sequence":0,"timestamp_ms":1}"#)
+        .send(message::PONG, br#"{"sequence":0,"timestamp_ms":1}"#)
         .await;
+
     let ponging = async {
         let (message, ping) = connection.message().await;
-        assert_eq!(message, 0x41);
-        connection.send(0x42, br#"{"sequence":12345}"#).await;
+        assert_eq!(message, message::PING);
+        connection
+            .send(message::PONG, br#"{"sequence":12345}"#)
+            .await;
         for _ in 0..2 {
-            connection.send_value(0x42, &ping).await;
+            connection.send_value(message::PONG, &ping).await;
         }
     };
+
     let (pinged, ()) = tokio::join!(pool.ping("agent"), ponging);
     pinged.unwrap();
     expect_works(&pool, &mut connection, "c-1").await;
@@ -157,17 +199,22 @@ async fn pings_are_answered_in_order_with_the_same_payload() {
     ];
     for encoding in BOTH {
         let (_agent, _pool, mut connection) = raw_pool(config(encoding)).await;
+
         for payload in payloads {
-            connection.send(0x41, payload).await;
+            connection.send(message::PING, payload).await;
         }
+
         for payload in payloads {
-            assert_eq!(connection.receive().await, Some((0x42, payload.to_vec())));
+            assert_eq!(
+                connection.receive().await,
+                Some((message::PONG, payload.to_vec()))
+            );
         }
     }
 }
 
 #[tokio::test]
-async fn the_end_of_a_connection_reaches_every_call_on_it_quickly() {
+async fn calls_fail_quickly_when_their_connection_ends() {
     const QUICKLY: Duration = Duration::from_millis(50);
     for encoding in BOTH {
         for connections_per_agent in [1, 4] {
@@ -180,12 +227,14 @@ async fn the_end_of_a_connection_reaches_every_call_on_it_quickly() {
             for n in 0..64 {
                 connections[n % connections_per_agent].event().await;
             }
+
             drop(connections);
             let started = Instant::now();
             for call in calls {
                 assert_fails!(result_of(call).await, Error::ConnectionClosed { .. });
             }
             assert!(started.elapsed() < QUICKLY, "{:?}", started.elapsed());
+
             assert!(!pool.is_agent_healthy("agent"));
             let stats = pool.agent_stats("agent").await.unwrap();
             assert_eq!(
@@ -198,21 +247,22 @@ async fn the_end_of_a_connection_reaches_every_call_on_it_quickly() {
 }
 
 #[tokio::test]
-async fn answers_cut_into_two_at_any_byte_find_their_calls() {
+async fn answers_split_at_any_byte_reach_their_calls() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
         let answers = |round: usize| -> Vec<u8> {
             let answer = |n: u16| {
                 let id = format!("{round}-{n}");
                 frame(
-                    0x20,
+                    message::AGENT_RESPONSE,
                     &common::encode(encoding, &common::blocking(&id, 400 + n)),
                 )
             };
             (0..3).flat_map(answer).collect()
         };
+
         for cut in 1..answers(100).len() {
-            // Ids of one length, so that every cut is somewhere else.
+            // All ids have the same length, so every cut is at another byte.
             let round = 100 + cut;
             let mut calls = Vec::new();
             for n in 0..3 {
@@ -220,7 +270,7 @@ async fn answers_cut_into_two_at_any_byte_find_their_calls() {
             }
             let bytes = answers(round);
             connection.send_bytes(&bytes[..cut]).await;
-            // The proxy reads what is there before it gets the rest.
+            // Lets the proxy read the first part before the rest is sent.
             tokio::task::yield_now().await;
             connection.send_bytes(&bytes[cut..]).await;
             for (n, call) in calls.into_iter().enumerate() {
@@ -231,25 +281,26 @@ async fn answers_cut_into_two_at_any_byte_find_their_calls() {
     }
 }
 
-/// Everything at once that a connection survives, then what it does not.
+/// Sends everything that a connection survives, then a frame that ends it.
 async fn misbehave(mut connection: RawConnection) {
     for _ in 0..100 {
-        connection.send(0x20, b"garbage").await;
-        connection.send(0xee, b"garbage").await;
-        connection.allow("nobody").await;
+        connection.send(message::AGENT_RESPONSE, b"garbage").await;
+        connection.send(message::UNKNOWN, b"garbage").await;
+        connection.allow("unknown").await;
     }
     connection.send_bytes(&[0; 4]).await;
     connection.expect_end().await;
 }
 
 #[tokio::test]
-async fn a_broken_agent_disturbs_no_other_agent() {
+async fn broken_agent_does_not_affect_other_agents() {
     let healthy = serve().await;
     for encoding in BOTH {
         let (_agent, pool, connection) = raw_pool(config(encoding)).await;
         pool.add_agent("healthy", healthy.path.to_str().unwrap())
             .await
             .unwrap();
+
         let ask = async || {
             for n in 0..50 {
                 let event = request(&n.to_string(), "/block");
@@ -260,6 +311,7 @@ async fn a_broken_agent_disturbs_no_other_agent() {
                 ));
             }
         };
+
         tokio::join!(ask(), misbehave(connection));
         ask().await;
         expect_lost(&pool).await;
@@ -269,16 +321,18 @@ async fn a_broken_agent_disturbs_no_other_agent() {
 }
 
 #[tokio::test]
-async fn a_broken_connection_disturbs_no_other_connection() {
+async fn broken_connection_does_not_affect_other_connections() {
     let connections_per_agent = 2;
     let config = AgentPoolConfig {
         connections_per_agent,
         ..config(Encoding::MessagePack)
     };
     let (_agent, pool, mut connections) = common::raw_pool_of(config).await;
+
     let [mut good, bad] = [connections.remove(0), connections.remove(0)];
     let on_good = arrived(&pool, &mut good, "c-1").await;
     misbehave(bad).await;
+
     good.block("c-1", 418).await;
     assert_eq!(status_of(on_good).await, 418);
     for n in 0..4 {

@@ -1,10 +1,10 @@
-//! Which connection a call takes, and what becomes of calls when connections, agents or runtimes go.
+//! Load balancing, and the fate of calls when connections, agents or runtimes end.
 
 mod common;
 
 use common::{
-    RawConnection, arrived, call, config, eventually, expect_works, raw_pool, raw_pool_of, request,
-    result_of, serve, status_of,
+    RawConnection, arrived, call, config, eventually, expect_works, message, raw_pool, raw_pool_of,
+    request, result_of, serve, status_of,
 };
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -31,7 +31,7 @@ fn balanced(strategy: LoadBalanceStrategy, connections: usize) -> AgentPoolConfi
     }
 }
 
-/// Allows every event that comes over a connection; counts them.
+/// Allows every event of a connection. Returns their count.
 fn answer_all(mut connection: RawConnection) -> Arc<AtomicUsize> {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
@@ -61,7 +61,7 @@ fn totals(counts: &[Arc<AtomicUsize>]) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn round_robin_takes_each_in_turn() {
+async fn round_robin_takes_each_connection_in_turn() {
     let (_agent, pool, connections) =
         raw_pool_of(balanced(LoadBalanceStrategy::RoundRobin, 4)).await;
     let counts: Vec<_> = connections.into_iter().map(answer_all).collect();
@@ -70,7 +70,7 @@ async fn round_robin_takes_each_in_turn() {
 }
 
 #[tokio::test]
-async fn chance_reaches_every_connection() {
+async fn random_reaches_every_connection() {
     let (_agent, pool, connections) = raw_pool_of(balanced(LoadBalanceStrategy::Random, 4)).await;
     let counts: Vec<_> = connections.into_iter().map(answer_all).collect();
     call_one_after_another(&pool, 400).await;
@@ -80,20 +80,23 @@ async fn chance_reaches_every_connection() {
 }
 
 #[tokio::test]
-async fn least_connections_avoids_a_busy_one() {
+async fn least_connections_avoids_a_busy_connection() {
     let config = balanced(LoadBalanceStrategy::LeastConnections, 3);
     let (_agent, pool, mut connections) = raw_pool_of(config).await;
+
     let mut busy = connections.remove(0);
     let pending = arrived(&pool, &mut busy, "busy").await;
     let counts: Vec<_> = connections.into_iter().map(answer_all).collect();
+
     call_one_after_another(&pool, 20).await;
     assert_eq!(totals(&counts).iter().sum::<usize>(), 20);
+
     busy.block("busy", 418).await;
     assert_eq!(status_of(pending).await, 418);
 }
 
 #[tokio::test]
-async fn least_connections_evens_out_what_is_pending() {
+async fn least_connections_spreads_pending_calls_evenly() {
     let config = balanced(LoadBalanceStrategy::LeastConnections, 4);
     let (_agent, pool, mut connections) = raw_pool_of(config).await;
     let _calls: Vec<_> = (0..12).map(|n| call(&pool, &n.to_string())).collect();
@@ -105,7 +108,7 @@ async fn least_connections_evens_out_what_is_pending() {
 }
 
 #[tokio::test]
-async fn health_based_avoids_the_worse_ones() {
+async fn health_based_avoids_less_healthy_connections() {
     let full = |status: &str, more: Value| {
         let mut state = json!({"status": status});
         state
@@ -122,6 +125,7 @@ async fn health_based_avoids_the_worse_ones() {
         "unhealthy",
         json!({"reason": "broken", "recoverable": true}),
     );
+
     for (worse, worst) in [
         (degraded, unhealthy),
         (json!({"state": 2}), json!({"state": 4})),
@@ -129,18 +133,21 @@ async fn health_based_avoids_the_worse_ones() {
         let config = balanced(LoadBalanceStrategy::HealthBased, 3);
         let (_agent, pool, mut connections) = raw_pool_of(config).await;
         let report = async |connection: &mut RawConnection, state: &Value| {
-            connection.send_value(0x30, state).await;
+            connection.send_value(message::HEALTH_STATUS, state).await;
             connection.sync().await;
         };
+
         report(&mut connections[0], &worst).await;
         report(&mut connections[1], &worse).await;
         for n in 0..5 {
             expect_works(&pool, &mut connections[2], &n.to_string()).await;
         }
+
         report(&mut connections[2], &worst).await;
         for n in 0..5 {
             expect_works(&pool, &mut connections[1], &n.to_string()).await;
         }
+
         report(&mut connections[0], &json!({"state": 1})).await;
         for n in 0..5 {
             expect_works(&pool, &mut connections[0], &n.to_string()).await;
@@ -149,7 +156,7 @@ async fn health_based_avoids_the_worse_ones() {
 }
 
 #[tokio::test]
-async fn a_connection_without_a_free_place_comes_last() {
+async fn connection_without_a_free_slot_comes_last() {
     for strategy in STRATEGIES {
         let config = AgentPoolConfig {
             max_concurrent_per_connection: 1,
@@ -164,12 +171,15 @@ async fn a_connection_without_a_free_place_comes_last() {
 }
 
 #[tokio::test]
-async fn a_closed_connection_is_passed_over() {
+async fn closed_connection_is_skipped() {
     for strategy in STRATEGIES {
         let (_agent, pool, mut connections) = raw_pool_of(balanced(strategy, 3)).await;
         connections.remove(0);
         let active = async || pool.agent_stats("agent").await.unwrap().active_connections;
-        eventually("the end is noticed", async || active().await == 2).await;
+        eventually("the closed connection is noticed", async || {
+            active().await == 2
+        })
+        .await;
         let counts: Vec<_> = connections.into_iter().map(answer_all).collect();
         call_one_after_another(&pool, 20).await;
         assert_eq!(totals(&counts).iter().sum::<usize>(), 20, "{strategy:?}");
@@ -177,45 +187,54 @@ async fn a_closed_connection_is_passed_over() {
 }
 
 #[tokio::test]
-async fn an_unknown_agent_is_named() {
+async fn unknown_agent_is_named_in_the_error() {
     let pool = AgentPool::new();
     let response = ResponseHeadersEvent {
         correlation_id: "c-1".into(),
         status: 200,
         headers: HashMap::new(),
     };
+
     let sent = pool
-        .send_request_headers("nobody", "c-1", &request("c-1", "/"))
+        .send_request_headers("unknown", "c-1", &request("c-1", "/"))
         .await;
-    assert_eq!(sent.unwrap_err().to_string(), "no agent is named 'nobody'");
-    let unknown = pool.send_response_headers("nobody", "c-1", &response).await;
+    let error = sent.unwrap_err().to_string();
+    assert!(error.contains("no agent 'unknown'"), "{error}");
+
+    let unknown = pool
+        .send_response_headers("unknown", "c-1", &response)
+        .await;
     assert_fails!(unknown, Error::UnknownAgent { .. });
     assert_fails!(
-        pool.send_configure("nobody", "c-1", &json!({})).await,
+        pool.send_configure("unknown", "c-1", &json!({})).await,
         Error::UnknownAgent { .. }
     );
+
     let cancelled = pool
-        .cancel_request("nobody", "c-1", CancelReason::Manual)
+        .cancel_request("unknown", "c-1", CancelReason::Manual)
         .await;
     assert_fails!(cancelled, Error::UnknownAgent { .. });
     assert_fails!(
-        pool.cancel_all("nobody", CancelReason::Manual).await,
+        pool.cancel_all("unknown", CancelReason::Manual).await,
         Error::UnknownAgent { .. }
     );
-    assert_fails!(pool.ping("nobody").await, Error::UnknownAgent { .. });
-    assert!(pool.agent_stats("nobody").await.is_none());
-    assert!(pool.agent_capabilities("nobody").await.is_none());
-    assert!(pool.agent_encoding("nobody").is_none());
+
+    assert_fails!(pool.ping("unknown").await, Error::UnknownAgent { .. });
+    assert!(pool.agent_stats("unknown").await.is_none());
+    assert!(pool.agent_capabilities("unknown").await.is_none());
+    assert!(pool.agent_encoding("unknown").is_none());
 }
 
 #[tokio::test]
-async fn a_shutdown_waits_for_calls_and_then_closes() {
+async fn shutdown_waits_for_calls_and_then_closes() {
     let (_agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
     let pending = arrived(&pool, &mut connection, "c-1").await;
+
     let answering = async {
         connection.block("c-1", 418).await;
         connection.expect_end().await;
     };
+
     let (shut_down, ()) = tokio::join!(pool.shutdown(), answering);
     shut_down.unwrap();
     assert_eq!(status_of(pending).await, 418);
@@ -223,7 +242,7 @@ async fn a_shutdown_waits_for_calls_and_then_closes() {
 }
 
 #[tokio::test]
-async fn a_shutdown_waits_no_longer_than_it_may() {
+async fn shutdown_waits_no_longer_than_the_drain_timeout() {
     let drain_timeout = Duration::from_millis(50);
     let config = AgentPoolConfig {
         drain_timeout,
@@ -231,23 +250,28 @@ async fn a_shutdown_waits_no_longer_than_it_may() {
     };
     let (_agent, pool, mut connection) = raw_pool(config).await;
     let pending = arrived(&pool, &mut connection, "c-1").await;
+
     let started = Instant::now();
     pool.shutdown().await.unwrap();
     assert!(started.elapsed() < Duration::from_secs(1));
     assert_fails!(result_of(pending).await, Error::Cancelled { .. });
-    assert_eq!(connection.message().await.0, 0x40, "no cancel message");
+    assert_eq!(
+        connection.message().await.0,
+        message::CANCEL,
+        "no cancel message"
+    );
 }
 
 #[tokio::test]
-async fn a_pool_that_is_dropped_closes_its_connections() {
+async fn dropped_pool_closes_its_connections() {
     let (_agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
     drop(pool);
     connection.expect_end().await;
 }
 
-/// The connection lives on a runtime of its own, which ends while a call from another one is on it.
+/// The connection's runtime ends while a call from another runtime is in flight on it.
 #[tokio::test]
-async fn a_call_fails_at_once_when_the_runtime_of_its_connection_ends() {
+async fn call_fails_at_once_when_its_connections_runtime_ends() {
     let agent = serve().await;
     let pool = AgentPool::with_config(config(Encoding::MessagePack));
     let other = tokio::runtime::Builder::new_multi_thread()
@@ -255,9 +279,11 @@ async fn a_call_fails_at_once_when_the_runtime_of_its_connection_ends() {
         .enable_all()
         .build()
         .unwrap();
+
     let (adding, path) = (pool.clone(), agent.path.display().to_string());
     let added = other.spawn(async move { adding.add_agent("agent", path).await });
     added.await.unwrap().unwrap();
+
     let event = request("c-1", "/wait");
     let end = async {
         eventually("the event arrives", async || {
@@ -267,9 +293,11 @@ async fn a_call_fails_at_once_when_the_runtime_of_its_connection_ends() {
         other.shutdown_background();
         Instant::now()
     };
+
     let (sent, ended) = tokio::join!(pool.send("agent", "c-1", &event), end);
     assert_fails!(sent, Error::ConnectionClosed { .. });
     assert!(ended.elapsed() < Duration::from_secs(1));
+
     let complete = RequestCompleteEvent {
         correlation_id: "c-1".into(),
         status: 200,

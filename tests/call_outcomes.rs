@@ -1,10 +1,10 @@
-//! Whatever becomes of calls, callers and counters agree on it, and nothing stays in flight.
+//! Callers and counters agree on the outcome of every call, and nothing stays in flight.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
-use common::{RawAgent, RawConnection, config, eventually, request};
+use common::{RawAgent, RawConnection, config, eventually, message, request};
 use proptest::prelude::*;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -15,57 +15,57 @@ use tollgate::{
     RequestBodyChunkEvent,
 };
 
-/// What is to become of a call.
+/// Course of one call.
 #[derive(Debug, Clone, Copy)]
-enum Fate {
+enum Scenario {
     Allow,
     Block,
     /// The agent answers twice.
     Twice,
-    /// The agent answers a call that nobody made, and then this one.
+    /// The agent answers a call that was never made, and then this one.
     Foreign,
-    /// The agent says nothing, and the deadline passes.
+    /// The agent does not answer, and the deadline passes.
     TimeOut,
-    /// The agent answers when the deadline has passed.
+    /// The agent answers after the deadline.
     Late,
-    /// The agent says nothing, and the caller drops its future.
+    /// The agent does not answer, and the caller drops its future.
     GiveUp,
-    /// The agent says nothing, and the call is cancelled.
+    /// The agent does not answer, and the call is cancelled.
     Cancel,
-    /// The answer does not decode, but says which call it is for.
+    /// The answer does not decode, but its correlation id can be read.
     Garble,
-    /// The agent hangs up.
+    /// The agent closes the connection.
     HangUp,
     /// The agent asks for a pause, answers and resumes.
     Pause,
     /// The body is larger than the agent takes.
     TooLarge,
-    /// The id is that of a call under way.
+    /// The id is that of a call in flight.
     SameId,
 }
 
-const FATES: [Fate; 13] = [
-    Fate::Allow,
-    Fate::Block,
-    Fate::Twice,
-    Fate::Foreign,
-    Fate::TimeOut,
-    Fate::Late,
-    Fate::GiveUp,
-    Fate::Cancel,
-    Fate::Garble,
-    Fate::HangUp,
-    Fate::Pause,
-    Fate::TooLarge,
-    Fate::SameId,
+const SCENARIOS: [Scenario; 13] = [
+    Scenario::Allow,
+    Scenario::Block,
+    Scenario::Twice,
+    Scenario::Foreign,
+    Scenario::TimeOut,
+    Scenario::Late,
+    Scenario::GiveUp,
+    Scenario::Cancel,
+    Scenario::Garble,
+    Scenario::HangUp,
+    Scenario::Pause,
+    Scenario::TooLarge,
+    Scenario::SameId,
 ];
 
 const MAX_BODY: usize = 10;
 
-/// Longer than an answer takes, so that most calls are answered.
+/// Longer than an answer takes, so most calls are answered.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// For calls that nobody answers.
+/// Timeout of calls that are not answered.
 const SHORT: Duration = Duration::from_millis(20);
 
 fn pool_config(encoding: Encoding, use_extension: bool) -> AgentPoolConfig {
@@ -83,54 +83,63 @@ fn pool_config(encoding: Encoding, use_extension: bool) -> AgentPoolConfig {
     }
 }
 
-/// Plays the agent on every connection that comes.
+/// Plays the agent on every connection of the pool.
 async fn play(agent: RawAgent, encoding: Encoding) {
     loop {
-        let limit = |said: &mut serde_json::Value| {
-            said["limits"]["max_body_size"] = json!(MAX_BODY);
+        let limit = |messages: &mut serde_json::Value| {
+            messages["limits"]["max_body_size"] = json!(MAX_BODY);
         };
-        let connection = agent.accept_saying(encoding, limit).await;
+        let connection = agent.accept_with(encoding, limit).await;
         tokio::spawn(answer(connection));
     }
 }
 
-/// Does to each call what its id says.
+/// Treats each call as its id says.
 async fn answer(mut connection: RawConnection) -> Option<()> {
     loop {
         let (message, payload) = connection.receive().await?;
-        if message == 0x41 {
+        if message == message::PING {
             connection
-                .try_send(&common::frame(0x42, &payload))
+                .try_send(&common::frame(message::PONG, &payload))
                 .await
                 .ok()?;
         }
-        if !(0x10..=0x17).contains(&message) {
+        if !message::EVENTS.contains(&message) {
             continue;
         }
+
         let event = connection.decode(&payload);
         let id = event["metadata"]["correlation_id"].as_str()?.to_owned();
         let allow = common::allowing(&id);
         let garbled = json!({
             "version": 2, "decision": 7, "audit": {"custom": {"correlation_id": id}},
         });
-        let flow = |action: u8| (0x33, json!({"action": action}));
-        let said = match id.split('-').next()? {
-            "Allow" | "SameId" => vec![(0x20, allow)],
-            "Block" => vec![(0x20, common::blocking(&id, 403))],
-            "Twice" => vec![(0x20, allow.clone()), (0x20, allow)],
-            "Foreign" => vec![(0x20, common::allowing("nobody")), (0x20, allow)],
-            "Garble" => vec![(0x20, garbled)],
-            "Pause" => vec![flow(1), (0x20, allow), flow(2)],
+
+        let flow = |action: u8| (message::FLOW_CONTROL, json!({"action": action}));
+        let messages = match id.split('-').next()? {
+            "Allow" | "SameId" => vec![(message::AGENT_RESPONSE, allow)],
+            "Block" => vec![(message::AGENT_RESPONSE, common::blocking(&id, 403))],
+            "Twice" => vec![
+                (message::AGENT_RESPONSE, allow.clone()),
+                (message::AGENT_RESPONSE, allow),
+            ],
+            "Foreign" => vec![
+                (message::AGENT_RESPONSE, common::allowing("unknown")),
+                (message::AGENT_RESPONSE, allow),
+            ],
+            "Garble" => vec![(message::AGENT_RESPONSE, garbled)],
+            "Pause" => vec![flow(1), (message::AGENT_RESPONSE, allow), flow(2)],
             "Late" => {
                 tokio::time::sleep(SHORT * 2).await;
-                vec![(0x20, allow)]
+                vec![(message::AGENT_RESPONSE, allow)]
             }
             "HangUp" => return None,
             _ => vec![],
         };
-        for (message, value) in said {
+
+        for (message, value) in messages {
             let payload = match message {
-                0x33 => value.to_string().into_bytes(),
+                message::FLOW_CONTROL => value.to_string().into_bytes(),
                 _ => common::encode(connection.encoding, &value),
             };
             connection
@@ -141,33 +150,33 @@ async fn answer(mut connection: RawConnection) -> Option<()> {
     }
 }
 
-/// Makes a call and says how it ended for its caller, by the name of its count.
-async fn call(pool: AgentPool, number: usize, fate: Fate) -> &'static str {
-    let id = match fate {
-        Fate::SameId => "SameId-0".to_owned(),
-        fate => format!("{fate:?}-{number}"),
+/// Makes a call. Returns the name of the count that its outcome belongs to.
+async fn call(pool: AgentPool, number: usize, scenario: Scenario) -> &'static str {
+    let id = match scenario {
+        Scenario::SameId => "SameId-0".to_owned(),
+        scenario => format!("{scenario:?}-{number}"),
     };
     let event = request(&id, "/");
-    let result = match fate {
-        Fate::TimeOut | Fate::Late => pool.send_within("agent", &id, &event, SHORT).await,
-        Fate::GiveUp => match timeout(SHORT, pool.send("agent", &id, &event)).await {
+    let result = match scenario {
+        Scenario::TimeOut | Scenario::Late => pool.send_within("agent", &id, &event, SHORT).await,
+        Scenario::GiveUp => match timeout(SHORT, pool.send("agent", &id, &event)).await {
             Ok(result) => result,
             Err(_) => return "given_up",
         },
-        Fate::Cancel => {
+        Scenario::Cancel => {
             let cancelling = async {
                 tokio::time::sleep(SHORT).await;
                 let reason = CancelReason::ClientDisconnect;
-                // There may be no connection just now; then the deadline ends the call.
+                // Without a connection this fails, and the deadline ends the call.
                 let _ = pool.cancel_request("agent", &id, reason).await;
                 std::future::pending::<()>().await;
             };
             tokio::select! {
                 result = pool.send_within("agent", &id, &event, SHORT * 5) => result,
-                () = cancelling => unreachable!("it waits for ever"),
+                () = cancelling => unreachable!("it never completes"),
             }
         }
-        Fate::TooLarge => {
+        Scenario::TooLarge => {
             let body = RequestBodyChunkEvent::new(&*id, vec![7; MAX_BODY + 1], 0, true);
             pool.send("agent", &id, &body).await
         }
@@ -210,35 +219,41 @@ fn by_name(counts: &CallCounts) -> BTreeMap<&'static str, u64> {
     all.into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
-async fn run(fates: &[Fate], encoding: Encoding) {
+async fn run(scenarios: &[Scenario], encoding: Encoding) {
     let agent = RawAgent::listen();
     let endpoint = agent.path.display().to_string();
     let playing = tokio::spawn(play(agent, encoding));
+
     let pool = AgentPool::with_config(pool_config(encoding, false));
     pool.add_agent("agent", endpoint).await.unwrap();
-    let calls = fates.iter().enumerate();
+
+    let calls = scenarios.iter().enumerate();
     let calls: Vec<_> = calls
-        .map(|(number, fate)| tokio::spawn(call(pool.clone(), number, *fate)))
+        .map(|(number, scenario)| tokio::spawn(call(pool.clone(), number, *scenario)))
         .collect();
+
     let mut ended = BTreeMap::new();
     for call in calls {
         *ended.entry(call.await.unwrap()).or_insert(0) += 1;
     }
+
     let metrics = pool.protocol_metrics();
     let snapshot = metrics.snapshot();
-    assert_eq!(by_name(&snapshot.total.calls), ended, "{fates:?}");
-    assert_eq!(snapshot.requests_total, fates.len() as u64);
-    assert_eq!(snapshot.in_flight_requests, 0, "{fates:?}");
-    assert_eq!(snapshot.total.pending_requests, 0, "{fates:?}");
+    assert_eq!(by_name(&snapshot.total.calls), ended, "{scenarios:?}");
+    assert_eq!(snapshot.requests_total, scenarios.len() as u64);
+    assert_eq!(snapshot.in_flight_requests, 0, "{scenarios:?}");
+    assert_eq!(snapshot.total.pending_requests, 0, "{scenarios:?}");
     let decisions = snapshot.total.decisions;
     assert_eq!(decisions.allow + decisions.block, snapshot.responses_total);
-    // A slot that is given back late would show here.
-    eventually("the agent is asked again", async || {
-        timeout(DEADLINE, call(pool.clone(), 0, Fate::Block))
+
+    // Fails if a slot was not released.
+    eventually("the agent is called again", async || {
+        timeout(DEADLINE, call(pool.clone(), 0, Scenario::Block))
             .await
             .is_ok_and(|ended| ended == "answered")
     })
     .await;
+
     assert_eq!(metrics.snapshot().in_flight_requests, 0);
     playing.abort();
 }
@@ -252,10 +267,10 @@ fn block_on(run: impl Future<Output = ()>) {
 }
 
 #[test]
-fn each_fate_alone() {
+fn each_scenario_alone_is_counted_correctly() {
     block_on(async {
         let runs = common::BOTH.into_iter().flat_map(|encoding| {
-            FATES.map(|fate| async move { run(&[fate, fate], encoding).await })
+            SCENARIOS.map(|scenario| async move { run(&[scenario, scenario], encoding).await })
         });
         futures_util::future::join_all(runs).await;
     });
@@ -264,11 +279,11 @@ fn each_fate_alone() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn nothing_stays_in_flight(
-        fates in prop::collection::vec(prop::sample::select(&FATES[..]), 1..24),
+    fn any_mix_of_scenarios_is_counted_correctly(
+        scenarios in prop::collection::vec(prop::sample::select(&SCENARIOS[..]), 1..24),
         in_json: bool,
     ) {
         let encoding = if in_json { Encoding::Json } else { Encoding::MessagePack };
-        block_on(run(&fates, encoding));
+        block_on(run(&scenarios, encoding));
     }
 }

@@ -1,6 +1,6 @@
-//! Where the time of a call goes.
+//! Timings of calls: encoding, waiting, wire and decoding.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
@@ -12,7 +12,7 @@ use tollgate::{
     RequestBodyChunkEvent, ResponseHeadersEvent,
 };
 
-/// How long the agent takes.
+/// Time that the agent takes to answer.
 const WORK: Duration = Duration::from_millis(50);
 
 fn assert_adds_up(timings: CallTimings, measured: Duration) {
@@ -37,13 +37,15 @@ fn begin(
 }
 
 #[tokio::test]
-async fn the_stages_add_up_to_the_call() {
+async fn stages_add_up_to_the_duration_of_the_call() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
+
         let call = begin(&pool, "r-1");
         assert_eq!(connection.event().await, "r-1");
         tokio::time::sleep(WORK).await;
         connection.allow("r-1").await;
+
         let (timings, measured) = call.await.unwrap();
         let timings = timings.unwrap();
         assert!(timings.wire >= WORK, "{timings:?}");
@@ -52,25 +54,28 @@ async fn the_stages_add_up_to_the_call() {
     }
 }
 
-/// Waiting for a slot is no fault of the agent's.
+/// Waiting for a slot does not count as time that the agent took.
 #[tokio::test]
-async fn a_call_that_waits_for_a_slot_spends_its_time_there() {
+async fn waiting_for_a_slot_is_timed_separately() {
     let config = AgentPoolConfig {
         max_concurrent_per_connection: 1,
         ..config(Encoding::MessagePack)
     };
     let (_agent, pool, mut connection) = raw_pool(config).await;
+
     let first = arrived(&pool, &mut connection, "r-1").await;
     let second = begin(&pool, "r-2");
     common::eventually("the second call waits", async || {
-        common::made(&pool).await == 2
+        common::calls_made(&pool).await == 2
     })
     .await;
+
     tokio::time::sleep(WORK).await;
     connection.allow("r-1").await;
     result_of(first).await.unwrap();
     assert_eq!(connection.event().await, "r-2");
     connection.allow("r-2").await;
+
     let (timings, measured) = second.await.unwrap();
     let timings = timings.unwrap();
     assert!(timings.wait >= WORK && timings.wire < WORK, "{timings:?}");
@@ -87,7 +92,7 @@ async fn ask(pool: &AgentPool, calls: usize) {
 }
 
 #[tokio::test]
-async fn one_in_so_many_calls_is_timed() {
+async fn one_call_in_each_interval_is_timed() {
     let agent = serve().await;
     for (timing_interval, timed) in [(64, 4), (0, 0), (1, 256)] {
         let config = AgentPoolConfig {
@@ -96,6 +101,7 @@ async fn one_in_so_many_calls_is_timed() {
         };
         let pool = pool_with(config, &agent.path).await;
         ask(&pool, 256).await;
+
         let snapshot = pool.protocol_metrics().snapshot();
         let stages = &snapshot.total.stages;
         for stage in [&stages.encode, &stages.wait, &stages.wire, &stages.decode] {
@@ -115,6 +121,7 @@ async fn exported_stages_add_up_to_exported_durations() {
     };
     let pool = pool_with(config, &agent.path).await;
     ask(&pool, 200).await;
+
     let metrics = pool.protocol_metrics().snapshot().agents["agent"].clone();
     let sum = |histogram: &HistogramSnapshot| histogram.sum as f64;
     let stages = &metrics.stages;
@@ -125,38 +132,43 @@ async fn exported_stages_add_up_to_exported_durations() {
 }
 
 #[tokio::test]
-async fn exchanges_are_timed_when_asked_and_pushed_events_never() {
+async fn exchange_times_sent_events_but_not_pushed_ones() {
     let agent = serve().await;
     let config = AgentPoolConfig {
         timing_interval: 1,
         ..config(Encoding::MessagePack)
     };
     let pool = pool_with(config, &agent.path).await;
+
     let mut exchange = pool.exchange("agent", "r-1").unwrap();
     let began = Instant::now();
     let (_, timings) = exchange.send_timed(&request("r-1", "/")).await.unwrap();
     assert!(timings.unwrap().total() <= began.elapsed());
+
     let chunk = RequestBodyChunkEvent::new("r-1", &b"a body"[..], 0, true);
     exchange.push(&chunk).await.unwrap();
     exchange.next_answer().await.unwrap().unwrap();
+
     let snapshot = pool.protocol_metrics().snapshot();
     assert_eq!(snapshot.total.stages.wire.count, 1);
     assert_eq!(snapshot.request_duration.count, 2);
 }
 
 #[tokio::test]
-async fn an_event_that_is_not_sent_has_no_timings() {
+async fn skipped_event_has_no_timings() {
     let config = AgentPoolConfig {
         skip_unsubscribed_events: true,
         ..config(Encoding::MessagePack)
     };
-    // It takes the events of a request only.
+    // This agent subscribes to the events of a request only.
     let (_agent, pool, _connection) = raw_pool(config).await;
+
     let event = ResponseHeadersEvent {
         correlation_id: "r-1".to_owned(),
         status: 200,
         headers: HashMap::new(),
     };
+
     let (answer, timings) = pool.send_timed("agent", "r-1", &event).await.unwrap();
     assert_eq!(answer.decision, Decision::Allow);
     assert_eq!(timings, None);

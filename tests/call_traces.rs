@@ -1,4 +1,4 @@
-//! What is told of single calls to whoever listens.
+//! Tracing spans and events of single calls.
 
 mod common;
 
@@ -13,12 +13,12 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 type Fields = BTreeMap<&'static str, String>;
 
-/// Keeps the spans of calls, and the events in them.
+/// Records the spans of calls, and the events in them.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Told>>);
+struct Recorder(Arc<Mutex<Recorded>>);
 
 #[derive(Default)]
-struct Told {
+struct Recorded {
     spans: Vec<Fields>,
     events: Vec<Fields>,
 }
@@ -34,14 +34,16 @@ impl Visit for Reader<'_> {
     }
 }
 
-impl Kept {
-    fn lock(&self) -> MutexGuard<'_, Told> {
-        self.0.lock().expect("nobody panics with it")
+impl Recorder {
+    fn lock(&self) -> MutexGuard<'_, Recorded> {
+        self.0
+            .lock()
+            .expect("no thread panics while it holds the lock")
     }
 
-    /// The one span and the one event since this was last asked.
+    /// Returns the one span and the one event since the last call.
     fn take(&self) -> (Fields, Fields) {
-        let Told { spans, events } = std::mem::take(&mut *self.lock());
+        let Recorded { spans, events } = std::mem::take(&mut *self.lock());
         let ([span], [event]) = (spans.as_slice(), events.as_slice()) else {
             panic!("{spans:?}, {events:?}");
         };
@@ -49,7 +51,7 @@ impl Kept {
     }
 }
 
-impl Subscriber for Kept {
+impl Subscriber for Recorder {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target() == "tollgate::call" && *metadata.level() <= Level::DEBUG
     }
@@ -58,15 +60,15 @@ impl Subscriber for Kept {
         assert_eq!(attributes.metadata().name(), "agent_call");
         let mut fields = Fields::new();
         attributes.record(&mut Reader(&mut fields));
-        let mut told = self.lock();
-        told.spans.push(fields);
-        Id::from_u64(told.spans.len() as u64)
+        let mut recorded = self.lock();
+        recorded.spans.push(fields);
+        Id::from_u64(recorded.spans.len() as u64)
     }
 
     fn record(&self, span: &Id, values: &Record<'_>) {
-        let mut told = self.lock();
+        let mut recorded = self.lock();
         let at = span.into_u64() as usize - 1;
-        values.record(&mut Reader(&mut told.spans[at]));
+        values.record(&mut Reader(&mut recorded.spans[at]));
     }
 
     fn event(&self, event: &Event<'_>) {
@@ -80,8 +82,9 @@ impl Subscriber for Kept {
     fn exit(&self, _: &Id) {}
 }
 
-fn check(told: (Fields, Fields), expected: &[(&'static str, &str)]) {
-    let (mut span, event) = told;
+fn check(recorded: (Fields, Fields), expected: &[(&'static str, &str)]) {
+    let (mut span, event) = recorded;
+
     assert_eq!(span.remove("traceparent"), metadata("c").traceparent);
     assert_eq!(span.remove("event").as_deref(), Some("request_headers"));
     let expected: Fields = expected
@@ -89,6 +92,7 @@ fn check(told: (Fields, Fields), expected: &[(&'static str, &str)]) {
         .map(|(name, value)| (*name, (*value).to_owned()))
         .collect();
     assert_eq!(span, expected);
+
     assert!(event["duration_us"].parse::<u64>().is_ok());
     for (name, value) in expected {
         assert_eq!(event[name], value);
@@ -96,46 +100,51 @@ fn check(told: (Fields, Fields), expected: &[(&'static str, &str)]) {
 }
 
 #[tokio::test]
-async fn a_call_is_a_span_that_says_how_it_ended() {
-    let kept = Kept::default();
-    let _guard = tracing::subscriber::set_default(kept.clone());
+async fn call_is_a_span_with_its_decision() {
+    let recorder = Recorder::default();
+    let _guard = tracing::subscriber::set_default(recorder.clone());
     let agent = serve().await;
     let pool = pool_with(config(BOTH[0]), &agent.path).await;
+
     for (uri, decision) in [
         ("/", "allow"),
         ("/block", "block"),
         ("/redirect", "redirect"),
     ] {
         let event = request("c-1", uri);
+
         let expected = [
             ("agent", "agent"),
             ("correlation_id", "c-1"),
             ("decision", decision),
         ];
         pool.send("agent", "c-1", &event).await.unwrap();
-        check(kept.take(), &expected);
+        check(recorder.take(), &expected);
+
         let mut exchange = pool.exchange("agent", "c-1").unwrap();
         exchange.send(&event).await.unwrap();
-        check(kept.take(), &expected);
+        check(recorder.take(), &expected);
         pool.clear_correlation_affinity("c-1");
     }
 }
 
 #[tokio::test]
-async fn a_failure_has_the_name_of_its_kind() {
-    let kept = Kept::default();
-    let _guard = tracing::subscriber::set_default(kept.clone());
+async fn failed_call_is_traced_with_the_kind_of_its_error() {
+    let recorder = Recorder::default();
+    let _guard = tracing::subscriber::set_default(recorder.clone());
+
     let pool = AgentPool::new();
     let error = pool
         .send("waf", "c-2", &request("c-2", "/"))
         .await
         .unwrap_err();
     assert!(matches!(error, AgentProtocolError::UnknownAgent { .. }));
+
     let expected = [
         ("agent", "waf"),
         ("correlation_id", "c-2"),
         ("error", "unknown_agent"),
     ];
-    check(kept.take(), &expected);
+    check(recorder.take(), &expected);
     assert_eq!(error.kind(), "unknown_agent");
 }

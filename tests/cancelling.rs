@@ -1,38 +1,42 @@
-//! Calls that are cancelled, and what their agents still say.
+//! Cancelled calls, and late answers to them.
 
 mod common;
 
 use common::{
-    BOTH, arrived, call, config, eventually, expect_works, faults, raw_pool, raw_pool_of, request,
-    result_of, serve, status_of,
+    BOTH, arrived, call, config, eventually, expect_works, faults, message, raw_pool, raw_pool_of,
+    request, result_of, serve, status_of,
 };
 use tollgate::{AgentPoolConfig, AgentProtocolError as Error, CancelReason, Encoding};
 
-/// More than a connection remembers missing answers.
+/// More calls than the missing answers that a connection remembers.
 const MANY: usize = 10_050;
 
 #[tokio::test]
-async fn a_cancel_is_told_in_json_and_its_late_answer_reaches_nobody() {
+async fn cancel_is_sent_in_json_and_the_late_answer_is_dropped() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
         let cancelled = arrived(&pool, &mut connection, "c-1").await;
         let other = arrived(&pool, &mut connection, "c-2").await;
+
         pool.cancel_request("agent", "c-1", CancelReason::UpstreamError)
             .await
             .unwrap();
+
         assert_fails!(result_of(cancelled).await, Error::Cancelled { .. });
         let (message, payload) = connection.receive().await.unwrap();
-        let told: serde_json::Value = serde_json::from_slice(&payload).unwrap();
-        assert_eq!(message, 0x40);
+        let cancel: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+        assert_eq!(message, message::CANCEL);
         assert_eq!(
-            (&told["correlation_id"], &told["reason"]),
+            (&cancel["correlation_id"], &cancel["reason"]),
             (&"c-1".into(), &3.into())
         );
-        assert!(told["timestamp_ms"].is_u64());
+        assert!(cancel["timestamp_ms"].is_u64());
+
         assert_fails!(
             result_of(call(&pool, "c-1")).await,
             Error::CorrelationBusy { .. }
         );
+
         connection.allow("c-1").await;
         connection.block("c-2", 418).await;
         assert_eq!(status_of(other).await, 418);
@@ -42,7 +46,7 @@ async fn a_cancel_is_told_in_json_and_its_late_answer_reaches_nobody() {
 }
 
 #[tokio::test]
-async fn a_cancel_goes_where_the_call_went() {
+async fn cancel_is_sent_on_the_connection_of_its_call() {
     let connections_per_agent = 3;
     let config = AgentPoolConfig {
         connections_per_agent,
@@ -51,29 +55,31 @@ async fn a_cancel_goes_where_the_call_went() {
     let (_agent, pool, mut connections) = raw_pool_of(config).await;
     let _first = arrived(&pool, &mut connections[0], "c-1").await;
     let second = arrived(&pool, &mut connections[1], "c-2").await;
+
     pool.cancel_request("agent", "c-2", CancelReason::Timeout)
         .await
         .unwrap();
     assert_fails!(result_of(second).await, Error::Cancelled { .. });
-    assert_eq!(connections[1].message().await.0, 0x40);
+
+    assert_eq!(connections[1].message().await.0, message::CANCEL);
     connections[0].expect_silence();
     connections[2].expect_silence();
 }
 
 #[tokio::test]
-async fn a_cancel_of_what_is_not_pending_changes_nothing() {
+async fn cancel_of_an_unknown_call_changes_nothing() {
     let (_agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
     let pending = arrived(&pool, &mut connection, "c-1").await;
     pool.cancel_request("agent", "c-2", CancelReason::Manual)
         .await
         .unwrap();
-    assert_eq!(connection.message().await.0, 0x40);
+    assert_eq!(connection.message().await.0, message::CANCEL);
     connection.block("c-1", 418).await;
     assert_eq!(status_of(pending).await, 418);
     expect_works(&pool, &mut connection, "c-2").await;
 }
 
-/// Clients that go away are no fault of the agent's, which answers no cancelled event.
+/// Cancelled calls do not count against the agent, which answers none of their events.
 #[tokio::test]
 async fn any_number_of_calls_can_be_cancelled() {
     let agent = serve().await;
@@ -86,9 +92,11 @@ async fn any_number_of_calls_can_be_cancelled() {
                 tokio::spawn(async move { pool.send("agent", &id, &event).await })
             })
             .collect();
+
         let seen = async || agent.seen.lock().unwrap().len();
         eventually("the events arrive", async || seen().await == 50).await;
         agent.seen.lock().unwrap().clear();
+
         let cancelled = pool
             .cancel_all("agent", CancelReason::ClientDisconnect)
             .await
@@ -98,6 +106,7 @@ async fn any_number_of_calls_can_be_cancelled() {
             assert_fails!(result_of(call).await, Error::Cancelled { .. });
         }
     }
+
     let event = request("after", "/");
     pool.send("agent", "after", &event).await.unwrap();
 }

@@ -1,10 +1,11 @@
-//! An agent that fails call after call is left alone for a while, and what callers get then is the user's choice.
+//! Circuit breaker: an agent that fails repeatedly gets no calls for a while. The failure mode
+//! decides what callers get meanwhile.
 
 mod common;
 
 use common::{
-    RawConnection, arrived, call, config, eventually, raw_pool, raw_pool_of, request, result_of,
-    status_of,
+    RawConnection, arrived, call, config, eventually, message, raw_pool, raw_pool_of, request,
+    result_of, status_of,
 };
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ fn tripping(reset_timeout: Duration) -> AgentPoolConfig {
 }
 
 async fn fail(pool: &AgentPool, count: usize) {
-    // An id whose answer is missing cannot be used again.
+    // An id cannot be used again while its answer is missing.
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     for _ in 0..count {
         let id = format!("fails-{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -44,32 +45,37 @@ async fn take_events(connection: &mut RawConnection, count: usize) {
 }
 
 #[tokio::test]
-async fn five_failures_in_a_row_open_it() {
+async fn consecutive_failures_open_the_breaker() {
     let (_agent, pool, mut connection) = raw_pool(tripping(Duration::from_secs(60))).await;
+
     fail(&pool, 4).await;
     take_events(&mut connection, 4).await;
     common::expect_works(&pool, &mut connection, "in between").await;
+
     fail(&pool, 4).await;
     assert_eq!(state(&pool), CircuitBreakerState::Closed);
+
     let fifth = result_of(call(&pool, "fifth")).await;
     assert_fails!(fifth, Error::Timeout { .. });
     take_events(&mut connection, 5).await;
     assert_eq!(state(&pool), CircuitBreakerState::Open);
     assert!(!pool.is_agent_healthy("agent"));
+
     let started = Instant::now();
     for n in 0..100 {
         let refused = result_of(call(&pool, &n.to_string())).await;
         assert_fails!(refused, Error::CircuitOpen { .. });
     }
     assert!(started.elapsed() < Duration::from_secs(1));
-    assert_eq!(connection.sync().await, [0; 0], "the agent was asked");
+    assert_eq!(connection.sync().await, [0; 0], "the agent was contacted");
+
     let stats = pool.agent_stats("agent").await.unwrap();
     assert_eq!(stats.circuit_breaker_trips, 1);
     assert_eq!((stats.calls.circuit_open, stats.calls.timed_out), (100, 9));
 }
 
 #[tokio::test]
-async fn one_call_tries_it_after_a_while() {
+async fn one_trial_call_is_allowed_after_the_reset_timeout() {
     let config = AgentPoolConfig {
         request_timeout: Duration::from_millis(200),
         ..tripping(Duration::from_millis(50))
@@ -81,19 +87,23 @@ async fn one_call_tries_it_after_a_while() {
         for call in calls {
             assert_fails!(result_of(call).await, Error::Timeout { .. });
         }
-        // Their late answers, so that the ids may be used again.
+
+        // Late answers, so that the ids can be used again.
         for n in 0..5 {
             connection.allow(&format!("fails-{n}")).await;
         }
-        eventually("a trial may be made", async || {
+
+        eventually("a trial is allowed", async || {
             state(&pool) == CircuitBreakerState::HalfOpen
         })
         .await;
+
         let trial = arrived(&pool, &mut connection, "trial").await;
         assert_fails!(
             result_of(call(&pool, "second")).await,
             Error::CircuitOpen { .. }
         );
+
         connection.block("trial", 418).await;
         assert_eq!(status_of(trial).await, 418);
         assert_eq!(state(&pool), CircuitBreakerState::Closed);
@@ -102,25 +112,29 @@ async fn one_call_tries_it_after_a_while() {
 }
 
 #[tokio::test]
-async fn a_trial_that_fails_or_is_given_up() {
+async fn failed_trial_reopens_and_a_dropped_trial_is_released() {
     let (_agent, pool, mut connection) = raw_pool(tripping(Duration::from_millis(30))).await;
     fail(&pool, 5).await;
     take_events(&mut connection, 5).await;
+
     let half_open = async || {
-        eventually("a trial may be made", async || {
+        eventually("a trial is allowed", async || {
             state(&pool) == CircuitBreakerState::HalfOpen
         })
         .await;
     };
+
     half_open().await;
     assert_fails!(result_of(call(&pool, "trial")).await, Error::Timeout { .. });
     assert_eq!(state(&pool), CircuitBreakerState::Open);
     connection.event().await;
+
     half_open().await;
     let given_up = arrived(&pool, &mut connection, "given up").await;
     given_up.abort();
     assert!(given_up.await.unwrap_err().is_cancelled());
-    // Its caller went, which says nothing about the agent: the next may try.
+
+    // A dropped call tells nothing about the agent, so the next call may try.
     let trial = arrived(&pool, &mut connection, "next").await;
     connection.block("next", 418).await;
     assert_eq!(status_of(trial).await, 418);
@@ -128,49 +142,55 @@ async fn a_trial_that_fails_or_is_given_up() {
 }
 
 #[tokio::test]
-async fn callers_that_go_away_do_not_open_it() {
+async fn dropped_calls_do_not_open_the_breaker() {
     let (_agent, pool, mut connection) = raw_pool(tripping(Duration::from_secs(60))).await;
+
     for n in 0..20 {
         let given_up = arrived(&pool, &mut connection, &n.to_string()).await;
         given_up.abort();
         assert!(given_up.await.unwrap_err().is_cancelled());
     }
+
     assert_eq!(state(&pool), CircuitBreakerState::Closed);
     common::expect_works(&pool, &mut connection, "after").await;
     assert_eq!(pool.agent_stats("agent").await.unwrap().calls.given_up, 20);
 }
 
 #[tokio::test]
-async fn a_new_connection_is_a_reason_to_try() {
+async fn new_connection_allows_a_trial() {
     let (agent, pool, connection) = raw_pool(tripping(Duration::from_secs(60))).await;
     fail(&pool, 5).await;
     assert_eq!(state(&pool), CircuitBreakerState::Open);
     drop(connection);
+
     let mut connection = agent.accept_in(Encoding::Json).await;
-    eventually("a trial may be made", async || {
+    eventually("a trial is allowed", async || {
         state(&pool) == CircuitBreakerState::HalfOpen
     })
     .await;
     common::expect_works(&pool, &mut connection, "trial").await;
+
     assert_eq!(state(&pool), CircuitBreakerState::Closed);
 }
 
 #[tokio::test]
-async fn each_agent_has_its_own() {
+async fn each_agent_has_its_own_breaker() {
     let (_agent, pool, _connection) = raw_pool(tripping(Duration::from_secs(60))).await;
     let other = common::serve().await;
     pool.add_agent("other", other.path.to_str().unwrap())
         .await
         .unwrap();
+
     fail(&pool, 5).await;
     pool.send("other", "c-1", &request("c-1", "/"))
         .await
         .unwrap();
+
     assert_eq!(
         pool.circuit_breaker_state("other"),
         Some(CircuitBreakerState::Closed)
     );
-    assert_eq!(pool.circuit_breaker_state("nobody"), None);
+    assert_eq!(pool.circuit_breaker_state("unknown"), None);
 }
 
 async fn expect_allowed(pool: &AgentPool, id: &str) {
@@ -182,68 +202,84 @@ async fn expect_allowed(pool: &AgentPool, id: &str) {
 }
 
 #[tokio::test]
-async fn an_open_failure_mode_allows_what_an_unavailable_agent_does_not_answer() {
+async fn open_failure_mode_allows_calls_of_an_unavailable_agent() {
     let config = AgentPoolConfig {
         max_consecutive_errors: u32::MAX,
         ..tripping(Duration::from_secs(60))
     };
     let (_agent, pool, connection) = raw_pool(config).await;
+
     fail(&pool, 1).await;
     pool.set_failure_mode("agent", FailureMode::Open).unwrap();
+
     for n in 0..10 {
         expect_allowed(&pool, &format!("open-{n}")).await;
     }
     assert_eq!(state(&pool), CircuitBreakerState::Open);
+
     drop(connection);
-    eventually("the end is noticed", async || {
+    eventually("the closed connection is noticed", async || {
         pool.agent_stats("agent").await.unwrap().active_connections == 0
     })
     .await;
+
     expect_allowed(&pool, "unavailable").await;
     let mut exchange = pool.exchange("agent", "exchange").unwrap();
     let answer = exchange.send(&request("exchange", "/")).await.unwrap();
     assert_eq!(answer, AgentResponse::default_allow());
     exchange.push(&request("exchange", "/")).await.unwrap();
     assert!(exchange.next_answer().await.unwrap().is_ok());
+
     let stats = pool.agent_stats("agent").await.unwrap();
     assert_eq!(stats.failed_open, 13);
     assert_eq!(stats.calls.answered, 0);
     assert_eq!(stats.calls.made, stats.calls.ended());
+
     pool.set_failure_mode("agent", FailureMode::Closed).unwrap();
     assert_fails!(
         result_of(call(&pool, "closed")).await,
         Error::Unavailable { .. }
     );
     assert_fails!(
-        pool.set_failure_mode("nobody", FailureMode::Open),
+        pool.set_failure_mode("unknown", FailureMode::Open),
         Error::UnknownAgent { .. }
     );
 }
 
 #[tokio::test]
-async fn an_open_failure_mode_overrules_no_answer() {
+async fn open_failure_mode_does_not_override_other_outcomes() {
     let config = AgentPoolConfig {
         failure_mode: FailureMode::Open,
         ..config(Encoding::Json)
     };
     let (_agent, pool, mut connection) = raw_pool(config).await;
+
     let blocked = arrived(&pool, &mut connection, "c-1").await;
     connection.block("c-1", 418).await;
     assert_eq!(status_of(blocked).await, 418);
+
     let garbage = arrived(&pool, &mut connection, "c-2").await;
     let answer = serde_json::json!({
         "version": 2, "decision": "maybe", "audit": {"custom": {"correlation_id": "c-2"}},
     });
-    connection.send_value(0x20, &answer).await;
+    connection
+        .send_value(message::AGENT_RESPONSE, &answer)
+        .await;
     assert_fails!(result_of(garbage).await, Error::InvalidMessage { .. });
-    connection.send(0x33, br#"{"action":1}"#).await;
+
+    connection
+        .send(message::FLOW_CONTROL, br#"{"action":1}"#)
+        .await;
     connection.sync().await;
     assert_fails!(
         result_of(call(&pool, "c-3")).await,
         Error::FlowControlPaused { .. }
     );
+
     let cancelled = {
-        connection.send(0x33, br#"{"action":2}"#).await;
+        connection
+            .send(message::FLOW_CONTROL, br#"{"action":2}"#)
+            .await;
         connection.sync().await;
         let call = arrived(&pool, &mut connection, "c-4").await;
         pool.cancel_request("agent", "c-4", tollgate::CancelReason::Manual)
@@ -252,15 +288,16 @@ async fn an_open_failure_mode_overrules_no_answer() {
         result_of(call).await
     };
     assert_fails!(cancelled, Error::Cancelled { .. });
+
     assert_fails!(
-        pool.send("nobody", "c-5", &request("c-5", "/")).await,
+        pool.send("unknown", "c-5", &request("c-5", "/")).await,
         Error::UnknownAgent { .. }
     );
     assert_eq!(pool.agent_stats("agent").await.unwrap().failed_open, 0);
 }
 
 #[tokio::test]
-async fn a_connection_whose_calls_fail_is_left_out_until_a_ping_is_answered() {
+async fn failing_connection_is_skipped_until_it_answers_a_ping() {
     let config = AgentPoolConfig {
         connections_per_agent: 2,
         request_timeout: DEADLINE,
@@ -270,12 +307,14 @@ async fn a_connection_whose_calls_fail_is_left_out_until_a_ping_is_answered() {
     };
     let (_agent, pool, mut connections) = raw_pool_of(config).await;
     let [mut good, mut bad] = [connections.remove(0), connections.remove(0)];
+
     let answering = tokio::spawn(async move {
         loop {
             let id = good.event().await;
             good.allow(&id).await;
         }
     });
+
     let mut failures = 0;
     for n in 0..10 {
         failures += usize::from(result_of(call(&pool, &n.to_string())).await.is_err());
@@ -286,10 +325,12 @@ async fn a_connection_whose_calls_fail_is_left_out_until_a_ping_is_answered() {
         (stats.active_connections, stats.healthy_connections),
         (2, 1)
     );
+
     take_events(&mut bad, 3).await;
     let (message, ping) = bad.message().await;
-    assert_eq!(message, 0x41);
-    bad.send_value(0x42, &ping).await;
+    assert_eq!(message, message::PING);
+    bad.send_value(message::PONG, &ping).await;
+
     eventually("the connection is used again", async || {
         pool.agent_stats("agent").await.unwrap().healthy_connections == 2
     })

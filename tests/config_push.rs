@@ -1,7 +1,7 @@
-//! Settings and updates reach agents over their connections: before anything else, again when they should, in order, and
-//! the pool knows what came of them.
+//! Settings and updates reach agents: before anything else, in order and again after a failure. The
+//! pool knows their outcome.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
@@ -16,21 +16,21 @@ use tollgate::{
     Encoding, FailureMode, PushStatus, RequestHeadersView, ShutdownReason,
 };
 
-/// Writes down what it is told, and refuses lists called "refused".
+/// Records what it is told, and refuses lists called "refused".
 #[derive(Default)]
-struct Scribe {
+struct Recorder {
     told: Arc<Mutex<Vec<String>>>,
 }
 
-impl Scribe {
+impl Recorder {
     fn note(&self, what: impl Into<String>) {
         self.told.lock().unwrap().push(what.into());
     }
 }
 
-impl AgentHandler for Scribe {
+impl AgentHandler for Recorder {
     fn capabilities(&self) -> AgentCapabilities {
-        AgentCapabilities::new("scribe", "Scribe", "1").with_features(AgentFeatures {
+        AgentCapabilities::new("scribe", "Recorder", "1").with_features(AgentFeatures {
             config_push: true,
             ..AgentFeatures::default()
         })
@@ -78,7 +78,7 @@ impl Served {
 
     async fn speaking(encoding: Encoding) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let scribe = Scribe::default();
+        let scribe = Recorder::default();
         let told = Arc::clone(&scribe.told);
         let (path, _) = serve_handler(encoding, &dir, scribe).await;
         Self {
@@ -101,7 +101,7 @@ fn list(list_id: &str, entry: usize) -> ConfigUpdateType {
     }
 }
 
-fn hasty(max_retries: usize) -> ConfigPusherConfig {
+fn with_retries(max_retries: usize) -> ConfigPusherConfig {
     ConfigPusherConfig {
         ack_timeout: Duration::from_millis(50),
         max_retries,
@@ -117,17 +117,17 @@ fn status(pusher: &ConfigPusher, push_id: &str) -> (PushStatus, usize) {
     (result.status.clone(), result.attempts)
 }
 
-async fn settled(pool: &AgentPool) {
-    eventually("every push comes to its end", async || {
+async fn wait_for_pushes(pool: &AgentPool) {
+    eventually("every push is finished", async || {
         pool.config_pusher().pending_count() == 0
     })
     .await;
 }
 
-/// The settings of the next message, which are answered with an allow or a block.
+/// Receives the settings in the next message, and answers with an allow or a block.
 async fn take_settings(connection: &mut RawConnection, allow: bool) -> Value {
     let (message, settings) = connection.message().await;
-    assert_eq!(message, 0x17);
+    assert_eq!(message, message::CONFIGURE);
     let id = settings["correlation_id"].as_str().unwrap();
     if allow {
         connection.allow(id).await;
@@ -142,7 +142,7 @@ fn take_pushes(features: &mut Value) {
 }
 
 #[tokio::test]
-async fn a_connection_begins_with_the_settings() {
+async fn settings_are_the_first_message_of_a_connection() {
     for use_extension in [true, false] {
         let agent = Served::start().await;
         let pool = AgentPool::with_config(AgentPoolConfig {
@@ -179,16 +179,19 @@ async fn a_connection_begins_with_the_settings() {
 }
 
 #[tokio::test]
-async fn an_agent_that_connects_is_asked_nothing_before_it_has_its_settings() {
+async fn reverse_agent_gets_settings_before_events() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::listen(&folder).await;
+
     let pool = &proxy.pool;
     let told = pool.configure_agent("waf", json!({"a": 1}), None).await;
     assert_eq!(told.unwrap(), 0);
+
     let registered = RawConnection::register(proxy.path(), &registration("waf", None)).await;
     let (mut connection, _) = registered;
+
     let (message, settings) = connection.message().await;
-    assert_eq!(message, 0x17);
+    assert_eq!(message, message::CONFIGURE);
     assert_eq!(settings["config"], json!({"a": 1}));
     assert!(!pool.is_agent_healthy("waf"));
     let asked = pool.send("waf", "c-1", &request("c-1", "/")).await;
@@ -196,10 +199,15 @@ async fn an_agent_that_connects_is_asked_nothing_before_it_has_its_settings() {
         matches!(asked, Err(AgentProtocolError::Unavailable { .. })),
         "{asked:?}"
     );
+
     connection
         .allow(settings["correlation_id"].as_str().unwrap())
         .await;
-    eventually("it is used", async || pool.is_agent_healthy("waf")).await;
+    eventually("the connection is used", async || {
+        pool.is_agent_healthy("waf")
+    })
+    .await;
+
     let (asking, told) = (Arc::clone(pool), request("c-2", "/"));
     let call = tokio::spawn(async move { asking.send("waf", "c-2", &told).await });
     assert_eq!(connection.event().await, "c-2");
@@ -208,7 +216,7 @@ async fn an_agent_that_connects_is_asked_nothing_before_it_has_its_settings() {
 }
 
 #[tokio::test]
-async fn a_connection_that_comes_back_begins_with_the_settings_that_were_taken_last() {
+async fn reconnect_sends_the_settings_that_were_accepted_last() {
     for encoding in BOTH {
         let (agent, pool, mut connection) = raw_pool(config(encoding)).await;
         let configure = async |config: &str, allow: bool, connection: &mut RawConnection| {
@@ -217,14 +225,17 @@ async fn a_connection_that_comes_back_begins_with_the_settings_that_were_taken_l
             assert_eq!(settings["config"], config);
             configured
         };
+
         assert_eq!(configure("good", true, &mut connection).await.unwrap(), 1);
         assert_fails!(
             configure("bad", false, &mut connection).await,
             AgentProtocolError::SettingsRefused { .. }
         );
+
         drop(connection);
         let mut connection = agent.accept_in(encoding).await;
         assert_eq!(take_settings(&mut connection, true).await["config"], "good");
+
         eventually("the connection is used", async || {
             pool.is_agent_healthy("agent")
         })
@@ -234,12 +245,13 @@ async fn a_connection_that_comes_back_begins_with_the_settings_that_were_taken_l
 }
 
 #[tokio::test]
-async fn a_connection_whose_agent_refuses_its_settings_is_not_used() {
+async fn connection_is_not_used_if_the_agent_refuses_settings() {
     let agent = RawAgent::listen();
     let pool = AgentPool::with_config(config(Encoding::Json));
     pool.configure_agent("agent", json!("x"), None)
         .await
         .unwrap();
+
     let add = pool.connect_agent("agent", agent.path.display().to_string());
     let refuse = async {
         let mut connection = agent.accept_in(Encoding::Json).await;
@@ -247,33 +259,36 @@ async fn a_connection_whose_agent_refuses_its_settings_is_not_used() {
         connection.expect_end().await;
     };
     let (added, ()) = tokio::join!(add, refuse);
+
     let error = added.unwrap_err().to_string();
-    assert!(error.contains("the agent refuses its settings"), "{error}");
+    assert!(error.contains("the agent rejects its settings"), "{error}");
     assert_fails!(
         pool.send("agent", "1", &request("1", "/")).await,
         AgentProtocolError::UnknownAgent { .. }
     );
 }
 
-/// An agent that times out on its settings is told again, and an allow of the failure mode is none of the agent's.
+/// Settings that time out are sent again. An `allow` by failure mode does not count as an answer.
 #[tokio::test]
-async fn settings_without_an_answer_are_told_again() {
+async fn settings_without_an_answer_are_sent_again() {
     let settings = AgentPoolConfig {
         request_timeout: Duration::from_millis(50),
         failure_mode: FailureMode::Open,
         health_check_interval: Duration::from_millis(20),
-        ping_timeout: PATIENCE,
+        ping_timeout: TEST_TIMEOUT,
         ..config(Encoding::Json)
     };
+
     let (_agent, pool, mut connection) = raw_pool(settings).await;
     assert_fails!(
         pool.configure_agent("agent", json!("x"), None).await,
         AgentProtocolError::Timeout { .. }
     );
+
     let mut configured = 0;
     while configured < 2 {
         let (message, event) = connection.message().await;
-        if message == 0x17 {
+        if message == message::CONFIGURE {
             configured += 1;
             assert_eq!(event["config"], "x");
         }
@@ -281,7 +296,7 @@ async fn settings_without_an_answer_are_told_again() {
 }
 
 #[tokio::test]
-async fn updates_arrive_in_order_and_a_refusal_holds_up_nothing() {
+async fn updates_arrive_in_order_even_after_a_refusal() {
     let all = ALL.map(|encoding| (encoding, true));
     for (encoding, use_extension) in [(Encoding::MessagePack, false)].into_iter().chain(all) {
         let agent = Served::speaking(encoding).await;
@@ -298,13 +313,15 @@ async fn updates_arrive_in_order_and_a_refusal_holds_up_nothing() {
                     .unwrap()
             })
             .collect();
-        settled(&pool).await;
+
+        wait_for_pushes(&pool).await;
         let expected = |entry: usize| match entry {
             7 => format!("refused [\"{entry}\"]"),
             _ => format!("ips [\"{entry}\"]"),
         };
         let expected: Vec<_> = (0..20).map(expected).collect();
         assert_eq!(agent.told(), expected);
+
         let pusher = pool.config_pusher();
         for (entry, id) in ids.iter().enumerate() {
             let expected = match entry {
@@ -315,32 +332,36 @@ async fn updates_arrive_in_order_and_a_refusal_holds_up_nothing() {
             };
             assert_eq!(status(pusher, id), (expected, 1));
         }
+
         let agents = pusher.connected_agents();
         assert_eq!(agents.len(), 1);
-        assert_eq!(agents[0].name, "Scribe");
+        assert_eq!(agents[0].name, "Recorder");
         assert_eq!(agents[0].successful_pushes, 19);
         assert_eq!(agents[0].failed_pushes, 1);
+
         assert_eq!(pool.push_config_to_all(list("ips", 1)).len(), 1);
-        settled(&pool).await;
+        wait_for_pushes(&pool).await;
     }
 }
 
 #[tokio::test]
-async fn an_update_is_sent_again_until_it_is_answered() {
+async fn update_is_sent_again_until_it_is_answered() {
     for encoding in BOTH {
         let settings = AgentPoolConfig {
-            config_push: hasty(3),
+            config_push: with_retries(3),
             failure_mode: FailureMode::Open,
             ..config(encoding)
         };
-        let (_agent, pool, mut connections) = raw_pool_saying(settings, take_pushes).await;
+        let (_agent, pool, mut connections) = raw_pool_with(settings, take_pushes).await;
         let connection = &mut connections[0];
+
         let id = pool
             .push_config_to_agent("agent", list("ips", 1))
-            .expect("it takes pushes");
+            .expect("the agent takes pushes");
         let (message, first) = connection.message().await;
-        assert_eq!(message, 0x17);
+        assert_eq!(message, message::CONFIGURE);
         let second = take_settings(connection, true).await;
+
         for update in [&first, &second] {
             assert_eq!(update["request_id"], id);
             let expected =
@@ -348,7 +369,8 @@ async fn an_update_is_sent_again_until_it_is_answered() {
             assert_eq!(update["config"], expected);
         }
         assert_ne!(first["correlation_id"], second["correlation_id"]);
-        settled(&pool).await;
+
+        wait_for_pushes(&pool).await;
         assert_eq!(
             status(pool.config_pusher(), &id),
             (PushStatus::Acknowledged, 2)
@@ -357,49 +379,56 @@ async fn an_update_is_sent_again_until_it_is_answered() {
 }
 
 #[tokio::test]
-async fn an_update_that_nobody_answers_expires_and_the_next_one_goes_on() {
+async fn unanswered_update_expires_and_the_next_is_sent() {
     let settings = AgentPoolConfig {
-        config_push: hasty(1),
+        config_push: with_retries(1),
         ..config(Encoding::Json)
     };
-    let (_agent, pool, mut connections) = raw_pool_saying(settings, take_pushes).await;
+    let (_agent, pool, mut connections) = raw_pool_with(settings, take_pushes).await;
+
     let connection = &mut connections[0];
     let push = |entry| {
         pool.push_config_to_agent("agent", list("ips", entry))
             .unwrap()
     };
     let (first, second) = (push(1), push(2));
+
     for _ in 0..2 {
         assert_eq!(connection.message().await.1["request_id"], first);
     }
     assert_eq!(take_settings(connection, true).await["request_id"], second);
-    settled(&pool).await;
+
+    wait_for_pushes(&pool).await;
     let pusher = pool.config_pusher();
     assert_eq!(status(pusher, &first), (PushStatus::Expired, 2));
     assert_eq!(status(pusher, &second), (PushStatus::Acknowledged, 1));
-    // It is too late now.
+
+    // This comes too late.
     pool.acknowledge_config_push(&first, true, None);
     assert_eq!(status(pusher, &first).0, PushStatus::Expired);
 }
 
 #[tokio::test]
-async fn an_agent_that_comes_back_in_time_gets_its_updates() {
+async fn agent_that_reconnects_in_time_gets_its_updates() {
     let settings = AgentPoolConfig {
         config_push: ConfigPusherConfig {
-            ack_timeout: PATIENCE,
-            ..hasty(20)
+            ack_timeout: TEST_TIMEOUT,
+            ..with_retries(20)
         },
         reconnect_interval: Duration::from_millis(1),
         ..config(Encoding::Json)
     };
-    let (agent, pool, connections) = raw_pool_saying(settings, take_pushes).await;
+    let (agent, pool, connections) = raw_pool_with(settings, take_pushes).await;
+
     drop(connections);
     let id = pool
         .push_config_to_agent("agent", list("ips", 1))
-        .expect("it is known");
-    let mut connection = agent.accept_saying(Encoding::Json, take_pushes).await;
+        .expect("the agent is known");
+
+    let mut connection = agent.accept_with(Encoding::Json, take_pushes).await;
     assert_eq!(take_settings(&mut connection, true).await["request_id"], id);
-    settled(&pool).await;
+
+    wait_for_pushes(&pool).await;
     assert_eq!(
         status(pool.config_pusher(), &id).0,
         PushStatus::Acknowledged
@@ -407,61 +436,74 @@ async fn an_agent_that_comes_back_in_time_gets_its_updates() {
 }
 
 #[tokio::test]
-async fn pushes_are_bounded_and_only_for_those_who_take_them() {
+async fn pushes_are_limited_and_need_the_capability() {
     let mut settings = config(Encoding::Json);
     settings.config_push.max_pending_per_agent = 2;
-    let (_agent, pool, _connections) = raw_pool_saying(settings, take_pushes).await;
+    let (_agent, pool, _connections) = raw_pool_with(settings, take_pushes).await;
     let push = || pool.push_config_to_agent("agent", list("ips", 1));
     assert!(push().is_some() && push().is_some());
     assert_eq!(push(), None);
-    assert_eq!(pool.push_config_to_agent("nobody", list("ips", 1)), None);
+    assert_eq!(pool.push_config_to_agent("unknown", list("ips", 1)), None);
     pool.remove_agent("agent").await.unwrap();
     assert_eq!(pool.config_pusher().pending_count(), 0);
 
     let (_agent, pool, _connection) = raw_pool(config(Encoding::Json)).await;
     let refused = pool.push_config_to_agent("agent", list("ips", 1));
-    assert_eq!(refused, None, "it does not say that it takes pushes");
+    assert_eq!(
+        refused, None,
+        "the agent does not announce that it takes pushes"
+    );
     assert_eq!(pool.config_pusher().connected_agents().len(), 1);
     assert!(pool.config_pusher().pushable_agents().is_empty());
 }
 
-/// As one uses it that sends by other means.
+/// A [`ConfigPusher`] without a pool, for callers that send the updates themselves.
 #[tokio::test]
-async fn the_ledger_alone() {
+async fn pusher_works_without_a_pool() {
     let pusher = ConfigPusher::with_config(ConfigPusherConfig {
         ack_timeout: Duration::from_millis(20),
-        ..hasty(1)
+        ..with_retries(1)
     });
+
     pusher.register_agent("a", "A", true);
     pusher.register_agent("b", "B", true);
     pusher.register_agent("c", "C", false);
+
     let ids = pusher.push_to_all(list("ips", 1));
     assert_eq!(ids.len(), 2);
     let waiting = pusher.push_to_agent("a", list("ips", 2)).unwrap();
+
     let due = || {
         let due = pusher.get_retryable().into_iter();
         due.map(|(agent_id, update)| (agent_id, update.request_id))
             .collect::<Vec<_>>()
     };
+
     let first = ("a".to_owned(), ids[0].clone());
     assert_eq!(due(), [first.clone(), ("b".to_owned(), ids[1].clone())]);
     assert_eq!(due(), [], "they were sent just now");
+
     pusher.acknowledge(&ids[1], true, None);
-    eventually("it is sent again", async || due() == [first.clone()]).await;
-    eventually("it expires, and the next one is sent", async || {
+    eventually("the update is sent again", async || {
+        due() == [first.clone()]
+    })
+    .await;
+    eventually("the update expires, and the next one is sent", async || {
         due() == [("a".to_owned(), waiting.clone())]
     })
     .await;
+
     assert_eq!(status(&pusher, &ids[0]), (PushStatus::Expired, 2));
     pusher.unregister_agent("a");
     assert_eq!(pusher.pending_count(), 0);
 }
 
 #[tokio::test]
-async fn drain_and_shutdown_are_told_where_there_are_words_for_them() {
+async fn drain_and_shutdown_are_sent_if_the_peer_knows_them() {
     for encoding in ALL {
         let agent = Served::speaking(encoding).await;
         let pool = pool_with(config(encoding), &agent.path).await;
+
         let drained = pool
             .send_drain("agent", 500, DrainReason::Maintenance)
             .await;
@@ -470,8 +512,9 @@ async fn drain_and_shutdown_are_told_where_there_are_words_for_them() {
             .send_shutdown("agent", ShutdownReason::Upgrade, 1000)
             .await;
         assert!(shut.unwrap());
+
         let told = || agent.told.lock().unwrap().len() == 2;
-        eventually("it is told", async || told()).await;
+        eventually("the agent is told", async || told()).await;
         assert_eq!(
             agent.told(),
             ["drain 500 Maintenance", "shutdown Upgrade 1000"]
@@ -481,10 +524,11 @@ async fn drain_and_shutdown_are_told_where_there_are_words_for_them() {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
         let drained = pool.send_drain("agent", 500, DrainReason::Manual).await;
         assert!(!drained.unwrap());
+
         connection.sync().await;
         connection.expect_silence();
         assert_fails!(
-            pool.send_drain("nobody", 1, DrainReason::Manual).await,
+            pool.send_drain("unknown", 1, DrainReason::Manual).await,
             AgentProtocolError::UnknownAgent { .. }
         );
     }

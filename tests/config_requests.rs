@@ -1,6 +1,6 @@
-//! Agents ask for changes of their configuration; the proxy's handler decides, once, and agents hear of it.
+//! Agents request configuration updates. The proxy's handler decides once, and answers the agent.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
@@ -32,7 +32,7 @@ async fn confirmed(
     update: ConfigUpdateType,
 ) -> (bool, Option<String>) {
     let request = ConfigUpdateRequest::new(id, update);
-    let confirmed = timeout(PATIENCE, control.confirm_config_update(request, RETRY));
+    let confirmed = timeout(TEST_TIMEOUT, control.confirm_config_update(request, RETRY));
     let response = confirmed.await.expect("an answer");
     assert_eq!(response.request_id, id);
     (response.accepted, response.error)
@@ -43,10 +43,10 @@ fn refusal(reason: &str) -> (bool, Option<String>) {
 }
 
 #[tokio::test]
-async fn the_handler_decides_and_the_agent_hears_of_it() {
+async fn handler_decides_and_the_agent_is_answered() {
     let accepted = (true, None);
     for encoding in ALL {
-        let agent = serve_speaking(encoding).await;
+        let agent = serve_for(encoding).await;
         let control = &agent.control;
         let pool = pool_with(config(encoding), &agent.path).await;
         let rules = ConfigUpdateType::RuleUpdate {
@@ -69,6 +69,7 @@ async fn the_handler_decides_and_the_agent_hears_of_it() {
             error: "no such field".to_owned(),
             field: Some("a.b".to_owned()),
         };
+
         // Without callbacks.
         let answer = confirmed(control, "1", rules.clone()).await;
         assert_eq!(answer, refusal("Rule updates not supported"));
@@ -133,7 +134,7 @@ async fn the_handler_decides_and_the_agent_hears_of_it() {
                 "agent".to_owned(),
             ]
         );
-        // Those that were slow to be answered came again.
+        // Requests that were not answered in time were sent again.
         let stats = pool.agent_stats("agent").await.unwrap();
         assert!(stats.config_updates_accepted >= 3 + 4);
         assert!(stats.config_updates_refused >= 2 + 3);
@@ -141,22 +142,24 @@ async fn the_handler_decides_and_the_agent_hears_of_it() {
 }
 
 #[tokio::test]
-async fn a_request_that_comes_again_is_acted_on_once() {
+async fn repeated_request_is_handled_once() {
     let agent = serve().await;
     let settings = AgentPoolConfig {
         connections_per_agent: 4,
         ..config(Encoding::MessagePack)
     };
     let pool = pool_with(settings, &agent.path).await;
+
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
     let handler = ConfigUpdateHandler::new().on_list_update(move |_, _, _| {
         counted.fetch_add(1, Ordering::Relaxed);
-        // The agent asks again meanwhile.
+        // Meanwhile the agent repeats its request.
         std::thread::sleep(4 * RETRY);
         true
     });
     pool.set_config_update_handler(handler);
+
     assert!(confirmed(&agent.control, "1", list("a")).await.0);
     assert!(confirmed(&agent.control, "1", list("a")).await.0);
     assert_eq!(calls.load(Ordering::Relaxed), 1);
@@ -164,9 +167,9 @@ async fn a_request_that_comes_again_is_acted_on_once() {
     assert_eq!(calls.load(Ordering::Relaxed), 2);
 }
 
-/// A handler that takes its time holds up no answer, and no other agent.
+/// A slow handler delays neither answers nor other agents.
 #[tokio::test]
-async fn a_slow_handler_holds_up_nobody_else() {
+async fn slow_handler_does_not_delay_others() {
     let (slow, quick) = (serve().await, serve().await);
     let pool = pool_with(config(Encoding::MessagePack), &slow.path).await;
     pool.add_agent("quick", quick.path.to_str().unwrap())
@@ -180,64 +183,74 @@ async fn a_slow_handler_holds_up_nobody_else() {
         }
         true
     });
+
     pool.set_config_update_handler(handler);
     let control = slow.control.clone();
     let waiting = tokio::spawn(async move { confirmed(&control, "1", list("slow")).await });
+
     assert!(confirmed(&quick.control, "2", list("quick")).await.0);
     pool.send("agent", "1", &request("1", "/")).await.unwrap();
     assert!(!waiting.is_finished());
+
     release.send(()).unwrap();
     assert!(waiting.await.unwrap().0);
 }
 
 #[tokio::test]
-async fn requests_beyond_the_bound_are_refused() {
+async fn requests_beyond_the_limit_are_refused() {
     let (_agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
     let (release, released) = std::sync::mpsc::channel::<()>();
     let released = Mutex::new(released);
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
     pool.set_config_update_handler(ConfigUpdateHandler::new().on_list_update(move |_, _, _| {
-        // Only the first waits; without a sender the others go on.
+        // Only the first call waits. Once the sender is dropped, the others return at once.
         let _ = released.lock().unwrap().recv();
         counted.fetch_add(1, Ordering::Relaxed);
         true
     }));
+
     for id in 0..100 {
         let request = ConfigUpdateRequest::new(id.to_string(), list("a"));
         let request = serde_json::to_value(request).unwrap();
-        connection.send_value(0x32, &request).await;
+        connection
+            .send_value(message::CONFIG_UPDATE_REQUEST, &request)
+            .await;
     }
-    // Nothing that an agent of the published crate would not know comes back.
+    // Nothing comes back that an agent on `zentinel-agent-protocol` would not know.
     assert!(connection.sync().await.is_empty());
+
     drop(release);
     let stats = async || pool.agent_stats("agent").await.unwrap();
-    eventually("all are answered", async || {
+    eventually("all requests are answered", async || {
         let stats = stats().await;
         stats.config_updates_accepted + stats.config_updates_refused == 100
     })
     .await;
+
     let refused = stats().await.config_updates_refused;
-    // The first may be with the handler already.
+    // The first may have left the queue already.
     assert!((35..=36).contains(&refused), "{refused}");
     assert_eq!(calls.load(Ordering::Relaxed) as u64, 100 - refused);
 }
 
 #[tokio::test]
-async fn an_agent_that_wants_its_settings_gets_them_again() {
+async fn agent_that_requests_a_reload_gets_its_settings_again() {
     for encoding in ALL {
-        let agent = serve_speaking(encoding).await;
+        let agent = serve_for(encoding).await;
         let pool = pool_with(config(encoding), &agent.path).await;
         let settings = json!({"accept": true, "n": 7});
         let told = pool.configure_agent("agent", settings.clone(), None).await;
         assert_eq!(told.unwrap(), 1);
+
         agent.seen.lock().unwrap().clear();
         let reload = ConfigUpdateType::RequestReload;
         assert_eq!(confirmed(&agent.control, "1", reload).await, (true, None));
-        eventually("the settings come again", async || {
+        eventually("the settings are sent again", async || {
             *agent.seen.lock().unwrap() == [json!({"config": settings})]
         })
         .await;
+
         eventually("the reload is done", async || {
             pool.config_update_handler().pending_count() == 0
         })
@@ -245,9 +258,9 @@ async fn an_agent_that_wants_its_settings_gets_them_again() {
     }
 }
 
-/// What concerns a proxy rather than a connection is said once, however many connections it has.
+/// Messages to a proxy are sent once, however many connections it has.
 #[tokio::test]
-async fn a_proxy_is_told_once() {
+async fn message_to_a_proxy_is_sent_once() {
     let agent = serve().await;
     let settings = || AgentPoolConfig {
         connections_per_agent: 4,
@@ -257,23 +270,27 @@ async fn a_proxy_is_told_once() {
         pool_with(settings(), &agent.path).await,
         pool_with(settings(), &agent.path).await,
     ];
+
     let mut listeners = pools.each_ref().map(AgentPool::notices);
-    eventually("all connections are there", async || {
+    eventually("all connections are open", async || {
         agent.control.connections() == 8
     })
     .await;
-    // Calls on all connections, so that the agent has taken notice of every handshake.
+
+    // Calls on all connections prove that the agent has processed every handshake.
     for pool in &pools {
         for id in 0..4 {
             let id = id.to_string();
             pool.send("agent", &id, &request(&id, "/")).await.unwrap();
         }
     }
+
     for interval in [1, 2] {
         agent
             .control
             .report_metrics(MetricsReport::new("a", interval));
     }
+
     for notices in &mut listeners {
         for expected in [1, 2] {
             let notice = notices.recv().await.unwrap();
@@ -285,7 +302,7 @@ async fn a_proxy_is_told_once() {
     }
 }
 
-/// Hears of answers without waiting for them.
+/// Records the answers to its requests.
 struct Listener(Arc<Mutex<Vec<ConfigUpdateResponse>>>);
 
 impl AgentHandler for Listener {
@@ -299,18 +316,20 @@ impl AgentHandler for Listener {
 }
 
 #[tokio::test]
-async fn answers_reach_the_agents_handler() {
+async fn answers_reach_the_handler_of_the_agent() {
     for encoding in ALL {
         let dir = tempfile::tempdir().unwrap();
-        let heard = Arc::default();
-        let (path, control) = serve_handler(encoding, &dir, Listener(Arc::clone(&heard))).await;
+        let received = Arc::default();
+        let (path, control) = serve_handler(encoding, &dir, Listener(Arc::clone(&received))).await;
         let _pool = pool_with(config(encoding), &path).await;
+
         control.request_config_update(ConfigUpdateRequest::new("r", list("a")));
         eventually("the answer comes", async || {
-            heard.lock().unwrap().len() == 1
+            received.lock().unwrap().len() == 1
         })
         .await;
-        let response = heard.lock().unwrap()[0].clone();
+
+        let response = received.lock().unwrap()[0].clone();
         assert_eq!(response.request_id, "r");
         assert!(!response.accepted);
     }

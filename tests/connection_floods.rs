@@ -1,32 +1,32 @@
-//! Proxies, or what pretends to be one, that open far more connections than they use.
+//! Proxies and other clients that open far more connections than they use.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
 use common::{
-    RawConnection, config, eventually, frame, offer_handshake, request, serve, serve_with,
+    RawConnection, config, eventually, frame, message, offer_handshake, request, serve, serve_with,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tollgate::{AgentPool, AgentPoolConfig, Encoding};
 
-/// How soon an honest proxy is served, whatever else comes in.
+/// Time within which an honest proxy must be served, whatever else connects.
 const SOON: Duration = Duration::from_secs(1);
 
 fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// Calls one after another until told to stop; each must be answered soon.
-struct Honest {
+/// Makes one call after another until it is stopped. Asserts that each is answered soon.
+struct HonestCalls {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
     calls: tokio::task::JoinHandle<()>,
 }
 
-impl Honest {
+impl HonestCalls {
     fn to(pool: &AgentPool) -> Self {
         let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let (pool, stopped, count) = (pool.clone(), stop.clone(), answered.clone());
@@ -59,12 +59,16 @@ impl Honest {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_connections_that_come_and_go() {
+async fn ten_thousand_short_connections_leak_nothing() {
     let agent = serve().await;
     let pool = common::pool_with(AgentPoolConfig::default(), &agent.path).await;
-    let honest = Honest::to(&pool);
+    let honest = HonestCalls::to(&pool);
     let before = descriptors();
-    let hello = frame(0x01, offer_handshake("json").to_string().as_bytes());
+    let hello = frame(
+        message::HANDSHAKE_REQUEST,
+        offer_handshake("json").to_string().as_bytes(),
+    );
+
     for n in 0..10_000 {
         let mut connection = RawConnection::connect(&agent.path).await;
         match n % 4 {
@@ -73,12 +77,13 @@ async fn ten_thousand_connections_that_come_and_go() {
             2 => connection.send_bytes(&hello).await,
             _ => {
                 connection.send_bytes(&hello).await;
-                assert_eq!(connection.message().await.0, 0x02);
+                assert_eq!(connection.message().await.0, message::HANDSHAKE_RESPONSE);
             }
         }
     }
+
     honest.end().await;
-    eventually("all descriptors are given back", async || {
+    eventually("all descriptors are closed", async || {
         descriptors() <= before
     })
     .await;
@@ -86,10 +91,10 @@ async fn ten_thousand_connections_that_come_and_go() {
     assert_eq!(common::faults(&pool).await.connections_lost, 0);
 }
 
-/// Twice as many connections as are served at once that never finish their handshake. One in two sends it a
-/// byte at a time.
+/// Opens twice as many connections as the limit, which never finish their handshake. Every second
+/// one sends the first bytes of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_do_not_shake_hands_stand_in_nobodys_way() {
+async fn connections_without_a_handshake_do_not_block_others() {
     const MAX_CONNECTIONS: usize = 100;
     let agent = serve_with(|server| {
         server
@@ -97,19 +102,25 @@ async fn connections_that_do_not_shake_hands_stand_in_nobodys_way() {
             .with_handshake_timeout(Duration::from_secs(60))
     })
     .await;
+
     let established = common::pool_with(AgentPoolConfig::default(), &agent.path).await;
-    let honest = Honest::to(&established);
-    let hello = frame(0x01, offer_handshake("json").to_string().as_bytes());
+    let honest = HonestCalls::to(&established);
+    let hello = frame(
+        message::HANDSHAKE_REQUEST,
+        offer_handshake("json").to_string().as_bytes(),
+    );
+
     let mut half_open = Vec::new();
     for round in 0..3 {
         for n in 0..2 * MAX_CONNECTIONS {
             let mut connection = RawConnection::connect(&agent.path).await;
             if n % 2 == 0 {
-                // The server may have turned it away already.
+                // The server may have closed the connection already.
                 let _ = connection.try_send(&hello[..=round]).await;
             }
             half_open.push(connection);
         }
+
         let started = Instant::now();
         let pool = AgentPool::with_config(config(Encoding::Json));
         pool.connect_agent("agent", agent.path.to_str().unwrap())
@@ -125,56 +136,64 @@ async fn connections_that_do_not_shake_hands_stand_in_nobodys_way() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_wait_for_a_place() {
+async fn connections_beyond_the_limit_wait_for_a_free_one() {
     let agent = serve_with(|server| server.with_max_connections(2)).await;
     let mut served = [
         RawConnection::connect_in(&agent.path, Encoding::Json).await,
         RawConnection::connect_in(&agent.path, Encoding::Json).await,
     ];
+
     let mut waiting = RawConnection::connect(&agent.path).await;
     let hello = offer_handshake("json");
-    waiting.send_value(0x01, &hello).await;
+    waiting.send_value(message::HANDSHAKE_REQUEST, &hello).await;
+
     for connection in &mut served {
         connection.sync().await;
     }
     waiting.expect_silence();
+
     drop(served);
-    assert_eq!(waiting.message().await.0, 0x02);
+    assert_eq!(waiting.message().await.0, message::HANDSHAKE_RESPONSE);
 }
 
 #[tokio::test]
-async fn cancels_for_everything_and_nothing() {
+async fn repeated_and_unknown_cancels_are_harmless() {
     let agent = serve().await;
     let mut connection = RawConnection::connect_in(&agent.path, Encoding::Json).await;
     let cancel = |id: &str| {
         let cancel = serde_json::json!({"correlation_id": id, "reason": 5, "timestamp_ms": 1});
-        frame(0x40, cancel.to_string().as_bytes())
+        frame(message::CANCEL, cancel.to_string().as_bytes())
     };
+
     for n in 0..5_000 {
         let id = n.to_string();
         let event = serde_json::to_value(request(&id, "/wait")).unwrap();
-        let event = frame(0x10, event.to_string().as_bytes());
+        let event = frame(message::REQUEST_HEADERS, event.to_string().as_bytes());
         let burst = [
             cancel(&id),
             event,
-            cancel("nobody"),
+            cancel("unknown"),
             cancel(&id),
             cancel(&id),
         ];
         connection.send_bytes(&burst.concat()).await;
-        // A cancelled event is answered once, so that the proxy may use the id again.
+        // A cancelled event is answered once, so the proxy can use the id again.
         let (message, answer) = connection.message().await;
-        assert_eq!(message, 0x20);
+        assert_eq!(message, message::AGENT_RESPONSE);
         assert_eq!(answer["audit"]["custom"]["correlation_id"], *id);
     }
+
     assert_eq!(
         connection.sync().await,
         [0; 0],
         "an event was answered twice"
     );
+
     let event = serde_json::to_value(request("after", "/")).unwrap();
-    connection.send_value(0x10, &event).await;
+    connection
+        .send_value(message::REQUEST_HEADERS, &event)
+        .await;
     let (message, answer) = connection.message().await;
-    assert_eq!(message, 0x20);
+    assert_eq!(message, message::AGENT_RESPONSE);
     assert_eq!(answer["audit"]["custom"]["correlation_id"], "after");
 }

@@ -1,12 +1,12 @@
-//! Calls whose callers go away: whatever they were waiting for, nothing is left behind.
+//! Dropped calls and exchanges leave nothing behind, whatever they were waiting for.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
 use common::{
-    BOTH, RawConnection, call, config, eventually, made, raw_pool, raw_pool_of, request, result_of,
-    serve,
+    BOTH, RawConnection, call, calls_made, config, eventually, message, raw_pool, raw_pool_of,
+    request, result_of, serve,
 };
 use futures_util::task::noop_waker;
 use std::pin::{Pin, pin};
@@ -17,7 +17,8 @@ use tollgate::{
     FlowControlMode, RequestBodyChunkEvent,
 };
 
-/// Polls a future this many times, letting everything else run in between. Says whether it completed.
+/// Polls a future this many times, and lets all other tasks run in between. Returns whether it
+/// completed.
 async fn poll_times<F: Future>(mut future: Pin<&mut F>, times: usize) -> bool {
     for _ in 0..times {
         let waker = noop_waker();
@@ -35,12 +36,13 @@ async fn poll_times<F: Future>(mut future: Pin<&mut F>, times: usize) -> bool {
     false
 }
 
-/// Nothing is pending, all is counted, and as many calls go through as there are slots.
+/// Asserts that nothing is pending, that all calls are counted, and that every slot is free.
 async fn expect_clean(pool: &AgentPool, connection: &mut RawConnection, what: &str) {
     let stats = pool.agent_stats("agent").await.unwrap();
     assert_eq!(stats.total_in_flight, 0, "{what}");
     assert_eq!(stats.calls.made, stats.calls.ended(), "{what}");
     assert_eq!(pool.correlation_affinity_count(), 0, "{what}");
+
     let calls: Vec<_> = (0..SLOTS)
         .map(|n| call(pool, &format!("{what}-{n}")))
         .collect();
@@ -49,11 +51,14 @@ async fn expect_clean(pool: &AgentPool, connection: &mut RawConnection, what: &s
         let (message, event) = connection.message().await;
         // Events and cancels of the calls that were dropped may come before.
         let id = event["metadata"]["correlation_id"].as_str();
-        if let Some(id) = id.filter(|id| message == 0x10 && id.starts_with(what)) {
+        if let Some(id) =
+            id.filter(|id| message == message::REQUEST_HEADERS && id.starts_with(what))
+        {
             connection.allow(id).await;
             answered += 1;
         }
     }
+
     for (n, call) in calls.into_iter().enumerate() {
         result_of(call).await.unwrap();
         pool.clear_correlation_affinity(&format!("{what}-{n}"));
@@ -66,12 +71,12 @@ fn two_slots(encoding: Encoding) -> AgentPoolConfig {
     AgentPoolConfig {
         max_concurrent_per_connection: SLOTS,
         flow_control_mode: FlowControlMode::WaitAndRetry,
-        flow_control_wait_timeout: common::PATIENCE,
+        flow_control_wait_timeout: common::TEST_TIMEOUT,
         ..config(encoding)
     }
 }
 
-/// What stands in the way of a call when it begins, and goes away after its second poll.
+/// Reason why a call has to wait at first. It is removed after the second poll.
 #[derive(Debug, Clone, Copy)]
 enum Obstacle {
     Nothing,
@@ -81,9 +86,9 @@ enum Obstacle {
 
 const OBSTACLES: [Obstacle; 3] = [Obstacle::Nothing, Obstacle::NoSlot, Obstacle::Pause];
 
-/// A call that is dropped after each number of polls that it does not complete with.
+/// Drops a call after each number of polls, until a call completes.
 #[tokio::test]
-async fn a_call_may_be_dropped_at_every_await() {
+async fn call_can_be_dropped_at_every_await() {
     for encoding in BOTH {
         for obstacle in OBSTACLES {
             let (_agent, pool, mut connection) = raw_pool(two_slots(encoding)).await;
@@ -92,10 +97,10 @@ async fn a_call_may_be_dropped_at_every_await() {
                 let id = format!("{obstacle:?}-{polls}");
                 let event = request(&id, "/");
                 let completed = {
-                    let blocking = put_in_the_way(&pool, &mut connection, obstacle, &id).await;
+                    let blocking = set_up(&pool, &mut connection, obstacle, &id).await;
                     let mut called = pin!(pool.send("agent", &id, &event));
                     let mut is_done = poll_times(called.as_mut(), polls.min(2)).await;
-                    clear_the_way(&pool, &mut connection, obstacle, &id, blocking).await;
+                    remove_obstacle(&pool, &mut connection, obstacle, &id, blocking).await;
                     is_done = is_done || poll_times(called.as_mut(), usize::from(polls > 2)).await;
                     if polls > 3 && !is_done {
                         assert_eq!(connection.event().await, id);
@@ -105,6 +110,7 @@ async fn a_call_may_be_dropped_at_every_await() {
                     }
                     is_done
                 };
+
                 pool.clear_correlation_affinity(&id);
                 expect_clean(&pool, &mut connection, &format!("after {id}")).await;
                 if completed {
@@ -115,8 +121,8 @@ async fn a_call_may_be_dropped_at_every_await() {
     }
 }
 
-/// The calls that take all slots, if that is what stands in the way.
-async fn put_in_the_way(
+/// Sets the obstacle up. Returns the calls that take all slots, if that is the obstacle.
+async fn set_up(
     pool: &AgentPool,
     connection: &mut RawConnection,
     obstacle: Obstacle,
@@ -132,14 +138,16 @@ async fn put_in_the_way(
             calls
         }
         Obstacle::Pause => {
-            connection.send(0x33, br#"{"action":1}"#).await;
+            connection
+                .send(message::FLOW_CONTROL, br#"{"action":1}"#)
+                .await;
             connection.sync().await;
             Vec::new()
         }
     }
 }
 
-async fn clear_the_way(
+async fn remove_obstacle(
     pool: &AgentPool,
     connection: &mut RawConnection,
     obstacle: Obstacle,
@@ -147,7 +155,9 @@ async fn clear_the_way(
     calls: Vec<common::Call>,
 ) {
     if matches!(obstacle, Obstacle::Pause) {
-        connection.send(0x33, br#"{"action":2}"#).await;
+        connection
+            .send(message::FLOW_CONTROL, br#"{"action":2}"#)
+            .await;
     }
     for (n, call) in calls.into_iter().enumerate() {
         let slot = format!("{id}-slot-{n}");
@@ -161,13 +171,14 @@ async fn clear_the_way(
 }
 
 #[tokio::test]
-async fn an_exchange_may_be_dropped_at_every_await() {
+async fn exchange_can_be_dropped_at_every_await() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(two_slots(encoding)).await;
         for polls in 0..12 {
             let id = format!("exchange-{polls}");
             let chunks =
                 [0, 1].map(|index| RequestBodyChunkEvent::new(&*id, "x", index, index == 1));
+
             {
                 let mut exchange = pool.exchange("agent", &id).unwrap();
                 let mut talk = pin!(async {
@@ -184,26 +195,28 @@ async fn an_exchange_may_be_dropped_at_every_await() {
                         outcome.unwrap();
                         break;
                     }
-                    // Every second time the agent answers what it has got.
+                    // Every second time the agent answers the event that it has received.
                     if poll % 2 == 1 && connection.sync_events().await {
                         connection.allow(&id).await;
                         connection.sync_events().await;
                     }
                 }
             }
+
             expect_clean(&pool, &mut connection, &format!("after {id}")).await;
         }
     }
 }
 
-/// Calls that fill the outbox of a connection that is not read, dropped one by one.
+/// Fills the send queue of a connection that is not read, and drops the calls one by one.
 #[tokio::test]
-async fn calls_that_wait_for_room_in_the_outbox_may_be_dropped() {
+async fn calls_waiting_for_the_send_queue_can_be_dropped() {
     let config = AgentPoolConfig {
         channel_buffer_size: 2,
         ..config(Encoding::MessagePack)
     };
     let (_agent, pool, mut connection) = raw_pool(config).await;
+
     let chunk = |n: usize| RequestBodyChunkEvent::new(n.to_string(), vec![7; 200_000], 0, true);
     let calls: Vec<_> = (0..20)
         .map(|n| {
@@ -212,20 +225,23 @@ async fn calls_that_wait_for_room_in_the_outbox_may_be_dropped() {
             tokio::spawn(async move { pool.send("agent", &n.to_string(), &event).await })
         })
         .collect();
+
     eventually("all calls wait", async || {
         pool.agent_stats("agent").await.unwrap().total_in_flight == 20
     })
     .await;
+
     for (n, call) in calls.into_iter().enumerate() {
         call.abort();
         assert!(call.await.unwrap_err().is_cancelled());
         let stats = pool.agent_stats("agent").await.unwrap();
         assert_eq!(stats.total_in_flight, 19 - n as u64);
     }
+
     let last = call(&pool, "last");
     let id = loop {
         let (message, event) = connection.message().await;
-        if message == 0x10 {
+        if message == message::REQUEST_HEADERS {
             break event["metadata"]["correlation_id"]
                 .as_str()
                 .unwrap()
@@ -233,6 +249,7 @@ async fn calls_that_wait_for_room_in_the_outbox_may_be_dropped() {
         }
     };
     assert_eq!(id, "last");
+
     connection.allow("last").await;
     result_of(last).await.unwrap();
     let calls = pool.agent_stats("agent").await.unwrap().calls;
@@ -240,7 +257,7 @@ async fn calls_that_wait_for_room_in_the_outbox_may_be_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_storm_of_dropped_calls_leaves_nothing_behind() {
+async fn many_dropped_calls_leave_nothing_behind() {
     const CALLS: u64 = 5_000;
     let agent = serve().await;
     for use_extension in [true, false] {
@@ -250,15 +267,16 @@ async fn a_storm_of_dropped_calls_leaves_nothing_behind() {
             ..AgentPoolConfig::default()
         };
         let pool = common::pool_with(config, &agent.path).await;
+
         let calls: Vec<_> = (0..CALLS)
             .map(|n| {
                 let pool = pool.clone();
                 tokio::spawn(async move {
                     let id = n.to_string();
                     let event = request(&id, if n % 3 == 0 { "/wait" } else { "/" });
-                    let patience = Duration::from_micros(fastrand::u64(..20_000));
+                    let timeout = Duration::from_micros(fastrand::u64(..20_000));
                     let called =
-                        tokio::time::timeout(patience, pool.send("agent", &id, &event)).await;
+                        tokio::time::timeout(timeout, pool.send("agent", &id, &event)).await;
                     if n % 2 == 0 && called.is_err() {
                         let reason = CancelReason::ClientDisconnect;
                         pool.cancel_request("agent", &id, reason).await.unwrap();
@@ -267,16 +285,19 @@ async fn a_storm_of_dropped_calls_leaves_nothing_behind() {
                 })
             })
             .collect();
+
         for call in calls {
             call.await.unwrap();
         }
-        assert_eq!(made(&pool).await, CALLS);
+
+        assert_eq!(calls_made(&pool).await, CALLS);
         agent.release.notify_waiters();
         let stats = pool.agent_stats("agent").await.unwrap();
         assert_eq!(stats.total_in_flight, 0);
         assert_eq!(stats.calls.made, stats.calls.ended(), "{:?}", stats.calls);
         assert!(stats.calls.given_up > 0);
         assert_eq!(pool.correlation_affinity_count(), 0);
+
         for n in 0..200 {
             let id = format!("after-{n}");
             pool.send("agent", &id, &request(&id, "/")).await.unwrap();
@@ -285,7 +306,7 @@ async fn a_storm_of_dropped_calls_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_runtime_that_ends_takes_its_connections_but_not_the_pool() {
+fn pool_reconnects_after_its_runtime_ends() {
     let runtime = || {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -294,21 +315,25 @@ fn a_runtime_that_ends_takes_its_connections_but_not_the_pool() {
             .unwrap()
     };
     let (agents, connections, callers) = (runtime(), runtime(), runtime());
+
     let agent = agents.block_on(serve());
     let pool = AgentPool::new();
     let endpoint = agent.path.to_str().unwrap();
     connections
         .block_on(pool.add_agent("agent", endpoint))
         .unwrap();
+
     let calls: Vec<_> = (0..50)
         .map(|n| {
             let (pool, id) = (pool.clone(), n.to_string());
             callers.spawn(async move { pool.send("agent", &id, &request(&id, "/wait")).await })
         })
         .collect();
+
     callers.block_on(eventually("all calls are pending", async || {
         pool.agent_stats("agent").await.unwrap().total_in_flight == 50
     }));
+
     let started = Instant::now();
     connections.shutdown_timeout(Duration::from_secs(5));
     callers.block_on(async {
@@ -326,7 +351,7 @@ fn a_runtime_that_ends_takes_its_connections_but_not_the_pool() {
 }
 
 #[tokio::test]
-async fn an_exchange_that_is_dropped_early_is_cancelled_and_counted() {
+async fn unfinished_exchange_is_cancelled_when_dropped() {
     for encoding in BOTH {
         let (_agent, pool, mut connections) = raw_pool_of(config(encoding)).await;
         let mut connection = connections.remove(0);
@@ -343,7 +368,7 @@ async fn an_exchange_that_is_dropped_early_is_cancelled_and_counted() {
         assert_eq!(
             connection.sync().await,
             [0; 0],
-            "an exchange that is over was cancelled"
+            "a finished exchange was cancelled"
         );
         assert_eq!(cancelled().await, 0);
 
@@ -351,39 +376,52 @@ async fn an_exchange_that_is_dropped_early_is_cancelled_and_counted() {
         answered(&mut connection, &mut unfinished, &chunk(false), 0).await;
         drop(unfinished);
         let (message, payload) = connection.receive().await.unwrap();
-        // In JSON whatever the encoding.
+        // Cancels are JSON in every encoding.
         let cancel: serde_json::Value = serde_json::from_slice(&payload).unwrap();
-        assert_eq!((message, cancel["reason"].as_i64()), (0x40, Some(0)));
+        assert_eq!(
+            (message, cancel["reason"].as_i64()),
+            (message::CANCEL, Some(0))
+        );
         assert_eq!(cancel["correlation_id"], "c-1");
         assert_eq!(cancelled().await, 1);
     }
 }
 
-/// Whatever the exchange waits for; once, and not at all where the agent has decided against the request.
+/// An exchange is cancelled once, and not at all after the agent has blocked the request.
 #[tokio::test]
-async fn an_exchange_is_cancelled_for_a_reason() {
+async fn exchange_can_be_cancelled_with_a_reason() {
     for encoding in BOTH {
         let (_agent, pool, mut connections) = raw_pool_of(config(encoding)).await;
         let mut connection = connections.remove(0);
         let chunk = |is_last| RequestBodyChunkEvent::new("c-1", "x", 0, is_last);
+
         for is_last in [true, false] {
             let mut exchange = pool.exchange("agent", "c-1").unwrap();
             answered(&mut connection, &mut exchange, &chunk(is_last), 0).await;
             exchange.cancel(CancelReason::UpstreamError);
             let (message, payload) = connection.receive().await.unwrap();
             let cancel: serde_json::Value = serde_json::from_slice(&payload).unwrap();
-            assert_eq!((message, cancel["reason"].as_i64()), (0x40, Some(3)));
+            assert_eq!(
+                (message, cancel["reason"].as_i64()),
+                (message::CANCEL, Some(3))
+            );
         }
+
         let mut blocked = pool.exchange("agent", "c-1").unwrap();
         answered(&mut connection, &mut blocked, &chunk(false), 403).await;
         blocked.cancel(CancelReason::UpstreamError);
-        assert_eq!(connection.sync().await, [0; 0], "cancelled once too often");
+        assert_eq!(
+            connection.sync().await,
+            [0; 0],
+            "a blocked exchange was cancelled"
+        );
+
         let stats = pool.agent_stats("agent").await.unwrap();
         assert_eq!(stats.exchanges_cancelled, 2);
     }
 }
 
-/// Sends a chunk that is allowed, or blocked with a status.
+/// Sends a chunk that is allowed if `status` is 0, or else blocked with it.
 async fn answered(
     connection: &mut RawConnection,
     exchange: &mut tollgate::Exchange,

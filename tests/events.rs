@@ -1,9 +1,9 @@
-//! Every event and every answer, through the pool and the agent server over a real socket.
+//! Every event and every answer, between the pool and the agent server over a real socket.
 
 mod common;
 
 use bytes::Bytes;
-use common::{ALL, config, eventually, pool_with, request, serve, serve_speaking, serve_with};
+use common::{ALL, config, eventually, pool_with, request, serve, serve_for, serve_with};
 use serde_json::json;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tollgate::{
     ResponseHeadersEvent, WebSocketDecision, WebSocketFrameEvent, WebSocketOpcode,
 };
 
-/// In protobuf a header is a name with a value, so that a name without values is none.
+/// Removes header names without values if the encoding is protobuf, which cannot express them.
 fn as_it_arrives(
     mut headers: HashMap<String, Vec<String>>,
     encoding: Encoding,
@@ -26,9 +26,9 @@ fn as_it_arrives(
 }
 
 #[tokio::test]
-async fn request_headers_arrive_whole_and_every_answer_comes_back() {
+async fn request_headers_and_every_answer_arrive_unchanged() {
     for encoding in ALL {
-        let agent = serve_speaking(encoding).await;
+        let agent = serve_for(encoding).await;
         let pool = pool_with(config(encoding), &agent.path).await;
         let ask = async |uri: &str| {
             let event = request("c-1", uri);
@@ -41,6 +41,7 @@ async fn request_headers_arrive_whole_and_every_answer_comes_back() {
             assert_eq!(agent.last_seen(), serde_json::to_value(&sent).unwrap());
             response
         };
+
         assert_eq!(ask("/allow").await.decision, Decision::Allow);
         assert_eq!(
             ask("/block").await.decision,
@@ -64,6 +65,7 @@ async fn request_headers_arrive_whole_and_every_answer_comes_back() {
                 params: HashMap::from([("key".into(), "abc".into())]),
             }
         );
+
         let headers = ask("/headers").await;
         assert_eq!(headers.request_headers.len(), 3);
         assert_eq!(
@@ -73,6 +75,7 @@ async fn request_headers_arrive_whole_and_every_answer_comes_back() {
             }
         );
         assert_eq!(headers.response_headers.len(), 1);
+
         let audit = ask("/audit").await;
         assert!(audit.needs_more);
         assert_eq!(audit.routing_metadata["pool"], "canary");
@@ -85,10 +88,10 @@ async fn request_headers_arrive_whole_and_every_answer_comes_back() {
 }
 
 #[tokio::test]
-async fn bodies_arrive_byte_for_byte_and_mutations_come_back() {
+async fn bodies_and_mutations_arrive_byte_for_byte() {
     let every_byte: Vec<u8> = (0..=255).collect();
     for encoding in ALL {
-        let agent = serve_speaking(encoding).await;
+        let agent = serve_for(encoding).await;
         let pool = pool_with(config(encoding), &agent.path).await;
         let ask = async |data: Bytes| {
             let event = RequestBodyChunkEvent::new("c-1", data, 7, true).with_total_size(99);
@@ -99,8 +102,10 @@ async fn bodies_arrive_byte_for_byte_and_mutations_come_back() {
             assert_eq!(agent.last_seen(), serde_json::to_value(&event).unwrap());
             response.request_body_mutation
         };
+
         assert_eq!(ask(every_byte.clone().into()).await, None);
         assert_eq!(ask(Bytes::new()).await, None);
+
         let replaced = BodyMutation::replace(7, &b"\x00new\xff"[..]);
         assert_eq!(ask("replace".into()).await, Some(replaced));
         assert_eq!(ask("drop".into()).await, Some(BodyMutation::drop_chunk(7)));
@@ -123,9 +128,9 @@ async fn bodies_arrive_byte_for_byte_and_mutations_come_back() {
 }
 
 #[tokio::test]
-async fn the_other_events_arrive_whole() {
+async fn other_events_arrive_unchanged() {
     for encoding in ALL {
-        let agent = serve_speaking(encoding).await;
+        let agent = serve_for(encoding).await;
         let pool = pool_with(config(encoding), &agent.path).await;
 
         let headers = ResponseHeadersEvent {
@@ -171,9 +176,9 @@ async fn the_other_events_arrive_whole() {
 }
 
 #[tokio::test]
-async fn websocket_frames_are_decided_on() {
+async fn websocket_frames_get_their_decisions() {
     for encoding in ALL {
-        let agent = serve_speaking(encoding).await;
+        let agent = serve_for(encoding).await;
         let pool = pool_with(config(encoding), &agent.path).await;
         for (data, decision) in [
             ("hi", WebSocketDecision::Allow),
@@ -196,6 +201,7 @@ async fn websocket_frames_are_decided_on() {
                 route_id: Some("r".into()),
                 client_ip: "::1".into(),
             };
+
             let response = pool
                 .send_websocket_frame("agent", "c-1", &frame)
                 .await
@@ -207,18 +213,20 @@ async fn websocket_frames_are_decided_on() {
 }
 
 #[tokio::test]
-async fn settings_are_taken_or_refused() {
+async fn settings_are_accepted_or_refused() {
     for encoding in ALL {
-        let agent = serve_speaking(encoding).await;
+        let agent = serve_for(encoding).await;
         let pool = pool_with(config(encoding), &agent.path).await;
         let settings =
             json!({"config": {"accept": true, "deep": [{"a": -1}]}, "config_version": "7"});
+
         let response = pool
             .send_configure("agent", "c-1", &settings)
             .await
             .unwrap();
         assert_eq!(response.decision, Decision::Allow);
         assert_eq!(agent.last_seen(), settings);
+
         let refused = pool
             .send_configure("agent", "c-2", &json!("plain"))
             .await
@@ -231,10 +239,11 @@ async fn settings_are_taken_or_refused() {
 }
 
 #[tokio::test]
-async fn borrowed_events_need_no_map() {
+async fn borrowed_events_need_no_header_map() {
     let agent = serve().await;
     let pool = pool_with(config(Encoding::MessagePack), &agent.path).await;
     let headers = [("host", "example.com"), ("accept", "a"), ("Accept", "b")];
+
     let event = RequestHeaders {
         metadata: Metadata::default(),
         method: "GET",
@@ -242,6 +251,7 @@ async fn borrowed_events_need_no_map() {
         headers: &headers[..],
     };
     pool.send("agent", "from-the-call", &event).await.unwrap();
+
     let seen = agent.last_seen();
     assert_eq!(seen["metadata"]["correlation_id"], "from-the-call");
     assert_eq!(
@@ -257,10 +267,12 @@ async fn capabilities_and_encoding_are_known() {
     pool.add_agent("agent", format!("unix:{}", agent.path.display()))
         .await
         .unwrap();
+
     let capabilities = pool.agent_capabilities("agent").await.unwrap();
     assert_eq!(capabilities.agent_id, "rule-agent");
     assert_eq!(capabilities.supported_events.len(), 8);
     assert!(capabilities.features.flow_control);
+
     assert_eq!(pool.agent_encoding("agent"), Some(Encoding::Json));
     assert!(pool.ping("agent").await.unwrap() > Duration::ZERO);
     let stats = pool.agent_stats("agent").await.unwrap();
@@ -268,12 +280,13 @@ async fn capabilities_and_encoding_are_known() {
 }
 
 #[tokio::test]
-async fn a_cancelled_call_ends_on_both_sides() {
+async fn cancelled_call_ends_on_both_sides() {
     for encoding in ALL {
-        let agent = serve_speaking(encoding).await;
+        let agent = serve_for(encoding).await;
         let pool = pool_with(config(encoding), &agent.path).await;
         let event = request("c-1", "/wait");
         let call = pool.send("agent", "c-1", &event);
+
         let cancel = async {
             eventually("the event arrives", async || {
                 !agent.seen.lock().unwrap().is_empty()
@@ -283,8 +296,10 @@ async fn a_cancelled_call_ends_on_both_sides() {
                 .await
                 .unwrap();
         };
+
         let (called, ()) = tokio::join!(call, cancel);
         assert!(called.unwrap_err().to_string().contains("cancelled"));
+
         eventually("the agent is told", async || {
             *agent.cancelled.lock().unwrap() == [("c-1".to_owned(), CancelReason::ClientDisconnect)]
         })
@@ -293,7 +308,7 @@ async fn a_cancelled_call_ends_on_both_sides() {
 }
 
 #[tokio::test]
-async fn all_calls_are_cancelled_at_once() {
+async fn all_calls_can_be_cancelled_at_once() {
     let agent = serve().await;
     let pool = pool_with(config(Encoding::MessagePack), &agent.path).await;
     let calls: Vec<_> = (0..10)
@@ -305,10 +320,12 @@ async fn all_calls_are_cancelled_at_once() {
             })
         })
         .collect();
+
     eventually("all events arrive", async || {
         agent.seen.lock().unwrap().len() == 10
     })
     .await;
+
     assert_eq!(
         pool.cancel_all("agent", CancelReason::ProxyShutdown)
             .await
@@ -318,6 +335,7 @@ async fn all_calls_are_cancelled_at_once() {
     for call in calls {
         assert!(call.await.unwrap().is_err());
     }
+
     eventually("the agent is told", async || {
         agent.cancelled.lock().unwrap().len() == 10
     })
@@ -325,16 +343,18 @@ async fn all_calls_are_cancelled_at_once() {
 }
 
 #[tokio::test]
-async fn an_agent_pauses_and_resumes_its_proxies() {
+async fn agent_pauses_and_resumes_its_proxies() {
     for encoding in ALL {
-        let agent = serve_speaking(encoding).await;
+        let agent = serve_for(encoding).await;
         let pool = pool_with(config(encoding), &agent.path).await;
         let is_paused = async || {
             let event = request("c-1", "/allow");
             let sent = pool.send("agent", "c-1", &event).await;
             sent.is_err_and(|error| error.to_string().contains("pause"))
         };
+
         assert!(!is_paused().await);
+
         agent.control.flow_control(FlowControlAction::Pause);
         eventually("the pause arrives", is_paused).await;
         agent.control.flow_control(FlowControlAction::Resume);
@@ -343,15 +363,19 @@ async fn an_agent_pauses_and_resumes_its_proxies() {
 }
 
 #[tokio::test]
-async fn an_agents_health_is_known() {
+async fn health_reports_change_the_healthy_connections() {
     let agent = serve().await;
     let pool = pool_with(config(Encoding::MessagePack), &agent.path).await;
     let healthy = async || pool.agent_stats("agent").await.unwrap().healthy_connections;
     assert_eq!(healthy().await, 1);
+
     agent
         .control
         .report_health(HealthStatus::unhealthy("a", "broken", true));
-    eventually("the report arrives", async || healthy().await == 0).await;
+    eventually("the unhealthy report arrives", async || {
+        healthy().await == 0
+    })
+    .await;
     agent.control.report_health(HealthStatus::healthy("a"));
-    eventually("the report arrives", async || healthy().await == 1).await;
+    eventually("the healthy report arrives", async || healthy().await == 1).await;
 }

@@ -1,5 +1,4 @@
-//! Tollgate's extension on the wire, seen by a peer that is written by hand: docs/protocol.md says how it
-//! goes.
+//! Tollgate's extension on the wire, as docs/protocol.md specifies it, against a hand-written peer.
 
 mod common;
 
@@ -17,21 +16,21 @@ fn extended(mut handshake: Value, field: &Value) -> Value {
     handshake
 }
 
-/// A proxy that shook hands with the extension.
+/// Connects a proxy with the extension.
 async fn extended_proxy(agent: &ServedAgent, encoding: Encoding) -> RawConnection {
     let mut proxy = RawConnection::connect(&agent.path).await;
     let offer = extended(
         offer_handshake(encoding.as_str()),
         &json!({"versions": [1]}),
     );
-    proxy.send_value(0x01, &offer).await;
+    proxy.send_value(message::HANDSHAKE_REQUEST, &offer).await;
     let (_, response) = proxy.message().await;
     assert_eq!(response["tollgate"], json!({"version": 1}));
     proxy.encoding = encoding;
     proxy
 }
 
-/// A pool that shook hands with the extension with an agent played by the test.
+/// Connects a pool with the extension to an agent that the test plays.
 async fn extended_pool(config: AgentPoolConfig) -> (RawAgent, AgentPool, RawConnection) {
     let agent = RawAgent::listen();
     let encoding = config.encodings[0];
@@ -41,7 +40,9 @@ async fn extended_pool(config: AgentPoolConfig) -> (RawAgent, AgentPool, RawConn
         let (_, offer) = connection.message().await;
         assert_eq!(offer["tollgate"], json!({"versions": [1]}));
         let response = extended(accept_handshake(encoding.as_str()), &json!({"version": 1}));
-        connection.send_value(0x02, &response).await;
+        connection
+            .send_value(message::HANDSHAKE_RESPONSE, &response)
+            .await;
         connection.encoding = encoding;
         connection
     };
@@ -56,7 +57,7 @@ fn on_stream(stream: u64, payload: &[u8]) -> Vec<u8> {
     [&stream.to_be_bytes(), payload].concat()
 }
 
-/// The next message's type, stream id and payload.
+/// Receives the next message. Returns its type, stream id and payload.
 async fn receive_on_stream(connection: &mut RawConnection) -> (u8, u64, Vec<u8>) {
     let (message, payload) = connection.receive().await.expect("the connection ended");
     let (stream, payload) = payload.split_first_chunk().expect("a stream id");
@@ -66,7 +67,9 @@ async fn receive_on_stream(connection: &mut RawConnection) -> (u8, u64, Vec<u8>)
 async fn answer(connection: &mut RawConnection, stream: u64, status: u16) {
     let answer = json!({"version": 2, "decision": {"block": {"status": status}}});
     let payload = encode(connection.encoding, &answer);
-    connection.send(0x20, &on_stream(stream, &payload)).await;
+    connection
+        .send(message::AGENT_RESPONSE, &on_stream(stream, &payload))
+        .await;
 }
 
 fn status(result: CallResult) -> u16 {
@@ -89,7 +92,7 @@ fn chunk_value(id: &str, data: rmpv::Value) -> rmpv::Value {
 
 fn msgpack(value: &rmpv::Value) -> Vec<u8> {
     let mut out = Vec::new();
-    rmpv::encode::write_value(&mut out, value).expect("a vector takes it");
+    rmpv::encode::write_value(&mut out, value).expect("writing to a vector does not fail");
     out
 }
 
@@ -101,7 +104,7 @@ fn field<'v>(value: &'v rmpv::Value, name: &str) -> &'v rmpv::Value {
 }
 
 #[tokio::test]
-async fn an_agent_says_nothing_of_it_to_a_proxy_that_does_not_offer_it() {
+async fn agent_hides_the_extension_from_a_proxy_without_it() {
     let agent = serve().await;
     for field in [
         None,
@@ -113,7 +116,8 @@ async fn an_agent_says_nothing_of_it_to_a_proxy_that_does_not_offer_it() {
         if let Some(field) = field {
             offer = extended(offer, &field);
         }
-        proxy.send_value(0x01, &offer).await;
+        proxy.send_value(message::HANDSHAKE_REQUEST, &offer).await;
+
         let (_, response) = proxy.message().await;
         assert_eq!(response["success"], true);
         assert_eq!(response.get("tollgate"), None);
@@ -121,7 +125,7 @@ async fn an_agent_says_nothing_of_it_to_a_proxy_that_does_not_offer_it() {
 }
 
 #[tokio::test]
-async fn a_pool_keeps_to_the_published_protocol_if_told_so() {
+async fn pool_can_keep_to_the_published_protocol() {
     let config = AgentPoolConfig {
         use_extension: false,
         ..config(Encoding::MessagePack)
@@ -132,7 +136,7 @@ async fn a_pool_keeps_to_the_published_protocol_if_told_so() {
 }
 
 #[tokio::test]
-async fn an_agent_must_not_choose_what_was_not_offered() {
+async fn version_that_was_not_offered_is_refused() {
     for chosen in [json!({"version": 2}), json!({"version": 0})] {
         let agent = RawAgent::listen();
         let pool = AgentPool::with_config(config(Encoding::MessagePack));
@@ -140,11 +144,15 @@ async fn an_agent_must_not_choose_what_was_not_offered() {
             let mut connection = agent.accept().await;
             connection.message().await;
             let response = extended(accept_handshake("msgpack"), &chosen);
-            connection.send_value(0x02, &response).await;
+            connection
+                .send_value(message::HANDSHAKE_RESPONSE, &response)
+                .await;
             connection
         };
+
         let endpoint = agent.path.display().to_string();
         let (added, _connection) = tokio::join!(pool.connect_agent("agent", endpoint), accept);
+
         let Err(AgentProtocolError::ConnectionFailed { cause, .. }) = added else {
             panic!("{added:?}");
         };
@@ -156,7 +164,7 @@ async fn an_agent_must_not_choose_what_was_not_offered() {
 }
 
 #[tokio::test]
-async fn an_agent_answers_on_the_stream_of_the_event() {
+async fn agent_answers_on_the_stream_of_the_event() {
     let agent = serve().await;
     for encoding in BOTH {
         let mut proxy = extended_proxy(&agent, encoding).await;
@@ -165,9 +173,12 @@ async fn an_agent_answers_on_the_stream_of_the_event() {
                 encoding,
                 &serde_json::to_value(request("a", "/block")).unwrap(),
             );
-            proxy.send(0x10, &on_stream(stream, &event)).await;
+            proxy
+                .send(message::REQUEST_HEADERS, &on_stream(stream, &event))
+                .await;
             let (message, answered, payload) = receive_on_stream(&mut proxy).await;
-            assert_eq!((message, answered), (0x20, stream));
+            assert_eq!((message, answered), (message::AGENT_RESPONSE, stream));
+
             let response = proxy.decode(&payload);
             assert_eq!(response["decision"]["block"]["status"], 403);
             assert_eq!(response.get("audit"), None);
@@ -183,9 +194,9 @@ async fn bodies_are_bytes_in_messagepack() {
     let event = chunk_value("a", rmpv::Value::Binary(every_byte.clone()));
     proxy
         .send(
-            0x13,
+            message::RESPONSE_BODY_CHUNK,
             &on_stream(5, &{
-                // A response body counts what was sent.
+                // In a response body the field is called `bytes_sent`.
                 let mut event = event;
                 if let rmpv::Value::Map(fields) = &mut event {
                     fields[4].0 = "bytes_sent".into();
@@ -194,8 +205,10 @@ async fn bodies_are_bytes_in_messagepack() {
             }),
         )
         .await;
+
     let (_, stream, payload) = receive_on_stream(&mut proxy).await;
     assert_eq!(stream, 5);
+
     let answer = rmpv::decode::read_value(&mut &payload[..]).unwrap();
     let mutation = field(&answer, "response_body_mutation");
     assert_eq!(field(mutation, "data"), &rmpv::Value::Binary(every_byte));
@@ -203,12 +216,15 @@ async fn bodies_are_bytes_in_messagepack() {
 }
 
 #[tokio::test]
-async fn what_does_not_decode_is_blocked_on_its_stream_even_without_an_id() {
+async fn undecodable_event_is_blocked_on_its_stream() {
     let agent = serve().await;
     for encoding in BOTH {
         let mut proxy = extended_proxy(&agent, encoding).await;
         for garbage in [&b""[..], b"\xc1", b"{", b"\x80"] {
-            proxy.send(0x10, &on_stream(9, garbage)).await;
+            proxy
+                .send(message::REQUEST_HEADERS, &on_stream(9, garbage))
+                .await;
+
             let (_, stream, payload) = receive_on_stream(&mut proxy).await;
             assert_eq!(stream, 9);
             let response = proxy.decode(&payload);
@@ -219,25 +235,33 @@ async fn what_does_not_decode_is_blocked_on_its_stream_even_without_an_id() {
 }
 
 #[tokio::test]
-async fn an_event_without_a_stream_id_ends_the_connection() {
+async fn event_without_a_stream_id_ends_the_connection() {
     let agent = serve().await;
     let mut proxy = extended_proxy(&agent, Encoding::MessagePack).await;
-    proxy.send(0x10, &[0; 7]).await;
+    proxy.send(message::REQUEST_HEADERS, &[0; 7]).await;
     proxy.expect_end().await;
 }
 
 #[tokio::test]
-async fn cancelled_events_are_answered_each_on_its_stream() {
+async fn each_cancelled_event_is_answered_on_its_stream() {
     let agent = serve().await;
     let mut proxy = extended_proxy(&agent, Encoding::Json).await;
     let event = serde_json::to_value(request("a", "/wait"))
         .unwrap()
         .to_string();
+
     for stream in [3, 4] {
-        proxy.send(0x10, &on_stream(stream, event.as_bytes())).await;
+        proxy
+            .send(
+                message::REQUEST_HEADERS,
+                &on_stream(stream, event.as_bytes()),
+            )
+            .await;
     }
+
     let cancel = json!({"correlation_id": "a", "reason": 0, "timestamp_ms": 1});
-    proxy.send_value(0x40, &cancel).await;
+    proxy.send_value(message::CANCEL, &cancel).await;
+
     let mut streams = Vec::new();
     for _ in 0..2 {
         let (_, stream, payload) = receive_on_stream(&mut proxy).await;
@@ -248,12 +272,13 @@ async fn cancelled_events_are_answered_each_on_its_stream() {
             json!(["agent_error", "cancelled"])
         );
     }
+
     streams.sort_unstable();
     assert_eq!(streams, [3, 4]);
 }
 
 #[tokio::test]
-async fn a_pool_sends_bodies_as_they_are() {
+async fn pool_sends_bodies_as_bytes() {
     let (_agent, pool, mut connection) = extended_pool(config(Encoding::MessagePack)).await;
     for len in [0, 1, 256, 257, 100_000] {
         let data: Bytes = (0..len).map(|n| n as u8).collect();
@@ -262,10 +287,12 @@ async fn a_pool_sends_bodies_as_they_are() {
             let pool = pool.clone();
             async move { pool.send("agent", "a", &event).await }
         });
+
         let (message, stream, payload) = receive_on_stream(&mut connection).await;
-        assert_eq!(message, 0x11);
+        assert_eq!(message, message::REQUEST_BODY_CHUNK);
         let value = rmpv::decode::read_value(&mut &payload[..]).unwrap();
         assert_eq!(field(&value, "data"), &rmpv::Value::Binary(data.to_vec()));
+
         answer(&mut connection, stream, 403).await;
         assert_eq!(status(result_of(call).await), 403);
     }
@@ -279,15 +306,18 @@ async fn answers_in_any_order_reach_their_calls() {
         for uri in ["/1", "/2", "/3"] {
             exchange.push(&request("same id", uri)).await.unwrap();
         }
+
         let mut streams = Vec::new();
         for n in 1..=3 {
             let (_, stream, payload) = receive_on_stream(&mut connection).await;
             assert_eq!(connection.decode(&payload)["uri"], format!("/{n}"));
             streams.push((stream, 400 + n));
         }
+
         for (stream, status) in streams.into_iter().rev() {
             answer(&mut connection, stream, status).await;
         }
+
         for expected in 401..=403 {
             assert_eq!(status(exchange.next_answer().await.unwrap()), expected);
         }
@@ -296,19 +326,22 @@ async fn answers_in_any_order_reach_their_calls() {
 }
 
 #[tokio::test]
-async fn late_repeated_and_foreign_answers_reach_nobody() {
+async fn late_repeated_and_unknown_answers_are_dropped() {
     let config = AgentPoolConfig {
         request_timeout: Duration::from_millis(50),
         ..config(Encoding::MessagePack)
     };
     let (_agent, pool, mut connection) = extended_pool(config).await;
+
     let first = call(&pool, "a");
     let (_, late, _) = receive_on_stream(&mut connection).await;
     assert_fails!(result_of(first).await, AgentProtocolError::Timeout { .. });
-    // The next event of the same exchange goes out at once, and gets its own answer.
+
+    // The next event of the same exchange is sent at once, and gets its own answer.
     let second = call(&pool, "a");
     let (_, stream, _) = receive_on_stream(&mut connection).await;
     assert_ne!(stream, late);
+
     for (stream, status) in [
         (late, 401),
         (0, 402),
@@ -317,9 +350,11 @@ async fn late_repeated_and_foreign_answers_reach_nobody() {
     ] {
         answer(&mut connection, stream, status).await;
     }
+
     answer(&mut connection, stream, 403).await;
     answer(&mut connection, stream, 404).await;
     assert_eq!(status(result_of(second).await), 403);
+
     connection.sync().await;
     let counts = faults(&pool).await;
     assert_eq!(counts.late_answers, 2);
@@ -327,13 +362,17 @@ async fn late_repeated_and_foreign_answers_reach_nobody() {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_decode_fails_the_call_of_its_stream() {
+async fn undecodable_answer_fails_the_call_of_its_stream() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = extended_pool(config(encoding)).await;
         let call = call(&pool, "a");
         let (_, stream, _) = receive_on_stream(&mut connection).await;
-        connection.send(0x20, &[1, 2, 3]).await;
-        connection.send(0x20, &on_stream(stream, b"\xc1")).await;
+
+        connection.send(message::AGENT_RESPONSE, &[1, 2, 3]).await;
+        connection
+            .send(message::AGENT_RESPONSE, &on_stream(stream, b"\xc1"))
+            .await;
+
         assert_fails!(
             result_of(call).await,
             AgentProtocolError::InvalidMessage { .. }
@@ -344,7 +383,7 @@ async fn an_answer_that_does_not_decode_fails_the_call_of_its_stream() {
 
 /// The example of docs/protocol.md, byte for byte.
 #[tokio::test]
-async fn the_documented_bytes() {
+async fn bytes_match_the_documented_example() {
     fn text(out: &mut Vec<u8>, text: &str) {
         out.push(0xa0 | u8::try_from(text.len()).unwrap());
         out.extend(text.as_bytes());
@@ -361,15 +400,18 @@ async fn the_documented_bytes() {
         text(&mut event, key);
         event.extend(value);
     }
+
     let agent = serve().await;
     let mut proxy = extended_proxy(&agent, Encoding::MessagePack).await;
     proxy.send_bytes(&event).await;
+
     let (message, payload) = proxy.receive().await.unwrap();
     let mut expected = b"\0\0\0\0\0\0\0\x07\x82".to_vec();
     text(&mut expected, "version");
     expected.push(2);
     text(&mut expected, "decision");
     text(&mut expected, "allow");
-    assert_eq!((message, &payload), (0x20, &expected));
+
+    assert_eq!((message, &payload), (message::AGENT_RESPONSE, &expected));
     assert_eq!(payload.len() + 1, 0x22);
 }

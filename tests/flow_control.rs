@@ -1,11 +1,11 @@
-//! An agent asks for a pause: every way of sending keeps to it.
+//! Flow control: every way of sending observes a pause.
 
 mod common;
 
 use bytes::Bytes;
 use common::{
-    BOTH, CallResult, RawConnection, arrived, call, config, expect_works, faults, raw_pool,
-    raw_pool_of, request, result_of, status_of,
+    BOTH, CallResult, RawConnection, arrived, call, config, expect_works, faults, message,
+    raw_pool, raw_pool_of, request, result_of, status_of,
 };
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use tollgate::{
     ResponseBodyChunkEvent, ResponseHeadersEvent, WebSocketFrameEvent, WebSocketOpcode,
 };
 
-/// Sends an event in each way there is.
+/// Sends an event in every way. Returns the name and result of each.
 async fn send_in_every_way(pool: &AgentPool, id: &str) -> [(&'static str, CallResult); 11] {
     let (to, owned_id) = ("agent", id.to_owned());
     let head = request(id, "/");
@@ -134,8 +134,8 @@ async fn expect_flowing(pool: &AgentPool, connection: &mut RawConnection, id: &s
     }
 }
 
-async fn ask(connection: &mut RawConnection, flow: &Value) {
-    connection.send_value(0x33, flow).await;
+async fn send_flow(connection: &mut RawConnection, flow: &Value) {
+    connection.send_value(message::FLOW_CONTROL, flow).await;
     connection.sync().await;
 }
 
@@ -144,7 +144,7 @@ fn full(correlation_id: Option<&str>, action: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_pause_holds_for_every_way_of_sending_and_in_every_form() {
+async fn pause_applies_to_every_way_of_sending() {
     let pauses = [
         json!({"action": 1}),
         full(None, json!({"type": "pause"})),
@@ -166,9 +166,9 @@ async fn a_pause_holds_for_every_way_of_sending_and_in_every_form() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
         for (pause, resume) in pauses.iter().zip(&resumes) {
-            ask(&mut connection, pause).await;
+            send_flow(&mut connection, pause).await;
             expect_paused(&pool, &mut connection, "c-1").await;
-            ask(&mut connection, resume).await;
+            send_flow(&mut connection, resume).await;
             expect_flowing(&pool, &mut connection, "c-1").await;
         }
         assert_eq!(faults(&pool).await.undecodable_messages, 0);
@@ -176,38 +176,40 @@ async fn a_pause_holds_for_every_way_of_sending_and_in_every_form() {
 }
 
 #[tokio::test]
-async fn one_exchange_is_paused_alone_for_every_way_of_sending() {
+async fn single_exchange_can_be_paused() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
         for resumed in [Some("c-1"), None] {
-            ask(
+            send_flow(
                 &mut connection,
                 &full(Some("c-1"), json!({"type": "pause"})),
             )
             .await;
             expect_paused(&pool, &mut connection, "c-1").await;
             expect_flowing(&pool, &mut connection, "c-2").await;
-            ask(&mut connection, &full(resumed, json!({"type": "resume"}))).await;
+            send_flow(&mut connection, &full(resumed, json!({"type": "resume"}))).await;
             expect_flowing(&pool, &mut connection, "c-1").await;
         }
     }
 }
 
 #[tokio::test]
-async fn json_on_a_messagepack_connection_is_understood() {
+async fn json_flow_control_works_on_messagepack_connections() {
     let (_agent, pool, mut connection) = raw_pool(config(Encoding::MessagePack)).await;
-    connection.send(0x33, br#"{"action":1}"#).await;
+    connection
+        .send(message::FLOW_CONTROL, br#"{"action":1}"#)
+        .await;
     connection.sync().await;
     expect_paused(&pool, &mut connection, "c-1").await;
     connection
-        .send(0x33, br#" {"action":{"type":"resume"}}"#)
+        .send(message::FLOW_CONTROL, br#" {"action":{"type":"resume"}}"#)
         .await;
     connection.sync().await;
     expect_flowing(&pool, &mut connection, "c-1").await;
 }
 
 #[tokio::test]
-async fn a_pause_of_what_is_not_known_changes_nothing() {
+async fn unknown_flow_control_action_changes_nothing() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
         for flow in [
@@ -215,7 +217,7 @@ async fn a_pause_of_what_is_not_known_changes_nothing() {
             json!({"action": 3}),
             full(None, json!({"type": "stop"})),
         ] {
-            ask(&mut connection, &flow).await;
+            send_flow(&mut connection, &flow).await;
         }
         expect_works(&pool, &mut connection, "c-1").await;
         assert_eq!(faults(&pool).await.undecodable_messages, 3);
@@ -227,47 +229,54 @@ async fn calls_in_flight_are_answered_during_a_pause() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
         let pending = arrived(&pool, &mut connection, "c-1").await;
-        ask(&mut connection, &json!({"action": 1})).await;
+        send_flow(&mut connection, &json!({"action": 1})).await;
+
         connection.block("c-1", 418).await;
         assert_eq!(status_of(pending).await, 418);
     }
 }
 
 #[tokio::test]
-async fn a_paused_connection_is_passed_over() {
+async fn paused_connection_is_skipped() {
     let connections_per_agent = 2;
     let config = AgentPoolConfig {
         connections_per_agent,
         ..config(Encoding::Json)
     };
     let (_agent, pool, mut connections) = raw_pool_of(config).await;
-    ask(&mut connections[0], &json!({"action": 1})).await;
+
+    send_flow(&mut connections[0], &json!({"action": 1})).await;
     for n in 0..5 {
         expect_works(&pool, &mut connections[1], &n.to_string()).await;
     }
     connections[0].expect_silence();
-    ask(&mut connections[1], &json!({"action": 1})).await;
+
+    send_flow(&mut connections[1], &json!({"action": 1})).await;
     assert_fails!(
         result_of(call(&pool, "c-1")).await,
         Error::FlowControlPaused { .. }
     );
-    ask(&mut connections[0], &json!({"action": 2})).await;
+
+    send_flow(&mut connections[0], &json!({"action": 2})).await;
     expect_works(&pool, &mut connections[0], "c-1").await;
 }
 
 #[tokio::test]
-async fn a_call_that_waited_for_its_place_keeps_to_a_pause_that_came_meanwhile() {
+async fn call_that_waited_for_a_slot_observes_a_new_pause() {
     let config = AgentPoolConfig {
         max_concurrent_per_connection: 1,
         ..config(Encoding::Json)
     };
     let (_agent, pool, mut connection) = raw_pool(config).await;
     let first = arrived(&pool, &mut connection, "c-1").await;
+
     let second = call(&pool, "c-2");
     connection.sync().await;
-    ask(&mut connection, &json!({"action": 1})).await;
+
+    send_flow(&mut connection, &json!({"action": 1})).await;
     connection.block("c-1", 418).await;
     assert_eq!(status_of(first).await, 418);
+
     assert_fails!(result_of(second).await, Error::FlowControlPaused { .. });
     assert_eq!(
         connection.sync().await,

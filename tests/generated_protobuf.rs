@@ -1,8 +1,8 @@
-//! The checked-in code and descriptor of `proto/agent_v2.proto` are what its text says.
+//! The checked-in code and descriptor of `proto/agent_v2.proto` are up to date.
 //!
-//! `TOLLGATE_REGENERATE=1 cargo test --features grpc --test generated_protobuf` writes them anew.
+//! `TOLLGATE_REGENERATE=1 cargo test --features grpc --test generated_protobuf` regenerates them.
 #![cfg(feature = "grpc")]
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 use prost::Message;
 use std::fs;
@@ -13,7 +13,7 @@ const DESCRIPTOR: &str = "proto/agent_v2.bin";
 const CODE: &str = "src/wire/protobuf/generated.rs";
 
 #[test]
-fn what_is_generated_is_up_to_date() {
+fn generated_files_are_up_to_date() {
     let descriptors = protox::compile([PROTO], ["proto"]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     prost_build::Config::new()
@@ -31,5 +31,5 @@ fn check(file: &str, expected: &[u8]) {
         fs::write(&path, expected).unwrap();
     }
     let found = fs::read(&path).unwrap_or_default();
-    assert!(found == expected, "{file} is not what {PROTO} says");
+    assert!(found == expected, "{file} is out of date with {PROTO}");
 }

@@ -1,12 +1,12 @@
-//! Agents over gRPC: what is not shown by the tests that run over every transport.
+//! Agents over gRPC: behaviour that the tests over every transport do not cover.
 #![cfg(feature = "grpc")]
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
 use common::http2::{RawServer, RawStream, grpc_config};
 use common::{
-    PATIENCE, call, config, eventually, faults, pool_with, request, result_of, serve_grpc,
+    TEST_TIMEOUT, call, config, eventually, faults, pool_with, request, result_of, serve_grpc,
     serve_grpc_with,
 };
 use std::path::Path;
@@ -31,6 +31,7 @@ async fn every_form_of_endpoint_reaches_the_agent() {
         .unwrap()
         .strip_prefix("grpc://")
         .unwrap();
+
     for endpoint in [
         format!("http://{address}"),
         format!("grpc://{address}/"),
@@ -40,6 +41,7 @@ async fn every_form_of_endpoint_reaches_the_agent() {
         expect_allowed(&pool).await;
         assert_eq!(pool.agent_encoding("agent"), Some(Encoding::Protobuf));
     }
+
     let dir = tempfile::tempdir().unwrap();
     let endpoint = format!("grpc+unix://{}/agent.sock", dir.path().display());
     let agent = serve_grpc_with(&endpoint, |server| server).await;
@@ -58,26 +60,30 @@ async fn many_calls_at_once_share_few_connections() {
         ..config(Encoding::MessagePack)
     };
     let pool = pool_with(config, &agent.path).await;
+
     let calls: Vec<_> = (0..2000).map(|n| call(&pool, &format!("c-{n}"))).collect();
     for call in calls {
         assert_eq!(result_of(call).await.unwrap().decision, Decision::Allow);
     }
+
     assert_eq!(agent.seen.lock().unwrap().len(), 2000);
 }
 
 #[tokio::test]
-async fn a_deadline_passes_and_the_late_answer_reaches_nobody() {
+async fn call_times_out_and_its_late_answer_is_dropped() {
     let agent = serve_grpc().await;
     let config = AgentPoolConfig {
         request_timeout: Duration::from_millis(50),
         ..config(Encoding::MessagePack)
     };
     let pool = pool_with(config, &agent.path).await;
+
     let event = request("c-1", "/wait");
     let started = Instant::now();
     let late = pool.send_request_headers("agent", "c-1", &event).await;
     assert_fails!(late, Error::Timeout { .. });
-    assert!(started.elapsed() < PATIENCE / 2);
+    assert!(started.elapsed() < TEST_TIMEOUT / 2);
+
     agent.release.notify_one();
     eventually("the late answer is counted", async || {
         faults(&pool).await.late_answers == 1
@@ -87,7 +93,7 @@ async fn a_deadline_passes_and_the_late_answer_reaches_nobody() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_finishes_what_it_has_and_is_found_again() {
+async fn stopping_server_finishes_its_calls_and_is_reconnected() {
     let agent = serve_grpc().await;
     let endpoint = agent.path.clone();
     let config = AgentPoolConfig {
@@ -95,6 +101,7 @@ async fn a_server_that_stops_finishes_what_it_has_and_is_found_again() {
         ..config(Encoding::MessagePack)
     };
     let pool = pool_with(config, &endpoint).await;
+
     let asking = pool.clone();
     let waiting = tokio::spawn(async move {
         let event = request("c-1", "/wait");
@@ -104,16 +111,19 @@ async fn a_server_that_stops_finishes_what_it_has_and_is_found_again() {
         agent.seen.lock().unwrap().len() == 1
     })
     .await;
+
     let release = agent.release.clone();
     let stopped = tokio::spawn(agent.stop());
-    eventually("nobody listens", async || {
+    eventually("the server has stopped listening", async || {
         let address = endpoint.to_str().unwrap().trim_start_matches("grpc://");
         tokio::net::TcpStream::connect(address).await.is_err()
     })
     .await;
+
     release.notify_one();
     assert_eq!(waiting.await.unwrap().unwrap().decision, Decision::Allow);
     stopped.await.unwrap();
+
     let _agent = serve_grpc_with(endpoint.to_str().unwrap(), |server| server).await;
     eventually("the pool is connected again", async || {
         result_of(call(&pool, "c-2")).await.is_ok()
@@ -121,7 +131,7 @@ async fn a_server_that_stops_finishes_what_it_has_and_is_found_again() {
     .await;
 }
 
-/// A pool that is to connect to a server that is none.
+/// Returns the error of connecting to an endpoint that is no agent.
 async fn refused(endpoint: &str) -> ConnectError {
     let pool = AgentPool::with_config(AgentPoolConfig {
         connect_timeout: Duration::from_millis(500),
@@ -132,12 +142,12 @@ async fn refused(endpoint: &str) -> ConnectError {
     else {
         panic!("connected to {endpoint}");
     };
-    assert!(started.elapsed() < PATIENCE / 2);
+    assert!(started.elapsed() < TEST_TIMEOUT / 2);
     cause
 }
 
-/// A server that says the same to everybody and then nothing, or ends the connection.
-async fn saying(words: &'static [u8], ends: bool) -> String {
+/// Serves the same bytes on every connection, then either closes it or stays silent.
+async fn serve_bytes(words: &'static [u8], ends: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("grpc://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -155,31 +165,35 @@ async fn saying(words: &'static [u8], ends: bool) -> String {
 }
 
 #[tokio::test]
-async fn servers_that_are_none_are_told_apart() {
-    let nobody = TcpListener::bind("127.0.0.1:0")
+async fn connect_errors_tell_why_an_endpoint_is_no_agent() {
+    let unused = TcpListener::bind("127.0.0.1:0")
         .await
         .unwrap()
         .local_addr()
         .unwrap();
+
     assert!(matches!(
-        refused(&nobody.to_string()).await,
+        refused(&unused.to_string()).await,
         ConnectError::Refused
     ));
-    let http_1 = saying(
+
+    let http_1 = serve_bytes(
         b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n",
         true,
     )
     .await;
     assert!(matches!(refused(&http_1).await, ConnectError::Rpc { .. }));
-    let silent = saying(b"", false).await;
+
+    let silent = serve_bytes(b"", false).await;
     assert!(matches!(refused(&silent).await, ConnectError::TimedOut(_)));
-    let ending = saying(b"", true).await;
+
+    let ending = serve_bytes(b"", true).await;
     let refused = refused(&ending).await;
     assert!(matches!(refused, ConnectError::Rpc { .. }), "{refused:?}");
 }
 
 #[tokio::test]
-async fn a_server_of_something_else_says_so() {
+async fn grpc_server_without_the_service_is_reported() {
     let (_, health) = tonic_health::server::health_reporter();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("grpc://{}", listener.local_addr().unwrap());
@@ -193,6 +207,7 @@ async fn a_server_of_something_else_says_so() {
             .add_service(health)
             .serve_with_incoming(incoming),
     );
+
     let ConnectError::Rpc { status, .. } = refused(&endpoint).await else {
         panic!("another error");
     };
@@ -200,7 +215,7 @@ async fn a_server_of_something_else_says_so() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_too_large_ends_its_stream_and_no_other() {
+async fn oversized_message_ends_its_stream_and_the_pool_reconnects() {
     let agent = serve_grpc_with("grpc://127.0.0.1:0", |server| {
         server.with_max_message_size(4096)
     })
@@ -210,9 +225,11 @@ async fn a_message_that_is_too_large_ends_its_stream_and_no_other() {
         ..config(Encoding::MessagePack)
     };
     let pool = pool_with(config, &agent.path).await;
+
     let event = request("c-1", &"/".repeat(5000));
     let refused = pool.send_request_headers("agent", "c-1", &event).await;
     assert_fails!(refused, Error::ConnectionClosed { .. });
+
     eventually("the pool is connected again", async || {
         result_of(call(&pool, "c-2")).await.is_ok()
     })
@@ -220,7 +237,7 @@ async fn a_message_that_is_too_large_ends_its_stream_and_no_other() {
 }
 
 #[tokio::test]
-async fn bodies_larger_than_every_window_pass() {
+async fn bodies_larger_than_the_windows_pass() {
     let agent = serve_grpc().await;
     let pool = pool_with(config(Encoding::MessagePack), &agent.path).await;
     for size in [100_000, 1_000_000, 4_000_000, 8_000_000] {
@@ -231,8 +248,8 @@ async fn bodies_larger_than_every_window_pass() {
     }
 }
 
-/// Over which of two connections the next event comes.
-async fn way_of_next(streams: &mut [RawStream; 2]) -> usize {
+/// Returns the index of the connection on which the next event arrives.
+async fn next_connection(streams: &mut [RawStream; 2]) -> usize {
     let [first, second] = streams;
     tokio::select! {
         _ = first.event() => 0,
@@ -240,14 +257,16 @@ async fn way_of_next(streams: &mut [RawStream; 2]) -> usize {
     }
 }
 
-/// Calls that are made at the same time would each cost HTTP/2 a batch of its own. Lone ones lose nothing by being apart.
+/// Calls made at the same time share one HTTP/2 batch on one connection. Single calls gain nothing
+/// from sharing, so they take turns.
 #[tokio::test]
-async fn calls_of_one_moment_go_together_and_others_take_turns() {
+async fn concurrent_calls_share_a_connection_single_ones_rotate() {
     let agent = RawServer::listen().await;
     let pool = AgentPool::with_config(AgentPoolConfig {
         connections_per_agent: 2,
         ..grpc_config()
     });
+
     let (added, (first, second)) =
         tokio::join!(pool.connect_agent("agent", &*agent.endpoint), async {
             (
@@ -257,22 +276,25 @@ async fn calls_of_one_moment_go_together_and_others_take_turns() {
         });
     added.unwrap();
     let ((_first, first), (_second, second)) = (first, second);
+
     let mut streams = [first, second];
     let mut unanswered = Vec::new();
-    let mut ways = Vec::new();
+    let mut connections = Vec::new();
     for number in 0..6 {
         unanswered.push(call(&pool, &format!("lone-{number}")));
-        ways.push(way_of_next(&mut streams).await);
+        connections.push(next_connection(&mut streams).await);
     }
-    let [one, other] = [ways[0], ways[1]];
+    let [one, other] = [connections[0], connections[1]];
     assert_ne!(one, other);
-    assert_eq!(ways, [one, other, one, other, one, other]);
+    assert_eq!(connections, [one, other, one, other, one, other]);
+
     for number in 0..3 {
         unanswered.push(call(&pool, &format!("together-{number}")));
     }
     for _ in 0..3 {
-        assert_eq!(way_of_next(&mut streams).await, one);
+        assert_eq!(next_connection(&mut streams).await, one);
     }
+
     unanswered.push(call(&pool, "lone-again"));
-    assert_eq!(way_of_next(&mut streams).await, other);
+    assert_eq!(next_connection(&mut streams).await, other);
 }

@@ -1,11 +1,11 @@
-//! Servers that break gRPC or the protocol: what the calls on them come to, and that the pool goes on.
+//! Servers that violate gRPC or the protocol: the errors of their calls, and the pool's recovery.
 #![cfg(feature = "grpc")]
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
 use common::http2::{
-    RawServer, RawStream, Sends, framed, grpc_config, raw_grpc_pool, raw_grpc_pool_answering,
+    RawServer, RawStream, SendHalf, framed, grpc_config, raw_grpc_pool, raw_grpc_pool_with,
 };
 use common::proto::{
     Value, accept_handshake, allowing, blocking, bytes, find, id_of_request, number, stream_id,
@@ -19,24 +19,24 @@ use tollgate::{
     AgentPool, AgentPoolConfig, AgentProtocolError as Error, ConnectError, RequestBodyChunkEvent,
 };
 
-/// How soon the end of a stream reaches those who wait on it.
+/// Time within which calls must fail once their stream has ended.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Begins a call and waits until its event is there.
+/// Begins a call and waits until its event has arrived.
 async fn arrived(pool: &AgentPool, stream: &mut RawStream, id: &str) -> Call {
     let call = call(pool, id);
     assert_eq!(stream.event().await, id);
     call
 }
 
-/// A whole exchange: the stream works.
+/// Asserts that the stream works, with one call.
 async fn expect_works(pool: &AgentPool, stream: &mut RawStream, id: &str) {
     let call = arrived(pool, stream, id).await;
     stream.block(id, 499);
     assert_eq!(status_of(call).await, 499);
 }
 
-/// The pool opens a new connection, and calls are answered on it.
+/// Asserts that the pool opens a new connection, and that calls are answered on it.
 async fn expect_reconnects(agent: &RawServer, pool: &AgentPool) {
     let (_connection, mut stream) = agent.accept_handshake().await;
     eventually("the pool is connected again", async || {
@@ -46,7 +46,7 @@ async fn expect_reconnects(agent: &RawServer, pool: &AgentPool) {
     expect_works(pool, &mut stream, "afterwards").await;
 }
 
-/// What connecting comes to with a server that does `behave` on the first stream.
+/// Returns the error of connecting to a server that runs `behave`.
 async fn refused(behave: impl AsyncFnOnce(&RawServer)) -> ConnectError {
     let agent = RawServer::listen().await;
     let pool = AgentPool::with_config(AgentPoolConfig {
@@ -65,32 +65,33 @@ async fn refused(behave: impl AsyncFnOnce(&RawServer)) -> ConnectError {
     }
 }
 
-/// The same with a server that answers the handshake with these messages.
+/// Returns the error of connecting to a server that answers the handshake with these messages.
 async fn refused_after(messages: &[Vec<u8>]) -> ConnectError {
     refused(async |agent: &RawServer| {
-        let (connection, asked) = agent.accept_stream().await;
-        let mut stream = asked.respond();
+        let (connection, incoming) = agent.accept_stream().await;
+        let mut stream = incoming.respond();
         stream.expect_message().await;
         for message in messages {
             stream.send_message(message);
         }
-        connection.ended().await;
+        connection.closed().await;
     })
     .await
 }
 
 #[tokio::test]
-async fn a_stream_that_is_reset_before_the_handshake_is_no_connection() {
+async fn stream_reset_before_the_handshake_fails_to_connect() {
     let before_the_response = refused(async |agent: &RawServer| {
-        let (connection, asked) = agent.accept_stream().await;
-        asked.reset(Reason::REFUSED_STREAM);
-        connection.ended().await;
+        let (connection, incoming) = agent.accept_stream().await;
+        incoming.reset(Reason::REFUSED_STREAM);
+        connection.closed().await;
     });
     let before_the_handshake = refused(async |agent: &RawServer| {
-        let (connection, asked) = agent.accept_stream().await;
-        asked.respond().reset(Reason::ENHANCE_YOUR_CALM);
-        connection.ended().await;
+        let (connection, incoming) = agent.accept_stream().await;
+        incoming.respond().reset(Reason::ENHANCE_YOUR_CALM);
+        connection.closed().await;
     });
+
     for (error, expected) in [
         (before_the_response.await, "Unavailable"),
         (before_the_handshake.await, "ResourceExhausted"),
@@ -103,18 +104,18 @@ async fn a_stream_that_is_reset_before_the_handshake_is_no_connection() {
 }
 
 #[tokio::test]
-async fn a_connection_that_goes_away_before_the_handshake_is_none() {
+async fn goaway_before_the_handshake_fails_to_connect() {
     for stage in 0..3 {
         let error = refused(async |agent: &RawServer| {
             let mut connection = agent.accept().await;
             if stage > 0 {
-                let asked = connection.asked().await;
+                let incoming = connection.next_stream().await;
                 if stage > 1 {
-                    asked.respond();
+                    incoming.respond();
                 }
             }
             connection.go_away_because(Reason::INTERNAL_ERROR);
-            connection.ended().await;
+            connection.closed().await;
         })
         .await;
         assert!(matches!(error, ConnectError::Rpc { .. }), "{error:?}");
@@ -122,19 +123,21 @@ async fn a_connection_that_goes_away_before_the_handshake_is_none() {
 }
 
 #[tokio::test]
-async fn a_stream_that_ends_before_the_handshake_says_why() {
+async fn stream_end_before_the_handshake_reports_the_status() {
     let ended = |status: u16| {
         refused(async move |agent: &RawServer| {
-            let (connection, asked) = agent.accept_stream().await;
-            asked.respond().end_with(status);
-            connection.ended().await;
+            let (connection, incoming) = agent.accept_stream().await;
+            incoming.respond().end_with(status);
+            connection.closed().await;
         })
     };
+
     let without_a_reason = ended(0).await;
     assert!(
         matches!(without_a_reason, ConnectError::ClosedDuringHandshake),
         "{without_a_reason:?}"
     );
+
     let ConnectError::Rpc { status, message } = ended(16).await else {
         panic!("another error");
     };
@@ -142,7 +145,7 @@ async fn a_stream_that_ends_before_the_handshake_says_why() {
 }
 
 #[tokio::test]
-async fn a_response_that_is_not_grpc_is_told_apart() {
+async fn response_that_is_not_grpc_reports_the_http_status() {
     let html = || Response::builder().header("content-type", "text/html");
     let bare = || Response::builder();
     for (response, expected) in [
@@ -152,9 +155,9 @@ async fn a_response_that_is_not_grpc_is_told_apart() {
         (bare().status(301).header("location", "/"), "301"),
     ] {
         let error = refused(async |agent: &RawServer| {
-            let (connection, asked) = agent.accept_stream().await;
-            let _stream = asked.respond_with(response);
-            connection.ended().await;
+            let (connection, incoming) = agent.accept_stream().await;
+            let _stream = incoming.respond_with(response);
+            connection.closed().await;
         })
         .await;
         let ConnectError::Rpc { message, .. } = &error else {
@@ -165,13 +168,14 @@ async fn a_response_that_is_not_grpc_is_told_apart() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_is_refused_says_why() {
+async fn refused_handshake_reports_the_reason() {
     let refusal = bytes(1, [number(1, 2), bytes(4, "come back later")].concat());
     let refused = refused_after(&[refusal]).await;
     assert!(
         matches!(&refused, ConnectError::HandshakeRefused(reason) if reason == "come back later"),
         "{refused:?}"
     );
+
     let silent = refused_after(&[bytes(1, number(1, 2))]).await;
     assert!(
         matches!(silent, ConnectError::HandshakeRefused(_)),
@@ -180,7 +184,7 @@ async fn a_handshake_that_is_refused_says_why() {
 }
 
 #[tokio::test]
-async fn another_version_of_the_protocol_is_refused() {
+async fn unsupported_version_is_refused() {
     let response = bytes(1, [number(1, 3), number(3, 1)].concat());
     let refused = refused_after(&[response]).await;
     assert!(
@@ -193,6 +197,7 @@ async fn another_version_of_the_protocol_is_refused() {
         ),
         "{refused:?}"
     );
+
     let extension = refused_after(&[accept_handshake(Some(7))]).await;
     assert!(
         matches!(extension, ConnectError::ExtensionNotOffered),
@@ -201,13 +206,14 @@ async fn another_version_of_the_protocol_is_refused() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_is_missing_is_waited_for_no_longer_than_is_set() {
+async fn missing_handshake_times_out() {
     let silent = refused_after(&[]).await;
     assert!(matches!(silent, ConnectError::TimedOut(_)), "{silent:?}");
+
     let without_response = refused(async |agent: &RawServer| {
-        let (connection, asked) = agent.accept_stream().await;
-        connection.ended().await;
-        drop(asked);
+        let (connection, incoming) = agent.accept_stream().await;
+        connection.closed().await;
+        drop(incoming);
     })
     .await;
     assert!(
@@ -217,7 +223,7 @@ async fn a_handshake_that_is_missing_is_waited_for_no_longer_than_is_set() {
 }
 
 #[tokio::test]
-async fn anything_but_a_handshake_in_its_place_is_refused() {
+async fn invalid_handshake_is_refused() {
     let large = bytes(1, bytes(4, vec![b'x'; 100_000]));
     for message in [
         allowing("c-1"),
@@ -239,43 +245,47 @@ async fn anything_but_a_handshake_in_its_place_is_refused() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_reset_fails_the_calls_on_it_at_once() {
+async fn stream_reset_fails_its_calls_at_once() {
     for reason in [Reason::CANCEL, Reason::INTERNAL_ERROR, Reason::NO_ERROR] {
         let (agent, pool, _connection, mut stream) = raw_grpc_pool(grpc_config()).await;
         let mut calls = Vec::new();
         for n in 0..10 {
             calls.push(arrived(&pool, &mut stream, &n.to_string()).await);
         }
+
         stream.reset(reason);
         let started = Instant::now();
         for call in calls {
             assert_fails!(result_of(call).await, Error::ConnectionClosed { .. });
         }
         assert!(started.elapsed() < SOON);
+
         expect_reconnects(&agent, &pool).await;
         assert_eq!(faults(&pool).await.connections_lost, 1);
     }
 }
 
 #[tokio::test]
-async fn a_stream_whose_server_ends_its_side_is_over() {
+async fn stream_end_fails_unanswered_calls() {
     for status in [0, 8, 14] {
         let (agent, pool, _connection, mut stream) = raw_grpc_pool(grpc_config()).await;
         let answered = arrived(&pool, &mut stream, "c-1").await;
         let pending = arrived(&pool, &mut stream, "c-2").await;
+
         stream.block("c-1", 418);
         stream.end_with(status);
         let started = Instant::now();
         assert_eq!(status_of(answered).await, 418);
         assert_fails!(result_of(pending).await, Error::ConnectionClosed { .. });
         assert!(started.elapsed() < SOON);
+
         expect_reconnects(&agent, &pool).await;
         assert_eq!(faults(&pool).await.connections_lost, 1);
     }
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_fails_the_calls_on_it_at_once() {
+async fn killed_server_fails_its_calls_at_once() {
     let (agent, pool, connection, mut stream) = raw_grpc_pool(grpc_config()).await;
     let pending = arrived(&pool, &mut stream, "c-1").await;
     connection.kill();
@@ -285,7 +295,7 @@ async fn a_server_that_is_killed_fails_the_calls_on_it_at_once() {
 }
 
 #[tokio::test]
-async fn a_server_that_goes_away_in_anger_fails_the_calls_on_it_at_once() {
+async fn goaway_with_an_error_fails_calls_at_once() {
     let (agent, pool, connection, mut stream) = raw_grpc_pool(grpc_config()).await;
     let pending = arrived(&pool, &mut stream, "c-1").await;
     connection.go_away_because(Reason::ENHANCE_YOUR_CALM);
@@ -296,16 +306,19 @@ async fn a_server_that_goes_away_in_anger_fails_the_calls_on_it_at_once() {
 }
 
 #[tokio::test]
-async fn answers_that_nobody_waits_for_are_counted_and_passed_over() {
+async fn unmatched_answers_are_counted_and_dropped() {
     let (_agent, pool, _connection, mut stream) = raw_grpc_pool(grpc_config()).await;
     let pending = arrived(&pool, &mut stream, "c-1").await;
-    stream.send_message(&allowing("nobody"));
+
+    stream.send_message(&allowing("unknown"));
     stream.send_message(&bytes(2, bytes(2, [])));
     stream.send_message(&allowing(""));
     stream.block("c-1", 418);
     stream.block("c-1", 419);
+
     assert_eq!(status_of(pending).await, 418);
     expect_works(&pool, &mut stream, "c-2").await;
+
     let faults = faults(&pool).await;
     assert_eq!(
         (faults.unmatched_answers, faults.undecodable_answers),
@@ -314,10 +327,10 @@ async fn answers_that_nobody_waits_for_are_counted_and_passed_over() {
 }
 
 #[tokio::test]
-async fn answers_on_streams_that_nobody_waits_on_are_counted_and_passed_over() {
+async fn answers_on_unknown_streams_are_counted_and_dropped() {
     let answering = accept_handshake(Some(1));
     let (_agent, pool, _connection, mut stream) =
-        raw_grpc_pool_answering(grpc_config(), &answering).await;
+        raw_grpc_pool_with(grpc_config(), &answering).await;
     let pending = call(&pool, "c-1");
     let event = stream.expect_message().await;
     assert_eq!(id_of_request(&event), "c-1");
@@ -325,14 +338,16 @@ async fn answers_on_streams_that_nobody_waits_on_are_counted_and_passed_over() {
         panic!("no stream id");
     };
     let on = |id: u64, message: Vec<u8>| [stream_id(id), message].concat();
+
     stream.send_message(&on(id ^ 1, allowing("c-1")));
     stream.send_message(&on(u64::MAX, allowing("c-1")));
-    // Without a stream it is known to belong to nobody, whatever else it says.
+    // An answer without a stream id matches no call, whatever its correlation id.
     stream.send_message(&allowing("c-1"));
     stream.send_message(&on(id, blocking("", 418)));
     stream.send_message(&on(id, blocking("", 419)));
+
     assert_eq!(status_of(pending).await, 418);
-    eventually("all are counted", async || {
+    eventually("all answers are counted", async || {
         let faults = faults(&pool).await;
         let unwanted = faults.unmatched_answers + faults.late_answers;
         (unwanted, faults.undecodable_answers) == (3, 1)
@@ -340,26 +355,26 @@ async fn answers_on_streams_that_nobody_waits_on_are_counted_and_passed_over() {
     .await;
 }
 
-/// Answers that do not decode, of which a reader gets as far as the id.
+/// Returns answers that do not decode, but whose correlation id comes before the damage.
 fn broken_answers(id: &str) -> Vec<Vec<u8>> {
     let id = bytes(1, id);
     let with = |damage: &[u8]| bytes(2, [&id[..], damage].concat());
     vec![
         // No decision.
         with(b""),
-        // Two.
+        // Two decisions.
         with(&[bytes(2, []), bytes(3, number(1, 403))].concat()),
         // A number that does not end, one that is too long, and a field that does not exist.
         with(&[0x70, 0xff]),
         with(&[&[0x70][..], &[0xff; 10], &[1]].concat()),
         with(&[0x00, 0x00]),
-        // A message that is longer than what it stands in.
+        // A message that is longer than the message around it.
         with(&[0x12, 0x7f]),
-        // A decision that is a number, fixed bytes, the ends of a group.
+        // A decision that is a number, fixed bytes, or the ends of a group.
         with(&number(2, 1)),
         with(&[0x15, 0, 0, 0, 0]),
         with(&[0x13, 0x14]),
-        // Text that is not UTF-8; a status that is none.
+        // Text that is not UTF-8, and an invalid status.
         with(&bytes(4, bytes(1, b"\xff"))),
         with(&bytes(3, number(1, 1 << 40))),
         with(&[bytes(2, []), bytes(10, number(1, 1))].concat()),
@@ -368,9 +383,10 @@ fn broken_answers(id: &str) -> Vec<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_decode_fails_its_call() {
+async fn undecodable_answer_fails_its_call() {
     let (_agent, pool, _connection, mut stream) = raw_grpc_pool(grpc_config()).await;
     let count = broken_answers("").len();
+
     for n in 0..count {
         let id = format!("c-{n}");
         let pending = arrived(&pool, &mut stream, &id).await;
@@ -378,15 +394,16 @@ async fn an_answer_that_does_not_decode_fails_its_call() {
         stream.send_message(answer);
         assert_fails!(result_of(pending).await, Error::InvalidMessage { .. });
     }
+
     assert_eq!(faults(&pool).await.undecodable_answers, count as u64);
     expect_works(&pool, &mut stream, "after").await;
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_decode_fails_the_call_of_its_stream() {
+async fn undecodable_answer_fails_the_call_of_its_stream() {
     let answering = accept_handshake(Some(1));
     let (_agent, pool, _connection, mut stream) =
-        raw_grpc_pool_answering(grpc_config(), &answering).await;
+        raw_grpc_pool_with(grpc_config(), &answering).await;
     for answer in broken_answers("c-other") {
         let pending = call(&pool, "c-1");
         let event = stream.expect_message().await;
@@ -399,21 +416,23 @@ async fn an_answer_that_does_not_decode_fails_the_call_of_its_stream() {
 }
 
 #[tokio::test]
-async fn what_does_not_even_say_whom_it_concerns_is_ended_by_the_deadline() {
+async fn undecodable_answer_without_an_id_leaves_a_timeout() {
     let deadline = Duration::from_millis(100);
     let config = AgentPoolConfig {
         request_timeout: deadline,
         ..grpc_config()
     };
     let (_agent, pool, _connection, mut stream) = raw_grpc_pool(config).await;
+
     let garbage = [
-        // What it is stands behind the damage.
+        // The id comes after the damage.
         [&[0x12], &varint(1 << 40)[..]].concat(),
         bytes(2, [0x0a, 0x7f]),
         bytes(2, bytes(1, b"\xff\xfe")),
         bytes(2, number(1, 7)),
         number(2, 1),
     ];
+
     for (n, garbage) in garbage.iter().enumerate() {
         let id = format!("c-{n}");
         let pending = arrived(&pool, &mut stream, &id).await;
@@ -422,6 +441,7 @@ async fn what_does_not_even_say_whom_it_concerns_is_ended_by_the_deadline() {
         assert_fails!(result_of(pending).await, Error::Timeout { .. });
         assert!(started.elapsed() < SOON);
     }
+
     let faults = faults(&pool).await;
     assert_eq!(
         (faults.unexpected_messages, faults.undecodable_answers),
@@ -431,7 +451,7 @@ async fn what_does_not_even_say_whom_it_concerns_is_ended_by_the_deadline() {
 }
 
 #[tokio::test]
-async fn messages_that_no_version_knows_are_counted_and_passed_over() {
+async fn unknown_messages_are_counted_and_ignored() {
     let (_agent, pool, _connection, mut stream) = raw_grpc_pool(grpc_config()).await;
     let unknown = [
         vec![],
@@ -439,19 +459,21 @@ async fn messages_that_no_version_knows_are_counted_and_passed_over() {
         bytes(2000, []),
         b"\xff\xff".to_vec(),
         accept_handshake(None),
-        // A line for the log, of which nobody may speak without the extension.
+        // A log line, which needs the extension.
         bytes(8, [number(1, 2), bytes(2, "forged")].concat()),
     ];
+
     for message in &unknown {
         stream.send_message(message);
     }
+
     expect_works(&pool, &mut stream, "c-1").await;
     let faults = faults(&pool).await;
     assert_eq!(faults.unexpected_messages, unknown.len() as u64);
 }
 
 #[tokio::test]
-async fn control_messages_that_do_not_decode_are_counted_and_passed_over() {
+async fn undecodable_control_messages_are_counted_and_ignored() {
     let (_agent, pool, _connection, mut stream) = raw_grpc_pool(grpc_config()).await;
     let garbage = [
         bytes(3, [0xff]),
@@ -463,18 +485,20 @@ async fn control_messages_that_do_not_decode_are_counted_and_passed_over() {
         bytes(6, [0x0b, 0x0c]),
         bytes(7, [0x08]),
     ];
+
     for message in &garbage {
         stream.send_message(message);
     }
+
     expect_works(&pool, &mut stream, "c-1").await;
     let faults = faults(&pool).await;
     assert_eq!(faults.undecodable_messages, garbage.len() as u64);
 }
 
 #[tokio::test]
-async fn what_is_no_message_ends_the_stream_at_once() {
+async fn invalid_grpc_message_ends_the_stream_at_once() {
     let no_messages = [
-        // Compressed; longer than is taken; so long that nobody could.
+        // Compressed, longer than the limit, and longer than any message.
         b"\x01\0\0\0\x01x".to_vec(),
         [&[0], &(10 * 1024 * 1024 + 1_u32).to_be_bytes()[..]].concat(),
         b"\0\xff\xff\xff\xff".to_vec(),
@@ -483,12 +507,14 @@ async fn what_is_no_message_ends_the_stream_at_once() {
         let (agent, pool, _connection, mut stream) = raw_grpc_pool(grpc_config()).await;
         let answered = arrived(&pool, &mut stream, "c-1").await;
         let pending = arrived(&pool, &mut stream, "c-2").await;
+
         let answer = framed(&blocking("c-1", 418));
         stream.send_bytes([answer, bytes].concat());
         let started = Instant::now();
         assert_eq!(status_of(answered).await, 418);
         assert_fails!(result_of(pending).await, Error::ConnectionClosed { .. });
         assert!(started.elapsed() < SOON);
+
         expect_reconnects(&agent, &pool).await;
         let faults = faults(&pool).await;
         assert_eq!((faults.connections_lost, faults.invalid_frames), (1, 1));
@@ -496,14 +522,16 @@ async fn what_is_no_message_ends_the_stream_at_once() {
 }
 
 #[tokio::test]
-async fn a_message_cut_short_by_the_end_answers_nobody() {
+async fn truncated_answer_completes_no_call() {
     let answer = framed(&allowing("c-1"));
     for kept in [1, 4, 5, answer.len() - 1] {
         let (agent, pool, _connection, mut stream) = raw_grpc_pool(grpc_config()).await;
+
         let pending = arrived(&pool, &mut stream, "c-1").await;
         stream.send_bytes(answer[..kept].to_vec());
         stream.end_with(0);
         assert_fails!(result_of(pending).await, Error::ConnectionClosed { .. });
+
         expect_reconnects(&agent, &pool).await;
         let faults = faults(&pool).await;
         assert_eq!((faults.connections_lost, faults.invalid_frames), (1, 0));
@@ -511,7 +539,7 @@ async fn a_message_cut_short_by_the_end_answers_nobody() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_read_delays_no_other_agent() {
+async fn server_that_does_not_read_delays_no_other_agent() {
     let deadline = Duration::from_millis(200);
     let config = AgentPoolConfig {
         request_timeout: deadline,
@@ -522,7 +550,8 @@ async fn a_server_that_does_not_read_delays_no_other_agent() {
     pool.add_agent("other", other.path.to_str().unwrap())
         .await
         .unwrap();
-    // Far more than the windows, the pipe and the ring hold.
+
+    // Far more than the windows, the pipe and the send queue hold.
     let calls: Vec<_> = (0..80)
         .map(|n| {
             let pool = pool.clone();
@@ -535,6 +564,7 @@ async fn a_server_that_does_not_read_delays_no_other_agent() {
             })
         })
         .collect();
+
     for n in 0..100 {
         let id = format!("o-{n}");
         let started = Instant::now();
@@ -542,12 +572,13 @@ async fn a_server_that_does_not_read_delays_no_other_agent() {
         pool.send("other", &id, &event).await.unwrap();
         assert!(started.elapsed() < deadline);
     }
+
     for call in calls {
         let (result, took) = call.await.unwrap();
         assert_fails!(result, Error::Timeout { .. });
         assert!(took < deadline + SOON);
     }
-    // Once it reads, everything that was sent is there, and later calls are answered.
+    // Once the server reads, later calls are answered.
     let reading = tokio::spawn(async move {
         loop {
             let event = stream.expect_message().await;

@@ -1,24 +1,24 @@
-//! Tollgate's extension in protobuf, byte by byte: who is told what, and in which fields.
+//! Tollgate's extension in protobuf, field by field: each peer gets only messages that it knows.
 #![cfg(feature = "grpc")]
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
 use common::http2::{
-    ClientConnection, PROCESS_STREAM, RawStream, Sends, grpc_config, raw_grpc_pool,
-    raw_grpc_pool_answering,
+    ClientConnection, PROCESS_STREAM, RawStream, SendHalf, grpc_config, raw_grpc_pool,
+    raw_grpc_pool_with,
 };
 use common::proto::{Value, accept_handshake, bytes, content, find, number, stream_id, text};
 use common::{call, eventually, faults, request, result_of, serve_grpc};
 use serde_json::json;
 use tollgate::{AgentNotice, DrainReason, LogLevel, LogMessage, RequestMetadata, ShutdownReason};
 
-/// A request of an agent for the reload of its settings.
+/// Returns an agent's request to reload its settings.
 fn reload(id: &str) -> Vec<u8> {
     bytes(5, [bytes(1, id), number(2, 1), bytes(10, [])].concat())
 }
 
-/// Nothing was said before the event of this call.
+/// Makes a call and asserts that its event is the next message.
 async fn expect_only_event(pool: &tollgate::AgentPool, stream: &mut RawStream, id: &str) {
     let pending = call(pool, id);
     assert_eq!(stream.event().await, id);
@@ -27,7 +27,7 @@ async fn expect_only_event(pool: &tollgate::AgentPool, stream: &mut RawStream, i
 }
 
 #[tokio::test]
-async fn a_published_agent_is_told_nothing_of_it() {
+async fn published_agent_gets_no_extension_messages() {
     let (_agent, pool, _connection, mut stream) = raw_grpc_pool(grpc_config()).await;
     let drained = pool.send_drain("agent", 500, DrainReason::Manual).await;
     assert!(!drained.unwrap());
@@ -35,12 +35,14 @@ async fn a_published_agent_is_told_nothing_of_it() {
         .send_shutdown("agent", ShutdownReason::Upgrade, 1)
         .await;
     assert!(!shut.unwrap());
+
     stream.send_message(&reload("r-1"));
-    eventually("the request is answered, to nobody", async || {
+    eventually("the request is counted, though not answered", async || {
         let stats = pool.agent_stats("agent").await.unwrap();
         stats.config_updates_accepted + stats.config_updates_refused == 1
     })
     .await;
+
     expect_only_event(&pool, &mut stream, "c-1").await;
     let pending = call(&pool, "c-2");
     let event = stream.expect_message().await;
@@ -50,10 +52,11 @@ async fn a_published_agent_is_told_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn an_agent_with_the_extension_is_told_in_its_fields() {
+async fn extended_agent_gets_messages_in_the_extension_fields() {
     let answering = accept_handshake(Some(1));
     let (_agent, pool, _connection, mut stream) =
-        raw_grpc_pool_answering(grpc_config(), &answering).await;
+        raw_grpc_pool_with(grpc_config(), &answering).await;
+
     let drained = pool
         .send_drain("agent", 500, DrainReason::Maintenance)
         .await;
@@ -61,6 +64,7 @@ async fn an_agent_with_the_extension_is_told_in_its_fields() {
     let drain = content(&stream.expect_message().await, 1003);
     assert_eq!(find(&drain, 1), Some(Value::Number(500)));
     assert_eq!(find(&drain, 2), Some(Value::Number(2)));
+
     let shut = pool
         .send_shutdown("agent", ShutdownReason::Upgrade, 70)
         .await;
@@ -68,6 +72,7 @@ async fn an_agent_with_the_extension_is_told_in_its_fields() {
     let shutdown = content(&stream.expect_message().await, 1002);
     assert_eq!(find(&shutdown, 1), Some(Value::Number(4)));
     assert_eq!(find(&shutdown, 2), Some(Value::Number(70)));
+
     stream.send_message(&reload("r-1"));
     let response = content(&stream.expect_message().await, 1001);
     assert_eq!(text(&response, 1), "r-1");
@@ -98,16 +103,17 @@ async fn an_agent_with_the_extension_is_told_in_its_fields() {
 }
 
 #[tokio::test]
-async fn an_extension_that_is_not_to_be_used_is_not_offered() {
+async fn disabled_extension_is_not_offered() {
     let config = tollgate::AgentPoolConfig {
         use_extension: false,
         ..grpc_config()
     };
     let agent = common::http2::RawServer::listen().await;
+
     let pool = tollgate::AgentPool::with_config(config);
     let (added, _held) = tokio::join!(pool.connect_agent("agent", &*agent.endpoint), async {
-        let (connection, asked) = agent.accept_stream().await;
-        let mut stream = asked.respond();
+        let (connection, incoming) = agent.accept_stream().await;
+        let mut stream = incoming.respond();
         let handshake = content(&stream.expect_message().await, 1);
         assert_eq!(find(&handshake, 1000), None);
         stream.send_message(&accept_handshake(None));
@@ -117,34 +123,39 @@ async fn an_extension_that_is_not_to_be_used_is_not_offered() {
 }
 
 #[tokio::test]
-async fn a_published_proxy_is_told_nothing_of_it() {
+async fn published_proxy_gets_no_extension_messages() {
     let agent = serve_grpc().await;
     let mut connection = ClientConnection::to(&agent.path).await;
     let mut stream = connection.shake_hands().await;
+
     agent
         .control
         .log(LogMessage::new(LogLevel::Info, "unheard"));
+
     stream.send_message(&bytes(11, number(1, 7)));
     let pong = content(&stream.expect_message().await, 7);
     assert_eq!(find(&pong, 1), Some(Value::Number(7)));
 }
 
 #[tokio::test]
-async fn a_proxy_with_the_extension_is_told_in_its_fields() {
+async fn extended_proxy_gets_messages_in_the_extension_fields() {
     let agent = serve_grpc().await;
     let mut connection = ClientConnection::to(&agent.path).await;
+
     let mut opened = connection.open(PROCESS_STREAM).await;
     let offer = [bytes(1, [2]), bytes(2, "raw"), bytes(1000, [9, 1])].concat();
     opened.send_message(&bytes(1, offer));
     let mut stream = opened.responded().await;
     let response = content(&stream.expect_message().await, 1);
     assert_eq!(find(&response, 1000), Some(Value::Number(1)));
-    // An answer shows that the agent has taken notice of the handshake.
+
+    // An answer proves that the agent has processed the handshake.
     let event = common::proto::request("c-1", "/");
     stream.send_message(&[stream_id(1 << 63), event].concat());
     let answer = stream.expect_message().await;
     assert_eq!(find(&answer, 1000), Some(Value::Number(1 << 63)));
     assert_eq!(find(&content(&answer, 2), 1), None);
+
     let line = LogMessage::new(LogLevel::Error, "m")
         .with_field("k", json!("v"))
         .with_field("n", json!(7));
@@ -157,9 +168,9 @@ async fn a_proxy_with_the_extension_is_told_in_its_fields() {
     assert_eq!(text(&line, 1000), r#"{"n":7}"#);
 }
 
-/// What the published messages have no field for passes over a whole connection.
+/// Values for which the published messages have no field still reach the agent.
 #[tokio::test]
-async fn fields_beyond_the_published_ones_reach_the_agent() {
+async fn values_without_a_published_field_reach_the_agent() {
     let agent = serve_grpc().await;
     let pool = common::pool_with(grpc_config(), &agent.path).await;
     let mut event = request("c-1", "/");
@@ -168,6 +179,7 @@ async fn fields_beyond_the_published_ones_reach_the_agent() {
         timestamp: "2026-01-02T03:04:05.123456789+02:00".to_owned(),
         ..event.metadata
     };
+
     pool.send("agent", "c-1", &event).await.unwrap();
     let seen = agent.last_seen();
     assert_eq!(

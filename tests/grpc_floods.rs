@@ -1,13 +1,13 @@
 //! Clients that open far more HTTP/2 connections than they use, or flood them.
 #![cfg(feature = "grpc")]
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
-use common::http2::{ClientConnection, PROCESS_STREAM, Sends, grpc_config};
+use common::http2::{ClientConnection, PROCESS_STREAM, SendHalf, grpc_config};
 use common::proto::{offer_handshake, request};
 use common::{
-    PATIENCE, ServedAgent, call, config, eventually, faults, pool_with, result_of, serve_grpc,
+    ServedAgent, TEST_TIMEOUT, call, config, eventually, faults, pool_with, result_of, serve_grpc,
     serve_grpc_with,
 };
 use h2::Reason;
@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tollgate::{AgentPoolConfig, Encoding, TlsServerConfig};
 
-/// How soon an honest proxy is served, whatever else comes in.
+/// Time within which an honest proxy must be served, whatever else connects.
 const SOON: Duration = Duration::from_secs(1);
 
 const MAX_CONNECTIONS: usize = 20;
@@ -45,20 +45,21 @@ async fn expect_serves_soon(agent: &ServedAgent) {
     assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
 }
 
-/// The other side ends the connection, whatever it says before.
+/// Asserts that the other side closes the connection, after sending anything or nothing.
 async fn expect_end(stream: &mut TcpStream) {
-    let ended = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await;
+    let ended = timeout(TEST_TIMEOUT, stream.read_to_end(&mut Vec::new())).await;
     let ended = ended.expect("the connection stays");
     assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
 }
 
-/// What an HTTP/2 client says first.
+/// Connection preface of an HTTP/2 client, with empty settings.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_without_streams_give_way_to_newer_ones() {
+async fn connections_without_streams_are_evicted_for_newer_ones() {
     let agent = serve().await;
     let established = pool_with(config(Encoding::Protobuf), &agent.path).await;
+
     for said in [b"".as_slice(), &PREFACE[..10], PREFACE] {
         let mut idle = Vec::new();
         for _ in 0..3 * MAX_CONNECTIONS {
@@ -66,6 +67,7 @@ async fn connections_without_streams_give_way_to_newer_ones() {
             stream.write_all(said).await.unwrap();
             idle.push(stream);
         }
+
         expect_serves_soon(&agent).await;
         for stream in &mut idle[..MAX_CONNECTIONS] {
             expect_end(stream).await;
@@ -76,14 +78,16 @@ async fn connections_without_streams_give_way_to_newer_ones() {
 }
 
 #[tokio::test]
-async fn a_connection_gives_way_once_its_last_stream_is_over() {
+async fn connection_can_be_evicted_after_its_last_stream() {
     let agent = serve().await;
     let mut used = ClientConnection::to(&agent.path).await;
     let streams = [used.shake_hands().await, used.shake_hands().await];
+
     let mut idle = Vec::new();
     for _ in 0..2 * MAX_CONNECTIONS {
         idle.push(connect(&agent).await);
     }
+
     expect_end(&mut idle[0]).await;
     for mut stream in streams {
         stream.send_message(&request("c-1", "/"));
@@ -91,35 +95,38 @@ async fn a_connection_gives_way_once_its_last_stream_is_over() {
         stream.end();
         assert_eq!(stream.status().await.0, "0");
     }
+
     assert!(used.is_open());
     eventually("the session is over", async || {
         agent.control.connections() == 0
     })
     .await;
+
     for _ in 0..=MAX_CONNECTIONS {
         idle.push(connect(&agent).await);
     }
-    let _ = used.ended().await;
+    let _ = used.closed().await;
 }
 
 #[tokio::test]
-async fn connections_without_streams_hold_up_no_server_that_stops() {
+async fn connections_without_streams_do_not_delay_a_stop() {
     let agent = serve().await;
     let mut silent = connect(&agent).await;
     let mut idle = connect(&agent).await;
     idle.write_all(PREFACE).await.unwrap();
     let opened = ClientConnection::to(&agent.path).await;
     expect_serves_soon(&agent).await;
+
     let started = Instant::now();
     agent.stop().await;
     assert!(started.elapsed() < 2 * SOON, "{:?}", started.elapsed());
     expect_end(&mut silent).await;
     expect_end(&mut idle).await;
-    let _ = opened.ended().await;
+    let _ = opened.closed().await;
 }
 
 #[tokio::test]
-async fn tls_handshakes_that_do_not_end_give_way_to_newer_ones() {
+async fn stalled_tls_handshakes_are_evicted_for_newer_ones() {
     let identity = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let (certificate, key) = (identity.cert.pem(), identity.signing_key.serialize_pem());
     let tls = TlsServerConfig::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap();
@@ -130,10 +137,12 @@ async fn tls_handshakes_that_do_not_end_give_way_to_newer_ones() {
             .with_tls(tls)
     })
     .await;
+
     let mut idle = Vec::new();
     for _ in 0..3 * MAX_CONNECTIONS {
         idle.push(connect(&agent).await);
     }
+
     let tls = tollgate::TlsConfig::default()
         .with_roots_pem(certificate.as_bytes())
         .unwrap();
@@ -145,12 +154,14 @@ async fn tls_handshakes_that_do_not_end_give_way_to_newer_ones() {
     let pool = pool_with(settings, &agent.path).await;
     result_of(call(&pool, "honest")).await.unwrap();
     assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+
     for stream in &mut idle[..MAX_CONNECTIONS] {
         expect_end(stream).await;
     }
 }
 
-/// Writes the same over and over until the other side ends the connection or reads no more. Says whether it did.
+/// Writes the same bytes repeatedly, up to `limit`. Returns whether the other side closed the
+/// connection or stopped reading before that.
 async fn flood(stream: &mut TcpStream, bytes: &[u8], limit: usize) -> bool {
     let bytes = bytes.repeat(16 * 1024 / bytes.len() + 1);
     for _ in 0..limit / bytes.len() {
@@ -163,13 +174,14 @@ async fn flood(stream: &mut TcpStream, bytes: &[u8], limit: usize) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn floods_of_frames_cost_others_nothing() {
+async fn floods_of_frames_do_not_affect_other_connections() {
     const MIB: usize = 1024 * 1024;
     let ping = b"\0\0\x08\x06\0\0\0\0\0pingpong".as_slice();
     let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\xff\xff".as_slice();
     let priority = b"\0\0\x05\x02\0\0\0\0\x01\0\0\0\0\x10".as_slice();
     let window = b"\0\0\x04\x08\0\0\0\0\0\0\0\0\x01".as_slice();
     let unknown = b"\0\0\x01\xee\0\0\0\0\0x".as_slice();
+
     let agent = serve_grpc().await;
     let established = pool_with(config(Encoding::Protobuf), &agent.path).await;
     let before = common::virtual_memory();
@@ -193,19 +205,22 @@ async fn floods_of_frames_cost_others_nothing() {
             assert!(started.elapsed() < SOON);
             honest += 1;
         }
+
         let (is_stopped, _stream) = flooding.await.unwrap();
-        // What has to be answered is not read any more when nobody reads the answers.
+        // Frames that need an answer are no longer read once the answers are not read.
         assert!(is_stopped || !is_ended, "{frame:?}");
     }
+
     let grown = common::virtual_memory().saturating_sub(before);
     assert!(grown < 64 * MIB, "{grown} bytes");
 }
 
 #[tokio::test]
-async fn streams_that_are_opened_and_reset_at_once_cost_others_nothing() {
+async fn rapid_stream_resets_do_not_affect_other_connections() {
     let agent = serve_grpc().await;
     let established = pool_with(config(Encoding::Protobuf), &agent.path).await;
     let mut connection = ClientConnection::to(&agent.path).await;
+
     for n in 0..5000 {
         if !connection.is_open() {
             break;
@@ -223,6 +238,7 @@ async fn streams_that_are_opened_and_reset_at_once_cost_others_nothing() {
             assert!(started.elapsed() < SOON);
         }
     }
+
     eventually("all sessions but one are over", async || {
         agent.control.connections() == 1
     })
@@ -232,11 +248,12 @@ async fn streams_that_are_opened_and_reset_at_once_cost_others_nothing() {
 }
 
 #[tokio::test]
-async fn empty_data_without_end_ends_the_connection_or_is_passed_over() {
+async fn empty_data_frames_do_not_affect_other_connections() {
     let agent = serve_grpc().await;
     let established = pool_with(config(Encoding::Protobuf), &agent.path).await;
     let mut connection = ClientConnection::to(&agent.path).await;
     let mut stream = connection.shake_hands().await;
+
     for n in 0..20_000 {
         if stream
             .sending
@@ -249,6 +266,7 @@ async fn empty_data_without_end_ends_the_connection_or_is_passed_over() {
             result_of(call(&established, "c-1")).await.unwrap();
         }
     }
+
     expect_serves_soon(&agent).await;
     assert_eq!(faults(&established).await.connections_lost, 0);
 }

@@ -1,6 +1,6 @@
-//! How large messages over gRPC may be, and what becomes of larger ones.
+//! Size limits of gRPC messages, and the handling of larger ones.
 #![cfg(feature = "grpc")]
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
@@ -37,15 +37,17 @@ async fn send(pool: &AgentPool, uri_len: usize) -> Result<AgentResponse, Error> 
     pool.send("agent", "large", &event).await
 }
 
-/// Nothing was sent, and the connection goes on.
+/// Asserts that an event is refused without being sent, and that the connection still works.
 async fn expect_refused(pool: &AgentPool, agent: &ServedAgent, uri_len: usize, limit: usize) {
     let seen = agent.seen.lock().unwrap().len();
     let refused = send(pool, uri_len).await;
+
     let Err(Error::MessageTooLarge { size, max, .. }) = refused else {
         panic!("{refused:?}");
     };
     assert_eq!(max, limit);
     assert!(size > uri_len && size < uri_len + 1000);
+
     result_of(call(pool, "c-1")).await.unwrap();
     assert_eq!(agent.seen.lock().unwrap().len(), seen + 1);
     assert_eq!(faults(pool).await.connections_lost, 0);
@@ -54,7 +56,7 @@ async fn expect_refused(pool: &AgentPool, agent: &ServedAgent, uri_len: usize, l
 }
 
 #[tokio::test]
-async fn ten_mebibytes_are_sent_and_no_more() {
+async fn default_limit_is_ten_mebibytes() {
     let agent = common::serve_grpc().await;
     let pool = pool_with(grpc_config(), &agent.path).await;
     send(&pool, 10 * MIB - 1000).await.unwrap();
@@ -62,7 +64,7 @@ async fn ten_mebibytes_are_sent_and_no_more() {
 }
 
 #[tokio::test]
-async fn both_sides_may_take_more() {
+async fn limit_can_be_raised_on_both_sides() {
     let agent = agent_taking(16 * MIB).await;
     let pool = pool_with(config(14 * MIB), &agent.path).await;
     send(&pool, 13 * MIB).await.unwrap();
@@ -70,7 +72,7 @@ async fn both_sides_may_take_more() {
 }
 
 #[tokio::test]
-async fn no_setting_makes_frames_larger_than_any_may_be() {
+async fn limit_cannot_exceed_the_largest_frame() {
     let agent = agent_taking(usize::MAX).await;
     let pool = pool_with(config(usize::MAX), &agent.path).await;
     send(&pool, 16 * MIB - 1000).await.unwrap();
@@ -78,14 +80,14 @@ async fn no_setting_makes_frames_larger_than_any_may_be() {
 }
 
 #[tokio::test]
-async fn a_pool_may_send_less() {
+async fn limit_of_a_pool_can_be_lowered() {
     let agent = common::serve_grpc().await;
     let pool = pool_with(config(4096), &agent.path).await;
     send(&pool, 3000).await.unwrap();
     expect_refused(&pool, &agent, 4096, 4096).await;
 }
 
-/// Blocks with as many bytes of text as the URI says.
+/// Blocks with a body of as many bytes as the URI says.
 struct Verbose;
 
 impl AgentHandler for Verbose {
@@ -99,7 +101,7 @@ impl AgentHandler for Verbose {
     }
 }
 
-/// The endpoint of a verbose agent.
+/// Serves a [`Verbose`] agent. Returns its endpoint.
 async fn verbose(max_message: usize) -> String {
     let server = GrpcAgentServer::new("grpc://127.0.0.1:0", Verbose);
     let server = server.with_max_message_size(max_message);
@@ -115,7 +117,7 @@ async fn answer_of(pool: &AgentPool, len: usize) -> Result<AgentResponse, Error>
 }
 
 #[tokio::test]
-async fn an_agent_blocks_where_its_answer_is_too_large() {
+async fn agent_blocks_if_its_answer_is_too_large() {
     for use_extension in [true, false] {
         let endpoint = verbose(4096).await;
         let config = AgentPoolConfig {
@@ -123,6 +125,7 @@ async fn an_agent_blocks_where_its_answer_is_too_large() {
             ..grpc_config()
         };
         let pool = pool_with(config, Path::new(&endpoint)).await;
+
         for (len, status) in [(4000, 403), (4096, 500), (100_000, 500), (10, 403)] {
             let answer = answer_of(&pool, len).await.unwrap();
             let Decision::Block { status: given, .. } = answer.decision else {
@@ -132,12 +135,13 @@ async fn an_agent_blocks_where_its_answer_is_too_large() {
             let is_too_large = answer.audit.reason_codes == ["agent_error", "response_too_large"];
             assert_eq!(is_too_large, status == 500);
         }
+
         assert_eq!(faults(&pool).await.connections_lost, 0);
     }
 }
 
 #[tokio::test]
-async fn an_answer_larger_than_the_pool_takes_ends_its_connection() {
+async fn answer_above_the_pools_limit_ends_the_connection() {
     let endpoint = verbose(10 * MIB).await;
     let pool = pool_with(config(4096), Path::new(&endpoint)).await;
     assert_fails!(answer_of(&pool, 5000).await, Error::ConnectionClosed { .. });
@@ -145,16 +149,17 @@ async fn an_answer_larger_than_the_pool_takes_ends_its_connection() {
         answer_of(&pool, 10).await.is_ok()
     })
     .await;
+
     let faults = faults(&pool).await;
     assert_eq!((faults.invalid_frames, faults.connections_lost), (1, 1));
 }
 
-/// What a client of HTTP/2 begins with: its preface and settings that say nothing.
+/// Connection preface of an HTTP/2 client, with empty settings.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// A body chunk as proxies have them takes one DATA frame then, and not four.
+/// A typical body chunk then takes one DATA frame instead of four.
 #[tokio::test]
-async fn pieces_of_64_kib_may_come_whole() {
+async fn agent_accepts_data_frames_of_64_kib() {
     let agent = agent_taking(MIB).await;
     let address = agent.path.to_str().unwrap().trim_start_matches("grpc://");
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -162,26 +167,28 @@ async fn pieces_of_64_kib_may_come_whole() {
     assert_eq!(max_frame_size(&mut stream).await, Some(64 * 1024));
 }
 
-/// The same for a body that an agent replaces.
+/// A replaced body of an agent then takes one DATA frame instead of four.
 #[tokio::test]
-async fn answers_of_64_kib_may_come_whole() {
+async fn pool_accepts_data_frames_of_64_kib() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let pool = AgentPool::new();
     let adding = pool.add_agent("waf", format!("grpc://{address}"));
+
     let proxy = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut preface = [0; 24];
         stream.read_exact(&mut preface).await.unwrap();
         max_frame_size(&mut stream).await
     };
+
     tokio::select! {
-        added = adding => panic!("nobody has answered: {added:?}"),
+        added = adding => panic!("connected without an answer: {added:?}"),
         announced = proxy => assert_eq!(announced, Some(64 * 1024)),
     }
 }
 
-/// What the settings say that the other side of an HTTP/2 connection begins with.
+/// Reads the first SETTINGS frame of an HTTP/2 connection. Returns its maximum frame size.
 async fn max_frame_size(stream: &mut TcpStream) -> Option<u32> {
     const SETTINGS: u8 = 4;
     const MAX_FRAME_SIZE: [u8; 2] = [0, 5];

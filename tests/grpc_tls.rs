@@ -1,17 +1,17 @@
-//! Agents over gRPC with TLS: who is taken for whom, and what is said if not.
+//! Agents over gRPC with TLS: accepted certificates, and the errors of rejected ones.
 #![cfg(feature = "grpc")]
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
-use common::{PATIENCE, ServedAgent, call, config, request, result_of, serve_grpc_with};
+use common::{ServedAgent, TEST_TIMEOUT, call, config, request, result_of, serve_grpc_with};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use tollgate::{
     AgentPool, AgentPoolConfig, AgentProtocolError as Error, ConnectError, Decision, Encoding,
     TlsConfig, TlsFailure, TlsServerConfig,
 };
 
-/// An authority that is made for one test.
+/// Certificate authority of one test.
 struct Authority {
     pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -70,7 +70,7 @@ async fn serve_tls(tls: TlsServerConfig) -> ServedAgent {
 async fn connect(agent: &ServedAgent, tls: TlsConfig) -> Result<AgentPool, Error> {
     let pool = AgentPool::with_config(AgentPoolConfig {
         tls,
-        connect_timeout: PATIENCE,
+        connect_timeout: TEST_TIMEOUT,
         ..config(Encoding::MessagePack)
     });
     let endpoint = agent.path.to_str().unwrap();
@@ -99,7 +99,7 @@ async fn failure(agent: &ServedAgent, tls: TlsConfig) -> TlsFailure {
 }
 
 #[tokio::test]
-async fn an_agent_with_the_right_certificate_is_asked() {
+async fn agent_with_a_valid_certificate_is_used() {
     let authority = Authority::new();
     let agent = serve(&authority.identity("127.0.0.1")).await;
     expect_works(&agent, authority.trusted()).await;
@@ -109,18 +109,22 @@ async fn an_agent_with_the_right_certificate_is_asked() {
 async fn each_wrong_certificate_has_its_own_error() {
     let authority = Authority::new();
     let right = serve(&authority.identity("127.0.0.1")).await;
+
     let stranger = Authority::new().trusted();
     assert_eq!(
         failure(&right, stranger).await,
         TlsFailure::UnknownAuthority
     );
-    let nobody = failure(&right, TlsConfig::default()).await;
-    assert!(matches!(nobody, TlsFailure::Other(_)), "{nobody:?}");
+
+    let no_roots = failure(&right, TlsConfig::default()).await;
+    assert!(matches!(no_roots, TlsFailure::Other(_)), "{no_roots:?}");
+
     let other_host = serve(&authority.identity("waf.example")).await;
     assert_eq!(
         failure(&other_host, authority.trusted()).await,
         TlsFailure::WrongHost
     );
+
     let expired = authority.identity_with("127.0.0.1", |params| {
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = date_time_ymd(2001, 1, 1);
@@ -130,6 +134,7 @@ async fn each_wrong_certificate_has_its_own_error() {
         failure(&expired, authority.trusted()).await,
         TlsFailure::CertificateExpired
     );
+
     let early = authority.identity_with("127.0.0.1", |params| {
         params.not_before = date_time_ymd(4000, 1, 1);
     });
@@ -138,7 +143,8 @@ async fn each_wrong_certificate_has_its_own_error() {
         failure(&early, authority.trusted()).await,
         TlsFailure::CertificateNotYetValid
     );
-    // What `openssl req -x509` makes: an authority that is also the server.
+
+    // As made by `openssl req -x509`: the server's certificate is itself an authority.
     let both = authority.identity_with("127.0.0.1", |params| {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     });
@@ -151,7 +157,7 @@ async fn each_wrong_certificate_has_its_own_error() {
 }
 
 #[tokio::test]
-async fn another_name_may_be_asked_for() {
+async fn server_name_can_be_overridden() {
     let authority = Authority::new();
     let agent = serve(&authority.identity("waf.example")).await;
     let tls = authority.trusted().with_server_name("waf.example");
@@ -159,7 +165,7 @@ async fn another_name_may_be_asked_for() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_none_is_told() {
+async fn invalid_server_name_is_reported() {
     let authority = Authority::new();
     let agent = serve(&authority.identity("127.0.0.1")).await;
     let tls = authority.trusted().with_server_name("no name");
@@ -173,35 +179,38 @@ async fn a_name_that_is_none_is_told() {
 }
 
 #[tokio::test]
-async fn verification_is_off_only_by_its_name() {
+async fn verification_can_be_disabled_explicitly() {
     let agent = serve(&Authority::new().identity("elsewhere.example")).await;
     let tls = TlsConfig::default().dangerous_without_verification();
     expect_works(&agent, tls).await;
 }
 
 #[tokio::test]
-async fn an_agent_may_want_to_know_its_proxies() {
+async fn agent_can_require_client_certificates() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let identity = authority.identity("127.0.0.1");
     let tls = TlsServerConfig::from_pem(identity.chain.as_bytes(), identity.key.as_bytes())
         .unwrap()
         .with_client_roots_pem(clients.pem.as_bytes())
         .unwrap();
+
     let agent = serve_tls(tls).await;
     let known = clients.identity("proxy.example");
     let tls = authority
         .trusted()
         .with_identity_pem(known.chain.as_bytes(), known.key.as_bytes())
         .unwrap();
+
     expect_works(&agent, tls).await;
     let unknown = Authority::new().identity("proxy.example");
     let unknown = authority
         .trusted()
         .with_identity_pem(unknown.chain.as_bytes(), unknown.key.as_bytes())
         .unwrap();
+
     for (tls, reason) in [
         (authority.trusted(), "CertificateRequired"),
-        // Both authorities have one name.
+        // Both authorities have the same name.
         (unknown, "DecryptError"),
     ] {
         let reason = TlsFailure::Refused(reason.to_owned());
@@ -210,7 +219,7 @@ async fn an_agent_may_want_to_know_its_proxies() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_is_told_apart() {
+async fn server_without_tls_is_a_tls_error() {
     let agent = common::serve_grpc().await;
     let address = agent.path.to_str().unwrap().replace("grpc://", "grpcs://");
     let pool = AgentPool::with_config(config(Encoding::MessagePack));
@@ -221,45 +230,45 @@ async fn a_server_without_tls_is_told_apart() {
     assert!(matches!(cause, ConnectError::Tls(_)), "{cause:?}");
 }
 
-/// What is said of TLS settings that cannot be used.
-fn said<T>(settings: Result<T, Error>) -> String {
+/// Returns the error text of invalid TLS settings.
+fn reason_of<T>(settings: Result<T, Error>) -> String {
     match settings {
         Err(Error::InvalidTls { reason }) => reason,
         Err(other) => panic!("{other:?}"),
-        Ok(_) => panic!("it was taken"),
+        Ok(_) => panic!("the settings were accepted"),
     }
 }
 
 #[test]
-fn what_is_no_certificate_is_refused() {
+fn text_that_is_no_certificate_is_refused() {
     let identity = Authority::new().identity("a");
     let (chain, key) = (identity.chain.as_bytes(), identity.key.as_bytes());
     for nothing in [b"no PEM", key] {
         let roots = TlsConfig::default().with_roots_pem(nothing);
-        assert!(said(roots).contains("no certificate"));
+        assert!(reason_of(roots).contains("no certificate"));
         let identity = TlsConfig::default().with_identity_pem(nothing, key);
-        assert!(said(identity).contains("no certificate"));
+        assert!(reason_of(identity).contains("no certificate"));
     }
     let cut = TlsServerConfig::from_pem(&chain[..chain.len() / 2], key);
-    assert!(said(cut).contains("certificate in PEM form is cut short"));
+    assert!(reason_of(cut).contains("certificate in PEM form is cut short"));
     let keyless = TlsServerConfig::from_pem(chain, chain);
-    assert!(said(keyless).contains("no private key"));
+    assert!(reason_of(keyless).contains("no private key"));
 }
 
 #[test]
-fn a_key_of_another_certificate_is_refused() {
+fn key_of_another_certificate_is_refused() {
     let [one, other] = ["a", "b"].map(|name| Authority::new().identity(name));
     let (chain, key) = (one.chain.as_bytes(), other.key.as_bytes());
     let server = TlsServerConfig::from_pem(chain, key);
-    assert!(said(server).contains("not that of the certificate"));
+    assert!(reason_of(server).contains("not that of the certificate"));
     let client = TlsConfig::default().with_identity_pem(chain, key);
-    assert!(said(client).contains("not that of the certificate"));
+    assert!(reason_of(client).contains("not that of the certificate"));
 }
 
 #[test]
-fn what_is_called_a_certificate_and_is_none_is_refused() {
+fn malformed_certificate_is_refused() {
     let nonsense = b"-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
-    said(TlsConfig::default().with_roots_pem(nonsense));
+    reason_of(TlsConfig::default().with_roots_pem(nonsense));
     let identity = Authority::new().identity("a");
-    said(TlsServerConfig::from_pem(nonsense, identity.key.as_bytes()));
+    reason_of(TlsServerConfig::from_pem(nonsense, identity.key.as_bytes()));
 }

@@ -1,6 +1,6 @@
-//! Headers reach agents from wherever a proxy has them.
+//! Headers reach agents from every representation that a proxy may have.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use tollgate::headers::{HeadersCow, HeadersRef, bytes_of_latin1, to_cow_optimized, to_optimized};
 use tollgate::{HeaderSource, Metadata, RequestHeaders, ResponseHeaders};
 
-/// What an agent saw of headers in a request and in a response, in both encodings.
+/// Sends headers in a request and in a response, in both encodings. Returns what the agent saw.
 async fn seen(headers: impl HeaderSource + Copy) -> [Value; 4] {
     let agent = serve().await;
     let mut seen = Vec::new();
@@ -45,25 +45,27 @@ async fn expect_seen(headers: impl HeaderSource + Copy, expected: Value) {
 }
 
 #[tokio::test]
-async fn slices_of_pairs() {
+async fn headers_from_slices_of_pairs() {
     let pairs = [
         ("Accept", "a"),
         ("host", ""),
         ("ACCEPT", "b"),
         ("x", "\u{1f980}"),
     ];
+
     let expected = json!({"Accept": ["a", "b"], "host": [""], "x": ["\u{1f980}"]});
     expect_seen(&pairs[..], expected).await;
     expect_seen(&[("", ""); 0][..], json!({})).await;
 }
 
 #[tokio::test]
-async fn maps_of_every_kind() {
+async fn headers_from_every_kind_of_map() {
     let map = HashMap::from([
         ("host".to_owned(), vec!["a".to_owned()]),
         ("x-two".to_owned(), vec!["b".to_owned(), String::new()]),
         ("x-none".to_owned(), vec![]),
     ]);
+
     let expected = json!({"host": ["a"], "x-two": ["b", ""], "x-none": []});
     expect_seen(&map, expected.clone()).await;
     expect_seen(HeadersRef::new(&map), expected.clone()).await;
@@ -74,10 +76,10 @@ async fn maps_of_every_kind() {
 
 #[cfg(feature = "http")]
 #[tokio::test]
-async fn http_maps_whatever_their_values_hold() {
+async fn headers_from_http_maps_with_any_bytes() {
     use http::{HeaderMap, HeaderName, HeaderValue};
-
     let high: Vec<u8> = (0x80..=0xff).collect();
+
     let mut map = HeaderMap::new();
     for (name, value) in [
         ("accept", &b"a"[..]),
@@ -90,6 +92,7 @@ async fn http_maps_whatever_their_values_hold() {
         let name = HeaderName::from_static(name);
         map.append(name, HeaderValue::from_bytes(value).unwrap());
     }
+
     for headers in seen(&map).await {
         let mut headers = headers.as_object().unwrap().clone();
         let text = headers.remove("x-high").unwrap()[0].clone();

@@ -1,10 +1,10 @@
-//! Agents in processes of their own that are killed, or stopped and continued.
+//! Agents in separate processes that are killed, or stopped and continued.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
-use common::{AgentProcess, PATIENCE, echoed, eventually, request};
+use common::{AgentProcess, TEST_TIMEOUT, echoed, eventually, request};
 use std::mem::replace;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,9 +13,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError as Error};
 
-/// What the other tests start as the process of their agent.
+/// Runs the agent of the other tests, which start it as a separate process.
 #[test]
-#[ignore = "the other tests run it in a process of its own, as their agent"]
+#[ignore = "the other tests run it in a separate process, as their agent"]
 fn agent_process() {
     common::run_agent_process();
 }
@@ -28,7 +28,7 @@ struct Finished {
     error: Option<Error>,
 }
 
-/// Callers that make calls at a steady pace, whatever becomes of them.
+/// Callers that make calls at a steady rate, whatever their outcome.
 struct Traffic {
     stop: Arc<AtomicBool>,
     finished: Arc<Mutex<Vec<Finished>>>,
@@ -38,17 +38,17 @@ struct Traffic {
 const CALLERS: u32 = 20;
 
 impl Traffic {
-    /// Makes `rate` calls per second. Each answer must be the one to its call.
+    /// Makes `rate` calls per second, and asserts that each answer belongs to its call.
     fn to(pool: &AgentPool, agent: &'static str, rate: u32, deadline: Duration) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let finished = Arc::<Mutex<Vec<Finished>>>::default();
         let callers = (0..CALLERS).map(|caller| {
             let (pool, stop, finished) = (pool.clone(), stop.clone(), finished.clone());
             tokio::spawn(async move {
-                let mut pace = interval(Duration::from_secs(1) * CALLERS / rate);
-                pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                let mut ticks = interval(Duration::from_secs(1) * CALLERS / rate);
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 for n in 0.. {
-                    pace.tick().await;
+                    ticks.tick().await;
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
@@ -57,11 +57,11 @@ impl Traffic {
                     let started = Instant::now();
                     let event = request(&id, &uri);
                     let called = pool.send_within(agent, &id, &event, deadline);
-                    let called = timeout(2 * PATIENCE, called).await;
+                    let called = timeout(2 * TEST_TIMEOUT, called).await;
                     pool.clear_correlation_affinity(&id);
                     let error = match called.expect("the call hangs") {
                         Ok(response) => {
-                            assert_eq!(echoed(response), uri, "the answer to another call");
+                            assert_eq!(echoed(response), uri, "answer to another call");
                             None
                         }
                         Err(error) => Some(error),
@@ -86,7 +86,7 @@ impl Traffic {
         finished.iter().filter(|call| is_counted(call)).count()
     }
 
-    /// Waits for some answers to calls that are made from now on.
+    /// Waits for this many answers to calls that are made from now on.
     async fn goes_on(&self, count: usize) {
         let from = Instant::now();
         eventually("traffic goes on", async || {
@@ -104,7 +104,7 @@ impl Traffic {
     }
 }
 
-/// Nothing is left behind: no slot, no affinity, no call that is not counted.
+/// Asserts that no slot, affinity or uncounted call is left behind.
 async fn expect_clean(pool: &AgentPool, agent: &'static str) {
     let stats = pool.agent_stats(agent).await.unwrap();
     assert_eq!(stats.total_in_flight, 0);
@@ -127,26 +127,30 @@ async fn expect_clean(pool: &AgentPool, agent: &'static str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_is_killed_and_restarted_under_traffic() {
+async fn killed_agent_is_reconnected_under_traffic() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("agent.sock");
     let (mut agent, _) = AgentProcess::start(&socket).await;
     let pool = common::pool_with(AgentPoolConfig::default(), &socket).await;
-    let traffic = Traffic::to(&pool, "agent", 1_000, PATIENCE);
+    let traffic = Traffic::to(&pool, "agent", 1_000, TEST_TIMEOUT);
+
     for _ in 0..3 {
         traffic.goes_on(200).await;
         let in_flight = pool.agent_stats("agent").await.unwrap().total_in_flight;
         let failed = traffic.count(|call| call.error.is_some());
         let killed = Instant::now();
+
         agent.kill();
-        // Longer than the first waits between attempts to reconnect.
+        // Longer than the first delays between attempts to reconnect.
         eventually("calls fail", async || {
             traffic.count(|call| call.error.is_some()) > failed + 300
         })
         .await;
+
         let back;
         (agent, back) = AgentProcess::start(&socket).await;
         traffic.goes_on(200).await;
+
         let finished = traffic.finished.lock().unwrap();
         let resumed = finished
             .iter()
@@ -156,10 +160,11 @@ async fn an_agent_is_killed_and_restarted_under_traffic() {
             .at
             .saturating_duration_since(back);
         assert!(took < Duration::from_secs(1), "resumed after {took:?}");
+
         let cut_off = finished.iter().filter(|call| {
             call.at < killed && matches!(call.error, Some(Error::ConnectionClosed { .. }))
         });
-        // What was in flight was counted a moment before the kill.
+        // The calls in flight were counted a moment before the kill.
         assert!(cut_off.count() <= in_flight as usize + CALLERS as usize);
     }
     let finished = traffic.end().await;
@@ -186,9 +191,9 @@ fn percentile_99(mut calls: Vec<Duration>) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_is_stopped_and_continued_under_traffic() {
+async fn stopped_agent_does_not_slow_other_agents() {
     const DEADLINE: Duration = Duration::from_millis(100);
-    /// A machine that does other things as well moves the 99th percentile of short calls by this much.
+    /// Change of the 99th percentile that other load on the machine may cause.
     const NOISE: Duration = Duration::from_millis(1);
     let dir = tempfile::tempdir().unwrap();
     let (agent, _) = AgentProcess::start(&dir.path().join("agent.sock")).await;
@@ -202,7 +207,7 @@ async fn an_agent_is_stopped_and_continued_under_traffic() {
         .await
         .unwrap();
     let traffic = Traffic::to(&pool, "agent", 500, DEADLINE);
-    let others = Traffic::to(&pool, "other", 500, PATIENCE);
+    let others = Traffic::to(&pool, "other", 500, TEST_TIMEOUT);
     let began = Instant::now();
 
     let mut rounds = Vec::new();
@@ -210,20 +215,22 @@ async fn an_agent_is_stopped_and_continued_under_traffic() {
         others.goes_on(1_000).await;
         let stopped = Instant::now();
         agent.signal("STOP");
-        eventually("its connections leave the rotation", async || {
+        eventually("the connections of the agent are skipped", async || {
             let stats = pool.agent_stats("agent").await.unwrap();
             stats.healthy_connections == 0 && !stats.is_healthy
         })
         .await;
         let out = Instant::now();
         others.goes_on(1_000).await;
+
         let fast = traffic.count(|call| call.at >= out && call.took < DEADLINE / 2);
         let slow = traffic.count(|call| call.at >= out && call.took >= DEADLINE / 2);
-        // Those that wait are the breaker's trials.
+        // Calls that wait are trials of the circuit breaker.
         assert!(
             fast > 100 && slow <= 4 + fast / 20,
             "{fast} calls failed fast, {slow} waited"
         );
+
         rounds.push((stopped, Instant::now()));
         agent.signal("CONT");
         traffic.goes_on(200).await;
@@ -233,7 +240,7 @@ async fn an_agent_is_stopped_and_continued_under_traffic() {
     assert!(late > 0, "no answer was late");
     let (finished, others) = (traffic.end().await, others.end().await);
     for call in &finished {
-        // The tests of one machine run side by side, which is not the pool's doing.
+        // Allows for other load on the machine.
         let allowed = DEADLINE + DEADLINE / 10 + Duration::from_millis(20) + NOISE;
         assert!(call.took < allowed, "{call:?}");
     }
@@ -251,7 +258,7 @@ async fn an_agent_is_stopped_and_continued_under_traffic() {
         );
         moved.push((before, during));
     }
-    // What else the machine does may hit one round or another, but what the pool does hits all.
+    // Other load may disturb single rounds, while an effect of the pool would show in all of them.
     let is_still = |&(before, during): &(Duration, Duration)| during <= before + before / 5 + NOISE;
     assert!(
         moved.iter().any(is_still),

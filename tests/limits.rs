@@ -1,10 +1,10 @@
-//! Slots, queues, deadlines, and what an agent says that it takes.
+//! Slots, wait queues, deadlines, and the limits that an agent announces.
 
 mod common;
 
 use common::{
-    BOTH, arrived, call, config, eventually, made, raw_pool, raw_pool_of, raw_pool_saying, request,
-    result_of, status_of,
+    BOTH, arrived, call, calls_made, config, eventually, raw_pool, raw_pool_of, raw_pool_with,
+    request, result_of, status_of,
 };
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -22,13 +22,14 @@ fn one_slot() -> AgentPoolConfig {
 }
 
 #[tokio::test]
-async fn waiting_for_a_slot_has_an_end_of_its_own() {
+async fn waiting_for_a_slot_has_its_own_timeout() {
     let queue_timeout = Duration::from_millis(50);
     let config = AgentPoolConfig {
         queue_timeout,
         ..one_slot()
     };
     let (_agent, pool, mut connection) = raw_pool(config).await;
+
     let first = arrived(&pool, &mut connection, "first").await;
     let started = Instant::now();
     let waited = result_of(call(&pool, "second")).await;
@@ -37,9 +38,11 @@ async fn waiting_for_a_slot_has_an_end_of_its_own() {
         "{waited:?}"
     );
     assert!(started.elapsed() >= queue_timeout && started.elapsed() < Duration::from_secs(1));
+
     connection.block("first", 418).await;
     assert_eq!(status_of(first).await, 418);
     common::expect_works(&pool, &mut connection, "third").await;
+
     let calls = pool.agent_stats("agent").await.unwrap().calls;
     assert_eq!(
         (calls.queue_timed_out, calls.answered, calls.made),
@@ -48,19 +51,22 @@ async fn waiting_for_a_slot_has_an_end_of_its_own() {
 }
 
 #[tokio::test]
-async fn only_so_many_wait_for_a_slot() {
+async fn number_of_waiting_calls_is_limited() {
     let config = AgentPoolConfig {
         max_queued_calls: 5,
         ..one_slot()
     };
     let (_agent, pool, mut connection) = raw_pool(config).await;
+
     let first = arrived(&pool, &mut connection, "first").await;
     let waiting: Vec<_> = (0..5).map(|n| call(&pool, &n.to_string())).collect();
-    eventually("five wait", async || made(&pool).await == 6).await;
+    eventually("five wait", async || calls_made(&pool).await == 6).await;
+
     for n in 5..10 {
         let refused = result_of(call(&pool, &n.to_string())).await;
         assert_fails!(refused, Error::QueueFull { limit: 5, .. });
     }
+
     connection.allow("first").await;
     result_of(first).await.unwrap();
     for (n, call) in waiting.into_iter().enumerate() {
@@ -72,20 +78,22 @@ async fn only_so_many_wait_for_a_slot() {
 }
 
 #[tokio::test]
-async fn whoever_waits_takes_the_first_slot_of_any_connection() {
+async fn waiting_call_takes_the_first_free_slot() {
     let config = AgentPoolConfig {
         connections_per_agent: 2,
         ..one_slot()
     };
     for freed in 0..2 {
         let (_agent, pool, mut connections) = raw_pool_of(config.clone()).await;
+
         let _busy = [call(&pool, "busy-1"), call(&pool, "busy-2")];
         let mut ids = Vec::new();
         for connection in &mut connections {
             ids.push(connection.event().await);
         }
+
         let waiting = call(&pool, "waiting");
-        eventually("it waits", async || made(&pool).await == 3).await;
+        eventually("the call waits", async || calls_made(&pool).await == 3).await;
         connections[freed].allow(&ids[freed]).await;
         assert_eq!(connections[freed].event().await, "waiting");
         connections[freed].block("waiting", 418).await;
@@ -94,25 +102,28 @@ async fn whoever_waits_takes_the_first_slot_of_any_connection() {
 }
 
 #[tokio::test]
-async fn each_kind_of_event_has_its_time() {
+async fn each_event_type_has_its_own_timeout() {
     let short = Duration::from_millis(30);
     let config = AgentPoolConfig {
         event_timeouts: EventTimeouts::default().with(EventType::ResponseHeaders, short),
         ..config(Encoding::Json)
     };
     let (_agent, pool, mut connection) = raw_pool(config).await;
+
     let long = arrived(&pool, &mut connection, "c-1").await;
     let response = ResponseHeadersEvent {
         correlation_id: "c-2".into(),
         status: 200,
         headers: [].into(),
     };
+
     let timed_out = pool.send_response_headers("agent", "c-2", &response).await;
     assert!(matches!(timed_out, Err(Error::Timeout { after, .. }) if after == short));
     let timed_out = pool
         .send_within("agent", "c-3", &request("c-3", "/"), short * 2)
         .await;
     assert!(matches!(timed_out, Err(Error::Timeout { after, .. }) if after == short * 2));
+
     let mut exchange = pool.exchange("agent", "c-4").unwrap();
     let timed_out = exchange.send(&response).await;
     assert!(matches!(timed_out, Err(Error::Timeout { after, .. }) if after == short));
@@ -120,17 +131,19 @@ async fn each_kind_of_event_has_its_time() {
     let mut exchange = pool.exchange("agent", "c-5").unwrap();
     let timed_out = exchange.send_within(&request("c-5", "/"), short * 3).await;
     assert!(matches!(timed_out, Err(Error::Timeout { after, .. }) if after == short * 3));
+
     connection.block("c-1", 418).await;
     assert_eq!(status_of(long).await, 418);
 }
 
 #[tokio::test]
-async fn events_that_an_agent_did_not_ask_for_are_skipped_if_so_wished() {
+async fn unsubscribed_events_can_be_skipped() {
     for encoding in BOTH {
         let config = AgentPoolConfig {
             skip_unsubscribed_events: true,
             ..config(encoding)
         };
+
         // The agent asks for request headers and request body chunks.
         let (_agent, pool, mut connection) = raw_pool(config).await;
         let response = ResponseHeadersEvent {
@@ -147,16 +160,19 @@ async fn events_that_an_agent_did_not_ask_for_are_skipped_if_so_wished() {
             route_id: None,
             metadata: [].into(),
         };
+
         let allow = AgentResponse::default_allow();
         let answer = pool.send("agent", "c-1", &response).await.unwrap();
         assert_eq!(answer, allow);
         assert_eq!(pool.send("agent", "c-1", &guardrail).await.unwrap(), allow);
+
         let mut exchange = pool.exchange("agent", "c-2").unwrap();
         exchange.push(&response).await.unwrap();
         assert_eq!(exchange.next_answer().await.unwrap().unwrap(), allow);
         assert_eq!(exchange.send(&response).await.unwrap(), allow);
-        assert_eq!(connection.sync().await, [0; 0], "the agent was asked");
+        assert_eq!(connection.sync().await, [0; 0], "the agent was contacted");
         common::expect_works(&pool, &mut connection, "c-3").await;
+
         let settings = json!({"config": {}});
         let (configured, ()) =
             tokio::join!(pool.send_configure("agent", "c-4", &settings), async {
@@ -164,17 +180,19 @@ async fn events_that_an_agent_did_not_ask_for_are_skipped_if_so_wished() {
                 connection.allow("c-4").await;
             });
         configured.unwrap();
+
         let calls = pool.agent_stats("agent").await.unwrap().calls;
         assert_eq!((calls.skipped, calls.answered, calls.made), (4, 2, 6));
     }
 }
 
 #[tokio::test]
-async fn bodies_are_not_larger_than_the_agent_takes() {
-    let say = |capabilities: &mut serde_json::Value| {
+async fn bodies_above_the_agents_limit_are_refused() {
+    let change = |capabilities: &mut serde_json::Value| {
         capabilities["limits"]["max_body_size"] = json!(1_000);
     };
-    let (_agent, pool, mut connections) = raw_pool_saying(config(Encoding::Json), say).await;
+    let (_agent, pool, mut connections) = raw_pool_with(config(Encoding::Json), change).await;
+
     let mut connection = connections.remove(0);
     let chunk = |size: usize, so_far: usize, total: Option<usize>| RequestBodyChunkEvent {
         bytes_received: so_far,
@@ -191,6 +209,7 @@ async fn bodies_are_not_larger_than_the_agent_takes() {
             Error::MessageTooLarge { max: 1_000, .. }
         );
     }
+
     let fitting = chunk(1_000, 1_000, Some(1_000));
     let (sent, ()) = tokio::join!(pool.send("agent", "c-1", &fitting), async {
         assert_eq!(connection.event().await, "c-1");
@@ -202,12 +221,13 @@ async fn bodies_are_not_larger_than_the_agent_takes() {
 }
 
 #[tokio::test]
-async fn no_more_calls_are_pending_than_the_agent_takes() {
-    let say = |capabilities: &mut serde_json::Value| {
+async fn agents_concurrency_limit_is_kept() {
+    let change = |capabilities: &mut serde_json::Value| {
         capabilities["limits"]["max_concurrency"] = json!(2);
     };
-    let (_agent, pool, mut connections) = raw_pool_saying(config(Encoding::Json), say).await;
+    let (_agent, pool, mut connections) = raw_pool_with(config(Encoding::Json), change).await;
     let mut connection = connections.remove(0);
+
     let calls: Vec<_> = (0..6).map(|n| call(&pool, &n.to_string())).collect();
     for _ in 0..3 {
         let ids = [connection.event().await, connection.event().await];
@@ -216,6 +236,7 @@ async fn no_more_calls_are_pending_than_the_agent_takes() {
             connection.allow(&id).await;
         }
     }
+
     for call in calls {
         result_of(call).await.unwrap();
     }

@@ -2,23 +2,23 @@
 
 mod common;
 
-use common::{BOTH, RawConnection, ServedAgent, encode, metadata, serve};
+use common::{BOTH, RawConnection, ServedAgent, encode, message, metadata, serve};
 use serde_json::{Map, Value, json};
 use tollgate::Encoding;
 
 const ID: &str = "c-1";
 
-/// One event of each type, every field set, and the fields that may be missing.
+/// Returns one event of each type with every field set, and the names of its optional fields.
 fn events() -> [(u8, Value, &'static [&'static str]); 8] {
     let headers = json!({"host": ["example.com"]});
     [
         (
-            0x10,
+            message::REQUEST_HEADERS,
             json!({"metadata": metadata(ID), "method": "GET", "uri": "/", "headers": headers}),
             &[],
         ),
         (
-            0x11,
+            message::REQUEST_BODY_CHUNK,
             json!({
                 "correlation_id": ID, "data": "YWJj", "is_last": true, "total_size": 3,
                 "chunk_index": 0, "bytes_received": 3,
@@ -26,12 +26,12 @@ fn events() -> [(u8, Value, &'static [&'static str]); 8] {
             &["total_size", "chunk_index", "bytes_received"],
         ),
         (
-            0x12,
+            message::RESPONSE_HEADERS,
             json!({"correlation_id": ID, "status": 200, "headers": headers}),
             &[],
         ),
         (
-            0x13,
+            message::RESPONSE_BODY_CHUNK,
             json!({
                 "correlation_id": ID, "data": "YWJj", "is_last": true, "total_size": 3,
                 "chunk_index": 0, "bytes_sent": 3,
@@ -39,7 +39,7 @@ fn events() -> [(u8, Value, &'static [&'static str]); 8] {
             &["total_size", "chunk_index", "bytes_sent"],
         ),
         (
-            0x14,
+            message::REQUEST_COMPLETE,
             json!({
                 "correlation_id": ID, "status": 200, "duration_ms": 1, "request_body_size": 2,
                 "response_body_size": 3, "upstream_attempts": 1, "error": "none",
@@ -47,7 +47,7 @@ fn events() -> [(u8, Value, &'static [&'static str]); 8] {
             &["error"],
         ),
         (
-            0x15,
+            message::WEBSOCKET_FRAME,
             json!({
                 "correlation_id": ID, "opcode": "text", "data": "YWJj", "client_to_server": true,
                 "frame_index": 0, "fin": true, "route_id": "r", "client_ip": "::1",
@@ -55,30 +55,30 @@ fn events() -> [(u8, Value, &'static [&'static str]); 8] {
             &["route_id"],
         ),
         (
-            0x16,
+            message::GUARDRAIL_INSPECT,
             json!({
                 "correlation_id": ID, "inspection_type": "pii_detection", "content": "text",
                 "model": "m", "categories": ["a"], "route_id": "r", "metadata": {"k": "v"},
             }),
             &["model", "categories", "route_id", "metadata"],
         ),
-        // Nothing but the id of a configuration has a type of its own.
+        // Only the id of a configuration has a fixed type.
         (
-            0x17,
+            message::CONFIGURE,
             json!({"correlation_id": ID, "config": {"accept": true}, "z": 1}),
             &["config", "z"],
         ),
     ]
 }
 
-/// What an agent does with a malformed event.
+/// Reaction of an agent to a malformed event.
 #[derive(Debug, PartialEq)]
 enum Reaction {
     Blocked,
     Closed,
 }
 
-/// A connection that is made anew when the agent closes it.
+/// Connection to an agent that is opened again when the agent closes it.
 struct Prober<'a> {
     agent: &'a ServedAgent,
     connection: RawConnection,
@@ -90,19 +90,26 @@ impl<'a> Prober<'a> {
         Self { agent, connection }
     }
 
-    /// Sends a malformed event. Its answer must be a block for [`ID`] that says why.
+    /// Sends a malformed event. An answer must be a block for [`ID`] that tells the reason.
     async fn react(&mut self, what: &str, message: u8, payload: &[u8]) -> Reaction {
         self.connection.send(message, payload).await;
         let encoding = self.connection.encoding;
+
         let what = format!("{what} in {message:#04x}, {encoding}");
-        let seen = self.agent.seen.lock().expect("the agent lives").len();
+        let seen = self
+            .agent
+            .seen
+            .lock()
+            .expect("the handler does not panic")
+            .len();
         assert_eq!(seen, 0, "{what}: the handler was called");
+
         match self.connection.receive().await {
             None => {
                 self.connection = RawConnection::connect_in(&self.agent.path, encoding).await;
                 Reaction::Closed
             }
-            Some((0x20, answer)) => {
+            Some((message::AGENT_RESPONSE, answer)) => {
                 let answer = self.connection.decode(&answer);
                 expect_blocked(&what, &answer);
                 Reaction::Blocked
@@ -133,36 +140,36 @@ fn expect_blocked(what: &str, answer: &Value) {
     );
 }
 
-/// Every place of a value: the paths to its fields and to those of maps within.
-fn places(event: &Value, below: &[String]) -> Vec<Vec<String>> {
+/// Returns the paths to the fields of a value, and to those of its metadata.
+fn paths(event: &Value, below: &[String]) -> Vec<Vec<String>> {
     let Some(fields) = event.as_object() else {
         return Vec::new();
     };
-    let mut places = Vec::new();
+    let mut paths = Vec::new();
     for (name, value) in fields {
-        let mut place = below.to_vec();
-        place.push(name.clone());
+        let mut path = below.to_vec();
+        path.push(name.clone());
         if name == "metadata" {
-            places.extend(self::places(value, &place));
+            paths.extend(self::paths(value, &path));
         }
-        places.push(place);
+        paths.push(path);
     }
-    places
+    paths
 }
 
-fn parent<'v>(event: &'v mut Value, place: &[String]) -> &'v mut Map<String, Value> {
-    let above = &place[..place.len() - 1];
+fn parent<'v>(event: &'v mut Value, path: &[String]) -> &'v mut Map<String, Value> {
+    let above = &path[..path.len() - 1];
     let value = above
         .iter()
         .fold(event, |value, name| &mut value[name.as_str()]);
     value.as_object_mut().expect("a map")
 }
 
-/// Blocked if the id is left, else closed.
-fn expected(place: &[String], message: u8) -> Reaction {
+/// Returns `Blocked` if the damaged event still has its id, else `Closed`.
+fn expected(path: &[String], message: u8) -> Reaction {
     let id_is_lost = match message {
-        0x10 => place == ["metadata"] || place == ["metadata", "correlation_id"],
-        _ => place == ["correlation_id"],
+        message::REQUEST_HEADERS => path == ["metadata"] || path == ["metadata", "correlation_id"],
+        _ => path == ["correlation_id"],
     };
     if id_is_lost {
         Reaction::Closed
@@ -171,11 +178,11 @@ fn expected(place: &[String], message: u8) -> Reaction {
     }
 }
 
-fn last(place: &[String]) -> &str {
-    place.last().expect("a name")
+fn last(path: &[String]) -> &str {
+    path.last().expect("a name")
 }
 
-/// In metadata these may be null or missing.
+/// Metadata fields that may be null or missing.
 const OPTIONAL_METADATA: [&str; 6] = [
     "server_name",
     "tls_version",
@@ -202,6 +209,7 @@ async fn garbage_closes_the_connection() {
         &deep,
         &deep_maps,
     ];
+
     for encoding in BOTH {
         let mut prober = Prober::new(&agent, encoding).await;
         for (message, ..) in events() {
@@ -215,7 +223,7 @@ async fn garbage_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn an_event_cut_anywhere_is_blocked_or_closes_the_connection() {
+async fn truncated_event_is_blocked_or_closes_the_connection() {
     let agent = serve().await;
     for encoding in BOTH {
         let mut prober = Prober::new(&agent, encoding).await;
@@ -226,6 +234,7 @@ async fn an_event_cut_anywhere_is_blocked_or_closes_the_connection() {
                     .react(&format!("{len} bytes"), message, &whole[..len])
                     .await;
             }
+
             let nearly = &whole[..whole.len() - 1];
             prober
                 .expect(Reaction::Blocked, "all but one byte", message, nearly)
@@ -235,29 +244,31 @@ async fn an_event_cut_anywhere_is_blocked_or_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn a_missing_field_is_blocked() {
+async fn missing_field_is_blocked() {
     let agent = serve().await;
     for encoding in BOTH {
         let mut prober = Prober::new(&agent, encoding).await;
         for (message, event, optional) in events() {
-            for place in places(&event, &[]) {
-                let name = last(&place);
-                let in_head = message == 0x10 && place.len() == 2;
-                let in_guardrail = message == 0x16 && place.len() == 2;
+            for path in paths(&event, &[]) {
+                let name = last(&path);
+                let in_head = message == message::REQUEST_HEADERS && path.len() == 2;
+                let in_guardrail = message == message::GUARDRAIL_INSPECT && path.len() == 2;
                 let may_miss = optional.contains(&name)
                     || in_guardrail
                     || (in_head && OPTIONAL_METADATA.contains(&name))
                     // Older proxies send settings without an id.
-                    || message == 0x17;
+                    || message == message::CONFIGURE;
                 if may_miss {
                     continue;
                 }
+
                 let mut damaged = event.clone();
-                parent(&mut damaged, &place).remove(name);
-                let what = format!("without {place:?}");
+                parent(&mut damaged, &path).remove(name);
+                let what = format!("without {path:?}");
+
                 let payload = encode(encoding, &damaged);
                 prober
-                    .expect(expected(&place, message), &what, message, &payload)
+                    .expect(expected(&path, message), &what, message, &payload)
                     .await;
             }
         }
@@ -265,24 +276,25 @@ async fn a_missing_field_is_blocked() {
 }
 
 #[tokio::test]
-async fn a_field_of_a_wrong_type_is_blocked() {
+async fn field_of_a_wrong_type_is_blocked() {
     let agent = serve().await;
     for encoding in BOTH {
         let mut prober = Prober::new(&agent, encoding).await;
         for (message, event, _) in events() {
-            for place in places(&event, &[]) {
-                let is_free_form = message == 0x17 && last(&place) != "correlation_id";
+            for path in paths(&event, &[]) {
+                let is_free_form = message == message::CONFIGURE && last(&path) != "correlation_id";
                 if is_free_form {
                     continue;
                 }
+
                 let wrong = [json!({"a": {"b": 1}}), json!(-1.5), json!([[7]])];
                 for value in wrong {
                     let mut damaged = event.clone();
-                    parent(&mut damaged, &place).insert(last(&place).to_owned(), value.clone());
-                    let what = format!("{value} as {place:?}");
+                    parent(&mut damaged, &path).insert(last(&path).to_owned(), value.clone());
+                    let what = format!("{value} as {path:?}");
                     let payload = encode(encoding, &damaged);
                     prober
-                        .expect(expected(&place, message), &what, message, &payload)
+                        .expect(expected(&path, message), &what, message, &payload)
                         .await;
                 }
             }
@@ -294,38 +306,65 @@ async fn a_field_of_a_wrong_type_is_blocked() {
 async fn values_out_of_bounds_are_blocked() {
     let agent = serve().await;
     let cases = [
-        (0x10, &["metadata", "client_port"][..], json!(70000)),
-        (0x10, &["metadata", "client_port"], json!(-1)),
-        (0x11, &["data"], json!("not base64!")),
-        (0x11, &["data"], json!("YWJ")),
-        (0x11, &["data"], json!(null)),
-        (0x11, &["chunk_index"], json!(u64::MAX)),
-        (0x11, &["total_size"], json!(-1)),
-        (0x12, &["status"], json!(65536)),
-        (0x12, &["headers", "host"], json!("example.com")),
-        (0x12, &["headers", "host"], json!([1])),
-        (0x12, &["headers", "host"], json!([null])),
-        (0x13, &["is_last"], json!("true")),
-        (0x14, &["duration_ms"], json!(-1)),
-        (0x14, &["status"], json!(1.5)),
-        (0x15, &["opcode"], json!("TEXT")),
-        (0x15, &["opcode"], json!(1)),
-        (0x15, &["data"], json!("*")),
-        (0x16, &["inspection_type"], json!("mind_reading")),
-        (0x16, &["categories"], json!([1])),
-        (0x16, &["metadata", "k"], json!(1)),
+        (
+            message::REQUEST_HEADERS,
+            &["metadata", "client_port"][..],
+            json!(70000),
+        ),
+        (
+            message::REQUEST_HEADERS,
+            &["metadata", "client_port"],
+            json!(-1),
+        ),
+        (message::REQUEST_BODY_CHUNK, &["data"], json!("not base64!")),
+        (message::REQUEST_BODY_CHUNK, &["data"], json!("YWJ")),
+        (message::REQUEST_BODY_CHUNK, &["data"], json!(null)),
+        (
+            message::REQUEST_BODY_CHUNK,
+            &["chunk_index"],
+            json!(u64::MAX),
+        ),
+        (message::REQUEST_BODY_CHUNK, &["total_size"], json!(-1)),
+        (message::RESPONSE_HEADERS, &["status"], json!(65536)),
+        (
+            message::RESPONSE_HEADERS,
+            &["headers", "host"],
+            json!("example.com"),
+        ),
+        (message::RESPONSE_HEADERS, &["headers", "host"], json!([1])),
+        (
+            message::RESPONSE_HEADERS,
+            &["headers", "host"],
+            json!([null]),
+        ),
+        (message::RESPONSE_BODY_CHUNK, &["is_last"], json!("true")),
+        (message::REQUEST_COMPLETE, &["duration_ms"], json!(-1)),
+        (message::REQUEST_COMPLETE, &["status"], json!(1.5)),
+        (message::WEBSOCKET_FRAME, &["opcode"], json!("TEXT")),
+        (message::WEBSOCKET_FRAME, &["opcode"], json!(1)),
+        (message::WEBSOCKET_FRAME, &["data"], json!("*")),
+        (
+            message::GUARDRAIL_INSPECT,
+            &["inspection_type"],
+            json!("mind_reading"),
+        ),
+        (message::GUARDRAIL_INSPECT, &["categories"], json!([1])),
+        (message::GUARDRAIL_INSPECT, &["metadata", "k"], json!(1)),
     ];
+
     for encoding in BOTH {
         let mut prober = Prober::new(&agent, encoding).await;
-        for (message, place, value) in &cases {
+        for (message, path, value) in &cases {
             let (_, mut event, _) = events()
                 .into_iter()
                 .find(|event| event.0 == *message)
                 .unwrap();
-            let place: Vec<_> = place.iter().map(|name| (*name).to_owned()).collect();
-            parent(&mut event, &place).insert(last(&place).to_owned(), value.clone());
+
+            let path: Vec<_> = path.iter().map(|name| (*name).to_owned()).collect();
+            parent(&mut event, &path).insert(last(&path).to_owned(), value.clone());
             let payload = encode(encoding, &event);
-            let what = format!("{value} as {place:?}");
+
+            let what = format!("{value} as {path:?}");
             prober
                 .expect(Reaction::Blocked, &what, *message, &payload)
                 .await;
@@ -334,7 +373,7 @@ async fn values_out_of_bounds_are_blocked() {
 }
 
 #[tokio::test]
-async fn what_goes_on_behind_its_end_is_blocked() {
+async fn trailing_data_is_blocked() {
     let agent = serve().await;
     for encoding in BOTH {
         let mut prober = Prober::new(&agent, encoding).await;
@@ -357,8 +396,11 @@ async fn text_that_is_not_utf8_is_blocked() {
         let mut payload = encode(encoding, &event);
         let at = payload.iter().rposition(|byte| *byte == b'~').unwrap();
         payload[at] = 0xff;
-        let reaction = prober.react("not UTF-8", 0x12, &payload).await;
-        // JSON that is not UTF-8 is no JSON at all.
+
+        let reaction = prober
+            .react("not UTF-8", message::RESPONSE_HEADERS, &payload)
+            .await;
+        // JSON that is not UTF-8 cannot be parsed at all, so its id is lost.
         assert!(
             reaction == Reaction::Blocked || encoding == Encoding::Json,
             "{reaction:?}"
@@ -374,18 +416,24 @@ async fn settings_nested_too_deep_are_blocked() {
         deep = json!([deep]);
     }
     let settings = json!({"correlation_id": ID, "z": deep});
+
     for encoding in BOTH {
         let mut prober = Prober::new(&agent, encoding).await;
         let payload = encode(encoding, &settings);
         prober
-            .expect(Reaction::Blocked, "nested too deep", 0x17, &payload)
+            .expect(
+                Reaction::Blocked,
+                "nested too deep",
+                message::CONFIGURE,
+                &payload,
+            )
             .await;
     }
 }
 
-/// The id holds what reads like another id once its escapes are resolved.
+/// The ids contain text that reads like another id once their escapes are resolved.
 #[tokio::test]
-async fn a_block_is_never_addressed_to_another_exchange() {
+async fn block_is_never_addressed_to_another_exchange() {
     let agent = serve().await;
     for id in [
         "a\",\"b\":\"c",
@@ -397,7 +445,10 @@ async fn a_block_is_never_addressed_to_another_exchange() {
         for damage in ["", ",\"status\":\"x\"", ",\"status\":1,\"headers\":7"] {
             let mut connection = RawConnection::connect_in(&agent.path, Encoding::Json).await;
             let payload = format!("{{\"correlation_id\":{}{damage}}}", json!(id));
-            connection.send(0x12, payload.as_bytes()).await;
+            connection
+                .send(message::RESPONSE_HEADERS, payload.as_bytes())
+                .await;
+
             if let Some((_, answer)) = connection.receive().await {
                 let answer = connection.decode(&answer);
                 assert_eq!(answer["audit"]["custom"]["correlation_id"], id, "{payload}");

@@ -1,4 +1,4 @@
-//! What the pool counts, as a recorder of the `metrics` facade gets it.
+//! Counters of the pool, as published to a recorder of the `metrics` facade.
 
 #![cfg(feature = "metrics")]
 
@@ -9,12 +9,13 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use std::collections::BTreeMap;
 
 #[tokio::test]
-async fn counters_and_gauges_are_those_of_the_export() {
+async fn published_counters_and_gauges_match_the_calls() {
     let agent = serve().await;
     let pool = pool_with(config(BOTH[0]), &agent.path).await;
     for (id, uri) in [("c-1", "/"), ("c-2", "/block"), ("c-3", "/block")] {
         pool.send("agent", id, &request(id, uri)).await.unwrap();
     }
+
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     metrics::with_local_recorder(&recorder, || {
@@ -23,6 +24,7 @@ async fn counters_and_gauges_are_those_of_the_export() {
         // Counts are set, not added.
         metrics.publish("edge");
     });
+
     let mut published = BTreeMap::new();
     for (key, _, _, value) in snapshotter.snapshot().into_vec() {
         let (name, labels) = key.key().clone().into_parts();
@@ -32,10 +34,12 @@ async fn counters_and_gauges_are_those_of_the_export() {
         }
         published.insert(series, value);
     }
+
     let count = |series: &str| match published.get(series) {
         Some(DebugValue::Counter(count)) => *count,
         other => panic!("{series}: {other:?}"),
     };
+
     assert_eq!(count("edge_requests_total"), 3);
     assert_eq!(
         count("edge_agent_decisions_total agent_id=agent decision=allow"),

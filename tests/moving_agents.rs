@@ -1,10 +1,10 @@
-//! Agents that are removed, replaced or move to another endpoint while traffic runs: nothing is lost.
+//! Agents that are removed, replaced or moved to another endpoint under traffic. No call is lost.
 
 mod common;
 
 use common::{
-    BOTH, RawAgent, arrived, call, config, eventually, raw_pool, request, result_of, serve,
-    status_of,
+    BOTH, RawAgent, arrived, call, config, eventually, message, raw_pool, request, result_of,
+    serve, status_of,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,16 +12,18 @@ use std::time::Duration;
 use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError as Error, CancelReason, Encoding};
 
 #[tokio::test]
-async fn a_removed_agent_answers_what_it_was_asked() {
+async fn removed_agent_finishes_its_calls() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
         let pending = arrived(&pool, &mut connection, "c-1").await;
+
         pool.remove_agent("agent").await.unwrap();
         assert_fails!(
             result_of(call(&pool, "c-2")).await,
             Error::UnknownAgent { .. }
         );
         assert_fails!(pool.remove_agent("agent").await, Error::UnknownAgent { .. });
+
         connection.block("c-1", 418).await;
         assert_eq!(status_of(pending).await, 418);
         pool.clear_correlation_affinity("c-1");
@@ -30,28 +32,31 @@ async fn a_removed_agent_answers_what_it_was_asked() {
 }
 
 #[tokio::test]
-async fn a_removed_agent_is_not_waited_for_longer_than_it_may_take() {
+async fn removed_agent_is_cut_off_after_the_drain_timeout() {
     let config = AgentPoolConfig {
         drain_timeout: Duration::from_millis(50),
         ..config(Encoding::Json)
     };
     let (_agent, pool, mut connection) = raw_pool(config).await;
     let pending = arrived(&pool, &mut connection, "c-1").await;
+
     pool.remove_agent("agent").await.unwrap();
     assert_fails!(result_of(pending).await, Error::Cancelled { .. });
+
     let (message, cancel) = connection.message().await;
     assert_eq!(
         (message, cancel["correlation_id"].as_str()),
-        (0x40, Some("c-1"))
+        (message::CANCEL, Some("c-1"))
     );
     connection.expect_end().await;
 }
 
 #[tokio::test]
-async fn exchanges_finish_where_they_began() {
+async fn exchanges_finish_on_their_first_connection() {
     let (agent, pool, mut old) = raw_pool(config(Encoding::Json)).await;
     let pending = arrived(&pool, &mut old, "c-1").await;
     let mut exchange = pool.exchange("agent", "c-2").unwrap();
+
     let endpoint = agent.path.display().to_string();
     let (added, mut new) = tokio::join!(
         pool.add_agent("agent", endpoint),
@@ -59,9 +64,11 @@ async fn exchanges_finish_where_they_began() {
     );
     added.unwrap();
     common::expect_works(&pool, &mut new, "c-3").await;
+
     old.block("c-1", 418).await;
     assert_eq!(status_of(pending).await, 418);
     pool.clear_correlation_affinity("c-1");
+
     let event = request("c-2", "/");
     let (answer, ()) = tokio::join!(exchange.send(&event), async {
         assert_eq!(old.event().await, "c-2");
@@ -69,34 +76,38 @@ async fn exchanges_finish_where_they_began() {
     });
     answer.unwrap();
     drop(exchange);
+
     old.expect_end().await;
     let stats = pool.agent_stats("agent").await.unwrap();
-    assert_eq!(stats.calls.answered, 3, "the counters began anew");
+    assert_eq!(stats.calls.answered, 3, "the counters were reset");
 }
 
 #[tokio::test]
-async fn events_of_a_pinned_exchange_follow_it_to_a_replaced_connection() {
+async fn pinned_events_use_the_replaced_connection() {
     let (agent, pool, mut old) = raw_pool(config(Encoding::Json)).await;
     let headers = arrived(&pool, &mut old, "c-1").await;
     old.allow("c-1").await;
     result_of(headers).await.unwrap();
+
     let endpoint = agent.path.display().to_string();
     let (added, _new) = tokio::join!(
         pool.add_agent("agent", endpoint),
         agent.accept_in(Encoding::Json)
     );
     added.unwrap();
+
     let chunk = tollgate::RequestBodyChunkEvent::new("c-1", "x", 0, true);
     let (answer, ()) = tokio::join!(pool.send("agent", "c-1", &chunk), async {
         assert_eq!(old.event().await, "c-1");
         old.allow("c-1").await;
     });
     answer.unwrap();
+
     pool.clear_correlation_affinity("c-1");
     old.expect_end().await;
 }
 
-/// Callers that never stop, and how many of their calls failed.
+/// Callers that make calls until they are stopped. A failed call panics.
 struct Traffic {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
@@ -148,13 +159,14 @@ impl Traffic {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn endpoints_change_under_traffic_without_a_lost_request() {
+async fn endpoint_changes_lose_no_request() {
     let (one, two) = (serve().await, serve().await);
     let pool = AgentPool::new();
     pool.add_agent("agent", one.path.to_str().unwrap())
         .await
         .unwrap();
     let traffic = Traffic::to(&pool);
+
     for _ in 0..10 {
         for agent in [&two, &one] {
             traffic.goes_on().await;
@@ -168,6 +180,7 @@ async fn endpoints_change_under_traffic_without_a_lost_request() {
             pool.remove_agent("other").await.unwrap();
         }
     }
+
     traffic.ends_without_a_failure().await;
     let calls = pool.agent_stats("agent").await.unwrap().calls;
     assert_eq!((calls.made, calls.failed()), (calls.answered, 0));
@@ -175,7 +188,7 @@ async fn endpoints_change_under_traffic_without_a_lost_request() {
 }
 
 #[tokio::test]
-async fn an_agent_that_is_not_there_yet_is_connected_to_when_it_comes() {
+async fn agent_is_connected_once_it_starts() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("agent.sock");
     let pool = AgentPool::with_config(AgentPoolConfig {
@@ -185,26 +198,30 @@ async fn an_agent_that_is_not_there_yet_is_connected_to_when_it_comes() {
     pool.add_agent("agent", path.to_str().unwrap())
         .await
         .unwrap();
+
     assert!(!pool.is_agent_healthy("agent"));
     assert_fails!(
         result_of(call(&pool, "c-1")).await,
         Error::Unavailable { .. }
     );
+
     let server = tollgate::UdsAgentServer::new(&path, common::RuleAgent::default());
     let bound = server.bind().await.unwrap();
     tokio::spawn(bound.serve());
-    eventually("all connections are there", async || {
+    eventually("all connections are open", async || {
         let stats = pool.agent_stats("agent").await.unwrap();
         stats.active_connections == 4 && stats.reconnects == 4
     })
     .await;
+
     result_of(call(&pool, "c-2")).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_lost_connection_is_replaced_at_once() {
+async fn lost_connection_is_replaced_at_once() {
     for encoding in BOTH {
         let (agent, pool, mut connection) = raw_pool(config(encoding)).await;
+
         for n in 0..5 {
             common::expect_works(&pool, &mut connection, &n.to_string()).await;
             drop(connection);
@@ -214,27 +231,30 @@ async fn a_lost_connection_is_replaced_at_once() {
             })
             .await;
         }
+
         let stats = pool.agent_stats("agent").await.unwrap();
         assert_eq!((stats.reconnects, stats.active_connections), (5, 1));
     }
 }
 
 #[tokio::test]
-async fn a_pool_that_is_not_self_maintained_is_maintained_by_whoever_asks() {
+async fn pool_without_self_maintenance_is_maintained_on_request() {
     let config = AgentPoolConfig {
         self_maintained: false,
         ..config(Encoding::Json)
     };
     let (agent, pool, connection) = raw_pool(config).await;
     drop(connection);
-    eventually("the end is noticed", async || {
+    eventually("the closed connection is noticed", async || {
         !pool.is_agent_healthy("agent")
     })
     .await;
+
     assert_fails!(
         result_of(call(&pool, "c-1")).await,
         Error::Unavailable { .. }
     );
+
     let maintained = pool.clone();
     let maintenance = tokio::spawn(async move { maintained.run_maintenance().await });
     let mut connection = agent.accept_in(Encoding::Json).await;
@@ -242,12 +262,13 @@ async fn a_pool_that_is_not_self_maintained_is_maintained_by_whoever_asks() {
         pool.is_agent_healthy("agent")
     })
     .await;
+
     common::expect_works(&pool, &mut connection, "c-2").await;
     maintenance.abort();
 }
 
 #[tokio::test]
-async fn an_agent_that_ends_every_connection_is_not_connected_to_without_a_pause() {
+async fn agent_that_closes_at_once_is_reconnected_with_backoff() {
     let agent = RawAgent::listen();
     let pool = AgentPool::with_config(AgentPoolConfig {
         reconnect_interval: Duration::from_millis(200),
@@ -259,12 +280,14 @@ async fn an_agent_that_ends_every_connection_is_not_connected_to_without_a_pause
         agent.accept_in(Encoding::Json)
     );
     added.unwrap();
+
     let started = std::time::Instant::now();
     drop(connection);
     for _ in 0..3 {
         drop(agent.accept_in(Encoding::Json).await);
     }
-    // At least half of 200 ms, 400 ms and 800 ms: the connections told nothing, so each is one in vain.
+
+    // At least half of 200, 400 and 800 ms: a connection without any message counts as a failure.
     assert!(
         started.elapsed() >= Duration::from_millis(700),
         "{:?}",
@@ -273,12 +296,13 @@ async fn an_agent_that_ends_every_connection_is_not_connected_to_without_a_pause
 }
 
 #[tokio::test]
-async fn a_shutdown_takes_nothing_new_and_waits_for_exchanges() {
+async fn shutdown_refuses_new_calls_and_waits_for_exchanges() {
     let (_agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
     let mut exchange = pool.exchange("agent", "c-1").unwrap();
     let closing = pool.clone();
     let shutdown = tokio::spawn(async move { closing.shutdown().await });
-    eventually("nothing new is taken", async || {
+
+    eventually("new exchanges are refused", async || {
         pool.exchange("agent", "c-2").is_err()
     })
     .await;
@@ -286,6 +310,7 @@ async fn a_shutdown_takes_nothing_new_and_waits_for_exchanges() {
         result_of(call(&pool, "c-3")).await,
         Error::Unavailable { .. }
     );
+
     let event = request("c-1", "/");
     let (answer, ()) = tokio::join!(exchange.send(&event), async {
         assert_eq!(connection.event().await, "c-1");
@@ -293,6 +318,7 @@ async fn a_shutdown_takes_nothing_new_and_waits_for_exchanges() {
     });
     answer.unwrap();
     assert!(!shutdown.is_finished());
+
     drop(exchange);
     shutdown.await.unwrap().unwrap();
     connection.expect_end().await;

@@ -1,4 +1,4 @@
-//! What agents say unasked reaches whoever listens.
+//! Notices: messages that agents send on their own reach every listener.
 
 mod common;
 
@@ -7,9 +7,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tollgate::{AgentNotice, ConfigUpdateRequest, ConfigUpdateType, HealthStatus, MetricsReport};
 
 #[tokio::test]
-async fn listeners_get_every_kind_as_it_was_given() {
+async fn every_listener_gets_every_kind_of_notice_unchanged() {
     for encoding in ALL {
-        let agent = serve_speaking(encoding).await;
+        let agent = serve_for(encoding).await;
         let pool = pool_with(config(encoding), &agent.path).await;
         let (mut first, mut second) = (pool.notices(), pool.notices());
         let report = MetricsReport::new("rule-agent", 1000);
@@ -19,9 +19,11 @@ async fn listeners_get_every_kind_as_it_was_given() {
             timestamp_ms: 1,
         };
         let status = HealthStatus::degraded("rule-agent", vec!["ml".to_owned()], 2.5);
+
         agent.control.report_metrics(report.clone());
         agent.control.request_config_update(request.clone());
         agent.control.report_health(status.clone());
+
         for listener in [&mut first, &mut second] {
             let agent_id = || "agent".into();
             let metrics = AgentNotice::Metrics {
@@ -29,13 +31,15 @@ async fn listeners_get_every_kind_as_it_was_given() {
                 report: report.clone(),
             };
             assert_eq!(listener.recv().await, Ok(metrics));
+
             let update = AgentNotice::ConfigUpdate {
                 agent_id: agent_id(),
                 request: request.clone(),
             };
             assert_eq!(listener.recv().await, Ok(update));
+
             if BOTH.contains(&encoding) {
-                // The published form comes first and says the state alone.
+                // The form of `zentinel-agent-protocol` comes first and holds only the state.
                 let published = listener.recv().await;
                 assert!(matches!(published, Ok(AgentNotice::Health { .. })));
             }
@@ -49,16 +53,18 @@ async fn listeners_get_every_kind_as_it_was_given() {
 }
 
 #[tokio::test]
-async fn a_listener_that_falls_behind_learns_how_much_it_lost() {
+async fn slow_listener_is_told_how_many_notices_it_lost() {
     let agent = serve().await;
     let pool = pool_with(config(tollgate::Encoding::Json), &agent.path).await;
     let (mut idle, mut busy) = (pool.notices(), pool.notices());
+
     for interval in 0..300 {
         agent
             .control
             .report_metrics(MetricsReport::new("rule-agent", interval));
         assert!(busy.recv().await.is_ok());
     }
+
     assert_eq!(idle.recv().await, Err(RecvError::Lagged(300 - 256)));
     assert!(idle.recv().await.is_ok());
 }

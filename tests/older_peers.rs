@@ -1,8 +1,10 @@
-//! The shapes that zentinel-agent-protocol 0.6.11 writes: positional structs and repeated ids.
+//! Messages as `zentinel-agent-protocol` 0.6.11 writes them: positional structs and repeated ids.
 
 mod common;
 
-use common::{BOTH, RawConnection, arrived, config, raw_pool, result_of, serve, status_of};
+use common::{
+    BOTH, RawConnection, arrived, config, message, raw_pool, result_of, serve, status_of,
+};
 use rmpv::Value as Packed;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -12,7 +14,7 @@ const PACKED: Encoding = Encoding::MessagePack;
 
 fn pack(value: &Packed) -> Vec<u8> {
     let mut payload = Vec::new();
-    rmpv::encode::write_value(&mut payload, value).expect("memory does not fail");
+    rmpv::encode::write_value(&mut payload, value).expect("writing to a vector does not fail");
     payload
 }
 
@@ -20,7 +22,7 @@ fn text(text: &str) -> Packed {
     Packed::from(text)
 }
 
-/// A map in this order, repeated keys and all.
+/// Returns a map with these entries in this order. Keys may repeat.
 fn map(entries: &[(&str, Packed)]) -> Packed {
     Packed::Map(
         entries
@@ -30,7 +32,7 @@ fn map(entries: &[(&str, Packed)]) -> Packed {
     )
 }
 
-/// Puts an event to an agent; returns its answer's decision. `None` if the agent closed the connection.
+/// Sends an event to an agent. Returns the decision, or `None` if the agent closed the connection.
 async fn decided(
     connection: &mut RawConnection,
     message: u8,
@@ -39,7 +41,7 @@ async fn decided(
 ) -> Option<Value> {
     connection.send(message, payload).await;
     let (number, answer) = connection.receive().await?;
-    assert_eq!(number, 0x20);
+    assert_eq!(number, message::AGENT_RESPONSE);
     let answer = connection.decode(&answer);
     assert_eq!(answer["audit"]["custom"]["correlation_id"], id);
     Some(answer["decision"].clone())
@@ -67,7 +69,11 @@ async fn positional_body_chunks_are_read() {
         7.into(),
         3.into(),
     ];
-    for (message, count) in [(0x11, "bytes_received"), (0x13, "bytes_sent")] {
+
+    for (message, count) in [
+        (message::REQUEST_BODY_CHUNK, "bytes_received"),
+        (message::RESPONSE_BODY_CHUNK, "bytes_sent"),
+    ] {
         for (chunk, size) in [
             (&without_size[..], json!(null)),
             (&with_size, json!(99)),
@@ -76,6 +82,7 @@ async fn positional_body_chunks_are_read() {
             let payload = pack(&Packed::Array(chunk.to_vec()));
             let decision = decided(&mut connection, message, &payload, "c-1").await;
             assert_eq!(decision, Some(json!("allow")));
+
             let seen = agent.last_seen();
             assert_eq!(seen["correlation_id"], "c-1");
             assert_eq!(seen["is_last"], true);
@@ -89,7 +96,7 @@ async fn positional_body_chunks_are_read() {
 }
 
 #[tokio::test]
-async fn positional_chunks_that_are_too_short_or_confused_are_blocked() {
+async fn malformed_positional_chunks_are_blocked() {
     let agent = serve().await;
     let mut connection = RawConnection::connect_in(&agent.path, PACKED).await;
     let data = || Packed::Binary(vec![1]);
@@ -108,13 +115,20 @@ async fn positional_chunks_that_are_too_short_or_confused_are_blocked() {
         ],
     ] {
         let payload = pack(&Packed::Array(chunk.clone()));
-        let decision = decided(&mut connection, 0x11, &payload, "c-1").await;
+        let decision = decided(
+            &mut connection,
+            message::REQUEST_BODY_CHUNK,
+            &payload,
+            "c-1",
+        )
+        .await;
         assert_eq!(
             decision.expect("an answer")["block"]["status"],
             500,
             "{chunk:?}"
         );
     }
+
     assert!(agent.seen.lock().unwrap().is_empty());
 }
 
@@ -153,8 +167,9 @@ async fn request_headers_with_positional_metadata_are_read() {
     let mut connection = RawConnection::connect_in(&agent.path, PACKED).await;
     for traceparent in [None, Some("00-abc-def-01")] {
         let payload = head("c-1", positional_metadata("c-1", traceparent), "/block");
-        let decision = decided(&mut connection, 0x10, &payload, "c-1").await;
+        let decision = decided(&mut connection, message::REQUEST_HEADERS, &payload, "c-1").await;
         assert_eq!(decision.unwrap()["block"]["status"], 403);
+
         let seen = agent.last_seen();
         let metadata = &seen["metadata"];
         assert_eq!(metadata["correlation_id"], "c-1");
@@ -169,23 +184,32 @@ async fn request_headers_with_positional_metadata_are_read() {
 }
 
 #[tokio::test]
-async fn request_headers_whose_ids_contradict_each_other_are_never_allowed() {
+async fn request_headers_with_conflicting_ids_are_never_allowed() {
     let agent = serve().await;
     let mut connection = RawConnection::connect_in(&agent.path, PACKED).await;
     let payload = head("c-1", positional_metadata("c-2", None), "/");
-    let decision = decided(&mut connection, 0x10, &payload, "c-1").await;
+
+    let decision = decided(&mut connection, message::REQUEST_HEADERS, &payload, "c-1").await;
     assert_eq!(decision.expect("an answer")["block"]["status"], 500);
+
     let short = Packed::Array(vec![text("c-1"), text("r-1")]);
-    let decision = decided(&mut connection, 0x10, &head("c-1", short, "/"), "c-1").await;
+    let decision = decided(
+        &mut connection,
+        message::REQUEST_HEADERS,
+        &head("c-1", short, "/"),
+        "c-1",
+    )
+    .await;
     assert_eq!(decision.expect("an answer")["block"]["status"], 500);
+
     assert!(agent.seen.lock().unwrap().is_empty());
 }
 
-/// Events other than request headers as 0.6.11 writes them but for the id, which it writes twice.
+/// Returns the events other than request headers as 0.6.11 writes them, without the id.
 fn typed_events() -> [(u8, Vec<(&'static str, Value)>); 6] {
     [
         (
-            0x11,
+            message::REQUEST_BODY_CHUNK,
             vec![
                 ("data", json!("YWJj")),
                 ("is_last", json!(true)),
@@ -193,9 +217,12 @@ fn typed_events() -> [(u8, Vec<(&'static str, Value)>); 6] {
                 ("bytes_received", json!(3)),
             ],
         ),
-        (0x12, vec![("status", json!(200)), ("headers", json!({}))]),
         (
-            0x13,
+            message::RESPONSE_HEADERS,
+            vec![("status", json!(200)), ("headers", json!({}))],
+        ),
+        (
+            message::RESPONSE_BODY_CHUNK,
             vec![
                 ("data", json!("YWJj")),
                 ("is_last", json!(true)),
@@ -204,7 +231,7 @@ fn typed_events() -> [(u8, Vec<(&'static str, Value)>); 6] {
             ],
         ),
         (
-            0x14,
+            message::REQUEST_COMPLETE,
             vec![
                 ("status", json!(200)),
                 ("duration_ms", json!(1)),
@@ -215,7 +242,7 @@ fn typed_events() -> [(u8, Vec<(&'static str, Value)>); 6] {
             ],
         ),
         (
-            0x15,
+            message::WEBSOCKET_FRAME,
             vec![
                 ("opcode", json!("text")),
                 ("data", json!("YWJj")),
@@ -226,7 +253,7 @@ fn typed_events() -> [(u8, Vec<(&'static str, Value)>); 6] {
             ],
         ),
         (
-            0x16,
+            message::GUARDRAIL_INSPECT,
             vec![
                 ("inspection_type", json!("pii_detection")),
                 ("content", json!("text")),
@@ -235,7 +262,7 @@ fn typed_events() -> [(u8, Vec<(&'static str, Value)>); 6] {
     ]
 }
 
-/// An event with these two ids, in both encodings' own way of repeating a key.
+/// Encodes an event with two ids, by repeating the key.
 fn with_ids(encoding: Encoding, ids: [&str; 2], fields: &[(&'static str, Value)]) -> Vec<u8> {
     let ids = ids.map(|id| ("correlation_id", json!(id)));
     let entries: Vec<_> = ids.iter().chain(fields).collect();
@@ -259,7 +286,7 @@ fn with_ids(encoding: Encoding, ids: [&str; 2], fields: &[(&'static str, Value)]
 }
 
 #[tokio::test]
-async fn ids_given_twice_are_accepted_if_they_agree() {
+async fn repeated_ids_are_accepted_if_they_agree() {
     for encoding in BOTH {
         let agent = serve().await;
         let mut connection = RawConnection::connect_in(&agent.path, encoding).await;
@@ -273,7 +300,7 @@ async fn ids_given_twice_are_accepted_if_they_agree() {
 }
 
 #[tokio::test]
-async fn ids_that_contradict_each_other_are_never_allowed() {
+async fn conflicting_ids_are_never_allowed() {
     for encoding in BOTH {
         let agent = serve().await;
         for (message, fields) in typed_events() {
@@ -287,7 +314,7 @@ async fn ids_that_contradict_each_other_are_never_allowed() {
     }
 }
 
-/// A positional response with this decision and id.
+/// Encodes a positional response with this decision and id.
 fn positional_answer(decision: Packed, id: &str) -> Vec<u8> {
     let empty = || Packed::Array(Vec::new());
     let custom = map(&[("correlation_id", text(id))]);
@@ -310,37 +337,48 @@ fn positional_answer(decision: Packed, id: &str) -> Vec<u8> {
 async fn positional_answers_are_read() {
     let (_agent, pool, mut connection) = raw_pool(config(PACKED)).await;
     let allowed = arrived(&pool, &mut connection, "c-1").await;
+
     let payload = positional_answer(text("allow"), "c-1");
     let published = b"\x9a\x02\xa5allow\x90\x90\x80\x95\x90\x90\xc0\x90\x81\xaecorrelation_id\xa3c-1\xc2\xc0\xc0\xc0";
     assert_eq!(payload, published);
-    connection.send(0x20, &payload).await;
+
+    connection.send(message::AGENT_RESPONSE, &payload).await;
     assert_eq!(result_of(allowed).await.unwrap().decision, Decision::Allow);
 
     let blocked = arrived(&pool, &mut connection, "c-2").await;
     let block = Packed::Array(vec![418.into(), Packed::Nil, Packed::Nil]);
     connection
-        .send(0x20, &positional_answer(map(&[("block", block)]), "c-2"))
+        .send(
+            message::AGENT_RESPONSE,
+            &positional_answer(map(&[("block", block)]), "c-2"),
+        )
         .await;
     assert_eq!(status_of(blocked).await, 418);
 }
 
-/// Nobody needs to find the id in a damaged answer of this shape; then the deadline ends the call.
+/// The id in a malformed answer of this shape need not be found. Then the deadline ends the call.
 #[tokio::test]
-async fn a_positional_answer_that_is_damaged_is_no_answer() {
+async fn malformed_positional_answer_fails_the_call() {
     let request_timeout = Duration::from_millis(200);
     let config = AgentPoolConfig {
         request_timeout,
         ..config(PACKED)
     };
     let (_agent, pool, mut connection) = raw_pool(config).await;
+
     let pending = arrived(&pool, &mut connection, "c-1").await;
     connection
-        .send(0x20, &positional_answer(text("maybe"), "c-1"))
+        .send(
+            message::AGENT_RESPONSE,
+            &positional_answer(text("maybe"), "c-1"),
+        )
         .await;
+
     let after = arrived(&pool, &mut connection, "c-2").await;
     connection.block("c-2", 418).await;
     assert_eq!(status_of(after).await, 418);
     assert_eq!(common::faults(&pool).await.undecodable_answers, 1);
+
     assert_fails!(
         result_of(pending).await,
         Error::InvalidMessage { .. } | Error::Timeout { .. }

@@ -1,6 +1,6 @@
 //! Exchanges: the events of one HTTP request on one connection, one at a time or several at once.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
@@ -14,7 +14,7 @@ use tollgate::{
     RequestBodyChunkEvent, UdsAgentServer,
 };
 
-/// Both ways of talking to an agent, in both encodings.
+/// Returns configurations with and without the extension, in both encodings.
 fn every_config() -> impl Iterator<Item = AgentPoolConfig> {
     BOTH.into_iter().flat_map(|encoding| {
         [true, false].map(|use_extension| AgentPoolConfig {
@@ -24,24 +24,24 @@ fn every_config() -> impl Iterator<Item = AgentPoolConfig> {
     })
 }
 
-/// Gathers one body, checks that its chunks come in order, and blocks once it holds a word.
+/// Agent that collects one body, checks that its chunks are in order, and blocks at a word.
 #[derive(Default)]
-struct Gathering {
+struct Collector {
     body: Mutex<Vec<u8>>,
     chunks: Mutex<u32>,
     cancelled: Arc<Mutex<Vec<(String, CancelReason)>>>,
 }
 
-impl AgentHandler for Gathering {
+impl AgentHandler for Collector {
     fn capabilities(&self) -> AgentCapabilities {
-        AgentCapabilities::new("gathering", "Gathering", "1").with_limits(AgentLimits {
+        AgentCapabilities::new("collector", "Collector", "1").with_limits(AgentLimits {
             max_body_size: 64 * 1024 * 1024,
             ..AgentLimits::default()
         })
     }
 
     async fn on_request_body_chunk(&self, event: BodyChunk<'_>) -> AgentResponse {
-        // Every third chunk waits, so that those behind it have to stay in line.
+        // Every third chunk waits, so the chunks after it have to wait as well.
         if event.chunk_index.is_multiple_of(3) {
             tokio::task::yield_now().await;
         }
@@ -70,11 +70,11 @@ impl AgentHandler for Gathering {
     }
 }
 
-/// A pool with a new gathering agent.
-async fn gathering(config: AgentPoolConfig) -> (AgentPool, tempfile::TempDir) {
+/// Connects a pool to a new [`Collector`].
+async fn collector_pool(config: AgentPoolConfig) -> (AgentPool, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("agent.sock");
-    let server = UdsAgentServer::new(&path, Gathering::default());
+    let server = UdsAgentServer::new(&path, Collector::default());
     let bound = server.bind().await.unwrap();
     tokio::spawn(bound.serve());
     (pool_with(config, &path).await, dir)
@@ -87,13 +87,15 @@ fn chunks<'c>(parts: &'c [&'static [u8]]) -> impl Iterator<Item = RequestBodyChu
     })
 }
 
-/// What became of each chunk; `None` where it was blocked.
+/// Pushes all chunks. Returns the data of each answer, `None` for a blocked chunk.
 async fn decisions(pool: &AgentPool, parts: &[&'static [u8]]) -> Vec<Option<Bytes>> {
     let mut exchange = pool.exchange("agent", "id").unwrap();
     for chunk in chunks(parts) {
         exchange.push(&chunk).await.unwrap();
     }
+
     assert_eq!(exchange.unanswered(), parts.len());
+
     let mut decisions = Vec::new();
     while let Some(answer) = exchange.next_answer().await {
         let answer = answer.unwrap();
@@ -107,12 +109,12 @@ async fn decisions(pool: &AgentPool, parts: &[&'static [u8]]) -> Vec<Option<Byte
 }
 
 #[tokio::test]
-async fn pushed_chunks_arrive_in_order_and_so_do_their_answers() {
+async fn pushed_chunks_and_their_answers_stay_in_order() {
     let every_byte: &[u8] = Box::leak((0..=255).collect::<Box<[u8]>>());
     let long: &[u8] = Box::leak(vec![0xff; 300_000].into_boxed_slice());
     let parts: [&[u8]; 8] = [b"one", b"", every_byte, b"\0", long, b"six", b"seven", b""];
     for config in every_config() {
-        let (pool, _dir) = gathering(config).await;
+        let (pool, _dir) = collector_pool(config).await;
         let expected: Vec<_> = parts
             .iter()
             .map(|part| Some(Bytes::from_static(part)))
@@ -122,9 +124,9 @@ async fn pushed_chunks_arrive_in_order_and_so_do_their_answers() {
 }
 
 #[tokio::test]
-async fn a_word_that_straddles_chunks_is_found() {
+async fn agent_finds_a_word_across_chunks() {
     for config in every_config() {
-        let (pool, _dir) = gathering(config).await;
+        let (pool, _dir) = collector_pool(config).await;
         let decisions = decisions(&pool, &[b"an at", b"t", b"", b"ack here"]).await;
         let blocked: Vec<_> = decisions.iter().map(Option::is_none).collect();
         assert_eq!(blocked, [false, false, false, true]);
@@ -132,15 +134,18 @@ async fn a_word_that_straddles_chunks_is_found() {
 }
 
 #[tokio::test]
-async fn sending_goes_on_between_pushed_events() {
+async fn events_can_be_sent_between_pushed_ones() {
     for config in every_config() {
-        let (pool, _dir) = gathering(config).await;
+        let (pool, _dir) = collector_pool(config).await;
         let mut exchange = pool.exchange("agent", "id").unwrap();
+
         assert_eq!(exchange.correlation_id(), "id");
+
         let events: Vec<_> = chunks(&[b"a", b"b", b"c"]).collect();
         exchange.push(&events[0]).await.unwrap();
         let sent = exchange.send(&events[1]).await.unwrap();
         exchange.push(&events[2]).await.unwrap();
+
         let data = |answer: AgentResponse| answer.request_body_mutation.unwrap().data.unwrap();
         assert_eq!(data(sent), "b");
         assert_eq!(data(exchange.next_answer().await.unwrap().unwrap()), "a");
@@ -150,12 +155,13 @@ async fn sending_goes_on_between_pushed_events() {
 }
 
 #[tokio::test]
-async fn without_the_extension_one_event_is_unanswered_at_a_time() {
+async fn published_protocol_has_one_unanswered_event_at_a_time() {
     let config = AgentPoolConfig {
         use_extension: false,
         ..config(Encoding::MessagePack)
     };
     let (_agent, pool, mut connection) = raw_pool(config).await;
+
     let pushing = tokio::spawn(async move {
         let mut exchange = pool.exchange("agent", "id").unwrap();
         for uri in ["/1", "/2"] {
@@ -164,12 +170,14 @@ async fn without_the_extension_one_event_is_unanswered_at_a_time() {
         let first = exchange.next_answer().await.unwrap();
         (first, exchange.next_answer().await.unwrap())
     });
+
     for status in [401, 402] {
         assert_eq!(connection.event().await, "id");
         connection.sync().await;
         connection.expect_silence();
         connection.block("id", status).await;
     }
+
     let (first, second) = pushing.await.unwrap();
     let status = |answer: CallResult| match answer.unwrap().decision {
         Decision::Block { status, .. } => status,
@@ -179,24 +187,28 @@ async fn without_the_extension_one_event_is_unanswered_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_dropped_exchange_is_forgotten_by_the_agent() {
+async fn dropped_exchange_is_cancelled_at_the_agent() {
     let agent = serve().await;
     for config in every_config() {
         let pool = pool_with(config, &agent.path).await;
         agent.cancelled.lock().unwrap().clear();
+
         let mut pushed = pool.exchange("agent", "pushed").unwrap();
         pushed.push(&request("pushed", "/wait")).await.unwrap();
         drop(pushed);
+
         let mut sending = pool.exchange("agent", "sending").unwrap();
         let event = request("sending", "/wait");
         let sent = tokio::time::timeout(Duration::from_millis(20), sending.send(&event));
         assert!(sent.await.is_err());
         drop(sending);
+
         let mut done = pool.exchange("agent", "done").unwrap();
         done.send(&request("done", "/")).await.unwrap();
         done.push(&request("done", "/")).await.unwrap();
         done.next_answer().await.unwrap().unwrap();
         drop(done);
+
         let reason = CancelReason::ClientDisconnect;
         let expected = [
             ("pushed".to_owned(), reason),
@@ -212,10 +224,11 @@ async fn a_dropped_exchange_is_forgotten_by_the_agent() {
 }
 
 #[tokio::test]
-async fn an_exchange_ends_with_its_connection() {
+async fn exchange_ends_with_its_connection() {
     let (_agent, pool, connection) = raw_pool(config(Encoding::Json)).await;
     let mut exchange = pool.exchange("agent", "id").unwrap();
     exchange.push(&request("id", "/")).await.unwrap();
+
     drop(connection);
     let answer = exchange.next_answer().await.unwrap();
     assert_fails!(answer, AgentProtocolError::ConnectionClosed { .. });
@@ -226,18 +239,21 @@ async fn an_exchange_ends_with_its_connection() {
 }
 
 #[tokio::test]
-async fn the_largest_chunk_passes_and_a_larger_one_is_refused() {
+async fn largest_chunk_passes_and_a_larger_one_is_refused() {
     const LIMIT: usize = 16 * 1024 * 1024;
-    let (pool, _dir) = gathering(config(Encoding::MessagePack)).await;
+    let (pool, _dir) = collector_pool(config(Encoding::MessagePack)).await;
     let mut exchange = pool.exchange("agent", "id").unwrap();
+
     // The rest of the frame takes less than 128 bytes.
     let largest = Bytes::from(vec![7; LIMIT - 128]);
     let event = RequestBodyChunkEvent::new("id", largest.clone(), 0, false);
     let answer = exchange.send(&event).await.unwrap();
     assert_eq!(answer.request_body_mutation.unwrap().data.unwrap(), largest);
+
     let event = RequestBodyChunkEvent::new("id", vec![7; LIMIT], 1, false);
     let refused = exchange.send(&event).await;
     assert_fails!(refused, AgentProtocolError::MessageTooLarge { .. });
+
     let event = RequestBodyChunkEvent::new("id", "more", 1, true);
     assert_eq!(
         exchange.send(&event).await.unwrap().decision,
@@ -245,13 +261,14 @@ async fn the_largest_chunk_passes_and_a_larger_one_is_refused() {
     );
 }
 
-/// As many chunks as bytes: nothing piles up, on either side.
+/// The body has as many chunks as bytes. Nothing accumulates on either side.
 #[tokio::test]
 async fn a_million_chunks_of_one_byte() {
     const CHUNKS: u32 = 1_000_000;
-    let (pool, _dir) = gathering(config(Encoding::MessagePack)).await;
+    let (pool, _dir) = collector_pool(config(Encoding::MessagePack)).await;
     let mut exchange = pool.exchange("agent", "id").unwrap();
     let byte = Bytes::from_static(b"x");
+
     let mut answered = 0;
     for index in 0..CHUNKS {
         if exchange.unanswered() == 64 {
@@ -262,6 +279,7 @@ async fn a_million_chunks_of_one_byte() {
         let event = RequestBodyChunkEvent::new("id", byte.clone(), index, index + 1 == CHUNKS);
         exchange.push(&event).await.unwrap();
     }
+
     while let Some(answer) = exchange.next_answer().await {
         assert_eq!(answer.unwrap().decision, Decision::Allow);
         answered += 1;

@@ -1,6 +1,6 @@
-//! Connections of each runtime's own: one pool for callers on several, as Pingora runs them.
+//! Per-runtime placement: each runtime that uses a pool gets its own connections, as with Pingora.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
@@ -16,14 +16,14 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError, Encoding, Placement};
 
-/// Connections of each runtime.
+/// Number of connections of each runtime.
 const OWN: usize = 2;
 
 fn config() -> AgentPoolConfig {
     AgentPoolConfig {
         connections_per_agent: OWN,
         placement: Placement::PerRuntime,
-        request_timeout: PATIENCE,
+        request_timeout: TEST_TIMEOUT,
         reconnect_interval: Duration::from_millis(10),
         ..AgentPoolConfig::default()
     }
@@ -33,27 +33,28 @@ fn single_threaded() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Answers every event with the number of the connection that it came on, but for those whose id begins with "held".
+/// Agent that answers every event with the number of its connection, except those whose id begins
+/// with "held".
 struct NumberingAgent {
-    /// Connections that it shakes hands on.
+    /// Permits for handshakes on further connections.
     admitted: Arc<Semaphore>,
     open: Arc<AtomicU16>,
     thread: Worker,
 }
 
 impl NumberingAgent {
-    /// Begins with `first` as the number of its first connection, and shakes hands on `admitted` of them.
+    /// Starts numbering at `first`, and completes the handshake on `admitted` connections.
     fn start(path: &Path, first: u16, admitted: usize) -> Self {
         let admitted = Arc::new(Semaphore::new(admitted));
         let open = Arc::new(AtomicU16::new(0));
-        let (path, door, count) = (path.to_owned(), admitted.clone(), open.clone());
+        let (path, permits, count) = (path.to_owned(), admitted.clone(), open.clone());
         let (listening, listens) = std::sync::mpsc::channel();
         let thread = Worker::start(async move {
             let agent = RawAgent::listen_at(&path);
             listening.send(()).unwrap();
             for number in first.. {
-                door.acquire().await.unwrap().forget();
-                let connection = agent.accept_at_last(Encoding::Json).await;
+                permits.acquire().await.unwrap().forget();
+                let connection = agent.accept_without_timeout(Encoding::Json).await;
                 tokio::spawn(answer(connection, number, count.clone()));
             }
         });
@@ -65,7 +66,7 @@ impl NumberingAgent {
         }
     }
 
-    /// Connections that the other side has not ended.
+    /// Returns the number of connections that the other side has not closed.
     fn open(&self) -> usize {
         self.open.load(Ordering::SeqCst).into()
     }
@@ -73,8 +74,8 @@ impl NumberingAgent {
 
 async fn answer(mut connection: RawConnection, number: u16, open: Arc<AtomicU16>) {
     open.fetch_add(1, Ordering::SeqCst);
-    while let Some((message, payload)) = connection.receive_at_last().await {
-        if !(0x10..=0x17).contains(&message) {
+    while let Some((message, payload)) = connection.receive_without_timeout().await {
+        if !message::EVENTS.contains(&message) {
             continue;
         }
         let event = connection.decode(&payload);
@@ -87,7 +88,7 @@ async fn answer(mut connection: RawConnection, number: u16, open: Arc<AtomicU16>
     open.fetch_sub(1, Ordering::SeqCst);
 }
 
-/// A runtime of one thread, on a thread of its own, until this is dropped.
+/// Single-threaded runtime on its own thread. It ends when this is dropped.
 struct Worker {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -99,7 +100,7 @@ impl Worker {
         let thread = thread::spawn(move || {
             single_threaded().block_on(async move {
                 tokio::spawn(task);
-                // Ends with an error, since nothing is sent.
+                // Ends with an error when the sender is dropped.
                 let _ = stopped.await;
             });
         });
@@ -117,7 +118,7 @@ impl Drop for Worker {
     }
 }
 
-/// A worker that calls the agent when it is told to.
+/// Worker that calls the agent on request.
 struct Caller {
     calls: mpsc::UnboundedSender<oneshot::Sender<Result<u16, AgentProtocolError>>>,
     _worker: Worker,
@@ -139,14 +140,14 @@ impl Caller {
         }
     }
 
-    /// The number of the connection that the next call takes.
+    /// Makes a call. Returns the number of its connection.
     async fn call(&self) -> Result<u16, AgentProtocolError> {
         let (answered, answer) = oneshot::channel();
         self.calls.send(answered).unwrap();
         answer.await.unwrap()
     }
 
-    /// The connections that a few calls take.
+    /// Makes a few calls. Returns the numbers of their connections.
     async fn connections(&self) -> HashSet<u16> {
         let mut numbers = HashSet::new();
         for _ in 0..5 * OWN {
@@ -155,7 +156,7 @@ impl Caller {
         numbers
     }
 
-    /// Its own connections, once it has all of them and takes no other.
+    /// Waits until this runtime uses only its own connections. Returns their numbers.
     async fn own_connections(&self, of_others: &HashSet<u16>) -> HashSet<u16> {
         let mut own = HashSet::new();
         eventually("a runtime takes its own connections", async || {
@@ -171,23 +172,23 @@ async fn ask(pool: &AgentPool) -> Result<u16, AgentProtocolError> {
     static CALLS: AtomicU16 = AtomicU16::new(0);
     let id = format!("call-{}", CALLS.fetch_add(1, Ordering::Relaxed));
     let answer = pool.exchange("agent", &id)?.send(&request(&id, "/")).await;
-    answer.map(number)
+    answer.map(connection_number)
 }
 
 async fn active(pool: &AgentPool) -> usize {
     pool.agent_stats("agent").await.unwrap().active_connections
 }
 
-/// An agent at a path, and a pool that was connected to it on a worker.
-struct Scene {
+/// An agent, and a pool that a worker has connected to it.
+struct Setup {
     pool: AgentPool,
     agent: NumberingAgent,
     opener: Worker,
     dir: TempDir,
 }
 
-impl Scene {
-    /// The connections of the opener are the only ones that the agent admits.
+impl Setup {
+    /// Starts both. The agent admits only the connections of the opener.
     async fn begin(config: AgentPoolConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.sock");
@@ -199,7 +200,7 @@ impl Scene {
             let endpoint = path.to_str().unwrap();
             let opened = connecting.connect_agent("agent", endpoint).await;
             connected.send(opened).unwrap();
-            // The pool is not kept alive by this.
+            // Otherwise the worker would keep the pool alive.
             drop(connecting);
             std::future::pending::<()>().await;
         });
@@ -225,8 +226,8 @@ fn of_opener() -> HashSet<u16> {
     (0..OWN as u16).collect()
 }
 
-/// Asserts that callers take their own connections and no others.
-async fn expect_apart(callers: &[Caller], of_others: &HashSet<u16>) -> HashSet<u16> {
+/// Asserts that callers use their own connections and no others. Returns all of them.
+async fn expect_own_connections(callers: &[Caller], of_others: &HashSet<u16>) -> HashSet<u16> {
     let mut taken = of_others.clone();
     for caller in callers {
         let own = caller.own_connections(&taken).await;
@@ -236,16 +237,19 @@ async fn expect_apart(callers: &[Caller], of_others: &HashSet<u16>) -> HashSet<u
 }
 
 #[tokio::test]
-async fn each_runtime_calls_over_connections_of_its_own() {
-    let scene = Scene::begin(config()).await;
-    let callers = scene.callers(3);
-    // The agent shakes hands with nobody, so the connections of the opener are all there are.
+async fn each_runtime_uses_its_own_connections() {
+    let setup = Setup::begin(config()).await;
+    let callers = setup.callers(3);
+
+    // The agent admits no more connections, so those of the opener are the only ones.
     for caller in &callers {
         assert_eq!(caller.connections().await, of_opener());
     }
-    scene.admit_all();
-    let taken = expect_apart(&callers, &of_opener()).await;
-    // Many calls at once have no more opened.
+
+    setup.admit_all();
+    let taken = expect_own_connections(&callers, &of_opener()).await;
+
+    // Many concurrent calls open no more connections.
     let answers = callers.iter().map(|caller| caller.connections());
     let numbers = futures_util::future::join_all((0..50).flat_map(|_| answers.clone())).await;
     assert!(
@@ -254,28 +258,31 @@ async fn each_runtime_calls_over_connections_of_its_own() {
             .flatten()
             .all(|number| taken.contains(number))
     );
-    assert_eq!(active(&scene.pool).await, 4 * OWN);
-    assert_eq!(scene.agent.open(), 4 * OWN);
-    let stats = scene.pool.agent_stats("agent").await.unwrap();
+
+    assert_eq!(active(&setup.pool).await, 4 * OWN);
+    assert_eq!(setup.agent.open(), 4 * OWN);
+    let stats = setup.pool.agent_stats("agent").await.unwrap();
     assert_eq!((stats.reconnects, stats.total_errors), (0, 0));
     assert_eq!(stats.calls.answered, stats.calls.made);
 }
 
 #[tokio::test]
-async fn an_exchange_stays_where_it_began() {
-    let scene = Scene::begin(config()).await;
-    let (pool, agent) = (scene.pool, scene.agent);
+async fn exchange_stays_on_its_first_connection() {
+    let setup = Setup::begin(config()).await;
+    let (pool, agent) = (setup.pool, setup.agent);
     let worker = thread::spawn(move || {
         single_threaded().block_on(async {
             let mut exchange = pool.exchange("agent", "exchange").unwrap();
             let head = exchange.send(&request("exchange", "/")).await.unwrap();
             let by_id = pool.send("agent", "by-id", &request("by-id", "/")).await;
-            let by_id = number(by_id.unwrap());
+            let by_id = connection_number(by_id.unwrap());
+
             agent.admitted.add_permits(10_000);
             eventually("the runtime has its own connections", async || {
                 ask(&pool).await.unwrap() >= OWN as u16
             })
             .await;
+
             let chunk = |id: &str| tollgate::RequestBodyChunkEvent {
                 correlation_id: id.to_owned(),
                 data: (&b"chunk"[..]).into(),
@@ -284,11 +291,12 @@ async fn an_exchange_stays_where_it_began() {
                 chunk_index: 0,
                 bytes_received: 5,
             };
+
             for _ in 0..5 {
                 let same = exchange.send(&chunk("exchange")).await.unwrap();
-                assert_eq!(number(same), number(head.clone()));
+                assert_eq!(connection_number(same), connection_number(head.clone()));
                 let same = pool.send("agent", "by-id", &chunk("by-id")).await.unwrap();
-                assert_eq!(number(same), by_id);
+                assert_eq!(connection_number(same), by_id);
             }
         });
     });
@@ -296,78 +304,87 @@ async fn an_exchange_stays_where_it_began() {
 }
 
 #[tokio::test]
-async fn a_runtime_that_is_gone_leaves_nothing_behind() {
-    let scene = Scene::begin(config()).await;
-    scene.admit_all();
-    let staying = &scene.callers(1)[0];
+async fn connections_end_with_their_runtime() {
+    let setup = Setup::begin(config()).await;
+    setup.admit_all();
+    let staying = &setup.callers(1)[0];
     let own = staying.own_connections(&of_opener()).await;
+
     for _ in 0..10 {
-        let callers = scene.callers(2);
+        let callers = setup.callers(2);
         let taken = own.union(&of_opener()).copied().collect();
-        expect_apart(&callers, &taken).await;
+        expect_own_connections(&callers, &taken).await;
+
         drop(callers);
         eventually("connections end with their runtime", async || {
-            active(&scene.pool).await == 2 * OWN && scene.agent.open() == 2 * OWN
+            active(&setup.pool).await == 2 * OWN && setup.agent.open() == 2 * OWN
         })
         .await;
         assert_eq!(staying.connections().await, own);
     }
-    let stats = scene.pool.agent_stats("agent").await.unwrap();
+    let stats = setup.pool.agent_stats("agent").await.unwrap();
     assert_eq!(stats.calls.answered, stats.calls.made);
 }
 
 #[tokio::test]
-async fn runtimes_go_on_without_the_one_that_the_agent_was_added_on() {
-    let scene = Scene::begin(config()).await;
-    scene.admit_all();
-    let callers = scene.callers(2);
-    expect_apart(&callers, &of_opener()).await;
-    drop(scene.opener);
+async fn runtimes_continue_after_the_opening_runtime_ends() {
+    let setup = Setup::begin(config()).await;
+    setup.admit_all();
+    let callers = setup.callers(2);
+    expect_own_connections(&callers, &of_opener()).await;
+
+    drop(setup.opener);
     for caller in &callers {
         assert_eq!(caller.connections().await.len(), OWN);
     }
-    // Somebody looks after the connections all the same.
-    eventually("what ended is gone", async || {
+
+    // Maintenance continues on another runtime.
+    eventually("the ended connections are gone", async || {
         callers[0].call().await.unwrap();
-        active(&scene.pool).await == 2 * OWN && scene.agent.open() == 2 * OWN
+        active(&setup.pool).await == 2 * OWN && setup.agent.open() == 2 * OWN
     })
     .await;
-    let stats = scene.pool.agent_stats("agent").await.unwrap();
+
+    let stats = setup.pool.agent_stats("agent").await.unwrap();
     assert_eq!(stats.calls.answered, stats.calls.made);
 }
 
 #[tokio::test]
-async fn each_runtime_finds_an_agent_again_that_restarts() {
-    let scene = Scene::begin(config()).await;
-    scene.admit_all();
-    let callers = scene.callers(3);
-    expect_apart(&callers, &of_opener()).await;
-    drop(scene.agent.thread);
+async fn each_runtime_reconnects_to_a_restarted_agent() {
+    let setup = Setup::begin(config()).await;
+    setup.admit_all();
+    let callers = setup.callers(3);
+    expect_own_connections(&callers, &of_opener()).await;
+
+    drop(setup.agent.thread);
     for caller in &callers {
         eventually("calls fail without an agent", async || {
             caller.call().await.is_err()
         })
         .await;
     }
-    let path = scene.dir.path().join("agent.sock");
+
+    let path = setup.dir.path().join("agent.sock");
     let agent = NumberingAgent::start(&path, 100, 10_000);
-    eventually("everybody has connections again", async || {
+    eventually("every runtime has connections again", async || {
         for caller in &callers {
             caller.connections().await;
         }
-        active(&scene.pool).await == 4 * OWN && agent.open() == 4 * OWN
+        active(&setup.pool).await == 4 * OWN && agent.open() == 4 * OWN
     })
     .await;
-    let taken = expect_apart(&callers, &HashSet::new()).await;
+
+    let taken = expect_own_connections(&callers, &HashSet::new()).await;
     assert_eq!(taken.len(), 3 * OWN);
-    assert_eq!(active(&scene.pool).await, 4 * OWN);
+    assert_eq!(active(&setup.pool).await, 4 * OWN);
 }
 
 #[tokio::test]
-async fn the_threads_of_one_runtime_share_its_connections() {
-    let scene = Scene::begin(config()).await;
-    scene.admit_all();
-    let pool = scene.pool;
+async fn threads_of_one_runtime_share_its_connections() {
+    let setup = Setup::begin(config()).await;
+    setup.admit_all();
+    let pool = setup.pool;
+
     let calling = thread::spawn(move || {
         let runtime = Builder::new_multi_thread()
             .worker_threads(4)
@@ -379,6 +396,7 @@ async fn the_threads_of_one_runtime_share_its_connections() {
                 ask(&pool).await.unwrap() >= OWN as u16 && active(&pool).await == 2 * OWN
             })
             .await;
+
             let calls = (0..100).map(|_| {
                 let pool = pool.clone();
                 tokio::spawn(async move { ask(&pool).await.unwrap() })
@@ -386,6 +404,7 @@ async fn the_threads_of_one_runtime_share_its_connections() {
             futures_util::future::join_all(calls).await
         })
     });
+
     let numbers = calling.join().unwrap();
     let numbers: HashSet<_> = numbers.into_iter().map(Result::unwrap).collect();
     assert_eq!(numbers.len(), OWN);
@@ -393,15 +412,16 @@ async fn the_threads_of_one_runtime_share_its_connections() {
 }
 
 #[tokio::test]
-async fn connections_of_others_are_taken_rather_than_waited_for() {
-    let scene = Scene::begin(AgentPoolConfig {
+async fn free_connection_of_another_runtime_is_used() {
+    let setup = Setup::begin(AgentPoolConfig {
         connections_per_agent: 1,
         max_concurrent_per_connection: 1,
         ..config()
     })
     .await;
-    scene.admit_all();
-    let pool = scene.pool;
+    setup.admit_all();
+    let pool = setup.pool;
+
     let worker = thread::spawn(move || {
         single_threaded().block_on(async {
             let mut own = 0;
@@ -410,8 +430,9 @@ async fn connections_of_others_are_taken_rather_than_waited_for() {
                 own != 0
             })
             .await;
+
             let held = call(&pool, "held");
-            // The next one gets its turn after that one.
+            // Lets the held call take the slot first.
             tokio::task::yield_now().await;
             assert_eq!(ask(&pool).await.unwrap(), 0);
             held.abort();
@@ -421,28 +442,30 @@ async fn connections_of_others_are_taken_rather_than_waited_for() {
 }
 
 #[test]
-fn outside_of_a_runtime_any_connection_is_taken() {
-    let scene = single_threaded().block_on(Scene::begin(config()));
-    let exchange = scene.pool.exchange("agent", "outside").unwrap();
+fn exchange_outside_a_runtime_uses_any_connection() {
+    let setup = single_threaded().block_on(Setup::begin(config()));
+    let exchange = setup.pool.exchange("agent", "outside").unwrap();
     assert_eq!(exchange.agent_id(), "agent");
 }
 
 #[tokio::test]
-async fn a_pool_that_is_dropped_takes_the_connections_of_all_runtimes_along() {
-    let scene = Scene::begin(config()).await;
-    scene.admit_all();
-    let callers = scene.callers(2);
-    expect_apart(&callers, &of_opener()).await;
-    // Its runtime goes on without the pool.
-    let (pool, (dropping, dropped)) = (scene.pool.clone(), oneshot::channel());
+async fn dropped_pool_closes_connections_on_all_runtimes() {
+    let setup = Setup::begin(config()).await;
+    setup.admit_all();
+    let callers = setup.callers(2);
+    expect_own_connections(&callers, &of_opener()).await;
+
+    // This worker's runtime outlives the pool.
+    let (pool, (dropping, dropped)) = (setup.pool.clone(), oneshot::channel());
     let _worker = Worker::start(async move {
-        // It has connections of its own by then.
+        // Waits until the worker has its own connections.
         while ask(&pool).await.unwrap() < OWN as u16 {}
         drop(pool);
         dropping.send(()).unwrap();
         std::future::pending::<()>().await;
     });
+
     dropped.await.unwrap();
-    drop((callers, scene.pool));
-    eventually("all connections end", async || scene.agent.open() == 0).await;
+    drop((callers, setup.pool));
+    eventually("all connections end", async || setup.agent.open() == 0).await;
 }

@@ -1,6 +1,6 @@
-//! What the pool counts, as numbers and as text for Prometheus.
+//! Counters of the pool, as numbers and as text for Prometheus.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
@@ -12,14 +12,14 @@ use tollgate::{AgentPool, Encoding};
 
 const HOSTILE_NAME: &str = "a \"quoted\\\" name\nof two lines";
 
-/// What `promtool check metrics` complains about, and what it takes for granted.
+/// Checks the rules of `promtool check metrics`, and the ones that it assumes.
 fn check_strictly(text: &str) {
     assert!(text.ends_with('\n'));
     let mut families = BTreeSet::new();
     let mut series = BTreeSet::new();
     let (mut family, mut kind) = (String::new(), String::new());
     let mut helped = String::new();
-    // Of the present histogram: bound and count of the last bucket.
+    // Bound and count of the last bucket of the current histogram.
     let mut last: Option<(f64, f64)> = None;
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
@@ -30,7 +30,7 @@ fn check_strictly(text: &str) {
         }
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, of) = rest.split_once(' ').unwrap();
-            assert_eq!(name, helped, "HELP and TYPE stand together");
+            assert_eq!(name, helped, "TYPE does not follow its HELP");
             assert!(families.insert(name.to_owned()), "{name} comes twice");
             (family, kind) = (name.to_owned(), of.to_owned());
             assert_eq!(of == "counter", name.ends_with("_total"), "{line}");
@@ -59,13 +59,13 @@ fn check_strictly(text: &str) {
             }
             "_sum" => {}
             "_count" => assert_eq!(last.take(), Some((f64::INFINITY, value)), "{line}"),
-            other => panic!("{other} is no part of a histogram"),
+            other => panic!("{other} is not part of a histogram"),
         }
     }
     assert!(!series.is_empty());
 }
 
-/// The value of each series without a label, and of each with its labels in one text.
+/// Returns the value of each series by its name and labels.
 fn parsed(text: &str) -> BTreeMap<String, f64> {
     check_strictly(text);
     let exposition = parse_prometheus(text).unwrap();
@@ -86,25 +86,27 @@ fn parsed(text: &str) -> BTreeMap<String, f64> {
     values
 }
 
-async fn ask(pool: &AgentPool, agent: &str, id: &str, uri: &str) {
+async fn call_agent(pool: &AgentPool, agent: &str, id: &str, uri: &str) {
     let answer = pool.send(agent, id, &request(id, uri)).await;
     answer.unwrap();
     pool.clear_correlation_affinity(id);
 }
 
 #[tokio::test]
-async fn prometheus_takes_the_text_whatever_an_agent_is_called() {
+async fn prometheus_text_is_valid_for_any_agent_name() {
     let agent = serve().await;
     let pool = pool_with(config(Encoding::MessagePack), &agent.path).await;
     let endpoint = agent.path.display().to_string();
     pool.add_agent(HOSTILE_NAME, endpoint).await.unwrap();
+
     for (n, uri) in ["/", "/block", "/redirect", "/challenge", "/headers"]
         .into_iter()
         .enumerate()
     {
-        ask(&pool, "agent", &format!("r-{n}"), uri).await;
+        call_agent(&pool, "agent", &format!("r-{n}"), uri).await;
     }
-    ask(&pool, HOSTILE_NAME, "r-9", "/").await;
+    call_agent(&pool, HOSTILE_NAME, "r-9", "/").await;
+
     let values = parsed(&pool.protocol_metrics().to_prometheus("tollgate"));
     let value = |series: &str| values.get(series).copied();
     assert_eq!(value("tollgate_requests_total{}"), Some(6.0));
@@ -122,6 +124,7 @@ async fn prometheus_takes_the_text_whatever_an_agent_is_called() {
             format!("tollgate_agent_decisions_total{{agent_id=agent,decision={decision}}}");
         assert_eq!(value(&series), Some(f64::from(count)), "{decision}");
     }
+
     let hostile = values
         .keys()
         .filter(|series| series.contains("quoted"))
@@ -131,31 +134,34 @@ async fn prometheus_takes_the_text_whatever_an_agent_is_called() {
         .filter(|series| series.contains("agent_id=agent"))
         .count();
     assert_eq!(hostile, ours);
+
     assert_eq!(value("tollgate_request_duration_seconds{}"), Some(6.0));
     assert_eq!(value("tollgate_healthy_connections{}"), Some(2.0));
     assert_eq!(value("tollgate_in_flight_requests{}"), Some(0.0));
 }
 
 #[tokio::test]
-async fn a_pool_without_agents_and_an_odd_prefix_make_a_page_too() {
+async fn prometheus_text_is_valid_without_agents() {
     let text = AgentPool::new().protocol_metrics().to_prometheus("1 a-b");
     let values = parsed(&text);
     assert_eq!(values.get("_1_a_b_requests_total{}"), Some(&0.0));
 }
 
 #[tokio::test]
-async fn totals_do_not_fall_when_an_agent_leaves() {
+async fn totals_do_not_fall_when_an_agent_is_removed() {
     let agent = serve().await;
     let pool = pool_with(config(Encoding::MessagePack), &agent.path).await;
     let metrics = pool.protocol_metrics();
     for round in 1..=3 {
-        ask(&pool, "agent", "r-1", "/block").await;
+        call_agent(&pool, "agent", "r-1", "/block").await;
         pool.remove_agent("agent").await.unwrap();
+
         let snapshot = metrics.snapshot();
         assert_eq!(snapshot.requests_total, round);
         assert_eq!(snapshot.total.decisions.block, round);
         assert_eq!(snapshot.request_duration.count, round);
         assert!(snapshot.agents.is_empty());
+
         let endpoint = agent.path.display().to_string();
         pool.add_agent("agent", endpoint).await.unwrap();
         assert_eq!(metrics.snapshot().agents["agent"].calls.made, 0);
@@ -164,7 +170,7 @@ async fn totals_do_not_fall_when_an_agent_leaves() {
     assert_eq!(metrics.snapshot().requests_total, 3);
 }
 
-/// The names in the first column of the table in docs/operations.md.
+/// Returns the names in the first column of the table in docs/operations.md.
 fn documented() -> BTreeSet<String> {
     let docs = include_str!("../docs/operations.md");
     let section = docs.split("## What the pool counts").nth(1).unwrap();

@@ -1,7 +1,7 @@
-//! What several agents say about one event, put together.
+//! Combining the answers of several agents about one event into a verdict.
 
 #![cfg(feature = "http")]
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
@@ -17,7 +17,7 @@ use tollgate::{
     Encoding, EventType, Exchange, FailureMode, HeaderOp, RequestHeadersView, UdsAgentServer,
 };
 
-/// Marks each request with its name, and does what stands in a header called like it.
+/// Adds its name to each request, and does what the header of that name says.
 struct Named {
     name: &'static str,
     asked: Arc<Notify>,
@@ -83,7 +83,7 @@ async fn agents(config: AgentPoolConfig) -> Agents {
 }
 
 impl Agents {
-    /// Each time those of another request.
+    /// Opens the exchanges of a new request.
     fn exchanges(&self) -> [Exchange; 2] {
         let id = format!("r-{}", self.requests.fetch_add(1, Ordering::Relaxed));
         NAMES.map(|name| self.pool.exchange(name, &id).unwrap())
@@ -103,7 +103,7 @@ async fn ask(
         let values = vec![(*what).to_owned()];
         event.headers.insert((*agent).to_owned(), values);
     }
-    tokio::time::timeout(PATIENCE, ask_together(exchanges, &event))
+    tokio::time::timeout(TEST_TIMEOUT, ask_together(exchanges, &event))
         .await
         .unwrap()
 }
@@ -118,12 +118,13 @@ fn every_config() -> impl Iterator<Item = AgentPoolConfig> {
 }
 
 #[tokio::test]
-async fn changes_come_in_the_order_of_the_agents() {
+async fn changes_are_in_the_order_of_the_agents() {
     for config in every_config() {
         let agents = agents(config).await;
         let Verdict::Allow(changes) = agents.ask(&[]).await.unwrap() else {
             panic!("denied");
         };
+
         let by = |name: &str| HeaderOp::Add {
             name: "x-by".to_owned(),
             value: name.to_owned(),
@@ -132,12 +133,13 @@ async fn changes_come_in_the_order_of_the_agents() {
             request_headers: vec![by("first"), by("second")],
             ..Changes::default()
         };
+
         assert_eq!(changes, expected);
     }
 }
 
 #[tokio::test]
-async fn the_first_denial_wins_whoever_it_comes_from() {
+async fn first_denial_wins_from_any_agent() {
     for config in every_config() {
         let agents = agents(config).await;
         for (wanted, by) in [
@@ -150,6 +152,7 @@ async fn the_first_denial_wins_whoever_it_comes_from() {
                 panic!("allowed {wanted:?}");
             };
             assert_eq!(&*denial.agent_id, by);
+
             let answer = denial.to_http();
             assert_eq!(
                 (answer.status().as_u16(), &answer.body()[..]),
@@ -159,9 +162,9 @@ async fn the_first_denial_wins_whoever_it_comes_from() {
     }
 }
 
-/// A denial that was not waited for is not lost on the next event.
+/// A denial whose answer was not awaited is returned with the next event.
 #[tokio::test]
-async fn an_answer_left_from_an_earlier_event_still_denies() {
+async fn denial_of_an_earlier_event_still_counts() {
     let agents = agents(AgentPoolConfig::default()).await;
     let mut exchanges = agents.exchanges();
     let event = {
@@ -171,6 +174,7 @@ async fn an_answer_left_from_an_earlier_event_still_denies() {
             .insert("first".to_owned(), vec!["block".to_owned()]);
         event
     };
+
     exchanges[0].push(&event).await.unwrap();
     let Verdict::Deny(denial) = ask(&mut exchanges, &[]).await.unwrap() else {
         panic!("allowed");
@@ -179,11 +183,12 @@ async fn an_answer_left_from_an_earlier_event_still_denies() {
 }
 
 #[tokio::test]
-async fn an_agent_that_is_killed_in_the_middle_fails_as_it_is_set_to() {
+async fn killed_agent_fails_by_its_failure_mode() {
     for mode in [FailureMode::Closed, FailureMode::Open] {
         let agents = agents(config(Encoding::MessagePack)).await;
         agents.pool.set_failure_mode("second", mode).unwrap();
         let mut exchanges = agents.exchanges();
+
         let asking = ask(&mut exchanges, &[("second", "hang")]);
         let killing = async {
             agents.second_asked.notified().await;
@@ -203,7 +208,7 @@ async fn an_agent_that_is_killed_in_the_middle_fails_as_it_is_set_to() {
 }
 
 #[tokio::test]
-async fn an_exchange_knows_what_its_agent_asked_for() {
+async fn exchange_knows_its_agents_subscriptions() {
     let agents = agents(AgentPoolConfig::default()).await;
     for (exchange, name) in agents.exchanges().iter().zip(NAMES) {
         assert_eq!(exchange.agent_id(), name);

@@ -1,5 +1,5 @@
-//! What agents report of themselves is kept within bounds, forgotten in time, and exported as text that a strict
-//! parser takes, whatever was reported.
+//! Metrics that agents report are limited, expire, and are exported as text that a strict parser
+//! accepts, whatever was reported.
 
 mod common;
 
@@ -49,13 +49,13 @@ fn histogram(name: &str, sum: f64, count: u64, buckets: &[(f64, u64)]) -> Histog
     }
 }
 
-/// Keeps what is not limited and shows nothing of the reports themselves.
+/// Returns the reported samples of an export, without comments and tollgate's own series.
 fn lines_of(text: &str) -> Vec<&str> {
     let is_sample = |line: &&str| !line.starts_with('#') && !line.starts_with("tollgate_");
     text.lines().filter(is_sample).collect()
 }
 
-/// What a strict parser and Prometheus insist on.
+/// Checks an export with a strict parser, and for repeated lines.
 fn check(text: &str) {
     if !text.is_empty() {
         let parsed = parse_prometheus(text);
@@ -63,7 +63,7 @@ fn check(text: &str) {
     }
     let mut seen = BTreeSet::new();
     for line in text.lines() {
-        // A type or help that is given twice, or a sample that is.
+        // No type, help or sample may occur twice.
         let key = match line.strip_prefix("# ") {
             Some(rest) => rest.split(' ').take(2).collect::<Vec<_>>().join(" "),
             None => line.rsplit_once(' ').expect("a value").0.to_owned(),
@@ -83,11 +83,11 @@ fn dropped_from(report: &MetricsReport) -> (Vec<(DropReason, u64)>, usize) {
 }
 
 #[tokio::test]
-async fn reports_that_come_over_a_socket_are_exported_under_the_pools_name() {
+async fn reports_are_exported_under_the_pools_agent_id() {
     for encoding in ALL {
-        let agent = serve_speaking(encoding).await;
+        let agent = serve_for(encoding).await;
         let pool = pool_with(config(encoding), &agent.path).await;
-        let mut report = MetricsReport::new("somebody else", 1000);
+        let mut report = MetricsReport::new("another name", 1000);
         let mut counter = CounterMetric::new(standard::REQUESTS_TOTAL, u64::MAX);
         counter.help = Some("Back\\slash and\nnewline".to_owned());
         counter
@@ -102,6 +102,7 @@ async fn reports_that_come_over_a_socket_are_exported_under_the_pools_name() {
         report
             .histograms
             .push(histogram("duration_seconds", 10.5, 100, &buckets));
+
         agent.control.report_metrics(report);
         let collector = pool.metrics_collector();
         eventually("the report is kept", async || collector.series_count() == 3).await;
@@ -138,9 +139,9 @@ async fn reports_that_come_over_a_socket_are_exported_under_the_pools_name() {
     }
 }
 
-/// Neither encoding carries NaN through a free-form value, so it is null on the wire.
+/// NaN is null on the wire, since neither encoding has it in free-form values.
 #[tokio::test]
-async fn one_bad_series_does_not_spoil_a_report() {
+async fn invalid_series_do_not_affect_the_rest_of_a_report() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
         let message = json!({
@@ -153,8 +154,11 @@ async fn one_bad_series_does_not_spoil_a_report() {
                 {"name": "fine_too", "sum": 1, "count": 2, "buckets": [{"le": "+Inf", "count": 2}]},
             ],
         });
-        connection.send_value(0x31, &message).await;
+        connection
+            .send_value(message::METRICS_REPORT, &message)
+            .await;
         connection.sync().await;
+
         let collector = pool.metrics_collector();
         assert_eq!(collector.series_count(), 2);
         let dropped: Vec<_> = collector.dropped().iter().collect();
@@ -167,16 +171,18 @@ async fn one_bad_series_does_not_spoil_a_report() {
                 (DropReason::TypeConflict, 1),
             ]
         );
+
         let text = pool.export_prometheus();
         check(&text);
         let series = "tollgate_reported_series_dropped_total{agent_id=\"agent\",reason=\"invalid_value\"} 2\n";
         assert!(text.contains(series), "{text}");
+
         assert_eq!(faults(&pool).await.undecodable_messages, 0);
     }
 }
 
 #[test]
-fn what_prometheus_would_not_take_is_left_out() {
+fn series_that_prometheus_rejects_are_dropped() {
     use DropReason::*;
     let long = "x".repeat(201);
     for name in [
@@ -192,6 +198,7 @@ fn what_prometheus_would_not_take_is_left_out() {
         let expected = (vec![(InvalidName, 1)], 0);
         assert_eq!(dropped_from(&counters(&[name])), expected, "{name:?}");
     }
+
     let long = "x".repeat(1025);
     for (label, value) in [
         ("", "v"),
@@ -206,11 +213,13 @@ fn what_prometheus_would_not_take_is_left_out() {
         let report = labelled("c", &[(label, value)]);
         assert_eq!(dropped_from(&report), expected, "{label:?}={value:?}");
     }
+
     for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         let mut report = report();
         report.gauges.push(GaugeMetric::new("g", value));
         assert_eq!(dropped_from(&report), (vec![(InvalidValue, 1)], 0));
     }
+
     let many: Vec<_> = (0..257).map(|bound| (f64::from(bound), 0)).collect();
     let broken: [(u64, &[(f64, u64)]); 6] = [
         (9, &[(1.0, 5), (2.0, 4)]),
@@ -226,12 +235,13 @@ fn what_prometheus_would_not_take_is_left_out() {
         let expected = (vec![(InvalidBuckets, 1)], 0);
         assert_eq!(dropped_from(&report), expected, "{buckets:?}");
     }
+
     let own = dropped_from(&counters(&["tollgate_requests_total"]));
     assert_eq!(own, (vec![(ReservedName, 1)], 0));
 }
 
 #[test]
-fn one_name_has_one_type() {
+fn each_name_has_one_type() {
     let mut report = counters(&["x", "y_bucket", "z_sum"]);
     report.gauges.push(GaugeMetric::new("x", 1.0));
     for name in ["y", "z", "h"] {
@@ -252,7 +262,7 @@ fn one_name_has_one_type() {
 }
 
 #[test]
-fn a_series_is_taken_once_from_a_report_and_updated_by_the_next() {
+fn series_counts_once_per_report_and_is_updated_later() {
     let collector = MetricsCollector::new();
     let mut report = counters(&["x", "x"]);
     report.counters[1].value = 7;
@@ -263,6 +273,7 @@ fn a_series_is_taken_once_from_a_report_and_updated_by_the_next() {
             .export_prometheus()
             .contains("x{agent_id=\"waf\"} 1\n")
     );
+
     report.counters.remove(0);
     collector.record(&report);
     assert!(
@@ -271,13 +282,14 @@ fn a_series_is_taken_once_from_a_report_and_updated_by_the_next() {
             .contains("x{agent_id=\"waf\"} 7\n")
     );
     assert_eq!(collector.series_count(), 1);
-    // Labels that say nothing make no other series.
+
+    // An empty label does not make another series.
     collector.record(&labelled("x", &[("empty", "")]));
     assert_eq!(collector.series_count(), 1);
 }
 
 #[test]
-fn without_the_label_a_series_belongs_to_the_agent_that_reported_it_first() {
+fn series_without_the_label_belongs_to_its_first_agent() {
     let collector = MetricsCollector::with_config(MetricsCollectorConfig {
         include_agent_id_label: false,
         ..MetricsCollectorConfig::default()
@@ -288,16 +300,18 @@ fn without_the_label_a_series_belongs_to_the_agent_that_reported_it_first() {
         ..counters(&["x", "y"])
     };
     collector.record(&other);
+
     let text = collector.export_prometheus();
     check(&text);
     assert_eq!(lines_of(&text), ["x 1", "y 1"]);
+
     collector.forget_agent("waf");
     collector.record(&other);
     assert_eq!(collector.series_count(), 2);
 }
 
 #[test]
-fn no_agent_takes_more_than_its_share() {
+fn series_are_limited_per_agent_and_in_total() {
     let collector = MetricsCollector::with_config(MetricsCollectorConfig {
         max_series: 5,
         max_series_per_agent: 3,
@@ -308,30 +322,34 @@ fn no_agent_takes_more_than_its_share() {
         collector.record_from(agent_id, &report);
         (collector.series_count(), collector.dropped_series())
     };
+
     assert_eq!(from("a", counters(&["a", "b", "c", "d", "e"])), (3, 2));
-    // The same with labels that never come again.
+    // Labels that never repeat make new series as well.
     for round in 0..100 {
         let (series, dropped) = from("a", labelled("b", &[("id", &round.to_string())]));
         assert_eq!((series, dropped), (3, 3 + round));
     }
+
     assert_eq!(from("b", counters(&["a", "b", "c"])), (5, 103));
-    // What is known goes on.
+    // Known series are still updated.
     assert_eq!(from("a", counters(&["a", "b", "c"])), (5, 103));
     assert_eq!(
         from("b", labelled("a", &[("x", "1"), ("y", "2")])),
         (5, 104)
     );
+
     for agent in 0..10 {
         from(&agent.to_string(), counters(&["a"]));
     }
-    // No more agents are remembered than there could be series.
+
+    // The number of remembered agents is limited by the number of series.
     assert_eq!(collector.active_agents().len(), 5);
     assert_eq!(collector.dropped_series(), 114);
     check(&collector.export_prometheus());
 }
 
 #[tokio::test]
-async fn what_is_not_reported_any_more_is_forgotten() {
+async fn series_expire_when_no_longer_reported() {
     let collector = MetricsCollector::with_config(MetricsCollectorConfig {
         max_age: Duration::from_millis(50),
         max_series: 2,
@@ -343,7 +361,8 @@ async fn what_is_not_reported_any_more_is_forgotten() {
     })
     .await;
     assert_eq!(collector.series_count(), 0);
-    // There is room again, also where nobody looked meanwhile.
+
+    // Expired series make room, even without an export in between.
     collector.record(&counters(&["c", "d"]));
     tokio::time::sleep(Duration::from_millis(60)).await;
     collector.record(&counters(&["e", "f"]));
@@ -352,7 +371,7 @@ async fn what_is_not_reported_any_more_is_forgotten() {
 }
 
 #[tokio::test]
-async fn the_pool_expires_by_itself() {
+async fn pool_expires_series_by_itself() {
     let agent = serve().await;
     let settings = AgentPoolConfig {
         health_check_interval: Duration::from_millis(10),
@@ -364,26 +383,29 @@ async fn the_pool_expires_by_itself() {
     };
     let pool = pool_with(settings, &agent.path).await;
     agent.control.report_metrics(counters(&["a"]));
-    // Not an export, which would do it too.
+    // An export would expire series as well, so the count is used.
     let series = async || pool.metrics_collector().series_count();
-    eventually("it is reported", async || series().await == 1).await;
-    eventually("it is forgotten", async || series().await == 0).await;
+
+    eventually("the series is reported", async || series().await == 1).await;
+    eventually("the series has expired", async || series().await == 0).await;
 }
 
 #[test]
-fn the_proxys_own_metrics_stand_beside_those_of_agents() {
+fn own_metrics_are_exported_beside_reported_ones() {
     let metrics = UnifiedMetricsAggregator::new("gate\"way", "node-1");
     let route = |route: &str| HashMap::from([("route".to_owned(), route.to_owned())]);
     for (name, delta) in [("a", 2), ("b", 3), ("a", 5)] {
         metrics.increment_counter("requests_total", "Requests.", route(name), delta);
     }
+
     metrics.set_gauge("open", "Open.", HashMap::new(), 1.0);
     metrics.set_gauge("open", "Open.", HashMap::new(), -2.5);
     for value in [0.05, 0.2, 7.0] {
         metrics.observe_histogram("took", "Took.", HashMap::new(), &[0.1, 1.0], value);
     }
+
     metrics.record_agent_metrics(&counters(&["blocked", "requests_total", "took_sum"]));
-    // Nothing of this may stand on the page.
+    // None of these may be exported.
     metrics.set_gauge("open", "Open.", HashMap::new(), f64::NAN);
     metrics.increment_counter("open", "Not a counter.", HashMap::new(), 1);
     metrics.increment_counter("no name", "", HashMap::new(), 1);
@@ -415,7 +437,7 @@ fn the_proxys_own_metrics_stand_beside_those_of_agents() {
 }
 
 fn names() -> impl Strategy<Value = String> {
-    // Few, so that they meet.
+    // Few names, so that they collide.
     prop_oneof![
         5 => "[ab](_sum|_count|_bucket|_total)?",
         1 => "tollgate_reported_series",
@@ -423,7 +445,7 @@ fn names() -> impl Strategy<Value = String> {
     ]
 }
 
-/// One set of names, which the parser insists on, or one that is left out.
+/// The parser needs the same label names in each family. Invalid names are dropped.
 fn labels() -> impl Strategy<Value = HashMap<String, String>> {
     let names =
         prop_oneof![4 => Just(vec!["a"]), 1 => Just(vec!["a", "-"]), 1 => Just(vec!["__a"])];
@@ -457,7 +479,7 @@ fn reports() -> impl Strategy<Value = MetricsReport> {
             value,
         }
     });
-    // The parser takes no bounds and sums below 0; Prometheus does.
+    // The parser rejects negative bounds and sums, which Prometheus accepts.
     let bucket = (numbers(), 0..4u64).prop_map(|(le, count)| HistogramBucket {
         le: le.abs(),
         count,
@@ -490,7 +512,7 @@ fn reports() -> impl Strategy<Value = MetricsReport> {
 
 proptest! {
     #[test]
-    fn no_report_breaks_a_scrape(
+    fn any_report_leaves_the_export_valid(
         reports in prop::collection::vec(reports(), 1..6),
         include_agent_id_label: bool,
     ) {
@@ -503,6 +525,7 @@ proptest! {
             metrics.record_agent_metrics(report);
             reported += report.counters.len() + report.gauges.len() + report.histograms.len();
         }
+
         let collector = metrics.agent_collector();
         let (kept, dropped) = (collector.series_count() as u64, collector.dropped_series());
         prop_assert!(kept <= reported as u64 - dropped);

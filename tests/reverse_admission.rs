@@ -1,11 +1,12 @@
-//! Who may come in by a listener for agents, and what those learn who may not.
+//! Admission of reverse connections: tokens, ids, users, limits, and what a rejected peer is told.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
 use common::{
-    Proxy, RawConnection, config, dial, dial_with, eventually, registration, request, serve,
+    Proxy, RawConnection, config, dial, dial_with, eventually, message, registration, request,
+    serve,
 };
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
@@ -28,7 +29,7 @@ async fn listening(
     (proxy, folder)
 }
 
-/// What somebody with this registration is told.
+/// Registers with this message and returns the response.
 async fn answer(proxy: &Proxy, registration: &Value) -> (RawConnection, Value) {
     RawConnection::register(proxy.path(), registration).await
 }
@@ -39,7 +40,7 @@ async fn expect_accepted(proxy: &Proxy, registration: &Value) -> RawConnection {
     connection
 }
 
-/// Turned away, with the same few words for whatever reason.
+/// Asserts that a registration is rejected, with a response that does not tell the reason.
 async fn expect_rejected(proxy: &Proxy, registration: &Value) {
     let (mut connection, response) = answer(proxy, registration).await;
     let expected = json!({
@@ -49,7 +50,7 @@ async fn expect_rejected(proxy: &Proxy, registration: &Value) {
     connection.expect_end().await;
 }
 
-/// What the listener makes of one registration.
+/// Returns the error that the listener reports for one rejected registration.
 async fn reason(config: ReverseConnectionConfig, registration: &Value) -> RegistrationError {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("proxy.sock");
@@ -68,15 +69,17 @@ async fn reason(config: ReverseConnectionConfig, registration: &Value) -> Regist
 }
 
 #[tokio::test]
-async fn tokens_can_be_changed_without_an_interruption() {
+async fn any_of_several_tokens_is_accepted() {
     let (proxy, _folder) = listening(|config| config.auth_tokens = set(&["old", "new"])).await;
     let mut connections = Vec::new();
     for token in ["old", "new"] {
         connections.push(expect_accepted(&proxy, &registration("agent", Some(token))).await);
     }
+
     for token in [None, Some(""), Some("ol"), Some("old "), Some("OLD")] {
         expect_rejected(&proxy, &registration("agent", token)).await;
     }
+
     assert_eq!(proxy.connections_of("agent").await, 2);
     assert_eq!(
         (proxy.listener.registered(), proxy.listener.refused()),
@@ -85,7 +88,7 @@ async fn tokens_can_be_changed_without_an_interruption() {
 }
 
 #[tokio::test]
-async fn the_listener_knows_the_reason() {
+async fn listener_reports_why_it_rejected_a_registration() {
     let with_tokens = || ReverseConnectionConfig {
         auth_tokens: set(&["right"]),
         allowed_agents: set(&["waf", "auth-*"]),
@@ -93,21 +96,25 @@ async fn the_listener_knows_the_reason() {
     };
     let wrong = reason(with_tokens(), &registration("waf", Some("wrong"))).await;
     assert!(matches!(wrong, RegistrationError::TokenWrong), "{wrong}");
+
     let missing = reason(with_tokens(), &registration("auth-7", None)).await;
     assert!(
         matches!(missing, RegistrationError::TokenMissing),
         "{missing}"
     );
+
     let unlisted = reason(with_tokens(), &registration("other", Some("right"))).await;
     assert!(
         matches!(unlisted, RegistrationError::NotAllowed),
         "{unlisted}"
     );
+
     let nameless = reason(with_tokens(), &registration("", Some("right"))).await;
     assert!(
         matches!(nameless, RegistrationError::InvalidId),
         "{nameless}"
     );
+
     let mut old = registration("waf", Some("right"));
     old["protocol_version"] = json!(1);
     let old = reason(with_tokens(), &old).await;
@@ -115,10 +122,11 @@ async fn the_listener_knows_the_reason() {
 }
 
 #[tokio::test]
-async fn nobody_listens_where_nothing_could_authenticate() {
+async fn listener_without_authentication_is_refused() {
     let without = ReverseConnectionConfig::default;
     let refused = ReverseConnectionListener::bind_tcp("127.0.0.1:0", without()).await;
     assert_fails!(refused, AgentProtocolError::InvalidConfiguration { .. });
+
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("proxy.sock");
     let empty = ReverseConnectionConfig {
@@ -142,7 +150,7 @@ async fn nobody_listens_where_nothing_could_authenticate() {
 }
 
 #[tokio::test]
-async fn only_the_proxys_own_user_comes_in_by_a_unix_socket() {
+async fn unix_socket_admits_only_the_allowed_users() {
     let (proxy, _folder) = listening(|_| {}).await;
     let mode = std::fs::metadata(proxy.path())
         .unwrap()
@@ -151,18 +159,21 @@ async fn only_the_proxys_own_user_comes_in_by_a_unix_socket() {
     assert_eq!(mode & 0o777, 0o600);
     expect_accepted(&proxy, &registration("agent", None)).await;
 
-    // We are none of those on this list, so the connection ends before anything is read.
+    // This user is not on the list, so the connection ends before anything is read.
     let (proxy, _folder) =
         listening(|config| config.allowed_uids = HashSet::from([4_000_000])).await;
     RawConnection::connect(proxy.path())
         .await
         .expect_end()
         .await;
-    eventually("it is counted", async || proxy.listener.refused() == 1).await;
+    eventually("the rejection is counted", async || {
+        proxy.listener.refused() == 1
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn an_id_that_the_proxy_connects_to_is_not_for_strangers() {
+async fn id_of_a_forward_agent_cannot_be_taken() {
     let served = serve().await;
     let proxy = Proxy::listen_on_tcp(config(Encoding::Json)).await;
     proxy
@@ -170,8 +181,13 @@ async fn an_id_that_the_proxy_connects_to_is_not_for_strangers() {
         .add_agent("agent", served.path.to_str().unwrap())
         .await
         .unwrap();
-    let thief = dial(&proxy.endpoint);
-    eventually("it is turned away", async || proxy.listener.refused() == 1).await;
+
+    let intruder = dial(&proxy.endpoint);
+    eventually("the intruder is rejected", async || {
+        proxy.listener.refused() == 1
+    })
+    .await;
+
     for n in 0..20 {
         let id = n.to_string();
         proxy
@@ -180,43 +196,54 @@ async fn an_id_that_the_proxy_connects_to_is_not_for_strangers() {
             .await
             .unwrap();
     }
-    assert!(thief.seen.lock().unwrap().is_empty());
+
+    assert!(intruder.seen.lock().unwrap().is_empty());
     assert_eq!(served.seen.lock().unwrap().len(), 20);
 }
 
-/// Two hosts, that is two addresses of the loopback, and an id without a token of its own.
+/// Two loopback addresses represent two hosts. The id has no token of its own.
 #[tokio::test]
-async fn an_id_without_a_token_of_its_own_belongs_to_whoever_came_first() {
+async fn id_without_its_own_token_belongs_to_the_first_host() {
     let tokens = ReverseConnectionConfig {
         auth_tokens: set(&["shared"]),
         agent_tokens: HashMap::from([("bound".to_owned(), set(&["own", "own-too"]))]),
         grace_time: Duration::from_millis(300),
         ..ReverseConnectionConfig::default()
     };
+
     let listener = ReverseConnectionListener::bind_tcp("127.0.0.1:0", tokens)
         .await
         .unwrap();
+
     let address = listener.local_addr().unwrap();
     let proxy = Proxy::accept(listener, AgentPoolConfig::default(), String::new());
+
     let register = async |from: &str, id: &str, token: &str| {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
         let mut stream = socket.connect(address).await.unwrap();
         let hello = registration(id, Some(token)).to_string();
-        let response = exchange(&mut stream, &common::frame(0x01, hello.as_bytes())).await;
+        let response = exchange(
+            &mut stream,
+            &common::frame(message::HANDSHAKE_REQUEST, hello.as_bytes()),
+        )
+        .await;
         (stream, response["success"] == true)
     };
+
     let (first, accepted) = register("127.0.0.1", "agent", "shared").await;
     assert!(accepted);
     assert!(register("127.0.0.1", "agent", "shared").await.1);
     assert!(!register("127.0.0.2", "agent", "shared").await.1);
+
     drop(first);
     proxy.expect_connections("agent", 0).await;
     assert!(
         !register("127.0.0.2", "agent", "shared").await.1,
-        "within the grace time"
+        "another host took the id within the grace time"
     );
-    eventually("it is forgotten", async || {
+
+    eventually("the agent is forgotten", async || {
         proxy.pool.agent_ids().is_empty()
     })
     .await;
@@ -226,7 +253,7 @@ async fn an_id_without_a_token_of_its_own_belongs_to_whoever_came_first() {
     assert!(accepted);
     assert!(
         register("127.0.0.2", "bound", "own-too").await.1,
-        "a replica elsewhere"
+        "a replica on another host is rejected"
     );
     assert!(!register("127.0.0.1", "bound", "shared").await.1);
     assert!(!register("127.0.0.1", "agent-2", "own").await.1);
@@ -242,20 +269,23 @@ async fn exchange(stream: &mut tokio::net::TcpStream, bytes: &[u8]) -> Value {
 }
 
 #[tokio::test]
-async fn connections_are_limited_and_nobody_is_evicted() {
+async fn connections_are_limited_and_none_is_evicted() {
     let (proxy, _folder) = listening(|config| {
         config.max_connections_per_agent = 2;
         config.max_connections = 3;
     })
     .await;
+
     let first = expect_accepted(&proxy, &registration("a", None)).await;
     let _second = expect_accepted(&proxy, &registration("a", None)).await;
     expect_rejected(&proxy, &registration("a", None)).await;
     let _other = expect_accepted(&proxy, &registration("b", None)).await;
     expect_rejected(&proxy, &registration("c", None)).await;
+
     assert_eq!(proxy.connections_of("a").await, 2);
+
     drop(first);
-    eventually("there is a place", async || {
+    eventually("a connection is free", async || {
         proxy.listener.connections() == 2
     })
     .await;
@@ -263,64 +293,72 @@ async fn connections_are_limited_and_nobody_is_evicted() {
 }
 
 #[tokio::test]
-async fn agents_that_come_and_go_under_ever_other_ids_are_not_all_remembered() {
+async fn number_of_remembered_agents_is_limited() {
     let (proxy, _folder) = listening(|config| config.max_connections = 10).await;
+
     for n in 0..100 {
         let id = format!("agent-{n}");
         drop(expect_accepted(&proxy, &registration(&id, None)).await);
-        eventually("it is gone", async || {
+        eventually("the connection is closed", async || {
             proxy.listener.connections() == 0 && proxy.connections_of(&id).await == 0
         })
         .await;
     }
+
     let known = proxy.pool.agent_ids().len();
     assert!((1..=10).contains(&known), "{known}");
 }
 
 #[tokio::test]
-async fn a_peer_that_connects_too_often_is_closed_without_a_word() {
+async fn peer_that_connects_too_often_is_closed_at_once() {
     let (proxy, _folder) = listening(|config| config.max_registrations_per_second = 5).await;
     let mut accepted = 0;
     for n in 0..20 {
         let mut connection = RawConnection::connect(proxy.path()).await;
         let hello = registration(&n.to_string(), None).to_string();
-        // It may be closed by now.
+        // The connection may be closed already.
         let _ = connection
-            .try_send(&common::frame(0x01, hello.as_bytes()))
+            .try_send(&common::frame(message::HANDSHAKE_REQUEST, hello.as_bytes()))
             .await;
         accepted += usize::from(connection.receive().await.is_some());
     }
+
     assert!((5..15).contains(&accepted), "{accepted}");
-    eventually("it may come again", async || {
+
+    eventually("the rate allows another registration", async || {
         let mut connection = RawConnection::connect(proxy.path()).await;
         let hello = registration("late", None).to_string();
         let _ = connection
-            .try_send(&common::frame(0x01, hello.as_bytes()))
+            .try_send(&common::frame(message::HANDSHAKE_REQUEST, hello.as_bytes()))
             .await;
         connection.receive().await.is_some()
     })
     .await;
 }
 
-/// A rejected agent goes on asking, ever less often, and comes in once it may.
+/// A rejected agent retries with increasing delays, and registers once its token is right.
 #[tokio::test]
-async fn a_dialer_reads_its_token_anew() {
+async fn dialer_reads_its_token_file_again() {
     let (proxy, folder) = listening(|config| config.auth_tokens = set(&["right"])).await;
     let file = folder.path().join("token");
     std::fs::write(&file, "wrong\n").unwrap();
+
     let agent = dial_with(|dialer| {
         dialer
             .with_proxy(&proxy.endpoint)
             .with_token_file(&file)
             .with_reconnect_interval(Duration::from_millis(20))
     });
-    eventually("it is rejected twice", async || {
+
+    eventually("the agent is rejected twice", async || {
         proxy.listener.refused() >= 2
     })
     .await;
     assert_eq!(agent.control.connections(), 0);
+
     std::fs::write(&file, "  right\n").unwrap();
     proxy.expect_connections("agent", 1).await;
+
     std::fs::remove_file(&file).unwrap();
     agent.stop().await;
 }

@@ -1,12 +1,12 @@
-//! Agents that connect to the proxy are used like those that it connects to.
+//! Reverse connections work like forward connections.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
 use common::{
-    BOTH, Proxy, RawAgent, RawConnection, config, dial, dial_with, eventually, registration,
-    request, serve,
+    BOTH, Proxy, RawAgent, RawConnection, config, dial, dial_with, eventually, message,
+    registration, request, serve,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// A proxy on each transport, in each encoding.
+/// Returns a proxy for each transport and encoding.
 async fn proxies(folder: &tempfile::TempDir) -> Vec<(Proxy, Encoding)> {
     let mut proxies = Vec::new();
     for encoding in BOTH {
@@ -30,13 +30,13 @@ async fn proxies(folder: &tempfile::TempDir) -> Vec<(Proxy, Encoding)> {
         let unix = Proxy::listen_as(&place, config(encoding), |_| {}).await;
         let tcp = Proxy::listen_on_tcp(config(encoding)).await;
         proxies.extend([(unix, encoding), (tcp, encoding)]);
-        // The folder around it goes away with the test.
+        // The folder around it is removed with the test.
         let _ = place.keep();
     }
     proxies
 }
 
-/// One of everything that can be asked.
+/// Makes a call of every kind. Returns the answers.
 async fn ask_everything(pool: &AgentPool) -> Vec<AgentResponse> {
     let mut answers = Vec::new();
     for uri in [
@@ -101,7 +101,7 @@ async fn ask_everything(pool: &AgentPool) -> Vec<AgentResponse> {
 }
 
 #[tokio::test]
-async fn every_event_is_answered_as_on_a_connection_that_the_proxy_made() {
+async fn answers_equal_those_on_forward_connections() {
     let served = serve().await;
     let forward = common::pool_with(config(Encoding::MessagePack), &served.path).await;
     let expected = ask_everything(&forward).await;
@@ -118,17 +118,19 @@ async fn every_event_is_answered_as_on_a_connection_that_the_proxy_made() {
             capabilities,
             forward.agent_capabilities("agent").await.unwrap()
         );
+
         proxy.pool.ping("agent").await.unwrap();
         agent.stop().await;
     }
 }
 
 #[tokio::test]
-async fn an_exchange_streams_a_large_body() {
+async fn exchange_streams_a_large_body() {
     let folder = folder();
     for (proxy, _) in proxies(&folder).await {
         let agent = dial(&proxy.endpoint);
         proxy.expect_connections("agent", 1).await;
+
         let mut exchange = proxy.pool.exchange("agent", "e").unwrap();
         exchange.send(&request("e", "/")).await.unwrap();
         let chunk = tollgate::Bytes::from(vec![7; 64 * 1024]);
@@ -136,32 +138,36 @@ async fn an_exchange_streams_a_large_body() {
             let event = RequestBodyChunkEvent::new("e", chunk.clone(), index, index == 31);
             exchange.send(&event).await.unwrap();
         }
+
         assert_eq!(agent.seen.lock().unwrap().len(), 33);
     }
 }
 
 #[tokio::test]
-async fn cancel_and_flow_control() {
+async fn cancel_and_flow_control_work() {
     let folder = folder();
     for (proxy, _) in proxies(&folder).await {
         let agent = dial(&proxy.endpoint);
         proxy.expect_connections("agent", 1).await;
+
         let waiting = {
             let pool = proxy.pool.clone();
             tokio::spawn(async move { pool.send("agent", "w", &request("w", "/wait")).await })
         };
-        eventually("the agent has it", async || {
+        eventually("the event arrives", async || {
             agent.seen.lock().unwrap().len() == 1
         })
         .await;
+
         let reason = CancelReason::ClientDisconnect;
         proxy
             .pool
             .cancel_request("agent", "w", reason)
             .await
             .unwrap();
+
         assert_fails!(waiting.await.unwrap(), AgentProtocolError::Cancelled { .. });
-        eventually("the agent knows", async || {
+        eventually("the agent is told", async || {
             *agent.cancelled.lock().unwrap() == [("w".to_owned(), reason)]
         })
         .await;
@@ -171,23 +177,24 @@ async fn cancel_and_flow_control() {
             let answer = proxy.pool.send("agent", "p", &request("p", "/")).await;
             matches!(answer, Err(AgentProtocolError::FlowControlPaused { .. }))
         };
-        eventually("the agent is paused", is_paused).await;
+        eventually("the pause arrives", is_paused).await;
         agent.control.flow_control(FlowControlAction::Resume);
-        eventually("it goes on", async || !is_paused().await).await;
+        eventually("the pause ends", async || !is_paused().await).await;
     }
 }
 
 #[tokio::test]
-async fn health_metrics_and_config_updates() {
+async fn health_metrics_and_config_updates_arrive() {
     let folder = folder();
     for (proxy, _) in proxies(&folder).await {
         let agent = dial(&proxy.endpoint);
         proxy.expect_connections("agent", 1).await;
-        // The agent learns a moment later than the proxy that they are connected.
-        eventually("there is somebody to tell", async || {
+        // The agent learns of the connection a moment later than the proxy.
+        eventually("the agent is connected", async || {
             agent.control.connections() == 1
         })
         .await;
+
         let mut notices = proxy.pool.notices();
         agent
             .control
@@ -197,6 +204,7 @@ async fn health_metrics_and_config_updates() {
             request_id: "u".to_owned(),
             timestamp_ms: 1,
         });
+
         let metrics = notices.recv().await.unwrap();
         assert!(matches!(metrics, AgentNotice::Metrics { agent_id, .. } if &*agent_id == "agent"));
         let update = notices.recv().await.unwrap();
@@ -206,18 +214,21 @@ async fn health_metrics_and_config_updates() {
 
         let draining = HealthStatus::new("agent", HealthState::Draining { eta_ms: None });
         agent.control.report_health(draining);
-        eventually("it takes no new exchanges", async || {
+        eventually("the agent takes no new exchanges", async || {
             !proxy.pool.is_agent_healthy("agent")
         })
         .await;
         agent.control.report_health(HealthStatus::healthy("agent"));
-        eventually("it is back", async || proxy.pool.is_agent_healthy("agent")).await;
+        eventually("the agent is used again", async || {
+            proxy.pool.is_agent_healthy("agent")
+        })
+        .await;
     }
 }
 
-/// The proxy connects to one instance of the agent, another one connects to the proxy.
+/// The proxy connects to one instance of the agent, and another instance connects to the proxy.
 #[tokio::test]
-async fn forward_and_reverse_connections_side_by_side() {
+async fn forward_and_reverse_connections_work_together() {
     let folder = folder();
     let served = serve().await;
     let proxy = Proxy::listen(&folder).await;
@@ -225,6 +236,7 @@ async fn forward_and_reverse_connections_side_by_side() {
     proxy.pool.add_agent("agent", endpoint).await.unwrap();
     let dialing = dial_with(|dialer| dialer.with_proxy(&proxy.endpoint).with_connections(4));
     proxy.expect_connections("agent", 8).await;
+
     for n in 0..80 {
         let id = n.to_string();
         proxy
@@ -233,6 +245,7 @@ async fn forward_and_reverse_connections_side_by_side() {
             .await
             .unwrap();
     }
+
     assert_eq!(served.seen.lock().unwrap().len(), 40);
     assert_eq!(dialing.seen.lock().unwrap().len(), 40);
     assert_eq!(
@@ -240,7 +253,7 @@ async fn forward_and_reverse_connections_side_by_side() {
         endpoint
     );
 
-    // Another endpoint: those that the agent made stay.
+    // A new endpoint replaces the forward connections. The reverse connections stay.
     let moved = serve().await;
     proxy
         .pool
@@ -253,11 +266,12 @@ async fn forward_and_reverse_connections_side_by_side() {
     dialing.stop().await;
     proxy.expect_connections("agent", 4).await;
     moved.stop().await;
-    eventually("none is left", async || {
+    eventually("all connections are closed", async || {
         proxy.connections_of("agent").await == 0
     })
     .await;
     assert_eq!(proxy.pool.agent_ids(), ["agent"]);
+
     let back = dial(&proxy.endpoint);
     proxy.expect_connections("agent", 1).await;
     proxy
@@ -269,12 +283,13 @@ async fn forward_and_reverse_connections_side_by_side() {
 }
 
 #[tokio::test]
-async fn forward_connections_go_over_tcp_too() {
+async fn forward_connections_work_over_tcp() {
     let unix = RawAgent::listen();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
-    // Whatever comes in by the port goes on to the socket.
+    // Forwards the port to the socket.
     let path = unix.path.clone();
+
     tokio::spawn(async move {
         let (mut near, _) = listener.accept().await.unwrap();
         let mut far = tokio::net::UnixStream::connect(path).await.unwrap();
@@ -282,45 +297,51 @@ async fn forward_connections_go_over_tcp_too() {
             .await
             .unwrap();
     });
+
     let pool = AgentPool::with_config(config(Encoding::Json));
     let (added, mut connection) = tokio::join!(
         pool.connect_agent("agent", &endpoint),
         unix.accept_in(Encoding::Json)
     );
     added.unwrap();
+
     common::expect_works(&pool, &mut connection, "c").await;
 }
 
 #[tokio::test]
-async fn when_a_connection_ends_its_calls_fail_at_once_and_it_leaves() {
+async fn calls_fail_at_once_when_their_connection_ends() {
     let folder = folder();
     let proxy = Proxy::listen(&folder).await;
     let (mut ending, response) =
         RawConnection::register(proxy.path(), &registration("agent", None)).await;
     assert_eq!(response["success"], true);
+
     let call = common::arrived(&proxy.pool, &mut ending, "c").await;
     let (staying, _) = RawConnection::register(proxy.path(), &registration("agent", None)).await;
     proxy.expect_connections("agent", 2).await;
+
     drop(ending);
     let result = tokio::time::timeout(Duration::from_secs(1), call).await;
     assert_fails!(
         result.expect("at once").unwrap(),
         AgentProtocolError::ConnectionClosed { .. }
     );
+
     proxy.expect_connections("agent", 1).await;
-    common::numbered(vec![staying]);
+    common::answer_with_numbers(vec![staying]);
     for n in 0..10 {
         let status = common::status_of(common::call(&proxy.pool, &n.to_string())).await;
         assert_eq!(status, 0);
     }
-    eventually("the place is free", async || {
+
+    eventually("the connection is given back", async || {
         proxy.listener.connections() == 1
     })
     .await;
 }
 
 #[tokio::test]
-async fn an_agent_is_known_for_a_while_after_its_last_connection() {
+async fn agent_is_remembered_for_the_grace_time() {
     let folder = folder();
     let grace = Duration::from_millis(300);
     let proxy = Proxy::listen_as(&folder, AgentPoolConfig::default(), |config| {
@@ -329,11 +350,13 @@ async fn an_agent_is_known_for_a_while_after_its_last_connection() {
     .await;
     let agent = dial(&proxy.endpoint);
     proxy.expect_connections("agent", 1).await;
+
     proxy
         .pool
         .send("agent", "a", &request("a", "/"))
         .await
         .unwrap();
+
     agent.stop().await;
     proxy.expect_connections("agent", 0).await;
     let refused = proxy.pool.send("agent", "b", &request("b", "/")).await;
@@ -344,7 +367,7 @@ async fn an_agent_is_known_for_a_while_after_its_last_connection() {
     let stats = proxy.pool.agent_stats("agent").await.unwrap();
     assert_eq!((stats.reconnects, stats.calls.made), (1, 2));
     assert_eq!(stats.endpoint, "reverse");
-    // Longer than the grace time of its first leave.
+    // Longer than the grace time that began with the first disconnect.
     tokio::time::sleep(grace * 2).await;
     proxy
         .pool
@@ -353,32 +376,35 @@ async fn an_agent_is_known_for_a_while_after_its_last_connection() {
         .unwrap();
 
     back.stop().await;
-    eventually("it is forgotten", async || {
+    eventually("the agent is forgotten", async || {
         proxy.pool.agent_ids().is_empty()
     })
     .await;
     let refused = proxy.pool.send("agent", "d", &request("d", "/")).await;
     assert_fails!(refused, AgentProtocolError::UnknownAgent { .. });
+
     let _again = dial(&proxy.endpoint);
     proxy.expect_connections("agent", 1).await;
     assert_eq!(proxy.pool.agent_stats("agent").await.unwrap().calls.made, 0);
 }
 
-/// An agent on the published crate: JSON, base64 bodies, answers by correlation id.
+/// An agent on `zentinel-agent-protocol`: JSON, base64 bodies, answers by correlation id.
 #[tokio::test]
-async fn an_agent_that_offers_nothing_is_spoken_to_in_published_json() {
+async fn agent_without_the_extension_gets_published_json() {
     let folder = folder();
     let proxy = Proxy::listen(&folder).await;
     let (mut agent, response) =
         RawConnection::register(proxy.path(), &registration("agent", None)).await;
     assert_eq!(response.as_object().unwrap().len(), 5, "{response}");
     assert_eq!(response["success"], true);
+
     assert!(
         response["connection_id"]
             .as_str()
             .unwrap()
             .starts_with("agent-")
     );
+
     proxy.expect_connections("agent", 1).await;
     let call = {
         let pool = proxy.pool.clone();
@@ -388,8 +414,9 @@ async fn an_agent_that_offers_nothing_is_spoken_to_in_published_json() {
     let (message, event) = agent.message().await;
     assert_eq!(
         (message, &event["correlation_id"], &event["data"]),
-        (0x11, &json!("c"), &json!("AP8="))
+        (message::REQUEST_BODY_CHUNK, &json!("c"), &json!("AP8="))
     );
+
     agent.block("c", 451).await;
     let answer = call.await.unwrap().unwrap();
     assert!(matches!(
@@ -399,19 +426,24 @@ async fn an_agent_that_offers_nothing_is_spoken_to_in_published_json() {
     assert_eq!(proxy.pool.agent_uses_extension("agent"), Some(false));
 }
 
-/// What a hasty agent sends behind its registration is not lost.
+/// Messages that an agent sends before the registration is answered are not lost.
 #[tokio::test]
-async fn an_agent_may_speak_before_it_is_answered() {
+async fn messages_before_the_registration_answer_count() {
     let folder = folder();
     let proxy = Proxy::listen(&folder).await;
     let mut agent = RawConnection::connect(proxy.path()).await;
     let hello = registration("agent", None).to_string();
     let health = json!({"state": {"status": "draining"}, "agent_id": "agent", "timestamp_ms": 1});
-    let mut bytes = common::frame(0x01, hello.as_bytes());
-    bytes.extend(common::frame(0x30, health.to_string().as_bytes()));
+
+    let mut bytes = common::frame(message::HANDSHAKE_REQUEST, hello.as_bytes());
+    bytes.extend(common::frame(
+        message::HEALTH_STATUS,
+        health.to_string().as_bytes(),
+    ));
     agent.send_bytes(&bytes).await;
+
     assert_eq!(agent.message().await.1["success"], true);
-    eventually("the report is there", async || {
+    eventually("the report is applied", async || {
         let stats = proxy.pool.agent_stats("agent").await;
         stats.is_some_and(|stats| stats.active_connections == 1 && stats.healthy_connections == 0)
     })
@@ -419,7 +451,7 @@ async fn an_agent_may_speak_before_it_is_answered() {
 }
 
 #[tokio::test]
-async fn accept_one_registers_one() {
+async fn accept_one_registers_one_agent() {
     let folder = folder();
     let path = folder.path().join("one.sock");
     let config = tollgate::ReverseConnectionConfig::default();
@@ -427,13 +459,14 @@ async fn accept_one_registers_one() {
         .await
         .unwrap();
     let pool = AgentPool::new();
+
     let _agent = dial(path.to_str().unwrap());
     assert_eq!(listener.accept_one(&pool).await.unwrap(), "agent");
     assert_eq!(pool.agent_ids(), ["agent"]);
     pool.send("agent", "c", &request("c", "/")).await.unwrap();
 
     let mut garbage = RawConnection::connect(&path).await;
-    garbage.send(0x01, b"{}").await;
+    garbage.send(message::HANDSHAKE_REQUEST, b"{}").await;
     let refused = listener.accept_one(&pool).await;
     assert_fails!(refused, AgentProtocolError::RegistrationRefused { .. });
     listener.stop();
@@ -444,17 +477,19 @@ async fn accept_one_registers_one() {
 }
 
 #[tokio::test]
-async fn a_stopped_listener_takes_no_more_and_leaves_what_there_is() {
+async fn stopped_listener_keeps_registered_connections() {
     let folder = folder();
     let proxy = Proxy::listen(&folder).await;
     let agent = dial(&proxy.endpoint);
     proxy.expect_connections("agent", 1).await;
     let mut half_open = RawConnection::connect(proxy.path()).await;
     let path = proxy.path().to_owned();
+
     proxy.listener.stop();
     proxy.accepting.await.unwrap();
     half_open.expect_end().await;
     assert!(!path.exists());
+
     proxy
         .pool
         .send("agent", "c", &request("c", "/"))
@@ -464,7 +499,7 @@ async fn a_stopped_listener_takes_no_more_and_leaves_what_there_is() {
 }
 
 #[tokio::test]
-async fn a_removed_agent_is_cut_off() {
+async fn removed_agent_is_disconnected() {
     let folder = folder();
     let proxy = Proxy::listen(&folder).await;
     let (mut agent, _) = RawConnection::register(proxy.path(), &registration("agent", None)).await;

@@ -1,10 +1,12 @@
-//! An agent that connects to proxies keeps its connections, whatever happens to the proxies.
+//! Agents that connect to proxies keep their connections, whatever happens to the proxies.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
-use common::{DialingAgent, Proxy, RawAgent, config, dial, dial_with, eventually, request};
+use common::{
+    DialingAgent, Proxy, RawAgent, config, dial, dial_with, eventually, message, request,
+};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +26,7 @@ async fn expect_sessions(agent: &DialingAgent, count: usize) {
 }
 
 #[tokio::test]
-async fn it_keeps_so_many_connections_to_each_proxy() {
+async fn dialer_keeps_its_connections_to_each_proxy() {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let unix = Proxy::listen(&folders[0]).await;
     let tcp = Proxy::listen_on_tcp(AgentPoolConfig::default()).await;
@@ -32,6 +34,7 @@ async fn it_keeps_so_many_connections_to_each_proxy() {
         let dialer = dialer.with_proxy(&unix.endpoint).with_proxy(&tcp.endpoint);
         dialer.with_connections(3).with_reconnect_interval(SOON)
     });
+
     expect_sessions(&agent, 6).await;
     for proxy in [&unix, &tcp] {
         proxy.expect_connections("agent", 3).await;
@@ -44,7 +47,7 @@ async fn it_keeps_so_many_connections_to_each_proxy() {
 
     unix.pool.clear_correlation_affinity("c");
 
-    // One proxy drops the agent, which comes back; the other does not notice.
+    // One proxy drops the agent, which reconnects. The other proxy is not affected.
     unix.pool.remove_agent("agent").await.unwrap();
     unix.expect_connections("agent", 3).await;
     let stats = tcp.pool.agent_stats("agent").await.unwrap();
@@ -55,13 +58,14 @@ async fn it_keeps_so_many_connections_to_each_proxy() {
 }
 
 #[tokio::test]
-async fn it_waits_for_a_proxy_that_is_not_there_yet() {
+async fn dialer_retries_until_the_proxy_listens() {
     let folder = tempfile::tempdir().unwrap();
     let agent = dial_with(|dialer| {
         let endpoint = folder.path().join("proxy.sock").display().to_string();
         dialer.with_proxy(endpoint).with_reconnect_interval(SOON)
     });
     tokio::time::sleep(3 * SOON).await;
+
     for _ in 0..3 {
         let proxy = Proxy::listen(&folder).await;
         proxy.expect_connections("agent", 1).await;
@@ -79,9 +83,9 @@ async fn it_waits_for_a_proxy_that_is_not_there_yet() {
     agent.stop().await;
 }
 
-/// `localhost` has several addresses, of which a port may listen on one alone.
+/// `localhost` has several addresses, and the proxy listens on only one of them.
 #[tokio::test]
-async fn names_are_resolved_to_whichever_address_answers() {
+async fn dialer_tries_every_address_of_a_name() {
     let proxy = Proxy::listen_at("127.0.0.1:0", AgentPoolConfig::default()).await;
     let port = proxy.listener.local_addr().unwrap().port();
     let _agent = dial(&format!("tcp://localhost:{port}"));
@@ -89,7 +93,7 @@ async fn names_are_resolved_to_whichever_address_answers() {
 }
 
 #[tokio::test]
-async fn endpoints_that_mean_nothing_are_refused_at_once() {
+async fn invalid_endpoints_are_refused_at_once() {
     for endpoint in ["", "proxy:7000", "tcp://proxy", "http://proxy:1"] {
         let dialer = AgentDialer::new(common::RuleAgent::default()).with_proxy(endpoint);
         assert_fails!(
@@ -100,13 +104,14 @@ async fn endpoints_that_mean_nothing_are_refused_at_once() {
 }
 
 #[tokio::test]
-async fn a_proxy_without_the_extension_is_spoken_to_in_published_json() {
+async fn proxy_without_the_extension_gets_published_json() {
     let folder = tempfile::tempdir().unwrap();
     let plain = AgentPoolConfig {
         use_extension: false,
         ..config(Encoding::MessagePack)
     };
     let proxy = Proxy::listen_as(&folder, plain, |_| {}).await;
+
     let agent = dial(&proxy.endpoint);
     proxy.expect_connections("agent", 1).await;
     proxy
@@ -114,13 +119,14 @@ async fn a_proxy_without_the_extension_is_spoken_to_in_published_json() {
         .send("agent", "c", &request("c", "/"))
         .await
         .unwrap();
+
     assert_eq!(proxy.pool.agent_encoding("agent"), Some(Encoding::Json));
     assert_eq!(proxy.pool.agent_uses_extension("agent"), Some(false));
     agent.stop().await;
 }
 
 #[tokio::test]
-async fn it_finishes_what_it_has_before_it_stops() {
+async fn dialer_finishes_its_exchanges_before_it_stops() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::listen(&folder).await;
     let leaving = dial(&proxy.endpoint);
@@ -128,18 +134,18 @@ async fn it_finishes_what_it_has_before_it_stops() {
     let pool = Arc::clone(&proxy.pool);
     let waiting =
         tokio::spawn(async move { pool.send("agent", "w", &request("w", "/wait")).await });
-    eventually("the agent has it", async || {
+    eventually("the event arrives", async || {
         leaving.seen.lock().unwrap().len() == 1
     })
     .await;
 
     let release = leaving.release.clone();
-    let done = leaving.begin_to_stop();
-    eventually("no new exchange goes to it", async || {
+    let done = leaving.begin_stop();
+    eventually("the agent gets no new exchanges", async || {
         !proxy.pool.is_agent_healthy("agent")
     })
     .await;
-    // Another instance takes over while the first finishes.
+    // A second instance takes the new exchanges while the first one finishes.
     let other = dial(&proxy.endpoint);
     proxy.expect_connections("agent", 2).await;
     for n in 0..10 {
@@ -158,36 +164,45 @@ async fn it_finishes_what_it_has_before_it_stops() {
     proxy.expect_connections("agent", 1).await;
 }
 
-/// A proxy counts on a connection as soon as it has answered the registration.
+/// A proxy uses a connection as soon as it has answered the registration, so it must be drained.
 #[tokio::test]
-async fn one_that_stops_while_it_registers_takes_its_leave() {
+async fn dialer_stopped_while_registering_drains_first() {
     let proxy = RawAgent::listen();
     let agent = dial(&proxy.path.display().to_string());
     let mut connection = proxy.accept().await;
-    assert_eq!(connection.message().await.0, 0x01);
-    let stopped = agent.begin_to_stop();
+    assert_eq!(connection.message().await.0, message::HANDSHAKE_REQUEST);
+
+    let stopped = agent.begin_stop();
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
+
     let tollgate = json!({"version": 1, "encoding": "json"});
     let accepted =
         json!({"success": true, "proxy_id": "p", "connection_id": "1", "tollgate": tollgate});
-    connection.send_value(0x02, &accepted).await;
-    // In both forms that peers read.
+    connection
+        .send_value(message::HANDSHAKE_RESPONSE, &accepted)
+        .await;
+
+    // The report is sent in both forms.
     for state in [json!(3), json!({"status": "draining", "eta_ms": null})] {
         let (message, health) = connection.message().await;
-        assert_eq!((message, &health["state"]), (0x30, &state));
+        assert_eq!(
+            (message, &health["state"]),
+            (message::HEALTH_STATUS, &state)
+        );
     }
+
     let (message, ping) = connection.message().await;
-    assert_eq!(message, 0x41);
-    connection.send_value(0x42, &ping).await;
+    assert_eq!(message, message::PING);
+    connection.send_value(message::PONG, &ping).await;
     connection.expect_end().await;
     stopped.await.unwrap();
 }
 
-/// Traffic all the while: of two instances one leaves after the other and comes back, and no call is lost.
+/// Under traffic, two instances are replaced in turn, and no call is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn instances_leave_under_load_without_losing_a_call() {
+async fn replacing_instances_under_load_loses_no_call() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::listen_as(&folder, AgentPoolConfig::default(), |config| {
         config.max_connections_per_agent = 8;
@@ -196,6 +211,7 @@ async fn instances_leave_under_load_without_losing_a_call() {
     let start = || dial_with(|dialer| dialer.with_proxy(&proxy.endpoint).with_connections(2));
     let mut instances = [start(), start()];
     proxy.expect_connections("agent", 4).await;
+
     let is_over = Arc::new(AtomicBool::new(false));
     let callers: Vec<_> = (0..8)
         .map(|caller| {
@@ -212,16 +228,18 @@ async fn instances_leave_under_load_without_losing_a_call() {
             })
         })
         .collect();
+
     for round in 0..6 {
         let leaving = std::mem::replace(&mut instances[round % 2], start());
         leaving.stop().await;
-        // Those that left may still be open here, but are known to be leaving.
+        // Old connections may still be open here, but they are draining.
         eventually("the new instance is used", async || {
             let stats = proxy.pool.agent_stats("agent").await;
             stats.is_some_and(|stats| stats.healthy_connections == 4)
         })
         .await;
     }
+
     is_over.store(true, Ordering::Relaxed);
     for caller in callers {
         assert!(caller.await.unwrap() > 0);
@@ -236,13 +254,13 @@ impl AgentHandler for Fragile {
     }
 
     async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
-        assert_ne!(event.uri, "/panic", "as the test wants it");
+        assert_ne!(event.uri, "/panic", "on purpose");
         AgentResponse::default_allow()
     }
 }
 
 #[tokio::test]
-async fn a_handler_that_panics_loses_its_connection_and_no_more() {
+async fn panicking_handler_loses_only_its_connection() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::listen(&folder).await;
     let dialer = AgentDialer::new(Fragile)
@@ -250,14 +268,19 @@ async fn a_handler_that_panics_loses_its_connection_and_no_more() {
         .with_connections(1)
         .with_reconnect_interval(SOON);
     tokio::spawn(dialer.run());
+
     for round in 1..=3 {
-        eventually("it is back", async || proxy.listener.registered() == round).await;
+        eventually("the agent is registered", async || {
+            proxy.listener.registered() == round
+        })
+        .await;
         proxy.expect_connections("agent", 1).await;
         proxy
             .pool
             .send("agent", "c", &request("c", "/"))
             .await
             .unwrap();
+
         let panicked = proxy.pool.send("agent", "p", &request("p", "/panic")).await;
         assert_fails!(panicked, AgentProtocolError::ConnectionClosed { .. });
     }

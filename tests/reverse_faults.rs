@@ -1,12 +1,12 @@
-//! What goes wrong around agents that connect to the proxy, while others go on.
+//! Faults of reverse connections, and that other agents are not affected.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
 use common::{
-    PATIENCE, Proxy, RawConnection, config, dial, dial_with, eventually, frame, registration,
-    request,
+    Proxy, RawConnection, TEST_TIMEOUT, config, dial, dial_with, eventually, frame, message,
+    registration, request,
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tollgate::{AgentPool, AgentPoolConfig, Encoding};
 
-/// How soon an honest agent answers, whatever else comes in.
+/// Time within which an honest agent must answer, whatever else connects.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Calls one after another until told to stop; each must be answered soon.
-struct Honest {
+/// Makes one call after another until it is stopped. Asserts that each is answered soon.
+struct HonestCalls {
     stop: Arc<AtomicBool>,
     calls: JoinHandle<usize>,
 }
 
-impl Honest {
+impl HonestCalls {
     fn to(pool: &Arc<AgentPool>) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let (pool, stopped) = (Arc::clone(pool), stop.clone());
@@ -51,21 +51,21 @@ impl Honest {
     }
 }
 
-/// The proxy goes away under load with 200 agents, and another one takes its place.
+/// A proxy with 200 agents under load stops, and another one replaces it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_agents_return_to_a_proxy_that_restarts_but_not_all_at_once() {
+async fn agents_reconnect_to_a_restarted_proxy_at_varied_times() {
     const AGENTS: usize = 200;
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::listen(&folder).await;
     let agents: Vec<_> = (0..AGENTS)
         .map(|n| dial_with(|dialer| dialer.with_proxy(&proxy.endpoint).with_agent_id(name(n))))
         .collect();
-    eventually("all are there", async || {
+    eventually("all agents are connected", async || {
         proxy.listener.connections() == AGENTS
     })
     .await;
     let (load, answered) = put_load_on(&proxy.pool, AGENTS);
-    eventually("they are asked", async || {
+    eventually("all agents are called", async || {
         answered.load(Ordering::Relaxed) > AGENTS
     })
     .await;
@@ -75,11 +75,11 @@ async fn all_agents_return_to_a_proxy_that_restarts_but_not_all_at_once() {
     load.into_iter().for_each(|caller| caller.abort());
     proxy.pool.shutdown().await.unwrap();
     drop(proxy.pool);
-    eventually("all have noticed", async || {
+    eventually("all agents have lost the proxy", async || {
         agents.iter().all(|agent| agent.control.connections() == 0)
     })
     .await;
-    // For long enough that every agent has looked for it.
+    // Long enough that every agent has tried to reconnect.
     sleep(Duration::from_millis(1500)).await;
 
     let proxy = Proxy::listen(&folder).await;
@@ -95,6 +95,7 @@ async fn all_agents_return_to_a_proxy_that_restarts_but_not_all_at_once() {
         returned.resize(so_far, listening.elapsed());
         sleep(Duration::from_millis(1)).await;
     }
+
     let per_tenth = (0..20).map(|tenth| {
         let range = Duration::from_millis(100 * tenth)..Duration::from_millis(100 * (tenth + 1));
         returned.iter().filter(|at| range.contains(at)).count()
@@ -109,36 +110,39 @@ async fn all_agents_return_to_a_proxy_that_restarts_but_not_all_at_once() {
         per_tenth.iter().filter(|count| **count > 0).count() >= 5,
         "{per_tenth:?}"
     );
+
     let (load, answered) = put_load_on(&proxy.pool, AGENTS);
-    eventually("they are asked again", async || {
+    eventually("all agents are called again", async || {
         answered.load(Ordering::Relaxed) > AGENTS
     })
     .await;
     load.into_iter().for_each(|caller| caller.abort());
 }
 
-/// The same where the proxy is back before anybody has missed it.
+/// The proxy disconnects all agents at once, but keeps listening.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn agents_that_lose_the_proxy_at_one_moment_return_at_different_ones() {
+async fn agents_disconnected_together_reconnect_at_varied_times() {
     const AGENTS: usize = 200;
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::listen(&folder).await;
     let _agents: Vec<_> = (0..AGENTS)
         .map(|n| dial_with(|dialer| dialer.with_proxy(&proxy.endpoint).with_agent_id(name(n))))
         .collect();
-    eventually("all are there", async || {
+    eventually("all agents are connected", async || {
         proxy.listener.registered() as usize == AGENTS
     })
     .await;
+
     let lost = Instant::now();
     proxy.pool.shutdown().await.unwrap();
     let mut returned = Vec::new();
     while returned.len() < AGENTS {
-        assert!(lost.elapsed() < PATIENCE, "{} are back", returned.len());
+        assert!(lost.elapsed() < TEST_TIMEOUT, "{} are back", returned.len());
         let so_far = proxy.listener.registered() as usize - AGENTS;
         returned.resize(so_far, lost.elapsed());
         sleep(Duration::from_millis(1)).await;
     }
+
     let early = returned
         .iter()
         .filter(|at| **at < Duration::from_millis(100))
@@ -174,10 +178,10 @@ fn put_load_on(pool: &Arc<AgentPool>, agents: usize) -> (Vec<JoinHandle<()>>, Ar
     (callers.collect(), answered)
 }
 
-/// Many times more connections than may be unregistered: some say nothing, some a byte at a time, some half of what
-/// they should.
+/// Opens many more connections than the limit of unregistered ones. Some send nothing, some a byte
+/// at a time, some half of the registration.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_never_register_stand_in_nobodys_way() {
+async fn unregistered_connections_do_not_block_others() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::listen_as(&folder, AgentPoolConfig::default(), |config| {
         config.max_unregistered = 50;
@@ -185,17 +189,22 @@ async fn connections_that_never_register_stand_in_nobodys_way() {
         config.handshake_timeout = Duration::from_secs(60);
     })
     .await;
+
     let _agent = dial(&proxy.endpoint);
     proxy.expect_connections("agent", 1).await;
-    let honest = Honest::to(&proxy.pool);
-    let hello = frame(0x01, registration("flood", None).to_string().as_bytes());
+    let honest = HonestCalls::to(&proxy.pool);
+    let hello = frame(
+        message::HANDSHAKE_REQUEST,
+        registration("flood", None).to_string().as_bytes(),
+    );
+
     let mut half_open = Vec::new();
     for round in 0..3 {
         for n in 0..200 {
             let mut connection = RawConnection::connect(proxy.path()).await;
-            let said = [0, 1 + round, hello.len() / 2][n % 3];
-            // It may have been turned away already.
-            let _ = connection.try_send(&hello[..said]).await;
+            let length = [0, 1 + round, hello.len() / 2][n % 3];
+            // It may have been evicted already.
+            let _ = connection.try_send(&hello[..length]).await;
             half_open.push(connection);
         }
         let started = Instant::now();
@@ -204,9 +213,10 @@ async fn connections_that_never_register_stand_in_nobodys_way() {
         assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
         late.stop().await;
         for connection in &mut half_open {
-            let _ = connection.try_send(&hello[said_in(round)]).await;
+            let _ = connection.try_send(&hello[next_byte(round)]).await;
         }
     }
+
     honest.end().await;
     assert!(
         proxy.listener.refused() >= 500,
@@ -217,21 +227,26 @@ async fn connections_that_never_register_stand_in_nobodys_way() {
     assert_eq!(common::faults(&proxy.pool).await.connections_lost, 0);
 }
 
-/// The next byte of whoever says one at a time.
-fn said_in(round: usize) -> std::ops::Range<usize> {
+/// Returns the range of the byte that slow connections send in this round.
+fn next_byte(round: usize) -> std::ops::Range<usize> {
     1 + round..2 + round
 }
 
 #[tokio::test]
-async fn whoever_does_not_register_in_time_is_closed() {
+async fn connection_without_a_timely_registration_is_closed() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::listen_as(&folder, AgentPoolConfig::default(), |config| {
         config.handshake_timeout = Duration::from_millis(100);
     })
     .await;
+
     let mut silent = RawConnection::connect(proxy.path()).await;
     let mut slow = RawConnection::connect(proxy.path()).await;
-    let hello = frame(0x01, registration("slow", None).to_string().as_bytes());
+    let hello = frame(
+        message::HANDSHAKE_REQUEST,
+        registration("slow", None).to_string().as_bytes(),
+    );
+
     let started = Instant::now();
     for byte in &hello {
         if slow.try_send(&[*byte]).await.is_err() {
@@ -241,6 +256,7 @@ async fn whoever_does_not_register_in_time_is_closed() {
     }
     slow.expect_end().await;
     silent.expect_end().await;
+
     let taken = started.elapsed();
     assert!(
         taken >= Duration::from_millis(90) && taken < SOON,
@@ -250,34 +266,35 @@ async fn whoever_does_not_register_in_time_is_closed() {
 }
 
 #[tokio::test]
-async fn garbage_is_turned_away_and_harms_nobody() {
+async fn invalid_registrations_are_rejected_and_harmless() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::listen(&folder).await;
     let _agent = dial(&proxy.endpoint);
     proxy.expect_connections("agent", 1).await;
-    let honest = Honest::to(&proxy.pool);
+    let honest = HonestCalls::to(&proxy.pool);
+
     let valid = registration("other", None);
     let with = |key: &str, value| {
         let mut changed = valid.clone();
         changed[key] = value;
-        frame(0x01, changed.to_string().as_bytes())
+        frame(message::HANDSHAKE_REQUEST, changed.to_string().as_bytes())
     };
     let deep = |open: &str, close: &str| open.repeat(60_000 / 2) + &close.repeat(60_000 / 2);
     let garbage = [
-        vec![0, 0, 0, 0, 0x01],
+        vec![0, 0, 0, 0, message::HANDSHAKE_REQUEST],
         vec![0xff; 64],
         b"GET / HTTP/1.1\r\nhost: proxy\r\n\r\n".to_vec(),
-        frame(0x01, b""),
-        frame(0x01, b"null"),
-        frame(0x01, b"{\"protocol_version\":2"),
-        frame(0x01, b"\xff\xfe\xfd"),
-        frame(0x01, deep("[", "]").as_bytes()),
+        frame(message::HANDSHAKE_REQUEST, b""),
+        frame(message::HANDSHAKE_REQUEST, b"null"),
+        frame(message::HANDSHAKE_REQUEST, b"{\"protocol_version\":2"),
+        frame(message::HANDSHAKE_REQUEST, b"\xff\xfe\xfd"),
+        frame(message::HANDSHAKE_REQUEST, deep("[", "]").as_bytes()),
         frame(
-            0x01,
+            message::HANDSHAKE_REQUEST,
             format!("{{\"metadata\":{}}}", deep("[", "]")).as_bytes(),
         ),
-        frame(0x10, valid.to_string().as_bytes()),
-        frame(0x02, valid.to_string().as_bytes()),
+        frame(message::REQUEST_HEADERS, valid.to_string().as_bytes()),
+        frame(message::HANDSHAKE_RESPONSE, valid.to_string().as_bytes()),
         with("protocol_version", json!(3)),
         with("protocol_version", json!(-1)),
         with("agent_id", json!(null)),
@@ -288,17 +305,22 @@ async fn garbage_is_turned_away_and_harms_nobody() {
         with("capabilities", json!("none")),
         with("capabilities", json!({"limits": {"max_concurrency": -1}})),
     ];
+
     let count = garbage.len() as u64;
     for bytes in garbage {
         let mut connection = RawConnection::connect(proxy.path()).await;
         connection.send_bytes(&bytes).await;
         if let Some((message, payload)) = connection.receive().await {
             let response: serde_json::Value = serde_json::from_slice(&payload).unwrap();
-            assert_eq!((message, &response["error"]), (0x02, &json!("rejected")));
+            assert_eq!(
+                (message, &response["error"]),
+                (message::HANDSHAKE_RESPONSE, &json!("rejected"))
+            );
             connection.expect_end().await;
         }
     }
-    eventually("each is counted", async || {
+
+    eventually("each rejection is counted", async || {
         proxy.listener.refused() == count
     })
     .await;
@@ -306,9 +328,9 @@ async fn garbage_is_turned_away_and_harms_nobody() {
     honest.end().await;
 }
 
-/// Before it is known who that is, nobody may send more than 64 KiB; announcing more is enough to be closed.
+/// An unregistered connection is limited to 64 KiB. It is closed as soon as it announces more.
 #[tokio::test]
-async fn a_registration_is_small() {
+async fn size_of_a_registration_is_limited() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::listen(&folder).await;
     let before = common::virtual_memory();
@@ -322,6 +344,7 @@ async fn a_registration_is_small() {
         connection.send_bytes(&(64_u32 * 1024).to_be_bytes()).await;
         connections.push(connection);
     }
+
     let grown = common::virtual_memory().saturating_sub(before);
     assert!(grown < 32 * 1024 * 1024, "{grown} bytes");
 
@@ -331,14 +354,15 @@ async fn a_registration_is_small() {
     assert_eq!(response["success"], true);
 }
 
-/// A registered agent that sends garbage loses its connection, and nobody else anything.
+/// A registered agent that sends garbage loses its own connection only.
 #[tokio::test]
-async fn garbage_after_the_registration_ends_that_connection() {
+async fn garbage_after_registration_ends_only_that_connection() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::listen(&folder).await;
     let _agent = dial(&proxy.endpoint);
     proxy.expect_connections("agent", 1).await;
-    let honest = Honest::to(&proxy.pool);
+    let honest = HonestCalls::to(&proxy.pool);
+
     for _ in 0..20 {
         let (mut liar, _) =
             RawConnection::register(proxy.path(), &registration("liar", None)).await;
@@ -348,7 +372,7 @@ async fn garbage_after_the_registration_ends_that_connection() {
     honest.end().await;
 }
 
-/// Takes connections for somebody else, until it silently stops passing bytes on.
+/// Forwards connections to the proxy until it is cut, which silently stops forwarding.
 struct Network {
     endpoint: String,
     is_cut: Arc<AtomicBool>,
@@ -366,16 +390,16 @@ impl Network {
                 let far = TcpStream::connect(far).await.unwrap();
                 let (near_read, near_write) = near.into_split();
                 let (far_read, far_write) = far.into_split();
-                tokio::spawn(pass(near_read, far_write, Arc::clone(&state)));
-                tokio::spawn(pass(far_read, near_write, Arc::clone(&state)));
+                tokio::spawn(forward(near_read, far_write, Arc::clone(&state)));
+                tokio::spawn(forward(far_read, near_write, Arc::clone(&state)));
             }
         });
         Self { endpoint, is_cut }
     }
 }
 
-/// Passes bytes on, and those of a cut network, or its ends, to nobody.
-async fn pass(
+/// Forwards bytes. Once the network is cut, drops bytes and the end of the stream.
+async fn forward(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
     is_cut: Arc<AtomicBool>,
@@ -394,32 +418,39 @@ async fn pass(
 }
 
 #[tokio::test]
-async fn a_cut_network_is_noticed_by_ping_on_both_sides() {
-    let (interval, patience) = (Duration::from_millis(200), Duration::from_millis(300));
-    // What a loaded machine may add.
+async fn cut_network_is_detected_by_pings_on_both_sides() {
+    let (interval, timeout) = (Duration::from_millis(200), Duration::from_millis(300));
+
+    // Time that a loaded machine may add.
     let slack = SOON;
     let proxy = Proxy::listen_on_tcp(AgentPoolConfig {
         health_check_interval: interval,
-        ping_timeout: patience,
+        ping_timeout: timeout,
         ..config(Encoding::MessagePack)
     })
     .await;
+
     let network = Network::to(&proxy).await;
     let agent = dial_with(|dialer| {
         dialer
             .with_proxy(&network.endpoint)
-            .with_keepalive(interval, patience)
+            .with_keepalive(interval, timeout)
             .with_reconnect_interval(Duration::from_millis(50))
     });
+
     proxy.expect_connections("agent", 1).await;
-    eventually("the agent knows", async || agent.control.connections() == 1).await;
+    eventually("the agent is connected", async || {
+        agent.control.connections() == 1
+    })
+    .await;
     proxy
         .pool
         .send("agent", "before", &request("before", "/"))
         .await
         .unwrap();
-    // As long as bytes pass, silence is no reason to part.
-    sleep(2 * (interval + patience)).await;
+
+    // While bytes pass, an idle connection stays open.
+    sleep(2 * (interval + timeout)).await;
     assert_eq!(
         (proxy.listener.registered(), agent.control.connections()),
         (1, 1)
@@ -433,9 +464,9 @@ async fn a_cut_network_is_noticed_by_ping_on_both_sides() {
         proxy.connections_of("agent").await == 0
     })
     .await;
-    // It looks every interval whether there was one of silence.
+    // The proxy checks once per interval whether the last one was silent.
     assert!(
-        cut.elapsed() < 2 * interval + patience + slack,
+        cut.elapsed() < 2 * interval + timeout + slack,
         "{:?}",
         cut.elapsed()
     );
@@ -445,7 +476,7 @@ async fn a_cut_network_is_noticed_by_ping_on_both_sides() {
     })
     .await;
     assert!(
-        cut.elapsed() < 2 * interval + patience + slack,
+        cut.elapsed() < 2 * interval + timeout + slack,
         "{:?}",
         cut.elapsed()
     );

@@ -1,7 +1,7 @@
-//! Agents that connect to the proxy over TLS, with and without certificates of their own.
+//! Reverse connections over TLS, with and without client certificates.
 
 #![cfg(feature = "tls")]
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
@@ -46,20 +46,20 @@ impl Authority {
         }
     }
 
-    /// A proxy called `localhost`.
+    /// Returns the settings of a proxy named `localhost`.
     fn server(&self) -> TlsServerConfig {
         let Pair { certificate, key } = self.issue("localhost");
         TlsServerConfig::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap()
     }
 
-    /// Somebody who trusts this authority.
+    /// Returns the settings of a client that trusts this authority.
     fn client(&self) -> TlsConfig {
         TlsConfig::default()
             .with_roots_pem(self.root().as_bytes())
             .unwrap()
     }
 
-    /// The same with a certificate for this name.
+    /// Like [`Authority::client`], with a certificate for this name.
     fn client_named(&self, name: &str) -> TlsConfig {
         let Pair { certificate, key } = self.issue(name);
         let client = self.client();
@@ -97,7 +97,7 @@ fn showing_the_token(dialer: AgentDialer<common::RuleAgent>) -> AgentDialer<comm
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_calls_and_large_bodies() {
+async fn many_calls_and_large_bodies_pass() {
     let authority = Authority::new();
     let proxy = listen(authority.server(), with_token).await;
     let agent = dial(&proxy, authority.client(), showing_the_token);
@@ -106,6 +106,7 @@ async fn many_calls_and_large_bodies() {
         proxy.pool.agent_encoding("agent"),
         Some(Encoding::MessagePack)
     );
+
     let callers: Vec<_> = (0..64)
         .map(|caller| {
             let pool = Arc::clone(&proxy.pool);
@@ -126,19 +127,24 @@ async fn many_calls_and_large_bodies() {
     for caller in callers {
         caller.await.unwrap();
     }
-    // More than any buffer on the way holds, and back again.
+
+    // More than any buffer on the way holds, in both directions.
     let large: Vec<u8> = (0..1024 * 1024_u32).map(|at| (at % 251) as u8).collect();
     let event = tollgate::ResponseBodyChunkEvent::new("large", large.clone(), 0, true);
     let answer = proxy.pool.send("agent", "large", &event).await.unwrap();
     let echoed = answer.response_body_mutation.unwrap().data.unwrap();
     assert!(echoed == large, "the body came back changed");
+
     assert_eq!(agent.seen.lock().unwrap().len(), 64 * 20 * 2 + 1);
     agent.stop().await;
-    eventually("it is gone", async || proxy.listener.connections() == 0).await;
+    eventually("the agent is disconnected", async || {
+        proxy.listener.connections() == 0
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn a_certificate_is_good_for_its_own_name_alone() {
+async fn certificate_is_valid_only_for_its_own_name() {
     let authority = Authority::new();
     let server = authority.server();
     let mutual = server
@@ -147,13 +153,13 @@ async fn a_certificate_is_good_for_its_own_name_alone() {
     let proxy = listen(mutual, |_| {}).await;
     let _agent = dial(&proxy, authority.client_named("agent"), |dialer| dialer);
     proxy.expect_connections("agent", 1).await;
-    // Another machine with the same name joins it.
+    // A second agent with the same name may connect as well.
     let _replica = dial(&proxy, authority.client_named("agent"), |dialer| dialer);
     proxy.expect_connections("agent", 2).await;
 
     let other = authority.client_named("other");
-    let _thief = dial(&proxy, other, |dialer| dialer);
-    eventually("the thief is rejected", async || {
+    let _impostor = dial(&proxy, other, |dialer| dialer);
+    eventually("the other name is rejected", async || {
         proxy.listener.refused() >= 1
     })
     .await;
@@ -161,8 +167,8 @@ async fn a_certificate_is_good_for_its_own_name_alone() {
     let _stranger = dial(&proxy, Authority::new().client_named("agent"), |dialer| {
         dialer
     });
-    let _nobody = dial(&proxy, authority.client(), |dialer| dialer);
-    eventually("nor do others come in", async || {
+    let _anonymous = dial(&proxy, authority.client(), |dialer| dialer);
+    eventually("other clients are rejected", async || {
         proxy.listener.refused() >= before + 4
     })
     .await;
@@ -171,7 +177,7 @@ async fn a_certificate_is_good_for_its_own_name_alone() {
 }
 
 #[tokio::test]
-async fn an_agent_tells_its_token_to_no_stranger() {
+async fn agent_sends_its_token_only_to_a_verified_proxy() {
     let authority = Authority::new();
     let proxy = listen(authority.server(), with_token).await;
     let expect_distrust = async |tls: TlsConfig| {
@@ -194,7 +200,7 @@ async fn an_agent_tells_its_token_to_no_stranger() {
 }
 
 #[tokio::test]
-async fn what_protects_nothing_is_refused() {
+async fn insecure_tls_configurations_are_refused() {
     let authority = Authority::new();
     let config = ReverseConnectionConfig::default();
     let refused =
@@ -209,7 +215,7 @@ async fn what_protects_nothing_is_refused() {
 }
 
 #[tokio::test]
-async fn whoever_speaks_no_tls_is_turned_away_in_time() {
+async fn clients_without_tls_are_rejected_in_time() {
     let authority = Authority::new();
     let proxy = listen(authority.server(), |config| {
         with_token(config);
@@ -218,21 +224,23 @@ async fn whoever_speaks_no_tls_is_turned_away_in_time() {
     .await;
     let _agent = dial(&proxy, authority.client(), showing_the_token);
     proxy.expect_connections("agent", 1).await;
+
     let address = proxy.listener.local_addr().unwrap();
     let started = Instant::now();
     let mut strangers = Vec::new();
-    for said in [
+    for bytes in [
         &b""[..],
         b"\x16\x03\x01",
         b"GET / HTTP/1.1\r\n\r\n",
         &[0; 300],
     ] {
         let mut stranger = TcpStream::connect(address).await.unwrap();
-        stranger.write_all(said).await.unwrap();
+        stranger.write_all(bytes).await.unwrap();
         strangers.push(stranger);
     }
+
     for mut stranger in strangers {
-        // An alert, an end or a reset: no more than that comes.
+        // Only an alert, the end or a reset may come.
         let mut answer = Vec::new();
         let _ = stranger.read_to_end(&mut answer).await;
         assert!(answer.len() < 16, "{answer:?}");
@@ -242,7 +250,11 @@ async fn whoever_speaks_no_tls_is_turned_away_in_time() {
         "{:?}",
         started.elapsed()
     );
-    eventually("each is counted", async || proxy.listener.refused() == 4).await;
+
+    eventually("each rejection is counted", async || {
+        proxy.listener.refused() == 4
+    })
+    .await;
     proxy
         .pool
         .send("agent", "c", &request("c", "/"))

@@ -1,6 +1,6 @@
-//! Scrapes under load, against what those who make the load count.
+//! Scrapes under load agree with the counts of the callers.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
@@ -13,15 +13,15 @@ use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError, Decision, Encodin
 const CALLERS: u64 = 8;
 const CALLS_EACH: u64 = 500;
 
-/// What callers count themselves.
+/// Outcomes as counted by the callers.
 #[derive(Default)]
-struct Seen {
+struct Outcomes {
     allowed: AtomicU64,
     blocked: AtomicU64,
     timed_out: AtomicU64,
 }
 
-async fn make_calls(pool: AgentPool, caller: u64, seen: Arc<Seen>) {
+async fn make_calls(pool: AgentPool, caller: u64, seen: Arc<Outcomes>) {
     for call in 0..CALLS_EACH {
         let id = format!("{caller}-{call}");
         let uri = match call % 50 {
@@ -47,7 +47,7 @@ async fn make_calls(pool: AgentPool, caller: u64, seen: Arc<Seen>) {
     }
 }
 
-/// The value of one series.
+/// Returns the value of one series.
 fn value(text: &str, series: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(series));
     let line = line.unwrap_or_else(|| panic!("{series} is not exported"));
@@ -55,7 +55,7 @@ fn value(text: &str, series: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_counters_are_those_of_the_load() {
+async fn counters_match_the_load_while_scraped() {
     let agent = serve().await;
     let config = AgentPoolConfig {
         connections_per_agent: 2,
@@ -63,13 +63,14 @@ async fn the_counters_are_those_of_the_load() {
     };
     let pool = common::pool_with(config, &agent.path).await;
     let metrics = pool.protocol_metrics();
-    let is_over = Arc::new(AtomicBool::new(false));
+    let is_finished = Arc::new(AtomicBool::new(false));
+
     let scraping = {
-        let (metrics, is_over) = (metrics.clone(), Arc::clone(&is_over));
+        let (metrics, is_finished) = (metrics.clone(), Arc::clone(&is_finished));
         std::thread::spawn(move || {
             let mut last = [0; 3];
             let mut scrapes = 0;
-            while !is_over.load(Ordering::Relaxed) {
+            while !is_finished.load(Ordering::Relaxed) {
                 let text = metrics.to_prometheus("t");
                 let made = value(&text, "t_requests_total ");
                 let answered = value(&text, "t_responses_total ");
@@ -78,7 +79,7 @@ async fn the_counters_are_those_of_the_load() {
                 let now = [made, answered, timed_out];
                 assert!(now.iter().zip(&last).all(|(now, last)| now >= last));
                 assert_eq!(made, answered + timed_out + in_flight);
-                // Calls that end while the counts are read seem to be in flight still.
+                // Calls that end while the counts are read still seem to be in flight.
                 assert!(in_flight <= made - last[0] + CALLERS, "{in_flight}");
                 last = now;
                 scrapes += 1;
@@ -86,27 +87,32 @@ async fn the_counters_are_those_of_the_load() {
             scrapes
         })
     };
-    let seen = Arc::new(Seen::default());
+
+    let seen = Arc::new(Outcomes::default());
     let callers: Vec<_> = (0..CALLERS)
         .map(|caller| tokio::spawn(make_calls(pool.clone(), caller, Arc::clone(&seen))))
         .collect();
     for caller in callers {
         caller.await.unwrap();
     }
-    is_over.store(true, Ordering::Relaxed);
+
+    is_finished.store(true, Ordering::Relaxed);
     assert!(scraping.join().unwrap() > 0);
+
     let text = metrics.to_prometheus("t");
     let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let (allowed, blocked) = (count(&seen.allowed), count(&seen.blocked));
     assert_eq!(value(&text, "t_requests_total "), CALLERS * CALLS_EACH);
     assert_eq!(value(&text, "t_responses_total "), allowed + blocked);
     assert_eq!(value(&text, "t_timeouts_total "), count(&seen.timed_out));
+
     let decided = |decision: &str| {
         let series =
             format!("t_agent_decisions_total{{agent_id=\"agent\",decision=\"{decision}\"}} ");
         value(&text, &series)
     };
     assert_eq!((decided("allow"), decided("block")), (allowed, blocked));
+
     assert_eq!(value(&text, "t_in_flight_requests "), 0);
     let durations = value(&text, "t_request_duration_seconds_count ");
     assert_eq!(durations, CALLERS * CALLS_EACH);

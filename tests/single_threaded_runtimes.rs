@@ -1,6 +1,6 @@
-//! One pool for callers on several runtimes of one thread each, as Pingora runs them.
+//! One pool shared by several single-threaded runtimes, as Pingora runs them.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod common;
 
@@ -21,13 +21,13 @@ fn worker() -> Runtime {
 fn config() -> AgentPoolConfig {
     AgentPoolConfig {
         connections_per_agent: 2,
-        request_timeout: PATIENCE,
+        request_timeout: TEST_TIMEOUT,
         circuit_breaker_threshold: 0,
         ..AgentPoolConfig::default()
     }
 }
 
-/// Each worker has exchanges of several events, all at once.
+/// Runs the exchanges of one worker. Returns the number of answers.
 async fn exchanges(pool: &AgentPool, worker: usize) -> usize {
     let mut answered = 0;
     for number in 0..CALLS {
@@ -44,7 +44,7 @@ async fn exchanges(pool: &AgentPool, worker: usize) -> usize {
     answered
 }
 
-/// Serves an agent on a thread of its own until the test ends.
+/// Serves an agent on its own thread until the test ends.
 fn agent_at(path: &Path) {
     let (path, (listening, listens)) = (path.to_owned(), std::sync::mpsc::channel());
     thread::spawn(move || {
@@ -59,17 +59,20 @@ fn agent_at(path: &Path) {
 }
 
 #[test]
-fn workers_share_connections_that_live_elsewhere() {
+fn workers_share_connections_of_another_runtime() {
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("agent.sock");
     agent_at(&path);
+
     let pool = AgentPool::with_config(config());
     let opener = worker();
     opener
         .block_on(pool.connect_agent("agent", path.to_str().unwrap()))
         .unwrap();
+
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let opener = thread::spawn(move || opener.block_on(stopped));
+
     let answered: usize = thread::scope(|scope| {
         let workers: Vec<_> = (0..WORKERS)
             .map(|number| {
@@ -82,27 +85,30 @@ fn workers_share_connections_that_live_elsewhere() {
             .map(|worker| worker.join().unwrap())
             .sum()
     });
+
     assert_eq!(answered, WORKERS * CALLS);
     drop(stop);
     assert!(opener.join().unwrap().is_err());
 }
 
 #[test]
-fn workers_go_on_when_the_one_that_opened_the_connections_ends() {
+fn workers_continue_after_the_opening_runtime_ends() {
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("agent.sock");
     agent_at(&path);
+
     let pool = AgentPool::with_config(config());
     let opener = worker();
     opener
         .block_on(pool.connect_agent("agent", path.to_str().unwrap()))
         .unwrap();
+
     thread::scope(|scope| {
         for number in 0..WORKERS {
             let pool = &pool;
             scope.spawn(move || {
-                let deadline = Instant::now() + PATIENCE;
-                // Whoever is through takes the connections that it has opened along.
+                let deadline = Instant::now() + TEST_TIMEOUT;
+                // A worker that finishes closes the connections that it has opened.
                 worker().block_on(async {
                     while exchanges(pool, number).await < CALLS {
                         assert!(

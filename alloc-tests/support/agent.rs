@@ -5,19 +5,19 @@ use tollgate::{
     AgentCapabilities, AgentHandler, AgentResponse, Decision, HeaderOp, RequestHeadersView,
 };
 
-/// Decides by the uri.
+/// Agent that decides by the URI.
 pub struct Answers;
 
 impl Answers {
     pub const HEADER_OPS: &str = "/header-ops";
     pub const BLOCK: &str = "/block";
-    /// Answered when nobody waits any more.
+    /// Answered after the call's deadline.
     pub const LATE: &str = "/late";
 
-    /// Later than any deadline that is to pass.
+    /// Longer than any deadline that the tests let pass.
     const DELAY: Duration = Duration::from_millis(20);
 
-    /// Three operations: a list, and name and value of each.
+    /// Three operations: a list, and the name and value of each.
     pub const HEADER_OPS_ALLOCATIONS: u64 = 7;
 
     fn header_ops() -> AgentResponse {
@@ -32,7 +32,7 @@ impl Answers {
         }
     }
 
-    /// A body, a map, and name and value of each header.
+    /// A body, a map, and the name and value of each header.
     pub const BLOCK_ALLOCATIONS: u64 = 6;
 
     fn block() -> AgentResponse {
@@ -45,7 +45,7 @@ impl Answers {
         })
     }
 
-    /// What the process of an agent does: `#[test] #[ignore] fn agent_process()` calls this.
+    /// Runs the agent. Called by `#[test] #[ignore] fn agent_process()`.
     pub fn run_process() {
         run_agent_process_serving(Self);
     }

@@ -5,13 +5,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
-/// Allocations that a number of events may make.
+/// Limit on the allocations of a number of events.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     per_1000: u64,
 }
 
-/// Allocations that a number of events made.
+/// Allocations made by a number of events.
 #[derive(Debug, Clone, Copy)]
 pub struct Allocations {
     pub events: u64,
@@ -19,7 +19,7 @@ pub struct Allocations {
     pub bytes: u64,
 }
 
-/// More allocations than the budget allows.
+/// Error for more allocations than the budget allows.
 #[derive(Debug, Clone, Copy)]
 pub struct Breach {
     budget: Budget,
@@ -46,7 +46,8 @@ impl Budget {
         Ok(())
     }
 
-    /// Whether one allocation more in each event would be a breach. A budget that is looser holds nothing.
+    /// Returns whether one more allocation per event would exceed the budget. A budget that would
+    /// not notice that is too loose.
     pub fn notices_more(self, made: Allocations) -> bool {
         let more = Allocations {
             count: made.count + made.events,
@@ -81,27 +82,27 @@ impl fmt::Display for Breach {
     }
 }
 
-/// Keeps the other tests of the process from running.
+/// Guard that keeps the other tests of this process from running.
 pub struct Alone {
-    _turn: MutexGuard<'static, ()>,
+    _guard: MutexGuard<'static, ()>,
 }
 
 impl Alone {
-    /// Waits for this test's turn, and until what the test harness does between two tests is over: all of it
-    /// would be counted.
+    /// Waits until no other test runs and the test harness is idle, because everything in the
+    /// process is counted.
     pub fn begin() -> Self {
-        static TURN: Mutex<()> = Mutex::new(());
-        // A test that failed has left nothing behind.
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        // A thread whose test is over runs until it has woken the harness; one that wants another turn rests.
-        threads::until_others_rest();
-        Self { _turn: turn }
+        static LOCK: Mutex<()> = Mutex::new(());
+        // A failed test leaves no state behind.
+        let guard = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+        // A thread whose test has ended runs until it has woken the harness.
+        threads::wait_until_others_sleep();
+        Self { _guard: guard }
     }
 }
 
-/// Counts what the whole process allocates.
+/// Counts the allocations of the whole process.
 pub struct Counting {
-    // Dropped in this order: the profiler is gone before another test begins one.
+    // Dropped in this order: only one profiler may exist, so it goes before the next test begins.
     _profiler: dhat::Profiler,
     _alone: Alone,
 }
@@ -114,20 +115,20 @@ impl Counting {
         }
     }
 
-    /// Bytes that are in use.
+    /// Returns the bytes in use.
     pub fn bytes_in_use(&self) -> usize {
         dhat::HeapStats::get().curr_bytes
     }
 
-    /// The most bytes that were in use at once so far.
+    /// Returns the most bytes that were in use at once.
     pub fn most_bytes_in_use(&self) -> usize {
         dhat::HeapStats::get().max_bytes
     }
 
-    /// What is allocated while `work` puts events, of which it returns the number.
+    /// Counts what is allocated while `work` runs. `work` returns the number of events it sent.
     pub async fn during(&self, work: impl Future<Output = u64>) -> Allocations {
-        // A runtime that has just begun may still be starting its threads.
-        threads::until_others_rest();
+        // A new runtime may still be starting its threads.
+        threads::wait_until_others_sleep();
         let before = dhat::HeapStats::get();
         let events = work.await;
         let after = dhat::HeapStats::get();
@@ -139,7 +140,7 @@ impl Counting {
     }
 }
 
-/// What `work` comes to, and how many allocations it makes.
+/// Returns the result of `work` and the number of its allocations.
 pub fn counted<T>(work: impl FnOnce() -> T) -> (T, u64) {
     let before = dhat::HeapStats::get().total_blocks;
     let result = work();

@@ -1,12 +1,12 @@
-//! What the heap budgets share: counting allocations, holding them against a budget, and the traffic that is
-//! counted.
+//! Shared parts of the heap budgets: counting allocations, comparing them with a budget, and the
+//! traffic that is counted.
 
 #![allow(
     dead_code,
     unreachable_pub,
     unused_imports,
     clippy::unwrap_used,
-    reason = "each test file uses a part of it; what fails here fails the test"
+    reason = "each test file uses only some of this; a panic fails the test"
 )]
 
 #[path = "../../tests/common/mod.rs"]
@@ -28,13 +28,13 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tollgate::{AgentPoolConfig, Encoding};
 
-/// Events before anything is counted: buffers grow and slots are used for the first time.
+/// Number of events before counting begins. They grow buffers and use slots for the first time.
 pub const WARM_UP: u64 = 1_000;
 
-/// Events that are counted.
+/// Number of events that are counted.
 pub const EVENTS: u64 = 10_000;
 
-/// The runtimes that every budget holds on.
+/// Runtimes that every budget is tested on.
 #[derive(Debug, Clone, Copy)]
 pub enum Flavour {
     CurrentThread,
@@ -60,7 +60,7 @@ impl fmt::Display for Flavour {
     }
 }
 
-/// The default pool, without health checks in between: their pings are not what is counted.
+/// Returns the default configuration without health checks, whose pings would be counted too.
 pub fn config(encoding: Encoding) -> AgentPoolConfig {
     AgentPoolConfig {
         encodings: vec![encoding],
@@ -69,7 +69,8 @@ pub fn config(encoding: Encoding) -> AgentPoolConfig {
     }
 }
 
-/// Tests of one row each, on both runtimes: `name: arguments` calls `hold(runtime, arguments)`.
+/// Generates two tests for each row, one per runtime: `name: arguments` calls
+/// `hold(runtime, arguments)`.
 #[macro_export]
 macro_rules! on_both_runtimes {
     ($hold:ident: $($name:ident: $($argument:expr),+;)+) => {

@@ -2,11 +2,11 @@ use super::{Allocations, Budget, Flavour};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Holds what was counted against its budget, and keeps it for PERFORMANCE.md.
+/// Checks the count against its budget and stores it for docs/performance.
 ///
 /// # Panics
 ///
-/// If more was allocated than is allowed, or so little that the budget would not notice more.
+/// If the count exceeds the budget, or if the budget is too loose to notice one more allocation.
 pub fn record(what: &str, side: &str, flavour: Flavour, budget: Budget, made: Allocations) {
     let figures = json!({
         "what": what,
@@ -24,24 +24,21 @@ pub fn record(what: &str, side: &str, flavour: Flavour, budget: Budget, made: Al
     }
     assert!(
         budget.notices_more(made),
-        "{side}, {what}, {flavour}: a budget for {} events that made {} allocations is too loose",
+        "{side}, {what}, {flavour}: the budget is too loose: {} events made {} allocations",
         made.events,
         made.count
     );
 }
 
-/// Holds a figure against its limit, and keeps it for PERFORMANCE.md.
+/// Checks a figure against its limit and stores it for docs/performance.
 ///
 /// # Panics
 ///
-/// If it is larger than is allowed.
+/// If the figure exceeds the limit.
 pub fn record_at_rest(what: &str, figure: u64, limit: u64) {
     let figures = json!({ "what": what, "figure": figure, "limit": limit });
     write(&format!("at rest {what}"), &figures);
-    assert!(
-        figure <= limit,
-        "{what}: {figure}, where {limit} is allowed"
-    );
+    assert!(figure <= limit, "{what}: {figure}, of at most {limit}");
 }
 
 fn write(name: &str, figures: &Value) {

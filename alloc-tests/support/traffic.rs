@@ -1,28 +1,31 @@
 use super::Answers;
 use std::fmt;
 use tollgate::{
-    AgentPool, AgentProtocolError, AgentResponse, Bytes, Decision, Metadata, RequestBodyChunkEvent,
-    RequestComplete, RequestHeaders, ResponseHeaders,
+    AgentPool, AgentProtocolError, AgentResponse, BodyChunk, Bytes, Decision, Metadata,
+    RequestBodyChunk, RequestComplete, RequestHeaders, ResponseHeaders,
 };
 
 pub const AGENT: &str = "agent";
 
-/// What is put to an agent again and again.
+/// Events that are sent to an agent repeatedly.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Traffic {
-    /// The head of a request with this many headers.
+    /// Head of a request with this many headers.
     Headers(usize),
-    /// A body chunk.
+    /// Head of a request with ten headers, of which this many values need escapes
+    /// in JSON.
+    Escaped(usize),
+    /// Body chunk.
     Chunk(Bytes),
     ResponseHeaders,
     Complete,
     /// Headers, four chunks, response headers, completion.
     Exchange,
-    /// The same with the chunks pushed and their answers taken afterwards.
+    /// Like `Exchange`, with the chunks pushed and their answers taken afterwards.
     Pipelined,
-    /// A head that is answered with three header operations.
+    /// Head of a request that is answered with three header operations.
     HeaderOps,
-    /// A head that is answered with a block that has a body and two headers.
+    /// Head of a request that is blocked with a body and two headers.
     Block,
 }
 
@@ -31,7 +34,7 @@ impl Traffic {
         Self::Chunk(vec![b'x'; kib * 1024].into())
     }
 
-    /// The traffic of this name.
+    /// Returns the traffic with this name.
     pub fn named(name: &str) -> Option<Self> {
         let mut all = vec![
             Self::ResponseHeaders,
@@ -42,11 +45,12 @@ impl Traffic {
             Self::Block,
         ];
         all.extend([10, 40].map(Self::Headers));
+        all.push(Self::Escaped(2));
         all.extend([1, 16, 64].map(Self::chunk));
         all.into_iter().find(|traffic| traffic.to_string() == name)
     }
 
-    /// How many events it is.
+    /// Returns the number of events.
     pub fn events(&self) -> u64 {
         match self {
             Self::Exchange | Self::Pipelined => 3 + BODY.len() as u64,
@@ -54,7 +58,7 @@ impl Traffic {
         }
     }
 
-    /// Puts at least so many events to the agent; returns how many they were.
+    /// Sends at least this many events to the agent. Returns how many it sent.
     pub async fn put(&self, pool: &AgentPool, ids: &mut Ids, events: u64) -> u64 {
         let times = events.div_ceil(self.events());
         for _ in 0..times {
@@ -63,14 +67,15 @@ impl Traffic {
         times * self.events()
     }
 
-    /// Puts it to the agent once, under an id that is no other's.
+    /// Sends the events once, under a new correlation id.
     async fn put_once(&self, pool: &AgentPool, ids: &mut Ids) {
         let id = ids.next();
         let outcome = match self {
             Self::Headers(count) => head(pool, id, "/", &HEADERS[..*count]).await,
+            Self::Escaped(count) => head(pool, id, "/", &escaped(*count)).await,
             Self::HeaderOps => head(pool, id, Answers::HEADER_OPS, &HEADERS[..10]).await,
             Self::Block => head(pool, id, Answers::BLOCK, &HEADERS[..10]).await,
-            Self::Chunk(data) => pool.send(AGENT, id, &chunk(data, 0, true)).await,
+            Self::Chunk(data) => pool.send(AGENT, id, &chunk(id, data, 0, true)).await,
             Self::ResponseHeaders => pool.send(AGENT, id, &response_headers(id)).await,
             Self::Complete => pool.send(AGENT, id, &complete(id)).await,
             Self::Exchange => exchange(pool, id).await,
@@ -87,6 +92,7 @@ impl fmt::Display for Traffic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Headers(count) => write!(f, "request headers ({count})"),
+            Self::Escaped(count) => write!(f, "request headers (10, {count} escaped)"),
             Self::Chunk(data) => write!(f, "body chunk ({} KiB)", data.len() / 1024),
             Self::ResponseHeaders => f.write_str("response headers"),
             Self::Complete => f.write_str("request complete"),
@@ -98,7 +104,7 @@ impl fmt::Display for Traffic {
     }
 }
 
-/// Correlation ids as long as UUIDs, made without allocating.
+/// Correlation ids as long as UUIDs, formatted without allocating.
 pub struct Ids {
     text: String,
     next: u64,
@@ -114,7 +120,7 @@ impl Default for Ids {
 }
 
 impl Ids {
-    /// Ids that none of so many other callers has.
+    /// Returns ids that no other caller has.
     pub fn of_caller(number: u64) -> Self {
         Self {
             next: number << 32,
@@ -134,7 +140,7 @@ impl Ids {
 type Outcome = Result<AgentResponse, AgentProtocolError>;
 type Header = (&'static str, &'static str);
 
-/// The head of a request.
+/// Returns the head of a request.
 pub fn request<'a>(uri: &'a str, headers: &'a [Header]) -> RequestHeaders<'a, &'a [Header]> {
     RequestHeaders {
         metadata: Metadata {
@@ -160,7 +166,12 @@ async fn exchange(pool: &AgentPool, id: &str) -> Outcome {
     let mut exchange = pool.exchange(AGENT, id)?;
     exchange.send(&request("/", &HEADERS[..10])).await?;
     for (index, data) in BODY.into_iter().enumerate() {
-        let chunk = chunk(&Bytes::from_static(data), index, index + 1 == BODY.len());
+        let chunk = chunk(
+            id,
+            &Bytes::from_static(data),
+            index,
+            index + 1 == BODY.len(),
+        );
         exchange.send(&chunk).await?;
     }
     exchange.send(&response_headers(id)).await?;
@@ -171,7 +182,12 @@ async fn pipelined(pool: &AgentPool, id: &str) -> Outcome {
     let mut exchange = pool.exchange(AGENT, id)?;
     exchange.send(&request("/", &HEADERS[..10])).await?;
     for (index, data) in BODY.into_iter().enumerate() {
-        let chunk = chunk(&Bytes::from_static(data), index, index + 1 == BODY.len());
+        let chunk = chunk(
+            id,
+            &Bytes::from_static(data),
+            index,
+            index + 1 == BODY.len(),
+        );
         exchange.push(&chunk).await?;
     }
     while let Some(answer) = exchange.next_answer().await {
@@ -181,11 +197,11 @@ async fn pipelined(pool: &AgentPool, id: &str) -> Outcome {
     exchange.send(&complete(id)).await
 }
 
-/// Four pieces of 4 KiB.
+/// Four chunks of 4 KiB.
 const BODY: [&[u8]; 4] = [&[b'x'; 4096]; 4];
 
-fn chunk(data: &Bytes, index: usize, is_last: bool) -> RequestBodyChunkEvent {
-    RequestBodyChunkEvent::new("", data.clone(), index as u32, is_last)
+fn chunk<'a>(id: &'a str, data: &Bytes, index: usize, is_last: bool) -> RequestBodyChunk<'a> {
+    RequestBodyChunk(BodyChunk::new(id, data.clone(), index as u32, is_last))
 }
 
 fn response_headers(id: &str) -> ResponseHeaders<'_, &'static [Header]> {
@@ -208,7 +224,16 @@ fn complete(id: &str) -> RequestComplete<'_> {
     }
 }
 
-/// Forty names of usual length, with values of usual length.
+/// Ten headers, of which `count` values hold quotation marks and long runs of digits.
+fn escaped(count: usize) -> [Header; 10] {
+    let mut headers: [Header; 10] = HEADERS[..10].try_into().expect("ten headers");
+    for (_, value) in &mut headers[..count] {
+        *value = "\"Chromium\";v=\"126\", _ga=GA1.1.1234567890.1234567890";
+    }
+    headers
+}
+
+/// Forty headers with names and values of usual length.
 pub const HEADERS: [Header; 40] = {
     const NAMES: [&str; 40] = [
         "host",

@@ -8,7 +8,7 @@ use tollgate::{
     UdsAgentServer,
 };
 
-/// Allows everything at once.
+/// Agent that allows everything without delay.
 pub struct Allowing;
 
 impl AgentHandler for Allowing {
@@ -20,7 +20,7 @@ impl AgentHandler for Allowing {
     }
 }
 
-/// Such an agent on a socket, served by a thread of its own as long as the process lives.
+/// Agent that allows everything, on a socket. A separate thread serves it until the process ends.
 pub struct SocketAgent {
     path: PathBuf,
     _directory: TempDir,
@@ -47,7 +47,7 @@ impl SocketAgent {
         }
     }
 
-    /// A pool with one connection to the agent, which it knows as "agent".
+    /// Returns a pool with one connection to the agent, under the name "agent".
     pub async fn pool(&self, encoding: Encoding) -> AgentPool {
         let pool = AgentPool::with_config(AgentPoolConfig {
             connections_per_agent: 1,

@@ -6,10 +6,10 @@ use tollgate::{
     ResponseHeaders, WebSocketFrameEvent, WebSocketOpcode,
 };
 
-/// As long as ids usually are.
+/// Correlation id of the usual length.
 pub const CORRELATION_ID: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
 
-/// Headers as a proxy may have them, in one order in every run, which maps do not have.
+/// Headers as a list, which has the same order in every run. Maps do not.
 pub type Pairs = &'static [(String, String)];
 
 /// An event of each kind.
@@ -30,7 +30,7 @@ impl Sample {
         Self::RequestHeaders(request_headers(count))
     }
 
-    /// With headers as proxies have them that are built on hyper.
+    /// Returns request headers in the form that proxies built on hyper have.
     pub fn hyper_request_headers(count: usize) -> Self {
         let event = request_headers(count);
         let names = event.headers.iter().map(|(name, _)| name.parse());
@@ -117,7 +117,8 @@ impl Sample {
         })
     }
 
-    /// Writes the frame of the event to the end of `out`. Returns the end of it that is not written there.
+    /// Appends the frame of the event to `out`. Returns the end of the frame that is not written
+    /// there.
     pub fn encode(&self, codec: Codec, out: &mut Vec<u8>) -> Bytes {
         match self {
             Self::RequestHeaders(event) => codec.encode_event(event, out),
@@ -155,7 +156,7 @@ pub fn request_headers(count: usize) -> RequestHeaders<'static, Pairs> {
     }
 }
 
-/// Kept for ever, so that events need not own them.
+/// Returns headers that are never freed, so that events need not own them.
 fn pairs(count: usize) -> Pairs {
     let names = USUAL_NAMES.iter().take(count);
     let pairs: Vec<_> = names
@@ -175,7 +176,7 @@ fn value_of(name: &str) -> String {
     text.to_owned()
 }
 
-/// No name twice.
+/// Distinct header names.
 #[rustfmt::skip]
 const USUAL_NAMES: [&str; 40] = [
     "host", "user-agent", "accept", "accept-language", "accept-encoding", "cookie", "referer", "cache-control",

@@ -1,10 +1,10 @@
-//! What benchmarks share.
+//! Code shared by the benchmarks.
 
 #![allow(
     dead_code,
     unreachable_pub,
     unused_imports,
-    reason = "each benchmark uses a part of it"
+    reason = "each benchmark uses part of this module"
 )]
 
 mod agent;

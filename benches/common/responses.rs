@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use tollgate::{AgentResponse, AuditMetadata, BodyMutation, Decision, HeaderOp};
 
-/// What an agent may answer.
+/// Answer of an agent.
 #[derive(Clone, Copy)]
 pub enum Answer {
     Allow,
@@ -15,7 +15,8 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// Maps have at most one entry, since their order differs from run to run.
+    /// Returns the response. Its maps have at most one entry, since their order differs between
+    /// runs.
     pub fn response(self) -> AgentResponse {
         let allow = AgentResponse::default_allow();
         match self {

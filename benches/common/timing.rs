@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Enough for a median, and little enough that all benchmarks run within minutes.
+/// Returns a configuration that is long enough for a median and lets all benchmarks run within
+/// minutes.
 pub fn brief() -> Criterion {
     Criterion::default()
         .warm_up_time(Duration::from_millis(500))
@@ -14,7 +15,7 @@ pub fn brief() -> Criterion {
         .configure_from_args()
 }
 
-/// Measures an operation alone, and beside another thread that does the same.
+/// Measures an operation alone, and while another thread does the same.
 pub fn alone_and_beside_another(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
@@ -29,7 +30,7 @@ pub fn alone_and_beside_another(
     });
 }
 
-/// Time of so many operations on one thread while another one does the same.
+/// Returns the time of `operations` on one thread while another thread does the same.
 fn on_two_threads(operations: u64, operation: impl Fn() + Sync) -> Duration {
     let start = Barrier::new(2);
     let run = || {
@@ -45,7 +46,7 @@ fn on_two_threads(operations: u64, operation: impl Fn() + Sync) -> Duration {
     })
 }
 
-/// Time of so many operations while another thread writes without a pause.
+/// Returns the time of `operations` while another thread writes without a pause.
 pub fn beside_writer(operations: u64, operation: impl Fn(), write: impl Fn() + Sync) -> Duration {
     let (start, over) = (Barrier::new(2), AtomicBool::new(false));
     thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! Writing and reading one kind of message, as two tollgates do.
+//! Encodes and decodes each kind of message with the protocol extension.
 
 use crate::OPERATIONS;
 use crate::common::{Answer, Sample};
@@ -13,8 +13,8 @@ const PROTOBUF: Codec = Codec::extended(Encoding::Protobuf);
 
 trait Message {
     fn encode(&self, codec: Codec, out: &mut Vec<u8>) -> Bytes;
-    /// Whether such a message comes next. What it owns is dropped again.
-    fn is_next(receiver: &mut FrameReceiver) -> bool;
+    /// Decodes and drops the next message. Returns whether it is of this kind.
+    fn decode_next(receiver: &mut FrameReceiver) -> bool;
 }
 
 impl Message for Sample {
@@ -22,7 +22,7 @@ impl Message for Sample {
         self.encode(codec, out)
     }
 
-    fn is_next(receiver: &mut FrameReceiver) -> bool {
+    fn decode_next(receiver: &mut FrameReceiver) -> bool {
         receiver.decode_event()
     }
 }
@@ -32,12 +32,12 @@ impl Message for AgentResponse {
         codec.encode_response(self, out)
     }
 
-    fn is_next(receiver: &mut FrameReceiver) -> bool {
+    fn decode_next(receiver: &mut FrameReceiver) -> bool {
         black_box(receiver.decode_response()).is_some()
     }
 }
 
-/// A message to be written, and a buffer that has room for it.
+/// A message to encode, with a buffer that is large enough.
 struct Outgoing<M> {
     message: M,
     codec: Codec,
@@ -92,16 +92,16 @@ fn received<M: Message>(message: &M, codec: Codec) -> FrameReceiver {
     let body = message.encode(codec, &mut frame);
     frame.extend_from_slice(&body);
     let mut receiver = codec.receiver();
-    // One before, for the memory that is kept.
+    // A first message makes the receiver allocate the memory that it keeps.
     receiver.receive(&frame);
-    assert!(M::is_next(&mut receiver));
+    assert!(M::decode_next(&mut receiver));
     receiver.receive(&frame.repeat(OPERATIONS));
     receiver
 }
 
 fn decode<M: Message>(mut received: FrameReceiver) -> FrameReceiver {
     for _ in 0..OPERATIONS {
-        assert!(M::is_next(&mut received));
+        assert!(M::decode_next(&mut received));
     }
     received
 }

@@ -4,10 +4,10 @@ use iai_callgrind::{library_benchmark, library_benchmark_group};
 use std::hint::black_box;
 use tollgate::bench::{CallMetrics, IdleConnection, PendingCalls, Ring};
 
-/// Pending calls that a connection takes by default.
+/// Pending calls of a connection by default.
 const CAPACITY: usize = 100;
 
-/// A stand-in for the hash of the correlation id, unlike the keys of other pending calls.
+/// Placeholder for the hash of the correlation id. It differs from the keys of other pending calls.
 const KEY: u64 = 0x0123_4567_89ab_cdef;
 
 fn pending(mut calls: PendingCalls, others: u64) -> PendingCalls {
@@ -28,7 +28,7 @@ fn slot_take_and_complete(mut calls: PendingCalls) -> PendingCalls {
     calls
 }
 
-/// A ring whose buffers are all in use once.
+/// Returns a ring in which every buffer was used once.
 fn warm_ring() -> Ring {
     let ring = Ring::new(64);
     while ring.push(&FRAME) {}

@@ -11,8 +11,8 @@ struct OverGrpc {
     runtime: Runtime,
 }
 
-/// An agent that was asked before.
-fn asked_agent() -> OverGrpc {
+/// Returns a connected pool that has made calls before.
+fn warm_pool() -> OverGrpc {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
     let pool = runtime.block_on(async {
@@ -28,24 +28,24 @@ fn asked_agent() -> OverGrpc {
         connected.expect("a connection");
         pool
     });
-    put_headers(put_headers(OverGrpc { pool, runtime }))
+    send_headers(send_headers(OverGrpc { pool, runtime }))
 }
 
-fn put_headers(over: OverGrpc) -> OverGrpc {
+fn send_headers(grpc: OverGrpc) -> OverGrpc {
     let event = request_headers(10);
-    over.runtime.block_on(async {
+    grpc.runtime.block_on(async {
         for _ in 0..OPERATIONS {
-            let answer = over.pool.send("agent", CORRELATION_ID, &event).await;
+            let answer = grpc.pool.send("agent", CORRELATION_ID, &event).await;
             assert!(answer.is_ok_and(|answer| answer.decision == Decision::Allow));
         }
     });
-    over
+    grpc
 }
 
 #[library_benchmark]
-#[bench::one_after_another(asked_agent())]
-fn whole_call_with_headers(over: OverGrpc) -> OverGrpc {
-    put_headers(over)
+#[bench::one_after_another(warm_pool())]
+fn whole_call_with_headers(grpc: OverGrpc) -> OverGrpc {
+    send_headers(grpc)
 }
 
 library_benchmark_group!(name = over_grpc; benchmarks = whole_call_with_headers);

@@ -8,127 +8,128 @@ use tollgate::{
     RequestBodyChunkEvent,
 };
 
-/// Agents, and whom each of some calls asks.
-struct Questions {
+/// Agents, and the agent and correlation id of each call.
+struct Calls {
     memory: InMemory,
     agents_and_ids: Vec<(String, String)>,
 }
 
-fn in_turn(agents: usize) -> Questions {
-    questions_to(agents, AgentPoolConfig::default())
+fn round_robin(agents: usize) -> Calls {
+    calls_to(agents, AgentPoolConfig::default())
 }
 
-fn least_loaded(agents: usize) -> Questions {
+fn least_loaded(agents: usize) -> Calls {
     let config = AgentPoolConfig {
         load_balance_strategy: LoadBalanceStrategy::LeastConnections,
         ..AgentPoolConfig::default()
     };
-    questions_to(agents, config)
+    calls_to(agents, config)
 }
 
-fn at_home(agents: usize) -> Questions {
+fn per_runtime(agents: usize) -> Calls {
     let config = AgentPoolConfig {
         placement: Placement::PerRuntime,
         self_maintained: false,
         ..AgentPoolConfig::default()
     };
-    questions_to(agents, config)
+    calls_to(agents, config)
 }
 
-fn questions_to(agents: usize, config: AgentPoolConfig) -> Questions {
+fn calls_to(agents: usize, config: AgentPoolConfig) -> Calls {
     let config = AgentPoolConfig {
-        // Makes no difference to choosing, but to making thousands of connections.
+        // Saves memory with thousands of connections and does not affect the choice.
         max_concurrent_per_connection: 8,
         channel_buffer_size: 8,
         ..config
     };
     let agent_of = |at: usize| agent_name(at * 7 % agents);
     let agents_and_ids = ids().into_iter().enumerate();
-    Questions {
+    Calls {
         agents_and_ids: agents_and_ids.map(|(at, id)| (agent_of(at), id)).collect(),
         memory: InMemory::new(agents, config, Allowing),
     }
 }
 
 #[library_benchmark]
-#[bench::of_1_agent(in_turn(1))]
-#[bench::of_10_agents(in_turn(10))]
-#[bench::of_1000_agents(in_turn(1_000))]
+#[bench::of_1_agent(round_robin(1))]
+#[bench::of_10_agents(round_robin(10))]
+#[bench::of_1000_agents(round_robin(1_000))]
 #[bench::of_10_agents_least_loaded(least_loaded(10))]
-fn choose_connection(questions: Questions) -> Questions {
-    let registry = questions.memory.registry();
-    for (agent, id) in &questions.agents_and_ids {
+fn choose_connection(calls: Calls) -> Calls {
+    let registry = calls.memory.registry();
+    for (agent, id) in &calls.agents_and_ids {
         assert!(black_box(registry.choose(agent, id)).is_some());
     }
-    questions
+    calls
 }
 
 #[library_benchmark]
-#[bench::of_10_agents(at_home(10))]
-fn choose_connection_at_home(mut questions: Questions) -> Questions {
-    let registry = questions.memory.registry();
-    questions.memory.run(async {
-        for (agent, id) in &questions.agents_and_ids {
+#[bench::of_10_agents(per_runtime(10))]
+fn choose_connection_at_home(mut calls: Calls) -> Calls {
+    let registry = calls.memory.registry();
+    calls.memory.run(async {
+        for (agent, id) in &calls.agents_and_ids {
             assert!(black_box(registry.choose(agent, id)).is_some());
         }
     });
-    questions
+    calls
 }
 
-/// Few for the size of the map, so that collisions are rare whatever the seed.
+/// Entries of other exchanges. They are few for the size of the map, so that collisions are rare
+/// with any seed.
 const OTHERS: usize = 50;
 
-/// A map in which other exchanges are, and ids.
-struct Bindings {
+/// A map that pins other exchanges, and the ids of more exchanges.
+struct Pins {
     affinities: AffinityMap,
     ids: Vec<String>,
     _memory: InMemory,
 }
 
-fn without_the_ids() -> Bindings {
+fn without_the_ids() -> Pins {
     let memory = InMemory::new(1, AgentPoolConfig::default(), Allowing);
     let affinities = memory.affinities();
     (0..OTHERS).for_each(|other| affinities.store(&format!("another-{other}")));
-    Bindings {
+    Pins {
         affinities,
         ids: ids(),
         _memory: memory,
     }
 }
 
-fn with_the_ids() -> Bindings {
+fn with_the_ids() -> Pins {
     with_each_id(without_the_ids(), AffinityMap::store)
 }
 
-fn with_each_id(bindings: Bindings, operate: impl Fn(&AffinityMap, &str)) -> Bindings {
-    for id in &bindings.ids {
-        operate(&bindings.affinities, id);
+fn with_each_id(pins: Pins, operate: impl Fn(&AffinityMap, &str)) -> Pins {
+    for id in &pins.ids {
+        operate(&pins.affinities, id);
     }
-    bindings
+    pins
 }
 
 #[library_benchmark]
 #[bench::beside_50(without_the_ids())]
-fn affinity_store(bindings: Bindings) -> Bindings {
-    with_each_id(bindings, AffinityMap::store)
+fn affinity_store(pins: Pins) -> Pins {
+    with_each_id(pins, AffinityMap::store)
 }
 
 #[library_benchmark]
 #[bench::beside_50(with_the_ids())]
-fn affinity_look_up(bindings: Bindings) -> Bindings {
-    with_each_id(bindings, |affinities, id| {
+fn affinity_look_up(pins: Pins) -> Pins {
+    with_each_id(pins, |affinities, id| {
         assert!(black_box(affinities.look_up(id)).is_some());
     })
 }
 
 #[library_benchmark]
 #[bench::beside_50(with_the_ids())]
-fn affinity_clear(bindings: Bindings) -> Bindings {
-    with_each_id(bindings, AffinityMap::clear)
+fn affinity_clear(pins: Pins) -> Pins {
+    with_each_id(pins, AffinityMap::clear)
 }
 
-/// An agent that was asked before.
-fn asked_agent(encoding: Encoding, use_extension: bool) -> InMemory {
+/// Returns an agent to which calls were made before.
+fn warm_agent(encoding: Encoding, use_extension: bool) -> InMemory {
     let config = AgentPoolConfig {
         connections_per_agent: 1,
         encodings: vec![encoding],
@@ -136,11 +137,11 @@ fn asked_agent(encoding: Encoding, use_extension: bool) -> InMemory {
         ..AgentPoolConfig::default()
     };
     let memory = InMemory::new(1, config, Allowing);
-    put_headers(put_headers(memory))
+    send_headers(send_headers(memory))
 }
 
-/// Encode, send, take apart, decode, answer, match: all that both sides do.
-fn put_headers(mut memory: InMemory) -> InMemory {
+/// Makes calls: both sides encode, send, decode and match the answer.
+fn send_headers(mut memory: InMemory) -> InMemory {
     let (pool, agent, event) = (memory.pool(), agent_name(0), request_headers(10));
     memory.run(async {
         for id in ids() {
@@ -153,13 +154,13 @@ fn put_headers(mut memory: InMemory) -> InMemory {
 }
 
 #[library_benchmark]
-#[bench::message_pack(asked_agent(Encoding::MessagePack, true))]
-#[bench::json(asked_agent(Encoding::Json, true))]
-#[bench::protobuf(asked_agent(Encoding::Protobuf, true))]
-#[bench::published_message_pack(asked_agent(Encoding::MessagePack, false))]
-#[bench::published_json(asked_agent(Encoding::Json, false))]
+#[bench::message_pack(warm_agent(Encoding::MessagePack, true))]
+#[bench::json(warm_agent(Encoding::Json, true))]
+#[bench::protobuf(warm_agent(Encoding::Protobuf, true))]
+#[bench::published_message_pack(warm_agent(Encoding::MessagePack, false))]
+#[bench::published_json(warm_agent(Encoding::Json, false))]
 fn whole_call_with_headers(memory: InMemory) -> InMemory {
-    put_headers(memory)
+    send_headers(memory)
 }
 
 /// An exchange in the middle of a body.
@@ -170,17 +171,17 @@ struct Upload {
 }
 
 fn upload_of(chunk_size: usize) -> Upload {
-    let memory = asked_agent(Encoding::MessagePack, true);
+    let memory = warm_agent(Encoding::MessagePack, true);
     let exchange = memory.pool().exchange(&agent_name(0), "an-upload");
     let upload = Upload {
         memory,
         exchange: exchange.expect("an agent with a connection"),
         chunk: RequestBodyChunkEvent::new("an-upload", vec![7; chunk_size], 3, false),
     };
-    put_chunks(put_chunks(upload))
+    send_chunks(send_chunks(upload))
 }
 
-fn put_chunks(mut upload: Upload) -> Upload {
+fn send_chunks(mut upload: Upload) -> Upload {
     let (exchange, chunk) = (&mut upload.exchange, &upload.chunk);
     upload.memory.run(async {
         for _ in 0..OPERATIONS {
@@ -194,10 +195,10 @@ fn put_chunks(mut upload: Upload) -> Upload {
 #[bench::of_1_kib(upload_of(1 << 10))]
 #[bench::of_64_kib(upload_of(64 << 10))]
 fn whole_call_with_chunk(upload: Upload) -> Upload {
-    put_chunks(upload)
+    send_chunks(upload)
 }
 
-/// Calls on their way at once.
+/// Calls in flight.
 const PIPELINED: usize = 10;
 
 fn push_chunks(mut upload: Upload) -> Upload {

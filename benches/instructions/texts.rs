@@ -1,4 +1,4 @@
-//! What a proxy writes as text for each request.
+//! Formats the texts that a proxy writes for each request.
 
 use crate::OPERATIONS;
 use iai_callgrind::{library_benchmark, library_benchmark_group};

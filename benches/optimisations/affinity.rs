@@ -1,4 +1,5 @@
-//! Keeping the events of one HTTP request on one connection: a sharded map, our map, and an exchange that holds it.
+//! Keeps the events of an HTTP request on one connection: with a sharded map, with tollgate's map,
+//! and with an `Exchange`.
 
 use crate::common::{Allowing, alone_and_beside_another};
 use crate::published::{Affinities, Sharded};
@@ -8,13 +9,13 @@ use std::hint::black_box;
 use tollgate::bench::{InMemory, agent_name};
 use tollgate::{AgentPool, AgentPoolConfig};
 
-/// Events of a request that come after its head: three body chunks, and its end.
+/// Events of a request after its headers: three body chunks and its completion.
 const LATER_EVENTS: usize = 4;
 
-/// Exchanges that are under way meanwhile.
+/// Other exchanges in progress.
 const OTHERS: usize = 1_000;
 
-/// Binding an exchange, finding its connection for each later event, and forgetting it.
+/// Measures pinning an exchange, finding its connection for each later event, and unpinning it.
 pub(crate) fn affinity(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("affinity");
     let memory = InMemory::new(1, AgentPoolConfig::default(), Allowing);
@@ -36,7 +37,7 @@ pub(crate) fn affinity(criterion: &mut Criterion) {
         }
         affinities.clear(id);
     };
-    // Chooses a connection too, which the others have done before.
+    // This includes choosing a connection, which the others do not.
     let pool = memory.pool();
     let in_exchange = |id: &str| with_exchange(&pool, &agent, id);
 
@@ -60,15 +61,15 @@ fn with_exchange(pool: &AgentPool, agent: &str, id: &str) {
     }
 }
 
-/// An id that looks like a UUID and was not used before on this thread.
+/// Calls `way` with an id like a UUID that is new on this thread.
 fn with_fresh_id(way: &(dyn Fn(&str) + Sync)) {
     thread_local! {
         static NEXT: Cell<u64> = Cell::new(fastrand::u64(..));
     }
     let number = NEXT.replace(NEXT.get().wrapping_add(1));
     let mut id = *b"0f8fad5b-d9cb-469f-a165-708677289500";
-    for (digit, place) in id[20..].iter_mut().enumerate() {
-        *place = b"0123456789abcdef"[(number >> (4 * digit)) as usize % 16];
+    for (digit, byte) in id[20..].iter_mut().enumerate() {
+        *byte = b"0123456789abcdef"[(number >> (4 * digit)) as usize % 16];
     }
     way(str::from_utf8(&id).expect("ASCII"));
 }

@@ -1,4 +1,4 @@
-//! Agents by name in a locked map, a sharded map and a snapshot.
+//! Finds agents by name in a locked map, a sharded map and a snapshot.
 
 use crate::common::{Allowing, CORRELATION_ID, alone_and_beside_another, beside_writer};
 use crate::published::{Agents, Locked, Sharded};
@@ -19,11 +19,11 @@ impl Agents for Registry {
     }
 }
 
-/// Look-ups that are measured as one, so that measuring costs little.
+/// Look-ups per iteration, so that the cost of measuring is small.
 const LOOK_UPS: usize = 100;
 
-/// Finding an agent, alone, beside another thread that does so too, and beside one that replaces agents without a
-/// pause.
+/// Measures finding an agent: alone, while another thread does the same, and while another thread
+/// replaces agents without a pause.
 pub(crate) fn agent_lookup(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("agent_lookup");
     for agents in [1, 10, 100, 1_000] {
@@ -61,7 +61,7 @@ fn look_up_in(
     );
 }
 
-/// Finding an agent and choosing one of its four connections.
+/// Measures finding an agent and choosing one of its four connections.
 pub(crate) fn connection_choice(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("connection_choice");
     for agents in [1, 10, 100, 1_000] {
@@ -85,7 +85,7 @@ pub(crate) fn connection_choice(criterion: &mut Criterion) {
 
 fn in_memory(agents: usize) -> InMemory {
     let config = AgentPoolConfig {
-        // Makes no difference here, but to the memory of thousands of connections.
+        // Saves memory with thousands of connections and does not affect these benchmarks.
         max_concurrent_per_connection: 8,
         ..AgentPoolConfig::default()
     };

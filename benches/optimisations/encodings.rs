@@ -1,4 +1,4 @@
-//! From an event to the same event on the other side, without a socket: JSON and base64 text against MessagePack and
+//! Encodes and decodes events without a socket: JSON with base64 text against MessagePack with
 //! bytes.
 
 use crate::common::{CORRELATION_ID, Sample, request_headers};
@@ -33,7 +33,7 @@ pub(crate) fn encodings(criterion: &mut Criterion) {
     }
 }
 
-/// Serde to a fresh buffer, and from it to an owned event.
+/// Measures serde, into a new buffer and from there into an owned event.
 fn published<E: Serialize + DeserializeOwned>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
@@ -53,7 +53,7 @@ fn published<E: Serialize + DeserializeOwned>(
     });
 }
 
-/// To a buffer that is used again, with the copy that a socket makes, and from there to a view.
+/// Measures tollgate, into a reused buffer, with the copy that a socket makes, and into a view.
 fn tollgate(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, event: &Sample) {
     for (way, encoding) in [
         ("tollgate JSON", Encoding::Json),

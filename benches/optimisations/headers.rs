@@ -1,4 +1,4 @@
-//! Owned headers: lists on the heap against inline values, and names that are not stored.
+//! Stores owned headers: `Vec` against inline values, and owned names against interned ones.
 
 use crate::common::request_headers;
 use criterion::{BenchmarkId, Criterion};
@@ -7,7 +7,7 @@ use std::hash::Hash;
 use std::hint::black_box;
 use tollgate::{HeaderValues, intern_header_name};
 
-/// Filling a map, going over it and dropping it.
+/// Measures filling, iterating and dropping a map.
 pub(crate) fn headers(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("headers");
     for count in [10, 40] {

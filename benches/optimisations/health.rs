@@ -1,4 +1,4 @@
-//! What a call asks of its connection and notes on it: behind a lock, or in atomics.
+//! Compares locks and atomics for the state of a connection that each call reads and writes.
 
 use crate::common::alone_and_beside_another;
 use criterion::{Criterion, Throughput};
@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Instant;
 use tollgate::bench::IdleConnection;
 
-/// As the published crate had it before: a lock for each.
+/// A lock for each value, as `zentinel-agent-protocol` had before.
 struct Locked {
     is_healthy: Mutex<bool>,
     last_used: RwLock<Instant>,
@@ -29,7 +29,8 @@ impl Locked {
     }
 }
 
-/// Is it healthy? And when was it used? The time comes from elsewhere, as it does in a call.
+/// Measures reading the health and writing the time of the last use. The time is given, as in a
+/// call.
 pub(crate) fn health(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("health");
     let now = Instant::now();
@@ -55,7 +56,7 @@ pub(crate) fn health(criterion: &mut Criterion) {
     });
 }
 
-/// What is measured as one: enough that threads meet.
+/// Operations per iteration: enough for contention between threads.
 const REPETITIONS: u64 = 100;
 
 fn repeat<T>(operation: impl Fn() -> T) {

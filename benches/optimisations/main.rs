@@ -1,7 +1,8 @@
-//! Each optimisation that the published crate's performance roadmap claims: the old way beside the new.
+//! Compares each optimisation of the performance roadmap of `zentinel-agent-protocol` with its
+//! alternative.
 //!
-//! The new way is this library's own code. The old one is what the published crate does, or did before,
-//! written anew with the same building blocks.
+//! The optimised variant is the code of tollgate. The alternative is a model of what
+//! `zentinel-agent-protocol` does or did before, written with the same crates.
 
 mod affinity;
 mod agents;

@@ -1,4 +1,4 @@
-//! What the published crate keeps of agents and connections, without the sockets.
+//! Models how `zentinel-agent-protocol` keeps agents and connections, without the sockets.
 
 use dashmap::DashMap;
 use std::collections::HashMap;
@@ -7,17 +7,18 @@ use std::sync::{Arc, RwLock};
 use std::time::Instant;
 use tollgate::bench::agent_name;
 
-/// Agents by name, in one of the maps that the published crate had.
+/// Agents by name, in one of the maps of `zentinel-agent-protocol`.
 pub(crate) trait Agents: Sync {
     fn has(&self, agent_id: &str) -> bool;
-    /// Puts the same agent in its own place.
+    /// Removes the agent and inserts it again.
     fn replace(&self, agent_id: &str);
 }
 
-/// The first way: one lock around everything. The published crate took tokio's, which costs more.
+/// The first variant: one lock for all agents. `zentinel-agent-protocol` used tokio's lock, which
+/// costs more.
 pub(crate) struct Locked(RwLock<HashMap<String, Arc<Agent>>>);
 
-/// The second way: a lock around each of several parts.
+/// The second variant: a lock for each of several shards.
 pub(crate) struct Sharded(DashMap<String, Arc<Agent>>);
 
 pub(crate) struct Agent {
@@ -27,7 +28,7 @@ pub(crate) struct Agent {
 
 pub(crate) struct Connection {
     is_healthy: AtomicBool,
-    /// Counters and a semaphore, so that connections lie as far apart in memory.
+    /// The size of the counters and the semaphore, so that the distance in memory is the same.
     _rest: [u64; 24],
 }
 
@@ -83,7 +84,7 @@ impl Sharded {
         Arc::clone(&self.0.get(&agent_name(0)).expect("an agent"))
     }
 
-    /// Filters and copies the healthy connections before it takes one in turn.
+    /// Copies the healthy connections and takes one of them in turn.
     pub(crate) fn choose(&self, agent_id: &str) -> Option<Arc<Connection>> {
         let agent = self.0.get(agent_id)?;
         let connections = agent.connections.try_read().ok()?;
@@ -110,7 +111,7 @@ impl Agents for Sharded {
     }
 }
 
-/// Exchanges with their connections.
+/// Connections by exchange.
 #[derive(Default)]
 pub(crate) struct Affinities(DashMap<String, Affinity>);
 
@@ -120,7 +121,7 @@ struct Affinity {
     last_accessed: AtomicU64,
 }
 
-/// The published crate's bound.
+/// Limit of `zentinel-agent-protocol`.
 const MAX_AFFINITIES: usize = 100_000;
 
 impl Affinities {
@@ -150,7 +151,7 @@ impl Affinities {
         }
     }
 
-    /// For a gauge, after every change.
+    /// Updates a gauge after each change.
     fn count(&self) {
         std::hint::black_box(self.0.len());
     }

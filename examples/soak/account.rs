@@ -1,11 +1,11 @@
-//! What became of every call, as its caller saw it, against what the pool counted.
+//! The outcome of every call as its caller saw it, compared with the pool's counts.
 
 use crate::{Failure, LIAR, STEADY, VICTIM};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tollgate::{AgentPool, AgentProtocolError, AgentResponse, CallCounts, HeaderOp};
 
-/// How calls ended, in the words of [`CallCounts`].
+/// Outcomes of calls, in the order of [`outcomes`].
 const KINDS: [&str; 13] = [
     "answered",
     "timed out",
@@ -27,17 +27,17 @@ const GIVEN_UP: usize = 5;
 
 const AGENTS: [&str; 3] = [STEADY, VICTIM, LIAR];
 
-/// What callers saw.
+/// Outcomes as callers saw them, per agent and kind.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     counts: [[AtomicU64; KINDS.len()]; AGENTS.len()],
-    /// The first answer that was not the one to its call.
+    /// The first wrong answer or unexpected error.
     wrong: Mutex<Option<String>>,
 }
 
 impl Ledger {
-    /// Enters what became of a call that should be answered with this checksum.
-    pub(crate) fn enter(
+    /// Records the outcome of a call that should be answered with this checksum.
+    pub(crate) fn record(
         &self,
         agent: &str,
         expected: u64,
@@ -45,16 +45,20 @@ impl Ledger {
     ) {
         match outcome {
             Ok(response) if checksum_in(response) == Some(expected) => self.count(agent, ANSWERED),
-            Ok(response) => self.wrong(format!("{agent}: {expected:x} expected: {response:?}")),
+            Ok(response) => {
+                self.record_wrong(format!(
+                    "{agent}: expected checksum {expected:x}, got {response:?}"
+                ));
+            }
             Err(error) => match kind_of(error) {
                 Some(kind) => self.count(agent, kind),
-                None => self.wrong(format!("{agent}: {error}")),
+                None => self.record_wrong(format!("{agent}: {error}")),
             },
         }
     }
 
-    /// Enters a call that its caller gave up.
-    pub(crate) fn enter_given_up(&self, agent: &str) {
+    /// Records a call that its caller dropped.
+    pub(crate) fn record_given_up(&self, agent: &str) {
         self.count(agent, GIVEN_UP);
     }
 
@@ -66,27 +70,30 @@ impl Ledger {
         self.sum(|kind| kind != ANSWERED)
     }
 
-    /// Fails as soon as something is wrong.
+    /// Fails if an answer was wrong, or if a call to the steady agent failed.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        if let Some(wrong) = &*self.wrong.lock().expect("nobody panics with this lock") {
+        if let Some(wrong) = &*self.wrong.lock().expect("no panic while locked") {
             return Err(wrong.clone().into());
         }
-        let harmed = self.counts[0].iter().enumerate().any(|(kind, count)| {
+        let has_failure = self.counts[0].iter().enumerate().any(|(kind, count)| {
             kind != ANSWERED && kind != GIVEN_UP && count.load(Ordering::Relaxed) > 0
         });
-        if harmed {
-            return Err("a call to the agent that is never harmed has failed".into());
+        if has_failure {
+            return Err("a call to the steady agent failed".into());
         }
         Ok(())
     }
 
-    /// Compares with the pool's own counts, once all callers are done.
-    pub(crate) async fn settle(&self, pool: &AgentPool) -> Result<(), Failure> {
+    /// Compares the outcomes with the pool's counts. Call this once all callers are done.
+    pub(crate) async fn compare(&self, pool: &AgentPool) -> Result<(), Failure> {
         self.check()?;
         let mut differences = Vec::new();
         for (agent, seen) in AGENTS.iter().zip(&self.counts) {
-            let stats = pool.agent_stats(agent).await.ok_or("an agent is missing")?;
-            let counted = in_order(&stats.calls);
+            let stats = pool
+                .agent_stats(agent)
+                .await
+                .ok_or_else(|| format!("{agent}: the pool does not know this agent"))?;
+            let counted = outcomes(&stats.calls);
             println!("{agent}: {} calls", stats.calls.made);
             for ((kind, seen), counted) in KINDS.iter().zip(seen).zip(counted) {
                 let seen = seen.load(Ordering::Relaxed);
@@ -95,15 +102,15 @@ impl Ledger {
                 }
                 if seen != counted {
                     differences.push(format!(
-                        "{agent}: {seen} {kind}, the pool counted {counted}"
+                        "{agent}: callers saw {seen} {kind}, the pool counted {counted}"
                     ));
                 }
             }
             if stats.calls.made != stats.calls.ended() || stats.total_in_flight != 0 {
-                differences.push(format!("{agent}: calls do not add up: {:?}", stats.calls));
+                differences.push(format!("{agent}: counts do not add up: {:?}", stats.calls));
             }
             println!(
-                "  {} connections replaced, breaker opened {} times, {} exchanges cancelled, {:?}",
+                "  {} reconnects, circuit breaker opened {} times, {} exchanges cancelled, {:?}",
                 stats.reconnects,
                 stats.circuit_breaker_trips,
                 stats.exchanges_cancelled,
@@ -112,10 +119,10 @@ impl Ledger {
         }
         let affinities = pool.correlation_affinity_count();
         if affinities != 0 {
-            differences.push(format!("{affinities} affinities are left behind"));
+            differences.push(format!("{affinities} correlation ids are still pinned"));
         }
         if differences.is_empty() {
-            println!("every answer belongs to its call, and all counts add up");
+            println!("every answer matched its call, and all counts add up");
             return Ok(());
         }
         Err(differences.join("\n").into())
@@ -126,9 +133,9 @@ impl Ledger {
         self.counts[index.expect("one of the agents")][kind].fetch_add(1, Ordering::Relaxed);
     }
 
-    fn wrong(&self, what: String) {
-        let mut wrong = self.wrong.lock().expect("nobody panics with this lock");
-        wrong.get_or_insert(what);
+    fn record_wrong(&self, message: String) {
+        let mut wrong = self.wrong.lock().expect("no panic while locked");
+        wrong.get_or_insert(message);
     }
 
     fn sum(&self, is_counted: impl Fn(usize) -> bool) -> u64 {
@@ -160,7 +167,8 @@ fn kind_of(error: &AgentProtocolError) -> Option<usize> {
     })
 }
 
-fn in_order(calls: &CallCounts) -> [u64; KINDS.len()] {
+/// Returns the pool's counts in the order of [`KINDS`].
+fn outcomes(calls: &CallCounts) -> [u64; KINDS.len()] {
     [
         calls.answered,
         calls.timed_out,
@@ -178,7 +186,7 @@ fn in_order(calls: &CallCounts) -> [u64; KINDS.len()] {
     ]
 }
 
-/// The name of the header that carries a checksum back.
+/// Name of the header that returns a checksum.
 pub(crate) const CHECKSUM: &str = "x-checksum";
 
 fn checksum_in(response: &AgentResponse) -> Option<u64> {
@@ -188,9 +196,9 @@ fn checksum_in(response: &AgentResponse) -> Option<u64> {
     }
 }
 
-/// FNV-1a of what an event is about and carries.
-pub(crate) fn checksum(about: &str, data: &[u8]) -> u64 {
-    let bytes = about.bytes().chain(data.iter().copied());
+/// Returns the FNV-1a hash of an event's correlation id and data.
+pub(crate) fn checksum(correlation_id: &str, data: &[u8]) -> u64 {
+    let bytes = correlation_id.bytes().chain(data.iter().copied());
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })

@@ -1,4 +1,4 @@
-//! An agent in a process of its own that answers every event with its checksum.
+//! An agent that answers every event with its checksum, and the process that runs it.
 
 use crate::Failure;
 use crate::account::{CHECKSUM, checksum};
@@ -12,36 +12,36 @@ use tollgate::{
     ResponseHeadersView, UdsAgentServer,
 };
 
-/// Serves until standard input ends, and does what is said there meanwhile.
+/// Serves until standard input is closed, and executes the commands read from it.
 pub(crate) async fn serve(socket: &Path) -> Result<(), Failure> {
     let server = UdsAgentServer::new(socket, Echo);
     let control = server.control();
     let bound = server.bind().await?;
-    let obey = async move {
+    let execute_commands = async move {
         let mut lines = BufReader::new(tokio::io::stdin()).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            obey(&control, &line);
+            execute(&control, &line);
         }
     };
-    Ok(bound.serve_until(obey).await?)
+    Ok(bound.serve_until(execute_commands).await?)
 }
 
-fn obey(control: &AgentControl, order: &str) {
-    match order {
+fn execute(control: &AgentControl, command: &str) {
+    match command {
         "pause" => control.flow_control(FlowControlAction::Pause),
         "resume" => control.flow_control(FlowControlAction::Resume),
         "degraded" => control.report_health(HealthStatus::degraded("echo", Vec::new(), 2.0)),
         "healthy" => control.report_health(HealthStatus::healthy("echo")),
-        other => eprintln!("unknown order {other:?}"),
+        other => eprintln!("unknown command {other:?}"),
     }
 }
 
 struct Echo;
 
-fn echo(about: &str, data: &[u8]) -> AgentResponse {
+fn echo(correlation_id: &str, data: &[u8]) -> AgentResponse {
     AgentResponse::default_allow().add_request_header(HeaderOp::Set {
         name: CHECKSUM.to_owned(),
-        value: format!("{:x}", checksum(about, data)),
+        value: format!("{:x}", checksum(correlation_id, data)),
     })
 }
 
@@ -74,7 +74,7 @@ impl AgentHandler for Echo {
     }
 }
 
-/// An agent's process; killed when dropped.
+/// An agent's process, killed when dropped.
 pub(crate) struct Process {
     child: Child,
     socket: PathBuf,
@@ -95,7 +95,7 @@ impl Process {
         let started = Instant::now();
         while tokio::net::UnixStream::connect(socket).await.is_err() {
             if started.elapsed() > Duration::from_secs(10) {
-                return Err("an agent does not start".into());
+                return Err(format!("no agent listens at {} after 10 s", socket.display()).into());
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -106,10 +106,14 @@ impl Process {
         &self.socket
     }
 
-    pub(crate) fn order(&mut self, order: &str) -> Result<(), Failure> {
+    pub(crate) fn command(&mut self, command: &str) -> Result<(), Failure> {
         use std::io::Write;
-        let stdin = self.child.stdin.as_mut().ok_or("no standard input")?;
-        Ok(writeln!(stdin, "{order}")?)
+        let stdin = self
+            .child
+            .stdin
+            .as_mut()
+            .ok_or("the agent has no standard input")?;
+        Ok(writeln!(stdin, "{command}")?)
     }
 
     pub(crate) fn signal(&self, signal: &str) -> Result<(), Failure> {
@@ -121,7 +125,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // Ignored: the process may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

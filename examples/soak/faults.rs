@@ -1,4 +1,4 @@
-//! What is done to the agent that is harmed.
+//! Injects faults into one agent.
 
 use crate::agent::Process;
 use crate::{Failure, VICTIM};
@@ -10,13 +10,14 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tollgate::AgentPool;
 
-/// The process behind the agent's name, and the two places where it may be.
-pub(crate) struct Victims {
+/// The process of the agent that faults are injected into, and the two sockets between which it
+/// moves.
+pub(crate) struct Victim {
     process: Process,
     sockets: [PathBuf; 2],
 }
 
-impl Victims {
+impl Victim {
     pub(crate) async fn start(directory: &Path) -> Result<Self, Failure> {
         let sockets = ["victim-1.sock", "victim-2.sock"].map(|name| directory.join(name));
         let process = Process::start(&sockets[0]).await?;
@@ -28,7 +29,7 @@ impl Victims {
     }
 }
 
-/// How often each was done.
+/// Number of times that each fault was injected.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     killed: usize,
@@ -48,10 +49,10 @@ impl fmt::Display for Faults {
     }
 }
 
-/// Does harm every few seconds until it is told to stop.
+/// Injects a fault every one to three seconds until `stop` is set.
 pub(crate) async fn inject(
     pool: AgentPool,
-    mut victims: Victims,
+    mut victim: Victim,
     stop: Arc<AtomicBool>,
 ) -> Result<Faults, Failure> {
     let mut faults = Faults::default();
@@ -63,42 +64,42 @@ pub(crate) async fn inject(
         match round % 5 {
             0 => {
                 faults.killed += 1;
-                victims.process.signal("KILL")?;
+                victim.process.signal("KILL")?;
                 pause(10..1_000).await;
-                let socket = victims.socket().to_owned();
-                victims.process = Process::start(&socket).await?;
+                let socket = victim.socket().to_owned();
+                victim.process = Process::start(&socket).await?;
             }
             1 => {
                 faults.stopped += 1;
-                victims.process.signal("STOP")?;
+                victim.process.signal("STOP")?;
                 pause(100..2_000).await;
-                victims.process.signal("CONT")?;
+                victim.process.signal("CONT")?;
             }
             2 => {
                 faults.paused += 1;
-                victims.process.order("pause")?;
+                victim.process.command("pause")?;
                 pause(10..500).await;
-                victims.process.order("resume")?;
+                victim.process.command("resume")?;
             }
             3 => {
                 faults.degraded += 1;
-                victims.process.order("degraded")?;
+                victim.process.command("degraded")?;
                 pause(10..500).await;
-                victims.process.order("healthy")?;
+                victim.process.command("healthy")?;
             }
             _ => {
                 faults.moved += 1;
-                let is_there = |socket: &&PathBuf| **socket != victims.process.socket();
-                let to = victims
+                let is_unused = |socket: &&PathBuf| **socket != victim.process.socket();
+                let to = victim
                     .sockets
                     .iter()
-                    .find(is_there)
-                    .ok_or("nowhere to go")?;
+                    .find(is_unused)
+                    .ok_or("both sockets are in use")?;
                 let process = Process::start(to).await?;
                 pool.add_agent(VICTIM, to.display().to_string()).await?;
-                // What began at the old place finishes there.
+                // Exchanges that began at the old socket finish there: the drain timeout is 1 s.
                 sleep(Duration::from_millis(1_200)).await;
-                victims.process = process;
+                victim.process = process;
             }
         }
     }

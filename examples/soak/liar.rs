@@ -1,4 +1,5 @@
-//! An agent that answers as it pleases. It speaks JSON by hand, so that it can say what no server would.
+//! An agent that violates the protocol at random. It encodes its JSON messages itself, so that it
+//! can send what the library's server would not.
 
 use crate::account::{CHECKSUM, checksum};
 use serde_json::{Value, json};
@@ -7,22 +8,22 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
-/// Answers that are held back at once, to come late.
-const MAX_HELD_BACK: usize = 2;
+/// Number of answers that are delayed at once.
+const MAX_DELAYED: usize = 2;
 
 pub(crate) async fn serve(listener: UnixListener) {
     while let Ok((stream, _)) = listener.accept().await {
-        // However it ends, the proxy connects again.
-        tokio::spawn(async move { lie(stream).await.is_ok() });
+        // The result does not matter: the proxy reconnects.
+        tokio::spawn(async move { serve_connection(stream).await.is_ok() });
     }
 }
 
-async fn lie(mut stream: UnixStream) -> io::Result<()> {
+async fn serve_connection(mut stream: UnixStream) -> io::Result<()> {
     receive(&mut stream).await?;
     stream
         .write_all(&frame(0x02, handshake().to_string().as_bytes()))
         .await?;
-    let mut held_back = VecDeque::new();
+    let mut delayed = VecDeque::new();
     loop {
         let (message, payload) = receive(&mut stream).await?;
         if message == 0x41 {
@@ -38,7 +39,11 @@ async fn lie(mut stream: UnixStream) -> io::Result<()> {
             5..10 => return stream.write_all(&[0; 4]).await,
             10..140 => stream.write_all(&frame(0x20, b"{\"version\":2,")).await?,
             140..240 => stream.write_all(&frame(0x77, b"what is this?")).await?,
-            240..440 => stream.write_all(&frame(0x20, &nobodys())).await?,
+            240..440 => {
+                stream
+                    .write_all(&frame(0x20, &unsolicited_answer()))
+                    .await?;
+            }
             440..640 => {
                 stream.write_all(&answer).await?;
                 stream.write_all(&answer).await?;
@@ -48,7 +53,7 @@ async fn lie(mut stream: UnixStream) -> io::Result<()> {
                     stream.write_all(&[byte]).await?;
                 }
             }
-            740..840 => held_back.push_back(answer),
+            740..840 => delayed.push_back(answer),
             840..845 => {
                 stream.write_all(&frame(0x33, br#"{"action":1}"#)).await?;
                 stream.write_all(&answer).await?;
@@ -56,8 +61,8 @@ async fn lie(mut stream: UnixStream) -> io::Result<()> {
             }
             _ => stream.write_all(&answer).await?,
         }
-        if held_back.len() > MAX_HELD_BACK
-            && let Some(late) = held_back.pop_front()
+        if delayed.len() > MAX_DELAYED
+            && let Some(late) = delayed.pop_front()
         {
             stream.write_all(&late).await?;
         }
@@ -79,7 +84,7 @@ fn answer_to(message: u8, payload: &[u8]) -> Option<Value> {
     }))
 }
 
-fn nobodys() -> Vec<u8> {
+fn unsolicited_answer() -> Vec<u8> {
     let id = format!("nobody-{}", fastrand::u64(..));
     json!({"version": 2, "decision": "allow", "audit": {"custom": {"correlation_id": id}}})
         .to_string()

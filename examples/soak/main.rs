@@ -1,6 +1,6 @@
-//! Runs mixed traffic through agents that are killed, stopped, slowed down, paused, moved and lied about, and
-//! checks every answer, every count, and that memory and file descriptors stay where they are.
-//! `scripts/soak [minutes]` builds and runs it.
+//! Runs mixed traffic through agents while faults are injected: one agent is killed, stopped,
+//! paused, degraded and moved, another violates the protocol. Checks every answer and every count,
+//! and that memory and file descriptors do not grow. `scripts/soak [minutes]` builds and runs it.
 
 mod account;
 mod agent;
@@ -20,11 +20,12 @@ use tollgate::{AgentPool, AgentPoolConfig, FlowControlMode};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Never harmed: none of its calls may fail.
+/// The agent without faults: none of its calls may fail.
 const STEADY: &str = "steady";
-/// Killed, stopped, paused, degraded and moved.
+/// The agent that is killed, stopped, paused, degraded and moved.
 const VICTIM: &str = "victim";
-/// Answers late, twice, for nobody, with garbage, or hangs up.
+/// The agent that violates the protocol: it answers late, twice, to unknown calls, with garbage, or
+/// closes the connection.
 const LIAR: &str = "liar";
 
 fn main() -> Result<(), Failure> {
@@ -48,12 +49,12 @@ async fn soak(minutes: f64) -> Result<(), Failure> {
 async fn soak_in(directory: &Path, duration: Duration) -> Result<(), Failure> {
     let pool = AgentPool::with_config(config());
     let steady = agent::Process::start(&directory.join("steady.sock")).await?;
-    let victims = faults::Victims::start(directory).await?;
+    let victim = faults::Victim::start(directory).await?;
     let liar = directory.join("liar.sock");
     tokio::spawn(liar::serve(tokio::net::UnixListener::bind(&liar)?));
     for (agent, socket) in [
         (STEADY, steady.socket()),
-        (VICTIM, victims.socket()),
+        (VICTIM, victim.socket()),
         (LIAR, &*liar),
     ] {
         pool.connect_agent(agent, socket.display().to_string())
@@ -63,7 +64,7 @@ async fn soak_in(directory: &Path, duration: Duration) -> Result<(), Failure> {
     let ledger = Arc::new(Ledger::default());
     let stop = Arc::new(AtomicBool::new(false));
     let callers = traffic::start(&pool, &ledger, &stop);
-    let harm = tokio::spawn(faults::inject(pool.clone(), victims, Arc::clone(&stop)));
+    let harm = tokio::spawn(faults::inject(pool.clone(), victim, Arc::clone(&stop)));
     let resources = watch(&pool, &ledger, duration).await?;
     stop.store(true, Ordering::Relaxed);
     for caller in callers {
@@ -72,8 +73,8 @@ async fn soak_in(directory: &Path, duration: Duration) -> Result<(), Failure> {
     let faults = harm.await??;
 
     println!("\n{faults}");
-    let result = ledger.settle(&pool).await;
-    resources.judge()?;
+    let result = ledger.compare(&pool).await;
+    resources.check_growth()?;
     pool.shutdown().await?;
     drop(steady);
     result
@@ -91,7 +92,7 @@ fn config() -> AgentPoolConfig {
     }
 }
 
-/// Reports on the run until it is over.
+/// Prints the state of the run at intervals until its end.
 async fn watch(
     pool: &AgentPool,
     ledger: &Ledger,
@@ -112,7 +113,8 @@ async fn watch(
             .map(|agent| agent.reconnects)
             .sum();
         println!(
-            "{:5.0} s  {answered:>10} answered ({rate:.0} per second), {:>7} failed, {reconnects:>4} reconnects, {now}",
+            "{:5.0} s  {answered:>10} answered ({rate:.0} per second), {:>7} failed, \
+             {reconnects:>4} reconnects, {now}",
             started.elapsed().as_secs_f64(),
             ledger.failed(),
         );

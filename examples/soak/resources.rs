@@ -1,9 +1,9 @@
-//! Whether this process takes ever more memory or file descriptors.
+//! Checks that memory and file descriptors of this process do not grow.
 
 use crate::Failure;
 use std::fmt;
 
-/// Samples over the whole run.
+/// Samples over the run.
 #[derive(Debug, Default)]
 pub(crate) struct Resources(Vec<Sample>);
 
@@ -13,10 +13,10 @@ pub(crate) struct Sample {
     descriptors: usize,
 }
 
-/// Growth that is not held against the run: the allocator's and the runtime's own.
+/// Accepted growth in KiB, for the allocator and the runtime.
 const MEMORY_ALLOWANCE_KIB: usize = 8 * 1024;
 
-/// Connections that come up while others are still closing.
+/// Accepted growth in descriptors, for connections that open while others are closing.
 const DESCRIPTOR_ALLOWANCE: usize = 16;
 
 impl Resources {
@@ -25,15 +25,15 @@ impl Resources {
         let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let rss = rss.and_then(|rss| rss.trim().strip_suffix(" kB"));
         let sample = Sample {
-            rss_kib: rss.ok_or("no VmRSS")?.trim().parse()?,
+            rss_kib: rss.ok_or("no VmRSS in /proc/self/status")?.trim().parse()?,
             descriptors: std::fs::read_dir("/proc/self/fd")?.count(),
         };
         self.0.push(sample);
         Ok(sample)
     }
 
-    /// Compares the last quarter with the second.
-    pub(crate) fn judge(&self) -> Result<(), Failure> {
+    /// Fails if the medians of the last quarter exceed those of the second quarter by too much.
+    pub(crate) fn check_growth(&self) -> Result<(), Failure> {
         let quarter = self.0.len() / 4;
         let (early, late) = (&self.0[quarter..2 * quarter], &self.0[3 * quarter..]);
         let memory = [early, late].map(|samples| median(samples, |sample| sample.rss_kib));
@@ -43,10 +43,10 @@ impl Resources {
             memory[0], memory[1], descriptors[0], descriptors[1]
         );
         if memory[1] > memory[0] + memory[0] / 10 + MEMORY_ALLOWANCE_KIB {
-            return Err("memory grows".into());
+            return Err("resident memory grew during the run".into());
         }
         if descriptors[1] > descriptors[0] + DESCRIPTOR_ALLOWANCE {
-            return Err("descriptors are left behind".into());
+            return Err("the number of file descriptors grew during the run".into());
         }
         Ok(())
     }

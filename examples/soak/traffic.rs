@@ -1,4 +1,4 @@
-//! Callers that put every kind of exchange to the agents.
+//! Callers that send every kind of exchange to the agents.
 
 use crate::account::{Ledger, checksum};
 use crate::{LIAR, STEADY, VICTIM};
@@ -12,11 +12,11 @@ use tollgate::{
     ResponseHeaders,
 };
 
-/// By agent; the steady one carries most.
+/// Number of callers per agent.
 const CALLERS: [(&str, usize); 3] = [(STEADY, 32), (VICTIM, 24), (LIAR, 8)];
 
-/// After a call that failed, so that an agent that is away is not asked in a tight loop.
-const RESPITE: Duration = Duration::from_millis(1);
+/// Pause after a failed call, which keeps callers of an unavailable agent from a busy loop.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(1);
 
 pub(crate) fn start(
     pool: &AgentPool,
@@ -40,8 +40,8 @@ pub(crate) fn start(
                         return;
                     }
                     let id = format!("{agent}-{number}-{n}");
-                    if !caller.one_request(&id, n).await {
-                        sleep(RESPITE).await;
+                    if !caller.send_request(&id, n).await {
+                        sleep(PAUSE_AFTER_FAILURE).await;
                     }
                 }
             })
@@ -56,14 +56,15 @@ struct Caller {
 }
 
 impl Caller {
-    /// Says whether everything was answered.
-    async fn one_request(&self, id: &str, n: u64) -> bool {
+    /// Sends one request of a kind that depends on its number. Returns whether every call was
+    /// answered.
+    async fn send_request(&self, id: &str, n: u64) -> bool {
         match (self.agent, n % 64) {
             (LIAR, _) => self.headers(id, "/").await,
-            (_, 0) => self.published_exchange(id).await,
+            (_, 0) => self.exchange_by_id(id).await,
             (_, 1) => self.exchange(id).await,
             (_, 2) => self.pipelined_body(id).await,
-            (_, 3) => self.abandoned(id).await,
+            (_, 3) => self.dropped_call(id).await,
             (_, 4) => self.headers(id, "/wait/1").await,
             (VICTIM, 5) => self.headers(id, "/wait/400").await,
             _ => self.headers(id, "/some/path?with=a&query=string").await,
@@ -73,18 +74,19 @@ impl Caller {
     async fn headers(&self, id: &str, uri: &str) -> bool {
         let answer = self.pool.send(self.agent, id, &head(uri)).await;
         self.pool.clear_correlation_affinity(id);
-        self.enter(id, uri.as_bytes(), &answer)
+        self.record(id, uri.as_bytes(), &answer)
     }
 
-    /// Every phase of a request, known by its id alone.
-    async fn published_exchange(&self, id: &str) -> bool {
+    /// Sends a request's headers, body and completion through the pool, which joins them by their
+    /// id.
+    async fn exchange_by_id(&self, id: &str) -> bool {
         let answer = self.pool.send(self.agent, id, &head("/body")).await;
-        if !self.enter(id, b"/body", &answer) {
+        if !self.record(id, b"/body", &answer) {
             return false;
         }
         for chunk in chunks(id) {
             let answer = self.pool.send(self.agent, id, &chunk).await;
-            if !self.enter(id, &chunk.data, &answer) {
+            if !self.record(id, &chunk.data, &answer) {
                 self.pool.clear_correlation_affinity(id);
                 return false;
             }
@@ -92,20 +94,21 @@ impl Caller {
         let complete = completed();
         let answer = self.pool.send(self.agent, id, &complete).await;
         self.pool.clear_correlation_affinity(id);
-        self.enter(id, &complete.status.to_be_bytes(), &answer)
+        self.record(id, &complete.status.to_be_bytes(), &answer)
     }
 
+    /// Sends all events of a request through one [`Exchange`](tollgate::Exchange).
     async fn exchange(&self, id: &str) -> bool {
         let Ok(mut exchange) = self.pool.exchange(self.agent, id) else {
             return false;
         };
         let answer = exchange.send(&head("/body")).await;
-        if !self.enter(id, b"/body", &answer) {
+        if !self.record(id, b"/body", &answer) {
             return false;
         }
         for chunk in chunks(id) {
             let answer = exchange.send(&chunk).await;
-            if !self.enter(id, &chunk.data, &answer) {
+            if !self.record(id, &chunk.data, &answer) {
                 return false;
             }
         }
@@ -115,60 +118,61 @@ impl Caller {
             headers: &[("content-type", "text/html")][..],
         };
         let answer = exchange.send(&response).await;
-        if !self.enter(id, &response.status.to_be_bytes(), &answer) {
+        if !self.record(id, &response.status.to_be_bytes(), &answer) {
             return false;
         }
         let complete = completed();
         let answer = exchange.send(&complete).await;
-        self.enter(id, &complete.status.to_be_bytes(), &answer)
+        self.record(id, &complete.status.to_be_bytes(), &answer)
     }
 
+    /// Sends the chunks of a body without waiting for the answers in between.
     async fn pipelined_body(&self, id: &str) -> bool {
         let Ok(mut exchange) = self.pool.exchange(self.agent, id) else {
             return false;
         };
         let mut unanswered = Vec::new();
-        let mut is_whole = true;
+        let mut is_answered = true;
         for chunk in chunks(id) {
             match exchange.push(&chunk).await {
                 Ok(()) => unanswered.push(chunk.data),
                 Err(error) => {
-                    is_whole = self.enter(id, &chunk.data, &Err(error));
+                    is_answered = self.record(id, &chunk.data, &Err(error));
                     break;
                 }
             }
         }
         for data in unanswered {
             if let Some(answer) = exchange.next_answer().await {
-                is_whole &= self.enter(id, &data, &answer);
+                is_answered &= self.record(id, &data, &answer);
             }
         }
-        is_whole
+        is_answered
     }
 
-    /// A call that is dropped, mostly before its answer is there.
-    async fn abandoned(&self, id: &str) -> bool {
+    /// Starts a call and drops it, in most cases before its answer arrives.
+    async fn dropped_call(&self, id: &str) -> bool {
         let uri = "/wait/2";
         let event = head(uri);
-        let patience = Duration::from_micros(fastrand::u64(..3_000));
-        let called = timeout(patience, self.pool.send(self.agent, id, &event)).await;
+        let time_limit = Duration::from_micros(fastrand::u64(..3_000));
+        let called = timeout(time_limit, self.pool.send(self.agent, id, &event)).await;
         self.pool.clear_correlation_affinity(id);
         match called {
-            Ok(answer) => self.enter(id, uri.as_bytes(), &answer),
+            Ok(answer) => self.record(id, uri.as_bytes(), &answer),
             Err(_) => {
-                self.ledger.enter_given_up(self.agent);
+                self.ledger.record_given_up(self.agent);
                 true
             }
         }
     }
 
-    fn enter(
+    fn record(
         &self,
         id: &str,
         data: &[u8],
         answer: &Result<tollgate::AgentResponse, tollgate::AgentProtocolError>,
     ) -> bool {
-        self.ledger.enter(self.agent, checksum(id, data), answer);
+        self.ledger.record(self.agent, checksum(id, data), answer);
         answer.is_ok()
     }
 }
@@ -186,7 +190,7 @@ fn head(uri: &str) -> RequestHeaders<'_, &'static [(&'static str, &'static str)]
     }
 }
 
-/// Three pieces of a body, small and large.
+/// Returns the three chunks of a body, small and large.
 fn chunks(id: &str) -> [RequestBodyChunkEvent; 3] {
     let sizes = [10, 1_000, fastrand::usize(..40_000)];
     let mut index = 0;

@@ -1,1 +1,1 @@
-"""The parts of PERFORMANCE.md."""
+"""Writes PERFORMANCE.md and docs/performance from the results of the benchmarks."""

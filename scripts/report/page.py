@@ -1,64 +1,80 @@
-"""PERFORMANCE.md as a whole."""
+"""Fills the templates of PERFORMANCE.md and of the tables in docs/performance."""
 
-import platform
 import re
-import subprocess
-from pathlib import Path
+import textwrap
 
-from . import peers, proxy, roadmap
+from . import optimisations, peers, proxy
 from .results import Results
 from .tables import count, table
 
-
-# Before the first heading.
+TEMPLATES = "scripts/report"
+COLUMNS = 100
+# Key of the text before the first heading.
 TOP = ""
 
 
-def write(root, headings):
-    """Writes the sections under these headings; [`TOP`] is what stands before all of them."""
+def write(root, parts):
+    """Writes the sections whose figures come from these parts, and those without figures."""
     results = Results(root)
-    template = sections((root / "scripts/report/page.md").read_text())
-    page = root / "PERFORMANCE.md"
-    present = sections(page.read_text())
-    text = "".join(
-        rendered(section, results, root) if heading in headings else present.get(heading, "")
-        for heading, section in template.items()
-    )
-    page.write_text(text)
-    print("written to PERFORMANCE.md")
+    for template, path in documents(root):
+        present = sections(path.read_text()) if path.exists() else {}
+        written = []
+        for heading, section in sections(template.read_text()).items():
+            needed = {PLACEHOLDERS[name][0] for name in names_in(section)}
+            needed |= {PLOTS[name][0] for name in plots_in(section)}
+            if needed <= set(parts) or heading not in present:
+                written.append(filled(section, results, root))
+            else:
+                written.append(present[heading])
+        path.write_text("".join(written))
+        print(f"written to {path.relative_to(root)}")
+
+
+def documents(root):
+    """Yields each template and the document that is made from it."""
+    yield root / TEMPLATES / "page.md", root / "PERFORMANCE.md"
+    for template in sorted((root / TEMPLATES / "documents").glob("*.md")):
+        yield template, root / "docs/performance" / template.name
 
 
 def sections(text):
-    """The parts of a page by their headings of the second rank, with these, in order."""
+    """Splits a document at its headings of the second level, by heading and in order."""
     top, *parts = re.split(r"^(?=## )", text, flags=re.MULTILINE)
     return {TOP: top, **{part.split("\n", 1)[0].removeprefix("## "): part for part in parts}}
 
 
-def rendered(section, results, root):
-    for name, plot in PLOTS.items():
-        if f"docs/performance/{name}.svg" in section:
-            (root / f"docs/performance/{name}.svg").write_text(plot(results))
-    return re.sub(r"{{(\w+)}}", lambda part: PARTS[part[1]](results), section)
+def names_in(section):
+    return re.findall(r"{{(\w+)}}", section)
 
 
-def machine(results):
-    model = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-         if line.startswith("model name")),
-        platform.machine(),
-    )
-    rustc = subprocess.run(["rustc", "--version"], check=True, capture_output=True, text=True)
-    busy = peers.noise(results)
-    rows = [
-        ("processor", f"{results.peers['machine']['cpus']} × {model}"),
-        ("kernel", results.peers["machine"]["kernel"]),
-        ("compiler", rustc.stdout.strip()),
-        ("published crate", f"`zentinel-agent-protocol` {results.peers['published_version']}"),
-        ("rounds, seconds each", f"{results.peers['rounds']}, {results.peers['seconds']:g}"),
-        ("processors that other programs kept busy, at most", f"{busy:.2f}"),
-        ("finished", results.peers["finished"]),
-    ]
-    return table(("", ""), rows)
+def plots_in(section):
+    return [name for name in PLOTS if f"{name}.svg" in section]
+
+
+def filled(section, results, root):
+    for name in plots_in(section):
+        (root / f"docs/performance/{name}.svg").write_text(PLOTS[name][1](results))
+    paragraphs = section.split("\n\n")
+    return "\n\n".join(filled_paragraph(paragraph, results) for paragraph in paragraphs)
+
+
+def filled_paragraph(paragraph, results):
+    """Puts figures in place of placeholders, and wraps text that has become longer or shorter."""
+    items = re.split(r"^(?=\* )", paragraph, flags=re.MULTILINE)
+    return "".join(filled_item(item, results) for item in items)
+
+
+def filled_item(item, results):
+    text = re.sub(r"{{(\w+)}}", lambda found: PLACEHOLDERS[found[1]][1](results), item)
+    if text == item or text.lstrip().startswith(("|", "#")):
+        return text
+    return textwrap.fill(
+        " ".join(text.split()),
+        width=COLUMNS,
+        subsequent_indent="  " if text.startswith("* ") else "",
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) + "\n" * (len(text) - len(text.rstrip("\n")))
 
 
 def allocations(results):
@@ -103,15 +119,15 @@ def latency(results):
             count(row["rate"]),
             count(row["failed"]),
             f"{row['started_late_us']:.0f}",
-            *(f"{micros:,.0f}" for _, micros in row["percentiles_us"]),
+            *(count(micros) for _, micros in row["percentiles_us"]),
         )
         for row in results.latency
     ]
     names = [f"p{percentile:g} µs" if percentile < 100 else "max µs" for percentile in percentiles]
-    return table(("requests/s", "failed", "started late by, p50 µs", *names), rows)
+    return table(("requests/s", "failed", "scheduling lag, p50 µs", *names), rows)
 
 
-def streaming(results):
+def bodies(results):
     rows = []
     for kib in ("1", "4", "16", "64", "256", "1024"):
         cells = [f"{kib} KiB"]
@@ -123,16 +139,48 @@ def streaming(results):
     return table(("chunk", "MiB/s, one in flight", "MiB/s, eight in flight"), rows)
 
 
-PLOTS = {"throughput": peers.throughput_plot, "latency": peers.latency_plot}
-PARTS = {
-    "machine": machine,
-    "goals": peers.goals,
-    "peers": peers.figures,
-    "proxy": proxy.section,
-    "roadmap": roadmap.section,
-    "allocations": allocations,
-    "at_rest": at_rest,
-    "instructions": instructions,
-    "latency": latency,
-    "streaming": streaming,
+def is_less(ours, theirs):
+    return ours < theirs
+
+
+def is_more(ours, theirs):
+    return ours > theirs
+
+
+# Each plot and each placeholder of a template, with the part of scripts/performance it needs.
+PLOTS = {
+    "throughput": ("peers", peers.throughput_plot),
+    "latency": ("latency", peers.latency_plot),
+}
+PLACEHOLDERS = {
+    "machine": ("peers", peers.machine),
+    "peers_on_page": ("peers", peers.on_page),
+    "floor_share": ("peers", peers.floor_share),
+    "json_allocations": ("peers", peers.json_allocations(0)),
+    "json_body_allocations": ("peers", peers.json_allocations(peers.BODY_BYTES)),
+    "compared_settings": ("peers", peers.compared_settings),
+    "fewer_requests": ("peers", peers.slower_settings("requests_per_second", is_less)),
+    "higher_p99": ("peers", peers.slower_settings("p99_us", is_more)),
+    "higher_p999": ("peers", peers.slower_settings("p999_us", is_more)),
+    "slower": ("peers", peers.slower),
+    "ratios": ("peers", peers.ratios),
+    "peers": ("peers", peers.figures),
+    "proxy_on_page": ("proxy", proxy.on_page),
+    "proxy_run": ("proxy", proxy.run),
+    "proxy_without_body": ("proxy", proxy.without_body),
+    "proxy_with_body": ("proxy", proxy.with_body),
+    "proxy_distribution": ("proxy", proxy.distribution),
+    "proxy_share": ("proxy", proxy.own_share),
+    "optimisations": ("optimisations", optimisations.section),
+    "choosing_1": ("optimisations", optimisations.choosing_time("tollgate", 1)),
+    "choosing_1_model": ("optimisations", optimisations.choosing_time("published", 1)),
+    "choosing_1000": ("optimisations", optimisations.choosing_time("tollgate", 1000)),
+    "choosing_1000_model": ("optimisations", optimisations.choosing_time("published", 1000)),
+    "look_up_1000": ("optimisations", optimisations.look_up_time("snapshot", 1000)),
+    "look_up_1000_dashmap": ("optimisations", optimisations.look_up_time("DashMap", 1000)),
+    "bodies": ("optimisations", bodies),
+    "allocations": ("heap", allocations),
+    "at_rest": ("heap", at_rest),
+    "instructions": ("instructions", instructions),
+    "latency": ("latency", latency),
 }

@@ -1,10 +1,11 @@
-"""What the measurements left behind, found by name."""
+"""Reads the results that the benchmarks leave in target/performance."""
 
 import json
 from functools import cached_property
 
 COMMANDS = {
     "peers.json": "scripts/bench-peers",
+    "proxy.json": "scripts/bench-proxy",
     "wall_clock.json": "scripts/bench",
     "instructions.json": "scripts/bench-instructions",
     "latency.json": "profiling/latency",
@@ -13,7 +14,7 @@ COMMANDS = {
 
 
 class Results:
-    """Reads what is asked for, so that a part of the page needs only its own measurement."""
+    """Reads each file when it is first used, so that a section needs only its own benchmark."""
 
     def __init__(self, root):
         self.folder = root / "target/performance"
@@ -21,6 +22,10 @@ class Results:
     @cached_property
     def peers(self):
         return self.read("peers.json")
+
+    @cached_property
+    def proxy(self):
+        return self.read("proxy.json")
 
     @cached_property
     def instructions(self):
@@ -49,36 +54,33 @@ class Results:
     def read(self, name):
         path = self.folder / name
         if not path.exists():
-            raise SystemExit(f"{path} is missing; {COMMANDS[name]} makes it")
+            raise SystemExit(f"{path} is missing: run {COMMANDS[name]} to measure it")
         return json.loads(path.read_text())
-
-    def optional(self, name):
-        """The same, but `None` where nothing was measured."""
-        path = self.folder / name
-        return json.loads(path.read_text()) if path.exists() else None
 
     def files(self, name):
         found = sorted((self.folder / name).glob("*.json"))
         if not found:
-            raise SystemExit(f"{self.folder / name} is empty; {COMMANDS[name]} fills it")
+            raise SystemExit(f"{self.folder / name} is empty: run {COMMANDS[name]} to fill it")
         return found
 
     def nanoseconds(self, name):
-        """The median of a wall-clock benchmark."""
+        """Returns the median of a wall-clock benchmark."""
         if name not in self.wall_clock:
-            raise SystemExit(f"no wall-clock benchmark is called {name!r}")
+            raise SystemExit(
+                f"wall_clock.json has no benchmark {name!r}: run {COMMANDS['wall_clock.json']}"
+            )
         return self.wall_clock[name]["median_ns"]
 
     def subject(self, subject, **setting):
-        """The medians of one subject in one setting."""
+        """Returns the figures of one subject in one setting."""
         return self.peer_row("subjects", subject=subject, **setting)
 
     def ratio(self, subject, to, **setting):
-        """The ratios of one subject to another in one setting, each with its spread."""
+        """Returns the ratios of one subject to another in one setting."""
         return self.peer_row("ratios", subject=subject, to=to, **setting)
 
-    def peer_row(self, table, **wanted):
-        for row in self.peers[table]:
+    def peer_row(self, kind, **wanted):
+        for row in self.peers[kind]:
             if wanted.items() <= row.items():
                 return row
-        raise SystemExit(f"peers.json has no {wanted} among its {table}")
+        raise SystemExit(f"peers.json has no {wanted} among its {kind}")

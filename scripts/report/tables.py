@@ -1,8 +1,8 @@
-"""Tables in Markdown."""
+"""Formats figures and Markdown tables."""
 
 
 def table(headings, rows):
-    """The first column is text, the others are figures."""
+    """Returns a table whose first column is text and whose other columns are figures."""
     lines = [row(headings), row(["---"] + ["--:"] * (len(headings) - 1))]
     return "\n".join(lines + [row(cells) for cells in rows])
 
@@ -22,9 +22,6 @@ def count(number):
     return f"{number:,.0f}"
 
 
-def times(ratio):
-    return f"{ratio:.2f}×"
-
-
 def spread(found):
+    """Returns the median, with the least and the greatest value of all rounds."""
     return f"{found['median']:.2f} ({found['min']:.2f} to {found['max']:.2f})"

@@ -1,7 +1,7 @@
-//! From the frame of an event to the frame of its answer.
+//! Decodes the frame of an event, calls the handler and encodes the frame of its answer.
 
+use super::exchange_order::ExchangeOrder;
 use super::handler::AgentHandler;
-use super::order::Order;
 #[cfg(feature = "grpc")]
 use crate::protocol::Timestamp;
 use crate::protocol::{AgentResponse, AuditMetadata, EventType};
@@ -13,37 +13,37 @@ use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// An event to be answered.
+/// Buffers that grew larger than this for one answer are freed.
+const MAX_KEPT_ANSWER: usize = 4 * 1024;
+
+/// A received event, with everything that is needed to answer it.
 pub(super) struct Job {
     pub(super) event_type: EventType,
     pub(super) dialect: Dialect,
-    /// Where the dialect has streams.
+    /// Set if the dialect has streams.
     pub(super) stream: Option<StreamId>,
     pub(super) payload: BytesMut,
     pub(super) scratch: Box<Scratch>,
-    pub(super) order: Arc<Order>,
+    pub(super) order: Arc<ExchangeOrder>,
     pub(super) progress: Arc<Progress>,
 }
 
-/// Memory that is passed from event to event.
+/// Buffers that are reused from one event to the next.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    /// The answer.
+    /// The frame of the answer.
     pub(super) frame: OutgoingFrame,
     tape: JsonTape,
 }
 
-/// A buffer that grew larger for one answer is not kept.
-const MAX_KEPT_ANSWER: usize = 4 * 1024;
-
 impl Scratch {
-    /// The frame of the answer.
+    /// Returns the frame of the answer.
     #[cfg(feature = "grpc")]
     pub(super) fn into_frame(self) -> OutgoingFrame {
         self.frame
     }
 
-    /// Gives back memory that an unusually large answer took.
+    /// Frees the buffer if an unusually large answer made it grow.
     pub(super) fn shrink(&mut self) {
         if self.frame.written.capacity() > MAX_KEPT_ANSWER {
             self.frame = OutgoingFrame::default();
@@ -51,13 +51,13 @@ impl Scratch {
     }
 }
 
-/// What can be seen of an event whose handler waits.
+/// State of an event whose handler is pending, as far as the session needs it.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// [`Order::key`] of its exchange.
+    /// [`ExchangeOrder::key`] of its exchange.
     key: AtomicU64,
-    /// Whether it waits for an earlier event of its exchange rather than in its handler.
-    in_line: AtomicBool,
+    /// `true` while the event waits for an earlier one of its exchange rather than for its handler.
+    queued: AtomicBool,
 }
 
 impl Progress {
@@ -65,24 +65,24 @@ impl Progress {
         self.key.load(Ordering::Relaxed)
     }
 
-    pub(super) fn is_in_line(&self) -> bool {
-        self.in_line.load(Ordering::Relaxed)
+    pub(super) fn is_queued(&self) -> bool {
+        self.queued.load(Ordering::Relaxed)
     }
 }
 
-/// What became of an event.
-pub(super) struct Done {
+/// Result of a [`Job`], with its buffers for the next one.
+pub(super) struct JobResult {
     pub(super) scratch: Box<Scratch>,
     pub(super) result: Result<(), Unanswerable>,
 }
 
-/// An event that does not decode, not even what its answer would be matched by.
+/// An event that does not decode and has no readable id that an answer could refer to.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}, nor can it be told what the answer would be matched by")]
+#[error("{0}; the event has no readable id that an answer could refer to")]
 pub(super) struct Unanswerable(pub(super) DecodeError);
 
-/// Decodes an event, has the handler decide and encodes the answer.
-pub(super) async fn answer<H: AgentHandler>(handler: Arc<H>, job: Job) -> Done {
+/// Decodes an event, calls the handler and encodes the answer.
+pub(super) async fn answer<H: AgentHandler>(handler: Arc<H>, job: Job) -> JobResult {
     let Job {
         event_type,
         dialect,
@@ -93,7 +93,7 @@ pub(super) async fn answer<H: AgentHandler>(handler: Arc<H>, job: Job) -> Done {
         progress,
     } = job;
     let Scratch { frame, tape } = &mut *scratch;
-    let asked = Asked {
+    let context = AnswerContext {
         handler: &*handler,
         order: &order,
         progress: &progress,
@@ -104,8 +104,8 @@ pub(super) async fn answer<H: AgentHandler>(handler: Arc<H>, job: Job) -> Done {
         Encoding::MessagePack => {
             let payload = payload.freeze();
             match IncomingEvent::from_msgpack(event_type, &payload) {
-                Ok(event) => asked.decide(event, frame).await,
-                Err(undecodable) => asked.reject(undecodable, frame).await,
+                Ok(event) => context.call_handler(event, frame).await,
+                Err(undecodable) => context.block(undecodable, frame).await,
             }
         }
         #[cfg(feature = "grpc")]
@@ -113,43 +113,45 @@ pub(super) async fn answer<H: AgentHandler>(handler: Arc<H>, job: Job) -> Done {
             let payload = payload.freeze();
             let mut timestamp = Timestamp::default();
             match IncomingEvent::from_protobuf(event_type, &payload, &mut timestamp) {
-                Ok(event) => asked.decide(event, frame).await,
-                Err(undecodable) => asked.reject(undecodable, frame).await,
+                Ok(event) => context.call_handler(event, frame).await,
+                Err(undecodable) => context.block(undecodable, frame).await,
             }
         }
         Encoding::Json => match tape.open(&mut payload) {
             Ok(document) => {
                 let result = match IncomingEvent::from_json(event_type, &document) {
-                    Ok(event) => asked.decide(event, frame).await,
-                    Err(undecodable) => asked.reject(undecodable, frame).await,
+                    Ok(event) => context.call_handler(event, frame).await,
+                    Err(undecodable) => context.block(undecodable, frame).await,
                 };
                 tape.close(document);
                 result
             }
             Err(kind) => {
                 let error = DecodeError::in_message(event_type.as_str())(kind);
-                asked.reject(tape.undecodable(error, &payload), frame).await
+                context
+                    .block(tape.undecodable(error, &payload), frame)
+                    .await
             }
         },
     };
-    Done { scratch, result }
+    JobResult { scratch, result }
 }
 
-/// Whom an event is put to, and how the answer is written.
-struct Asked<'a, H> {
+/// Everything but the event and the buffers that is needed to answer an event.
+struct AnswerContext<'a, H> {
     handler: &'a H,
-    order: &'a Order,
+    order: &'a ExchangeOrder,
     progress: &'a Progress,
     dialect: Dialect,
     stream: Option<StreamId>,
 }
 
-impl<H: AgentHandler> Asked<'_, H> {
+impl<H: AgentHandler> AnswerContext<'_, H> {
     #[expect(
         clippy::manual_async_fn,
         reason = "the future of an `async fn` holds its arguments twice"
     )]
-    fn decide(
+    fn call_handler(
         &self,
         event: IncomingEvent<'_>,
         frame: &mut OutgoingFrame,
@@ -195,7 +197,7 @@ impl<H: AgentHandler> Asked<'_, H> {
         }
     }
 
-    /// Waits for the handler's response and writes it.
+    /// Waits for the handler's response and encodes it.
     #[expect(
         clippy::manual_async_fn,
         reason = "the future of an `async fn` holds its arguments twice"
@@ -213,12 +215,13 @@ impl<H: AgentHandler> Asked<'_, H> {
         }
     }
 
+    /// Waits until the earlier events of the exchange are answered.
     async fn wait_for_turn(&self, correlation_id: &str) {
         let key = self.order.key(correlation_id);
         self.progress.key.store(key, Ordering::Relaxed);
         let turn = self.order.enter(key);
         self.progress
-            .in_line
+            .queued
             .store(turn.is_some(), Ordering::Relaxed);
         if let Some(turn) = turn {
             // The sender is dropped only together with the session.
@@ -226,8 +229,9 @@ impl<H: AgentHandler> Asked<'_, H> {
         }
     }
 
-    /// An event that does not decode is blocked: allowing what was not understood would open a hole.
-    async fn reject(
+    /// Answers an event that does not decode with a block. Allowing it would let an agent be
+    /// bypassed by malformed events.
+    async fn block(
         &self,
         undecodable: Undecodable,
         frame: &mut OutgoingFrame,
@@ -241,8 +245,8 @@ impl<H: AgentHandler> Asked<'_, H> {
         }
         let correlation_id = correlation_id.unwrap_or_default();
         self.wait_for_turn(&correlation_id).await;
-        tracing::warn!(correlation_id, %error, "blocked an event");
-        let response = failure(error.kind().code());
+        tracing::warn!(correlation_id, %error, "blocked an event that does not decode");
+        let response = error_response(error.kind().code());
         write(
             &response,
             self.answer_to(&correlation_id),
@@ -279,13 +283,14 @@ fn write_too_large(
     dialect: Dialect,
     frame: &mut OutgoingFrame,
 ) -> Bytes {
-    tracing::error!(?to, %error, "the answer fits no frame; blocked instead");
-    let response = failure("response_too_large");
-    // Too small to fail, unless the id itself fills a frame; then its deadline ends the call.
+    tracing::error!(?to, %error, "the answer is too large for a frame; blocked the event instead");
+    let response = error_response("response_too_large");
+    // Can fail only if the correlation id alone fills a frame. Then nothing is sent, and the call
+    // ends at its deadline.
     encode_response(&response, to, dialect, &mut frame.written).unwrap_or_default()
 }
 
-/// Answers an event whose handler was dropped because the proxy cancelled it.
+/// Encodes the answer to an event whose handler was dropped because the proxy cancelled it.
 pub(super) fn write_cancelled(
     correlation_id: &str,
     stream: Option<StreamId>,
@@ -293,12 +298,13 @@ pub(super) fn write_cancelled(
     out: &mut Vec<u8>,
 ) {
     let to = answer_to(stream, correlation_id);
-    // Too small to fail, unless the id itself fills a frame, in which it could not have come.
-    let _ = encode_response(&failure("cancelled"), to, dialect, out);
+    // Can fail only if the correlation id alone fills a frame, and then the cancel message could
+    // not have arrived.
+    let _ = encode_response(&error_response("cancelled"), to, dialect, out);
 }
 
-/// A block with status 500 that says why.
-fn failure(code: &str) -> AgentResponse {
+/// Returns a block with status 500 and the reason code.
+fn error_response(code: &str) -> AgentResponse {
     AgentResponse::block(500, None).with_audit(AuditMetadata {
         reason_codes: vec!["agent_error".to_owned(), code.to_owned()],
         ..AuditMetadata::default()

@@ -1,4 +1,4 @@
-//! What benchmarks reach of an agent's server.
+//! Access to an agent's session for the benchmarks.
 
 use super::session::{SessionParts, serve};
 use super::{AgentControl, AgentHandler};
@@ -22,10 +22,10 @@ pub(crate) async fn serve_link<H: AgentHandler>(
         },
         buffer: FrameBuffer::default(),
         dialect,
-        mailbox: AgentControl::default().join(),
+        handle: AgentControl::default().register_session(),
         max_concurrent: 1024,
     };
     if let Err(error) = serve(parts).await {
-        tracing::warn!(%error, "a proxy's connection ended");
+        tracing::warn!(%error, "the connection of a proxy failed");
     }
 }

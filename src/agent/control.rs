@@ -1,3 +1,6 @@
+//! Sends notices to the connected proxies, and holds the state that a session shares with its
+//! server.
+
 use crate::protocol::{
     ConfigUpdateRequest, ConfigUpdateResponse, FlowControl, FlowControlAction, HealthStatus,
     LogMessage, MetricsReport,
@@ -13,16 +16,26 @@ use std::time::Duration;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::timeout;
 
-/// Tells every connected proxy something that it did not ask for.
+/// Notices that may be queued for a proxy; further ones are dropped.
+const MAX_QUEUED_NOTICES: usize = 64;
+
+/// Responses that may be queued for a slow receiver. If one is lost, the request is repeated.
+const MAX_QUEUED_RESPONSES: usize = 64;
+
+const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(1);
+
+const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Sends notices to all connected proxies: messages that they did not ask for.
 ///
-/// A handle: clones reach the same proxies. Flow control and health go to every connection; the rest goes to one
-/// connection of each proxy that has tollgate's extension, and to every connection of others, whose connections
-/// cannot be told apart from those of one more proxy.
+/// Clones are handles to the same proxies. Flow control and health go to every connection.
+/// Everything else goes to one connection of each proxy with tollgate's extension, and to every
+/// connection of other proxies, because it cannot be told which of those belong to the same proxy.
 ///
-/// Nothing waits for a proxy to read: of 64 notices that wait on one connection, later ones are dropped.
+/// No method waits for a proxy to read. At most 64 notices are queued per connection; further ones
+/// are dropped.
 ///
-/// Obtained from
-/// [`UdsAgentServer::control`](super::UdsAgentServer::control) or
+/// Obtained from [`UdsAgentServer::control`](super::UdsAgentServer::control) or
 /// [`AgentDialer::control`](super::AgentDialer::control).
 ///
 /// ```no_run
@@ -37,7 +50,7 @@ use tokio::time::timeout;
 /// ```
 #[derive(Debug, Clone)]
 pub struct AgentControl {
-    sessions: Arc<Mutex<Vec<Weak<Mailbox>>>>,
+    sessions: Arc<Mutex<Vec<Weak<SessionHandle>>>>,
     responses: broadcast::Sender<ConfigUpdateResponse>,
 }
 
@@ -45,18 +58,19 @@ impl Default for AgentControl {
     fn default() -> Self {
         Self {
             sessions: Arc::default(),
-            responses: broadcast::Sender::new(RESPONSES_CAPACITY),
+            responses: broadcast::Sender::new(MAX_QUEUED_RESPONSES),
         }
     }
 }
 
 impl AgentControl {
-    /// Asks every proxy to pause, go on, or send as much as there is room for.
+    /// Asks every proxy to pause, to resume, or to send as much as there is capacity for.
     pub fn flow_control(&self, action: FlowControlAction) {
         self.broadcast(&Notice::Flow(FlowControl::for_all(action)));
     }
 
-    /// The same for one exchange. Proxies that do not know the exchange take no notice.
+    /// Like [`flow_control`](Self::flow_control), for one exchange. Proxies that do not know the
+    /// exchange ignore it.
     pub fn flow_control_for(&self, correlation_id: impl Into<String>, action: FlowControlAction) {
         self.broadcast(&Notice::Flow(FlowControl {
             correlation_id: Some(correlation_id.into()),
@@ -71,43 +85,46 @@ impl AgentControl {
 
     /// Reports metrics. Proxies keep the last value of each series.
     pub fn report_metrics(&self, report: MetricsReport) {
-        self.tell_each_proxy(&Notice::Metrics(Arc::new(report)));
+        self.notify_each_proxy(&Notice::Metrics(Arc::new(report)));
     }
 
-    /// Asks for a change of configuration. What a proxy says to it comes to
+    /// Requests a change of configuration. The proxies' responses are passed to
     /// [`on_config_update_response`](super::AgentHandler::on_config_update_response).
     pub fn request_config_update(&self, request: ConfigUpdateRequest) {
-        self.tell_each_proxy(&Notice::ConfigUpdate(Arc::new(request)));
+        self.notify_each_proxy(&Notice::ConfigUpdate(Arc::new(request)));
     }
 
-    /// Asks for a change of configuration, again and again until a proxy answers, and returns the first answer. The
-    /// second attempt comes after `retry_interval`, each further one after twice the time, at most 30 s. Proxies
-    /// act once on requests of one id.
+    /// Requests a change of configuration, repeats the request until a proxy answers, and returns
+    /// the first answer.
     ///
-    /// Only proxies with tollgate's extension answer, so bound the time where there may be none.
+    /// The first repetition follows after `retry_interval`, and each further one after twice the
+    /// time of the one before, up to 30 s. Proxies act only once on requests with the same id.
+    ///
+    /// Only proxies with tollgate's extension answer. Use a timeout if there may be none.
     pub async fn confirm_config_update(
         &self,
         request: ConfigUpdateRequest,
         retry_interval: Duration,
     ) -> ConfigUpdateResponse {
         let mut responses = self.responses.subscribe();
-        let mut patience = retry_interval.max(MIN_RETRY_INTERVAL);
+        let mut retry_delay = retry_interval.max(MIN_RETRY_INTERVAL);
         loop {
             self.request_config_update(request.clone());
-            let answered = response_to(&request.request_id, &mut responses);
-            if let Ok(response) = timeout(patience, answered).await {
+            let response = response_to(&request.request_id, &mut responses);
+            if let Ok(response) = timeout(retry_delay, response).await {
                 return response;
             }
-            patience = patience.saturating_mul(2).min(MAX_RETRY_INTERVAL);
+            retry_delay = retry_delay.saturating_mul(2).min(MAX_RETRY_INTERVAL);
         }
     }
 
-    /// Writes a line to the log of proxies with tollgate's extension. They limit how many they take.
+    /// Writes a line to the log of every proxy with tollgate's extension. Proxies limit how many
+    /// lines they accept.
     pub fn log(&self, message: LogMessage) {
-        self.tell_each_proxy(&Notice::Log(Arc::new(message)));
+        self.notify_each_proxy(&Notice::Log(Arc::new(message)));
     }
 
-    /// How many proxies' connections are open.
+    /// Returns the number of open connections to proxies.
     pub fn connections(&self) -> usize {
         self.sessions()
             .iter()
@@ -115,138 +132,141 @@ impl AgentControl {
             .count()
     }
 
-    /// Adds a connection; it is forgotten when the mailbox is dropped.
-    pub(super) fn join(&self) -> Arc<Mailbox> {
-        let mailbox = Arc::new(Mailbox::new(self.responses.clone()));
+    /// Adds a session. It is removed once the returned handle is dropped.
+    pub(super) fn register_session(&self) -> Arc<SessionHandle> {
+        let session = Arc::new(SessionHandle::new(self.responses.clone()));
         let mut sessions = self.sessions();
         sessions.retain(|session| session.strong_count() > 0);
-        sessions.push(Arc::downgrade(&mailbox));
-        mailbox
+        sessions.push(Arc::downgrade(&session));
+        session
     }
 
-    /// Has every connection finish what it has and end.
+    /// Makes every session finish its events and end.
     pub(super) fn drain(&self) {
-        self.for_each(Mailbox::drain);
+        self.for_each_session(SessionHandle::drain);
     }
 
     fn broadcast(&self, notice: &Notice) {
-        self.for_each(|mailbox| {
-            mailbox.put(notice);
+        self.for_each_session(|session| {
+            session.send(notice);
         });
     }
 
-    fn tell_each_proxy(&self, notice: &Notice) {
-        let told = Mutex::new(Vec::new());
-        self.for_each(|mailbox| {
-            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-            match mailbox.proxy_id.get() {
-                Some(id) if told.contains(id) => {}
-                Some(id) if mailbox.put(notice) => told.push(id.clone()),
+    fn notify_each_proxy(&self, notice: &Notice) {
+        let reached = Mutex::new(Vec::new());
+        self.for_each_session(|session| {
+            let mut reached = reached.lock().unwrap_or_else(PoisonError::into_inner);
+            match session.proxy_id.get() {
+                Some(id) if reached.contains(id) => {}
+                Some(id) if session.send(notice) => reached.push(id.clone()),
                 Some(_) => {}
                 None => {
-                    mailbox.put(notice);
+                    session.send(notice);
                 }
             }
         });
     }
 
-    fn for_each(&self, tell: impl Fn(&Mailbox)) {
-        for mailbox in self.sessions().iter().filter_map(Weak::upgrade) {
-            tell(&mailbox);
+    fn for_each_session(&self, action: impl Fn(&SessionHandle)) {
+        for session in self.sessions().iter().filter_map(Weak::upgrade) {
+            action(&session);
         }
     }
 
-    fn sessions(&self) -> MutexGuard<'_, Vec<Weak<Mailbox>>> {
+    fn sessions(&self) -> MutexGuard<'_, Vec<Weak<SessionHandle>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Where a session finds what it is to tell its proxy.
+/// State of a session that the server and [`AgentControl`] share with it.
 #[derive(Debug)]
-pub(super) struct Mailbox {
+pub(super) struct SessionHandle {
     pub(super) notices: ArrayQueue<Notice>,
     draining: AtomicBool,
     pub(super) waker: AtomicWaker,
-    /// Set once hands are shaken with a proxy whose connections can be told from those of others.
+    /// Set after the handshake if the proxy has tollgate's extension, so that its connections can
+    /// be told from those of other proxies.
     proxy_id: OnceLock<String>,
     responses: broadcast::Sender<ConfigUpdateResponse>,
-    /// Whether something was received since this was last asked.
-    heard: AtomicBool,
+    /// Set when something is received, and cleared by [`take_received`](Self::take_received).
+    received: AtomicBool,
     pong: Notify,
 }
 
-impl Mailbox {
+impl SessionHandle {
     fn new(responses: broadcast::Sender<ConfigUpdateResponse>) -> Self {
         Self {
-            notices: ArrayQueue::new(MAILBOX_CAPACITY),
+            notices: ArrayQueue::new(MAX_QUEUED_NOTICES),
             draining: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             proxy_id: OnceLock::new(),
             responses,
-            heard: AtomicBool::new(false),
+            received: AtomicBool::new(false),
             pong: Notify::new(),
         }
     }
 
-    /// Has the connection finish what it has and end.
+    /// Makes the session finish its events and end.
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
         self.waker.wake();
     }
 
-    /// Leaves a notice for the proxy. Fails if it does not read those that it has.
-    pub(super) fn tell(&self, notice: Notice) -> bool {
-        let told = self.notices.push(notice).is_ok();
+    /// Queues a notice for the proxy. Returns `false` if the queue is full because the proxy does
+    /// not read.
+    pub(super) fn notify(&self, notice: Notice) -> bool {
+        let is_queued = self.notices.push(notice).is_ok();
         self.waker.wake();
-        told
+        is_queued
     }
 
-    /// Notes that something was received.
-    pub(super) fn hear(&self) {
-        self.heard.store(true, Ordering::Relaxed);
+    /// Records that something was received.
+    pub(super) fn mark_received(&self) {
+        self.received.store(true, Ordering::Relaxed);
     }
 
-    /// Whether something was received since this was last asked.
-    pub(super) fn has_heard(&self) -> bool {
-        self.heard.swap(false, Ordering::Relaxed)
+    /// Returns whether something was received since the last call.
+    pub(super) fn take_received(&self) -> bool {
+        self.received.swap(false, Ordering::Relaxed)
     }
 
-    /// Notes that the proxy has answered a ping.
-    pub(super) fn hear_pong(&self) {
+    /// Records that the proxy answered a ping.
+    pub(super) fn mark_pong(&self) {
         self.pong.notify_one();
     }
 
-    /// Waits for the answer to a ping.
-    pub(super) async fn pong(&self) {
+    /// Waits until the proxy answers a ping.
+    pub(super) async fn pong_received(&self) {
         self.pong.notified().await;
     }
 
-    /// Says whose connection it is.
-    pub(super) fn belongs_to(&self, proxy_id: String) {
-        // A session shakes hands once.
+    /// Sets the id of the proxy that the connection belongs to.
+    pub(super) fn set_proxy_id(&self, proxy_id: String) {
+        // A session has one handshake, so this is set at most once.
         let _ = self.proxy_id.set(proxy_id);
     }
 
-    /// Tells whoever waits for a proxy's response.
-    pub(super) fn answered(&self, response: &ConfigUpdateResponse) {
-        // Mostly nobody waits.
+    /// Passes the proxy's response on to [`AgentControl::confirm_config_update`].
+    pub(super) fn publish_response(&self, response: &ConfigUpdateResponse) {
+        // Fails if no call waits for a response, which is the usual case.
         let _ = self.responses.send(response.clone());
     }
 
-    fn put(&self, notice: &Notice) -> bool {
-        let put = self.tell(notice.clone());
-        if !put {
-            tracing::warn!("a proxy does not read; a notice to it is dropped");
+    /// Like [`notify`](Self::notify), and logs a notice that is dropped.
+    fn send(&self, notice: &Notice) -> bool {
+        let is_queued = self.notify(notice.clone());
+        if !is_queued {
+            tracing::warn!("dropped a notice: the proxy does not read and its queue is full");
         }
-        put
+        is_queued
     }
 
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Waits until the server stops.
-    pub(super) async fn drained(&self) {
+    /// Waits until the session is told to drain.
+    pub(super) async fn drain_requested(&self) {
         poll_fn(|cx| {
             self.waker.register(cx.waker());
             if self.is_draining() {
@@ -259,16 +279,6 @@ impl Mailbox {
     }
 }
 
-/// Notices that may wait for a proxy to read; later ones are dropped.
-const MAILBOX_CAPACITY: usize = 64;
-
-/// Responses that may wait for a slow listener; requests whose response is lost are made again.
-const RESPONSES_CAPACITY: usize = 64;
-
-const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(1);
-
-const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(30);
-
 async fn response_to(
     request_id: &str,
     responses: &mut broadcast::Receiver<ConfigUpdateResponse>,
@@ -276,27 +286,28 @@ async fn response_to(
     loop {
         match responses.recv().await {
             Ok(response) if response.request_id == request_id => return response,
-            // The handle that is waited on holds a sender.
+            // Cannot happen: the `AgentControl` that waits holds a sender.
             Err(broadcast::error::RecvError::Closed) => return pending().await,
             _ => {}
         }
     }
 }
 
-/// Something that a proxy is told unasked.
+/// A message to a proxy that answers none of its messages.
 #[derive(Debug, Clone)]
 pub(super) enum Notice {
     Flow(FlowControl),
     Health(Arc<HealthStatus>),
     Metrics(Arc<MetricsReport>),
     ConfigUpdate(Arc<ConfigUpdateRequest>),
-    /// Asks for a sign of life.
+    /// A keepalive ping.
     Ping(u64),
     Log(Arc<LogMessage>),
 }
 
 impl Notice {
-    /// The messages that say it, with their payloads; none where the dialect has no words for it.
+    /// Returns the messages that carry the notice, with their payloads. Empty if the dialect has no
+    /// message for it.
     pub(super) fn messages(&self, dialect: Dialect) -> Vec<(MessageType, Vec<u8>)> {
         let encoding = dialect.encoding;
         match self {

@@ -1,9 +1,9 @@
-//! `ProcessEvent`: one message, without a handshake, and its answer.
+//! The unary method `ProcessEvent`: one message without a handshake, and its answer.
 
 use super::answer::{Job, answer};
 use super::grpc_service::AgentService;
 use super::handler::AgentHandler;
-use super::session::respond;
+use super::session::handshake_response;
 use crate::connection::link::{Batch, Link, LinkReceiver};
 use crate::wire::{
     Dialect, Encoding, FrameBuffer, FrameError, HandshakeRequest, MAX_FRAME_LEN, MessageType,
@@ -18,60 +18,63 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 use tonic::Status;
 
-/// Takes the message of a call and sends its answer. Until the message is whole and there is a place for it, the
-/// call gives way to newer ones, as connections do that have not shaken hands.
-pub(super) async fn attend<H: AgentHandler>(
+/// Receives the message of a call and sends its answer.
+///
+/// Until the message is complete and the call has a permit, it occupies a handshake slot: newer
+/// calls can evict it, as they can evict connections that have not completed their handshake.
+pub(super) async fn serve_call<H: AgentHandler>(
     service: &AgentService<H>,
     mut link: Link,
 ) -> Result<(), Status> {
-    let mut visit = service.enter();
-    let admitted = timeout(
-        service.reception().handshake_timeout,
-        admit(service, &mut *link.receiver),
+    let mut slot = service.enter_handshake();
+    let received = timeout(
+        service.limits().handshake_timeout,
+        receive_admitted(service, &mut *link.receiver),
     );
-    let admitted = tokio::select! {
-        admitted = admitted => admitted,
-        () = visit.turned_away() => {
-            return Err(Status::resource_exhausted("too many calls wait for their message"));
+    let received = tokio::select! {
+        received = received => received,
+        () = slot.evicted() => {
+            return Err(Status::resource_exhausted("too many calls have not sent their message"));
         }
     };
-    let (number, payload, _place) =
-        admitted.map_err(|_| Status::deadline_exceeded("the message took too long"))??;
-    drop(visit);
+    let (message_number, payload, _permit) =
+        received.map_err(|_| Status::deadline_exceeded("timed out waiting for the message"))??;
+    drop(slot);
     let mut batch = Batch::default();
-    batch.push(answer_to(service, link.max_frame, number, payload).await?);
-    // The pipe is empty and takes any one frame.
+    batch.push(answer_to(service, link.max_frame, message_number, payload).await?);
+    // The pipe is empty, so it takes one frame of any size.
     link.sender
         .try_send(&mut batch, &drop)
         .map_err(|error| Status::internal(error.to_string()))
 }
 
-async fn admit<'s, H: AgentHandler>(
+/// Receives the message and waits for a permit.
+async fn receive_admitted<'s, H: AgentHandler>(
     service: &'s AgentService<H>,
     receiver: &mut dyn LinkReceiver,
 ) -> Result<(u8, BytesMut, SemaphorePermit<'s>), Status> {
-    let (number, payload) = receive_one(receiver).await?;
-    let place = service.reception().places.acquire().await;
-    let place = place.map_err(|_| Status::unavailable("the agent stops"))?;
-    Ok((number, payload, place))
+    let (message_number, payload) = receive_one(receiver).await?;
+    let permit = service.limits().permits.acquire().await;
+    let permit = permit.map_err(|_| Status::unavailable("the agent is shutting down"))?;
+    Ok((message_number, payload, permit))
 }
 
-/// The one message of a call.
+/// Receives the only message of a call.
 async fn receive_one(receiver: &mut dyn LinkReceiver) -> Result<(u8, BytesMut), Status> {
     let mut buffer = FrameBuffer::default();
     while poll_fn(|cx| receiver.poll_receive(cx, buffer.spare()))
         .await
-        .map_err(|error| unreadable(&error))?
+        .map_err(|error| read_error(&error))?
         > 0
     {}
     let message = buffer
         .next_frame(MAX_FRAME_LEN)
-        .map_err(|error| invalid(&error))?;
+        .map_err(|error| invalid_argument(&error))?;
     match message {
-        None => Err(Status::invalid_argument("a call without a message")),
-        Some(_) if !buffer.is_empty() => {
-            Err(Status::invalid_argument("a call with several messages"))
-        }
+        None => Err(Status::invalid_argument("the call has no message")),
+        Some(_) if !buffer.is_empty() => Err(Status::invalid_argument(
+            "the call has more than one message",
+        )),
         Some(message) => Ok(message),
     }
 }
@@ -79,10 +82,10 @@ async fn receive_one(receiver: &mut dyn LinkReceiver) -> Result<(u8, BytesMut), 
 async fn answer_to<H: AgentHandler>(
     service: &AgentService<H>,
     max_frame: usize,
-    number: u8,
+    message_number: u8,
     payload: BytesMut,
 ) -> Result<OutgoingFrame, Status> {
-    let message = MessageType::from_number(number);
+    let message = MessageType::from_number(message_number);
     if let Some(event_type) = message.and_then(event_of) {
         let job = Job {
             event_type,
@@ -94,15 +97,16 @@ async fn answer_to<H: AgentHandler>(
             progress: Arc::default(),
         };
         let done = answer(Arc::clone(service.handler()), job).await;
-        done.result.map_err(|error| invalid(&error))?;
+        done.result.map_err(|error| invalid_argument(&error))?;
         return Ok(done.scratch.into_frame());
     }
     let encodings = &[Encoding::Protobuf];
     let (message, payload) = match message {
         Some(MessageType::HandshakeRequest) => {
             let request = HandshakeRequest::decode_for(encodings, &payload)
-                .map_err(|error| invalid(&error))?;
-            let response = respond(&request, &service.handler().capabilities(), encodings);
+                .map_err(|error| invalid_argument(&error))?;
+            let response =
+                handshake_response(&request, &service.handler().capabilities(), encodings);
             (
                 MessageType::HandshakeResponse,
                 response.encode_for(encodings),
@@ -110,22 +114,29 @@ async fn answer_to<H: AgentHandler>(
         }
         Some(MessageType::Ping) => {
             let pong = control::pong(&payload, Encoding::Protobuf);
-            (MessageType::Pong, pong.map_err(|error| invalid(&error))?)
+            (
+                MessageType::Pong,
+                pong.map_err(|error| invalid_argument(&error))?,
+            )
         }
-        _ => return Err(Status::invalid_argument("a message that has no answer")),
+        _ => {
+            return Err(Status::invalid_argument(
+                "the message is not one that is answered",
+            ));
+        }
     };
-    frame_of(message, &payload).map_err(|error| invalid(&error))
+    frame_of(message, &payload).map_err(|error| invalid_argument(&error))
 }
 
-/// What a message that cannot be read is called by its status.
-fn unreadable(error: &io::Error) -> Status {
+/// Returns the status for a message that cannot be read.
+fn read_error(error: &io::Error) -> Status {
     match error.get_ref().and_then(|cause| cause.downcast_ref()) {
         Some(FrameError::TooLarge { .. }) => Status::resource_exhausted(error.to_string()),
         Some(FrameError::Compressed) => Status::unimplemented(error.to_string()),
-        _ => invalid(error),
+        _ => invalid_argument(error),
     }
 }
 
-fn invalid(error: &dyn Display) -> Status {
+fn invalid_argument(error: &dyn Display) -> Status {
     Status::invalid_argument(error.to_string())
 }

@@ -1,15 +1,17 @@
+//! The gRPC server of an agent.
+
+use super::connection_limits::ServerSettings;
 use super::control::AgentControl;
-use super::grpc_entrance::{Entrance, Listener};
+use super::grpc_acceptor::{GrpcAcceptor, Listener};
 use super::grpc_service::AgentService;
 use super::handler::AgentHandler;
-use super::reception::ServerSettings;
 use crate::error::AgentProtocolError;
 use crate::transport::grpc::{
-    Address, GrpcPlace, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_DATA_FRAME, MAX_MESSAGE,
-    SERVER_WINDOW, SERVICE, Security, Visitor, WINDOW,
+    Address, GrpcEndpoint, Incoming, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_DATA_FRAME,
+    MAX_MESSAGE, SERVER_WINDOW, SERVICE, Security, WINDOW,
 };
 use crate::transport::tls::{Acceptor, TlsServerConfig};
-use crate::transport::{Doorway, Endpoint, SocketFile};
+use crate::transport::{BACKLOG, Endpoint, HandshakeLimiter, SocketFile};
 use crate::wire::Encoding;
 use std::future::pending;
 use std::io;
@@ -18,17 +20,27 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tonic::transport::Server;
+use tonic_health::ServingStatus;
 
-/// The messages of `proto/agent_v2.proto`, for those who ask what the server speaks.
+/// The messages of `proto/agent_v2.proto`, for the reflection service.
 const DESCRIPTOR: &[u8] = include_bytes!("../../proto/agent_v2.bin");
 
-/// Serves an agent over gRPC: `zentinel.agent.v2.AgentServiceV2`, and beside it health checks
+/// Time that connections without event streams get to receive the health status and the GOAWAY
+/// frame and to close, before the draining server closes them.
+const GOAWAY_GRACE: Duration = Duration::from_millis(100);
+
+/// Serves an agent over gRPC: `zentinel.agent.v2.AgentServiceV2`, with health checks
 /// (`grpc.health.v1`) and reflection.
 ///
+/// The health status of the service and of the whole server is `SERVING`, and `NOT_SERVING` from
+/// the moment the server begins to drain.
+///
 /// ```no_run
-/// # async fn example(handler: impl tollgate::AgentHandler) -> Result<(), tollgate::AgentProtocolError> {
+/// # async fn example(
+/// #     handler: impl tollgate::AgentHandler,
+/// # ) -> Result<(), tollgate::AgentProtocolError> {
 /// use tollgate::GrpcAgentServer;
 ///
 /// let server = GrpcAgentServer::new("grpc://0.0.0.0:50051", handler).bind().await?;
@@ -46,9 +58,9 @@ pub struct GrpcAgentServer<H> {
 }
 
 impl<H: AgentHandler> GrpcAgentServer<H> {
-    /// A server at `listen`: an address and a port, with `grpc://` or `http://` before it or nothing;
-    /// `grpcs://` or `https://` with [`GrpcAgentServer::with_tls`]; or `grpc+unix://` before the path of a socket
-    /// file.
+    /// Creates a server that will listen at `listen`: a host and a port, optionally after `grpc://`
+    /// or `http://`; the same after `grpcs://` or `https://` with [`GrpcAgentServer::with_tls`]; or
+    /// the path of a socket file after `grpc+unix://`.
     pub fn new(listen: impl Into<String>, handler: H) -> Self {
         Self {
             listen: listen.into(),
@@ -60,7 +72,7 @@ impl<H: AgentHandler> GrpcAgentServer<H> {
         }
     }
 
-    /// Speaks TLS, whatever the scheme it listens at.
+    /// Serves with TLS, whatever the scheme of the address.
     #[must_use]
     pub fn with_tls(mut self, tls: TlsServerConfig) -> Self {
         self.tls = Some(tls);
@@ -74,57 +86,64 @@ impl<H: AgentHandler> GrpcAgentServer<H> {
         self
     }
 
-    /// Sets how many streams are served at once, 1,024 by default; more wait for the answer to their handshake. As
-    /// many again may be shaking hands, of which the oldest is turned away when a newer one comes. The same holds for
-    /// HTTP/2 connections without streams, and for those that shake hands for TLS together with them.
+    /// Sets how many streams are served at once, 1,024 by default. Further ones wait for the
+    /// response to their handshake.
+    ///
+    /// As many streams again may be in their handshake; then a new one evicts the oldest. A second
+    /// limit of the same size applies to HTTP/2 connections without streams, including those in the
+    /// TLS handshake.
     #[must_use]
     pub fn with_max_connections(mut self, connections: usize) -> Self {
         self.settings.max_connections = connections.max(1);
         self
     }
 
-    /// Sets how many events of one stream may wait in the handler at once, 1,024 by default; more stay unread.
+    /// Sets how many events of one stream may be in the handler at once, 1,024 by default. Further
+    /// events stay unread.
     #[must_use]
     pub fn with_max_concurrent_per_connection(mut self, events: usize) -> Self {
         self.settings.max_concurrent_per_connection = events.max(1);
         self
     }
 
-    /// Sets the size of the largest message that is taken or sent, in bytes, 10 MiB by default and 16 MiB at most. A
-    /// larger one of a proxy ends its stream; in the place of a larger answer the request is blocked with status 500.
+    /// Sets the size limit of received and sent messages in bytes, 10 MiB by default and 16 MiB at
+    /// most. A larger message from a proxy ends its stream. A larger answer is replaced by a block
+    /// with status 500.
     #[must_use]
     pub fn with_max_message_size(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
         self
     }
 
-    /// Sets how long a proxy may take to shake hands, 5 s by default, for TLS and for the protocol each.
+    /// Sets the time limit for a handshake, 5 s by default. It applies to the TLS handshake and to
+    /// the handshake of the protocol separately.
     #[must_use]
     pub fn with_handshake_timeout(mut self, timeout: Duration) -> Self {
         self.settings.handshake_timeout = timeout;
         self
     }
 
-    /// Sets how long unfinished events get when the server stops, 30 s by default.
+    /// Sets the time limit for unfinished events when the server stops, 30 s by default.
     #[must_use]
     pub fn with_drain_timeout(mut self, timeout: Duration) -> Self {
         self.settings.drain_timeout = timeout;
         self
     }
 
-    /// A handle for telling connected proxies something unasked.
+    /// Returns a handle that sends notices to the connected proxies.
     pub fn control(&self) -> AgentControl {
         self.control.clone()
     }
 
-    /// Listens: proxies can connect once this returns.
+    /// Binds the address and listens. Proxies can connect once this returns.
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint), [`InvalidTls`](AgentProtocolError::InvalidTls) if
-    /// the certificates cannot be used, or [`Listen`](AgentProtocolError::Listen) if the system refuses.
+    /// [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint),
+    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if the certificates are not usable, or
+    /// [`Listen`](AgentProtocolError::Listen) if the system call fails.
     pub async fn bind(self) -> Result<BoundGrpcAgentServer<H>, AgentProtocolError> {
-        let place = self.place()?;
+        let endpoint = self.endpoint()?;
         let failed = |cause| AgentProtocolError::Listen {
             endpoint: self.listen.clone(),
             cause,
@@ -133,7 +152,7 @@ impl<H: AgentHandler> GrpcAgentServer<H> {
             Some(tls) => Some(Arc::new(tls.http2_acceptor()?)),
             None => None,
         };
-        let listener = match &place.address {
+        let listener = match &endpoint.address {
             Address::Tcp { host, port } => Listener::Tcp(
                 TcpListener::bind((host.as_str(), *port))
                     .await
@@ -156,22 +175,22 @@ impl<H: AgentHandler> GrpcAgentServer<H> {
         })
     }
 
-    fn place(&self) -> Result<GrpcPlace, AgentProtocolError> {
+    fn endpoint(&self) -> Result<GrpcEndpoint, AgentProtocolError> {
         let invalid = |reason| AgentProtocolError::InvalidEndpoint {
             endpoint: self.listen.clone(),
             reason,
         };
-        let place = GrpcPlace::parse(&self.listen).map_err(invalid)?;
-        if place.security == Security::Tls && self.tls.is_none() {
-            return Err(invalid("TLS needs a certificate"));
+        let endpoint = GrpcEndpoint::parse(&self.listen).map_err(invalid)?;
+        if endpoint.security == Security::Tls && self.tls.is_none() {
+            return Err(invalid("TLS needs a certificate and its key"));
         }
-        if matches!(place.address, Address::Unix(_)) && self.tls.is_some() {
-            return Err(invalid("there is no TLS on Unix sockets"));
+        if matches!(endpoint.address, Address::Unix(_)) && self.tls.is_some() {
+            return Err(invalid("TLS is not supported on Unix sockets"));
         }
-        Ok(place)
+        Ok(endpoint)
     }
 
-    /// Binds and serves for ever.
+    /// Binds and serves forever.
     ///
     /// # Errors
     ///
@@ -181,7 +200,7 @@ impl<H: AgentHandler> GrpcAgentServer<H> {
     }
 }
 
-/// A server that listens.
+/// A gRPC server that listens, returned by [`GrpcAgentServer::bind`].
 pub struct BoundGrpcAgentServer<H> {
     listener: Listener,
     acceptor: Option<Arc<Acceptor>>,
@@ -197,7 +216,7 @@ impl<H> std::fmt::Debug for BoundGrpcAgentServer<H> {
 }
 
 impl<H: AgentHandler> BoundGrpcAgentServer<H> {
-    /// The address that it listens at, unless that is a Unix socket.
+    /// Returns the address that the server listens at, or `None` for a Unix socket.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.listener {
             Listener::Tcp(listener) => listener.local_addr().ok(),
@@ -205,7 +224,7 @@ impl<H: AgentHandler> BoundGrpcAgentServer<H> {
         }
     }
 
-    /// Serves for ever.
+    /// Serves forever.
     ///
     /// # Errors
     ///
@@ -214,8 +233,8 @@ impl<H: AgentHandler> BoundGrpcAgentServer<H> {
         self.serve_until(pending()).await
     }
 
-    /// Serves until `shutdown` completes. Then no more connections and events are taken, and those that are being
-    /// worked on are answered.
+    /// Serves until `shutdown` completes. The server then reports `NOT_SERVING`, accepts no more
+    /// connections and events, and answers the events that are being worked on.
     ///
     /// # Errors
     ///
@@ -230,18 +249,19 @@ impl<H: AgentHandler> BoundGrpcAgentServer<H> {
             server,
         } = self;
         let settings = &server.settings;
-        let reception = settings.reception(vec![Encoding::Protobuf]);
+        let limits = settings.limits(vec![Encoding::Protobuf]);
         let service = AgentService::new(
             Arc::clone(&server.handler),
             server.control.clone(),
-            reception,
+            limits,
             server.max_message,
         );
-        let (visitors, accepted) = mpsc::channel(1);
+        let (sender, accepted) = mpsc::channel(1);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (health, health_service) = tonic_health::server::health_reporter();
-        let serving = tonic_health::ServingStatus::Serving;
-        health.set_service_status(SERVICE, serving).await;
+        health
+            .set_service_status(SERVICE, ServingStatus::Serving)
+            .await;
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTOR)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -261,35 +281,52 @@ impl<H: AgentHandler> BoundGrpcAgentServer<H> {
                 let _ = stopped.await;
             });
         let mut http = std::pin::pin!(http);
-        let entrance = Entrance {
+        let grpc_acceptor = GrpcAcceptor {
             acceptor,
             handshake_timeout: settings.handshake_timeout,
-            doorway: Arc::new(Mutex::new(Doorway::new(settings.max_connections))),
-            visitors,
+            limiter: Arc::new(Mutex::new(HandshakeLimiter::new(settings.max_connections))),
+            incoming: sender,
         };
         tokio::select! {
             () = shutdown => {}
-            () = entrance.run(&listener) => {}
+            () = grpc_acceptor.run(&listener) => {}
             served = &mut http => {
                 return served.map_err(|error| listen_error(&server.listen, error));
             }
         }
+        // Before GOAWAY, so that clients which watch the health on a connection are told on it.
+        for service in ["", SERVICE] {
+            health
+                .set_service_status(service, ServingStatus::NotServing)
+                .await;
+        }
         drop(listener);
+        let idle = grpc_acceptor.take_idle();
         let mut sessions = service.stop();
-        // Tells proxies by GOAWAY that no more streams are taken.
+        // Sends GOAWAY, so that proxies open no more streams.
         drop(stop);
-        entrance.clear();
         let drained = async {
             let ended = async { while sessions.join_next().await.is_some() {} };
             let _ = tokio::join!(ended, http);
         };
-        // Whoever is not done by then is cut off when all this is dropped.
+        let drained = async {
+            tokio::select! {
+                () = drained => {}
+                () = async {
+                    sleep(GOAWAY_GRACE).await;
+                    drop(idle);
+                    pending::<()>().await;
+                } => {}
+            }
+        };
+        // Connections that are not done by then are cut off when their futures are dropped.
         let _ = timeout(settings.drain_timeout, drained).await;
         Ok(())
     }
 }
 
-/// Streams of one connection: those that are served, and as many that shake hands.
+/// Limit of the streams of one connection: as many as are served at once, and as many again in
+/// their handshake.
 fn max_streams(max_connections: usize) -> u32 {
     u32::try_from(max_connections.saturating_mul(2)).unwrap_or(u32::MAX)
 }
@@ -305,10 +342,7 @@ fn listen_error(
 }
 
 fn incoming(
-    mut visitors: mpsc::Receiver<Visitor>,
-) -> impl futures_util::Stream<Item = io::Result<Visitor>> {
-    futures_util::stream::poll_fn(move |cx| visitors.poll_recv(cx).map(|next| next.map(Ok)))
+    mut incoming: mpsc::Receiver<Incoming>,
+) -> impl futures_util::Stream<Item = io::Result<Incoming>> {
+    futures_util::stream::poll_fn(move |cx| incoming.poll_recv(cx).map(|next| next.map(Ok)))
 }
-
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 1024;

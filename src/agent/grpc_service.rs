@@ -1,14 +1,14 @@
-//! What HTTP/2 calls: each stream is a connection like any other.
+//! The gRPC service: each stream of `ProcessStream` is served like a connection.
 
+use super::connection_limits::ConnectionLimits;
 use super::control::AgentControl;
 use super::grpc_call;
 use super::handler::AgentHandler;
-use super::reception::Reception;
 use crate::connection::link::Link;
 use crate::transport::grpc::{
-    MessageReceiver, PROCESS_STREAM, SERVICE, Standing, Stay, is_grpc, max_frame, pipe,
+    IncomingState, MessageReceiver, PROCESS_STREAM, SERVICE, StreamGuard, is_grpc, max_frame, pipe,
 };
-use crate::transport::{Doorway, Visit};
+use crate::transport::{HandshakeLimiter, HandshakeSlot};
 use crate::wire::Direction;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use std::convert::Infallible;
@@ -22,8 +22,9 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
-/// The paths of the other methods.
+/// The paths of the methods other than `ProcessStream`.
 const CONTROL_STREAM: &str = "/zentinel.agent.v2.AgentServiceV2/ControlStream";
+
 const PROCESS_EVENT: &str = "/zentinel.agent.v2.AgentServiceV2/ProcessEvent";
 
 /// The service `zentinel.agent.v2.AgentServiceV2`. Clones serve the same agent.
@@ -32,10 +33,10 @@ pub(super) struct AgentService<H>(Arc<Shared<H>>);
 struct Shared<H> {
     handler: Arc<H>,
     control: AgentControl,
-    reception: Reception,
+    limits: ConnectionLimits,
     max_message: usize,
-    /// Where streams and calls stand before they are served.
-    doorway: Mutex<Doorway>,
+    /// Limits the streams and calls that are not served yet.
+    limiter: Mutex<HandshakeLimiter>,
     control_streams: Arc<Semaphore>,
     sessions: Mutex<JoinSet<()>>,
     stopping: watch::Sender<bool>,
@@ -51,16 +52,16 @@ impl<H: AgentHandler> AgentService<H> {
     pub(super) fn new(
         handler: Arc<H>,
         control: AgentControl,
-        reception: Reception,
+        limits: ConnectionLimits,
         max_message: usize,
     ) -> Self {
-        let capacity = reception.places.available_permits();
+        let capacity = limits.permits.available_permits();
         Self(Arc::new(Shared {
             handler,
             control,
-            reception,
+            limits,
             max_message,
-            doorway: Mutex::new(Doorway::new(capacity)),
+            limiter: Mutex::new(HandshakeLimiter::new(capacity)),
             control_streams: Arc::new(Semaphore::new(capacity)),
             sessions: Mutex::default(),
             stopping: watch::Sender::new(false),
@@ -71,67 +72,74 @@ impl<H: AgentHandler> AgentService<H> {
         &self.0.handler
     }
 
-    pub(super) fn reception(&self) -> &Reception {
-        &self.0.reception
+    pub(super) fn limits(&self) -> &ConnectionLimits {
+        &self.0.limits
     }
 
-    /// Takes a place among those that are not served yet.
-    pub(super) fn enter(&self) -> Visit {
-        lock(&self.0.doorway).enter()
+    /// Takes a handshake slot for a stream or call that is not served yet.
+    pub(super) fn enter_handshake(&self) -> HandshakeSlot {
+        lock(&self.0.limiter).enter()
     }
 
-    /// Has every session finish what it has. Returns those that are under way, to be waited for.
+    /// Makes every session finish its events. Returns the sessions, so that the caller can wait for
+    /// them.
     pub(super) fn stop(&self) -> JoinSet<()> {
         self.0.stopping.send_replace(true);
         self.0.control.drain();
         std::mem::take(&mut *lock(&self.0.sessions))
     }
 
-    fn process_stream(&self, request: Body, stay: Option<Stay>) -> Result<Response<Body>, Status> {
+    fn process_stream(
+        &self,
+        request: Body,
+        stream_guard: Option<StreamGuard>,
+    ) -> Result<Response<Body>, Status> {
         let shared = &self.0;
-        let mailbox = shared.control.join();
-        // Looked at behind `join`, so that whoever comes too late for this is told to drain.
+        let handle = shared.control.register_session();
+        // Checked after `register_session`: `stop` sets `stopping` before it tells the registered
+        // sessions to drain, so a session that registers too late for that sees it here.
         if *shared.stopping.borrow() {
-            return Err(Status::unavailable("the agent stops"));
+            return Err(Status::unavailable("the agent is shutting down"));
         }
         let (link, response) = self.link(request);
         let handler = Arc::clone(&shared.handler);
-        let session = shared
-            .reception
-            .clone()
-            .attend(handler, link, mailbox, self.enter());
+        let session =
+            shared
+                .limits
+                .clone()
+                .serve_connection(handler, link, handle, self.enter_handshake());
         self.spawn(async move {
-            let _stay = stay;
+            let _stream_guard = stream_guard;
             session.await;
         });
         Ok(response)
     }
 
-    /// One event without a handshake.
+    /// Answers one event without a handshake.
     async fn process_event(
         self,
         request: Body,
-        _stay: Option<Stay>,
+        _stream_guard: Option<StreamGuard>,
     ) -> Result<Response<Body>, Status> {
         let (link, response) = self.link(request);
-        grpc_call::attend(&self, link).await?;
+        grpc_call::serve_call(&self, link).await?;
         Ok(response)
     }
 
-    /// Agents tell everything on the streams that they are asked on, so there is nothing to be told here: the
-    /// stream stays open as long as the proxy wants it.
+    /// Keeps a control stream open until the proxy ends it or the server stops. The agent sends all
+    /// its messages on the event streams, so it has nothing to send on this one.
     fn control_stream(
         &self,
         mut request: Body,
-        stay: Option<Stay>,
+        stream_guard: Option<StreamGuard>,
     ) -> Result<Response<Body>, Status> {
-        let place = Arc::clone(&self.0.control_streams)
+        let permit = Arc::clone(&self.0.control_streams)
             .try_acquire_owned()
             .map_err(|_| Status::resource_exhausted("too many control streams"))?;
         let (sender, body) = pipe(Some(ok_trailers()));
         let mut stopping = self.0.stopping.subscribe();
         self.spawn(async move {
-            let _held = (stay, place, sender);
+            let _held = (stream_guard, permit, sender);
             let read = async {
                 while let Some(Ok(_)) =
                     poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut request), cx)).await
@@ -181,7 +189,7 @@ fn ok_trailers() -> HeaderMap {
     trailers
 }
 
-/// What speaks something else than gRPC is told so in the words of HTTP.
+/// Returns the HTTP response to a request that is not gRPC.
 fn unsupported() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
@@ -204,12 +212,15 @@ impl<H: AgentHandler> Service<Request<Body>> for AgentService<H> {
             if !is_grpc(&head.headers) {
                 return Ok(unsupported());
             }
-            let stay = head.extensions.get::<Arc<Standing>>().map(Standing::stay);
+            let stream_guard = head
+                .extensions
+                .get::<Arc<IncomingState>>()
+                .map(IncomingState::begin_stream);
             let response = match head.uri.path() {
-                PROCESS_STREAM => service.process_stream(body, stay),
-                CONTROL_STREAM => service.control_stream(body, stay),
-                PROCESS_EVENT => service.process_event(body, stay).await,
-                _ => Err(Status::unimplemented("no such method")),
+                PROCESS_STREAM => service.process_stream(body, stream_guard),
+                CONTROL_STREAM => service.control_stream(body, stream_guard),
+                PROCESS_EVENT => service.process_event(body, stream_guard).await,
+                _ => Err(Status::unimplemented("unknown method")),
             };
             Ok(response.unwrap_or_else(Status::into_http))
         })

@@ -1,3 +1,5 @@
+//! The trait that agents implement.
+
 use crate::protocol::events::{
     BodyChunk, Configure, GuardrailInspect, RequestComplete, WebSocketFrame,
 };
@@ -7,14 +9,15 @@ use crate::protocol::{
 };
 use crate::wire::{RequestHeadersView, ResponseHeadersView};
 
-/// What an agent does with events.
+/// Decides on the events that proxies send.
 ///
-/// Implement the methods as `async fn`; those left out allow. A method that does not wait for anything
-/// is answered on the spot: no task, no box, no allocation. One that waits holds up nobody but later
-/// events of its own exchange, whose order is kept.
+/// Implement the methods as `async fn`. Methods that are not implemented allow the event. A method
+/// that completes without waiting is answered at once, without a task or a heap allocation. One
+/// that waits delays only the later events of its own exchange, whose order is kept.
 ///
-/// Events borrow the frame they came in; `to_event` makes owned ones. A method that panics ends the
-/// connection it was called for, and no other; the proxy's calls on it fail.
+/// Events borrow from the frame that they arrived in; `to_event` returns owned ones. A method that
+/// panics ends the connection that it was called for, and no other. The proxy's calls on that
+/// connection fail.
 ///
 /// ```
 /// use tollgate::{AgentCapabilities, AgentHandler, AgentResponse, RequestHeadersView};
@@ -35,10 +38,10 @@ use crate::wire::{RequestHeadersView, ResponseHeadersView};
 /// }
 /// ```
 pub trait AgentHandler: Send + Sync + 'static {
-    /// What the agent says of itself when a proxy connects.
+    /// Returns the capabilities that the agent announces in the handshake.
     fn capabilities(&self) -> AgentCapabilities;
 
-    /// Decides on the head of a request.
+    /// Decides on the headers of a request.
     fn on_request_headers(
         &self,
         event: RequestHeadersView<'_>,
@@ -47,7 +50,7 @@ pub trait AgentHandler: Send + Sync + 'static {
         allow()
     }
 
-    /// Decides on a piece of a request body.
+    /// Decides on a chunk of a request body.
     fn on_request_body_chunk(
         &self,
         event: BodyChunk<'_>,
@@ -56,7 +59,7 @@ pub trait AgentHandler: Send + Sync + 'static {
         allow()
     }
 
-    /// Decides on the head of a response.
+    /// Decides on the headers of a response.
     fn on_response_headers(
         &self,
         event: ResponseHeadersView<'_>,
@@ -65,7 +68,7 @@ pub trait AgentHandler: Send + Sync + 'static {
         allow()
     }
 
-    /// Decides on a piece of a response body.
+    /// Decides on a chunk of a response body.
     fn on_response_body_chunk(
         &self,
         event: BodyChunk<'_>,
@@ -74,7 +77,7 @@ pub trait AgentHandler: Send + Sync + 'static {
         allow()
     }
 
-    /// Learns that a request is over.
+    /// Called when a request is complete.
     fn on_request_complete(
         &self,
         event: RequestComplete<'_>,
@@ -83,7 +86,7 @@ pub trait AgentHandler: Send + Sync + 'static {
         allow()
     }
 
-    /// Decides on a websocket frame.
+    /// Decides on a WebSocket frame.
     fn on_websocket_frame(
         &self,
         event: WebSocketFrame<'_>,
@@ -92,7 +95,7 @@ pub trait AgentHandler: Send + Sync + 'static {
         async { AgentResponse::websocket_allow() }
     }
 
-    /// Inspects text.
+    /// Decides on text that is to be inspected.
     fn on_guardrail_inspect(
         &self,
         event: GuardrailInspect<'_>,
@@ -101,38 +104,38 @@ pub trait AgentHandler: Send + Sync + 'static {
         allow()
     }
 
-    /// Takes settings. `false` refuses them.
+    /// Applies settings from the proxy. Returns `false` to reject them.
     fn on_configure(&self, event: Configure<'_>) -> impl Future<Output = bool> + Send {
         let _ = event;
         std::future::ready(true)
     }
 
-    /// Learns that nobody waits for answers to an exchange any more. Its unfinished events are dropped
-    /// before.
+    /// Called when the proxy cancels an exchange, after the handlers that were running for it were
+    /// dropped.
     fn on_cancel(&self, correlation_id: &str, reason: CancelReason) {
         let _ = (correlation_id, reason);
     }
 
-    /// Learns what a proxy says to a request for a change of configuration
-    /// ([`AgentControl::request_config_update`](super::AgentControl::request_config_update)). Only proxies with
-    /// tollgate's extension say something.
+    /// Called with a proxy's response to a request for a change of configuration
+    /// ([`AgentControl::request_config_update`](super::AgentControl::request_config_update)). Only
+    /// proxies with tollgate's extension respond.
     fn on_config_update_response(&self, response: ConfigUpdateResponse) {
         let _ = response;
     }
 
-    /// Learns that a proxy wants the agent to take no new work for a while. Only proxies with tollgate's extension say
-    /// so. The agent may tell all its proxies by reporting that it drains
+    /// Called when a proxy asks the agent to take no new work for a while. Only proxies with
+    /// tollgate's extension ask. The agent can tell all its proxies by reporting that it drains
     /// ([`AgentControl::report_health`](super::AgentControl::report_health)).
     fn on_drain(&self, duration_ms: u64, reason: DrainReason) {
         let _ = (duration_ms, reason);
     }
 
-    /// Learns that a proxy wants the agent to shut down. Only proxies with tollgate's extension say so.
+    /// Called when a proxy asks the agent to shut down. Only proxies with tollgate's extension ask.
     fn on_shutdown(&self, reason: ShutdownReason, grace_period_ms: u64) {
         let _ = (reason, grace_period_ms);
     }
 
-    /// Learns that a proxy's connection has ended, for whatever reason.
+    /// Called when the connection to a proxy has ended, for whatever reason.
     fn on_connection_closed(&self) {}
 }
 

@@ -1,30 +1,31 @@
-//! The other side: what an agent implements, the server that calls it, and the dialer that connects it to proxies.
+//! The agent's side: the handler that an agent implements, the servers that call it, and the dialer
+//! that connects it to proxies.
 
 mod answer;
-mod attempts;
+
 #[cfg(feature = "__bench")]
 pub(crate) mod bench;
 mod control;
-mod dialer;
-mod dialling;
+mod dial;
+
+mod connection_limits;
+mod exchange_order;
+#[cfg(feature = "grpc")]
+mod grpc_acceptor;
 #[cfg(feature = "grpc")]
 mod grpc_call;
-#[cfg(feature = "grpc")]
-mod grpc_entrance;
 #[cfg(feature = "grpc")]
 mod grpc_server;
 #[cfg(feature = "grpc")]
 mod grpc_service;
 mod handler;
-mod order;
-mod place;
-mod reception;
+mod parked_future;
 mod session;
 mod session_error;
 mod unix_server;
 
 pub use control::AgentControl;
-pub use dialer::AgentDialer;
+pub use dial::AgentDialer;
 #[cfg(feature = "grpc")]
 pub use grpc_server::{BoundGrpcAgentServer, GrpcAgentServer};
 pub use handler::AgentHandler;

@@ -1,8 +1,10 @@
-use super::answer::{Done, Job, Unanswerable, answer, write_cancelled};
-use super::control::Mailbox;
+//! One session: an agent's side of a connection after the handshake, and the handshake itself.
+
+use super::answer::{Job, JobResult, Unanswerable, answer, write_cancelled};
+use super::control::SessionHandle;
+use super::exchange_order::ExchangeOrder;
 use super::handler::AgentHandler;
-use super::order::Order;
-use super::place::{Place, Waiting};
+use super::parked_future::{ParkedFuture, PendingEvent};
 use super::session_error::SessionError;
 use crate::connection::link::{Batch, Link};
 use crate::connection::{receive_handshake, send_message};
@@ -19,45 +21,45 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Answers that may wait to be sent, in bytes, before no more events are read.
-const MAX_UNSENT: usize = 256 * 1024;
+/// Bytes of answers that may wait to be sent before no more events are read.
+const MAX_UNSENT_BYTES: usize = 256 * 1024;
 
-/// Events that may wait in handlers, in bytes, before no more are read.
-const MAX_WAITING: usize = 8 * 1024 * 1024;
+/// Bytes of events whose handlers may be pending before no more events are read.
+const MAX_PENDING_BYTES: usize = 8 * 1024 * 1024;
 
-/// Frames before other tasks get their turn.
-const MAX_FRAMES_AT_ONCE: usize = 256;
+/// Frames that are handled in one poll before the task yields to others.
+const MAX_FRAMES_PER_POLL: usize = 256;
 
-/// A proxy with which hands were shaken.
-pub(super) struct Admitted {
-    /// How messages are written.
+/// A proxy whose handshake was accepted.
+pub(super) struct AcceptedProxy {
+    /// Dialect that both sides use from now on.
     pub(super) dialect: Dialect,
-    pub(super) place: OwnedSemaphorePermit,
-    /// How the proxy calls itself.
+    pub(super) permit: OwnedSemaphorePermit,
+    /// Id of the proxy, from its handshake.
     pub(super) proxy_id: String,
 }
 
-/// Shakes hands as an agent once there is a place for the connection. Returns why the proxy was refused, if it was.
-pub(super) async fn shake_hands<H: AgentHandler>(
+/// Receives a proxy's handshake, waits for a permit for the connection and sends the response.
+pub(super) async fn accept_handshake<H: AgentHandler>(
     handler: &H,
     encodings: &[Encoding],
     link: &mut Link,
     buffer: &mut FrameBuffer,
-    places: &Arc<Semaphore>,
-) -> Result<Admitted, ConnectError> {
+    permits: &Arc<Semaphore>,
+) -> Result<AcceptedProxy, ConnectError> {
     let (message, payload) = receive_handshake(&mut *link.receiver, buffer).await?;
     if message != MessageType::HandshakeRequest as u8 {
         return Err(ConnectError::InvalidHandshake(format!(
-            "message type {message:#04x} where the handshake request should be"
+            "expected a handshake request, got message type {message:#04x}"
         )));
     }
     let request = HandshakeRequest::decode_for(encodings, &payload)?;
-    let Ok(place) = Arc::clone(places).acquire_owned().await else {
-        // The semaphore is never closed.
+    let Ok(permit) = Arc::clone(permits).acquire_owned().await else {
+        // Cannot happen: the semaphore is never closed.
         return pending().await;
     };
     let dialect = request.negotiate(encodings);
-    let response = respond(&request, &handler.capabilities(), encodings);
+    let response = handshake_response(&request, &handler.capabilities(), encodings);
     send_message(
         &*link.sender,
         MessageType::HandshakeResponse,
@@ -65,17 +67,17 @@ pub(super) async fn shake_hands<H: AgentHandler>(
     )
     .await?;
     match response.error {
-        None => Ok(Admitted {
+        None => Ok(AcceptedProxy {
             dialect,
-            place,
+            permit,
             proxy_id: request.proxy_id,
         }),
         Some(reason) => Err(ConnectError::HandshakeRefused(reason)),
     }
 }
 
-/// What an agent answers a proxy's handshake.
-pub(super) fn respond(
+/// Returns the response to a proxy's handshake.
+pub(super) fn handshake_response(
     request: &HandshakeRequest,
     capabilities: &AgentCapabilities,
     encodings: &[Encoding],
@@ -83,137 +85,145 @@ pub(super) fn respond(
     if request.supports_our_version() {
         HandshakeResponse::accept(capabilities, request.negotiate(encodings))
     } else {
-        HandshakeResponse::refuse(capabilities, "only protocol version 2 is supported")
+        HandshakeResponse::reject(capabilities, "only protocol version 2 is supported")
     }
 }
 
-/// What a session works on.
+/// Everything that a session is made of.
 pub(super) struct SessionParts<H> {
     pub(super) handler: Arc<H>,
     pub(super) link: Link,
     pub(super) buffer: FrameBuffer,
     pub(super) dialect: Dialect,
-    pub(super) mailbox: Arc<Mailbox>,
-    /// Events that may be worked on at once; more stay unread.
+    pub(super) handle: Arc<SessionHandle>,
+    /// Events whose handlers may be pending at once; further events stay unread.
     pub(super) max_concurrent: usize,
 }
 
 /// Serves one proxy's connection until either side ends it.
 pub(super) async fn serve<H: AgentHandler>(parts: SessionParts<H>) -> Result<(), SessionError> {
     let mut session = Session::new(parts, answer::<H>);
-    // Also where this future is dropped, or the handler panics.
-    let _closing = Closing(Arc::clone(&session.parts.handler));
+    // A guard, so that the handler is also told if this future is dropped or a handler panics.
+    let _close_guard = CloseGuard(Arc::clone(&session.parts.handler));
     let ended = poll_fn(|cx| session.poll(cx)).await;
     if let Err(error) = &ended {
-        session.parts.link.sender.say_why(error.why(), error);
+        session
+            .parts
+            .link
+            .sender
+            .send_close_reason(error.close_reason(), error);
     }
     ended
 }
 
-/// Tells the handler when a connection is over.
-struct Closing<H: AgentHandler>(Arc<H>);
+/// Tells the handler when it is dropped that the connection has ended.
+struct CloseGuard<H: AgentHandler>(Arc<H>);
 
-impl<H: AgentHandler> Drop for Closing<H> {
+impl<H: AgentHandler> Drop for CloseGuard<H> {
     fn drop(&mut self) {
         self.0.on_connection_closed();
     }
 }
 
-/// One task serves a connection: it reads events, calls the handler and writes answers.
+/// State of a session. One task reads events, calls the handler and writes answers.
 struct Session<H, F> {
     parts: SessionParts<H>,
     start: fn(Arc<H>, Job) -> F,
-    order: Arc<Order>,
-    /// Events whose handler waits.
-    waiting: FuturesUnordered<Waiting<F>>,
-    waiting_bytes: usize,
-    /// Places for events to run in, kept with their memory.
-    spare: Vec<Place<F>>,
-    /// Frames written since the last flush.
+    order: Arc<ExchangeOrder>,
+    /// Events whose handler is pending.
+    pending: FuturesUnordered<PendingEvent<F>>,
+    pending_bytes: usize,
+    /// Idle allocations for further events.
+    spare: Vec<ParkedFuture<F>>,
+    /// Frames encoded since the last flush.
     out: Vec<u8>,
     unsent: Batch,
     unsent_bytes: usize,
-    /// Whether the proxy has said all that it will say.
-    is_heard_out: bool,
-    /// Messages that made no sense.
+    /// Set once the proxy has closed its sending direction.
+    peer_half_closed: bool,
+    /// Number of messages that were ignored because they are invalid.
     ignored: u64,
 }
 
-impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
+impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
     fn new(parts: SessionParts<H>, start: fn(Arc<H>, Job) -> F) -> Self {
         Self {
             parts,
             start,
             order: Arc::default(),
-            waiting: FuturesUnordered::new(),
-            waiting_bytes: 0,
+            pending: FuturesUnordered::new(),
+            pending_bytes: 0,
             spare: Vec::new(),
             out: Vec::new(),
             unsent: Batch::default(),
             unsent_bytes: 0,
-            is_heard_out: false,
+            peer_half_closed: false,
             ignored: 0,
         }
     }
 
+    /// Makes all progress that is possible without waiting. Ready once the session has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
-        self.parts.mailbox.waker.register(cx.waker());
+        self.parts.handle.waker.register(cx.waker());
         self.send_notices();
-        let is_draining = self.parts.mailbox.is_draining();
+        let is_draining = self.parts.handle.is_draining();
         loop {
-            let is_finishing = is_draining || self.is_heard_out;
-            self.finish_waiting(cx)?;
+            let is_finishing = is_draining || self.peer_half_closed;
+            self.poll_pending(cx)?;
             let received = if is_finishing {
-                Ok(Received::Nothing)
+                Ok(Received::Pending)
             } else {
                 self.receive(cx)
             };
-            // Handlers that began to wait just now have to be polled once to be woken later.
-            self.finish_waiting(cx)?;
+            // The futures of events that were just received have to be polled once to register
+            // their wakers.
+            self.poll_pending(cx)?;
             self.flush(cx)?;
-            // What came before the damage is answered all the same.
+            // Answers to the events before a read error are sent before the error is returned.
             let received = received?;
-            let is_idle = self.waiting.is_empty() && self.unsent.is_empty();
+            let is_idle = self.pending.is_empty() && self.unsent.is_empty();
             if is_finishing && is_idle {
                 return Poll::Ready(Ok(()));
             }
             if received == Received::End {
-                if !self.parts.link.sender.outlasts_the_other_side() {
+                if !self.parts.link.sender.supports_half_close() {
                     return Poll::Ready(Ok(()));
                 }
-                self.is_heard_out = true;
+                self.peer_half_closed = true;
                 continue;
             }
-            if self.is_heard_out
+            if self.peer_half_closed
                 && let Poll::Ready(room) = self.parts.link.sender.poll_room(cx)
             {
-                // Nothing else shows that nobody waits for the answers any more.
+                // With the read half closed, only the write half shows that the proxy is gone.
                 room?;
             }
-            // What was left unread for want of room is read once there is some.
-            if received == Received::Nothing || !self.has_room() {
+            // Events that stayed unread at the limit are read now that there is capacity.
+            if received == Received::Pending || !self.has_capacity() {
                 return Poll::Pending;
             }
         }
     }
 
-    /// Reads and answers events as long as there are any.
+    /// Reads and answers events until no more is received, or a limit is reached.
     fn receive(&mut self, cx: &mut Context<'_>) -> Result<Received, SessionError> {
-        let mut left = MAX_FRAMES_AT_ONCE;
+        let mut remaining = MAX_FRAMES_PER_POLL;
         loop {
-            while self.has_room() {
-                let Some((number, payload)) = self.parts.buffer.next_frame(MAX_FRAME_LEN)? else {
+            while self.has_capacity() {
+                let Some((message_number, payload)) =
+                    self.parts.buffer.next_frame(MAX_FRAME_LEN)?
+                else {
                     break;
                 };
-                self.dispatch(number, payload, cx)?;
-                left -= 1;
-                if left == 0 {
+                self.dispatch(message_number, payload, cx)?;
+                remaining -= 1;
+                if remaining == 0 {
                     cx.waker().wake_by_ref();
-                    return Ok(Received::Nothing);
+                    return Ok(Received::Pending);
                 }
             }
-            if !self.has_room() {
-                return Ok(Received::TooMuch);
+            if !self.has_capacity() {
+                return Ok(Received::AtCapacity);
             }
             match self
                 .parts
@@ -221,44 +231,44 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
                 .receiver
                 .poll_receive(cx, self.parts.buffer.spare())
             {
-                Poll::Pending => return Ok(Received::Nothing),
+                Poll::Pending => return Ok(Received::Pending),
                 Poll::Ready(Ok(0)) => return Ok(Received::End),
                 Poll::Ready(received) => {
                     received?;
-                    self.parts.mailbox.hear();
+                    self.parts.handle.mark_received();
                 }
             }
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.waiting.len() < self.parts.max_concurrent
-            && self.waiting_bytes < MAX_WAITING
-            && self.has_unsent_room()
+    fn has_capacity(&self) -> bool {
+        self.pending.len() < self.parts.max_concurrent
+            && self.pending_bytes < MAX_PENDING_BYTES
+            && self.has_send_capacity()
     }
 
-    fn has_unsent_room(&self) -> bool {
-        self.unsent_bytes + self.out.len() < MAX_UNSENT
+    fn has_send_capacity(&self) -> bool {
+        self.unsent_bytes + self.out.len() < MAX_UNSENT_BYTES
     }
 
     fn dispatch(
         &mut self,
-        number: u8,
+        message_number: u8,
         payload: BytesMut,
         cx: &mut Context<'_>,
     ) -> Result<(), SessionError> {
-        let message = MessageType::from_number(number);
+        let message = MessageType::from_number(message_number);
         if let Some(event_type) = message.and_then(event_of) {
-            return self.begin(event_type, payload, cx);
+            return self.start_event(event_type, payload, cx);
         }
         match message {
             Some(MessageType::Ping) => self.pong(&payload)?,
-            Some(MessageType::Pong) => self.parts.mailbox.hear_pong(),
+            Some(MessageType::Pong) => self.parts.handle.mark_pong(),
             Some(MessageType::Cancel) => self.cancel(&payload.freeze()),
             Some(message) if self.parts.dialect.has_streams() => {
-                self.hear(message, &payload.freeze());
+                self.handle_control(message, &payload.freeze());
             }
-            _ => self.ignore(&format_args!("a message of type {number:#04x}")),
+            _ => self.ignore(&format_args!("a message of type {message_number:#04x}")),
         }
         Ok(())
     }
@@ -271,8 +281,9 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
         Ok(())
     }
 
-    /// Calls the handler. Most are done at once; the others wait among `waiting`.
-    fn begin(
+    /// Starts handling an event. If the handler does not complete at once, the event is added to
+    /// `pending`.
+    fn start_event(
         &mut self,
         event_type: EventType,
         mut payload: BytesMut,
@@ -287,48 +298,48 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
         } else {
             None
         };
-        let mut place = self.spare.pop().unwrap_or_default();
-        place.stream = stream;
-        place.payload_len = payload.len();
+        let mut parked = self.spare.pop().unwrap_or_default();
+        parked.stream = stream;
+        parked.payload_len = payload.len();
         let job = Job {
             event_type,
             dialect: self.parts.dialect,
             stream,
             payload,
-            scratch: place.scratch.take().unwrap_or_default(),
+            scratch: parked.scratch.take().unwrap_or_default(),
             order: Arc::clone(&self.order),
-            progress: Arc::clone(&place.progress),
+            progress: Arc::clone(&parked.progress),
         };
         let future = (self.start)(Arc::clone(&self.parts.handler), job);
-        place.future.set(Some(future));
-        match place.poll(cx) {
-            Poll::Ready(result) => self.finish(place, result),
+        parked.future.set(Some(future));
+        match parked.poll(cx) {
+            Poll::Ready(result) => self.finish(parked, result),
             Poll::Pending => {
-                if !place.progress.is_in_line() {
-                    self.order.hold(place.progress.key());
+                if !parked.progress.is_queued() {
+                    self.order.hold(parked.progress.key());
                 }
-                self.waiting_bytes += place.payload_len;
-                self.waiting.push(Waiting(Some(place)));
+                self.pending_bytes += parked.payload_len;
+                self.pending.push(PendingEvent(Some(parked)));
                 Ok(())
             }
         }
     }
 
-    fn finish_waiting(&mut self, cx: &mut Context<'_>) -> Result<(), SessionError> {
-        while let Poll::Ready(Some((place, result))) = self.waiting.poll_next_unpin(cx) {
-            self.order.release(place.progress.key());
-            self.waiting_bytes -= place.payload_len;
-            self.finish(place, result)?;
+    fn poll_pending(&mut self, cx: &mut Context<'_>) -> Result<(), SessionError> {
+        while let Poll::Ready(Some((parked, result))) = self.pending.poll_next_unpin(cx) {
+            self.order.release(parked.progress.key());
+            self.pending_bytes -= parked.payload_len;
+            self.finish(parked, result)?;
         }
         Ok(())
     }
 
     fn finish(
         &mut self,
-        mut place: Place<F>,
+        mut parked: ParkedFuture<F>,
         result: Result<(), Unanswerable>,
     ) -> Result<(), SessionError> {
-        if let Some(scratch) = &mut place.scratch {
+        if let Some(scratch) = &mut parked.scratch {
             self.out.append(&mut scratch.frame.written);
             let body = std::mem::take(&mut scratch.frame.body);
             scratch.shrink();
@@ -336,30 +347,30 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
                 self.queue(body);
             }
         }
-        self.spare.push(place);
+        self.spare.push(parked);
         Ok(result?)
     }
 
-    /// Drops the events of an exchange that nobody waits for any more.
+    /// Drops the unfinished events of an exchange that the proxy cancelled.
     ///
-    /// They are answered all the same: a proxy cannot use the id again before it knows that no answer is
-    /// on its way.
+    /// They are answered nevertheless: a proxy cannot use the id again until it knows that no
+    /// answer is under way.
     fn cancel(&mut self, payload: &Bytes) {
         let cancel = match control::decode_cancel(payload, self.parts.dialect.encoding) {
             Ok(cancel) => cancel,
             Err(error) => return self.ignore(&error),
         };
         let key = self.order.key(&cancel.correlation_id);
-        for waiting in std::mem::take(&mut self.waiting) {
-            match &waiting.0 {
-                Some(place) if place.progress.key() == key => {
+        for event in std::mem::take(&mut self.pending) {
+            match &event.0 {
+                Some(parked) if parked.progress.key() == key => {
                     let (dialect, out) = (self.parts.dialect, &mut self.out);
-                    write_cancelled(&cancel.correlation_id, place.stream, dialect, out);
-                    self.waiting_bytes -= place.payload_len;
-                    drop(waiting);
+                    write_cancelled(&cancel.correlation_id, parked.stream, dialect, out);
+                    self.pending_bytes -= parked.payload_len;
+                    drop(event);
                     self.order.release(key);
                 }
-                _ => self.waiting.push(waiting),
+                _ => self.pending.push(event),
             }
         }
         self.parts
@@ -367,16 +378,16 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
             .on_cancel(&cancel.correlation_id, cancel.reason);
     }
 
-    /// Takes notice of what a proxy with our extension says beside events.
-    fn hear(&mut self, message: MessageType, payload: &Bytes) {
+    /// Handles messages other than events from a proxy with tollgate's extension.
+    fn handle_control(&mut self, message: MessageType, payload: &Bytes) {
         let SessionParts {
-            handler, mailbox, ..
+            handler, handle, ..
         } = &self.parts;
         let encoding = self.parts.dialect.encoding;
-        let heard = match message {
+        let decoded = match message {
             MessageType::ConfigUpdateResponse => control::decode_config_response(payload, encoding)
                 .map(|response| {
-                    mailbox.answered(&response);
+                    handle.publish_response(&response);
                     handler.on_config_update_response(response);
                 }),
             MessageType::Drain => control::decode_drain(payload, encoding)
@@ -385,28 +396,27 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
                 .map(|shutdown| handler.on_shutdown(shutdown.reason, shutdown.grace_period_ms)),
             _ => return self.ignore(&format_args!("a message of type {:#04x}", message as u8)),
         };
-        if let Err(error) = heard {
+        if let Err(error) = decoded {
             self.ignore(&error);
         }
     }
 
-    /// Logs the 1st, 2nd, 4th, 8th … message that makes no sense, so that a broken proxy cannot flood
-    /// the log.
+    /// Logs the 1st, 2nd, 4th, 8th … invalid message, so that a broken proxy cannot flood the log.
     fn ignore(&mut self, what: &dyn std::fmt::Display) {
         self.ignored += 1;
         if self.ignored.is_power_of_two() {
-            tracing::warn!(count = self.ignored, "ignored {what}");
+            tracing::warn!(count = self.ignored, "ignored an invalid message: {what}");
         }
     }
 
     fn send_notices(&mut self) {
-        // To a proxy that does not read they stay in the mailbox, which holds few.
-        while self.has_unsent_room()
-            && let Some(notice) = self.parts.mailbox.notices.pop()
+        // If the proxy does not read, the notices stay in the queue, which is bounded.
+        while self.has_send_capacity()
+            && let Some(notice) = self.parts.handle.notices.pop()
         {
             for (message, payload) in notice.messages(self.parts.dialect) {
                 if let Err(error) = self.write_message(message, &payload) {
-                    tracing::error!(%error, "a notice fits no frame");
+                    tracing::error!(%error, "dropped a notice that is too large for a frame");
                 }
             }
         }
@@ -417,7 +427,7 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
         write_message(&mut self.out, message, limit, payload)
     }
 
-    /// Hands what was written to the link, all frames at once.
+    /// Sends the encoded frames, as many as the link takes.
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), SessionError> {
         if !self.out.is_empty() {
             self.queue(Bytes::new());
@@ -431,7 +441,7 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
                 .try_send(&mut self.unsent, &recycle)?;
             if self.unsent.is_empty() {
                 self.unsent_bytes = 0;
-                self.reuse(recycled.take());
+                self.keep_buffer(recycled.take());
                 return Ok(());
             }
             match self.parts.link.sender.poll_room(cx) {
@@ -441,7 +451,7 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
         }
     }
 
-    /// Lines up what was written, and a body that follows it, to be sent.
+    /// Queues the encoded frames for sending, and a body that follows them.
     fn queue(&mut self, body: Bytes) {
         let frames = OutgoingFrame {
             written: std::mem::take(&mut self.out),
@@ -451,8 +461,8 @@ impl<H: AgentHandler, F: Future<Output = Done>> Session<H, F> {
         self.unsent.push(frames);
     }
 
-    fn reuse(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() > self.out.capacity() && buffer.capacity() <= MAX_UNSENT {
+    fn keep_buffer(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > self.out.capacity() && buffer.capacity() <= MAX_UNSENT_BYTES {
             buffer.clear();
             self.out = buffer;
         }
@@ -469,13 +479,14 @@ fn take_stream(
         .map_err(Unanswerable)
 }
 
-/// What reading came to.
+/// Result of reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Received {
-    /// Everything that was there is read, or enough for now; the task is woken when there is more.
-    Nothing,
-    /// The proxy has ended the connection.
+    /// All available frames were read, or as many as one poll may handle. The task is woken when
+    /// there is more.
+    Pending,
+    /// The proxy has closed its sending direction.
     End,
-    /// There is more, but no room to work on it.
-    TooMuch,
+    /// There may be more, but a limit is reached.
+    AtCapacity,
 }

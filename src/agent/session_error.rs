@@ -1,9 +1,9 @@
 use super::answer::Unanswerable;
-use crate::connection::link::Why;
+use crate::connection::link::CloseReason;
 use crate::wire::FrameError;
 use std::io;
 
-/// Why a session ended other than by either side's wish.
+/// Reasons for which a session ends although neither side closed it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionError {
     #[error(transparent)]
@@ -15,15 +15,15 @@ pub(super) enum SessionError {
 }
 
 impl SessionError {
-    pub(super) fn why(&self) -> Why {
+    pub(super) fn close_reason(&self) -> CloseReason {
         match self {
-            Self::Frame(FrameError::TooLarge { .. }) => Why::TooMuch,
-            Self::Link(_) | Self::Frame(_) | Self::Unanswerable(_) => Why::Invalid,
+            Self::Frame(FrameError::TooLarge { .. }) => CloseReason::TooMuch,
+            Self::Link(_) | Self::Frame(_) | Self::Unanswerable(_) => CloseReason::Invalid,
         }
     }
 }
 
-/// Links that look at frames themselves say what is wrong with one as the cause of their error.
+/// Links that parse frames themselves return frame errors as the source of an I/O error.
 impl From<io::Error> for SessionError {
     fn from(error: io::Error) -> Self {
         match error.get_ref().and_then(|cause| cause.downcast_ref()) {

@@ -1,9 +1,13 @@
+//! The server of an agent on a Unix socket.
+
+use super::connection_limits::ServerSettings;
 use super::control::AgentControl;
 use super::handler::AgentHandler;
-use super::reception::ServerSettings;
 use crate::connection::link::Link;
 use crate::error::AgentProtocolError;
-use crate::transport::{Doorway, Endpoint, SocketFile, split_unix_of_agent};
+use crate::transport::{
+    ACCEPT_RETRY_DELAY, BACKLOG, Endpoint, HandshakeLimiter, SocketFile, split_unix_of_agent,
+};
 use crate::wire::Encoding;
 use std::future::pending;
 use std::io;
@@ -17,7 +21,9 @@ use tokio::time::{sleep, timeout};
 /// Serves an agent on a Unix socket.
 ///
 /// ```no_run
-/// # async fn example(handler: impl tollgate::AgentHandler) -> Result<(), tollgate::AgentProtocolError> {
+/// # async fn example(
+/// #     handler: impl tollgate::AgentHandler,
+/// # ) -> Result<(), tollgate::AgentProtocolError> {
 /// use tollgate::UdsAgentServer;
 ///
 /// let server = UdsAgentServer::new("/run/waf.sock", handler).bind().await?;
@@ -34,7 +40,8 @@ pub struct UdsAgentServer<H> {
 }
 
 impl<H: AgentHandler> UdsAgentServer<H> {
-    /// A server for the socket file at `socket_path`, which is made when it is bound.
+    /// Creates a server for the socket file at `socket_path`. The file is created when the server
+    /// is bound.
     pub fn new(socket_path: impl Into<PathBuf>, handler: H) -> Self {
         Self {
             socket_path: socket_path.into(),
@@ -45,64 +52,66 @@ impl<H: AgentHandler> UdsAgentServer<H> {
         }
     }
 
-    /// Sets the mode of the socket file, 0600 by default: only the same user may connect.
+    /// Sets the mode of the socket file, 0600 by default: only processes of the same user may
+    /// connect.
     #[must_use]
     pub fn with_mode(mut self, mode: u32) -> Self {
         self.settings.mode = mode;
         self
     }
 
-    /// Sets the encodings that are accepted, both by default. JSON is used with a proxy that offers none
-    /// of them, as the protocol demands.
+    /// Sets the encodings that are accepted, MessagePack and JSON by default. As the protocol
+    /// requires, JSON is used with a proxy that offers none of them.
     #[must_use]
     pub fn with_encodings(mut self, encodings: impl Into<Vec<Encoding>>) -> Self {
         self.encodings = encodings.into();
         self
     }
 
-    /// Sets how many connections are served at once, 1,024 by default; more wait for the answer to their
-    /// handshake. As many again may be shaking hands, of which the oldest is turned away when a newer one comes.
+    /// Sets how many connections are served at once, 1,024 by default. Further ones wait for the
+    /// response to their handshake. As many again may be in their handshake; then a new one evicts
+    /// the oldest.
     #[must_use]
     pub fn with_max_connections(mut self, connections: usize) -> Self {
         self.settings.max_connections = connections.max(1);
         self
     }
 
-    /// Sets how many events of one connection may wait in the handler at once, 1,024 by default; more
-    /// stay unread.
+    /// Sets how many events of one connection may be in the handler at once, 1,024 by default.
+    /// Further events stay unread.
     #[must_use]
     pub fn with_max_concurrent_per_connection(mut self, events: usize) -> Self {
         self.settings.max_concurrent_per_connection = events.max(1);
         self
     }
 
-    /// Sets how long a proxy may take to shake hands, 5 s by default.
+    /// Sets the time limit for a handshake, 5 s by default.
     #[must_use]
     pub fn with_handshake_timeout(mut self, timeout: Duration) -> Self {
         self.settings.handshake_timeout = timeout;
         self
     }
 
-    /// Sets how long unfinished events get when the server stops, 30 s by default.
+    /// Sets the time limit for unfinished events when the server stops, 30 s by default.
     #[must_use]
     pub fn with_drain_timeout(mut self, timeout: Duration) -> Self {
         self.settings.drain_timeout = timeout;
         self
     }
 
-    /// A handle for telling connected proxies something unasked.
+    /// Returns a handle that sends notices to the connected proxies.
     pub fn control(&self) -> AgentControl {
         self.control.clone()
     }
 
-    /// Makes the socket file and listens: proxies can connect once this returns.
+    /// Creates the socket file and listens. Proxies can connect once this returns.
     ///
-    /// A socket file that nobody listens at is replaced.
+    /// A socket file that no process listens at is replaced.
     ///
     /// # Errors
     ///
-    /// [`Listen`](AgentProtocolError::Listen) if another process listens there, if a file that is no
-    /// socket is in the way, or if the system refuses.
+    /// [`Listen`](AgentProtocolError::Listen) if another process listens at the path, if the path
+    /// is a file that is not a socket, or if the system call fails.
     pub async fn bind(self) -> Result<BoundAgentServer<H>, AgentProtocolError> {
         let path = Endpoint::from_path(&self.socket_path)?;
         let (listener, socket_file) = SocketFile::listen(path, self.settings.mode, BACKLOG)
@@ -115,7 +124,7 @@ impl<H: AgentHandler> UdsAgentServer<H> {
         })
     }
 
-    /// Binds and serves for ever.
+    /// Binds and serves forever.
     ///
     /// # Errors
     ///
@@ -125,7 +134,8 @@ impl<H: AgentHandler> UdsAgentServer<H> {
     }
 }
 
-/// A server that listens. Its socket file is removed when it stops or is dropped.
+/// A server that listens, returned by [`UdsAgentServer::bind`]. The socket file is removed when the
+/// server stops or is dropped.
 #[derive(Debug)]
 pub struct BoundAgentServer<H> {
     listener: UnixListener,
@@ -134,21 +144,21 @@ pub struct BoundAgentServer<H> {
 }
 
 impl<H: AgentHandler> BoundAgentServer<H> {
-    /// Serves for ever.
+    /// Serves forever.
     ///
     /// # Errors
     ///
-    /// None at present: what goes wrong on one connection ends that one.
+    /// None at present: an error on a connection ends only that connection.
     pub async fn serve(self) -> Result<(), AgentProtocolError> {
         self.serve_until(pending()).await
     }
 
-    /// Serves until `shutdown` completes. Then no more connections and events are taken, those that are
-    /// being worked on are answered, and the socket file is removed.
+    /// Serves until `shutdown` completes. The server then accepts no more connections and events,
+    /// removes the socket file, and answers the events that are being worked on.
     ///
     /// # Errors
     ///
-    /// None at present: what goes wrong on one connection ends that one.
+    /// None at present: an error on a connection ends only that connection.
     pub async fn serve_until(
         self,
         shutdown: impl Future<Output = ()>,
@@ -159,15 +169,17 @@ impl<H: AgentHandler> BoundAgentServer<H> {
             server,
         } = self;
         let mut sessions = JoinSet::new();
-        let reception = server.settings.reception(server.encodings.clone());
-        let mut doorway = Doorway::new(server.settings.max_connections);
+        let limits = server.settings.limits(server.encodings.clone());
+        let mut limiter = HandshakeLimiter::new(server.settings.max_connections);
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
                 link = accept(&listener) => {
-                    let (handler, mailbox) = (Arc::clone(&server.handler), server.control.join());
-                    sessions.spawn(reception.clone().attend(handler, link, mailbox, doorway.enter()));
+                    let handler = Arc::clone(&server.handler);
+                    let handle = server.control.register_session();
+                    let (limits, slot) = (limits.clone(), limiter.enter());
+                    sessions.spawn(limits.serve_connection(handler, link, handle, slot));
                 }
                 Some(_) = sessions.join_next() => {}
             }
@@ -176,13 +188,13 @@ impl<H: AgentHandler> BoundAgentServer<H> {
         drop(socket_file);
         server.control.drain();
         let drained = async { while sessions.join_next().await.is_some() {} };
-        // Whoever is not done by then is cut off when the set is dropped.
+        // Connections that are not done by then are cut off when the set is dropped.
         let _ = timeout(server.settings.drain_timeout, drained).await;
         Ok(())
     }
 }
 
-/// Takes the next connection.
+/// Accepts the next connection.
 async fn accept(listener: &UnixListener) -> Link {
     loop {
         let accepted = listener.accept().await;
@@ -195,12 +207,6 @@ async fn accept(listener: &UnixListener) -> Link {
         }
     }
 }
-
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 1024;
-
-/// Accepting fails for want of file descriptors, mostly; trying again at once would only burn time.
-const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 fn listen_error(path: &Path, cause: io::Error) -> AgentProtocolError {
     AgentProtocolError::Listen {

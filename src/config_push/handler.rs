@@ -1,3 +1,5 @@
+//! Handler for agents' requests to change the proxy's configuration.
+
 use crate::protocol::{
     ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType, RuleDefinition,
 };
@@ -7,20 +9,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Most requests that are remembered, and most reloads that may be pending; the oldest give way.
+/// Maximum number of remembered requests, and of pending reloads. Beyond it the oldest are dropped.
 const MAX_REMEMBERED: usize = 1024;
 
-/// How long a request is remembered, so that one that comes again is not acted on again.
-const MEMORY: Duration = Duration::from_secs(5 * 60);
+/// Time for which a request is remembered, so that a repeated one is not handled twice.
+const MEMORY_LIFETIME: Duration = Duration::from_secs(5 * 60);
 
-/// What the proxy does with agents' requests for changes of configuration.
+/// Handles agents' requests to change the proxy's configuration, by callbacks.
 ///
-/// Requests for which there is no callback are refused, except that reloads are noted as pending and a need to restart
-/// and errors are logged. A callback that panics refuses the request. A request that an agent makes again under the same
-/// id gets the same response without a second call.
+/// Without a callback, reloads are accepted and noted as pending, required restarts and config
+/// errors are logged, and all other requests are rejected. If a callback panics, the request is
+/// rejected. A request that an agent repeats under the same id gets the same response without
+/// another call.
 ///
-/// Callbacks may block: a pool ([`AgentPool::set_config_update_handler`](crate::AgentPool::set_config_update_handler))
-/// calls them on a thread for blocking work, the requests of one agent one after another.
+/// Callbacks may block: a pool
+/// ([`AgentPool::set_config_update_handler`](crate::AgentPool::set_config_update_handler)) calls
+/// them on a thread for blocking work, one request of an agent after another.
 ///
 /// ```
 /// use tollgate::{ConfigUpdateHandler, ConfigUpdateRequest, ConfigUpdateType};
@@ -54,7 +58,7 @@ type OnConfigError = dyn Fn(&str, &str, Option<&str>) + Send + Sync;
 
 #[derive(Debug, Default)]
 struct Memory {
-    /// Reloads that were accepted and not done yet.
+    /// Reloads that were accepted and not done yet, oldest first.
     pending: VecDeque<Pending>,
     responses: VecDeque<Remembered>,
 }
@@ -73,12 +77,13 @@ struct Remembered {
 }
 
 impl ConfigUpdateHandler {
-    /// A handler without callbacks.
+    /// Creates a handler without callbacks.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Has a callback decide on an agent's wish to get its settings again; it is given the agent's name.
+    /// Sets the callback for an agent's request to get its settings again. It gets the agent's
+    /// name. `false` rejects the request.
     #[must_use]
     pub fn on_reload<F>(mut self, f: F) -> Self
     where
@@ -88,8 +93,8 @@ impl ConfigUpdateHandler {
         self
     }
 
-    /// Has a callback change rules; it is given the set, rules to add or replace, and ids of rules to remove. `false`
-    /// refuses.
+    /// Sets the callback for changes of rules. It gets the rule set, the rules to add or replace,
+    /// and the ids of rules to remove. `false` rejects the request.
     #[must_use]
     pub fn on_rule_update<F>(mut self, f: F) -> Self
     where
@@ -99,7 +104,8 @@ impl ConfigUpdateHandler {
         self
     }
 
-    /// Has a callback change lists; it is given the list, entries to add and entries to remove. `false` refuses.
+    /// Sets the callback for changes of lists. It gets the list, the entries to add and the entries
+    /// to remove. `false` rejects the request.
     #[must_use]
     pub fn on_list_update<F>(mut self, f: F) -> Self
     where
@@ -109,7 +115,8 @@ impl ConfigUpdateHandler {
         self
     }
 
-    /// Tells a callback that an agent must be started anew: its name, why, and how long it can go on.
+    /// Sets the callback for agents that need a restart. It gets the agent's name, the reason, and
+    /// the time for which the agent can continue.
     #[must_use]
     pub fn on_restart_required<F>(mut self, f: F) -> Self
     where
@@ -119,7 +126,8 @@ impl ConfigUpdateHandler {
         self
     }
 
-    /// Tells a callback that an agent finds its settings wrong: its name, what is wrong, and where.
+    /// Sets the callback for errors that an agent finds in its settings. It gets the agent's name,
+    /// the error, and the field in question.
     #[must_use]
     pub fn on_config_error<F>(mut self, f: F) -> Self
     where
@@ -129,12 +137,12 @@ impl ConfigUpdateHandler {
         self
     }
 
-    /// Acts on a request of an agent without a name.
+    /// Handles a request of an agent without a name.
     pub fn handle(&self, request: ConfigUpdateRequest) -> ConfigUpdateResponse {
         self.handle_from("", request)
     }
 
-    /// Acts on an agent's request, unless it has come before.
+    /// Handles a request of an agent, unless it is a repeated one.
     pub fn handle_from(
         &self,
         agent_id: &str,
@@ -143,12 +151,12 @@ impl ConfigUpdateHandler {
         if let Some(response) = self.memory().response(agent_id, &request.request_id) {
             return response;
         }
-        // A callback's own state is for the callback to look after.
+        // Unwind safe: callbacks run without a lock held, and are responsible for their own state.
         let decided = catch_unwind(AssertUnwindSafe(|| self.decide(agent_id, &request)));
         let decided = decided.unwrap_or_else(|_| {
             tracing::error!(
                 agent = agent_id,
-                "a callback for a request of an agent panicked"
+                "callback for a config update request panicked; the request is rejected"
             );
             Err("The proxy failed to handle the request")
         });
@@ -160,19 +168,20 @@ impl ConfigUpdateHandler {
         response
     }
 
-    /// Reloads that were accepted and are not done yet.
+    /// Returns the number of reloads that were accepted and are not done yet.
     pub fn pending_count(&self) -> usize {
         self.memory().pending.len()
     }
 
-    /// Notes that an agent has got its settings again. The pool does so where it has settings for the agent.
+    /// Removes an agent's pending reloads, because it got its settings again. The pool calls this
+    /// after it has sent settings to the agent.
     pub fn reload_done(&self, agent_id: &str) {
         self.memory()
             .pending
             .retain(|pending| pending.agent_id != agent_id);
     }
 
-    /// Forgets reloads that are pending for longer than `max_age`.
+    /// Removes reloads that have been pending for longer than `max_age`.
     pub fn clear_old_pending(&self, max_age: Duration) {
         self.memory()
             .pending
@@ -213,7 +222,7 @@ impl ConfigUpdateHandler {
                 tracing::warn!(
                     agent = agent_id,
                     grace_period_ms,
-                    "an agent must be started anew: {reason:?}"
+                    "agent requires a restart: {reason:?}"
                 );
                 let grace = Duration::from_millis(*grace_period_ms);
                 self.on_restart_required
@@ -225,7 +234,7 @@ impl ConfigUpdateHandler {
                 tracing::error!(
                     agent = agent_id,
                     field,
-                    "an agent finds its settings wrong: {error:?}"
+                    "agent found an error in its settings: {error:?}"
                 );
                 self.on_config_error
                     .iter()
@@ -247,13 +256,13 @@ impl Memory {
             .find(|remembered| {
                 remembered.response.request_id == request_id && remembered.agent_id == agent_id
             })
-            .filter(|remembered| remembered.at.elapsed() < MEMORY)
+            .filter(|remembered| remembered.at.elapsed() < MEMORY_LIFETIME)
             .map(|remembered| remembered.response.clone())
     }
 
     fn remember(&mut self, agent_id: &str, response: ConfigUpdateResponse) {
         self.responses
-            .retain(|remembered| remembered.at.elapsed() < MEMORY);
+            .retain(|remembered| remembered.at.elapsed() < MEMORY_LIFETIME);
         if self.responses.len() >= MAX_REMEMBERED {
             self.responses.pop_front();
         }

@@ -1,6 +1,8 @@
-//! Settings on their way: from the proxy to agents, and requests of agents for changes.
+//! Config pushes from the proxy to agents, and agents' requests to change the proxy's
+//! configuration.
 //!
-//! Nothing here knows how a message travels; the pool sends what is to be sent and says what came of it.
+//! This module does no I/O: it decides what is sent and when. The pool sends it and reports the
+//! result.
 
 mod handler;
 mod pusher;

@@ -1,3 +1,5 @@
+//! Pushes of config updates to agents: their order, retries and results.
+
 use crate::protocol::{ConfigUpdateRequest, ConfigUpdateType};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -5,26 +7,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// How long the result of a push can be seen.
+/// Time for which the result of a push is kept.
 const RESULT_LIFETIME: Duration = Duration::from_secs(60);
 
-/// Most results that can be seen; the oldest give way.
+/// Maximum number of results that are kept. Beyond it the oldest are dropped.
 const MAX_RESULTS: usize = 1024;
 
-/// Longest time between two attempts.
+/// Longest wait between two attempts.
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How updates are pushed.
+/// Configuration of pushes.
 #[derive(Debug, Clone)]
 pub struct ConfigPusherConfig {
-    /// Time for the answer to one attempt, 10 s by default.
+    /// Timeout of one attempt (default 10 s).
     pub ack_timeout: Duration,
-    /// Attempts after the first, 3 by default.
+    /// Maximum number of attempts after the first (default 3).
     pub max_retries: usize,
-    /// Time before the second attempt, 2 s by default; before each further one it is twice as long, at most 30 s, less
-    /// up to half by chance.
+    /// Wait before the second attempt (default 2 s). Each further wait is twice as long, up to 30
+    /// s, and reduced at random by up to half.
     pub retry_interval: Duration,
-    /// Pushes that may be under way to one agent, 100 by default; more are refused.
+    /// Maximum number of open pushes to one agent (default 100). Further pushes are rejected.
     pub max_pending_per_agent: usize,
 }
 
@@ -39,40 +41,40 @@ impl Default for ConfigPusherConfig {
     }
 }
 
-/// An agent that updates may be pushed to.
+/// An agent as a recipient of pushes.
 #[derive(Debug, Clone)]
 pub struct AgentConnection {
     /// Name of the agent in the pool.
     pub agent_id: String,
-    /// How it calls itself.
+    /// Name that the agent announced.
     pub name: String,
-    /// When it was connected to first.
+    /// Time of its first connection.
     pub connected_at: Instant,
-    /// When it connected or answered a push last.
+    /// Time when it last connected or answered a push.
     pub last_seen: Instant,
-    /// Pushes that it took.
+    /// Number of pushes that it accepted.
     pub successful_pushes: u64,
-    /// Pushes that it refused or that expired.
+    /// Number of pushes that it rejected or that expired.
     pub failed_pushes: u64,
-    /// Whether it says that it takes pushes.
+    /// `true` if it announced that it accepts pushes.
     pub supports_push: bool,
 }
 
-/// What became of a push.
+/// Status of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PushStatus {
-    /// It waits for earlier ones, or for the agent.
+    /// The push waits for earlier ones, or for the agent.
     Pending,
-    /// It was sent and is not answered.
+    /// The push was sent and is not answered.
     Sent,
-    /// The agent took it.
+    /// The agent accepted the push.
     Acknowledged,
-    /// The agent refused it, or went away.
+    /// The agent rejected the push, or was removed.
     Failed {
-        /// Why.
+        /// Reason of the failure.
         reason: String,
     },
-    /// Every attempt failed. The agent may or may not have seen it.
+    /// Every attempt failed. The agent may or may not have received the push.
     Expired,
 }
 
@@ -82,39 +84,41 @@ impl PushStatus {
     }
 }
 
-/// A push at one moment.
+/// Snapshot of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushResult {
-    /// Which push.
+    /// Id of the push.
     pub push_id: String,
-    /// To which agent.
+    /// Name of the agent.
     pub agent_id: String,
-    /// What became of it.
+    /// Status of the push.
     pub status: PushStatus,
-    /// How often it was sent.
+    /// Number of attempts to send it.
     pub attempts: usize,
 }
 
-/// Keeps account of updates on their way to agents: in order, retried, and given up in time.
+/// Keeps track of updates that are pushed to agents: their order, retries and results.
 ///
-/// A pool has one ([`AgentPool::config_pusher`](crate::AgentPool::config_pusher)) and sends what is in it, as the event
-/// [`Configure`](crate::Configure) whose `config` is the update and whose `request_id` names the push; an agent may get a
-/// push more than once under that id. The updates of one agent are sent one after another. One that is refused is not
-/// tried again and does not hold up later ones.
+/// A pool has a pusher ([`AgentPool::config_pusher`](crate::AgentPool::config_pusher)) and sends
+/// its updates, as the event [`Configure`](crate::Configure) whose `config` is the update and whose
+/// `request_id` is the id of the push. An agent may get a push more than once under that id.
+///
+/// The updates of one agent are sent one after another. A rejected update is not retried and does
+/// not delay later ones.
 #[derive(Debug)]
 pub struct ConfigPusher {
     config: ConfigPusherConfig,
-    /// Tells the pushes of several proxies apart.
-    origin: u64,
-    /// Told when there is something to send.
-    wanted: Arc<Notify>,
-    ledger: Mutex<Ledger>,
+    /// Distinguishes the pushes of several proxies.
+    random_id: u64,
+    /// Notified when there is something to send.
+    work_added: Arc<Notify>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Ledger {
+struct State {
     agents: BTreeMap<String, Recipient>,
-    /// In the order in which they were made.
+    /// Pushes by number, in the order in which they were added.
     pushes: BTreeMap<u64, Push>,
     made: u64,
 }
@@ -122,8 +126,8 @@ struct Ledger {
 #[derive(Debug)]
 struct Recipient {
     connection: AgentConnection,
-    /// Whether somebody sends what is in the ledger for this agent.
-    is_served: bool,
+    /// Set while a [`Delivery`] sends the pushes of this agent.
+    has_delivery: bool,
 }
 
 #[derive(Debug)]
@@ -134,30 +138,33 @@ struct Push {
     due_at: Instant,
     attempts: usize,
     status: PushStatus,
-    settled_at: Option<Instant>,
+    ended_at: Option<Instant>,
 }
 
 impl ConfigPusher {
-    /// A pusher with the default configuration.
+    /// Creates a pusher with the default configuration.
     pub fn new() -> Self {
         Self::with_config(ConfigPusherConfig::default())
     }
 
-    /// A pusher that nobody sends for: see [`ConfigPusher::get_retryable`].
+    /// Creates a pusher without a pool. The caller sends its updates: see
+    /// [`ConfigPusher::get_retryable`].
     pub fn with_config(config: ConfigPusherConfig) -> Self {
-        Self::serving(config, Arc::default())
+        Self::with_notify(config, Arc::default())
     }
 
-    pub(crate) fn serving(config: ConfigPusherConfig, wanted: Arc<Notify>) -> Self {
+    /// Creates a pusher that notifies `work_added` when there is something to send.
+    pub(crate) fn with_notify(config: ConfigPusherConfig, work_added: Arc<Notify>) -> Self {
         Self {
             config,
-            origin: RandomState::new().hash_one(()),
-            wanted,
-            ledger: Mutex::default(),
+            random_id: RandomState::new().hash_one(()),
+            work_added,
+            state: Mutex::default(),
         }
     }
 
-    /// Adds an agent, or notes that it has connected again. The pool does so with every connection.
+    /// Adds an agent, or notes that it has connected again. The pool calls this for every
+    /// connection.
     pub fn register_agent(
         &self,
         agent_id: impl Into<String>,
@@ -165,8 +172,8 @@ impl ConfigPusher {
         supports_push: bool,
     ) {
         let (agent_id, name, now) = (agent_id.into(), name.into(), Instant::now());
-        let mut ledger = self.ledger();
-        if let Some(known) = ledger.agents.get_mut(&agent_id) {
+        let mut state = self.state();
+        if let Some(known) = state.agents.get_mut(&agent_id) {
             known.connection.name = name;
             known.connection.supports_push = supports_push;
             known.connection.last_seen = now;
@@ -183,55 +190,57 @@ impl ConfigPusher {
         };
         let recipient = Recipient {
             connection,
-            is_served: false,
+            has_delivery: false,
         };
-        ledger.agents.insert(agent_id, recipient);
+        state.agents.insert(agent_id, recipient);
     }
 
-    /// Forgets an agent; its open pushes fail.
+    /// Removes an agent. Its open pushes fail.
     pub fn unregister_agent(&self, agent_id: &str) {
-        let mut ledger = self.ledger();
-        ledger.agents.remove(agent_id);
-        for push in ledger.open_pushes(agent_id) {
-            push.settle(PushStatus::Failed {
+        let mut state = self.state();
+        state.agents.remove(agent_id);
+        for push in state.open_pushes(agent_id) {
+            push.end(PushStatus::Failed {
                 reason: "The agent was removed".to_owned(),
             });
         }
     }
 
-    /// Notes a sign of life.
+    /// Updates the time at which an agent was last seen.
     pub fn touch_agent(&self, agent_id: &str) {
-        if let Some(agent) = self.ledger().agents.get_mut(agent_id) {
+        if let Some(agent) = self.state().agents.get_mut(agent_id) {
             agent.connection.last_seen = Instant::now();
         }
     }
 
-    /// All agents, in alphabetical order.
+    /// Returns all agents, in alphabetical order.
     pub fn connected_agents(&self) -> Vec<AgentConnection> {
-        let ledger = self.ledger();
-        let agents = ledger.agents.values();
+        let state = self.state();
+        let agents = state.agents.values();
         agents.map(|agent| agent.connection.clone()).collect()
     }
 
-    /// The agents that take pushes.
+    /// Returns the agents that accept pushes.
     pub fn pushable_agents(&self) -> Vec<AgentConnection> {
         let mut agents = self.connected_agents();
         agents.retain(|agent| agent.supports_push);
         agents
     }
 
-    /// Has an update sent to an agent and returns the id of the push. `None` if the agent is not known, does not take
-    /// pushes (`config_push` among its features), or has too many under way.
+    /// Adds a push of an update to an agent, and returns the id of the push.
+    ///
+    /// Returns `None` if the agent is unknown, does not accept pushes (the feature `config_push`),
+    /// or has too many open pushes.
     pub fn push_to_agent(&self, agent_id: &str, update_type: ConfigUpdateType) -> Option<String> {
-        let mut ledger = self.ledger();
-        let agent = ledger.agents.get(agent_id)?;
-        let has_room = ledger.open_count(agent_id) < self.config.max_pending_per_agent;
+        let mut state = self.state();
+        let agent = state.agents.get(agent_id)?;
+        let has_room = state.open_count(agent_id) < self.config.max_pending_per_agent;
         if !agent.connection.supports_push || !has_room {
             return None;
         }
-        ledger.made += 1;
-        let number = ledger.made;
-        let id = format!("push-{:016x}-{number}", self.origin);
+        state.made += 1;
+        let number = state.made;
+        let id = format!("push-{:016x}-{number}", self.random_id);
         let push = Push {
             id: id.clone(),
             agent_id: agent_id.to_owned(),
@@ -239,15 +248,15 @@ impl ConfigPusher {
             due_at: Instant::now(),
             attempts: 0,
             status: PushStatus::Pending,
-            settled_at: None,
+            ended_at: None,
         };
-        ledger.pushes.insert(number, push);
-        drop(ledger);
-        self.wanted.notify_one();
+        state.pushes.insert(number, push);
+        drop(state);
+        self.work_added.notify_one();
         Some(id)
     }
 
-    /// The same for every agent that takes pushes.
+    /// Adds a push of an update to every agent that accepts pushes. Returns the ids of the pushes.
     pub fn push_to_all(&self, update_type: ConfigUpdateType) -> Vec<String> {
         self.pushable_agents()
             .iter()
@@ -255,7 +264,7 @@ impl ConfigPusher {
             .collect()
     }
 
-    /// Notes an agent's answer. One that comes after the end of the push changes nothing.
+    /// Records an agent's answer. An answer that arrives after the end of the push changes nothing.
     pub fn acknowledge(&self, push_id: &str, accepted: bool, error: Option<String>) {
         let status = if accepted {
             PushStatus::Acknowledged
@@ -264,75 +273,78 @@ impl ConfigPusher {
                 reason: error.unwrap_or_else(|| "Unknown error".to_owned()),
             }
         };
-        self.ledger().settle(push_id, status);
+        self.state().end(push_id, status);
     }
 
-    /// What is to be sent now, to which agents, where no pool does it: each agent's oldest open push, if it was not sent
-    /// yet or not answered in time. Counts as an attempt.
+    /// Returns the updates to send now, with the names of their agents, for a pusher without a
+    /// pool.
+    ///
+    /// These are the oldest open pushes of each agent that were not sent yet or not answered in
+    /// time. Each counts as an attempt.
     pub fn get_retryable(&self) -> Vec<(String, ConfigUpdateRequest)> {
         self.expire_old();
-        let mut ledger = self.ledger();
-        let agents: Vec<_> = ledger.agents.keys().cloned().collect();
-        let mut next = |agent_id: String| match ledger.next(&agent_id, &self.config) {
+        let mut state = self.state();
+        let agents: Vec<_> = state.agents.keys().cloned().collect();
+        let mut next = |agent_id: String| match state.next(&agent_id, &self.config) {
             Next::Send(update) => Some((agent_id, update)),
             _ => None,
         };
         agents.into_iter().filter_map(&mut next).collect()
     }
 
-    /// Gives up pushes whose last attempt was in vain, and forgets results that were there to be seen for a minute.
+    /// Ends pushes whose last attempt failed, and drops results that are older than a minute.
     pub fn expire_old(&self) {
-        let mut ledger = self.ledger();
+        let mut state = self.state();
         let now = Instant::now();
         let is_over = |push: &Push| push.attempts > self.config.max_retries && push.due_at <= now;
-        let over: Vec<_> = ledger
+        let over: Vec<_> = state
             .pushes
             .values()
             .filter(|push| push.status.is_open() && is_over(push))
             .map(|push| push.id.clone())
             .collect();
         for id in over {
-            ledger.settle(&id, PushStatus::Expired);
+            state.end(&id, PushStatus::Expired);
         }
-        ledger.forget_results();
+        state.forget_results();
     }
 
-    /// The open pushes, and those that came to their end within the last minute, oldest first.
+    /// Returns the open pushes, and those that ended within the last minute, oldest first.
     pub fn get_results(&self) -> Vec<PushResult> {
-        let ledger = self.ledger();
-        ledger.pushes.values().map(Push::result).collect()
+        let state = self.state();
+        state.pushes.values().map(Push::result).collect()
     }
 
-    /// Pushes that have not come to their end.
+    /// Returns the number of open pushes.
     pub fn pending_count(&self) -> usize {
-        let ledger = self.ledger();
-        let statuses = ledger.pushes.values().map(|push| &push.status);
+        let state = self.state();
+        let statuses = state.pushes.values().map(|push| &push.status);
         statuses.filter(|status| status.is_open()).count()
     }
 
-    /// Time for one attempt.
+    /// Returns the timeout of one attempt.
     pub(crate) fn ack_timeout(&self) -> Duration {
         self.config.ack_timeout
     }
 
-    /// Notes that an attempt came to nothing; another may follow.
+    /// Records a failed attempt. Another one may follow.
     pub(crate) fn attempt_failed(&self, push_id: &str) {
-        let mut ledger = self.ledger();
-        let push = ledger.pushes.values_mut().find(|push| push.id == push_id);
+        let mut state = self.state();
+        let push = state.pushes.values_mut().find(|push| push.id == push_id);
         if let Some(push) = push.filter(|push| push.status.is_open()) {
             push.due_at = Instant::now() + self.config.pause(push.attempts);
         }
     }
 
-    /// The right to send, for every agent that has open pushes which nobody sends.
+    /// Returns a delivery for every agent that has open pushes but no delivery.
     pub(crate) fn deliveries(self: &Arc<Self>) -> Vec<Delivery> {
-        let mut ledger = self.ledger();
-        let Ledger { agents, pushes, .. } = &mut *ledger;
+        let mut state = self.state();
+        let State { agents, pushes, .. } = &mut *state;
         let mut deliveries = Vec::new();
         for push in pushes.values().filter(|push| push.status.is_open()) {
             let agent = agents.get_mut(&push.agent_id);
-            if let Some(agent) = agent.filter(|agent| !agent.is_served) {
-                agent.is_served = true;
+            if let Some(agent) = agent.filter(|agent| !agent.has_delivery) {
+                agent.has_delivery = true;
                 deliveries.push(Delivery {
                     pusher: Arc::clone(self),
                     agent_id: push.agent_id.clone(),
@@ -342,8 +354,8 @@ impl ConfigPusher {
         deliveries
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -353,17 +365,17 @@ impl Default for ConfigPusher {
     }
 }
 
-/// What is to be done for an agent.
+/// Next step of a delivery.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// Send this now.
+    /// Send this update now.
     Send(ConfigUpdateRequest),
-    /// Nothing before that.
+    /// Wait until this time.
     Wait(Instant),
     Nothing,
 }
 
-/// The right to send an agent's pushes, until this is dropped.
+/// Exclusive right to send an agent's pushes, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     pusher: Arc<ConfigPusher>,
@@ -378,20 +390,20 @@ impl Delivery {
     pub(crate) fn next(&self) -> Next {
         self.pusher.expire_old();
         self.pusher
-            .ledger()
+            .state()
             .next(&self.agent_id, &self.pusher.config)
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        let mut ledger = self.pusher.ledger();
-        if let Some(agent) = ledger.agents.get_mut(&self.agent_id) {
-            agent.is_served = false;
+        let mut state = self.pusher.state();
+        if let Some(agent) = state.agents.get_mut(&self.agent_id) {
+            agent.has_delivery = false;
         }
-        // One that was made just now may have found the agent served.
-        if ledger.open_count(&self.agent_id) > 0 {
-            self.pusher.wanted.notify_one();
+        // A push that was added just now may have found the delivery still in progress.
+        if state.open_count(&self.agent_id) > 0 {
+            self.pusher.work_added.notify_one();
         }
     }
 }
@@ -406,7 +418,7 @@ impl ConfigPusherConfig {
     }
 }
 
-impl Ledger {
+impl State {
     fn open_pushes(&mut self, agent_id: &str) -> impl Iterator<Item = &mut Push> {
         self.pushes
             .values_mut()
@@ -429,22 +441,22 @@ impl Ledger {
         }
         push.attempts += 1;
         push.status = PushStatus::Sent;
-        // Unless it is known sooner what came of it.
+        // Unless the result of this attempt is known earlier.
         push.due_at = now + config.ack_timeout + config.pause(push.attempts);
         Next::Send(push.update.clone())
     }
 
-    fn settle(&mut self, push_id: &str, status: PushStatus) {
+    fn end(&mut self, push_id: &str, status: PushStatus) {
         let mut pushes = self.pushes.values_mut();
         let push = pushes.find(|push| push.id == push_id && push.status.is_open());
         let Some(push) = push else { return };
-        let was_taken = status == PushStatus::Acknowledged;
+        let was_accepted = status == PushStatus::Acknowledged;
         let was_answered = status != PushStatus::Expired;
-        push.settle(status);
+        push.end(status);
         if let Some(agent) = self.agents.get_mut(&push.agent_id) {
             let connection = &mut agent.connection;
-            connection.successful_pushes += u64::from(was_taken);
-            connection.failed_pushes += u64::from(!was_taken);
+            connection.successful_pushes += u64::from(was_accepted);
+            connection.failed_pushes += u64::from(!was_accepted);
             if was_answered {
                 connection.last_seen = Instant::now();
             }
@@ -455,12 +467,12 @@ impl Ledger {
     fn forget_results(&mut self) {
         let is_old = |at: Instant| at.elapsed() >= RESULT_LIFETIME;
         self.pushes
-            .retain(|_, push| !push.settled_at.is_some_and(is_old));
-        let settled = |push: &Push| push.settled_at.is_some();
-        let count = self.pushes.values().filter(|push| settled(push)).count();
+            .retain(|_, push| !push.ended_at.is_some_and(is_old));
+        let has_ended = |push: &Push| push.ended_at.is_some();
+        let count = self.pushes.values().filter(|push| has_ended(push)).count();
         let mut surplus = count.saturating_sub(MAX_RESULTS);
         self.pushes.retain(|_, push| {
-            let goes = surplus > 0 && settled(push);
+            let goes = surplus > 0 && has_ended(push);
             surplus -= usize::from(goes);
             !goes
         });
@@ -468,9 +480,9 @@ impl Ledger {
 }
 
 impl Push {
-    fn settle(&mut self, status: PushStatus) {
+    fn end(&mut self, status: PushStatus) {
         self.status = status;
-        self.settled_at = Some(Instant::now());
+        self.ended_at = Some(Instant::now());
     }
 
     fn result(&self) -> PushResult {

@@ -1,38 +1,41 @@
+//! Opening a call: the checks that decide whether its event may be sent now.
+
 use super::call::{PendingCall, is_answer};
 use super::refusal::Refusal;
 use super::slots::{OpenError, SlotTable, Ticket};
 use super::time_limit::{TimeLimit, nanoseconds};
-use super::{Connection, Correlation, NANOSECONDS_PER_TICK, Reply};
+use super::{Connection, Correlation, NANOSECONDS_PER_TICK, SlotValue};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Whether a call could take another connection instead.
+/// Relation of a call's exchange to the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Binding {
-    /// Its exchange is bound to this one.
+    /// The exchange is bound to this connection.
     Bound,
+    /// The call could use another connection instead.
     Free,
 }
 
 impl Connection {
-    /// Opens a call, if its event can be sent now.
+    /// Opens a call if its event can be sent now.
     pub(crate) fn open_call(
         self: &Arc<Self>,
         correlation: Correlation<'_>,
         binding: Binding,
         limit: TimeLimit,
     ) -> Result<PendingCall, Refusal> {
-        if !self.takes(binding) {
+        if !self.accepts(binding) {
             return Err(Refusal::Closed);
         }
         self.flow.check(correlation.key)?;
         let breaker = &self.agent.breaker;
-        let pass = breaker.admit().ok_or(Refusal::CircuitOpen)?;
-        let limit = limit.stretched(self.condition.stretch());
+        let permit = breaker.try_acquire().ok_or(Refusal::CircuitOpen)?;
+        let limit = limit.scaled_by(self.health.timeout_factor());
         match self.open_slot(correlation, binding, limit) {
-            Ok(ticket) => Ok(PendingCall::new(ticket, correlation, limit, pass)),
+            Ok(ticket) => Ok(PendingCall::new(ticket, correlation, limit, permit)),
             Err(refusal) => {
-                breaker.undecided(pass);
+                breaker.release(permit);
                 Err(refusal)
             }
         }
@@ -43,49 +46,52 @@ impl Connection {
         correlation: Correlation<'_>,
         binding: Binding,
         limit: TimeLimit,
-    ) -> Result<Ticket<Arc<Self>, Reply>, Refusal> {
-        // Coarse time: a deadline is never found before it is over.
-        let began = self.nanoseconds(limit.started);
-        let deadline = self.deadline_ticks(limit, began).saturating_add(1);
+    ) -> Result<Ticket<Arc<Self>, SlotValue>, Refusal> {
+        // Deadlines are rounded up to the next tick, so that a call never expires early.
+        let started_ns = self.nanoseconds(limit.started);
+        let deadline = self.deadline_ticks(limit, started_ns).saturating_add(1);
         let opened = SlotTable::open(Arc::clone(self), correlation.id, correlation.key, deadline);
         let mut ticket = opened.map_err(|error| match error {
             OpenError::Full => Refusal::Full,
             OpenError::SameId => Refusal::Busy,
         })?;
-        // Again, now that the slot is in the table: see `Connection::close` and `Connection::retire`.
-        if !self.takes(binding) {
+        // Checked again now that the slot is in the table: see `Connection::close` and
+        // `Connection::retire`.
+        if !self.accepts(binding) {
             return Err(Refusal::Closed);
         }
         if self.unanswered.contains(correlation.key) {
-            // The missing answer may have come between these two lines.
-            if ticket.abandon().is_some_and(|reply| is_answer(&reply)) {
+            // The missing answer may have arrived since the slot was opened, and filled it.
+            if ticket.abandon().is_some_and(|value| is_answer(&value)) {
                 self.unanswered.remove(correlation.key);
             }
             return Err(Refusal::Busy);
         }
         self.start_sweeping();
         self.last_used
-            .store(began / NANOSECONDS_PER_TICK, Ordering::Relaxed);
+            .store(started_ns / NANOSECONDS_PER_TICK, Ordering::Relaxed);
         Ok(ticket)
     }
 
-    /// The deadline of a call that began so many nanoseconds after the connection.
-    fn deadline_ticks(&self, limit: TimeLimit, began: u64) -> u64 {
-        if began == 0 {
-            // The call may be older than the connection.
+    /// Returns the deadline of a call that started `started_ns` nanoseconds after `epoch`.
+    fn deadline_ticks(&self, limit: TimeLimit, started_ns: u64) -> u64 {
+        if started_ns == 0 {
+            // The call may have started before `epoch`, so its deadline is computed from the limit.
             return self.ticks(limit.deadline());
         }
-        began.saturating_add(nanoseconds(limit.timeout())) / NANOSECONDS_PER_TICK
+        started_ns.saturating_add(nanoseconds(limit.timeout())) / NANOSECONDS_PER_TICK
     }
 
-    fn takes(&self, binding: Binding) -> bool {
+    fn accepts(&self, binding: Binding) -> bool {
         self.is_open() && (binding == Binding::Bound || !self.is_retired())
     }
 
-    /// Has [`Inbound`](super::Inbound) look for passed deadlines, if it does not do so yet.
+    /// Makes [`Inbound`](super::Inbound) check deadlines, unless it already does.
     fn start_sweeping(&self) {
-        if !self.sweeping.load(Ordering::Relaxed) && !self.sweeping.swap(true, Ordering::AcqRel) {
-            self.inbound.wake();
+        if !self.is_sweeping.load(Ordering::Relaxed)
+            && !self.is_sweeping.swap(true, Ordering::AcqRel)
+        {
+            self.inbound_waker.wake();
         }
     }
 }

@@ -1,10 +1,12 @@
-//! What benchmarks reach of a connection: the same code that a call runs, one part at a time.
+//! Parts of a connection for benchmarks: the code that a call runs, one step at a time.
 
 use super::link::{Batch, Link, LinkReceiver, LinkSender};
-use super::outbox::{Drained, Outbox};
+use super::send_queue::{Drained, SendQueue};
 use super::slots::{Completer, Matching, SlotTable, Ticket};
-use super::{AgentRecord, Audience, CircuitBreakerSettings, Connection, ConnectionConfig, Inbound};
-use super::{Lines, Origin, Reply, Sampling, Terms, adopt};
+use super::{AdmissionQueues, Origin, Sampling, SlotValue, Terms, adopt};
+use super::{
+    AgentEventSinks, AgentState, CircuitBreakerSettings, Connection, ConnectionConfig, Inbound,
+};
 use crate::protocol::{AgentCapabilities, AgentResponse, FlowControl, FlowControlAction};
 use crate::wire::{Dialect, Encoding, FrameBuffer, MAX_FRAME_LEN, OutgoingFrame};
 use bytes::BytesMut;
@@ -16,28 +18,32 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, broadcast};
 
-/// The slots of pending calls, without the connection around them. Its memory is never given back.
+/// The slot table of a connection, without the connection. Its memory is leaked.
 pub struct PendingCalls {
-    table: &'static SlotTable<Reply>,
-    completer: Completer<Reply>,
+    table: &'static SlotTable<SlotValue>,
+    completer: Completer<SlotValue>,
     matching: Matching,
-    others: Vec<Ticket<&'static SlotTable<Reply>, Reply>>,
+    others: Vec<Ticket<&'static SlotTable<SlotValue>, SlotValue>>,
 }
 
 impl PendingCalls {
-    /// Slots whose answers are matched by correlation id, as towards the published crate.
+    /// Creates a table that matches answers by correlation id, as for peers that use
+    /// `zentinel-agent-protocol`.
     pub fn matched_by_id(capacity: usize) -> Self {
         Self::new(capacity, Matching::ById)
     }
 
-    /// Slots whose answers are matched by stream id, as between two tollgates.
+    /// Creates a table that matches answers by stream id, as between two peers that use this crate.
     pub fn matched_by_stream(capacity: usize) -> Self {
         Self::new(capacity, Matching::ByStream)
     }
 
     fn new(capacity: usize, matching: Matching) -> Self {
-        let rooms = [Lines::default().room, Lines::default().room];
-        let (table, completer) = SlotTable::new(capacity, matching, rooms);
+        let queues = [
+            AdmissionQueues::default().free_slot,
+            AdmissionQueues::default().free_slot,
+        ];
+        let (table, completer) = SlotTable::new(capacity, matching, queues);
         Self {
             table: Box::leak(Box::new(table)),
             completer,
@@ -46,7 +52,7 @@ impl PendingCalls {
         }
     }
 
-    /// Takes slots for so many other calls, which stay pending.
+    /// Opens slots for a number of other calls, which stay pending.
     pub fn hold(&mut self, others: u64) {
         for key in 1..=others {
             let ticket = SlotTable::open(self.table, "another call", key, u64::MAX);
@@ -54,8 +60,8 @@ impl PendingCalls {
         }
     }
 
-    /// Takes a slot, has it completed with an `allow` and takes that out. Says whether it came. `key` is a hash
-    /// of `id`.
+    /// Opens a slot, completes it with an `allow` and takes that out. Returns whether all of that
+    /// succeeded. `key` is a hash of `id`.
     pub fn take_and_complete(&mut self, id: &str, key: u64) -> bool {
         let Ok(mut ticket) = SlotTable::open(self.table, id, key, u64::MAX) else {
             return false;
@@ -77,35 +83,35 @@ impl fmt::Debug for PendingCalls {
     }
 }
 
-/// The ring of frames that wait to be sent, drained into a link that takes everything.
+/// A send queue, drained into a link that accepts and discards everything.
 #[derive(Debug)]
-pub struct Ring(Outbox);
+pub struct Ring(SendQueue);
 
 impl Ring {
-    /// A ring for so many frames.
+    /// Creates a ring for `capacity` frames.
     pub fn new(capacity: usize) -> Self {
-        Self(Outbox::new(capacity))
+        Self(SendQueue::new(capacity))
     }
 
-    /// Pushes a frame with this payload, in a buffer of the ring. Says whether there was room.
+    /// Pushes a frame with this payload, in a buffer of the ring. Returns whether there was room.
     pub fn push(&self, payload: &[u8]) -> bool {
         let mut frame = self.0.buffer(payload.len());
         frame.extend_from_slice(payload);
         self.0.try_push(OutgoingFrame::from(frame)).is_ok()
     }
 
-    /// Sends everything. Says whether that went.
+    /// Sends all frames. Returns whether that succeeded.
     pub fn drain(&self) -> bool {
         self.0
-            .drain(&Swallower)
+            .drain(&DiscardingLink)
             .is_ok_and(|drained| drained == Drained::Empty)
     }
 }
 
-/// A link that takes everything and sends it nowhere.
-struct Swallower;
+/// A link that accepts and discards everything.
+struct DiscardingLink;
 
-impl LinkSender for Swallower {
+impl LinkSender for DiscardingLink {
     fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> io::Result<()> {
         take_all(batch, recycle, |_| {});
         Ok(())
@@ -118,7 +124,7 @@ impl LinkSender for Swallower {
     fn close(&self) {}
 }
 
-/// One direction of a link in memory. Both ends are polled by hand, so nobody is woken.
+/// One direction of a link in memory. The benchmark polls both ends itself, so no task is woken.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pipe(Arc<Mutex<BytesMut>>);
 
@@ -170,9 +176,9 @@ pub(crate) struct AgentEnd {
     pub(crate) receiver: Pipe,
 }
 
-/// A connection as it is after its handshake.
+/// Creates a connection in the state after its handshake, and the agent's end of it.
 pub(crate) fn connect_in_memory(
-    agent: &Arc<AgentRecord>,
+    agent: &Arc<AgentState>,
     dialect: Dialect,
     config: &ConnectionConfig,
 ) -> (Arc<Connection>, Inbound, AgentEnd) {
@@ -202,7 +208,7 @@ pub(crate) fn connect_in_memory(
     (connection, inbound, agent_end)
 }
 
-/// A connection that nothing goes over, and what a call looks at before it takes it.
+/// An idle connection, and the checks that a call makes before it uses one.
 #[derive(Debug)]
 pub struct IdleConnection(Arc<Connection>);
 
@@ -213,35 +219,35 @@ impl Default for IdleConnection {
             reset_timeout: Duration::from_secs(30),
         };
         let (notices, _) = broadcast::channel(1);
-        let audience = Audience {
+        let sinks = AgentEventSinks {
             notices,
             reported: Arc::default(),
             updates: Arc::default(),
         };
-        let upkeep = Arc::new(Notify::new());
-        let agent = Arc::new(AgentRecord::new(
+        let maintenance = Arc::new(Notify::new());
+        let agent = Arc::new(AgentState::new(
             "bench".to_owned(),
             breaker,
-            audience,
+            sinks,
             100,
-            upkeep,
+            maintenance,
         ));
         let config = ConnectionConfig {
             max_concurrent: 100,
-            outbox_capacity: 64,
+            send_queue_capacity: 64,
             max_errors: 3,
             sampling: Sampling::one_in(64),
         };
         let dialect = Dialect::published(Encoding::MessagePack);
         let (connection, inbound, _) = connect_in_memory(&agent, dialect, &config);
-        // Its end would be the connection's.
+        // Dropping it would close the connection.
         std::mem::forget(inbound);
         Self(connection)
     }
 }
 
 impl IdleConnection {
-    /// Has the agent pause one exchange.
+    /// Pauses one exchange, as on a message of the agent.
     pub fn pause(&self, correlation_id: &str) {
         let message = FlowControl {
             correlation_id: Some(correlation_id.to_owned()),
@@ -251,18 +257,18 @@ impl IdleConnection {
         self.0.flow.apply(&message, &self.0.agent.keys);
     }
 
-    /// Whether flow control lets an event of an exchange through.
+    /// Returns whether flow control lets an event of an exchange pass.
     pub fn check_flow(&self, correlation_id: &str) -> bool {
         let correlation = self.0.correlation(correlation_id);
         self.0.check_flow(correlation).is_ok()
     }
 
-    /// Whether it takes new exchanges.
+    /// Returns whether the connection takes new exchanges.
     pub fn is_healthy(&self) -> bool {
         self.0.is_healthy()
     }
 
-    /// Notes when a call was made.
+    /// Records the time of a call.
     pub fn touch(&self, now: Instant) {
         let ticks = self.0.ticks(now);
         self.0.last_used.store(ticks, Ordering::Relaxed);

@@ -1,25 +1,28 @@
+//! The circuit breaker of an agent.
+
 use super::sync::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What an agent's circuit breaker lets through.
+/// State of an agent's circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CircuitBreakerState {
-    /// Every call.
+    /// Every call is allowed.
     Closed,
-    /// No call: too many failed one after another.
+    /// No call is allowed, because too many failed in a row.
     Open,
-    /// One call, whose outcome decides.
+    /// One trial call is allowed. Its outcome closes the breaker or opens it again.
     HalfOpen,
 }
 
-/// Keeps calls from an agent that fails one call after another.
+/// Stops calls to an agent that fails several calls in a row.
 ///
-/// After `threshold` failures in a row nothing is let through for `reset_timeout`; then one call is, the
-/// trial. If it succeeds, everything is let through again; if it fails, the wait begins anew.
+/// After `threshold` consecutive failures no call is allowed for `reset_timeout`. Then one call is
+/// allowed, the trial. If it succeeds, all calls are allowed again; if it fails, the breaker stays
+/// open for another `reset_timeout`.
 #[derive(Debug)]
 pub(crate) struct CircuitBreaker {
-    /// Failures in a row while closed; when open, the time from which a trial may be made, in
-    /// milliseconds since `epoch`, with [`OPEN`] and perhaps [`ON_TRIAL`].
+    /// While closed, the number of consecutive failures. While open, the time of the next trial in
+    /// milliseconds since `epoch`, with [`OPEN`] set, and [`ON_TRIAL`] during a trial.
     state: AtomicU64,
     trips: AtomicU64,
     settings: CircuitBreakerSettings,
@@ -28,21 +31,23 @@ pub(crate) struct CircuitBreaker {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CircuitBreakerSettings {
-    /// Failures in a row that open it; 0 keeps it closed for ever.
+    /// Number of consecutive failures that open the breaker; 0 disables it.
     pub(crate) threshold: u32,
-    /// How long it stays open.
+    /// Time before a trial is allowed.
     pub(crate) reset_timeout: Duration,
 }
 
 const OPEN: u64 = 1 << 63;
 const ON_TRIAL: u64 = 1 << 62;
-const TIME: u64 = ON_TRIAL - 1;
+const TIME_MASK: u64 = ON_TRIAL - 1;
 
-/// What a call was let through as.
+/// Permission for one call. Has to be returned to the breaker when the call ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pass {
+pub(crate) enum Permit {
+    /// Granted by a closed breaker.
     Regular,
-    /// Its outcome decides; whoever has it says what came of it.
+    /// Granted to the one call whose outcome closes or opens the breaker. No other is granted until
+    /// this one is returned.
     Trial,
 }
 
@@ -56,44 +61,48 @@ impl CircuitBreaker {
         }
     }
 
-    /// Lets a call through or not. Every pass ends in one of [`CircuitBreaker::succeeded`],
-    /// [`CircuitBreaker::failed`] and [`CircuitBreaker::undecided`].
-    pub(crate) fn admit(&self) -> Option<Pass> {
+    /// Grants a permit for one call, or `None` while the breaker is open.
+    ///
+    /// Every permit has to be returned by one of [`CircuitBreaker::succeeded`],
+    /// [`CircuitBreaker::failed`] and [`CircuitBreaker::release`].
+    pub(crate) fn try_acquire(&self) -> Option<Permit> {
         let state = self.state.load(Ordering::Relaxed);
         if state & OPEN == 0 {
-            return Some(Pass::Regular);
+            return Some(Permit::Regular);
         }
-        if state & ON_TRIAL != 0 || self.now() < state & TIME {
+        if state & ON_TRIAL != 0 || self.now_ms() < state & TIME_MASK {
             return None;
         }
-        self.change(state, state | ON_TRIAL).then_some(Pass::Trial)
+        self.change(state, state | ON_TRIAL)
+            .then_some(Permit::Trial)
     }
 
-    pub(crate) fn succeeded(&self, pass: Pass) {
+    /// Returns the permit of a call that succeeded.
+    pub(crate) fn succeeded(&self, permit: Permit) {
         let state = self.state.load(Ordering::Relaxed);
-        match pass {
-            Pass::Trial => self.state.store(0, Ordering::Relaxed),
-            Pass::Regular if state != 0 && state & OPEN == 0 => {
-                // A failure at the same moment counts as coming after.
+        match permit {
+            Permit::Trial => self.state.store(0, Ordering::Relaxed),
+            Permit::Regular if state != 0 && state & OPEN == 0 => {
+                // If another thread recorded a failure meanwhile, that counts as the later event.
                 let _ = self.change(state, 0);
             }
-            Pass::Regular => {}
+            Permit::Regular => {}
         }
     }
 
-    /// Says whether this opened the breaker.
-    pub(crate) fn failed(&self, pass: Pass) -> bool {
+    /// Returns the permit of a call that failed. Returns `true` if this opened the breaker.
+    pub(crate) fn failed(&self, permit: Permit) -> bool {
         if self.settings.threshold == 0 {
             return false;
         }
         let mut state = self.state.load(Ordering::Relaxed);
         loop {
-            let next = match pass {
-                Pass::Trial => self.opened(),
-                // It was let through before the breaker opened.
-                Pass::Regular if state & OPEN != 0 => return false,
-                Pass::Regular if state + 1 < u64::from(self.settings.threshold) => state + 1,
-                Pass::Regular => self.opened(),
+            let next = match permit {
+                Permit::Trial => self.open_state(),
+                // The permit was granted before the breaker opened.
+                Permit::Regular if state & OPEN != 0 => return false,
+                Permit::Regular if state + 1 < u64::from(self.settings.threshold) => state + 1,
+                Permit::Regular => self.open_state(),
             };
             if self.change(state, next) {
                 let has_opened = next & OPEN != 0;
@@ -106,18 +115,19 @@ impl CircuitBreaker {
         }
     }
 
-    /// The call came to no outcome that says anything about the agent. Another may be the trial.
-    pub(crate) fn undecided(&self, pass: Pass) {
-        if pass == Pass::Trial {
+    /// Returns the permit of a call that ended without showing anything about the agent. If it was
+    /// the trial, another call may be.
+    pub(crate) fn release(&self, permit: Permit) {
+        if permit == Permit::Trial {
             self.state.fetch_and(!ON_TRIAL, Ordering::Relaxed);
         }
     }
 
-    /// Lets a trial be made at once, since the agent seems to be back.
+    /// Allows a trial at once, for an agent that seems to be back.
     pub(crate) fn allow_trial(&self) {
         let state = self.state.load(Ordering::Relaxed);
         if state & OPEN != 0 && state & ON_TRIAL == 0 {
-            // Whoever changed it meanwhile has made a trial or ended one.
+            // If it fails, another thread has begun or ended a trial meanwhile.
             let _ = self.change(state, OPEN);
         }
     }
@@ -126,28 +136,29 @@ impl CircuitBreaker {
         let state = self.state.load(Ordering::Relaxed);
         if state & OPEN == 0 {
             CircuitBreakerState::Closed
-        } else if state & ON_TRIAL != 0 || self.now() >= state & TIME {
+        } else if state & ON_TRIAL != 0 || self.now_ms() >= state & TIME_MASK {
             CircuitBreakerState::HalfOpen
         } else {
             CircuitBreakerState::Open
         }
     }
 
-    /// How often it opened.
+    /// Returns the number of times that the breaker opened.
     pub(crate) fn trips(&self) -> u64 {
         self.trips.load(Ordering::Relaxed)
     }
 
-    fn opened(&self) -> u64 {
-        let reset = u64::try_from(self.settings.reset_timeout.as_millis()).unwrap_or(TIME);
-        OPEN | self.now().saturating_add(reset).min(TIME)
+    /// Returns the state of a breaker that opens now.
+    fn open_state(&self) -> u64 {
+        let reset = u64::try_from(self.settings.reset_timeout.as_millis()).unwrap_or(TIME_MASK);
+        OPEN | self.now_ms().saturating_add(reset).min(TIME_MASK)
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(TIME)
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(TIME_MASK)
     }
 
-    /// Relaxed like every access: nothing else is published through the state.
+    /// Relaxed, like every access: no other memory is published through `state`.
     fn change(&self, from: u64, to: u64) -> bool {
         self.state
             .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed)
@@ -167,65 +178,65 @@ mod tests {
     }
 
     fn fail(breaker: &CircuitBreaker) -> bool {
-        let pass = breaker.admit().expect("a closed breaker");
-        breaker.failed(pass)
+        let permit = breaker.try_acquire().expect("a closed breaker");
+        breaker.failed(permit)
     }
 
     #[test]
-    fn failures_in_a_row_open_it() {
+    fn consecutive_failures_open_the_breaker() {
         let breaker = breaker(3, Duration::MAX);
         for _ in 0..10 {
             assert!(!fail(&breaker) && !fail(&breaker));
-            let pass = breaker.admit().expect("two failures are too few");
-            breaker.succeeded(pass);
+            let permit = breaker.try_acquire().expect("two failures are too few");
+            breaker.succeeded(permit);
         }
         assert!(!fail(&breaker) && !fail(&breaker) && fail(&breaker));
         assert_eq!(breaker.state(), CircuitBreakerState::Open);
-        assert_eq!(breaker.admit(), None);
+        assert_eq!(breaker.try_acquire(), None);
         assert_eq!(breaker.trips(), 1);
     }
 
     #[test]
-    fn one_trial_decides() {
+    fn one_trial_closes_or_reopens_the_breaker() {
         let breaker = breaker(1, Duration::ZERO);
         assert!(fail(&breaker));
-        assert_eq!(breaker.admit(), Some(Pass::Trial));
+        assert_eq!(breaker.try_acquire(), Some(Permit::Trial));
         assert_eq!(breaker.state(), CircuitBreakerState::HalfOpen);
-        assert_eq!(breaker.admit(), None, "a second trial");
-        breaker.undecided(Pass::Trial);
-        assert_eq!(breaker.admit(), Some(Pass::Trial));
-        assert!(breaker.failed(Pass::Trial));
-        assert_eq!(breaker.admit(), Some(Pass::Trial));
-        breaker.succeeded(Pass::Trial);
+        assert_eq!(breaker.try_acquire(), None, "a second trial");
+        breaker.release(Permit::Trial);
+        assert_eq!(breaker.try_acquire(), Some(Permit::Trial));
+        assert!(breaker.failed(Permit::Trial));
+        assert_eq!(breaker.try_acquire(), Some(Permit::Trial));
+        breaker.succeeded(Permit::Trial);
         assert_eq!(breaker.state(), CircuitBreakerState::Closed);
-        assert_eq!(breaker.admit(), Some(Pass::Regular));
+        assert_eq!(breaker.try_acquire(), Some(Permit::Regular));
         assert_eq!(breaker.trips(), 2);
     }
 
     #[test]
-    fn calls_from_before_it_opened_change_nothing() {
+    fn permits_from_before_opening_change_nothing() {
         let breaker = breaker(1, Duration::MAX);
-        let (early, late) = (breaker.admit(), breaker.admit());
+        let (early, late) = (breaker.try_acquire(), breaker.try_acquire());
         assert!(breaker.failed(early.expect("closed")));
         breaker.succeeded(late.expect("closed"));
-        assert!(!breaker.failed(Pass::Regular));
+        assert!(!breaker.failed(Permit::Regular));
         assert_eq!(breaker.state(), CircuitBreakerState::Open);
     }
 
     #[test]
-    fn an_agent_that_is_back_is_tried_at_once() {
+    fn allow_trial_permits_one_call_at_once() {
         let breaker = breaker(1, Duration::MAX);
         breaker.allow_trial();
         assert_eq!(breaker.state(), CircuitBreakerState::Closed);
         assert!(fail(&breaker));
         breaker.allow_trial();
-        assert_eq!(breaker.admit(), Some(Pass::Trial));
+        assert_eq!(breaker.try_acquire(), Some(Permit::Trial));
         breaker.allow_trial();
-        assert_eq!(breaker.admit(), None, "a second trial");
+        assert_eq!(breaker.try_acquire(), None, "a second trial");
     }
 
     #[test]
-    fn a_threshold_of_zero_keeps_it_closed() {
+    fn a_threshold_of_zero_disables_the_breaker() {
         let breaker = breaker(0, Duration::MAX);
         assert!((0..100).all(|_| !fail(&breaker)));
         assert_eq!(breaker.state(), CircuitBreakerState::Closed);

@@ -1,16 +1,16 @@
-//! The path of one call.
+//! A call from its open slot to its answer.
 
-use super::breaker::Pass;
-use super::clock::Stopwatch;
-use super::outbox::QueuedFrame;
+use super::breaker::Permit;
+use super::send_queue::QueuedFrame;
 use super::slots::Ticket;
+use super::stopwatch::Stopwatch;
 use super::time_limit::{TimeLimit, Timing};
-use super::{AgentRecord, CallFailure, Connection, Correlation, Reply};
+use super::{AgentState, CallFailure, Connection, Correlation, SlotValue};
 use crate::error::AgentProtocolError;
-use crate::metrics::{CallTimings, Ending};
+use crate::metrics::{CallEnd, CallTimings};
 use crate::protocol::{AgentResponse, Decision};
 use crate::wire::{
-    Address, DecodeError, DecodeErrorKind, Event, FrameError, OutgoingFrame, encode_event,
+    DecodeError, DecodeErrorKind, Event, EventTarget, FrameError, OutgoingFrame, encode_event,
     expected_len,
 };
 use std::future::poll_fn;
@@ -19,31 +19,33 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-/// A call with an open slot. Dropping it gives the call up.
+/// A call with an open slot. Dropping it abandons the call.
 pub(crate) struct PendingCall {
-    ticket: Ticket<Arc<Connection>, Reply>,
+    ticket: Ticket<Arc<Connection>, SlotValue>,
+    /// Hash of the correlation id.
     key: u64,
     started: Instant,
     timeout: Duration,
-    pass: Pass,
-    /// If the call is timed.
+    permit: Permit,
+    /// Present if the call is timed.
     watch: Option<Stopwatch>,
+    /// Set once the event is in the send queue, so that an answer may arrive.
     is_sent: bool,
-    /// Whether the call has come to its end, which is counted.
+    /// Set once the end of the call is counted and its permit returned.
     is_over: bool,
 }
 
 impl PendingCall {
     pub(super) fn new(
-        ticket: Ticket<Arc<Connection>, Reply>,
+        ticket: Ticket<Arc<Connection>, SlotValue>,
         correlation: Correlation<'_>,
         limit: TimeLimit,
-        pass: Pass,
+        permit: Permit,
     ) -> Self {
-        let connection = &**ticket.holder();
+        let connection = &**ticket.table_ref();
         let is_timed = match limit.timing {
-            Timing::Sampled => connection.sampling.takes(ticket.generation()),
-            Timing::Demanded => true,
+            Timing::Sampled => connection.sampling.selects(ticket.generation()),
+            Timing::Requested => true,
             Timing::Off => false,
         };
         let watch = is_timed.then(|| connection.agent.stopwatch());
@@ -52,7 +54,7 @@ impl PendingCall {
             key: correlation.key,
             started: limit.started,
             timeout: limit.timeout(),
-            pass,
+            permit,
             watch,
             is_sent: false,
             is_over: false,
@@ -60,10 +62,10 @@ impl PendingCall {
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
-        self.ticket.holder()
+        self.ticket.table_ref()
     }
 
-    /// Puts the event into the outbox, waiting for room there.
+    /// Puts the event into the send queue, waiting for room there.
     pub(crate) async fn send<E: Event>(
         &mut self,
         correlation_id: &str,
@@ -75,7 +77,7 @@ impl PendingCall {
         let frame = match self.encode(correlation_id, event) {
             Ok(frame) => frame,
             Err(error) => {
-                self.end(Ending::TooLarge);
+                self.end(CallEnd::TooLarge);
                 return Err(self.connection().frame_error(error));
             }
         };
@@ -83,18 +85,18 @@ impl PendingCall {
             watch.end_encoding();
         }
         let frame = QueuedFrame::new(frame, self.watch.clone());
-        if let Err(frame) = self.connection().outbox.try_push(frame)
+        if let Err(frame) = self.connection().send_queue.try_push(frame)
             && let Err(failure) = self.wait_for_room(frame).await
         {
             return Err(self.fail(failure));
         }
         self.is_sent = true;
-        self.connection().send();
+        self.connection().flush();
         Ok(())
     }
 
-    /// Puts the event into the outbox and waits until the agent has answered.
-    pub(crate) async fn ask<E: Event>(
+    /// Puts the event into the send queue and waits for the agent's answer.
+    pub(crate) async fn send_and_wait<E: Event>(
         &mut self,
         correlation_id: &str,
         event: &E,
@@ -103,14 +105,15 @@ impl PendingCall {
         poll_fn(|cx| self.poll_answered(cx)).await
     }
 
-    /// Ready once the agent has answered. Its answer, which is large, stays in its slot until it is taken.
+    /// Polls until the call is answered or has failed. The answer stays in its slot until it is
+    /// taken: it is large, and every move copies it.
     pub(crate) fn poll_answered(
         &mut self,
         cx: &Context<'_>,
     ) -> Poll<Result<(), AgentProtocolError>> {
         ready!(self.ticket.poll_filled(cx));
         let calls = &self.connection().agent.calls;
-        let failure = self.ticket.look(|reply| match reply {
+        let failure = self.ticket.peek(|value| match value {
             Ok(answer) => {
                 calls.decided(&answer.decision);
                 None
@@ -126,19 +129,19 @@ impl PendingCall {
         })
     }
 
-    /// Whether the agent has decided against the request.
+    /// Returns whether the agent has answered with a decision other than `allow`.
     pub(crate) fn is_denied(&self) -> bool {
-        let denies = |reply: &Reply| matches!(reply, Ok(answer) if !matches!(answer.decision, Decision::Allow));
-        self.ticket.look(denies).unwrap_or(false)
+        let denies = |value: &SlotValue| matches!(value, Ok(answer) if !matches!(answer.decision, Decision::Allow));
+        self.ticket.peek(denies).unwrap_or(false)
     }
 
-    /// The name of the decision that the agent has answered with.
+    /// Returns the name of the decision in the answer, if there is one.
     pub(crate) fn decision(&self) -> Option<&'static str> {
-        let decision = |reply: &Reply| Some(reply.as_ref().ok()?.decision.as_str());
-        self.ticket.look(decision).flatten()
+        let decision = |value: &SlotValue| Some(value.as_ref().ok()?.decision.as_str());
+        self.ticket.peek(decision).flatten()
     }
 
-    /// The answer of a call that is answered.
+    /// Takes the answer of an answered call out of its slot.
     pub(crate) fn take_answer(&mut self) -> Result<AgentResponse, AgentProtocolError> {
         let failure = match self.ticket.abandon() {
             Some(Ok(answer)) => return Ok(answer),
@@ -148,12 +151,12 @@ impl PendingCall {
         Err(self.connection().failure_error(failure, self.timeout))
     }
 
-    /// Reads the answer of a call that is answered where it is, since it is large.
+    /// Lets `read` use the answer of an answered call in its slot, without moving it.
     pub(crate) fn read_answer<R>(
         &mut self,
         read: impl FnOnce(&mut AgentResponse) -> R,
     ) -> Result<R, AgentProtocolError> {
-        let outcome = self.ticket.change(|reply| match reply {
+        let outcome = self.ticket.update(|value| match value {
             Ok(answer) => Ok(read(answer)),
             Err(failure) => Err(*failure),
         });
@@ -162,7 +165,7 @@ impl PendingCall {
             .map_err(|failure| self.connection().failure_error(failure, self.timeout))
     }
 
-    /// Where the time of an answered call went, if it was timed.
+    /// Returns the timing breakdown of an answered call, if it was timed.
     pub(crate) fn timings(&self) -> Option<CallTimings> {
         self.watch.as_ref()?.timings(self.started)
     }
@@ -174,25 +177,25 @@ impl PendingCall {
     ) -> Result<OutgoingFrame, FrameError> {
         let connection = &**self.connection();
         connection.check_body_size(event)?;
-        let (dialect, outbox) = (connection.dialect, &connection.outbox);
-        let address = Address {
+        let (dialect, send_queue) = (connection.dialect, &connection.send_queue);
+        let target = EventTarget {
             correlation_id,
             stream: self.ticket.stream(),
         };
-        let mut written = outbox.buffer(expected_len(event, dialect));
-        match encode_event(event, address, dialect, &mut written) {
+        let mut written = send_queue.buffer(expected_len(event, dialect));
+        match encode_event(event, target, dialect, &mut written) {
             Ok(body) => Ok(OutgoingFrame { written, body }),
             Err(error) => {
-                outbox.recycle(written);
+                send_queue.recycle(written);
                 Err(error)
             }
         }
     }
 
-    /// Waits in line for room in the outbox, unless the call ends before there is any.
+    /// Waits for room in the send queue. Fails if the call ends first, by its deadline for example.
     async fn wait_for_room(&mut self, frame: QueuedFrame) -> Result<(), CallFailure> {
         let connection = Arc::clone(self.connection());
-        let mut push = pin!(connection.outbox.push(frame));
+        let mut push = pin!(connection.send_queue.push(frame));
         let waited = poll_fn(|cx| {
             if self.ticket.poll_filled(cx).is_pending() {
                 return push.as_mut().poll(cx).map(Ok);
@@ -207,7 +210,7 @@ impl PendingCall {
         })
         .await;
         if waited.is_err() {
-            // Nothing was sent, so no answer is missing.
+            // The event was not sent, so no answer can be missing.
             connection.unanswered.remove(self.key);
         }
         waited
@@ -215,9 +218,9 @@ impl PendingCall {
 
     fn succeed(&mut self) {
         self.is_over = true;
-        let connection = &**self.ticket.holder();
-        connection.condition.succeeded();
-        connection.agent.breaker.succeeded(self.pass);
+        let connection = &**self.ticket.table_ref();
+        connection.health.succeeded();
+        connection.agent.breaker.succeeded(self.permit);
         connection.agent.calls.answered();
         let received = connection.epoch + Duration::from_nanos(self.ticket.received());
         let took = received.saturating_duration_since(self.started);
@@ -229,25 +232,27 @@ impl PendingCall {
 
     fn fail(&mut self, failure: CallFailure) -> AgentProtocolError {
         self.is_over = true;
-        let connection = &**self.ticket.holder();
-        connection.note_failure(failure, self.pass);
+        let connection = &**self.ticket.table_ref();
+        connection.note_failure(failure, self.permit);
         connection.agent.calls.took(self.started.elapsed());
         connection.failure_error(failure, self.timeout)
     }
 
-    /// Ends the call for a reason that says nothing about the agent.
-    fn end(&mut self, ending: Ending) {
+    /// Ends the call for a reason that shows nothing about the agent's health.
+    fn end(&mut self, end: CallEnd) {
         self.is_over = true;
-        let agent = &self.ticket.holder().agent;
-        agent.breaker.undecided(self.pass);
-        agent.calls.ended(ending);
+        let agent = &self.ticket.table_ref().agent;
+        agent.breaker.release(self.permit);
+        agent.calls.ended(end);
     }
 }
 
 impl Drop for PendingCall {
-    /// Keeps account of an answer that nobody waits for any more.
+    /// Abandons the call if it has not ended, and records that its answer may still arrive.
     ///
-    /// The key is noted before the slot is given back, so that an answer finds one or the other.
+    /// That is recorded before the slot is released, so that an answer which arrives meanwhile
+    /// finds the slot or the record. If the answer is in the slot already, the record is removed
+    /// again.
     fn drop(&mut self) {
         if let Some(watch) = self.watch.take() {
             self.connection().agent.recycle_stopwatch(watch);
@@ -255,42 +260,44 @@ impl Drop for PendingCall {
         if self.is_over {
             return;
         }
-        self.end(Ending::GivenUp);
+        self.end(CallEnd::GivenUp);
         if self.is_sent {
             self.connection().note_unanswered(self.key);
         }
-        let reply = self.ticket.abandon();
-        if !self.is_sent || reply.is_some_and(|reply| is_answer(&reply)) {
+        let value = self.ticket.abandon();
+        if !self.is_sent || value.is_some_and(|value| is_answer(&value)) {
             self.connection().unanswered.remove(self.key);
         }
     }
 }
 
 #[cold]
-fn note_stages(watch: &Stopwatch, started: Instant, received: Instant, agent: &AgentRecord) {
+fn note_stages(watch: &Stopwatch, started: Instant, received: Instant, agent: &AgentState) {
     watch.answered(received);
     if let Some(timings) = watch.timings(started) {
         agent.stages.record(&timings);
     }
 }
 
-/// Whether the agent has answered, so that no other answer to this call can come.
-pub(super) fn is_answer(reply: &Reply) -> bool {
-    matches!(reply, Ok(_) | Err(CallFailure::Undecodable(_)))
+/// Returns whether the value came from the agent, so that no other answer to this call can arrive.
+pub(super) fn is_answer(value: &SlotValue) -> bool {
+    matches!(value, Ok(_) | Err(CallFailure::Undecodable(_)))
 }
 
 impl Connection {
-    /// A lone caller sends at once, which saves waking another task. Where several are at work the
-    /// writer takes what all of them have, with one system call.
-    fn send(&self) {
+    /// Sends the frames in the send queue, from this task or the writer task.
+    ///
+    /// If no other call is pending, this task sends, which saves waking another. Otherwise the
+    /// writer task sends the frames of several callers with one system call.
+    fn flush(&self) {
         if self.slots.has_several() {
-            self.outbox.request_writer();
+            self.send_queue.request_writer();
         } else {
             self.send_now();
         }
     }
 
-    /// Refuses a body that is larger than the agent takes, as soon as that is known.
+    /// Fails if the body is larger than the agent accepts, as soon as that is known.
     fn check_body_size<E: Event>(&self, event: &E) -> Result<(), FrameError> {
         let limit = self.capabilities.limits.max_body_size;
         match event.body_progress() {
@@ -302,27 +309,28 @@ impl Connection {
         }
     }
 
-    fn note_failure(&self, failure: CallFailure, pass: Pass) {
+    fn note_failure(&self, failure: CallFailure, permit: Permit) {
         let agent = &self.agent;
-        let ending = match failure {
-            CallFailure::Closed => Ending::ConnectionClosed,
-            CallFailure::TimedOut => Ending::TimedOut,
-            CallFailure::Undecodable(_) => Ending::Undecodable,
-            CallFailure::Cancelled => Ending::Cancelled,
+        let end = match failure {
+            CallFailure::Closed => CallEnd::ConnectionClosed,
+            CallFailure::TimedOut => CallEnd::TimedOut,
+            CallFailure::Undecodable(_) => CallEnd::Undecodable,
+            CallFailure::Cancelled => CallEnd::Cancelled,
         };
-        agent.calls.ended(ending);
-        if ending == Ending::Cancelled {
-            return agent.breaker.undecided(pass);
+        agent.calls.ended(end);
+        if end == CallEnd::Cancelled {
+            return agent.breaker.release(permit);
         }
-        if agent.breaker.failed(pass) {
+        if agent.breaker.failed(permit) {
             tracing::warn!(agent = &*agent.id, "circuit breaker opened");
         }
-        if ending != Ending::ConnectionClosed && self.condition.failed() {
+        if end != CallEnd::ConnectionClosed && self.health.failed() {
             tracing::warn!(
                 agent = &*agent.id,
-                "too many calls in a row failed on a connection; it takes no more until the agent answers a ping"
+                "too many calls in a row failed; the connection takes no new exchanges until the \
+                 agent answers a ping"
             );
-            agent.request_upkeep();
+            agent.request_maintenance();
         }
     }
 

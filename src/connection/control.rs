@@ -1,4 +1,4 @@
-//! What is said on a connection beside events: cancel and ping.
+//! Control messages of a connection: cancellations, pings and messages of the extension.
 
 use super::{Command, Connection};
 use crate::error::AgentProtocolError;
@@ -9,11 +9,11 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// How long cancel messages wait for room behind other frames.
-const CANCEL_PATIENCE: Duration = Duration::from_millis(100);
+/// Maximum time that cancel messages wait for room in the send queue.
+const CANCEL_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl Connection {
-    /// Fails the pending call of an exchange, if there is one, and tells the agent to forget it.
+    /// Fails the pending calls of an exchange and sends the agent a cancel message.
     pub(crate) async fn cancel(
         &self,
         correlation_id: &str,
@@ -22,16 +22,16 @@ impl Connection {
         self.command(Command::Cancel {
             correlation_id: correlation_id.to_owned(),
         });
-        self.tell_cancelled([correlation_id], reason).await
+        self.send_cancels([correlation_id], reason).await
     }
 
-    /// Tells the agent to forget an exchange whose calls are given up, unless there is no room to say so.
-    pub(crate) fn forget(&self, correlation_id: &str, reason: CancelReason) {
+    /// Sends a cancel message for an exchange whose calls were dropped, if the send queue has room.
+    pub(crate) fn try_send_cancel(&self, correlation_id: &str, reason: CancelReason) {
         let payload = control::encode_cancel(correlation_id, reason, self.dialect.encoding);
-        self.try_push(MessageType::Cancel, &payload);
+        self.try_send_control(MessageType::Cancel, &payload);
     }
 
-    /// Fails every pending call and tells the agent to forget them. Returns how many there were.
+    /// Fails every pending call and sends cancel messages for them. Returns the number of calls.
     pub(crate) async fn cancel_all(
         &self,
         reason: CancelReason,
@@ -40,31 +40,32 @@ impl Connection {
         self.command(Command::CancelAll { cancelled: sender });
         let cancelled = cancelled.await.unwrap_or_default();
         let ids = cancelled.iter().map(String::as_str);
-        self.tell_cancelled(ids, reason).await?;
-        // The connection may be about to end.
+        self.send_cancels(ids, reason).await?;
+        // Sent at once, as the caller may close the connection next.
         self.send_now();
         Ok(cancelled.len())
     }
 
-    /// An agent that does not read is not waited for: that its calls are cancelled is all the same to it.
-    async fn tell_cancelled(
+    /// Sends cancel messages, and gives up after [`CANCEL_TIMEOUT`]: an agent that does not read
+    /// would not act on them either.
+    async fn send_cancels(
         &self,
         ids: impl IntoIterator<Item = &str>,
         reason: CancelReason,
     ) -> Result<(), AgentProtocolError> {
-        let told = async {
+        let sent = async {
             for id in ids {
                 let payload = control::encode_cancel(id, reason, self.dialect.encoding);
                 self.send_control(MessageType::Cancel, &payload).await?;
             }
             Ok(())
         };
-        tokio::time::timeout(CANCEL_PATIENCE, told)
+        tokio::time::timeout(CANCEL_TIMEOUT, sent)
             .await
             .unwrap_or(Ok(()))
     }
 
-    /// Asks the agent for a sign of life and returns how long it took to come.
+    /// Sends a ping and returns the time until its pong.
     pub(crate) async fn ping(&self, timeout: Duration) -> Result<Duration, AgentProtocolError> {
         let sequence = self.ping_sequence.fetch_add(1, Ordering::Relaxed);
         let (sender, pong) = oneshot::channel();
@@ -87,8 +88,8 @@ impl Connection {
         }
     }
 
-    /// Tells the agent something that only our extension has words for, if the agent knows them. Returns whether.
-    pub(crate) async fn tell<M: ExtensionMessage>(
+    /// Sends a message of the extension. Returns `false` if the agent does not speak the extension.
+    pub(crate) async fn send_extension<M: ExtensionMessage>(
         &self,
         content: &M,
     ) -> Result<bool, AgentProtocolError> {
@@ -99,20 +100,20 @@ impl Connection {
         self.send_control(M::MESSAGE, &payload).await.map(|()| true)
     }
 
-    /// The same, unless there is no room to say so.
-    pub(super) fn try_tell<M: ExtensionMessage>(&self, content: &M) {
+    /// Like [`Connection::send_extension`], and drops the message if the send queue is full.
+    pub(super) fn try_send_extension<M: ExtensionMessage>(&self, content: &M) {
         if !self.dialect.has_streams() || !self.is_open() {
             return;
         }
         let payload = control::encode_extension(content, self.dialect.encoding);
-        self.try_push(M::MESSAGE, &payload);
+        self.try_send_control(M::MESSAGE, &payload);
     }
 
-    pub(super) fn try_push(&self, message: MessageType, payload: &[u8]) {
+    pub(super) fn try_send_control(&self, message: MessageType, payload: &[u8]) {
         let pushed =
-            frame_of(message, payload).is_ok_and(|frame| self.outbox.try_push(frame).is_ok());
+            frame_of(message, payload).is_ok_and(|frame| self.send_queue.try_push(frame).is_ok());
         if pushed {
-            self.outbox.request_writer();
+            self.send_queue.request_writer();
         }
     }
 
@@ -125,16 +126,17 @@ impl Connection {
         if !self.is_open() {
             return Err(self.closed_error());
         }
-        self.outbox.push(frame).await;
-        self.outbox.request_writer();
+        self.send_queue.push(frame).await;
+        self.send_queue.request_writer();
         Ok(())
     }
 
     fn command(&self, command: Command) {
         self.commands.push(command);
-        self.inbound.wake();
-        // Pairs with the fence in `close`: a command that comes too late is dropped here or there, and
-        // whoever waits for it learns of that.
+        self.inbound_waker.wake();
+        // Pairs with the fence in `close`. Either this sees that the connection is closed and drops
+        // the command here, or the receive task, which drops the rest when it ends, finds it. A
+        // caller that waits for a dropped command is woken by the drop of its channel.
         fence(Ordering::SeqCst);
         if !self.is_open() {
             self.drop_commands();
@@ -146,7 +148,7 @@ impl Connection {
     }
 }
 
-/// A pong that is waited for; it is forgotten when nobody waits any more.
+/// Entry in `pings` for an expected pong. Removed when the caller stops waiting.
 struct ExpectedPong<'c> {
     connection: &'c Connection,
     sequence: u64,

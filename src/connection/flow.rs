@@ -1,39 +1,43 @@
-use super::keys::{KeySet, Keys};
+//! Flow control: pauses that the agent has requested on one connection.
+
+use super::expiring_keys::{ExpiringKeySet, IdHasher};
 use super::refusal::Refusal;
 use crate::protocol::{FlowControl, FlowControlAction};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// What an agent asked of the flow on one connection.
+/// Pauses requested by the agent on one connection.
 #[derive(Debug)]
 pub(crate) struct FlowState {
-    paused: AtomicBool,
-    paused_exchanges: KeySet,
-    /// Whether more exchanges are paused than are told apart, so that all are.
-    overfull: AtomicBool,
+    is_all_paused: AtomicBool,
+    /// Exchanges that are paused one by one.
+    paused_exchanges: ExpiringKeySet,
+    /// Set once more exchanges were paused than `paused_exchanges` holds. Then the whole connection
+    /// is paused.
+    is_overflowed: AtomicBool,
 }
 
-/// More exchanges than this are not paused one by one; the whole connection is.
+/// Maximum number of exchanges paused one by one; one more pauses the whole connection.
 const MAX_PAUSED_EXCHANGES: usize = 1024;
 
-/// A paused exchange that is never resumed is over after this time.
+/// Time after which the pause of one exchange ends, if the agent does not resume it.
 const PAUSE_LIFETIME: Duration = Duration::from_secs(5 * 60);
 
 impl FlowState {
     pub(crate) fn new() -> Self {
         Self {
-            paused: AtomicBool::new(false),
-            paused_exchanges: KeySet::new(MAX_PAUSED_EXCHANGES, PAUSE_LIFETIME),
-            overfull: AtomicBool::new(false),
+            is_all_paused: AtomicBool::new(false),
+            paused_exchanges: ExpiringKeySet::new(MAX_PAUSED_EXCHANGES, PAUSE_LIFETIME),
+            is_overflowed: AtomicBool::new(false),
         }
     }
 
-    /// Whether nothing may be sent at all.
+    /// Returns whether the whole connection is paused.
     pub(crate) fn is_paused(&self) -> bool {
-        self.paused.load(Ordering::Acquire) || self.overfull.load(Ordering::Acquire)
+        self.is_all_paused.load(Ordering::Acquire) || self.is_overflowed.load(Ordering::Acquire)
     }
 
-    /// Whether an event of this exchange may be sent.
+    /// Checks that an event of this exchange may be sent.
     pub(crate) fn check(&self, key: u64) -> Result<(), Refusal> {
         if self.is_paused() {
             Err(Refusal::Paused)
@@ -44,8 +48,8 @@ impl FlowState {
         }
     }
 
-    /// Does as the agent asks. Says whether that is a pause.
-    pub(crate) fn apply(&self, message: &FlowControl, keys: &Keys) -> bool {
+    /// Applies a flow control message. Returns `true` if it was a pause.
+    pub(crate) fn apply(&self, message: &FlowControl, keys: &IdHasher) -> bool {
         let pause = match message.action {
             FlowControlAction::Pause => true,
             FlowControlAction::Resume => false,
@@ -61,19 +65,19 @@ impl FlowState {
     fn apply_to_all(&self, pause: bool) {
         if !pause {
             self.paused_exchanges.clear();
-            self.overfull.store(false, Ordering::Release);
+            self.is_overflowed.store(false, Ordering::Release);
         }
-        self.paused.store(pause, Ordering::Release);
+        self.is_all_paused.store(pause, Ordering::Release);
     }
 
     fn apply_to_one(&self, key: u64, pause: bool) {
         if !pause {
             self.paused_exchanges.remove(key);
             if self.paused_exchanges.is_empty() {
-                self.overfull.store(false, Ordering::Release);
+                self.is_overflowed.store(false, Ordering::Release);
             }
         } else if self.paused_exchanges.insert(key).is_err() {
-            self.overfull.store(true, Ordering::Release);
+            self.is_overflowed.store(true, Ordering::Release);
         }
     }
 }
@@ -82,7 +86,7 @@ impl FlowState {
 mod tests {
     use super::*;
 
-    fn apply(flow: &FlowState, keys: &Keys, id: Option<&str>, action: FlowControlAction) {
+    fn apply(flow: &FlowState, keys: &IdHasher, id: Option<&str>, action: FlowControlAction) {
         let message = FlowControl {
             correlation_id: id.map(str::to_owned),
             action,
@@ -92,8 +96,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_holds_until_the_agent_resumes() {
-        let (flow, keys) = (FlowState::new(), Keys::default());
+    fn a_pause_lasts_until_the_agent_resumes() {
+        let (flow, keys) = (FlowState::new(), IdHasher::default());
         apply(&flow, &keys, None, FlowControlAction::Pause);
         assert!(flow.is_paused() && flow.check(keys.key("a")).is_err());
         apply(&flow, &keys, None, FlowControlAction::Resume);
@@ -119,8 +123,8 @@ mod tests {
     }
 
     #[test]
-    fn one_exchange_is_paused_alone() {
-        let (flow, keys) = (FlowState::new(), Keys::default());
+    fn one_exchange_can_be_paused() {
+        let (flow, keys) = (FlowState::new(), IdHasher::default());
         apply(&flow, &keys, Some("a"), FlowControlAction::Pause);
         assert!(flow.check(keys.key("a")).is_err() && flow.check(keys.key("b")).is_ok());
         apply(&flow, &keys, Some("a"), FlowControlAction::Resume);
@@ -129,7 +133,7 @@ mod tests {
 
     #[test]
     fn too_many_paused_exchanges_pause_the_connection() {
-        let (flow, keys) = (FlowState::new(), Keys::default());
+        let (flow, keys) = (FlowState::new(), IdHasher::default());
         for n in 0..=MAX_PAUSED_EXCHANGES {
             apply(&flow, &keys, Some(&n.to_string()), FlowControlAction::Pause);
         }

@@ -1,7 +1,9 @@
+//! The receive task: reads what the agent sends, completes calls and expires them.
+
 use super::link::LinkReceiver;
 use super::lost::Lost;
 use super::slots::Completer;
-use super::{CallFailure, Command, Connection, NANOSECONDS_PER_TICK, Reply};
+use super::{CallFailure, Command, Connection, NANOSECONDS_PER_TICK, SlotValue};
 use crate::metrics::Fault;
 use crate::protocol::AgentNotice;
 use crate::wire::{
@@ -17,28 +19,31 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::time::{Sleep, sleep_until};
 
-/// How often passed deadlines are looked for while calls are pending. A call ends at most this long
+/// Interval at which deadlines are checked while calls are pending. A call ends at most this long
 /// after its deadline.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Frames before other tasks, and the deadlines of this connection, get their turn.
+/// Maximum number of frames handled in one poll. Then other tasks run, and deadlines are checked.
 const MAX_FRAMES_AT_ONCE: usize = 256;
 
-/// A ping is a number and a time; much longer ones are not answered, as pongs wait in the outbox.
+/// Maximum length of a ping that is answered. A ping holds a number and a time. Its pong repeats it
+/// and waits in the send queue, so longer ones would use up memory there.
 const MAX_PING_LEN: usize = 128 * 1024;
 
-/// Reads what an agent sends: answers go to their calls, everything else to the connection's state.
+/// Reads what an agent sends. Answers go to their calls, other messages to the state of the
+/// connection or the agent.
 ///
-/// When it ends or is dropped, the connection is over and every pending call fails.
+/// When it ends or is dropped, the connection is closed and every pending call fails.
 pub(crate) struct Inbound {
     connection: Arc<Connection>,
     receiver: Box<dyn LinkReceiver>,
-    completer: Completer<Reply>,
+    completer: Completer<SlotValue>,
     buffer: FrameBuffer,
     tape: JsonTape,
-    /// When passed deadlines are looked for next.
+    /// Time of the next check of deadlines.
     next_sweep: Instant,
-    /// Wakes the task then. A busy task looks by itself, since a runtime under load fires timers late.
+    /// Wakes the task at `next_sweep`. A task that is polled anyway compares the time itself, since
+    /// a runtime under load fires timers late.
     sweep_timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -46,7 +51,7 @@ impl Inbound {
     pub(super) fn new(
         connection: Arc<Connection>,
         receiver: Box<dyn LinkReceiver>,
-        completer: Completer<Reply>,
+        completer: Completer<SlotValue>,
         buffer: FrameBuffer,
     ) -> Self {
         Self {
@@ -66,18 +71,18 @@ impl Inbound {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.connection.inbound.register(cx.waker());
-        // First, so that no flood of messages keeps a deadline from passing.
+        self.connection.inbound_waker.register(cx.waker());
+        // First, so that a flood of messages cannot delay deadlines.
         self.sweep(cx);
-        // What came before the end still counts.
+        // Messages received before the end of the link are still handled.
         if let Err(cause) = self.receive(cx) {
             if let Lost::Frame(error) = &cause {
-                self.connection.fault(Fault::InvalidFrame, error);
+                self.connection.record_fault(Fault::InvalidFrame, error);
             }
-            self.connection.lose(&cause);
+            self.connection.close_on_error(&cause);
         }
         while let Some(command) = self.connection.commands.pop() {
-            self.obey(command);
+            self.execute(command);
         }
         if !self.connection.is_open() {
             return Poll::Ready(());
@@ -86,12 +91,12 @@ impl Inbound {
     }
 
     fn receive(&mut self, cx: &mut Context<'_>) -> Result<(), Lost> {
-        let mut left = MAX_FRAMES_AT_ONCE;
+        let mut remaining = MAX_FRAMES_AT_ONCE;
         loop {
             while let Some((message, payload)) = self.buffer.next_frame(MAX_FRAME_LEN)? {
                 self.dispatch(message, payload);
-                left -= 1;
-                if left == 0 {
+                remaining -= 1;
+                if remaining == 0 {
                     cx.waker().wake_by_ref();
                     return Ok(());
                 }
@@ -117,54 +122,55 @@ impl Inbound {
 
     fn dispatch(&mut self, number: u8, payload: BytesMut) {
         match MessageType::from_number(number) {
-            Some(MessageType::AgentResponse) => self.answer(payload),
-            Some(MessageType::FlowControl) => self.flow_control(&payload.freeze()),
-            Some(MessageType::HealthStatus) => self.health(&payload.freeze()),
+            Some(MessageType::AgentResponse) => self.on_answer(payload),
+            Some(MessageType::FlowControl) => self.on_flow_control(&payload.freeze()),
+            Some(MessageType::HealthStatus) => self.on_health(&payload.freeze()),
             Some(MessageType::MetricsReport) => {
-                self.metrics_report(&payload.freeze());
+                self.on_metrics_report(&payload.freeze());
             }
             Some(MessageType::ConfigUpdateRequest) => {
-                self.config_update(&payload.freeze());
+                self.on_config_request(&payload.freeze());
             }
             Some(MessageType::Log) if self.connection.dialect.has_streams() => {
-                self.log(&payload.freeze());
+                self.on_log(&payload.freeze());
             }
-            Some(MessageType::Ping) => self.pong(&payload),
-            Some(MessageType::Pong) => self.pinged(&payload.freeze()),
-            _ => self.connection.fault(
+            Some(MessageType::Ping) => self.on_ping(&payload),
+            Some(MessageType::Pong) => self.on_pong(&payload.freeze()),
+            _ => self.connection.record_fault(
                 Fault::UnexpectedMessage,
                 &format_args!("message type {number:#04x}"),
             ),
         }
     }
 
-    fn answer(&mut self, mut payload: BytesMut) {
+    fn on_answer(&mut self, mut payload: BytesMut) {
         if !self.connection.dialect.has_streams() {
             return self.answer_by_id(payload);
         }
         match StreamId::take_from(&mut payload, self.connection.dialect.encoding) {
             Ok(stream) => self.answer_on_stream(stream, payload),
-            Err(kind) => self.unmatchable(kind),
+            Err(kind) => self.note_unmatchable_answer(kind),
         }
     }
 
     fn answer_on_stream(&mut self, stream: StreamId, payload: BytesMut) {
         let encoding = self.connection.dialect.encoding;
-        let reply = decode(encoding, payload, &mut self.tape, |answer| answer.response).map_err(
+        let value = decode(encoding, payload, &mut self.tape, |answer| answer.response).map_err(
             |Undecodable { error, .. }| {
-                self.connection.fault(Fault::UndecodableAnswer, &error);
+                self.connection
+                    .record_fault(Fault::UndecodableAnswer, &error);
                 CallFailure::Undecodable(error)
             },
         );
-        if self.completer.complete_stream(stream, reply).is_err() {
+        if self.completer.complete_stream(stream, value).is_err() {
             let fault = if self.completer.has_seen(stream) {
-                self.connection.condition.succeeded();
+                self.connection.health.succeeded();
                 Fault::LateAnswer
             } else {
                 Fault::UnmatchedAnswer
             };
             self.connection
-                .fault(fault, &format_args!("stream {stream}"));
+                .record_fault(fault, &format_args!("stream {stream}"));
         }
     }
 
@@ -174,7 +180,7 @@ impl Inbound {
             let id = answer.correlation_id?;
             let key = connection.agent.keys.key(id);
             if completer.complete(id, key, Ok(answer.response)).is_err() {
-                unwanted(connection, key, id);
+                note_unmatched_answer(connection, key, id);
             }
             Some(())
         };
@@ -185,25 +191,28 @@ impl Inbound {
             deliver,
         ) {
             Ok(Some(())) => {}
-            Ok(None) => self.unmatchable(DecodeErrorKind::Missing("audit.custom.correlation_id")),
-            Err(undecodable) => self.undecodable(undecodable),
+            Ok(None) => self
+                .note_unmatchable_answer(DecodeErrorKind::Missing("audit.custom.correlation_id")),
+            Err(undecodable) => self.fail_undecodable(undecodable),
         }
     }
 
-    /// The deadline ends a call whose answer does not say what it answers.
-    fn unmatchable(&self, kind: DecodeErrorKind) {
+    /// Records an answer that names no call. The call that it was meant for ends at its deadline.
+    fn note_unmatchable_answer(&self, kind: DecodeErrorKind) {
         let error = DecodeError::in_message("agent response")(kind);
-        self.connection.fault(Fault::UndecodableAnswer, &error);
+        self.connection
+            .record_fault(Fault::UndecodableAnswer, &error);
     }
 
-    /// The call that a broken answer belongs to fails; if the answer does not even say which that is,
-    /// the deadline ends it.
-    fn undecodable(&mut self, undecodable: Undecodable) {
+    /// Fails the call of an answer that could not be decoded. If the answer's correlation id could
+    /// not be read either, the call ends at its deadline.
+    fn fail_undecodable(&mut self, undecodable: Undecodable) {
         let Undecodable {
             error,
             correlation_id,
         } = undecodable;
-        self.connection.fault(Fault::UndecodableAnswer, &error);
+        self.connection
+            .record_fault(Fault::UndecodableAnswer, &error);
         let Some(id) = correlation_id else {
             return;
         };
@@ -214,52 +223,54 @@ impl Inbound {
         }
     }
 
-    fn flow_control(&self, payload: &Bytes) {
-        if let Some(message) = self.check(control::decode_flow_control(payload, self.encoding())) {
+    fn on_flow_control(&self, payload: &Bytes) {
+        if let Some(message) = self.accept(control::decode_flow_control(payload, self.encoding())) {
             let connection = &self.connection;
-            let incidents = &connection.agent.incidents;
+            let counters = &connection.agent.counters;
             let count = if connection.flow.apply(&message, &connection.agent.keys) {
-                &incidents.pauses
+                &counters.pauses
             } else {
-                &incidents.resumes
+                &counters.resumes
             };
             count.fetch_add(1, Ordering::Relaxed);
-            connection.lines.resume();
-            connection.agent.lines.resume();
+            connection.queues.resume();
+            connection.agent.queues.resume();
         }
     }
 
-    fn health(&self, payload: &Bytes) {
-        if let Some(status) = self.check(control::decode_health(payload, self.encoding())) {
+    fn on_health(&self, payload: &Bytes) {
+        if let Some(status) = self.accept(control::decode_health(payload, self.encoding())) {
             let connection = &self.connection;
             connection
-                .condition
+                .health
                 .report(&status.state, status.valid_until_ms);
-            // It may take calls again, or leave those that wait to others.
-            connection.agent.lines.wake();
+            // The agent may take calls again, or waiting calls may have to use other connections.
+            connection.agent.queues.wake();
             self.notify(|agent_id| AgentNotice::Health { agent_id, status });
         }
     }
 
-    fn metrics_report(&self, payload: &Bytes) {
-        if let Some(report) = self.check(control::decode_metrics_report(payload, self.encoding())) {
-            self.connection.agent.reported(report);
+    fn on_metrics_report(&self, payload: &Bytes) {
+        if let Some(report) = self.accept(control::decode_metrics_report(payload, self.encoding()))
+        {
+            self.connection.agent.record_report(report);
         }
     }
 
-    fn config_update(&self, payload: &Bytes) {
-        if let Some(request) = self.check(control::decode_config_update(payload, self.encoding())) {
+    fn on_config_request(&self, payload: &Bytes) {
+        if let Some(request) = self.accept(control::decode_config_update(payload, self.encoding()))
+        {
             self.notify(|agent_id| AgentNotice::ConfigUpdate {
                 agent_id,
                 request: request.clone(),
             });
-            self.connection.take_update(request);
+            self.connection.handle_config_request(request);
         }
     }
 
-    fn log(&self, payload: &Bytes) {
-        if let Some(message) = self.check(control::decode_log(payload, self.encoding())) {
-            self.connection.agent.logged(message);
+    fn on_log(&self, payload: &Bytes) {
+        if let Some(message) = self.accept(control::decode_log(payload, self.encoding())) {
+            self.connection.agent.log_message(message);
         }
     }
 
@@ -267,21 +278,25 @@ impl Inbound {
         self.connection.agent.notify(notice);
     }
 
-    /// A peer that pings faster than it reads gets fewer pongs, rather than our memory.
-    fn pong(&self, payload: &[u8]) {
+    /// Answers a ping. The pong is dropped if the send queue is full, which bounds memory if an
+    /// agent sends pings faster than it reads.
+    fn on_ping(&self, payload: &[u8]) {
         if payload.len() > MAX_PING_LEN {
-            let detail = format_args!("a ping of {} bytes", payload.len());
-            return self.connection.fault(Fault::UnexpectedMessage, &detail);
+            let detail = format_args!("ping of {} bytes, at most {MAX_PING_LEN}", payload.len());
+            return self
+                .connection
+                .record_fault(Fault::UnexpectedMessage, &detail);
         }
-        self.connection.try_push(MessageType::Pong, payload);
+        self.connection.try_send_control(MessageType::Pong, payload);
     }
 
-    fn pinged(&self, payload: &Bytes) {
-        let Some(pong) = self.check(control::decode_pong(payload, self.encoding())) else {
+    /// Completes the ping that a pong answers.
+    fn on_pong(&self, payload: &Bytes) {
+        let Some(pong) = self.accept(control::decode_pong(payload, self.encoding())) else {
             return;
         };
         if let Some(waiting) = self.connection.pings().remove(&pong.sequence) {
-            // Whoever asked may have given up meanwhile.
+            // The caller may have given up meanwhile.
             let _ = waiting.send(());
         }
     }
@@ -290,18 +305,24 @@ impl Inbound {
         self.connection.dialect.encoding
     }
 
-    fn check<T>(&self, decoded: Result<T, DecodeError>) -> Option<T> {
+    /// Returns a decoded message, or records a fault if it could not be decoded.
+    fn accept<T>(&self, decoded: Result<T, DecodeError>) -> Option<T> {
         decoded
-            .map_err(|error| self.connection.fault(Fault::UndecodableMessage, &error))
+            .map_err(|error| {
+                self.connection
+                    .record_fault(Fault::UndecodableMessage, &error);
+            })
             .ok()
     }
 
-    fn obey(&mut self, command: Command) {
+    fn execute(&mut self, command: Command) {
         let connection = &self.connection;
         match command {
             Command::Cancel { correlation_id } => {
                 let key = connection.agent.keys.key(&correlation_id);
-                // An answer to an earlier call may be missing already; that stays noted.
+                // Recorded before the calls end, so that a caller that opens another call of this
+                // exchange as soon as the slot is free finds the record. If no call was pending,
+                // the record is removed again, unless it stems from an earlier call.
                 let was_unanswered = connection.unanswered.contains(key);
                 connection.note_unanswered(key);
                 let cancelled = || Err(CallFailure::Cancelled);
@@ -319,15 +340,16 @@ impl Inbound {
                     ids.push(id.to_owned());
                     Err(CallFailure::Cancelled)
                 });
-                // Whoever asked may have given up meanwhile.
+                // The caller may have given up meanwhile.
                 let _ = cancelled.send(ids);
             }
         }
     }
 
-    /// Fails calls whose deadline has passed, and looks again later as long as there are any.
+    /// Fails calls whose deadline has passed, and sets the timer for the next check while any call
+    /// is pending.
     fn sweep(&mut self, cx: &mut Context<'_>) {
-        if !self.connection.sweeping.load(Ordering::Acquire) {
+        if !self.connection.is_sweeping.load(Ordering::Acquire) {
             return;
         }
         let now = Instant::now();
@@ -359,15 +381,18 @@ impl Inbound {
     }
 }
 
-/// Stops sweeping while no call is pending; the next call starts it again.
+/// Returns whether to go on checking deadlines. Stops it while no call is pending; the next call
+/// starts it again.
 fn keeps_sweeping(connection: &Connection) -> bool {
     if connection.slots.pending() > 0 {
         return true;
     }
-    connection.sweeping.store(false, Ordering::Release);
-    // Pairs with the fence in `SlotTable::open`: a call that still sees `sweeping` set is in the table.
+    connection.is_sweeping.store(false, Ordering::Release);
+    // Pairs with the fence in `SlotTable::open`. A caller opens its slot first and reads
+    // `is_sweeping` afterwards. If it still reads `true` here, and so does not wake this task, its
+    // slot is seen by the count below.
     fence(Ordering::SeqCst);
-    connection.slots.pending() > 0 && !connection.sweeping.swap(true, Ordering::AcqRel)
+    connection.slots.pending() > 0 && !connection.is_sweeping.swap(true, Ordering::AcqRel)
 }
 
 fn decode<T>(
@@ -384,14 +409,15 @@ fn decode<T>(
     }
 }
 
-fn unwanted(connection: &Connection, key: u64, correlation_id: &str) {
+/// Records an answer by correlation id that no pending call waits for.
+fn note_unmatched_answer(connection: &Connection, key: u64, correlation_id: &str) {
     let fault = if connection.unanswered.remove(key) {
-        connection.condition.succeeded();
+        connection.health.succeeded();
         Fault::LateAnswer
     } else {
         Fault::UnmatchedAnswer
     };
-    connection.fault(fault, &format_args!("correlation id {correlation_id:?}"));
+    connection.record_fault(fault, &format_args!("correlation id {correlation_id:?}"));
 }
 
 impl Drop for Inbound {
@@ -399,7 +425,7 @@ impl Drop for Inbound {
         self.connection.close();
         self.connection.sender.close();
         self.completer.complete_all(|_| Err(CallFailure::Closed));
-        self.connection.outbox.discard();
+        self.connection.send_queue.discard();
         self.connection.pings().clear();
         self.connection.drop_commands();
     }

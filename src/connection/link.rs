@@ -1,4 +1,4 @@
-//! What a connection needs of whatever its frames travel over.
+//! Links: the interface between a connection and the transport that carries its frames.
 
 use crate::wire::OutgoingFrame;
 use bytes::BytesMut;
@@ -7,11 +7,11 @@ use std::fmt::{self, Display};
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
-/// Both halves of what carries a connection's frames.
+/// Both halves of a transport connection.
 pub(crate) struct Link {
     pub(crate) sender: Box<dyn LinkSender>,
     pub(crate) receiver: Box<dyn LinkReceiver>,
-    /// The largest length of a frame that may be sent over it.
+    /// Maximum length of a frame that may be sent.
     pub(crate) max_frame: usize,
 }
 
@@ -21,49 +21,53 @@ impl fmt::Debug for Link {
     }
 }
 
-/// The sending half. Several tasks may send, one at a time.
+/// Sending half of a link. Several tasks may send, one at a time.
 pub(crate) trait LinkSender: Send + Sync + 'static {
-    /// Sends what goes out without waiting and takes it out of the batch; buffers go to `recycle`.
+    /// Sends as much as possible without waiting, and removes it from the batch. Buffers of sent
+    /// frames go to `recycle`.
     ///
-    /// An empty batch means that all went; a batch that is not, that the link has no room.
+    /// If the batch is not empty afterwards, the link is full.
     fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> io::Result<()>;
 
-    /// Waits until the link has room again. One task may wait at a time.
+    /// Polls until the link can take more. One task may wait at a time.
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Ends the link in both directions, so that the other side learns of it at once.
+    /// Closes the link in both directions, so that the peer notices at once.
     fn close(&self);
 
-    /// Whether the other side can still take answers once it has said all that it will say.
-    fn outlasts_the_other_side(&self) -> bool {
+    /// Returns whether the transport supports half-close: whether the peer can still receive after
+    /// it has stopped sending.
+    fn supports_half_close(&self) -> bool {
         false
     }
 
-    /// Whether sending costs so much, however little is sent, that calls had better go together than over several links.
-    fn is_costly(&self) -> bool {
+    /// Returns whether each send has a high fixed cost, so that calls should share one link rather
+    /// than be spread over several.
+    fn prefers_batching(&self) -> bool {
         false
     }
 
-    /// Says why the link is about to end, where there are words for it.
-    fn say_why(&self, _why: Why, _detail: &dyn Display) {}
+    /// Sends a close reason, if the transport can carry one.
+    fn send_close_reason(&self, _reason: CloseReason, _detail: &dyn Display) {}
 }
 
 /// Why an agent ends a proxy's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Why {
-    /// It said what nobody understands, or what does not belong there.
+pub(crate) enum CloseReason {
+    /// The proxy sent something that is malformed or not allowed at this point.
     Invalid,
-    /// It has sent too much, or too many others wait as well.
+    /// The proxy exceeded a limit, or too many proxies are connecting.
     TooMuch,
-    /// It took too long.
+    /// The proxy was too slow.
     TooSlow,
-    /// The agent stops.
+    /// The agent is shutting down.
     Stopping,
 }
 
-/// The receiving half.
+/// Receiving half of a link.
 pub(crate) trait LinkReceiver: Send + 'static {
-    /// Appends received bytes. Zero bytes mean that the other side has ended the connection.
+    /// Appends received bytes to `into` and returns their number. Zero means that the peer has
+    /// closed its side.
     fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
@@ -71,15 +75,15 @@ pub(crate) trait LinkReceiver: Send + 'static {
     ) -> Poll<io::Result<usize>>;
 }
 
-/// Frames on their way out, in order. The first may be partly sent.
+/// Frames being sent, in order. The first may be sent in part.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     frames: VecDeque<OutgoingFrame>,
-    /// Bytes of the first frame that are sent. Invariant: less than its length.
+    /// Number of bytes of the first frame that are sent. Invariant: less than its length.
     sent: usize,
 }
 
-/// Pieces of memory handed to the system at once; more than it takes (1,024) would be refused.
+/// Maximum number of slices in one vectored write. The system refuses more than 1,024.
 pub(crate) const MAX_SLICES: usize = 64;
 
 impl Batch {
@@ -97,14 +101,14 @@ impl Batch {
         self.frames.len()
     }
 
-    /// Takes the first frame out whole, for links that send no parts of frames.
+    /// Removes the first frame, for links that send whole frames only.
     #[cfg(feature = "grpc")]
     pub(crate) fn take_frame(&mut self) -> Option<OutgoingFrame> {
         debug_assert_eq!(self.sent, 0);
         self.frames.pop_front()
     }
 
-    /// Fills `slices` with what is to be sent next; returns how many were filled.
+    /// Fills `slices` with the bytes to send next. Returns the number of filled slices.
     pub(crate) fn fill<'b>(&'b self, slices: &mut [IoSlice<'b>]) -> usize {
         let mut skip = self.sent;
         let pieces = self
@@ -124,7 +128,8 @@ impl Batch {
         filled
     }
 
-    /// Takes `bytes` sent bytes out. Buffers that are done go to `recycle`.
+    /// Removes the first `bytes` bytes, which were sent. Buffers of finished frames go to
+    /// `recycle`.
     pub(crate) fn advance(&mut self, bytes: usize, mut recycle: impl FnMut(Vec<u8>)) {
         self.sent += bytes;
         while let Some(first) = self.frames.front() {
@@ -145,7 +150,7 @@ mod tests {
     use bytes::Bytes;
 
     #[test]
-    fn a_batch_sent_in_pieces_goes_out_whole() {
+    fn partial_sends_transmit_the_whole_batch() {
         let frames: [(&[u8], &'static [u8]); 4] =
             [(b"ab", b"c"), (b"", b""), (b"d", b""), (b"ef", b"gh")];
         for step in 1..=8 {

@@ -1,28 +1,31 @@
+//! Log messages of agents, written to the proxy's log within a rate limit.
+
 use crate::protocol::{LogLevel, LogMessage};
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// Characters of a message, and of its fields, that are logged.
-const MAX_LOGGED: usize = 4096;
+/// Maximum number of characters logged of a message, and of its fields.
+const MAX_LOGGED_CHARS: usize = 4096;
 
-/// Writes what agents log to the proxy's log, as much as the limit lets through.
+/// Writes the log messages of one agent to the proxy's log, up to a rate limit.
 #[derive(Debug)]
 pub(crate) struct AgentLog {
-    /// Lines per second, and lines at once after a time of silence.
+    /// Maximum number of lines per second, and size of a burst.
     limit: u32,
     allowance: Mutex<Allowance>,
     pub(crate) logged: AtomicU64,
-    pub(crate) left_out: AtomicU64,
+    pub(crate) dropped: AtomicU64,
 }
 
+/// Token bucket: one token per line.
 #[derive(Debug)]
 struct Allowance {
     lines: f64,
-    counted_at: Instant,
-    /// Lines left out since the last one that was not.
-    left_out: u64,
+    updated_at: Instant,
+    /// Number of lines dropped since the last one that was logged.
+    dropped: u64,
 }
 
 impl AgentLog {
@@ -31,25 +34,25 @@ impl AgentLog {
             limit,
             allowance: Mutex::new(Allowance {
                 lines: f64::from(limit),
-                counted_at: Instant::now(),
-                left_out: 0,
+                updated_at: Instant::now(),
+                dropped: 0,
             }),
             logged: AtomicU64::new(0),
-            left_out: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
         }
     }
 
-    /// Returns whether the line was logged.
+    /// Logs a message unless the limit is exceeded. Returns whether it was logged.
     pub(super) fn write(&self, agent: &str, message: &LogMessage) -> bool {
-        let Some(left_out) = self.admit() else {
-            self.left_out.fetch_add(1, Ordering::Relaxed);
+        let Some(dropped) = self.try_take_line() else {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
             return false;
         };
         self.logged.fetch_add(1, Ordering::Relaxed);
-        if left_out > 0 {
+        if dropped > 0 {
             tracing::warn!(
                 agent,
-                left_out,
+                left_out = dropped,
                 "an agent logs too much; lines were left out"
             );
         }
@@ -57,33 +60,34 @@ impl AgentLog {
         true
     }
 
-    /// Takes one line off the allowance; says how many were left out before it.
-    fn admit(&self) -> Option<u64> {
+    /// Takes one line off the allowance. Returns the number of lines dropped before it, or `None`
+    /// if this line exceeds the limit.
+    fn try_take_line(&self) -> Option<u64> {
         let limit = f64::from(self.limit);
-        // A panic cannot happen while the lock is held.
+        // No code under the lock can panic.
         let mut allowance = self
             .allowance
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let since = now.saturating_duration_since(allowance.counted_at);
+        let since = now.saturating_duration_since(allowance.updated_at);
         allowance.lines = (allowance.lines + since.as_secs_f64() * limit).min(limit);
-        allowance.counted_at = now;
+        allowance.updated_at = now;
         if allowance.lines < 1.0 {
-            allowance.left_out += 1;
+            allowance.dropped += 1;
             return None;
         }
         allowance.lines -= 1.0;
-        Some(std::mem::take(&mut allowance.left_out))
+        Some(std::mem::take(&mut allowance.dropped))
     }
 }
 
 fn write(agent: &str, message: &LogMessage) {
-    let correlation_id = message.correlation_id.as_deref().map(Harmless);
+    let correlation_id = message.correlation_id.as_deref().map(Sanitized);
     let correlation_id = correlation_id.as_ref().map(tracing::field::display);
     let fields = serde_json::to_string(&message.fields).unwrap_or_default();
-    let fields = (!message.fields.is_empty()).then(|| tracing::field::display(Harmless(&fields)));
-    let text = Harmless(&message.message);
+    let fields = (!message.fields.is_empty()).then(|| tracing::field::display(Sanitized(&fields)));
+    let text = Sanitized(&message.message);
     macro_rules! log {
         ($level:ident) => {
             tracing::$level!(target: "tollgate::agent_log", agent, correlation_id, fields, "{text}")
@@ -97,13 +101,13 @@ fn write(agent: &str, message: &LogMessage) {
     }
 }
 
-/// Text from outside that makes no lines, colours or floods of its own in a log.
-struct Harmless<'a>(&'a str);
+/// Untrusted text, printed with control characters escaped and its length limited.
+struct Sanitized<'a>(&'a str);
 
-impl fmt::Display for Harmless<'_> {
+impl fmt::Display for Sanitized<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut chars = self.0.chars();
-        for char in chars.by_ref().take(MAX_LOGGED) {
+        for char in chars.by_ref().take(MAX_LOGGED_CHARS) {
             if char.is_control() {
                 write!(f, "{}", char.escape_default())?;
             } else {

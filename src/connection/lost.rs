@@ -7,13 +7,13 @@ use std::io;
 pub(super) enum Lost {
     #[error(transparent)]
     Link(io::Error),
-    #[error("{}", ended(*in_frame))]
+    #[error("{}", ended_text(*in_frame))]
     Ended { in_frame: bool },
     #[error("{0}")]
     Frame(#[from] FrameError),
 }
 
-fn ended(in_frame: bool) -> impl Display {
+fn ended_text(in_frame: bool) -> impl Display {
     if in_frame {
         "closed by the agent in the middle of a frame"
     } else {
@@ -21,7 +21,7 @@ fn ended(in_frame: bool) -> impl Display {
     }
 }
 
-/// Links that look at frames themselves say what is wrong with one as the cause of their error.
+/// A link that checks frames itself reports an invalid one as the cause of an I/O error.
 impl From<io::Error> for Lost {
     fn from(error: io::Error) -> Self {
         match error.get_ref().and_then(|cause| cause.downcast_ref()) {

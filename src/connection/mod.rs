@@ -1,167 +1,200 @@
-//! One multiplexed connection: many calls at once over one link.
+//! One multiplexed connection: many concurrent calls over one link.
 //!
-//! A call opens a slot, encodes its event, puts the frame into the outbox and waits for its slot to be
-//! filled. [`Inbound`] reads answers and fills slots; [`run_writer`] sends what callers do not send
-//! themselves. Both end with the connection, and every pending call with them.
+//! A call opens a slot, encodes its event, puts the frame into the send queue and waits for its
+//! slot to be filled. [`Inbound`], the receive task, reads answers and fills slots. [`run_writer`],
+//! the writer task, sends the frames that callers do not send themselves. Both tasks end with the
+//! connection, and every pending call fails then.
 
 mod admission;
+mod admission_queues;
+mod agent_state;
 #[cfg(feature = "__bench")]
 pub(crate) mod bench;
 mod breaker;
 mod call;
-mod clock;
-mod condition;
+mod config_requests;
 mod control;
+mod exchange_guard;
+mod expiring_keys;
 mod flow;
-mod hold;
-mod home;
+mod handshake;
+mod health;
 mod inbound;
-mod keys;
-mod lines;
 pub(crate) mod link;
 mod logs;
 mod lost;
-mod occupancy;
-mod opening;
-mod outbound;
-mod outbox;
-mod record;
 mod refusal;
+mod runtime_id;
+mod send_queue;
+mod slot_bitmap;
 mod slots;
+mod stopwatch;
 mod sync;
 mod time_limit;
-mod turnstile;
-mod updates;
+mod usage;
+mod wait_queue;
+mod writer;
 
 pub(crate) use admission::Binding;
+pub(crate) use admission_queues::{AdmissionQueues, QueueLimits};
+pub(crate) use agent_state::{AgentEventSinks, AgentState, Correlation};
 pub(crate) use breaker::CircuitBreakerSettings;
 pub use breaker::CircuitBreakerState;
 pub(crate) use call::PendingCall;
-pub(crate) use clock::{Sampling, Stopwatch};
-pub(crate) use condition::Condition;
-pub(crate) use hold::{Hold, ProbeGuard};
-pub(crate) use home::Home;
+pub(crate) use exchange_guard::{ExchangeGuard, ProbeGuard};
+pub(crate) use handshake::{Offer, Origin, Terms, adopt, open, receive_handshake, send_message};
+pub(crate) use health::ConnectionHealth;
 pub(crate) use inbound::Inbound;
-pub(crate) use lines::{Lines, Patience};
-pub(crate) use opening::{Offer, Origin, Terms, adopt, open, receive_handshake, send_message};
-pub(crate) use outbound::run_writer;
-pub(crate) use record::{AgentRecord, Audience, Correlation};
 pub(crate) use refusal::Refusal;
+pub(crate) use runtime_id::RuntimeId;
+pub(crate) use stopwatch::{Sampling, Stopwatch};
 pub(crate) use time_limit::TimeLimit;
+pub(crate) use writer::run_writer;
 
 use crate::error::AgentProtocolError;
 use crate::metrics::Fault;
 use crate::protocol::{AgentCapabilities, AgentResponse};
 use crate::wire::{DecodeError, Dialect, FrameError};
 use crossbeam_queue::SegQueue;
+use expiring_keys::ExpiringKeySet;
 use flow::FlowState;
-use keys::KeySet;
 use link::LinkSender;
-use outbox::{Drained, Outbox};
+use send_queue::{Drained, SendQueue};
 use slots::{Completer, Matching, SlotTable};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use sync::AtomicWaker;
 use tokio::sync::oneshot;
+use usage::Usage;
 
-/// How a connection is set up.
+/// Limits and sampling of a connection.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionConfig {
-    /// Calls that may be pending at once.
+    /// Maximum number of pending calls.
     pub(crate) max_concurrent: usize,
-    /// Frames that may wait to be sent.
-    pub(crate) outbox_capacity: usize,
-    /// Failed calls in a row from which on the connection takes no new exchange.
+    /// Maximum number of frames waiting to be sent.
+    pub(crate) send_queue_capacity: usize,
+    /// Number of consecutive failed calls after which the connection takes no new exchanges.
     pub(crate) max_errors: u32,
-    /// Which calls are timed.
+    /// Selects the calls that are timed.
     pub(crate) sampling: Sampling,
 }
 
 /// One connection to an agent. Its link is served by [`Inbound`] and [`run_writer`].
+///
+/// Callers, both tasks and the pool share it. Times are in ticks since `epoch`, see
+/// [`Connection::ticks`].
 pub(crate) struct Connection {
-    agent: Arc<AgentRecord>,
+    /// State shared by all connections to the agent.
+    agent: Arc<AgentState>,
+    /// Capabilities that the agent announced in the handshake or registration.
     capabilities: AgentCapabilities,
+    /// Encoding, extension and largest frame, as both sides agreed.
     dialect: Dialect,
+    /// Side that opened the connection.
     origin: Origin,
-    /// Where its tasks run; `None` if it was made outside of a runtime.
-    home: Option<Home>,
+    /// Runtime of the connection's tasks; `None` if it was created outside of a runtime.
+    runtime: Option<RuntimeId>,
+    /// Sending half of the link. The lock inside `send_queue` lets one task at a time send frames.
     sender: Box<dyn LinkSender>,
-    outbox: Outbox,
-    slots: Arc<SlotTable<Reply>>,
-    /// Exchanges with an event whose answer may still come although nobody waits for it. Their id names
-    /// that answer too, so it is not used for another call until the answer came or is forgotten.
-    unanswered: KeySet,
+    /// Frames waiting to be sent.
+    send_queue: SendQueue,
+    /// Calls waiting for an answer.
+    slots: Arc<SlotTable<SlotValue>>,
+    /// Exchanges whose answer may still arrive although no call waits for it any more.
+    ///
+    /// Where answers are matched by correlation id, the next call of such an exchange could receive
+    /// that answer. So no call is opened for it until the answer has arrived or the entry has
+    /// expired. With stream ids the set stays empty.
+    unanswered: ExpiringKeySet,
+    /// Pauses requested by the agent.
     flow: FlowState,
-    condition: Condition,
+    /// Consecutive failures and the agent's last health report.
+    health: ConnectionHealth,
+    /// Selects the calls that are timed.
     sampling: Sampling,
-    /// Where calls wait that are bound to this connection.
-    lines: Lines,
-    /// Exchanges that are bound to this connection: see [`Hold`].
-    holders: AtomicUsize,
-    /// Whether only what is bound to this connection may use it.
-    retired: AtomicBool,
-    closed: AtomicBool,
-    /// Zero point of the deadlines in `slots`.
+    /// Calls waiting for this very connection, because their exchange is bound to it. Calls that
+    /// may use any connection wait in the queues of `agent`.
+    queues: AdmissionQueues,
+    /// Exchanges and pins that keep the connection in use, even while no call is pending. The count
+    /// of exchanges is ordered against `is_retired`: see [`ExchangeGuard::of`].
+    usage: Usage,
+    /// Set once only exchanges that are bound to this connection may use it.
+    is_retired: AtomicBool,
+    /// Set once the connection is closed. Ordered against the opening of slots: see
+    /// [`Connection::close`].
+    is_closed: AtomicBool,
+    /// Zero point of all times in this struct and in `slots`.
     epoch: Instant,
-    /// Whether [`Inbound`] looks for passed deadlines.
-    sweeping: AtomicBool,
+    /// Set while [`Inbound`] checks deadlines periodically. It stops while no call is pending, so
+    /// that an idle connection needs no timer; the next call starts it again.
+    is_sweeping: AtomicBool,
+    /// Cancellations for [`Inbound`], which alone may complete calls.
     commands: SegQueue<Command>,
-    inbound: AtomicWaker,
+    /// Wakes [`Inbound`] for commands, for sweeping and for the end of the connection.
+    inbound_waker: AtomicWaker,
+    /// Pings that wait for their pong, by sequence number.
     pings: Mutex<HashMap<u64, oneshot::Sender<()>>>,
+    /// Sequence number of the next ping.
     ping_sequence: AtomicU64,
-    /// Whether the pool is waiting for a sign of life.
-    probing: AtomicBool,
-    /// When the last call was made, in the unit of the deadlines.
+    /// Set while a [`ProbeGuard`] lives, so that the pool runs one probe at a time.
+    is_probed: AtomicBool,
+    /// Time of the last call; 0 if there was none.
     last_used: AtomicU64,
-    /// When something was received last, in the unit of the deadlines.
+    /// Time at which bytes were last received; 0 if there were none since the handshake.
     last_received: AtomicU64,
-    /// Which settings the agent was given on this connection, or is being given; 0 for none.
+    /// Number of the settings that the agent was given on this connection, or is being given; 0 for
+    /// none.
     settings: AtomicU64,
-    /// Whether the agent is being told something before it may be asked.
-    is_held_back: AtomicBool,
+    /// Set while the agent is sent its settings, before it takes exchanges.
+    is_configuring: AtomicBool,
 }
 
-/// What a slot is filled with.
-type Reply = Result<AgentResponse, CallFailure>;
+/// Outcome of a call, as its slot holds it.
+type SlotValue = Result<AgentResponse, CallFailure>;
 
-/// Why a pending call ends without an answer.
+/// Reason that a pending call ended without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CallFailure {
+    /// The connection was closed.
     Closed,
+    /// The deadline of the call passed.
     TimedOut,
+    /// The answer could not be decoded.
     Undecodable(DecodeError),
+    /// The pool cancelled the call.
     Cancelled,
 }
 
-/// What is asked of [`Inbound`], which alone completes calls.
+/// A cancellation for [`Inbound`], which alone completes calls.
 #[derive(Debug)]
 enum Command {
-    Cancel {
-        correlation_id: String,
-    },
+    /// Cancels the pending calls of one exchange.
+    Cancel { correlation_id: String },
+    /// Cancels every pending call and sends back their correlation ids.
     CancelAll {
         cancelled: oneshot::Sender<Vec<String>>,
     },
 }
 
-/// See [`Connection::ticks`].
+/// Length of a tick, the unit of deadlines: see [`Connection::ticks`].
 const NANOSECONDS_PER_TICK: u64 = 1_000_000;
 
-/// Most exchanges with a missing answer; the oldest are forgotten first.
+/// Maximum number of entries in `unanswered`; the oldest are evicted first.
 const MAX_UNANSWERED: usize = 10_000;
 
-/// How long a missing answer is awaited.
+/// Time after which an entry in `unanswered` expires.
 const UNANSWERED_LIFETIME: Duration = Duration::from_secs(5 * 60);
 
 impl Connection {
     fn new(
-        agent: Arc<AgentRecord>,
+        agent: Arc<AgentState>,
         terms: Terms,
         sender: Box<dyn LinkSender>,
         config: &ConnectionConfig,
-    ) -> (Arc<Self>, Completer<Reply>) {
+    ) -> (Arc<Self>, Completer<SlotValue>) {
         let Terms {
             capabilities,
             dialect,
@@ -172,38 +205,43 @@ impl Connection {
         } else {
             Matching::ById
         };
-        let lines = Lines::default();
-        let rooms = [Arc::clone(&lines.room), Arc::clone(&agent.lines.room)];
+        let queues = AdmissionQueues::default();
+        let usage = Usage::default();
+        let slot_queues = [
+            Arc::clone(&queues.free_slot),
+            Arc::clone(&agent.queues.free_slot),
+            usage.idle_queue(),
+        ];
         let capacity = max_concurrent(config.max_concurrent, &capabilities);
-        let (slots, completer) = SlotTable::new(capacity, matching, rooms);
+        let (slots, completer) = SlotTable::new(capacity, matching, slot_queues);
         let connection = Self {
             agent,
             capabilities,
             dialect,
             origin,
-            home: Home::current(),
+            runtime: RuntimeId::current(),
             sender,
-            outbox: Outbox::new(config.outbox_capacity),
+            send_queue: SendQueue::new(config.send_queue_capacity),
             slots,
-            unanswered: KeySet::new(MAX_UNANSWERED, UNANSWERED_LIFETIME),
+            unanswered: ExpiringKeySet::new(MAX_UNANSWERED, UNANSWERED_LIFETIME),
             flow: FlowState::new(),
-            condition: Condition::new(config.max_errors),
+            health: ConnectionHealth::new(config.max_errors),
             sampling: config.sampling,
-            lines,
-            holders: AtomicUsize::new(0),
-            retired: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
+            queues,
+            usage,
+            is_retired: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
             epoch: Instant::now(),
-            sweeping: AtomicBool::new(false),
+            is_sweeping: AtomicBool::new(false),
             commands: SegQueue::new(),
-            inbound: AtomicWaker::new(),
+            inbound_waker: AtomicWaker::new(),
             pings: Mutex::default(),
             ping_sequence: AtomicU64::new(0),
-            probing: AtomicBool::new(false),
+            is_probed: AtomicBool::new(false),
             last_used: AtomicU64::new(0),
             last_received: AtomicU64::new(0),
             settings: AtomicU64::new(0),
-            is_held_back: AtomicBool::new(false),
+            is_configuring: AtomicBool::new(false),
         };
         (Arc::new(connection), completer)
     }
@@ -212,7 +250,8 @@ impl Connection {
         &self.capabilities
     }
 
-    /// Which settings the agent was given on this connection, or is being given; 0 for none.
+    /// Returns the number of the settings that the agent was given on this connection, or is being
+    /// given; 0 for none.
     pub(crate) fn settings(&self) -> &AtomicU64 {
         &self.settings
     }
@@ -221,188 +260,198 @@ impl Connection {
         self.dialect
     }
 
-    /// Which side has connected to the other.
+    /// Returns the side that opened the connection.
     pub(crate) fn origin(&self) -> Origin {
         self.origin
     }
 
-    /// Where its tasks run.
-    pub(crate) fn home(&self) -> Option<Home> {
-        self.home
+    /// Returns the runtime of the connection's tasks.
+    pub(crate) fn runtime(&self) -> Option<RuntimeId> {
+        self.runtime
     }
 
-    /// An exchange over this connection.
+    /// Returns the correlation of an exchange: its id and the hash of that.
     pub(crate) fn correlation<'a>(&self, id: &'a str) -> Correlation<'a> {
         self.agent.correlation(id)
     }
 
-    /// What it shares with the agent's other connections.
-    pub(crate) fn agent(&self) -> &Arc<AgentRecord> {
+    /// Returns the state shared by all connections to the agent.
+    pub(crate) fn agent(&self) -> &Arc<AgentState> {
         &self.agent
     }
 
-    /// What became of the agent, as far as this connection knows.
-    pub(crate) fn condition(&self) -> &Condition {
-        &self.condition
+    /// Returns the health of the agent as seen on this connection.
+    pub(crate) fn health(&self) -> &ConnectionHealth {
+        &self.health
     }
 
-    /// Where calls wait that are bound to this connection.
-    pub(crate) fn lines(&self) -> &Lines {
-        &self.lines
+    /// Returns the queues of calls that are bound to this connection.
+    pub(crate) fn queues(&self) -> &AdmissionQueues {
+        &self.queues
     }
 
-    /// Calls that wait for an answer.
+    /// Returns the number of calls waiting for an answer.
     pub(crate) fn in_flight(&self) -> usize {
         self.slots.pending()
     }
 
-    /// Whether a call can be made without waiting for a slot or overtaking one that waits.
-    pub(crate) fn has_room(&self) -> bool {
-        !self.slots.is_full() && self.lines.room.waiting() == 0
+    /// Returns whether a call can take a slot now, without overtaking a waiting call.
+    pub(crate) fn has_free_slot(&self) -> bool {
+        !self.slots.is_full() && self.queues.free_slot.waiting() == 0
     }
 
-    /// Whether calls had better go together than over several connections; see [`LinkSender::is_costly`].
-    pub(crate) fn is_costly(&self) -> bool {
-        self.sender.is_costly()
+    /// Returns whether calls should share one connection: see [`LinkSender::prefers_batching`].
+    pub(crate) fn prefers_batching(&self) -> bool {
+        self.sender.prefers_batching()
     }
 
-    /// Whether calls that were made just now are about to be sent together, and one more would cost nothing to go with
-    /// them. Where hardly any are in flight, one that is alone on another connection is answered sooner.
-    pub(crate) fn gathers(&self) -> bool {
-        self.outbox.gathers() && self.slots.has_several()
+    /// Returns whether the writer task is about to send a batch that one more frame can join at
+    /// almost no cost.
+    ///
+    /// `false` while at most one call is pending: then a call that has another connection to itself
+    /// is answered sooner.
+    pub(crate) fn is_batching(&self) -> bool {
+        self.send_queue.is_batching() && self.slots.has_several()
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        !self.closed.load(Ordering::Acquire)
+        !self.is_closed.load(Ordering::Acquire)
     }
 
-    /// Whether the connection takes new exchanges.
+    /// Returns whether the connection takes new exchanges.
     pub(crate) fn is_healthy(&self) -> bool {
         self.is_open()
-            && self.condition.is_good()
+            && self.health.is_usable()
             && !self.is_retired()
-            && !self.is_held_back.load(Ordering::Relaxed)
+            && !self.is_configuring.load(Ordering::Relaxed)
     }
 
-    /// Takes no new exchanges until it is let go.
-    pub(crate) fn hold_back(&self) {
-        self.is_held_back.store(true, Ordering::Relaxed);
+    /// Stops taking new exchanges until [`Connection::end_configuring`].
+    pub(crate) fn begin_configuring(&self) {
+        self.is_configuring.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn let_go(&self) {
-        if self.is_held_back.swap(false, Ordering::Relaxed) {
-            self.agent.lines.wake();
+    /// Takes new exchanges again, and wakes calls that wait for a connection.
+    pub(crate) fn end_configuring(&self) {
+        if self.is_configuring.swap(false, Ordering::Relaxed) {
+            self.agent.queues.wake();
         }
     }
 
-    /// Whether an answer to an event of this exchange could be told from others.
+    /// Returns whether a call of this exchange can be opened: no earlier answer to the exchange is
+    /// missing that could be taken for the new one.
     pub(crate) fn is_free_for(&self, correlation: Correlation<'_>) -> bool {
-        !self.unanswered.contains(correlation.key) && self.slots.admits(correlation.key)
+        !self.unanswered.contains(correlation.key) && self.slots.accepts_key(correlation.key)
     }
 
-    /// Whether the agent asked that nothing be sent.
+    /// Returns whether the agent has paused the whole connection.
     pub(crate) fn is_paused(&self) -> bool {
         self.flow.is_paused()
     }
 
-    /// How full the ring of frames that wait to be sent is, 0.0 to 1.0.
+    /// Returns the fill level of the send queue, 0.0 to 1.0.
     pub(crate) fn ring_utilization(&self) -> f64 {
-        self.outbox.utilization()
+        self.send_queue.utilization()
     }
 
-    /// Whether the agent's flow control lets an event of this exchange through.
+    /// Checks that the agent has paused neither the connection nor this exchange.
     pub(crate) fn check_flow(&self, correlation: Correlation<'_>) -> Result<(), Refusal> {
         self.flow.check(correlation.key)
     }
 
-    /// Whether an event of this exchange waits for its answer.
+    /// Returns whether a call of this exchange is pending.
     pub(crate) fn is_busy_with(&self, correlation_id: &str) -> bool {
         self.slots.contains(self.agent.keys.key(correlation_id))
     }
 
-    /// How long ago the last call was made; the age of the connection if there was none.
+    /// Returns the time since the last call, or the age of the connection if there was none.
     pub(crate) fn idle_time(&self) -> Duration {
-        self.since(&self.last_used)
+        self.time_since(&self.last_used)
     }
 
-    /// How long nothing was received.
+    /// Returns the time since bytes were last received, or the age of the connection if there were
+    /// none since the handshake.
     pub(crate) fn silence(&self) -> Duration {
-        self.since(&self.last_received)
+        self.time_since(&self.last_received)
     }
 
-    /// How long ago the handshake was.
+    /// Returns the time since the handshake.
     pub(crate) fn age(&self) -> Duration {
         self.epoch.elapsed()
     }
 
-    /// Ends the connection because the agent gives no sign of life.
-    pub(crate) fn lose_silent(&self) {
-        self.lose(&"no sign of life");
+    /// Closes the connection because the agent does not respond.
+    pub(crate) fn close_unresponsive(&self) {
+        self.close_on_error(&"the agent does not respond");
     }
 
-    /// Whether the agent has sent anything since the handshake.
+    /// Returns whether the agent has sent anything since the handshake.
     pub(crate) fn has_received(&self) -> bool {
         self.last_received.load(Ordering::Relaxed) != 0
     }
 
-    fn since(&self, ticks: &AtomicU64) -> Duration {
+    fn time_since(&self, ticks: &AtomicU64) -> Duration {
         let at = Duration::from_millis(ticks.load(Ordering::Relaxed));
         self.epoch.elapsed().saturating_sub(at)
     }
 
-    /// Ends the connection. Every pending call fails.
+    /// Closes the connection. Every pending call fails.
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        // Pairs with the fence in `SlotTable::open`: a call that does not see `closed` is in the table
-        // before its calls are failed.
+        self.is_closed.store(true, Ordering::Release);
+        // Pairs with the fence in `SlotTable::open`: a caller that opened a slot and does not see
+        // `is_closed` has its slot in the table before the receive task, woken below, fails all
+        // calls in the table.
         fence(Ordering::SeqCst);
-        self.inbound.wake();
-        self.outbox.stop_writer();
-        self.lines.wake();
-        self.agent.lines.wake();
-        self.agent.request_upkeep();
+        self.inbound_waker.wake();
+        self.send_queue.stop_writer();
+        self.queues.wake();
+        self.agent.queues.wake();
+        self.usage.wake();
+        self.agent.request_maintenance();
     }
 
-    /// Notes that the answer to an exchange's last event may still come although nobody waits for it.
-    /// Where answers are matched by stream, it could not be taken for another.
+    /// Records that an answer to this exchange may still arrive although no call waits for it.
+    ///
+    /// Not needed where answers are matched by stream id: a late one cannot be taken for another.
     fn note_unanswered(&self, key: u64) {
         if !self.dialect.has_streams() {
             self.unanswered.insert_over_oldest(key);
         }
     }
 
-    /// Sends what is in the outbox, from the caller's own task if nobody else is sending.
+    /// Sends the frames in the send queue from the caller's task, or leaves them to the writer task
+    /// if another task is sending or the link is full.
     fn send_now(&self) {
-        match self.outbox.drain(&*self.sender) {
+        match self.send_queue.drain(&*self.sender) {
             Ok(Drained::Empty) => {}
-            Ok(Drained::NoRoom | Drained::Busy) => self.outbox.request_writer(),
-            Err(error) => self.lose(&error),
+            Ok(Drained::NoRoom | Drained::Busy) => self.send_queue.request_writer(),
+            Err(error) => self.close_on_error(&error),
         }
     }
 
-    /// Ends the connection because its link failed.
-    fn lose(&self, cause: &dyn std::fmt::Display) {
+    /// Closes the connection because of a failure, which is counted and logged once.
+    fn close_on_error(&self, cause: &dyn std::fmt::Display) {
         if self.is_open() {
-            self.fault(Fault::ConnectionLost, cause);
+            self.record_fault(Fault::ConnectionLost, cause);
         }
         self.close();
     }
 
-    fn fault(&self, fault: Fault, detail: &dyn std::fmt::Display) {
-        self.agent.counters.fault(&self.agent.id, fault, detail);
+    fn record_fault(&self, fault: Fault, detail: &dyn std::fmt::Display) {
+        self.agent.faults.note(&self.agent.id, fault, detail);
     }
 
     fn pings(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<()>>> {
         self.pings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A point in time in the unit of the slots' deadlines: milliseconds since the connection began.
+    /// Converts a point in time to the unit of the slots' deadlines: milliseconds since `epoch`.
     fn ticks(&self, at: Instant) -> u64 {
         self.nanoseconds(at) / NANOSECONDS_PER_TICK
     }
 
-    /// A point in time in the unit of [`Ticket::received`](slots::Ticket::received): nanoseconds since the
-    /// connection began, 0 before that.
+    /// Converts a point in time to the unit of [`Ticket::received`](slots::Ticket::received):
+    /// nanoseconds since `epoch`, 0 before it.
     fn nanoseconds(&self, at: Instant) -> u64 {
         time_limit::nanoseconds(at.saturating_duration_since(self.epoch))
     }
@@ -435,13 +484,13 @@ impl Connection {
     }
 }
 
-/// What the pool allows, unless the agent takes less. An agent that says 0 says nothing.
+/// Returns the smaller of the pool's and the agent's limit. An agent's limit of 0 means no limit.
 fn max_concurrent(allowed: usize, capabilities: &AgentCapabilities) -> usize {
-    let taken = match capabilities.limits.max_concurrency {
+    let agent_limit = match capabilities.limits.max_concurrency {
         0 => usize::MAX,
         limit => usize::try_from(limit).unwrap_or(usize::MAX),
     };
-    allowed.min(taken).max(1)
+    allowed.min(agent_limit).max(1)
 }
 
 impl std::fmt::Debug for Connection {

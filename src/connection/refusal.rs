@@ -3,32 +3,33 @@
 pub(crate) enum Refusal {
     /// Every slot is taken.
     Full,
-    /// The agent asked for a pause.
+    /// The agent has paused the connection.
     Paused,
-    /// The agent asked for a pause of this exchange.
+    /// The agent has paused this exchange.
     ExchangePaused,
-    /// An earlier event of the exchange is unanswered, and its answer could not be told from another.
+    /// The answer to an earlier event of the exchange is missing and could not be told apart from
+    /// the answer to this one.
     Busy,
-    /// The connection is over.
+    /// The connection is closed or, for a call that could use another one, retired.
     Closed,
-    /// No agent has this name.
+    /// No agent has this id.
     UnknownAgent,
     /// No connection takes new exchanges.
     Unavailable,
-    /// The circuit breaker lets nothing through.
+    /// The circuit breaker is open.
     CircuitOpen,
     /// Too many calls wait for a slot.
     QueueFull,
-    /// The call waited for a slot for too long.
+    /// The call waited too long for a slot.
     QueueTimedOut,
-    /// The deadline passed.
+    /// The call's deadline passed while it waited.
     TimedOut,
-    /// The agent did not ask for events of this kind.
+    /// The agent has not subscribed to events of this kind.
     Unsubscribed,
 }
 
 impl Refusal {
-    /// Whether waiting, or trying again at once, is of no use.
+    /// Returns whether neither waiting nor another attempt can help.
     pub(crate) fn is_final(self) -> bool {
         !matches!(
             self,

@@ -1,4 +1,4 @@
-//! Atomics that loom replaces when it checks every interleaving.
+//! Synchronization primitives, replaced by loom's in the builds that check every interleaving.
 
 #[cfg(not(tollgate_loom))]
 pub(crate) use atomic_waker::AtomicWaker;
@@ -20,8 +20,9 @@ pub(crate) use loom::sync::Mutex;
 #[cfg(tollgate_loom)]
 pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
-/// Stands between SeqCst accesses whose one order for all threads matters. Loom takes them for AcqRel and knows
-/// that order of fences only; elsewhere this is nothing.
+/// Orders the SeqCst accesses before and after it under loom. Does nothing in other builds.
+///
+/// Loom treats SeqCst accesses as AcqRel, and has the total order of SeqCst for fences only.
 pub(crate) fn seq_cst_for_loom() {
     #[cfg(tollgate_loom)]
     fence(Ordering::SeqCst);
@@ -29,7 +30,7 @@ pub(crate) fn seq_cst_for_loom() {
 
 #[cfg(not(tollgate_loom))]
 mod plain {
-    /// The standard cell with loom's interface.
+    /// Standard `UnsafeCell` with the interface of loom's.
     #[derive(Debug, Default)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
@@ -52,7 +53,7 @@ mod plain {
 mod checked {
     use std::task::Waker;
 
-    /// Loom's waker with the interface of `atomic_waker`.
+    /// Loom's `AtomicWaker` with the interface of the `atomic_waker` crate.
     #[derive(Debug)]
     pub(crate) struct AtomicWaker(loom::future::AtomicWaker);
 
@@ -74,8 +75,8 @@ mod checked {
         }
     }
 
-    /// The queue of crossbeam, which loom does not look into, as one behind a lock: each operation is one
-    /// step.
+    /// Replacement for crossbeam's `ArrayQueue`, which loom cannot check: a queue behind a lock, so
+    /// that each operation is one step.
     #[derive(Debug)]
     pub(crate) struct ArrayQueue<T> {
         items: loom::sync::Mutex<std::collections::VecDeque<T>>,
@@ -95,11 +96,17 @@ mod checked {
         }
 
         pub(crate) fn len(&self) -> usize {
-            self.items.lock().expect("no test panics with it").len()
+            self.items
+                .lock()
+                .expect("no test panics while it holds the lock")
+                .len()
         }
 
         pub(crate) fn push(&self, item: T) -> Result<(), T> {
-            let mut items = self.items.lock().expect("no test panics with it");
+            let mut items = self
+                .items
+                .lock()
+                .expect("no test panics while it holds the lock");
             if items.len() == self.capacity {
                 return Err(item);
             }
@@ -110,7 +117,7 @@ mod checked {
         pub(crate) fn pop(&self) -> Option<T> {
             self.items
                 .lock()
-                .expect("no test panics with it")
+                .expect("no test panics while it holds the lock")
                 .pop_front()
         }
     }

@@ -1,68 +1,69 @@
+//! Timeout and timing of a call.
+
 use std::time::{Duration, Instant};
 
-/// How long a call may take, from the moment it is made to its answer, and whether its caller wants to know how long
-/// it did.
+/// Time limit of a call, from its start to its answer, and whether its stages are timed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TimeLimit {
     pub(crate) started: Instant,
     timeout: Duration,
-    firmness: Firmness,
+    kind: Kind,
     pub(super) timing: Timing,
 }
 
-/// Whether a call is timed.
+/// Selects whether a call is timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Timing {
-    /// Now and then.
+    /// Timed if the connection's sampling selects the call.
     Sampled,
-    /// Its caller asked for it.
-    Demanded,
-    /// Never, as its answer may wait for long until its caller looks.
+    /// Timed, because the caller asked for it.
+    Requested,
+    /// Not timed, because the answer may wait for a long time until the caller takes it.
     Off,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Firmness {
-    /// Configured; an agent that says it is slow gets more time.
-    Stretchable,
-    /// Demanded for this one call.
-    Firm,
+enum Kind {
+    /// The configured timeout, which is extended for a degraded agent.
+    Configured,
+    /// A timeout given for this call only, which is never extended.
+    Fixed,
 }
 
-/// More than fit are a time that never passes.
+/// Converts to nanoseconds, saturating at `u64::MAX`, which never passes.
 pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl TimeLimit {
-    /// The time that is configured, from now on.
+    /// Creates a limit of the configured timeout, starting now.
     pub(crate) fn configured(timeout: Duration) -> Self {
-        Self::new(timeout, Firmness::Stretchable)
+        Self::new(timeout, Kind::Configured)
     }
 
-    /// The time that a caller demands, from now on.
-    pub(crate) fn firm(timeout: Duration) -> Self {
-        Self::new(timeout, Firmness::Firm)
+    /// Creates a limit that a degraded agent does not extend, starting now.
+    pub(crate) fn fixed(timeout: Duration) -> Self {
+        Self::new(timeout, Kind::Fixed)
     }
 
-    fn new(timeout: Duration, firmness: Firmness) -> Self {
+    fn new(timeout: Duration, kind: Kind) -> Self {
         Self {
             started: Instant::now(),
             timeout,
-            firmness,
+            kind,
             timing: Timing::Sampled,
         }
     }
 
-    /// The same for a caller that wants to know where the time went.
+    /// Requests a timing breakdown of the call.
     pub(crate) fn timed(self) -> Self {
         Self {
-            timing: Timing::Demanded,
+            timing: Timing::Requested,
             ..self
         }
     }
 
-    /// The same for a caller that does not wait for the answer at once.
+    /// Excludes the call from timing, for a caller that does not wait for the answer at once.
     pub(crate) fn untimed(self) -> Self {
         Self {
             timing: Timing::Off,
@@ -70,10 +71,10 @@ impl TimeLimit {
         }
     }
 
-    /// The same with the factor of an agent that says it is slow.
-    pub(crate) fn stretched(self, factor: f32) -> Self {
-        let timeout = match self.firmness {
-            Firmness::Stretchable if factor > 1.0 => {
+    /// Multiplies a configured timeout by the factor of a degraded agent. A fixed one stays.
+    pub(crate) fn scaled_by(self, factor: f32) -> Self {
+        let timeout = match self.kind {
+            Kind::Configured if factor > 1.0 => {
                 Duration::try_from_secs_f64(self.timeout.as_secs_f64() * f64::from(factor))
                     .unwrap_or(Duration::MAX)
             }
@@ -86,7 +87,7 @@ impl TimeLimit {
         self.timeout
     }
 
-    /// A deadline so far away that it never passes stands for one that cannot be expressed.
+    /// Returns the deadline. One that `Instant` cannot express becomes one decades away.
     pub(crate) fn deadline(self) -> Instant {
         const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
         self.started

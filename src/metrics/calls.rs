@@ -1,3 +1,5 @@
+//! Counters of calls by how they ended, and of decisions.
+
 use super::histogram::{HistogramSnapshot, ShardedHistogram};
 use super::sharded::ShardedCounter;
 use crate::protocol::Decision;
@@ -5,52 +7,53 @@ use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The calls to one agent so far, by how they ended.
+/// Numbers of calls to one agent so far, by how they ended.
 ///
-/// Every call ends in exactly one way, so `made` is the sum of all others and of the calls in flight.
-/// While calls run, the counts are read one after another and may be off by those that just ended.
+/// Every call ends in exactly one way, so `made` is the sum of all other fields and of the calls in
+/// flight. While calls run, the counters are read one after another and may be off by those that
+/// just ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct CallCounts {
-    /// Calls made.
+    /// Calls made, including those that have not ended yet.
     pub made: u64,
-    /// Answered by the agent.
+    /// Calls that the agent answered.
     pub answered: u64,
-    /// Ended by their deadline.
+    /// Calls that the agent did not answer before their deadline.
     pub timed_out: u64,
-    /// Ended by the end of their connection.
+    /// Calls whose connection ended before the answer.
     pub connection_closed: u64,
-    /// Answered with something that does not decode.
+    /// Calls whose answer could not be decoded.
     pub undecodable: u64,
-    /// Cancelled through the pool.
+    /// Calls cancelled through the pool.
     pub cancelled: u64,
-    /// Given up by their caller, whose future was dropped.
+    /// Calls whose future was dropped by the caller.
     pub given_up: u64,
-    /// Refused because the event fits no frame or exceeds what the agent takes.
+    /// Calls not sent because the event exceeds the largest frame or the agent's limit.
     pub too_large: u64,
-    /// Refused or allowed because the agent asked for a pause.
+    /// Calls rejected, or allowed without the agent, because of a pause by flow control.
     pub paused: u64,
-    /// Refused because an earlier event of the exchange was unanswered.
+    /// Calls rejected because an earlier event of the exchange was unanswered.
     pub busy: u64,
-    /// Refused because too many calls waited for a slot already.
+    /// Calls rejected because the wait queue for slots was full.
     pub queue_full: u64,
-    /// Waited for a slot for longer than the queue's timeout.
+    /// Calls that waited for a slot until the queue timeout.
     pub queue_timed_out: u64,
-    /// Refused because no connection could be used.
+    /// Calls rejected because no connection could be used.
     pub unavailable: u64,
-    /// Refused by the circuit breaker.
+    /// Calls rejected by the circuit breaker.
     pub circuit_open: u64,
-    /// Not sent because the agent did not ask for this kind of event.
+    /// Calls allowed without the agent because it does not subscribe to this kind of event.
     pub skipped: u64,
 }
 
 impl CallCounts {
-    /// Calls that came to their end.
+    /// Returns the number of calls that have ended.
     pub fn ended(&self) -> u64 {
         self.answered + self.skipped + self.failed()
     }
 
-    /// Calls that ended without an answer of the agent, except skipped ones.
+    /// Returns the number of calls that ended without a decoded answer, except skipped ones.
     pub fn failed(&self) -> u64 {
         self.timed_out
             + self.connection_closed
@@ -67,7 +70,7 @@ impl CallCounts {
     }
 }
 
-/// Adds up field by field.
+/// Adds the listed fields of one value to those of another.
 macro_rules! add_fields {
     ($sum:ident += $more:ident: $($field:ident),+ $(,)?) => {
         $($sum.$field += $more.$field;)+
@@ -82,17 +85,17 @@ impl AddAssign for CallCounts {
     }
 }
 
-/// What one agent decided, by kind.
+/// Numbers of an agent's answers, by decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct DecisionCounts {
-    /// [`Decision::Allow`], with or without changes to headers and bodies.
+    /// Answers with [`Decision::Allow`], with or without changes to headers and bodies.
     pub allow: u64,
-    /// [`Decision::Block`].
+    /// Answers with [`Decision::Block`].
     pub block: u64,
-    /// [`Decision::Redirect`].
+    /// Answers with [`Decision::Redirect`].
     pub redirect: u64,
-    /// [`Decision::Challenge`].
+    /// Answers with [`Decision::Challenge`].
     pub challenge: u64,
 }
 
@@ -102,9 +105,9 @@ impl AddAssign for DecisionCounts {
     }
 }
 
-/// How a call ended, unless it was answered.
+/// End of a call that was not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum CallEnd {
     TimedOut,
     ConnectionClosed,
     Undecodable,
@@ -120,19 +123,21 @@ pub(crate) enum Ending {
     Skipped,
 }
 
-/// Counts the calls to one agent.
+/// Counters of the calls to one agent.
 #[derive(Debug, Default)]
 pub(crate) struct CallTally {
     made: ShardedCounter,
     answered: ShardedCounter,
-    otherwise: [AtomicU64; 13],
-    /// Answers that did not allow.
-    decided_otherwise: DecisionTally,
+    /// Calls that ended without an answer, by [`CallEnd`].
+    unanswered: [AtomicU64; 13],
+    /// Answers that did not allow. Those that allow are the rest of `answered`, so that an `allow`
+    /// costs one counter only.
+    denials: DenialTally,
     durations: ShardedHistogram,
 }
 
 #[derive(Debug, Default)]
-struct DecisionTally {
+struct DenialTally {
     block: AtomicU64,
     redirect: AtomicU64,
     challenge: AtomicU64,
@@ -147,9 +152,9 @@ impl CallTally {
         self.answered.increment();
     }
 
-    /// Notes what an answer says.
+    /// Counts the decision of an answer. Called before [`answered`](Self::answered).
     pub(crate) fn decided(&self, decision: &Decision) {
-        let tally = &self.decided_otherwise;
+        let tally = &self.denials;
         let count = match decision {
             Decision::Allow => return,
             Decision::Block { .. } => &tally.block,
@@ -159,7 +164,7 @@ impl CallTally {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes how long a call took that was put to the agent.
+    /// Records the duration of a call that was sent to the agent.
     pub(crate) fn took(&self, duration: Duration) {
         self.durations.record(duration);
     }
@@ -169,7 +174,7 @@ impl CallTally {
     }
 
     pub(crate) fn decisions(&self) -> DecisionCounts {
-        let tally = &self.decided_otherwise;
+        let tally = &self.denials;
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let (block, redirect, challenge) = (
             count(&tally.block),
@@ -177,7 +182,8 @@ impl CallTally {
             count(&tally.challenge),
         );
         DecisionCounts {
-            // A decision is noted before its answer is counted.
+            // Decisions are counted before their answers, so between the two the difference could
+            // be negative.
             allow: self
                 .answered
                 .sum()
@@ -188,29 +194,29 @@ impl CallTally {
         }
     }
 
-    pub(crate) fn ended(&self, ending: Ending) {
-        self.otherwise[ending as usize].fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn ended(&self, end: CallEnd) {
+        self.unanswered[end as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn counts(&self) -> CallCounts {
-        let count = |ending: Ending| self.otherwise[ending as usize].load(Ordering::Relaxed);
-        // Ends are read before beginnings, so that no call seems to have ended before it was made.
+        let count = |end: CallEnd| self.unanswered[end as usize].load(Ordering::Relaxed);
+        // `made` is read last, so that the calls that ended never outnumber those that were made.
         let ended = CallCounts {
             made: 0,
             answered: self.answered.sum(),
-            timed_out: count(Ending::TimedOut),
-            connection_closed: count(Ending::ConnectionClosed),
-            undecodable: count(Ending::Undecodable),
-            cancelled: count(Ending::Cancelled),
-            given_up: count(Ending::GivenUp),
-            too_large: count(Ending::TooLarge),
-            paused: count(Ending::Paused),
-            busy: count(Ending::Busy),
-            queue_full: count(Ending::QueueFull),
-            queue_timed_out: count(Ending::QueueTimedOut),
-            unavailable: count(Ending::Unavailable),
-            circuit_open: count(Ending::CircuitOpen),
-            skipped: count(Ending::Skipped),
+            timed_out: count(CallEnd::TimedOut),
+            connection_closed: count(CallEnd::ConnectionClosed),
+            undecodable: count(CallEnd::Undecodable),
+            cancelled: count(CallEnd::Cancelled),
+            given_up: count(CallEnd::GivenUp),
+            too_large: count(CallEnd::TooLarge),
+            paused: count(CallEnd::Paused),
+            busy: count(CallEnd::Busy),
+            queue_full: count(CallEnd::QueueFull),
+            queue_timed_out: count(CallEnd::QueueTimedOut),
+            unavailable: count(CallEnd::Unavailable),
+            circuit_open: count(CallEnd::CircuitOpen),
+            skipped: count(CallEnd::Skipped),
         };
         CallCounts {
             made: self.made.sum(),

@@ -1,25 +1,27 @@
+//! Counters of faults on an agent's connections.
+
 use super::calls::add_fields;
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What went wrong on an agent's connections without being the fault of any one call.
+/// Numbers of faults on an agent's connections that do not belong to a single call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct FaultCounts {
-    /// Answers to calls that had given up.
+    /// Answers that arrived after their call had timed out or was dropped.
     pub late_answers: u64,
-    /// Answers to calls that were never made, or second answers.
+    /// Answers that match no call: to events that were never sent, or second answers.
     pub unmatched_answers: u64,
-    /// Answers that did not decode.
+    /// Answers that could not be decoded.
     pub undecodable_answers: u64,
-    /// Health, flow control and other messages that did not decode.
+    /// Health reports, flow control and other messages that could not be decoded.
     pub undecodable_messages: u64,
-    /// Messages of a type that this version does not know, or that an agent may not send.
+    /// Messages of an unknown type, or of a type that an agent may not send.
     pub unexpected_messages: u64,
-    /// Frames of length 0 or of more than 16 MiB, and gRPC messages that are compressed or larger than is taken; each
-    /// ended its connection.
+    /// Frames of length 0 or of more than 16 MiB, and gRPC messages that are compressed or exceed
+    /// the limit. Each of them ended its connection.
     pub invalid_frames: u64,
-    /// Connections that ended, for whatever reason.
+    /// Connections that ended without being closed by the pool.
     pub connections_lost: u64,
 }
 
@@ -30,7 +32,7 @@ impl AddAssign for FaultCounts {
     }
 }
 
-/// The kinds of fault in [`FaultCounts`].
+/// Kind of fault, one for each field of [`FaultCounts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     LateAnswer,
@@ -56,25 +58,25 @@ impl Fault {
     }
 }
 
-/// Counts of one agent.
+/// Fault counters of one agent.
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
+pub(crate) struct FaultCounters {
     faults: [AtomicU64; 7],
 }
 
-impl Counters {
-    /// Counts a fault and logs it with the agent's name.
+impl FaultCounters {
+    /// Counts a fault and logs it with the agent's id.
     ///
-    /// A log line is written for the 1st, 2nd, 4th, 8th … of a kind, so that a broken agent cannot flood
+    /// Logs only the 1st, 2nd, 4th, 8th … fault of each kind, so that a broken agent cannot flood
     /// the log.
-    pub(crate) fn fault(&self, agent: &str, fault: Fault, detail: impl std::fmt::Display) {
+    pub(crate) fn note(&self, agent: &str, fault: Fault, detail: impl std::fmt::Display) {
         let count = self.faults[fault as usize].fetch_add(1, Ordering::Relaxed) + 1;
         if count.is_power_of_two() {
             tracing::warn!(agent, count, "{}: {detail}", fault.as_str());
         }
     }
 
-    pub(crate) fn faults(&self) -> FaultCounts {
+    pub(crate) fn counts(&self) -> FaultCounts {
         let count = |fault: Fault| self.faults[fault as usize].load(Ordering::Relaxed);
         FaultCounts {
             late_answers: count(Fault::LateAnswer),

@@ -1,4 +1,4 @@
-//! What the pool counts, as Prometheus text.
+//! Export of the pool's metrics as Prometheus text.
 
 use super::histogram::HistogramSnapshot;
 use super::protocol::{AgentMetrics, ProtocolMetricsSnapshot};
@@ -8,10 +8,11 @@ use std::sync::Arc;
 const MICROS_PER_SECOND: f64 = 1e6;
 
 impl ProtocolMetricsSnapshot {
-    /// Everything in the text format of Prometheus: `{prefix}_…` for all agents together, `{prefix}_agent_…` with
-    /// the label `agent_id` for each. docs/operations.md lists the series.
+    /// Returns all metrics in the Prometheus text format: `{prefix}_…` for all agents together,
+    /// `{prefix}_agent_…` with the label `agent_id` for each agent. docs/operations.md lists the
+    /// series.
     ///
-    /// Characters that no name may have are replaced by `_` in the prefix.
+    /// Characters of the prefix that a metric name may not contain are replaced by `_`.
     pub fn to_prometheus(&self, prefix: &str) -> String {
         let prefix = name_of(prefix);
         let mut out = Exposition::default();
@@ -40,22 +41,19 @@ impl ProtocolMetricsSnapshot {
             (
                 About::counter(
                     "affinity_evictions_total",
-                    "Exchanges forgotten because no event came.",
+                    "Pinned correlation ids evicted because no event came.",
                 ),
                 counter(self.affinity_evictions_total),
             ),
             (
                 About::counter(
                     "affinity_rejections_total",
-                    "Exchanges not remembered because too many were.",
+                    "Exchanges not pinned because the limit of pinned correlation ids was reached.",
                 ),
                 counter(self.affinity_rejections_total),
             ),
             (
-                About::gauge(
-                    "correlation_affinities",
-                    "Exchanges remembered by correlation id.",
-                ),
+                About::gauge("correlation_affinities", "Pinned correlation ids."),
                 gauge(self.correlation_affinities),
             ),
             (
@@ -66,7 +64,7 @@ impl ProtocolMetricsSnapshot {
     }
 }
 
-/// A metric, whoever it is about.
+/// Name, description and type of a metric.
 pub(super) struct About {
     pub(super) name: &'static str,
     help: &'static str,
@@ -99,27 +97,31 @@ impl About {
     }
 }
 
-/// A metric of agents, and where its values are.
+/// A metric of agents, and the way to read its values.
 pub(super) struct Family {
     pub(super) about: About,
     pub(super) values: Values,
 }
 
 pub(super) enum Values {
+    /// A counter.
     Count(fn(&AgentMetrics) -> u64),
-    Present(fn(&AgentMetrics) -> f64),
+    /// A gauge.
+    Gauge(fn(&AgentMetrics) -> f64),
+    /// A histogram of durations.
     Time(fn(&AgentMetrics) -> &HistogramSnapshot),
-    /// One series for each value of a label.
+    /// Counters, one series for each value of a label.
     Counts(&'static str, &'static [Labelled<u64>]),
+    /// Histograms of durations, one series for each value of a label.
     Times(&'static str, &'static [LabelledTimes]),
 }
 
-/// The value of a label, and where the value of its series is.
+/// Value of a label, and the way to read the value of its series.
 type Labelled<T> = (&'static str, fn(&AgentMetrics) -> T);
 type LabelledTimes = (&'static str, fn(&AgentMetrics) -> &HistogramSnapshot);
 
 impl Family {
-    /// Writes the series of each agent that is given, with its name if that is.
+    /// Writes the series of the given agents. Without an agent id the label `agent_id` is omitted.
     fn write<'a>(
         &self,
         name: &str,
@@ -141,13 +143,14 @@ impl Family {
     }
 }
 
+/// Label of a series, if it has one, and its value.
 type Series = (Option<(&'static str, &'static str)>, Reading);
 
 impl Values {
     fn of(&self, metrics: &AgentMetrics) -> Vec<Series> {
         match self {
             Self::Count(count) => vec![(None, Reading::Counter(count(metrics)))],
-            Self::Present(value) => vec![(None, Reading::Gauge(value(metrics)))],
+            Self::Gauge(value) => vec![(None, Reading::Gauge(value(metrics)))],
             Self::Time(times) => vec![(None, in_seconds(times(metrics)))],
             Self::Counts(label, counts) => counts
                 .iter()
@@ -162,11 +165,11 @@ impl Values {
 }
 
 fn in_seconds(times: &HistogramSnapshot) -> Reading {
-    let mut so_far = 0;
+    let mut cumulative = 0;
     let buckets = times.buckets.iter().zip(&times.counts);
     let buckets = buckets.map(|(bound, count)| {
-        so_far += count;
-        (*bound as f64 / MICROS_PER_SECOND, so_far)
+        cumulative += count;
+        (*bound as f64 / MICROS_PER_SECOND, cumulative)
     });
     Reading::Histogram(Arc::new(Histogram {
         buckets: buckets.collect(),
@@ -175,6 +178,7 @@ fn in_seconds(times: &HistogramSnapshot) -> Reading {
     }))
 }
 
+/// Replaces the characters of a prefix that a metric name may not contain.
 pub(super) fn name_of(prefix: &str) -> String {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':');
     let replaced = prefix.chars().map(|c| if is_allowed(c) { c } else { '_' });
@@ -191,15 +195,15 @@ macro_rules! families {
     };
 }
 
-use Values::{Count, Counts, Present, Time, Times};
+use Values::{Count, Counts, Gauge, Time, Times};
 
-/// The order is that of the export.
+/// The metrics of agents, in the order of the export.
 pub(super) const FAMILIES: &[Family] = families! {
     counter "requests_total" "Calls made."
         Count(|of| of.calls.made);
     counter "responses_total" "Calls answered by their agent."
         Count(|of| of.calls.answered);
-    counter "decisions_total" "Answers by what they decided."
+    counter "decisions_total" "Answers by decision."
         Counts("decision", &[
             ("allow", |of| of.decisions.allow),
             ("block", |of| of.decisions.block),
@@ -221,7 +225,7 @@ pub(super) const FAMILIES: &[Family] = families! {
             ("unavailable", |of| of.calls.unavailable),
             ("circuit_open", |of| of.calls.circuit_open),
         ]);
-    counter "skipped_total" "Calls not sent because the agent did not ask for this kind of event."
+    counter "skipped_total" "Calls not sent because the agent does not subscribe to this kind of event."
         Count(|of| of.calls.skipped);
     counter "timeouts_total" "Calls ended by their deadline."
         Count(|of| of.calls.timed_out);
@@ -229,13 +233,13 @@ pub(super) const FAMILIES: &[Family] = families! {
         Count(|of| of.calls.connection_closed + of.calls.unavailable);
     counter "serialization_errors_total" "Calls whose event was too large or whose answer did not decode."
         Count(|of| of.calls.undecodable + of.calls.too_large);
-    counter "flow_control_rejections_total" "Calls refused, or allowed unasked, because of a pause."
+    counter "flow_control_rejections_total" "Calls rejected, or allowed without the agent, because of a pause."
         Count(|of| of.calls.paused);
     counter "flow_control_pauses_total" "Pauses that the agent asked for."
         Count(|of| of.flow_control_pauses);
-    counter "flow_control_resumes_total" "Ends of pauses."
+    counter "flow_control_resumes_total" "Pauses that ended."
         Count(|of| of.flow_control_resumes);
-    counter "faults_total" "What went wrong without being the fault of one call, by kind."
+    counter "faults_total" "Faults that do not belong to a single call, by kind."
         Counts("kind", &[
             ("late_answer", |of| of.faults.late_answers),
             ("unmatched_answer", |of| of.faults.unmatched_answers),
@@ -247,35 +251,35 @@ pub(super) const FAMILIES: &[Family] = families! {
         ]);
     counter "failed_open_total" "Failed calls that were allowed because the failure mode is open."
         Count(|of| of.failed_open);
-    counter "allowed_while_paused_total" "Calls allowed unasked because of a pause."
+    counter "allowed_while_paused_total" "Calls allowed without the agent because of a pause."
         Count(|of| of.allowed_while_paused);
-    counter "exchanges_cancelled_total" "Exchanges dropped before they were over."
+    counter "exchanges_cancelled_total" "Exchanges dropped before their end."
         Count(|of| of.exchanges_cancelled);
-    counter "reconnects_total" "Connections that took the place of lost ones."
+    counter "reconnects_total" "Connections that replaced lost ones."
         Count(|of| of.reconnects);
-    counter "circuit_breaker_trips_total" "How often the circuit breaker opened."
+    counter "circuit_breaker_trips_total" "Times that the circuit breaker opened."
         Count(|of| of.circuit_breaker_trips);
     gauge "in_flight_requests" "Calls made and not ended."
-        Present(|of| of.in_flight_requests as f64);
+        Gauge(|of| of.in_flight_requests as f64);
     gauge "pending_requests" "Calls that have a slot and so may be with the agent."
-        Present(|of| of.pending_requests as f64);
+        Gauge(|of| of.pending_requests as f64);
     gauge "active_connections" "Open connections."
-        Present(|of| of.active_connections as f64);
+        Gauge(|of| of.active_connections as f64);
     gauge "healthy_connections" "Connections that take new exchanges."
-        Present(|of| of.healthy_connections as f64);
-    gauge "paused_connections" "Connections that the agent asked to send nothing on."
-        Present(|of| of.paused_connections as f64);
-    gauge "connecting_connections" "Connections that are missing and being made."
-        Present(|of| of.connecting_connections as f64);
+        Gauge(|of| of.healthy_connections as f64);
+    gauge "paused_connections" "Connections that the agent paused."
+        Gauge(|of| of.paused_connections as f64);
+    gauge "connecting_connections" "Missing connections that are being opened."
+        Gauge(|of| of.connecting_connections as f64);
     gauge "open_circuit_breakers" "Agents whose circuit breaker is not closed."
-        Present(|of| of.open_circuit_breakers as f64);
-    gauge "buffer_utilization_percent" "How full the fullest ring of frames that wait to be sent is, 0 to 100."
-        Present(|of| (of.buffer_utilization * 100.0).round());
-    gauge "buffer_utilization_ratio" "How full the fullest ring of frames that wait to be sent is, 0 to 1."
-        Present(|of| of.buffer_utilization);
-    histogram "request_duration_seconds" "Time from making a call to its answer or failure."
+        Gauge(|of| of.open_circuit_breakers as f64);
+    gauge "buffer_utilization_percent" "Fill level of the fullest send queue, in percent."
+        Gauge(|of| (of.buffer_utilization * 100.0).round());
+    gauge "buffer_utilization_ratio" "Fill level of the fullest send queue, from 0 to 1."
+        Gauge(|of| of.buffer_utilization);
+    histogram "request_duration_seconds" "Time from making a call to receiving its answer or to its failure."
         Time(|of| &of.request_duration);
-    histogram "serialization_seconds" "Time for writing an event, of timed calls."
+    histogram "serialization_seconds" "Time to encode an event, of timed calls."
         Time(|of| &of.stages.encode);
     histogram "stage_duration_seconds" "Time in each stage of timed calls."
         Times("stage", &[

@@ -1,16 +1,18 @@
-//! What the pool counts, for the `metrics` facade.
+//! Export of the pool's metrics through the `metrics` facade.
 
 use super::export::{FAMILIES, Values, name_of};
 use super::protocol::{AgentMetrics, ProtocolMetricsSnapshot};
 use super::reported::Reading;
 use metrics::{Key, Label, Level, Metadata, Recorder};
 
+const METADATA: Metadata<'static> = Metadata::new("tollgate", Level::INFO, Some(module_path!()));
+
 impl ProtocolMetricsSnapshot {
-    /// Hands the counters and gauges of [`to_prometheus`](Self::to_prometheus) to whatever recorder is installed for
-    /// the `metrics` facade, under the same names and labels. Call it now and then, or whenever that recorder is about
-    /// to export; calls to agents do not wait for the recorder.
+    /// Sets the counters and gauges of [`to_prometheus`](Self::to_prometheus) in the recorder that
+    /// is installed for the `metrics` facade, under the same names and labels. Call it
+    /// periodically, or before that recorder exports. Calls to agents never wait for the recorder.
     ///
-    /// Histograms are left out: the facade takes single values, which are not kept.
+    /// Histograms are not published: the facade takes single values, which are not kept.
     pub fn publish(&self, prefix: &str) {
         let prefix = name_of(prefix);
         metrics::with_recorder(|recorder| {
@@ -39,7 +41,7 @@ fn publish_agent(recorder: &dyn Recorder, prefix: &str, labels: &[Label], agent:
         };
         match &family.values {
             Values::Count(count) => set_counter(recorder, key(None), count(agent)),
-            Values::Present(value) => set_gauge(recorder, key(None), value(agent)),
+            Values::Gauge(value) => set_gauge(recorder, key(None), value(agent)),
             Values::Counts(label, counts) => {
                 for (value, count) in *counts {
                     let label = Label::new(*label, *value);
@@ -58,5 +60,3 @@ fn set_counter(recorder: &dyn Recorder, key: Key, count: u64) {
 fn set_gauge(recorder: &dyn Recorder, key: Key, value: f64) {
     recorder.register_gauge(&key, &METADATA).set(value);
 }
-
-const METADATA: Metadata<'static> = Metadata::new("tollgate", Level::INFO, Some(module_path!()));

@@ -1,4 +1,4 @@
-//! How long things took, in buckets of fixed bounds.
+//! Histograms of durations with fixed buckets.
 
 use super::sharded::{SHARDS, shard};
 use crossbeam_utils::CachePadded;
@@ -6,14 +6,14 @@ use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds of the buckets of every histogram, in microseconds, the published crate's among them. One more
-/// bucket has no bound.
+/// Upper bounds of the buckets of every histogram, in microseconds. They include those of
+/// `zentinel-agent-protocol`. One more bucket has no bound.
 const BOUNDS_US: [u64; 24] = [
     1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000,
     200_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 20_000_000, 50_000_000,
 ];
 
-/// Counts durations. For what is measured now and then: threads share its memory.
+/// Histogram of durations that are recorded rarely: all threads share its memory.
 #[derive(Debug, Default)]
 pub(crate) struct Histogram {
     counts: [AtomicU64; BOUNDS_US.len() + 1],
@@ -28,7 +28,8 @@ impl Histogram {
         self.sum_ns.fetch_add(ns, Ordering::Relaxed);
     }
 
-    /// The count is that of the buckets, so that the two agree whatever is recorded meanwhile.
+    /// The total is the sum of the buckets, so that the two agree even if durations are recorded
+    /// meanwhile.
     pub(crate) fn snapshot(&self) -> HistogramSnapshot {
         let counts: Vec<u64> = self
             .counts
@@ -44,7 +45,8 @@ impl Histogram {
     }
 }
 
-/// Counts durations that every call has: threads do not take the memory from each other.
+/// Histogram of durations that every call records: each thread writes to one of several shards, so
+/// that threads do not contend for a cache line.
 #[derive(Debug, Default)]
 pub(crate) struct ShardedHistogram([CachePadded<Histogram>; SHARDS]);
 
@@ -62,22 +64,23 @@ impl ShardedHistogram {
     }
 }
 
-/// How often what took how long.
+/// Distribution of durations, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HistogramSnapshot {
     /// Upper bounds of the buckets, in microseconds.
     pub buckets: Vec<u64>,
-    /// Durations in each bucket, not counting those in the buckets before; one more than there are bounds.
+    /// Number of durations in each bucket, not cumulative. It has one element more than `buckets`:
+    /// the last one counts durations above all bounds.
     pub counts: Vec<u64>,
-    /// All durations together, in microseconds.
+    /// Sum of all durations, in microseconds.
     pub sum: u64,
     /// Number of durations.
     pub count: u64,
 }
 
 impl HistogramSnapshot {
-    /// The average, in microseconds; 0.0 if there is nothing to take it of.
+    /// Returns the mean in microseconds; 0.0 if there are no durations.
     pub fn mean_micros(&self) -> f64 {
         if self.count == 0 {
             return 0.0;
@@ -85,25 +88,25 @@ impl HistogramSnapshot {
         self.sum as f64 / self.count as f64
     }
 
-    /// The bound, in microseconds, that `p` percent of the durations did not exceed; the largest bound where they
-    /// exceeded all, 0 if there are none.
+    /// Returns the bound in microseconds that `p` percent of the durations did not exceed. If it is
+    /// above all bounds, returns the largest bound; if there are no durations, 0.
     pub fn percentile_micros(&self, p: f64) -> u64 {
         let largest = self.buckets.last().copied().unwrap_or(0);
         if self.count == 0 {
             return 0;
         }
         let rank = (self.count as f64 * p / 100.0).ceil().max(1.0) as u64;
-        let mut so_far = 0;
+        let mut cumulative = 0;
         let reached = self.buckets.iter().zip(&self.counts).find(|(_, count)| {
-            so_far += **count;
-            so_far >= rank
+            cumulative += **count;
+            cumulative >= rank
         });
         reached.map_or(largest, |(bound, _)| *bound)
     }
 }
 
 impl Default for HistogramSnapshot {
-    /// Nothing was measured.
+    /// Returns an empty distribution.
     fn default() -> Self {
         Self {
             buckets: BOUNDS_US.to_vec(),
@@ -129,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_counts_up_to_its_bound() {
+    fn bounds_are_inclusive() {
         let histogram = Histogram::default();
         for (ns, bucket) in [
             (0, 0),
@@ -148,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn less_than_a_microsecond_adds_up() {
+    fn sum_keeps_fractions_of_microseconds() {
         let histogram = Histogram::default();
         (0..1_000).for_each(|_| histogram.record(Duration::from_nanos(500)));
         assert_eq!(histogram.snapshot().sum, 500);
@@ -156,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_bounds() {
+    fn percentiles_are_bucket_bounds() {
         let histogram = ShardedHistogram::default();
         assert_eq!(histogram.snapshot().percentile_micros(50.0), 0);
         (1..=100).for_each(|us| histogram.record(Duration::from_micros(us)));

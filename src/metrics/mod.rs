@@ -1,4 +1,4 @@
-//! What is counted.
+//! Metrics: counters of calls, decisions and faults, and the metrics that agents report.
 
 mod calls;
 mod counters;
@@ -12,9 +12,9 @@ mod sharded;
 mod stages;
 
 pub use calls::{CallCounts, DecisionCounts};
-pub(crate) use calls::{CallTally, Ending};
+pub(crate) use calls::{CallEnd, CallTally};
 pub use counters::FaultCounts;
-pub(crate) use counters::{Counters, Fault};
+pub(crate) use counters::{Fault, FaultCounters};
 pub use histogram::HistogramSnapshot;
 pub(crate) use protocol::Poolwide;
 pub use protocol::{AgentMetrics, ProtocolMetricsSnapshot};

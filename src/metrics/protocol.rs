@@ -1,4 +1,4 @@
-//! What the pool counts, at one moment.
+//! Snapshots of the pool's metrics.
 
 use super::calls::{CallCounts, DecisionCounts, add_fields};
 use super::counters::FaultCounts;
@@ -7,53 +7,56 @@ use super::stages::StageHistograms;
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
-/// What was counted of one agent, or of all together.
+/// Metrics of one agent, or of all agents together.
 ///
-/// Counts never fall; what describes the present says so.
+/// Fields described as current are gauges; all others are counters that never decrease.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct AgentMetrics {
-    /// Calls by how they ended.
+    /// Numbers of calls, by how they ended.
     pub calls: CallCounts,
-    /// Answers by what they decided.
+    /// Numbers of answers, by decision.
     pub decisions: DecisionCounts,
-    /// What went wrong without being the fault of any one call.
+    /// Numbers of faults that do not belong to a single call.
     pub faults: FaultCounts,
-    /// Failed calls that were allowed by [`FailureMode::Open`](crate::FailureMode::Open).
+    /// Number of failed calls that were allowed because of
+    /// [`FailureMode::Open`](crate::FailureMode::Open).
     pub failed_open: u64,
-    /// Calls that were allowed by [`FlowControlMode::FailOpen`](crate::FlowControlMode::FailOpen).
+    /// Number of calls that were allowed during a pause because of
+    /// [`FlowControlMode::FailOpen`](crate::FlowControlMode::FailOpen).
     pub allowed_while_paused: u64,
-    /// Exchanges that were dropped before they were over, of which the agent was told.
+    /// Number of exchanges that were dropped before their end and cancelled at the agent.
     pub exchanges_cancelled: u64,
-    /// Connections that took the place of lost ones.
+    /// Number of connections that replaced lost ones.
     pub reconnects: u64,
-    /// How often the circuit breaker opened.
+    /// Number of times that the circuit breaker opened.
     pub circuit_breaker_trips: u64,
-    /// Pauses that the agent asked for.
+    /// Number of pauses that the agent asked for.
     pub flow_control_pauses: u64,
-    /// Ends of pauses.
+    /// Number of pauses that ended.
     pub flow_control_resumes: u64,
-    /// Calls made and not ended, at present.
+    /// Current number of calls that were made and have not ended.
     pub in_flight_requests: u64,
-    /// Of these, calls that have a slot and so may be with the agent.
+    /// Current number of calls that have a slot, so that the agent may be working on them.
     pub pending_requests: u64,
-    /// Open connections, at present.
+    /// Current number of open connections.
     pub active_connections: u64,
-    /// Connections that take new exchanges, at present.
+    /// Current number of connections that take new exchanges.
     pub healthy_connections: u64,
-    /// Connections that the agent asked to send nothing on, at present.
+    /// Current number of connections that the agent paused.
     pub paused_connections: u64,
-    /// Connections that are missing and being made, at present.
+    /// Current number of missing connections that are being opened.
     pub connecting_connections: u64,
-    /// Agents whose circuit breaker is open or lets one call try, at present.
+    /// Current number of agents whose circuit breaker is open or half-open.
     pub open_circuit_breakers: u64,
-    /// How full the ring of frames that wait to be sent is, at present, 0.0 to 1.0: the fullest, where there are
-    /// several connections.
+    /// Current fill level of the send queue, from 0.0 to 1.0. With several connections, that of the
+    /// fullest.
     pub buffer_utilization: f64,
-    /// How long calls took that were put to the agent, from being made to their answer being received or their
-    /// failure. Calls that were refused, cut short by their caller or not sent are not among them.
+    /// Duration of calls that were sent to the agent, from making the call to receiving its answer
+    /// or to its failure. Calls that were rejected, dropped by the caller or not sent are not
+    /// included.
     pub request_duration: HistogramSnapshot,
-    /// Where the time of timed calls went.
+    /// Durations of the stages of timed calls.
     pub stages: StageHistograms,
 }
 
@@ -69,7 +72,7 @@ impl AddAssign<&Self> for AgentMetrics {
     }
 }
 
-/// What belongs to no one agent.
+/// Metrics that do not belong to a single agent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Poolwide {
     pub(crate) affinity_evictions: u64,
@@ -78,51 +81,52 @@ pub(crate) struct Poolwide {
     pub(crate) sticky_sessions: u64,
 }
 
-/// What a pool has counted, at one moment: the published figures, and everything behind them.
+/// Snapshot of a pool's metrics: the totals that `zentinel-agent-protocol` exposes, and details for
+/// each agent.
 ///
-/// While calls run, figures are read one after another and may differ by those that just ended.
+/// While calls run, the metrics are read one after another and may be off by calls that just ended.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ProtocolMetricsSnapshot {
-    /// Calls made.
+    /// Number of calls made.
     pub requests_total: u64,
-    /// Calls answered by their agent.
+    /// Number of calls that the agent answered.
     pub responses_total: u64,
-    /// Calls ended by their deadline.
+    /// Number of calls that ended by their deadline.
     pub timeouts_total: u64,
-    /// Calls that lost their connection or found none.
+    /// Number of calls whose connection ended, or that found no usable connection.
     pub connection_errors_total: u64,
-    /// Calls whose event could not be sent for its size, or whose answer did not decode.
+    /// Number of calls whose event was too large or whose answer could not be decoded.
     pub serialization_errors_total: u64,
-    /// Pauses that agents asked for.
+    /// Number of pauses that agents asked for.
     pub flow_control_pauses_total: u64,
-    /// Ends of pauses.
+    /// Number of pauses that ended.
     pub flow_control_resumes_total: u64,
-    /// Calls refused, or allowed unasked, because of a pause.
+    /// Number of calls rejected, or allowed without the agent, because of a pause.
     pub flow_control_rejections_total: u64,
-    /// Exchanges that were forgotten because no event came.
+    /// Number of pinned correlation ids that were evicted because no event came.
     pub affinity_evictions_total: u64,
-    /// Exchanges whose connection could not be remembered because too many were.
+    /// Number of exchanges that were not pinned because the limit was reached.
     pub affinity_rejections_total: u64,
-    /// Calls made and not ended.
+    /// Current number of calls that were made and have not ended.
     pub in_flight_requests: u64,
-    /// Exchanges whose connections are remembered by correlation id.
+    /// Current number of pinned correlation ids.
     pub correlation_affinities: u64,
-    /// How full the fullest ring of frames that wait to be sent is, 0 to 100.
+    /// Current fill level of the fullest send queue, in percent.
     pub buffer_utilization_percent: u64,
-    /// Connections that take new exchanges.
+    /// Current number of connections that take new exchanges.
     pub healthy_connections: u64,
-    /// Connections that their agent asked to send nothing on.
+    /// Current number of connections that their agent paused.
     pub paused_connections: u64,
-    /// How long writing an event took, of the calls that were timed.
+    /// Time to encode an event, of timed calls.
     pub serialization_time: HistogramSnapshot,
-    /// How long calls took: see [`AgentMetrics::request_duration`].
+    /// Duration of calls. See [`AgentMetrics::request_duration`].
     pub request_duration: HistogramSnapshot,
-    /// Sticky sessions.
+    /// Current number of sticky sessions.
     pub sticky_sessions: u64,
-    /// All agents together, also those that were removed.
+    /// Metrics of all agents together, including removed ones.
     pub total: AgentMetrics,
-    /// The agents that the pool has, by name.
+    /// Metrics of each agent in the pool, by agent id.
     pub agents: BTreeMap<String, AgentMetrics>,
 }
 

@@ -1,10 +1,12 @@
+//! Counters for frequent increments from many threads.
+
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Enough that the threads of a busy proxy rarely meet in one.
+/// Number of shards: enough that the threads of a busy proxy rarely share one.
 pub(super) const SHARDS: usize = 8;
 
-/// A counter that many threads increment without taking the cache line from each other.
+/// A counter that many threads increment without contending for a cache line.
 #[derive(Debug, Default)]
 pub(crate) struct ShardedCounter([CachePadded<AtomicU64>; SHARDS]);
 
@@ -21,13 +23,13 @@ impl ShardedCounter {
     }
 }
 
-/// The shard of this thread; threads get theirs in turn.
+/// Returns the shard of this thread. Shards are assigned to threads in turn.
 pub(super) fn shard() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static OWN: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
     }
-    // While a thread ends, its own is gone already.
+    // While a thread exits, its thread-local is destroyed already; any shard will do.
     OWN.try_with(|own| *own).unwrap_or(0)
 }
 
@@ -36,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_lost_between_threads() {
+    fn concurrent_increments_are_all_counted() {
         let counter = ShardedCounter::default();
         std::thread::scope(|scope| {
             for _ in 0..20 {

@@ -1,43 +1,47 @@
-//! Where the time of a call goes.
+//! Durations of the stages of a call.
 
 use super::histogram::{Histogram, HistogramSnapshot};
 use std::ops::AddAssign;
 use std::time::Duration;
 
-/// Where the time of one answered call went.
+/// Durations of the stages of one answered call.
 ///
-/// See [`AgentPool::send_timed`](crate::AgentPool::send_timed).
+/// Returned by [`AgentPool::send_timed`](crate::AgentPool::send_timed). The stages add up to the
+/// whole call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct CallTimings {
-    /// Writing the event.
+    /// Encoding the event.
     pub encode: Duration,
-    /// Waiting: for a slot, for room in the ring, and in the ring until the event was sent.
+    /// Waiting for a slot and for space in the send queue, and in the send queue until the event
+    /// was sent.
     pub wait: Duration,
-    /// From sending the event to receiving the answer: both ways, and in the agent.
+    /// From sending the event to receiving the answer: the transport in both directions and the
+    /// agent.
     pub wire: Duration,
-    /// From receiving the answer to the caller's task having it: reading it, those before it, and waking the task.
+    /// From receiving the answer to the caller's task resuming with it: decoding it and those
+    /// received before it, and waking the task.
     pub decode: Duration,
 }
 
 impl CallTimings {
-    /// The whole call: the sum of its stages.
+    /// Returns the duration of the whole call, the sum of its stages.
     pub fn total(&self) -> Duration {
         self.encode + self.wait + self.wire + self.decode
     }
 }
 
-/// How often each stage of a call took how long, of the calls that were timed.
+/// Distributions of the durations of each stage, of timed calls.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct StageHistograms {
-    /// [`CallTimings::encode`].
+    /// Distribution of [`CallTimings::encode`].
     pub encode: HistogramSnapshot,
-    /// [`CallTimings::wait`].
+    /// Distribution of [`CallTimings::wait`].
     pub wait: HistogramSnapshot,
-    /// [`CallTimings::wire`].
+    /// Distribution of [`CallTimings::wire`].
     pub wire: HistogramSnapshot,
-    /// [`CallTimings::decode`].
+    /// Distribution of [`CallTimings::decode`].
     pub decode: HistogramSnapshot,
 }
 
@@ -50,7 +54,7 @@ impl AddAssign<&Self> for StageHistograms {
     }
 }
 
-/// Collects the stages of timed calls.
+/// Histograms of the stages of timed calls.
 #[derive(Debug, Default)]
 pub(crate) struct StageTally {
     encode: Histogram,

@@ -1,4 +1,7 @@
-//! Which connection the events of an exchange take that is known by its correlation id alone.
+//! Pins correlation ids to connections.
+//!
+//! The events of an exchange that is known only by its correlation id have to go over one
+//! connection to each agent. A pin records that connection.
 
 use super::AgentPool;
 use super::expiring::{ExpiringMap, Full};
@@ -8,7 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Correlation ids with the connection that each agent's events take.
+/// Pins of all correlation ids.
+///
+/// Each connection counts the pins that refer to it, so that a drain can wait until there are none.
+/// Invariant: a pin is counted before it enters the map, and the count is released when it leaves
+/// the map, exactly once.
 #[derive(Debug)]
 pub(super) struct Affinities {
     pins: ExpiringMap<Pins>,
@@ -16,7 +23,7 @@ pub(super) struct Affinities {
     evictions: AtomicU64,
 }
 
-/// One per agent that is asked about the request.
+/// Pins of one correlation id, one for each agent that is asked about the request.
 type Pins = SmallVec<[Pin; 1]>;
 
 #[derive(Debug, Clone)]
@@ -27,38 +34,46 @@ struct Pin {
 
 impl Affinities {
     pub(super) fn new(max: usize, lifetime: Duration) -> Self {
+        let release_all = |pins: &Pins| pins.iter().for_each(|pin| pin.connection.remove_pin());
         Self {
-            pins: ExpiringMap::new(max, Some(lifetime)),
+            pins: ExpiringMap::new(max, Some(lifetime), release_all),
             rejections: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
         }
     }
 
-    /// Has the events of an exchange take a connection from now on, if there is a place for that.
+    /// Pins a correlation id to a connection, in place of an earlier pin to the same agent. Does
+    /// nothing but count the rejection if the map is full.
     pub(super) fn pin(&self, correlation_id: &str, connection: &Arc<Connection>) {
         let agent = &connection.agent().id;
-        let pinned = self.pins.change(correlation_id, |pins| {
-            let mut pins = others(pins, agent);
-            pins.push(Pin {
-                agent: Arc::clone(agent),
-                connection: Arc::clone(connection),
-            });
-            Some(pins)
-        });
+        connection.add_pin();
+        let pinned = self.pins.change(
+            correlation_id,
+            |pins| {
+                let mut pins = pins_to_others(pins, agent);
+                pins.push(Pin {
+                    agent: Arc::clone(agent),
+                    connection: Arc::clone(connection),
+                });
+                Some(pins)
+            },
+            |replaced| release(replaced, agent),
+        );
         if pinned == Err(Full) {
+            connection.remove_pin();
             let rejections = self.rejections.fetch_add(1, Ordering::Relaxed) + 1;
             if rejections.is_power_of_two() {
                 let max = self.pins.max();
                 tracing::warn!(
                     max,
                     rejections,
-                    "too many exchanges to remember their connections"
+                    "too many pinned exchanges; further events may go to any connection"
                 );
             }
         }
     }
 
-    /// The connection that an exchange's events to an agent take.
+    /// Returns the connection that a correlation id is pinned to for one agent.
     pub(super) fn pinned(&self, correlation_id: &str, agent_id: &str) -> Option<Arc<Connection>> {
         if self.pins.len() == 0 {
             return None;
@@ -70,18 +85,26 @@ impl Affinities {
         connection.flatten()
     }
 
-    /// Forgets the connection of an exchange to one agent.
+    /// Removes the pin of a correlation id to one agent.
     pub(super) fn unpin(&self, correlation_id: &str, agent_id: &str) {
-        // Removing takes no place, so there is one.
-        let _ = self.pins.change(correlation_id, |pins| {
-            Some(others(pins, agent_id)).filter(|pins| !pins.is_empty())
-        });
+        // Adds no entry, so it cannot fail for lack of room.
+        let _ = self.pins.change(
+            correlation_id,
+            |pins| Some(pins_to_others(pins, agent_id)).filter(|pins| !pins.is_empty()),
+            |replaced| release(replaced, agent_id),
+        );
     }
 
-    /// Whether exchanges are pinned to a connection.
-    pub(super) fn hold(&self, connection: &Arc<Connection>) -> bool {
-        let is_it = |pin: &Pin| Arc::ptr_eq(&pin.connection, connection);
-        self.pins.any(|pins| pins.iter().any(is_it))
+    /// Removes the pins of a correlation id to all agents.
+    fn unpin_all(&self, correlation_id: &str) {
+        self.pins.remove(correlation_id);
+    }
+
+    /// Removes expired pins. Returns the number of correlation ids.
+    pub(super) fn remove_expired(&self) -> usize {
+        let removed = self.pins.remove_expired();
+        self.evictions.fetch_add(removed as u64, Ordering::Relaxed);
+        removed
     }
 
     pub(super) fn len(&self) -> usize {
@@ -97,50 +120,53 @@ impl Affinities {
     }
 }
 
-/// What is pinned to other agents.
-fn others(pins: Option<&Pins>, agent_id: &str) -> Pins {
+/// Copies the pins to all agents but one.
+fn pins_to_others(pins: Option<&Pins>, agent_id: &str) -> Pins {
     let pins = pins.into_iter().flatten();
     pins.filter(|pin| *pin.agent != *agent_id)
         .cloned()
         .collect()
 }
 
+/// Releases the count of the pin to one agent. The pins to the others were copied into the new
+/// value.
+fn release(pins: &Pins, agent_id: &str) {
+    pins.iter()
+        .filter(|pin| *pin.agent == *agent_id)
+        .for_each(|pin| pin.connection.remove_pin());
+}
+
 impl AgentPool {
-    /// Forgets which connections an exchange's events take. To be called when an HTTP request is over,
-    /// unless [`AgentPool::send_request_complete`] told every agent so.
+    /// Unpins a correlation id from all agents.
+    ///
+    /// Call this when an HTTP request is over, unless [`AgentPool::send_request_complete`] was
+    /// called for every agent that was asked about it.
     pub fn clear_correlation_affinity(&self, correlation_id: &str) {
-        self.inner.affinities.pins.remove(correlation_id);
+        self.inner.affinities.unpin_all(correlation_id);
     }
 
-    /// Exchanges whose connections are remembered by correlation id.
+    /// Returns the number of correlation ids that are pinned.
     pub fn correlation_affinity_count(&self) -> usize {
         self.inner.affinities.len()
     }
 
-    /// Exchanges so far whose connection could not be remembered because
-    /// [`max_correlation_affinities`](super::AgentPoolConfig::max_correlation_affinities) were.
+    /// Returns how many exchanges could not be pinned so far because
+    /// [`max_correlation_affinities`](super::AgentPoolConfig::max_correlation_affinities)
+    /// correlation ids were pinned.
     pub fn correlation_affinity_rejections(&self) -> u64 {
         self.inner.affinities.rejections()
     }
 
-    /// Exchanges so far that were forgotten because no event came for
+    /// Returns how many correlation ids were unpinned so far because no event came for
     /// [`correlation_affinity_ttl`](super::AgentPoolConfig::correlation_affinity_ttl).
     pub fn correlation_affinity_evictions(&self) -> u64 {
         self.inner.affinities.evictions()
     }
 
-    /// Forgets exchanges of which no event came for
-    /// [`correlation_affinity_ttl`](super::AgentPoolConfig::correlation_affinity_ttl). Returns how many
-    /// there were. Upkeep does this too.
+    /// Unpins correlation ids for which no event came for
+    /// [`correlation_affinity_ttl`](super::AgentPoolConfig::correlation_affinity_ttl), and returns
+    /// their number. Maintenance does this too.
     pub fn cleanup_expired_affinities(&self) -> usize {
-        self.inner.affinities.remove_outdated()
-    }
-}
-
-impl Affinities {
-    pub(super) fn remove_outdated(&self) -> usize {
-        let removed = self.pins.remove_outdated();
-        self.evictions.fetch_add(removed as u64, Ordering::Relaxed);
-        removed
+        self.inner.affinities.remove_expired()
     }
 }

@@ -1,7 +1,9 @@
-use super::repair::Repair;
-use super::reverse::Standing;
-use super::rotation::Rotation;
-use crate::connection::{AgentRecord, CircuitBreakerState, Connection, Correlation, Origin};
+//! Immutable snapshots of all agents.
+
+use super::connection_set::ConnectionSet;
+use super::reconnect::Reconnect;
+use super::reverse::Registration;
+use crate::connection::{AgentState, CircuitBreakerState, Connection, Correlation, Origin};
 use crate::pool::AgentPoolStats;
 use crate::transport::Endpoint;
 use foldhash::fast::RandomState;
@@ -10,28 +12,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// All agents at one moment. A change makes a new one; whoever holds this one keeps it.
+/// Snapshot of all agents. A change creates a new snapshot; readers keep the one that they have.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Agents {
     by_id: HashMap<Arc<str>, Arc<AgentEntry>, RandomState>,
 }
 
-/// An agent with its connections at one moment.
+/// Snapshot of an agent and its connections.
 #[derive(Debug)]
 pub(super) struct AgentEntry {
-    pub(super) record: Arc<AgentRecord>,
-    /// Where the pool connects to it; `None` where it only connects to the proxy.
+    pub(super) state: Arc<AgentState>,
+    /// Endpoint that the pool connects to; `None` for an agent that only connects to the proxy.
     pub(super) endpoint: Option<Endpoint>,
     /// Forward and reverse connections.
-    pub(super) rotation: Rotation,
-    /// What lets it connect to the proxy, if it has done so.
-    pub(super) standing: Option<Standing>,
-    /// When its connections became what they are.
+    pub(super) connections: ConnectionSet,
+    /// Registration of the agent, if it has connected to the proxy.
+    pub(super) registration: Option<Registration>,
+    /// Time of the last change of the connections.
     pub(super) since: Instant,
-    /// Whether its being forgotten is under way.
-    pub(super) is_leaving: AtomicBool,
-    /// The work on the connections to this endpoint.
-    pub(super) repair: Arc<Repair>,
+    /// Set while the grace period of an absent agent runs.
+    pub(super) is_removal_scheduled: AtomicBool,
+    /// State of reconnecting to this endpoint. All entries of the agent share it until the agent is
+    /// replaced.
+    pub(super) reconnect: Arc<Reconnect>,
 }
 
 impl Agents {
@@ -43,88 +46,93 @@ impl Agents {
         self.by_id.values()
     }
 
-    /// Adds an agent. Returns the one whose name it takes.
+    /// Adds an agent. Returns the one that it replaces.
     pub(super) fn insert(&mut self, entry: AgentEntry) -> Option<Arc<AgentEntry>> {
         self.by_id
-            .insert(Arc::clone(&entry.record.id), Arc::new(entry))
+            .insert(Arc::clone(&entry.state.id), Arc::new(entry))
     }
 
     pub(super) fn remove(&mut self, agent_id: &str) -> Option<Arc<AgentEntry>> {
         self.by_id.remove(agent_id)
     }
 
-    /// Removes and returns all.
+    /// Removes and returns all agents.
     pub(super) fn clear(&mut self) -> Vec<Arc<AgentEntry>> {
         self.by_id.drain().map(|(_, agent)| agent).collect()
     }
 }
 
 impl AgentEntry {
-    /// An agent that the pool connects to.
+    /// Creates an entry for an agent that the pool connects to.
     pub(super) fn at(
-        record: Arc<AgentRecord>,
+        state: Arc<AgentState>,
         endpoint: Endpoint,
         connections: Vec<Arc<Connection>>,
     ) -> Self {
         Self {
             endpoint: Some(endpoint),
-            rotation: connections.into(),
-            ..Self::unconnected(record)
+            connections: connections.into(),
+            ..Self::unconnected(state)
         }
     }
 
-    /// An agent that connects to the proxy.
-    pub(super) fn unconnected(record: Arc<AgentRecord>) -> Self {
+    /// Creates an entry without endpoint and connections, for an agent that connects to the proxy.
+    pub(super) fn unconnected(state: Arc<AgentState>) -> Self {
         Self {
-            record,
+            state,
             endpoint: None,
-            rotation: Rotation::default(),
-            standing: None,
+            connections: ConnectionSet::default(),
+            registration: None,
             since: Instant::now(),
-            is_leaving: AtomicBool::new(false),
-            repair: Arc::default(),
+            is_removal_scheduled: AtomicBool::new(false),
+            reconnect: Arc::default(),
         }
     }
 
-    /// The same agent with other connections.
+    /// Copies the entry with other connections.
     pub(super) fn with_connections(&self, connections: Vec<Arc<Connection>>) -> Self {
         Self {
             endpoint: self.endpoint.clone(),
-            rotation: connections.into(),
-            standing: self.standing,
-            repair: Arc::clone(&self.repair),
-            ..Self::unconnected(Arc::clone(&self.record))
+            connections: connections.into(),
+            registration: self.registration,
+            reconnect: Arc::clone(&self.reconnect),
+            ..Self::unconnected(Arc::clone(&self.state))
         }
     }
 
-    /// Takes over the connections that an agent of the same name, which this one replaces, has made itself, if it
-    /// has shown that the name is its own. Returns what is left of that one.
-    pub(super) fn inherit(self, replaced: &Self) -> (Self, Self) {
-        let standing = replaced.standing.filter(|standing| standing.is_proven());
-        let stays = |connection: &Arc<Connection>| {
-            standing.is_some() && connection.origin() == Origin::Reverse
+    /// Takes over the reverse connections of the agent that this one replaces, if that agent proved
+    /// that it owns the name.
+    ///
+    /// Returns the successor, and the replaced agent with the connections that remain to be
+    /// retired.
+    pub(super) fn take_over_from(self, replaced: &Self) -> (Self, Self) {
+        let registration = replaced
+            .registration
+            .filter(|registration| registration.is_proven());
+        let is_kept = |connection: &Arc<Connection>| {
+            registration.is_some() && connection.origin() == Origin::Reverse
         };
-        let (kept, left) = replaced.connections().iter().cloned().partition(stays);
+        let (kept, retired) = replaced.connections().iter().cloned().partition(is_kept);
         let connections = [self.connections().to_vec(), kept].concat();
-        let heir = Self {
-            rotation: connections.into(),
-            standing,
+        let successor = Self {
+            connections: connections.into(),
+            registration,
             ..self
         };
-        (heir, replaced.with_connections(left))
+        (successor, replaced.with_connections(retired))
     }
 
     pub(super) fn id(&self) -> &Arc<str> {
-        &self.record.id
+        &self.state.id
     }
 
-    /// An exchange with this agent.
+    /// Returns the correlation id with its key for this agent.
     pub(super) fn correlation<'a>(&self, id: &'a str) -> Correlation<'a> {
-        self.record.correlation(id)
+        self.state.correlation(id)
     }
 
     pub(super) fn connections(&self) -> &[Arc<Connection>] {
-        self.rotation.connections()
+        self.connections.connections()
     }
 
     pub(super) fn open_connections(&self) -> impl Iterator<Item = &Arc<Connection>> {
@@ -133,28 +141,28 @@ impl AgentEntry {
             .filter(|connection| connection.is_open())
     }
 
-    /// Connections that one of the two sides has made.
+    /// Returns the forward or the reverse connections.
     pub(super) fn connections_of(&self, origin: Origin) -> impl Iterator<Item = &Arc<Connection>> {
         self.connections()
             .iter()
             .filter(move |connection| connection.origin() == origin)
     }
 
-    /// Whether the agent is known for nothing but that it may come back.
-    pub(super) fn is_gone(&self) -> bool {
+    /// Returns whether this is an empty placeholder, kept for the grace period.
+    pub(super) fn is_absent(&self) -> bool {
         self.endpoint.is_none() && self.connections().is_empty()
     }
 
-    /// A connection to ask what the agent said of itself; an open one if there is one.
+    /// Returns a connection from which to read what the agent announced, preferably an open one.
     pub(super) fn any_connection(&self) -> Option<&Arc<Connection>> {
         self.open_connections()
             .next()
             .or_else(|| self.connections().first())
     }
 
-    /// Whether a call would be tried.
+    /// Returns whether a call would be attempted.
     pub(super) fn is_available(&self) -> bool {
-        self.record.breaker.state() != CircuitBreakerState::Open
+        self.state.breaker.state() != CircuitBreakerState::Open
             && self
                 .connections()
                 .iter()
@@ -168,13 +176,13 @@ impl AgentEntry {
     }
 
     pub(super) fn stats(&self) -> AgentPoolStats {
-        let record = &self.record;
-        let calls = record.calls.counts();
-        // Whoever gives a call up has no error.
+        let state = &self.state;
+        let calls = state.calls.counts();
+        // Calls dropped by their callers are not errors.
         let total_errors = calls.failed() - calls.given_up;
-        let incidents = &record.incidents;
+        let counters = &state.counters;
         AgentPoolStats {
-            agent_id: record.id.to_string(),
+            agent_id: state.id.to_string(),
             endpoint: match &self.endpoint {
                 Some(endpoint) => endpoint.to_string(),
                 None => "reverse".to_owned(),
@@ -203,17 +211,17 @@ impl AgentEntry {
                 .map(|connection| connection.idle_time())
                 .min(),
             calls,
-            failed_open: incidents.failed_open.load(Ordering::Relaxed),
-            allowed_while_paused: incidents.allowed_while_paused.load(Ordering::Relaxed),
-            exchanges_cancelled: incidents.exchanges_cancelled.load(Ordering::Relaxed),
-            reconnects: incidents.reconnects.load(Ordering::Relaxed),
-            config_updates_accepted: incidents.updates_accepted.load(Ordering::Relaxed),
-            config_updates_refused: incidents.updates_refused.load(Ordering::Relaxed),
-            log_messages: record.log.logged.load(Ordering::Relaxed),
-            log_messages_left_out: record.log.left_out.load(Ordering::Relaxed),
-            circuit_breaker: record.breaker.state(),
-            circuit_breaker_trips: record.breaker.trips(),
-            faults: record.counters.faults(),
+            failed_open: counters.failed_open.load(Ordering::Relaxed),
+            allowed_while_paused: counters.allowed_while_paused.load(Ordering::Relaxed),
+            exchanges_cancelled: counters.exchanges_cancelled.load(Ordering::Relaxed),
+            reconnects: counters.reconnects.load(Ordering::Relaxed),
+            config_updates_accepted: counters.updates_accepted.load(Ordering::Relaxed),
+            config_updates_refused: counters.updates_refused.load(Ordering::Relaxed),
+            log_messages: state.log.logged.load(Ordering::Relaxed),
+            log_messages_left_out: state.log.dropped.load(Ordering::Relaxed),
+            circuit_breaker: state.breaker.state(),
+            circuit_breaker_trips: state.breaker.trips(),
+            faults: state.faults.counts(),
         }
     }
 }

@@ -1,11 +1,11 @@
-//! What benchmarks reach of a pool.
+//! Access to a pool's internals for benchmarks.
 
 use super::agents::AgentEntry;
 use super::{AgentPool, AgentPoolConfig};
 use crate::agent::AgentHandler;
 use crate::agent::bench::serve_link;
 use crate::connection::bench::connect_in_memory;
-use crate::connection::{AgentRecord, Connection, run_writer};
+use crate::connection::{AgentState, Connection, run_writer};
 use crate::transport::Endpoint;
 use crate::wire::{Dialect, Extension};
 use std::fmt;
@@ -14,22 +14,25 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use tokio::runtime::{Builder, Runtime};
 
-/// A pool whose agents are in the same thread. Everything is the library's own code, except that frames
-/// travel in memory and that tasks are polled in turn instead of being woken.
+/// A pool whose agents run on the same thread.
+///
+/// All code is the library's own, except that frames are passed in memory, and that tasks are
+/// polled in turn instead of being woken.
 pub struct InMemory {
     pool: AgentPool,
     tasks: Vec<Task>,
-    /// Deadlines are looked for with its timers.
+    /// Provides the timers for deadlines.
     runtime: Runtime,
 }
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 impl InMemory {
-    /// A pool with so many agents, "agent-0" and so on, which speak the first of the offered encodings.
+    /// Creates a pool with this many agents, named "agent-0" and so on, which use the first of the
+    /// offered encodings.
     pub fn new<H: AgentHandler>(agents: usize, config: AgentPoolConfig, handler: H) -> Self {
         let runtime = Builder::new_current_thread().enable_time().build();
-        let runtime = runtime.expect("a runtime without a driver for sockets needs nothing");
+        let runtime = runtime.expect("a runtime without I/O driver can always be built");
         let mut memory = Self {
             pool: AgentPool::with_config(config),
             tasks: Vec::new(),
@@ -37,7 +40,7 @@ impl InMemory {
         };
         let handler = Arc::new(handler);
         let runtime = memory.runtime.handle().clone();
-        // The connections are at home where calls are made.
+        // Connections and callers are on the same runtime.
         let _entered = runtime.enter();
         for number in 0..agents {
             memory.add_agent(agent_name(number), &handler);
@@ -47,18 +50,18 @@ impl InMemory {
 
     fn add_agent<H: AgentHandler>(&mut self, name: String, handler: &Arc<H>) {
         let pool = Arc::clone(&self.pool.inner);
-        let record = pool.record(name);
+        let state = pool.new_state(name);
         let connections = (0..pool.config.connections_per_agent)
-            .map(|_| self.connect(&record, handler))
+            .map(|_| self.connect(&state, handler))
             .collect();
         let endpoint = Endpoint::Unix("/memory".into());
-        let entry = AgentEntry::at(record, endpoint, connections);
+        let entry = AgentEntry::at(state, endpoint, connections);
         pool.change(|agents| agents.insert(entry));
     }
 
     fn connect<H: AgentHandler>(
         &mut self,
-        record: &Arc<AgentRecord>,
+        state: &Arc<AgentState>,
         handler: &Arc<H>,
     ) -> Arc<Connection> {
         let config = &self.pool.inner.config;
@@ -66,7 +69,7 @@ impl InMemory {
             config.encodings[0],
             config.use_extension.then_some(Extension::V1),
         );
-        let (connection, inbound, agent) = connect_in_memory(record, dialect, &config.connection());
+        let (connection, inbound, agent) = connect_in_memory(state, dialect, &config.connection());
         let session = serve_link(Arc::clone(handler), agent.sender, agent.receiver, dialect);
         self.tasks
             .push(Box::pin(run_writer(Arc::clone(&connection))));
@@ -75,12 +78,12 @@ impl InMemory {
         connection
     }
 
-    /// The pool, for calls that [`InMemory::run`] takes to their end.
+    /// Returns the pool, for calls that [`InMemory::run`] completes.
     pub fn pool(&self) -> AgentPool {
         self.pool.clone()
     }
 
-    /// Polls a future to its end, and all connections whenever it waits.
+    /// Polls a future until it completes, and all connections whenever it waits.
     pub fn run<F: Future>(&mut self, future: F) -> F::Output {
         let _entered = self.runtime.enter();
         let mut future = pin!(future);
@@ -95,12 +98,12 @@ impl InMemory {
         }
     }
 
-    /// The agents by name.
+    /// Returns the registry of agents.
     pub fn registry(&self) -> Registry {
         Registry(self.pool())
     }
 
-    /// The map of exchanges that are known by their correlation id, with a connection to put into it.
+    /// Returns the map of pinned correlation ids, with a connection to pin them to.
     pub fn affinities(&self) -> AffinityMap {
         let agents = self.pool.inner.agents.load();
         let connection = agents
@@ -113,7 +116,7 @@ impl InMemory {
     }
 }
 
-/// The name of an agent of [`InMemory`].
+/// Returns the name of an agent of [`InMemory`].
 pub fn agent_name(number: usize) -> String {
     format!("agent-{number}")
 }
@@ -124,7 +127,7 @@ impl fmt::Debug for InMemory {
     }
 }
 
-/// The agents of a pool.
+/// Agents of a pool.
 #[derive(Debug, Clone)]
 pub struct Registry(AgentPool);
 
@@ -135,12 +138,12 @@ pub struct Chosen(
 );
 
 impl Registry {
-    /// Whether there is an agent of this name.
+    /// Returns whether an agent has this name.
     pub fn has(&self, agent_id: &str) -> bool {
         self.0.inner.agents.load().get(agent_id).is_some()
     }
 
-    /// The connection for the next event of an exchange.
+    /// Chooses the connection for the next event of an exchange.
     pub fn choose(&self, agent_id: &str, correlation_id: &str) -> Option<Chosen> {
         let pool = &self.0.inner;
         let agents = pool.agents.load();
@@ -152,7 +155,7 @@ impl Registry {
             .map(|connection| Chosen(Arc::clone(connection)))
     }
 
-    /// Replaces an agent by the same one, as when its connections change.
+    /// Replaces an agent by a copy, as when its connections change.
     pub fn replace(&self, agent_id: &str) {
         self.0.inner.change(|agents| {
             if let Some(agent) = agents.get(agent_id) {
@@ -163,7 +166,7 @@ impl Registry {
     }
 }
 
-/// The connections of exchanges that are known by their correlation id.
+/// Pinned correlation ids of a pool.
 #[derive(Debug, Clone)]
 pub struct AffinityMap {
     pool: AgentPool,
@@ -171,7 +174,7 @@ pub struct AffinityMap {
 }
 
 impl AffinityMap {
-    /// Binds an exchange to the connection.
+    /// Pins a correlation id to the connection.
     pub fn store(&self, correlation_id: &str) {
         self.pool
             .inner
@@ -179,14 +182,14 @@ impl AffinityMap {
             .pin(correlation_id, &self.connection);
     }
 
-    /// The connection that an exchange is bound to.
+    /// Returns the connection that a correlation id is pinned to.
     pub fn look_up(&self, correlation_id: &str) -> Option<Chosen> {
         let agent_id = &self.connection.agent().id;
         let pinned = self.pool.inner.affinities.pinned(correlation_id, agent_id);
         pinned.map(Chosen)
     }
 
-    /// Forgets an exchange.
+    /// Unpins a correlation id.
     pub fn clear(&self, correlation_id: &str) {
         self.pool.clear_correlation_affinity(correlation_id);
     }

@@ -1,12 +1,14 @@
+//! Exchanges: the events of one HTTP request, on one connection to one agent.
+
 use super::agents::AgentEntry;
 #[cfg(feature = "http")]
-use super::ask::read_outcome_of;
-use super::ask::{Asked, Inquiry, complete, outcome_of, timings_of};
+use super::call::read_response;
+use super::call::{CallParams, CallResult, complete, take_response, timings_of};
 use super::policy::FlowControlMode;
 use super::pushed::{Pushed, PushedQueue};
 use super::trace::traced;
 use super::{AgentPool, Inner, unknown};
-use crate::connection::{AgentRecord, Hold, Refusal, TimeLimit};
+use crate::connection::{AgentState, ExchangeGuard, Refusal, TimeLimit};
 use crate::error::AgentProtocolError;
 use crate::metrics::CallTimings;
 use crate::protocol::{AgentResponse, CancelReason, Decision, EventType, text};
@@ -20,15 +22,17 @@ use std::time::Duration;
 
 /// The events of one HTTP request, all on one connection to one agent.
 ///
-/// [`Exchange::send`] puts one event and waits for its answer. [`Exchange::push`] does not wait: several
-/// events may be unanswered, they arrive in the order in which they were pushed, and
-/// [`Exchange::next_answer`] gives the answers in that order too. Towards an agent without tollgate's
-/// extension of the protocol pushing waits until the event before is answered; everything else is the
-/// same.
+/// [`Exchange::send`] sends one event and waits for its answer. [`Exchange::push`] does not wait
+/// for the answer: several events may be unanswered, they arrive in the order in which they were
+/// pushed, and [`Exchange::next_answer`] returns the answers in that order. If the agent does not
+/// speak tollgate's extension of the protocol, `push` waits until the previous event is answered;
+/// nothing else differs.
 ///
-/// An exchange never changes its connection: when that ends, its calls fail. Dropped while events are
-/// unanswered, or in the middle of a body that the agent has not decided against, it has the agent forget
-/// it.
+/// An exchange never changes its connection. If the connection closes, the calls of the exchange
+/// fail.
+///
+/// Dropping an exchange cancels it at the agent if events are unanswered, or if a body is
+/// incomplete and the agent has not decided against the request.
 ///
 /// ```no_run
 /// # async fn example(
@@ -43,7 +47,7 @@ use std::time::Duration;
 ///     return Ok(false);
 /// }
 /// for chunk in &chunks {
-///     // At most eight chunks are on their way or waiting for their answer to be looked at.
+///     // Limits the chunks that are unanswered, or whose answers were not taken, to eight.
 ///     if exchange.unanswered() == 8 {
 ///         let answer = exchange.next_answer().await.transpose()?;
 ///         if answer.is_some_and(|answer| answer.decision != Decision::Allow) {
@@ -62,31 +66,31 @@ use std::time::Duration;
 /// ```
 pub struct Exchange {
     pool: Arc<Inner>,
-    other_side: OtherSide,
+    target: Target,
     correlation_id: InlineText,
-    /// Pushed events whose answers are not taken, the oldest first. Invariant: where answers are matched
-    /// by correlation id, only the last one may still be pending.
+    /// Pushed events whose answers were not taken, oldest first. Invariant: if answers are matched
+    /// by correlation id, only the last one may be pending.
     pushed: PushedQueue,
     stage: Stage,
 }
 
-/// Whom an exchange is with.
+/// Where the events of an exchange go.
 #[derive(Debug)]
-enum OtherSide {
-    Connected(Hold),
-    /// There was no connection, and the agent's failure mode is open.
-    Missing(Arc<AgentRecord>),
+enum Target {
+    Connected(ExchangeGuard),
+    /// No connection was available, and the agent's failure mode is open.
+    Missing(Arc<AgentState>),
 }
 
-impl OtherSide {
-    fn agent(&self) -> &Arc<AgentRecord> {
+impl Target {
+    fn agent(&self) -> &Arc<AgentState> {
         match self {
             Self::Connected(connection) => connection.agent(),
             Self::Missing(agent) => agent,
         }
     }
 
-    fn connection(&self) -> Option<&Hold> {
+    fn connection(&self) -> Option<&ExchangeGuard> {
         match self {
             Self::Connected(connection) => Some(connection),
             Self::Missing(_) => None,
@@ -94,28 +98,29 @@ impl OtherSide {
     }
 }
 
-/// Room for the usual ids, such as UUIDs, without an allocation.
+/// Text that is stored without an allocation up to the usual lengths of ids, such as UUIDs.
 type InlineText = SmallVec<[u8; 64]>;
 
-/// What the agent still expects.
+/// State of an exchange at the agent. It decides whether a dropped exchange is cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Nothing in particular.
+    /// The last event was answered or pushed, and no body is incomplete.
     Between,
-    /// An event is being put by [`Exchange::send`], or was when its future was dropped.
+    /// [`Exchange::send`] is in progress, or its future was dropped before it completed.
     Sending,
-    /// The rest of a body.
+    /// The agent expects the rest of a body.
     InBody,
-    /// Nothing: it decided against the request, or was told that the request is over.
+    /// The agent expects nothing more: it decided against the request, or knows that the request is
+    /// over.
     Over,
 }
 
 impl AgentPool {
-    /// Begins an exchange with an agent, on the connection that the next event of `correlation_id` would
-    /// take. Nothing is sent yet.
+    /// Begins an exchange with an agent and binds it to a connection. Nothing is sent yet.
     ///
-    /// Where the agent's [`FailureMode`](super::FailureMode) is open and no connection takes new exchanges,
-    /// the exchange answers every event with an `allow`.
+    /// The connection is chosen as for the first event of a new exchange. If the agent's
+    /// [`FailureMode`](super::FailureMode) is open and no connection takes new exchanges, the
+    /// exchange answers every event with an `allow`.
     ///
     /// # Errors
     ///
@@ -132,36 +137,37 @@ impl AgentPool {
         let (agent, refusal) = loop {
             let agents = pool.agents.load();
             let agent = agents.get(agent_id).ok_or_else(|| unknown(agent_id))?;
-            match pool.hold(agent, correlation_id) {
-                Ok(hold) => {
-                    let other_side = OtherSide::Connected(hold);
-                    return Ok(Exchange::with(other_side, pool, correlation_id));
+            match pool.bind_exchange(agent, correlation_id) {
+                Ok(guard) => {
+                    let target = Target::Connected(guard);
+                    return Ok(Exchange::with(target, pool, correlation_id));
                 }
-                // It ended after it was chosen, and is not chosen again.
+                // The connection closed after it was chosen; the next attempt chooses another one.
                 Err(Refusal::Closed) => {}
-                Err(refusal) => break (Arc::clone(&agent.record), refusal),
+                Err(refusal) => break (Arc::clone(&agent.state), refusal),
             }
         };
-        let inquiry = Inquiry {
+        let params = CallParams {
             correlation_id,
             kind: EventType::RequestHeaders,
             limit: TimeLimit::configured(Duration::ZERO),
         };
-        let error = pool.refuse(&agent, refusal, inquiry);
+        let error = pool.refusal_error(&agent, refusal, params);
         if !(agent.fails_open.load(Ordering::Relaxed) && error.means_unavailable()) {
             return Err(error);
         }
-        let other_side = OtherSide::Missing(agent);
-        Ok(Exchange::with(other_side, pool, correlation_id))
+        let target = Target::Missing(agent);
+        Ok(Exchange::with(target, pool, correlation_id))
     }
 }
 
 impl Inner {
-    fn hold(
+    /// Binds an exchange to a connection.
+    fn bind_exchange(
         self: &Arc<Self>,
         agent: &Arc<AgentEntry>,
         correlation_id: &str,
-    ) -> Result<Hold, Refusal> {
+    ) -> Result<ExchangeGuard, Refusal> {
         if self.is_closing() {
             return Err(Refusal::Unavailable);
         }
@@ -173,78 +179,87 @@ impl Inner {
             }
             chosen => chosen,
         };
-        Hold::of(connection?).ok_or(Refusal::Closed)
+        ExchangeGuard::of(connection?).ok_or(Refusal::Closed)
     }
 }
 
 impl Exchange {
-    fn with(other_side: OtherSide, pool: &Arc<Inner>, correlation_id: &str) -> Self {
+    fn with(target: Target, pool: &Arc<Inner>, correlation_id: &str) -> Self {
         Self {
             pool: Arc::clone(pool),
-            other_side,
+            target,
             correlation_id: InlineText::from_slice(correlation_id.as_bytes()),
             pushed: PushedQueue::new(),
             stage: Stage::Between,
         }
     }
 
-    /// The agent that is asked.
+    /// Returns the id of the agent.
     pub fn agent_id(&self) -> &str {
-        &self.other_side.agent().id
+        &self.target.agent().id
     }
 
-    /// Whether the agent asked for this kind of event. Where it did not, and
-    /// [`skip_unsubscribed_events`](super::AgentPoolConfig::skip_unsubscribed_events) is on, an answer allows
-    /// without the agent; then a proxy may as well not make the event.
+    /// Returns whether the agent subscribed to this kind of event.
+    ///
+    /// If not, and [`skip_unsubscribed_events`](super::AgentPoolConfig::skip_unsubscribed_events)
+    /// is set, `send` returns an `allow` at once, so callers can skip building the event.
     pub fn is_subscribed(&self, kind: EventType) -> bool {
-        let supports = |connection: &Hold| connection.capabilities().supports_event(kind);
-        self.other_side.connection().is_some_and(supports)
+        let supports = |connection: &ExchangeGuard| connection.capabilities().supports_event(kind);
+        self.target.connection().is_some_and(supports)
     }
 
-    /// Joins the events of the exchange.
+    /// Returns the correlation id, which joins the events of the exchange.
     pub fn correlation_id(&self) -> &str {
-        // Made of a `str`, so this never falls back.
+        // The bytes come from a `str`, so they are always valid.
         text::from_utf8(&self.correlation_id).unwrap_or_default()
     }
 
-    /// Puts an event to the agent and waits for its answer.
+    /// Sends an event to the agent and waits for its answer.
     ///
-    /// Answers to events that were pushed before stay for [`Exchange::next_answer`].
+    /// Answers to events that were pushed before remain available to [`Exchange::next_answer`].
     ///
     /// # Errors
     ///
-    /// As for [`AgentPool::send`]; [`ConnectionClosed`](AgentProtocolError::ConnectionClosed) from the
-    /// moment that the connection of the exchange has ended.
+    /// As for [`AgentPool::send`]. Once the connection of the exchange has closed, every call fails
+    /// with [`ConnectionClosed`](AgentProtocolError::ConnectionClosed).
     pub async fn send<E: Event>(&mut self, event: &E) -> Result<AgentResponse, AgentProtocolError> {
         let timeout = self.pool.config.timeout(E::EVENT_TYPE);
-        outcome_of(self.ask(event, TimeLimit::configured(timeout)).await)
+        take_response(self.send_event(event, TimeLimit::configured(timeout)).await)
     }
 
-    /// The same, and says where the time went; of an event that was allowed without asking the agent it does not.
-    /// Errors as for [`Exchange::send`].
+    /// Like [`Exchange::send`], and returns a timing breakdown: `None` if the event was allowed
+    /// without asking the agent.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Exchange::send`].
     pub async fn send_timed<E: Event>(
         &mut self,
         event: &E,
     ) -> Result<(AgentResponse, Option<CallTimings>), AgentProtocolError> {
         let timeout = self.pool.config.timeout(E::EVENT_TYPE);
-        let asked = self
-            .ask(event, TimeLimit::configured(timeout).timed())
+        let answered = self
+            .send_event(event, TimeLimit::configured(timeout).timed())
             .await;
-        let timings = timings_of(&asked);
-        Ok((outcome_of(asked)?, timings))
+        let timings = timings_of(&answered);
+        Ok((take_response(answered)?, timings))
     }
 
-    /// The same as [`Exchange::send`] with a time of its own for this call, which is not stretched for an agent that reports that
-    /// it is degraded. Errors as for [`Exchange::send`].
+    /// Like [`Exchange::send`] with an explicit timeout, which is not extended for a degraded
+    /// agent.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Exchange::send`].
     pub async fn send_within<E: Event>(
         &mut self,
         event: &E,
         timeout: Duration,
     ) -> Result<AgentResponse, AgentProtocolError> {
-        outcome_of(self.ask(event, TimeLimit::firm(timeout)).await)
+        take_response(self.send_event(event, TimeLimit::fixed(timeout)).await)
     }
 
-    /// The same as [`Exchange::send`], for who needs only parts of the answer and who has given it.
+    /// Like [`Exchange::send`], but lets `read` borrow the agent's id and the response in its slot.
     #[cfg(feature = "http")]
     pub(crate) async fn send_and_read<E: Event, R>(
         &mut self,
@@ -252,20 +267,25 @@ impl Exchange {
         read: impl FnOnce(&Arc<str>, &mut AgentResponse) -> R,
     ) -> Result<R, AgentProtocolError> {
         let timeout = self.pool.config.timeout(E::EVENT_TYPE);
-        let asked = self.ask(event, TimeLimit::configured(timeout)).await;
-        read_outcome_of(asked, |answer| read(self.shared_agent_id(), answer))
+        let answered = self.send_event(event, TimeLimit::configured(timeout)).await;
+        read_response(answered, |answer| read(self.shared_agent_id(), answer))
     }
 
-    async fn ask<E: Event>(&mut self, event: &E, limit: TimeLimit) -> Asked {
-        self.settle().await;
+    async fn send_event<E: Event>(&mut self, event: &E, limit: TimeLimit) -> CallResult {
+        self.wait_for_previous().await;
+        // If this future is dropped while it waits, the stage remains, so that dropping the
+        // exchange cancels it. The event may or may not have been sent by then; the cancel is sent
+        // either way.
         self.stage = Stage::Sending;
-        let inquiry = self.inquiry::<E>(limit);
+        let params = self.params::<E>(limit);
         let answered = traced!(
             self.agent_id(),
-            inquiry,
+            params,
             event,
-            self.ask_quietly(inquiry, event)
+            self.send_untraced(params, event)
         );
+        // An agent that decided against the request expects no more of its body. After an error or
+        // an `allow` it does, if the event carried an incomplete body.
         let is_final = matches!(&answered, Ok(call) if call.is_denied());
         self.stage = if is_final {
             Stage::Over
@@ -275,29 +295,33 @@ impl Exchange {
         answered
     }
 
-    async fn ask_quietly<E: Event>(&self, inquiry: Inquiry<'_>, event: &E) -> Asked {
-        let opened = self.open(inquiry).await;
-        complete(opened, inquiry.correlation_id, event).await
+    async fn send_untraced<E: Event>(&self, params: CallParams<'_>, event: &E) -> CallResult {
+        let opened = self.open(params).await;
+        complete(opened, params.correlation_id, event).await
     }
 
-    /// Puts an event to the agent without waiting for the answer, only for room on its way. Each event
-    /// takes one of the connection's places for pending calls until its answer is taken, so take answers
-    /// while pushing.
+    /// Sends an event to the agent without waiting for the answer.
+    ///
+    /// Waits only for a free slot and for room in the send queue. Each event occupies one of the
+    /// connection's slots until its answer is taken, so take answers while you push.
     ///
     /// # Errors
     ///
-    /// As for [`Exchange::send`], if the event could not be sent; then there is no answer to it.
+    /// As for [`Exchange::send`], if the event could not be sent. In this case there is no answer
+    /// to it.
     pub async fn push<E: Event>(&mut self, event: &E) -> Result<(), AgentProtocolError> {
-        self.settle().await;
+        self.wait_for_previous().await;
         let timeout = self.pool.config.timeout(E::EVENT_TYPE);
         let limit = TimeLimit::configured(timeout).untimed();
-        let inquiry = self.inquiry::<E>(limit);
-        let pushed = match self.open(inquiry).await {
-            Ok(mut call) => match call.send(inquiry.correlation_id, event).await {
+        let params = self.params::<E>(limit);
+        let pushed = match self.open(params).await {
+            Ok(mut call) => match call.send(params.correlation_id, event).await {
                 Ok(()) => Pushed::Pending(call),
-                Err(error) => {
-                    Pushed::Answered(Ok(self.other_side.agent().or_open(error).into_outcome()?))
-                }
+                Err(error) => Pushed::Answered(Ok(self
+                    .target
+                    .agent()
+                    .apply_failure_mode(error)
+                    .into_outcome()?)),
             },
             Err(unanswered) => Pushed::Answered(Ok(unanswered.into_outcome()?)),
         };
@@ -309,86 +333,91 @@ impl Exchange {
         Ok(())
     }
 
-    fn inquiry<E: Event>(&self, limit: TimeLimit) -> Inquiry<'_> {
-        Inquiry {
+    fn params<E: Event>(&self, limit: TimeLimit) -> CallParams<'_> {
+        CallParams {
             correlation_id: self.correlation_id(),
             kind: E::EVENT_TYPE,
             limit,
         }
     }
 
-    async fn open(&self, inquiry: Inquiry<'_>) -> Asked {
-        match &self.other_side {
-            OtherSide::Connected(connection) => self.pool.open_bound(connection, inquiry).await,
-            OtherSide::Missing(agent) => Err(self.pool.settle_unconnected(agent, inquiry)),
+    async fn open(&self, params: CallParams<'_>) -> CallResult {
+        match &self.target {
+            Target::Connected(connection) => self.pool.open_bound(connection, params).await,
+            Target::Missing(agent) => Err(self.pool.resolve_unconnected(agent, params)),
         }
     }
 
-    /// The answer to the oldest pushed event whose answer was not taken; `None` if there is no such event.
+    /// Returns the answer to the oldest pushed event whose answer was not taken; `None` if there is
+    /// no such event.
     ///
-    /// Dropping the future loses nothing.
+    /// This method is cancel safe: dropping the future loses no answer.
     pub async fn next_answer(&mut self) -> Option<Result<AgentResponse, AgentProtocolError>> {
         let oldest = self.pushed.front_mut()?;
-        poll_fn(|cx| oldest.settle(cx)).await;
+        poll_fn(|cx| oldest.poll_settled(cx)).await;
         let Pushed::Answered(answer) = self.pushed.pop_front()? else {
             return None;
         };
-        let outcome = answer.or_else(|error| self.other_side.agent().or_open(error).into_outcome());
+        let outcome =
+            answer.or_else(|error| self.target.agent().apply_failure_mode(error).into_outcome());
         if matches!(&outcome, Ok(answer) if answer.decision != Decision::Allow) {
             self.stage = Stage::Over;
         }
         Some(outcome)
     }
 
-    /// Pushed events whose answers were not taken.
+    /// Returns the number of pushed events whose answers were not taken.
     pub fn unanswered(&self) -> usize {
         self.pushed.len()
     }
 
-    /// Waits for the answer of the event before, where answers would not be told apart.
-    async fn settle(&mut self) {
-        let has_streams = |connection: &Hold| connection.dialect().has_streams();
-        if self.other_side.connection().is_some_and(has_streams) {
+    /// Waits until the previous event is answered, if the answers could not be told apart
+    /// otherwise.
+    async fn wait_for_previous(&mut self) {
+        let has_streams = |connection: &ExchangeGuard| connection.dialect().has_streams();
+        if self.target.connection().is_some_and(has_streams) {
             return;
         }
         if let Some(last) = self.pushed.back_mut() {
-            poll_fn(|cx| last.settle(cx)).await;
+            poll_fn(|cx| last.poll_settled(cx)).await;
         }
     }
 
     #[cfg(feature = "http")]
     pub(crate) fn shared_agent_id(&self) -> &Arc<str> {
-        &self.other_side.agent().id
+        &self.target.agent().id
     }
 
-    /// Ends the exchange and has the agent forget it, for a reason that it is told, unless it knows that the
-    /// exchange is over. Dropping the exchange does so only where the agent is at work on it or waits for the rest
-    /// of a body.
+    /// Ends the exchange, and cancels it at the agent with a reason unless the agent knows that the
+    /// exchange is over.
+    ///
+    /// Dropping the exchange cancels it only if events are unanswered or a body is incomplete.
     pub fn cancel(mut self, reason: CancelReason) {
         if self.stage != Stage::Over || self.is_unfinished() {
-            self.have_forgotten(reason);
+            self.notify_cancelled(reason);
         }
         self.stage = Stage::Over;
         self.pushed.clear();
     }
 
-    fn have_forgotten(&self, reason: CancelReason) {
-        let connection = self.other_side.connection();
-        if let Some(connection) = connection.filter(|held| held.is_open()) {
-            let cancelled = &connection.agent().incidents.exchanges_cancelled;
+    /// Tells the agent to abandon the exchange.
+    fn notify_cancelled(&self, reason: CancelReason) {
+        let connection = self.target.connection();
+        if let Some(connection) = connection.filter(|connection| connection.is_open()) {
+            let cancelled = &connection.agent().counters.exchanges_cancelled;
             cancelled.fetch_add(1, Ordering::Relaxed);
-            connection.forget(self.correlation_id(), reason);
+            connection.try_send_cancel(self.correlation_id(), reason);
         }
     }
 
-    /// Whether the agent is at work on the exchange or waits for the rest of it.
+    /// Returns whether an event is unanswered or a body is incomplete.
     fn is_unfinished(&self) -> bool {
         let is_pending = |pushed: &Pushed| matches!(pushed, Pushed::Pending(_));
         matches!(self.stage, Stage::Sending | Stage::InBody) || self.pushed.iter().any(is_pending)
     }
 }
 
-/// Where an exchange is once an event was put.
+/// Returns the stage of an exchange after an event was sent.
 fn stage_of<E: Event>(event: &E) -> Stage {
     match event.body_progress() {
         _ if E::EVENT_TYPE == EventType::RequestComplete => Stage::Over,
@@ -403,7 +432,7 @@ impl Drop for Exchange {
         let pushed = std::mem::take(&mut self.pushed);
         self.pool.spare_queues.give_back(pushed);
         if is_unfinished {
-            self.have_forgotten(CancelReason::ClientDisconnect);
+            self.notify_cancelled(CancelReason::ClientDisconnect);
         }
     }
 }
@@ -411,7 +440,7 @@ impl Drop for Exchange {
 impl fmt::Debug for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Exchange")
-            .field("other_side", &self.other_side)
+            .field("target", &self.target)
             .field("correlation_id", &self.correlation_id())
             .field("unanswered", &self.unanswered())
             .finish_non_exhaustive()

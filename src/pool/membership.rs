@@ -1,9 +1,9 @@
-//! Agents that come and go, and the connections that they begin with.
+//! Adds and removes agents, and opens the first connections of an agent.
 
 use super::agents::AgentEntry;
 use super::policy::FailureMode;
 use super::{AgentPool, Inner, unknown};
-use crate::connection::{self, AgentRecord, Audience, Connection, Offer, run_writer};
+use crate::connection::{self, AgentEventSinks, AgentState, Connection, Offer, run_writer};
 use crate::error::{AgentProtocolError, ConnectError};
 use crate::transport::{self, Endpoint};
 use crate::wire::Extension;
@@ -12,26 +12,28 @@ use std::sync::atomic::Ordering;
 use tokio::time::timeout;
 
 impl AgentPool {
-    /// Adds an agent under a name and connects to it. An agent that is not there yet is added all the same,
-    /// and connected to when it comes.
+    /// Adds an agent under a name and connects to it.
     ///
-    /// An agent that has the name already is replaced: its counters go on, new exchanges go to the new
-    /// endpoint, and those under way finish on the old connections within
-    /// [`drain_timeout`](super::AgentPoolConfig::drain_timeout).
+    /// An agent that cannot be reached yet is added all the same; the pool keeps trying to connect.
     ///
-    /// Connections that the agent itself has made ([`ReverseConnectionListener`](super::ReverseConnectionListener))
-    /// stay if it has shown that the name is its own.
+    /// An agent that already has the name is replaced. Its counters continue, new exchanges go to
+    /// the new endpoint, and exchanges in progress finish on the old connections within
+    /// [`drain_timeout`](super::AgentPoolConfig::drain_timeout). Connections that the agent itself
+    /// opened ([`ReverseConnectionListener`](super::ReverseConnectionListener)) are kept if the
+    /// agent proved that it owns the name.
     ///
-    /// An endpoint is the path of a Unix socket, `/path` or `unix:/path`, or `tcp://host:port`, which is neither
-    /// encrypted nor authenticated. With the feature `grpc` it may also be a gRPC server: `http://host:port`,
-    /// `grpc://host:port`, `host:port` or `grpc+unix:///path`, and with TLS `https://host:port` or
-    /// `grpcs://host:port`. The connections are served by
-    /// tasks on the runtime that this is called on; they end with it, and are replaced when the agent is called
-    /// from another.
+    /// An endpoint is the path of a Unix socket, `/path` or `unix:/path`, or `tcp://host:port`,
+    /// which is neither encrypted nor authenticated. With the feature `grpc` it may also be a gRPC
+    /// server: `http://host:port`, `grpc://host:port`, `host:port` or `grpc+unix:///path`, and with
+    /// TLS `https://host:port` or `grpcs://host:port`.
+    ///
+    /// Tasks on the current runtime serve the connections. If that runtime shuts down, its
+    /// connections end, and they are replaced when the agent is called from another runtime.
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint).
+    /// [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint), and
+    /// [`Unavailable`](AgentProtocolError::Unavailable) while the pool is shutting down.
     pub async fn add_agent(
         &self,
         agent_id: impl Into<String>,
@@ -40,21 +42,20 @@ impl AgentPool {
         let candidate = Candidate::new(&self.inner, agent_id.into(), endpoint.into())?;
         let (entry, connected) = candidate.connect(&self.inner).await;
         if let Err(error) = connected {
-            tracing::warn!(%error, "an agent is added that cannot be connected to yet");
-            entry.repair.failed();
+            tracing::warn!(%error, "agent added, but it cannot be reached yet");
+            entry.reconnect.failed();
         }
-        self.put(entry);
-        Ok(())
+        self.insert(entry)
     }
 
-    /// Adds an agent as [`AgentPool::add_agent`] does, but only if every connection comes up.
+    /// Like [`AgentPool::add_agent`], but adds the agent only if every connection can be opened.
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint), or
-    /// [`ConnectionFailed`](AgentProtocolError::ConnectionFailed) with the first cause if not all
-    /// connections come up, one after another, each within
-    /// [`connect_timeout`](super::AgentPoolConfig::connect_timeout).
+    /// As for [`AgentPool::add_agent`], and
+    /// [`ConnectionFailed`](AgentProtocolError::ConnectionFailed) if a connection cannot be opened
+    /// within [`connect_timeout`](super::AgentPoolConfig::connect_timeout). Connections are opened
+    /// one after another, and the first failure ends the attempt.
     pub async fn connect_agent(
         &self,
         agent_id: impl Into<String>,
@@ -66,39 +67,53 @@ impl AgentPool {
             entry.close();
             return Err(error);
         }
-        self.put(entry);
+        self.insert(entry)
+    }
+
+    /// Puts an agent into the snapshot, unless a shutdown is in progress; then its connections are
+    /// closed.
+    fn insert(&self, entry: AgentEntry) -> Result<(), AgentProtocolError> {
+        let state = Arc::clone(&entry.state);
+        let inserted = self.inner.change(|agents| {
+            // Shutdowns empty the snapshot under the same lock, so none of them misses this agent.
+            if self.inner.is_closing() {
+                return Err(entry);
+            }
+            state.breaker.allow_trial();
+            let Some(replaced) = agents.get(&state.id).cloned() else {
+                agents.insert(entry);
+                return Ok(None);
+            };
+            let (successor, retired) = entry.take_over_from(&replaced);
+            agents.insert(successor);
+            Ok(Some(retired))
+        });
+        match inserted {
+            Ok(Some(retired)) => self.inner.retire(Arc::new(retired)),
+            Ok(None) => {}
+            Err(rejected) => {
+                rejected.close();
+                return Err(self.unavailable(&state.id));
+            }
+        }
+        self.inner.request_settings(&state.id);
+        state.request_maintenance();
+        self.inner.start_maintenance();
         Ok(())
     }
 
-    fn put(&self, entry: AgentEntry) {
-        entry.record.breaker.allow_trial();
-        let record = Arc::clone(&entry.record);
-        let retired = self.inner.change(|agents| {
-            let Some(replaced) = agents.get(&entry.record.id).cloned() else {
-                agents.insert(entry);
-                return None;
-            };
-            let (heir, retired) = entry.inherit(&replaced);
-            agents.insert(heir);
-            Some(retired)
-        });
-        if let Some(retired) = retired {
-            self.inner.retire(Arc::new(retired));
-        }
-        self.inner.demand_settings(&record.id);
-        record.request_upkeep();
-        self.start_upkeep();
-    }
-
-    /// Forgets an agent. Its exchanges finish within [`drain_timeout`](super::AgentPoolConfig::drain_timeout),
-    /// in the background, and are cancelled after that.
+    /// Removes an agent.
+    ///
+    /// Its exchanges finish in the background within
+    /// [`drain_timeout`](super::AgentPoolConfig::drain_timeout); those that are left then are
+    /// cancelled.
     ///
     /// # Errors
     ///
     /// [`UnknownAgent`](AgentProtocolError::UnknownAgent) if no agent has this name.
     pub async fn remove_agent(&self, agent_id: &str) -> Result<(), AgentProtocolError> {
         if let Some(agent) = self.inner.agents.load().get(agent_id) {
-            self.inner.departed.keep(&agent.record);
+            self.inner.retired_counters.keep(&agent.state);
         }
         match self.inner.change(|agents| agents.remove(agent_id)) {
             Some(agent) => {
@@ -111,27 +126,33 @@ impl AgentPool {
     }
 }
 
-/// An agent on its way into the pool. Connections that do not get there are closed.
+/// An agent that is not in the pool yet. If it is dropped before, its connections are closed.
 struct Candidate {
-    record: Arc<AgentRecord>,
+    state: Arc<AgentState>,
     endpoint: Endpoint,
     connections: Vec<Arc<Connection>>,
 }
 
 impl Candidate {
     fn new(pool: &Inner, agent_id: String, endpoint: String) -> Result<Self, AgentProtocolError> {
+        let endpoint = endpoint.parse()?;
+        if pool.is_closing() {
+            return Err(AgentProtocolError::Unavailable {
+                agent_id: agent_id.into(),
+            });
+        }
         Ok(Self {
-            endpoint: endpoint.parse()?,
-            record: pool.record(agent_id),
+            endpoint,
+            state: pool.new_state(agent_id),
             connections: Vec::new(),
         })
     }
 
-    /// Makes as many connections as come up, up to the first that does not.
+    /// Opens connections until there are enough or one fails.
     async fn connect(mut self, pool: &Arc<Inner>) -> (AgentEntry, Result<(), AgentProtocolError>) {
         let connected = self.connect_all(pool).await;
         let entry = AgentEntry::at(
-            Arc::clone(&self.record),
+            Arc::clone(&self.state),
             self.endpoint.clone(),
             std::mem::take(&mut self.connections),
         );
@@ -140,7 +161,7 @@ impl Candidate {
 
     async fn connect_all(&mut self, pool: &Arc<Inner>) -> Result<(), AgentProtocolError> {
         for _ in 0..pool.config.connections_per_agent.max(1) {
-            let connection = pool.connect(&self.record, &self.endpoint).await?;
+            let connection = pool.connect(&self.state, &self.endpoint).await?;
             self.connections.push(connection);
         }
         Ok(())
@@ -156,39 +177,40 @@ impl Drop for Candidate {
 }
 
 impl Inner {
-    /// Forgets what an agent was to have and what it reported.
+    /// Forgets an agent's settings, its pending pushes and the metrics that it reported.
     pub(super) fn forget(&self, agent_id: &str) {
         self.reported.forget_agent(agent_id);
         self.pusher.unregister_agent(agent_id);
         self.settings.forget(agent_id);
     }
 
-    /// What is known of an agent, so that it goes on where it left off.
-    pub(super) fn record(&self, agent_id: String) -> Arc<AgentRecord> {
+    /// Returns the state of a known agent, so that its counters and breaker continue, or a new one.
+    pub(super) fn new_state(&self, agent_id: String) -> Arc<AgentState> {
         if let Some(agent) = self.agents.load().get(&agent_id) {
-            return Arc::clone(&agent.record);
+            return Arc::clone(&agent.state);
         }
-        let upkeep = Arc::clone(&self.upkeep.requested);
-        let audience = Audience {
+        let maintenance = Arc::clone(&self.maintenance.requested);
+        let sinks = AgentEventSinks {
             notices: self.notices.0.clone(),
             reported: Arc::clone(&self.reported),
             updates: Arc::clone(&self.updates),
         };
-        let record = AgentRecord::new(
+        let state = AgentState::new(
             agent_id,
             self.config.breaker(),
-            audience,
+            sinks,
             self.config.max_agent_logs_per_second,
-            upkeep,
+            maintenance,
         );
         let fails_open = self.config.failure_mode == FailureMode::Open;
-        record.fails_open.store(fails_open, Ordering::Relaxed);
-        Arc::new(record)
+        state.fails_open.store(fails_open, Ordering::Relaxed);
+        Arc::new(state)
     }
 
+    /// Opens a connection, starts its tasks, and gives the agent its settings.
     pub(super) async fn connect(
         self: &Arc<Self>,
-        record: &Arc<AgentRecord>,
+        state: &Arc<AgentState>,
         endpoint: &Endpoint,
     ) -> Result<Arc<Connection>, AgentProtocolError> {
         let config = &self.config;
@@ -199,11 +221,11 @@ impl Inner {
                 encodings: endpoint.encodings(&config.encodings),
                 extension: config.use_extension.then_some(Extension::V1),
             };
-            let record = Arc::clone(record);
-            connection::open(record, link, offer, &config.connection()).await
+            let state = Arc::clone(state);
+            connection::open(state, link, offer, &config.connection()).await
         });
         let failed = |cause| AgentProtocolError::ConnectionFailed {
-            agent_id: Arc::clone(&record.id),
+            agent_id: Arc::clone(&state.id),
             endpoint: endpoint.to_string(),
             cause,
         };
@@ -213,7 +235,7 @@ impl Inner {
             .map_err(failed)?;
         tokio::spawn(run_writer(Arc::clone(&connection)));
         tokio::spawn(inbound.run());
-        self.welcome(&connection).await.map_err(failed)?;
+        self.prepare_connection(&connection).await.map_err(failed)?;
         Ok(connection)
     }
 }

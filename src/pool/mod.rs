@@ -1,32 +1,35 @@
-//! Agents by name, and which of an agent's connections an event takes.
+//! The pool: agents by name, and the choice of a connection for each event.
+//!
+//! Readers take an immutable snapshot of all agents ([`Agents`]) without waiting for a lock. Every
+//! change replaces the snapshot: see [`Inner::change`].
 
 mod affinity;
 mod agents;
-mod ask;
 #[cfg(feature = "__bench")]
 pub(crate) mod bench;
-mod choice;
+mod call;
+mod choose;
 mod config;
+mod connection_set;
 mod drain;
 mod exchange;
 mod expiring;
+mod maintenance;
 mod membership;
 mod notice;
+mod open_local;
 mod policy;
 mod protocol_metrics;
-mod provision;
 mod pushed;
 mod pushing;
-mod repair;
+mod reconnect;
 mod reported;
 mod reverse;
-mod rotation;
 mod send;
 mod settings;
 mod stats;
 mod sticky;
 mod trace;
-mod upkeep;
 
 pub use config::{AgentPoolConfig, CHANNEL_BUFFER_SIZE, LoadBalanceStrategy, Placement};
 pub use exchange::Exchange;
@@ -44,30 +47,43 @@ use crate::wire::Encoding;
 use affinity::Affinities;
 use agents::Agents;
 use arc_swap::ArcSwap;
+use maintenance::Maintenance;
 use notice::Notices;
-use protocol_metrics::Departed;
+use protocol_metrics::RetiredCounters;
 use pushed::SpareQueues;
-use settings::SettingsBook;
+use settings::SettingsStore;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use sticky::Sessions;
 use tokio::sync::watch;
-use upkeep::Upkeep;
 
-/// The agents that a proxy asks, with connections to each.
+/// Connections of a proxy to its agents.
 ///
-/// A pool is a handle: clones share their agents. Asking an agent waits for no lock and, once warm,
-/// allocates nothing.
+/// A pool is a handle: clones share the same agents. When the last handle is dropped, all
+/// connections are closed.
+///
+/// # Ways to send events
+///
+/// * [`AgentPool::exchange`] begins an [`Exchange`], which holds its connection. Sending its events
+///   takes no lock and, once buffers have grown to their size, allocates nothing in the pool. Use
+///   it where you can keep a value for the duration of an HTTP request.
+/// * [`AgentPool::send`] looks the exchange up by its correlation id. Sending request headers this
+///   way pins the correlation id to a connection, which costs about one allocation and an entry in
+///   a bounded map until the request is over: see [`AgentPool::send`].
 ///
 /// ```no_run
-/// # async fn example(event: tollgate::RequestHeadersEvent) -> Result<(), tollgate::AgentProtocolError> {
+/// # async fn example(
+/// #     event: tollgate::RequestHeadersEvent,
+/// # ) -> Result<(), tollgate::AgentProtocolError> {
 /// use tollgate::{AgentPool, Decision};
 ///
 /// let pool = AgentPool::new();
 /// pool.add_agent("waf", "/run/waf.sock").await?;
-/// let response = pool.send_request_headers("waf", "request-1", &event).await?;
+///
+/// let mut exchange = pool.exchange("waf", "request-1")?;
+/// let response = exchange.send(&event).await?;
 /// if let Decision::Block { status, .. } = response.decision {
 ///     println!("blocked with {status}");
 /// }
@@ -77,83 +93,83 @@ use upkeep::Upkeep;
 #[derive(Clone)]
 pub struct AgentPool {
     inner: Arc<Inner>,
-    _life: Arc<Life>,
+    _drop_guard: Arc<DropGuard>,
 }
 
-/// What a pool's handles, exchanges and tasks share.
+/// State shared by a pool's handles, exchanges and tasks.
 struct Inner {
     config: AgentPoolConfig,
     agents: ArcSwap<Agents>,
-    /// Held by whoever replaces the snapshot, so that no change is lost.
+    /// Held while the snapshot is replaced, so that concurrent changes do not overwrite each other.
     changes: Mutex<()>,
     affinities: Affinities,
     sessions: Sessions,
-    /// Agents that were removed.
-    departed: Departed,
+    /// Counters of agents that were removed.
+    retired_counters: RetiredCounters,
     notices: Notices,
     reported: Arc<MetricsCollector>,
-    settings: SettingsBook,
+    settings: SettingsStore,
     pusher: Arc<ConfigPusher>,
     updates: Arc<ArcSwap<ConfigUpdateHandler>>,
-    upkeep: Upkeep,
+    maintenance: Maintenance,
     spare_queues: SpareQueues,
-    /// Whether no new exchanges are taken.
-    closing: AtomicBool,
-    /// Tells when the last handle is gone.
-    lives: watch::Receiver<()>,
+    /// Number of shutdowns in progress. While there is one, no new exchanges and agents are taken.
+    shutdowns: AtomicUsize,
+    /// Closed when the last handle is dropped.
+    closed: watch::Receiver<()>,
 }
 
-/// Held by the handles of a pool; when the last is dropped, the connections end.
-struct Life {
+/// Shared by the handles of a pool. When the last handle drops it, all connections are closed.
+struct DropGuard {
     inner: Arc<Inner>,
-    _alive: watch::Sender<()>,
+    _open: watch::Sender<()>,
 }
 
 impl AgentPool {
-    /// A pool with the default configuration and no agents.
+    /// Creates a pool with the default configuration and no agents.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A pool with no agents.
+    /// Creates a pool with a configuration and no agents.
     pub fn with_config(config: AgentPoolConfig) -> Self {
-        let (alive, lives) = watch::channel(());
-        let upkeep = Upkeep::default();
+        let (open, closed) = watch::channel(());
+        let maintenance = Maintenance::default();
         let max_entries = config.max_correlation_affinities;
         let inner = Arc::new(Inner {
             affinities: Affinities::new(max_entries, config.correlation_affinity_ttl),
-            sessions: Sessions::new(max_entries, config.sticky_session_timeout),
+            sessions: Sessions::new(max_entries, config.sticky_session_timeout, |_| ()),
             reported: Arc::new(MetricsCollector::with_config(
                 config.reported_metrics.clone(),
             )),
-            settings: SettingsBook::default(),
-            pusher: Arc::new(ConfigPusher::serving(
+            settings: SettingsStore::default(),
+            pusher: Arc::new(ConfigPusher::with_notify(
                 config.config_push.clone(),
-                Arc::clone(&upkeep.requested),
+                Arc::clone(&maintenance.requested),
             )),
             updates: Arc::default(),
             config,
             agents: ArcSwap::default(),
             changes: Mutex::default(),
-            departed: Departed::default(),
+            retired_counters: RetiredCounters::default(),
             notices: Notices::default(),
-            upkeep,
+            maintenance,
             spare_queues: SpareQueues::default(),
-            closing: AtomicBool::new(false),
-            lives,
+            shutdowns: AtomicUsize::new(0),
+            closed,
         });
-        let life = Life {
+        let drop_guard = DropGuard {
             inner: Arc::clone(&inner),
-            _alive: alive,
+            _open: open,
         };
         Self {
             inner,
-            _life: Arc::new(life),
+            _drop_guard: Arc::new(drop_guard),
         }
     }
 
-    /// Sets what calls get when an agent is unavailable, in the place of
-    /// [`AgentPoolConfig::failure_mode`], as long as the agent is known.
+    /// Sets the failure mode of one agent, which replaces [`AgentPoolConfig::failure_mode`] until
+    /// the agent is removed.
     ///
     /// # Errors
     ///
@@ -166,42 +182,44 @@ impl AgentPool {
         let agents = self.inner.agents.load();
         let agent = agents.get(agent_id).ok_or_else(|| unknown(agent_id))?;
         let fails_open = mode == FailureMode::Open;
-        agent.record.fails_open.store(fails_open, Ordering::Relaxed);
+        agent.state.fails_open.store(fails_open, Ordering::Relaxed);
         Ok(())
     }
 
-    /// What an agent's circuit breaker lets through.
+    /// Returns the state of an agent's circuit breaker.
     pub fn circuit_breaker_state(&self, agent_id: &str) -> Option<CircuitBreakerState> {
         let agents = self.inner.agents.load();
         agents
             .get(agent_id)
-            .map(|agent| agent.record.breaker.state())
+            .map(|agent| agent.state.breaker.state())
     }
 
-    /// The names of all agents.
+    /// Returns the names of all agents.
     pub fn agent_ids(&self) -> Vec<String> {
         let agents = self.inner.agents.load();
         agents.iter().map(|agent| agent.id().to_string()).collect()
     }
 
-    /// What an agent said of itself when the connections were made.
+    /// Returns the capabilities that an agent announced when it was connected.
     pub async fn agent_capabilities(&self, agent_id: &str) -> Option<AgentCapabilities> {
         self.with_connection(agent_id, |connection| connection.capabilities().clone())
     }
 
-    /// How payloads to an agent are written.
+    /// Returns the encoding of payloads to an agent.
     pub fn agent_encoding(&self, agent_id: &str) -> Option<Encoding> {
         self.with_connection(agent_id, |connection| connection.dialect().encoding)
     }
 
-    /// Whether tollgate's extension of the protocol is spoken with an agent: bodies in MessagePack go as
-    /// they are, and several events of one exchange may be unanswered at once.
+    /// Returns whether an agent speaks tollgate's extension of the protocol.
+    ///
+    /// With it, bodies are sent unencoded inside MessagePack, and several events of one exchange
+    /// may be unanswered at once.
     pub fn agent_uses_extension(&self, agent_id: &str) -> Option<bool> {
         self.with_connection(agent_id, |connection| connection.dialect().has_streams())
     }
 
-    /// Whether a call to an agent would be tried: a connection takes new exchanges, and the circuit breaker is
-    /// not open.
+    /// Returns whether a call to an agent would be attempted: at least one connection takes new
+    /// exchanges, and the circuit breaker is not open.
     pub fn is_agent_healthy(&self, agent_id: &str) -> bool {
         let agents = self.inner.agents.load();
         agents
@@ -209,7 +227,7 @@ impl AgentPool {
             .is_some_and(|agent| agent.is_available())
     }
 
-    /// What happened on an agent's connections so far.
+    /// Returns statistics of one agent.
     pub async fn agent_stats(&self, agent_id: &str) -> Option<AgentPoolStats> {
         self.inner
             .agents
@@ -218,7 +236,7 @@ impl AgentPool {
             .map(|agent| agent.stats())
     }
 
-    /// What happened on the connections of every agent so far.
+    /// Returns statistics of every agent.
     pub async fn stats(&self) -> Vec<AgentPoolStats> {
         self.inner
             .agents
@@ -228,12 +246,12 @@ impl AgentPool {
             .collect()
     }
 
-    /// Tells an agent to forget an exchange and fails its pending call, if there is one, with
+    /// Tells an agent to abandon an exchange, and fails its pending call, if there is one, with
     /// [`Cancelled`](AgentProtocolError::Cancelled).
     ///
     /// # Errors
     ///
-    /// As for [`AgentPool::send`], except that nothing is waited for.
+    /// As for [`AgentPool::send`], but without the errors of waiting.
     pub async fn cancel_request(
         &self,
         agent_id: &str,
@@ -254,8 +272,9 @@ impl AgentPool {
         }
     }
 
-    /// Cancels every call that waits for an agent's answer. Returns how many there were. Calls that wait
-    /// in line for a slot go on.
+    /// Cancels every call that waits for an agent's answer, and returns their number.
+    ///
+    /// Calls that wait for a slot are not cancelled.
     ///
     /// # Errors
     ///
@@ -272,7 +291,7 @@ impl AgentPool {
         Ok(cancelled)
     }
 
-    /// Asks an agent for a sign of life and returns how long it took.
+    /// Pings an agent and returns the round-trip time.
     ///
     /// # Errors
     ///
@@ -284,7 +303,7 @@ impl AgentPool {
         }
     }
 
-    /// The open connections of an agent, for what is not on the hot path.
+    /// Returns the open connections of an agent. It allocates, so it is not for the hot path.
     fn connections(&self, agent_id: &str) -> Result<Vec<Arc<Connection>>, AgentProtocolError> {
         let agents = self.inner.agents.load();
         let agent = agents.get(agent_id).ok_or_else(|| unknown(agent_id))?;
@@ -310,9 +329,9 @@ impl Default for AgentPool {
     }
 }
 
-impl Drop for Life {
+impl Drop for DropGuard {
     fn drop(&mut self) {
-        // Whoever is about to connect finds its agent gone.
+        // A task that is about to add a connection finds that its agent was removed.
         for agent in self.inner.change(Agents::clear) {
             agent.close();
         }
@@ -320,9 +339,9 @@ impl Drop for Life {
 }
 
 impl Inner {
-    /// Replaces the snapshot by a changed copy. Readers keep the one they have.
+    /// Replaces the snapshot by a changed copy. Readers keep the snapshot that they have.
     fn change<T>(&self, change: impl FnOnce(&mut Agents) -> T) -> T {
-        // A panic while the lock is held leaves the old snapshot in place, which is whole.
+        // A panic while the lock is held leaves the old snapshot in place, which is consistent.
         let _guard = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut agents = Agents::clone(&self.agents.load());
         let result = change(&mut agents);

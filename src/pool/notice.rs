@@ -1,15 +1,17 @@
+//! Notices that agents send on their own.
+
 use super::AgentPool;
 use crate::protocol::AgentNotice;
 use tokio::sync::broadcast::{Receiver, Sender};
 
-/// Notices that wait for a slow listener; of more, the oldest are lost to it.
+/// Number of notices kept for a slow receiver, which loses the oldest beyond it.
 const CAPACITY: usize = 256;
 
 impl AgentPool {
-    /// Listens to what agents say unasked from now on.
+    /// Subscribes to the notices that agents send from now on.
     ///
-    /// A listener that falls behind by more than 256 notices loses the oldest, and its next `recv` says how
-    /// many. Nobody waits for listeners.
+    /// A receiver that falls behind by more than 256 notices loses the oldest, and its next `recv`
+    /// returns how many. Agents and the pool do not wait for receivers.
     ///
     /// ```no_run
     /// # async fn example(pool: tollgate::AgentPool) {
@@ -28,7 +30,7 @@ impl AgentPool {
     }
 }
 
-/// Where the connections of all agents say what they are told.
+/// Channel to which the connections of all agents publish notices.
 #[derive(Debug)]
 pub(super) struct Notices(pub(super) Sender<AgentNotice>);
 

@@ -1,35 +1,41 @@
+//! Policies for events that cannot be sent or answered.
+
 use crate::protocol::EventType;
 use std::time::Duration;
 
-/// What a call gets while the agent asks for a pause and no other connection may be used.
+/// Result of a call while the agent has paused every connection that could be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum FlowControlMode {
-    /// [`FlowControlPaused`](crate::AgentProtocolError::FlowControlPaused), at once.
+    /// Fails with [`FlowControlPaused`](crate::AgentProtocolError::FlowControlPaused) at once.
     #[default]
     FailClosed,
-    /// An `allow`, without asking the agent. For agents whose word may be missed.
+    /// Allows the event without asking the agent. Only for agents whose decision is optional.
     FailOpen,
-    /// The agent's answer, if the pause ends within
-    /// [`flow_control_wait_timeout`](super::AgentPoolConfig::flow_control_wait_timeout); otherwise as
-    /// [`FlowControlMode::FailClosed`]. Waiting calls go on in the order in which they were made.
+    /// Waits for the end of the pause for up to
+    /// [`flow_control_wait_timeout`](super::AgentPoolConfig::flow_control_wait_timeout), and then
+    /// fails as [`FlowControlMode::FailClosed`] does. Waiting calls continue in the order in which
+    /// they were made.
     WaitAndRetry,
 }
 
-/// What a call gets when its agent is unavailable: not connected, kept off by the circuit breaker, out of
-/// room, lost in the middle of the call, or silent until the deadline.
+/// Result of a call whose agent is unavailable.
 ///
-/// What an agent did answer is never overruled, nor is an answer that does not decode, a message that is too
-/// large, or a pause (see [`FlowControlMode`]).
+/// An agent is unavailable to a call if it is not connected, if its circuit breaker is open, if no
+/// slot becomes free, if the connection closes during the call, or if the call times out.
+///
+/// The mode does not apply to answers of the agent, answers that cannot be decoded, messages that
+/// are too large, or pauses (see [`FlowControlMode`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum FailureMode {
-    /// The error.
+    /// Fails with the error.
     #[default]
     Closed,
-    /// An `allow`, which is counted in [`AgentPoolStats::failed_open`](super::AgentPoolStats::failed_open).
+    /// Allows the event, and counts that in
+    /// [`AgentPoolStats::failed_open`](super::AgentPoolStats::failed_open).
     Open,
 }
 
-/// How long a call may take, by the kind of its event.
+/// Timeouts of calls, by the kind of their events.
 ///
 /// ```
 /// use std::time::Duration;
@@ -46,14 +52,14 @@ pub enum FailureMode {
 pub struct EventTimeouts([Option<Duration>; EventType::ALL.len()]);
 
 impl EventTimeouts {
-    /// Sets the time for one kind of event.
+    /// Sets the timeout for one kind of event.
     #[must_use]
     pub fn with(mut self, kind: EventType, timeout: Duration) -> Self {
         self.0[kind as usize] = Some(timeout);
         self
     }
 
-    /// The time for a kind of event, where it is not the one for all.
+    /// Returns the timeout that was set for a kind of event.
     pub fn get(&self, kind: EventType) -> Option<Duration> {
         self.0[kind as usize]
     }

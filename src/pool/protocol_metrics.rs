@@ -1,15 +1,16 @@
-//! What the pool counts.
+//! Metrics of a pool.
 
 use super::agents::AgentEntry;
 use super::{AgentPool, Inner};
-use crate::connection::{AgentRecord, CircuitBreakerState};
+use crate::connection::{AgentState, CircuitBreakerState};
 use crate::metrics::{AgentMetrics, Poolwide, ProtocolMetricsSnapshot};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What a pool counts of its calls and connections. Lives as long as anybody holds it, and keeps no connection open.
+/// Metrics of a pool's calls and connections. A handle keeps the counters, but no connection,
+/// alive.
 ///
 /// ```
 /// let pool = tollgate::AgentPool::new();
@@ -21,28 +22,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct ProtocolMetrics(Arc<Inner>);
 
 impl AgentPool {
-    /// What the pool counts, to be read or exported.
+    /// Returns the pool's metrics, to read or export them.
     pub fn protocol_metrics(&self) -> ProtocolMetrics {
         ProtocolMetrics(Arc::clone(&self.inner))
     }
 }
 
 impl ProtocolMetrics {
-    /// Everything at this moment.
+    /// Returns a snapshot of all metrics.
     pub fn snapshot(&self) -> ProtocolMetricsSnapshot {
         let pool = &*self.0;
-        let mut departed = pool.departed.lock();
+        let mut retired_counters = pool.retired_counters.lock();
         let agents = pool.agents.load();
         let connections = pool.config.connections_per_agent.max(1);
         let metrics: BTreeMap<_, _> = agents
             .iter()
             .map(|agent| (agent.id().to_string(), agent.metrics(connections)))
             .collect();
-        let is_present = |record: &Arc<AgentRecord>| {
-            let known = agents.get(&record.id);
-            known.is_some_and(|agent| Arc::ptr_eq(&agent.record, record))
+        let is_present = |state: &Arc<AgentState>| {
+            let known = agents.get(&state.id);
+            known.is_some_and(|agent| Arc::ptr_eq(&agent.state, state))
         };
-        let mut total = departed.total(is_present);
+        let mut total = retired_counters.total(is_present);
         metrics.values().for_each(|agent| total += agent);
         let poolwide = Poolwide {
             affinity_evictions: pool.affinities.evictions(),
@@ -53,7 +54,8 @@ impl ProtocolMetrics {
         ProtocolMetricsSnapshot::new(poolwide, total, metrics)
     }
 
-    /// Everything in the text format of Prometheus: see [`ProtocolMetricsSnapshot::to_prometheus`].
+    /// Returns all metrics in the Prometheus text format: see
+    /// [`ProtocolMetricsSnapshot::to_prometheus`].
     pub fn to_prometheus(&self, prefix: &str) -> String {
         self.snapshot().to_prometheus(prefix)
     }
@@ -63,7 +65,7 @@ impl AgentEntry {
     fn metrics(&self, wanted_connections: usize) -> AgentMetrics {
         let open = || self.open_connections();
         let active_connections = open().count();
-        let is_closed = self.record.breaker.state() == CircuitBreakerState::Closed;
+        let is_closed = self.state.breaker.state() == CircuitBreakerState::Closed;
         AgentMetrics {
             pending_requests: open().map(|connection| connection.in_flight() as u64).sum(),
             active_connections: active_connections as u64,
@@ -74,85 +76,85 @@ impl AgentEntry {
             buffer_utilization: open()
                 .map(|connection| connection.ring_utilization())
                 .fold(0.0, f64::max),
-            ..counted(&self.record)
+            ..counters_of(&self.state)
         }
     }
 }
 
-/// What a record counts, without what its connections are like at present.
-fn counted(record: &AgentRecord) -> AgentMetrics {
-    let incidents = &record.incidents;
-    let calls = record.calls.counts();
+/// Returns the counters of an agent, without the gauges of its connections.
+fn counters_of(state: &AgentState) -> AgentMetrics {
+    let counters = &state.counters;
+    let calls = state.calls.counts();
     AgentMetrics {
         in_flight_requests: calls.made.saturating_sub(calls.ended()),
         calls,
-        decisions: record.calls.decisions(),
-        faults: record.counters.faults(),
-        failed_open: incidents.failed_open.load(Ordering::Relaxed),
-        allowed_while_paused: incidents.allowed_while_paused.load(Ordering::Relaxed),
-        exchanges_cancelled: incidents.exchanges_cancelled.load(Ordering::Relaxed),
-        reconnects: incidents.reconnects.load(Ordering::Relaxed),
-        circuit_breaker_trips: record.breaker.trips(),
-        flow_control_pauses: incidents.pauses.load(Ordering::Relaxed),
-        flow_control_resumes: incidents.resumes.load(Ordering::Relaxed),
-        request_duration: record.calls.durations(),
-        stages: record.stages.snapshot(),
+        decisions: state.calls.decisions(),
+        faults: state.faults.counts(),
+        failed_open: counters.failed_open.load(Ordering::Relaxed),
+        allowed_while_paused: counters.allowed_while_paused.load(Ordering::Relaxed),
+        exchanges_cancelled: counters.exchanges_cancelled.load(Ordering::Relaxed),
+        reconnects: counters.reconnects.load(Ordering::Relaxed),
+        circuit_breaker_trips: state.breaker.trips(),
+        flow_control_pauses: counters.pauses.load(Ordering::Relaxed),
+        flow_control_resumes: counters.resumes.load(Ordering::Relaxed),
+        request_duration: state.calls.durations(),
+        stages: state.stages.snapshot(),
         ..AgentMetrics::default()
     }
 }
 
-/// What was counted of agents that were removed, so that totals never fall.
+/// Counters of agents that were removed, so that totals never decrease.
 #[derive(Debug, Default)]
-pub(super) struct Departed(Mutex<DepartedAgents>);
+pub(super) struct RetiredCounters(Mutex<RetiredAgents>);
 
 #[derive(Debug, Default)]
-pub(super) struct DepartedAgents {
-    /// Those whose calls may not all be over.
-    lingering: Vec<Arc<AgentRecord>>,
-    /// All others.
-    over: AgentMetrics,
+pub(super) struct RetiredAgents {
+    /// Agents whose counters may still change, because calls or connections hold them.
+    live: Vec<Arc<AgentState>>,
+    /// Sum of the counters of all other agents.
+    ended: AgentMetrics,
 }
 
-impl Departed {
-    /// Keeps what was counted of an agent that is about to leave the pool. Before it does, so that a snapshot finds
-    /// it in one place or the other.
-    pub(super) fn keep(&self, record: &Arc<AgentRecord>) {
-        let mut departed = self.lock();
-        let is_known = |known: &Arc<AgentRecord>| Arc::ptr_eq(known, record);
-        if !departed.lingering.iter().any(is_known) {
-            departed.settle();
-            departed.lingering.push(Arc::clone(record));
+impl RetiredCounters {
+    /// Keeps the counters of an agent that is about to be removed. Called before the removal, so
+    /// that a snapshot finds the agent in one place or the other.
+    pub(super) fn keep(&self, state: &Arc<AgentState>) {
+        let mut retired_counters = self.lock();
+        let is_known = |known: &Arc<AgentState>| Arc::ptr_eq(known, state);
+        if !retired_counters.live.iter().any(is_known) {
+            retired_counters.collect_ended();
+            retired_counters.live.push(Arc::clone(state));
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, DepartedAgents> {
-        // Nothing that holds the lock can leave it half changed.
+    fn lock(&self) -> std::sync::MutexGuard<'_, RetiredAgents> {
+        // No code that holds the lock can panic halfway through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl DepartedAgents {
-    /// Everything of agents that have left.
-    fn total(&mut self, is_present: impl Fn(&Arc<AgentRecord>) -> bool) -> AgentMetrics {
-        self.settle();
-        let mut total = self.over.clone();
-        for record in &self.lingering {
-            if !is_present(record) {
-                total += &counted(record);
+impl RetiredAgents {
+    /// Returns the sum of the counters of removed agents.
+    fn total(&mut self, is_present: impl Fn(&Arc<AgentState>) -> bool) -> AgentMetrics {
+        self.collect_ended();
+        let mut total = self.ended.clone();
+        for state in &self.live {
+            if !is_present(state) {
+                total += &counters_of(state);
             }
         }
         total
     }
 
-    /// Adds up the records that nobody else holds, which do not change any more.
-    fn settle(&mut self) {
-        let over = &mut self.over;
-        self.lingering.retain(|record| {
-            let is_over = Arc::strong_count(record) == 1;
-            if is_over {
-                *over += &counted(record);
+    /// Adds up the agents that nothing else holds, whose counters no longer change.
+    fn collect_ended(&mut self) {
+        let ended = &mut self.ended;
+        self.live.retain(|state| {
+            let has_ended = Arc::strong_count(state) == 1;
+            if has_ended {
+                *ended += &counters_of(state);
             }
-            !is_over
+            !has_ended
         });
     }
 }

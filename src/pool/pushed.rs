@@ -1,11 +1,13 @@
-use super::ask::Outcome;
+//! Events that were pushed and whose answers were not taken yet.
+
+use super::call::Outcome;
 use crate::connection::PendingCall;
 use crossbeam_queue::ArrayQueue;
 use std::collections::VecDeque;
 use std::fmt;
 use std::task::{Context, Poll, ready};
 
-/// An event that was pushed, until its answer is taken.
+/// A pushed event, until its answer is taken.
 #[allow(
     clippy::large_enum_variant,
     reason = "an answer takes the place of its call without an allocation"
@@ -15,21 +17,22 @@ pub(super) enum Pushed {
     Answered(Outcome),
 }
 
-/// The pushed events of one exchange, the oldest first.
+/// Pushed events of one exchange, oldest first.
 pub(super) type PushedQueue = VecDeque<Pushed>;
 
-/// Queues that are handed from exchange to exchange with their memory.
+/// Empty queues that exchanges reuse, to save their allocation.
 pub(super) struct SpareQueues(ArrayQueue<PushedQueue>);
 
-/// So many exchanges stream bodies at once without an allocation, if others did so before.
+/// Maximum number of queues that are kept, and so of exchanges that stream bodies at once without
+/// an allocation.
 const MAX_KEPT: usize = 64;
 
-/// A queue that grew longer is not kept.
+/// Largest capacity of a queue that is kept.
 const MAX_KEPT_LEN: usize = 16;
 
 impl Pushed {
-    /// Ready once the answer is there.
-    pub(super) fn settle(&mut self, cx: &Context<'_>) -> Poll<()> {
+    /// Waits until the answer has arrived, and takes it out of its slot.
+    pub(super) fn poll_settled(&mut self, cx: &Context<'_>) -> Poll<()> {
         if let Self::Pending(call) = self {
             let answered = ready!(call.poll_answered(cx));
             *self = Self::Answered(answered.and_then(|()| call.take_answer()));
@@ -43,11 +46,11 @@ impl SpareQueues {
         self.0.pop().unwrap_or_default()
     }
 
-    /// Takes a queue back, and gives up the calls in it.
+    /// Gives up the calls in a queue, and keeps the queue for reuse.
     pub(super) fn give_back(&self, mut queue: PushedQueue) {
         queue.clear();
         if (1..=MAX_KEPT_LEN).contains(&queue.capacity()) {
-            // Where enough are kept, this one is not.
+            // Fails if enough are kept already; then the queue is dropped.
             let _ = self.0.push(queue);
         }
     }

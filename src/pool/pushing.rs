@@ -1,7 +1,7 @@
-//! Updates of configuration that are pushed to agents.
+//! Config updates that are pushed to agents.
 
-use super::ask::Inquiry;
-use super::settings::verdict;
+use super::call::CallParams;
+use super::settings::config_result;
 use super::{AgentPool, Inner, unknown};
 use crate::config_push::{ConfigPusher, Delivery, Next};
 use crate::connection::TimeLimit;
@@ -12,23 +12,28 @@ use std::sync::Arc;
 use tokio::time::sleep_until;
 
 impl AgentPool {
-    /// Keeps account of pushed updates.
+    /// Returns the pusher, which keeps track of pushed updates.
     pub fn config_pusher(&self) -> &ConfigPusher {
         &self.inner.pusher
     }
 
-    /// The same, to be kept: by a callback of a [`ConfigUpdateHandler`](crate::ConfigUpdateHandler), for example, which
-    /// would keep a pool alive for ever that it held itself.
+    /// Like [`AgentPool::config_pusher`], but returns a shared reference that can be stored.
+    ///
+    /// A callback of a [`ConfigUpdateHandler`](crate::ConfigUpdateHandler) can hold it; a handle of
+    /// the pool there would keep the pool open forever.
     pub fn config_pusher_arc(&self) -> Arc<ConfigPusher> {
         Arc::clone(&self.inner.pusher)
     }
 
-    /// Has upkeep send an update to an agent, again until it answers or the attempts are used up, and returns the id of
-    /// the push. `None` if the agent does not take pushes or has too many under way: see
+    /// Pushes an update to an agent, and returns the id of the push.
+    ///
+    /// Maintenance sends it, and retries until the agent answers or the attempts are used up.
+    /// Returns `None` if the agent does not accept pushes or too many are pending: see
     /// [`ConfigPusher::push_to_agent`].
     ///
-    /// A pushed update reaches an agent that is connected or comes back in time; one that is started later does not get
-    /// it. What an agent must have from the beginning is for [`AgentPool::configure_agent`].
+    /// A pushed update reaches an agent that is connected or that reconnects in time, but not one
+    /// that is started later. For what an agent needs from the start, use
+    /// [`AgentPool::configure_agent`].
     pub fn push_config_to_agent(
         &self,
         agent_id: &str,
@@ -37,12 +42,12 @@ impl AgentPool {
         self.inner.pusher.push_to_agent(agent_id, update_type)
     }
 
-    /// The same for every agent that takes pushes. Returns the ids of the pushes.
+    /// Pushes an update to every agent that accepts pushes. Returns the ids of the pushes.
     pub fn push_config_to_all(&self, update_type: ConfigUpdateType) -> Vec<String> {
         self.inner.pusher.push_to_all(update_type)
     }
 
-    /// Notes an answer to a push that came another way than over the agent's connection.
+    /// Records an answer to a push that arrived by other means than the agent's connection.
     pub fn acknowledge_config_push(&self, push_id: &str, accepted: bool, error: Option<String>) {
         self.inner.pusher.acknowledge(push_id, accepted, error);
     }
@@ -63,7 +68,7 @@ impl Inner {
     async fn push(self: &Arc<Self>, agent_id: &str, update: ConfigUpdateRequest) {
         let push_id = update.request_id.clone();
         let outcome = self.send_update(agent_id, update).await;
-        match verdict(outcome) {
+        match config_result(outcome) {
             Ok(Ok(())) => self.pusher.acknowledge(&push_id, true, None),
             Ok(Err(reason)) => {
                 tracing::warn!(
@@ -84,29 +89,29 @@ impl Inner {
         self: &Arc<Self>,
         agent_id: &str,
         update: ConfigUpdateRequest,
-    ) -> super::ask::Outcome {
+    ) -> super::call::Outcome {
         let agent = self.agents.load().get(agent_id).cloned();
         let agent = agent.ok_or_else(|| unknown(agent_id))?;
-        // Another one with each attempt, since an answer to the last may be missing.
+        // A new id for each attempt, because the answer to the last one may still arrive.
         let id = self.settings.correlation_id();
-        let inquiry = Inquiry {
+        let params = CallParams {
             correlation_id: &id,
             kind: EventType::Configure,
-            limit: TimeLimit::firm(self.pusher.ack_timeout()),
+            limit: TimeLimit::fixed(self.pusher.ack_timeout()),
         };
         let event = Configure {
             correlation_id: &id,
             settings: as_settings(update),
         };
-        let open = || self.attempt(agent_id, inquiry);
-        self.ask_strictly(&agent.record, inquiry, &event, open)
-            .await
+        let open = || self.attempt(agent_id, params);
+        self.call_now(&agent.state, params, &event, open).await
     }
 }
 
-/// Every agent reads `config` and `config_version`; ours read the rest too.
+/// Returns an update as settings. Every agent reads `config` and `config_version`; agents of this
+/// crate read the rest too.
 fn as_settings(update: ConfigUpdateRequest) -> Map<String, Value> {
-    // A plain enum with string keys always has a JSON form.
+    // Never fails: a plain enum with string keys always has a JSON form.
     let config = serde_json::to_value(&update.update_type).unwrap_or_default();
     Map::from_iter([
         ("config".to_owned(), config),

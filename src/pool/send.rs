@@ -1,7 +1,7 @@
-//! Putting events to agents. Every method ends in the one path of [`AgentPool::send`].
+//! Sends events that are known by their correlation id. Every method here ends in the same path.
 
 use super::AgentPool;
-use super::ask::{Inquiry, outcome_of, timings_of};
+use super::call::{CallParams, take_response, timings_of};
 use crate::connection::TimeLimit;
 use crate::error::AgentProtocolError;
 use crate::metrics::CallTimings;
@@ -16,19 +16,31 @@ use serde_json::{Map, Value};
 use std::time::Duration;
 
 impl AgentPool {
-    /// Puts any event, owned or borrowed, to an agent and waits for its answer.
+    /// Sends any event, owned or borrowed, to an agent and waits for its answer.
     ///
-    /// `correlation_id` joins the events of one HTTP request and replaces the event's own. Towards
-    /// peers that know no other way of matching answers, at most one event of an exchange can be
+    /// `correlation_id` joins the events of one HTTP request and replaces the event's own. If the
+    /// agent can match answers only by correlation id, at most one event of an exchange can be
     /// unanswered at a time.
     ///
-    /// Request headers bind their exchange to a connection: the events that follow under the same correlation
-    /// id take that one, until [`AgentPool::clear_correlation_affinity`] or a completed request
-    /// ([`AgentPool::send_request_complete`]) ends the exchange, or
-    /// [`correlation_affinity_ttl`](super::AgentPoolConfig::correlation_affinity_ttl) passes without an event.
-    /// [`AgentPool::exchange`] does the same without a look-up.
+    /// # Pinned exchanges
     ///
-    /// Dropping the future gives the call up; an answer that comes later is counted and thrown away.
+    /// Request headers pin their correlation id to a connection: the events that follow under the
+    /// same id go over that connection. A pin costs about one allocation and an entry in a map of
+    /// at most [`max_correlation_affinities`](super::AgentPoolConfig::max_correlation_affinities)
+    /// entries. It is kept until [`AgentPool::send_request_complete`] or
+    /// [`AgentPool::clear_correlation_affinity`] removes it, or
+    /// [`correlation_affinity_ttl`](super::AgentPoolConfig::correlation_affinity_ttl) (5 minutes by
+    /// default) passes without an event. So call one of the two at the end of every request. While
+    /// the map is full, further exchanges are not pinned, and their events may go to any
+    /// connection.
+    ///
+    /// [`AgentPool::exchange`] needs no pin: an [`Exchange`](super::Exchange) holds its connection
+    /// without an allocation or a look-up.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future gives the call up. An answer that arrives later is counted and
+    /// discarded.
     ///
     /// # Errors
     ///
@@ -39,16 +51,16 @@ impl AgentPool {
     ///   [`QueueTimeout`](AgentProtocolError::QueueTimeout) if no slot is free;
     /// * [`FlowControlPaused`](AgentProtocolError::FlowControlPaused) if the agent paused every
     ///   connection that could be used (see [`FlowControlMode`](super::FlowControlMode));
-    /// * [`CorrelationBusy`](AgentProtocolError::CorrelationBusy) if an earlier event of the exchange is
-    ///   unanswered everywhere;
-    /// * [`MessageTooLarge`](AgentProtocolError::MessageTooLarge) if the event fits no frame, or its body is
-    ///   larger than the agent takes;
+    /// * [`CorrelationBusy`](AgentProtocolError::CorrelationBusy) if an earlier event of the
+    ///   exchange is unanswered on every connection that could be used;
+    /// * [`MessageTooLarge`](AgentProtocolError::MessageTooLarge) if the event does not fit into a
+    ///   frame, or its body is larger than the agent accepts;
     /// * [`Timeout`](AgentProtocolError::Timeout) after
-    ///   [`AgentPoolConfig::request_timeout`](super::AgentPoolConfig::request_timeout) or the time for this
-    ///   kind of event;
-    /// * [`ConnectionClosed`](AgentProtocolError::ConnectionClosed) at once when the connection ends, and for
-    ///   every later event of an exchange that was bound to it;
-    /// * [`InvalidMessage`](AgentProtocolError::InvalidMessage) if the answer does not decode;
+    ///   [`AgentPoolConfig::request_timeout`](super::AgentPoolConfig::request_timeout) or the
+    ///   timeout for this kind of event;
+    /// * [`ConnectionClosed`](AgentProtocolError::ConnectionClosed) at once when the connection
+    ///   closes, and for every later event of an exchange that was pinned to it;
+    /// * [`InvalidMessage`](AgentProtocolError::InvalidMessage) if the answer cannot be decoded;
     /// * [`Cancelled`](AgentProtocolError::Cancelled) by [`AgentPool::cancel_request`].
     pub async fn send<E: Event>(
         &self,
@@ -57,16 +69,20 @@ impl AgentPool {
         event: &E,
     ) -> Result<AgentResponse, AgentProtocolError> {
         let timeout = self.inner.config.timeout(E::EVENT_TYPE);
-        let inquiry = Inquiry {
+        let params = CallParams {
             correlation_id,
             kind: E::EVENT_TYPE,
             limit: TimeLimit::configured(timeout),
         };
-        outcome_of(self.inner.ask(agent_id, inquiry, event).await)
+        take_response(self.inner.send_event(agent_id, params, event).await)
     }
 
-    /// The same, and says where the time went; of an event that was allowed without asking the agent it does not.
-    /// Errors as for [`AgentPool::send`].
+    /// Like [`AgentPool::send`], and returns a timing breakdown: `None` if the event was allowed
+    /// without asking the agent.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AgentPool::send`].
     pub async fn send_timed<E: Event>(
         &self,
         agent_id: &str,
@@ -74,18 +90,22 @@ impl AgentPool {
         event: &E,
     ) -> Result<(AgentResponse, Option<CallTimings>), AgentProtocolError> {
         let timeout = self.inner.config.timeout(E::EVENT_TYPE);
-        let inquiry = Inquiry {
+        let params = CallParams {
             correlation_id,
             kind: E::EVENT_TYPE,
             limit: TimeLimit::configured(timeout).timed(),
         };
-        let asked = self.inner.ask(agent_id, inquiry, event).await;
-        let timings = timings_of(&asked);
-        Ok((outcome_of(asked)?, timings))
+        let answered = self.inner.send_event(agent_id, params, event).await;
+        let timings = timings_of(&answered);
+        Ok((take_response(answered)?, timings))
     }
 
-    /// The same as [`AgentPool::send`] with a time of its own for this call, which is not stretched for an agent that reports that
-    /// it is degraded. Errors as for [`AgentPool::send`].
+    /// Like [`AgentPool::send`] with an explicit timeout, which is not extended for a degraded
+    /// agent.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AgentPool::send`].
     pub async fn send_within<E: Event>(
         &self,
         agent_id: &str,
@@ -93,15 +113,20 @@ impl AgentPool {
         event: &E,
         timeout: Duration,
     ) -> Result<AgentResponse, AgentProtocolError> {
-        let inquiry = Inquiry {
+        let params = CallParams {
             correlation_id,
             kind: E::EVENT_TYPE,
-            limit: TimeLimit::firm(timeout),
+            limit: TimeLimit::fixed(timeout),
         };
-        outcome_of(self.inner.ask(agent_id, inquiry, event).await)
+        take_response(self.inner.send_event(agent_id, params, event).await)
     }
 
-    /// Puts the head of a request to an agent. Errors as for [`AgentPool::send`].
+    /// Sends the headers of a request, and pins the correlation id to a connection: see
+    /// [`AgentPool::send`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`AgentPool::send`].
     pub async fn send_request_headers(
         &self,
         agent_id: &str,
@@ -111,7 +136,11 @@ impl AgentPool {
         self.send(agent_id, correlation_id, event).await
     }
 
-    /// Puts a piece of a request body to an agent. Errors as for [`AgentPool::send`].
+    /// Sends a chunk of a request body.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AgentPool::send`].
     pub async fn send_request_body_chunk(
         &self,
         agent_id: &str,
@@ -121,7 +150,11 @@ impl AgentPool {
         self.send(agent_id, correlation_id, event).await
     }
 
-    /// The same under the event's own correlation id.
+    /// Sends a chunk of a request body under the event's own correlation id.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AgentPool::send`].
     pub async fn send_request_body_chunk_binary(
         &self,
         agent_id: &str,
@@ -130,7 +163,11 @@ impl AgentPool {
         self.send(agent_id, &event.correlation_id, event).await
     }
 
-    /// Puts the head of a response to an agent. Errors as for [`AgentPool::send`].
+    /// Sends the headers of a response.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AgentPool::send`].
     pub async fn send_response_headers(
         &self,
         agent_id: &str,
@@ -140,7 +177,11 @@ impl AgentPool {
         self.send(agent_id, correlation_id, event).await
     }
 
-    /// Puts a piece of a response body to an agent. Errors as for [`AgentPool::send`].
+    /// Sends a chunk of a response body.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AgentPool::send`].
     pub async fn send_response_body_chunk(
         &self,
         agent_id: &str,
@@ -150,7 +191,11 @@ impl AgentPool {
         self.send(agent_id, correlation_id, event).await
     }
 
-    /// The same under the event's own correlation id.
+    /// Sends a chunk of a response body under the event's own correlation id.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AgentPool::send`].
     pub async fn send_response_body_chunk_binary(
         &self,
         agent_id: &str,
@@ -159,7 +204,11 @@ impl AgentPool {
         self.send(agent_id, &event.correlation_id, event).await
     }
 
-    /// Tells an agent that a request is over, which ends its exchange. Errors as for [`AgentPool::send`].
+    /// Tells an agent that a request is over, and unpins its correlation id from this agent.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AgentPool::send`].
     pub async fn send_request_complete(
         &self,
         agent_id: &str,
@@ -169,7 +218,11 @@ impl AgentPool {
         self.send(agent_id, correlation_id, event).await
     }
 
-    /// Puts a websocket frame to an agent. Errors as for [`AgentPool::send`].
+    /// Sends a WebSocket frame.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AgentPool::send`].
     pub async fn send_websocket_frame(
         &self,
         agent_id: &str,
@@ -179,7 +232,11 @@ impl AgentPool {
         self.send(agent_id, correlation_id, event).await
     }
 
-    /// Has an agent inspect text. Errors as for [`AgentPool::send`].
+    /// Sends text that the agent is to inspect.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AgentPool::send`].
     pub async fn send_guardrail_inspect(
         &self,
         agent_id: &str,
@@ -189,8 +246,15 @@ impl AgentPool {
         self.send(agent_id, correlation_id, event).await
     }
 
-    /// Gives an agent settings; agents read `config` and `config_version` from the object. A value that
-    /// is no object is sent as the `config` of one. Errors as for [`AgentPool::send`].
+    /// Sends settings to an agent once, on one connection.
+    ///
+    /// Agents read `config` and `config_version` from the object. A value that is not an object is
+    /// sent as the `config` of one. For settings that every connection gets, use
+    /// [`AgentPool::configure_agent`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`AgentPool::send`].
     pub async fn send_configure(
         &self,
         agent_id: &str,

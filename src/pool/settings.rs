@@ -1,7 +1,12 @@
-//! What agents are configured with, from the first moment of every connection on.
+//! Settings of agents: kept by the pool, and sent on every connection before it takes exchanges.
+//!
+//! Each value that is set gets a number of its own. A connection stores the number of the settings
+//! that its agent has or is being sent; 0 means that this is unknown or that it has none. Comparing
+//! the two numbers shows on which connections the settings have to be sent. See [`DeliveryGuard`]
+//! for how the number changes.
 
 use super::agents::AgentEntry;
-use super::ask::{Inquiry, Outcome};
+use super::call::{CallParams, Outcome};
 use super::{AgentPool, Inner};
 use crate::config_push::ConfigUpdateHandler;
 use crate::connection::{Binding, Connection, TimeLimit};
@@ -19,24 +24,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Time for room to send a notice to an agent.
-const NOTICE_PATIENCE: Duration = Duration::from_secs(1);
+/// Maximum time that a notice to an agent waits for room in the send queue.
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl AgentPool {
-    /// Sets what an agent is configured with: now, on every open connection, and from now on with every new connection,
-    /// before it takes anything else. A connection on which the agent refuses or does not answer is not used.
+    /// Sets an agent's settings and sends them.
     ///
-    /// The agent gets `config` and `config_version` in the event [`Configure`]; it may get the same several times, as
-    /// each of its connections could lead to another process. Settings may be set before the agent is added, and are
-    /// forgotten when it is removed.
+    /// They are sent now on every open connection, and from now on first of all on every new
+    /// connection. A connection on which the agent rejects them or does not answer is not used.
     ///
-    /// Returns how many connections the agent took them on.
+    /// The agent gets `config` and `config_version` in the event [`Configure`]. It may get the same
+    /// settings several times, because each of its connections could lead to another process.
+    /// Settings may be set before the agent is added, and are forgotten when it is removed.
+    ///
+    /// Returns the number of connections on which the agent accepted them.
     ///
     /// # Errors
     ///
-    /// [`SettingsRefused`](AgentProtocolError::SettingsRefused): what was set before goes on being what new connections
-    /// begin with. Otherwise as for [`AgentPool::send`]: new connections begin with the new settings, and upkeep goes on
-    /// telling the old ones.
+    /// [`SettingsRefused`](AgentProtocolError::SettingsRefused): the previous settings are
+    /// restored, and new connections begin with those. Otherwise as for [`AgentPool::send`]: new
+    /// connections begin with the new settings, and maintenance sends them again on the others.
     pub async fn configure_agent(
         &self,
         agent_id: &str,
@@ -45,55 +52,58 @@ impl AgentPool {
     ) -> Result<usize, AgentProtocolError> {
         let inner = &self.inner;
         let (settings, before) = inner.settings.replace(agent_id, config, version);
-        let mut taken = 0;
+        let mut accepted = 0;
         for connection in self.connections(agent_id).unwrap_or_default() {
             if !inner.settings.is_current(agent_id, &settings) {
                 break;
             }
             let limit = TimeLimit::configured(inner.config.timeout(EventType::Configure));
-            match inner.tell_settings(&connection, &settings, limit).await {
-                Ok(()) => taken += 1,
+            match inner.send_settings(&connection, &settings, limit).await {
+                Ok(()) => accepted += 1,
                 Err(error @ AgentProtocolError::SettingsRefused { .. }) => {
                     inner.settings.restore(agent_id, &settings, before);
-                    inner.demand_settings(agent_id);
+                    inner.request_settings(agent_id);
                     return Err(error);
                 }
                 Err(error) if connection.is_open() => return Err(error),
-                // The connection that takes its place begins with the new settings.
+                // The connection that replaces this one begins with the new settings.
                 Err(_) => {}
             }
         }
-        Ok(taken)
+        Ok(accepted)
     }
 
-    /// What an agent is configured with, as [`Configure`] carries it.
+    /// Returns an agent's settings, as [`Configure`] carries them.
     pub fn agent_settings(&self, agent_id: &str) -> Option<Map<String, Value>> {
         let settings = self.inner.settings.get(agent_id)?;
         Some(settings.object.clone())
     }
 
-    /// Sets what is done with agents' requests for changes of configuration.
+    /// Sets the handler for agents' requests to change the configuration.
     ///
-    /// Agents with tollgate's extension are told what the handler decides. Where an agent wants its settings again, the
-    /// handler agrees, and [`AgentPool::configure_agent`] has set some, upkeep sends them again.
+    /// Agents with tollgate's extension are sent the handler's decision. If an agent requests its
+    /// settings again, the handler accepts, and [`AgentPool::configure_agent`] has set some,
+    /// maintenance sends them again.
     ///
-    /// The pool keeps the handler, so a callback that owned the pool would keep it alive for ever.
+    /// The pool owns the handler. A callback that owned a handle of the pool would keep the pool
+    /// open forever.
     pub fn set_config_update_handler(&self, handler: ConfigUpdateHandler) {
         self.inner.updates.store(Arc::new(handler));
     }
 
-    /// What is done with agents' requests for changes of configuration.
+    /// Returns the handler for agents' requests to change the configuration.
     pub fn config_update_handler(&self) -> Arc<ConfigUpdateHandler> {
         self.inner.updates.load_full()
     }
 
-    /// Asks an agent to take no new work for a while. Returns whether it could be told: only agents with tollgate's
-    /// extension can.
+    /// Asks an agent to take no new work for a while. Returns `false` if the agent does not speak
+    /// tollgate's extension and cannot be asked.
     ///
     /// # Errors
     ///
-    /// [`UnknownAgent`](AgentProtocolError::UnknownAgent); [`Unavailable`](AgentProtocolError::Unavailable) if no
-    /// connection is open; [`ConnectionClosed`](AgentProtocolError::ConnectionClosed);
+    /// [`UnknownAgent`](AgentProtocolError::UnknownAgent);
+    /// [`Unavailable`](AgentProtocolError::Unavailable) if no connection is open;
+    /// [`ConnectionClosed`](AgentProtocolError::ConnectionClosed);
     /// [`Timeout`](AgentProtocolError::Timeout) if the agent does not read.
     pub async fn send_drain(
         &self,
@@ -105,8 +115,12 @@ impl AgentPool {
         self.notify_agent(agent_id, &request).await
     }
 
-    /// Asks an agent to shut down within `grace_period_ms`. Returns whether it could be told, errors as for
-    /// [`AgentPool::send_drain`].
+    /// Asks an agent to shut down within `grace_period_ms`. Returns `false` if the agent does not
+    /// speak tollgate's extension and cannot be asked.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AgentPool::send_drain`].
     pub async fn send_shutdown(
         &self,
         agent_id: &str,
@@ -126,34 +140,34 @@ impl AgentPool {
         let connection = connections
             .first()
             .ok_or_else(|| self.unavailable(agent_id))?;
-        let told = timeout(NOTICE_PATIENCE, connection.tell(content));
-        told.await.unwrap_or_else(|_| {
+        let sent = timeout(NOTICE_TIMEOUT, connection.send_extension(content));
+        sent.await.unwrap_or_else(|_| {
             Err(AgentProtocolError::Timeout {
                 agent_id: agent_id.into(),
-                after: NOTICE_PATIENCE,
+                after: NOTICE_TIMEOUT,
             })
         })
     }
 }
 
-/// The settings of all agents.
+/// Settings of all agents.
 #[derive(Debug)]
-pub(super) struct SettingsBook {
+pub(super) struct SettingsStore {
     proxy_id: String,
     by_agent: Mutex<HashMap<String, Arc<Settings>>>,
-    /// Counts settings, and events that carry them.
+    /// Source of the numbers of settings, and of correlation ids for the events that carry them.
     count: AtomicU64,
 }
 
-/// What one agent is configured with.
+/// Settings of one agent.
 #[derive(Debug)]
 pub(super) struct Settings {
-    /// Tells these settings from others; not 0.
+    /// Identifies these settings; never 0.
     number: u64,
     object: Map<String, Value>,
 }
 
-impl Default for SettingsBook {
+impl Default for SettingsStore {
     fn default() -> Self {
         let distinct = RandomState::new().hash_one(());
         Self {
@@ -164,13 +178,13 @@ impl Default for SettingsBook {
     }
 }
 
-impl SettingsBook {
-    /// How the pool calls itself towards agents; no other pool has the same name.
+impl SettingsStore {
+    /// Returns the name by which the pool identifies itself to agents. It is unique to the pool.
     pub(super) fn proxy_id(&self) -> &str {
         &self.proxy_id
     }
 
-    /// A correlation id for settings.
+    /// Returns a new correlation id for an event that carries settings.
     pub(super) fn correlation_id(&self) -> String {
         format!("{}-configure-{}", self.proxy_id, self.next())
     }
@@ -190,7 +204,7 @@ impl SettingsBook {
             .is_some_and(|current| Arc::ptr_eq(current, settings))
     }
 
-    /// Sets settings and returns them with those before.
+    /// Stores new settings, and returns them with the previous ones.
     fn replace(
         &self,
         agent_id: &str,
@@ -211,7 +225,8 @@ impl SettingsBook {
         (settings, before)
     }
 
-    /// Takes settings back, unless others have been set meanwhile.
+    /// Restores the previous settings after an agent rejected new ones, unless others were set
+    /// meanwhile.
     fn restore(&self, agent_id: &str, refused: &Arc<Settings>, before: Option<Arc<Settings>>) {
         let mut by_agent = self.by_agent();
         let current = by_agent.get(agent_id);
@@ -234,19 +249,20 @@ impl SettingsBook {
 }
 
 impl Inner {
-    /// Makes a fresh connection fit for use: the agent has its settings, and updates may be pushed to it. Otherwise
-    /// the connection is closed.
-    pub(super) async fn welcome(
+    /// Prepares a new connection for exchanges: sends the agent its settings, and registers it for
+    /// pushes. Closes the connection if the agent does not accept the settings.
+    pub(super) async fn prepare_connection(
         self: &Arc<Self>,
         connection: &Arc<Connection>,
     ) -> Result<(), ConnectError> {
-        let record = connection.agent();
-        if let Some(settings) = self.settings.get(&record.id) {
-            // A breaker that is open would keep the agent from ever being configured.
-            record.breaker.allow_trial();
-            let limit = TimeLimit::firm(self.config.connect_timeout);
-            let told = self.tell_settings(connection, &settings, limit).await;
-            if let Err(error) = told {
+        let state = connection.agent();
+        if let Some(settings) = self.settings.get(&state.id) {
+            // An open circuit breaker would reject the event, so the agent could never be
+            // configured.
+            state.breaker.allow_trial();
+            let limit = TimeLimit::fixed(self.config.connect_timeout);
+            let sent = self.send_settings(connection, &settings, limit).await;
+            if let Err(error) = sent {
                 connection.close();
                 return Err(match error {
                     AgentProtocolError::SettingsRefused { reason, .. } => {
@@ -256,75 +272,76 @@ impl Inner {
                 });
             }
         }
-        connection.let_go();
+        connection.end_configuring();
         let capabilities = connection.capabilities();
         let takes_pushes = capabilities.features.config_push;
         self.pusher
-            .register_agent(&*record.id, &*capabilities.name, takes_pushes);
+            .register_agent(&*state.id, &*capabilities.name, takes_pushes);
         Ok(())
     }
 
-    /// Whether somebody wants upkeep to see to an agent's settings.
-    pub(super) fn wants_settings(&self, agent: &AgentEntry) -> bool {
-        let record = &agent.record;
-        let is_reload = record.reload_wanted.swap(false, Ordering::AcqRel);
+    /// Returns whether maintenance was requested to send an agent's settings and there are
+    /// connections that need them. Clears the request.
+    pub(super) fn take_settings_request(&self, agent: &AgentEntry) -> bool {
+        let state = &agent.state;
+        let is_reload = state.reload_wanted.swap(false, Ordering::AcqRel);
         if is_reload {
             for connection in agent.connections() {
                 connection.settings().store(0, Ordering::Relaxed);
             }
         }
-        let is_wanted = record.settings_wanted.swap(false, Ordering::AcqRel);
+        let is_wanted = state.settings_wanted.swap(false, Ordering::AcqRel);
         (is_reload || is_wanted) && self.lacks_settings(agent)
     }
 
-    /// Whether an agent has other settings on a connection than it should.
+    /// Returns whether an agent has other settings than it should on any open connection.
     pub(super) fn lacks_settings(&self, agent: &AgentEntry) -> bool {
         self.settings.get(agent.id()).is_some_and(|settings| {
             agent
                 .open_connections()
-                .any(|connection| !settings.were_given_on(connection))
+                .any(|connection| !settings.are_current_on(connection))
         })
     }
 
-    /// Gives an agent its settings on the connections where it has others.
+    /// Sends an agent its settings on the connections where it has others.
     pub(super) async fn reconfigure(self: Arc<Self>, agent: Arc<AgentEntry>) {
         let Some(settings) = self.settings.get(agent.id()) else {
             return;
         };
-        let lacking = |connection: &&Arc<Connection>| !settings.were_given_on(connection);
-        let mut has_told = false;
-        for connection in agent.open_connections().filter(lacking) {
-            has_told = true;
+        let needs_them = |connection: &&Arc<Connection>| !settings.are_current_on(connection);
+        let mut has_sent = false;
+        for connection in agent.open_connections().filter(needs_them) {
+            has_sent = true;
             let limit = TimeLimit::configured(self.config.timeout(EventType::Configure));
-            if let Err(error) = self.tell_settings(connection, &settings, limit).await {
+            if let Err(error) = self.send_settings(connection, &settings, limit).await {
                 return tracing::warn!(agent = &**agent.id(), %error, "an agent keeps other settings");
             }
         }
-        if has_told {
+        if has_sent {
             self.updates.load().reload_done(agent.id());
         }
     }
 
-    /// Has upkeep see to an agent's settings where they changed while a connection came up.
-    pub(super) fn demand_settings(&self, agent_id: &str) {
+    /// Requests maintenance if an agent's settings changed while a connection was opened.
+    pub(super) fn request_settings(&self, agent_id: &str) {
         let agents = self.agents.load();
         if let Some(agent) = agents
             .get(agent_id)
             .filter(|agent| self.lacks_settings(agent))
         {
-            agent.record.settings_wanted.store(true, Ordering::Release);
-            agent.record.request_upkeep();
+            agent.state.settings_wanted.store(true, Ordering::Release);
+            agent.state.request_maintenance();
         }
     }
 
-    async fn tell_settings(
+    async fn send_settings(
         &self,
         connection: &Arc<Connection>,
         settings: &Settings,
         limit: TimeLimit,
     ) -> Result<(), AgentProtocolError> {
         let id = self.settings.correlation_id();
-        let inquiry = Inquiry {
+        let params = CallParams {
             correlation_id: &id,
             kind: EventType::Configure,
             limit,
@@ -333,20 +350,20 @@ impl Inner {
             correlation_id: &id,
             settings: settings.object.clone(),
         };
-        let open = || self.open_on(connection, Binding::Bound, inquiry);
-        let record = connection.agent();
-        // First, so that nobody else gives them meanwhile.
-        let mut giving = Giving::new(connection, settings);
-        let outcome = self.ask_strictly(record, inquiry, &event, open).await;
-        match verdict(outcome)? {
+        let open = || self.open_on(connection, Binding::Bound, params);
+        let state = connection.agent();
+        // Before the event is sent, so that maintenance does not send the settings as well.
+        let mut delivery = DeliveryGuard::new(connection, settings);
+        let outcome = self.call_now(state, params, &event, open).await;
+        match config_result(outcome)? {
             Ok(()) => {
-                giving.succeeded();
+                delivery.accepted();
                 Ok(())
             }
             Err(reason) => {
-                giving.was_refused();
+                delivery.rejected();
                 Err(AgentProtocolError::SettingsRefused {
-                    agent_id: Arc::clone(&record.id),
+                    agent_id: Arc::clone(&state.id),
                     reason,
                 })
             }
@@ -355,21 +372,35 @@ impl Inner {
 }
 
 impl Settings {
-    fn were_given_on(&self, connection: &Connection) -> bool {
+    fn are_current_on(&self, connection: &Connection) -> bool {
         connection.settings().load(Ordering::Relaxed) == self.number
     }
 }
 
-/// Settings on their way. Unless it is known what the agent made of them, the connection counts as one without.
-struct Giving<'a> {
+/// Marks a connection while settings are sent on it.
+///
+/// The number stored in the connection changes as follows:
+///
+/// * Begin: swapped for the number of the new settings. From then on the connection counts as
+///   having them, so that no other task sends them again.
+/// * Accepted: the number stays.
+/// * Rejected: set back to the number before, because the agent keeps what it had.
+/// * Failed, or dropped halfway: set to 0. The agent may or may not have applied the settings, so
+///   they count as missing and maintenance sends them again.
+///
+/// The last two are compare-exchanges from the number of these settings: newer settings that were
+/// sent meanwhile have stored another number, which stays. Numbers are never used twice, so a
+/// stored number cannot be mistaken. Relaxed suffices because the number guards no other memory;
+/// the settings themselves are behind a lock.
+struct DeliveryGuard<'a> {
     connection: &'a Connection,
     number: u64,
     before: u64,
-    /// What the agent has if this is dropped.
-    otherwise: u64,
+    /// Number that is stored if this is dropped.
+    fallback: u64,
 }
 
-impl<'a> Giving<'a> {
+impl<'a> DeliveryGuard<'a> {
     fn new(connection: &'a Connection, settings: &Settings) -> Self {
         let number = settings.number;
         let before = connection.settings().swap(number, Ordering::Relaxed);
@@ -377,31 +408,34 @@ impl<'a> Giving<'a> {
             connection,
             number,
             before,
-            otherwise: 0,
+            fallback: 0,
         }
     }
 
-    /// The agent keeps what it had.
-    fn was_refused(&mut self) {
-        self.otherwise = self.before;
+    /// Notes that the agent keeps the settings it had.
+    fn rejected(&mut self) {
+        self.fallback = self.before;
     }
 
-    fn succeeded(self) {
+    /// Notes that the agent has the new settings.
+    fn accepted(self) {
+        // Nothing is restored.
         std::mem::forget(self);
     }
 }
 
-impl Drop for Giving<'_> {
+impl Drop for DeliveryGuard<'_> {
     fn drop(&mut self) {
-        let (number, otherwise) = (self.number, self.otherwise);
+        let (number, fallback) = (self.number, self.fallback);
         let current = self.connection.settings();
-        // Others may have been given meanwhile.
-        let _ = current.compare_exchange(number, otherwise, Ordering::Relaxed, Ordering::Relaxed);
+        // Fails if newer settings were sent meanwhile, which then stay.
+        let _ = current.compare_exchange(number, fallback, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
-/// Whether an agent takes settings, or why it does not. Only an `allow` takes them.
-pub(super) fn verdict(outcome: Outcome) -> Result<Result<(), String>, AgentProtocolError> {
+/// Converts an answer to a [`Configure`] event: `Ok(Err(reason))` if the agent rejects it. Only an
+/// `allow` accepts it.
+pub(super) fn config_result(outcome: Outcome) -> Result<Result<(), String>, AgentProtocolError> {
     let AgentResponse {
         decision, audit, ..
     } = outcome?;

@@ -1,55 +1,60 @@
+//! Statistics of one agent.
+
 use crate::connection::CircuitBreakerState;
 use crate::metrics::{CallCounts, FaultCounts};
 use std::time::Duration;
 
-/// What happened to one agent's calls and connections so far.
+/// Statistics of one agent's calls and connections.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct AgentPoolStats {
     /// Name of the agent.
     pub agent_id: String,
-    /// Where it is; `reverse` for an agent that connects to the proxy and is not connected to.
+    /// Endpoint of the agent; `reverse` for an agent that only connects to the proxy.
     pub endpoint: String,
-    /// Open connections.
+    /// Number of open connections.
     pub active_connections: usize,
-    /// Open connections that take new exchanges: they are not failing, and the agent has not reported that it
-    /// is unhealthy or draining.
+    /// Number of open connections that take new exchanges: they are not failing, and the agent has
+    /// not reported that it is unhealthy or draining.
     pub healthy_connections: usize,
-    /// Calls that wait for an answer.
+    /// Number of calls that wait for an answer.
     pub total_in_flight: u64,
-    /// Calls made.
+    /// Number of calls made.
     pub total_requests: u64,
-    /// Calls that failed, except those that their callers gave up.
+    /// Number of failed calls. Calls dropped by the caller are not counted.
     pub total_errors: u64,
-    /// Failed calls by calls made, 0.0 to 1.0.
+    /// Ratio of failed calls to calls made, 0.0 to 1.0.
     pub error_rate: f64,
-    /// Whether a connection takes new exchanges and the circuit breaker is not open.
+    /// `true` if a connection takes new exchanges and the circuit breaker is not open.
     pub is_healthy: bool,
-    /// How long ago the last call was made, if a connection is open.
+    /// Time since the last call was made, if a connection is open.
     pub idle_for: Option<Duration>,
-    /// The calls by how they ended.
+    /// Numbers of calls by how they ended.
     pub calls: CallCounts,
-    /// Failed calls that were allowed by [`FailureMode::Open`](super::FailureMode::Open).
+    /// Number of failed calls that [`FailureMode::Open`](super::FailureMode::Open) allowed.
     pub failed_open: u64,
-    /// Calls that were allowed by [`FlowControlMode::FailOpen`](super::FlowControlMode::FailOpen).
+    /// Number of calls that [`FlowControlMode::FailOpen`](super::FlowControlMode::FailOpen)
+    /// allowed.
     pub allowed_while_paused: u64,
-    /// Exchanges that were dropped before they were over, of which the agent was told.
+    /// Number of exchanges that were dropped or cancelled before they were over and of which the
+    /// agent was told.
     pub exchanges_cancelled: u64,
-    /// Connections that took the place of lost ones, or that came up after the agent was added without.
+    /// Number of connections that replaced lost ones, or that were opened after the agent was added
+    /// without them.
     pub reconnects: u64,
-    /// What the circuit breaker lets through.
+    /// State of the circuit breaker.
     pub circuit_breaker: CircuitBreakerState,
-    /// How often the circuit breaker opened.
+    /// Number of times that the circuit breaker opened.
     pub circuit_breaker_trips: u64,
-    /// Requests of the agent for changes of configuration that the proxy's handler accepted; one that comes again counts
-    /// again.
+    /// Number of config update requests from the agent that the proxy accepted. Repeated requests
+    /// count each time.
     pub config_updates_accepted: u64,
-    /// The same that were refused.
+    /// Number of config update requests from the agent that the proxy rejected.
     pub config_updates_refused: u64,
-    /// Lines that the agent wrote to the proxy's log.
+    /// Number of lines that the agent wrote to the proxy's log.
     pub log_messages: u64,
-    /// The same that were left out because there were too many.
+    /// Number of log lines from the agent that were dropped because there were too many.
     pub log_messages_left_out: u64,
-    /// What went wrong without being the fault of any one call.
+    /// Numbers of faults that do not belong to a single call.
     pub faults: FaultCounts,
 }

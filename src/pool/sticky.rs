@@ -1,6 +1,7 @@
-//! Sessions that keep to one connection for longer than a request: websockets, event streams, long polls.
+//! Sticky sessions: several requests on one connection, for WebSockets, event streams and long
+//! polls.
 
-use super::ask::{Inquiry, outcome_of};
+use super::call::{CallParams, take_response};
 use super::expiring::{ExpiringMap, Full};
 use super::trace::traced;
 use super::{AgentPool, unknown};
@@ -10,7 +11,7 @@ use crate::protocol::events::RequestHeadersEvent;
 use crate::protocol::{AgentResponse, EventType};
 use std::sync::Arc;
 
-/// What a session keeps to.
+/// Agent and connection of a session.
 #[derive(Debug, Clone)]
 pub(super) struct Session {
     agent_id: Arc<str>,
@@ -20,9 +21,11 @@ pub(super) struct Session {
 pub(super) type Sessions = ExpiringMap<Session>;
 
 impl AgentPool {
-    /// Begins a session, or begins it anew: its requests keep to one connection to the agent.
+    /// Begins a session whose requests all go over one connection to the agent. A session that
+    /// exists already is begun again.
     ///
-    /// It ends with [`AgentPool::clear_sticky_session`], with its connection, or when it is not used for
+    /// A session ends with [`AgentPool::clear_sticky_session`], when its connection closes, or when
+    /// it is not used for
     /// [`sticky_session_timeout`](super::AgentPoolConfig::sticky_session_timeout).
     ///
     /// # Errors
@@ -30,7 +33,8 @@ impl AgentPool {
     /// [`UnknownAgent`](AgentProtocolError::UnknownAgent),
     /// [`Unavailable`](AgentProtocolError::Unavailable), and
     /// [`TooManySessions`](AgentProtocolError::TooManySessions) if
-    /// [`max_correlation_affinities`](super::AgentPoolConfig::max_correlation_affinities) sessions exist.
+    /// [`max_correlation_affinities`](super::AgentPoolConfig::max_correlation_affinities) sessions
+    /// exist.
     pub fn create_sticky_session(
         &self,
         session_id: impl Into<String>,
@@ -53,19 +57,19 @@ impl AgentPool {
         };
         let sessions = &self.inner.sessions;
         sessions
-            .change(&session_id, |_| Some(session.clone()))
+            .change(&session_id, |_| Some(session.clone()), |_| ())
             .map_err(|Full| AgentProtocolError::TooManySessions {
                 agent_id: agent_id(),
                 limit: sessions.max(),
             })
     }
 
-    /// Notes that a session is in use. Returns whether there is such a session.
+    /// Marks a session as used. Returns whether it exists.
     pub fn refresh_sticky_session(&self, session_id: &str) -> bool {
         self.session_connection(session_id).is_some()
     }
 
-    /// Whether there is such a session. Asking counts as using it.
+    /// Returns whether a session exists. Calling this counts as a use of the session.
     pub fn has_sticky_session(&self, session_id: &str) -> bool {
         self.session_connection(session_id).is_some()
     }
@@ -75,26 +79,28 @@ impl AgentPool {
         self.inner.sessions.remove(session_id);
     }
 
-    /// Sessions that are not cleared and not found to have expired.
+    /// Returns the number of sessions, including those that have expired but are not removed yet.
     pub fn sticky_session_count(&self) -> usize {
         self.inner.sessions.len()
     }
 
-    /// The agent that a session keeps to.
+    /// Returns the agent of a session.
     pub fn sticky_session_agent(&self, session_id: &str) -> Option<String> {
         self.inner
             .sessions
             .get(session_id, |session| session.agent_id.to_string())
     }
 
-    /// Removes sessions that have expired. Returns how many there were. Upkeep does this too.
+    /// Removes expired sessions and returns their number. Maintenance does this too.
     pub fn cleanup_expired_sessions(&self) -> usize {
-        self.inner.sessions.remove_outdated()
+        self.inner.sessions.remove_expired()
     }
 
-    /// Puts the head of a request to an agent on the connection of a session, and says whether that was used:
-    /// where there is no such session with this agent, any connection is taken. The events that follow under the same correlation id
-    /// take the same connection.
+    /// Sends the headers of a request on the connection of a session.
+    ///
+    /// If the session does not exist or belongs to another agent, any connection is used. The
+    /// returned flag is `true` if the session's connection was used. The correlation id is pinned
+    /// to the connection, as by [`AgentPool::send`].
     ///
     /// # Errors
     ///
@@ -114,7 +120,7 @@ impl AgentPool {
             return Ok((response, false));
         };
         let kind = EventType::RequestHeaders;
-        let inquiry = Inquiry {
+        let params = CallParams {
             correlation_id,
             kind,
             limit: TimeLimit::configured(self.inner.config.timeout(kind)),
@@ -122,14 +128,14 @@ impl AgentPool {
         let pool = &self.inner;
         let answered = traced!(
             agent_id,
-            inquiry,
+            params,
             event,
-            pool.ask_first_on(&connection, inquiry, event)
+            pool.send_first_on(&connection, params, event)
         );
-        Ok((outcome_of(answered)?, true))
+        Ok((take_response(answered)?, true))
     }
 
-    /// A session whose connection has ended is over.
+    /// Returns the connection of a session. Ends the session if its connection has closed.
     fn session_connection(&self, session_id: &str) -> Option<Arc<Connection>> {
         let connection = self
             .inner

@@ -1,20 +1,22 @@
-//! What is told of single calls to whoever listens to the target `tollgate::call` at level debug.
+//! Spans and events of single calls, at level debug under the target `tollgate::call`.
 
-use super::ask::{Asked, Inquiry, Unanswered};
+use super::call::{CallParams, CallResult, NoAnswer};
 use crate::wire::Event;
 use tracing::field::Empty;
 use tracing::{Instrument, Level, debug, debug_span};
 
 const TARGET: &str = "tollgate::call";
 
-/// The call that `$asking` makes, in a span that says how it ended, if anybody listens. While nobody does, that costs a
-/// comparison: a function would have to move the future.
+/// Awaits the call `$call`, in a span that records how it ended if the target is enabled.
+///
+/// A macro rather than a function: a function would move the future, which is large. While the
+/// target is disabled, tracing costs one comparison.
 macro_rules! traced {
-    ($agent:expr, $inquiry:expr, $event:expr, $asking:expr) => {
+    ($agent:expr, $params:expr, $event:expr, $call:expr) => {
         if $crate::pool::trace::is_wanted() {
-            Box::pin($crate::pool::trace::told($agent, $inquiry, $event, $asking)).await
+            Box::pin($crate::pool::trace::record($agent, $params, $event, $call)).await
         } else {
-            $asking.await
+            $call.await
         }
     };
 }
@@ -24,42 +26,45 @@ pub(super) fn is_wanted() -> bool {
     tracing::enabled!(target: TARGET, Level::DEBUG)
 }
 
-/// The names of the span, its fields and their values are part of the public interface: see docs/operations.md.
-pub(super) async fn told<E: Event>(
+/// Awaits a call in a span that records how it ended.
+///
+/// The names of the span, its fields and their values are part of the public interface: see
+/// docs/operations.md.
+pub(super) async fn record<E: Event>(
     agent: &str,
-    inquiry: Inquiry<'_>,
+    params: CallParams<'_>,
     event: &E,
-    asking: impl Future<Output = Asked>,
-) -> Asked {
-    let correlation_id = inquiry.correlation_id;
+    call: impl Future<Output = CallResult>,
+) -> CallResult {
+    let correlation_id = params.correlation_id;
     let span = debug_span!(
         target: TARGET,
         "agent_call",
         agent,
         correlation_id,
-        event = inquiry.kind.as_str(),
+        event = params.kind.as_str(),
         traceparent = event.traceparent(),
         decision = Empty,
         error = Empty,
     );
-    let asked = asking.instrument(span.clone()).await;
-    let duration_us = inquiry.limit.started.elapsed().as_micros() as u64;
-    span.in_scope(|| match &asked {
+    let answered = call.instrument(span.clone()).await;
+    let duration_us = params.limit.started.elapsed().as_micros() as u64;
+    span.in_scope(|| match &answered {
         Ok(call) => {
             let decision = call.decision();
             span.record("decision", decision);
             debug!(target: TARGET, agent, correlation_id, decision, duration_us, "answered");
         }
-        Err(Unanswered::Allowed) => {
+        Err(NoAnswer::Allowed) => {
             let decision = "allow";
             span.record("decision", decision);
             debug!(target: TARGET, agent, correlation_id, decision, duration_us, "allowed unasked");
         }
-        Err(Unanswered::Failed(cause)) => {
+        Err(NoAnswer::Failed(cause)) => {
             let error = cause.kind();
             span.record("error", error);
             debug!(target: TARGET, agent, correlation_id, error, duration_us, "failed: {cause}");
         }
     });
-    asked
+    answered
 }

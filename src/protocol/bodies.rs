@@ -1,4 +1,4 @@
-//! Serde for bodies: bytes here, base64 text in JSON.
+//! Serde functions for bodies, which are bytes in memory and base64 text in a serialized message.
 
 use bytes::Bytes;
 use serde::de::{Error, Unexpected};
@@ -20,7 +20,7 @@ fn decode<E: Error>(text: &str) -> Result<Bytes, E> {
         .map_err(|_| E::invalid_value(Unexpected::Str(text), &"base64 text"))
 }
 
-/// The same for a body that may be absent.
+/// Serde functions for a body that may be absent.
 pub(super) mod optional {
     use super::*;
 

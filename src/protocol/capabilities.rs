@@ -1,32 +1,35 @@
+//! Capabilities that an agent announces in its handshake or registration.
+
 use super::{EventType, PROTOCOL_VERSION};
 use serde::{Deserialize, Serialize};
 
-/// What an agent says of itself when a connection begins.
+/// Description that an agent gives of itself when a connection begins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentCapabilities {
-    /// Protocol version the agent speaks.
+    /// Protocol version that the agent speaks.
     pub protocol_version: u32,
-    /// The agent's own identifier.
+    /// Id that the agent gives itself.
     pub agent_id: String,
-    /// Name for people.
+    /// Human-readable name.
     pub name: String,
     /// Version of the agent's software.
     pub version: String,
-    /// The events it wants to be asked about.
+    /// Kinds of events that the agent subscribes to.
     pub supported_events: Vec<EventType>,
-    /// What it can do.
+    /// Optional features of the agent.
     #[serde(default)]
     pub features: AgentFeatures,
-    /// How much it can take.
+    /// Limits of the agent.
     #[serde(default)]
     pub limits: AgentLimits,
-    /// How it reports its health. Not part of the handshake on Unix sockets.
+    /// Settings of its health reports. Not part of the handshake on Unix sockets.
     #[serde(default)]
     pub health: HealthConfig,
 }
 
 impl AgentCapabilities {
-    /// An agent that wants request headers and nothing else.
+    /// Creates capabilities of an agent that subscribes to request headers only and has no optional
+    /// features.
     pub fn new(
         agent_id: impl Into<String>,
         name: impl Into<String>,
@@ -44,12 +47,12 @@ impl AgentCapabilities {
         }
     }
 
-    /// Whether the agent asked for this kind of event.
+    /// Returns whether the agent subscribes to this kind of event.
     pub fn supports_event(&self, event_type: EventType) -> bool {
         self.supported_events.contains(&event_type)
     }
 
-    /// Asks for a kind of event.
+    /// Subscribes to a kind of event.
     #[must_use]
     pub fn with_event(mut self, event_type: EventType) -> Self {
         if !self.supports_event(event_type) {
@@ -58,14 +61,14 @@ impl AgentCapabilities {
         self
     }
 
-    /// Sets what the agent can do.
+    /// Sets the optional features.
     #[must_use]
     pub fn with_features(mut self, features: AgentFeatures) -> Self {
         self.features = features;
         self
     }
 
-    /// Sets how much the agent can take.
+    /// Sets the limits.
     #[must_use]
     pub fn with_limits(mut self, limits: AgentLimits) -> Self {
         self.limits = limits;
@@ -73,37 +76,37 @@ impl AgentCapabilities {
     }
 }
 
-/// What an agent can do.
+/// Optional features of an agent. All are off by default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AgentFeatures {
-    /// Decides on bodies chunk by chunk.
+    /// Set if the agent decides on bodies chunk by chunk.
     pub streaming_body: bool,
-    /// Inspects websocket frames.
+    /// Set if the agent inspects websocket frames.
     pub websocket: bool,
-    /// Inspects text for guardrails.
+    /// Set if the agent inspects text for guardrails.
     pub guardrails: bool,
-    /// Takes configuration over the connection.
+    /// Set if the agent accepts configuration over the connection.
     pub config_push: bool,
-    /// Reports metrics over the connection.
+    /// Set if the agent reports metrics over the connection.
     pub metrics_export: bool,
-    /// How many events it works on at once; 0 says nothing.
+    /// Number of events that the agent handles concurrently; 0 if it does not say.
     pub concurrent_requests: u32,
-    /// Heeds cancel messages.
+    /// Set if the agent acts on cancel messages.
     pub cancellation: bool,
-    /// May ask for a pause.
+    /// Set if the agent may pause the proxy by flow control.
     pub flow_control: bool,
-    /// Reports its health over the connection.
+    /// Set if the agent reports its health over the connection.
     pub health_reporting: bool,
 }
 
 impl AgentFeatures {
-    /// None of the optional features.
+    /// Returns no optional features.
     pub fn simple() -> Self {
         Self::default()
     }
 
-    /// All optional features, 100 events at once.
+    /// Returns all optional features, with 100 concurrent events.
     pub fn full() -> Self {
         Self {
             streaming_body: true,
@@ -119,25 +122,27 @@ impl AgentFeatures {
     }
 }
 
-/// How much an agent can take.
+/// Limits of an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentLimits {
-    /// Largest body in bytes.
+    /// Size of the largest body in bytes; 0 if the agent sets no limit.
     pub max_body_size: usize,
-    /// Most events at once on one connection.
+    /// Number of events that may be pending on one connection; 0 if the agent sets no limit.
     pub max_concurrency: u32,
-    /// Size of body chunk, in bytes, that it handles best.
+    /// Preferred size of a body chunk in bytes.
     pub preferred_chunk_size: usize,
-    /// Memory in bytes. Not part of the handshake on Unix sockets.
+    /// Memory limit of the agent in bytes. Not part of the handshake on Unix sockets.
     #[serde(default)]
     pub max_memory: Option<usize>,
-    /// Time for one event in milliseconds. Not part of the handshake on Unix sockets.
+    /// Longest processing time of one event in milliseconds. Not part of the handshake on Unix
+    /// sockets.
     #[serde(default)]
     pub max_processing_time_ms: Option<u64>,
 }
 
 impl Default for AgentLimits {
-    /// The published defaults: 10 MiB bodies, 100 events at once, 64 KiB chunks, 5 s.
+    /// Returns the defaults of `zentinel-agent-protocol`: bodies of 10 MiB, 100 concurrent events,
+    /// chunks of 64 KiB, no memory limit, 5 s per event.
     fn default() -> Self {
         Self {
             max_body_size: 10 * 1024 * 1024,
@@ -149,14 +154,15 @@ impl Default for AgentLimits {
     }
 }
 
-/// How an agent reports its health.
+/// Settings of an agent's health reports. By default one every 10 s, with load metrics and without
+/// resource metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthConfig {
-    /// Milliseconds between reports.
+    /// Interval between reports in milliseconds.
     pub report_interval_ms: u32,
-    /// Whether reports carry [`LoadMetrics`](super::LoadMetrics).
+    /// Set if reports contain [`LoadMetrics`](super::LoadMetrics).
     pub include_load_metrics: bool,
-    /// Whether reports carry [`ResourceMetrics`](super::ResourceMetrics).
+    /// Set if reports contain [`ResourceMetrics`](super::ResourceMetrics).
     pub include_resource_metrics: bool,
 }
 

@@ -1,19 +1,21 @@
+//! Control messages: cancellation, flow control, pings and configuration updates.
+
 use super::now_ms;
 use serde::{Deserialize, Serialize};
 
-/// Tells an agent that nobody waits for an answer any more.
+/// Message that tells an agent that the proxy no longer waits for answers to an exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CancelRequest {
-    /// Which exchange.
+    /// Correlation id of the exchange.
     pub correlation_id: String,
-    /// Why.
+    /// Reason of the cancellation.
     pub reason: CancelReason,
-    /// When, milliseconds since the Unix epoch.
+    /// Time of the message, in milliseconds since the Unix epoch.
     pub timestamp_ms: u64,
 }
 
 impl CancelRequest {
-    /// A cancel message, made now.
+    /// Creates a cancel message with the current time.
     pub fn new(correlation_id: impl Into<String>, reason: CancelReason) -> Self {
         Self {
             correlation_id: correlation_id.into(),
@@ -23,26 +25,26 @@ impl CancelRequest {
     }
 }
 
-/// Why an exchange is cancelled.
+/// Reason why an exchange is cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum CancelReason {
-    /// The client went away.
+    /// The client closed its connection.
     #[default]
     ClientDisconnect,
-    /// The deadline passed.
+    /// A deadline passed.
     Timeout,
     /// Another agent blocked the request.
     BlockedByAgent,
-    /// The upstream failed.
+    /// The upstream server failed.
     UpstreamError,
-    /// The proxy is going down.
+    /// The proxy is shutting down.
     ProxyShutdown,
-    /// Somebody asked for it.
+    /// An operator or the application cancelled it.
     Manual,
 }
 
 impl CancelReason {
-    /// The integer that stands for this reason on the wire.
+    /// Returns the number of this reason on the wire.
     pub const fn number(self) -> i64 {
         match self {
             Self::ClientDisconnect => 0,
@@ -54,7 +56,7 @@ impl CancelReason {
         }
     }
 
-    /// The reason behind an integer on the wire.
+    /// Returns the reason with this number on the wire; `None` if it is unknown.
     pub const fn from_number(number: i64) -> Option<Self> {
         Some(match number {
             0 => Self::ClientDisconnect,
@@ -68,21 +70,21 @@ impl CancelReason {
     }
 }
 
-/// An agent asks the proxy to send less, or says that it may send more.
+/// Message in which an agent asks the proxy to pause, to resume, or reports its capacity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowControl {
-    /// The exchange it is about; `None` means all.
+    /// Correlation id of the exchange that it concerns; `None` for all exchanges.
     #[serde(default)]
     pub correlation_id: Option<String>,
-    /// What is asked.
+    /// Requested action.
     pub action: FlowControlAction,
-    /// When, milliseconds since the Unix epoch.
+    /// Time of the message, in milliseconds since the Unix epoch.
     #[serde(default)]
     pub timestamp_ms: u64,
 }
 
 impl FlowControl {
-    /// A message about all exchanges, made now.
+    /// Creates a message for all exchanges with the current time.
     pub fn for_all(action: FlowControlAction) -> Self {
         Self {
             correlation_id: None,
@@ -92,45 +94,45 @@ impl FlowControl {
     }
 }
 
-/// What an agent asks of the proxy's flow.
+/// Action that an agent requests by flow control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum FlowControlAction {
-    /// Send nothing new.
+    /// Send no new events.
     Pause,
-    /// Go on.
+    /// Continue to send events.
     Resume,
-    /// The agent has room for this many more events.
+    /// Report of the agent's capacity.
     UpdateCapacity {
-        /// How many.
+        /// Number of further events that the agent can take.
         #[serde(default)]
         buffer_available: u64,
     },
 }
 
-/// Asks the other side for a sign of life; a pong has the same fields.
+/// Message that asks the peer to prove that it is alive. A pong has the same fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ping {
-    /// Matches a pong to its ping.
+    /// Number that matches a pong to its ping.
     pub sequence: u64,
-    /// When, milliseconds since the Unix epoch.
+    /// Time of the message, in milliseconds since the Unix epoch.
     #[serde(default)]
     pub timestamp_ms: u64,
 }
 
-/// An agent asks for a change of configuration.
+/// Message in which an agent asks the proxy for a change of configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConfigUpdateRequest {
-    /// What is asked.
+    /// Requested change.
     pub update_type: ConfigUpdateType,
-    /// Names this request.
+    /// Id of this request.
     pub request_id: String,
-    /// When, milliseconds since the Unix epoch.
+    /// Time of the message, in milliseconds since the Unix epoch.
     pub timestamp_ms: u64,
 }
 
 impl ConfigUpdateRequest {
-    /// A request, made now. Proxies take one that comes again under the same id for the same.
+    /// Creates a request with the current time. Proxies treat a repeated id as the same request.
     pub fn new(request_id: impl Into<String>, update_type: ConfigUpdateType) -> Self {
         Self {
             update_type,
@@ -140,42 +142,42 @@ impl ConfigUpdateRequest {
     }
 }
 
-/// What kind of change of configuration.
+/// Change of configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum ConfigUpdateType {
-    /// Read the configuration again.
+    /// Reload the configuration.
     RequestReload,
-    /// Change a set of rules.
+    /// Change a rule set.
     RuleUpdate {
-        /// Which set.
+        /// Name of the rule set.
         rule_set: String,
         /// Rules to add or replace.
         rules: Vec<RuleDefinition>,
-        /// Rules to remove, by id.
+        /// Ids of the rules to remove.
         remove_rules: Vec<String>,
     },
     /// Change a list.
     ListUpdate {
-        /// Which list.
+        /// Id of the list.
         list_id: String,
         /// Entries to add.
         add: Vec<String>,
         /// Entries to remove.
         remove: Vec<String>,
     },
-    /// The agent must be started anew.
+    /// The agent must be restarted.
     RestartRequired {
-        /// Why.
+        /// Reason of the restart.
         reason: String,
-        /// How long it can go on, in milliseconds.
+        /// Time for which the agent can continue to work, in milliseconds.
         grace_period_ms: u64,
     },
-    /// The configuration is wrong.
+    /// The agent's configuration is invalid.
     ConfigError {
-        /// What is wrong.
+        /// Description of the error.
         error: String,
-        /// Where.
+        /// Field of the configuration that is invalid.
         #[serde(default)]
         field: Option<String>,
     },
@@ -184,39 +186,39 @@ pub enum ConfigUpdateType {
 /// A rule of a [`ConfigUpdateType::RuleUpdate`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RuleDefinition {
-    /// Names the rule.
+    /// Id of the rule.
     pub id: String,
-    /// Higher comes first.
+    /// Priority; rules of higher priority are applied first.
     pub priority: i32,
-    /// The rule, in the agent's own form.
+    /// The rule itself, in the agent's own format.
     pub definition: serde_json::Value,
-    /// Whether it is in force.
+    /// Set if the rule is in force.
     pub enabled: bool,
-    /// Explanation for people.
+    /// Human-readable description.
     #[serde(default)]
     pub description: Option<String>,
-    /// Free labels.
+    /// Arbitrary labels.
     #[serde(default)]
     pub tags: Vec<String>,
 }
 
-/// What a proxy says to a [`ConfigUpdateRequest`].
+/// A proxy's answer to a [`ConfigUpdateRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigUpdateResponse {
-    /// The request.
+    /// Id of the request.
     pub request_id: String,
-    /// Whether the proxy does what is asked.
+    /// Set if the proxy makes the change.
     pub accepted: bool,
-    /// Why not.
+    /// Reason why the proxy does not make the change.
     #[serde(default)]
     pub error: Option<String>,
-    /// When, milliseconds since the Unix epoch.
+    /// Time of the message, in milliseconds since the Unix epoch.
     #[serde(default)]
     pub timestamp_ms: u64,
 }
 
 impl ConfigUpdateResponse {
-    /// The proxy does it.
+    /// Creates an answer that accepts the request, with the current time.
     pub fn success(request_id: impl Into<String>) -> Self {
         Self {
             request_id: request_id.into(),
@@ -226,7 +228,7 @@ impl ConfigUpdateResponse {
         }
     }
 
-    /// The proxy does not do it.
+    /// Creates an answer that rejects the request, with the current time.
     pub fn failure(request_id: impl Into<String>, error: impl Into<String>) -> Self {
         Self {
             accepted: false,

@@ -1,42 +1,44 @@
+//! Decisions of agents and the changes that they ask for.
+
 use super::bodies;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
-/// What an agent wants done with a request or response.
+/// Decision of an agent on a request or response.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
-    /// Go on.
+    /// Let the request or response pass.
     #[default]
     Allow,
-    /// Answer the client in the upstream's stead.
+    /// Answer the client in place of the upstream.
     Block {
-        /// HTTP status of the answer.
+        /// HTTP status of the response.
         status: u16,
-        /// Body of the answer.
+        /// Body of the response.
         body: Option<String>,
-        /// Headers of the answer.
+        /// Headers of the response.
         headers: Option<HashMap<String, String>>,
     },
-    /// Send the client elsewhere.
+    /// Redirect the client.
     Redirect {
         /// Value of the `location` header.
         url: String,
         /// HTTP status, 3xx.
         status: u16,
     },
-    /// Ask the client to prove something first.
+    /// Require the client to pass a challenge first.
     Challenge {
-        /// Kind of challenge, such as `captcha`.
+        /// Type of challenge, such as `captcha`.
         challenge_type: String,
-        /// What the challenge needs.
+        /// Parameters of the challenge.
         params: HashMap<String, String>,
     },
 }
 
 impl Decision {
-    /// The name of this kind of decision: `allow`, `block`, `redirect` or `challenge`.
+    /// Returns the name of this kind of decision: `allow`, `block`, `redirect` or `challenge`.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -51,18 +53,18 @@ impl Decision {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HeaderOp {
-    /// Replace every value of a header.
+    /// Replace all values of a header.
     Set {
         /// Header name.
         name: String,
-        /// The only value from now on.
+        /// New and only value.
         value: String,
     },
-    /// Add a value beside those that are there.
+    /// Add a value and keep the existing ones.
     Add {
         /// Header name.
         name: String,
-        /// The value to add.
+        /// Value to add.
         value: String,
     },
     /// Remove a header with all its values.
@@ -72,19 +74,19 @@ pub enum HeaderOp {
     },
 }
 
-/// What becomes of one body chunk.
+/// Change to one body chunk: keep, replace or drop it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BodyMutation {
-    /// `None` leaves the chunk as it is, empty drops it, anything else replaces it.
+    /// New content of the chunk. `None` keeps the chunk, an empty value drops it.
     #[serde(with = "bodies::optional", default)]
     pub data: Option<Bytes>,
-    /// Which chunk of the body, counted from 0.
+    /// Index of the chunk in the body, counted from 0.
     #[serde(default)]
     pub chunk_index: u32,
 }
 
 impl BodyMutation {
-    /// Leaves a chunk as it is.
+    /// Creates a mutation that keeps a chunk.
     pub const fn pass_through(chunk_index: u32) -> Self {
         Self {
             data: None,
@@ -92,7 +94,7 @@ impl BodyMutation {
         }
     }
 
-    /// Removes a chunk from the body.
+    /// Creates a mutation that removes a chunk from the body.
     pub const fn drop_chunk(chunk_index: u32) -> Self {
         Self {
             data: Some(Bytes::new()),
@@ -100,7 +102,7 @@ impl BodyMutation {
         }
     }
 
-    /// Puts `data` in the place of a chunk.
+    /// Creates a mutation that replaces a chunk by `data`.
     pub fn replace(chunk_index: u32, data: impl Into<Bytes>) -> Self {
         Self {
             data: Some(data.into()),
@@ -108,27 +110,27 @@ impl BodyMutation {
         }
     }
 
-    /// Whether the chunk stays as it is.
+    /// Returns whether the chunk is kept unchanged.
     pub const fn is_pass_through(&self) -> bool {
         self.data.is_none()
     }
 
-    /// Whether the chunk is removed.
+    /// Returns whether the chunk is removed.
     pub fn is_drop(&self) -> bool {
         self.data.as_ref().is_some_and(Bytes::is_empty)
     }
 }
 
-/// What becomes of a websocket frame.
+/// Decision of an agent on a websocket frame.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WebSocketDecision {
     /// Forward the frame.
     #[default]
     Allow,
-    /// Swallow the frame.
+    /// Drop the frame.
     Drop,
-    /// Close the connection.
+    /// Close the websocket connection.
     Close {
         /// Close code of RFC 6455.
         code: u16,

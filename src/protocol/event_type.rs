@@ -1,6 +1,8 @@
+//! Kinds of events.
+
 use serde::{Deserialize, Serialize};
 
-/// The kinds of event that a proxy puts to an agent.
+/// Kind of an event that a proxy sends to an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventType {
@@ -8,15 +10,15 @@ pub enum EventType {
     Configure,
     /// The head of an HTTP request.
     RequestHeaders,
-    /// A piece of a request body.
+    /// A chunk of a request body.
     RequestBodyChunk,
     /// The head of the upstream's response.
     ResponseHeaders,
-    /// A piece of a response body.
+    /// A chunk of a response body.
     ResponseBodyChunk,
-    /// The request is over; nothing is decided any more.
+    /// The end of a request, on which nothing is decided any more.
     RequestComplete,
-    /// A frame of an upgraded connection.
+    /// A frame of a websocket connection.
     #[serde(rename = "websocket_frame", alias = "web_socket_frame")]
     WebSocketFrame,
     /// Text to be inspected, such as the prompt of a language model.
@@ -36,7 +38,7 @@ impl EventType {
         Self::Configure,
     ];
 
-    /// The number that stands for this kind in a handshake's `supported_events`.
+    /// Returns the number of this kind in the `supported_events` of a handshake.
     pub const fn number(self) -> i64 {
         match self {
             Self::RequestHeaders => 1,
@@ -50,7 +52,9 @@ impl EventType {
         }
     }
 
-    /// The kind that a number in `supported_events` stands for. Older agents write 0 for configure.
+    /// Returns the kind with this number in `supported_events`; `None` if it is unknown.
+    ///
+    /// Older agents write 0 for [`EventType::Configure`].
     pub const fn from_number(number: i64) -> Option<Self> {
         Some(match number {
             1 => Self::RequestHeaders,
@@ -65,7 +69,7 @@ impl EventType {
         })
     }
 
-    /// The name of this kind in logs and reports, such as `request_headers`.
+    /// Returns the name of this kind in logs and reports, such as `request_headers`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Configure => "configure",
@@ -85,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_name_their_kind() {
+    fn numbers_round_trip() {
         for kind in EventType::ALL {
             assert_eq!(EventType::from_number(kind.number()), Some(kind));
         }

@@ -1,17 +1,19 @@
+//! Findings of guardrail agents.
+
 use serde::{Deserialize, Serialize};
 
-/// What a guardrail agent looks for.
+/// Kind of inspection that a guardrail agent performs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GuardrailInspectionType {
-    /// Instructions smuggled into a prompt.
+    /// Search for instructions that were injected into a prompt.
     PromptInjection,
-    /// Data about persons.
+    /// Search for personally identifiable information.
     PiiDetection,
 }
 
 impl GuardrailInspectionType {
-    /// Its name on the wire.
+    /// Returns the name of this inspection on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::PromptInjection => "prompt_injection",
@@ -19,7 +21,7 @@ impl GuardrailInspectionType {
         }
     }
 
-    /// The inspection with this name on the wire.
+    /// Returns the inspection with this name on the wire; `None` if it is unknown.
     pub fn from_wire(name: &str) -> Option<Self> {
         match name {
             "prompt_injection" => Some(Self::PromptInjection),
@@ -29,29 +31,31 @@ impl GuardrailInspectionType {
     }
 }
 
-/// The findings of a guardrail agent, carried in [`AuditMetadata::custom`](super::AuditMetadata::custom).
+/// Findings of a guardrail agent, carried in
+/// [`AuditMetadata::custom`](super::AuditMetadata::custom).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct GuardrailResponse {
-    /// Whether anything was found.
+    /// Set if anything was found.
     pub detected: bool,
-    /// How sure the agent is, 0.0 to 1.0.
+    /// Confidence of the agent, from 0.0 to 1.0.
     #[serde(default)]
     pub confidence: f64,
-    /// What was found.
+    /// Individual findings.
     #[serde(default)]
     pub detections: Vec<GuardrailDetection>,
-    /// The content with what was found taken out.
+    /// The inspected content with the findings removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redacted_content: Option<String>,
 }
 
 impl GuardrailResponse {
-    /// Nothing was found.
+    /// Creates a response without findings.
     pub fn clean() -> Self {
         Self::default()
     }
 
-    /// One thing was found.
+    /// Creates a response with one finding. Its confidence is that of the finding, or 1.0 if that
+    /// has none.
     pub fn with_detection(detection: GuardrailDetection) -> Self {
         Self {
             detected: true,
@@ -61,7 +65,7 @@ impl GuardrailResponse {
         }
     }
 
-    /// Adds a finding; the confidence becomes the highest of all.
+    /// Adds a finding. The confidence becomes the highest of all findings.
     pub fn add_detection(&mut self, detection: GuardrailDetection) {
         self.detected = true;
         if let Some(confidence) = detection.confidence {
@@ -74,23 +78,23 @@ impl GuardrailResponse {
 /// One finding of a guardrail agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GuardrailDetection {
-    /// What kind of thing was found.
+    /// Category of the finding.
     pub category: String,
-    /// What was found, for a person to read.
+    /// Human-readable description.
     pub description: String,
-    /// How bad it is.
+    /// Severity; medium by default.
     #[serde(default)]
     pub severity: DetectionSeverity,
-    /// How sure the agent is, 0.0 to 1.0.
+    /// Confidence of the agent, from 0.0 to 1.0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confidence: Option<f64>,
-    /// Where in the content.
+    /// Position in the inspected content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub span: Option<TextSpan>,
 }
 
 impl GuardrailDetection {
-    /// A finding of medium severity.
+    /// Creates a finding of medium severity, without confidence and position.
     pub fn new(category: impl Into<String>, description: impl Into<String>) -> Self {
         Self {
             category: category.into(),
@@ -101,21 +105,21 @@ impl GuardrailDetection {
         }
     }
 
-    /// Sets how bad it is.
+    /// Sets the severity.
     #[must_use]
     pub fn with_severity(mut self, severity: DetectionSeverity) -> Self {
         self.severity = severity;
         self
     }
 
-    /// Sets how sure the agent is.
+    /// Sets the confidence, from 0.0 to 1.0.
     #[must_use]
     pub fn with_confidence(mut self, confidence: f64) -> Self {
         self.confidence = Some(confidence);
         self
     }
 
-    /// Sets where in the content it stands.
+    /// Sets the position in the content: the first byte, and one past the last byte.
     #[must_use]
     pub fn with_span(mut self, start: usize, end: usize) -> Self {
         self.span = Some(TextSpan { start, end });
@@ -126,23 +130,23 @@ impl GuardrailDetection {
 /// A range of bytes in inspected content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextSpan {
-    /// First byte.
+    /// Offset of the first byte.
     pub start: usize,
-    /// One past the last byte.
+    /// Offset one past the last byte.
     pub end: usize,
 }
 
-/// How bad a finding is.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DetectionSeverity {
-    /// Worth a note.
+    /// To be noted.
     Low,
-    /// Worth a look.
+    /// To be looked at.
     #[default]
     Medium,
-    /// Should be acted on.
+    /// Action is advised.
     High,
-    /// Must be acted on.
+    /// Action is required.
     Critical,
 }

@@ -1,33 +1,35 @@
+//! Health reports of agents.
+
 use super::now_ms;
 use serde::{Deserialize, Serialize};
 
-/// An agent's report of its own health.
+/// Report of an agent on its own health.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HealthStatus {
-    /// Who reports.
+    /// Id that the agent gives itself.
     #[serde(default)]
     pub agent_id: String,
-    /// How it is.
+    /// State of the agent.
     pub state: HealthState,
-    /// Explanation for people.
+    /// Human-readable explanation.
     #[serde(default)]
     pub message: Option<String>,
-    /// How busy it is.
+    /// Current load of the agent.
     #[serde(default)]
     pub load: Option<LoadMetrics>,
-    /// What it uses.
+    /// Resources that the agent uses.
     #[serde(default)]
     pub resources: Option<ResourceMetrics>,
-    /// When the report goes stale, milliseconds since the Unix epoch.
+    /// Time until which the report is valid, in milliseconds since the Unix epoch.
     #[serde(default)]
     pub valid_until_ms: Option<u64>,
-    /// When it was made, milliseconds since the Unix epoch.
+    /// Time of the report, in milliseconds since the Unix epoch.
     #[serde(default)]
     pub timestamp_ms: u64,
 }
 
 impl HealthStatus {
-    /// A report of `state`, made now.
+    /// Creates a report of `state` with the current time.
     pub fn new(agent_id: impl Into<String>, state: HealthState) -> Self {
         Self {
             agent_id: agent_id.into(),
@@ -40,12 +42,13 @@ impl HealthStatus {
         }
     }
 
-    /// All is well.
+    /// Creates a report of an agent that works normally.
     pub fn healthy(agent_id: impl Into<String>) -> Self {
         Self::new(agent_id, HealthState::Healthy)
     }
 
-    /// Working, with some features off and slower by a factor.
+    /// Creates a report of an agent that works with some features off and needs `multiplier` times
+    /// as long for its answers.
     pub fn degraded(agent_id: impl Into<String>, disabled: Vec<String>, multiplier: f32) -> Self {
         Self::new(
             agent_id,
@@ -56,7 +59,7 @@ impl HealthStatus {
         )
     }
 
-    /// Not working.
+    /// Creates a report of an agent that does not work.
     pub fn unhealthy(
         agent_id: impl Into<String>,
         reason: impl Into<String>,
@@ -71,56 +74,57 @@ impl HealthStatus {
         )
     }
 
-    /// Whether all is well.
+    /// Returns whether the agent reports [`HealthState::Healthy`].
     pub fn is_healthy(&self) -> bool {
         matches!(self.state, HealthState::Healthy)
     }
 }
 
-/// How an agent is.
+/// State of an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "status")]
 pub enum HealthState {
-    /// All is well.
+    /// The agent works normally.
     Healthy,
-    /// Working, but not fully.
+    /// The agent works, but slower or without all features.
     Degraded {
-        /// Features that are off.
+        /// Names of the features that are off.
         #[serde(default)]
         disabled_features: Vec<String>,
-        /// How much longer answers may take.
-        #[serde(default = "unstretched")]
+        /// Factor by which answers take longer; 1.0 by default.
+        #[serde(default = "neutral_multiplier")]
         timeout_multiplier: f32,
     },
-    /// Finishing what it has; wants nothing new.
+    /// The agent finishes the exchanges under way and wants no new ones.
     Draining {
-        /// When it will be done, in milliseconds from now.
+        /// Time until it has finished, in milliseconds from now.
         #[serde(default)]
         eta_ms: Option<u64>,
     },
-    /// Not working.
+    /// The agent does not work.
     Unhealthy {
-        /// Why.
+        /// Reason.
         #[serde(default)]
         reason: String,
-        /// Whether it expects to recover.
+        /// Set if the agent expects to recover.
         #[serde(default)]
         recoverable: bool,
     },
 }
 
-fn unstretched() -> f32 {
+fn neutral_multiplier() -> f32 {
     1.0
 }
 
 impl HealthState {
-    /// The state that stands behind the integer form: 1 healthy, 2 degraded, 3 draining, 4 unhealthy.
+    /// Returns the state with this number on the wire: 1 healthy, 2 degraded, 3 draining, 4
+    /// unhealthy. `None` for any other number.
     pub fn from_number(number: i64) -> Option<Self> {
         Some(match number {
             1 => Self::Healthy,
             2 => Self::Degraded {
                 disabled_features: Vec::new(),
-                timeout_multiplier: unstretched(),
+                timeout_multiplier: neutral_multiplier(),
             },
             3 => Self::Draining { eta_ms: None },
             4 => Self::Unhealthy {
@@ -131,7 +135,7 @@ impl HealthState {
         })
     }
 
-    /// The integer that stands for this state.
+    /// Returns the number of this state on the wire.
     pub const fn number(&self) -> i64 {
         match self {
             Self::Healthy => 1,
@@ -142,46 +146,46 @@ impl HealthState {
     }
 }
 
-/// How busy an agent is.
+/// Load of an agent.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LoadMetrics {
-    /// Events being worked on.
+    /// Number of events that the agent works on.
     pub in_flight: u32,
-    /// Events waiting.
+    /// Number of events that wait in the agent.
     pub queue_depth: u32,
-    /// Mean time for an event, in milliseconds.
+    /// Mean processing time of an event, in milliseconds.
     pub avg_latency_ms: f32,
-    /// Median time for an event, in milliseconds.
+    /// Median of the processing time, in milliseconds.
     pub p50_latency_ms: f32,
-    /// 95th percentile, in milliseconds.
+    /// 95th percentile of the processing time, in milliseconds.
     pub p95_latency_ms: f32,
-    /// 99th percentile, in milliseconds.
+    /// 99th percentile of the processing time, in milliseconds.
     pub p99_latency_ms: f32,
-    /// Events answered so far.
+    /// Number of events answered so far.
     pub requests_processed: u64,
-    /// Events refused so far.
+    /// Number of events rejected so far.
     pub requests_rejected: u64,
-    /// Events that timed out so far.
+    /// Number of events that timed out so far.
     pub requests_timed_out: u64,
 }
 
-/// What an agent uses of its machine.
+/// Resources of its machine that an agent uses.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ResourceMetrics {
-    /// Processor, in per cent of one core.
+    /// Processor time, in percent of one core.
     pub cpu_percent: Option<f32>,
     /// Resident memory in bytes.
     pub memory_bytes: Option<u64>,
     /// Memory limit in bytes.
     pub memory_limit: Option<u64>,
-    /// Threads.
+    /// Number of threads.
     pub active_threads: Option<u32>,
-    /// Open file descriptors.
+    /// Number of open file descriptors.
     pub open_fds: Option<u32>,
-    /// File descriptor limit.
+    /// Limit of open file descriptors.
     pub fd_limit: Option<u32>,
-    /// Connections.
+    /// Number of connections.
     pub connections: Option<u32>,
 }

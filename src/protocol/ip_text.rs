@@ -1,12 +1,14 @@
+//! IP addresses as text.
+
 use super::text;
 use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
 use std::ops::Deref;
 
-/// The address of a client as events carry it, as `IpAddr` is displayed.
+/// An IP address as text, in the form that events carry and that [`IpAddr`] displays.
 ///
-/// Takes no heap allocation, and for an IPv4 address a fraction of what formatting by `std::fmt` takes.
+/// Does not allocate. IPv4 addresses are written without `std::fmt`, which is much faster.
 ///
 /// ```
 /// use std::net::Ipv4Addr;
@@ -20,13 +22,13 @@ pub struct IpText {
     len: usize,
 }
 
-/// That of an IPv6 address that ends with an IPv4 address.
+/// Length of the longest text: an IPv6 address that ends with an IPv4 address.
 const MAX_LEN: usize = 45;
 
 impl IpText {
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
-        // Made of ASCII, so this never falls back.
+        // The bytes are ASCII, so the default is never used.
         text::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
     }
 
@@ -63,7 +65,7 @@ impl<A: Into<IpAddr>> From<A> for IpText {
             }
             IpAddr::V6(address) => {
                 let mut free = &mut text.bytes[..];
-                // Every address fits.
+                // Every address fits in `MAX_LEN` bytes, so this cannot fail.
                 let _ = write!(free, "{address}");
                 text.len = MAX_LEN - free.len();
             }
@@ -100,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn addresses_are_written_as_the_standard_library_displays_them(v4: Ipv4Addr, v6: Ipv6Addr) {
+        fn text_equals_display_of_ip_addr(v4: Ipv4Addr, v6: Ipv6Addr) {
             for address in [IpAddr::V4(v4), IpAddr::V6(v6), IpAddr::V6(v4.to_ipv6_mapped())] {
                 prop_assert_eq!(IpText::from(address).to_string(), address.to_string());
             }

@@ -1,20 +1,22 @@
+//! Requests to an agent to drain or to shut down.
+
 use super::now_ms;
 use serde::{Deserialize, Serialize};
 
-/// A proxy asks an agent to take no new work for a while.
+/// Message in which a proxy asks an agent to take no new work for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrainRequest {
-    /// For how long, in milliseconds.
+    /// Duration of the drain, in milliseconds.
     pub duration_ms: u64,
-    /// Why.
+    /// The reason.
     pub reason: DrainReason,
-    /// When, milliseconds since the Unix epoch.
+    /// Time of the request, in milliseconds since the Unix epoch.
     #[serde(default)]
     pub timestamp_ms: u64,
 }
 
 impl DrainRequest {
-    /// A request, made now.
+    /// Creates a request with the current time.
     pub fn new(duration_ms: u64, reason: DrainReason) -> Self {
         Self {
             duration_ms,
@@ -24,34 +26,34 @@ impl DrainRequest {
     }
 }
 
-/// Why an agent is to drain.
+/// Reason why an agent should drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DrainReason {
-    /// New settings are on their way.
+    /// The configuration is about to be reloaded.
     ConfigReload,
-    /// Somebody works on the system.
+    /// The system is under maintenance.
     Maintenance,
-    /// The agent does not seem well.
+    /// A health check of the agent failed.
     HealthCheckFailed,
-    /// Somebody asked for it.
+    /// An operator or the application asked for it.
     Manual,
 }
 
-/// A proxy asks an agent to shut down.
+/// Message in which a proxy asks an agent to shut down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShutdownRequest {
-    /// Why.
+    /// The reason.
     pub reason: ShutdownReason,
-    /// Time that the agent gets, in milliseconds.
+    /// Time that the agent has to finish, in milliseconds.
     pub grace_period_ms: u64,
-    /// When, milliseconds since the Unix epoch.
+    /// Time of the request, in milliseconds since the Unix epoch.
     #[serde(default)]
     pub timestamp_ms: u64,
 }
 
 impl ShutdownRequest {
-    /// A request, made now.
+    /// Creates a request with the current time.
     pub fn new(reason: ShutdownReason, grace_period_ms: u64) -> Self {
         Self {
             reason,
@@ -61,16 +63,16 @@ impl ShutdownRequest {
     }
 }
 
-/// Why an agent is to shut down.
+/// Reason why an agent should shut down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShutdownReason {
-    /// It is not needed any more; what it works on may be finished.
+    /// The agent is no longer needed and may finish its exchanges.
     Graceful,
-    /// At once.
+    /// The agent should stop at once.
     Immediate,
-    /// To start with new settings.
+    /// The agent should restart with a new configuration.
     ConfigReload,
-    /// To start as a new version.
+    /// The agent should restart as a new version.
     Upgrade,
 }

@@ -1,27 +1,29 @@
+//! Log messages that agents send to the proxy.
+
 use super::now_ms;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// A line for the proxy's log.
+/// Message of an agent for the proxy's log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogMessage {
-    /// How bad it is.
+    /// Severity.
     pub level: LogLevel,
-    /// The line.
+    /// Text of the message.
     pub message: String,
-    /// The exchange it is about, if it is about one.
+    /// Correlation id of the exchange that it concerns, if any.
     #[serde(default)]
     pub correlation_id: Option<String>,
-    /// What else belongs to it.
+    /// Structured fields.
     #[serde(default)]
     pub fields: Map<String, Value>,
-    /// When, milliseconds since the Unix epoch.
+    /// Time of the message, in milliseconds since the Unix epoch.
     #[serde(default)]
     pub timestamp_ms: u64,
 }
 
 impl LogMessage {
-    /// A line, written now.
+    /// Creates a message without fields, with the current time.
     pub fn new(level: LogLevel, message: impl Into<String>) -> Self {
         Self {
             level,
@@ -32,14 +34,14 @@ impl LogMessage {
         }
     }
 
-    /// The same about an exchange.
+    /// Sets the exchange that the message concerns.
     #[must_use]
     pub fn about(mut self, correlation_id: impl Into<String>) -> Self {
         self.correlation_id = Some(correlation_id.into());
         self
     }
 
-    /// The same with a field.
+    /// Adds a field. A field of the same name is replaced.
     #[must_use]
     pub fn with_field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.fields.insert(name.into(), value.into());
@@ -47,16 +49,16 @@ impl LogMessage {
     }
 }
 
-/// How bad something is.
+/// Severity of a [`LogMessage`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
-    /// For whoever looks for a fault.
+    /// Detail for debugging.
     Debug,
-    /// Worth knowing.
+    /// Normal operation.
     Info,
-    /// Should be looked at.
+    /// Unexpected, but the agent continues to work.
     Warn,
-    /// Something does not work.
+    /// A failure.
     Error,
 }

@@ -1,21 +1,23 @@
+//! Metrics that agents report.
+
 use super::now_ms;
 use serde::de::{Error, Unexpected};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::HashMap;
 
-/// Metrics that an agent reports over its connection.
+/// Report of an agent's metrics, sent over its connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MetricsReport {
-    /// Who reports.
+    /// Id that the agent gives itself.
     pub agent_id: String,
-    /// When it was made, milliseconds since the Unix epoch.
+    /// Time of the report, in milliseconds since the Unix epoch.
     pub timestamp_ms: u64,
-    /// The time it covers, in milliseconds.
+    /// Length of the interval that it covers, in milliseconds.
     pub interval_ms: u64,
-    /// Values that only grow.
+    /// Values that only increase.
     #[serde(default)]
     pub counters: Vec<CounterMetric>,
-    /// Values that go up and down.
+    /// Values that increase and decrease.
     #[serde(default)]
     pub gauges: Vec<GaugeMetric>,
     /// Distributions.
@@ -24,7 +26,7 @@ pub struct MetricsReport {
 }
 
 impl MetricsReport {
-    /// An empty report, made now.
+    /// Creates an empty report with the current time.
     pub fn new(agent_id: impl Into<String>, interval_ms: u64) -> Self {
         Self {
             agent_id: agent_id.into(),
@@ -36,29 +38,29 @@ impl MetricsReport {
         }
     }
 
-    /// Whether nothing is reported.
+    /// Returns whether the report contains no metrics.
     pub fn is_empty(&self) -> bool {
         self.counters.is_empty() && self.gauges.is_empty() && self.histograms.is_empty()
     }
 }
 
-/// A value that only grows.
+/// A value that only increases.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CounterMetric {
     /// Name of the metric.
     pub name: String,
-    /// What it counts.
+    /// Description of the metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
     /// Labels of the series.
     #[serde(default)]
     pub labels: HashMap<String, String>,
-    /// The count.
+    /// Current count.
     pub value: u64,
 }
 
 impl CounterMetric {
-    /// A counter without help or labels.
+    /// Creates a counter without description and labels.
     pub fn new(name: impl Into<String>, value: u64) -> Self {
         Self {
             name: name.into(),
@@ -69,24 +71,24 @@ impl CounterMetric {
     }
 }
 
-/// A value that goes up and down.
+/// A value that increases and decreases.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GaugeMetric {
     /// Name of the metric.
     pub name: String,
-    /// What it measures.
+    /// Description of the metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
     /// Labels of the series.
     #[serde(default)]
     pub labels: HashMap<String, String>,
-    /// The value.
+    /// Current value. A series whose value is not finite is dropped by the receiver.
     #[serde(deserialize_with = "read_float")]
     pub value: f64,
 }
 
 impl GaugeMetric {
-    /// A gauge without help or labels.
+    /// Creates a gauge without description and labels.
     pub fn new(name: impl Into<String>, value: f64) -> Self {
         Self {
             name: name.into(),
@@ -97,12 +99,12 @@ impl GaugeMetric {
     }
 }
 
-/// A distribution.
+/// A distribution of observed values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HistogramMetric {
     /// Name of the metric.
     pub name: String,
-    /// What it measures.
+    /// Description of the metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
     /// Labels of the series.
@@ -111,52 +113,52 @@ pub struct HistogramMetric {
     /// Sum of all observed values.
     #[serde(deserialize_with = "read_float")]
     pub sum: f64,
-    /// How many values were observed.
+    /// Number of observed values.
     pub count: u64,
     /// Cumulative counts by upper bound.
     pub buckets: Vec<HistogramBucket>,
 }
 
-/// How many observed values were at most `le`.
+/// Bucket of a [`HistogramMetric`]: the number of observed values that are at most `le`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HistogramBucket {
-    /// Upper bound; infinity is written as `"+Inf"`.
+    /// Upper bound. Infinity is serialized as `"+Inf"`.
     #[serde(serialize_with = "write_bound", deserialize_with = "read_bound")]
     pub le: f64,
-    /// The count.
+    /// Number of values up to the bound.
     pub count: u64,
 }
 
 impl HistogramBucket {
-    /// An empty bucket.
+    /// Creates an empty bucket.
     pub fn new(le: f64) -> Self {
         Self { le, count: 0 }
     }
 
-    /// An empty bucket without an upper bound.
+    /// Creates an empty bucket without an upper bound.
     pub fn infinity() -> Self {
         Self::new(f64::INFINITY)
     }
 }
 
-/// Names of metrics that many agents have.
+/// Conventional names of metrics that many agents report.
 pub mod standard {
-    /// Requests that the agent has looked at.
+    /// Counter of requests that the agent has handled.
     pub const REQUESTS_TOTAL: &str = "agent_requests_total";
-    /// Requests that the agent has blocked.
+    /// Counter of requests that the agent has blocked.
     pub const REQUESTS_BLOCKED_TOTAL: &str = "agent_requests_blocked_total";
-    /// How long the agent took over a request.
+    /// Histogram of the agent's processing time of a request, in seconds.
     pub const REQUESTS_DURATION_SECONDS: &str = "agent_requests_duration_seconds";
-    /// What went wrong in the agent.
+    /// Counter of errors in the agent.
     pub const ERRORS_TOTAL: &str = "agent_errors_total";
-    /// Requests that the agent works on.
+    /// Gauge of requests that the agent works on.
     pub const IN_FLIGHT_REQUESTS: &str = "agent_in_flight_requests";
-    /// Requests that wait in the agent.
+    /// Gauge of requests that wait in the agent.
     pub const QUEUE_DEPTH: &str = "agent_queue_depth";
 }
 
-/// Encodings that have no NaN write null for it. The one series that it stands in is thrown away later, the report
-/// around it is not.
+/// Reads a number, and null as NaN: encodings without NaN write null for it. The collector later
+/// drops only the series with this value, not the whole report.
 fn read_float<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Option::deserialize(deserializer).map(|value| value.unwrap_or(f64::NAN))
 }

@@ -1,10 +1,11 @@
-//! What proxies and agents say to each other: events, decisions, capabilities and control messages.
+//! The messages of the agent protocol: events, decisions, capabilities and control messages.
 //!
-//! Nothing here knows how a message is encoded or where it travels.
+//! These types do not depend on an encoding or a transport.
 //!
-//! An event has two forms. The *owned* one (`RequestHeadersEvent`) has the fields of the published
-//! crate. The *borrowed* one (`RequestHeaders`) refers to data that lives elsewhere: in a proxy's own
-//! request when it is sent, in the received frame when an agent gets it.
+//! An event has two forms. The *owned* form (`RequestHeadersEvent`) has the fields of the type of
+//! that name in `zentinel-agent-protocol`. The *borrowed* form (`RequestHeaders`) refers to data
+//! that lives elsewhere: in a proxy's own request when it is sent, in the received frame when an
+//! agent handles it.
 
 mod bodies;
 mod capabilities;
@@ -51,15 +52,16 @@ pub use timestamp::Timestamp;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The version of the agent protocol that this crate speaks.
+/// Version of the agent protocol that this crate speaks.
 pub const PROTOCOL_VERSION: u32 = 2;
 
-/// Milliseconds since the Unix epoch, as the protocol's `timestamp_ms` fields carry them.
+/// Returns the current time in milliseconds since the Unix epoch, as in the protocol's
+/// `timestamp_ms` fields.
 pub fn now_ms() -> u64 {
     ms_since_epoch(SystemTime::now())
 }
 
-/// 0 for times before the Unix epoch.
+/// Returns milliseconds since the Unix epoch; 0 for earlier times.
 fn ms_since_epoch(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

@@ -1,36 +1,39 @@
+//! Messages that agents send without being asked.
+
 use super::{ConfigUpdateRequest, HealthStatus, LogMessage, MetricsReport};
 use std::sync::Arc;
 
-/// Something that an agent says unasked, on any of its connections.
+/// Message that an agent sends without being asked, on any of its connections.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum AgentNotice {
-    /// How it is. Tollgate's agents say so twice, in the published form and in the full one.
+    /// A health report. Agents of this crate send each report twice: in the form that
+    /// `zentinel-agent-protocol` reads, and in the full form.
     Health {
-        /// Which agent.
+        /// Id of the agent.
         agent_id: Arc<str>,
-        /// How it is.
+        /// The report.
         status: HealthStatus,
     },
-    /// What it counted.
+    /// A metrics report.
     Metrics {
-        /// Which agent.
+        /// Id of the agent.
         agent_id: Arc<str>,
-        /// The report, as it came.
+        /// The report as it was received.
         report: MetricsReport,
     },
-    /// It wants its configuration changed.
+    /// A request to change the configuration.
     ConfigUpdate {
-        /// Which agent.
+        /// Id of the agent.
         agent_id: Arc<str>,
-        /// What it wants.
+        /// The request.
         request: ConfigUpdateRequest,
     },
-    /// It has a line for the log.
+    /// A log message.
     Log {
-        /// Which agent.
+        /// Id of the agent.
         agent_id: Arc<str>,
-        /// The line.
+        /// The message.
         message: LogMessage,
     },
 }

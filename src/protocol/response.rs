@@ -1,3 +1,5 @@
+//! Answers of agents.
+
 use super::{BodyMutation, Decision, HeaderOp, PROTOCOL_VERSION, WebSocketDecision};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -7,41 +9,41 @@ use std::collections::HashMap;
 pub struct AgentResponse {
     /// Protocol version, [`PROTOCOL_VERSION`].
     pub version: u32,
-    /// What to do with the request.
+    /// Decision on the request or response.
     pub decision: Decision,
-    /// Changes to the request's headers.
+    /// Changes to the request headers.
     #[serde(default)]
     pub request_headers: Vec<HeaderOp>,
-    /// Changes to the response's headers.
+    /// Changes to the response headers.
     #[serde(default)]
     pub response_headers: Vec<HeaderOp>,
     /// Hints for choosing an upstream.
     #[serde(default)]
     pub routing_metadata: HashMap<String, String>,
-    /// Why this was decided.
+    /// Reasons for the decision, for audit logs.
     #[serde(default)]
     pub audit: AuditMetadata,
-    /// The agent wants more of the body before it decides.
+    /// Set if the agent wants more of the body before it decides.
     #[serde(default)]
     pub needs_more: bool,
-    /// What becomes of the request body chunk that was asked about.
+    /// Change to a request body chunk.
     #[serde(default)]
     pub request_body_mutation: Option<BodyMutation>,
-    /// What becomes of the response body chunk that was asked about.
+    /// Change to a response body chunk.
     #[serde(default)]
     pub response_body_mutation: Option<BodyMutation>,
-    /// What becomes of the websocket frame that was asked about.
+    /// Decision on a websocket frame.
     #[serde(default)]
     pub websocket_decision: Option<WebSocketDecision>,
 }
 
 impl AgentResponse {
-    /// Allows without any change. Allocates nothing.
+    /// Creates an answer that allows without changes. Does not allocate.
     pub fn default_allow() -> Self {
         Self::decided(Decision::Allow)
     }
 
-    /// Blocks with an HTTP status and a body.
+    /// Creates an answer that blocks with an HTTP status and a body.
     pub fn block(status: u16, body: Option<String>) -> Self {
         Self::decided(Decision::Block {
             status,
@@ -50,32 +52,32 @@ impl AgentResponse {
         })
     }
 
-    /// Sends the client to `url`.
+    /// Creates an answer that redirects the client to `url` with a 3xx status.
     pub fn redirect(url: String, status: u16) -> Self {
         Self::decided(Decision::Redirect { url, status })
     }
 
-    /// Allows for now and asks for more of the body.
+    /// Creates an answer that allows for now and asks for more of the body.
     pub fn needs_more_data() -> Self {
         Self::default_allow().set_needs_more(true)
     }
 
-    /// Forwards a websocket frame.
+    /// Creates an answer that forwards a websocket frame.
     pub fn websocket_allow() -> Self {
         Self::default_allow().with_websocket_decision(WebSocketDecision::Allow)
     }
 
-    /// Swallows a websocket frame.
+    /// Creates an answer that drops a websocket frame.
     pub fn websocket_drop() -> Self {
         Self::default_allow().with_websocket_decision(WebSocketDecision::Drop)
     }
 
-    /// Closes a websocket connection.
+    /// Creates an answer that closes a websocket connection with a close code of RFC 6455.
     pub fn websocket_close(code: u16, reason: String) -> Self {
         Self::default_allow().with_websocket_decision(WebSocketDecision::Close { code, reason })
     }
 
-    /// A response with this decision and nothing else.
+    /// Creates an answer with this decision and no changes.
     pub fn decided(decision: Decision) -> Self {
         Self {
             version: PROTOCOL_VERSION,
@@ -91,21 +93,21 @@ impl AgentResponse {
         }
     }
 
-    /// Sets the websocket decision.
+    /// Sets the decision on a websocket frame.
     #[must_use]
     pub fn with_websocket_decision(mut self, decision: WebSocketDecision) -> Self {
         self.websocket_decision = Some(decision);
         self
     }
 
-    /// Sets what becomes of a request body chunk.
+    /// Sets the change to a request body chunk.
     #[must_use]
     pub fn with_request_body_mutation(mut self, mutation: BodyMutation) -> Self {
         self.request_body_mutation = Some(mutation);
         self
     }
 
-    /// Sets what becomes of a response body chunk.
+    /// Sets the change to a response body chunk.
     #[must_use]
     pub fn with_response_body_mutation(mut self, mutation: BodyMutation) -> Self {
         self.response_body_mutation = Some(mutation);
@@ -119,21 +121,21 @@ impl AgentResponse {
         self
     }
 
-    /// Adds a change to the request's headers.
+    /// Adds a change to the request headers.
     #[must_use]
     pub fn add_request_header(mut self, op: HeaderOp) -> Self {
         self.request_headers.push(op);
         self
     }
 
-    /// Adds a change to the response's headers.
+    /// Adds a change to the response headers.
     #[must_use]
     pub fn add_response_header(mut self, op: HeaderOp) -> Self {
         self.response_headers.push(op);
         self
     }
 
-    /// Sets why this was decided.
+    /// Sets the reasons for the decision.
     #[must_use]
     pub fn with_audit(mut self, audit: AuditMetadata) -> Self {
         self.audit = audit;
@@ -147,31 +149,32 @@ impl Default for AgentResponse {
     }
 }
 
-/// Why an agent decided as it did.
+/// Reasons for an agent's decision, for audit logs.
 ///
-/// On the wire `custom` also carries the correlation id that matches a response to its event. That
-/// entry belongs to the transport: it is added when a response is sent and taken out when one arrives.
+/// On the wire `custom` also carries the correlation id that matches an answer to its event. That
+/// entry belongs to the transport: it is added when an answer is sent and removed when one is
+/// received.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct AuditMetadata {
-    /// Free labels.
+    /// Arbitrary labels.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// The rules that matched.
+    /// Ids of the rules that matched.
     #[serde(default)]
     pub rule_ids: Vec<String>,
-    /// How sure the agent is, 0.0 to 1.0.
+    /// Confidence of the agent, from 0.0 to 1.0.
     #[serde(default)]
     pub confidence: Option<f32>,
-    /// Codes for the reason, such as `invalid_event`.
+    /// Codes of the reasons, such as `invalid_event`.
     #[serde(default)]
     pub reason_codes: Vec<String>,
-    /// Anything else.
+    /// Additional values by name.
     #[serde(default)]
     pub custom: HashMap<String, serde_json::Value>,
 }
 
 impl AuditMetadata {
-    /// Whether it says nothing.
+    /// Returns whether all fields are empty.
     pub fn is_empty(&self) -> bool {
         self.tags.is_empty()
             && self.rule_ids.is_empty()

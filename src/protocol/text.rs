@@ -1,9 +1,8 @@
-//! Text that comes as bytes.
+//! Fast conversion of received bytes to text.
 
 use std::str::Utf8Error;
 
-/// Does what the standard library's function of that name does. Nearly every string is ASCII, and that is found out
-/// in a fraction of the time.
+/// Like [`std::str::from_utf8`], with a fast path for ASCII, which nearly every string is.
 #[inline]
 #[allow(unsafe_code)]
 pub(crate) fn from_utf8(bytes: &[u8]) -> Result<&str, Utf8Error> {
@@ -14,8 +13,9 @@ pub(crate) fn from_utf8(bytes: &[u8]) -> Result<&str, Utf8Error> {
     std::str::from_utf8(bytes)
 }
 
-/// For short strings faster than the standard library's, which goes byte by byte over what fills no register: here
-/// the last eight or four bytes may overlap with those before.
+/// Like [`slice::is_ascii`], and faster for short strings: the last word is read from the end of
+/// the slice and may overlap the words before it, where the standard library reads the rest byte by
+/// byte.
 #[inline]
 fn is_ascii(bytes: &[u8]) -> bool {
     const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
@@ -41,7 +41,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_standard_library_agrees(mut bytes in prop::collection::vec(0..0x80_u8, 0..80), at: prop::sample::Index, other: u8) {
+        fn results_equal_the_standard_library(mut bytes in prop::collection::vec(0..0x80_u8, 0..80), at: prop::sample::Index, other: u8) {
             prop_assert_eq!(from_utf8(&bytes), std::str::from_utf8(&bytes));
             if !bytes.is_empty() {
                 let at = at.index(bytes.len());
@@ -52,7 +52,7 @@ mod tests {
         }
 
         #[test]
-        fn text_of_any_language_passes(text: String) {
+        fn any_text_is_accepted(text: String) {
             prop_assert_eq!(from_utf8(text.as_bytes()), Ok(text.as_str()));
         }
     }

@@ -1,11 +1,13 @@
+//! Timestamps as text.
+
 use super::{ms_since_epoch, text};
 use std::fmt;
 use std::ops::Deref;
 use std::time::SystemTime;
 
-/// A point in time as events carry it: RFC 3339 in universal time, to the millisecond.
+/// A point in time as text, in the form that events carry: RFC 3339 in UTC, to the millisecond.
 ///
-/// Takes no heap allocation and a fraction of what formatting by `std::fmt` takes, since a proxy writes one for each request.
+/// Neither allocates nor uses `std::fmt`, because a proxy writes one for each request.
 ///
 /// ```
 /// use tollgate::Timestamp;
@@ -16,12 +18,13 @@ use std::time::SystemTime;
 pub struct Timestamp([u8; 24]);
 
 impl Timestamp {
-    /// What the clock says.
+    /// Returns the current time.
     pub fn now() -> Self {
         Self::from(SystemTime::now())
     }
 
-    /// So many milliseconds after the Unix epoch; the last of the year 9999 at most, after which RFC 3339 has no text.
+    /// Converts milliseconds since the Unix epoch. Times after the year 9999, which RFC 3339 cannot
+    /// express, become its last millisecond.
     pub fn from_ms(ms: u64) -> Self {
         let ms = ms.min(LAST_MS);
         let (year, month, day) = date_of((ms / MS_PER_DAY) as u32);
@@ -42,25 +45,26 @@ impl Timestamp {
         Self(text)
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
-        // Made of ASCII, so this never falls back.
+        // The bytes are ASCII, so the default is never used.
         text::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
 const MS_PER_DAY: u64 = 24 * 60 * 60 * 1000;
+/// Last millisecond of the year 9999.
 const LAST_MS: u64 = 253_402_300_799_999;
 
 impl Default for Timestamp {
-    /// The Unix epoch.
+    /// Returns the Unix epoch.
     fn default() -> Self {
         Self(*b"1970-01-01T00:00:00.000Z")
     }
 }
 
 impl From<SystemTime> for Timestamp {
-    /// Times before the Unix epoch become the epoch.
+    /// Converts a time. Times before the Unix epoch become the epoch.
     fn from(time: SystemTime) -> Self {
         Self::from_ms(ms_since_epoch(time))
     }
@@ -86,7 +90,7 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// Every number of two digits.
+/// Decimal digits of the numbers from 0 to 99.
 const PAIRS: [[u8; 2]; 100] = {
     let mut pairs = [[0; 2]; 100];
     let mut number = 0;
@@ -97,10 +101,13 @@ const PAIRS: [[u8; 2]; 100] = {
     pairs
 };
 
-/// From 1 March of the year 0 to 1 January 1970.
+/// Days from 1 March of the year 0 to 1 January 1970.
 pub(crate) const DAYS_BEFORE_1970: u32 = 719_468;
 
-/// Year, month and day of so many days after 1970-01-01.
+/// Converts days since 1970-01-01 to year, month and day.
+///
+/// Years are counted from March on, so that a leap day is the last day of its year. 146,097 days
+/// are an era of 400 years, after which the calendar repeats.
 fn date_of(days: u32) -> (u32, u32, u32) {
     let days = days + DAYS_BEFORE_1970;
     let (era, of_era) = (days / 146_097, days % 146_097);
@@ -121,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_points_in_time() {
+    fn known_times_are_formatted() {
         for (ms, text) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (951_825_600_000, "2000-02-29T12:00:00.000Z"),
@@ -135,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_behind_1970_says_1970() {
+    fn time_before_1970_becomes_epoch() {
         let before = SystemTime::UNIX_EPOCH - std::time::Duration::from_secs(1);
         assert_eq!(Timestamp::from(before), Timestamp::default());
         assert_eq!(Timestamp::from_ms(0), Timestamp::default());

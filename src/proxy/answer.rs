@@ -1,3 +1,5 @@
+//! HTTP responses for decisions and errors.
+
 use crate::error::AgentProtocolError;
 use crate::protocol::Decision;
 use bytes::Bytes;
@@ -6,24 +8,27 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use std::collections::HashMap;
 use std::fmt::Write;
 
-/// The answer that a decision gives the client in the upstream's stead; `None` if it lets the request go on.
+/// Returns the response that a decision gives the client in place of the upstream's; `None` for
+/// [`Decision::Allow`].
 ///
-/// Whatever an agent says that HTTP has no room for, the request stays denied:
+/// A request stays denied even if the decision holds values that HTTP does not permit:
 ///
-/// * A block has the agent's status if that is a final one that may have a body (200 to 599, not 204, 205 or
-///   304), else 403. Headers that are not valid, and `content-length` and those of the connection, are left out.
-/// * A redirect has the agent's status if that is 3xx, else 302. A URL that cannot stand in a header makes it 502.
-/// * A challenge is a 401 with `www-authenticate: TYPE name="value", …`, names in alphabetical order; 403 if it
-///   cannot be written so.
+/// * A block has the agent's status if that is a final status that may have a body (200 to 599, not
+///   204, 205 or 304), otherwise 403. Invalid headers, `content-length` and the headers of the
+///   connection are dropped.
+/// * A redirect has the agent's status if that is 3xx (not 304), otherwise 302. If the URL is not a
+///   valid header value, the response is 502.
+/// * A challenge is a 401 with `www-authenticate: TYPE name="value", …`, with the names in
+///   alphabetical order, or 403 if it cannot be written in this form.
 ///
-/// `content-length` is set.
+/// `content-length` is set in all of them.
 ///
 /// ```
 /// use tollgate::{Decision, proxy::answer_of};
 ///
 /// assert!(answer_of(&Decision::Allow).is_none());
-/// let elsewhere = Decision::Redirect { url: "/login".to_owned(), status: 302 };
-/// assert_eq!(answer_of(&elsewhere).unwrap().headers()["location"], "/login");
+/// let redirect = Decision::Redirect { url: "/login".to_owned(), status: 302 };
+/// assert_eq!(answer_of(&redirect).unwrap().headers()["location"], "/login");
 /// ```
 pub fn answer_of(decision: &Decision) -> Option<Response<Bytes>> {
     match decision {
@@ -41,16 +46,19 @@ pub fn answer_of(decision: &Decision) -> Option<Response<Bytes>> {
     }
 }
 
-/// An answer with this status and nothing else.
+/// Returns a response with this status and an empty body.
 pub fn plain_answer(status: StatusCode) -> Response<Bytes> {
     with_body(status, Bytes::new())
 }
 
-/// The status for a client whose request could not be judged, by an agent that fails closed.
+/// Returns the HTTP status for a client whose request was not decided on because a call to an agent
+/// that fails closed failed.
 ///
-/// 503 if the agent is unavailable or asks for a pause, 504 if it did not answer in time, 413 if the message is
-/// larger than the agent takes, 502 if it answered with something that does not decode, and 500 for what is
-/// wrong in the proxy itself, such as an agent that nobody configured.
+/// * 503 if the agent is unavailable, paused or busy, or the call was cancelled
+/// * 504 if it did not answer in time
+/// * 413 if the message is too large
+/// * 502 if its answer could not be decoded
+/// * 500 for faults of the proxy itself, such as an agent that was never added to the pool
 pub fn status_of(error: &AgentProtocolError) -> StatusCode {
     match error {
         AgentProtocolError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
@@ -96,7 +104,7 @@ fn insert_valid(headers: &mut HeaderMap, name: &str, value: &str) {
         value: value.to_owned(),
     };
     if let Err(error) = super::apply_header_ops(headers, &[op]) {
-        tracing::warn!(%error, "a header of an agent's answer is left out");
+        tracing::warn!(%error, "invalid header of an agent's answer dropped");
     }
 }
 
@@ -122,9 +130,9 @@ fn challenge(challenge_type: &str, params: &HashMap<String, String>) -> Response
     answer
 }
 
-/// A challenge as RFC 9110, section 11.3, has it.
+/// Writes a challenge in the form of RFC 9110, section 11.3; `None` if that is not possible.
 fn authenticate(scheme: &str, params: &HashMap<String, String>) -> Option<HeaderValue> {
-    // What is the name of a header is a token, and the other way round.
+    // Header names and tokens have the same grammar.
     let is_token = |text: &str| HeaderName::from_bytes(text.as_bytes()).is_ok();
     if !is_token(scheme) || !params.keys().all(|name| is_token(name)) {
         return None;
@@ -132,10 +140,10 @@ fn authenticate(scheme: &str, params: &HashMap<String, String>) -> Option<Header
     let mut params: Vec<_> = params.iter().collect();
     params.sort_unstable();
     let mut text = scheme.to_owned();
-    for (place, (name, value)) in params.into_iter().enumerate() {
-        let separator = if place == 0 { " " } else { ", " };
+    for (index, (name, value)) in params.into_iter().enumerate() {
+        let separator = if index == 0 { " " } else { ", " };
         let value = value.replace('\\', "\\\\").replace('"', "\\\"");
-        // Writing to a `String` does not fail.
+        // Writing to a `String` never fails.
         let _ = write!(text, "{separator}{name}=\"{value}\"");
     }
     HeaderValue::from_bytes(text.as_bytes()).ok()
@@ -174,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_has_the_status_the_body_and_the_valid_headers_of_the_agent() {
+    fn block_has_status_body_and_valid_headers() {
         let headers = map(&[
             ("X-Rule", "7"),
             ("content-type", "application/json"),
@@ -192,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_stays_one_whatever_its_status() {
+    fn block_with_invalid_status_is_403() {
         for status in [0, 99, 101, 103, 204, 205, 304, 600, 999, u16::MAX] {
             let answer = blocked(status, Some("no"), None);
             assert_eq!(answer.status(), 403, "{status}");
@@ -207,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn redirects_go_where_a_header_can_point() {
+    fn redirect_with_invalid_url_is_502() {
         let redirected = |url: &str, status| {
             answer_of(&Decision::Redirect {
                 url: url.to_owned(),
@@ -224,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn challenges_are_written_as_http_has_them() {
+    fn challenge_is_www_authenticate_or_403() {
         let challenged = |kind: &str, params: &[(&str, &str)]| {
             answer_of(&Decision::Challenge {
                 challenge_type: kind.to_owned(),
@@ -252,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_have_the_status_that_says_whose_fault_they_are() {
+    fn errors_map_to_http_status() {
         let agent_id: Arc<str> = "waf".into();
         let agent = || Arc::clone(&agent_id);
         let unavailable = AgentProtocolError::Unavailable { agent_id: agent() };

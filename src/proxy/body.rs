@@ -1,11 +1,14 @@
+//! Body chunks that wait for a decision.
+
 use crate::protocol::BodyMutation;
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
-/// Body chunks that are kept back until agents have decided on them.
+/// Body chunks that are held back until agents have decided on them.
 ///
-/// An agent that answers [`needs_more`](crate::AgentResponse::needs_more) wants to see more of the body before it
-/// decides. Chunks that are kept until then can still be replaced, dropped, or never sent at all.
+/// An agent that answers [`needs_more`](crate::AgentResponse::needs_more) wants to see more of the
+/// body before it decides. Chunks that are held until then can still be replaced or dropped, or the
+/// whole body discarded.
 ///
 /// ```
 /// use tollgate::{BodyMutation, Bytes, proxy::HeldBody};
@@ -19,32 +22,34 @@ use smallvec::SmallVec;
 /// ```
 #[derive(Debug)]
 pub struct HeldBody {
-    /// By their index, in order.
+    /// Chunks with their index, in the order of the body.
     chunks: SmallVec<[(u32, Bytes); 2]>,
+    /// Length of all chunks together, in bytes.
     held: usize,
+    /// Limit of `held`, in bytes.
     limit: usize,
 }
 
-/// What cannot be done with the chunks of a body.
+/// Error of a [`HeldBody`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// Agents ask for more than is kept for them.
-    #[error("agents want to see more than {limit} bytes of the body at once")]
+    /// The agents ask for more of the body than may be held.
+    #[error("agents ask for more than {limit} bytes of the body, the limit of what is held")]
     TooLarge {
-        /// How much is kept, in bytes.
+        /// Number of bytes that may be held.
         limit: usize,
     },
-    /// A chunk is to be changed that is gone already, or was never there.
-    #[error("there is no body chunk {index} to change")]
+    /// A mutation names a chunk that was released already or was never held.
+    #[error("an agent changes body chunk {index}, which is not held")]
     NoSuchChunk {
-        /// Which chunk, counted from 0.
+        /// Index of the chunk, counted from 0.
         index: u32,
     },
 }
 
 impl HeldBody {
-    /// Keeps at most so many bytes. A chunk that is alone is always taken.
+    /// Creates an empty body that holds at most `limit` bytes. A single chunk may exceed the limit.
     pub fn with_limit(limit: usize) -> Self {
         Self {
             chunks: SmallVec::new(),
@@ -53,11 +58,11 @@ impl HeldBody {
         }
     }
 
-    /// Keeps a chunk behind those that are there.
+    /// Appends a chunk.
     ///
     /// # Errors
     ///
-    /// [`TooLarge`](BodyError::TooLarge), if others are kept and there is no room beside them.
+    /// [`TooLarge`](BodyError::TooLarge) if other chunks are held and the limit would be exceeded.
     pub fn keep(&mut self, index: u32, data: Bytes) -> Result<(), BodyError> {
         if self.held > 0 && self.held.saturating_add(data.len()) > self.limit {
             return Err(BodyError::TooLarge { limit: self.limit });
@@ -71,8 +76,8 @@ impl HeldBody {
     ///
     /// # Errors
     ///
-    /// [`NoSuchChunk`](BodyError::NoSuchChunk) for a mutation of a chunk that is not kept, unless it leaves that
-    /// as it is. Mutations before it are made.
+    /// [`NoSuchChunk`](BodyError::NoSuchChunk) for a mutation that changes a chunk that is not
+    /// held. The mutations before it have been applied by then.
     pub fn change<'m>(
         &mut self,
         mutations: impl IntoIterator<Item = &'m BodyMutation>,
@@ -82,7 +87,7 @@ impl HeldBody {
             let index = mutation.chunk_index;
             let mut chunks = self.chunks.iter_mut();
             let (_, chunk) = chunks
-                .find(|(kept, _)| *kept == index)
+                .find(|(held, _)| *held == index)
                 .ok_or(BodyError::NoSuchChunk { index })?;
             self.held = self.held - chunk.len() + data.len();
             *chunk = data.clone();
@@ -90,12 +95,12 @@ impl HeldBody {
         Ok(())
     }
 
-    /// What became of the chunk that was kept last.
+    /// Returns the most recent chunk as the mutations left it; `None` if no chunk is held.
     pub fn last(&self) -> Option<&Bytes> {
         self.chunks.last().map(|(_, data)| data)
     }
 
-    /// Lets everything go that is kept. A chunk that is alone is not copied.
+    /// Removes all chunks and returns them as one. A single chunk is not copied.
     pub fn release(&mut self) -> Bytes {
         self.held = 0;
         if let [(_, only)] = &mut self.chunks[..] {
@@ -116,7 +121,7 @@ impl HeldBody {
 mod tests {
     use super::*;
 
-    fn kept(chunks: &[&'static str]) -> HeldBody {
+    fn body_of(chunks: &[&'static str]) -> HeldBody {
         let mut held = HeldBody::with_limit(10);
         for (index, chunk) in (0..).zip(chunks) {
             held.keep(index, Bytes::from_static(chunk.as_bytes()))
@@ -126,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_alone_is_neither_refused_nor_copied() {
+    fn single_chunk_may_exceed_limit_and_is_not_copied() {
         let large = Bytes::from_static(b"longer than ten bytes");
         let mut held = HeldBody::with_limit(10);
         held.keep(3, large.clone()).unwrap();
@@ -135,8 +140,8 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_kept_than_was_said() {
-        let mut held = kept(&["12345", "67890"]);
+    fn limit_holds_until_release() {
+        let mut held = body_of(&["12345", "67890"]);
         let one_more = || Bytes::from_static(b"x");
         assert_eq!(
             held.keep(2, one_more()),
@@ -148,8 +153,8 @@ mod tests {
     }
 
     #[test]
-    fn mutations_are_made_in_order_and_count_for_the_limit() {
-        let mut held = kept(&["12345", "67890"]);
+    fn mutations_apply_in_order_and_count_for_limit() {
+        let mut held = body_of(&["12345", "67890"]);
         let mutations = [
             BodyMutation::replace(1, "first"),
             BodyMutation::pass_through(9),
@@ -163,8 +168,8 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_that_is_gone_cannot_be_changed() {
-        let mut held = kept(&["12345"]);
+    fn released_chunk_cannot_be_changed() {
+        let mut held = body_of(&["12345"]);
         held.release();
         held.keep(1, Bytes::from_static(b"x")).unwrap();
         let late = [BodyMutation::replace(0, "y")];

@@ -1,16 +1,22 @@
+//! Header changes that agents ask for.
+
 use crate::protocol::HeaderOp;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
-/// Headers that can be changed: an `http::HeaderMap`, or whatever a proxy keeps its headers in.
+/// A collection of headers that can be changed: an `http::HeaderMap`, or a proxy's own type.
 pub trait HeaderTarget {
-    /// Replaces every value of a header.
+    /// Replaces all values of a header by one.
     ///
     /// # Errors
     ///
-    /// [`HeadersFull`] if no more headers fit in.
+    /// [`HeadersFull`] if the collection cannot hold another header.
     fn set(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), HeadersFull>;
-    /// Adds a value beside those that are there. Errors as for [`HeaderTarget::set`].
+    /// Adds a value and keeps those that exist.
+    ///
+    /// # Errors
+    ///
+    /// [`HeadersFull`] if the collection cannot hold another header.
     fn add(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), HeadersFull>;
     /// Removes a header with all its values.
     fn remove(&mut self, name: &HeaderName);
@@ -34,34 +40,37 @@ impl HeaderTarget for HeaderMap {
     }
 }
 
-/// There are as many headers already as a [`HeaderTarget`] holds.
+/// Error of a [`HeaderTarget`] that cannot hold another header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many headers")]
+#[error("the message cannot hold another header")]
 pub struct HeadersFull;
 
-/// An agent wants headers changed in a way that a proxy must not follow.
+/// Error of a header change that a proxy must not apply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeaderOpError {
-    /// No header can be called that.
-    #[error("'{0}' is not a header name")]
+    /// The name is not a valid header name.
+    #[error("'{0}' is not a valid header name")]
     InvalidName(String),
-    /// No header can have such a value; with a line break in it, for one, it would be several headers.
-    #[error("not a value for the header '{0}'")]
+    /// The value is not a valid header value. One with a line break, for example, would be read as
+    /// several headers.
+    #[error("the new value of the header '{0}' is not a valid header value")]
     InvalidValue(HeaderName),
-    /// The header frames the message or belongs to the connection, so it is the proxy's own: changing it
-    /// would make the next server see other messages than were sent.
-    #[error("the header '{0}' belongs to the proxy")]
+    /// The header frames the message or belongs to the connection, so only the proxy may change it.
+    /// Otherwise the next server could see other messages than were sent (request smuggling).
+    #[error("agents may not change the header '{0}'")]
     Reserved(HeaderName),
-    /// No more headers fit in.
+    /// The message cannot hold another header.
     #[error(transparent)]
     Full(#[from] HeadersFull),
 }
 
-/// Applies changes in order; either all of them or, if one is not to be followed, none. Only where headers do not fit
-/// in, those before them are changed.
+/// Applies header changes in order.
 ///
-/// Text goes into values as UTF-8.
+/// All changes are checked first: if one is invalid or not allowed, none is applied. Only if the
+/// target is full ([`HeaderOpError::Full`]) have the changes before it been applied.
+///
+/// Values are written as UTF-8.
 ///
 /// ```
 /// use http::HeaderMap;
@@ -75,7 +84,8 @@ pub enum HeaderOpError {
 ///
 /// # Errors
 ///
-/// The first change that is not to be followed. A proxy that fails closed ends the request then.
+/// The error of the first change that cannot be applied. A proxy that fails closed then rejects the
+/// request.
 pub fn apply_header_ops(
     target: &mut impl HeaderTarget,
     ops: &[HeaderOp],
@@ -94,6 +104,7 @@ pub fn apply_header_ops(
     Ok(())
 }
 
+/// A [`HeaderOp`] whose name and value have been checked.
 enum Change {
     Set(HeaderName, HeaderValue),
     Add(HeaderName, HeaderValue),
@@ -118,6 +129,7 @@ impl Change {
     }
 }
 
+/// Headers that frame the message or belong to the connection.
 const RESERVED: [HeaderName; 8] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -187,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_made_in_order() {
+    fn changes_apply_in_order() {
         let mut headers = headers();
         let ops = [
             set("Accept", "a"),
@@ -203,14 +215,14 @@ mod tests {
     }
 
     #[test]
-    fn more_headers_than_fit_in_are_an_error() {
+    fn too_many_headers_are_an_error() {
         let many: Vec<_> = (0..40_000).map(|n| add(&format!("x-{n}"), "")).collect();
         let refused = apply_header_ops(&mut headers(), &many);
         assert_eq!(refused, Err(HeaderOpError::Full(HeadersFull)));
     }
 
     #[test]
-    fn what_would_split_or_reframe_a_message_is_refused_and_nothing_is_changed() {
+    fn invalid_or_reserved_change_is_rejected_and_none_applied() {
         let refused = [
             (
                 add("x y", "1"),

@@ -1,14 +1,15 @@
-//! What an HTTP proxy does with what agents answer (feature `http`).
+//! Helpers for HTTP proxies that act on the answers of agents (feature `http`).
 //!
-//! A request goes through these steps; each is of use without the others.
+//! A request goes through these steps. Each helper can be used without the others.
 //!
-//! 1. Put one event to several agents at once with [`ask_together`]. It ends with the first agent that decides
-//!    against the request, or with the [`Changes`] of all, in the order of the agents.
-//! 2. If one decided against it, answer the client with [`Denial::to_http`]; if one could not be asked, with
-//!    [`status_of`] the error.
-//! 3. Apply changed headers with [`apply_header_ops`], to an `http::HeaderMap` or to any [`HeaderTarget`].
-//! 4. Keep body chunks in a [`HeldBody`] while agents ask for more of the body, replace or drop them as the
-//!    agents want it, and let them go.
+//! 1. Send one event to several agents at once with [`ask_together`]. It returns the first decision
+//!    against the request, or the [`Changes`] of all agents, in the order of the agents.
+//! 2. If an agent decided against the request, answer the client with [`Denial::to_http`]. If a call
+//!    failed, answer with the status that [`status_of`] returns for the error.
+//! 3. Apply header changes with [`apply_header_ops`], to an `http::HeaderMap` or to any
+//!    [`HeaderTarget`].
+//! 4. Keep body chunks in a [`HeldBody`] while agents ask for more of the body. Replace or drop
+//!    chunks as the agents ask, then release the body.
 //!
 //! ```no_run
 //! # async fn example(
@@ -19,14 +20,17 @@
 //! use tollgate::proxy::{self, Verdict};
 //!
 //! let asked = async {
-//!     let mut exchanges = [pool.exchange("waf", "request-1")?, pool.exchange("auth", "request-1")?];
+//!     let mut exchanges =
+//!         [pool.exchange("waf", "request-1")?, pool.exchange("auth", "request-1")?];
 //!     proxy::ask_together(&mut exchanges, &head).await
 //! };
 //! match asked.await {
-//!     Ok(Verdict::Allow(changes)) => match proxy::apply_header_ops(headers, &changes.request_headers) {
-//!         Ok(()) => None,
-//!         Err(_) => Some(proxy::plain_answer(http::StatusCode::BAD_GATEWAY)),
-//!     },
+//!     Ok(Verdict::Allow(changes)) => {
+//!         match proxy::apply_header_ops(headers, &changes.request_headers) {
+//!             Ok(()) => None,
+//!             Err(_) => Some(proxy::plain_answer(http::StatusCode::BAD_GATEWAY)),
+//!         }
+//!     }
 //!     Ok(Verdict::Deny(denial)) => Some(denial.to_http()),
 //!     Err(error) => Some(proxy::plain_answer(proxy::status_of(&error))),
 //! }

@@ -1,3 +1,5 @@
+//! Combines the answers of several agents to one event.
+
 use super::answer::{answer_of, plain_answer};
 use super::header_ops::apply_header_ops;
 use crate::error::AgentProtocolError;
@@ -14,16 +16,16 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// What several agents say about one event together.
+/// Combined decision of several agents on one event.
 #[derive(Debug)]
 pub enum Verdict {
-    /// Every agent allows the request.
+    /// Every agent allows the request, with these changes.
     Allow(Changes),
-    /// An agent decided against it.
+    /// An agent decided against the request.
     Deny(Box<Denial>),
 }
 
-/// What the agents that allow a request want changed, in the order of the agents.
+/// Changes that agents ask for when they allow a request, in the order of the agents.
 #[derive(Debug, Default, PartialEq)]
 pub struct Changes {
     /// Changes to the request's headers.
@@ -34,28 +36,28 @@ pub struct Changes {
     pub request_body: Vec<BodyMutation>,
     /// Changes to the response's body.
     pub response_body: Vec<BodyMutation>,
-    /// Hints for choosing an upstream. What a later agent says of a key replaces what an earlier one said.
+    /// Hints for choosing an upstream. For equal keys the value of the later agent counts.
     pub routing_metadata: HashMap<String, String>,
-    /// Whether one of the agents wants more of the body before it decides.
+    /// Set if an agent wants more of the body before it decides.
     pub needs_more: bool,
 }
 
 /// An agent's decision against a request.
 #[derive(Debug)]
 pub struct Denial {
-    /// Which agent.
+    /// Id of the agent.
     pub agent_id: Arc<str>,
-    /// What it answered; its decision is not to allow.
+    /// Answer of the agent. Its decision is never [`Decision::Allow`].
     pub response: AgentResponse,
 }
 
 impl Changes {
-    /// Adds what one more agent wants, behind what others want.
+    /// Appends the changes of one more agent. Its decision is ignored.
     pub fn absorb(&mut self, mut response: AgentResponse) {
-        self.append(Self::taken_from(&mut response));
+        self.append(Self::take_from(&mut response));
     }
 
-    fn taken_from(response: &mut AgentResponse) -> Self {
+    fn take_from(response: &mut AgentResponse) -> Self {
         Self {
             request_headers: mem::take(&mut response.request_headers),
             response_headers: mem::take(&mut response.response_headers),
@@ -77,31 +79,34 @@ impl Changes {
 }
 
 impl Denial {
-    /// The answer to the client: [`answer_of`] the decision, with the agent's changes to the response's headers.
-    /// Changes that are not to be followed are left out, all of them.
+    /// Returns the HTTP response for the client: [`answer_of`] the decision, with the agent's
+    /// changes to the response headers.
+    ///
+    /// If one of these changes is invalid or not allowed, none is applied and a warning is logged.
     pub fn to_http(&self) -> Response<Bytes> {
         let mut answer = answer_of(&self.response.decision)
             .unwrap_or_else(|| plain_answer(StatusCode::FORBIDDEN));
         if let Err(error) = apply_header_ops(answer.headers_mut(), &self.response.response_headers)
         {
-            tracing::warn!(agent = &*self.agent_id, %error, "an agent's changes to its answer are left out");
+            tracing::warn!(agent = &*self.agent_id, %error, "header changes of a denial ignored");
         }
         answer
     }
 }
 
-/// Puts one event to several agents at once.
+/// Sends one event to several agents at once and combines their answers.
 ///
-/// The first answer against the request ends it, as does the first failure of an agent that fails closed,
-/// whichever agent it comes from; answers that are there at the same time are looked at in the order of the
-/// exchanges. What the others would have said is not waited for. Agents that fail open allow, as everywhere.
+/// Returns as soon as one agent decides against the request, or the call to an agent that fails
+/// closed fails. The answers of the other agents are not awaited then. Answers that are available
+/// at the same time are considered in the order of `exchanges`. Agents that fail open count as
+/// allowing.
 ///
-/// Where an event that was pushed before is unanswered still, its answer may deny the request too; changes that
-/// it asks for come too late.
+/// If an event that was pushed earlier on one of the exchanges is still unanswered, its answer may
+/// deny the request as well. Changes that such an answer asks for are dropped.
 ///
 /// # Errors
 ///
-/// As for [`Exchange::send`].
+/// Those of [`Exchange::send`].
 pub async fn ask_together<E: Event>(
     exchanges: &mut [Exchange],
     event: &E,
@@ -113,18 +118,18 @@ pub async fn ask_together<E: Event>(
     for exchange in &mut *exchanges {
         exchange.push(event).await?;
     }
-    let mut together = Together::default();
-    together.changes.resize_with(exchanges.len(), || None);
-    poll_fn(|cx| together.poll(exchanges, cx)).await
+    let mut joint = JointCall::default();
+    joint.changes.resize_with(exchanges.len(), || None);
+    poll_fn(|cx| joint.poll(exchanges, cx)).await
 }
 
-/// What the agents want that have allowed the event, by the place of the exchange.
+/// Changes of the agents that have allowed the event so far, indexed like the exchanges.
 #[derive(Default)]
-struct Together {
+struct JointCall {
     changes: SmallVec<[Option<Changes>; 2]>,
 }
 
-impl Together {
+impl JointCall {
     fn poll(
         &mut self,
         exchanges: &mut [Exchange],
@@ -132,7 +137,8 @@ impl Together {
     ) -> Poll<Result<Verdict, AgentProtocolError>> {
         let mut is_complete = true;
         for (exchange, changes) in exchanges.iter_mut().zip(&mut self.changes) {
-            // The answer that is asked for is the last; those before it are left from earlier.
+            // The last answer is the one to this event. Those before it belong to events that were
+            // pushed earlier; a later answer overwrites their changes.
             while exchange.unanswered() > 0 {
                 let Poll::Ready(answer) = pin!(exchange.next_answer()).poll(cx) else {
                     is_complete = false;
@@ -160,10 +166,10 @@ impl Together {
     }
 }
 
-/// What an agent wants changed, if it allows the event.
+/// Takes the changes out of an answer that allows, or the whole answer if it does not allow.
 fn judge(agent_id: &Arc<str>, response: &mut AgentResponse) -> Result<Changes, Box<Denial>> {
     if matches!(response.decision, Decision::Allow) {
-        return Ok(Changes::taken_from(response));
+        return Ok(Changes::take_from(response));
     }
     Err(Box::new(Denial {
         agent_id: Arc::clone(agent_id),

@@ -1,30 +1,34 @@
+//! Endpoints of agents and proxies, and their parsing.
+
 use crate::error::AgentProtocolError;
 #[cfg(feature = "grpc")]
-use crate::transport::grpc::{Address, GrpcPlace};
+use crate::transport::grpc::{Address, GrpcEndpoint};
 use crate::wire::Encoding;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// Where an agent is found.
+/// Longest path that fits into the kernel's `sockaddr_un`, without the final zero byte.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// The address of an agent, or of a proxy that an agent dials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     /// A Unix socket: `/path` or `unix:/path`.
     Unix(PathBuf),
-    /// A TCP port: `tcp://host:port`. The host is a name or an address, without the brackets of IPv6.
+    /// A TCP port: `tcp://host:port`. The host is a name or an address; an IPv6 address is stored
+    /// without its brackets.
     Tcp { host: String, port: u16 },
-    /// A gRPC server: `http://`, `https://`, `grpc://`, `grpcs://` or nothing before a host and a port, or
-    /// `grpc+unix://` before a path.
+    /// A gRPC server: a host and a port after `http://`, `https://`, `grpc://`, `grpcs://` or no
+    /// scheme, or a path after `grpc+unix://`.
     #[cfg(feature = "grpc")]
-    Grpc(GrpcPlace),
+    Grpc(GrpcEndpoint),
 }
 
-/// What the kernel's `sockaddr_un` holds, without the final zero byte.
-const MAX_SOCKET_PATH: usize = 107;
-
 impl Endpoint {
-    /// The encodings that are offered there, of those that are configured.
+    /// Returns those of the configured encodings that are offered to this endpoint. gRPC always
+    /// uses protobuf.
     pub(crate) fn encodings<'c>(&self, configured: &'c [Encoding]) -> &'c [Encoding] {
         match self {
             Self::Unix(_) | Self::Tcp { .. } => configured,
@@ -33,15 +37,15 @@ impl Endpoint {
         }
     }
 
-    /// Checks that a path can be a socket's.
+    /// Checks that a path can be the path of a Unix socket.
     pub(crate) fn from_path(path: &Path) -> Result<&Path, AgentProtocolError> {
         let bytes = path.as_os_str().as_bytes();
         let reason = if bytes.is_empty() {
             "the path is empty"
         } else if bytes.len() > MAX_SOCKET_PATH {
-            "the path is longer than the 107 bytes a socket address holds"
+            "the path is longer than 107 bytes, the limit for a socket"
         } else if bytes.contains(&0) {
-            "the path has a zero byte"
+            "the path contains a zero byte"
         } else {
             return Ok(path);
         };
@@ -51,7 +55,7 @@ impl Endpoint {
         })
     }
 
-    /// Reads `host:port`; an IPv6 address has brackets.
+    /// Parses `host:port`. An IPv6 address is in brackets. Returns `None` if it is invalid.
     pub(crate) fn from_address(address: &str) -> Option<Self> {
         let (host, port) = address.rsplit_once(':')?;
         let bracketed = host
@@ -89,30 +93,30 @@ impl FromStr for Endpoint {
         let path = match endpoint.strip_prefix("unix:") {
             Some(path) => path.strip_prefix("//").unwrap_or(path),
             None if endpoint.starts_with('/') => endpoint,
-            None => return remote(endpoint),
+            None => return parse_remote(endpoint),
         };
         Self::from_path(Path::new(path)).map(|path| Self::Unix(path.to_owned()))
     }
 }
 
 #[cfg(feature = "grpc")]
-fn remote(endpoint: &str) -> Result<Endpoint, AgentProtocolError> {
-    let place =
-        GrpcPlace::parse(endpoint).map_err(|reason| AgentProtocolError::InvalidEndpoint {
+fn parse_remote(endpoint: &str) -> Result<Endpoint, AgentProtocolError> {
+    let endpoint =
+        GrpcEndpoint::parse(endpoint).map_err(|reason| AgentProtocolError::InvalidEndpoint {
             endpoint: endpoint.to_owned(),
             reason,
         })?;
-    if let Address::Unix(path) = &place.address {
+    if let Address::Unix(path) = &endpoint.address {
         Endpoint::from_path(path)?;
     }
-    Ok(Endpoint::Grpc(place))
+    Ok(Endpoint::Grpc(endpoint))
 }
 
 #[cfg(not(feature = "grpc"))]
-fn remote(endpoint: &str) -> Result<Endpoint, AgentProtocolError> {
+fn parse_remote(endpoint: &str) -> Result<Endpoint, AgentProtocolError> {
     Err(AgentProtocolError::InvalidEndpoint {
         endpoint: endpoint.to_owned(),
-        reason: "expected /path or unix:/path; this build has no gRPC",
+        reason: "expected /path, unix:/path or tcp://host:port; this build does not include gRPC",
     })
 }
 
@@ -123,7 +127,7 @@ impl fmt::Display for Endpoint {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
             #[cfg(feature = "grpc")]
-            Self::Grpc(place) => place.fmt(f),
+            Self::Grpc(endpoint) => endpoint.fmt(f),
         }
     }
 }
@@ -133,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_with_or_without_its_scheme() {
+    fn paths_with_and_without_scheme_are_parsed() {
         let expected = Endpoint::Unix("/run/waf.sock".into());
         for text in [
             "/run/waf.sock",
@@ -147,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_and_a_port() {
+    fn tcp_endpoints_are_parsed() {
         for text in [
             "tcp://proxy.example:7000",
             "tcp://192.0.2.7:1",
@@ -169,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused() {
+    fn invalid_endpoints_are_rejected() {
         let long = format!("/{}", "x".repeat(107));
         for text in ["", "unix:", "waf.sock", "ftp://host:1", "/a\0b", &long] {
             assert!(text.parse::<Endpoint>().is_err(), "{text:?}");

@@ -1,9 +1,9 @@
-//! Where frames travel, and the endpoints that say so.
+//! Links that carry frames over sockets, TLS and gRPC, and the endpoints that name them.
 
-mod doorway;
 mod endpoint;
 #[cfg(feature = "grpc")]
 pub(crate) mod grpc;
+mod handshake_limiter;
 mod socket;
 mod socket_file;
 pub(crate) mod tcp;
@@ -11,15 +11,23 @@ pub(crate) mod tcp;
 pub(crate) mod tls;
 mod unix;
 
-pub(crate) use doorway::{Doorway, Visit};
 pub(crate) use endpoint::Endpoint;
+pub(crate) use handshake_limiter::{HandshakeLimiter, HandshakeSlot};
 pub(crate) use socket_file::SocketFile;
 pub(crate) use unix::{connect_agent, split_unix, split_unix_of_agent};
 
 use crate::connection::link::Link;
 use crate::error::ConnectError;
+use std::time::Duration;
 
-/// What links beyond plain sockets need.
+/// Connections to an agent's server that the kernel keeps until they are accepted.
+pub(crate) const BACKLOG: u32 = 1024;
+
+/// Delay before a listener accepts again after an error. Most errors mean that the process has no
+/// free file descriptor, so an immediate retry would fail as well.
+pub(crate) const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// Settings of links other than plain sockets.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LinkConfig {
     #[cfg(feature = "grpc")]
@@ -29,7 +37,7 @@ pub(crate) struct LinkConfig {
 /// Opens a link to an endpoint.
 #[cfg_attr(
     not(feature = "grpc"),
-    allow(unused_variables, reason = "plain sockets need nothing")
+    allow(unused_variables, reason = "plain sockets have no settings")
 )]
 pub(crate) async fn connect(
     endpoint: &Endpoint,
@@ -39,6 +47,6 @@ pub(crate) async fn connect(
         Endpoint::Unix(path) => unix::connect(path).await,
         Endpoint::Tcp { host, port } => tcp::connect(host, *port).await,
         #[cfg(feature = "grpc")]
-        Endpoint::Grpc(place) => grpc::connect(place, &config.grpc).await,
+        Endpoint::Grpc(endpoint) => grpc::connect(endpoint, &config.grpc).await,
     }
 }

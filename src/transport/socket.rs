@@ -1,3 +1,5 @@
+//! Links over stream sockets.
+
 use crate::connection::link::{Batch, LinkReceiver, LinkSender, MAX_SLICES};
 use bytes::BytesMut;
 use socket2::SockRef;
@@ -16,7 +18,7 @@ pub(crate) struct SocketSender<W>(pub(super) W);
 #[derive(Debug)]
 pub(crate) struct SocketReceiver<R>(pub(super) R);
 
-/// What is asked of the sending half of a socket, whatever kind it is.
+/// The operations that [`SocketSender`] needs, for each kind of socket.
 pub(crate) trait WriteHalf: Send + Sync + 'static {
     fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -70,7 +72,7 @@ impl<W: WriteHalf> LinkSender for SocketSender<W> {
     }
 
     fn close(&self) {
-        // Fails only if the other side was quicker.
+        // Fails only if the peer has already closed the connection.
         let _ = self.0.shut_down();
     }
 }
@@ -81,7 +83,7 @@ impl<R: AsyncRead + Send + Unpin + 'static> LinkReceiver for SocketReceiver<R> {
         cx: &mut Context<'_>,
         into: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
-        // Reading keeps no state between polls, so its future may be a new one each time.
+        // `read_buf` keeps no state between polls, so each poll may create a new future.
         pin!(self.0.read_buf(into)).poll(cx)
     }
 }

@@ -1,3 +1,5 @@
+//! Socket files of listeners.
+
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::AsFd;
@@ -5,30 +7,31 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
-/// A socket file that goes away with this value.
+/// A socket file that is removed when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
-    /// Device and inode, so that a file that somebody else put in its place stays.
+    /// Device and inode, so that another file that has taken its place is not removed.
     identity: (u64, u64),
     owner: u32,
 }
 
 impl SocketFile {
-    /// Listens at `path`. The file has `mode`, and never a wider one before.
+    /// Listens at `path`. The file has the mode `mode`, and at no time a more permissive one.
     ///
-    /// `backlog` connections may wait to be accepted.
+    /// The kernel keeps up to `backlog` connections until they are accepted.
     pub(crate) async fn listen(
         path: &Path,
         mode: u32,
         backlog: u32,
     ) -> io::Result<(UnixListener, Self)> {
-        // Held until the socket is there, so that of two servers that find the same stale file one does
-        // not remove the other's new one.
+        // Held until the socket is bound: of two servers that find the same stale file, one must
+        // not remove the other's new socket.
         let _folder = lock_folder(path)?;
         remove_stale(path).await?;
         let socket = UnixSocket::new_stream()?;
-        // The kernel gives the file the mode of the unbound socket, less the process's umask.
+        // The kernel creates the file with the mode of the unbound socket, reduced by the process's
+        // umask.
         File::from(socket.as_fd().try_clone_to_owned()?)
             .set_permissions(Permissions::from_mode(mode))?;
         socket.bind(path)?;
@@ -42,7 +45,7 @@ impl SocketFile {
         Ok((socket.listen(backlog)?, owned))
     }
 
-    /// The user that made it, which is the one that this process runs as.
+    /// Returns the owner of the file, which is the user that this process runs as.
     pub(crate) fn owner(&self) -> u32 {
         self.owner
     }
@@ -63,12 +66,12 @@ impl Drop for SocketFile {
         let is_ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|file| (file.dev(), file.ino()) == self.identity);
         if is_ours && let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "the socket file stays");
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket file");
         }
     }
 }
 
-/// Removes a socket file that nobody listens at. Anything else at `path` is left alone.
+/// Removes a socket file that no process listens at. Any other file at `path` is an error.
 async fn remove_stale(path: &Path) -> io::Result<()> {
     let file = match fs::symlink_metadata(path) {
         Ok(file) => file,
@@ -78,14 +81,14 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
     if !file.file_type().is_socket() {
         return Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "a file that is not a socket is in the way",
+            "the path exists and is not a socket",
         ));
     }
     match UnixStream::connect(path).await {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
-        // A listener with a full backlog says that it would block: it is alive too.
+        // A listener with a full backlog reports that connecting would block, so it is alive too.
         _ => Err(io::Error::new(
             io::ErrorKind::AddrInUse,
             "another process listens there",

@@ -1,3 +1,5 @@
+//! TCP links.
+
 use super::socket::{SocketReceiver, SocketSender};
 use crate::connection::link::Link;
 use crate::error::ConnectError;
@@ -8,30 +10,30 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 
-/// How long a connection is silent before the system asks whether the other side is still there.
+/// Silence on a connection after which the kernel probes whether the peer is still there.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(15);
 
-/// How long the system waits between two such questions.
+/// Interval between two keepalive probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Questions that may stay unanswered.
+/// Unanswered keepalive probes after which the connection is lost.
 const KEEPALIVE_RETRIES: u32 = 3;
 
-/// How long what was sent may stay unacknowledged.
+/// Time that sent data may stay unacknowledged before the connection is lost.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Connects to the first address of a name that answers. The name is resolved anew each time.
+/// Connects to the first address of a host that accepts. The name is resolved on every call.
 pub(super) async fn connect(host: &str, port: u16) -> Result<Link, ConnectError> {
     Ok(split_tcp(connect_stream(host, port).await?))
 }
 
 pub(super) async fn connect_stream(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in lookup_host((host, port))
         .await
         .map_err(ConnectError::Unresolved)?
     {
-        match TcpStream::connect(address).await.and_then(prepared) {
+        match TcpStream::connect(address).await.and_then(configure) {
             Ok(stream) => return Ok(stream),
             Err(error) => failure = error,
         }
@@ -39,21 +41,21 @@ pub(super) async fn connect_stream(host: &str, port: u16) -> Result<TcpStream, C
     Err(failure.into())
 }
 
-/// Listens with room for `backlog` connections that nobody has accepted yet.
+/// Listens at an address. The kernel keeps up to `backlog` connections until they are accepted.
 pub(crate) fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
-    // So that a proxy that restarts has its port again at once.
+    // Allows a restarted proxy to bind the port while old connections are in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(backlog)
 }
 
-/// Sets what every connection needs: small frames leave at once, and a peer that is gone without a word is
-/// noticed even where nobody sends pings.
-pub(crate) fn prepared(stream: TcpStream) -> io::Result<TcpStream> {
+/// Sets the options of every connection: small frames are sent without delay, and a peer that
+/// vanishes is noticed even if no pings are sent.
+pub(crate) fn configure(stream: TcpStream) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
     socket.set_tcp_keepalive(
@@ -67,7 +69,7 @@ pub(crate) fn prepared(stream: TcpStream) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// The two halves of a connected socket.
+/// Splits a connected socket into the halves of a link.
 pub(crate) fn split_tcp(stream: TcpStream) -> Link {
     let (read, write) = stream.into_split();
     Link {

@@ -1,3 +1,5 @@
+//! Unix socket links.
+
 use super::socket::{SocketReceiver, SocketSender, WriteHalf};
 use crate::connection::link::Link;
 use crate::error::ConnectError;
@@ -26,10 +28,10 @@ pub(crate) async fn connect_agent(path: &Path) -> Result<Link, ConnectError> {
 async fn open(path: &Path) -> Result<UnixStream, ConnectError> {
     UnixStream::connect(path)
         .await
-        .map_err(|error| explain(error, path))
+        .map_err(|error| connect_error(error, path))
 }
 
-/// The two halves of a proxy's socket.
+/// Splits a proxy's socket into the halves of a link.
 pub(crate) fn split_unix(stream: UnixStream) -> Link {
     let (read, write) = stream.into_split();
     Link {
@@ -39,20 +41,25 @@ pub(crate) fn split_unix(stream: UnixStream) -> Link {
     }
 }
 
-/// The two halves of an agent's socket.
+/// Splits an agent's socket into the halves of a link.
 ///
-/// A Unix socket becomes writable anew whenever the other side reads, and a [`UnixStream`] has its thread woken for that. An agent
-/// that has answered a lone request would be woken a second time when the proxy reads the answer, and for nothing; so here
-/// room is waited for only while there is none. A proxy is woken as the agent reads its request, which is just in time for
-/// the answer; it keeps its [`UnixStream`].
+/// A Unix socket reports that it is writable whenever the peer reads, and a [`UnixStream`] wakes
+/// its thread for that. An agent that has answered a single request would be woken a second time,
+/// for nothing, when the proxy reads the answer. The sending half returned here therefore registers
+/// for writability only while a write is blocked.
+///
+/// A proxy keeps the plain [`UnixStream`]: it is woken when the agent reads its request, which is
+/// just in time for the answer.
 ///
 /// # Errors
 ///
-/// The runtime cannot watch the socket, or there is no descriptor left: each half owns one.
+/// Fails if the runtime cannot register the socket, or if there is no free file descriptor: each
+/// half owns one.
 pub(crate) fn split_unix_of_agent(stream: UnixStream) -> io::Result<Link> {
     let reading = stream.into_std()?;
     let writing = reading.try_clone()?;
-    // Tokio's sockets are always watched for both; the end of a pipe is watched for reading alone, and reads from any descriptor.
+    // Tokio registers its sockets for both directions. A pipe's receiver registers for reading
+    // only, and works with any file descriptor.
     let receiver = pipe::Receiver::from_owned_fd_unchecked(reading.into())?;
     Ok(Link {
         sender: Box::new(SocketSender(UnwatchedWriteHalf {
@@ -64,11 +71,11 @@ pub(crate) fn split_unix_of_agent(stream: UnixStream) -> io::Result<Link> {
     })
 }
 
-/// The sending half of a socket that nobody watches as long as it has room.
+/// A sending half that is registered with the runtime only while a write is blocked.
 #[derive(Debug)]
 struct UnwatchedWriteHalf {
     socket: net::UnixStream,
-    /// The socket by another descriptor, while room is waited for.
+    /// A second descriptor of the socket, while a write is blocked.
     watched: Mutex<Option<pipe::Sender>>,
 }
 
@@ -96,9 +103,9 @@ impl WriteHalf for UnwatchedWriteHalf {
     }
 }
 
-/// The kernel says "connection refused" both of a socket without a listener and of a file that is no
-/// socket.
-fn explain(error: io::Error, path: &Path) -> ConnectError {
+/// Returns the error for a failed connect. The kernel reports "connection refused" both for a
+/// socket without a listener and for a file that is not a socket; this tells them apart.
+fn connect_error(error: io::Error, path: &Path) -> ConnectError {
     let is_socket = || std::fs::metadata(path).is_ok_and(|file| file.file_type().is_socket());
     if error.kind() == io::ErrorKind::ConnectionRefused && !is_socket() {
         return ConnectError::NotASocket;

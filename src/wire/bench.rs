@@ -1,51 +1,52 @@
-//! What benchmarks reach of the encodings.
+//! Access to the encodings for benchmarks.
 
 use super::events::encode_event;
 use super::{
-    Address, AnswerTo, Dialect, Encoding, Event, Extension, FrameBuffer, IncomingEvent, JsonTape,
-    MAX_FRAME_LEN, MessageType, Payload, StreamId, decode_answer, encode_response, event_of,
+    AnswerTo, Dialect, Encoding, Event, EventTarget, Extension, FrameBuffer, IncomingEvent,
+    JsonTape, MAX_FRAME_LEN, MessageType, Payload, StreamId, decode_answer, encode_response,
+    event_of,
 };
 use crate::protocol::{AgentResponse, EventType};
 use bytes::{Bytes, BytesMut};
 use std::hint::black_box;
 
-/// How messages are written on a connection.
+/// The codec of one connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Codec(Dialect);
 
-/// The call that messages belong to.
-const ADDRESS: Address<'static> = Address {
+/// Call that all messages belong to.
+const TARGET: EventTarget<'static> = EventTarget {
     correlation_id: "0f8fad5b-d9cb-469f-a165-70867728950e",
     stream: StreamId(1 << 32 | 7),
 };
 
 impl Codec {
-    /// As two tollgates speak, with stream ids, and bodies in MessagePack as bytes.
+    /// Returns the codec between two tollgates: stream ids, and binary bodies in MessagePack.
     pub const fn extended(encoding: Encoding) -> Self {
         Self(Dialect::new(encoding, Some(Extension::V1)))
     }
 
-    /// As the published crate speaks, with bodies in base64.
+    /// Returns the codec of `zentinel-agent-protocol`: no stream ids, bodies in base64.
     pub const fn published(encoding: Encoding) -> Self {
         Self(Dialect::published(encoding))
     }
 
-    /// Writes the frame of an event to the end of `out`. Returns the end of it that is not written there.
+    /// Appends the frame of an event to `out`. Returns the rest of the frame, which is not copied.
     pub fn encode_event<E: Event>(self, event: &E, out: &mut Vec<u8>) -> Bytes {
-        encode_event(event, ADDRESS, self.0, out).unwrap_or_default()
+        encode_event(event, TARGET, self.0, out).unwrap_or_default()
     }
 
-    /// The same for the answer to an event.
+    /// Appends the frame of an answer to `out`. Returns the rest of the frame, which is not copied.
     pub fn encode_response(self, response: &AgentResponse, out: &mut Vec<u8>) -> Bytes {
         let to = if self.0.has_streams() {
-            AnswerTo::Stream(ADDRESS.stream)
+            AnswerTo::Stream(TARGET.stream)
         } else {
-            AnswerTo::CorrelationId(ADDRESS.correlation_id)
+            AnswerTo::CorrelationId(TARGET.correlation_id)
         };
         encode_response(response, to, self.0, out).unwrap_or_default()
     }
 
-    /// Where frames are received that are written like this.
+    /// Returns a receiver for frames of this codec.
     pub fn receiver(self) -> FrameReceiver {
         FrameReceiver {
             dialect: self.0,
@@ -55,7 +56,7 @@ impl Codec {
     }
 }
 
-/// Received bytes, taken apart into frames and decoded where they stand.
+/// Received bytes, split into frames and decoded in place.
 #[derive(Debug)]
 pub struct FrameReceiver {
     dialect: Dialect,
@@ -64,12 +65,12 @@ pub struct FrameReceiver {
 }
 
 impl FrameReceiver {
-    /// Takes bytes in.
+    /// Appends received bytes.
     pub fn receive(&mut self, bytes: &[u8]) {
         self.buffer.spare().extend_from_slice(bytes);
     }
 
-    /// Decodes the next frame as an agent does. Says whether it was an event.
+    /// Decodes the next frame as an agent does. Returns whether it was an event.
     pub fn decode_event(&mut self) -> bool {
         self.next_event().is_some()
     }
@@ -80,14 +81,14 @@ impl FrameReceiver {
         match self.dialect.encoding {
             Encoding::MessagePack => {
                 let payload = payload.freeze();
-                look_at(IncomingEvent::from_msgpack(kind, &payload).ok()?);
+                consume(IncomingEvent::from_msgpack(kind, &payload).ok()?);
             }
             Encoding::Json => self.event_in_json(kind, &mut payload)?,
             #[cfg(feature = "grpc")]
             Encoding::Protobuf => {
                 let payload = payload.freeze();
                 let mut timestamp = crate::protocol::Timestamp::default();
-                look_at(IncomingEvent::from_protobuf(kind, &payload, &mut timestamp).ok()?);
+                consume(IncomingEvent::from_protobuf(kind, &payload, &mut timestamp).ok()?);
             }
         }
         Some(())
@@ -95,12 +96,12 @@ impl FrameReceiver {
 
     fn event_in_json(&mut self, kind: EventType, payload: &mut [u8]) -> Option<()> {
         let document = self.tape.open(payload).ok()?;
-        let decoded = IncomingEvent::from_json(kind, &document).map(look_at);
+        let decoded = IncomingEvent::from_json(kind, &document).map(consume);
         self.tape.close(document);
         decoded.ok()
     }
 
-    /// Decodes the next frame as a proxy does that has asked.
+    /// Decodes the next frame as a proxy with a pending call does.
     pub fn decode_response(&mut self) -> Option<AgentResponse> {
         let (_, mut payload) = self.next_frame()?;
         let answer = match self.dialect.encoding {
@@ -131,7 +132,7 @@ impl FrameReceiver {
     }
 }
 
-/// Keeps the whole event from being optimised away.
-fn look_at(event: IncomingEvent<'_>) {
+/// Keeps the compiler from optimising the event away.
+fn consume(event: IncomingEvent<'_>) {
     black_box(&event);
 }

@@ -1,10 +1,13 @@
-//! Control messages. They are rare, so in JSON and MessagePack they pass through free-form values.
+//! Encoding and decoding of control messages.
+//!
+//! Control messages are rare, so in JSON and MessagePack they are converted through free-form
+//! values.
 
 #![cfg_attr(
     not(feature = "grpc"),
     allow(
         unused_variables,
-        reason = "JSON and MessagePack are told apart by what they begin with"
+        reason = "JSON and MessagePack are distinguished by their first byte"
     )
 )]
 
@@ -25,18 +28,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// Reads a health report in its full form or as an integer `state`.
+/// Decodes a health status in its full form or with an integer `state`.
 pub(crate) fn decode_health(
     payload: &Bytes,
     encoding: Encoding,
 ) -> Result<HealthStatus, DecodeError> {
     #[cfg(feature = "grpc")]
     if encoding == Encoding::Protobuf {
-        return named("health status", protobuf::decode_health(payload));
+        return in_message("health status", protobuf::decode_health(payload));
     }
     decode("health status", payload, |value| {
         let Some(number) = value.get("state").and_then(Value::as_i64) else {
-            return typed(value).and_then(in_range);
+            return from_value(value).and_then(check_finite);
         };
         HealthState::from_number(number)
             .map(|state| HealthStatus::new("", state))
@@ -44,8 +47,8 @@ pub(crate) fn decode_health(
     })
 }
 
-/// Serde makes infinities of numbers that are too large for an `f32`.
-fn in_range(status: HealthStatus) -> Result<HealthStatus, DecodeErrorKind> {
+/// Rejects infinities, which serde makes of numbers that are too large for an `f32`.
+fn check_finite(status: HealthStatus) -> Result<HealthStatus, DecodeErrorKind> {
     let multiplier = match status.state {
         HealthState::Degraded {
             timeout_multiplier, ..
@@ -72,18 +75,21 @@ fn in_range(status: HealthStatus) -> Result<HealthStatus, DecodeErrorKind> {
     Err(DecodeErrorKind::OutOfRange)
 }
 
-/// Reads a flow control message in its full form or as an integer `action`.
+/// Decodes a flow control message in its full form or with an integer `action`.
 pub(crate) fn decode_flow_control(
     payload: &Bytes,
     encoding: Encoding,
 ) -> Result<FlowControl, DecodeError> {
     #[cfg(feature = "grpc")]
     if encoding == Encoding::Protobuf {
-        return named("flow control", protobuf::decode_flow_control(payload));
+        return in_message(
+            "flow control message",
+            protobuf::decode_flow_control(payload),
+        );
     }
-    decode("flow control", payload, |value| {
+    decode("flow control message", payload, |value| {
         match value.get("action").and_then(Value::as_i64) {
-            None => typed(value),
+            None => from_value(value),
             Some(1) => Ok(FlowControl::for_all(FlowControlAction::Pause)),
             Some(2) => Ok(FlowControl::for_all(FlowControlAction::Resume)),
             Some(_) => Err(DecodeErrorKind::UnknownName("action")),
@@ -91,109 +97,109 @@ pub(crate) fn decode_flow_control(
     })
 }
 
-/// Reads a metrics report.
+/// Decodes a metrics report.
 pub(crate) fn decode_metrics_report(
     payload: &Bytes,
     encoding: Encoding,
 ) -> Result<MetricsReport, DecodeError> {
     #[cfg(feature = "grpc")]
     if encoding == Encoding::Protobuf {
-        return named("metrics report", protobuf::decode_metrics_report(payload));
+        return in_message("metrics report", protobuf::decode_metrics_report(payload));
     }
-    decode("metrics report", payload, typed)
+    decode("metrics report", payload, from_value)
 }
 
-/// Reads an agent's request for a change of configuration.
+/// Decodes an agent's request to update its configuration.
 pub(crate) fn decode_config_update(
     payload: &Bytes,
     encoding: Encoding,
 ) -> Result<ConfigUpdateRequest, DecodeError> {
     #[cfg(feature = "grpc")]
     if encoding == Encoding::Protobuf {
-        return named(
+        return in_message(
             "config update request",
             protobuf::decode_config_update(payload),
         );
     }
-    decode("config update request", payload, typed)
+    decode("config update request", payload, from_value)
 }
 
-/// Reads what a proxy says to a request for a change of configuration.
+/// Decodes a proxy's response to a config update request.
 pub(crate) fn decode_config_response(
     payload: &Bytes,
     encoding: Encoding,
 ) -> Result<ConfigUpdateResponse, DecodeError> {
     #[cfg(feature = "grpc")]
     if encoding == Encoding::Protobuf {
-        return named(
+        return in_message(
             "config update response",
             protobuf::decode_config_response(payload),
         );
     }
-    decode("config update response", payload, typed)
+    decode("config update response", payload, from_value)
 }
 
-/// Reads a request to drain.
+/// Decodes a request to drain.
 pub(crate) fn decode_drain(
     payload: &Bytes,
     encoding: Encoding,
 ) -> Result<DrainRequest, DecodeError> {
     #[cfg(feature = "grpc")]
     if encoding == Encoding::Protobuf {
-        return named("drain request", protobuf::decode_drain(payload));
+        return in_message("drain request", protobuf::decode_drain(payload));
     }
-    decode("drain request", payload, typed)
+    decode("drain request", payload, from_value)
 }
 
-/// Reads a request to shut down.
+/// Decodes a request to shut down.
 pub(crate) fn decode_shutdown(
     payload: &Bytes,
     encoding: Encoding,
 ) -> Result<ShutdownRequest, DecodeError> {
     #[cfg(feature = "grpc")]
     if encoding == Encoding::Protobuf {
-        return named("shutdown request", protobuf::decode_shutdown(payload));
+        return in_message("shutdown request", protobuf::decode_shutdown(payload));
     }
-    decode("shutdown request", payload, typed)
+    decode("shutdown request", payload, from_value)
 }
 
-/// Reads a line for the log.
+/// Decodes a log message.
 pub(crate) fn decode_log(payload: &Bytes, encoding: Encoding) -> Result<LogMessage, DecodeError> {
     #[cfg(feature = "grpc")]
     if encoding == Encoding::Protobuf {
-        return named("log message", protobuf::decode_log(payload));
+        return in_message("log message", protobuf::decode_log(payload));
     }
-    decode("log message", payload, typed)
+    decode("log message", payload, from_value)
 }
 
-/// Reads a pong.
+/// Decodes a pong.
 pub(crate) fn decode_pong(payload: &Bytes, encoding: Encoding) -> Result<Ping, DecodeError> {
     #[cfg(feature = "grpc")]
     if encoding == Encoding::Protobuf {
-        return named("pong", protobuf::decode_pong(payload));
+        return in_message("pong", protobuf::decode_pong(payload));
     }
-    decode("pong", payload, typed)
+    decode("pong", payload, from_value)
 }
 
-/// The payload of the answer to a ping.
+/// Returns the payload of the pong for a ping.
 pub(crate) fn pong(ping: &[u8], encoding: Encoding) -> Result<Vec<u8>, DecodeError> {
     #[cfg(feature = "grpc")]
     if encoding == Encoding::Protobuf {
-        return named("ping", protobuf::pong(ping));
+        return in_message("ping", protobuf::pong(ping));
     }
     Ok(ping.to_vec())
 }
 
-/// Reads a cancel message; a reason that is not known counts as [`CancelReason::Manual`].
+/// Decodes a cancel message. An unknown reason counts as [`CancelReason::Manual`].
 pub(crate) fn decode_cancel(
     payload: &Bytes,
     encoding: Encoding,
 ) -> Result<CancelRequest, DecodeError> {
     #[cfg(feature = "grpc")]
     if encoding == Encoding::Protobuf {
-        return named("cancel", protobuf::decode_cancel(payload));
+        return in_message("cancel message", protobuf::decode_cancel(payload));
     }
-    decode("cancel", payload, |value| {
+    decode("cancel message", payload, |value| {
         let correlation_id = value
             .get("correlation_id")
             .and_then(Value::as_str)
@@ -212,7 +218,7 @@ pub(crate) fn decode_cancel(
     })
 }
 
-/// The payload of a cancel message: JSON in MessagePack too.
+/// Encodes a cancel message. It is JSON even on connections that use MessagePack.
 pub(crate) fn encode_cancel(
     correlation_id: &str,
     reason: CancelReason,
@@ -231,7 +237,7 @@ pub(crate) fn encode_cancel(
     .into_bytes()
 }
 
-/// The payload of a ping: JSON in MessagePack too.
+/// Encodes a ping. It is JSON even on connections that use MessagePack.
 pub(crate) fn encode_ping(sequence: u64, encoding: Encoding) -> Vec<u8> {
     #[cfg(feature = "grpc")]
     if encoding == Encoding::Protobuf {
@@ -242,8 +248,10 @@ pub(crate) fn encode_ping(sequence: u64, encoding: Encoding) -> Vec<u8> {
         .into_bytes()
 }
 
-/// The payloads that say how an agent is: the integer form for the published crate, which reads no
-/// other, and the full one behind it for those who do. In protobuf one form serves both.
+/// Encodes a health status as one or two payloads.
+///
+/// `zentinel-agent-protocol` reads only the integer form, so that comes first and the full form
+/// follows. In protobuf, one form serves all peers.
 pub(crate) fn encode_health(status: &HealthStatus, encoding: Encoding) -> Vec<Vec<u8>> {
     #[cfg(feature = "grpc")]
     if encoding == Encoding::Protobuf {
@@ -255,8 +263,10 @@ pub(crate) fn encode_health(status: &HealthStatus, encoding: Encoding) -> Vec<Ve
     ]
 }
 
-/// The payload of a flow control message; the integer form where it says it all, since the published
-/// crate reads no other.
+/// Encodes a flow control message.
+///
+/// `zentinel-agent-protocol` reads only the integer form, so that is used where it can express the
+/// message.
 pub(crate) fn encode_flow_control(message: &FlowControl, encoding: Encoding) -> Vec<u8> {
     #[cfg(feature = "grpc")]
     if encoding == Encoding::Protobuf {
@@ -273,7 +283,7 @@ pub(crate) fn encode_flow_control(message: &FlowControl, encoding: Encoding) -> 
     encode_value(&json!({"action": number}), encoding)
 }
 
-/// The payload of a metrics report.
+/// Encodes a metrics report.
 pub(crate) fn encode_metrics_report(report: &MetricsReport, encoding: Encoding) -> Vec<u8> {
     #[cfg(feature = "grpc")]
     if encoding == Encoding::Protobuf {
@@ -282,7 +292,7 @@ pub(crate) fn encode_metrics_report(report: &MetricsReport, encoding: Encoding) 
     encode_control(report, encoding)
 }
 
-/// The payload of a request for a change of configuration.
+/// Encodes a request to update the configuration.
 pub(crate) fn encode_config_update(request: &ConfigUpdateRequest, encoding: Encoding) -> Vec<u8> {
     #[cfg(feature = "grpc")]
     if encoding == Encoding::Protobuf {
@@ -291,11 +301,11 @@ pub(crate) fn encode_config_update(request: &ConfigUpdateRequest, encoding: Enco
     encode_control(request, encoding)
 }
 
-/// What only our extension has words for.
+/// A message of the tollgate extension.
 pub(crate) trait ExtensionMessage: Serialize {
     const MESSAGE: MessageType;
 
-    /// Its payload in protobuf.
+    /// Encodes the message as protobuf.
     #[cfg(feature = "grpc")]
     fn encode_protobuf(&self) -> Vec<u8>;
 }
@@ -322,7 +332,7 @@ extension_message!(DrainRequest, Drain, encode_drain);
 extension_message!(ShutdownRequest, Shutdown, encode_shutdown);
 extension_message!(LogMessage, Log, encode_log);
 
-/// The payload of a message of our extension.
+/// Encodes a message of the tollgate extension.
 pub(crate) fn encode_extension(content: &impl ExtensionMessage, encoding: Encoding) -> Vec<u8> {
     #[cfg(feature = "grpc")]
     if encoding == Encoding::Protobuf {
@@ -331,9 +341,9 @@ pub(crate) fn encode_extension(content: &impl ExtensionMessage, encoding: Encodi
     encode_control(content, encoding)
 }
 
-/// The payload of any message that serde knows, in JSON or MessagePack.
+/// Encodes a serializable message as JSON or MessagePack.
 fn encode_control(message: &impl Serialize, encoding: Encoding) -> Vec<u8> {
-    // The messages are plain structs with string keys, which always have a JSON form.
+    // Converting a plain struct with string keys to a JSON value cannot fail.
     let value = serde_json::to_value(message).unwrap_or_default();
     encode_value(&value, encoding)
 }
@@ -355,15 +365,20 @@ fn decode<T>(
     payload: &Bytes,
     read: impl FnOnce(Value) -> Result<T, DecodeErrorKind>,
 ) -> Result<T, DecodeError> {
-    named(message, to_value(payload).and_then(read))
+    in_message(message, to_value(payload).and_then(read))
 }
 
-fn named<T>(message: &'static str, read: Result<T, DecodeErrorKind>) -> Result<T, DecodeError> {
-    read.map_err(DecodeError::in_message(message))
+fn in_message<T>(
+    message: &'static str,
+    decoded: Result<T, DecodeErrorKind>,
+) -> Result<T, DecodeError> {
+    decoded.map_err(DecodeError::in_message(message))
 }
 
-/// Control messages come in JSON whatever the encoding, or in the connection's own. All of them are
-/// maps, and no MessagePack map begins as a JSON object does, so the first byte tells.
+/// Reads a control message in JSON or MessagePack.
+///
+/// A control message may be JSON on any connection. All control messages are maps, and no
+/// MessagePack map begins like a JSON object, so the first byte identifies the encoding.
 fn to_value(payload: &Bytes) -> Result<Value, DecodeErrorKind> {
     match payload.first() {
         Some(b'{' | b' ' | b'\t' | b'\r' | b'\n') => {
@@ -373,7 +388,7 @@ fn to_value(payload: &Bytes) -> Result<Value, DecodeErrorKind> {
     }
 }
 
-fn typed<T: DeserializeOwned>(value: Value) -> Result<T, DecodeErrorKind> {
+fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, DecodeErrorKind> {
     serde_json::from_value(value).map_err(|_| DecodeErrorKind::WrongType)
 }
 
@@ -388,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_of_flow_control_are_read() {
+    fn both_forms_of_flow_control_are_decoded() {
         let pause = decode_flow_control(&bytes(r#"{"action":1}"#), Encoding::Json).unwrap();
         assert_eq!(pause.action, FlowControlAction::Pause);
         let capacity = decode_flow_control(&bytes(
@@ -405,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_in_both_encodings() {
+    fn messages_round_trip_in_json_and_messagepack() {
         for encoding in [Encoding::Json, Encoding::MessagePack] {
             let degraded = HealthStatus::degraded("waf", vec!["ml".into()], 2.5);
             let [short, full]: [_; 2] = encode_health(&degraded, encoding).try_into().unwrap();
@@ -438,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_are_too_large_are_refused() {
+    fn numbers_too_large_for_f32_are_rejected() {
         let degraded =
             r#"{"agent_id":"a","state":{"status":"degraded","timeout_multiplier":1e39}}"#;
         let loaded =
@@ -450,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_read_back_to_their_last_digit() {
+    fn numbers_round_trip_exactly() {
         let mut report = MetricsReport::new("waf", 1000);
         report.gauges.push(GaugeMetric {
             name: "g".to_owned(),
@@ -488,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_an_error() {
+    fn invalid_payloads_are_errors() {
         for payload in ["", "{", "[]", "x", "{}"] {
             assert!(
                 decode_pong(&bytes(payload), Encoding::Json).is_err(),

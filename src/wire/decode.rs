@@ -1,32 +1,38 @@
-//! Reading values, whatever the encoding.
+//! Reading of values, independent of the encoding, and decode errors.
 
 use bytes::Bytes;
 use std::fmt;
 
+/// Most items that memory is reserved for before they are read, since a length cannot be trusted.
+const MAX_PREALLOCATED: usize = 64;
+
 /// A cursor over the values of one payload.
 ///
-/// Values come in the order they are written; what a map or array holds follows it directly.
+/// Values are read in the order in which they were written. The contents of a map or array follow
+/// its header directly.
 pub(crate) trait Source<'a>: Clone {
-    /// What comes next, without reading it.
+    /// Returns the kind of the next value without consuming it.
     fn peek(&self) -> Result<Kind, DecodeErrorKind>;
-    /// Enters a map; its pairs follow.
+    /// Enters a map and returns its number of pairs. The pairs follow.
     fn map(&mut self) -> Result<usize, DecodeErrorKind>;
-    /// Enters an array; its items follow.
+    /// Enters an array and returns its number of items. The items follow.
     fn array(&mut self) -> Result<usize, DecodeErrorKind>;
     fn str(&mut self) -> Result<&'a str, DecodeErrorKind>;
     fn bool(&mut self) -> Result<bool, DecodeErrorKind>;
     fn integer(&mut self) -> Result<i128, DecodeErrorKind>;
-    /// A number of any kind.
+    /// Reads a number of any kind.
     fn float(&mut self) -> Result<f64, DecodeErrorKind>;
-    /// Bytes, or base64 text that stands for them; the encoding's type decides which.
+    /// Reads a body: bytes, or base64 text that is decoded. The type of the value decides which.
     fn body(&mut self) -> Result<Bytes, DecodeErrorKind>;
-    /// Passes over one value with all that it holds.
+    /// Skips one value, including everything nested in it.
     fn skip(&mut self) -> Result<(), DecodeErrorKind>;
-    /// Passes over a key if it is this one. Fields mostly come in order, so most keys are known before they are
-    /// read.
+    /// Skips the next key and returns `true` if it is `name`; otherwise reads nothing.
+    ///
+    /// Fields usually arrive in the declared order, so comparing with the expected key first is
+    /// cheaper than reading each key and searching for it.
     fn skip_key(&mut self, name: &str) -> bool;
 
-    /// Reads a null, if that is what comes next.
+    /// Consumes the next value if it is null, and returns whether it was.
     fn null(&mut self) -> Result<bool, DecodeErrorKind> {
         if self.peek()? != Kind::Null {
             return Ok(false);
@@ -51,7 +57,7 @@ pub(crate) trait Source<'a>: Clone {
         T::try_from(self.integer()?).map_err(|_| DecodeErrorKind::OutOfRange)
     }
 
-    /// Reads a list; null is an empty one, since some languages write it so.
+    /// Reads a list. Null counts as an empty list, since some languages write it that way.
     fn list<T>(
         &mut self,
         mut read: impl FnMut(&mut Self) -> Result<T, DecodeErrorKind>,
@@ -67,7 +73,7 @@ pub(crate) trait Source<'a>: Clone {
         Ok(items)
     }
 
-    /// Reads the pairs of a map with string keys; null is an empty one.
+    /// Reads the pairs of a map with string keys. Null counts as an empty map.
     fn pairs(
         &mut self,
         mut read: impl FnMut(&'a str, &mut Self) -> Result<(), DecodeErrorKind>,
@@ -82,19 +88,19 @@ pub(crate) trait Source<'a>: Clone {
         Ok(())
     }
 
-    /// Reads a struct, calling `read` with the place of each field in `names`.
+    /// Reads a struct, calling `read` with the index of each field in `names`.
     ///
-    /// Structs are maps by field name, or arrays in field order (as 0.6.11 writes them). Unknown names
-    /// and surplus items are passed over.
+    /// A struct is a map keyed by field name, or an array in field order, as version 0.6.11 of
+    /// `zentinel-agent-protocol` writes it. Unknown names and surplus items are skipped.
     fn fields(
         &mut self,
         names: &[&str],
         mut read: impl FnMut(usize, &mut Self) -> Result<(), DecodeErrorKind>,
     ) -> Result<(), DecodeErrorKind> {
         if self.peek()? == Kind::Array {
-            for at in 0..self.array()? {
-                if at < names.len() {
-                    read(at, self)?;
+            for index in 0..self.array()? {
+                if index < names.len() {
+                    read(index, self)?;
                 } else {
                     self.skip()?;
                 }
@@ -103,14 +109,14 @@ pub(crate) trait Source<'a>: Clone {
         }
         let mut expected = 0;
         for _ in 0..self.map()? {
-            let place = match names.get(expected) {
+            let index = match names.get(expected) {
                 Some(name) if self.skip_key(name) => Some(expected),
-                _ => place_of(self.str()?, names),
+                _ => index_of(self.str()?, names),
             };
-            match place {
-                Some(at) => {
-                    expected = at + 1;
-                    read(at, self)?;
+            match index {
+                Some(index) => {
+                    expected = index + 1;
+                    read(index, self)?;
                 }
                 None => self.skip()?,
             }
@@ -119,14 +125,11 @@ pub(crate) trait Source<'a>: Clone {
     }
 }
 
-/// Room that is made on the word of a length, before the items are there.
-const MAX_PREALLOCATED: usize = 64;
-
-fn place_of(key: &str, names: &[&str]) -> Option<usize> {
+fn index_of(key: &str, names: &[&str]) -> Option<usize> {
     names.iter().position(|name| *name == key)
 }
 
-/// The kinds of value.
+/// Kind of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Null,
@@ -139,7 +142,7 @@ pub(crate) enum Kind {
     Map,
 }
 
-/// A field of a struct that is being read. It may be given twice if both values agree.
+/// A field of a struct that is being decoded. It may be repeated if all its values are equal.
 pub(crate) struct Field<T>(Option<T>);
 
 impl<T: PartialEq> Field<T> {
@@ -165,7 +168,9 @@ impl<T: Default> Field<T> {
     }
 }
 
-/// Whether a value is given for the first time; if not, it must agree with the earlier one.
+/// Returns `true` if there is no earlier value, and `false` if the earlier value is equal.
+///
+/// A different earlier value is a [`Contradiction`](DecodeErrorKind::Contradiction).
 pub(crate) fn is_new<T: PartialEq>(
     earlier: Option<&T>,
     value: &T,
@@ -177,21 +182,22 @@ pub(crate) fn is_new<T: PartialEq>(
     }
 }
 
-/// A message that does not decode.
+/// A message that cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeError {
-    /// Which message.
+    /// Name of the message, such as `agent response`.
     pub(crate) message: &'static str,
-    /// What is wrong with it.
+    /// Reason why decoding failed.
     pub(crate) kind: DecodeErrorKind,
 }
 
 impl DecodeError {
+    /// Returns a function that turns an error kind into an error of `message`.
     pub(crate) fn in_message(message: &'static str) -> impl Fn(DecodeErrorKind) -> Self {
         move |kind| Self { message, kind }
     }
 
-    /// What is wrong with the message.
+    /// Returns the reason why decoding failed.
     pub const fn kind(&self) -> DecodeErrorKind {
         self.kind
     }
@@ -199,59 +205,59 @@ impl DecodeError {
 
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} does not decode: {}", self.message, self.kind)
+        write!(f, "invalid {}: {}", self.message, self.kind)
     }
 }
 
 impl std::error::Error for DecodeError {}
 
-/// What is wrong with a message that does not decode.
+/// Reason why a message cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeErrorKind {
     /// The payload ends in the middle of a value.
-    #[error("it ends in the middle of a value")]
+    #[error("the message ends in the middle of a value")]
     CutShort,
-    /// The payload goes on after the message.
-    #[error("there is something behind it")]
+    /// The payload continues after the end of the message.
+    #[error("trailing data after the message")]
     Surplus,
-    /// Not valid JSON, or a reserved MessagePack marker.
-    #[error("its syntax is wrong")]
+    /// The payload is not valid JSON, or contains the reserved MessagePack marker.
+    #[error("invalid syntax")]
     Syntax,
-    /// A value of another type than the protocol says.
+    /// A value has another type than the protocol requires.
     #[error("a value has the wrong type")]
     WrongType,
-    /// A number that does not fit its field.
+    /// A number does not fit its field.
     #[error("a number is out of range")]
     OutOfRange,
-    /// Text that is not UTF-8.
-    #[error("text is not UTF-8")]
+    /// Text is not valid UTF-8.
+    #[error("text is not valid UTF-8")]
     NotUtf8,
-    /// A body that is neither bytes nor base64.
-    #[error("a body is not base64")]
+    /// A body is neither bytes nor valid base64.
+    #[error("a body is not valid base64")]
     NotBase64,
-    /// A field that must be there is not.
+    /// A required field is missing.
     #[error("field `{0}` is missing")]
     Missing(&'static str),
-    /// A field is given twice with different values.
-    #[error("a field is given twice with different values")]
+    /// A field is repeated with a different value.
+    #[error("a field is repeated with a different value")]
     Contradiction,
-    /// A name that the protocol does not know, where it matters.
+    /// A field or enum has a value that the protocol does not define.
     #[error("`{0}` has an unknown value")]
     UnknownName(&'static str),
-    /// It answers an event that was not sent yet.
-    #[error("it answers an event that was not sent")]
+    /// The response arrived before its event was sent.
+    #[error("the response arrived before its event was sent")]
     Unasked,
-    /// More free-form values than a message may hold: 100,000.
-    #[error("it holds too many values")]
+    /// The message holds more than 100,000 free-form values.
+    #[error("the message holds too many values")]
     TooMany,
-    /// Values nested deeper than [`MAX_DEPTH`](crate::MAX_DEPTH).
-    #[error("values are nested too deep")]
+    /// Values are nested deeper than [`MAX_DEPTH`](crate::MAX_DEPTH).
+    #[error("values are nested too deeply")]
     TooDeep,
 }
 
 impl DecodeErrorKind {
-    /// A short name for audit reason codes and counters.
+    /// Returns a short, stable name for audit reason codes and counters.
     pub const fn code(self) -> &'static str {
         match self {
             Self::CutShort => "cut_short",
@@ -271,7 +277,7 @@ impl DecodeErrorKind {
     }
 }
 
-/// Decodes base64 as the protocol has it: standard alphabet, padded.
+/// Decodes base64 with the standard alphabet and padding, as the protocol requires.
 pub(crate) fn base64(text: &str) -> Result<Bytes, DecodeErrorKind> {
     if text.is_empty() {
         return Ok(Bytes::new());

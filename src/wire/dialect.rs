@@ -1,23 +1,32 @@
+//! The variant of the protocol that one connection uses.
+
 use super::{Encoding, MAX_FRAME_LEN};
 
-/// How messages are written on one connection, as its handshake has settled it.
+/// Bodies up to this many bytes are copied into the buffer of their message.
+///
+/// Copying them costs less than passing another buffer to the kernel.
+pub(crate) const MAX_INLINE_BODY: usize = 256;
+
+/// Encoding, extension and frame limit of one connection, as its handshake negotiated them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Dialect {
     pub(crate) encoding: Encoding,
     pub(crate) extension: Option<Extension>,
-    /// The largest length of a frame that is written.
+    /// Largest length of a frame that is sent.
     pub(crate) max_frame: usize,
 }
 
-/// What both sides know beyond the published protocol; described in `docs/protocol.md`.
+/// Version of the tollgate extension, which two tollgate peers add to the protocol.
+///
+/// See `docs/protocol.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extension {
-    /// Stream ids in front of events and answers; bodies in MessagePack are bytes.
+    /// Events and responses carry a stream id, and bodies in MessagePack are bytes.
     V1,
 }
 
 impl Extension {
-    /// Its number in the handshake.
+    /// Returns the number of the version in the handshake.
     pub(crate) const fn number(self) -> u64 {
         match self {
             Self::V1 => 1,
@@ -30,7 +39,7 @@ impl Extension {
 }
 
 impl Dialect {
-    /// The protocol as the published crate speaks it.
+    /// Returns the protocol as `zentinel-agent-protocol` implements it, without the extension.
     pub(crate) const fn published(encoding: Encoding) -> Self {
         Self::new(encoding, None)
     }
@@ -43,12 +52,12 @@ impl Dialect {
         }
     }
 
-    /// The same over a link that carries no larger frames.
+    /// Returns this dialect with a limit on the length of frames, for links that have one.
     pub(crate) const fn within(self, max_frame: usize) -> Self {
         Self { max_frame, ..self }
     }
 
-    /// Whether events and answers carry a stream id.
+    /// Returns whether events and responses carry a stream id.
     pub(crate) const fn has_streams(self) -> bool {
         self.extension.is_some()
     }
@@ -65,16 +74,18 @@ impl Dialect {
     }
 }
 
-/// How MessagePack carries bodies. In JSON they are base64 text always.
+/// Representation of bodies in MessagePack. In JSON, bodies are always base64 text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bodies {
-    /// Base64 text: the published crate takes bytes for base64 where it can.
+    /// Base64 text, since `zentinel-agent-protocol` decodes bytes as base64 if they are valid
+    /// base64.
     Base64,
+    /// Bytes.
     Binary,
 }
 
 impl Bodies {
-    /// Bytes of a body that are written into the buffer of its message.
+    /// Returns how many bytes a body takes in the buffer of its message.
     pub(crate) const fn written_len(self, body_len: usize) -> usize {
         match self {
             Self::Base64 => body_len.div_ceil(3) * 4,
@@ -83,7 +94,3 @@ impl Bodies {
         }
     }
 }
-
-/// Bodies up to this many bytes are copied behind what is written before them: that costs less than the
-/// system's handling of one more piece of memory.
-pub(crate) const MAX_INLINE_BODY: usize = 256;

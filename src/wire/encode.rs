@@ -1,14 +1,16 @@
-//! Writing values, whatever the encoding.
+//! Writing of values, independent of the encoding.
 
 use super::dialect::Dialect;
 use super::{Encoding, json, msgpack};
 use bytes::Bytes;
 
-/// What makes one payload.
+/// The content of one payload, which can be written in any encoding with named fields.
 pub(super) trait Content {
     fn write_to<S: Sink>(&self, sink: &mut S);
 
-    /// Writes it as JSON or MessagePack to the end of `out`. Returns the end of the payload that is not written there.
+    /// Appends the content to `out` as JSON or MessagePack.
+    ///
+    /// Returns the last part of the payload if it was not copied to `out`; it is sent after `out`.
     fn write(&self, dialect: Dialect, out: &mut Vec<u8>) -> Bytes {
         if dialect.encoding == Encoding::Json {
             self.write_to(&mut json::Writer::new(out));
@@ -20,19 +22,21 @@ pub(super) trait Content {
     }
 }
 
-/// Takes the values of one payload in order.
+/// An encoder that takes the values of one payload in order.
 ///
-/// A map is begun with the number of its pairs, then come key and value in turn; an array is begun with
-/// the number of its items.
+/// A map begins with its number of pairs, followed by alternating keys and values. An array begins
+/// with its number of items.
 #[allow(unnameable_types, reason = "part of the sealed trait `Encode`")]
 pub trait Sink {
-    /// Whether the head of a request repeats its correlation id at the top, as the published crate
-    /// writes it in JSON.
+    /// Set if request headers repeat their correlation id at the top level of the message, as
+    /// `zentinel-agent-protocol` does in JSON.
     const REPEATS_CORRELATION_ID: bool;
 
     fn begin_map(&mut self, pairs: usize);
     fn end_map(&mut self);
-    /// A map whose pairs are counted while they are written by `write_pairs`: no more than `at_most`.
+    /// Writes a map whose number of pairs is not known in advance.
+    ///
+    /// `write_pairs` writes the pairs and returns their number, which is at most `at_most`.
     fn map_of_at_most(&mut self, at_most: usize, write_pairs: impl FnOnce(&mut Self) -> usize);
     fn begin_array(&mut self, items: usize);
     fn end_array(&mut self);
@@ -46,12 +50,14 @@ pub trait Sink {
     fn null(&mut self);
     fn body(&mut self, data: &Bytes);
 
-    /// A body with which the message ends, so that it can stay where it is; only maps may end behind it.
+    /// Writes a body that is the last value of the message, so that it need not be copied.
+    ///
+    /// After it, only the ends of maps may be written.
     fn last_body(&mut self, data: &Bytes) {
         self.body(data);
     }
 
-    /// A string or null.
+    /// Writes a string or null.
     fn optional_str(&mut self, text: Option<&str>) {
         match text {
             Some(text) => self.str(text),
@@ -59,7 +65,7 @@ pub trait Sink {
         }
     }
 
-    /// A count or null.
+    /// Writes a size or null.
     fn optional_size(&mut self, size: Option<usize>) {
         match size {
             Some(size) => self.uint(size as u64),
@@ -67,25 +73,25 @@ pub trait Sink {
         }
     }
 
-    /// A key with a string.
+    /// Writes a key with a string.
     fn str_field(&mut self, name: &str, text: &str) {
         self.key(name);
         self.str(text);
     }
 
-    /// A key with a string or null.
+    /// Writes a key with a string or null.
     fn optional_str_field(&mut self, name: &str, text: Option<&str>) {
         self.key(name);
         self.optional_str(text);
     }
 
-    /// A key with a non-negative number.
+    /// Writes a key with a non-negative number.
     fn uint_field(&mut self, name: &str, number: u64) {
         self.key(name);
         self.uint(number);
     }
 
-    /// A list of strings.
+    /// Writes a list of strings.
     fn str_list<T: AsRef<str>>(&mut self, items: &[T]) {
         self.begin_array(items.len());
         for item in items {
@@ -94,7 +100,7 @@ pub trait Sink {
         self.end_array();
     }
 
-    /// A map from strings to strings.
+    /// Writes a map from strings to strings.
     fn str_map<'s>(&mut self, pairs: impl ExactSizeIterator<Item = (&'s str, &'s str)>) {
         self.begin_map(pairs.len());
         for (key, value) in pairs {

@@ -2,25 +2,27 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// How payloads are written once the handshake is over.
+/// Encoding of the payloads on a connection, used once the handshake is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Encoding {
-    /// Text that every peer understands.
+    /// JSON text, which every peer supports.
     #[default]
     #[serde(rename = "json")]
     Json,
-    /// Compact and quick to read; the first choice where both sides have it.
+    /// MessagePack: compact and fast to decode. Preferred if both sides support it.
     #[serde(rename = "msgpack")]
     MessagePack,
-    /// What gRPC connections speak, and they alone: it is never offered or chosen.
+    /// Protobuf, the encoding of gRPC connections. It is never offered or chosen in a handshake.
     #[cfg(feature = "grpc")]
     #[serde(rename = "protobuf", skip_deserializing)]
     Protobuf,
 }
 
 impl Encoding {
-    /// Its name: `json`, `msgpack` or `protobuf`. The first two are those of the handshake.
+    /// Returns the name of the encoding: `json`, `msgpack` or `protobuf`.
+    ///
+    /// Handshakes use the first two.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Json => "json",
@@ -49,7 +51,7 @@ impl FromStr for Encoding {
     }
 }
 
-/// A name that is neither `json` nor `msgpack`.
+/// The name of an encoding is neither `json` nor `msgpack`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("unknown encoding; there are json and msgpack")]
+#[error("unknown encoding: expected `json` or `msgpack`")]
 pub struct UnknownEncoding;

@@ -1,20 +1,21 @@
-//! Frames: a length, a message type, a payload.
+//! Framing: each frame is a length, a message type and a payload.
 
 use bytes::{Buf, Bytes, BytesMut};
 
 /// Length (4 bytes, big endian, counting type and payload) and type (1 byte).
 const FRAME_HEADER_LEN: usize = 5;
 
-/// The largest `length` that is taken or sent: 16 MiB. The published crate's readers refuse more.
+/// Largest `length` that is accepted or sent: 16 MiB, the limit of `zentinel-agent-protocol`.
 pub(crate) const MAX_FRAME_LEN: usize = 16 * 1024 * 1024;
 
-/// Room kept free at the end of a read buffer, so that many frames come with one read.
+/// Capacity reserved at the end of a read buffer, so that one read can return many frames.
 const READ_SIZE: usize = 16 * 1024;
 
-/// An empty read buffer that grew larger for one frame is given back.
+/// Capacity above which an empty read buffer is replaced, so that one large frame does not hold
+/// memory.
 const MAX_KEPT: usize = 512 * 1024;
 
-/// What a frame carries.
+/// Message type of a frame, with its number on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum MessageType {
@@ -68,7 +69,7 @@ impl MessageType {
         Self::Log,
     ];
 
-    /// The message with this number; `None` for a number that this version does not know.
+    /// Returns the message type with this number, or `None` if this version does not know it.
     pub(crate) fn from_number(number: u8) -> Option<Self> {
         Self::ALL
             .into_iter()
@@ -76,7 +77,7 @@ impl MessageType {
     }
 }
 
-/// The first bytes of a frame, checked.
+/// A validated frame header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FrameHeader {
     message: u8,
@@ -84,9 +85,10 @@ struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// Reads the header of the frame that `bytes` begin with; `None` while it is incomplete.
+    /// Parses the header at the start of `bytes`. Returns `None` while it is incomplete.
     ///
-    /// A length that is not allowed is refused as soon as it is there. `limit` is the largest allowed.
+    /// `limit` is the largest length allowed. An invalid length is rejected as soon as its four
+    /// bytes have arrived, before the message type.
     fn parse(bytes: &[u8], limit: usize) -> Result<Option<Self>, FrameError> {
         let Some((length, rest)) = bytes.split_first_chunk::<4>() else {
             return Ok(None);
@@ -104,34 +106,35 @@ impl FrameHeader {
         }))
     }
 
-    /// Bytes of the whole frame.
+    /// Returns the length of the whole frame in bytes, including the header.
     fn frame_len(self) -> usize {
         FRAME_HEADER_LEN + self.payload_len
     }
 }
 
-/// A frame that no correct peer sends. The connection cannot go on.
+/// A frame that violates the protocol. The connection cannot continue after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FrameError {
-    #[error("a frame of length 0")]
+    #[error("frame length is 0")]
     Empty,
-    #[error("a frame of {length} bytes, where {limit} are allowed")]
+    #[error("frame of {length} bytes exceeds the limit of {limit} bytes")]
     TooLarge { length: usize, limit: usize },
     #[cfg(feature = "grpc")]
-    #[error("a compressed message, which was not offered")]
+    #[error("compressed gRPC message, but compression was not negotiated")]
     Compressed,
 }
 
-/// Received bytes on their way to being frames.
+/// Receive buffer that splits a byte stream into frames.
 ///
-/// Memory grows with the bytes that arrive, never with a length that is announced.
+/// Its memory grows with the bytes that arrive, never with the length that a frame header
+/// announces.
 #[derive(Debug, Default)]
 pub(crate) struct FrameBuffer {
     bytes: BytesMut,
 }
 
 impl FrameBuffer {
-    /// Where to put received bytes, with room for some.
+    /// Returns the buffer to append received bytes to, with spare capacity.
     pub(crate) fn spare(&mut self) -> &mut BytesMut {
         if self.bytes.is_empty() && self.bytes.capacity() > MAX_KEPT {
             self.bytes = BytesMut::new();
@@ -142,7 +145,9 @@ impl FrameBuffer {
         &mut self.bytes
     }
 
-    /// Takes the next whole frame out, if there is one. `limit` is the largest length allowed.
+    /// Removes and returns the next complete frame: its message number and its payload.
+    ///
+    /// Returns `None` while the frame is incomplete. `limit` is the largest length allowed.
     pub(crate) fn next_frame(
         &mut self,
         limit: usize,
@@ -160,17 +165,17 @@ impl FrameBuffer {
         )))
     }
 
-    /// Whether no bytes of an incomplete frame are there.
+    /// Returns whether the buffer holds no bytes of an incomplete frame.
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 }
 
-/// Frames on their way out: what was written, and a body that stayed where it was.
+/// Encoded frames to send, and a body that follows them without being copied.
 #[derive(Debug, Default)]
 pub(crate) struct OutgoingFrame {
     pub(crate) written: Vec<u8>,
-    /// Follows what was written; often empty.
+    /// Sent after `written`; often empty.
     pub(crate) body: Bytes,
 }
 
@@ -189,10 +194,12 @@ impl From<Vec<u8>> for OutgoingFrame {
     }
 }
 
-/// Writes a frame to the end of `out`; `write_payload` appends the payload and returns the end of it that
-/// it did not append, and so does this.
+/// Appends a frame to `out`.
 ///
-/// A frame whose length would be more than `limit` is taken back.
+/// `write_payload` appends the payload. It may return the last part of the payload instead of
+/// copying it; that part is returned to the caller, which sends it after `out`.
+///
+/// If the length of the frame exceeds `limit`, `out` is restored and an error is returned.
 pub(crate) fn write_frame(
     out: &mut Vec<u8>,
     message: MessageType,
@@ -215,7 +222,7 @@ pub(crate) fn write_frame(
     }
 }
 
-/// Writes the frame of a payload that is there already to the end of `out`.
+/// Appends a frame with an already encoded payload to `out`.
 pub(crate) fn write_message(
     out: &mut Vec<u8>,
     message: MessageType,
@@ -229,7 +236,7 @@ pub(crate) fn write_message(
     .map(drop)
 }
 
-/// The frame of a payload that is there already.
+/// Returns a frame with an already encoded payload.
 pub(crate) fn frame_of(message: MessageType, payload: &[u8]) -> Result<OutgoingFrame, FrameError> {
     let mut out = Vec::with_capacity(FRAME_HEADER_LEN + payload.len());
     write_message(&mut out, message, MAX_FRAME_LEN, payload)?;
@@ -241,14 +248,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn frames_of(buffer: &mut FrameBuffer) -> Vec<(u8, Vec<u8>)> {
+    fn take_frames(buffer: &mut FrameBuffer) -> Vec<(u8, Vec<u8>)> {
         std::iter::from_fn(|| buffer.next_frame(MAX_FRAME_LEN).unwrap())
             .map(|(message, payload)| (message, payload.to_vec()))
             .collect()
     }
 
     #[test]
-    fn every_message_has_its_number() {
+    fn every_message_type_round_trips_its_number() {
         for message in MessageType::ALL {
             assert_eq!(MessageType::from_number(message as u8), Some(message));
         }
@@ -256,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_judged_before_the_type_is_there() {
+    fn length_is_checked_before_the_type_arrives() {
         assert_eq!(FrameHeader::parse(&[0, 0, 0], 9), Ok(None));
         assert_eq!(FrameHeader::parse(&[0, 0, 0, 0], 9), Err(FrameError::Empty));
         assert_eq!(FrameHeader::parse(&[0, 0, 0, 9], 9), Ok(None));
@@ -270,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_holds_for_writing_too() {
+    fn oversized_frame_is_not_written() {
         let mut out = b"before".to_vec();
         let fits = vec![0; MAX_FRAME_LEN - 1];
         write_message(&mut out, MessageType::Ping, MAX_FRAME_LEN, &fits).unwrap();
@@ -281,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn an_announced_length_makes_no_room() {
+    fn announced_length_does_not_reserve_memory() {
         let mut buffer = FrameBuffer::default();
         buffer
             .spare()
@@ -292,7 +299,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn frames_survive_being_cut_anywhere(
+        fn frames_are_reassembled_from_pieces_of_any_size(
             payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20),
             cuts in prop::collection::vec(1..50_usize, 1..100),
         ) {
@@ -304,10 +311,10 @@ mod tests {
             let mut received = Vec::new();
             let mut rest = &stream[..];
             for cut in cuts.into_iter().cycle() {
-                let (piece, later) = rest.split_at(cut.min(rest.len()));
+                let (piece, remaining) = rest.split_at(cut.min(rest.len()));
                 buffer.spare().extend_from_slice(piece);
-                received.extend(frames_of(&mut buffer));
-                rest = later;
+                received.extend(take_frames(&mut buffer));
+                rest = remaining;
                 if rest.is_empty() {
                     break;
                 }

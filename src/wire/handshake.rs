@@ -1,4 +1,4 @@
-//! The handshake, always in JSON.
+//! Handshake messages. They are JSON, or protobuf on gRPC connections.
 
 use super::decode::{DecodeError, DecodeErrorKind};
 use super::{Dialect, Encoding, Extension};
@@ -9,10 +9,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A handshake is far smaller; more is refused before the peer has shown that it speaks the protocol.
+/// Largest frame that is accepted before a peer has completed the handshake.
+///
+/// Handshake messages are far smaller.
 pub(crate) const MAX_HANDSHAKE_LEN: usize = 64 * 1024;
 
-/// What a proxy says first.
+/// First message of a connection, sent by the proxy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct HandshakeRequest {
     pub(crate) supported_versions: Vec<u32>,
@@ -20,29 +22,31 @@ pub(crate) struct HandshakeRequest {
     pub(crate) proxy_version: String,
     #[serde(default)]
     pub(crate) config: Value,
-    /// In order of preference. Names rather than [`Encoding`]s: an unknown one must not spoil the rest.
+    /// Names of encodings in order of preference.
+    ///
+    /// Not [`Encoding`]s, since an unknown name must not invalidate the message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) supported_encodings: Vec<String>,
-    /// Our extension, in a field that others ignore.
+    /// Offer of the tollgate extension. Other implementations ignore this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) tollgate: Option<ExtensionOffer>,
 }
 
-/// The versions of our extension that a proxy knows.
+/// Versions of the tollgate extension that a proxy supports.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ExtensionOffer {
     #[serde(default)]
     pub(super) versions: Vec<u64>,
 }
 
-/// The version of our extension that an agent chose.
+/// Version of the tollgate extension that an agent chose.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ExtensionChoice {
     pub(super) version: u64,
 }
 
 impl HandshakeRequest {
-    /// A request from this version of the protocol.
+    /// Creates a request with the protocol version of this crate.
     pub(crate) fn new(
         proxy_id: &str,
         encodings: &[Encoding],
@@ -60,7 +64,8 @@ impl HandshakeRequest {
         }
     }
 
-    /// The payload that says it: JSON, unless the connection knows nothing but protobuf.
+    /// Encodes the message: as protobuf if that is the only encoding of the connection, else as
+    /// JSON.
     pub(crate) fn encode_for(&self, encodings: &[Encoding]) -> Vec<u8> {
         #[cfg(feature = "grpc")]
         if encodings == [Encoding::Protobuf] {
@@ -70,7 +75,7 @@ impl HandshakeRequest {
         self.encode()
     }
 
-    /// Reads what [`Self::encode_for`] writes.
+    /// Decodes the output of [`Self::encode_for`].
     pub(crate) fn decode_for(encodings: &[Encoding], payload: &[u8]) -> Result<Self, DecodeError> {
         #[cfg(feature = "grpc")]
         if encodings == [Encoding::Protobuf] {
@@ -88,8 +93,10 @@ impl HandshakeRequest {
         from_json("handshake request", payload)
     }
 
-    /// The encoding the proxy likes best among those that are accepted, JSON if there is none; and our
-    /// extension if the proxy knows it.
+    /// Chooses the dialect of the connection.
+    ///
+    /// The encoding is the first of the proxy's preferences that is in `accepted`, or JSON if there
+    /// is none. The extension is used if the proxy offers it.
     pub(crate) fn negotiate(&self, accepted: &[Encoding]) -> Dialect {
         let encoding = self
             .supported_encodings
@@ -104,12 +111,13 @@ impl HandshakeRequest {
         Dialect::new(encoding, extension)
     }
 
+    /// Returns whether the proxy supports the protocol version of this crate.
     pub(crate) fn supports_our_version(&self) -> bool {
         self.supported_versions.contains(&PROTOCOL_VERSION)
     }
 }
 
-/// What an agent answers.
+/// Agent's response to a [`HandshakeRequest`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct HandshakeResponse {
     pub(crate) protocol_version: u32,
@@ -138,7 +146,7 @@ impl HandshakeResponse {
         }
     }
 
-    pub(crate) fn refuse(capabilities: &AgentCapabilities, reason: &str) -> Self {
+    pub(crate) fn reject(capabilities: &AgentCapabilities, reason: &str) -> Self {
         Self {
             success: false,
             error: Some(reason.to_owned()),
@@ -146,7 +154,8 @@ impl HandshakeResponse {
         }
     }
 
-    /// The payload that says it: JSON, unless the connection knows nothing but protobuf.
+    /// Encodes the message: as protobuf if that is the only encoding of the connection, else as
+    /// JSON.
     pub(crate) fn encode_for(&self, encodings: &[Encoding]) -> Vec<u8> {
         #[cfg(feature = "grpc")]
         if encodings == [Encoding::Protobuf] {
@@ -156,7 +165,7 @@ impl HandshakeResponse {
         self.encode()
     }
 
-    /// Reads what [`Self::encode_for`] writes.
+    /// Decodes the output of [`Self::encode_for`].
     pub(crate) fn decode_for(encodings: &[Encoding], payload: &[u8]) -> Result<Self, DecodeError> {
         #[cfg(feature = "grpc")]
         if encodings == [Encoding::Protobuf] {
@@ -174,16 +183,16 @@ impl HandshakeResponse {
         from_json("handshake response", payload)
     }
 
-    /// The number of the extension that the agent chose, if it chose one.
+    /// Returns the version of the extension that the agent chose, if it chose one.
     pub(crate) fn extension(&self) -> Option<u64> {
         self.tollgate.as_ref().map(|choice| choice.version)
     }
 }
 
-/// [`AgentCapabilities`] as a handshake carries them.
+/// [`AgentCapabilities`] as sent in a handshake.
 ///
-/// The published crate reads no response in which a field of `features` or `limits` is missing, so all
-/// are written; fewer are needed to read one.
+/// `zentinel-agent-protocol` rejects a response that lacks any field of `features` or `limits`, so
+/// all of them are written. When reading, missing fields get their defaults.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct WireCapabilities {
@@ -269,7 +278,7 @@ impl From<WireCapabilities> for AgentCapabilities {
 }
 
 pub(super) fn to_json(message: &impl Serialize) -> Vec<u8> {
-    // Plain structs with string keys always have a JSON form.
+    // Serializing a plain struct with string keys to JSON cannot fail.
     serde_json::to_vec(message).unwrap_or_default()
 }
 
@@ -292,7 +301,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_proxys_preference_decides() {
+    fn first_accepted_encoding_is_chosen() {
         let mut request =
             HandshakeRequest::new("p", &[Encoding::MessagePack, Encoding::Json], None);
         let both = [Encoding::Json, Encoding::MessagePack];
@@ -309,10 +318,10 @@ mod tests {
     }
 
     #[test]
-    fn the_extension_is_used_if_both_know_the_version() {
+    fn extension_is_used_if_both_support_its_version() {
         let mut request = HandshakeRequest::new("p", &[], Some(Extension::V1));
         let capabilities = AgentCapabilities::new("a", "A", "1");
-        for (versions, agreed) in [
+        for (versions, expected) in [
             (vec![1], Some(1)),
             (vec![3, 2, 1], Some(1)),
             (vec![2], None),
@@ -323,12 +332,12 @@ mod tests {
             let dialect = request.negotiate(&[]);
             let response = HandshakeResponse::accept(&capabilities, dialect).encode();
             let response = HandshakeResponse::decode(&response).unwrap();
-            assert_eq!(response.extension(), agreed);
+            assert_eq!(response.extension(), expected);
         }
     }
 
     #[test]
-    fn requests_are_read_with_unknown_fields_and_without_optional_ones() {
+    fn unknown_and_missing_request_fields_are_accepted() {
         let payload =
             json!({"supported_versions": [2, 1], "proxy_id": "p", "proxy_version": "1", "x": 1});
         let request = HandshakeRequest::decode(payload.to_string().as_bytes()).unwrap();
@@ -337,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn responses_carry_every_field_the_published_crate_needs() {
+    fn response_has_every_field_that_other_proxies_require() {
         let capabilities = AgentCapabilities::new("a", "A", "1").with_event(EventType::Configure);
         let encoded =
             HandshakeResponse::accept(&capabilities, Dialect::published(Encoding::MessagePack))
@@ -363,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_without_an_encoding_means_json() {
+    fn response_without_an_encoding_means_json() {
         let payload = json!({"protocol_version": 2, "success": true,
             "capabilities": {"agent_id": "a", "supported_events": [0, 1, 8, 99]}});
         let response = HandshakeResponse::decode(payload.to_string().as_bytes()).unwrap();

@@ -1,11 +1,11 @@
-//! Received payloads.
+//! Received payloads and the events decoded from them.
 
 use super::decode::{DecodeError, DecodeErrorKind, Source};
 use super::events::{
     BodyDirection, decode_chunk, decode_complete, decode_configure, decode_guardrail,
     decode_request_headers, decode_response_headers, decode_websocket,
 };
-use super::salvage::Undecodable;
+use super::recover_id::Undecodable;
 use super::views::{Cursor, RequestHeadersView, ResponseHeadersView};
 use super::{json, msgpack};
 use crate::protocol::EventType;
@@ -16,18 +16,18 @@ use bytes::Bytes;
 
 pub(crate) use json::{Document as JsonDocument, Tape as JsonTape};
 
-/// A payload, with what reading its encoding needs.
+/// A received payload, with the working memory that decoding it needs.
 #[derive(Debug)]
 pub(crate) enum Payload<'p> {
-    /// Parsed in place, which destroys it.
+    /// Parsed in place, which overwrites the payload.
     Json(&'p mut [u8], &'p mut JsonTape),
     MessagePack(&'p Bytes),
-    /// In its envelope.
+    /// The whole envelope.
     #[cfg(feature = "grpc")]
     Protobuf(&'p Bytes),
 }
 
-/// An event as an agent gets it: it borrows the frame it came in.
+/// An event that an agent received. It borrows from the received frame.
 #[derive(Debug)]
 pub(crate) enum IncomingEvent<'a> {
     RequestHeaders(RequestHeadersView<'a>),
@@ -48,7 +48,7 @@ impl<'a> IncomingEvent<'a> {
     ) -> Result<Self, Undecodable> {
         Self::read(event_type, &mut document.reader()).map_err(|kind| {
             let error = DecodeError::in_message(event_type.as_str())(kind);
-            Undecodable::in_values(error, document.reader())
+            Undecodable::from_values(error, document.reader())
         })
     }
 
@@ -59,16 +59,16 @@ impl<'a> IncomingEvent<'a> {
     ) -> Result<Self, Undecodable> {
         let start = msgpack::Reader::new(payload);
         let mut source = start;
-        // Not handed from closure to closure: an event is large, and would be copied each time.
+        // A chain of closures would copy the event, which is large, at each step.
         let kind = match Self::read(event_type, &mut source) {
-            Ok(event) => match source.ended() {
+            Ok(event) => match source.expect_end() {
                 Ok(()) => return Ok(event),
                 Err(kind) => kind,
             },
             Err(kind) => kind,
         };
         let error = DecodeError::in_message(event_type.as_str())(kind);
-        Err(Undecodable::in_values(error, start))
+        Err(Undecodable::from_values(error, start))
     }
 
     fn read<S>(event_type: EventType, source: &mut S) -> Result<Self, DecodeErrorKind>
@@ -91,7 +91,7 @@ impl<'a> IncomingEvent<'a> {
         })
     }
 
-    /// The id that joins the events of one exchange.
+    /// Returns the correlation id of the exchange that the event belongs to.
     pub(crate) fn correlation_id(&self) -> &'a str {
         match self {
             Self::RequestHeaders(event) => event.metadata.correlation_id,

@@ -1,9 +1,12 @@
-//! How messages are written: frames, the handshake, MessagePack and JSON. Bytes in, bytes out.
+//! The wire format: frames, handshakes and the encodings of all messages. Bytes in, bytes out, no
+//! I/O.
 //!
-//! Every message is written once, against [`Sink`](encode::Sink), and read once, against
-//! [`Source`](decode::Source); JSON and MessagePack implement both. Protobuf, which has numbers for names,
-//! has its own functions for each message. Reading borrows: strings and headers
-//! stay in the frame, a body is a slice of it.
+//! Each message has one encoder, written against [`Sink`](encode::Sink), and one decoder, written
+//! against [`Source`](decode::Source). JSON and MessagePack implement both traits. Protobuf numbers
+//! its fields instead of naming them, so it has functions of its own for each message.
+//!
+//! Decoding borrows from the frame: strings and headers are read in place, and a body is a slice of
+//! the frame's buffer.
 
 #[cfg(feature = "__bench")]
 pub(crate) mod bench;
@@ -24,11 +27,11 @@ mod msgpack;
 mod owned_event;
 #[cfg(feature = "grpc")]
 mod protobuf;
+mod recover_id;
 mod registration;
 mod response;
 #[cfg(test)]
 mod round_trips;
-mod salvage;
 mod stream;
 mod value;
 mod views;
@@ -37,7 +40,7 @@ pub use decode::{DecodeError, DecodeErrorKind};
 pub(crate) use dialect::{Dialect, Extension};
 pub use encoding::{Encoding, UnknownEncoding};
 pub use events::Event;
-pub(crate) use events::{Address, encode_event, event_of, expected_len};
+pub(crate) use events::{EventTarget, encode_event, event_of, expected_len};
 pub(crate) use frame::{
     FrameBuffer, FrameError, MAX_FRAME_LEN, MessageType, OutgoingFrame, frame_of, write_message,
 };
@@ -45,9 +48,9 @@ pub(crate) use handshake::{HandshakeRequest, HandshakeResponse, MAX_HANDSHAKE_LE
 pub(crate) use incoming::{IncomingEvent, JsonTape, Payload};
 #[cfg(feature = "grpc")]
 pub(crate) use protobuf::Direction;
+pub(crate) use recover_id::Undecodable;
 pub(crate) use registration::{NotOffered, RegistrationRequest, RegistrationResponse};
 pub(crate) use response::{Answer, AnswerTo, decode_answer, encode_response};
-pub(crate) use salvage::Undecodable;
 pub(crate) use stream::StreamId;
 pub use value::MAX_DEPTH;
 pub use views::{HeadersView, RequestHeadersView, ResponseHeadersView};

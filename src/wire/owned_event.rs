@@ -1,7 +1,7 @@
-//! Events of every kind as one type, for tests that treat them alike.
+//! One type for owned events of all kinds, for tests.
 
 use super::events::encode_event;
-use super::{Address, Dialect, Encoding, IncomingEvent, JsonTape, StreamId, Undecodable};
+use super::{Dialect, Encoding, EventTarget, IncomingEvent, JsonTape, StreamId, Undecodable};
 use crate::protocol::EventType;
 use crate::protocol::events::{
     Configure, GuardrailInspectEvent, RequestBodyChunkEvent, RequestCompleteEvent,
@@ -32,14 +32,14 @@ pub(super) enum OwnedEvent {
     Configure(String, Map<String, Value>),
 }
 
-/// A payload as it is sent: what was written, and the body that was not copied there.
-pub(super) struct Sent {
+/// An encoded payload: the written part, and the body if it was not copied there.
+pub(super) struct Encoded {
     pub(super) written: Vec<u8>,
     pub(super) detached: Bytes,
 }
 
-impl Sent {
-    /// What comes in at the other end, behind the stream id.
+impl Encoded {
+    /// Returns the payload as it is received, without the stream id.
     pub(super) fn joined(self) -> Vec<u8> {
         [&self.written[..], &self.detached].concat()
     }
@@ -47,7 +47,8 @@ impl Sent {
 
 const STREAM: StreamId = StreamId(7);
 
-/// Length and type of a frame, and the stream id where the dialect has one in front of the payload.
+/// Returns the length of what precedes the payload: the frame header, and the stream id if there is
+/// one outside the payload.
 pub(super) const fn head_len(dialect: Dialect) -> usize {
     #[cfg(feature = "grpc")]
     if matches!(dialect.encoding, Encoding::Protobuf) {
@@ -83,41 +84,41 @@ impl OwnedEvent {
         }
     }
 
-    pub(super) fn send(&self, dialect: Dialect) -> Sent {
-        let address = Address {
+    pub(super) fn encode(&self, dialect: Dialect) -> Encoded {
+        let target = EventTarget {
             correlation_id: self.correlation_id(),
             stream: STREAM,
         };
         let mut frame = Vec::new();
         let out = &mut frame;
         let detached = match self {
-            Self::RequestHeaders(event) => encode_event(event, address, dialect, out),
-            Self::RequestBodyChunk(event) => encode_event(event, address, dialect, out),
-            Self::ResponseHeaders(event) => encode_event(event, address, dialect, out),
-            Self::ResponseBodyChunk(event) => encode_event(event, address, dialect, out),
-            Self::RequestComplete(event) => encode_event(event, address, dialect, out),
-            Self::WebSocketFrame(event) => encode_event(event, address, dialect, out),
-            Self::GuardrailInspect(event) => encode_event(event, address, dialect, out),
+            Self::RequestHeaders(event) => encode_event(event, target, dialect, out),
+            Self::RequestBodyChunk(event) => encode_event(event, target, dialect, out),
+            Self::ResponseHeaders(event) => encode_event(event, target, dialect, out),
+            Self::ResponseBodyChunk(event) => encode_event(event, target, dialect, out),
+            Self::RequestComplete(event) => encode_event(event, target, dialect, out),
+            Self::WebSocketFrame(event) => encode_event(event, target, dialect, out),
+            Self::GuardrailInspect(event) => encode_event(event, target, dialect, out),
             Self::Configure(correlation_id, settings) => {
                 let settings = settings.clone();
                 let configure = Configure {
                     correlation_id,
                     settings,
                 };
-                encode_event(&configure, address, dialect, out)
+                encode_event(&configure, target, dialect, out)
             }
         };
-        Sent {
+        Encoded {
             detached: detached.unwrap(),
             written: frame.split_off(head_len(dialect)),
         }
     }
 
     pub(super) fn payload(&self, dialect: Dialect) -> Vec<u8> {
-        self.send(dialect).joined()
+        self.encode(dialect).joined()
     }
 
-    /// Reads what comes in.
+    /// Decodes a received payload.
     pub(super) fn from_payload(
         event_type: EventType,
         encoding: Encoding,
@@ -127,7 +128,7 @@ impl OwnedEvent {
             Encoding::Json => {
                 let mut tape = JsonTape::default();
                 let document = tape.open(&mut payload).map_err(|kind| {
-                    Undecodable::entirely(super::DecodeError {
+                    Undecodable::without_id(super::DecodeError {
                         message: event_type.as_str(),
                         kind,
                     })

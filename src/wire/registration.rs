@@ -1,5 +1,4 @@
-//! The registration, which takes the place of the handshake where the agent connects to the proxy. Always in
-//! JSON.
+//! Registration messages, which replace the handshake on reverse connections. They are always JSON.
 
 use super::decode::DecodeError;
 use super::handshake::{WireCapabilities, from_json, to_json};
@@ -9,7 +8,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 
-/// What an agent says first.
+/// First message of a reverse connection, sent by the agent.
 #[derive(PartialEq, Serialize, Deserialize)]
 pub(crate) struct RegistrationRequest {
     pub(crate) protocol_version: u32,
@@ -17,25 +16,26 @@ pub(crate) struct RegistrationRequest {
     pub(crate) capabilities: WireCapabilities,
     #[serde(default)]
     pub(crate) auth_token: Option<String>,
-    /// Whatever it is, nothing depends on it.
-    #[serde(default, serialize_with = "null")]
+    /// Accepted with any content and ignored.
+    #[serde(default, serialize_with = "serialize_null")]
     metadata: IgnoredAny,
-    /// Our extension, in a field that others ignore.
+    /// Offer of the tollgate extension. Other implementations ignore this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tollgate: Option<Offer>,
 }
 
-/// The versions of our extension, and the encodings, that an agent knows; the preferred one first.
+/// Versions of the tollgate extension and encodings that an agent supports, in order of preference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Offer {
     #[serde(default)]
     versions: Vec<u64>,
-    /// Names rather than [`Encoding`]s: an unknown one must not spoil the rest.
+    /// Names of encodings. Not [`Encoding`]s, since an unknown name must not invalidate the
+    /// message.
     #[serde(default)]
     encodings: Vec<String>,
 }
 
-/// What a proxy answers.
+/// Proxy's response to a [`RegistrationRequest`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RegistrationResponse {
     pub(crate) success: bool,
@@ -51,7 +51,7 @@ pub(crate) struct RegistrationResponse {
     tollgate: Option<Choice>,
 }
 
-/// The version of our extension, and the encoding, that a proxy chose.
+/// Version of the tollgate extension and encoding that a proxy chose.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Choice {
     version: u64,
@@ -59,7 +59,7 @@ struct Choice {
     encoding: Encoding,
 }
 
-/// A proxy chose what it was not offered.
+/// A choice by the proxy that the agent did not offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotOffered {
     Extension,
@@ -67,7 +67,7 @@ pub(crate) enum NotOffered {
 }
 
 impl RegistrationRequest {
-    /// The registration of an agent that knows these encodings and our extension.
+    /// Creates the request of an agent that offers the tollgate extension and these encodings.
     pub(crate) fn new(
         agent_id: &str,
         capabilities: &AgentCapabilities,
@@ -95,18 +95,22 @@ impl RegistrationRequest {
         from_json("registration request", payload)
     }
 
+    /// Returns whether the agent uses the protocol version of this crate.
     pub(crate) fn supports_our_version(&self) -> bool {
         self.protocol_version == PROTOCOL_VERSION
     }
 
-    /// Our extension, and with it the encoding the agent likes best among those that are accepted, if the agent
-    /// knows the extension and `extension` is to be used. The published protocol has JSON alone.
+    /// Chooses the dialect of the connection.
+    ///
+    /// If `extension` is given and the agent offers it, it is used, and the encoding is the first
+    /// of the agent's preferences that is in `accepted`. Otherwise the encoding is JSON, the only
+    /// one that the protocol has on reverse connections without the extension.
     pub(crate) fn negotiate(&self, accepted: &[Encoding], extension: Option<Extension>) -> Dialect {
         let Some(offer) = &self.tollgate else {
             return Dialect::published(Encoding::Json);
         };
-        let is_known = |wanted: &Extension| offer.versions.contains(&wanted.number());
-        let Some(extension) = extension.filter(is_known) else {
+        let is_offered = |wanted: &Extension| offer.versions.contains(&wanted.number());
+        let Some(extension) = extension.filter(is_offered) else {
             return Dialect::published(Encoding::Json);
         };
         let encoding = offer
@@ -134,7 +138,7 @@ impl RegistrationResponse {
         }
     }
 
-    /// A refusal, which says nothing else to whoever it is that was refused.
+    /// Creates a rejection, which discloses neither a reason nor anything about the proxy.
     pub(crate) fn reject() -> Self {
         Self {
             success: false,
@@ -154,13 +158,15 @@ impl RegistrationResponse {
         from_json("registration response", payload)
     }
 
-    /// How messages are written from now on, if the proxy kept to what it was offered.
+    /// Returns the dialect that the proxy chose.
+    ///
+    /// Fails if the proxy chose an extension or encoding that was not offered.
     pub(crate) fn dialect(&self, offered: &[Encoding]) -> Result<Dialect, NotOffered> {
         let Some(choice) = self.tollgate else {
             return Ok(Dialect::published(Encoding::Json));
         };
         let extension = Extension::from_number(choice.version).ok_or(NotOffered::Extension)?;
-        // Every agent may be talked to in JSON.
+        // Every agent supports JSON, so it need not be offered.
         if choice.encoding != Encoding::Json && !offered.contains(&choice.encoding) {
             return Err(NotOffered::Encoding);
         }
@@ -168,11 +174,11 @@ impl RegistrationResponse {
     }
 }
 
-fn null<S: Serializer>(_: &IgnoredAny, serializer: S) -> Result<S::Ok, S::Error> {
+fn serialize_null<S: Serializer>(_: &IgnoredAny, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_none()
 }
 
-/// Without the token.
+/// Omits the token, which is a secret.
 impl fmt::Debug for RegistrationRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RegistrationRequest")
@@ -196,7 +202,7 @@ mod tests {
         RegistrationRequest::new("a", &capabilities, Some("secret"), encodings)
     }
 
-    fn published(mut change: impl FnMut(&mut Value)) -> RegistrationRequest {
+    fn without_offer(mut change: impl FnMut(&mut Value)) -> RegistrationRequest {
         let mut value: Value = serde_json::from_slice(&request(&BOTH).encode()).unwrap();
         value.as_object_mut().unwrap().remove("tollgate");
         change(&mut value);
@@ -204,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_has_the_published_fields() {
+    fn request_has_the_fields_of_the_protocol() {
         let value: Value = serde_json::from_slice(&request(&BOTH).encode()).unwrap();
         assert_eq!(value["protocol_version"], 2);
         assert_eq!(value["agent_id"], "a");
@@ -216,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_has_the_published_fields() {
+    fn response_has_the_fields_of_the_protocol() {
         let dialect = Dialect::published(Encoding::Json);
         let response = RegistrationResponse::accept("p", "a-1".to_owned(), dialect);
         let value: Value = serde_json::from_slice(&response.encode()).unwrap();
@@ -228,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_come_to_the_same_dialect() {
+    fn both_sides_negotiate_the_same_dialect() {
         let request = request(&BOTH);
         for (accepted, extension, expected) in [
             (&BOTH[..], Some(Extension::V1), Encoding::MessagePack),
@@ -246,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_offers_nothing_is_spoken_to_in_published_json() {
+    fn json_is_used_without_an_acceptable_offer() {
         let extension = Some(Extension::V1);
         let plain = Dialect::published(Encoding::Json);
         for offer in [
@@ -254,16 +260,16 @@ mod tests {
             json!({}),
             json!({"versions": [7], "encodings": ["msgpack"]}),
         ] {
-            let request = published(|value| value["tollgate"] = offer.clone());
+            let request = without_offer(|value| value["tollgate"] = offer.clone());
             assert_eq!(request.negotiate(&BOTH, extension), plain, "{offer}");
         }
-        assert_eq!(published(|_| {}).negotiate(&BOTH, extension), plain);
+        assert_eq!(without_offer(|_| {}).negotiate(&BOTH, extension), plain);
     }
 
     #[test]
-    fn metadata_may_be_anything() {
+    fn metadata_of_any_type_is_accepted() {
         for metadata in [json!(null), json!({"zone": ["a", 1]}), json!("text")] {
-            let request = published(|value| value["metadata"] = metadata.clone());
+            let request = without_offer(|value| value["metadata"] = metadata.clone());
             assert_eq!(request.agent_id, "a");
         }
         let bare = json!({"protocol_version": 2, "agent_id": "a", "capabilities": {}});
@@ -272,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_that_was_not_offered_is_noticed() {
+    fn choice_that_was_not_offered_is_an_error() {
         let response = |choice| {
             let value = json!({"success": true, "tollgate": choice});
             RegistrationResponse::decode(value.to_string().as_bytes()).unwrap()
@@ -284,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_not_shown() {
+    fn debug_output_omits_the_token() {
         assert!(!format!("{:?}", request(&BOTH)).contains("secret"));
     }
 }

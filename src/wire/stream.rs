@@ -1,10 +1,14 @@
+//! Stream ids of the tollgate extension.
+
 use super::Encoding;
 use super::decode::DecodeErrorKind;
 use bytes::{Buf, BytesMut};
 use std::fmt;
 
-/// What joins an event and its answer where both sides know our extension: a number that the proxy
-/// chooses and the agent repeats. It stands in front of their payloads, 8 bytes, big endian.
+/// Number that joins an event and its response if both sides use the tollgate extension.
+///
+/// The proxy chooses it and the agent repeats it. It precedes the payload as 8 bytes in big endian;
+/// in protobuf it is a field of the envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StreamId(pub(crate) u64);
 
@@ -13,7 +17,7 @@ impl StreamId {
         out.extend_from_slice(&self.0.to_be_bytes());
     }
 
-    /// Takes the stream id off the beginning of a payload; in protobuf it stays in the envelope.
+    /// Removes the stream id from the start of a payload. In protobuf it is read from the envelope.
     pub(crate) fn take_from(
         payload: &mut BytesMut,
         encoding: Encoding,
@@ -46,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_stands_in_front_of_the_payload() {
+    fn stream_id_precedes_the_payload() {
         let mut out = Vec::new();
         StreamId(0x0102_0304_0506_0708).write(&mut out);
         out.push(9);

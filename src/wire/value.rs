@@ -1,17 +1,19 @@
-//! Free-form values, such as `audit.custom` and configuration.
+//! Free-form values, such as those of `audit.custom` and of configurations.
 
 use super::decode::{DecodeErrorKind, Kind, Source, is_new};
 use super::encode::Sink;
 use serde_json::{Map, Number, Value};
 
-/// How deep free-form values may be nested; as deep as serde_json reads by default.
+/// Maximum nesting depth of free-form values; the same as the default limit of serde_json.
 pub const MAX_DEPTH: usize = 127;
 
-/// How many free-form values a message may hold. Each takes some hundred bytes, however short it was on the
-/// wire, so a frame full of them would take gigabytes.
+/// Maximum number of free-form values in a message.
+///
+/// A decoded value takes about a hundred bytes, however short it was on the wire, so a frame full
+/// of values would take gigabytes.
 const MAX_VALUES: usize = 100_000;
 
-/// The free-form values that a message may still hold.
+/// Remaining number of free-form values that a message may hold.
 pub(super) struct Budget {
     values: usize,
 }
@@ -21,13 +23,13 @@ impl Budget {
         Self { values: MAX_VALUES }
     }
 
-    fn spend(&mut self) -> Result<(), DecodeErrorKind> {
+    fn take(&mut self) -> Result<(), DecodeErrorKind> {
         self.values = self.values.checked_sub(1).ok_or(DecodeErrorKind::TooMany)?;
         Ok(())
     }
 }
 
-/// Reads a value of any kind. Bytes become base64 text, the form they have in JSON.
+/// Reads a value of any kind. Bytes become base64 text, as in JSON.
 pub(super) fn read<'a, S: Source<'a>>(
     source: &mut S,
     budget: &mut Budget,
@@ -35,7 +37,7 @@ pub(super) fn read<'a, S: Source<'a>>(
     read_within(source, MAX_DEPTH, budget)
 }
 
-/// Reads a map; a key may be given twice if both values agree.
+/// Reads a map. A key may be repeated if its values are equal.
 pub(super) fn read_map<'a, S: Source<'a>>(
     source: &mut S,
 ) -> Result<Map<String, Value>, DecodeErrorKind> {
@@ -47,7 +49,7 @@ fn read_within<'a, S: Source<'a>>(
     depth: usize,
     budget: &mut Budget,
 ) -> Result<Value, DecodeErrorKind> {
-    budget.spend()?;
+    budget.take()?;
     Ok(match source.peek()? {
         Kind::Null => {
             source.skip()?;
@@ -138,8 +140,8 @@ mod tests {
     use bytes::Bytes;
 
     #[test]
-    fn values_are_counted_wherever_they_stand() {
-        // Nine lists of ten thousand ones: with themselves and the list that holds them, fewer than 100,000.
+    fn nested_values_count_towards_the_limit() {
+        // Nine lists of 10,000 ones each: fewer than 100,000 values, including all the lists.
         let mut payload = vec![0x99];
         for _ in 0..9 {
             payload.extend([0xdc, 0x27, 0x10]);

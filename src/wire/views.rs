@@ -1,4 +1,4 @@
-//! Parts of a received message that are read where they stand.
+//! Views of headers that borrow from a received frame.
 
 use super::decode::{DecodeErrorKind, Source};
 #[cfg(feature = "grpc")]
@@ -8,13 +8,13 @@ use crate::protocol::events::{RequestHeaders, ResponseHeaders};
 use crate::protocol::{FieldValue, HeaderSource};
 use std::fmt;
 
-/// The head of an HTTP request in a received frame.
+/// Request headers that borrow from a received frame.
 pub type RequestHeadersView<'a> = RequestHeaders<'a, HeadersView<'a>>;
 
-/// The head of an upstream's response in a received frame.
+/// Response headers that borrow from a received frame.
 pub type ResponseHeadersView<'a> = ResponseHeaders<'a, HeadersView<'a>>;
 
-/// Headers in a received frame: nothing is copied until it is asked for.
+/// Headers that are read in place from a received frame, without copying.
 #[derive(Clone, Copy)]
 pub struct HeadersView<'a> {
     names: usize,
@@ -22,7 +22,7 @@ pub struct HeadersView<'a> {
     pairs: Cursor<'a>,
 }
 
-/// A place in a received message, in either encoding.
+/// A cursor over headers in any encoding.
 #[derive(Clone, Copy)]
 pub(super) enum Cursor<'a> {
     Json(json::Reader<'a>),
@@ -64,7 +64,7 @@ impl<'a> Cursor<'a> {
 }
 
 impl<'a> HeadersView<'a> {
-    /// Checks the headers that come next and passes over them.
+    /// Validates the headers at the cursor and moves past them.
     pub(super) fn read<S>(source: &mut S) -> Result<Self, DecodeErrorKind>
     where
         S: Source<'a> + Into<Cursor<'a>>,
@@ -80,7 +80,7 @@ impl<'a> HeadersView<'a> {
         Ok(Self { names, pairs })
     }
 
-    /// Headers that are checked, and how many names they have.
+    /// Creates a view of `names` distinct headers that are already validated.
     #[cfg(feature = "grpc")]
     pub(super) fn from_protobuf(headers: protobuf::HeaderReader<'a>, names: usize) -> Self {
         Self {
@@ -89,29 +89,29 @@ impl<'a> HeadersView<'a> {
         }
     }
 
-    /// How many distinct names there are.
+    /// Returns the number of distinct names.
     pub fn len(&self) -> usize {
         self.names
     }
 
-    /// Whether there are no headers.
+    /// Returns whether there are no headers.
     pub fn is_empty(&self) -> bool {
         self.names == 0
     }
 
-    /// The first value of a header; the case of the name does not matter.
+    /// Returns the first value of a header. Names are compared without regard to case.
     pub fn get(&self, name: &str) -> Option<&'a str> {
         self.get_all(name).next()
     }
 
-    /// All values of a header; the case of the name does not matter.
+    /// Returns all values of a header. Names are compared without regard to case.
     pub fn get_all(&self, name: &str) -> impl Iterator<Item = &'a str> {
         self.by_name()
             .filter(move |(candidate, _)| candidate.eq_ignore_ascii_case(name))
             .flat_map(|(_, values)| values)
     }
 
-    /// Each value with its name, names with several values several times.
+    /// Iterates over all values with their names. A name is repeated for each of its values.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         self.by_name()
             .flat_map(|(name, values)| values.map(move |value| (name, value)))
@@ -119,8 +119,8 @@ impl<'a> HeadersView<'a> {
 
     fn by_name(&self) -> Names<'a> {
         Names {
-            left: self.names,
-            at: self.pairs,
+            remaining: self.names,
+            cursor: self.pairs,
         }
     }
 }
@@ -152,40 +152,43 @@ impl fmt::Debug for HeadersView<'_> {
     }
 }
 
-/// Reads names and, for each, where its values stand.
+/// Iterator over names, each with an iterator over its values.
 #[derive(Clone)]
 struct Names<'a> {
-    left: usize,
-    at: Cursor<'a>,
+    remaining: usize,
+    cursor: Cursor<'a>,
 }
 
 impl<'a> Iterator for Names<'a> {
     type Item = (&'a str, Values<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
-        let name = self.at.str().ok()?;
-        let left = self.at.array().ok()?;
-        let values = Values { left, at: self.at };
-        for _ in 0..left {
-            self.at.str().ok()?;
+        self.remaining = self.remaining.checked_sub(1)?;
+        let name = self.cursor.str().ok()?;
+        let len = self.cursor.array().ok()?;
+        let values = Values {
+            remaining: len,
+            cursor: self.cursor,
+        };
+        for _ in 0..len {
+            self.cursor.str().ok()?;
         }
         Some((name, values))
     }
 }
 
-/// Reads the values of one name.
+/// Iterator over the values of one name.
 #[derive(Clone)]
 struct Values<'a> {
-    left: usize,
-    at: Cursor<'a>,
+    remaining: usize,
+    cursor: Cursor<'a>,
 }
 
 impl<'a> Iterator for Values<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
-        self.at.str().ok()
+        self.remaining = self.remaining.checked_sub(1)?;
+        self.cursor.str().ok()
     }
 }

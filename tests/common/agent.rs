@@ -12,17 +12,17 @@ use tollgate::{
     WebSocketFrame,
 };
 
-/// Decides by the URI or body it is asked about and remembers every event as JSON.
+/// Agent that decides by the URI or body of an event, and records every event as JSON.
 #[derive(Default)]
 pub struct RuleAgent {
     pub seen: Arc<Mutex<Vec<serde_json::Value>>>,
-    /// Lets requests for `/wait` go.
+    /// Lets requests for `/wait` continue.
     pub release: Arc<Notify>,
     pub cancelled: Arc<Mutex<Vec<(String, CancelReason)>>>,
 }
 
 impl RuleAgent {
-    fn saw(&self, event: impl serde::Serialize) {
+    fn record(&self, event: impl serde::Serialize) {
         let event = serde_json::to_value(event).unwrap();
         self.seen.lock().unwrap().push(event);
     }
@@ -86,12 +86,12 @@ impl AgentHandler for RuleAgent {
     }
 
     async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
-        self.saw(event.to_event());
+        self.record(event.to_event());
         self.decide(event.uri).await
     }
 
     async fn on_request_body_chunk(&self, event: BodyChunk<'_>) -> AgentResponse {
-        self.saw(event.to_request_event());
+        self.record(event.to_request_event());
         let allow = AgentResponse::default_allow();
         match &event.data[..] {
             b"replace" => allow.with_request_body_mutation(BodyMutation::replace(
@@ -110,23 +110,23 @@ impl AgentHandler for RuleAgent {
     }
 
     async fn on_response_headers(&self, event: ResponseHeadersView<'_>) -> AgentResponse {
-        self.saw(event.to_event());
+        self.record(event.to_event());
         AgentResponse::default_allow()
     }
 
     async fn on_response_body_chunk(&self, event: BodyChunk<'_>) -> AgentResponse {
-        self.saw(event.to_response_event());
+        self.record(event.to_response_event());
         AgentResponse::default_allow()
             .with_response_body_mutation(BodyMutation::replace(event.chunk_index, event.data))
     }
 
     async fn on_request_complete(&self, event: RequestComplete<'_>) -> AgentResponse {
-        self.saw(event.to_event());
+        self.record(event.to_event());
         AgentResponse::default_allow()
     }
 
     async fn on_websocket_frame(&self, event: WebSocketFrame<'_>) -> AgentResponse {
-        self.saw(event.to_event());
+        self.record(event.to_event());
         match &event.data[..] {
             b"drop" => AgentResponse::websocket_drop(),
             b"close" => AgentResponse::websocket_close(4001, "bye".to_owned()),
@@ -135,12 +135,12 @@ impl AgentHandler for RuleAgent {
     }
 
     async fn on_guardrail_inspect(&self, event: GuardrailInspect<'_>) -> AgentResponse {
-        self.saw(event.to_event());
+        self.record(event.to_event());
         AgentResponse::default_allow()
     }
 
     async fn on_configure(&self, event: Configure<'_>) -> bool {
-        self.saw(&event.settings);
+        self.record(&event.settings);
         event
             .config()
             .is_some_and(|config| config["accept"] == true)
@@ -177,12 +177,13 @@ impl ServedAgent {
     }
 }
 
+/// Serves a [`RuleAgent`] on a Unix socket.
 pub async fn serve() -> ServedAgent {
     serve_with(|server| server).await
 }
 
-/// On a Unix socket, or over gRPC where that is what the encoding means.
-pub async fn serve_speaking(encoding: tollgate::Encoding) -> ServedAgent {
+/// Serves a [`RuleAgent`] over gRPC for protobuf, and on a Unix socket for other encodings.
+pub async fn serve_for(encoding: tollgate::Encoding) -> ServedAgent {
     #[cfg(feature = "grpc")]
     if encoding == tollgate::Encoding::Protobuf {
         return serve_grpc().await;
@@ -191,8 +192,8 @@ pub async fn serve_speaking(encoding: tollgate::Encoding) -> ServedAgent {
     serve().await
 }
 
-/// Serves a handler on a Unix socket in a folder, or over gRPC where that is what the encoding means, until the
-/// test's runtime ends. Returns its endpoint as well.
+/// Serves a handler over gRPC for protobuf, and on a Unix socket in `folder` for other encodings,
+/// until the test's runtime ends. Returns its endpoint and control.
 pub async fn serve_handler(
     encoding: tollgate::Encoding,
     folder: &TempDir,
@@ -215,12 +216,13 @@ pub async fn serve_handler(
     (path, control)
 }
 
+/// Serves a [`RuleAgent`] over gRPC.
 #[cfg(feature = "grpc")]
 pub async fn serve_grpc() -> ServedAgent {
     serve_grpc_with("grpc://127.0.0.1:0", |server| server).await
 }
 
-/// Serves over gRPC; the path of what is returned is an endpoint.
+/// Serves a [`RuleAgent`] over gRPC. The path of the returned agent is an endpoint.
 #[cfg(feature = "grpc")]
 pub async fn serve_grpc_with(
     listen: &str,
@@ -241,7 +243,7 @@ pub async fn serve_grpc_with(
     };
     let (stop, stopped) = oneshot::channel();
     let served = tokio::spawn(async move {
-        bound.serve_until(until(stopped)).await.unwrap();
+        bound.serve_until(stop_requested(stopped)).await.unwrap();
     });
     handles.served(
         endpoint.into(),
@@ -252,7 +254,7 @@ pub async fn serve_grpc_with(
     )
 }
 
-/// What a test sees of its agent.
+/// Handles through which a test observes its agent.
 struct Handles {
     seen: Arc<Mutex<Vec<serde_json::Value>>>,
     release: Arc<Notify>,
@@ -289,13 +291,14 @@ impl Handles {
     }
 }
 
-/// A dropped handle leaves the agent running until the test's runtime ends.
-async fn until(stopped: oneshot::Receiver<()>) {
+/// Waits for a stop request. Without one the agent runs until the test's runtime ends.
+async fn stop_requested(stopped: oneshot::Receiver<()>) {
     if stopped.await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
+/// Serves a [`RuleAgent`] on a Unix socket, on a server changed by `configure`.
 pub async fn serve_with(
     configure: impl FnOnce(UdsAgentServer<RuleAgent>) -> UdsAgentServer<RuleAgent>,
 ) -> ServedAgent {
@@ -308,7 +311,7 @@ pub async fn serve_with(
     let bound = server.bind().await.unwrap();
     let (stop, stopped) = oneshot::channel();
     let served = tokio::spawn(async move {
-        bound.serve_until(until(stopped)).await.unwrap();
+        bound.serve_until(stop_requested(stopped)).await.unwrap();
     });
     handles.served(path, control, stop, served, dir)
 }

@@ -1,4 +1,4 @@
-use super::{PATIENCE, RawAgent, RawConnection, request};
+use super::{RawAgent, RawConnection, TEST_TIMEOUT, request};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -8,10 +8,10 @@ use tollgate::{
 
 pub type CallResult = Result<AgentResponse, AgentProtocolError>;
 
-/// A call in the background.
+/// Call in a background task.
 pub type Call = JoinHandle<CallResult>;
 
-/// Asserts that something failed in a certain way.
+/// Asserts that a result is a certain error.
 #[macro_export]
 macro_rules! assert_fails {
     ($result:expr, $error:pat) => {
@@ -20,13 +20,13 @@ macro_rules! assert_fails {
     };
 }
 
-/// A pool whose agent, named "agent", is played by the test on all of its connections.
+/// Connects a pool to an agent named "agent", which the test plays on all of its connections.
 pub async fn raw_pool_of(config: AgentPoolConfig) -> (RawAgent, AgentPool, Vec<RawConnection>) {
-    raw_pool_saying(config, |_| {}).await
+    raw_pool_with(config, |_| {}).await
 }
 
-/// The same with changes to what the agent says of itself.
-pub async fn raw_pool_saying(
+/// Like [`raw_pool_of`], with changes to the capabilities that the agent announces.
+pub async fn raw_pool_with(
     config: AgentPoolConfig,
     change: impl Fn(&mut Value),
 ) -> (RawAgent, AgentPool, Vec<RawConnection>) {
@@ -37,7 +37,7 @@ pub async fn raw_pool_saying(
     let accept = async {
         let mut connections = Vec::new();
         for _ in 0..count {
-            connections.push(agent.accept_saying(encoding, &change).await);
+            connections.push(agent.accept_with(encoding, &change).await);
         }
         connections
     };
@@ -46,7 +46,7 @@ pub async fn raw_pool_saying(
     (agent, pool, connections)
 }
 
-/// The same with one connection.
+/// Like [`raw_pool_of`], with one connection.
 pub async fn raw_pool(config: AgentPoolConfig) -> (RawAgent, AgentPool, RawConnection) {
     let (agent, pool, mut connections) = raw_pool_of(config).await;
     (agent, pool, connections.pop().expect("one connection"))
@@ -58,22 +58,22 @@ pub fn call(pool: &AgentPool, correlation_id: &str) -> Call {
     tokio::spawn(async move { pool.send("agent", &id, &request(&id, "/")).await })
 }
 
-/// Begins a call and waits until its event is there.
+/// Begins a call and waits until its event has arrived.
 pub async fn arrived(pool: &AgentPool, connection: &mut RawConnection, id: &str) -> Call {
     let call = call(pool, id);
     assert_eq!(connection.event().await, id);
     call
 }
 
-/// What a call came to.
+/// Waits for the result of a call.
 pub async fn result_of(call: Call) -> CallResult {
-    timeout(PATIENCE, call)
+    timeout(TEST_TIMEOUT, call)
         .await
         .expect("the call never ends")
         .unwrap()
 }
 
-/// The status that a call is answered with.
+/// Waits for the answer of a call, which must be a block. Returns its status.
 pub async fn status_of(call: Call) -> u16 {
     match result_of(call).await.unwrap().decision {
         Decision::Block { status, .. } => status,
@@ -81,7 +81,7 @@ pub async fn status_of(call: Call) -> u16 {
     }
 }
 
-/// A whole exchange: the connection works.
+/// Asserts that the connection works, with one call.
 pub async fn expect_works(pool: &AgentPool, connection: &mut RawConnection, id: &str) {
     let call = arrived(pool, connection, id).await;
     connection.block(id, 499).await;
@@ -92,8 +92,8 @@ pub async fn faults(pool: &AgentPool) -> FaultCounts {
     pool.agent_stats("agent").await.unwrap().faults
 }
 
-/// Answers every event with the number of its connection.
-pub fn numbered(connections: Vec<RawConnection>) {
+/// Answers every event with the index of its connection as the status of a block.
+pub fn answer_with_numbers(connections: Vec<RawConnection>) {
     for (number, mut connection) in connections.into_iter().enumerate() {
         tokio::spawn(async move {
             loop {
@@ -104,15 +104,15 @@ pub fn numbered(connections: Vec<RawConnection>) {
     }
 }
 
-/// The number of the connection that a call was answered on.
-pub fn number(response: AgentResponse) -> u16 {
+/// Returns the index of the connection that answered a call: see [`answer_with_numbers`].
+pub fn connection_number(response: AgentResponse) -> u16 {
     match response.decision {
         Decision::Block { status, .. } => status,
         other => panic!("not blocked: {other:?}"),
     }
 }
 
-/// Calls made so far.
-pub async fn made(pool: &AgentPool) -> u64 {
+/// Returns the number of calls made so far.
+pub async fn calls_made(pool: &AgentPool) -> u64 {
     pool.agent_stats("agent").await.unwrap().calls.made
 }

@@ -1,6 +1,6 @@
-//! HTTP/2 and gRPC stream by stream, for saying what no correct peer says.
+//! HTTP/2 and gRPC stream by stream, for sending what no correct peer sends.
 
-use super::{PATIENCE, config, proto};
+use super::{TEST_TIMEOUT, config, proto};
 use bytes::{Buf, Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream, client, server};
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -14,7 +14,7 @@ pub const PROCESS_STREAM: &str = "/zentinel.agent.v2.AgentServiceV2/ProcessStrea
 pub const CONTROL_STREAM: &str = "/zentinel.agent.v2.AgentServiceV2/ControlStream";
 pub const PROCESS_EVENT: &str = "/zentinel.agent.v2.AgentServiceV2/ProcessEvent";
 
-/// A port on which a test plays the agent.
+/// Port on which a test plays the agent.
 pub struct RawServer {
     pub endpoint: String,
     listener: TcpListener,
@@ -29,23 +29,23 @@ impl RawServer {
         }
     }
 
-    /// Takes the next HTTP/2 connection.
+    /// Accepts the next HTTP/2 connection.
     pub async fn accept(&self) -> ServerConnection {
-        let accepted = timeout(PATIENCE, self.listener.accept()).await;
-        let (stream, _) = accepted.expect("nobody connects").unwrap();
+        let accepted = timeout(TEST_TIMEOUT, self.listener.accept()).await;
+        let (stream, _) = accepted.expect("no connection arrives").unwrap();
         let mut connection = server::handshake(stream).await.unwrap();
-        let (asked, streams) = mpsc::unbounded_channel();
-        let (orders, mut ordered) = mpsc::unbounded_channel();
+        let (opened, streams) = mpsc::unbounded_channel();
+        let (commands, mut received) = mpsc::unbounded_channel();
         let driver = tokio::spawn(async move {
             loop {
                 tokio::select! {
-                    Some(order) = ordered.recv() => match order {
-                        Goodbye::Graceful => connection.graceful_shutdown(),
-                        Goodbye::Abrupt(reason) => connection.abrupt_shutdown(reason),
+                    Some(command) = received.recv() => match command {
+                        Shutdown::Graceful => connection.graceful_shutdown(),
+                        Shutdown::Abrupt(reason) => connection.abrupt_shutdown(reason),
                     },
                     accepted = connection.accept() => match accepted {
                         Some(Ok((request, respond))) => {
-                            let _ = asked.send(Asked { request, respond });
+                            let _ = opened.send(IncomingStream { request, respond });
                         }
                         _ => return,
                     },
@@ -54,27 +54,29 @@ impl RawServer {
         });
         ServerConnection {
             streams,
-            orders,
+            commands,
             driver,
         }
     }
 
-    /// Takes the next connection and the stream on it.
-    pub async fn accept_stream(&self) -> (ServerConnection, Asked) {
+    /// Accepts the next connection and the first stream on it.
+    pub async fn accept_stream(&self) -> (ServerConnection, IncomingStream) {
         let mut connection = self.accept().await;
-        let asked = connection.asked().await;
-        (connection, asked)
+        let incoming = connection.next_stream().await;
+        (connection, incoming)
     }
 
-    /// Takes the next connection and shakes hands on its stream, as an agent on the published crate does.
+    /// Accepts the next connection and completes the handshake on its stream, as an agent on
+    /// `zentinel-agent-protocol` does.
     pub async fn accept_handshake(&self) -> (ServerConnection, RawStream) {
-        self.accept_answering(&proto::accept_handshake(None)).await
+        self.accept_handshake_with(&proto::accept_handshake(None))
+            .await
     }
 
-    /// The same with another answer.
-    pub async fn accept_answering(&self, response: &[u8]) -> (ServerConnection, RawStream) {
-        let (connection, asked) = self.accept_stream().await;
-        let mut stream = asked.respond();
+    /// Like [`RawServer::accept_handshake`], with another response.
+    pub async fn accept_handshake_with(&self, response: &[u8]) -> (ServerConnection, RawStream) {
+        let (connection, incoming) = self.accept_stream().await;
+        let mut stream = incoming.respond();
         let handshake = stream.expect_message().await;
         assert_eq!(
             proto::text(&proto::content(&handshake, 1), 3),
@@ -85,15 +87,15 @@ impl RawServer {
     }
 }
 
-/// A pool whose agent, named "agent", is played by the test on one connection.
+/// Connects a pool to an agent named "agent", which the test plays on one connection.
 pub async fn raw_grpc_pool(
     config: AgentPoolConfig,
 ) -> (RawServer, AgentPool, ServerConnection, RawStream) {
-    raw_grpc_pool_answering(config, &proto::accept_handshake(None)).await
+    raw_grpc_pool_with(config, &proto::accept_handshake(None)).await
 }
 
-/// The same with another answer to the handshake.
-pub async fn raw_grpc_pool_answering(
+/// Like [`raw_grpc_pool`], with another response to the handshake.
+pub async fn raw_grpc_pool_with(
     config: AgentPoolConfig,
     response: &[u8],
 ) -> (RawServer, AgentPool, ServerConnection, RawStream) {
@@ -101,13 +103,13 @@ pub async fn raw_grpc_pool_answering(
     let pool = AgentPool::with_config(config);
     let (added, (connection, stream)) = tokio::join!(
         pool.connect_agent("agent", &*agent.endpoint),
-        agent.accept_answering(response)
+        agent.accept_handshake_with(response)
     );
     added.unwrap();
     (agent, pool, connection, stream)
 }
 
-/// One connection that is soon replaced when it is lost.
+/// Returns a configuration with one connection that is replaced soon after it is lost.
 pub fn grpc_config() -> AgentPoolConfig {
     AgentPoolConfig {
         reconnect_interval: std::time::Duration::from_millis(10),
@@ -115,57 +117,57 @@ pub fn grpc_config() -> AgentPoolConfig {
     }
 }
 
-/// How a connection is ended.
-enum Goodbye {
+/// Command that ends a connection.
+enum Shutdown {
     Graceful,
     Abrupt(Reason),
 }
 
 /// An HTTP/2 connection of a proxy.
 pub struct ServerConnection {
-    streams: mpsc::UnboundedReceiver<Asked>,
-    orders: mpsc::UnboundedSender<Goodbye>,
+    streams: mpsc::UnboundedReceiver<IncomingStream>,
+    commands: mpsc::UnboundedSender<Shutdown>,
     driver: JoinHandle<()>,
 }
 
 impl ServerConnection {
-    /// The next stream that the proxy opens.
-    pub async fn asked(&mut self) -> Asked {
-        let asked = timeout(PATIENCE, self.streams.recv()).await;
-        asked
+    /// Waits for the next stream that the proxy opens.
+    pub async fn next_stream(&mut self) -> IncomingStream {
+        let incoming = timeout(TEST_TIMEOUT, self.streams.recv()).await;
+        incoming
             .expect("no stream is opened")
             .expect("the connection ended")
     }
 
-    /// Says by GOAWAY that no more streams are taken.
+    /// Sends a GOAWAY that refuses new streams.
     pub fn go_away(&self) {
-        self.orders.send(Goodbye::Graceful).unwrap();
+        self.commands.send(Shutdown::Graceful).unwrap();
     }
 
-    /// Says by GOAWAY what is wrong, and ends the connection.
+    /// Sends a GOAWAY with an error, and closes the connection.
     pub fn go_away_because(&self, reason: Reason) {
-        self.orders.send(Goodbye::Abrupt(reason)).unwrap();
+        self.commands.send(Shutdown::Abrupt(reason)).unwrap();
     }
 
-    /// Waits until the connection has ended.
-    pub async fn ended(self) {
-        let driver = timeout(PATIENCE, self.driver).await;
+    /// Waits until the connection is closed.
+    pub async fn closed(self) {
+        let driver = timeout(TEST_TIMEOUT, self.driver).await;
         driver.expect("the connection stays").unwrap();
     }
 
-    /// Ends it as if the process had ended.
+    /// Closes the connection as if the process had ended.
     pub fn kill(&self) {
         self.driver.abort();
     }
 }
 
-/// A stream that has not been responded to.
-pub struct Asked {
+/// Stream without a response.
+pub struct IncomingStream {
     pub request: Request<RecvStream>,
     respond: server::SendResponse<Bytes>,
 }
 
-impl Asked {
+impl IncomingStream {
     /// Responds as a gRPC server does.
     pub fn respond(self) -> RawStream {
         self.respond_with(Response::builder().header("content-type", "application/grpc"))
@@ -230,13 +232,14 @@ impl ClientConnection {
             .header("content-type", content_type)
             .body(())
             .unwrap();
-        let ready = timeout(PATIENCE, self.requests.clone().ready()).await;
+        let ready = timeout(TEST_TIMEOUT, self.requests.clone().ready()).await;
         let mut requests = ready.expect("no room for a stream")?;
         let (response, sending) = requests.send_request(request, false)?;
         Ok(OpenStream { response, sending })
     }
 
-    /// Opens a stream and shakes hands on it, as a proxy on the published crate does.
+    /// Opens a stream and completes the handshake on it, as a proxy on `zentinel-agent-protocol`
+    /// does.
     pub async fn shake_hands(&mut self) -> RawStream {
         let mut opened = self.open(PROCESS_STREAM).await;
         opened.send_message(&proto::offer_handshake());
@@ -246,13 +249,13 @@ impl ClientConnection {
         stream
     }
 
-    /// Waits until the connection has ended; says why if not by either side's wish.
-    pub async fn ended(self) -> Result<(), h2::Error> {
-        let driver = timeout(PATIENCE, self.driver).await;
+    /// Waits until the connection is closed. Returns an error unless it was closed regularly.
+    pub async fn closed(self) -> Result<(), h2::Error> {
+        let driver = timeout(TEST_TIMEOUT, self.driver).await;
         driver.expect("the connection stays").unwrap()
     }
 
-    /// How many streams the agent lets a connection have.
+    /// Returns the number of streams that the agent allows per connection.
     pub fn max_streams(&self) -> usize {
         self.requests.current_max_send_streams()
     }
@@ -262,8 +265,8 @@ impl ClientConnection {
     }
 }
 
-/// This side of a stream.
-pub trait Sends {
+/// Sending half of a stream.
+pub trait SendHalf {
     fn sending(&mut self) -> &mut SendStream<Bytes>;
 
     fn send_message(&mut self, message: &[u8]) {
@@ -274,7 +277,7 @@ pub trait Sends {
         self.sending().send_data(bytes.into(), false).unwrap();
     }
 
-    /// Ends it, as clients do.
+    /// Ends the sending half, as clients do.
     fn end(&mut self) {
         self.sending().send_data(Bytes::new(), true).unwrap();
     }
@@ -284,19 +287,19 @@ pub trait Sends {
     }
 }
 
-impl Sends for OpenStream {
+impl SendHalf for OpenStream {
     fn sending(&mut self) -> &mut SendStream<Bytes> {
         &mut self.sending
     }
 }
 
-impl Sends for RawStream {
+impl SendHalf for RawStream {
     fn sending(&mut self) -> &mut SendStream<Bytes> {
         &mut self.sending
     }
 }
 
-/// A stream whose response has not come.
+/// Client stream whose response has not arrived.
 pub struct OpenStream {
     response: client::ResponseFuture,
     pub sending: SendStream<Bytes>,
@@ -304,7 +307,7 @@ pub struct OpenStream {
 
 impl OpenStream {
     pub async fn response(self) -> Result<(Response<RecvStream>, SendStream<Bytes>), h2::Error> {
-        let response = timeout(PATIENCE, self.response).await;
+        let response = timeout(TEST_TIMEOUT, self.response).await;
         Ok((response.expect("no response")?, self.sending))
     }
 
@@ -314,14 +317,14 @@ impl OpenStream {
         RawStream::new(sending, response.into_body())
     }
 
-    /// The gRPC status and message of a call that has failed.
+    /// Waits for a failed call. Returns its gRPC status and message.
     pub async fn status(self) -> (String, String) {
         let (response, _sending) = self.response().await.unwrap();
         let (head, mut body) = response.into_parts();
         if head.headers.contains_key("grpc-status") {
             return status_in(&head.headers);
         }
-        let trailers = timeout(PATIENCE, async {
+        let trailers = timeout(TEST_TIMEOUT, async {
             while let Some(data) = body.data().await {
                 let len = data.unwrap().len();
                 body.flow_control().release_capacity(len).unwrap();
@@ -332,7 +335,7 @@ impl OpenStream {
     }
 }
 
-/// Both directions of a stream. Waits at most [`PATIENCE`].
+/// Both directions of a stream. Waits at most [`TEST_TIMEOUT`].
 pub struct RawStream {
     pub sending: SendStream<Bytes>,
     pub receiving: RecvStream,
@@ -356,9 +359,9 @@ impl RawStream {
         self.sending.send_trailers(trailers).unwrap();
     }
 
-    /// The next message; `None` when the other side has ended its side of the stream.
+    /// Returns the next message, or `None` once the other side has ended its half of the stream.
     pub async fn message(&mut self) -> Result<Option<Vec<u8>>, h2::Error> {
-        let received = timeout(PATIENCE, async {
+        let received = timeout(TEST_TIMEOUT, async {
             loop {
                 if let Some((head, rest)) = self.received.split_first_chunk::<5>() {
                     let [_, len @ ..] = *head;
@@ -376,7 +379,9 @@ impl RawStream {
                 self.received.extend_from_slice(&data);
             }
         });
-        received.await.expect("neither a message nor the end comes")
+        received
+            .await
+            .expect("neither a message nor the end arrives")
     }
 
     pub async fn expect_message(&mut self) -> Vec<u8> {
@@ -384,25 +389,26 @@ impl RawStream {
         message.expect("the stream ended")
     }
 
-    /// The gRPC status and message with which the other side ends the stream without another message.
+    /// Waits for the end of the stream, before which no message may come. Returns its gRPC status
+    /// and message.
     pub async fn status(&mut self) -> (String, String) {
         assert_eq!(self.message().await.unwrap(), None);
-        let trailers = timeout(PATIENCE, self.receiving.trailers()).await;
+        let trailers = timeout(TEST_TIMEOUT, self.receiving.trailers()).await;
         status_in(&trailers.unwrap().unwrap().expect("no trailers"))
     }
 
-    /// The correlation id of the next message, which is request headers.
+    /// Receives request headers. Returns their correlation id.
     pub async fn event(&mut self) -> String {
         proto::id_of_request(&self.expect_message().await)
     }
 
-    /// Answers with a block whose status tells one answer from another.
+    /// Answers with a block. Its status identifies the answer.
     pub fn block(&mut self, correlation_id: &str, status: u64) {
         self.send_message(&proto::blocking(correlation_id, status));
     }
 }
 
-/// A message behind its flag and length.
+/// Returns a message with its flag and length in front.
 pub fn framed(message: &[u8]) -> Vec<u8> {
     let len = u32::try_from(message.len()).unwrap();
     [&[0], &len.to_be_bytes()[..], message].concat()

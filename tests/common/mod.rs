@@ -1,30 +1,31 @@
-//! What the integration tests share: events with every field set, an agent that decides by what it is
-//! asked, and a raw socket for saying what no correct peer says.
+//! Shared parts of the integration tests: events with every field set, an agent that decides by the
+//! event, and raw peers that can send anything.
 
 #![allow(
     dead_code,
     unreachable_pub,
     unused_imports,
     clippy::unwrap_used,
-    reason = "each test file uses a part of it; what fails here fails the test"
+    reason = "each test file uses some of it, and a failure here fails the test"
 )]
 
 mod agent;
 mod calls;
 #[cfg(feature = "grpc")]
 pub mod http2;
+pub mod message;
 mod process;
 #[cfg(feature = "grpc")]
 pub mod proto;
 mod raw;
 mod reverse;
 
-pub use agent::{RuleAgent, ServedAgent, serve, serve_handler, serve_speaking, serve_with};
+pub use agent::{RuleAgent, ServedAgent, serve, serve_for, serve_handler, serve_with};
 #[cfg(feature = "grpc")]
 pub use agent::{serve_grpc, serve_grpc_with};
 pub use calls::{
-    Call, CallResult, arrived, call, expect_works, faults, made, number, numbered, raw_pool,
-    raw_pool_of, raw_pool_saying, result_of, status_of,
+    Call, CallResult, answer_with_numbers, arrived, call, calls_made, connection_number,
+    expect_works, faults, raw_pool, raw_pool_of, raw_pool_with, result_of, status_of,
 };
 pub use process::{
     AgentProcess, echoed, run_agent_process, run_agent_process_serving, run_agent_process_with,
@@ -39,12 +40,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 use tollgate::{AgentPool, AgentPoolConfig, Encoding, RequestHeadersEvent, RequestMetadata};
 
-/// Longer than anything here takes, shorter than anybody would wait.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Longer than any operation in the tests takes.
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Encodings on Unix sockets.
 pub const BOTH: [Encoding; 2] = [Encoding::MessagePack, Encoding::Json];
 
-/// Every encoding, with what it travels over: see [`serve_speaking`].
+/// Every encoding, with the transport that it implies: see [`serve_for`].
 #[cfg(feature = "grpc")]
 pub const ALL: [Encoding; 3] = [Encoding::MessagePack, Encoding::Json, Encoding::Protobuf];
 #[cfg(not(feature = "grpc"))]
@@ -87,19 +89,19 @@ pub fn request(correlation_id: &str, uri: &str) -> RequestHeadersEvent {
     }
 }
 
-/// One connection, which is used and not probed whatever goes wrong with calls on it.
+/// Returns a configuration with one connection, which stays in use whatever happens to its calls.
 pub fn config(encoding: Encoding) -> AgentPoolConfig {
     AgentPoolConfig {
         max_consecutive_errors: u32::MAX,
         circuit_breaker_threshold: 0,
         connections_per_agent: 1,
-        request_timeout: PATIENCE,
+        request_timeout: TEST_TIMEOUT,
         encodings: vec![encoding],
         ..AgentPoolConfig::default()
     }
 }
 
-/// A pool with one agent, named "agent", on one connection.
+/// Connects a pool to the agent at `path`, under the name "agent".
 pub async fn pool_with(config: AgentPoolConfig, path: &std::path::Path) -> AgentPool {
     let pool = AgentPool::with_config(config);
     pool.add_agent("agent", path.to_str().unwrap())
@@ -108,17 +110,17 @@ pub async fn pool_with(config: AgentPoolConfig, path: &std::path::Path) -> Agent
     pool
 }
 
-/// Waits until a condition holds, looking again whenever other tasks have run.
+/// Waits until a condition holds. Checks it every millisecond, up to [`TEST_TIMEOUT`].
 pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let looked = tokio::time::timeout(PATIENCE, async {
+    let checked = tokio::time::timeout(TEST_TIMEOUT, async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
-    assert!(looked.await.is_ok(), "never happened: {what}");
+    assert!(checked.await.is_ok(), "never happened: {what}");
 }
 
-/// Bytes that this process has asked for and may write to, touched or not.
+/// Returns the size of the writable memory of this process in bytes, whether touched or not.
 pub fn virtual_memory() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     let data_pages: usize = statm.split(' ').nth(5).unwrap().parse().unwrap();

@@ -1,4 +1,4 @@
-use super::PATIENCE;
+use super::TEST_TIMEOUT;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -8,13 +8,13 @@ use tollgate::{
     AgentCapabilities, AgentHandler, AgentResponse, Decision, RequestHeadersView, UdsAgentServer,
 };
 
-/// Where an agent's process finds its socket.
+/// Environment variable with the socket path of an agent's process.
 const SOCKET: &str = "TOLLGATE_TEST_AGENT_SOCKET";
 
-/// More than any test makes.
+/// More connections than any test makes.
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// Blocks every request and says in the body what it was asked about.
+/// Agent that blocks every request, with the URI as the body.
 struct Echo;
 
 impl AgentHandler for Echo {
@@ -27,23 +27,24 @@ impl AgentHandler for Echo {
     }
 }
 
-/// The uri that an [`AgentProcess`] was asked about.
+/// Returns the URI that an [`AgentProcess`] has answered with.
 pub fn echoed(response: AgentResponse) -> String {
     match response.decision {
         Decision::Block {
             body: Some(body), ..
         } => body,
-        other => panic!("not the echo of anything: {other:?}"),
+        other => panic!("not an echo: {other:?}"),
     }
 }
 
-/// What a test binary runs in the process of its agent: `#[test] #[ignore] fn agent_process()` calls this.
-/// Ends with the test that started it.
+/// Runs the agent in a process that a test has started. Ends with that test.
+///
+/// Each test binary with an [`AgentProcess`] calls this in `#[test] #[ignore] fn agent_process()`.
 pub fn run_agent_process() {
     run_agent_process_serving(Echo);
 }
 
-/// The same with an agent of the test's own.
+/// Like [`run_agent_process`], with another agent.
 pub fn run_agent_process_serving(agent: impl AgentHandler) {
     run_agent_process_with(async |socket| {
         let server = UdsAgentServer::new(socket, agent).with_max_connections(MAX_CONNECTIONS);
@@ -51,7 +52,7 @@ pub fn run_agent_process_serving(agent: impl AgentHandler) {
     });
 }
 
-/// The same with whatever is to be done at the socket.
+/// Like [`run_agent_process`], with any task that gets the socket path.
 pub fn run_agent_process_with(serve: impl AsyncFnOnce(PathBuf)) {
     let Some(socket) = std::env::var_os(SOCKET) else {
         return;
@@ -64,14 +65,14 @@ pub fn run_agent_process_with(serve: impl AsyncFnOnce(PathBuf)) {
     runtime.block_on(serve(socket.into()));
 }
 
-/// An agent in a process of its own, killed when dropped.
+/// Agent in a separate process, which is killed on drop.
 pub struct AgentProcess {
     child: Child,
     pub socket: PathBuf,
 }
 
 impl AgentProcess {
-    /// Starts an agent and waits until it listens. Returns when that was, too.
+    /// Starts an agent and waits until it listens. Returns the time of that as well.
     pub async fn start(socket: &Path) -> (Self, Instant) {
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["agent_process", "--exact", "--ignored", "--nocapture"])
@@ -84,7 +85,7 @@ impl AgentProcess {
             child,
             socket: socket.to_owned(),
         };
-        let listening = timeout(PATIENCE, async {
+        let listening = timeout(TEST_TIMEOUT, async {
             while UnixStream::connect(socket).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -98,7 +99,7 @@ impl AgentProcess {
         self.child.wait().unwrap();
     }
 
-    /// Sends a signal and waits until it has come into effect.
+    /// Sends a signal and waits until it is sent.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &pid]).status();
@@ -108,7 +109,7 @@ impl AgentProcess {
 
 impl Drop for AgentProcess {
     fn drop(&mut self) {
-        // It may have been killed.
+        // The process may have been killed already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,18 +1,18 @@
-//! Just enough of protobuf to write and read messages of the protocol without the library.
+//! Minimal protobuf encoder and decoder, independent of the library's codec.
 
-/// A number.
+/// Encodes a number.
 pub fn number(field: u32, number: u64) -> Vec<u8> {
     [varint(u64::from(field) << 3), varint(number)].concat()
 }
 
-/// Bytes, text or a message.
+/// Encodes bytes, text or a message.
 pub fn bytes(field: u32, content: impl AsRef<[u8]>) -> Vec<u8> {
     let content = content.as_ref();
     let tag = varint(u64::from(field) << 3 | 2);
     [&tag, &varint(content.len() as u64), content].concat()
 }
 
-/// The number of an event's stream, which its answer repeats.
+/// Encodes the stream id of an event, which its answer repeats.
 pub fn stream_id(id: u64) -> Vec<u8> {
     [&varint(1000 << 3 | 1)[..], &id.to_le_bytes()].concat()
 }
@@ -27,14 +27,14 @@ pub fn varint(mut number: u64) -> Vec<u8> {
     out
 }
 
-/// The value of a field: its number, or its bytes.
+/// Value of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
     Number(u64),
     Bytes(Vec<u8>),
 }
 
-/// The first value of a field.
+/// Returns the first value of a field.
 pub fn find(mut message: &[u8], wanted: u32) -> Option<Value> {
     while !message.is_empty() {
         let tag = take_varint(&mut message);
@@ -59,7 +59,7 @@ pub fn find(mut message: &[u8], wanted: u32) -> Option<Value> {
     None
 }
 
-/// The message or bytes in a field.
+/// Returns the message or bytes in a field.
 pub fn content(message: &[u8], field: u32) -> Vec<u8> {
     match find(message, field) {
         Some(Value::Bytes(content)) => content,
@@ -89,7 +89,7 @@ fn take<'m>(message: &mut &'m [u8], len: usize) -> &'m [u8] {
     taken
 }
 
-/// What an agent answers a handshake, with the extension if so wished.
+/// Encodes a handshake response that accepts, with an optional version of the extension.
 pub fn accept_handshake(tollgate_version: Option<u64>) -> Vec<u8> {
     let capabilities = [bytes(2, "raw"), bytes(3, "Raw"), bytes(4, "0")].concat();
     let version = tollgate_version.map(|version| number(1000, version));
@@ -102,12 +102,12 @@ pub fn accept_handshake(tollgate_version: Option<u64>) -> Vec<u8> {
     bytes(1, response.concat())
 }
 
-/// A handshake as a proxy on the published crate writes it.
+/// Encodes a handshake request as a proxy on `zentinel-agent-protocol` does.
 pub fn offer_handshake() -> Vec<u8> {
     bytes(1, [bytes(1, [2]), bytes(2, "raw"), bytes(3, "0")].concat())
 }
 
-/// The least that a request may be.
+/// Encodes minimal request headers.
 pub fn request(correlation_id: &str, uri: &str) -> Vec<u8> {
     let metadata = bytes(1, bytes(1, correlation_id));
     bytes(2, [metadata, bytes(2, "GET"), bytes(3, uri)].concat())
@@ -117,13 +117,13 @@ pub fn allowing(correlation_id: &str) -> Vec<u8> {
     bytes(2, [bytes(1, correlation_id), bytes(2, [])].concat())
 }
 
-/// A block whose status tells one answer from another.
+/// Encodes a block. Its status identifies the answer.
 pub fn blocking(correlation_id: &str, status: u64) -> Vec<u8> {
     let block = bytes(3, number(1, status));
     bytes(2, [bytes(1, correlation_id), block].concat())
 }
 
-/// The correlation id of request headers.
+/// Returns the correlation id of request headers.
 pub fn id_of_request(envelope: &[u8]) -> String {
     text(&content(&content(envelope, 2), 1), 1)
 }

@@ -1,4 +1,4 @@
-use super::PATIENCE;
+use super::{TEST_TIMEOUT, message};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -7,7 +7,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 use tollgate::Encoding;
 
-/// A socket on which a test plays the agent byte by byte.
+/// Socket on which a test plays the agent byte by byte.
 pub struct RawAgent {
     pub path: PathBuf,
     listener: UnixListener,
@@ -24,9 +24,9 @@ impl RawAgent {
         }
     }
 
-    /// Listens at a path, also where an agent did so before that is gone.
+    /// Listens at a path. Replaces the socket file of an earlier agent.
     pub fn listen_at(path: &Path) -> Self {
-        // There is none the first time.
+        // The first time there is no such file.
         let _ = std::fs::remove_file(path);
         Self {
             listener: UnixListener::bind(path).unwrap(),
@@ -35,50 +35,52 @@ impl RawAgent {
         }
     }
 
-    /// Takes the next connection, before any handshake.
+    /// Accepts the next connection, without a handshake.
     pub async fn accept(&self) -> RawConnection {
-        let accepted = timeout(PATIENCE, self.listener.accept()).await;
-        let (stream, _) = accepted.expect("nobody connects").unwrap();
+        let accepted = timeout(TEST_TIMEOUT, self.listener.accept()).await;
+        let (stream, _) = accepted.expect("no connection arrives").unwrap();
         RawConnection::new(stream, Encoding::Json)
     }
 
-    /// Takes the next connection and shakes hands in `encoding`.
+    /// Accepts the next connection and completes the handshake in `encoding`.
     pub async fn accept_in(&self, encoding: Encoding) -> RawConnection {
-        self.accept_saying(encoding, |_| {}).await
+        self.accept_with(encoding, |_| {}).await
     }
 
-    /// The same with changes to what the agent says of itself.
-    pub async fn accept_saying(
+    /// Like [`RawAgent::accept_in`], with changes to the capabilities that the agent announces.
+    pub async fn accept_with(
         &self,
         encoding: Encoding,
         change: impl FnOnce(&mut Value),
     ) -> RawConnection {
         let connection = self.accept().await;
-        Self::welcome(connection, encoding, change).await
+        Self::shake_hands(connection, encoding, change).await
     }
 
-    /// The next connection, however long nobody comes.
-    pub async fn accept_at_last(&self, encoding: Encoding) -> RawConnection {
+    /// Like [`RawAgent::accept_in`], without a timeout.
+    pub async fn accept_without_timeout(&self, encoding: Encoding) -> RawConnection {
         let (stream, _) = self.listener.accept().await.unwrap();
         let connection = RawConnection::new(stream, encoding);
-        Self::welcome(connection, encoding, |_| {}).await
+        Self::shake_hands(connection, encoding, |_| {}).await
     }
 
-    async fn welcome(
+    async fn shake_hands(
         mut connection: RawConnection,
         encoding: Encoding,
         change: impl FnOnce(&mut Value),
     ) -> RawConnection {
-        assert_eq!(connection.message().await.0, 0x01);
+        assert_eq!(connection.message().await.0, message::HANDSHAKE_REQUEST);
         let mut response = accept_handshake(encoding.as_str());
         change(&mut response["capabilities"]);
-        connection.send_value(0x02, &response).await;
+        connection
+            .send_value(message::HANDSHAKE_RESPONSE, &response)
+            .await;
         connection.encoding = encoding;
         connection
     }
 }
 
-/// A handshake response that accepts, as other agents write it.
+/// Returns a handshake response that accepts, as other agents write it.
 pub fn accept_handshake(encoding: &str) -> Value {
     json!({
         "protocol_version": 2,
@@ -95,7 +97,7 @@ pub fn accept_handshake(encoding: &str) -> Value {
     })
 }
 
-/// A handshake request as other proxies write it.
+/// Returns a handshake request as other proxies write it.
 pub fn offer_handshake(encoding: &str) -> Value {
     json!({
         "supported_versions": [2], "proxy_id": "raw", "proxy_version": "0", "config": null,
@@ -103,7 +105,7 @@ pub fn offer_handshake(encoding: &str) -> Value {
     })
 }
 
-/// The bytes of a frame.
+/// Encodes a frame.
 pub fn frame(message: u8, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len() + 1).unwrap();
     let mut frame = length.to_be_bytes().to_vec();
@@ -112,7 +114,7 @@ pub fn frame(message: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A payload, in named maps.
+/// Encodes a payload, with structs as maps.
 pub fn encode(encoding: Encoding, value: &Value) -> Vec<u8> {
     match encoding {
         Encoding::Json => value.to_string().into_bytes(),
@@ -121,7 +123,7 @@ pub fn encode(encoding: Encoding, value: &Value) -> Vec<u8> {
     }
 }
 
-/// One side of a connection, frame by frame or byte by byte. Waits at most [`PATIENCE`].
+/// One end of a connection, frame by frame or byte by byte. Waits at most [`TEST_TIMEOUT`].
 pub struct RawConnection {
     stream: UnixStream,
     pub encoding: Encoding,
@@ -136,29 +138,33 @@ impl RawConnection {
         Self::new(UnixStream::connect(path).await.unwrap(), Encoding::Json)
     }
 
-    /// Connects to an agent and shakes hands in `encoding`.
+    /// Connects to an agent and completes the handshake in `encoding`.
     pub async fn connect_in(path: &Path, encoding: Encoding) -> Self {
         let mut connection = Self::connect(path).await;
         let request = offer_handshake(encoding.as_str());
-        connection.send_value(0x01, &request).await;
+        connection
+            .send_value(message::HANDSHAKE_REQUEST, &request)
+            .await;
         let (message, response) = connection.message().await;
-        assert_eq!(message, 0x02);
+        assert_eq!(message, message::HANDSHAKE_RESPONSE);
         assert_eq!(response["success"], true);
         assert_eq!(response["encoding"], encoding.as_str());
         connection.encoding = encoding;
         connection
     }
 
-    /// Connects to a proxy and registers. Returns the answer as well.
+    /// Connects to a proxy and registers. Returns the response as well.
     pub async fn register(path: &Path, registration: &Value) -> (Self, Value) {
         let mut connection = Self::connect(path).await;
-        connection.send_value(0x01, registration).await;
+        connection
+            .send_value(message::HANDSHAKE_REQUEST, registration)
+            .await;
         let (message, response) = connection.message().await;
-        assert_eq!(message, 0x02);
+        assert_eq!(message, message::HANDSHAKE_RESPONSE);
         (connection, response)
     }
 
-    /// The bare socket, for a thread.
+    /// Returns the socket in blocking mode, for use on a thread.
     pub fn into_std(self) -> std::os::unix::net::UnixStream {
         let stream = self.stream.into_std().unwrap();
         stream.set_nonblocking(false).unwrap();
@@ -166,11 +172,11 @@ impl RawConnection {
     }
 
     pub async fn send_bytes(&mut self, bytes: &[u8]) {
-        let sent = timeout(PATIENCE, self.stream.write_all(bytes)).await;
+        let sent = timeout(TEST_TIMEOUT, self.stream.write_all(bytes)).await;
         sent.expect("the other side does not read").unwrap();
     }
 
-    /// Sends what the other side may not want any more.
+    /// Sends bytes to a peer that may have closed the connection.
     pub async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.stream.write_all(bytes).await
     }
@@ -184,14 +190,14 @@ impl RawConnection {
         self.send(message, &encode(self.encoding, payload)).await;
     }
 
-    /// The next frame; `None` when the other side has ended the connection.
+    /// Returns the next frame, or `None` once the other side has closed the connection.
     pub async fn receive(&mut self) -> Option<(u8, Vec<u8>)> {
-        let received = timeout(PATIENCE, self.receive_at_last());
-        received.await.expect("neither a frame nor the end comes")
+        let received = timeout(TEST_TIMEOUT, self.receive_without_timeout());
+        received.await.expect("neither a frame nor the end arrives")
     }
 
-    /// The same, however long nothing comes.
-    pub async fn receive_at_last(&mut self) -> Option<(u8, Vec<u8>)> {
+    /// Like [`RawConnection::receive`], without a timeout.
+    pub async fn receive_without_timeout(&mut self) -> Option<(u8, Vec<u8>)> {
         let length = self.stream.read_u32().await.ok()?;
         let message = self.stream.read_u8().await.ok()?;
         let mut payload = vec![0; length as usize - 1];
@@ -199,7 +205,7 @@ impl RawConnection {
         Some((message, payload))
     }
 
-    /// The next message, which must decode.
+    /// Returns the next message, which must decode.
     pub async fn message(&mut self) -> (u8, Value) {
         let (message, payload) = self.receive().await.expect("the connection ended");
         (message, self.decode(&payload))
@@ -216,7 +222,7 @@ impl RawConnection {
         }
     }
 
-    /// The other side ends the connection without another word.
+    /// Asserts that the other side closes the connection without another frame.
     pub async fn expect_end(&mut self) {
         let received = self.receive().await;
         assert!(
@@ -225,17 +231,17 @@ impl RawConnection {
         );
     }
 
-    /// Nothing has come that was not received yet.
+    /// Asserts that no further bytes have arrived.
     pub fn expect_silence(&self) {
         let received = self.stream.try_read(&mut [0; 64]);
         assert!(received.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
     }
 
-    /// Writes until the other side reads no more; returns whether that was so before `limit` bytes.
+    /// Writes until the other side stops reading. Returns whether it stopped before `limit` bytes.
     pub async fn fill(&mut self, bytes: &[u8], limit: usize) -> bool {
-        let patience = std::time::Duration::from_millis(500);
+        let stalled = std::time::Duration::from_millis(500);
         for _ in 0..limit / bytes.len() {
-            if timeout(patience, self.stream.write_all(bytes))
+            if timeout(stalled, self.stream.write_all(bytes))
                 .await
                 .is_err()
             {
@@ -245,35 +251,37 @@ impl RawConnection {
         false
     }
 
-    /// Waits until the other side has taken notice of everything that was sent to it. Returns the
-    /// messages that it sent before.
+    /// Waits until the other side has processed everything that was sent to it. Returns the types
+    /// of the messages that it sent before.
     pub async fn sync(&mut self) -> Vec<u8> {
         let ping = json!({"sequence": u64::MAX, "timestamp_ms": 1}).to_string();
-        self.send(0x41, ping.as_bytes()).await;
+        self.send(message::PING, ping.as_bytes()).await;
         let mut before = Vec::new();
         loop {
             match self.receive().await.expect("the connection ended") {
-                (0x42, payload) if payload == ping.as_bytes() => return before,
+                (message::PONG, payload) if payload == ping.as_bytes() => return before,
                 (message, _) => before.push(message),
             }
         }
     }
 }
 
-/// What an agent says.
+/// Messages of an agent.
 impl RawConnection {
-    /// Waits until the other side has taken notice of everything. Says whether an event came before.
+    /// Like [`RawConnection::sync`]. Returns whether an event arrived before.
     pub async fn sync_events(&mut self) -> bool {
         let before = self.sync().await;
-        before.iter().any(|message| (0x10..=0x17).contains(message))
+        before
+            .iter()
+            .any(|message| message::EVENTS.contains(message))
     }
 
-    /// The correlation id of the next message, which is an event.
+    /// Receives an event. Returns its correlation id.
     pub async fn event(&mut self) -> String {
         let (message, event) = self.message().await;
         assert!(
-            (0x10..=0x17).contains(&message),
-            "message {message:#04x} is no event"
+            message::EVENTS.contains(&message),
+            "message {message:#04x} is not an event"
         );
         let id = event
             .get("metadata")
@@ -282,24 +290,26 @@ impl RawConnection {
         id.as_str().expect("a correlation id").to_owned()
     }
 
-    /// Answers with a block whose status tells one answer from another.
+    /// Answers with a block. Its status identifies the answer.
     pub async fn block(&mut self, correlation_id: &str, status: u16) {
         let answer = blocking(correlation_id, status);
-        self.send_value(0x20, &answer).await;
+        self.send_value(message::AGENT_RESPONSE, &answer).await;
     }
 
     pub async fn allow(&mut self, correlation_id: &str) {
-        self.send_value(0x20, &allowing(correlation_id)).await;
+        self.send_value(message::AGENT_RESPONSE, &allowing(correlation_id))
+            .await;
     }
 }
 
-/// The least that an answer may be.
+/// Returns a minimal answer that allows.
 pub fn allowing(correlation_id: &str) -> Value {
     json!({
         "version": 2, "decision": "allow", "audit": {"custom": {"correlation_id": correlation_id}},
     })
 }
 
+/// Returns a minimal answer that blocks.
 pub fn blocking(correlation_id: &str, status: u16) -> Value {
     json!({
         "version": 2, "decision": {"block": {"status": status}},

@@ -1,4 +1,4 @@
-use super::{PATIENCE, RuleAgent, eventually};
+use super::{RuleAgent, TEST_TIMEOUT, eventually};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -11,17 +11,17 @@ use tollgate::{
     ReverseConnectionListener,
 };
 
-/// A pool with a listener that agents connect to.
+/// Pool with a listener that agents connect to.
 pub struct Proxy {
     pub pool: Arc<AgentPool>,
     pub listener: Arc<ReverseConnectionListener>,
     pub accepting: JoinHandle<()>,
-    /// What a dialer is told.
+    /// Endpoint for dialers.
     pub endpoint: String,
 }
 
 impl Proxy {
-    /// On a Unix socket in a folder, with the pool's defaults but for the time of a call.
+    /// Listens on a Unix socket in a folder, with the default configuration of the pool.
     pub async fn listen(folder: &TempDir) -> Self {
         Self::listen_as(folder, AgentPoolConfig::default(), |_| {}).await
     }
@@ -32,18 +32,18 @@ impl Proxy {
         change: impl FnOnce(&mut ReverseConnectionConfig),
     ) -> Self {
         let path = folder.path().join("proxy.sock");
-        let listener = ReverseConnectionListener::bind_uds(&path, changed(change));
+        let listener = ReverseConnectionListener::bind_uds(&path, listener_config(change));
         let listener = listener.await.unwrap();
         Self::accept(listener, config, path.display().to_string())
     }
 
-    /// On a port of the loopback, without authentication.
+    /// Listens on a port of the loopback, without authentication.
     pub async fn listen_on_tcp(config: AgentPoolConfig) -> Self {
         Self::listen_at("127.0.0.1:0", config).await
     }
 
     pub async fn listen_at(address: &str, config: AgentPoolConfig) -> Self {
-        let open = changed(|config| config.require_auth = false);
+        let open = listener_config(|config| config.require_auth = false);
         let listener = ReverseConnectionListener::bind_tcp(address, open).await;
         let listener = listener.unwrap();
         let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
@@ -70,13 +70,13 @@ impl Proxy {
         self.listener.socket_path().unwrap()
     }
 
-    /// Connections of an agent that are open.
+    /// Returns the number of open connections of an agent.
     pub async fn connections_of(&self, agent_id: &str) -> usize {
         let stats = self.pool.agent_stats(agent_id).await;
         stats.map_or(0, |stats| stats.active_connections)
     }
 
-    /// Waits until an agent has so many connections.
+    /// Waits until an agent has this many connections.
     pub async fn expect_connections(&self, agent_id: &str, count: usize) {
         eventually("the agent has its connections", async || {
             self.connections_of(agent_id).await == count
@@ -85,13 +85,13 @@ impl Proxy {
     }
 }
 
-fn changed(change: impl FnOnce(&mut ReverseConnectionConfig)) -> ReverseConnectionConfig {
+fn listener_config(change: impl FnOnce(&mut ReverseConnectionConfig)) -> ReverseConnectionConfig {
     let mut config = ReverseConnectionConfig::default();
     change(&mut config);
     config
 }
 
-/// A [`RuleAgent`] that connects to proxies.
+/// [`RuleAgent`] that connects to proxies.
 pub struct DialingAgent {
     pub seen: Arc<Mutex<Vec<Value>>>,
     pub release: Arc<Notify>,
@@ -103,29 +103,32 @@ pub struct DialingAgent {
 
 impl DialingAgent {
     /// Asks the dialer to stop.
-    pub fn begin_to_stop(self) -> JoinHandle<()> {
+    pub fn begin_stop(self) -> JoinHandle<()> {
         self.stop.send(()).unwrap();
         self.done
     }
 
-    /// Stops the dialer gracefully and waits until it is gone.
+    /// Stops the dialer gracefully and waits until it has ended.
     pub async fn stop(self) {
-        let done = self.begin_to_stop();
-        timeout(PATIENCE, done).await.expect("it stays").unwrap();
+        let done = self.begin_stop();
+        timeout(TEST_TIMEOUT, done)
+            .await
+            .expect("the dialer does not stop")
+            .unwrap();
     }
 
-    /// Ends it as if its process had ended.
+    /// Ends the dialer as if its process had ended.
     pub fn kill(self) {
         self.done.abort();
     }
 }
 
-/// An agent named "agent" with one connection to a proxy.
+/// Starts an agent named "agent" with one connection to a proxy.
 pub fn dial(endpoint: &str) -> DialingAgent {
     dial_with(|dialer| dialer.with_proxy(endpoint))
 }
 
-/// The same, configured.
+/// Starts an agent named "agent", on a dialer changed by `configure`.
 pub fn dial_with(
     configure: impl FnOnce(AgentDialer<RuleAgent>) -> AgentDialer<RuleAgent>,
 ) -> DialingAgent {
@@ -160,7 +163,7 @@ pub fn dial_with(
     }
 }
 
-/// A registration as agents on the published crate write it.
+/// Returns a registration as agents on `zentinel-agent-protocol` write it.
 pub fn registration(agent_id: &str, token: Option<&str>) -> Value {
     json!({
         "protocol_version": 2,

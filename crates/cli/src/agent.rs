@@ -1,4 +1,5 @@
-//! `tollgate agent`: an agent with simple rules, listening or connecting to proxies, until a signal ends it.
+//! `tollgate agent`: an agent with simple rules that listens for proxies or dials them, until a
+//! signal stops it.
 
 use crate::counted::{Counted, Counts};
 use crate::exit::AgentFailure;
@@ -29,41 +30,41 @@ use tracing_subscriber::filter::LevelFilter;
 
 /// Options of `tollgate agent`.
 #[derive(clap::Args)]
-#[command(group(clap::ArgGroup::new("way").args(["listen", "dial"]).required(true)))]
+#[command(group(clap::ArgGroup::new("direction").args(["listen", "dial"]).required(true)))]
 pub(crate) struct Args {
-    /// Where to listen: /path or unix:/path, or with gRPC grpc://address:port, grpcs://address:port or
-    /// grpc+unix:///path
+    /// Endpoint to listen on: /path or unix:/path; with gRPC grpc://address:port,
+    /// grpcs://address:port or grpc+unix:///path
     #[arg(long, value_name = "ENDPOINT", value_parser = parse_endpoint)]
     listen: Option<String>,
-    /// A proxy to connect to, and again whenever a connection is lost: /path, unix:/path or tcp://host:port; may be
-    /// repeated
+    /// Proxy to dial: /path, unix:/path or tcp://host:port. Lost connections are dialed again. May
+    /// be repeated
     #[arg(long, value_name = "ENDPOINT", value_parser = parse_proxy)]
     dial: Vec<String>,
-    /// Connections to each proxy
+    /// Number of connections to each proxy, 1 to 1024
     #[arg(
         long, value_name = "N", default_value_t = 4, conflicts_with = "listen",
         value_parser = clap::value_parser!(u32).range(1..=1_024)
     )]
     connections: u32,
-    /// The file with the token that proxies want; it is read for each connection
+    /// File with the token that proxies require; read anew for each connection
     #[arg(long, value_name = "FILE", conflicts_with = "listen")]
     token_file: Option<PathBuf>,
-    /// The id to register with proxies
+    /// Agent id to register with proxies
     #[arg(
         long, value_name = "ID", default_value = "tollgate", conflicts_with = "listen",
         value_parser = NonEmptyStringValueParser::new()
     )]
     agent_id: String,
-    /// Block requests whose path begins like this; may be repeated
+    /// Block requests whose path starts with PREFIX; may be repeated
     #[arg(long, value_name = "PREFIX", value_parser = NonEmptyStringValueParser::new())]
     block_path: Vec<String>,
-    /// Block requests and responses whose body holds this text; may be repeated
+    /// Block requests and responses whose body contains TEXT; may be repeated
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     block_body: Vec<String>,
-    /// Set a header on every request that is allowed; may be repeated
+    /// Set this header on every allowed request; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_assignment)]
     set_request_header: Vec<(String, String)>,
-    /// Set headers only where the path begins like this, as the demo wants it; may be repeated
+    /// Set headers only if the path starts with PREFIX (for the demo); may be repeated
     #[arg(
         long,
         hide = true,
@@ -72,10 +73,10 @@ pub(crate) struct Args {
         value_parser = NonEmptyStringValueParser::new()
     )]
     set_header_path: Vec<String>,
-    /// Wait this long before each answer
+    /// Delay before each answer, such as 5ms; at most a day
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
     delay: Duration,
-    /// The encodings to accept
+    /// Encodings to accept, separated by commas: msgpack, json
     #[arg(
         long,
         default_value = "msgpack,json",
@@ -83,10 +84,10 @@ pub(crate) struct Args {
         value_parser = parse_encoding
     )]
     encodings: Vec<Encoding>,
-    /// Serve counts of what was decided at http://ADDRESS/metrics
+    /// Serve Prometheus metrics of the agent's decisions at http://ADDRESS/metrics
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
-    /// Report the counts to every connected proxy, this often
+    /// Report the same metrics to every connected proxy at this interval, such as 10s
     #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
     report_every: Option<Duration>,
     #[cfg(feature = "grpc")]
@@ -109,7 +110,8 @@ impl Args {
     }
 }
 
-/// Serves until SIGINT or SIGTERM, then finishes what is in flight; a second signal does not wait.
+/// Serves until SIGINT or SIGTERM, then finishes the calls in flight. A second signal stops at
+/// once.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if args.metrics.is_none() && args.report_every.is_none() {
         return serve(&args, args.rules(), |_| {}).await;
@@ -123,7 +125,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let Some(interval) = args.report_every else {
         return serve(&args, handler, |_| {}).await;
     };
-    handler = handler.reported();
+    handler = handler.with_metrics_reports();
     let agent_id = args.agent_id.clone();
     let report = |control| {
         tokio::spawn(report(control, counts, agent_id, interval));
@@ -144,11 +146,12 @@ async fn serve<H: AgentHandler>(
     handler: H,
     with_control: impl FnOnce(AgentControl),
 ) -> anyhow::Result<()> {
-    // Before anything is said, so that no signal after "listening" finds the default action.
-    let mut signals = Signals::catch().context("cannot catch signals")?;
+    // Install the handlers before printing "listening": a signal after that line must not meet the
+    // default action.
+    let mut signals = Signals::install().context("cannot install signal handlers")?;
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = async {
-        // An error means that the sender is gone, which ends serving just as well.
+        // An error means that the sender was dropped, which stops serving too.
         let _ = stopped.await;
     };
     let served = async {
@@ -159,7 +162,7 @@ async fn serve<H: AgentHandler>(
     };
     tokio::select! {
         served = served => served,
-        () = signals.twice(stop) => Ok(()),
+        () = signals.wait_for_two(stop) => Ok(()),
     }
 }
 
@@ -175,7 +178,7 @@ async fn listen<H: AgentHandler>(
         return listen_grpc(endpoint, &args.tls, handler, with_control, stopped).await;
     }
     #[cfg(feature = "grpc")]
-    args.tls.refuse(endpoint)?;
+    args.tls.ensure_unused(endpoint)?;
     let failed = |error| AgentFailure::of(endpoint, &error);
     let server =
         UdsAgentServer::new(socket_path(endpoint), handler).with_encodings(args.encodings.clone());
@@ -217,7 +220,7 @@ async fn dial<H: AgentHandler>(
 ) -> anyhow::Result<()> {
     let proxies = args.dial.join(", ");
     #[cfg(feature = "grpc")]
-    args.tls.refuse(&proxies)?;
+    args.tls.ensure_unused(&proxies)?;
     log_to_stderr();
     let mut dialer = AgentDialer::new(handler)
         .with_agent_id(&args.agent_id)
@@ -235,9 +238,9 @@ async fn dial<H: AgentHandler>(
     Ok(dialer.run_until(stopped).await.map_err(failed)?)
 }
 
-fn announce(what: fmt::Arguments<'_>) {
-    // Whoever started this may have closed stderr; the agent serves all the same.
-    let _ = writeln!(io::stderr(), "{what}");
+fn announce(message: fmt::Arguments<'_>) {
+    // The parent process may have closed stderr; that does not stop the agent.
+    let _ = writeln!(io::stderr(), "{message}");
 }
 
 fn log_to_stderr() {
@@ -256,17 +259,17 @@ struct Signals {
 }
 
 impl Signals {
-    fn catch() -> io::Result<Self> {
+    fn install() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
         })
     }
 
-    /// Passes the first signal on and returns at the second.
-    async fn twice(&mut self, first: oneshot::Sender<()>) {
+    /// Reports the first signal through `first` and returns at the second.
+    async fn wait_for_two(&mut self, first: oneshot::Sender<()>) {
         self.next().await;
-        // Nobody listens when serving ended by itself.
+        // The receiver is gone if serving ended by itself.
         let _ = first.send(());
         self.next().await;
     }

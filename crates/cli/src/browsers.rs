@@ -1,13 +1,13 @@
-//! The headers that browsers and API clients really send.
+//! Headers as real browsers and API clients send them.
 
-/// The site that all made-up traffic is for.
+/// Host name of all generated requests.
 pub(crate) const SITE: &str = "shop.example.com";
 
 const SESSION: &str = "session=9f1c2b7e5d3a4c6f8b0e1d2c3b4a5968; cart=3; theme=dark; consent=analytics:0,ads:0; \
                        _sid=1732399561.2.1.1732399803.0.0.0; _vid=GA1.2.1190283746.1732399561; recent=1843,77,2961,504; \
                        csrf=Zm9yZ2VyeS1wcm90ZWN0aW9uLXRva2Vu";
 
-/// Headers of a client, in its order and spelling.
+/// A client's headers, in the order and spelling in which it sends them.
 pub(crate) type HeaderSet = &'static [(&'static str, &'static str)];
 
 /// Firefox on Linux, opening a page.
@@ -84,14 +84,14 @@ pub(crate) const SAFARI: HeaderSet = &[
     ("priority", "u=0, i"),
 ];
 
-/// curl, as it comes.
+/// curl with its default headers.
 pub(crate) const CURL: HeaderSet = &[
     ("host", SITE),
     ("user-agent", "curl/8.10.1"),
     ("accept", "*/*"),
 ];
 
-/// The shop's own app on a phone.
+/// The shop's mobile app.
 pub(crate) const MOBILE_APP: HeaderSet = &[
     ("host", SITE),
     (

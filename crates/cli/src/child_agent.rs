@@ -1,4 +1,4 @@
-//! An agent in a child process of its own, on a socket that nobody else has.
+//! An agent in a child process, on a socket in a temporary directory.
 
 use crate::exit::AgentFailure;
 use anyhow::Context;
@@ -9,25 +9,26 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 
-/// `tollgate agent`, started from this very executable.
+/// `tollgate agent` in a child process of the same executable.
 pub(crate) struct ChildAgent {
     child: Child,
     endpoint: String,
-    way: Way,
-    /// Holds the socket; dropped after the child that listens there.
+    direction: Direction,
+    /// Contains the socket. Declared after `child`, so that it is removed after the child is
+    /// killed.
     _directory: TempDir,
 }
 
-/// Which side of an agent's socket connects to the other.
+/// The side that opens the connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// The agent listens.
+pub(crate) enum Direction {
+    /// The agent listens and the proxy connects.
     Forward,
-    /// The agent connects, to whoever listens there.
+    /// The proxy listens and the agent dials it.
     Reverse,
 }
 
-impl Way {
+impl Direction {
     const fn option(self) -> &'static str {
         match self {
             Self::Forward => "--listen",
@@ -35,8 +36,8 @@ impl Way {
         }
     }
 
-    /// How the agent's first line begins when it is at work.
-    const fn first_words(self) -> &'static str {
+    /// Returns the beginning of the line that the agent prints once it is ready.
+    const fn ready_prefix(self) -> &'static str {
         match self {
             Self::Forward => "listening on",
             Self::Reverse => "dialing",
@@ -45,59 +46,63 @@ impl Way {
 }
 
 impl ChildAgent {
-    /// Starts an agent with these options besides where its socket is.
-    pub(crate) fn spawn(way: Way, options: &[String]) -> anyhow::Result<Self> {
+    /// Starts an agent with these options and an endpoint in a new temporary directory.
+    pub(crate) fn spawn(direction: Direction, options: &[String]) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix("tollgate-")
             .tempdir()
-            .context("cannot make a directory for the agent's socket")?;
+            .context("cannot create a temporary directory for the agent's socket")?;
         let socket = directory.path().join("agent.sock");
         let endpoint = format!("unix:{}", socket.display());
-        let executable = std::env::current_exe().context("cannot find this executable")?;
+        let executable =
+            std::env::current_exe().context("cannot find the path of this executable")?;
         let child = Command::new(executable)
-            .args(["agent", way.option(), &endpoint])
+            .args(["agent", direction.option(), &endpoint])
             .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            // Ctrl-C goes to every process of a group; the agent has to last until we are done with it.
+            // Ctrl-C signals the whole process group; the agent must outlive the run.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .context("cannot start the agent")?;
+            .context("cannot start the agent process")?;
         Ok(Self {
             child,
             endpoint,
-            way,
+            direction,
             _directory: directory,
         })
     }
 
-    /// Where its socket is.
+    /// Returns the endpoint that the agent listens on or dials.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Waits until it listens, or looks for whoever listens.
+    /// Waits until the agent reports that it listens or dials.
     pub(crate) async fn ready(&mut self, timeout: Duration) -> Result<(), AgentFailure> {
         let Some(stderr) = self.child.stderr.take() else {
             return Ok(());
         };
         let mut lines = BufReader::new(stderr).lines();
         let failure = match tokio::time::timeout(timeout, first_line(&mut lines)).await {
-            Ok(line) if line.starts_with(self.way.first_words()) => {
-                tokio::spawn(pass_on(lines));
+            Ok(line) if line.starts_with(self.direction.ready_prefix()) => {
+                tokio::spawn(forward_output(lines));
                 return Ok(());
             }
-            Ok(line) => AgentFailure::new(&self.endpoint, format_args!("it did not start: {line}")),
-            Err(_) => AgentFailure::new(&self.endpoint, "timed out before it was at work"),
+            Ok(line) => AgentFailure::new(
+                &self.endpoint,
+                format_args!("the agent did not start: {line}"),
+            ),
+            Err(_) => AgentFailure::new(&self.endpoint, "timed out waiting for the agent to start"),
         };
         Err(failure)
     }
 
-    /// Ends it and waits until it has.
+    /// Kills the agent and waits for its exit.
     pub(crate) async fn stop(&mut self) {
-        // An error means that it has ended already.
+        // An error means that the agent has exited already.
         let _ = self.child.kill().await;
     }
 }
@@ -105,15 +110,15 @@ impl ChildAgent {
 async fn first_line(lines: &mut Lines<BufReader<ChildStderr>>) -> String {
     match lines.next_line().await {
         Ok(Some(line)) => line,
-        Ok(None) => "it ended without a word".to_owned(),
+        Ok(None) => "it exited without an error message".to_owned(),
         Err(error) => error.to_string(),
     }
 }
 
-/// Shows what the agent has to say later; it would stop at a full pipe otherwise.
-async fn pass_on(mut lines: Lines<BufReader<ChildStderr>>) {
+/// Copies the agent's further output to stderr. Unread, it would fill the pipe and block the agent.
+async fn forward_output(mut lines: Lines<BufReader<ChildStderr>>) {
     while let Ok(Some(line)) = lines.next_line().await {
-        // Nothing is left to do when our own stderr is closed.
+        // Ignored: our own stderr may be closed.
         let _ = writeln!(std::io::stderr(), "agent: {line}");
     }
 }

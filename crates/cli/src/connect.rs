@@ -1,4 +1,4 @@
-//! Reaching the agent that a command is about.
+//! Connecting to the agent that a command uses.
 
 use crate::exit::AgentFailure;
 #[cfg(feature = "grpc")]
@@ -9,13 +9,13 @@ use tollgate::{
     AgentPool, AgentPoolConfig, Encoding, ReverseConnectionConfig, ReverseConnectionListener,
 };
 
-/// The name that the only agent of a command's pool goes by.
+/// Id of the one agent in a command's pool.
 pub(crate) const AGENT_ID: &str = "agent";
 
-/// The agent that a command is about, and how to talk to it.
+/// The agent to connect to, and its TLS options.
 #[derive(clap::Args)]
 pub(crate) struct Target {
-    /// Where the agent listens: /path or unix:/path, or with gRPC grpc://host:port or grpcs://host:port
+    /// Endpoint of the agent: /path or unix:/path; with gRPC grpc://host:port or grpcs://host:port
     #[arg(value_parser = parse_endpoint)]
     pub(crate) endpoint: String,
     #[cfg(feature = "grpc")]
@@ -24,7 +24,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// An agent on this machine.
+    /// An agent on a Unix socket, without TLS.
     pub(crate) fn local(endpoint: &str) -> Self {
         Self {
             endpoint: endpoint.to_owned(),
@@ -34,10 +34,10 @@ impl Target {
     }
 }
 
-/// A pool with one agent in it, connected.
+/// Creates a pool with one agent and connects to it.
 ///
-/// `timeout` bounds connecting and, later, each event. With `encoding` the agent has to speak just
-/// that one; over gRPC there is one only.
+/// `timeout` limits connecting and, later, each call. With `encoding`, connecting fails unless the
+/// agent uses that encoding; gRPC always uses protobuf and ignores it.
 pub(crate) async fn connect(
     target: &Target,
     encoding: Option<Encoding>,
@@ -57,9 +57,11 @@ pub(crate) async fn connect(
     Ok(check_encoding(pool, endpoint, encoding)?)
 }
 
-/// A pool that listens at `endpoint` until one agent, which registers as [`AGENT_ID`], has connected so often.
+/// Creates a pool and listens at `endpoint` until the agent, which registers as [`AGENT_ID`], has
+/// opened `connections` connections.
 ///
-/// `timeout` bounds waiting and, later, each event. With `encoding` the agent has to speak just that one.
+/// `timeout` limits the wait and, later, each call. With `encoding`, this fails unless the agent
+/// uses that encoding.
 pub(crate) async fn accept(
     endpoint: &str,
     encoding: Option<Encoding>,
@@ -68,12 +70,12 @@ pub(crate) async fn accept(
 ) -> Result<AgentPool, AgentFailure> {
     let failed = |error| AgentFailure::of(endpoint, &error);
     let pool = AgentPool::with_config(config(encoding, timeout));
-    let rules = ReverseConnectionConfig {
+    let listener_config = ReverseConnectionConfig {
         allowed_agents: [AGENT_ID.to_owned()].into(),
         max_connections_per_agent: connections,
         ..ReverseConnectionConfig::default()
     };
-    let listener = ReverseConnectionListener::bind_uds(socket_path(endpoint), rules)
+    let listener = ReverseConnectionListener::bind_uds(socket_path(endpoint), listener_config)
         .await
         .map_err(failed)?;
     let accepted = tokio::time::timeout(timeout, async {
@@ -85,7 +87,7 @@ pub(crate) async fn accept(
     match accepted.await {
         Ok(accepted) => accepted.map_err(failed)?,
         Err(_) => {
-            let missing = "timed out before the agent had connected";
+            let missing = "timed out waiting for the agent to connect";
             return Err(AgentFailure::new(endpoint, missing));
         }
     }
@@ -110,11 +112,13 @@ fn check_encoding(
     encoding: Option<Encoding>,
 ) -> Result<AgentPool, AgentFailure> {
     match (encoding, pool.agent_encoding(AGENT_ID)) {
-        // An agent that knows nothing of what it was offered falls back on JSON.
-        (Some(asked), Some(got)) if asked != got && !is_remote(endpoint) => Err(AgentFailure::new(
-            endpoint,
-            format_args!("the agent speaks {got}, not {asked}"),
-        )),
+        // An agent that supports none of the offered encodings falls back to JSON.
+        (Some(wanted), Some(chosen)) if wanted != chosen && !is_remote(endpoint) => {
+            Err(AgentFailure::new(
+                endpoint,
+                format_args!("the agent chose the encoding {chosen} instead of {wanted}"),
+            ))
+        }
         _ => Ok(pool),
     }
 }

@@ -1,16 +1,16 @@
-//! Ids that join the events of one request, unique across processes, written without allocating.
+//! Correlation ids for generated requests: unique across processes, formatted without allocating.
 
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
 
-/// Writes the id of each request into the same memory.
+/// A buffer that holds one correlation id at a time.
 pub(crate) struct CorrelationId {
     text: String,
     prefix: usize,
 }
 
 impl CorrelationId {
-    /// For a run with this nonce.
+    /// Creates a buffer for the ids of a run. The nonce makes them differ from other runs' ids.
     pub(crate) fn new(nonce: u64) -> Self {
         let mut text = String::with_capacity(64);
         // Writing to a string cannot fail, here and below.
@@ -19,15 +19,15 @@ impl CorrelationId {
         Self { text, prefix }
     }
 
-    /// The id of the request with this number; all workers of a run share the numbers.
-    pub(crate) fn of(&mut self, number: u64) -> &str {
+    /// Returns the id of the request with this number. Numbers are unique within a run.
+    pub(crate) fn for_request(&mut self, number: u64) -> &str {
         self.text.truncate(self.prefix);
         let _ = write!(self.text, "{number}");
         &self.text
     }
 }
 
-/// A number that no other run is likely to have.
+/// Returns a random number for [`CorrelationId::new`].
 pub(crate) fn nonce() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
@@ -37,10 +37,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_differ_by_number_and_keep_their_memory() {
+    fn ids_differ_and_reuse_the_buffer() {
         let mut id = CorrelationId::new(7);
-        let memory = id.of(1).as_ptr();
-        assert_eq!(id.of(u64::MAX), "0000000000000007-18446744073709551615");
-        assert_eq!(id.of(2).as_ptr(), memory);
+        let buffer = id.for_request(1).as_ptr();
+        assert_eq!(
+            id.for_request(u64::MAX),
+            "0000000000000007-18446744073709551615"
+        );
+        assert_eq!(id.for_request(2).as_ptr(), buffer);
     }
 }

@@ -1,4 +1,4 @@
-//! An agent that counts what it decides.
+//! A handler wrapper that counts decisions and measures their durations.
 
 use std::array;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use tollgate::{
     MetricsReport, RequestComplete, RequestHeadersView, ResponseHeadersView, WebSocketFrame,
 };
 
-/// A handler whose answers are counted.
+/// A handler whose decisions are counted.
 pub(crate) struct Counted<H> {
     handler: H,
     counts: Arc<Counts>,
-    is_reported: bool,
+    reports_metrics: bool,
 }
 
-/// What was counted, by decision and by how long it took.
+/// Counts of answered events by decision and by duration.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     decisions: [AtomicU64; DECISIONS.len()],
@@ -27,7 +27,7 @@ pub(crate) struct Counts {
 
 const DECISIONS: [&str; 4] = ["allow", "block", "redirect", "challenge"];
 
-/// Upper bounds of the buckets; what takes longer has one of its own.
+/// Upper bounds of the duration buckets, in microseconds. A further bucket holds longer durations.
 const BOUNDS_US: [u64; 16] = [
     1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000,
 ];
@@ -37,13 +37,13 @@ impl<H> Counted<H> {
         Self {
             handler,
             counts: Arc::default(),
-            is_reported: false,
+            reports_metrics: false,
         }
     }
 
-    /// Says to proxies that the counts are reported to them.
-    pub(crate) fn reported(mut self) -> Self {
-        self.is_reported = true;
+    /// Advertises metrics reports in the agent's capabilities.
+    pub(crate) fn with_metrics_reports(mut self) -> Self {
+        self.reports_metrics = true;
         self
     }
 
@@ -54,13 +54,13 @@ impl<H> Counted<H> {
     async fn count(&self, answer: impl Future<Output = AgentResponse>) -> AgentResponse {
         let began = Instant::now();
         let response = answer.await;
-        self.counts.note(&response.decision, began.elapsed());
+        self.counts.record(&response.decision, began.elapsed());
         response
     }
 }
 
 impl Counts {
-    fn note(&self, decision: &Decision, took: Duration) {
+    fn record(&self, decision: &Decision, took: Duration) {
         let decision = match decision {
             Decision::Allow => 0,
             Decision::Block { .. } => 1,
@@ -74,7 +74,7 @@ impl Counts {
         self.sum_ns.fetch_add(took, Ordering::Relaxed);
     }
 
-    /// Everything so far, in the form in which agents report to proxies.
+    /// Returns all counts so far as a metrics report for proxies.
     pub(crate) fn report(&self, agent_id: &str, interval: Duration) -> MetricsReport {
         let interval = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
         let mut report = MetricsReport::new(agent_id, interval);
@@ -82,7 +82,7 @@ impl Counts {
         report.counters.extend(decisions.map(|(decision, count)| {
             let mut counter =
                 CounterMetric::new("agent_decisions_total", count.load(Ordering::Relaxed));
-            counter.help = Some("Events by what was decided on them.".to_owned());
+            counter.help = Some("Events by decision.".to_owned());
             counter
                 .labels
                 .insert("decision".to_owned(), (*decision).to_owned());
@@ -92,7 +92,7 @@ impl Counts {
         report
     }
 
-    /// The same as Prometheus text.
+    /// Returns all counts so far in the Prometheus text format.
     pub(crate) fn to_prometheus(&self, agent_id: &str) -> String {
         let collector = MetricsCollector::new();
         collector.record(&self.report(agent_id, Duration::ZERO));
@@ -102,17 +102,17 @@ impl Counts {
     fn durations(&self) -> HistogramMetric {
         let counts: [u64; BOUNDS_US.len() + 1] =
             array::from_fn(|bucket| self.durations[bucket].load(Ordering::Relaxed));
-        let mut so_far = 0;
+        let mut cumulative = 0;
         let buckets = BOUNDS_US.iter().zip(counts).map(|(bound, count)| {
-            so_far += count;
+            cumulative += count;
             HistogramBucket {
                 le: *bound as f64 / 1e6,
-                count: so_far,
+                count: cumulative,
             }
         });
         HistogramMetric {
             name: "agent_request_duration_seconds".to_owned(),
-            help: Some("Time for deciding on an event.".to_owned()),
+            help: Some("Time to decide on an event.".to_owned()),
             labels: Default::default(),
             buckets: buckets.collect(),
             sum: self.sum_ns.load(Ordering::Relaxed) as f64 / 1e9,
@@ -124,7 +124,7 @@ impl Counts {
 impl<H: AgentHandler> AgentHandler for Counted<H> {
     fn capabilities(&self) -> AgentCapabilities {
         let mut capabilities = self.handler.capabilities();
-        capabilities.features.metrics_export |= self.is_reported;
+        capabilities.features.metrics_export |= self.reports_metrics;
         capabilities
     }
 
@@ -174,10 +174,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_come_as_a_report_and_as_text() {
+    fn counts_are_exported_as_report_and_text() {
         let counts = Counts::default();
-        counts.note(&Decision::Allow, Duration::from_micros(1));
-        counts.note(&Decision::Allow, Duration::from_secs(9));
+        counts.record(&Decision::Allow, Duration::from_micros(1));
+        counts.record(&Decision::Allow, Duration::from_secs(9));
         let report = counts.report("waf", Duration::from_secs(1));
         assert_eq!(report.counters[0].value, 2);
         assert_eq!(report.histograms[0].buckets[0].count, 1);

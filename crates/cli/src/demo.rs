@@ -1,6 +1,7 @@
-//! `tollgate demo`: an agent and a proxy's traffic for it, in two processes, and what that came to.
+//! `tollgate demo`: runs an agent in a child process, sends it a proxy's traffic and prints the
+//! figures.
 
-use crate::child_agent::{ChildAgent, Way};
+use crate::child_agent::{ChildAgent, Direction};
 use crate::connect::{AGENT_ID, Target};
 use crate::demo_traffic;
 use crate::driver::Length;
@@ -16,10 +17,10 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Options of `tollgate demo`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How long to send requests
+    /// Seconds to send requests for; fractions are allowed
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds)]
     seconds: Duration,
-    /// Have the agent connect to the proxy, instead of the proxy to the agent
+    /// Let the agent dial the proxy, instead of the proxy connecting to the agent
     #[arg(long)]
     reverse: bool,
     #[command(flatten)]
@@ -28,27 +29,27 @@ pub(crate) struct Args {
 
 /// Starts an agent in a child process, sends requests to it and prints the figures.
 ///
-/// However this ends, the agent has ended by then and its socket is gone.
+/// When this returns, with or without an error, the agent has exited and its socket is removed.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let interruption = interruption().context("cannot catch signals")?;
+    let termination_signal = termination_signal().context("cannot install signal handlers")?;
     let page = args.options.page.open()?;
-    let mut agent = ChildAgent::spawn(args.way(), &args.agent_options())?;
+    let mut agent = ChildAgent::spawn(args.direction(), &args.agent_options())?;
     let outcome = tokio::select! {
-        run = demonstrate(&args, &mut agent) => run,
-        () = interruption => Err(anyhow!("interrupted")),
+        run = run_traffic(&args, &mut agent) => run,
+        () = termination_signal => Err(anyhow!("interrupted")),
     };
     agent.stop().await;
     outcome?.conclude(page, args.options.json)
 }
 
-async fn demonstrate(args: &Args, agent: &mut ChildAgent) -> anyhow::Result<Recording> {
+async fn run_traffic(args: &Args, agent: &mut ChildAgent) -> anyhow::Result<Recording> {
     let options = &args.options;
-    let connected = match args.way() {
-        Way::Forward => {
+    let connected = match args.direction() {
+        Direction::Forward => {
             agent.ready(options.timeout()).await?;
             options.connect(&Target::local(agent.endpoint())).await?
         }
-        Way::Reverse => {
+        Direction::Reverse => {
             let endpoint = agent.endpoint().to_owned();
             let (ready, connected) =
                 tokio::join!(agent.ready(options.timeout()), options.accept(&endpoint));
@@ -74,11 +75,11 @@ async fn demonstrate(args: &Args, agent: &mut ChildAgent) -> anyhow::Result<Reco
 }
 
 impl Args {
-    const fn way(&self) -> Way {
+    const fn direction(&self) -> Direction {
         if self.reverse {
-            Way::Reverse
+            Direction::Reverse
         } else {
-            Way::Forward
+            Direction::Forward
         }
     }
 
@@ -93,8 +94,8 @@ impl Args {
     }
 }
 
-/// Resolves when the user, the system or the terminal wants this process to end.
-fn interruption() -> io::Result<impl Future<Output = ()>> {
+/// Returns a future that resolves at SIGINT, SIGTERM or SIGHUP.
+fn termination_signal() -> io::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;

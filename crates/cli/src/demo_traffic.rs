@@ -1,4 +1,5 @@
-//! What a shop's proxy sees in a day, in miniature: pages, API calls, forms, uploads and a few attacks.
+//! The demo's traffic: a sample of what the proxy of a shop sees. Pages, API calls, forms, uploads
+//! and a few attacks.
 
 use crate::browsers::{CHROME, CURL, FIREFOX, HeaderSet, JSON_API, MOBILE_APP, SAFARI};
 use crate::traffic::{Corpus, Request, filler};
@@ -6,23 +7,23 @@ use crate::traffic::{Corpus, Request, filler};
 /// Requests for paths below this are blocked.
 const BLOCKED_PATH: &str = "/admin";
 
-/// Bodies with this text in them are blocked.
+/// Bodies that contain this text are blocked.
 const BLOCKED_TEXT: &str = "' OR '1'='1";
 
-/// Requests for paths below this get a header.
+/// Allowed requests for paths below this get a header.
 const CHECKED_PATH: &str = "/account";
 
-/// How proxies read: smaller pieces than they could send.
+/// Chunk size of bodies, as proxies typically read them.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// What the slots below are dealt from, and how often with other details.
-const SLOTS: u32 = 100;
+/// Requests of the corpus: the mix below as a hundred requests, repeated with other details.
+const MIX: u32 = 100;
 const ROUNDS: u32 = 5;
 
-/// Shares no factor with the number of slots, so that all are dealt, well mixed.
+/// Order of the mix. Coprime to [`MIX`], so that stepping by it reaches every index once.
 const STRIDE: u32 = 37;
 
-/// The rules of the agent that this traffic is made for.
+/// Returns the options of the agent that this traffic is made for.
 pub(crate) fn agent_options() -> Vec<String> {
     [
         ["--block-path", BLOCKED_PATH],
@@ -36,15 +37,16 @@ pub(crate) fn agent_options() -> Vec<String> {
     .collect()
 }
 
-/// 80 GETs and 20 POSTs of every hundred requests; 5 of them are to be blocked.
+/// Returns the demo's requests: 80 % GET and 20 % POST. The agent blocks 5 % of them.
 pub(crate) fn corpus() -> Corpus {
-    let numbers = 0..SLOTS * ROUNDS;
-    let requests = numbers.map(|number| request(number * STRIDE % SLOTS, number));
-    Corpus::new(requests.collect()).expect("there are some")
+    let numbers = 0..MIX * ROUNDS;
+    let requests = numbers.map(|number| request(number * STRIDE % MIX, number));
+    Corpus::new(requests.collect()).expect("the mix is not empty")
 }
 
-fn request(slot: u32, number: u32) -> Request {
-    match slot {
+/// Returns the request at an index of the mix. `number` varies its details.
+fn request(mix_index: u32, number: u32) -> Request {
+    match mix_index {
         0..3 => Request::new("GET", format!("{BLOCKED_PATH}/users?page={number}"), CURL),
         3..11 => account_page(number),
         11..45 => page(number),
@@ -125,7 +127,7 @@ fn upload(number: u32) -> Request {
     )
 }
 
-/// A review in which the text to be blocked begins in one chunk and ends in the next.
+/// Returns a review whose blocked text begins in one chunk and ends in the next.
 fn attack(number: u32) -> Request {
     let chunk = 1 + number as usize % 2;
     let before = chunk * CHUNK_BYTES - REVIEW_START.len() - BLOCKED_TEXT.len() / 2;
@@ -143,7 +145,7 @@ fn review(number: u32, text: &str) -> Request {
     )
 }
 
-/// Bytes as unlike text as those of a photo.
+/// Returns binary data like that of a photo.
 fn photo(bytes: u32) -> Vec<u8> {
     (0..bytes)
         .map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()[0])
@@ -159,7 +161,7 @@ mod tests {
         chunks.flat_map(|chunk| chunk.data.to_vec()).collect()
     }
 
-    fn holds_blocked_text(bytes: &[u8]) -> bool {
+    fn contains_blocked_text(bytes: &[u8]) -> bool {
         bytes
             .windows(BLOCKED_TEXT.len())
             .any(|window| window == BLOCKED_TEXT.as_bytes())
@@ -175,8 +177,8 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_as_promised() {
-        let all = (SLOTS * ROUNDS) as usize;
+    fn mix_has_the_documented_shares() {
+        let all = (MIX * ROUNDS) as usize;
         let method = |name| count(|request| request.head("", "").method == name);
         let path = |prefix| count(|request| request.head("", "").uri.starts_with(prefix));
         assert_eq!(method("GET"), all * 80 / 100);
@@ -184,19 +186,19 @@ mod tests {
         assert_eq!(path(BLOCKED_PATH), all * 3 / 100);
         assert_eq!(path(CHECKED_PATH), all * 8 / 100);
         assert_eq!(
-            count(|request| holds_blocked_text(&body(request))),
+            count(|request| contains_blocked_text(&body(request))),
             all * 2 / 100
         );
     }
 
     #[test]
-    fn blocked_text_always_straddles_two_chunks() {
+    fn blocked_text_always_spans_two_chunks() {
         let corpus = corpus();
         let chunks = corpus.requests().iter().flat_map(Request::chunks);
         assert!(
             chunks
                 .into_iter()
-                .all(|chunk| !holds_blocked_text(&chunk.data))
+                .all(|chunk| !contains_blocked_text(&chunk.data))
         );
     }
 
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn json_bodies_are_json() {
+    fn json_bodies_are_valid_json() {
         assert!(serde_json::from_slice::<serde_json::Value>(&body(&attack(1))).is_ok());
         assert!(serde_json::from_slice::<serde_json::Value>(&body(&api_write(1))).is_ok());
     }

@@ -1,6 +1,7 @@
-//! Drives an agent: workers that each put one request after another to it, and what they measured.
+//! Sends requests to an agent from concurrent workers and measures them.
 //!
-//! Once it is warm the driver allocates nothing of its own, so that what is counted is the library's.
+//! After the warm-up the driver itself does not allocate, so that counted allocations are those of
+//! the library.
 
 use crate::connect::AGENT_ID;
 use crate::correlation_id::{self, CorrelationId};
@@ -23,42 +24,44 @@ use tollgate_counting_alloc::allocations;
 const PROGRESS_PERIOD: Duration = Duration::from_millis(200);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(10);
 
-/// Pools fill and buffers grow during the first requests: 5 % of a run, or this many.
+/// Requests of the warm-up, in which pools fill and buffers grow. A run of a fixed number of
+/// requests warms up for 5 % of them if that is less; a timed run for 5 % of its time or this many
+/// requests, whichever ends first.
 const WARM_UP_REQUESTS: u64 = 1_000;
 const WARM_UP_DIVISOR: u32 = 20;
 
-/// When a run ends.
+/// The length of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Length {
-    /// After exactly this many requests.
+    /// Exactly this many requests.
     Requests(u64),
-    /// After this time, when what is in flight has been answered.
+    /// This much time; requests in flight at its end are completed.
     Time(Duration),
 }
 
-/// What a run came to.
+/// The results of a run.
 pub(crate) struct Measurement {
-    /// Finished requests, those that failed included.
+    /// Finished requests, including failed ones.
     pub(crate) requests: u64,
     /// Requests that failed.
     pub(crate) errors: u64,
-    /// Why the first of them failed.
+    /// The cause of the first failure.
     pub(crate) first_error: Option<String>,
-    /// From the first request to the last answer.
+    /// Time from the first request to the last answer.
     pub(crate) elapsed: Duration,
-    /// Of whole requests, from headers to last chunk; without those that failed.
+    /// Latencies of whole requests, from headers to last chunk, without failed requests.
     pub(crate) latencies: Latencies,
-    /// How requests were decided; without those that failed.
+    /// Final decisions on requests, without failed requests.
     pub(crate) decisions: DecisionCounts,
-    /// How they came over time.
+    /// Requests and failures over time.
     pub(crate) timeline: Timeline,
     /// Heap allocations of this process per request, after the warm-up.
     pub(crate) allocations_per_request: f64,
 }
 
-/// Puts the requests of `corpus` to the pool's agent, `concurrency` at a time.
+/// Sends the requests of `corpus` to the pool's agent, `concurrency` at a time.
 ///
-/// Ends early when the agent is gone.
+/// Ends early if the agent becomes unreachable.
 pub(crate) async fn drive(
     pool: &AgentPool,
     corpus: Corpus,
@@ -70,43 +73,44 @@ pub(crate) async fn drive(
     for _ in 0..concurrency {
         workers.spawn(work(pool.clone(), Arc::clone(&run), Tally::new()));
     }
-    let mut gathered = Gathered {
+    let mut collected = Collected {
         tallies: Vec::with_capacity(concurrency),
         timeline: Timeline::new(),
     };
     run.start.wait().await;
     let began = Instant::now();
-    run.watch(began, &mut workers, &mut gathered).await?;
+    run.watch(began, &mut workers, &mut collected).await?;
     let elapsed = began.elapsed();
     let allocations_per_request = run.allocations_per_request();
     drop(workers);
-    Ok(run.measurement(gathered, elapsed, allocations_per_request))
+    Ok(run.measurement(collected, elapsed, allocations_per_request))
 }
 
-/// What a run has brought in.
-struct Gathered {
+/// Data collected while a run goes on.
+struct Collected {
     tallies: Vec<Tally>,
     timeline: Timeline,
 }
 
-/// What the workers of a run share.
+/// State shared by the workers of a run.
 struct Run {
     corpus: Corpus,
     length: Length,
     start: Barrier,
-    /// How many requests have begun. Taking a number from here begins one.
+    /// Number of requests that have begun. A worker begins a request by taking the next number.
     begun: AtomicU64,
     stopped: AtomicBool,
+    /// Number of the first request after the warm-up.
     warm_at: u64,
     warm: OnceLock<Warm>,
-    /// Requests that failed so far.
+    /// Number of requests that have failed.
     errors: AtomicU64,
     first_error: OnceLock<String>,
-    /// Makes the correlation ids of this run unlike those of any other.
+    /// Makes the correlation ids of this run differ from those of other runs.
     nonce: u64,
 }
 
-/// The state of things at the end of the warm-up.
+/// Counts at the end of the warm-up.
 struct Warm {
     requests: u64,
     allocations: u64,
@@ -128,7 +132,7 @@ impl Run {
         }
     }
 
-    /// The number of the next request, until the run is over.
+    /// Returns the number of the next request, or `None` once the run is over.
     fn next(&self) -> Option<u64> {
         if self.is_stopped() {
             return None;
@@ -159,16 +163,16 @@ impl Run {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    fn failed(&self, error: &AgentProtocolError) {
+    fn record_failure(&self, error: &AgentProtocolError) {
         self.errors.fetch_add(1, Ordering::Relaxed);
-        // Only the first is kept.
+        // Keeps only the first cause.
         let _ = self.first_error.set(cause_of(error));
         if is_final(error) {
             self.stop();
         }
     }
 
-    /// The first call counts, whether the number of requests or the time comes to it first.
+    /// Ends the warm-up after its requests or its time. Only the first call has an effect.
     fn end_warm_up(&self, requests: u64) {
         let _ = self.warm.set(Warm {
             requests,
@@ -185,14 +189,14 @@ impl Run {
         allocations as f64 / requests as f64
     }
 
-    /// Gathers what the workers measured, shows how they get on, and ends the run in time.
+    /// Collects the workers' results, shows progress, and stops a timed run at its end.
     async fn watch(
         &self,
         began: Instant,
         workers: &mut JoinSet<Tally>,
-        gathered: &mut Gathered,
+        collected: &mut Collected,
     ) -> anyhow::Result<()> {
-        let Gathered { tallies, timeline } = gathered;
+        let Collected { tallies, timeline } = collected;
         let mut progress = Progress::new();
         let mut ticks = tokio::time::interval(PROGRESS_PERIOD);
         let (warm_up, end) = match self.length {
@@ -219,12 +223,12 @@ impl Run {
                 _ = ticks.tick() => {
                     let status = self.status(began.elapsed());
                     progress.show(status);
-                    timeline.offer(status.elapsed, status.requests, self.errors());
+                    timeline.sample(status.elapsed, status.requests, self.errors());
                 }
             }
         };
         progress.clear();
-        timeline.end(began.elapsed(), self.begun(), self.errors());
+        timeline.finish(began.elapsed(), self.begun(), self.errors());
         outcome
     }
 
@@ -247,12 +251,12 @@ impl Run {
 
     fn measurement(
         &self,
-        gathered: Gathered,
+        collected: Collected,
         elapsed: Duration,
         allocations_per_request: f64,
     ) -> Measurement {
         let mut sum = Tally::new();
-        for tally in &gathered.tallies {
+        for tally in &collected.tallies {
             sum.merge(tally);
         }
         Measurement {
@@ -262,13 +266,13 @@ impl Run {
             elapsed,
             latencies: sum.latencies,
             decisions: sum.decisions,
-            timeline: gathered.timeline,
+            timeline: collected.timeline,
             allocations_per_request,
         }
     }
 }
 
-/// The number of the request that is the first to be counted: those before it have warmed things up, once
+/// Returns the number of the first request after the warm-up. The warm-up includes one request more
 /// for each worker.
 fn warm_at(length: Length, concurrency: usize) -> u64 {
     match length {
@@ -286,12 +290,19 @@ async fn work(pool: AgentPool, run: Arc<Run>, mut tally: Tally) -> Tally {
     while let Some(number) = run.next() {
         let request = run.corpus.request(number);
         let began = Instant::now();
-        match exchange(&pool, id.of(number), request, run.corpus.timestamp()).await {
-            Ok(decision) => tally.decided(&decision, began.elapsed()),
+        match exchange(
+            &pool,
+            id.for_request(number),
+            request,
+            run.corpus.timestamp(),
+        )
+        .await
+        {
+            Ok(decision) => tally.record(&decision, began.elapsed()),
             Err(error) => {
                 tally.errors += 1;
-                run.failed(&error);
-                // Some failures come at once; asking again without a pause would only burn the processor.
+                run.record_failure(&error);
+                // Some calls fail immediately; retrying them without a pause would be a busy loop.
                 sleep(PAUSE_AFTER_FAILURE).await;
             }
         }
@@ -299,7 +310,7 @@ async fn work(pool: AgentPool, run: Arc<Run>, mut tally: Tally) -> Tally {
     tally
 }
 
-/// Puts one request to the agent, as much of it as it takes until the agent objects.
+/// Sends one request to the agent, event by event, until the agent decides against it.
 async fn exchange(
     pool: &AgentPool,
     correlation_id: &str,
@@ -309,16 +320,16 @@ async fn exchange(
     let head = request.head(correlation_id, timestamp);
     let mut exchange = pool.exchange(AGENT_ID, correlation_id)?;
     let mut decision = exchange.send(&head).await?.decision;
-    for chunk in request.chunks() {
+    for chunk in request.body_events(correlation_id) {
         if decision != Decision::Allow {
             break;
         }
-        decision = exchange.send(chunk).await?.decision;
+        decision = exchange.send(&chunk).await?.decision;
     }
     Ok(decision)
 }
 
-/// Whether every later request would fail in the same way.
+/// Returns whether later requests would fail with the same error.
 fn is_final(error: &AgentProtocolError) -> bool {
     matches!(
         error,
@@ -334,7 +345,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exactly_the_requests_asked_for_are_handed_out() {
+    fn run_has_exactly_the_requested_number_of_requests() {
         let run = Run::new(Corpus::browsing(0), 2, Length::Requests(3));
         let numbers: Vec<u64> = std::iter::from_fn(|| run.next()).collect();
         assert_eq!(numbers, [0, 1, 2]);
@@ -342,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_handed_out_once_stopped() {
+    fn stopped_run_has_no_further_requests() {
         let run = Run::new(Corpus::browsing(0), 2, Length::Time(Duration::from_secs(9)));
         assert_eq!(run.next(), Some(0));
         run.stop();
@@ -350,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn the_warm_up_leaves_something_to_count() {
+    fn warm_up_is_at_most_half_of_a_run() {
         assert_eq!(warm_at(Length::Requests(1), 64), 0);
         assert_eq!(warm_at(Length::Requests(100), 64), 50);
         assert_eq!(warm_at(Length::Requests(10_000), 64), 564);

@@ -1,4 +1,4 @@
-//! How the command ends: its exit status and the one line that says why.
+//! Exit statuses, and the one-line message of a failure.
 
 use crate::output::{OutputError, printable};
 use std::error::Error;
@@ -10,7 +10,7 @@ use tollgate::AgentProtocolError;
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
-/// Turns the outcome of a command into an exit status, with one line on stderr for a failure.
+/// Returns the exit status of a command. Writes one line to stderr if the command failed.
 pub(crate) fn conclude(outcome: anyhow::Result<()>) -> ExitCode {
     let Err(error) = outcome else {
         return ExitCode::SUCCESS;
@@ -19,12 +19,12 @@ pub(crate) fn conclude(outcome: anyhow::Result<()>) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let message = format!("{error:#}");
-    // Nowhere is left to complain when stderr itself is gone.
+    // Ignored: a closed stderr leaves no place to report an error.
     let _ = writeln!(io::stderr(), "tollgate: {}", printable(&message));
     ExitCode::from(status(&error))
 }
 
-/// The agent could not be reached, failed or refused.
+/// The agent could not be reached, failed, or refused the connection or request.
 #[derive(Debug)]
 pub(crate) struct AgentFailure {
     endpoint: String,
@@ -32,12 +32,12 @@ pub(crate) struct AgentFailure {
 }
 
 impl AgentFailure {
-    /// What the library says of the agent at `endpoint`.
+    /// Describes an error of the library about the agent at `endpoint`.
     pub(crate) fn of(endpoint: &str, error: &AgentProtocolError) -> Self {
         Self::new(endpoint, cause_of(error))
     }
 
-    /// A failure of the agent at `endpoint`.
+    /// Describes a failure of the agent at `endpoint`.
     pub(crate) fn new(endpoint: &str, cause: impl Display) -> Self {
         Self {
             endpoint: endpoint.to_owned(),
@@ -46,18 +46,18 @@ impl AgentFailure {
     }
 }
 
-/// What the library has to say, without the names that only it knows: a command has one agent, and
-/// names that by its endpoint.
+/// Returns the cause of an error without the agent id. A command has one agent and identifies it by
+/// its endpoint.
 pub(crate) fn cause_of(error: &AgentProtocolError) -> String {
     match error {
         AgentProtocolError::ConnectionFailed { cause, .. } => cause.to_string(),
         AgentProtocolError::ConnectionClosed { .. } => "connection closed by the agent".to_owned(),
         AgentProtocolError::Timeout { after, .. } => format!("timed out after {after:?}"),
         AgentProtocolError::MessageTooLarge { size, max, .. } => {
-            format!("a message of {size} bytes is too large, {max} are allowed")
+            format!("a message of {size} bytes is too large; at most {max} bytes are allowed")
         }
         AgentProtocolError::InvalidMessage { cause, .. } => format!("invalid answer: {cause}"),
-        AgentProtocolError::Unavailable { .. } => "every connection closed".to_owned(),
+        AgentProtocolError::Unavailable { .. } => "all connections are closed".to_owned(),
         AgentProtocolError::InvalidEndpoint { reason, .. } => (*reason).to_owned(),
         AgentProtocolError::Listen { cause, .. } => cause.to_string(),
         other => other.to_string(),
@@ -72,7 +72,7 @@ impl Display for AgentFailure {
 
 impl Error for AgentFailure {}
 
-/// The command line asks for something that cannot be done, such as reading a file that is not there.
+/// The command line cannot be carried out, for example because it names a missing file.
 #[derive(Debug)]
 pub(crate) struct UsageError(pub(crate) String);
 
@@ -104,13 +104,13 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn status_tells_usage_from_failure() {
+    fn usage_and_agent_failures_have_different_statuses() {
         assert_eq!(status(&UsageError("no such file".into()).into()), USAGE);
         assert_eq!(status(&AgentFailure::new("/a", "timed out").into()), FAILED);
     }
 
     #[test]
-    fn causes_name_no_agent() {
+    fn causes_omit_the_agent_id() {
         let timeout = AgentProtocolError::Timeout {
             agent_id: "agent".into(),
             after: Duration::from_secs(5),

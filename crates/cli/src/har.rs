@@ -1,4 +1,4 @@
-//! Reading a browser's HAR capture: the requests that it holds become the traffic of a run.
+//! Reads a browser's HAR capture, whose requests become the traffic of a run.
 
 use crate::exit::UsageError;
 use crate::traffic::{CHUNK_BYTES, Corpus, Headers, Request};
@@ -14,7 +14,7 @@ pub(crate) fn read(file: &Path) -> Result<Corpus, UsageError> {
         |cause: &dyn Display| UsageError(format!("HAR file {}: {cause}", file.display()));
     let text = std::fs::read(file).map_err(|error| unusable(&error))?;
     let requests = requests(&text).map_err(|cause| unusable(&cause))?;
-    Corpus::new(requests).ok_or_else(|| unusable(&"it holds no HTTP request"))
+    Corpus::new(requests).ok_or_else(|| unusable(&"it contains no HTTP request"))
 }
 
 fn requests(text: &[u8]) -> Result<Vec<Request>, String> {
@@ -29,7 +29,7 @@ fn requests(text: &[u8]) -> Result<Vec<Request>, String> {
         .collect()
 }
 
-/// Some tools that write captures begin them with one, which JSON does not allow.
+/// Removes the byte order mark that some tools write, which JSON does not allow.
 fn without_byte_order_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
@@ -73,7 +73,8 @@ struct PostData {
 }
 
 impl CapturedRequest {
-    /// `None` if it never went over the network, such as one for a `data:` URL.
+    /// Converts the request. Returns `None` if it did not go over the network, such as one for a
+    /// `data:` URL.
     fn into_request(self) -> Result<Option<Request>, String> {
         let Some((authority, uri)) = split_url(&self.url) else {
             return Ok(None);
@@ -101,7 +102,7 @@ impl PostData {
     }
 }
 
-/// The protocol's JSON carries bodies as base64 text too, so its reader does the work.
+/// Decodes base64 text with the protocol's JSON decoder, which reads bodies in the same form.
 fn decode_base64(text: &str) -> Result<Bytes, String> {
     let decoded: Result<BodyMutation, _> =
         serde_json::from_value(serde_json::json!({ "data": text }));
@@ -111,7 +112,8 @@ fn decode_base64(text: &str) -> Result<Bytes, String> {
         .ok_or_else(|| "its body is not base64 text".to_owned())
 }
 
-/// Authority, and path with query.
+/// Splits a URL into its authority and its path with query. Returns `None` if it is not an HTTP or
+/// WebSocket URL.
 fn split_url(url: &str) -> Option<(&str, String)> {
     let (scheme, rest) = url.split_once("://")?;
     if !matches!(scheme, "http" | "https" | "ws" | "wss") {
@@ -136,7 +138,7 @@ fn host_of(authority: &str) -> &str {
     }
 }
 
-/// Browsers write `h2`, `HTTP/2.0` or `http/2.0` for the same thing.
+/// Returns the protocol in the form `HTTP/2`. Browsers write `h2`, `HTTP/2.0` or `http/2.0`.
 fn protocol(version: Option<&str>) -> String {
     match version.map(str::to_ascii_lowercase).as_deref() {
         Some("h3" | "http/3" | "http/3.0") => "HTTP/3",
@@ -147,7 +149,8 @@ fn protocol(version: Option<&str>) -> String {
     .to_owned()
 }
 
-/// The fields of HTTP/2 that captures list as headers are none; a proxy sees the host as one.
+/// Returns the headers as a proxy sees them: without the pseudo-header fields of HTTP/2 that
+/// captures list, and with a `host` header.
 fn headers(captured: Vec<CapturedHeader>, authority: &str) -> Headers {
     let mut headers: Headers = captured
         .into_iter()
@@ -219,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_split_as_a_server_would_see_them() {
+    fn urls_are_split_into_authority_and_path() {
         assert_eq!(split_url("https://a"), Some(("a", "/".to_owned())));
         assert_eq!(
             split_url("https://a?x=/y"),
@@ -232,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_went_over_the_network_is_left_out() {
+    fn requests_without_network_access_are_skipped() {
         let requests = read_entries(json!([
             { "request": { "method": "GET", "url": "data:image/png;base64,AAAA" } },
             { "request": { "method": "GET", "url": "http://a/b" } }
@@ -248,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_capture_says_where() {
+    fn invalid_capture_names_the_missing_field() {
         let cause = requests(b"{\"log\":{}}").unwrap_err();
         assert!(
             cause.contains("not a HAR capture") && cause.contains("entries"),

@@ -1,4 +1,4 @@
-//! Latencies: recorded without allocating, summed up as percentiles, drawn as bars.
+//! Latency histograms: recorded without allocating, reported as percentiles and as bars.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 const SIGNIFICANT_DIGITS: u8 = 3;
 const BAR_WIDTH: f64 = 40.0;
 
-/// Counts latencies from 1 µs to a minute, in steps of a thousandth.
+/// Counts latencies from 1 µs to one minute with a precision of three significant digits.
 pub(crate) struct Latencies {
     microseconds: Histogram<u64>,
 }
@@ -24,16 +24,17 @@ pub(crate) struct Percentiles {
     max: u64,
 }
 
-/// The latency that a share of requests did not exceed.
+/// The latency that a share of the requests did not exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Quantile {
-    /// From 0 to 1.
+    /// Share of the requests, from 0 to 1.
     pub(crate) share: f64,
+    /// Their longest latency in microseconds.
     pub(crate) micros: u64,
 }
 
 impl Percentiles {
-    /// Its figures by name, in microseconds.
+    /// Returns the percentiles by name, in microseconds.
     pub(crate) fn named(self) -> [(&'static str, u64); 5] {
         [
             ("p50", self.p50),
@@ -44,7 +45,8 @@ impl Percentiles {
         ]
     }
 
-    /// Its figures but for the longest, of which nobody knows what share it stands for.
+    /// Returns the percentiles as quantiles. The maximum is left out: its share depends on the
+    /// number of requests, which is not known here.
     pub(crate) fn quantiles(self) -> [Quantile; 4] {
         let shares = [
             (0.5, self.p50),
@@ -57,31 +59,31 @@ impl Percentiles {
 }
 
 impl Latencies {
-    /// Takes all the memory it will ever need.
+    /// Creates an empty histogram. Allocates all memory that it will need.
     pub(crate) fn new() -> Self {
         let microseconds = Histogram::new_with_bounds(1, micros(LONGEST), SIGNIFICANT_DIGITS)
-            .expect("the bounds are constants that a histogram can have");
+            .expect("the bounds are valid constants");
         Self { microseconds }
     }
 
-    /// Counts one latency; one above a minute counts as a minute.
+    /// Counts one latency. Latencies above a minute count as a minute.
     pub(crate) fn record(&mut self, latency: Duration) {
         self.microseconds.saturating_record(micros(latency).max(1));
     }
 
-    /// Adds what another has counted.
+    /// Adds the counts of another histogram.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.microseconds
             .add(&other.microseconds)
             .expect("all histograms have the same bounds");
     }
 
-    /// How many were counted.
+    /// Returns the number of recorded latencies.
     pub(crate) fn count(&self) -> u64 {
         self.microseconds.len()
     }
 
-    /// The figures of a report; all zero if nothing was counted.
+    /// Returns the percentiles for a report, all zero if nothing was recorded.
     pub(crate) fn percentiles(&self) -> Percentiles {
         let at = |quantile| self.microseconds.value_at_quantile(quantile);
         Percentiles {
@@ -93,7 +95,8 @@ impl Latencies {
         }
     }
 
-    /// Latencies at shares that come closer to all requests in ever smaller steps, five for each half of the rest.
+    /// Returns latencies at shares that approach 1. Five equal steps cover each half of the
+    /// remaining distance.
     pub(crate) fn quantiles(&self) -> Vec<Quantile> {
         let steps = self.microseconds.iter_quantiles(5);
         steps
@@ -104,13 +107,13 @@ impl Latencies {
             .collect()
     }
 
-    /// One line with a bar for each power of two between the shortest and the longest latency.
+    /// Returns one line with a bar for each power of two from the shortest to the longest latency.
     pub(crate) fn bars(&self) -> String {
         let rows = self.rows();
         let most = rows.iter().map(|row| row.count).max().unwrap_or(0);
         let mut text = String::new();
         for row in &rows {
-            let (from, to) = (in_words(row.from), in_words(row.to));
+            let (from, to) = (format_micros(row.from), format_micros(row.to));
             let bar = bar(row.count as f64 / most as f64);
             let share = 100.0 * row.count as f64 / self.count() as f64;
             // Writing to a string cannot fail.
@@ -138,7 +141,7 @@ impl Latencies {
     }
 }
 
-/// The latencies of at least `from` and less than `to` microseconds.
+/// Number of latencies of at least `from` and less than `to` microseconds.
 struct Row {
     from: u64,
     to: u64,
@@ -149,7 +152,7 @@ impl Display for Percentiles {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         let figures = self
             .named()
-            .map(|(name, micros)| format!("{name} {}", in_words(micros)));
+            .map(|(name, micros)| format!("{name} {}", format_micros(micros)));
         formatter.write_str(&figures.join("   "))
     }
 }
@@ -158,8 +161,8 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A time as people read it.
-pub(crate) fn in_words(microseconds: u64) -> String {
+/// Formats a time for people, in µs, ms or s.
+pub(crate) fn format_micros(microseconds: u64) -> String {
     match microseconds {
         0..10_000 => format!("{microseconds} µs"),
         10_000..10_000_000 => format!("{:.1} ms", microseconds as f64 / 1e3),
@@ -167,7 +170,8 @@ pub(crate) fn in_words(microseconds: u64) -> String {
     }
 }
 
-/// A bar in eighths of a character; what is not nothing shows at least one.
+/// Returns a bar with a resolution of an eighth of a character. A share above 0 shows at least one
+/// eighth.
 fn bar(share: f64) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     if share <= 0.0 {
@@ -190,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_of_a_uniform_spread() {
+    fn percentiles_of_a_uniform_distribution() {
         let values: Vec<u64> = (1..=1000).collect();
         let percentiles = recorded(&values).percentiles();
         assert_eq!(
@@ -236,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn rare_latencies_still_show() {
+    fn rare_latencies_are_visible() {
         let mut latencies = recorded(&[100]);
         for _ in 0..10_000 {
             latencies.record(Duration::from_micros(10));
@@ -245,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_recorded_draws_nothing() {
+    fn empty_histogram_has_no_bars() {
         assert_eq!(Latencies::new().bars(), "");
         assert_eq!(Latencies::new().percentiles().max, 0);
     }

@@ -1,4 +1,4 @@
-//! `tollgate load`: how much an agent can take, and how fast it answers then.
+//! `tollgate load`: measures an agent's throughput and latency under load.
 
 use crate::connect::Target;
 use crate::driver::{Length, drive};
@@ -25,13 +25,14 @@ pub(crate) struct Args {
         value_parser = clap::value_parser!(u64).range(1..)
     )]
     requests: Option<u64>,
-    /// Stop after this time; 5 unless told otherwise
+    /// Stop after this many seconds; fractions are allowed [default: 5]
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     seconds: Option<Duration>,
-    /// Replay the requests of a browser's HAR capture, bodies included, in order and repeated
+    /// Replay the requests of a browser's HAR capture with their bodies, in order and repeatedly
     #[arg(long, value_name = "FILE")]
     har: Option<PathBuf>,
-    /// Give each request a body of this size, such as 200000 or 64KiB
+    /// Send each request with a body of this size, such as 200000 (bytes) or 64KiB [default: 0, no
+    /// body]
     #[arg(
         long, value_name = "N", default_value = "0", hide_default_value = true,
         value_parser = parse_size, conflicts_with = "har"
@@ -58,7 +59,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     run.conclude(page, args.options.json)
 }
 
-/// Puts load on an agent that is connected.
+/// Sends requests to a connected agent and records the run.
 pub(crate) async fn measure(
     endpoint: &str,
     (pool, encoding): (AgentPool, Encoding),

@@ -1,4 +1,6 @@
-//! The `tollgate` command: see an agent at work, serve one, ask one, load one, and watch them.
+//! The `tollgate` command: runs, probes, loads and watches agents.
+
+#![warn(missing_docs)]
 
 mod agent;
 mod browsers;
@@ -37,13 +39,14 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use tollgate_counting_alloc::CountingAlloc;
 
-/// Counts, so that reports can say what a request costs on the heap.
+/// Counts allocations, so that reports can state the heap allocations per request.
 #[global_allocator]
 static ALLOCATOR: CountingAlloc = CountingAlloc;
 
-/// Ask external agents about every request of a proxy: agent protocol v2 over Unix sockets, and gRPC where built with it.
+/// Run, probe, load and watch agents that decide on a proxy's requests (agent protocol v2)
 ///
-/// Exit status: 0 done, 1 the agent failed or refused, 2 usage.
+/// Agents are reached over Unix sockets, and over gRPC if the command is built with the `grpc`
+/// feature. Exit status: 0 success, 1 the agent failed or refused, 2 wrong usage.
 #[derive(Parser)]
 #[command(name = "tollgate", version, arg_required_else_help = true)]
 struct Tollgate {
@@ -53,17 +56,17 @@ struct Tollgate {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start an agent in a child process, drive traffic through it and show the figures
+    /// Start an agent in a child process, send it generated traffic and print the figures
     Demo(demo::Args),
-    /// Serve an agent with simple rules until SIGINT or SIGTERM
+    /// Run an agent with simple rules until SIGINT or SIGTERM
     Agent(agent::Args),
-    /// Show what an agent says of itself and how fast it answers
+    /// Print an agent's capabilities, and its handshake and ping times
     Probe(probe::Args),
-    /// Take one HTTP request through its whole life and show what the agent decides
+    /// Send all events of one HTTP request to an agent and print each decision
     Send(send::Args),
-    /// Put load on an agent and show the figures
+    /// Send requests to an agent as fast as it answers and print the figures
     Load(load::Args),
-    /// Watch agents on the terminal: an agent itself, or all those of a proxy that serves its metrics
+    /// Watch agents in the terminal: one agent, or all agents of a proxy through its metrics
     Top(top::Args),
 }
 
@@ -85,7 +88,7 @@ fn main() -> ExitCode {
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("cannot start the runtime")
+        .context("cannot start the async runtime")
         .and_then(|runtime| runtime.block_on(command.run()));
     exit::conclude(outcome)
 }

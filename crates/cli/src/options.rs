@@ -1,4 +1,4 @@
-//! The options that `demo` and `load` have in common.
+//! Options shared by `demo` and `load`.
 
 use crate::connect::{AGENT_ID, Target, accept, connect};
 use crate::exit::AgentFailure;
@@ -11,31 +11,31 @@ use tollgate::{AgentPool, Encoding};
 
 const MOST_SECONDS: f64 = 24.0 * 60.0 * 60.0;
 
-/// How to put load on an agent.
+/// Options for putting load on an agent.
 #[derive(clap::Args)]
 pub(crate) struct LoadOptions {
-    /// Requests in flight
+    /// Number of requests in flight at once, 1 to 65536
     #[arg(
         long, value_name = "N", default_value_t = 64,
         value_parser = clap::value_parser!(u32).range(1..=65_536)
     )]
     concurrency: u32,
-    /// Connections to the agent
+    /// Number of connections to the agent, 1 to 1024
     #[arg(
         long, value_name = "N", default_value_t = 4,
         value_parser = clap::value_parser!(u32).range(1..=1_024)
     )]
     connections: u32,
-    /// Speak this encoding, msgpack or json; without it, the one that the agent prefers
+    /// Encoding to use, msgpack or json [default: the one that the agent prefers]
     #[arg(long, value_parser = parse_encoding)]
     encoding: Option<Encoding>,
-    /// How long connecting, and each event, may take
+    /// Time limit for connecting and for each event, such as 500ms or 5s
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_timeout)]
     timeout: Duration,
-    /// Print one JSON object
+    /// Print the figures as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
-    /// Serve what the asking side counts at http://ADDRESS/metrics, as long as the run takes
+    /// Serve the calling side's Prometheus metrics at http://ADDRESS/metrics during the run
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
     #[command(flatten)]
@@ -43,13 +43,14 @@ pub(crate) struct LoadOptions {
 }
 
 impl LoadOptions {
-    /// Connects to an agent, and says in which encoding.
+    /// Connects to an agent. Returns the pool and the negotiated encoding.
     pub(crate) async fn connect(&self, target: &Target) -> anyhow::Result<(AgentPool, Encoding)> {
         let pool = connect(target, self.encoding, self.connections(), self.timeout).await?;
         self.ready(pool, &target.endpoint).await
     }
 
-    /// Waits at `endpoint` until the agent has connected, and says in which encoding.
+    /// Listens at `endpoint` until the agent has connected. Returns the pool and the negotiated
+    /// encoding.
     pub(crate) async fn accept(&self, endpoint: &str) -> anyhow::Result<(AgentPool, Encoding)> {
         let pool = accept(endpoint, self.encoding, self.connections(), self.timeout).await?;
         self.ready(pool, endpoint).await
@@ -71,29 +72,29 @@ impl LoadOptions {
         Ok((pool, encoding))
     }
 
-    /// Requests in flight.
+    /// Returns the number of requests in flight at once.
     pub(crate) const fn concurrency(&self) -> usize {
         self.concurrency as usize
     }
 
-    /// Connections to the agent.
+    /// Returns the number of connections to the agent.
     pub(crate) const fn connections(&self) -> usize {
         self.connections as usize
     }
 
-    /// How long connecting, and each event, may take.
+    /// Returns the time limit for connecting and for each event.
     pub(crate) const fn timeout(&self) -> Duration {
         self.timeout
     }
 }
 
-/// Reads how many seconds a run takes, fractions allowed.
+/// Parses the length of a run in seconds, with or without a fraction.
 pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds) if seconds > 0.0 && seconds <= MOST_SECONDS => {
             Ok(Duration::from_secs_f64(seconds))
         }
-        Ok(_) => Err("must be more than 0 and no more than a day".to_owned()),
+        Ok(_) => Err("must be more than 0 and at most 86400 (one day)".to_owned()),
         Err(_) => Err("expected a number of seconds such as 5 or 0.5".to_owned()),
     }
 }

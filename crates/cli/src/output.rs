@@ -1,5 +1,5 @@
-//! Writing to stdout without panicking when nobody reads it, and without letting an agent write to
-//! the terminal.
+//! Writing to stdout: a closed pipe does not panic, and text from an agent cannot control the
+//! terminal.
 
 use serde::Serialize;
 use std::borrow::Cow;
@@ -22,12 +22,12 @@ pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(print_line(text)?)
 }
 
-/// Stdout does not take what is written to it.
+/// Writing to stdout failed.
 #[derive(Debug)]
 pub(crate) struct OutputError(io::Error);
 
 impl OutputError {
-    /// Whether whoever read our stdout went away, as `head` does; no fault of anyone.
+    /// Returns whether the reader of stdout closed the pipe, as `head` does. That is not a failure.
     pub(crate) fn is_closed(&self) -> bool {
         self.0.kind() == io::ErrorKind::BrokenPipe
     }
@@ -41,25 +41,26 @@ impl Display for OutputError {
 
 impl Error for OutputError {}
 
-/// Microseconds to a tenth; more digits would only be noise.
+/// Returns a duration in microseconds, rounded to a tenth.
 pub(crate) fn micros(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e7).round() / 10.0
 }
 
-/// Text from elsewhere with its control characters spelt out: one line, and no escape sequences.
+/// Escapes the control characters of untrusted text, which becomes one line without terminal
+/// escape sequences.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
         return Cow::Borrowed(text);
     }
-    let mut spelt = String::with_capacity(text.len() + 8);
+    let mut escaped = String::with_capacity(text.len() + 8);
     for character in text.chars() {
         if character.is_control() {
-            spelt.extend(character.escape_default());
+            escaped.extend(character.escape_default());
         } else {
-            spelt.push(character);
+            escaped.push(character);
         }
     }
-    Cow::Owned(spelt)
+    Cow::Owned(escaped)
 }
 
 #[cfg(test)]
@@ -67,13 +68,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn microseconds_have_one_digit_after_the_point() {
+    fn microseconds_are_rounded_to_a_tenth() {
         assert_eq!(micros(Duration::from_nanos(85_349)), 85.3);
         assert_eq!(micros(Duration::from_millis(5)), 5000.0);
     }
 
     #[test]
-    fn control_characters_are_spelt_out() {
+    fn control_characters_are_escaped() {
         assert_eq!(printable("plain – text"), "plain – text");
         assert_eq!(
             printable("two\nlines \u{1b}[31m"),

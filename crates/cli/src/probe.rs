@@ -1,4 +1,4 @@
-//! `tollgate probe`: what an agent says of itself and how fast it answers.
+//! `tollgate probe`: an agent's capabilities, and its handshake and ping times.
 
 use crate::connect::{AGENT_ID, Target, connect};
 use crate::exit::{AgentFailure, cause_of};
@@ -15,15 +15,15 @@ const PINGS: usize = 5;
 pub(crate) struct Args {
     #[command(flatten)]
     target: Target,
-    /// How long connecting, and each ping, may take
+    /// Time limit for connecting and for each ping, such as 500ms or 5s
     #[arg(long, default_value = "5s", value_parser = parse_timeout)]
     timeout: Duration,
-    /// Print one JSON object
+    /// Print the report as one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// Shakes hands with an agent, pings it and prints what came of it.
+/// Connects to an agent, pings it and prints a report.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let report = probe(&args.target, args.timeout).await?;
     if args.json {
@@ -55,13 +55,13 @@ async fn probe(target: &Target, timeout: Duration) -> anyhow::Result<Report> {
     let started = Instant::now();
     let pool = connect(target, None, 1, timeout).await?;
     let handshake = started.elapsed();
-    let gone = || AgentFailure::new(endpoint, "the connection was closed after the handshake");
+    let closed = || AgentFailure::new(endpoint, "the connection was closed after the handshake");
     Ok(Report {
         endpoint: endpoint.clone(),
-        encoding: pool.agent_encoding(AGENT_ID).ok_or_else(gone)?,
-        extension: pool.agent_uses_extension(AGENT_ID).ok_or_else(gone)?,
+        encoding: pool.agent_encoding(AGENT_ID).ok_or_else(closed)?,
+        extension: pool.agent_uses_extension(AGENT_ID).ok_or_else(closed)?,
         handshake_us: micros(handshake),
-        capabilities: pool.agent_capabilities(AGENT_ID).await.ok_or_else(gone)?,
+        capabilities: pool.agent_capabilities(AGENT_ID).await.ok_or_else(closed)?,
         round_trip_us: measure(&pool, endpoint).await?,
     })
 }
@@ -117,7 +117,7 @@ fn print_field(name: &str, value: &str) -> Result<(), OutputError> {
 
 fn events(agent: &AgentCapabilities) -> String {
     let names = agent.supported_events.iter().map(|event| event.as_str());
-    listed(names.collect())
+    comma_separated(names.collect())
 }
 
 fn features(features: &AgentFeatures) -> String {
@@ -132,17 +132,17 @@ fn features(features: &AgentFeatures) -> String {
         ("health reporting", features.health_reporting),
     ];
     let offered = flags.iter().filter(|(_, offered)| *offered);
-    listed(offered.map(|(name, _)| *name).collect())
+    comma_separated(offered.map(|(name, _)| *name).collect())
 }
 
 fn limits(limits: &AgentLimits) -> String {
     format!(
-        "bodies of {} bytes, {} events at once, chunks of {} bytes preferred",
+        "bodies of {} bytes, {} events at once, preferred chunk size {} bytes",
         limits.max_body_size, limits.max_concurrency, limits.preferred_chunk_size
     )
 }
 
-fn listed(names: Vec<&str>) -> String {
+fn comma_separated(names: Vec<&str>) -> String {
     if names.is_empty() {
         return "none".to_owned();
     }

@@ -1,4 +1,4 @@
-//! The line that shows how a run is getting on, redrawn in place.
+//! The progress line of a run, redrawn in place.
 
 use crate::numerals::grouped;
 use std::io::{IsTerminal, Write};
@@ -6,25 +6,25 @@ use std::time::Duration;
 
 const BAR_WIDTH: usize = 24;
 
-/// Draws to stderr if that is a terminal, else does nothing.
+/// Draws a progress line to stderr if that is a terminal; does nothing otherwise.
 pub(crate) struct Progress {
     terminal: Option<std::io::Stderr>,
     shown: Option<(Duration, u64)>,
 }
 
-/// How far a run has got.
+/// Progress of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Status {
-    /// Since the first request.
+    /// Time since the first request.
     pub(crate) elapsed: Duration,
-    /// Requests so far.
+    /// Number of requests so far.
     pub(crate) requests: u64,
-    /// What part of the run is over, 0 to 1.
+    /// Completed share of the run, from 0 to 1.
     pub(crate) share: f64,
 }
 
 impl Progress {
-    /// For a run that starts now.
+    /// Creates the line of a run that starts now.
     pub(crate) fn new() -> Self {
         let stderr = std::io::stderr();
         Self {
@@ -33,17 +33,17 @@ impl Progress {
         }
     }
 
-    /// Draws the line again.
+    /// Redraws the line.
     pub(crate) fn show(&mut self, status: Status) {
         let earlier = self.shown.replace((status.elapsed, status.requests));
         if let Some(terminal) = &mut self.terminal {
-            // Progress that cannot be shown is no reason to stop.
+            // Ignored: a run does not fail because its progress cannot be shown.
             let _ = write!(terminal, "\r\x1b[K{}", line(status, earlier));
             let _ = terminal.flush();
         }
     }
 
-    /// Takes the line away.
+    /// Erases the line.
     pub(crate) fn clear(&mut self) {
         if let Some(terminal) = &mut self.terminal {
             let _ = write!(terminal, "\r\x1b[K");
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rate_is_that_since_the_line_before() {
+    fn rate_is_measured_since_the_previous_line() {
         let status = Status {
             elapsed: Duration::from_secs(3),
             requests: 5_000,

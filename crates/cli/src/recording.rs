@@ -1,4 +1,4 @@
-//! What a run leaves behind: enough to draw it, alone or beside a later one.
+//! The data of a run: enough to draw its report, alone or compared with another run.
 
 use crate::exit::UsageError;
 use crate::latency::Quantile;
@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use tollgate::AgentPool;
 
-/// A run, as it is kept in a file.
+/// A run as it is saved beside its report.
 ///
-/// What `--json` prints is one too, with fewer points to draw.
+/// The output of `--json` can be read as one too. It has fewer points to draw.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Recording {
     #[serde(flatten)]
@@ -20,32 +20,32 @@ pub(crate) struct Recording {
     pub(crate) details: Details,
 }
 
-/// What only the drawing of a run needs.
+/// Data of a run that only its report shows.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Details {
-    /// The agent that was asked.
+    /// Endpoint of the agent.
     pub(crate) endpoint: String,
-    /// When the run began, as RFC 3339 has it.
+    /// Start of the run in RFC 3339 format.
     pub(crate) began_at: String,
-    /// Latencies by the share of requests that took no longer.
+    /// Latencies by share of requests.
     pub(crate) quantiles: Vec<Quantile>,
-    /// Requests and failures so far, at points in time.
+    /// Cumulative counts of requests and failures over time.
     pub(crate) timeline: Vec<Point>,
-    /// Where the time of calls went, in order.
+    /// Average time of each stage of a call, in order.
     pub(crate) stages: Vec<Stage>,
 }
 
-/// A part of the way of an event to the agent and of its answer back.
+/// A stage of a call, between sending the event and reading its answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Stage {
     pub(crate) name: String,
-    /// On average, in microseconds.
+    /// Average time in microseconds.
     pub(crate) micros: f64,
 }
 
 impl Stage {
-    /// The stages of the calls of a pool that were timed.
+    /// Returns the stages of a pool's timed calls, without stages that were not timed.
     pub(crate) fn all(pool: &AgentPool) -> Vec<Self> {
         let stages = pool.protocol_metrics().snapshot().total.stages;
         let named = [
@@ -71,18 +71,18 @@ impl Recording {
         let text = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
         let recording: Self = serde_json::from_slice(&text)
             .map_err(|error| unusable(format!("not the JSON of a run: {error}")))?;
-        Ok(recording.completed())
+        Ok(recording.with_quantiles())
     }
 
-    /// Writes the page, if there is to be one, and the figures to stdout; requests that failed then make it an
-    /// error of the agent.
+    /// Writes the report, if one was asked for, and prints the figures. Returns an error if
+    /// requests failed.
     pub(crate) fn conclude(&self, page: Option<PageFile>, json: bool) -> anyhow::Result<()> {
         page.map_or(Ok(()), |page| page.write(self))?;
         self.report.conclude(&self.details.endpoint, json)
     }
 
-    /// With the latencies of the report, where there are no others.
-    fn completed(mut self) -> Self {
+    /// Fills in missing quantiles from the report's percentiles.
+    fn with_quantiles(mut self) -> Self {
         if self.details.quantiles.is_empty() {
             self.details.quantiles = self.report.latency().quantiles().to_vec();
         }

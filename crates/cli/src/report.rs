@@ -1,8 +1,8 @@
-//! What a run came to, as JSON and for people.
+//! The figures of a run, as JSON and for people.
 
 use crate::driver::Measurement;
 use crate::exit::AgentFailure;
-use crate::latency::{Percentiles, in_words};
+use crate::latency::{Percentiles, format_micros};
 use crate::numerals::grouped;
 use crate::output::{print_json, print_line};
 use crate::tally::DecisionCounts;
@@ -21,7 +21,7 @@ pub(crate) struct Report {
     decisions: DecisionCounts,
     encoding: Encoding,
     allocations_per_request: f64,
-    /// Only the demo's JSON tells; for `load` its form is fixed.
+    /// Present only in the demo's JSON; the JSON form of `load` is fixed.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     setting: Option<Setting>,
     #[serde(skip)]
@@ -30,17 +30,17 @@ pub(crate) struct Report {
     first_error: Option<String>,
 }
 
-/// What a run was asked to do.
+/// Settings of a run.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Setting {
-    /// Connections to the agent.
+    /// Number of connections to the agent.
     pub(crate) connections: usize,
-    /// Requests in flight.
+    /// Number of requests in flight at once.
     pub(crate) concurrency: usize,
 }
 
 impl Report {
-    /// The figures of a measurement.
+    /// Creates a report of a measurement.
     pub(crate) fn new(measured: Measurement, encoding: Encoding) -> Self {
         let seconds = measured.elapsed.as_secs_f64();
         Self {
@@ -58,12 +58,12 @@ impl Report {
         }
     }
 
-    /// What requests took.
+    /// Returns the latencies of requests.
     pub(crate) const fn latency(&self) -> Percentiles {
         self.latency_us
     }
 
-    /// The figures by name, as people read them.
+    /// Returns the figures by name, formatted for people.
     pub(crate) fn figures(&self) -> Vec<(&'static str, String)> {
         let mut figures = vec![
             (
@@ -75,7 +75,7 @@ impl Report {
             ("seconds", format!("{:.2}", self.seconds)),
         ];
         let latencies = self.latency_us.named();
-        figures.extend(latencies.map(|(name, micros)| (name, in_words(micros))));
+        figures.extend(latencies.map(|(name, micros)| (name, format_micros(micros))));
         let decisions = self.decisions.seen();
         figures.extend(decisions.map(|(kind, count)| (kind, grouped(count))));
         figures.push(("encoding", self.encoding.to_string()));
@@ -84,14 +84,14 @@ impl Report {
         figures
     }
 
-    /// Adds what the run was asked to do.
+    /// Adds the settings of the run.
     #[must_use]
     pub(crate) fn with_setting(mut self, setting: Setting) -> Self {
         self.setting = Some(setting);
         self
     }
 
-    /// Writes the report to stdout; requests that failed then make it an error of the agent at `endpoint`.
+    /// Prints the report to stdout. Returns an error of the agent at `endpoint` if requests failed.
     pub(crate) fn conclude(&self, endpoint: &str, json: bool) -> anyhow::Result<()> {
         if json {
             print_json(self)?;
@@ -102,7 +102,8 @@ impl Report {
             None => Ok(()),
             Some(cause) => {
                 let (errors, requests) = (self.errors, self.requests);
-                let message = format!("{errors} of {requests} requests failed, the first: {cause}");
+                let message =
+                    format!("{errors} of {requests} requests failed; the first failure: {cause}");
                 Err(AgentFailure::new(endpoint, message).into())
             }
         }
@@ -132,7 +133,7 @@ impl Display for Report {
         writeln!(formatter, "encoding     {}", self.encoding)?;
         write!(
             formatter,
-            "allocations  {:.4} on the heap per request, in the process that asks",
+            "allocations  {:.4} on the heap per request, in this process",
             self.allocations_per_request
         )
     }
@@ -153,7 +154,7 @@ mod tests {
 
     fn measured() -> Measurement {
         let mut tally = Tally::new();
-        tally.decided(&Decision::Allow, Duration::from_micros(50));
+        tally.record(&Decision::Allow, Duration::from_micros(50));
         tally.errors += 1;
         Measurement {
             requests: tally.requests(),
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn json_form_is_the_documented_one() {
+    fn json_has_the_documented_form() {
         let report = Report::new(measured(), Encoding::MessagePack);
         assert_eq!(
             serde_json::to_string(&report).unwrap(),
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_demo_adds_its_setting() {
+    fn demo_adds_its_settings() {
         let setting = Setting {
             connections: 4,
             concurrency: 64,
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn people_get_every_figure() {
+    fn text_has_every_figure() {
         let text = Report::new(measured(), Encoding::Json).to_string();
         for figure in [
             "4 requests per second",

@@ -1,4 +1,4 @@
-//! Metrics over HTTP: serving them to Prometheus, and reading what somebody else serves.
+//! Metrics over HTTP: serves them to Prometheus, and reads those of another process.
 
 use crate::exit::UsageError;
 use anyhow::{Context, bail};
@@ -13,12 +13,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
 
 const TEXT_FORMAT: HeaderValue =
     HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// A page of metrics that is larger is not read.
+/// Size limit of a response that is read.
 const MOST_BYTES: usize = 64 << 20;
 
 /// Serves `/metrics` at `address` from a task, until the runtime ends.
@@ -32,7 +31,7 @@ pub(crate) async fn serve(
     let text = Arc::new(text);
     tokio::spawn(async move {
         loop {
-            // Whatever is wrong with one connection says nothing about the next.
+            // An error may concern one connection only, so keep accepting after a pause.
             let Ok((stream, _)) = listener.accept().await else {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -66,16 +65,16 @@ fn answer<B>(request: &Request<B>, text: &dyn Fn() -> String) -> Response<Full<B
     response
 }
 
-/// Reads the text at an `http:` address; connecting, and then the answer, may take `patience`.
-pub(crate) async fn get(uri: &Uri, patience: Duration) -> anyhow::Result<String> {
-    match timeout(patience, fetch(uri)).await {
+/// Reads the text at an `http:` URI. `timeout` limits the whole request, connecting included.
+pub(crate) async fn get(uri: &Uri, timeout: Duration) -> anyhow::Result<String> {
+    match tokio::time::timeout(timeout, fetch(uri)).await {
         Ok(outcome) => outcome.with_context(|| uri.to_string()),
-        Err(_) => bail!("{uri}: no answer within {patience:?}"),
+        Err(_) => bail!("{uri}: no answer within {timeout:?}"),
     }
 }
 
 async fn fetch(uri: &Uri) -> anyhow::Result<String> {
-    let authority = uri.authority().context("no host")?;
+    let authority = uri.authority().context("the address has no host")?;
     let address = (authority.host(), authority.port_u16().unwrap_or(80));
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) =
@@ -96,7 +95,7 @@ async fn fetch(uri: &Uri) -> anyhow::Result<String> {
     Ok(String::from_utf8(body.to_bytes().into())?)
 }
 
-/// Reads an `http:` address.
+/// Parses an `http:` URI.
 pub(crate) fn parse_http_uri(text: &str) -> Result<Uri, String> {
     match text.parse::<Uri>() {
         Ok(uri) if uri.scheme_str() == Some("http") && uri.authority().is_some() => Ok(uri),

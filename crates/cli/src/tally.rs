@@ -1,4 +1,4 @@
-//! What one worker counts, without sharing or allocating.
+//! The counts of one worker, kept without sharing or allocating.
 
 use crate::latency::Latencies;
 use serde::{Deserialize, Serialize};
@@ -7,15 +7,15 @@ use tollgate::Decision;
 
 /// Counts of finished requests.
 pub(crate) struct Tally {
-    /// How long those took that were decided.
+    /// Latencies of requests with a decision.
     pub(crate) latencies: Latencies,
-    /// How they were decided.
+    /// Decisions on requests.
     pub(crate) decisions: DecisionCounts,
-    /// How many failed instead.
+    /// Number of requests that failed.
     pub(crate) errors: u64,
 }
 
-/// Decisions by kind. Kinds that never came are left out of JSON, except `allow`.
+/// Decisions by kind. JSON leaves out kinds with a count of 0, except `allow`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct DecisionCounts {
@@ -29,7 +29,7 @@ pub(crate) struct DecisionCounts {
 }
 
 impl Tally {
-    /// Takes all the memory it will ever need.
+    /// Creates empty counts. Allocates all memory that they will need.
     pub(crate) fn new() -> Self {
         Self {
             latencies: Latencies::new(),
@@ -38,27 +38,27 @@ impl Tally {
         }
     }
 
-    /// Counts a request that was decided.
-    pub(crate) fn decided(&mut self, decision: &Decision, latency: Duration) {
+    /// Counts a request with its decision.
+    pub(crate) fn record(&mut self, decision: &Decision, latency: Duration) {
         self.latencies.record(latency);
         *self.decisions.of(decision) += 1;
     }
 
-    /// Adds what another has counted.
+    /// Adds the counts of another worker.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.latencies.merge(&other.latencies);
         self.decisions.merge(other.decisions);
         self.errors += other.errors;
     }
 
-    /// All finished requests.
+    /// Returns the number of finished requests, including failed ones.
     pub(crate) fn requests(&self) -> u64 {
         self.latencies.count() + self.errors
     }
 }
 
 impl DecisionCounts {
-    /// Each kind that came, and `allow`, with its count.
+    /// Returns `allow` and each other kind with a count above 0.
     pub(crate) fn seen(self) -> impl Iterator<Item = (&'static str, u64)> {
         [
             ("allow", self.allow),
@@ -87,7 +87,7 @@ impl DecisionCounts {
     }
 }
 
-// Serde hands over a reference.
+// serde passes a reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_zero(count: &u64) -> bool {
     *count == 0
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn errors_count_as_requests_and_not_as_decisions() {
         let mut tally = Tally::new();
-        tally.decided(&block(), Duration::from_micros(5));
+        tally.record(&block(), Duration::from_micros(5));
         tally.errors += 1;
         let mut sum = Tally::new();
         sum.merge(&tally);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_allow_and_what_was_seen() {
+    fn json_has_allow_and_nonzero_kinds() {
         let mut counts = DecisionCounts::default();
         assert_eq!(serde_json::to_string(&counts).unwrap(), r#"{"allow":0}"#);
         *counts.of(&block()) += 1;

@@ -1,56 +1,58 @@
-//! How requests and failures came over time.
+//! Cumulative counts of requests and failures over time.
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// More points than a chart has room for are thinned out.
+/// Number of points at which every second one is dropped.
 const MOST_POINTS: usize = 512;
 
 /// Counts at points in time, evenly spread over a run of any length.
 #[derive(Debug)]
 pub(crate) struct Timeline {
     points: Vec<Point>,
-    /// Every so many of the points offered are kept.
+    /// One in this many samples is kept.
     stride: u64,
-    offered: u64,
+    /// Number of samples so far, kept or not.
+    sampled: u64,
 }
 
-/// How much had happened by a point in time.
+/// Cumulative counts at a point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Point {
-    /// Since the first request.
+    /// Time since the first request.
     pub(crate) seconds: f64,
-    /// Requests so far.
+    /// Number of requests so far.
     pub(crate) requests: u64,
-    /// Requests so far that failed.
+    /// Number of failed requests so far.
     pub(crate) errors: u64,
 }
 
 impl Timeline {
-    /// Takes all the memory it will ever need.
+    /// Creates an empty timeline. Allocates all memory that it will need.
     pub(crate) fn new() -> Self {
         Self {
             points: Vec::with_capacity(MOST_POINTS + 1),
             stride: 1,
-            offered: 0,
+            sampled: 0,
         }
     }
 
-    /// Takes a point, if it is one of those to be kept.
-    pub(crate) fn offer(&mut self, elapsed: Duration, requests: u64, errors: u64) {
-        if self.offered.is_multiple_of(self.stride) {
-            self.make_room();
+    /// Takes a sample. Only every `stride`th becomes a point.
+    pub(crate) fn sample(&mut self, elapsed: Duration, requests: u64, errors: u64) {
+        if self.sampled.is_multiple_of(self.stride) {
+            self.thin_out();
             self.points.push(Point {
                 seconds: elapsed.as_secs_f64(),
                 requests,
                 errors,
             });
         }
-        self.offered += 1;
+        self.sampled += 1;
     }
 
-    /// Takes the last point, unless it comes so soon after the one before that a rate between them says nothing.
-    pub(crate) fn end(&mut self, elapsed: Duration, requests: u64, errors: u64) {
+    /// Adds the last point, unless it follows the previous one by less than half the usual
+    /// distance: a rate over so short a time would be noise.
+    pub(crate) fn finish(&mut self, elapsed: Duration, requests: u64, errors: u64) {
         let seconds = elapsed.as_secs_f64();
         let is_soon = |[before, last]: &[Point; 2]| {
             seconds - last.seconds < (last.seconds - before.seconds) / 2.0
@@ -64,19 +66,20 @@ impl Timeline {
         }
     }
 
-    /// The points, the earliest first.
+    /// Returns the points, the earliest first.
     pub(crate) fn points(&self) -> &[Point] {
         &self.points
     }
 
-    fn make_room(&mut self) {
+    /// Drops every second point once there are [`MOST_POINTS`], and doubles the stride.
+    fn thin_out(&mut self) {
         if self.points.len() < MOST_POINTS {
             return;
         }
-        let mut place = 0;
+        let mut number = 0;
         self.points.retain(|_| {
-            place += 1;
-            place % 2 == 1
+            number += 1;
+            number % 2 == 1
         });
         self.stride *= 2;
     }
@@ -87,31 +90,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_run_is_kept_whole() {
+    fn short_run_keeps_every_sample() {
         let mut timeline = Timeline::new();
         for second in 0..3 {
-            timeline.offer(Duration::from_secs(second), second * 10, second);
+            timeline.sample(Duration::from_secs(second), second * 10, second);
         }
         let requests = timeline.points().iter().map(|point| point.requests);
         assert_eq!(requests.collect::<Vec<_>>(), [0, 10, 20]);
     }
 
     #[test]
-    fn the_end_counts_unless_it_comes_at_once() {
+    fn last_point_is_dropped_if_too_close() {
         let mut timeline = Timeline::new();
-        timeline.end(Duration::from_millis(10), 1, 0);
-        timeline.offer(Duration::from_millis(200), 2, 0);
-        timeline.end(Duration::from_millis(201), 2, 0);
+        timeline.finish(Duration::from_millis(10), 1, 0);
+        timeline.sample(Duration::from_millis(200), 2, 0);
+        timeline.finish(Duration::from_millis(201), 2, 0);
         assert_eq!(timeline.points().len(), 2);
-        timeline.end(Duration::from_millis(350), 3, 0);
+        timeline.finish(Duration::from_millis(350), 3, 0);
         assert_eq!(timeline.points().len(), 3);
     }
 
     #[test]
-    fn a_long_run_is_thinned_out_evenly_and_takes_no_more_memory() {
+    fn long_run_is_thinned_out_without_growing() {
         let mut timeline = Timeline::new();
         for second in 0..100_000 {
-            timeline.offer(Duration::from_secs(second), second, 0);
+            timeline.sample(Duration::from_secs(second), second, 0);
         }
         let seconds: Vec<u64> = timeline
             .points()

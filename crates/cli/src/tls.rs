@@ -1,4 +1,4 @@
-//! TLS as options have it: whom to trust, and who to be.
+//! TLS options: trusted authorities and this side's certificate.
 
 use crate::exit::UsageError;
 use std::fmt::Display;
@@ -7,49 +7,51 @@ use tollgate::{AgentProtocolError, TlsConfig, TlsServerConfig};
 
 const HEADING: &str = "TLS over gRPC";
 
-/// Whom this side says it is.
+/// This side's certificate and key.
 #[derive(clap::Args, Default)]
 struct IdentityOptions {
-    /// The certificate to show, with those that lead to its authority behind it, in PEM form
+    /// Certificate to present, in PEM form, followed by its intermediate certificates
     #[arg(long, help_heading = HEADING, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
-    /// The private key of the certificate, in PEM form
+    /// Private key of the certificate, in PEM form
     #[arg(long, help_heading = HEADING, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 }
 
-/// How to talk to an agent at grpcs:// or https://.
+/// TLS options for connecting to an agent at `grpcs://` or `https://`.
 #[derive(clap::Args, Default)]
 pub(crate) struct ClientTls {
-    /// Trust agents whose certificate one of these authorities has signed, in PEM form
+    /// Certificates of the authorities to trust, in PEM form; no others are trusted
     #[arg(long, help_heading = HEADING, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
     #[command(flatten)]
     identity: IdentityOptions,
-    /// Ask for this name and expect it in the agent's certificate, in the place of the endpoint's host
+    /// Name to request (SNI) and to expect in the agent's certificate [default: the endpoint's
+    /// host]
     #[arg(long, help_heading = HEADING, value_name = "NAME")]
     tls_server_name: Option<String>,
-    /// Trust whoever answers; anybody on the way can then read and change everything
+    /// Do not verify the agent's certificate; anyone on the network path can then read and change
+    /// all traffic
     #[arg(long, help_heading = HEADING, conflicts_with = "tls_ca")]
     dangerous_tls_without_verification: bool,
 }
 
-/// How an agent that listens does TLS.
+/// TLS options of an agent that listens.
 #[derive(clap::Args)]
 pub(crate) struct ServerTls {
     #[command(flatten)]
     identity: IdentityOptions,
-    /// Only let in proxies whose certificate one of these authorities has signed, in PEM form
+    /// Accept only proxies with a certificate of one of these authorities, in PEM form
     #[arg(long, help_heading = HEADING, value_name = "FILE", requires = "tls_cert")]
     tls_client_ca: Option<PathBuf>,
 }
 
 impl ClientTls {
-    /// What the options say about the agent at `endpoint`.
+    /// Returns the TLS configuration for the agent at `endpoint`.
     pub(crate) fn config(&self, endpoint: &str) -> Result<TlsConfig, UsageError> {
         let mut config = TlsConfig::default();
         if !is_encrypted(endpoint) {
-            return self.refuse(endpoint).map(|()| config);
+            return self.ensure_unused(endpoint).map(|()| config);
         }
         if let Some(file) = &self.tls_ca {
             let pem = read(CA, file)?;
@@ -59,11 +61,12 @@ impl ClientTls {
         } else if self.dangerous_tls_without_verification {
             config = config.dangerous_without_verification();
         } else {
-            let missing = "no authority is trusted; give the certificates of some with --tls-ca";
+            let missing =
+                "no authority is trusted; give certificates of trusted authorities with --tls-ca";
             return Err(UsageError(format!("{endpoint}: {missing}")));
         }
         if let Some(identity) = self.identity.read()? {
-            config = identity.used_by(|chain, key| config.with_identity_pem(chain, key))?;
+            config = identity.apply(|chain, key| config.with_identity_pem(chain, key))?;
         }
         if let Some(name) = &self.tls_server_name {
             config = config.with_server_name(name);
@@ -71,8 +74,8 @@ impl ClientTls {
         Ok(config)
     }
 
-    /// Refuses the options where there is no TLS.
-    pub(crate) fn refuse(&self, endpoint: &str) -> Result<(), UsageError> {
+    /// Returns an error if a TLS option was given. For endpoints without TLS.
+    pub(crate) fn ensure_unused(&self, endpoint: &str) -> Result<(), UsageError> {
         let options = [
             (self.tls_ca.is_some(), CA),
             (self.identity.tls_cert.is_some(), CERT),
@@ -90,10 +93,10 @@ impl ClientTls {
 }
 
 impl ServerTls {
-    /// What the options say about listening at an address of gRPC; `None` is no TLS.
+    /// Returns the TLS configuration for listening at a gRPC endpoint, `None` for no TLS.
     pub(crate) fn config(&self, endpoint: &str) -> Result<Option<TlsServerConfig>, UsageError> {
         if endpoint.starts_with("grpc+unix://") {
-            return self.refuse(endpoint).map(|()| None);
+            return self.ensure_unused(endpoint).map(|()| None);
         }
         let Some(identity) = self.identity.read()? else {
             if is_encrypted(endpoint) {
@@ -102,7 +105,7 @@ impl ServerTls {
             }
             return Ok(None);
         };
-        let mut config = identity.used_by(TlsServerConfig::from_pem)?;
+        let mut config = identity.apply(TlsServerConfig::from_pem)?;
         if let Some(file) = &self.tls_client_ca {
             let pem = read(CLIENT_CA, file)?;
             config = config
@@ -112,8 +115,8 @@ impl ServerTls {
         Ok(Some(config))
     }
 
-    /// Refuses the options where there is no TLS.
-    pub(crate) fn refuse(&self, endpoint: &str) -> Result<(), UsageError> {
+    /// Returns an error if a TLS option was given. For endpoints without TLS.
+    pub(crate) fn ensure_unused(&self, endpoint: &str) -> Result<(), UsageError> {
         match &self.identity.tls_cert {
             None => Ok(()),
             Some(_) => Err(misplaced(CERT, endpoint)),
@@ -126,7 +129,7 @@ const CERT: &str = "--tls-cert";
 const KEY: &str = "--tls-key";
 const CLIENT_CA: &str = "--tls-client-ca";
 
-/// A certificate and its key as they stand in their files.
+/// The content of a certificate file and its key file.
 struct Identity<'a> {
     files: [(&'static str, &'a Path); 2],
     chain: Vec<u8>,
@@ -147,7 +150,7 @@ impl IdentityOptions {
 }
 
 impl Identity<'_> {
-    fn used_by<T>(
+    fn apply<T>(
         &self,
         take: impl FnOnce(&[u8], &[u8]) -> Result<T, AgentProtocolError>,
     ) -> Result<T, UsageError> {
@@ -155,7 +158,7 @@ impl Identity<'_> {
     }
 }
 
-/// Whether an endpoint is one of TLS by its scheme.
+/// Returns whether the scheme of an endpoint means TLS.
 fn is_encrypted(endpoint: &str) -> bool {
     ["grpcs://", "https://"]
         .iter()
@@ -163,17 +166,17 @@ fn is_encrypted(endpoint: &str) -> bool {
 }
 
 fn read(option: &str, file: &Path) -> Result<Vec<u8>, UsageError> {
-    std::fs::read(file).map_err(|error| wrong(&[(option, file)], &error))
+    std::fs::read(file).map_err(|error| file_error(&[(option, file)], &error))
 }
 
 fn unusable(files: &[(&str, &Path)], error: &AgentProtocolError) -> UsageError {
     match error {
-        AgentProtocolError::InvalidTls { reason } => wrong(files, reason),
-        other => wrong(files, other),
+        AgentProtocolError::InvalidTls { reason } => file_error(files, reason),
+        other => file_error(files, other),
     }
 }
 
-fn wrong(files: &[(&str, &Path)], cause: &dyn Display) -> UsageError {
+fn file_error(files: &[(&str, &Path)], cause: &dyn Display) -> UsageError {
     let files: Vec<_> = files
         .iter()
         .map(|(option, file)| format!("{option} {}", file.display()))

@@ -1,20 +1,21 @@
-//! The requests that a run sends, made up before it starts so that sending costs nothing of its own.
+//! The requests that a run sends. They are built before the run starts, so that sending them adds
+//! as little cost of its own as possible.
 
 use crate::browsers;
 use bytes::Bytes;
 use std::borrow::Cow;
-use tollgate::{Metadata, RequestBodyChunkEvent, RequestHeaders, Timestamp};
+use tollgate::{BodyChunk, Metadata, RequestBodyChunk, RequestHeaders, Timestamp};
 
-/// How a body is cut where nothing says otherwise.
+/// Default chunk size of bodies.
 pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Text of a request: known at compile time or read from a capture.
+/// Text of a request, known at compile time or read from a capture.
 pub(crate) type Text = Cow<'static, str>;
 
-/// Names and values, in the order of the client.
+/// Header names and values, in the client's order.
 pub(crate) type Headers = Vec<(Text, Text)>;
 
-/// Requests to be sent in order, again and again. Invariant: there is at least one.
+/// Requests to be sent in order, repeatedly. Invariant: there is at least one.
 pub(crate) struct Corpus {
     requests: Vec<Request>,
     timestamp: Timestamp,
@@ -28,11 +29,12 @@ pub(crate) struct Request {
     protocol: Text,
     server_name: Option<Text>,
     headers: Headers,
-    chunks: Vec<RequestBodyChunkEvent>,
+    /// Chunks of the body, without a correlation id, which differs each time the request is sent.
+    chunks: Vec<BodyChunk<'static>>,
 }
 
 impl Corpus {
-    /// `None` if there are no requests.
+    /// Creates a corpus, or returns `None` if there are no requests.
     pub(crate) fn new(requests: Vec<Request>) -> Option<Self> {
         let timestamp = Timestamp::now();
         (!requests.is_empty()).then_some(Self {
@@ -41,7 +43,7 @@ impl Corpus {
         })
     }
 
-    /// What a browser asks for; with a body of `body_bytes` if that is not 0.
+    /// Creates a corpus of one browser request, with a body of `body_bytes` if that is not 0.
     pub(crate) fn browsing(body_bytes: usize) -> Self {
         let get = Request::new("GET", "/products/1843?ref=home", browsers::FIREFOX);
         let request = if body_bytes == 0 {
@@ -53,12 +55,12 @@ impl Corpus {
         Self::new(vec![request]).expect("there is one request")
     }
 
-    /// The request with this number, counted from 0 through all repetitions.
+    /// Returns the request with this number. Numbers start at 0 and continue over repetitions.
     pub(crate) fn request(&self, number: u64) -> &Request {
         &self.requests[(number % self.requests.len() as u64) as usize]
     }
 
-    /// When the requests claim to have begun.
+    /// Returns the start time that all requests carry.
     pub(crate) fn timestamp(&self) -> &str {
         &self.timestamp
     }
@@ -70,7 +72,7 @@ impl Corpus {
 }
 
 impl Request {
-    /// A request without a body for the site that all made-up traffic is for.
+    /// Creates a request without a body to the generated traffic's host.
     pub(crate) fn new(
         method: impl Into<Text>,
         uri: impl Into<Text>,
@@ -89,7 +91,7 @@ impl Request {
         }
     }
 
-    /// A request without a body from anywhere.
+    /// Creates a request without a body from a capture.
     pub(crate) fn captured(
         method: String,
         uri: String,
@@ -107,7 +109,7 @@ impl Request {
         }
     }
 
-    /// Adds a body, with the headers that go with it.
+    /// Adds a body and the headers `content-type` and `content-length`.
     #[must_use]
     pub(crate) fn with_body(
         mut self,
@@ -123,14 +125,14 @@ impl Request {
         self.with_body_only(body, chunk_bytes)
     }
 
-    /// Adds a body to a request whose headers speak of it already.
+    /// Adds a body to a request that has the headers for it.
     #[must_use]
     pub(crate) fn with_body_only(mut self, body: Bytes, chunk_bytes: usize) -> Self {
         self.chunks = chunks(&body, chunk_bytes);
         self
     }
 
-    /// The event that begins the request.
+    /// Returns the request headers event.
     pub(crate) fn head<'a>(
         &'a self,
         correlation_id: &'a str,
@@ -157,28 +159,46 @@ impl Request {
         }
     }
 
-    /// The events of its body; their correlation ids are empty, for each sending has another.
-    pub(crate) fn chunks(&self) -> &[RequestBodyChunkEvent] {
+    /// Returns the events of the body. Creating them does not allocate.
+    pub(crate) fn body_events<'a>(
+        &'a self,
+        correlation_id: &'a str,
+    ) -> impl Iterator<Item = RequestBodyChunk<'a>> {
+        self.chunks.iter().map(move |chunk| {
+            RequestBodyChunk(BodyChunk {
+                correlation_id,
+                ..chunk.clone()
+            })
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn chunks(&self) -> &[BodyChunk<'static>] {
         &self.chunks
     }
 }
 
-/// Cuts a body without copying it; an empty body has no chunks.
-fn chunks(body: &Bytes, chunk_bytes: usize) -> Vec<RequestBodyChunkEvent> {
+/// Cuts a body into chunks without copying it. An empty body has no chunks.
+fn chunks(body: &Bytes, chunk_bytes: usize) -> Vec<BodyChunk<'static>> {
     let starts = (0..body.len()).step_by(chunk_bytes);
     starts
         .zip(0..)
         .map(|(start, index)| {
             let end = body.len().min(start + chunk_bytes);
             let data = body.slice(start..end);
-            RequestBodyChunkEvent::new("", data, index, end == body.len())
-                .with_total_size(body.len())
-                .with_bytes_received(end)
+            BodyChunk {
+                correlation_id: "",
+                data,
+                is_last: end == body.len(),
+                total_size: Some(body.len()),
+                chunk_index: index,
+                bytes_so_far: end,
+            }
         })
         .collect()
 }
 
-/// Harmless text of exactly this size.
+/// Returns harmless text of exactly this size.
 pub(crate) fn filler(bytes: usize) -> String {
     const SENTENCE: &str = "All work and no play makes a proxy a dull box. ";
     SENTENCE.chars().cycle().take(bytes).collect()
@@ -189,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn browsing_sends_ten_headers_of_some_seven_hundred_bytes() {
+    fn browsing_sends_ten_headers_of_about_700_bytes() {
         let corpus = Corpus::browsing(0);
         let request = corpus.request(0);
         let bytes: usize = request
@@ -204,14 +224,19 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_cut_into_chunks_that_know_their_place() {
+    fn bodies_are_cut_into_numbered_chunks() {
         let corpus = Corpus::browsing(200_000);
         let request = corpus.request(7);
         let chunks = request.chunks();
         assert_eq!(request.method, "POST");
         assert_eq!(chunks.len(), 4);
         assert_eq!(chunks[3].data.len(), 200_000 - 3 * CHUNK_BYTES);
-        assert_eq!(chunks[2].bytes_received, 3 * CHUNK_BYTES);
+        assert_eq!(chunks[2].bytes_so_far, 3 * CHUNK_BYTES);
+        let ids: Vec<_> = request
+            .body_events("id")
+            .map(|event| event.0.correlation_id)
+            .collect();
+        assert_eq!(ids, ["id"; 4]);
         assert_eq!(
             chunks.iter().map(|chunk| chunk.is_last).collect::<Vec<_>>(),
             [false, false, false, true]
@@ -224,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_come_in_order_and_again() {
+    fn requests_repeat_in_order() {
         let requests = ["/a", "/b"].map(|uri| Request::new("GET", uri, &[]));
         let corpus = Corpus::new(requests.to_vec()).unwrap();
         let uris: Vec<&str> = (0..3).map(|n| corpus.request(n).uri.as_ref()).collect();
@@ -232,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn no_requests_make_no_corpus() {
+    fn corpus_needs_a_request() {
         assert!(Corpus::new(Vec::new()).is_none());
     }
 }

@@ -1,12 +1,12 @@
-//! Reading the values of options: sizes, durations, encodings, headers and endpoints.
+//! Parsers for option values: sizes, durations, encodings, headers and endpoints.
 
 use std::time::Duration;
 use tollgate::Encoding;
 
-/// Longer than anybody waits, and far from where adding it to a clock could overflow.
+/// Longest accepted duration. Far below the point where adding it to an `Instant` could overflow.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Reads a size: bytes, or with `KiB`, `MiB` or `GiB`.
+/// Parses a size in bytes, or with the unit `KiB`, `MiB` or `GiB`.
 pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
     let text = text.trim();
     let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
@@ -19,13 +19,13 @@ pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
     };
     let count: usize = digits
         .parse()
-        .map_err(|_| "expected bytes such as 65536, or 64KiB, or 1MiB".to_owned())?;
+        .map_err(|_| "expected a size such as 65536, 64KiB or 1MiB".to_owned())?;
     count
         .checked_mul(unit)
         .ok_or_else(|| "larger than this machine can address".to_owned())
 }
 
-/// Reads the size of something that cannot be empty.
+/// Parses a size of at least one byte.
 pub(crate) fn parse_nonzero_size(text: &str) -> Result<usize, String> {
     match parse_size(text)? {
         0 => Err("must be at least 1 byte".to_owned()),
@@ -33,17 +33,17 @@ pub(crate) fn parse_nonzero_size(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Reads a duration as humans write it, such as `5ms` or `1m 30s`.
+/// Parses a duration such as `5ms` or `1m 30s`, of at most a day.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; expected a duration such as 5ms or 5s"))?;
     if duration > LONGEST {
-        return Err("longer than a day".to_owned());
+        return Err("must be at most a day".to_owned());
     }
     Ok(duration)
 }
 
-/// Reads how long to wait for something.
+/// Parses a duration of more than zero.
 pub(crate) fn parse_timeout(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         Duration::ZERO => Err("must be longer than 0s".to_owned()),
@@ -51,40 +51,40 @@ pub(crate) fn parse_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads the name of an encoding.
+/// Parses the name of an encoding.
 pub(crate) fn parse_encoding(text: &str) -> Result<Encoding, String> {
     text.parse()
         .map_err(|_| "expected msgpack or json".to_owned())
 }
 
-/// Reads a header as `NAME=VALUE`.
+/// Parses a header written as `NAME=VALUE`.
 pub(crate) fn parse_assignment(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     header(name, value)
 }
 
-/// Reads a header as `name: value`.
+/// Parses a header written as `name: value`.
 pub(crate) fn parse_header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("expected 'name: value'")?;
     header(name, value)
 }
 
-/// Reads an endpoint, `/path`, `unix:/path` or that of a gRPC server, and hands it back as it was written.
+/// Checks an endpoint, `/path`, `unix:/path` or that of a gRPC server, and returns it unchanged.
 pub(crate) fn parse_endpoint(text: &str) -> Result<String, String> {
     if socket_path(text).starts_with('/') || (cfg!(feature = "grpc") && is_remote(text)) {
         return Ok(text.to_owned());
     }
     let expected = if cfg!(feature = "grpc") {
-        "expected /path, unix:/path, grpc://host:port or another form of a gRPC server's endpoint"
+        "expected /path, unix:/path, or a gRPC endpoint such as grpc://host:port"
     } else if is_remote(text) {
-        "this build knows no gRPC; expected /path or unix:/path"
+        "this command was built without gRPC; expected /path or unix:/path"
     } else {
         "expected /path or unix:/path"
     };
     Err(expected.to_owned())
 }
 
-/// Whether an endpoint is a gRPC server's, if it is one at all; the library looks closer.
+/// Returns whether an endpoint looks like that of a gRPC server. The library checks it in full.
 pub(crate) fn is_remote(endpoint: &str) -> bool {
     const SCHEMES: [&str; 5] = ["http://", "https://", "grpc://", "grpcs://", "grpc+unix://"];
     let has_port = || {
@@ -94,7 +94,7 @@ pub(crate) fn is_remote(endpoint: &str) -> bool {
     SCHEMES.iter().any(|scheme| endpoint.starts_with(scheme)) || has_port().is_some()
 }
 
-/// Reads the endpoint of a proxy to connect to, and hands it back as it was written.
+/// Checks the endpoint of a proxy to dial and returns it unchanged.
 pub(crate) fn parse_proxy(text: &str) -> Result<String, String> {
     let is_address = text
         .strip_prefix("tcp://")
@@ -106,7 +106,7 @@ pub(crate) fn parse_proxy(text: &str) -> Result<String, String> {
     Err("expected /path, unix:/path or tcp://host:port".to_owned())
 }
 
-/// Where the socket of an endpoint lies.
+/// Returns the socket path of a Unix endpoint.
 pub(crate) fn socket_path(endpoint: &str) -> &str {
     endpoint.strip_prefix("unix:").unwrap_or(endpoint)
 }
@@ -114,23 +114,23 @@ pub(crate) fn socket_path(endpoint: &str) -> &str {
 fn header(name: &str, value: &str) -> Result<(String, String), String> {
     let value = value.trim();
     if name.is_empty() || !name.bytes().all(is_token) {
-        return Err(format!("{name:?} is not a header name"));
+        return Err(format!("{name:?} is not a valid header name"));
     }
     if value.contains(|character: char| character.is_control() && character != '\t') {
-        return Err("a header value holds no control characters".to_owned());
+        return Err("a header value cannot contain control characters".to_owned());
     }
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Whether RFC 9110 allows this byte in a header name or method.
+/// Returns whether RFC 9110 allows this byte in a header name or method.
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Reads an HTTP method.
+/// Parses an HTTP method.
 pub(crate) fn parse_method(text: &str) -> Result<String, String> {
     if text.is_empty() || !text.bytes().all(is_token) {
-        return Err("not an HTTP method".to_owned());
+        return Err("not a valid HTTP method".to_owned());
     }
     Ok(text.to_owned())
 }

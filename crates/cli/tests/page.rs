@@ -1,6 +1,6 @@
-//! `--report`: a run as a page that a browser shows.
+//! `--report`: the HTML report of a run, as a browser shows it.
 
-// Helpers of tests fail like tests; clippy lets only the test functions themselves unwrap.
+// Test helpers may unwrap too; clippy allows it only in test functions.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -8,29 +8,29 @@ use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-/// What the page draws this run with, and the earlier one.
+/// Line colours of this run and of the earlier run.
 const CURRENT: [u8; 3] = [0x09, 0x69, 0xda];
 const EARLIER: [u8; 3] = [0xbc, 0x4c, 0x00];
 
-/// And the stage of calls in which they are with the agent.
+/// Colour of the stage "wire and agent".
 const WIRE: [u8; 3] = [0x1a, 0x7f, 0x37];
 
-/// Names of what lets a browser without windows take pictures.
+/// Executables of browsers that can take screenshots without a display.
 const BROWSERS: [&str; 3] = ["chromium-headless-shell", "chromium", "google-chrome"];
 
 #[test]
-fn a_browser_shows_two_runs_on_one_page_that_needs_nothing_else() {
+fn report_is_self_contained_and_compares_two_runs() {
     let folder = TempDir::new().unwrap();
     let first = folder.path().join("first.html");
     succeeds(&demo(&["--report", path(&first)]));
     let page = fs::read_to_string(&first).unwrap();
-    for elsewhere in ["http:", "https:", "src=", "@import", "url(", "<script"] {
-        assert!(!page.contains(elsewhere), "{elsewhere}");
+    for external in ["http:", "https:", "src=", "@import", "url(", "<script"] {
+        assert!(!page.contains(external), "{external}");
     }
-    let picture = screenshot(&first, folder.path());
-    assert!(picture.count(CURRENT) > 200);
-    assert!(picture.count(WIRE) > 200);
-    assert_eq!(picture.count(EARLIER), 0);
+    let image = screenshot(&first, folder.path());
+    assert!(image.count(CURRENT) > 200);
+    assert!(image.count(WIRE) > 200);
+    assert_eq!(image.count(EARLIER), 0);
 
     let second = folder.path().join("second.html");
     let earlier = folder.path().join("first.json");
@@ -40,13 +40,13 @@ fn a_browser_shows_two_runs_on_one_page_that_needs_nothing_else() {
         "--compare",
         path(&earlier),
     ]));
-    let picture = screenshot(&second, folder.path());
-    assert!(picture.count(CURRENT) > 200);
-    assert!(picture.count(EARLIER) > 200);
+    let image = screenshot(&second, folder.path());
+    assert!(image.count(CURRENT) > 200);
+    assert!(image.count(EARLIER) > 200);
 }
 
 #[test]
-fn what_json_prints_can_be_compared_with() {
+fn json_output_works_with_compare() {
     let folder = TempDir::new().unwrap();
     let printed = demo(&["--json"]);
     succeeds(&printed);
@@ -64,14 +64,14 @@ fn what_json_prints_can_be_compared_with() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said_before_the_run_and_leaves_files_alone() {
+fn bad_paths_fail_before_the_run_and_keep_files() {
     let folder = TempDir::new().unwrap();
     let page = folder.path().join("page.html");
     fs::write(&page, "kept").unwrap();
     let no_run = folder.path().join("no_run.json");
     fs::write(&no_run, "[]").unwrap();
     let missing = folder.path().join("missing/page.html");
-    for (options, word) in [
+    for (options, expected) in [
         (vec!["--compare", path(&no_run)], "--report"),
         (vec!["--report", path(&no_run)], "another name"),
         (vec!["--report", path(&missing)], "missing"),
@@ -85,9 +85,9 @@ fn what_cannot_be_done_is_said_before_the_run_and_leaves_files_alone() {
         ),
     ] {
         let output = demo(&options);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains(word), "{word} in {said}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains(expected), "{expected} in {message}");
     }
     assert_eq!(fs::read_to_string(&page).unwrap(), "kept");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
@@ -111,20 +111,20 @@ fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// A picture of what a browser shows.
-struct Picture {
+/// A browser's screenshot.
+struct Screenshot {
     pixels: Vec<u8>,
     bytes_per_pixel: usize,
 }
 
-impl Picture {
+impl Screenshot {
     fn count(&self, colour: [u8; 3]) -> usize {
         let pixels = self.pixels.chunks_exact(self.bytes_per_pixel);
         pixels.filter(|pixel| pixel.starts_with(&colour)).count()
     }
 }
 
-fn screenshot(page: &Path, folder: &Path) -> Picture {
+fn screenshot(page: &Path, folder: &Path) -> Screenshot {
     let file = folder.join("screenshot.png");
     let taken = BROWSERS.into_iter().find_map(|browser| {
         let mut command = Command::new(browser);
@@ -144,14 +144,14 @@ fn screenshot(page: &Path, folder: &Path) -> Picture {
             .arg(format!("file://{}", page.display()));
         command.output().ok()
     });
-    let output = taken.expect("a browser; scripts/setup installs one");
+    let output = taken.expect("no browser found; scripts/setup installs one");
     assert!(file.exists(), "{}", String::from_utf8_lossy(&output.stderr));
     let decoder = png::Decoder::new(std::io::BufReader::new(fs::File::open(&file).unwrap()));
     let mut reader = decoder.read_info().unwrap();
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
     let frame = reader.next_frame(&mut pixels).unwrap();
     assert_eq!(frame.bit_depth, png::BitDepth::Eight);
-    Picture {
+    Screenshot {
         pixels,
         bytes_per_pixel: frame.color_type.samples(),
     }

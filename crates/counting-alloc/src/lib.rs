@@ -1,10 +1,13 @@
-//! mimalloc, counting, so that reports can say what a request costs on the heap.
+//! A global allocator that counts allocations, so that reports can state the heap allocations per
+//! request.
 //!
-//! With [`ALLOCATOR_VARIABLE`] set to `system` it is the system's allocator that counts, so that the same program can be
-//! measured with either.
+//! It allocates with mimalloc, or with the system's allocator if [`ALLOCATOR_VARIABLE`] is set to
+//! `system`, so that one program can be measured with either.
 //!
-//! Counting must not slow down a program that allocates a lot, or comparing it with one that does not would
-//! be unfair: each thread has a counter of its own, on a cache line of its own.
+//! Counting must not slow down programs that allocate often, or comparisons with programs that do
+//! not would be unfair. Each thread therefore has its own counter on its own cache lines.
+
+#![warn(missing_docs)]
 
 use mimalloc::MiMalloc;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -12,19 +15,20 @@ use std::cell::Cell;
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-/// Declare one with `#[global_allocator]` to have a program's allocations counted.
+/// The counting allocator. Declare it with `#[global_allocator]` to count a program's allocations.
 #[derive(Debug)]
 pub struct CountingAlloc;
 
-/// The environment variable that says what the memory comes from: `system`, or else `mimalloc`.
+/// Name of the environment variable that selects the allocator: `system`, or any other value or
+/// none for mimalloc.
 pub const ALLOCATOR_VARIABLE: &CStr = c"TOLLGATE_ALLOCATOR";
 
-/// What [`ALLOCATOR_VARIABLE`] calls the allocator that this process has.
+/// Returns the name of the allocator of this process: `system` or `mimalloc`.
 pub fn allocator() -> &'static str {
     if is_system() { "system" } else { "mimalloc" }
 }
 
-/// How often this process has asked for heap memory so far; growing a block counts like a new one.
+/// Returns the number of allocations of this process so far. Reallocations count as allocations.
 pub fn allocations() -> u64 {
     COUNTERS
         .iter()
@@ -32,28 +36,28 @@ pub fn allocations() -> u64 {
         .sum()
 }
 
-/// Threads that get a counter to themselves; later ones share the last.
+/// Number of threads with their own counter. Later threads share the last counter.
 const OWN_COUNTERS: usize = 127;
 
-const NOT_CHOSEN: usize = usize::MAX;
+const UNASSIGNED: usize = usize::MAX;
 
 static COUNTERS: [Counter; OWN_COUNTERS + 1] =
     [const { Counter(AtomicU64::new(0)) }; OWN_COUNTERS + 1];
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    // Without a destructor and set up by the compiler, so that using it never allocates.
-    static CHOSEN: Cell<usize> = const { Cell::new(NOT_CHOSEN) };
+    // Const-initialised and without a destructor, so that accessing it never allocates.
+    static OWN_INDEX: Cell<usize> = const { Cell::new(UNASSIGNED) };
 }
 
-/// As wide as the pairs of lines that processors fetch.
+/// Aligned to 128 bytes because processors prefetch cache lines in pairs.
 #[repr(align(128))]
 struct Counter(AtomicU64);
 
 fn count() {
-    let chosen = CHOSEN.get();
-    let index = if chosen == NOT_CHOSEN {
-        choose()
+    let chosen = OWN_INDEX.get();
+    let index = if chosen == UNASSIGNED {
+        assign_counter()
     } else {
         chosen
     };
@@ -61,51 +65,54 @@ fn count() {
     if index == OWN_COUNTERS {
         counter.fetch_add(1, Ordering::Relaxed);
     } else {
-        // Nobody else writes to it, which spares the locked instruction.
+        // Only this thread writes to its counter, so no atomic read-modify-write is needed.
         counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 }
 
 #[cold]
-fn choose() -> usize {
+fn assign_counter() -> usize {
     let index = THREADS.fetch_add(1, Ordering::Relaxed).min(OWN_COUNTERS);
-    CHOSEN.set(index);
+    OWN_INDEX.set(index);
     index
 }
 
 const MIMALLOC: u8 = 1;
 const SYSTEM: u8 = 2;
 
-/// Zero until the first allocation. Never changes afterwards, since a block must go back to where it came from.
-static BENEATH: AtomicU8 = AtomicU8::new(0);
+/// The underlying allocator, zero until the first allocation. Never changes afterwards: a block
+/// must be freed by the allocator that it came from.
+static UNDERLYING: AtomicU8 = AtomicU8::new(0);
 
 fn is_system() -> bool {
-    match BENEATH.load(Ordering::Relaxed) {
-        0 => choose_beneath() == SYSTEM,
+    match UNDERLYING.load(Ordering::Relaxed) {
+        0 => choose_underlying() == SYSTEM,
         chosen => chosen == SYSTEM,
     }
 }
 
 #[cold]
 #[allow(unsafe_code)]
-fn choose_beneath() -> u8 {
-    // SAFETY: the name ends with a zero, and the first allocation is made before a program has a second thread that
-    // could change its environment. Reading it by the standard library would allocate.
+fn choose_underlying() -> u8 {
+    // The standard library's functions for this would allocate.
+    // SAFETY: the name ends with a zero byte. The first allocation happens before the program has a
+    // second thread that could change the environment.
     let value = unsafe { libc::getenv(ALLOCATOR_VARIABLE.as_ptr()) };
-    // SAFETY: a value that is there ends with a zero, and nothing changes it while it is looked at.
+    // SAFETY: a value that is not null ends with a zero byte, and no other thread exists that could
+    // change it.
     let is_system = !value.is_null() && unsafe { CStr::from_ptr(value) } == c"system";
     let chosen = if is_system { SYSTEM } else { MIMALLOC };
-    BENEATH.store(chosen, Ordering::Relaxed);
+    UNDERLYING.store(chosen, Ordering::Relaxed);
     chosen
 }
 
-// SAFETY: every call goes unchanged to one allocator, the same for the life of the process, which keeps the contract;
-// counting neither allocates nor unwinds.
+// SAFETY: every call is forwarded unchanged to one allocator, the same one for the life of the
+// process, which upholds the contract. Counting neither allocates nor unwinds.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for CountingAlloc {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
-        // SAFETY: the caller's promises are the ones that either allocator asks for.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`, which both allocators require.
         unsafe {
             if is_system() {
                 System.alloc(layout)
@@ -117,7 +124,7 @@ unsafe impl GlobalAlloc for CountingAlloc {
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count();
-        // SAFETY: the caller's promises are the ones that either allocator asks for.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`, which both allocators require.
         unsafe {
             if is_system() {
                 System.alloc_zeroed(layout)
@@ -129,7 +136,8 @@ unsafe impl GlobalAlloc for CountingAlloc {
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         count();
-        // SAFETY: the caller's promises are the ones that either asks for, and the block is from the one that is asked.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`, which both allocators require.
+        // The block came from the same allocator, as the choice never changes.
         unsafe {
             if is_system() {
                 System.realloc(block, layout, new_size)
@@ -140,7 +148,8 @@ unsafe impl GlobalAlloc for CountingAlloc {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are the ones that either asks for, and the block is from the one that is asked.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`, which both allocators require.
+        // The block came from the same allocator, as the choice never changes.
         unsafe {
             if is_system() {
                 System.dealloc(block, layout);

@@ -1,5 +1,5 @@
-//! The answers that the peers' agent gives, as tollgate's own types: what the pool must make of them, and
-//! what the recording server answers itself.
+//! Answers of the peers' agent with tollgate's types. Tests expect them from the pool, and the
+//! recording server gives the same answers.
 
 use crate::events::every_byte;
 use serde_json::json;
@@ -8,10 +8,10 @@ use tollgate::{
     AgentResponse, AuditMetadata, BodyMutation, Bytes, Decision, HeaderOp, WebSocketDecision,
 };
 
-/// A body with this in it is blocked.
+/// Bodies with this text are blocked.
 pub const BLOCKED_TEXT: &str = "BLOCK-ME";
 
-/// The answer to request headers, by their URI.
+/// Returns the answer to request headers with this URI.
 pub fn to_uri(uri: &str) -> AgentResponse {
     let allow = AgentResponse::default_allow();
     match uri {
@@ -41,7 +41,7 @@ pub fn to_uri(uri: &str) -> AgentResponse {
     }
 }
 
-/// What becomes of a body chunk, by its content.
+/// Returns the body mutation for a chunk with this content.
 pub fn to_chunk(data: &[u8], index: u32) -> Option<BodyMutation> {
     match data {
         b"REPLACE" => Some(BodyMutation::replace(
@@ -55,17 +55,17 @@ pub fn to_chunk(data: &[u8], index: u32) -> Option<BodyMutation> {
     }
 }
 
-/// The answer to settings that are refused.
-pub fn refused_settings() -> AgentResponse {
+/// Returns the answer to rejected settings.
+pub fn rejected_settings() -> AgentResponse {
     AgentResponse::block(500, Some("Configuration rejected".to_owned()))
 }
 
-/// The answer to a body in which [`BLOCKED_TEXT`] has come.
+/// Returns the answer to a body with [`BLOCKED_TEXT`].
 pub fn blocked_by_body() -> AgentResponse {
     AgentResponse::block(403, Some("blocked by body".to_owned()))
 }
 
-/// The answer to a websocket frame, by its payload.
+/// Returns the answer to a websocket frame with this payload.
 pub fn to_frame(data: &[u8]) -> AgentResponse {
     AgentResponse::default_allow().with_websocket_decision(match data {
         b"drop" => WebSocketDecision::Drop,
@@ -77,7 +77,7 @@ pub fn to_frame(data: &[u8]) -> AgentResponse {
     })
 }
 
-/// One of each operation; `name` is the header that is set.
+/// Returns one of each header operation. `name` is the header that is set.
 fn header_ops(name: &str) -> Vec<HeaderOp> {
     vec![
         HeaderOp::Set {

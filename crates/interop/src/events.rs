@@ -1,4 +1,4 @@
-//! What the peers' client sends, as tollgate's own types.
+//! Creates the events of the peers' client with tollgate's types.
 
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -11,12 +11,12 @@ use tollgate_load_driver::traffic::header_map;
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// Every value that a byte can have.
+/// Returns every byte value.
 pub fn every_byte() -> Vec<u8> {
     (0..=255).collect()
 }
 
-/// Request headers with every optional field set and one header of two values.
+/// Creates request headers with every optional field and one header of two values.
 pub fn request_headers(id: &str, uri: &str) -> RequestHeadersEvent {
     let mut headers = header_map();
     let addresses = ["198.51.100.23", "203.0.113.7"].map(str::to_owned).to_vec();
@@ -38,7 +38,7 @@ pub fn request_headers(id: &str, uri: &str) -> RequestHeadersEvent {
     }
 }
 
-/// Request headers with no optional field and no header.
+/// Creates request headers without optional fields and headers.
 pub fn bare_request_headers(id: &str, uri: &str) -> RequestHeadersEvent {
     RequestHeadersEvent {
         metadata: bare_metadata(id),
@@ -48,19 +48,19 @@ pub fn bare_request_headers(id: &str, uri: &str) -> RequestHeadersEvent {
     }
 }
 
-/// The same without a trace.
+/// Removes the trace from request headers.
 pub fn untraced(mut event: RequestHeadersEvent) -> RequestHeadersEvent {
     event.metadata.traceparent = None;
     event
 }
 
-/// The same as part of a trace.
+/// Adds a trace to request headers.
 pub fn traced(mut event: RequestHeadersEvent) -> RequestHeadersEvent {
     event.metadata.traceparent = Some(TRACE.to_owned());
     event
 }
 
-/// Headers by name.
+/// Creates headers by name.
 pub fn headers(headers: &[(&str, &[&str])]) -> HashMap<String, Vec<String>> {
     let owned = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
     headers
@@ -69,7 +69,7 @@ pub fn headers(headers: &[(&str, &[&str])]) -> HashMap<String, Vec<String>> {
         .collect()
 }
 
-/// The chunks of one body, numbered, counted and the last one marked.
+/// Creates the chunks of one body, with index, bytes received and the last chunk marked.
 pub fn request_chunks(
     id: &str,
     parts: &[&[u8]],
@@ -91,12 +91,12 @@ pub fn request_chunks(
     chunks
 }
 
-/// A response body that is one chunk.
+/// Creates a response body of one chunk.
 pub fn response_chunk(id: &str, data: &[u8]) -> ResponseBodyChunkEvent {
     ResponseBodyChunkEvent::new(id, data.to_vec(), 0, true).with_total_size(data.len())
 }
 
-/// Response headers with one header of two values.
+/// Creates response headers with one header of two values.
 pub fn response_headers(id: &str) -> ResponseHeadersEvent {
     ResponseHeadersEvent {
         correlation_id: id.to_owned(),
@@ -109,7 +109,7 @@ pub fn response_headers(id: &str) -> ResponseHeadersEvent {
     }
 }
 
-/// The end of a request that went well.
+/// Creates the completion of a successful request.
 pub fn request_complete(id: &str) -> RequestCompleteEvent {
     RequestCompleteEvent {
         correlation_id: id.to_owned(),
@@ -122,7 +122,7 @@ pub fn request_complete(id: &str) -> RequestCompleteEvent {
     }
 }
 
-/// The end of a request that went wrong.
+/// Creates the completion of a failed request.
 pub fn failed_request(id: &str) -> RequestCompleteEvent {
     RequestCompleteEvent {
         status: 502,
@@ -133,7 +133,7 @@ pub fn failed_request(id: &str) -> RequestCompleteEvent {
     }
 }
 
-/// A frame from the client with more to come, no field at its default.
+/// Creates a frame from the client that is not the last, with no field at its default.
 pub fn websocket_frame(id: &str, opcode: WebSocketOpcode, data: &[u8]) -> WebSocketFrameEvent {
     WebSocketFrameEvent {
         correlation_id: id.to_owned(),
@@ -147,7 +147,7 @@ pub fn websocket_frame(id: &str, opcode: WebSocketOpcode, data: &[u8]) -> WebSoc
     }
 }
 
-/// A prompt to be inspected, every optional field set.
+/// Creates a prompt to inspect, with every optional field.
 pub fn guardrail_inspect(id: &str) -> GuardrailInspectEvent {
     GuardrailInspectEvent {
         correlation_id: id.to_owned(),
@@ -160,7 +160,7 @@ pub fn guardrail_inspect(id: &str) -> GuardrailInspectEvent {
     }
 }
 
-/// A text to be inspected, no optional field set.
+/// Creates a text to inspect, without optional fields.
 pub fn bare_guardrail_inspect(id: &str) -> GuardrailInspectEvent {
     GuardrailInspectEvent {
         inspection_type: GuardrailInspectionType::PiiDetection,

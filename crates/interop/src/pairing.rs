@@ -2,24 +2,23 @@ use crate::peer::{Peer, Version};
 use std::fmt::{self, Display, Formatter};
 use tollgate::Encoding::{self, Json, MessagePack};
 
-/// Selects the versions to test against: `all`, or some separated by commas.
+/// Selects the versions to test against: `all`, or a list separated by commas.
 const VERSIONS_VARIABLE: &str = "TOLLGATE_PEER_VERSIONS";
 
-/// One way in which tollgate and a peer can meet.
+/// Version and encodings with which tollgate and a peer connect.
 #[derive(Debug, Clone, Copy)]
 pub struct Pairing {
-    /// The peer's version of the published crate.
+    /// The peer's version of `zentinel-agent-protocol`.
     pub version: Version,
-    /// The best encoding that the peer is built with.
+    /// The preferred encoding of the peer's build.
     pub build: Encoding,
     /// The encodings that tollgate offers or accepts.
     pub ours: &'static [Encoding],
-    /// The encoding that the two agree on.
+    /// The encoding that the two negotiate.
     pub agreed: Encoding,
 }
 
-/// Every way in which they can. (Two copies of 0.6.11 understand nothing in MessagePack; with one of them
-/// it works.)
+/// All pairings. MessagePack works with one side of 0.6.11, but not between two.
 const EVERY_PAIRING: [Pairing; 6] = [
     Pairing {
         version: Version::V0_6_45,
@@ -59,11 +58,11 @@ const EVERY_PAIRING: [Pairing; 6] = [
     },
 ];
 
-/// The pairings of the versions that `TOLLGATE_PEER_VERSIONS` selects; 0.6.45 without it.
+/// Returns the pairings of the versions that `TOLLGATE_PEER_VERSIONS` selects, 0.6.45 by default.
 ///
 /// # Panics
 ///
-/// If it names a version that there is no peer for.
+/// If there is no peer for a selected version.
 pub fn pairings() -> impl Iterator<Item = Pairing> {
     let versions = selected_versions();
     EVERY_PAIRING
@@ -72,11 +71,11 @@ pub fn pairings() -> impl Iterator<Item = Pairing> {
         .inspect(|pairing| eprintln!("{pairing}"))
 }
 
-/// The versions that `TOLLGATE_PEER_VERSIONS` selects; 0.6.45 without it.
+/// Returns the versions that `TOLLGATE_PEER_VERSIONS` selects, 0.6.45 by default.
 ///
 /// # Panics
 ///
-/// If it names a version that there is no peer for.
+/// If there is no peer for a selected version.
 pub fn selected_versions() -> Vec<Version> {
     let selected = std::env::var(VERSIONS_VARIABLE).unwrap_or_default();
     versions(&selected)
@@ -98,7 +97,7 @@ fn version(name: &str) -> Version {
 }
 
 impl Pairing {
-    /// The peer of this pairing.
+    /// Returns the peer of this pairing.
     pub fn peer(&self) -> Peer {
         Peer::find(self.version, self.build)
     }

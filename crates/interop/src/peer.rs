@@ -3,13 +3,13 @@ use std::path::{Path, PathBuf};
 use tokio::process::Command;
 use tollgate::Encoding;
 
-/// Overrides the folder in which the peers are looked for.
+/// Overrides the folder of the peers.
 const FOLDER_VARIABLE: &str = "TOLLGATE_PEERS";
 
-/// Where `scripts/interop-peers` puts them.
+/// Folder to which `scripts/interop-peers` writes the peers.
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/peers");
 
-/// A version of the published crate.
+/// Version of `zentinel-agent-protocol`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     /// 0.6.11
@@ -19,10 +19,10 @@ pub enum Version {
 }
 
 impl Version {
-    /// The versions that there is a peer for, newest first.
+    /// All versions with a peer, newest first.
     pub const ALL: [Self; 2] = [Self::V0_6_45, Self::V0_6_11];
 
-    /// The version as it is written, such as `0.6.45`.
+    /// Returns the version as text, such as `0.6.45`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::V0_6_11 => "0.6.11",
@@ -37,7 +37,7 @@ impl Display for Version {
     }
 }
 
-/// A helper program built on one version of the published crate.
+/// Helper program based on one version of `zentinel-agent-protocol`.
 #[derive(Debug, Clone)]
 pub struct Peer {
     version: Version,
@@ -45,35 +45,35 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Finds the build whose best encoding is `best`. A build for MessagePack knows JSON as well; one
-    /// for JSON knows nothing else.
+    /// Finds the build whose preferred encoding is `best`. Builds for MessagePack support JSON as
+    /// well; builds for JSON support nothing else.
     ///
     /// # Panics
     ///
-    /// If it has not been built; the message tells how.
+    /// If the peer is not built. The message explains how to build it.
     pub fn find(version: Version, best: Encoding) -> Self {
         let folder = std::env::var_os(FOLDER_VARIABLE).map_or_else(|| FOLDER.into(), PathBuf::from);
         let program = folder.join(file_name(version, best));
         assert!(
             program.is_file(),
-            "there is no peer at {}: build it with `{}`, or name the folder it is in with {FOLDER_VARIABLE}",
+            "there is no peer at {}: build it with `{}`, or set {FOLDER_VARIABLE} to its folder",
             program.display(),
             build_command(version),
         );
         Self { version, program }
     }
 
-    /// The version of the published crate that it is built on.
+    /// Returns the version of `zentinel-agent-protocol` that the peer uses.
     pub const fn version(&self) -> Version {
         self.version
     }
 
-    /// The name that its agent gives itself.
+    /// Returns the name of the peer's agent.
     pub fn name(&self) -> String {
         format!("peer-{}", self.version.as_str().replace('.', "-"))
     }
 
-    /// A command that runs it and ends it when the child is dropped.
+    /// Returns a command that runs the peer and kills it when the child is dropped.
     pub(crate) fn command(&self, role: &str, flag: &str, socket: &Path) -> Command {
         let mut command = Command::new(&self.program);
         command.arg(role).arg(flag).arg(socket).kill_on_drop(true);

@@ -1,4 +1,4 @@
-use crate::PATIENCE;
+use crate::TIMEOUT;
 use crate::peer::Peer;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -11,62 +11,63 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 use tollgate_load_driver::reserve_port;
 
-/// A peer's agent in a process of its own, on a socket of its own. Dropping it kills the process.
+/// A peer's agent in a separate process. Dropping it kills the process.
 #[derive(Debug)]
 pub struct PeerAgent {
     child: Child,
     lines: UnboundedReceiver<Value>,
     socket: PathBuf,
-    _place: Option<Place>,
+    _reservation: Option<Reservation>,
 }
 
-/// What keeps others from the place where it listens.
+/// Reserves the address of the agent for as long as it exists.
 #[derive(Debug)]
-enum Place {
+enum Reservation {
     Folder { _folder: TempDir },
     Port { _port: TcpSocket },
 }
 
-/// An event that the agent says it was given.
+/// Event that the agent received, as it reports it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Logged {
-    /// Which event, such as `request_headers`.
+    /// Name of the event, such as `request_headers`.
     pub event: String,
-    /// What the agent understood.
+    /// Decoded event.
     pub value: Value,
 }
 
 impl PeerAgent {
-    /// Starts an agent that blocks bodies with [`BLOCKED_TEXT`](crate::BLOCKED_TEXT) in them, and waits
+    /// Starts an agent that blocks bodies with [`BLOCKED_TEXT`](crate::BLOCKED_TEXT), and waits
     /// until it listens.
     ///
     /// # Panics
     ///
-    /// If it does not start.
+    /// If the agent does not start.
     pub async fn start(peer: &Peer) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("peer.sock");
-        let place = Some(Place::Folder { _folder: folder });
-        Self::run(peer, "agent", "--listen", socket, place).await
+        let reservation = Some(Reservation::Folder { _folder: folder });
+        Self::run(peer, "agent", "--listen", socket, reservation).await
     }
 
-    /// The same over gRPC, at a port of its own; [`PeerAgent::socket`] is its endpoint.
+    /// Like [`start`](Self::start), but over gRPC at a reserved port. [`PeerAgent::socket`] returns
+    /// its endpoint.
     ///
     /// # Panics
     ///
-    /// If it does not start.
+    /// If the agent does not start.
     pub async fn start_grpc(peer: &Peer) -> Self {
         let (port, address) = reserve_port().expect("a free port");
         let endpoint = format!("grpc://{address}").into();
-        let place = Some(Place::Port { _port: port });
-        Self::run(peer, "agent", "--listen", endpoint, place).await
+        let reservation = Some(Reservation::Port { _port: port });
+        Self::run(peer, "agent", "--listen", endpoint, reservation).await
     }
 
-    /// Starts one that registers with the proxy that listens at `socket`, and waits until it has.
+    /// Starts an agent that registers with the proxy at `socket`, and waits until it is registered.
     ///
     /// # Panics
     ///
-    /// If it does not.
+    /// If the agent is not registered in time.
     pub async fn dial(peer: &Peer, socket: &Path) -> Self {
         Self::run(peer, "dial", "--connect", socket.to_owned(), None).await
     }
@@ -76,7 +77,7 @@ impl PeerAgent {
         role: &str,
         flag: &str,
         socket: PathBuf,
-        place: Option<Place>,
+        reservation: Option<Reservation>,
     ) -> Self {
         let mut child = peer
             .command(role, flag, &socket)
@@ -92,7 +93,7 @@ impl PeerAgent {
             child,
             lines,
             socket,
-            _place: place,
+            _reservation: reservation,
         };
         let ready = agent.next_line().await;
         assert_eq!(ready["ready"], true, "{ready}");
@@ -100,27 +101,27 @@ impl PeerAgent {
         agent
     }
 
-    /// Where it listens.
+    /// Returns the path or endpoint at which the agent listens.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// The next event that it was given.
+    /// Waits for the next event that the agent reports.
     ///
     /// # Panics
     ///
-    /// If there is none for longer than [`PATIENCE`], or if the agent has ended.
+    /// If there is none within [`TIMEOUT`], or if the agent has ended.
     pub async fn next_event(&mut self) -> Logged {
         Logged::from(self.next_line().await)
     }
 
-    /// Kills the process and gives the events that nobody asked for.
+    /// Kills the process and returns the events that were not read yet.
     ///
     /// # Panics
     ///
     /// If the process does not end.
     pub async fn kill(mut self) -> Vec<Logged> {
-        timeout(PATIENCE, self.child.kill())
+        timeout(TIMEOUT, self.child.kill())
             .await
             .expect("the agent ends in time")
             .expect("the agent is killed");
@@ -132,21 +133,22 @@ impl PeerAgent {
     }
 
     async fn next_line(&mut self) -> Value {
-        self.read_line().await.expect("the agent still runs")
+        self.read_line().await.expect("the agent is still running")
     }
 
-    /// `None` once the process has ended.
+    /// Returns the next line, or `None` once the process has ended.
     async fn read_line(&mut self) -> Option<Value> {
-        timeout(PATIENCE, self.lines.recv())
+        timeout(TIMEOUT, self.lines.recv())
             .await
             .expect("the agent prints a line in time")
     }
 }
 
-/// Reads along with what the agent prints: it prints before it answers, and waits while the pipe is full.
+/// Reads the agent's output without pause: the agent prints before it answers, and blocks while the
+/// pipe is full.
 async fn read_lines(stdout: ChildStdout, sender: UnboundedSender<Value>) {
     let mut lines = BufReader::new(stdout).lines();
-    while let Some(line) = lines.next_line().await.expect("the output can be read") {
+    while let Some(line) = lines.next_line().await.expect("the output is readable") {
         let line = serde_json::from_str(&line).expect("the line is JSON");
         if sender.send(line).is_err() {
             break;

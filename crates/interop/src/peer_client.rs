@@ -6,19 +6,19 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// The ways in which the published crate asks an agent.
+/// Client of `zentinel-agent-protocol` that calls an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
-    /// `AgentPool`, which lacks some of the calls.
+    /// `AgentPool`, which does not support all calls.
     Pool,
-    /// `AgentClientV2Uds`, or `AgentClientV2` over gRPC: the one connection below it.
+    /// A single connection: `AgentClientV2Uds`, or `AgentClientV2` over gRPC.
     Client,
-    /// `AgentPool`, with an agent that has connected to it.
+    /// `AgentPool` with an agent that connected to it.
     Listener,
 }
 
 impl Via {
-    /// Those that connect to the agent.
+    /// The clients that connect to the agent.
     pub const ALL: [Self; 2] = [Self::Pool, Self::Client];
 
     const fn as_str(self) -> &'static str {
@@ -30,11 +30,11 @@ impl Via {
     }
 }
 
-/// Has a peer's client make every call there is, one after another, and gives the lines that it prints.
+/// Lets a peer's client make every kind of call, one after another. Returns the lines it prints.
 ///
 /// # Panics
 ///
-/// If the client cannot be run to its end.
+/// If the client fails or does not end in time.
 pub async fn run_client(peer: &Peer, via: Via, socket: &Path) -> Vec<Value> {
     let mut command = peer.command("client", "--connect", socket);
     command
@@ -43,21 +43,21 @@ pub async fn run_client(peer: &Peer, via: Via, socket: &Path) -> Vec<Value> {
     lines_of(&run(command).await)
 }
 
-/// What the client of one connection said and logged.
+/// Output of a client with one connection.
 #[derive(Debug)]
 pub struct ClientRun {
-    /// The lines that it printed.
+    /// Lines that the client printed.
     pub lines: Vec<Value>,
-    /// Pongs that arrived, which only its log tells.
+    /// Number of pongs that arrived, taken from the log.
     pub pongs: usize,
 }
 
-/// As [`run_client`], but makes the calls of different exchanges at once, so that those which are never
-/// answered are waited for together, and each for no longer than `limit`.
+/// Like [`run_client`], but makes the calls of different exchanges at the same time, each with the
+/// timeout `limit`. Calls that are never answered then time out together.
 ///
 /// # Panics
 ///
-/// If the client cannot be run to its end.
+/// If the client fails or does not end in time.
 pub async fn run_client_at_once(peer: &Peer, socket: &Path, limit: Duration) -> ClientRun {
     let mut command = peer.command("client", "--connect", socket);
     command
@@ -73,7 +73,7 @@ pub async fn run_client_at_once(peer: &Peer, socket: &Path, limit: Duration) -> 
     }
 }
 
-/// Calls that belong together are made one after another, and each may use up its time.
+/// Limit of a run. Calls of one exchange are made one after another, and each may time out.
 const LONGEST_RUN: Duration = Duration::from_secs(45);
 
 async fn run(mut command: Command) -> Output {

@@ -1,4 +1,4 @@
-use crate::PATIENCE;
+use crate::TIMEOUT;
 use crate::answers::{BLOCKED_TEXT, blocked_by_body, to_chunk, to_frame, to_uri};
 use crate::peer_agent::Logged;
 use serde::Serialize;
@@ -17,7 +17,7 @@ use tollgate::{
     RequestComplete, RequestHeadersView, ResponseHeadersView, UdsAgentServer, WebSocketFrame,
 };
 
-/// Tollgate's agent server, which answers as the peers' agent does and remembers what it was given.
+/// Tollgate's agent server. It answers as the peers' agent does and records each event.
 #[derive(Debug)]
 pub struct RecordingServer {
     socket: PathBuf,
@@ -28,23 +28,22 @@ pub struct RecordingServer {
     _folder: Option<TempDir>,
 }
 
-/// Tells the proxies something when the first event arrives.
-pub type FirstWords = fn(&AgentControl);
+/// Callback for the first event, which can send messages to the proxies.
+pub type OnFirstEvent = fn(&AgentControl);
 
 type Records = Arc<Mutex<Vec<Logged>>>;
 type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl RecordingServer {
-    /// Serves on a socket of its own, and has `first_words` for its proxies as soon as one of them has
-    /// sent request headers.
+    /// Serves on a new socket. Calls `on_first_event` when the first request headers arrive.
     ///
     /// # Panics
     ///
     /// If the socket cannot be bound.
-    pub async fn serve(encodings: &[Encoding], first_words: FirstWords) -> Self {
+    pub async fn serve(encodings: &[Encoding], on_first_event: OnFirstEvent) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("tollgate.sock");
-        let recorder = Recorder::new(first_words);
+        let recorder = Recorder::new(on_first_event);
         let recording = recorder.recording.clone();
         let server = UdsAgentServer::new(&socket, recorder).with_encodings(encodings);
         let control = server.control();
@@ -53,14 +52,15 @@ impl RecordingServer {
         Self::spawn(socket, Some(folder), recording, control, serve)
     }
 
-    /// The same over gRPC; [`RecordingServer::socket`] is its endpoint.
+    /// Like [`serve`](Self::serve), but over gRPC. [`RecordingServer::socket`] returns its
+    /// endpoint.
     ///
     /// # Panics
     ///
-    /// If there is no free port.
+    /// If no port is free.
     #[cfg(feature = "grpc")]
-    pub async fn serve_grpc(first_words: FirstWords) -> Self {
-        let recorder = Recorder::new(first_words);
+    pub async fn serve_grpc(on_first_event: OnFirstEvent) -> Self {
+        let recorder = Recorder::new(on_first_event);
         let recording = recorder.recording.clone();
         let server = tollgate::GrpcAgentServer::new("grpc://127.0.0.1:0", recorder);
         let control = server.control();
@@ -95,33 +95,33 @@ impl RecordingServer {
         }
     }
 
-    /// Where it listens.
+    /// Returns the path or endpoint at which the server listens.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// Tells its proxies something at any time.
+    /// Returns the handle that sends messages to the proxies.
     pub const fn control(&self) -> &AgentControl {
         &self.control
     }
 
-    /// Stops the server and gives everything that it was told, in order.
+    /// Stops the server and returns all recorded events in order.
     ///
     /// # Panics
     ///
-    /// If it does not stop, or if its socket file stays.
+    /// If the server does not stop, or if its socket file is left.
     pub async fn stop(self) -> Vec<Logged> {
-        self.stop.send(()).expect("the server still runs");
-        timeout(PATIENCE, self.served)
+        self.stop.send(()).expect("the server is still running");
+        timeout(TIMEOUT, self.served)
             .await
             .expect("the server stops in time")
             .expect("the server does not panic");
-        assert!(!self.socket.exists(), "the socket file is still there");
+        assert!(!self.socket.exists(), "the socket file still exists");
         std::mem::take(&mut lock(&self.records))
     }
 }
 
-/// Tollgate's agent as a dialer, which answers as the peers' agent does and remembers what it was given.
+/// Tollgate's agent dialer. It answers as the peers' agent does and records each event.
 #[derive(Debug)]
 pub struct RecordingDialer {
     records: Records,
@@ -130,7 +130,7 @@ pub struct RecordingDialer {
 }
 
 impl RecordingDialer {
-    /// Keeps one connection to the proxy at this socket, as an agent of this name.
+    /// Dials the proxy at this socket with one connection, as an agent of this name.
     pub fn dial(socket: &Path, agent_id: &str) -> Self {
         let recorder = Recorder::new(|_| {});
         let records = Arc::clone(&recorder.recording.records);
@@ -144,7 +144,7 @@ impl RecordingDialer {
             dialer
                 .run_until(stopped)
                 .await
-                .expect("the endpoint is one");
+                .expect("the endpoint is valid");
         });
         Self {
             records,
@@ -153,14 +153,14 @@ impl RecordingDialer {
         }
     }
 
-    /// Stops the dialer and gives everything that it was told, in order.
+    /// Stops the dialer and returns all recorded events in order.
     ///
     /// # Panics
     ///
-    /// If it does not stop.
+    /// If the dialer does not stop.
     pub async fn stop(self) -> Vec<Logged> {
-        self.stop.send(()).expect("the dialer still runs");
-        timeout(PATIENCE, self.done)
+        self.stop.send(()).expect("the dialer is still running");
+        timeout(TIMEOUT, self.done)
             .await
             .expect("the dialer stops in time")
             .expect("the dialer does not panic");
@@ -168,28 +168,28 @@ impl RecordingDialer {
     }
 }
 
-/// What a recorder shares with whoever runs it.
+/// State that a recorder shares with its server or dialer.
 #[derive(Debug, Clone, Default)]
 struct Recording {
     records: Records,
-    /// Empty once the first words are said.
+    /// `None` once the callback for the first event was called.
     control: Arc<Mutex<Option<AgentControl>>>,
 }
 
 #[derive(Debug)]
 struct Recorder {
     recording: Recording,
-    /// What came of each body so far, by event and correlation id.
+    /// Received part of each body, by event and correlation id.
     bodies: Mutex<HashMap<(&'static str, String), Vec<u8>>>,
-    first_words: FirstWords,
+    on_first_event: OnFirstEvent,
 }
 
 impl Recorder {
-    fn new(first_words: FirstWords) -> Self {
+    fn new(on_first_event: OnFirstEvent) -> Self {
         Self {
             recording: Recording::default(),
             bodies: Mutex::default(),
-            first_words,
+            on_first_event,
         }
     }
 
@@ -201,7 +201,7 @@ impl Recorder {
         lock(&self.recording.records).push(logged);
     }
 
-    /// Whether the text that is not allowed has come in this body, whole or in pieces.
+    /// Returns whether this body contains the blocked text, in one chunk or across several.
     fn is_blocked(&self, event: &'static str, chunk: &BodyChunk<'_>) -> bool {
         let mut bodies = lock(&self.bodies);
         let body = bodies
@@ -225,7 +225,7 @@ impl AgentHandler for Recorder {
     async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
         self.record("request_headers", event.to_event());
         if let Some(control) = lock(&self.recording.control).take() {
-            (self.first_words)(&control);
+            (self.on_first_event)(&control);
         }
         to_uri(event.uri)
     }

@@ -1,4 +1,4 @@
-//! `scripts/bench-peers` runs every subject in every setting, and writes what it promises.
+//! `scripts/bench-peers` runs every subject in every setting and writes the documented result.
 
 use serde_json::Value;
 use std::path::Path;
@@ -39,7 +39,7 @@ fn every_subject_is_measured_and_compared() {
     }
 }
 
-/// Runs the script for as short a time as gives figures; gives what it prints.
+/// Runs the script for as short a time as possible. Returns its output.
 fn run(output: &Path) -> String {
     let done = Command::new(SCRIPT)
         .args(["--quick", "--rounds", "1", "--seconds", "0.15"])
@@ -50,13 +50,13 @@ fn run(output: &Path) -> String {
             env!("CARGO_BIN_EXE_bench_subject"),
         )
         .output()
-        .expect("the script is there");
-    let complaints = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{complaints}");
+        .expect("the script runs");
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{stderr}");
     String::from_utf8(done.stdout).expect("tables are text")
 }
 
-/// Both were taken in one round, so the medians are the figures themselves.
+/// Checks the sum of both sides. There is one round, so the medians are the figures themselves.
 fn assert_sides_add_up(subject: &Value) {
     let sides =
         median(subject, "cpu_us_per_request_proxy") + median(subject, "cpu_us_per_request_agent");

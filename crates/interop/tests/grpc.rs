@@ -1,6 +1,7 @@
-//! Tollgate over gRPC with others: the published crate 0.6.45, and programs in Python with grpcio.
+//! Tollgate over gRPC with `zentinel-agent-protocol` 0.6.45, and with Python programs that use
+//! grpcio.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -19,9 +20,9 @@ use tollgate_interop::{
     AGENT, Peer, PeerAgent, URIS, Version, Via, blocked_by_body, events, run_client, to_uri,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Answers as the peers' agent does.
+/// Agent that answers as the peers' agent does.
 struct Rules;
 
 impl AgentHandler for Rules {
@@ -51,7 +52,7 @@ impl AgentHandler for Rules {
     }
 }
 
-/// Serves [`Rules`] and says where.
+/// Serves [`Rules`] and returns the endpoint.
 async fn serve_rules() -> String {
     let server = GrpcAgentServer::new("grpc://127.0.0.1:0", Rules);
     let bound = server.bind().await.unwrap();
@@ -60,11 +61,11 @@ async fn serve_rules() -> String {
     endpoint
 }
 
-async fn connected(endpoint: &str) -> AgentPool {
+async fn connect(endpoint: &str) -> AgentPool {
     let pool = AgentPool::with_config(AgentPoolConfig {
         connections_per_agent: 1,
-        connect_timeout: PATIENCE,
-        request_timeout: PATIENCE,
+        connect_timeout: TIMEOUT,
+        request_timeout: TIMEOUT,
         ..AgentPoolConfig::default()
     });
     pool.connect_agent(AGENT, endpoint).await.unwrap();
@@ -72,8 +73,8 @@ async fn connected(endpoint: &str) -> AgentPool {
     pool
 }
 
-/// What the published messages have a place for.
-fn without_what_is_lost(mut response: AgentResponse) -> AgentResponse {
+/// Removes what the messages of `zentinel-agent-protocol` have no fields for.
+fn without_lost_fields(mut response: AgentResponse) -> AgentResponse {
     response.routing_metadata = HashMap::new();
     response.request_body_mutation = None;
     response.websocket_decision = None;
@@ -85,14 +86,14 @@ fn published() -> Peer {
 }
 
 #[tokio::test]
-async fn tollgates_pool_asks_the_published_agent() {
+async fn tollgate_pool_calls_published_agent() {
     let mut agent = PeerAgent::start_grpc(&published()).await;
-    let pool = connected(agent.socket().to_str().unwrap()).await;
+    let pool = connect(agent.socket().to_str().unwrap()).await;
     assert_eq!(agent.next_event().await.event, "handshake");
     for uri in URIS {
         let event = events::request_headers(uri, uri);
         let answer = pool.send_request_headers(AGENT, uri, &event).await.unwrap();
-        assert_eq!(answer, without_what_is_lost(to_uri(uri)), "{uri}");
+        assert_eq!(answer, without_lost_fields(to_uri(uri)), "{uri}");
         let logged = agent.next_event().await;
         assert_eq!(logged.event, "request_headers");
         let sent = serde_json::to_value(&event).unwrap();
@@ -112,7 +113,7 @@ async fn tollgates_pool_asks_the_published_agent() {
 }
 
 #[tokio::test]
-async fn the_published_pool_asks_tollgates_agent() {
+async fn published_pool_calls_tollgate_agent() {
     let endpoint = serve_rules().await;
     let lines = run_client(&published(), Via::Pool, Path::new(&endpoint)).await;
     let answered = |line: &&Value| line["ok"] == true && line["response"]["decision"].is_object();
@@ -129,17 +130,17 @@ async fn the_published_pool_asks_tollgates_agent() {
     }
 }
 
-/// The Python that `scripts/python-peers` makes, and the program for it.
+/// Returns the Python interpreter that `scripts/python-peers` installs, and the peer's program.
 fn python() -> (PathBuf, PathBuf) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let made = std::process::Command::new(root.join("scripts/python-peers")).status();
-    assert!(made.unwrap().success(), "scripts/python-peers fails");
+    assert!(made.unwrap().success(), "scripts/python-peers failed");
     let python = root.join("target/python-peers/bin/python");
     (python, root.join("scripts/python_peer.py"))
 }
 
 #[tokio::test]
-async fn tollgates_pool_asks_an_agent_in_python() {
+async fn tollgate_pool_calls_python_agent() {
     let (python, program) = python();
     let mut agent = Command::new(python)
         .arg(program)
@@ -149,8 +150,8 @@ async fn tollgates_pool_asks_an_agent_in_python() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(agent.stdout.take().unwrap()).lines();
-    let ready = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
-    let pool = connected(&ready.expect("the agent starts")).await;
+    let ready = timeout(TIMEOUT, lines.next_line()).await.unwrap().unwrap();
+    let pool = connect(&ready.expect("the agent starts")).await;
     for (uri, decision) in [
         ("/allow", Decision::Allow),
         (
@@ -178,10 +179,10 @@ async fn tollgates_pool_asks_an_agent_in_python() {
 }
 
 #[tokio::test]
-async fn a_proxy_in_python_asks_tollgates_agent() {
+async fn python_proxy_calls_tollgate_agent() {
     let (python, program) = python();
     let endpoint = serve_rules().await;
-    let asking = Command::new(python)
+    let running = Command::new(python)
         .arg(program)
         .arg("proxy")
         .arg(&endpoint)
@@ -190,11 +191,11 @@ async fn a_proxy_in_python_asks_tollgates_agent() {
         status,
         stdout,
         stderr,
-    } = timeout(PATIENCE, asking).await.unwrap().unwrap();
+    } = timeout(TIMEOUT, running).await.unwrap().unwrap();
     assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
-    let said: Value = serde_json::from_slice(&stdout).unwrap();
+    let printed: Value = serde_json::from_slice(&stdout).unwrap();
     assert_eq!(
-        said,
+        printed,
         json!({
             "agent_id": "rules",
             "allow": "allow",

@@ -1,5 +1,5 @@
-//! Tollgate's pool asks the agent server of the published crate: every event arrives as it was sent, and
-//! every answer comes back as it was given.
+//! Tollgate's pool calls the agent server of `zentinel-agent-protocol`: each event and each answer
+//! arrives as it was sent.
 
 use bytes::Bytes;
 use serde_json::json;
@@ -8,32 +8,35 @@ use tollgate::{
     WebSocketOpcode,
 };
 use tollgate_interop::{
-    AGENT, Meeting, URIS, blocked_by_body, events, pairings, pool_config, to_chunk, to_frame,
+    AGENT, PoolWithPeer, URIS, blocked_by_body, events, pairings, pool_config, to_chunk, to_frame,
     to_uri,
 };
 
 #[tokio::test]
 async fn request_headers() {
     for pairing in pairings() {
-        let mut meeting = Meeting::of(&pairing).await;
+        let mut connected = PoolWithPeer::connect(&pairing).await;
         for uri in URIS {
             let event = events::request_headers(uri, uri);
-            let answer = meeting.pool.send_request_headers(AGENT, uri, &event).await;
+            let answer = connected
+                .pool
+                .send_request_headers(AGENT, uri, &event)
+                .await;
             assert_eq!(answer.unwrap(), to_uri(uri));
-            meeting.expect_logged("request_headers", &event).await;
+            connected.expect_logged("request_headers", &event).await;
         }
         let event = events::bare_request_headers("bare", "/block");
-        let answer = meeting.pool.send(AGENT, "bare", &event).await;
+        let answer = connected.pool.send(AGENT, "bare", &event).await;
         assert_eq!(answer.unwrap(), to_uri("/block"));
-        meeting.expect_logged("request_headers", &event).await;
-        meeting.end().await;
+        connected.expect_logged("request_headers", &event).await;
+        connected.end().await;
     }
 }
 
 #[tokio::test]
 async fn request_headers_of_any_text() {
     for pairing in pairings() {
-        let mut meeting = Meeting::of(&pairing).await;
+        let mut connected = PoolWithPeer::connect(&pairing).await;
         let id = "id \"quoted\\\" \u{1F980}\n\u{0}";
         let mut event = events::request_headers(id, "/headers?q=\u{e4}\u{7}\"");
         event.headers = events::headers(&[
@@ -43,10 +46,10 @@ async fn request_headers_of_any_text() {
             ("x-long", &["v".repeat(70_000).as_str()]),
             ("\u{fc}", &["\u{ffff}"]),
         ]);
-        let answer = meeting.pool.send(AGENT, id, &event).await;
+        let answer = connected.pool.send(AGENT, id, &event).await;
         assert_eq!(answer.unwrap(), to_uri("/headers"));
-        meeting.expect_logged("request_headers", &event).await;
-        meeting.end().await;
+        connected.expect_logged("request_headers", &event).await;
+        connected.end().await;
     }
 }
 
@@ -56,10 +59,10 @@ async fn request_bodies() {
     let parts: [&[u8]; 6] = [b"REPLACE", b"DROP", b"PASS", b"hello", &every_byte, b""];
     let size = parts.iter().map(|part| part.len()).sum();
     for pairing in pairings() {
-        let mut meeting = Meeting::of(&pairing).await;
+        let mut connected = PoolWithPeer::connect(&pairing).await;
         for (id, total) in [("sized", Some(size)), ("unsized", None)] {
             for event in events::request_chunks(id, &parts, total) {
-                let answer = meeting
+                let answer = connected
                     .pool
                     .send_request_body_chunk(AGENT, id, &event)
                     .await;
@@ -68,29 +71,29 @@ async fn request_bodies() {
                     ..AgentResponse::default_allow()
                 };
                 assert_eq!(answer.unwrap(), expected);
-                meeting.expect_logged("request_body_chunk", &event).await;
+                connected.expect_logged("request_body_chunk", &event).await;
             }
         }
-        meeting.end().await;
+        connected.end().await;
     }
 }
 
 #[tokio::test]
-async fn a_word_is_found_across_chunks() {
+async fn blocked_text_is_found_across_chunks() {
     for pairing in pairings() {
-        let mut meeting = Meeting::of(&pairing).await;
+        let mut connected = PoolWithPeer::connect(&pairing).await;
         let mut answers = Vec::new();
         for event in events::request_chunks("c", &[b"\0\xffBLOCK-", b"ME\xfe", b"rest"], None) {
-            let answer = meeting
+            let answer = connected
                 .pool
                 .send_request_body_chunk_binary(AGENT, &event)
                 .await;
             answers.push(answer.unwrap());
-            meeting.expect_logged("request_body_chunk", &event).await;
+            connected.expect_logged("request_body_chunk", &event).await;
         }
         let allow = AgentResponse::default_allow();
         assert_eq!(answers, [allow, blocked_by_body(), blocked_by_body()]);
-        meeting.end().await;
+        connected.end().await;
     }
 }
 
@@ -99,27 +102,30 @@ async fn large_bodies() {
     let every_byte: Vec<u8> = (0..=255).collect();
     let large = Bytes::from(every_byte.repeat(4 * 1024));
     for pairing in pairings() {
-        let mut meeting = Meeting::of(&pairing).await;
+        let mut connected = PoolWithPeer::connect(&pairing).await;
         let event = RequestBodyChunkEvent::new("large", large.clone(), 0, true);
-        let answer = meeting.pool.send(AGENT, "large", &event).await;
+        let answer = connected.pool.send(AGENT, "large", &event).await;
         assert_eq!(answer.unwrap(), AgentResponse::default_allow());
-        meeting.expect_logged("request_body_chunk", &event).await;
-        meeting.end().await;
+        connected.expect_logged("request_body_chunk", &event).await;
+        connected.end().await;
     }
 }
 
 #[tokio::test]
 async fn responses() {
     for pairing in pairings() {
-        let mut meeting = Meeting::of(&pairing).await;
+        let mut connected = PoolWithPeer::connect(&pairing).await;
         let event = events::response_headers("c");
-        let answer = meeting.pool.send_response_headers(AGENT, "c", &event).await;
+        let answer = connected
+            .pool
+            .send_response_headers(AGENT, "c", &event)
+            .await;
         assert_eq!(answer.unwrap(), AgentResponse::default_allow());
-        meeting.expect_logged("response_headers", &event).await;
+        connected.expect_logged("response_headers", &event).await;
 
         for data in [&b"REPLACE"[..], b"DROP", b"PASS", b"\0\x80\xff", b""] {
             let event = events::response_chunk("c", data);
-            let answer = meeting
+            let answer = connected
                 .pool
                 .send_response_body_chunk(AGENT, "c", &event)
                 .await;
@@ -128,16 +134,16 @@ async fn responses() {
                 ..AgentResponse::default_allow()
             };
             assert_eq!(answer.unwrap(), expected);
-            meeting.expect_logged("response_body_chunk", &event).await;
+            connected.expect_logged("response_body_chunk", &event).await;
         }
-        meeting.end().await;
+        connected.end().await;
     }
 }
 
 #[tokio::test]
 async fn request_complete() {
     for pairing in pairings() {
-        let mut meeting = Meeting::of(&pairing).await;
+        let mut connected = PoolWithPeer::connect(&pairing).await;
         let good = events::request_complete("good");
         let bad = RequestCompleteEvent {
             status: 502,
@@ -147,11 +153,14 @@ async fn request_complete() {
         };
         for event in [good, bad] {
             let id = event.correlation_id.as_str();
-            let answer = meeting.pool.send_request_complete(AGENT, id, &event).await;
+            let answer = connected
+                .pool
+                .send_request_complete(AGENT, id, &event)
+                .await;
             assert_eq!(answer.unwrap(), AgentResponse::default_allow());
-            meeting.expect_logged("request_complete", &event).await;
+            connected.expect_logged("request_complete", &event).await;
         }
-        meeting.end().await;
+        connected.end().await;
     }
 }
 
@@ -159,7 +168,7 @@ async fn request_complete() {
 async fn websocket_frames() {
     let every_byte: Vec<u8> = (0..=255).collect();
     for pairing in pairings() {
-        let mut meeting = Meeting::of(&pairing).await;
+        let mut connected = PoolWithPeer::connect(&pairing).await;
         for (opcode, data) in [
             (WebSocketOpcode::Text, &b"hi"[..]),
             (WebSocketOpcode::Text, b"drop"),
@@ -171,71 +180,74 @@ async fn websocket_frames() {
             (WebSocketOpcode::Close, b"\x03\xe8"),
         ] {
             let event = events::websocket_frame("c", opcode, data);
-            let answer = meeting.pool.send_websocket_frame(AGENT, "c", &event).await;
+            let answer = connected
+                .pool
+                .send_websocket_frame(AGENT, "c", &event)
+                .await;
             assert_eq!(answer.unwrap(), to_frame(data));
-            meeting.expect_logged("websocket_frame", &event).await;
+            connected.expect_logged("websocket_frame", &event).await;
         }
-        meeting.end().await;
+        connected.end().await;
     }
 }
 
 #[tokio::test]
-async fn settings_are_taken_or_refused() {
+async fn settings_are_accepted_or_rejected() {
     for pairing in pairings() {
-        let mut meeting = Meeting::of(&pairing).await;
+        let mut connected = PoolWithPeer::connect(&pairing).await;
         let settings = json!({"config": {"mode": "strict", "limits": [1, -2, 2.5, null]}, "config_version": "7"});
-        let answer = meeting.pool.send_configure(AGENT, "c-1", &settings).await;
+        let answer = connected.pool.send_configure(AGENT, "c-1", &settings).await;
         assert_eq!(answer.unwrap(), AgentResponse::default_allow());
         let expected = json!({"config": settings["config"], "version": "7"});
-        meeting.expect_logged("configure", &expected).await;
+        connected.expect_logged("configure", &expected).await;
 
         let settings = json!({"config": {"reject": true}});
-        let answer = meeting.pool.send_configure(AGENT, "c-2", &settings).await;
+        let answer = connected.pool.send_configure(AGENT, "c-2", &settings).await;
         assert!(matches!(answer.unwrap().decision, Decision::Block { .. }));
         let expected = json!({"config": {"reject": true}, "version": null});
-        meeting.expect_logged("configure", &expected).await;
-        meeting.end().await;
+        connected.expect_logged("configure", &expected).await;
+        connected.end().await;
     }
 }
 
-/// As a proxy does it: every phase of one request under one correlation id.
+/// Sends every phase of a request with one correlation id, as a proxy does.
 #[tokio::test]
 async fn a_whole_exchange_under_one_id() {
     for pairing in pairings() {
         let mut config = pool_config(&pairing);
         config.connections_per_agent = 4;
-        let mut meeting = Meeting::configured(&pairing, config).await;
+        let mut connected = PoolWithPeer::configured(&pairing, config).await;
         let id = "exchange";
         for _ in 0..5 {
             let event = events::request_headers(id, "/headers");
             assert_eq!(
-                meeting.pool.send(AGENT, id, &event).await.unwrap(),
+                connected.pool.send(AGENT, id, &event).await.unwrap(),
                 to_uri("/headers")
             );
-            meeting.expect_logged("request_headers", &event).await;
+            connected.expect_logged("request_headers", &event).await;
             for event in events::request_chunks(id, &[b"one", b"two"], Some(6)) {
-                meeting.pool.send(AGENT, id, &event).await.unwrap();
-                meeting.expect_logged("request_body_chunk", &event).await;
+                connected.pool.send(AGENT, id, &event).await.unwrap();
+                connected.expect_logged("request_body_chunk", &event).await;
             }
             let event = events::response_headers(id);
-            meeting.pool.send(AGENT, id, &event).await.unwrap();
-            meeting.expect_logged("response_headers", &event).await;
+            connected.pool.send(AGENT, id, &event).await.unwrap();
+            connected.expect_logged("response_headers", &event).await;
             let event = events::response_chunk(id, b"three");
-            meeting.pool.send(AGENT, id, &event).await.unwrap();
-            meeting.expect_logged("response_body_chunk", &event).await;
+            connected.pool.send(AGENT, id, &event).await.unwrap();
+            connected.expect_logged("response_body_chunk", &event).await;
             let event = events::request_complete(id);
-            meeting.pool.send(AGENT, id, &event).await.unwrap();
-            meeting.expect_logged("request_complete", &event).await;
+            connected.pool.send(AGENT, id, &event).await.unwrap();
+            connected.expect_logged("request_complete", &event).await;
         }
-        meeting.end().await;
+        connected.end().await;
     }
 }
 
 #[tokio::test]
 async fn capabilities_and_pings() {
     for pairing in pairings() {
-        let meeting = Meeting::of(&pairing).await;
-        let capabilities = meeting.pool.agent_capabilities(AGENT).await.unwrap();
+        let connected = PoolWithPeer::connect(&pairing).await;
+        let capabilities = connected.pool.agent_capabilities(AGENT).await.unwrap();
         assert_eq!(capabilities.agent_id, "peer");
         assert_eq!(capabilities.name, pairing.peer().name());
         assert_eq!(capabilities.version, pairing.version.as_str());
@@ -244,7 +256,7 @@ async fn capabilities_and_pings() {
         for event_type in EventType::ALL {
             assert!(capabilities.supports_event(event_type), "{event_type:?}");
         }
-        meeting.pool.ping(AGENT).await.unwrap();
-        meeting.end().await;
+        connected.pool.ping(AGENT).await.unwrap();
+        connected.end().await;
     }
 }

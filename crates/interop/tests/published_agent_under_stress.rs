@@ -1,18 +1,20 @@
-//! Tollgate's pool and the agent server of the published crate, when there is much to do or something
-//! goes wrong.
+//! Tollgate's pool with the agent server of `zentinel-agent-protocol`, under load and after
+//! failures.
 
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tollgate::{AgentPool, AgentProtocolError, AgentResponse, CancelReason};
-use tollgate_interop::{AGENT, Meeting, PATIENCE, events, pairings, pool_config, to_chunk, to_uri};
+use tollgate_interop::{
+    AGENT, PoolWithPeer, TIMEOUT, events, pairings, pool_config, to_chunk, to_uri,
+};
 
-/// The time limit of a call that is never answered.
-const SHORT: Duration = Duration::from_secs(1);
+/// Timeout of a call that is never answered.
+const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Waits until so many calls are pending.
-async fn pending(pool: &AgentPool, calls: u64) {
-    let counted = timeout(PATIENCE, async {
+/// Waits until this number of calls is pending.
+async fn wait_for_pending(pool: &AgentPool, calls: u64) {
+    let counted = timeout(TIMEOUT, async {
         while pool
             .agent_stats(AGENT)
             .await
@@ -31,42 +33,42 @@ async fn inspect(pool: &AgentPool, id: &str) -> Result<AgentResponse, AgentProto
     pool.send_guardrail_inspect(AGENT, id, &event).await
 }
 
-/// The agent still answers, over the connection that it always had.
-async fn still_works(meeting: &mut Meeting) {
+/// Checks that the agent still answers on its only connection.
+async fn expect_still_working(connected: &mut PoolWithPeer) {
     let event = events::request_headers("after", "/routing");
-    let answer = meeting.pool.send(AGENT, "after", &event).await;
+    let answer = connected.pool.send(AGENT, "after", &event).await;
     assert_eq!(answer.expect("an answer"), to_uri("/routing"));
-    meeting.expect_logged("request_headers", &event).await;
-    let stats = meeting.pool.agent_stats(AGENT).await;
+    connected.expect_logged("request_headers", &event).await;
+    let stats = connected.pool.agent_stats(AGENT).await;
     let stats = stats.expect("the agent is known");
     assert_eq!((stats.active_connections, stats.total_in_flight), (1, 0));
 }
 
-/// The published server takes no notice of guardrail events, though it promises to.
+/// The server of `zentinel-agent-protocol` announces guardrail events and never answers them.
 #[tokio::test]
 async fn guardrail_events_time_out() {
     for pairing in pairings() {
         let mut config = pool_config(&pairing);
-        config.request_timeout = SHORT;
-        let mut meeting = Meeting::configured(&pairing, config).await;
-        let failed = inspect(&meeting.pool, "c").await.unwrap_err();
+        config.request_timeout = SHORT_TIMEOUT;
+        let mut connected = PoolWithPeer::configured(&pairing, config).await;
+        let failed = inspect(&connected.pool, "c").await.unwrap_err();
         assert!(
-            matches!(&failed, AgentProtocolError::Timeout { after, .. } if *after == SHORT),
+            matches!(&failed, AgentProtocolError::Timeout { after, .. } if *after == SHORT_TIMEOUT),
             "{failed}"
         );
         assert!(failed.is_retryable());
-        still_works(&mut meeting).await;
-        meeting.end().await;
+        expect_still_working(&mut connected).await;
+        connected.end().await;
     }
 }
 
 #[tokio::test]
 async fn one_call_is_cancelled() {
     for pairing in pairings() {
-        let mut meeting = Meeting::of(&pairing).await;
-        let pool = &meeting.pool;
+        let mut connected = PoolWithPeer::connect(&pairing).await;
+        let pool = &connected.pool;
         let cancel = async {
-            pending(pool, 1).await;
+            wait_for_pending(pool, 1).await;
             pool.cancel_request(AGENT, "c", CancelReason::ClientDisconnect)
                 .await
         };
@@ -76,22 +78,22 @@ async fn one_call_is_cancelled() {
             matches!(failed, Err(AgentProtocolError::Cancelled { .. })),
             "{failed:?}"
         );
-        still_works(&mut meeting).await;
-        meeting.end().await;
+        expect_still_working(&mut connected).await;
+        connected.end().await;
     }
 }
 
 #[tokio::test]
 async fn all_calls_are_cancelled() {
     for pairing in pairings() {
-        let mut meeting = Meeting::of(&pairing).await;
+        let mut connected = PoolWithPeer::connect(&pairing).await;
         let mut calls = JoinSet::new();
         for number in 0..10 {
-            let pool = meeting.pool.clone();
+            let pool = connected.pool.clone();
             calls.spawn(async move { inspect(&pool, &number.to_string()).await });
         }
-        pending(&meeting.pool, 10).await;
-        let cancelled = meeting
+        wait_for_pending(&connected.pool, 10).await;
+        let cancelled = connected
             .pool
             .cancel_all(AGENT, CancelReason::ProxyShutdown)
             .await;
@@ -102,21 +104,21 @@ async fn all_calls_are_cancelled() {
                 "{failed:?}"
             );
         }
-        still_works(&mut meeting).await;
-        meeting.end().await;
+        expect_still_working(&mut connected).await;
+        connected.end().await;
     }
 }
 
 #[tokio::test]
 async fn calls_fail_at_once_when_the_agent_dies() {
     for pairing in pairings() {
-        let Meeting { pool, agent } = Meeting::of(&pairing).await;
+        let PoolWithPeer { pool, agent } = PoolWithPeer::connect(&pairing).await;
         let kill = async {
-            pending(&pool, 1).await;
+            wait_for_pending(&pool, 1).await;
             agent.kill().await
         };
-        let (failed, _) = tokio::join!(timeout(PATIENCE / 2, inspect(&pool, "c")), kill);
-        let failed = failed.expect("the call fails before its time is up");
+        let (failed, _) = tokio::join!(timeout(TIMEOUT / 2, inspect(&pool, "c")), kill);
+        let failed = failed.expect("the call fails before its timeout");
         assert!(
             matches!(failed, Err(AgentProtocolError::ConnectionClosed { .. })),
             "{failed:?}"
@@ -125,29 +127,29 @@ async fn calls_fail_at_once_when_the_agent_dies() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_calls_at_once_each_get_their_own_answer() {
+async fn concurrent_calls_get_their_own_answers() {
     const CALLS: usize = 600;
     for pairing in pairings() {
         let mut config = pool_config(&pairing);
         config.connections_per_agent = 4;
-        let mut meeting = Meeting::configured(&pairing, config).await;
+        let mut connected = PoolWithPeer::configured(&pairing, config).await;
         let mut calls = JoinSet::new();
         for number in 0..CALLS {
-            calls.spawn(ask(meeting.pool.clone(), number));
+            calls.spawn(call(connected.pool.clone(), number));
         }
-        // The agent prints as it answers: whoever does not read along holds it up.
+        // The agent prints as it answers, and blocks unless its output is read.
         for _ in 0..CALLS {
-            meeting.agent.next_event().await;
+            connected.agent.next_event().await;
         }
-        timeout(PATIENCE, calls.join_all())
+        timeout(TIMEOUT, calls.join_all())
             .await
             .expect("every call is answered");
-        meeting.end().await;
+        connected.end().await;
     }
 }
 
-/// Makes one call and checks its answer, which is another one for every fourth call.
-async fn ask(pool: AgentPool, number: usize) {
+/// Makes one call of four kinds and checks its answer.
+async fn call(pool: AgentPool, number: usize) {
     let id = format!("call-{number}");
     let (answer, expected) = match number % 4 {
         0 => {

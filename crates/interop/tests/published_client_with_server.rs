@@ -1,5 +1,5 @@
-//! The two clients of the published crate ask tollgate's agent server one of everything: the handler gets
-//! what was sent, and the clients get what it answered.
+//! The two clients of `zentinel-agent-protocol` make every kind of call to tollgate's agent server:
+//! each event and each answer arrives as it was sent.
 
 use serde_json::{Value, json};
 use tollgate::{
@@ -31,7 +31,7 @@ async fn every_call(pairing: &Pairing, via: Via) {
     check_connected(pairing, &lines.remove(0));
     let steps = script();
     let printed: Vec<_> = steps.iter().map(|step| step.line(via)).collect();
-    lines.iter_mut().for_each(without_prose);
+    lines.iter_mut().for_each(without_error_text);
     assert_eq!(lines, printed, "{pairing}");
     let was_made = |step: &&Step| step.line(via)["ok"] == true;
     let logged: Vec<_> = steps
@@ -42,14 +42,14 @@ async fn every_call(pairing: &Pairing, via: Via) {
     assert_eq!(records, logged, "{pairing}");
 }
 
-/// Takes the prose out of a line that says that there is no such call.
-fn without_prose(line: &mut Value) {
+/// Removes the error text from a line about an unsupported call.
+fn without_error_text(line: &mut Value) {
     if let Some(line) = line.as_object_mut().filter(|line| line["ok"] == false) {
         line.remove("error");
     }
 }
 
-/// The client understood the handshake.
+/// Checks that the client decoded the handshake.
 fn check_connected(pairing: &Pairing, line: &Value) {
     assert_eq!(line["call"], "connect");
     assert_eq!(line["ok"], true, "{line}");
@@ -73,11 +73,11 @@ fn check_connected(pairing: &Pairing, line: &Value) {
     }
 }
 
-/// What an agent says of its own accord arrives, and the calls around it go on.
+/// Unsolicited messages of the agent arrive and do not disturb calls.
 #[tokio::test]
-async fn unasked_messages() {
+async fn unsolicited_messages_arrive() {
     for pairing in pairings() {
-        let server = RecordingServer::serve(pairing.ours, say_everything).await;
+        let server = RecordingServer::serve(pairing.ours, send_all_notices).await;
         let lines = run_client(&pairing.peer(), Via::Client, server.socket()).await;
         server.stop().await;
 
@@ -95,7 +95,7 @@ async fn unasked_messages() {
     }
 }
 
-fn say_everything(control: &AgentControl) {
+fn send_all_notices(control: &AgentControl) {
     control.report_health(HealthStatus::healthy("recorder"));
     control.flow_control(FlowControlAction::Resume);
     control.request_config_update(ConfigUpdateRequest {

@@ -1,4 +1,4 @@
-//! Agents that connect to the proxy, where one of the two is built on the published crate.
+//! Reverse connections between tollgate and `zentinel-agent-protocol`.
 
 use serde_json::json;
 use std::sync::Arc;
@@ -6,22 +6,22 @@ use tollgate::{
     AgentPool, AgentPoolConfig, Encoding, ReverseConnectionConfig, ReverseConnectionListener,
 };
 use tollgate_interop::{
-    AGENT, Call, PATIENCE, Pairing, PeerAgent, RecordingDialer, Step, Via, pairings, run_client,
+    AGENT, Call, Pairing, PeerAgent, RecordingDialer, Step, TIMEOUT, Via, pairings, run_client,
     script,
 };
 
-/// The name that the peers' pool knows its agent by.
+/// Name of the agent in the peers' pool.
 const PEERS_AGENT: &str = "agent";
 
-/// Each build of the peers once: on connections of this kind there is nothing to agree on.
+/// Returns each build of the peers once. Reverse connections have no encoding to negotiate.
 fn builds() -> impl Iterator<Item = Pairing> {
     pairings().filter(|pairing| pairing.ours.len() == 2)
 }
 
-/// The published listener takes tollgate's dialer in, and its pool makes every call that it can make over a
-/// connection of that kind: it refuses guardrail events there.
+/// The pool of `zentinel-agent-protocol` makes every call that it supports over a reverse
+/// connection. It rejects guardrail events there.
 #[tokio::test]
-async fn the_published_listener_takes_our_dialer() {
+async fn published_listener_accepts_tollgate_dialer() {
     for pairing in builds() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("peer.sock");
@@ -59,9 +59,9 @@ fn is_possible(step: &Step) -> bool {
     !matches!(step.call, Call::GuardrailInspect(_))
 }
 
-/// Tollgate's listener takes an agent in that registers with the published types, and speaks JSON with it.
+/// An agent that registers with the types of `zentinel-agent-protocol` is called in JSON.
 #[tokio::test]
-async fn our_listener_takes_an_agent_with_the_published_registration() {
+async fn tollgate_listener_accepts_published_registration() {
     for pairing in builds() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("tollgate.sock");
@@ -69,19 +69,19 @@ async fn our_listener_takes_an_agent_with_the_published_registration() {
             ReverseConnectionListener::bind_uds(&socket, ReverseConnectionConfig::default());
         let listener = Arc::new(listener.await.expect("the socket can be bound"));
         let pool = Arc::new(AgentPool::with_config(AgentPoolConfig {
-            request_timeout: PATIENCE,
+            request_timeout: TIMEOUT,
             ..AgentPoolConfig::default()
         }));
         let accepting = tokio::spawn(Arc::clone(&listener).accept_loop(Arc::clone(&pool)));
         let mut agent = PeerAgent::dial(&pairing.peer(), &socket).await;
-        // The agent is told before the pool has it.
+        // The agent is notified before it is in the pool.
         while pool.agent_ids().is_empty() {
             tokio::task::yield_now().await;
         }
         assert_eq!(pool.agent_encoding(AGENT), Some(Encoding::Json));
         assert_eq!(pool.agent_uses_extension(AGENT), Some(false));
         for step in script().iter().filter(|step| is_answered(step)) {
-            let answer = step.put_to(&pool).await;
+            let answer = step.send_to(&pool).await;
             assert_eq!(
                 answer.expect(&step.name),
                 step.answer,
@@ -93,13 +93,13 @@ async fn our_listener_takes_an_agent_with_the_published_registration() {
             }
         }
         listener.stop();
-        accepting.await.expect("it ends");
+        accepting.await.expect("the accept loop ends");
         pool.remove_agent(AGENT).await.expect("the agent is known");
         assert_eq!(agent.kill().await, [], "{pairing}");
     }
 }
 
-/// Whether the hand-written agent answers, and prints all of it.
+/// Returns whether the peer's agent answers the step and prints all of it.
 fn is_answered(step: &Step) -> bool {
     !matches!(
         step.call,

@@ -1,7 +1,7 @@
-//! The pool that asks the agents, and where its connections are served.
+//! The pool of the agents, and the thread that maintains it.
 
+use crate::coarse_timer::CoarseTimer;
 use crate::config::{Config, Connections, FailureMode};
-use crate::patience::Patience;
 use anyhow::Context;
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,43 +10,44 @@ use std::thread;
 use tokio::sync::oneshot;
 use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError, Exchange, Placement};
 
-/// The agents of a configuration.
+/// The configured agents and their pool.
 pub struct Agents {
     config: Config,
     stages: Vec<Range<usize>>,
     pool: AgentPool,
-    patience: Arc<Patience>,
-    _keeper: Keeper,
+    timer: Arc<CoarseTimer>,
+    _maintenance: MaintenanceThread,
 }
 
-/// The runtime that looks after the pool, on a thread of its own that ends when this is dropped.
-struct Keeper {
+/// A thread with a runtime for the pool's maintenance. It ends when this is dropped.
+struct MaintenanceThread {
     _stop: oneshot::Sender<()>,
 }
 
 impl Agents {
-    /// Connects to the agents.
+    /// Creates the pool, which connects to the agents in the background.
     ///
     /// # Errors
     ///
-    /// An endpoint is wrong, or there is no thread to be had. That an agent is not there is no error.
+    /// Returns an error if an endpoint is invalid or the thread cannot be started. An unreachable
+    /// agent is not an error.
     pub fn start(config: &Config) -> anyhow::Result<Self> {
-        let patience = Arc::default();
-        let (pool, keeper) = connect(config, Arc::clone(&patience))?;
+        let timer = Arc::default();
+        let (pool, maintenance) = connect(config, Arc::clone(&timer))?;
         Ok(Self {
             stages: config.stages(),
             config: config.clone(),
             pool,
-            patience,
-            _keeper: keeper,
+            timer,
+            _maintenance: maintenance,
         })
     }
 
-    /// An exchange with each agent, in their order.
+    /// Opens an exchange with each agent, in the configured order.
     ///
     /// # Errors
     ///
-    /// An agent that fails closed is unavailable.
+    /// Returns an error if an agent that fails closed is unavailable.
     pub fn exchanges(&self, correlation_id: &str) -> Result<Vec<Exchange>, AgentProtocolError> {
         let mut exchanges = Vec::with_capacity(self.config.agents.len());
         for agent in &self.config.agents {
@@ -55,24 +56,29 @@ impl Agents {
         Ok(exchanges)
     }
 
-    /// Ends when who began to wait for an agent had better look whether anybody still waits for him: after 10 to 20 ms.
-    pub async fn patience(&self) {
-        self.patience.end().await;
+    /// Waits 10 to 20 ms. A caller that still waits for an agent then checks whether the client is
+    /// still connected.
+    pub async fn wait_before_client_check(&self) {
+        self.timer.wait().await;
     }
 
-    /// Which exchanges are asked at once, group by group.
+    /// Returns the groups of exchanges that are asked concurrently, in order.
     pub fn stages(&self) -> &[Range<usize>] {
         &self.stages
     }
 
-    /// What was configured.
+    /// Returns the configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 }
 
-/// A pool that is looked after on a thread of its own, since Pingora's workers begin later and end earlier.
-fn connect(config: &Config, patience: Arc<Patience>) -> anyhow::Result<(AgentPool, Keeper)> {
+/// Creates a pool whose maintenance runs on its own thread, because Pingora's workers start later
+/// and end earlier.
+fn connect(
+    config: &Config,
+    timer: Arc<CoarseTimer>,
+) -> anyhow::Result<(AgentPool, MaintenanceThread)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -83,21 +89,23 @@ fn connect(config: &Config, patience: Arc<Patience>) -> anyhow::Result<(AgentPoo
         .name("agents".to_owned())
         .spawn(move || {
             runtime.block_on(async {
-                // Whoever waits for it has given up if it is not taken.
-                let _ = ready.send(pool_of(&config).await);
+                // Fails only if the receiver below is gone.
+                let _ = ready.send(create_pool(&config).await);
                 tokio::select! {
-                    // Ends with an error, since nothing is sent.
+                    // Resolves with an error when the sender is dropped; nothing is ever sent.
                     _ = stopped => {}
-                    () = patience.tick() => {}
+                    () = timer.run() => {}
                 }
             });
         })?;
-    let pool = is_ready.recv().context("the agents' thread ended")??;
-    Ok((pool, Keeper { _stop: stop }))
+    let pool = is_ready
+        .recv()
+        .context("the thread that maintains the pool of agents ended")??;
+    Ok((pool, MaintenanceThread { _stop: stop }))
 }
 
-/// A pool that is looked after on the runtime that this runs on.
-async fn pool_of(config: &Config) -> Result<AgentPool, AgentProtocolError> {
+/// Creates a pool whose maintenance runs on the current runtime.
+async fn create_pool(config: &Config) -> Result<AgentPool, AgentProtocolError> {
     let pool = AgentPool::with_config(AgentPoolConfig {
         connections_per_agent: config.connections_per_agent,
         placement: match config.connections {
@@ -120,14 +128,15 @@ async fn pool_of(config: &Config) -> Result<AgentPool, AgentProtocolError> {
     Ok(pool)
 }
 
-/// Numbers requests: unique in this process and, but for an unlikely chance, among proxies.
+/// Generates correlation ids. They are unique in this process and, with high probability, among
+/// proxies.
 pub struct RequestIds {
     prefix: u64,
     next: AtomicU64,
 }
 
 impl RequestIds {
-    /// Begins anew.
+    /// Creates a generator with a random prefix.
     pub fn new() -> Arc<Self> {
         use std::hash::{BuildHasher, RandomState};
         Arc::new(Self {
@@ -136,7 +145,7 @@ impl RequestIds {
         })
     }
 
-    /// One that was not there before.
+    /// Returns a new id.
     pub fn next(&self) -> String {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         format!("{:016x}-{number:x}", self.prefix)

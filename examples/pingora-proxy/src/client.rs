@@ -1,4 +1,4 @@
-//! A client to put before the proxy.
+//! An HTTP client for the demonstration and the tests.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -11,25 +11,25 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use tokio::net::TcpStream;
 
-/// A request's body.
+/// Body of a request.
 pub type Body = BoxBody<Bytes, Infallible>;
 
-/// What came back.
+/// A complete response.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// Its status.
+    /// Status code.
     pub status: StatusCode,
-    /// Its headers.
+    /// Headers.
     pub headers: HeaderMap,
-    /// Its body.
+    /// Body.
     pub body: Bytes,
 }
 
-/// A connection that requests go over one after another.
+/// A connection for one request at a time.
 pub enum Client {
     /// HTTP/1.1.
     Http1(http1::SendRequest<Body>),
-    /// HTTP/2, as both sides know beforehand.
+    /// HTTP/2 with prior knowledge.
     Http2(http2::SendRequest<Body>),
 }
 
@@ -38,7 +38,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Nobody listens there.
+    /// Returns an error if the connection fails.
     pub async fn http1(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TokioIo::new(TcpStream::connect(address).await?);
         let (sender, connection) = http1::handshake(stream).await?;
@@ -50,7 +50,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Nobody listens there, or not with HTTP/2.
+    /// Returns an error if the connection fails or the server does not support HTTP/2.
     pub async fn http2(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TokioIo::new(TcpStream::connect(address).await?);
         let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
@@ -58,11 +58,11 @@ impl Client {
         Ok(Self::Http2(sender))
     }
 
-    /// Sends a request and waits for the whole answer.
+    /// Sends a request and waits for the complete response.
     ///
     /// # Errors
     ///
-    /// The connection ended, in the middle of the answer for one.
+    /// Returns an error if the connection ends before the response is complete.
     pub async fn send(&mut self, request: Request<Body>) -> anyhow::Result<Answer> {
         let (head, body) = self.begin(request).await?.into_parts();
         Ok(Answer {
@@ -72,7 +72,8 @@ impl Client {
         })
     }
 
-    /// Sends a request and waits for the head of the answer. Errors as for [`Client::send`].
+    /// Sends a request and waits for the head of the response. Errors are those of
+    /// [`Client::send`].
     pub async fn begin(
         &mut self,
         mut request: Request<Body>,
@@ -93,19 +94,20 @@ impl Client {
         }
     }
 
-    /// Gets a path. Errors as for [`Client::send`].
+    /// Sends a GET request for a path. Errors are those of [`Client::send`].
     pub async fn get(&mut self, path: &str) -> anyhow::Result<Answer> {
         self.send(request(Method::GET, path, Empty::new().boxed()))
             .await
     }
 
-    /// Posts a body whose length is announced. Errors as for [`Client::send`].
+    /// Sends a POST request whose body has a `content-length`. Errors are those of
+    /// [`Client::send`].
     pub async fn post(&mut self, path: &str, body: &'static str) -> anyhow::Result<Answer> {
         self.send(request(Method::POST, path, Full::from(body).boxed()))
             .await
     }
 
-    /// Posts a body in chunks. Errors as for [`Client::send`].
+    /// Sends a POST request with a body in chunks. Errors are those of [`Client::send`].
     pub async fn post_chunks(
         &mut self,
         path: &str,
@@ -116,24 +118,24 @@ impl Client {
     }
 }
 
-/// A request without headers.
+/// Creates a request without headers.
 ///
 /// # Panics
 ///
-/// The path is none.
+/// Panics if the path is invalid.
 pub fn request(method: Method, path: &str, body: Body) -> Request<Body> {
     let mut request = Request::new(body);
     *request.method_mut() = method;
-    *request.uri_mut() = path.parse().expect("a path");
+    *request.uri_mut() = path.parse().expect("a valid path");
     request
 }
 
-/// A body in chunks.
+/// Creates a body that is sent in these chunks.
 pub fn chunked(chunks: &'static [&'static str]) -> Body {
     let (mut sender, body) = http_body_util::channel::Channel::<Bytes, Infallible>::new(1);
     tokio::spawn(async move {
         for chunk in chunks {
-            // The proxy does not want the rest.
+            // Fails if the proxy stops reading the body.
             if sender
                 .send_data(Bytes::from_static(chunk.as_bytes()))
                 .await

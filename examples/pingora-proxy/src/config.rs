@@ -7,46 +7,49 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-/// What the file says; see `proxy.toml`.
+/// The content of the configuration file; see `proxy.toml`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where clients connect, HTTP/1.1 or HTTP/2 without TLS.
+    /// Address for clients, which use HTTP/1.1 or HTTP/2 with prior knowledge, without TLS.
     pub listen: SocketAddr,
-    /// The server that requests are passed on to, HTTP/1.1 without TLS.
+    /// Address of the server that requests are forwarded to, with HTTP/1.1 without TLS.
     pub upstream: SocketAddr,
-    /// Threads that serve requests.
+    /// Number of threads that serve requests. Default: 1.
     #[serde(default = "one")]
     pub threads: usize,
-    /// Whether these threads share their tasks. Where they do not, Pingora runs one runtime on each.
+    /// `true` if the threads share one runtime and its tasks, `false` if Pingora runs one runtime
+    /// on each. Default: `true`.
     #[serde(default = "yes")]
     pub work_stealing: bool,
-    /// Which runtime serves the connections to agents.
+    /// The runtime that serves the connections to agents.
     #[serde(default)]
     pub connections: Connections,
-    /// Connections to each agent, for each runtime where they have their own. One has most requests share system calls.
+    /// Number of connections to each agent, per runtime with [`Connections::PerRuntime`]. With a
+    /// single connection the most requests share a system call. Default: 1.
     #[serde(default = "one")]
     pub connections_per_agent: usize,
-    /// Time for each answer of an agent, in milliseconds.
+    /// Time limit for each answer of an agent, in milliseconds. Default: 1000.
     #[serde(default = "one_second")]
     pub agent_timeout_ms: u64,
-    /// How much of a body is kept back while agents ask for more of it, in bytes.
+    /// Number of bytes of a body that are held back at most while agents ask for more of it.
+    /// Default: 1 MiB.
     #[serde(default = "one_mebibyte")]
     pub max_held_body: usize,
-    /// Whom to ask, in this order.
+    /// The agents, in the order in which they are asked.
     #[serde(default)]
     pub agents: Vec<Agent>,
 }
 
-/// Which runtime serves the connections to agents.
+/// The runtime that serves the connections to agents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Connections {
-    /// That of the worker that asks, so that an answer needs no other thread. Workers that share their tasks share their
-    /// connections as well.
+    /// The runtime of the worker that asks, so that no other thread is involved in an answer.
+    /// Workers that share one runtime share its connections.
     #[default]
     PerRuntime,
-    /// One of their own, for all workers.
+    /// A separate runtime for the connections of all workers.
     Shared,
 }
 
@@ -54,57 +57,58 @@ pub enum Connections {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Agent {
-    /// Its name in logs.
+    /// Name of the agent in logs.
     pub name: String,
-    /// The path of its socket.
+    /// Path of its socket.
     pub endpoint: String,
-    /// What becomes of a request when the agent is unavailable.
+    /// Handling of requests while the agent is unavailable.
     #[serde(default)]
     pub failure_mode: FailureMode,
-    /// Whether the agent changes requests and responses, or only decides.
+    /// Set to [`Role::Changes`] if the agent changes requests and responses beyond their headers.
     #[serde(default)]
     pub role: Role,
 }
 
-/// What becomes of a request when its agent is unavailable.
+/// Handling of requests while an agent is unavailable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailureMode {
-    /// It is answered with 503 or 504.
+    /// Answers them with 503 or 504.
     #[default]
     Closed,
-    /// It goes on without the agent.
+    /// Forwards them without asking the agent.
     Open,
 }
 
-/// What an agent does.
+/// The permitted effects of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// It allows or denies, and may change headers. Such agents are asked at once where they stand side by side, so
-    /// they do not see each other's changes. Bodies keep their length: changing one is an error.
+    /// Allows or denies, and may change headers. Consecutive agents with this role are asked
+    /// concurrently, so they do not see each other's changes. Bodies keep their length: changing
+    /// one is an error.
     #[default]
     Decides,
-    /// It may change everything. It is asked alone; agents after it see what it made of the request.
+    /// May change everything. Is asked alone; later agents see its changes.
     Changes,
 }
 
 impl Config {
-    /// Reads a file.
+    /// Reads a configuration file.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or something in it is wrong.
+    /// Returns an error if the file cannot be read or is invalid.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
         Self::parse(&text).with_context(|| path.display().to_string())
     }
 
-    /// Reads the text of a file.
+    /// Parses the text of a configuration file.
     ///
     /// # Errors
     ///
-    /// Something in it is wrong.
+    /// Returns an error if the text is invalid.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         let config: Self = toml::from_str(text)?;
         let mut names = HashSet::new();
@@ -115,11 +119,11 @@ impl Config {
                 agent.name
             );
         }
-        ensure!(config.threads > 0, "there must be a thread");
+        ensure!(config.threads > 0, "threads must be at least 1");
         Ok(config)
     }
 
-    /// The agents that are asked at once, group by group, as ranges of [`Config::agents`].
+    /// Returns the groups of agents that are asked concurrently, as ranges of [`Config::agents`].
     pub fn stages(&self) -> Vec<std::ops::Range<usize>> {
         let mut stages: Vec<std::ops::Range<usize>> = Vec::new();
         let mut is_open = false;
@@ -133,7 +137,7 @@ impl Config {
         stages
     }
 
-    /// Time for each answer of an agent.
+    /// Returns the time limit for each answer of an agent.
     pub fn agent_timeout(&self) -> Duration {
         Duration::from_millis(self.agent_timeout_ms)
     }
@@ -166,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn agents_that_only_decide_are_asked_together() {
+    fn consecutive_deciding_agents_form_one_stage() {
         let roles = [
             "",
             "",
@@ -185,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn errors_name_the_cause() {
         let reason = |more: &str| {
             let parsed = Config::parse(&(MINIMAL.to_owned() + more));
             format!("{:#}", parsed.unwrap_err())
@@ -198,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_beside_this_package_is_right() {
+    fn example_configuration_is_valid() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.toml");
         assert_eq!(Config::load(&path).unwrap().agents.len(), 2);
     }

@@ -1,9 +1,10 @@
-//! Shows the proxy at work on this machine, and checks that it does what it shows.
+//! Runs the proxy with an upstream and an agent on this machine, sends requests, and checks the
+//! responses.
 
 use crate::client::{Answer, Client};
 use crate::config::{Agent, Config, Connections, FailureMode, Role};
 use crate::server::Running;
-use crate::upstream::{Memory, Upstream};
+use crate::upstream::{Recording, Upstream};
 use anyhow::{Context, ensure};
 use http::HeaderMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,23 +13,20 @@ use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-/// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit for starting and finding an agent.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Starts an upstream, an agent and two proxies, one of which lets requests pass when the agent is gone.
+/// Starts an upstream, an agent and two proxies, one of which fails open.
 ///
 /// # Errors
 ///
-/// Something did not come out as it should.
+/// Returns an error if a response is not as expected.
 pub async fn run() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let socket = folder.path().join("waf.sock");
     let mut agent = start_agent(&socket).await?;
-    let upstream = Upstream::start(
-        SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        Memory::Everything,
-    )
-    .await?;
+    let upstream =
+        Upstream::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Recording::All).await?;
     println!(
         "upstream at {}, agent at {}",
         upstream.address(),
@@ -47,22 +45,26 @@ pub async fn run() -> anyhow::Result<()> {
     let _agent = start_agent(&socket).await?;
     agent_is_back(closed.address()).await?;
     agent_is_back(open.address()).await?;
-    println!("\nall as it should be");
-    // The proxies' threads are waited for.
+    println!("\nall responses are as expected");
+    // Dropping a proxy blocks until its thread has ended.
     tokio::task::spawn_blocking(move || drop((closed, open))).await?;
     Ok(())
 }
 
-/// An agent in a process of its own, so that it can be killed.
+/// Starts an agent in its own process, so that it can be killed.
 async fn start_agent(socket: &Path) -> anyhow::Result<Child> {
     let agent = Command::new(std::env::current_exe()?)
         .arg("agent")
         .arg(socket)
         .kill_on_drop(true)
         .spawn()?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while UnixStream::connect(socket).await.is_err() {
-        ensure!(Instant::now() < deadline, "the agent does not start");
+        ensure!(
+            Instant::now() < deadline,
+            "the agent did not listen at {} within {TIMEOUT:?}",
+            socket.display()
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(agent)
@@ -73,11 +75,11 @@ async fn with_agent(proxy: SocketAddr, upstream: &Upstream) -> anyhow::Result<()
     let answer = get(proxy, "/").await?;
     expect(&answer, 200, "hello\n")?;
 
-    heading("a header added to the request, another to the response");
+    heading("a header is added to the request, another to the response");
     let seen = upstream.seen().last().cloned();
-    let seen = seen.context("the upstream saw nothing")?;
+    let seen = seen.context("the upstream received no request")?;
     println!(
-        "* the upstream saw x-agent: {}",
+        "* the upstream received x-agent: {}",
         value(&seen.headers, "x-agent")
     );
     ensure!(value(&seen.headers, "x-agent") == "rules", "{seen:?}");
@@ -91,14 +93,14 @@ async fn with_agent(proxy: SocketAddr, upstream: &Upstream) -> anyhow::Result<()
         "{answer:?}"
     );
 
-    heading("sent elsewhere");
+    heading("redirected");
     let answer = get(proxy, "/moved").await?;
     ensure!(
         answer.status == 302 && value(&answer.headers, "location") == "/elsewhere",
         "{answer:?}"
     );
 
-    heading("asked who it is");
+    heading("challenged to authenticate");
     let answer = get(proxy, "/members").await?;
     let challenge = value(&answer.headers, "www-authenticate");
     ensure!(
@@ -106,18 +108,18 @@ async fn with_agent(proxy: SocketAddr, upstream: &Upstream) -> anyhow::Result<()
         "{answer:?}"
     );
 
-    heading("a body allowed");
+    heading("a body is allowed");
     let answer = post(proxy, &["a quiet", " body"]).await?;
     expect(&answer, 200, "a quiet body")?;
 
-    heading("blocked by a word in a body that two chunks share");
+    heading("blocked by a word that is split across two chunks of a body");
     let answer = post(proxy, &["this is an att", "ack, no doubt"]).await?;
     expect(&answer, 403, "blocked by rules\n")?;
     let saw_word = upstream
         .seen()
         .iter()
         .any(|seen| seen.body.ends_with(b"att"));
-    ensure!(!saw_word, "the upstream saw the beginning of the word");
+    ensure!(!saw_word, "the upstream received the beginning of the word");
     Ok(())
 }
 
@@ -127,7 +129,7 @@ async fn without_agent(closed: SocketAddr, open: SocketAddr) -> anyhow::Result<(
 }
 
 async fn agent_is_back(proxy: SocketAddr) -> anyhow::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let answer = ask(proxy, "/blocked").await?;
         if answer.status == 403 {
@@ -137,7 +139,7 @@ async fn agent_is_back(proxy: SocketAddr) -> anyhow::Result<()> {
         }
         ensure!(
             Instant::now() < deadline,
-            "the agent is not found again: {answer:?}"
+            "the proxy did not reconnect to the agent within {TIMEOUT:?}: {answer:?}"
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -168,16 +170,17 @@ async fn start(
     tokio::task::spawn_blocking(move || Running::start(&config)).await?
 }
 
-/// An address of the loopback network that no other process uses, by the number of this process.
+/// Returns a loopback address that is derived from the process id, so that no other process uses
+/// it.
 pub fn own_address(number: u8) -> SocketAddr {
     let [_, high, middle, low] = std::process::id().to_be_bytes();
-    // Neither 127.0.x.x, where everybody is, nor more than fits in.
+    // Avoids 127.0.x.x, which other programs use, and keeps the second byte below 255.
     let address = Ipv4Addr::new(127, 1 + high % 254, middle, low);
     SocketAddr::from((address, 8_000 + u16::from(number)))
 }
 
-fn heading(what: &str) {
-    println!("\n# {what}");
+fn heading(text: &str) {
+    println!("\n# {text}");
 }
 
 async fn get(proxy: SocketAddr, path: &str) -> anyhow::Result<Answer> {

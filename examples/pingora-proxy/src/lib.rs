@@ -1,15 +1,17 @@
 //! A reverse proxy on Pingora that asks agents about every request through tollgate.
 //!
-//! [`proxy`] is what a proxy author wants to see: what is asked in which of Pingora's phases. [`agents`] keeps the
-//! pool; [`server`] runs Pingora. The rest is there to try it out.
+//! Proxy authors should start with [`proxy`]: it sends each event in the matching phase of Pingora.
+//! [`agents`] holds the pool; [`server`] runs Pingora. The other modules are for trying it out.
+
+#![warn(missing_docs)]
 
 pub mod agents;
 pub mod client;
+mod coarse_timer;
 pub mod config;
 pub mod demo;
-mod lent_head;
+mod header_swap;
 mod messages;
-mod patience;
 pub mod proxy;
 pub mod request;
 pub mod rules;

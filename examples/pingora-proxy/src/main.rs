@@ -1,12 +1,13 @@
-//! `pingora-proxy FILE` serves as the file says. `pingora-proxy demo` shows it at work. `pingora-proxy agent SOCKET` and
-//! `pingora-proxy upstream ADDRESS` are for putting something around it.
+//! `pingora-proxy FILE` runs the proxy with a configuration file. `pingora-proxy demo` runs a
+//! demonstration. `pingora-proxy agent SOCKET` and `pingora-proxy upstream ADDRESS` run an agent
+//! and an upstream to use with it.
 
 use anyhow::{Context, bail};
 use std::path::Path;
 use tollgate::{EventType, UdsAgentServer};
 use tollgate_pingora::config::Config;
 use tollgate_pingora::rules::{AllowAgent, RuleAgent};
-use tollgate_pingora::upstream::{Memory, Upstream};
+use tollgate_pingora::upstream::{Recording, Upstream};
 use tollgate_pingora::{demo, server};
 use tracing_subscriber::EnvFilter;
 
@@ -14,15 +15,15 @@ use tracing_subscriber::EnvFilter;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str = "\
-usage: pingora-proxy FILE                    serve as the file says, such as proxy.toml
-       pingora-proxy demo                    upstream, agent and proxy on this machine, with requests
-       pingora-proxy agent SOCKET            an agent that decides by path and by what is in bodies
-       pingora-proxy agent SOCKET allow      one that allows every head of a request
-       pingora-proxy agent SOCKET allow-all  the same for bodies
-       pingora-proxy upstream ADDRESS        a server to put behind the proxy";
+usage: pingora-proxy FILE                    run the proxy with a configuration such as proxy.toml
+       pingora-proxy demo                    run upstream, agent and proxy, and send requests
+       pingora-proxy agent SOCKET            run an agent that decides by path and body content
+       pingora-proxy agent SOCKET allow      run an agent that allows all request headers
+       pingora-proxy agent SOCKET allow-all  run an agent that allows all request headers and bodies
+       pingora-proxy upstream ADDRESS        run a server to use as the upstream";
 
 fn main() -> anyhow::Result<()> {
-    // RUST_LOG says what is logged; Pingora's own messages come through `log`.
+    // RUST_LOG sets the log filter. Pingora logs through `log`, which the subscriber captures too.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -32,7 +33,7 @@ fn main() -> anyhow::Result<()> {
     match &words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["demo"] => runtime()?.block_on(demo::run()),
         ["agent", socket, rest @ ..] => {
-            // More threads than one would pass events from hand to hand for nothing.
+            // A single thread avoids handing events from one thread to another.
             let mut runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = runtime.enable_all().build()?;
             runtime.block_on(agent(Path::new(socket), rest))
@@ -77,7 +78,7 @@ async fn agent(socket: &Path, kind: &[&str]) -> anyhow::Result<()> {
 
 async fn upstream(address: &str) -> anyhow::Result<()> {
     let address = address.parse().with_context(|| address.to_owned())?;
-    let upstream = Upstream::start(address, Memory::Nothing).await?;
+    let upstream = Upstream::start(address, Recording::Off).await?;
     eprintln!("listening at {}", upstream.address());
     Ok(tokio::signal::ctrl_c().await?)
 }

@@ -1,4 +1,4 @@
-//! Pingora's messages as tollgate sees them, and the other way round.
+//! Conversions between Pingora's messages and tollgate's.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -6,7 +6,8 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use tollgate::proxy::{HeaderTarget, HeadersFull};
 
-/// Pingora remembers how names were written, so headers are changed through its own methods.
+/// Headers of a Pingora message. Changes go through Pingora's methods, which keep the original
+/// case of header names.
 pub(crate) struct Headers<'a, H>(pub(crate) &'a mut H);
 
 macro_rules! header_target {
@@ -30,7 +31,7 @@ macro_rules! header_target {
 
 header_target!(RequestHeader, ResponseHeader);
 
-/// Answers the client in the upstream's stead.
+/// Answers the client instead of the upstream.
 pub(crate) async fn respond(
     session: &mut Session,
     answer: http::Response<Bytes>,
@@ -50,6 +51,7 @@ pub(crate) async fn respond(
     Ok(())
 }
 
+/// Returns the name of an HTTP version for event metadata.
 pub(crate) const fn protocol(version: http::Version) -> &'static str {
     match version {
         http::Version::HTTP_09 => "HTTP/0.9",

@@ -1,15 +1,15 @@
-//! The phases of Pingora, and what agents are asked in each.
+//! The proxy: Pingora's phases, and the events that agents are asked about in each.
 //!
 //! | phase | asked about |
 //! |---|---|
 //! | `request_filter` | the head of the request, before an upstream is chosen |
-//! | `request_body_filter` | each piece of the request's body |
+//! | `request_body_filter` | each chunk of the request's body |
 //! | `response_filter` | the head of the response |
-//! | `response_body_filter` | each piece of the response's body |
-//! | `logging` | nothing: agents are told that the request is over, or that the client went away |
+//! | `response_body_filter` | each chunk of the response's body |
+//! | `logging` | nothing; agents are notified that the request is complete or was cancelled |
 
 use crate::agents::{Agents as Pools, RequestIds};
-use crate::lent_head;
+use crate::header_swap;
 use crate::messages::{protocol, respond};
 use crate::request::{Agents, Request, Stop};
 use async_trait::async_trait;
@@ -29,19 +29,19 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tollgate::proxy::plain_answer;
 use tollgate::{CancelReason, EventType, IpText, Metadata, Timestamp};
 
-/// The status that logs and agents see of a request whose client went away.
+/// Status in logs and events of a request whose client disconnected.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The proxy.
+/// The proxy, as an application of Pingora.
 pub struct Proxy {
     pools: Pools,
     ids: Arc<RequestIds>,
 }
 
 impl Proxy {
-    /// Asks these agents.
+    /// Creates a proxy that asks these agents.
     pub fn new(pools: Pools) -> Self {
         Self {
             pools,
@@ -56,7 +56,8 @@ impl Proxy {
         }
     }
 
-    /// Asks about the head of the request. Ends early if the client goes away, as far as can be seen.
+    /// Asks about the head of the request. Returns early if the client of a request without a body
+    /// disconnects.
     async fn judge_request(&self, session: &mut Session, ctx: &mut Request) -> Result<(), Stop> {
         let exchanges = self.pools.exchanges(&ctx.id)?;
         let client = session
@@ -66,7 +67,7 @@ impl Proxy {
         let client_ip = client.map(|address| IpText::from(address.ip()));
         let timestamp = Timestamp::now();
         let has_body = !session.is_body_empty();
-        let mut head = lent_head::lend(session).map_err(Stop::Pingora)?;
+        let mut head = header_swap::lend(session).map_err(Stop::Pingora)?;
         let host = head.headers.get(HOST).cloned();
         let traceparent = head.headers.get(TRACEPARENT).cloned();
         let metadata = Metadata {
@@ -81,10 +82,12 @@ impl Proxy {
         let judged = {
             let mut judging =
                 pin!(ctx.judge_request(exchanges, self.agents(), metadata, &mut head));
-            let mut gone = pin!(client_gone(session, &self.pools));
-            // By hand, as tokio's `select!` keeps account of polls for its cooperative scheduling, for some 190 instructions.
+            let mut disconnected = pin!(client_gone(session, &self.pools));
+            // Polled by hand: tokio's `select!` also does the bookkeeping of cooperative
+            // scheduling, which costs about 190 instructions. A request with a body is not watched:
+            // reading it here would consume the body.
             poll_fn(|cx| match judging.as_mut().poll(cx) {
-                Poll::Pending if !has_body => gone
+                Poll::Pending if !has_body => disconnected
                     .as_mut()
                     .poll(cx)
                     .map(|error| Err(Stop::Pingora(error))),
@@ -92,14 +95,14 @@ impl Proxy {
             })
             .await
         };
-        lent_head::give_back(session, head);
+        header_swap::give_back(session, head);
         judged
     }
 }
 
-/// Ends when the client of a request without a body goes away.
+/// Resolves when the client of a request without a body disconnects.
 async fn client_gone(session: &mut Session, pools: &Pools) -> Box<Error> {
-    pools.patience().await;
+    pools.wait_before_client_check().await;
     match session.as_downstream_mut().read_body_or_idle(true).await {
         Err(error) => error.into_down(),
         Ok(_) => std::future::pending().await,
@@ -119,7 +122,7 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut Request,
     ) -> pingora::Result<bool> {
-        // What follows an upgrade is no HTTP, so nobody would look at it.
+        // Agents could not inspect the data after an upgrade, as it is not HTTP.
         if session.req_header().headers.contains_key(UPGRADE) {
             respond(session, plain_answer(StatusCode::NOT_IMPLEMENTED)).await?;
             return Ok(true);
@@ -153,7 +156,7 @@ impl ProxyHttp for Proxy {
         upstream_request: &mut RequestHeader,
         ctx: &mut Request,
     ) -> pingora::Result<()> {
-        // Pingora sends what has no length in chunks.
+        // Agents may change the length of the body; without a length Pingora uses chunked encoding.
         if ctx.may_change(self.agents(), EventType::RequestBodyChunk) && !session.is_body_empty() {
             upstream_request.remove_header(&CONTENT_LENGTH);
         }
@@ -173,7 +176,8 @@ impl ProxyHttp for Proxy {
             .judge_request_chunk(self.agents(), data, end_of_stream)
             .await;
         let passed = judged.map_err(|stop| stop_with(ctx, stop))?;
-        // Without a body in the middle of one Pingora takes it for the end.
+        // Keep `Some` for a held-back chunk: Pingora takes `None` in the middle of a body for its
+        // end.
         *body = Some(passed).filter(|passed| !(had_none && passed.is_empty()));
         Ok(())
     }
@@ -187,12 +191,14 @@ impl ProxyHttp for Proxy {
         if response.status.is_informational() {
             return Ok(());
         }
-        if ctx.is_anybody_subscribed(EventType::ResponseBodyChunk) && !may_block() {
-            tracing::error!("agents can look at response bodies only with work_stealing = true");
+        if ctx.is_any_subscribed(EventType::ResponseBodyChunk) && !may_block() {
+            tracing::error!(
+                "agents subscribe to response bodies, which requires work_stealing = true"
+            );
             ctx.answer = Some(plain_answer(StatusCode::INTERNAL_SERVER_ERROR));
             return Err(Error::explain(
                 ErrorType::InternalError,
-                "response bodies cannot be judged",
+                "response bodies cannot be inspected without work_stealing = true",
             ));
         }
         let judged = ctx.judge_response(self.agents(), response).await;
@@ -208,7 +214,8 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    /// Pingora does not wait here, so this blocks the thread; tokio moves the other tasks to another one.
+    /// Asks about a chunk of the response's body. This phase of Pingora is synchronous, so it
+    /// blocks the thread; tokio moves the thread's other tasks to another thread meanwhile.
     fn response_body_filter(
         &self,
         _session: &mut Session,
@@ -216,7 +223,7 @@ impl ProxyHttp for Proxy {
         end_of_stream: bool,
         ctx: &mut Request,
     ) -> pingora::Result<Option<Duration>> {
-        if !ctx.is_anybody_subscribed(EventType::ResponseBodyChunk) {
+        if !ctx.is_any_subscribed(EventType::ResponseBodyChunk) {
             ctx.response_body.bytes += body.as_ref().map_or(0, Bytes::len);
             return Ok(None);
         }
@@ -228,10 +235,10 @@ impl ProxyHttp for Proxy {
         Ok(None)
     }
 
-    /// What agents decide is no error, nor is a client that goes away, and what goes wrong with agents is logged where it
-    /// happens.
+    /// Suppresses Pingora's error log for decisions of agents and for disconnected clients.
+    /// Failures of agents are logged where they happen.
     fn suppress_error_log(&self, _session: &Session, _ctx: &Request, error: &Error) -> bool {
-        matches!(error.etype(), ErrorType::HTTPStatus(_)) || is_of_client(error)
+        matches!(error.etype(), ErrorType::HTTPStatus(_)) || is_client_disconnect(error)
     }
 
     fn error_while_proxy(
@@ -243,7 +250,8 @@ impl ProxyHttp for Proxy {
         client_reused: bool,
     ) -> Box<Error> {
         let mut error = error.more_context(format!("Peer: {peer}"));
-        // Agents would see a body that is sent once more as the rest of the first.
+        // Repeating a request would send its body chunks to the agents again, as if they continued
+        // the body.
         let can_repeat = client_reused
             && ctx.request_body.bytes == 0
             && !session.as_ref().retry_buffer_truncated();
@@ -257,13 +265,13 @@ impl ProxyHttp for Proxy {
         error: &Error,
         ctx: &mut Request,
     ) -> FailToProxy {
-        let is_begun = session.response_written().is_some();
-        let answer = ctx.answer.take().or_else(|| answer_to(error));
+        let has_begun = session.response_written().is_some();
+        let answer = ctx.answer.take().or_else(|| response_to(error));
         let mut error_code = 0;
-        if let Some(answer) = answer.filter(|_| !is_begun) {
+        if let Some(answer) = answer.filter(|_| !has_begun) {
             error_code = answer.status().as_u16();
             if let Err(error) = respond(session, answer).await {
-                tracing::debug!(%error, "the client does not take the answer");
+                tracing::debug!(%error, "cannot send the error response to the client");
             }
         }
         FailToProxy {
@@ -273,13 +281,13 @@ impl ProxyHttp for Proxy {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Request) {
-        let is_client_gone = error.is_some_and(is_of_client);
-        if is_client_gone {
+        let is_disconnect = error.is_some_and(is_client_disconnect);
+        if is_disconnect {
             ctx.cancel(CancelReason::ClientDisconnect);
         }
         let written = session.response_written();
         let status = match written {
-            _ if is_client_gone => CLIENT_CLOSED_REQUEST,
+            _ if is_disconnect => CLIENT_CLOSED_REQUEST,
             Some(head) => head.status.as_u16(),
             None => 0,
         };
@@ -287,20 +295,23 @@ impl ProxyHttp for Proxy {
     }
 }
 
-/// Whether a thread of this runtime may be blocked for a while.
+/// Returns whether this runtime allows blocking one of its threads.
 fn may_block() -> bool {
     Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread
 }
 
-/// Keeps the answer for the client and ends the request.
+/// Stores the response for the client and returns the error that ends the request.
 fn stop_with(ctx: &mut Request, stop: Stop) -> Box<Error> {
     let answer = stop.into_answer();
     let status = answer.status().as_u16();
     ctx.answer = Some(answer);
-    Error::explain(ErrorType::HTTPStatus(status), "stopped by an agent")
+    Error::explain(
+        ErrorType::HTTPStatus(status),
+        "ended by an agent or its failure",
+    )
 }
 
-fn is_of_client(error: &Error) -> bool {
+fn is_client_disconnect(error: &Error) -> bool {
     let is_lost = matches!(
         error.etype(),
         ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed
@@ -308,12 +319,12 @@ fn is_of_client(error: &Error) -> bool {
     is_lost && *error.esource() == ErrorSource::Downstream
 }
 
-/// What the client gets if something other than an agent went wrong; nothing if it is gone.
-fn answer_to(error: &Error) -> Option<http::Response<Bytes>> {
+/// Returns the response to an error that no agent caused, or `None` if the client is disconnected.
+fn response_to(error: &Error) -> Option<http::Response<Bytes>> {
     let status = match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(status), _) => StatusCode::from_u16(*status).ok()?,
         (_, ErrorSource::Upstream) => StatusCode::BAD_GATEWAY,
-        (_, ErrorSource::Downstream) if is_of_client(error) => return None,
+        (_, ErrorSource::Downstream) if is_client_disconnect(error) => return None,
         (_, ErrorSource::Downstream) => StatusCode::BAD_REQUEST,
         (_, ErrorSource::Internal | ErrorSource::Unset) => StatusCode::INTERNAL_SERVER_ERROR,
     };

@@ -1,4 +1,4 @@
-//! One request on its way through the proxy, and what its agents say at each step.
+//! The state of one request, and the calls to its agents in each phase.
 
 use crate::config::{Agent, Role};
 use crate::messages::Headers;
@@ -16,50 +16,51 @@ use tollgate::proxy::{
 };
 use tollgate::{
     AgentProtocolError, BodyChunk, BodyMutation, CancelReason, EventType, Exchange, HeaderOp,
-    Metadata, RequestComplete, RequestHeaders, ResponseHeaders,
+    Metadata, RequestBodyChunk, RequestComplete, RequestHeaders, ResponseBodyChunk,
+    ResponseHeaders,
 };
 
-/// What one request carries from phase to phase.
+/// State of one request across Pingora's phases.
 pub struct Request {
-    /// Joins what agents are asked about it.
+    /// Correlation id of the request's events.
     pub id: String,
     pub(crate) began: Instant,
     pub(crate) upstream_attempts: u32,
-    /// What the client gets instead of what the upstream says.
+    /// Response to the client instead of the upstream's.
     pub(crate) answer: Option<Response<Bytes>>,
     pub(crate) request_body: Body,
     pub(crate) response_body: Body,
     exchanges: Vec<Exchange>,
-    /// Changes to the response's headers that agents asked for before there were any.
+    /// Response header changes that agents requested before the response arrived.
     response_headers: Vec<HeaderOp>,
 }
 
-/// How far a body is.
+/// Progress of a body.
 pub(crate) struct Body {
     held: HeldBody,
     next_chunk: u32,
     pub(crate) bytes: usize,
-    is_over: bool,
+    has_ended: bool,
 }
 
-/// Why a request does not go on.
+/// Reason why a request ends early.
 #[derive(Debug)]
 pub(crate) enum Stop {
-    /// An agent decided so.
+    /// An agent denied the request. Holds the response for the client.
     Denied(Box<Response<Bytes>>),
-    /// An agent could not be asked.
+    /// A call to an agent failed.
     Failed(AgentProtocolError),
-    /// An agent wants headers changed in a way that is not to be followed.
+    /// An agent requested a header change that is not permitted.
     Headers(HeaderOpError),
-    /// An agent wants a body changed in a way that is not possible, or to see too much of it.
+    /// An agent requested an impossible body change, or more of a body than may be held back.
     Body(BodyError),
-    /// An agent that is said to only decide wants a body changed.
+    /// An agent with [`Role::Decides`] requested a body change.
     NotAllowedToChange,
-    /// Something else went wrong, such as that the client went away.
+    /// Any other error, for example a disconnected client.
     Pingora(Box<pingora::Error>),
 }
 
-/// Who is asked, and in which groups.
+/// The agents, and the groups in which they are asked.
 #[derive(Clone, Copy)]
 pub(crate) struct Agents<'a> {
     pub(crate) all: &'a [Agent],
@@ -80,7 +81,8 @@ impl Request {
         }
     }
 
-    /// Asks about the head of the request, and changes it as agents want it. `metadata` gets the id of the request.
+    /// Asks about the head of the request and applies the agents' changes. Sets the request's id in
+    /// `metadata`.
     pub(crate) async fn judge_request(
         &mut self,
         exchanges: Vec<Exchange>,
@@ -111,7 +113,8 @@ impl Request {
         Ok(())
     }
 
-    /// Asks about the head of the response, and changes it as agents want it and wanted it before.
+    /// Asks about the head of the response. Applies the agents' changes, and those that they
+    /// requested earlier.
     pub(crate) async fn judge_response(
         &mut self,
         agents: Agents<'_>,
@@ -121,7 +124,7 @@ impl Request {
         apply_header_ops(&mut Headers(head), &earlier)?;
         for stage in agents.stages {
             let exchanges = &mut self.exchanges[stage.clone()];
-            if !are_subscribed(exchanges, EventType::ResponseHeaders) {
+            if !is_any_subscribed_to(exchanges, EventType::ResponseHeaders) {
                 continue;
             }
             let event = ResponseHeaders {
@@ -135,7 +138,8 @@ impl Request {
         Ok(())
     }
 
-    /// Asks about a piece of the request's body. Returns what may go on to the upstream by now.
+    /// Asks about a chunk of the request's body. Returns the bytes that may be sent to the
+    /// upstream.
     pub(crate) async fn judge_request_chunk(
         &mut self,
         agents: Agents<'_>,
@@ -150,7 +154,7 @@ impl Request {
         Ok(passed)
     }
 
-    /// Asks about a piece of the response's body. Returns what may go on to the client by now.
+    /// Asks about a chunk of the response's body. Returns the bytes that may be sent to the client.
     pub(crate) async fn judge_response_chunk(
         &mut self,
         agents: Agents<'_>,
@@ -163,30 +167,30 @@ impl Request {
         Ok(judged.await?.0)
     }
 
-    /// Whether an agent wants to know of this kind of event.
-    pub(crate) fn is_anybody_subscribed(&self, kind: EventType) -> bool {
-        are_subscribed(&self.exchanges, kind)
+    /// Returns whether an agent is subscribed to this type of event.
+    pub(crate) fn is_any_subscribed(&self, kind: EventType) -> bool {
+        is_any_subscribed_to(&self.exchanges, kind)
     }
 
-    /// Whether a body may come out with another length than it has.
+    /// Returns whether agents may change the length of a body.
     pub(crate) fn may_change(&self, agents: Agents<'_>, kind: EventType) -> bool {
         let mut asked = agents.all.iter().zip(&self.exchanges);
         asked.any(|(agent, exchange)| agent.role == Role::Changes && exchange.is_subscribed(kind))
     }
 
-    /// Tells the agents that nobody waits for them any more.
+    /// Cancels the exchanges with all agents.
     pub(crate) fn cancel(&mut self, reason: CancelReason) {
         for exchange in self.exchanges.drain(..) {
             exchange.cancel(reason);
         }
     }
 
-    /// Tells the agents how the request ended. Does not wait for what they say to that.
+    /// Sends the request complete event to the agents. Does not wait for their answers.
     pub(crate) fn complete(&mut self, status: u16, error: Option<String>) {
-        // Another agent was faster than those who have not answered.
-        let is_late = |exchange: &mut Exchange| exchange.unanswered() > 0;
-        for late in self.exchanges.extract_if(.., is_late) {
-            late.cancel(CancelReason::BlockedByAgent);
+        // These agents have not answered because another agent blocked the request first.
+        let is_unanswered = |exchange: &mut Exchange| exchange.unanswered() > 0;
+        for exchange in self.exchanges.extract_if(.., is_unanswered) {
+            exchange.cancel(CancelReason::BlockedByAgent);
         }
         let mut exchanges = std::mem::take(&mut self.exchanges);
         exchanges.retain(|exchange| exchange.is_subscribed(EventType::RequestComplete));
@@ -196,7 +200,7 @@ impl Request {
         let id = std::mem::take(&mut self.id);
         let (began, upstream_attempts) = (self.began, self.upstream_attempts);
         let (received, sent) = (self.request_body.bytes, self.response_body.bytes);
-        let mut telling = Box::pin(async move {
+        let mut notifying = Box::pin(async move {
             let event = RequestComplete {
                 correlation_id: &id,
                 status,
@@ -208,16 +212,16 @@ impl Request {
             };
             for exchange in &mut exchanges {
                 if let Err(error) = exchange.send(&event).await {
-                    tracing::debug!(%error, "an agent does not know that a request is over");
+                    tracing::debug!(%error, "cannot notify an agent of a completed request");
                 }
             }
         });
-        // Most go out at once, without another task.
-        let begun = telling
+        // Usually the events are sent by the first poll, which saves spawning a task.
+        let polled = notifying
             .as_mut()
             .poll(&mut Context::from_waker(Waker::noop()));
-        if begun == Poll::Pending {
-            tokio::spawn(telling);
+        if polled == Poll::Pending {
+            tokio::spawn(notifying);
         }
     }
 }
@@ -228,11 +232,12 @@ impl Body {
             held: HeldBody::with_limit(max_held),
             next_chunk: 0,
             bytes: 0,
-            is_over: false,
+            has_ended: false,
         }
     }
 
-    /// Asks about a piece. Returns what may go on by now, and changes to the response's headers.
+    /// Asks about a chunk. Returns the bytes that may be forwarded, and the requested changes to
+    /// the response's headers.
     async fn judge(
         &mut self,
         exchanges: &mut [Exchange],
@@ -243,12 +248,14 @@ impl Body {
         is_last: bool,
     ) -> Result<(Bytes, Vec<HeaderOp>), Stop> {
         self.bytes += data.len();
-        let says_nothing = data.is_empty() && (!is_last || self.next_chunk == 0);
-        let is_repeated_end = self.is_over && data.is_empty();
-        if says_nothing || is_repeated_end || !are_subscribed(exchanges, kind) {
+        // An empty chunk carries no information unless it ends a body that has begun, and Pingora
+        // may report the end of a body twice.
+        let is_no_chunk = data.is_empty() && (!is_last || self.next_chunk == 0);
+        let is_repeated_end = self.has_ended && data.is_empty();
+        if is_no_chunk || is_repeated_end || !is_any_subscribed_to(exchanges, kind) {
             return Ok((data, Vec::new()));
         }
-        self.is_over = is_last;
+        self.has_ended = is_last;
         let index = self.next_chunk;
         self.next_chunk += 1;
         self.held.keep(index, data)?;
@@ -269,8 +276,8 @@ impl Body {
             };
             let exchanges = &mut exchanges[stage.clone()];
             let changes = match kind {
-                EventType::RequestBodyChunk => ask(exchanges, &chunk.to_request_event()).await?,
-                _ => ask(exchanges, &chunk.to_response_event()).await?,
+                EventType::RequestBodyChunk => ask(exchanges, &RequestBodyChunk(chunk)).await?,
+                _ => ask(exchanges, &ResponseBodyChunk(chunk)).await?,
             };
             let mutations = match kind {
                 EventType::RequestBodyChunk => &changes.request_body,
@@ -298,32 +305,32 @@ impl Body {
 }
 
 impl Stop {
-    /// What the client gets.
+    /// Logs the reason and returns the response for the client.
     pub(crate) fn into_answer(self) -> Response<Bytes> {
         plain_answer(match self {
             Self::Denied(answer) => return *answer,
             Self::Failed(error) => {
-                tracing::warn!(%error, "an agent could not be asked");
+                tracing::warn!(%error, "a call to an agent failed");
                 status_of(&error)
             }
             Self::Headers(error) => {
-                tracing::warn!(%error, "an agent wants headers changed that it must not change");
+                tracing::warn!(%error, "an agent requested a header change that is not permitted");
                 StatusCode::BAD_GATEWAY
             }
             Self::Body(error @ BodyError::TooLarge { .. }) => {
-                tracing::warn!(%error, "a body is too large to be judged");
+                tracing::warn!(%error, "an agent asked for more of a body than may be held back");
                 StatusCode::PAYLOAD_TOO_LARGE
             }
             Self::Body(error) => {
-                tracing::warn!(%error, "an agent wants a body changed");
+                tracing::warn!(%error, "an agent requested a body change that cannot be applied");
                 StatusCode::BAD_GATEWAY
             }
             Self::Pingora(error) => {
-                tracing::warn!(%error, "a request ends");
+                tracing::warn!(%error, "a request ended with an error");
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Self::NotAllowedToChange => {
-                tracing::warn!("an agent that only decides wants a body changed");
+                tracing::warn!("an agent with role = \"decides\" requested a body change");
                 StatusCode::BAD_GATEWAY
             }
         })
@@ -355,14 +362,14 @@ async fn ask<E: tollgate::Event>(exchanges: &mut [Exchange], event: &E) -> Resul
             tracing::info!(
                 agent = &*denial.agent_id,
                 decision = denial.response.decision.as_str(),
-                "denied"
+                "an agent denied the request"
             );
             Err(Stop::Denied(Box::new(denial.to_http())))
         }
     }
 }
 
-fn are_subscribed(exchanges: &[Exchange], kind: EventType) -> bool {
+fn is_any_subscribed_to(exchanges: &[Exchange], kind: EventType) -> bool {
     let mut exchanges = exchanges.iter();
     exchanges.any(|exchange| exchange.is_subscribed(kind))
 }

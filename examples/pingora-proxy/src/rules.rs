@@ -1,4 +1,4 @@
-//! Agents to try the proxy with.
+//! Agents for the demonstration and the tests.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -10,67 +10,68 @@ use tollgate::{
     RequestCompleteEvent, RequestHeadersView, ResponseHeadersView, UdsAgentServer,
 };
 
-/// No body may contain it, however it is cut into chunks.
+/// The word that no body may contain, in one chunk or split across chunks.
 pub const WORD: &[u8] = b"attack";
 
-/// Decides by the path, and by what is in bodies.
+/// An agent that decides by the path and by the content of bodies.
 ///
-/// | what | what becomes of it |
+/// | request or response | result |
 /// |---|---|
 /// | `/blocked` | 403, with a body and the header `x-blocked-by` |
 /// | `/moved`, `/members` | a redirect to `/elsewhere`, a challenge |
 /// | `/hang` | never answered |
 /// | `/hang/NAME` | never answered by the agent of this name, and blocked by others |
-/// | any other path | allowed; adds `x-agent: NAME` to the request and `x-seen-by: NAME` to the response, removes `x-secret` |
-/// | `attack` in a body | 403; a chunk that may be the beginning of it is kept back |
+/// | any other path | allowed; the request gets `x-agent: NAME` and loses `x-secret` |
+/// | its response | gets `x-seen-by: NAME` |
+/// | `attack` in a body | 403; a chunk that may contain its beginning is held back |
 /// | a response with the header `x-leak` | 502 |
 /// | a chunk `drop me`, a chunk `replace me` | dropped, replaced by `NAME was here` |
 pub struct RuleAgent {
     name: String,
     events: Vec<EventType>,
-    /// The ends of bodies that may be the beginning of the word.
+    /// Ends of bodies that may be the beginning of the word, by direction and correlation id.
     tails: Mutex<HashMap<String, Vec<u8>>>,
-    notes: Notes,
+    record: EventRecord,
 }
 
-/// What an agent was told and may not answer.
+/// Events that an agent has received, shared with the test that inspects them.
 #[derive(Debug, Clone, Default)]
-pub struct Notes(Arc<Mutex<NoteBook>>);
+pub struct EventRecord(Arc<Mutex<RecordedEvents>>);
 
-/// What is in [`Notes`].
+/// Content of an [`EventRecord`].
 #[derive(Debug, Default)]
-pub struct NoteBook {
-    /// Paths of requests that it was asked about.
+pub struct RecordedEvents {
+    /// Paths of the requests, from their headers.
     pub asked: Vec<String>,
-    /// Requests that are over.
+    /// Completed requests.
     pub completed: Vec<RequestCompleteEvent>,
-    /// Requests that nobody waits for any more, and why.
+    /// Correlation ids of cancelled requests, and the reasons.
     pub cancelled: Vec<(String, CancelReason)>,
-    /// Whom requests came from, protocol and address.
+    /// Protocols and addresses of clients.
     pub clients: HashSet<(String, String)>,
 }
 
-impl Notes {
-    /// Looks into them.
-    pub fn read(&self) -> MutexGuard<'_, NoteBook> {
+impl EventRecord {
+    /// Locks the record for reading or writing.
+    pub fn lock(&self) -> MutexGuard<'_, RecordedEvents> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl RuleAgent {
-    /// An agent that wants to know of these kinds of events.
+    /// Creates an agent that subscribes to these types of events.
     pub fn new(name: &str, events: impl Into<Vec<EventType>>) -> Self {
         Self {
             name: name.to_owned(),
             events: events.into(),
             tails: Mutex::default(),
-            notes: Notes::default(),
+            record: EventRecord::default(),
         }
     }
 
-    /// What it is told from now on.
-    pub fn notes(&self) -> Notes {
-        self.notes.clone()
+    /// Returns the record of the agent's events.
+    pub fn record(&self) -> EventRecord {
+        self.record.clone()
     }
 
     fn judge_chunk(
@@ -138,9 +139,9 @@ impl AgentHandler for RuleAgent {
             event.metadata.client_ip.to_owned(),
         );
         {
-            let mut notes = self.notes.read();
-            notes.asked.push(path.clone());
-            notes.clients.insert(client);
+            let mut record = self.record.lock();
+            record.asked.push(path.clone());
+            record.clients.insert(client);
         }
         match &*path {
             "/blocked" => self.block(),
@@ -171,7 +172,7 @@ impl AgentHandler for RuleAgent {
 
     async fn on_response_headers(&self, event: ResponseHeadersView<'_>) -> AgentResponse {
         if event.to_event().headers.contains_key("x-leak") {
-            return AgentResponse::block(502, Some("the upstream says too much\n".to_owned()));
+            return AgentResponse::block(502, Some("the response leaks data\n".to_owned()));
         }
         AgentResponse::default_allow().add_response_header(self.op("x-passed-by"))
     }
@@ -185,21 +186,21 @@ impl AgentHandler for RuleAgent {
     }
 
     async fn on_request_complete(&self, event: RequestComplete<'_>) -> AgentResponse {
-        self.notes.read().completed.push(event.to_event());
+        self.record.lock().completed.push(event.to_event());
         AgentResponse::default_allow()
     }
 
     fn on_cancel(&self, correlation_id: &str, reason: CancelReason) {
-        self.notes
-            .read()
+        self.record
+            .lock()
             .cancelled
             .push((correlation_id.to_owned(), reason));
     }
 }
 
-/// Allows everything at once, for measuring what the way there and back costs.
+/// An agent that allows everything immediately, for measuring the overhead of calls.
 pub struct AllowAgent {
-    /// What it wants to be asked about.
+    /// Types of events that it subscribes to.
     pub events: Vec<EventType>,
 }
 
@@ -218,18 +219,18 @@ fn capabilities(name: &str, events: &[EventType]) -> AgentCapabilities {
     events.fold(capabilities, AgentCapabilities::with_event)
 }
 
-/// An agent on a task of this process. It is killed when this is dropped: its connections end at once.
-pub struct Served {
+/// An agent on a task of this process. Dropping this ends the agent and its connections at once.
+pub struct RunningAgent {
     socket: PathBuf,
     task: JoinHandle<()>,
 }
 
-impl Served {
-    /// Serves an agent. Proxies can connect once this returns.
+impl RunningAgent {
+    /// Starts an agent. Proxies can connect once this returns.
     ///
     /// # Errors
     ///
-    /// The socket cannot be made.
+    /// Returns an error if the socket cannot be created.
     pub async fn start(
         socket: &Path,
         agent: impl AgentHandler,
@@ -237,7 +238,7 @@ impl Served {
         let server = UdsAgentServer::new(socket, agent).bind().await?;
         let task = tokio::spawn(async move {
             if let Err(error) = server.serve().await {
-                tracing::error!(%error, "an agent ends");
+                tracing::error!(%error, "an agent stopped serving");
             }
         });
         Ok(Self {
@@ -246,20 +247,20 @@ impl Served {
         })
     }
 
-    /// Where it is.
+    /// Returns the path of its socket.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// Ends it, and waits until its connections have ended.
+    /// Ends the agent and waits until its connections have ended.
     pub async fn kill(mut self) {
         self.task.abort();
-        // Says that it was aborted.
+        // Returns the error that the task was aborted.
         let _ = (&mut self.task).await;
     }
 }
 
-impl Drop for Served {
+impl Drop for RunningAgent {
     fn drop(&mut self) {
         self.task.abort();
     }

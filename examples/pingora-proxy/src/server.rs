@@ -1,4 +1,4 @@
-//! Runs Pingora with the proxy in it.
+//! Runs the proxy in a Pingora server.
 
 use crate::agents::Agents;
 use crate::config::Config;
@@ -13,17 +13,17 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Serves until the process is told to end.
+/// Serves until the process receives a termination signal.
 ///
 /// # Errors
 ///
-/// The agents' endpoints are wrong.
+/// Returns an error if an agent's endpoint is invalid.
 pub fn run(config: &Config) -> anyhow::Result<()> {
     build(config)?.run(RunArgs::default());
     Ok(())
 }
 
-/// A proxy on threads of this process. It ends when this is dropped.
+/// A proxy on threads of this process. Dropping this ends the proxy and waits for its threads.
 pub struct Running {
     address: SocketAddr,
     stop: watch::Sender<bool>,
@@ -35,7 +35,7 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// As for [`run`], or it does not listen within ten seconds.
+    /// Returns an error like [`run`], or if the proxy does not listen within ten seconds.
     pub fn start(config: &Config) -> anyhow::Result<Self> {
         let server = build(config)?;
         let (stop, stopped) = watch::channel(false);
@@ -53,7 +53,7 @@ impl Running {
         Ok(running)
     }
 
-    /// Where it listens.
+    /// Returns the address that the proxy listens on.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
@@ -63,7 +63,7 @@ impl Running {
         while TcpStream::connect(self.address).is_err() {
             anyhow::ensure!(
                 Instant::now() < deadline,
-                "nobody listens at {}",
+                "the proxy does not listen at {} after 10 s",
                 self.address
             );
             thread::sleep(Duration::from_millis(2));
@@ -75,7 +75,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop.send_replace(true);
-        // A proxy that panicked is gone all the same.
+        // Ignored: a thread that panicked has ended too.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
@@ -85,7 +85,7 @@ struct Stopped(watch::Receiver<bool>);
 #[async_trait]
 impl ShutdownSignalWatch for Stopped {
     async fn recv(&self) -> ShutdownSignal {
-        // Whoever could stop it being gone, it stops as well.
+        // An error means that the sender was dropped, which ends the server too.
         let _ = self.0.clone().wait_for(|stopped| *stopped).await;
         ShutdownSignal::FastShutdown
     }
@@ -95,7 +95,7 @@ fn build(config: &Config) -> anyhow::Result<Server> {
     let conf = ServerConf {
         threads: config.threads,
         work_stealing: config.work_stealing,
-        // Requests under way get this long when the process is told to end.
+        // Time limits for requests in flight during a graceful shutdown.
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(5),
         ..ServerConf::default()

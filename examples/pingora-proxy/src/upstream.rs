@@ -1,4 +1,4 @@
-//! A server to put behind the proxy: it says what it got.
+//! An upstream server for the demonstration and the tests, which records its requests.
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -15,60 +15,61 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// A request as it arrived.
+/// A request as the upstream received it.
 #[derive(Debug, Clone)]
-pub struct Seen {
-    /// Its method.
+pub struct ReceivedRequest {
+    /// Method.
     pub method: http::Method,
-    /// Its path and query.
+    /// Path and query.
     pub path: String,
-    /// Its headers.
+    /// Headers.
     pub headers: HeaderMap,
-    /// Its body, as far as it came.
+    /// Received part of the body.
     pub body: Bytes,
-    /// Whether the body came to its end.
+    /// Set if the whole body was received.
     pub is_whole: bool,
 }
 
-/// Whether an upstream remembers what it got.
+/// Selects the requests that an upstream records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Memory {
-    /// Every request, for as long as it runs.
-    Everything,
-    /// None, for measuring.
-    Nothing,
+pub enum Recording {
+    /// Every request.
+    All,
+    /// No requests, for measurements.
+    Off,
 }
 
-/// An upstream on tasks of this process. It ends when this is dropped.
+/// An upstream on tasks of this process. Dropping this ends it.
 ///
-/// It answers `POST` with the body that it got, and everything else with `hello\n`, but for:
+/// It answers `POST` with the request's body and other methods with `hello\n`, except for these
+/// paths:
 ///
 /// | path | answer |
 /// |---|---|
 /// | `/status/CODE` | that status, without a body |
-/// | `/sink` | `hello\n` to a `POST` too |
+/// | `/sink` | `hello\n` for `POST` too |
 /// | `/leak` | has the header `x-leak` |
-/// | `/chunks/A/B/…` | the body `A`, `B`, …, in a chunk each |
-/// | `/echo` | each piece of the body as soon as it arrives; such requests are not remembered |
+/// | `/chunks/A/B/…` | a body of the chunks `A`, `B`, … |
+/// | `/echo` | each chunk of the body as soon as it arrives; such requests are not recorded |
 pub struct Upstream {
     address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<ReceivedRequest>>>,
     serving: JoinHandle<()>,
 }
 
 type Body = BoxBody<Bytes, Infallible>;
 
 impl Upstream {
-    /// Starts one at an address, which may have the port 0.
+    /// Starts an upstream at an address. Port 0 selects a free port.
     ///
     /// # Errors
     ///
-    /// The address cannot be had.
-    pub async fn start(address: SocketAddr, memory: Memory) -> std::io::Result<Self> {
+    /// Returns an error if the address cannot be bound.
+    pub async fn start(address: SocketAddr, recording: Recording) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let seen = Arc::default();
-        let serving = tokio::spawn(serve(listener, Arc::clone(&seen), memory));
+        let serving = tokio::spawn(serve(listener, Arc::clone(&seen), recording));
         Ok(Self {
             address,
             seen,
@@ -76,13 +77,14 @@ impl Upstream {
         })
     }
 
-    /// Where it listens.
+    /// Returns the address that the upstream listens on.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What arrived so far; a request is there once its body has ended, one way or the other.
-    pub fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
+    /// Returns the recorded requests. A request is recorded once its body is complete or breaks
+    /// off.
+    pub fn seen(&self) -> MutexGuard<'_, Vec<ReceivedRequest>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -93,15 +95,19 @@ impl Drop for Upstream {
     }
 }
 
-async fn serve(listener: TcpListener, seen: Arc<Mutex<Vec<Seen>>>, memory: Memory) {
+async fn serve(
+    listener: TcpListener,
+    seen: Arc<Mutex<Vec<ReceivedRequest>>>,
+    recording: Recording,
+) {
     while let Ok((stream, _)) = listener.accept().await {
-        // Only a socket that is gone refuses it.
+        // Fails only if the socket is already closed.
         let _ = stream.set_nodelay(true);
         let seen = Arc::clone(&seen);
         tokio::spawn(async move {
-            let service = service_fn(|request| answer(request, &seen, memory));
+            let service = service_fn(|request| answer(request, &seen, recording));
             let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            // How a connection ended is seen at the other side.
+            // Ignored: the other side sees how the connection ended.
             let _ = served.await;
         });
     }
@@ -109,8 +115,8 @@ async fn serve(listener: TcpListener, seen: Arc<Mutex<Vec<Seen>>>, memory: Memor
 
 async fn answer(
     request: Request<Incoming>,
-    seen: &Mutex<Vec<Seen>>,
-    memory: Memory,
+    seen: &Mutex<Vec<ReceivedRequest>>,
+    recording: Recording,
 ) -> Result<Response<Body>, Infallible> {
     let (head, mut incoming) = request.into_parts();
     if head.uri.path() == "/echo" {
@@ -131,8 +137,8 @@ async fn answer(
     let body = Bytes::from(body);
     let path = head.uri.path().to_owned();
     let is_post = head.method == http::Method::POST;
-    if memory == Memory::Everything {
-        let arrived = Seen {
+    if recording == Recording::All {
+        let arrived = ReceivedRequest {
             method: head.method,
             path: head.uri.to_string(),
             headers: head.headers,
@@ -161,7 +167,7 @@ async fn answer(
     Ok(response)
 }
 
-/// A body in pieces, each of which goes out by itself.
+/// Creates a body from chunks separated by `/`. Each chunk is sent separately.
 fn in_chunks(chunks: &str) -> Body {
     let (mut sender, body) = Channel::<Bytes, Infallible>::new(1);
     let chunks: Vec<Bytes> = chunks
@@ -170,7 +176,7 @@ fn in_chunks(chunks: &str) -> Body {
         .collect();
     tokio::spawn(async move {
         for chunk in chunks {
-            // Nobody wants the rest.
+            // Fails if the receiver stops reading the body.
             if sender.send_data(chunk).await.is_err() {
                 return;
             }
@@ -180,12 +186,12 @@ fn in_chunks(chunks: &str) -> Body {
     body.boxed()
 }
 
-/// The same body, which breaks off if that does.
+/// Returns the incoming body as it arrives. Breaks off if the incoming body does.
 fn echo(mut incoming: Incoming) -> Body {
     let (mut sender, body) = Channel::<Bytes, Infallible>::new(1);
     tokio::spawn(async move {
         while let Some(Ok(frame)) = incoming.frame().await {
-            // Nobody wants the rest.
+            // Fails if the receiver stops reading the body.
             if sender.send(frame).await.is_err() {
                 return;
             }

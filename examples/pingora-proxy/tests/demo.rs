@@ -1,25 +1,25 @@
-//! The demonstration shows what it says.
+//! Runs the demonstration.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::process::Command;
 
 #[test]
-fn the_demonstration_comes_out_as_it_should() {
-    let shown = Command::new(env!("CARGO_BIN_EXE_pingora-proxy"))
+fn demonstration_succeeds() {
+    let output = Command::new(env!("CARGO_BIN_EXE_pingora-proxy"))
         .arg("demo")
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&shown.stdout);
-    let errors = String::from_utf8_lossy(&shown.stderr);
-    assert!(shown.status.success(), "{said}\n{errors}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{errors}");
     for line in [
         "# blocked by its path",
         "< 503 Service Unavailable",
         "< 302 Found",
         "# the agent is back",
-        "all as it should be",
+        "all responses are as expected",
     ] {
-        assert!(said.contains(line), "{line:?} is missing in\n{said}");
+        assert!(text.contains(line), "{line:?} is missing in\n{text}");
     }
 }

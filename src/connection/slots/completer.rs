@@ -1,28 +1,31 @@
+//! The completing side of a slot table.
+
 use super::{CLAIMED, READY, SlotTable, WAITING, stream_id};
 use crate::connection::sync::Ordering;
 use crate::wire::StreamId;
 use std::sync::Arc;
 
-/// The one handle that completes the calls of a table.
+/// Completes the calls of a table. Each table has one.
 #[derive(Debug)]
 pub(crate) struct Completer<T> {
     table: Arc<SlotTable<T>>,
-    /// When what calls are completed with was received, in a unit of the user's.
+    /// Time at which the current values were received, in a unit of the user.
     received: u64,
 }
 
 impl<T> Completer<T> {
-    /// The caller makes sure that there is no other.
-    pub(super) fn of(table: Arc<SlotTable<T>>) -> Self {
+    /// Creates the completer of a table. The caller must not create another.
+    pub(super) fn new(table: Arc<SlotTable<T>>) -> Self {
         Self { table, received: 0 }
     }
 
-    /// Notes when the values that come from now on were received, for [`Ticket::received`](super::Ticket::received).
+    /// Sets the time at which the following values were received, for
+    /// [`Ticket::received`](super::Ticket::received).
     pub(crate) fn note_received(&mut self, at: u64) {
         self.received = at;
     }
 
-    /// Completes the call with this id. Gives the value back if there is none.
+    /// Completes the call with this id. Returns the value if there is no such call.
     pub(crate) fn complete(&mut self, id: &str, key: u64, value: T) -> Result<(), T> {
         let table = Arc::clone(&self.table);
         for index in table.candidates(key) {
@@ -33,7 +36,7 @@ impl<T> Completer<T> {
         Err(value)
     }
 
-    /// Completes the call with this stream id. Gives the value back if there is none.
+    /// Completes the call with this stream id. Returns the value if there is no such call.
     pub(crate) fn complete_stream(&mut self, stream: StreamId, value: T) -> Result<(), T> {
         let Some(index) = self.index_of(stream) else {
             return Err(value);
@@ -44,13 +47,13 @@ impl<T> Completer<T> {
         Err(value)
     }
 
-    /// Whether a call that is over had this stream id, rather than none so far.
+    /// Returns whether any call, pending or ended, has had this stream id.
     pub(crate) fn has_seen(&self, stream: StreamId) -> bool {
         self.index_of(stream)
             .is_some_and(|index| stream.0 >> 32 != 0 && stream.0 <= self.stream_of(index).0)
     }
 
-    /// Completes every call with this id.
+    /// Completes every call with this id. Returns their number.
     pub(crate) fn complete_each(
         &mut self,
         id: &str,
@@ -67,26 +70,26 @@ impl<T> Completer<T> {
         completed
     }
 
-    /// Completes every call whose deadline is at or before `now`.
+    /// Completes every call whose deadline is at or before `now`. Returns their number.
     pub(crate) fn expire(&mut self, now: u64, value: impl FnMut(&str) -> T) -> usize {
         self.complete_where(|deadline| deadline <= now, value)
     }
 
-    /// Completes every pending call; `value` gets its id.
+    /// Completes every pending call. `value` is given the call's id. Returns their number.
     pub(crate) fn complete_all(&mut self, value: impl FnMut(&str) -> T) -> usize {
         self.complete_where(|_| true, value)
     }
 
     fn complete_where(
         &mut self,
-        chosen: impl Fn(u64) -> bool,
+        selects: impl Fn(u64) -> bool,
         mut value: impl FnMut(&str) -> T,
     ) -> usize {
         let table = Arc::clone(&self.table);
         let mut completed = 0;
-        for index in table.places.taken() {
-            let is_chosen = || chosen(table.slot(index).deadline.load(Ordering::Relaxed));
-            if !is_chosen() || !self.claim(index, |_| is_chosen()) {
+        for index in table.occupied.taken() {
+            let is_selected = || selects(table.slot(index).deadline.load(Ordering::Relaxed));
+            if !is_selected() || !self.claim(index, |_| is_selected()) {
                 continue;
             }
             let value = value(self.id_of(index));
@@ -95,17 +98,19 @@ impl<T> Completer<T> {
         completed
     }
 
-    /// Claims a slot if it waits and is still the one that is meant: another call may have opened it since
-    /// it was looked at.
-    fn claim(&mut self, index: usize, is_meant: impl FnOnce(&Self) -> bool) -> bool {
-        if !self.table.slot(index).change(WAITING, CLAIMED) {
+    /// Claims a slot if it is WAITING and `is_match` holds.
+    ///
+    /// `is_match` is checked after the claim, since another call may have opened the slot after it
+    /// was found. From the claim on, the slot cannot change owner.
+    fn claim(&mut self, index: usize, is_match: impl FnOnce(&Self) -> bool) -> bool {
+        if !self.table.slot(index).transition(WAITING, CLAIMED) {
             return false;
         }
-        let is_meant = is_meant(self);
-        if !is_meant {
+        let is_match = is_match(self);
+        if !is_match {
             self.unclaim(index);
         }
-        is_meant
+        is_match
     }
 
     fn index_of(&self, stream: StreamId) -> Option<usize> {
@@ -118,7 +123,7 @@ impl<T> Completer<T> {
         stream_id(index, generation)
     }
 
-    /// The id of a claimed slot.
+    /// Returns the id in a claimed slot.
     fn id_of(&self, index: usize) -> &str {
         self.table.slot(index).id.with(|id| {
             // SAFETY: the slot is CLAIMED or ABANDONED, and stays so while `self` is borrowed.
@@ -126,29 +131,29 @@ impl<T> Completer<T> {
         })
     }
 
-    /// Puts a value into a claimed slot.
+    /// Puts a value into a claimed slot. Returns it if the ticket was dropped meanwhile.
     fn fill(&mut self, index: usize, value: T) -> Result<(), T> {
         let slot = self.table.slot(index);
         slot.received.store(self.received, Ordering::Relaxed);
-        slot.value.with_mut(|place| {
+        slot.value.with_mut(|cell| {
             // SAFETY: the slot is CLAIMED or ABANDONED and this is the completer.
-            unsafe { *place = Some(value) };
+            unsafe { *cell = Some(value) };
         });
-        if slot.change(CLAIMED, READY) {
+        if slot.transition(CLAIMED, READY) {
             slot.waker.wake();
             return Ok(());
         }
-        let value = slot.value.with_mut(|place| {
+        let value = slot.value.with_mut(|cell| {
             // SAFETY: the change failed, so the slot is ABANDONED and this is the completer.
-            unsafe { &mut *place }.take()
+            unsafe { &mut *cell }.take()
         });
         self.table.release(index);
         value.map_or(Ok(()), Err)
     }
 
-    /// Leaves a claimed slot as it was.
+    /// Undoes a claim. Releases the slot if its ticket was dropped meanwhile.
     fn unclaim(&mut self, index: usize) {
-        if !self.table.slot(index).change(CLAIMED, WAITING) {
+        if !self.table.slot(index).transition(CLAIMED, WAITING) {
             self.table.release(index);
         }
     }

@@ -1,11 +1,11 @@
-//! Every interleaving of a few threads on one table, checked by loom (`scripts/loom`).
+//! Tests of every interleaving of a few threads on one table, by loom (`scripts/loom`).
 
 use super::*;
 use loom::future::block_on;
 use loom::thread;
 use std::future::poll_fn;
 
-/// One call, one answer: the answer arrives, whenever the caller looks.
+/// The answer to a call arrives, whenever the caller polls.
 #[test]
 fn an_answer_is_never_lost() {
     loom::model(|| {
@@ -17,9 +17,9 @@ fn an_answer_is_never_lost() {
     });
 }
 
-/// A caller that leaves while its answer comes in leaves a usable slot behind.
+/// A slot can be used again after its ticket was dropped while the answer arrived.
 #[test]
-fn a_slot_survives_its_caller_leaving() {
+fn a_slot_is_reusable_after_its_ticket_is_dropped() {
     loom::model(|| {
         let (table, mut completer) = SlotTable::new(1, Matching::ById, []);
         let ticket = SlotTable::open(&*table, "a", 1, 0).unwrap();
@@ -57,7 +57,7 @@ fn an_answer_never_reaches_another_call() {
     });
 }
 
-/// Of two callers with one id at the same time, at most one gets a slot.
+/// Of two concurrent callers with the same id, at most one gets a slot.
 #[test]
 fn two_calls_never_share_an_id() {
     loom::model(|| {
@@ -74,7 +74,7 @@ fn two_calls_never_share_an_id() {
     });
 }
 
-/// A call that expires in the moment another opens its slot does not take that one along.
+/// A call that expires while another call takes over its slot does not expire that one.
 #[test]
 fn expiry_never_hits_the_next_call() {
     loom::model(|| {
@@ -92,8 +92,8 @@ fn expiry_never_hits_the_next_call() {
     });
 }
 
-/// Where answers are matched by stream, two calls may have one id, and a late answer to the first of them
-/// never reaches the next one in its slot.
+/// Where answers are matched by stream, two calls may have the same id. A late answer to the first
+/// never reaches the next call in its slot.
 #[test]
 fn an_answer_stays_on_its_stream() {
     loom::model(|| {

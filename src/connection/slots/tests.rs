@@ -6,7 +6,7 @@ fn poll<T>(ticket: &mut Ticket<&SlotTable<T>, T>) -> Poll<T> {
 }
 
 #[test]
-fn a_value_goes_to_the_call_with_its_id_even_behind_equal_keys() {
+fn ids_are_compared_even_if_keys_are_equal() {
     let (table, mut completer) = SlotTable::new(4, Matching::ById, []);
     let mut a = SlotTable::open(&*table, "a", 1, 0).unwrap();
     assert_eq!(completer.complete("b", 1, 7), Err(7));
@@ -20,7 +20,7 @@ fn a_value_goes_to_the_call_with_its_id_even_behind_equal_keys() {
 }
 
 #[test]
-fn slots_run_out_and_come_back() {
+fn a_full_table_refuses_calls_until_a_slot_is_free() {
     let (table, _completer) = SlotTable::<u8>::new(2, Matching::ById, []);
     let first = SlotTable::open(&*table, "a", 1, 0).unwrap();
     let _second = SlotTable::open(&*table, "b", 2, 0).unwrap();
@@ -33,7 +33,7 @@ fn slots_run_out_and_come_back() {
 }
 
 #[test]
-fn one_call_per_id() {
+fn a_second_call_with_the_same_id_is_refused() {
     let (table, _completer) = SlotTable::<u8>::new(2, Matching::ById, []);
     let first = SlotTable::open(&*table, "a", 1, 0).unwrap();
     assert_eq!(
@@ -46,7 +46,7 @@ fn one_call_per_id() {
 }
 
 #[test]
-fn only_what_is_due_expires() {
+fn only_calls_past_their_deadline_expire() {
     let (table, mut completer) = SlotTable::new(70, Matching::ById, []);
     let mut tickets: Vec<_> = (0..70)
         .map(|n| SlotTable::open(&*table, &n.to_string(), n, n).unwrap())
@@ -81,7 +81,7 @@ fn the_waiting_task_is_woken() {
 }
 
 #[test]
-fn a_call_that_ended_leaves_no_waker_behind() {
+fn an_ended_call_keeps_no_waker() {
     use futures_util::task::{ArcWake, waker};
 
     struct Task;
@@ -109,7 +109,7 @@ fn calls_on_streams_may_share_an_id() {
     let mut tickets: Vec<_> = (0..4)
         .map(|_| SlotTable::open(&*table, "a", 1, 0).unwrap())
         .collect();
-    assert!(table.admits(1));
+    assert!(table.accepts_key(1));
     for (n, ticket) in tickets.iter_mut().enumerate().rev() {
         assert_eq!(completer.complete_stream(ticket.stream(), n), Ok(()));
         assert_eq!(completer.complete_stream(ticket.stream(), 9), Err(9));
@@ -124,7 +124,7 @@ fn calls_on_streams_may_share_an_id() {
 }
 
 #[test]
-fn every_call_of_an_id_is_completed() {
+fn every_call_with_an_id_is_completed() {
     let (table, mut completer) = SlotTable::new(4, Matching::ByStream, []);
     let [mut first, mut other, mut second] =
         ["a", "b", "a"].map(|id| SlotTable::open(&*table, id, 1, 0).unwrap());

@@ -1,3 +1,5 @@
+//! Export of the proxy's own metrics together with those of its agents.
+
 use super::collector::{MetricsCollector, MetricsCollectorConfig};
 use super::dropped::{DropReason, DroppedSeries};
 use super::families::Families;
@@ -7,17 +9,18 @@ use crate::protocol::MetricsReport;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Series of the proxy's own that are kept at once.
+/// Maximum number of the proxy's own series.
 const MAX_SERIES: usize = 10_000;
 
-/// Labels that a series of the proxy's own may have.
+/// Maximum number of labels of one of the proxy's own series.
 const MAX_LABELS: usize = 32;
 
-/// The proxy's own metrics and those that its agents report, on one page.
+/// Aggregator of the proxy's own metrics and those that its agents report, for export on one page.
 ///
-/// The proxy's own series are bounded and checked as reported ones are: what Prometheus would not take is left out
-/// and counted ([`UnifiedMetricsAggregator::dropped`]). Where an agent reports a metric of a name that the proxy
-/// uses, the proxy's is exported.
+/// The proxy's own series are limited (10,000 series, 32 labels each) and checked in the same way
+/// as reported ones. Invalid ones are dropped and counted ([`UnifiedMetricsAggregator::dropped`]).
+/// If an agent reports a metric of the same name as one of the proxy's, only the proxy's is
+/// exported.
 ///
 /// ```
 /// use tollgate::{AgentPool, UnifiedMetricsAggregator};
@@ -43,12 +46,13 @@ struct Own {
 }
 
 impl UnifiedMetricsAggregator {
-    /// Nothing yet; agents' reports are given to [`UnifiedMetricsAggregator::record_agent_metrics`].
+    /// Creates an empty aggregator with the default limits. Pass reports of agents to
+    /// [`UnifiedMetricsAggregator::record_agent_metrics`].
     pub fn new(service_name: impl Into<String>, instance_id: impl Into<String>) -> Self {
         Self::with_agent_config(service_name, instance_id, MetricsCollectorConfig::default())
     }
 
-    /// The same with other limits for what agents report.
+    /// Like [`UnifiedMetricsAggregator::new`], with other limits for reported metrics.
     pub fn with_agent_config(
         service_name: impl Into<String>,
         instance_id: impl Into<String>,
@@ -58,7 +62,7 @@ impl UnifiedMetricsAggregator {
         Self::with_collector(service_name, instance_id, Arc::new(agents))
     }
 
-    /// Exports what a collector has, such as a pool's, beside the proxy's own metrics.
+    /// Creates an aggregator that exports the metrics of an existing collector, such as a pool's.
     pub fn with_collector(
         service_name: impl Into<String>,
         instance_id: impl Into<String>,
@@ -72,12 +76,12 @@ impl UnifiedMetricsAggregator {
         }
     }
 
-    /// What agents report.
+    /// Returns the collector of the metrics that agents report.
     pub fn agent_collector(&self) -> &MetricsCollector {
         &self.agents
     }
 
-    /// Adds to a counter of the proxy.
+    /// Adds to one of the proxy's counters, and creates it if it does not exist.
     pub fn increment_counter(
         &self,
         name: &str,
@@ -92,14 +96,15 @@ impl UnifiedMetricsAggregator {
         });
     }
 
-    /// Sets a gauge of the proxy.
+    /// Sets one of the proxy's gauges, and creates it if it does not exist.
     pub fn set_gauge(&self, name: &str, help: &str, labels: HashMap<String, String>, value: f64) {
         self.update(name, help, &labels, Read::Gauge(value), |known, new| {
             *known = new;
         });
     }
 
-    /// Counts a value in a histogram of the proxy. The boundaries are those of the first call.
+    /// Adds a value to one of the proxy's histograms, and creates it if it does not exist. The
+    /// bucket boundaries are those of the first call.
     pub fn observe_histogram(
         &self,
         name: &str,
@@ -128,20 +133,24 @@ impl UnifiedMetricsAggregator {
         });
     }
 
-    /// Takes an agent's report.
+    /// Records a report of an agent.
     pub fn record_agent_metrics(&self, report: &MetricsReport) {
         self.agents.record(report);
     }
 
-    /// How often a series of the proxy's own was left out.
+    /// Returns how often one of the proxy's own series was dropped, by reason.
     pub fn dropped(&self) -> DroppedSeries {
         self.own().dropped
     }
 
-    /// Everything in the text format of Prometheus.
+    /// Returns all metrics in the Prometheus text format.
     pub fn export_prometheus(&self) -> String {
         let mut out = Exposition::default();
-        out.begin("tollgate_info", Some("Who exports this."), Kind::Gauge);
+        out.begin(
+            "tollgate_info",
+            Some("The service and the instance that export this page."),
+            Kind::Gauge,
+        );
         let labels = write_labels([
             ("instance", &*self.instance_id),
             ("service", &*self.service_name),
@@ -155,19 +164,18 @@ impl UnifiedMetricsAggregator {
             !self.own().families.collides_with(family)
         });
         let name = "tollgate_reported_series_shadowed";
-        let help =
-            "Reported series that are left out because the proxy has metrics of the same name.";
+        let help = "Reported series not exported because the proxy has metrics of the same name.";
         out.begin(name, Some(help), Kind::Gauge);
         out.series(name, "", &Reading::Gauge(shadowed as f64));
         out.finish()
     }
 
-    /// Series of the proxy and of its agents.
+    /// Returns the number of series of the proxy and its agents.
     pub fn series_count(&self) -> usize {
         self.own().families.len() + self.agents.series_count()
     }
 
-    /// Changes a series, or adds it as it is given.
+    /// Applies `change` to a series if it exists, otherwise inserts it.
     fn update(
         &self,
         name: &str,
@@ -195,7 +203,7 @@ impl UnifiedMetricsAggregator {
         }
     }
 
-    /// A panic while the lock is held could at worst have lost a series.
+    /// Ignores poisoning: a panic while the lock was held can at worst have lost a series.
     fn own(&self) -> MutexGuard<'_, Own> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,3 +1,5 @@
+//! The store of reported metrics.
+
 use super::dropped::{DropReason, DroppedSeries};
 use super::families::{Families, FamilySnapshot};
 use super::reporters::{self, Reporters};
@@ -7,21 +9,23 @@ use crate::protocol::MetricsReport;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What a [`MetricsCollector`] keeps.
+/// Limits of a [`MetricsCollector`].
 #[derive(Debug, Clone)]
 pub struct MetricsCollectorConfig {
-    /// Time after which a series that is not reported again is forgotten, 5 minutes by default.
+    /// Time after which a series that is not reported again is removed, 5 minutes by default.
     pub max_age: Duration,
-    /// Series that are kept at once, 10,000 by default. A histogram is one.
+    /// Maximum number of series of all agents, 10,000 by default. A histogram counts as one.
     pub max_series: usize,
-    /// The same for one agent, 1,000 by default, so that no agent takes the place of all others.
+    /// Maximum number of series of one agent, 1,000 by default, so that no agent can use up the
+    /// limit of all.
     pub max_series_per_agent: usize,
-    /// Labels that a series may have, 32 by default.
+    /// Maximum number of labels of one series, 32 by default.
     pub max_labels: usize,
-    /// Whether series get the label `agent_id`. Without it a series belongs to the agent that reported it first.
+    /// Set if exported series get the label `agent_id`, which they do by default. Without it a
+    /// series belongs to the agent that reported it first.
     pub include_agent_id_label: bool,
-    /// Beginnings of names that are not taken from agents, `tollgate_` by default: what else is exported on the same
-    /// page belongs here.
+    /// Prefixes of metric names that agents may not report, `tollgate_` by default. Add the
+    /// prefixes of other metrics that are exported on the same page.
     pub reserved_prefixes: Vec<String>,
 }
 
@@ -38,11 +42,12 @@ impl Default for MetricsCollectorConfig {
     }
 }
 
-/// Keeps what agents report of themselves, and exports it.
+/// Store of the metrics that agents report, and their exporter.
 ///
-/// A pool has one ([`AgentPool::metrics_collector`](crate::AgentPool::metrics_collector)), which gets every report
-/// of its agents. What would break a scrape is left out and counted: names and labels that Prometheus does not take,
-/// values that are no numbers, contradictory buckets, one name for two types, series beyond the limits.
+/// A pool has one ([`AgentPool::metrics_collector`](crate::AgentPool::metrics_collector)), which
+/// records every report of its agents. Series that would break a scrape are dropped and counted:
+/// invalid names and labels, values that are not finite, contradictory buckets, one name for two
+/// types, and series beyond the limits.
 ///
 /// ```
 /// use tollgate::{CounterMetric, MetricsCollector, MetricsReport};
@@ -60,100 +65,105 @@ impl Default for MetricsCollectorConfig {
 #[derive(Debug, Default)]
 pub struct MetricsCollector {
     config: MetricsCollectorConfig,
-    /// Held for the time of a report or a snapshot, never while text is written.
-    kept: Mutex<Kept>,
+    /// Locked while a report is recorded or a snapshot taken, never while text is written.
+    store: Mutex<Store>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct Store {
     families: Families<Origin>,
     reporters: Reporters,
     dropped: DroppedSeries,
-    /// Counts reports.
+    /// Number of reports recorded so far.
     round: u64,
 }
 
-/// Where a series comes from.
+/// Origin of a series.
 #[derive(Debug)]
 struct Origin {
     agent_id: Arc<str>,
     updated: Instant,
-    /// The report that it came with last.
+    /// Number of the most recent report that contained it.
     round: u64,
 }
 
 impl MetricsCollector {
-    /// A collector with the default limits.
+    /// Creates an empty collector with the default limits.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A collector with other limits.
+    /// Creates an empty collector with other limits.
     pub fn with_config(config: MetricsCollectorConfig) -> Self {
         Self {
             config,
-            kept: Mutex::default(),
+            store: Mutex::default(),
         }
     }
 
-    /// Takes a report under the name that the report gives.
+    /// Records a report under the agent id that the report contains.
     pub fn record(&self, report: &MetricsReport) {
         self.record_from(&report.agent_id, report);
     }
 
-    /// Takes a report under the name that the proxy knows the agent by, whatever the report says.
+    /// Records a report under the proxy's id of the agent, ignoring the id in the report.
     pub fn record_from(&self, agent_id: &str, report: &MetricsReport) {
-        let drops = self.kept().record(&self.config, agent_id, report);
+        let drops = self.lock().record(&self.config, agent_id, report);
         for drops in drops {
             drops.log(agent_id);
         }
     }
 
-    /// Forgets series and agents that have not been reported for too long. The pool does so by itself, and an export
-    /// never shows them.
+    /// Removes series and agents that have not been reported for
+    /// [`max_age`](MetricsCollectorConfig::max_age). The pool does so periodically, and exports
+    /// never contain them.
     pub fn expire_old_metrics(&self) {
-        self.kept().expire(&self.config);
+        self.lock().expire(&self.config);
     }
 
-    /// Forgets everything that an agent has reported.
+    /// Removes all series of an agent.
     pub fn forget_agent(&self, agent_id: &str) {
-        let mut kept = self.kept();
-        kept.families.retain(|origin| *origin.agent_id != *agent_id);
-        kept.reporters.retain(|id, _| id != agent_id);
+        let mut store = self.lock();
+        store
+            .families
+            .retain(|origin| *origin.agent_id != *agent_id);
+        store.reporters.retain(|id, _| id != agent_id);
     }
 
-    /// Series that are kept.
+    /// Returns the number of stored series.
     pub fn series_count(&self) -> usize {
-        self.kept().families.len()
+        self.lock().families.len()
     }
 
-    /// How often a series was left out, for whatever reason. One that comes with every report counts each time.
+    /// Returns how often a series was dropped, for any reason. A series that every report repeats
+    /// counts each time.
     pub fn dropped_series(&self) -> u64 {
-        self.kept().dropped.total()
+        self.lock().dropped.total()
     }
 
-    /// The same by reason.
+    /// Returns how often a series was dropped, by reason.
     pub fn dropped(&self) -> DroppedSeries {
-        self.kept().dropped
+        self.lock().dropped
     }
 
-    /// The agents that have reported within [`max_age`](MetricsCollectorConfig::max_age), in alphabetical order.
+    /// Returns the agents that have reported within [`max_age`](MetricsCollectorConfig::max_age),
+    /// in alphabetical order.
     pub fn active_agents(&self) -> Vec<String> {
         self.current().reporters.ids()
     }
 
-    /// Everything in the text format of Prometheus, with what is known of the reports themselves: see
-    /// docs/operations.md.
+    /// Returns all stored metrics in the Prometheus text format, with metrics about the reports
+    /// themselves: see docs/operations.md.
     pub fn export_prometheus(&self) -> String {
         let mut out = Exposition::default();
         self.write_besides(&mut out, |_| true);
         out.finish()
     }
 
-    /// What is kept at this moment.
+    /// Returns the current numbers of series.
     pub fn snapshot(&self) -> MetricsSnapshot {
-        let kept = self.current();
-        let count = |kind| kept.families.count(kind);
+        let store = self.current();
+        let count = |kind| store.families.count(kind);
         MetricsSnapshot {
             counters: count(Kind::Counter),
             gauges: count(Kind::Gauge),
@@ -161,41 +171,43 @@ impl MetricsCollector {
         }
     }
 
-    /// Writes the metrics for which `fits` says yes; returns how many series that left out.
+    /// Writes the metrics for which `fits` returns `true`. Returns the number of series that were
+    /// not written.
     pub(super) fn write_besides(
         &self,
         out: &mut Exposition,
         fits: impl Fn(&FamilySnapshot) -> bool,
     ) -> usize {
         let (families, reporters) = {
-            let kept = self.current();
-            (kept.families.snapshot(), kept.reporters.snapshot())
+            let store = self.current();
+            (store.families.snapshot(), store.reporters.snapshot())
         };
-        let mut left_out = 0;
+        let mut skipped = 0;
         for family in families {
             if fits(&family) {
                 family.write(out);
             } else {
-                left_out += family.len();
+                skipped += family.len();
             }
         }
         reporters::write(&reporters, Instant::now(), out);
-        left_out
+        skipped
     }
 
-    fn current(&self) -> MutexGuard<'_, Kept> {
-        let mut kept = self.kept();
-        kept.expire(&self.config);
-        kept
+    /// Removes expired series and locks the store.
+    fn current(&self) -> MutexGuard<'_, Store> {
+        let mut store = self.lock();
+        store.expire(&self.config);
+        store
     }
 
-    /// A panic while the lock is held could at worst have lost a series.
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Ignores poisoning: a panic while the lock was held can at worst have lost a series.
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How many series are kept of each kind, at one moment.
+/// Numbers of stored series by kind, at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MetricsSnapshot {
     counters: usize,
@@ -204,24 +216,24 @@ pub struct MetricsSnapshot {
 }
 
 impl MetricsSnapshot {
-    /// Series of counters.
+    /// Returns the number of counter series.
     pub fn counter_count(&self) -> usize {
         self.counters
     }
 
-    /// Series of gauges.
+    /// Returns the number of gauge series.
     pub fn gauge_count(&self) -> usize {
         self.gauges
     }
 
-    /// Histograms.
+    /// Returns the number of histograms.
     pub fn histogram_count(&self) -> usize {
         self.histograms
     }
 }
 
-impl Kept {
-    /// Takes a report; returns what was left out.
+impl Store {
+    /// Records a report and returns the series that were dropped, by reason.
     fn record(
         &mut self,
         config: &MetricsCollectorConfig,
@@ -235,7 +247,7 @@ impl Kept {
         }
         let mut drops = Vec::new();
         let reported = all_series(report);
-        let too_many = reported.len().saturating_sub(config.max_series_per_agent);
+        let excess = reported.len().saturating_sub(config.max_series_per_agent);
         let Some(id) = self.reporters.note(agent_id, now, config.max_series) else {
             let name = report.agent_id.as_str();
             self.drop(
@@ -254,23 +266,24 @@ impl Kept {
                 .include_agent_id_label
                 .then_some(("agent_id", agent_id)),
         };
-        // However long a report is, no more of it is looked at than could be kept.
+        // Series beyond the limit of one agent are not even checked, so that the cost of a report
+        // is bounded however long it is.
         for series in reported.into_iter().take(config.max_series_per_agent) {
             let name = series.name;
-            let kept = rules
+            let stored = rules
                 .check(series)
                 .and_then(|sample| self.put(config, sample, &id, now));
-            if let Err(reason) = kept {
+            if let Err(reason) = stored {
                 self.drop(&mut drops, agent_id, reason, 1, name);
             }
         }
-        if too_many > 0 {
+        if excess > 0 {
             let reason = DropReason::TooManySeries;
             self.drop(
                 &mut drops,
                 agent_id,
                 reason,
-                too_many,
+                excess,
                 "the rest of the report",
             );
         }
@@ -294,9 +307,9 @@ impl Kept {
             series.note.round = round;
             return Ok(());
         }
-        let has_room = self.families.len() < config.max_series
+        let fits = self.families.len() < config.max_series
             && self.reporters.series_of(agent_id) < config.max_series_per_agent;
-        if !has_room {
+        if !fits {
             return Err(DropReason::TooManySeries);
         }
         let origin = Origin {
@@ -351,26 +364,28 @@ impl Kept {
     }
 }
 
-/// What one report had left out for one reason.
+/// Series of one report that were dropped for one reason.
 #[derive(Debug)]
 struct Drops {
     reason: DropReason,
-    /// How often that happened to the agent before the report, and with it.
+    /// Number of the agent's series dropped for this reason before the report.
     before: u64,
+    /// Number of them including the report.
     total: u64,
-    /// The first series that was left out.
+    /// Name of the first series that was dropped.
     example: String,
 }
 
 impl Drops {
-    /// Logs the report in which the 1st, 2nd, 4th, 8th … series of an agent is left out for one reason.
+    /// Logs the report if it contains the 1st, 2nd, 4th, 8th … series of the agent that is dropped
+    /// for this reason.
     fn log(&self, agent_id: &str) {
         if self.total.checked_ilog2() > self.before.checked_ilog2() {
             tracing::warn!(
                 agent = agent_id,
                 count = self.total,
                 reason = self.reason.as_str(),
-                "a reported metric is left out: {:?}",
+                "reported metric dropped: {:?}",
                 self.example
             );
         }
@@ -384,7 +399,7 @@ fn all_series(report: &MetricsReport) -> Vec<Reported<'_>> {
     counters.chain(gauges).chain(histograms).collect()
 }
 
-/// Enough of a name to find it by.
+/// Limits the length of an untrusted name in the log.
 fn shortened(name: &str) -> String {
     name.chars().take(100).collect()
 }

@@ -1,25 +1,27 @@
-/// Why a series is left out.
+//! Counters of dropped series.
+
+/// Reason why a series is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DropReason {
-    /// The name is none that Prometheus takes, or longer than 200 bytes, or that of a histogram ends like that of one of
-    /// its parts.
+    /// The name is not a valid Prometheus name or longer than 200 bytes, or the name of a histogram
+    /// ends in `_bucket`, `_sum` or `_count`.
     InvalidName,
-    /// The name begins with a prefix that belongs to the proxy.
+    /// The name begins with one of the reserved prefixes.
     ReservedName,
-    /// A label has a name that Prometheus does not take or that means something else, or is too long, or there are too
-    /// many labels.
+    /// A label has an invalid or reserved name, or a value with control characters or of more than
+    /// 1,024 bytes, or there are too many labels.
     InvalidLabels,
     /// The value is not a finite number.
     InvalidValue,
-    /// The buckets of a histogram contradict each other, or there are too many.
+    /// The buckets of a histogram contradict each other, or there are more than 256.
     InvalidBuckets,
     /// The name belongs to a metric of another type.
     TypeConflict,
-    /// The same series was given before: in the same report, or by another agent where the label that tells agents
-    /// apart is switched off.
+    /// The series was reported before: in the same report, or by another agent if series have no
+    /// `agent_id` label.
     Duplicate,
-    /// There is no room for more series.
+    /// A limit of the number of series is reached.
     TooManySeries,
 }
 
@@ -35,7 +37,7 @@ impl DropReason {
         Self::TooManySeries,
     ];
 
-    /// The reason as a label value.
+    /// Returns the label value of the reason.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidName => "invalid_name",
@@ -50,26 +52,26 @@ impl DropReason {
     }
 }
 
-/// How often a series was left out, by reason. A series that comes with every report counts each time.
+/// Numbers of dropped series by reason. A series that every report repeats counts each time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DroppedSeries {
     counts: [u64; DropReason::ALL.len()],
 }
 
 impl DroppedSeries {
-    /// How often for one reason.
+    /// Returns the number for one reason.
     pub fn get(&self, reason: DropReason) -> u64 {
         self.counts[reason as usize]
     }
 
-    /// How often in all.
+    /// Returns the number for all reasons together.
     pub fn total(&self) -> u64 {
         self.counts
             .iter()
             .fold(0, |total, count| total.saturating_add(*count))
     }
 
-    /// The reasons for which something was left out, and how often.
+    /// Iterates over the reasons whose number is not 0.
     pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> {
         DropReason::ALL
             .into_iter()

@@ -1,4 +1,4 @@
-//! Metrics by name, each with its series.
+//! Storage of metrics by name, each with its series.
 
 use super::dropped::DropReason;
 use super::sample::{Kind, Reading, Sample};
@@ -6,13 +6,13 @@ use super::text::Exposition;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-/// Metrics that can be exported together: no two have a sample of the same name.
+/// Metrics that can be exported together: no two have samples of the same name.
 ///
-/// `T` is what is kept with each series.
+/// `T` is a note stored with each series.
 #[derive(Debug)]
 pub(super) struct Families<T> {
     by_name: BTreeMap<Arc<str>, Family<T>>,
-    /// The names of all samples.
+    /// Names of all samples, such as `x_sum` for a histogram `x`.
     taken: HashSet<String>,
     series: usize,
 }
@@ -21,11 +21,11 @@ pub(super) struct Families<T> {
 struct Family<T> {
     kind: Kind,
     help: Option<Arc<str>>,
-    /// By their labels in written form.
+    /// Series by their labels in text form.
     series: BTreeMap<Arc<str>, Series<T>>,
 }
 
-/// A series and what is kept with it.
+/// A series and the note stored with it.
 #[derive(Debug)]
 pub(super) struct Series<T> {
     pub(super) reading: Reading,
@@ -55,7 +55,8 @@ impl<T> Families<T> {
             .sum()
     }
 
-    /// The series that a sample belongs to, if it is there already.
+    /// Returns the series of a sample if it exists. Fails if the name conflicts with another
+    /// metric.
     pub(super) fn find(
         &mut self,
         sample: &Sample<'_>,
@@ -76,7 +77,7 @@ impl<T> Families<T> {
         }
     }
 
-    /// Adds a series that [`find`](Self::find) did not find.
+    /// Inserts a series for which [`find`](Self::find) has returned `None`.
     pub(super) fn insert(&mut self, sample: Sample<'_>, note: T) {
         let Sample {
             name,
@@ -101,7 +102,7 @@ impl<T> Families<T> {
         }
     }
 
-    /// Forgets the series for which `keep` says no.
+    /// Removes the series for which `keep` returns `false`.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         let Self {
             by_name,
@@ -121,7 +122,8 @@ impl<T> Families<T> {
         });
     }
 
-    /// Everything as it is now. Cheap, so that whoever holds a lock on this lets it go soon.
+    /// Copies all metrics. Cheap, because names and histograms are shared, so a lock is held
+    /// briefly.
     pub(super) fn snapshot(&self) -> Vec<FamilySnapshot> {
         let snapshot = |(name, family): (&Arc<str>, &Family<T>)| FamilySnapshot {
             name: Arc::clone(name),
@@ -136,14 +138,14 @@ impl<T> Families<T> {
         self.by_name.iter().map(snapshot).collect()
     }
 
-    /// Whether a metric could not stand beside these.
+    /// Returns whether a metric has samples of the same name as one of these.
     pub(super) fn collides_with(&self, family: &FamilySnapshot) -> bool {
         let names = family.kind.names(&family.name);
         names.iter().any(|name| self.taken.contains(name))
     }
 }
 
-/// A metric as it was at one moment.
+/// A metric with its series, at one moment.
 #[derive(Debug)]
 pub(super) struct FamilySnapshot {
     name: Arc<str>,

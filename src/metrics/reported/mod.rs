@@ -1,6 +1,7 @@
-//! What agents count themselves and report over their connections.
+//! Metrics that agents report over their connections.
 //!
-//! A report comes from outside: whatever in it would break a scrape, or grow without bound, is left out and counted.
+//! Reports are untrusted. Series that would break a scrape or exceed the limits are dropped and
+//! counted.
 
 mod aggregator;
 mod collector;

@@ -1,4 +1,4 @@
-//! Who reports.
+//! The agents that report metrics.
 
 use super::dropped::{DropReason, DroppedSeries};
 use super::sample::{Kind, Reading};
@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The agents that have reported lately.
+/// The agents that have reported within the maximum age.
 #[derive(Debug, Default)]
 pub(super) struct Reporters {
     by_id: BTreeMap<Arc<str>, Reporter>,
 }
 
-/// What is known of one of them.
+/// Data about one agent that reports.
 #[derive(Debug, Clone)]
 pub(super) struct Reporter {
     pub(super) last_report: Instant,
@@ -22,14 +22,15 @@ pub(super) struct Reporter {
 }
 
 impl Reporters {
-    /// Notes that an agent reports, and says how it is called; `None` if there is no room for another.
-    pub(super) fn note(&mut self, agent_id: &str, now: Instant, room: usize) -> Option<Arc<str>> {
+    /// Notes a report of an agent and returns its shared id; `None` if the agent is new and there
+    /// are `max` agents already.
+    pub(super) fn note(&mut self, agent_id: &str, now: Instant, max: usize) -> Option<Arc<str>> {
         if let Some((id, _)) = self.by_id.get_key_value(agent_id) {
             let id = Arc::clone(id);
             self.edit(agent_id, |reporter| reporter.last_report = now);
             return Some(id);
         }
-        if self.by_id.len() >= room {
+        if self.by_id.len() >= max {
             return None;
         }
         let id: Arc<str> = agent_id.into();
@@ -54,7 +55,7 @@ impl Reporters {
         }
     }
 
-    /// Counts dropped series; returns how often that happened to the agent for the reason so far.
+    /// Counts dropped series and returns the agent's total for the reason.
     pub(super) fn dropped(&mut self, agent_id: &str, reason: DropReason, count: u64) -> u64 {
         self.by_id.get_mut(agent_id).map_or(count, |reporter| {
             reporter.dropped.add(reason, count);
@@ -78,13 +79,13 @@ impl Reporters {
     }
 }
 
-/// Writes what is known of the agents that report.
+/// Writes the metrics about the reports themselves.
 pub(super) fn write(reporters: &[(Arc<str>, Reporter)], now: Instant, out: &mut Exposition) {
     if reporters.is_empty() {
         return;
     }
     let name = "tollgate_reported_series";
-    let help = "Series that are kept of what an agent reports.";
+    let help = "Stored series of an agent's reports.";
     write_gauge(reporters, name, help, out, |reporter| {
         reporter.series as f64
     });
@@ -126,7 +127,7 @@ fn write_dropped(reporters: &[(Arc<str>, Reporter)], out: &mut Exposition) {
     if dropped.peek().is_none() {
         return;
     }
-    let help = "Reported series that were left out, by reason.";
+    let help = "Reported series that were dropped, by reason.";
     out.begin(NAME, Some(help), Kind::Counter);
     for (labels, count) in dropped {
         out.series(NAME, &labels, &Reading::Counter(count));

@@ -1,4 +1,4 @@
-//! One series of a report, checked.
+//! Validation of the series of a report.
 
 use super::dropped::DropReason;
 use super::text::write_labels;
@@ -6,16 +6,16 @@ use crate::protocol::{CounterMetric, GaugeMetric, HistogramBucket, HistogramMetr
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Longest name of a metric or a label.
+/// Maximum length of the name of a metric or label, in bytes.
 const MAX_NAME_LEN: usize = 200;
 
-/// Longest value of a label, and longest help.
+/// Maximum length of a label value or help text, in bytes.
 const MAX_TEXT_LEN: usize = 1024;
 
-/// Most buckets of a histogram.
+/// Maximum number of buckets of a histogram.
 const MAX_BUCKETS: usize = 256;
 
-/// What a metric measures.
+/// Type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::metrics) enum Kind {
     Counter,
@@ -32,7 +32,7 @@ impl Kind {
         }
     }
 
-    /// The names of the samples of a metric of this kind, and its own.
+    /// Returns the name of a metric of this kind and the names of its samples.
     pub(super) fn names(self, name: &str) -> Vec<String> {
         let suffixes: &[&str] = match self {
             Self::Counter | Self::Gauge => &[""],
@@ -45,7 +45,7 @@ impl Kind {
     }
 }
 
-/// The value of a series. Cheap to clone.
+/// Value of a series. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(in crate::metrics) enum Reading {
     Counter(u64),
@@ -63,16 +63,18 @@ impl Reading {
     }
 }
 
-/// Invariant: bounds are finite and ascend, counts are cumulative and at most `count`.
+/// Value of a histogram.
+///
+/// Invariant: bounds are finite and strictly ascending, counts are cumulative and at most `count`.
 #[derive(Debug, Clone, Default)]
 pub(in crate::metrics) struct Histogram {
     pub(in crate::metrics) sum: f64,
     pub(in crate::metrics) count: u64,
-    /// Upper bounds and how many values were at most that; the bucket without a bound is `count`.
+    /// Upper bounds with the number of values up to each; the bucket without a bound is `count`.
     pub(in crate::metrics) buckets: Vec<(f64, u64)>,
 }
 
-/// A series as it was reported.
+/// A series as reported, not yet checked.
 pub(super) struct Reported<'a> {
     pub(super) name: &'a str,
     pub(super) help: Option<&'a str>,
@@ -80,7 +82,7 @@ pub(super) struct Reported<'a> {
     pub(super) read: Read<'a>,
 }
 
-/// Where the value of a reported series is.
+/// Value of a reported series, not yet checked.
 pub(super) enum Read<'a> {
     Counter(u64),
     Gauge(f64),
@@ -120,20 +122,20 @@ impl<'a> From<&'a HistogramMetric> for Reported<'a> {
     }
 }
 
-/// A series that can be exported.
+/// A series that was checked and can be exported.
 pub(super) struct Sample<'a> {
     pub(super) name: &'a str,
     pub(super) help: Option<&'a str>,
-    /// In their written form.
+    /// Labels in text form.
     pub(super) labels: String,
     pub(super) reading: Reading,
 }
 
-/// What a sample may be.
+/// Rules by which series are checked.
 pub(super) struct Rules<'a> {
     pub(super) max_labels: usize,
     pub(super) reserved_prefixes: &'a [String],
-    /// A label that is added, in the place of a reported one of the same name.
+    /// Label that is added to each series and replaces a reported label of the same name.
     pub(super) label: Option<(&'a str, &'a str)>,
 }
 
@@ -162,17 +164,18 @@ impl Rules<'_> {
         read: &Read<'_>,
     ) -> Result<String, DropReason> {
         let is_histogram = matches!(read, Read::Histogram(_));
-        let is_fine = |(name, value): (&String, &String)| {
+        let is_valid = |(name, value): (&String, &String)| {
             is_label_name(name) && is_text(value) && !(is_histogram && name == "le")
         };
-        if labels.len() > self.max_labels || !labels.iter().all(is_fine) {
+        if labels.len() > self.max_labels || !labels.iter().all(is_valid) {
             return Err(DropReason::InvalidLabels);
         }
         let added = self.label;
         let reported = labels
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
-            // Who reports is for the proxy to say, and an empty value is the same as no label.
+            // The added label overrides a reported one, so that an agent cannot pose as another.
+            // In Prometheus an empty value means that the label is absent.
             .filter(|(name, value)| {
                 !value.is_empty() && added.is_none_or(|(added, _)| added != *name)
             });
@@ -190,8 +193,8 @@ fn read(read: Read<'_>) -> Result<Reading, DropReason> {
     }
 }
 
-/// The bucket without a bound always holds every value, whatever was reported: agents on the published crate
-/// report 0 there.
+/// Checks the buckets and drops the one without a bound: its count is `count` by definition,
+/// whatever was reported. Agents on `zentinel-agent-protocol` report 0 there.
 fn histogram(metric: &HistogramMetric) -> Result<Reading, DropReason> {
     if metric.buckets.len() > MAX_BUCKETS {
         return Err(DropReason::InvalidBuckets);
@@ -204,7 +207,7 @@ fn histogram(metric: &HistogramMetric) -> Result<Reading, DropReason> {
         .map(|bucket| (bucket.le, bucket.count))
         .collect();
     buckets.sort_by(|(one, _), (other, _)| one.total_cmp(other));
-    // As numbers, so that 0 and -0 are one bound.
+    // Compared as numbers, so that 0 and -0 are duplicate bounds.
     let ascends = |pair: &[(f64, u64)]| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1;
     let fits = buckets.iter().all(|(le, _)| le.is_finite())
         && buckets.windows(2).all(ascends)
@@ -221,7 +224,8 @@ fn histogram(metric: &HistogramMetric) -> Result<Reading, DropReason> {
     })))
 }
 
-/// Some readers would take the whole for a part of another.
+/// Returns whether a name ends like that of a histogram's sample. Some parsers would take such a
+/// histogram for a part of another one.
 fn is_part_of_histogram(name: &str) -> bool {
     ["_bucket", "_sum", "_count"]
         .iter()
@@ -234,12 +238,13 @@ fn is_metric_name(name: &str) -> bool {
     })
 }
 
-/// Names that begin with two underscores are for Prometheus itself.
+/// Names that begin with two underscores are reserved for Prometheus itself.
 fn is_label_name(name: &str) -> bool {
     is_name(name, |byte| byte.is_ascii_alphanumeric() || byte == b'_') && !name.starts_with("__")
 }
 
-/// Some readers take a carriage return for the end of a line.
+/// Control characters are rejected because some parsers take a carriage return for a line end.
+/// Line feeds are escaped when written.
 fn is_text(text: &str) -> bool {
     text.len() <= MAX_TEXT_LEN && !text.chars().any(|char| char.is_control() && char != '\n')
 }

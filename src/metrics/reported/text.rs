@@ -1,14 +1,14 @@
-//! Prometheus text exposition format.
+//! Prometheus text format.
 
 use super::sample::{Histogram, Kind, Reading};
 use std::fmt::Write;
 
-/// Text that a Prometheus server scrapes. Metrics are written whole, one after another.
+/// Text of a scrape. Metrics are written one after another, each with all its series.
 #[derive(Debug, Default)]
 pub(in crate::metrics) struct Exposition(String);
 
 impl Exposition {
-    /// Begins a metric. Its samples follow.
+    /// Begins a metric, whose series follow.
     pub(in crate::metrics) fn begin(&mut self, name: &str, help: Option<&str>, kind: Kind) {
         if let Some(help) = help {
             self.line(format_args!("# HELP {name} {}", escape_help(help)));
@@ -16,7 +16,7 @@ impl Exposition {
         self.line(format_args!("# TYPE {name} {}", kind.as_str()));
     }
 
-    /// Writes a series; `labels` are in their written form.
+    /// Writes a series. `labels` comes from [`write_labels`].
     pub(in crate::metrics) fn series(&mut self, name: &str, labels: &str, reading: &Reading) {
         match reading {
             Reading::Counter(count) => self.sample(name, labels, count),
@@ -54,12 +54,13 @@ impl Exposition {
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        // Writing to a string does not fail.
+        // Writing to a `String` never fails.
         let _ = writeln!(self.0, "{line}");
     }
 }
 
-/// A number as people and Prometheus read it.
+/// A number in the form of the Prometheus text format. Very large and very small numbers have an
+/// exponent, so that they stay short.
 struct Float(f64);
 
 impl std::fmt::Display for Float {
@@ -73,7 +74,7 @@ impl std::fmt::Display for Float {
     }
 }
 
-/// Labels in the form in which they are written. Equal sets have equal texts.
+/// Converts labels to text, sorted by name: equal sets of labels have equal texts.
 pub(in crate::metrics) fn write_labels<'a>(
     labels: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> String {

@@ -1,52 +1,59 @@
+//! Settings of the listener for reverse connections.
+
 use super::tokens::MAX_TOKEN_LEN;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
-/// Who may connect to a [`ReverseConnectionListener`](super::ReverseConnectionListener), and how many.
+/// Settings of a [`ReverseConnectionListener`](super::ReverseConnectionListener): which agents may
+/// connect, and how many.
 ///
-/// The default lets processes of the proxy's own user in by a Unix socket, and does not listen on anything else
-/// before it is said how agents authenticate.
+/// By default, processes of the proxy's own user and of root may connect to a Unix socket. Other
+/// listeners do not start until authentication is configured.
 #[derive(Clone)]
 pub struct ReverseConnectionConfig {
-    /// Connections that the system keeps until they are accepted.
+    /// Connections that the kernel keeps until they are accepted.
     pub backlog: u32,
-    /// Time for the whole registration, the TLS handshake included.
+    /// Time limit for the whole registration, including the TLS handshake.
     pub handshake_timeout: Duration,
-    /// Connections of one agent, through this listener.
+    /// Maximum number of connections of one agent through this listener.
     pub max_connections_per_agent: usize,
-    /// Connections of all agents, through this listener; as many agents that come and go are remembered.
+    /// Maximum number of connections of all agents through this listener. Also the number of agents
+    /// without an endpoint that the pool remembers.
     pub max_connections: usize,
-    /// Connections that have not registered yet; the oldest gives way to a new one.
+    /// Maximum number of connections that have not registered yet. A new one evicts the oldest.
     pub max_unregistered: usize,
-    /// Connections per second that one peer may open: a user on a Unix socket, an IPv4 address, an IPv6 network of
-    /// 64 bits. More are closed without a word.
+    /// Connections per second that one peer may open. A peer is a user on a Unix socket, an IPv4
+    /// address, or an IPv6 network of 64 bits. Excess connections are closed immediately.
     pub max_registrations_per_second: u32,
-    /// Ids of the agents that may register; `*` stands for any text, also for none. Empty: all ids.
+    /// Ids of the agents that may register. `*` matches any text, including none. Empty: all ids.
     pub allowed_agents: HashSet<String>,
-    /// Whether agents must show who they are: by a token if there are tokens, otherwise by their user on a Unix
-    /// socket or by their certificate over TLS. A listener that could not tell does not start.
+    /// `true` if agents must authenticate: with a token if there are tokens, otherwise by their
+    /// user on a Unix socket or by their certificate over TLS. A listener that has no such means
+    /// does not start.
     pub require_auth: bool,
-    /// Tokens for agents of every id that is not among `agent_tokens`. Several are valid at once, so that they can be
-    /// changed without an interruption.
+    /// Tokens for all ids that match no pattern in `agent_tokens`. Several can be valid at once, so
+    /// that they can be replaced without an interruption.
     pub auth_tokens: HashSet<String>,
-    /// Tokens that are valid for some ids only, by pattern, as in `allowed_agents`. An id that a pattern fits needs
-    /// one of its tokens, even if `require_auth` is off. Any number of machines may then serve an agent together;
-    /// without such a token, or a certificate, an id belongs to the peer that registered it first.
+    /// Tokens that are valid for some ids only, by pattern, as in `allowed_agents`. An id that
+    /// matches a pattern needs one of its tokens, even if `require_auth` is off. Any number of
+    /// machines can then serve the agent together; without such a token or a certificate, an id
+    /// belongs to the peer that registered it first.
     pub agent_tokens: HashMap<String, HashSet<String>>,
-    /// Mode of the Unix socket's file.
+    /// Mode of the socket file.
     pub socket_mode: u32,
-    /// Users that may connect to the Unix socket. Where this and `allowed_gids` are empty: the proxy's own user, and
-    /// root.
+    /// Users that may connect to the Unix socket. If both this and `allowed_gids` are empty, these
+    /// are the proxy's own user and root.
     pub allowed_uids: HashSet<u32>,
     /// Groups whose processes may connect to the Unix socket.
     pub allowed_gids: HashSet<u32>,
-    /// How long an agent is known after its last connection has ended.
+    /// Time that an agent is kept after its last connection has ended.
     pub grace_time: Duration,
 }
 
 impl Default for ReverseConnectionConfig {
-    /// The published defaults where there are such, but that authentication is required.
+    /// The defaults of `zentinel-agent-protocol` where it has them, except that authentication is
+    /// required.
     fn default() -> Self {
         Self {
             backlog: 128,
@@ -72,40 +79,40 @@ impl ReverseConnectionConfig {
         !self.auth_tokens.is_empty() || !self.agent_tokens.is_empty()
     }
 
-    /// Why no listener may start with this.
-    pub(super) fn fault(&self, transport: Authentication) -> Option<&'static str> {
+    /// Returns why no listener may start with these settings, if that is so.
+    pub(super) fn problem(&self, transport: Authentication) -> Option<&'static str> {
         let tokens = || {
             let bound = self.agent_tokens.values().flatten();
             self.auth_tokens.iter().chain(bound)
         };
         if tokens().any(String::is_empty) {
-            return Some("an empty token would let everybody in");
+            return Some("a token is empty, so that any agent could register");
         }
         if tokens().any(|token| token.len() > MAX_TOKEN_LEN) {
-            return Some("a token is longer than 512 bytes");
+            return Some("a token is longer than the limit of 512 bytes");
         }
         if self.agent_tokens.values().any(HashSet::is_empty) {
             return Some("a pattern in agent_tokens has no token");
         }
         if self.require_auth && !self.has_tokens() && transport == Authentication::None {
             return Some(
-                "authentication is required, but there are no tokens and the transport cannot tell who connects",
+                "authentication is required, but there are no tokens and the transport identifies no peers",
             );
         }
         None
     }
 }
 
-/// What a transport knows of whoever connects.
+/// Knowledge that a transport has about a peer without a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Authentication {
-    /// Nothing that could not be made up.
+    /// Nothing that a peer could not forge.
     None,
-    /// A user, or the name in a certificate.
+    /// A user, or the names in a certificate.
     Identity,
 }
 
-/// Without the tokens.
+/// Leaves out the tokens.
 impl fmt::Debug for ReverseConnectionConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReverseConnectionConfig")
@@ -131,35 +138,35 @@ mod tests {
     }
 
     #[test]
-    fn something_has_to_authenticate() {
+    fn listener_without_authentication_is_rejected() {
         let bare = ReverseConnectionConfig::default();
-        assert_eq!(bare.fault(Authentication::Identity), None);
-        assert!(bare.fault(Authentication::None).is_some());
+        assert_eq!(bare.problem(Authentication::Identity), None);
+        assert!(bare.problem(Authentication::None).is_some());
         let open = ReverseConnectionConfig {
             require_auth: false,
             ..bare
         };
-        assert_eq!(open.fault(Authentication::None), None);
-        assert_eq!(with_tokens(&["t"]).fault(Authentication::None), None);
+        assert_eq!(open.problem(Authentication::None), None);
+        assert_eq!(with_tokens(&["t"]).problem(Authentication::None), None);
     }
 
     #[test]
-    fn tokens_that_protect_nothing_are_refused() {
+    fn invalid_tokens_are_rejected() {
         let long = "x".repeat(MAX_TOKEN_LEN + 1);
         for tokens in [&["t", ""][..], &[&long]] {
             assert!(
                 with_tokens(tokens)
-                    .fault(Authentication::Identity)
+                    .problem(Authentication::Identity)
                     .is_some()
             );
         }
         let mut config = with_tokens(&["t"]);
         config.agent_tokens.insert("a".to_owned(), HashSet::new());
-        assert!(config.fault(Authentication::Identity).is_some());
+        assert!(config.problem(Authentication::Identity).is_some());
     }
 
     #[test]
-    fn tokens_are_not_shown() {
+    fn debug_output_hides_tokens() {
         let mut config = with_tokens(&["s3cret"]);
         let bound = HashSet::from(["hidden".to_owned()]);
         config.agent_tokens.insert("a".to_owned(), bound);

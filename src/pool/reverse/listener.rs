@@ -1,18 +1,22 @@
+//! The listener for agents that dial the proxy.
+
 use super::config::{Authentication, ReverseConnectionConfig};
-use super::gatekeeper::Gatekeeper;
-use super::joining::{Holder, Standing};
-use super::log::RefusalLog;
-use super::pace::Pace;
+use super::connection_quota::{ConnectionQuota, QuotaPermit};
 use super::peer::Peer;
-use super::places::{Place, Places};
-use super::socket::{Address, Shown, Socket, Visitor};
+use super::rate_limit::RateLimiter;
+use super::registration::{IdOwner, Registration};
+use super::registration_policy::RegistrationPolicy;
+use super::rejection_log::RejectionLog;
+use super::socket::{Address, Incoming, Socket, TlsIdentity};
 use crate::connection::link::Link;
 use crate::connection::{
     Connection, Origin, Terms, adopt, receive_handshake, run_writer, send_message,
 };
 use crate::error::{AgentProtocolError, ConnectError, RegistrationError};
 use crate::pool::{AgentPool, Inner};
-use crate::transport::{Doorway, Endpoint, SocketFile, Visit, tcp};
+use crate::transport::{
+    ACCEPT_RETRY_DELAY, Endpoint, HandshakeLimiter, HandshakeSlot, SocketFile, tcp,
+};
 use crate::wire::{Extension, FrameBuffer, MessageType, RegistrationRequest, RegistrationResponse};
 use std::io;
 use std::net::SocketAddr;
@@ -25,10 +29,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// Takes agents that connect to the proxy, for those behind NAT and those that come and go by themselves.
+/// Accepts agents that connect to the proxy: agents behind NAT, and agents that are started and
+/// stopped independently of it.
 ///
-/// A registered connection joins its agent in the pool and is used like one that the pool has made; an agent may
-/// have both.
+/// A registered connection joins its agent in the pool and is used like one that the pool has
+/// opened. An agent may have both kinds.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), tollgate::AgentProtocolError> {
@@ -43,29 +48,30 @@ use tokio::time::{sleep, timeout};
 /// };
 /// let listener = Arc::new(ReverseConnectionListener::bind_tcp("10.0.0.1:7000", config).await?);
 /// tokio::spawn(Arc::clone(&listener).accept_loop(Arc::clone(&pool)));
-/// // Later: no more agents come in; those that are connected stay.
+/// // Later: accept no more agents. Connected ones stay.
 /// listener.stop();
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
 pub struct ReverseConnectionListener {
-    /// `None` once it is stopped, so that the system refuses connections.
+    /// `None` once it is stopped. Dropping the socket makes the system refuse further connections.
     socket: Mutex<Option<Arc<Socket>>>,
     address: Address,
     stopped: watch::Sender<bool>,
-    rules: Rules,
-    gatekeeper: Gatekeeper,
-    pace: Pace,
-    places: Arc<Places>,
-    refusals: RefusalLog,
+    limits: ListenerLimits,
+    policy: RegistrationPolicy,
+    rate_limiter: RateLimiter,
+    quota: Arc<ConnectionQuota>,
+    rejections: RejectionLog,
     registered: AtomicU64,
-    registering: AtomicU64,
+    /// Makes the ids of connections unique.
+    next_connection: AtomicU64,
 }
 
-/// What is needed of the configuration beside what others have taken of it.
+/// The settings that the listener itself needs.
 #[derive(Debug)]
-struct Rules {
+struct ListenerLimits {
     handshake_timeout: Duration,
     max_unregistered: usize,
     max_connections: usize,
@@ -73,13 +79,14 @@ struct Rules {
 }
 
 impl ReverseConnectionListener {
-    /// Listens on a Unix socket. A socket file that nobody listens at is replaced.
+    /// Listens on a Unix socket. A socket file that no process listens at is replaced.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfiguration`](AgentProtocolError::InvalidConfiguration) if nothing would keep strangers out,
-    /// [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint), or [`Listen`](AgentProtocolError::Listen) if
-    /// another process listens there, a file that is no socket is in the way, or the system refuses.
+    /// [`InvalidConfiguration`](AgentProtocolError::InvalidConfiguration) if any peer could
+    /// register, [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint), or
+    /// [`Listen`](AgentProtocolError::Listen) if another process listens at the path, if the path
+    /// is a file that is not a socket, or if the system call fails.
     pub async fn bind_uds(
         path: impl AsRef<Path>,
         config: ReverseConnectionConfig,
@@ -98,12 +105,14 @@ impl ReverseConnectionListener {
         Ok(Self::new(socket, address, config, own_uid))
     }
 
-    /// Listens on a TCP port, without encryption: for loopback, or a network that is encrypted otherwise.
+    /// Listens on a TCP port without encryption: for loopback, or for a network that is encrypted
+    /// by other means.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfiguration`](AgentProtocolError::InvalidConfiguration) if nothing would keep strangers out, or
-    /// [`Listen`](AgentProtocolError::Listen) if the name has no address or the system refuses.
+    /// [`InvalidConfiguration`](AgentProtocolError::InvalidConfiguration) if any peer could
+    /// register, or [`Listen`](AgentProtocolError::Listen) if the host name has no address or the
+    /// system call fails.
     pub async fn bind_tcp(
         address: impl ToSocketAddrs,
         config: ReverseConnectionConfig,
@@ -113,13 +122,13 @@ impl ReverseConnectionListener {
         Ok(Self::new(Socket::Tcp(listener), address, config, None))
     }
 
-    /// Listens on a TCP port, with TLS. Where `tls` asks for certificates, an agent may register as the names in its
-    /// own alone.
+    /// Listens on a TCP port with TLS. If `tls` requires certificates, an agent may register only
+    /// with ids that are names in its certificate.
     ///
     /// # Errors
     ///
-    /// As for [`bind_tcp`](Self::bind_tcp), and [`InvalidTls`](AgentProtocolError::InvalidTls) if the certificates
-    /// cannot be used.
+    /// As for [`bind_tcp`](Self::bind_tcp), and [`InvalidTls`](AgentProtocolError::InvalidTls) if
+    /// the certificates are not usable.
     #[cfg(feature = "tls")]
     pub async fn bind_tls(
         address: impl ToSocketAddrs,
@@ -127,7 +136,7 @@ impl ReverseConnectionListener {
         config: ReverseConnectionConfig,
     ) -> Result<Self, AgentProtocolError> {
         let acceptor = Arc::new(tls.acceptor()?);
-        let authentication = if tls.asks_for_certificates() {
+        let authentication = if tls.requires_certificates() {
             Authentication::Identity
         } else {
             Authentication::None
@@ -143,30 +152,30 @@ impl ReverseConnectionListener {
         config: ReverseConnectionConfig,
         own_uid: Option<u32>,
     ) -> Self {
-        tracing::info!(%address, ?config, "agents may connect");
+        tracing::info!(%address, ?config, "listening for agents");
         Self {
             socket: Mutex::new(Some(Arc::new(socket))),
             address,
             stopped: watch::Sender::new(false),
-            rules: Rules {
+            limits: ListenerLimits {
                 handshake_timeout: config.handshake_timeout,
                 max_unregistered: config.max_unregistered.max(1),
                 max_connections: config.max_connections.max(1),
                 grace_time: config.grace_time,
             },
-            pace: Pace::new(config.max_registrations_per_second),
-            places: Arc::new(Places::new(
+            rate_limiter: RateLimiter::new(config.max_registrations_per_second),
+            quota: Arc::new(ConnectionQuota::new(
                 config.max_connections,
                 config.max_connections_per_agent,
             )),
-            gatekeeper: Gatekeeper::new(config, own_uid),
-            refusals: RefusalLog::new(),
+            policy: RegistrationPolicy::new(config, own_uid),
+            rejections: RejectionLog::new(),
             registered: AtomicU64::new(0),
-            registering: AtomicU64::new(0),
+            next_connection: AtomicU64::new(0),
         }
     }
 
-    /// The path of the Unix socket, if it is one.
+    /// Returns the path of the Unix socket, or `None` for a TCP port.
     pub fn socket_path(&self) -> Option<&Path> {
         match &self.address {
             Address::Unix(path) => Some(path),
@@ -174,7 +183,8 @@ impl ReverseConnectionListener {
         }
     }
 
-    /// The address of the port, if it is one: with the port's number where the system has chosen it.
+    /// Returns the address of the TCP port, or `None` for a Unix socket. If port 0 was bound, this
+    /// is the port that the system chose.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.address {
             Address::Unix(_) => None,
@@ -184,55 +194,58 @@ impl ReverseConnectionListener {
         }
     }
 
-    /// Connections that are registered and open.
+    /// Returns the number of registered connections that are open.
     pub fn connections(&self) -> usize {
-        self.places.total()
+        self.quota.total()
     }
 
-    /// Connections that were registered so far.
+    /// Returns the number of connections that were registered so far.
     pub fn registered(&self) -> u64 {
         self.registered.load(Ordering::Relaxed)
     }
 
-    /// Connections that were turned away so far, for whatever reason. The log says why.
+    /// Returns the number of connections that were rejected so far, for whatever reason. The log
+    /// has the reasons.
     pub fn refused(&self) -> u64 {
-        self.refusals.refused()
+        self.rejections.rejected()
     }
 
-    /// Waits for one connection and registers it. Returns the agent's id.
+    /// Accepts one connection and registers it. Returns the agent's id.
     ///
     /// # Errors
     ///
-    /// [`RegistrationRefused`](AgentProtocolError::RegistrationRefused) if it may not come in or does not
-    /// register in time, [`Listen`](AgentProtocolError::Listen) if none can be accepted or the listener is
-    /// stopped.
+    /// [`RegistrationRefused`](AgentProtocolError::RegistrationRefused) if the agent is rejected or
+    /// does not register in time, or [`Listen`](AgentProtocolError::Listen) if no connection can be
+    /// accepted or the listener is stopped.
     pub async fn accept_one(&self, pool: &AgentPool) -> Result<String, AgentProtocolError> {
         let stopped = || io::Error::other("the listener is stopped");
-        let visitor = self
+        let incoming = self
             .accept()
             .await
             .unwrap_or_else(|| Err(stopped()))
             .map_err(|cause| listen_error(&self.address, cause))?;
-        let peer = visitor.peer.clone();
-        self.admit(visitor, pool)
-            .await
-            .map_err(|cause| AgentProtocolError::RegistrationRefused {
+        let peer = incoming.peer.clone();
+        self.register(incoming, pool).await.map_err(|cause| {
+            AgentProtocolError::RegistrationRefused {
                 peer: peer.to_string(),
                 cause,
-            })
+            }
+        })
     }
 
-    /// Takes connections until [`stop`](Self::stop) is called, many at once. The pool lives as long as this does.
+    /// Accepts and registers connections, many at once, until [`stop`](Self::stop) is called. Keeps
+    /// the pool alive until then.
     pub async fn accept_loop(self: Arc<Self>, pool: Arc<AgentPool>) {
-        let mut doorway = Doorway::new(self.rules.max_unregistered);
+        let mut limiter = HandshakeLimiter::new(self.limits.max_unregistered);
         let mut registering = JoinSet::new();
         loop {
             tokio::select! {
-                visitor = self.accept() => match visitor {
+                incoming = self.accept() => match incoming {
                     None => return,
-                    Some(Ok(visitor)) => {
+                    Some(Ok(incoming)) => {
                         let (listener, pool) = (Arc::clone(&self), Arc::clone(&pool));
-                        registering.spawn(listener.receive(visitor, doorway.enter(), pool));
+                        let slot = limiter.enter();
+                        registering.spawn(listener.handle_incoming(incoming, slot, pool));
                     }
                     Some(Err(error)) => {
                         tracing::warn!(%error, "could not accept a connection");
@@ -244,8 +257,8 @@ impl ReverseConnectionListener {
         }
     }
 
-    /// Takes no more connections. Those that are registered stay with the pool; those that are about to register are
-    /// closed.
+    /// Stops accepting connections. Registered ones stay with the pool; those that are registering
+    /// are closed.
     pub fn stop(&self) {
         self.stopped.send_replace(true);
         self.socket
@@ -254,8 +267,8 @@ impl ReverseConnectionListener {
             .take();
     }
 
-    /// The next connection; `None` once the listener is stopped.
-    async fn accept(&self) -> Option<io::Result<Visitor>> {
+    /// Accepts the next connection. Returns `None` once the listener is stopped.
+    async fn accept(&self) -> Option<io::Result<Incoming>> {
         let socket = self
             .socket
             .lock()
@@ -263,60 +276,69 @@ impl ReverseConnectionListener {
             .clone()?;
         let mut stopped = self.stopped.subscribe();
         tokio::select! {
-            // An error would mean that the sender is gone, which `self` holds.
+            // Cannot fail: `self` holds the sender.
             _ = stopped.wait_for(|is_stopped| *is_stopped) => None,
-            visitor = socket.accept() => Some(visitor),
+            incoming = socket.accept() => Some(incoming),
         }
     }
 
-    async fn receive(self: Arc<Self>, visitor: Visitor, mut visit: Visit, pool: Arc<AgentPool>) {
-        let peer = visitor.peer.clone();
+    async fn handle_incoming(
+        self: Arc<Self>,
+        incoming: Incoming,
+        mut slot: HandshakeSlot,
+        pool: Arc<AgentPool>,
+    ) {
+        let peer = incoming.peer.clone();
         tokio::select! {
-            // Either way the log has it.
-            _ = self.admit(visitor, &pool) => {}
-            () = visit.turned_away() => {
+            // `register` logs the outcome.
+            _ = self.register(incoming, &pool) => {}
+            () = slot.evicted() => {
                 let reason = RegistrationError::TooManyUnregistered;
-                self.refusals.note(&peer, None, &reason);
+                self.rejections.record(&peer, None, &reason);
             }
         }
     }
 
-    /// Registers a connection, or says in the log why not.
-    async fn admit(&self, visitor: Visitor, pool: &AgentPool) -> Result<String, RegistrationError> {
-        let peer = visitor.peer.clone();
+    /// Registers a connection within the time limit. Logs a rejection.
+    async fn register(
+        &self,
+        incoming: Incoming,
+        pool: &AgentPool,
+    ) -> Result<String, RegistrationError> {
+        let peer = incoming.peer.clone();
         let mut agent_id = None;
-        let patience = self.rules.handshake_timeout;
-        let registered = timeout(patience, self.register(visitor, pool, &mut agent_id));
+        let time_limit = self.limits.handshake_timeout;
+        let registered = timeout(time_limit, self.try_register(incoming, pool, &mut agent_id));
         let registered = registered
             .await
-            .unwrap_or_else(|_| Err(ConnectError::TimedOut(patience).into()));
+            .unwrap_or_else(|_| Err(ConnectError::TimedOut(time_limit).into()));
         match registered {
             Ok(agent_id) => Ok(agent_id),
             Err(reason) => {
-                self.refusals.note(&peer, agent_id.as_deref(), &reason);
+                self.rejections.record(&peer, agent_id.as_deref(), &reason);
                 Err(reason)
             }
         }
     }
 
-    async fn register(
+    async fn try_register(
         &self,
-        visitor: Visitor,
+        incoming: Incoming,
         pool: &AgentPool,
         agent_id: &mut Option<String>,
     ) -> Result<String, RegistrationError> {
-        let peer = visitor.peer.clone();
-        if !self.pace.admits(peer.key) {
+        let peer = incoming.peer.clone();
+        if !self.rate_limiter.try_acquire(peer.key) {
             return Err(RegistrationError::TooFast);
         }
-        self.gatekeeper.check_peer(&peer)?;
-        let (mut link, shown) = visitor.meet().await?;
+        self.policy.check_peer(&peer)?;
+        let (mut link, identity) = incoming.establish().await?;
         let mut buffer = FrameBuffer::default();
         let request = receive_registration(&mut link, &mut buffer).await?;
         *agent_id = Some(request.agent_id.clone());
-        match self.judge(&request, &peer, &shown, pool) {
-            Ok((holder, place)) => {
-                self.welcome(request, holder, place, link, buffer, pool)
+        match self.authorize(&request, &peer, &identity, pool) {
+            Ok((owner, permit)) => {
+                self.accept_registration(request, owner, permit, link, buffer, pool)
                     .await
             }
             Err(reason) => {
@@ -327,27 +349,29 @@ impl ReverseConnectionListener {
         }
     }
 
-    fn judge(
+    fn authorize(
         &self,
         request: &RegistrationRequest,
         peer: &Peer,
-        shown: &Shown,
+        identity: &TlsIdentity,
         pool: &AgentPool,
-    ) -> Result<(Holder, Place), RegistrationError> {
-        let holder = self
-            .gatekeeper
-            .admit(request, peer, shown.is_named(&request.agent_id))?;
-        pool.inner.check_holder(&request.agent_id, holder)?;
-        let place = self.places.take(&request.agent_id)?;
-        Ok((holder, place))
+    ) -> Result<(IdOwner, QuotaPermit), RegistrationError> {
+        let owner = self.policy.check_registration(
+            request,
+            peer,
+            identity.is_valid_for(&request.agent_id),
+        )?;
+        pool.inner.check_owner(&request.agent_id, owner)?;
+        let permit = self.quota.try_acquire(&request.agent_id)?;
+        Ok((owner, permit))
     }
 
-    /// Tells the agent that it is registered, and has the pool use the connection.
-    async fn welcome(
+    /// Accepts a registration: sends the response and adds the connection to the pool.
+    async fn accept_registration(
         &self,
         request: RegistrationRequest,
-        holder: Holder,
-        place: Place,
+        owner: IdOwner,
+        permit: QuotaPermit,
         link: Link,
         buffer: FrameBuffer,
         pool: &AgentPool,
@@ -355,7 +379,7 @@ impl ReverseConnectionListener {
         let config = &pool.inner.config;
         let extension = config.use_extension.then_some(Extension::V1);
         let dialect = request.negotiate(&config.encodings, extension);
-        let number = self.registering.fetch_add(1, Ordering::Relaxed);
+        let number = self.next_connection.fetch_add(1, Ordering::Relaxed);
         let response = RegistrationResponse::accept(
             pool.inner.settings.proxy_id(),
             format!("{}-{number}", request.agent_id),
@@ -374,25 +398,25 @@ impl ReverseConnectionListener {
             dialect,
             origin: Origin::Reverse,
         };
-        let standing = Standing {
-            holder,
-            grace: self.rules.grace_time,
+        let registration = Registration {
+            owner,
+            grace: self.limits.grace_time,
         };
-        let max_known = self.rules.max_connections;
+        let max_agents = self.limits.max_connections;
         let (connection, inbound) =
             pool.inner
-                .join_reverse(&agent_id, standing, max_known, |record| {
-                    let record = Arc::clone(record);
+                .join_reverse(&agent_id, registration, max_agents, |state| {
+                    let state = Arc::clone(state);
                     let config = config.connection();
-                    adopt(record, link, buffer, terms, &config)
+                    adopt(state, link, buffer, terms, &config)
                 })?;
         tokio::spawn(run_writer(Arc::clone(&connection)));
         tokio::spawn(async move {
             inbound.run().await;
-            drop(place);
+            drop(permit);
         });
-        pool.start_upkeep();
-        tokio::spawn(introduce(Arc::clone(&pool.inner), connection));
+        pool.inner.start_maintenance();
+        tokio::spawn(configure_connection(Arc::clone(&pool.inner), connection));
         self.registered.fetch_add(1, Ordering::Relaxed);
         tracing::info!(
             agent = agent_id,
@@ -403,16 +427,14 @@ impl ReverseConnectionListener {
     }
 }
 
-/// Gives the agent its settings, however long that takes after it is registered.
-async fn introduce(pool: Arc<Inner>, connection: Arc<Connection>) {
-    if let Err(error) = pool.welcome(&connection).await {
+/// Sends the agent its settings on a new connection. Runs in a task, since the agent may take any
+/// time to answer.
+async fn configure_connection(pool: Arc<Inner>, connection: Arc<Connection>) {
+    if let Err(error) = pool.prepare_connection(&connection).await {
         let agent = &*connection.agent().id;
-        tracing::warn!(agent, %error, "a connection that an agent made is not used");
+        tracing::warn!(agent, %error, "cannot use the connection of an agent");
     }
 }
-
-/// Accepting fails for want of file descriptors, mostly; trying again at once would only burn time.
-const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 async fn receive_registration(
     link: &mut Link,
@@ -421,7 +443,7 @@ async fn receive_registration(
     let (message, payload) = receive_handshake(&mut *link.receiver, buffer).await?;
     if message != MessageType::HandshakeRequest as u8 {
         return Err(ConnectError::InvalidHandshake(format!(
-            "message type {message:#04x} where the registration should be"
+            "expected a registration, got message type {message:#04x}"
         )));
     }
     Ok(RegistrationRequest::decode(&payload)?)
@@ -436,7 +458,7 @@ async fn listen_tcp(
         endpoint: "tcp".to_owned(),
         cause,
     };
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in lookup_host(address).await.map_err(unknown)? {
         check(&Address::Tcp(address), config, authentication)?;
         let listening = tcp::listen(address, config.backlog)
@@ -454,7 +476,7 @@ fn check(
     config: &ReverseConnectionConfig,
     authentication: Authentication,
 ) -> Result<(), AgentProtocolError> {
-    match config.fault(authentication) {
+    match config.problem(authentication) {
         None => Ok(()),
         Some(reason) => Err(AgentProtocolError::InvalidConfiguration {
             endpoint: address.to_string(),

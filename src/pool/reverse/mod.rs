@@ -1,17 +1,18 @@
-//! Agents that connect to the proxy: the listener, who may come in, and how their connections join the pool.
+//! Reverse connections: the listener for agents that dial the proxy, the rules for their
+//! registration, and how their connections join the pool.
 
 mod config;
-mod gatekeeper;
-mod joining;
+mod connection_quota;
 mod listener;
-mod log;
-mod pace;
 mod pattern;
 mod peer;
-mod places;
+mod rate_limit;
+mod registration;
+mod registration_policy;
+mod rejection_log;
 mod socket;
 mod tokens;
 
 pub use config::ReverseConnectionConfig;
-pub(super) use joining::{Farewell, Standing};
 pub use listener::ReverseConnectionListener;
+pub(super) use registration::{GracePeriod, Registration};

@@ -1,5 +1,5 @@
-/// Whether a text fits a pattern, in which `*` stands for any text, also for none.
-pub(super) fn fits(pattern: &str, text: &str) -> bool {
+/// Returns whether a text matches a pattern, in which `*` matches any text, including none.
+pub(super) fn matches(pattern: &str, text: &str) -> bool {
     let Some((start, mut rest)) = pattern.split_once('*') else {
         return pattern == text;
     };
@@ -7,7 +7,7 @@ pub(super) fn fits(pattern: &str, text: &str) -> bool {
         return false;
     };
     while let Some((piece, later)) = rest.split_once('*') {
-        // The first place that a piece is found at leaves most to the pieces behind it.
+        // The leftmost match leaves the most text for the remaining pieces.
         let Some(at) = text.find(piece) else {
             return false;
         };
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_stands_for_any_text() {
+    fn star_matches_any_text() {
         for (pattern, text) in [
             ("waf", "waf"),
             ("*", ""),
@@ -34,7 +34,7 @@ mod tests {
             ("a*b*c", "a-b-b-c"),
             ("a**b", "ab"),
         ] {
-            assert!(fits(pattern, text), "{pattern} {text}");
+            assert!(matches(pattern, text), "{pattern} {text}");
         }
         for (pattern, text) in [
             ("", "waf"),
@@ -46,7 +46,7 @@ mod tests {
             ("a*b*c", "acb"),
             ("?af", "waf"),
         ] {
-            assert!(!fits(pattern, text), "{pattern} {text}");
+            assert!(!matches(pattern, text), "{pattern} {text}");
         }
     }
 }

@@ -1,21 +1,24 @@
+//! The identity of peers.
+
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Who is at the other end of a connection, as far as the transport knows.
+/// The peer of a connection, as far as the transport knows it.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
     pub(super) key: PeerKey,
-    /// For the log: where it connects from.
+    /// Where it connects from, for the log.
     pub(super) address: String,
-    /// The user and group of a process on this machine.
+    /// User and group of a process on this machine.
     pub(super) user: Option<User>,
 }
 
-/// What peers are told apart by.
+/// Identifies a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum PeerKey {
     User(u32),
-    /// An IPv6 address stands for its network: whoever has one usually has all 2⁶⁴ of it.
+    /// An IPv4 address, or the /64 network of an IPv6 address, since a host usually has all 2⁶⁴
+    /// addresses of its network.
     Network(IpAddr),
 }
 
@@ -71,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_one_peer() {
+    fn addresses_of_one_network_are_one_peer() {
         assert_eq!(key("2001:db8::1"), key("2001:db8::2:3"));
         assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
         assert_ne!(key("192.0.2.1"), key("192.0.2.2"));

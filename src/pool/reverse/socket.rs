@@ -1,3 +1,5 @@
+//! The sockets of a listener.
+
 use super::peer::{Peer, User};
 use crate::connection::link::Link;
 use crate::error::ConnectError;
@@ -12,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-/// What a listener listens on. A socket file goes away with it.
+/// The socket of a listener. A socket file is removed when this is dropped.
 #[derive(Debug)]
 pub(super) enum Socket {
     Unix {
@@ -27,7 +29,7 @@ pub(super) enum Socket {
     },
 }
 
-/// Where a listener can be found.
+/// The address of a listener.
 #[derive(Debug, Clone)]
 pub(super) enum Address {
     Unix(PathBuf),
@@ -36,9 +38,9 @@ pub(super) enum Address {
     Tls(SocketAddr),
 }
 
-/// A connection that nobody has asked anything yet.
+/// An accepted connection, before anything was received on it.
 #[derive(Debug)]
-pub(super) struct Visitor {
+pub(super) struct Incoming {
     pub(super) peer: Peer,
     stream: Stream,
 }
@@ -51,17 +53,17 @@ enum Stream {
     Tls(TcpStream, Arc<tls::Acceptor>),
 }
 
-/// What a visitor has shown of itself before it says who it is.
+/// Identity of the peer that the TLS handshake has shown.
 #[derive(Debug)]
-pub(super) enum Shown {
-    Nothing,
+pub(super) enum TlsIdentity {
+    None,
     #[cfg(feature = "tls")]
     Certificate(rustls::pki_types::CertificateDer<'static>),
 }
 
 impl Socket {
-    /// The next connection.
-    pub(super) async fn accept(&self) -> io::Result<Visitor> {
+    /// Accepts the next connection.
+    pub(super) async fn accept(&self) -> io::Result<Incoming> {
         match self {
             Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
@@ -70,55 +72,58 @@ impl Socket {
                     uid: credentials.uid(),
                     gid: credentials.gid(),
                 });
-                Ok(Visitor {
+                Ok(Incoming {
                     peer,
                     stream: Stream::Unix(stream),
                 })
             }
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                Ok(Visitor {
+                Ok(Incoming {
                     peer: Peer::at(address),
-                    stream: Stream::Tcp(tcp::prepared(stream)?),
+                    stream: Stream::Tcp(tcp::configure(stream)?),
                 })
             }
             #[cfg(feature = "tls")]
             Self::Tls { listener, acceptor } => {
                 let (stream, address) = listener.accept().await?;
-                Ok(Visitor {
+                Ok(Incoming {
                     peer: Peer::at(address),
-                    stream: Stream::Tls(tcp::prepared(stream)?, Arc::clone(acceptor)),
+                    stream: Stream::Tls(tcp::configure(stream)?, Arc::clone(acceptor)),
                 })
             }
         }
     }
 }
 
-impl Visitor {
-    /// What carries frames to and from the visitor.
-    pub(super) async fn meet(self) -> Result<(Link, Shown), ConnectError> {
+impl Incoming {
+    /// Completes the TLS handshake, if there is one, and returns the link.
+    pub(super) async fn establish(self) -> Result<(Link, TlsIdentity), ConnectError> {
         match self.stream {
-            Stream::Unix(stream) => Ok((split_unix(stream), Shown::Nothing)),
-            Stream::Tcp(stream) => Ok((tcp::split_tcp(stream), Shown::Nothing)),
+            Stream::Unix(stream) => Ok((split_unix(stream), TlsIdentity::None)),
+            Stream::Tcp(stream) => Ok((tcp::split_tcp(stream), TlsIdentity::None)),
             #[cfg(feature = "tls")]
             Stream::Tls(stream, acceptor) => {
                 let (link, certificate) = acceptor.accept(stream).await?;
-                Ok((link, certificate.map_or(Shown::Nothing, Shown::Certificate)))
+                Ok((
+                    link,
+                    certificate.map_or(TlsIdentity::None, TlsIdentity::Certificate),
+                ))
             }
         }
     }
 }
 
-impl Shown {
-    /// Whether the certificate, if there is one, is for this name.
-    pub(super) fn is_named(&self, name: &str) -> Option<bool> {
+impl TlsIdentity {
+    /// Returns whether the certificate is valid for a name; `None` if there is no certificate.
+    pub(super) fn is_valid_for(&self, name: &str) -> Option<bool> {
         match self {
-            Self::Nothing => {
+            Self::None => {
                 let _ = name;
                 None
             }
             #[cfg(feature = "tls")]
-            Self::Certificate(certificate) => Some(tls::is_named(certificate, name)),
+            Self::Certificate(certificate) => Some(tls::is_valid_for(certificate, name)),
         }
     }
 }

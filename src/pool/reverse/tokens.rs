@@ -1,9 +1,12 @@
+//! Comparison of tokens.
+
 use subtle::{Choice, ConstantTimeEq};
 
 /// Longest token, in bytes.
 pub(super) const MAX_TOKEN_LEN: usize = 512;
 
-/// Whether a token is among the valid ones. How long this takes says nothing about which of them it resembles.
+/// Returns whether a token is one of the valid ones, in a time that does not reveal which of them
+/// it resembles.
 pub(super) fn is_valid<'t>(token: &str, valid: impl IntoIterator<Item = &'t String>) -> bool {
     if token.len() > MAX_TOKEN_LEN {
         return false;
@@ -17,7 +20,7 @@ pub(super) fn is_valid<'t>(token: &str, valid: impl IntoIterator<Item = &'t Stri
     found.into()
 }
 
-/// Every token takes the same room, so that lengths are compared in constant time too.
+/// Pads a token to a fixed length, so that lengths are compared in constant time as well.
 fn padded(token: &str) -> ([u8; MAX_TOKEN_LEN], u64) {
     let mut bytes = [0; MAX_TOKEN_LEN];
     let len = token.len().min(MAX_TOKEN_LEN);
@@ -30,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_very_token_is_valid() {
+    fn only_equal_tokens_are_valid() {
         let valid = ["first".to_owned(), "second".to_owned()];
         for token in ["first", "second"] {
             assert!(is_valid(token, &valid));

@@ -2,20 +2,20 @@ use crate::protocol::bodies;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// A piece of a request body, owned.
+/// Chunk of a request body, owned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestBodyChunkEvent {
-    /// Joins all events of one HTTP request.
+    /// Correlation id, which joins all events of one HTTP request.
     pub correlation_id: String,
-    /// The bytes themselves.
+    /// Bytes of the chunk.
     #[serde(with = "bodies")]
     pub data: Bytes,
-    /// Whether the body ends with this chunk.
+    /// `true` if the body ends with this chunk.
     pub is_last: bool,
-    /// Size of the whole body in bytes, where known.
+    /// Size of the whole body in bytes, if known.
     #[serde(default)]
     pub total_size: Option<usize>,
-    /// Which chunk, counted from 0.
+    /// Index of the chunk, counted from 0.
     #[serde(default)]
     pub chunk_index: u32,
     /// Bytes of the body received so far, this chunk included.
@@ -23,20 +23,20 @@ pub struct RequestBodyChunkEvent {
     pub bytes_received: usize,
 }
 
-/// A piece of a response body, owned.
+/// Chunk of a response body, owned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResponseBodyChunkEvent {
-    /// Joins all events of one HTTP request.
+    /// Correlation id, which joins all events of one HTTP request.
     pub correlation_id: String,
-    /// The bytes themselves.
+    /// Bytes of the chunk.
     #[serde(with = "bodies")]
     pub data: Bytes,
-    /// Whether the body ends with this chunk.
+    /// `true` if the body ends with this chunk.
     pub is_last: bool,
-    /// Size of the whole body in bytes, where known.
+    /// Size of the whole body in bytes, if known.
     #[serde(default)]
     pub total_size: Option<usize>,
-    /// Which chunk, counted from 0.
+    /// Index of the chunk, counted from 0.
     #[serde(default)]
     pub chunk_index: u32,
     /// Bytes of the body sent so far, this chunk included.
@@ -44,14 +44,15 @@ pub struct ResponseBodyChunkEvent {
     pub bytes_sent: usize,
 }
 
-/// The published crate keeps a second type whose data is bytes; here every body is.
+/// Alias for compatibility with `zentinel-agent-protocol`, which has a second type for binary data.
+/// Here the data of every chunk is binary.
 pub type BinaryRequestBodyChunkEvent = RequestBodyChunkEvent;
 
-/// The published crate keeps a second type whose data is bytes; here every body is.
+/// Alias for compatibility with `zentinel-agent-protocol`, like [`BinaryRequestBodyChunkEvent`].
 pub type BinaryResponseBodyChunkEvent = ResponseBodyChunkEvent;
 
 impl RequestBodyChunkEvent {
-    /// A chunk of a body of unknown size; `bytes_received` is the size of the chunk.
+    /// Creates a chunk of a body of unknown size. Sets `bytes_received` to the size of the chunk.
     pub fn new(
         correlation_id: impl Into<String>,
         data: impl Into<Bytes>,
@@ -76,14 +77,14 @@ impl RequestBodyChunkEvent {
         self
     }
 
-    /// Sets how many bytes of the body were received so far.
+    /// Sets the number of bytes of the body received so far.
     #[must_use]
     pub fn with_bytes_received(mut self, bytes: usize) -> Self {
         self.bytes_received = bytes;
         self
     }
 
-    /// The same chunk, borrowed. The data is shared, not copied.
+    /// Returns the borrowed form of the chunk. The data is shared, not copied.
     pub fn borrowed(&self) -> BodyChunk<'_> {
         BodyChunk {
             correlation_id: &self.correlation_id,
@@ -97,7 +98,7 @@ impl RequestBodyChunkEvent {
 }
 
 impl ResponseBodyChunkEvent {
-    /// A chunk of a body of unknown size; `bytes_sent` is the size of the chunk.
+    /// Creates a chunk of a body of unknown size. Sets `bytes_sent` to the size of the chunk.
     pub fn new(
         correlation_id: impl Into<String>,
         data: impl Into<Bytes>,
@@ -122,14 +123,14 @@ impl ResponseBodyChunkEvent {
         self
     }
 
-    /// Sets how many bytes of the body were sent so far.
+    /// Sets the number of bytes of the body sent so far.
     #[must_use]
     pub fn with_bytes_sent(mut self, bytes: usize) -> Self {
         self.bytes_sent = bytes;
         self
     }
 
-    /// The same chunk, borrowed. The data is shared, not copied.
+    /// Returns the borrowed form of the chunk. The data is shared, not copied.
     pub fn borrowed(&self) -> BodyChunk<'_> {
         BodyChunk {
             correlation_id: &self.correlation_id,
@@ -142,27 +143,62 @@ impl ResponseBodyChunkEvent {
     }
 }
 
-/// A piece of a request or response body, as an agent gets it.
+/// Chunk of a request or response body, borrowed.
 ///
-/// Keeping `data` keeps the memory of the frame it arrived in; it is never copied.
+/// Agents receive this form. Proxies send it as [`RequestBodyChunk`] or [`ResponseBodyChunk`].
+/// Keeping `data` on the agent's side keeps the memory of the frame it arrived in: it is never
+/// copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BodyChunk<'a> {
-    /// Joins all events of one HTTP request.
+    /// Correlation id, which joins all events of one HTTP request.
     pub correlation_id: &'a str,
-    /// The bytes themselves.
+    /// Bytes of the chunk.
     pub data: Bytes,
-    /// Whether the body ends with this chunk.
+    /// `true` if the body ends with this chunk.
     pub is_last: bool,
-    /// Size of the whole body in bytes, where known.
+    /// Size of the whole body in bytes, if known.
     pub total_size: Option<usize>,
-    /// Which chunk, counted from 0.
+    /// Index of the chunk, counted from 0.
     pub chunk_index: u32,
-    /// Bytes of the body that passed so far, this chunk included.
+    /// Bytes of the body that have passed so far, this chunk included.
     pub bytes_so_far: usize,
 }
 
-impl BodyChunk<'_> {
-    /// A copy that borrows nothing, as a piece of a request body. The data is shared.
+/// Event for a chunk of a request body, borrowed: sent without allocating or copying the data.
+///
+/// ```no_run
+/// # async fn example(
+/// #     exchange: &mut tollgate::Exchange,
+/// #     data: tollgate::Bytes,
+/// # ) -> Result<(), tollgate::AgentProtocolError> {
+/// use tollgate::{BodyChunk, RequestBodyChunk};
+///
+/// let chunk = RequestBodyChunk(BodyChunk::new("request-1", data, 0, true));
+/// exchange.push(&chunk).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestBodyChunk<'a>(pub BodyChunk<'a>);
+
+/// Event for a chunk of a response body, borrowed: sent without allocating or copying the data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResponseBodyChunk<'a>(pub BodyChunk<'a>);
+
+impl<'a> BodyChunk<'a> {
+    /// Creates a chunk of a body of unknown size. Sets `bytes_so_far` to the size of the chunk.
+    pub fn new(correlation_id: &'a str, data: Bytes, chunk_index: u32, is_last: bool) -> Self {
+        Self {
+            correlation_id,
+            bytes_so_far: data.len(),
+            data,
+            is_last,
+            total_size: None,
+            chunk_index,
+        }
+    }
+
+    /// Returns an owned event for a request body. The data is shared, not copied.
     pub fn to_request_event(&self) -> RequestBodyChunkEvent {
         RequestBodyChunkEvent {
             correlation_id: self.correlation_id.to_owned(),
@@ -174,7 +210,7 @@ impl BodyChunk<'_> {
         }
     }
 
-    /// A copy that borrows nothing, as a piece of a response body. The data is shared.
+    /// Returns an owned event for a response body. The data is shared, not copied.
     pub fn to_response_event(&self) -> ResponseBodyChunkEvent {
         ResponseBodyChunkEvent {
             correlation_id: self.correlation_id.to_owned(),

@@ -1,27 +1,29 @@
+//! The event at the end of a request.
+
 use serde::{Deserialize, Serialize};
 
-/// A request is over.
+/// The end of an HTTP request, owned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestCompleteEvent {
-    /// Joins all events of one HTTP request.
+    /// Id that joins all events of one HTTP request.
     pub correlation_id: String,
-    /// HTTP status that the client got.
+    /// HTTP status of the response to the client.
     pub status: u16,
-    /// Time from first to last byte, in milliseconds.
+    /// Time from the first to the last byte, in milliseconds.
     pub duration_ms: u64,
-    /// Size of the request's body in bytes.
+    /// Size of the request body in bytes.
     pub request_body_size: usize,
-    /// Size of the response's body in bytes.
+    /// Size of the response body in bytes.
     pub response_body_size: usize,
-    /// How many upstreams were tried.
+    /// Number of upstreams that were tried.
     pub upstream_attempts: u32,
-    /// What went wrong.
+    /// Error that the request ended with, if any.
     #[serde(default)]
     pub error: Option<String>,
 }
 
 impl RequestCompleteEvent {
-    /// The same event, borrowed.
+    /// Returns the borrowed form of this event.
     pub fn borrowed(&self) -> RequestComplete<'_> {
         RequestComplete {
             correlation_id: &self.correlation_id,
@@ -35,27 +37,27 @@ impl RequestCompleteEvent {
     }
 }
 
-/// A request is over, borrowed.
+/// The end of an HTTP request, borrowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestComplete<'a> {
-    /// Joins all events of one HTTP request.
+    /// Id that joins all events of one HTTP request.
     pub correlation_id: &'a str,
-    /// HTTP status that the client got.
+    /// HTTP status of the response to the client.
     pub status: u16,
-    /// Time from first to last byte, in milliseconds.
+    /// Time from the first to the last byte, in milliseconds.
     pub duration_ms: u64,
-    /// Size of the request's body in bytes.
+    /// Size of the request body in bytes.
     pub request_body_size: usize,
-    /// Size of the response's body in bytes.
+    /// Size of the response body in bytes.
     pub response_body_size: usize,
-    /// How many upstreams were tried.
+    /// Number of upstreams that were tried.
     pub upstream_attempts: u32,
-    /// What went wrong.
+    /// Error that the request ended with, if any.
     pub error: Option<&'a str>,
 }
 
 impl RequestComplete<'_> {
-    /// A copy that borrows nothing.
+    /// Copies this event to its owned form.
     pub fn to_event(&self) -> RequestCompleteEvent {
         RequestCompleteEvent {
             correlation_id: self.correlation_id.to_owned(),

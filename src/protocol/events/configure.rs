@@ -1,33 +1,36 @@
+//! The event that carries settings.
+
 use crate::protocol::ConfigUpdateType;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// Settings for an agent: any object; agents read `config` and `config_version` from it.
+/// Settings for an agent: a JSON object, from which agents read `config` and `config_version`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Configure<'a> {
-    /// Matches the answer.
+    /// Id that matches the answer to this event.
     pub correlation_id: &'a str,
-    /// The whole object, without its `correlation_id`.
+    /// The whole object without its `correlation_id`.
     pub settings: Map<String, Value>,
 }
 
 impl Configure<'_> {
-    /// The settings proper, the object's `config`.
+    /// Returns the settings themselves, the object's `config`.
     pub fn config(&self) -> Option<&Value> {
         self.settings.get("config")
     }
 
-    /// Their version, the object's `config_version`.
+    /// Returns the version of the settings, the object's `config_version`.
     pub fn config_version(&self) -> Option<&str> {
         self.settings.get("config_version")?.as_str()
     }
 
-    /// Names a pushed update, which may come more than once; `None` for settings that are no update.
+    /// Returns the id of a pushed update, which may be sent more than once; `None` if this is not a
+    /// pushed update.
     pub fn push_id(&self) -> Option<&str> {
         self.settings.get("request_id")?.as_str()
     }
 
-    /// The pushed update, if this is one: see [`ConfigPusher`](crate::ConfigPusher).
+    /// Returns the pushed update if this is one. See [`ConfigPusher`](crate::ConfigPusher).
     pub fn update(&self) -> Option<ConfigUpdateType> {
         self.push_id()?;
         ConfigUpdateType::deserialize(self.config()?).ok()

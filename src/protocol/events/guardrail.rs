@@ -1,3 +1,5 @@
+//! The event that asks for an inspection of text.
+
 use crate::protocol::GuardrailInspectionType;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -5,28 +7,28 @@ use std::collections::HashMap;
 /// Text to be inspected, owned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuardrailInspectEvent {
-    /// Joins all events of one HTTP request.
+    /// Id that joins all events of one HTTP request.
     pub correlation_id: String,
-    /// What to look for.
+    /// Kind of inspection.
     pub inspection_type: GuardrailInspectionType,
-    /// The text.
+    /// Text to inspect.
     pub content: String,
-    /// The language model it is meant for.
+    /// Language model that the text is meant for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Only these categories; empty means all.
+    /// Categories to look for; empty for all.
     #[serde(default)]
     pub categories: Vec<String>,
-    /// The proxy's route.
+    /// Id of the proxy's route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route_id: Option<String>,
-    /// Anything else.
+    /// Additional values by name.
     #[serde(default)]
     pub metadata: HashMap<String, String>,
 }
 
 impl GuardrailInspectEvent {
-    /// The same event, borrowed.
+    /// Returns the borrowed form of this event.
     pub fn borrowed(&self) -> GuardrailInspect<'_> {
         GuardrailInspect {
             correlation_id: &self.correlation_id,
@@ -47,24 +49,24 @@ impl GuardrailInspectEvent {
 /// Text to be inspected, borrowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuardrailInspect<'a> {
-    /// Joins all events of one HTTP request.
+    /// Id that joins all events of one HTTP request.
     pub correlation_id: &'a str,
-    /// What to look for.
+    /// Kind of inspection.
     pub inspection_type: GuardrailInspectionType,
-    /// The text.
+    /// Text to inspect.
     pub content: &'a str,
-    /// The language model it is meant for.
+    /// Language model that the text is meant for.
     pub model: Option<&'a str>,
-    /// Only these categories; empty means all.
+    /// Categories to look for; empty for all.
     pub categories: Vec<&'a str>,
-    /// The proxy's route.
+    /// Id of the proxy's route.
     pub route_id: Option<&'a str>,
-    /// Anything else.
+    /// Additional values by name.
     pub metadata: Vec<(&'a str, &'a str)>,
 }
 
 impl GuardrailInspect<'_> {
-    /// A copy that borrows nothing.
+    /// Copies this event to its owned form.
     pub fn to_event(&self) -> GuardrailInspectEvent {
         GuardrailInspectEvent {
             correlation_id: self.correlation_id.to_owned(),

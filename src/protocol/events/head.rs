@@ -1,22 +1,24 @@
+//! The events for the heads of requests and responses.
+
 use crate::protocol::headers::{HeaderSource, to_map};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
-/// The head of an HTTP request.
+/// The head of an HTTP request, owned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RequestHeadersEvent {
-    /// Where the request comes from.
+    /// Origin and destination of the request.
     pub metadata: RequestMetadata,
     /// HTTP method.
     pub method: String,
-    /// Path and query.
+    /// Path and query of the request.
     pub uri: String,
-    /// Values by header name.
+    /// Header values by name.
     pub headers: HashMap<String, Vec<String>>,
 }
 
 impl RequestHeadersEvent {
-    /// The same event, borrowed.
+    /// Returns the borrowed form of this event.
     pub fn borrowed(&self) -> RequestHeaders<'_, &HashMap<String, Vec<String>>> {
         RequestHeaders {
             metadata: self.metadata.borrowed(),
@@ -27,38 +29,38 @@ impl RequestHeadersEvent {
     }
 }
 
-/// Where a request comes from and where it is going.
+/// Origin and destination of a request, owned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestMetadata {
-    /// Joins all events of one HTTP request.
+    /// Id that joins all events of one HTTP request.
     pub correlation_id: String,
-    /// The proxy's own id of the request.
+    /// Id that the proxy gives the request.
     pub request_id: String,
-    /// Address of the client.
+    /// IP address of the client.
     pub client_ip: String,
     /// Port of the client.
     pub client_port: u16,
-    /// Name the client asked for.
+    /// Server name that the client asked for.
     pub server_name: Option<String>,
-    /// Protocol of the client, such as `HTTP/1.1`.
+    /// HTTP version of the client, such as `HTTP/1.1`.
     pub protocol: String,
-    /// TLS version of the client.
+    /// TLS version of the client's connection.
     pub tls_version: Option<String>,
-    /// TLS cipher suite of the client.
+    /// TLS cipher suite of the client's connection.
     pub tls_cipher: Option<String>,
-    /// The proxy's route.
+    /// Id of the proxy's route.
     pub route_id: Option<String>,
-    /// The upstream, once chosen.
+    /// Id of the upstream, once it is chosen.
     pub upstream_id: Option<String>,
-    /// When the request began, RFC 3339.
+    /// Time at which the request began, in RFC 3339 format.
     pub timestamp: String,
-    /// W3C trace context.
+    /// W3C trace context (`traceparent`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
 }
 
 impl RequestMetadata {
-    /// The same metadata, borrowed.
+    /// Returns the borrowed form of this metadata.
     pub fn borrowed(&self) -> Metadata<'_> {
         Metadata {
             correlation_id: &self.correlation_id,
@@ -77,21 +79,21 @@ impl RequestMetadata {
     }
 }
 
-/// The head of an HTTP request, borrowed; `headers` may come from anywhere.
+/// The head of an HTTP request, borrowed. `headers` is any [`HeaderSource`].
 #[derive(Debug, Clone, Copy)]
 pub struct RequestHeaders<'a, H> {
-    /// Where the request comes from.
+    /// Origin and destination of the request.
     pub metadata: Metadata<'a>,
     /// HTTP method.
     pub method: &'a str,
-    /// Path and query.
+    /// Path and query of the request.
     pub uri: &'a str,
-    /// The headers.
+    /// Source of the headers.
     pub headers: H,
 }
 
 impl<H: HeaderSource> RequestHeaders<'_, H> {
-    /// A copy that borrows nothing.
+    /// Copies this to its owned form.
     pub fn to_event(&self) -> RequestHeadersEvent {
         RequestHeadersEvent {
             metadata: self.metadata.to_event(),
@@ -102,37 +104,38 @@ impl<H: HeaderSource> RequestHeaders<'_, H> {
     }
 }
 
-/// [`RequestMetadata`], borrowed.
+/// Origin and destination of a request, borrowed. See [`RequestMetadata`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Metadata<'a> {
-    /// Joins all events of one HTTP request.
+    /// Id that joins all events of one HTTP request.
     pub correlation_id: &'a str,
-    /// The proxy's own id of the request.
+    /// Id that the proxy gives the request.
     pub request_id: &'a str,
-    /// Address of the client, which [`IpText`](crate::IpText) makes text.
+    /// IP address of the client; [`IpText`](crate::IpText) converts it to text.
     pub client_ip: &'a str,
     /// Port of the client.
     pub client_port: u16,
-    /// Name the client asked for.
+    /// Server name that the client asked for.
     pub server_name: Option<&'a str>,
-    /// Protocol of the client, such as `HTTP/1.1`.
+    /// HTTP version of the client, such as `HTTP/1.1`.
     pub protocol: &'a str,
-    /// TLS version of the client.
+    /// TLS version of the client's connection.
     pub tls_version: Option<&'a str>,
-    /// TLS cipher suite of the client.
+    /// TLS cipher suite of the client's connection.
     pub tls_cipher: Option<&'a str>,
-    /// The proxy's route.
+    /// Id of the proxy's route.
     pub route_id: Option<&'a str>,
-    /// The upstream, once chosen.
+    /// Id of the upstream, once it is chosen.
     pub upstream_id: Option<&'a str>,
-    /// When the request began, RFC 3339, which [`Timestamp`](crate::Timestamp) makes.
+    /// Time at which the request began, in RFC 3339 format;
+    /// [`Timestamp`](crate::Timestamp) converts it to text.
     pub timestamp: &'a str,
-    /// W3C trace context.
+    /// W3C trace context (`traceparent`).
     pub traceparent: Option<&'a str>,
 }
 
 impl Metadata<'_> {
-    /// A copy that borrows nothing.
+    /// Copies this to its owned form.
     pub fn to_event(&self) -> RequestMetadata {
         RequestMetadata {
             correlation_id: self.correlation_id.to_owned(),
@@ -151,19 +154,19 @@ impl Metadata<'_> {
     }
 }
 
-/// The head of the upstream's response.
+/// The head of the upstream's response, owned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResponseHeadersEvent {
-    /// Joins all events of one HTTP request.
+    /// Id that joins all events of one HTTP request.
     pub correlation_id: String,
-    /// HTTP status.
+    /// HTTP status of the response.
     pub status: u16,
-    /// Values by header name.
+    /// Header values by name.
     pub headers: HashMap<String, Vec<String>>,
 }
 
 impl ResponseHeadersEvent {
-    /// The same event, borrowed.
+    /// Returns the borrowed form of this event.
     pub fn borrowed(&self) -> ResponseHeaders<'_, &HashMap<String, Vec<String>>> {
         ResponseHeaders {
             correlation_id: &self.correlation_id,
@@ -173,19 +176,19 @@ impl ResponseHeadersEvent {
     }
 }
 
-/// The head of the upstream's response, borrowed; `headers` may come from anywhere.
+/// The head of the upstream's response, borrowed. `headers` is any [`HeaderSource`].
 #[derive(Debug, Clone, Copy)]
 pub struct ResponseHeaders<'a, H> {
-    /// Joins all events of one HTTP request.
+    /// Id that joins all events of one HTTP request.
     pub correlation_id: &'a str,
-    /// HTTP status.
+    /// HTTP status of the response.
     pub status: u16,
-    /// The headers.
+    /// Source of the headers.
     pub headers: H,
 }
 
 impl<H: HeaderSource> ResponseHeaders<'_, H> {
-    /// A copy that borrows nothing.
+    /// Copies this to its owned form.
     pub fn to_event(&self) -> ResponseHeadersEvent {
         ResponseHeadersEvent {
             correlation_id: self.correlation_id.to_owned(),

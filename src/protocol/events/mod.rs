@@ -1,4 +1,4 @@
-//! The events that a proxy puts to an agent, owned and borrowed.
+//! Events that a proxy sends to an agent, in owned and borrowed form.
 
 mod body;
 mod complete;
@@ -8,8 +8,8 @@ mod head;
 mod websocket;
 
 pub use body::{
-    BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, BodyChunk, RequestBodyChunkEvent,
-    ResponseBodyChunkEvent,
+    BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, BodyChunk, RequestBodyChunk,
+    RequestBodyChunkEvent, ResponseBodyChunk, ResponseBodyChunkEvent,
 };
 pub use complete::{RequestComplete, RequestCompleteEvent};
 pub use configure::Configure;

@@ -1,32 +1,34 @@
+//! The event for frames of a websocket connection.
+
 use crate::protocol::bodies;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// A frame of an upgraded connection, owned.
+/// A frame of a websocket connection, owned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebSocketFrameEvent {
-    /// Joins all events of one HTTP request.
+    /// Id that joins all events of one HTTP request.
     pub correlation_id: String,
-    /// What kind of frame.
+    /// Kind of frame.
     pub opcode: WebSocketOpcode,
-    /// The payload, unmasked.
+    /// Payload, unmasked.
     #[serde(with = "bodies")]
     pub data: Bytes,
-    /// Whether the client sent it.
+    /// Set if the client sent the frame.
     pub client_to_server: bool,
-    /// Which frame of its direction, counted from 0.
+    /// Index of the frame in its direction, counted from 0.
     pub frame_index: u64,
-    /// Whether the message ends with this frame.
+    /// Set if the message ends with this frame.
     pub fin: bool,
-    /// The proxy's route.
+    /// Id of the proxy's route.
     #[serde(default)]
     pub route_id: Option<String>,
-    /// Address of the client.
+    /// IP address of the client.
     pub client_ip: String,
 }
 
 impl WebSocketFrameEvent {
-    /// The same frame, borrowed. The data is shared, not copied.
+    /// Returns the borrowed form of this event. The data is shared, not copied.
     pub fn borrowed(&self) -> WebSocketFrame<'_> {
         WebSocketFrame {
             correlation_id: &self.correlation_id,
@@ -41,26 +43,26 @@ impl WebSocketFrameEvent {
     }
 }
 
-/// The kinds of websocket frame.
+/// Kind of a websocket frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WebSocketOpcode {
-    /// Goes on with the message before.
+    /// Continues the message of the previous frame.
     Continuation,
-    /// Begins a message of text.
+    /// Begins a text message.
     Text,
-    /// Begins a message of bytes.
+    /// Begins a binary message.
     Binary,
     /// Closes the connection.
     Close,
-    /// Asks for a sign of life.
+    /// Asks the peer for a pong.
     Ping,
-    /// Gives a sign of life.
+    /// Answers a ping.
     Pong,
 }
 
 impl WebSocketOpcode {
-    /// Its name on the wire.
+    /// Returns the name of this kind on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Continuation => "continuation",
@@ -72,7 +74,7 @@ impl WebSocketOpcode {
         }
     }
 
-    /// The kind with this name on the wire.
+    /// Returns the kind with this name on the wire; `None` if it is unknown.
     pub fn from_wire(name: &str) -> Option<Self> {
         Some(match name {
             "continuation" => Self::Continuation,
@@ -86,29 +88,29 @@ impl WebSocketOpcode {
     }
 }
 
-/// A frame of an upgraded connection, borrowed.
+/// A frame of a websocket connection, borrowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebSocketFrame<'a> {
-    /// Joins all events of one HTTP request.
+    /// Id that joins all events of one HTTP request.
     pub correlation_id: &'a str,
-    /// What kind of frame.
+    /// Kind of frame.
     pub opcode: WebSocketOpcode,
-    /// The payload, unmasked.
+    /// Payload, unmasked.
     pub data: Bytes,
-    /// Whether the client sent it.
+    /// Set if the client sent the frame.
     pub client_to_server: bool,
-    /// Which frame of its direction, counted from 0.
+    /// Index of the frame in its direction, counted from 0.
     pub frame_index: u64,
-    /// Whether the message ends with this frame.
+    /// Set if the message ends with this frame.
     pub fin: bool,
-    /// The proxy's route.
+    /// Id of the proxy's route.
     pub route_id: Option<&'a str>,
-    /// Address of the client.
+    /// IP address of the client.
     pub client_ip: &'a str,
 }
 
 impl WebSocketFrame<'_> {
-    /// A copy that borrows nothing. The data is shared.
+    /// Copies this event to its owned form. The data is shared, not copied.
     pub fn to_event(&self) -> WebSocketFrameEvent {
         WebSocketFrameEvent {
             correlation_id: self.correlation_id.to_owned(),

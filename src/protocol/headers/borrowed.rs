@@ -1,3 +1,5 @@
+//! Views of a header map that avoid copies.
+
 use super::{FieldValue, HeaderSource, iter_flat};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -6,108 +8,109 @@ use std::slice;
 
 type Headers = HashMap<String, Vec<String>>;
 
-/// Looks into headers without copying them. Names are looked up as they are spelt in the map.
+/// A read-only view of a header map. Lookups are case-sensitive.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadersRef<'a>(&'a Headers);
 
 impl<'a> HeadersRef<'a> {
-    /// A look into `headers`.
+    /// Creates a view of `headers`.
     pub const fn new(headers: &'a Headers) -> Self {
         Self(headers)
     }
 
-    /// The values of a header.
+    /// Returns all values of a header; `None` if the map does not contain it.
     pub fn get(&self, name: &str) -> Option<&'a Vec<String>> {
         self.0.get(name)
     }
 
-    /// The first value of a header.
+    /// Returns the first value of a header.
     pub fn get_first(&self, name: &str) -> Option<&'a str> {
         first(self.0, name)
     }
 
-    /// Whether there is a header of this name.
+    /// Returns whether the map contains a header of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// How many names there are.
+    /// Returns the number of names.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are no headers.
+    /// Returns whether the map contains no names.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Each name with its values.
+    /// Iterates over the names with their values.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a Vec<String>)> + use<'a> {
         by_name(self.0)
     }
 
-    /// Each value with its name.
+    /// Iterates over all values, each with its name.
     pub fn iter_flat(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         iter_flat(self.0)
     }
 
-    /// A copy of the map.
+    /// Copies the map.
     #[allow(
         clippy::should_implement_trait,
-        reason = "the name in the published API; the trait would give another `HeadersRef`"
+        reason = "the name that `zentinel-agent-protocol` has; the trait would return a `HeadersRef`"
     )]
     pub fn to_owned(&self) -> Headers {
         self.0.clone()
     }
 
-    /// The map itself.
+    /// Returns the map itself.
     pub const fn as_inner(&self) -> &'a Headers {
         self.0
     }
 }
 
-/// Headers that are copied once they are changed, and not before.
+/// A view of a header map that copies the map on the first change. Lookups are case-sensitive.
 #[derive(Debug, Clone)]
 pub struct HeadersCow<'a>(Cow<'a, Headers>);
 
 impl<'a> HeadersCow<'a> {
-    /// Headers that are not copied yet.
+    /// Creates a view of a map, which is copied on the first change.
     pub const fn borrowed(headers: &'a Headers) -> Self {
         Self(Cow::Borrowed(headers))
     }
 
-    /// Headers that may be changed as they are.
+    /// Creates a view that owns its map and never copies it.
     pub const fn owned(headers: Headers) -> Self {
         Self(Cow::Owned(headers))
     }
 
-    /// The values of a header.
+    /// Returns all values of a header; `None` if the map does not contain it.
     pub fn get(&self, name: &str) -> Option<&Vec<String>> {
         self.0.get(name)
     }
 
-    /// The first value of a header.
+    /// Returns the first value of a header.
     pub fn get_first(&self, name: &str) -> Option<&str> {
         first(&self.0, name)
     }
 
-    /// Whether there is a header of this name.
+    /// Returns whether the map contains a header of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// Gives a header this value alone.
+    /// Replaces all values of a header by one.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.0.to_mut().insert(name.into(), vec![value.into()]);
     }
 
-    /// Gives a header another value.
+    /// Adds a value to a header and keeps the existing ones.
     pub fn add(&mut self, name: impl Into<String>, value: impl Into<String>) {
         let values = self.0.to_mut().entry(name.into()).or_default();
         values.push(value.into());
     }
 
-    /// Removes a header and returns its values. Nothing is copied if there is no such header.
+    /// Removes a header and returns its values. Does not copy the map if it does not contain the
+    /// header.
     pub fn remove(&mut self, name: &str) -> Option<Vec<String>> {
         if !self.contains(name) {
             return None;
@@ -115,27 +118,28 @@ impl<'a> HeadersCow<'a> {
         self.0.to_mut().remove(name)
     }
 
-    /// Whether the headers are a copy, or were given away to begin with.
+    /// Returns whether the view owns its map, because it was changed or created with
+    /// [`owned`](Self::owned).
     pub const fn is_owned(&self) -> bool {
         matches!(self.0, Cow::Owned(_))
     }
 
-    /// The map, copied if need be.
+    /// Returns the map, and copies it if the view does not own it.
     pub fn into_owned(self) -> Headers {
         self.0.into_owned()
     }
 
-    /// How many names there are.
+    /// Returns the number of names.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are no headers.
+    /// Returns whether the map contains no names.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Each name with its values.
+    /// Iterates over the names with their values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Vec<String>)> {
         by_name(&self.0)
     }
@@ -175,7 +179,7 @@ impl HeaderSource for HeadersCow<'_> {
     }
 }
 
-/// Each value with its name, as an iterator that can be named and kept.
+/// Iterator over all header values, each with its name.
 #[derive(Debug, Clone)]
 pub struct HeaderIterator<'a> {
     names: hash_map::Iter<'a, String, Vec<String>>,
@@ -184,7 +188,7 @@ pub struct HeaderIterator<'a> {
 }
 
 impl<'a> HeaderIterator<'a> {
-    /// Goes through `headers`.
+    /// Creates an iterator over `headers`.
     pub fn new(headers: &'a Headers) -> Self {
         Self {
             names: headers.iter(),
@@ -229,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_sees_everything() {
+    fn view_shows_every_header() {
         let map = headers();
         let headers = HeadersRef::new(&map);
         assert_eq!(headers.get_first("accept"), Some("b"));
@@ -245,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_made_by_the_first_change() {
+    fn first_change_copies_the_map() {
         let map = headers();
         let mut headers = HeadersCow::from(&map);
         assert_eq!(headers.remove("not-there"), None);

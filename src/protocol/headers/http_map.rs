@@ -1,3 +1,5 @@
+//! [`HeaderSource`] for `http::HeaderMap`.
+
 use super::{FieldValue, HeaderSource};
 use http::header::{HeaderName, ValueIter};
 use http::{HeaderMap, HeaderValue};
@@ -11,8 +13,8 @@ impl HeaderSource for HeaderMap {
             .map(|name| (name.as_str(), Values { map: self, name }))
     }
 
-    /// Looking names up again for their values costs more than all the rest of writing them, so that is done only if some
-    /// come repeatedly.
+    /// Yields the pairs of the map if no name has several values. Otherwise `grouped` looks up each
+    /// name a second time for its values, which costs more than writing them.
     #[inline]
     fn singles(&self) -> Option<impl Iterator<Item = (&str, FieldValue<'_>)>> {
         let is_single = self.len() == self.keys_len();
@@ -27,7 +29,7 @@ impl HeaderSource for HeaderMap {
     }
 }
 
-/// The values of one name, to be gone through as often as is wanted.
+/// The values of one name, which can be iterated over several times.
 #[derive(Clone, Copy)]
 struct Values<'a> {
     map: &'a HeaderMap,
@@ -53,9 +55,9 @@ mod tests {
     use std::collections::HashMap;
 
     proptest! {
-        /// Names in lower case with all their values in order, whatever the values hold.
+        /// Names are in lower case, and values in order, whether or not they are UTF-8.
         #[test]
-        fn every_header_is_there(
+        fn every_header_is_yielded(
             headers in vec(("[a-zA-Z][a-z0-9-]{0,3}", vec(0x20_u8..=0xff, 0..6)), 0..40),
         ) {
             let mut map = HeaderMap::new();
@@ -68,7 +70,9 @@ mod tests {
             }
             prop_assert_eq!(to_map(&map), expected.clone());
             let singles = map.singles().map(|singles| {
-                let single = |(name, value): (&str, FieldValue<'_>)| (name.to_owned(), vec![value.to_text().into_owned()]);
+                let single = |(name, value): (&str, FieldValue<'_>)| {
+                    (name.to_owned(), vec![value.to_text().into_owned()])
+                };
                 singles.map(single).collect::<HashMap<_, _>>()
             });
             let is_single = expected.values().all(|values| values.len() == 1);

@@ -1,18 +1,20 @@
+//! Header maps with fewer allocations than `HashMap<String, Vec<String>>`.
+
 use super::intern_header_name;
 use smallvec::{SmallVec, smallvec};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// The values of one header: a single one, as nearly every header has, is stored without a list on the heap.
+/// Values of one header. A single value, the usual case, is stored without a list on the heap.
 pub type HeaderValues = SmallVec<[String; 1]>;
 
-/// Headers by name.
+/// Header values by name.
 pub type OptimizedHeaderMap = HashMap<String, HeaderValues>;
 
-/// A header name that is static or a string of its own; see [`intern_header_name`].
+/// A header name: a static string or an owned one. See [`intern_header_name`].
 pub type CowHeaderName = Cow<'static, str>;
 
-/// Headers by name, where the names that everybody uses take no memory.
+/// Header values by name, where common names are static strings that take no memory.
 ///
 /// ```
 /// use tollgate::{CowHeaderMap, HeaderValues, intern_header_name};
@@ -24,7 +26,7 @@ pub type CowHeaderName = Cow<'static, str>;
 /// ```
 pub type CowHeaderMap = HashMap<CowHeaderName, HeaderValues>;
 
-/// Moves headers to an [`OptimizedHeaderMap`]. Allocates the map alone.
+/// Converts headers to an [`OptimizedHeaderMap`]. Allocates only the map.
 pub fn to_optimized(headers: HashMap<String, Vec<String>>) -> OptimizedHeaderMap {
     headers
         .into_iter()
@@ -32,7 +34,7 @@ pub fn to_optimized(headers: HashMap<String, Vec<String>>) -> OptimizedHeaderMap
         .collect()
 }
 
-/// Moves headers out of an [`OptimizedHeaderMap`], which allocates a list for each single value.
+/// Converts headers from an [`OptimizedHeaderMap`]. Allocates a list for each single value.
 pub fn from_optimized(headers: OptimizedHeaderMap) -> HashMap<String, Vec<String>> {
     headers
         .into_iter()
@@ -40,8 +42,8 @@ pub fn from_optimized(headers: OptimizedHeaderMap) -> HashMap<String, Vec<String
         .collect()
 }
 
-/// Moves headers to a [`CowHeaderMap`], with names in lower case. Names that differed only in case become
-/// one name with the values of both.
+/// Converts headers to a [`CowHeaderMap`], with names in lower case. Names that differ only in case
+/// are merged into one with the values of both.
 pub fn to_cow_optimized(headers: HashMap<String, Vec<String>>) -> CowHeaderMap {
     let mut optimized = CowHeaderMap::with_capacity(headers.len());
     for (name, values) in headers {
@@ -55,7 +57,8 @@ pub fn to_cow_optimized(headers: HashMap<String, Vec<String>>) -> CowHeaderMap {
     optimized
 }
 
-/// Moves headers out of a [`CowHeaderMap`], which allocates known names, and a list for each single value.
+/// Converts headers from a [`CowHeaderMap`]. Allocates the common names, and a list for each single
+/// value.
 pub fn from_cow_optimized(headers: CowHeaderMap) -> HashMap<String, Vec<String>> {
     headers
         .into_iter()
@@ -63,17 +66,17 @@ pub fn from_cow_optimized(headers: CowHeaderMap) -> HashMap<String, Vec<String>>
         .collect()
 }
 
-/// Each value with its name, without an allocation.
+/// Iterates over all values, each with its name. Does not allocate.
 pub fn iter_flat(headers: &HashMap<String, Vec<String>>) -> impl Iterator<Item = (&str, &str)> {
     flat(headers)
 }
 
-/// Each value with its name, without an allocation.
+/// Iterates over all values, each with its name. Does not allocate.
 pub fn iter_flat_optimized(headers: &OptimizedHeaderMap) -> impl Iterator<Item = (&str, &str)> {
     flat(headers)
 }
 
-/// Each value with its name, without an allocation.
+/// Iterates over all values, each with its name. Does not allocate.
 pub fn iter_flat_cow(headers: &CowHeaderMap) -> impl Iterator<Item = (&str, &str)> {
     flat(headers)
 }
@@ -87,7 +90,8 @@ fn flat<N: AsRef<str>, V: AsRef<[String]>>(
     })
 }
 
-/// A list that has room for several values stays on the heap unless it is taken apart.
+/// Stores a single value inline. `SmallVec::from_vec` would keep a list with spare capacity on the
+/// heap.
 fn inline(mut values: Vec<String>) -> HeaderValues {
     match (values.len(), values.pop()) {
         (1, Some(value)) => smallvec![value],
@@ -117,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn maps_go_there_and_back() {
+    fn maps_round_trip() {
         let original = headers(&[("host", &["a"]), ("accept", &["b", "c"]), ("x-none", &[])]);
         assert_eq!(from_optimized(to_optimized(original.clone())), original);
         let cow = to_cow_optimized(original.clone());
@@ -125,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_comes_with_its_name() {
+    fn flat_iteration_yields_every_value() {
         let original = headers(&[("host", &["a"]), ("accept", &["c", "b"]), ("x-none", &[])]);
         let expected = [("accept", "b"), ("accept", "c"), ("host", "a")];
         assert_eq!(sorted(iter_flat(&original)), expected);
@@ -136,15 +140,15 @@ mod tests {
     }
 
     #[test]
-    fn single_values_are_inline_whatever_list_they_come_from() {
-        let mut roomy = Vec::with_capacity(8);
-        roomy.push("a".to_owned());
-        let optimized = to_optimized(HashMap::from([("host".to_owned(), roomy)]));
+    fn single_value_is_inline_despite_spare_capacity() {
+        let mut spare = Vec::with_capacity(8);
+        spare.push("a".to_owned());
+        let optimized = to_optimized(HashMap::from([("host".to_owned(), spare)]));
         assert!(!optimized["host"].spilled());
     }
 
     #[test]
-    fn names_that_differ_in_case_lose_nothing() {
+    fn names_that_differ_in_case_are_merged() {
         let cow = to_cow_optimized(headers(&[("Host", &["a"]), ("host", &["b", "c"])]));
         let mut values = cow["host"].to_vec();
         values.sort_unstable();

@@ -1,11 +1,12 @@
-//! Header maps and where the headers of borrowed events come from.
+//! Header maps, and the sources of the headers of borrowed events.
 //!
-//! * [`HeaderSource`] is what a borrowed event takes its headers from: a map, a slice of pairs, an
-//!   `http::HeaderMap`, a received frame.
-//! * [`OptimizedHeaderMap`] and [`CowHeaderMap`] are the published API's maps that save allocations: one value
-//!   per name stays inline, and names that everybody uses are not stored at all.
-//! * [`HeadersRef`] and [`HeadersCow`] look into a map of the published form without copying it, or copy it
-//!   only once it is changed.
+//! * [`HeaderSource`] is the trait through which a borrowed event reads its headers. It is
+//!   implemented for maps, slices of pairs, `http::HeaderMap` and the headers in a received frame.
+//! * [`OptimizedHeaderMap`] and [`CowHeaderMap`] are the maps of `zentinel-agent-protocol` that
+//!   save allocations: a single value per name is stored inline, and common names are static
+//!   strings.
+//! * [`HeadersRef`] and [`HeadersCow`] are views of a `HashMap<String, Vec<String>>`, the form that
+//!   owned events use. The first never copies the map, the second copies it on the first change.
 
 mod borrowed;
 #[cfg(feature = "http")]

@@ -1,4 +1,4 @@
-//! Names of headers that everybody uses, in lower case.
+//! Common header names, in lower case.
 
 use super::CowHeaderName;
 use std::borrow::Cow;
@@ -6,7 +6,7 @@ use std::borrow::Cow;
 macro_rules! names {
     ($($constant:ident = $name:literal,)*) => {
         $(
-            #[doc = concat!("`", $name, "`")]
+            #[doc = concat!("The header name `", $name, "`.")]
             pub const $constant: &str = $name;
         )*
 
@@ -49,8 +49,8 @@ names! {
     X_SPAN_ID = "x-span-id",
 }
 
-/// A header name in lower case: one of this module's, which costs no allocation however it is spelt, or else
-/// a string of its own.
+/// Returns a header name in lower case. A name of this module, in any case, is borrowed and costs
+/// no allocation; any other is an owned string.
 ///
 /// ```
 /// use std::borrow::Cow;
@@ -71,11 +71,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_names_are_borrowed_however_they_are_spelt() {
+    fn common_names_are_borrowed_in_any_case() {
         for known in ALL {
-            for spelt in [(*known).to_owned(), known.to_ascii_uppercase()] {
-                let Cow::Borrowed(interned) = intern_header_name(&spelt) else {
-                    panic!("{spelt} is not known");
+            for spelling in [(*known).to_owned(), known.to_ascii_uppercase()] {
+                let Cow::Borrowed(interned) = intern_header_name(&spelling) else {
+                    panic!("{spelling} is not interned");
                 };
                 assert_eq!(interned, *known);
             }

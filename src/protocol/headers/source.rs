@@ -1,13 +1,16 @@
+//! The trait through which borrowed events read their headers.
+
 use super::FieldValue;
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 
-/// Where the headers of a borrowed event come from.
+/// Source of the headers of a borrowed event.
 ///
-/// The wire carries headers grouped by name, so a source hands them out that way. Implemented for maps from
-/// names to lists of values (the published API's, [`OptimizedHeaderMap`](super::OptimizedHeaderMap),
-/// [`CowHeaderMap`](super::CowHeaderMap)), for slices of pairs, for `http::HeaderMap` (feature `http`) and for
-/// headers in a received frame. None of them allocates, unless a value is not UTF-8: see [`FieldValue`].
+/// Headers are grouped by name on the wire, so a source yields them in groups. The trait is
+/// implemented for maps from names to lists of values (`HashMap<String, Vec<String>>`,
+/// [`OptimizedHeaderMap`](super::OptimizedHeaderMap), [`CowHeaderMap`](super::CowHeaderMap)), for
+/// slices of pairs, for `http::HeaderMap` (feature `http`) and for the headers in a received frame.
+/// None of them allocates, unless a value is not UTF-8: see [`FieldValue`].
 ///
 /// ```
 /// use tollgate::HeaderSource;
@@ -22,19 +25,22 @@ use std::hash::BuildHasher;
 /// assert_eq!(grouped[1].1, ["example.com"]);
 /// ```
 pub trait HeaderSource {
-    /// Each distinct name with all its values. Asked twice for each event, the same must come each time.
+    /// Iterates over the distinct names, each with all its values. It is called twice for each
+    /// event and must yield the same headers both times.
     fn grouped(
         &self,
     ) -> impl Iterator<Item = (&str, impl IntoIterator<Item = FieldValue<'_>> + Clone)>;
 
-    /// Each name with its value, if it is known without a search that every name has exactly one: then that is what
-    /// is written, as it takes less time. The same headers as [`HeaderSource::grouped`] hands out.
+    /// Iterates over the headers if every name has exactly one value and the source knows that
+    /// without a search; otherwise `None`, the default. The headers must be those of
+    /// [`HeaderSource::grouped`]. Writing them this way is faster.
     fn singles(&self) -> Option<impl Iterator<Item = (&str, FieldValue<'_>)>> {
         None::<std::iter::Empty<_>>
     }
 
-    /// How many distinct names there are at most, if counting them takes time: [`HeaderSource::grouped`] and
-    /// [`HeaderSource::singles`] hand out no more.
+    /// Returns an upper bound of the number of distinct names that [`HeaderSource::grouped`] and
+    /// [`HeaderSource::singles`] yield. By default the names are counted; override it if that is
+    /// slow.
     fn max_names(&self) -> usize {
         self.grouped().count()
     }
@@ -76,9 +82,10 @@ where
     }
 }
 
-/// Pairs in any order; names that differ only in case are one name, spelt as it stands first.
+/// Pairs in any order. Names that differ only in case are one name, spelled as in its first pair.
 ///
-/// Grouping compares names with each other, which is the fastest way for as many headers as a request has.
+/// Grouping compares names with each other, which is the fastest way for as many headers as a
+/// request usually has.
 impl<N: AsRef<str>, V: AsRef<str>> HeaderSource for [(N, V)] {
     fn grouped(
         &self,
@@ -91,17 +98,19 @@ impl<N: AsRef<str>, V: AsRef<str>> HeaderSource for [(N, V)] {
     }
 }
 
-/// Pairs by name.
+/// Iterator over pairs, grouped by name.
 struct Groups<'h, N, V> {
     pairs: &'h [(N, V)],
     next: usize,
-    /// The fingerprints that several pairs have.
+    /// Fingerprints that occur more than once. A name with another fingerprint occurs only once.
     shared: Fingerprints,
-    /// Which of the first [`MARKED`] pairs belong to a name that was handed out, one bit each.
+    /// One bit for each of the first [`MARKED`] pairs: set if its name was yielded with an earlier
+    /// pair.
     taken: u64,
 }
 
-/// So many pairs are compared once; those behind them each time that they are passed.
+/// Number of pairs whose comparisons are remembered in a bitmap. Pairs behind them are compared
+/// each time an iterator passes them.
 const MARKED: usize = u64::BITS as usize;
 
 impl<'h, N: AsRef<str>, V> Groups<'h, N, V> {
@@ -121,7 +130,8 @@ impl<'h, N: AsRef<str>, V> Groups<'h, N, V> {
         }
     }
 
-    /// The values that the pairs behind this one have for its name, unless its name was handed out before.
+    /// Returns the values of later pairs with the name of the pair `at`; `None` if the name was
+    /// yielded before.
     #[cold]
     fn later(&mut self, at: usize, name: &'h str) -> Option<Later<'h, N, V>> {
         if self.is_taken(at, name) {
@@ -175,34 +185,36 @@ impl<'h, N: AsRef<str>, V> Iterator for Groups<'h, N, V> {
     }
 }
 
-/// A set of fingerprints.
+/// A set of fingerprints, as a bitmap.
 #[derive(Default)]
 struct Fingerprints([u64; 4]);
 
 impl Fingerprints {
-    /// Says whether it was there already.
+    /// Adds a fingerprint and returns whether the set contained it before.
     fn insert(&mut self, fingerprint: u8) -> bool {
-        let (word, bit) = Self::place(fingerprint);
-        let was_there = self.0[word] & bit != 0;
+        let (word, bit) = Self::position(fingerprint);
+        let was_present = self.0[word] & bit != 0;
         self.0[word] |= bit;
-        was_there
+        was_present
     }
 
     fn contains(&self, fingerprint: u8) -> bool {
-        let (word, bit) = Self::place(fingerprint);
+        let (word, bit) = Self::position(fingerprint);
         self.0[word] & bit != 0
     }
 
-    fn place(fingerprint: u8) -> (usize, u64) {
+    fn position(fingerprint: u8) -> (usize, u64) {
         (usize::from(fingerprint >> 6), 1 << (fingerprint & 63))
     }
 }
 
-/// What equal names have in common and most others have not: a hash of the length and the last eight bytes.
+/// Hashes a name's length and last eight bytes, ignoring case. Equal names have equal fingerprints;
+/// most other names differ.
 fn fingerprint(name: &str) -> u8 {
-    /// In ASCII, the bit by which capital letters differ from small ones.
+    /// In ASCII, the bit in which upper-case and lower-case letters differ.
     const CASE: u64 = 0x2020_2020_2020_2020;
-    /// 2⁶⁴ divided by the golden ratio, whose multiples spread evenly (Knuth, volume 3, section 6.4).
+    /// 2⁶⁴ divided by the golden ratio, whose multiples spread evenly (Knuth, volume 3, section
+    /// 6.4).
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
     let bytes = name.as_bytes();
     let end = match (bytes.last_chunk(), bytes.first_chunk(), bytes.last_chunk()) {
@@ -218,10 +230,10 @@ fn fingerprint(name: &str) -> u8 {
     (hash >> (u64::BITS - u8::BITS)) as u8
 }
 
-/// The values of one name.
+/// Iterator over the values of one name.
 struct ValuesOf<'h, N, V> {
     first: Option<&'h V>,
-    /// There if other pairs may be of the same name.
+    /// Set if other pairs may have the same name.
     later: Option<Later<'h, N, V>>,
 }
 
@@ -243,13 +255,14 @@ impl<'h, N: AsRef<str>, V: AsRef<str>> Iterator for ValuesOf<'h, N, V> {
     }
 }
 
-/// The values of a name behind its first.
+/// Iterator over the values of a name after the first.
 struct Later<'h, N, V> {
     pairs: &'h [(N, V)],
     name: &'h str,
-    /// Pairs of this name that are still to come, one bit each.
+    /// One bit for each of the first [`MARKED`] pairs: set if it has this name and was not yielded
+    /// yet.
     marks: u64,
-    /// Where to go on among those that have no bit.
+    /// Next pair to compare among those without a bit.
     unmarked: usize,
 }
 
@@ -283,7 +296,8 @@ fn same(left: &str, right: &str) -> bool {
     left.eq_ignore_ascii_case(right)
 }
 
-/// The headers in the published API's form. A name that comes twice has the values of both.
+/// Copies headers to the form of owned events. The values of names that occur more than once are
+/// joined.
 pub(crate) fn to_map<S: HeaderSource + ?Sized>(source: &S) -> HashMap<String, Vec<String>> {
     let mut map: HashMap<String, Vec<String>> = HashMap::new();
     for (name, values) in source.grouped() {
@@ -300,7 +314,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pairs_are_grouped_however_many_there_are(
+        fn pairs_are_grouped_by_name_in_order(
             names in prop::collection::vec("[abAB]{1,3}", 0..200),
         ) {
             let pairs: Vec<_> = names.iter().zip((0..).map(|n: usize| n.to_string())).collect();

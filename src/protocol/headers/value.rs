@@ -1,21 +1,24 @@
+//! Header values.
+
 use crate::protocol::text;
 use std::borrow::Cow;
 
-/// One value of a header.
+/// A value of a header.
 ///
-/// HTTP allows bytes in header values that are no UTF-8 (RFC 9110, section 5.5), the wire carries text. A
-/// value that is UTF-8 goes as it is. Of any other, each byte goes as the character of that number, which is
-/// how ISO-8859-1 reads it: nothing is dropped or replaced, and [`bytes_of_latin1`] gives the bytes back.
+/// HTTP allows bytes in header values that are not UTF-8 (RFC 9110, section 5.5), but the agent
+/// protocol carries text. A value that is UTF-8 is sent unchanged. In any other value each byte is
+/// sent as the character with that number, as in ISO-8859-1. No byte is lost; [`bytes_of_latin1`]
+/// converts back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldValue<'a> {
-    /// The usual case.
+    /// A value that is UTF-8.
     Text(&'a str),
-    /// Bytes that need not be UTF-8.
+    /// A value that need not be UTF-8.
     Bytes(&'a [u8]),
 }
 
 impl<'a> FieldValue<'a> {
-    /// The value as agents get it. Allocates only if it is not UTF-8.
+    /// Returns the value as agents receive it. Allocates only if it is not UTF-8.
     ///
     /// ```
     /// use tollgate::headers::FieldValue;
@@ -34,7 +37,7 @@ impl<'a> FieldValue<'a> {
         }
     }
 
-    /// The value as it stands in the header.
+    /// Returns the bytes of the value in the HTTP message.
     pub const fn as_bytes(self) -> &'a [u8] {
         match self {
             Self::Text(text) => text.as_bytes(),
@@ -49,11 +52,12 @@ impl<'a> From<&'a str> for FieldValue<'a> {
     }
 }
 
-/// The bytes of a header value that was not UTF-8, from the text that an agent got: each character is one
-/// byte. `None` if that cannot be how the text came about.
+/// Returns the bytes of a header value that was not UTF-8, from the text that an agent received:
+/// each character is one byte. `None` if the text holds a character above U+00FF, so that it cannot
+/// come from such a value.
 ///
-/// Text alone does not tell whether a value was UTF-8 or not; a value with nothing but ASCII is the same
-/// either way.
+/// The text alone does not show whether the value was UTF-8. For a value of ASCII characters the
+/// result is the same either way.
 ///
 /// ```
 /// use tollgate::headers::bytes_of_latin1;
@@ -74,7 +78,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_byte_is_lost(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+        fn bytes_survive_conversion_to_text(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
             let value = FieldValue::Bytes(&bytes);
             let text = value.to_text();
             match std::str::from_utf8(&bytes) {

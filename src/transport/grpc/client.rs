@@ -1,9 +1,9 @@
-//! The proxy's side.
+//! The client: opens gRPC streams to agents.
 
+use super::endpoint::{Address, GrpcEndpoint, Security};
 use super::messages::{MessageReceiver, RpcFailure, io_error};
-use super::observed::{Observed, TlsEnd};
+use super::observed::{ObservedStream, TlsErrorCell};
 use super::pipe::pipe;
-use super::place::{Address, GrpcPlace, Security};
 use super::stream::Stream;
 use super::{
     GrpcConfig, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_DATA_FRAME, PROCESS_STREAM, WINDOW,
@@ -25,14 +25,15 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tower::Service;
 
-/// Opens a stream to a server. Whether it answers at all shows when something is received.
+/// Opens a stream to a server. It returns before the server has responded; a failure of the call is
+/// reported by the receiver.
 pub(in crate::transport) async fn connect(
-    place: &GrpcPlace,
+    endpoint: &GrpcEndpoint,
     config: &GrpcConfig,
 ) -> Result<Link, ConnectError> {
-    let (stream, tls_end) = Observed::new(open(place, &config.tls).await?);
-    let failed = |error| ConnectError::from(tls_end.explain(rpc_error(error)));
-    let mut channel = channel(stream, place).await.map_err(failed)?;
+    let (stream, tls_error) = ObservedStream::new(open(endpoint, &config.tls).await?);
+    let failed = |error| ConnectError::from(tls_error.explain(rpc_error(error)));
+    let mut channel = channel(stream, endpoint).await.map_err(failed)?;
     let (sender, body) = pipe(None);
     let mut request = Request::post(PROCESS_STREAM)
         .body(tonic::body::Body::new(body))
@@ -48,8 +49,8 @@ pub(in crate::transport) async fn connect(
     Ok(Link {
         sender: Box::new(sender),
         receiver: Box::new(ClientReceiver {
-            state: State::Asked(response),
-            tls_end,
+            state: State::Requested(response),
+            tls_error,
             max_message: config.max_message,
             _channel: channel,
         }),
@@ -57,12 +58,13 @@ pub(in crate::transport) async fn connect(
     })
 }
 
-async fn open(place: &GrpcPlace, tls: &TlsConfig) -> Result<Stream, ConnectError> {
-    let (host, port) = match &place.address {
+/// Opens the connection below HTTP/2.
+async fn open(endpoint: &GrpcEndpoint, tls: &TlsConfig) -> Result<Stream, ConnectError> {
+    let (host, port) = match &endpoint.address {
         Address::Unix(path) => return Ok(Stream::Unix(UnixStream::connect(path).await?)),
         Address::Tcp { host, port } => (host, *port),
     };
-    if place.security == Security::Plain {
+    if endpoint.security == Security::Plain {
         return Ok(Stream::Tcp(tcp::connect_stream(host, port).await?));
     }
     let connector = tls.http2_connector().map_err(|error| match error {
@@ -73,12 +75,15 @@ async fn open(place: &GrpcPlace, tls: &TlsConfig) -> Result<Stream, ConnectError
     Ok(Stream::Tls(Box::new(stream)))
 }
 
-/// HTTP/2 over a stream that is there. It is not replaced when it ends; the pool does that.
-async fn channel(stream: Observed, place: &GrpcPlace) -> Result<Channel, tonic::transport::Error> {
-    let origin = match (&place.address, place.security) {
+/// Starts HTTP/2 on an open connection. The channel does not reconnect; the pool does that.
+async fn channel(
+    stream: ObservedStream,
+    endpoint: &GrpcEndpoint,
+) -> Result<Channel, tonic::transport::Error> {
+    let origin = match (&endpoint.address, endpoint.security) {
         (Address::Unix(_), _) => "http://localhost".to_owned(),
-        (Address::Tcp { .. }, Security::Plain) => place.to_string().replacen("grpc", "http", 1),
-        (Address::Tcp { .. }, Security::Tls) => place.to_string().replacen("grpcs", "https", 1),
+        (Address::Tcp { .. }, Security::Plain) => endpoint.to_string().replacen("grpc", "http", 1),
+        (Address::Tcp { .. }, Security::Tls) => endpoint.to_string().replacen("grpcs", "https", 1),
     };
     let uri = origin
         .parse()
@@ -103,23 +108,23 @@ fn rpc_error(error: tonic::transport::Error) -> io::Error {
     io_error(&tonic::Status::from_error(error.into()))
 }
 
-type Asked = Pin<
+type ResponseFuture = Pin<
     Box<dyn Future<Output = Result<Response<tonic::body::Body>, tonic::transport::Error>> + Send>,
 >;
 
 /// The receiving half of a client's stream.
 struct ClientReceiver {
     state: State,
-    tls_end: TlsEnd,
+    tls_error: TlsErrorCell,
     max_message: usize,
-    /// Keeps the HTTP/2 connection.
+    /// Keeps the HTTP/2 connection open.
     _channel: Channel,
 }
 
 enum State {
-    /// The response has not begun. Some servers begin it only with their first message.
-    Asked(Asked),
-    Answered(MessageReceiver),
+    /// The response headers have not arrived. Some servers send them only with their first message.
+    Requested(ResponseFuture),
+    Receiving(MessageReceiver),
 }
 
 impl LinkReceiver for ClientReceiver {
@@ -130,21 +135,22 @@ impl LinkReceiver for ClientReceiver {
     ) -> Poll<io::Result<usize>> {
         loop {
             match &mut self.state {
-                State::Answered(messages) => return messages.poll_receive(cx, into),
-                State::Asked(response) => {
+                State::Receiving(messages) => return messages.poll_receive(cx, into),
+                State::Requested(response) => {
                     let response = ready!(response.as_mut().poll(cx))
-                        .map_err(|error| self.tls_end.explain(rpc_error(error)))?;
-                    let body = answered(response)?;
+                        .map_err(|error| self.tls_error.explain(rpc_error(error)))?;
+                    let body = response_body(response)?;
                     let messages = MessageReceiver::new(body, Direction::ToProxy, self.max_message);
-                    self.state = State::Answered(messages);
+                    self.state = State::Receiving(messages);
                 }
             }
         }
     }
 }
 
-/// The body of a response, if it is one of a gRPC service.
-fn answered(response: Response<tonic::body::Body>) -> io::Result<tonic::body::Body> {
+/// Returns the body of a response, or an error if the response is not a successful one of a gRPC
+/// service.
+fn response_body(response: Response<tonic::body::Body>) -> io::Result<tonic::body::Body> {
     let (head, body) = response.into_parts();
     if let Some(status) = tonic::Status::from_header_map(&head.headers) {
         return Err(io_error(&status));
@@ -152,7 +158,10 @@ fn answered(response: Response<tonic::body::Body>) -> io::Result<tonic::body::Bo
     if head.status != StatusCode::OK || !is_grpc(&head.headers) {
         return Err(io::Error::other(RpcFailure {
             code: "Unknown".to_owned(),
-            message: format!("HTTP status {} of a server without gRPC", head.status),
+            message: format!(
+                "the server does not speak gRPC: HTTP status {}",
+                head.status
+            ),
         }));
     }
     Ok(body)

@@ -1,4 +1,4 @@
-//! The receiving half: gRPC messages become frames.
+//! The receiving half of a link: converts gRPC messages to frames.
 
 use crate::connection::link::LinkReceiver;
 use crate::wire::{Direction, FrameError, MAX_FRAME_LEN};
@@ -9,21 +9,28 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tonic::Status;
 
-/// Reads the messages of a stream whose body is there.
+/// Length of a message's header: a compression flag (1 byte) and the message length (4 bytes, big
+/// endian).
+const HEAD_LEN: usize = 5;
+
+/// Placeholder for the type of a frame. No version of the protocol uses it.
+const UNKNOWN: u8 = 0;
+
+/// Receives the messages of a stream from its HTTP/2 body.
 pub(crate) struct MessageReceiver {
     body: tonic::body::Body,
     unframer: Unframer,
-    /// What is wrong with what comes next.
-    damage: Option<FrameError>,
+    /// Set once a message is invalid. Returned after the frames before it.
+    error: Option<FrameError>,
 }
 
 impl MessageReceiver {
-    /// Messages larger than `max_message` bytes are refused.
+    /// Creates a receiver that rejects messages larger than `max_message` bytes.
     pub(crate) fn new(body: tonic::body::Body, direction: Direction, max_message: usize) -> Self {
         Self {
             body,
             unframer: Unframer::new(direction, max_message),
-            damage: None,
+            error: None,
         }
     }
 }
@@ -36,16 +43,16 @@ impl LinkReceiver for MessageReceiver {
     ) -> Poll<io::Result<usize>> {
         let before = into.len();
         loop {
-            if let Some(damage) = self.damage {
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, damage)));
+            if let Some(error) = self.error {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
             }
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 None => return Poll::Ready(self.unframer.ended().map(|()| 0)),
                 Some(frame) => frame.map_err(|status| io_error(&status))?,
             };
             match frame.into_data() {
-                // What came before the damage counts.
-                Ok(data) => self.damage = self.unframer.add(data, into).err(),
+                // The frames before the error are returned first.
+                Ok(data) => self.error = self.unframer.add(data, into).err(),
                 Err(frame) => {
                     if let Some(status) = frame.trailers_ref().and_then(Status::from_header_map)
                         && status.code() != tonic::Code::Ok
@@ -76,7 +83,7 @@ pub(super) fn io_error(status: &Status) -> io::Error {
     })
 }
 
-/// What a status says, down to its cause.
+/// Returns the message of a status and of its sources.
 fn explain(status: &Status) -> String {
     let mut text = status.message().to_owned();
     let mut cause = std::error::Error::source(status);
@@ -91,21 +98,20 @@ fn explain(status: &Status) -> String {
     text
 }
 
-/// A flag that says whether the message is compressed, and its length, 4 bytes, big endian.
-const HEAD_LEN: usize = 5;
-
-/// Makes frames of the pieces of messages. No memory is taken on the word of a length.
+/// Converts messages, received in pieces of any size, to frames.
+///
+/// The output buffer grows with the bytes received, never by an announced length.
 #[derive(Debug)]
 pub(crate) struct Unframer {
     direction: Direction,
     max_message: usize,
     head: [u8; HEAD_LEN],
-    /// Bytes of the head that are there. Invariant: at most [`HEAD_LEN`].
+    /// Bytes of the header that were received. Invariant: at most [`HEAD_LEN`].
     head_len: usize,
-    /// Length of the message, once its head is there.
+    /// Length of the message, once its header is complete.
     len: usize,
-    /// Bytes of it that are still to come.
-    left: usize,
+    /// Bytes of the message that are not received yet.
+    remaining: usize,
 }
 
 impl Unframer {
@@ -116,10 +122,11 @@ impl Unframer {
             head: [0; HEAD_LEN],
             head_len: 0,
             len: 0,
-            left: 0,
+            remaining: 0,
         }
     }
 
+    /// Converts received bytes and appends the frames.
     pub(crate) fn add(&mut self, mut data: Bytes, into: &mut BytesMut) -> Result<(), FrameError> {
         while data.has_remaining() {
             if self.head_len < HEAD_LEN {
@@ -131,17 +138,18 @@ impl Unframer {
                 }
                 self.begin(into)?;
             }
-            let here = data.len().min(self.left);
+            let here = data.len().min(self.remaining);
             into.extend_from_slice(&data[..here]);
             data.advance(here);
-            self.left -= here;
-            if self.left == 0 {
+            self.remaining -= here;
+            if self.remaining == 0 {
                 self.end(into);
             }
         }
         Ok(())
     }
 
+    /// Starts the frame of a message whose header is complete.
     fn begin(&mut self, into: &mut BytesMut) -> Result<(), FrameError> {
         let [flag, len @ ..] = self.head;
         if flag != 0 {
@@ -155,13 +163,14 @@ impl Unframer {
             });
         }
         self.len = len as usize;
-        self.left = self.len;
+        self.remaining = self.len;
         into.extend_from_slice(&(len + 1).to_be_bytes());
         into.extend_from_slice(&[UNKNOWN]);
         Ok(())
     }
 
-    /// Notes in the frame what its message says that it is.
+    /// Completes a frame: the message type, which only the message itself contains, replaces the
+    /// placeholder in the frame's header.
     fn end(&mut self, into: &mut BytesMut) {
         self.head_len = 0;
         let start = into.len() - self.len;
@@ -170,6 +179,7 @@ impl Unframer {
         }
     }
 
+    /// Checks at the end of the stream that the last message is complete.
     pub(crate) fn ended(&self) -> io::Result<()> {
         match self.head_len {
             0 => Ok(()),
@@ -178,21 +188,18 @@ impl Unframer {
     }
 }
 
-/// The type of frames that no version knows.
-const UNKNOWN: u8 = 0;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A ping, an unknown message, an empty one, an allow on a stream.
+    /// A ping, an unknown message, an empty message, and an allow on a stream.
     const MESSAGES: &[u8] =
         b"\0\0\0\0\x04\x3a\x02\x08\x07\0\0\0\0\x02\x78\x01\0\0\0\0\0\0\0\0\0\x04\x12\x02\x12\0";
     const FRAMES: &[u8] =
         b"\0\0\0\x05\x42\x3a\x02\x08\x07\0\0\0\x03\0\x78\x01\0\0\0\x01\0\0\0\0\x05\x20\x12\x02\x12\0";
 
     #[test]
-    fn messages_become_frames_however_they_are_cut() {
+    fn messages_become_frames_at_any_chunk_size() {
         for size in 1..=MESSAGES.len() {
             let mut unframer = Unframer::new(Direction::ToProxy, 100);
             let mut frames = BytesMut::new();
@@ -207,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_refused() {
+    fn invalid_messages_are_rejected() {
         let mut into = BytesMut::new();
         for head in [b"\x01\0\0\0\0", b"\0\0\0\0\x65", b"\0\xff\xff\xff\xff"] {
             let mut unframer = Unframer::new(Direction::ToProxy, 100);

@@ -1,5 +1,5 @@
-//! Why a server ended TLS. It may refuse a certificate after the handshake, and HTTP/2 passes on that the connection has
-//! ended, but not why.
+//! Finds out why a server closed a TLS connection. A server may reject the client's certificate
+//! after the handshake; hyper then reports that the connection closed, but not why.
 
 use super::stream::Stream;
 use std::io;
@@ -8,32 +8,35 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream that notes why TLS failed on it.
+/// A stream that records why TLS failed on it.
 #[derive(Debug)]
-pub(super) struct Observed {
+pub(super) struct ObservedStream {
     stream: Stream,
-    tls_end: TlsEnd,
-    /// Whether the server has said anything; TLS has come up then.
+    tls_error: TlsErrorCell,
+    /// Set once something was received from the server, which means that it has accepted the TLS
+    /// handshake.
     has_read: bool,
 }
 
-/// Why TLS failed, once it has.
+/// The reason why TLS failed, once it has. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct TlsEnd(Arc<OnceLock<rustls::Error>>);
+pub(super) struct TlsErrorCell(Arc<OnceLock<rustls::Error>>);
 
-impl Observed {
-    pub(super) fn new(stream: Stream) -> (Self, TlsEnd) {
-        let tls_end = TlsEnd::default();
+impl ObservedStream {
+    pub(super) fn new(stream: Stream) -> (Self, TlsErrorCell) {
+        let tls_error = TlsErrorCell::default();
         let observed = Self {
             stream,
-            tls_end: tls_end.clone(),
+            tls_error: tls_error.clone(),
             has_read: false,
         };
-        (observed, tls_end)
+        (observed, tls_error)
     }
 
-    /// Waits for the reason where nothing can be written: it may have come, or be about to, without having been read.
-    fn observe<T>(
+    /// Delays a write error until the reason for it has been read: the alert of the server may be
+    /// unread or still on its way. Once the server has sent data, it has accepted the TLS
+    /// handshake, and write errors are returned at once.
+    fn wait_for_reason<T>(
         &mut self,
         cx: &mut Context<'_>,
         written: Poll<io::Result<T>>,
@@ -49,8 +52,9 @@ impl Observed {
     }
 }
 
-impl TlsEnd {
-    /// The reason, in the place of an error that came of it.
+impl TlsErrorCell {
+    /// Returns the recorded reason in place of an error that it caused, or the error if there is
+    /// none.
     pub(super) fn explain(&self, error: io::Error) -> io::Error {
         match self.0.get() {
             Some(reason) => io::Error::new(io::ErrorKind::InvalidData, reason.clone()),
@@ -58,17 +62,17 @@ impl TlsEnd {
         }
     }
 
-    fn note(&self, error: &io::Error) {
+    fn record(&self, error: &io::Error) {
         let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
         if let Some(reason) = cause {
             let reason: &rustls::Error = reason;
-            // What comes later is a consequence.
+            // The first error is the reason, later ones are consequences.
             let _ = self.0.set(reason.clone());
         }
     }
 }
 
-impl AsyncRead for Observed {
+impl AsyncRead for ObservedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -77,21 +81,21 @@ impl AsyncRead for Observed {
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         match &read {
             Poll::Ready(Ok(())) => self.has_read = true,
-            Poll::Ready(Err(error)) => self.tls_end.note(error),
+            Poll::Ready(Err(error)) => self.tls_error.record(error),
             Poll::Pending => {}
         }
         read
     }
 }
 
-impl AsyncWrite for Observed {
+impl AsyncWrite for ObservedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.observe(cx, written)
+        self.wait_for_reason(cx, written)
     }
 
     fn poll_write_vectored(
@@ -100,7 +104,7 @@ impl AsyncWrite for Observed {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.observe(cx, written)
+        self.wait_for_reason(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -109,7 +113,7 @@ impl AsyncWrite for Observed {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.observe(cx, flushed)
+        self.wait_for_reason(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

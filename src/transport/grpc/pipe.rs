@@ -1,6 +1,7 @@
-//! The sending half: frames become gRPC messages, which are the body of an HTTP/2 stream.
+//! The sending half of a link: converts frames to gRPC messages, which form the body of an HTTP/2
+//! stream.
 
-use crate::connection::link::{Batch, LinkSender, Why};
+use crate::connection::link::{Batch, CloseReason, LinkSender};
 use atomic_waker::AtomicWaker;
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
@@ -13,13 +14,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use tonic::{Code, Status};
 
-/// Bytes that may wait for the stream's flow control before senders wait. One more batch may follow.
-const MAX_WAITING: usize = 64 * 1024;
+/// Queued bytes beyond which senders have to wait. The last frame may exceed it.
+const MAX_QUEUED: usize = 64 * 1024;
 
-/// Room that is made at once for what waits.
+/// Capacity that the buffer for encoded frames is grown by at least.
 const BUFFER_SIZE: usize = 16 * 1024;
 
-/// Both ends of a pipe. `trailers` follow what was sent when the sender closes it.
+/// Creates both ends of a pipe. If `trailers` are given, they are sent when the sender is closed.
 pub(crate) fn pipe(trailers: Option<HeaderMap>) -> (PipeSender, PipeBody) {
     let pipe = Arc::new(Pipe::default());
     let body = PipeBody {
@@ -29,11 +30,11 @@ pub(crate) fn pipe(trailers: Option<HeaderMap>) -> (PipeSender, PipeBody) {
     (PipeSender(pipe), body)
 }
 
-/// Where a connection sends its frames to.
+/// The end that a connection sends its frames to.
 #[derive(Debug)]
 pub(crate) struct PipeSender(Arc<Pipe>);
 
-/// Where HTTP/2 takes them from.
+/// The end that HTTP/2 takes messages from.
 #[derive(Debug)]
 pub(crate) struct PipeBody {
     pipe: Arc<Pipe>,
@@ -42,35 +43,36 @@ pub(crate) struct PipeBody {
 
 #[derive(Debug, Default)]
 struct Pipe {
-    waiting: Mutex<Waiting>,
-    body: AtomicWaker,
-    room: AtomicWaker,
+    queue: Mutex<Queue>,
+    body_waker: AtomicWaker,
+    sender_waker: AtomicWaker,
 }
 
-/// Messages that wait to be taken.
+/// Messages that HTTP/2 has not taken yet.
 #[derive(Debug, Default)]
-struct Waiting {
-    /// In order; `written` follows them.
+struct Queue {
+    /// Complete pieces in order. The bytes of `written` follow them.
     pieces: VecDeque<Bytes>,
     written: BytesMut,
     bytes: usize,
     is_closed: bool,
-    /// What the trailers say in the place of those that were set.
+    /// Status to send in the trailers in place of the one that they were created with.
     failure: Option<Status>,
-    /// Whether nobody takes anything any more.
-    is_abandoned: bool,
+    /// Set once the body is dropped, so that nothing will be taken any more.
+    is_body_dropped: bool,
 }
 
 impl Pipe {
-    /// Held for a copy of a batch at most. HTTP/2 has locks of its own, so gRPC cannot do without any.
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks the queue, at most for as long as copying a batch takes. hyper's HTTP/2 takes locks as
+    /// well, so gRPC cannot be lock-free.
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Waiting {
+impl Queue {
     fn has_room(&self) -> bool {
-        self.bytes < MAX_WAITING
+        self.bytes < MAX_QUEUED
     }
 
     fn push(&mut self, written: &[u8], body: Bytes) {
@@ -97,28 +99,28 @@ impl Waiting {
 
 impl LinkSender for PipeSender {
     fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> io::Result<()> {
-        let mut waiting = self.0.waiting();
-        if waiting.is_abandoned {
+        let mut queue = self.0.queue();
+        if queue.is_body_dropped {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        while waiting.has_room()
+        while queue.has_room()
             && let Some(mut frame) = batch.take_frame()
         {
-            to_messages(&mut frame.written);
-            waiting.push(&frame.written, frame.body);
+            frames_to_messages(&mut frame.written);
+            queue.push(&frame.written, frame.body);
             recycle(frame.written);
         }
-        drop(waiting);
-        self.0.body.wake();
+        drop(queue);
+        self.0.body_waker.wake();
         Ok(())
     }
 
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.room.register(cx.waker());
-        let waiting = self.0.waiting();
-        if waiting.is_abandoned {
+        self.0.sender_waker.register(cx.waker());
+        let queue = self.0.queue();
+        if queue.is_body_dropped {
             Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
-        } else if waiting.has_room() {
+        } else if queue.has_room() {
             Poll::Ready(Ok(()))
         } else {
             Poll::Pending
@@ -126,28 +128,28 @@ impl LinkSender for PipeSender {
     }
 
     fn close(&self) {
-        self.0.waiting().is_closed = true;
-        self.0.body.wake();
+        self.0.queue().is_closed = true;
+        self.0.body_waker.wake();
     }
 
-    /// A proxy that goes as a whole abandons the pipe.
-    fn outlasts_the_other_side(&self) -> bool {
+    /// A proxy that closes the whole connection drops the body, which the sender notices.
+    fn supports_half_close(&self) -> bool {
         true
     }
 
-    /// What is sent passes through two tasks of HTTP/2 and TCP.
-    fn is_costly(&self) -> bool {
+    /// Every send passes through two more tasks, one for HTTP/2 and one for the socket.
+    fn prefers_batching(&self) -> bool {
         true
     }
 
-    fn say_why(&self, why: Why, detail: &dyn Display) {
-        let code = match why {
-            Why::Invalid => Code::InvalidArgument,
-            Why::TooMuch => Code::ResourceExhausted,
-            Why::TooSlow => Code::DeadlineExceeded,
-            Why::Stopping => Code::Unavailable,
+    fn send_close_reason(&self, reason: CloseReason, detail: &dyn Display) {
+        let code = match reason {
+            CloseReason::Invalid => Code::InvalidArgument,
+            CloseReason::TooMuch => Code::ResourceExhausted,
+            CloseReason::TooSlow => Code::DeadlineExceeded,
+            CloseReason::Stopping => Code::Unavailable,
         };
-        self.0.waiting().failure = Some(Status::new(code, detail.to_string()));
+        self.0.queue().failure = Some(Status::new(code, detail.to_string()));
     }
 }
 
@@ -157,16 +159,17 @@ impl Drop for PipeSender {
     }
 }
 
-/// Frames and messages both begin with five bytes: there length and type, here a flag for compression and the
-/// length of what follows, which says its type itself.
-fn to_messages(frames: &mut [u8]) {
+/// Converts frames to messages in place. Both have headers of 5 bytes: a frame's holds the length
+/// and the type, a message's holds a compression flag and the length of the payload, which contains
+/// its type.
+fn frames_to_messages(frames: &mut [u8]) {
     let mut rest = frames;
     while let Some((head, behind)) = rest.split_first_chunk_mut::<5>() {
         let [l0, l1, l2, l3, _] = *head;
         let payload_len = u32::from_be_bytes([l0, l1, l2, l3]).saturating_sub(1);
         let [l0, l1, l2, l3] = payload_len.to_be_bytes();
         *head = [0, l0, l1, l2, l3];
-        // The end of the last payload may stand elsewhere.
+        // The last payload may continue in a separate body.
         let written = behind.len().min(payload_len as usize);
         rest = &mut behind[written..];
     }
@@ -180,22 +183,22 @@ impl Body for PipeBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.pipe.body.register(cx.waker());
-        let mut waiting = self.pipe.waiting();
-        if let Some(piece) = waiting.take() {
-            let has_room = waiting.has_room();
-            drop(waiting);
+        self.pipe.body_waker.register(cx.waker());
+        let mut queue = self.pipe.queue();
+        if let Some(piece) = queue.take() {
+            let has_room = queue.has_room();
+            drop(queue);
             if has_room {
-                self.pipe.room.wake();
+                self.pipe.sender_waker.wake();
             }
             debug_assert!(piece.has_remaining());
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        if !waiting.is_closed {
+        if !queue.is_closed {
             return Poll::Pending;
         }
-        let failure = waiting.failure.take();
-        drop(waiting);
+        let failure = queue.failure.take();
+        drop(queue);
         let Some(mut trailers) = self.trailers.take() else {
             return Poll::Ready(None);
         };
@@ -208,11 +211,11 @@ impl Body for PipeBody {
 
 impl Drop for PipeBody {
     fn drop(&mut self) {
-        let mut waiting = self.pipe.waiting();
-        waiting.is_abandoned = true;
-        waiting.pieces.clear();
-        drop(waiting);
-        self.pipe.room.wake();
+        let mut queue = self.pipe.queue();
+        queue.is_body_dropped = true;
+        queue.pieces.clear();
+        drop(queue);
+        self.pipe.sender_waker.wake();
     }
 }
 
@@ -222,12 +225,12 @@ mod tests {
     use crate::wire::{MAX_FRAME_LEN, MessageType, OutgoingFrame, frame_of, write_message};
 
     fn take(pipe: &PipeBody) -> Vec<u8> {
-        let mut waiting = pipe.pipe.waiting();
-        std::iter::from_fn(|| waiting.take()).flatten().collect()
+        let mut queue = pipe.pipe.queue();
+        std::iter::from_fn(|| queue.take()).flatten().collect()
     }
 
     #[test]
-    fn every_frame_becomes_a_message() {
+    fn frames_become_messages() {
         let (sender, body) = pipe(None);
         let mut frames = frame_of(MessageType::Ping, b"first").unwrap();
         write_message(&mut frames.written, MessageType::Pong, MAX_FRAME_LEN, b"").unwrap();
@@ -244,17 +247,17 @@ mod tests {
     }
 
     #[test]
-    fn a_full_pipe_leaves_frames_in_the_batch() {
+    fn full_pipe_leaves_frames_in_the_batch() {
         let (sender, body) = pipe(None);
         let mut batch = Batch::default();
         for _ in 0..3 {
-            batch.push(OutgoingFrame::from(vec![0; MAX_WAITING]));
+            batch.push(OutgoingFrame::from(vec![0; MAX_QUEUED]));
         }
         sender.try_send(&mut batch, &drop).unwrap();
         assert_eq!(batch.len(), 2);
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert!(sender.poll_room(&mut cx).is_pending());
-        assert_eq!(take(&body).len(), MAX_WAITING);
+        assert_eq!(take(&body).len(), MAX_QUEUED);
         assert!(sender.poll_room(&mut cx).is_ready());
         drop(body);
         assert!(sender.try_send(&mut batch, &drop).is_err());

@@ -1,3 +1,5 @@
+//! The byte stream below an HTTP/2 connection.
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -5,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tonic::transport::server::Connected;
 
-/// What HTTP/2 runs over.
+/// A byte stream that HTTP/2 runs over.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),

@@ -1,7 +1,7 @@
 #[cfg(feature = "grpc")]
 use super::HTTP2;
 use super::failure::TlsFailure;
-use super::identity::{Identity, authorities, invalid, root_store};
+use super::identity::{Identity, invalid, root_certificates, root_store};
 use super::session::split;
 use crate::connection::link::Link;
 use crate::error::{AgentProtocolError, ConnectError};
@@ -16,32 +16,35 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client};
 
-/// How the side that connects does TLS: whom it trusts, and who it says it is.
+/// TLS settings of the side that connects: which servers it trusts, and which certificate it
+/// presents.
 #[derive(Clone, Default)]
 pub struct TlsConfig {
     roots: Vec<CertificateDer<'static>>,
     identity: Option<Identity>,
     server_name: Option<String>,
-    trusts_everybody: bool,
+    skips_verification: bool,
 }
 
 impl TlsConfig {
-    /// Trusts servers whose certificate one of these signed; there are no others by default.
+    /// Trusts servers whose certificate was issued by one of these authorities. No others are
+    /// trusted by default.
     ///
     /// # Errors
     ///
-    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if there is no certificate in the PEM text, or one that cannot be used.
+    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if the PEM text contains no certificate, or
+    /// one that is not usable.
     pub fn with_roots_pem(mut self, pem: &[u8]) -> Result<Self, AgentProtocolError> {
-        self.roots.extend(authorities(pem)?);
+        self.roots.extend(root_certificates(pem)?);
         Ok(self)
     }
 
-    /// Shows a certificate to servers that ask for one.
+    /// Presents a certificate to servers that ask for one.
     ///
     /// # Errors
     ///
-    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if the certificate or key is missing from the PEM texts, or they do not
-    /// belong together.
+    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if the certificate or the key is missing from
+    /// the PEM texts, or if they do not match.
     pub fn with_identity_pem(
         mut self,
         certificates: &[u8],
@@ -51,30 +54,30 @@ impl TlsConfig {
         Ok(self)
     }
 
-    /// Expects this name in the server's certificate, in the place of the host that is connected to.
+    /// Expects this name in the server's certificate, instead of the host that is connected to.
     #[must_use]
     pub fn with_server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
         self
     }
 
-    /// Trusts whoever answers. Anybody on the way can then read and change everything, tokens included: for
-    /// experiments.
+    /// Trusts every server. Anyone on the network path can then read and change all traffic,
+    /// including tokens. Use it for experiments only.
     #[must_use]
     pub fn dangerous_without_verification(mut self) -> Self {
-        self.trusts_everybody = true;
+        self.skips_verification = true;
         self
     }
 
-    /// Everything checked and ready to connect.
+    /// Checks the settings and returns a connector.
     pub(crate) fn connector(&self) -> Result<Connector, AgentProtocolError> {
-        self.connector_of(self.client()?)
+        self.connector_of(self.client_config()?)
     }
 
-    /// The same for HTTP/2.
+    /// Like [`connector`](Self::connector), for HTTP/2.
     #[cfg(feature = "grpc")]
     pub(crate) fn http2_connector(&self) -> Result<Connector, AgentProtocolError> {
-        let mut config = self.client()?;
+        let mut config = self.client_config()?;
         config.alpn_protocols = vec![HTTP2.to_vec()];
         self.connector_of(config)
     }
@@ -83,7 +86,7 @@ impl TlsConfig {
         let server_name = match &self.server_name {
             Some(name) => Some(ServerName::try_from(name.clone()).map_err(|_| {
                 invalid(format_args!(
-                    "the server name {name:?} is neither a DNS name nor an address"
+                    "the server name {name:?} is neither a DNS name nor an IP address"
                 ))
             })?),
             None => None,
@@ -94,13 +97,13 @@ impl TlsConfig {
         })
     }
 
-    fn client(&self) -> Result<ClientConfig, AgentProtocolError> {
+    fn client_config(&self) -> Result<ClientConfig, AgentProtocolError> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13])
             .map_err(invalid)?;
-        let builder = if self.trusts_everybody {
-            let verifier = Arc::new(TrustEverybody(provider));
+        let builder = if self.skips_verification {
+            let verifier = Arc::new(NoVerification(provider));
             builder
                 .dangerous()
                 .with_custom_certificate_verifier(verifier)
@@ -116,7 +119,7 @@ impl TlsConfig {
     }
 }
 
-/// Connects with TLS.
+/// Opens TLS connections.
 pub(crate) struct Connector {
     connector: TlsConnector,
     server_name: Option<ServerName<'static>>,
@@ -128,7 +131,7 @@ impl Connector {
         Ok(split(socket, session.into()))
     }
 
-    /// Connects to a server that agrees to HTTP/2.
+    /// Connects to a server, which must agree to HTTP/2.
     #[cfg(feature = "grpc")]
     pub(crate) async fn connect_http2(
         &self,
@@ -137,7 +140,7 @@ impl Connector {
     ) -> Result<tokio_rustls::TlsStream<TcpStream>, ConnectError> {
         let stream = self.connect_stream(host, port).await?;
         if stream.get_ref().1.alpn_protocol() != Some(HTTP2) {
-            let reason = "the server does not speak HTTP/2 over TLS".to_owned();
+            let reason = "the server did not agree to HTTP/2 (ALPN `h2`)".to_owned();
             return Err(TlsFailure::Other(reason).into());
         }
         Ok(stream.into())
@@ -159,9 +162,9 @@ impl Connector {
 }
 
 #[derive(Debug)]
-struct TrustEverybody(Arc<CryptoProvider>);
+struct NoVerification(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for TrustEverybody {
+impl ServerCertVerifier for NoVerification {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -198,14 +201,14 @@ impl ServerCertVerifier for TrustEverybody {
     }
 }
 
-/// Without the key.
+/// Leaves out the key.
 impl fmt::Debug for TlsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsConfig")
             .field("roots", &self.roots.len())
             .field("has_identity", &self.identity.is_some())
             .field("server_name", &self.server_name)
-            .field("trusts_everybody", &self.trusts_everybody)
+            .field("skips_verification", &self.skips_verification)
             .finish()
     }
 }

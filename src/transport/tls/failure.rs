@@ -3,32 +3,32 @@ use rustls::CertificateError;
 use std::fmt::Display;
 use std::io;
 
-/// Why TLS did not come up.
+/// Reasons for which a TLS handshake failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsFailure {
-    /// The other side's certificate is not valid any more.
+    /// The peer's certificate has expired.
     #[error("the certificate has expired")]
     CertificateExpired,
-    /// The other side's certificate is not valid yet.
+    /// The peer's certificate is not valid yet.
     #[error("the certificate is not valid yet")]
     CertificateNotYetValid,
-    /// The other side's certificate is for another host.
+    /// The peer's certificate is for another host.
     #[error("the certificate is for another host")]
     WrongHost,
-    /// No authority that is trusted vouches for the other side's certificate.
+    /// No trusted authority issued the peer's certificate.
     #[error("the certificate is from an unknown authority")]
     UnknownAuthority,
-    /// The other side ended the handshake, for the reason that it gives.
-    #[error("refused by the other side: {0}")]
+    /// The peer rejected the handshake with this alert.
+    #[error("rejected by the peer: {0}")]
     Refused(String),
-    /// Anything else.
+    /// Any other failure.
     #[error("{0}")]
     Other(String),
 }
 
 impl TlsFailure {
-    /// What an I/O error of a TLS stream was about, if it was about TLS.
+    /// Returns the TLS failure in an I/O error of a TLS stream, if it contains one.
     pub(crate) fn of(error: &io::Error) -> Option<Self> {
         let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
         Some(match error {
@@ -41,7 +41,8 @@ impl TlsFailure {
                 }
                 CertificateError::NotValidForName
                 | CertificateError::NotValidForNameContext { .. } => Self::WrongHost,
-                // Another authority of the same name has signed it.
+                // A bad signature means that an authority of the same name, but with another key,
+                // issued it.
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                     Self::UnknownAuthority
                 }

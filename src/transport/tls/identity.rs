@@ -1,4 +1,4 @@
-//! Certificates and keys.
+//! Certificates and keys, parsed from PEM.
 
 use crate::error::AgentProtocolError;
 use rustls::crypto::ring;
@@ -8,7 +8,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, RootCertStore};
 use std::fmt::Display;
 
-/// A certificate, with those that lead to a root, and its key.
+/// A certificate with its chain to a root, and its private key.
 pub(super) struct Identity {
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) key: PrivateKeyDer<'static>,
@@ -28,13 +28,13 @@ impl Identity {
         let identity = Self {
             chain: certificates(chain)?,
             key: PrivateKeyDer::from_pem_slice(key)
-                .map_err(|error| unreadable("private key", &error))?,
+                .map_err(|error| pem_error("private key", &error))?,
         };
         identity.check()?;
         Ok(identity)
     }
 
-    /// Whether both can be used, and belong together.
+    /// Checks that the certificate and the key are usable and match.
     fn check(&self) -> Result<(), AgentProtocolError> {
         let Self { chain, key } = self.clone();
         let checked = CertifiedKey::from_der(chain, key, &ring::default_provider());
@@ -50,32 +50,32 @@ impl Identity {
 pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, AgentProtocolError> {
     const WHAT: &str = "certificate";
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let found = found.map_err(|error| unreadable(WHAT, &error))?;
+    let found = found.map_err(|error| pem_error(WHAT, &error))?;
     if found.is_empty() {
-        return Err(unreadable(WHAT, &pem::Error::NoItemsFound));
+        return Err(pem_error(WHAT, &pem::Error::NoItemsFound));
     }
     Ok(found)
 }
 
-/// Certificates of authorities.
-pub(super) fn authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, AgentProtocolError> {
+/// Parses the certificates of authorities.
+pub(super) fn root_certificates(
+    pem: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, AgentProtocolError> {
     let found = certificates(pem)?;
     root_store(&found)?;
     Ok(found)
 }
 
-fn unreadable(what: &str, error: &pem::Error) -> AgentProtocolError {
+fn pem_error(what: &str, error: &pem::Error) -> AgentProtocolError {
     match error {
-        pem::Error::NoItemsFound => invalid(format_args!(
-            "there is no {what} in PEM form where one should be"
-        )),
+        pem::Error::NoItemsFound => invalid(format_args!("no {what} found in the PEM text")),
         pem::Error::MissingSectionEnd { .. } => {
             invalid(format_args!("the {what} in PEM form is cut short"))
         }
         pem::Error::IllegalSectionStart { .. } => {
-            invalid(format_args!("where the {what} begins is no PEM form"))
+            invalid(format_args!("the {what} begins with an invalid PEM line"))
         }
-        other => invalid(format_args!("the {what} in PEM form: {other}")),
+        other => invalid(format_args!("the {what} is not valid PEM: {other}")),
     }
 }
 
@@ -83,7 +83,9 @@ pub(super) fn root_store(
     roots: &[CertificateDer<'static>],
 ) -> Result<RootCertStore, AgentProtocolError> {
     if roots.is_empty() {
-        return Err(invalid("nobody is trusted: there are no root certificates"));
+        return Err(invalid(
+            "there are no root certificates, so no peer would be trusted",
+        ));
     }
     let mut store = RootCertStore::empty();
     for root in roots {

@@ -10,8 +10,8 @@ pub(crate) use client::Connector;
 pub use client::TlsConfig;
 pub use failure::TlsFailure;
 pub use server::TlsServerConfig;
-pub(crate) use server::{Acceptor, is_named};
+pub(crate) use server::{Acceptor, is_valid_for};
 
-/// What HTTP/2 is called where protocols are agreed on.
+/// The ALPN name of HTTP/2.
 #[cfg(feature = "grpc")]
 const HTTP2: &[u8] = b"h2";

@@ -1,6 +1,6 @@
 #[cfg(feature = "grpc")]
 use super::HTTP2;
-use super::identity::{Identity, authorities, invalid, root_store};
+use super::identity::{Identity, invalid, root_certificates, root_store};
 use super::session::split;
 use crate::connection::link::Link;
 use crate::error::{AgentProtocolError, ConnectError};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-/// How the side that listens does TLS: who it says it is, and whether whoever connects must say so too.
+/// TLS settings of the side that listens: its certificate, and whether clients must present one.
 #[derive(Clone)]
 pub struct TlsServerConfig {
     identity: Identity,
@@ -23,12 +23,13 @@ pub struct TlsServerConfig {
 }
 
 impl TlsServerConfig {
-    /// A server with this certificate, the ones that lead to its root behind it, and its key.
+    /// Creates the settings with a certificate (followed by its chain to a root) and its private
+    /// key.
     ///
     /// # Errors
     ///
-    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if the certificate or key is missing from the PEM texts, or they do not
-    /// belong together.
+    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if the certificate or the key is missing from
+    /// the PEM texts, or if they do not match.
     pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, AgentProtocolError> {
         Ok(Self {
             identity: Identity::from_pem(certificates, key)?,
@@ -36,40 +37,42 @@ impl TlsServerConfig {
         })
     }
 
-    /// Asks for certificates, and takes those that one of these signed. An agent that connects to a proxy may then
-    /// only register as a name that is in its certificate (a DNS name among the subject alternative names).
+    /// Requires a certificate from each client that was issued by one of these authorities. An
+    /// agent that connects to a proxy can then register only with an id that is in its certificate
+    /// (a DNS name among the subject alternative names).
     ///
     /// # Errors
     ///
-    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if there is no certificate in the PEM text, or one that cannot be used.
+    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if the PEM text contains no certificate, or
+    /// one that is not usable.
     pub fn with_client_roots_pem(mut self, pem: &[u8]) -> Result<Self, AgentProtocolError> {
-        self.client_roots.extend(authorities(pem)?);
+        self.client_roots.extend(root_certificates(pem)?);
         Ok(self)
     }
 
-    /// Whether whoever connects must show a certificate.
-    pub(crate) fn asks_for_certificates(&self) -> bool {
+    /// Returns whether clients must present a certificate.
+    pub(crate) fn requires_certificates(&self) -> bool {
         !self.client_roots.is_empty()
     }
 
     pub(crate) fn acceptor(&self) -> Result<Acceptor, AgentProtocolError> {
-        Ok(Acceptor(TlsAcceptor::from(Arc::new(self.server()?))))
+        Ok(Acceptor(TlsAcceptor::from(Arc::new(self.server_config()?))))
     }
 
-    /// The same for HTTP/2.
+    /// Like [`acceptor`](Self::acceptor), for HTTP/2.
     #[cfg(feature = "grpc")]
     pub(crate) fn http2_acceptor(&self) -> Result<Acceptor, AgentProtocolError> {
-        let mut config = self.server()?;
+        let mut config = self.server_config()?;
         config.alpn_protocols = vec![HTTP2.to_vec()];
         Ok(Acceptor(TlsAcceptor::from(Arc::new(config))))
     }
 
-    fn server(&self) -> Result<ServerConfig, AgentProtocolError> {
+    fn server_config(&self) -> Result<ServerConfig, AgentProtocolError> {
         let provider = Arc::new(ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13])
             .map_err(invalid)?;
-        let builder = if self.asks_for_certificates() {
+        let builder = if self.requires_certificates() {
             let roots = Arc::new(root_store(&self.client_roots)?);
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
                 .build()
@@ -85,11 +88,11 @@ impl TlsServerConfig {
     }
 }
 
-/// Takes connections with TLS.
+/// Accepts TLS connections.
 pub(crate) struct Acceptor(TlsAcceptor);
 
 impl Acceptor {
-    /// Shakes hands as a server; also returns the certificate that the client has shown.
+    /// Performs the server's handshake. Also returns the client's certificate, if it presented one.
     pub(crate) async fn accept(
         &self,
         stream: TcpStream,
@@ -103,7 +106,7 @@ impl Acceptor {
         Ok((split(socket, session.into()), certificate))
     }
 
-    /// Shakes hands as a server of HTTP/2.
+    /// Performs the server's handshake for HTTP/2.
     #[cfg(feature = "grpc")]
     pub(crate) async fn accept_http2(
         &self,
@@ -113,8 +116,8 @@ impl Acceptor {
     }
 }
 
-/// Whether a name is among those in a certificate.
-pub(crate) fn is_named(certificate: &CertificateDer<'_>, name: &str) -> bool {
+/// Returns whether a certificate is valid for a name.
+pub(crate) fn is_valid_for(certificate: &CertificateDer<'_>, name: &str) -> bool {
     let (Ok(certificate), Ok(name)) = (
         ParsedCertificate::try_from(certificate),
         ServerName::try_from(name),
@@ -124,11 +127,11 @@ pub(crate) fn is_named(certificate: &CertificateDer<'_>, name: &str) -> bool {
     verify_server_name(&certificate, &name).is_ok()
 }
 
-/// Without the key.
+/// Leaves out the key.
 impl fmt::Debug for TlsServerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsServerConfig")
-            .field("asks_for_certificates", &self.asks_for_certificates())
+            .field("requires_certificates", &self.requires_certificates())
             .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! A TLS session as a link for frames.
+//! A link over a TLS session.
 
 use crate::connection::link::{Batch, Link, LinkReceiver, LinkSender, MAX_SLICES};
 use crate::wire::MAX_FRAME_LEN;
@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::net::TcpStream;
 
-/// Both halves of a connection. They take turns at the session, for no longer than encrypting takes.
+/// A connection, shared by the halves of a link. They lock the session only while it encrypts or
+/// decrypts.
 struct Shared {
     socket: TcpStream,
     session: Mutex<Session>,
@@ -19,8 +20,10 @@ struct Shared {
 
 struct Session {
     tls: Connection,
-    /// Bytes at the front of the sender's batch that are encrypted but not all sent. They are taken out of it once
-    /// they are, so that a batch that is not empty always means that the link has no room.
+    /// Bytes at the front of the sender's batch that are encrypted but not completely sent.
+    ///
+    /// They are taken out of the batch once they are sent, so that a batch that is not empty always
+    /// means that the link has no capacity.
     encrypted: usize,
 }
 
@@ -28,6 +31,7 @@ struct TlsSender(Arc<Shared>);
 
 struct TlsReceiver(Arc<Shared>);
 
+/// Splits a TLS connection into the halves of a link.
 pub(super) fn split(socket: TcpStream, tls: Connection) -> Link {
     let shared = Arc::new(Shared {
         socket,
@@ -47,10 +51,10 @@ impl Shared {
 }
 
 impl Session {
-    /// Sends what is encrypted. Says whether all of it went.
+    /// Sends encrypted bytes. Returns whether all of them were sent.
     fn flush(&mut self, socket: &TcpStream) -> io::Result<bool> {
         while self.tls.wants_write() {
-            match self.tls.write_tls(&mut Unbuffered(socket)) {
+            match self.tls.write_tls(&mut NonBlocking(socket)) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
@@ -59,7 +63,7 @@ impl Session {
         Ok(true)
     }
 
-    /// Moves what is decrypted out.
+    /// Moves decrypted bytes out of the session.
     fn take_decrypted(&mut self, into: &mut BytesMut) -> io::Result<Decrypted> {
         let mut reader = self.tls.reader();
         let before = into.len();
@@ -71,9 +75,10 @@ impl Session {
                     bytes.len()
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Ok(Decrypted::of(into.len() - before));
+                    return Ok(Decrypted::from_count(into.len() - before));
                 }
-                // Whether frames are whole is seen where they are read.
+                // An end without `close_notify` is an ordinary end. The reader of the frames
+                // detects a truncated one.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
                 Err(error) => return Err(error),
             };
@@ -95,7 +100,7 @@ enum Decrypted {
 }
 
 impl Decrypted {
-    fn of(bytes: usize) -> Self {
+    fn from_count(bytes: usize) -> Self {
         if bytes == 0 {
             Self::Nothing
         } else {
@@ -131,7 +136,7 @@ impl LinkSender for TlsSender {
     fn close(&self) {
         let mut session = self.0.session();
         session.tls.send_close_notify();
-        // Fails only if the other side was quicker, or does not read.
+        // Fails only if the peer has already closed the connection, or does not read.
         let _ = session.flush(&self.0.socket);
         let _ = SockRef::from(&self.0.socket).shutdown(Shutdown::Both);
     }
@@ -151,11 +156,11 @@ impl LinkReceiver for TlsReceiver {
                 Decrypted::End => return Poll::Ready(Ok(0)),
                 Decrypted::Nothing => {}
             }
-            match session.tls.read_tls(&mut Unbuffered(socket)) {
+            match session.tls.read_tls(&mut NonBlocking(socket)) {
                 Ok(_) => {
                     let processed = session.tls.process_new_packets();
-                    // What the session has to say of its own, such as an alert; what does not go now goes with the next
-                    // frame.
+                    // Messages of the session itself, such as alerts. What is not sent now is sent
+                    // with the next frame.
                     let _ = session.flush(socket);
                     processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
                 }
@@ -169,16 +174,16 @@ impl LinkReceiver for TlsReceiver {
     }
 }
 
-/// A socket that is read and written without waiting.
-struct Unbuffered<'s>(&'s TcpStream);
+/// Reads and writes a socket without blocking.
+struct NonBlocking<'s>(&'s TcpStream);
 
-impl Read for Unbuffered<'_> {
+impl Read for NonBlocking<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.try_read(buffer)
     }
 }
 
-impl Write for Unbuffered<'_> {
+impl Write for NonBlocking<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.try_write(bytes)
     }

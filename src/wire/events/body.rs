@@ -1,64 +1,64 @@
 use super::{BodyDirection, BodyProgress, Encode};
 use crate::protocol::EventType;
-use crate::protocol::events::{BodyChunk, RequestBodyChunkEvent, ResponseBodyChunkEvent};
+use crate::protocol::events::{
+    BodyChunk, RequestBodyChunk, RequestBodyChunkEvent, ResponseBodyChunk, ResponseBodyChunkEvent,
+};
 use crate::wire::decode::{DecodeErrorKind, Field, Kind, Source};
 use crate::wire::encode::Sink;
 #[cfg(feature = "grpc")]
 use crate::wire::protobuf;
 
-impl Encode for RequestBodyChunkEvent {
-    const EVENT_TYPE: EventType = EventType::RequestBodyChunk;
+/// Implements [`Encode`] for a borrowed body event and for its owned form.
+macro_rules! body_event {
+    ($direction:ident, $borrowed:ident, $owned:ident) => {
+        impl Encode for $borrowed<'_> {
+            const EVENT_TYPE: EventType = EventType::$borrowed;
 
-    fn body_len(&self) -> usize {
-        self.data.len()
-    }
+            fn body_len(&self) -> usize {
+                self.0.data.len()
+            }
 
-    fn body_progress(&self) -> Option<BodyProgress> {
-        Some(progress(&self.borrowed()))
-    }
+            fn body_progress(&self) -> Option<BodyProgress> {
+                Some(progress(&self.0))
+            }
 
-    fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
-        encode_chunk(
-            &self.borrowed(),
-            BodyDirection::Request,
-            correlation_id,
-            sink,
-        );
-    }
+            fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
+                encode_chunk(&self.0, BodyDirection::$direction, correlation_id, sink);
+            }
 
-    #[cfg(feature = "grpc")]
-    fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
-        protobuf::write_chunk(&self.borrowed(), correlation_id, writer);
-    }
+            #[cfg(feature = "grpc")]
+            fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
+                protobuf::write_chunk(&self.0, correlation_id, writer);
+            }
+        }
+
+        impl Encode for $owned {
+            const EVENT_TYPE: EventType = EventType::$borrowed;
+
+            fn body_len(&self) -> usize {
+                self.data.len()
+            }
+
+            fn body_progress(&self) -> Option<BodyProgress> {
+                Some(progress(&self.borrowed()))
+            }
+
+            fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
+                $borrowed(self.borrowed()).encode(correlation_id, sink);
+            }
+
+            #[cfg(feature = "grpc")]
+            fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
+                $borrowed(self.borrowed()).encode_protobuf(correlation_id, writer);
+            }
+        }
+    };
 }
 
-impl Encode for ResponseBodyChunkEvent {
-    const EVENT_TYPE: EventType = EventType::ResponseBodyChunk;
+body_event!(Request, RequestBodyChunk, RequestBodyChunkEvent);
+body_event!(Response, ResponseBodyChunk, ResponseBodyChunkEvent);
 
-    fn body_len(&self) -> usize {
-        self.data.len()
-    }
-
-    fn body_progress(&self) -> Option<BodyProgress> {
-        Some(progress(&self.borrowed()))
-    }
-
-    fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
-        encode_chunk(
-            &self.borrowed(),
-            BodyDirection::Response,
-            correlation_id,
-            sink,
-        );
-    }
-
-    #[cfg(feature = "grpc")]
-    fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
-        protobuf::write_chunk(&self.borrowed(), correlation_id, writer);
-    }
-}
-
-/// The caller's own count may be left at zero.
+/// Returns how far the body has come. Callers may leave `bytes_so_far` at zero.
 fn progress(chunk: &BodyChunk<'_>) -> BodyProgress {
     let seen = chunk.bytes_so_far.max(chunk.data.len());
     BodyProgress {
@@ -86,7 +86,7 @@ fn encode_chunk<S: Sink>(
     sink.end_map();
 }
 
-/// Reads a piece of a body.
+/// Decodes a chunk of a body.
 pub(in crate::wire) fn decode_chunk<'a, S: Source<'a>>(
     direction: BodyDirection,
     source: &mut S,
@@ -107,7 +107,8 @@ pub(in crate::wire) fn decode_chunk<'a, S: Source<'a>>(
     decode_fields(with_size, source)
 }
 
-/// How many items an array has; 0.6.11 leaves `total_size` out of the array where it is not known.
+/// Returns the length of an array. Version 0.6.11 of `zentinel-agent-protocol` omits an unknown
+/// `total_size` from the array.
 fn positional_items<'a, S: Source<'a>>(source: &S) -> Result<Option<usize>, DecodeErrorKind> {
     if source.peek()? != Kind::Array {
         return Ok(None);

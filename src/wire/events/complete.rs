@@ -50,7 +50,7 @@ impl Encode for RequestCompleteEvent {
     }
 }
 
-/// Reads that a request is over.
+/// Decodes a request complete event.
 pub(in crate::wire) fn decode<'a, S: Source<'a>>(
     source: &mut S,
 ) -> Result<RequestComplete<'a>, DecodeErrorKind> {

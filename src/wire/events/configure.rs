@@ -30,11 +30,14 @@ impl Encode for Configure<'_> {
     }
 }
 
-/// Reads settings. An older proxy sends them without a correlation id when they are not an object of its
-/// own making; the answer then carries the empty one.
+/// Decodes a configure event.
+///
+/// Older proxies send some configurations without a correlation id. The id is then empty, and so is
+/// that of the response.
 pub(in crate::wire) fn decode<'a, S: Source<'a>>(
     source: &mut S,
 ) -> Result<Configure<'a>, DecodeErrorKind> {
+    // A pass of its own, since the id borrows from the payload and the settings do not.
     let correlation_id = correlation_id(&mut source.clone())?;
     let mut settings = value::read_map(source)?;
     settings.remove("correlation_id");

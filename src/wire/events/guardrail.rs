@@ -52,7 +52,7 @@ impl Encode for GuardrailInspectEvent {
     }
 }
 
-/// Reads text to be inspected.
+/// Decodes a guardrail inspect event.
 pub(in crate::wire) fn decode<'a, S: Source<'a>>(
     source: &mut S,
 ) -> Result<GuardrailInspect<'a>, DecodeErrorKind> {

@@ -1,3 +1,5 @@
+//! Request headers and response headers.
+
 use super::Encode;
 use crate::protocol::events::{
     Metadata, RequestHeaders, RequestHeadersEvent, ResponseHeaders, ResponseHeadersEvent,
@@ -9,7 +11,7 @@ use crate::wire::encode::Sink;
 use crate::wire::protobuf;
 use crate::wire::views::{Cursor, HeadersView, RequestHeadersView, ResponseHeadersView};
 
-/// The top-level correlation id is not part of the positional form, hence last.
+/// The top-level correlation id is last because the array form of the struct does not have it.
 const REQUEST_FIELDS: &[&str] = &["metadata", "method", "uri", "headers", "correlation_id"];
 
 const METADATA_FIELDS: &[&str] = &[
@@ -129,7 +131,7 @@ fn encode_headers<S: Sink>(headers: &impl HeaderSource, sink: &mut S) {
     });
 }
 
-/// Returns how many names there were.
+/// Writes headers that have one value each, and returns the number of names.
 fn encode_singles<'h, S: Sink>(
     singles: impl Iterator<Item = (&'h str, FieldValue<'h>)>,
     sink: &mut S,
@@ -145,7 +147,7 @@ fn encode_singles<'h, S: Sink>(
     names
 }
 
-/// Returns how many names there were.
+/// Writes headers grouped by name, and returns the number of names.
 fn encode_groups<S: Sink>(headers: &impl HeaderSource, sink: &mut S) -> usize {
     let mut names = 0;
     for (name, values) in headers.grouped() {
@@ -162,10 +164,10 @@ fn encode_groups<S: Sink>(headers: &impl HeaderSource, sink: &mut S) -> usize {
     names
 }
 
-/// How many items come, if the iterator says so itself.
+/// Returns the number of items if the iterator's size hint is exact.
 fn exact_len(items: &impl Iterator) -> Option<usize> {
-    let (least, most) = items.size_hint();
-    most.filter(|most| *most == least)
+    let (lower, upper) = items.size_hint();
+    upper.filter(|upper| *upper == lower)
 }
 
 #[inline]
@@ -179,7 +181,7 @@ fn write_value<S: Sink>(value: FieldValue<'_>, sink: &mut S) {
     }
 }
 
-/// Reads the head of an HTTP request.
+/// Decodes request headers.
 pub(in crate::wire) fn decode_request_headers<'a, S>(
     source: &mut S,
 ) -> Result<RequestHeadersView<'a>, DecodeErrorKind>
@@ -199,7 +201,7 @@ where
         _ => correlation_id.set(source.str()?),
     })?;
     let metadata: Metadata<'a> = metadata.required("metadata")?;
-    // The repeated id must be the same; otherwise nobody could say whose answer this asks for.
+    // The repeated id must be equal; otherwise it is ambiguous which exchange the event belongs to.
     correlation_id.set(metadata.correlation_id)?;
     Ok(RequestHeaders {
         metadata,
@@ -210,6 +212,7 @@ where
 }
 
 fn decode_metadata<'a, S: Source<'a>>(source: &mut S) -> Result<Metadata<'a>, DecodeErrorKind> {
+    // Text fields are collected in two arrays, in the order in which they are taken apart below.
     let mut required: [Field<&str>; 5] = [const { Field::new() }; 5];
     let mut optional: [Field<Option<&str>>; 6] = [const { Field::new() }; 6];
     let mut client_port = Field::new();
@@ -247,7 +250,7 @@ fn decode_metadata<'a, S: Source<'a>>(source: &mut S) -> Result<Metadata<'a>, De
     })
 }
 
-/// Reads the head of an upstream's response.
+/// Decodes response headers.
 pub(in crate::wire) fn decode_response_headers<'a, S>(
     source: &mut S,
 ) -> Result<ResponseHeadersView<'a>, DecodeErrorKind>

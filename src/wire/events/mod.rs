@@ -1,4 +1,4 @@
-//! Events on the wire: each is encoded from its borrowed form and decoded to it.
+//! Encoding and decoding of events, from and to their borrowed forms.
 
 mod body;
 mod complete;
@@ -23,65 +23,66 @@ use super::{Encoding, protobuf, protobuf::Writer as ProtobufWriter};
 use crate::protocol::EventType;
 use bytes::Bytes;
 
-/// An event that can be put to an agent, owned or borrowed.
+/// An event that can be sent to an agent, owned or borrowed.
 ///
-/// Implemented by this crate's events only: the owned ones (`…Event`), and of the borrowed ones those
-/// that say by themselves which event they are.
+/// This trait is sealed. It is implemented by the owned events of this crate (`…Event`), and by its
+/// borrowed events whose type determines the kind of event.
 pub trait Event: Encode {}
 
 impl<E: Encode> Event for E {}
 
-/// How an event is written. Not for use outside this crate.
+/// Encoding of an event. Not for use outside this crate.
 #[allow(
     unnameable_types,
     reason = "seals `Event`: it can be used but not implemented"
 )]
 pub trait Encode {
-    /// What kind of event it is.
+    /// Kind of the event.
     const EVENT_TYPE: EventType;
 
-    /// Bytes of the body that the event carries.
+    /// Returns the number of body bytes that the event carries.
     fn body_len(&self) -> usize {
         0
     }
 
-    /// How far the body has come that the event carries a piece of.
+    /// Returns the progress of the body, if the event carries a chunk of one.
     fn body_progress(&self) -> Option<BodyProgress> {
         None
     }
 
-    /// The W3C trace context that the event carries.
+    /// Returns the W3C `traceparent` that the event carries.
     fn traceparent(&self) -> Option<&str> {
         None
     }
 
-    /// Writes the event, with `correlation_id` in the place of its own.
+    /// Writes the event with `correlation_id` instead of its own.
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S);
 
-    /// Writes it as the protobuf message of its kind.
+    /// Writes the event as the protobuf message of its kind.
     #[cfg(feature = "grpc")]
     fn encode_protobuf(&self, correlation_id: &str, writer: &mut ProtobufWriter<'_>);
 }
 
-/// How far the body of a request or a response has come.
+/// Progress of the body of a request or response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(unnameable_types, reason = "belongs to a sealed trait")]
 pub struct BodyProgress {
-    /// Bytes of the whole body, as announced or as seen so far.
+    /// Size of the whole body in bytes: as announced, or as seen so far if that is more.
     pub size: usize,
-    /// Whether this is the end of it.
+    /// Set for the last chunk of the body.
     pub is_last: bool,
 }
 
-/// Enough for the head of a common request, and for everything about a body but its data.
+/// Buffer size that suffices for the headers of a typical request, and for a body chunk without its
+/// data.
 const EXPECTED_LEN: usize = 1024;
 
-/// About how many bytes the frame of an event takes, so that a buffer of the right size is chosen.
+/// Estimates the size of an event's frame in bytes, to choose a buffer of the right size.
 pub(crate) fn expected_len<E: Event>(event: &E, dialect: Dialect) -> usize {
     EXPECTED_LEN + dialect.bodies().written_len(event.body_len())
 }
 
-/// Which body, of the two that one borrowed chunk stands for.
+/// Body that a borrowed chunk belongs to: that of the request or that of the response.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum BodyDirection {
     Request,
@@ -89,7 +90,7 @@ pub(super) enum BodyDirection {
 }
 
 impl BodyDirection {
-    /// The field that counts the bytes so far.
+    /// Returns the name of the field that counts the bytes so far.
     const fn count_field(self) -> &'static str {
         match self {
             Self::Request => "bytes_received",
@@ -98,49 +99,52 @@ impl BodyDirection {
     }
 }
 
-/// Which exchange an event belongs to, and what its answer is known by.
+/// The ids that an event is sent with.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Address<'a> {
+pub(crate) struct EventTarget<'a> {
     pub(crate) correlation_id: &'a str,
-    /// Written where the dialect has streams.
+    /// Written if the dialect has stream ids.
     pub(crate) stream: StreamId,
 }
 
-/// Writes the frame of an event to the end of `out`. Returns the part of it that is not written there.
+/// Appends the frame of an event to `out`.
+///
+/// Returns the last part of the frame if it was not copied to `out`; it is sent after `out`.
 pub(crate) fn encode_event<E: Event>(
     event: &E,
-    address: Address<'_>,
+    target: EventTarget<'_>,
     dialect: Dialect,
     out: &mut Vec<u8>,
 ) -> Result<Bytes, FrameError> {
     write_frame(out, message_of(E::EVENT_TYPE), dialect.max_frame, |out| {
         #[cfg(feature = "grpc")]
         if dialect.encoding == Encoding::Protobuf {
-            return protobuf::write_event(event, address, dialect, out);
+            return protobuf::write_event(event, target, dialect, out);
         }
         if dialect.has_streams() {
-            address.stream.write(out);
+            target.stream.write(out);
         }
-        let content = Named {
+        let content = EventWithId {
             event,
-            correlation_id: address.correlation_id,
+            correlation_id: target.correlation_id,
         };
         content.write(dialect, out)
     })
 }
 
-/// An event under the correlation id that it is sent with.
-struct Named<'a, E> {
+/// An event and the correlation id to send with it.
+struct EventWithId<'a, E> {
     event: &'a E,
     correlation_id: &'a str,
 }
 
-impl<E: Event> Content for Named<'_, E> {
+impl<E: Event> Content for EventWithId<'_, E> {
     fn write_to<S: Sink>(&self, sink: &mut S) {
         self.event.encode(self.correlation_id, sink);
     }
 }
 
+/// Returns the message type of a kind of event.
 pub(super) const fn message_of(event: EventType) -> MessageType {
     match event {
         EventType::RequestHeaders => MessageType::RequestHeaders,
@@ -154,7 +158,7 @@ pub(super) const fn message_of(event: EventType) -> MessageType {
     }
 }
 
-/// The kind of event that a message is.
+/// Returns the kind of event that a message type carries, or `None` if it is no event.
 pub(crate) const fn event_of(message: MessageType) -> Option<EventType> {
     Some(match message {
         MessageType::RequestHeaders => EventType::RequestHeaders,

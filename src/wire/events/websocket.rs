@@ -63,7 +63,7 @@ impl Encode for WebSocketFrameEvent {
     }
 }
 
-/// Reads a frame of an upgraded connection.
+/// Decodes a WebSocket frame event.
 pub(in crate::wire) fn decode<'a, S: Source<'a>>(
     source: &mut S,
 ) -> Result<WebSocketFrame<'a>, DecodeErrorKind> {

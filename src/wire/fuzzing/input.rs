@@ -1,19 +1,25 @@
-/// What a decoder is given.
+//! Generation of inputs by mutating seeds.
+
+/// Number of times that a test calls its decoder when it is not run by libFuzzer.
+const ITERATIONS: usize = 3_000;
+
+/// Inputs of this length or more are not extended by mutations.
+const MAX_LEN: usize = 64 * 1024;
+
+/// Input of a decoder.
 #[derive(Debug, Clone)]
 pub(super) struct Input {
     pub(super) bytes: Vec<u8>,
-    /// Chooses between what can be done with the bytes.
+    /// Selects among the ways in which a test can decode the bytes.
     pub(super) choice: u8,
 }
 
-/// How often a test calls its decoder when libFuzzer does not run it.
-const ITERATIONS: usize = 3_000;
-
-/// What makes the inputs. `bolero::check!()` gives it, in the test itself, from which it takes its name.
+/// Source of random bytes. Each test has to call `bolero::check!()` itself, since the macro names
+/// the target after the test.
 pub(super) type Engine =
     bolero::TestTarget<bolero::ByteSliceGenerator, bolero::DefaultEngine, bolero::BorrowedInput>;
 
-/// Calls `target` with seeds that are damaged in every way, and with plain noise.
+/// Calls `target` with all seeds, with mutated seeds and with random bytes.
 pub(super) fn fuzz(
     engine: Engine,
     seeds: &[Input],
@@ -24,19 +30,21 @@ pub(super) fn fuzz(
     }
     engine
         .with_iterations(ITERATIONS)
-        .for_each(|bytes| target(damaged(seeds, bytes)));
+        .for_each(|bytes| target(mutated(seeds, bytes)));
 }
 
-/// Takes the first bytes for the choice of a seed, the rest for edits of it; or, if no seed is meant, the
-/// rest as it is.
-fn damaged(seeds: &[Input], bytes: &[u8]) -> Input {
-    let [place, choice, edits @ ..] = bytes else {
+/// Makes an input from random bytes.
+///
+/// The first byte selects a seed, and the bytes after the second are edits of that seed. If the
+/// first byte selects no seed, the second byte is the input's choice and the rest its bytes.
+fn mutated(seeds: &[Input], bytes: &[u8]) -> Input {
+    let [index, choice, edits @ ..] = bytes else {
         return Input {
             bytes: bytes.to_vec(),
             choice: 0,
         };
     };
-    let Some(seed) = seeds.get(usize::from(*place) % (seeds.len() + 1)) else {
+    let Some(seed) = seeds.get(usize::from(*index) % (seeds.len() + 1)) else {
         return Input {
             bytes: edits.to_vec(),
             choice: *choice,
@@ -58,7 +66,7 @@ fn apply(bytes: &mut Vec<u8>, at: usize, operation: u8, value: u8) {
         1 if at < bytes.len() => bytes[at] ^= 1 << (value % 8),
         2 => bytes.insert(at, value),
         3 => drop(bytes.drain(at..end)),
-        // Repeats a piece, which gives keys twice.
+        // Repeats a piece, which can duplicate keys.
         4 if bytes.len() < MAX_LEN => {
             let piece = bytes[at..end].to_vec();
             bytes.splice(at..at, piece);
@@ -67,9 +75,7 @@ fn apply(bytes: &mut Vec<u8>, at: usize, operation: u8, value: u8) {
     }
 }
 
-const MAX_LEN: usize = 64 * 1024;
-
-/// Puts opening brackets, of either encoding, in front of a value.
+/// Inserts opening brackets of JSON, or array markers of MessagePack, to nest what follows.
 fn nest(bytes: &mut Vec<u8>, at: usize, depth: u8) {
     if bytes.len() >= MAX_LEN {
         return;

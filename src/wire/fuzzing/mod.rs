@@ -1,10 +1,9 @@
-//! Decoders against inputs that nobody would send. `scripts/fuzz` runs these tests with libFuzzer; see
-//! docs/testing.md.
+//! Fuzz tests of all decoders. `scripts/fuzz` runs them with libFuzzer; see docs/testing.md.
 //!
-//! What holds for every decoder: it never panics, it allocates at most a small multiple of what it is given,
-//! and what it reads can be written and reads back as the same.
+//! They check of each decoder that it never panics, that its memory is bounded by a small multiple
+//! of the input's length, and that decoded messages can be encoded and decode to an equal message.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod input;
 #[cfg(feature = "grpc")]
@@ -22,12 +21,16 @@ use crate::protocol::{AgentResponse, EventType};
 use bytes::Bytes;
 use input::{Engine, Input, fuzz};
 
-/// Allocations of a decoder beside those that grow with its input: room that is made for up to 64 items of
-/// each of 127 nested arrays, and the JSON parser's first buffers.
+/// Bytes that a decoder may allocate regardless of the input's length.
+///
+/// They are for capacity reserved for up to 64 items in each of 127 nested arrays, and for the JSON
+/// parser's initial buffers.
 const ALLOWED_BYTES: u64 = 1024 * 1024;
 
-/// Bytes that a decoder may have allocated at once for each byte of its input. The most is taken by a list of
-/// one-byte values: each becomes a `serde_json::Value`, in a list that doubles its size as it grows.
+/// Bytes that a decoder may have allocated at a time for each byte of its input.
+///
+/// The worst case is a list of one-byte values: each becomes a `serde_json::Value`, in a `Vec` that
+/// doubles its capacity as it grows.
 const ALLOWED_PER_BYTE: u64 = 256;
 
 #[test]
@@ -43,11 +46,11 @@ fn frames() {
 fn handshakes() {
     fuzz(bolero::check!(), &seeds::handshakes(), |input| {
         if let Ok(request) = bounded(&input, HandshakeRequest::decode) {
-            assert_reads_back(&request, HandshakeRequest::decode(&request.encode()));
+            assert_round_trip(&request, HandshakeRequest::decode(&request.encode()));
             let _ = request.negotiate(&[Encoding::MessagePack, Encoding::Json]);
         }
         if let Ok(response) = bounded(&input, HandshakeResponse::decode) {
-            assert_reads_back(&response, HandshakeResponse::decode(&response.encode()));
+            assert_round_trip(&response, HandshakeResponse::decode(&response.encode()));
         }
     });
 }
@@ -57,11 +60,11 @@ fn registrations() {
     const ENCODINGS: [Encoding; 2] = [Encoding::MessagePack, Encoding::Json];
     fuzz(bolero::check!(), &seeds::registrations(), |input| {
         if let Ok(request) = bounded(&input, RegistrationRequest::decode) {
-            assert_reads_back(&request, RegistrationRequest::decode(&request.encode()));
+            assert_round_trip(&request, RegistrationRequest::decode(&request.encode()));
             let _ = request.negotiate(&ENCODINGS, Some(Extension::V1));
         }
         if let Ok(response) = bounded(&input, RegistrationResponse::decode) {
-            assert_reads_back(&response, RegistrationResponse::decode(&response.encode()));
+            assert_round_trip(&response, RegistrationResponse::decode(&response.encode()));
             let _ = response.dialect(&ENCODINGS);
         }
     });
@@ -146,13 +149,13 @@ fn control_messages() {
                 let [_, full]: [_; 2] = control::encode_health(&status, encoding)
                     .try_into()
                     .unwrap();
-                assert_reads_back(&status, control::decode_health(&full.into(), encoding));
+                assert_round_trip(&status, control::decode_health(&full.into(), encoding));
             }
             if let Ok(report) = bounded(&input, |_| {
                 control::decode_metrics_report(payload, encoding)
             }) {
                 let written = Bytes::from(control::encode_metrics_report(&report, encoding));
-                // As it is written, since NaN does not equal itself.
+                // The encoded forms are compared, since NaN does not equal itself.
                 let read = control::decode_metrics_report(&written, encoding).unwrap();
                 assert_eq!(written, control::encode_metrics_report(&read, encoding));
             }
@@ -160,7 +163,7 @@ fn control_messages() {
                 bounded(&input, |_| control::decode_config_update(payload, encoding))
             {
                 let written = control::encode_config_update(&request, encoding);
-                assert_reads_back(
+                assert_round_trip(
                     &request,
                     control::decode_config_update(&written.into(), encoding),
                 );
@@ -169,25 +172,25 @@ fn control_messages() {
                 control::decode_config_response(payload, encoding)
             }) {
                 let written = control::encode_extension(&response, encoding);
-                assert_reads_back(
+                assert_round_trip(
                     &response,
                     control::decode_config_response(&written.into(), encoding),
                 );
             }
             if let Ok(drain) = bounded(&input, |_| control::decode_drain(payload, encoding)) {
                 let written = control::encode_extension(&drain, encoding);
-                assert_reads_back(&drain, control::decode_drain(&written.into(), encoding));
+                assert_round_trip(&drain, control::decode_drain(&written.into(), encoding));
             }
             if let Ok(shutdown) = bounded(&input, |_| control::decode_shutdown(payload, encoding)) {
                 let written = control::encode_extension(&shutdown, encoding);
-                assert_reads_back(
+                assert_round_trip(
                     &shutdown,
                     control::decode_shutdown(&written.into(), encoding),
                 );
             }
             if let Ok(message) = bounded(&input, |_| control::decode_log(payload, encoding)) {
                 let written = control::encode_extension(&message, encoding);
-                assert_reads_back(&message, control::decode_log(&written.into(), encoding));
+                assert_round_trip(&message, control::decode_log(&written.into(), encoding));
             }
         }
         let _ = bounded(&input, |_| control::decode_pong(payload, Encoding::Json));
@@ -226,7 +229,7 @@ fn fuzz_responses(engine: Engine, encoding: Encoding) {
             encode_response(&response, to, Dialect::published(encoding), &mut frame).unwrap();
             let (read_id, read) = read_response(encoding, &frame[5..]).unwrap();
             assert_eq!(read_id.as_ref(), Some(&id));
-            assert_reads_back(&response, Ok::<_, ()>(read));
+            assert_round_trip(&response, Ok::<_, ()>(read));
         }
     });
 }
@@ -246,7 +249,8 @@ fn read_response(encoding: Encoding, bytes: &[u8]) -> Option<(Option<String>, Ag
     .ok()
 }
 
-/// The frames of a stream that comes in pieces of `size` bytes, and how it ends.
+/// Returns the frames of a stream that arrives in pieces of `size` bytes, and the error that ends
+/// it.
 fn split_frames(stream: &[u8], size: usize) -> (Vec<(u8, Vec<u8>)>, Option<super::FrameError>) {
     let mut buffer = FrameBuffer::default();
     let mut frames = Vec::new();
@@ -263,7 +267,7 @@ fn split_frames(stream: &[u8], size: usize) -> (Vec<(u8, Vec<u8>)>, Option<super
     (frames, None)
 }
 
-/// Decodes an input within the memory that is allowed for one of its size.
+/// Decodes an input, and fails if that takes more memory than its length allows.
 fn bounded<T>(input: &Input, decode: impl FnOnce(&[u8]) -> T) -> T {
     let mut decoded = None;
     let allocated = allocation_counter::measure(|| decoded = Some(decode(&input.bytes)));
@@ -277,7 +281,7 @@ fn bounded<T>(input: &Input, decode: impl FnOnce(&[u8]) -> T) -> T {
     decoded.expect("the decoder was called")
 }
 
-fn assert_reads_back<T: PartialEq + std::fmt::Debug, E: std::fmt::Debug>(
+fn assert_round_trip<T: PartialEq + std::fmt::Debug, E: std::fmt::Debug>(
     value: &T,
     read: Result<T, E>,
 ) {

@@ -1,7 +1,10 @@
-//! Protobuf, whose messages are also read by generated types: where both accept, both have read the same.
+//! Fuzz tests of the protobuf decoders.
+//!
+//! Events and responses are also decoded by types that prost generated. If both decoders accept an
+//! input, their results must be equal.
 
 use super::input::Input;
-use super::{assert_reads_back, bounded, read_event, read_response};
+use super::{assert_round_trip, bounded, read_event, read_response};
 use crate::protocol::EventType;
 use crate::transport::grpc::Unframer;
 use crate::wire::events::message_of;
@@ -22,14 +25,14 @@ pub(super) fn event(input: &Input) {
         read_event(event_type, Encoding::Protobuf, bytes)
     });
     let Some(event) = read else { return };
-    let again = read_event(event_type, Encoding::Protobuf, &event.payload(PLAIN));
-    assert_eq!(again.as_ref(), Some(&event));
+    let decoded = read_event(event_type, Encoding::Protobuf, &event.payload(PLAIN));
+    assert_eq!(decoded.as_ref(), Some(&event));
     if let Some(by_prost) = by_prost::event(&input.bytes) {
-        let meant = by_prost.message.event_type();
+        let actual = by_prost.message.event_type();
         let message = Direction::ToAgent.message_type(&input.bytes);
-        assert_eq!(message, Some(message_of(meant)));
-        // Of several messages in one envelope the last is meant.
-        if meant == event_type {
+        assert_eq!(message, Some(message_of(actual)));
+        // If an envelope holds several messages, the last one counts.
+        if actual == event_type {
             assert_eq!(by_prost.message, event);
             assert_eq!(by_prost.stream_id, stream_of(input));
         }
@@ -44,15 +47,18 @@ pub(super) fn response(input: &Input) {
     let to = AnswerTo::CorrelationId(&id);
     let body = encode_response(&response, to, PLAIN, &mut frame).unwrap();
     frame.extend(body);
-    let (id_again, again) = read_response(Encoding::Protobuf, &frame[5..]).unwrap();
-    assert_eq!((&id_again.unwrap_or_default(), &again), (&id, &response));
+    let (decoded_id, decoded) = read_response(Encoding::Protobuf, &frame[5..]).unwrap();
+    assert_eq!(
+        (&decoded_id.unwrap_or_default(), &decoded),
+        (&id, &response)
+    );
     if let Some(by_prost) = by_prost::response(&input.bytes) {
         assert_eq!(by_prost.message, (id, response));
         assert_eq!(by_prost.stream_id, stream_of(input));
     }
 }
 
-/// The stream id of an input that decodes.
+/// Returns the stream id of an input.
 fn stream_of(input: &Input) -> Option<u64> {
     stream_id(&input.bytes).ok().map(|StreamId(id)| id)
 }
@@ -60,32 +66,35 @@ fn stream_of(input: &Input) -> Option<u64> {
 pub(super) fn handshake(input: &Input) {
     if let Ok(request) = bounded(input, |bytes| HandshakeRequest::decode_for(ONLY, bytes)) {
         let written = request.encode_for(ONLY);
-        assert_reads_back(&request, HandshakeRequest::decode_for(ONLY, &written));
+        assert_round_trip(&request, HandshakeRequest::decode_for(ONLY, &written));
         let _ = request.negotiate(ONLY);
     }
     if let Ok(response) = bounded(input, |bytes| HandshakeResponse::decode_for(ONLY, bytes)) {
         let written = response.encode_for(ONLY);
-        assert_reads_back(&response, HandshakeResponse::decode_for(ONLY, &written));
+        assert_round_trip(&response, HandshakeResponse::decode_for(ONLY, &written));
     }
 }
 
-/// How a stream of messages ends.
+/// End of a stream of messages.
 #[derive(Debug, PartialEq)]
 enum End {
-    Whole,
-    CutShort,
-    /// At a head that no message may have.
-    Damaged,
+    /// After a message.
+    Complete,
+    /// Within a message.
+    Truncated,
+    /// At an invalid message header.
+    Invalid,
 }
 
-/// The frames that messages became, each with its type.
+/// Message numbers and payloads of frames.
 type Frames = Vec<(u8, Vec<u8>)>;
 
-/// Messages become the same frames in pieces, in one piece, and for somebody who looks at all of them at once.
+/// Checks that messages are converted to the expected frames, whether they arrive in one piece or
+/// many.
 pub(super) fn messages(input: &Input) {
     let limit = 1000 * (usize::from(input.choice) + 1);
     for direction in [Direction::ToAgent, Direction::ToProxy] {
-        let expected = cut(direction, limit, &input.bytes);
+        let expected = expected_frames(direction, limit, &input.bytes);
         let whole = bounded(input, |bytes| {
             unframed(direction, limit, bytes, bytes.len())
         });
@@ -96,30 +105,30 @@ pub(super) fn messages(input: &Input) {
     }
 }
 
-/// Cuts a stream that is there as a whole.
-fn cut(direction: Direction, limit: usize, mut rest: &[u8]) -> (Frames, End) {
+/// Splits a complete stream into frames.
+fn expected_frames(direction: Direction, limit: usize, mut rest: &[u8]) -> (Frames, End) {
     let mut frames = Vec::new();
     while !rest.is_empty() {
-        let Some((&[flag, len @ ..], behind)) = rest.split_first_chunk::<5>() else {
-            return (frames, End::CutShort);
+        let Some((&[flag, len @ ..], after)) = rest.split_first_chunk::<5>() else {
+            return (frames, End::Truncated);
         };
         let len = u32::from_be_bytes(len) as usize;
         if flag != 0 || len > limit {
-            return (frames, End::Damaged);
+            return (frames, End::Invalid);
         }
-        let Some((message, behind)) = behind.split_at_checked(len) else {
-            return (frames, End::CutShort);
+        let Some((message, after)) = after.split_at_checked(len) else {
+            return (frames, End::Truncated);
         };
         let number = direction
             .message_type(message)
             .map_or(0, |message| message as u8);
         frames.push((number, message.to_vec()));
-        rest = behind;
+        rest = after;
     }
-    (frames, End::Whole)
+    (frames, End::Complete)
 }
 
-/// Puts a stream through in pieces of `size` bytes.
+/// Passes a stream to an [`Unframer`] in pieces of `size` bytes.
 fn unframed(direction: Direction, limit: usize, stream: &[u8], size: usize) -> (Frames, End) {
     let mut unframer = Unframer::new(direction, limit);
     let mut buffer = FrameBuffer::default();
@@ -130,12 +139,12 @@ fn unframed(direction: Direction, limit: usize, stream: &[u8], size: usize) -> (
             frames.push((message, payload.to_vec()));
         }
         if added.is_err() {
-            return (frames, End::Damaged);
+            return (frames, End::Invalid);
         }
     }
     let end = match unframer.ended() {
-        Ok(()) => End::Whole,
-        Err(_) => End::CutShort,
+        Ok(()) => End::Complete,
+        Err(_) => End::Truncated,
     };
     (frames, end)
 }
@@ -143,40 +152,40 @@ fn unframed(direction: Direction, limit: usize, stream: &[u8], size: usize) -> (
 pub(super) fn control_message(input: &Input) {
     const PROTOBUF: Encoding = Encoding::Protobuf;
     let payload = &Bytes::from(input.bytes.clone());
-    macro_rules! reads_back {
+    macro_rules! round_trips {
         ($decode:ident, $encode:expr) => {
             if let Ok(message) = bounded(input, |_| control::$decode(payload, PROTOBUF)) {
-                // What has a number that is none does not equal itself.
+                // A message that holds NaN does not equal itself.
                 if message == message.clone() {
                     let written = Bytes::from($encode(&message));
-                    assert_reads_back(&message, control::$decode(&written, PROTOBUF));
+                    assert_round_trip(&message, control::$decode(&written, PROTOBUF));
                 }
             }
         };
     }
-    reads_back!(decode_flow_control, |message| control::encode_flow_control(
+    round_trips!(decode_flow_control, |message| control::encode_flow_control(
         message, PROTOBUF
     ));
-    reads_back!(decode_health, |status| control::encode_health(
+    round_trips!(decode_health, |status| control::encode_health(
         status, PROTOBUF
     )
     .concat());
-    reads_back!(decode_metrics_report, |report| {
+    round_trips!(decode_metrics_report, |report| {
         control::encode_metrics_report(report, PROTOBUF)
     });
-    reads_back!(decode_config_update, |request| {
+    round_trips!(decode_config_update, |request| {
         control::encode_config_update(request, PROTOBUF)
     });
-    reads_back!(decode_config_response, |response| {
+    round_trips!(decode_config_response, |response| {
         control::encode_extension(response, PROTOBUF)
     });
-    reads_back!(decode_drain, |drain| control::encode_extension(
+    round_trips!(decode_drain, |drain| control::encode_extension(
         drain, PROTOBUF
     ));
-    reads_back!(decode_shutdown, |shutdown| control::encode_extension(
+    round_trips!(decode_shutdown, |shutdown| control::encode_extension(
         shutdown, PROTOBUF
     ));
-    reads_back!(decode_log, |line| control::encode_extension(line, PROTOBUF));
+    round_trips!(decode_log, |line| control::encode_extension(line, PROTOBUF));
     let _ = bounded(input, |_| control::decode_cancel(payload, PROTOBUF));
     let _ = bounded(input, |_| control::decode_pong(payload, PROTOBUF));
     let _ = bounded(input, |bytes| control::pong(bytes, PROTOBUF));

@@ -1,47 +1,89 @@
+//! Rejection of malformed long numbers, which simd-json accepts.
+
 use serde::de::IgnoredAny;
 
-/// simd-json looks at what stands behind a number only if the number is shorter than this.
+/// simd-json checks the character after a number only if the number is shorter than this.
 const UNCHECKED_LEN: usize = 19;
 
-/// Whether a long number runs into something that is no part of it, such as `1000000000000000000x`.
-/// simd-json would pass over the rest.
-pub(super) fn long_number_runs_on(json: &[u8]) -> bool {
-    // In a string this is right; whether it is one takes reading everything before it.
-    has_suspect(json) && serde_json::from_slice::<IgnoredAny>(json).is_err()
+/// Returns whether a long number is followed by an invalid character, as in `1000000000000000000x`.
+///
+/// simd-json would silently skip the rest.
+pub(super) fn has_malformed_long_number(json: &[u8]) -> bool {
+    may_have_malformed_number(json) && serde_json::from_slice::<IgnoredAny>(json).is_err()
 }
 
-/// Looks at one byte in so many: no run that is long enough has room between them.
-fn has_suspect(json: &[u8]) -> bool {
-    let mut at = UNCHECKED_LEN - 1;
-    while let Some(byte) = json.get(at) {
+/// Returns whether a long run of digits outside of strings needs the full check.
+///
+/// Inspects every [`UNCHECKED_LEN`]th byte, since a run of that length contains one of them.
+fn may_have_malformed_number(json: &[u8]) -> bool {
+    let mut strings = Strings::default();
+    let mut index = UNCHECKED_LEN - 1;
+    while let Some(byte) = json.get(index) {
         if is_in_number(*byte) {
-            let before = run_len(json[..at].iter().rev());
-            let end = at + run_len(json[at..].iter());
-            let (run, rest) = (&json[at - before..end], &json[end..]);
-            if run.len() >= UNCHECKED_LEN && !is_whole_integer(run, rest) {
+            let before = run_len(json[..index].iter().rev());
+            let start = index - before;
+            let end = index + run_len(json[index..].iter());
+            let (run, rest) = (&json[start..end], &json[end..]);
+            if run.len() >= UNCHECKED_LEN
+                && !is_complete_integer(run, rest)
+                && !strings.contain(json, start)
+            {
                 return true;
             }
-            at = end;
+            index = end;
         }
-        at += UNCHECKED_LEN;
+        index += UNCHECKED_LEN;
     }
     false
+}
+
+/// Tracks which bytes are inside of strings, by their quotes.
+///
+/// The result is exact up to the first syntax error. simd-json rejects every error except the one
+/// that this module looks for, and the first of those comes before any other.
+#[derive(Default)]
+struct Strings {
+    scanned: usize,
+    is_open: bool,
+}
+
+impl Strings {
+    /// Returns whether `index` is inside of a string. `index` must not decrease between calls.
+    fn contain(&mut self, json: &[u8], index: usize) -> bool {
+        while let Some(found) = memchr::memchr2(b'"', b'\\', &json[self.scanned..index]) {
+            let at = self.scanned + found;
+            let is_escape = json[at] == b'\\';
+            if is_escape && at + 1 >= index {
+                break;
+            }
+            if !is_escape {
+                self.is_open = !self.is_open;
+            }
+            self.scanned = at + 1 + usize::from(is_escape);
+        }
+        self.is_open
+    }
 }
 
 fn run_len<'a>(bytes: impl Iterator<Item = &'a u8>) -> usize {
     bytes.take_while(|byte| is_in_number(**byte)).count()
 }
 
-/// Whether it is what a number is made of up to its exponent, which is the part whose length counts.
+/// Returns whether a byte may occur in a number before its exponent. Only that part counts towards
+/// [`UNCHECKED_LEN`].
 const fn is_in_number(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'.')
 }
 
-fn is_whole_integer(run: &[u8], rest: &[u8]) -> bool {
+/// Returns whether a run of digits is a complete integer. Fractions are left to the full check.
+fn is_complete_integer(run: &[u8], rest: &[u8]) -> bool {
     run.iter().all(u8::is_ascii_digit) && rest.first().is_none_or(|next| may_follow(*next))
 }
 
-/// A quote behind a number is refused by simd-json, and ends a string that only looks like one.
+/// Returns whether a byte may follow a number.
+///
+/// This includes a quote: simd-json rejects a quote after a number, and within a string that looks
+/// like a number the quote is valid.
 const fn may_follow(byte: u8) -> bool {
     matches!(
         byte,
@@ -53,10 +95,22 @@ const fn may_follow(byte: u8) -> bool {
 mod tests {
     use super::*;
 
+    /// Cookies of Google Analytics have such runs, so the full check must not see them.
     #[test]
-    fn numbers_that_run_on_are_found_wherever_they_stand() {
+    fn long_runs_in_strings_need_no_full_check() {
+        for json in [
+            r#"{"cookie":"_ga=GA1.1.1234567890.1234567890"}"#,
+            r#"{"a\"b":"\\","c":"\\\"1.0000000000000000000000000000x"}"#,
+        ] {
+            assert!(serde_json::from_str::<IgnoredAny>(json).is_ok());
+            assert!(!may_have_malformed_number(json.as_bytes()), "{json}");
+        }
+    }
+
+    #[test]
+    fn malformed_long_numbers_are_found_at_any_offset() {
         for blanks in 0..40 {
-            for (number, runs_on) in [
+            for (number, is_malformed) in [
                 ("1000000000000000000", false),
                 ("1000000000000000000x", true),
                 ("-1000000000000000000;null", true),
@@ -66,9 +120,17 @@ mod tests {
                 ("1.00000000000000000000.5", true),
                 (r#""1000000000000000000x""#, false),
                 (r#""1000000000000000000""#, false),
+                (r#""a", "GA1.1.1000000000.1000000000""#, false),
+                (r#""\"", "1.00000000000000000000.5x""#, false),
+                (r#""\\", 1.00000000000000000000.5"#, true),
+                (r#""1000000000000000000x", 1000000000000000000x"#, true),
             ] {
                 let json = format!("{}[{number}]", " ".repeat(blanks));
-                assert_eq!(long_number_runs_on(json.as_bytes()), runs_on, "{json}");
+                assert_eq!(
+                    has_malformed_long_number(json.as_bytes()),
+                    is_malformed,
+                    "{json}"
+                );
             }
         }
     }

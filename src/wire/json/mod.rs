@@ -1,4 +1,4 @@
-//! JSON: read through simd-json's tape, written by hand.
+//! JSON. It is parsed with simd-json's tape and written directly.
 
 mod long_numbers;
 mod reader;

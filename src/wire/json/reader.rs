@@ -1,36 +1,45 @@
-use super::long_numbers::long_number_runs_on;
+//! JSON parsing with simd-json, and checks for invalid JSON that simd-json accepts.
+
+use super::long_numbers::has_malformed_long_number;
 use crate::wire::decode::{DecodeError, DecodeErrorKind, Kind, Source, base64};
-use crate::wire::salvage::Undecodable;
+use crate::wire::recover_id::Undecodable;
 use bytes::Bytes;
 use simd_json::{Buffers, ErrorType, Node, StaticNode};
 use std::fmt;
 
-/// Working memory for parsing, kept between messages so that parsing allocates nothing when warm.
+/// Working memory for more than this many values is not kept.
+const MAX_KEPT_NODES: usize = 16 * 1024;
+
+/// Working memory for a longer payload is not kept.
+const MAX_KEPT_BYTES: usize = 256 * 1024;
+
+/// Working memory for parsing, kept between messages so that parsing allocates nothing once warm.
 #[derive(Default)]
 pub(crate) struct Tape {
     buffers: Buffers,
     nodes: Option<simd_json::Tape<'static>>,
-    /// Whether the last payload that was not JSON still is as it came.
-    left_as_it_was: bool,
+    /// Set if the last payload that was rejected has not been modified.
+    is_unmodified: bool,
 }
 
 impl Tape {
-    /// Parses `payload` in place, which destroys it.
+    /// Parses `payload` in place, which overwrites it.
     pub(crate) fn open<'p>(
         &mut self,
         payload: &'p mut [u8],
     ) -> Result<Document<'p>, DecodeErrorKind> {
         let len = payload.len();
-        self.left_as_it_was = true;
+        self.is_unmodified = true;
         if has_lone_surrogate(payload) {
             return Err(DecodeErrorKind::NotUtf8);
         }
-        // JSON has no such byte. simd-json takes it for the end of a number and passes over what follows.
-        if memchr::memchr(0, payload).is_some() || long_number_runs_on(payload) {
+        // A zero byte is never valid in JSON. simd-json treats it as the end of a number and skips
+        // what follows.
+        if memchr::memchr(0, payload).is_some() || has_malformed_long_number(payload) {
             return Err(DecodeErrorKind::Syntax);
         }
-        // Escapes are resolved in place.
-        self.left_as_it_was = memchr::memchr(b'\\', payload).is_none();
+        // simd-json decodes escapes in place, and otherwise does not modify the payload.
+        self.is_unmodified = memchr::memchr(b'\\', payload).is_none();
         let mut nodes = match self.nodes.take() {
             Some(nodes) => nodes.reset(),
             None => simd_json::Tape(Vec::new()),
@@ -46,16 +55,18 @@ impl Tape {
         }
     }
 
-    /// What can be learnt of a payload that [`Tape::open`] has just refused.
+    /// Returns the error for a payload that [`Tape::open`] has just rejected.
+    ///
+    /// Includes the correlation id if the payload is unmodified and the id can be found.
     pub(crate) fn undecodable(&self, error: DecodeError, payload: &[u8]) -> Undecodable {
-        if self.left_as_it_was {
-            Undecodable::in_json(error, payload)
+        if self.is_unmodified {
+            Undecodable::from_json_text(error, payload)
         } else {
-            Undecodable::entirely(error)
+            Undecodable::without_id(error)
         }
     }
 
-    /// Takes the memory of a document back for the next one, unless it was unusually large.
+    /// Reuses the memory of a document for the next one, unless it is unusually large.
     pub(crate) fn close(&mut self, document: Document<'_>) {
         if document.nodes.0.capacity() > MAX_KEPT_NODES || document.len > MAX_KEPT_BYTES {
             self.buffers = Buffers::default();
@@ -71,13 +82,14 @@ impl fmt::Debug for Tape {
     }
 }
 
-/// Whether an escape stands for half of a surrogate pair. simd-json would make a string of it that is not
-/// UTF-8.
+/// Returns whether an escape encodes half of a surrogate pair without the other half.
+///
+/// simd-json would decode it to a string that is not valid UTF-8.
 fn has_lone_surrogate(json: &[u8]) -> bool {
     let mut expected_low = None;
     let mut after_escape = 0;
     for at in memchr::memchr_iter(b'\\', json) {
-        // The second half of an escaped backslash begins no escape.
+        // The second backslash of an escaped backslash does not begin an escape.
         if at < after_escape {
             continue;
         }
@@ -97,7 +109,7 @@ fn has_lone_surrogate(json: &[u8]) -> bool {
     expected_low.is_some()
 }
 
-/// The code unit of an escape such as `u00e9`.
+/// Returns the UTF-16 code unit of an escape such as `u00e9`.
 fn utf16_unit(escape: &[u8]) -> Option<u16> {
     let digits = escape.strip_prefix(b"u")?.get(..4)?;
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
@@ -114,15 +126,9 @@ fn syntax_error(error: &ErrorType) -> DecodeErrorKind {
 #[derive(Debug)]
 pub(crate) struct Document<'p> {
     nodes: simd_json::Tape<'p>,
-    /// Bytes that were parsed.
+    /// Length of the parsed payload in bytes.
     len: usize,
 }
-
-/// Working memory for more than this many values is not kept.
-const MAX_KEPT_NODES: usize = 16 * 1024;
-
-/// Working memory for a longer payload is not kept.
-const MAX_KEPT_BYTES: usize = 256 * 1024;
 
 impl Document<'_> {
     pub(crate) fn reader(&self) -> Reader<'_> {
@@ -219,11 +225,11 @@ impl<'a> Source<'a> for Reader<'a> {
     }
 
     fn skip(&mut self) -> Result<(), DecodeErrorKind> {
-        let held = match self.next()? {
+        let nested = match self.next()? {
             Node::Object { count, .. } | Node::Array { count, .. } => count,
             Node::String(_) | Node::Static(_) => 0,
         };
-        self.nodes = self.nodes.get(held..).ok_or(DecodeErrorKind::CutShort)?;
+        self.nodes = self.nodes.get(nested..).ok_or(DecodeErrorKind::CutShort)?;
         Ok(())
     }
 }
@@ -252,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn skip_passes_over_what_a_value_holds() {
+    fn skip_includes_nested_values() {
         let number = parse(
             r#"[{"a":[1,{"b":[]},"x"],"c":{}}, [[],[[2]]], 7]"#,
             |mut source| {
@@ -266,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_an_error() {
+    fn invalid_json_is_an_error() {
         for text in [
             "",
             " ",
@@ -280,7 +286,7 @@ mod tests {
             "\u{1}",
         ] {
             let result = parse(text, |mut source| source.skip());
-            assert!(result.is_err(), "{text:?} was taken for JSON");
+            assert!(result.is_err(), "{text:?} was accepted");
         }
         let result = parse_with(&mut Tape::default(), b"\"\xff\"", |mut source| {
             source.skip()
@@ -289,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn surrogates_come_in_pairs_or_not_at_all() {
+    fn lone_surrogates_are_rejected() {
         for text in [
             r#""\ud83e\udd80""#,
             r#""\\ud800""#,
@@ -313,13 +319,13 @@ mod tests {
     }
 
     #[test]
-    fn a_million_brackets_neither_overflow_nor_pass() {
+    fn a_million_brackets_are_an_error() {
         let text = "[".repeat(1_000_000);
         assert!(parse(&text, |mut source| source.skip()).is_err());
     }
 
     #[test]
-    fn the_tape_is_used_again_after_an_error() {
+    fn tape_is_reusable_after_an_error() {
         let mut tape = Tape::default();
         assert!(parse_with(&mut tape, b"{", |_| Ok(())).is_err());
         let text = parse_with(&mut tape, br#""a\nb""#, |mut source| {

@@ -1,12 +1,17 @@
+//! JSON encoding.
+
 use crate::wire::encode::Sink;
 use bytes::Bytes;
 use std::io::Write as _;
 
-/// Writes JSON to the end of a buffer.
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Appends JSON to a buffer.
 #[derive(Debug)]
 pub(crate) struct Writer<'b> {
     out: &'b mut Vec<u8>,
-    /// Whether something stands before the next key or item, in the same map or array.
+    /// Set if the current map or array already has a key or item, so that a comma precedes the
+    /// next.
     needs_comma: bool,
 }
 
@@ -99,7 +104,7 @@ impl Sink for Writer<'_> {
             .extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     }
 
-    /// JSON has no infinities; like serde_json, null stands for them.
+    /// Writes null for infinities and NaN, which JSON cannot express, as serde_json does.
     fn float(&mut self, number: f64) {
         if number.is_finite() {
             self.display(format_args!("{number:?}"));
@@ -135,10 +140,10 @@ impl Sink for Writer<'_> {
     }
 }
 
-/// Writes an escape for each byte that must not stand in a string as it is.
+/// Appends the text of a string, escaping the bytes that JSON requires to be escaped.
 ///
-/// Nearly all strings have none. Finding that out without leaving the loop early is work that the
-/// compiler does many bytes at a time.
+/// Nearly all strings have no such bytes. The loop that checks for them has no early exit, so the
+/// compiler can vectorize it.
 fn escape(text: &[u8], out: &mut Vec<u8>) {
     let needs_escapes = text.iter().fold(false, |found, &byte| {
         found | (byte < 0x20) | (byte == b'"') | (byte == b'\\')
@@ -152,7 +157,7 @@ fn escape(text: &[u8], out: &mut Vec<u8>) {
 
 fn escape_each(text: &[u8], out: &mut Vec<u8>) {
     let mut done = 0;
-    for (at, &byte) in text.iter().enumerate() {
+    for (index, &byte) in text.iter().enumerate() {
         let short = match byte {
             b'"' => b'"',
             b'\\' => b'\\',
@@ -162,24 +167,22 @@ fn escape_each(text: &[u8], out: &mut Vec<u8>) {
             0x00..=0x1f => b'u',
             _ => continue,
         };
-        out.extend_from_slice(&text[done..at]);
+        out.extend_from_slice(&text[done..index]);
         out.extend_from_slice(&[b'\\', short]);
         if short == b'u' {
             out.extend_from_slice(&[b'0', b'0', b'0' + (byte >> 4), HEX[usize::from(byte & 15)]]);
         }
-        done = at + 1;
+        done = index + 1;
     }
     out.extend_from_slice(&text[done..]);
 }
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn strings_read_back_as_they_were() {
+    fn strings_round_trip() {
         let text: String = (0..0x250_u32).filter_map(char::from_u32).collect();
         let mut out = Vec::new();
         Writer::new(&mut out).str(&text);
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn commas_stand_between_values_only() {
+    fn commas_separate_items_and_pairs() {
         let mut out = Vec::new();
         let mut json = Writer::new(&mut out);
         json.begin_map(3);

@@ -1,4 +1,4 @@
-//! MessagePack by hand, on the markers and writers of `rmp`.
+//! MessagePack, built on the markers and writers of `rmp`.
 
 mod reader;
 mod writer;
@@ -6,12 +6,13 @@ mod writer;
 pub(super) use reader::Reader;
 pub(super) use writer::Writer;
 
-// The markers that nearly every value has, in the order of their numbers; those of short values have room for lengths.
-// `rmp` makes them by functions that are not inlined, and tells one apart from all others at once.
+// The most frequent markers, in numerical order. The markers of short maps, arrays and strings
+// contain the length in their low bits. They are defined here because the functions of `rmp` that
+// convert markers are not inlined and always distinguish all markers.
 const FIX_MAP: u8 = 0x80;
 const FIX_ARRAY: u8 = 0x90;
 const FIX_STR: u8 = 0xa0;
 const NIL: u8 = 0xc0;
-/// Nothing begins with it.
+/// Never the first byte of a value.
 const RESERVED: u8 = 0xc1;
 const STR_8: u8 = 0xd9;

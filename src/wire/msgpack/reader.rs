@@ -1,13 +1,15 @@
+//! MessagePack decoding.
+
 use super::{FIX_ARRAY, FIX_MAP, FIX_STR, NIL, RESERVED, STR_8};
 use crate::protocol::text;
 use crate::wire::decode::{DecodeErrorKind, Kind, Source, base64};
 use bytes::Bytes;
 use rmp::Marker;
 
-/// A cursor over MessagePack in a frame.
+/// A cursor over a MessagePack payload.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a> {
-    /// What is left. Invariant: a part of `payload`.
+    /// Unread part. Invariant: a subslice of `payload`.
     rest: &'a [u8],
     payload: &'a Bytes,
 }
@@ -20,8 +22,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Checks that nothing is left.
-    pub(crate) fn ended(&self) -> Result<(), DecodeErrorKind> {
+    /// Checks that the whole payload has been read.
+    pub(crate) fn expect_end(&self) -> Result<(), DecodeErrorKind> {
         if self.rest.is_empty() {
             Ok(())
         } else {
@@ -63,7 +65,7 @@ impl<'a> Reader<'a> {
         self.take_array().map(u64::from_be_bytes)
     }
 
-    /// A string of 256 bytes or more, if it is one.
+    /// Reads a string that is not in one of the two short forms.
     #[cold]
     fn long_str(&mut self) -> Result<&'a str, DecodeErrorKind> {
         let marker = self.marker()?;
@@ -117,7 +119,7 @@ impl<'a> Reader<'a> {
         }))
     }
 
-    /// Bytes behind a scalar marker; `None` for arrays and maps.
+    /// Returns the number of bytes after a scalar's marker and length; `None` for arrays and maps.
     fn scalar_len(&mut self, marker: Marker) -> Result<Option<usize>, DecodeErrorKind> {
         if let Some(len) = self.str_len(marker)? {
             return Ok(Some(len));
@@ -146,8 +148,9 @@ impl<'a> Reader<'a> {
         }))
     }
 
-    /// A length that the bytes at hand cannot bear out is refused before anything is done with it.
-    fn plausible(&self, items: usize) -> Result<usize, DecodeErrorKind> {
+    /// Rejects a number of items that exceeds the remaining bytes, since each item takes at least
+    /// one.
+    fn checked_len(&self, items: usize) -> Result<usize, DecodeErrorKind> {
         if items > self.rest.len() {
             return Err(DecodeErrorKind::CutShort);
         }
@@ -182,22 +185,22 @@ impl<'a> Source<'a> for Reader<'a> {
     fn map(&mut self) -> Result<usize, DecodeErrorKind> {
         if let [marker @ FIX_MAP..FIX_ARRAY, rest @ ..] = self.rest {
             self.rest = rest;
-            return self.plausible(usize::from(marker & 0x0f));
+            return self.checked_len(usize::from(marker & 0x0f));
         }
         let marker = self.marker()?;
         let len = self.map_len(marker)?.ok_or(DecodeErrorKind::WrongType)?;
-        self.plausible(len)
+        self.checked_len(len)
     }
 
     #[inline]
     fn array(&mut self) -> Result<usize, DecodeErrorKind> {
         if let [marker @ FIX_ARRAY..FIX_STR, rest @ ..] = self.rest {
             self.rest = rest;
-            return self.plausible(usize::from(marker & 0x0f));
+            return self.checked_len(usize::from(marker & 0x0f));
         }
         let marker = self.marker()?;
         let len = self.array_len(marker)?.ok_or(DecodeErrorKind::WrongType)?;
-        self.plausible(len)
+        self.checked_len(len)
     }
 
     fn str(&mut self) -> Result<&'a str, DecodeErrorKind> {
@@ -251,7 +254,7 @@ impl<'a> Source<'a> for Reader<'a> {
         }
     }
 
-    /// As the provided method, without a look at every other kind of value.
+    /// Like the provided method, but without determining the kind of other values.
     #[inline]
     fn null(&mut self) -> Result<bool, DecodeErrorKind> {
         match self.rest {
@@ -277,16 +280,17 @@ impl<'a> Source<'a> for Reader<'a> {
     }
 
     fn skip_key(&mut self, name: &str) -> bool {
-        debug_assert!(name.len() < 32, "longer strings have another marker");
+        debug_assert!(name.len() < 32, "longer strings have a different marker");
         let marker = Marker::FixStr(name.len() as u8).to_u8();
-        let behind = match self.rest.split_first() {
-            Some((first, behind)) if *first == marker => behind.strip_prefix(name.as_bytes()),
+        let after = match self.rest.split_first() {
+            Some((first, key)) if *first == marker => key.strip_prefix(name.as_bytes()),
             _ => None,
         };
-        behind.map(|rest| self.rest = rest).is_some()
+        after.map(|rest| self.rest = rest).is_some()
     }
 
-    /// Counts the values still to pass over instead of recursing, so that depth costs nothing.
+    /// Counts the values that remain to be skipped instead of recursing, so depth cannot overflow
+    /// the stack.
     fn skip(&mut self) -> Result<(), DecodeErrorKind> {
         let mut pending: u64 = 1;
         while pending > 0 {
@@ -308,12 +312,12 @@ impl<'a> Source<'a> for Reader<'a> {
 mod tests {
     use super::*;
 
-    fn reader(bytes: &[u8]) -> Bytes {
+    fn to_payload(bytes: &[u8]) -> Bytes {
         Bytes::copy_from_slice(bytes)
     }
 
     #[test]
-    fn integers_of_every_width() {
+    fn integers_of_every_width_are_read() {
         for (bytes, value) in [
             (&[0x7f][..], 127),
             (&[0xe0], -32),
@@ -329,13 +333,13 @@ mod tests {
             (&[0xd2, 0x80, 0, 0, 0], -2_147_483_648),
             (&[0xd3, 0x80, 0, 0, 0, 0, 0, 0, 0], i128::from(i64::MIN)),
         ] {
-            assert_eq!(Reader::new(&reader(bytes)).integer(), Ok(value));
+            assert_eq!(Reader::new(&to_payload(bytes)).integer(), Ok(value));
         }
     }
 
     #[test]
-    fn text_is_checked_whether_it_is_ascii_or_not() {
-        let text = |bytes: &[u8]| Reader::new(&reader(bytes)).str().map(str::to_owned);
+    fn invalid_utf8_is_rejected() {
+        let text = |bytes: &[u8]| Reader::new(&to_payload(bytes)).str().map(str::to_owned);
         assert_eq!(text(b"\xa3abc"), Ok("abc".to_owned()));
         assert_eq!(
             text(b"\xa6a\xc3\xa9\xe2\x82\xac"),
@@ -347,8 +351,8 @@ mod tests {
     }
 
     #[test]
-    fn a_null_is_told_from_any_other_first_byte() {
-        let null = |bytes: &[u8]| Reader::new(&reader(bytes)).null();
+    fn null_is_distinguished_from_every_other_marker() {
+        let null = |bytes: &[u8]| Reader::new(&to_payload(bytes)).null();
         assert_eq!(null(&[]), Err(DecodeErrorKind::CutShort));
         for first in 0..=255_u8 {
             let expected = match first {
@@ -361,35 +365,35 @@ mod tests {
     }
 
     #[test]
-    fn skip_passes_over_anything_nested_without_recursion() {
+    fn skip_does_not_recurse() {
         let mut deep = vec![0x91; 1_000_000];
         deep.extend([0xc0, 0x01]);
-        let payload = reader(&deep);
+        let payload = to_payload(&deep);
         let mut source = Reader::new(&payload);
         source.skip().unwrap();
         assert_eq!(source.integer(), Ok(1));
     }
 
     #[test]
-    fn skip_passes_over_every_marker() {
+    fn skip_accepts_every_marker_except_the_reserved_one() {
         for marker in 0..=255_u8 {
             let mut bytes = vec![marker];
             bytes.extend([0; 32]);
-            let payload = reader(&bytes);
+            let payload = to_payload(&bytes);
             let skipped = Reader::new(&payload).skip();
             assert_eq!(skipped.is_err(), marker == 0xc1, "marker {marker:#x}");
         }
     }
 
     #[test]
-    fn announced_lengths_are_not_believed() {
+    fn lengths_beyond_the_payload_are_rejected() {
         for bytes in [
             &[0xdf, 0xff, 0xff, 0xff, 0xff][..],
             &[0xdd, 0xff, 0xff, 0xff, 0xff],
             &[0xdb, 0xff, 0xff, 0xff, 0xff],
             &[0xc6, 0xff, 0xff, 0xff, 0xff],
         ] {
-            let payload = reader(bytes);
+            let payload = to_payload(bytes);
             let source = Reader::new(&payload);
             assert_eq!(source.clone().skip(), Err(DecodeErrorKind::CutShort));
             assert!(source.clone().map().is_err());
@@ -400,13 +404,13 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_a_slice_of_the_payload_or_base64() {
-        let payload = reader(&[0xc4, 3, b'a', b'b', b'c']);
+    fn body_is_a_slice_of_the_payload_or_decoded_base64() {
+        let payload = to_payload(&[0xc4, 3, b'a', b'b', b'c']);
         let body = Reader::new(&payload).body().unwrap();
         assert_eq!(body.as_ptr(), payload[2..].as_ptr());
-        let payload = reader(b"\xa4YWJj");
+        let payload = to_payload(b"\xa4YWJj");
         assert_eq!(Reader::new(&payload).body().unwrap(), "abc");
-        let payload = reader(b"\xa4????");
+        let payload = to_payload(b"\xa4????");
         assert_eq!(
             Reader::new(&payload).body(),
             Err(DecodeErrorKind::NotBase64)

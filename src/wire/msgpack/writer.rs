@@ -1,15 +1,17 @@
+//! MessagePack encoding.
+
 use super::{FIX_ARRAY, FIX_MAP, FIX_STR, STR_8};
 use crate::wire::dialect::{Bodies, MAX_INLINE_BODY};
 use crate::wire::encode::Sink;
 use bytes::Bytes;
 use rmp::encode;
 
-/// Writes MessagePack to the end of a buffer.
+/// Appends MessagePack to a buffer.
 #[derive(Debug)]
 pub(crate) struct Writer<'b> {
     out: &'b mut Vec<u8>,
     bodies: Bodies,
-    /// A body that belongs behind everything that was written.
+    /// Body that follows the written bytes.
     detached: Bytes,
 }
 
@@ -22,19 +24,19 @@ impl<'b> Writer<'b> {
         }
     }
 
-    /// The end of the payload, if it was not written.
+    /// Returns the body that ends the payload if it was not copied to the buffer.
     pub(crate) fn into_detached(self) -> Bytes {
         self.detached
     }
 }
 
-/// Writing to a `Vec` cannot fail, whatever the types say.
+/// Discards a result, since writing to a `Vec` cannot fail.
 fn written<T, E>(result: Result<T, E>) {
     debug_assert!(result.is_ok());
 }
 
 fn len32(len: usize) -> u32 {
-    // A longer value cannot be in a frame of at most 16 MiB; the frame is refused once it is complete.
+    // A longer value does not fit into a frame of at most 16 MiB. The complete frame is rejected.
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
@@ -56,7 +58,8 @@ impl Sink for Writer<'_> {
         let header = start..self.out.len();
         let pairs = write_pairs(self);
         debug_assert!(pairs <= at_most);
-        // The form that is wide enough for `at_most` takes any smaller number too.
+        // The header was written in the form for `at_most` pairs, which can hold any smaller
+        // number.
         let pairs = len32(pairs).to_be_bytes();
         match &mut self.out[header] {
             [fixed] => *fixed = FIX_MAP | pairs[3] & 0x0f,
@@ -68,7 +71,7 @@ impl Sink for Writer<'_> {
     #[inline(always)]
     fn begin_array(&mut self, items: usize) {
         match items {
-            // Nearly every header has one value.
+            // Most arrays are header values with one item.
             0..16 => self.out.push(FIX_ARRAY | items as u8),
             _ => written(encode::write_array_len(self.out, len32(items))),
         }
@@ -76,7 +79,7 @@ impl Sink for Writer<'_> {
 
     fn end_array(&mut self) {}
 
-    /// Inlined because most keys are literals: their markers and copies need no look at a length then.
+    /// Inlined because most keys are literals, whose length is then known at compile time.
     #[inline(always)]
     fn key(&mut self, name: &str) {
         match name.len() {
@@ -89,7 +92,7 @@ impl Sink for Writer<'_> {
     }
 
     fn str(&mut self, text: &str) {
-        // Nearly every string of a message is short.
+        // Most strings are short.
         match text.len() {
             len @ 0..32 => self.out.push(FIX_STR | len as u8),
             len @ 32..256 => self.out.extend_from_slice(&[STR_8, len as u8]),

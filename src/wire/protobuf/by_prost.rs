@@ -1,5 +1,6 @@
-//! Events and answers as the generated types have them, for tests: another reader of protobuf than ours. JSON within it
-//! is read by ours, which is compared with others where JSON is tested.
+//! Decoding of events and answers through the generated types: a second implementation, with which
+//! tests compare the hand-written one. JSON within the messages is read by the code under test; it
+//! is compared with other readers where JSON is tested.
 
 use super::generated as proto;
 use super::json_text;
@@ -23,14 +24,14 @@ use proto::web_socket_frame_event::FrameType;
 use serde_json::Map;
 use std::collections::HashMap;
 
-/// What an envelope holds, and the stream id in it.
+/// Message and stream id of an envelope.
 #[derive(Debug, PartialEq)]
 pub(in crate::wire) struct Opened<T> {
     pub(in crate::wire) message: T,
     pub(in crate::wire) stream_id: Option<u64>,
 }
 
-/// The event in an envelope, if there is one that has a meaning.
+/// Decodes the event in an envelope; `None` if there is no valid one.
 pub(in crate::wire) fn event(envelope: &[u8]) -> Option<Opened<OwnedEvent>> {
     let envelope = proto::ProxyToAgent::decode(envelope).ok()?;
     let message = match envelope.message? {
@@ -104,7 +105,7 @@ pub(in crate::wire) fn event(envelope: &[u8]) -> Option<Opened<OwnedEvent>> {
     })
 }
 
-/// The answer in an envelope with the correlation id in it, if there is one that has a meaning.
+/// Decodes the answer in an envelope, with its correlation id; `None` if there is no valid one.
 pub(in crate::wire) fn response(envelope: &[u8]) -> Option<Opened<(String, AgentResponse)>> {
     let envelope = proto::AgentToProxy::decode(envelope).ok()?;
     let Some(proto::agent_to_proxy::Message::Response(answer)) = envelope.message else {
@@ -132,7 +133,7 @@ pub(in crate::wire) fn response(envelope: &[u8]) -> Option<Opened<(String, Agent
 }
 
 fn metadata(metadata: proto::RequestMetadata) -> Option<RequestMetadata> {
-    // How milliseconds become text has tests of its own.
+    // The conversion of milliseconds to text has tests of its own.
     let from_ms = || Timestamp::from_ms(metadata.timestamp_ms).to_string();
     Some(RequestMetadata {
         timestamp: metadata.timestamp.unwrap_or_else(from_ms),

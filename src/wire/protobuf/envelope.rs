@@ -1,17 +1,18 @@
-//! What every message of a stream is wrapped in: `ProxyToAgent` one way, `AgentToProxy` the other.
+//! Envelopes: the messages `ProxyToAgent` and `AgentToProxy`, in which every message of a stream is
+//! wrapped.
 
 use super::reader::{Reader, Value, set_once};
 use super::writer::Writer;
 use crate::wire::decode::DecodeErrorKind;
 use crate::wire::{MessageType, StreamId};
 
-/// The field of both envelopes that holds the stream id.
+/// Number of the field of both envelopes that holds the stream id.
 const STREAM_ID: u32 = 1000;
 
-/// The number of that field and the form of its value, fixed 64 bits, as they are written.
+/// Encoded tag of that field: its number and the wire type of a 64-bit value.
 const STREAM_ID_TAG: [u8; 2] = [0xc1, 0x3e];
 
-/// Which way a message goes, and with it what the numbers in its envelope mean.
+/// Direction of a message, which determines the meaning of the field numbers of its envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
     ToAgent,
@@ -50,11 +51,11 @@ impl Direction {
         }
     }
 
-    /// What a message is; `None` if this version does not know it, or if it is nothing at all.
+    /// Returns the type of the message in an envelope; `None` if it is unknown or absent.
     pub(crate) fn message_type(self, envelope: &[u8]) -> Option<MessageType> {
         let mut found = None;
         let (_, mut fields) = split_stream_id(envelope);
-        // What is behind damage does not count; reading the message fails at it.
+        // Stops at malformed fields. Decoding the message fails there, too.
         while let Ok(Some((field, _))) = fields.next() {
             let known = self.messages().iter().find(|(number, _)| *number == field);
             found = known.map(|(_, message)| *message).or(found);
@@ -63,7 +64,7 @@ impl Direction {
     }
 }
 
-/// The field of its envelope that holds a message.
+/// Returns the number of the envelope's field that holds a message of this type.
 const fn field_of(message: MessageType) -> u32 {
     match message {
         MessageType::HandshakeRequest | MessageType::HandshakeResponse => 1,
@@ -100,7 +101,7 @@ pub(super) fn write(
     }
 }
 
-/// What is in the envelope of a message.
+/// Returns the encoded message in an envelope.
 pub(super) fn open(message: MessageType, envelope: &[u8]) -> Result<&[u8], DecodeErrorKind> {
     let (mut stream, fields) = split_stream_id(envelope);
     let mut content = None;
@@ -116,7 +117,7 @@ pub(super) fn open(message: MessageType, envelope: &[u8]) -> Result<&[u8], Decod
     content.ok_or(DecodeErrorKind::Missing("message"))
 }
 
-/// The stream id in an envelope.
+/// Returns the stream id in an envelope.
 pub(crate) fn stream_id(envelope: &[u8]) -> Result<StreamId, DecodeErrorKind> {
     let (mut stream, mut fields) = split_stream_id(envelope);
     while stream.is_none()
@@ -131,7 +132,8 @@ pub(crate) fn stream_id(envelope: &[u8]) -> Result<StreamId, DecodeErrorKind> {
         .ok_or(DecodeErrorKind::Missing("stream_id"))
 }
 
-/// The stream id, if it stands before everything else, as [`write`] has it, and the fields behind it.
+/// Returns the stream id, if it is the first field, as [`write`] writes it, and a reader of the
+/// fields after it.
 #[inline]
 fn split_stream_id(envelope: &[u8]) -> (Option<u64>, Reader<'_>) {
     let leading = envelope

@@ -1,9 +1,9 @@
-//! Events, written from their borrowed form and read to it.
+//! Events in protobuf, encoded from and decoded to their borrowed form.
 
 use super::envelope;
 use super::json_text;
 use super::reader::{HeaderCheck, HeaderReader, Reader, Value, set_once};
-use super::timestamp::ms_of;
+use super::timestamp::parse_ms;
 use super::writer::Writer;
 use crate::protocol::events::{
     BodyChunk, Configure, GuardrailInspect, Metadata, RequestComplete, RequestHeaders,
@@ -12,24 +12,24 @@ use crate::protocol::events::{
 use crate::protocol::{EventType, FieldValue, GuardrailInspectionType, HeaderSource, Timestamp};
 use crate::wire::Dialect;
 use crate::wire::decode::{DecodeError, DecodeErrorKind};
-use crate::wire::events::{Address, Event, message_of};
+use crate::wire::events::{Event, EventTarget, message_of};
 use crate::wire::incoming::IncomingEvent;
-use crate::wire::salvage::Undecodable;
+use crate::wire::recover_id::Undecodable;
 use crate::wire::views::{HeadersView, RequestHeadersView, ResponseHeadersView};
 use bytes::Bytes;
 use serde_json::Map;
 
-/// Writes an event in its envelope to the end of `out`. Returns the part of it that is not written there.
+/// Appends an event in its envelope to `out`. Returns the rest of it, which is not copied.
 pub(in crate::wire) fn write_event<E: Event>(
     event: &E,
-    address: Address<'_>,
+    target: EventTarget<'_>,
     dialect: Dialect,
     out: &mut Vec<u8>,
 ) -> Bytes {
     let mut writer = Writer::new(out);
-    let stream = dialect.has_streams().then_some(address.stream);
+    let stream = dialect.has_streams().then_some(target.stream);
     envelope::write(message_of(E::EVENT_TYPE), stream, &mut writer, |writer| {
-        event.encode_protobuf(address.correlation_id, writer);
+        event.encode_protobuf(target.correlation_id, writer);
     });
     writer.into_detached()
 }
@@ -58,7 +58,7 @@ fn write_metadata(metadata: &Metadata<'_>, correlation_id: &str, writer: &mut Wr
     writer.optional_str(7, metadata.tls_version);
     writer.optional_str(8, metadata.route_id);
     writer.optional_str(9, metadata.upstream_id);
-    writer.uint(10, ms_of(metadata.timestamp));
+    writer.uint(10, parse_ms(metadata.timestamp));
     writer.optional_str(11, metadata.traceparent);
     writer.optional_str(1000, metadata.tls_cipher);
     writer.some_str(1001, metadata.timestamp);
@@ -113,7 +113,7 @@ pub(in crate::wire) fn write_complete(
     writer.some_uint(1000, u64::from(event.upstream_attempts));
 }
 
-/// The numbers of `WebSocketFrameEvent.FrameType`.
+/// Numbers of `WebSocketFrameEvent.FrameType`.
 const OPCODES: [(u64, WebSocketOpcode); 6] = [
     (1, WebSocketOpcode::Text),
     (2, WebSocketOpcode::Binary),
@@ -139,7 +139,7 @@ pub(in crate::wire) fn write_websocket(
     writer.last_bytes(4, &event.data);
 }
 
-/// `GUARDRAIL_CONTENT_TYPE_PROMPT`.
+/// Number of `GUARDRAIL_CONTENT_TYPE_PROMPT`.
 const CONTENT_PROMPT: u64 = 1;
 
 pub(in crate::wire) fn write_guardrail(
@@ -161,7 +161,7 @@ pub(in crate::wire) fn write_guardrail(
     writer.str_pairs(1003, event.metadata.iter().copied());
 }
 
-/// Settings that have a field of their own.
+/// Settings that have their own field in the message.
 const CONFIG: &str = "config";
 const CONFIG_VERSION: &str = "config_version";
 
@@ -186,7 +186,8 @@ pub(in crate::wire) fn write_configure(
 }
 
 impl<'a> IncomingEvent<'a> {
-    /// Reads an event from its envelope. `timestamp` holds what the event may have to borrow beside it.
+    /// Decodes an event from its envelope. The event may borrow its text form of the time from
+    /// `timestamp`.
     pub(crate) fn from_protobuf(
         event_type: EventType,
         envelope: &'a Bytes,
@@ -199,7 +200,7 @@ impl<'a> IncomingEvent<'a> {
                 error: DecodeError::in_message(event_type.as_str())(kind),
                 correlation_id: opened
                     .ok()
-                    .and_then(|message| salvage_id(event_type, message)),
+                    .and_then(|message| recover_id(event_type, message)),
             })
     }
 }
@@ -336,7 +337,7 @@ fn read_chunk<'a>(message: &'a [u8], envelope: &Bytes) -> Result<BodyChunk<'a>, 
     Ok(chunk)
 }
 
-/// Bytes as a part of the message that they stand in.
+/// Returns `bytes` as a part of the message that contains them, without copying.
 pub(super) fn body(value: Value<'_>, envelope: &Bytes) -> Result<Bytes, DecodeErrorKind> {
     value.bytes().map(|bytes| envelope.slice_ref(bytes))
 }
@@ -461,18 +462,18 @@ fn read_configure(message: &[u8]) -> Result<Configure<'_>, DecodeErrorKind> {
     })
 }
 
-/// The correlation id of an event that does not decode, if it stands before the damage.
-fn salvage_id(event_type: EventType, message: &[u8]) -> Option<String> {
+/// Returns the correlation id of an event that does not decode, if it comes before the error.
+fn recover_id(event_type: EventType, message: &[u8]) -> Option<String> {
     let (holder, field) = match event_type {
         EventType::RequestHeaders => (find(message, 1)?, 1),
         EventType::Configure => (message, 1000),
         _ => (message, 1),
     };
-    salvage_str(holder, field)
+    recover_str(holder, field)
 }
 
-/// A string that is not empty.
-pub(super) fn salvage_str(message: &[u8], field: u32) -> Option<String> {
+/// Returns a string field unless it is missing or empty.
+pub(super) fn recover_str(message: &[u8], field: u32) -> Option<String> {
     let text = std::str::from_utf8(find(message, field)?).ok()?;
     (!text.is_empty()).then(|| text.to_owned())
 }

@@ -1,7 +1,9 @@
+//! Reader for the protobuf wire format.
+
 use crate::protocol::text;
 use crate::wire::decode::DecodeErrorKind;
 
-/// The value of one field.
+/// Value of one field, by wire type.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Value<'a> {
     Varint(u64),
@@ -52,7 +54,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Reads the fields of a message one after another.
+/// Reader of the fields of a message, in the order in which they were written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
@@ -63,7 +65,7 @@ impl<'a> Reader<'a> {
         Self { rest: message }
     }
 
-    /// The number and the value of the next field; `None` at the end.
+    /// Returns the number and the value of the next field; `None` at the end of the message.
     #[inline]
     pub(super) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, DecodeErrorKind> {
         if self.rest.is_empty() {
@@ -75,7 +77,7 @@ impl<'a> Reader<'a> {
             1 => Value::Fixed64(u64::from_le_bytes(self.take_chunk()?)),
             2 => Value::Bytes(self.take_bytes()?),
             5 => Value::Fixed32(u32::from_le_bytes(self.take_chunk()?)),
-            // Groups, which no message of this protocol has ever had, and what is reserved.
+            // Groups, which no message of this protocol has, and reserved wire types.
             _ => return Err(DecodeErrorKind::Syntax),
         };
         match tag >> 3 {
@@ -84,14 +86,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether the next field has this tag, of one byte, and what it holds. Everything else is left where it is.
+    /// Takes the content of the next field if it has this one-byte tag. Otherwise, or if it is
+    /// malformed, returns `None` and leaves the reader unchanged.
     #[inline]
     fn next_if(&mut self, tag: u8) -> Option<&'a [u8]> {
-        let mut behind = Self {
+        let mut next = Self {
             rest: self.rest.strip_prefix(&[tag])?,
         };
-        let bytes = behind.take_bytes().ok()?;
-        *self = behind;
+        let bytes = next.take_bytes().ok()?;
+        *self = next;
         Some(bytes)
     }
 
@@ -138,7 +141,7 @@ impl<'a> Reader<'a> {
         self.long_varint()
     }
 
-    // Kept out of the readers of fields, which are small enough to be inlined without it.
+    // Not inlined, so that the readers of fields stay small enough to be inlined themselves.
     #[inline(never)]
     fn long_varint(&mut self) -> Result<u64, DecodeErrorKind> {
         let mut number = 0;
@@ -161,21 +164,22 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Bytes of the longest number.
+/// Length of the longest varint, in bytes.
 const MAX_VARINT_LEN: usize = 10;
 
-/// Goes through the headers of a message: for each name in a row of headers the name, then its values.
+/// Reader of the headers of a message in groups: for each run of consecutive headers with the same
+/// name, the name, then its values.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::wire) struct HeaderReader<'a> {
     fields: Reader<'a>,
-    /// The field that holds them.
+    /// Number of the field that holds the headers.
     field: u32,
-    /// Values of the last name that are still to be read.
+    /// Values of the current name that were not read yet.
     values: usize,
 }
 
 impl<'a> HeaderReader<'a> {
-    /// The headers of a message in the field with this number.
+    /// Creates a reader of the headers in the field with this number.
     pub(super) const fn new(message: &'a [u8], field: u32) -> Self {
         Self {
             fields: Reader::new(message),
@@ -184,25 +188,26 @@ impl<'a> HeaderReader<'a> {
         }
     }
 
+    /// Returns the name that comes next, or the next value of the current name.
     pub(in crate::wire) fn str(&mut self) -> Result<&'a str, DecodeErrorKind> {
         let next = match self.values.checked_sub(1) {
             None => self.peek().map(|header| header.map(|(name, _)| name)),
-            Some(left) => {
-                self.values = left;
+            Some(remaining) => {
+                self.values = remaining;
                 self.header().map(|header| header.map(|(_, value)| value))
             }
         };
         next?.ok_or(DecodeErrorKind::CutShort)
     }
 
-    /// How many headers in a row have the name that comes next.
+    /// Returns the number of consecutive headers with the current name, whose values come next.
     pub(in crate::wire) fn array(&mut self) -> Result<usize, DecodeErrorKind> {
-        let mut at = *self;
-        let Some((name, _)) = at.header()? else {
+        let mut ahead = *self;
+        let Some((name, _)) = ahead.header()? else {
             return Err(DecodeErrorKind::CutShort);
         };
         let mut values = 1;
-        while at.header()?.is_some_and(|(next, _)| next == name) {
+        while ahead.header()?.is_some_and(|(next, _)| next == name) {
             values += 1;
         }
         self.values = values;
@@ -223,18 +228,19 @@ impl<'a> HeaderReader<'a> {
     }
 }
 
-/// Sets what may be there once, or be one of several things but not two. Protobuf would merge messages that are
-/// repeated, which nobody means.
-pub(super) fn set_once<T>(place: &mut Option<T>, value: T) -> Result<(), DecodeErrorKind> {
-    match place.replace(value) {
+/// Sets a field, or a `oneof`, that must occur only once. Protobuf would merge repeated messages,
+/// which no sender intends, and another parser might see only one of them.
+pub(super) fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<(), DecodeErrorKind> {
+    match slot.replace(value) {
         None => Ok(()),
         Some(_) => Err(DecodeErrorKind::Contradiction),
     }
 }
 
-/// Checks headers one by one and counts the names that they have in a row.
+/// Validation of headers, which counts the groups of consecutive headers with equal names.
 #[derive(Debug, Default)]
 pub(super) struct HeaderCheck<'a> {
+    /// Number of groups so far.
     pub(super) names: usize,
     last: Option<&'a str>,
 }
@@ -251,7 +257,7 @@ impl<'a> HeaderCheck<'a> {
     }
 }
 
-/// A name with its value.
+/// Reads the name and the value of a header, or of a map entry, which has the same form.
 pub(super) fn header(message: &[u8]) -> Result<(&str, &str), DecodeErrorKind> {
     let mut fields = Reader::new(message);
     if let (Some(name), Some(value)) = (fields.next_if(NAME), fields.next_if(VALUE))
@@ -262,8 +268,9 @@ pub(super) fn header(message: &[u8]) -> Result<(&str, &str), DecodeErrorKind> {
     header_in_any_order(message)
 }
 
-/// The tags of the fields of a header, which nearly everybody writes in this order.
+/// Tag of the name of a header.
 const NAME: u8 = 1 << 3 | 2;
+/// Tag of the value of a header, which nearly every encoder writes after the name.
 const VALUE: u8 = 2 << 3 | 2;
 
 fn header_in_any_order(message: &[u8]) -> Result<(&str, &str), DecodeErrorKind> {

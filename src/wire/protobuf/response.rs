@@ -1,6 +1,6 @@
-//! Answers, written from and read to their owned form.
+//! Answers of agents, encoded from and decoded to their owned form.
 
-use super::events::{body, salvage_str};
+use super::events::{body, recover_str};
 use super::reader::{Reader, Value, header, set_once};
 use super::writer::Writer;
 use super::{envelope, json_text};
@@ -10,13 +10,14 @@ use crate::protocol::{
 };
 use crate::wire::MessageType;
 use crate::wire::decode::{DecodeError, DecodeErrorKind};
+use crate::wire::recover_id::Undecodable;
 use crate::wire::response::{Answer, AnswerTo, CORRELATION_ID};
-use crate::wire::salvage::Undecodable;
 use crate::wire::value::Budget;
 use bytes::Bytes;
 use std::collections::HashMap;
 
-/// Writes a response in its envelope to the end of `out`. Returns the part of it that is not written there.
+/// Appends an answer in its envelope to `out`. Returns the body with which the message ends if it
+/// was not copied to `out`.
 pub(in crate::wire) fn write_response(
     response: &AgentResponse,
     to: AnswerTo<'_>,
@@ -169,7 +170,7 @@ fn as_strs(map: &HashMap<String, String>) -> impl Iterator<Item = (&str, &str)> 
         .map(|(key, value)| (key.as_str(), value.as_str()))
 }
 
-/// Reads a response from its envelope and passes it on.
+/// Decodes an answer from its envelope and passes it to `accept`.
 pub(in crate::wire) fn decode_answer<T>(
     payload: &Bytes,
     accept: impl FnOnce(Answer<'_>) -> T,
@@ -180,11 +181,11 @@ pub(in crate::wire) fn decode_answer<T>(
         .map(accept)
         .map_err(|kind| Undecodable {
             error: DecodeError::in_message("agent response")(kind),
-            correlation_id: opened.ok().and_then(|message| salvage_str(message, 1)),
+            correlation_id: opened.ok().and_then(|message| recover_str(message, 1)),
         })
 }
 
-/// An allow and nothing else, which most answers are.
+/// Encoded form of an `allow` without changes, which most answers are.
 const PLAIN_ALLOW: &[u8] = b"\x12\0";
 
 fn read<'a>(message: &'a [u8], envelope: &Bytes) -> Result<Answer<'a>, DecodeErrorKind> {
@@ -224,7 +225,7 @@ fn read<'a>(message: &'a [u8], envelope: &Bytes) -> Result<Answer<'a>, DecodeErr
         Ok(())
     })?;
     response.audit = audit.unwrap_or_default();
-    // The published client allows where an agent says nothing; this one does not.
+    // The client of `zentinel-agent-protocol` allows if the decision is absent; this one does not.
     response.decision = decision.ok_or(DecodeErrorKind::Missing("decision"))?;
     Ok(Answer {
         correlation_id,
@@ -325,10 +326,10 @@ fn read_audit(value: Value<'_>) -> Result<AuditMetadata, DecodeErrorKind> {
                 if key == CORRELATION_ID {
                     return Ok(());
                 }
-                // The published agent writes JSON; agents in other languages may write what they like.
+                // Agents on `zentinel-agent-protocol` write JSON; others may write any text.
                 let custom = match json_text::read_within(text, &mut budget) {
                     Err(DecodeErrorKind::TooMany) => return Err(DecodeErrorKind::TooMany),
-                    read => read.unwrap_or_else(|_| text.into()),
+                    result => result.unwrap_or_else(|_| text.into()),
                 };
                 audit.custom.insert(key.to_owned(), custom);
             }
@@ -377,7 +378,7 @@ fn read_websocket_decision(value: Value<'_>) -> Result<WebSocketDecision, Decode
     decision.ok_or(DecodeErrorKind::UnknownName("websocket decision"))
 }
 
-/// Adds a pair to a map; of several with one key the last counts, as the language has it.
+/// Adds an entry to a map. Of several with one key the last counts, as protobuf specifies.
 fn insert(map: &mut HashMap<String, String>, value: Value<'_>) -> Result<(), DecodeErrorKind> {
     let (key, value) = header(value.bytes()?)?;
     map.insert(key.to_owned(), value.to_owned());

@@ -1,4 +1,4 @@
-//! What is written by hand is what prost reads, and what prost writes is read.
+//! Tests of the hand-written encoder and decoder against prost, in both directions.
 
 use super::{Direction, by_prost, control, generated as proto, handshake, stream_id};
 use crate::protocol::{
@@ -24,7 +24,7 @@ fn read_event(event_type: EventType, payload: Vec<u8>) -> Option<OwnedEvent> {
     OwnedEvent::from_payload(event_type, Encoding::Protobuf, payload).ok()
 }
 
-/// Protobuf has no way of saying that a name has no values.
+/// Removes names without values, which protobuf cannot express.
 fn without_empty_headers(mut event: OwnedEvent) -> OwnedEvent {
     if let OwnedEvent::RequestHeaders(event) = &mut event {
         event.headers.retain(|_, values| !values.is_empty());
@@ -51,7 +51,7 @@ fn read_response(payload: Vec<u8>) -> Option<(Option<String>, AgentResponse)> {
 
 proptest! {
     #[test]
-    fn events_pass_through_prost(event in event()) {
+    fn events_agree_with_prost(event in event()) {
         let event = without_empty_headers(event);
         for dialect in [PLAIN, EXTENDED] {
             let payload = event.payload(dialect);
@@ -73,7 +73,7 @@ proptest! {
     }
 
     #[test]
-    fn responses_pass_through_prost(response in response(), id in text()) {
+    fn responses_agree_with_prost(response in response(), id in text()) {
         let payload = write_response(&response, AnswerTo::CorrelationId(&id));
         let by_prost = by_prost::response(&payload).unwrap();
         prop_assert_eq!(by_prost.message, (id.clone(), response.clone()));
@@ -87,7 +87,7 @@ proptest! {
     }
 
     #[test]
-    fn damage_is_an_error_and_no_panic(
+    fn damaged_message_is_an_error(
         event in event(),
         cut in any::<prop::sample::Index>(),
         flip in any::<(prop::sample::Index, u8)>(),
@@ -106,7 +106,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_is_no_panic(garbage in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn garbage_does_not_panic(garbage in prop::collection::vec(any::<u8>(), 0..200)) {
         for event_type in EventType::ALL {
             let _ = read_event(event_type, garbage.clone());
         }
@@ -118,7 +118,7 @@ proptest! {
 }
 
 #[test]
-fn a_published_peers_timestamp_becomes_text() {
+fn timestamp_in_milliseconds_becomes_text() {
     let message = proto::ProxyToAgent {
         message: Some(proto::proxy_to_agent::Message::RequestHeaders(
             proto::RequestHeadersEvent {
@@ -139,7 +139,7 @@ fn a_published_peers_timestamp_becomes_text() {
 }
 
 #[test]
-fn an_answer_without_a_decision_is_no_allow() {
+fn answer_without_decision_is_an_error() {
     let message = proto::AgentToProxy {
         message: Some(proto::agent_to_proxy::Message::Response(
             proto::AgentResponse {
@@ -155,7 +155,7 @@ fn an_answer_without_a_decision_is_no_allow() {
 }
 
 #[test]
-fn two_decisions_contradict_each_other() {
+fn answer_with_two_decisions_is_an_error() {
     let allow = write_response(
         &AgentResponse::default_allow(),
         AnswerTo::CorrelationId("a"),
@@ -164,9 +164,10 @@ fn two_decisions_contradict_each_other() {
     assert_eq!(read_response(twice), None);
 }
 
-/// Protobuf merges messages that are repeated; whoever does not must not take one of them for the whole.
+/// Protobuf merges repeated messages. A decoder that does not must reject them, rather than use one
+/// of them alone.
 #[test]
-fn a_message_within_another_is_there_once() {
+fn repeated_nested_message_is_an_error() {
     fn field(number: u8, content: &[u8]) -> Vec<u8> {
         [&[number << 3 | 2, content.len() as u8], content].concat()
     }
@@ -192,7 +193,7 @@ fn a_message_within_another_is_there_once() {
 }
 
 #[test]
-fn an_envelope_has_one_stream_id() {
+fn envelope_with_two_stream_ids_is_an_error() {
     let answer = write_response(
         &AgentResponse::default_allow(),
         AnswerTo::Stream(StreamId(9)),
@@ -202,9 +203,10 @@ fn an_envelope_has_one_stream_id() {
     assert_eq!(read_response([stream, &answer].concat()), None);
 }
 
-/// The transport has a field of its own for it; agents that repeat it here do not mean it for the audit.
+/// The correlation id has a field of its own. Agents that repeat it in the audit metadata do not
+/// mean it as audit data.
 #[test]
-fn the_correlation_id_is_no_part_of_the_audit() {
+fn correlation_id_is_removed_from_audit() {
     let custom = [("correlation_id", "\"a\""), ("k", "1")]
         .map(|(key, value)| (key.to_owned(), value.to_owned()));
     let message = proto::AgentToProxy {
@@ -228,7 +230,7 @@ fn the_correlation_id_is_no_part_of_the_audit() {
 }
 
 #[test]
-fn control_messages_read_back() {
+fn control_messages_round_trip() {
     let mut status = HealthStatus::degraded("waf", vec!["ml".into()], 2.5);
     status.load = Some(LoadMetrics {
         in_flight: 3,
@@ -271,7 +273,7 @@ fn control_messages_read_back() {
 }
 
 #[test]
-fn metrics_reports_read_back() {
+fn metrics_reports_round_trip() {
     let mut report = MetricsReport::new("waf", 1000);
     report.counters.push(CounterMetric::new("c", 3));
     report.gauges.push(GaugeMetric::new("g", -1.5));
@@ -288,7 +290,7 @@ fn metrics_reports_read_back() {
 }
 
 #[test]
-fn requests_for_a_change_of_configuration_read_back() {
+fn config_update_requests_round_trip() {
     let rule = RuleDefinition {
         id: "r".to_owned(),
         priority: -1,
@@ -329,7 +331,7 @@ fn requests_for_a_change_of_configuration_read_back() {
 }
 
 #[test]
-fn handshakes_read_back() {
+fn handshakes_round_trip() {
     let only = &[Encoding::Protobuf];
     let request = HandshakeRequest::new("p", only, Some(Extension::V1));
     let read = HandshakeRequest::decode_for(only, &request.encode_for(only)).unwrap();

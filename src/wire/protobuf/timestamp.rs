@@ -1,9 +1,11 @@
-//! Points in time: the published messages have them in milliseconds, events as RFC 3339 text.
+//! Timestamps. In the protobuf messages of `zentinel-agent-protocol` they are milliseconds, in
+//! events of this crate RFC 3339 text.
 
 use crate::protocol::timestamp::DAYS_BEFORE_1970;
 
-/// Milliseconds since 1970 of RFC 3339 text; 0, which is none, if it is something else or earlier.
-pub(super) fn ms_of(text: &str) -> u64 {
+/// Converts RFC 3339 text to milliseconds since 1970. Returns 0, which stands for no timestamp, if
+/// the text is invalid or the time is earlier.
+pub(super) fn parse_ms(text: &str) -> u64 {
     parse(text.as_bytes())
         .and_then(|ms| u64::try_from(ms).ok())
         .unwrap_or(0)
@@ -34,7 +36,7 @@ fn parse(text: &[u8]) -> Option<i64> {
     Some((seconds - offset(zone)?) * 1000 + ms)
 }
 
-/// The milliseconds behind the seconds, if there are any, and what follows them.
+/// Returns the milliseconds after the seconds, 0 if there are none, and the remaining text.
 fn fraction(rest: &[u8]) -> Option<(i64, &[u8])> {
     let Some(rest) = rest.strip_prefix(b".") else {
         return Some((0, rest));
@@ -47,7 +49,7 @@ fn fraction(rest: &[u8]) -> Option<(i64, &[u8])> {
     Some((number(&ms)?, &rest[digits..])).filter(|_| digits > 0)
 }
 
-/// Seconds that local time is ahead of universal time.
+/// Returns the offset of local time from UTC in seconds.
 fn offset(zone: &[u8]) -> Option<i64> {
     match zone {
         b"Z" | b"z" => Some(0),
@@ -59,6 +61,7 @@ fn offset(zone: &[u8]) -> Option<i64> {
     }
 }
 
+/// Parses a decimal number; `None` if a byte is not a digit.
 fn number(digits: &[u8]) -> Option<i64> {
     digits.iter().try_fold(0, |number, digit| {
         digit
@@ -67,7 +70,8 @@ fn number(digits: &[u8]) -> Option<i64> {
     })
 }
 
-/// Days since 1970. Years are counted from March on, so that a leap day is the last of its year.
+/// Converts a date to days since 1970-01-01. Years are counted from March on, so that a leap day is
+/// the last day of its year.
 fn days_of(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
@@ -82,21 +86,21 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn known_points_in_time() {
+    fn known_times_are_parsed() {
         for (text, ms) in [
             ("1970-01-01T00:00:00.000Z", 0),
             ("2000-02-29T12:00:00.000Z", 951_825_600_000),
             ("2026-11-25T00:54:09.123Z", 1_795_568_049_123),
             ("2400-03-01T00:00:00.000Z", 13_574_649_600_000),
         ] {
-            assert_eq!(ms_of(text), ms);
+            assert_eq!(parse_ms(text), ms);
         }
-        assert_eq!(ms_of("1970-01-01T01:00:00.5+01:00"), 500);
-        assert_eq!(ms_of("1969-12-31t23:00:00-01:00"), 0);
+        assert_eq!(parse_ms("1970-01-01T01:00:00.5+01:00"), 500);
+        assert_eq!(parse_ms("1969-12-31t23:00:00-01:00"), 0);
     }
 
     #[test]
-    fn everything_else_is_none() {
+    fn invalid_text_is_zero() {
         for text in [
             "",
             "yesterday",
@@ -104,14 +108,14 @@ mod tests {
             "2026-13-01T00:00:00Z",
             "2026-11-25T00:00:00.Z",
         ] {
-            assert_eq!(ms_of(text), 0, "{text}");
+            assert_eq!(parse_ms(text), 0, "{text}");
         }
     }
 
     proptest! {
         #[test]
-        fn every_point_in_time_reads_back(ms in 0..253_402_300_799_999_u64) {
-            prop_assert_eq!(ms_of(&Timestamp::from_ms(ms)), ms);
+        fn timestamps_round_trip(ms in 0..253_402_300_799_999_u64) {
+            prop_assert_eq!(parse_ms(&Timestamp::from_ms(ms)), ms);
         }
     }
 }

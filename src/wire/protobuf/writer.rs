@@ -1,21 +1,23 @@
+//! Writer for the protobuf wire format.
+
 use crate::wire::dialect::MAX_INLINE_BODY;
 use bytes::Bytes;
 
-/// How the value of a field is written.
+// Wire types: the form of a field's value.
 const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
 const BYTES: u32 = 2;
 const FIXED32: u32 = 5;
 
-/// Writes the fields of one protobuf message to the end of a buffer.
+/// Writer that appends the fields of one protobuf message to a buffer.
 ///
-/// Fields without presence are left out where they have their default, as the language demands; those with
-/// presence are written by methods that take an `Option` or begin with `some_`.
+/// Fields without presence are omitted if they have their default value, as proto3 requires. Fields
+/// with presence are written by methods that take an `Option` or begin with `some_`.
 #[derive(Debug)]
 #[allow(unnameable_types, reason = "part of the sealed trait `Encode`")]
 pub struct Writer<'b> {
     out: &'b mut Vec<u8>,
-    /// A body that belongs behind everything that was written.
+    /// Body with which the message ends, if it was not copied to `out`.
     detached: Bytes,
 }
 
@@ -27,7 +29,7 @@ impl<'b> Writer<'b> {
         }
     }
 
-    /// The end of the message, if it was not written.
+    /// Returns the body with which the message ends; empty if it was copied to the buffer.
     pub(in crate::wire) fn into_detached(self) -> Bytes {
         self.detached
     }
@@ -86,8 +88,8 @@ impl<'b> Writer<'b> {
         self.some_bytes(field, bytes);
     }
 
-    /// Bytes with which this message ends, and every one that it is part of, so that they can stay where
-    /// they are.
+    /// Writes the last field of this message and of all that enclose it. Large bytes are not
+    /// copied: they are returned by [`into_detached`](Self::into_detached).
     pub(super) fn last_bytes(&mut self, field: u32, bytes: &Bytes) {
         if bytes.len() <= MAX_INLINE_BODY {
             return self.some_bytes(field, bytes);
@@ -96,22 +98,22 @@ impl<'b> Writer<'b> {
         self.detached = bytes.clone();
     }
 
-    /// Fields that are written already.
+    /// Appends fields that are encoded already.
     pub(super) fn append(&mut self, fields: &[u8]) {
         self.out.extend_from_slice(fields);
     }
 
-    /// A message that is mostly shorter than 128 bytes.
+    /// Writes a message that is usually shorter than 128 bytes.
     pub(super) fn message(&mut self, field: u32, write: impl FnOnce(&mut Self)) {
         self.nested(field, 1, write);
     }
 
-    /// A message that mostly is not.
+    /// Writes a message that is usually not shorter than 128 bytes.
     pub(super) fn large_message(&mut self, field: u32, write: impl FnOnce(&mut Self)) {
         self.nested(field, 2, write);
     }
 
-    /// Pairs of strings, in the form of a map's.
+    /// Writes pairs of strings in the form of map entries.
     pub(super) fn str_pairs<'s>(
         &mut self,
         field: u32,
@@ -128,23 +130,23 @@ impl<'b> Writer<'b> {
         self.str(2, value);
     }
 
-    /// Leaves `room` bytes for the length, which is known only afterwards; what was written moves if it needs
-    /// more or less.
-    fn nested(&mut self, field: u32, room: usize, write: impl FnOnce(&mut Self)) {
+    /// Writes a nested message. Its length is known only afterwards, so `reserved` bytes are left
+    /// free for it; if the length needs more or fewer bytes, the content is moved.
+    fn nested(&mut self, field: u32, reserved: usize, write: impl FnOnce(&mut Self)) {
         self.tag(field, BYTES);
         let at = self.out.len();
-        let start = at + room;
+        let start = at + reserved;
         self.out.resize(start, 0);
         write(self);
         let end = self.out.len();
         let len = end - start + self.detached.len();
         let needed = varint_len(len as u64);
-        if needed > room {
-            self.out.resize(end + needed - room, 0);
+        if needed > reserved {
+            self.out.resize(end + needed - reserved, 0);
         }
-        if needed != room {
+        if needed != reserved {
             self.out.copy_within(start..end, at + needed);
-            self.out.truncate(end + needed - room);
+            self.out.truncate(end + needed - reserved);
         }
         let mut rest = len;
         for byte in &mut self.out[at..at + needed] {
@@ -154,7 +156,7 @@ impl<'b> Writer<'b> {
         self.out[at + needed - 1] &= 0x7f;
     }
 
-    /// What stands before bytes.
+    /// Writes the tag and the length of a field of bytes.
     #[inline]
     fn head(&mut self, field: u32, len: usize) {
         let tag = field << 3 | BYTES;
@@ -181,7 +183,8 @@ impl<'b> Writer<'b> {
     }
 }
 
-/// Bytes of a string in a field with a number below 16, which is left out where it is empty.
+/// Returns the encoded size of a string in a field with a number below 16; 0 for an empty string,
+/// which is omitted.
 fn str_len(text: &str) -> usize {
     match text.len() {
         0 => 0,

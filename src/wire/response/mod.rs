@@ -1,4 +1,4 @@
-//! The answer to an event.
+//! Encoding and decoding of an agent's response to an event.
 
 mod read;
 mod write;
@@ -6,7 +6,7 @@ mod write;
 pub(crate) use read::{Answer, decode_answer};
 pub(crate) use write::{AnswerTo, encode_response};
 
-/// Where a response names the event it answers.
+/// Key of `audit.custom` that holds the correlation id of a response.
 pub(super) const CORRELATION_ID: &str = "correlation_id";
 
 const RESPONSE_FIELDS: &[&str] = &[
@@ -31,7 +31,7 @@ mod tests {
     use crate::wire::{Dialect, Encoding, Extension, StreamId};
 
     #[test]
-    fn an_agent_answers_with_the_allow_that_is_known_at_sight() {
+    fn bare_allow_is_what_agents_send() {
         let dialect = Dialect::new(Encoding::MessagePack, Some(Extension::V1));
         let mut frame = Vec::new();
         let response = AgentResponse::default_allow();

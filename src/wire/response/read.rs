@@ -1,3 +1,5 @@
+//! Decoding of responses.
+
 use super::{AUDIT_FIELDS, CORRELATION_ID, RESPONSE_FIELDS};
 use crate::protocol::{
     AgentResponse, AuditMetadata, BodyMutation, Decision, HeaderOp, WebSocketDecision,
@@ -6,37 +8,40 @@ use crate::wire::decode::{DecodeError, DecodeErrorKind, Field, Kind, Source, is_
 use crate::wire::incoming::Payload;
 #[cfg(feature = "grpc")]
 use crate::wire::protobuf;
-use crate::wire::salvage::Undecodable;
+use crate::wire::recover_id::Undecodable;
 use crate::wire::{msgpack, value};
 use bytes::Bytes;
 use serde_json::Value;
 use std::collections::HashMap;
 
-/// A received response and the correlation id it carries, if it carries one.
+/// The `allow` of an agent that uses stream ids, which is by far the most frequent response.
+pub(super) const BARE_ALLOW: &[u8] = b"\x82\xa7version\x02\xa8decision\xa5allow";
+
+/// A received response and the correlation id it carries, if any.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Answer<'a> {
     pub(crate) correlation_id: Option<&'a str>,
     pub(crate) response: AgentResponse,
 }
 
-/// Reads a response and passes it on.
+/// Decodes a response and passes it to `accept`.
 ///
-/// It is read to its owned form at once: an `allow` owns nothing, and everything else has to outlive
-/// the frame anyway.
+/// The response is decoded directly to its owned form: an `allow` owns nothing, and all others have
+/// to outlive the frame anyway.
 pub(crate) fn decode_answer<T>(
     payload: Payload<'_>,
     accept: impl FnOnce(Answer<'_>) -> T,
 ) -> Result<T, Undecodable> {
-    let named = DecodeError::in_message("agent response");
+    let to_error = DecodeError::in_message("agent response");
     match payload {
         Payload::Json(bytes, tape) => {
             let document = match tape.open(bytes) {
                 Ok(document) => document,
-                Err(kind) => return Err(tape.undecodable(named(kind), bytes)),
+                Err(kind) => return Err(tape.undecodable(to_error(kind), bytes)),
             };
             let read = match read(&mut document.reader()) {
                 Ok(answer) => Ok(accept(answer)),
-                Err(kind) => Err(Undecodable::in_values(named(kind), document.reader())),
+                Err(kind) => Err(Undecodable::from_values(to_error(kind), document.reader())),
             };
             tape.close(document);
             read
@@ -50,16 +55,13 @@ pub(crate) fn decode_answer<T>(
         Payload::MessagePack(bytes) => {
             let start = msgpack::Reader::new(bytes);
             let mut source = start;
-            match read(&mut source).and_then(|answer| source.ended().map(|()| answer)) {
+            match read(&mut source).and_then(|answer| source.expect_end().map(|()| answer)) {
                 Ok(answer) => Ok(accept(answer)),
-                Err(kind) => Err(Undecodable::in_values(named(kind), start)),
+                Err(kind) => Err(Undecodable::from_values(to_error(kind), start)),
             }
         }
     }
 }
-
-/// What tollgate's agents answer nearly always, where streams tell what is answered.
-pub(super) const BARE_ALLOW: &[u8] = b"\x82\xa7version\x02\xa8decision\xa5allow";
 
 fn read<'a, S: Source<'a>>(source: &mut S) -> Result<Answer<'a>, DecodeErrorKind> {
     let mut version = Field::new();
@@ -102,28 +104,29 @@ fn read<'a, S: Source<'a>>(source: &mut S) -> Result<Answer<'a>, DecodeErrorKind
     })
 }
 
-/// Reads the one name of an enum's variant; what the variant holds follows, unless it is `unit`.
+/// Reads the variant name of an enum. The fields of a struct variant follow.
 fn read_variant<'a, S: Source<'a>>(source: &mut S) -> Result<Variant<'a>, DecodeErrorKind> {
     if source.peek()? == Kind::Str {
         return source.str().map(Variant::Unit);
     }
     match source.map()? {
-        1 => source.str().map(Variant::Holding),
+        1 => source.str().map(Variant::Struct),
         _ => Err(DecodeErrorKind::WrongType),
     }
 }
 
+/// Name of an enum variant.
 enum Variant<'a> {
     Unit(&'a str),
-    Holding(&'a str),
+    Struct(&'a str),
 }
 
 fn read_decision<'a, S: Source<'a>>(source: &mut S) -> Result<Decision, DecodeErrorKind> {
     match read_variant(source)? {
         Variant::Unit("allow") => Ok(Decision::Allow),
-        Variant::Holding("block") => read_block(source),
-        Variant::Holding("redirect") => read_redirect(source),
-        Variant::Holding("challenge") => read_challenge(source),
+        Variant::Struct("block") => read_block(source),
+        Variant::Struct("redirect") => read_redirect(source),
+        Variant::Struct("challenge") => read_challenge(source),
         _ => Err(DecodeErrorKind::UnknownName("decision")),
     }
 }
@@ -174,7 +177,7 @@ fn read_challenge<'a, S: Source<'a>>(source: &mut S) -> Result<Decision, DecodeE
 }
 
 fn read_header_op<'a, S: Source<'a>>(source: &mut S) -> Result<HeaderOp, DecodeErrorKind> {
-    let Variant::Holding(kind) = read_variant(source)? else {
+    let Variant::Struct(kind) = read_variant(source)? else {
         return Err(DecodeErrorKind::WrongType);
     };
     let mut name = Field::new();
@@ -222,7 +225,9 @@ fn read_audit<'a, S: Source<'a>>(
     Ok((audit, correlation_id))
 }
 
-/// JSON has no other way of writing a number that is none than leaving it out, and serde does.
+/// Reads a confidence. A number that is not finite counts as `None`.
+///
+/// JSON cannot express such numbers, and serde writes null for them.
 fn read_confidence<'a, S: Source<'a>>(source: &mut S) -> Result<Option<f32>, DecodeErrorKind> {
     let confidence = source.float()? as f32;
     Ok(confidence.is_finite().then_some(confidence))
@@ -262,7 +267,7 @@ fn read_websocket_decision<'a, S: Source<'a>>(
     match read_variant(source)? {
         Variant::Unit("allow") => Ok(WebSocketDecision::Allow),
         Variant::Unit("drop") => Ok(WebSocketDecision::Drop),
-        Variant::Holding("close") => {
+        Variant::Struct("close") => {
             let mut code = Field::new();
             let mut reason = Field::new();
             source.fields(&["code", "reason"], |field, source| match field {
@@ -286,7 +291,7 @@ fn read_str_map<'a, S: Source<'a>>(
     Ok(map)
 }
 
-/// A key may be given twice if both values agree.
+/// Inserts a value. A key may be repeated if its values are equal.
 fn insert_once<T: PartialEq>(
     map: &mut HashMap<String, T>,
     key: &str,

@@ -1,3 +1,5 @@
+//! Encoding of responses.
+
 use super::{AUDIT_FIELDS, CORRELATION_ID};
 use crate::protocol::{
     AgentResponse, AuditMetadata, BodyMutation, Decision, HeaderOp, WebSocketDecision,
@@ -12,14 +14,16 @@ use crate::wire::{Encoding, protobuf};
 use bytes::Bytes;
 use std::collections::HashMap;
 
-/// What a response names its event by.
+/// Identifies the event that a response answers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum AnswerTo<'a> {
     CorrelationId(&'a str),
     Stream(StreamId),
 }
 
-/// Writes the frame of a response to the end of `out`. Returns the part of it that is not written there.
+/// Appends the frame of a response to `out`.
+///
+/// Returns the last part of the frame if it was not copied to `out`; it is sent after `out`.
 pub(crate) fn encode_response(
     response: &AgentResponse,
     to: AnswerTo<'_>,
@@ -38,7 +42,7 @@ pub(crate) fn encode_response(
                 None
             }
         };
-        Named {
+        ResponseWithId {
             response,
             correlation_id,
         }
@@ -46,17 +50,17 @@ pub(crate) fn encode_response(
     })
 }
 
-/// A response with the correlation id it carries, if it carries one.
-struct Named<'a> {
+/// A response and the correlation id to send with it, if any.
+struct ResponseWithId<'a> {
     response: &'a AgentResponse,
     correlation_id: Option<&'a str>,
 }
 
-impl Content for Named<'_> {
+impl Content for ResponseWithId<'_> {
     fn write_to<S: Sink>(&self, sink: &mut S) {
         let response = self.response;
-        // Peers that go by the correlation id are used to every field being there.
-        let is_written = |says_something: bool| self.correlation_id.is_some() || says_something;
+        // Peers that match responses by correlation id may expect every field.
+        let is_written = |is_set: bool| self.correlation_id.is_some() || is_set;
         let request_headers = is_written(!response.request_headers.is_empty());
         let response_headers = is_written(!response.response_headers.is_empty());
         let routing_metadata = is_written(!response.routing_metadata.is_empty());
@@ -105,6 +109,7 @@ impl Content for Named<'_> {
         }
         if request_body {
             sink.key("request_body_mutation");
+            // Only the last value of the message need not be copied.
             let body = if response_body { S::body } else { S::last_body };
             write_mutation(response.request_body_mutation.as_ref(), body, sink);
         }

@@ -1,8 +1,8 @@
-//! What is written reads back the same, and other implementations read it too.
+//! Property tests: messages round-trip, and independent implementations of the encodings agree.
 
 mod by_serde;
-mod garbage;
-mod json_oddities;
+mod compare_json;
+mod random_bytes;
 mod reshaped;
 pub(super) mod strategies;
 mod without_copy;

@@ -1,5 +1,5 @@
-//! A message means the same however its writer shapes it: order of keys, nulls, keys that are unknown or come
-//! twice, longer forms of lengths and numbers.
+//! Messages decode to the same value regardless of the order of keys, omitted nulls, unknown or
+//! repeated keys, and longer forms of lengths and numbers.
 
 use super::strategies::{event, response};
 use crate::wire::owned_event::OwnedEvent;
@@ -10,8 +10,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use rmpv::Value;
 
-/// Structs inside messages, each with a field that it always has; the other maps are free-form, where every
-/// key counts.
+/// Structs nested in messages, each with a field that is always present. All other nested maps are
+/// free-form, so their keys must not be changed.
 const STRUCTS: [(&str, &str); 2] = [("metadata", "client_ip"), ("audit", "tags")];
 
 fn is_struct(key: &Value, value: &Value) -> bool {
@@ -23,14 +23,15 @@ fn is_struct(key: &Value, value: &Value) -> bool {
     })
 }
 
+/// A way to rewrite a message without changing its meaning.
 #[derive(Debug, Clone)]
 struct Shape {
     drops_nulls: bool,
-    /// Which pairs come twice, by place; the list goes round.
+    /// Set for each index whose pair is repeated. Used cyclically.
     repeats: Vec<bool>,
-    /// Where pairs go.
+    /// Sort keys of the pairs. Used cyclically.
     order: Vec<u8>,
-    /// A key that no message has, with anything behind it.
+    /// Value of an additional, unknown key.
     unknown: Option<serde_json::Value>,
 }
 
@@ -77,19 +78,19 @@ impl Shape {
             let unknown = rmpv::ext::to_value(unknown).unwrap();
             shaped.push(("not_a_field".into(), unknown));
         }
-        let mut places = self.order.iter().cycle();
-        shaped.sort_by_cached_key(|_| places.next().copied());
+        let mut order = self.order.iter().cycle();
+        shaped.sort_by_cached_key(|_| order.next().copied());
         *pairs = shaped;
     }
 }
 
-/// A message as a tree, read by an independent decoder.
-fn tree(payload: &[u8]) -> Value {
+/// Decodes a message with rmpv.
+fn decode_tree(payload: &[u8]) -> Value {
     rmpv::decode::read_value(&mut &payload[..]).unwrap()
 }
 
-/// The forms of a tree: JSON, MessagePack as short as it can be, and as long.
-fn forms(message: &Value) -> [(Encoding, Vec<u8>); 3] {
+/// Encodes a message as JSON, and as the shortest and the longest MessagePack.
+fn encode_forms(message: &Value) -> [(Encoding, Vec<u8>); 3] {
     let mut short = Vec::new();
     rmpv::encode::write_value(&mut short, message).unwrap();
     let mut long = Vec::new();
@@ -101,7 +102,7 @@ fn forms(message: &Value) -> [(Encoding, Vec<u8>); 3] {
     ]
 }
 
-/// Every length in 32 bits, every integer in 64.
+/// Encodes a value with all lengths in 32 bits and all integers in 64 bits.
 fn write_long(value: &Value, out: &mut Vec<u8>) {
     let mut begin = |marker: u8, len: usize| {
         out.push(marker);
@@ -141,7 +142,7 @@ fn write_long(value: &Value, out: &mut Vec<u8>) {
     }
 }
 
-fn response_of(
+fn decode_response(
     encoding: Encoding,
     mut payload: Vec<u8>,
 ) -> Result<(Option<String>, crate::protocol::AgentResponse), DecodeErrorKind> {
@@ -163,40 +164,42 @@ const MSGPACK: Dialect = Dialect::published(Encoding::MessagePack);
 
 proptest! {
     #[test]
-    fn events_mean_the_same_in_every_shape(event in event(), shape in shape()) {
-        // All of a configuration is free-form, so each key of it counts.
+    fn events_decode_equally_in_every_shape(event in event(), shape in shape()) {
+        // A configuration is entirely free-form, so it has no keys that may be changed.
         prop_assume!(!matches!(event, OwnedEvent::Configure(..)));
-        let mut message = tree(&event.payload(MSGPACK));
+        let mut message = decode_tree(&event.payload(MSGPACK));
         shape.apply(&mut message);
-        for (encoding, payload) in forms(&message) {
+        for (encoding, payload) in encode_forms(&message) {
             let read = OwnedEvent::from_payload(event.event_type(), encoding, payload);
             prop_assert_eq!(read.as_ref(), Ok(&event));
         }
     }
 
     #[test]
-    fn responses_mean_the_same_in_every_shape(response in response(), shape in shape()) {
+    fn responses_decode_equally_in_every_shape(response in response(), shape in shape()) {
         let mut frame = Vec::new();
         encode_response(&response, AnswerTo::CorrelationId("id"), MSGPACK, &mut frame).unwrap();
-        let mut message = tree(&frame[5..]);
+        let mut message = decode_tree(&frame[5..]);
         shape.apply(&mut message);
-        for (encoding, payload) in forms(&message) {
-            let (id, read) = response_of(encoding, payload).unwrap();
+        for (encoding, payload) in encode_forms(&message) {
+            let (id, read) = decode_response(encoding, payload).unwrap();
             prop_assert_eq!(id.as_deref(), Some("id"));
             prop_assert_eq!(&read, &response);
         }
     }
 
-    /// A field that comes twice with different values is an error, whichever field it is.
     #[test]
-    fn contradictions_are_refused(event in event(), which in any::<prop::sample::Index>()) {
+    fn repeated_field_with_another_value_is_an_error(
+        event in event(),
+        which in any::<prop::sample::Index>(),
+    ) {
         prop_assume!(!matches!(event, OwnedEvent::Configure(..)));
-        let message = tree(&event.payload(MSGPACK));
+        let message = decode_tree(&event.payload(MSGPACK));
         let Value::Map(mut pairs) = message else { panic!("{message}") };
         let (key, value) = pairs[which.index(pairs.len())].clone();
-        let Some(other) = another(&value) else { return Ok(()) };
+        let Some(other) = different_value(&value) else { return Ok(()) };
         pairs.push((key, other));
-        for (encoding, payload) in forms(&Value::Map(pairs)) {
+        for (encoding, payload) in encode_forms(&Value::Map(pairs)) {
             let read = OwnedEvent::from_payload(event.event_type(), encoding, payload);
             let error = read.unwrap_err().error.kind();
             prop_assert_eq!(error, DecodeErrorKind::Contradiction);
@@ -204,9 +207,9 @@ proptest! {
     }
 }
 
-/// A value of the same type that a field of this value could have instead; `None` where that depends on the
+/// Returns a different value that is valid for the same field, or `None` if that depends on the
 /// field.
-fn another(value: &Value) -> Option<Value> {
+fn different_value(value: &Value) -> Option<Value> {
     Some(match value {
         Value::Boolean(flag) => Value::Boolean(!flag),
         Value::Integer(number) if number.as_u64() == Some(0) => 1.into(),

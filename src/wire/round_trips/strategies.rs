@@ -1,4 +1,4 @@
-//! Messages with any content.
+//! Proptest strategies for messages with arbitrary content.
 
 use crate::protocol::events::{
     GuardrailInspectEvent, RequestBodyChunkEvent, RequestCompleteEvent, RequestHeadersEvent,
@@ -100,7 +100,8 @@ pub(super) fn custom_value() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         any::<u64>().prop_map(Value::from),
-        // serde_json reads other fractions with an error in the last digit.
+        // Only multiples of 1/8, since serde_json may read other fractions with an error in the
+        // last digit.
         any::<i32>().prop_map(|eighths| Value::from(f64::from(eighths) / 8.0)),
         text().prop_map(Value::from),
     ];
@@ -166,7 +167,7 @@ pub(in crate::wire) fn response() -> impl Strategy<Value = AgentResponse> {
 }
 
 fn body() -> impl Strategy<Value = Bytes> {
-    // Beyond the size from which a body is not copied.
+    // Up to a length beyond `MAX_INLINE_BODY`, so that some bodies are not copied.
     vec(any::<u8>(), 0..600).prop_map(Bytes::from)
 }
 
@@ -283,7 +284,7 @@ fn configure() -> impl Strategy<Value = OwnedEvent> {
     })
 }
 
-/// An event of any kind.
+/// Generates events of all kinds.
 pub(in crate::wire) fn event() -> impl Strategy<Value = OwnedEvent> {
     prop_oneof![
         request_headers().prop_map(OwnedEvent::RequestHeaders),

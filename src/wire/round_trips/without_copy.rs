@@ -1,4 +1,4 @@
-//! Large bodies stay where they are in the extension's dialect.
+//! Large bodies are not copied in MessagePack with the tollgate extension.
 
 use crate::protocol::events::{RequestBodyChunkEvent, ResponseBodyChunkEvent};
 use crate::protocol::{AgentResponse, BodyMutation};
@@ -8,7 +8,7 @@ use crate::wire::response::{AnswerTo, encode_response};
 use crate::wire::{Dialect, Encoding, StreamId};
 use bytes::Bytes;
 
-/// The dialect in which bodies are bytes.
+/// Dialect in which bodies are bytes.
 const BINARY: Dialect = DIALECTS[3];
 
 fn body(len: usize) -> Bytes {
@@ -23,33 +23,33 @@ fn chunks(data: &Bytes) -> [OwnedEvent; 2] {
 }
 
 #[test]
-fn a_large_chunk_is_not_copied() {
+fn large_chunk_is_not_copied() {
     assert_eq!(BINARY.encoding, Encoding::MessagePack);
     let data = body(MAX_INLINE_BODY + 1);
     for event in chunks(&data) {
-        let sent = event.send(BINARY);
-        assert_eq!(sent.detached.as_ptr(), data.as_ptr());
-        assert_eq!(sent.detached.len(), data.len());
+        let encoded = event.encode(BINARY);
+        assert_eq!(encoded.detached.as_ptr(), data.as_ptr());
+        assert_eq!(encoded.detached.len(), data.len());
     }
 }
 
 #[test]
-fn a_small_chunk_is_written_with_the_rest() {
+fn small_chunk_is_copied() {
     for event in chunks(&body(MAX_INLINE_BODY)) {
-        assert!(event.send(BINARY).detached.is_empty());
+        assert!(event.encode(BINARY).detached.is_empty());
     }
 }
 
 #[test]
-fn json_takes_every_body_in() {
+fn json_copies_every_body() {
     let json = DIALECTS[2];
     for event in chunks(&body(MAX_INLINE_BODY + 1)) {
-        assert!(event.send(json).detached.is_empty());
+        assert!(event.encode(json).detached.is_empty());
     }
 }
 
 #[test]
-fn the_last_mutation_of_a_response_is_not_copied() {
+fn last_mutation_of_a_response_is_not_copied() {
     let (request, response) = (body(1000), body(2000));
     let mutated = |data: &Bytes| BodyMutation {
         data: Some(data.clone()),

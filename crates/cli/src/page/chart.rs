@@ -1,16 +1,16 @@
-//! Lines over two axes, as SVG.
+//! Line charts as SVG.
 
 use maud::{Markup, html};
 
 const WIDTH: f64 = 880.0;
 const HEIGHT: f64 = 300.0;
-/// Room for the labels of the axes.
+/// Margin for the labels of the y axis, in SVG units like all constants here.
 const LEFT: f64 = 78.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 44.0;
 
-/// How values are laid out along an axis.
+/// Mapping of values to positions along an axis.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Scale {
     Linear,
@@ -22,21 +22,22 @@ pub(super) struct Axis {
     pub(super) scale: Scale,
     pub(super) from: f64,
     pub(super) to: f64,
-    /// Marked values, with what stands there.
+    /// Marked values and their labels.
     pub(super) ticks: Vec<(f64, String)>,
 }
 
 pub(super) struct Line {
-    /// By which the page's style knows it.
+    /// CSS class that selects the line's colour and dash pattern.
     pub(super) class: &'static str,
     pub(super) points: Vec<(f64, f64)>,
 }
 
-/// Draws lines that lie within the axes; what lies outside is drawn at their ends.
+/// Draws lines over two axes. Points outside the axes are drawn at the nearest end.
 pub(super) fn chart(description: &str, x: &Axis, y: &Axis, lines: &[Line]) -> Markup {
-    let across = |value| LEFT + x.place(value) * (WIDTH - LEFT - RIGHT);
-    let up = |value| HEIGHT - BOTTOM - y.place(value) * (HEIGHT - TOP - BOTTOM);
+    let across = |value| LEFT + x.position(value) * (WIDTH - LEFT - RIGHT);
+    let up = |value| HEIGHT - BOTTOM - y.position(value) * (HEIGHT - TOP - BOTTOM);
     let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
+    let y_title_position = format!("rotate(-90) translate({} 14)", -HEIGHT / 2.0 + 15.0);
     html! {
         svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(description) {
             @for (value, label) in &y.ticks {
@@ -48,15 +49,15 @@ pub(super) fn chart(description: &str, x: &Axis, y: &Axis, lines: &[Line]) -> Ma
                 text.tick text-anchor="middle" x=(across(*value)) y=(bottom + 18.0) { (label) }
             }
             text.axis text-anchor="middle" x=((LEFT + right) / 2.0) y=(HEIGHT - 6.0) { (x.title) }
-            text.axis text-anchor="middle" transform=(format!("rotate(-90) translate({} 14)", -HEIGHT / 2.0 + 15.0)) { (y.title) }
+            text.axis text-anchor="middle" transform=(y_title_position) { (y.title) }
             @for line in lines {
-                polyline class=(line.class) points=(drawn(&line.points, across, up)) {}
+                polyline class=(line.class) points=(svg_points(&line.points, across, up)) {}
             }
         }
     }
 }
 
-/// Marks for a linear axis from 0: about five, at round numbers.
+/// Returns about five marks at round numbers for a linear axis from 0.
 pub(super) fn round_ticks(most: f64, label: impl Fn(f64) -> String) -> Vec<(f64, String)> {
     let step = round_step(most / 5.0);
     let count = (most / step).floor() as u32;
@@ -66,7 +67,8 @@ pub(super) fn round_ticks(most: f64, label: impl Fn(f64) -> String) -> Vec<(f64,
         .collect()
 }
 
-/// Marks at powers of ten, and at twice and five times those where there are few.
+/// Returns marks for a logarithmic axis: powers of ten, and their double and fivefold if the axis
+/// spans at most three powers.
 pub(super) fn power_ticks(from: f64, to: f64, label: impl Fn(f64) -> String) -> Vec<(f64, String)> {
     let powers = from.log10().floor() as i32..=to.log10().ceil() as i32;
     let multiples: &[f64] = if to / from > 1e3 {
@@ -95,26 +97,30 @@ fn round_step(least: f64) -> f64 {
 }
 
 impl Axis {
-    /// Where a value stands, from 0 to 1.
-    fn place(&self, value: f64) -> f64 {
+    /// Returns the position of a value along the axis, from 0 to 1.
+    fn position(&self, value: f64) -> f64 {
         let (from, to, value) = match self.scale {
             Scale::Linear => (self.from, self.to, value),
             Scale::Logarithmic => (self.from.ln(), self.to.ln(), value.ln()),
         };
-        let place = (value - from) / (to - from);
-        if place.is_finite() {
-            place.clamp(0.0, 1.0)
+        let position = (value - from) / (to - from);
+        if position.is_finite() {
+            position.clamp(0.0, 1.0)
         } else {
             0.0
         }
     }
 }
 
-fn drawn(points: &[(f64, f64)], across: impl Fn(f64) -> f64, up: impl Fn(f64) -> f64) -> String {
-    let places = points
+fn svg_points(
+    points: &[(f64, f64)],
+    across: impl Fn(f64) -> f64,
+    up: impl Fn(f64) -> f64,
+) -> String {
+    let pairs = points
         .iter()
         .map(|(x, y)| format!("{:.1},{:.1}", across(*x), up(*y)));
-    places.collect::<Vec<_>>().join(" ")
+    pairs.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -143,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn values_stand_where_the_scale_puts_them() {
+    fn scale_maps_values_to_positions() {
         let axis = |scale, from, to| Axis {
             title: "",
             scale,
@@ -153,12 +159,12 @@ mod tests {
         };
         let linear = axis(Scale::Linear, 0.0, 10.0);
         assert_eq!(
-            [0.0, 5.0, 20.0].map(|value| linear.place(value)),
+            [0.0, 5.0, 20.0].map(|value| linear.position(value)),
             [0.0, 0.5, 1.0]
         );
         let logarithmic = axis(Scale::Logarithmic, 1.0, 100.0);
-        assert!((logarithmic.place(10.0) - 0.5).abs() < 1e-9);
+        assert!((logarithmic.position(10.0) - 0.5).abs() < 1e-9);
         let empty = axis(Scale::Linear, 0.0, 0.0);
-        assert_eq!(empty.place(0.0), 0.0);
+        assert_eq!(empty.position(0.0), 0.0);
     }
 }

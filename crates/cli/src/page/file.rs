@@ -1,3 +1,5 @@
+//! The files that `--report` writes and `--compare` reads.
+
 use super::page;
 use crate::exit::UsageError;
 use crate::recording::Recording;
@@ -6,60 +8,63 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// Whether a run is drawn.
+/// Options for the HTML report of a run.
 #[derive(clap::Args)]
 pub(crate) struct PageOptions {
-    /// Draw the run on one page of HTML; beside it goes the run as JSON, for a later --compare
+    /// Write an HTML report of the run, and its data as .json beside it for a later --compare
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
-    /// Draw an earlier run beside it: the JSON that --report left, or what --json printed
+    /// Show an earlier run in the same report: the .json file of --report, or the output of --json
     #[arg(long, value_name = "FILE.json", requires = "report")]
     compare: Option<PathBuf>,
 }
 
-/// Where a run's page will be. Until the run is over, what is there stays.
+/// The report files of a run, opened before the run. Existing files stay unchanged until
+/// [`PageFile::write`].
 pub(crate) struct PageFile {
-    html: Draft,
-    json: Draft,
+    html: PendingFile,
+    json: PendingFile,
     earlier: Option<Recording>,
 }
 
 impl PageOptions {
-    /// Makes sure before the run that its page can be written; `None` if there is to be none.
+    /// Opens the files before the run, so that a bad path is reported early. Returns `None` without
+    /// `--report`.
     pub(crate) fn open(&self) -> Result<Option<PageFile>, UsageError> {
         let Some(html) = &self.report else {
             return Ok(None);
         };
         let json = html.with_extension("json");
         if json == *html {
-            let message = "the page needs another name; the run itself is kept as .json beside it";
+            let message = "choose another name for the report; \
+                           the run's data is written to the same path ending in .json";
             return Err(UsageError(format!("{}: {message}", html.display())));
         }
         Ok(Some(PageFile {
             earlier: self.compare.as_deref().map(Recording::read).transpose()?,
-            html: Draft::of(html)?,
-            json: Draft::of(&json)?,
+            html: PendingFile::create(html)?,
+            json: PendingFile::create(&json)?,
         }))
     }
 }
 
 impl PageFile {
-    /// Writes the page and, beside it, the run itself.
+    /// Writes the page and the run's data.
     pub(crate) fn write(self, run: &Recording) -> anyhow::Result<()> {
         let html = page(run, self.earlier.as_ref());
-        self.json.finish(&serde_json::to_vec(run)?)?;
-        self.html.finish(html.as_bytes())
+        self.json.commit(&serde_json::to_vec(run)?)?;
+        self.html.commit(html.as_bytes())
     }
 }
 
-/// A file that gets its name once it is written.
-struct Draft {
+/// A temporary file that replaces its target once it is written completely.
+struct PendingFile {
     file: NamedTempFile,
     path: PathBuf,
 }
 
-impl Draft {
-    fn of(path: &Path) -> Result<Self, UsageError> {
+impl PendingFile {
+    fn create(path: &Path) -> Result<Self, UsageError> {
         let folder = match path.parent() {
             Some(folder) if folder != Path::new("") => folder,
             _ => Path::new("."),
@@ -72,7 +77,7 @@ impl Draft {
         Ok(Self { file, path })
     }
 
-    fn finish(mut self, content: &[u8]) -> anyhow::Result<()> {
+    fn commit(mut self, content: &[u8]) -> anyhow::Result<()> {
         let written = self.file.write_all(content);
         written
             .and_then(|()| self.file.persist(&self.path).map_err(|error| error.error))

@@ -1,4 +1,5 @@
-//! A run as one page that needs nothing else: figures, latencies, throughput over time; two runs side by side.
+//! The HTML report of a run: figures, latencies and throughput over time, optionally compared with
+//! an earlier run. The page is self-contained.
 
 mod chart;
 mod file;
@@ -6,14 +7,14 @@ mod style;
 
 pub(crate) use file::{PageFile, PageOptions};
 
-use crate::latency::in_words;
+use crate::latency::format_micros;
 use crate::numerals::grouped;
 use crate::recording::{Recording, Stage};
 use crate::timeline::Point;
 use chart::{Axis, Line, Scale, chart, power_ticks, round_ticks};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-/// The page of a run, and of an earlier one beside it.
+/// Renders the page of a run, with an earlier run for comparison if there is one.
 fn page(run: &Recording, earlier: Option<&Recording>) -> String {
     let title = format!("tollgate: {}", run.details.endpoint);
     let page = html! {
@@ -34,7 +35,7 @@ fn page(run: &Recording, earlier: Option<&Recording>) -> String {
                 h2 { "Per second: " span.swatch.current {} "requests " span.swatch.errors {} "errors" }
                 (rates(run, earlier))
                 @if !run.details.stages.is_empty() {
-                    h2 { "Where the time of an event goes, on average" }
+                    h2 { "Average time per event, by stage" }
                     (stages(run, earlier))
                 }
                 h2 { "Figures" }
@@ -47,7 +48,7 @@ fn page(run: &Recording, earlier: Option<&Recording>) -> String {
 
 fn legend(earlier: &Recording) -> Markup {
     let when = match earlier.details.began_at.as_str() {
-        "" => "the run it is compared with",
+        "" => "earlier run",
         when => when,
     };
     html! {
@@ -55,17 +56,18 @@ fn legend(earlier: &Recording) -> Markup {
     }
 }
 
-/// Both axes are logarithmic; across, each mark leaves a tenth of the requests of the one before.
+/// Draws latency by percentile. Both axes are logarithmic: each major mark of the x axis leaves a
+/// tenth of the requests that the mark before it leaves (90 %, 99 %, 99.9 %, …).
 fn latencies(run: &Recording, earlier: Option<&Recording>) -> Markup {
     let curve = |recording: &Recording| -> Vec<(f64, f64)> {
         let quantiles = recording.details.quantiles.iter();
-        // The last one is that of all requests, which stands at no finite place.
+        // The last quantile covers all requests, which has no finite position on the axis.
         let finite = quantiles.filter(|quantile| quantile.share < 1.0);
         finite
             .map(|quantile| (1.0 / (1.0 - quantile.share), quantile.micros as f64))
             .collect()
     };
-    let lines = both(run, earlier, "current", "earlier", curve);
+    let lines = lines_of_runs(run, earlier, "current", "earlier", curve);
     let ends = |of: fn(&(f64, f64)) -> f64| extent(&lines, of);
     let ((_, rarest), (least, most)) = (ends(|point| point.0), ends(|point| point.1));
     let (least, most) = (least.max(1.0) / 1.2, most.max(2.0) * 1.2);
@@ -82,7 +84,7 @@ fn latencies(run: &Recording, earlier: Option<&Recording>) -> Markup {
         scale: Scale::Logarithmic,
         from: least,
         to: most,
-        ticks: power_ticks(least, most, |value| in_words(value as u64)),
+        ticks: power_ticks(least, most, |value| format_micros(value as u64)),
     };
     chart("latency by percentile", &x, &y, &lines)
 }
@@ -103,10 +105,10 @@ fn percentile_ticks(rarest: f64) -> Vec<(f64, String)> {
 }
 
 fn rates(run: &Recording, earlier: Option<&Recording>) -> Markup {
-    let mut lines = both(run, earlier, "current", "earlier", |recording| {
+    let mut lines = lines_of_runs(run, earlier, "current", "earlier", |recording| {
         rate(recording, |point| point.requests)
     });
-    lines.extend(both(
+    lines.extend(lines_of_runs(
         run,
         earlier,
         "errors",
@@ -133,7 +135,7 @@ fn rates(run: &Recording, earlier: Option<&Recording>) -> Markup {
     chart("requests and errors per second over time", &x, &y, &lines)
 }
 
-/// How fast a count grew between points in time.
+/// Returns a count's growth per second between consecutive points.
 fn rate(recording: &Recording, count: impl Fn(&Point) -> u64) -> Vec<(f64, f64)> {
     let pairs = recording.details.timeline.windows(2);
     pairs
@@ -145,7 +147,7 @@ fn rate(recording: &Recording, count: impl Fn(&Point) -> u64) -> Vec<(f64, f64)>
         .collect()
 }
 
-/// The stages of each run in one bar, as long as an event took.
+/// Draws one bar per run: an event's stages, scaled to the longer of the two runs.
 fn stages(run: &Recording, earlier: Option<&Recording>) -> Markup {
     let runs = [("this run", Some(run)), ("earlier", earlier)];
     let runs = runs
@@ -160,14 +162,15 @@ fn stages(run: &Recording, earlier: Option<&Recording>) -> Markup {
         @for (name, stages) in runs {
             p.run { (name) ": " (format!("{:.1} µs", total(stages))) }
             div.stages {
-                @for (place, stage) in stages.iter().enumerate() {
-                    div class=(format!("stage stage-{place}")) style=(format!("width: {:.2}%", 100.0 * stage.micros / longest))
+                @for (index, stage) in stages.iter().enumerate() {
+                    div class=(format!("stage stage-{index}"))
+                        style=(format!("width: {:.2}%", 100.0 * stage.micros / longest))
                         title=(stage.name) {}
                 }
             }
             p.key {
-                @for (place, stage) in stages.iter().enumerate() {
-                    span class=(format!("swatch stage-{place}")) {} (stage.name) (format!(" {:.1} µs", stage.micros))
+                @for (index, stage) in stages.iter().enumerate() {
+                    span class=(format!("swatch stage-{index}")) {} (stage.name) (format!(" {:.1} µs", stage.micros))
                 }
             }
         }
@@ -198,8 +201,8 @@ fn figures(run: &Recording, earlier: Option<&Recording>) -> Markup {
     }
 }
 
-/// The same line of both runs, the earlier one below.
-fn both(
+/// Returns one line per run. The earlier run comes first, so that the current one is drawn over it.
+fn lines_of_runs(
     run: &Recording,
     earlier: Option<&Recording>,
     class: &'static str,
@@ -215,7 +218,7 @@ fn both(
     .collect()
 }
 
-/// The least and the largest of all points.
+/// Returns the smallest and the largest coordinate of all points, (0, 0) if there are none.
 fn extent(lines: &[Line], of: impl Fn(&(f64, f64)) -> f64) -> (f64, f64) {
     let points = lines.iter().flat_map(|line| &line.points);
     let values = points.map(of);
@@ -244,14 +247,14 @@ mod tests {
     }
 
     #[test]
-    fn names_cannot_break_out_of_the_page() {
+    fn endpoint_is_html_escaped() {
         let page = page(&run(r#"{"endpoint":"/run/<script>\"&.sock"}"#), None);
         assert!(page.contains("/run/&lt;script&gt;&quot;&amp;.sock"));
         assert!(!page.contains("<script"));
     }
 
     #[test]
-    fn a_run_without_points_is_drawn_all_the_same() {
+    fn run_without_points_is_drawn() {
         let page = page(&run("{}"), Some(&run("{}")));
         assert!(
             page.contains("<td>p99.9</td><td>900 µs</td><td>900 µs</td>"),
@@ -261,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_those_between_two_points() {
+    fn rates_are_computed_between_points() {
         let points = r#"[{"seconds":1.0,"requests":10,"errors":0},{"seconds":1.0,"requests":10,"errors":0},
             {"seconds":3.0,"requests":50,"errors":4}]"#;
         let run = run(&format!(r#"{{"timeline":{points}}}"#));
@@ -270,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_marked_as_people_write_them() {
+    fn percentile_labels_are_conventional() {
         let labels = percentile_ticks(2e4).into_iter().map(|(_, label)| label);
         let labels: Vec<_> = labels.collect();
         assert_eq!(labels, ["0", "50", "90", "99", "99.9", "99.99"]);

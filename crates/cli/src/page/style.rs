@@ -1,4 +1,4 @@
-/// How the page looks, by day and by night.
+/// Stylesheet of the report, with a light and a dark theme.
 pub(super) const SHEET: &str = "
 :root { color-scheme: light dark; --ink: #1f2328; --paper: #ffffff; --faint: #d8dee4;
   --current: #0969da; --earlier: #bc4c00; --errors: #cf222e; }

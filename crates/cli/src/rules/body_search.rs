@@ -1,36 +1,37 @@
-//! Finding texts in bodies that arrive in chunks.
+//! Searches bodies that arrive in chunks for texts.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tollgate::BodyChunk;
 
-/// How many bodies are followed before the one that rested longest may be forgotten.
+/// Size of one generation of [`OpenBodies`]: the number of unfinished bodies after which the oldest
+/// may be dropped.
 const OPEN_BODIES: usize = 32 * 1024;
 
-/// Longer ids are nobody's, and would let a peer fill the memory.
+/// Length limit of correlation ids, which bounds the memory that a peer can fill.
 const LONGEST_ID: usize = 256;
 
-/// Looks for texts in many bodies at once; a text may begin in one chunk and end in a later one.
+/// Searches many bodies at once. A text may begin in one chunk and end in a later one.
 pub(super) struct BodySearch {
     texts: Vec<Box<[u8]>>,
-    /// Bytes at the end of a body so far in which a text may have begun.
+    /// Number of bytes to keep from the end of a body, in which a text may have begun.
     tail_len: usize,
     open: Mutex<OpenBodies>,
 }
 
-/// What a chunk turned out to be.
+/// Result of searching a chunk.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// No text ends in this chunk.
     Clean,
     /// A text ends in this chunk.
     Found,
-    /// What came before this chunk is not known, so a text may end in it.
-    LostTrack,
+    /// The preceding bytes are not known, so a text may end in this chunk.
+    Incomplete,
 }
 
 impl BodySearch {
-    /// A search for these texts, if there are any.
+    /// Creates a search for these texts. Returns `None` if there are none.
     pub(super) fn new(texts: &[String]) -> Option<Self> {
         let longest = texts.iter().map(String::len).max()?;
         Some(Self {
@@ -41,16 +42,16 @@ impl BodySearch {
     }
 
     /// Searches the next chunk of a body.
-    pub(super) fn look_at(&self, chunk: &BodyChunk<'_>) -> Verdict {
+    pub(super) fn search(&self, chunk: &BodyChunk<'_>) -> Verdict {
         let Some(mut tail) = self.tail_before(chunk) else {
-            return Verdict::LostTrack;
+            return Verdict::Incomplete;
         };
         if self.is_found(&tail, &chunk.data) {
             return Verdict::Found;
         }
         if !chunk.is_last && self.tail_len > 0 {
             if chunk.correlation_id.len() > LONGEST_ID {
-                return Verdict::LostTrack;
+                return Verdict::Incomplete;
             }
             keep_end(&mut tail, &chunk.data, self.tail_len);
             self.open().insert(chunk.correlation_id, tail);
@@ -58,14 +59,14 @@ impl BodySearch {
         Verdict::Clean
     }
 
-    /// Drops what is known of a body.
+    /// Drops the state of a body.
     pub(super) fn forget(&self, correlation_id: &str) {
         self.open().remove(correlation_id);
     }
 
-    /// Takes out the end of what came before a chunk.
+    /// Removes and returns the kept bytes that precede a chunk. `None` if they are not known.
     ///
-    /// Some proxies leave all indices at 0, so index 0 alone does not make a chunk the first.
+    /// Some proxies send index 0 with every chunk, so index 0 alone does not mark the first chunk.
     fn tail_before(&self, chunk: &BodyChunk<'_>) -> Option<Vec<u8>> {
         if self.tail_len == 0 {
             return Some(Vec::new());
@@ -75,23 +76,23 @@ impl BodySearch {
     }
 
     fn is_found(&self, tail: &[u8], data: &[u8]) -> bool {
-        let mut seam = tail.to_vec();
-        seam.extend_from_slice(&data[..data.len().min(self.tail_len)]);
+        let mut boundary = tail.to_vec();
+        boundary.extend_from_slice(&data[..data.len().min(self.tail_len)]);
         self.texts
             .iter()
-            .any(|text| contains(&seam, text) || contains(data, text))
+            .any(|text| contains(&boundary, text) || contains(data, text))
     }
 
     fn open(&self) -> MutexGuard<'_, OpenBodies> {
-        // Each step leaves the maps whole, so a panic elsewhere does not spoil them.
+        // Every operation leaves the maps consistent, so a poisoned lock can be used.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The tails of bodies that have not ended.
+/// The last bytes ("tails") of bodies that have not ended.
 ///
-/// Exchanges may end without a word, when their proxy dies. To stay bounded, tails are kept in two
-/// generations: when the young one is full it becomes the old one, and what was still old is dropped.
+/// An exchange may end without notice if its proxy crashes. To bound memory, tails are kept in two
+/// generations: a full young generation becomes the old one, and the previous old one is dropped.
 #[derive(Default)]
 struct OpenBodies {
     young: HashMap<Box<str>, Vec<u8>>,
@@ -124,10 +125,10 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     let Some((first, rest)) = needle.split_first() else {
         return true;
     };
-    let mut left = haystack;
-    while let Some(at) = left.iter().position(|byte| byte == first) {
-        left = &left[at + 1..];
-        if left.starts_with(rest) {
+    let mut remaining = haystack;
+    while let Some(at) = remaining.iter().position(|byte| byte == first) {
+        remaining = &remaining[at + 1..];
+        if remaining.starts_with(rest) {
             return true;
         }
     }
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_found_wherever_the_body_is_cut() {
+    fn text_is_found_across_any_chunk_boundary() {
         let body = "a forbidden text";
         for size in 1..=body.len() {
             let search = search(&["forbidden"]);
@@ -172,38 +173,38 @@ mod tests {
                 .any(|(index, piece)| {
                     let piece = std::str::from_utf8(piece).unwrap();
                     let event = chunk("one", u32::try_from(index).unwrap(), piece, index == last);
-                    search.look_at(&event) == Verdict::Found
+                    search.search(&event) == Verdict::Found
                 });
             assert!(found, "chunks of {size}");
         }
     }
 
     #[test]
-    fn bodies_are_kept_apart_and_forgotten_at_their_end() {
+    fn bodies_are_separate_and_dropped_at_their_end() {
         let search = search(&["ab"]);
-        assert_eq!(search.look_at(&chunk("one", 0, "a", false)), Verdict::Clean);
-        assert_eq!(search.look_at(&chunk("two", 0, "x", false)), Verdict::Clean);
-        assert_eq!(search.look_at(&chunk("two", 1, "b", true)), Verdict::Clean);
-        assert_eq!(search.look_at(&chunk("one", 1, "b", true)), Verdict::Found);
+        assert_eq!(search.search(&chunk("one", 0, "a", false)), Verdict::Clean);
+        assert_eq!(search.search(&chunk("two", 0, "x", false)), Verdict::Clean);
+        assert_eq!(search.search(&chunk("two", 1, "b", true)), Verdict::Clean);
+        assert_eq!(search.search(&chunk("one", 1, "b", true)), Verdict::Found);
         assert!(is_empty(&search));
     }
 
     #[test]
     fn forgetting_drops_the_tail() {
         let search = search(&["ab"]);
-        search.look_at(&chunk("one", 0, "a", false));
+        search.search(&chunk("one", 0, "a", false));
         search.forget("one");
         assert!(is_empty(&search));
     }
 
     #[test]
-    fn chunk_without_beginning_is_not_clean() {
+    fn chunk_with_unknown_beginning_is_incomplete() {
         assert_eq!(
-            search(&["ab"]).look_at(&chunk("one", 3, "b", true)),
-            Verdict::LostTrack
+            search(&["ab"]).search(&chunk("one", 3, "b", true)),
+            Verdict::Incomplete
         );
         assert_eq!(
-            search(&["b"]).look_at(&chunk("one", 3, "a", true)),
+            search(&["b"]).search(&chunk("one", 3, "a", true)),
             Verdict::Clean
         );
     }
@@ -211,43 +212,40 @@ mod tests {
     #[test]
     fn chunks_without_indices_are_joined() {
         let search = search(&["ab"]);
-        assert_eq!(search.look_at(&chunk("one", 0, "a", false)), Verdict::Clean);
-        assert_eq!(search.look_at(&chunk("one", 0, "b", true)), Verdict::Found);
+        assert_eq!(search.search(&chunk("one", 0, "a", false)), Verdict::Clean);
+        assert_eq!(search.search(&chunk("one", 0, "b", true)), Verdict::Found);
     }
 
     #[test]
-    fn body_that_cannot_be_followed_is_not_clean() {
+    fn body_with_too_long_an_id_is_incomplete() {
         let id = "x".repeat(LONGEST_ID + 1);
         let search = search(&["ab"]);
         assert_eq!(
-            search.look_at(&chunk(&id, 0, "a", false)),
-            Verdict::LostTrack
+            search.search(&chunk(&id, 0, "a", false)),
+            Verdict::Incomplete
         );
-        assert_eq!(search.look_at(&chunk(&id, 0, "a", true)), Verdict::Clean);
+        assert_eq!(search.search(&chunk(&id, 0, "a", true)), Verdict::Clean);
     }
 
     #[test]
-    fn longer_text_does_not_hide_a_shorter_one() {
+    fn shorter_text_is_found_beside_a_longer_one() {
         let search = search(&["forbidden", "no"]);
-        assert_eq!(
-            search.look_at(&chunk("one", 0, "xn", false)),
-            Verdict::Clean
-        );
-        assert_eq!(search.look_at(&chunk("one", 1, "ox", true)), Verdict::Found);
+        assert_eq!(search.search(&chunk("one", 0, "xn", false)), Verdict::Clean);
+        assert_eq!(search.search(&chunk("one", 1, "ox", true)), Verdict::Found);
     }
 
     #[test]
-    fn exchanges_that_never_end_do_not_pile_up() {
+    fn unfinished_bodies_are_bounded() {
         let search = search(&["ab"]);
         for id in 0..3 * OPEN_BODIES {
-            search.look_at(&chunk(&id.to_string(), 0, "a", false));
+            search.search(&chunk(&id.to_string(), 0, "a", false));
         }
         let open = search.open();
         assert!(open.young.len() + open.old.len() <= 2 * OPEN_BODIES);
     }
 
     #[test]
-    fn repeated_beginnings_are_seen_through() {
+    fn repeated_prefixes_are_matched() {
         assert!(contains(b"aaab", b"aab"));
         assert!(!contains(b"aaa", b"aab"));
         assert!(!contains(b"", b"a"));

@@ -1,11 +1,11 @@
-//! The body of the request, read piece by piece.
+//! The request body, read chunk by chunk.
 
 use crate::exit::UsageError;
 use bytes::Bytes;
 use std::fs::File;
 use std::io::{self, Read};
 
-/// A body that is read as it is sent, one chunk ahead so that the last one is known as such.
+/// A body that is read while it is sent. Reads one chunk ahead to know which chunk is the last.
 pub(super) struct Body {
     source: Box<dyn Read>,
     name: String,
@@ -14,16 +14,16 @@ pub(super) struct Body {
     next: Bytes,
 }
 
-/// A piece of a body.
+/// A chunk of a body.
 pub(super) struct Chunk {
-    /// The bytes, never none.
+    /// The bytes, never empty.
     pub(super) data: Bytes,
-    /// Whether nothing comes after it.
+    /// Set on the last chunk.
     pub(super) is_last: bool,
 }
 
 impl Body {
-    /// A request without a body.
+    /// Returns an empty body.
     pub(super) fn none() -> Self {
         Self {
             source: Box::new(io::empty()),
@@ -34,7 +34,7 @@ impl Body {
         }
     }
 
-    /// The content of a file, or of stdin for `-`.
+    /// Opens a file, or stdin for `-`, and reads the first chunk.
     pub(super) fn open(file: &str, chunk_size: usize) -> Result<Self, UsageError> {
         let (source, total_size) = open_source(file).map_err(|error| unreadable(file, &error))?;
         let mut body = Self {
@@ -48,12 +48,12 @@ impl Body {
         Ok(body)
     }
 
-    /// Size of the whole body, where known beforehand.
+    /// Returns the size of the whole body, if it is known beforehand.
     pub(super) fn total_size(&self) -> Option<usize> {
         self.total_size
     }
 
-    /// The next piece, until there is no more.
+    /// Returns the next chunk, or `None` at the end of the body.
     pub(super) fn next_chunk(&mut self) -> Result<Option<Chunk>, UsageError> {
         if self.next.is_empty() {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! The events of one HTTP request, in the order in which a proxy meets them.
+//! Sends the events of one HTTP request in the order in which a proxy sends them.
 
 use super::Request;
 use super::body::Body;
@@ -18,15 +18,15 @@ const UPSTREAM_STATUS: u16 = 200;
 const UPSTREAM_HEADERS: [(&str, &str); 1] = [("content-type", "text/plain")];
 const UPSTREAM_BODY: &[u8] = b"hello\n";
 
-/// What a client gets that has yet to prove something: the protocol names no status for challenges.
+/// Status of a challenge, for which the protocol does not define one.
 const CHALLENGE_STATUS: u16 = 401;
 
-/// One request on its way through the agent.
+/// One request and the agent's answers to its events.
 pub(super) struct Exchange<'a> {
     pool: &'a AgentPool,
     endpoint: &'a str,
-    /// Whether steps are printed as they happen.
-    is_shown: bool,
+    /// Prints each step as it happens.
+    is_verbose: bool,
     correlation_id: String,
     started: Instant,
     request_body_size: usize,
@@ -35,11 +35,11 @@ pub(super) struct Exchange<'a> {
     steps: Vec<Step>,
 }
 
-/// Why a request does not go on.
+/// Reason why a request ends early.
 enum Stop {
-    /// The agent decided; this is the status that the client gets.
+    /// The agent decided against the request. Holds the status for the client.
     Decided(u16),
-    /// There is no decision.
+    /// A call or the output failed.
     Failed(anyhow::Error),
 }
 
@@ -50,12 +50,12 @@ impl<E: Into<anyhow::Error>> From<E> for Stop {
 }
 
 impl<'a> Exchange<'a> {
-    /// An exchange that has not begun.
-    pub(super) fn new(pool: &'a AgentPool, endpoint: &'a str, is_shown: bool) -> Self {
+    /// Creates an exchange. Sends nothing yet.
+    pub(super) fn new(pool: &'a AgentPool, endpoint: &'a str, is_verbose: bool) -> Self {
         Self {
             pool,
             endpoint,
-            is_shown,
+            is_verbose,
             correlation_id: unique_id(),
             started: Instant::now(),
             request_body_size: 0,
@@ -65,7 +65,8 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Goes through all steps, or up to a decision against the request, and tells the agent the end.
+    /// Sends all events, or those up to a decision against the request, and then the request
+    /// complete event.
     pub(super) async fn run(mut self, request: &Request, body: Body) -> anyhow::Result<Vec<Step>> {
         self.started = Instant::now();
         let status = match self.request_and_response(request, body).await {
@@ -74,7 +75,7 @@ impl<'a> Exchange<'a> {
             Err(Stop::Failed(error)) => return Err(error),
         };
         match self.complete(status).await {
-            // The request is over: a decision at this point changes nothing.
+            // The request is complete; a decision on that event has no effect.
             Ok(()) | Err(Stop::Decided(_)) => Ok(self.steps),
             Err(Stop::Failed(error)) => Err(error),
         }
@@ -104,10 +105,11 @@ impl<'a> Exchange<'a> {
             uri: &request.uri,
             headers: &request.headers[..],
         };
-        self.ask(EventType::RequestHeaders, &event).await
+        self.send(EventType::RequestHeaders, &event).await
     }
 
-    /// Reading may block this thread; the connection lives on the runtime's own threads.
+    /// Sends the body. Reading it may block this thread, which is the main thread: the connection's
+    /// tasks run on the runtime's worker threads.
     async fn request_body(&mut self, mut body: Body) -> Result<(), Stop> {
         let mut chunk_index = 0;
         while let Some(chunk) = body.next_chunk()? {
@@ -120,7 +122,7 @@ impl<'a> Exchange<'a> {
                 chunk_index,
                 bytes_received: self.request_body_size,
             };
-            self.ask(EventType::RequestBodyChunk, &event).await?;
+            self.send(EventType::RequestBodyChunk, &event).await?;
             chunk_index = chunk_index.saturating_add(1);
         }
         Ok(())
@@ -134,7 +136,7 @@ impl<'a> Exchange<'a> {
             status: UPSTREAM_STATUS,
             headers: &UPSTREAM_HEADERS[..],
         };
-        self.ask(EventType::ResponseHeaders, &event).await
+        self.send(EventType::ResponseHeaders, &event).await
     }
 
     async fn response_body(&mut self) -> Result<(), Stop> {
@@ -142,7 +144,7 @@ impl<'a> Exchange<'a> {
         self.response_body_size = data.len();
         let event = ResponseBodyChunkEvent::new(self.correlation_id.as_str(), data, 0, true)
             .with_total_size(UPSTREAM_BODY.len());
-        self.ask(EventType::ResponseBodyChunk, &event).await
+        self.send(EventType::ResponseBodyChunk, &event).await
     }
 
     async fn complete(&mut self, status: u16) -> Result<(), Stop> {
@@ -156,20 +158,20 @@ impl<'a> Exchange<'a> {
             upstream_attempts: self.upstream_attempts,
             error: None,
         };
-        self.ask(EventType::RequestComplete, &event).await
+        self.send(EventType::RequestComplete, &event).await
     }
 
-    /// Puts one event to the agent and notes the answer.
-    async fn ask<E: Event>(&mut self, kind: EventType, event: &E) -> Result<(), Stop> {
+    /// Sends one event to the agent and records the answer as a step.
+    async fn send<E: Event>(&mut self, kind: EventType, event: &E) -> Result<(), Stop> {
         let started = Instant::now();
         let response = self
             .pool
             .send(AGENT_ID, &self.correlation_id, event)
             .await
             .map_err(|error| self.failure(kind, &error))?;
-        let stop = stop_of(&response);
+        let stop = final_status(&response);
         let step = Step::new(kind, response, started.elapsed());
-        if self.is_shown {
+        if self.is_verbose {
             print_line(&step)?;
         }
         self.steps.push(step);
@@ -182,8 +184,8 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// The status that the client gets if this response ends the request.
-fn stop_of(response: &AgentResponse) -> Option<u16> {
+/// Returns the status for the client if this response ends the request.
+fn final_status(response: &AgentResponse) -> Option<u16> {
     match response.decision {
         Decision::Allow => None,
         Decision::Block { status, .. } | Decision::Redirect { status, .. } => Some(status),
@@ -197,7 +199,7 @@ fn host(request: &Request) -> Option<&str> {
     Some(value)
 }
 
-/// The process makes one request only, so this is unique among those of the agent.
+/// Returns an id that no other process uses at this time. Each process sends one request only.
 fn unique_id() -> String {
     format!("send-{}-{}", std::process::id(), tollgate::now_ms())
 }

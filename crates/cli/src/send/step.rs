@@ -1,4 +1,4 @@
-//! What the agent said to one event, for people and as JSON.
+//! One event and the agent's answer, formatted as text and as JSON.
 
 use crate::output::{micros, printable};
 use serde::Serialize;
@@ -30,7 +30,7 @@ pub(super) struct Step {
     latency_us: f64,
 }
 
-/// What belongs to one kind of decision only.
+/// Fields that only some kinds of decisions have.
 #[derive(Debug, Default, Serialize)]
 struct Details {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,7 +48,7 @@ struct Details {
 }
 
 impl Step {
-    /// The answer to an event of this kind, and how long it took.
+    /// Creates a step from an event's type, its answer and the call's duration.
     pub(super) fn new(event: EventType, response: AgentResponse, latency: Duration) -> Self {
         Self {
             event: event.as_str(),
@@ -70,8 +70,8 @@ impl Step {
     }
 }
 
-/// The decision that stands after these steps: the first that is not to allow.
-pub(super) fn standing_decision(steps: &[Step]) -> &'static str {
+/// Returns the first decision other than `allow`, or `allow` if there is none.
+pub(super) fn final_decision(steps: &[Step]) -> &'static str {
     steps
         .iter()
         .find(|step| !step.is_allowed())
@@ -109,7 +109,7 @@ impl Details {
     }
 }
 
-/// One line for the decision, then one, indented, for each thing the agent wants besides.
+/// Writes one line for the decision, then an indented line for each further field of the answer.
 impl Display for Step {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         let decision = match self.details.status {
@@ -121,7 +121,7 @@ impl Display for Step {
             "{:<20}{decision:<14}{:>9.1} µs",
             self.event, self.latency_us
         )?;
-        for line in self.particulars() {
+        for line in self.detail_lines() {
             write!(formatter, "\n    {}", printable(&line))?;
         }
         Ok(())
@@ -129,7 +129,7 @@ impl Display for Step {
 }
 
 impl Step {
-    fn particulars(&self) -> Vec<String> {
+    fn detail_lines(&self) -> Vec<String> {
         let mut lines = self.details.lines();
         let ops = |side: &'static str| move |op: &HeaderOp| describe_op(side, op);
         lines.extend(self.request_headers.iter().map(ops("request")));
@@ -177,7 +177,7 @@ fn describe_op(side: &str, op: &HeaderOp) -> String {
 fn describe_mutation(side: &str, mutation: &BodyMutation) -> String {
     let index = mutation.chunk_index;
     match &mutation.data {
-        None => format!("leave {side} body chunk {index} as it is"),
+        None => format!("pass {side} body chunk {index} unchanged"),
         Some(data) if data.is_empty() => format!("drop {side} body chunk {index}"),
         Some(data) => format!(
             "replace {side} body chunk {index} by {} bytes: {}",
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_allow_carries_nothing_else() {
+    fn plain_allow_has_no_optional_fields() {
         let expected = json!({
             "event": "request_headers", "decision": "allow", "request_headers": [], "latency_us": 12.0
         });
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn block_and_redirect_carry_their_status() {
+    fn block_and_redirect_have_a_status() {
         let block = as_json(AgentResponse::block(403, None));
         assert_eq!(
             (&block["decision"], &block["status"]),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn mutations_are_kept() {
+    fn mutations_are_in_the_json() {
         let response = AgentResponse::needs_more_data()
             .with_request_body_mutation(BodyMutation::replace(2, "ab"))
             .add_response_header(HeaderOp::Remove {
@@ -277,16 +277,16 @@ mod tests {
     }
 
     #[test]
-    fn first_decision_that_is_not_to_allow_stands() {
+    fn first_decision_other_than_allow_is_final() {
         let allow = || step(AgentResponse::default_allow());
         let block = step(AgentResponse::block(403, None));
         let redirect = step(AgentResponse::redirect("/".to_owned(), 302));
-        assert_eq!(standing_decision(&[allow()]), "allow");
-        assert_eq!(standing_decision(&[allow(), block, redirect]), "block");
+        assert_eq!(final_decision(&[allow()]), "allow");
+        assert_eq!(final_decision(&[allow(), block, redirect]), "block");
     }
 
     #[test]
-    fn agent_cannot_write_to_the_terminal() {
+    fn control_characters_from_the_agent_are_escaped() {
         let shown = step(AgentResponse::block(403, Some("\u{1b}[2J\nno".to_owned()))).to_string();
         assert!(!shown.contains('\u{1b}'));
         assert_eq!(shown.lines().count(), 2);

@@ -1,4 +1,4 @@
-//! What a page of metrics says of agents, and how that has changed.
+//! Per-agent counts read from a page of metrics, and the rates between two pages.
 
 use crate::output::printable;
 use anyhow::Context;
@@ -6,18 +6,18 @@ use prometheus_parse::{Sample, Scrape, Value};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What was counted of each agent until one moment.
+/// Cumulative counts of each agent at one time.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Board(pub(super) BTreeMap<String, Counts>);
 
-/// What was counted of one agent.
+/// Cumulative counts of one agent.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Counts {
     pub(super) connections: Option<Connections>,
     in_flight: f64,
     decisions: BTreeMap<String, f64>,
     failures: f64,
-    /// How many calls took no more than so many seconds.
+    /// Histogram of call durations: upper bounds in seconds, and cumulative numbers of calls.
     durations: Vec<(f64, f64)>,
 }
 
@@ -30,36 +30,37 @@ pub(super) struct Connections {
     pub(super) open_breakers: f64,
 }
 
-/// One agent, as it is to be shown.
+/// One agent's row of the table.
 #[derive(Debug, PartialEq)]
 pub(super) struct Row {
     pub(super) agent: String,
     pub(super) state: State,
     pub(super) connections: Option<Connections>,
     pub(super) in_flight: f64,
-    /// Per second, by decision.
+    /// Events per second, by decision.
     pub(super) decisions: BTreeMap<String, f64>,
-    /// Per second.
+    /// Failed calls per second.
     pub(super) failures: f64,
-    /// In seconds; `None` if there was no call.
+    /// Median call duration in seconds, `None` without calls.
     pub(super) median: Option<f64>,
+    /// 99th percentile of call durations in seconds, `None` without calls.
     pub(super) p99: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     Up,
-    /// Some connections take nothing new.
+    /// Some connections are not healthy.
     Degraded,
     Paused,
     CircuitOpen,
     Down,
-    /// The metrics do not say.
+    /// The metrics have no information about connections.
     Unknown,
 }
 
 impl Board {
-    /// Reads metrics as tollgate exports them, with any prefix, or as agents report them.
+    /// Parses metrics as tollgate exports them, with any prefix, or as agents report them.
     pub(super) fn read(text: &str) -> anyhow::Result<Self> {
         let lines = text.lines().map(|line| Ok(line.to_owned()));
         let scrape = Scrape::parse(lines).context("not the text format of Prometheus")?;
@@ -70,7 +71,7 @@ impl Board {
         Ok(board)
     }
 
-    /// What is to be shown now, if things were as in `earlier` so long ago.
+    /// Returns the rows to show. Rates compare with `earlier`, which was read `elapsed` ago.
     pub(super) fn rows(&self, earlier: &Self, elapsed: Duration) -> Vec<Row> {
         let nothing = Counts::default();
         let rows = self.0.iter().map(|(agent, counts)| {
@@ -125,7 +126,7 @@ impl Counts {
     }
 
     fn row(&self, agent: &str, earlier: &Self, seconds: f64) -> Row {
-        // Counts that fall have begun again.
+        // A smaller count means that the counter was reset.
         let rate = |now: f64, then: f64| if now < then { now } else { now - then } / seconds;
         let decisions = self.decisions.iter().map(|(decision, count)| {
             let then = earlier.decisions.get(decision).copied().unwrap_or(0.0);
@@ -144,7 +145,8 @@ impl Counts {
         }
     }
 
-    /// Only calls since then, if there were any.
+    /// Returns the histogram of the calls since `earlier`, or of all calls if there were none
+    /// since.
     fn durations_since(&self, earlier: &Self) -> Vec<(f64, f64)> {
         let is_same = self.durations.len() == earlier.durations.len();
         let grown = |(now, then): (&(f64, f64), &(f64, f64))| (now.0, now.1 - then.1);
@@ -202,7 +204,8 @@ impl State {
     }
 }
 
-/// As Prometheus has it: in proportion within the bucket where it lies, the largest bound beyond.
+/// Returns a quantile like Prometheus's `histogram_quantile`: interpolates linearly within a
+/// bucket, and returns the largest finite bound if the quantile lies in the last bucket.
 fn quantile(buckets: &[(f64, f64)], share: f64) -> Option<f64> {
     let (_, all) = *buckets.last()?;
     if all <= 0.0 {
@@ -253,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_and_latencies_are_those_since_the_page_before() {
+    fn rates_and_latencies_compare_two_pages() {
         let (earlier, now) = (
             Board::read(&page(1)).unwrap(),
             Board::read(&page(3)).unwrap(),
@@ -272,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_is_no_negative_rate() {
+    fn counter_reset_gives_no_negative_rate() {
         let (earlier, now) = (
             Board::read(&page(3)).unwrap(),
             Board::read(&page(1)).unwrap(),
@@ -283,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn states_are_told_apart() {
+    fn states_are_distinguished() {
         let of = |active, healthy, paused, open_breakers| {
             State::of(Connections {
                 active,
@@ -300,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_agents_is_passed_over() {
+    fn other_metrics_are_ignored() {
         assert_eq!(
             Board::read("# TYPE up gauge\nup 1\n").unwrap(),
             Board::default()

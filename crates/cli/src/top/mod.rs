@@ -1,4 +1,4 @@
-//! `tollgate top`: agents on the terminal, as they are now.
+//! `tollgate top`: shows the current state of agents in the terminal.
 
 mod board;
 mod source;
@@ -16,21 +16,21 @@ use board::Board;
 use hyper::Uri;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
-use source::{Look, Source};
+use source::{Reading, Source};
 use std::io::{self, IsTerminal};
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{Receiver, channel};
 use view::Screen;
 
-/// Options of `tollgate top`.
+/// The agent or metrics to watch.
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Watched {
-    /// An agent: whether it answers, and what it reports of itself
+    /// Endpoint of an agent, to show whether it answers and the metrics that it reports
     #[arg(value_parser = parse_endpoint)]
     endpoint: Option<String>,
-    /// The metrics of a proxy, or of `tollgate demo --metrics`
+    /// URL of the metrics of a proxy or of `tollgate demo --metrics`, http://host:port/path
     #[arg(long, value_name = "URL", value_parser = parse_http_uri)]
     prometheus: Option<Uri>,
 }
@@ -40,7 +40,7 @@ pub(crate) struct Watched {
 pub(crate) struct Args {
     #[command(flatten)]
     watched: Watched,
-    /// How often to look
+    /// Refresh interval, such as 500ms or 1s
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_timeout)]
     interval: Duration,
     #[cfg(feature = "grpc")]
@@ -48,16 +48,16 @@ pub(crate) struct Args {
     tls: ClientTls,
 }
 
-/// Shows agents until somebody presses q.
+/// Shows agents until the user presses q, Esc or Ctrl-C.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if !(io::stdout().is_terminal() && io::stdin().is_terminal()) {
-        return Err(UsageError("top needs a terminal".to_owned()).into());
+        return Err(UsageError("top needs a terminal on stdin and stdout".to_owned()).into());
     }
     let interval = args.interval;
     let source = args.source().await?;
-    let mut terminal = ratatui::try_init().context("the terminal")?;
+    let mut terminal = ratatui::try_init().context("cannot set up the terminal")?;
     let outcome = watch(&source, interval, &mut terminal).await;
-    ratatui::try_restore().context("the terminal")?;
+    ratatui::try_restore().context("cannot restore the terminal")?;
     outcome
 }
 
@@ -65,11 +65,11 @@ impl Args {
     async fn source(self) -> anyhow::Result<Source> {
         if let Some(uri) = self.watched.prometheus {
             #[cfg(feature = "grpc")]
-            self.tls.refuse(&uri.to_string())?;
+            self.tls.ensure_unused(&uri.to_string())?;
             return Ok(Source::Prometheus(uri));
         }
         let target = Target {
-            endpoint: self.watched.endpoint.context("nothing to watch")?,
+            endpoint: self.watched.endpoint.context("no agent to watch")?,
             #[cfg(feature = "grpc")]
             tls: self.tls,
         };
@@ -92,36 +92,36 @@ async fn watch(
     loop {
         terminal
             .draw(|frame| screen.draw(frame))
-            .context("the terminal")?;
+            .context("cannot draw to the terminal")?;
         tokio::select! {
             event = events.recv() => match event {
-                Some(event) if !quits(&event) => {}
+                Some(event) if !is_quit(&event) => {}
                 _ => return Ok(()),
             },
-            _ = ticks.tick() => match source.look(interval).await {
-                Ok(look) => screen.update(look, &mut shown),
-                Err(error) => screen.trouble = Some(printable(&format!("{error:#}")).into_owned()),
+            _ = ticks.tick() => match source.read(interval).await {
+                Ok(reading) => screen.update(reading, &mut shown),
+                Err(error) => screen.error_message = Some(printable(&format!("{error:#}")).into_owned()),
             },
         }
     }
 }
 
 impl Screen {
-    fn update(&mut self, look: Look, shown: &mut Option<(Instant, Board)>) {
+    fn update(&mut self, reading: Reading, shown: &mut Option<(Instant, Board)>) {
         let now = Instant::now();
         let nothing = Board::default();
         self.rows = match shown {
-            Some((then, board)) => look.board.rows(board, now - *then),
-            // The first look has nothing to compare with, so that everything would seem to happen now.
-            None => look.board.rows(&nothing, Duration::MAX),
+            Some((then, board)) => reading.board.rows(board, now - *then),
+            // The first reading has no predecessor; the longest interval makes its rates 0.
+            None => reading.board.rows(&nothing, Duration::MAX),
         };
-        self.round_trip = look.round_trip;
-        self.trouble = None;
-        *shown = Some((now, look.board));
+        self.round_trip = reading.round_trip;
+        self.error_message = None;
+        *shown = Some((now, reading.board));
     }
 }
 
-/// What happens on the terminal. Read by a thread of its own, because that blocks.
+/// Returns a channel of terminal events. A thread reads them, because reading blocks.
 fn events() -> Receiver<Event> {
     let (sender, receiver) = channel(16);
     thread::spawn(move || {
@@ -134,7 +134,7 @@ fn events() -> Receiver<Event> {
     receiver
 }
 
-fn quits(event: &Event) -> bool {
+fn is_quit(event: &Event) -> bool {
     let Event::Key(key) = event else {
         return false;
     };

@@ -1,4 +1,4 @@
-//! Where `tollgate top` looks.
+//! Sources of the data that `tollgate top` shows.
 
 use super::board::{Board, Connections};
 use crate::connect::{AGENT_ID, Target, connect};
@@ -10,17 +10,17 @@ use hyper::Uri;
 use std::time::Duration;
 use tollgate::AgentPool;
 
-/// What is watched.
+/// The watched agent or metrics.
 pub(super) enum Source {
     /// The metrics that a proxy serves.
     Prometheus(Uri),
-    /// An agent itself: whether it answers, and what it reports.
+    /// An agent: pings it and collects the metrics that it reports.
     Agent { pool: AgentPool, name: String },
 }
 
 impl Source {
-    pub(super) async fn agent(target: &Target, patience: Duration) -> anyhow::Result<Self> {
-        let pool = connect(target, None, 1, patience).await?;
+    pub(super) async fn agent(target: &Target, timeout: Duration) -> anyhow::Result<Self> {
+        let pool = connect(target, None, 1, timeout).await?;
         let capabilities = pool.agent_capabilities(AGENT_ID).await;
         let name = capabilities.map_or_else(
             || target.endpoint.clone(),
@@ -36,11 +36,11 @@ impl Source {
         }
     }
 
-    /// How things are now.
-    pub(super) async fn look(&self, patience: Duration) -> anyhow::Result<Look> {
+    /// Reads the current state. `timeout` limits reading metrics over HTTP.
+    pub(super) async fn read(&self, timeout: Duration) -> anyhow::Result<Reading> {
         match self {
-            Self::Prometheus(uri) => Ok(Look {
-                board: Board::read(&scrape::get(uri, patience).await?)?,
+            Self::Prometheus(uri) => Ok(Reading {
+                board: Board::read(&scrape::get(uri, timeout).await?)?,
                 round_trip: None,
             }),
             Self::Agent { pool, .. } => {
@@ -53,7 +53,7 @@ impl Source {
                     healthy: f64::from(u8::from(pool.is_agent_healthy(AGENT_ID))),
                     ..Connections::default()
                 });
-                Ok(Look {
+                Ok(Reading {
                     board,
                     round_trip: Some(round_trip),
                 })
@@ -62,9 +62,9 @@ impl Source {
     }
 }
 
-/// What one look has shown.
-pub(super) struct Look {
+/// The state of a source at one time.
+pub(super) struct Reading {
     pub(super) board: Board,
-    /// Of a ping, where the agent itself is watched.
+    /// Round trip of a ping, if an agent is watched.
     pub(super) round_trip: Option<Duration>,
 }

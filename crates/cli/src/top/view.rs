@@ -1,7 +1,7 @@
-//! How agents look on the terminal.
+//! Draws the agents in the terminal.
 
 use super::board::{Row, State};
-use crate::latency::in_words;
+use crate::latency::format_micros;
 use crate::numerals::grouped;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout};
@@ -10,14 +10,14 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row as TableRow, Table};
 use std::time::Duration;
 
-/// What is shown.
+/// Content of the screen.
 #[derive(Default)]
 pub(super) struct Screen {
     pub(super) source: String,
     pub(super) rows: Vec<Row>,
     pub(super) round_trip: Option<Duration>,
-    /// Why there was nothing new to see.
-    pub(super) trouble: Option<String>,
+    /// Reason why the last refresh failed.
+    pub(super) error_message: Option<String>,
 }
 
 const HEADINGS: [&str; 10] = [
@@ -76,8 +76,8 @@ impl Screen {
     }
 
     fn footer(&self) -> Paragraph<'_> {
-        match &self.trouble {
-            Some(trouble) => Paragraph::new(trouble.as_str()).red(),
+        match &self.error_message {
+            Some(error_message) => Paragraph::new(error_message.as_str()).red(),
             None => Paragraph::new("q quits").dim(),
         }
     }
@@ -123,5 +123,5 @@ fn rate(per_second: f64) -> String {
 }
 
 fn time(seconds: f64) -> String {
-    in_words((seconds * 1e6).ceil() as u64)
+    format_micros((seconds * 1e6).ceil() as u64)
 }

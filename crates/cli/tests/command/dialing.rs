@@ -1,6 +1,6 @@
-//! `tollgate agent --dial`: an agent that connects to proxies.
+//! `tollgate agent --dial`: an agent that dials proxies.
 
-use crate::support::{Workplace, fails, run, tollgate};
+use crate::support::{TestDir, fails, run, tollgate};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,13 +10,13 @@ use tollgate::{
     AgentPool, Decision, RequestHeadersEvent, ReverseConnectionConfig, ReverseConnectionListener,
 };
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[test]
-fn an_agent_connects_shows_its_token_and_leaves_in_peace() {
-    let place = Workplace::new();
-    let socket = place.path("proxy.sock");
-    let token = place.file("token", "s3cret\n");
+fn agent_registers_with_its_token_and_shuts_down_cleanly() {
+    let dir = TestDir::new();
+    let socket = dir.path("proxy.sock");
+    let token = dir.file("token", "s3cret\n");
     let runtime = Runtime::new().expect("runtime");
     let config = ReverseConnectionConfig {
         auth_tokens: ["s3cret".to_owned()].into(),
@@ -37,11 +37,8 @@ fn an_agent_connects_shows_its_token_and_leaves_in_peace() {
     let pool = runtime.block_on(async {
         let pool = AgentPool::new();
         for _ in 0..3 {
-            let accepted = timeout(PATIENCE, listener.accept_one(&pool)).await;
-            assert_eq!(
-                accepted.expect("it connects").expect("accepted"),
-                "tollgate"
-            );
+            let accepted = timeout(TEST_TIMEOUT, listener.accept_one(&pool)).await;
+            assert_eq!(accepted.expect("timed out").expect("accepted"), "tollgate");
         }
         for (uri, is_allowed) in [("/", true), ("/admin/users", false)] {
             let event = RequestHeadersEvent {
@@ -63,9 +60,9 @@ fn an_agent_connects_shows_its_token_and_leaves_in_peace() {
 }
 
 #[test]
-fn a_rejected_agent_says_so() {
-    let place = Workplace::new();
-    let socket = place.path("proxy.sock");
+fn rejected_agent_logs_the_rejection() {
+    let dir = TestDir::new();
+    let socket = dir.path("proxy.sock");
     let runtime = Runtime::new().expect("runtime");
     let config = ReverseConnectionConfig {
         auth_tokens: ["s3cret".to_owned()].into(),
@@ -89,7 +86,7 @@ fn a_rejected_agent_says_so() {
 }
 
 #[test]
-fn it_either_listens_or_dials() {
+fn agent_either_listens_or_dials() {
     for args in [
         &["agent"][..],
         &["agent", "--listen", "/a", "--dial", "/b"],
@@ -103,14 +100,14 @@ fn it_either_listens_or_dials() {
     fails(&run(&["agent", "--listen", &long]), 1, &["107"]);
 }
 
-/// Starts an agent and waits until it says that it dials.
+/// Starts an agent and waits until it prints that it dials.
 fn dial(socket: &str, options: &[&str]) -> Child {
     let mut agent = tollgate(&["agent", "--dial", socket])
         .args(options)
         .stderr(Stdio::piped())
         .spawn()
         .expect("spawn");
-    // Byte by byte, so that nothing of the next line is lost.
+    // A buffer of one byte, so that nothing of the next line is consumed.
     let stderr = agent.stderr.as_mut().expect("stderr");
     let mut line = String::new();
     BufReader::with_capacity(1, stderr)

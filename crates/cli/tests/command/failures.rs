@@ -1,7 +1,8 @@
-//! What users get to see when something is wrong: one line, and an exit status that says whose fault it is.
+//! Failures: each prints one line, and the exit status distinguishes agent failures from wrong
+//! usage.
 
 use crate::send;
-use crate::support::{self, Workplace, fails, run, tollgate};
+use crate::support::{self, TestDir, fails, run, tollgate};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -9,17 +10,17 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 #[test]
-fn encoding_that_the_agent_lacks_is_a_failure() {
-    let place = Workplace::new();
-    let agent = place.agent(&["--encodings", "json"]);
+fn unsupported_encoding_is_a_failure() {
+    let dir = TestDir::new();
+    let agent = dir.agent(&["--encodings", "json"]);
     let output = run(&["send", agent.endpoint(), "--encoding", "msgpack"]);
     fails(&output, 1, &[agent.endpoint(), "msgpack"]);
 }
 
 #[test]
-fn no_socket_is_a_failure() {
-    let place = Workplace::new();
-    let endpoint = place.path("nobody.sock");
+fn missing_socket_is_a_failure() {
+    let dir = TestDir::new();
+    let endpoint = dir.path("nobody.sock");
     for command in ["probe", "send"] {
         fails(
             &run(&[command, &endpoint]),
@@ -31,9 +32,9 @@ fn no_socket_is_a_failure() {
 
 #[test]
 fn file_and_directory_are_not_sockets() {
-    let place = Workplace::new();
-    let file = place.file("file", "plain");
-    let directory = place.path("directory");
+    let dir = TestDir::new();
+    let file = dir.file("file", "plain");
+    let directory = dir.path("directory");
     fs::create_dir(&directory).expect("directory");
     for endpoint in [&file, &directory] {
         fails(&run(&["probe", endpoint]), 1, &[endpoint, "not a socket"]);
@@ -47,20 +48,20 @@ fn file_and_directory_are_not_sockets() {
 }
 
 #[test]
-fn socket_that_nobody_listens_on_is_a_failure() {
-    let place = Workplace::new();
-    let endpoint = place.path("left.sock");
+fn socket_without_a_listener_is_a_failure() {
+    let dir = TestDir::new();
+    let endpoint = dir.path("left.sock");
     drop(UnixListener::bind(&endpoint).expect("bind"));
     fails(&run(&["probe", &endpoint]), 1, &[&endpoint, "refused"]);
 }
 
 #[test]
-fn forbidden_socket_is_a_failure() {
-    let place = Workplace::new();
-    let endpoint = place.path("private.sock");
+fn inaccessible_socket_is_a_failure() {
+    let dir = TestDir::new();
+    let endpoint = dir.path("private.sock");
     let _listener = UnixListener::bind(&endpoint).expect("bind");
     fs::set_permissions(&endpoint, fs::Permissions::from_mode(0o600)).expect("mode");
-    let Some(output) = place.run_unprivileged(&["probe", &endpoint]) else {
+    let Some(output) = dir.run_unprivileged(&["probe", &endpoint]) else {
         return;
     };
     fails(&output, 1, &[&endpoint, "permission denied"]);
@@ -68,8 +69,8 @@ fn forbidden_socket_is_a_failure() {
 
 #[test]
 fn listener_that_never_answers_times_out() {
-    let place = Workplace::new();
-    let endpoint = place.path("stalled.sock");
+    let dir = TestDir::new();
+    let endpoint = dir.path("stalled.sock");
     let _listener = UnixListener::bind(&endpoint).expect("bind");
     for command in ["probe", "send"] {
         let started = Instant::now();
@@ -80,9 +81,9 @@ fn listener_that_never_answers_times_out() {
 }
 
 #[test]
-fn refused_handshake_tells_the_reason() {
-    let place = Workplace::new();
-    let endpoint = place.scripted_agent(support::refuse("no room\nfor you"));
+fn refused_handshake_prints_the_reason() {
+    let dir = TestDir::new();
+    let endpoint = dir.scripted_agent(support::refuse("no room\nfor you"));
     fails(
         &run(&["probe", &endpoint]),
         1,
@@ -91,18 +92,18 @@ fn refused_handshake_tells_the_reason() {
 }
 
 #[test]
-fn agent_that_goes_away_in_the_middle_is_a_failure() {
-    let place = Workplace::new();
-    let endpoint = place.scripted_agent(support::accept_then_hang_up());
+fn agent_that_disconnects_is_a_failure() {
+    let dir = TestDir::new();
+    let endpoint = dir.scripted_agent(support::accept_then_hang_up());
     let output = run(&["send", &endpoint, "--json"]);
     fails(&output, 1, &[&endpoint, "closed"]);
     assert!(output.stdout.is_empty());
 }
 
 #[test]
-fn agent_that_falls_silent_is_a_failure() {
-    let place = Workplace::new();
-    let endpoint = place.scripted_agent(support::accept_then_say_nothing());
+fn agent_that_stops_answering_is_a_failure() {
+    let dir = TestDir::new();
+    let endpoint = dir.scripted_agent(support::accept_then_stop_answering());
     let started = Instant::now();
     let output = run(&["send", &endpoint, "--timeout", "200ms"]);
     fails(&output, 1, &[&endpoint, "timed out"]);
@@ -133,9 +134,9 @@ fn wrong_usage_has_status_2() {
 }
 
 #[test]
-fn reader_that_goes_away_is_no_failure() {
-    let place = Workplace::new();
-    let agent = place.agent(&[]);
+fn closed_stdout_is_not_a_failure() {
+    let dir = TestDir::new();
+    let agent = dir.agent(&[]);
     for command in ["probe", "send"] {
         let (reader, writer) = std::io::pipe().expect("pipe");
         drop(reader);
@@ -149,9 +150,9 @@ fn reader_that_goes_away_is_no_failure() {
 }
 
 #[test]
-fn output_that_cannot_be_written_is_a_failure() {
-    let place = Workplace::new();
-    let agent = place.agent(&[]);
+fn unwritable_output_is_a_failure() {
+    let dir = TestDir::new();
+    let agent = dir.agent(&[]);
     let full = fs::File::options()
         .write(true)
         .open("/dev/full")
@@ -164,10 +165,10 @@ fn output_that_cannot_be_written_is_a_failure() {
 }
 
 #[test]
-fn chunk_that_fits_no_frame_is_a_failure() {
-    let place = Workplace::new();
-    let agent = place.agent(&[]);
-    let body = place.file("body", &"x".repeat(17 << 20));
+fn chunk_larger_than_a_frame_is_a_failure() {
+    let dir = TestDir::new();
+    let agent = dir.agent(&[]);
+    let body = dir.file("body", &"x".repeat(17 << 20));
     let args = ["send", agent.endpoint(), "--body", &body];
     let output = run(&[&args[..], &["--chunk-size", "17MiB"]].concat());
     fails(

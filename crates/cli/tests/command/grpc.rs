@@ -9,19 +9,19 @@ fn every_command_takes_a_grpc_endpoint() {
     works(agent.endpoint(), &[]);
 }
 
-/// Checks that an agent that blocks `/admin` is probed, asked and loaded with these options.
+/// Checks that `probe`, `send` and `load` work with these options on an agent that blocks `/admin`.
 pub(crate) fn works(endpoint: &str, options: &[&str]) {
-    let told = |command: &[&str]| -> Value {
+    let json_of = |command: &[&str]| -> Value {
         let args = [&command[..1], &[endpoint, "--json"], options, &command[1..]];
         succeeds(run(&args.concat()))
     };
-    let probed = told(&["probe"]);
+    let probed = json_of(&["probe"]);
     assert_eq!(probed["encoding"], "protobuf", "{probed}");
     for (uri, decision) in [("/admin", "block"), ("/", "allow")] {
-        let sent = told(&["send", "--uri", uri]);
+        let sent = json_of(&["send", "--uri", uri]);
         assert_eq!(sent["decision"], decision, "{sent}");
     }
-    let load = told(&["load", "--requests", "2000", "--concurrency", "16"]);
+    let load = json_of(&["load", "--requests", "2000", "--concurrency", "16"]);
     assert_eq!(
         (&load["requests"], &load["errors"]),
         (&2000.into(), &0.into()),

@@ -1,8 +1,8 @@
-//! `tollgate load` and `tollgate demo`, run as a user runs them.
+//! `tollgate load` and `tollgate demo`.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
-use crate::support::{self, Workplace, fails, run, succeeds, tollgate};
+use crate::support::{self, TestDir, fails, run, succeeds, tollgate};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -52,14 +52,14 @@ fn load_reports_every_request_in_both_encodings() {
 }
 
 #[test]
-fn load_makes_exactly_one_request_when_asked_to() {
+fn load_sends_exactly_one_request() {
     let agent = Agent::start(&[]);
     let report = agent.load(&["--requests", "1", "--concurrency", "64"]);
     assert_eq!(report["decisions"], json!({ "allow": 1 }));
 }
 
 #[test]
-fn load_ends_after_the_time_it_was_given() {
+fn load_ends_after_the_given_time() {
     let agent = Agent::start(&[]);
     let report = agent.load(&[
         "--seconds",
@@ -94,7 +94,7 @@ fn load_sends_bodies_in_several_chunks() {
 fn load_replays_a_capture_with_its_bodies() {
     let agent = Agent::start(&ATTACK);
     for encoding in ["msgpack", "json"] {
-        // Two of its four requests carry the attack, one of them in base64.
+        // Two of its four requests contain the attack, one of them in base64.
         let report = agent.load(&[
             "--requests",
             "100",
@@ -109,7 +109,7 @@ fn load_replays_a_capture_with_its_bodies() {
 }
 
 #[test]
-fn load_shows_people_the_same_figures() {
+fn load_prints_the_figures_as_text() {
     let agent = Agent::start(&[]);
     let output = run(&["load", agent.endpoint(), "--requests", "200"]);
     let text = String::from_utf8(output.stdout).unwrap();
@@ -128,7 +128,7 @@ fn load_shows_people_the_same_figures() {
 }
 
 #[test]
-fn load_refuses_what_is_no_capture() {
+fn load_rejects_invalid_captures() {
     let directory = TempDir::new().unwrap();
     let no_json = directory.path().join("no.har");
     std::fs::write(&no_json, "<html>").unwrap();
@@ -148,14 +148,14 @@ fn load_refuses_what_is_no_capture() {
 }
 
 #[test]
-fn load_without_an_agent_names_endpoint_and_cause() {
+fn load_without_an_agent_prints_endpoint_and_cause() {
     let output = run(&["load", "unix:/nowhere/agent.sock", "--json"]);
     fails(&output, 1, &["/nowhere/agent.sock", "no such socket"]);
     assert!(output.stdout.is_empty());
 }
 
 #[test]
-fn load_stops_and_still_reports_when_the_agent_goes_away() {
+fn load_reports_after_the_agent_disconnects() {
     let agent = Agent::start(&[]);
     let endpoint = &relay_closing_after(64 * 1024, &agent);
     let output = run(&[
@@ -200,7 +200,7 @@ fn load_reports_events_that_time_out() {
 }
 
 #[test]
-fn demo_shows_an_agent_at_work() {
+fn demo_runs_an_agent_and_reports() {
     let output = run(&["demo", "--seconds", "1", "--json"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(output.stderr.is_empty(), "progress is for terminals");
@@ -216,7 +216,7 @@ fn demo_shows_an_agent_at_work() {
 }
 
 #[test]
-fn demo_speaks_json_and_cleans_up() {
+fn demo_supports_json_and_cleans_up() {
     let directory = TempDir::new().unwrap();
     let output = tollgate(&["demo", "--seconds", "0.3", "--encoding", "json", "--json"])
         .env("TMPDIR", directory.path())
@@ -229,7 +229,7 @@ fn demo_speaks_json_and_cleans_up() {
 }
 
 #[test]
-fn demo_shows_an_agent_that_connects_to_the_proxy() {
+fn demo_supports_agents_that_dial_the_proxy() {
     let directory = TempDir::new().unwrap();
     let options = [
         "--reverse",
@@ -256,7 +256,7 @@ fn demo_shows_an_agent_that_connects_to_the_proxy() {
 }
 
 #[test]
-fn demo_cleans_up_when_it_is_told_to_end() {
+fn demo_cleans_up_after_a_signal() {
     let directory = TempDir::new().unwrap();
     let demo = tollgate(&["demo", "--seconds", "600"])
         .env("TMPDIR", directory.path())
@@ -269,11 +269,11 @@ fn demo_cleans_up_when_it_is_told_to_end() {
     assert!(terminated.unwrap().success());
     fails(&demo.wait_with_output().unwrap(), 1, &["interrupted"]);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
-    let left = agent.read(&mut [0]);
-    assert!(!matches!(left, Ok(1..)), "the agent still speaks");
+    let read = agent.read(&mut [0]);
+    assert!(!matches!(read, Ok(1..)), "the agent still answers");
 }
 
-/// Connects to the agent that a demo has started in `directory`, as soon as it listens.
+/// Connects to the agent that a demo starts below `directory`, as soon as it listens.
 fn connect_below(directory: &Path) -> UnixStream {
     let deadline = Instant::now() + Duration::from_secs(30);
     while Instant::now() < deadline {
@@ -310,18 +310,18 @@ fn number(value: &Value) -> f64 {
     value.as_f64().unwrap()
 }
 
-/// `tollgate agent` on a socket of its own.
+/// `tollgate agent` in its own temporary directory.
 struct Agent {
     process: support::Agent,
-    place: Workplace,
+    dir: TestDir,
 }
 
 impl Agent {
     fn start(options: &[&str]) -> Self {
-        let place = Workplace::new();
+        let dir = TestDir::new();
         Self {
-            process: place.agent(options),
-            place,
+            process: dir.agent(options),
+            dir,
         }
     }
 
@@ -335,9 +335,10 @@ impl Agent {
     }
 }
 
-/// Stands between a proxy and an agent, for one connection, and hangs up after so many bytes of answers. Returns where.
+/// Relays one connection between a proxy and an agent, and closes it after `bytes` bytes of
+/// answers. Returns the path of the relay's socket.
 fn relay_closing_after(bytes: u64, agent: &Agent) -> String {
-    let socket = agent.place.path("relay.sock");
+    let socket = agent.dir.path("relay.sock");
     let listener = UnixListener::bind(&socket).unwrap();
     let agent = UnixStream::connect(agent.endpoint()).unwrap();
     thread::spawn(move || {
@@ -352,7 +353,7 @@ fn relay(proxy: &UnixStream, agent: &UnixStream, bytes: u64) {
     let (mut events, mut to_agent) = (proxy.try_clone().unwrap(), agent.try_clone().unwrap());
     let forward = thread::spawn(move || std::io::copy(&mut events, &mut to_agent));
     let mut to_proxy = proxy;
-    // Either side may hang up first; then the end is reached all the same.
+    // Ignored: either side may close first, which ends the relay too.
     let _ = std::io::copy(&mut agent.take(bytes), &mut to_proxy).and_then(|_| to_proxy.flush());
     let _ = proxy.shutdown(Shutdown::Both);
     let _ = agent.shutdown(Shutdown::Both);

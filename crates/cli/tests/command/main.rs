@@ -1,4 +1,4 @@
-//! Runs the command as its users do: child processes and sockets in temporary folders.
+//! Runs the command as its users do: as child processes, with sockets in temporary directories.
 
 mod dialing;
 mod failures;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use support::{Agent, Workplace, fails, run, run_with_input, succeeds, tollgate};
+use support::{Agent, TestDir, fails, run, run_with_input, succeeds, tollgate};
 
 fn send(agent: &Agent, options: &[&str]) -> Value {
     let mut args = vec!["send", agent.endpoint(), "--json"];
@@ -31,10 +31,10 @@ fn events(report: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn allowed_request_goes_through_its_whole_life() {
-    let place = Workplace::new();
-    let agent = place.agent(&[]);
-    let body = place.file("body", "0123456789");
+fn allowed_request_sends_all_its_events() {
+    let dir = TestDir::new();
+    let agent = dir.agent(&[]);
+    let body = dir.file("body", "0123456789");
     for encoding in ["msgpack", "json"] {
         let options = ["--encoding", encoding, "--body", &body, "--chunk-size", "4"];
         let report = send(&agent, &options);
@@ -57,8 +57,8 @@ fn allowed_request_goes_through_its_whole_life() {
 
 #[test]
 fn step_has_exactly_the_documented_fields() {
-    let place = Workplace::new();
-    let agent = place.agent(&[]);
+    let dir = TestDir::new();
+    let agent = dir.agent(&[]);
     let report = send(&agent, &["-H", "host: example.com"]);
     let keys = |value: &Value| -> Vec<String> {
         value.as_object().expect("object").keys().cloned().collect()
@@ -80,8 +80,8 @@ fn step_has_exactly_the_documented_fields() {
 
 #[test]
 fn blocked_path_ends_the_request() {
-    let place = Workplace::new();
-    let agent = place.agent(&["--block-path", "/admin"]);
+    let dir = TestDir::new();
+    let agent = dir.agent(&["--block-path", "/admin"]);
     let report = send(&agent, &["--uri", "/admin/users?page=2"]);
     assert_eq!(report["decision"], "block");
     assert_eq!(events(&report), ["request_headers", "request_complete"]);
@@ -91,9 +91,9 @@ fn blocked_path_ends_the_request() {
 
 #[test]
 fn blocked_text_is_found_across_chunks() {
-    let place = Workplace::new();
-    let agent = place.agent(&["--block-body", "forbidden"]);
-    let body = place.file("body", "this is a forbidden text, you know");
+    let dir = TestDir::new();
+    let agent = dir.agent(&["--block-body", "forbidden"]);
+    let body = dir.file("body", "this is a forbidden text, you know");
     for encoding in ["msgpack", "json"] {
         for size in ["1", "4", "7", "64KiB"] {
             let options = [
@@ -109,16 +109,16 @@ fn blocked_text_is_found_across_chunks() {
             assert_eq!(events(&report).last(), Some(&"request_complete"));
         }
     }
-    let harmless = place.file("harmless", "this is for bidden guests");
+    let harmless = dir.file("harmless", "this is for bidden guests");
     let report = send(&agent, &["--body", &harmless, "--chunk-size", "4"]);
     assert_eq!(report["decision"], "allow");
 }
 
 #[test]
 fn blocked_text_is_found_in_response_bodies() {
-    let place = Workplace::new();
-    // The command plays an upstream that says hello.
-    let agent = place.agent(&["--block-body", "hello"]);
+    let dir = TestDir::new();
+    // The command acts as an upstream that answers with "hello".
+    let agent = dir.agent(&["--block-body", "hello"]);
     let report = send(&agent, &[]);
     assert_eq!(report["decision"], "block");
     let last = &report["steps"][2];
@@ -130,8 +130,8 @@ fn blocked_text_is_found_in_response_bodies() {
 
 #[test]
 fn headers_are_set_on_allowed_requests() {
-    let place = Workplace::new();
-    let agent = place.agent(&[
+    let dir = TestDir::new();
+    let agent = dir.agent(&[
         "--set-request-header",
         "x-seen-by=tollgate",
         "--set-request-header",
@@ -147,9 +147,9 @@ fn headers_are_set_on_allowed_requests() {
 }
 
 #[test]
-fn people_see_decisions_and_mutations() {
-    let place = Workplace::new();
-    let agent = place.agent(&["--block-path", "/admin", "--set-request-header", "x-a=b"]);
+fn text_output_shows_decisions_and_mutations() {
+    let dir = TestDir::new();
+    let agent = dir.agent(&["--block-path", "/admin", "--set-request-header", "x-a=b"]);
     let text = |uri: &str| {
         let output = run(&["send", agent.endpoint(), "--uri", uri]);
         assert!(output.status.success());
@@ -161,9 +161,9 @@ fn people_see_decisions_and_mutations() {
 }
 
 #[test]
-fn body_comes_from_stdin() {
-    let place = Workplace::new();
-    let agent = place.agent(&["--block-body", "forbidden"]);
+fn body_is_read_from_stdin() {
+    let dir = TestDir::new();
+    let agent = dir.agent(&["--block-body", "forbidden"]);
     let args = [
         "send",
         agent.endpoint(),
@@ -183,8 +183,8 @@ fn body_comes_from_stdin() {
 
 #[test]
 fn agent_waits_before_each_answer() {
-    let place = Workplace::new();
-    let agent = place.agent(&["--delay", "20ms"]);
+    let dir = TestDir::new();
+    let agent = dir.agent(&["--delay", "20ms"]);
     let report = send(&agent, &[]);
     for step in report["steps"].as_array().expect("steps") {
         assert!(
@@ -196,9 +196,9 @@ fn agent_waits_before_each_answer() {
 }
 
 #[test]
-fn waiting_for_one_answer_holds_up_no_other() {
-    let place = Workplace::new();
-    let agent = place.agent(&["--delay", "100ms"]);
+fn delayed_answers_do_not_block_each_other() {
+    let dir = TestDir::new();
+    let agent = dir.agent(&["--delay", "100ms"]);
     let started = Instant::now();
     let children: Vec<_> = (0..8)
         .map(|_| {
@@ -216,9 +216,9 @@ fn waiting_for_one_answer_holds_up_no_other() {
 }
 
 #[test]
-fn probe_tells_what_the_agent_said() {
-    let place = Workplace::new();
-    let agent = place.agent(&["--encodings", "json"]);
+fn probe_reports_the_agents_capabilities() {
+    let dir = TestDir::new();
+    let agent = dir.agent(&["--encodings", "json"]);
     let report = succeeds(run(&["probe", agent.endpoint(), "--json"]));
     assert_eq!(report["endpoint"], agent.endpoint());
     assert_eq!(report["encoding"], "json");
@@ -236,9 +236,9 @@ fn probe_tells_what_the_agent_said() {
 }
 
 #[test]
-fn probe_for_people_has_a_line_per_fact() {
-    let place = Workplace::new();
-    let agent = place.agent(&[]);
+fn probe_text_output_has_all_fields() {
+    let dir = TestDir::new();
+    let agent = dir.agent(&[]);
     let endpoint = format!("unix:{}", agent.endpoint());
     let output = run(&["probe", &endpoint]);
     assert!(output.status.success());
@@ -256,9 +256,9 @@ fn probe_for_people_has_a_line_per_fact() {
 
 #[test]
 fn signals_stop_the_agent_and_remove_its_socket() {
-    let place = Workplace::new();
+    let dir = TestDir::new();
     for signal in ["TERM", "INT"] {
-        let agent = place.agent(&[]);
+        let agent = dir.agent(&[]);
         let endpoint = agent.endpoint().to_owned();
         assert!(Path::new(&endpoint).exists());
         assert_eq!(agent.stop(signal).code(), Some(0));
@@ -268,15 +268,15 @@ fn signals_stop_the_agent_and_remove_its_socket() {
 
 #[test]
 fn stale_socket_is_replaced_and_a_live_one_refused() {
-    let place = Workplace::new();
-    let mut agent = place.agent(&[]);
+    let dir = TestDir::new();
+    let mut agent = dir.agent(&[]);
     let endpoint = agent.endpoint().to_owned();
     fails(&run(&["agent", "--listen", &endpoint]), 1, &[&endpoint]);
     assert_eq!(send(&agent, &[])["decision"], "allow");
 
     agent.kill();
     assert!(Path::new(&endpoint).exists());
-    let successor = place.agent(&[]);
+    let successor = dir.agent(&[]);
     assert_eq!(successor.endpoint(), endpoint);
     assert_eq!(send(&successor, &[])["decision"], "allow");
 }

@@ -1,8 +1,8 @@
 //! `--metrics` and `tollgate top`.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
-use crate::support::{Workplace, run, succeeds, tollgate};
+use crate::support::{TestDir, run, succeeds, tollgate};
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use serde_json::json;
 use std::io::{Read, Write};
@@ -12,13 +12,13 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[test]
-fn an_agent_serves_what_it_decided() {
+fn agent_serves_metrics_of_its_decisions() {
     let address = free_address();
-    let place = Workplace::new();
-    let agent = place.agent(&["--block-path", "/products", "--metrics", &address]);
+    let dir = TestDir::new();
+    let agent = dir.agent(&["--block-path", "/products", "--metrics", &address]);
     let report = succeeds(run(&[
         "load",
         agent.endpoint(),
@@ -43,7 +43,7 @@ fn an_agent_serves_what_it_decided() {
 }
 
 #[test]
-fn top_shows_the_agents_of_a_proxy_that_serves_its_metrics() {
+fn top_shows_agents_from_a_proxys_metrics() {
     let address = free_address();
     let mut demo = tollgate(&[
         "demo",
@@ -61,24 +61,28 @@ fn top_shows_the_agents_of_a_proxy_that_serves_its_metrics() {
     let url = format!("http://{address}/metrics");
     let mut top = Terminal::running(&["top", "--prometheus", &url, "--interval", "100ms"]);
     top.wait_until("a row with rates", |screen| {
-        let row = screen.lines().find(|line| line.starts_with("agent ") && line.contains(" up "));
+        let row = screen
+            .lines()
+            .find(|line| line.starts_with("agent ") && line.contains(" up "));
         let columns: Vec<_> = row.into_iter().flat_map(str::split_whitespace).collect();
-        // Behind the connections come the calls in flight, then those allowed and blocked per second.
-        matches!(columns[..], ["agent", "up", "4/4", _, allowed, blocked, ..] if allowed != "0" && blocked != "0")
+        // The columns after the connections: calls in flight, allowed and blocked events per
+        // second.
+        matches!(columns[..], ["agent", "up", "4/4", _, allowed, blocked, ..]
+            if allowed != "0" && blocked != "0")
             && row.is_some_and(|row| row.contains("µs") || row.contains("ms"))
     });
-    // Killed, it could not end its agent.
+    // SIGTERM, because a killed demo could not stop its agent.
     assert_eq!(terminate(&mut demo).code(), Some(1));
-    top.wait_until("what went wrong", |screen| {
+    top.wait_until("an error", |screen| {
         screen.contains(&url) && !screen.contains("q quits")
     });
     assert_eq!(top.quit_with("q"), 0);
 }
 
 #[test]
-fn top_shows_an_agent_that_reports() {
-    let place = Workplace::new();
-    let agent = place.agent(&["--report-every", "50ms"]);
+fn top_shows_an_agent_that_reports_metrics() {
+    let dir = TestDir::new();
+    let agent = dir.agent(&["--report-every", "50ms"]);
     let mut top = Terminal::running(&["top", agent.endpoint(), "--interval", "100ms"]);
     top.wait_until("its state", |screen| {
         screen.contains(" up ") && screen.contains("ping")
@@ -109,7 +113,7 @@ fn top_shows_an_agent_that_reports() {
 
 #[test]
 fn top_needs_a_terminal_and_something_to_watch() {
-    for (arguments, word) in [
+    for (arguments, expected) in [
         (vec!["top", "/run/agent.sock"], "terminal"),
         (vec!["top"], "required"),
         (
@@ -124,9 +128,9 @@ fn top_needs_a_terminal_and_something_to_watch() {
         (vec!["top", "--prometheus", "https://localhost/"], "http://"),
     ] {
         let output = tollgate(&arguments).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains(word), "{word} in {said}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains(expected), "{expected} in {message}");
     }
 }
 
@@ -136,7 +140,7 @@ fn terminate(child: &mut Child) -> ExitStatus {
     child.wait().unwrap()
 }
 
-/// Nobody else had it a moment ago.
+/// Returns an address that was free a moment ago.
 fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -154,15 +158,15 @@ fn get(address: &str, path: &str) -> String {
     answer
 }
 
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+fn wait_until(description: &str, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "{what}");
+    while !condition() {
+        assert!(began.elapsed() < TEST_TIMEOUT, "{description}");
         thread::yield_now();
     }
 }
 
-/// The command on a terminal of its own.
+/// The command in a pseudo-terminal.
 struct Terminal {
     child: Box<dyn portable_pty::Child + Send + Sync>,
     keyboard: Box<dyn Write + Send>,
@@ -203,20 +207,23 @@ impl Terminal {
         }
     }
 
-    fn wait_until(&mut self, what: &str, is_so: impl Fn(&str) -> bool) {
+    fn wait_until(&mut self, description: &str, condition: impl Fn(&str) -> bool) {
         let began = Instant::now();
         loop {
             let screen = self.shown.screen().contents();
-            if is_so(&screen) {
+            if condition(&screen) {
                 return;
             }
-            assert!(began.elapsed() < PATIENCE, "no {what} in:\n{screen}");
-            let bytes = self.output.recv_timeout(PATIENCE).expect("output");
+            assert!(
+                began.elapsed() < TEST_TIMEOUT,
+                "no {description} in:\n{screen}"
+            );
+            let bytes = self.output.recv_timeout(TEST_TIMEOUT).expect("output");
             self.shown.process(&bytes);
         }
     }
 
-    /// Presses a key. Returns the exit status.
+    /// Presses a key and waits for the command to exit. Returns the exit status.
     fn quit_with(mut self, key: &str) -> u32 {
         self.keyboard.write_all(key.as_bytes()).unwrap();
         self.keyboard.flush().unwrap();

@@ -1,4 +1,4 @@
-//! Children, temporary sockets and agents that misbehave.
+//! Child processes, temporary sockets and misbehaving agents.
 
 use serde_json::{Value, json};
 use std::fs;
@@ -9,21 +9,22 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use tempfile::TempDir;
 
+/// User and group id of the unprivileged user `nobody`.
 const NOBODY: u32 = 65_534;
 
-/// The command with these arguments.
+/// Returns the command with these arguments.
 pub(crate) fn tollgate(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
     command.args(args);
     command
 }
 
-/// Runs the command to its end.
+/// Runs the command and waits for its exit.
 pub(crate) fn run(args: &[&str]) -> Output {
     tollgate(args).stdin(Stdio::null()).output().expect("run")
 }
 
-/// Runs the command to its end with this on stdin.
+/// Runs the command with this input on stdin and waits for its exit.
 pub(crate) fn run_with_input(args: &[&str], input: &str) -> Output {
     let mut child = tollgate(args)
         .stdin(Stdio::piped())
@@ -37,14 +38,15 @@ pub(crate) fn run_with_input(args: &[&str], input: &str) -> Output {
     child.wait_with_output().expect("wait")
 }
 
-/// The one JSON object on stdout of a run that succeeded and had nothing to say on stderr.
+/// Checks that a run succeeded with an empty stderr. Returns the JSON object on its stdout.
 pub(crate) fn succeeds(output: Output) -> Value {
     assert_eq!(stderr(&output), "");
     assert!(output.status.success());
     serde_json::from_slice(&output.stdout).expect("one JSON object")
 }
 
-/// Checks that a run ended with this status and one line on stderr that holds these parts.
+/// Checks that a run ended with this status and one line on stderr that contains these parts,
+/// ignoring case.
 pub(crate) fn fails(output: &Output, status: i32, parts: &[&str]) {
     let text = stderr(output);
     assert_eq!(output.status.code(), Some(status), "{text}");
@@ -60,37 +62,37 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("text")
 }
 
-/// A temporary folder for the sockets and files of one test.
-pub(crate) struct Workplace {
-    folder: TempDir,
+/// A temporary directory for the sockets and files of one test.
+pub(crate) struct TestDir {
+    directory: TempDir,
 }
 
-impl Workplace {
-    /// An empty folder.
+impl TestDir {
+    /// Creates an empty directory.
     pub(crate) fn new() -> Self {
-        let folder = TempDir::new().expect("folder");
-        Self { folder }
+        let directory = TempDir::new().expect("directory");
+        Self { directory }
     }
 
-    /// Where a file of this name is.
+    /// Returns the path of a file with this name.
     pub(crate) fn path(&self, name: &str) -> String {
-        let path = self.folder.path().join(name);
+        let path = self.directory.path().join(name);
         path.into_os_string().into_string().expect("path")
     }
 
-    /// A file with this content.
+    /// Writes a file with this content and returns its path.
     pub(crate) fn file(&self, name: &str, content: &str) -> String {
         let path = self.path(name);
         fs::write(&path, content).expect("write");
         path
     }
 
-    /// An agent with these options that is ready to serve.
+    /// Starts an agent with these options and waits until it listens.
     pub(crate) fn agent(&self, options: &[&str]) -> Agent {
         Agent::start(&self.path("agent.sock"), options)
     }
 
-    /// An agent that handles its first connection as told.
+    /// Listens as an agent that runs a script on its first connection. Returns the endpoint.
     pub(crate) fn scripted_agent(
         &self,
         script: impl FnOnce(UnixStream) + Send + 'static,
@@ -104,19 +106,20 @@ impl Workplace {
         endpoint
     }
 
-    /// Runs the command as somebody who may not do everything, where that can be done.
+    /// Runs the command without access to the files in this directory: as an unprivileged user if
+    /// the tests run as root. Returns `None` if that user cannot run the command at all.
     pub(crate) fn run_unprivileged(&self, args: &[&str]) -> Option<Output> {
         let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(self.folder.path(), mode).expect("mode");
-        let is_root = fs::metadata(self.folder.path()).expect("metadata").uid() == 0;
+        fs::set_permissions(self.directory.path(), mode).expect("mode");
+        let is_root = fs::metadata(self.directory.path()).expect("metadata").uid() == 0;
         if !is_root {
-            for entry in fs::read_dir(self.folder.path()).expect("folder") {
+            for entry in fs::read_dir(self.directory.path()).expect("directory") {
                 let path = entry.expect("entry").path();
                 fs::set_permissions(path, fs::Permissions::from_mode(0o000)).expect("mode");
             }
             return Some(run(args));
         }
-        // The build folder may be closed to others; then nobody else can run the command at all.
+        // Fails if the build directory is inaccessible to other users.
         tollgate(args).uid(NOBODY).gid(NOBODY).output().ok()
     }
 }
@@ -128,7 +131,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// One that listens there.
+    /// Starts an agent at this endpoint and waits until it listens.
     pub(crate) fn start(listen: &str, options: &[&str]) -> Self {
         let mut child = tollgate(&["agent", "--listen", listen])
             .args(options)
@@ -145,12 +148,12 @@ impl Agent {
         }
     }
 
-    /// Where it listens.
+    /// Returns the endpoint as the agent printed it.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Sends it a signal and waits for its end.
+    /// Sends a signal and waits for the agent's exit.
     pub(crate) fn stop(mut self, signal: &str) -> ExitStatus {
         let kill = format!("kill -{signal} {}", self.child.id());
         let sent = Command::new("sh").args(["-c", &kill]).status().expect("sh");
@@ -158,7 +161,7 @@ impl Agent {
         self.child.wait().expect("wait")
     }
 
-    /// Ends it without giving it time to clean up.
+    /// Kills the agent, which gets no time to clean up.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("kill");
         self.child.wait().expect("wait");
@@ -167,13 +170,13 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // Fails when it ended already, which is as good.
+        // Ignored: the agent may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Refuses the handshake for this reason.
+/// Returns a script that refuses the handshake with this reason.
 pub(crate) fn refuse(reason: &str) -> impl FnOnce(UnixStream) + Send + use<> {
     let answer = handshake(false, Some(reason));
     move |mut stream| {
@@ -182,7 +185,7 @@ pub(crate) fn refuse(reason: &str) -> impl FnOnce(UnixStream) + Send + use<> {
     }
 }
 
-/// Shakes hands and closes the connection at the first event.
+/// Returns a script that completes the handshake and closes the connection at the first event.
 pub(crate) fn accept_then_hang_up() -> impl FnOnce(UnixStream) + Send {
     |mut stream| {
         read_frame(&mut stream);
@@ -191,12 +194,12 @@ pub(crate) fn accept_then_hang_up() -> impl FnOnce(UnixStream) + Send {
     }
 }
 
-/// Shakes hands and answers nothing, until the proxy goes away.
-pub(crate) fn accept_then_say_nothing() -> impl FnOnce(UnixStream) + Send {
+/// Returns a script that completes the handshake and never answers.
+pub(crate) fn accept_then_stop_answering() -> impl FnOnce(UnixStream) + Send {
     |mut stream| {
         read_frame(&mut stream);
         write_frame(&mut stream, &handshake(true, None));
-        // What comes does not matter, nor how it ends.
+        // Reads until the proxy disconnects; the result does not matter.
         let _ = stream.read_to_end(&mut Vec::new());
     }
 }

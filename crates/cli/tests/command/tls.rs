@@ -1,46 +1,46 @@
-//! TLS by options: who is trusted, who is let in, and what is said if files are not what they should be.
+//! TLS options: trusted authorities, client certificates, and the messages for unusable files.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use crate::grpc::works;
-use crate::support::{Agent, Workplace, fails, run};
+use crate::support::{Agent, TestDir, fails, run};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use std::fs;
 
 const ANYWHERE: &str = "grpcs://127.0.0.1:0";
 
-/// An authority that is made for one test, with its certificate in a file.
+/// A certificate authority for one test, with its certificate in a file.
 struct Authority {
     file: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// The files of a certificate and its key.
+/// Paths of a certificate file and its key file.
 struct Identity {
     cert: String,
     key: String,
 }
 
 impl Authority {
-    fn new(place: &Workplace, name: &str) -> Self {
+    fn new(dir: &TestDir, name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).unwrap().pem();
         Self {
-            file: place.file(&format!("{name}.pem"), &pem),
+            file: dir.file(&format!("{name}.pem"), &pem),
             issuer: Issuer::new(params, key),
         }
     }
 
-    fn identity(&self, place: &Workplace, name: &str) -> Identity {
-        self.identity_with(place, name, |_| {})
+    fn identity(&self, dir: &TestDir, name: &str) -> Identity {
+        self.identity_with(dir, name, |_| {})
     }
 
     fn identity_with(
         &self,
-        place: &Workplace,
+        dir: &TestDir,
         name: &str,
         change: impl FnOnce(&mut CertificateParams),
     ) -> Identity {
@@ -49,8 +49,8 @@ impl Authority {
         change(&mut params);
         let cert = params.signed_by(&key, &self.issuer).unwrap().pem();
         Identity {
-            cert: place.file(&format!("{name}.crt"), &cert),
-            key: place.file(&format!("{name}.key"), &key.serialize_pem()),
+            cert: dir.file(&format!("{name}.crt"), &cert),
+            key: dir.file(&format!("{name}.key"), &key.serialize_pem()),
         }
     }
 }
@@ -66,8 +66,8 @@ impl Identity {
     }
 }
 
-/// What each command that asks an agent says, with a status.
-fn refused(endpoint: &str, options: &[&str], status: i32, parts: &[&str]) {
+/// Checks that `probe`, `send` and `load` fail with this status and a message with these parts.
+fn all_fail(endpoint: &str, options: &[&str], status: i32, parts: &[&str]) {
     for command in ["probe", "send", "load"] {
         let output = run(&[&[command, endpoint], options].concat());
         fails(&output, status, parts);
@@ -75,10 +75,10 @@ fn refused(endpoint: &str, options: &[&str], status: i32, parts: &[&str]) {
 }
 
 #[test]
-fn agents_with_a_certificate_are_asked() {
-    let place = Workplace::new();
-    let authority = Authority::new(&place, "ca");
-    let identity = authority.identity(&place, "127.0.0.1");
+fn agents_with_a_trusted_certificate_are_used() {
+    let dir = TestDir::new();
+    let authority = Authority::new(&dir, "ca");
+    let identity = authority.identity(&dir, "127.0.0.1");
     for listen in [
         ANYWHERE,
         "grpc://127.0.0.1:0",
@@ -97,34 +97,34 @@ fn agents_with_a_certificate_are_asked() {
 }
 
 #[test]
-fn agents_may_want_certificates_of_proxies() {
-    let place = Workplace::new();
-    let authority = Authority::new(&place, "ca");
-    let clients = Authority::new(&place, "clients");
-    let strangers = Authority::new(&place, "strangers");
+fn agents_can_require_client_certificates() {
+    let dir = TestDir::new();
+    let authority = Authority::new(&dir, "ca");
+    let clients = Authority::new(&dir, "clients");
+    let strangers = Authority::new(&dir, "strangers");
     let agent = authority
-        .identity(&place, "127.0.0.1")
+        .identity(&dir, "127.0.0.1")
         .agent(ANYWHERE, &["--tls-client-ca", &clients.file]);
     let trust = ["--tls-ca", &authority.file];
-    let known = clients.identity(&place, "proxy.example");
+    let known = clients.identity(&dir, "proxy.example");
     works(agent.endpoint(), &[&trust[..], &known.options()].concat());
-    let reason = "refused by the other side: CertificateRequired";
-    refused(agent.endpoint(), &trust, 1, &[agent.endpoint(), reason]);
-    let stranger = strangers.identity(&place, "stranger.example");
+    let reason = "rejected by the peer: CertificateRequired";
+    all_fail(agent.endpoint(), &trust, 1, &[agent.endpoint(), reason]);
+    let stranger = strangers.identity(&dir, "stranger.example");
     let options = [&trust[..], &stranger.options()].concat();
-    let reason = "refused by the other side: UnknownCA";
-    refused(agent.endpoint(), &options, 1, &[agent.endpoint(), reason]);
+    let reason = "rejected by the peer: UnknownCA";
+    all_fail(agent.endpoint(), &options, 1, &[agent.endpoint(), reason]);
 }
 
 #[test]
-fn each_wrong_certificate_is_told_apart() {
-    let place = Workplace::new();
-    let authority = Authority::new(&place, "ca");
-    let stranger = Authority::new(&place, "stranger");
+fn each_certificate_error_has_its_message() {
+    let dir = TestDir::new();
+    let authority = Authority::new(&dir, "ca");
+    let stranger = Authority::new(&dir, "stranger");
     let trust = ["--tls-ca", &authority.file];
-    let agent = authority.identity(&place, "127.0.0.1").agent(ANYWHERE, &[]);
+    let agent = authority.identity(&dir, "127.0.0.1").agent(ANYWHERE, &[]);
     let endpoint = agent.endpoint();
-    refused(
+    all_fail(
         endpoint,
         &["--tls-ca", &stranger.file],
         1,
@@ -132,13 +132,13 @@ fn each_wrong_certificate_is_told_apart() {
     );
     let elsewhere = ["--tls-server-name", "elsewhere.example"];
     let elsewhere = [&trust[..], &elsewhere].concat();
-    refused(endpoint, &elsewhere, 1, &[endpoint, "for another host"]);
-    let expired = authority.identity_with(&place, "127.0.0.1", |params| {
+    all_fail(endpoint, &elsewhere, 1, &[endpoint, "for another host"]);
+    let expired = authority.identity_with(&dir, "127.0.0.1", |params| {
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = date_time_ymd(2001, 1, 1);
     });
     let agent = expired.agent(ANYWHERE, &[]);
-    refused(
+    all_fail(
         agent.endpoint(),
         &trust,
         1,
@@ -147,19 +147,17 @@ fn each_wrong_certificate_is_told_apart() {
 }
 
 #[test]
-fn another_name_may_be_expected() {
-    let place = Workplace::new();
-    let authority = Authority::new(&place, "ca");
-    let agent = authority
-        .identity(&place, "waf.example")
-        .agent(ANYWHERE, &[]);
+fn server_name_can_be_overridden() {
+    let dir = TestDir::new();
+    let authority = Authority::new(&dir, "ca");
+    let agent = authority.identity(&dir, "waf.example").agent(ANYWHERE, &[]);
     let trust = ["--tls-ca", &authority.file];
-    refused(agent.endpoint(), &trust, 1, &["for another host"]);
+    all_fail(agent.endpoint(), &trust, 1, &["for another host"]);
     let name = ["--tls-server-name", "waf.example"];
     works(agent.endpoint(), &[&trust[..], &name].concat());
     let nonsense = ["--tls-server-name", "no name"];
     let nonsense = [&trust[..], &nonsense].concat();
-    refused(
+    all_fail(
         agent.endpoint(),
         &nonsense,
         1,
@@ -168,13 +166,11 @@ fn another_name_may_be_expected() {
 }
 
 #[test]
-fn verification_is_off_only_by_its_name() {
-    let place = Workplace::new();
-    let authority = Authority::new(&place, "ca");
-    let agent = authority
-        .identity(&place, "waf.example")
-        .agent(ANYWHERE, &[]);
-    refused(
+fn verification_is_disabled_only_explicitly() {
+    let dir = TestDir::new();
+    let authority = Authority::new(&dir, "ca");
+    let agent = authority.identity(&dir, "waf.example").agent(ANYWHERE, &[]);
+    all_fail(
         agent.endpoint(),
         &[],
         2,
@@ -184,31 +180,31 @@ fn verification_is_off_only_by_its_name() {
 }
 
 #[test]
-fn agents_without_tls_are_told_apart() {
-    let place = Workplace::new();
-    let authority = Authority::new(&place, "ca");
+fn mismatched_tls_and_plaintext_fail() {
+    let dir = TestDir::new();
+    let authority = Authority::new(&dir, "ca");
     let agent = Agent::start("grpc://127.0.0.1:0", &[]);
     let endpoint = agent.endpoint().replace("grpc://", "grpcs://");
-    refused(
+    all_fail(
         &endpoint,
         &["--tls-ca", &authority.file],
         1,
         &[&endpoint, "TLS"],
     );
-    let encrypted = authority.identity(&place, "127.0.0.1").agent(ANYWHERE, &[]);
+    let encrypted = authority.identity(&dir, "127.0.0.1").agent(ANYWHERE, &[]);
     let endpoint = encrypted.endpoint().replace("grpcs://", "grpc://");
-    refused(&endpoint, &["--timeout", "2s"], 1, &[&endpoint]);
+    all_fail(&endpoint, &["--timeout", "2s"], 1, &[&endpoint]);
 }
 
 #[test]
-fn files_that_cannot_be_used_are_named() {
-    let place = Workplace::new();
-    let authority = Authority::new(&place, "ca");
-    let one = authority.identity(&place, "one.example");
-    let other = authority.identity(&place, "other.example");
-    let missing = place.path("missing.pem");
-    let text = place.file("text", "no certificate");
-    let cut = place.file("cut.pem", &fs::read_to_string(&one.cert).unwrap()[..100]);
+fn unusable_files_are_named() {
+    let dir = TestDir::new();
+    let authority = Authority::new(&dir, "ca");
+    let one = authority.identity(&dir, "one.example");
+    let other = authority.identity(&dir, "other.example");
+    let missing = dir.path("missing.pem");
+    let text = dir.file("text", "no certificate");
+    let cut = dir.file("cut.pem", &fs::read_to_string(&one.cert).unwrap()[..100]);
     let trust = ["--tls-ca", authority.file.as_str()];
     let identity = |cert, key| ["--tls-cert", cert, "--tls-key", key];
     for (cert, key, parts) in [
@@ -217,13 +213,13 @@ fn files_that_cannot_be_used_are_named() {
         (
             &text,
             &one.key,
-            [&text, "--tls-cert", "no certificate in PEM form"],
+            [&text, "--tls-cert", "no certificate found in the PEM text"],
         ),
         (&cut, &one.key, [&cut, "--tls-cert", "is cut short"]),
         (
             &one.cert,
             &text,
-            [&text, "--tls-key", "no private key in PEM form"],
+            [&text, "--tls-key", "no private key found in the PEM text"],
         ),
         (
             &one.cert,
@@ -232,7 +228,7 @@ fn files_that_cannot_be_used_are_named() {
         ),
     ] {
         let identity = identity(cert, key);
-        refused(
+        all_fail(
             "grpcs://127.0.0.1:1",
             &[&trust[..], &identity].concat(),
             2,
@@ -246,9 +242,9 @@ fn files_that_cannot_be_used_are_named() {
     }
     for (file, cause) in [
         (&missing, "No such file"),
-        (&text, "no certificate in PEM form"),
+        (&text, "no certificate found in the PEM text"),
     ] {
-        refused(
+        all_fail(
             "grpcs://127.0.0.1:1",
             &["--tls-ca", file],
             2,
@@ -266,15 +262,15 @@ fn files_that_cannot_be_used_are_named() {
 }
 
 #[test]
-fn options_that_mean_nothing_are_refused() {
-    let place = Workplace::new();
-    let authority = Authority::new(&place, "ca");
-    let identity = authority.identity(&place, "one.example");
+fn tls_options_without_tls_are_rejected() {
+    let dir = TestDir::new();
+    let authority = Authority::new(&dir, "ca");
+    let identity = authority.identity(&dir, "one.example");
     let (ca, options) = (["--tls-ca", authority.file.as_str()], identity.options());
-    let socket = place.path("agent.sock");
+    let socket = dir.path("agent.sock");
     for endpoint in [&socket, "grpc://127.0.0.1:1", "127.0.0.1:1"] {
-        refused(endpoint, &ca, 2, &["--tls-ca", "no TLS at", endpoint]);
-        refused(
+        all_fail(endpoint, &ca, 2, &["--tls-ca", "no TLS at", endpoint]);
+        all_fail(
             endpoint,
             &options,
             2,
@@ -296,7 +292,7 @@ fn options_that_mean_nothing_are_refused() {
 }
 
 #[test]
-fn certificates_come_with_their_keys() {
+fn certificates_require_their_keys() {
     let halves: [&[&str]; 5] = [
         &["probe", "grpcs://a:1", "--tls-cert", "c"],
         &["send", "grpcs://a:1", "--tls-key", "k"],
@@ -313,7 +309,7 @@ fn certificates_come_with_their_keys() {
     for args in halves {
         let output = run(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.contains("--tls-"), "{args:?}: {said}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains("--tls-"), "{args:?}: {message}");
     }
 }

@@ -1,6 +1,6 @@
 //! The agent of a run, in this process or in another one.
 
-use crate::place::Place;
+use crate::address::ListenAddress;
 use crate::role::ServeArgs;
 use crate::subject::Subject;
 use crate::usage::Usage;
@@ -11,27 +11,27 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_PERIOD: Duration = Duration::from_millis(2);
 
-/// Ends when dropped.
+/// An agent, which ends when it is dropped.
 pub(crate) enum Agent {
     InProcess(JoinHandle<()>),
     Process(AgentProcess),
 }
 
 impl Agent {
-    pub(crate) fn spawn<S: Subject>(subject: &Arc<S>, place: &S::Place) -> Self {
+    pub(crate) fn spawn<S: Subject>(subject: &Arc<S>, address: &S::Address) -> Self {
         let subject = Arc::clone(subject);
-        let place = place.clone();
+        let address = address.clone();
         Self::InProcess(tokio::spawn(async move {
-            if let Err(error) = subject.serve(place).await {
-                eprintln!("the agent: {error:#}");
+            if let Err(error) = subject.serve(address).await {
+                eprintln!("error: the agent: {error:#}");
             }
         }))
     }
 
-    /// What the other process has used so far, if the agent has one.
+    /// Returns the usage of the agent's process so far, if it has its own.
     pub(crate) fn usage(&mut self) -> anyhow::Result<Option<Usage>> {
         match self {
             Self::InProcess(_) => Ok(None),
@@ -48,73 +48,77 @@ impl Drop for Agent {
     }
 }
 
-/// This very program, serving; it tells what it has used whenever it is sent a line.
+/// This program as a server. It prints its usage for each line that it receives.
 pub(crate) struct AgentProcess {
     child: Child,
-    questions: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
 }
 
 impl AgentProcess {
-    /// `words` lead to the driver's role on the program's command line.
-    pub(crate) fn start(words: &[&str], place: &impl Place) -> anyhow::Result<Self> {
+    /// Starts the process. `words` are the arguments that precede the driver's role.
+    pub(crate) fn start(words: &[&str], address: &impl ListenAddress) -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(words)
             .args(["serve", "--at"])
-            .arg(place.to_argument())
+            .arg(address.to_argument())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot start the agent's process")?;
-        let questions = child.stdin.take().context("no pipe to the agent")?;
-        let answers = child.stdout.take().context("no pipe from the agent")?;
+        let input = child.stdin.take().context("no pipe to the agent")?;
+        let output = child.stdout.take().context("no pipe from the agent")?;
         Ok(Self {
             child,
-            questions,
-            answers: BufReader::new(answers),
+            input,
+            output: BufReader::new(output),
         })
     }
 
-    /// Blocks the thread until the answer comes.
+    /// Requests the usage. Blocks the thread until it arrives.
     fn usage(&mut self) -> anyhow::Result<Usage> {
-        self.questions.write_all(b"\n")?;
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer)?;
-        serde_json::from_str(&answer).context("the agent's process has ended")
+        self.input.write_all(b"\n")?;
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        serde_json::from_str(&line).context("the agent's process has ended")
     }
 }
 
 impl Drop for AgentProcess {
     fn drop(&mut self) {
-        // Errors mean that it has ended already.
+        // Fails only if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Serves in this process until whoever started it is gone.
+/// Serves in this process until the process that started it closes the pipe.
 pub(crate) async fn serve<S: Subject>(subject: &S, args: ServeArgs) -> anyhow::Result<()> {
     std::thread::spawn(|| {
-        answer_questions();
+        print_usages();
         std::process::exit(0);
     });
-    subject.serve(S::Place::from_argument(&args.at)?).await
+    subject.serve(S::Address::from_argument(&args.at)?).await
 }
 
-fn answer_questions() {
+/// Prints the usage for each line of input.
+fn print_usages() {
     for _ in std::io::stdin().lock().lines() {
-        let answer = serde_json::to_string(&Usage::so_far()).expect("numbers are JSON");
-        println!("{answer}");
+        let usage = serde_json::to_string(&Usage::so_far()).expect("numbers are valid JSON");
+        println!("{usage}");
     }
 }
 
-/// Waits until somebody listens there.
-pub(crate) async fn listening(place: &impl Place) -> anyhow::Result<()> {
-    let connected = tokio::time::timeout(PATIENCE, async {
-        while !place.is_listening().await {
+/// Waits until a program listens at the address.
+pub(crate) async fn wait_until_listening(address: &impl ListenAddress) -> anyhow::Result<()> {
+    let connected = tokio::time::timeout(LISTEN_TIMEOUT, async {
+        while !address.is_listening().await {
             tokio::time::sleep(POLL_PERIOD).await;
         }
     });
-    ensure!(connected.await.is_ok(), "the agent does not listen");
+    ensure!(
+        connected.await.is_ok(),
+        "the agent did not listen within {LISTEN_TIMEOUT:?}"
+    );
     Ok(())
 }

@@ -1,15 +1,18 @@
-//! Puts the same load on different engines and measures all of them in the same way.
+//! Puts the same load on different engines and measures them in the same way.
 //!
-//! An engine is a [`Subject`]: it can serve an agent that allows everything, and make callers that put
-//! requests to it. A program hands its subject to [`run`], which does what the command line says ([`Role`]):
-//! measure, with the agent in the same process or in another one, or be that other one.
+//! An engine is a [`Subject`]: it serves an agent that allows everything, and creates callers that
+//! send requests to it. A program passes its subject to [`run`], which executes the [`Role`] of the
+//! command line: measure, with the agent in the same process or in another one, or serve as that
+//! other process.
 //!
-//! What is measured goes to stdout as JSON ([`Report`]). Heap allocations are counted where the program's
-//! allocator is [`CountingAlloc`].
+//! The [`Report`] is printed as JSON. Heap allocations are counted if the program's allocator is
+//! [`CountingAlloc`].
 
+#![warn(missing_docs)]
+
+mod address;
 mod agent;
 mod load;
-mod place;
 mod report;
 mod role;
 mod subject;
@@ -17,7 +20,7 @@ mod tally;
 pub mod traffic;
 mod usage;
 
-pub use place::{Place, reserve_port};
+pub use address::{ListenAddress, reserve_port};
 pub use report::{Latencies, PerRequest, Report};
 pub use role::{MeasureArgs, Processes, Role, ServeArgs, run, runtime};
 pub use subject::{CONNECTIONS, Caller, Proxy, Subject};

@@ -1,5 +1,6 @@
-//! Callers that each make one request after another, and what that takes. Once it is warm this allocates
-//! nothing, so that what is counted is the engine's.
+//! Callers that each make one request after another, and their costs.
+//!
+//! This code allocates nothing once it is warm, so that only the engine's allocations are counted.
 
 use crate::agent::Agent;
 use crate::subject::{Caller, Proxy};
@@ -15,27 +16,27 @@ use thread_local::ThreadLocal;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// Pools fill and buffers grow at first: this share of the time that is measured goes before it.
+/// Length of the warm-up, as a share of the measured time. Pools fill and buffers grow during it.
 const WARM_UP_SHARE: f64 = 0.2;
 
-/// Some failures come at once; going on without a pause would only burn the processor.
+/// Pause after a failed request. Immediate failures would otherwise keep the processor busy.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(10);
 
-/// For the last calls, when the time is over.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Limit for the last calls once the measured time is over.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a run came to.
+/// Result of a run.
 pub(crate) struct Measurement {
     pub(crate) tally: Tally,
     pub(crate) elapsed: Duration,
     pub(crate) first_error: Option<String>,
-    /// Of this process.
+    /// Usage of this process.
     pub(crate) own: Usage,
-    /// Of the agent's process, if it has one of its own.
+    /// Usage of the agent's process, if it has its own.
     pub(crate) agent: Option<Usage>,
 }
 
-/// Has `concurrency` callers of `proxy` make requests for this time.
+/// Lets `concurrency` callers of `proxy` make requests for this time.
 pub(crate) async fn drive<P: Proxy>(
     proxy: &P,
     agent: &mut Agent,
@@ -54,7 +55,7 @@ pub(crate) async fn drive<P: Proxy>(
     let after = Moment::now(agent)?;
     run.measuring.store(false, Ordering::Relaxed);
     run.end(callers).await;
-    let run = Arc::into_inner(run).context("some callers have not ended")?;
+    let run = Arc::into_inner(run).context("some callers did not end")?;
     Ok(run.measurement(before, after))
 }
 
@@ -62,7 +63,7 @@ pub(crate) async fn drive<P: Proxy>(
 struct Run {
     measuring: AtomicBool,
     over: AtomicBool,
-    /// One for each thread rather than each caller, to leave the caches to the engine.
+    /// One for each thread instead of each caller, to leave the caches to the engine.
     tallies: ThreadLocal<RefCell<Tally>>,
     first_error: OnceLock<String>,
 }
@@ -83,10 +84,10 @@ impl Run {
         }
     }
 
-    /// Lets callers finish what they are at; those that cannot have failed.
+    /// Lets callers finish their calls. Calls that do not end in time count as errors.
     async fn end(&self, mut callers: JoinSet<()>) {
         self.over.store(true, Ordering::Relaxed);
-        let ended = timeout(PATIENCE, async {
+        let ended = timeout(END_TIMEOUT, async {
             while let Some(ended) = callers.join_next().await {
                 if let Err(panic) = ended {
                     self.failed(&panic.into());
@@ -102,14 +103,14 @@ impl Run {
     }
 
     fn record(&self, taken: Duration) {
-        // Taken during the warm-up as well, because a thread's first one is allocated.
+        // Created during the warm-up already, because a thread's first tally is allocated.
         let tally = self.tally();
         if self.measuring.load(Ordering::Relaxed) {
             tally.borrow_mut().allow(taken);
         }
     }
 
-    /// During the warm-up as well: a subject that fails then cannot be trusted.
+    /// Counts an error, during the warm-up as well: a subject must not fail then either.
     fn failed(&self, error: &anyhow::Error) {
         self.first_error.get_or_init(|| format!("{error:#}"));
         self.tally().borrow_mut().errors += 1;
@@ -144,7 +145,8 @@ struct Moment {
 }
 
 impl Moment {
-    /// The agent's process is asked with the thread blocked, which must not be one that runs tasks.
+    /// Takes the usage and the time. Requesting the usage of the agent's process blocks this
+    /// thread, which must not be a worker of the runtime.
     fn now(agent: &mut Agent) -> anyhow::Result<Self> {
         Ok(Self {
             own: Usage::so_far(),
@@ -154,7 +156,7 @@ impl Moment {
     }
 }
 
-/// Unique ids as long as a UUID, written into the same memory.
+/// Generates unique ids of the length of a UUID in the same memory.
 struct Ids {
     caller: usize,
     number: u64,
@@ -173,7 +175,7 @@ impl Ids {
     fn next(&mut self) -> &str {
         self.number += 1;
         self.text.clear();
-        // Writing to a string cannot fail.
+        // Writing to a string never fails.
         let _ = write!(self.text, "request-{:08}-{:018}", self.caller, self.number);
         &self.text
     }
@@ -185,7 +187,7 @@ mod tests {
     use std::future::pending;
 
     enum Broken {
-        Refuses,
+        Fails,
         NeverAnswers,
     }
 
@@ -198,7 +200,7 @@ mod tests {
 
         fn caller(&self, _number: usize) -> Self {
             match self {
-                Self::Refuses => Self::Refuses,
+                Self::Fails => Self::Fails,
                 Self::NeverAnswers => Self::NeverAnswers,
             }
         }
@@ -207,7 +209,7 @@ mod tests {
     impl Caller for Broken {
         async fn call(&mut self, _id: &str) -> anyhow::Result<()> {
             match self {
-                Self::Refuses => Err(anyhow!("refused")),
+                Self::Fails => Err(anyhow!("failed")),
                 Self::NeverAnswers => pending().await,
             }
         }
@@ -222,10 +224,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn calls_that_fail_are_errors() {
-        let measured = driven(Broken::Refuses).await;
+        let measured = driven(Broken::Fails).await;
         assert_eq!(measured.tally.allowed.len(), 0);
         assert!(measured.tally.errors > 3);
-        assert_eq!(measured.first_error.unwrap(), "refused");
+        assert_eq!(measured.first_error.unwrap(), "failed");
     }
 
     #[tokio::test(start_paused = true)]
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_unique_and_keep_their_memory() {
+    fn ids_are_unique_and_reuse_their_memory() {
         let mut ids = Ids::new(7);
         let memory = ids.next().as_ptr();
         let second = ids.next();

@@ -6,31 +6,31 @@ use serde::{Deserialize, Serialize};
 /// The figures of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
-    /// How messages were written.
+    /// Encoding of the messages.
     pub encoding: String,
-    /// What memory came from.
+    /// Name of the heap allocator.
     pub allocator: String,
-    /// Requests that were allowed, those of the warm-up left out.
+    /// Requests that were allowed, without those of the warm-up.
     pub requests: u64,
-    /// Requests that failed, those of the warm-up included.
+    /// Requests that failed, including those of the warm-up.
     pub errors: u64,
-    /// Why the first of them failed.
+    /// Error of the first request that failed.
     pub first_error: Option<String>,
-    /// How long it was measured.
+    /// Measured time.
     pub seconds: f64,
-    /// Requests that were allowed.
+    /// Requests per second that were allowed.
     pub requests_per_second: f64,
-    /// From the start of a request to its last answer.
+    /// Time from the start of a request to its last answer.
     pub latency_us: Latencies,
     /// Microseconds of processor time, in user and system mode.
     pub cpu_us_per_request: PerRequest,
-    /// On the heap.
+    /// Heap allocations.
     pub allocations_per_request: PerRequest,
 }
 
 /// Percentiles in microseconds.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the names say it")]
+#[allow(missing_docs, reason = "the names are self-explanatory")]
 pub struct Latencies {
     pub p50: f64,
     pub p99: f64,
@@ -38,14 +38,14 @@ pub struct Latencies {
     pub max: f64,
 }
 
-/// What one request costs.
+/// Cost of a request.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct PerRequest {
     /// Both sides together.
     pub total: f64,
-    /// The side that asks, if it has a process to itself.
+    /// The proxy's side, if the sides have separate processes.
     pub proxy: Option<f64>,
-    /// The side that answers, if it has a process to itself.
+    /// The agent's side, if the sides have separate processes.
     pub agent: Option<f64>,
 }
 
@@ -94,7 +94,7 @@ impl PerRequest {
     }
 }
 
-/// To a thousandth, which is more than the figures are good for.
+/// Rounds to a thousandth, which is more precise than the measurement.
 fn rounded(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
 }

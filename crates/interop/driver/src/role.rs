@@ -1,6 +1,6 @@
+use crate::address::ListenAddress;
 use crate::agent::{self, Agent, AgentProcess};
 use crate::load;
-use crate::place::Place;
 use crate::report::Report;
 use crate::subject::{Proxy, Subject};
 use crate::traffic::Traffic;
@@ -12,15 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// Threads that run tasks, in each process.
+/// Worker threads of each process.
 const WORKERS: usize = 2;
 
-/// What a program does with its subject.
+/// Task of a program with its subject.
 #[derive(Debug, Subcommand)]
 pub enum Role {
     /// Put load on the subject and print the figures as JSON
     Measure(MeasureArgs),
-    /// Be the agent's process of a measurement in two processes
+    /// Serve as the agent's process of a measurement in two processes
     Serve(ServeArgs),
 }
 
@@ -30,10 +30,10 @@ pub struct MeasureArgs {
     /// Requests in flight at a time
     #[arg(long, value_name = "N", default_value = "1")]
     concurrency: NonZeroUsize,
-    /// How long to measure, after a warm-up of a fifth of it
+    /// Measured time, after a warm-up of a fifth of it
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
     seconds: Duration,
-    /// Whether the agent has a process of its own
+    /// Number of processes: with two, the agent has its own
     #[arg(long, default_value = "one")]
     processes: Processes,
     /// Give each request a body of this size, sent as one chunk
@@ -41,28 +41,28 @@ pub struct MeasureArgs {
     body_bytes: usize,
 }
 
-/// Where the agent runs.
+/// Process in which the agent runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Processes {
-    /// In the process of the proxy's side.
+    /// The process of the proxy's side.
     One,
-    /// In a process of its own.
+    /// A separate process.
     Two,
 }
 
 /// Options of [`Role::Serve`].
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Where to listen
+    /// Path or address to listen at
     #[arg(long, value_name = "PATH OR ADDRESS")]
     pub(crate) at: OsString,
 }
 
-/// The runtime of every process of a measurement.
+/// Creates the runtime that each process of a measurement uses.
 ///
 /// # Errors
 ///
-/// If the system refuses the threads.
+/// If the threads cannot be started.
 pub fn runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -70,12 +70,13 @@ pub fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-/// Plays a role with a subject; `words` lead to the role on the program's command line. To be called from
-/// `block_on`.
+/// Executes a role with a subject. `words` are the arguments of the program that precede the role.
+///
+/// Call it from `block_on`, outside of the runtime's workers.
 ///
 /// # Errors
 ///
-/// If the agent cannot be started or reached. Requests that fail are counted in the report instead.
+/// If the agent cannot be started or reached. Failed requests are counted in the report instead.
 pub async fn run<S: Subject>(role: Role, subject: S, words: &[&str]) -> anyhow::Result<()> {
     match role {
         Role::Measure(args) => {
@@ -93,11 +94,11 @@ async fn measure<S: Subject>(
     words: &[&str],
 ) -> anyhow::Result<Report> {
     let folder = tempfile::tempdir()?;
-    let (place, _reservation) = S::Place::reserved(folder.path())?;
-    let mut agent = args.start_agent(subject, &place, words)?;
-    subject.ready(&place).await?;
+    let (address, _reservation) = S::Address::reserved(folder.path())?;
+    let mut agent = args.start_agent(subject, &address, words)?;
+    subject.ready(&address).await?;
     let traffic = Traffic::with_body_of(args.body_bytes);
-    let proxy = subject.connect(&place, &traffic).await?;
+    let proxy = subject.connect(&address, &traffic).await?;
     let concurrency = args.concurrency.get();
     let measured = load::drive(&proxy, &mut agent, concurrency, args.seconds).await?;
     Ok(Report::new(proxy.encoding(), measured))
@@ -107,12 +108,12 @@ impl MeasureArgs {
     fn start_agent<S: Subject>(
         &self,
         subject: &Arc<S>,
-        place: &S::Place,
+        address: &S::Address,
         words: &[&str],
     ) -> anyhow::Result<Agent> {
         match self.processes {
-            Processes::One => Ok(Agent::spawn(subject, place)),
-            Processes::Two => AgentProcess::start(words, place).map(Agent::Process),
+            Processes::One => Ok(Agent::spawn(subject, address)),
+            Processes::Two => AgentProcess::start(words, address).map(Agent::Process),
         }
     }
 }

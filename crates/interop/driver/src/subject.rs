@@ -1,48 +1,49 @@
-use crate::agent::listening;
-use crate::{Place, Traffic};
+use crate::agent::wait_until_listening;
+use crate::{ListenAddress, Traffic};
 use std::future::Future;
 
 /// Connections between a proxy and its agent, the same for every subject.
 pub const CONNECTIONS: usize = 4;
 
-/// An engine: both sides of it.
+/// Both sides of an engine.
 pub trait Subject: Send + Sync + 'static {
     /// The proxy's side.
     type Proxy: Proxy;
 
-    /// What the side that listens is found by.
-    type Place: Place;
+    /// Address of the side that listens.
+    type Address: ListenAddress;
 
-    /// Serves an agent that allows everything; returns only if it cannot.
-    fn serve(&self, place: Self::Place) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// Serves an agent that allows everything. Returns only if that fails.
+    fn serve(&self, address: Self::Address) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// Waits until the agent can be connected to. Where it connects to the proxy there is nothing to wait for.
-    fn ready(&self, place: &Self::Place) -> impl Future<Output = anyhow::Result<()>> {
-        listening(place)
+    /// Waits until the agent accepts connections. Does nothing if the agent connects to the proxy.
+    fn ready(&self, address: &Self::Address) -> impl Future<Output = anyhow::Result<()>> {
+        wait_until_listening(address)
     }
 
-    /// Opens [`CONNECTIONS`] connections to the agent, or takes as many from it.
+    /// Opens [`CONNECTIONS`] connections to the agent, or accepts as many from it.
     fn connect(
         &self,
-        place: &Self::Place,
+        address: &Self::Address,
         traffic: &Traffic,
     ) -> impl Future<Output = anyhow::Result<Self::Proxy>>;
 }
 
-/// The proxy's side of an engine, connected.
+/// The connected proxy's side of an engine.
 pub trait Proxy {
-    /// What makes its requests.
+    /// Type of its callers.
     type Caller: Caller;
 
-    /// How messages are written on its connections.
+    /// Returns the encoding of messages on its connections.
     fn encoding(&self) -> &'static str;
 
-    /// A caller with everything it needs, so that its calls cost what the engine costs.
+    /// Creates a caller with everything that it needs, so that its calls cost only what the engine
+    /// costs.
     fn caller(&self, number: usize) -> Self::Caller;
 }
 
 /// Makes one request after another.
 pub trait Caller: Send + 'static {
-    /// Puts a whole request to the agent. Anything but an allow is an error.
+    /// Sends all events of a request to the agent. Anything but `allow` is an error.
     fn call(&mut self, id: &str) -> impl Future<Output = anyhow::Result<()>> + Send;
 }

@@ -1,13 +1,13 @@
 use hdrhistogram::Histogram;
 use std::time::Duration;
 
-/// The longest latency that is told apart, in nanoseconds.
+/// Longest latency that is recorded exactly, in nanoseconds.
 const LONGEST: u64 = 60_000_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
 
-/// What was counted. Takes all the memory it will ever need at once.
+/// Counts of a run. Allocates all memory when it is created.
 pub(crate) struct Tally {
-    /// Calls that ended well, by how long they took in nanoseconds.
+    /// Latencies of allowed calls, in nanoseconds.
     pub(crate) allowed: Histogram<u64>,
     pub(crate) errors: u64,
 }
@@ -15,7 +15,7 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn new() -> Self {
         let allowed = Histogram::new_with_bounds(1, LONGEST, SIGNIFICANT_DIGITS)
-            .expect("the bounds are constants that a histogram can have");
+            .expect("the bounds are valid constants");
         Self { allowed, errors: 0 }
     }
 

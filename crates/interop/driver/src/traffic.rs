@@ -1,4 +1,4 @@
-//! What is asked, the same for every subject.
+//! Requests, the same for each subject.
 
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -9,13 +9,13 @@ pub const METHOD: &str = "GET";
 /// Path and query.
 pub const URI: &str = "/catalogue/shoes/1234?colour=red";
 
-/// Address of the client.
+/// IP address of the client.
 pub const CLIENT_IP: &str = "198.51.100.23";
 
 /// Port of the client.
 pub const CLIENT_PORT: u16 = 51_234;
 
-/// Name the client asked for.
+/// Server name that the client requested.
 pub const SERVER_NAME: &str = "shop.example.com";
 
 /// Protocol of the client.
@@ -30,7 +30,7 @@ pub const TLS_CIPHER: &str = "TLS_AES_128_GCM_SHA256";
 /// The proxy's route.
 pub const ROUTE_ID: &str = "shop";
 
-/// When the request began.
+/// Start time of the request.
 pub const TIMESTAMP: &str = "2025-06-01T12:00:00.000Z";
 
 /// Ten headers of a browser, about 700 bytes of names and values.
@@ -77,12 +77,12 @@ pub fn header_map() -> HashMap<String, Vec<String>> {
 /// The requests of one run.
 #[derive(Debug, Clone)]
 pub struct Traffic {
-    /// Sent as one chunk after the headers, if there is one.
+    /// Body, which is sent as one chunk after the headers.
     pub body: Option<Bytes>,
 }
 
 impl Traffic {
-    /// Requests with a body of this size; without one if it is 0.
+    /// Creates requests with a body of this size, or without a body if it is 0.
     pub fn with_body_of(bytes: usize) -> Self {
         let letters = (0..bytes).map(|at| b'a' + (at % 26) as u8);
         Self {
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_have_some_seven_hundred_bytes() {
+    fn headers_have_about_seven_hundred_bytes() {
         let bytes: usize = HEADERS
             .iter()
             .map(|(name, value)| name.len() + value.len())

@@ -3,17 +3,17 @@ use serde::{Deserialize, Serialize};
 use std::ops::Sub;
 use tollgate_counting_alloc::allocations;
 
-/// What a process has used up.
+/// Resources that a process has used.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Usage {
-    /// In user and system mode, by all threads.
+    /// Processor time in user and system mode, of all threads.
     pub(crate) cpu_nanoseconds: u64,
-    /// On the heap.
+    /// Heap allocations.
     pub(crate) allocations: u64,
 }
 
 impl Usage {
-    /// Of this process, since it began.
+    /// Returns the usage of this process since its start.
     pub(crate) fn so_far() -> Self {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         Self {

@@ -1,8 +1,8 @@
-//! The agent: the published server, with a handler that prints every event it is
-//! given and answers by fixed rules (see [`answers`](crate::answers)).
+//! The agent: the server of zentinel-agent-protocol with a handler that prints each
+//! event and answers by fixed rules (see [`answers`](crate::answers)).
 //!
-//! The published server keeps cancels, pings and guardrail events to itself, and
-//! cannot send health, metrics, flow control or config updates of its own accord.
+//! The server does not report cancels, pings and guardrail events to the handler. It
+//! cannot send health, metrics, flow control or config updates.
 
 use crate::bodies::{Bodies, Direction};
 use crate::encoding::{self, Expected};
@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 use zentinel_agent_protocol::v2::{
-    AgentCapabilities, AgentFeatures, AgentHandlerV2, DrainReason, GrpcAgentServerV2, HandshakeRequest,
-    HandshakeResponse, ShutdownReason, UdsAgentServerV2,
+    AgentCapabilities, AgentFeatures, AgentHandlerV2, DrainReason, GrpcAgentServerV2,
+    HandshakeRequest, HandshakeResponse, ShutdownReason, UdsAgentServerV2,
 };
 use zentinel_agent_protocol::{
     AgentResponse, BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, EventType,
@@ -28,10 +28,10 @@ use zentinel_agent_protocol::{
 /// The command line of `agent`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The socket to listen on; a file that is there already is removed. Or `grpc://ADDRESS:PORT`.
+    /// The socket to listen on, where an existing file is removed, or `grpc://ADDRESS:PORT`.
     #[arg(long, value_name = "PATH")]
     listen: PathBuf,
-    /// Refuse to start if this build does not always take this encoding.
+    /// Fail unless this build always uses this encoding.
     #[arg(long, value_enum, default_value = "auto")]
     encoding: Expected,
     /// Block requests whose URI starts with this.
@@ -40,14 +40,14 @@ pub struct Args {
     /// Block bodies that contain this.
     #[arg(long, value_name = "TEXT")]
     block_body: Option<String>,
-    /// Print no events.
+    /// Do not print events.
     #[arg(long)]
     quiet: bool,
 }
 
 /// Serves until the process is killed.
 pub async fn run(args: Args) -> Result<()> {
-    args.encoding.promised_by_agent()?;
+    args.encoding.check_agent()?;
     let handler = Recorder {
         quiet: args.quiet,
         block_path: args.block_path,
@@ -59,12 +59,12 @@ pub async fn run(args: Args) -> Result<()> {
     }
 }
 
-/// The address in what stands for a path but means gRPC: `grpc://ADDRESS:PORT`.
+/// Returns the address of a path of the form `grpc://ADDRESS:PORT`.
 pub fn grpc_address(path: &Path) -> Option<&str> {
     path.to_str()?.strip_prefix("grpc://")
 }
 
-/// Serves a socket, or over gRPC, with a handler; returns only if it cannot.
+/// Serves a socket, or gRPC, with a handler. Returns only if that fails.
 async fn serve(path: &Path, handler: Recorder) -> Result<()> {
     if let Some(address) = grpc_address(path) {
         let address = address.parse().context("not an address and a port")?;
@@ -85,9 +85,9 @@ async fn serve(path: &Path, handler: Recorder) -> Result<()> {
         .with_context(|| format!("cannot listen on {}", path.display()))
 }
 
-/// Returns once somebody listens on the socket. The published server does not
-/// say when it does, so this tries to connect.
-async fn listening(path: &Path) {
+/// Returns once the server listens on the socket. The server does not report this,
+/// so the function tries to connect.
+async fn wait_until_listening(path: &Path) {
     if let Some(address) = grpc_address(path) {
         while TcpStream::connect(address).await.is_err() {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -99,9 +99,9 @@ async fn listening(path: &Path) {
     }
 }
 
-/// Prints the line that says the socket is ready, and then waits for ever.
+/// Prints a line when the socket is ready, and then waits for ever.
 async fn announce(path: &Path) -> Result<()> {
-    listening(path).await;
+    wait_until_listening(path).await;
     output::emit(&json!({
         "ready": true,
         "path": path,
@@ -111,7 +111,7 @@ async fn announce(path: &Path) -> Result<()> {
     std::future::pending().await
 }
 
-/// The handler: prints, then answers.
+/// The handler, which prints each event before it answers.
 pub struct Recorder {
     quiet: bool,
     block_path: Option<String>,
@@ -119,7 +119,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// One that prints everything and blocks bodies with this text in them.
+    /// Creates a handler that prints every event and blocks bodies with this text.
     pub fn new(block_body: Option<String>) -> Self {
         Self {
             quiet: false,
@@ -134,7 +134,7 @@ impl Recorder {
         }
     }
 
-    fn forbids(&self, uri: &str) -> bool {
+    fn is_blocked(&self, uri: &str) -> bool {
         self.block_path
             .as_deref()
             .is_some_and(|prefix| uri.starts_with(prefix))
@@ -177,7 +177,7 @@ impl AgentHandlerV2 for Recorder {
 
     async fn on_request_headers(&self, event: RequestHeadersEvent) -> AgentResponse {
         self.record("request_headers", &event);
-        if self.forbids(&event.uri) {
+        if self.is_blocked(&event.uri) {
             answers::blocked_by_path()
         } else {
             answers::to_uri(&event.uri)
@@ -224,7 +224,7 @@ impl AgentHandlerV2 for Recorder {
         answers::to_frame(&event.data)
     }
 
-    /// Accepts every configuration but one that says `"reject": true`.
+    /// Accepts every configuration except those with `"reject": true`.
     async fn on_configure(&self, config: Value, version: Option<String>) -> bool {
         let accepted = config.get("reject") != Some(&Value::Bool(true));
         self.record("configure", &json!({"config": config, "version": version}));

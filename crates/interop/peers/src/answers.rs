@@ -1,4 +1,4 @@
-//! The answers of the agent, which a test provokes by what it sends.
+//! Answers of the agent, which depend on what a test sends.
 
 use crate::bodies::Direction;
 use crate::events::every_byte;
@@ -9,7 +9,7 @@ use zentinel_agent_protocol::{
     AgentResponse, AuditMetadata, BodyMutation, Decision, HeaderOp, WebSocketDecision,
 };
 
-/// The answer to request headers, by the path of their URI.
+/// Returns the answer to request headers with this URI.
 pub fn to_uri(uri: &str) -> AgentResponse {
     let path = uri.split_once('?').map_or(uri, |(path, _)| path);
     match path {
@@ -39,17 +39,17 @@ pub fn to_uri(uri: &str) -> AgentResponse {
     }
 }
 
-/// The answer to a path that the command line forbids.
+/// Returns the answer to a path that the command line blocks.
 pub fn blocked_by_path() -> AgentResponse {
     AgentResponse::block(403, Some("blocked by path".to_owned()))
 }
 
-/// The answer to a body in which the forbidden word has come.
+/// Returns the answer to a body with the blocked text.
 pub fn blocked_by_body() -> AgentResponse {
     AgentResponse::block(403, Some("blocked by body".to_owned()))
 }
 
-/// The answer to a body chunk, by its decoded content.
+/// Returns the answer to a body chunk with this decoded content.
 pub fn to_chunk(direction: Direction, data: &[u8], index: u32) -> AgentResponse {
     let mutation = match data {
         b"REPLACE" => BodyMutation::replace(index, STANDARD.encode(b"replaced")),
@@ -65,8 +65,8 @@ pub fn to_chunk(direction: Direction, data: &[u8], index: u32) -> AgentResponse 
     }
 }
 
-/// The answer to a websocket frame, by its payload (base64 text, or plain text
-/// from a sender that did not encode it).
+/// Returns the answer to a websocket frame with this payload: base64 text, or plain
+/// text from a sender that did not encode it.
 pub fn to_frame(data: &str) -> AgentResponse {
     let payload = STANDARD
         .decode(data)
@@ -88,7 +88,7 @@ fn with_decision(decision: Decision) -> AgentResponse {
     }
 }
 
-/// One of each operation; `name` is the header that is set.
+/// Returns one of each header operation. `name` is the header that is set.
 fn header_ops(name: &str) -> Vec<HeaderOp> {
     vec![
         HeaderOp::Set {

@@ -1,8 +1,8 @@
-//! The published crate as a subject of `scripts/bench-peers`: its pool as a proxy uses it, and a trivial
-//! agent.
+//! `zentinel-agent-protocol` as a subject of `scripts/bench-peers`: its pool as a proxy uses it,
+//! and a trivial agent.
 //!
-//! A caller keeps its event and changes only the ids, so that the figures are those of the hop and not of
-//! building events. A body is put into an event for each call: a proxy has bytes, and this API takes text.
+//! A caller reuses its event and changes only the ids, so that building events is not measured. A
+//! body is put into a new event for each call: a proxy has bytes, and this API takes text.
 
 use crate::encoding::Agreed;
 use crate::link::{connect_pool, probe_encoding, AGENT};
@@ -23,15 +23,15 @@ use zentinel_agent_protocol::{
     RequestHeadersEvent, RequestMetadata,
 };
 
-/// Time for connecting, and for each answer.
-const TIME_LIMIT: Duration = Duration::from_secs(5);
+/// Timeout for connecting and for each answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Plays a role in a measurement over Unix sockets.
+/// Executes a role of a measurement over Unix sockets.
 pub async fn run(role: Role) -> Result<()> {
     tollgate_load_driver::run(role, Published, &["bench"]).await
 }
 
-/// The same over gRPC.
+/// Executes a role of a measurement over gRPC.
 pub async fn run_grpc(role: Role) -> Result<()> {
     tollgate_load_driver::run(role, PublishedGrpc, &["bench-grpc"]).await
 }
@@ -40,7 +40,7 @@ struct Published;
 
 impl Subject for Published {
     type Proxy = ConnectedPool;
-    type Place = PathBuf;
+    type Address = PathBuf;
 
     async fn serve(&self, socket: PathBuf) -> Result<()> {
         UdsAgentServerV2::new("allow-all", &socket, Box::new(AllowAll))
@@ -50,7 +50,7 @@ impl Subject for Published {
     }
 
     async fn connect(&self, socket: &PathBuf, traffic: &Traffic) -> Result<ConnectedPool> {
-        let encoding = probe_encoding(socket, TIME_LIMIT).await?;
+        let encoding = probe_encoding(socket, TIMEOUT).await?;
         ConnectedPool::open(socket, Agreed::Of(encoding).name(), traffic).await
     }
 }
@@ -59,7 +59,7 @@ struct PublishedGrpc;
 
 impl Subject for PublishedGrpc {
     type Proxy = ConnectedPool;
-    type Place = SocketAddr;
+    type Address = SocketAddr;
 
     async fn serve(&self, address: SocketAddr) -> Result<()> {
         GrpcAgentServerV2::new("allow-all", Box::new(AllowAll))
@@ -74,7 +74,7 @@ impl Subject for PublishedGrpc {
     }
 }
 
-/// Leaves every decision to the handler's defaults, which allow.
+/// Uses the handler's defaults, which allow every event.
 struct AllowAll;
 
 #[async_trait]
@@ -98,9 +98,9 @@ struct ConnectedPool {
 }
 
 impl ConnectedPool {
-    async fn open(place: &Path, encoding: &'static str, traffic: &Traffic) -> Result<Self> {
+    async fn open(path: &Path, encoding: &'static str, traffic: &Traffic) -> Result<Self> {
         Ok(Self {
-            pool: Arc::new(connect_pool(place, CONNECTIONS, TIME_LIMIT).await?),
+            pool: Arc::new(connect_pool(path, CONNECTIONS, TIMEOUT).await?),
             encoding,
             traffic: traffic.clone(),
         })
@@ -132,7 +132,7 @@ struct PoolCaller {
 impl Caller for PoolCaller {
     async fn call(&mut self, id: &str) -> Result<()> {
         let outcome = self.exchange(id).await;
-        // As a proxy does when a request is over; the pool would keep it.
+        // As a proxy does at the end of a request. The pool would keep the entry otherwise.
         self.pool.clear_correlation_affinity(id);
         outcome
     }
@@ -171,7 +171,10 @@ impl PoolCaller {
 }
 
 fn allowed(answer: AgentResponse) -> Result<()> {
-    ensure!(matches!(answer.decision, Decision::Allow), "refused");
+    ensure!(
+        matches!(answer.decision, Decision::Allow),
+        "the answer is not an allow"
+    );
     Ok(())
 }
 

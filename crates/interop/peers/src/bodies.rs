@@ -1,5 +1,4 @@
-//! Looks for a forbidden word in bodies that arrive in chunks, so that a word
-//! which straddles two chunks is found as well.
+//! Finds a blocked text in bodies that arrive in chunks, also across two chunks.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,22 +10,22 @@ pub enum Direction {
     Response,
 }
 
-/// The bodies that are still arriving, by direction and correlation id.
+/// Incomplete bodies, by direction and correlation id.
 pub struct Bodies {
     word: Option<Vec<u8>>,
     open: Mutex<HashMap<(Direction, String), Body>>,
 }
 
-/// What must be remembered of one body.
+/// State of the search in one body.
 #[derive(Default)]
 struct Body {
-    /// The end of what came so far, where the word may have begun.
+    /// End of the received part, in which the text may begin.
     tail: Vec<u8>,
     found: bool,
 }
 
 impl Bodies {
-    /// A search for `word`; without one nothing is remembered or found.
+    /// Creates a search for `word`. Without a word nothing is kept or found.
     pub fn new(word: Option<String>) -> Self {
         Self {
             word: word.filter(|word| !word.is_empty()).map(String::into_bytes),
@@ -34,7 +33,7 @@ impl Bodies {
         }
     }
 
-    /// Takes the next chunk of a body, and says whether the word has come.
+    /// Adds the next chunk of a body. Returns whether the word was found.
     pub fn take(&self, direction: Direction, id: &str, data: &[u8], is_last: bool) -> bool {
         let Some(word) = &self.word else {
             return false;
@@ -50,7 +49,7 @@ impl Bodies {
         found
     }
 
-    /// Forgets both bodies of an exchange that is over.
+    /// Removes both bodies of an exchange that has ended.
     pub fn forget(&self, id: &str) {
         if self.word.is_none() {
             return;
@@ -79,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_a_word_across_chunks_and_keeps_exchanges_apart() {
+    fn word_is_found_across_chunks_of_one_body() {
         let bodies = Bodies::new(Some("BLOCK-ME".to_owned()));
         assert!(!bodies.take(Direction::Request, "a", b"xxBLOCK-", false));
         assert!(!bodies.take(Direction::Request, "b", b"ME", false));
@@ -90,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_word_nothing_is_found() {
+    fn nothing_is_found_without_a_word() {
         let bodies = Bodies::new(Some(String::new()));
         assert!(!bodies.take(Direction::Request, "a", b"", true));
     }

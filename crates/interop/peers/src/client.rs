@@ -1,5 +1,5 @@
-//! The client: makes every call of the [script](crate::script) in turn and
-//! prints what came back, one line each.
+//! The client: makes each call of the [script](crate::script) and prints its result
+//! on a line.
 
 use crate::agent::grpc_address;
 use crate::encoding::{Agreed, Expected};
@@ -25,39 +25,39 @@ use zentinel_agent_protocol::AgentProtocolError;
 /// The command line of `client`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The agent's socket, or `grpc://ADDRESS:PORT`; with `--via listener` the one to listen on.
+    /// The agent's socket or `grpc://ADDRESS:PORT`; with `--via listener` the socket to listen on.
     #[arg(long, value_name = "PATH")]
     connect: PathBuf,
     /// Which of the crate's clients to use.
     #[arg(long, value_enum)]
     via: Via,
-    /// Stop after connecting unless this encoding was agreed on.
+    /// Stop after connecting unless this encoding was negotiated.
     #[arg(long, value_enum, default_value = "auto")]
     encoding: Expected,
     /// Connections of the pool.
     #[arg(long, default_value = "1")]
     connections: NonZeroUsize,
-    /// How long to wait for an answer.
+    /// Timeout of an answer.
     #[arg(long, default_value_t = 5000)]
     timeout_ms: u64,
-    /// Make the calls of different exchanges at once, so that those that are
-    /// never answered are waited for together.
+    /// Make the calls of different exchanges at the same time, so that calls that are
+    /// never answered time out together.
     #[arg(long)]
     at_once: bool,
 }
 
-/// What of the published crate makes the calls.
+/// Type of zentinel-agent-protocol that makes the calls.
 #[derive(Clone, Copy, ValueEnum)]
 enum Via {
     /// `AgentPool`
     Pool,
     /// `AgentClientV2Uds`, or `AgentClientV2` over gRPC
     Client,
-    /// `AgentPool`, with an agent that `ReverseConnectionListener` took in
+    /// `AgentPool`, with an agent that `ReverseConnectionListener` accepted
     Listener,
 }
 
-/// Connects, makes every call, and succeeds whatever their results are.
+/// Connects and makes every call. Failed calls do not fail the run.
 pub async fn run(args: Args) -> Result<ExitCode> {
     let limit = Duration::from_millis(args.timeout_ms);
     let (link, agreed) = match connect(&args, limit).await {
@@ -76,8 +76,8 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let link = Arc::new(link);
     let mut steps = script::steps();
     if args.at_once {
-        let told = steps.iter().position(|step| !step.call.is_answered());
-        let in_order = steps.split_off(told.unwrap_or(steps.len()));
+        let unanswered = steps.iter().position(|step| !step.call.is_answered());
+        let in_order = steps.split_off(unanswered.unwrap_or(steps.len()));
         make_at_once(&link, steps, limit).await?;
         steps = in_order;
     }
@@ -100,7 +100,7 @@ async fn connect(args: &Args, limit: Duration) -> Result<(Link, Agreed), AgentPr
         }
         (Via::Listener, _) => {
             let pool = accept_agent(&args.connect, limit).await?;
-            // Its listener knows no other.
+            // The listener supports no other encoding.
             (Link::Pool(Box::new(pool)), Agreed::Of(UdsEncoding::Json))
         }
         (Via::Pool, address) => {
@@ -116,13 +116,13 @@ async fn connect(args: &Args, limit: Duration) -> Result<(Link, Agreed), AgentPr
         Ok((link, agreed))
     } else {
         Err(AgentProtocolError::InvalidMessage(format!(
-            "the agent agreed to {}",
+            "the agent negotiated {}",
             agreed.name()
         )))
     }
 }
 
-/// Makes the calls of each exchange in order, and of all exchanges at once.
+/// Makes the calls of each exchange in order, and of all exchanges at the same time.
 async fn make_at_once(link: &Arc<Link>, steps: Vec<Step>, limit: Duration) -> Result<()> {
     let mut exchanges: BTreeMap<String, Vec<Step>> = BTreeMap::new();
     for step in steps {
@@ -146,8 +146,8 @@ async fn make_in_order(link: &Link, steps: Vec<Step>, limit: Duration) -> Result
     Ok(())
 }
 
-/// Makes one call. The crate watches its own time limit; ours comes a little
-/// later, in case it does not.
+/// Makes one call. The crate has its own timeout; this one is a little longer, in case
+/// the other has no effect.
 async fn make(link: &Link, step: &Step, limit: Duration) -> Result<Value, Failure> {
     let limit = limit + Duration::from_secs(1);
     within(limit, async { Ok(link.make(step).await) }).await?

@@ -1,5 +1,5 @@
-//! An agent that connects to the proxy. The published crate has the messages for
-//! it and no program that speaks them, so the loop around its types is our own.
+//! An agent that connects to the proxy. zentinel-agent-protocol has the messages for
+//! this, but no agent that sends them, so this module does.
 
 use crate::agent::Recorder;
 use crate::output;
@@ -31,7 +31,7 @@ pub struct Args {
     block_body: Option<String>,
 }
 
-/// Registers, and answers until the proxy ends the connection.
+/// Registers and answers until the proxy ends the connection.
 pub async fn run(args: Args) -> Result<()> {
     let handler = Recorder::new(args.block_body);
     let stream = UnixStream::connect(&args.connect)
@@ -50,7 +50,11 @@ pub async fn run(args: Args) -> Result<()> {
     let (message, payload) = read_message(&mut reader).await?;
     ensure!(message == MessageType::HandshakeResponse, "{message:?}");
     let response: RegistrationResponse = serde_json::from_slice(&payload)?;
-    ensure!(response.success, "refused: {:?}", response.error);
+    ensure!(
+        response.success,
+        "the proxy rejected the registration: {:?}",
+        response.error
+    );
     output::emit(&json!({
         "ready": true,
         "path": args.connect,
@@ -72,8 +76,8 @@ pub async fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// The answer to an event, and the id that it names; `None` if the message is no
-/// event.
+/// Returns the correlation id of an event and its answer, or `None` if the message is
+/// not an event.
 async fn answer(
     handler: &Recorder,
     message: MessageType,
@@ -116,5 +120,5 @@ async fn answer(
 }
 
 fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T> {
-    serde_json::from_slice(payload).context("an event that is not understood")
+    serde_json::from_slice(payload).context("an event does not decode")
 }

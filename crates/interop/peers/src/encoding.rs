@@ -1,29 +1,29 @@
 //! The payload encoding of a connection.
 //!
-//! The published crate has no switch for it. Its client offers what it was built
-//! with (MessagePack before JSON, or JSON alone); its agent takes the first
-//! offer it can read. So an encoding can be *asked for* only by building with or
-//! without the feature `binary-uds`; what a peer can do at run time is refuse to
-//! go on with another one than the caller expects.
+//! zentinel-agent-protocol has no option for it. Its client offers the encodings of
+//! its build (MessagePack before JSON, or only JSON), and its agent accepts the first
+//! offer that it supports. So an encoding can be selected only by building with or
+//! without the feature `binary-uds`. At run time a peer can only stop if the
+//! negotiated encoding is not the expected one.
 
 use anyhow::{bail, Result};
 use clap::ValueEnum;
 use zentinel_agent_protocol::v2::UdsEncoding;
 
-/// Whether this build can read and write MessagePack.
+/// Set if this build supports MessagePack.
 const BINARY: bool = cfg!(feature = "binary-uds");
 
 /// The encoding the caller expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Expected {
-    /// Whatever the two sides agree on.
+    /// Any encoding.
     Auto,
     Json,
     Msgpack,
 }
 
 impl Expected {
-    /// Whether a connection with this encoding is what the caller expects.
+    /// Returns whether the negotiated encoding is the expected one.
     pub fn matches(self, agreed: Agreed) -> bool {
         match self {
             Self::Auto => true,
@@ -32,12 +32,12 @@ impl Expected {
         }
     }
 
-    /// Fails if an agent of this build cannot promise the encoding to every
-    /// proxy, as only the proxy's offer and the build decide.
-    pub fn promised_by_agent(self) -> Result<()> {
+    /// Fails if an agent of this build does not use this encoding with every proxy. The
+    /// build and the proxy's offer decide.
+    pub fn check_agent(self) -> Result<()> {
         match self {
             Self::Json if BINARY => bail!(
-                "an agent built with binary-uds takes MessagePack when it is offered first; \
+                "an agent built with binary-uds uses MessagePack if it is offered first; \
                  build with --no-default-features for JSON"
             ),
             Self::Msgpack if !BINARY => bail!("this agent was built without binary-uds"),
@@ -46,7 +46,7 @@ impl Expected {
     }
 }
 
-/// The encodings of this build, best first.
+/// Returns the encodings of this build, in order of preference.
 pub fn built_in() -> &'static [&'static str] {
     if BINARY {
         &["msgpack", "json"]
@@ -58,14 +58,14 @@ pub fn built_in() -> &'static [&'static str] {
 /// The encoding of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Agreed {
-    /// One of those that are agreed on over a socket.
+    /// Negotiated over a socket.
     Of(UdsEncoding),
-    /// What gRPC has, about which there is nothing to agree.
+    /// The encoding of gRPC, which is not negotiated.
     Protobuf,
 }
 
 impl Agreed {
-    /// Its name on the wire.
+    /// Returns the name on the wire.
     pub fn name(self) -> &'static str {
         match self {
             Self::Of(UdsEncoding::Json) => "json",

@@ -1,6 +1,6 @@
-//! The two ways the published crate talks to an agent: its connection pool, and
-//! the clients of one connection below it, over Unix sockets and over gRPC. The
-//! pool lacks some of the calls, and the client over gRPC some others.
+//! The clients of zentinel-agent-protocol: its connection pool, and the clients of a
+//! single connection over Unix sockets and over gRPC. The pool does not support all
+//! calls, and neither does the client over gRPC.
 
 use crate::agent::grpc_address;
 use crate::output;
@@ -17,10 +17,10 @@ use zentinel_agent_protocol::v2::{
 };
 use zentinel_agent_protocol::{AgentProtocolError, AgentResponse};
 
-/// The name of the agent inside the pool.
+/// Name of the agent in the pool.
 pub const AGENT: &str = "agent";
 
-/// Why a call failed, as text for the output.
+/// Error of a call, as text for the output.
 #[derive(Debug)]
 pub struct Failure {
     pub error: String,
@@ -28,7 +28,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The published type has no such call.
+    /// The error for a call that the type does not support.
     fn unsupported(of: &str) -> Self {
         Self {
             error: format!("{of} has no such call"),
@@ -52,7 +52,7 @@ impl From<serde_json::Error> for Failure {
     }
 }
 
-/// Runs something of the published crate with a limit of our own.
+/// Runs a future of zentinel-agent-protocol with a timeout.
 pub async fn within<T>(
     limit: Duration,
     work: impl std::future::Future<Output = Result<T, AgentProtocolError>>,
@@ -62,8 +62,8 @@ pub async fn within<T>(
         .unwrap_or(Err(AgentProtocolError::Timeout(limit)))
 }
 
-/// A pool with `connections` connections to the agent. 0.6.45 calls a pool
-/// without any connection a success; here it is an error, as in 0.6.11.
+/// Creates a pool with `connections` connections to the agent. In 0.6.45 a pool without
+/// any connection is not an error; here it is, as in 0.6.11.
 pub async fn connect_pool(
     path: &Path,
     connections: usize,
@@ -89,7 +89,7 @@ pub async fn connect_pool(
     }
 }
 
-/// A pool with an agent that registers as [`AGENT`].
+/// Creates a pool with an agent that registers as [`AGENT`].
 pub async fn accept_agent(path: &Path, limit: Duration) -> Result<AgentPool, AgentProtocolError> {
     let pool = AgentPool::with_config(AgentPoolConfig {
         request_timeout: limit,
@@ -104,8 +104,8 @@ pub async fn accept_agent(path: &Path, limit: Duration) -> Result<AgentPool, Age
     Ok(pool)
 }
 
-/// One connection, which prints what the agent sends of its own accord, as far
-/// as the published client passes it on.
+/// Opens a connection that prints the agent's unsolicited messages, as far as the client
+/// passes them on.
 pub async fn connect_client(
     path: &Path,
     limit: Duration,
@@ -118,7 +118,7 @@ pub async fn connect_client(
     Ok(client)
 }
 
-/// The same over gRPC.
+/// Like [`connect_client`], but over gRPC.
 pub async fn connect_grpc_client(
     address: &str,
     limit: Duration,
@@ -144,8 +144,8 @@ fn print_config_updates() -> ConfigUpdateCallback {
     })
 }
 
-/// Finds out which encoding the agent agrees to, with a connection of its own:
-/// the pool does not tell.
+/// Returns the encoding that the agent negotiates on a separate connection. The pool
+/// does not provide it.
 pub async fn probe_encoding(
     path: &Path,
     limit: Duration,
@@ -156,7 +156,7 @@ pub async fn probe_encoding(
     Ok(encoding)
 }
 
-/// A way to the agent.
+/// A connected client.
 pub enum Link {
     Pool(Box<AgentPool>),
     Client(Box<AgentClientV2Uds>),
@@ -164,7 +164,7 @@ pub enum Link {
 }
 
 impl Link {
-    /// What the agent says it can do.
+    /// Returns the agent's capabilities.
     pub async fn capabilities(&self) -> Option<AgentCapabilities> {
         match self {
             Self::Pool(pool) => pool.agent_capabilities(AGENT).await,
@@ -173,7 +173,7 @@ impl Link {
         }
     }
 
-    /// Makes a call and gives what it returned.
+    /// Makes a call and returns its result.
     pub async fn make(&self, step: &Step) -> Result<Value, Failure> {
         match self {
             Self::Pool(pool) => through_pool(pool, step).await,
@@ -255,7 +255,7 @@ async fn through_grpc_client(client: &AgentClientV2, step: &Step) -> Result<Valu
             let version = settings["config_version"].as_str().map(str::to_owned);
             let config = settings["config"].clone();
             client.send_configure(config, version).await?;
-            // It takes no answer.
+            // This call has no answer.
             return Ok(Value::Null);
         }
         Call::CancelRequest(reason) => {

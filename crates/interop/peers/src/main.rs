@@ -1,8 +1,8 @@
-//! A helper program for tollgate's interop tests, built on the published crate
-//! `zentinel-agent-protocol`. One source, one binary per version of that crate.
+//! A helper program for tollgate's interop tests, based on `zentinel-agent-protocol`. It
+//! has one source, and one binary for each version of that crate.
 //!
-//! It plays either side of a Unix socket: `agent` answers, `dial` connects to the
-//! proxy and answers, `client` asks, `bench` measures. Results go to standard output as JSON, one object a line; logs go
+//! `agent` answers, `dial` connects to the proxy and answers, `client` makes calls, and
+//! `bench` measures. Results go to standard output as JSON, one object per line. Logs go
 //! to standard error.
 
 mod agent;
@@ -25,11 +25,11 @@ use tracing_subscriber::filter::LevelFilter;
 #[global_allocator]
 static ALLOCATOR: CountingAlloc = CountingAlloc;
 
-/// An agent, a proxy's client or a benchmark of the published crate.
+/// An agent, a proxy's client or a benchmark of zentinel-agent-protocol.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
-    /// What to log on standard error: off, error, warn, info, debug or trace.
+    /// Level of the log on standard error: off, error, warn, info, debug or trace.
     #[arg(long, global = true, default_value = "warn")]
     log: LevelFilter,
     #[command(subcommand)]
@@ -42,12 +42,12 @@ enum Role {
     Agent(agent::Args),
     /// Register with a proxy as an agent that records every event.
     Dial(dial::Args),
-    /// Send one of every event to an agent and print its answers.
+    /// Send every kind of event to an agent and print its answers.
     Client(client::Args),
-    /// Measure the published crate over Unix sockets.
+    /// Measure zentinel-agent-protocol over Unix sockets.
     #[command(subcommand)]
     Bench(BenchRole),
-    /// Measure it over gRPC.
+    /// Measure zentinel-agent-protocol over gRPC.
     #[command(subcommand)]
     BenchGrpc(BenchRole),
 }

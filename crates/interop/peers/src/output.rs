@@ -1,9 +1,9 @@
-//! JSON lines on standard output, the only thing a peer prints there.
+//! JSON lines on standard output. A peer prints nothing else there.
 
 use serde::Serialize;
 use std::io::{self, Write};
 
-/// Prints one value on a line of its own, at once.
+/// Prints a value on a line and flushes the output.
 pub fn emit(value: &impl Serialize) -> io::Result<()> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
@@ -12,8 +12,8 @@ pub fn emit(value: &impl Serialize) -> io::Result<()> {
     out.flush()
 }
 
-/// As [`emit`], from a callback that has nobody to give an error to: when the
-/// reader of our output is gone, so is the reason to go on.
+/// Like [`emit`], for callbacks that cannot return an error. Ends the process if the
+/// output is closed.
 pub fn emit_or_exit(value: &impl Serialize) {
     if let Err(error) = emit(value) {
         eprintln!("error: standard output: {error}");

@@ -1,6 +1,6 @@
-//! What `client` sends: one of everything the published crate can send, in a
-//! fixed order, every step with a correlation id of its own except for the
-//! chunks of one body.
+//! The calls of `client`: every kind of message that zentinel-agent-protocol can send,
+//! in a fixed order. Each step has its own correlation id, except for the chunks of one
+//! body.
 
 use crate::events;
 use serde_json::{json, Value};
@@ -11,7 +11,7 @@ use zentinel_agent_protocol::{
     ResponseHeadersEvent, WebSocketFrameEvent,
 };
 
-/// One call on the published client.
+/// A call of the client.
 pub enum Call {
     RequestHeaders(RequestHeadersEvent),
     RequestBodyChunk(RequestBodyChunkEvent),
@@ -29,7 +29,7 @@ pub enum Call {
 }
 
 impl Call {
-    /// Whether the agent answers it.
+    /// Returns whether the agent answers the call.
     pub fn is_answered(&self) -> bool {
         !matches!(
             self,
@@ -45,7 +45,7 @@ pub struct Step {
     pub call: Call,
 }
 
-/// The URIs the peers' agent has an answer for.
+/// URIs to which the peers' agent gives a special answer, and one that it allows.
 const URIS: [&str; 9] = [
     "/allow",
     "/block",
@@ -58,7 +58,7 @@ const URIS: [&str; 9] = [
     "/needs-more",
 ];
 
-/// Everything that a proxy can give as the reason of a cancel.
+/// All cancel reasons.
 const REASONS: [CancelReason; 6] = [
     CancelReason::ClientDisconnect,
     CancelReason::Timeout,
@@ -68,8 +68,8 @@ const REASONS: [CancelReason; 6] = [
     CancelReason::Manual,
 ];
 
-/// The whole script. Cancels and pings are not answered, so it ends with a call
-/// that is: when that answer is there, the agent has read everything before it.
+/// Returns all steps. Cancels and pings are not answered, so the last call is one that
+/// is: when its answer arrives, the agent has read everything before it.
 pub fn steps() -> Vec<Step> {
     let mut script = Script::default();
     script.request_headers();
@@ -103,7 +103,7 @@ impl Script {
         });
     }
 
-    /// A step that is the only one of its exchange.
+    /// Adds an exchange with a single step.
     fn one(&mut self, name: impl Into<String>, call: impl FnOnce(&str) -> Call) {
         let id = self.new_id();
         self.push(name, &id, call(&id));
@@ -132,7 +132,7 @@ impl Script {
         for text in ["REPLACE", "REPLACE-BYTES", "DROP", "PASS"] {
             self.text_body(&[text.as_bytes()], Some(text.len()));
         }
-        // Bytes that could as well be base64 text.
+        // These bytes are valid base64 text as well.
         self.one("request_body_chunk_binary:DROP", |id| {
             let mut chunks = events::request_chunks(id, &[b"DROP"], None);
             Call::RequestBodyChunkBinary(chunks.remove(0))

@@ -1,44 +1,44 @@
-use super::column::{Column, Maker};
+use super::column::{Column, Implementation};
 use super::reason::Reason;
 use super::row::Subject;
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 
-/// What came of a message.
+/// Outcome of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The other side understood what was sent, and what it answered came back.
+    /// The message and its answer arrived as they were sent.
     Works,
-    /// As [`Outcome::Works`], but the other side was played by hand, as it cannot say this by itself.
-    WorksByHand,
-    /// No answer came.
+    /// Like [`Outcome::Works`], but with a raw agent, because the agent cannot send this message.
+    WorksWithRawAgent,
+    /// No answer arrived.
     TimedOut,
-    /// The proxy was told `allow`, and the agent's handler had not been given what was sent.
+    /// The proxy received `allow`, and the agent's handler did not receive the event.
     Allowed,
-    /// The agent's handler was given what was sent and the proxy what was answered, except for these fields.
+    /// Event and answer arrived except for these fields.
     AllBut(Vec<&'static str>),
-    /// The agent's handler was given something else than what was sent.
+    /// The agent's handler received something else than was sent.
     Misread,
-    /// The proxy was given another answer than the agent's.
+    /// The proxy received another answer than the agent's.
     WrongAnswer,
     /// The call failed.
     Failed(String),
-    /// It arrives, and nothing changes.
+    /// The message arrives and has no effect.
     Ignored,
-    /// It arrives, and whoever should know is not told.
-    Untold,
-    /// It does not arrive.
+    /// The message arrives and is not reported to the handler or the caller.
+    NotReported,
+    /// The message or the field does not arrive.
     Lost,
-    /// There is no way to send it.
+    /// This side cannot send the message.
     CannotSend,
 }
 
-/// What came of a message, and why.
+/// Outcome of a message and the reason for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cell {
-    /// What happened.
+    /// Outcome of the message.
     pub outcome: Outcome,
-    /// Why, if there is anything to explain.
+    /// Reason, if the outcome has a known one.
     pub reason: Option<Reason>,
 }
 
@@ -48,26 +48,27 @@ impl Cell {
         Self { outcome, reason }
     }
 
-    /// Whether the message does what it is for.
+    /// Returns whether the message has its full effect.
     pub const fn works(&self) -> bool {
-        matches!(self.outcome, Outcome::Works | Outcome::WorksByHand)
+        matches!(self.outcome, Outcome::Works | Outcome::WorksWithRawAgent)
     }
 
-    /// Whether nobody knows why it does not work, or tollgate is why.
-    pub fn is_our_fault(&self, column: &Column) -> bool {
+    /// Returns whether a failure is caused by tollgate, or has no known reason.
+    pub fn is_caused_by_tollgate(&self, column: &Column) -> bool {
         if self.works() {
             return false;
         }
-        let is_involved = [column.proxy, column.agent].contains(&Maker::Tollgate);
+        let is_involved = [column.proxy, column.agent].contains(&Implementation::Tollgate);
         is_involved
             && self
                 .reason
-                .is_none_or(|reason| reason.culprit(column) == Some(Maker::Tollgate))
+                .is_none_or(|reason| reason.responsible(column) == Some(Implementation::Tollgate))
     }
 }
 
 impl Outcome {
-    /// The worse of two: the second only counts if the first is good, at least in part.
+    /// Returns the worse of two outcomes. The second one is evaluated only if the first one works,
+    /// at least in part.
     pub(super) fn and(self, other: impl FnOnce() -> Self) -> Self {
         match self {
             Self::Works => other(),
@@ -80,7 +81,7 @@ impl Outcome {
         }
     }
 
-    /// All but these fields, or everything.
+    /// Returns [`Outcome::AllBut`] these fields, or [`Outcome::Works`] if there are none.
     pub(super) fn without(fields: Vec<&'static str>) -> Self {
         match fields.is_empty() {
             true => Self::Works,
@@ -99,7 +100,7 @@ fn union(mut fields: Vec<&'static str>, others: Vec<&'static str>) -> Vec<&'stat
 impl Display for Outcome {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Works | Self::WorksByHand => "✓",
+            Self::Works | Self::WorksWithRawAgent => "✓",
             Self::TimedOut => "times out",
             Self::Allowed => "**allowed**",
             Self::AllBut(fields) => return write!(f, "all but `{}`", fields.join("`, `")),
@@ -107,7 +108,7 @@ impl Display for Outcome {
             Self::WrongAnswer => "wrong answer",
             Self::Failed(error) => return write!(f, "fails: {error}"),
             Self::Ignored => "ignored",
-            Self::Untold => "not told",
+            Self::NotReported => "not reported",
             Self::Lost => "lost",
             Self::CannotSend => "–",
         })
@@ -131,21 +132,21 @@ mod tests {
     use crate::matrix::{Extension, Wire};
     use crate::peer::Version;
 
-    const PUBLISHED: Maker = Maker::Published(Version::V0_6_45);
+    const PUBLISHED: Implementation = Implementation::Published(Version::V0_6_45);
 
-    fn is_ours(
-        proxy: Maker,
-        agent: Maker,
+    fn is_caused(
+        proxy: Implementation,
+        agent: Implementation,
         outcome: Outcome,
         step: &'static [&'static str],
     ) -> bool {
         let subject = Subject::Event(step);
-        is_ours_over(Wire::MessagePack, (proxy, agent), outcome, subject)
+        is_caused_over(Wire::MessagePack, (proxy, agent), outcome, subject)
     }
 
-    fn is_ours_over(
+    fn is_caused_over(
         wire: Wire,
-        (proxy, agent): (Maker, Maker),
+        (proxy, agent): (Implementation, Implementation),
         outcome: Outcome,
         subject: Subject,
     ) -> bool {
@@ -155,11 +156,11 @@ mod tests {
             wire,
             extension: Extension::Offered,
         };
-        Cell::new(outcome, &subject, &column).is_our_fault(&column)
+        Cell::new(outcome, &subject, &column).is_caused_by_tollgate(&column)
     }
 
     #[test]
-    fn the_worst_of_several_counts() {
+    fn worst_of_several_outcomes_counts() {
         let without = |fields: &[&'static str]| Outcome::AllBut(fields.to_vec());
         let fin = || without(&["fin", "opcode"]);
         assert_eq!(Outcome::Works.and(fin), fin());
@@ -171,67 +172,71 @@ mod tests {
     }
 
     #[test]
-    fn what_published_messages_have_no_place_for_is_not_our_fault() {
+    fn missing_published_fields_are_not_caused_by_tollgate() {
         let headers = Subject::Event(&["request_headers:/allow"]);
         let routing = Subject::Answer("request_headers:/routing", "/routing_metadata");
         let confidence = Subject::Answer("request_headers:/audit", "/audit/confidence");
         let in_part = || Outcome::AllBut(vec!["timestamp"]);
-        for between in [(Maker::Tollgate, PUBLISHED), (PUBLISHED, Maker::Tollgate)] {
-            let is_ours = |outcome, subject| is_ours_over(Wire::Grpc, between, outcome, subject);
-            assert!(!is_ours(in_part(), headers));
-            assert!(!is_ours(Outcome::Lost, routing));
-            assert!(is_ours(Outcome::Lost, headers));
-            assert!(is_ours(Outcome::Lost, confidence));
-            assert!(is_ours_over(Wire::Json, between, in_part(), headers));
-            assert!(is_ours_over(Wire::Json, between, Outcome::Lost, routing));
+        for between in [
+            (Implementation::Tollgate, PUBLISHED),
+            (PUBLISHED, Implementation::Tollgate),
+        ] {
+            let is_caused =
+                |outcome, subject| is_caused_over(Wire::Grpc, between, outcome, subject);
+            assert!(!is_caused(in_part(), headers));
+            assert!(!is_caused(Outcome::Lost, routing));
+            assert!(is_caused(Outcome::Lost, headers));
+            assert!(is_caused(Outcome::Lost, confidence));
+            assert!(is_caused_over(Wire::Json, between, in_part(), headers));
+            assert!(is_caused_over(Wire::Json, between, Outcome::Lost, routing));
         }
-        let ours = (Maker::Tollgate, Maker::Tollgate);
-        assert!(is_ours_over(Wire::Grpc, ours, in_part(), headers));
-        assert!(is_ours_over(Wire::Grpc, ours, Outcome::Lost, routing));
+        let ours = (Implementation::Tollgate, Implementation::Tollgate);
+        assert!(is_caused_over(Wire::Grpc, ours, in_part(), headers));
+        assert!(is_caused_over(Wire::Grpc, ours, Outcome::Lost, routing));
     }
 
     #[test]
-    fn what_a_peer_is_known_for_is_not_our_fault() {
+    fn known_failures_of_peers_are_not_caused_by_tollgate() {
         let guardrail = &["guardrail_inspect"];
-        assert!(!is_ours(
-            Maker::Tollgate,
+        assert!(!is_caused(
+            Implementation::Tollgate,
             PUBLISHED,
             Outcome::TimedOut,
             guardrail
         ));
-        assert!(is_ours(
+        assert!(is_caused(
             PUBLISHED,
-            Maker::Tollgate,
+            Implementation::Tollgate,
             Outcome::TimedOut,
             guardrail
         ));
     }
 
     #[test]
-    fn what_nobody_can_explain_is_our_fault() {
+    fn unexplained_failures_are_attributed_to_tollgate() {
         let headers = &["request_headers:/allow"];
-        assert!(is_ours(
-            Maker::Tollgate,
+        assert!(is_caused(
+            Implementation::Tollgate,
             PUBLISHED,
             Outcome::TimedOut,
             headers
         ));
-        assert!(is_ours(
-            Maker::Tollgate,
+        assert!(is_caused(
+            Implementation::Tollgate,
             PUBLISHED,
             Outcome::Allowed,
             headers
         ));
-        assert!(is_ours(
+        assert!(is_caused(
             PUBLISHED,
-            Maker::Tollgate,
+            Implementation::Tollgate,
             Outcome::Misread,
             headers
         ));
-        assert!(!is_ours(PUBLISHED, PUBLISHED, Outcome::TimedOut, headers));
-        assert!(!is_ours(
+        assert!(!is_caused(PUBLISHED, PUBLISHED, Outcome::TimedOut, headers));
+        assert!(!is_caused(
             PUBLISHED,
-            Maker::Tollgate,
+            Implementation::Tollgate,
             Outcome::Works,
             headers
         ));

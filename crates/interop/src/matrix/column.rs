@@ -1,48 +1,51 @@
-use super::fidelity::Dispensable;
+use super::fidelity::LossyFields;
 use super::wire::Wire;
 use crate::peer::{Peer, Version};
 use std::fmt::{self, Display, Formatter};
 
-/// Whose code one side runs.
+/// Implementation that one side runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Maker {
+pub enum Implementation {
     /// This crate.
     Tollgate,
-    /// A version of the published crate.
+    /// A version of `zentinel-agent-protocol`.
     Published(Version),
 }
 
-/// Who asks whom, and over what.
+/// Proxy, agent and the connection between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Column {
-    /// Who asks.
-    pub proxy: Maker,
-    /// Who answers.
-    pub agent: Maker,
-    /// What connects them.
+    /// Implementation of the proxy.
+    pub proxy: Implementation,
+    /// Implementation of the agent.
+    pub agent: Implementation,
+    /// Connection between them.
     pub wire: Wire,
-    /// What the proxy does with tollgate's extension, if it is tollgate.
+    /// Use of the protocol extension, if the proxy is tollgate.
     pub extension: Extension,
 }
 
-/// What a proxy does with the extension of the protocol.
+/// Use of the protocol extension by a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extension {
-    /// It offers it.
+    /// The proxy offers the extension.
     Offered,
-    /// It leaves it out, as the published proxies do.
+    /// The proxy does not offer the extension, like those of `zentinel-agent-protocol`.
     LeftOut,
 }
 
 impl Column {
-    /// Every column in which tollgate and these versions can meet.
+    /// Returns all columns for tollgate and these versions.
     pub fn between(versions: &[Version]) -> Vec<Self> {
-        let published = versions.iter().copied().map(Maker::Published);
-        let makers: Vec<_> = [Maker::Tollgate].into_iter().chain(published).collect();
+        let published = versions.iter().copied().map(Implementation::Published);
+        let implementations: Vec<_> = [Implementation::Tollgate]
+            .into_iter()
+            .chain(published)
+            .collect();
         let mut columns = Vec::new();
         for wire in Wire::ALL {
-            for &proxy in &makers {
-                columns.extend(makers.iter().map(|&agent| Self {
+            for &proxy in &implementations {
+                columns.extend(implementations.iter().map(|&agent| Self {
                     proxy,
                     agent,
                     wire,
@@ -53,34 +56,35 @@ impl Column {
         columns
     }
 
-    /// Whether both sides are this crate.
-    pub fn is_ours_alone(&self) -> bool {
-        (self.proxy, self.agent) == (Maker::Tollgate, Maker::Tollgate)
+    /// Returns whether both sides are tollgate.
+    pub fn is_tollgate_on_both_sides(&self) -> bool {
+        (self.proxy, self.agent) == (Implementation::Tollgate, Implementation::Tollgate)
     }
 
-    /// The side that is the published crate, the agent if both are.
-    pub(super) fn published_side(&self) -> Option<Maker> {
+    /// Returns the side that is `zentinel-agent-protocol`, or the agent if both sides are.
+    pub(super) fn published_side(&self) -> Option<Implementation> {
         [self.agent, self.proxy]
             .into_iter()
-            .find(|maker| maker.published().is_some())
+            .find(|implementation| implementation.published().is_some())
     }
 
-    /// What may be missing of what one side says: nothing, unless the published messages have no place for it.
-    pub(super) fn dispensable(&self, fields: Dispensable) -> Dispensable {
+    /// Returns the fields that may be lost: none, unless one side uses the gRPC messages of
+    /// `zentinel-agent-protocol`.
+    pub(super) fn lossy_fields(&self, fields: LossyFields) -> LossyFields {
         match (self.wire, self.published_side()) {
             (Wire::Grpc, Some(_)) => fields,
-            _ => Dispensable::NOTHING,
+            _ => LossyFields::NONE,
         }
     }
 
-    /// Whether the two agree on the extension.
+    /// Returns whether the two sides negotiate the extension.
     pub(super) fn has_extension(&self) -> bool {
-        self.is_ours_alone() && self.extension == Extension::Offered
+        self.is_tollgate_on_both_sides() && self.extension == Extension::Offered
     }
 }
 
-impl Maker {
-    /// Which version of the published crate it is, if any.
+impl Implementation {
+    /// Returns the version of `zentinel-agent-protocol`, if it is that.
     pub(super) const fn published(self) -> Option<Version> {
         match self {
             Self::Tollgate => None,
@@ -88,13 +92,13 @@ impl Maker {
         }
     }
 
-    /// The program of a published side.
+    /// Returns the peer for a side that is not tollgate.
     pub(super) fn peer(self, wire: Wire) -> Option<Peer> {
         self.published().map(|version| wire.peer(version))
     }
 }
 
-impl Display for Maker {
+impl Display for Implementation {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tollgate => f.write_str("tollgate"),
@@ -103,7 +107,7 @@ impl Display for Maker {
     }
 }
 
-/// Without what connects them, which has a table of its own.
+/// Omits the connection, as each has its own table.
 impl Display for Column {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{} → {}", self.proxy, self.agent)

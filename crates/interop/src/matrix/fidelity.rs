@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-/// What the published crate leaves out or replaces over gRPC, as JSON pointers into events.
+/// Fields that `zentinel-agent-protocol` omits or replaces over gRPC, as JSON pointers into events.
 const IN_EVENTS: [&str; 8] = [
     "/metadata/timestamp",
     "/metadata/tls_cipher",
@@ -12,7 +12,7 @@ const IN_EVENTS: [&str; 8] = [
     "/client_ip",
 ];
 
-/// The same for answers.
+/// Fields that it omits or replaces in answers.
 const IN_ANSWERS: [&str; 4] = [
     "/routing_metadata",
     "/request_body_mutation",
@@ -20,25 +20,26 @@ const IN_ANSWERS: [&str; 4] = [
     "/websocket_decision",
 ];
 
-/// The same for metrics reports.
+/// Fields that it omits or replaces in metrics reports.
 const IN_METRICS: [&str; 1] = ["/agent_id"];
 
-/// What may be missing without the rest being something else.
+/// Fields that may be lost while the others arrive.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Dispensable(&'static [&'static str]);
+pub(super) struct LossyFields(&'static [&'static str]);
 
-impl Dispensable {
-    pub(super) const NOTHING: Self = Self(&[]);
+impl LossyFields {
+    pub(super) const NONE: Self = Self(&[]);
     pub(super) const IN_EVENTS: Self = Self(&IN_EVENTS);
     pub(super) const IN_ANSWERS: Self = Self(&IN_ANSWERS);
     pub(super) const IN_METRICS: Self = Self(&IN_METRICS);
 
-    /// Whether the field at this pointer may be missing.
+    /// Returns whether the field at this pointer may be lost.
     pub(super) fn has(self, pointer: &str) -> bool {
         self.0.contains(&pointer)
     }
 
-    /// Which of these fields did not arrive as they were sent; `None` if anything else did not either.
+    /// Returns which of these fields did not arrive as they were sent, or `None` if any other field
+    /// did not.
     pub(super) fn missing(self, sent: &Value, arrived: &Value) -> Option<Vec<&'static str>> {
         let (mut sent, mut arrived) = (sent.clone(), arrived.clone());
         let mut missing = Vec::new();
@@ -56,7 +57,7 @@ impl Dispensable {
     }
 }
 
-/// Whether a field has nothing in it.
+/// Returns whether a field is empty.
 pub(super) fn is_empty(field: &Value) -> bool {
     match field {
         Value::Null => true,
@@ -75,22 +76,22 @@ mod tests {
     }
 
     #[test]
-    fn what_arrives_as_it_was_sent_lacks_nothing() {
-        let missing = Dispensable::IN_EVENTS.missing(&sent(), &sent());
+    fn nothing_is_missing_in_equal_messages() {
+        let missing = LossyFields::IN_EVENTS.missing(&sent(), &sent());
         assert_eq!(missing, Some(vec![]));
     }
 
     #[test]
-    fn fields_that_may_be_missing_are_named() {
+    fn lost_fields_are_named() {
         let arrived = json!({"opcode": "1", "fin": true, "data": "aGk="});
-        let missing = Dispensable::IN_EVENTS.missing(&sent(), &arrived);
+        let missing = LossyFields::IN_EVENTS.missing(&sent(), &arrived);
         assert_eq!(missing, Some(vec!["opcode"]));
-        assert_eq!(Dispensable::NOTHING.missing(&sent(), &arrived), None);
+        assert_eq!(LossyFields::NONE.missing(&sent(), &arrived), None);
     }
 
     #[test]
-    fn with_other_content_it_is_something_else() {
+    fn other_differences_are_not_accepted() {
         let arrived = json!({"opcode": "1", "fin": true, "data": "aG8="});
-        assert_eq!(Dispensable::IN_EVENTS.missing(&sent(), &arrived), None);
+        assert_eq!(LossyFields::IN_EVENTS.missing(&sent(), &arrived), None);
     }
 }

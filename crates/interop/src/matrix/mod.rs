@@ -1,5 +1,7 @@
-//! The interop matrix: every message between every two of tollgate and the published versions, over Unix
-//! sockets in both encodings and over gRPC, each cell the outcome of a run.
+//! The interop matrix: every message between all pairs of tollgate and the versions of
+//! `zentinel-agent-protocol`, over Unix sockets in both encodings and over gRPC.
+//!
+//! Each cell is the outcome of a run.
 
 mod cell;
 mod column;
@@ -15,15 +17,15 @@ mod table;
 mod wire;
 
 pub use cell::{Cell, Outcome};
-pub use column::{Column, Extension, Maker};
+pub use column::{Column, Extension, Implementation};
 pub use notice::Notice;
 pub use reason::Reason;
 pub use row::{PARTS, Row, Subject};
 pub use table::{difference, replaced};
 pub use wire::Wire;
 
-use crate::meeting::AGENT;
 use crate::peer::Version;
+use crate::pool_with_peer::AGENT;
 use reactions::Reactions;
 use session::Session;
 use std::path::Path;
@@ -31,29 +33,29 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tollgate::{AgentPool, AgentPoolConfig};
 
-/// How long a proxy waits for an answer: some never come.
+/// Timeout of a proxy for an answer. Some answers never arrive.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// The columns that were run, each with its cells in the order of [`rows`].
+/// Columns that were run, each with its cells in the order of [`rows`].
 #[derive(Debug)]
 pub struct Matrix {
-    /// In the order of the table.
+    /// Columns in the order of the table.
     pub columns: Vec<(Column, Vec<Cell>)>,
 }
 
 impl Matrix {
-    /// Runs every cell between tollgate and these versions, all columns at once.
+    /// Runs every cell between tollgate and these versions, all columns at the same time.
     ///
     /// # Panics
     ///
-    /// If a side cannot be started or ended.
+    /// If a side cannot be started or stopped.
     pub async fn run(versions: &[Version]) -> Self {
         let mut running = JoinSet::new();
-        for (place, column) in Column::between(versions).into_iter().enumerate() {
-            running.spawn(async move { (place, column, cells_of(column).await) });
+        for (index, column) in Column::between(versions).into_iter().enumerate() {
+            running.spawn(async move { (index, column, cells_of(column).await) });
         }
         let mut columns = running.join_all().await;
-        columns.sort_by_key(|(place, ..)| *place);
+        columns.sort_by_key(|(index, ..)| *index);
         let columns = columns
             .into_iter()
             .map(|(_, column, cells)| (column, cells));
@@ -62,7 +64,7 @@ impl Matrix {
         }
     }
 
-    /// Every cell with its place.
+    /// Iterates over all cells with their columns and rows.
     pub fn cells(&self) -> impl Iterator<Item = (&Column, &'static Row, &Cell)> {
         self.columns.iter().flat_map(|(column, cells)| {
             rows()
@@ -72,15 +74,16 @@ impl Matrix {
     }
 }
 
-/// Every line of the table.
+/// Iterates over all rows of the table.
 pub fn rows() -> impl Iterator<Item = &'static Row> {
     PARTS.iter().flat_map(|(_, rows)| *rows)
 }
 
-/// Between two of ours a cell counts for both, with and without the extension: the worse is kept.
+/// Runs a column. If both sides are tollgate, it runs with and without the extension, and the worse
+/// outcome is kept.
 async fn cells_of(column: Column) -> Vec<Cell> {
     let mut cells = cells_in(column).await;
-    if column.is_ours_alone() {
+    if column.is_tollgate_on_both_sides() {
         let extension = Extension::LeftOut;
         let plain = cells_in(Column {
             extension,
@@ -95,14 +98,14 @@ async fn cells_of(column: Column) -> Vec<Cell> {
 }
 
 async fn cells_in(column: Column) -> Vec<Cell> {
-    let session = Session::hold(column).await;
+    let session = Session::run(column).await;
     let notices: Vec<_> = rows()
         .filter_map(|row| match row.subject {
             Subject::Notice(notice) => Some(notice),
             _ => None,
         })
         .collect();
-    let reactions = Reactions::see(&column, &session, &notices).await;
+    let reactions = Reactions::observe(&column, &session, &notices).await;
     let cell = |row: &Row| {
         let outcome = match row.subject {
             Subject::Handshake => session.handshake(),
@@ -111,21 +114,21 @@ async fn cells_in(column: Column) -> Vec<Cell> {
             Subject::Cancel => session.cancels(),
             Subject::PingFromProxy => session.ping(),
             Subject::PingFromAgent => reactions.to_ping(),
-            Subject::Notice(notice) => reactions.to(notice),
+            Subject::Notice(notice) => reactions.to_notice(notice),
         };
         Cell::new(outcome, &row.subject, &column)
     };
     rows().map(cell).collect()
 }
 
-/// Tollgate's pool with one connection to the agent of a column, or somebody in its place.
+/// Returns tollgate's pool with one connection to the agent of a column or to its raw agent.
 async fn pool_of(column: &Column, socket: &Path) -> AgentPool {
     let pool = AgentPool::with_config(AgentPoolConfig {
         connections_per_agent: 1,
         request_timeout: LIMIT,
         encodings: column.wire.offered_to(column.agent),
         use_extension: column.extension == Extension::Offered,
-        // What is never answered says nothing of what comes after it.
+        // Calls that are never answered must not affect later ones.
         max_consecutive_errors: u32::MAX,
         circuit_breaker_threshold: 0,
         ..AgentPoolConfig::default()

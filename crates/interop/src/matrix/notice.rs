@@ -6,32 +6,32 @@ use tollgate::{
     MetricsReport, RuleDefinition,
 };
 
-/// Something that an agent says unasked.
+/// Unsolicited message of an agent, or a sequence of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
-    /// It does not work.
+    /// The agent is unhealthy.
     Unhealthy,
-    /// It works, but badly.
+    /// The agent is degraded.
     Degraded,
-    /// It finishes what it has.
+    /// The agent is draining.
     Draining,
-    /// It works.
+    /// The agent is healthy.
     Healthy,
     /// A metrics report.
     Metrics,
     /// One config update request of each kind.
     ConfigUpdates,
-    /// Nothing more, and then go on.
+    /// Pause, and then resume.
     Pause,
-    /// The same for one exchange.
+    /// Pause, and then resume one exchange.
     PauseOne,
-    /// There is no room, and then there is some.
-    NoRoom,
-    /// The same for one exchange.
-    NoRoomForOne,
+    /// Capacity 0, and then more.
+    NoCapacity,
+    /// Capacity 0, and then more, for one exchange.
+    NoCapacityForOne,
 }
 
-/// A message that says it, or a part of it.
+/// One message of a notice.
 #[derive(Debug, Clone)]
 pub(super) enum Message {
     Health(HealthStatus),
@@ -41,7 +41,7 @@ pub(super) enum Message {
 }
 
 impl Message {
-    pub(super) fn tell(self, control: &AgentControl) {
+    pub(super) fn send(self, control: &AgentControl) {
         match self {
             Self::Health(status) => control.report_health(status),
             Self::Metrics(report) => control.report_metrics(report),
@@ -55,26 +55,26 @@ impl Message {
         }
     }
 
-    /// Asks to send nothing more of an exchange, or of any, and takes that back.
-    pub(super) fn stop_and_go_on(notice: Notice, exchange: &str) -> [Self; 2] {
-        let room = |buffer_available| FlowControlAction::UpdateCapacity { buffer_available };
+    /// Returns the messages that pause and resume an exchange or, depending on the notice, all.
+    pub(super) fn pause_and_resume(notice: Notice, exchange: &str) -> [Self; 2] {
+        let capacity = |buffer_available| FlowControlAction::UpdateCapacity { buffer_available };
         let actions = match notice {
-            Notice::NoRoom | Notice::NoRoomForOne => [room(0), room(8)],
+            Notice::NoCapacity | Notice::NoCapacityForOne => [capacity(0), capacity(8)],
             _ => [FlowControlAction::Pause, FlowControlAction::Resume],
         };
         actions.map(|action| Self::flow(notice, action, exchange))
     }
 
     fn flow(notice: Notice, action: FlowControlAction, exchange: &str) -> Self {
-        let is_for_one = matches!(notice, Notice::PauseOne | Notice::NoRoomForOne);
+        let is_for_one_exchange = matches!(notice, Notice::PauseOne | Notice::NoCapacityForOne);
         Self::Flow(FlowControl {
-            correlation_id: is_for_one.then(|| exchange.to_owned()),
+            correlation_id: is_for_one_exchange.then(|| exchange.to_owned()),
             ..FlowControl::for_all(action)
         })
     }
 }
 
-/// The state that a health report gives.
+/// Returns the health report of a notice, if it is one.
 pub(super) fn health(notice: Notice) -> Option<HealthStatus> {
     let state = match notice {
         Notice::Healthy => HealthState::Healthy,
@@ -93,18 +93,18 @@ pub(super) fn health(notice: Notice) -> Option<HealthStatus> {
     };
     Some(HealthStatus {
         message: Some("as it is".to_owned()),
-        timestamp_ms: SOME_TIME,
+        timestamp_ms: TIMESTAMP_MS,
         ..HealthStatus::new("recorder", state)
     })
 }
 
-/// A metrics report with one of each kind of metric.
+/// Returns a metrics report with one metric of each kind.
 pub(super) fn metrics() -> MetricsReport {
     let help = || Some("what it says".to_owned());
     let labels = || HashMap::from([("rule".to_owned(), "1".to_owned())]);
     let bucket = |le, count| HistogramBucket { le, count };
     MetricsReport {
-        timestamp_ms: SOME_TIME,
+        timestamp_ms: TIMESTAMP_MS,
         counters: vec![CounterMetric {
             name: "blocked".to_owned(),
             help: help(),
@@ -129,7 +129,7 @@ pub(super) fn metrics() -> MetricsReport {
     }
 }
 
-/// A request for each kind of change.
+/// Returns a config update request of each kind.
 pub(super) fn config_updates() -> Vec<ConfigUpdateRequest> {
     let strings = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
     let rule = RuleDefinition {
@@ -164,7 +164,7 @@ pub(super) fn config_updates() -> Vec<ConfigUpdateRequest> {
     let request = |(number, update_type)| ConfigUpdateRequest {
         update_type,
         request_id: format!("update-{number}"),
-        timestamp_ms: SOME_TIME,
+        timestamp_ms: TIMESTAMP_MS,
     };
     (0..)
         .zip(kinds)
@@ -172,4 +172,4 @@ pub(super) fn config_updates() -> Vec<ConfigUpdateRequest> {
         .collect()
 }
 
-const SOME_TIME: u64 = 1_767_323_045_678;
+const TIMESTAMP_MS: u64 = 1_767_323_045_678;

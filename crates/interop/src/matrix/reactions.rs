@@ -1,54 +1,57 @@
-//! What proxies make of what agents say unasked.
+//! Reactions of proxies to unsolicited messages of agents.
 
 use super::cell::Outcome;
-use super::column::{Column, Maker};
+use super::column::{Column, Implementation};
 use super::notice::{Message, Notice, config_updates, health, metrics};
 use super::raw_agent::RawAgent;
 use super::session::Session;
 use super::{LIMIT, pool_of};
 use crate::events;
-use crate::meeting::AGENT;
 use crate::peer_client::{Via, run_client};
-use crate::recorder::FirstWords;
+use crate::pool_with_peer::AGENT;
+use crate::recorder::OnFirstEvent;
 use crate::script::script;
 use std::sync::Arc;
 use tokio::sync::broadcast::Receiver;
 use tokio::time::timeout;
 use tollgate::{AgentControl, AgentNotice, AgentPool, AgentProtocolError, AgentResponse};
 
-/// The exchange that is paused alone, and one that is not.
+/// An exchange that is paused alone, and one that is not paused.
 const PAUSED: &str = "paused";
 const OTHER: &str = "other";
 
-/// What becomes of a notice, in the order of the table: each state of health differs from the one before in
-/// what can be seen of it.
+/// Outcomes of notices in the order of the table. Each state of health has another visible effect
+/// than the one before it.
 pub(super) struct Reactions {
     outcomes: Vec<(Notice, Outcome)>,
     ping: Outcome,
 }
 
 impl Reactions {
-    pub(super) async fn see(column: &Column, session: &Session, notices: &[Notice]) -> Self {
+    pub(super) async fn observe(column: &Column, session: &Session, notices: &[Notice]) -> Self {
         let mut reactions = Self {
             outcomes: Vec::new(),
             ping: Outcome::CannotSend,
         };
-        if column.proxy == Maker::Tollgate {
-            reactions.see_pool(column, notices).await;
+        if column.proxy == Implementation::Tollgate {
+            reactions.observe_pool(column, notices).await;
             return reactions;
         }
         for &notice in notices {
             let outcome = match column.agent {
-                Maker::Published(_) => Outcome::CannotSend,
-                Maker::Tollgate => of_published_proxy(column, session, notice).await,
+                Implementation::Published(_) => Outcome::CannotSend,
+                Implementation::Tollgate => of_published_proxy(column, session, notice).await,
             };
             reactions.outcomes.push((notice, outcome));
         }
         reactions
     }
 
-    pub(super) fn to(&self, notice: Notice) -> Outcome {
-        let found = self.outcomes.iter().find(|(seen, _)| *seen == notice);
+    pub(super) fn to_notice(&self, notice: Notice) -> Outcome {
+        let found = self
+            .outcomes
+            .iter()
+            .find(|(observed, _)| *observed == notice);
         found.map_or(Outcome::Lost, |(_, outcome)| outcome.clone())
     }
 
@@ -56,25 +59,27 @@ impl Reactions {
         self.ping.clone()
     }
 
-    async fn see_pool(&mut self, column: &Column, notices: &[Notice]) {
+    async fn observe_pool(&mut self, column: &Column, notices: &[Notice]) {
         let mut raw = RawAgent::listen(column).await;
-        let told_by_hand = pool_of(column, raw.socket()).await;
+        let pool_of_raw_agent = pool_of(column, raw.socket()).await;
         self.ping = match raw.ping().await {
-            Some(true) => Outcome::WorksByHand,
+            Some(true) => Outcome::WorksWithRawAgent,
             Some(false) => Outcome::Lost,
             None => Outcome::CannotSend,
         };
         let server = column.wire.serve(|_| {}).await;
-        let told_by_ours = pool_of(column, server.socket()).await;
+        let pool_of_tollgate = pool_of(column, server.socket()).await;
         for &notice in notices {
             let outcome = match column.agent {
-                Maker::Tollgate => {
-                    let tell = |message: Message| message.tell(server.control());
-                    of_pool(&told_by_ours, tell, notice).await
+                Implementation::Tollgate => {
+                    let send = |message: Message| message.send(server.control());
+                    of_pool(&pool_of_tollgate, send, notice).await
                 }
-                Maker::Published(_) => {
-                    let tell = |message: Message| raw.tell(&message);
-                    of_pool(&told_by_hand, tell, notice).await.by_hand()
+                Implementation::Published(_) => {
+                    let send = |message: Message| raw.send(&message);
+                    of_pool(&pool_of_raw_agent, send, notice)
+                        .await
+                        .with_raw_agent()
                 }
             };
             self.outcomes.push((notice, outcome));
@@ -84,9 +89,9 @@ impl Reactions {
 }
 
 impl Outcome {
-    fn by_hand(self) -> Self {
+    fn with_raw_agent(self) -> Self {
         match self {
-            Self::Works => Self::WorksByHand,
+            Self::Works => Self::WorksWithRawAgent,
             other => other,
         }
     }
@@ -99,20 +104,20 @@ impl Outcome {
     }
 }
 
-async fn of_pool(pool: &AgentPool, tell: impl Fn(Message), notice: Notice) -> Outcome {
+async fn of_pool(pool: &AgentPool, send: impl Fn(Message), notice: Notice) -> Outcome {
     let mut notices = pool.notices();
     if let Some(status) = health(notice) {
         let healthy = match notice {
             Notice::Healthy | Notice::Degraded => 1,
             _ => 0,
         };
-        tell(Message::Health(status));
-        return Outcome::works_if(becomes(pool, Sight::HealthyConnections(healthy)).await);
+        send(Message::Health(status));
+        return Outcome::works_if(reaches(pool, PoolState::HealthyConnections(healthy)).await);
     }
     match notice {
         Notice::Metrics => {
-            tell(Message::Metrics(metrics()));
-            comes(&mut notices, |agent_id| AgentNotice::Metrics {
+            send(Message::Metrics(metrics()));
+            expect_notice(&mut notices, |agent_id| AgentNotice::Metrics {
                 agent_id,
                 report: metrics(),
             })
@@ -120,8 +125,8 @@ async fn of_pool(pool: &AgentPool, tell: impl Fn(Message), notice: Notice) -> Ou
         }
         Notice::ConfigUpdates => {
             for request in config_updates() {
-                tell(Message::ConfigUpdate(request.clone()));
-                let outcome = comes(&mut notices, |agent_id| AgentNotice::ConfigUpdate {
+                send(Message::ConfigUpdate(request.clone()));
+                let outcome = expect_notice(&mut notices, |agent_id| AgentNotice::ConfigUpdate {
                     agent_id,
                     request,
                 });
@@ -132,12 +137,13 @@ async fn of_pool(pool: &AgentPool, tell: impl Fn(Message), notice: Notice) -> Ou
             }
             Outcome::Works
         }
-        _ => of_pool_to_flow(pool, tell, notice).await,
+        _ => of_pool_to_flow(pool, send, notice).await,
     }
 }
 
-/// Whether the next notice is the one that was given. Health is told more than once and may still be coming.
-async fn comes(
+/// Returns whether the next notice is the expected one. Health reports are skipped, as some may
+/// still be in flight.
+async fn expect_notice(
     notices: &mut Receiver<AgentNotice>,
     expected: impl FnOnce(Arc<str>) -> AgentNotice,
 ) -> Outcome {
@@ -156,21 +162,21 @@ async fn comes(
     }
 }
 
-async fn of_pool_to_flow(pool: &AgentPool, tell: impl Fn(Message), notice: Notice) -> Outcome {
-    let [stop, go_on] = Message::stop_and_go_on(notice, PAUSED);
-    tell(stop);
-    if !becomes(pool, Sight::Refused).await {
+async fn of_pool_to_flow(pool: &AgentPool, send: impl Fn(Message), notice: Notice) -> Outcome {
+    let [pause, resume] = Message::pause_and_resume(notice, PAUSED);
+    send(pause);
+    if !reaches(pool, PoolState::Paused).await {
         return Outcome::Ignored;
     }
-    let is_for_one = matches!(notice, Notice::PauseOne | Notice::NoRoomForOne);
-    if is_paused(&ask(pool, OTHER).await) == is_for_one {
+    let is_for_one_exchange = matches!(notice, Notice::PauseOne | Notice::NoCapacityForOne);
+    if is_paused(&call(pool, OTHER).await) == is_for_one_exchange {
         return Outcome::Misread;
     }
-    tell(go_on);
-    Outcome::works_if(becomes(pool, Sight::Answered).await)
+    send(resume);
+    Outcome::works_if(reaches(pool, PoolState::Answered).await)
 }
 
-async fn ask(pool: &AgentPool, id: &str) -> Result<AgentResponse, AgentProtocolError> {
+async fn call(pool: &AgentPool, id: &str) -> Result<AgentResponse, AgentProtocolError> {
     let event = events::bare_request_headers(id, "/allow");
     pool.send_request_headers(AGENT, id, &event).await
 }
@@ -179,34 +185,34 @@ const fn is_paused(answer: &Result<AgentResponse, AgentProtocolError>) -> bool {
     matches!(answer, Err(AgentProtocolError::FlowControlPaused { .. }))
 }
 
-/// What can be seen of a pool from outside.
+/// Visible state of a pool.
 #[derive(Clone, Copy)]
-enum Sight {
-    /// So many connections count as healthy.
+enum PoolState {
+    /// This number of connections is healthy.
     HealthyConnections(usize),
-    /// Calls of the exchange [`PAUSED`] are not made.
-    Refused,
-    /// They are answered.
+    /// Calls of the exchange [`PAUSED`] fail.
+    Paused,
+    /// Calls of the exchange [`PAUSED`] are answered.
     Answered,
 }
 
-impl Sight {
-    async fn is_there(self, pool: &AgentPool) -> bool {
+impl PoolState {
+    async fn is_reached(self, pool: &AgentPool) -> bool {
         match self {
             Self::HealthyConnections(count) => {
                 let stats = pool.agent_stats(AGENT).await;
                 stats.expect("the agent is known").healthy_connections == count
             }
-            Self::Refused => is_paused(&ask(pool, PAUSED).await),
-            Self::Answered => ask(pool, PAUSED).await.is_ok(),
+            Self::Paused => is_paused(&call(pool, PAUSED).await),
+            Self::Answered => call(pool, PAUSED).await.is_ok(),
         }
     }
 }
 
-/// Whether it can be seen in time.
-async fn becomes(pool: &AgentPool, sight: Sight) -> bool {
+/// Waits for a state of the pool. Returns whether it is reached in time.
+async fn reaches(pool: &AgentPool, state: PoolState) -> bool {
     let waited = timeout(LIMIT, async {
-        while !sight.is_there(pool).await {
+        while !state.is_reached(pool).await {
             tokio::task::yield_now().await;
         }
     });
@@ -214,16 +220,16 @@ async fn becomes(pool: &AgentPool, sight: Sight) -> bool {
 }
 
 async fn of_published_proxy(column: &Column, session: &Session, notice: Notice) -> Outcome {
-    let first_words: FirstWords = match notice {
-        Notice::Pause => |control| stop(control, Notice::Pause),
-        Notice::PauseOne => |control| stop(control, Notice::PauseOne),
-        Notice::NoRoom => |control| stop(control, Notice::NoRoom),
-        Notice::NoRoomForOne => |control| stop(control, Notice::NoRoomForOne),
+    let on_first_event: OnFirstEvent = match notice {
+        Notice::Pause => |control| pause(control, Notice::Pause),
+        Notice::PauseOne => |control| pause(control, Notice::PauseOne),
+        Notice::NoCapacity => |control| pause(control, Notice::NoCapacity),
+        Notice::NoCapacityForOne => |control| pause(control, Notice::NoCapacityForOne),
         _ => return session.notice(notice),
     };
     let peer = column.proxy.peer(column.wire).expect("the proxy is a peer");
-    let server = column.wire.serve(first_words).await;
-    // Of the published crate only the pool looks at flow control.
+    let server = column.wire.serve(on_first_event).await;
+    // In `zentinel-agent-protocol` only the pool evaluates flow control.
     let lines = run_client(&peer, Via::Pool, server.socket()).await;
     server.stop().await;
     let last = lines
@@ -232,9 +238,9 @@ async fn of_published_proxy(column: &Column, session: &Session, notice: Notice) 
     Outcome::works_if(last.is_some_and(|line| line["ok"] == false))
 }
 
-/// Stops the last exchange of the script, or all.
-fn stop(control: &AgentControl, notice: Notice) {
+/// Pauses the last exchange of the script, or all exchanges.
+fn pause(control: &AgentControl, notice: Notice) {
     let last = script().pop().expect("the script has steps");
-    let [stop, _] = Message::stop_and_go_on(notice, &last.id);
-    stop.tell(control);
+    let [pause, _] = Message::pause_and_resume(notice, &last.id);
+    pause.send(control);
 }

@@ -1,159 +1,162 @@
 use super::cell::Outcome;
-use super::column::{Column, Maker};
-use super::fidelity::Dispensable;
+use super::column::{Column, Implementation};
+use super::fidelity::LossyFields;
 use super::notice::{Notice, health};
 use super::row::Subject;
 use super::wire::Wire;
 use crate::peer::Version;
 
-/// Why something does not work as it should.
+/// Reason for an outcome other than [`Outcome::Works`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// An absent field is left out of an array.
+    /// An absent field is omitted from an array.
     ShorterArray,
     /// The correlation id is written twice.
     RepeatedId,
-    /// Bytes are taken for base64 text.
+    /// Bytes are read as base64 text.
     BytesForText,
-    /// Guardrail events are passed over.
-    GuardrailPassedOver,
-    /// The agent has no way of saying anything unasked.
-    MuteAgent,
-    /// The proxy does not obey flow control.
-    DeafProxy,
-    /// The proxy keeps reported health to itself.
-    HealthKept,
-    /// The agent keeps cancels to itself.
-    CancelsKept,
-    /// No agent has a way of sending pings.
+    /// Guardrail events are not answered.
+    GuardrailUnanswered,
+    /// The agent cannot send the message.
+    NoWayToSend,
+    /// The proxy ignores flow control.
+    FlowControlIgnored,
+    /// The proxy does not use reported health.
+    HealthUnused,
+    /// The agent does not report cancels to its handler.
+    CancelsNotReported,
+    /// No agent can send pings.
     NoPings,
-    /// The published messages have no place for it over gRPC.
-    NoPlace,
-    /// The proxy has no such call over gRPC.
+    /// The gRPC messages of `zentinel-agent-protocol` have no field for it.
+    NoField,
+    /// The proxy does not support the call over gRPC.
     NoSuchCall,
-    /// The proxy hands free-form values over as text.
+    /// The proxy returns free-form values as text.
     TextForValues,
-    /// Settings are passed over.
-    SettingsPassedOver,
-    /// The proxy sends settings and takes no answer.
+    /// The agent does not report settings to its handler.
+    SettingsIgnored,
+    /// The proxy sends settings and does not read an answer.
     SettingsUnanswered,
-    /// The proxy replaces the name of the agent by its own.
-    OwnName,
-    /// There is no message with which an agent could ping over gRPC.
+    /// The proxy replaces the id of the agent with its own name for it.
+    AgentIdReplaced,
+    /// Over gRPC there is no message with which an agent can ping.
     NoPingMessage,
 }
 
 use Reason::{
-    BytesForText, CancelsKept, DeafProxy, GuardrailPassedOver, HealthKept, MuteAgent,
-    NoPingMessage, NoPings, NoPlace, NoSuchCall, OwnName, RepeatedId, SettingsPassedOver,
-    SettingsUnanswered, ShorterArray, TextForValues,
+    AgentIdReplaced, BytesForText, CancelsNotReported, FlowControlIgnored, GuardrailUnanswered,
+    HealthUnused, NoField, NoPingMessage, NoPings, NoSuchCall, NoWayToSend, RepeatedId,
+    SettingsIgnored, SettingsUnanswered, ShorterArray, TextForValues,
 };
 
 impl Reason {
-    /// All of them, in the order of their letters.
+    /// All reasons, in the order of their letters.
     pub const ALL: [Self; 16] = [
         ShorterArray,
         RepeatedId,
         BytesForText,
-        GuardrailPassedOver,
-        CancelsKept,
-        MuteAgent,
+        GuardrailUnanswered,
+        CancelsNotReported,
+        NoWayToSend,
         NoPings,
-        HealthKept,
-        DeafProxy,
-        NoPlace,
+        HealthUnused,
+        FlowControlIgnored,
+        NoField,
         NoSuchCall,
         TextForValues,
-        SettingsPassedOver,
+        SettingsIgnored,
         SettingsUnanswered,
-        OwnName,
+        AgentIdReplaced,
         NoPingMessage,
     ];
 
-    /// What the table calls it.
+    /// Returns the letter in the tables.
     pub fn letter(self) -> char {
-        let place = Self::ALL.iter().position(|&reason| reason == self);
+        let index = Self::ALL.iter().position(|&reason| reason == self);
         ('a'..='z')
-            .nth(place.expect("every reason has a place"))
+            .nth(index.expect("the list contains every reason"))
             .expect("there are more letters than reasons")
     }
 
-    /// What it means, and what tollgate does about it.
+    /// Returns an explanation, and how tollgate behaves.
     pub const fn text(self) -> &'static str {
         match self {
             ShorterArray => {
-                "0.6.11 writes structs as arrays in MessagePack and leaves out a `traceparent` that is not \
-                 there. The published servers refuse the shorter array and answer without an id, so the \
-                 call times out. Tollgate's agent reads both lengths; its proxy writes maps, which all read."
+                "0.6.11 writes structs as arrays in MessagePack and omits an absent `traceparent`. \
+                 Zentinel's server rejects the shorter array and answers without an id, so the call \
+                 times out. Tollgate's agent accepts both lengths. Tollgate's proxy writes maps, which \
+                 every version reads."
             }
             RepeatedId => {
-                "0.6.11 writes `correlation_id` twice into MessagePack events, which the published servers \
-                 refuse: 0.6.45 answers an `allow` that no handler gave, 0.6.11 answers without an id, and \
-                 the call times out. Tollgate's agent accepts a key that is repeated with the same value; \
-                 its proxy repeats none."
+                "0.6.11 writes `correlation_id` twice into MessagePack events, and zentinel's server \
+                 rejects them. 0.6.45 then answers `allow` without calling the handler. 0.6.11 answers \
+                 without an id, so the call times out. Tollgate's agent accepts a key that is repeated \
+                 with the same value. Tollgate's proxy repeats no key."
             }
             BytesForText => {
-                "The binary calls of the published client write *bin* in MessagePack, which the published \
-                 servers take for base64 text. What is not UTF-8 they refuse, and answer an `allow` that no \
-                 handler gave (to the arrays of 0.6.11 an answer without an id: the call times out). What is \
-                 UTF-8 reaches the handler as if it were base64, which by chance it may be: then the handler \
-                 sees other bytes. Tollgate's agent takes *bin* for what it is; its proxy sends base64 to \
-                 whoever did not accept the extension."
+                "The binary calls of zentinel's client write *bin* in MessagePack, which zentinel's \
+                 server reads as base64 text. If the bytes are not UTF-8, the server rejects them and \
+                 answers `allow` without calling the handler; for the arrays of 0.6.11 it answers \
+                 without an id, so the call times out. If the bytes are UTF-8, the handler receives \
+                 them as base64 text; if they happen to be valid base64, it decodes other bytes. \
+                 Tollgate's agent reads *bin* as bytes. Tollgate's proxy sends base64 to agents that \
+                 did not accept the extension."
             }
-            GuardrailPassedOver => {
-                "The published server says that it supports guardrail events and never answers them. \
-                 Tollgate's proxy fails the call with `Timeout` when its time is up, and never takes that \
-                 for an `allow`; its agent answers them."
+            GuardrailUnanswered => {
+                "Zentinel's server announces guardrail events and never answers them. Tollgate's proxy \
+                 fails the call with `Timeout` and never treats it as `allow`. Tollgate's agent answers \
+                 guardrail events."
             }
-            CancelsKept => {
-                "The published server takes cancels and tells its handler nothing. Tollgate's proxy does \
-                 not depend on it: the call fails with `Cancelled` at once and the connection goes on; its \
-                 agent drops the work and tells the handler."
+            CancelsNotReported => {
+                "Zentinel's server accepts cancels and does not report them to its handler. Tollgate's \
+                 proxy does not depend on that: the call fails with `Cancelled` at once, and the \
+                 connection stays in use. Tollgate's agent drops the work and notifies the handler."
             }
-            MuteAgent => {
-                "The published server has no way of saying this. Where a ✓ stands, tollgate's proxy was \
-                 told by a hand-written agent, in the bytes that the published types make."
+            NoWayToSend => {
+                "Zentinel's server cannot send this message. In cells with ✓, a raw agent sent it to \
+                 tollgate's proxy, encoded with zentinel's types."
             }
             NoPings => {
-                "Agents have no call for this, tollgate's neither; the protocol allows it. Where a ✓ \
-                 stands, tollgate's proxy was asked by a hand-written agent."
+                "No agent has a call for this, not even tollgate's, but the protocol allows it. In \
+                 cells with ✓, a raw agent pinged tollgate's proxy."
             }
-            HealthKept => {
-                "The published client notes the state of health, which tollgate's agent writes to sockets in \
-                 its integer form first for its sake, and makes no use of it."
+            HealthUnused => {
+                "Zentinel's client stores the state of health and does not use it. For this client, \
+                 tollgate's agent sends the integer form first on sockets."
             }
-            DeafProxy => {
-                "The published client stores a pause where nobody looks and makes nothing of the other forms, \
-                 so requests go on. Tollgate's agent answers them, as it must; its proxy fails calls with \
-                 `FlowControlPaused` instead of sending them."
+            FlowControlIgnored => {
+                "Zentinel's client stores a pause without effect and ignores the other forms, so \
+                 requests continue. Tollgate's agent answers them, as it must. Tollgate's proxy fails \
+                 calls with `FlowControlPaused` instead of sending them."
             }
-            NoPlace => {
-                "The published messages over gRPC have no place for `tls_cipher`, `upstream_attempts` and, of \
-                 websocket frames, `frame_index`, `fin`, `route_id` and `client_ip`, nor in answers for \
-                 routing metadata, body mutations and websocket decisions; the published server tells its \
-                 handler of one attempt and of a first frame that ends its message. Of a `timestamp` they have \
-                 milliseconds: the published client sends the present ones, and the published server hands \
-                 on their number, as it does with that of an `opcode`. Tollgate's two sides have fields of \
-                 their own for all of it. From a published agent tollgate's proxy takes an answer without \
-                 these fields for what it says: the chunk or the frame goes on as it is."
+            NoField => {
+                "Zentinel's gRPC messages have no fields for `tls_cipher`, for `upstream_attempts`, for \
+                 `frame_index`, `fin`, `route_id` and `client_ip` of websocket frames, and for routing \
+                 metadata, body mutations and websocket decisions of answers. Zentinel's server reports \
+                 one attempt and a first, final frame to its handler. A `timestamp` is sent in \
+                 milliseconds: zentinel's client sends the present time, and zentinel's server passes \
+                 on the number, as it does for an `opcode`. Between two tollgates there are additional \
+                 fields for all of this. If an answer of zentinel's agent lacks these fields, \
+                 tollgate's proxy passes the chunk or the frame on unchanged."
             }
-            NoSuchCall => "The published client has no call for this over gRPC.",
+            NoSuchCall => "Zentinel's client does not support this call over gRPC.",
             TextForValues => {
-                "The published client gives the values of `audit.custom`, which are JSON text over gRPC, to \
-                 its caller as that text. Tollgate's proxy reads them."
+                "Over gRPC the values of `audit.custom` are JSON text. Zentinel's client returns that \
+                 text to its caller. Tollgate's proxy parses it."
             }
-            SettingsPassedOver => {
-                "The published server takes settings over gRPC, tells its handler nothing and answers \
-                 nothing. Tollgate's proxy fails the call with `Timeout` when its time is up; its agent \
-                 answers them."
+            SettingsIgnored => {
+                "Over gRPC zentinel's server accepts settings, does not report them to its handler and \
+                 does not answer. Tollgate's proxy fails the call with `Timeout`. Tollgate's agent \
+                 answers settings."
             }
             SettingsUnanswered => {
-                "The published client sends settings over gRPC and takes no answer to them. The handler of \
-                 tollgate's agent is given them."
+                "Over gRPC zentinel's client sends settings and does not read an answer. The handler of \
+                 tollgate's agent receives them."
             }
-            OwnName => {
-                "The published client puts its own name of the agent into reports that come over gRPC. \
-                 Tollgate's pool names the agent beside the report and leaves that as it is."
+            AgentIdReplaced => {
+                "Over gRPC zentinel's client replaces the agent id in reports with its own name for the \
+                 agent. Tollgate's pool gives its name for the agent separately and does not change \
+                 the report."
             }
             NoPingMessage => {
                 "Over gRPC only proxies can ping: there is no message for the other direction."
@@ -161,14 +164,14 @@ impl Reason {
         }
     }
 
-    /// Whose fault it is; `None` if it is nobody's.
-    pub fn culprit(self, column: &Column) -> Option<Maker> {
+    /// Returns the implementation that causes it, or `None` if the protocol does.
+    pub fn responsible(self, column: &Column) -> Option<Implementation> {
         match self {
-            ShorterArray | HealthKept | DeafProxy | NoSuchCall | TextForValues
-            | SettingsUnanswered | OwnName => Some(column.proxy),
-            RepeatedId | BytesForText | GuardrailPassedOver | CancelsKept | MuteAgent
-            | SettingsPassedOver => Some(column.agent),
-            NoPlace => column.published_side(),
+            ShorterArray | HealthUnused | FlowControlIgnored | NoSuchCall | TextForValues
+            | SettingsUnanswered | AgentIdReplaced => Some(column.proxy),
+            RepeatedId | BytesForText | GuardrailUnanswered | CancelsNotReported | NoWayToSend
+            | SettingsIgnored => Some(column.agent),
+            NoField => column.published_side(),
             NoPings | NoPingMessage => None,
         }
     }
@@ -180,8 +183,8 @@ impl Reason {
         match *subject {
             Subject::PingFromAgent => of_ping_from_agent(outcome, column.wire),
             Subject::Notice(notice) => of_notice(notice, outcome, column),
-            Subject::Cancel if *outcome == Outcome::Untold => {
-                column.agent.published().map(|_| CancelsKept)
+            Subject::Cancel if *outcome == Outcome::NotReported => {
+                column.agent.published().map(|_| CancelsNotReported)
             }
             Subject::Event(steps) => of_event(steps[0], outcome, column),
             Subject::Answer(step, field) => match of_field(field, outcome, column) {
@@ -196,20 +199,20 @@ impl Reason {
 fn of_ping_from_agent(outcome: &Outcome, wire: Wire) -> Option<Reason> {
     match (outcome, wire) {
         (Outcome::CannotSend, Wire::Grpc) => Some(NoPingMessage),
-        (Outcome::WorksByHand | Outcome::CannotSend, _) => Some(NoPings),
+        (Outcome::WorksWithRawAgent | Outcome::CannotSend, _) => Some(NoPings),
         _ => None,
     }
 }
 
 fn of_notice(notice: Notice, outcome: &Outcome, column: &Column) -> Option<Reason> {
-    if matches!(outcome, Outcome::WorksByHand | Outcome::CannotSend) {
-        return Some(MuteAgent);
+    if matches!(outcome, Outcome::WorksWithRawAgent | Outcome::CannotSend) {
+        return Some(NoWayToSend);
     }
     column.proxy.published()?;
     match (notice, outcome) {
-        (Notice::Metrics, Outcome::AllBut(_)) => Some(OwnName),
-        (_, Outcome::Untold) if health(notice).is_some() => Some(HealthKept),
-        (_, Outcome::Ignored) if health(notice).is_none() => Some(DeafProxy),
+        (Notice::Metrics, Outcome::AllBut(_)) => Some(AgentIdReplaced),
+        (_, Outcome::NotReported) if health(notice).is_some() => Some(HealthUnused),
+        (_, Outcome::Ignored) if health(notice).is_none() => Some(FlowControlIgnored),
         _ => None,
     }
 }
@@ -220,8 +223,8 @@ fn of_field(field: &str, outcome: &Outcome, column: &Column) -> Option<Reason> {
     }
     match (outcome, field) {
         (Outcome::WrongAnswer, "/audit/custom") => column.proxy.published().map(|_| TextForValues),
-        (Outcome::Lost, field) if Dispensable::IN_ANSWERS.has(field) => {
-            column.published_side().map(|_| NoPlace)
+        (Outcome::Lost, field) if LossyFields::IN_ANSWERS.has(field) => {
+            column.published_side().map(|_| NoField)
         }
         _ => None,
     }
@@ -231,21 +234,21 @@ fn of_event(step: &str, outcome: &Outcome, column: &Column) -> Option<Reason> {
     let is_guardrail = step.starts_with("guardrail");
     match (column.wire, outcome) {
         (_, Outcome::TimedOut) if is_guardrail => {
-            column.agent.published().map(|_| GuardrailPassedOver)
+            column.agent.published().map(|_| GuardrailUnanswered)
         }
         (Wire::MessagePack, _) => of_event_in_messagepack(step, outcome, column),
         (Wire::Json, _) => None,
         (Wire::Grpc, _) if step.starts_with("configure") => of_settings_over_grpc(outcome, column),
         (Wire::Grpc, Outcome::CannotSend) => column.proxy.published().map(|_| NoSuchCall),
-        (Wire::Grpc, Outcome::AllBut(_)) => column.published_side().map(|_| NoPlace),
+        (Wire::Grpc, Outcome::AllBut(_)) => column.published_side().map(|_| NoField),
         (Wire::Grpc, _) => None,
     }
 }
 
 fn of_settings_over_grpc(outcome: &Outcome, column: &Column) -> Option<Reason> {
     match outcome {
-        Outcome::TimedOut | Outcome::Lost => column.agent.published().map(|_| SettingsPassedOver),
-        Outcome::Untold => column.proxy.published().map(|_| SettingsUnanswered),
+        Outcome::TimedOut | Outcome::Lost => column.agent.published().map(|_| SettingsIgnored),
+        Outcome::NotReported => column.proxy.published().map(|_| SettingsUnanswered),
         _ => None,
     }
 }

@@ -1,34 +1,34 @@
 use super::notice::Notice;
 
-/// A line of the table.
+/// Row of the table.
 #[derive(Debug)]
 pub struct Row {
-    /// What it is called there.
+    /// First cell of the row.
     pub label: &'static str,
     pub(super) subject: Subject,
 }
 
-/// What a row is about.
+/// Subject of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
-    /// The two connect, in the encoding of the column.
+    /// The two sides connect, with the encoding of the column.
     Handshake,
-    /// An event in the forms that these steps of the script send.
+    /// An event, as these steps of the script send it.
     Event(&'static [&'static str]),
-    /// One field of the answer to a step of the script, as a JSON pointer.
+    /// A field of the answer to a step of the script, as a JSON pointer.
     Answer(&'static str, &'static str),
-    /// Calls are given up, for every reason there is.
+    /// Calls are cancelled, for each reason.
     Cancel,
-    /// The proxy asks for a sign of life.
+    /// The proxy pings the agent.
     PingFromProxy,
-    /// The agent does.
+    /// The agent pings the proxy.
     PingFromAgent,
-    /// The agent says something unasked.
+    /// The agent sends an unsolicited message.
     Notice(Notice),
 }
 
 impl Row {
-    /// The steps of the script that it looks at.
+    /// Returns the steps of the script that the row evaluates.
     pub fn steps(&self) -> Vec<&'static str> {
         match self.subject {
             Subject::Event(steps) => steps.to_vec(),
@@ -38,7 +38,7 @@ impl Row {
     }
 }
 
-/// Every line of the table, under the headings of its parts.
+/// All rows of the table, by part.
 pub const PARTS: [(&str, &[Row]); 4] = [
     ("Events", EVENTS),
     ("Answers", ANSWERS),
@@ -86,7 +86,7 @@ const EVENTS: &[Row] = &[
         &["request_body_chunk_binary:DROP"],
     ),
     event(
-        "request body chunk: text that could not, by the binary call",
+        "request body chunk: text that is not base64, by the binary call",
         &["request_body_chunk_binary:1"],
     ),
     event("response headers", &["response_headers"]),
@@ -102,7 +102,7 @@ const EVENTS: &[Row] = &[
         "response body chunk: every byte value, by the binary call",
         &["response_body_chunk_binary"],
     ),
-    event("request complete: gone well", &["request_complete"]),
+    event("request complete: successful", &["request_complete"]),
     event("request complete: failed", &["request_complete:failed"]),
     event("websocket frame: text", &["websocket_frame:hi"]),
     event(
@@ -123,7 +123,7 @@ const EVENTS: &[Row] = &[
         "guardrail inspect: required fields only",
         &["guardrail_inspect:bare"],
     ),
-    event("configure: settings taken", &["configure"]),
+    event("configure: settings accepted", &["configure"]),
 ];
 
 const ANSWERS: &[Row] = &[
@@ -204,12 +204,12 @@ const ANSWERS: &[Row] = &[
         "/request_body_mutation",
     ),
     answer(
-        "request body: replace by text",
+        "request body: replace with text",
         "request_body_chunk:REPLACE",
         "/request_body_mutation",
     ),
     answer(
-        "request body: replace by every byte value",
+        "request body: replace with every byte value",
         "request_body_chunk:REPLACE-BYTES",
         "/request_body_mutation",
     ),
@@ -224,12 +224,12 @@ const ANSWERS: &[Row] = &[
         "/response_body_mutation",
     ),
     answer(
-        "response body: replace by text",
+        "response body: replace with text",
         "response_body_chunk:REPLACE",
         "/response_body_mutation",
     ),
     answer(
-        "response body: replace by every byte value",
+        "response body: replace with every byte value",
         "response_body_chunk:REPLACE-BYTES",
         "/response_body_mutation",
     ),
@@ -249,7 +249,7 @@ const ANSWERS: &[Row] = &[
         "/websocket_decision",
     ),
     answer(
-        "configure: settings refused",
+        "configure: settings rejected",
         "configure:refused",
         "/decision",
     ),
@@ -259,7 +259,7 @@ const FROM_PROXY: &[Row] = &[
     row("handshake", Subject::Handshake),
     row("cancel, for each reason", Subject::Cancel),
     row(
-        "ping of the proxy, answered by a pong",
+        "ping of the proxy and pong of the agent",
         Subject::PingFromProxy,
     ),
 ];
@@ -276,13 +276,13 @@ const FROM_AGENT: &[Row] = &[
         "flow control: pause and resume one exchange",
         Notice::PauseOne,
     ),
-    notice("flow control: no room, then room", Notice::NoRoom),
+    notice("flow control: capacity 0, then more", Notice::NoCapacity),
     notice(
-        "flow control: no room, then room for one exchange",
-        Notice::NoRoomForOne,
+        "flow control: capacity 0, then more, for one exchange",
+        Notice::NoCapacityForOne,
     ),
     row(
-        "ping of the agent, answered by a pong",
+        "ping of the agent and pong of the proxy",
         Subject::PingFromAgent,
     ),
 ];

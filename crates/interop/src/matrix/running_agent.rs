@@ -1,37 +1,37 @@
-use super::column::{Column, Maker};
+use super::column::{Column, Implementation};
 use crate::peer_agent::{Logged, PeerAgent};
-use crate::recorder::{FirstWords, RecordingServer};
+use crate::recorder::{OnFirstEvent, RecordingServer};
 use std::path::Path;
 use tollgate::AgentControl;
 
-/// The agent of a column.
+/// Running agent of a column.
 pub(super) enum RunningAgent {
     Tollgate(RecordingServer),
     Published(PeerAgent),
 }
 
 impl RunningAgent {
-    /// Starts it. Tollgate's agent has something to say to proxies on the published crate at once.
-    pub(super) async fn start(column: &Column, first_words: FirstWords) -> Self {
+    /// Starts the agent. Only for peers as proxies, tollgate's agent calls `on_first_event`.
+    pub(super) async fn start(column: &Column, on_first_event: OnFirstEvent) -> Self {
         if let Some(peer) = column.agent.peer(column.wire) {
             return Self::Published(column.wire.start(&peer).await);
         }
-        let first_words = match column.proxy {
-            Maker::Tollgate => |_: &AgentControl| {},
-            Maker::Published(_) => first_words,
+        let on_first_event = match column.proxy {
+            Implementation::Tollgate => |_: &AgentControl| {},
+            Implementation::Published(_) => on_first_event,
         };
-        Self::Tollgate(column.wire.serve(first_words).await)
+        Self::Tollgate(column.wire.serve(on_first_event).await)
     }
 
-    /// What an agent of this make calls itself.
-    pub(super) const fn name(maker: Maker) -> &'static str {
-        match maker {
-            Maker::Tollgate => "recorder",
-            Maker::Published(_) => "peer",
+    /// Returns the name of an agent with this implementation.
+    pub(super) const fn name(implementation: Implementation) -> &'static str {
+        match implementation {
+            Implementation::Tollgate => "recorder",
+            Implementation::Published(_) => "peer",
         }
     }
 
-    /// Where it listens.
+    /// Returns the path or endpoint at which the agent listens.
     pub(super) fn socket(&self) -> &Path {
         match self {
             Self::Tollgate(server) => server.socket(),
@@ -39,7 +39,7 @@ impl RunningAgent {
         }
     }
 
-    /// Ends it and gives what its handler was given.
+    /// Stops the agent and returns the events that its handler received.
     pub(super) async fn stop(self) -> Vec<Logged> {
         match self {
             Self::Tollgate(server) => server.stop().await,

@@ -1,13 +1,13 @@
 use super::cell::Outcome;
-use super::column::{Column, Maker};
-use super::fidelity::{Dispensable, is_empty};
+use super::column::{Column, Implementation};
+use super::fidelity::{LossyFields, is_empty};
 use super::notice::{Notice, config_updates, health, metrics};
 use super::running_agent::RunningAgent;
 use super::{LIMIT, pool_of};
-use crate::meeting::AGENT;
 use crate::peer::Peer;
 use crate::peer_agent::Logged;
 use crate::peer_client::run_client_at_once;
+use crate::pool_with_peer::AGENT;
 use crate::script::{Step, script};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -16,37 +16,37 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tollgate::{AgentControl, AgentPool, AgentProtocolError};
 
-/// What came of the whole script between one proxy and one agent.
+/// Result of the whole script between a proxy and an agent.
 pub(super) struct Session {
     column: Column,
     steps: Arc<[Step]>,
-    told: Told,
-    /// What the agent's handler was given.
+    proxy: ProxyRecord,
+    /// Events that the agent's handler received.
     records: Vec<Logged>,
 }
 
-/// What the proxy learnt.
-pub(super) struct Told {
+/// Results at the proxy.
+pub(super) struct ProxyRecord {
     handshake: Outcome,
-    /// By the name of the step.
+    /// Answers by the name of the step.
     answers: HashMap<String, Result<Value, Failure>>,
     pongs: usize,
-    /// What the agent said unasked.
+    /// Unsolicited messages of the agent.
     notices: Vec<Value>,
 }
 
 enum Failure {
     TimedOut,
-    /// The proxy has no such call.
+    /// The proxy does not support the call.
     Unsupported,
     Other(String),
 }
 
 impl Session {
-    pub(super) async fn hold(column: Column) -> Self {
+    pub(super) async fn run(column: Column) -> Self {
         let steps: Arc<[Step]> = script().into();
-        let agent = RunningAgent::start(&column, say_everything).await;
-        let told = match column.proxy.peer(column.wire) {
+        let agent = RunningAgent::start(&column, send_all_notices).await;
+        let proxy = match column.proxy.peer(column.wire) {
             None => through_pool(&column, &agent, &steps).await,
             Some(peer) => through_client(&column, &peer, agent.socket(), &steps).await,
         };
@@ -54,23 +54,24 @@ impl Session {
         Self {
             column,
             steps,
-            told,
+            proxy,
             records,
         }
     }
 
     pub(super) fn handshake(&self) -> Outcome {
-        self.told.handshake.clone()
+        self.proxy.handshake.clone()
     }
 
-    /// What came of these steps: the worst.
+    /// Returns the worst outcome of these steps.
     pub(super) fn events(&self, steps: &[&str]) -> Outcome {
         steps.iter().fold(Outcome::Works, |outcome, step| {
             outcome.and(|| self.event(self.step(step)))
         })
     }
 
-    /// What came of one field of the answer to a step, as far as the event got there.
+    /// Returns the outcome of a field of the answer to a step. If the event did not arrive, returns
+    /// that outcome.
     pub(super) fn answer(&self, step: &str, field: &str) -> Outcome {
         let step = self.step(step);
         let answer = match self.answered(step) {
@@ -93,7 +94,7 @@ impl Session {
             Ok(answered) => answered,
             Err(outcome) => return outcome,
         };
-        let in_answers = self.column.dispensable(Dispensable::IN_ANSWERS);
+        let in_answers = self.column.lossy_fields(LossyFields::IN_ANSWERS);
         match in_answers.missing(&json!(step.answer), answer) {
             Some(of_answer) => {
                 missing.extend(of_answer);
@@ -103,17 +104,18 @@ impl Session {
         }
     }
 
-    /// The answer to an event that was given to the handler, and the event's fields that were not.
+    /// Returns the answer to an event that the handler received, and the fields of the event that
+    /// it did not receive.
     fn answered(&self, step: &Step) -> Result<(&Value, Vec<&'static str>), Outcome> {
-        let answer = match self.told.answers.get(&step.name) {
+        let answer = match self.proxy.answers.get(&step.name) {
             None => return Err(Outcome::Lost),
             Some(Err(Failure::TimedOut)) => return Err(Outcome::TimedOut),
             Some(Err(Failure::Unsupported)) => return Err(Outcome::CannotSend),
             Some(Err(Failure::Other(error))) => return Err(Outcome::Failed(error.clone())),
             Some(Ok(answer)) => answer,
         };
-        match (self.given(step), answer) {
-            (Some(_), Value::Null) => Err(Outcome::Untold),
+        match (self.missing_fields(step), answer) {
+            (Some(_), Value::Null) => Err(Outcome::NotReported),
             (Some(missing), _) => Ok((answer, missing)),
             (None, Value::Null) => Err(Outcome::Lost),
             (None, _) if answer["decision"] == "allow" => Err(Outcome::Allowed),
@@ -126,38 +128,44 @@ impl Session {
             .steps
             .iter()
             .filter(|step| step.name.starts_with("cancel_request"));
-        if cancels.all(|step| self.given(step).is_some()) {
+        if cancels.all(|step| self.missing_fields(step).is_some()) {
             return Outcome::Works;
         }
-        // The calls after them are answered, so they did no harm.
-        Outcome::Untold.unless_lost(&self.answer("request_headers:/last", ""))
+        // Later calls must be answered, so that cancels do no harm.
+        Outcome::NotReported.if_still_answered(&self.answer("request_headers:/last", ""))
     }
 
     pub(super) fn ping(&self) -> Outcome {
-        match self.told.pongs {
+        match self.proxy.pongs {
             0 => Outcome::Lost,
             _ => Outcome::Works,
         }
     }
 
-    /// What a published proxy learnt of what tollgate's agent said at the beginning.
+    /// Returns the outcome of a notice that tollgate's agent sent to a peer's proxy at the start.
     pub(super) fn notice(&self, notice: Notice) -> Outcome {
         match notice {
-            Notice::Metrics => self.told_of("metrics_report", &json!(metrics())),
-            Notice::ConfigUpdates => config_updates()
-                .into_iter()
-                .fold(Outcome::Works, |outcome, update| {
-                    outcome.and(|| self.told_of("config_update", &json!(update)))
-                }),
-            // The published client has nothing that would tell.
-            _ => Outcome::Untold.unless_lost(&self.answer("request_headers:/last", "")),
+            Notice::Metrics => self.received_notice("metrics_report", &json!(metrics())),
+            Notice::ConfigUpdates => {
+                config_updates()
+                    .into_iter()
+                    .fold(Outcome::Works, |outcome, update| {
+                        outcome.and(|| self.received_notice("config_update", &json!(update)))
+                    })
+            }
+            // The client of `zentinel-agent-protocol` does not report these.
+            _ => Outcome::NotReported.if_still_answered(&self.answer("request_headers:/last", "")),
         }
     }
 
-    fn told_of(&self, kind: &str, value: &Value) -> Outcome {
-        let dispensable = self.column.dispensable(Dispensable::IN_METRICS);
-        let told = self.told.notices.iter().filter(|line| line["push"] == kind);
-        let missing = told.filter_map(|line| dispensable.missing(value, &line["value"]));
+    fn received_notice(&self, kind: &str, value: &Value) -> Outcome {
+        let lossy_fields = self.column.lossy_fields(LossyFields::IN_METRICS);
+        let received = self
+            .proxy
+            .notices
+            .iter()
+            .filter(|line| line["push"] == kind);
+        let missing = received.filter_map(|line| lossy_fields.missing(value, &line["value"]));
         missing
             .min_by_key(Vec::len)
             .map_or(Outcome::Lost, Outcome::without)
@@ -168,23 +176,24 @@ impl Session {
         step.unwrap_or_else(|| panic!("the script has no step '{name}'"))
     }
 
-    /// What the handler was given lacks these fields; `None` if it was not given this.
-    fn given(&self, step: &Step) -> Option<Vec<&'static str>> {
+    /// Returns the fields of a step's event that the handler did not receive, or `None` if it did
+    /// not receive the event.
+    fn missing_fields(&self, step: &Step) -> Option<Vec<&'static str>> {
         let expected = match self.column.agent {
-            Maker::Tollgate => step.logged(),
-            Maker::Published(_) => step.logged_by_peer(),
+            Implementation::Tollgate => step.logged(),
+            Implementation::Published(_) => step.logged_by_peer(),
         }?;
-        let dispensable = self.column.dispensable(Dispensable::IN_EVENTS);
+        let lossy_fields = self.column.lossy_fields(LossyFields::IN_EVENTS);
         let records = self.records.iter();
         let of_its_kind = records.filter(|record| record.event == expected.event);
         of_its_kind
-            .filter_map(|record| dispensable.missing(&expected.value, &record.value))
+            .filter_map(|record| lossy_fields.missing(&expected.value, &record.value))
             .min_by_key(Vec::len)
     }
 }
 
 impl Outcome {
-    fn unless_lost(self, afterwards: &Self) -> Self {
+    fn if_still_answered(self, afterwards: &Self) -> Self {
         match afterwards {
             Self::Works => self,
             _ => Self::Lost,
@@ -192,8 +201,8 @@ impl Outcome {
     }
 }
 
-/// All that changes nothing: a pause would end the session.
-fn say_everything(control: &AgentControl) {
+/// Sends all notices except flow control, which would stop the session.
+fn send_all_notices(control: &AgentControl) {
     let states = [
         Notice::Unhealthy,
         Notice::Degraded,
@@ -209,9 +218,14 @@ fn say_everything(control: &AgentControl) {
     }
 }
 
-async fn through_client(column: &Column, peer: &Peer, socket: &Path, steps: &[Step]) -> Told {
+async fn through_client(
+    column: &Column,
+    peer: &Peer,
+    socket: &Path,
+    steps: &[Step],
+) -> ProxyRecord {
     let run = run_client_at_once(peer, socket, LIMIT).await;
-    let mut told = Told {
+    let mut record = ProxyRecord {
         handshake: Outcome::Lost,
         answers: HashMap::new(),
         pongs: run.pongs,
@@ -223,17 +237,18 @@ async fn through_client(column: &Column, peer: &Peer, socket: &Path, steps: &[St
         .collect();
     for mut line in run.lines {
         let Some(call) = line["call"].as_str().map(str::to_owned) else {
-            told.notices.push(line);
+            record.notices.push(line);
             continue;
         };
         if call == "connect" {
-            told.handshake = client_handshake(column, &line);
+            record.handshake = client_handshake(column, &line);
         } else if let Some(id) = ids.get(call.as_str()) {
-            told.answers
+            record
+                .answers
                 .insert(call, printed_answer(column, &mut line, id));
         }
     }
-    told
+    record
 }
 
 fn client_handshake(column: &Column, line: &Value) -> Outcome {
@@ -245,7 +260,8 @@ fn client_handshake(column: &Column, line: &Value) -> Outcome {
     }
 }
 
-/// The published client leaves the correlation id where it came.
+/// Takes the answer from a printed line. The client of `zentinel-agent-protocol` leaves the
+/// correlation id in `audit.custom`.
 fn printed_answer(column: &Column, line: &mut Value, id: &str) -> Result<Value, Failure> {
     if line["ok"] != true {
         let kind = line["kind"].as_str().unwrap_or("unknown");
@@ -259,7 +275,7 @@ fn printed_answer(column: &Column, line: &mut Value, id: &str) -> Result<Value, 
     let custom = answer
         .pointer_mut("/audit/custom")
         .and_then(Value::as_object_mut);
-    if let Some(custom) = custom.filter(|_| column.wire.names_events_in_audit()) {
+    if let Some(custom) = custom.filter(|_| column.wire.has_id_in_audit()) {
         let named = custom.remove("correlation_id");
         if named != Some(json!(id)) {
             return Err(Failure::Other("answer to another call".to_owned()));
@@ -268,9 +284,9 @@ fn printed_answer(column: &Column, line: &mut Value, id: &str) -> Result<Value, 
     Ok(answer)
 }
 
-async fn through_pool(column: &Column, agent: &RunningAgent, steps: &Arc<[Step]>) -> Told {
+async fn through_pool(column: &Column, agent: &RunningAgent, steps: &Arc<[Step]>) -> ProxyRecord {
     let pool = pool_of(column, agent.socket()).await;
-    let mut told = Told {
+    let mut record = ProxyRecord {
         handshake: pool_handshake(column, &pool).await,
         answers: HashMap::new(),
         pongs: 0,
@@ -278,36 +294,36 @@ async fn through_pool(column: &Column, agent: &RunningAgent, steps: &Arc<[Step]>
     };
     let in_order = steps.iter().position(|step| step.answer.is_none());
     let in_order = in_order.unwrap_or(steps.len());
-    told.answers = at_once(&pool, steps, in_order).await;
+    record.answers = send_concurrently(&pool, steps, in_order).await;
     for step in &steps[in_order..] {
-        let answer = put(&pool, step).await;
+        let answer = send(&pool, step).await;
         if step.name == "ping" && answer.is_ok() {
-            told.pongs += 1;
+            record.pongs += 1;
         }
-        told.answers.insert(step.name.clone(), answer);
+        record.answers.insert(step.name.clone(), answer);
     }
     pool.remove_agent(AGENT).await.expect("the agent is known");
-    told
+    record
 }
 
-/// Puts the first steps, those of each exchange in order and all exchanges at once.
-async fn at_once(
+/// Sends the first steps: those of each exchange in order, and all exchanges at the same time.
+async fn send_concurrently(
     pool: &AgentPool,
     steps: &Arc<[Step]>,
     count: usize,
 ) -> HashMap<String, Result<Value, Failure>> {
     let mut exchanges: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (place, step) in steps[..count].iter().enumerate() {
-        exchanges.entry(&step.id).or_default().push(place);
+    for (index, step) in steps[..count].iter().enumerate() {
+        exchanges.entry(&step.id).or_default().push(index);
     }
     let mut running = JoinSet::new();
-    for places in exchanges.into_values() {
+    for indices in exchanges.into_values() {
         let (pool, steps) = (pool.clone(), Arc::clone(steps));
         running.spawn(async move {
             let mut answers = Vec::new();
-            for place in places {
-                let step = &steps[place];
-                answers.push((step.name.clone(), put(&pool, step).await));
+            for index in indices {
+                let step = &steps[index];
+                answers.push((step.name.clone(), send(&pool, step).await));
             }
             answers
         });
@@ -315,8 +331,8 @@ async fn at_once(
     running.join_all().await.into_iter().flatten().collect()
 }
 
-async fn put(pool: &AgentPool, step: &Step) -> Result<Value, Failure> {
-    match step.put_to(pool).await {
+async fn send(pool: &AgentPool, step: &Step) -> Result<Value, Failure> {
+    match step.send_to(pool).await {
         Ok(answer) => Ok(json!(answer)),
         Err(AgentProtocolError::Timeout { .. }) => Err(Failure::TimedOut),
         Err(error) => Err(Failure::Other(error.to_string())),
@@ -331,6 +347,6 @@ async fn pool_handshake(column: &Column, pool: &AgentPool) -> Outcome {
     let is_as_offered = pool.agent_uses_extension(AGENT) == Some(column.has_extension());
     match is_known && is_agreed && is_as_offered {
         true => Outcome::Works,
-        false => Outcome::Failed("the two disagree".to_owned()),
+        false => Outcome::Failed("the two sides disagree".to_owned()),
     }
 }

@@ -1,4 +1,4 @@
-//! The matrix as it stands in the documentation.
+//! Writes the tables of docs/interop.md and compares them with a run.
 
 use super::Matrix;
 use super::cell::{Cell, Outcome};
@@ -12,32 +12,32 @@ use std::fmt::Write;
 const BEGIN: &str = "<!-- interop matrix: begin, written by scripts/interop-matrix -->\n";
 const END: &str = "<!-- interop matrix: end -->";
 
-/// What the line above each table begins with.
-const HEADING: &str = "### ";
+/// Start of the heading of each table.
+const HEADING: &str = "## ";
 
-/// Where a cell stands: the heading of the table, the column and the row.
-type Place = (String, String, String);
+/// Position of a cell: the heading of the table, the column and the row.
+type CellKey = (String, String, String);
 
-/// The document with this matrix in place of the one it has.
+/// Returns the document with this matrix instead of its present one.
 ///
 /// # Panics
 ///
-/// If it has no place for one.
+/// If the markers of the matrix are missing.
 pub fn replaced(document: &str, matrix: &Matrix) -> String {
     let (before, _, after) = parts_of(document);
-    format!("{before}{BEGIN}{}{END}{after}", written(matrix))
+    format!("{before}{BEGIN}{}{END}{after}", tables(matrix))
 }
 
-/// What this run had otherwise than the document says; one line for each cell.
+/// Returns a line for each cell of the run that differs from the document.
 ///
 /// # Panics
 ///
-/// If the document has no matrix.
+/// If the markers of the matrix are missing.
 pub fn difference(document: &str, matrix: &Matrix) -> Vec<String> {
     let documented = cells_in(document);
     let differing = matrix.cells().filter_map(|(column, row, cell)| {
         let found = cell.to_string();
-        let expected = documented.get(&place(column, row));
+        let expected = documented.get(&key(column, row));
         let is_same = expected == Some(&found);
         let expected = expected.map_or("nothing", String::as_str);
         (!is_same).then(|| {
@@ -50,7 +50,7 @@ pub fn difference(document: &str, matrix: &Matrix) -> Vec<String> {
     differing.collect()
 }
 
-fn cells_in(document: &str) -> BTreeMap<Place, String> {
+fn cells_in(document: &str) -> BTreeMap<CellKey, String> {
     let (_, tables, _) = parts_of(document);
     let (mut table, mut columns) = ("", Vec::new());
     let mut cells = BTreeMap::new();
@@ -67,14 +67,14 @@ fn cells_in(document: &str) -> BTreeMap<Place, String> {
             continue;
         }
         for (column, entry) in columns.iter().zip(entries) {
-            let place = (table.to_owned(), (*column).to_owned(), row.to_owned());
-            cells.insert(place, entry.to_owned());
+            let key = (table.to_owned(), (*column).to_owned(), row.to_owned());
+            cells.insert(key, entry.to_owned());
         }
     }
     cells
 }
 
-fn place(column: &Column, row: &Row) -> Place {
+fn key(column: &Column, row: &Row) -> CellKey {
     (
         column.wire.heading().to_owned(),
         column.to_string(),
@@ -87,10 +87,10 @@ fn parts_of(document: &str) -> (&str, &str, &str) {
         let (tables, after) = rest.split_once(END)?;
         Some((before, tables, after))
     });
-    parts.expect("the document has a place for the matrix")
+    parts.expect("the document has the markers of the matrix")
 }
 
-/// The first cell of a line and the others, if it is a line of a table.
+/// Returns the first cell of a line and the others, if it is a row of a table.
 fn entries_of(line: &str) -> Option<(&str, Vec<&str>)> {
     let line = line.strip_prefix("| ")?.strip_suffix(" |")?;
     let mut entries = line.split(" | ").map(str::trim);
@@ -98,14 +98,14 @@ fn entries_of(line: &str) -> Option<(&str, Vec<&str>)> {
     Some((row, entries.collect()))
 }
 
-fn written(matrix: &Matrix) -> String {
+fn tables(matrix: &Matrix) -> String {
     let mut text = String::new();
     write_summary(&mut text, matrix);
     for wire in Wire::ALL {
         let _ = write!(text, "\n{HEADING}{}\n\n", wire.heading());
         write_table(&mut text, matrix, wire);
     }
-    let _ = write!(text, "\n### The letters\n\n");
+    let _ = write!(text, "\n{HEADING}Reasons\n\n");
     let used = |reason: &Reason| {
         matrix
             .cells()
@@ -118,10 +118,14 @@ fn written(matrix: &Matrix) -> String {
     text
 }
 
-/// How much of it works, for each two sides.
+/// Writes how many messages work, for each pair of implementations.
 fn write_summary(text: &mut String, matrix: &Matrix) {
     text.push('\n');
-    write_line(text, "what works", Wire::ALL.iter().map(Wire::to_string));
+    write_line(
+        text,
+        "messages that work",
+        Wire::ALL.iter().map(Wire::to_string),
+    );
     let _ = writeln!(text, "|{}", "---|".repeat(Wire::ALL.len() + 1));
     let pairs = matrix.columns.iter().map(|(column, _)| column);
     for pair in pairs.filter(|column| column.wire == Wire::ALL[0]) {
@@ -141,7 +145,7 @@ fn sum(matrix: &Matrix, column: &Column) -> String {
     let mut sum = format!("{} of {}", count(Cell::works), cells().count());
     let in_part = count(|cell| matches!(cell.outcome, Outcome::AllBut(_)));
     let allowed = count(|cell| cell.outcome == Outcome::Allowed);
-    for (count, what) in [(in_part, "in part"), (allowed, "**allowed** unseen")] {
+    for (count, what) in [(in_part, "in part"), (allowed, "**allowed**")] {
         if count > 0 {
             let _ = write!(sum, "; {count} {what}");
         }
@@ -188,31 +192,31 @@ mod tests {
     const EMPTY: &str = "before\n<!-- interop matrix: begin, written by scripts/interop-matrix -->\n\
                          <!-- interop matrix: end -->\nafter\n";
 
-    fn all_good() -> Matrix {
-        let good = || Cell {
+    fn all_working() -> Matrix {
+        let works = || Cell {
             outcome: Outcome::Works,
             reason: None,
         };
         let columns = Column::between(&[]).into_iter();
         Matrix {
             columns: columns
-                .map(|column| (column, rows().map(|_| good()).collect()))
+                .map(|column| (column, rows().map(|_| works()).collect()))
                 .collect(),
         }
     }
 
     #[test]
-    fn what_is_written_is_read() {
-        let document = replaced(EMPTY, &all_good());
+    fn written_matrix_is_read_back() {
+        let document = replaced(EMPTY, &all_working());
         assert!(document.starts_with("before\n") && document.ends_with("-->\nafter\n"));
-        assert_eq!(difference(&document, &all_good()), [""; 0]);
-        assert_eq!(replaced(&document, &all_good()), document);
+        assert_eq!(difference(&document, &all_working()), [""; 0]);
+        assert_eq!(replaced(&document, &all_working()), document);
     }
 
     #[test]
-    fn a_cell_that_changed_is_named() {
-        let document = replaced(EMPTY, &all_good());
-        let mut matrix = all_good();
+    fn changed_cell_is_named() {
+        let document = replaced(EMPTY, &all_working());
+        let mut matrix = all_working();
         matrix.columns[1].1[0].outcome = Outcome::TimedOut;
         let expected =
             "JSON, tollgate → tollgate, request headers: every field: times out ?, documented: ✓";
@@ -220,9 +224,9 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_that_is_not_documented_is_named() {
+    fn undocumented_cell_is_named() {
         let documented = cells_in(EMPTY).len();
-        let different = difference(EMPTY, &all_good()).len();
+        let different = difference(EMPTY, &all_working()).len();
         assert_eq!(
             (documented, different),
             (0, Wire::ALL.len() * rows().count())
@@ -230,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_rows_are_called_the_same() {
+    fn rows_have_distinct_labels() {
         let labels: std::collections::BTreeSet<_> = rows().map(|row| row.label).collect();
         assert_eq!(labels.len(), rows().count());
     }

@@ -1,11 +1,11 @@
-use super::column::Maker;
+use super::column::Implementation;
 use crate::peer::{Peer, Version};
 use crate::peer_agent::PeerAgent;
-use crate::recorder::{FirstWords, RecordingServer};
+use crate::recorder::{OnFirstEvent, RecordingServer};
 use std::fmt::{self, Display, Formatter};
 use tollgate::Encoding;
 
-/// What connects the two sides of a column.
+/// Connection between the two sides of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wire {
     /// A Unix socket with MessagePack.
@@ -17,10 +17,10 @@ pub enum Wire {
 }
 
 impl Wire {
-    /// All of them, in the order of their tables.
+    /// All connections, in the order of their tables.
     pub const ALL: [Self; 3] = [Self::MessagePack, Self::Json, Self::Grpc];
 
-    /// How payloads are written.
+    /// Returns the encoding of payloads.
     pub const fn encoding(self) -> Encoding {
         match self {
             Self::MessagePack => Encoding::MessagePack,
@@ -29,25 +29,26 @@ impl Wire {
         }
     }
 
-    /// What stands above its table.
+    /// Returns the heading of the table.
     pub(super) const fn heading(self) -> &'static str {
         match self {
-            Self::MessagePack => "In MessagePack",
-            Self::Json => "In JSON",
-            Self::Grpc => "Over gRPC",
+            Self::MessagePack => "MessagePack over Unix sockets",
+            Self::Json => "JSON over Unix sockets",
+            Self::Grpc => "gRPC",
         }
     }
 
-    /// What tollgate's pool offers an agent of this make, so that they agree on the right one.
-    pub(super) fn offered_to(self, agent: Maker) -> Vec<Encoding> {
+    /// Returns the encodings that tollgate's pool offers an agent, so that they negotiate the right
+    /// one.
+    pub(super) fn offered_to(self, agent: Implementation) -> Vec<Encoding> {
         match (self, agent) {
-            (Self::Json, Maker::Tollgate) => vec![Encoding::Json],
-            // The builds of the published crate that know JSON alone choose that.
+            (Self::Json, Implementation::Tollgate) => vec![Encoding::Json],
+            // Builds of `zentinel-agent-protocol` that support only JSON choose that.
             _ => vec![Encoding::MessagePack, Encoding::Json],
         }
     }
 
-    /// The program of a published version. Over sockets its build alone decides what it can write.
+    /// Returns the peer for a version. Over sockets its build decides the encoding.
     pub(super) fn peer(self, version: Version) -> Peer {
         let best = match self {
             Self::Json => Encoding::Json,
@@ -56,7 +57,7 @@ impl Wire {
         Peer::find(version, best)
     }
 
-    /// Starts the agent of a peer.
+    /// Starts a peer's agent.
     pub(super) async fn start(self, peer: &Peer) -> PeerAgent {
         match self {
             Self::MessagePack | Self::Json => PeerAgent::start(peer).await,
@@ -65,17 +66,18 @@ impl Wire {
     }
 
     /// Starts tollgate's agent.
-    pub(super) async fn serve(self, first_words: FirstWords) -> RecordingServer {
+    pub(super) async fn serve(self, on_first_event: OnFirstEvent) -> RecordingServer {
         match self {
             Self::MessagePack | Self::Json => {
-                RecordingServer::serve(&[Encoding::MessagePack, Encoding::Json], first_words).await
+                RecordingServer::serve(&[Encoding::MessagePack, Encoding::Json], on_first_event)
+                    .await
             }
-            Self::Grpc => RecordingServer::serve_grpc(first_words).await,
+            Self::Grpc => RecordingServer::serve_grpc(on_first_event).await,
         }
     }
 
-    /// Whether an answer of a published agent names its event in `audit.custom`.
-    pub(super) const fn names_events_in_audit(self) -> bool {
+    /// Returns whether a peer's agent adds the correlation id to `audit.custom`.
+    pub(super) const fn has_id_in_audit(self) -> bool {
         match self {
             Self::MessagePack | Self::Json => true,
             Self::Grpc => false,

@@ -1,6 +1,6 @@
-use crate::meeting::AGENT;
 use crate::peer_agent::Logged;
 use crate::peer_client::Via;
+use crate::pool_with_peer::AGENT;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tollgate::{
@@ -10,10 +10,10 @@ use tollgate::{
     WebSocketFrameEvent,
 };
 
-/// One call of a proxy. The published crate has two for chunks, of which the second sends bytes as they are
-/// in MessagePack.
+/// Call of a proxy. `zentinel-agent-protocol` has two for chunks; the second sends raw bytes in
+/// MessagePack.
 #[derive(Debug)]
-#[allow(missing_docs, reason = "each is the published method of its name")]
+#[allow(missing_docs, reason = "each is the method of the same name")]
 pub enum Call {
     RequestHeaders(RequestHeadersEvent),
     RequestBodyChunk(RequestBodyChunkEvent),
@@ -33,19 +33,19 @@ pub enum Call {
 /// A call, the exchange it belongs to, and what the agent answers.
 #[derive(Debug)]
 pub struct Step {
-    /// The name that the peers' client prints it under.
+    /// Name that the peers' client prints.
     pub name: String,
-    /// The correlation id.
+    /// Correlation id.
     pub id: String,
-    /// What is sent.
+    /// Call to make.
     pub call: Call,
-    /// What comes back; `None` if nothing does.
+    /// Expected answer, or `None` if the call is not answered.
     pub answer: Option<AgentResponse>,
 }
 
 impl Step {
-    /// What the agent is given. Tollgate hands settings over as they came, the published crate in two
-    /// parts: see [`Step::logged_by_peer`].
+    /// Returns the event that tollgate's agent records, if any. A peer's agent receives settings in
+    /// another form: see [`Step::logged_by_peer`].
     pub fn logged(&self) -> Option<Logged> {
         let logged = match &self.call {
             Call::RequestHeaders(event) => logged("request_headers", event),
@@ -61,13 +61,13 @@ impl Step {
             Call::GuardrailInspect(event) => logged("guardrail_inspect", event),
             Call::Configure(settings) => logged("configure", settings),
             Call::CancelRequest(reason) => logged("cancel", (&self.id, reason.number())),
-            // Nothing is pending, so there is nothing to tell the agent.
+            // Nothing is pending, so nothing is reported to the agent.
             Call::CancelAll(_) | Call::Ping => return None,
         };
         Some(logged)
     }
 
-    /// What an agent on the published crate is given.
+    /// Returns the event that a peer's agent records, if any. It receives settings in two parts.
     pub fn logged_by_peer(&self) -> Option<Logged> {
         let Call::Configure(settings) = &self.call else {
             return self.logged();
@@ -76,9 +76,9 @@ impl Step {
         Some(logged("configure", value))
     }
 
-    /// The line that the peers' client prints when all is well.
+    /// Returns the line that the peers' client prints on success.
     pub fn line(&self, via: Via) -> Value {
-        if via != Via::Client && !self.call.is_in_published_pool() {
+        if via != Via::Client && !self.call.is_supported_by_published_pool() {
             return json!({"call": self.name, "ok": false, "kind": "Unsupported"});
         }
         json!({"call": self.name, "ok": true, "response": self.printed_answer()})
@@ -89,7 +89,7 @@ impl Step {
     /// # Errors
     ///
     /// As for [`AgentPool::send`].
-    pub async fn put_to(
+    pub async fn send_to(
         &self,
         pool: &AgentPool,
     ) -> Result<Option<AgentResponse>, AgentProtocolError> {
@@ -125,7 +125,8 @@ impl Step {
         answer.map(Some)
     }
 
-    /// The published client leaves the correlation id where it came.
+    /// Returns the answer as printed. The client of `zentinel-agent-protocol` leaves the
+    /// correlation id in `audit.custom`.
     fn printed_answer(&self) -> Value {
         let Some(answer) = &self.answer else {
             return match self.call {
@@ -140,7 +141,7 @@ impl Step {
 }
 
 impl Call {
-    const fn is_in_published_pool(&self) -> bool {
+    const fn is_supported_by_published_pool(&self) -> bool {
         matches!(
             self,
             Self::RequestHeaders(_)
@@ -161,5 +162,5 @@ fn logged(event: &str, value: impl Serialize) -> Logged {
 }
 
 fn to_value(value: impl Serialize) -> Value {
-    serde_json::to_value(value).expect("what is said has a JSON form")
+    serde_json::to_value(value).expect("messages have a JSON form")
 }

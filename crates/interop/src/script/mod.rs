@@ -1,15 +1,15 @@
-//! One of everything that a proxy can send, as the peers' client does it.
+//! Every kind of message that a proxy can send, in the order of the peers' client.
 
 mod call;
 
 pub use call::{Call, Step};
 
-use crate::answers::{blocked_by_body, refused_settings, to_chunk, to_frame, to_uri};
+use crate::answers::{blocked_by_body, rejected_settings, to_chunk, to_frame, to_uri};
 use crate::events;
 use serde_json::json;
 use tollgate::{AgentResponse, CancelReason, RequestBodyChunkEvent, WebSocketOpcode};
 
-/// The URIs that the peers' agent has an answer of its own for, and one that it allows.
+/// URIs to which the peers' agent gives a special answer, and one that it allows.
 pub const URIS: [&str; 9] = [
     "/allow",
     "/block",
@@ -22,7 +22,7 @@ pub const URIS: [&str; 9] = [
     "/needs-more",
 ];
 
-/// Every reason that a cancel can have.
+/// All cancel reasons.
 pub const CANCEL_REASONS: [CancelReason; 6] = [
     CancelReason::ClientDisconnect,
     CancelReason::Timeout,
@@ -32,8 +32,9 @@ pub const CANCEL_REASONS: [CancelReason; 6] = [
     CancelReason::Manual,
 ];
 
-/// Everything that the peers' client does after it has connected, in order. It ends with a call that is
-/// answered: by then the agent has read everything before it.
+/// Returns all steps of the peers' client after it has connected, in order.
+///
+/// The last call is answered. By then the agent has read everything before it.
 pub fn script() -> Vec<Step> {
     let mut script = Script::default();
     script.request_headers();
@@ -74,7 +75,7 @@ impl Script {
         });
     }
 
-    /// A step that is the only one of its exchange.
+    /// Adds an exchange with a single step.
     fn one(
         &mut self,
         name: impl Into<String>,
@@ -146,7 +147,7 @@ impl Script {
     fn byte_bodies(&mut self) {
         let allow = AgentResponse::default_allow;
         let id = self.new_id();
-        // Bytes that could as well be base64 text.
+        // These bytes are valid base64 text as well.
         let event = RequestBodyChunkEvent::new(&id, &b"DROP"[..], 0, true);
         let answer = answer_to(&event);
         let call = Call::RequestBodyChunkBinary(event);
@@ -230,7 +231,7 @@ impl Script {
                 "config_version": "7",
             }))
         });
-        self.one("configure:refused", refused_settings(), |_| {
+        self.one("configure:refused", rejected_settings(), |_| {
             Call::Configure(json!({"config": {"reject": true}}))
         });
     }

@@ -1,10 +1,10 @@
-//! A proxy between an upstream and agents, all of which say what they saw.
+//! A proxy between an upstream and agents, which record what they receive.
 
 #![allow(
     dead_code,
     unreachable_pub,
     clippy::unwrap_used,
-    reason = "each test file uses a part of it; what fails here fails the test"
+    reason = "each test file uses a part of this module; a panic fails the test"
 )]
 
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -14,12 +14,12 @@ use tollgate::EventType;
 use tollgate_pingora::client::Client;
 use tollgate_pingora::config::{Agent, Config, Connections, FailureMode, Role};
 use tollgate_pingora::demo::own_address;
-use tollgate_pingora::rules::{Notes, RuleAgent, Served};
+use tollgate_pingora::rules::{EventRecord, RuleAgent, RunningAgent};
 use tollgate_pingora::server::Running;
-use tollgate_pingora::upstream::{Memory, Seen, Upstream};
+use tollgate_pingora::upstream::{ReceivedRequest, Recording, Upstream};
 
-/// Longer than anything here takes, shorter than anybody would wait.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Time limit for any step of a test, far above what it takes.
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub const HEADS: &[EventType] = &[EventType::RequestHeaders, EventType::RequestComplete];
 pub const REQUESTS: &[EventType] = &[
@@ -29,16 +29,16 @@ pub const REQUESTS: &[EventType] = &[
 ];
 pub const EVERYTHING: &[EventType] = &EventType::ALL;
 
-/// An agent of a [`Place`].
-pub struct Wanted {
+/// Description of an agent of a [`Setup`].
+pub struct AgentSetup {
     pub name: &'static str,
     pub events: &'static [EventType],
     pub role: Role,
     pub failure_mode: FailureMode,
 }
 
-pub const fn decides(name: &'static str, events: &'static [EventType]) -> Wanted {
-    Wanted {
+pub const fn decides(name: &'static str, events: &'static [EventType]) -> AgentSetup {
+    AgentSetup {
         name,
         events,
         role: Role::Decides,
@@ -46,38 +46,39 @@ pub const fn decides(name: &'static str, events: &'static [EventType]) -> Wanted
     }
 }
 
-pub const fn changes(name: &'static str, events: &'static [EventType]) -> Wanted {
-    Wanted {
+pub const fn changes(name: &'static str, events: &'static [EventType]) -> AgentSetup {
+    AgentSetup {
         role: Role::Changes,
         ..decides(name, events)
     }
 }
 
-pub struct Place {
+/// A running proxy with its upstream and agents.
+pub struct Setup {
     pub proxy: Option<Running>,
     pub upstream: Upstream,
-    pub agents: Vec<Option<Served>>,
-    pub notes: Vec<Notes>,
+    pub agents: Vec<Option<RunningAgent>>,
+    pub records: Vec<EventRecord>,
     folder: TempDir,
 }
 
-impl Place {
-    pub async fn with(wanted: &[Wanted]) -> Self {
+impl Setup {
+    pub async fn with(wanted: &[AgentSetup]) -> Self {
         Self::configured(wanted, |_| {}).await
     }
 
-    pub async fn configured(wanted: &[Wanted], configure: impl FnOnce(&mut Config)) -> Self {
+    pub async fn configured(wanted: &[AgentSetup], configure: impl FnOnce(&mut Config)) -> Self {
         let folder = TempDir::new().unwrap();
-        let upstream = Upstream::start("127.0.0.1:0".parse().unwrap(), Memory::Everything)
+        let upstream = Upstream::start("127.0.0.1:0".parse().unwrap(), Recording::All)
             .await
             .unwrap();
         let mut config = config(&upstream);
-        let (mut agents, mut notes) = (Vec::new(), Vec::new());
+        let (mut agents, mut records) = (Vec::new(), Vec::new());
         for agent in wanted {
             let socket = folder.path().join(agent.name);
             let handler = RuleAgent::new(agent.name, agent.events);
-            notes.push(handler.notes());
-            agents.push(Some(Served::start(&socket, handler).await.unwrap()));
+            records.push(handler.record());
+            agents.push(Some(RunningAgent::start(&socket, handler).await.unwrap()));
             config.agents.push(Agent {
                 name: agent.name.to_owned(),
                 endpoint: socket.to_str().unwrap().to_owned(),
@@ -91,7 +92,7 @@ impl Place {
             proxy: Some(starting.await.unwrap().unwrap()),
             upstream,
             agents,
-            notes,
+            records,
             folder,
         }
     }
@@ -112,18 +113,22 @@ impl Place {
         self.agents[agent].take().unwrap().kill().await;
     }
 
-    pub async fn start_again(&self, name: &'static str, events: &'static [EventType]) -> Served {
+    pub async fn start_again(
+        &self,
+        name: &'static str,
+        events: &'static [EventType],
+    ) -> RunningAgent {
         let agent = RuleAgent::new(name, events);
-        Served::start(&self.folder.path().join(name), agent)
+        RunningAgent::start(&self.folder.path().join(name), agent)
             .await
             .unwrap()
     }
 
-    pub fn seen(&self) -> Vec<Seen> {
+    pub fn seen(&self) -> Vec<ReceivedRequest> {
         self.upstream.seen().clone()
     }
 
-    pub fn last_seen(&self) -> Seen {
+    pub fn last_seen(&self) -> ReceivedRequest {
         self.seen().pop().unwrap()
     }
 }
@@ -143,25 +148,25 @@ fn config(upstream: &Upstream) -> Config {
     }
 }
 
-impl Drop for Place {
-    /// A proxy's threads are waited for, which others of this process should not notice.
+impl Drop for Setup {
+    /// Drops the proxy on another thread, because that blocks until the proxy's threads have ended.
     fn drop(&mut self) {
         let proxy = self.proxy.take();
         std::thread::spawn(move || drop(proxy));
     }
 }
 
-/// Waits until a condition holds, looking again whenever other tasks have run.
-pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let looked = tokio::time::timeout(PATIENCE, async {
+/// Waits until a condition holds, checking it every millisecond.
+pub async fn eventually(description: &str, mut condition: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(TEST_TIMEOUT, async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
-    assert!(looked.await.is_ok(), "never happened: {what}");
+    assert!(waited.await.is_ok(), "timed out waiting: {description}");
 }
 
-/// All values of a header.
+/// Returns all values of a header.
 pub fn values(headers: &http::HeaderMap, name: &str) -> Vec<String> {
     let values = headers.get_all(name).iter();
     values

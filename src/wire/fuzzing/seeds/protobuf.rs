@@ -1,3 +1,5 @@
+//! Valid messages in protobuf that the fuzz tests start from.
+
 use super::{event_values, input, response_values};
 use crate::protocol::{
     AgentCapabilities, AgentResponse, ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType,
@@ -52,13 +54,13 @@ pub(in crate::wire::fuzzing) fn handshakes() -> Vec<Input> {
     [
         request.encode_for(only),
         HandshakeResponse::accept(&capabilities, EXTENDED).encode_for(only),
-        HandshakeResponse::refuse(&capabilities, "no").encode_for(only),
+        HandshakeResponse::reject(&capabilities, "no").encode_for(only),
     ]
     .map(|bytes| input(0, bytes))
     .into()
 }
 
-/// Whole messages, one after another, as gRPC frames them.
+/// Returns streams of several complete messages with gRPC's framing.
 pub(in crate::wire::fuzzing) fn streams() -> Vec<Input> {
     let all = [events(), responses(), handshakes(), control_messages()].concat();
     let mut seeds: Vec<_> = all

@@ -1,3 +1,5 @@
+//! Configuration updates and the answers to them.
+
 use super::{unwrap, wrap};
 use crate::protocol::{
     ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType, RuleDefinition,

@@ -1,3 +1,5 @@
+//! Health reports.
+
 use super::{unwrap, wrap};
 use crate::protocol::{HealthState, HealthStatus, LoadMetrics, ResourceMetrics};
 use crate::wire::MessageType;
@@ -43,13 +45,13 @@ pub(in crate::wire) fn decode_health(payload: &[u8]) -> Result<HealthStatus, Dec
     let state = match state {
         HealthState::Healthy => state,
         HealthState::Degraded {
-            timeout_multiplier: unstretched,
+            timeout_multiplier: neutral,
             ..
         } => HealthState::Degraded {
             disabled_features: message.disabled_features,
-            // 0 is what stands there if an agent says nothing.
+            // proto3 reads an absent field as 0.
             timeout_multiplier: match message.timeout_multiplier {
-                0.0 => unstretched,
+                0.0 => neutral,
                 multiplier => multiplier,
             },
         },

@@ -1,3 +1,5 @@
+//! Metrics reports.
+
 use super::{unwrap, wrap};
 use crate::protocol::{
     CounterMetric, GaugeMetric, HistogramBucket, HistogramMetric, MetricsReport,

@@ -1,4 +1,4 @@
-//! Control messages. They are rare, so they pass through generated types.
+//! Control messages. They are rare, so they go through generated types.
 
 mod config_updates;
 mod health;
@@ -21,7 +21,7 @@ use crate::wire::MessageType;
 use crate::wire::decode::DecodeErrorKind;
 use prost::Message;
 
-/// The payload of a message: it in its envelope.
+/// Encodes a message in its envelope.
 pub(super) fn wrap(message: MessageType, content: &impl Message) -> Vec<u8> {
     let mut out = Vec::new();
     let content = content.encode_to_vec();
@@ -31,7 +31,7 @@ pub(super) fn wrap(message: MessageType, content: &impl Message) -> Vec<u8> {
     out
 }
 
-/// Reads the message in an envelope.
+/// Decodes the message in an envelope.
 pub(super) fn unwrap<T: Message + Default>(
     message: MessageType,
     payload: &[u8],
@@ -67,7 +67,7 @@ pub(in crate::wire) fn decode_flow_control(payload: &[u8]) -> Result<FlowControl
         _ => return Err(DecodeErrorKind::UnknownName("action")),
     };
     Ok(FlowControl {
-        // Languages without presence write an empty id for none.
+        // Peers that do not track presence write an empty id for an absent one.
         correlation_id: signal.correlation_id.filter(|id| !id.is_empty()),
         action,
         timestamp_ms: signal.timestamp_ms,
@@ -77,7 +77,7 @@ pub(in crate::wire) fn decode_flow_control(payload: &[u8]) -> Result<FlowControl
 pub(in crate::wire) fn encode_cancel(correlation_id: &str, reason: CancelReason) -> Vec<u8> {
     let message = proto::CancelRequest {
         correlation_id: correlation_id.to_owned(),
-        // Protobuf keeps 0 for none.
+        // In protobuf 0 is reserved for an unspecified value.
         reason: reason.number() as i32 + 1,
         timestamp_ms: now_ms(),
         ..proto::CancelRequest::default()
@@ -103,7 +103,7 @@ pub(in crate::wire) fn encode_ping(sequence: u64) -> Vec<u8> {
     wrap(MessageType::Ping, &ping)
 }
 
-/// The answer to a ping.
+/// Encodes the pong for a ping.
 pub(in crate::wire) fn pong(ping: &[u8]) -> Result<Vec<u8>, DecodeErrorKind> {
     let ping: proto::Ping = unwrap(MessageType::Ping, ping)?;
     let pong = proto::Pong {

@@ -1,4 +1,4 @@
-//! Tollgate as a busy proxy and a trivial agent use it, with its defaults.
+//! Tollgate with its defaults, as a busy proxy and a trivial agent use it.
 
 use anyhow::{Context, ensure};
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ impl Tollgate {
 
 impl Subject for Tollgate {
     type Proxy = ConnectedPool;
-    type Place = PathBuf;
+    type Address = PathBuf;
 
     async fn serve(&self, socket: PathBuf) -> anyhow::Result<()> {
         let server = UdsAgentServer::new(socket, AllowAll).bind().await?;
@@ -50,7 +50,7 @@ pub(crate) struct Grpc;
 
 impl Subject for Grpc {
     type Proxy = ConnectedPool;
-    type Place = SocketAddr;
+    type Address = SocketAddr;
 
     async fn serve(&self, address: SocketAddr) -> anyhow::Result<()> {
         let server = GrpcAgentServer::new(format!("grpc://{address}"), AllowAll);
@@ -77,7 +77,7 @@ pub(crate) struct Reverse;
 
 impl Subject for Reverse {
     type Proxy = ConnectedPool;
-    type Place = PathBuf;
+    type Address = PathBuf;
 
     async fn serve(&self, socket: PathBuf) -> anyhow::Result<()> {
         let dialer = AgentDialer::new(AllowAll)
@@ -110,11 +110,11 @@ impl Subject for Reverse {
 
 fn whole_body(data: tollgate::Bytes) -> RequestBodyChunkEvent {
     let size = data.len();
-    // Its exchange puts the correlation id in.
+    // The exchange sets the correlation id.
     RequestBodyChunkEvent::new("", data, 0, true).with_total_size(size)
 }
 
-/// Leaves every decision to the handler's defaults, which allow.
+/// Uses the handler's defaults, which allow every event.
 struct AllowAll;
 
 impl AgentHandler for AllowAll {
@@ -164,16 +164,22 @@ impl Caller for PoolCaller {
     async fn call(&mut self, id: &str) -> anyhow::Result<()> {
         let mut exchange = self.pool.exchange(AGENT, id)?;
         let answer = exchange.send(&head(id)).await?;
-        ensure!(answer.decision == Decision::Allow, "the head was refused");
+        ensure!(
+            answer.decision == Decision::Allow,
+            "the headers were not allowed"
+        );
         if let Some(chunk) = &self.chunk {
             let answer = exchange.send(chunk).await?;
-            ensure!(answer.decision == Decision::Allow, "the body was refused");
+            ensure!(
+                answer.decision == Decision::Allow,
+                "the body was not allowed"
+            );
         }
         Ok(())
     }
 }
 
-/// The event that begins a request.
+/// Creates the first event of a request.
 pub(crate) fn head(id: &str) -> RequestHeaders<'_, &[(&'static str, &'static str)]> {
     RequestHeaders {
         metadata: Metadata {

@@ -1,4 +1,4 @@
-//! The subjects of `scripts/bench-peers` that are not peers: tollgate and the floor below it.
+//! Subjects of `scripts/bench-peers` that are not peers: tollgate and the floor.
 
 mod engine;
 mod floor;
@@ -10,7 +10,7 @@ use tollgate_load_driver::{CountingAlloc, Role, run, runtime};
 #[global_allocator]
 static ALLOCATOR: CountingAlloc = CountingAlloc;
 
-/// Measure tollgate, or the floor below it.
+/// Measure tollgate or the floor.
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -31,10 +31,10 @@ enum Subject {
     /// Tollgate over gRPC
     #[command(subcommand)]
     TollgateGrpc(Role),
-    /// The same bytes over bare sockets
+    /// Floor: messages of the same length over bare sockets
     #[command(subcommand)]
     Floor(Role),
-    /// The same bytes over bare gRPC
+    /// Floor: messages of the same length over bare gRPC
     #[command(subcommand)]
     FloorGrpc(Role),
 }

@@ -1,19 +1,20 @@
-//! Agents that are played by hand, for what no agent says by itself.
+//! Raw agents, which send messages that no other agent can send.
 
 mod grpc;
 mod protobuf;
 mod socket;
 
-use super::column::{Column, Maker};
+use super::column::{Column, Implementation};
 use super::notice::Message;
 use super::wire::Wire;
 use crate::peer::Version;
 use grpc::GrpcAgent;
-use socket::{SocketAgent, Style};
+use socket::{Format, SocketAgent};
 use std::path::Path;
 
-/// An agent that says what it is told to, as the code of the published crate would if its server had a way
-/// of saying it. It takes one connection and allows everything.
+/// Agent that sends given messages, in the form that the types of `zentinel-agent-protocol` have.
+///
+/// It accepts one connection and allows everything.
 #[derive(Debug)]
 pub(super) enum RawAgent {
     Socket(SocketAgent),
@@ -21,23 +22,24 @@ pub(super) enum RawAgent {
 }
 
 impl RawAgent {
-    /// Stands in for the agent of a column, for tollgate's as the newest published one.
+    /// Starts a replacement for the agent of a column. For tollgate's agent it acts as the newest
+    /// version of `zentinel-agent-protocol`.
     pub(super) async fn listen(column: &Column) -> Self {
         let version = match column.agent {
-            Maker::Tollgate => Version::V0_6_45,
-            Maker::Published(version) => version,
+            Implementation::Tollgate => Version::V0_6_45,
+            Implementation::Published(version) => version,
         };
         match column.wire {
-            Wire::MessagePack | Wire::Json => Self::Socket(SocketAgent::listen(Style {
+            Wire::MessagePack | Wire::Json => Self::Socket(SocketAgent::listen(Format {
                 encoding: column.wire.encoding(),
                 version,
             })),
-            // All versions have the same messages.
+            // All versions have the same gRPC messages.
             Wire::Grpc => Self::Grpc(GrpcAgent::listen().await),
         }
     }
 
-    /// Where it listens.
+    /// Returns the path or endpoint at which the agent listens.
     pub(super) fn socket(&self) -> &Path {
         match self {
             Self::Socket(agent) => agent.socket(),
@@ -45,15 +47,15 @@ impl RawAgent {
         }
     }
 
-    pub(super) fn tell(&self, message: &Message) {
+    pub(super) fn send(&self, message: &Message) {
         match self {
-            Self::Socket(agent) => agent.tell(message),
-            Self::Grpc(agent) => agent.tell(message),
+            Self::Socket(agent) => agent.send(message),
+            Self::Grpc(agent) => agent.send(message),
         }
     }
 
-    /// Asks the proxy for a sign of life; says whether the same comes back, or `None` if there is no message
-    /// for it.
+    /// Pings the proxy. Returns whether the pong has the same payload, or `None` if agents cannot
+    /// ping on this connection.
     pub(super) async fn ping(&mut self) -> Option<bool> {
         match self {
             Self::Socket(agent) => Some(agent.ping().await),

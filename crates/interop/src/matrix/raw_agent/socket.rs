@@ -1,4 +1,4 @@
-use crate::PATIENCE;
+use crate::TIMEOUT;
 use crate::peer::Version;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -14,19 +14,19 @@ use tollgate::{Encoding, FlowControl, FlowControlAction};
 
 use super::super::notice::Message;
 
-/// The raw agent on a Unix socket, which writes its frames by hand.
+/// Raw agent on a Unix socket, which encodes its frames itself.
 #[derive(Debug)]
 pub(in super::super) struct SocketAgent {
     socket: PathBuf,
     frames: UnboundedSender<Frame>,
     pongs: UnboundedReceiver<Vec<u8>>,
-    style: Style,
+    format: Format,
     _folder: TempDir,
 }
 
-/// How it writes.
+/// Format of the agent's messages.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Style {
+pub(super) struct Format {
     pub(super) encoding: Encoding,
     pub(super) version: Version,
 }
@@ -34,25 +34,25 @@ pub(super) struct Style {
 type Frame = (u8, Vec<u8>);
 
 impl SocketAgent {
-    pub(super) fn listen(style: Style) -> Self {
+    pub(super) fn listen(format: Format) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("raw.sock");
         let listener = UnixListener::bind(&socket).expect("the socket can be bound");
         let (frames, outgoing) = unbounded_channel();
-        let (ponged, pongs) = unbounded_channel();
+        let (pong_sender, pongs) = unbounded_channel();
         let answers = frames.clone();
         tokio::spawn(async move {
-            let (stream, _) = listener.accept().await.expect("somebody connects");
+            let (stream, _) = listener.accept().await.expect("the proxy connects");
             let (reader, writer) = UnixStream::into_split(stream);
             tokio::spawn(write_all(writer, outgoing));
-            // An error is the end of the connection.
-            let _ = serve(reader, style, &answers, &ponged).await;
+            // Errors end the connection.
+            let _ = serve(reader, format, &answers, &pong_sender).await;
         });
         Self {
             socket,
             frames,
             pongs,
-            style,
+            format,
             _folder: folder,
         }
     }
@@ -61,29 +61,30 @@ impl SocketAgent {
         &self.socket
     }
 
-    pub(super) fn tell(&self, message: &Message) {
-        for frame in self.style.frames_of(message) {
-            self.send(frame);
+    pub(super) fn send(&self, message: &Message) {
+        for frame in self.format.frames_of(message) {
+            self.send_frame(frame);
         }
     }
 
-    /// Says whether the same comes back.
+    /// Pings the proxy. Returns whether the pong has the same payload.
     pub(super) async fn ping(&mut self) -> bool {
         let ping = json!({"sequence": 7, "timestamp_ms": 1})
             .to_string()
             .into_bytes();
-        self.send((0x41, ping.clone()));
-        let pong = timeout(PATIENCE, self.pongs.recv()).await;
+        self.send_frame((0x41, ping.clone()));
+        let pong = timeout(TIMEOUT, self.pongs.recv()).await;
         pong.is_ok_and(|pong| pong == Some(ping))
     }
 
-    fn send(&self, frame: Frame) {
+    fn send_frame(&self, frame: Frame) {
         self.frames.send(frame).expect("the connection is open");
     }
 }
 
-impl Style {
-    /// The integer forms, which the published clients read, and the full ones.
+impl Format {
+    /// Returns the integer forms, which the clients of `zentinel-agent-protocol` read, and the full
+    /// forms.
     fn frames_of(self, message: &Message) -> Vec<Frame> {
         match message {
             Message::Health(status) => vec![
@@ -104,13 +105,13 @@ impl Style {
         }
     }
 
-    /// A struct: 0.6.11 writes arrays in MessagePack.
+    /// Encodes a struct. In MessagePack, 0.6.11 writes structs as arrays.
     fn structure(self, message: &impl Serialize) -> Vec<u8> {
         match (self.encoding, self.version) {
-            (Encoding::Json, _) => serde_json::to_vec(message).expect("it has a JSON form"),
+            (Encoding::Json, _) => serde_json::to_vec(message).expect("messages have a JSON form"),
             (Encoding::MessagePack, Version::V0_6_45) => packed(rmp_serde::to_vec_named(message)),
             (Encoding::MessagePack, Version::V0_6_11) => packed(rmp_serde::to_vec(message)),
-            (other, _) => unreachable!("{other} is not spoken on Unix sockets"),
+            (other, _) => unreachable!("{other} is not used on Unix sockets"),
         }
     }
 
@@ -118,7 +119,7 @@ impl Style {
         match self.encoding {
             Encoding::Json => message.to_string().into_bytes(),
             Encoding::MessagePack => packed(rmp_serde::to_vec_named(message)),
-            other => unreachable!("{other} is not spoken on Unix sockets"),
+            other => unreachable!("{other} is not used on Unix sockets"),
         }
     }
 
@@ -154,7 +155,7 @@ impl Style {
         let event: Value = match self.encoding {
             Encoding::Json => serde_json::from_slice(event).expect("an event is JSON"),
             Encoding::MessagePack => rmp_serde::from_slice(event).expect("an event is MessagePack"),
-            other => unreachable!("{other} is not spoken on Unix sockets"),
+            other => unreachable!("{other} is not used on Unix sockets"),
         };
         let id = event["metadata"]["correlation_id"].as_str();
         id.expect("the event is request headers").to_owned()
@@ -163,22 +164,22 @@ impl Style {
 
 async fn serve(
     mut reader: OwnedReadHalf,
-    style: Style,
+    format: Format,
     answers: &UnboundedSender<Frame>,
     pongs: &UnboundedSender<Vec<u8>>,
 ) -> io::Result<()> {
     loop {
         let (kind, payload) = read_frame(&mut reader).await?;
         let answer = match kind {
-            0x01 => (0x02, accept(style.encoding)),
-            0x10 => (0x20, style.allow(&style.id_of(&payload))),
+            0x01 => (0x02, accept(format.encoding)),
+            0x10 => (0x20, format.allow(&format.id_of(&payload))),
             0x42 => {
                 let _ = pongs.send(payload);
                 continue;
             }
             _ => continue,
         };
-        // Nobody reads answers once the connection cannot be written to; it ends by itself then.
+        // Fails only if the connection is closed, which ends this loop as well.
         let _ = answers.send(answer);
     }
 }
@@ -203,7 +204,7 @@ async fn write_all(mut writer: OwnedWriteHalf, mut frames: UnboundedReceiver<Fra
     }
 }
 
-/// The handshake response of the published server.
+/// Returns the handshake response of the server of `zentinel-agent-protocol`.
 fn accept(encoding: Encoding) -> Vec<u8> {
     json!({
         "protocol_version": 2,
@@ -225,5 +226,5 @@ fn accept(encoding: Encoding) -> Vec<u8> {
 }
 
 fn packed(written: Result<Vec<u8>, rmp_serde::encode::Error>) -> Vec<u8> {
-    written.expect("it has a MessagePack form")
+    written.expect("messages have a MessagePack form")
 }

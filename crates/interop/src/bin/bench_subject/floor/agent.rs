@@ -6,13 +6,13 @@ use tokio::net::UnixStream;
 
 const READ_BYTES: usize = 256 * 1024;
 
-/// Answers made in advance; more are written in several pieces.
+/// Answers in the buffer. More are written in several pieces.
 const ANSWERS: usize = 256;
 
-/// Answers every frame with `answer`, all those of one read together.
+/// Answers each frame with `answer`, and all frames of one read with one write.
 pub(super) async fn serve(stream: UnixStream, answer: Bytes) {
     if let Err(error) = serve_until_closed(stream, &answer).await {
-        eprintln!("the agent of the floor: {error}");
+        eprintln!("error: the agent of the floor: {error}");
     }
 }
 

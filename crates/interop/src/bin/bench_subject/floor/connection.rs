@@ -1,6 +1,6 @@
 use super::frame::Counter;
 use super::waiter::Waiter;
-use super::{Connection, ROOM, lock};
+use super::{CAPACITY, Connection, lock};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
@@ -20,30 +20,30 @@ const BATCH: usize = 64;
 pub(crate) struct SocketConnection {
     socket: OwnedWriteHalf,
     queue: Mutex<Queue>,
-    /// In the order of their frames.
+    /// Waiting callers in the order of their frames.
     unanswered: Mutex<VecDeque<Arc<Waiter>>>,
     work: Notify,
 }
 
 struct Queue {
     frames: VecDeque<Bytes>,
-    /// Whether the writer has been woken and has not seen the queue empty since.
-    writer_is_on: bool,
+    /// Set from the time the writer is woken until it finds the queue empty.
+    is_writer_active: bool,
 }
 
 impl Connection for SocketConnection {
-    /// A lone frame goes out at once, others with all that are ready at that time.
-    fn put(&self, frame: &Bytes, waiter: &Arc<Waiter>) -> anyhow::Result<()> {
+    /// Sends a single frame at once, and others in batches.
+    fn send(&self, frame: &Bytes, waiter: &Arc<Waiter>) -> anyhow::Result<()> {
         let mut queue = lock(&self.queue);
-        let is_lone = self.expect_answer(waiter);
-        if queue.writer_is_on {
+        let is_single = self.expect_answer(waiter);
+        if queue.is_writer_active {
             queue.frames.push_back(frame.clone());
             return Ok(());
         }
-        let sent = if is_lone { self.send_now(frame) } else { 0 };
+        let sent = if is_single { self.send_now(frame) } else { 0 };
         if sent < frame.len() {
             queue.frames.push_back(frame.slice(sent..));
-            queue.writer_is_on = true;
+            queue.is_writer_active = true;
             self.work.notify_one();
         }
         Ok(())
@@ -51,16 +51,16 @@ impl Connection for SocketConnection {
 }
 
 impl SocketConnection {
-    /// Spawns what writes and reads until the socket is closed.
-    pub(super) fn drive(stream: UnixStream) -> Arc<Self> {
+    /// Spawns the tasks that write and read until the socket is closed.
+    pub(super) fn spawn(stream: UnixStream) -> Arc<Self> {
         let (input, socket) = stream.into_split();
         let connection = Arc::new(Self {
             socket,
             queue: Mutex::new(Queue {
-                frames: VecDeque::with_capacity(ROOM),
-                writer_is_on: false,
+                frames: VecDeque::with_capacity(CAPACITY),
+                is_writer_active: false,
             }),
-            unanswered: Mutex::new(VecDeque::with_capacity(ROOM)),
+            unanswered: Mutex::new(VecDeque::with_capacity(CAPACITY)),
             work: Notify::new(),
         });
         tokio::spawn(Arc::clone(&connection).write());
@@ -68,30 +68,30 @@ impl SocketConnection {
         connection
     }
 
-    /// Whether nobody else expects an answer.
+    /// Queues the waiter. Returns whether no other caller is waiting.
     fn expect_answer(&self, waiter: &Arc<Waiter>) -> bool {
         let mut unanswered = lock(&self.unanswered);
         unanswered.push_back(Arc::clone(waiter));
         unanswered.len() == 1
     }
 
-    /// How much the socket takes without waiting. What is wrong with it the writer will find out.
+    /// Sends without waiting. Returns the number of bytes sent; errors are left to the writer.
     fn send_now(&self, frame: &Bytes) -> usize {
         self.socket.try_write(frame).unwrap_or(0)
     }
 
     async fn write(self: Arc<Self>) {
         if let Err(error) = self.write_until_closed().await {
-            eprintln!("the floor cannot write: {error}");
+            eprintln!("error: the floor cannot write: {error}");
         }
     }
 
     async fn write_until_closed(&self) -> io::Result<()> {
-        let mut batch = VecDeque::with_capacity(ROOM);
+        let mut batch = VecDeque::with_capacity(CAPACITY);
         loop {
             self.work.notified().await;
             loop {
-                // Callers that are ready add their frames first.
+                // Lets callers that are ready add their frames first.
                 yield_now().await;
                 if !self.take(&mut batch) {
                     break;
@@ -102,12 +102,12 @@ impl SocketConnection {
         }
     }
 
-    /// Takes everything; without anything the writer is off.
+    /// Takes all frames. Without any, the writer becomes inactive.
     fn take(&self, batch: &mut VecDeque<Bytes>) -> bool {
         let mut queue = lock(&self.queue);
         std::mem::swap(&mut queue.frames, batch);
-        queue.writer_is_on = !batch.is_empty();
-        queue.writer_is_on
+        queue.is_writer_active = !batch.is_empty();
+        queue.is_writer_active
     }
 
     async fn write_all(&self, batch: &VecDeque<Bytes>) -> io::Result<()> {
@@ -139,14 +139,14 @@ impl SocketConnection {
 
     async fn read(self: Arc<Self>, input: OwnedReadHalf) {
         if let Err(error) = self.read_until_closed(input).await {
-            eprintln!("the floor cannot read: {error}");
+            eprintln!("error: the floor cannot read: {error}");
         }
     }
 
     async fn read_until_closed(&self, mut input: OwnedReadHalf) -> io::Result<()> {
         let mut buffer = vec![0; READ_BYTES];
         let mut counter = Counter::default();
-        let mut answered = Vec::with_capacity(ROOM);
+        let mut answered = Vec::with_capacity(CAPACITY);
         loop {
             let length = input.read(&mut buffer).await?;
             if length == 0 {

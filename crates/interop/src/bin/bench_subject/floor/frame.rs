@@ -1,13 +1,13 @@
-//! A frame is a prefix, which begins with the length of the payload in four bytes, and the payload.
+//! Frames: a prefix, which begins with the length of the payload in four bytes, and the payload.
 
 use bytes::Bytes;
 
 const LENGTH: usize = 4;
 
-/// As long as what tollgate puts before a payload: length, type, stream id.
+/// Length of tollgate's frame header: length, type and stream id.
 const PREFIX: usize = 13;
 
-/// A frame that carries `payload`.
+/// Creates a frame with `payload`.
 pub(super) fn of(payload: &[u8]) -> Bytes {
     let length = u32::try_from(payload.len()).expect("payloads are small");
     let mut prefix = [0; PREFIX];
@@ -24,7 +24,7 @@ pub(super) struct Counter {
 }
 
 impl Counter {
-    /// How many frames end in what was received.
+    /// Counts the frames that end in the received bytes.
     pub(super) fn ended(&mut self, mut received: &[u8]) -> usize {
         let mut ended = 0;
         while !received.is_empty() {

@@ -1,7 +1,7 @@
-//! Messages on one stream of each connection, through tonic as its documentation has it.
+//! Messages on one stream of each connection, through tonic as documented.
 
 use super::waiter::Waiter;
-use super::{ANY_ID, Connection, Connections, ROOM, lock};
+use super::{ANY_ID, CAPACITY, Connection, Connections, lock};
 use crate::engine;
 use anyhow::Context as _;
 use bytes::{Buf, BufMut, Bytes};
@@ -27,7 +27,7 @@ use tower::Service;
 
 const METHOD: &str = "/floor.Floor/Ask";
 
-/// Length and type of a frame, which gRPC does not have.
+/// Length and type of a frame, which gRPC does not use.
 const FRAME_HEAD: usize = 5;
 
 const PROTOBUF: Codec = Codec::extended(Encoding::Protobuf);
@@ -37,7 +37,7 @@ pub(crate) struct Grpc;
 
 impl Subject for Grpc {
     type Proxy = Connections<GrpcConnection>;
-    type Place = SocketAddr;
+    type Address = SocketAddr;
 
     async fn serve(&self, address: SocketAddr) -> anyhow::Result<()> {
         let mut allow = Vec::new();
@@ -65,7 +65,7 @@ impl Subject for Grpc {
     }
 }
 
-/// The agent: answers every message with the same one.
+/// The agent, which answers each message with the same one.
 #[derive(Clone)]
 struct Answers(Bytes);
 
@@ -100,7 +100,7 @@ impl StreamingService<Bytes> for Answers {
         let answer = self.0.clone();
         let answers = request
             .into_inner()
-            .map(move |asked| asked.map(|_| answer.clone()));
+            .map(move |message| message.map(|_| answer.clone()));
         ready(Ok(Response::new(Box::pin(answers))))
     }
 }
@@ -108,12 +108,12 @@ impl StreamingService<Bytes> for Answers {
 /// The proxy's side of a connection.
 pub(crate) struct GrpcConnection {
     messages: mpsc::Sender<Bytes>,
-    /// In the order of their messages.
+    /// Waiting callers in the order of their messages.
     unanswered: Mutex<VecDeque<Arc<Waiter>>>,
 }
 
 impl Connection for GrpcConnection {
-    fn put(&self, message: &Bytes, waiter: &Arc<Waiter>) -> anyhow::Result<()> {
+    fn send(&self, message: &Bytes, waiter: &Arc<Waiter>) -> anyhow::Result<()> {
         let mut unanswered = lock(&self.unanswered);
         unanswered.push_back(Arc::clone(waiter));
         let sent = self.messages.try_send(message.clone());
@@ -122,28 +122,29 @@ impl Connection for GrpcConnection {
 }
 
 impl GrpcConnection {
-    /// Spawns what reads until the agent is gone.
+    /// Opens a connection and spawns the task that reads until the agent ends.
     async fn open(address: SocketAddr) -> anyhow::Result<Arc<Self>> {
         let channel = Endpoint::new(format!("http://{address}"))?
             .connect()
             .await?;
         let mut client = tonic::client::Grpc::new(channel);
         client.ready().await?;
-        let (messages, mut waiting) = mpsc::channel(ROOM);
+        let (messages, mut waiting) = mpsc::channel(CAPACITY);
         let outgoing = stream::poll_fn(move |context| waiting.poll_recv(context));
         let method = PathAndQuery::from_static(METHOD);
         let answers = client.streaming(Request::new(outgoing), method, Verbatim);
         let answers = answers.await?.into_inner();
         let connection = Arc::new(Self {
             messages,
-            unanswered: Mutex::new(VecDeque::with_capacity(ROOM)),
+            unanswered: Mutex::new(VecDeque::with_capacity(CAPACITY)),
         });
         tokio::spawn(Arc::clone(&connection).read(answers));
         Ok(connection)
     }
 
     async fn read(self: Arc<Self>, mut answers: Streaming<Bytes>) {
-        // The agent is killed in the end. Were it gone before, its callers would not come back.
+        // The agent is killed at the end of a run. If it ended earlier, its callers would wait for
+        // ever, and the driver would report calls that did not end.
         while let Some(Ok(_)) = answers.next().await {
             if let Some(waiter) = lock(&self.unanswered).pop_front() {
                 waiter.answer();
@@ -152,7 +153,7 @@ impl GrpcConnection {
     }
 }
 
-/// Messages as the bytes that they are.
+/// Codec that passes messages as bytes.
 #[derive(Clone, Copy, Default)]
 struct Verbatim;
 

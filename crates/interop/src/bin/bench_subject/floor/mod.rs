@@ -1,5 +1,8 @@
-//! What transports allow: messages as long as tollgate's in batches like its own, and nothing else. Answers come in
-//! the order of the requests, so there are no ids; nobody looks into a message, sets a deadline or counts anything.
+//! The floor: messages of the same length as tollgate's, in batches of the same kind, and nothing
+//! else.
+//!
+//! Answers arrive in the order of the requests, so there are no ids. Messages are not decoded,
+//! there are no deadlines, and nothing is counted.
 
 mod agent;
 mod connection;
@@ -16,16 +19,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tollgate_load_driver::{Caller, Proxy, Traffic};
 use waiter::Waiter;
 
-/// As long as the ids of the driver.
+/// Id of the same length as those of the driver.
 const ANY_ID: &str = "request-00000000-000000000000000000";
 
-/// More callers than any run has on one connection.
-const ROOM: usize = 1024;
+/// Capacity of each queue. No run has as many callers on one connection.
+const CAPACITY: usize = 1024;
 
 /// A connection to an agent, for many callers at a time.
 pub(crate) trait Connection: Send + Sync + 'static {
-    /// Sends a message; `waiter` learns when it is answered.
-    fn put(&self, message: &Bytes, waiter: &Arc<Waiter>) -> anyhow::Result<()>;
+    /// Sends a message, and wakes `waiter` when it is answered.
+    fn send(&self, message: &Bytes, waiter: &Arc<Waiter>) -> anyhow::Result<()>;
 }
 
 /// The proxy's side.
@@ -35,7 +38,8 @@ pub(crate) struct Connections<C> {
 }
 
 impl<C> Connections<C> {
-    /// Requests begin with `head`; `message_of` makes a message of the body that may follow.
+    /// Creates connections whose requests begin with `head`. `message_of` makes a message of the
+    /// body, if there is one.
     fn new(
         connections: Vec<Arc<C>>,
         head: Bytes,
@@ -69,9 +73,9 @@ impl<C: Connection> Proxy for Connections<C> {
 
 pub(crate) struct FloorCaller<C> {
     connections: Arc<[Arc<C>]>,
-    /// Connections are used in turn.
+    /// Counter for using the connections in turn.
     turn: usize,
-    /// What a request consists of, each sent when the one before it was answered.
+    /// Messages of a request. Each is sent when the one before it is answered.
     messages: Arc<[Bytes]>,
     waiter: Arc<Waiter>,
 }
@@ -80,7 +84,7 @@ impl<C: Connection> Caller for FloorCaller<C> {
     async fn call(&mut self, _id: &str) -> anyhow::Result<()> {
         self.turn = (self.turn + 1) % self.connections.len();
         for message in &*self.messages {
-            self.connections[self.turn].put(message, &self.waiter)?;
+            self.connections[self.turn].send(message, &self.waiter)?;
             self.waiter.answered().await;
         }
         Ok(())

@@ -12,11 +12,11 @@ pub(crate) struct Sockets;
 
 impl Subject for Sockets {
     type Proxy = Connections<SocketConnection>;
-    type Place = PathBuf;
+    type Address = PathBuf;
 
     async fn serve(&self, socket: PathBuf) -> anyhow::Result<()> {
         let listener = UnixListener::bind(socket)?;
-        // As tollgate's agent puts it.
+        // The answer of tollgate's agent.
         let allow = json!({"version": 2, "decision": "allow"});
         let answer = frame::of(&rmp_serde::to_vec(&allow)?);
         loop {
@@ -30,7 +30,7 @@ impl Subject for Sockets {
         let mut connections = Vec::with_capacity(CONNECTIONS);
         for _ in 0..CONNECTIONS {
             let stream = UnixStream::connect(socket).await.context("no connection")?;
-            connections.push(SocketConnection::drive(stream));
+            connections.push(SocketConnection::spawn(stream));
         }
         let head = frame::of(&head);
         Ok(Connections::new(connections, head, traffic, |body| {

@@ -3,7 +3,7 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
-/// Where a caller waits for its answer, one at a time.
+/// Lets a caller wait for its answer, one at a time.
 #[derive(Default)]
 pub(crate) struct Waiter {
     answered: AtomicBool,

@@ -1,0 +1,103 @@
+//! `tollgate send`: sends all events of one HTTP request to an agent.
+
+mod body;
+mod exchange;
+mod step;
+
+use crate::connect::{Target, connect};
+use crate::output::{print_json, print_line};
+use crate::values::{
+    parse_encoding, parse_header, parse_method, parse_nonzero_size, parse_timeout,
+};
+use body::Body;
+use exchange::Exchange;
+use serde::Serialize;
+use std::time::Duration;
+use step::Step;
+use tollgate::{AgentPool, Encoding};
+
+/// Options of `tollgate send`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// Method of the request [default: GET, or POST with a body]
+    #[arg(short = 'X', long, value_parser = parse_method)]
+    method: Option<String>,
+    /// Path and query of the request
+    #[arg(long, default_value = "/")]
+    uri: String,
+    /// Header of the request; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
+    headers: Vec<(String, String)>,
+    /// File with the body of the request, - for stdin; exit status 2 if it cannot be read
+    #[arg(long, value_name = "FILE|-")]
+    body: Option<String>,
+    /// Size of the chunks in which the body is sent, such as 4096 (bytes) or 64KiB
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = parse_nonzero_size)]
+    chunk_size: usize,
+    /// Encoding to offer, msgpack or json [default: both, msgpack preferred]
+    #[arg(long, value_parser = parse_encoding)]
+    encoding: Option<Encoding>,
+    /// Time limit for connecting and for each event, such as 500ms or 5s
+    #[arg(long, default_value = "5s", value_parser = parse_timeout)]
+    timeout: Duration,
+    /// Print the decisions as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// The request line and headers.
+struct Request {
+    method: String,
+    uri: String,
+    headers: Vec<(String, String)>,
+}
+
+/// Sends one request and prints what the agent decides at each step.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    // Open the body before connecting, so that an unreadable file is reported without an exchange.
+    let body = match &args.body {
+        Some(file) => Body::open(file, args.chunk_size)?,
+        None => Body::none(),
+    };
+    let pool = connect(&args.target, args.encoding, 1, args.timeout).await?;
+    let steps = Exchange::new(&pool, &args.target.endpoint, !args.json)
+        .run(&args.request(), body)
+        .await?;
+    conclude(&pool, &steps, args.json)
+}
+
+impl Args {
+    fn request(&self) -> Request {
+        let default = if self.body.is_some() { "POST" } else { "GET" };
+        Request {
+            method: self.method.clone().unwrap_or_else(|| default.to_owned()),
+            uri: self.uri.clone(),
+            headers: self.headers.clone(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    encoding: Option<Encoding>,
+    steps: &'a [Step],
+    decision: &'a str,
+}
+
+fn conclude(pool: &AgentPool, steps: &[Step], json: bool) -> anyhow::Result<()> {
+    let report = Report {
+        encoding: pool.agent_encoding(crate::connect::AGENT_ID),
+        steps,
+        decision: step::final_decision(steps),
+    };
+    if json {
+        return print_json(&report);
+    }
+    let encoding = report.encoding.map_or("?", Encoding::as_str);
+    let decision = report.decision;
+    Ok(print_line(format_args!(
+        "decision: {decision} ({encoding})"
+    ))?)
+}

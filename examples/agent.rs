@@ -1,0 +1,28 @@
+use tollgate::{
+    AgentCapabilities, AgentHandler, AgentProtocolError, AgentResponse, RequestHeadersView,
+    UdsAgentServer,
+};
+
+struct NoAdmin;
+
+impl AgentHandler for NoAdmin {
+    fn capabilities(&self) -> AgentCapabilities {
+        AgentCapabilities::new("no-admin", "Blocks /admin", "1.0.0")
+    }
+
+    async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
+        if event.uri.starts_with("/admin") {
+            return AgentResponse::block(403, Some("Forbidden".to_owned()));
+        }
+        AgentResponse::default_allow()
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), AgentProtocolError> {
+    let server = UdsAgentServer::new("/run/no-admin.sock", NoAdmin)
+        .bind()
+        .await?;
+    let stop = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
+    server.serve_until(stop).await
+}

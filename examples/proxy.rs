@@ -1,0 +1,37 @@
+use tollgate::{
+    AgentPool, AgentProtocolError, BodyChunk, Bytes, Decision, Metadata, RequestBodyChunk,
+    RequestHeaders,
+};
+
+/// Asks the agent about a request: first its head, then its body.
+async fn judge(pool: &AgentPool, id: &str, body: Bytes) -> Result<Decision, AgentProtocolError> {
+    let head = RequestHeaders {
+        metadata: Metadata {
+            request_id: id,
+            client_ip: "192.0.2.7",
+            ..Metadata::default()
+        },
+        method: "POST",
+        uri: "/search",
+        headers: &[("host", "example.com"), ("user-agent", "curl/8.5")][..],
+    };
+    let mut exchange = pool.exchange("no-admin", id)?;
+    let answer = exchange.send(&head).await?;
+    if answer.decision != Decision::Allow {
+        return Ok(answer.decision);
+    }
+    let chunk = RequestBodyChunk(BodyChunk::new(id, body, 0, true));
+    Ok(exchange.send(&chunk).await?.decision)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let pool = AgentPool::new();
+    pool.add_agent("no-admin", "/run/no-admin.sock").await?;
+    match judge(&pool, "request-1", Bytes::from_static(b"q=tollgate")).await {
+        Ok(decision) => println!("{decision:?}"),
+        // Nothing is allowed by accident: the proxy decides what a missing answer means.
+        Err(error) => println!("answer the client with 503: {error}"),
+    }
+    Ok(())
+}

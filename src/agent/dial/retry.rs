@@ -1,0 +1,121 @@
+//! Delays between a dialer's attempts to connect.
+
+use crate::backoff::delay;
+use crate::error::ConnectError;
+use std::time::Duration;
+
+/// Longest delay while the proxy is absent. Short, because the proxy needs its agents as soon as it
+/// is back.
+const MAX_DELAY_WHEN_ABSENT: Duration = Duration::from_secs(1);
+
+/// Longest delay while the proxy rejects the agent.
+const MAX_DELAY_WHEN_REJECTED: Duration = Duration::from_secs(30);
+
+/// Failures of one connection so far, which determine the delay before its next attempt.
+#[derive(Debug, Default)]
+pub(super) struct RetryDelays {
+    failures: u32,
+    /// Number of connections in a row that were lost soon after they were registered.
+    short_lived: u32,
+    last: LastOutcome,
+}
+
+#[derive(Debug, Default)]
+enum LastOutcome {
+    #[default]
+    None,
+    Lost,
+    Absent,
+    Rejected,
+}
+
+impl RetryDelays {
+    /// Records a failed attempt. Returns the number of failures in a row.
+    pub(super) fn record_failure(&mut self, cause: &ConnectError) -> u32 {
+        self.last = match cause {
+            ConnectError::NoSuchSocket
+            | ConnectError::Refused
+            | ConnectError::TimedOut(_)
+            | ConnectError::ClosedDuringHandshake
+            | ConnectError::Unresolved(_)
+            | ConnectError::Io(_) => LastOutcome::Absent,
+            _ => LastOutcome::Rejected,
+        };
+        self.failures = self.failures.saturating_add(1);
+        self.failures
+    }
+
+    /// Records that a registered connection was lost. `was_useful` is `true` if it lasted long
+    /// enough to reset the delay.
+    pub(super) fn record_loss(&mut self, was_useful: bool) {
+        self.last = LastOutcome::Lost;
+        self.failures = 0;
+        self.short_lived = if was_useful {
+            0
+        } else {
+            self.short_lived.saturating_add(1)
+        };
+    }
+
+    /// Returns how long to wait before the next attempt.
+    pub(super) fn delay(&self, interval: Duration) -> Duration {
+        match self.last {
+            LastOutcome::None => Duration::ZERO,
+            // All agents lose a restarting proxy at the same moment; the random factor spreads
+            // their reconnects.
+            LastOutcome::Lost => {
+                let full = delay(interval, MAX_DELAY_WHEN_ABSENT, self.short_lived.max(1));
+                full.mul_f64(fastrand::f64())
+            }
+            LastOutcome::Absent => delay(interval, MAX_DELAY_WHEN_ABSENT, self.failures),
+            LastOutcome::Rejected => delay(interval, MAX_DELAY_WHEN_REJECTED, self.failures),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_millis(500);
+
+    fn after(failures: impl IntoIterator<Item = ConnectError>) -> Duration {
+        let mut retry = RetryDelays::default();
+        for cause in failures {
+            retry.record_failure(&cause);
+        }
+        retry.delay(INTERVAL)
+    }
+
+    #[test]
+    fn absent_proxy_is_retried_within_a_second() {
+        assert_eq!(after([]), Duration::ZERO);
+        for count in 1..50 {
+            let delay = after((0..count).map(|_| ConnectError::Refused));
+            assert!(
+                delay >= INTERVAL / 2 && delay <= MAX_DELAY_WHEN_ABSENT,
+                "{delay:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn rejecting_proxy_is_retried_rarely() {
+        let rejected = || ConnectError::HandshakeRefused("rejected".to_owned());
+        let delay = after((0..20).map(|_| rejected()));
+        assert!(delay >= MAX_DELAY_WHEN_REJECTED / 2, "{delay:?}");
+    }
+
+    #[test]
+    fn reconnecting_after_a_loss_is_spread_out() {
+        let mut retry = RetryDelays::default();
+        retry.record_loss(true);
+        let delays: Vec<_> = (0..200).map(|_| retry.delay(INTERVAL)).collect();
+        let count_in = |from: u32, to: u32| {
+            let range = INTERVAL / 10 * from..INTERVAL / 10 * to;
+            delays.iter().filter(|delay| range.contains(delay)).count()
+        };
+        assert!(count_in(0, 10) >= 195, "every delay is within the interval");
+        assert!(count_in(0, 3) > 20 && count_in(3, 10) > 20);
+    }
+}

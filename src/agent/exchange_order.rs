@@ -1,0 +1,102 @@
+//! Keeps the events of an exchange in order.
+
+use foldhash::fast::RandomState;
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+
+/// Keeps the events of one exchange in order while handlers are pending.
+///
+/// Only exchanges with a pending handler are recorded, so [`enter`](Self::enter) costs one atomic
+/// load while there is none. Exchanges whose ids have the same hash are ordered together, which is
+/// harmless.
+#[derive(Debug, Default)]
+pub(super) struct ExchangeOrder {
+    hasher: RandomState,
+    /// Number of entries in `queues`: exchanges with a pending handler.
+    pending_exchanges: AtomicUsize,
+    queues: Mutex<HashMap<u64, VecDeque<oneshot::Sender<()>>>>,
+}
+
+impl ExchangeOrder {
+    /// Returns the key of an exchange in [`enter`](Self::enter), [`hold`](Self::hold) and
+    /// [`release`](Self::release).
+    pub(super) fn key(&self, correlation_id: &str) -> u64 {
+        self.hasher.hash_one(correlation_id)
+    }
+
+    /// Returns what an event has to wait for before its handler is called; `None` if it can be
+    /// called at once.
+    pub(super) fn enter(&self, key: u64) -> Option<oneshot::Receiver<()>> {
+        if self.pending_exchanges.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let mut queues = self.queues();
+        let queue = queues.get_mut(&key)?;
+        let (turn, receiver) = oneshot::channel();
+        queue.push_back(turn);
+        Some(receiver)
+    }
+
+    /// Records that an event's handler is pending, so that later events of its exchange queue up.
+    pub(super) fn hold(&self, key: u64) {
+        self.queues().entry(key).or_insert_with(|| {
+            self.pending_exchanges.fetch_add(1, Ordering::Relaxed);
+            VecDeque::new()
+        });
+    }
+
+    /// Lets the next queued event run, after a pending or queued one has ended.
+    pub(super) fn release(&self, key: u64) {
+        let mut queues = self.queues();
+        let Some(queue) = queues.get_mut(&key) else {
+            return;
+        };
+        while let Some(turn) = queue.pop_front() {
+            if turn.send(()).is_ok() {
+                return;
+            }
+        }
+        queues.remove(&key);
+        self.pending_exchanges.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn queues(&self) -> MutexGuard<'_, HashMap<u64, VecDeque<oneshot::Sender<()>>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_events_of_the_same_exchange_wait() {
+        let order = ExchangeOrder::default();
+        assert!(order.enter(1).is_none());
+        order.hold(1);
+        let mut second = order.enter(1).unwrap();
+        let mut third = order.enter(1).unwrap();
+        assert!(order.enter(2).is_none());
+        order.release(1);
+        assert!(second.try_recv().is_ok());
+        assert!(third.try_recv().is_err());
+        order.release(1);
+        assert!(third.try_recv().is_ok());
+        order.release(1);
+        assert!(order.enter(1).is_none());
+        assert_eq!(order.pending_exchanges.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn dropped_event_is_skipped() {
+        let order = ExchangeOrder::default();
+        order.hold(1);
+        drop(order.enter(1));
+        let mut third = order.enter(1).unwrap();
+        order.release(1);
+        assert!(third.try_recv().is_ok());
+    }
+}

@@ -1,0 +1,180 @@
+//! Hashes of correlation ids, and a bounded set of them whose entries expire.
+
+use super::sync::{AtomicUsize, Ordering};
+use foldhash::fast::RandomState;
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Hashes correlation ids with a random seed, so that no peer can choose ids that collide.
+#[derive(Debug, Default)]
+pub(crate) struct IdHasher(RandomState);
+
+impl IdHasher {
+    pub(crate) fn key(&self, correlation_id: &str) -> u64 {
+        self.0.hash_one(correlation_id)
+    }
+}
+
+/// A bounded set of keys that expire. It is nearly always empty, and a lookup costs one load then.
+#[derive(Debug)]
+pub(crate) struct ExpiringKeySet {
+    /// Number of keys, readable without the lock.
+    len: AtomicUsize,
+    keys: Mutex<AgedKeys>,
+    capacity: usize,
+    lifetime: Duration,
+}
+
+/// Number of stale entries in `by_age` that are tolerated before it is compacted, beside one per
+/// key.
+const MAX_STALE: usize = 64;
+
+/// Keys with the time each was added last.
+#[derive(Debug, Default)]
+struct AgedKeys {
+    added: HashMap<u64, Instant>,
+    /// Additions, oldest first. An entry is stale if its key was removed or added again since,
+    /// which shows in a time that differs from the one in `added`.
+    by_age: VecDeque<(Instant, u64)>,
+}
+
+/// Error of an insertion into a full set.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct AtCapacity;
+
+impl ExpiringKeySet {
+    /// Creates a set of at most `capacity` keys, each of which expires `lifetime` after it was
+    /// added.
+    pub(crate) fn new(capacity: usize, lifetime: Duration) -> Self {
+        Self {
+            len: AtomicUsize::new(0),
+            keys: Mutex::default(),
+            capacity,
+            lifetime,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len.load(Ordering::Acquire) == 0
+    }
+
+    pub(crate) fn contains(&self, key: u64) -> bool {
+        !self.is_empty() && self.with_keys(|keys| keys.added.contains_key(&key))
+    }
+
+    pub(crate) fn insert(&self, key: u64) -> Result<(), AtCapacity> {
+        self.with_keys(|keys| {
+            if keys.added.len() >= self.capacity && !keys.added.contains_key(&key) {
+                return Err(AtCapacity);
+            }
+            keys.add(key);
+            Ok(())
+        })
+    }
+
+    /// Adds a key, and evicts the oldest one if the set is full.
+    pub(crate) fn insert_over_oldest(&self, key: u64) {
+        self.with_keys(|keys| {
+            keys.add(key);
+            while keys.added.len() > self.capacity {
+                keys.evict_oldest();
+            }
+        });
+    }
+
+    /// Removes a key. Returns whether it was in the set.
+    pub(crate) fn remove(&self, key: u64) -> bool {
+        !self.is_empty() && self.with_keys(|keys| keys.added.remove(&key).is_some())
+    }
+
+    pub(crate) fn clear(&self) {
+        self.with_keys(|keys| *keys = AgedKeys::default());
+    }
+
+    /// Drops expired keys, then runs `change`.
+    fn with_keys<T>(&self, change: impl FnOnce(&mut AgedKeys) -> T) -> T {
+        // No code under the lock panics halfway through a change.
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.expire(self.lifetime);
+        let result = change(&mut keys);
+        self.len.store(keys.added.len(), Ordering::Release);
+        result
+    }
+}
+
+impl AgedKeys {
+    fn add(&mut self, key: u64) {
+        let now = Instant::now();
+        self.added.insert(key, now);
+        self.by_age.push_back((now, key));
+        // Stale entries behind a key that stays would accumulate. Compacting when they outnumber
+        // the keys has constant amortized cost.
+        if self.by_age.len() > 2 * self.added.len() + MAX_STALE {
+            let added = &self.added;
+            self.by_age.retain(|(at, key)| added.get(key) == Some(at));
+        }
+    }
+
+    fn expire(&mut self, lifetime: Duration) {
+        while let Some(&(added, key)) = self.by_age.front() {
+            let is_current = self.added.get(&key) == Some(&added);
+            if is_current && added.elapsed() < lifetime {
+                return;
+            }
+            self.evict_oldest();
+        }
+    }
+
+    fn evict_oldest(&mut self) {
+        if let Some((added, key)) = self.by_age.pop_front()
+            && self.added.get(&key) == Some(&added)
+        {
+            self.added.remove(&key);
+        }
+    }
+}
+
+#[cfg(all(test, not(tollgate_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_set_is_bounded() {
+        let set = ExpiringKeySet::new(2, Duration::MAX);
+        assert_eq!(set.insert(1), Ok(()));
+        assert_eq!(set.insert(2), Ok(()));
+        assert_eq!(set.insert(2), Ok(()));
+        assert_eq!(set.insert(3), Err(AtCapacity));
+        assert!(set.remove(1));
+        assert!(!set.remove(1));
+        assert_eq!(set.insert(3), Ok(()));
+        assert!(set.contains(3) && !set.contains(1));
+        set.insert_over_oldest(4);
+        assert!(set.contains(3) && set.contains(4) && !set.contains(2));
+        set.clear();
+        assert!(!set.contains(3));
+    }
+
+    #[test]
+    fn stale_entries_are_compacted() {
+        let set = ExpiringKeySet::new(100, Duration::MAX);
+        set.insert_over_oldest(0);
+        for key in 1..10_000 {
+            set.insert_over_oldest(key);
+            assert!(set.remove(key));
+        }
+        assert!(set.contains(0));
+        let kept = set.with_keys(|keys| keys.by_age.len());
+        assert!(kept < 200, "{kept} entries are kept for one key");
+    }
+
+    #[test]
+    fn keys_expire() {
+        let set = ExpiringKeySet::new(1, Duration::ZERO);
+        assert_eq!(set.insert(1), Ok(()));
+        assert!(!set.contains(1));
+        assert_eq!(set.insert(2), Ok(()));
+    }
+}

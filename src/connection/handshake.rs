@@ -1,0 +1,170 @@
+//! The handshake that begins every connection, from the proxy's side.
+//!
+//! On a forward connection, [`open`] sends the request and checks the response. On a reverse
+//! connection, the registration takes its place; it is received elsewhere, and [`adopt`] creates
+//! the connection from what was agreed. Agents use [`send_message`] and [`receive_handshake`] for
+//! their side of it.
+
+use super::link::{Batch, Link, LinkReceiver, LinkSender};
+use super::{AgentState, Connection, ConnectionConfig, Inbound};
+use crate::error::ConnectError;
+use crate::protocol::{AgentCapabilities, PROTOCOL_VERSION};
+use crate::wire::{
+    Dialect, Encoding, Extension, FrameBuffer, HandshakeRequest, HandshakeResponse,
+    MAX_HANDSHAKE_LEN, MessageType, frame_of,
+};
+use bytes::BytesMut;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+
+/// Performs the handshake over a new link and creates the connection.
+///
+/// There is no time limit: the caller has to set one. The connection does nothing until the
+/// returned [`Inbound`] and [`run_writer`](super::run_writer) run.
+pub(crate) async fn open(
+    agent: Arc<AgentState>,
+    mut link: Link,
+    offer: Offer<'_>,
+    config: &ConnectionConfig,
+) -> Result<(Arc<Connection>, Inbound), ConnectError> {
+    let request = HandshakeRequest::new(offer.proxy_id, offer.encodings, offer.extension);
+    let request = request.encode_for(offer.encodings);
+    let sent = send_message(&*link.sender, MessageType::HandshakeRequest, &request);
+    match sent.await {
+        // An agent that closed the link without reading the request may have sent a refusal before,
+        // which tells more than the failed write.
+        Ok(()) | Err(ConnectError::ClosedDuringHandshake) => {}
+        Err(error) => return Err(error),
+    }
+    let mut buffer = FrameBuffer::default();
+    let (message, payload) = receive_handshake(&mut *link.receiver, &mut buffer).await?;
+    if message != MessageType::HandshakeResponse as u8 {
+        return Err(ConnectError::InvalidHandshake(format!(
+            "expected the handshake response, got message type {message:#04x}"
+        )));
+    }
+    let response = HandshakeResponse::decode_for(offer.encodings, &payload)?;
+    let dialect = check_response(&response, offer)?;
+    let terms = Terms {
+        capabilities: response.capabilities.into(),
+        dialect,
+        origin: Origin::Forward,
+    };
+    Ok(adopt(agent, link, buffer, terms, config))
+}
+
+/// Creates a connection over a link whose handshake or registration is done.
+///
+/// `buffer` holds the bytes that were received after it. The connection does nothing until the
+/// returned [`Inbound`] and [`run_writer`](super::run_writer) run.
+pub(crate) fn adopt(
+    agent: Arc<AgentState>,
+    link: Link,
+    buffer: FrameBuffer,
+    mut terms: Terms,
+    config: &ConnectionConfig,
+) -> (Arc<Connection>, Inbound) {
+    // A transport may carry smaller frames than the protocol allows.
+    terms.dialect = terms.dialect.within(link.max_frame);
+    let (connection, completer) = Connection::new(agent, terms, link.sender, config);
+    let inbound = Inbound::new(Arc::clone(&connection), link.receiver, completer, buffer);
+    (connection, inbound)
+}
+
+/// Outcome of a handshake or registration.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub(crate) capabilities: AgentCapabilities,
+    pub(crate) dialect: Dialect,
+    pub(crate) origin: Origin,
+}
+
+/// Side that opened a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The proxy connected to the agent.
+    Forward,
+    /// The agent connected to the proxy.
+    Reverse,
+}
+
+/// Options that the proxy offers to the agent in the handshake.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Offer<'a> {
+    /// Id of the proxy. With the extension, agents treat all connections with one id as those of
+    /// one proxy.
+    pub(crate) proxy_id: &'a str,
+    /// Encodings in order of preference. The agent may choose JSON even if it is not listed.
+    pub(crate) encodings: &'a [Encoding],
+    /// Protocol extension of this crate, if the agent may choose it.
+    pub(crate) extension: Option<Extension>,
+}
+
+/// Checks that the agent accepted and chose only what was offered. Returns the dialect for all
+/// further messages.
+fn check_response(response: &HandshakeResponse, offer: Offer<'_>) -> Result<Dialect, ConnectError> {
+    if !response.success {
+        let reason = response
+            .error
+            .clone()
+            .unwrap_or_else(|| "no reason given".to_owned());
+        return Err(ConnectError::HandshakeRefused(reason));
+    }
+    if response.protocol_version != PROTOCOL_VERSION {
+        return Err(ConnectError::VersionMismatch {
+            expected: PROTOCOL_VERSION,
+            actual: response.protocol_version,
+        });
+    }
+    // Every agent may fall back to JSON, even if it was not offered.
+    if response.encoding != Encoding::Json && !offer.encodings.contains(&response.encoding) {
+        return Err(ConnectError::EncodingNotOffered);
+    }
+    // An extension that was not offered is an error: the agent would write messages in a form that
+    // this side does not expect.
+    let chosen = response.extension();
+    let extension = offer
+        .extension
+        .filter(|extension| chosen == Some(extension.number()));
+    if chosen.is_some() && extension.is_none() {
+        return Err(ConnectError::ExtensionNotOffered);
+    }
+    Ok(Dialect::new(response.encoding, extension))
+}
+
+/// Sends one message and waits until the link has taken all of it.
+///
+/// Only for a link that no connection uses yet, as it bypasses the send queue.
+pub(crate) async fn send_message(
+    sender: &dyn LinkSender,
+    message: MessageType,
+    payload: &[u8],
+) -> Result<(), ConnectError> {
+    let mut batch = Batch::default();
+    batch.push(frame_of(message, payload)?);
+    loop {
+        sender.try_send(&mut batch, &drop)?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        poll_fn(|cx| sender.poll_room(cx)).await?;
+    }
+}
+
+/// Receives the first message of a connection. Its length is limited by `MAX_HANDSHAKE_LEN`, so
+/// that an unknown peer cannot make this side buffer a large frame.
+pub(crate) async fn receive_handshake(
+    receiver: &mut dyn LinkReceiver,
+    buffer: &mut FrameBuffer,
+) -> Result<(u8, BytesMut), ConnectError> {
+    loop {
+        if let Some(frame) = buffer.next_frame(MAX_HANDSHAKE_LEN)? {
+            return Ok(frame);
+        }
+        let received = poll_fn(|cx| receiver.poll_receive(cx, buffer.spare())).await?;
+        if received == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Health of a connection: consecutive failures and the agent's own reports.
+
+use crate::protocol::HealthState;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Health of a connection and of the agent behind it. Connections are chosen by it.
+#[derive(Debug)]
+pub(crate) struct ConnectionHealth {
+    /// Number of consecutive calls that timed out or whose answer could not be decoded.
+    errors: AtomicU32,
+    /// Number of errors from which on the connection takes no new exchanges.
+    max_errors: u32,
+    report: Report,
+}
+
+/// The agent's last health report.
+#[derive(Debug)]
+struct Report {
+    /// Number of the [`HealthState`] in the low 32 bits, timeout factor (bits of an `f32`) above.
+    state: AtomicU64,
+    /// Time at which the report expires, in milliseconds since the Unix epoch; 0 means never.
+    valid_until_ms: AtomicU64,
+}
+
+/// Range to which a reported factor is limited. Below 1.0 it would shorten timeouts.
+const FACTOR_RANGE: std::ops::RangeInclusive<f32> = 1.0..=10.0;
+
+const HEALTHY: u64 = 1;
+const DEGRADED: u64 = 2;
+
+impl ConnectionHealth {
+    pub(crate) fn new(max_errors: u32) -> Self {
+        Self {
+            errors: AtomicU32::new(0),
+            max_errors: max_errors.max(1),
+            report: Report {
+                state: AtomicU64::new(HEALTHY),
+                valid_until_ms: AtomicU64::new(0),
+            },
+        }
+    }
+
+    /// Returns whether the connection may take new exchanges.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.reported_state() <= DEGRADED && !self.is_failing()
+    }
+
+    /// Returns whether too many calls in a row have failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.errors.load(Ordering::Relaxed) >= self.max_errors
+    }
+
+    /// Returns whether the agent reports that it is degraded.
+    pub(crate) fn is_degraded(&self) -> bool {
+        self.reported_state() == DEGRADED
+    }
+
+    /// Returns the factor by which configured timeouts grow: 1.0 unless the agent is degraded.
+    pub(crate) fn timeout_factor(&self) -> f32 {
+        let state = self.report.state.load(Ordering::Relaxed);
+        if state & u64::from(u32::MAX) != DEGRADED {
+            return 1.0;
+        }
+        f32::from_bits((state >> 32) as u32)
+    }
+
+    /// Records an answer or a pong, which ends a row of failures.
+    pub(crate) fn succeeded(&self) {
+        if self.errors.load(Ordering::Relaxed) != 0 {
+            self.errors.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Records a failed call. Returns `true` if this one reached the maximum.
+    pub(crate) fn failed(&self) -> bool {
+        let errors = self
+            .errors
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1);
+        errors == self.max_errors
+    }
+
+    /// Records a health report of the agent.
+    pub(crate) fn report(&self, state: &HealthState, valid_until_ms: Option<u64>) {
+        let factor = match state {
+            HealthState::Degraded {
+                timeout_multiplier, ..
+            } if timeout_multiplier.is_finite() => {
+                timeout_multiplier.clamp(*FACTOR_RANGE.start(), *FACTOR_RANGE.end())
+            }
+            _ => 1.0,
+        };
+        let packed = u64::from(factor.to_bits()) << 32 | state.number() as u64;
+        let valid_until = valid_until_ms.unwrap_or(0);
+        self.report
+            .valid_until_ms
+            .store(valid_until, Ordering::Relaxed);
+        self.report.state.store(packed, Ordering::Relaxed);
+    }
+
+    /// Drops the report if it has expired.
+    pub(crate) fn forget_stale_report(&self, now_ms: u64) {
+        let valid_until = self.report.valid_until_ms.load(Ordering::Relaxed);
+        if valid_until != 0 && valid_until < now_ms {
+            self.report(&HealthState::Healthy, None);
+        }
+    }
+
+    fn reported_state(&self) -> u64 {
+        self.report.state.load(Ordering::Relaxed) & u64::from(u32::MAX)
+    }
+}
+
+#[cfg(all(test, not(tollgate_loom)))]
+mod tests {
+    use super::*;
+
+    fn degraded(timeout_multiplier: f32) -> HealthState {
+        HealthState::Degraded {
+            disabled_features: Vec::new(),
+            timeout_multiplier,
+        }
+    }
+
+    #[test]
+    fn only_consecutive_errors_count() {
+        let health = ConnectionHealth::new(3);
+        for _ in 0..5 {
+            assert!(!health.failed() && !health.failed());
+            health.succeeded();
+        }
+        assert!(!health.failed() && !health.failed() && health.failed());
+        assert!(!health.is_usable());
+        assert!(!health.failed(), "reported only once");
+        health.succeeded();
+        assert!(health.is_usable());
+    }
+
+    #[test]
+    fn reported_states_are_applied() {
+        let health = ConnectionHealth::new(3);
+        health.report(&degraded(2.5), None);
+        assert!(health.is_usable() && health.is_degraded());
+        assert_eq!(health.timeout_factor(), 2.5);
+        health.report(&HealthState::Draining { eta_ms: None }, None);
+        assert!(!health.is_usable() && health.timeout_factor() == 1.0);
+        health.report(&HealthState::Healthy, None);
+        assert!(health.is_usable() && !health.is_degraded());
+    }
+
+    #[test]
+    fn the_timeout_factor_is_limited() {
+        let health = ConnectionHealth::new(3);
+        let reported = [f32::NAN, f32::INFINITY, f32::MIN, -1.0, 0.0, 0.5, 1e9];
+        let expected = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 10.0];
+        for (multiplier, expected) in reported.into_iter().zip(expected) {
+            health.report(&degraded(multiplier), None);
+            assert_eq!(health.timeout_factor(), expected, "{multiplier}");
+        }
+    }
+
+    #[test]
+    fn an_expired_report_is_dropped() {
+        let health = ConnectionHealth::new(3);
+        let unhealthy = HealthState::from_number(4).expect("a state");
+        health.report(&unhealthy, Some(1_000));
+        health.forget_stale_report(1_000);
+        assert!(!health.is_usable());
+        health.forget_stale_report(1_001);
+        assert!(health.is_usable());
+        health.report(&unhealthy, None);
+        health.forget_stale_report(u64::MAX);
+        assert!(!health.is_usable());
+    }
+}

@@ -1,0 +1,335 @@
+//! A queue of tasks that wait for something scarce, such as slots or room in a ring.
+//!
+//! The queue does not know the resource. A waiter is given an attempt to take it, and a task
+//! that releases some of it notifies the queue.
+//!
+//! # Why no wake-up is lost
+//!
+//! A waiter first counts itself in `len`, then makes its attempt. A releaser first changes the
+//! resource, then reads `len`. All four accesses are SeqCst, so they have one total order, in which
+//! one of two cases holds:
+//!
+//! * The releaser reads `len` before the waiter has counted itself. Then it has changed the
+//!   resource before the attempt, which therefore sees the change.
+//! * The releaser sees a waiter and takes the waker of the head, under the lock. A head that has
+//!   registered its waker by then is woken. One that has not registers it under the same lock later
+//!   and makes its attempt only after that, so the attempt sees the change.
+//!
+//! Weaker orderings allow both sides to miss each other: acquire and release do not order a store
+//! before a later load of another variable. The resource must therefore be accessed with SeqCst
+//! too, or behind SeqCst fences.
+//!
+//! `len` is raised before a waiter joins and lowered after it has left, so it is never less than
+//! the number of waiters in the queue, and `notify_one` may skip the lock while it is 0.
+
+use super::sync::{AtomicUsize, Mutex, Ordering, seq_cst_for_loom};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::PoisonError;
+use std::task::{Context, Poll, Waker};
+
+/// Lets tasks wait in order for a resource.
+///
+/// All waiters must wait for the same condition, since only the head of the queue makes attempts.
+/// A task that releases some of the resource calls [`WaitQueue::notify_one`], which costs one load
+/// while nothing waits.
+#[derive(Debug, Default)]
+pub(crate) struct WaitQueue {
+    /// Number of waiters, including those that are about to join or have just left. Never less than
+    /// the length of the queue.
+    len: AtomicUsize,
+    waiters: Mutex<Waiters>,
+}
+
+#[derive(Debug, Default)]
+struct Waiters {
+    /// Waiters in order of arrival, and so of number. Only the first makes attempts.
+    queue: VecDeque<Waiter>,
+    next_number: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    number: u64,
+    /// `None` before the first poll, and after the task was woken until it is polled again. In both
+    /// cases an attempt is still to come, so there is nothing to wake.
+    waker: Option<Waker>,
+}
+
+impl WaitQueue {
+    /// Makes one attempt, unless a task is waiting that would be overtaken.
+    pub(crate) fn try_acquire<T>(&self, attempt: impl FnOnce() -> Option<T>) -> Option<T> {
+        if self.waiting() > 0 {
+            return None;
+        }
+        attempt()
+    }
+
+    /// Waits in the queue until an attempt succeeds.
+    pub(crate) async fn acquire<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> T {
+        let waiter = QueuedWaiter::join(self);
+        poll_fn(|cx| {
+            if !waiter.register_waker(cx) {
+                return Poll::Pending;
+            }
+            // A release that this attempt misses finds the waker, which is registered by now.
+            attempt().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    /// Returns the number of waiting tasks.
+    pub(crate) fn waiting(&self) -> usize {
+        self.len.load(Ordering::SeqCst)
+    }
+
+    /// Lets the head of the queue try again. Called after the resource was released.
+    ///
+    /// The load of `len` is SeqCst and comes after the release: see the module documentation.
+    pub(crate) fn notify_one(&self) {
+        seq_cst_for_loom();
+        if self.waiting() > 0 {
+            let head = self.with_lock(Waiters::take_head_waker);
+            wake(head);
+        }
+    }
+
+    fn with_lock<T>(&self, change: impl FnOnce(&mut Waiters) -> T) -> T {
+        // No code under the lock panics halfway through a change.
+        change(&mut self.waiters.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Waiters {
+    fn join(&mut self) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.queue.push_back(Waiter {
+            number,
+            waker: None,
+        });
+        number
+    }
+
+    /// Stores the waker of a waiter. Returns whether the waiter is the head.
+    fn register_waker(&mut self, number: u64, waker: &Waker) -> bool {
+        if let Ok(index) = self.index_of(number) {
+            match &mut self.queue[index].waker {
+                Some(known) => known.clone_from(waker),
+                unknown => *unknown = Some(waker.clone()),
+            }
+        }
+        self.queue.front().is_some_and(|head| head.number == number)
+    }
+
+    /// Removes a waiter. If it was the head, returns the waker of the next one: there may be more
+    /// of the resource, or the head may leave after a notification without having used it.
+    fn leave(&mut self, number: u64) -> Option<Waker> {
+        let index = self.index_of(number).ok()?;
+        self.queue.remove(index);
+        if index == 0 {
+            self.take_head_waker()
+        } else {
+            None
+        }
+    }
+
+    fn take_head_waker(&mut self) -> Option<Waker> {
+        self.queue.front_mut()?.waker.take()
+    }
+
+    /// Returns the position of a waiter. Numbers are given in order, so the queue is sorted.
+    fn index_of(&self, number: u64) -> Result<usize, usize> {
+        self.queue
+            .binary_search_by_key(&number, |waiter| waiter.number)
+    }
+}
+
+/// Wakes a task. Called outside the lock, since wakers are foreign code.
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// A task's membership in the queue. When it is dropped, after success or because the task gave up,
+/// the next waiter tries.
+struct QueuedWaiter<'t> {
+    queue: &'t WaitQueue,
+    number: u64,
+}
+
+impl<'t> QueuedWaiter<'t> {
+    fn join(queue: &'t WaitQueue) -> Self {
+        queue.len.fetch_add(1, Ordering::SeqCst);
+        seq_cst_for_loom();
+        let number = queue.with_lock(Waiters::join);
+        Self { queue, number }
+    }
+
+    /// Stores the waker of this task. Returns whether the task is the head and may try.
+    fn register_waker(&self, cx: &Context<'_>) -> bool {
+        let waker = cx.waker();
+        self.queue
+            .with_lock(|waiters| waiters.register_waker(self.number, waker))
+    }
+}
+
+impl Drop for QueuedWaiter<'_> {
+    fn drop(&mut self) {
+        let next = self.queue.with_lock(|waiters| waiters.leave(self.number));
+        self.queue.len.fetch_sub(1, Ordering::SeqCst);
+        wake(next);
+    }
+}
+
+/// Tests of every interleaving of a few threads, by loom (`scripts/loom`).
+#[cfg(all(test, tollgate_loom))]
+mod loom_tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use loom::future::block_on;
+    use loom::thread;
+    use std::pin::pin;
+    use std::sync::Arc;
+
+    /// A number of permits, taken and released as
+    /// [`SlotBitmap`](crate::connection::slot_bitmap::SlotBitmap) does with slots.
+    struct Permits {
+        queue: WaitQueue,
+        free: AtomicUsize,
+    }
+
+    impl Permits {
+        fn new(free: usize) -> Arc<Self> {
+            Arc::new(Self {
+                queue: WaitQueue::default(),
+                free: AtomicUsize::new(free),
+            })
+        }
+
+        fn take(&self) -> Option<()> {
+            let free = self.free.load(Ordering::SeqCst);
+            let next = free.checked_sub(1)?;
+            let order = Ordering::SeqCst;
+            let taken = self.free.compare_exchange(free, next, order, order);
+            taken.ok().map(drop)
+        }
+
+        fn release(&self) {
+            self.free.fetch_add(1, Ordering::SeqCst);
+            self.queue.notify_one();
+        }
+
+        fn acquire(&self) {
+            if self.queue.try_acquire(|| self.take()).is_none() {
+                block_on(self.queue.acquire(|| self.take()));
+            }
+        }
+    }
+
+    /// A task that waits during a release gets the permit.
+    #[test]
+    fn no_wake_up_is_lost() {
+        loom::model(|| {
+            let permits = Permits::new(0);
+            let releasing = Arc::clone(&permits);
+            let other = thread::spawn(move || releasing.release());
+            permits.acquire();
+            other.join().unwrap();
+            assert_eq!(permits.queue.waiting(), 0);
+        });
+    }
+
+    /// Two threads take turns with one permit.
+    #[test]
+    fn threads_take_turns_with_one_permit() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let permits = Permits::new(1);
+            let shared = Arc::clone(&permits);
+            let take_turn = |permits: &Permits| {
+                permits.acquire();
+                permits.release();
+            };
+            let other = thread::spawn(move || take_turn(&shared));
+            take_turn(&permits);
+            other.join().unwrap();
+        });
+    }
+
+    /// A task that gives up at the moment it is notified lets the next one try.
+    #[test]
+    fn next_waiter_is_woken_if_the_head_gives_up() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let permits = Permits::new(0);
+            let (releasing, waiting) = (Arc::clone(&permits), Arc::clone(&permits));
+            let mut first = Box::pin(async move { waiting.queue.acquire(|| waiting.take()).await });
+            assert!(first.as_mut().now_or_never().is_none());
+            let next = Arc::clone(&permits);
+            let second = thread::spawn(move || {
+                block_on(pin!(next.queue.acquire(|| next.take())));
+            });
+            let releaser = thread::spawn(move || releasing.release());
+            drop(first);
+            second.join().unwrap();
+            releaser.join().unwrap();
+        });
+    }
+}
+
+#[cfg(all(test, not(tollgate_loom)))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    fn take_one(free: &AtomicUsize) -> Option<()> {
+        free.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |free| {
+            free.checked_sub(1)
+        })
+        .ok()
+        .map(drop)
+    }
+
+    #[tokio::test]
+    async fn oldest_waiter_is_woken_first() {
+        let queue = Arc::new(WaitQueue::default());
+        let free = Arc::new(AtomicUsize::new(0));
+        let (acquired, mut order) = tokio::sync::mpsc::unbounded_channel();
+        for n in 0..10 {
+            let (queue, free, acquired) = (queue.clone(), free.clone(), acquired.clone());
+            tokio::spawn(async move {
+                queue.acquire(|| take_one(&free)).await;
+                acquired.send(n).unwrap();
+            });
+            tokio::task::yield_now().await;
+        }
+        for n in 0..10 {
+            assert!(queue.try_acquire(|| take_one(&free)).is_none());
+            free.fetch_add(1, Ordering::SeqCst);
+            queue.notify_one();
+            assert_eq!(order.recv().await, Some(n));
+        }
+    }
+
+    #[tokio::test]
+    async fn next_waiter_is_woken_if_the_head_is_aborted() {
+        let queue = Arc::new(WaitQueue::default());
+        let free = Arc::new(AtomicUsize::new(0));
+        let waiting = |queue: Arc<WaitQueue>, free: Arc<AtomicUsize>| {
+            tokio::spawn(async move { queue.acquire(|| take_one(&free)).await })
+        };
+        let first = waiting(queue.clone(), free.clone());
+        tokio::task::yield_now().await;
+        let second = waiting(queue.clone(), free.clone());
+        tokio::task::yield_now().await;
+        free.store(1, Ordering::SeqCst);
+        queue.notify_one();
+        first.abort();
+        second.await.unwrap();
+    }
+}

@@ -1,0 +1,197 @@
+//! Chooses a connection for an event, without locks, allocations or waiting.
+
+use super::agents::AgentEntry;
+use super::config::LoadBalanceStrategy;
+use super::connection_set::Group;
+use crate::connection::{Connection, Correlation, Refusal, RuntimeId};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Factor by which the load of a connection counts if its agent reports that it is degraded. In
+/// turn, it is taken only once in this many rounds.
+const DEGRADED_WEIGHT: usize = 4;
+
+impl AgentEntry {
+    /// Chooses the connection for the next event of an exchange.
+    ///
+    /// A connection that has a free slot is preferred to one where the event would wait.
+    pub(super) fn choose(
+        &self,
+        strategy: LoadBalanceStrategy,
+        correlation: Correlation<'_>,
+    ) -> Result<&Arc<Connection>, Refusal> {
+        let all = self.connections.all();
+        all.choose(strategy, |connection| is_usable(connection, correlation))
+            .ok_or_else(|| self.why_none(correlation))
+    }
+
+    /// Like [`AgentEntry::choose`], but prefers a connection that `runtime` serves if it has a free
+    /// slot.
+    pub(super) fn choose_near(
+        &self,
+        runtime: RuntimeId,
+        strategy: LoadBalanceStrategy,
+        correlation: Correlation<'_>,
+    ) -> Result<&Arc<Connection>, Refusal> {
+        let usable = |connection: &Connection| is_usable(connection, correlation);
+        match self.choose_at(runtime, strategy, usable) {
+            Some(own) => Ok(own),
+            None => self.choose(strategy, correlation),
+        }
+    }
+
+    /// Chooses the connection for an exchange whose first event may wait for the end of a pause.
+    pub(super) fn choose_paused(
+        &self,
+        near: Option<RuntimeId>,
+        strategy: LoadBalanceStrategy,
+    ) -> Result<&Arc<Connection>, Refusal> {
+        near.and_then(|runtime| self.choose_at(runtime, strategy, Connection::is_healthy))
+            .or_else(|| {
+                self.connections
+                    .all()
+                    .choose(strategy, Connection::is_healthy)
+            })
+            .ok_or(Refusal::Unavailable)
+    }
+
+    /// Chooses among the connections that a runtime serves. Returns `None` unless one has a free
+    /// slot.
+    fn choose_at(
+        &self,
+        runtime: RuntimeId,
+        strategy: LoadBalanceStrategy,
+        usable: impl Fn(&Connection) -> bool,
+    ) -> Option<&Arc<Connection>> {
+        let own = self.connections.served_by(runtime)?;
+        own.choose(strategy, usable)
+            .filter(|connection| connection.has_free_slot())
+    }
+
+    /// Returns the reason why no connection is usable.
+    ///
+    /// If several connections are unusable for different reasons, the reason that another event or
+    /// a short wait could remove comes first: busy, then paused for this exchange, then paused.
+    fn why_none(&self, correlation: Correlation<'_>) -> Refusal {
+        let healthy = || {
+            self.connections()
+                .iter()
+                .filter(|connection| connection.is_healthy())
+        };
+        if self
+            .connections()
+            .iter()
+            .any(|connection| connection.is_retired())
+        {
+            // Connections are retired only once they have left the snapshot, so the caller's
+            // snapshot is outdated. `Closed` makes the caller load the new one and choose again.
+            return Refusal::Closed;
+        }
+        if healthy().next().is_none() {
+            return Refusal::Unavailable;
+        }
+        let mut refusal = Refusal::Paused;
+        for connection in healthy() {
+            match connection.check_flow(correlation) {
+                // Healthy and not paused, and yet not usable: an event of the exchange is
+                // unanswered.
+                Ok(()) => return Refusal::Busy,
+                Err(Refusal::ExchangePaused) => refusal = Refusal::ExchangePaused,
+                Err(_) => {}
+            }
+        }
+        refusal
+    }
+}
+
+impl<'r> Group<'r> {
+    /// Chooses a usable connection, one with a free slot if there is one.
+    ///
+    /// The search starts at the cursor and goes once around, so that ties go to the next connection
+    /// in turn instead of always to the first.
+    fn choose(
+        self,
+        strategy: LoadBalanceStrategy,
+        usable: impl Fn(&Connection) -> bool,
+    ) -> Option<&'r Arc<Connection>> {
+        if self.prefers_batching
+            && strategy == LoadBalanceStrategy::RoundRobin
+            && let Some(batching) = self.batching(&usable)
+        {
+            return Some(batching);
+        }
+        let cursor = self.next_cursor(strategy);
+        let candidates = || {
+            let usable = &usable;
+            let count = self.connections.len().max(1);
+            let (before, from) = self.connections.split_at(cursor % count);
+            from.iter()
+                .chain(before)
+                .filter(move |connection| usable(connection))
+        };
+        match strategy {
+            LoadBalanceStrategy::RoundRobin | LoadBalanceStrategy::Random => {
+                // A degraded connection is skipped in most rounds, then taken if no other has a
+                // free slot, and last comes the one with the fewest calls, where the event waits.
+                let in_turn = |connection: &&Arc<Connection>| {
+                    let round = cursor / self.connections.len().max(1);
+                    let has_turn =
+                        !connection.health().is_degraded() || round.is_multiple_of(DEGRADED_WEIGHT);
+                    has_turn && connection.has_free_slot()
+                };
+                candidates()
+                    .find(in_turn)
+                    .or_else(|| candidates().find(|connection| connection.has_free_slot()))
+                    .or_else(|| candidates().min_by_key(|connection| connection.in_flight()))
+            }
+            LoadBalanceStrategy::LeastConnections => {
+                candidates().min_by_key(|connection| load(connection))
+            }
+            LoadBalanceStrategy::HealthBased => candidates().min_by_key(|connection| {
+                (
+                    !connection.has_free_slot(),
+                    connection.health().is_degraded(),
+                    connection.in_flight(),
+                )
+            }),
+        }
+    }
+
+    /// Returns the connection of the previous choice if calls are about to be sent together there,
+    /// and one more can join them. The cursor stays, so that the calls that follow join as well.
+    fn batching(self, usable: impl Fn(&Connection) -> bool) -> Option<&'r Arc<Connection>> {
+        let last = self.cursor.load(Ordering::Relaxed).wrapping_sub(1);
+        let connection = &self.connections.get(last % self.connections.len().max(1))?;
+        let can_join = connection.is_batching()
+            && connection.has_free_slot()
+            && !connection.health().is_degraded()
+            && usable(connection);
+        can_join.then_some(connection)
+    }
+
+    /// Returns the position where the search starts, modulo the number of connections.
+    fn next_cursor(self, strategy: LoadBalanceStrategy) -> usize {
+        match strategy {
+            LoadBalanceStrategy::Random => fastrand::usize(..),
+            _ => self.cursor.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
+
+/// Returns whether a connection can take the next event of an exchange, at once or once it has a
+/// free slot.
+fn is_usable(connection: &Connection, correlation: Correlation<'_>) -> bool {
+    connection.is_healthy()
+        && connection.check_flow(correlation).is_ok()
+        && connection.is_free_for(correlation)
+}
+
+/// Returns the number of pending calls, weighted for degraded agents.
+fn load(connection: &Connection) -> usize {
+    let in_flight = connection.in_flight();
+    if connection.health().is_degraded() {
+        (in_flight + 1) * DEGRADED_WEIGHT
+    } else {
+        in_flight
+    }
+}

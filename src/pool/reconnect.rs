@@ -1,0 +1,159 @@
+//! Pacing of reconnects to one agent.
+
+use crate::backoff::delay;
+use crate::connection::RuntimeId;
+use crate::error::ConnectError;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+/// State of opening an agent's connections: which work is in progress, and how long it waits
+/// between attempts. All entries of an agent at one endpoint share it.
+#[derive(Debug, Default)]
+pub(super) struct Reconnect {
+    /// Runtimes whose connections are being opened; `None` stands for shared connections.
+    in_progress: Mutex<Vec<Option<RuntimeId>>>,
+    /// Number of failed attempts in a row.
+    failures: AtomicU32,
+    /// Number of rounds in a row whose connections all closed soon and before the agent sent
+    /// anything.
+    useless_rounds: AtomicU32,
+    /// Notified when a call finds no connection.
+    demanded: Notify,
+}
+
+/// Longest wait between two attempts.
+pub(super) const MAX_DELAY: Duration = Duration::from_secs(30);
+
+/// Shortest wait before an attempt that a call demands.
+const MIN_DEMAND_DELAY: Duration = Duration::from_millis(250);
+
+impl Reconnect {
+    /// Begins the work for one runtime, or for shared connections, unless it is in progress.
+    pub(super) fn begin(self: &Arc<Self>, runtime: Option<RuntimeId>) -> Option<ReconnectGuard> {
+        let mut in_progress = self.in_progress();
+        if in_progress.contains(&runtime) {
+            return None;
+        }
+        in_progress.push(runtime);
+        Some(ReconnectGuard {
+            reconnect: Arc::clone(self),
+            runtime,
+        })
+    }
+
+    fn in_progress(&self) -> MutexGuard<'_, Vec<Option<RuntimeId>>> {
+        // No code that holds the lock can panic halfway through a change.
+        self.in_progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shortens the current wait, because calls need the agent.
+    pub(super) fn request_now(&self) {
+        self.demanded.notify_one();
+    }
+
+    /// Counts a failed attempt, and returns the number of failures in a row.
+    pub(super) fn failed(&self) -> u32 {
+        self.failures
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1)
+    }
+
+    pub(super) fn succeeded(&self) {
+        self.failures.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes whether the connections that closed were useless. Rounds of useless connections
+    /// lengthen the waits, so that an agent that crashes on every connection is not dialed without
+    /// a pause.
+    pub(super) fn lost_connections(&self, were_useless: bool) {
+        if were_useless {
+            self.useless_rounds.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.useless_rounds.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits before the next attempt. `cause` is the reason why the last one failed, if it did.
+    pub(super) async fn pause(&self, interval: Duration, cause: Option<&ConnectError>) {
+        let attempts = self
+            .failures
+            .load(Ordering::Relaxed)
+            .saturating_add(self.useless_rounds.load(Ordering::Relaxed));
+        let delay = delay(interval, MAX_DELAY, attempts);
+        if !cause.is_some_and(is_absent) {
+            return sleep(delay).await;
+        }
+        let minimum = delay.min(MIN_DEMAND_DELAY);
+        sleep(minimum).await;
+        // An attempt to connect to an absent agent costs the agent nothing, so calls may hasten it.
+        let _ = timeout(delay - minimum, self.demanded.notified()).await;
+    }
+}
+
+/// Returns whether nothing listens at the endpoint.
+fn is_absent(cause: &ConnectError) -> bool {
+    matches!(cause, ConnectError::NoSuchSocket | ConnectError::Refused)
+}
+
+/// Work that is in progress until this is dropped.
+#[derive(Debug)]
+pub(super) struct ReconnectGuard {
+    reconnect: Arc<Reconnect>,
+    runtime: Option<RuntimeId>,
+}
+
+impl Drop for ReconnectGuard {
+    fn drop(&mut self) {
+        self.reconnect
+            .in_progress()
+            .retain(|runtime| *runtime != self.runtime);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn demand_shortens_the_wait_for_an_absent_agent() {
+        let reconnect = Arc::new(Reconnect::default());
+        for _ in 0..20 {
+            reconnect.failed();
+        }
+        for (cause, is_shortened) in [
+            (ConnectError::NoSuchSocket, true),
+            (ConnectError::Refused, true),
+            (ConnectError::ClosedDuringHandshake, false),
+        ] {
+            reconnect.request_now();
+            let started = Instant::now();
+            reconnect.pause(Duration::from_secs(1), Some(&cause)).await;
+            let is_short = started.elapsed() < Duration::from_secs(1);
+            assert_eq!(is_short, is_shortened, "{cause}");
+            assert!(started.elapsed() >= MIN_DEMAND_DELAY);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn useless_connections_delay_the_next_round() {
+        let reconnect = Reconnect::default();
+        let waited = async || {
+            let started = Instant::now();
+            reconnect.pause(Duration::from_secs(1), None).await;
+            started.elapsed()
+        };
+        assert_eq!(waited().await, Duration::ZERO);
+        reconnect.lost_connections(true);
+        assert!(waited().await >= Duration::from_millis(500));
+        reconnect.succeeded();
+        assert!(waited().await >= Duration::from_millis(500));
+        reconnect.lost_connections(false);
+        assert_eq!(waited().await, Duration::ZERO);
+    }
+}

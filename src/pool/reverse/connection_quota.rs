@@ -1,0 +1,109 @@
+//! Limits on the number of reverse connections.
+
+use crate::error::RegistrationError;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Counts and limits the connections through one listener.
+#[derive(Debug)]
+pub(super) struct ConnectionQuota {
+    limit: usize,
+    limit_per_agent: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    total: usize,
+    by_agent: HashMap<Arc<str>, usize>,
+}
+
+/// Held by a connection while it is open.
+#[derive(Debug)]
+pub(super) struct QuotaPermit {
+    quota: Arc<ConnectionQuota>,
+    agent_id: Arc<str>,
+}
+
+impl ConnectionQuota {
+    pub(super) fn new(limit: usize, limit_per_agent: usize) -> Self {
+        Self {
+            limit,
+            limit_per_agent,
+            taken: Mutex::default(),
+        }
+    }
+
+    pub(super) fn try_acquire(
+        self: &Arc<Self>,
+        agent_id: &str,
+    ) -> Result<QuotaPermit, RegistrationError> {
+        let mut taken = self.taken();
+        if taken.total >= self.limit {
+            return Err(RegistrationError::TooManyConnections { limit: self.limit });
+        }
+        let of_agent = taken.by_agent.get(agent_id).copied().unwrap_or_default();
+        if of_agent >= self.limit_per_agent {
+            return Err(RegistrationError::TooManyConnectionsOfAgent {
+                limit: self.limit_per_agent,
+            });
+        }
+        let agent_id: Arc<str> = agent_id.into();
+        taken.total += 1;
+        taken.by_agent.insert(Arc::clone(&agent_id), of_agent + 1);
+        Ok(QuotaPermit {
+            quota: Arc::clone(self),
+            agent_id,
+        })
+    }
+
+    pub(super) fn total(&self) -> usize {
+        self.taken().total
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        // A poisoned lock is usable: no panic can leave the counts inconsistent.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for QuotaPermit {
+    fn drop(&mut self) {
+        let mut taken = self.quota.taken();
+        taken.total -= 1;
+        if let Some(of_agent) = taken.by_agent.get_mut(&self.agent_id) {
+            *of_agent -= 1;
+            if *of_agent == 0 {
+                taken.by_agent.remove(&self.agent_id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permits_are_limited_and_returned() {
+        let quota = Arc::new(ConnectionQuota::new(3, 2));
+        let first = quota.try_acquire("a").unwrap();
+        let _second = quota.try_acquire("a").unwrap();
+        let of_agent = RegistrationError::TooManyConnectionsOfAgent { limit: 2 };
+        assert_eq!(
+            quota.try_acquire("a").unwrap_err().to_string(),
+            of_agent.to_string()
+        );
+        let other = quota.try_acquire("b").unwrap();
+        let in_all = RegistrationError::TooManyConnections { limit: 3 };
+        assert_eq!(
+            quota.try_acquire("c").unwrap_err().to_string(),
+            in_all.to_string()
+        );
+        drop(first);
+        drop(other);
+        let _third = quota.try_acquire("a").unwrap();
+        assert_eq!(quota.total(), 2);
+        assert_eq!(quota.taken().by_agent.len(), 1);
+    }
+}

@@ -1,0 +1,273 @@
+//! The rules that decide which agents may register.
+
+use super::config::ReverseConnectionConfig;
+use super::pattern::matches;
+use super::peer::{Peer, User};
+use super::registration::IdOwner;
+use super::tokens::is_valid;
+use crate::error::{ConnectError, RegistrationError};
+use crate::protocol::PROTOCOL_VERSION;
+use crate::wire::RegistrationRequest;
+use std::collections::HashSet;
+
+/// Longest id in bytes.
+const MAX_ID_LEN: usize = 128;
+
+const ROOT: u32 = 0;
+
+/// Decides which agents may register.
+#[derive(Debug)]
+pub(super) struct RegistrationPolicy {
+    config: ReverseConnectionConfig,
+    /// The user that the proxy runs as, if the listener is a Unix socket.
+    own_uid: Option<u32>,
+}
+
+impl RegistrationPolicy {
+    pub(super) fn new(config: ReverseConnectionConfig, own_uid: Option<u32>) -> Self {
+        Self { config, own_uid }
+    }
+
+    /// Checks whether a peer may connect, before anything is received from it.
+    pub(super) fn check_peer(&self, peer: &Peer) -> Result<(), RegistrationError> {
+        match peer.user {
+            Some(user) if !self.is_allowed(user) => Err(RegistrationError::UserNotAllowed {
+                uid: user.uid,
+                gid: user.gid,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks a registration. Returns the owner of the id.
+    ///
+    /// `is_valid_for_id` says whether the peer's certificate is valid for the id; `None` if it has
+    /// presented none.
+    pub(super) fn check_registration(
+        &self,
+        request: &RegistrationRequest,
+        peer: &Peer,
+        is_valid_for_id: Option<bool>,
+    ) -> Result<IdOwner, RegistrationError> {
+        if !request.supports_our_version() {
+            return Err(RegistrationError::Handshake(
+                ConnectError::VersionMismatch {
+                    expected: PROTOCOL_VERSION,
+                    actual: request.protocol_version,
+                },
+            ));
+        }
+        let id = &*request.agent_id;
+        if id.is_empty() || id.len() > MAX_ID_LEN || id.chars().any(char::is_control) {
+            return Err(RegistrationError::InvalidId);
+        }
+        let allowed = &self.config.allowed_agents;
+        if !allowed.is_empty() && !allowed.iter().any(|pattern| matches(pattern, id)) {
+            return Err(RegistrationError::NotAllowed);
+        }
+        if is_valid_for_id == Some(false) {
+            return Err(RegistrationError::CertificateOfAnother);
+        }
+        let has_own_token = self.check_token(id, request.auth_token.as_deref())?;
+        if has_own_token || is_valid_for_id == Some(true) || self.is_trusted(peer.user) {
+            return Ok(IdOwner::Credential);
+        }
+        Ok(IdOwner::Peer(peer.key))
+    }
+
+    /// Checks the token. Returns whether it is one for this id's pattern rather than for all ids.
+    fn check_token(&self, id: &str, token: Option<&str>) -> Result<bool, RegistrationError> {
+        let mut matching = self
+            .config
+            .agent_tokens
+            .iter()
+            .filter(|(pattern, _)| matches(pattern, id))
+            .map(|(_, tokens)| tokens)
+            .peekable();
+        let has_pattern = matching.peek().is_some();
+        let needs_token = has_pattern || (self.config.require_auth && self.config.has_tokens());
+        if !needs_token {
+            return Ok(false);
+        }
+        let token = token.ok_or(RegistrationError::TokenMissing)?;
+        let is_valid = if has_pattern {
+            is_valid(token, matching.flatten())
+        } else {
+            is_valid(token, &self.config.auth_tokens)
+        };
+        if is_valid {
+            Ok(has_pattern)
+        } else {
+            Err(RegistrationError::TokenWrong)
+        }
+    }
+
+    fn is_allowed(&self, user: User) -> bool {
+        let (uids, gids): (&HashSet<_>, &HashSet<_>) =
+            (&self.config.allowed_uids, &self.config.allowed_gids);
+        if uids.is_empty() && gids.is_empty() {
+            return self.is_trusted(Some(user));
+        }
+        uids.contains(&user.uid) || gids.contains(&user.gid)
+    }
+
+    /// Returns whether the peer is root or the proxy's own user, which could control the proxy
+    /// anyway.
+    fn is_trusted(&self, user: Option<User>) -> bool {
+        user.is_some_and(|user| user.uid == ROOT || Some(user.uid) == self.own_uid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::AgentCapabilities;
+    use std::collections::HashMap;
+
+    const OWN_UID: u32 = 1000;
+
+    fn policy(change: impl FnOnce(&mut ReverseConnectionConfig)) -> RegistrationPolicy {
+        let mut config = ReverseConnectionConfig::default();
+        change(&mut config);
+        RegistrationPolicy::new(config, Some(OWN_UID))
+    }
+
+    fn set(texts: &[&str]) -> HashSet<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    fn request(id: &str, token: Option<&str>) -> RegistrationRequest {
+        RegistrationRequest::new(id, &AgentCapabilities::new(id, id, "1"), token, &[])
+    }
+
+    fn user(uid: u32, gid: u32) -> Peer {
+        Peer::user(User { uid, gid })
+    }
+
+    fn remote() -> Peer {
+        Peer::at("192.0.2.7:4711".parse().unwrap())
+    }
+
+    #[test]
+    fn invalid_ids_are_rejected() {
+        let policy = policy(|_| {});
+        for id in ["", "a\n", "\0", &"x".repeat(129)] {
+            let checked = policy.check_registration(&request(id, None), &user(OWN_UID, 1), None);
+            assert!(
+                matches!(checked, Err(RegistrationError::InvalidId)),
+                "{id:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_allowed_ids_are_accepted() {
+        let policy = policy(|config| config.allowed_agents = set(&["waf", "auth-*"]));
+        let check_registration =
+            |id| policy.check_registration(&request(id, None), &user(OWN_UID, 1), None);
+        assert!(check_registration("waf").is_ok() && check_registration("auth-7").is_ok());
+        for id in ["waf2", "auth", "other"] {
+            assert!(
+                matches!(check_registration(id), Err(RegistrationError::NotAllowed)),
+                "{id}"
+            );
+        }
+    }
+
+    #[test]
+    fn token_is_required_if_tokens_are_configured() {
+        let policy = policy(|config| config.auth_tokens = set(&["old", "new"]));
+        for peer in [remote(), user(OWN_UID, 1)] {
+            let check_registration =
+                |token| policy.check_registration(&request("waf", token), &peer, None);
+            assert!(
+                check_registration(Some("old")).is_ok() && check_registration(Some("new")).is_ok()
+            );
+            assert!(matches!(
+                check_registration(None),
+                Err(RegistrationError::TokenMissing)
+            ));
+            for wrong in ["", "ol", "old "] {
+                let checked = check_registration(Some(wrong));
+                assert!(
+                    matches!(checked, Err(RegistrationError::TokenWrong)),
+                    "{wrong:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn token_of_one_agent_is_invalid_for_another() {
+        let policy = policy(|config| {
+            config.auth_tokens = set(&["shared"]);
+            config.agent_tokens = HashMap::from([
+                ("waf-*".to_owned(), set(&["waf-1", "waf-2"])),
+                ("auth".to_owned(), set(&["auth-1"])),
+            ]);
+        });
+        let check_registration =
+            |id, token| policy.check_registration(&request(id, Some(token)), &remote(), None);
+        assert!(matches!(
+            check_registration("waf-eu", "waf-2"),
+            Ok(IdOwner::Credential)
+        ));
+        assert!(matches!(
+            check_registration("auth", "auth-1"),
+            Ok(IdOwner::Credential)
+        ));
+        assert!(matches!(
+            check_registration("other", "shared"),
+            Ok(IdOwner::Peer(_))
+        ));
+        for (id, token) in [("waf-eu", "shared"), ("auth", "waf-1"), ("other", "auth-1")] {
+            let checked = check_registration(id, token);
+            assert!(
+                matches!(checked, Err(RegistrationError::TokenWrong)),
+                "{id} {token}"
+            );
+        }
+    }
+
+    #[test]
+    fn certificate_is_valid_for_its_names_only() {
+        let policy = policy(|_| {});
+        let check_registration = |is_valid_for_id| {
+            policy.check_registration(&request("waf", None), &remote(), is_valid_for_id)
+        };
+        assert!(matches!(
+            check_registration(Some(true)),
+            Ok(IdOwner::Credential)
+        ));
+        let another = check_registration(Some(false));
+        assert!(matches!(
+            another,
+            Err(RegistrationError::CertificateOfAnother)
+        ));
+    }
+
+    #[test]
+    fn default_users_are_root_and_the_proxys_own() {
+        let closed = policy(|_| {});
+        for (uid, is_allowed) in [(OWN_UID, true), (ROOT, true), (1001, false)] {
+            assert_eq!(
+                closed.check_peer(&user(uid, 1)).is_ok(),
+                is_allowed,
+                "{uid}"
+            );
+        }
+        let listed = policy(|config| {
+            config.allowed_uids = HashSet::from([1001]);
+            config.allowed_gids = HashSet::from([7]);
+        });
+        for (uid, gid, is_allowed) in [(1001, 1, true), (1002, 7, true), (OWN_UID, 1, false)] {
+            assert_eq!(
+                listed.check_peer(&user(uid, gid)).is_ok(),
+                is_allowed,
+                "{uid} {gid}"
+            );
+        }
+        let owner = listed.check_registration(&request("waf", None), &user(1001, 1), None);
+        assert!(matches!(owner, Ok(IdOwner::Peer(_))));
+    }
+}
