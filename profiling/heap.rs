@@ -3,8 +3,8 @@
 
 use std::error::Error;
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentPool, AgentResponse, Bytes, HeaderOp, Metadata,
-    RequestBodyChunkEvent, RequestHeaders, RequestHeadersView, UdsAgentServer,
+    AgentCapabilities, AgentHandler, AgentPool, AgentResponse, BodyChunk, Bytes, HeaderOp,
+    Metadata, RequestBodyChunk, RequestHeaders, RequestHeadersView, UdsAgentServer,
 };
 
 #[global_allocator]
@@ -61,7 +61,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// Sends events. Of each ten, two are body chunks, one is blocked, and one gets a header.
 async fn send_events(pool: &AgentPool, events: u64) -> Result<(), tollgate::AgentProtocolError> {
     let headers = [("host", "example.com"), ("accept", "text/html")];
-    let chunk = RequestBodyChunkEvent::new("", Bytes::from_static(&[b'x'; 4096]), 0, true);
+    let body = Bytes::from_static(&[b'x'; 4096]);
+    let chunk = RequestBodyChunk(BodyChunk::new("exchange", body, 0, true));
     for n in 0..events {
         let mut exchange = pool.exchange("agent", "exchange")?;
         let uri = match n % 10 {

@@ -73,7 +73,7 @@ pub enum AgentProtocolError {
         agent_id: Arc<str>,
     },
     /// The agent has no connection that takes new exchanges: none is open, all are failing, or the
-    /// agent reports that it is draining or unhealthy.
+    /// agent reports that it is draining or unhealthy. Also returned while the pool shuts down.
     #[error("agent '{agent_id}' is unavailable: none of its connections takes new exchanges")]
     Unavailable {
         /// Id of the agent.

@@ -37,8 +37,9 @@
 #![doc = include_str!("../examples/agent.rs")]
 //! ```
 //!
-//! The handler's events are views of the frame they arrived in; header values and bodies are not
-//! copied. A handler that waits delays only later events of its own exchange.
+//! The handler's events are views of the frame they arrived in. Header values are not copied, nor
+//! are bodies, except where the encoding carries them in base64. A handler that waits delays only
+//! later events of its own exchange.
 //!
 //! # Exchanges
 //!
@@ -59,20 +60,21 @@
 //! # Failing closed and open
 //!
 //! A call ends with the agent's decision or with an [`AgentProtocolError`], which names the agent
-//! and says whether a retry may help. Nothing that could not be decoded is ever an `allow`.
+//! and says whether a retry may help.
 //!
 //! By default an agent *fails closed*: the proxy gets the error and decides what the client gets,
 //! usually 503. With [`FailureMode::Open`] an unavailable agent counts as `allow`: one that is not
 //! connected, out of slots, lost during the call, silent until the deadline, or kept off by the
 //! circuit breaker. The pool counts each such call. An answer that does not decode is an error in
-//! both modes.
+//! both modes; if not even the call that it answers can be read from it, that call ends at its
+//! deadline.
 //!
 //! # Transports and endpoints
 //!
 //! | endpoint | transport | feature |
 //! |---|---|---|
 //! | `/run/waf.sock`, `unix:/run/waf.sock` | Unix socket | |
-//! | `tcp://host:port` | TCP, for agents that listen on it | |
+//! | `tcp://host:port` | TCP, for agents of other implementations that listen on it | |
 //! | `grpc://host:port`, `http://host:port`, `host:port` | gRPC without TLS | `grpc` |
 //! | `grpcs://host:port`, `https://host:port` | gRPC with TLS | `grpc` |
 //! | `grpc+unix:///run/waf.sock` | gRPC over a Unix socket | `grpc` |
@@ -97,7 +99,7 @@
 //! |---|---|---|
 //! | connections per agent | 4 | [`AgentPoolConfig::connections_per_agent`] |
 //! | pending calls per connection | 100 | [`AgentPoolConfig::max_concurrent_per_connection`] |
-//! | calls that wait for a slot, per agent | 1,024 | [`AgentPoolConfig::max_queued_calls`] |
+//! | waiting calls, per agent and per connection | 1,024 | [`AgentPoolConfig::max_queued_calls`] |
 //! | time per call | 30 s | [`AgentPoolConfig::request_timeout`] |
 //! | pinned correlation ids | 100,000 | [`AgentPoolConfig::max_correlation_affinities`] |
 //! | idle time of a pin | 5 min | [`AgentPoolConfig::correlation_affinity_ttl`] |

@@ -6,7 +6,7 @@ use super::handler::AgentHandler;
 use crate::protocol::Timestamp;
 use crate::protocol::{AgentResponse, AuditMetadata, EventType};
 use crate::wire::{
-    AnswerTo, DecodeError, Dialect, Encoding, FrameError, IncomingEvent, JsonTape, OutgoingFrame,
+    AnswerTo, DecodeError, Dialect, Encoding, FrameError, IncomingEvent, JsonParser, OutgoingFrame,
     StreamId, Undecodable, encode_response,
 };
 use bytes::{Bytes, BytesMut};
@@ -33,7 +33,7 @@ pub(super) struct Job {
 pub(super) struct Scratch {
     /// The frame of the answer.
     pub(super) frame: OutgoingFrame,
-    tape: JsonTape,
+    parser: JsonParser,
 }
 
 impl Scratch {
@@ -92,7 +92,7 @@ pub(super) async fn answer<H: AgentHandler>(handler: Arc<H>, job: Job) -> JobRes
         order,
         progress,
     } = job;
-    let Scratch { frame, tape } = &mut *scratch;
+    let Scratch { frame, parser } = &mut *scratch;
     let context = AnswerContext {
         handler: &*handler,
         order: &order,
@@ -117,19 +117,19 @@ pub(super) async fn answer<H: AgentHandler>(handler: Arc<H>, job: Job) -> JobRes
                 Err(undecodable) => context.block(undecodable, frame).await,
             }
         }
-        Encoding::Json => match tape.open(&mut payload) {
+        Encoding::Json => match parser.parse(&mut payload) {
             Ok(document) => {
                 let result = match IncomingEvent::from_json(event_type, &document) {
                     Ok(event) => context.call_handler(event, frame).await,
                     Err(undecodable) => context.block(undecodable, frame).await,
                 };
-                tape.close(document);
+                parser.reclaim(document);
                 result
             }
             Err(kind) => {
                 let error = DecodeError::in_message(event_type.as_str())(kind);
                 context
-                    .block(tape.undecodable(error, &payload), frame)
+                    .block(parser.undecodable(error, &payload), frame)
                     .await
             }
         },

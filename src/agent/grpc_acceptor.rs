@@ -1,6 +1,6 @@
 //! Accepts connections of a gRPC server, before HTTP/2 runs on them.
 
-use crate::transport::grpc::{Incoming, IncomingState, Stream};
+use crate::transport::grpc::{Http2Connection, Http2ConnectionState, Stream};
 use crate::transport::tls::Acceptor;
 use crate::transport::{ACCEPT_RETRY_DELAY, HandshakeLimiter, SocketFile, tcp};
 use std::future::poll_fn;
@@ -30,7 +30,7 @@ pub(super) struct GrpcAcceptor {
     pub(super) handshake_timeout: Duration,
     /// Limits the connections without streams, including those in the TLS handshake.
     pub(super) limiter: Arc<Mutex<HandshakeLimiter>>,
-    pub(super) incoming: mpsc::Sender<Incoming>,
+    pub(super) incoming: mpsc::Sender<Http2Connection>,
 }
 
 impl GrpcAcceptor {
@@ -46,7 +46,7 @@ impl GrpcAcceptor {
         loop {
             while handshakes.try_join_next().is_some() {}
             let stream = listener.accept().await;
-            let state = IncomingState::new(&self.limiter);
+            let state = Http2ConnectionState::new(&self.limiter);
             match (stream, &self.acceptor) {
                 (Stream::Tcp(stream), Some(acceptor)) => {
                     let acceptor = Arc::clone(acceptor);
@@ -57,12 +57,15 @@ impl GrpcAcceptor {
                             accept_tls(&acceptor, stream, &state, handshake_timeout).await
                         {
                             // Fails only if the HTTP/2 server has ended.
-                            let _ = incoming.send(Incoming::new(stream, state)).await;
+                            let _ = incoming.send(Http2Connection::new(stream, state)).await;
                         }
                     });
                 }
                 (stream, _) => {
-                    let _ = self.incoming.send(Incoming::new(stream, state)).await;
+                    let _ = self
+                        .incoming
+                        .send(Http2Connection::new(stream, state))
+                        .await;
                 }
             }
         }
@@ -73,7 +76,7 @@ impl GrpcAcceptor {
 async fn accept_tls(
     acceptor: &Acceptor,
     stream: TcpStream,
-    state: &IncomingState,
+    state: &Http2ConnectionState,
     handshake_timeout: Duration,
 ) -> Option<Stream> {
     let handshake = timeout(handshake_timeout, acceptor.accept_http2(stream));

@@ -1,14 +1,14 @@
 //! The gRPC server of an agent.
 
-use super::connection_limits::ServerSettings;
 use super::control::AgentControl;
 use super::grpc_acceptor::{GrpcAcceptor, Listener};
 use super::grpc_service::AgentService;
 use super::handler::AgentHandler;
+use super::server_settings::ServerSettings;
 use crate::error::AgentProtocolError;
 use crate::transport::grpc::{
-    Address, GrpcEndpoint, Incoming, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_DATA_FRAME,
-    MAX_MESSAGE, SERVER_WINDOW, SERVICE, Security, WINDOW,
+    GrpcAddress, GrpcEndpoint, Http2Connection, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
+    MAX_DATA_FRAME, MAX_MESSAGE, SERVER_WINDOW, SERVICE, Security, WINDOW,
 };
 use crate::transport::tls::{Acceptor, TlsServerConfig};
 use crate::transport::{BACKLOG, Endpoint, HandshakeLimiter, SocketFile};
@@ -153,12 +153,12 @@ impl<H: AgentHandler> GrpcAgentServer<H> {
             None => None,
         };
         let listener = match &endpoint.address {
-            Address::Tcp { host, port } => Listener::Tcp(
+            GrpcAddress::Tcp { host, port } => Listener::Tcp(
                 TcpListener::bind((host.as_str(), *port))
                     .await
                     .map_err(failed)?,
             ),
-            Address::Unix(path) => {
+            GrpcAddress::Unix(path) => {
                 let path = Endpoint::from_path(path)?;
                 let listening = SocketFile::listen(path, self.settings.mode, BACKLOG).await;
                 let (listener, file) = listening.map_err(failed)?;
@@ -184,7 +184,7 @@ impl<H: AgentHandler> GrpcAgentServer<H> {
         if endpoint.security == Security::Tls && self.tls.is_none() {
             return Err(invalid("TLS needs a certificate and its key"));
         }
-        if matches!(endpoint.address, Address::Unix(_)) && self.tls.is_some() {
+        if matches!(endpoint.address, GrpcAddress::Unix(_)) && self.tls.is_some() {
             return Err(invalid("TLS is not supported on Unix sockets"));
         }
         Ok(endpoint)
@@ -342,7 +342,7 @@ fn listen_error(
 }
 
 fn incoming(
-    mut incoming: mpsc::Receiver<Incoming>,
-) -> impl futures_util::Stream<Item = io::Result<Incoming>> {
+    mut incoming: mpsc::Receiver<Http2Connection>,
+) -> impl futures_util::Stream<Item = io::Result<Http2Connection>> {
     futures_util::stream::poll_fn(move |cx| incoming.poll_recv(cx).map(|next| next.map(Ok)))
 }

@@ -1,12 +1,13 @@
 //! The gRPC service: each stream of `ProcessStream` is served like a connection.
 
-use super::connection_limits::ConnectionLimits;
 use super::control::AgentControl;
 use super::grpc_call;
 use super::handler::AgentHandler;
+use super::server_settings::ConnectionLimits;
 use crate::connection::link::Link;
 use crate::transport::grpc::{
-    IncomingState, MessageReceiver, PROCESS_STREAM, SERVICE, StreamGuard, is_grpc, max_frame, pipe,
+    Http2ConnectionState, MessageReceiver, PROCESS_STREAM, SERVICE, StreamGuard, is_grpc,
+    max_frame, pipe,
 };
 use crate::transport::{HandshakeLimiter, HandshakeSlot};
 use crate::wire::Direction;
@@ -214,8 +215,8 @@ impl<H: AgentHandler> Service<Request<Body>> for AgentService<H> {
             }
             let stream_guard = head
                 .extensions
-                .get::<Arc<IncomingState>>()
-                .map(IncomingState::begin_stream);
+                .get::<Arc<Http2ConnectionState>>()
+                .map(Http2ConnectionState::begin_stream);
             let response = match head.uri.path() {
                 PROCESS_STREAM => service.process_stream(body, stream_guard),
                 CONTROL_STREAM => service.control_stream(body, stream_guard),

@@ -1,14 +1,12 @@
 //! The agent's side: the handler that an agent implements, the servers that call it, and the dialer
 //! that connects it to proxies.
 
+mod accepted_connection;
 mod answer;
-
 #[cfg(feature = "__bench")]
 pub(crate) mod bench;
 mod control;
 mod dial;
-
-mod connection_limits;
 mod exchange_order;
 #[cfg(feature = "grpc")]
 mod grpc_acceptor;
@@ -19,7 +17,8 @@ mod grpc_server;
 #[cfg(feature = "grpc")]
 mod grpc_service;
 mod handler;
-mod parked_future;
+mod reusable_future;
+mod server_settings;
 mod session;
 mod session_error;
 mod unix_server;

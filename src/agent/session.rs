@@ -4,7 +4,7 @@ use super::answer::{Job, JobResult, Unanswerable, answer, write_cancelled};
 use super::control::SessionHandle;
 use super::exchange_order::ExchangeOrder;
 use super::handler::AgentHandler;
-use super::parked_future::{ParkedFuture, PendingEvent};
+use super::reusable_future::{PendingEvent, ReusableFuture};
 use super::session_error::SessionError;
 use crate::connection::link::{Batch, Link};
 use crate::connection::{receive_handshake, send_message};
@@ -134,7 +134,7 @@ struct Session<H, F> {
     pending: FuturesUnordered<PendingEvent<F>>,
     pending_bytes: usize,
     /// Idle allocations for further events.
-    spare: Vec<ParkedFuture<F>>,
+    spare: Vec<ReusableFuture<F>>,
     /// Frames encoded since the last flush.
     out: Vec<u8>,
     unsent: Batch,
@@ -298,48 +298,48 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
         } else {
             None
         };
-        let mut parked = self.spare.pop().unwrap_or_default();
-        parked.stream = stream;
-        parked.payload_len = payload.len();
+        let mut reusable = self.spare.pop().unwrap_or_default();
+        reusable.stream = stream;
+        reusable.payload_len = payload.len();
         let job = Job {
             event_type,
             dialect: self.parts.dialect,
             stream,
             payload,
-            scratch: parked.scratch.take().unwrap_or_default(),
+            scratch: reusable.scratch.take().unwrap_or_default(),
             order: Arc::clone(&self.order),
-            progress: Arc::clone(&parked.progress),
+            progress: Arc::clone(&reusable.progress),
         };
         let future = (self.start)(Arc::clone(&self.parts.handler), job);
-        parked.future.set(Some(future));
-        match parked.poll(cx) {
-            Poll::Ready(result) => self.finish(parked, result),
+        reusable.future.set(Some(future));
+        match reusable.poll(cx) {
+            Poll::Ready(result) => self.finish(reusable, result),
             Poll::Pending => {
-                if !parked.progress.is_queued() {
-                    self.order.hold(parked.progress.key());
+                if !reusable.progress.is_queued() {
+                    self.order.hold(reusable.progress.key());
                 }
-                self.pending_bytes += parked.payload_len;
-                self.pending.push(PendingEvent(Some(parked)));
+                self.pending_bytes += reusable.payload_len;
+                self.pending.push(PendingEvent(Some(reusable)));
                 Ok(())
             }
         }
     }
 
     fn poll_pending(&mut self, cx: &mut Context<'_>) -> Result<(), SessionError> {
-        while let Poll::Ready(Some((parked, result))) = self.pending.poll_next_unpin(cx) {
-            self.order.release(parked.progress.key());
-            self.pending_bytes -= parked.payload_len;
-            self.finish(parked, result)?;
+        while let Poll::Ready(Some((reusable, result))) = self.pending.poll_next_unpin(cx) {
+            self.order.release(reusable.progress.key());
+            self.pending_bytes -= reusable.payload_len;
+            self.finish(reusable, result)?;
         }
         Ok(())
     }
 
     fn finish(
         &mut self,
-        mut parked: ParkedFuture<F>,
+        mut reusable: ReusableFuture<F>,
         result: Result<(), Unanswerable>,
     ) -> Result<(), SessionError> {
-        if let Some(scratch) = &mut parked.scratch {
+        if let Some(scratch) = &mut reusable.scratch {
             self.out.append(&mut scratch.frame.written);
             let body = std::mem::take(&mut scratch.frame.body);
             scratch.shrink();
@@ -347,7 +347,7 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
                 self.queue(body);
             }
         }
-        self.spare.push(parked);
+        self.spare.push(reusable);
         Ok(result?)
     }
 
@@ -363,10 +363,10 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
         let key = self.order.key(&cancel.correlation_id);
         for event in std::mem::take(&mut self.pending) {
             match &event.0 {
-                Some(parked) if parked.progress.key() == key => {
+                Some(reusable) if reusable.progress.key() == key => {
                     let (dialect, out) = (self.parts.dialect, &mut self.out);
-                    write_cancelled(&cancel.correlation_id, parked.stream, dialect, out);
-                    self.pending_bytes -= parked.payload_len;
+                    write_cancelled(&cancel.correlation_id, reusable.stream, dialect, out);
+                    self.pending_bytes -= reusable.payload_len;
                     drop(event);
                     self.order.release(key);
                 }

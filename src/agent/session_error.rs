@@ -17,7 +17,7 @@ pub(super) enum SessionError {
 impl SessionError {
     pub(super) fn close_reason(&self) -> CloseReason {
         match self {
-            Self::Frame(FrameError::TooLarge { .. }) => CloseReason::TooMuch,
+            Self::Frame(FrameError::TooLarge { .. }) => CloseReason::LimitExceeded,
             Self::Link(_) | Self::Frame(_) | Self::Unanswerable(_) => CloseReason::Invalid,
         }
     }

@@ -1,8 +1,8 @@
 //! The server of an agent on a Unix socket.
 
-use super::connection_limits::ServerSettings;
 use super::control::AgentControl;
 use super::handler::AgentHandler;
+use super::server_settings::ServerSettings;
 use crate::connection::link::Link;
 use crate::error::AgentProtocolError;
 use crate::transport::{

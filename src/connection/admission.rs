@@ -26,7 +26,7 @@ impl Connection {
         limit: TimeLimit,
     ) -> Result<PendingCall, Refusal> {
         if !self.accepts(binding) {
-            return Err(Refusal::Closed);
+            return Err(Refusal::ClosedOrRetired);
         }
         self.flow.check(correlation.key)?;
         let breaker = &self.agent.breaker;
@@ -58,12 +58,12 @@ impl Connection {
         // Checked again now that the slot is in the table: see `Connection::close` and
         // `Connection::retire`.
         if !self.accepts(binding) {
-            return Err(Refusal::Closed);
+            return Err(Refusal::ClosedOrRetired);
         }
-        if self.unanswered.contains(correlation.key) {
+        if self.expected_late_answers.contains(correlation.key) {
             // The missing answer may have arrived since the slot was opened, and filled it.
             if ticket.abandon().is_some_and(|value| is_answer(&value)) {
-                self.unanswered.remove(correlation.key);
+                self.expected_late_answers.remove(correlation.key);
             }
             return Err(Refusal::Busy);
         }

@@ -41,9 +41,9 @@ pub(crate) struct AgentState {
     pub(crate) log: AgentLog,
     /// Set if a connection may have other settings than the agent should have; cleared by
     /// maintenance.
-    pub(crate) settings_wanted: AtomicBool,
+    pub(crate) settings_resend_requested: AtomicBool,
     /// Set when the agent has requested its settings anew; cleared by maintenance.
-    pub(crate) reload_wanted: AtomicBool,
+    pub(crate) reload_requested: AtomicBool,
 }
 
 /// Maximum number of stopwatches that are kept; more concurrently timed calls allocate theirs.
@@ -93,8 +93,8 @@ impl AgentState {
             counters: AgentCounters::default(),
             updates: UpdateQueue::default(),
             log: AgentLog::new(max_logged_per_second),
-            settings_wanted: AtomicBool::new(false),
-            reload_wanted: AtomicBool::new(false),
+            settings_resend_requested: AtomicBool::new(false),
+            reload_requested: AtomicBool::new(false),
         }
     }
 

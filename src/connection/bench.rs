@@ -3,7 +3,7 @@
 use super::link::{Batch, Link, LinkReceiver, LinkSender};
 use super::send_queue::{Drained, SendQueue};
 use super::slots::{Completer, Matching, SlotTable, Ticket};
-use super::{AdmissionQueues, Origin, Sampling, SlotValue, Terms, adopt};
+use super::{AdmissionQueues, NegotiatedParams, Origin, Sampling, SlotValue, connection_over_link};
 use super::{
     AgentEventSinks, AgentState, CircuitBreakerSettings, Connection, ConnectionConfig, Inbound,
 };
@@ -183,14 +183,14 @@ pub(crate) fn connect_in_memory(
     config: &ConnectionConfig,
 ) -> (Arc<Connection>, Inbound, AgentEnd) {
     let (events, answers) = (Pipe::default(), Pipe::default());
-    let terms = Terms {
+    let negotiated = NegotiatedParams {
         capabilities: AgentCapabilities::new("bench", "Benchmark", "1.0.0"),
         dialect,
         origin: Origin::Forward,
     };
     let (sender, receiver) = (Box::new(events.clone()), Box::new(answers.clone()));
     let buffer = FrameBuffer::default();
-    let (connection, inbound) = adopt(
+    let (connection, inbound) = connection_over_link(
         Arc::clone(agent),
         Link {
             sender,
@@ -198,7 +198,7 @@ pub(crate) fn connect_in_memory(
             max_frame: MAX_FRAME_LEN,
         },
         buffer,
-        terms,
+        negotiated,
         config,
     );
     let agent_end = AgentEnd {
@@ -235,7 +235,7 @@ impl Default for IdleConnection {
         let config = ConnectionConfig {
             max_concurrent: 100,
             send_queue_capacity: 64,
-            max_errors: 3,
+            max_failures: 3,
             sampling: Sampling::one_in(64),
         };
         let dialect = Dialect::published(Encoding::MessagePack);

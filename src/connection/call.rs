@@ -211,7 +211,7 @@ impl PendingCall {
         .await;
         if waited.is_err() {
             // The event was not sent, so no answer can be missing.
-            connection.unanswered.remove(self.key);
+            connection.expected_late_answers.remove(self.key);
         }
         waited
     }
@@ -262,11 +262,11 @@ impl Drop for PendingCall {
         }
         self.end(CallEnd::GivenUp);
         if self.is_sent {
-            self.connection().note_unanswered(self.key);
+            self.connection().expect_late_answer(self.key);
         }
         let value = self.ticket.abandon();
         if !self.is_sent || value.is_some_and(|value| is_answer(&value)) {
-            self.connection().unanswered.remove(self.key);
+            self.connection().expected_late_answers.remove(self.key);
         }
     }
 }

@@ -91,7 +91,7 @@ impl Worker {
             let handler = agent.sinks.updates.load_full();
             let response = handler.handle_from(&agent.id, request);
             if is_reload && response.accepted {
-                agent.reload_wanted.store(true, Ordering::Release);
+                agent.reload_requested.store(true, Ordering::Release);
                 agent.request_maintenance();
             }
             connection.respond(response);

@@ -1,9 +1,9 @@
 //! The handshake that begins every connection, from the proxy's side.
 //!
 //! On a forward connection, [`open`] sends the request and checks the response. On a reverse
-//! connection, the registration takes its place; it is received elsewhere, and [`adopt`] creates
-//! the connection from what was agreed. Agents use [`send_message`] and [`receive_handshake`] for
-//! their side of it.
+//! connection, the registration takes its place; it is received elsewhere, and
+//! [`connection_over_link`] creates the connection from what was negotiated. Agents use
+//! [`send_message`] and [`receive_handshake`] for their side of it.
 
 use super::link::{Batch, Link, LinkReceiver, LinkSender};
 use super::{AgentState, Connection, ConnectionConfig, Inbound};
@@ -25,7 +25,7 @@ use std::sync::Arc;
 pub(crate) async fn open(
     agent: Arc<AgentState>,
     mut link: Link,
-    offer: Offer<'_>,
+    offer: HandshakeOffer<'_>,
     config: &ConnectionConfig,
 ) -> Result<(Arc<Connection>, Inbound), ConnectError> {
     let request = HandshakeRequest::new(offer.proxy_id, offer.encodings, offer.extension);
@@ -46,35 +46,37 @@ pub(crate) async fn open(
     }
     let response = HandshakeResponse::decode_for(offer.encodings, &payload)?;
     let dialect = check_response(&response, offer)?;
-    let terms = Terms {
+    let negotiated = NegotiatedParams {
         capabilities: response.capabilities.into(),
         dialect,
         origin: Origin::Forward,
     };
-    Ok(adopt(agent, link, buffer, terms, config))
+    Ok(connection_over_link(
+        agent, link, buffer, negotiated, config,
+    ))
 }
 
 /// Creates a connection over a link whose handshake or registration is done.
 ///
 /// `buffer` holds the bytes that were received after it. The connection does nothing until the
 /// returned [`Inbound`] and [`run_writer`](super::run_writer) run.
-pub(crate) fn adopt(
+pub(crate) fn connection_over_link(
     agent: Arc<AgentState>,
     link: Link,
     buffer: FrameBuffer,
-    mut terms: Terms,
+    mut negotiated: NegotiatedParams,
     config: &ConnectionConfig,
 ) -> (Arc<Connection>, Inbound) {
     // A transport may carry smaller frames than the protocol allows.
-    terms.dialect = terms.dialect.within(link.max_frame);
-    let (connection, completer) = Connection::new(agent, terms, link.sender, config);
+    negotiated.dialect = negotiated.dialect.within(link.max_frame);
+    let (connection, completer) = Connection::new(agent, negotiated, link.sender, config);
     let inbound = Inbound::new(Arc::clone(&connection), link.receiver, completer, buffer);
     (connection, inbound)
 }
 
 /// Outcome of a handshake or registration.
 #[derive(Debug)]
-pub(crate) struct Terms {
+pub(crate) struct NegotiatedParams {
     pub(crate) capabilities: AgentCapabilities,
     pub(crate) dialect: Dialect,
     pub(crate) origin: Origin,
@@ -91,7 +93,7 @@ pub(crate) enum Origin {
 
 /// Options that the proxy offers to the agent in the handshake.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Offer<'a> {
+pub(crate) struct HandshakeOffer<'a> {
     /// Id of the proxy. With the extension, agents treat all connections with one id as those of
     /// one proxy.
     pub(crate) proxy_id: &'a str,
@@ -103,7 +105,10 @@ pub(crate) struct Offer<'a> {
 
 /// Checks that the agent accepted and chose only what was offered. Returns the dialect for all
 /// further messages.
-fn check_response(response: &HandshakeResponse, offer: Offer<'_>) -> Result<Dialect, ConnectError> {
+fn check_response(
+    response: &HandshakeResponse,
+    offer: HandshakeOffer<'_>,
+) -> Result<Dialect, ConnectError> {
     if !response.success {
         let reason = response
             .error

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 #[derive(Debug)]
 pub(crate) struct ConnectionHealth {
     /// Number of consecutive calls that timed out or whose answer could not be decoded.
-    errors: AtomicU32,
-    /// Number of errors from which on the connection takes no new exchanges.
-    max_errors: u32,
+    failures: AtomicU32,
+    /// Number of failures from which on the connection takes no new exchanges.
+    max_failures: u32,
     report: Report,
 }
 
@@ -29,10 +29,10 @@ const HEALTHY: u64 = 1;
 const DEGRADED: u64 = 2;
 
 impl ConnectionHealth {
-    pub(crate) fn new(max_errors: u32) -> Self {
+    pub(crate) fn new(max_failures: u32) -> Self {
         Self {
-            errors: AtomicU32::new(0),
-            max_errors: max_errors.max(1),
+            failures: AtomicU32::new(0),
+            max_failures: max_failures.max(1),
             report: Report {
                 state: AtomicU64::new(HEALTHY),
                 valid_until_ms: AtomicU64::new(0),
@@ -41,13 +41,13 @@ impl ConnectionHealth {
     }
 
     /// Returns whether the connection may take new exchanges.
-    pub(crate) fn is_usable(&self) -> bool {
+    pub(crate) fn takes_exchanges(&self) -> bool {
         self.reported_state() <= DEGRADED && !self.is_failing()
     }
 
     /// Returns whether too many calls in a row have failed.
     pub(crate) fn is_failing(&self) -> bool {
-        self.errors.load(Ordering::Relaxed) >= self.max_errors
+        self.failures.load(Ordering::Relaxed) >= self.max_failures
     }
 
     /// Returns whether the agent reports that it is degraded.
@@ -66,18 +66,18 @@ impl ConnectionHealth {
 
     /// Records an answer or a pong, which ends a row of failures.
     pub(crate) fn succeeded(&self) {
-        if self.errors.load(Ordering::Relaxed) != 0 {
-            self.errors.store(0, Ordering::Relaxed);
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
         }
     }
 
     /// Records a failed call. Returns `true` if this one reached the maximum.
     pub(crate) fn failed(&self) -> bool {
-        let errors = self
-            .errors
+        let failures = self
+            .failures
             .fetch_add(1, Ordering::Relaxed)
             .saturating_add(1);
-        errors == self.max_errors
+        failures == self.max_failures
     }
 
     /// Records a health report of the agent.
@@ -123,29 +123,29 @@ mod tests {
     }
 
     #[test]
-    fn only_consecutive_errors_count() {
+    fn only_consecutive_failures_count() {
         let health = ConnectionHealth::new(3);
         for _ in 0..5 {
             assert!(!health.failed() && !health.failed());
             health.succeeded();
         }
         assert!(!health.failed() && !health.failed() && health.failed());
-        assert!(!health.is_usable());
+        assert!(!health.takes_exchanges());
         assert!(!health.failed(), "reported only once");
         health.succeeded();
-        assert!(health.is_usable());
+        assert!(health.takes_exchanges());
     }
 
     #[test]
     fn reported_states_are_applied() {
         let health = ConnectionHealth::new(3);
         health.report(&degraded(2.5), None);
-        assert!(health.is_usable() && health.is_degraded());
+        assert!(health.takes_exchanges() && health.is_degraded());
         assert_eq!(health.timeout_factor(), 2.5);
         health.report(&HealthState::Draining { eta_ms: None }, None);
-        assert!(!health.is_usable() && health.timeout_factor() == 1.0);
+        assert!(!health.takes_exchanges() && health.timeout_factor() == 1.0);
         health.report(&HealthState::Healthy, None);
-        assert!(health.is_usable() && !health.is_degraded());
+        assert!(health.takes_exchanges() && !health.is_degraded());
     }
 
     #[test]
@@ -165,11 +165,11 @@ mod tests {
         let unhealthy = HealthState::from_number(4).expect("a state");
         health.report(&unhealthy, Some(1_000));
         health.forget_stale_report(1_000);
-        assert!(!health.is_usable());
+        assert!(!health.takes_exchanges());
         health.forget_stale_report(1_001);
-        assert!(health.is_usable());
+        assert!(health.takes_exchanges());
         health.report(&unhealthy, None);
         health.forget_stale_report(u64::MAX);
-        assert!(!health.is_usable());
+        assert!(!health.takes_exchanges());
     }
 }

@@ -1,13 +1,13 @@
 //! The receive task: reads what the agent sends, completes calls and expires them.
 
 use super::link::LinkReceiver;
-use super::lost::Lost;
+use super::receive_error::ReceiveError;
 use super::slots::Completer;
 use super::{CallFailure, Command, Connection, NANOSECONDS_PER_TICK, SlotValue};
 use crate::metrics::Fault;
 use crate::protocol::AgentNotice;
 use crate::wire::{
-    Answer, DecodeError, DecodeErrorKind, Encoding, FrameBuffer, JsonTape, MAX_FRAME_LEN,
+    Answer, DecodeError, DecodeErrorKind, Encoding, FrameBuffer, JsonParser, MAX_FRAME_LEN,
     MessageType, Payload, StreamId, Undecodable, control, decode_answer,
 };
 use bytes::{Bytes, BytesMut};
@@ -39,7 +39,7 @@ pub(crate) struct Inbound {
     receiver: Box<dyn LinkReceiver>,
     completer: Completer<SlotValue>,
     buffer: FrameBuffer,
-    tape: JsonTape,
+    parser: JsonParser,
     /// Time of the next check of deadlines.
     next_sweep: Instant,
     /// Wakes the task at `next_sweep`. A task that is polled anyway compares the time itself, since
@@ -59,7 +59,7 @@ impl Inbound {
             receiver,
             completer,
             buffer,
-            tape: JsonTape::default(),
+            parser: JsonParser::default(),
             next_sweep: Instant::now(),
             sweep_timer: None,
         }
@@ -76,7 +76,7 @@ impl Inbound {
         self.sweep(cx);
         // Messages received before the end of the link are still handled.
         if let Err(cause) = self.receive(cx) {
-            if let Lost::Frame(error) = &cause {
+            if let ReceiveError::Frame(error) = &cause {
                 self.connection.record_fault(Fault::InvalidFrame, error);
             }
             self.connection.close_on_error(&cause);
@@ -90,7 +90,7 @@ impl Inbound {
         Poll::Pending
     }
 
-    fn receive(&mut self, cx: &mut Context<'_>) -> Result<(), Lost> {
+    fn receive(&mut self, cx: &mut Context<'_>) -> Result<(), ReceiveError> {
         let mut remaining = MAX_FRAMES_AT_ONCE;
         loop {
             while let Some((message, payload)) = self.buffer.next_frame(MAX_FRAME_LEN)? {
@@ -104,7 +104,7 @@ impl Inbound {
             match self.receiver.poll_receive(cx, self.buffer.spare()) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(0)) => {
-                    return Err(Lost::Ended {
+                    return Err(ReceiveError::Ended {
                         in_frame: !self.buffer.is_empty(),
                     });
                 }
@@ -155,13 +155,14 @@ impl Inbound {
 
     fn answer_on_stream(&mut self, stream: StreamId, payload: BytesMut) {
         let encoding = self.connection.dialect.encoding;
-        let value = decode(encoding, payload, &mut self.tape, |answer| answer.response).map_err(
-            |Undecodable { error, .. }| {
-                self.connection
-                    .record_fault(Fault::UndecodableAnswer, &error);
-                CallFailure::Undecodable(error)
-            },
-        );
+        let value = decode(encoding, payload, &mut self.parser, |answer| {
+            answer.response
+        })
+        .map_err(|Undecodable { error, .. }| {
+            self.connection
+                .record_fault(Fault::UndecodableAnswer, &error);
+            CallFailure::Undecodable(error)
+        });
         if self.completer.complete_stream(stream, value).is_err() {
             let fault = if self.completer.has_seen(stream) {
                 self.connection.health.succeeded();
@@ -187,7 +188,7 @@ impl Inbound {
         match decode(
             connection.dialect.encoding,
             payload,
-            &mut self.tape,
+            &mut self.parser,
             deliver,
         ) {
             Ok(Some(())) => {}
@@ -219,7 +220,7 @@ impl Inbound {
         let key = self.connection.agent.keys.key(&id);
         let failure = Err(CallFailure::Undecodable(error));
         if self.completer.complete(&id, key, failure).is_err() {
-            self.connection.unanswered.remove(key);
+            self.connection.expected_late_answers.remove(key);
         }
     }
 
@@ -323,20 +324,20 @@ impl Inbound {
                 // Recorded before the calls end, so that a caller that opens another call of this
                 // exchange as soon as the slot is free finds the record. If no call was pending,
                 // the record is removed again, unless it stems from an earlier call.
-                let was_unanswered = connection.unanswered.contains(key);
-                connection.note_unanswered(key);
+                let was_expected = connection.expected_late_answers.contains(key);
+                connection.expect_late_answer(key);
                 let cancelled = || Err(CallFailure::Cancelled);
                 let completed = self
                     .completer
                     .complete_each(&correlation_id, key, cancelled);
-                if completed == 0 && !was_unanswered {
-                    connection.unanswered.remove(key);
+                if completed == 0 && !was_expected {
+                    connection.expected_late_answers.remove(key);
                 }
             }
             Command::CancelAll { cancelled } => {
                 let mut ids = Vec::new();
                 self.completer.complete_all(|id| {
-                    connection.note_unanswered(connection.agent.keys.key(id));
+                    connection.expect_late_answer(connection.agent.keys.key(id));
                     ids.push(id.to_owned());
                     Err(CallFailure::Cancelled)
                 });
@@ -375,7 +376,7 @@ impl Inbound {
     fn expire(&mut self, now: Instant) {
         let connection = &self.connection;
         self.completer.expire(connection.ticks(now), |id| {
-            connection.note_unanswered(connection.agent.keys.key(id));
+            connection.expect_late_answer(connection.agent.keys.key(id));
             Err(CallFailure::TimedOut)
         });
     }
@@ -398,11 +399,11 @@ fn keeps_sweeping(connection: &Connection) -> bool {
 fn decode<T>(
     encoding: Encoding,
     mut payload: BytesMut,
-    tape: &mut JsonTape,
+    parser: &mut JsonParser,
     accept: impl FnOnce(Answer<'_>) -> T,
 ) -> Result<T, Undecodable> {
     match encoding {
-        Encoding::Json => decode_answer(Payload::Json(&mut payload, tape), accept),
+        Encoding::Json => decode_answer(Payload::Json(&mut payload, parser), accept),
         Encoding::MessagePack => decode_answer(Payload::MessagePack(&payload.freeze()), accept),
         #[cfg(feature = "grpc")]
         Encoding::Protobuf => decode_answer(Payload::Protobuf(&payload.freeze()), accept),
@@ -411,7 +412,7 @@ fn decode<T>(
 
 /// Records an answer by correlation id that no pending call waits for.
 fn note_unmatched_answer(connection: &Connection, key: u64, correlation_id: &str) {
-    let fault = if connection.unanswered.remove(key) {
+    let fault = if connection.expected_late_answers.remove(key) {
         connection.health.succeeded();
         Fault::LateAnswer
     } else {

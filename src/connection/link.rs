@@ -57,9 +57,9 @@ pub(crate) enum CloseReason {
     /// The proxy sent something that is malformed or not allowed at this point.
     Invalid,
     /// The proxy exceeded a limit, or too many proxies are connecting.
-    TooMuch,
-    /// The proxy was too slow.
-    TooSlow,
+    LimitExceeded,
+    /// The proxy did not complete the handshake in time.
+    HandshakeTimeout,
     /// The agent is shutting down.
     Stopping,
 }

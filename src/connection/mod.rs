@@ -14,15 +14,15 @@ mod breaker;
 mod call;
 mod config_requests;
 mod control;
-mod exchange_guard;
 mod expiring_keys;
 mod flow;
+mod guards;
 mod handshake;
 mod health;
 mod inbound;
 pub(crate) mod link;
 mod logs;
-mod lost;
+mod receive_error;
 mod refusal;
 mod runtime_id;
 mod send_queue;
@@ -41,8 +41,11 @@ pub(crate) use agent_state::{AgentEventSinks, AgentState, Correlation};
 pub(crate) use breaker::CircuitBreakerSettings;
 pub use breaker::CircuitBreakerState;
 pub(crate) use call::PendingCall;
-pub(crate) use exchange_guard::{ExchangeGuard, ProbeGuard};
-pub(crate) use handshake::{Offer, Origin, Terms, adopt, open, receive_handshake, send_message};
+pub(crate) use guards::{ExchangeGuard, ProbeGuard};
+pub(crate) use handshake::{
+    HandshakeOffer, NegotiatedParams, Origin, connection_over_link, open, receive_handshake,
+    send_message,
+};
 pub(crate) use health::ConnectionHealth;
 pub(crate) use inbound::Inbound;
 pub(crate) use refusal::Refusal;
@@ -77,7 +80,7 @@ pub(crate) struct ConnectionConfig {
     /// Maximum number of frames waiting to be sent.
     pub(crate) send_queue_capacity: usize,
     /// Number of consecutive failed calls after which the connection takes no new exchanges.
-    pub(crate) max_errors: u32,
+    pub(crate) max_failures: u32,
     /// Selects the calls that are timed.
     pub(crate) sampling: Sampling,
 }
@@ -108,7 +111,7 @@ pub(crate) struct Connection {
     /// Where answers are matched by correlation id, the next call of such an exchange could receive
     /// that answer. So no call is opened for it until the answer has arrived or the entry has
     /// expired. With stream ids the set stays empty.
-    unanswered: ExpiringKeySet,
+    expected_late_answers: ExpiringKeySet,
     /// Pauses requested by the agent.
     flow: FlowState,
     /// Consecutive failures and the agent's last health report.
@@ -182,24 +185,24 @@ enum Command {
 /// Length of a tick, the unit of deadlines: see [`Connection::ticks`].
 const NANOSECONDS_PER_TICK: u64 = 1_000_000;
 
-/// Maximum number of entries in `unanswered`; the oldest are evicted first.
-const MAX_UNANSWERED: usize = 10_000;
+/// Maximum number of entries in `expected_late_answers`; the oldest are evicted first.
+const MAX_LATE_ANSWERS: usize = 10_000;
 
-/// Time after which an entry in `unanswered` expires.
-const UNANSWERED_LIFETIME: Duration = Duration::from_secs(5 * 60);
+/// Time after which an entry in `expected_late_answers` expires.
+const LATE_ANSWER_LIFETIME: Duration = Duration::from_secs(5 * 60);
 
 impl Connection {
     fn new(
         agent: Arc<AgentState>,
-        terms: Terms,
+        negotiated: NegotiatedParams,
         sender: Box<dyn LinkSender>,
         config: &ConnectionConfig,
     ) -> (Arc<Self>, Completer<SlotValue>) {
-        let Terms {
+        let NegotiatedParams {
             capabilities,
             dialect,
             origin,
-        } = terms;
+        } = negotiated;
         let matching = if dialect.has_streams() {
             Matching::ByStream
         } else {
@@ -223,9 +226,9 @@ impl Connection {
             sender,
             send_queue: SendQueue::new(config.send_queue_capacity),
             slots,
-            unanswered: ExpiringKeySet::new(MAX_UNANSWERED, UNANSWERED_LIFETIME),
+            expected_late_answers: ExpiringKeySet::new(MAX_LATE_ANSWERS, LATE_ANSWER_LIFETIME),
             flow: FlowState::new(),
-            health: ConnectionHealth::new(config.max_errors),
+            health: ConnectionHealth::new(config.max_failures),
             sampling: config.sampling,
             queues,
             usage,
@@ -318,10 +321,11 @@ impl Connection {
         !self.is_closed.load(Ordering::Acquire)
     }
 
-    /// Returns whether the connection takes new exchanges.
+    /// Returns whether the connection takes new exchanges. Unlike `AgentEntry::is_available`, this
+    /// does not consider the agent's circuit breaker.
     pub(crate) fn is_healthy(&self) -> bool {
         self.is_open()
-            && self.health.is_usable()
+            && self.health.takes_exchanges()
             && !self.is_retired()
             && !self.is_configuring.load(Ordering::Relaxed)
     }
@@ -341,7 +345,8 @@ impl Connection {
     /// Returns whether a call of this exchange can be opened: no earlier answer to the exchange is
     /// missing that could be taken for the new one.
     pub(crate) fn is_free_for(&self, correlation: Correlation<'_>) -> bool {
-        !self.unanswered.contains(correlation.key) && self.slots.accepts_key(correlation.key)
+        !self.expected_late_answers.contains(correlation.key)
+            && self.slots.accepts_key(correlation.key)
     }
 
     /// Returns whether the agent has paused the whole connection.
@@ -413,9 +418,9 @@ impl Connection {
     /// Records that an answer to this exchange may still arrive although no call waits for it.
     ///
     /// Not needed where answers are matched by stream id: a late one cannot be taken for another.
-    fn note_unanswered(&self, key: u64) {
+    fn expect_late_answer(&self, key: u64) {
         if !self.dialect.has_streams() {
-            self.unanswered.insert_over_oldest(key);
+            self.expected_late_answers.insert_over_oldest(key);
         }
     }
 

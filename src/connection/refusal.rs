@@ -10,8 +10,11 @@ pub(crate) enum Refusal {
     /// The answer to an earlier event of the exchange is missing and could not be told apart from
     /// the answer to this one.
     Busy,
-    /// The connection is closed or, for a call that could use another one, retired.
-    Closed,
+    /// The connection is closed or, for a call that is not bound to it, retired.
+    ///
+    /// This ends a call that is bound to the connection. A call that can use any connection chooses
+    /// again, from the pool's current snapshot.
+    ClosedOrRetired,
     /// No agent has this id.
     UnknownAgent,
     /// No connection takes new exchanges.
@@ -30,10 +33,14 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     /// Returns whether neither waiting nor another attempt can help.
+    ///
+    /// [`ClosedOrRetired`](Self::ClosedOrRetired) is not final here, because this does not know
+    /// whether the call is bound. A call that is not bound chooses another connection in its next
+    /// attempt. A bound call is refused for the same reason again, which ends it.
     pub(crate) fn is_final(self) -> bool {
         !matches!(
             self,
-            Self::Full | Self::Paused | Self::ExchangePaused | Self::Closed
+            Self::Full | Self::Paused | Self::ExchangePaused | Self::ClosedOrRetired
         )
     }
 }

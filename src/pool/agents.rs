@@ -160,7 +160,8 @@ impl AgentEntry {
             .or_else(|| self.connections().first())
     }
 
-    /// Returns whether a call would be attempted.
+    /// Returns whether a call would be attempted: the circuit breaker is not open, and at least one
+    /// connection takes new exchanges ([`Connection::is_healthy`]).
     pub(super) fn is_available(&self) -> bool {
         self.state.breaker.state() != CircuitBreakerState::Open
             && self

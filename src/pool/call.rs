@@ -229,6 +229,8 @@ impl Inner {
         params: CallParams<'_>,
         attempt: impl FnMut() -> Result<PendingCall, Refusal>,
     ) -> CallResult {
+        // A call that is not bound is attempted again after `ClosedOrRetired`. So is a bound one,
+        // which ends with that refusal in `open_call`.
         if refusal.is_final() {
             return Err(self.resolve_refusal(state, refusal, params));
         }
@@ -245,6 +247,8 @@ impl Inner {
     }
 
     /// Opens a call on any connection that takes it now.
+    ///
+    /// Never returns [`Refusal::ClosedOrRetired`]: a call that is not bound chooses again instead.
     pub(super) fn attempt(
         self: &Arc<Self>,
         agent_id: &str,
@@ -254,8 +258,9 @@ impl Inner {
             let agents = self.agents.load();
             let agent = agents.get(agent_id).ok_or(Refusal::UnknownAgent)?;
             match self.open_at(agent, params) {
-                // The connection closed after it was chosen; the next attempt chooses another one.
-                Err(Refusal::Closed) => {}
+                // The connection was closed or retired after it was chosen, or the snapshot is
+                // outdated. The next attempt loads the snapshot and chooses again.
+                Err(Refusal::ClosedOrRetired) => {}
                 opened => return opened,
             }
         }
@@ -346,7 +351,7 @@ impl Inner {
             Refusal::Paused | Refusal::ExchangePaused => {
                 AgentProtocolError::FlowControlPaused { agent_id }
             }
-            Refusal::Closed => AgentProtocolError::ConnectionClosed { agent_id },
+            Refusal::ClosedOrRetired => AgentProtocolError::ConnectionClosed { agent_id },
             Refusal::UnknownAgent => AgentProtocolError::UnknownAgent { agent_id },
             Refusal::Unavailable | Refusal::Unsubscribed => {
                 AgentProtocolError::Unavailable { agent_id }
@@ -450,7 +455,7 @@ fn call_end_of(refusal: Refusal) -> CallEnd {
     match refusal {
         Refusal::Paused | Refusal::ExchangePaused => CallEnd::Paused,
         Refusal::Busy => CallEnd::Busy,
-        Refusal::Closed => CallEnd::ConnectionClosed,
+        Refusal::ClosedOrRetired => CallEnd::ConnectionClosed,
         Refusal::UnknownAgent | Refusal::Unavailable => CallEnd::Unavailable,
         Refusal::CircuitOpen => CallEnd::CircuitOpen,
         Refusal::Full | Refusal::QueueFull => CallEnd::QueueFull,

@@ -21,8 +21,10 @@ impl AgentEntry {
         correlation: Correlation<'_>,
     ) -> Result<&Arc<Connection>, Refusal> {
         let all = self.connections.all();
-        all.choose(strategy, |connection| is_usable(connection, correlation))
-            .ok_or_else(|| self.why_none(correlation))
+        all.choose(strategy, |connection| {
+            can_take_event(connection, correlation)
+        })
+        .ok_or_else(|| self.why_none(correlation))
     }
 
     /// Like [`AgentEntry::choose`], but prefers a connection that `runtime` serves if it has a free
@@ -33,7 +35,7 @@ impl AgentEntry {
         strategy: LoadBalanceStrategy,
         correlation: Correlation<'_>,
     ) -> Result<&Arc<Connection>, Refusal> {
-        let usable = |connection: &Connection| is_usable(connection, correlation);
+        let usable = |connection: &Connection| can_take_event(connection, correlation);
         match self.choose_at(runtime, strategy, usable) {
             Some(own) => Ok(own),
             None => self.choose(strategy, correlation),
@@ -84,8 +86,9 @@ impl AgentEntry {
             .any(|connection| connection.is_retired())
         {
             // Connections are retired only once they have left the snapshot, so the caller's
-            // snapshot is outdated. `Closed` makes the caller load the new one and choose again.
-            return Refusal::Closed;
+            // snapshot is outdated. This refusal makes the caller load the new one and choose
+            // again.
+            return Refusal::ClosedOrRetired;
         }
         if healthy().next().is_none() {
             return Refusal::Unavailable;
@@ -180,7 +183,7 @@ impl<'r> Group<'r> {
 
 /// Returns whether a connection can take the next event of an exchange, at once or once it has a
 /// free slot.
-fn is_usable(connection: &Connection, correlation: Correlation<'_>) -> bool {
+fn can_take_event(connection: &Connection, correlation: Correlation<'_>) -> bool {
     connection.is_healthy()
         && connection.check_flow(correlation).is_ok()
         && connection.is_free_for(correlation)

@@ -4,7 +4,7 @@ use super::policy::{EventTimeouts, FailureMode, FlowControlMode};
 use crate::config_push::ConfigPusherConfig;
 use crate::connection::{CircuitBreakerSettings, ConnectionConfig, QueueLimits, Sampling};
 use crate::metrics::MetricsCollectorConfig;
-use crate::protocol::EventType;
+use crate::protocol::{DEFAULT_DRAIN_TIMEOUT, EventType};
 use crate::transport::LinkConfig;
 #[cfg(feature = "grpc")]
 use crate::transport::grpc::{GrpcConfig, MAX_MESSAGE};
@@ -184,7 +184,7 @@ impl Default for AgentPoolConfig {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             event_timeouts: EventTimeouts::default(),
-            drain_timeout: Duration::from_secs(30),
+            drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             max_concurrent_per_connection: 100,
             max_queued_calls: 1024,
             queue_timeout: Duration::from_secs(30),
@@ -256,7 +256,7 @@ impl AgentPoolConfig {
         ConnectionConfig {
             max_concurrent: self.max_concurrent_per_connection,
             send_queue_capacity: self.channel_buffer_size,
-            max_errors: self.max_consecutive_errors,
+            max_failures: self.max_consecutive_errors,
             sampling: Sampling::one_in(self.timing_interval),
         }
     }

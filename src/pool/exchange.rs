@@ -5,7 +5,7 @@ use super::agents::AgentEntry;
 use super::call::read_response;
 use super::call::{CallParams, CallResult, complete, take_response, timings_of};
 use super::policy::FlowControlMode;
-use super::pushed::{Pushed, PushedQueue};
+use super::pushed_events::{Pushed, PushedQueue};
 use super::trace::traced;
 use super::{AgentPool, Inner, unknown};
 use crate::connection::{AgentState, ExchangeGuard, Refusal, TimeLimit};
@@ -142,8 +142,9 @@ impl AgentPool {
                     let target = Target::Connected(guard);
                     return Ok(Exchange::with(target, pool, correlation_id));
                 }
-                // The connection closed after it was chosen; the next attempt chooses another one.
-                Err(Refusal::Closed) => {}
+                // The connection was closed or retired after it was chosen, or the snapshot is
+                // outdated. The next attempt loads the snapshot and chooses again.
+                Err(Refusal::ClosedOrRetired) => {}
                 Err(refusal) => break (Arc::clone(&agent.state), refusal),
             }
         };
@@ -179,7 +180,7 @@ impl Inner {
             }
             chosen => chosen,
         };
-        ExchangeGuard::of(connection?).ok_or(Refusal::Closed)
+        ExchangeGuard::of(connection?).ok_or(Refusal::ClosedOrRetired)
     }
 }
 

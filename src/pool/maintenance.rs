@@ -321,7 +321,7 @@ async fn probe_connection(connection: ProbeGuard, ping_timeout: Duration) {
     if connection.is_open() && connection.silence() >= silence + ping_timeout {
         tracing::warn!(
             agent = &*connection.agent().id,
-            "no sign of life for {ping_timeout:?}"
+            "nothing received within {ping_timeout:?} after a ping; closing the connection"
         );
         connection.close_unresponsive();
     }

@@ -3,7 +3,9 @@
 use super::agents::AgentEntry;
 use super::policy::FailureMode;
 use super::{AgentPool, Inner, unknown};
-use crate::connection::{self, AgentEventSinks, AgentState, Connection, Offer, run_writer};
+use crate::connection::{
+    self, AgentEventSinks, AgentState, Connection, HandshakeOffer, run_writer,
+};
 use crate::error::{AgentProtocolError, ConnectError};
 use crate::transport::{self, Endpoint};
 use crate::wire::Extension;
@@ -74,10 +76,11 @@ impl AgentPool {
     /// closed.
     fn insert(&self, entry: AgentEntry) -> Result<(), AgentProtocolError> {
         let state = Arc::clone(&entry.state);
-        let inserted = self.inner.change(|agents| {
+        let replaced = self.inner.change(|agents| {
             // Shutdowns empty the snapshot under the same lock, so none of them misses this agent.
             if self.inner.is_closing() {
-                return Err(entry);
+                entry.close();
+                return Err(self.unavailable(&state.id));
             }
             state.breaker.allow_trial();
             let Some(replaced) = agents.get(&state.id).cloned() else {
@@ -87,14 +90,9 @@ impl AgentPool {
             let (successor, retired) = entry.take_over_from(&replaced);
             agents.insert(successor);
             Ok(Some(retired))
-        });
-        match inserted {
-            Ok(Some(retired)) => self.inner.retire(Arc::new(retired)),
-            Ok(None) => {}
-            Err(rejected) => {
-                rejected.close();
-                return Err(self.unavailable(&state.id));
-            }
+        })?;
+        if let Some(retired) = replaced {
+            self.inner.retire(Arc::new(retired));
         }
         self.inner.request_settings(&state.id);
         state.request_maintenance();
@@ -216,7 +214,7 @@ impl Inner {
         let config = &self.config;
         let connected = timeout(config.connect_timeout, async {
             let link = transport::connect(endpoint, &config.links()).await?;
-            let offer = Offer {
+            let offer = HandshakeOffer {
                 proxy_id: self.settings.proxy_id(),
                 encodings: endpoint.encodings(&config.encodings),
                 extension: config.use_extension.then_some(Extension::V1),

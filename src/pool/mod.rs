@@ -10,6 +10,7 @@ pub(crate) mod bench;
 mod call;
 mod choose;
 mod config;
+mod config_delivery;
 mod connection_set;
 mod drain;
 mod exchange;
@@ -20,8 +21,7 @@ mod notice;
 mod open_local;
 mod policy;
 mod protocol_metrics;
-mod pushed;
-mod pushing;
+mod pushed_events;
 mod reconnect;
 mod reported;
 mod reverse;
@@ -50,7 +50,7 @@ use arc_swap::ArcSwap;
 use maintenance::Maintenance;
 use notice::Notices;
 use protocol_metrics::RetiredCounters;
-use pushed::SpareQueues;
+use pushed_events::SpareQueues;
 use settings::SettingsStore;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -101,7 +101,7 @@ struct Inner {
     config: AgentPoolConfig,
     agents: ArcSwap<Agents>,
     /// Held while the snapshot is replaced, so that concurrent changes do not overwrite each other.
-    changes: Mutex<()>,
+    snapshot_lock: Mutex<()>,
     affinities: Affinities,
     sessions: Sessions,
     /// Counters of agents that were removed.
@@ -150,7 +150,7 @@ impl AgentPool {
             updates: Arc::default(),
             config,
             agents: ArcSwap::default(),
-            changes: Mutex::default(),
+            snapshot_lock: Mutex::default(),
             retired_counters: RetiredCounters::default(),
             notices: Notices::default(),
             maintenance,
@@ -342,7 +342,10 @@ impl Inner {
     /// Replaces the snapshot by a changed copy. Readers keep the snapshot that they have.
     fn change<T>(&self, change: impl FnOnce(&mut Agents) -> T) -> T {
         // A panic while the lock is held leaves the old snapshot in place, which is consistent.
-        let _guard = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self
+            .snapshot_lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut agents = Agents::clone(&self.agents.load());
         let result = change(&mut agents);
         self.agents.store(Arc::new(agents));

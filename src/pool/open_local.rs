@@ -112,7 +112,7 @@ async fn open_local(
             Err(error) => {
                 failures += 1;
                 if failures.is_power_of_two() {
-                    tracing::warn!(agent = &**agent.id(), failures, %error, "a runtime gets no connection of its own");
+                    tracing::warn!(agent = &**agent.id(), failures, %error, "cannot open a connection for this runtime");
                 }
                 sleep(delay(interval, MAX_DELAY, failures)).await;
             }

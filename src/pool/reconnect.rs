@@ -96,6 +96,10 @@ impl Reconnect {
 }
 
 /// Returns whether nothing listens at the endpoint.
+///
+/// Calls shorten the wait then, so only failures that prove the absence count. After a timeout or
+/// an interrupted handshake, the agent may be running, and further attempts would cost it work. The
+/// dialer's `RetryDelays` counts such failures as absence too, because no call shortens its wait.
 fn is_absent(cause: &ConnectError) -> bool {
     matches!(cause, ConnectError::NoSuchSocket | ConnectError::Refused)
 }

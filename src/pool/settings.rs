@@ -284,13 +284,15 @@ impl Inner {
     /// connections that need them. Clears the request.
     pub(super) fn take_settings_request(&self, agent: &AgentEntry) -> bool {
         let state = &agent.state;
-        let is_reload = state.reload_wanted.swap(false, Ordering::AcqRel);
+        let is_reload = state.reload_requested.swap(false, Ordering::AcqRel);
         if is_reload {
             for connection in agent.connections() {
                 connection.settings().store(0, Ordering::Relaxed);
             }
         }
-        let is_wanted = state.settings_wanted.swap(false, Ordering::AcqRel);
+        let is_wanted = state
+            .settings_resend_requested
+            .swap(false, Ordering::AcqRel);
         (is_reload || is_wanted) && self.lacks_settings(agent)
     }
 
@@ -314,7 +316,7 @@ impl Inner {
             has_sent = true;
             let limit = TimeLimit::configured(self.config.timeout(EventType::Configure));
             if let Err(error) = self.send_settings(connection, &settings, limit).await {
-                return tracing::warn!(agent = &**agent.id(), %error, "an agent keeps other settings");
+                return tracing::warn!(agent = &**agent.id(), %error, "could not update the agent's settings");
             }
         }
         if has_sent {
@@ -329,7 +331,10 @@ impl Inner {
             .get(agent_id)
             .filter(|agent| self.lacks_settings(agent))
         {
-            agent.state.settings_wanted.store(true, Ordering::Release);
+            agent
+                .state
+                .settings_resend_requested
+                .store(true, Ordering::Release);
             agent.state.request_maintenance();
         }
     }
@@ -441,9 +446,10 @@ pub(super) fn config_result(outcome: Outcome) -> Result<Result<(), String>, Agen
     } = outcome?;
     Ok(match decision {
         Decision::Allow => Ok(()),
-        Decision::Block { body, .. } => {
-            Err(body.unwrap_or_else(|| format!("no reason but {:?}", audit.reason_codes)))
-        }
-        other => Err(format!("an answer that makes no sense here: {other:?}")),
+        Decision::Block { body, .. } => Err(body
+            .unwrap_or_else(|| format!("no reason given; reason codes {:?}", audit.reason_codes))),
+        other => Err(format!(
+            "unexpected decision in the answer to configure: {other:?}"
+        )),
     })
 }

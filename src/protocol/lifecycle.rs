@@ -2,6 +2,10 @@
 
 use super::now_ms;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Default time limit for finishing what is under way when a pool, a server or a dialer stops.
+pub(crate) const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Message in which a proxy asks an agent to take no new work for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -41,6 +41,7 @@ pub use headers::{
 };
 pub use health::{HealthState, HealthStatus, LoadMetrics, ResourceMetrics};
 pub use ip_text::IpText;
+pub(crate) use lifecycle::DEFAULT_DRAIN_TIMEOUT;
 pub use lifecycle::{DrainReason, DrainRequest, ShutdownReason, ShutdownRequest};
 pub use log::{LogLevel, LogMessage};
 pub use metrics_report::{

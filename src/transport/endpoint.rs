@@ -2,7 +2,7 @@
 
 use crate::error::AgentProtocolError;
 #[cfg(feature = "grpc")]
-use crate::transport::grpc::{Address, GrpcEndpoint};
+use crate::transport::grpc::{GrpcAddress, GrpcEndpoint};
 use crate::wire::Encoding;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -106,7 +106,7 @@ fn parse_remote(endpoint: &str) -> Result<Endpoint, AgentProtocolError> {
             endpoint: endpoint.to_owned(),
             reason,
         })?;
-    if let Address::Unix(path) = &endpoint.address {
+    if let GrpcAddress::Unix(path) = &endpoint.address {
         Endpoint::from_path(path)?;
     }
     Ok(Endpoint::Grpc(endpoint))

@@ -14,7 +14,7 @@ mod unix;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use handshake_limiter::{HandshakeLimiter, HandshakeSlot};
 pub(crate) use socket_file::SocketFile;
-pub(crate) use unix::{connect_agent, split_unix, split_unix_of_agent};
+pub(crate) use unix::{connect_to_proxy, split_unix, split_unix_of_agent};
 
 use crate::connection::link::Link;
 use crate::error::ConnectError;

@@ -21,7 +21,7 @@ pub(super) async fn connect(path: &Path) -> Result<Link, ConnectError> {
 }
 
 /// Connects an agent to a proxy's socket file.
-pub(crate) async fn connect_agent(path: &Path) -> Result<Link, ConnectError> {
+pub(crate) async fn connect_to_proxy(path: &Path) -> Result<Link, ConnectError> {
     Ok(split_unix_of_agent(open(path).await?)?)
 }
 

@@ -3,7 +3,7 @@
 use super::events::encode_event;
 use super::{
     AnswerTo, Dialect, Encoding, Event, EventTarget, Extension, FrameBuffer, IncomingEvent,
-    JsonTape, MAX_FRAME_LEN, MessageType, Payload, StreamId, decode_answer, encode_response,
+    JsonParser, MAX_FRAME_LEN, MessageType, Payload, StreamId, decode_answer, encode_response,
     event_of,
 };
 use crate::protocol::{AgentResponse, EventType};
@@ -51,7 +51,7 @@ impl Codec {
         FrameReceiver {
             dialect: self.0,
             buffer: FrameBuffer::default(),
-            tape: JsonTape::default(),
+            parser: JsonParser::default(),
         }
     }
 }
@@ -61,7 +61,7 @@ impl Codec {
 pub struct FrameReceiver {
     dialect: Dialect,
     buffer: FrameBuffer,
-    tape: JsonTape,
+    parser: JsonParser,
 }
 
 impl FrameReceiver {
@@ -95,9 +95,9 @@ impl FrameReceiver {
     }
 
     fn event_in_json(&mut self, kind: EventType, payload: &mut [u8]) -> Option<()> {
-        let document = self.tape.open(payload).ok()?;
+        let document = self.parser.parse(payload).ok()?;
         let decoded = IncomingEvent::from_json(kind, &document).map(consume);
-        self.tape.close(document);
+        self.parser.reclaim(document);
         decoded.ok()
     }
 
@@ -115,7 +115,7 @@ impl FrameReceiver {
                 decode_answer(Payload::Protobuf(&payload), |answer| answer.response)
             }
             Encoding::Json => {
-                decode_answer(Payload::Json(&mut payload, &mut self.tape), |answer| {
+                decode_answer(Payload::Json(&mut payload, &mut self.parser), |answer| {
                     answer.response
                 })
             }

@@ -14,13 +14,13 @@ use crate::protocol::events::{
 };
 use bytes::Bytes;
 
-pub(crate) use json::{Document as JsonDocument, Tape as JsonTape};
+pub(crate) use json::{Document as JsonDocument, JsonParser};
 
 /// A received payload, with the working memory that decoding it needs.
 #[derive(Debug)]
 pub(crate) enum Payload<'p> {
     /// Parsed in place, which overwrites the payload.
-    Json(&'p mut [u8], &'p mut JsonTape),
+    Json(&'p mut [u8], &'p mut JsonParser),
     MessagePack(&'p Bytes),
     /// The whole envelope.
     #[cfg(feature = "grpc")]

@@ -45,7 +45,7 @@ pub(crate) use frame::{
     FrameBuffer, FrameError, MAX_FRAME_LEN, MessageType, OutgoingFrame, frame_of, write_message,
 };
 pub(crate) use handshake::{HandshakeRequest, HandshakeResponse, MAX_HANDSHAKE_LEN};
-pub(crate) use incoming::{IncomingEvent, JsonTape, Payload};
+pub(crate) use incoming::{IncomingEvent, JsonParser, Payload};
 #[cfg(feature = "grpc")]
 pub(crate) use protobuf::Direction;
 pub(crate) use recover_id::Undecodable;

@@ -1,7 +1,7 @@
 //! One type for owned events of all kinds, for tests.
 
 use super::events::encode_event;
-use super::{Dialect, Encoding, EventTarget, IncomingEvent, JsonTape, StreamId, Undecodable};
+use super::{Dialect, Encoding, EventTarget, IncomingEvent, JsonParser, StreamId, Undecodable};
 use crate::protocol::EventType;
 use crate::protocol::events::{
     Configure, GuardrailInspectEvent, RequestBodyChunkEvent, RequestCompleteEvent,
@@ -126,8 +126,8 @@ impl OwnedEvent {
     ) -> Result<Self, Undecodable> {
         match encoding {
             Encoding::Json => {
-                let mut tape = JsonTape::default();
-                let document = tape.open(&mut payload).map_err(|kind| {
+                let mut parser = JsonParser::default();
+                let document = parser.parse(&mut payload).map_err(|kind| {
                     Undecodable::without_id(super::DecodeError {
                         message: event_type.as_str(),
                         kind,

@@ -120,7 +120,7 @@ impl<'de> Visitor<'de> for FindId<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{JsonTape, msgpack};
+    use crate::wire::{JsonParser, msgpack};
     use bytes::Bytes;
 
     const ERROR: DecodeError = DecodeError {
@@ -134,8 +134,8 @@ mod tests {
 
     fn parsed_json(text: &str) -> Option<String> {
         let mut text = text.as_bytes().to_vec();
-        let mut tape = JsonTape::default();
-        let document = tape.open(&mut text).unwrap();
+        let mut parser = JsonParser::default();
+        let document = parser.parse(&mut text).unwrap();
         Undecodable::from_values(ERROR, document.reader()).correlation_id
     }
 

@@ -21,12 +21,12 @@ pub(crate) struct RegistrationRequest {
     metadata: IgnoredAny,
     /// Offer of the tollgate extension. Other implementations ignore this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    tollgate: Option<Offer>,
+    tollgate: Option<RegistrationOffer>,
 }
 
 /// Versions of the tollgate extension and encodings that an agent supports, in order of preference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Offer {
+struct RegistrationOffer {
     #[serde(default)]
     versions: Vec<u64>,
     /// Names of encodings. Not [`Encoding`]s, since an unknown name must not invalidate the
@@ -48,12 +48,12 @@ pub(crate) struct RegistrationResponse {
     #[serde(default)]
     pub(crate) connection_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    tollgate: Option<Choice>,
+    tollgate: Option<RegistrationChoice>,
 }
 
 /// Version of the tollgate extension and encoding that a proxy chose.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct Choice {
+struct RegistrationChoice {
     version: u64,
     #[serde(default)]
     encoding: Encoding,
@@ -80,7 +80,7 @@ impl RegistrationRequest {
             capabilities: capabilities.into(),
             auth_token: token.map(str::to_owned),
             metadata: IgnoredAny,
-            tollgate: Some(Offer {
+            tollgate: Some(RegistrationOffer {
                 versions: vec![Extension::V1.number()],
                 encodings: encodings.iter().map(Encoding::to_string).collect(),
             }),
@@ -131,7 +131,7 @@ impl RegistrationResponse {
             proxy_id: proxy_id.to_owned(),
             proxy_version: env!("CARGO_PKG_VERSION").to_owned(),
             connection_id,
-            tollgate: dialect.extension.map(|extension| Choice {
+            tollgate: dialect.extension.map(|extension| RegistrationChoice {
                 version: extension.number(),
                 encoding: dialect.encoding,
             }),

@@ -57,12 +57,12 @@ async fn run_traffic(args: &Args, agent: &mut ChildAgent) -> anyhow::Result<Reco
             connected?
         }
     };
-    let corpus = demo_traffic::corpus();
+    let request_list = demo_traffic::request_list();
     let length = Length::Time(args.seconds);
     let mut run = measure(
         agent.endpoint(),
         connected,
-        corpus,
+        request_list,
         length,
         options.concurrency(),
     )

@@ -2,7 +2,7 @@
 //! and a few attacks.
 
 use crate::browsers::{CHROME, CURL, FIREFOX, HeaderSet, JSON_API, MOBILE_APP, SAFARI};
-use crate::traffic::{Corpus, Request, filler};
+use crate::traffic::{Request, RequestList, filler};
 
 /// Requests for paths below this are blocked.
 const BLOCKED_PATH: &str = "/admin";
@@ -16,7 +16,7 @@ const CHECKED_PATH: &str = "/account";
 /// Chunk size of bodies, as proxies typically read them.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// Requests of the corpus: the mix below as a hundred requests, repeated with other details.
+/// Requests of the list: the mix below as a hundred requests, repeated with other details.
 const MIX: u32 = 100;
 const ROUNDS: u32 = 5;
 
@@ -38,10 +38,10 @@ pub(crate) fn agent_options() -> Vec<String> {
 }
 
 /// Returns the demo's requests: 80 % GET and 20 % POST. The agent blocks 5 % of them.
-pub(crate) fn corpus() -> Corpus {
+pub(crate) fn request_list() -> RequestList {
     let numbers = 0..MIX * ROUNDS;
     let requests = numbers.map(|number| request(number * STRIDE % MIX, number));
-    Corpus::new(requests.collect()).expect("the mix is not empty")
+    RequestList::new(requests.collect()).expect("the mix is not empty")
 }
 
 /// Returns the request at an index of the mix. `number` varies its details.
@@ -168,8 +168,8 @@ mod tests {
     }
 
     fn count(matches: impl Fn(&Request) -> bool) -> usize {
-        let corpus = corpus();
-        corpus
+        let request_list = request_list();
+        request_list
             .requests()
             .iter()
             .filter(|&request| matches(request))
@@ -193,8 +193,8 @@ mod tests {
 
     #[test]
     fn blocked_text_always_spans_two_chunks() {
-        let corpus = corpus();
-        let chunks = corpus.requests().iter().flat_map(Request::chunks);
+        let request_list = request_list();
+        let chunks = request_list.requests().iter().flat_map(Request::chunks);
         assert!(
             chunks
                 .into_iter()

@@ -10,7 +10,7 @@ use crate::latency::Latencies;
 use crate::progress::{Progress, Status};
 use crate::tally::{DecisionCounts, Tally};
 use crate::timeline::Timeline;
-use crate::traffic::{Corpus, Request};
+use crate::traffic::{Request, RequestList};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -59,16 +59,16 @@ pub(crate) struct Measurement {
     pub(crate) allocations_per_request: f64,
 }
 
-/// Sends the requests of `corpus` to the pool's agent, `concurrency` at a time.
+/// Sends the requests of `request_list` to the pool's agent, `concurrency` at a time.
 ///
 /// Ends early if the agent becomes unreachable.
 pub(crate) async fn drive(
     pool: &AgentPool,
-    corpus: Corpus,
+    request_list: RequestList,
     concurrency: usize,
     length: Length,
 ) -> anyhow::Result<Measurement> {
-    let run = Arc::new(Run::new(corpus, concurrency, length));
+    let run = Arc::new(Run::new(request_list, concurrency, length));
     let mut workers = JoinSet::new();
     for _ in 0..concurrency {
         workers.spawn(work(pool.clone(), Arc::clone(&run), Tally::new()));
@@ -94,7 +94,7 @@ struct Collected {
 
 /// State shared by the workers of a run.
 struct Run {
-    corpus: Corpus,
+    request_list: RequestList,
     length: Length,
     start: Barrier,
     /// Number of requests that have begun. A worker begins a request by taking the next number.
@@ -102,7 +102,7 @@ struct Run {
     stopped: AtomicBool,
     /// Number of the first request after the warm-up.
     warm_at: u64,
-    warm: OnceLock<Warm>,
+    warm_up: OnceLock<WarmUpCounts>,
     /// Number of requests that have failed.
     errors: AtomicU64,
     first_error: OnceLock<String>,
@@ -111,21 +111,21 @@ struct Run {
 }
 
 /// Counts at the end of the warm-up.
-struct Warm {
+struct WarmUpCounts {
     requests: u64,
     allocations: u64,
 }
 
 impl Run {
-    fn new(corpus: Corpus, concurrency: usize, length: Length) -> Self {
+    fn new(request_list: RequestList, concurrency: usize, length: Length) -> Self {
         Self {
-            corpus,
+            request_list,
             length,
             start: Barrier::new(concurrency + 1),
             begun: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             warm_at: warm_at(length, concurrency),
-            warm: OnceLock::new(),
+            warm_up: OnceLock::new(),
             errors: AtomicU64::new(0),
             first_error: OnceLock::new(),
             nonce: correlation_id::nonce(),
@@ -174,18 +174,18 @@ impl Run {
 
     /// Ends the warm-up after its requests or its time. Only the first call has an effect.
     fn end_warm_up(&self, requests: u64) {
-        let _ = self.warm.set(Warm {
+        let _ = self.warm_up.set(WarmUpCounts {
             requests,
             allocations: allocations(),
         });
     }
 
     fn allocations_per_request(&self) -> f64 {
-        let Some(warm) = self.warm.get() else {
+        let Some(warm_up) = self.warm_up.get() else {
             return 0.0;
         };
-        let allocations = allocations() - warm.allocations;
-        let requests = self.begun().saturating_sub(warm.requests).max(1);
+        let allocations = allocations() - warm_up.allocations;
+        let requests = self.begun().saturating_sub(warm_up.requests).max(1);
         allocations as f64 / requests as f64
     }
 
@@ -288,13 +288,13 @@ async fn work(pool: AgentPool, run: Arc<Run>, mut tally: Tally) -> Tally {
     let mut id = CorrelationId::new(run.nonce);
     run.start.wait().await;
     while let Some(number) = run.next() {
-        let request = run.corpus.request(number);
+        let request = run.request_list.request(number);
         let began = Instant::now();
         match exchange(
             &pool,
             id.for_request(number),
             request,
-            run.corpus.timestamp(),
+            run.request_list.timestamp(),
         )
         .await
         {
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn run_has_exactly_the_requested_number_of_requests() {
-        let run = Run::new(Corpus::browsing(0), 2, Length::Requests(3));
+        let run = Run::new(RequestList::browsing(0), 2, Length::Requests(3));
         let numbers: Vec<u64> = std::iter::from_fn(|| run.next()).collect();
         assert_eq!(numbers, [0, 1, 2]);
         assert_eq!(run.begun(), 3);
@@ -354,7 +354,11 @@ mod tests {
 
     #[test]
     fn stopped_run_has_no_further_requests() {
-        let run = Run::new(Corpus::browsing(0), 2, Length::Time(Duration::from_secs(9)));
+        let run = Run::new(
+            RequestList::browsing(0),
+            2,
+            Length::Time(Duration::from_secs(9)),
+        );
         assert_eq!(run.next(), Some(0));
         run.stop();
         assert_eq!(run.next(), None);

@@ -1,7 +1,7 @@
 //! Reads a browser's HAR capture, whose requests become the traffic of a run.
 
 use crate::exit::UsageError;
-use crate::traffic::{CHUNK_BYTES, Corpus, Headers, Request};
+use crate::traffic::{CHUNK_BYTES, Headers, Request, RequestList};
 use bytes::Bytes;
 use serde::Deserialize;
 use std::fmt::Display;
@@ -9,12 +9,12 @@ use std::path::Path;
 use tollgate::BodyMutation;
 
 /// Reads the requests of the capture in `file`.
-pub(crate) fn read(file: &Path) -> Result<Corpus, UsageError> {
+pub(crate) fn read(file: &Path) -> Result<RequestList, UsageError> {
     let unusable =
         |cause: &dyn Display| UsageError(format!("HAR file {}: {cause}", file.display()));
     let text = std::fs::read(file).map_err(|error| unusable(&error))?;
     let requests = requests(&text).map_err(|cause| unusable(&cause))?;
-    Corpus::new(requests).ok_or_else(|| unusable(&"it contains no HTTP request"))
+    RequestList::new(requests).ok_or_else(|| unusable(&"it contains no HTTP request"))
 }
 
 fn requests(text: &[u8]) -> Result<Vec<Request>, String> {

@@ -6,7 +6,7 @@ use crate::har;
 use crate::options::{LoadOptions, parse_seconds};
 use crate::recording::{Details, Recording, Stage};
 use crate::report::Report;
-use crate::traffic::Corpus;
+use crate::traffic::RequestList;
 use crate::values::parse_size;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -44,14 +44,14 @@ pub(crate) struct Args {
 
 /// Sends requests as fast as the agent answers and prints the figures.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let corpus = args.corpus()?;
+    let request_list = args.request_list()?;
     let page = args.options.page.open()?;
     let connected = args.options.connect(&args.target).await?;
     let concurrency = args.options.concurrency();
     let run = measure(
         &args.target.endpoint,
         connected,
-        corpus,
+        request_list,
         args.length(),
         concurrency,
     )
@@ -63,12 +63,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 pub(crate) async fn measure(
     endpoint: &str,
     (pool, encoding): (AgentPool, Encoding),
-    corpus: Corpus,
+    request_list: RequestList,
     length: Length,
     concurrency: usize,
 ) -> anyhow::Result<Recording> {
     let began = SystemTime::now();
-    let measured = drive(&pool, corpus, concurrency, length).await?;
+    let measured = drive(&pool, request_list, concurrency, length).await?;
     Ok(Recording {
         details: Details {
             endpoint: endpoint.to_owned(),
@@ -82,10 +82,10 @@ pub(crate) async fn measure(
 }
 
 impl Args {
-    fn corpus(&self) -> anyhow::Result<Corpus> {
+    fn request_list(&self) -> anyhow::Result<RequestList> {
         match &self.har {
             Some(file) => Ok(har::read(file)?),
-            None => Ok(Corpus::browsing(self.body_bytes)),
+            None => Ok(RequestList::browsing(self.body_bytes)),
         }
     }
 

@@ -16,7 +16,7 @@ pub(crate) type Text = Cow<'static, str>;
 pub(crate) type Headers = Vec<(Text, Text)>;
 
 /// Requests to be sent in order, repeatedly. Invariant: there is at least one.
-pub(crate) struct Corpus {
+pub(crate) struct RequestList {
     requests: Vec<Request>,
     timestamp: Timestamp,
 }
@@ -33,8 +33,8 @@ pub(crate) struct Request {
     chunks: Vec<BodyChunk<'static>>,
 }
 
-impl Corpus {
-    /// Creates a corpus, or returns `None` if there are no requests.
+impl RequestList {
+    /// Creates a list, or returns `None` if there are no requests.
     pub(crate) fn new(requests: Vec<Request>) -> Option<Self> {
         let timestamp = Timestamp::now();
         (!requests.is_empty()).then_some(Self {
@@ -43,7 +43,7 @@ impl Corpus {
         })
     }
 
-    /// Creates a corpus of one browser request, with a body of `body_bytes` if that is not 0.
+    /// Creates a list of one browser request, with a body of `body_bytes` if that is not 0.
     pub(crate) fn browsing(body_bytes: usize) -> Self {
         let get = Request::new("GET", "/products/1843?ref=home", browsers::FIREFOX);
         let request = if body_bytes == 0 {
@@ -210,8 +210,8 @@ mod tests {
 
     #[test]
     fn browsing_sends_ten_headers_of_about_700_bytes() {
-        let corpus = Corpus::browsing(0);
-        let request = corpus.request(0);
+        let request_list = RequestList::browsing(0);
+        let request = request_list.request(0);
         let bytes: usize = request
             .headers
             .iter()
@@ -225,8 +225,8 @@ mod tests {
 
     #[test]
     fn bodies_are_cut_into_numbered_chunks() {
-        let corpus = Corpus::browsing(200_000);
-        let request = corpus.request(7);
+        let request_list = RequestList::browsing(200_000);
+        let request = request_list.request(7);
         let chunks = request.chunks();
         assert_eq!(request.method, "POST");
         assert_eq!(chunks.len(), 4);
@@ -251,13 +251,15 @@ mod tests {
     #[test]
     fn requests_repeat_in_order() {
         let requests = ["/a", "/b"].map(|uri| Request::new("GET", uri, &[]));
-        let corpus = Corpus::new(requests.to_vec()).unwrap();
-        let uris: Vec<&str> = (0..3).map(|n| corpus.request(n).uri.as_ref()).collect();
+        let request_list = RequestList::new(requests.to_vec()).unwrap();
+        let uris: Vec<&str> = (0..3)
+            .map(|n| request_list.request(n).uri.as_ref())
+            .collect();
         assert_eq!(uris, ["/a", "/b", "/a"]);
     }
 
     #[test]
-    fn corpus_needs_a_request() {
-        assert!(Corpus::new(Vec::new()).is_none());
+    fn empty_list_is_rejected() {
+        assert!(RequestList::new(Vec::new()).is_none());
     }
 }

@@ -31,7 +31,7 @@ const MIN_USEFUL_LIFETIME: Duration = Duration::from_secs(10);
 
 /// Time limit for telling a proxy that the agent drains, and for a registration that is under way
 /// when the dialer stops.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+const DRAIN_ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Silence on a connection after which no caller is expected to still be sending a new exchange on
 /// it.
@@ -109,9 +109,9 @@ impl<H: AgentHandler> DialedConnection<H> {
 
     /// Connects and registers. Returns `None` if the dialer stops first.
     ///
-    /// A registration that is under way when the dialer stops gets [`DRAIN_TIMEOUT`] to finish: the
-    /// proxy uses the connection as soon as it has sent its response, so it has to be told that the
-    /// agent drains.
+    /// A registration that is under way when the dialer stops gets [`DRAIN_ANNOUNCE_TIMEOUT`] to
+    /// finish: the proxy uses the connection as soon as it has sent its response, so it has to be
+    /// told that the agent drains.
     async fn dial(
         &self,
         delay: Duration,
@@ -137,7 +137,7 @@ impl<H: AgentHandler> DialedConnection<H> {
             }
             () = async {
                 stopped(stopping).await;
-                sleep(DRAIN_TIMEOUT).await;
+                sleep(DRAIN_ANNOUNCE_TIMEOUT).await;
             } => None,
         }
     }
@@ -238,7 +238,7 @@ impl<H: AgentHandler> DialedConnection<H> {
 impl Target {
     async fn connect(&self) -> Result<Link, ConnectError> {
         match self {
-            Self::Plain(Endpoint::Unix(path)) => transport::connect_agent(path).await,
+            Self::Plain(Endpoint::Unix(path)) => transport::connect_to_proxy(path).await,
             Self::Plain(endpoint) => {
                 transport::connect(endpoint, &transport::LinkConfig::default()).await
             }
@@ -383,7 +383,7 @@ async fn announce_drain(handle: &SessionHandle, agent_id: &str) {
     handle.notify(Notice::Health(Arc::new(leaving)));
     handle.notify(Notice::Ping(u64::MAX));
     // A proxy that does not answer in time is not waited for any longer.
-    let _ = timeout(DRAIN_TIMEOUT, async {
+    let _ = timeout(DRAIN_ANNOUNCE_TIMEOUT, async {
         handle.pong_received().await;
         loop {
             handle.take_received();

@@ -6,6 +6,7 @@ mod retry;
 use super::control::AgentControl;
 use super::handler::AgentHandler;
 use crate::error::AgentProtocolError;
+use crate::protocol::DEFAULT_DRAIN_TIMEOUT;
 use crate::wire::Encoding;
 use connection::{DialedConnection, Target, Token};
 use std::future::pending;
@@ -69,7 +70,7 @@ impl Default for DialSettings {
             reconnect_interval: Duration::from_millis(500),
             keepalive_interval: Duration::from_secs(10),
             keepalive_timeout: Duration::from_secs(5),
-            drain_timeout: Duration::from_secs(30),
+            drain_timeout: DEFAULT_DRAIN_TIMEOUT,
         }
     }
 }

@@ -33,6 +33,10 @@ impl RetryDelays {
     /// Records a failed attempt. Returns the number of failures in a row.
     pub(super) fn record_failure(&mut self, cause: &ConnectError) -> u32 {
         self.last = match cause {
+            // Failures that can come from a proxy that is down or restarting. They end without
+            // anybody's help, and the proxy needs its agents as soon as it is back. The others are
+            // likely to last until a configuration changes. `is_absent` in the pool's
+            // `reconnect.rs` is narrower, because calls shorten the wait there.
             ConnectError::NoSuchSocket
             | ConnectError::Refused
             | ConnectError::TimedOut(_)

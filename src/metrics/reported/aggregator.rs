@@ -35,12 +35,13 @@ const MAX_LABELS: usize = 32;
 pub struct UnifiedMetricsAggregator {
     service_name: String,
     instance_id: String,
-    own: Mutex<Own>,
+    own: Mutex<ProxySeries>,
     agents: Arc<MetricsCollector>,
 }
 
+/// The proxy's own series.
 #[derive(Debug, Default)]
-struct Own {
+struct ProxySeries {
     families: Families<()>,
     dropped: DroppedSeries,
 }
@@ -204,7 +205,7 @@ impl UnifiedMetricsAggregator {
     }
 
     /// Ignores poisoning: a panic while the lock was held can at worst have lost a series.
-    fn own(&self) -> MutexGuard<'_, Own> {
+    fn own(&self) -> MutexGuard<'_, ProxySeries> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -239,7 +239,7 @@ impl Store {
         config: &MetricsCollectorConfig,
         agent_id: &str,
         report: &MetricsReport,
-    ) -> Vec<Drops> {
+    ) -> Vec<DroppedInReport> {
         let now = Instant::now();
         self.round += 1;
         if self.families.len() >= config.max_series {
@@ -325,7 +325,7 @@ impl Store {
 
     fn drop(
         &mut self,
-        drops: &mut Vec<Drops>,
+        drops: &mut Vec<DroppedInReport>,
         agent_id: &str,
         reason: DropReason,
         count: usize,
@@ -336,7 +336,7 @@ impl Store {
         let total = self.reporters.dropped(agent_id, reason, count);
         match drops.iter_mut().find(|drops| drops.reason == reason) {
             Some(drops) => drops.total = total,
-            None => drops.push(Drops {
+            None => drops.push(DroppedInReport {
                 reason,
                 before: total - count,
                 total,
@@ -366,7 +366,7 @@ impl Store {
 
 /// Series of one report that were dropped for one reason.
 #[derive(Debug)]
-struct Drops {
+struct DroppedInReport {
     reason: DropReason,
     /// Number of the agent's series dropped for this reason before the report.
     before: u64,
@@ -376,7 +376,7 @@ struct Drops {
     example: String,
 }
 
-impl Drops {
+impl DroppedInReport {
     /// Logs the report if it contains the 1st, 2nd, 4th, 8th … series of the agent that is dropped
     /// for this reason.
     fn log(&self, agent_id: &str) {

@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(super) struct ConnectionQuota {
     limit: usize,
     limit_per_agent: usize,
-    taken: Mutex<Taken>,
+    open_counts: Mutex<OpenCounts>,
 }
 
+/// Numbers of connections that are open.
 #[derive(Debug, Default)]
-struct Taken {
+struct OpenCounts {
     total: usize,
     by_agent: HashMap<Arc<str>, usize>,
 }
@@ -30,7 +31,7 @@ impl ConnectionQuota {
         Self {
             limit,
             limit_per_agent,
-            taken: Mutex::default(),
+            open_counts: Mutex::default(),
         }
     }
 
@@ -38,19 +39,19 @@ impl ConnectionQuota {
         self: &Arc<Self>,
         agent_id: &str,
     ) -> Result<QuotaPermit, RegistrationError> {
-        let mut taken = self.taken();
-        if taken.total >= self.limit {
+        let mut open = self.open_counts();
+        if open.total >= self.limit {
             return Err(RegistrationError::TooManyConnections { limit: self.limit });
         }
-        let of_agent = taken.by_agent.get(agent_id).copied().unwrap_or_default();
+        let of_agent = open.by_agent.get(agent_id).copied().unwrap_or_default();
         if of_agent >= self.limit_per_agent {
             return Err(RegistrationError::TooManyConnectionsOfAgent {
                 limit: self.limit_per_agent,
             });
         }
         let agent_id: Arc<str> = agent_id.into();
-        taken.total += 1;
-        taken.by_agent.insert(Arc::clone(&agent_id), of_agent + 1);
+        open.total += 1;
+        open.by_agent.insert(Arc::clone(&agent_id), of_agent + 1);
         Ok(QuotaPermit {
             quota: Arc::clone(self),
             agent_id,
@@ -58,23 +59,25 @@ impl ConnectionQuota {
     }
 
     pub(super) fn total(&self) -> usize {
-        self.taken().total
+        self.open_counts().total
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
+    fn open_counts(&self) -> MutexGuard<'_, OpenCounts> {
         // A poisoned lock is usable: no panic can leave the counts inconsistent.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open_counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for QuotaPermit {
     fn drop(&mut self) {
-        let mut taken = self.quota.taken();
-        taken.total -= 1;
-        if let Some(of_agent) = taken.by_agent.get_mut(&self.agent_id) {
+        let mut open = self.quota.open_counts();
+        open.total -= 1;
+        if let Some(of_agent) = open.by_agent.get_mut(&self.agent_id) {
             *of_agent -= 1;
             if *of_agent == 0 {
-                taken.by_agent.remove(&self.agent_id);
+                open.by_agent.remove(&self.agent_id);
             }
         }
     }
@@ -104,6 +107,6 @@ mod tests {
         drop(other);
         let _third = quota.try_acquire("a").unwrap();
         assert_eq!(quota.total(), 2);
-        assert_eq!(quota.taken().by_agent.len(), 1);
+        assert_eq!(quota.open_counts().by_agent.len(), 1);
     }
 }

@@ -7,10 +7,11 @@ use super::rate_limit::RateLimiter;
 use super::registration::{IdOwner, Registration};
 use super::registration_policy::RegistrationPolicy;
 use super::rejection_log::RejectionLog;
-use super::socket::{Address, Incoming, Socket, TlsIdentity};
+use super::socket::{IncomingConnection, ListenAddress, Socket, TlsIdentity};
 use crate::connection::link::Link;
 use crate::connection::{
-    Connection, Origin, Terms, adopt, receive_handshake, run_writer, send_message,
+    Connection, NegotiatedParams, Origin, connection_over_link, receive_handshake, run_writer,
+    send_message,
 };
 use crate::error::{AgentProtocolError, ConnectError, RegistrationError};
 use crate::pool::{AgentPool, Inner};
@@ -57,7 +58,7 @@ use tokio::time::{sleep, timeout};
 pub struct ReverseConnectionListener {
     /// `None` once it is stopped. Dropping the socket makes the system refuse further connections.
     socket: Mutex<Option<Arc<Socket>>>,
-    address: Address,
+    address: ListenAddress,
     stopped: watch::Sender<bool>,
     limits: ListenerLimits,
     policy: RegistrationPolicy,
@@ -92,7 +93,7 @@ impl ReverseConnectionListener {
         config: ReverseConnectionConfig,
     ) -> Result<Self, AgentProtocolError> {
         let path = Endpoint::from_path(path.as_ref())?;
-        let address = Address::Unix(path.to_owned());
+        let address = ListenAddress::Unix(path.to_owned());
         check(&address, &config, Authentication::Identity)?;
         let (listener, file) = SocketFile::listen(path, config.socket_mode, config.backlog)
             .await
@@ -118,7 +119,7 @@ impl ReverseConnectionListener {
         config: ReverseConnectionConfig,
     ) -> Result<Self, AgentProtocolError> {
         let (listener, address) = listen_tcp(address, &config, Authentication::None).await?;
-        let address = Address::Tcp(address);
+        let address = ListenAddress::Tcp(address);
         Ok(Self::new(Socket::Tcp(listener), address, config, None))
     }
 
@@ -143,12 +144,12 @@ impl ReverseConnectionListener {
         };
         let (listener, address) = listen_tcp(address, &config, authentication).await?;
         let socket = Socket::Tls { listener, acceptor };
-        Ok(Self::new(socket, Address::Tls(address), config, None))
+        Ok(Self::new(socket, ListenAddress::Tls(address), config, None))
     }
 
     fn new(
         socket: Socket,
-        address: Address,
+        address: ListenAddress,
         config: ReverseConnectionConfig,
         own_uid: Option<u32>,
     ) -> Self {
@@ -178,7 +179,7 @@ impl ReverseConnectionListener {
     /// Returns the path of the Unix socket, or `None` for a TCP port.
     pub fn socket_path(&self) -> Option<&Path> {
         match &self.address {
-            Address::Unix(path) => Some(path),
+            ListenAddress::Unix(path) => Some(path),
             _ => None,
         }
     }
@@ -187,10 +188,10 @@ impl ReverseConnectionListener {
     /// is the port that the system chose.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.address {
-            Address::Unix(_) => None,
-            Address::Tcp(address) => Some(*address),
+            ListenAddress::Unix(_) => None,
+            ListenAddress::Tcp(address) => Some(*address),
             #[cfg(feature = "tls")]
-            Address::Tls(address) => Some(*address),
+            ListenAddress::Tls(address) => Some(*address),
         }
     }
 
@@ -268,7 +269,7 @@ impl ReverseConnectionListener {
     }
 
     /// Accepts the next connection. Returns `None` once the listener is stopped.
-    async fn accept(&self) -> Option<io::Result<Incoming>> {
+    async fn accept(&self) -> Option<io::Result<IncomingConnection>> {
         let socket = self
             .socket
             .lock()
@@ -284,7 +285,7 @@ impl ReverseConnectionListener {
 
     async fn handle_incoming(
         self: Arc<Self>,
-        incoming: Incoming,
+        incoming: IncomingConnection,
         mut slot: HandshakeSlot,
         pool: Arc<AgentPool>,
     ) {
@@ -302,7 +303,7 @@ impl ReverseConnectionListener {
     /// Registers a connection within the time limit. Logs a rejection.
     async fn register(
         &self,
-        incoming: Incoming,
+        incoming: IncomingConnection,
         pool: &AgentPool,
     ) -> Result<String, RegistrationError> {
         let peer = incoming.peer.clone();
@@ -323,7 +324,7 @@ impl ReverseConnectionListener {
 
     async fn try_register(
         &self,
-        incoming: Incoming,
+        incoming: IncomingConnection,
         pool: &AgentPool,
         agent_id: &mut Option<String>,
     ) -> Result<String, RegistrationError> {
@@ -393,7 +394,7 @@ impl ReverseConnectionListener {
         .await?;
 
         let agent_id = request.agent_id;
-        let terms = Terms {
+        let negotiated = NegotiatedParams {
             capabilities: request.capabilities.into(),
             dialect,
             origin: Origin::Reverse,
@@ -408,7 +409,7 @@ impl ReverseConnectionListener {
                 .join_reverse(&agent_id, registration, max_agents, |state| {
                     let state = Arc::clone(state);
                     let config = config.connection();
-                    adopt(state, link, buffer, terms, &config)
+                    connection_over_link(state, link, buffer, negotiated, &config)
                 })?;
         tokio::spawn(run_writer(Arc::clone(&connection)));
         tokio::spawn(async move {
@@ -460,7 +461,7 @@ async fn listen_tcp(
     };
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in lookup_host(address).await.map_err(unknown)? {
-        check(&Address::Tcp(address), config, authentication)?;
+        check(&ListenAddress::Tcp(address), config, authentication)?;
         let listening = tcp::listen(address, config.backlog)
             .and_then(|listener| Ok((listener.local_addr()?, listener)));
         match listening {
@@ -472,7 +473,7 @@ async fn listen_tcp(
 }
 
 fn check(
-    address: &Address,
+    address: &ListenAddress,
     config: &ReverseConnectionConfig,
     authentication: Authentication,
 ) -> Result<(), AgentProtocolError> {
@@ -485,7 +486,7 @@ fn check(
     }
 }
 
-fn listen_error(address: &Address, cause: io::Error) -> AgentProtocolError {
+fn listen_error(address: &ListenAddress, cause: io::Error) -> AgentProtocolError {
     AgentProtocolError::Listen {
         endpoint: address.to_string(),
         cause,

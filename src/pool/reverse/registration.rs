@@ -89,14 +89,14 @@ impl Inner {
         }
         let gone = agents.iter().filter(|agent| agent.is_absent());
         if let Some(oldest) = gone.min_by_key(|agent| agent.since).cloned() {
-            self.retire_agent(&oldest);
+            self.forget_disconnected_agent(&oldest);
             agents.remove(oldest.id());
         }
     }
 
-    /// Drops the state of an agent that disconnected, but keeps its counters and the settings that
-    /// it will get when it returns.
-    fn retire_agent(&self, agent: &AgentEntry) {
+    /// Drops the state of a disconnected agent, but keeps its counters and the settings that it
+    /// will get when it returns.
+    fn forget_disconnected_agent(&self, agent: &AgentEntry) {
         self.retired_counters.keep(&agent.state);
         self.reported.forget_agent(agent.id());
         self.pusher.unregister_agent(agent.id());
@@ -152,7 +152,7 @@ impl GracePeriod {
             // An agent that has reconnected has another entry, even if it has disconnected again.
             let is_same = |current: &Arc<AgentEntry>| Arc::ptr_eq(current, agent);
             if agents.get(agent.id()).is_some_and(is_same) {
-                pool.retire_agent(agent);
+                pool.forget_disconnected_agent(agent);
                 agents.remove(agent.id());
                 tracing::info!(
                     agent = &**agent.id(),

@@ -31,7 +31,7 @@ pub(super) enum Socket {
 
 /// The address of a listener.
 #[derive(Debug, Clone)]
-pub(super) enum Address {
+pub(super) enum ListenAddress {
     Unix(PathBuf),
     Tcp(SocketAddr),
     #[cfg(feature = "tls")]
@@ -40,13 +40,14 @@ pub(super) enum Address {
 
 /// An accepted connection, before anything was received on it.
 #[derive(Debug)]
-pub(super) struct Incoming {
+pub(super) struct IncomingConnection {
     pub(super) peer: Peer,
-    stream: Stream,
+    stream: AcceptedSocket,
 }
 
+/// The socket of an accepted connection, and what is needed to establish its link.
 #[derive(Debug)]
-enum Stream {
+enum AcceptedSocket {
     Unix(UnixStream),
     Tcp(TcpStream),
     #[cfg(feature = "tls")]
@@ -63,7 +64,7 @@ pub(super) enum TlsIdentity {
 
 impl Socket {
     /// Accepts the next connection.
-    pub(super) async fn accept(&self) -> io::Result<Incoming> {
+    pub(super) async fn accept(&self) -> io::Result<IncomingConnection> {
         match self {
             Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
@@ -72,38 +73,38 @@ impl Socket {
                     uid: credentials.uid(),
                     gid: credentials.gid(),
                 });
-                Ok(Incoming {
+                Ok(IncomingConnection {
                     peer,
-                    stream: Stream::Unix(stream),
+                    stream: AcceptedSocket::Unix(stream),
                 })
             }
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                Ok(Incoming {
+                Ok(IncomingConnection {
                     peer: Peer::at(address),
-                    stream: Stream::Tcp(tcp::configure(stream)?),
+                    stream: AcceptedSocket::Tcp(tcp::configure(stream)?),
                 })
             }
             #[cfg(feature = "tls")]
             Self::Tls { listener, acceptor } => {
                 let (stream, address) = listener.accept().await?;
-                Ok(Incoming {
+                Ok(IncomingConnection {
                     peer: Peer::at(address),
-                    stream: Stream::Tls(tcp::configure(stream)?, Arc::clone(acceptor)),
+                    stream: AcceptedSocket::Tls(tcp::configure(stream)?, Arc::clone(acceptor)),
                 })
             }
         }
     }
 }
 
-impl Incoming {
+impl IncomingConnection {
     /// Completes the TLS handshake, if there is one, and returns the link.
     pub(super) async fn establish(self) -> Result<(Link, TlsIdentity), ConnectError> {
         match self.stream {
-            Stream::Unix(stream) => Ok((split_unix(stream), TlsIdentity::None)),
-            Stream::Tcp(stream) => Ok((tcp::split_tcp(stream), TlsIdentity::None)),
+            AcceptedSocket::Unix(stream) => Ok((split_unix(stream), TlsIdentity::None)),
+            AcceptedSocket::Tcp(stream) => Ok((tcp::split_tcp(stream), TlsIdentity::None)),
             #[cfg(feature = "tls")]
-            Stream::Tls(stream, acceptor) => {
+            AcceptedSocket::Tls(stream, acceptor) => {
                 let (link, certificate) = acceptor.accept(stream).await?;
                 Ok((
                     link,
@@ -128,7 +129,7 @@ impl TlsIdentity {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => path.display().fmt(f),

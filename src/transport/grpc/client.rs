@@ -1,6 +1,6 @@
 //! The client: opens gRPC streams to agents.
 
-use super::endpoint::{Address, GrpcEndpoint, Security};
+use super::endpoint::{GrpcAddress, GrpcEndpoint, Security};
 use super::messages::{MessageReceiver, RpcFailure, io_error};
 use super::observed::{ObservedStream, TlsErrorCell};
 use super::pipe::pipe;
@@ -61,8 +61,8 @@ pub(in crate::transport) async fn connect(
 /// Opens the connection below HTTP/2.
 async fn open(endpoint: &GrpcEndpoint, tls: &TlsConfig) -> Result<Stream, ConnectError> {
     let (host, port) = match &endpoint.address {
-        Address::Unix(path) => return Ok(Stream::Unix(UnixStream::connect(path).await?)),
-        Address::Tcp { host, port } => (host, *port),
+        GrpcAddress::Unix(path) => return Ok(Stream::Unix(UnixStream::connect(path).await?)),
+        GrpcAddress::Tcp { host, port } => (host, *port),
     };
     if endpoint.security == Security::Plain {
         return Ok(Stream::Tcp(tcp::connect_stream(host, port).await?));
@@ -81,9 +81,13 @@ async fn channel(
     endpoint: &GrpcEndpoint,
 ) -> Result<Channel, tonic::transport::Error> {
     let origin = match (&endpoint.address, endpoint.security) {
-        (Address::Unix(_), _) => "http://localhost".to_owned(),
-        (Address::Tcp { .. }, Security::Plain) => endpoint.to_string().replacen("grpc", "http", 1),
-        (Address::Tcp { .. }, Security::Tls) => endpoint.to_string().replacen("grpcs", "https", 1),
+        (GrpcAddress::Unix(_), _) => "http://localhost".to_owned(),
+        (GrpcAddress::Tcp { .. }, Security::Plain) => {
+            endpoint.to_string().replacen("grpc", "http", 1)
+        }
+        (GrpcAddress::Tcp { .. }, Security::Tls) => {
+            endpoint.to_string().replacen("grpcs", "https", 1)
+        }
     };
     let uri = origin
         .parse()

@@ -14,12 +14,13 @@ const SCHEMES: [(&str, Security, Option<u16>); 4] = [
 /// The address of a gRPC server, and whether it uses TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GrpcEndpoint {
-    pub(crate) address: Address,
+    pub(crate) address: GrpcAddress,
     pub(crate) security: Security,
 }
 
+/// The address of a gRPC server, without its scheme.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Address {
+pub(crate) enum GrpcAddress {
     Tcp { host: String, port: u16 },
     Unix(PathBuf),
 }
@@ -35,7 +36,7 @@ impl GrpcEndpoint {
     pub(crate) fn parse(endpoint: &str) -> Result<Self, &'static str> {
         if let Some(path) = endpoint.strip_prefix("grpc+unix://") {
             return Ok(Self {
-                address: Address::Unix(path.into()),
+                address: GrpcAddress::Unix(path.into()),
                 security: Security::Plain,
             });
         }
@@ -47,7 +48,7 @@ impl GrpcEndpoint {
             scheme.unwrap_or((endpoint, Security::Plain, None));
         let (host, port) = split_authority(authority, default_port)?;
         Ok(Self {
-            address: Address::Tcp { host, port },
+            address: GrpcAddress::Tcp { host, port },
             security,
         })
     }
@@ -87,11 +88,11 @@ impl fmt::Display for GrpcEndpoint {
             Security::Tls => "grpcs",
         };
         match &self.address {
-            Address::Unix(path) => write!(f, "grpc+unix://{}", path.display()),
-            Address::Tcp { host, port } if host.contains(':') => {
+            GrpcAddress::Unix(path) => write!(f, "grpc+unix://{}", path.display()),
+            GrpcAddress::Tcp { host, port } if host.contains(':') => {
                 write!(f, "{scheme}://[{host}]:{port}")
             }
-            Address::Tcp { host, port } => write!(f, "{scheme}://{host}:{port}"),
+            GrpcAddress::Tcp { host, port } => write!(f, "{scheme}://{host}:{port}"),
         }
     }
 }

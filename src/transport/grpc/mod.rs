@@ -5,15 +5,15 @@
 
 mod client;
 mod endpoint;
-mod incoming;
+mod http2_connection;
 mod messages;
 mod observed;
 mod pipe;
 mod stream;
 
 pub(super) use client::connect;
-pub(crate) use endpoint::{Address, GrpcEndpoint, Security};
-pub(crate) use incoming::{Incoming, IncomingState, StreamGuard};
+pub(crate) use endpoint::{GrpcAddress, GrpcEndpoint, Security};
+pub(crate) use http2_connection::{Http2Connection, Http2ConnectionState, StreamGuard};
 #[cfg(test)]
 pub(crate) use messages::Unframer;
 pub(crate) use messages::{MessageReceiver, RpcFailure};

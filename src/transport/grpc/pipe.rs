@@ -145,8 +145,8 @@ impl LinkSender for PipeSender {
     fn send_close_reason(&self, reason: CloseReason, detail: &dyn Display) {
         let code = match reason {
             CloseReason::Invalid => Code::InvalidArgument,
-            CloseReason::TooMuch => Code::ResourceExhausted,
-            CloseReason::TooSlow => Code::DeadlineExceeded,
+            CloseReason::LimitExceeded => Code::ResourceExhausted,
+            CloseReason::HandshakeTimeout => Code::DeadlineExceeded,
             CloseReason::Stopping => Code::Unavailable,
         };
         self.0.queue().failure = Some(Status::new(code, detail.to_string()));

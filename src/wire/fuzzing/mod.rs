@@ -14,7 +14,7 @@ use super::control;
 use super::owned_event::OwnedEvent;
 use super::response::{AnswerTo, decode_answer, encode_response};
 use super::{
-    Dialect, Encoding, Extension, FrameBuffer, HandshakeRequest, HandshakeResponse, JsonTape,
+    Dialect, Encoding, Extension, FrameBuffer, HandshakeRequest, HandshakeResponse, JsonParser,
     MAX_FRAME_LEN, Payload, RegistrationRequest, RegistrationResponse,
 };
 use crate::protocol::{AgentResponse, EventType};
@@ -235,10 +235,10 @@ fn fuzz_responses(engine: Engine, encoding: Encoding) {
 }
 
 fn read_response(encoding: Encoding, bytes: &[u8]) -> Option<(Option<String>, AgentResponse)> {
-    let (mut tape, mut json) = (JsonTape::default(), bytes.to_vec());
+    let (mut parser, mut json) = (JsonParser::default(), bytes.to_vec());
     let payload = Bytes::copy_from_slice(bytes);
     let payload = match encoding {
-        Encoding::Json => Payload::Json(&mut json, &mut tape),
+        Encoding::Json => Payload::Json(&mut json, &mut parser),
         Encoding::MessagePack => Payload::MessagePack(&payload),
         #[cfg(feature = "grpc")]
         Encoding::Protobuf => Payload::Protobuf(&payload),

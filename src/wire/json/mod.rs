@@ -5,5 +5,5 @@ mod reader;
 mod writer;
 
 pub(super) use reader::Reader;
-pub(crate) use reader::{Document, Tape};
+pub(crate) use reader::{Document, JsonParser};
 pub(super) use writer::Writer;

@@ -13,18 +13,19 @@ const MAX_KEPT_NODES: usize = 16 * 1024;
 /// Working memory for a longer payload is not kept.
 const MAX_KEPT_BYTES: usize = 256 * 1024;
 
-/// Working memory for parsing, kept between messages so that parsing allocates nothing once warm.
+/// JSON parser that keeps its working memory between messages, so that parsing allocates nothing
+/// once warm.
 #[derive(Default)]
-pub(crate) struct Tape {
+pub(crate) struct JsonParser {
     buffers: Buffers,
     nodes: Option<simd_json::Tape<'static>>,
     /// Set if the last payload that was rejected has not been modified.
     is_unmodified: bool,
 }
 
-impl Tape {
+impl JsonParser {
     /// Parses `payload` in place, which overwrites it.
-    pub(crate) fn open<'p>(
+    pub(crate) fn parse<'p>(
         &mut self,
         payload: &'p mut [u8],
     ) -> Result<Document<'p>, DecodeErrorKind> {
@@ -49,13 +50,13 @@ impl Tape {
         match filled {
             Ok(()) => Ok(document),
             Err(error) => {
-                self.close(document);
+                self.reclaim(document);
                 Err(syntax_error(error.error()))
             }
         }
     }
 
-    /// Returns the error for a payload that [`Tape::open`] has just rejected.
+    /// Returns the error for a payload that [`JsonParser::parse`] has just rejected.
     ///
     /// Includes the correlation id if the payload is unmodified and the id can be found.
     pub(crate) fn undecodable(&self, error: DecodeError, payload: &[u8]) -> Undecodable {
@@ -67,7 +68,7 @@ impl Tape {
     }
 
     /// Reuses the memory of a document for the next one, unless it is unusually large.
-    pub(crate) fn close(&mut self, document: Document<'_>) {
+    pub(crate) fn reclaim(&mut self, document: Document<'_>) {
         if document.nodes.0.capacity() > MAX_KEPT_NODES || document.len > MAX_KEPT_BYTES {
             self.buffers = Buffers::default();
         } else {
@@ -76,9 +77,9 @@ impl Tape {
     }
 }
 
-impl fmt::Debug for Tape {
+impl fmt::Debug for JsonParser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tape").finish_non_exhaustive()
+        f.debug_struct("JsonParser").finish_non_exhaustive()
     }
 }
 
@@ -239,14 +240,14 @@ mod tests {
     use super::*;
 
     fn parse_with<T>(
-        tape: &mut Tape,
+        parser: &mut JsonParser,
         json: &[u8],
         read: impl FnOnce(Reader<'_>) -> Result<T, DecodeErrorKind>,
     ) -> Result<T, DecodeErrorKind> {
         let mut json = json.to_vec();
-        let document = tape.open(&mut json)?;
+        let document = parser.parse(&mut json)?;
         let result = read(document.reader());
-        tape.close(document);
+        parser.reclaim(document);
         result
     }
 
@@ -254,7 +255,7 @@ mod tests {
         text: &str,
         read: impl FnOnce(Reader<'_>) -> Result<T, DecodeErrorKind>,
     ) -> Result<T, DecodeErrorKind> {
-        parse_with(&mut Tape::default(), text.as_bytes(), read)
+        parse_with(&mut JsonParser::default(), text.as_bytes(), read)
     }
 
     #[test]
@@ -288,7 +289,7 @@ mod tests {
             let result = parse(text, |mut source| source.skip());
             assert!(result.is_err(), "{text:?} was accepted");
         }
-        let result = parse_with(&mut Tape::default(), b"\"\xff\"", |mut source| {
+        let result = parse_with(&mut JsonParser::default(), b"\"\xff\"", |mut source| {
             source.skip()
         });
         assert_eq!(result, Err(DecodeErrorKind::NotUtf8));
@@ -325,10 +326,10 @@ mod tests {
     }
 
     #[test]
-    fn tape_is_reusable_after_an_error() {
-        let mut tape = Tape::default();
-        assert!(parse_with(&mut tape, b"{", |_| Ok(())).is_err());
-        let text = parse_with(&mut tape, br#""a\nb""#, |mut source| {
+    fn parser_is_reusable_after_an_error() {
+        let mut parser = JsonParser::default();
+        assert!(parse_with(&mut parser, b"{", |_| Ok(())).is_err());
+        let text = parse_with(&mut parser, br#""a\nb""#, |mut source| {
             source.str().map(str::to_owned)
         });
         assert_eq!(text.unwrap(), "a\nb");

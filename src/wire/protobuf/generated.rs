@@ -85,7 +85,7 @@ pub struct HandshakeResponse {
     pub success: bool,
     #[prost(string, optional, tag = "4")]
     pub error: ::core::option::Option<::prost::alloc::string::String>,
-    /// The version of the extension that the agent chose; none if absent.
+    /// Version of the extension that the agent chose; none if absent.
     #[prost(uint32, optional, tag = "1000")]
     pub tollgate_version: ::core::option::Option<u32>,
 }
@@ -359,7 +359,7 @@ pub struct LogMessage {
     pub fields: ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
     #[prost(uint64, tag = "5")]
     pub timestamp_ms: u64,
-    /// A JSON object of the fields that are no strings; none if absent.
+    /// JSON object of the fields that are not strings; none if absent.
     #[prost(string, optional, tag = "1000")]
     pub fields_json: ::core::option::Option<::prost::alloc::string::String>,
 }
@@ -460,7 +460,7 @@ pub struct RequestMetadata {
     /// TLS cipher suite of the client.
     #[prost(string, optional, tag = "1000")]
     pub tls_cipher: ::core::option::Option<::prost::alloc::string::String>,
-    /// When the request began, RFC 3339, to its last digit; `timestamp_ms` if absent.
+    /// Start of the request in RFC 3339, with all its digits; `timestamp_ms` if absent.
     #[prost(string, optional, tag = "1001")]
     pub timestamp: ::core::option::Option<::prost::alloc::string::String>,
 }
@@ -542,10 +542,10 @@ pub struct WebSocketFrameEvent {
     /// Number of the frame on its upgraded connection; 0 if absent.
     #[prost(uint64, tag = "1000")]
     pub frame_index: u64,
-    /// Whether the frame ends its message; true if absent.
+    /// True if the frame ends its message; true if absent.
     #[prost(bool, optional, tag = "1001")]
     pub fin: ::core::option::Option<bool>,
-    /// The proxy's route.
+    /// Route of the proxy.
     #[prost(string, optional, tag = "1002")]
     pub route_id: ::core::option::Option<::prost::alloc::string::String>,
     /// Address of the client; empty if absent.
@@ -563,7 +563,7 @@ pub mod web_socket_frame_event {
         Ping = 3,
         Pong = 4,
         Close = 5,
-        /// Goes on with the message of an earlier frame.
+        /// Continues the message of an earlier frame.
         Continuation = 1000,
     }
     impl FrameType {
@@ -609,16 +609,16 @@ pub struct GuardrailInspectEvent {
     pub model: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(string, tag = "5")]
     pub context_json: ::prost::alloc::string::String,
-    /// What to look for: `prompt_injection` or `pii_detection`; the former if absent.
+    /// Kind of inspection: `prompt_injection` or `pii_detection`; the former if absent.
     #[prost(string, optional, tag = "1000")]
     pub inspection_type: ::core::option::Option<::prost::alloc::string::String>,
-    /// What to look for in particular.
+    /// Categories to look for.
     #[prost(string, repeated, tag = "1001")]
     pub categories: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// The proxy's route.
+    /// Route of the proxy.
     #[prost(string, optional, tag = "1002")]
     pub route_id: ::core::option::Option<::prost::alloc::string::String>,
-    /// Anything else that may help.
+    /// Further context, free-form.
     #[prost(map = "string, string", tag = "1003")]
     pub metadata: ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
 }
@@ -640,7 +640,7 @@ pub struct RequestCompleteEvent {
     pub from_cache: bool,
     #[prost(string, optional, tag = "8")]
     pub error: ::core::option::Option<::prost::alloc::string::String>,
-    /// Upstreams that were tried; 1 if absent.
+    /// Number of upstreams that were tried; 1 if absent.
     #[prost(uint32, optional, tag = "1000")]
     pub upstream_attempts: ::core::option::Option<u32>,
 }
@@ -654,10 +654,10 @@ pub struct ConfigureEvent {
     pub is_initial: bool,
     #[prost(uint64, tag = "4")]
     pub timestamp_ms: u64,
-    /// Names the answer to it; empty if absent.
+    /// Correlation id that the answer repeats; empty if absent.
     #[prost(string, tag = "1000")]
     pub correlation_id: ::prost::alloc::string::String,
-    /// A JSON object of the settings beside `config` and `config_version`; none if absent.
+    /// JSON object of the settings other than `config` and `config_version`; none if absent.
     #[prost(string, optional, tag = "1001")]
     pub settings_json: ::core::option::Option<::prost::alloc::string::String>,
 }
@@ -701,7 +701,7 @@ pub struct BlockDecision {
     pub body: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(message, repeated, tag = "3")]
     pub headers: ::prost::alloc::vec::Vec<Header>,
-    /// Whether headers are given although there are none.
+    /// True if the list of headers is present although it is empty.
     #[prost(bool, tag = "1000")]
     pub has_headers: bool,
 }
@@ -721,7 +721,7 @@ pub struct ChallengeDecision {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ProxyToAgent {
-    /// Number of the event where both sides know tollgate's extension; its answer repeats it.
+    /// Number of the event, if both sides know tollgate's extension; the answer repeats it.
     #[prost(fixed64, optional, tag = "1000")]
     pub stream_id: ::core::option::Option<u64>,
     #[prost(oneof = "proxy_to_agent::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 1001, 1002, 1003")]
@@ -753,7 +753,7 @@ pub mod proxy_to_agent {
         Configure(super::ConfigureEvent),
         #[prost(message, tag = "11")]
         Ping(super::Ping),
-        /// Told only where both sides know tollgate's extension.
+        /// Sent only if both sides know tollgate's extension.
         #[prost(message, tag = "1001")]
         ConfigResponse(super::ConfigUpdateResponse),
         #[prost(message, tag = "1002")]
@@ -764,7 +764,7 @@ pub mod proxy_to_agent {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentToProxy {
-    /// The event that is answered, where both sides know tollgate's extension.
+    /// Number of the answered event, if both sides know tollgate's extension.
     #[prost(fixed64, optional, tag = "1000")]
     pub stream_id: ::core::option::Option<u64>,
     #[prost(oneof = "agent_to_proxy::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
@@ -806,16 +806,16 @@ pub struct AgentResponse {
     pub processing_time_ms: ::core::option::Option<u64>,
     #[prost(bool, tag = "14")]
     pub needs_more: bool,
-    /// For the proxy's choice of a route and an upstream.
+    /// Metadata for the proxy's choice of a route and an upstream.
     #[prost(map = "string, string", tag = "1000")]
     pub routing_metadata: ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
-    /// What becomes of the chunk of a request's body that is answered; unchanged if absent.
+    /// Change to the answered chunk of a request body; unchanged if absent.
     #[prost(message, optional, tag = "1001")]
     pub request_body_mutation: ::core::option::Option<BodyMutation>,
-    /// The same for a response's body.
+    /// Change to the answered chunk of a response body; unchanged if absent.
     #[prost(message, optional, tag = "1002")]
     pub response_body_mutation: ::core::option::Option<BodyMutation>,
-    /// What becomes of the WebSocket frame that is answered.
+    /// Decision about the answered WebSocket frame.
     #[prost(message, optional, tag = "1003")]
     pub websocket_decision: ::core::option::Option<WebSocketDecision>,
     /// Version of the protocol; 2 if absent.
@@ -838,16 +838,16 @@ pub mod agent_response {
         Challenge(super::ChallengeDecision),
     }
 }
-/// Tollgate's: what becomes of a chunk of a body.
+/// Change to a body chunk (tollgate's own message).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BodyMutation {
-    /// In place of the chunk; nothing if empty, the chunk as it is if absent.
+    /// Data in place of the chunk: dropped if empty, unchanged if absent.
     #[prost(bytes = "vec", optional, tag = "1")]
     pub data: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
     #[prost(uint32, tag = "2")]
     pub chunk_index: u32,
 }
-/// Tollgate's: what becomes of a WebSocket frame.
+/// Decision about a WebSocket frame (tollgate's own message).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WebSocketDecision {
     #[prost(oneof = "web_socket_decision::Decision", tags = "1, 2, 3")]

@@ -186,10 +186,10 @@ pub(in crate::wire) fn decode_answer<T>(
 }
 
 /// Encoded form of an `allow` without changes, which most answers are.
-const PLAIN_ALLOW: &[u8] = b"\x12\0";
+const ENCODED_ALLOW: &[u8] = b"\x12\0";
 
 fn read<'a>(message: &'a [u8], envelope: &Bytes) -> Result<Answer<'a>, DecodeErrorKind> {
-    if message == PLAIN_ALLOW {
+    if message == ENCODED_ALLOW {
         return Ok(Answer {
             correlation_id: None,
             response: AgentResponse::default_allow(),

@@ -42,8 +42,8 @@ mod tests {
             &mut frame,
         )
         .unwrap();
-        assert!(frame.ends_with(read::BARE_ALLOW));
-        let payload = bytes::Bytes::from_static(read::BARE_ALLOW);
+        assert!(frame.ends_with(read::ENCODED_ALLOW));
+        let payload = bytes::Bytes::from_static(read::ENCODED_ALLOW);
         let decoded = decode_answer(crate::wire::Payload::MessagePack(&payload), |answer| {
             answer.response
         });

@@ -15,7 +15,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 
 /// The `allow` of an agent that uses stream ids, which is by far the most frequent response.
-pub(super) const BARE_ALLOW: &[u8] = b"\x82\xa7version\x02\xa8decision\xa5allow";
+pub(super) const ENCODED_ALLOW: &[u8] = b"\x82\xa7version\x02\xa8decision\xa5allow";
 
 /// A received response and the correlation id it carries, if any.
 #[derive(Debug, PartialEq)]
@@ -34,21 +34,21 @@ pub(crate) fn decode_answer<T>(
 ) -> Result<T, Undecodable> {
     let to_error = DecodeError::in_message("agent response");
     match payload {
-        Payload::Json(bytes, tape) => {
-            let document = match tape.open(bytes) {
+        Payload::Json(bytes, parser) => {
+            let document = match parser.parse(bytes) {
                 Ok(document) => document,
-                Err(kind) => return Err(tape.undecodable(to_error(kind), bytes)),
+                Err(kind) => return Err(parser.undecodable(to_error(kind), bytes)),
             };
             let read = match read(&mut document.reader()) {
                 Ok(answer) => Ok(accept(answer)),
                 Err(kind) => Err(Undecodable::from_values(to_error(kind), document.reader())),
             };
-            tape.close(document);
+            parser.reclaim(document);
             read
         }
         #[cfg(feature = "grpc")]
         Payload::Protobuf(bytes) => protobuf::decode_answer(bytes, accept),
-        Payload::MessagePack(bytes) if **bytes == *BARE_ALLOW => Ok(accept(Answer {
+        Payload::MessagePack(bytes) if **bytes == *ENCODED_ALLOW => Ok(accept(Answer {
             correlation_id: None,
             response: AgentResponse::default_allow(),
         })),

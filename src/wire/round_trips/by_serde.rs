@@ -4,7 +4,7 @@ use super::strategies::{event, response, text};
 use crate::protocol::AgentResponse;
 use crate::wire::owned_event::{DIALECTS, OwnedEvent};
 use crate::wire::response::{AnswerTo, decode_answer, encode_response};
-use crate::wire::{Dialect, Encoding, JsonTape, Payload};
+use crate::wire::{Dialect, Encoding, JsonParser, Payload};
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde::Serialize;
@@ -85,10 +85,10 @@ fn encode_event_by_serde(event: &OwnedEvent) -> Vec<(Encoding, Vec<u8>)> {
 }
 
 fn decode_response(encoding: Encoding, mut payload: Vec<u8>) -> (Option<String>, AgentResponse) {
-    let mut tape = JsonTape::default();
+    let mut parser = JsonParser::default();
     let bytes = Bytes::from(payload.clone());
     let payload = match encoding {
-        Encoding::Json => Payload::Json(&mut payload, &mut tape),
+        Encoding::Json => Payload::Json(&mut payload, &mut parser),
         Encoding::MessagePack => Payload::MessagePack(&bytes),
         #[cfg(feature = "grpc")]
         Encoding::Protobuf => Payload::Protobuf(&bytes),

@@ -2,15 +2,15 @@
 
 use super::strategies::custom_value;
 use crate::wire::value;
-use crate::wire::{DecodeErrorKind, JsonTape};
+use crate::wire::{DecodeErrorKind, JsonParser};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::Value;
 
 fn decode(text: &[u8]) -> Result<Value, DecodeErrorKind> {
-    let mut tape = JsonTape::default();
+    let mut parser = JsonParser::default();
     let mut text = text.to_vec();
-    let document = tape.open(&mut text)?;
+    let document = parser.parse(&mut text)?;
     value::read(&mut document.reader(), &mut value::Budget::new())
 }
 

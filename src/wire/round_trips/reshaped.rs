@@ -4,7 +4,7 @@
 use super::strategies::{event, response};
 use crate::wire::owned_event::OwnedEvent;
 use crate::wire::response::{AnswerTo, decode_answer, encode_response};
-use crate::wire::{DecodeErrorKind, Dialect, Encoding, JsonTape, Payload};
+use crate::wire::{DecodeErrorKind, Dialect, Encoding, JsonParser, Payload};
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -147,9 +147,9 @@ fn decode_response(
     mut payload: Vec<u8>,
 ) -> Result<(Option<String>, crate::protocol::AgentResponse), DecodeErrorKind> {
     let bytes = Bytes::copy_from_slice(&payload);
-    let mut tape = JsonTape::default();
+    let mut parser = JsonParser::default();
     let payload = match encoding {
-        Encoding::Json => Payload::Json(&mut payload, &mut tape),
+        Encoding::Json => Payload::Json(&mut payload, &mut parser),
         Encoding::MessagePack => Payload::MessagePack(&bytes),
         #[cfg(feature = "grpc")]
         Encoding::Protobuf => Payload::Protobuf(&bytes),

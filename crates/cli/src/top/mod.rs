@@ -1,6 +1,6 @@
 //! `tollgate top`: shows the current state of agents in the terminal.
 
-mod board;
+mod counts;
 mod source;
 mod view;
 
@@ -12,7 +12,7 @@ use crate::scrape::parse_http_uri;
 use crate::tls::ClientTls;
 use crate::values::{parse_endpoint, parse_timeout};
 use anyhow::Context;
-use board::Board;
+use counts::CountsByAgent;
 use hyper::Uri;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
@@ -88,7 +88,7 @@ async fn watch(
         source: source.name(),
         ..Screen::default()
     };
-    let mut shown: Option<(Instant, Board)> = None;
+    let mut shown: Option<(Instant, CountsByAgent)> = None;
     loop {
         terminal
             .draw(|frame| screen.draw(frame))
@@ -107,17 +107,17 @@ async fn watch(
 }
 
 impl Screen {
-    fn update(&mut self, reading: Reading, shown: &mut Option<(Instant, Board)>) {
+    fn update(&mut self, reading: Reading, shown: &mut Option<(Instant, CountsByAgent)>) {
         let now = Instant::now();
-        let nothing = Board::default();
+        let nothing = CountsByAgent::default();
         self.rows = match shown {
-            Some((then, board)) => reading.board.rows(board, now - *then),
+            Some((then, counts)) => reading.counts.rows(counts, now - *then),
             // The first reading has no predecessor; the longest interval makes its rates 0.
-            None => reading.board.rows(&nothing, Duration::MAX),
+            None => reading.counts.rows(&nothing, Duration::MAX),
         };
         self.round_trip = reading.round_trip;
         self.error_message = None;
-        *shown = Some((now, reading.board));
+        *shown = Some((now, reading.counts));
     }
 }
 

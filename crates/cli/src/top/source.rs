@@ -1,6 +1,6 @@
 //! Sources of the data that `tollgate top` shows.
 
-use super::board::{Board, Connections};
+use super::counts::{Connections, CountsByAgent};
 use crate::connect::{AGENT_ID, Target, connect};
 use crate::exit::cause_of;
 use crate::output::printable;
@@ -40,21 +40,21 @@ impl Source {
     pub(super) async fn read(&self, timeout: Duration) -> anyhow::Result<Reading> {
         match self {
             Self::Prometheus(uri) => Ok(Reading {
-                board: Board::read(&scrape::get(uri, timeout).await?)?,
+                counts: CountsByAgent::read(&scrape::get(uri, timeout).await?)?,
                 round_trip: None,
             }),
             Self::Agent { pool, .. } => {
                 let round_trip = pool.ping(AGENT_ID).await;
                 let round_trip = round_trip.map_err(|error| anyhow!(cause_of(&error)))?;
-                let mut board = Board::read(&pool.export_prometheus())?;
-                let agent = board.0.entry(AGENT_ID.to_owned()).or_default();
+                let mut counts = CountsByAgent::read(&pool.export_prometheus())?;
+                let agent = counts.0.entry(AGENT_ID.to_owned()).or_default();
                 agent.connections = Some(Connections {
                     active: 1.0,
                     healthy: f64::from(u8::from(pool.is_agent_healthy(AGENT_ID))),
                     ..Connections::default()
                 });
                 Ok(Reading {
-                    board,
+                    counts,
                     round_trip: Some(round_trip),
                 })
             }
@@ -64,7 +64,7 @@ impl Source {
 
 /// The state of a source at one time.
 pub(super) struct Reading {
-    pub(super) board: Board,
+    pub(super) counts: CountsByAgent,
     /// Round trip of a ping, if an agent is watched.
     pub(super) round_trip: Option<Duration>,
 }

@@ -1,6 +1,6 @@
 //! Draws the agents in the terminal.
 
-use super::board::{Row, State};
+use super::counts::{Row, State};
 use crate::latency::format_micros;
 use crate::numerals::grouped;
 use ratatui::Frame;

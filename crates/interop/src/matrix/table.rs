@@ -12,6 +12,9 @@ use std::fmt::Write;
 const BEGIN: &str = "<!-- interop matrix: begin, written by scripts/interop-matrix -->\n";
 const END: &str = "<!-- interop matrix: end -->";
 
+/// Maximum width of a line of text.
+const MAX_COLUMNS: usize = 100;
+
 /// Start of the heading of each table.
 const HEADING: &str = "## ";
 
@@ -112,7 +115,10 @@ fn tables(matrix: &Matrix) -> String {
             .any(|(.., cell)| cell.reason == Some(*reason))
     };
     for reason in Reason::ALL.into_iter().filter(used) {
-        let _ = writeln!(text, "* **{}**: {}", reason.letter(), reason.text());
+        write_item(
+            &mut text,
+            &format!("**{}**: {}", reason.letter(), reason.text()),
+        );
     }
     text.push('\n');
     text
@@ -176,6 +182,23 @@ fn write_table(text: &mut String, matrix: &Matrix, wire: Wire) {
     }
 }
 
+/// Writes an item of a list, broken into lines.
+fn write_item(text: &mut String, item: &str) {
+    let mut column = 1;
+    text.push('*');
+    for word in item.split(' ') {
+        let len = word.chars().count();
+        if column + 1 + len > MAX_COLUMNS {
+            text.push_str("\n ");
+            column = 1;
+        }
+        text.push(' ');
+        text.push_str(word);
+        column += 1 + len;
+    }
+    text.push('\n');
+}
+
 fn write_line(text: &mut String, first: &str, others: impl Iterator<Item = String>) {
     let _ = write!(text, "| {first} |");
     for other in others {
@@ -231,6 +254,14 @@ mod tests {
             (documented, different),
             (0, Wire::ALL.len() * rows().count())
         );
+    }
+
+    #[test]
+    fn long_items_are_broken_into_lines() {
+        let mut text = String::new();
+        write_item(&mut text, &"word ".repeat(50));
+        assert!(text.starts_with("* word ") && text.contains("\n  word "));
+        assert!(text.lines().all(|line| line.len() <= MAX_COLUMNS));
     }
 
     #[test]

@@ -4,9 +4,9 @@ use anyhow::{Context, ensure};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use tollgate::{
-    AgentCapabilities, AgentDialer, AgentHandler, AgentPool, AgentPoolConfig, Decision, Encoding,
-    GrpcAgentServer, Metadata, RequestBodyChunkEvent, RequestHeaders, ReverseConnectionConfig,
-    ReverseConnectionListener, UdsAgentServer,
+    AgentCapabilities, AgentDialer, AgentHandler, AgentPool, AgentPoolConfig, BodyChunk, Bytes,
+    Decision, Encoding, GrpcAgentServer, Metadata, RequestBodyChunk, RequestHeaders,
+    ReverseConnectionConfig, ReverseConnectionListener, UdsAgentServer,
 };
 use tollgate_load_driver::{CONNECTIONS, Caller, Proxy, Subject, Traffic, traffic};
 
@@ -108,10 +108,12 @@ impl Subject for Reverse {
     }
 }
 
-fn whole_body(data: tollgate::Bytes) -> RequestBodyChunkEvent {
-    let size = data.len();
-    // The exchange sets the correlation id.
-    RequestBodyChunkEvent::new("", data, 0, true).with_total_size(size)
+/// Creates the event for a whole body.
+fn whole_body(id: &str, data: Bytes) -> RequestBodyChunk<'_> {
+    RequestBodyChunk(BodyChunk {
+        total_size: Some(data.len()),
+        ..BodyChunk::new(id, data, 0, true)
+    })
 }
 
 /// Uses the handler's defaults, which allow every event.
@@ -126,7 +128,7 @@ impl AgentHandler for AllowAll {
 pub(crate) struct ConnectedPool {
     pool: AgentPool,
     encoding: Encoding,
-    chunk: Option<RequestBodyChunkEvent>,
+    body: Option<Bytes>,
 }
 
 impl ConnectedPool {
@@ -135,7 +137,7 @@ impl ConnectedPool {
         Ok(Self {
             pool,
             encoding,
-            chunk: traffic.body.clone().map(whole_body),
+            body: traffic.body.clone(),
         })
     }
 }
@@ -150,14 +152,14 @@ impl Proxy for ConnectedPool {
     fn caller(&self, _number: usize) -> PoolCaller {
         PoolCaller {
             pool: self.pool.clone(),
-            chunk: self.chunk.clone(),
+            body: self.body.clone(),
         }
     }
 }
 
 pub(crate) struct PoolCaller {
     pool: AgentPool,
-    chunk: Option<RequestBodyChunkEvent>,
+    body: Option<Bytes>,
 }
 
 impl Caller for PoolCaller {
@@ -168,8 +170,8 @@ impl Caller for PoolCaller {
             answer.decision == Decision::Allow,
             "the headers were not allowed"
         );
-        if let Some(chunk) = &self.chunk {
-            let answer = exchange.send(chunk).await?;
+        if let Some(body) = &self.body {
+            let answer = exchange.send(&whole_body(id, body.clone())).await?;
             ensure!(
                 answer.decision == Decision::Allow,
                 "the body was not allowed"

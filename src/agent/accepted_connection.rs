@@ -1,61 +1,17 @@
-//! Settings of a server that listens, and the limits that it applies to each connection.
+//! A connection that a server has accepted: its handshake, within the limits of the server, and its
+//! session.
 
 use super::control::SessionHandle;
 use super::handler::AgentHandler;
+use super::server_settings::ConnectionLimits;
 use super::session::{AcceptedProxy, SessionParts, accept_handshake, serve};
 use crate::connection::link::{CloseReason, Link};
 use crate::error::ConnectError;
 use crate::transport::HandshakeSlot;
-use crate::wire::{Encoding, FrameBuffer};
+use crate::wire::FrameBuffer;
 use std::fmt::Display;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
-
-/// Settings that all servers that listen have in common.
-#[derive(Debug, Clone)]
-pub(super) struct ServerSettings {
-    /// Mode of the socket file, if there is one.
-    pub(super) mode: u32,
-    pub(super) max_connections: usize,
-    pub(super) max_concurrent_per_connection: usize,
-    pub(super) handshake_timeout: Duration,
-    pub(super) drain_timeout: Duration,
-}
-
-impl Default for ServerSettings {
-    fn default() -> Self {
-        Self {
-            mode: 0o600,
-            max_connections: 1024,
-            max_concurrent_per_connection: 1024,
-            handshake_timeout: Duration::from_secs(5),
-            drain_timeout: Duration::from_secs(30),
-        }
-    }
-}
-
-impl ServerSettings {
-    pub(super) fn limits(&self, encodings: Vec<Encoding>) -> ConnectionLimits {
-        ConnectionLimits {
-            encodings,
-            max_concurrent: self.max_concurrent_per_connection,
-            handshake_timeout: self.handshake_timeout,
-            permits: Arc::new(Semaphore::new(self.max_connections)),
-        }
-    }
-}
-
-/// Limits that a server applies to its connections, whatever the transport.
-#[derive(Debug, Clone)]
-pub(super) struct ConnectionLimits {
-    pub(super) encodings: Vec<Encoding>,
-    pub(super) max_concurrent: usize,
-    pub(super) handshake_timeout: Duration,
-    /// One permit for each connection that may be served at once.
-    pub(super) permits: Arc<Semaphore>,
-}
 
 impl ConnectionLimits {
     /// Serves one connection from the handshake until it ends.
@@ -81,7 +37,7 @@ impl ConnectionLimits {
             handshake = handshake => handshake,
             () = slot.evicted() => {
                 let error = "too many connections have not completed their handshake";
-                return reject(&link, CloseReason::TooMuch, &error);
+                return reject(&link, CloseReason::LimitExceeded, &error);
             }
             () = handle.drain_requested() => {
                 let detail = "the agent is shutting down";
@@ -98,7 +54,7 @@ impl ConnectionLimits {
             Ok(Err(error)) => return reject(&link, CloseReason::Invalid, &error),
             Err(_) => {
                 let error = ConnectError::TimedOut(self.handshake_timeout);
-                return reject(&link, CloseReason::TooSlow, &error);
+                return reject(&link, CloseReason::HandshakeTimeout, &error);
             }
         };
         if dialect.has_streams() {

@@ -1,4 +1,4 @@
-//! Config updates that are pushed to agents.
+//! Delivery of config updates that are pushed to agents.
 
 use super::call::CallParams;
 use super::settings::config_result;

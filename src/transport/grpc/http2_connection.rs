@@ -13,14 +13,14 @@ use tonic::transport::server::Connected;
 
 /// A connection that fails with `ConnectionAborted` once it is evicted.
 #[derive(Debug)]
-pub(crate) struct Incoming {
+pub(crate) struct Http2Connection {
     stream: Stream,
-    state: Arc<IncomingState>,
+    state: Arc<Http2ConnectionState>,
 }
 
 /// State of a connection: its streams, or its slot in the limiter.
 #[derive(Debug)]
-pub(crate) struct IncomingState {
+pub(crate) struct Http2ConnectionState {
     limiter: Arc<Mutex<HandshakeLimiter>>,
     state: Mutex<State>,
     /// Wakes the task that drives the connection, so that it polls the slot.
@@ -36,10 +36,10 @@ struct State {
 
 /// A stream that is being served. Its connection cannot be evicted while this is held.
 #[derive(Debug)]
-pub(crate) struct StreamGuard(Arc<IncomingState>);
+pub(crate) struct StreamGuard(Arc<Http2ConnectionState>);
 
-impl Incoming {
-    pub(crate) fn new(stream: Stream, state: Arc<IncomingState>) -> Self {
+impl Http2Connection {
+    pub(crate) fn new(stream: Stream, state: Arc<Http2ConnectionState>) -> Self {
         Self { stream, state }
     }
 
@@ -53,7 +53,7 @@ impl Incoming {
     }
 }
 
-impl IncomingState {
+impl Http2ConnectionState {
     /// Creates the state of a new connection, in a slot of the limiter.
     pub(crate) fn new(limiter: &Arc<Mutex<HandshakeLimiter>>) -> Arc<Self> {
         Arc::new(Self {
@@ -102,15 +102,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Connected for Incoming {
-    type ConnectInfo = Arc<IncomingState>;
+impl Connected for Http2Connection {
+    type ConnectInfo = Arc<Http2ConnectionState>;
 
-    fn connect_info(&self) -> Arc<IncomingState> {
+    fn connect_info(&self) -> Arc<Http2ConnectionState> {
         Arc::clone(&self.state)
     }
 }
 
-impl AsyncRead for Incoming {
+impl AsyncRead for Http2Connection {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -120,7 +120,7 @@ impl AsyncRead for Incoming {
     }
 }
 
-impl AsyncWrite for Incoming {
+impl AsyncWrite for Http2Connection {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 /// A future that handles an event, with its state. The allocations are reused for one event after
 /// another.
-pub(super) struct ParkedFuture<F> {
+pub(super) struct ReusableFuture<F> {
     /// The running future, if there is one.
     pub(super) future: Pin<Box<Option<F>>>,
     pub(super) progress: Arc<Progress>,
@@ -18,7 +18,7 @@ pub(super) struct ParkedFuture<F> {
     pub(super) scratch: Option<Box<Scratch>>,
 }
 
-impl<F> Default for ParkedFuture<F> {
+impl<F> Default for ReusableFuture<F> {
     fn default() -> Self {
         Self {
             future: Box::pin(None),
@@ -30,7 +30,7 @@ impl<F> Default for ParkedFuture<F> {
     }
 }
 
-impl<F: Future<Output = JobResult>> ParkedFuture<F> {
+impl<F: Future<Output = JobResult>> ReusableFuture<F> {
     /// Polls the future. Ready at once if there is none.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unanswerable>> {
         let Some(future) = self.future.as_mut().as_pin_mut() else {
@@ -43,19 +43,20 @@ impl<F: Future<Output = JobResult>> ParkedFuture<F> {
     }
 }
 
-/// An event whose handler is pending. Resolves to the [`ParkedFuture`], for reuse, and the result.
-pub(super) struct PendingEvent<F>(pub(super) Option<ParkedFuture<F>>);
+/// An event whose handler is pending. Resolves to the [`ReusableFuture`], for reuse, and the
+/// result.
+pub(super) struct PendingEvent<F>(pub(super) Option<ReusableFuture<F>>);
 
 impl<F: Future<Output = JobResult>> Future for PendingEvent<F> {
-    type Output = (ParkedFuture<F>, Result<(), Unanswerable>);
+    type Output = (ReusableFuture<F>, Result<(), Unanswerable>);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(parked) = &mut self.0 else {
+        let Some(reusable) = &mut self.0 else {
             return Poll::Pending;
         };
-        let result = ready!(parked.poll(cx));
+        let result = ready!(reusable.poll(cx));
         self.0
             .take()
-            .map_or(Poll::Pending, |parked| Poll::Ready((parked, result)))
+            .map_or(Poll::Pending, |reusable| Poll::Ready((reusable, result)))
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 /// Why no more can be received.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Lost {
+pub(super) enum ReceiveError {
     #[error(transparent)]
     Link(io::Error),
     #[error("{}", ended_text(*in_frame))]
@@ -22,7 +22,7 @@ fn ended_text(in_frame: bool) -> impl Display {
 }
 
 /// A link that checks frames itself reports an invalid one as the cause of an I/O error.
-impl From<io::Error> for Lost {
+impl From<io::Error> for ReceiveError {
     fn from(error: io::Error) -> Self {
         match error.get_ref().and_then(|cause| cause.downcast_ref()) {
             Some(&frame) => Self::Frame(frame),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// Cumulative counts of each agent at one time.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Board(pub(super) BTreeMap<String, Counts>);
+pub(super) struct CountsByAgent(pub(super) BTreeMap<String, Counts>);
 
 /// Cumulative counts of one agent.
 #[derive(Debug, Default, PartialEq)]
@@ -59,16 +59,16 @@ pub(super) enum State {
     Unknown,
 }
 
-impl Board {
+impl CountsByAgent {
     /// Parses metrics as tollgate exports them, with any prefix, or as agents report them.
     pub(super) fn read(text: &str) -> anyhow::Result<Self> {
         let lines = text.lines().map(|line| Ok(line.to_owned()));
         let scrape = Scrape::parse(lines).context("not the text format of Prometheus")?;
-        let mut board = Self::default();
+        let mut counts = Self::default();
         for sample in scrape.samples {
-            board.take(sample);
+            counts.take(sample);
         }
-        Ok(board)
+        Ok(counts)
     }
 
     /// Returns the rows to show. Rates compare with `earlier`, which was read `elapsed` ago.
@@ -258,8 +258,8 @@ mod tests {
     #[test]
     fn rates_and_latencies_compare_two_pages() {
         let (earlier, now) = (
-            Board::read(&page(1)).unwrap(),
-            Board::read(&page(3)).unwrap(),
+            CountsByAgent::read(&page(1)).unwrap(),
+            CountsByAgent::read(&page(3)).unwrap(),
         );
         let rows = now.rows(&earlier, Duration::from_secs(2));
         let [row] = rows.as_slice() else {
@@ -277,8 +277,8 @@ mod tests {
     #[test]
     fn counter_reset_gives_no_negative_rate() {
         let (earlier, now) = (
-            Board::read(&page(3)).unwrap(),
-            Board::read(&page(1)).unwrap(),
+            CountsByAgent::read(&page(3)).unwrap(),
+            CountsByAgent::read(&page(1)).unwrap(),
         );
         let rows = now.rows(&earlier, Duration::from_secs(1));
         assert_eq!(rows[0].decisions["allow"], 90.0);
@@ -305,8 +305,8 @@ mod tests {
     #[test]
     fn other_metrics_are_ignored() {
         assert_eq!(
-            Board::read("# TYPE up gauge\nup 1\n").unwrap(),
-            Board::default()
+            CountsByAgent::read("# TYPE up gauge\nup 1\n").unwrap(),
+            CountsByAgent::default()
         );
     }
 }
