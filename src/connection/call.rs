@@ -152,6 +152,7 @@ impl PendingCall {
     }
 
     /// Lets `read` use the answer of an answered call in its slot, without moving it.
+    #[cfg(feature = "http")]
     pub(crate) fn read_answer<R>(
         &mut self,
         read: impl FnOnce(&mut AgentResponse) -> R,

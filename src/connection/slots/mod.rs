@@ -360,6 +360,7 @@ impl<P: TableRef<T>, T> Ticket<P, T> {
 
     /// Lets `update` change the value in the slot, so that a large one need not be moved. Returns
     /// `None` before it is there and after it was taken.
+    #[cfg(feature = "http")]
     pub(crate) fn update<R>(&mut self, update: impl FnOnce(&mut T) -> R) -> Option<R> {
         if !self.holds_slot || self.slot().phase.load(Ordering::Acquire) != READY {
             return None;

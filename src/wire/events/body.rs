@@ -44,12 +44,13 @@ macro_rules! body_event {
             }
 
             fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
-                $borrowed(self.borrowed()).encode(correlation_id, sink);
+                let chunk = self.borrowed();
+                encode_chunk(&chunk, BodyDirection::$direction, correlation_id, sink);
             }
 
             #[cfg(feature = "grpc")]
             fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
-                $borrowed(self.borrowed()).encode_protobuf(correlation_id, writer);
+                protobuf::write_chunk(&self.borrowed(), correlation_id, writer);
             }
         }
     };
