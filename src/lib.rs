@@ -134,14 +134,19 @@ mod backoff;
 #[cfg(feature = "__bench")]
 #[doc(hidden)]
 pub mod bench;
+mod clock;
 mod config_push;
 mod connection;
+mod entropy;
 mod error;
 mod metrics;
 mod pool;
 mod protocol;
 #[cfg(feature = "http")]
 pub mod proxy;
+#[cfg(feature = "__sim")]
+#[doc(hidden)]
+pub mod sim;
 mod transport;
 mod wire;
 

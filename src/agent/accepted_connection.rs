@@ -34,6 +34,7 @@ impl ConnectionLimits {
             ),
         );
         let handshake = tokio::select! {
+            biased;
             handshake = handshake => handshake,
             () = slot.evicted() => {
                 let error = "too many connections have not completed their handshake";

@@ -1,6 +1,6 @@
 //! Keeps the events of an exchange in order.
 
-use foldhash::fast::RandomState;
+use crate::entropy::RandomState;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};

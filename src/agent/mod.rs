@@ -21,6 +21,8 @@ mod reusable_future;
 mod server_settings;
 mod session;
 mod session_error;
+#[cfg(feature = "__sim")]
+pub(crate) mod simulated;
 mod unix_server;
 
 pub use control::AgentControl;

@@ -169,28 +169,51 @@ impl<H: AgentHandler> BoundAgentServer<H> {
             server,
         } = self;
         let mut sessions = JoinSet::new();
-        let limits = server.settings.limits(server.encodings.clone());
-        let mut limiter = HandshakeLimiter::new(server.settings.max_connections);
+        server
+            .serve_links(&mut sessions, || accept(&listener), shutdown)
+            .await;
+        drop(listener);
+        drop(socket_file);
+        server.drain(sessions).await;
+        Ok(())
+    }
+}
+
+impl<H: AgentHandler> UdsAgentServer<H> {
+    /// Serves the links that `accept` returns, each in a task of its own, until `shutdown`
+    /// completes.
+    pub(super) async fn serve_links<A: Future<Output = Link>>(
+        &self,
+        sessions: &mut JoinSet<()>,
+        accept: impl Fn() -> A,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let limits = self.settings.limits(self.encodings.clone());
+        let mut limiter = HandshakeLimiter::new(self.settings.max_connections);
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             tokio::select! {
-                () = &mut shutdown => break,
-                link = accept(&listener) => {
-                    let handler = Arc::clone(&server.handler);
-                    let handle = server.control.register_session();
+                // Ended sessions are collected before new ones begin. There are never more of them
+                // than were accepted, so they cannot keep new connections from being accepted.
+                biased;
+                () = &mut shutdown => return,
+                Some(_) = sessions.join_next() => {}
+                link = accept() => {
+                    let handler = Arc::clone(&self.handler);
+                    let handle = self.control.register_session();
                     let (limits, slot) = (limits.clone(), limiter.enter());
                     sessions.spawn(limits.serve_connection(handler, link, handle, slot));
                 }
-                Some(_) = sessions.join_next() => {}
             }
         }
-        drop(listener);
-        drop(socket_file);
-        server.control.drain();
+    }
+
+    /// Lets the sessions finish their events, at most for the drain timeout.
+    pub(super) async fn drain(self, mut sessions: JoinSet<()>) {
+        self.control.drain();
         let drained = async { while sessions.join_next().await.is_some() {} };
         // Connections that are not done by then are cut off when the set is dropped.
-        let _ = timeout(server.settings.drain_timeout, drained).await;
-        Ok(())
+        let _ = timeout(self.settings.drain_timeout, drained).await;
     }
 }
 

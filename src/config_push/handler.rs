@@ -1,5 +1,6 @@
 //! Handler for agents' requests to change the proxy's configuration.
 
+use crate::clock;
 use crate::protocol::{
     ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType, RuleDefinition,
 };
@@ -185,7 +186,7 @@ impl ConfigUpdateHandler {
     pub fn clear_old_pending(&self, max_age: Duration) {
         self.memory()
             .pending
-            .retain(|pending| pending.received_at.elapsed() < max_age);
+            .retain(|pending| clock::elapsed(pending.received_at) < max_age);
     }
 
     fn decide(&self, agent_id: &str, request: &ConfigUpdateRequest) -> Result<(), &'static str> {
@@ -256,20 +257,20 @@ impl Memory {
             .find(|remembered| {
                 remembered.response.request_id == request_id && remembered.agent_id == agent_id
             })
-            .filter(|remembered| remembered.at.elapsed() < MEMORY_LIFETIME)
+            .filter(|remembered| clock::elapsed(remembered.at) < MEMORY_LIFETIME)
             .map(|remembered| remembered.response.clone())
     }
 
     fn remember(&mut self, agent_id: &str, response: ConfigUpdateResponse) {
         self.responses
-            .retain(|remembered| remembered.at.elapsed() < MEMORY_LIFETIME);
+            .retain(|remembered| clock::elapsed(remembered.at) < MEMORY_LIFETIME);
         if self.responses.len() >= MAX_REMEMBERED {
             self.responses.pop_front();
         }
         self.responses.push_back(Remembered {
             agent_id: agent_id.to_owned(),
             response,
-            at: Instant::now(),
+            at: clock::now(),
         });
     }
 
@@ -279,7 +280,7 @@ impl Memory {
         }
         self.pending.push_back(Pending {
             agent_id: agent_id.to_owned(),
-            received_at: Instant::now(),
+            received_at: clock::now(),
         });
     }
 }

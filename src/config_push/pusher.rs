@@ -1,8 +1,9 @@
 //! Pushes of config updates to agents: their order, retries and results.
 
+use crate::clock;
+use crate::entropy;
 use crate::protocol::{ConfigUpdateRequest, ConfigUpdateType};
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -157,7 +158,7 @@ impl ConfigPusher {
     pub(crate) fn with_notify(config: ConfigPusherConfig, work_added: Arc<Notify>) -> Self {
         Self {
             config,
-            random_id: RandomState::new().hash_one(()),
+            random_id: entropy::unique(),
             work_added,
             state: Mutex::default(),
         }
@@ -171,7 +172,7 @@ impl ConfigPusher {
         name: impl Into<String>,
         supports_push: bool,
     ) {
-        let (agent_id, name, now) = (agent_id.into(), name.into(), Instant::now());
+        let (agent_id, name, now) = (agent_id.into(), name.into(), clock::now());
         let mut state = self.state();
         if let Some(known) = state.agents.get_mut(&agent_id) {
             known.connection.name = name;
@@ -209,7 +210,7 @@ impl ConfigPusher {
     /// Updates the time at which an agent was last seen.
     pub fn touch_agent(&self, agent_id: &str) {
         if let Some(agent) = self.state().agents.get_mut(agent_id) {
-            agent.connection.last_seen = Instant::now();
+            agent.connection.last_seen = clock::now();
         }
     }
 
@@ -245,7 +246,7 @@ impl ConfigPusher {
             id: id.clone(),
             agent_id: agent_id.to_owned(),
             update: ConfigUpdateRequest::new(id.clone(), update_type),
-            due_at: Instant::now(),
+            due_at: clock::now(),
             attempts: 0,
             status: PushStatus::Pending,
             ended_at: None,
@@ -295,7 +296,7 @@ impl ConfigPusher {
     /// Ends pushes whose last attempt failed, and drops results that are older than a minute.
     pub fn expire_old(&self) {
         let mut state = self.state();
-        let now = Instant::now();
+        let now = clock::now();
         let is_over = |push: &Push| push.attempts > self.config.max_retries && push.due_at <= now;
         let over: Vec<_> = state
             .pushes
@@ -332,7 +333,7 @@ impl ConfigPusher {
         let mut state = self.state();
         let push = state.pushes.values_mut().find(|push| push.id == push_id);
         if let Some(push) = push.filter(|push| push.status.is_open()) {
-            push.due_at = Instant::now() + self.config.pause(push.attempts);
+            push.due_at = clock::now() + self.config.pause(push.attempts);
         }
     }
 
@@ -432,7 +433,7 @@ impl State {
     }
 
     fn next(&mut self, agent_id: &str, config: &ConfigPusherConfig) -> Next {
-        let now = Instant::now();
+        let now = clock::now();
         let Some(push) = self.open_pushes(agent_id).next() else {
             return Next::Nothing;
         };
@@ -458,14 +459,14 @@ impl State {
             connection.successful_pushes += u64::from(was_accepted);
             connection.failed_pushes += u64::from(!was_accepted);
             if was_answered {
-                connection.last_seen = Instant::now();
+                connection.last_seen = clock::now();
             }
         }
         self.forget_results();
     }
 
     fn forget_results(&mut self) {
-        let is_old = |at: Instant| at.elapsed() >= RESULT_LIFETIME;
+        let is_old = |at: Instant| clock::elapsed(at) >= RESULT_LIFETIME;
         self.pushes
             .retain(|_, push| !push.ended_at.is_some_and(is_old));
         let has_ended = |push: &Push| push.ended_at.is_some();
@@ -482,7 +483,7 @@ impl State {
 impl Push {
     fn end(&mut self, status: PushStatus) {
         self.status = status;
-        self.ended_at = Some(Instant::now());
+        self.ended_at = Some(clock::now());
     }
 
     fn result(&self) -> PushResult {

@@ -4,6 +4,7 @@ use super::call::PendingCall;
 use super::refusal::Refusal;
 use super::time_limit::TimeLimit;
 use super::wait_queue::WaitQueue;
+use crate::clock;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -51,6 +52,12 @@ impl AdmissionQueues {
     pub(crate) fn resume(&self) {
         self.resumed.notify_one();
         self.exchange_resumed.notify_waiters();
+    }
+
+    /// Returns the number of calls waiting for the end of a pause of a whole connection.
+    #[cfg(feature = "__sim")]
+    pub(crate) fn waiting_for_resume(&self) -> usize {
+        self.resumed.waiting()
     }
 
     /// Lets all waiting calls try again.
@@ -157,7 +164,7 @@ impl WaitDeadline {
     /// Ends waiting after `timeout`, or at the deadline of the call if that is earlier.
     fn new(limit: TimeLimit, timeout: Duration, refusal: Refusal) -> Self {
         let deadline = limit.deadline();
-        match Instant::now().checked_add(timeout) {
+        match clock::now().checked_add(timeout) {
             Some(end) if end < deadline => Self { end, refusal },
             _ => Self {
                 end: deadline,
@@ -168,7 +175,7 @@ impl WaitDeadline {
 
     /// Awaits `waiting`, at most until the end.
     async fn apply<T>(&self, waiting: impl Future<Output = T>) -> Result<T, Refusal> {
-        timeout_at(self.end.into(), waiting)
+        timeout_at(clock::timer(self.end), waiting)
             .await
             .map_err(|_| self.refusal)
     }

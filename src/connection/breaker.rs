@@ -1,6 +1,7 @@
 //! The circuit breaker of an agent.
 
 use super::sync::{AtomicU64, Ordering};
+use crate::clock;
 use std::time::{Duration, Instant};
 
 /// State of an agent's circuit breaker.
@@ -57,7 +58,7 @@ impl CircuitBreaker {
             state: AtomicU64::new(0),
             trips: AtomicU64::new(0),
             settings,
-            epoch: Instant::now(),
+            epoch: clock::now(),
         }
     }
 
@@ -143,6 +144,12 @@ impl CircuitBreaker {
         }
     }
 
+    #[cfg(feature = "__sim")]
+    pub(crate) fn is_on_trial(&self) -> bool {
+        let state = self.state.load(Ordering::Relaxed);
+        state & OPEN != 0 && state & ON_TRIAL != 0
+    }
+
     /// Returns the number of times that the breaker opened.
     pub(crate) fn trips(&self) -> u64 {
         self.trips.load(Ordering::Relaxed)
@@ -155,7 +162,7 @@ impl CircuitBreaker {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(TIME_MASK)
+        u64::try_from(clock::elapsed(self.epoch).as_millis()).unwrap_or(TIME_MASK)
     }
 
     /// Relaxed, like every access: no other memory is published through `state`.

@@ -6,6 +6,7 @@ use super::slots::Ticket;
 use super::stopwatch::Stopwatch;
 use super::time_limit::{TimeLimit, Timing};
 use super::{AgentState, CallFailure, Connection, Correlation, SlotValue};
+use crate::clock;
 use crate::error::AgentProtocolError;
 use crate::metrics::{CallEnd, CallTimings};
 use crate::protocol::{AgentResponse, Decision};
@@ -235,7 +236,7 @@ impl PendingCall {
         self.is_over = true;
         let connection = &**self.ticket.table_ref();
         connection.note_failure(failure, self.permit);
-        connection.agent.calls.took(self.started.elapsed());
+        connection.agent.calls.took(clock::elapsed(self.started));
         connection.failure_error(failure, self.timeout)
     }
 

@@ -1,12 +1,13 @@
 //! Control messages of a connection: cancellations, pings and messages of the extension.
 
 use super::{Command, Connection};
+use crate::clock;
 use crate::error::AgentProtocolError;
 use crate::protocol::CancelReason;
 use crate::wire::control::ExtensionMessage;
 use crate::wire::{MessageType, control, frame_of};
 use std::sync::atomic::{Ordering, fence};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Maximum time that cancel messages wait for room in the send queue.
@@ -74,7 +75,7 @@ impl Connection {
             connection: self,
             sequence,
         };
-        let started = Instant::now();
+        let started = clock::now();
         let answered = tokio::time::timeout(timeout, async {
             let payload = control::encode_ping(sequence, self.dialect.encoding);
             self.send_control(MessageType::Ping, &payload).await?;
@@ -82,7 +83,7 @@ impl Connection {
         })
         .await;
         match answered {
-            Ok(Ok(())) => Ok(started.elapsed()),
+            Ok(Ok(())) => Ok(clock::elapsed(started)),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(self.timeout_error(timeout)),
         }

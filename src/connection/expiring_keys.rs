@@ -1,7 +1,8 @@
 //! Hashes of correlation ids, and a bounded set of them whose entries expire.
 
 use super::sync::{AtomicUsize, Ordering};
-use foldhash::fast::RandomState;
+use crate::clock;
+use crate::entropy::RandomState;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::{Mutex, PoisonError};
@@ -56,6 +57,11 @@ impl ExpiringKeySet {
         }
     }
 
+    #[cfg(feature = "__sim")]
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Acquire)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.len.load(Ordering::Acquire) == 0
     }
@@ -106,7 +112,7 @@ impl ExpiringKeySet {
 
 impl AgedKeys {
     fn add(&mut self, key: u64) {
-        let now = Instant::now();
+        let now = clock::now();
         self.added.insert(key, now);
         self.by_age.push_back((now, key));
         // Stale entries behind a key that stays would accumulate. Compacting when they outnumber
@@ -120,7 +126,7 @@ impl AgedKeys {
     fn expire(&mut self, lifetime: Duration) {
         while let Some(&(added, key)) = self.by_age.front() {
             let is_current = self.added.get(&key) == Some(&added);
-            if is_current && added.elapsed() < lifetime {
+            if is_current && clock::elapsed(added) < lifetime {
                 return;
             }
             self.evict_oldest();

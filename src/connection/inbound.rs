@@ -4,6 +4,7 @@ use super::link::LinkReceiver;
 use super::receive_error::ReceiveError;
 use super::slots::Completer;
 use super::{CallFailure, Command, Connection, NANOSECONDS_PER_TICK, SlotValue};
+use crate::clock;
 use crate::metrics::Fault;
 use crate::protocol::AgentNotice;
 use crate::wire::{
@@ -60,7 +61,7 @@ impl Inbound {
             completer,
             buffer,
             parser: JsonParser::default(),
-            next_sweep: Instant::now(),
+            next_sweep: clock::now(),
             sweep_timer: None,
         }
     }
@@ -110,7 +111,7 @@ impl Inbound {
                 }
                 Poll::Ready(received) => {
                     received?;
-                    let now = self.connection.nanoseconds(Instant::now());
+                    let now = self.connection.nanoseconds(clock::now());
                     self.completer.note_received(now);
                     self.connection
                         .last_received
@@ -353,7 +354,7 @@ impl Inbound {
         if !self.connection.is_sweeping.load(Ordering::Acquire) {
             return;
         }
-        let now = Instant::now();
+        let now = clock::now();
         if now >= self.next_sweep {
             self.expire(now);
             self.next_sweep = now + SWEEP_INTERVAL;
@@ -361,7 +362,7 @@ impl Inbound {
                 return;
             }
         }
-        let next = self.next_sweep.into();
+        let next = clock::timer(self.next_sweep);
         let timer = self
             .sweep_timer
             .get_or_insert_with(|| Box::pin(sleep_until(next)));

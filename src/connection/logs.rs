@@ -1,5 +1,6 @@
 //! Log messages of agents, written to the proxy's log within a rate limit.
 
+use crate::clock;
 use crate::protocol::{LogLevel, LogMessage};
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +35,7 @@ impl AgentLog {
             limit,
             allowance: Mutex::new(Allowance {
                 lines: f64::from(limit),
-                updated_at: Instant::now(),
+                updated_at: clock::now(),
                 dropped: 0,
             }),
             logged: AtomicU64::new(0),
@@ -69,7 +70,7 @@ impl AgentLog {
             .allowance
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
+        let now = clock::now();
         let since = now.saturating_duration_since(allowance.updated_at);
         allowance.lines = (allowance.lines + since.as_secs_f64() * limit).min(limit);
         allowance.updated_at = now;

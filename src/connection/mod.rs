@@ -26,6 +26,8 @@ mod receive_error;
 mod refusal;
 mod runtime_id;
 mod send_queue;
+#[cfg(feature = "__sim")]
+pub(crate) mod simulated;
 mod slot_bitmap;
 mod slots;
 mod stopwatch;
@@ -54,6 +56,7 @@ pub(crate) use stopwatch::{Sampling, Stopwatch};
 pub(crate) use time_limit::TimeLimit;
 pub(crate) use writer::run_writer;
 
+use crate::clock;
 use crate::error::AgentProtocolError;
 use crate::metrics::Fault;
 use crate::protocol::{AgentCapabilities, AgentResponse};
@@ -234,7 +237,7 @@ impl Connection {
             usage,
             is_retired: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
-            epoch: Instant::now(),
+            epoch: clock::now(),
             is_sweeping: AtomicBool::new(false),
             commands: SegQueue::new(),
             inbound_waker: AtomicWaker::new(),
@@ -246,7 +249,10 @@ impl Connection {
             settings: AtomicU64::new(0),
             is_configuring: AtomicBool::new(false),
         };
-        (Arc::new(connection), completer)
+        let connection = Arc::new(connection);
+        #[cfg(feature = "__sim")]
+        simulated::note_connection(&connection);
+        (connection, completer)
     }
 
     pub(crate) fn capabilities(&self) -> &AgentCapabilities {
@@ -382,7 +388,7 @@ impl Connection {
 
     /// Returns the time since the handshake.
     pub(crate) fn age(&self) -> Duration {
-        self.epoch.elapsed()
+        clock::elapsed(self.epoch)
     }
 
     /// Closes the connection because the agent does not respond.
@@ -397,7 +403,7 @@ impl Connection {
 
     fn time_since(&self, ticks: &AtomicU64) -> Duration {
         let at = Duration::from_millis(ticks.load(Ordering::Relaxed));
-        self.epoch.elapsed().saturating_sub(at)
+        clock::elapsed(self.epoch).saturating_sub(at)
     }
 
     /// Closes the connection. Every pending call fails.

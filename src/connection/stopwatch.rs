@@ -1,5 +1,6 @@
 //! Timing of the stages of a call, for the calls that are timed.
 
+use crate::clock;
 use crate::metrics::CallTimings;
 use std::fmt;
 use std::sync::Arc;
@@ -45,7 +46,7 @@ impl Stopwatch {
     pub(super) fn new() -> Self {
         let mark = || AtomicU64::new(0);
         Self(Arc::new(Marks {
-            epoch: Instant::now(),
+            epoch: clock::now(),
             encoding: mark(),
             encoded: mark(),
             sent: mark(),
@@ -56,23 +57,23 @@ impl Stopwatch {
 
     /// Records that encoding of the event begins.
     pub(super) fn begin_encoding(&self) {
-        self.0.note(&self.0.encoding, Instant::now());
+        self.0.note(&self.0.encoding, clock::now());
     }
 
     /// Records that the event is encoded.
     pub(super) fn end_encoding(&self) {
-        self.0.note(&self.0.encoded, Instant::now());
+        self.0.note(&self.0.encoded, clock::now());
     }
 
     /// Records that the frame is taken out of the send queue to be sent.
     pub(super) fn sent(&self) {
-        self.0.note(&self.0.sent, Instant::now());
+        self.0.note(&self.0.sent, clock::now());
     }
 
     /// Records that the caller has the answer, and the time at which that was received.
     pub(super) fn answered(&self, received: Instant) {
         self.0.note(&self.0.received, received);
-        self.0.note(&self.0.taken, Instant::now());
+        self.0.note(&self.0.taken, clock::now());
     }
 
     /// Returns the timing breakdown of a call made at `started`, or `None` before it is answered.

@@ -1,5 +1,6 @@
 //! Timeout and timing of a call.
 
+use crate::clock;
 use std::time::{Duration, Instant};
 
 /// Time limit of a call, from its start to its answer, and whether its stages are timed.
@@ -48,7 +49,7 @@ impl TimeLimit {
 
     fn new(timeout: Duration, kind: Kind) -> Self {
         Self {
-            started: Instant::now(),
+            started: clock::now(),
             timeout,
             kind,
             timing: Timing::Sampled,

@@ -68,14 +68,17 @@ impl WaitQueue {
     /// Waits in the queue until an attempt succeeds.
     pub(crate) async fn acquire<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> T {
         let waiter = QueuedWaiter::join(self);
-        poll_fn(|cx| {
+        let acquired = poll_fn(|cx| {
             if !waiter.register_waker(cx) {
                 return Poll::Pending;
             }
             // A release that this attempt misses finds the waker, which is registered by now.
             attempt().map_or(Poll::Pending, Poll::Ready)
         })
-        .await
+        .await;
+        #[cfg(feature = "__sim")]
+        super::simulated::note_served(self.address(), waiter.number);
+        acquired
     }
 
     /// Returns the number of waiting tasks.
@@ -92,6 +95,11 @@ impl WaitQueue {
             let head = self.with_lock(Waiters::take_head_waker);
             wake(head);
         }
+    }
+
+    #[cfg(feature = "__sim")]
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 
     fn with_lock<T>(&self, change: impl FnOnce(&mut Waiters) -> T) -> T {
@@ -164,6 +172,8 @@ impl<'t> QueuedWaiter<'t> {
         queue.len.fetch_add(1, Ordering::SeqCst);
         seq_cst_for_loom();
         let number = queue.with_lock(Waiters::join);
+        #[cfg(feature = "__sim")]
+        super::simulated::note_joined(queue.address(), number);
         Self { queue, number }
     }
 

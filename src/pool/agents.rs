@@ -3,10 +3,11 @@
 use super::connection_set::ConnectionSet;
 use super::reconnect::Reconnect;
 use super::reverse::Registration;
+use crate::clock;
 use crate::connection::{AgentState, CircuitBreakerState, Connection, Correlation, Origin};
+use crate::entropy::RandomState;
 use crate::pool::AgentPoolStats;
 use crate::transport::Endpoint;
-use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,7 +84,7 @@ impl AgentEntry {
             endpoint: None,
             connections: ConnectionSet::default(),
             registration: None,
-            since: Instant::now(),
+            since: clock::now(),
             is_removal_scheduled: AtomicBool::new(false),
             reconnect: Arc::default(),
         }

@@ -1,6 +1,7 @@
 //! A bounded map whose entries expire when they are not used.
 
-use foldhash::fast::RandomState;
+use crate::clock;
+use crate::entropy::RandomState;
 use papaya::{Compute, Equivalent, HashMap, Operation};
 use seize::Collector;
 use smallvec::SmallVec;
@@ -84,7 +85,7 @@ impl<V: Clone> ExpiringMap<V> {
             max,
             lifetime,
             on_removed,
-            epoch: Instant::now(),
+            epoch: clock::now(),
         }
     }
 
@@ -213,7 +214,7 @@ impl<V: Clone> ExpiringMap<V> {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(clock::elapsed(self.epoch).as_millis()).unwrap_or(u64::MAX)
     }
 }
 

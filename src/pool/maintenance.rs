@@ -83,6 +83,7 @@ impl Inner {
         let mut closed = self.closed.clone();
         runtime.spawn(async move {
             tokio::select! {
+                biased;
                 () = spawned.0.maintain() => {}
                 () = until_dropped(&mut closed) => {}
             }
@@ -97,9 +98,12 @@ impl Inner {
         loop {
             self.start_due_work(&work);
             tokio::select! {
+                // No branch starves the others: ticks are at least `MIN_CHECK_INTERVAL` apart, and
+                // a request is ready at most once in a poll.
+                biased;
                 _ = ticks.tick() => self.run_periodic_checks(&work),
-                () = self.maintenance.requested.notified() => {}
                 Some(()) = work.next() => {}
+                () = self.maintenance.requested.notified() => {}
             }
         }
     }

@@ -27,6 +27,8 @@ mod reported;
 mod reverse;
 mod send;
 mod settings;
+#[cfg(feature = "__sim")]
+pub(crate) mod simulated;
 mod stats;
 mod sticky;
 mod trace;

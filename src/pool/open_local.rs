@@ -79,6 +79,7 @@ impl Inner {
         let mut closed = self.closed.clone();
         handle.spawn(async move {
             tokio::select! {
+                biased;
                 () = opening => {}
                 () = until_dropped(&mut closed) => {}
             }

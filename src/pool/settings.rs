@@ -10,6 +10,7 @@ use super::call::{CallParams, Outcome};
 use super::{AgentPool, Inner};
 use crate::config_push::ConfigUpdateHandler;
 use crate::connection::{Binding, Connection, TimeLimit};
+use crate::entropy;
 use crate::error::{AgentProtocolError, ConnectError};
 use crate::protocol::events::Configure;
 use crate::protocol::{
@@ -18,7 +19,6 @@ use crate::protocol::{
 use crate::wire::control::ExtensionMessage;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -169,9 +169,9 @@ pub(super) struct Settings {
 
 impl Default for SettingsStore {
     fn default() -> Self {
-        let distinct = RandomState::new().hash_one(());
+        let distinct = entropy::unique();
         Self {
-            proxy_id: format!("tollgate-{}-{distinct:016x}", std::process::id()),
+            proxy_id: format!("tollgate-{}-{distinct:016x}", entropy::process_id()),
             by_agent: Mutex::default(),
             count: AtomicU64::new(0),
         }

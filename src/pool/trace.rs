@@ -1,6 +1,7 @@
 //! Spans and events of single calls, at level debug under the target `tollgate::call`.
 
 use super::call::{CallParams, CallResult, NoAnswer};
+use crate::clock;
 use crate::wire::Event;
 use tracing::field::Empty;
 use tracing::{Instrument, Level, debug, debug_span};
@@ -48,7 +49,7 @@ pub(super) async fn record<E: Event>(
         error = Empty,
     );
     let answered = call.instrument(span.clone()).await;
-    let duration_us = params.limit.started.elapsed().as_micros() as u64;
+    let duration_us = clock::elapsed(params.limit.started).as_micros() as u64;
     span.in_scope(|| match &answered {
         Ok(call) => {
             let decision = call.decision();

@@ -51,6 +51,7 @@ pub use notice::AgentNotice;
 pub use response::{AgentResponse, AuditMetadata};
 pub use timestamp::Timestamp;
 
+use crate::clock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Version of the agent protocol that this crate speaks.
@@ -59,7 +60,7 @@ pub const PROTOCOL_VERSION: u32 = 2;
 /// Returns the current time in milliseconds since the Unix epoch, as in the protocol's
 /// `timestamp_ms` fields.
 pub fn now_ms() -> u64 {
-    ms_since_epoch(SystemTime::now())
+    ms_since_epoch(clock::wall())
 }
 
 /// Returns milliseconds since the Unix epoch; 0 for earlier times.

@@ -1,6 +1,7 @@
 //! Timestamps as text.
 
 use super::{ms_since_epoch, text};
+use crate::clock;
 use std::fmt;
 use std::ops::Deref;
 use std::time::SystemTime;
@@ -20,7 +21,7 @@ pub struct Timestamp([u8; 24]);
 impl Timestamp {
     /// Returns the current time.
     pub fn now() -> Self {
-        Self::from(SystemTime::now())
+        Self::from(clock::wall())
     }
 
     /// Converts milliseconds since the Unix epoch. Times after the year 9999, which RFC 3339 cannot

@@ -20,6 +20,9 @@ pub(crate) enum Endpoint {
     /// A TCP port: `tcp://host:port`. The host is a name or an address; an IPv6 address is stored
     /// without its brackets.
     Tcp { host: String, port: u16 },
+    /// A name in a simulation: `sim:name`.
+    #[cfg(feature = "__sim")]
+    Simulated(String),
     /// A gRPC server: a host and a port after `http://`, `https://`, `grpc://`, `grpcs://` or no
     /// scheme, or a path after `grpc+unix://`.
     #[cfg(feature = "grpc")]
@@ -32,6 +35,8 @@ impl Endpoint {
     pub(crate) fn encodings<'c>(&self, configured: &'c [Encoding]) -> &'c [Encoding] {
         match self {
             Self::Unix(_) | Self::Tcp { .. } => configured,
+            #[cfg(feature = "__sim")]
+            Self::Simulated(_) => configured,
             #[cfg(feature = "grpc")]
             Self::Grpc(_) => &[Encoding::Protobuf],
         }
@@ -90,6 +95,10 @@ impl FromStr for Endpoint {
                 }
             });
         }
+        #[cfg(feature = "__sim")]
+        if let Some(name) = endpoint.strip_prefix("sim:") {
+            return Ok(Self::Simulated(name.to_owned()));
+        }
         let path = match endpoint.strip_prefix("unix:") {
             Some(path) => path.strip_prefix("//").unwrap_or(path),
             None if endpoint.starts_with('/') => endpoint,
@@ -126,6 +135,8 @@ impl fmt::Display for Endpoint {
             Self::Unix(path) => write!(f, "{}", path.display()),
             Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
+            #[cfg(feature = "__sim")]
+            Self::Simulated(name) => write!(f, "sim:{name}"),
             #[cfg(feature = "grpc")]
             Self::Grpc(endpoint) => endpoint.fmt(f),
         }

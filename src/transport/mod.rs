@@ -4,6 +4,8 @@ mod endpoint;
 #[cfg(feature = "grpc")]
 pub(crate) mod grpc;
 mod handshake_limiter;
+#[cfg(feature = "__sim")]
+pub(crate) mod simulated;
 mod socket;
 mod socket_file;
 pub(crate) mod tcp;
@@ -46,6 +48,8 @@ pub(crate) async fn connect(
     match endpoint {
         Endpoint::Unix(path) => unix::connect(path).await,
         Endpoint::Tcp { host, port } => tcp::connect(host, *port).await,
+        #[cfg(feature = "__sim")]
+        Endpoint::Simulated(name) => simulated::connect(name).await,
         #[cfg(feature = "grpc")]
         Endpoint::Grpc(endpoint) => grpc::connect(endpoint, &config.grpc).await,
     }

@@ -6,6 +6,7 @@ use super::super::session::{SessionParts, serve};
 use super::super::session_error::SessionError;
 use super::DialSettings;
 use super::retry::RetryDelays;
+use crate::clock;
 use crate::connection::link::Link;
 use crate::connection::{receive_handshake, send_message};
 use crate::error::{AgentProtocolError, ConnectError};
@@ -21,7 +22,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout, timeout_at};
@@ -120,6 +121,7 @@ impl<H: AgentHandler> DialedConnection<H> {
         let connect_timeout = self.settings.connect_timeout;
         let end = tokio::time::Instant::now() + delay + connect_timeout;
         let connected = tokio::select! {
+            biased;
             () = stopped(stopping) => return None,
             connected = async {
                 sleep(delay).await;
@@ -132,6 +134,7 @@ impl<H: AgentHandler> DialedConnection<H> {
             Err(_) => return Some(Err(ConnectError::TimedOut(connect_timeout))),
         };
         tokio::select! {
+            biased;
             registered = timeout_at(end, self.register(link)) => {
                 Some(registered.unwrap_or(Err(ConnectError::TimedOut(connect_timeout))))
             }
@@ -188,7 +191,7 @@ impl<H: AgentHandler> DialedConnection<H> {
     /// Serves a connection until it ends. Returns whether it lasted at least
     /// [`MIN_USEFUL_LIFETIME`].
     async fn serve(&mut self, registered: Registered) -> bool {
-        let began = Instant::now();
+        let began = clock::now();
         let proxy = &self.target;
         let connection = &*registered.connection_id;
         tracing::info!(%proxy, connection, "connected to the proxy");
@@ -211,6 +214,7 @@ impl<H: AgentHandler> DialedConnection<H> {
         session.spawn(serve(parts));
         let settings = Arc::clone(&self.settings);
         tokio::select! {
+            biased;
             ended = session.join_next() => log_end(proxy, connection, ended),
             () = keepalive_expired(&handle, &settings), if answers_pings => {
                 tracing::warn!(%proxy, connection, "the proxy does not answer pings");
@@ -223,7 +227,7 @@ impl<H: AgentHandler> DialedConnection<H> {
                 log_end(proxy, connection, session.join_next().await);
             }
         }
-        began.elapsed() >= MIN_USEFUL_LIFETIME
+        clock::elapsed(began) >= MIN_USEFUL_LIFETIME
     }
 
     /// Logs the 1st, 2nd, 4th, 8th … failure in a row, so that an absent proxy does not flood the

@@ -5,6 +5,7 @@ use super::families::{Families, FamilySnapshot};
 use super::reporters::{self, Reporters};
 use super::sample::{Kind, Reported, Rules, Sample};
 use super::text::Exposition;
+use crate::clock;
 use crate::protocol::MetricsReport;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -190,7 +191,7 @@ impl MetricsCollector {
                 skipped += family.len();
             }
         }
-        reporters::write(&reporters, Instant::now(), out);
+        reporters::write(&reporters, clock::now(), out);
         skipped
     }
 
@@ -240,7 +241,7 @@ impl Store {
         agent_id: &str,
         report: &MetricsReport,
     ) -> Vec<DroppedInReport> {
-        let now = Instant::now();
+        let now = clock::now();
         self.round += 1;
         if self.families.len() >= config.max_series {
             self.expire(config);
@@ -346,7 +347,7 @@ impl Store {
     }
 
     fn expire(&mut self, config: &MetricsCollectorConfig) {
-        let now = Instant::now();
+        let now = clock::now();
         let is_current = |at: Instant| now.saturating_duration_since(at) < config.max_age;
         let Self {
             families,

@@ -147,6 +147,17 @@ impl ReverseConnectionListener {
         Ok(Self::new(socket, ListenAddress::Tls(address), config, None))
     }
 
+    /// Listens in a simulation, where every peer runs as root.
+    #[cfg(feature = "__sim")]
+    #[doc(hidden)]
+    pub fn simulated(
+        listener: impl crate::transport::simulated::Listener,
+        config: ReverseConnectionConfig,
+    ) -> Self {
+        let socket = Socket::Simulated(Box::new(listener));
+        Self::new(socket, ListenAddress::Simulated, config, Some(0))
+    }
+
     fn new(
         socket: Socket,
         address: ListenAddress,
@@ -189,6 +200,8 @@ impl ReverseConnectionListener {
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.address {
             ListenAddress::Unix(_) => None,
+            #[cfg(feature = "__sim")]
+            ListenAddress::Simulated => None,
             ListenAddress::Tcp(address) => Some(*address),
             #[cfg(feature = "tls")]
             ListenAddress::Tls(address) => Some(*address),
@@ -241,6 +254,10 @@ impl ReverseConnectionListener {
         let mut registering = JoinSet::new();
         loop {
             tokio::select! {
+                // Finished registrations are collected first. There are never more of them than
+                // were accepted, so they cannot keep new connections from being accepted.
+                biased;
+                Some(_) = registering.join_next() => {}
                 incoming = self.accept() => match incoming {
                     None => return,
                     Some(Ok(incoming)) => {
@@ -253,7 +270,6 @@ impl ReverseConnectionListener {
                         sleep(ACCEPT_RETRY_DELAY).await;
                     }
                 },
-                Some(_) = registering.join_next() => {}
             }
         }
     }
@@ -277,6 +293,7 @@ impl ReverseConnectionListener {
             .clone()?;
         let mut stopped = self.stopped.subscribe();
         tokio::select! {
+            biased;
             // Cannot fail: `self` holds the sender.
             _ = stopped.wait_for(|is_stopped| *is_stopped) => None,
             incoming = socket.accept() => Some(incoming),
@@ -291,6 +308,7 @@ impl ReverseConnectionListener {
     ) {
         let peer = incoming.peer.clone();
         tokio::select! {
+            biased;
             // `register` logs the outcome.
             _ = self.register(incoming, &pool) => {}
             () = slot.evicted() => {

@@ -1,6 +1,7 @@
 //! Limits how often peers may connect.
 
 use super::peer::PeerKey;
+use crate::clock;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -25,7 +26,7 @@ impl RateLimiter {
 
     /// Takes one connection from a peer's limit. Returns `false` if the limit is used up.
     pub(super) fn try_acquire(&self, peer: PeerKey) -> bool {
-        let now = Instant::now();
+        let now = clock::now();
         // A poisoned lock is usable: no panic can leave the map inconsistent.
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if peers.len() >= MAX_PEERS && !peers.contains_key(&peer) {

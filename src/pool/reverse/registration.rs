@@ -4,6 +4,7 @@
 use super::super::Inner;
 use super::super::agents::{AgentEntry, Agents};
 use super::peer::PeerKey;
+use crate::clock;
 use crate::connection::{AgentState, Connection};
 use crate::error::RegistrationError;
 use std::sync::Arc;
@@ -147,7 +148,7 @@ impl GracePeriod {
         let grace = agent
             .registration
             .map_or(Duration::ZERO, |registration| registration.grace);
-        sleep(grace.saturating_sub(agent.since.elapsed())).await;
+        sleep(grace.saturating_sub(clock::elapsed(agent.since))).await;
         pool.change(|agents| {
             // An agent that has reconnected has another entry, even if it has disconnected again.
             let is_same = |current: &Arc<AgentEntry>| Arc::ptr_eq(current, agent);

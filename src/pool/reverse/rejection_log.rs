@@ -2,10 +2,10 @@
 
 use super::peer::Peer;
 use super::rate_limit::TokenBucket;
+use crate::clock;
 use crate::error::RegistrationError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 /// Lines per second.
 const MAX_LINES_PER_SECOND: u32 = 10;
@@ -24,7 +24,7 @@ pub(super) struct RejectionLog {
 impl RejectionLog {
     pub(super) fn new() -> Self {
         Self {
-            bucket: Mutex::new(TokenBucket::new(MAX_LINES_PER_SECOND, Instant::now())),
+            bucket: Mutex::new(TokenBucket::new(MAX_LINES_PER_SECOND, clock::now())),
             rejected: AtomicU64::new(0),
             suppressed: AtomicU64::new(0),
         }
@@ -38,7 +38,7 @@ impl RejectionLog {
     pub(super) fn record(&self, peer: &Peer, agent_id: Option<&str>, reason: &RegistrationError) {
         self.rejected.fetch_add(1, Ordering::Relaxed);
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        if !bucket.try_take(Instant::now()) {
+        if !bucket.try_take(clock::now()) {
             self.suppressed.fetch_add(1, Ordering::Relaxed);
             return;
         }

@@ -3,6 +3,8 @@
 use super::peer::{Peer, User};
 use crate::connection::link::Link;
 use crate::error::ConnectError;
+#[cfg(feature = "__sim")]
+use crate::transport::simulated;
 #[cfg(feature = "tls")]
 use crate::transport::tls;
 use crate::transport::{SocketFile, split_unix, tcp};
@@ -27,6 +29,8 @@ pub(super) enum Socket {
         listener: TcpListener,
         acceptor: Arc<tls::Acceptor>,
     },
+    #[cfg(feature = "__sim")]
+    Simulated(Box<dyn simulated::Listener>),
 }
 
 /// The address of a listener.
@@ -36,6 +40,8 @@ pub(super) enum ListenAddress {
     Tcp(SocketAddr),
     #[cfg(feature = "tls")]
     Tls(SocketAddr),
+    #[cfg(feature = "__sim")]
+    Simulated,
 }
 
 /// An accepted connection, before anything was received on it.
@@ -52,6 +58,8 @@ enum AcceptedSocket {
     Tcp(TcpStream),
     #[cfg(feature = "tls")]
     Tls(TcpStream, Arc<tls::Acceptor>),
+    #[cfg(feature = "__sim")]
+    Simulated(simulated::Stream),
 }
 
 /// Identity of the peer that the TLS handshake has shown.
@@ -93,6 +101,11 @@ impl Socket {
                     stream: AcceptedSocket::Tls(tcp::configure(stream)?, Arc::clone(acceptor)),
                 })
             }
+            #[cfg(feature = "__sim")]
+            Self::Simulated(listener) => Ok(IncomingConnection {
+                peer: Peer::user(User { uid: 0, gid: 0 }),
+                stream: AcceptedSocket::Simulated(listener.accept().await?),
+            }),
         }
     }
 }
@@ -111,6 +124,8 @@ impl IncomingConnection {
                     certificate.map_or(TlsIdentity::None, TlsIdentity::Certificate),
                 ))
             }
+            #[cfg(feature = "__sim")]
+            AcceptedSocket::Simulated(stream) => Ok((simulated::link(stream), TlsIdentity::None)),
         }
     }
 }
@@ -136,6 +151,8 @@ impl fmt::Display for ListenAddress {
             Self::Tcp(address) => write!(f, "tcp://{address}"),
             #[cfg(feature = "tls")]
             Self::Tls(address) => write!(f, "tls://{address}"),
+            #[cfg(feature = "__sim")]
+            Self::Simulated => f.write_str("sim:proxy"),
         }
     }
 }

@@ -1,0 +1,128 @@
+//! What a simulation reads of the state of connections and wait queues.
+
+use super::{Connection, Origin};
+use crate::clock::simulated::is_active;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+/// State of a connection.
+#[derive(Debug, Clone)]
+pub struct ConnectionView {
+    /// Name of the agent.
+    pub agent: String,
+    /// Position among the connections of the simulation.
+    pub number: usize,
+    /// `true` if the agent opened it.
+    pub is_reverse: bool,
+    /// `true` until it is closed.
+    pub is_open: bool,
+    /// `true` once it takes no new exchanges.
+    pub is_retired: bool,
+    /// Whether it takes new exchanges.
+    pub is_healthy: bool,
+    /// Calls waiting for an answer.
+    pub in_flight: usize,
+    /// Maximum number of calls waiting for an answer.
+    pub capacity: usize,
+    /// Exchanges bound to it.
+    pub exchanges: usize,
+    /// Correlation ids pinned to it.
+    pub pins: usize,
+    /// Calls waiting for a slot of this connection.
+    pub waiting_for_slot: usize,
+    /// Calls waiting for the end of a pause.
+    pub waiting_for_resume: usize,
+    /// Correlation ids with a missing answer.
+    pub expected_late_answers: usize,
+    /// Fill level of the send queue.
+    pub utilization: f64,
+}
+
+#[derive(Default)]
+struct Journal {
+    connections: Vec<Weak<Connection>>,
+    /// The number of the last waiter that each queue served.
+    served: HashMap<usize, u64>,
+    /// Waiters that were served after a later one.
+    overtaken: Vec<String>,
+}
+
+thread_local! {
+    static JOURNAL: RefCell<Journal> = RefCell::default();
+}
+
+/// Forgets what was noted on this thread.
+pub fn reset() {
+    JOURNAL.take();
+}
+
+/// Returns the state of all connections that still exist in memory.
+pub fn connections() -> Vec<ConnectionView> {
+    let existing: Vec<_> = JOURNAL.with_borrow(|journal| {
+        let all = journal.connections.iter();
+        all.filter_map(Weak::upgrade).collect()
+    });
+    existing
+        .iter()
+        .map(|connection| connection.view())
+        .collect()
+}
+
+/// Takes the descriptions of waiters that were served out of order.
+pub fn take_overtaken() -> Vec<String> {
+    JOURNAL.with_borrow_mut(|journal| std::mem::take(&mut journal.overtaken))
+}
+
+pub(super) fn note_connection(connection: &Arc<Connection>) {
+    if is_active() {
+        let connection = Arc::downgrade(connection);
+        JOURNAL.with_borrow_mut(|journal| journal.connections.push(connection));
+    }
+}
+
+/// Notes that a queue is new, as it has given the first number.
+pub(super) fn note_joined(queue: usize, number: u64) {
+    if is_active() && number == 0 {
+        JOURNAL.with_borrow_mut(|journal| journal.served.remove(&queue));
+    }
+}
+
+pub(super) fn note_served(queue: usize, number: u64) {
+    if !is_active() {
+        return;
+    }
+    JOURNAL.with_borrow_mut(|journal| {
+        let last = journal.served.insert(queue, number);
+        if let Some(last) = last.filter(|last| *last > number) {
+            let text = format!("waiter {number} was served after waiter {last} of its queue");
+            journal.overtaken.push(text);
+        }
+    });
+}
+
+impl Connection {
+    /// Returns the present state.
+    pub(crate) fn view(&self) -> ConnectionView {
+        let number = JOURNAL.with_borrow(|journal| {
+            let is_self = |one: &Weak<Self>| std::ptr::eq(one.as_ptr(), self);
+            journal.connections.iter().rposition(is_self)
+        });
+        ConnectionView {
+            agent: self.agent.id.to_string(),
+            number: number.unwrap_or(usize::MAX),
+            is_reverse: self.origin == Origin::Reverse,
+            is_open: self.is_open(),
+            is_retired: self.is_retired(),
+            is_healthy: self.is_healthy(),
+            in_flight: self.in_flight(),
+            capacity: self.slots.capacity(),
+            exchanges: self.usage.exchanges(),
+            pins: self.pins(),
+            waiting_for_slot: self.queues.free_slot.waiting(),
+            waiting_for_resume: self.queues.waiting_for_resume(),
+            expected_late_answers: self.expected_late_answers.len(),
+            utilization: self.ring_utilization(),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What a simulation reads of a pool's state.
+
+use super::AgentPool;
+use crate::connection::simulated::ConnectionView;
+use crate::metrics::CallCounts;
+
+/// State of an agent.
+#[derive(Debug, Clone)]
+pub struct AgentView {
+    /// Name of the agent.
+    pub id: String,
+    /// Number of calls waiting for a slot of any connection.
+    pub waiting_for_slot: usize,
+    /// Number of calls waiting for the end of a pause.
+    pub waiting_for_resume: usize,
+    /// `true` while the one call is pending that decides whether the circuit breaker closes.
+    pub is_on_trial: bool,
+    /// Calls so far, by their end.
+    pub calls: CallCounts,
+    /// Connections in the snapshot.
+    pub connections: Vec<ConnectionView>,
+}
+
+/// Returns the state of all agents, ordered by name.
+pub fn agents(pool: &AgentPool) -> Vec<AgentView> {
+    let agents = pool.inner.agents.load();
+    let mut views: Vec<_> = agents
+        .iter()
+        .map(|agent| AgentView {
+            id: agent.id().to_string(),
+            waiting_for_slot: agent.state.queues.free_slot.waiting(),
+            waiting_for_resume: agent.state.queues.waiting_for_resume(),
+            is_on_trial: agent.state.breaker.is_on_trial(),
+            calls: agent.state.calls.counts(),
+            connections: agent.connections().iter().map(|one| one.view()).collect(),
+        })
+        .collect();
+    views.sort_by(|one, other| one.id.cmp(&other.id));
+    views
+}
+
+/// Returns the number of pinned correlation ids.
+pub fn pins(pool: &AgentPool) -> usize {
+    pool.inner.affinities.len()
+}

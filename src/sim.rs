@@ -1,0 +1,8 @@
+//! What the simulator in `tests/simulator` needs of the library. Not part of the public API: it
+//! changes without notice.
+
+pub use crate::agent::simulated::serve;
+pub use crate::clock::simulated as clock;
+pub use crate::connection::simulated::{ConnectionView, connections, reset, take_overtaken};
+pub use crate::pool::simulated::{AgentView, agents, pins};
+pub use crate::transport::simulated::{Connecting, Listener, Stream, Writer, set_connector};
