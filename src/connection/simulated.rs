@@ -5,6 +5,7 @@ use crate::clock::simulated::is_active;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 /// State of a connection.
 #[derive(Debug, Clone)]
@@ -19,7 +20,9 @@ pub struct ConnectionView {
     pub is_open: bool,
     /// `true` once it takes no new exchanges.
     pub is_retired: bool,
-    /// Whether it takes new exchanges.
+    /// Time at which it was first seen to be retired, since the start of the simulation.
+    pub retired_at: Option<Duration>,
+    /// `true` if it takes new exchanges.
     pub is_healthy: bool,
     /// Calls waiting for an answer.
     pub in_flight: usize,
@@ -42,6 +45,8 @@ pub struct ConnectionView {
 #[derive(Default)]
 struct Journal {
     connections: Vec<Weak<Connection>>,
+    /// Time at which connections were first seen to be retired, by number.
+    retired: HashMap<usize, Duration>,
     /// The number of the last waiter that each queue served.
     served: HashMap<usize, u64>,
     /// Waiters that were served after a later one.
@@ -108,9 +113,17 @@ impl Connection {
             let is_self = |one: &Weak<Self>| std::ptr::eq(one.as_ptr(), self);
             journal.connections.iter().rposition(is_self)
         });
+        let number = number.unwrap_or(usize::MAX);
+        let retired_at = self.is_retired().then(|| {
+            JOURNAL.with_borrow_mut(|journal| {
+                let now = crate::clock::simulated::since_start();
+                *journal.retired.entry(number).or_insert(now)
+            })
+        });
         ConnectionView {
+            retired_at,
             agent: self.agent.id.to_string(),
-            number: number.unwrap_or(usize::MAX),
+            number,
             is_reverse: self.origin == Origin::Reverse,
             is_open: self.is_open(),
             is_retired: self.is_retired(),

@@ -1,0 +1,299 @@
+//! Callers: the requests of the proxy.
+
+use crate::agents::MARK;
+use crate::directive::Directive;
+use crate::ledger::{CallEnd, FinishedCall};
+use crate::plan::{Caller, End, Kind, PlannedEvent, Way};
+use crate::world::{DEGRADED_FACTOR, World};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+use tollgate::sim::clock;
+use tollgate::{
+    AgentProtocolError, AgentResponse, CancelReason, Decision, Exchange, HeaderOp, Metadata,
+    RequestBodyChunkEvent, RequestCompleteEvent, RequestHeaders, ResponseBodyChunkEvent,
+    ResponseHeaders,
+};
+
+type Outcome = Result<AgentResponse, AgentProtocolError>;
+
+/// A call that has begun.
+struct Begun {
+    label: String,
+    started: Duration,
+    limit: Duration,
+}
+
+/// Sends the event of a kind by a method that takes any event.
+macro_rules! with_event {
+    ($planned:expr, $id:expr, $text:expr, |$event:ident| $send:expr) => {{
+        let (id, text) = ($id, $text);
+        match $planned.kind {
+            Kind::RequestHeaders => {
+                let headers: [(&str, &str); 1] = [("host", "example.com")];
+                let $event = &RequestHeaders {
+                    metadata: Metadata {
+                        correlation_id: id,
+                        ..Metadata::default()
+                    },
+                    method: "GET",
+                    uri: &text,
+                    headers: &headers[..],
+                };
+                $send
+            }
+            Kind::RequestBody { is_last } => {
+                let $event = &RequestBodyChunkEvent::new(id, text, 0, is_last);
+                $send
+            }
+            Kind::ResponseHeaders => {
+                let headers: [(&str, &str); 1] = [(MARK, &text)];
+                let $event = &ResponseHeaders {
+                    correlation_id: id,
+                    status: 200,
+                    headers: &headers[..],
+                };
+                $send
+            }
+            Kind::ResponseBody { is_last } => {
+                let $event = &ResponseBodyChunkEvent::new(id, text, 0, is_last);
+                $send
+            }
+            Kind::Complete => {
+                let $event = &RequestCompleteEvent {
+                    correlation_id: id.to_owned(),
+                    status: 200,
+                    duration_ms: 1,
+                    request_body_size: 0,
+                    response_body_size: 0,
+                    upstream_attempts: 1,
+                    error: Some(text),
+                };
+                $send
+            }
+        }
+    }};
+}
+
+/// Makes all calls of a caller.
+pub async fn run(world: Arc<World>, caller: Caller) {
+    match caller.way {
+        Way::Exchange | Way::Pushed { .. } => run_exchange(&world, &caller).await,
+        Way::ById => run_by_id(&world, &caller).await,
+    }
+    world.note(format_args!("caller {} is done", caller.number));
+}
+
+impl Caller {
+    /// Returns the correlation id.
+    pub fn id(&self) -> String {
+        match self.shared_id {
+            Some(shared) => format!("shared{shared}"),
+            None => format!("request{}", self.number),
+        }
+    }
+
+    /// Returns the name of an event. The events of an exchange object begin with an `x`.
+    fn label(&self, event: usize) -> String {
+        let letter = if self.way == Way::ById { 'i' } else { 'x' };
+        format!("{letter}{}.{event}", self.number)
+    }
+}
+
+async fn run_exchange(world: &Arc<World>, caller: &Caller) {
+    let agent = &world.plan.agents[caller.agent].name;
+    let id = caller.id();
+    let mut exchange = match world.pool.exchange(agent, &id) {
+        Ok(exchange) => exchange,
+        Err(error) => {
+            world.note(format_args!(
+                "caller {} gets no exchange: {}",
+                caller.number,
+                error.kind()
+            ));
+            return world.lost_exchange(caller, &error);
+        }
+    };
+    let mut pushed = VecDeque::new();
+    for (number, event) in caller.events.iter().enumerate() {
+        sleep(Duration::from_millis(event.pause_ms)).await;
+        let begun = begin(world, caller, number, &pushed);
+        let is_body = matches!(
+            event.kind,
+            Kind::RequestBody { .. } | Kind::ResponseBody { .. }
+        );
+        if let Way::Pushed { window } = caller.way
+            && is_body
+        {
+            push(world, caller, event, &mut exchange, begun, &mut pushed).await;
+            while pushed.len() >= window {
+                take_answer(world, caller, &mut exchange, &mut pushed).await;
+            }
+        } else {
+            send(world, caller, event, &mut exchange, begun).await;
+        }
+    }
+    while caller.end != End::Drop && !pushed.is_empty() {
+        take_answer(world, caller, &mut exchange, &mut pushed).await;
+    }
+    if let End::Hold { ms } = caller.end {
+        sleep(Duration::from_millis(ms)).await;
+    }
+    for begun in pushed {
+        finish(world, caller, begun, CallEnd::GivenUp);
+    }
+    if caller.end == End::Cancel {
+        exchange.cancel(CancelReason::ClientDisconnect);
+    }
+}
+
+async fn send(
+    world: &World,
+    caller: &Caller,
+    event: &PlannedEvent,
+    exchange: &mut Exchange,
+    begun: Begun,
+) {
+    let (id, text) = (caller.id(), Directive::write(&begun.label, event));
+    let calling = async {
+        with_event!(event, &*id, text, |one| match event.timeout_ms {
+            Some(ms) => exchange.send_within(one, Duration::from_millis(ms)).await,
+            None => exchange.send(one).await,
+        })
+    };
+    let end = unless_given_up(event, calling).await;
+    finish(world, caller, begun, end);
+}
+
+async fn push(
+    world: &World,
+    caller: &Caller,
+    event: &PlannedEvent,
+    exchange: &mut Exchange,
+    begun: Begun,
+    pushed: &mut VecDeque<Begun>,
+) {
+    let (id, text) = (caller.id(), Directive::write(&begun.label, event));
+    let outcome = with_event!(event, &*id, text, |one| exchange.push(one).await);
+    match outcome {
+        Ok(()) => pushed.push_back(begun),
+        Err(error) => finish(world, caller, begun, CallEnd::Failed(error.kind())),
+    }
+}
+
+async fn take_answer(
+    world: &World,
+    caller: &Caller,
+    exchange: &mut Exchange,
+    pushed: &mut VecDeque<Begun>,
+) {
+    let mut begun = pushed.pop_front().expect("a pushed event");
+    // The answer may have waited for this caller.
+    begun.limit = begun.limit.max(clock::since_start() - begun.started);
+    let outcome = exchange.next_answer().await.expect("an answer is to come");
+    finish(world, caller, begun, end_of(outcome));
+}
+
+async fn run_by_id(world: &Arc<World>, caller: &Caller) {
+    let agent = &world.plan.agents[caller.agent].name;
+    let id = caller.id();
+    for (number, event) in caller.events.iter().enumerate() {
+        sleep(Duration::from_millis(event.pause_ms)).await;
+        let begun = begin(world, caller, number, &VecDeque::new());
+        let text = Directive::write(&begun.label, event);
+        let pool = &world.pool;
+        let calling = async {
+            with_event!(event, &*id, text, |one| match event.timeout_ms {
+                Some(ms) =>
+                    pool.send_within(agent, &id, one, Duration::from_millis(ms))
+                        .await,
+                None => pool.send(agent, &id, one).await,
+            })
+        };
+        let end = unless_given_up(event, calling).await;
+        finish(world, caller, begun, end);
+    }
+    match caller.end {
+        End::Hold { ms } => sleep(Duration::from_millis(ms)).await,
+        End::Cancel => {
+            // Fails if the agent is gone.
+            let reason = CancelReason::ClientDisconnect;
+            let _ = world.pool.cancel_request(agent, &id, reason).await;
+        }
+        End::Complete | End::Drop => {}
+    }
+    // Otherwise the pin expires.
+    if caller.end != End::Drop || world.plan.is_calm {
+        world.pool.clear_correlation_affinity(&id);
+    }
+}
+
+fn begin(world: &World, caller: &Caller, number: usize, pushed: &VecDeque<Begun>) -> Begun {
+    let event = &caller.events[number];
+    let label = caller.label(number);
+    world.note(format_args!(
+        "caller {} asks {} about {:?} as {label}",
+        caller.number, world.plan.agents[caller.agent].name, event.kind
+    ));
+    world.ledger().made += 1;
+    let is_fixed = event.timeout_ms.is_some();
+    let own = event
+        .timeout_ms
+        .map_or(world.plan.pool.request_timeout, Duration::from_millis);
+    let own = if is_fixed {
+        own
+    } else {
+        own.mul_f32(DEGRADED_FACTOR)
+    };
+    let started = clock::since_start();
+    // Without stream ids, the events that were pushed before are waited for.
+    let before = pushed
+        .iter()
+        .map(|before| (before.started + before.limit).saturating_sub(started));
+    Begun {
+        label,
+        started,
+        limit: before.fold(own, Duration::max),
+    }
+}
+
+async fn unless_given_up(event: &PlannedEvent, calling: impl Future<Output = Outcome>) -> CallEnd {
+    let Some(ms) = event.give_up_ms else {
+        return end_of(calling.await);
+    };
+    match timeout(Duration::from_millis(ms), calling).await {
+        Ok(outcome) => end_of(outcome),
+        Err(_) => CallEnd::GivenUp,
+    }
+}
+
+fn end_of(outcome: Outcome) -> CallEnd {
+    match outcome {
+        Err(error) => CallEnd::Failed(error.kind()),
+        Ok(answer) => {
+            let mark = answer.request_headers.iter().find_map(|op| match op {
+                HeaderOp::Set { name, value } if name == MARK => Some(value.clone()),
+                _ => None,
+            });
+            let decision = match answer.decision {
+                Decision::Allow => "allow",
+                Decision::Block { .. } => "block",
+                _ => "other",
+            };
+            CallEnd::Answered { mark, decision }
+        }
+    }
+}
+
+fn finish(world: &World, caller: &Caller, begun: Begun, end: CallEnd) {
+    world.note(format_args!("{} ends: {end:?}", begun.label));
+    world.ledger().finish(FinishedCall {
+        label: begun.label,
+        agent: caller.agent,
+        started: begun.started,
+        ended: clock::since_start(),
+        limit: begun.limit,
+        end,
+    });
+}

@@ -1,0 +1,232 @@
+//! The invariants, each with the sentence of docs/architecture.md (or limits.md) that it checks.
+
+use crate::ledger::{CallEnd, FinishedCall, Ledger};
+use crate::plan::Plan;
+use crate::world;
+use std::time::Duration;
+use tollgate::sim::{self, AgentView, ConnectionView, clock};
+use tollgate::{AgentPool, FailureMode, FlowControlMode};
+
+/// What the invariants look at.
+pub struct Observed<'a> {
+    pub plan: &'a Plan,
+    pub pool: &'a AgentPool,
+    pub ledger: &'a Ledger,
+    /// Calls that ended since the last check.
+    pub finished: Vec<FinishedCall>,
+    /// Operations that ended since the last check, how long they took and may take.
+    pub operations: Vec<(String, Duration, Duration)>,
+    pub agents: Vec<AgentView>,
+    /// All connections of the pool that exist, in the snapshot or not.
+    pub connections: Vec<ConnectionView>,
+    pub overtaken: Vec<String>,
+    /// By how much the clocks of runtimes may differ.
+    pub tick: Duration,
+}
+
+/// A rule that always holds, or holds once nothing happens any more.
+pub struct Invariant {
+    pub name: &'static str,
+    pub sentence: &'static str,
+    /// Returns how the rule is broken.
+    pub check: fn(&Observed<'_>) -> Option<String>,
+}
+
+macro_rules! invariants {
+    ($($name:ident: $sentence:literal),+ $(,)?) => {
+        [$(Invariant { name: stringify!($name), sentence: $sentence, check: $name }),+]
+    };
+}
+
+/// Checked all the time.
+pub const ALWAYS: [Invariant; 9] = invariants![
+    an_answer_reaches_its_own_call_or_none: "An answer reaches its own call or none.",
+    nothing_is_allowed_unasked: "Fail closed. What does not decode is an error to its caller; never an `allow`.",
+    every_call_ends_in_time: "Deadlines are checked every 5 ms while calls are pending.",
+    everything_is_bounded: "Slots, wait queues, pins have limits.",
+    wait_queues_are_fair: "Wait queues are fair.",
+    drains_end: "Connections that leave the snapshot are retired: they accept nothing new.",
+    operations_end: "Shutdown waits for the work in progress, at most for the drain timeout.",
+    calls_are_not_counted_twice: "Every call ends once and is counted once.",
+    calm_changes_lose_nothing: "So nothing is lost.",
+];
+
+/// Checked once no caller has anything to do.
+pub const AT_REST: [Invariant; 5] = invariants![
+    nothing_is_left_over: "When the last call has ended, no slot, permit, waiter or pin is left.",
+    every_call_is_counted_once: "Every call ends once and is counted once.",
+    no_connection_stays_retired: "Connections that leave the snapshot are retired.",
+    closed_connections_leave_memory: "No connection is kept in memory once it is closed.",
+    no_answer_is_invented: "Answers are counted once.",
+];
+
+/// Time that a call may take beyond its deadline: the interval of the checks, and rounding.
+const GRACE: Duration = Duration::from_millis(8);
+
+fn an_answer_reaches_its_own_call_or_none(observed: &Observed<'_>) -> Option<String> {
+    observed.finished.iter().find_map(|call| match &call.end {
+        CallEnd::Answered {
+            mark: Some(mark), ..
+        } if *mark != call.label => Some(format!("{} got the answer to {mark}", call.label)),
+        _ => None,
+    })
+}
+
+fn nothing_is_allowed_unasked(observed: &Observed<'_>) -> Option<String> {
+    let pool = &observed.plan.pool;
+    let may_fail_open = pool.failure_mode == FailureMode::Open
+        || pool.flow_control_mode == FlowControlMode::FailOpen;
+    observed.finished.iter().find_map(|call| {
+        let CallEnd::Answered { mark, decision } = &call.end else {
+            return None;
+        };
+        match mark {
+            None if *decision == "allow" && may_fail_open => None,
+            None => Some(format!("{} got {decision} from no agent", call.label)),
+            Some(mark) => match observed.ledger.answer_to(mark) {
+                Some(given) if given == *decision => None,
+                given => Some(format!(
+                    "{} got {decision}, the agent said {given:?}",
+                    call.label
+                )),
+            },
+        }
+    })
+}
+
+fn every_call_ends_in_time(observed: &Observed<'_>) -> Option<String> {
+    observed.finished.iter().find_map(|call| {
+        let took = call.ended - call.started;
+        let longest = call.limit + GRACE + observed.tick * 2;
+        (took > longest).then(|| format!("{} took {took:?}, at most {longest:?}", call.label))
+    })
+}
+
+fn everything_is_bounded(observed: &Observed<'_>) -> Option<String> {
+    let pool = &observed.plan.pool;
+    let connections = observed.connections.iter().find_map(|one| {
+        let is_within = one.in_flight <= one.capacity
+            && one.capacity <= pool.max_concurrent.max(1)
+            && one.waiting_for_slot <= pool.max_queued + 1
+            && one.utilization <= 1.0;
+        (!is_within).then(|| format!("{one:?}"))
+    });
+    connections.or_else(|| {
+        let pins = sim::pins(observed.pool);
+        (pins > pool.max_pins).then(|| format!("{pins} pins"))
+    })
+}
+
+fn wait_queues_are_fair(observed: &Observed<'_>) -> Option<String> {
+    observed.overtaken.first().cloned()
+}
+
+/// A retired connection that nothing uses is closed at once.
+fn drains_end(observed: &Observed<'_>) -> Option<String> {
+    let limit = observed.plan.pool.drain_timeout + Duration::from_secs(3);
+    observed.connections.iter().find_map(|one| {
+        let retired = one.is_open.then_some(one.retired_at).flatten()?;
+        let since = clock::since_start().saturating_sub(retired);
+        (since > limit).then(|| format!("retired for {since:?}, and open: {one:?}"))
+    })
+}
+
+fn operations_end(observed: &Observed<'_>) -> Option<String> {
+    observed.operations.iter().find_map(|(what, took, limit)| {
+        (took > limit).then(|| format!("{what} took {took:?}, at most {limit:?}"))
+    })
+}
+
+fn calls_are_not_counted_twice(observed: &Observed<'_>) -> Option<String> {
+    observed.agents.iter().find_map(|agent| {
+        let (made, ended) = (agent.calls.made, agent.calls.ended());
+        (ended > made).then(|| format!("{}: {ended} ends of {made} calls", agent.id))
+    })
+}
+
+fn calm_changes_lose_nothing(observed: &Observed<'_>) -> Option<String> {
+    if !observed.plan.is_calm {
+        return None;
+    }
+    let lost = observed.finished.iter().find(|call| {
+        !world::is_answered(call) && !matches!(call.end, CallEnd::GivenUp) && call.label.len() < 8
+    });
+    lost.map(|call| format!("{} ended: {:?}", call.label, call.end))
+}
+
+fn nothing_is_left_over(observed: &Observed<'_>) -> Option<String> {
+    let agents = observed.agents.iter().find_map(|agent| {
+        let is_clean = agent.waiting_for_slot == 0
+            && agent.waiting_for_resume == 0
+            && !agent.is_on_trial
+            && agent.calls.made == agent.calls.ended();
+        (!is_clean).then(|| format!("{agent:?}"))
+    });
+    let connections = || {
+        observed.connections.iter().find_map(|one| {
+            let is_clean = one.in_flight == 0
+                && one.exchanges == 0
+                && one.waiting_for_slot == 0
+                && one.waiting_for_resume == 0
+                && (one.pins == 0 || !one.is_open)
+                && one.utilization == 0.0;
+            (!is_clean).then(|| format!("{one:?}"))
+        })
+    };
+    let pins = || {
+        let pins = sim::pins(observed.pool);
+        (pins > 0).then(|| format!("{pins} pins"))
+    };
+    agents.or_else(connections).or_else(pins)
+}
+
+fn every_call_is_counted_once(observed: &Observed<'_>) -> Option<String> {
+    let calls = observed.pool.protocol_metrics().snapshot().total.calls;
+    if calls.made != calls.ended() {
+        return Some(format!("{calls:?}"));
+    }
+    let seen = |kind: &str| observed.ledger.ends.get(kind).copied().unwrap_or_default();
+    let is_exact = !observed.ledger.inexact && seen("unknown_agent") == 0;
+    if is_exact && calls.made != observed.ledger.made {
+        return Some(format!(
+            "callers made {}, counted are {calls:?}",
+            observed.ledger.made
+        ));
+    }
+    let kinds = [
+        ("answered", calls.answered),
+        ("timed_out", calls.timed_out),
+        ("connection_closed", calls.connection_closed),
+        ("undecodable", calls.undecodable),
+        ("cancelled", calls.cancelled),
+        ("circuit_open", calls.circuit_open),
+        ("queue_full", calls.queue_full),
+        ("queue_timed_out", calls.queue_timed_out),
+        ("busy", calls.busy),
+        ("paused", calls.paused),
+    ];
+    kinds.into_iter().find_map(|(kind, counted)| {
+        let seen = seen(kind);
+        (seen > counted).then(|| format!("callers saw {seen} {kind}, counted are {counted}"))
+    })
+}
+
+fn no_connection_stays_retired(observed: &Observed<'_>) -> Option<String> {
+    let retired = observed
+        .connections
+        .iter()
+        .find(|one| one.is_open && one.is_retired);
+    retired.map(|one| format!("{one:?}"))
+}
+
+fn closed_connections_leave_memory(observed: &Observed<'_>) -> Option<String> {
+    let closed = observed.connections.iter().find(|one| !one.is_open);
+    closed.map(|one| format!("{one:?}"))
+}
+
+fn no_answer_is_invented(observed: &Observed<'_>) -> Option<String> {
+    let total = observed.pool.protocol_metrics().snapshot().total;
+    let allowed = total.failed_open + total.allowed_while_paused;
+    let seen = observed.ledger.allowed_unasked;
+    (seen > allowed).then(|| format!("{seen} calls were allowed unasked, counted are {allowed}"))
+}

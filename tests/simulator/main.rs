@@ -1,0 +1,127 @@
+//! Deterministic simulation of whole pools and agents: see docs/testing.md.
+//!
+//! A seed stands for a pool, agents, callers and faults ([`plan`]). All of it runs on one thread in
+//! virtual time, over links in memory ([`network`]), with the library's own connections, sessions,
+//! listener, dialer and maintenance. [`invariants`] are checked all the time.
+
+#![allow(unreachable_pub, reason = "a test has no users")]
+
+mod agents;
+mod callers;
+mod directive;
+mod invariants;
+mod ledger;
+mod network;
+mod panics;
+mod plan;
+mod raw;
+mod shrink;
+mod trace;
+mod watchdog;
+mod world;
+
+use plan::Plan;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Returns a number from the environment.
+fn setting(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is not a number: {value}")),
+    )
+}
+
+/// Runs one seed. Returns a report of the failure, if there is one.
+fn failure(seed: u64) -> Option<String> {
+    let plan = Plan::of(seed);
+    let report = watchdog::guarded(seed, || world::run(&plan, false));
+    let (invariant, text) = report.violation?;
+    let smaller = shrink::shrink(&plan, &invariant);
+    let report = world::run(&smaller, true);
+    let trace = report.trace.join("\n");
+    Some(format!(
+        "seed {seed} violates {invariant}: {text}\n\n{}\n{trace}\n\
+         Repeat it with: scripts/simulate --seed {seed}",
+        summary(&smaller),
+    ))
+}
+
+fn summary(plan: &Plan) -> String {
+    format!(
+        "reduced to {} steps; {:?}\n{:?}\n{:?}\n{} runtimes",
+        plan.steps.len(),
+        plan.pool,
+        plan.network,
+        plan.agents,
+        plan.runtimes
+    )
+}
+
+/// Runs `TOLLGATE_SEEDS` seeds (500) from `TOLLGATE_FIRST_SEED` (0), or all of the 500 on two
+/// threads.
+#[test]
+fn seeds() {
+    panics::watch();
+    let first = setting("TOLLGATE_FIRST_SEED").unwrap_or(0);
+    let count = setting("TOLLGATE_SEEDS").unwrap_or(500);
+    let threads = setting("TOLLGATE_THREADS").unwrap_or(2);
+    let max_failures = setting("TOLLGATE_FAILURES").unwrap_or(1);
+    let next = AtomicU64::new(0);
+    let failures = Mutex::new(Vec::new());
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return;
+                    }
+                    if let Some(failure) = failure(first + number) {
+                        let mut failures = failures.lock().expect("no panics");
+                        failures.push(failure);
+                        if failures.len() as u64 >= max_failures {
+                            next.store(count, Ordering::Relaxed);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    println!("{count} seeds from {first} in {:?}", started.elapsed());
+    let failures = failures.into_inner().expect("no panics");
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+/// Runs the one seed in `TOLLGATE_SEED`, and prints its trace.
+#[test]
+#[ignore = "scripts/simulate --seed runs it"]
+fn one_seed() {
+    panics::watch();
+    let seed = setting("TOLLGATE_SEED").expect("TOLLGATE_SEED is set");
+    let plan = Plan::of(seed);
+    let report = watchdog::guarded(seed, || world::run(&plan, true));
+    println!("{}\n{}", summary(&plan), report.trace.join("\n"));
+    println!("{} calls, hash {:016x}", report.calls, report.hash);
+    if let Some(failure) = failure(seed) {
+        panic!("{failure}");
+    }
+}
+
+/// The same seed has the same trace, whatever ran before.
+#[test]
+fn a_seed_has_one_trace() {
+    panics::watch();
+    for seed in [2, 5, 8, 9, 11, 12, 14, 20] {
+        let plan = Plan::of(seed);
+        let (first, second) = (world::run(&plan, true), world::run(&plan, true));
+        let pairs = first.trace.iter().zip(&second.trace);
+        let differing = pairs.into_iter().find(|(one, other)| one != other);
+        assert_eq!(differing, None, "seed {seed}");
+        assert_eq!(first.hash, second.hash, "seed {seed}");
+    }
+}
