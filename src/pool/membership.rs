@@ -87,6 +87,10 @@ impl AgentPool {
                 agents.insert(entry);
                 return Ok(None);
             };
+            if !Arc::ptr_eq(&replaced.state, &state) {
+                // Another call added the agent while this one was connecting to it.
+                self.inner.retired_counters.keep(&replaced.state);
+            }
             let (successor, retired) = entry.take_over_from(&replaced);
             agents.insert(successor);
             Ok(Some(retired))

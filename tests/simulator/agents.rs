@@ -79,13 +79,14 @@ impl RunningAgent {
 
     fn dial(&mut self, world: &Arc<World>, agent: usize) {
         let plan = &world.plan.agents[agent];
+        let keepalive = if world.plan.is_calm { 60_000 } else { 200 };
         let dialer = AgentDialer::new(Handler::new(world, agent))
             .with_proxy("sim:proxy")
             .with_max_concurrent_per_connection(plan.max_concurrent)
             .with_encodings(vec![Encoding::MessagePack, Encoding::Json])
             .with_connect_timeout(Duration::from_millis(500))
             .with_reconnect_interval(Duration::from_millis(50))
-            .with_keepalive(Duration::from_millis(400), Duration::from_millis(200))
+            .with_keepalive(Duration::from_millis(400), Duration::from_millis(keepalive))
             .with_drain_timeout(Duration::from_millis(500));
         self.controls.push(dialer.control());
         let stop = stopped(self.stop.subscribe());

@@ -118,11 +118,10 @@ async fn run_exchange(world: &Arc<World>, caller: &Caller) {
     let mut pushed = VecDeque::new();
     for (number, event) in caller.events.iter().enumerate() {
         sleep(Duration::from_millis(event.pause_ms)).await;
-        let begun = begin(world, caller, number, &pushed);
-        let is_body = matches!(
-            event.kind,
-            Kind::RequestBody { .. } | Kind::ResponseBody { .. }
-        );
+        let is_body = matches!(event.kind, Kind::RequestBody { .. } | Kind::ResponseBody { .. });
+        let is_pushed = is_body && matches!(caller.way, Way::Pushed { .. });
+        let fixed = event.timeout_ms.filter(|_| !is_pushed);
+        let begun = begin(world, caller, number, fixed, &pushed);
         if let Way::Pushed { window } = caller.way
             && is_body
         {
@@ -141,7 +140,7 @@ async fn run_exchange(world: &Arc<World>, caller: &Caller) {
         sleep(Duration::from_millis(ms)).await;
     }
     for begun in pushed {
-        finish(world, caller, begun, CallEnd::GivenUp);
+        finish(world, begun, CallEnd::GivenUp);
     }
     if caller.end == End::Cancel {
         exchange.cancel(CancelReason::ClientDisconnect);
@@ -163,7 +162,7 @@ async fn send(
         })
     };
     let end = unless_given_up(event, calling).await;
-    finish(world, caller, begun, end);
+    finish(world, begun, end);
 }
 
 async fn push(
@@ -178,7 +177,7 @@ async fn push(
     let outcome = with_event!(event, &*id, text, |one| exchange.push(one).await);
     match outcome {
         Ok(()) => pushed.push_back(begun),
-        Err(error) => finish(world, caller, begun, CallEnd::Failed(error.kind())),
+        Err(error) => finish(world, begun, CallEnd::Failed(error.kind())),
     }
 }
 
@@ -192,7 +191,7 @@ async fn take_answer(
     // The answer may have waited for this caller.
     begun.limit = begun.limit.max(clock::since_start() - begun.started);
     let outcome = exchange.next_answer().await.expect("an answer is to come");
-    finish(world, caller, begun, end_of(outcome));
+    finish(world, begun, end_of(outcome));
 }
 
 async fn run_by_id(world: &Arc<World>, caller: &Caller) {
@@ -200,7 +199,7 @@ async fn run_by_id(world: &Arc<World>, caller: &Caller) {
     let id = caller.id();
     for (number, event) in caller.events.iter().enumerate() {
         sleep(Duration::from_millis(event.pause_ms)).await;
-        let begun = begin(world, caller, number, &VecDeque::new());
+        let begun = begin(world, caller, number, event.timeout_ms, &VecDeque::new());
         let text = Directive::write(&begun.label, event);
         let pool = &world.pool;
         let calling = async {
@@ -212,7 +211,7 @@ async fn run_by_id(world: &Arc<World>, caller: &Caller) {
             })
         };
         let end = unless_given_up(event, calling).await;
-        finish(world, caller, begun, end);
+        finish(world, begun, end);
     }
     match caller.end {
         End::Hold { ms } => sleep(Duration::from_millis(ms)).await,
@@ -229,7 +228,13 @@ async fn run_by_id(world: &Arc<World>, caller: &Caller) {
     }
 }
 
-fn begin(world: &World, caller: &Caller, number: usize, pushed: &VecDeque<Begun>) -> Begun {
+fn begin(
+    world: &World,
+    caller: &Caller,
+    number: usize,
+    fixed_ms: Option<u64>,
+    pushed: &VecDeque<Begun>,
+) -> Begun {
     let event = &caller.events[number];
     let label = caller.label(number);
     world.note(format_args!(
@@ -237,15 +242,8 @@ fn begin(world: &World, caller: &Caller, number: usize, pushed: &VecDeque<Begun>
         caller.number, world.plan.agents[caller.agent].name, event.kind
     ));
     world.ledger().made += 1;
-    let is_fixed = event.timeout_ms.is_some();
-    let own = event
-        .timeout_ms
-        .map_or(world.plan.pool.request_timeout, Duration::from_millis);
-    let own = if is_fixed {
-        own
-    } else {
-        own.mul_f32(DEGRADED_FACTOR)
-    };
+    let configured = world.plan.pool.request_timeout.mul_f32(DEGRADED_FACTOR);
+    let own = fixed_ms.map_or(configured, Duration::from_millis);
     let started = clock::since_start();
     // Without stream ids, the events that were pushed before are waited for.
     let before = pushed
@@ -286,11 +284,10 @@ fn end_of(outcome: Outcome) -> CallEnd {
     }
 }
 
-fn finish(world: &World, caller: &Caller, begun: Begun, end: CallEnd) {
+fn finish(world: &World, begun: Begun, end: CallEnd) {
     world.note(format_args!("{} ends: {end:?}", begun.label));
     world.ledger().finish(FinishedCall {
         label: begun.label,
-        agent: caller.agent,
         started: begun.started,
         ended: clock::since_start(),
         limit: begun.limit,

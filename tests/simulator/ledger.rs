@@ -41,7 +41,6 @@ pub struct Ledger {
 #[derive(Debug)]
 pub struct FinishedCall {
     pub label: String,
-    pub agent: usize,
     pub started: Duration,
     pub ended: Duration,
     /// Longest time that it may take.
@@ -82,7 +81,7 @@ pub struct Asked<'a> {
 impl Ledger {
     pub fn finish(&mut self, call: FinishedCall) {
         let kind = match &call.end {
-            CallEnd::Answered { mark: None, .. } => {
+            CallEnd::Answered { mark: None, decision: "allow" } => {
                 self.allowed_unasked += 1;
                 "allowed unasked"
             }

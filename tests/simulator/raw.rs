@@ -52,9 +52,11 @@ struct Session {
 }
 
 impl Session {
-    async fn run(self, stream: Stream) -> io::Result<()> {
+    async fn run(mut self, stream: Stream) -> io::Result<()> {
         let Stream { mut reader, writer } = stream;
-        receive(&mut reader).await?;
+        let (_, request) = receive(&mut reader).await?;
+        let request: Value = serde_json::from_slice(&request).expect("JSON");
+        self.has_streams &= request.get("tollgate").is_some();
         let plan = &self.world.plan.agents[self.agent];
         write_all(
             &*writer,

@@ -9,7 +9,7 @@ use crate::panics;
 use crate::plan::{Action, AgentKind, Caller, Plan, Way};
 use crate::trace::Trace;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 use tokio::runtime::{Builder, Runtime};
 use tollgate::sim::{self, clock};
@@ -35,7 +35,7 @@ pub struct World {
     pub plan: Arc<Plan>,
     pub network: Network,
     pub pool: AgentPool,
-    trace: Trace,
+    trace: Arc<Trace>,
     ledger: Mutex<Ledger>,
     agents: Mutex<Vec<Option<RunningAgent>>>,
 }
@@ -111,15 +111,20 @@ pub fn run(plan: &Plan, keeps_trace: bool) -> Report {
     let network = simulation.world.network.clone();
     sim::set_connector(Some(Box::new(move |name| network.connect(name))));
     let world = Arc::clone(&simulation.world);
-    let violation = simulation.play().err();
+    let mut violation = simulation.play().err();
     drop(simulation);
     sim::set_connector(None);
     let calls = world.ledger().made;
-    if let Some((name, text)) = &violation {
-        world.note(format_args!("VIOLATION of {name}: {text}"));
-    }
-    let (trace, hash) = world.trace.finish();
+    let trace = Arc::clone(&world.trace);
+    let left = Arc::downgrade(&world);
     drop(world);
+    if violation.is_none() {
+        violation = leftovers(&left);
+    }
+    if let Some((name, text)) = &violation {
+        trace.note(format_args!("VIOLATION of {name}: {text}"));
+    }
+    let (trace, hash) = trace.finish();
     clock::stop();
     sim::reset();
     Report {
@@ -131,6 +136,16 @@ pub fn run(plan: &Plan, keeps_trace: bool) -> Report {
 }
 
 type Violation = (String, String);
+
+/// Checks that nothing of a simulation is left in memory.
+fn leftovers(world: &Weak<World>) -> Option<Violation> {
+    if world.strong_count() > 0 {
+        return Some(violation("no_task_is_left", "a task of an ended runtime is still there"));
+    }
+    let connections = sim::connections();
+    let text = format!("{connections:?}");
+    (!connections.is_empty()).then(|| violation("no_connection_is_left", text))
+}
 
 struct Simulation {
     world: Arc<World>,
@@ -145,7 +160,7 @@ impl Simulation {
             plan: Arc::new(plan.clone()),
             network: Network::new(plan.network),
             pool: AgentPool::with_config(pool_config(plan)),
-            trace: Trace::new(keeps_trace),
+            trace: Arc::new(Trace::new(keeps_trace)),
             ledger: Mutex::default(),
             agents: Mutex::new((0..plan.agents.len()).map(|_| None).collect()),
         };
@@ -659,7 +674,8 @@ fn pool_config(plan: &Plan) -> AgentPoolConfig {
         circuit_breaker_threshold: pool.breaker_threshold,
         circuit_breaker_reset_timeout: Duration::from_millis(400),
         health_check_interval: Duration::from_millis(300),
-        ping_timeout: Duration::from_millis(200),
+        // An agent that handles as many events as it may does not read pings.
+        ping_timeout: Duration::from_millis(if plan.is_calm { 60_000 } else { 200 }),
         reconnect_interval: Duration::from_millis(20),
         correlation_affinity_ttl: Duration::from_millis(if plan.is_calm { 100_000 } else { 1000 }),
         max_correlation_affinities: pool.max_pins,
