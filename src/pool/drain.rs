@@ -94,7 +94,9 @@ impl Inner {
             return agent.close();
         };
         let drain_timeout = self.config.drain_timeout;
+        let retired = RetiredAgent(agent);
         runtime.spawn(async move {
+            let agent = &retired.0;
             let unused = async {
                 // Retired connections take nothing new, so each one is waited for only once.
                 for connection in agent.connections() {
@@ -104,8 +106,17 @@ impl Inner {
             // What is in use after this time is cancelled.
             let _ = timeout(drain_timeout, unused).await;
             cancel(agent.open_connections()).await;
-            agent.close();
         });
+    }
+}
+
+/// An agent that is being drained. Its connections are closed when this is dropped: at the end of
+/// the drain, or earlier if the runtime of the drain ends. Nothing else would close them then.
+struct RetiredAgent(Arc<AgentEntry>);
+
+impl Drop for RetiredAgent {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -312,6 +323,24 @@ mod tests {
         connections.iter().for_each(|connection| connection.close());
         let_others_run().await;
         assert!(entry.upgrade().is_none(), "waits for lost connections");
+        drop(exchange);
+    }
+
+    #[test]
+    fn a_drain_that_ends_with_its_runtime_closes_the_connections() {
+        let fixture = Fixture::new(&["agent"]);
+        let connections = fixture.connections("agent");
+        let exchange = fixture.pool.exchange("agent", "c-1").expect("a connection");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime");
+        runtime
+            .block_on(fixture.pool.remove_agent("agent"))
+            .expect("a known agent");
+        assert!(are_open(&connections), "closed while in use");
+        drop(runtime);
+        assert!(connections.iter().all(|connection| !connection.is_open()));
         drop(exchange);
     }
 

@@ -30,6 +30,8 @@ pub struct RunningAgent {
     controls: Vec<AgentControl>,
     stop: watch::Sender<bool>,
     tasks: Vec<AbortHandle>,
+    /// Scripted agents just end.
+    is_raw: bool,
 }
 
 impl RunningAgent {
@@ -41,6 +43,7 @@ impl RunningAgent {
             controls: Vec::new(),
             stop,
             tasks: Vec::new(),
+            is_raw: matches!(plan.kind, AgentKind::Raw { .. }),
         };
         match plan.kind {
             AgentKind::Server => {
@@ -105,6 +108,9 @@ impl RunningAgent {
     /// Lets the agent finish and end.
     pub fn stop(&self) {
         self.stop.send_replace(true);
+        if self.is_raw {
+            self.crash();
+        }
     }
 
     pub fn is_running(&self) -> bool {

@@ -118,7 +118,10 @@ async fn run_exchange(world: &Arc<World>, caller: &Caller) {
     let mut pushed = VecDeque::new();
     for (number, event) in caller.events.iter().enumerate() {
         sleep(Duration::from_millis(event.pause_ms)).await;
-        let is_body = matches!(event.kind, Kind::RequestBody { .. } | Kind::ResponseBody { .. });
+        let is_body = matches!(
+            event.kind,
+            Kind::RequestBody { .. } | Kind::ResponseBody { .. }
+        );
         let is_pushed = is_body && matches!(caller.way, Way::Pushed { .. });
         let fixed = event.timeout_ms.filter(|_| !is_pushed);
         let begun = begin(world, caller, number, fixed, &pushed);
@@ -127,14 +130,14 @@ async fn run_exchange(world: &Arc<World>, caller: &Caller) {
         {
             push(world, caller, event, &mut exchange, begun, &mut pushed).await;
             while pushed.len() >= window {
-                take_answer(world, caller, &mut exchange, &mut pushed).await;
+                take_answer(world, &mut exchange, &mut pushed).await;
             }
         } else {
             send(world, caller, event, &mut exchange, begun).await;
         }
     }
     while caller.end != End::Drop && !pushed.is_empty() {
-        take_answer(world, caller, &mut exchange, &mut pushed).await;
+        take_answer(world, &mut exchange, &mut pushed).await;
     }
     if let End::Hold { ms } = caller.end {
         sleep(Duration::from_millis(ms)).await;
@@ -181,12 +184,7 @@ async fn push(
     }
 }
 
-async fn take_answer(
-    world: &World,
-    caller: &Caller,
-    exchange: &mut Exchange,
-    pushed: &mut VecDeque<Begun>,
-) {
+async fn take_answer(world: &World, exchange: &mut Exchange, pushed: &mut VecDeque<Begun>) {
     let mut begun = pushed.pop_front().expect("a pushed event");
     // The answer may have waited for this caller.
     begun.limit = begun.limit.max(clock::since_start() - begun.started);

@@ -81,7 +81,10 @@ pub struct Asked<'a> {
 impl Ledger {
     pub fn finish(&mut self, call: FinishedCall) {
         let kind = match &call.end {
-            CallEnd::Answered { mark: None, decision: "allow" } => {
+            CallEnd::Answered {
+                mark: None,
+                decision: "allow",
+            } => {
                 self.allowed_unasked += 1;
                 "allowed unasked"
             }

@@ -271,6 +271,11 @@ fn pick<T: Clone>(random: &mut Rng, of: &[T]) -> T {
     of[random.usize(..of.len())].clone()
 }
 
+/// Returns the end of a runtime that may end, in half of the cases.
+fn end_of_runtime(random: &mut Rng, runtime: usize) -> Option<Action> {
+    (runtime > 0 && random.bool()).then_some(Action::EndRuntime { runtime })
+}
+
 /// Returns `true` in so many percent of cases.
 fn chance(random: &mut Rng, percent: u32) -> bool {
     random.u32(..100) < percent
@@ -405,11 +410,14 @@ impl Plan {
                         state: pick(random, &states),
                     }
                 }
-                13 => Action::Add {
-                    agent,
-                    is_moved: random.bool(),
-                    runtime,
-                },
+                13 => {
+                    later = end_of_runtime(random, runtime);
+                    Action::Add {
+                        agent,
+                        is_moved: random.bool(),
+                        runtime,
+                    }
+                }
                 14 | 15 => {
                     later = Some(Action::Add {
                         agent,
@@ -426,7 +434,10 @@ impl Plan {
                 19 => Action::CancelAll { agent },
                 20 => Action::Ping { agent },
                 21 => Action::AskToDrain { agent },
-                22 if chance(random, 30) => Action::Shutdown { runtime },
+                22 if chance(random, 30) => {
+                    later = end_of_runtime(random, runtime);
+                    Action::Shutdown { runtime }
+                }
                 22 | 23 if runtime > 0 => Action::EndRuntime { runtime },
                 _ => Action::JumpClock {
                     seconds: random.u64(1..100_000),

@@ -140,7 +140,10 @@ type Violation = (String, String);
 /// Checks that nothing of a simulation is left in memory.
 fn leftovers(world: &Weak<World>) -> Option<Violation> {
     if world.strong_count() > 0 {
-        return Some(violation("no_task_is_left", "a task of an ended runtime is still there"));
+        return Some(violation(
+            "no_task_is_left",
+            "a task of an ended runtime is still there",
+        ));
     }
     let connections = sim::connections();
     let text = format!("{connections:?}");
@@ -302,6 +305,15 @@ impl Simulation {
         }
         self.advance(self.now + self.world.plan.pool.drain_timeout + Duration::from_secs(2))?;
         self.check(&invariants::AT_REST)?;
+        for (number, runtime) in self.runtimes.iter().flatten().enumerate() {
+            // The listener, and maintenance.
+            let expected = if number == 0 { 2 } else { 1 };
+            let alive = runtime.metrics().num_alive_tasks();
+            if alive > expected {
+                let text = format!("runtime {number} has {alive} tasks, expected are {expected}");
+                return Err(violation("no_task_is_left", text));
+            }
+        }
         let open: Vec<_> = sim::connections()
             .into_iter()
             .filter(|one| one.is_open)
