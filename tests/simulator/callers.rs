@@ -239,7 +239,10 @@ fn begin(
         "caller {} asks {} about {:?} as {label}",
         caller.number, world.plan.agents[caller.agent].name, event.kind
     ));
-    world.ledger().made += 1;
+    world.ledger().begin(&label);
+    if world.plan.may_lose_pin(caller) {
+        world.ledger().unpin(&label);
+    }
     let configured = world.plan.pool.request_timeout.mul_f32(DEGRADED_FACTOR);
     let own = fixed_ms.map_or(configured, Duration::from_millis);
     let started = clock::since_start();

@@ -3,6 +3,8 @@
 use crate::ledger::{CallEnd, FinishedCall, Ledger};
 use crate::plan::Plan;
 use crate::world;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tollgate::sim::{self, AgentView, ConnectionView, clock};
 use tollgate::{AgentPool, FailureMode, FlowControlMode};
@@ -20,8 +22,35 @@ pub struct Observed<'a> {
     /// All connections of the pool that exist, in the snapshot or not.
     pub connections: Vec<ConnectionView>,
     pub overtaken: Vec<String>,
+    /// Since when things are as they may be only for a moment.
+    pub passing: &'a RefCell<Passing>,
     /// By how much the clocks of runtimes may differ.
     pub tick: Duration,
+}
+
+/// States that end at once, unless something is wrong: what they are, and since when they last.
+#[derive(Debug, Default)]
+pub struct Passing {
+    since: BTreeMap<String, Duration>,
+}
+
+/// Longest time that such a state lasts: wake-ups may have to wait for the turn of a runtime.
+const PASSING_TIME: Duration = Duration::from_millis(30);
+
+impl Passing {
+    /// Notes which states of a kind there are now. Returns one that lasts too long.
+    fn update(&mut self, kind: &str, present: &[String]) -> Option<String> {
+        let now = clock::since_start();
+        let is_over = |key: &String| key.starts_with(kind) && !present.contains(key);
+        self.since.retain(|key, _| !is_over(key));
+        for key in present {
+            let since = *self.since.entry(key.clone()).or_insert(now);
+            if now - since > PASSING_TIME {
+                return Some(format!("{key} for {:?}", now - since));
+            }
+        }
+        None
+    }
 }
 
 /// A rule that always holds, or holds once nothing happens any more.
@@ -39,12 +68,13 @@ macro_rules! invariants {
 }
 
 /// Checked all the time.
-pub const ALWAYS: [Invariant; 9] = invariants![
+pub const ALWAYS: [Invariant; 10] = invariants![
     an_answer_reaches_its_own_call_or_none: "An answer reaches its own call or none.",
     nothing_is_allowed_unasked: "Fail closed. What does not decode is an error to its caller; never an `allow`.",
     every_call_ends_in_time: "Deadlines are checked every 5 ms while calls are pending.",
     everything_is_bounded: "Slots, wait queues, pins have limits.",
     wait_queues_are_fair: "Wait queues are fair.",
+    no_wake_up_is_lost: "Its head retries whenever any connection frees a slot.",
     drains_end: "Connections that leave the snapshot are retired: they accept nothing new.",
     operations_end: "Shutdown waits for the work in progress, at most for the drain timeout.",
     calls_are_not_counted_twice: "Every call ends once and is counted once.",
@@ -125,14 +155,38 @@ fn wait_queues_are_fair(observed: &Observed<'_>) -> Option<String> {
     observed.overtaken.first().cloned()
 }
 
-/// A retired connection that nothing uses is closed at once.
+/// Nothing waits for a slot while one is free.
+fn no_wake_up_is_lost(observed: &Observed<'_>) -> Option<String> {
+    let has_room = |one: &ConnectionView| {
+        one.is_open && one.in_flight < one.capacity && one.waiting_for_slot == 0
+    };
+    let bound = observed.connections.iter().filter_map(|one| {
+        let is_stuck = one.is_open && one.in_flight < one.capacity && one.waiting_for_slot > 0;
+        is_stuck.then(|| format!("waiting connection {}", one.number))
+    });
+    let free = observed.agents.iter().filter_map(|agent| {
+        let mut usable = agent.connections.iter().filter(|one| one.is_healthy);
+        let is_stuck = agent.waiting_for_slot > 0 && usable.any(has_room);
+        is_stuck.then(|| format!("waiting {}", agent.id))
+    });
+    let stuck: Vec<_> = bound.chain(free).collect();
+    observed.passing.borrow_mut().update("waiting", &stuck)
+}
+
+/// Retired connections that nothing uses are closed at once.
 fn drains_end(observed: &Observed<'_>) -> Option<String> {
-    let limit = observed.plan.pool.drain_timeout + Duration::from_secs(3);
-    observed.connections.iter().find_map(|one| {
-        let retired = one.is_open.then_some(one.retired_at).flatten()?;
-        let since = clock::since_start().saturating_sub(retired);
-        (since > limit).then(|| format!("retired for {since:?}, and open: {one:?}"))
-    })
+    let mut in_use = BTreeMap::<&str, bool>::new();
+    for one in observed
+        .connections
+        .iter()
+        .filter(|one| one.is_open && one.is_retired)
+    {
+        let is_used = one.in_flight > 0 || one.exchanges > 0 || one.pins > 0;
+        *in_use.entry(&one.agent).or_default() |= is_used;
+    }
+    let idle = in_use.iter().filter(|(_, is_used)| !**is_used);
+    let idle: Vec<_> = idle.map(|(agent, _)| format!("drain of {agent}")).collect();
+    observed.passing.borrow_mut().update("drain", &idle)
 }
 
 fn operations_end(observed: &Observed<'_>) -> Option<String> {

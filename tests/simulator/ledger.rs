@@ -23,6 +23,8 @@ pub struct Ledger {
     by_task: BTreeMap<String, usize>,
     /// Session of each exchange.
     exchanges: BTreeMap<String, usize>,
+    /// Session of each exchange that is pinned by its id, and when its last call began.
+    pins: BTreeMap<String, Pin>,
     /// Since when an agent has settings in the pool.
     settings: BTreeMap<usize, Duration>,
     /// Violations that show as soon as something happens.
@@ -36,6 +38,17 @@ pub struct Ledger {
     /// Set once the pool's own calls are counted as well, or calls ended with their caller.
     pub inexact: bool,
 }
+
+/// An exchange that is known by its id.
+#[derive(Debug, Default)]
+struct Pin {
+    session: usize,
+    is_pinned: bool,
+    last_call: Duration,
+}
+
+/// Longest time between two calls of a pinned exchange after which it is still pinned for sure.
+const PIN_LIFETIME: Duration = Duration::from_millis(900);
 
 /// A call as its caller saw it.
 #[derive(Debug)]
@@ -79,7 +92,38 @@ pub struct Asked<'a> {
 }
 
 impl Ledger {
+    /// Notes that a call begins.
+    pub fn begin(&mut self, label: &str) {
+        self.made += 1;
+        let now = clock::since_start();
+        let exchange = exchange_of(label);
+        if let Some(pin) = self.pins.get_mut(exchange) {
+            let is_expired = now - pin.last_call > PIN_LIFETIME;
+            pin.is_pinned &= !is_expired;
+            pin.last_call = now;
+        } else if exchange.starts_with('i') {
+            let pin = Pin {
+                last_call: now,
+                ..Pin::default()
+            };
+            self.pins.insert(exchange.to_owned(), pin);
+        }
+    }
+
+    /// Notes that an exchange may not be pinned.
+    pub fn unpin(&mut self, label: &str) {
+        if let Some(pin) = self.pins.get_mut(exchange_of(label)) {
+            pin.is_pinned = false;
+        }
+    }
+
     pub fn finish(&mut self, call: FinishedCall) {
+        if call.label.ends_with(".0")
+            && matches!(call.end, CallEnd::Answered { mark: Some(_), .. })
+            && let Some(pin) = self.pins.get_mut(exchange_of(&call.label))
+        {
+            pin.is_pinned = true;
+        }
         let kind = match &call.end {
             CallEnd::Answered {
                 mark: None,
@@ -124,7 +168,18 @@ impl Ledger {
             self.violations
                 .push(("agent_is_configured_before_it_is_asked", text));
         }
-        let exchange = asked.label.split('.').next().unwrap_or_default();
+        let exchange = exchange_of(asked.label);
+        if let Some(pin) = self.pins.get_mut(exchange) {
+            if pin.is_pinned && pin.session != number {
+                let text = format!(
+                    "{} went to session {number}, not {}",
+                    asked.label, pin.session
+                );
+                self.violations
+                    .push(("exchange_keeps_its_connection", text));
+            }
+            pin.session = number;
+        }
         if exchange.starts_with('x') {
             let first = *self.exchanges.entry(exchange.to_owned()).or_insert(number);
             if first != number {
@@ -172,4 +227,9 @@ impl Ledger {
     pub fn all_settings_forgotten(&mut self, plan: &Plan) {
         (0..plan.agents.len()).for_each(|agent| self.settings_forgotten(agent));
     }
+}
+
+/// Returns the part of a label that names the exchange.
+fn exchange_of(label: &str) -> &str {
+    label.split('.').next().unwrap_or_default()
 }

@@ -453,7 +453,14 @@ impl Plan {
         self.steps.retain(|step| step.at < busy);
     }
 
-    /// Returns the number of the caller with this position, if there is one.
+    /// Returns whether an exchange may not be pinned although its first call was answered: there
+    /// may be too many pins, its id may be used by others, or it may be cancelled.
+    pub fn may_lose_pin(&self, caller: &Caller) -> bool {
+        let cancels = |step: &Step| matches!(step.action, Action::Cancel { caller: other, .. } if other == caller.number);
+        self.pool.max_pins < 100 || caller.shared_id.is_some() || self.steps.iter().any(cancels)
+    }
+
+    /// Returns the caller with this number, if there is one.
     pub fn caller(&self, number: usize) -> Option<&Caller> {
         self.steps.iter().find_map(|step| match &step.action {
             Action::Call(caller) if caller.number == number => Some(caller),

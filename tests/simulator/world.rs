@@ -2,12 +2,13 @@
 
 use crate::agents::RunningAgent;
 use crate::callers;
-use crate::invariants::{self, Observed};
+use crate::invariants::{self, Observed, Passing};
 use crate::ledger::{CallEnd, FinishedCall, Ledger};
 use crate::network::Network;
 use crate::panics;
 use crate::plan::{Action, AgentKind, Caller, Plan, Way};
 use crate::trace::Trace;
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
@@ -155,6 +156,7 @@ struct Simulation {
     runtimes: Vec<Option<Runtime>>,
     now: Duration,
     tick: Duration,
+    passing: RefCell<Passing>,
 }
 
 impl Simulation {
@@ -172,6 +174,7 @@ impl Simulation {
             world: Arc::new(world),
             runtimes: (0..plan.runtimes).map(|_| Some(runtime())).collect(),
             now: Duration::ZERO,
+            passing: RefCell::default(),
             // Runtimes take turns, so their clocks differ by up to a tick.
             tick: Duration::from_millis(if is_alone { 1_000_000 } else { 1 }),
         }
@@ -384,6 +387,7 @@ impl Simulation {
             agents: sim::agents(&self.world.pool),
             connections: sim::connections(),
             overtaken: sim::take_overtaken(),
+            passing: &self.passing,
             tick: self.tick.min(Duration::from_millis(5)),
         };
         for invariant in invariants {
@@ -520,7 +524,13 @@ impl Simulation {
         let connect = Duration::from_secs(1) * plan.pool.connections_per_agent as u32;
         let brief = Duration::from_secs(2);
         let name = |agent: &usize| plan.agents[*agent].name.clone();
-        let drain = plan.pool.drain_timeout + brief;
+        // Once no call is left, a shutdown has nothing to wait for.
+        let is_idle = world.ledger().running == 0 && self.now > plan.healed_at;
+        let drain = if is_idle {
+            Duration::from_millis(50)
+        } else {
+            plan.pool.drain_timeout + brief
+        };
         match action {
             Action::Add {
                 agent,
