@@ -437,3 +437,34 @@ async fn answered(
     });
     answer.unwrap();
 }
+
+/// A call that cannot use the only free slot, because an earlier answer to its exchange is missing
+/// there, does not keep other calls from using it.
+#[tokio::test]
+async fn a_busy_exchange_does_not_block_the_queue() {
+    let config = AgentPoolConfig {
+        connections_per_agent: 2,
+        max_concurrent_per_connection: 1,
+        ..config(Encoding::Json)
+    };
+    let (_agent, pool, mut connections) = raw_pool_of(config).await;
+    let event = request("gone", "/");
+    let given_up = pool.send_within("agent", "gone", &event, Duration::from_millis(1));
+    assert!(matches!(given_up.await, Err(Error::Timeout { .. })));
+    assert_eq!(connections[0].event().await, "gone");
+
+    // The other connection has one slot.
+    let pending = call(&pool, "pending");
+    assert_eq!(connections[1].event().await, "pending");
+    let busy = result_of(call(&pool, "gone")).await;
+    assert!(
+        matches!(busy, Err(Error::CorrelationBusy { .. })),
+        "{busy:?}"
+    );
+    let other = call(&pool, "other");
+    assert_eq!(connections[0].event().await, "other");
+    connections[0].allow("other").await;
+    result_of(other).await.unwrap();
+    connections[1].allow("pending").await;
+    result_of(pending).await.unwrap();
+}

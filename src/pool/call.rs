@@ -277,7 +277,10 @@ impl Inner {
         }
         let correlation = agent.correlation(params.correlation_id);
         let connection = self.choose(agent, correlation)?;
-        self.open_on(connection, Binding::Free, params)
+        match self.open_on(connection, Binding::Free, params) {
+            Err(Refusal::Full) => Err(agent.why_no_slot(correlation)),
+            opened => opened,
+        }
     }
 
     /// Opens a call on a connection, unless the agent did not subscribe to the event.

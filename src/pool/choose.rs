@@ -42,6 +42,24 @@ impl AgentEntry {
         }
     }
 
+    /// Returns why an event of an exchange gets no slot although a connection was chosen for it.
+    ///
+    /// Usually all slots are taken. If a slot is free that only this exchange cannot use, the event
+    /// must not wait for another one: at the head of the queue, it would keep the calls behind it
+    /// from using that slot.
+    #[cold]
+    pub(super) fn why_no_slot(&self, correlation: Correlation<'_>) -> Refusal {
+        let mut with_slot = self
+            .connections()
+            .iter()
+            .filter(|connection| connection.is_healthy() && connection.has_free_slot());
+        let refusal = with_slot.find_map(|connection| match connection.check_flow(correlation) {
+            Ok(()) => (!connection.is_free_for(correlation)).then_some(Refusal::Busy),
+            Err(refusal) => (refusal == Refusal::ExchangePaused).then_some(refusal),
+        });
+        refusal.unwrap_or(Refusal::Full)
+    }
+
     /// Chooses the connection for an exchange whose first event may wait for the end of a pause.
     pub(super) fn choose_paused(
         &self,
