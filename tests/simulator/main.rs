@@ -40,6 +40,9 @@ fn failure(seed: u64) -> Option<String> {
     let plan = Plan::of(seed);
     let report = watchdog::guarded(seed, || world::run(&plan, false));
     let (invariant, text) = report.violation?;
+    if setting("TOLLGATE_SHRINK") == Some(0) {
+        return Some(format!("seed {seed} violates {invariant}: {text}"));
+    }
     let smaller = shrink::shrink(&plan, &invariant);
     let report = world::run(&smaller, true);
     let trace = report.trace.join("\n");
