@@ -1,5 +1,5 @@
-//! What the simulator in `tests/simulator` needs of the library. Not part of the public API: it
-//! changes without notice.
+//! Hooks for the simulator in `tests/simulator`. Not part of the public API: it changes without
+//! notice.
 
 pub use crate::agent::simulated::serve;
 pub use crate::clock::simulated as clock;

@@ -1,4 +1,4 @@
-//! What a simulation reads of the state of connections and wait queues.
+//! The state of connections and wait queues, for simulations.
 
 use super::{Connection, Origin};
 use crate::clock::simulated::is_active;

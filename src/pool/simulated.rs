@@ -1,4 +1,4 @@
-//! What a simulation reads of a pool's state.
+//! The state of a pool, for simulations.
 
 use super::AgentPool;
 use crate::connection::simulated::ConnectionView;

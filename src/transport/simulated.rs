@@ -1,4 +1,4 @@
-//! Links of a simulation. They use the code of socket links; only the way of the bytes is simulated.
+//! Links of a simulation. They share the code of socket links; only the sockets are simulated.
 
 use super::socket::{SocketReceiver, SocketSender, WriteHalf};
 use crate::connection::link::Link;

@@ -1,4 +1,4 @@
-//! What an event tells its agent to do, as text inside the event.
+//! Directives: text inside an event that tells the agent what to do.
 
 use crate::plan::{Answer, PlannedEvent, Wait};
 

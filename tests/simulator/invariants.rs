@@ -9,7 +9,7 @@ use std::time::Duration;
 use tollgate::sim::{self, AgentView, ConnectionView, clock};
 use tollgate::{AgentPool, FailureMode, FlowControlMode};
 
-/// What the invariants look at.
+/// State that the invariants are checked against.
 pub struct Observed<'a> {
     pub plan: &'a Plan,
     pub pool: &'a AgentPool,

@@ -1,4 +1,4 @@
-//! What callers and agents saw. The invariants compare the two.
+//! Records of what callers and agents saw. The invariants compare the two.
 
 use crate::plan::Plan;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ pub struct Ledger {
     pub ends: BTreeMap<&'static str, u64>,
     /// Answers without an agent's mark: allowed without asking.
     pub allowed_unasked: u64,
-    /// What agents answered, by label of the event.
+    /// Decisions of agents, by label of the event.
     answers: BTreeMap<String, &'static str>,
     sessions: Vec<Session>,
     by_task: BTreeMap<String, usize>,

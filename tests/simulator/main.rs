@@ -7,6 +7,7 @@
 #![allow(unreachable_pub, reason = "a test has no users")]
 
 mod agents;
+mod bytes;
 mod callers;
 mod directive;
 mod invariants;
@@ -115,16 +116,48 @@ fn one_seed() {
     }
 }
 
-/// The same seed has the same trace, whatever ran before.
+/// Sends damaged byte streams to sessions, pools and listeners: `TOLLGATE_STREAMS` (1,000) to each,
+/// from `TOLLGATE_FIRST_SEED`.
+#[test]
+fn damaged_streams_harm_nothing_else() {
+    panics::watch();
+    let first = setting("TOLLGATE_FIRST_SEED").unwrap_or(0);
+    let count = setting("TOLLGATE_STREAMS").unwrap_or(1000);
+    let targets = [
+        bytes::Target::Session,
+        bytes::Target::Pool,
+        bytes::Target::Listener,
+    ];
+    for seed in first..first + count {
+        for target in targets {
+            if let Err(text) = watchdog::guarded(seed, || bytes::run(target, seed)) {
+                panic!("seed {seed}, {target:?}: {text}");
+            }
+        }
+    }
+}
+
+/// Checks that a seed has the same trace whatever ran before, and in every process.
 #[test]
 fn a_seed_has_one_trace() {
     panics::watch();
     for seed in [2, 5, 8, 9, 11, 12, 14, 20] {
         let plan = Plan::of(seed);
         let (first, second) = (world::run(&plan, true), world::run(&plan, true));
-        let pairs = first.trace.iter().zip(&second.trace);
-        let differing = pairs.into_iter().find(|(one, other)| one != other);
+        let mut pairs = first.trace.iter().zip(&second.trace);
+        let differing = pairs.find(|(one, other)| one != other);
         assert_eq!(differing, None, "seed {seed}");
         assert_eq!(first.hash, second.hash, "seed {seed}");
+        let other = std::process::Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "one_seed", "--ignored", "--nocapture"])
+            .env("TOLLGATE_SEED", seed.to_string())
+            .output()
+            .expect("this program runs");
+        let output = String::from_utf8_lossy(&other.stdout).into_owned();
+        let hash = format!("hash {:016x}", first.hash);
+        assert!(
+            output.contains(&hash),
+            "seed {seed} differs in another process:\n{output}"
+        );
     }
 }

@@ -43,7 +43,7 @@ struct Endpoints {
     directions: [Weak<Pipe>; 2],
 }
 
-/// How a connection breaks.
+/// Ways in which a connection breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Break {
     /// Both sides get an error.

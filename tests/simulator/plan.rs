@@ -1,4 +1,4 @@
-//! What a seed means: the pool, the agents, the callers and the faults of one simulation, as data.
+//! Plans: the pool, the agents, the callers and the faults of one simulation, as data.
 //!
 //! A plan is made once from the seed and does not depend on what happens later. So steps can be
 //! left out of it, which is how a failure is reduced.
@@ -46,12 +46,12 @@ pub struct PoolPlan {
     pub timing_interval: u32,
 }
 
-/// How the network carries bytes.
+/// Properties of the network.
 #[derive(Debug, Clone, Copy)]
 pub struct NetworkPlan {
     pub seed: u64,
     pub max_latency_ms: u64,
-    /// How often a write or a piece of one is split, in percent.
+    /// Percentage of writes and pieces of them that are split.
     pub split_percent: u32,
     /// Bytes that one direction of a connection holds.
     pub capacity: usize,
@@ -225,7 +225,7 @@ pub struct PlannedEvent {
     pub kind: Kind,
     /// Pause before the event.
     pub pause_ms: u64,
-    /// How long the agent takes.
+    /// Time that the agent takes.
     pub wait: Wait,
     pub answer: Answer,
     /// The caller drops the call after this time.
@@ -456,7 +456,10 @@ impl Plan {
     /// Returns whether an exchange may not be pinned although its first call was answered: there
     /// may be too many pins, its id may be used by others, or it may be cancelled.
     pub fn may_lose_pin(&self, caller: &Caller) -> bool {
-        let cancels = |step: &Step| matches!(step.action, Action::Cancel { caller: other, .. } if other == caller.number);
+        let cancels = |step: &Step| match step.action {
+            Action::Cancel { caller: other, .. } => other == caller.number,
+            _ => false,
+        };
         self.pool.max_pins < 100 || caller.shared_id.is_some() || self.steps.iter().any(cancels)
     }
 
@@ -524,7 +527,7 @@ impl PoolPlan {
                     FlowControlMode::WaitAndRetry,
                 ],
             ),
-            breaker_threshold: pick(random, &[0, 2, 5]),
+            breaker_threshold: pick(random, &[0, 1, 2, 5]),
             max_pins: pick(random, &[2, 1000]),
             uses_extension: chance(random, 70),
             prefers_json: chance(random, 30),
@@ -579,7 +582,7 @@ impl Caller {
             .map(|kind| PlannedEvent::random(random, kind, is_calm))
             .collect();
         let agent = random.usize(..plan.agents.len());
-        // Events whose answers are not taken keep their slots, so callers could wait for each other.
+        // Events whose answers are not taken keep their slots, and callers could wait for them.
         let has_slots = plan.pool.max_concurrent >= 100 && plan.agents[agent].announced_limit == 0;
         let way = if is_calm && !has_slots && way != Way::ById {
             Way::Exchange
@@ -619,7 +622,7 @@ impl PlannedEvent {
             pause_ms: pick(random, &[0, 0, 0, 1, 5, 40]),
             wait,
             answer,
-            give_up_ms: (!is_calm && chance(random, 6)).then(|| random.u64(0..=60)),
+            give_up_ms: (!is_calm && chance(random, 10)).then(|| random.u64(0..=60)),
             timeout_ms: (!is_calm && chance(random, 10)).then(|| random.u64(0..=100)),
             padding: pick(random, &[0, 0, 0, 20, 300, 3000]),
         }

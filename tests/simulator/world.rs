@@ -31,7 +31,7 @@ const REST: Duration = Duration::from_millis(2500);
 /// Longest time between two checks.
 const CHECK_INTERVAL: Duration = Duration::from_millis(25);
 
-/// What the tasks of a simulation share.
+/// State that the tasks of a simulation share.
 pub struct World {
     pub plan: Arc<Plan>,
     pub network: Network,
