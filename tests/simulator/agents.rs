@@ -85,6 +85,7 @@ impl RunningAgent {
         let keepalive = if world.plan.is_calm { 60_000 } else { 200 };
         let dialer = AgentDialer::new(Handler::new(world, agent))
             .with_proxy("sim:proxy")
+            .with_connections(1)
             .with_max_concurrent_per_connection(plan.max_concurrent)
             .with_encodings(vec![Encoding::MessagePack, Encoding::Json])
             .with_connect_timeout(Duration::from_millis(500))

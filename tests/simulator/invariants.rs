@@ -173,14 +173,26 @@ fn no_wake_up_is_lost(observed: &Observed<'_>) -> Option<String> {
     observed.passing.borrow_mut().update("waiting", &stuck)
 }
 
+/// Longest time from the end of the drain timeout until the agent's connections are closed. Each
+/// of them may take 100 ms to tell the agent.
+const CLOSING_TIME: Duration = Duration::from_secs(2);
+
 /// Retired connections that nothing uses are closed at once.
 fn drains_end(observed: &Observed<'_>) -> Option<String> {
     let mut in_use = BTreeMap::<&str, bool>::new();
-    for one in observed
-        .connections
-        .iter()
-        .filter(|one| one.is_open && one.is_retired)
-    {
+    let now = clock::since_start();
+    for one in observed.connections.iter().filter(|one| one.is_open) {
+        let Some(retired) = one.retired_at else {
+            continue;
+        };
+        let drained = retired + observed.plan.pool.drain_timeout;
+        if now > drained + CLOSING_TIME {
+            return Some(format!("retired since {retired:?}, and open: {one:?}"));
+        }
+        if now > drained {
+            // Its calls are being cancelled at the agent.
+            continue;
+        }
         let is_used = one.in_flight > 0 || one.exchanges > 0 || one.pins > 0;
         *in_use.entry(&one.agent).or_default() |= is_used;
     }

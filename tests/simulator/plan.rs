@@ -539,6 +539,7 @@ impl PoolPlan {
             plan.drain_timeout = ms(60_000);
             plan.max_queued = 1000;
             plan.max_pins = 1000;
+            plan.breaker_threshold = 0;
             plan.failure_mode = FailureMode::Closed;
         }
         plan

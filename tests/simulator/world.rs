@@ -222,21 +222,12 @@ impl Simulation {
         self.world.note(format_args!("all faults end"));
         self.world.network.heal();
         for agent in 0..self.world.plan.agents.len() {
-            let is_dialer = matches!(self.world.plan.agents[agent].kind, AgentKind::Dialer { .. });
             self.apply(&Action::Start { agent });
             self.apply(&Action::Resume { agent });
             self.apply(&Action::Report {
                 agent,
                 state: crate::plan::Report::Healthy,
             });
-            let name = &self.world.plan.agents[agent].name;
-            if !is_dialer && !self.world.pool.agent_ids().contains(name) {
-                self.apply(&Action::Add {
-                    agent,
-                    is_moved: false,
-                    runtime: 0,
-                });
-            }
         }
         if !self.world.plan.is_calm {
             self.tick = self.tick.max(Duration::from_millis(2));
@@ -255,6 +246,7 @@ impl Simulation {
                     format!("{names:?} do not answer"),
                 ));
             }
+            self.add_missing();
             let probes: Vec<_> = unhealed
                 .iter()
                 .map(|agent| {
@@ -275,6 +267,21 @@ impl Simulation {
         }
         self.world.note(format_args!("every agent answers"));
         Ok(())
+    }
+
+    /// Adds agents again that were removed, perhaps by a shutdown that has just ended.
+    fn add_missing(&mut self) {
+        for agent in 0..self.world.plan.agents.len() {
+            let plan = &self.world.plan.agents[agent];
+            let is_dialer = matches!(plan.kind, AgentKind::Dialer { .. });
+            if !is_dialer && !self.world.pool.agent_ids().contains(&plan.name) {
+                self.apply(&Action::Add {
+                    agent,
+                    is_moved: false,
+                    runtime: 0,
+                });
+            }
+        }
     }
 
     /// Waits for the last call, and checks that nothing is left over.
