@@ -51,7 +51,7 @@ enum Failure {
 #[derive(Debug, Clone, Copy)]
 enum Dialect {
     Extended,
-    Published,
+    Zentinel,
 }
 
 /// If the process is descheduled, more frames than before wait to be sent, each in its own buffer.
@@ -63,7 +63,7 @@ const BUFFERS_AND_IDS: Budget = Budget::per_1000(15);
 
 on_both_runtimes! { hold:
     deadline: Failure::Deadline(Dialect::Extended), BUFFERS;
-    deadline_without_extension: Failure::Deadline(Dialect::Published), BUFFERS_AND_IDS;
+    deadline_without_extension: Failure::Deadline(Dialect::Zentinel), BUFFERS_AND_IDS;
     end_of_connection: Failure::EndOfConnection, Budget::NONE;
     pause: Failure::Pause, Budget::NONE;
     pause_failing_open: Failure::PauseFailingOpen, Budget::NONE;
@@ -181,7 +181,7 @@ async fn pause(counting: &Counting, flow_control_mode: FlowControlMode) -> Alloc
         .await;
     connection.sync().await;
     let mut ids = Ids::default();
-    let mut refused = async |calls: u64| {
+    let mut rejected = async |calls: u64| {
         let event = request("/", &HEADERS[..10]);
         for _ in 0..calls {
             match pool.send(AGENT, ids.next(), &event).await {
@@ -191,15 +191,15 @@ async fn pause(counting: &Counting, flow_control_mode: FlowControlMode) -> Alloc
         }
         calls
     };
-    refused(WARM_UP).await;
-    counting.during(refused(EVENTS)).await
+    rejected(WARM_UP).await;
+    counting.during(rejected(EVENTS)).await
 }
 
 async fn closed(counting: &Counting) -> Allocations {
     let (_agent, pool, connection) = raw_pool(without_reactions()).await;
     let mut exchange = pool.exchange(AGENT, "exchange").unwrap();
     drop(connection);
-    let mut refused = async |calls: u64| {
+    let mut rejected = async |calls: u64| {
         let event = request("/", &HEADERS[..10]);
         for _ in 0..calls {
             let answer = exchange.send(&event).await;
@@ -207,8 +207,8 @@ async fn closed(counting: &Counting) -> Allocations {
         }
         calls
     };
-    refused(WARM_UP).await;
-    counting.during(refused(EVENTS)).await
+    rejected(WARM_UP).await;
+    counting.during(rejected(EVENTS)).await
 }
 
 async fn unavailable(counting: &Counting) -> Allocations {
@@ -219,7 +219,7 @@ async fn unavailable(counting: &Counting) -> Allocations {
     })
     .await;
     let mut ids = Ids::default();
-    let mut refused = async |calls: u64| {
+    let mut rejected = async |calls: u64| {
         let event = request("/", &HEADERS[..10]);
         for _ in 0..calls {
             let answer = pool.send(AGENT, ids.next(), &event).await;
@@ -227,8 +227,8 @@ async fn unavailable(counting: &Counting) -> Allocations {
         }
         calls
     };
-    refused(WARM_UP).await;
-    counting.during(refused(EVENTS)).await
+    rejected(WARM_UP).await;
+    counting.during(rejected(EVENTS)).await
 }
 
 async fn silent_agent(dialect: Dialect) -> (TempDir, AgentProcess) {
@@ -282,7 +282,7 @@ impl fmt::Display for Dialect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Extended => "extended",
-            Self::Published => "published",
+            Self::Zentinel => "zentinel-agent-protocol's",
         })
     }
 }

@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tollgate::bench::{InMemory, agent_name};
-use tollgate::{AgentPool, AgentPoolConfig, Encoding, RequestBodyChunkEvent};
+use tollgate::{AgentPool, AgentPoolConfig, BodyChunk, Bytes, Encoding, RequestBodyChunk};
 
 /// Measures choosing a connection, for each agent in turn.
 fn select_connection(criterion: &mut Criterion) {
@@ -90,10 +90,10 @@ fn body_chunk_streaming(criterion: &mut Criterion) {
     let pool = runtime.block_on(agent.pool(Encoding::MessagePack));
     let mut group = criterion.benchmark_group("body_chunk_streaming");
     for kib in [1, 4, 16, 64, 256, 1_024] {
-        let data = vec![7; kib << 10];
-        let chunk = RequestBodyChunkEvent::new(CORRELATION_ID, data, 0, false);
+        let data = Bytes::from(vec![7; kib << 10]);
+        let chunk = RequestBodyChunk(BodyChunk::new(CORRELATION_ID, data, 0, false));
         for in_flight in [1, 8] {
-            group.throughput(Throughput::Bytes((in_flight * chunk.data.len()) as u64));
+            group.throughput(Throughput::Bytes((in_flight * chunk.0.data.len()) as u64));
             let id = BenchmarkId::new(format!("{in_flight} in flight"), format!("{kib} KiB"));
             group.bench_function(id, |bencher| {
                 bencher.iter_custom(|rounds| {
@@ -106,7 +106,7 @@ fn body_chunk_streaming(criterion: &mut Criterion) {
 
 async fn stream(
     pool: &AgentPool,
-    chunk: &RequestBodyChunkEvent,
+    chunk: &RequestBodyChunk<'_>,
     in_flight: usize,
     rounds: u64,
 ) -> Duration {

@@ -9,7 +9,7 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 use tollgate::{
     AgentCapabilities, AgentHandler, AgentPool, AgentPoolConfig, AgentProtocolError, AgentResponse,
-    BodyChunk, Bytes, Decision, Exchange, RequestBodyChunkEvent, UdsAgentServer,
+    BodyChunk, Bytes, Decision, Exchange, RequestBodyChunk, UdsAgentServer,
 };
 
 const BODY_LEN: usize = 64 * 1024 * 1024;
@@ -72,8 +72,9 @@ async fn compare(endpoint: &str) -> Result<(), Box<dyn Error>> {
     let mut times = [const { Vec::new() }; 3];
     for _ in 0..ROUNDS {
         for ((_, pool, window), times) in forms.iter().zip(&mut times) {
-            let exchange = pool.exchange("zero-finder", "body")?;
-            times.push(stream(exchange, *window).await?);
+            let id = "body";
+            let exchange = pool.exchange("zero-finder", id)?;
+            times.push(stream(exchange, id, *window).await?);
         }
     }
     println!("64 MiB in chunks of 64 KiB through an agent that reads every byte:");
@@ -103,17 +104,20 @@ async fn connect(endpoint: &str, config: AgentPoolConfig) -> Result<AgentPool, A
 }
 
 /// Streams a body with at most `window` unanswered chunks.
-async fn stream(mut exchange: Exchange, window: usize) -> Result<Duration, AgentProtocolError> {
-    let chunk = Bytes::from(vec![b'x'; CHUNK_LEN]);
+async fn stream(
+    mut exchange: Exchange,
+    id: &str,
+    window: usize,
+) -> Result<Duration, AgentProtocolError> {
+    let data = Bytes::from(vec![b'x'; CHUNK_LEN]);
     let count = (BODY_LEN / CHUNK_LEN) as u32;
     let started = Instant::now();
     for index in 0..count {
         if exchange.unanswered() == window {
             take_answer(&mut exchange).await?;
         }
-        let id = exchange.correlation_id();
-        let event = RequestBodyChunkEvent::new(id, chunk.clone(), index, index + 1 == count);
-        exchange.push(&event).await?;
+        let chunk = BodyChunk::new(id, data.clone(), index, index + 1 == count);
+        exchange.push(&RequestBodyChunk(chunk)).await?;
     }
     while exchange.unanswered() > 0 {
         take_answer(&mut exchange).await?;

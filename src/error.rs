@@ -288,8 +288,8 @@ pub enum ConnectError {
     /// The file with the token that an agent presents to a proxy could not be read.
     #[error("cannot read the token file: {0}")]
     Token(io::Error),
-    /// The peer refused the handshake, with this reason.
-    #[error("handshake refused: {0}")]
+    /// The peer rejected the handshake, with this reason.
+    #[error("handshake rejected: {0}")]
     HandshakeRefused(String),
     /// The agent speaks another version of the protocol.
     #[error("handshake failed: the agent speaks protocol version {actual}, expected {expected}")]

@@ -22,8 +22,9 @@
 #![doc = include_str!("../examples/proxy.rs")]
 //! ```
 //!
-//! Once the connection is warm, this code waits for no lock and makes no heap allocation while the
-//! agent allows the request in MessagePack. Dropping the exchange leaves nothing behind.
+//! Once the connection is warm, with tollgate on both sides and in MessagePack, this code waits for
+//! no lock and makes no heap allocation if the agent allows the request. Dropping the exchange
+//! leaves nothing behind.
 //!
 //! The module `proxy` (feature `http`) does what every HTTP proxy does with the answers: it asks
 //! several agents at once, merges their changes to headers and bodies, and makes HTTP responses

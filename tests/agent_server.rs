@@ -360,9 +360,9 @@ fn server(path: &Path) -> UdsAgentServer<RuleAgent> {
     UdsAgentServer::new(path, RuleAgent::default())
 }
 
-async fn refusal(path: &Path) -> String {
-    let refused = server(path).bind().await.map(drop);
-    let error = refused.expect_err("the path is taken");
+async fn bind_error(path: &Path) -> String {
+    let rejected = server(path).bind().await.map(drop);
+    let error = rejected.expect_err("the path is taken");
     assert!(
         matches!(error, AgentProtocolError::Listen { .. }),
         "{error:?}"
@@ -393,9 +393,9 @@ async fn stale_socket_file_is_replaced() {
 }
 
 #[tokio::test]
-async fn socket_of_a_running_agent_is_refused() {
+async fn socket_of_a_running_agent_is_rejected() {
     let agent = serve().await;
-    let error = refusal(&agent.path).await;
+    let error = bind_error(&agent.path).await;
     assert!(error.contains(agent.path.to_str().unwrap()), "{error}");
     assert!(error.contains("another process listens there"), "{error}");
 
@@ -407,7 +407,7 @@ async fn socket_of_a_running_agent_is_refused() {
 }
 
 #[tokio::test]
-async fn path_that_is_no_socket_is_refused_and_kept() {
+async fn path_that_is_no_socket_is_rejected_and_kept() {
     let dir = tempfile::tempdir().unwrap();
     let [file, folder, link] = ["file", "folder", "link"].map(|name| dir.path().join(name));
 
@@ -416,7 +416,7 @@ async fn path_that_is_no_socket_is_refused_and_kept() {
     std::os::unix::fs::symlink(&file, &link).unwrap();
 
     for path in [&file, &folder, &link] {
-        let error = refusal(path).await;
+        let error = bind_error(path).await;
         assert!(
             error.contains(path.to_str().unwrap()) && error.contains("not a socket"),
             "{error}"
@@ -425,7 +425,7 @@ async fn path_that_is_no_socket_is_refused_and_kept() {
 
     assert_eq!(fs::read_to_string(&file).unwrap(), "text");
     assert!(folder.is_dir() && link.is_symlink());
-    let missing = refusal(&dir.path().join("missing/agent.sock")).await;
+    let missing = bind_error(&dir.path().join("missing/agent.sock")).await;
     assert!(missing.contains("missing/agent.sock"), "{missing}");
 }
 

@@ -295,7 +295,7 @@ async fn waiting_for_a_slot_counts_towards_the_timeout() {
 }
 
 #[tokio::test]
-async fn oversized_event_is_refused_and_the_connection_stays() {
+async fn oversized_event_is_rejected_and_the_connection_stays() {
     for encoding in BOTH {
         let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
         // Base64 makes it a third larger.

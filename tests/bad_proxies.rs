@@ -92,7 +92,7 @@ async fn invalid_handshake_closes_the_connection_at_once() {
 }
 
 #[tokio::test]
-async fn unsupported_version_is_refused_with_a_reason() {
+async fn unsupported_version_is_rejected_with_a_reason() {
     let agent = serve().await;
     for versions in [json!([1]), json!([3, 4]), json!([])] {
         let mut connection = RawConnection::connect(&agent.path).await;

@@ -63,8 +63,8 @@ async fn consecutive_failures_open_the_breaker() {
 
     let started = Instant::now();
     for n in 0..100 {
-        let refused = result_of(call(&pool, &n.to_string())).await;
-        assert_fails!(refused, Error::CircuitOpen { .. });
+        let rejected = result_of(call(&pool, &n.to_string())).await;
+        assert_fails!(rejected, Error::CircuitOpen { .. });
     }
     assert!(started.elapsed() < Duration::from_secs(1));
     assert_eq!(connection.sync().await, [0; 0], "the agent was contacted");

@@ -16,7 +16,7 @@ use tollgate::{
     Encoding, FailureMode, PushStatus, RequestHeadersView, ShutdownReason,
 };
 
-/// Records what it is told, and refuses lists called "refused".
+/// Records what it is told, and rejects lists called "rejected".
 #[derive(Default)]
 struct Recorder {
     told: Arc<Mutex<Vec<String>>>,
@@ -45,13 +45,13 @@ impl AgentHandler for Recorder {
         match event.update() {
             Some(ConfigUpdateType::ListUpdate { list_id, add, .. }) => {
                 self.note(format!("{list_id} {add:?}"));
-                list_id != "refused"
+                list_id != "rejected"
             }
             Some(other) => panic!("{other:?}"),
             None => {
                 let config = event.config().unwrap();
                 self.note(format!("{config} {:?}", event.config_version()));
-                config != "refused"
+                config != "rejected"
             }
         }
     }
@@ -166,9 +166,9 @@ async fn settings_are_the_first_message_of_a_connection() {
         assert_eq!(told.unwrap(), 1);
         assert_eq!(agent.told(), ["[2] None"]);
 
-        let refused = pool.configure_agent("agent", json!("refused"), None).await;
-        let Err(AgentProtocolError::SettingsRefused { agent_id, reason }) = refused else {
-            panic!("{refused:?}");
+        let rejected = pool.configure_agent("agent", json!("rejected"), None).await;
+        let Err(AgentProtocolError::SettingsRefused { agent_id, reason }) = rejected else {
+            panic!("{rejected:?}");
         };
         assert_eq!((&*agent_id, &*reason), ("agent", "Configuration rejected"));
         assert_eq!(pool.agent_settings("agent").unwrap()["config"], json!([2]));
@@ -245,7 +245,7 @@ async fn reconnect_sends_the_settings_that_were_accepted_last() {
 }
 
 #[tokio::test]
-async fn connection_is_not_used_if_the_agent_refuses_settings() {
+async fn connection_is_not_used_if_the_agent_rejects_settings() {
     let agent = RawAgent::listen();
     let pool = AgentPool::with_config(config(Encoding::Json));
     pool.configure_agent("agent", json!("x"), None)
@@ -253,12 +253,12 @@ async fn connection_is_not_used_if_the_agent_refuses_settings() {
         .unwrap();
 
     let add = pool.connect_agent("agent", agent.path.display().to_string());
-    let refuse = async {
+    let reject = async {
         let mut connection = agent.accept_in(Encoding::Json).await;
         take_settings(&mut connection, false).await;
         connection.expect_end().await;
     };
-    let (added, ()) = tokio::join!(add, refuse);
+    let (added, ()) = tokio::join!(add, reject);
 
     let error = added.unwrap_err().to_string();
     assert!(error.contains("the agent rejects its settings"), "{error}");
@@ -296,7 +296,7 @@ async fn settings_without_an_answer_are_sent_again() {
 }
 
 #[tokio::test]
-async fn updates_arrive_in_order_even_after_a_refusal() {
+async fn updates_arrive_in_order_even_after_a_rejection() {
     let all = ALL.map(|encoding| (encoding, true));
     for (encoding, use_extension) in [(Encoding::MessagePack, false)].into_iter().chain(all) {
         let agent = Served::speaking(encoding).await;
@@ -308,7 +308,7 @@ async fn updates_arrive_in_order_even_after_a_refusal() {
         let pool = pool_with(settings, &agent.path).await;
         let ids: Vec<_> = (0..20)
             .map(|entry| {
-                let list_id = if entry == 7 { "refused" } else { "ips" };
+                let list_id = if entry == 7 { "rejected" } else { "ips" };
                 pool.push_config_to_agent("agent", list(list_id, entry))
                     .unwrap()
             })
@@ -316,7 +316,7 @@ async fn updates_arrive_in_order_even_after_a_refusal() {
 
         wait_for_pushes(&pool).await;
         let expected = |entry: usize| match entry {
-            7 => format!("refused [\"{entry}\"]"),
+            7 => format!("rejected [\"{entry}\"]"),
             _ => format!("ips [\"{entry}\"]"),
         };
         let expected: Vec<_> = (0..20).map(expected).collect();
@@ -448,9 +448,9 @@ async fn pushes_are_limited_and_need_the_capability() {
     assert_eq!(pool.config_pusher().pending_count(), 0);
 
     let (_agent, pool, _connection) = raw_pool(config(Encoding::Json)).await;
-    let refused = pool.push_config_to_agent("agent", list("ips", 1));
+    let rejected = pool.push_config_to_agent("agent", list("ips", 1));
     assert_eq!(
-        refused, None,
+        rejected, None,
         "the agent does not announce that it takes pushes"
     );
     assert_eq!(pool.config_pusher().connected_agents().len(), 1);

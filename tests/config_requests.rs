@@ -1,4 +1,4 @@
-//! Agents request configuration updates. The proxy's handler decides once, and answers the agent.
+//! Agents request config updates. The proxy's handler decides once, and answers the agent.
 
 #![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
@@ -38,8 +38,69 @@ async fn confirmed(
     (response.accepted, response.error)
 }
 
-fn refusal(reason: &str) -> (bool, Option<String>) {
+fn rejection(reason: &str) -> (bool, Option<String>) {
     (false, Some(reason.to_owned()))
+}
+
+fn rules() -> ConfigUpdateType {
+    ConfigUpdateType::RuleUpdate {
+        rule_set: "core".to_owned(),
+        rules: vec![RuleDefinition {
+            id: "r1".to_owned(),
+            priority: 1,
+            definition: json!({"if": "x"}),
+            enabled: true,
+            description: None,
+            tags: Vec::new(),
+        }],
+        remove_rules: vec!["r0".to_owned()],
+    }
+}
+
+fn restart() -> ConfigUpdateType {
+    ConfigUpdateType::RestartRequired {
+        reason: "leak".to_owned(),
+        grace_period_ms: 2000,
+    }
+}
+
+fn config_error() -> ConfigUpdateType {
+    ConfigUpdateType::ConfigError {
+        error: "no such field".to_owned(),
+        field: Some("a.b".to_owned()),
+    }
+}
+
+/// Returns a handler that notes each call, and accepts rules and the list `ips`.
+fn noting_handler(seen: &Arc<Mutex<Vec<String>>>) -> ConfigUpdateHandler {
+    let note = |seen: &Arc<Mutex<Vec<String>>>| {
+        let seen = Arc::clone(seen);
+        move |what: String| seen.lock().unwrap().push(what)
+    };
+    let (rule_note, list_note) = (note(seen), note(seen));
+    let (restart_note, error_note, reload_note) = (note(seen), note(seen), note(seen));
+    ConfigUpdateHandler::new()
+        .on_rule_update(move |set, rules, remove| {
+            rule_note(format!("{set} {} {remove:?}", rules[0].id));
+            true
+        })
+        .on_list_update(move |list, add, remove| {
+            list_note(format!("{list} {add:?} {remove:?}"));
+            match list {
+                "panics" => panic!("on purpose"),
+                list => list == "ips",
+            }
+        })
+        .on_restart_required(move |agent, reason, grace| {
+            restart_note(format!("{agent} {reason} {grace:?}"));
+        })
+        .on_config_error(move |agent, error, field| {
+            error_note(format!("{agent} {error} {field:?}"));
+        })
+        .on_reload(move |agent| {
+            reload_note(agent.to_owned());
+            false
+        })
 }
 
 #[tokio::test]
@@ -49,78 +110,29 @@ async fn handler_decides_and_the_agent_is_answered() {
         let agent = serve_for(encoding).await;
         let control = &agent.control;
         let pool = pool_with(config(encoding), &agent.path).await;
-        let rules = ConfigUpdateType::RuleUpdate {
-            rule_set: "core".to_owned(),
-            rules: vec![RuleDefinition {
-                id: "r1".to_owned(),
-                priority: 1,
-                definition: json!({"if": "x"}),
-                enabled: true,
-                description: None,
-                tags: Vec::new(),
-            }],
-            remove_rules: vec!["r0".to_owned()],
-        };
-        let restart = ConfigUpdateType::RestartRequired {
-            reason: "leak".to_owned(),
-            grace_period_ms: 2000,
-        };
-        let error = ConfigUpdateType::ConfigError {
-            error: "no such field".to_owned(),
-            field: Some("a.b".to_owned()),
-        };
-
         // Without callbacks.
-        let answer = confirmed(control, "1", rules.clone()).await;
-        assert_eq!(answer, refusal("Rule updates not supported"));
+        let answer = confirmed(control, "1", rules()).await;
+        assert_eq!(answer, rejection("Rule updates not supported"));
         let answer = confirmed(control, "2", list("ips")).await;
-        assert_eq!(answer, refusal("List updates not supported"));
-        assert_eq!(confirmed(control, "3", restart.clone()).await, accepted);
-        assert_eq!(confirmed(control, "4", error.clone()).await, accepted);
+        assert_eq!(answer, rejection("List updates not supported"));
+        assert_eq!(confirmed(control, "3", restart()).await, accepted);
+        assert_eq!(confirmed(control, "4", config_error()).await, accepted);
         let reload = ConfigUpdateType::RequestReload;
         assert_eq!(confirmed(control, "5", reload.clone()).await, accepted);
         assert_eq!(pool.config_update_handler().pending_count(), 1);
 
         let seen = Arc::<Mutex<Vec<String>>>::default();
-        let note = |seen: &Arc<Mutex<Vec<String>>>| {
-            let seen = Arc::clone(seen);
-            move |what: String| seen.lock().unwrap().push(what)
-        };
-        let (rule_note, list_note) = (note(&seen), note(&seen));
-        let (restart_note, error_note, reload_note) = (note(&seen), note(&seen), note(&seen));
-        let handler = ConfigUpdateHandler::new()
-            .on_rule_update(move |set, rules, remove| {
-                rule_note(format!("{set} {} {remove:?}", rules[0].id));
-                true
-            })
-            .on_list_update(move |list, add, remove| {
-                list_note(format!("{list} {add:?} {remove:?}"));
-                match list {
-                    "panics" => panic!("on purpose"),
-                    list => list == "ips",
-                }
-            })
-            .on_restart_required(move |agent, reason, grace| {
-                restart_note(format!("{agent} {reason} {grace:?}"));
-            })
-            .on_config_error(move |agent, error, field| {
-                error_note(format!("{agent} {error} {field:?}"));
-            })
-            .on_reload(move |agent| {
-                reload_note(agent.to_owned());
-                false
-            });
-        pool.set_config_update_handler(handler);
-        assert_eq!(confirmed(control, "6", rules).await, accepted);
+        pool.set_config_update_handler(noting_handler(&seen));
+        assert_eq!(confirmed(control, "6", rules()).await, accepted);
         assert_eq!(confirmed(control, "7", list("ips")).await, accepted);
         let answer = confirmed(control, "8", list("other")).await;
-        assert_eq!(answer, refusal("List update rejected"));
+        assert_eq!(answer, rejection("List update rejected"));
         let answer = confirmed(control, "9", list("panics")).await;
-        assert_eq!(answer, refusal("The proxy failed to handle the request"));
-        assert_eq!(confirmed(control, "10", restart).await, accepted);
-        assert_eq!(confirmed(control, "11", error).await, accepted);
+        assert_eq!(answer, rejection("The proxy failed to handle the request"));
+        assert_eq!(confirmed(control, "10", restart()).await, accepted);
+        assert_eq!(confirmed(control, "11", config_error()).await, accepted);
         let answer = confirmed(control, "12", reload).await;
-        assert_eq!(answer, refusal("Reload rejected"));
+        assert_eq!(answer, rejection("Reload rejected"));
         let addresses = "[\"192.0.2.7\"] [\"192.0.2.8\"]";
         assert_eq!(
             *seen.lock().unwrap(),
@@ -197,7 +209,7 @@ async fn slow_handler_does_not_delay_others() {
 }
 
 #[tokio::test]
-async fn requests_beyond_the_limit_are_refused() {
+async fn requests_beyond_the_limit_are_rejected() {
     let (_agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
     let (release, released) = std::sync::mpsc::channel::<()>();
     let released = Mutex::new(released);
@@ -228,10 +240,10 @@ async fn requests_beyond_the_limit_are_refused() {
     })
     .await;
 
-    let refused = stats().await.config_updates_refused;
+    let rejected = stats().await.config_updates_refused;
     // The first may have left the queue already.
-    assert!((35..=36).contains(&refused), "{refused}");
-    assert_eq!(calls.load(Ordering::Relaxed) as u64, 100 - refused);
+    assert!((35..=36).contains(&rejected), "{rejected}");
+    assert_eq!(calls.load(Ordering::Relaxed) as u64, 100 - rejected);
 }
 
 #[tokio::test]

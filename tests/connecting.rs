@@ -14,7 +14,7 @@ use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError, Encoding};
 const JSON: Encoding = Encoding::Json;
 
 /// Returns why an agent could not be added, without the part of the text that names it.
-async fn refusal(pool: &AgentPool, path: &Path) -> String {
+async fn connect_error(pool: &AgentPool, path: &Path) -> String {
     let started = Instant::now();
     let error = pool
         .connect_agent("agent", path.to_str().expect("UTF-8"))
@@ -52,7 +52,12 @@ async fn missing_agent_is_reported_with_path_and_cause() {
         (dir.path(), "not a socket"),
         (&stale, "connection refused, no process listens there"),
     ] {
-        assert_eq!(refusal(&pool, path).await, cause, "{}", path.display());
+        assert_eq!(
+            connect_error(&pool, path).await,
+            cause,
+            "{}",
+            path.display()
+        );
         expect_unknown(&pool).await;
     }
 
@@ -92,7 +97,7 @@ impl Reply {
     }
 }
 
-async fn refusal_of(reply: Reply) -> String {
+async fn connect_error_of(reply: Reply) -> String {
     let agent = RawAgent::listen();
     let pool = AgentPool::with_config(config(JSON));
     let play = async {
@@ -104,22 +109,22 @@ async fn refusal_of(reply: Reply) -> String {
         }
     };
 
-    let (refusal, ()) = tokio::join!(refusal(&pool, &agent.path), play);
+    let (error, ()) = tokio::join!(connect_error(&pool, &agent.path), play);
     expect_unknown(&pool).await;
-    refusal
+    error
 }
 
 #[tokio::test]
-async fn refused_handshake_reports_the_reason() {
-    let refused = |error: Value| {
+async fn rejected_handshake_reports_the_reason() {
+    let rejected = |error: Value| {
         Reply::response(|response| {
             response["success"] = json!(false);
             response["error"] = error;
         })
     };
     for (reply, cause) in [
-        (refused(json!("go away")), "handshake refused: go away"),
-        (refused(json!(null)), "handshake refused: no reason given"),
+        (rejected(json!("go away")), "handshake rejected: go away"),
+        (rejected(json!(null)), "handshake rejected: no reason given"),
         (
             Reply::response(|response| response["protocol_version"] = json!(3)),
             "handshake failed: the agent speaks protocol version 3, expected 2",
@@ -129,12 +134,12 @@ async fn refused_handshake_reports_the_reason() {
             "handshake failed: the agent chose an encoding that was not offered",
         ),
     ] {
-        assert_eq!(refusal_of(reply).await, cause);
+        assert_eq!(connect_error_of(reply).await, cause);
     }
 }
 
 #[tokio::test]
-async fn invalid_handshake_response_is_refused_at_once() {
+async fn invalid_handshake_response_is_rejected_at_once() {
     let changed = |field: &'static str, value: Value| {
         Reply::response(move |response| response[field] = value)
     };
@@ -183,11 +188,8 @@ async fn invalid_handshake_response_is_refused_at_once() {
             Reply::bytes(b"\0\0\0\x09\x02{".as_slice()).then_closes(),
         ),
     ] {
-        let refusal = refusal_of(reply).await;
-        assert!(
-            refusal.starts_with("handshake failed: "),
-            "{what}: {refusal}"
-        );
+        let error = connect_error_of(reply).await;
+        assert!(error.starts_with("handshake failed: "), "{what}: {error}");
     }
 }
 
@@ -212,8 +214,8 @@ async fn stalled_handshake_times_out() {
             connection.send_bytes(&response[..length]).await;
             connection
         };
-        let (refusal, _open) = tokio::join!(refusal(&pool, &agent.path), stall);
-        assert_eq!(refusal, "timed out after 100ms", "{length} bytes");
+        let (error, _open) = tokio::join!(connect_error(&pool, &agent.path), stall);
+        assert_eq!(error, "timed out after 100ms", "{length} bytes");
         expect_unknown(&pool).await;
     }
 }
@@ -226,7 +228,10 @@ async fn agent_that_never_accepts_times_out() {
         connect_timeout,
         ..config(JSON)
     });
-    assert_eq!(refusal(&pool, &agent.path).await, "timed out after 100ms");
+    assert_eq!(
+        connect_error(&pool, &agent.path).await,
+        "timed out after 100ms"
+    );
 }
 
 #[tokio::test]
@@ -242,8 +247,8 @@ async fn one_failed_connection_closes_the_others() {
         }
     };
 
-    let (refusal, ()) = tokio::join!(refusal(&pool, &agent.path), play);
-    assert_eq!(refusal, "handshake failed: the peer closed the connection");
+    let (error, ()) = tokio::join!(connect_error(&pool, &agent.path), play);
+    assert_eq!(error, "handshake failed: the peer closed the connection");
     expect_unknown(&pool).await;
 }
 
@@ -251,7 +256,7 @@ async fn one_failed_connection_closes_the_others() {
 async fn failed_replacement_keeps_the_old_agent() {
     let (agent, pool, mut connection) = raw_pool(config(JSON)).await;
     assert_eq!(
-        refusal(&pool, &agent.path.with_extension("missing")).await,
+        connect_error(&pool, &agent.path.with_extension("missing")).await,
         "no such socket"
     );
     expect_works(&pool, &mut connection, "c-1").await;

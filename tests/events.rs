@@ -213,7 +213,7 @@ async fn websocket_frames_get_their_decisions() {
 }
 
 #[tokio::test]
-async fn settings_are_accepted_or_refused() {
+async fn settings_are_accepted_or_rejected() {
     for encoding in ALL {
         let agent = serve_for(encoding).await;
         let pool = pool_with(config(encoding), &agent.path).await;
@@ -227,12 +227,12 @@ async fn settings_are_accepted_or_refused() {
         assert_eq!(response.decision, Decision::Allow);
         assert_eq!(agent.last_seen(), settings);
 
-        let refused = pool
+        let rejected = pool
             .send_configure("agent", "c-2", &json!("plain"))
             .await
             .unwrap();
         assert!(matches!(
-            refused.decision,
+            rejected.decision,
             Decision::Block { status: 500, .. }
         ));
     }

@@ -125,7 +125,7 @@ async fn agent_hides_the_extension_from_a_proxy_without_it() {
 }
 
 #[tokio::test]
-async fn pool_can_keep_to_the_published_protocol() {
+async fn pool_can_keep_to_the_zentinel_protocol() {
     let config = AgentPoolConfig {
         use_extension: false,
         ..config(Encoding::MessagePack)
@@ -136,7 +136,7 @@ async fn pool_can_keep_to_the_published_protocol() {
 }
 
 #[tokio::test]
-async fn version_that_was_not_offered_is_refused() {
+async fn version_that_was_not_offered_is_rejected() {
     for chosen in [json!({"version": 2}), json!({"version": 0})] {
         let agent = RawAgent::listen();
         let pool = AgentPool::with_config(config(Encoding::MessagePack));

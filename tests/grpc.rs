@@ -132,7 +132,7 @@ async fn stopping_server_finishes_its_calls_and_is_reconnected() {
 }
 
 /// Returns the error of connecting to an endpoint that is no agent.
-async fn refused(endpoint: &str) -> ConnectError {
+async fn connect_error(endpoint: &str) -> ConnectError {
     let pool = AgentPool::with_config(AgentPoolConfig {
         connect_timeout: Duration::from_millis(500),
         ..config(Encoding::MessagePack)
@@ -173,7 +173,7 @@ async fn connect_errors_tell_why_an_endpoint_is_no_agent() {
         .unwrap();
 
     assert!(matches!(
-        refused(&unused.to_string()).await,
+        connect_error(&unused.to_string()).await,
         ConnectError::Refused
     ));
 
@@ -182,14 +182,20 @@ async fn connect_errors_tell_why_an_endpoint_is_no_agent() {
         true,
     )
     .await;
-    assert!(matches!(refused(&http_1).await, ConnectError::Rpc { .. }));
+    assert!(matches!(
+        connect_error(&http_1).await,
+        ConnectError::Rpc { .. }
+    ));
 
     let silent = serve_bytes(b"", false).await;
-    assert!(matches!(refused(&silent).await, ConnectError::TimedOut(_)));
+    assert!(matches!(
+        connect_error(&silent).await,
+        ConnectError::TimedOut(_)
+    ));
 
     let ending = serve_bytes(b"", true).await;
-    let refused = refused(&ending).await;
-    assert!(matches!(refused, ConnectError::Rpc { .. }), "{refused:?}");
+    let error = connect_error(&ending).await;
+    assert!(matches!(error, ConnectError::Rpc { .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -208,7 +214,7 @@ async fn grpc_server_without_the_service_is_reported() {
             .serve_with_incoming(incoming),
     );
 
-    let ConnectError::Rpc { status, .. } = refused(&endpoint).await else {
+    let ConnectError::Rpc { status, .. } = connect_error(&endpoint).await else {
         panic!("another error");
     };
     assert_eq!(status, "Unimplemented");
@@ -227,8 +233,8 @@ async fn oversized_message_ends_its_stream_and_the_pool_reconnects() {
     let pool = pool_with(config, &agent.path).await;
 
     let event = request("c-1", &"/".repeat(5000));
-    let refused = pool.send_request_headers("agent", "c-1", &event).await;
-    assert_fails!(refused, Error::ConnectionClosed { .. });
+    let rejected = pool.send_request_headers("agent", "c-1", &event).await;
+    assert_fails!(rejected, Error::ConnectionClosed { .. });
 
     eventually("the pool is connected again", async || {
         result_of(call(&pool, "c-2")).await.is_ok()

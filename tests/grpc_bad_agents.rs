@@ -47,7 +47,7 @@ async fn expect_reconnects(agent: &RawServer, pool: &AgentPool) {
 }
 
 /// Returns the error of connecting to a server that runs `behave`.
-async fn refused(behave: impl AsyncFnOnce(&RawServer)) -> ConnectError {
+async fn connect_error(behave: impl AsyncFnOnce(&RawServer)) -> ConnectError {
     let agent = RawServer::listen().await;
     let pool = AgentPool::with_config(AgentPoolConfig {
         connect_timeout: Duration::from_millis(500),
@@ -66,8 +66,8 @@ async fn refused(behave: impl AsyncFnOnce(&RawServer)) -> ConnectError {
 }
 
 /// Returns the error of connecting to a server that answers the handshake with these messages.
-async fn refused_after(messages: &[Vec<u8>]) -> ConnectError {
-    refused(async |agent: &RawServer| {
+async fn connect_error_after(messages: &[Vec<u8>]) -> ConnectError {
+    connect_error(async |agent: &RawServer| {
         let (connection, incoming) = agent.accept_stream().await;
         let mut stream = incoming.respond();
         stream.expect_message().await;
@@ -81,12 +81,12 @@ async fn refused_after(messages: &[Vec<u8>]) -> ConnectError {
 
 #[tokio::test]
 async fn stream_reset_before_the_handshake_fails_to_connect() {
-    let before_the_response = refused(async |agent: &RawServer| {
+    let before_the_response = connect_error(async |agent: &RawServer| {
         let (connection, incoming) = agent.accept_stream().await;
         incoming.reset(Reason::REFUSED_STREAM);
         connection.closed().await;
     });
-    let before_the_handshake = refused(async |agent: &RawServer| {
+    let before_the_handshake = connect_error(async |agent: &RawServer| {
         let (connection, incoming) = agent.accept_stream().await;
         incoming.respond().reset(Reason::ENHANCE_YOUR_CALM);
         connection.closed().await;
@@ -106,7 +106,7 @@ async fn stream_reset_before_the_handshake_fails_to_connect() {
 #[tokio::test]
 async fn goaway_before_the_handshake_fails_to_connect() {
     for stage in 0..3 {
-        let error = refused(async |agent: &RawServer| {
+        let error = connect_error(async |agent: &RawServer| {
             let mut connection = agent.accept().await;
             if stage > 0 {
                 let incoming = connection.next_stream().await;
@@ -125,7 +125,7 @@ async fn goaway_before_the_handshake_fails_to_connect() {
 #[tokio::test]
 async fn stream_end_before_the_handshake_reports_the_status() {
     let ended = |status: u16| {
-        refused(async move |agent: &RawServer| {
+        connect_error(async move |agent: &RawServer| {
             let (connection, incoming) = agent.accept_stream().await;
             incoming.respond().end_with(status);
             connection.closed().await;
@@ -154,7 +154,7 @@ async fn response_that_is_not_grpc_reports_the_http_status() {
         (bare().status(502), "502"),
         (bare().status(301).header("location", "/"), "301"),
     ] {
-        let error = refused(async |agent: &RawServer| {
+        let error = connect_error(async |agent: &RawServer| {
             let (connection, incoming) = agent.accept_stream().await;
             let _stream = incoming.respond_with(response);
             connection.closed().await;
@@ -168,15 +168,15 @@ async fn response_that_is_not_grpc_reports_the_http_status() {
 }
 
 #[tokio::test]
-async fn refused_handshake_reports_the_reason() {
-    let refusal = bytes(1, [number(1, 2), bytes(4, "come back later")].concat());
-    let refused = refused_after(&[refusal]).await;
+async fn rejected_handshake_reports_the_reason() {
+    let rejection = bytes(1, [number(1, 2), bytes(4, "come back later")].concat());
+    let rejected = connect_error_after(&[rejection]).await;
     assert!(
-        matches!(&refused, ConnectError::HandshakeRefused(reason) if reason == "come back later"),
-        "{refused:?}"
+        matches!(&rejected, ConnectError::HandshakeRefused(reason) if reason == "come back later"),
+        "{rejected:?}"
     );
 
-    let silent = refused_after(&[bytes(1, number(1, 2))]).await;
+    let silent = connect_error_after(&[bytes(1, number(1, 2))]).await;
     assert!(
         matches!(silent, ConnectError::HandshakeRefused(_)),
         "{silent:?}"
@@ -184,21 +184,21 @@ async fn refused_handshake_reports_the_reason() {
 }
 
 #[tokio::test]
-async fn unsupported_version_is_refused() {
+async fn unsupported_version_is_rejected() {
     let response = bytes(1, [number(1, 3), number(3, 1)].concat());
-    let refused = refused_after(&[response]).await;
+    let rejected = connect_error_after(&[response]).await;
     assert!(
         matches!(
-            refused,
+            rejected,
             ConnectError::VersionMismatch {
                 expected: 2,
                 actual: 3
             }
         ),
-        "{refused:?}"
+        "{rejected:?}"
     );
 
-    let extension = refused_after(&[accept_handshake(Some(7))]).await;
+    let extension = connect_error_after(&[accept_handshake(Some(7))]).await;
     assert!(
         matches!(extension, ConnectError::ExtensionNotOffered),
         "{extension:?}"
@@ -207,10 +207,10 @@ async fn unsupported_version_is_refused() {
 
 #[tokio::test]
 async fn missing_handshake_times_out() {
-    let silent = refused_after(&[]).await;
+    let silent = connect_error_after(&[]).await;
     assert!(matches!(silent, ConnectError::TimedOut(_)), "{silent:?}");
 
-    let without_response = refused(async |agent: &RawServer| {
+    let without_response = connect_error(async |agent: &RawServer| {
         let (connection, incoming) = agent.accept_stream().await;
         connection.closed().await;
         drop(incoming);
@@ -223,7 +223,7 @@ async fn missing_handshake_times_out() {
 }
 
 #[tokio::test]
-async fn invalid_handshake_is_refused() {
+async fn invalid_handshake_is_rejected() {
     let large = bytes(1, bytes(4, vec![b'x'; 100_000]));
     for message in [
         allowing("c-1"),
@@ -236,7 +236,7 @@ async fn invalid_handshake_is_refused() {
         [accept_handshake(None), accept_handshake(None)].concat(),
         large,
     ] {
-        let error = refused_after(std::slice::from_ref(&message)).await;
+        let error = connect_error_after(std::slice::from_ref(&message)).await;
         assert!(
             matches!(error, ConnectError::InvalidHandshake(_)),
             "{error:?}"

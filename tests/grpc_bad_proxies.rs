@@ -50,7 +50,7 @@ async fn expect_serves(agent: &ServedAgent) {
 }
 
 /// Opens a stream with these bytes in place of a handshake. Returns its gRPC status and message.
-async fn refused(agent: &ServedAgent, said: &[u8]) -> (String, String) {
+async fn rejected(agent: &ServedAgent, said: &[u8]) -> (String, String) {
     let mut connection = connect(agent).await;
     let mut opened = connection.open(PROCESS_STREAM).await;
     opened.send_bytes(said.to_vec());
@@ -73,7 +73,7 @@ async fn invalid_handshake_ends_the_stream() {
         [offer_handshake(), offer_handshake()].concat(),
         bytes(1, bytes(4, vec![b'x'; 100_000])),
     ] {
-        let (status, reason) = refused(&agent, &framed(&message)).await;
+        let (status, reason) = rejected(&agent, &framed(&message)).await;
         assert_eq!(status, INVALID_ARGUMENT, "{reason}");
         assert!(!reason.is_empty());
     }
@@ -91,7 +91,7 @@ async fn invalid_grpc_message_ends_the_stream() {
         (b"\x01\0\0\0\x01x".to_vec(), INVALID_ARGUMENT),
         (too_large.clone(), INVALID_ARGUMENT),
     ] {
-        assert_eq!(refused(&agent, &said).await.0, expected);
+        assert_eq!(rejected(&agent, &said).await.0, expected);
     }
     // In the middle of a stream, the events before are still answered.
     for (said, expected) in [
@@ -116,7 +116,7 @@ async fn invalid_grpc_message_ends_the_stream() {
 }
 
 #[tokio::test]
-async fn unsupported_version_is_refused_with_a_reason() {
+async fn unsupported_version_is_rejected_with_a_reason() {
     let agent = serve_grpc().await;
     let mut connection = connect(&agent).await;
     let mut opened = connection.open(PROCESS_STREAM).await;
@@ -135,7 +135,7 @@ async fn missing_handshake_times_out() {
         serve_with(|server| server.with_handshake_timeout(Duration::from_millis(100))).await;
     for said in [&b""[..], &framed(&offer_handshake())[..8]] {
         let started = Instant::now();
-        let (status, _) = refused(&agent, said).await;
+        let (status, _) = rejected(&agent, said).await;
         assert_eq!(status, DEADLINE_EXCEEDED);
         assert!(started.elapsed() < Duration::from_secs(2));
     }
@@ -472,8 +472,8 @@ async fn control_streams_stay_open_silently_and_are_limited() {
     for _ in 0..200 {
         agent.control.report_metrics(MetricsReport::new("a", 1));
     }
-    let refused = connection.open(CONTROL_STREAM).await.status().await;
-    assert_eq!(refused.0, RESOURCE_EXHAUSTED);
+    let rejected = connection.open(CONTROL_STREAM).await.status().await;
+    assert_eq!(rejected.0, RESOURCE_EXHAUSTED);
 
     let mut stream = connection.shake_hands().await;
     expect_answers(&mut stream, "c-1").await;
@@ -583,7 +583,7 @@ async fn unary_calls_without_a_message_do_not_block_others() {
 }
 
 #[tokio::test]
-async fn unknown_paths_and_content_types_are_refused() {
+async fn unknown_paths_and_content_types_are_rejected() {
     let agent = serve_grpc().await;
     let mut connection = connect(&agent).await;
 

@@ -27,7 +27,7 @@ async fn expect_only_event(pool: &tollgate::AgentPool, stream: &mut RawStream, i
 }
 
 #[tokio::test]
-async fn published_agent_gets_no_extension_messages() {
+async fn zentinel_agent_gets_no_extension_messages() {
     let (_agent, pool, _connection, mut stream) = raw_grpc_pool(grpc_config()).await;
     let drained = pool.send_drain("agent", 500, DrainReason::Manual).await;
     assert!(!drained.unwrap());
@@ -123,7 +123,7 @@ async fn disabled_extension_is_not_offered() {
 }
 
 #[tokio::test]
-async fn published_proxy_gets_no_extension_messages() {
+async fn zentinel_proxy_gets_no_extension_messages() {
     let agent = serve_grpc().await;
     let mut connection = ClientConnection::to(&agent.path).await;
     let mut stream = connection.shake_hands().await;
@@ -168,9 +168,9 @@ async fn extended_proxy_gets_messages_in_the_extension_fields() {
     assert_eq!(text(&line, 1000), r#"{"n":7}"#);
 }
 
-/// Values for which the published messages have no field still reach the agent.
+/// Values for which `zentinel-agent-protocol`'s messages have no field still reach the agent.
 #[tokio::test]
-async fn values_without_a_published_field_reach_the_agent() {
+async fn values_without_a_zentinel_field_reach_the_agent() {
     let agent = serve_grpc().await;
     let pool = common::pool_with(grpc_config(), &agent.path).await;
     let mut event = request("c-1", "/");

@@ -37,13 +37,13 @@ async fn send(pool: &AgentPool, uri_len: usize) -> Result<AgentResponse, Error> 
     pool.send("agent", "large", &event).await
 }
 
-/// Asserts that an event is refused without being sent, and that the connection still works.
-async fn expect_refused(pool: &AgentPool, agent: &ServedAgent, uri_len: usize, limit: usize) {
+/// Asserts that an event is rejected without being sent, and that the connection still works.
+async fn expect_rejected(pool: &AgentPool, agent: &ServedAgent, uri_len: usize, limit: usize) {
     let seen = agent.seen.lock().unwrap().len();
-    let refused = send(pool, uri_len).await;
+    let rejected = send(pool, uri_len).await;
 
-    let Err(Error::MessageTooLarge { size, max, .. }) = refused else {
-        panic!("{refused:?}");
+    let Err(Error::MessageTooLarge { size, max, .. }) = rejected else {
+        panic!("{rejected:?}");
     };
     assert_eq!(max, limit);
     assert!(size > uri_len && size < uri_len + 1000);
@@ -60,7 +60,7 @@ async fn default_limit_is_ten_mebibytes() {
     let agent = common::serve_grpc().await;
     let pool = pool_with(grpc_config(), &agent.path).await;
     send(&pool, 10 * MIB - 1000).await.unwrap();
-    expect_refused(&pool, &agent, 10 * MIB, 10 * MIB).await;
+    expect_rejected(&pool, &agent, 10 * MIB, 10 * MIB).await;
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn limit_can_be_raised_on_both_sides() {
     let agent = agent_taking(16 * MIB).await;
     let pool = pool_with(config(14 * MIB), &agent.path).await;
     send(&pool, 13 * MIB).await.unwrap();
-    expect_refused(&pool, &agent, 14 * MIB, 14 * MIB).await;
+    expect_rejected(&pool, &agent, 14 * MIB, 14 * MIB).await;
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn limit_cannot_exceed_the_largest_frame() {
     let agent = agent_taking(usize::MAX).await;
     let pool = pool_with(config(usize::MAX), &agent.path).await;
     send(&pool, 16 * MIB - 1000).await.unwrap();
-    expect_refused(&pool, &agent, 16 * MIB, 16 * MIB).await;
+    expect_rejected(&pool, &agent, 16 * MIB, 16 * MIB).await;
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn limit_of_a_pool_can_be_lowered() {
     let agent = common::serve_grpc().await;
     let pool = pool_with(config(4096), &agent.path).await;
     send(&pool, 3000).await.unwrap();
-    expect_refused(&pool, &agent, 4096, 4096).await;
+    expect_rejected(&pool, &agent, 4096, 4096).await;
 }
 
 /// Blocks with a body of as many bytes as the URI says.

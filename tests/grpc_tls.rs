@@ -223,9 +223,9 @@ async fn server_without_tls_is_a_tls_error() {
     let agent = common::serve_grpc().await;
     let address = agent.path.to_str().unwrap().replace("grpc://", "grpcs://");
     let pool = AgentPool::with_config(config(Encoding::MessagePack));
-    let refused = pool.connect_agent("agent", address).await;
-    let Err(Error::ConnectionFailed { cause, .. }) = refused else {
-        panic!("{refused:?}");
+    let rejected = pool.connect_agent("agent", address).await;
+    let Err(Error::ConnectionFailed { cause, .. }) = rejected else {
+        panic!("{rejected:?}");
     };
     assert!(matches!(cause, ConnectError::Tls(_)), "{cause:?}");
 }
@@ -240,7 +240,7 @@ fn reason_of<T>(settings: Result<T, Error>) -> String {
 }
 
 #[test]
-fn text_that_is_no_certificate_is_refused() {
+fn text_that_is_no_certificate_is_rejected() {
     let identity = Authority::new().identity("a");
     let (chain, key) = (identity.chain.as_bytes(), identity.key.as_bytes());
     for nothing in [b"no PEM", key] {
@@ -256,7 +256,7 @@ fn text_that_is_no_certificate_is_refused() {
 }
 
 #[test]
-fn key_of_another_certificate_is_refused() {
+fn key_of_another_certificate_is_rejected() {
     let [one, other] = ["a", "b"].map(|name| Authority::new().identity(name));
     let (chain, key) = (one.chain.as_bytes(), other.key.as_bytes());
     let server = TlsServerConfig::from_pem(chain, key);
@@ -266,7 +266,7 @@ fn key_of_another_certificate_is_refused() {
 }
 
 #[test]
-fn malformed_certificate_is_refused() {
+fn malformed_certificate_is_rejected() {
     let nonsense = b"-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
     reason_of(TlsConfig::default().with_roots_pem(nonsense));
     let identity = Authority::new().identity("a");

@@ -63,8 +63,8 @@ async fn number_of_waiting_calls_is_limited() {
     eventually("five wait", async || calls_made(&pool).await == 6).await;
 
     for n in 5..10 {
-        let refused = result_of(call(&pool, &n.to_string())).await;
-        assert_fails!(refused, Error::QueueFull { limit: 5, .. });
+        let rejected = result_of(call(&pool, &n.to_string())).await;
+        assert_fails!(rejected, Error::QueueFull { limit: 5, .. });
     }
 
     connection.allow("first").await;
@@ -187,7 +187,7 @@ async fn unsubscribed_events_can_be_skipped() {
 }
 
 #[tokio::test]
-async fn bodies_above_the_agents_limit_are_refused() {
+async fn bodies_above_the_agents_limit_are_rejected() {
     let change = |capabilities: &mut serde_json::Value| {
         capabilities["limits"]["max_body_size"] = json!(1_000);
     };

@@ -62,7 +62,7 @@ fn events() -> [(u8, Value, &'static [&'static str]); 8] {
             }),
             &["model", "categories", "route_id", "metadata"],
         ),
-        // Only the id of a configuration has a fixed type.
+        // Only the id of settings has a fixed type.
         (
             message::CONFIGURE,
             json!({"correlation_id": ID, "config": {"accept": true}, "z": 1}),

@@ -296,13 +296,13 @@ async fn agent_that_closes_at_once_is_reconnected_with_backoff() {
 }
 
 #[tokio::test]
-async fn shutdown_refuses_new_calls_and_waits_for_exchanges() {
+async fn shutdown_rejects_new_calls_and_waits_for_exchanges() {
     let (_agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
     let mut exchange = pool.exchange("agent", "c-1").unwrap();
     let closing = pool.clone();
     let shutdown = tokio::spawn(async move { closing.shutdown().await });
 
-    eventually("new exchanges are refused", async || {
+    eventually("new exchanges are rejected", async || {
         pool.exchange("agent", "c-2").is_err()
     })
     .await;

@@ -339,8 +339,8 @@ async fn positional_answers_are_read() {
     let allowed = arrived(&pool, &mut connection, "c-1").await;
 
     let payload = positional_answer(text("allow"), "c-1");
-    let published = b"\x9a\x02\xa5allow\x90\x90\x80\x95\x90\x90\xc0\x90\x81\xaecorrelation_id\xa3c-1\xc2\xc0\xc0\xc0";
-    assert_eq!(payload, published);
+    let zentinel = b"\x9a\x02\xa5allow\x90\x90\x80\x95\x90\x90\xc0\x90\x81\xaecorrelation_id\xa3c-1\xc2\xc0\xc0\xc0";
+    assert_eq!(payload, zentinel);
 
     connection.send(message::AGENT_RESPONSE, &payload).await;
     assert_eq!(result_of(allowed).await.unwrap().decision, Decision::Allow);

@@ -155,7 +155,7 @@ async fn events_can_be_sent_between_pushed_ones() {
 }
 
 #[tokio::test]
-async fn published_protocol_has_one_unanswered_event_at_a_time() {
+async fn zentinel_protocol_has_one_unanswered_event_at_a_time() {
     let config = AgentPoolConfig {
         use_extension: false,
         ..config(Encoding::MessagePack)
@@ -239,7 +239,7 @@ async fn exchange_ends_with_its_connection() {
 }
 
 #[tokio::test]
-async fn largest_chunk_passes_and_a_larger_one_is_refused() {
+async fn largest_chunk_passes_and_a_larger_one_is_rejected() {
     const LIMIT: usize = 16 * 1024 * 1024;
     let (pool, _dir) = collector_pool(config(Encoding::MessagePack)).await;
     let mut exchange = pool.exchange("agent", "id").unwrap();
@@ -251,8 +251,8 @@ async fn largest_chunk_passes_and_a_larger_one_is_refused() {
     assert_eq!(answer.request_body_mutation.unwrap().data.unwrap(), largest);
 
     let event = RequestBodyChunkEvent::new("id", vec![7; LIMIT], 1, false);
-    let refused = exchange.send(&event).await;
-    assert_fails!(refused, AgentProtocolError::MessageTooLarge { .. });
+    let rejected = exchange.send(&event).await;
+    assert_fails!(rejected, AgentProtocolError::MessageTooLarge { .. });
 
     let event = RequestBodyChunkEvent::new("id", "more", 1, true);
     assert_eq!(

@@ -122,10 +122,10 @@ async fn listener_reports_why_it_rejected_a_registration() {
 }
 
 #[tokio::test]
-async fn listener_without_authentication_is_refused() {
+async fn listener_without_authentication_is_rejected() {
     let without = ReverseConnectionConfig::default;
-    let refused = ReverseConnectionListener::bind_tcp("127.0.0.1:0", without()).await;
-    assert_fails!(refused, AgentProtocolError::InvalidConfiguration { .. });
+    let rejected = ReverseConnectionListener::bind_tcp("127.0.0.1:0", without()).await;
+    assert_fails!(rejected, AgentProtocolError::InvalidConfiguration { .. });
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("proxy.sock");
@@ -133,8 +133,8 @@ async fn listener_without_authentication_is_refused() {
         auth_tokens: set(&["right", ""]),
         ..without()
     };
-    let refused = ReverseConnectionListener::bind_uds(&path, empty).await;
-    assert_fails!(refused, AgentProtocolError::InvalidConfiguration { .. });
+    let rejected = ReverseConnectionListener::bind_uds(&path, empty).await;
+    assert_fails!(rejected, AgentProtocolError::InvalidConfiguration { .. });
     assert!(!path.exists());
 
     let mut open = without();

@@ -359,8 +359,8 @@ async fn agent_is_remembered_for_the_grace_time() {
 
     agent.stop().await;
     proxy.expect_connections("agent", 0).await;
-    let refused = proxy.pool.send("agent", "b", &request("b", "/")).await;
-    assert_fails!(refused, AgentProtocolError::Unavailable { .. });
+    let rejected = proxy.pool.send("agent", "b", &request("b", "/")).await;
+    assert_fails!(rejected, AgentProtocolError::Unavailable { .. });
 
     let back = dial(&proxy.endpoint);
     proxy.expect_connections("agent", 1).await;
@@ -380,8 +380,8 @@ async fn agent_is_remembered_for_the_grace_time() {
         proxy.pool.agent_ids().is_empty()
     })
     .await;
-    let refused = proxy.pool.send("agent", "d", &request("d", "/")).await;
-    assert_fails!(refused, AgentProtocolError::UnknownAgent { .. });
+    let rejected = proxy.pool.send("agent", "d", &request("d", "/")).await;
+    assert_fails!(rejected, AgentProtocolError::UnknownAgent { .. });
 
     let _again = dial(&proxy.endpoint);
     proxy.expect_connections("agent", 1).await;
@@ -390,7 +390,7 @@ async fn agent_is_remembered_for_the_grace_time() {
 
 /// An agent on `zentinel-agent-protocol`: JSON, base64 bodies, answers by correlation id.
 #[tokio::test]
-async fn agent_without_the_extension_gets_published_json() {
+async fn agent_without_the_extension_gets_zentinel_json() {
     let folder = folder();
     let proxy = Proxy::listen(&folder).await;
     let (mut agent, response) =
@@ -467,8 +467,8 @@ async fn accept_one_registers_one_agent() {
 
     let mut garbage = RawConnection::connect(&path).await;
     garbage.send(message::HANDSHAKE_REQUEST, b"{}").await;
-    let refused = listener.accept_one(&pool).await;
-    assert_fails!(refused, AgentProtocolError::RegistrationRefused { .. });
+    let rejected = listener.accept_one(&pool).await;
+    assert_fails!(rejected, AgentProtocolError::RegistrationRefused { .. });
     listener.stop();
     assert_fails!(
         listener.accept_one(&pool).await,

@@ -93,7 +93,7 @@ async fn dialer_tries_every_address_of_a_name() {
 }
 
 #[tokio::test]
-async fn invalid_endpoints_are_refused_at_once() {
+async fn invalid_endpoints_are_rejected_at_once() {
     for endpoint in ["", "proxy:7000", "tcp://proxy", "http://proxy:1"] {
         let dialer = AgentDialer::new(common::RuleAgent::default()).with_proxy(endpoint);
         assert_fails!(
@@ -104,7 +104,7 @@ async fn invalid_endpoints_are_refused_at_once() {
 }
 
 #[tokio::test]
-async fn proxy_without_the_extension_gets_published_json() {
+async fn proxy_without_the_extension_gets_zentinel_json() {
     let folder = tempfile::tempdir().unwrap();
     let plain = AgentPoolConfig {
         use_extension: false,

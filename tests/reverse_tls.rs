@@ -200,12 +200,12 @@ async fn agent_sends_its_token_only_to_a_verified_proxy() {
 }
 
 #[tokio::test]
-async fn insecure_tls_configurations_are_refused() {
+async fn insecure_tls_configurations_are_rejected() {
     let authority = Authority::new();
     let config = ReverseConnectionConfig::default();
-    let refused =
+    let rejected =
         ReverseConnectionListener::bind_tls("127.0.0.1:0", authority.server(), config).await;
-    assert_fails!(refused, AgentProtocolError::InvalidConfiguration { .. });
+    assert_fails!(rejected, AgentProtocolError::InvalidConfiguration { .. });
     let dialer = AgentDialer::new(common::RuleAgent::default()).with_proxy("tls://localhost:1");
     assert_fails!(dialer.run().await, AgentProtocolError::InvalidTls { .. });
     for pem in ["", "nonsense", &authority.issue("a").key] {

@@ -29,11 +29,11 @@ impl Message for Sample {
 
 impl Message for AgentResponse {
     fn encode(&self, codec: Codec, out: &mut Vec<u8>) -> Bytes {
-        codec.encode_response(self, out)
+        codec.encode_answer(self, out)
     }
 
     fn decode_next(receiver: &mut FrameReceiver) -> bool {
-        black_box(receiver.decode_response()).is_some()
+        black_box(receiver.decode_answer()).is_some()
     }
 }
 

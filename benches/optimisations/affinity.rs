@@ -2,7 +2,7 @@
 //! and with an `Exchange`.
 
 use crate::common::{Allowing, alone_and_beside_another};
-use crate::published::{Affinities, Sharded};
+use crate::zentinel::{Affinities, Sharded};
 use criterion::Criterion;
 use std::cell::Cell;
 use std::hint::black_box;

@@ -1,7 +1,7 @@
 //! Finds agents by name in a locked map, a sharded map and a snapshot.
 
 use crate::common::{Allowing, CORRELATION_ID, alone_and_beside_another, beside_writer};
-use crate::published::{Agents, Locked, Sharded};
+use crate::zentinel::{Agents, Locked, Sharded};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;

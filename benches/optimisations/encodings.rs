@@ -15,7 +15,7 @@ pub(crate) fn encodings(criterion: &mut Criterion) {
     for count in [10, 40] {
         let name = format!("{count} headers");
         let event = request_headers(count).to_event();
-        published(&mut group, &name, &event);
+        zentinel(&mut group, &name, &event);
         tollgate(&mut group, &name, &Sample::request_headers(count));
         tollgate(
             &mut group,
@@ -28,13 +28,13 @@ pub(crate) fn encodings(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(kib << 10));
         let data = vec![7; (kib << 10) as usize];
         let event = RequestBodyChunkEvent::new(CORRELATION_ID, data, 3, false);
-        published(&mut group, &name, &event);
+        zentinel(&mut group, &name, &event);
         tollgate(&mut group, &name, &Sample::RequestBodyChunk(event));
     }
 }
 
 /// Measures serde, into a new buffer and from there into an owned event.
-fn published<E: Serialize + DeserializeOwned>(
+fn zentinel<E: Serialize + DeserializeOwned>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
     event: &E,

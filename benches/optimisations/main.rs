@@ -11,7 +11,7 @@ mod common;
 mod encodings;
 mod headers;
 mod health;
-mod published;
+mod zentinel;
 
 use criterion::{criterion_group, criterion_main};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tollgate::{
-    AgentPool, Bytes, Metadata, RequestBodyChunkEvent, RequestComplete, RequestHeaders,
+    AgentPool, BodyChunk, Bytes, Metadata, RequestBodyChunk, RequestComplete, RequestHeaders,
     ResponseHeaders,
 };
 
@@ -86,7 +86,7 @@ impl Caller {
         }
         for chunk in chunks(id) {
             let answer = self.pool.send(self.agent, id, &chunk).await;
-            if !self.record(id, &chunk.data, &answer) {
+            if !self.record(id, &chunk.0.data, &answer) {
                 self.pool.clear_correlation_affinity(id);
                 return false;
             }
@@ -108,7 +108,7 @@ impl Caller {
         }
         for chunk in chunks(id) {
             let answer = exchange.send(&chunk).await;
-            if !self.record(id, &chunk.data, &answer) {
+            if !self.record(id, &chunk.0.data, &answer) {
                 return false;
             }
         }
@@ -135,9 +135,9 @@ impl Caller {
         let mut is_answered = true;
         for chunk in chunks(id) {
             match exchange.push(&chunk).await {
-                Ok(()) => unanswered.push(chunk.data),
+                Ok(()) => unanswered.push(chunk.0.data),
                 Err(error) => {
-                    is_answered = self.record(id, &chunk.data, &Err(error));
+                    is_answered = self.record(id, &chunk.0.data, &Err(error));
                     break;
                 }
             }
@@ -191,12 +191,12 @@ fn head(uri: &str) -> RequestHeaders<'_, &'static [(&'static str, &'static str)]
 }
 
 /// Returns the three chunks of a body, small and large.
-fn chunks(id: &str) -> [RequestBodyChunkEvent; 3] {
+fn chunks(id: &str) -> [RequestBodyChunk<'_>; 3] {
     let sizes = [10, 1_000, fastrand::usize(..40_000)];
     let mut index = 0;
     sizes.map(|size| {
         let data = Bytes::from(vec![fastrand::u8(..); size]);
-        let chunk = RequestBodyChunkEvent::new(id, data, index, index == 2);
+        let chunk = RequestBodyChunk(BodyChunk::new(id, data, index, index == 2));
         index += 1;
         chunk
     })

@@ -11,6 +11,8 @@ TEMPLATES = "scripts/report"
 COLUMNS = 100
 # Key of the text before the first heading.
 TOP = ""
+# Marks in README.md around the sentences with figures.
+README_MARKS = ("<!-- figures: begin -->", "<!-- figures: end -->")
 
 
 def write(root, parts):
@@ -28,6 +30,18 @@ def write(root, parts):
                 written.append(present[heading])
         path.write_text("".join(written))
         print(f"written to {path.relative_to(root)}")
+    if "peers" in parts:
+        write_readme(root, results)
+
+
+def write_readme(root, results):
+    """Replaces the sentences between the marks of README.md, which repeat figures of the plot."""
+    path = root / "README.md"
+    before, rest = path.read_text().split(README_MARKS[0])
+    _, after = rest.split(README_MARKS[1])
+    sentences = wrapped(peers.readme(results))
+    path.write_text(f"{before}{README_MARKS[0]}\n{sentences}\n{README_MARKS[1]}{after}")
+    print(f"written to {path.relative_to(root)}")
 
 
 def documents(root):
@@ -68,13 +82,18 @@ def filled_item(item, results):
     text = re.sub(r"{{(\w+)}}", lambda found: PLACEHOLDERS[found[1]][1](results), item)
     if text == item or text.lstrip().startswith(("|", "#")):
         return text
+    indent = "  " if text.startswith("* ") else ""
+    return wrapped(text, indent) + "\n" * (len(text) - len(text.rstrip("\n")))
+
+
+def wrapped(text, indent=""):
     return textwrap.fill(
         " ".join(text.split()),
         width=COLUMNS,
-        subsequent_indent="  " if text.startswith("* ") else "",
+        subsequent_indent=indent,
         break_long_words=False,
         break_on_hyphens=False,
-    ) + "\n" * (len(text) - len(text.rstrip("\n")))
+    )
 
 
 def allocations(results):

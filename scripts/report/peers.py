@@ -34,6 +34,8 @@ PAGE_SUBJECTS = (
     "published-msgpack", "published-json", "published-grpc",
     "floor", "floor-grpc",
 )
+# The plot of throughput, and the sentences of README.md below it.
+PLOT_PROCESSES = "two"
 BODY_BYTES = 65_536
 SETTINGS = {
     (processes, body): f"{processes} process{'es' if processes == 'two' else ''}, {what}"
@@ -113,6 +115,23 @@ def on_page(results):
     for processes in ("one process", "two processes"):
         headings += [f"{processes}: requests/s", "p99 µs", "CPU µs"]
     return table([*headings, "allocations"], rows)
+
+
+def readme(results):
+    """The sentences of README.md, in the setting of the plot that they follow."""
+    ours, theirs = (
+        medians(results, subject, PAGE_CALLERS, PLOT_PROCESSES, 0)
+        for subject in ("tollgate-msgpack", "published-msgpack")
+    )
+    return (
+        f"With {PAGE_CALLERS} callers, MessagePack, and proxy and agent in {PLOT_PROCESSES}"
+        f" processes, tollgate answers {count(ours['requests_per_second'])} requests per second and"
+        f" takes {ours['cpu_us_per_request']:.2f} µs of processor time for each."
+        f" `zentinel-agent-protocol` {results.peers['published_version']} answers"
+        f" {count(theirs['requests_per_second'])} and takes"
+        f" {theirs['cpu_us_per_request']:.2f} µs."
+        " [PERFORMANCE.md](PERFORMANCE.md) names the command."
+    )
 
 
 def figures(results):
@@ -240,7 +259,7 @@ def capitalized(title):
 def throughput_plot(results):
     series = {
         name: [
-            (callers, medians(results, subject, callers, "two", 0)["requests_per_second"])
+            (callers, medians(results, subject, callers, PLOT_PROCESSES, 0)["requests_per_second"])
             for callers in CALLERS
         ]
         for subject, name in SUBJECTS.items()

@@ -7,7 +7,7 @@ use crate::protocol::Timestamp;
 use crate::protocol::{AgentResponse, AuditMetadata, EventType};
 use crate::wire::{
     AnswerTo, DecodeError, Dialect, Encoding, FrameError, IncomingEvent, JsonParser, OutgoingFrame,
-    StreamId, Undecodable, encode_response,
+    StreamId, Undecodable, encode_answer,
 };
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
@@ -246,7 +246,7 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
         let correlation_id = correlation_id.unwrap_or_default();
         self.wait_for_turn(&correlation_id).await;
         tracing::warn!(correlation_id, %error, "blocked an event that does not decode");
-        let response = error_response(error.kind().code());
+        let response = error_answer(error.kind().code());
         write(
             &response,
             self.answer_to(&correlation_id),
@@ -273,7 +273,7 @@ fn answer_to(stream: Option<StreamId>, correlation_id: &str) -> AnswerTo<'_> {
 }
 
 fn write(response: &AgentResponse, to: AnswerTo<'_>, dialect: Dialect, frame: &mut OutgoingFrame) {
-    let encoded = encode_response(response, to, dialect, &mut frame.written);
+    let encoded = encode_answer(response, to, dialect, &mut frame.written);
     frame.body = encoded.unwrap_or_else(|error| write_too_large(error, to, dialect, frame));
 }
 
@@ -284,10 +284,10 @@ fn write_too_large(
     frame: &mut OutgoingFrame,
 ) -> Bytes {
     tracing::error!(?to, %error, "the answer is too large for a frame; blocked the event instead");
-    let response = error_response("response_too_large");
+    let response = error_answer("response_too_large");
     // Can fail only if the correlation id alone fills a frame. Then nothing is sent, and the call
     // ends at its deadline.
-    encode_response(&response, to, dialect, &mut frame.written).unwrap_or_default()
+    encode_answer(&response, to, dialect, &mut frame.written).unwrap_or_default()
 }
 
 /// Encodes the answer to an event whose handler was dropped because the proxy cancelled it.
@@ -300,11 +300,11 @@ pub(super) fn write_cancelled(
     let to = answer_to(stream, correlation_id);
     // Can fail only if the correlation id alone fills a frame, and then the cancel message could
     // not have arrived.
-    let _ = encode_response(&error_response("cancelled"), to, dialect, out);
+    let _ = encode_answer(&error_answer("cancelled"), to, dialect, out);
 }
 
 /// Returns a block with status 500 and the reason code.
-fn error_response(code: &str) -> AgentResponse {
+fn error_answer(code: &str) -> AgentResponse {
     AgentResponse::block(500, None).with_audit(AuditMetadata {
         reason_codes: vec!["agent_error".to_owned(), code.to_owned()],
         ..AuditMetadata::default()

@@ -88,14 +88,14 @@ impl AgentControl {
         self.notify_each_proxy(&Notice::Metrics(Arc::new(report)));
     }
 
-    /// Requests a change of configuration. The proxies' responses are passed to
+    /// Requests a config update. The proxies' responses are passed to
     /// [`on_config_update_response`](super::AgentHandler::on_config_update_response).
     pub fn request_config_update(&self, request: ConfigUpdateRequest) {
         self.notify_each_proxy(&Notice::ConfigUpdate(Arc::new(request)));
     }
 
-    /// Requests a change of configuration, repeats the request until a proxy answers, and returns
-    /// the first answer.
+    /// Requests a config update, repeats the request until a proxy answers, and returns the first
+    /// answer.
     ///
     /// The first repetition follows after `retry_interval`, and each further one after twice the
     /// time of the one before, up to 30 s. Proxies act only once on requests with the same id.

@@ -89,7 +89,7 @@ async fn answer_to<H: AgentHandler>(
     if let Some(event_type) = message.and_then(event_of) {
         let job = Job {
             event_type,
-            dialect: Dialect::published(Encoding::Protobuf).within(max_frame),
+            dialect: Dialect::zentinel(Encoding::Protobuf).within(max_frame),
             stream: None,
             payload,
             scratch: Box::default(),

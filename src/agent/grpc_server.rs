@@ -190,6 +190,15 @@ impl<H: AgentHandler> GrpcAgentServer<H> {
         Ok(endpoint)
     }
 
+    fn service(&self) -> AgentService<H> {
+        AgentService::new(
+            Arc::clone(&self.handler),
+            self.control.clone(),
+            self.settings.limits(vec![Encoding::Protobuf]),
+            self.max_message,
+        )
+    }
+
     /// Binds and serves forever.
     ///
     /// # Errors
@@ -249,13 +258,7 @@ impl<H: AgentHandler> BoundGrpcAgentServer<H> {
             server,
         } = self;
         let settings = &server.settings;
-        let limits = settings.limits(vec![Encoding::Protobuf]);
-        let service = AgentService::new(
-            Arc::clone(&server.handler),
-            server.control.clone(),
-            limits,
-            server.max_message,
-        );
+        let service = server.service();
         let (sender, accepted) = mpsc::channel(1);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -267,13 +270,7 @@ impl<H: AgentHandler> BoundGrpcAgentServer<H> {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .map_err(|error| listen_error(&server.listen, error))?;
-        let http = Server::builder()
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(SERVER_WINDOW)
-            .max_frame_size(Some(MAX_DATA_FRAME))
-            .max_concurrent_streams(max_streams(settings.max_connections))
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        let http = http2_server(settings.max_connections)
             .add_service(service.clone())
             .add_service(health_service)
             .add_service(reflection)
@@ -305,24 +302,35 @@ impl<H: AgentHandler> BoundGrpcAgentServer<H> {
         let mut sessions = service.stop();
         // Sends GOAWAY, so that proxies open no more streams.
         drop(stop);
-        let drained = async {
-            let ended = async { while sessions.join_next().await.is_some() {} };
-            let _ = tokio::join!(ended, http);
-        };
+        let ended = async { while sessions.join_next().await.is_some() {} };
+        let drained = async { tokio::join!(ended, http) };
         let drained = async {
             tokio::select! {
-                () = drained => {}
-                () = async {
-                    sleep(GOAWAY_GRACE).await;
-                    drop(idle);
-                    pending::<()>().await;
-                } => {}
+                _ = drained => {}
+                () = drop_after_grace(idle) => {}
             }
         };
         // Connections that are not done by then are cut off when their futures are dropped.
         let _ = timeout(settings.drain_timeout, drained).await;
         Ok(())
     }
+}
+
+/// Drops connections without event streams after [`GOAWAY_GRACE`]. Never completes.
+async fn drop_after_grace<T>(idle: T) {
+    sleep(GOAWAY_GRACE).await;
+    drop(idle);
+    pending::<()>().await;
+}
+
+fn http2_server(max_connections: usize) -> Server {
+    Server::builder()
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(SERVER_WINDOW)
+        .max_frame_size(Some(MAX_DATA_FRAME))
+        .max_concurrent_streams(max_streams(max_connections))
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
 }
 
 /// Limit of the streams of one connection: as many as are served at once, and as many again in

@@ -116,7 +116,7 @@ pub trait AgentHandler: Send + Sync + 'static {
         let _ = (correlation_id, reason);
     }
 
-    /// Called with a proxy's response to a request for a change of configuration
+    /// Called with a proxy's response to a config update request
     /// ([`AgentControl::request_config_update`](super::AgentControl::request_config_update)). Only
     /// proxies with tollgate's extension respond.
     fn on_config_update_response(&self, response: ConfigUpdateResponse) {

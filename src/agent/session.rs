@@ -262,7 +262,7 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
             return self.start_event(event_type, payload, cx);
         }
         match message {
-            Some(MessageType::Ping) => self.pong(&payload)?,
+            Some(MessageType::Ping) => self.on_ping(&payload)?,
             Some(MessageType::Pong) => self.parts.handle.mark_pong(),
             Some(MessageType::Cancel) => self.cancel(&payload.freeze()),
             Some(message) if self.parts.dialect.has_streams() => {
@@ -273,7 +273,7 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
         Ok(())
     }
 
-    fn pong(&mut self, ping: &[u8]) -> Result<(), SessionError> {
+    fn on_ping(&mut self, ping: &[u8]) -> Result<(), SessionError> {
         match control::pong(ping, self.parts.dialect.encoding) {
             Ok(pong) => self.write_message(MessageType::Pong, &pong)?,
             Err(error) => self.ignore(&error),

@@ -1,4 +1,4 @@
-//! Handler for agents' requests to change the proxy's configuration.
+//! Handler for agents' config update requests.
 
 use crate::clock;
 use crate::protocol::{
@@ -16,7 +16,7 @@ const MAX_REMEMBERED: usize = 1024;
 /// Time for which a request is remembered, so that a repeated one is not handled twice.
 const MEMORY_LIFETIME: Duration = Duration::from_secs(5 * 60);
 
-/// Handles agents' requests to change the proxy's configuration, by callbacks.
+/// Handles agents' config update requests, by callbacks.
 ///
 /// Without a callback, reloads are accepted and noted as pending, required restarts and config
 /// errors are logged, and all other requests are rejected. If a callback panics, the request is

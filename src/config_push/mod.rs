@@ -1,5 +1,4 @@
-//! Config pushes from the proxy to agents, and agents' requests to change the proxy's
-//! configuration.
+//! Config updates: pushes from the proxy to agents, and config update requests from agents.
 //!
 //! This module does no I/O: it decides what is sent and when. The pool sends it and reports the
 //! result.

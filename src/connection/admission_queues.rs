@@ -1,7 +1,7 @@
 //! Waiting for admission: for a free slot or for the end of a pause.
 
 use super::call::PendingCall;
-use super::refusal::Refusal;
+use super::not_opened::NotOpened;
 use super::time_limit::TimeLimit;
 use super::wait_queue::WaitQueue;
 use crate::clock;
@@ -43,7 +43,7 @@ pub(crate) struct QueueLimits {
     pub(crate) max_queued: usize,
     /// Maximum time that a call waits for a slot.
     pub(crate) queue_timeout: Duration,
-    /// Maximum time that a call waits for the end of a pause; zero refuses it at once.
+    /// Maximum time that a call waits for the end of a pause; zero rejects it at once.
     pub(crate) pause_timeout: Duration,
 }
 
@@ -68,8 +68,8 @@ impl AdmissionQueues {
 
     /// Opens a call by `attempt`, and waits while no slot is free or a pause is in effect.
     ///
-    /// Each arm below waits until `attempt` is no longer refused for the reason of that arm. The
-    /// attempt may then be refused for another reason: a freed slot, for example, may belong to a
+    /// Each arm below waits until `attempt` is no longer rejected for the reason of that arm. The
+    /// attempt may then be rejected for another reason: a freed slot, for example, may belong to a
     /// connection that was paused meanwhile. Its outcome therefore goes round the loop, and the
     /// call moves on to the queue for the new reason. Both deadlines are fixed at the start, so
     /// moving between queues does not prolong the wait.
@@ -77,44 +77,44 @@ impl AdmissionQueues {
         &self,
         limits: QueueLimits,
         limit: TimeLimit,
-        mut attempt: impl FnMut() -> Result<PendingCall, Refusal>,
-    ) -> Result<PendingCall, Refusal> {
+        mut attempt: impl FnMut() -> Result<PendingCall, NotOpened>,
+    ) -> Result<PendingCall, NotOpened> {
         let (queue_end, pause_end) = (
-            WaitDeadline::new(limit, limits.queue_timeout, Refusal::QueueTimedOut),
-            WaitDeadline::new(limit, limits.pause_timeout, Refusal::Paused),
+            WaitDeadline::new(limit, limits.queue_timeout, NotOpened::QueueTimedOut),
+            WaitDeadline::new(limit, limits.pause_timeout, NotOpened::Paused),
         );
         let mut opened = self.try_open_call(&mut attempt);
         loop {
             opened = match opened {
-                Err(Refusal::Full) if self.free_slot.waiting() >= limits.max_queued => {
-                    return Err(Refusal::QueueFull);
+                Err(NotOpened::Full) if self.free_slot.waiting() >= limits.max_queued => {
+                    return Err(NotOpened::QueueFull);
                 }
                 // Waits in order for a free slot.
-                Err(Refusal::Full) => {
+                Err(NotOpened::Full) => {
                     let acquired = self
                         .free_slot
-                        .acquire(|| retry(Refusal::Full, &mut attempt));
+                        .acquire(|| retry(NotOpened::Full, &mut attempt));
                     queue_end.apply(acquired).await?
                 }
-                Err(Refusal::Paused | Refusal::ExchangePaused)
+                Err(NotOpened::Paused | NotOpened::ExchangePaused)
                     if limits.pause_timeout.is_zero() =>
                 {
-                    return Err(Refusal::Paused);
+                    return Err(NotOpened::Paused);
                 }
                 // Waits in order for the end of a pause.
-                Err(Refusal::Paused) => {
+                Err(NotOpened::Paused) => {
                     let acquired = self
                         .resumed
-                        .acquire(|| retry(Refusal::Paused, &mut attempt));
+                        .acquire(|| retry(NotOpened::Paused, &mut attempt));
                     pause_end.apply(acquired).await?
                 }
                 // Waits for the next resumption of any exchange, and tries again.
-                Err(Refusal::ExchangePaused) => {
+                Err(NotOpened::ExchangePaused) => {
                     let mut resumed = std::pin::pin!(self.exchange_resumed.notified());
                     // `notify_waiters` wakes only those that are registered. Registering before the
                     // attempt keeps a resumption in between from being missed.
                     resumed.as_mut().enable();
-                    match retry(Refusal::ExchangePaused, &mut attempt) {
+                    match retry(NotOpened::ExchangePaused, &mut attempt) {
                         Some(opened) => opened,
                         None => {
                             pause_end.apply(resumed).await?;
@@ -130,53 +130,53 @@ impl AdmissionQueues {
     /// Makes one attempt, unless it would overtake a call that waits already.
     pub(crate) fn try_open_call(
         &self,
-        attempt: &mut impl FnMut() -> Result<PendingCall, Refusal>,
-    ) -> Result<PendingCall, Refusal> {
+        attempt: &mut impl FnMut() -> Result<PendingCall, NotOpened>,
+    ) -> Result<PendingCall, NotOpened> {
         if self.free_slot.waiting() > 0 {
-            Err(Refusal::Full)
+            Err(NotOpened::Full)
         } else if self.resumed.waiting() > 0 {
-            Err(Refusal::Paused)
+            Err(NotOpened::Paused)
         } else {
             attempt()
         }
     }
 }
 
-/// Makes an attempt for a call that waits because of the refusal `awaited`. Returns `None` if it is
-/// refused for that reason again.
+/// Makes an attempt for a call that waits because it was not opened for the reason `awaited`.
+/// Returns `None` if it is not opened for that reason again.
 fn retry(
-    awaited: Refusal,
-    attempt: &mut impl FnMut() -> Result<PendingCall, Refusal>,
-) -> Option<Result<PendingCall, Refusal>> {
+    awaited: NotOpened,
+    attempt: &mut impl FnMut() -> Result<PendingCall, NotOpened>,
+) -> Option<Result<PendingCall, NotOpened>> {
     match attempt() {
-        Err(refusal) if refusal == awaited => None,
+        Err(not_opened) if not_opened == awaited => None,
         opened => Some(opened),
     }
 }
 
-/// End of one kind of waiting, and the refusal that follows then.
+/// End of one kind of waiting, and the reason with which the call fails then.
 struct WaitDeadline {
     end: Instant,
-    refusal: Refusal,
+    not_opened: NotOpened,
 }
 
 impl WaitDeadline {
     /// Ends waiting after `timeout`, or at the deadline of the call if that is earlier.
-    fn new(limit: TimeLimit, timeout: Duration, refusal: Refusal) -> Self {
+    fn new(limit: TimeLimit, timeout: Duration, not_opened: NotOpened) -> Self {
         let deadline = limit.deadline();
         match clock::now().checked_add(timeout) {
-            Some(end) if end < deadline => Self { end, refusal },
+            Some(end) if end < deadline => Self { end, not_opened },
             _ => Self {
                 end: deadline,
-                refusal: Refusal::TimedOut,
+                not_opened: NotOpened::TimedOut,
             },
         }
     }
 
     /// Awaits `waiting`, at most until the end.
-    async fn apply<T>(&self, waiting: impl Future<Output = T>) -> Result<T, Refusal> {
+    async fn apply<T>(&self, waiting: impl Future<Output = T>) -> Result<T, NotOpened> {
         timeout_at(clock::timer(self.end), waiting)
             .await
-            .map_err(|_| self.refusal)
+            .map_err(|_| self.not_opened)
     }
 }

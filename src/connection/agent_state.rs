@@ -35,7 +35,7 @@ pub(crate) struct AgentState {
     /// `true` if calls are allowed while the agent is unavailable.
     pub(crate) fails_open: AtomicBool,
     pub(crate) counters: AgentCounters,
-    /// Configuration changes that the agent has requested.
+    /// Config update requests of the agent that wait for the handler.
     pub(super) updates: UpdateQueue,
     /// Writes the agent's log messages to the proxy's log.
     pub(crate) log: AgentLog,
@@ -67,7 +67,7 @@ pub(crate) struct AgentCounters {
     pub(crate) pauses: AtomicU64,
     pub(crate) resumes: AtomicU64,
     pub(crate) updates_accepted: AtomicU64,
-    pub(crate) updates_refused: AtomicU64,
+    pub(crate) updates_rejected: AtomicU64,
 }
 
 impl AgentState {

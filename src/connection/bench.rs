@@ -238,7 +238,7 @@ impl Default for IdleConnection {
             max_failures: 3,
             sampling: Sampling::one_in(64),
         };
-        let dialect = Dialect::published(Encoding::MessagePack);
+        let dialect = Dialect::zentinel(Encoding::MessagePack);
         let (connection, inbound, _) = connect_in_memory(&agent, dialect, &config);
         // Dropping it would close the connection.
         std::mem::forget(inbound);

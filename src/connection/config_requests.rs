@@ -1,4 +1,4 @@
-//! Configuration changes that agents request: queued for the handler and answered.
+//! Config update requests of agents: queued for the handler and answered.
 
 use super::{AgentState, Connection};
 use crate::protocol::{ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType};
@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::spawn_blocking;
 
-/// Maximum number of waiting requests per agent; more are refused.
+/// Maximum number of waiting requests per agent; more are rejected.
 const MAX_WAITING: usize = 64;
 
 /// Requests of one agent that wait for the handler, oldest first.
@@ -46,7 +46,7 @@ impl Connection {
             tracing::warn!(
                 agent = &*agent.id,
                 limit = MAX_WAITING,
-                "configuration request refused: too many requests of this agent are waiting"
+                "config update request rejected: too many requests of this agent are waiting"
             );
             let reason = "Too many requests are waiting";
             return self.respond(ConfigUpdateResponse::failure(request.request_id, reason));
@@ -68,7 +68,7 @@ impl Connection {
         let count = if response.accepted {
             &counters.updates_accepted
         } else {
-            &counters.updates_refused
+            &counters.updates_rejected
         };
         count.fetch_add(1, Ordering::Relaxed);
         // Dropped if the send queue is full or the agent is gone. Such an agent has to ask again.

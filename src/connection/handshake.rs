@@ -32,8 +32,8 @@ pub(crate) async fn open(
     let request = request.encode_for(offer.encodings);
     let sent = send_message(&*link.sender, MessageType::HandshakeRequest, &request);
     match sent.await {
-        // An agent that closed the link without reading the request may have sent a refusal before,
-        // which tells more than the failed write.
+        // An agent that closed the link without reading the request may have sent a rejection
+        // before, which tells more than the failed write.
         Ok(()) | Err(ConnectError::ClosedDuringHandshake) => {}
         Err(error) => return Err(error),
     }

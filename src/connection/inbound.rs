@@ -298,7 +298,7 @@ impl Inbound {
             return;
         };
         if let Some(waiting) = self.connection.pings().remove(&pong.sequence) {
-            // The caller may have given up meanwhile.
+            // The caller may have dropped its future meanwhile.
             let _ = waiting.send(());
         }
     }
@@ -342,7 +342,7 @@ impl Inbound {
                     ids.push(id.to_owned());
                     Err(CallFailure::Cancelled)
                 });
-                // The caller may have given up meanwhile.
+                // The caller may have dropped its future meanwhile.
                 let _ = cancelled.send(ids);
             }
         }

@@ -83,7 +83,7 @@ pub(crate) struct Batch {
     sent: usize,
 }
 
-/// Maximum number of slices in one vectored write. The system refuses more than 1,024.
+/// Maximum number of slices in one vectored write. The system rejects more than 1,024.
 pub(crate) const MAX_SLICES: usize = 64;
 
 impl Batch {

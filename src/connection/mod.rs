@@ -22,14 +22,15 @@ mod health;
 mod inbound;
 pub(crate) mod link;
 mod logs;
+mod not_opened;
 mod receive_error;
-mod refusal;
 mod runtime_id;
 mod send_queue;
 #[cfg(feature = "__sim")]
 pub(crate) mod simulated;
 mod slot_bitmap;
 mod slots;
+mod state;
 mod stopwatch;
 mod sync;
 mod time_limit;
@@ -50,7 +51,7 @@ pub(crate) use handshake::{
 };
 pub(crate) use health::ConnectionHealth;
 pub(crate) use inbound::Inbound;
-pub(crate) use refusal::Refusal;
+pub(crate) use not_opened::NotOpened;
 pub(crate) use runtime_id::RuntimeId;
 pub(crate) use stopwatch::{Sampling, Stopwatch};
 pub(crate) use time_limit::TimeLimit;
@@ -255,87 +256,6 @@ impl Connection {
         (connection, completer)
     }
 
-    pub(crate) fn capabilities(&self) -> &AgentCapabilities {
-        &self.capabilities
-    }
-
-    /// Returns the number of the settings that the agent was given on this connection, or is being
-    /// given; 0 for none.
-    pub(crate) fn settings(&self) -> &AtomicU64 {
-        &self.settings
-    }
-
-    pub(crate) fn dialect(&self) -> Dialect {
-        self.dialect
-    }
-
-    /// Returns the side that opened the connection.
-    pub(crate) fn origin(&self) -> Origin {
-        self.origin
-    }
-
-    /// Returns the runtime of the connection's tasks.
-    pub(crate) fn runtime(&self) -> Option<RuntimeId> {
-        self.runtime
-    }
-
-    /// Returns the correlation of an exchange: its id and the hash of that.
-    pub(crate) fn correlation<'a>(&self, id: &'a str) -> Correlation<'a> {
-        self.agent.correlation(id)
-    }
-
-    /// Returns the state shared by all connections to the agent.
-    pub(crate) fn agent(&self) -> &Arc<AgentState> {
-        &self.agent
-    }
-
-    /// Returns the health of the agent as seen on this connection.
-    pub(crate) fn health(&self) -> &ConnectionHealth {
-        &self.health
-    }
-
-    /// Returns the queues of calls that are bound to this connection.
-    pub(crate) fn queues(&self) -> &AdmissionQueues {
-        &self.queues
-    }
-
-    /// Returns the number of calls waiting for an answer.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.slots.pending()
-    }
-
-    /// Returns whether a call can take a slot now, without overtaking a waiting call.
-    pub(crate) fn has_free_slot(&self) -> bool {
-        !self.slots.is_full() && self.queues.free_slot.waiting() == 0
-    }
-
-    /// Returns whether calls should share one connection: see [`LinkSender::prefers_batching`].
-    pub(crate) fn prefers_batching(&self) -> bool {
-        self.sender.prefers_batching()
-    }
-
-    /// Returns whether the writer task is about to send a batch that one more frame can join at
-    /// almost no cost.
-    ///
-    /// `false` while at most one call is pending: then a call that has another connection to itself
-    /// is answered sooner.
-    pub(crate) fn is_batching(&self) -> bool {
-        self.send_queue.is_batching() && self.slots.has_several()
-    }
-
-    pub(crate) fn is_open(&self) -> bool {
-        !self.is_closed.load(Ordering::Acquire)
-    }
-
-    /// Returns whether the connection takes new exchanges. Unlike `AgentEntry::is_available`, this
-    /// does not consider the agent's circuit breaker.
-    pub(crate) fn is_healthy(&self) -> bool {
-        self.is_open()
-            && self.health.takes_exchanges()
-            && !self.is_retired()
-            && !self.is_configuring.load(Ordering::Relaxed)
-    }
-
     /// Stops taking new exchanges until [`Connection::end_configuring`].
     pub(crate) fn begin_configuring(&self) {
         self.is_configuring.store(true, Ordering::Relaxed);
@@ -348,62 +268,9 @@ impl Connection {
         }
     }
 
-    /// Returns whether a call of this exchange can be opened: no earlier answer to the exchange is
-    /// missing that could be taken for the new one.
-    pub(crate) fn is_free_for(&self, correlation: Correlation<'_>) -> bool {
-        !self.expected_late_answers.contains(correlation.key)
-            && self.slots.accepts_key(correlation.key)
-    }
-
-    /// Returns whether the agent has paused the whole connection.
-    pub(crate) fn is_paused(&self) -> bool {
-        self.flow.is_paused()
-    }
-
-    /// Returns the fill level of the send queue, 0.0 to 1.0.
-    pub(crate) fn ring_utilization(&self) -> f64 {
-        self.send_queue.utilization()
-    }
-
-    /// Checks that the agent has paused neither the connection nor this exchange.
-    pub(crate) fn check_flow(&self, correlation: Correlation<'_>) -> Result<(), Refusal> {
-        self.flow.check(correlation.key)
-    }
-
-    /// Returns whether a call of this exchange is pending.
-    pub(crate) fn is_busy_with(&self, correlation_id: &str) -> bool {
-        self.slots.contains(self.agent.keys.key(correlation_id))
-    }
-
-    /// Returns the time since the last call, or the age of the connection if there was none.
-    pub(crate) fn idle_time(&self) -> Duration {
-        self.time_since(&self.last_used)
-    }
-
-    /// Returns the time since bytes were last received, or the age of the connection if there were
-    /// none since the handshake.
-    pub(crate) fn silence(&self) -> Duration {
-        self.time_since(&self.last_received)
-    }
-
-    /// Returns the time since the handshake.
-    pub(crate) fn age(&self) -> Duration {
-        clock::elapsed(self.epoch)
-    }
-
     /// Closes the connection because the agent does not respond.
     pub(crate) fn close_unresponsive(&self) {
         self.close_on_error(&"the agent does not respond");
-    }
-
-    /// Returns whether the agent has sent anything since the handshake.
-    pub(crate) fn has_received(&self) -> bool {
-        self.last_received.load(Ordering::Relaxed) != 0
-    }
-
-    fn time_since(&self, ticks: &AtomicU64) -> Duration {
-        let at = Duration::from_millis(ticks.load(Ordering::Relaxed));
-        clock::elapsed(self.epoch).saturating_sub(at)
     }
 
     /// Closes the connection. Every pending call fails.

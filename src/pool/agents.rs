@@ -218,7 +218,7 @@ impl AgentEntry {
             exchanges_cancelled: counters.exchanges_cancelled.load(Ordering::Relaxed),
             reconnects: counters.reconnects.load(Ordering::Relaxed),
             config_updates_accepted: counters.updates_accepted.load(Ordering::Relaxed),
-            config_updates_refused: counters.updates_refused.load(Ordering::Relaxed),
+            config_updates_refused: counters.updates_rejected.load(Ordering::Relaxed),
             log_messages: state.log.logged.load(Ordering::Relaxed),
             log_messages_left_out: state.log.dropped.load(Ordering::Relaxed),
             circuit_breaker: state.breaker.state(),

@@ -1,8 +1,8 @@
 //! Calls: how an event gets a connection, and what its caller gets without one.
 //!
 //! A call is opened in two steps. The first attempt runs against the current snapshot and waits for
-//! nothing. Only if it is refused for a reason that may pass (no free slot, a pause) does the call
-//! go to the wait queues, from where every further attempt loads the snapshot anew.
+//! nothing. Only if that fails for a reason that may pass (no free slot, a pause) does the call go
+//! to the wait queues, from where every further attempt loads the snapshot anew.
 
 use super::affinity::Affinities;
 use super::agents::AgentEntry;
@@ -10,7 +10,7 @@ use super::policy::FlowControlMode;
 use super::trace::traced;
 use super::{Inner, unknown};
 use crate::connection::{
-    AdmissionQueues, AgentState, Binding, Connection, PendingCall, Refusal, TimeLimit,
+    AdmissionQueues, AgentState, Binding, Connection, NotOpened, PendingCall, TimeLimit,
 };
 use crate::error::AgentProtocolError;
 use crate::metrics::{CallEnd, CallTimings};
@@ -42,19 +42,19 @@ impl NoAnswer {
     }
 }
 
-/// Takes the response of an answered call out of its slot.
+/// Takes the answer of a call out of its slot.
 ///
 /// Called last: an [`AgentResponse`] is large, and every function that returns it copies it.
-pub(super) fn take_response(answered: CallResult) -> Outcome {
+pub(super) fn take_answer(answered: CallResult) -> Outcome {
     match answered {
         Ok(mut call) => call.take_answer(),
         Err(unanswered) => unanswered.into_outcome(),
     }
 }
 
-/// Like [`take_response`], but lets `read` borrow the response in its slot.
+/// Like [`take_answer`], but lets `read` borrow the answer in its slot.
 #[cfg(feature = "http")]
-pub(super) fn read_response<R>(
+pub(super) fn read_answer<R>(
     answered: CallResult,
     read: impl FnOnce(&mut AgentResponse) -> R,
 ) -> Result<R, AgentProtocolError> {
@@ -165,7 +165,7 @@ impl Inner {
         params: CallParams<'_>,
     ) -> CallResult {
         // The snapshot is released before the call waits.
-        let (state, refusal) = {
+        let (state, not_opened) = {
             let agents = self.agents.load();
             let agent = agents
                 .get(agent_id)
@@ -174,11 +174,11 @@ impl Inner {
             let mut attempt = || self.open_at(agent, params);
             match agent.state.queues.try_open_call(&mut attempt) {
                 Ok(call) => return Ok(call),
-                Err(refusal) => (Arc::clone(&agent.state), refusal),
+                Err(not_opened) => (Arc::clone(&agent.state), not_opened),
             }
         };
         let attempt = || self.attempt(agent_id, params);
-        self.wait(&state, &state.queues, refusal, params, attempt)
+        self.wait(&state, &state.queues, not_opened, params, attempt)
             .await
     }
 
@@ -193,7 +193,7 @@ impl Inner {
         let mut attempt = || self.open_on(connection, Binding::Bound, params);
         match queues.try_open_call(&mut attempt) {
             Ok(call) => Ok(call),
-            Err(refusal) => self.wait(state, queues, refusal, params, attempt).await,
+            Err(not_opened) => self.wait(state, queues, not_opened, params, attempt).await,
         }
     }
 
@@ -205,7 +205,7 @@ impl Inner {
         state: &AgentState,
         params: CallParams<'_>,
         event: &E,
-        open: impl FnOnce() -> Result<PendingCall, Refusal>,
+        open: impl FnOnce() -> Result<PendingCall, NotOpened>,
     ) -> Outcome {
         state.calls.made();
         match open() {
@@ -213,54 +213,54 @@ impl Inner {
                 call.send_and_wait(params.correlation_id, event).await?;
                 call.take_answer()
             }
-            Err(refusal) => {
-                state.calls.ended(call_end_of(refusal));
-                Err(self.error(state, refusal, params))
+            Err(not_opened) => {
+                state.calls.ended(call_end_of(not_opened));
+                Err(self.error(state, not_opened, params))
             }
         }
     }
 
-    /// Continues a call whose first attempt was refused: waits unless the refusal is final.
+    /// Continues a call whose first attempt did not open it: waits unless the reason is final.
     async fn wait(
         self: &Arc<Self>,
         state: &AgentState,
         queues: &AdmissionQueues,
-        refusal: Refusal,
+        not_opened: NotOpened,
         params: CallParams<'_>,
-        attempt: impl FnMut() -> Result<PendingCall, Refusal>,
+        attempt: impl FnMut() -> Result<PendingCall, NotOpened>,
     ) -> CallResult {
         // A call that is not bound is attempted again after `ClosedOrRetired`. So is a bound one,
-        // which ends with that refusal in `open_call`.
-        if refusal.is_final() {
-            return Err(self.resolve_refusal(state, refusal, params));
+        // which ends for that reason in `open_call`.
+        if not_opened.is_final() {
+            return Err(self.resolve_not_opened(state, not_opened, params));
         }
         // `calls.made()` has counted this call, so exactly one end has to be counted for it. If the
         // caller drops this future while it waits, nothing below runs and the guard counts the end.
         // If the wait returns, the guard is forgotten: the end of an opened call is counted by
-        // `PendingCall`, and that of a refused one by `resolve_refusal`.
+        // `PendingCall`, and that of any other by `resolve_not_opened`.
         let waiting = WaitGuard(state);
         let opened = queues
             .open_call(self.config.queue_limits(), params.limit, attempt)
             .await;
         std::mem::forget(waiting);
-        opened.map_err(|refusal| self.resolve_refusal(state, refusal, params))
+        opened.map_err(|not_opened| self.resolve_not_opened(state, not_opened, params))
     }
 
     /// Opens a call on any connection that takes it now.
     ///
-    /// Never returns [`Refusal::ClosedOrRetired`]: a call that is not bound chooses again instead.
+    /// Never returns [`NotOpened::ClosedOrRetired`]: a call that is not bound chooses again.
     pub(super) fn attempt(
         self: &Arc<Self>,
         agent_id: &str,
         params: CallParams<'_>,
-    ) -> Result<PendingCall, Refusal> {
+    ) -> Result<PendingCall, NotOpened> {
         loop {
             let agents = self.agents.load();
-            let agent = agents.get(agent_id).ok_or(Refusal::UnknownAgent)?;
+            let agent = agents.get(agent_id).ok_or(NotOpened::UnknownAgent)?;
             match self.open_at(agent, params) {
                 // The connection was closed or retired after it was chosen, or the snapshot is
                 // outdated. The next attempt loads the snapshot and chooses again.
-                Err(Refusal::ClosedOrRetired) => {}
+                Err(NotOpened::ClosedOrRetired) => {}
                 opened => return opened,
             }
         }
@@ -271,14 +271,14 @@ impl Inner {
         self: &Arc<Self>,
         agent: &Arc<AgentEntry>,
         params: CallParams<'_>,
-    ) -> Result<PendingCall, Refusal> {
+    ) -> Result<PendingCall, NotOpened> {
         if self.is_closing() {
-            return Err(Refusal::Unavailable);
+            return Err(NotOpened::Unavailable);
         }
         let correlation = agent.correlation(params.correlation_id);
         let connection = self.choose(agent, correlation)?;
         match self.open_on(connection, Binding::Free, params) {
-            Err(Refusal::Full) => Err(agent.why_no_slot(correlation)),
+            Err(NotOpened::Full) => Err(agent.why_no_slot(correlation)),
             opened => opened,
         }
     }
@@ -289,35 +289,35 @@ impl Inner {
         connection: &Arc<Connection>,
         binding: Binding,
         params: CallParams<'_>,
-    ) -> Result<PendingCall, Refusal> {
+    ) -> Result<PendingCall, NotOpened> {
         let is_skipped = self.config.skip_unsubscribed_events
             && params.kind != EventType::Configure
             && !connection.capabilities().supports_event(params.kind);
         if is_skipped {
-            return Err(Refusal::Unsubscribed);
+            return Err(NotOpened::Unsubscribed);
         }
         let correlation = connection.correlation(params.correlation_id);
         connection.open_call(correlation, binding, params.limit)
     }
 
-    /// Counts the end of a refused call and returns its result, by the flow-control and failure
-    /// modes.
-    fn resolve_refusal(
+    /// Counts the end of a call that was not opened and returns its result, by the flow-control and
+    /// failure modes.
+    fn resolve_not_opened(
         self: &Arc<Self>,
         state: &AgentState,
-        refusal: Refusal,
+        not_opened: NotOpened,
         params: CallParams<'_>,
     ) -> NoAnswer {
-        state.calls.ended(call_end_of(refusal));
-        if refusal == Refusal::Unsubscribed {
+        state.calls.ended(call_end_of(not_opened));
+        if not_opened == NotOpened::Unsubscribed {
             return NoAnswer::Allowed;
         }
-        if is_pause(refusal) && self.config.flow_control_mode == FlowControlMode::FailOpen {
+        if is_pause(not_opened) && self.config.flow_control_mode == FlowControlMode::FailOpen {
             let allowed = &state.counters.allowed_while_paused;
             allowed.fetch_add(1, Ordering::Relaxed);
             return NoAnswer::Allowed;
         }
-        state.apply_failure_mode(self.refusal_error(state, refusal, params))
+        state.apply_failure_mode(self.not_opened_error(state, not_opened, params))
     }
 
     /// Counts a call of an exchange that has no connection, and returns its result.
@@ -327,52 +327,53 @@ impl Inner {
         params: CallParams<'_>,
     ) -> NoAnswer {
         state.calls.made();
-        self.resolve_refusal(state, Refusal::Unavailable, params)
+        self.resolve_not_opened(state, NotOpened::Unavailable, params)
     }
 
-    /// Returns the error for a refusal, and requests a reconnect if the agent is unavailable.
-    pub(super) fn refusal_error(
+    /// Returns the error for a call that was not opened. Requests a reconnect if the agent is
+    /// unavailable.
+    pub(super) fn not_opened_error(
         self: &Arc<Self>,
         state: &AgentState,
-        refusal: Refusal,
+        not_opened: NotOpened,
         params: CallParams<'_>,
     ) -> AgentProtocolError {
-        if refusal == Refusal::Unavailable {
+        if not_opened == NotOpened::Unavailable {
             self.request_reconnect(&state.id);
         }
-        self.error(state, refusal, params)
+        self.error(state, not_opened, params)
     }
 
     fn error(
         &self,
         state: &AgentState,
-        refusal: Refusal,
+        not_opened: NotOpened,
         params: CallParams<'_>,
     ) -> AgentProtocolError {
         let agent_id = Arc::clone(&state.id);
-        match refusal {
-            Refusal::Paused | Refusal::ExchangePaused => {
+        match not_opened {
+            NotOpened::Paused | NotOpened::ExchangePaused => {
                 AgentProtocolError::FlowControlPaused { agent_id }
             }
-            Refusal::ClosedOrRetired => AgentProtocolError::ConnectionClosed { agent_id },
-            Refusal::UnknownAgent => AgentProtocolError::UnknownAgent { agent_id },
-            Refusal::Unavailable | Refusal::Unsubscribed => {
+            NotOpened::ClosedOrRetired => AgentProtocolError::ConnectionClosed { agent_id },
+            NotOpened::UnknownAgent => AgentProtocolError::UnknownAgent { agent_id },
+            NotOpened::Unavailable | NotOpened::Unsubscribed => {
                 AgentProtocolError::Unavailable { agent_id }
             }
-            Refusal::CircuitOpen => AgentProtocolError::CircuitOpen { agent_id },
-            Refusal::Full | Refusal::QueueFull => AgentProtocolError::QueueFull {
+            NotOpened::CircuitOpen => AgentProtocolError::CircuitOpen { agent_id },
+            NotOpened::Full | NotOpened::QueueFull => AgentProtocolError::QueueFull {
                 agent_id,
                 limit: self.config.max_queued_calls,
             },
-            Refusal::QueueTimedOut => AgentProtocolError::QueueTimeout {
+            NotOpened::QueueTimedOut => AgentProtocolError::QueueTimeout {
                 agent_id,
                 after: self.config.queue_timeout,
             },
-            Refusal::TimedOut => AgentProtocolError::Timeout {
+            NotOpened::TimedOut => AgentProtocolError::Timeout {
                 agent_id,
                 after: params.limit.timeout(),
             },
-            Refusal::Busy => AgentProtocolError::CorrelationBusy {
+            NotOpened::Busy => AgentProtocolError::CorrelationBusy {
                 agent_id,
                 correlation_id: params.correlation_id.to_owned(),
             },
@@ -450,20 +451,20 @@ impl Drop for PinGuard<'_> {
     }
 }
 
-fn is_pause(refusal: Refusal) -> bool {
-    matches!(refusal, Refusal::Paused | Refusal::ExchangePaused)
+fn is_pause(not_opened: NotOpened) -> bool {
+    matches!(not_opened, NotOpened::Paused | NotOpened::ExchangePaused)
 }
 
-fn call_end_of(refusal: Refusal) -> CallEnd {
-    match refusal {
-        Refusal::Paused | Refusal::ExchangePaused => CallEnd::Paused,
-        Refusal::Busy => CallEnd::Busy,
-        Refusal::ClosedOrRetired => CallEnd::ConnectionClosed,
-        Refusal::UnknownAgent | Refusal::Unavailable => CallEnd::Unavailable,
-        Refusal::CircuitOpen => CallEnd::CircuitOpen,
-        Refusal::Full | Refusal::QueueFull => CallEnd::QueueFull,
-        Refusal::QueueTimedOut => CallEnd::QueueTimedOut,
-        Refusal::TimedOut => CallEnd::TimedOut,
-        Refusal::Unsubscribed => CallEnd::Skipped,
+fn call_end_of(not_opened: NotOpened) -> CallEnd {
+    match not_opened {
+        NotOpened::Paused | NotOpened::ExchangePaused => CallEnd::Paused,
+        NotOpened::Busy => CallEnd::Busy,
+        NotOpened::ClosedOrRetired => CallEnd::ConnectionClosed,
+        NotOpened::UnknownAgent | NotOpened::Unavailable => CallEnd::Unavailable,
+        NotOpened::CircuitOpen => CallEnd::CircuitOpen,
+        NotOpened::Full | NotOpened::QueueFull => CallEnd::QueueFull,
+        NotOpened::QueueTimedOut => CallEnd::QueueTimedOut,
+        NotOpened::TimedOut => CallEnd::TimedOut,
+        NotOpened::Unsubscribed => CallEnd::Skipped,
     }
 }

@@ -3,7 +3,7 @@
 use super::agents::AgentEntry;
 use super::config::LoadBalanceStrategy;
 use super::connection_set::Group;
-use crate::connection::{Connection, Correlation, Refusal, RuntimeId};
+use crate::connection::{Connection, Correlation, NotOpened, RuntimeId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,7 +19,7 @@ impl AgentEntry {
         &self,
         strategy: LoadBalanceStrategy,
         correlation: Correlation<'_>,
-    ) -> Result<&Arc<Connection>, Refusal> {
+    ) -> Result<&Arc<Connection>, NotOpened> {
         let all = self.connections.all();
         all.choose(strategy, |connection| {
             can_take_event(connection, correlation)
@@ -34,7 +34,7 @@ impl AgentEntry {
         runtime: RuntimeId,
         strategy: LoadBalanceStrategy,
         correlation: Correlation<'_>,
-    ) -> Result<&Arc<Connection>, Refusal> {
+    ) -> Result<&Arc<Connection>, NotOpened> {
         let usable = |connection: &Connection| can_take_event(connection, correlation);
         match self.choose_at(runtime, strategy, usable) {
             Some(own) => Ok(own),
@@ -48,16 +48,17 @@ impl AgentEntry {
     /// must not wait for another one: at the head of the queue, it would keep the calls behind it
     /// from using that slot.
     #[cold]
-    pub(super) fn why_no_slot(&self, correlation: Correlation<'_>) -> Refusal {
+    pub(super) fn why_no_slot(&self, correlation: Correlation<'_>) -> NotOpened {
         let mut with_slot = self
             .connections()
             .iter()
             .filter(|connection| connection.is_healthy() && connection.has_free_slot());
-        let refusal = with_slot.find_map(|connection| match connection.check_flow(correlation) {
-            Ok(()) => (!connection.is_free_for(correlation)).then_some(Refusal::Busy),
-            Err(refusal) => (refusal == Refusal::ExchangePaused).then_some(refusal),
-        });
-        refusal.unwrap_or(Refusal::Full)
+        let not_opened =
+            with_slot.find_map(|connection| match connection.check_flow(correlation) {
+                Ok(()) => (!connection.is_free_for(correlation)).then_some(NotOpened::Busy),
+                Err(not_opened) => (not_opened == NotOpened::ExchangePaused).then_some(not_opened),
+            });
+        not_opened.unwrap_or(NotOpened::Full)
     }
 
     /// Chooses the connection for an exchange whose first event may wait for the end of a pause.
@@ -65,14 +66,14 @@ impl AgentEntry {
         &self,
         near: Option<RuntimeId>,
         strategy: LoadBalanceStrategy,
-    ) -> Result<&Arc<Connection>, Refusal> {
+    ) -> Result<&Arc<Connection>, NotOpened> {
         near.and_then(|runtime| self.choose_at(runtime, strategy, Connection::is_healthy))
             .or_else(|| {
                 self.connections
                     .all()
                     .choose(strategy, Connection::is_healthy)
             })
-            .ok_or(Refusal::Unavailable)
+            .ok_or(NotOpened::Unavailable)
     }
 
     /// Chooses among the connections that a runtime serves. Returns `None` unless one has a free
@@ -92,7 +93,7 @@ impl AgentEntry {
     ///
     /// If several connections are unusable for different reasons, the reason that another event or
     /// a short wait could remove comes first: busy, then paused for this exchange, then paused.
-    fn why_none(&self, correlation: Correlation<'_>) -> Refusal {
+    fn why_none(&self, correlation: Correlation<'_>) -> NotOpened {
         let healthy = || {
             self.connections()
                 .iter()
@@ -104,24 +105,24 @@ impl AgentEntry {
             .any(|connection| connection.is_retired())
         {
             // Connections are retired only once they have left the snapshot, so the caller's
-            // snapshot is outdated. This refusal makes the caller load the new one and choose
+            // snapshot is outdated. This result makes the caller load the new one and choose
             // again.
-            return Refusal::ClosedOrRetired;
+            return NotOpened::ClosedOrRetired;
         }
         if healthy().next().is_none() {
-            return Refusal::Unavailable;
+            return NotOpened::Unavailable;
         }
-        let mut refusal = Refusal::Paused;
+        let mut not_opened = NotOpened::Paused;
         for connection in healthy() {
             match connection.check_flow(correlation) {
                 // Healthy and not paused, and yet not usable: an event of the exchange is
                 // unanswered.
-                Ok(()) => return Refusal::Busy,
-                Err(Refusal::ExchangePaused) => refusal = Refusal::ExchangePaused,
+                Ok(()) => return NotOpened::Busy,
+                Err(NotOpened::ExchangePaused) => not_opened = NotOpened::ExchangePaused,
                 Err(_) => {}
             }
         }
-        refusal
+        not_opened
     }
 }
 

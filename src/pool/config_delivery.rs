@@ -74,7 +74,7 @@ impl Inner {
                 tracing::warn!(
                     agent = agent_id,
                     push_id,
-                    "an agent refuses an update: {reason}"
+                    "an agent rejects an update: {reason}"
                 );
                 self.pusher.acknowledge(&push_id, false, Some(reason));
             }

@@ -172,7 +172,7 @@ mod tests {
                 let state = pool.inner.new_state((*id).to_owned());
                 let connections = (0..2).map(|_| {
                     let config = pool.inner.config.connection();
-                    let dialect = Dialect::published(Encoding::MessagePack);
+                    let dialect = Dialect::zentinel(Encoding::MessagePack);
                     let (connection, receiver, _) = connect_in_memory(&state, dialect, &config);
                     inbound.push(receiver);
                     connection

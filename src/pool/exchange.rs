@@ -2,13 +2,13 @@
 
 use super::agents::AgentEntry;
 #[cfg(feature = "http")]
-use super::call::read_response;
-use super::call::{CallParams, CallResult, complete, take_response, timings_of};
+use super::call::read_answer;
+use super::call::{CallParams, CallResult, complete, take_answer, timings_of};
 use super::policy::FlowControlMode;
 use super::pushed_events::{Pushed, PushedQueue};
 use super::trace::traced;
 use super::{AgentPool, Inner, unknown};
-use crate::connection::{AgentState, ExchangeGuard, Refusal, TimeLimit};
+use crate::connection::{AgentState, ExchangeGuard, NotOpened, TimeLimit};
 use crate::error::AgentProtocolError;
 use crate::metrics::CallTimings;
 use crate::protocol::{AgentResponse, CancelReason, Decision, EventType, text};
@@ -134,7 +134,7 @@ impl AgentPool {
         correlation_id: &str,
     ) -> Result<Exchange, AgentProtocolError> {
         let pool = &self.inner;
-        let (agent, refusal) = loop {
+        let (agent, not_opened) = loop {
             let agents = pool.agents.load();
             let agent = agents.get(agent_id).ok_or_else(|| unknown(agent_id))?;
             match pool.bind_exchange(agent, correlation_id) {
@@ -144,8 +144,8 @@ impl AgentPool {
                 }
                 // The connection was closed or retired after it was chosen, or the snapshot is
                 // outdated. The next attempt loads the snapshot and chooses again.
-                Err(Refusal::ClosedOrRetired) => {}
-                Err(refusal) => break (Arc::clone(&agent.state), refusal),
+                Err(NotOpened::ClosedOrRetired) => {}
+                Err(not_opened) => break (Arc::clone(&agent.state), not_opened),
             }
         };
         let params = CallParams {
@@ -153,7 +153,7 @@ impl AgentPool {
             kind: EventType::RequestHeaders,
             limit: TimeLimit::configured(Duration::ZERO),
         };
-        let error = pool.refusal_error(&agent, refusal, params);
+        let error = pool.not_opened_error(&agent, not_opened, params);
         if !(agent.fails_open.load(Ordering::Relaxed) && error.means_unavailable()) {
             return Err(error);
         }
@@ -168,19 +168,19 @@ impl Inner {
         self: &Arc<Self>,
         agent: &Arc<AgentEntry>,
         correlation_id: &str,
-    ) -> Result<ExchangeGuard, Refusal> {
+    ) -> Result<ExchangeGuard, NotOpened> {
         if self.is_closing() {
-            return Err(Refusal::Unavailable);
+            return Err(NotOpened::Unavailable);
         }
         let connection = match self.choose(agent, agent.correlation(correlation_id)) {
-            Err(Refusal::Paused | Refusal::ExchangePaused)
+            Err(NotOpened::Paused | NotOpened::ExchangePaused)
                 if self.config.flow_control_mode != FlowControlMode::FailClosed =>
             {
                 self.choose_paused(agent)
             }
             chosen => chosen,
         };
-        ExchangeGuard::of(connection?).ok_or(Refusal::ClosedOrRetired)
+        ExchangeGuard::of(connection?).ok_or(NotOpened::ClosedOrRetired)
     }
 }
 
@@ -225,7 +225,7 @@ impl Exchange {
     /// with [`ConnectionClosed`](AgentProtocolError::ConnectionClosed).
     pub async fn send<E: Event>(&mut self, event: &E) -> Result<AgentResponse, AgentProtocolError> {
         let timeout = self.pool.config.timeout(E::EVENT_TYPE);
-        take_response(self.send_event(event, TimeLimit::configured(timeout)).await)
+        take_answer(self.send_event(event, TimeLimit::configured(timeout)).await)
     }
 
     /// Like [`Exchange::send`], and returns a timing breakdown: `None` if the event was allowed
@@ -243,7 +243,7 @@ impl Exchange {
             .send_event(event, TimeLimit::configured(timeout).timed())
             .await;
         let timings = timings_of(&answered);
-        Ok((take_response(answered)?, timings))
+        Ok((take_answer(answered)?, timings))
     }
 
     /// Like [`Exchange::send`] with an explicit timeout, which is not extended for a degraded
@@ -257,7 +257,7 @@ impl Exchange {
         event: &E,
         timeout: Duration,
     ) -> Result<AgentResponse, AgentProtocolError> {
-        take_response(self.send_event(event, TimeLimit::fixed(timeout)).await)
+        take_answer(self.send_event(event, TimeLimit::fixed(timeout)).await)
     }
 
     /// Like [`Exchange::send`], but lets `read` borrow the agent's id and the response in its slot.
@@ -269,7 +269,7 @@ impl Exchange {
     ) -> Result<R, AgentProtocolError> {
         let timeout = self.pool.config.timeout(E::EVENT_TYPE);
         let answered = self.send_event(event, TimeLimit::configured(timeout)).await;
-        read_response(answered, |answer| read(self.shared_agent_id(), answer))
+        read_answer(answered, |answer| read(self.shared_agent_id(), answer))
     }
 
     async fn send_event<E: Event>(&mut self, event: &E, limit: TimeLimit) -> CallResult {

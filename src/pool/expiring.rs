@@ -126,14 +126,14 @@ impl<V: Clone> ExpiringMap<V> {
         // Counted in advance, so that the bound is never exceeded, and subtracted below if no entry
         // was added.
         let has_room = self.len.fetch_add(1, Ordering::Relaxed) < self.max;
-        let mut is_refused = false;
+        let mut is_rejected = false;
         let changed = entries.compute(Id(SmallVec::from_slice(id.as_bytes())), |present| {
-            is_refused = false;
+            is_rejected = false;
             match (present, change(present.map(|(_, entry)| &entry.value))) {
                 (Some(_), None) => Operation::Remove,
                 (None, None) => Operation::Abort(()),
                 (None, Some(_)) if !has_room => {
-                    is_refused = true;
+                    is_rejected = true;
                     Operation::Abort(())
                 }
                 (_, Some(value)) => Operation::Insert(self.entry(value)),
@@ -152,7 +152,7 @@ impl<V: Clone> ExpiringMap<V> {
             }
         };
         self.len.fetch_sub(surplus, Ordering::Relaxed);
-        if is_refused { Err(Full) } else { Ok(()) }
+        if is_rejected { Err(Full) } else { Ok(()) }
     }
 
     /// Removes an id. Returns whether it was present.

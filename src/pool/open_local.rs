@@ -7,7 +7,7 @@ use super::config::Placement;
 use super::maintenance::{same_agent, until_dropped};
 use super::reconnect::{MAX_DELAY, ReconnectGuard};
 use crate::backoff::delay;
-use crate::connection::{Connection, Correlation, Refusal, RuntimeId};
+use crate::connection::{Connection, Correlation, NotOpened, RuntimeId};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
@@ -26,7 +26,7 @@ impl Inner {
         self: &Arc<Self>,
         agent: &'a Arc<AgentEntry>,
         correlation: Correlation<'_>,
-    ) -> Result<&'a Arc<Connection>, Refusal> {
+    ) -> Result<&'a Arc<Connection>, NotOpened> {
         match self.config.placement {
             Placement::Shared => agent.choose(self.config.load_balance_strategy, correlation),
             Placement::PerRuntime => self.choose_near_caller(agent, correlation),
@@ -37,7 +37,7 @@ impl Inner {
         self: &Arc<Self>,
         agent: &'a Arc<AgentEntry>,
         correlation: Correlation<'_>,
-    ) -> Result<&'a Arc<Connection>, Refusal> {
+    ) -> Result<&'a Arc<Connection>, NotOpened> {
         let strategy = self.config.load_balance_strategy;
         let Ok(handle) = Handle::try_current() else {
             return agent.choose(strategy, correlation);
@@ -56,7 +56,7 @@ impl Inner {
     pub(super) fn choose_paused<'a>(
         &self,
         agent: &'a AgentEntry,
-    ) -> Result<&'a Arc<Connection>, Refusal> {
+    ) -> Result<&'a Arc<Connection>, NotOpened> {
         agent.choose_paused(self.caller_runtime(), self.config.load_balance_strategy)
     }
 

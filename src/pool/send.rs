@@ -1,7 +1,7 @@
 //! Sends events that are known by their correlation id. Every method here ends in the same path.
 
 use super::AgentPool;
-use super::call::{CallParams, take_response, timings_of};
+use super::call::{CallParams, take_answer, timings_of};
 use crate::connection::TimeLimit;
 use crate::error::AgentProtocolError;
 use crate::metrics::CallTimings;
@@ -74,7 +74,7 @@ impl AgentPool {
             kind: E::EVENT_TYPE,
             limit: TimeLimit::configured(timeout),
         };
-        take_response(self.inner.send_event(agent_id, params, event).await)
+        take_answer(self.inner.send_event(agent_id, params, event).await)
     }
 
     /// Like [`AgentPool::send`], and returns a timing breakdown: `None` if the event was allowed
@@ -97,7 +97,7 @@ impl AgentPool {
         };
         let answered = self.inner.send_event(agent_id, params, event).await;
         let timings = timings_of(&answered);
-        Ok((take_response(answered)?, timings))
+        Ok((take_answer(answered)?, timings))
     }
 
     /// Like [`AgentPool::send`] with an explicit timeout, which is not extended for a degraded
@@ -118,7 +118,7 @@ impl AgentPool {
             kind: E::EVENT_TYPE,
             limit: TimeLimit::fixed(timeout),
         };
-        take_response(self.inner.send_event(agent_id, params, event).await)
+        take_answer(self.inner.send_event(agent_id, params, event).await)
     }
 
     /// Sends the headers of a request, and pins the correlation id to a connection: see

@@ -79,7 +79,7 @@ impl AgentPool {
         Some(settings.object.clone())
     }
 
-    /// Sets the handler for agents' requests to change the configuration.
+    /// Sets the handler for agents' config update requests.
     ///
     /// Agents with tollgate's extension are sent the handler's decision. If an agent requests its
     /// settings again, the handler accepts, and [`AgentPool::configure_agent`] has set some,
@@ -91,7 +91,7 @@ impl AgentPool {
         self.inner.updates.store(Arc::new(handler));
     }
 
-    /// Returns the handler for agents' requests to change the configuration.
+    /// Returns the handler for agents' config update requests.
     pub fn config_update_handler(&self) -> Arc<ConfigUpdateHandler> {
         self.inner.updates.load_full()
     }
@@ -227,10 +227,10 @@ impl SettingsStore {
 
     /// Restores the previous settings after an agent rejected new ones, unless others were set
     /// meanwhile.
-    fn restore(&self, agent_id: &str, refused: &Arc<Settings>, before: Option<Arc<Settings>>) {
+    fn restore(&self, agent_id: &str, rejected: &Arc<Settings>, before: Option<Arc<Settings>>) {
         let mut by_agent = self.by_agent();
         let current = by_agent.get(agent_id);
-        if !current.is_some_and(|current| Arc::ptr_eq(current, refused)) {
+        if !current.is_some_and(|current| Arc::ptr_eq(current, rejected)) {
             return;
         }
         match before {

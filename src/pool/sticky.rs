@@ -1,11 +1,11 @@
 //! Sticky sessions: several requests on one connection, for WebSockets, event streams and long
 //! polls.
 
-use super::call::{CallParams, take_response};
+use super::call::{CallParams, take_answer};
 use super::expiring::{ExpiringMap, Full};
 use super::trace::traced;
 use super::{AgentPool, unknown};
-use crate::connection::{Connection, Refusal, TimeLimit};
+use crate::connection::{Connection, NotOpened, TimeLimit};
 use crate::error::AgentProtocolError;
 use crate::protocol::events::RequestHeadersEvent;
 use crate::protocol::{AgentResponse, EventType};
@@ -48,7 +48,7 @@ impl AgentPool {
             .choose(agent, agent.correlation(&session_id))
             .or_else(|_| self.inner.choose_paused(agent));
         let agent_id = || Arc::clone(agent.id());
-        let connection = chosen.map_err(|_: Refusal| AgentProtocolError::Unavailable {
+        let connection = chosen.map_err(|_: NotOpened| AgentProtocolError::Unavailable {
             agent_id: agent_id(),
         })?;
         let session = Session {
@@ -132,7 +132,7 @@ impl AgentPool {
             event,
             pool.send_first_on(&connection, params, event)
         );
-        Ok((take_response(answered)?, true))
+        Ok((take_answer(answered)?, true))
     }
 
     /// Returns the connection of a session. Ends the session if its connection has closed.

@@ -86,7 +86,7 @@ pub struct AgentFeatures {
     pub websocket: bool,
     /// Set if the agent inspects text for guardrails.
     pub guardrails: bool,
-    /// Set if the agent accepts configuration over the connection.
+    /// Set if the agent accepts settings and config updates over the connection.
     pub config_push: bool,
     /// Set if the agent reports metrics over the connection.
     pub metrics_export: bool,

@@ -1,4 +1,4 @@
-//! Control messages: cancellation, flow control, pings and configuration updates.
+//! Control messages: cancellation, flow control, pings and config updates.
 
 use super::now_ms;
 use serde::{Deserialize, Serialize};
@@ -120,7 +120,7 @@ pub struct Ping {
     pub timestamp_ms: u64,
 }
 
-/// Message in which an agent asks the proxy for a change of configuration.
+/// Message in which an agent requests a config update.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConfigUpdateRequest {
     /// Requested change.
@@ -142,11 +142,11 @@ impl ConfigUpdateRequest {
     }
 }
 
-/// Change of configuration.
+/// Config update, which an agent requests or a proxy pushes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum ConfigUpdateType {
-    /// Reload the configuration.
+    /// Reload the agent's settings.
     RequestReload,
     /// Change a rule set.
     RuleUpdate {
@@ -173,11 +173,11 @@ pub enum ConfigUpdateType {
         /// Time for which the agent can continue to work, in milliseconds.
         grace_period_ms: u64,
     },
-    /// The agent's configuration is invalid.
+    /// The agent's settings are invalid.
     ConfigError {
         /// Description of the error.
         error: String,
-        /// Field of the configuration that is invalid.
+        /// Field of the settings that is invalid.
         #[serde(default)]
         field: Option<String>,
     },

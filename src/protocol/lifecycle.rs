@@ -75,7 +75,7 @@ pub enum ShutdownReason {
     Graceful,
     /// The agent should stop at once.
     Immediate,
-    /// The agent should restart with a new configuration.
+    /// The agent should restart with new settings.
     ConfigReload,
     /// The agent should restart as a new version.
     Upgrade,

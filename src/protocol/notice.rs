@@ -22,7 +22,7 @@ pub enum AgentNotice {
         /// The report as it was received.
         report: MetricsReport,
     },
-    /// A request to change the configuration.
+    /// A config update request.
     ConfigUpdate {
         /// Id of the agent.
         agent_id: Arc<str>,

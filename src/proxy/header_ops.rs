@@ -217,13 +217,13 @@ mod tests {
     #[test]
     fn too_many_headers_are_an_error() {
         let many: Vec<_> = (0..40_000).map(|n| add(&format!("x-{n}"), "")).collect();
-        let refused = apply_header_ops(&mut headers(), &many);
-        assert_eq!(refused, Err(HeaderOpError::Full(HeadersFull)));
+        let rejected = apply_header_ops(&mut headers(), &many);
+        assert_eq!(rejected, Err(HeaderOpError::Full(HeadersFull)));
     }
 
     #[test]
     fn invalid_or_reserved_change_is_rejected_and_none_applied() {
-        let refused = [
+        let rejected = [
             (
                 add("x y", "1"),
                 HeaderOpError::InvalidName("x y".to_owned()),
@@ -246,7 +246,7 @@ mod tests {
                 HeaderOpError::Reserved(header::CONNECTION),
             ),
         ];
-        for (op, error) in refused {
+        for (op, error) in rejected {
             let mut changed = headers();
             assert_eq!(
                 apply_header_ops(&mut changed, &[set("accept", "a"), op]),

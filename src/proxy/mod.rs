@@ -4,8 +4,8 @@
 //!
 //! 1. Send one event to several agents at once with [`ask_together`]. It returns the first decision
 //!    against the request, or the [`Changes`] of all agents, in the order of the agents.
-//! 2. If an agent decided against the request, answer the client with [`Denial::to_http`]. If a call
-//!    failed, answer with the status that [`status_of`] returns for the error.
+//! 2. If an agent decided against the request, answer the client with [`Denial::to_http`]. If a
+//!    call failed, answer with the status that [`status_of`] returns for the error.
 //! 3. Apply header changes with [`apply_header_ops`], to an `http::HeaderMap` or to any
 //!    [`HeaderTarget`].
 //! 4. Keep body chunks in a [`HeldBody`] while agents ask for more of the body. Replace or drop

@@ -3,7 +3,7 @@
 use super::events::encode_event;
 use super::{
     AnswerTo, Dialect, Encoding, Event, EventTarget, Extension, FrameBuffer, IncomingEvent,
-    JsonParser, MAX_FRAME_LEN, MessageType, Payload, StreamId, decode_answer, encode_response,
+    JsonParser, MAX_FRAME_LEN, MessageType, Payload, StreamId, decode_answer, encode_answer,
     event_of,
 };
 use crate::protocol::{AgentResponse, EventType};
@@ -27,8 +27,8 @@ impl Codec {
     }
 
     /// Returns the codec of `zentinel-agent-protocol`: no stream ids, bodies in base64.
-    pub const fn published(encoding: Encoding) -> Self {
-        Self(Dialect::published(encoding))
+    pub const fn zentinel(encoding: Encoding) -> Self {
+        Self(Dialect::zentinel(encoding))
     }
 
     /// Appends the frame of an event to `out`. Returns the rest of the frame, which is not copied.
@@ -37,13 +37,13 @@ impl Codec {
     }
 
     /// Appends the frame of an answer to `out`. Returns the rest of the frame, which is not copied.
-    pub fn encode_response(self, response: &AgentResponse, out: &mut Vec<u8>) -> Bytes {
+    pub fn encode_answer(self, response: &AgentResponse, out: &mut Vec<u8>) -> Bytes {
         let to = if self.0.has_streams() {
             AnswerTo::Stream(TARGET.stream)
         } else {
             AnswerTo::CorrelationId(TARGET.correlation_id)
         };
-        encode_response(response, to, self.0, out).unwrap_or_default()
+        encode_answer(response, to, self.0, out).unwrap_or_default()
     }
 
     /// Returns a receiver for frames of this codec.
@@ -102,7 +102,7 @@ impl FrameReceiver {
     }
 
     /// Decodes the next frame as a proxy with a pending call does.
-    pub fn decode_response(&mut self) -> Option<AgentResponse> {
+    pub fn decode_answer(&mut self) -> Option<AgentResponse> {
         let (_, mut payload) = self.next_frame()?;
         let answer = match self.dialect.encoding {
             Encoding::MessagePack => {

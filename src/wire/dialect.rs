@@ -40,7 +40,7 @@ impl Extension {
 
 impl Dialect {
     /// Returns the protocol as `zentinel-agent-protocol` implements it, without the extension.
-    pub(crate) const fn published(encoding: Encoding) -> Self {
+    pub(crate) const fn zentinel(encoding: Encoding) -> Self {
         Self::new(encoding, None)
     }
 

@@ -150,7 +150,7 @@ impl HandshakeResponse {
         Self {
             success: false,
             error: Some(reason.to_owned()),
-            ..Self::accept(capabilities, Dialect::published(Encoding::Json))
+            ..Self::accept(capabilities, Dialect::zentinel(Encoding::Json))
         }
     }
 
@@ -305,10 +305,10 @@ mod tests {
         let mut request =
             HandshakeRequest::new("p", &[Encoding::MessagePack, Encoding::Json], None);
         let both = [Encoding::Json, Encoding::MessagePack];
-        let json = Dialect::published(Encoding::Json);
+        let json = Dialect::zentinel(Encoding::Json);
         assert_eq!(
             request.negotiate(&both),
-            Dialect::published(Encoding::MessagePack)
+            Dialect::zentinel(Encoding::MessagePack)
         );
         assert_eq!(request.negotiate(&[Encoding::Json]), json);
         request.supported_encodings = vec!["cbor".into(), "json".into(), "msgpack".into()];
@@ -349,7 +349,7 @@ mod tests {
     fn response_has_every_field_that_other_proxies_require() {
         let capabilities = AgentCapabilities::new("a", "A", "1").with_event(EventType::Configure);
         let encoded =
-            HandshakeResponse::accept(&capabilities, Dialect::published(Encoding::MessagePack))
+            HandshakeResponse::accept(&capabilities, Dialect::zentinel(Encoding::MessagePack))
                 .encode();
         let value: Value = serde_json::from_slice(&encoded).unwrap();
         let expected = json!({

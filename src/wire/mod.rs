@@ -50,7 +50,7 @@ pub(crate) use incoming::{IncomingEvent, JsonParser, Payload};
 pub(crate) use protobuf::Direction;
 pub(crate) use recover_id::Undecodable;
 pub(crate) use registration::{NotOffered, RegistrationRequest, RegistrationResponse};
-pub(crate) use response::{Answer, AnswerTo, decode_answer, encode_response};
+pub(crate) use response::{Answer, AnswerTo, decode_answer, encode_answer};
 pub(crate) use stream::StreamId;
 pub use value::MAX_DEPTH;
 pub use views::{HeadersView, RequestHeadersView, ResponseHeadersView};

@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 pub(super) const DIALECTS: [Dialect; 4] = {
     let extension = Some(super::Extension::V1);
     [
-        Dialect::published(Encoding::Json),
-        Dialect::published(Encoding::MessagePack),
+        Dialect::zentinel(Encoding::Json),
+        Dialect::zentinel(Encoding::MessagePack),
         Dialect::new(Encoding::Json, extension),
         Dialect::new(Encoding::MessagePack, extension),
     ]

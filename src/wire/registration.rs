@@ -107,11 +107,11 @@ impl RegistrationRequest {
     /// one that the protocol has on reverse connections without the extension.
     pub(crate) fn negotiate(&self, accepted: &[Encoding], extension: Option<Extension>) -> Dialect {
         let Some(offer) = &self.tollgate else {
-            return Dialect::published(Encoding::Json);
+            return Dialect::zentinel(Encoding::Json);
         };
         let is_offered = |wanted: &Extension| offer.versions.contains(&wanted.number());
         let Some(extension) = extension.filter(is_offered) else {
-            return Dialect::published(Encoding::Json);
+            return Dialect::zentinel(Encoding::Json);
         };
         let encoding = offer
             .encodings
@@ -163,7 +163,7 @@ impl RegistrationResponse {
     /// Fails if the proxy chose an extension or encoding that was not offered.
     pub(crate) fn dialect(&self, offered: &[Encoding]) -> Result<Dialect, NotOffered> {
         let Some(choice) = self.tollgate else {
-            return Ok(Dialect::published(Encoding::Json));
+            return Ok(Dialect::zentinel(Encoding::Json));
         };
         let extension = Extension::from_number(choice.version).ok_or(NotOffered::Extension)?;
         // Every agent supports JSON, so it need not be offered.
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn response_has_the_fields_of_the_protocol() {
-        let dialect = Dialect::published(Encoding::Json);
+        let dialect = Dialect::zentinel(Encoding::Json);
         let response = RegistrationResponse::accept("p", "a-1".to_owned(), dialect);
         let value: Value = serde_json::from_slice(&response.encode()).unwrap();
         let expected = json!({
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn json_is_used_without_an_acceptable_offer() {
         let extension = Some(Extension::V1);
-        let plain = Dialect::published(Encoding::Json);
+        let plain = Dialect::zentinel(Encoding::Json);
         for offer in [
             json!(null),
             json!({}),

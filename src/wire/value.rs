@@ -1,4 +1,4 @@
-//! Free-form values, such as those of `audit.custom` and of configurations.
+//! Free-form values, such as those of `audit.custom` and of settings.
 
 use super::decode::{DecodeErrorKind, Kind, Source, is_new};
 use super::encode::Sink;

@@ -139,7 +139,7 @@ impl ServerConnection {
             .expect("the connection ended")
     }
 
-    /// Sends a GOAWAY that refuses new streams.
+    /// Sends a GOAWAY that rejects new streams.
     pub fn go_away(&self) {
         self.commands.send(Shutdown::Graceful).unwrap();
     }

@@ -24,7 +24,7 @@ pub(crate) fn conclude(outcome: anyhow::Result<()>) -> ExitCode {
     ExitCode::from(status(&error))
 }
 
-/// The agent could not be reached, failed, or refused the connection or request.
+/// The agent could not be reached, failed, or rejected the connection or request.
 #[derive(Debug)]
 pub(crate) struct AgentFailure {
     endpoint: String,

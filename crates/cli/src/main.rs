@@ -46,7 +46,7 @@ static ALLOCATOR: CountingAlloc = CountingAlloc;
 /// Run, probe, load and watch agents that decide on a proxy's requests (agent protocol v2)
 ///
 /// Agents are reached over Unix sockets, and over gRPC if the command is built with the `grpc`
-/// feature. Exit status: 0 success, 1 the agent failed or refused, 2 wrong usage.
+/// feature. Exit status: 0 success, 1 the agent failed or rejected the call, 2 wrong usage.
 #[derive(Parser)]
 #[command(name = "tollgate", version, arg_required_else_help = true)]
 struct Tollgate {

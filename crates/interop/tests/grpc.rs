@@ -81,13 +81,13 @@ fn without_lost_fields(mut response: AgentResponse) -> AgentResponse {
     response
 }
 
-fn published() -> Peer {
+fn zentinel() -> Peer {
     Peer::find(Version::V0_6_45, Encoding::MessagePack)
 }
 
 #[tokio::test]
-async fn tollgate_pool_calls_published_agent() {
-    let mut agent = PeerAgent::start_grpc(&published()).await;
+async fn tollgate_pool_calls_zentinel_agent() {
+    let mut agent = PeerAgent::start_grpc(&zentinel()).await;
     let pool = connect(agent.socket().to_str().unwrap()).await;
     assert_eq!(agent.next_event().await.event, "handshake");
     for uri in URIS {
@@ -113,9 +113,9 @@ async fn tollgate_pool_calls_published_agent() {
 }
 
 #[tokio::test]
-async fn published_pool_calls_tollgate_agent() {
+async fn zentinel_pool_calls_tollgate_agent() {
     let endpoint = serve_rules().await;
-    let lines = run_client(&published(), Via::Pool, Path::new(&endpoint)).await;
+    let lines = run_client(&zentinel(), Via::Pool, Path::new(&endpoint)).await;
     let answered = |line: &&Value| line["ok"] == true && line["response"]["decision"].is_object();
     let decisions: Vec<_> = lines
         .iter()

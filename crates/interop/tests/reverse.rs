@@ -21,7 +21,7 @@ fn builds() -> impl Iterator<Item = Pairing> {
 /// The pool of `zentinel-agent-protocol` makes every call that it supports over a reverse
 /// connection. It rejects guardrail events there.
 #[tokio::test]
-async fn published_listener_accepts_tollgate_dialer() {
+async fn zentinel_listener_accepts_tollgate_dialer() {
     for pairing in builds() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("peer.sock");
@@ -61,7 +61,7 @@ fn is_possible(step: &Step) -> bool {
 
 /// An agent that registers with the types of `zentinel-agent-protocol` is called in JSON.
 #[tokio::test]
-async fn tollgate_listener_accepts_published_registration() {
+async fn tollgate_listener_accepts_zentinel_registration() {
     for pairing in builds() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("tollgate.sock");

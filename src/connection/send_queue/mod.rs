@@ -173,8 +173,8 @@ impl SendQueue {
         }
         match self.ring.push(frame.take()?) {
             Ok(()) => Some(()),
-            Err(refused) => {
-                *frame = Some(refused);
+            Err(rejected) => {
+                *frame = Some(rejected);
                 None
             }
         }

@@ -45,7 +45,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 /// Key of a free slot. A call may have it by chance, which is harmless: at worst it is taken for a
-/// duplicate of a call that is just being opened, and refused.
+/// duplicate of a call that is just being opened, and rejected.
 const NO_KEY: u64 = 0;
 
 // Phases of a slot, as in the diagram above.
@@ -159,7 +159,7 @@ impl<T> SlotTable<T> {
         slots.keys[index].store(key, Ordering::Relaxed);
         if slots.matching == Matching::ById {
             // Of two callers with the same id, at least one sees the key of the other. Both may,
-            // and then both are refused.
+            // and then both are rejected.
             fence(Ordering::SeqCst);
             if slots.has_other(key, index) {
                 slots.release(index);
@@ -209,7 +209,7 @@ impl<T> SlotTable<T> {
 
     /// Returns whether another slot has this key.
     ///
-    /// Different ids may have equal keys. Refusing such a call too is harmless and, with 64 bits
+    /// Different ids may have equal keys. Rejecting such a call too is harmless and, with 64 bits
     /// and a random seed, practically never happens.
     fn has_other(&self, key: u64, own: usize) -> bool {
         self.candidates(key).any(|index| index != own)

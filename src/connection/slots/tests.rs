@@ -20,7 +20,7 @@ fn ids_are_compared_even_if_keys_are_equal() {
 }
 
 #[test]
-fn a_full_table_refuses_calls_until_a_slot_is_free() {
+fn a_full_table_rejects_calls_until_a_slot_is_free() {
     let (table, _completer) = SlotTable::<u8>::new(2, Matching::ById, []);
     let first = SlotTable::open(&*table, "a", 1, 0).unwrap();
     let _second = SlotTable::open(&*table, "b", 2, 0).unwrap();
@@ -33,7 +33,7 @@ fn a_full_table_refuses_calls_until_a_slot_is_free() {
 }
 
 #[test]
-fn a_second_call_with_the_same_id_is_refused() {
+fn a_second_call_with_the_same_id_is_rejected() {
     let (table, _completer) = SlotTable::<u8>::new(2, Matching::ById, []);
     let first = SlotTable::open(&*table, "a", 1, 0).unwrap();
     assert_eq!(

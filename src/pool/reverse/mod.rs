@@ -1,6 +1,7 @@
 //! Reverse connections: the listener for agents that dial the proxy, the rules for their
 //! registration, and how their connections join the pool.
 
+mod bind;
 mod config;
 mod connection_quota;
 mod listener;

@@ -218,8 +218,8 @@ mod tests {
         let mut into = BytesMut::new();
         for head in [b"\x01\0\0\0\0", b"\0\0\0\0\x65", b"\0\xff\xff\xff\xff"] {
             let mut unframer = Unframer::new(Direction::ToProxy, 100);
-            let refused = unframer.add(Bytes::from_static(head), &mut into);
-            assert!(refused.is_err());
+            let rejected = unframer.add(Bytes::from_static(head), &mut into);
+            assert!(rejected.is_err());
         }
         let mut unlimited = Unframer::new(Direction::ToProxy, usize::MAX);
         let head = Bytes::from_static(b"\0\xff\xff\xff\xff");

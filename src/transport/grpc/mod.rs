@@ -71,7 +71,7 @@ impl Default for GrpcConfig {
 /// Returns the largest frame for messages of at most `max_message` bytes.
 ///
 /// A frame's length counts the type, which a message does not have. A message of exactly
-/// `max_message` bytes would need one byte more; that byte is given up.
+/// `max_message` bytes would need one byte more, so that size is not used.
 pub(crate) fn max_frame(max_message: usize) -> usize {
     max_message.min(MAX_FRAME_LEN)
 }

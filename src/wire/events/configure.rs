@@ -32,7 +32,7 @@ impl Encode for Configure<'_> {
 
 /// Decodes a configure event.
 ///
-/// Older proxies send some configurations without a correlation id. The id is then empty, and so is
+/// Older proxies send some settings without a correlation id. The id is then empty, and so is
 /// that of the response.
 pub(in crate::wire) fn decode<'a, S: Source<'a>>(
     source: &mut S,

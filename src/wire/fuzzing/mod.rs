@@ -12,7 +12,7 @@ mod seeds;
 
 use super::control;
 use super::owned_event::OwnedEvent;
-use super::response::{AnswerTo, decode_answer, encode_response};
+use super::response::{AnswerTo, decode_answer, encode_answer};
 use super::{
     Dialect, Encoding, Extension, FrameBuffer, HandshakeRequest, HandshakeResponse, JsonParser,
     MAX_FRAME_LEN, Payload, RegistrationRequest, RegistrationResponse,
@@ -207,7 +207,7 @@ fn fuzz_events(engine: Engine, encoding: Encoding) {
             let read = read_event(
                 event_type,
                 encoding,
-                &event.payload(Dialect::published(encoding)),
+                &event.payload(Dialect::zentinel(encoding)),
             );
             assert_eq!(read.as_ref(), Some(&event));
         }
@@ -220,21 +220,21 @@ fn read_event(event_type: EventType, encoding: Encoding, bytes: &[u8]) -> Option
 
 fn fuzz_responses(engine: Engine, encoding: Encoding) {
     fuzz(engine, &seeds::responses(encoding), |input| {
-        let read = bounded(&input, |bytes| read_response(encoding, bytes));
+        let read = bounded(&input, |bytes| read_answer(encoding, bytes));
         let Some((id, response)) = read else { return };
         let id = id.unwrap_or_default();
         for encoding in [Encoding::Json, Encoding::MessagePack] {
             let mut frame = Vec::new();
             let to = AnswerTo::CorrelationId(&id);
-            encode_response(&response, to, Dialect::published(encoding), &mut frame).unwrap();
-            let (read_id, read) = read_response(encoding, &frame[5..]).unwrap();
+            encode_answer(&response, to, Dialect::zentinel(encoding), &mut frame).unwrap();
+            let (read_id, read) = read_answer(encoding, &frame[5..]).unwrap();
             assert_eq!(read_id.as_ref(), Some(&id));
             assert_round_trip(&response, Ok::<_, ()>(read));
         }
     });
 }
 
-fn read_response(encoding: Encoding, bytes: &[u8]) -> Option<(Option<String>, AgentResponse)> {
+fn read_answer(encoding: Encoding, bytes: &[u8]) -> Option<(Option<String>, AgentResponse)> {
     let (mut parser, mut json) = (JsonParser::default(), bytes.to_vec());
     let payload = Bytes::copy_from_slice(bytes);
     let payload = match encoding {

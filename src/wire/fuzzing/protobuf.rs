@@ -4,12 +4,12 @@
 //! input, their results must be equal.
 
 use super::input::Input;
-use super::{assert_round_trip, bounded, read_event, read_response};
+use super::{assert_round_trip, bounded, read_answer, read_event};
 use crate::protocol::EventType;
 use crate::transport::grpc::Unframer;
 use crate::wire::events::message_of;
 use crate::wire::protobuf::{by_prost, stream_id};
-use crate::wire::response::{AnswerTo, encode_response};
+use crate::wire::response::{AnswerTo, encode_answer};
 use crate::wire::{
     Dialect, Direction, Encoding, FrameBuffer, HandshakeRequest, HandshakeResponse, MAX_FRAME_LEN,
     StreamId, control,
@@ -17,7 +17,7 @@ use crate::wire::{
 use bytes::Bytes;
 
 const ONLY: &[Encoding] = &[Encoding::Protobuf];
-const PLAIN: Dialect = Dialect::published(Encoding::Protobuf);
+const PLAIN: Dialect = Dialect::zentinel(Encoding::Protobuf);
 
 pub(super) fn event(input: &Input) {
     let event_type = EventType::ALL[usize::from(input.choice) % EventType::ALL.len()];
@@ -40,14 +40,14 @@ pub(super) fn event(input: &Input) {
 }
 
 pub(super) fn response(input: &Input) {
-    let read = bounded(input, |bytes| read_response(Encoding::Protobuf, bytes));
+    let read = bounded(input, |bytes| read_answer(Encoding::Protobuf, bytes));
     let Some((id, response)) = read else { return };
     let id = id.unwrap_or_default();
     let mut frame = Vec::new();
     let to = AnswerTo::CorrelationId(&id);
-    let body = encode_response(&response, to, PLAIN, &mut frame).unwrap();
+    let body = encode_answer(&response, to, PLAIN, &mut frame).unwrap();
     frame.extend(body);
-    let (decoded_id, decoded) = read_response(Encoding::Protobuf, &frame[5..]).unwrap();
+    let (decoded_id, decoded) = read_answer(Encoding::Protobuf, &frame[5..]).unwrap();
     assert_eq!(
         (&decoded_id.unwrap_or_default(), &decoded),
         (&id, &response)

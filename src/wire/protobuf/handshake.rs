@@ -37,7 +37,7 @@ pub(in crate::wire) fn decode_request(payload: &[u8]) -> Result<HandshakeRequest
         supported_versions: message.supported_versions,
         proxy_id: message.proxy_id,
         proxy_version: message.proxy_version,
-        // The configuration is not used, so invalid JSON is no error.
+        // `config` is not used, so invalid JSON is no error.
         config: serde_json::from_str(&message.config_json).unwrap_or(Value::Null),
         supported_encodings: vec![Encoding::Protobuf.to_string()],
         tollgate: (!versions.is_empty()).then_some(ExtensionOffer { versions }),

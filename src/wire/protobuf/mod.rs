@@ -34,5 +34,5 @@ pub(super) use events::{
     write_request_headers, write_response_headers, write_websocket,
 };
 pub(super) use reader::HeaderReader;
-pub(super) use response::{decode_answer, write_response};
+pub(super) use response::{decode_answer, write_answer};
 pub(super) use writer::Writer;

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 
 /// Appends an answer in its envelope to `out`. Returns the body with which the message ends if it
 /// was not copied to `out`.
-pub(in crate::wire) fn write_response(
+pub(in crate::wire) fn write_answer(
     response: &AgentResponse,
     to: AnswerTo<'_>,
     out: &mut Vec<u8>,

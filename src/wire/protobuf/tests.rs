@@ -10,14 +10,14 @@ use crate::protocol::{
 use crate::wire::events::message_of;
 use crate::wire::handshake::{HandshakeRequest, HandshakeResponse};
 use crate::wire::owned_event::OwnedEvent;
-use crate::wire::response::{AnswerTo, decode_answer, encode_response};
+use crate::wire::response::{AnswerTo, decode_answer, encode_answer};
 use crate::wire::round_trips::strategies::{event, response, text};
 use crate::wire::{Dialect, Encoding, Extension, MessageType, Payload, StreamId};
 use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message;
 
-const PLAIN: Dialect = Dialect::published(Encoding::Protobuf);
+const PLAIN: Dialect = Dialect::zentinel(Encoding::Protobuf);
 const EXTENDED: Dialect = Dialect::new(Encoding::Protobuf, Some(Extension::V1));
 
 fn read_event(event_type: EventType, payload: Vec<u8>) -> Option<OwnedEvent> {
@@ -35,13 +35,13 @@ fn without_empty_headers(mut event: OwnedEvent) -> OwnedEvent {
     event
 }
 
-fn write_response(response: &AgentResponse, to: AnswerTo<'_>) -> Vec<u8> {
+fn write_answer(response: &AgentResponse, to: AnswerTo<'_>) -> Vec<u8> {
     let mut frame = Vec::new();
-    let body = encode_response(response, to, PLAIN, &mut frame).unwrap();
+    let body = encode_answer(response, to, PLAIN, &mut frame).unwrap();
     [&frame[5..], &body[..]].concat()
 }
 
-fn read_response(payload: Vec<u8>) -> Option<(Option<String>, AgentResponse)> {
+fn read_answer(payload: Vec<u8>) -> Option<(Option<String>, AgentResponse)> {
     let payload = Bytes::from(payload);
     decode_answer(Payload::Protobuf(&payload), |answer| {
         (answer.correlation_id.map(str::to_owned), answer.response)
@@ -74,16 +74,16 @@ proptest! {
 
     #[test]
     fn responses_agree_with_prost(response in response(), id in text()) {
-        let payload = write_response(&response, AnswerTo::CorrelationId(&id));
+        let payload = write_answer(&response, AnswerTo::CorrelationId(&id));
         let by_prost = by_prost::response(&payload).unwrap();
         prop_assert_eq!(by_prost.message, (id.clone(), response.clone()));
         let rewritten = proto::AgentToProxy::decode(&payload[..]).unwrap().encode_to_vec();
         let expected = Some((Some(id).filter(|id| !id.is_empty()), response.clone()));
-        prop_assert_eq!(&read_response(payload), &expected);
-        prop_assert_eq!(&read_response(rewritten), &expected);
-        let on_stream = write_response(&response, AnswerTo::Stream(StreamId(9)));
+        prop_assert_eq!(&read_answer(payload), &expected);
+        prop_assert_eq!(&read_answer(rewritten), &expected);
+        let on_stream = write_answer(&response, AnswerTo::Stream(StreamId(9)));
         prop_assert_eq!(stream_id(&on_stream), Ok(StreamId(9)));
-        prop_assert_eq!(read_response(on_stream), Some((None, response)));
+        prop_assert_eq!(read_answer(on_stream), Some((None, response)));
     }
 
     #[test]
@@ -102,7 +102,7 @@ proptest! {
             let _ = read_event(event_type, flipped.clone());
         }
         let _ = (Direction::ToProxy.message_type(&flipped), stream_id(&flipped));
-        let _ = read_response(flipped);
+        let _ = read_answer(flipped);
     }
 
     #[test]
@@ -110,7 +110,7 @@ proptest! {
         for event_type in EventType::ALL {
             let _ = read_event(event_type, garbage.clone());
         }
-        let _ = read_response(garbage.clone());
+        let _ = read_answer(garbage.clone());
         let _ = control::decode_health(&garbage);
         let _ = handshake::decode_request(&garbage);
         let _ = handshake::decode_response(&garbage);
@@ -156,12 +156,12 @@ fn answer_without_decision_is_an_error() {
 
 #[test]
 fn answer_with_two_decisions_is_an_error() {
-    let allow = write_response(
+    let allow = write_answer(
         &AgentResponse::default_allow(),
         AnswerTo::CorrelationId("a"),
     );
     let twice = [&allow[..], &allow].concat();
-    assert_eq!(read_response(twice), None);
+    assert_eq!(read_answer(twice), None);
 }
 
 /// Protobuf merges repeated messages. A decoder that does not must reject them, rather than use one
@@ -187,20 +187,20 @@ fn repeated_nested_message_is_an_error() {
             let allow = field(2, b"");
             field(2, &[allow, part.repeat(parts)].concat())
         };
-        assert!(read_response(answer(1)).is_some());
-        assert_eq!(read_response(answer(2)), None, "{part:?}");
+        assert!(read_answer(answer(1)).is_some());
+        assert_eq!(read_answer(answer(2)), None, "{part:?}");
     }
 }
 
 #[test]
 fn envelope_with_two_stream_ids_is_an_error() {
-    let answer = write_response(
+    let answer = write_answer(
         &AgentResponse::default_allow(),
         AnswerTo::Stream(StreamId(9)),
     );
-    assert!(read_response(answer.clone()).is_some());
+    assert!(read_answer(answer.clone()).is_some());
     let (stream, _) = answer.split_at(10);
-    assert_eq!(read_response([stream, &answer].concat()), None);
+    assert_eq!(read_answer([stream, &answer].concat()), None);
 }
 
 /// The correlation id has a field of its own. Agents that repeat it in the audit metadata do not
@@ -224,7 +224,7 @@ fn correlation_id_is_removed_from_audit() {
         )),
         stream_id: None,
     };
-    let (_, response) = read_response(message.encode_to_vec()).unwrap();
+    let (_, response) = read_answer(message.encode_to_vec()).unwrap();
     let custom: Vec<_> = response.audit.custom.into_iter().collect();
     assert_eq!(custom, [("k".to_owned(), 1.into())]);
 }

@@ -4,7 +4,7 @@ mod read;
 mod write;
 
 pub(crate) use read::{Answer, decode_answer};
-pub(crate) use write::{AnswerTo, encode_response};
+pub(crate) use write::{AnswerTo, encode_answer};
 
 /// Key of `audit.custom` that holds the correlation id of a response.
 pub(super) const CORRELATION_ID: &str = "correlation_id";
@@ -35,7 +35,7 @@ mod tests {
         let dialect = Dialect::new(Encoding::MessagePack, Some(Extension::V1));
         let mut frame = Vec::new();
         let response = AgentResponse::default_allow();
-        encode_response(
+        encode_answer(
             &response,
             AnswerTo::Stream(StreamId(7)),
             dialect,

@@ -24,7 +24,7 @@ pub(crate) enum AnswerTo<'a> {
 /// Appends the frame of a response to `out`.
 ///
 /// Returns the last part of the frame if it was not copied to `out`; it is sent after `out`.
-pub(crate) fn encode_response(
+pub(crate) fn encode_answer(
     response: &AgentResponse,
     to: AnswerTo<'_>,
     dialect: Dialect,
@@ -33,7 +33,7 @@ pub(crate) fn encode_response(
     write_frame(out, MessageType::AgentResponse, dialect.max_frame, |out| {
         #[cfg(feature = "grpc")]
         if dialect.encoding == Encoding::Protobuf {
-            return protobuf::write_response(response, to, out);
+            return protobuf::write_answer(response, to, out);
         }
         let correlation_id = match to {
             AnswerTo::CorrelationId(id) => Some(id),

@@ -3,7 +3,7 @@
 use super::strategies::{event, response, text};
 use crate::protocol::AgentResponse;
 use crate::wire::owned_event::{DIALECTS, OwnedEvent};
-use crate::wire::response::{AnswerTo, decode_answer, encode_response};
+use crate::wire::response::{AnswerTo, decode_answer, encode_answer};
 use crate::wire::{Dialect, Encoding, JsonParser, Payload};
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -84,7 +84,7 @@ fn encode_event_by_serde(event: &OwnedEvent) -> Vec<(Encoding, Vec<u8>)> {
     }
 }
 
-fn decode_response(encoding: Encoding, mut payload: Vec<u8>) -> (Option<String>, AgentResponse) {
+fn decoded_answer(encoding: Encoding, mut payload: Vec<u8>) -> (Option<String>, AgentResponse) {
     let mut parser = JsonParser::default();
     let bytes = Bytes::from(payload.clone());
     let payload = match encoding {
@@ -103,7 +103,7 @@ proptest! {
     #[test]
     fn serde_decodes_our_events(event in event()) {
         for encoding in BOTH {
-            let payload = event.payload(Dialect::published(encoding));
+            let payload = event.payload(Dialect::zentinel(encoding));
             prop_assert_eq!(&decode_event_by_serde(&event, encoding, &payload), &event);
         }
     }
@@ -128,7 +128,7 @@ proptest! {
     #[test]
     fn responses_from_serde_are_decoded(response in response()) {
         for (encoding, payload) in encode_by_serde(&response) {
-            prop_assert_eq!(decode_response(encoding, payload), (None, response.clone()));
+            prop_assert_eq!(decoded_answer(encoding, payload), (None, response.clone()));
         }
     }
 
@@ -137,14 +137,14 @@ proptest! {
         for encoding in BOTH {
             let mut frame = Vec::new();
             let to = AnswerTo::CorrelationId(&id);
-            encode_response(&response, to, Dialect::published(encoding), &mut frame).unwrap();
+            encode_answer(&response, to, Dialect::zentinel(encoding), &mut frame).unwrap();
             let payload = frame.split_off(5);
             let mut by_serde: AgentResponse = decode_by_serde(encoding, &payload);
             let serde_id = by_serde.audit.custom.remove("correlation_id");
             prop_assert_eq!(serde_id, Some(Value::from(id.clone())));
             prop_assert_eq!(&by_serde, &response);
             prop_assert_eq!(
-                decode_response(encoding, payload),
+                decoded_answer(encoding, payload),
                 (Some(id.clone()), response.clone())
             );
         }

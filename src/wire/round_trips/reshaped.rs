@@ -3,7 +3,7 @@
 
 use super::strategies::{event, response};
 use crate::wire::owned_event::OwnedEvent;
-use crate::wire::response::{AnswerTo, decode_answer, encode_response};
+use crate::wire::response::{AnswerTo, decode_answer, encode_answer};
 use crate::wire::{DecodeErrorKind, Dialect, Encoding, JsonParser, Payload};
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -142,7 +142,7 @@ fn write_long(value: &Value, out: &mut Vec<u8>) {
     }
 }
 
-fn decode_response(
+fn decoded_answer(
     encoding: Encoding,
     mut payload: Vec<u8>,
 ) -> Result<(Option<String>, crate::protocol::AgentResponse), DecodeErrorKind> {
@@ -160,12 +160,12 @@ fn decode_response(
     .map_err(|undecodable| undecodable.error.kind())
 }
 
-const MSGPACK: Dialect = Dialect::published(Encoding::MessagePack);
+const MSGPACK: Dialect = Dialect::zentinel(Encoding::MessagePack);
 
 proptest! {
     #[test]
     fn events_decode_equally_in_every_shape(event in event(), shape in shape()) {
-        // A configuration is entirely free-form, so it has no keys that may be changed.
+        // Settings are entirely free-form, so they have no keys that may be changed.
         prop_assume!(!matches!(event, OwnedEvent::Configure(..)));
         let mut message = decode_tree(&event.payload(MSGPACK));
         shape.apply(&mut message);
@@ -178,11 +178,11 @@ proptest! {
     #[test]
     fn responses_decode_equally_in_every_shape(response in response(), shape in shape()) {
         let mut frame = Vec::new();
-        encode_response(&response, AnswerTo::CorrelationId("id"), MSGPACK, &mut frame).unwrap();
+        encode_answer(&response, AnswerTo::CorrelationId("id"), MSGPACK, &mut frame).unwrap();
         let mut message = decode_tree(&frame[5..]);
         shape.apply(&mut message);
         for (encoding, payload) in encode_forms(&message) {
-            let (id, read) = decode_response(encoding, payload).unwrap();
+            let (id, read) = decoded_answer(encoding, payload).unwrap();
             prop_assert_eq!(id.as_deref(), Some("id"));
             prop_assert_eq!(&read, &response);
         }

@@ -4,7 +4,7 @@ use crate::protocol::events::{RequestBodyChunkEvent, ResponseBodyChunkEvent};
 use crate::protocol::{AgentResponse, BodyMutation};
 use crate::wire::dialect::MAX_INLINE_BODY;
 use crate::wire::owned_event::{DIALECTS, OwnedEvent};
-use crate::wire::response::{AnswerTo, encode_response};
+use crate::wire::response::{AnswerTo, encode_answer};
 use crate::wire::{Dialect, Encoding, StreamId};
 use bytes::Bytes;
 
@@ -60,7 +60,7 @@ fn last_mutation_of_a_response_is_not_copied() {
     for (answer, last) in [(one, request), (both, response)] {
         let mut frame = Vec::new();
         let to = AnswerTo::Stream(StreamId(1));
-        let detached = encode_response(&answer, to, BINARY, &mut frame).unwrap();
+        let detached = encode_answer(&answer, to, BINARY, &mut frame).unwrap();
         assert_eq!(detached.as_ptr(), last.as_ptr());
         assert_eq!(detached.len(), last.len());
     }

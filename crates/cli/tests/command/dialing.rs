@@ -72,8 +72,8 @@ fn rejected_agent_logs_the_rejection() {
         .block_on(ReverseConnectionListener::bind_uds(&socket, config))
         .expect("listen");
     let mut agent = dial(&socket, &["--connections", "1"]);
-    let refused = runtime.block_on(listener.accept_one(&AgentPool::new()));
-    assert!(refused.is_err());
+    let rejected = runtime.block_on(listener.accept_one(&AgentPool::new()));
+    assert!(rejected.is_err());
     let mut line = String::new();
     let stderr = agent.stderr.as_mut().expect("stderr");
     BufReader::new(stderr).read_line(&mut line).expect("line");

@@ -81,13 +81,13 @@ fn listener_that_never_answers_times_out() {
 }
 
 #[test]
-fn refused_handshake_prints_the_reason() {
+fn rejected_handshake_prints_the_reason() {
     let dir = TestDir::new();
-    let endpoint = dir.scripted_agent(support::refuse("no room\nfor you"));
+    let endpoint = dir.scripted_agent(support::reject("no room\nfor you"));
     fails(
         &run(&["probe", &endpoint]),
         1,
-        &[&endpoint, "refused", "no room\\nfor you"],
+        &[&endpoint, "rejected", "no room\\nfor you"],
     );
 }
 

@@ -267,7 +267,7 @@ fn signals_stop_the_agent_and_remove_its_socket() {
 }
 
 #[test]
-fn stale_socket_is_replaced_and_a_live_one_refused() {
+fn stale_socket_is_replaced_and_a_live_one_rejected() {
     let dir = TestDir::new();
     let mut agent = dir.agent(&[]);
     let endpoint = agent.endpoint().to_owned();

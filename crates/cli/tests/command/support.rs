@@ -176,8 +176,8 @@ impl Drop for Agent {
     }
 }
 
-/// Returns a script that refuses the handshake with this reason.
-pub(crate) fn refuse(reason: &str) -> impl FnOnce(UnixStream) + Send + use<> {
+/// Returns a script that rejects the handshake with this reason.
+pub(crate) fn reject(reason: &str) -> impl FnOnce(UnixStream) + Send + use<> {
     let answer = handshake(false, Some(reason));
     move |mut stream| {
         read_frame(&mut stream);

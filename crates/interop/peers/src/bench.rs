@@ -28,17 +28,17 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Executes a role of a measurement over Unix sockets.
 pub async fn run(role: Role) -> Result<()> {
-    tollgate_load_driver::run(role, Published, &["bench"]).await
+    tollgate_load_driver::run(role, Zentinel, &["bench"]).await
 }
 
 /// Executes a role of a measurement over gRPC.
 pub async fn run_grpc(role: Role) -> Result<()> {
-    tollgate_load_driver::run(role, PublishedGrpc, &["bench-grpc"]).await
+    tollgate_load_driver::run(role, ZentinelGrpc, &["bench-grpc"]).await
 }
 
-struct Published;
+struct Zentinel;
 
-impl Subject for Published {
+impl Subject for Zentinel {
     type Proxy = ConnectedPool;
     type Address = PathBuf;
 
@@ -55,9 +55,9 @@ impl Subject for Published {
     }
 }
 
-struct PublishedGrpc;
+struct ZentinelGrpc;
 
-impl Subject for PublishedGrpc {
+impl Subject for ZentinelGrpc {
     type Proxy = ConnectedPool;
     type Address = SocketAddr;
 

@@ -214,7 +214,7 @@ impl Script {
                 "config_version": "7",
             }))
         });
-        self.one("configure:refused", |_| {
+        self.one("configure:rejected", |_| {
             Call::Configure(json!({"config": {"reject": true}}))
         });
         for reason in REASONS {

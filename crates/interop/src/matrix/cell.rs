@@ -132,7 +132,7 @@ mod tests {
     use crate::matrix::{Extension, Wire};
     use crate::peer::Version;
 
-    const PUBLISHED: Implementation = Implementation::Published(Version::V0_6_45);
+    const ZENTINEL: Implementation = Implementation::Zentinel(Version::V0_6_45);
 
     fn is_caused(
         proxy: Implementation,
@@ -172,14 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn missing_published_fields_are_not_caused_by_tollgate() {
+    fn missing_zentinel_fields_are_not_caused_by_tollgate() {
         let headers = Subject::Event(&["request_headers:/allow"]);
         let routing = Subject::Answer("request_headers:/routing", "/routing_metadata");
         let confidence = Subject::Answer("request_headers:/audit", "/audit/confidence");
         let in_part = || Outcome::AllBut(vec!["timestamp"]);
         for between in [
-            (Implementation::Tollgate, PUBLISHED),
-            (PUBLISHED, Implementation::Tollgate),
+            (Implementation::Tollgate, ZENTINEL),
+            (ZENTINEL, Implementation::Tollgate),
         ] {
             let is_caused =
                 |outcome, subject| is_caused_over(Wire::Grpc, between, outcome, subject);
@@ -200,12 +200,12 @@ mod tests {
         let guardrail = &["guardrail_inspect"];
         assert!(!is_caused(
             Implementation::Tollgate,
-            PUBLISHED,
+            ZENTINEL,
             Outcome::TimedOut,
             guardrail
         ));
         assert!(is_caused(
-            PUBLISHED,
+            ZENTINEL,
             Implementation::Tollgate,
             Outcome::TimedOut,
             guardrail
@@ -217,25 +217,25 @@ mod tests {
         let headers = &["request_headers:/allow"];
         assert!(is_caused(
             Implementation::Tollgate,
-            PUBLISHED,
+            ZENTINEL,
             Outcome::TimedOut,
             headers
         ));
         assert!(is_caused(
             Implementation::Tollgate,
-            PUBLISHED,
+            ZENTINEL,
             Outcome::Allowed,
             headers
         ));
         assert!(is_caused(
-            PUBLISHED,
+            ZENTINEL,
             Implementation::Tollgate,
             Outcome::Misread,
             headers
         ));
-        assert!(!is_caused(PUBLISHED, PUBLISHED, Outcome::TimedOut, headers));
+        assert!(!is_caused(ZENTINEL, ZENTINEL, Outcome::TimedOut, headers));
         assert!(!is_caused(
-            PUBLISHED,
+            ZENTINEL,
             Implementation::Tollgate,
             Outcome::Works,
             headers

@@ -9,7 +9,7 @@ pub enum Implementation {
     /// This crate.
     Tollgate,
     /// A version of `zentinel-agent-protocol`.
-    Published(Version),
+    Zentinel(Version),
 }
 
 /// Proxy, agent and the connection between them.
@@ -37,10 +37,10 @@ pub enum Extension {
 impl Column {
     /// Returns all columns for tollgate and these versions.
     pub fn between(versions: &[Version]) -> Vec<Self> {
-        let published = versions.iter().copied().map(Implementation::Published);
+        let zentinel = versions.iter().copied().map(Implementation::Zentinel);
         let implementations: Vec<_> = [Implementation::Tollgate]
             .into_iter()
-            .chain(published)
+            .chain(zentinel)
             .collect();
         let mut columns = Vec::new();
         for wire in Wire::ALL {
@@ -62,16 +62,16 @@ impl Column {
     }
 
     /// Returns the side that is `zentinel-agent-protocol`, or the agent if both sides are.
-    pub(super) fn published_side(&self) -> Option<Implementation> {
+    pub(super) fn zentinel_side(&self) -> Option<Implementation> {
         [self.agent, self.proxy]
             .into_iter()
-            .find(|implementation| implementation.published().is_some())
+            .find(|implementation| implementation.zentinel().is_some())
     }
 
     /// Returns the fields that may be lost: none, unless one side uses the gRPC messages of
     /// `zentinel-agent-protocol`.
     pub(super) fn lossy_fields(&self, fields: LossyFields) -> LossyFields {
-        match (self.wire, self.published_side()) {
+        match (self.wire, self.zentinel_side()) {
             (Wire::Grpc, Some(_)) => fields,
             _ => LossyFields::NONE,
         }
@@ -85,16 +85,16 @@ impl Column {
 
 impl Implementation {
     /// Returns the version of `zentinel-agent-protocol`, if it is that.
-    pub(super) const fn published(self) -> Option<Version> {
+    pub(super) const fn zentinel(self) -> Option<Version> {
         match self {
             Self::Tollgate => None,
-            Self::Published(version) => Some(version),
+            Self::Zentinel(version) => Some(version),
         }
     }
 
     /// Returns the peer for a side that is not tollgate.
     pub(super) fn peer(self, wire: Wire) -> Option<Peer> {
-        self.published().map(|version| wire.peer(version))
+        self.zentinel().map(|version| wire.peer(version))
     }
 }
 
@@ -102,7 +102,7 @@ impl Display for Implementation {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tollgate => f.write_str("tollgate"),
-            Self::Published(version) => version.fmt(f),
+            Self::Zentinel(version) => version.fmt(f),
         }
     }
 }

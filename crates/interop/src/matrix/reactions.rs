@@ -39,8 +39,8 @@ impl Reactions {
         }
         for &notice in notices {
             let outcome = match column.agent {
-                Implementation::Published(_) => Outcome::CannotSend,
-                Implementation::Tollgate => of_published_proxy(column, session, notice).await,
+                Implementation::Zentinel(_) => Outcome::CannotSend,
+                Implementation::Tollgate => of_zentinel_proxy(column, session, notice).await,
             };
             reactions.outcomes.push((notice, outcome));
         }
@@ -75,7 +75,7 @@ impl Reactions {
                     let send = |message: Message| message.send(server.control());
                     of_pool(&pool_of_tollgate, send, notice).await
                 }
-                Implementation::Published(_) => {
+                Implementation::Zentinel(_) => {
                     let send = |message: Message| raw.send(&message);
                     of_pool(&pool_of_raw_agent, send, notice)
                         .await
@@ -219,7 +219,7 @@ async fn reaches(pool: &AgentPool, state: PoolState) -> bool {
     waited.await.is_ok()
 }
 
-async fn of_published_proxy(column: &Column, session: &Session, notice: Notice) -> Outcome {
+async fn of_zentinel_proxy(column: &Column, session: &Session, notice: Notice) -> Outcome {
     let on_first_event: OnFirstEvent = match notice {
         Notice::Pause => |control| pause(control, Notice::Pause),
         Notice::PauseOne => |control| pause(control, Notice::PauseOne),

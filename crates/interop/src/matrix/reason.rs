@@ -171,7 +171,7 @@ impl Reason {
             | SettingsUnanswered | AgentIdReplaced => Some(column.proxy),
             RepeatedId | BytesForText | GuardrailUnanswered | CancelsNotReported | NoWayToSend
             | SettingsIgnored => Some(column.agent),
-            NoField => column.published_side(),
+            NoField => column.zentinel_side(),
             NoPings | NoPingMessage => None,
         }
     }
@@ -184,7 +184,7 @@ impl Reason {
             Subject::PingFromAgent => of_ping_from_agent(outcome, column.wire),
             Subject::Notice(notice) => of_notice(notice, outcome, column),
             Subject::Cancel if *outcome == Outcome::NotReported => {
-                column.agent.published().map(|_| CancelsNotReported)
+                column.agent.zentinel().map(|_| CancelsNotReported)
             }
             Subject::Event(steps) => of_event(steps[0], outcome, column),
             Subject::Answer(step, field) => match of_field(field, outcome, column) {
@@ -208,7 +208,7 @@ fn of_notice(notice: Notice, outcome: &Outcome, column: &Column) -> Option<Reaso
     if matches!(outcome, Outcome::WorksWithRawAgent | Outcome::CannotSend) {
         return Some(NoWayToSend);
     }
-    column.proxy.published()?;
+    column.proxy.zentinel()?;
     match (notice, outcome) {
         (Notice::Metrics, Outcome::AllBut(_)) => Some(AgentIdReplaced),
         (_, Outcome::NotReported) if health(notice).is_some() => Some(HealthUnused),
@@ -222,9 +222,9 @@ fn of_field(field: &str, outcome: &Outcome, column: &Column) -> Option<Reason> {
         return None;
     }
     match (outcome, field) {
-        (Outcome::WrongAnswer, "/audit/custom") => column.proxy.published().map(|_| TextForValues),
+        (Outcome::WrongAnswer, "/audit/custom") => column.proxy.zentinel().map(|_| TextForValues),
         (Outcome::Lost, field) if LossyFields::IN_ANSWERS.has(field) => {
-            column.published_side().map(|_| NoField)
+            column.zentinel_side().map(|_| NoField)
         }
         _ => None,
     }
@@ -234,28 +234,28 @@ fn of_event(step: &str, outcome: &Outcome, column: &Column) -> Option<Reason> {
     let is_guardrail = step.starts_with("guardrail");
     match (column.wire, outcome) {
         (_, Outcome::TimedOut) if is_guardrail => {
-            column.agent.published().map(|_| GuardrailUnanswered)
+            column.agent.zentinel().map(|_| GuardrailUnanswered)
         }
         (Wire::MessagePack, _) => of_event_in_messagepack(step, outcome, column),
         (Wire::Json, _) => None,
         (Wire::Grpc, _) if step.starts_with("configure") => of_settings_over_grpc(outcome, column),
-        (Wire::Grpc, Outcome::CannotSend) => column.proxy.published().map(|_| NoSuchCall),
-        (Wire::Grpc, Outcome::AllBut(_)) => column.published_side().map(|_| NoField),
+        (Wire::Grpc, Outcome::CannotSend) => column.proxy.zentinel().map(|_| NoSuchCall),
+        (Wire::Grpc, Outcome::AllBut(_)) => column.zentinel_side().map(|_| NoField),
         (Wire::Grpc, _) => None,
     }
 }
 
 fn of_settings_over_grpc(outcome: &Outcome, column: &Column) -> Option<Reason> {
     match outcome {
-        Outcome::TimedOut | Outcome::Lost => column.agent.published().map(|_| SettingsIgnored),
-        Outcome::NotReported => column.proxy.published().map(|_| SettingsUnanswered),
+        Outcome::TimedOut | Outcome::Lost => column.agent.zentinel().map(|_| SettingsIgnored),
+        Outcome::NotReported => column.proxy.zentinel().map(|_| SettingsUnanswered),
         _ => None,
     }
 }
 
 fn of_event_in_messagepack(step: &str, outcome: &Outcome, column: &Column) -> Option<Reason> {
-    let agent = column.agent.published()?;
-    let proxy = column.proxy.published()?;
+    let agent = column.agent.zentinel()?;
+    let proxy = column.proxy.zentinel()?;
     if step.contains("_binary") {
         return Some(BytesForText);
     }

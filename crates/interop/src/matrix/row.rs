@@ -250,7 +250,7 @@ const ANSWERS: &[Row] = &[
     ),
     answer(
         "configure: settings rejected",
-        "configure:refused",
+        "configure:rejected",
         "/decision",
     ),
 ];

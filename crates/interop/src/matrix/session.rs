@@ -181,7 +181,7 @@ impl Session {
     fn missing_fields(&self, step: &Step) -> Option<Vec<&'static str>> {
         let expected = match self.column.agent {
             Implementation::Tollgate => step.logged(),
-            Implementation::Published(_) => step.logged_by_peer(),
+            Implementation::Zentinel(_) => step.logged_by_peer(),
         }?;
         let lossy_fields = self.column.lossy_fields(LossyFields::IN_EVENTS);
         let records = self.records.iter();

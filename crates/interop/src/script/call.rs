@@ -78,7 +78,7 @@ impl Step {
 
     /// Returns the line that the peers' client prints on success.
     pub fn line(&self, via: Via) -> Value {
-        if via != Via::Client && !self.call.is_supported_by_published_pool() {
+        if via != Via::Client && !self.call.is_supported_by_zentinel_pool() {
             return json!({"call": self.name, "ok": false, "kind": "Unsupported"});
         }
         json!({"call": self.name, "ok": true, "response": self.printed_answer()})
@@ -141,7 +141,7 @@ impl Step {
 }
 
 impl Call {
-    const fn is_supported_by_published_pool(&self) -> bool {
+    const fn is_supported_by_zentinel_pool(&self) -> bool {
         matches!(
             self,
             Self::RequestHeaders(_)

@@ -231,7 +231,7 @@ impl Script {
                 "config_version": "7",
             }))
         });
-        self.one("configure:refused", rejected_settings(), |_| {
+        self.one("configure:rejected", rejected_settings(), |_| {
             Call::Configure(json!({"config": {"reject": true}}))
         });
     }

@@ -42,13 +42,13 @@ pub(super) fn registrations() -> Vec<Input> {
     let capabilities = AgentCapabilities::new("a", "A", "1").with_event(EventType::Configure);
     let dialect = Dialect::new(Encoding::MessagePack, Some(Extension::V1));
     let encodings = [Encoding::MessagePack, Encoding::Json];
-    let published = json!({
+    let zentinel = json!({
         "protocol_version": 2, "agent_id": "a", "auth_token": null, "metadata": {"zone": [1, "b"]},
         "capabilities": {"agent_id": "a", "name": "A", "version": "1", "supported_events": [1]},
     });
     [
         RegistrationRequest::new("a", &capabilities, Some("token"), &encodings).encode(),
-        published.to_string().into_bytes(),
+        zentinel.to_string().into_bytes(),
         RegistrationResponse::accept("p", "a-1".to_owned(), dialect).encode(),
         RegistrationResponse::reject().encode(),
     ]
@@ -63,7 +63,7 @@ pub(super) fn events(encoding: Encoding) -> Vec<Input> {
     for (choice, (event_type, value)) in (0..).zip(event_values()) {
         let named = encoded(&value, encoding);
         let event = read_event(event_type, encoding, &named).expect("a seed decodes");
-        seeds.push(input(choice, event.payload(Dialect::published(encoding))));
+        seeds.push(input(choice, event.payload(Dialect::zentinel(encoding))));
         seeds.push(input(choice, named));
         if encoding == Encoding::MessagePack {
             seeds.extend(positional(&event).map(|bytes| input(choice, bytes)));

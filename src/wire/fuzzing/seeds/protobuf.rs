@@ -9,14 +9,14 @@ use crate::protocol::{
 };
 use crate::wire::fuzzing::input::Input;
 use crate::wire::fuzzing::read_event;
-use crate::wire::response::{AnswerTo, encode_response};
+use crate::wire::response::{AnswerTo, encode_answer};
 use crate::wire::{
     Dialect, Encoding, Extension, HandshakeRequest, HandshakeResponse, StreamId, control,
 };
 use serde_json::json;
 
 const EXTENDED: Dialect = Dialect::new(Encoding::Protobuf, Some(Extension::V1));
-const PLAIN: Dialect = Dialect::published(Encoding::Protobuf);
+const PLAIN: Dialect = Dialect::zentinel(Encoding::Protobuf);
 
 pub(in crate::wire::fuzzing) fn events() -> Vec<Input> {
     let mut seeds = Vec::new();
@@ -39,7 +39,7 @@ pub(in crate::wire::fuzzing) fn responses() -> Vec<Input> {
             AnswerTo::Stream(StreamId(7)),
         ] {
             let mut frame = Vec::new();
-            let body = encode_response(&response, to, PLAIN, &mut frame).unwrap();
+            let body = encode_answer(&response, to, PLAIN, &mut frame).unwrap();
             seeds.push(input(0, [&frame[5..], &body[..]].concat()));
         }
     }

@@ -1,4 +1,4 @@
-//! Configuration updates and the answers to them.
+//! Config updates and the responses to them.
 
 use super::{unwrap, wrap};
 use crate::protocol::{

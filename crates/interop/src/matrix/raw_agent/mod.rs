@@ -27,7 +27,7 @@ impl RawAgent {
     pub(super) async fn listen(column: &Column) -> Self {
         let version = match column.agent {
             Implementation::Tollgate => Version::V0_6_45,
-            Implementation::Published(version) => version,
+            Implementation::Zentinel(version) => version,
         };
         match column.wire {
             Wire::MessagePack | Wire::Json => Self::Socket(SocketAgent::listen(Format {

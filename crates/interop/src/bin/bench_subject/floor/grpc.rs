@@ -41,7 +41,7 @@ impl Subject for Grpc {
 
     async fn serve(&self, address: SocketAddr) -> anyhow::Result<()> {
         let mut allow = Vec::new();
-        PROTOBUF.encode_response(&AgentResponse::default_allow(), &mut allow);
+        PROTOBUF.encode_answer(&AgentResponse::default_allow(), &mut allow);
         let answers = Answers(Bytes::from(allow).split_off(FRAME_HEAD));
         Ok(Server::builder()
             .add_service(answers)

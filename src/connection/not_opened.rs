@@ -1,6 +1,6 @@
-/// Why a call was not opened. Nothing of it was sent.
+/// Reason for which a call was not opened. Nothing of it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum NotOpened {
     /// Every slot is taken.
     Full,
     /// The agent has paused the connection.
@@ -31,12 +31,12 @@ pub(crate) enum Refusal {
     Unsubscribed,
 }
 
-impl Refusal {
+impl NotOpened {
     /// Returns whether neither waiting nor another attempt can help.
     ///
     /// [`ClosedOrRetired`](Self::ClosedOrRetired) is not final here, because this does not know
     /// whether the call is bound. A call that is not bound chooses another connection in its next
-    /// attempt. A bound call is refused for the same reason again, which ends it.
+    /// attempt. A bound call fails for the same reason again, which ends it.
     pub(crate) fn is_final(self) -> bool {
         !matches!(
             self,
