@@ -327,3 +327,30 @@ async fn shutdown_rejects_new_calls_and_waits_for_exchanges() {
         Error::UnknownAgent { .. }
     );
 }
+
+/// If an agent is added twice at once, the second entry replaces the first, which has counters of
+/// its own.
+#[tokio::test]
+async fn totals_never_decrease_if_an_agent_is_added_twice_at_once() {
+    let (slow, fast) = (RawAgent::listen(), RawAgent::listen());
+    let pool = AgentPool::with_config(config(Encoding::Json));
+    let adding = tokio::spawn({
+        let (pool, endpoint) = (pool.clone(), slow.path.display().to_string());
+        async move { pool.add_agent("agent", endpoint).await }
+    });
+    // It waits for the handshake, which is answered last.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+
+    let endpoint = fast.path.display().to_string();
+    let accepting = fast.accept_in(Encoding::Json);
+    let (added, mut connection) = tokio::join!(pool.add_agent("agent", endpoint), accepting);
+    added.unwrap();
+    let pending = arrived(&pool, &mut connection, "c-1").await;
+    connection.allow("c-1").await;
+    result_of(pending).await.unwrap();
+
+    let _slow_connection = slow.accept_in(Encoding::Json).await;
+    adding.await.unwrap().unwrap();
+    let total = pool.protocol_metrics().snapshot().total;
+    assert_eq!(total.calls.answered, 1);
+}
