@@ -274,6 +274,9 @@ impl AgentHandler for Handler {
     async fn on_configure(&self, event: Configure<'_>) -> bool {
         let task = tokio::task::id();
         let opened = self.opened(task);
+        if !self.world.plan.configuring.is_zero() {
+            sleep(self.world.plan.configuring).await;
+        }
         let session = self.world.ledger().configured(self.agent, task, opened);
         let name = &self.world.plan.agents[self.agent].name;
         let version = event.config_version().unwrap_or_default();

@@ -21,6 +21,10 @@ pub struct Plan {
     pub runtimes: usize,
     /// In order of time.
     pub steps: Vec<Step>,
+    /// The agents have settings before they are added.
+    pub configures_first: bool,
+    /// Time that an agent takes to apply settings.
+    pub configuring: Duration,
     /// Time at which all faults end.
     pub healed_at: Duration,
 }
@@ -309,6 +313,8 @@ impl Plan {
             agents,
             runtimes,
             steps: Vec::new(),
+            configures_first: chance(random, 30),
+            configuring: ms(pick(random, &[0, 0, 5, 40])),
             healed_at: busy,
         };
         if is_calm {

@@ -181,7 +181,7 @@ impl Simulation {
     }
 
     fn play(&mut self) -> Result<(), Violation> {
-        self.begin();
+        self.begin()?;
         let plan = Arc::clone(&self.world.plan);
         for step in &plan.steps {
             self.advance(step.at)?;
@@ -194,7 +194,7 @@ impl Simulation {
     }
 
     /// Starts the listener and all agents, and adds the agents to the pool.
-    fn begin(&mut self) {
+    fn begin(&mut self) -> Result<(), Violation> {
         let world = Arc::clone(&self.world);
         self.within(0, || {
             let config = ReverseConnectionConfig {
@@ -208,6 +208,10 @@ impl Simulation {
             tokio::spawn(listener.accept_loop(Arc::new(world.pool.clone())));
         });
         for agent in 0..self.world.plan.agents.len() {
+            if self.world.plan.configures_first {
+                self.apply(&Action::Configure { agent });
+                self.advance(self.now + Duration::from_millis(1))?;
+            }
             self.apply(&Action::Start { agent });
             self.apply(&Action::Add {
                 agent,
@@ -215,6 +219,7 @@ impl Simulation {
                 runtime: 0,
             });
         }
+        Ok(())
     }
 
     /// Ends all faults, and checks that every agent answers again in time.
