@@ -89,6 +89,8 @@ fn seeds() {
                         return;
                     }
                     if let Some(failure) = failure(first + number) {
+                        // At once, in case that the run is ended before it is done.
+                        eprintln!("{}", failure.lines().next().unwrap_or_default());
                         let mut failures = failures.lock().expect("no panics");
                         failures.push(failure);
                         if failures.len() as u64 >= max_failures {
