@@ -167,11 +167,15 @@ impl Simulation {
                 });
             }
             Action::Remove { agent, runtime } => {
-                world.ledger().settings_forgotten(*agent);
                 world.ledger().inexact = true;
-                let name = name(agent);
+                let (name, agent) = (name(agent), *agent);
+                let removed = Arc::clone(&world);
                 self.within(*runtime, || {
-                    world.operate(what, BRIEF, async move { pool.remove_agent(&name).await });
+                    world.operate(what, BRIEF, async move {
+                        let result = pool.remove_agent(&name).await;
+                        removed.ledger().settings_forgotten(agent);
+                        result
+                    });
                 });
             }
             Action::Shutdown { runtime } => {
