@@ -24,6 +24,8 @@ pub struct ConnectionView {
     pub retired_at: Option<Duration>,
     /// `true` if it takes new exchanges.
     pub is_healthy: bool,
+    /// `true` while the agent has paused it.
+    pub is_paused: bool,
     /// Calls waiting for an answer.
     pub in_flight: usize,
     /// Maximum number of calls waiting for an answer.
@@ -128,6 +130,7 @@ impl Connection {
             is_open: self.is_open(),
             is_retired: self.is_retired(),
             is_healthy: self.is_healthy(),
+            is_paused: self.is_paused(),
             in_flight: self.in_flight(),
             capacity: self.slots.capacity(),
             exchanges: self.usage.exchanges(),

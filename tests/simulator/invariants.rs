@@ -161,11 +161,15 @@ fn no_wake_up_is_lost(observed: &Observed<'_>) -> Option<String> {
         one.is_open && one.in_flight < one.capacity && one.waiting_for_slot == 0
     };
     let bound = observed.connections.iter().filter_map(|one| {
-        let is_stuck = one.is_open && one.in_flight < one.capacity && one.waiting_for_slot > 0;
+        let has_slot = one.is_open && !one.is_paused && one.in_flight < one.capacity;
+        let is_stuck = has_slot && one.waiting_for_slot > 0;
         is_stuck.then(|| format!("waiting connection {}", one.number))
     });
     let free = observed.agents.iter().filter_map(|agent| {
-        let mut usable = agent.connections.iter().filter(|one| one.is_healthy);
+        let mut usable = agent
+            .connections
+            .iter()
+            .filter(|one| one.is_healthy && !one.is_paused);
         let is_stuck = agent.waiting_for_slot > 0 && usable.any(has_room);
         is_stuck.then(|| format!("waiting {}", agent.id))
     });

@@ -11,8 +11,9 @@ use tokio::runtime::{Builder, Runtime};
 use tollgate::sim::{self, clock};
 use tollgate::{ReverseConnectionConfig, ReverseConnectionListener};
 
-/// Longest virtual time after the last fault until every agent answers again.
-pub const HEALING_TIME: Duration = Duration::from_secs(15);
+/// Longest virtual time after the last fault until every agent answers again. The longest backoff
+/// is 30 s.
+pub const HEALING_TIME: Duration = Duration::from_secs(35);
 
 /// Virtual time from the end of the last call until nothing may be left over.
 const REST: Duration = Duration::from_millis(2500);
