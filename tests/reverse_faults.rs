@@ -364,10 +364,10 @@ async fn garbage_after_registration_ends_only_that_connection() {
     let honest = HonestCalls::to(&proxy.pool);
 
     for _ in 0..20 {
-        let (mut liar, _) =
-            RawConnection::register(proxy.path(), &registration("liar", None)).await;
-        liar.send_bytes(&[0, 0, 0, 0]).await;
-        liar.expect_end().await;
+        let (mut faulty_agent, _) =
+            RawConnection::register(proxy.path(), &registration("faulty_agent", None)).await;
+        faulty_agent.send_bytes(&[0, 0, 0, 0]).await;
+        faulty_agent.expect_end().await;
     }
     honest.end().await;
 }

@@ -1,6 +1,6 @@
 //! The outcome of every call as its caller saw it, compared with the pool's counts.
 
-use crate::{Failure, LIAR, STEADY, VICTIM};
+use crate::{FAULTY, Failure, STEADY, VICTIM};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tollgate::{AgentPool, AgentProtocolError, AgentResponse, CallCounts, HeaderOp};
@@ -25,7 +25,7 @@ const KINDS: [&str; 13] = [
 const ANSWERED: usize = 0;
 const GIVEN_UP: usize = 5;
 
-const AGENTS: [&str; 3] = [STEADY, VICTIM, LIAR];
+const AGENTS: [&str; 3] = [STEADY, VICTIM, FAULTY];
 
 /// Outcomes as callers saw them, per agent and kind.
 #[derive(Debug, Default)]

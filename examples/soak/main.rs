@@ -5,7 +5,7 @@
 mod account;
 mod agent;
 mod faults;
-mod liar;
+mod faulty_agent;
 mod resources;
 mod traffic;
 
@@ -26,7 +26,7 @@ const STEADY: &str = "steady";
 const VICTIM: &str = "victim";
 /// The agent that violates the protocol: it answers late, twice, to unknown calls, with garbage, or
 /// closes the connection.
-const LIAR: &str = "liar";
+const FAULTY: &str = "faulty_agent";
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -50,12 +50,14 @@ async fn soak_in(directory: &Path, duration: Duration) -> Result<(), Failure> {
     let pool = AgentPool::with_config(config());
     let steady = agent::Process::start(&directory.join("steady.sock")).await?;
     let victim = faults::Victim::start(directory).await?;
-    let liar = directory.join("liar.sock");
-    tokio::spawn(liar::serve(tokio::net::UnixListener::bind(&liar)?));
+    let faulty_agent = directory.join("faulty_agent.sock");
+    tokio::spawn(faulty_agent::serve(tokio::net::UnixListener::bind(
+        &faulty_agent,
+    )?));
     for (agent, socket) in [
         (STEADY, steady.socket()),
         (VICTIM, victim.socket()),
-        (LIAR, &*liar),
+        (FAULTY, &*faulty_agent),
     ] {
         pool.connect_agent(agent, socket.display().to_string())
             .await?;

@@ -1,7 +1,7 @@
 //! Callers that send every kind of exchange to the agents.
 
 use crate::account::{Ledger, checksum};
-use crate::{LIAR, STEADY, VICTIM};
+use crate::{FAULTY, STEADY, VICTIM};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tollgate::{
 };
 
 /// Number of callers per agent.
-const CALLERS: [(&str, usize); 3] = [(STEADY, 32), (VICTIM, 24), (LIAR, 8)];
+const CALLERS: [(&str, usize); 3] = [(STEADY, 32), (VICTIM, 24), (FAULTY, 8)];
 
 /// Pause after a failed call, which keeps callers of an unavailable agent from a busy loop.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(1);
@@ -60,7 +60,7 @@ impl Caller {
     /// answered.
     async fn send_request(&self, id: &str, n: u64) -> bool {
         match (self.agent, n % 64) {
-            (LIAR, _) => self.headers(id, "/").await,
+            (FAULTY, _) => self.headers(id, "/").await,
             (_, 0) => self.exchange_by_id(id).await,
             (_, 1) => self.exchange(id).await,
             (_, 2) => self.pipelined_body(id).await,

@@ -42,7 +42,7 @@ pub(crate) struct AgentState {
     /// Set if a connection may have other settings than the agent should have; cleared by
     /// maintenance.
     pub(crate) settings_resend_requested: AtomicBool,
-    /// Set when the agent has requested its settings anew; cleared by maintenance.
+    /// Set when the agent has requested its settings again; cleared by maintenance.
     pub(crate) reload_requested: AtomicBool,
 }
 

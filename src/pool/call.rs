@@ -2,7 +2,7 @@
 //!
 //! A call is opened in two steps. The first attempt runs against the current snapshot and waits for
 //! nothing. Only if that fails for a reason that may pass (no free slot, a pause) does the call go
-//! to the wait queues, from where every further attempt loads the snapshot anew.
+//! to the wait queues, from where every further attempt loads the snapshot again.
 
 use super::affinity::Affinities;
 use super::agents::AgentEntry;

@@ -46,7 +46,7 @@ pub(crate) struct Args {
         value_parser = clap::value_parser!(u32).range(1..=1_024)
     )]
     connections: u32,
-    /// File with the token that proxies require; read anew for each connection
+    /// File with the token that proxies require; read again for each connection
     #[arg(long, value_name = "FILE", conflicts_with = "listen")]
     token_file: Option<PathBuf>,
     /// Agent id to register with proxies

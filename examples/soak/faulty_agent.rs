@@ -95,7 +95,7 @@ fn handshake() -> Value {
     json!({
         "protocol_version": 2,
         "capabilities": {
-            "agent_id": "liar", "name": "Liar", "version": "1", "supported_events": [1],
+            "agent_id": "faulty_agent", "name": "FaultyAgent", "version": "1", "supported_events": [1],
             "features": {
                 "streaming_body": false, "websocket": false, "guardrails": false, "config_push": false,
                 "metrics_export": false, "concurrent_requests": 100, "cancellation": false,
