@@ -17,7 +17,7 @@ pub(super) struct ExchangeOrder {
     hasher: RandomState,
     /// Number of entries in `queues`: exchanges with a pending handler.
     pending_exchanges: AtomicUsize,
-    queues: Mutex<HashMap<u64, VecDeque<oneshot::Sender<()>>>>,
+    queues: Mutex<Queues>,
 }
 
 impl ExchangeOrder {
@@ -63,10 +63,13 @@ impl ExchangeOrder {
         self.pending_exchanges.fetch_sub(1, Ordering::Relaxed);
     }
 
-    fn queues(&self) -> MutexGuard<'_, HashMap<u64, VecDeque<oneshot::Sender<()>>>> {
+    fn queues(&self) -> MutexGuard<'_, Queues> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Waiting events by the key of their exchange, oldest first.
+type Queues = HashMap<u64, VecDeque<oneshot::Sender<()>>, RandomState>;
 
 #[cfg(test)]
 mod tests {

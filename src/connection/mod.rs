@@ -58,6 +58,7 @@ pub(crate) use time_limit::TimeLimit;
 pub(crate) use writer::run_writer;
 
 use crate::clock;
+use crate::entropy::RandomState;
 use crate::error::AgentProtocolError;
 use crate::metrics::Fault;
 use crate::protocol::{AgentCapabilities, AgentResponse};
@@ -143,7 +144,7 @@ pub(crate) struct Connection {
     /// Wakes [`Inbound`] for commands, for sweeping and for the end of the connection.
     inbound_waker: AtomicWaker,
     /// Pings that wait for their pong, by sequence number.
-    pings: Mutex<HashMap<u64, oneshot::Sender<()>>>,
+    pings: Mutex<HashMap<u64, oneshot::Sender<()>, RandomState>>,
     /// Sequence number of the next ping.
     ping_sequence: AtomicU64,
     /// Set while a [`ProbeGuard`] lives, so that the pool runs one probe at a time.
@@ -319,7 +320,7 @@ impl Connection {
         self.agent.faults.note(&self.agent.id, fault, detail);
     }
 
-    fn pings(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<()>>> {
+    fn pings(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<()>, RandomState>> {
         self.pings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -5,10 +5,10 @@ use crate::ledger::Asked;
 use crate::plan::{AgentKind, AgentPlan, Answer, Report, Wait};
 use crate::raw;
 use crate::world::World;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tollgate::sim::{self, clock};
@@ -28,7 +28,9 @@ const FOREVER: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct RunningAgent {
     controls: Vec<AgentControl>,
-    stop: watch::Sender<bool>,
+    is_stopped: AtomicBool,
+    /// Stops one listener or dialer each. A `watch` channel would wake them in a random order.
+    stops: Vec<Arc<Notify>>,
     tasks: Vec<AbortHandle>,
     /// Scripted agents just end.
     is_raw: bool,
@@ -38,10 +40,10 @@ impl RunningAgent {
     /// Starts an agent on the current runtime.
     pub fn start(world: &Arc<World>, agent: usize) -> Self {
         let plan = &world.plan.agents[agent];
-        let (stop, _) = watch::channel(false);
         let mut running = Self {
             controls: Vec::new(),
-            stop,
+            is_stopped: AtomicBool::new(false),
+            stops: Vec::new(),
             tasks: Vec::new(),
             is_raw: matches!(plan.kind, AgentKind::Raw { .. }),
         };
@@ -76,7 +78,7 @@ impl RunningAgent {
             .with_drain_timeout(Duration::from_millis(500));
         self.controls.push(server.control());
         let listener = world.network.listen(endpoint);
-        let serving = sim::serve(server, listener, stopped(self.stop.subscribe()));
+        let serving = sim::serve(server, listener, self.stopped());
         self.tasks.push(tokio::spawn(serving).abort_handle());
     }
 
@@ -93,12 +95,19 @@ impl RunningAgent {
             .with_keepalive(Duration::from_millis(400), Duration::from_millis(keepalive))
             .with_drain_timeout(Duration::from_millis(500));
         self.controls.push(dialer.control());
-        let stop = stopped(self.stop.subscribe());
+        let stop = self.stopped();
         let dialing = async move {
             // Fails only if the endpoint is invalid.
             dialer.run_until(stop).await.expect("a valid endpoint");
         };
         self.tasks.push(tokio::spawn(dialing).abort_handle());
+    }
+
+    /// Returns a future that waits until the agent is stopped.
+    fn stopped(&mut self) -> impl Future<Output = ()> + use<> {
+        let stop = Arc::<Notify>::default();
+        self.stops.push(Arc::clone(&stop));
+        async move { stop.notified().await }
     }
 
     /// Ends the agent as if its process had been killed.
@@ -108,14 +117,16 @@ impl RunningAgent {
 
     /// Lets the agent finish and end.
     pub fn stop(&self) {
-        self.stop.send_replace(true);
+        self.is_stopped.store(true, Ordering::Relaxed);
+        self.stops.iter().for_each(|stop| stop.notify_one());
         if self.is_raw {
             self.crash();
         }
     }
 
     pub fn is_running(&self) -> bool {
-        !*self.stop.borrow() && self.tasks.iter().any(|task| !task.is_finished())
+        !self.is_stopped.load(Ordering::Relaxed)
+            && self.tasks.iter().any(|task| !task.is_finished())
     }
 
     pub fn controls(&self) -> &[AgentControl] {
@@ -143,13 +154,6 @@ impl RunningAgent {
         for control in &self.controls {
             control.report_health(status.clone());
         }
-    }
-}
-
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    // An error means that the agent was forgotten, which does not stop it.
-    if stop.wait_for(|is_stopped| *is_stopped).await.is_err() {
-        std::future::pending::<()>().await;
     }
 }
 
