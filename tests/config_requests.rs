@@ -270,6 +270,56 @@ async fn agent_that_requests_a_reload_gets_its_settings_again() {
     }
 }
 
+/// Receives settings. Returns the id under which they are answered.
+async fn configured(connection: &mut RawConnection) -> String {
+    loop {
+        let (message, event) = connection.message().await;
+        if message == message::CONFIGURE {
+            return event["correlation_id"].as_str().unwrap().to_owned();
+        }
+    }
+}
+
+/// The settings that a new connection is getting may be older than the request.
+#[tokio::test]
+async fn reload_is_done_although_a_connection_is_getting_its_settings() {
+    let (agent, pool, mut connection) = raw_pool(AgentPoolConfig {
+        reconnect_interval: RETRY,
+        ..config(Encoding::Json)
+    })
+    .await;
+    let configuring = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.configure_agent("agent", json!(1), None).await }
+    });
+    let id = configured(&mut connection).await;
+    connection.allow(&id).await;
+    assert_eq!(configuring.await.unwrap().unwrap(), 1);
+
+    drop(connection);
+    let mut connection = agent.accept_in(Encoding::Json).await;
+    let id = configured(&mut connection).await;
+    let reload = ConfigUpdateRequest::new("1", ConfigUpdateType::RequestReload);
+    let reload = serde_json::to_value(reload).unwrap();
+    connection
+        .send_value(message::CONFIG_UPDATE_REQUEST, &reload)
+        .await;
+    eventually("the reload is accepted", async || {
+        let stats = pool.agent_stats("agent").await.unwrap();
+        stats.config_updates_accepted == 1
+    })
+    .await;
+    connection.allow(&id).await;
+
+    let id = configured(&mut connection).await;
+    assert_eq!(pool.config_update_handler().pending_count(), 1);
+    connection.allow(&id).await;
+    eventually("the reload is done", async || {
+        pool.config_update_handler().pending_count() == 0
+    })
+    .await;
+}
+
 /// Messages to a proxy are sent once, however many connections it has.
 #[tokio::test]
 async fn message_to_a_proxy_is_sent_once() {

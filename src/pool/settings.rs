@@ -9,7 +9,7 @@ use super::agents::AgentEntry;
 use super::call::{CallParams, Outcome};
 use super::{AgentPool, Inner};
 use crate::config_push::ConfigUpdateHandler;
-use crate::connection::{Binding, Connection, TimeLimit};
+use crate::connection::{AgentState, Binding, Connection, TimeLimit};
 use crate::entropy;
 use crate::error::{AgentProtocolError, ConnectError};
 use crate::protocol::events::Configure;
@@ -162,8 +162,9 @@ pub(super) struct SettingsStore {
 /// Settings of one agent.
 #[derive(Debug)]
 pub(super) struct Settings {
-    /// Identifies these settings; never 0.
-    number: u64,
+    /// Identifies these settings; never 0. Changes when the agent requests them again, so that no
+    /// connection has them any more.
+    number: AtomicU64,
     object: Map<String, Value>,
 }
 
@@ -216,7 +217,7 @@ impl SettingsStore {
             object.insert("config_version".to_owned(), version.into());
         }
         let settings = Arc::new(Settings {
-            number: self.next(),
+            number: self.next().into(),
             object,
         });
         let before = self
@@ -237,6 +238,14 @@ impl SettingsStore {
             Some(before) => by_agent.insert(agent_id.to_owned(), before),
             None => by_agent.remove(agent_id),
         };
+    }
+
+    /// Makes an agent's settings count as missing on every connection, also on those that are
+    /// getting them now.
+    fn expire(&self, agent_id: &str) {
+        if let Some(settings) = self.get(agent_id) {
+            settings.number.store(self.next(), Ordering::Relaxed);
+        }
     }
 
     fn next(&self) -> u64 {
@@ -271,6 +280,9 @@ impl Inner {
                     error => ConnectError::SettingsNotGiven(error.to_string()),
                 });
             }
+            if settings.are_current_on(connection) {
+                self.note_reload(state);
+            }
         }
         connection.end_configuring();
         let capabilities = connection.capabilities();
@@ -286,9 +298,7 @@ impl Inner {
         let state = &agent.state;
         let is_reload = state.reload_requested.swap(false, Ordering::AcqRel);
         if is_reload {
-            for connection in agent.connections() {
-                connection.settings().store(0, Ordering::Relaxed);
-            }
+            self.settings.expire(agent.id());
         }
         let is_wanted = state
             .settings_resend_requested
@@ -311,16 +321,26 @@ impl Inner {
             return;
         };
         let needs_them = |connection: &&Arc<Connection>| !settings.are_current_on(connection);
-        let mut has_sent = false;
         for connection in agent.open_connections().filter(needs_them) {
-            has_sent = true;
             let limit = TimeLimit::configured(self.config.timeout(EventType::Configure));
             if let Err(error) = self.send_settings(connection, &settings, limit).await {
                 return tracing::warn!(agent = &**agent.id(), %error, "could not update the agent's settings");
             }
         }
-        if has_sent {
-            self.updates.load().reload_done(agent.id());
+        self.note_reload(&agent.state);
+    }
+
+    /// Ends an agent's pending reloads if every connection has the settings that it should have.
+    fn note_reload(&self, agent: &AgentState) {
+        let is_requested = agent.reload_requested.load(Ordering::Acquire);
+        let is_done = || {
+            let agents = self.agents.load();
+            let entry = agents.get(&agent.id);
+            self.settings.get(&agent.id).is_some()
+                && entry.is_none_or(|entry| !self.lacks_settings(entry))
+        };
+        if !is_requested && is_done() {
+            self.updates.load().reload_done(&agent.id);
         }
     }
 
@@ -378,7 +398,7 @@ impl Inner {
 
 impl Settings {
     fn are_current_on(&self, connection: &Connection) -> bool {
-        connection.settings().load(Ordering::Relaxed) == self.number
+        connection.settings().load(Ordering::Relaxed) == self.number.load(Ordering::Relaxed)
     }
 }
 
@@ -407,7 +427,7 @@ struct DeliveryGuard<'a> {
 
 impl<'a> DeliveryGuard<'a> {
     fn new(connection: &'a Connection, settings: &Settings) -> Self {
-        let number = settings.number;
+        let number = settings.number.load(Ordering::Relaxed);
         let before = connection.settings().swap(number, Ordering::Relaxed);
         Self {
             connection,
