@@ -339,3 +339,29 @@ async fn broken_connection_does_not_affect_other_connections() {
         expect_works(&pool, &mut good, &n.to_string()).await;
     }
 }
+
+/// An agent may hang up on every connection after its first message, or without any. The pool must
+/// not connect to it again and again without a pause.
+#[tokio::test]
+async fn agent_that_hangs_up_on_every_connection_is_reconnected_with_pauses() {
+    const ROUNDS: u32 = 4;
+    for first_message in [None, Some(br#"{"state":0}"#)] {
+        let hang_up = async |mut connection: RawConnection| {
+            if let Some(payload) = first_message {
+                // A connection notes the millisecond of the last message.
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                connection.send(message::HEALTH_STATUS, payload).await;
+            }
+        };
+        let (agent, _pool, connection) = raw_pool(config(Encoding::Json)).await;
+        let started = Instant::now();
+        hang_up(connection).await;
+        for _ in 0..ROUNDS {
+            hang_up(agent.accept_in(Encoding::Json).await).await;
+        }
+        // Each pause is at least half of the interval.
+        let shortest = AgentPoolConfig::default().reconnect_interval / 2;
+        let took = started.elapsed();
+        assert!(took >= shortest * ROUNDS, "{took:?}");
+    }
+}

@@ -8,7 +8,7 @@
 //!   [`Inner::run_periodic_checks`].
 
 use super::agents::AgentEntry;
-use super::reconnect::ReconnectGuard;
+use super::reconnect::{Lost, MIN_AGE, ReconnectGuard};
 use super::reverse::GracePeriod;
 use super::{AgentPool, Inner};
 use crate::connection::{Connection, Origin, ProbeGuard, RuntimeId};
@@ -213,9 +213,15 @@ impl Inner {
             let was_useful = |connection: &Arc<Connection>| {
                 connection.has_received() || connection.age() >= MIN_USEFUL_AGE
             };
-            current
-                .reconnect
-                .lost_connections(open.is_empty() && !closed.iter().any(was_useful));
+            let is_brief = |connection: &Arc<Connection>| connection.age() < MIN_AGE;
+            let lost = if open.is_empty() && !closed.iter().any(was_useful) {
+                Lost::Useless
+            } else if closed.iter().all(is_brief) {
+                Lost::Brief
+            } else {
+                Lost::Useful
+            };
+            current.reconnect.lost_connections(lost);
             agents.insert(current.with_connections(open));
             agents.get(&agent.state.id).cloned()
         })
@@ -249,9 +255,9 @@ pub(super) fn same_agent<'a>(
 
 /// Opens an agent's missing connections, however long that takes.
 ///
-/// Pauses only before the first attempt and after failures: once one connection has been opened,
-/// the others follow at once. Ends when nothing is missing, or when the agent was replaced or
-/// removed.
+/// Pauses only before the first attempt and after failures: while the connection that was opened
+/// last is still open, the others follow at once. Ends when nothing is missing, or when the agent
+/// was replaced or removed.
 async fn reconnect(
     pool: Arc<Inner>,
     mut agent: Arc<AgentEntry>,
@@ -259,7 +265,7 @@ async fn reconnect(
     _guard: ReconnectGuard,
 ) {
     let mut last_failure = None;
-    let mut has_connected = false;
+    let mut opened: Option<Arc<Connection>> = None;
     loop {
         match pool.remove_closed(&agent) {
             Some(current) => agent = current,
@@ -272,21 +278,21 @@ async fn reconnect(
         else {
             return;
         };
-        if !has_connected {
+        if !opened.as_ref().is_some_and(|last| last.is_open()) {
             let interval = pool.config.reconnect_interval;
             agent.reconnect.pause(interval, last_failure.as_ref()).await;
         }
         match pool.connect(&agent.state, endpoint).await {
             Ok(connection) => {
-                has_connected = true;
                 if !pool.join(&agent, &connection) {
                     return connection.close();
                 }
+                opened = Some(connection);
                 note_reconnected(&agent);
                 pool.request_settings(agent.id());
             }
             Err(AgentProtocolError::ConnectionFailed { cause, .. }) => {
-                has_connected = false;
+                opened = None;
                 log_failure(&agent, agent.reconnect.failed(), &cause);
                 last_failure = Some(cause);
             }

@@ -3,7 +3,7 @@
 use crate::backoff::delay;
 use crate::connection::RuntimeId;
 use crate::error::ConnectError;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -20,6 +20,8 @@ pub(super) struct Reconnect {
     /// Number of rounds in a row whose connections all closed soon and before the agent sent
     /// anything.
     useless_rounds: AtomicU32,
+    /// Set if the connections that were lost last had been open only for moments.
+    were_brief: AtomicBool,
     /// Notified when a call finds no connection.
     demanded: Notify,
 }
@@ -29,6 +31,19 @@ pub(super) const MAX_DELAY: Duration = Duration::from_secs(30);
 
 /// Shortest wait before an attempt that a call demands.
 const MIN_DEMAND_DELAY: Duration = Duration::from_millis(250);
+
+/// Age from which a lost connection is replaced at once, and longest wait otherwise.
+pub(super) const MIN_AGE: Duration = Duration::from_millis(100);
+
+/// Lost connections of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// The agent has none left, and sent nothing on those that it had.
+    Useless,
+    /// None of them reached [`MIN_AGE`].
+    Brief,
+    Useful,
+}
 
 impl Reconnect {
     /// Begins the work for one runtime, or for shared connections, unless it is in progress.
@@ -67,11 +82,13 @@ impl Reconnect {
         self.failures.store(0, Ordering::Relaxed);
     }
 
-    /// Notes whether the connections that closed were useless. Rounds of useless connections
-    /// lengthen the waits, so that an agent that crashes on every connection is not dialed without
-    /// a pause.
-    pub(super) fn lost_connections(&self, were_useless: bool) {
-        if were_useless {
+    /// Notes that connections closed. Rounds of useless connections lengthen the waits, and brief
+    /// ones cause a short wait, so that an agent that crashes on every connection is not dialed
+    /// without a pause.
+    pub(super) fn lost_connections(&self, lost: Lost) {
+        self.were_brief
+            .store(lost == Lost::Brief, Ordering::Relaxed);
+        if lost == Lost::Useless {
             self.useless_rounds.fetch_add(1, Ordering::Relaxed);
         } else {
             self.useless_rounds.store(0, Ordering::Relaxed);
@@ -84,7 +101,11 @@ impl Reconnect {
             .failures
             .load(Ordering::Relaxed)
             .saturating_add(self.useless_rounds.load(Ordering::Relaxed));
-        let delay = delay(interval, MAX_DELAY, attempts);
+        let delay = if attempts == 0 && self.were_brief.load(Ordering::Relaxed) {
+            delay(interval, MIN_AGE, 1)
+        } else {
+            delay(interval, MAX_DELAY, attempts)
+        };
         if !cause.is_some_and(is_absent) {
             return sleep(delay).await;
         }
@@ -153,11 +174,13 @@ mod tests {
             started.elapsed()
         };
         assert_eq!(waited().await, Duration::ZERO);
-        reconnect.lost_connections(true);
+        reconnect.lost_connections(Lost::Useless);
         assert!(waited().await >= Duration::from_millis(500));
         reconnect.succeeded();
         assert!(waited().await >= Duration::from_millis(500));
-        reconnect.lost_connections(false);
+        reconnect.lost_connections(Lost::Useful);
         assert_eq!(waited().await, Duration::ZERO);
+        reconnect.lost_connections(Lost::Brief);
+        assert!((MIN_AGE / 2..=MIN_AGE).contains(&waited().await));
     }
 }
