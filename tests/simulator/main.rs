@@ -7,7 +7,6 @@
 #![allow(unreachable_pub, reason = "a test has no users")]
 
 mod agents;
-mod bytes;
 mod callers;
 mod directive;
 mod generate;
@@ -155,27 +154,6 @@ fn one_seed() {
     println!("{} calls, hash {:016x}", report.calls, report.hash);
     if let Some(failure) = failure(seed) {
         panic!("{failure}");
-    }
-}
-
-/// Sends damaged byte streams to sessions, pools and listeners: `TOLLGATE_STREAMS` (1,000) to each,
-/// from `TOLLGATE_FIRST_SEED`.
-#[test]
-fn damaged_streams_harm_nothing_else() {
-    panics::watch();
-    let first = setting("TOLLGATE_FIRST_SEED").unwrap_or(0);
-    let count = setting("TOLLGATE_STREAMS").unwrap_or(1000);
-    let targets = [
-        bytes::Target::Session,
-        bytes::Target::Pool,
-        bytes::Target::Listener,
-    ];
-    for seed in first..first + count {
-        for target in targets {
-            if let Err(text) = watchdog::guarded(seed, || bytes::run(target, seed)) {
-                panic!("seed {seed}, {target:?}: {text}");
-            }
-        }
     }
 }
 

@@ -1,0 +1,123 @@
+//! Misbehaving proxies, against an agent's server.
+
+use crate::agent::{Marks, config};
+use crate::input::Script;
+use crate::recording::{self, Side};
+use crate::run::{Checked, eventually, no_task_is_left};
+use crate::stream::{
+    Carrier, PeerStream, connect_tls, connect_unix, server_tls, socket_path, text,
+};
+use crate::units::Framing;
+use crate::world::{Peers, SOON, close, while_asking};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tollgate::{AgentControl, AgentPool, GrpcAgentServer, UdsAgentServer};
+
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(400);
+
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
+
+struct Server {
+    address: Address,
+    endpoint: String,
+    control: AgentControl,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+}
+
+enum Address {
+    Unix(PathBuf),
+    Tcp(SocketAddr),
+}
+
+pub async fn run(carrier: Carrier, framing: Framing, scripts: Vec<Script>) -> Checked {
+    let sessions = recording::forward(framing);
+    let peers = Peers::new(scripts, sessions, Side::Proxy);
+    let server = serve(carrier, framing).await?;
+    let pool = AgentPool::with_config(config());
+    let added = pool.add_agent("agent", server.endpoint.clone()).await;
+    added.map_err(text)?;
+    for (number, script) in peers.scripts.iter().enumerate() {
+        let playing = async {
+            let stream = connect(&server.address, framing, script).await?;
+            peers.play(number, stream, framing).await
+        };
+        while_asking(&pool, "agent", playing).await?;
+        eventually("the session ends", SOON, async || {
+            server.control.connections() == 1
+        })
+        .await
+        .map_err(|error| format!("{error}: {}", server.control.connections()))?;
+    }
+    peers.check_answers()?;
+    close(&pool).await?;
+    drop(pool);
+    drop(server.stop);
+    let served = timeout(SOON, server.served).await;
+    served
+        .map_err(|_| "the server does not end".to_owned())?
+        .map_err(text)?;
+    drop(server.control);
+    no_task_is_left().await
+}
+
+async fn serve(carrier: Carrier, framing: Framing) -> Checked<Server> {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let stopped = async { drop(stopped.await) };
+    if framing == Framing::Frames {
+        let path = socket_path("server");
+        let server = UdsAgentServer::new(&path, Marks)
+            .with_handshake_timeout(HANDSHAKE_TIMEOUT)
+            .with_drain_timeout(DRAIN_TIMEOUT);
+        let control = server.control();
+        let bound = server.bind().await.map_err(text)?;
+        let served = async move { bound.serve_until(stopped).await.expect("a listener") };
+        return Ok(Server {
+            endpoint: path.display().to_string(),
+            address: Address::Unix(path),
+            control,
+            stop,
+            served: tokio::spawn(served),
+        });
+    }
+    let path = socket_path("server");
+    let listen = match carrier {
+        Carrier::Unix => format!("grpc+unix://{}", path.display()),
+        Carrier::Tls => "grpcs://127.0.0.1:0".to_owned(),
+    };
+    let mut server = GrpcAgentServer::new(&listen, Marks)
+        .with_handshake_timeout(HANDSHAKE_TIMEOUT)
+        .with_drain_timeout(DRAIN_TIMEOUT);
+    if carrier == Carrier::Tls {
+        server = server.with_tls(server_tls());
+    }
+    let control = server.control();
+    let bound = server.bind().await.map_err(text)?;
+    let (address, endpoint) = match bound.local_addr() {
+        Some(address) => (Address::Tcp(address), format!("grpcs://{address}")),
+        None => (Address::Unix(path), listen),
+    };
+    let served = async move { bound.serve_until(stopped).await.expect("a listener") };
+    Ok(Server {
+        address,
+        endpoint,
+        control,
+        stop,
+        served: tokio::spawn(served),
+    })
+}
+
+async fn connect(
+    address: &Address,
+    framing: Framing,
+    script: &Script,
+) -> Checked<Option<PeerStream>> {
+    match address {
+        Address::Unix(path) => connect_unix(path).await.map(Some),
+        Address::Tcp(address) => connect_tls(*address, framing, script.tls_edit).await,
+    }
+}
