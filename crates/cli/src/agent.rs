@@ -250,6 +250,8 @@ fn log_to_stderr() {
         .with_ansi(false)
         .with_target(false)
         .without_time()
+        // A failure to write would be reported to stderr, where writing fails as well: a panic.
+        .log_internal_errors(false)
         .init();
 }
 

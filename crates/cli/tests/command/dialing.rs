@@ -1,9 +1,11 @@
 //! `tollgate agent --dial`: an agent that dials proxies.
 
 use crate::support::{TestDir, fails, run, tollgate};
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use tollgate::{
@@ -83,6 +85,30 @@ fn rejected_agent_logs_the_rejection() {
     );
     agent.kill().expect("kill");
     agent.wait().expect("wait");
+}
+
+#[test]
+fn agent_dials_again_if_its_log_has_no_space() {
+    let dir = TestDir::new();
+    let socket = dir.path("proxy.sock");
+    let full = File::options().write(true).open("/dev/full");
+    Runtime::new().expect("runtime").block_on(async {
+        let listener = UnixListener::bind(&socket).expect("listen");
+        let mut agent = tollgate(&["agent", "--dial", &socket, "--connections", "1"])
+            .stderr(full.expect("open"))
+            .spawn()
+            .expect("spawn");
+        let dialed = timeout(TEST_TIMEOUT, async {
+            for _ in 0..3 {
+                // The agent logs that the connection ended.
+                drop(listener.accept().await.expect("accepted"));
+            }
+        });
+        let dialed = dialed.await;
+        agent.kill().expect("kill");
+        agent.wait().expect("wait");
+        dialed.expect("the agent dials no more");
+    });
 }
 
 #[test]
