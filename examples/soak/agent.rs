@@ -1,42 +1,132 @@
-//! An agent that answers every event with its checksum, and the process that runs it.
+//! An agent that answers every event with its checksum, over any link.
 
-use crate::Failure;
 use crate::account::{CHECKSUM, checksum};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use crate::descriptors::TakenDescriptors;
+use crate::links::{Address, Direction, Link, Transport};
+use crate::{Failure, certificates, relay};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::time::sleep;
 use tollgate::{
-    AgentCapabilities, AgentControl, AgentHandler, AgentResponse, BodyChunk, EventType,
-    FlowControlAction, HeaderOp, HealthStatus, RequestComplete, RequestHeadersView,
-    ResponseHeadersView, UdsAgentServer,
+    AgentCapabilities, AgentControl, AgentDialer, AgentHandler, AgentResponse, BodyChunk,
+    EventType, FlowControlAction, GrpcAgentServer, HeaderOp, HealthStatus, RequestComplete,
+    RequestHeadersView, ResponseHeadersView, UdsAgentServer,
 };
 
-/// Serves until standard input is closed, and executes the commands read from it.
-pub(crate) async fn serve(socket: &Path) -> Result<(), Failure> {
-    let server = UdsAgentServer::new(socket, Echo);
-    let control = server.control();
-    let bound = server.bind().await?;
-    let execute_commands = async move {
-        let mut lines = BufReader::new(tokio::io::stdin()).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            execute(&control, &line);
-        }
-    };
-    Ok(bound.serve_until(execute_commands).await?)
+/// Number of connections between a pool and an agent.
+pub(crate) const CONNECTIONS: usize = 4;
+
+/// Token of agents that dial over TCP.
+pub(crate) const TOKEN: &str = "soak";
+
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Number of events that this process has handled.
+static HANDLED: AtomicU64 = AtomicU64::new(0);
+
+/// Serves until standard input is closed, and executes the commands read from it. Prints at the end
+/// how many events were handled.
+pub(crate) async fn serve(
+    directory: &Path,
+    link: Link,
+    id: &str,
+    address: &Address,
+) -> Result<(), Failure> {
+    serve_over(directory, link, id, address).await?;
+    println!("{}", HANDLED.load(Ordering::Relaxed));
+    Ok(())
 }
 
-fn execute(control: &AgentControl, command: &str) {
-    match command {
-        "pause" => control.flow_control(FlowControlAction::Pause),
-        "resume" => control.flow_control(FlowControlAction::Resume),
-        "degraded" => control.report_health(HealthStatus::degraded("echo", Vec::new(), 2.0)),
-        "healthy" => control.report_health(HealthStatus::healthy("echo")),
-        other => eprintln!("unknown command {other:?}"),
+async fn serve_over(
+    directory: &Path,
+    link: Link,
+    id: &str,
+    address: &Address,
+) -> Result<(), Failure> {
+    let endpoint = link.endpoint(address);
+    match (link.direction, link.transport, address) {
+        (Direction::Reverse, transport, _) => {
+            let mut dialer = AgentDialer::new(Echo)
+                .with_agent_id(id)
+                .with_proxy(endpoint)
+                .with_token(TOKEN)
+                .with_connections(CONNECTIONS)
+                .with_reconnect_interval(Duration::from_millis(100))
+                .with_keepalive(Duration::from_secs(1), Duration::from_secs(2))
+                .with_drain_timeout(DRAIN_TIMEOUT);
+            if transport == Transport::Tls {
+                dialer = dialer.with_tls(certificates::client(directory)?);
+            }
+            let control = dialer.control();
+            tokio::spawn(announce_connection(control.clone()));
+            Ok(dialer.run_until(execute_commands(control)).await?)
+        }
+        (Direction::Forward, Transport::Unix, Address::Unix(path)) => serve_unix(path).await,
+        (Direction::Forward, Transport::Tcp, _) => {
+            // Servers listen on Unix sockets and over gRPC only, so a bridge accepts for them.
+            let path = directory.join(format!("{id}-{address}.sock"));
+            relay::bridge(address, Address::Unix(path.clone())).await?;
+            serve_unix(&path).await
+        }
+        (Direction::Forward, transport, _) => {
+            let mut server = GrpcAgentServer::new(endpoint, Echo).with_drain_timeout(DRAIN_TIMEOUT);
+            if transport == Transport::Grpcs {
+                server = server.with_tls(certificates::server(directory)?);
+            }
+            let control = server.control();
+            let bound = server.bind().await?;
+            println!("ready");
+            Ok(bound.serve_until(execute_commands(control)).await?)
+        }
+    }
+}
+
+async fn serve_unix(path: &Path) -> Result<(), Failure> {
+    let server = UdsAgentServer::new(path, Echo).with_drain_timeout(DRAIN_TIMEOUT);
+    let control = server.control();
+    let bound = server.bind().await?;
+    println!("ready");
+    Ok(bound.serve_until(execute_commands(control)).await?)
+}
+
+/// Tells the parent process once the dialer has all of its connections.
+async fn announce_connection(control: AgentControl) {
+    while control.connections() < CONNECTIONS {
+        sleep(Duration::from_millis(5)).await;
+    }
+    println!("ready");
+}
+
+async fn execute_commands(control: AgentControl) {
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut taken = None;
+    while let Ok(Some(line)) = lines.next_line().await {
+        match line.as_str() {
+            "pause" => control.flow_control(FlowControlAction::Pause),
+            "resume" => control.flow_control(FlowControlAction::Resume),
+            "degraded" => control.report_health(HealthStatus::degraded("echo", Vec::new(), 2.0)),
+            "healthy" => control.report_health(HealthStatus::healthy("echo")),
+            "take-descriptors" => taken = Some(TakenDescriptors::take()),
+            "release-descriptors" => {
+                let released = taken
+                    .take()
+                    .map(|taken| taken.and_then(TakenDescriptors::release));
+                if !matches!(released, Some(Ok(()))) {
+                    panic!("descriptors were not taken and released: {released:?}");
+                }
+            }
+            other => panic!("unknown command {other:?}"),
+        }
     }
 }
 
 struct Echo;
+
+fn count() {
+    HANDLED.fetch_add(1, Ordering::Relaxed);
+}
 
 fn echo(correlation_id: &str, data: &[u8]) -> AgentResponse {
     AgentResponse::default_allow().add_request_header(HeaderOp::Set {
@@ -54,79 +144,27 @@ impl AgentHandler for Echo {
     }
 
     async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
+        count();
         if let Some(delay) = event.uri.strip_prefix("/wait/") {
+            tracing::info!(uri = event.uri, "waiting");
             let milliseconds = delay.parse().unwrap_or(0);
-            tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+            sleep(Duration::from_millis(milliseconds)).await;
         }
         echo(event.metadata.correlation_id, event.uri.as_bytes())
     }
 
     async fn on_request_body_chunk(&self, event: BodyChunk<'_>) -> AgentResponse {
+        count();
         echo(event.correlation_id, &event.data)
     }
 
     async fn on_response_headers(&self, event: ResponseHeadersView<'_>) -> AgentResponse {
+        count();
         echo(event.correlation_id, &event.status.to_be_bytes())
     }
 
     async fn on_request_complete(&self, event: RequestComplete<'_>) -> AgentResponse {
+        count();
         echo(event.correlation_id, &event.status.to_be_bytes())
-    }
-}
-
-/// An agent's process, killed when dropped.
-pub(crate) struct Process {
-    child: Child,
-    socket: PathBuf,
-}
-
-impl Process {
-    /// Starts an agent and waits until it listens.
-    pub(crate) async fn start(socket: &Path) -> Result<Self, Failure> {
-        let child = Command::new(std::env::current_exe()?)
-            .arg("agent")
-            .arg(socket)
-            .stdin(Stdio::piped())
-            .spawn()?;
-        let process = Self {
-            child,
-            socket: socket.to_owned(),
-        };
-        let started = Instant::now();
-        while tokio::net::UnixStream::connect(socket).await.is_err() {
-            if started.elapsed() > Duration::from_secs(10) {
-                return Err(format!("no agent listens at {} after 10 s", socket.display()).into());
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        Ok(process)
-    }
-
-    pub(crate) fn socket(&self) -> &Path {
-        &self.socket
-    }
-
-    pub(crate) fn command(&mut self, command: &str) -> Result<(), Failure> {
-        use std::io::Write;
-        let stdin = self
-            .child
-            .stdin
-            .as_mut()
-            .ok_or("the agent has no standard input")?;
-        Ok(writeln!(stdin, "{command}")?)
-    }
-
-    pub(crate) fn signal(&self, signal: &str) -> Result<(), Failure> {
-        let pid = self.child.id().to_string();
-        Command::new("kill").args(["-s", signal, &pid]).status()?;
-        Ok(())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Ignored: the process may have exited already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

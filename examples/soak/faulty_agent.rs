@@ -5,14 +5,18 @@ use crate::account::{CHECKSUM, checksum};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
 /// Number of answers that are delayed at once.
 const MAX_DELAYED: usize = 2;
 
-pub(crate) async fn serve(listener: UnixListener) {
-    while let Ok((stream, _)) = listener.accept().await {
+pub(crate) async fn serve(socket: &Path) -> io::Result<()> {
+    let listener = UnixListener::bind(socket)?;
+    println!("ready");
+    loop {
+        let (stream, _) = listener.accept().await?;
         // The result does not matter: the proxy reconnects.
         tokio::spawn(async move { serve_connection(stream).await.is_ok() });
     }

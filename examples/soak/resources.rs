@@ -1,16 +1,20 @@
-//! Checks that memory and file descriptors of this process do not grow.
+//! Checks that memory and file descriptors of processes do not grow.
 
 use crate::Failure;
 use std::fmt;
 
-/// Samples over the run.
-#[derive(Debug, Default)]
-pub(crate) struct Resources(Vec<Sample>);
+/// Samples of a process over the run.
+#[derive(Debug)]
+pub(crate) struct Resources {
+    pub(crate) name: String,
+    pid: u32,
+    samples: Vec<Sample>,
+}
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
-    rss_kib: usize,
-    descriptors: usize,
+    pub(crate) rss_kib: usize,
+    pub(crate) descriptors: usize,
 }
 
 /// Accepted growth in KiB, for the allocator and the runtime.
@@ -20,33 +24,53 @@ const MEMORY_ALLOWANCE_KIB: usize = 8 * 1024;
 const DESCRIPTOR_ALLOWANCE: usize = 16;
 
 impl Resources {
+    pub(crate) fn of(name: impl Into<String>, pid: u32) -> Self {
+        Self {
+            name: name.into(),
+            pid,
+            samples: Vec::new(),
+        }
+    }
+
     pub(crate) fn sample(&mut self) -> Result<Sample, Failure> {
-        let status = std::fs::read_to_string("/proc/self/status")?;
+        let process = format!("/proc/{}", self.pid);
+        let status = std::fs::read_to_string(format!("{process}/status"))?;
         let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let rss = rss.and_then(|rss| rss.trim().strip_suffix(" kB"));
         let sample = Sample {
-            rss_kib: rss.ok_or("no VmRSS in /proc/self/status")?.trim().parse()?,
-            descriptors: std::fs::read_dir("/proc/self/fd")?.count(),
+            rss_kib: rss.ok_or("no VmRSS in the status")?.trim().parse()?,
+            descriptors: std::fs::read_dir(format!("{process}/fd"))?.count(),
         };
-        self.0.push(sample);
+        self.samples.push(sample);
         Ok(sample)
+    }
+
+    /// Returns the first sample, the one in the middle, and the last.
+    pub(crate) fn course(&self) -> [Sample; 3] {
+        let last = self.samples.len() - 1;
+        [0, last / 2, last].map(|index| self.samples[index])
     }
 
     /// Fails if the medians of the last quarter exceed those of the second quarter by too much.
     pub(crate) fn check_growth(&self) -> Result<(), Failure> {
-        let quarter = self.0.len() / 4;
-        let (early, late) = (&self.0[quarter..2 * quarter], &self.0[3 * quarter..]);
+        let quarter = self.samples.len() / 4;
+        let early = &self.samples[quarter..2 * quarter];
+        let late = &self.samples[3 * quarter..];
         let memory = [early, late].map(|samples| median(samples, |sample| sample.rss_kib));
         let descriptors = [early, late].map(|samples| median(samples, |sample| sample.descriptors));
-        println!(
-            "resident memory {} KiB in the second quarter, {} KiB in the last; {} and {} descriptors",
-            memory[0], memory[1], descriptors[0], descriptors[1]
-        );
         if memory[1] > memory[0] + memory[0] / 10 + MEMORY_ALLOWANCE_KIB {
-            return Err("resident memory grew during the run".into());
+            return Err(format!(
+                "{}: resident memory grew from {} to {} KiB",
+                self.name, memory[0], memory[1]
+            )
+            .into());
         }
         if descriptors[1] > descriptors[0] + DESCRIPTOR_ALLOWANCE {
-            return Err("the number of file descriptors grew during the run".into());
+            return Err(format!(
+                "{}: descriptors grew from {} to {}",
+                self.name, descriptors[0], descriptors[1]
+            )
+            .into());
         }
         Ok(())
     }

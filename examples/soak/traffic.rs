@@ -1,37 +1,46 @@
 //! Callers that send every kind of exchange to the agents.
 
 use crate::account::{Ledger, checksum};
-use crate::{FAULTY, STEADY, VICTIM};
+use crate::roster::{Agent, Role};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tollgate::{
-    AgentPool, BodyChunk, Bytes, Metadata, RequestBodyChunk, RequestComplete, RequestHeaders,
-    ResponseHeaders,
+    AgentPool, AgentProtocolError, AgentResponse, BodyChunk, Bytes, Event, Exchange, Metadata,
+    RequestBodyChunk, RequestComplete, RequestHeaders, ResponseHeaders,
 };
 
-/// Number of callers per agent.
-const CALLERS: [(&str, usize); 3] = [(STEADY, 32), (VICTIM, 24), (FAULTY, 8)];
+/// Number of callers of an agent. Together they keep the links full.
+fn callers(role: Role) -> usize {
+    match role {
+        Role::Steady => 16,
+        Role::Victim | Role::Faulty => 8,
+    }
+}
+
+/// Time limit of a call to an agent whose calls may fail.
+const TIME_LIMIT: Duration = Duration::from_millis(250);
 
 /// Pause after a failed call, which keeps callers of an unavailable agent from a busy loop.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(1);
 
 pub(crate) fn start(
     pool: &AgentPool,
+    agents: &[Agent],
     ledger: &Arc<Ledger>,
     stop: &Arc<AtomicBool>,
 ) -> Vec<JoinHandle<()>> {
-    let callers = CALLERS
+    let callers = agents
         .iter()
-        .flat_map(|&(agent, count)| (0..count).map(move |number| (agent, number)));
+        .flat_map(|agent| (0..callers(agent.role)).map(move |number| (agent, number)));
     callers
         .map(|(agent, number)| {
             let caller = Caller {
                 pool: pool.clone(),
                 ledger: Arc::clone(ledger),
-                agent,
+                agent: agent.clone(),
             };
             let stop = Arc::clone(stop);
             tokio::spawn(async move {
@@ -39,7 +48,7 @@ pub(crate) fn start(
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
-                    let id = format!("{agent}-{number}-{n}");
+                    let id = format!("{}-{number}-{n}", caller.agent.id);
                     if !caller.send_request(&id, n).await {
                         sleep(PAUSE_AFTER_FAILURE).await;
                     }
@@ -49,30 +58,32 @@ pub(crate) fn start(
         .collect()
 }
 
+type Outcome = Result<AgentResponse, AgentProtocolError>;
+
 struct Caller {
     pool: AgentPool,
     ledger: Arc<Ledger>,
-    agent: &'static str,
+    agent: Agent,
 }
 
 impl Caller {
     /// Sends one request of a kind that depends on its number. Returns whether every call was
     /// answered.
     async fn send_request(&self, id: &str, n: u64) -> bool {
-        match (self.agent, n % 64) {
-            (FAULTY, _) => self.headers(id, "/").await,
+        match (self.agent.role, n % 64) {
+            (Role::Faulty, _) => self.headers(id, "/").await,
             (_, 0) => self.exchange_by_id(id).await,
             (_, 1) => self.exchange(id).await,
             (_, 2) => self.pipelined_body(id).await,
             (_, 3) => self.dropped_call(id).await,
             (_, 4) => self.headers(id, "/wait/1").await,
-            (VICTIM, 5) => self.headers(id, "/wait/400").await,
+            (Role::Victim, 5) => self.headers(id, "/wait/400").await,
             _ => self.headers(id, "/some/path?with=a&query=string").await,
         }
     }
 
     async fn headers(&self, id: &str, uri: &str) -> bool {
-        let answer = self.pool.send(self.agent, id, &head(uri)).await;
+        let answer = self.send(id, &head(uri)).await;
         self.pool.clear_correlation_affinity(id);
         self.record(id, uri.as_bytes(), &answer)
     }
@@ -80,34 +91,34 @@ impl Caller {
     /// Sends a request's headers, body and completion through the pool, which joins them by their
     /// id.
     async fn exchange_by_id(&self, id: &str) -> bool {
-        let answer = self.pool.send(self.agent, id, &head("/body")).await;
+        let answer = self.send(id, &head("/body")).await;
         if !self.record(id, b"/body", &answer) {
             return false;
         }
         for chunk in chunks(id) {
-            let answer = self.pool.send(self.agent, id, &chunk).await;
+            let answer = self.send(id, &chunk).await;
             if !self.record(id, &chunk.0.data, &answer) {
                 self.pool.clear_correlation_affinity(id);
                 return false;
             }
         }
         let complete = completed();
-        let answer = self.pool.send(self.agent, id, &complete).await;
+        let answer = self.send(id, &complete).await;
         self.pool.clear_correlation_affinity(id);
         self.record(id, &complete.status.to_be_bytes(), &answer)
     }
 
     /// Sends all events of a request through one [`Exchange`](tollgate::Exchange).
     async fn exchange(&self, id: &str) -> bool {
-        let Ok(mut exchange) = self.pool.exchange(self.agent, id) else {
+        let Some(mut exchange) = self.begin(id) else {
             return false;
         };
-        let answer = exchange.send(&head("/body")).await;
+        let answer = self.send_in(&mut exchange, &head("/body")).await;
         if !self.record(id, b"/body", &answer) {
             return false;
         }
         for chunk in chunks(id) {
-            let answer = exchange.send(&chunk).await;
+            let answer = self.send_in(&mut exchange, &chunk).await;
             if !self.record(id, &chunk.0.data, &answer) {
                 return false;
             }
@@ -117,18 +128,18 @@ impl Caller {
             status: 200,
             headers: &[("content-type", "text/html")][..],
         };
-        let answer = exchange.send(&response).await;
+        let answer = self.send_in(&mut exchange, &response).await;
         if !self.record(id, &response.status.to_be_bytes(), &answer) {
             return false;
         }
         let complete = completed();
-        let answer = exchange.send(&complete).await;
+        let answer = self.send_in(&mut exchange, &complete).await;
         self.record(id, &complete.status.to_be_bytes(), &answer)
     }
 
     /// Sends the chunks of a body without waiting for the answers in between.
     async fn pipelined_body(&self, id: &str) -> bool {
-        let Ok(mut exchange) = self.pool.exchange(self.agent, id) else {
+        let Some(mut exchange) = self.begin(id) else {
             return false;
         };
         let mut unanswered = Vec::new();
@@ -155,24 +166,45 @@ impl Caller {
         let uri = "/wait/2";
         let event = head(uri);
         let time_limit = Duration::from_micros(fastrand::u64(..3_000));
-        let called = timeout(time_limit, self.pool.send(self.agent, id, &event)).await;
+        let called = timeout(time_limit, self.send(id, &event)).await;
         self.pool.clear_correlation_affinity(id);
         match called {
             Ok(answer) => self.record(id, uri.as_bytes(), &answer),
             Err(_) => {
-                self.ledger.record_given_up(self.agent);
+                self.ledger.record_given_up(&self.agent);
                 true
             }
         }
     }
 
-    fn record(
-        &self,
-        id: &str,
-        data: &[u8],
-        answer: &Result<tollgate::AgentResponse, tollgate::AgentProtocolError>,
-    ) -> bool {
-        self.ledger.record(self.agent, checksum(id, data), answer);
+    fn begin(&self, id: &str) -> Option<Exchange> {
+        let begun = self.pool.exchange(&self.agent.id, id);
+        begun
+            .inspect_err(|error| self.ledger.record_not_begun(&self.agent, error))
+            .ok()
+    }
+
+    /// Sends an event through the pool. The pool's own time limit, which is longer, applies to
+    /// steady agents: the machine may be busy.
+    async fn send<E: Event>(&self, id: &str, event: &E) -> Outcome {
+        let agent = &self.agent.id;
+        match self.agent.role {
+            Role::Steady => self.pool.send(agent, id, event).await,
+            Role::Victim | Role::Faulty => {
+                self.pool.send_within(agent, id, event, TIME_LIMIT).await
+            }
+        }
+    }
+
+    async fn send_in<E: Event>(&self, exchange: &mut Exchange, event: &E) -> Outcome {
+        match self.agent.role {
+            Role::Steady => exchange.send(event).await,
+            Role::Victim | Role::Faulty => exchange.send_within(event, TIME_LIMIT).await,
+        }
+    }
+
+    fn record(&self, id: &str, data: &[u8], answer: &Outcome) -> bool {
+        self.ledger.record(&self.agent, checksum(id, data), answer);
         answer.is_ok()
     }
 }
