@@ -21,6 +21,10 @@ pub(crate) const CONNECTIONS: usize = 4;
 /// Token of agents that dial over TCP.
 pub(crate) const TOKEN: &str = "soak";
 
+/// Time that a silent peer has to answer a ping. Longer than the processes of a busy machine may
+/// wait for a processor: no steady agent may lose a connection.
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(12);
+
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Number of events that this process has handled.
@@ -54,7 +58,7 @@ async fn serve_over(
                 .with_token(TOKEN)
                 .with_connections(CONNECTIONS)
                 .with_reconnect_interval(Duration::from_millis(100))
-                .with_keepalive(Duration::from_secs(1), Duration::from_secs(2))
+                .with_keepalive(Duration::from_secs(1), PING_TIMEOUT)
                 .with_drain_timeout(DRAIN_TIMEOUT);
             if transport == Transport::Tls {
                 dialer = dialer.with_tls(certificates::client(directory)?);

@@ -18,8 +18,7 @@ const INTERVAL: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct TakenDescriptors {
     released: Arc<AtomicBool>,
-    /// Returns how many descriptors it took.
-    thread: JoinHandle<usize>,
+    thread: JoinHandle<()>,
     former_limit: (u64, u64),
 }
 
@@ -29,17 +28,14 @@ impl TakenDescriptors {
         // The new descriptor is the lowest free one; those that are open may have higher numbers.
         let highest = open_descriptors()?.max().unwrap_or_default();
         rlimit::setrlimit(Resource::NOFILE, highest + SPARE, former_limit.1)?;
+        let mut taken = free_descriptors();
         let released = Arc::new(AtomicBool::new(false));
         let is_released = Arc::clone(&released);
         let thread = std::thread::spawn(move || {
-            let mut taken = Vec::new();
             while !is_released.load(Ordering::Relaxed) {
-                match File::open("/dev/null") {
-                    Ok(file) => taken.push(file),
-                    Err(_) => std::thread::sleep(INTERVAL),
-                }
+                taken.extend(free_descriptors());
+                std::thread::sleep(INTERVAL);
             }
-            taken.len()
         });
         Ok(Self {
             released,
@@ -50,14 +46,16 @@ impl TakenDescriptors {
 
     pub(crate) fn release(self) -> io::Result<()> {
         self.released.store(true, Ordering::Relaxed);
-        let taken = self.thread.join();
         let (soft, hard) = self.former_limit;
         rlimit::setrlimit(Resource::NOFILE, soft, hard)?;
-        match taken {
-            Ok(taken) if taken > 0 => Ok(()),
-            _ => Err(io::Error::other("no descriptors were taken")),
-        }
+        let joined = self.thread.join();
+        joined.map_err(|_| io::Error::other("the thread that takes descriptors panicked"))
     }
+}
+
+/// Takes descriptors until there are none.
+fn free_descriptors() -> Vec<File> {
+    std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
 }
 
 fn open_descriptors() -> io::Result<impl Iterator<Item = u64>> {

@@ -35,12 +35,12 @@ impl Fault {
     pub(crate) fn description(self) -> &'static str {
         match self {
             Self::Killed => "SIGKILL, and a restart up to 1 s later",
-            Self::Stopped => "SIGSTOP for up to 4 s",
+            Self::Stopped => "SIGSTOP for up to 18 s",
             Self::Paused => "the agent pauses by flow control for up to 0.5 s",
             Self::Degraded => "the agent reports that it is degraded",
             Self::Moved => "another process with another address takes over",
-            Self::Stalled => "the relay forwards nothing for up to 4 s, then everything",
-            Self::Lost => "the relay loses all data for up to 4 s, then resets",
+            Self::Stalled => "the relay forwards nothing for up to 18 s, then everything",
+            Self::Lost => "the relay loses all data for up to 18 s, then resets",
             Self::Reset => "the relay resets all connections",
             Self::NoDescriptors => "no free descriptors, and all connections are reset",
             Self::FullDisk => "the log has no space left",

@@ -122,7 +122,7 @@ async fn await_answer(ledger: &Ledger, agent: &Agent) -> Result<(), Failure> {
     let before = ledger.answered_by(agent);
     let began = Instant::now();
     while ledger.answered_by(agent) == before {
-        if began.elapsed() > Duration::from_secs(10) {
+        if began.elapsed() > Duration::from_secs(30) {
             return Err(format!("{} does not answer after the last fault", agent.id).into());
         }
         sleep(Duration::from_millis(5)).await;

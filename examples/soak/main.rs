@@ -39,40 +39,37 @@ fn main() -> Result<(), Failure> {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["agent", directory, link, id, address] => {
-            let directory = as_child(directory);
-            let link = Link::named(link).ok_or("no such link")?;
-            let address = address.parse()?;
-            child_runtime()?.block_on(agent::serve(directory, link, id, &address))
-        }
-        ["faulty-agent", directory, socket] => {
-            as_child(directory);
-            child_runtime()?.block_on(async {
-                tokio::select! {
-                    served = faulty_agent::serve(Path::new(socket)) => Ok(served?),
-                    () = stdin_closed() => Ok(()),
-                }
+            let directory = Path::new(directory);
+            as_child(directory, async {
+                let link = Link::named(link).ok_or("no such link")?;
+                agent::serve(directory, link, id, &address.parse()?).await
             })
         }
-        ["relay", directory, listen, target] => {
-            as_child(directory);
-            child_runtime()?.block_on(relay::serve(&listen.parse()?, &target.parse()?))
-        }
+        ["faulty-agent", directory, socket] => as_child(Path::new(directory), async {
+            tokio::select! {
+                served = faulty_agent::serve(Path::new(socket)) => Ok(served?),
+                () = stdin_closed() => Ok(()),
+            }
+        }),
+        ["relay", directory, listen, target] => as_child(Path::new(directory), async {
+            relay::serve(&listen.parse()?, &target.parse()?).await
+        }),
         [minutes] => soak(minutes.parse()?, None),
         [minutes, report] => soak(minutes.parse()?, Some(Path::new(report))),
         _ => Err("usage: soak MINUTES [REPORT]".into()),
     }
 }
 
-/// Prepares this process to be one that the soak has started.
-fn as_child(directory: &str) -> &Path {
-    let directory = Path::new(directory);
+/// Runs a process that the soak has started.
+fn as_child(
+    directory: &Path,
+    served: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
     process::record_panics(directory);
     log::subscribe(std::io::stderr);
-    directory
-}
-
-fn child_runtime() -> std::io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build()
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(served);
+    ended.inspect_err(|error| process::record_failure(directory, error))
 }
 
 async fn stdin_closed() {

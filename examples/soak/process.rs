@@ -3,6 +3,7 @@
 use crate::Failure;
 use crate::clock::Clock;
 use crate::links::{Address, Link};
+use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 /// Time limit for a process to start, and for one to stop.
-const TIME_LIMIT: Duration = Duration::from_secs(30);
+const TIME_LIMIT: Duration = Duration::from_secs(120);
 
 /// File that a process logs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +101,13 @@ impl Process {
         Ok(writeln!(stdin, "{command}")?)
     }
 
+    /// Sends SIGKILL and waits until the process has ended, so that its address is free.
+    pub(crate) fn kill(&mut self) -> Result<(), Failure> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     pub(crate) fn signal(&self, signal: &str) -> Result<(), Failure> {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", signal, &pid]).status()?;
@@ -143,7 +151,8 @@ impl Drop for Process {
 }
 
 fn command(directory: &Path, name: &str, log: Log) -> Result<Command, Failure> {
-    let mut command = Command::new(std::env::current_exe()?);
+    // Is the running program even if a build has replaced its file.
+    let mut command = Command::new("/proc/self/exe");
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -166,25 +175,30 @@ fn first_line(stdout: ChildStdout) -> io::Result<(String, BufReader<ChildStdout>
     Ok((line, stdout))
 }
 
-fn panics(directory: &Path) -> PathBuf {
-    directory.join("panics")
+fn failures(directory: &Path) -> PathBuf {
+    directory.join("failures")
 }
 
 /// Lets this process write its panics to a file that is read at the end of the run: its log may
 /// have no space left.
 pub(crate) fn record_panics(directory: &Path) {
-    let path = panics(directory);
-    std::panic::set_hook(Box::new(move |panic| {
-        let file = OpenOptions::new().append(true).create(true).open(&path);
-        // Ignored: nothing else can be done in a panic.
-        let _ = file.and_then(|mut file| writeln!(file, "{panic}"));
-    }));
+    let directory = directory.to_owned();
+    std::panic::set_hook(Box::new(move |panic| record_failure(&directory, panic)));
 }
 
-/// Fails if a process has panicked.
-pub(crate) fn check_panics(directory: &Path) -> Result<(), Failure> {
-    match std::fs::read_to_string(panics(directory)) {
-        Ok(panics) => Err(format!("a process panicked: {panics}").into()),
+pub(crate) fn record_failure(directory: &Path, failure: impl Display) {
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(failures(directory));
+    // Ignored: nothing else can be done in a panic.
+    let _ = file.and_then(|mut file| writeln!(file, "{failure}"));
+}
+
+/// Fails if a process has failed or panicked.
+pub(crate) fn check_failures(directory: &Path) -> Result<(), Failure> {
+    match std::fs::read_to_string(failures(directory)) {
+        Ok(failures) => Err(format!("a process failed: {failures}").into()),
         Err(_) => Ok(()),
     }
 }

@@ -44,18 +44,18 @@ impl Report<'_> {
         let finished = Command::new("date").args(["-u", "+%FT%TZ"]).output()?;
         let finished = String::from_utf8(finished.stdout)?;
         let processors = std::thread::available_parallelism()?;
-        let loss = self
+        let steady = self
             .agents
             .iter()
             .filter(|agent| agent.agent.role == Role::Steady);
-        let loss: u64 = loss.map(|agent| agent.failed()).sum();
+        let failed: u64 = steady.map(AgentReport::failed).sum();
         write!(
             out,
             "# Soak test\n\n\
              Written by `scripts/soak {minutes}`: see [operations.md](../operations.md#soak-test).\n\n\
              * {took:.1} minutes on {processors} processors, finished {finished}\
              * {calls} calls ({rate} per second), {answered} answered\n\
-             * {loss} calls to steady agents failed\n\
+             * {failed} calls to steady agents failed\n\
              * every answer matched its call\n\
              * the counts of callers, of the pool and of its Prometheus export are equal\n\
              * each steady agent handled all calls, except perhaps those that callers dropped\n\
@@ -169,7 +169,7 @@ pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);

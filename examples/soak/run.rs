@@ -12,7 +12,7 @@ use crate::report::{AgentReport, Report, grouped};
 use crate::resources::Resources;
 use crate::roster::{Agent, Role, roster};
 use crate::victim::Victim;
-use crate::{Failure, traffic};
+use crate::{Failure, agent, traffic};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,7 +57,7 @@ pub(crate) async fn run(
     proxy.stop();
     pool.shutdown().await?;
     compare_handled(&ledger, started.unharmed).await?;
-    process::check_panics(directory)?;
+    process::check_failures(directory)?;
     let summary = Report {
         minutes,
         took,
@@ -100,7 +100,7 @@ fn config(directory: &Path) -> Result<AgentPoolConfig, Failure> {
         circuit_breaker_reset_timeout: Duration::from_millis(200),
         drain_timeout: Duration::from_secs(1),
         health_check_interval: Duration::from_secs(1),
-        ping_timeout: Duration::from_secs(2),
+        ping_timeout: agent::PING_TIMEOUT,
         tls: certificates::client(directory)?,
         ..AgentPoolConfig::default()
     })

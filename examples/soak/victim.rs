@@ -34,8 +34,12 @@ const ROUND: [Fault; 15] = [
     Fault::Moved,
 ];
 
-/// Longest duration of a fault that makes a victim silent. The peers' pings take up to 3 s.
-const SILENCE: Range<u64> = 100..4_000;
+/// Time that a victim gets to be connected again. The longest backoff is 30 s.
+const RECOVERY: Duration = Duration::from_secs(60);
+
+/// Duration of a fault that makes a victim silent, in milliseconds. Some exceed the timeout of the
+/// peer's ping.
+const SILENCE: Range<u64> = 100..18_000;
 
 /// The process of an agent that faults are injected into, and the two places between which it
 /// moves: one behind a relay, one without.
@@ -126,7 +130,7 @@ impl Victim {
     async fn inject(&mut self, fault: Fault, pool: &AgentPool) -> Result<(), Failure> {
         match fault {
             Fault::Killed => {
-                self.process.signal("KILL")?;
+                self.process.kill()?;
                 pause(10..1_000).await;
                 self.start_again(Log::File).await
             }
@@ -148,7 +152,7 @@ impl Victim {
                 self.process.command("release-descriptors")
             }
             Fault::FullDisk => {
-                self.process.signal("KILL")?;
+                self.process.kill()?;
                 self.start_again(Log::FullDisk).await
             }
             Fault::ClockJump => {
@@ -204,14 +208,14 @@ impl Victim {
     pub(crate) async fn recover(&self, pool: &AgentPool) -> Result<(), Failure> {
         let began = Instant::now();
         let id = &self.agent.id;
-        while began.elapsed() < Duration::from_secs(40) {
+        while began.elapsed() < RECOVERY {
             let stats = pool.agent_stats(id).await;
             if stats.is_some_and(|stats| stats.healthy_connections >= CONNECTIONS) {
                 return Ok(());
             }
             sleep(Duration::from_millis(10)).await;
         }
-        Err(format!("{id}: not connected again 40 s after the last fault").into())
+        Err(format!("{id}: not connected again {RECOVERY:?} after the last fault").into())
     }
 }
 
