@@ -148,21 +148,18 @@ impl AgentControl {
 
     fn broadcast(&self, notice: &Notice) {
         self.for_each_session(|session| {
-            session.send(notice);
+            session.send(notice, None);
         });
     }
 
     fn notify_each_proxy(&self, notice: &Notice) {
-        let reached = Mutex::new(Vec::new());
+        let reached = Arc::<Reached>::default();
         self.for_each_session(|session| {
-            let mut reached = reached.lock().unwrap_or_else(PoisonError::into_inner);
-            match session.proxy_id.get() {
-                Some(id) if reached.contains(id) => {}
-                Some(id) if session.send(notice) => reached.push(id.clone()),
-                Some(_) => {}
-                None => {
-                    session.send(notice);
-                }
+            if let Some(id) = session.proxy_id.get() {
+                reached.send_once(id, || session.send(notice, None));
+            } else {
+                // During the handshake it is not known yet whose connection this is.
+                session.send(notice, Some(&reached));
             }
         });
     }
@@ -178,10 +175,35 @@ impl AgentControl {
     }
 }
 
+/// Proxies that a notice was sent to, of those with tollgate's extension.
+#[derive(Debug, Default)]
+struct Reached(Mutex<Vec<String>>);
+
+impl Reached {
+    /// Calls `send` unless the notice was sent to this proxy. Returns whether it is sent now.
+    fn send_once(&self, proxy_id: &str, send: impl FnOnce() -> bool) -> bool {
+        // No code under the lock panics halfway through a change.
+        let mut reached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_sent = !reached.iter().any(|id| id == proxy_id) && send();
+        if is_sent {
+            reached.push(proxy_id.to_owned());
+        }
+        is_sent
+    }
+}
+
+#[derive(Debug)]
+struct QueuedNotice {
+    notice: Notice,
+    /// Set if only one connection of each proxy sends the notice, and it was queued before the
+    /// proxy was known.
+    reached: Option<Arc<Reached>>,
+}
+
 /// State of a session that the server and [`AgentControl`] share with it.
 #[derive(Debug)]
 pub(super) struct SessionHandle {
-    pub(super) notices: ArrayQueue<Notice>,
+    notices: ArrayQueue<QueuedNotice>,
     draining: AtomicBool,
     pub(super) waker: AtomicWaker,
     /// Set after the handshake if the proxy has tollgate's extension, so that its connections can
@@ -215,9 +237,29 @@ impl SessionHandle {
     /// Queues a notice for the proxy. Returns `false` if the queue is full because the proxy does
     /// not read.
     pub(super) fn notify(&self, notice: Notice) -> bool {
-        let is_queued = self.notices.push(notice).is_ok();
+        self.queue(QueuedNotice {
+            notice,
+            reached: None,
+        })
+    }
+
+    fn queue(&self, queued: QueuedNotice) -> bool {
+        let is_queued = self.notices.push(queued).is_ok();
         self.waker.wake();
         is_queued
+    }
+
+    /// Takes the next notice to send, after the handshake.
+    pub(super) fn next_notice(&self) -> Option<Notice> {
+        loop {
+            let QueuedNotice { notice, reached } = self.notices.pop()?;
+            let (Some(reached), Some(id)) = (reached, self.proxy_id.get()) else {
+                return Some(notice);
+            };
+            if reached.send_once(id, || true) {
+                return Some(notice);
+            }
+        }
     }
 
     /// Records that something was received.
@@ -252,9 +294,12 @@ impl SessionHandle {
         let _ = self.responses.send(response.clone());
     }
 
-    /// Like [`notify`](Self::notify), and logs a notice that is dropped.
-    fn send(&self, notice: &Notice) -> bool {
-        let is_queued = self.notify(notice.clone());
+    /// Queues a notice, and logs one that is dropped.
+    fn send(&self, notice: &Notice, reached: Option<&Arc<Reached>>) -> bool {
+        let is_queued = self.queue(QueuedNotice {
+            notice: notice.clone(),
+            reached: reached.cloned(),
+        });
         if !is_queued {
             tracing::warn!("dropped a notice: the proxy does not read and its queue is full");
         }
@@ -336,5 +381,26 @@ impl Notice {
                 vec![(MessageType::Ping, control::encode_ping(*sequence, encoding))]
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::LogLevel;
+
+    #[test]
+    fn a_proxy_gets_a_notice_once_although_a_handshake_is_under_way() {
+        let control = AgentControl::default();
+        let sessions: Vec<_> = (0..5).map(|_| control.register_session()).collect();
+        sessions[0].set_proxy_id("first".to_owned());
+        control.log(LogMessage::new(LogLevel::Info, "line"));
+        for (session, id) in sessions[1..].iter().zip(["first", "second", "second"]) {
+            session.set_proxy_id(id.to_owned());
+        }
+        let takes = |session: &Arc<SessionHandle>| session.next_notice().is_some();
+        let taken: Vec<_> = sessions.iter().map(takes).collect();
+        // The last one has no proxy with the extension.
+        assert_eq!(taken, [true, false, true, false, true]);
     }
 }

@@ -412,7 +412,7 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
     fn send_notices(&mut self) {
         // If the proxy does not read, the notices stay in the queue, which is bounded.
         while self.has_send_capacity()
-            && let Some(notice) = self.parts.handle.notices.pop()
+            && let Some(notice) = self.parts.handle.next_notice()
         {
             for (message, payload) in notice.messages(self.parts.dialect) {
                 if let Err(error) = self.write_message(message, &payload) {
