@@ -170,6 +170,8 @@ impl Inner {
             }
             if self.lacks_settings(agent) {
                 work.push(Box::pin(Arc::clone(self).reconfigure(Arc::clone(agent))));
+            } else {
+                self.note_reload(agent);
             }
             self.probe(agent.open_connections().filter(is_silent), work);
         }

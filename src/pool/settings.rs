@@ -9,7 +9,7 @@ use super::agents::AgentEntry;
 use super::call::{CallParams, Outcome};
 use super::{AgentPool, Inner};
 use crate::config_push::ConfigUpdateHandler;
-use crate::connection::{AgentState, Binding, Connection, TimeLimit};
+use crate::connection::{Binding, Connection, TimeLimit};
 use crate::entropy;
 use crate::error::{AgentProtocolError, ConnectError};
 use crate::protocol::events::Configure;
@@ -280,9 +280,6 @@ impl Inner {
                     error => ConnectError::SettingsNotGiven(error.to_string()),
                 });
             }
-            if settings.are_current_on(connection) {
-                self.note_reload(state);
-            }
         }
         connection.end_configuring();
         let capabilities = connection.capabilities();
@@ -327,20 +324,15 @@ impl Inner {
                 return tracing::warn!(agent = &**agent.id(), %error, "could not update the agent's settings");
             }
         }
-        self.note_reload(&agent.state);
+        self.note_reload(&agent);
     }
 
     /// Ends an agent's pending reloads if every connection has the settings that it should have.
-    fn note_reload(&self, agent: &AgentState) {
-        let is_requested = agent.reload_requested.load(Ordering::Acquire);
-        let is_done = || {
-            let agents = self.agents.load();
-            let entry = agents.get(&agent.id);
-            self.settings.get(&agent.id).is_some()
-                && entry.is_none_or(|entry| !self.lacks_settings(entry))
-        };
-        if !is_requested && is_done() {
-            self.updates.load().reload_done(&agent.id);
+    pub(super) fn note_reload(&self, agent: &AgentEntry) {
+        let is_requested = agent.state.reload_requested.load(Ordering::Acquire);
+        let has_settings = self.settings.get(agent.id()).is_some();
+        if !is_requested && has_settings && !self.lacks_settings(agent) {
+            self.updates.load().reload_done(agent.id());
         }
     }
 
