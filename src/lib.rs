@@ -135,6 +135,7 @@ mod backoff;
 #[cfg(feature = "__bench")]
 #[doc(hidden)]
 pub mod bench;
+mod blocking;
 mod clock;
 mod config_push;
 mod connection;

@@ -1,11 +1,11 @@
 //! Config update requests of agents: queued for the handler and answered.
 
 use super::{AgentState, Connection};
+use crate::blocking;
 use crate::protocol::{ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::task::spawn_blocking;
 
 /// Maximum number of waiting requests per agent; more are rejected.
 const MAX_WAITING: usize = 64;
@@ -59,7 +59,7 @@ impl Connection {
                 agent,
                 is_finished: false,
             };
-            spawn_blocking(move || worker.run());
+            blocking::spawn(move || worker.run());
         }
     }
 

@@ -3,6 +3,7 @@
 use super::call::CallParams;
 use super::settings::config_result;
 use super::{AgentPool, Inner, unknown};
+use crate::clock;
 use crate::config_push::{ConfigPusher, Delivery, Next};
 use crate::connection::TimeLimit;
 use crate::protocol::events::Configure;
@@ -59,7 +60,7 @@ impl Inner {
         loop {
             match delivery.next() {
                 Next::Send(update) => self.push(delivery.agent_id(), update).await,
-                Next::Wait(until) => sleep_until(until.into()).await,
+                Next::Wait(until) => sleep_until(clock::timer(until)).await,
                 Next::Nothing => return,
             }
         }

@@ -1,8 +1,10 @@
 //! The state of a pool, for simulations.
 
 use super::AgentPool;
+use crate::connection::AgentState;
 use crate::connection::simulated::ConnectionView;
 use crate::metrics::CallCounts;
+use std::sync::atomic::Ordering;
 
 /// State of an agent.
 #[derive(Debug, Clone)]
@@ -17,6 +19,8 @@ pub struct AgentView {
     pub is_on_trial: bool,
     /// Calls so far, by their end.
     pub calls: CallCounts,
+    /// Config update requests that were accepted or rejected.
+    pub config_updates: u64,
     /// Connections in the snapshot.
     pub connections: Vec<ConnectionView>,
 }
@@ -32,11 +36,18 @@ pub fn agents(pool: &AgentPool) -> Vec<AgentView> {
             waiting_for_resume: agent.state.queues.waiting_for_resume(),
             is_on_trial: agent.state.breaker.is_on_trial(),
             calls: agent.state.calls.counts(),
+            config_updates: config_updates(&agent.state),
             connections: agent.connections().iter().map(|one| one.view()).collect(),
         })
         .collect();
     views.sort_by(|one, other| one.id.cmp(&other.id));
     views
+}
+
+fn config_updates(agent: &AgentState) -> u64 {
+    let counters = &agent.counters;
+    let counts = [&counters.updates_accepted, &counters.updates_rejected];
+    counts.iter().map(|one| one.load(Ordering::Relaxed)).sum()
 }
 
 /// Returns the number of pinned correlation ids.

@@ -13,9 +13,10 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tollgate::sim::{self, clock};
 use tollgate::{
-    AgentCapabilities, AgentControl, AgentDialer, AgentHandler, AgentLimits, AgentResponse,
-    BodyChunk, CancelReason, Configure, Encoding, EventType, HeaderOp, HealthState, HealthStatus,
-    RequestComplete, RequestHeadersView, ResponseHeadersView, UdsAgentServer,
+    AgentCapabilities, AgentControl, AgentDialer, AgentFeatures, AgentHandler, AgentLimits,
+    AgentResponse, BodyChunk, CancelReason, ConfigUpdateResponse, ConfigUpdateType, Configure,
+    Encoding, EventType, HeaderOp, HealthState, HealthStatus, RequestComplete, RequestHeadersView,
+    ResponseHeadersView, UdsAgentServer,
 };
 
 /// Name of the header that carries what the agent shall do, and the mark of an answer.
@@ -189,6 +190,20 @@ impl Handler {
         tasks.get(&task.to_string()).copied().unwrap_or_default()
     }
 
+    /// Decides on an update that the pool pushes. The list's name ends with the time that it takes.
+    async fn decide_on_push(&self, push_id: &str, list_id: &str) -> bool {
+        let name = &self.world.plan.agents[self.agent].name;
+        self.world.note(format_args!("{name} gets {list_id}"));
+        let is_accepted = self.world.updates().got_push(self.agent, push_id);
+        let (_, wait) = list_id.split_once(':').expect("a wait");
+        let wait = wait.parse().expect("milliseconds");
+        if wait > 0 {
+            sleep(Duration::from_millis(wait)).await;
+        }
+        self.world.updates().decides_on_push(push_id);
+        is_accepted
+    }
+
     async fn decide(&self, text: &str) -> AgentResponse {
         let directive = Directive::parse(text);
         let task = tokio::task::id();
@@ -249,6 +264,10 @@ impl AgentHandler for Handler {
             AgentCapabilities::with_event,
         )
         .with_limits(limits)
+        .with_features(AgentFeatures {
+            config_push: true,
+            ..AgentFeatures::default()
+        })
     }
 
     async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
@@ -277,6 +296,10 @@ impl AgentHandler for Handler {
 
     async fn on_configure(&self, event: Configure<'_>) -> bool {
         let task = tokio::task::id();
+        if let Some(ConfigUpdateType::ListUpdate { list_id, .. }) = event.update() {
+            let push_id = event.push_id().expect("an update has one");
+            return self.decide_on_push(push_id, &list_id).await;
+        }
         let opened = self.opened(task);
         if !self.world.plan.configuring.is_zero() {
             sleep(self.world.plan.configuring).await;
@@ -288,6 +311,14 @@ impl AgentHandler for Handler {
             "{name} session {session} gets settings {version}"
         ));
         true
+    }
+
+    fn on_config_update_response(&self, response: ConfigUpdateResponse) {
+        let name = &self.world.plan.agents[self.agent].name;
+        let (id, is_accepted) = (&response.request_id, response.accepted);
+        self.world
+            .note(format_args!("{name} is answered {id}: {is_accepted}"));
+        self.world.updates().answered(self.agent, &response);
     }
 
     fn on_cancel(&self, correlation_id: &str, _: CancelReason) {

@@ -4,6 +4,7 @@ use crate::agents::MARK;
 use crate::directive::Directive;
 use crate::ledger::{CallEnd, FinishedCall};
 use crate::plan::{Caller, End, Kind, PlannedEvent, Way};
+use crate::sticky;
 use crate::world::{DEGRADED_FACTOR, World};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,8 +20,8 @@ use tollgate::{
 type Outcome = Result<AgentResponse, AgentProtocolError>;
 
 /// A call that has begun.
-struct Begun {
-    label: String,
+pub struct Begun {
+    pub label: String,
     started: Duration,
     limit: Duration,
 }
@@ -81,6 +82,7 @@ pub async fn run(world: Arc<World>, caller: Caller) {
     match caller.way {
         Way::Exchange | Way::Pushed { .. } => run_exchange(&world, &caller).await,
         Way::ById => run_by_id(&world, &caller).await,
+        Way::Sticky => sticky::run(&world, &caller).await,
     }
     world.note(format_args!("caller {} is done", caller.number));
 }
@@ -94,9 +96,14 @@ impl Caller {
         }
     }
 
-    /// Returns the name of an event. The events of an exchange object begin with an `x`.
+    /// Returns the name of an event. The events of an exchange object begin with an `x`, those in
+    /// a sticky session with an `s`.
     fn label(&self, event: usize) -> String {
-        let letter = if self.way == Way::ById { 'i' } else { 'x' };
+        let letter = match self.way {
+            Way::ById => 'i',
+            Way::Sticky => 's',
+            Way::Exchange | Way::Pushed { .. } => 'x',
+        };
         format!("{letter}{}.{event}", self.number)
     }
 }
@@ -226,7 +233,7 @@ async fn run_by_id(world: &Arc<World>, caller: &Caller) {
     }
 }
 
-fn begin(
+pub fn begin(
     world: &World,
     caller: &Caller,
     number: usize,
@@ -253,11 +260,14 @@ fn begin(
     Begun {
         label,
         started,
-        limit: before.fold(own, Duration::max),
+        limit: before.fold(Duration::ZERO, Duration::max) + own,
     }
 }
 
-async fn unless_given_up(event: &PlannedEvent, calling: impl Future<Output = Outcome>) -> CallEnd {
+pub async fn unless_given_up(
+    event: &PlannedEvent,
+    calling: impl Future<Output = Outcome>,
+) -> CallEnd {
     let Some(ms) = event.give_up_ms else {
         return end_of(calling.await);
     };
@@ -285,7 +295,7 @@ fn end_of(outcome: Outcome) -> CallEnd {
     }
 }
 
-fn finish(world: &World, begun: Begun, end: CallEnd) {
+pub fn finish(world: &World, begun: Begun, end: CallEnd) {
     world.note(format_args!("{} ends: {end:?}", begun.label));
     world.ledger().finish(FinishedCall {
         label: begun.label,

@@ -68,6 +68,8 @@ impl Plan {
         } else {
             plan.add_faults(random, busy);
         }
+        plan.add_updates(random, busy);
+        plan.add_sticky_sessions(random);
         plan.steps.sort_by_key(|step| step.at);
         plan
     }

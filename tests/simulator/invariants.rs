@@ -147,7 +147,9 @@ fn everything_is_bounded(observed: &Observed<'_>) -> Option<String> {
     });
     connections.or_else(|| {
         let pins = sim::pins(observed.pool);
-        (pins > pool.max_pins).then(|| format!("{pins} pins"))
+        let sessions = observed.pool.sticky_session_count();
+        let is_within = pins <= pool.max_pins && sessions <= pool.max_pins;
+        (!is_within).then(|| format!("{pins} pins, {sessions} sticky sessions"))
     })
 }
 
@@ -249,7 +251,8 @@ fn nothing_is_left_over(observed: &Observed<'_>) -> Option<String> {
     };
     let pins = || {
         let pins = sim::pins(observed.pool);
-        (pins > 0).then(|| format!("{pins} pins"))
+        let sessions = observed.pool.sticky_session_count();
+        (pins + sessions > 0).then(|| format!("{pins} pins, {sessions} sticky sessions"))
     };
     agents.or_else(connections).or_else(pins)
 }

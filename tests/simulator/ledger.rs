@@ -23,6 +23,8 @@ pub struct Ledger {
     by_task: BTreeMap<String, usize>,
     /// Session of each exchange.
     exchanges: BTreeMap<String, usize>,
+    /// Session in which an agent was asked, by label.
+    asked_in: BTreeMap<String, usize>,
     /// Session of each exchange that is pinned by its id, and when its last call began.
     pins: BTreeMap<String, Pin>,
     /// Since when an agent has settings in the pool.
@@ -168,6 +170,7 @@ impl Ledger {
             self.violations
                 .push(("agent_is_configured_before_it_is_asked", text));
         }
+        self.asked_in.insert(asked.label.to_owned(), number);
         let exchange = exchange_of(asked.label);
         if let Some(pin) = self.pins.get_mut(exchange) {
             if pin.is_pinned && pin.session != number {
@@ -181,14 +184,25 @@ impl Ledger {
             pin.session = number;
         }
         if exchange.starts_with('x') {
-            let first = *self.exchanges.entry(exchange.to_owned()).or_insert(number);
-            if first != number {
-                let text = format!("{} went to session {number}, not {first}", asked.label);
-                self.violations
-                    .push(("exchange_keeps_its_connection", text));
-            }
+            self.keeps_session("exchange_keeps_its_connection", asked.label, number);
         }
         number
+    }
+
+    /// Notes that a call was answered on the connection of its sticky session.
+    pub fn answered_in_session(&mut self, label: &str) {
+        if let Some(number) = self.asked_in.get(label).copied() {
+            self.keeps_session("sticky_session_keeps_its_connection", label, number);
+        }
+    }
+
+    fn keeps_session(&mut self, rule: &'static str, label: &str, number: usize) {
+        let exchange = exchange_of(label).to_owned();
+        let first = *self.exchanges.entry(exchange).or_insert(number);
+        if first != number {
+            let text = format!("{label} went to session {number}, not {first}");
+            self.violations.push((rule, text));
+        }
     }
 
     fn session(&mut self, agent: usize, task: Id, opened: Duration) -> usize {

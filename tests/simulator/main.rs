@@ -19,7 +19,9 @@ mod raw;
 mod shrink;
 mod simulation;
 mod steps;
+mod sticky;
 mod trace;
+mod updates;
 mod watchdog;
 mod world;
 

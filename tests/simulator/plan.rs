@@ -176,6 +176,41 @@ pub enum Action {
         seconds: u64,
         is_forward: bool,
     },
+    /// The agent requests a config update.
+    RequestUpdate {
+        agent: usize,
+        number: usize,
+        update: RequestedUpdate,
+        asking: Asking,
+    },
+    /// The pool pushes an update.
+    Push {
+        agent: usize,
+        number: usize,
+        is_accepted: bool,
+        wait_ms: u64,
+    },
+    /// The agent writes lines to the proxy's log.
+    Log {
+        agent: usize,
+        number: usize,
+        lines: usize,
+    },
+}
+
+/// An update that an agent requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestedUpdate {
+    Reload,
+    AcceptedList,
+    RejectedList,
+}
+
+/// Number of times that an agent requests an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asking {
+    Once,
+    UntilAnswered,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,6 +245,8 @@ pub enum Way {
     Pushed { window: usize },
     /// By correlation id.
     ById,
+    /// Several requests in a sticky session.
+    Sticky,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,13 +3,16 @@
 use crate::invariants::{self, Observed, Passing};
 use crate::panics;
 use crate::plan::{Action, AgentKind, Caller, Plan, Way};
-use crate::world::{Violation, World};
+use crate::updates::{self, Updates};
+use crate::world::{HEALTH_CHECK_INTERVAL, Violation, World};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::TryRecvError;
 use tollgate::sim::{self, clock};
-use tollgate::{ReverseConnectionConfig, ReverseConnectionListener};
+use tollgate::{AgentNotice, ReverseConnectionConfig, ReverseConnectionListener};
 
 /// Longest virtual time after the last fault until every agent answers again. The longest backoff
 /// is 30 s.
@@ -17,6 +20,9 @@ pub const HEALING_TIME: Duration = Duration::from_secs(35);
 
 /// Virtual time from the end of the last call until nothing may be left over.
 const REST: Duration = Duration::from_millis(2500);
+
+/// Time for which the runtimes are observed after the end; longer than any backoff.
+const QUIET_TIME: Duration = Duration::from_secs(60);
 
 /// Longest time between two checks.
 const CHECK_INTERVAL: Duration = Duration::from_millis(25);
@@ -28,14 +34,19 @@ pub struct Simulation {
     pub now: Duration,
     tick: Duration,
     passing: RefCell<Passing>,
+    notices: RefCell<Receiver<AgentNotice>>,
 }
 
 impl Simulation {
     pub fn new(plan: &Plan, keeps_trace: bool) -> Self {
-        let world = World::new(plan, keeps_trace);
+        let world = Arc::new(World::new(plan, keeps_trace));
+        let handler = updates::handler(&Arc::downgrade(&world), plan);
+        world.pool.set_config_update_handler(handler);
+        let notices = world.pool.notices();
         let is_alone = plan.runtimes == 1;
         Self {
-            world: Arc::new(world),
+            world,
+            notices: RefCell::new(notices),
             runtimes: (0..plan.runtimes).map(|_| Some(runtime())).collect(),
             now: Duration::ZERO,
             passing: RefCell::default(),
@@ -169,8 +180,16 @@ impl Simulation {
             }
             self.advance(self.now + Duration::from_millis(200))?;
         }
+        self.request_last_updates();
+        while world.updates().open_requests > 0 {
+            self.advance(self.now + Duration::from_millis(100))?;
+        }
         self.advance(self.now + REST)?;
-        self.check(&invariants::AT_REST)
+        self.check(&invariants::AT_REST)?;
+        let agents = sim::agents(&world.pool);
+        let mut updates = world.updates();
+        updates.check_at_rest(&world.plan, &world.pool, &agents);
+        violation_of(&mut updates)
     }
 
     /// Shuts everything down, and checks that no task and no connection is left.
@@ -201,7 +220,33 @@ impl Simulation {
         if !open.is_empty() {
             return Err(violation("no_connection_is_left", format!("{open:?}")));
         }
+        self.check_timers()
+    }
+
+    /// Checks that only the ticks of maintenance wake a runtime, now that nothing is left to do.
+    fn check_timers(&mut self) -> Result<(), Violation> {
+        let mut parks = 0;
+        for number in 0..self.runtimes.len() {
+            let before = self.parks(number);
+            self.turn(number, QUIET_TIME);
+            parks += self.parks(number) - before;
+        }
+        self.now += QUIET_TIME;
+        let ticks = QUIET_TIME.as_millis() / HEALTH_CHECK_INTERVAL.as_millis();
+        // Tokio also wakes to move timers to a finer level of its wheel, and parks three times for
+        // each wake-up.
+        let expected = 3 * (ticks as u64 + 20 * self.runtimes.len() as u64);
+        if parks > expected {
+            let text = format!("{parks} parks within {QUIET_TIME:?}, at most {expected}");
+            return Err(violation("no_timer_is_left", text));
+        }
         Ok(())
+    }
+
+    /// Returns how often a runtime has had nothing to do.
+    fn parks(&self, number: usize) -> u64 {
+        let runtime = self.runtimes[number].as_ref();
+        runtime.map_or(0, |runtime| runtime.metrics().worker_park_count(0))
     }
 
     /// Lets virtual time pass, and checks the invariants meanwhile.
@@ -247,10 +292,26 @@ impl Simulation {
         }
     }
 
+    fn check_updates(&self) -> Result<(), Violation> {
+        let (world, plan) = (&self.world, &*self.world.plan);
+        let mut updates = world.updates();
+        let mut notices = self.notices.borrow_mut();
+        loop {
+            match notices.try_recv() {
+                Ok(notice) => updates.notice(plan, &notice),
+                Err(TryRecvError::Lagged(_)) => updates.lost_notices(),
+                Err(_) => break,
+            }
+        }
+        updates.check_pushes(plan, &world.pool);
+        violation_of(&mut updates)
+    }
+
     fn check(&self, invariants: &[invariants::Invariant]) -> Result<(), Violation> {
         if let Some(panic) = panics::take() {
             return Err(violation("nothing_panics", panic));
         }
+        self.check_updates()?;
         let mut ledger = self.world.ledger();
         if let Some((name, text)) = ledger.violations.pop() {
             return Err(violation(name, text));
@@ -287,6 +348,11 @@ impl Drop for Simulation {
 
 pub fn violation(name: &str, text: impl Into<String>) -> Violation {
     (name.to_owned(), text.into())
+}
+
+fn violation_of(updates: &mut Updates) -> Result<(), Violation> {
+    let found = updates.take_violation();
+    found.map_or(Ok(()), |(name, text)| Err(violation(name, text)))
 }
 
 pub fn runtime() -> Runtime {

@@ -56,6 +56,9 @@ impl Simulation {
             | Action::CancelAll { agent }
             | Action::Ping { agent }
             | Action::AskToDrain { agent } => self.tell_agent(action, *agent),
+            Action::RequestUpdate { .. } | Action::Push { .. } | Action::Log { .. } => {
+                self.update(action);
+            }
             Action::Add { .. } | Action::Remove { .. } | Action::Shutdown { .. } => {
                 self.change_pool(action);
             }
@@ -168,6 +171,7 @@ impl Simulation {
             }
             Action::Remove { agent, runtime } => {
                 world.ledger().inexact = true;
+                world.updates().removed([*agent]);
                 let (name, agent) = (name(agent), *agent);
                 let removed = Arc::clone(&world);
                 self.within(*runtime, || {
@@ -180,6 +184,7 @@ impl Simulation {
             }
             Action::Shutdown { runtime } => {
                 world.ledger().inexact = true;
+                world.updates().removed(0..plan.agents.len());
                 // Once no call is left, a shutdown has nothing to wait for.
                 let is_idle = world.ledger().running == 0 && self.now > plan.healed_at;
                 let limit = if is_idle {

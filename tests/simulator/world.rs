@@ -7,14 +7,18 @@ use crate::panics;
 use crate::plan::{Caller, Plan};
 use crate::simulation::{Simulation, runtime, violation};
 use crate::trace::Trace;
+use crate::updates::{self, Updates};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 use tollgate::sim::{self, clock};
-use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError, Encoding};
+use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError, ConfigPusherConfig, Encoding};
 
 /// Factor by which a degraded agent extends timeouts.
 pub const DEGRADED_FACTOR: f32 = 2.0;
+
+/// Interval of the pool's health checks.
+pub const HEALTH_CHECK_INTERVAL: Duration = Duration::from_millis(300);
 
 /// State that the tasks of a simulation share.
 pub struct World {
@@ -23,6 +27,7 @@ pub struct World {
     pub pool: AgentPool,
     trace: Arc<Trace>,
     ledger: Mutex<Ledger>,
+    updates: Mutex<Updates>,
     agents: Mutex<Vec<Option<RunningAgent>>>,
 }
 
@@ -45,12 +50,17 @@ impl World {
             pool: AgentPool::with_config(pool_config(plan)),
             trace: Arc::new(Trace::new(keeps_trace)),
             ledger: Mutex::default(),
+            updates: Mutex::default(),
             agents: Mutex::new((0..plan.agents.len()).map(|_| None).collect()),
         }
     }
 
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn updates(&self) -> MutexGuard<'_, Updates> {
+        self.updates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn note(&self, what: fmt::Arguments<'_>) {
@@ -198,11 +208,17 @@ fn pool_config(plan: &Plan) -> AgentPoolConfig {
         failure_mode: pool.failure_mode,
         circuit_breaker_threshold: pool.breaker_threshold,
         circuit_breaker_reset_timeout: Duration::from_millis(400),
-        health_check_interval: Duration::from_millis(300),
+        health_check_interval: HEALTH_CHECK_INTERVAL,
         // An agent that handles as many events as it may does not read pings.
         ping_timeout: Duration::from_millis(if plan.is_calm { 60_000 } else { 200 }),
         reconnect_interval: Duration::from_millis(20),
         correlation_affinity_ttl: Duration::from_millis(if plan.is_calm { 100_000 } else { 1000 }),
+        sticky_session_timeout: Some(Duration::from_millis(if plan.is_calm {
+            100_000
+        } else {
+            1000
+        })),
+        config_push: push_config(plan),
         max_correlation_affinities: pool.max_pins,
         timing_interval: pool.timing_interval,
         encodings: if pool.prefers_json {
@@ -213,6 +229,21 @@ fn pool_config(plan: &Plan) -> AgentPoolConfig {
         use_extension: pool.uses_extension,
         ..AgentPoolConfig::default()
     }
+}
+
+fn push_config(plan: &Plan) -> ConfigPusherConfig {
+    let mut config = ConfigPusherConfig {
+        ack_timeout: updates::ACK_TIMEOUT,
+        max_retries: updates::MAX_ATTEMPTS - 1,
+        retry_interval: updates::RETRY_INTERVAL,
+        ..ConfigPusherConfig::default()
+    };
+    if plan.is_calm {
+        config.ack_timeout = Duration::from_secs(60);
+        // A push does not wait for a slot, and an agent may have few.
+        config.max_retries = 20;
+    }
+    config
 }
 
 /// Returns whether a finished call was answered by an agent.
