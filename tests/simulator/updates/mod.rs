@@ -71,7 +71,7 @@ struct Push {
     is_accepted: bool,
     /// Time until which it has ended.
     deadline: Duration,
-    /// How often the agent got it.
+    /// Number of times that the agent got it.
     seen: usize,
     has_decided: bool,
     end: Option<PushStatus>,
