@@ -181,7 +181,11 @@ impl Simulation {
             self.advance(self.now + Duration::from_millis(200))?;
         }
         self.request_last_updates();
-        while world.updates().open_requests > 0 {
+        // Nothing expires in a calm plan, and pushes may find all slots taken for long.
+        let retries = if world.plan.is_calm { 30 } else { 0 };
+        let deadline = self.now + Duration::from_secs(retries);
+        let has_pushes = |now| now < deadline && world.pool.config_pusher().pending_count() > 0;
+        while world.updates().open_requests > 0 || has_pushes(self.now) {
             self.advance(self.now + Duration::from_millis(100))?;
         }
         self.advance(self.now + REST)?;
