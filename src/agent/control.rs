@@ -148,18 +148,21 @@ impl AgentControl {
 
     fn broadcast(&self, notice: &Notice) {
         self.for_each_session(|session| {
-            session.send(notice, None);
+            session.send(notice);
         });
     }
 
     fn notify_each_proxy(&self, notice: &Notice) {
-        let reached = Arc::<Reached>::default();
+        let once = Arc::new(OncePerProxy {
+            notice: notice.clone(),
+            reached: Reached::default(),
+        });
         self.for_each_session(|session| {
             if let Some(id) = session.proxy_id.get() {
-                reached.send_once(id, || session.send(notice, None));
+                once.reached.send_once(id, || session.send(notice));
             } else {
                 // During the handshake it is not known yet whose connection this is.
-                session.send(notice, Some(&reached));
+                session.send(&Notice::OncePerProxy(Arc::clone(&once)));
             }
         });
     }
@@ -192,18 +195,17 @@ impl Reached {
     }
 }
 
+/// A notice that only one connection of each proxy sends, queued before the proxy is known.
 #[derive(Debug)]
-struct QueuedNotice {
+pub(super) struct OncePerProxy {
     notice: Notice,
-    /// Set if only one connection of each proxy sends the notice, and it was queued before the
-    /// proxy was known.
-    reached: Option<Arc<Reached>>,
+    reached: Reached,
 }
 
 /// State of a session that the server and [`AgentControl`] share with it.
 #[derive(Debug)]
 pub(super) struct SessionHandle {
-    notices: ArrayQueue<QueuedNotice>,
+    notices: ArrayQueue<Notice>,
     draining: AtomicBool,
     pub(super) waker: AtomicWaker,
     /// Set after the handshake if the proxy has tollgate's extension, so that its connections can
@@ -237,14 +239,7 @@ impl SessionHandle {
     /// Queues a notice for the proxy. Returns `false` if the queue is full because the proxy does
     /// not read.
     pub(super) fn notify(&self, notice: Notice) -> bool {
-        self.queue(QueuedNotice {
-            notice,
-            reached: None,
-        })
-    }
-
-    fn queue(&self, queued: QueuedNotice) -> bool {
-        let is_queued = self.notices.push(queued).is_ok();
+        let is_queued = self.notices.push(notice).is_ok();
         self.waker.wake();
         is_queued
     }
@@ -252,11 +247,11 @@ impl SessionHandle {
     /// Takes the next notice to send, after the handshake.
     pub(super) fn next_notice(&self) -> Option<Notice> {
         loop {
-            let QueuedNotice { notice, reached } = self.notices.pop()?;
-            let (Some(reached), Some(id)) = (reached, self.proxy_id.get()) else {
+            let notice = self.notices.pop()?;
+            let (Notice::OncePerProxy(once), Some(id)) = (&notice, self.proxy_id.get()) else {
                 return Some(notice);
             };
-            if reached.send_once(id, || true) {
+            if once.reached.send_once(id, || true) {
                 return Some(notice);
             }
         }
@@ -294,12 +289,9 @@ impl SessionHandle {
         let _ = self.responses.send(response.clone());
     }
 
-    /// Queues a notice, and logs one that is dropped.
-    fn send(&self, notice: &Notice, reached: Option<&Arc<Reached>>) -> bool {
-        let is_queued = self.queue(QueuedNotice {
-            notice: notice.clone(),
-            reached: reached.cloned(),
-        });
+    /// Like [`notify`](Self::notify), and logs a notice that is dropped.
+    fn send(&self, notice: &Notice) -> bool {
+        let is_queued = self.notify(notice.clone());
         if !is_queued {
             tracing::warn!("dropped a notice: the proxy does not read and its queue is full");
         }
@@ -348,6 +340,7 @@ pub(super) enum Notice {
     /// A keepalive ping.
     Ping(u64),
     Log(Arc<LogMessage>),
+    OncePerProxy(Arc<OncePerProxy>),
 }
 
 impl Notice {
@@ -356,6 +349,7 @@ impl Notice {
     pub(super) fn messages(&self, dialect: Dialect) -> Vec<(MessageType, Vec<u8>)> {
         let encoding = dialect.encoding;
         match self {
+            Self::OncePerProxy(once) => once.notice.messages(dialect),
             Self::Log(message) if dialect.has_streams() => vec![(
                 MessageType::Log,
                 control::encode_extension(&**message, encoding),
