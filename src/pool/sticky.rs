@@ -5,7 +5,7 @@ use super::call::{CallParams, take_answer};
 use super::expiring::{ExpiringMap, Full};
 use super::trace::traced;
 use super::{AgentPool, unknown};
-use crate::connection::{Connection, NotOpened, TimeLimit};
+use crate::connection::{Connection, ExchangeGuard, NotOpened, TimeLimit};
 use crate::error::AgentProtocolError;
 use crate::protocol::events::RequestHeadersEvent;
 use crate::protocol::{AgentResponse, EventType};
@@ -98,9 +98,9 @@ impl AgentPool {
 
     /// Sends the headers of a request on the connection of a session.
     ///
-    /// If the session does not exist or belongs to another agent, any connection is used. The
-    /// returned flag is `true` if the session's connection was used. The correlation id is pinned
-    /// to the connection, as by [`AgentPool::send`].
+    /// If the session does not exist, belongs to another agent, or has a connection that is being
+    /// drained, any connection is used. The returned flag is `true` if the session's connection was
+    /// used. The correlation id is pinned to the connection, as by [`AgentPool::send`].
     ///
     /// # Errors
     ///
@@ -112,9 +112,11 @@ impl AgentPool {
         correlation_id: &str,
         event: &RequestHeadersEvent,
     ) -> Result<(AgentResponse, bool), AgentProtocolError> {
+        // In use like that of an exchange, so that a drain also waits for a call without a slot.
         let connection = self
             .session_connection(session_id)
-            .filter(|connection| *connection.agent().id == *agent_id);
+            .filter(|connection| *connection.agent().id == *agent_id)
+            .and_then(|connection| ExchangeGuard::of(&connection));
         let Some(connection) = connection else {
             let response = self.send(agent_id, correlation_id, event).await?;
             return Ok((response, false));
