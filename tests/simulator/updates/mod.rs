@@ -23,8 +23,9 @@ pub const ACK_TIMEOUT: Duration = Duration::from_millis(150);
 pub const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Longest time of a push, once it is the oldest of its agent: three attempts with waits of 20, 40
-/// and 80 ms after them, and what maintenance takes to begin.
-const PUSH_TIME: Duration = Duration::from_millis(3 * 150 + 20 + 40 + 80 + 60);
+/// and 80 ms after them, and what maintenance takes to begin: it does once the first agent is
+/// connected.
+const PUSH_TIME: Duration = Duration::from_millis(3 * 150 + 20 + 40 + 80 + 560);
 
 /// Reason of a rejected request that the handler did not see.
 const TOO_MANY: &str = "Too many requests are waiting";
