@@ -1,7 +1,6 @@
 //! Recorded sessions between the library's own two sides, which inputs start from.
 
 use crate::agent::{Calls, Marks, config, send_notices};
-use crate::panics;
 use crate::run::{Checked, eventually, in_virtual_time};
 use crate::stream::{connect_unix, socket_path, text};
 use crate::units::{Framing, Recorded, Unit, split};
@@ -51,7 +50,6 @@ type Log = Arc<Mutex<Vec<(Side, Vec<u8>)>>>;
 pub fn prepare() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        panics::watch();
         forward(Framing::Frames);
         forward(Framing::Http2);
         reverse();

@@ -41,6 +41,7 @@ static CURRENT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 /// Runs an input, and panics if a check fails.
 pub fn run(input: &[u8], work: impl Future<Output = Checked>) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    // Here, since bolero replaces hooks that were set before it begins.
     panics::watch();
     start_watchdog();
     BEGUN.fetch_add(1, Ordering::Relaxed);
