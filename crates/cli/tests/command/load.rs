@@ -171,11 +171,8 @@ fn load_reports_after_the_agent_disconnects() {
     assert!(number(&report["errors"]) > 0.0);
     assert!(number(&report["decisions"]["allow"]) > 0.0);
     assert!(number(&report["seconds"]) < 300.0);
-    fails(
-        &output,
-        1,
-        &[endpoint, "requests failed", "connection closed"],
-    );
+    // The first to fail is a call on the connection or one that finds none.
+    fails(&output, 1, &[endpoint, "requests failed", "closed"]);
 }
 
 #[test]
