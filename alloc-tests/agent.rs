@@ -12,7 +12,7 @@ use support::{
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tollgate::Encoding::{Json, MessagePack};
-use tollgate::{AgentPool, Encoding, UdsAgentServer};
+use tollgate::{AgentConfig, AgentPool, Encoding, UdsAgentServer};
 
 const SOCKET: &str = "TOLLGATE_TEST_PROXY_SOCKET";
 const ENCODING: &str = "TOLLGATE_TEST_PROXY_ENCODING";
@@ -31,7 +31,9 @@ fn proxy_process() {
     };
     Flavour::MultiThread.runtime().block_on(async {
         let pool = AgentPool::with_config(config(encoding));
-        pool.connect_agent(AGENT, socket).await.unwrap();
+        pool.add(AgentConfig::new(AGENT, socket).require_connection())
+            .await
+            .unwrap();
         let mut ids = Ids::default();
         for line in std::io::stdin().lines() {
             let line = line.unwrap();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use support::common::AgentProcess;
 use support::{AGENT, Alone, Answers, Counting, Flavour, Ids, Traffic, config, record_at_rest};
 use tollgate::Encoding::MessagePack;
-use tollgate::{AgentPool, AgentPoolConfig};
+use tollgate::{AgentConfig, AgentPool, AgentPoolConfig};
 
 /// Runs the agent that the other tests start as a process.
 #[test]
@@ -44,7 +44,9 @@ fn expect_small(what: &str, events: u64) {
         let pool = AgentPool::with_config(config);
         let endpoint = agent.socket.display().to_string();
         let before = counting.bytes_in_use();
-        pool.connect_agent(AGENT, endpoint).await.unwrap();
+        pool.add(AgentConfig::new(AGENT, endpoint).require_connection())
+            .await
+            .unwrap();
         let mut ids = Ids::default();
         Traffic::Pipelined.put(&pool, &mut ids, events).await;
         let each = (counting.bytes_in_use() - before) / CONNECTIONS;
@@ -66,7 +68,9 @@ async fn pool_of(agents: usize, agent: &AgentProcess) -> AgentPool {
     let endpoint = agent.socket.display().to_string();
     for number in 0..agents {
         let name = number.to_string();
-        pool.connect_agent(name, &*endpoint).await.unwrap();
+        pool.add(AgentConfig::new(name, &*endpoint).require_connection())
+            .await
+            .unwrap();
     }
     pool
 }
@@ -96,7 +100,7 @@ fn expect_equal_cost(few: &AgentPool, many: &AgentPool) {
         let mut ids = Ids::default();
         let started = Instant::now();
         for name in names.iter().cycle().take(500) {
-            drop(pool.exchange(name, ids.next()).unwrap());
+            drop(pool.agent(name).unwrap().exchange(ids.next()).unwrap());
         }
         started.elapsed()
     };

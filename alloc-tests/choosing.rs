@@ -11,7 +11,7 @@ use support::{
     record, request,
 };
 use tollgate::Encoding::MessagePack;
-use tollgate::{AgentPool, AgentPoolConfig, CircuitBreakerState, Placement};
+use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, CircuitBreakerState, Placement};
 
 /// Runs the agent that the other tests start as a process.
 #[test]
@@ -86,12 +86,18 @@ async fn choose(counting: &Counting, agents: usize, config: AgentPoolConfig) -> 
     let names: Vec<_> = (0..agents).map(|n| format!("agent-{n}")).collect();
     for name in &names {
         let endpoint = agent.socket.display().to_string();
-        pool.connect_agent(name, endpoint).await.unwrap();
+        pool.add(AgentConfig::new(name, endpoint).require_connection())
+            .await
+            .unwrap();
         // After one answered call the tasks of a new connection are idle.
         let event = request("/", &HEADERS[..10]);
-        pool.send(name, "warm-up", &event).await.unwrap();
+        pool.agent(name)
+            .unwrap()
+            .send("warm-up", &event)
+            .await
+            .unwrap();
     }
-    pool.clear_correlation_affinity("warm-up");
+    pool.unpin("warm-up");
     count_choices(counting, &pool, &names).await
 }
 
@@ -100,7 +106,7 @@ async fn choose_beside_a_pause(counting: &Counting) -> Allocations {
     let pause = br#"{"correlation_id":"another","action":{"type":"pause"},"timestamp_ms":1}"#;
     connection.send(message::FLOW_CONTROL, pause).await;
     connection.sync().await;
-    assert!(pool.exchange(AGENT, "another").is_err());
+    assert!(pool.agent(AGENT).unwrap().exchange("another").is_err());
     count_choices(counting, &pool, &[AGENT.to_owned()]).await
 }
 
@@ -109,7 +115,7 @@ async fn count_choices(counting: &Counting, pool: &AgentPool, names: &[String]) 
     let mut ids = Ids::default();
     let mut choose = async |events: u64| {
         for name in names.iter().cycle().take(events as usize) {
-            drop(pool.exchange(name, ids.next()).unwrap());
+            drop(pool.agent(name).unwrap().exchange(ids.next()).unwrap());
         }
         events
     };
@@ -119,15 +125,13 @@ async fn count_choices(counting: &Counting, pool: &AgentPool, names: &[String]) 
 
 async fn look_at_state(counting: &Counting) -> Allocations {
     let (_agent, pool, _connection) = raw_pool(quiet()).await;
-    let mut ids = Ids::default();
-    let mut look = async |events: u64| {
+    let agent = pool.agent(AGENT).unwrap();
+    let look = async |events: u64| {
         for _ in 0..events {
-            assert!(pool.is_agent_healthy(AGENT));
-            let breaker = pool.circuit_breaker_state(AGENT);
-            assert_eq!(breaker, Some(CircuitBreakerState::Closed));
-            assert_eq!(pool.agent_encoding(AGENT), Some(MessagePack));
-            assert_eq!(pool.correlation_affinity_count(), 0);
-            assert!(!pool.has_sticky_session(ids.next()));
+            assert!(agent.is_healthy());
+            let breaker = agent.circuit_breaker_state();
+            assert_eq!(breaker, CircuitBreakerState::Closed);
+            assert_eq!(agent.encoding(), Some(MessagePack));
         }
         events
     };

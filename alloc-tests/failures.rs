@@ -117,7 +117,12 @@ impl Unanswered {
     async fn push(&mut self, events: u64) {
         let event = request("/", &HEADERS[..10]);
         for _ in 0..events {
-            let mut exchange = self.pool.exchange(AGENT, self.ids.next()).unwrap();
+            let mut exchange = self
+                .pool
+                .agent(AGENT)
+                .unwrap()
+                .exchange(self.ids.next())
+                .unwrap();
             match exchange.push(&event).await {
                 Ok(()) => self.exchanges.push(exchange),
                 // The deadline may pass before the event is sent.
@@ -184,7 +189,7 @@ async fn pause(counting: &Counting, flow_control_mode: FlowControlMode) -> Alloc
     let mut rejected = async |calls: u64| {
         let event = request("/", &HEADERS[..10]);
         for _ in 0..calls {
-            match pool.send(AGENT, ids.next(), &event).await {
+            match pool.agent(AGENT).unwrap().send(ids.next(), &event).await {
                 Ok(_) => assert_eq!(flow_control_mode, FlowControlMode::FailOpen),
                 Err(error) => assert!(matches!(error, Error::FlowControlPaused { .. })),
             }
@@ -197,7 +202,7 @@ async fn pause(counting: &Counting, flow_control_mode: FlowControlMode) -> Alloc
 
 async fn closed(counting: &Counting) -> Allocations {
     let (_agent, pool, connection) = raw_pool(without_reactions()).await;
-    let mut exchange = pool.exchange(AGENT, "exchange").unwrap();
+    let mut exchange = pool.agent(AGENT).unwrap().exchange("exchange").unwrap();
     drop(connection);
     let mut rejected = async |calls: u64| {
         let event = request("/", &HEADERS[..10]);
@@ -215,14 +220,14 @@ async fn unavailable(counting: &Counting) -> Allocations {
     let (_agent, pool, connection) = raw_pool(without_reactions()).await;
     drop(connection);
     common::eventually("the connection ends", async || {
-        !pool.is_agent_healthy(AGENT)
+        !pool.agent(AGENT).is_some_and(|agent| agent.is_healthy())
     })
     .await;
     let mut ids = Ids::default();
     let mut rejected = async |calls: u64| {
         let event = request("/", &HEADERS[..10]);
         for _ in 0..calls {
-            let answer = pool.send(AGENT, ids.next(), &event).await;
+            let answer = pool.agent(AGENT).unwrap().send(ids.next(), &event).await;
             assert!(matches!(answer, Err(Error::Unavailable { .. })));
         }
         calls

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentPool, AgentPoolConfig, AgentResponse, Decision,
-    GrpcAgentServer, Metadata, RequestHeaders, RequestHeadersView,
+    AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig, AgentResponse,
+    Decision, GrpcAgentServer, Metadata, RequestHeaders, RequestHeadersView,
 };
 
 #[global_allocator]
@@ -41,7 +41,7 @@ async fn ask(pool: &AgentPool, id: &str, calls: u64) {
         headers: &[("host", "example.com"), ("accept", "*/*")][..],
     };
     for _ in 0..calls {
-        let answer = pool.send("agent", id, &event).await.unwrap();
+        let answer = pool.agent("agent").unwrap().send(id, &event).await.unwrap();
         assert_eq!(answer.decision, Decision::Allow);
     }
 }
@@ -65,7 +65,9 @@ async fn call_stays_within_budget() {
         connections_per_agent: 1,
         ..AgentPoolConfig::default()
     });
-    pool.connect_agent("agent", endpoint).await.unwrap();
+    pool.add(AgentConfig::new("agent", endpoint).require_connection())
+        .await
+        .unwrap();
     for callers in [1, 16] {
         ask_at_once(&pool, callers, CALLS).await;
         let before = dhat::HeapStats::get().total_blocks;

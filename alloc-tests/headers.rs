@@ -9,7 +9,11 @@ use tollgate::headers::{
     HeaderIterator, HeadersCow, HeadersRef, from_optimized, iter_flat_cow, iter_flat_optimized,
     to_cow_optimized, to_optimized,
 };
-use tollgate::{HeaderSource, HeaderValues, IpText, Timestamp, intern_header_name, iter_flat};
+use tollgate::{
+    HeaderSource,
+    events::{IpText, Timestamp},
+    headers::{HeaderValues, intern_header_name, iter_flat},
+};
 
 fn length_of<'h>(pairs: impl Iterator<Item = (&'h str, &'h str)>) -> usize {
     pairs.map(|(name, value)| name.len() + value.len()).sum()

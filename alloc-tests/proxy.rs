@@ -11,7 +11,9 @@ use support::{
     record, request,
 };
 use tollgate::Encoding::{Json, MessagePack};
-use tollgate::{AgentPool, AgentPoolConfig, BodyChunk, Bytes, Encoding, RequestBodyChunk};
+use tollgate::{
+    AgentConfig, AgentPool, AgentPoolConfig, BodyChunk, Bytes, Encoding, RequestBodyChunk,
+};
 
 /// Runs the agent that the other tests start as a process.
 #[test]
@@ -26,7 +28,9 @@ async fn connected(config: AgentPoolConfig) -> (AgentPool, AgentProcess, tempfil
     let (agent, _) = AgentProcess::start(&dir.path().join("agent.sock")).await;
     let pool = AgentPool::with_config(config);
     let endpoint = agent.socket.display().to_string();
-    pool.connect_agent(AGENT, endpoint).await.unwrap();
+    pool.add(AgentConfig::new(AGENT, endpoint).require_connection())
+        .await
+        .unwrap();
     (pool, agent, dir)
 }
 
@@ -70,16 +74,17 @@ fn affinity_by_id(flavour: Flavour) {
         let (pool, _agent, _dir) = connected(config(MessagePack)).await;
         let mut ids = Ids::default();
         let event = request("/", &HEADERS[..10]);
+        let agent = pool.agent(AGENT).unwrap();
+        agent.send("first", &event).await.unwrap();
+        assert_eq!(support::common::pins(&pool), 1);
+        pool.unpin("first");
         let mut follow = async |requests: u64| {
             for _ in 0..requests {
                 let id = ids.next();
-                pool.send(AGENT, id, &event).await.unwrap();
-                assert_eq!(pool.correlation_affinity_count(), 1);
+                agent.send(id, &event).await.unwrap();
                 let chunk = BodyChunk::new(id, Bytes::from_static(b"body"), 0, true);
-                pool.send(AGENT, id, &RequestBodyChunk(chunk))
-                    .await
-                    .unwrap();
-                pool.clear_correlation_affinity(id);
+                agent.send(id, &RequestBodyChunk(chunk)).await.unwrap();
+                pool.unpin(id);
             }
             requests
         };

@@ -6,8 +6,8 @@ mod support;
 
 use support::common::{AgentProcess, run_agent_process_serving};
 use support::{Budget, Counting, EVENTS, Flavour, Ids, WARM_UP, config, record};
-use tollgate::AgentPool;
 use tollgate::Encoding::MessagePack;
+use tollgate::{AgentConfig, AgentPool};
 
 #[allow(dead_code, reason = "`main` is not called")]
 mod agent_sample {
@@ -23,10 +23,10 @@ mod proxy_sample {
     include!("../examples/proxy.rs");
 
     /// Sends the sample's two events under each of `ids`.
-    pub(crate) async fn send(pool: &AgentPool, ids: &mut super::Ids, events: u64) -> u64 {
+    pub(crate) async fn send(agent: &Agent, ids: &mut super::Ids, events: u64) -> u64 {
         for _ in 0..events / 2 {
             let body = Bytes::from_static(b"q=tollgate");
-            let decision = judge(pool, ids.next(), body).await.unwrap();
+            let decision = judge(agent, ids.next(), body).await.unwrap();
             assert_eq!(decision, Decision::Allow);
         }
         events
@@ -52,17 +52,15 @@ fn hold(flavour: Flavour, budget: Budget) {
         let (agent, _) = AgentProcess::start(&dir.path().join("agent.sock")).await;
         let pool = AgentPool::with_config(config(MessagePack));
         let endpoint = agent.socket.display().to_string();
-        pool.connect_agent("no-admin", endpoint).await.unwrap();
+        let config = AgentConfig::new("no-admin", endpoint).require_connection();
+        let agent = pool.add(config).await.unwrap();
         let mut ids = Ids::default();
-        proxy_sample::send(&pool, &mut ids, WARM_UP).await;
-        let sent = proxy_sample::send(&pool, &mut ids, EVENTS);
+        proxy_sample::send(&agent, &mut ids, WARM_UP).await;
+        let sent = proxy_sample::send(&agent, &mut ids, EVENTS);
         let made = counting.during(sent).await;
         record("README's sample, msgpack", "proxy", flavour, budget, made);
-        assert_eq!(pool.correlation_affinity_count(), 0);
-        assert_eq!(
-            pool.agent_stats("no-admin").await.unwrap().total_in_flight,
-            0
-        );
+        assert_eq!(support::common::pins(&pool), 0);
+        assert_eq!(agent.stats().total_in_flight, 0);
     });
 }
 

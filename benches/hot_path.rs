@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
-use tollgate::bench::{InMemory, agent_name};
-use tollgate::{AgentPool, AgentPoolConfig, BodyChunk, Bytes, Encoding, RequestBodyChunk};
+use tollgate::bench::{InMemory, choose};
+use tollgate::{Agent, AgentPoolConfig, BodyChunk, Bytes, Encoding, RequestBodyChunk};
 
 /// Measures choosing a connection, for each agent in turn.
 fn select_connection(criterion: &mut Criterion) {
@@ -21,13 +21,12 @@ fn select_connection(criterion: &mut Criterion) {
             ..AgentPoolConfig::default()
         };
         let memory = InMemory::new(agents, config, Allowing);
-        let registry = memory.registry();
-        let names: Vec<String> = (0..agents).map(agent_name).collect();
-        let mut names = names.iter().cycle();
+        let agents_in_turn = memory.pool().agents();
+        let mut agents_in_turn = agents_in_turn.iter().cycle();
         group.bench_function(BenchmarkId::from_parameter(agents), |bencher| {
             bencher.iter(|| {
-                let name = names.next().expect("names without end");
-                registry.choose(name, black_box(CORRELATION_ID))
+                let agent = agents_in_turn.next().expect("agents without end");
+                choose(agent, black_box(CORRELATION_ID))
             });
         });
     }
@@ -42,26 +41,26 @@ fn send_request_headers_uds(criterion: &mut Criterion) {
         ("message_pack", Encoding::MessagePack),
         ("json", Encoding::Json),
     ] {
-        let pool = runtime.block_on(agent.pool(encoding));
+        let (_pool, agent) = runtime.block_on(agent.pool(encoding));
         for headers in [10, 40] {
             let event = request_headers(headers);
             let id = BenchmarkId::new(name, headers);
             group.throughput(Throughput::Elements(1));
             group.bench_function(id, |bencher| {
-                bencher.iter_custom(|calls| runtime.block_on(call(&pool, &event, 1, calls)));
+                bencher.iter_custom(|calls| runtime.block_on(call(&agent, &event, 1, calls)));
             });
         }
         let event = request_headers(10);
         group.throughput(Throughput::Elements(64));
         group.bench_function(BenchmarkId::new(name, "10 by 64 callers"), |bencher| {
-            bencher.iter_custom(|rounds| runtime.block_on(call(&pool, &event, 64, rounds)));
+            bencher.iter_custom(|rounds| runtime.block_on(call(&agent, &event, 64, rounds)));
         });
     }
 }
 
 /// Makes one call for each caller at the same time, and starts again when all are answered.
 async fn call<E: tollgate::Event>(
-    pool: &AgentPool,
+    agent: &Agent,
     event: &E,
     callers: usize,
     rounds: u64,
@@ -72,10 +71,10 @@ async fn call<E: tollgate::Event>(
     let started = Instant::now();
     for _ in 0..rounds {
         if let [id] = &ids[..] {
-            black_box(pool.send("agent", id, event).await).expect("an answer");
+            black_box(agent.send(id, event).await).expect("an answer");
             continue;
         }
-        let calls = ids.iter().map(|id| pool.send("agent", id, event));
+        let calls = ids.iter().map(|id| agent.send(id, event));
         for answer in join_all(calls).await {
             black_box(answer).expect("an answer");
         }
@@ -87,7 +86,7 @@ async fn call<E: tollgate::Event>(
 fn body_chunk_streaming(criterion: &mut Criterion) {
     let agent = SocketAgent::start();
     let runtime = current_thread();
-    let pool = runtime.block_on(agent.pool(Encoding::MessagePack));
+    let (_pool, agent) = runtime.block_on(agent.pool(Encoding::MessagePack));
     let mut group = criterion.benchmark_group("body_chunk_streaming");
     for kib in [1, 4, 16, 64, 256, 1_024] {
         let data = Bytes::from(vec![7; kib << 10]);
@@ -97,7 +96,7 @@ fn body_chunk_streaming(criterion: &mut Criterion) {
             let id = BenchmarkId::new(format!("{in_flight} in flight"), format!("{kib} KiB"));
             group.bench_function(id, |bencher| {
                 bencher.iter_custom(|rounds| {
-                    runtime.block_on(stream(&pool, &chunk, in_flight, rounds))
+                    runtime.block_on(stream(&agent, &chunk, in_flight, rounds))
                 });
             });
         }
@@ -105,14 +104,12 @@ fn body_chunk_streaming(criterion: &mut Criterion) {
 }
 
 async fn stream(
-    pool: &AgentPool,
+    agent: &Agent,
     chunk: &RequestBodyChunk<'_>,
     in_flight: usize,
     rounds: u64,
 ) -> Duration {
-    let mut exchange = pool
-        .exchange("agent", CORRELATION_ID)
-        .expect("a connection");
+    let mut exchange = agent.exchange(CORRELATION_ID).expect("a connection");
     let started = Instant::now();
     for _ in 0..rounds {
         for _ in 0..in_flight {

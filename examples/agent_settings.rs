@@ -12,10 +12,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tollgate::{
-    AgentCapabilities, AgentControl, AgentFeatures, AgentHandler, AgentPool, AgentResponse,
-    ConfigUpdateHandler, ConfigUpdateRequest, ConfigUpdateType, Configure, CounterMetric, Decision,
-    LogLevel, LogMessage, Metadata, MetricsReport, RequestHeaders, RequestHeadersView,
-    UdsAgentServer,
+    Agent, AgentCapabilities, AgentConfig, AgentControl, AgentHandler, AgentPool, AgentResponse,
+    Decision, Metadata, RequestHeaders, RequestHeadersView, UdsAgentServer,
+    config_push::ConfigUpdateHandler,
+    control::{
+        AgentFeatures, ConfigUpdateRequest, ConfigUpdateType, CounterMetric, LogLevel, LogMessage,
+        MetricsReport,
+    },
+    events::Configure,
 };
 
 /// An agent that blocks requests from the client addresses on a list.
@@ -84,32 +88,32 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tokio::spawn(server.bind().await?.serve());
 
     let pool = AgentPool::new();
-    pool.configure_agent("doorman", vec!["192.0.2.1"].into(), Some("1".to_owned()))
-        .await?;
-    pool.connect_agent("doorman", format!("unix:{}", socket.display()))
-        .await?;
+    let config = AgentConfig::new("doorman", format!("unix:{}", socket.display()))
+        .require_connection()
+        .settings(vec!["192.0.2.1"].into(), Some("1".to_owned()));
+    let agent = pool.add(config).await?;
     accept_list_updates(&pool);
-    println!("192.0.2.1: {:?}", decide(&pool, "192.0.2.1").await?);
-    println!("192.0.2.2: {:?}", decide(&pool, "192.0.2.2").await?);
+    println!("192.0.2.1: {:?}", decide(&agent, "192.0.2.1").await?);
+    println!("192.0.2.2: {:?}", decide(&agent, "192.0.2.2").await?);
 
     request_block(&control, "192.0.2.2").await;
     while pool.config_pusher().pending_count() > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    println!("192.0.2.2: {:?}", decide(&pool, "192.0.2.2").await?);
+    println!("192.0.2.2: {:?}", decide(&agent, "192.0.2.2").await?);
 
     report(&control, doorman.count.load(Ordering::Relaxed));
     while pool.metrics_collector().series_count() == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    println!("\n{}", pool.export_prometheus());
+    println!("\n{}", pool.metrics_collector().export_prometheus());
     std::fs::remove_dir_all(&dir)?;
     Ok(())
 }
 
 /// Lets the proxy accept every list update that an agent requests, and push it to all agents.
 fn accept_list_updates(pool: &AgentPool) {
-    let pusher = pool.config_pusher_arc();
+    let pusher = pool.config_pusher().clone();
     let handler = ConfigUpdateHandler::new().on_list_update(move |list_id, add, remove| {
         let update = ConfigUpdateType::ListUpdate {
             list_id: list_id.to_owned(),
@@ -150,7 +154,7 @@ fn report(control: &AgentControl, blocked: u64) {
 }
 
 /// Sends the headers of a request from this address to the agent and returns its decision.
-async fn decide(pool: &AgentPool, client_ip: &str) -> Result<Decision, Box<dyn Error>> {
+async fn decide(agent: &Agent, client_ip: &str) -> Result<Decision, Box<dyn Error>> {
     let headers: [(&str, &str); 0] = [];
     let event = RequestHeaders {
         metadata: Metadata {
@@ -161,5 +165,5 @@ async fn decide(pool: &AgentPool, client_ip: &str) -> Result<Decision, Box<dyn E
         uri: "/",
         headers: &headers[..],
     };
-    Ok(pool.send("doorman", client_ip, &event).await?.decision)
+    Ok(agent.send(client_ip, &event).await?.decision)
 }

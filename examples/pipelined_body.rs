@@ -8,8 +8,9 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentPool, AgentPoolConfig, AgentProtocolError, AgentResponse,
-    BodyChunk, Bytes, Decision, Exchange, RequestBodyChunk, UdsAgentServer,
+    AddError, Agent, AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig,
+    AgentProtocolError, AgentResponse, BodyChunk, Bytes, Decision, Exchange, RequestBodyChunk,
+    UdsAgentServer,
 };
 
 const BODY_LEN: usize = 64 * 1024 * 1024;
@@ -71,9 +72,9 @@ async fn compare(endpoint: &str) -> Result<(), Box<dyn Error>> {
     ];
     let mut times = [const { Vec::new() }; 3];
     for _ in 0..ROUNDS {
-        for ((_, pool, window), times) in forms.iter().zip(&mut times) {
+        for ((_, (_, agent), window), times) in forms.iter().zip(&mut times) {
             let id = "body";
-            let exchange = pool.exchange("zero-finder", id)?;
+            let exchange = agent.exchange(id)?;
             times.push(stream(exchange, id, *window).await?);
         }
     }
@@ -97,10 +98,12 @@ async fn compare(endpoint: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn connect(endpoint: &str, config: AgentPoolConfig) -> Result<AgentPool, AgentProtocolError> {
+async fn connect(endpoint: &str, config: AgentPoolConfig) -> Result<(AgentPool, Agent), AddError> {
     let pool = AgentPool::with_config(config);
-    pool.connect_agent("zero-finder", endpoint).await?;
-    Ok(pool)
+    let agent = pool
+        .add(AgentConfig::new("zero-finder", endpoint).require_connection())
+        .await?;
+    Ok((pool, agent))
 }
 
 /// Streams a body with at most `window` unanswered chunks.

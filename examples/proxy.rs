@@ -1,10 +1,10 @@
 use tollgate::{
-    AgentPool, AgentProtocolError, BodyChunk, Bytes, Decision, Metadata, RequestBodyChunk,
-    RequestHeaders,
+    Agent, AgentConfig, AgentPool, AgentProtocolError, BodyChunk, Bytes, Decision, Metadata,
+    RequestBodyChunk, RequestHeaders,
 };
 
 /// Asks the agent about a request: first its head, then its body.
-async fn judge(pool: &AgentPool, id: &str, body: Bytes) -> Result<Decision, AgentProtocolError> {
+async fn judge(agent: &Agent, id: &str, body: Bytes) -> Result<Decision, AgentProtocolError> {
     let head = RequestHeaders {
         metadata: Metadata {
             request_id: id,
@@ -15,7 +15,7 @@ async fn judge(pool: &AgentPool, id: &str, body: Bytes) -> Result<Decision, Agen
         uri: "/search",
         headers: &[("host", "example.com"), ("user-agent", "curl/8.5")][..],
     };
-    let mut exchange = pool.exchange("no-admin", id)?;
+    let mut exchange = agent.exchange(id)?;
     let answer = exchange.send(&head).await?;
     if answer.decision != Decision::Allow {
         return Ok(answer.decision);
@@ -27,8 +27,9 @@ async fn judge(pool: &AgentPool, id: &str, body: Bytes) -> Result<Decision, Agen
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = AgentPool::new();
-    pool.add_agent("no-admin", "/run/no-admin.sock").await?;
-    match judge(&pool, "request-1", Bytes::from_static(b"q=tollgate")).await {
+    let config = AgentConfig::new("no-admin", "/run/no-admin.sock");
+    let agent = pool.add(config).await?;
+    match judge(&agent, "request-1", Bytes::from_static(b"q=tollgate")).await {
         Ok(decision) => println!("{decision:?}"),
         // Nothing is allowed by accident: the proxy decides what a missing answer means.
         Err(error) => println!("answer the client with 503: {error}"),

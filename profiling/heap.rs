@@ -3,8 +3,9 @@
 
 use std::error::Error;
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentPool, AgentResponse, BodyChunk, Bytes, HeaderOp,
-    Metadata, RequestBodyChunk, RequestHeaders, RequestHeadersView, UdsAgentServer,
+    Agent, AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentResponse, BodyChunk,
+    Bytes, HeaderOp, Metadata, RequestBodyChunk, RequestHeaders, RequestHeadersView,
+    UdsAgentServer,
 };
 
 #[global_allocator]
@@ -45,26 +46,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let agent = UdsAgentServer::new(&socket, Rules).bind().await?;
     tokio::spawn(agent.serve_until(std::future::pending()));
     let pool = AgentPool::new();
-    pool.connect_agent("agent", socket.display().to_string())
-        .await?;
+    let agent = AgentConfig::new("agent", socket.display().to_string()).require_connection();
+    let agent = pool.add(agent).await?;
 
-    send_events(&pool, WARM_UP).await?;
+    send_events(&agent, WARM_UP).await?;
     let profiler = dhat::Profiler::builder()
         .file_name(file)
         .trim_backtraces(Some(16))
         .build();
-    send_events(&pool, events).await?;
+    send_events(&agent, events).await?;
     drop(profiler);
     Ok(())
 }
 
 /// Sends events. Of each ten, two are body chunks, one is blocked, and one gets a header.
-async fn send_events(pool: &AgentPool, events: u64) -> Result<(), tollgate::AgentProtocolError> {
+async fn send_events(agent: &Agent, events: u64) -> Result<(), tollgate::AgentProtocolError> {
     let headers = [("host", "example.com"), ("accept", "text/html")];
     let body = Bytes::from_static(&[b'x'; 4096]);
     let chunk = RequestBodyChunk(BodyChunk::new("exchange", body, 0, true));
     for n in 0..events {
-        let mut exchange = pool.exchange("agent", "exchange")?;
+        let mut exchange = agent.exchange("exchange")?;
         let uri = match n % 10 {
             0 | 1 => {
                 exchange.send(&chunk).await?;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
-use tollgate::{AgentPool, Metadata, RequestHeaders};
+use tollgate::{Agent, AgentConfig, AgentPool, Metadata, RequestHeaders};
 
 const LENGTH: Duration = Duration::from_secs(5);
 
@@ -26,7 +26,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .next()
         .ok_or("usage: steady_load SOCKET RATE...")?;
     let pool = AgentPool::new();
-    pool.connect_agent("agent", socket).await?;
+    let agent = pool
+        .add(AgentConfig::new("agent", socket).require_connection())
+        .await?;
     println!(
         "  requests/s   failed    scheduling lag      p50      p90      p99    p99.9   p99.99      max us"
     );
@@ -34,8 +36,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for rate in arguments {
         let rate: f64 = rate.parse()?;
         // The first second is a warm-up and not measured.
-        run(&pool, rate, Duration::from_secs(1)).await?;
-        let measured = run(&pool, rate, LENGTH).await?;
+        run(&agent, rate, Duration::from_secs(1)).await?;
+        let measured = run(&agent, rate, LENGTH).await?;
         measured.print(rate);
         runs.push(measured.to_json(rate));
     }
@@ -54,15 +56,15 @@ struct Measured {
 }
 
 struct Run {
-    pool: AgentPool,
+    agent: Agent,
     latencies: Mutex<Histogram<u64>>,
     failed: AtomicU64,
     number: AtomicU64,
 }
 
-async fn run(pool: &AgentPool, rate: f64, length: Duration) -> Result<Measured, Box<dyn Error>> {
+async fn run(agent: &Agent, rate: f64, length: Duration) -> Result<Measured, Box<dyn Error>> {
     let run = Arc::new(Run {
-        pool: pool.clone(),
+        agent: agent.clone(),
         latencies: Mutex::new(histogram()?),
         failed: AtomicU64::new(0),
         number: AtomicU64::new(0),
@@ -148,7 +150,7 @@ impl Run {
             uri: "/products/1843",
             headers: &headers[..],
         };
-        self.pool.exchange("agent", id)?.send(&head).await.map(drop)
+        self.agent.exchange(id)?.send(&head).await.map(drop)
     }
 }
 

@@ -4,7 +4,7 @@
 //! to be visible to other modules for the benchmarks' sake.
 
 pub use crate::connection::bench::{IdleConnection, PendingCalls, Ring};
-pub use crate::pool::bench::{AffinityMap, Chosen, InMemory, Registry, agent_name};
+pub use crate::pool::bench::{AffinityMap, Chosen, InMemory, Registry, agent_name, choose};
 pub use crate::wire::bench::{Codec, FrameReceiver};
 
 use crate::metrics::CallTally;

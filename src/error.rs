@@ -1,8 +1,7 @@
-//! The errors of the public API.
+//! Errors.
 
-#[cfg(feature = "grpc")]
-use crate::transport::grpc::RpcFailure;
-use crate::wire::{DecodeError, FrameError};
+use crate::wire::FrameError;
+pub use crate::wire::{DecodeError, DecodeErrorKind, UnknownEncoding};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +14,6 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AgentProtocolError {
-    /// No connection to the agent could be opened. The agent may be down or its endpoint wrong.
-    #[error("cannot connect to agent '{agent_id}' at {endpoint}: {cause}")]
-    ConnectionFailed {
-        /// Id of the agent.
-        agent_id: Arc<str>,
-        /// Endpoint that was dialed.
-        endpoint: String,
-        /// Reason of the failure.
-        cause: ConnectError,
-    },
     /// The connection ended while the call was pending on it. The agent may or may not have seen
     /// the event.
     #[error("agent '{agent_id}': the connection closed before the answer arrived")]
@@ -60,9 +49,27 @@ pub enum AgentProtocolError {
         after: Duration,
     },
     /// The call was cancelled through the pool, as by
-    /// [`AgentPool::cancel_request`](crate::AgentPool::cancel_request).
+    /// [`Agent::cancel`](crate::Agent::cancel).
     #[error("agent '{agent_id}': the call was cancelled")]
     Cancelled {
+        /// Id of the agent.
+        agent_id: Arc<str>,
+    },
+    /// The agent was removed from the pool.
+    #[error("agent '{agent_id}' was removed from the pool")]
+    Removed {
+        /// Id of the agent.
+        agent_id: Arc<str>,
+    },
+    /// The agent was replaced. Take a handle of its successor from the pool.
+    #[error("agent '{agent_id}' was replaced: take a new handle from the pool")]
+    Replaced {
+        /// Id of the agent.
+        agent_id: Arc<str>,
+    },
+    /// The last handle of the agent's pool was dropped, which closes the pool.
+    #[error("agent '{agent_id}': its pool was dropped")]
+    PoolDropped {
         /// Id of the agent.
         agent_id: Arc<str>,
     },
@@ -136,13 +143,8 @@ pub enum AgentProtocolError {
         reason: String,
     },
     /// The endpoint is malformed, or of a kind that this build does not support.
-    #[error("invalid endpoint '{endpoint}': {reason}")]
-    InvalidEndpoint {
-        /// The endpoint as given.
-        endpoint: String,
-        /// The fault in the endpoint.
-        reason: &'static str,
-    },
+    #[error(transparent)]
+    InvalidEndpoint(#[from] InvalidEndpoint),
     /// The configuration of a listener would be unsafe, so it did not start.
     #[error("cannot listen at {endpoint}: unsafe configuration: {reason}")]
     InvalidConfiguration {
@@ -180,12 +182,14 @@ impl AgentProtocolError {
     /// endpoints and TLS configuration.
     pub fn agent_id(&self) -> Option<&str> {
         match self {
-            Self::ConnectionFailed { agent_id, .. }
-            | Self::ConnectionClosed { agent_id }
+            Self::ConnectionClosed { agent_id }
             | Self::MessageTooLarge { agent_id, .. }
             | Self::InvalidMessage { agent_id, .. }
             | Self::Timeout { agent_id, .. }
             | Self::Cancelled { agent_id }
+            | Self::Removed { agent_id }
+            | Self::Replaced { agent_id }
+            | Self::PoolDropped { agent_id }
             | Self::UnknownAgent { agent_id }
             | Self::Unavailable { agent_id }
             | Self::CircuitOpen { agent_id }
@@ -195,7 +199,7 @@ impl AgentProtocolError {
             | Self::FlowControlPaused { agent_id }
             | Self::CorrelationBusy { agent_id, .. }
             | Self::SettingsRefused { agent_id, .. } => Some(agent_id),
-            Self::InvalidEndpoint { .. }
+            Self::InvalidEndpoint(_)
             | Self::InvalidConfiguration { .. }
             | Self::RegistrationRefused { .. }
             | Self::InvalidTls { .. }
@@ -205,16 +209,18 @@ impl AgentProtocolError {
 
     /// Returns a stable name for this kind of error, for logs and labels, such as `timed_out`.
     ///
-    /// Where [`CallCounts`](crate::CallCounts) has a count for such calls, this is the name of the
+    /// Where [`CallCounts`](crate::metrics::CallCounts) has a count for such calls, this is the name of the
     /// field.
     pub const fn kind(&self) -> &'static str {
         match self {
-            Self::ConnectionFailed { .. } => "connection_failed",
             Self::ConnectionClosed { .. } => "connection_closed",
             Self::MessageTooLarge { .. } => "too_large",
             Self::InvalidMessage { .. } => "undecodable",
             Self::Timeout { .. } => "timed_out",
             Self::Cancelled { .. } => "cancelled",
+            Self::Removed { .. } => "removed",
+            Self::Replaced { .. } => "replaced",
+            Self::PoolDropped { .. } => "pool_dropped",
             Self::UnknownAgent { .. } => "unknown_agent",
             Self::Unavailable { .. } => "unavailable",
             Self::CircuitOpen { .. } => "circuit_open",
@@ -224,7 +230,7 @@ impl AgentProtocolError {
             Self::FlowControlPaused { .. } => "paused",
             Self::CorrelationBusy { .. } => "busy",
             Self::SettingsRefused { .. } => "settings_refused",
-            Self::InvalidEndpoint { .. } => "invalid_endpoint",
+            Self::InvalidEndpoint(_) => "invalid_endpoint",
             Self::InvalidConfiguration { .. } => "invalid_configuration",
             Self::InvalidTls { .. } => "invalid_tls",
             Self::RegistrationRefused { .. } => "registration_refused",
@@ -248,14 +254,106 @@ impl AgentProtocolError {
     pub fn means_unavailable(&self) -> bool {
         matches!(
             self,
-            Self::ConnectionFailed { .. }
-                | Self::ConnectionClosed { .. }
+            Self::ConnectionClosed { .. }
                 | Self::Timeout { .. }
                 | Self::Unavailable { .. }
                 | Self::CircuitOpen { .. }
                 | Self::QueueFull { .. }
                 | Self::QueueTimeout { .. }
         )
+    }
+}
+
+/// Reason why an agent was not added to a pool.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddError {
+    /// The name is empty, longer than 128 bytes, or contains something other than visible ASCII.
+    #[error("invalid agent id {agent_id:?}: expected 1 to 128 bytes of visible ASCII")]
+    InvalidId {
+        /// The name as given.
+        agent_id: String,
+    },
+    /// A setting of the agent is not usable.
+    #[error("invalid configuration of agent '{agent_id}': {reason}")]
+    InvalidConfig {
+        /// Id of the agent.
+        agent_id: String,
+        /// The fault in the configuration.
+        reason: &'static str,
+    },
+    /// The endpoint is malformed, or of a kind that this build does not support.
+    #[error(transparent)]
+    InvalidEndpoint(#[from] InvalidEndpoint),
+    /// The pool has an agent with this name. [`AgentPool::replace`](crate::AgentPool::replace)
+    /// takes its place.
+    #[error("the pool already has an agent '{agent_id}': replace or remove it, or use another id")]
+    IdTaken {
+        /// Id of the agent.
+        agent_id: Arc<str>,
+    },
+    /// The pool is shutting down.
+    #[error("agent '{agent_id}' was not added: the pool is shutting down")]
+    ShuttingDown {
+        /// Id of the agent.
+        agent_id: Arc<str>,
+    },
+    /// A connection could not be opened, and the agent
+    /// [requires one](crate::AgentConfig::require_connection).
+    #[error("cannot connect to agent '{agent_id}' at {endpoint}: {source}")]
+    Connect {
+        /// Id of the agent.
+        agent_id: Arc<str>,
+        /// Endpoint that was dialed.
+        endpoint: String,
+        /// Reason of the failure.
+        source: ConnectError,
+    },
+}
+
+impl AddError {
+    /// Returns a stable name for this kind of error, for logs and labels.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::InvalidId { .. } => "invalid_id",
+            Self::InvalidConfig { .. } => "invalid_configuration",
+            Self::InvalidEndpoint(_) => "invalid_endpoint",
+            Self::IdTaken { .. } => "id_taken",
+            Self::ShuttingDown { .. } => "shutting_down",
+            Self::Connect { .. } => "connection_failed",
+        }
+    }
+
+    /// Returns whether adding the same agent again may succeed later.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::ShuttingDown { .. })
+    }
+}
+
+/// Error of an endpoint that is malformed, or of a kind that this build does not support.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid endpoint '{endpoint}': {reason}")]
+pub struct InvalidEndpoint {
+    endpoint: String,
+    reason: &'static str,
+}
+
+impl InvalidEndpoint {
+    pub(crate) fn new(endpoint: impl Into<String>, reason: &'static str) -> Self {
+        Self {
+            endpoint: endpoint.into(),
+            reason,
+        }
+    }
+
+    /// Returns the endpoint as given.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Returns the fault in the endpoint.
+    pub fn reason(&self) -> &'static str {
+        self.reason
     }
 }
 
@@ -277,17 +375,17 @@ pub enum ConnectError {
     Refused,
     /// The host name has no address, or name resolution failed.
     #[error("cannot resolve the host name: {0}")]
-    Unresolved(io::Error),
+    Unresolved(#[source] io::Error),
     /// The TLS handshake failed: one side does not trust the other, or the peer does not use TLS.
     #[cfg(feature = "tls")]
     #[error("TLS handshake failed: {0}")]
-    Tls(crate::TlsFailure),
+    Tls(#[from] TlsFailure),
     /// Connecting and the handshake together took longer than the timeout.
     #[error("timed out after {0:?}")]
     TimedOut(Duration),
     /// The file with the token that an agent presents to a proxy could not be read.
     #[error("cannot read the token file: {0}")]
-    Token(io::Error),
+    Token(#[source] io::Error),
     /// The peer rejected the handshake, with this reason.
     #[error("handshake rejected: {0}")]
     HandshakeRefused(String),
@@ -329,7 +427,32 @@ pub enum ConnectError {
     },
     /// Any other error of the operating system.
     #[error("{0}")]
-    Io(io::Error),
+    Io(#[source] io::Error),
+}
+
+/// Reasons for which a TLS handshake failed.
+#[cfg(feature = "tls")]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsFailure {
+    /// The peer's certificate has expired.
+    #[error("the certificate has expired")]
+    CertificateExpired,
+    /// The peer's certificate is not valid yet.
+    #[error("the certificate is not valid yet")]
+    CertificateNotYetValid,
+    /// The peer's certificate is for another host.
+    #[error("the certificate is for another host")]
+    WrongHost,
+    /// No trusted authority issued the peer's certificate.
+    #[error("the certificate is from an unknown authority")]
+    UnknownAuthority,
+    /// The peer rejected the handshake with this alert.
+    #[error("rejected by the peer: {0}")]
+    Refused(String),
+    /// Any other failure.
+    #[error("{0}")]
+    Other(String),
 }
 
 /// Reason why the registration of an agent's connection was rejected.
@@ -400,22 +523,6 @@ pub enum RegistrationError {
 
 impl From<io::Error> for ConnectError {
     fn from(error: io::Error) -> Self {
-        #[cfg(feature = "tls")]
-        if let Some(failure) = crate::TlsFailure::of(&error) {
-            return Self::Tls(failure);
-        }
-        if let Some(&frame) = error.get_ref().and_then(|error| error.downcast_ref()) {
-            let frame: FrameError = frame;
-            return frame.into();
-        }
-        #[cfg(feature = "grpc")]
-        if let Some(failure) = error.get_ref().and_then(|error| error.downcast_ref()) {
-            let RpcFailure { code, message } = failure;
-            return Self::Rpc {
-                status: code.clone(),
-                message: message.clone(),
-            };
-        }
         match error.kind() {
             io::ErrorKind::NotFound => Self::NoSuchSocket,
             io::ErrorKind::PermissionDenied => Self::PermissionDenied,

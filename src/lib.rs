@@ -15,8 +15,8 @@
 //!
 //! # A proxy
 //!
-//! An [`AgentPool`] holds connections to agents. An [`Exchange`] is all calls to one agent about
-//! one HTTP request:
+//! An [`AgentPool`] holds connections to agents, and an [`Agent`] is a handle of one. An
+//! [`Exchange`] is all calls to one agent about one HTTP request:
 //!
 //! ```no_run
 #![doc = include_str!("../examples/proxy.rs")]
@@ -44,7 +44,7 @@
 //!
 //! # Exchanges
 //!
-//! * [`AgentPool::exchange`] chooses the connection that every event of the exchange takes.
+//! * [`Agent::exchange`] chooses the connection that every event of the exchange takes.
 //! * [`Exchange::send`] sends one event and waits for the answer.
 //! * [`Exchange::push`] sends an event without waiting; [`Exchange::next_answer`] takes the answers
 //!   in order. Body chunks sent this way do not wait for each other.
@@ -54,8 +54,8 @@
 //! borrowed form takes header fields from slices, maps, an `http::HeaderMap` or any other
 //! [`HeaderSource`]. Bodies are [`Bytes`] and are shared, not copied.
 //!
-//! For proxies whose phases share only an id, [`AgentPool::send`] finds the connection by
-//! correlation id. It pins the id to a connection, which costs about one allocation per exchange
+//! For proxies whose phases share only an id, [`Agent::send`] finds the connection by correlation
+//! id. It pins the id to a connection, which costs about one allocation per exchange
 //! and an entry that is kept until the request is complete or the entry expires.
 //!
 //! # Failing closed and open
@@ -137,11 +137,11 @@ mod backoff;
 pub mod bench;
 mod blocking;
 mod clock;
-mod config_push;
+pub mod config_push;
 mod connection;
 mod entropy;
-mod error;
-mod metrics;
+pub mod error;
+pub mod metrics;
 mod pool;
 mod protocol;
 #[cfg(feature = "http")]
@@ -156,46 +156,64 @@ pub use agent::{AgentControl, AgentDialer, AgentHandler, BoundAgentServer, UdsAg
 #[cfg(feature = "grpc")]
 pub use agent::{BoundGrpcAgentServer, GrpcAgentServer};
 pub use bytes::Bytes;
-pub use config_push::{
-    AgentConnection, ConfigPusher, ConfigPusherConfig, ConfigUpdateHandler, PushResult, PushStatus,
-};
 pub use connection::CircuitBreakerState;
-pub use error::{AgentProtocolError, ConnectError, RegistrationError};
-pub use metrics::{
-    AgentMetrics, CallCounts, CallTimings, DecisionCounts, DropReason, DroppedSeries, FaultCounts,
-    HistogramSnapshot, MetricsCollector, MetricsCollectorConfig, MetricsSnapshot,
-    ProtocolMetricsSnapshot, StageHistograms, UnifiedMetricsAggregator,
-};
+pub use error::{AddError, AgentProtocolError, ConnectError, RegistrationError};
 pub use pool::{
-    AgentPool, AgentPoolConfig, AgentPoolStats, CHANNEL_BUFFER_SIZE, EventTimeouts, Exchange,
+    Agent, AgentConfig, AgentPool, AgentPoolConfig, AgentPoolStats, Call, EventTimeouts, Exchange,
     FailureMode, FlowControlMode, LoadBalanceStrategy, Placement, ProtocolMetrics,
-    ReverseConnectionConfig, ReverseConnectionListener,
+    ReverseConnectionConfig, ReverseConnectionListener, TimedCall,
 };
 pub use protocol::events::{
-    BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, BodyChunk, Configure,
-    GuardrailInspect, GuardrailInspectEvent, Metadata, RequestBodyChunk, RequestBodyChunkEvent,
-    RequestComplete, RequestCompleteEvent, RequestHeaders, RequestHeadersEvent, RequestMetadata,
-    ResponseBodyChunk, ResponseBodyChunkEvent, ResponseHeaders, ResponseHeadersEvent,
-    WebSocketFrame, WebSocketFrameEvent, WebSocketOpcode,
+    BodyChunk, Metadata, RequestBodyChunk, RequestComplete, RequestHeaders, RequestHeadersEvent,
+    ResponseBodyChunk, ResponseHeaders,
 };
-pub use protocol::headers;
+pub use protocol::headers::{self, HeaderSource};
 pub use protocol::{
-    AgentCapabilities, AgentFeatures, AgentLimits, AgentNotice, AgentResponse, AuditMetadata,
-    BodyMutation, CancelReason, CancelRequest, ConfigUpdateRequest, ConfigUpdateResponse,
-    ConfigUpdateType, CounterMetric, CowHeaderMap, Decision, DetectionSeverity, DrainReason,
-    DrainRequest, EventType, FieldValue, FlowControl, FlowControlAction, GaugeMetric,
-    GuardrailDetection, GuardrailInspectionType, GuardrailResponse, HeaderOp, HeaderSource,
-    HeaderValues, HealthConfig, HealthState, HealthStatus, HistogramBucket, HistogramMetric,
-    IpText, LoadMetrics, LogLevel, LogMessage, MetricsReport, OptimizedHeaderMap, PROTOCOL_VERSION,
-    Ping, ResourceMetrics, RuleDefinition, ShutdownReason, ShutdownRequest, TextSpan, Timestamp,
-    WebSocketDecision, intern_header_name, iter_flat, now_ms, standard,
+    AgentCapabilities, AgentResponse, AuditMetadata, CancelReason, Decision, EventType, HeaderOp,
 };
 #[cfg(feature = "tls")]
-pub use transport::tls::{TlsConfig, TlsFailure, TlsServerConfig};
-pub use wire::{
-    DecodeError, DecodeErrorKind, Encoding, Event, HeadersView, MAX_DEPTH, RequestHeadersView,
-    ResponseHeadersView, UnknownEncoding,
-};
+pub use transport::tls::{TlsConfig, TlsServerConfig};
+pub use wire::{Encoding, Event, HeadersView, RequestHeadersView, ResponseHeadersView};
+
+/// Events that proxies send to agents, and the texts and times in them.
+///
+/// Most events have an owned form (`…Event`) and a borrowed one. [`Event`] lists all that can be
+/// sent.
+///
+/// [`Event`]: crate::Event
+pub mod events {
+    pub use crate::protocol::events::{
+        BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, BodyChunk, Configure,
+        GuardrailInspect, GuardrailInspectEvent, Metadata, RequestBodyChunk, RequestBodyChunkEvent,
+        RequestComplete, RequestCompleteEvent, RequestHeaders, RequestHeadersEvent,
+        RequestMetadata, ResponseBodyChunk, ResponseBodyChunkEvent, ResponseHeaders,
+        ResponseHeadersEvent, WebSocketFrame, WebSocketFrameEvent, WebSocketOpcode,
+    };
+    pub use crate::protocol::{GuardrailInspectionType, IpText, Timestamp, now_ms};
+    pub use crate::wire::MAX_DEPTH;
+}
+
+/// Parts of an agent's answer beside its decision.
+pub mod response {
+    pub use crate::protocol::{
+        AgentResponse, AuditMetadata, BodyMutation, Decision, DetectionSeverity,
+        GuardrailDetection, GuardrailResponse, HeaderOp, TextSpan, WebSocketDecision,
+    };
+}
+
+/// Messages about connections rather than requests: capabilities, health, flow control, settings,
+/// metrics, logs, draining and shutdown.
+pub mod control {
+    pub use crate::pool::{NoticeError, Notices};
+    pub use crate::protocol::{
+        AgentCapabilities, AgentFeatures, AgentLimits, AgentNotice, CancelReason, CancelRequest,
+        ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType, CounterMetric, DrainReason,
+        DrainRequest, FlowControl, FlowControlAction, GaugeMetric, HealthConfig, HealthState,
+        HealthStatus, HistogramBucket, HistogramMetric, LoadMetrics, LogLevel, LogMessage,
+        MetricsReport, PROTOCOL_VERSION, Ping, ResourceMetrics, RuleDefinition, ShutdownReason,
+        ShutdownRequest, standard,
+    };
+}
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

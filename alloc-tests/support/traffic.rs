@@ -75,9 +75,19 @@ impl Traffic {
             Self::Escaped(count) => head(pool, id, "/", &escaped(*count)).await,
             Self::HeaderOps => head(pool, id, Answers::HEADER_OPS, &HEADERS[..10]).await,
             Self::Block => head(pool, id, Answers::BLOCK, &HEADERS[..10]).await,
-            Self::Chunk(data) => pool.send(AGENT, id, &chunk(id, data, 0, true)).await,
-            Self::ResponseHeaders => pool.send(AGENT, id, &response_headers(id)).await,
-            Self::Complete => pool.send(AGENT, id, &complete(id)).await,
+            Self::Chunk(data) => {
+                pool.agent(AGENT)
+                    .unwrap()
+                    .send(id, &chunk(id, data, 0, true))
+                    .await
+            }
+            Self::ResponseHeaders => {
+                pool.agent(AGENT)
+                    .unwrap()
+                    .send(id, &response_headers(id))
+                    .await
+            }
+            Self::Complete => pool.agent(AGENT).unwrap().send(id, &complete(id)).await,
             Self::Exchange => exchange(pool, id).await,
             Self::Pipelined => pipelined(pool, id).await,
         };
@@ -158,12 +168,12 @@ pub fn request<'a>(uri: &'a str, headers: &'a [Header]) -> RequestHeaders<'a, &'
 }
 
 async fn head(pool: &AgentPool, id: &str, uri: &str, headers: &[Header]) -> Outcome {
-    let mut exchange = pool.exchange(AGENT, id)?;
+    let mut exchange = pool.agent(AGENT).unwrap().exchange(id)?;
     exchange.send(&request(uri, headers)).await
 }
 
 async fn exchange(pool: &AgentPool, id: &str) -> Outcome {
-    let mut exchange = pool.exchange(AGENT, id)?;
+    let mut exchange = pool.agent(AGENT).unwrap().exchange(id)?;
     exchange.send(&request("/", &HEADERS[..10])).await?;
     for (index, data) in BODY.into_iter().enumerate() {
         let chunk = chunk(
@@ -179,7 +189,7 @@ async fn exchange(pool: &AgentPool, id: &str) -> Outcome {
 }
 
 async fn pipelined(pool: &AgentPool, id: &str) -> Outcome {
-    let mut exchange = pool.exchange(AGENT, id)?;
+    let mut exchange = pool.agent(AGENT).unwrap().exchange(id)?;
     exchange.send(&request("/", &HEADERS[..10])).await?;
     for (index, data) in BODY.into_iter().enumerate() {
         let chunk = chunk(

@@ -4,8 +4,8 @@ use std::thread;
 use tempfile::TempDir;
 use tokio::runtime::Builder;
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentPool, AgentPoolConfig, Encoding, EventType,
-    UdsAgentServer,
+    Agent, AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig, Encoding,
+    EventType, UdsAgentServer,
 };
 
 /// Agent that allows everything without delay.
@@ -47,17 +47,16 @@ impl SocketAgent {
         }
     }
 
-    /// Returns a pool with one connection to the agent, under the name "agent".
-    pub async fn pool(&self, encoding: Encoding) -> AgentPool {
+    /// Returns a pool with one connection to the agent, and the agent's handle.
+    pub async fn pool(&self, encoding: Encoding) -> (AgentPool, Agent) {
         let pool = AgentPool::with_config(AgentPoolConfig {
             connections_per_agent: 1,
             encodings: vec![encoding],
             ..AgentPoolConfig::default()
         });
         let endpoint = self.path.display().to_string();
-        pool.connect_agent("agent", endpoint)
-            .await
-            .expect("a connection");
-        pool
+        let agent = AgentConfig::new("agent", endpoint).require_connection();
+        let agent = pool.add(agent).await.expect("a connection");
+        (pool, agent)
     }
 }

@@ -1,9 +1,11 @@
 use serde_json::{Map, json};
 use tollgate::bench::Codec;
 use tollgate::{
-    Bytes, Configure, GuardrailInspectEvent, GuardrailInspectionType, Metadata,
-    RequestBodyChunkEvent, RequestCompleteEvent, RequestHeaders, ResponseBodyChunkEvent,
-    ResponseHeaders, WebSocketFrameEvent, WebSocketOpcode,
+    Bytes, Metadata, RequestHeaders, ResponseHeaders,
+    events::{
+        Configure, GuardrailInspectEvent, GuardrailInspectionType, RequestBodyChunkEvent,
+        RequestCompleteEvent, ResponseBodyChunkEvent, WebSocketFrameEvent, WebSocketOpcode,
+    },
 };
 
 /// Correlation id of the usual length.

@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use tollgate::{AgentResponse, AuditMetadata, BodyMutation, Decision, HeaderOp};
+use tollgate::{AgentResponse, AuditMetadata, Decision, HeaderOp, response::BodyMutation};
 
 /// Answer of an agent.
 #[derive(Clone, Copy)]

@@ -4,10 +4,11 @@ use crate::OPERATIONS;
 use crate::common::{Allowing, CORRELATION_ID, request_headers};
 use iai_callgrind::{library_benchmark, library_benchmark_group};
 use tokio::runtime::{Builder, Runtime};
-use tollgate::{AgentPool, AgentPoolConfig, Decision, GrpcAgentServer};
+use tollgate::{Agent, AgentConfig, AgentPool, AgentPoolConfig, Decision, GrpcAgentServer};
 
 struct OverGrpc {
-    pool: AgentPool,
+    _pool: AgentPool,
+    agent: Agent,
     runtime: Runtime,
 }
 
@@ -15,7 +16,7 @@ struct OverGrpc {
 fn warm_pool() -> OverGrpc {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let pool = runtime.block_on(async {
+    let (pool, agent) = runtime.block_on(async {
         let server = GrpcAgentServer::new("grpc://127.0.0.1:0", Allowing);
         let bound = server.bind().await.expect("a free port");
         let endpoint = format!("grpc://{}", bound.local_addr().expect("an address"));
@@ -24,18 +25,23 @@ fn warm_pool() -> OverGrpc {
             connections_per_agent: 1,
             ..AgentPoolConfig::default()
         });
-        let connected = pool.connect_agent("agent", endpoint).await;
-        connected.expect("a connection");
-        pool
+        let agent = AgentConfig::new("agent", endpoint).require_connection();
+        let agent = pool.add(agent).await.expect("a connection");
+        (pool, agent)
     });
-    send_headers(send_headers(OverGrpc { pool, runtime }))
+    let grpc = OverGrpc {
+        _pool: pool,
+        agent,
+        runtime,
+    };
+    send_headers(send_headers(grpc))
 }
 
 fn send_headers(grpc: OverGrpc) -> OverGrpc {
     let event = request_headers(10);
     grpc.runtime.block_on(async {
         for _ in 0..OPERATIONS {
-            let answer = grpc.pool.send("agent", CORRELATION_ID, &event).await;
+            let answer = grpc.agent.send(CORRELATION_ID, &event).await;
             assert!(answer.is_ok_and(|answer| answer.decision == Decision::Allow));
         }
     });

@@ -2,16 +2,16 @@ use crate::OPERATIONS;
 use crate::common::{Allowing, request_headers};
 use iai_callgrind::{library_benchmark, library_benchmark_group};
 use std::hint::black_box;
-use tollgate::bench::{AffinityMap, InMemory, agent_name};
+use tollgate::bench::{AffinityMap, InMemory, agent_name, choose};
 use tollgate::{
-    AgentPoolConfig, Decision, Encoding, Exchange, LoadBalanceStrategy, Placement,
-    RequestBodyChunkEvent,
+    Agent, AgentPoolConfig, Decision, Encoding, Exchange, LoadBalanceStrategy, Placement,
+    events::RequestBodyChunkEvent,
 };
 
 /// Agents, and the agent and correlation id of each call.
 struct Calls {
     memory: InMemory,
-    agents_and_ids: Vec<(String, String)>,
+    agents_and_ids: Vec<(Agent, String)>,
 }
 
 fn round_robin(agents: usize) -> Calls {
@@ -43,10 +43,16 @@ fn calls_to(agents: usize, config: AgentPoolConfig) -> Calls {
         ..config
     };
     let agent_of = |at: usize| agent_name(at * 7 % agents);
+    let memory = InMemory::new(agents, config, Allowing);
+    let pool = memory.pool();
     let agents_and_ids = ids().into_iter().enumerate();
+    let agents_and_ids = agents_and_ids.map(|(at, id)| {
+        let agent = pool.agent(&agent_of(at));
+        (agent.expect("an agent"), id)
+    });
     Calls {
-        agents_and_ids: agents_and_ids.map(|(at, id)| (agent_of(at), id)).collect(),
-        memory: InMemory::new(agents, config, Allowing),
+        agents_and_ids: agents_and_ids.collect(),
+        memory,
     }
 }
 
@@ -56,9 +62,8 @@ fn calls_to(agents: usize, config: AgentPoolConfig) -> Calls {
 #[bench::of_1000_agents(round_robin(1_000))]
 #[bench::of_10_agents_least_loaded(least_loaded(10))]
 fn choose_connection(calls: Calls) -> Calls {
-    let registry = calls.memory.registry();
     for (agent, id) in &calls.agents_and_ids {
-        assert!(black_box(registry.choose(agent, id)).is_some());
+        assert!(black_box(choose(agent, id)).is_some());
     }
     calls
 }
@@ -66,10 +71,9 @@ fn choose_connection(calls: Calls) -> Calls {
 #[library_benchmark]
 #[bench::of_10_agents(per_runtime(10))]
 fn choose_connection_at_home(mut calls: Calls) -> Calls {
-    let registry = calls.memory.registry();
     calls.memory.run(async {
         for (agent, id) in &calls.agents_and_ids {
-            assert!(black_box(registry.choose(agent, id)).is_some());
+            assert!(black_box(choose(agent, id)).is_some());
         }
     });
     calls
@@ -142,12 +146,13 @@ fn warm_agent(encoding: Encoding, use_extension: bool) -> InMemory {
 
 /// Makes calls: both sides encode, send, decode and match the answer.
 fn send_headers(mut memory: InMemory) -> InMemory {
-    let (pool, agent, event) = (memory.pool(), agent_name(0), request_headers(10));
+    let (pool, event) = (memory.pool(), request_headers(10));
+    let agent = pool.agent(&agent_name(0)).expect("an agent");
     memory.run(async {
         for id in ids() {
-            let answer = pool.send(&agent, &id, &event).await;
+            let answer = agent.send(&id, &event).await;
             assert!(answer.is_ok_and(|answer| answer.decision == Decision::Allow));
-            pool.clear_correlation_affinity(&id);
+            pool.unpin(&id);
         }
     });
     memory
@@ -172,7 +177,8 @@ struct Upload {
 
 fn upload_of(chunk_size: usize) -> Upload {
     let memory = warm_agent(Encoding::MessagePack, true);
-    let exchange = memory.pool().exchange(&agent_name(0), "an-upload");
+    let agent = memory.pool().agent(&agent_name(0)).expect("an agent");
+    let exchange = agent.exchange("an-upload");
     let upload = Upload {
         memory,
         exchange: exchange.expect("an agent with a connection"),

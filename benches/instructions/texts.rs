@@ -4,7 +4,7 @@ use crate::OPERATIONS;
 use iai_callgrind::{library_benchmark, library_benchmark_group};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use tollgate::{IpText, Timestamp};
+use tollgate::events::{IpText, Timestamp};
 
 #[library_benchmark]
 #[bench::of_2026(1_795_568_049_123)]

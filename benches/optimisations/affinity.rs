@@ -7,7 +7,7 @@ use criterion::Criterion;
 use std::cell::Cell;
 use std::hint::black_box;
 use tollgate::bench::{InMemory, agent_name};
-use tollgate::{AgentPool, AgentPoolConfig};
+use tollgate::{Agent, AgentPoolConfig};
 
 /// Events of a request after its headers: three body chunks and its completion.
 const LATER_EVENTS: usize = 4;
@@ -38,8 +38,8 @@ pub(crate) fn affinity(criterion: &mut Criterion) {
         affinities.clear(id);
     };
     // This includes choosing a connection, which the others do not.
-    let pool = memory.pool();
-    let in_exchange = |id: &str| with_exchange(&pool, &agent, id);
+    let agent = memory.pool().agent(&agent).expect("an agent");
+    let in_exchange = |id: &str| with_exchange(&agent, id);
 
     for other in 0..OTHERS {
         sharded.store(&format!("another-{other}"), &connection);
@@ -54,8 +54,8 @@ pub(crate) fn affinity(criterion: &mut Criterion) {
     measure("Exchange with choice", &in_exchange);
 }
 
-fn with_exchange(pool: &AgentPool, agent: &str, id: &str) {
-    let exchange = pool.exchange(agent, id).expect("a connection");
+fn with_exchange(agent: &Agent, id: &str) {
+    let exchange = agent.exchange(id).expect("a connection");
     for _ in 0..LATER_EVENTS {
         black_box(&exchange);
     }

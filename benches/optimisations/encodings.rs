@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::hint::black_box;
 use tollgate::bench::Codec;
-use tollgate::{Encoding, RequestBodyChunkEvent};
+use tollgate::{Encoding, events::RequestBodyChunkEvent};
 
 pub(crate) fn encodings(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("encoding");

@@ -5,7 +5,7 @@ use criterion::{BenchmarkId, Criterion};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::hint::black_box;
-use tollgate::{HeaderValues, intern_header_name};
+use tollgate::headers::{HeaderValues, intern_header_name};
 
 /// Measures filling, iterating and dropping a map.
 pub(crate) fn headers(criterion: &mut Criterion) {

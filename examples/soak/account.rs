@@ -5,7 +5,7 @@ use crate::roster::{Agent, Role};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tollgate::{
-    AgentPool, AgentPoolStats, AgentProtocolError, AgentResponse, CallCounts, HeaderOp,
+    AgentPool, AgentPoolStats, AgentProtocolError, AgentResponse, HeaderOp, metrics::CallCounts,
 };
 
 /// Outcomes of calls, in the order of [`outcomes`].
@@ -118,14 +118,14 @@ impl Ledger {
     /// Call this once all callers are done.
     pub(crate) async fn compare(&self, pool: &AgentPool) -> Result<Vec<AgentPoolStats>, Failure> {
         self.check()?;
-        let metrics = pool.protocol_metrics().to_prometheus("soak");
+        let metrics = pool.metrics().to_prometheus("soak");
         let mut all = Vec::new();
         let mut differences = Vec::new();
         for agent in &self.agents {
             let id = &agent.id;
             let stats = pool
-                .agent_stats(id)
-                .await
+                .agent(id)
+                .map(|agent| agent.stats())
                 .ok_or_else(|| format!("{id}: the pool does not know this agent"))?;
             let seen = self.counts(agent);
             for ((kind, seen), counted) in KINDS.iter().zip(seen).zip(outcomes(&stats.calls)) {
@@ -141,7 +141,7 @@ impl Ledger {
             differences.extend(differences_in(&metrics, id, &seen));
             all.push(stats);
         }
-        let affinities = pool.correlation_affinity_count();
+        let affinities = pool.metrics().snapshot().correlation_affinities;
         if affinities != 0 {
             differences.push(format!("{affinities} correlation ids are still pinned"));
         }

@@ -11,8 +11,9 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::sleep;
 use tollgate::{
     AgentCapabilities, AgentControl, AgentDialer, AgentHandler, AgentResponse, BodyChunk,
-    EventType, FlowControlAction, GrpcAgentServer, HeaderOp, HealthStatus, RequestComplete,
-    RequestHeadersView, ResponseHeadersView, UdsAgentServer,
+    EventType, GrpcAgentServer, HeaderOp, RequestComplete, RequestHeadersView, ResponseHeadersView,
+    UdsAgentServer,
+    control::{FlowControlAction, HealthStatus},
 };
 
 /// Number of connections between a pool and an agent.

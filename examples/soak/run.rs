@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::RwLock;
 use tokio::time::sleep;
-use tollgate::{AgentPool, AgentPoolConfig, AgentPoolStats, FlowControlMode};
+use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, AgentPoolStats, FlowControlMode};
 
 pub(crate) async fn run(
     directory: &Path,
@@ -145,7 +145,8 @@ async fn start(
             agent.link.endpoint(&address)
         };
         if agent.link.direction == Direction::Forward {
-            pool.connect_agent(&agent.id, endpoint).await?;
+            pool.add(AgentConfig::new(&agent.id, endpoint).require_connection())
+                .await?;
         }
     }
     Ok(started)

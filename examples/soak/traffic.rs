@@ -84,7 +84,7 @@ impl Caller {
 
     async fn headers(&self, id: &str, uri: &str) -> bool {
         let answer = self.send(id, &head(uri)).await;
-        self.pool.clear_correlation_affinity(id);
+        self.pool.unpin(id);
         self.record(id, uri.as_bytes(), &answer)
     }
 
@@ -98,13 +98,13 @@ impl Caller {
         for chunk in chunks(id) {
             let answer = self.send(id, &chunk).await;
             if !self.record(id, &chunk.0.data, &answer) {
-                self.pool.clear_correlation_affinity(id);
+                self.pool.unpin(id);
                 return false;
             }
         }
         let complete = completed();
         let answer = self.send(id, &complete).await;
-        self.pool.clear_correlation_affinity(id);
+        self.pool.unpin(id);
         self.record(id, &complete.status.to_be_bytes(), &answer)
     }
 
@@ -167,7 +167,7 @@ impl Caller {
         let event = head(uri);
         let time_limit = Duration::from_micros(fastrand::u64(..3_000));
         let called = timeout(time_limit, self.send(id, &event)).await;
-        self.pool.clear_correlation_affinity(id);
+        self.pool.unpin(id);
         match called {
             Ok(answer) => self.record(id, uri.as_bytes(), &answer),
             Err(_) => {
@@ -178,7 +178,12 @@ impl Caller {
     }
 
     fn begin(&self, id: &str) -> Option<Exchange> {
-        let begun = self.pool.exchange(&self.agent.id, id);
+        let begun = loop {
+            match self.handle().exchange(id) {
+                Err(AgentProtocolError::Replaced { .. }) => {}
+                begun => break begun,
+            }
+        };
         begun
             .inspect_err(|error| self.ledger.record_not_begun(&self.agent, error))
             .ok()
@@ -187,19 +192,29 @@ impl Caller {
     /// Sends an event through the pool. The pool's own time limit, which is longer, applies to
     /// steady agents: the machine may be busy.
     async fn send<E: Event>(&self, id: &str, event: &E) -> Outcome {
-        let agent = &self.agent.id;
-        match self.agent.role {
-            Role::Steady => self.pool.send(agent, id, event).await,
-            Role::Victim | Role::Faulty => {
-                self.pool.send_within(agent, id, event, TIME_LIMIT).await
+        loop {
+            let agent = self.handle();
+            let call = agent.send(id, event);
+            let outcome = match self.agent.role {
+                Role::Steady => call.await,
+                Role::Victim | Role::Faulty => call.timeout(TIME_LIMIT).await,
+            };
+            if !matches!(outcome, Err(AgentProtocolError::Replaced { .. })) {
+                return outcome;
             }
         }
+    }
+
+    /// Returns the agent's present handle. One that was taken before the agent moved is outdated.
+    fn handle(&self) -> tollgate::Agent {
+        let agent = self.pool.agent(&self.agent.id);
+        agent.expect("the agent is in the pool")
     }
 
     async fn send_in<E: Event>(&self, exchange: &mut Exchange, event: &E) -> Outcome {
         match self.agent.role {
             Role::Steady => exchange.send(event).await,
-            Role::Victim | Role::Faulty => exchange.send_within(event, TIME_LIMIT).await,
+            Role::Victim | Role::Faulty => exchange.send(event).timeout(TIME_LIMIT).await,
         }
     }
 

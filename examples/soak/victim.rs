@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::RwLock;
 use tokio::time::sleep;
-use tollgate::AgentPool;
+use tollgate::{AgentConfig, AgentPool};
 
 /// The faults of a victim in order. The first half meets it behind its relay.
 const ROUND: [Fault; 15] = [
@@ -195,7 +195,8 @@ impl Victim {
         let process = self.process_at(place, Log::File).await?;
         self.place = place;
         if self.agent.link.direction == Direction::Forward {
-            pool.add_agent(&self.agent.id, self.endpoint()).await?;
+            pool.replace(AgentConfig::new(&self.agent.id, self.endpoint()))
+                .await?;
             // Exchanges that began at the old address finish there: the drain timeout is 1 s.
             sleep(Duration::from_millis(1_200)).await;
         }
@@ -209,7 +210,7 @@ impl Victim {
         let began = Instant::now();
         let id = &self.agent.id;
         while began.elapsed() < RECOVERY {
-            let stats = pool.agent_stats(id).await;
+            let stats = pool.agent(id).map(|agent| agent.stats());
             if stats.is_some_and(|stats| stats.healthy_connections >= CONNECTIONS) {
                 return Ok(());
             }

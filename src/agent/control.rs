@@ -39,7 +39,7 @@ const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// [`AgentDialer::control`](super::AgentDialer::control).
 ///
 /// ```no_run
-/// # use tollgate::{AgentHandler, FlowControlAction, UdsAgentServer};
+/// # use tollgate::{AgentHandler, UdsAgentServer, control::FlowControlAction};
 /// # async fn example(handler: impl AgentHandler) -> Result<(), tollgate::AgentProtocolError> {
 /// let server = UdsAgentServer::new("/run/waf.sock", handler);
 /// let control = server.control();

@@ -4,7 +4,7 @@ use super::answer::{Job, answer};
 use super::grpc_service::AgentService;
 use super::handler::AgentHandler;
 use super::session::handshake_response;
-use crate::connection::link::{Batch, Link, LinkReceiver};
+use crate::connection::link::{Batch, Link, LinkError, LinkReceiver};
 use crate::wire::{
     Dialect, Encoding, FrameBuffer, FrameError, HandshakeRequest, MAX_FRAME_LEN, MessageType,
     OutgoingFrame, control, event_of, frame_of,
@@ -12,7 +12,6 @@ use crate::wire::{
 use bytes::BytesMut;
 use std::fmt::Display;
 use std::future::poll_fn;
-use std::io;
 use std::sync::Arc;
 use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
@@ -129,10 +128,12 @@ async fn answer_to<H: AgentHandler>(
 }
 
 /// Returns the status for a message that cannot be read.
-fn read_error(error: &io::Error) -> Status {
-    match error.get_ref().and_then(|cause| cause.downcast_ref()) {
-        Some(FrameError::TooLarge { .. }) => Status::resource_exhausted(error.to_string()),
-        Some(FrameError::Compressed) => Status::unimplemented(error.to_string()),
+fn read_error(error: &LinkError) -> Status {
+    match error {
+        LinkError::Frame(FrameError::TooLarge { .. }) => {
+            Status::resource_exhausted(error.to_string())
+        }
+        LinkError::Frame(FrameError::Compressed) => Status::unimplemented(error.to_string()),
         _ => invalid_argument(error),
     }
 }

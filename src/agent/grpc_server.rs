@@ -5,7 +5,7 @@ use super::grpc_acceptor::{GrpcAcceptor, Listener};
 use super::grpc_service::AgentService;
 use super::handler::AgentHandler;
 use super::server_settings::ServerSettings;
-use crate::error::AgentProtocolError;
+use crate::error::{AgentProtocolError, InvalidEndpoint};
 use crate::transport::grpc::{
     GrpcAddress, GrpcEndpoint, Http2Connection, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
     MAX_DATA_FRAME, MAX_MESSAGE, SERVER_WINDOW, SERVICE, Security, WINDOW,
@@ -176,16 +176,13 @@ impl<H: AgentHandler> GrpcAgentServer<H> {
     }
 
     fn endpoint(&self) -> Result<GrpcEndpoint, AgentProtocolError> {
-        let invalid = |reason| AgentProtocolError::InvalidEndpoint {
-            endpoint: self.listen.clone(),
-            reason,
-        };
+        let invalid = |reason| InvalidEndpoint::new(&*self.listen, reason);
         let endpoint = GrpcEndpoint::parse(&self.listen).map_err(invalid)?;
         if endpoint.security == Security::Tls && self.tls.is_none() {
-            return Err(invalid("TLS needs a certificate and its key"));
+            return Err(invalid("TLS needs a certificate and its key").into());
         }
         if matches!(endpoint.address, GrpcAddress::Unix(_)) && self.tls.is_some() {
-            return Err(invalid("TLS is not supported on Unix sockets"));
+            return Err(invalid("TLS is not supported on Unix sockets").into());
         }
         Ok(endpoint)
     }

@@ -1,13 +1,12 @@
 use super::answer::Unanswerable;
-use crate::connection::link::CloseReason;
+use crate::connection::link::{CloseReason, LinkError};
 use crate::wire::FrameError;
-use std::io;
 
 /// Reasons for which a session ends although neither side closed it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionError {
     #[error(transparent)]
-    Link(io::Error),
+    Link(LinkError),
     #[error(transparent)]
     Frame(#[from] FrameError),
     #[error("{0}")]
@@ -23,12 +22,11 @@ impl SessionError {
     }
 }
 
-/// Links that parse frames themselves return frame errors as the source of an I/O error.
-impl From<io::Error> for SessionError {
-    fn from(error: io::Error) -> Self {
-        match error.get_ref().and_then(|cause| cause.downcast_ref()) {
-            Some(&frame) => Self::Frame(frame),
-            None => Self::Link(error),
+impl From<LinkError> for SessionError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Frame(frame) => Self::Frame(frame),
+            other => Self::Link(other),
         }
     }
 }

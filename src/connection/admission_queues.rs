@@ -48,12 +48,6 @@ pub(crate) struct QueueLimits {
 }
 
 impl AdmissionQueues {
-    /// Lets calls that wait for the end of a pause try again.
-    pub(crate) fn resume(&self) {
-        self.resumed.notify_one();
-        self.exchange_resumed.notify_waiters();
-    }
-
     /// Returns the number of calls waiting for the end of a pause of a whole connection.
     #[cfg(feature = "__sim")]
     pub(crate) fn waiting_for_resume(&self) -> usize {
@@ -63,7 +57,8 @@ impl AdmissionQueues {
     /// Lets all waiting calls try again.
     pub(crate) fn wake(&self) {
         self.free_slot.notify_one();
-        self.resume();
+        self.resumed.notify_one();
+        self.exchange_resumed.notify_waiters();
     }
 
     /// Opens a call by `attempt`, and waits while no slot is free or a pause is in effect.

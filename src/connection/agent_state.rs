@@ -32,8 +32,6 @@ pub(crate) struct AgentState {
     pub(super) sinks: AgentEventSinks,
     /// Notified to run the pool's maintenance.
     maintenance: Arc<Notify>,
-    /// `true` if calls are allowed while the agent is unavailable.
-    pub(crate) fails_open: AtomicBool,
     pub(crate) counters: AgentCounters,
     /// Config update requests of the agent that wait for the handler.
     pub(super) updates: UpdateQueue,
@@ -89,7 +87,6 @@ impl AgentState {
             keys: IdHasher::default(),
             sinks,
             maintenance,
-            fails_open: AtomicBool::new(false),
             counters: AgentCounters::default(),
             updates: UpdateQueue::default(),
             log: AgentLog::new(max_logged_per_second),
@@ -153,5 +150,5 @@ pub(crate) struct Correlation<'a> {
     pub(crate) id: &'a str,
     /// Hash of `id`, with a seed of the agent: the same on all its connections, but different for
     /// other agents.
-    pub(super) key: u64,
+    pub(crate) key: u64,
 }

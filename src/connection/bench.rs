@@ -1,6 +1,6 @@
 //! Parts of a connection for benchmarks: the code that a call runs, one step at a time.
 
-use super::link::{Batch, Link, LinkReceiver, LinkSender};
+use super::link::{Batch, Link, LinkError, LinkReceiver, LinkSender};
 use super::send_queue::{Drained, SendQueue};
 use super::slots::{Completer, Matching, SlotTable, Ticket};
 use super::{AdmissionQueues, NegotiatedParams, Origin, Sampling, SlotValue, connection_over_link};
@@ -11,7 +11,7 @@ use crate::protocol::{AgentCapabilities, AgentResponse, FlowControl, FlowControl
 use crate::wire::{Dialect, Encoding, FrameBuffer, MAX_FRAME_LEN, OutgoingFrame};
 use bytes::BytesMut;
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -112,12 +112,12 @@ impl Ring {
 struct DiscardingLink;
 
 impl LinkSender for DiscardingLink {
-    fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> io::Result<()> {
+    fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> Result<(), LinkError> {
         take_all(batch, recycle, |_| {});
         Ok(())
     }
 
-    fn poll_room(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_room(&self, _: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
         Poll::Ready(Ok(()))
     }
 
@@ -129,13 +129,13 @@ impl LinkSender for DiscardingLink {
 pub(crate) struct Pipe(Arc<Mutex<BytesMut>>);
 
 impl LinkSender for Pipe {
-    fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> io::Result<()> {
+    fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> Result<(), LinkError> {
         let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         take_all(batch, recycle, |piece| bytes.extend_from_slice(piece));
         Ok(())
     }
 
-    fn poll_room(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_room(&self, _: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
         Poll::Ready(Ok(()))
     }
 
@@ -147,7 +147,7 @@ impl LinkReceiver for Pipe {
         &mut self,
         _: &mut Context<'_>,
         into: &mut BytesMut,
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<Result<usize, LinkError>> {
         let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if bytes.is_empty() {
             return Poll::Pending;
@@ -259,7 +259,7 @@ impl IdleConnection {
 
     /// Returns whether flow control lets an event of an exchange pass.
     pub fn check_flow(&self, correlation_id: &str) -> bool {
-        let correlation = self.0.correlation(correlation_id);
+        let correlation = self.0.agent.correlation(correlation_id);
         self.0.check_flow(correlation).is_ok()
     }
 

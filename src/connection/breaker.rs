@@ -26,7 +26,8 @@ pub(crate) struct CircuitBreaker {
     /// milliseconds since `epoch`, with [`OPEN`] set, and [`ON_TRIAL`] during a trial.
     state: AtomicU64,
     trips: AtomicU64,
-    settings: CircuitBreakerSettings,
+    threshold: AtomicU64,
+    reset_ms: AtomicU64,
     epoch: Instant,
 }
 
@@ -54,11 +55,26 @@ pub(crate) enum Permit {
 
 impl CircuitBreaker {
     pub(crate) fn new(settings: CircuitBreakerSettings) -> Self {
-        Self {
+        let breaker = Self {
             state: AtomicU64::new(0),
             trips: AtomicU64::new(0),
-            settings,
+            threshold: AtomicU64::new(0),
+            reset_ms: AtomicU64::new(0),
             epoch: clock::now(),
+        };
+        breaker.configure(settings);
+        breaker
+    }
+
+    /// Changes the settings. A breaker that is open stays so for the time that was set before,
+    /// unless it is disabled.
+    pub(crate) fn configure(&self, settings: CircuitBreakerSettings) {
+        let reset_ms = u64::try_from(settings.reset_timeout.as_millis()).unwrap_or(TIME_MASK);
+        let threshold = u64::from(settings.threshold);
+        self.threshold.store(threshold, Ordering::Relaxed);
+        self.reset_ms.store(reset_ms, Ordering::Relaxed);
+        if threshold == 0 {
+            self.state.store(0, Ordering::Relaxed);
         }
     }
 
@@ -93,7 +109,10 @@ impl CircuitBreaker {
 
     /// Returns the permit of a call that failed. Returns `true` if this opened the breaker.
     pub(crate) fn failed(&self, permit: Permit) -> bool {
-        if self.settings.threshold == 0 {
+        let threshold = self.threshold.load(Ordering::Relaxed);
+        if threshold == 0 {
+            // Another thread may have opened the breaker while it was disabled.
+            self.state.store(0, Ordering::Relaxed);
             return false;
         }
         let mut state = self.state.load(Ordering::Relaxed);
@@ -102,7 +121,7 @@ impl CircuitBreaker {
                 Permit::Trial => self.open_state(),
                 // The permit was granted before the breaker opened.
                 Permit::Regular if state & OPEN != 0 => return false,
-                Permit::Regular if state + 1 < u64::from(self.settings.threshold) => state + 1,
+                Permit::Regular if state + 1 < threshold => state + 1,
                 Permit::Regular => self.open_state(),
             };
             if self.change(state, next) {
@@ -157,8 +176,8 @@ impl CircuitBreaker {
 
     /// Returns the state of a breaker that opens now.
     fn open_state(&self) -> u64 {
-        let reset = u64::try_from(self.settings.reset_timeout.as_millis()).unwrap_or(TIME_MASK);
-        OPEN | self.now_ms().saturating_add(reset).min(TIME_MASK)
+        let reset_ms = self.reset_ms.load(Ordering::Relaxed);
+        OPEN | self.now_ms().saturating_add(reset_ms).min(TIME_MASK)
     }
 
     fn now_ms(&self) -> u64 {
@@ -240,6 +259,22 @@ mod tests {
         assert_eq!(breaker.try_acquire(), Some(Permit::Trial));
         breaker.allow_trial();
         assert_eq!(breaker.try_acquire(), None, "a second trial");
+    }
+
+    #[test]
+    fn disabling_closes_the_breaker() {
+        let breaker = breaker(1, Duration::MAX);
+        assert!(fail(&breaker));
+        breaker.allow_trial();
+        let trial = breaker.try_acquire().expect("a trial");
+        breaker.configure(CircuitBreakerSettings {
+            threshold: 0,
+            reset_timeout: Duration::MAX,
+        });
+        assert_eq!(breaker.state(), CircuitBreakerState::Closed);
+        assert!(!breaker.failed(trial));
+        assert_eq!(breaker.state(), CircuitBreakerState::Closed);
+        assert_eq!(breaker.try_acquire(), Some(Permit::Regular));
     }
 
     #[test]

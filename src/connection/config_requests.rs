@@ -76,8 +76,10 @@ impl Connection {
     }
 }
 
-/// The one worker of an agent's queue. If the runtime drops it before it has run, for example at
-/// shutdown, it signs off, so that a later request starts another.
+/// The one worker of an agent's queue.
+///
+/// If its runtime shuts down before it has run, or the handler panics, the waiting requests are
+/// rejected: nobody would take them out, and they keep their connections alive.
 struct Worker {
     agent: Arc<AgentState>,
     is_finished: bool,
@@ -102,8 +104,13 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        if !self.is_finished {
-            self.agent.updates.lock().has_worker = false;
+        if self.is_finished {
+            return;
+        }
+        let left = std::mem::take(&mut *self.agent.updates.lock());
+        for (connection, request) in left.queue {
+            let reason = "The proxy could not handle the request";
+            connection.respond(ConfigUpdateResponse::failure(request.request_id, reason));
         }
     }
 }

@@ -15,7 +15,6 @@ use crate::wire::{
 };
 use bytes::BytesMut;
 use std::future::poll_fn;
-use std::io;
 use std::sync::Arc;
 
 /// Performs the handshake over a new link and creates the connection.
@@ -169,7 +168,7 @@ pub(crate) async fn receive_handshake(
         }
         let received = poll_fn(|cx| receiver.poll_receive(cx, buffer.spare())).await?;
         if received == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            return Err(ConnectError::ClosedDuringHandshake);
         }
     }
 }

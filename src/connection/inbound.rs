@@ -235,8 +235,10 @@ impl Inbound {
                 &counters.resumes
             };
             count.fetch_add(1, Ordering::Relaxed);
-            connection.queues.resume();
-            connection.agent.queues.resume();
+            // Calls that wait for a slot as well: the free slots of a paused connection were not
+            // theirs.
+            connection.queues.wake();
+            connection.agent.queues.wake();
         }
     }
 

@@ -1,10 +1,12 @@
 //! Links: the interface between a connection and the transport that carries its frames.
 
+pub(crate) use super::link_error::LinkError;
+
 use crate::wire::OutgoingFrame;
 use bytes::BytesMut;
 use std::collections::VecDeque;
 use std::fmt::{self, Display};
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::task::{Context, Poll};
 
 /// Both halves of a transport connection.
@@ -27,10 +29,10 @@ pub(crate) trait LinkSender: Send + Sync + 'static {
     /// frames go to `recycle`.
     ///
     /// If the batch is not empty afterwards, the link is full.
-    fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> io::Result<()>;
+    fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> Result<(), LinkError>;
 
     /// Polls until the link can take more. One task may wait at a time.
-    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>>;
 
     /// Closes the link in both directions, so that the peer notices at once.
     fn close(&self);
@@ -72,7 +74,7 @@ pub(crate) trait LinkReceiver: Send + 'static {
         &mut self,
         cx: &mut Context<'_>,
         into: &mut BytesMut,
-    ) -> Poll<io::Result<usize>>;
+    ) -> Poll<Result<usize, LinkError>>;
 }
 
 /// Frames being sent, in order. The first may be sent in part.

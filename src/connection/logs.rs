@@ -3,7 +3,7 @@
 use crate::clock;
 use crate::protocol::{LogLevel, LogMessage};
 use std::fmt::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ const MAX_LOGGED_CHARS: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct AgentLog {
     /// Maximum number of lines per second, and size of a burst.
-    limit: u32,
+    limit: AtomicU32,
     allowance: Mutex<Allowance>,
     pub(crate) logged: AtomicU64,
     pub(crate) dropped: AtomicU64,
@@ -32,7 +32,7 @@ struct Allowance {
 impl AgentLog {
     pub(super) fn new(limit: u32) -> Self {
         Self {
-            limit,
+            limit: AtomicU32::new(limit),
             allowance: Mutex::new(Allowance {
                 lines: f64::from(limit),
                 updated_at: clock::now(),
@@ -41,6 +41,11 @@ impl AgentLog {
             logged: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         }
+    }
+
+    /// Changes the limit.
+    pub(crate) fn set_limit(&self, limit: u32) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Logs a message unless the limit is exceeded. Returns whether it was logged.
@@ -64,7 +69,7 @@ impl AgentLog {
     /// Takes one line off the allowance. Returns the number of lines dropped before it, or `None`
     /// if this line exceeds the limit.
     fn try_take_line(&self) -> Option<u64> {
-        let limit = f64::from(self.limit);
+        let limit = f64::from(self.limit.load(Ordering::Relaxed));
         // No code under the lock can panic.
         let mut allowance = self
             .allowance

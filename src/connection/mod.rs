@@ -21,6 +21,7 @@ mod handshake;
 mod health;
 mod inbound;
 pub(crate) mod link;
+mod link_error;
 mod logs;
 mod not_opened;
 mod receive_error;

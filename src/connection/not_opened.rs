@@ -15,8 +15,8 @@ pub(crate) enum NotOpened {
     /// This ends a call that is bound to the connection. A call that can use any connection chooses
     /// again, from the pool's current snapshot.
     ClosedOrRetired,
-    /// No agent has this id.
-    UnknownAgent,
+    /// The pool no longer has the agent.
+    AgentGone,
     /// No connection takes new exchanges.
     Unavailable,
     /// The circuit breaker is open.

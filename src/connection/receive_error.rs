@@ -1,15 +1,15 @@
+use super::link::LinkError;
 use crate::wire::FrameError;
 use std::fmt::Display;
-use std::io;
 
 /// Why no more can be received.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReceiveError {
     #[error(transparent)]
-    Link(io::Error),
+    Link(LinkError),
     #[error("{}", ended_text(*in_frame))]
     Ended { in_frame: bool },
-    #[error("{0}")]
+    #[error(transparent)]
     Frame(#[from] FrameError),
 }
 
@@ -21,12 +21,11 @@ fn ended_text(in_frame: bool) -> impl Display {
     }
 }
 
-/// A link that checks frames itself reports an invalid one as the cause of an I/O error.
-impl From<io::Error> for ReceiveError {
-    fn from(error: io::Error) -> Self {
-        match error.get_ref().and_then(|cause| cause.downcast_ref()) {
-            Some(&frame) => Self::Frame(frame),
-            None => Self::Link(error),
+impl From<LinkError> for ReceiveError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Frame(frame) => Self::Frame(frame),
+            other => Self::Link(other),
         }
     }
 }

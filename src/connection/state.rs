@@ -36,11 +36,6 @@ impl Connection {
         self.runtime
     }
 
-    /// Returns the correlation of an exchange: its id and the hash of that.
-    pub(crate) fn correlation<'a>(&self, id: &'a str) -> Correlation<'a> {
-        self.agent.correlation(id)
-    }
-
     /// Returns the state shared by all connections to the agent.
     pub(crate) fn agent(&self) -> &Arc<AgentState> {
         &self.agent

@@ -1,9 +1,9 @@
 //! The writer task.
 
 use super::Connection;
+use super::link::LinkError;
 use super::send_queue::Drained;
 use std::future::poll_fn;
-use std::io;
 use std::sync::Arc;
 use std::task::Poll;
 use tokio::task::yield_now;
@@ -21,7 +21,7 @@ pub(crate) async fn run_writer(connection: Arc<Connection>) {
     }
 }
 
-async fn send_all(connection: &Connection) -> io::Result<()> {
+async fn send_all(connection: &Connection) -> Result<(), LinkError> {
     while connection.is_open() {
         match connection.send_queue.drain(&*connection.sender)? {
             Drained::Empty => return Ok(()),
@@ -33,7 +33,7 @@ async fn send_all(connection: &Connection) -> io::Result<()> {
 }
 
 /// Waits until the link has room or the connection ends.
-async fn wait_for_room(connection: &Connection) -> io::Result<()> {
+async fn wait_for_room(connection: &Connection) -> Result<(), LinkError> {
     poll_fn(|cx| {
         // Registers the waker that `Connection::close` wakes.
         let _ = connection.send_queue.poll_requested(cx);

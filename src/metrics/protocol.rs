@@ -122,7 +122,7 @@ pub struct ProtocolMetricsSnapshot {
     pub serialization_time: HistogramSnapshot,
     /// Duration of calls. See [`AgentMetrics::request_duration`].
     pub request_duration: HistogramSnapshot,
-    /// Current number of sticky sessions.
+    /// Current number of sticky sessions. The pool has none; `tollgate-zentinel` adds its own.
     pub sticky_sessions: u64,
     /// Metrics of all agents together, including removed ones.
     pub total: AgentMetrics,

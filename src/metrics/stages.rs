@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// Durations of the stages of one answered call.
 ///
-/// Returned by [`AgentPool::send_timed`](crate::AgentPool::send_timed). The stages add up to the
+/// Returned by [`Call::timed`](crate::Call::timed). The stages add up to the
 /// whole call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]

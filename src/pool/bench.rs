@@ -1,13 +1,15 @@
 //! Access to a pool's internals for benchmarks.
 
-use super::agents::AgentEntry;
-use super::{AgentPool, AgentPoolConfig};
+use super::agent::Agent;
+use super::agent_config::ResolvedConfig;
+use super::member::{Member, Snapshot, Source};
+use super::{AgentPool, AgentPoolConfig, Agents, Inner};
 use crate::agent::AgentHandler;
 use crate::agent::bench::serve_link;
 use crate::connection::bench::connect_in_memory;
 use crate::connection::{AgentState, Connection, run_writer};
 use crate::transport::Endpoint;
-use crate::wire::{Dialect, Extension};
+use crate::wire::Dialect;
 use std::fmt;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -50,25 +52,21 @@ impl InMemory {
 
     fn add_agent<H: AgentHandler>(&mut self, name: String, handler: &Arc<H>) {
         let pool = Arc::clone(&self.pool.inner);
-        let state = pool.new_state(name);
-        let connections = (0..pool.config.connections_per_agent)
-            .map(|_| self.connect(&state, handler))
+        let config = Arc::clone(&pool.defaults);
+        let state = pool.new_state(&name, &config);
+        let connections = (0..config.connections_per_agent)
+            .map(|_| self.connect(&state, &config, handler))
             .collect();
-        let endpoint = Endpoint::Unix("/memory".into());
-        let entry = AgentEntry::at(state, endpoint, connections);
-        pool.change(|agents| agents.insert(entry));
+        pool.add_with_connections(state, config, connections);
     }
 
     fn connect<H: AgentHandler>(
         &mut self,
         state: &Arc<AgentState>,
+        config: &ResolvedConfig,
         handler: &Arc<H>,
     ) -> Arc<Connection> {
-        let config = &self.pool.inner.config;
-        let dialect = Dialect::new(
-            config.encodings[0],
-            config.use_extension.then_some(Extension::V1),
-        );
+        let dialect = Dialect::new(config.encodings[0], config.extension());
         let (connection, inbound, agent) = connect_in_memory(state, dialect, &config.connection());
         let session = serve_link(Arc::clone(handler), agent.sender, agent.receiver, dialect);
         self.tasks
@@ -106,13 +104,30 @@ impl InMemory {
     /// Returns the map of pinned correlation ids, with a connection to pin them to.
     pub fn affinities(&self) -> AffinityMap {
         let agents = self.pool.inner.agents.load();
-        let connection = agents
-            .get(&agent_name(0))
-            .and_then(|agent| agent.any_connection());
+        let agent = agents.get(&*agent_name(0)).expect("an agent");
+        let connection = agent.snapshot().any_connection().cloned();
         AffinityMap {
             pool: self.pool(),
-            connection: Arc::clone(connection.expect("an agent with a connection")),
+            connection: connection.expect("a connection"),
         }
+    }
+}
+
+impl Inner {
+    /// Adds an agent with connections that no endpoint leads to.
+    pub(super) fn add_with_connections(
+        self: &Arc<Self>,
+        state: Arc<AgentState>,
+        config: Arc<ResolvedConfig>,
+        connections: Vec<Arc<Connection>>,
+    ) {
+        let endpoint = Some(Endpoint::Unix("/memory".into()));
+        let agent = Arc::new(Member::new(self, state, config, endpoint, Source::Added));
+        let lock = self.lock();
+        agent.set_snapshot(&lock, Snapshot::default().with_connections(connections));
+        let mut agents = Agents::clone(&self.agents.load());
+        agents.insert(Arc::clone(agent.id()), agent);
+        self.agents.store(Arc::new(agents));
     }
 }
 
@@ -143,27 +158,34 @@ impl Registry {
         self.0.inner.agents.load().get(agent_id).is_some()
     }
 
-    /// Chooses the connection for the next event of an exchange.
+    /// Finds an agent and chooses the connection for the next event of an exchange.
     pub fn choose(&self, agent_id: &str, correlation_id: &str) -> Option<Chosen> {
-        let pool = &self.0.inner;
-        let agents = pool.agents.load();
-        let agent = agents.get(agent_id)?;
-        let correlation = agent.correlation(correlation_id);
-        let connection = pool.choose(agent, correlation);
-        connection
-            .ok()
-            .map(|connection| Chosen(Arc::clone(connection)))
+        let agents = self.0.inner.agents.load();
+        choose_by(agents.get(agent_id)?, correlation_id)
     }
 
-    /// Replaces an agent by a copy, as when its connections change.
+    /// Replaces an agent's snapshot by a copy, as when its connections change.
     pub fn replace(&self, agent_id: &str) {
-        self.0.inner.change(|agents| {
-            if let Some(agent) = agents.get(agent_id) {
-                let same = agent.with_connections(agent.connections().to_vec());
-                agents.insert(same);
-            }
-        });
+        let pool = &self.0.inner;
+        let lock = pool.lock();
+        if let Some(agent) = pool.agents.load().get(agent_id) {
+            let snapshot = agent.snapshot();
+            let same = snapshot.with_connections(snapshot.connections().to_vec());
+            agent.set_snapshot(&lock, same);
+        }
     }
+}
+
+/// Chooses the connection for the next event of an exchange with an agent.
+pub fn choose(agent: &Agent, correlation_id: &str) -> Option<Chosen> {
+    choose_by(&agent.0, correlation_id)
+}
+
+fn choose_by(agent: &Arc<Member>, correlation_id: &str) -> Option<Chosen> {
+    let correlation = agent.correlation(correlation_id);
+    let snapshot = agent.snapshot();
+    let connection = agent.choose(&snapshot, correlation).ok()?;
+    Some(Chosen(Arc::clone(connection)))
 }
 
 /// Pinned correlation ids of a pool.
@@ -191,6 +213,6 @@ impl AffinityMap {
 
     /// Unpins a correlation id.
     pub fn clear(&self, correlation_id: &str) {
-        self.pool.clear_correlation_affinity(correlation_id);
+        self.pool.unpin(correlation_id);
     }
 }

@@ -1,8 +1,8 @@
 //! Chooses a connection for an event, without locks, allocations or waiting.
 
-use super::agents::AgentEntry;
 use super::config::LoadBalanceStrategy;
 use super::connection_set::Group;
+use super::member::Snapshot;
 use crate::connection::{Connection, Correlation, NotOpened, RuntimeId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 /// turn, it is taken only once in this many rounds.
 const DEGRADED_WEIGHT: usize = 4;
 
-impl AgentEntry {
+impl Snapshot {
     /// Chooses the connection for the next event of an exchange.
     ///
     /// A connection that has a free slot is preferred to one where the event would wait.
@@ -27,7 +27,7 @@ impl AgentEntry {
         .ok_or_else(|| self.why_none(correlation))
     }
 
-    /// Like [`AgentEntry::choose`], but prefers a connection that `runtime` serves if it has a free
+    /// Like [`Snapshot::choose`], but prefers a connection that `runtime` serves if it has a free
     /// slot.
     pub(super) fn choose_near(
         &self,

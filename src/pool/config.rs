@@ -2,17 +2,15 @@
 
 use super::policy::{EventTimeouts, FailureMode, FlowControlMode};
 use crate::config_push::ConfigPusherConfig;
-use crate::connection::{CircuitBreakerSettings, ConnectionConfig, QueueLimits, Sampling};
 use crate::metrics::MetricsCollectorConfig;
-use crate::protocol::{DEFAULT_DRAIN_TIMEOUT, EventType};
-use crate::transport::LinkConfig;
+use crate::protocol::DEFAULT_DRAIN_TIMEOUT;
 #[cfg(feature = "grpc")]
-use crate::transport::grpc::{GrpcConfig, MAX_MESSAGE};
+use crate::transport::grpc::MAX_MESSAGE;
 use crate::wire::Encoding;
 use std::time::Duration;
 
 /// Default number of frames that may wait to be sent on one connection, for every transport.
-pub const CHANNEL_BUFFER_SIZE: usize = 64;
+const CHANNEL_BUFFER_SIZE: usize = 64;
 
 /// Strategy for choosing one of an agent's connections for the next event.
 ///
@@ -59,7 +57,10 @@ pub enum Placement {
     PerRuntime,
 }
 
-/// Configuration of a pool.
+/// Configuration of a pool: its own, and the defaults of its agents. [`AgentConfig`] replaces those
+/// for one agent.
+///
+/// [`AgentConfig`]: super::AgentConfig
 #[derive(Debug, Clone)]
 pub struct AgentPoolConfig {
     /// Number of connections to each agent; with [`Placement::PerRuntime`], for each runtime.
@@ -95,13 +96,10 @@ pub struct AgentPoolConfig {
     pub flow_control_mode: FlowControlMode,
     /// Maximum time that [`FlowControlMode::WaitAndRetry`] waits for the end of a pause.
     pub flow_control_wait_timeout: Duration,
-    /// Result of a call whose agent is unavailable. [`AgentPool::set_failure_mode`] sets it for one
-    /// agent.
-    ///
-    /// [`AgentPool::set_failure_mode`]: super::AgentPool::set_failure_mode
+    /// Result of a call whose agent is unavailable.
     pub failure_mode: FailureMode,
     /// Allows events of kinds that an agent did not subscribe to without sending them. Settings
-    /// ([`EventType::Configure`]) are always sent.
+    /// ([`EventType::Configure`](crate::EventType::Configure)) are always sent.
     pub skip_unsubscribed_events: bool,
     /// Number of failed calls in a row that open an agent's circuit breaker. Calls count that time
     /// out, lose their connection, or get an answer that cannot be decoded. 0 disables the circuit
@@ -128,13 +126,11 @@ pub struct AgentPoolConfig {
     /// itself.
     pub self_maintained: bool,
     /// Time after which a pinned correlation id is unpinned if no event comes for it: see
-    /// [`AgentPool::send`](super::AgentPool::send).
+    /// [`Agent::send`](super::Agent::send).
     pub correlation_affinity_ttl: Duration,
     /// Maximum number of pinned correlation ids. Beyond it exchanges are not pinned, and their
-    /// events go to any connection. It also limits the number of sticky sessions.
+    /// events go to any connection.
     pub max_correlation_affinities: usize,
-    /// Time after which an unused sticky session ends; `None` keeps it until it is cleared.
-    pub sticky_session_timeout: Option<Duration>,
     /// Limits for the metrics that agents report.
     pub reported_metrics: MetricsCollectorConfig,
     /// Maximum number of lines per second that an agent may write to the proxy's log. Further lines
@@ -144,9 +140,7 @@ pub struct AgentPoolConfig {
     pub config_push: ConfigPusherConfig,
     /// Sampling interval of timings for [`ProtocolMetrics`](super::ProtocolMetrics): one call in
     /// this many is timed stage by stage (default 64; rounded up to a power of two). 0 times only
-    /// the calls that ask for it ([`AgentPool::send_timed`]).
-    ///
-    /// [`AgentPool::send_timed`]: super::AgentPool::send_timed
+    /// the calls that ask for it ([`Call::timed`](super::Call::timed)).
     pub timing_interval: u32,
     /// Encodings offered to agents, in order of preference. An agent that supports none of them
     /// uses JSON, as the protocol requires.
@@ -174,7 +168,7 @@ impl Default for AgentPoolConfig {
     /// * health checks every 10 s
     /// * 100 ms for the end of a pause
     /// * a circuit breaker that opens after 5 failures for 30 s
-    /// * 5 min for pinned correlation ids and sticky sessions
+    /// * 5 min for pinned correlation ids
     /// * 10 MiB for a gRPC message
     /// * MessagePack preferred, and the extension offered
     fn default() -> Self {
@@ -203,7 +197,6 @@ impl Default for AgentPoolConfig {
             self_maintained: true,
             correlation_affinity_ttl: Duration::from_secs(5 * 60),
             max_correlation_affinities: 100_000,
-            sticky_session_timeout: Some(Duration::from_secs(5 * 60)),
             reported_metrics: MetricsCollectorConfig::default(),
             max_agent_logs_per_second: 100,
             config_push: ConfigPusherConfig::default(),
@@ -214,51 +207,6 @@ impl Default for AgentPoolConfig {
             tls: crate::TlsConfig::default(),
             #[cfg(feature = "grpc")]
             max_grpc_message_size: MAX_MESSAGE,
-        }
-    }
-}
-
-impl AgentPoolConfig {
-    pub(super) fn timeout(&self, kind: EventType) -> Duration {
-        self.event_timeouts
-            .get(kind)
-            .unwrap_or(self.request_timeout)
-    }
-
-    pub(super) fn queue_limits(&self) -> QueueLimits {
-        QueueLimits {
-            max_queued: self.max_queued_calls,
-            queue_timeout: self.queue_timeout,
-            pause_timeout: match self.flow_control_mode {
-                FlowControlMode::WaitAndRetry => self.flow_control_wait_timeout,
-                FlowControlMode::FailClosed | FlowControlMode::FailOpen => Duration::ZERO,
-            },
-        }
-    }
-
-    pub(super) fn breaker(&self) -> CircuitBreakerSettings {
-        CircuitBreakerSettings {
-            threshold: self.circuit_breaker_threshold,
-            reset_timeout: self.circuit_breaker_reset_timeout,
-        }
-    }
-
-    pub(super) fn links(&self) -> LinkConfig {
-        LinkConfig {
-            #[cfg(feature = "grpc")]
-            grpc: GrpcConfig {
-                tls: self.tls.clone(),
-                max_message: self.max_grpc_message_size,
-            },
-        }
-    }
-
-    pub(super) fn connection(&self) -> ConnectionConfig {
-        ConnectionConfig {
-            max_concurrent: self.max_concurrent_per_connection,
-            send_queue_capacity: self.channel_buffer_size,
-            max_failures: self.max_consecutive_errors,
-            sampling: Sampling::one_in(self.timing_interval),
         }
     }
 }

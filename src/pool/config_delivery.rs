@@ -1,5 +1,6 @@
 //! Delivery of config updates that are pushed to agents.
 
+use super::agent::Agent;
 use super::call::CallParams;
 use super::settings::config_result;
 use super::{AgentPool, Inner, unknown};
@@ -13,44 +14,26 @@ use std::sync::Arc;
 use tokio::time::sleep_until;
 
 impl AgentPool {
-    /// Returns the pusher, which keeps track of pushed updates.
-    pub fn config_pusher(&self) -> &ConfigPusher {
+    /// Returns the pusher, which pushes updates to all agents and keeps track of pushed updates.
+    ///
+    /// A callback of a [`ConfigUpdateHandler`](crate::config_push::ConfigUpdateHandler) can hold a clone; a
+    /// handle of the pool there would keep the pool open forever.
+    pub fn config_pusher(&self) -> &Arc<ConfigPusher> {
         &self.inner.pusher
     }
+}
 
-    /// Like [`AgentPool::config_pusher`], but returns a shared reference that can be stored.
-    ///
-    /// A callback of a [`ConfigUpdateHandler`](crate::ConfigUpdateHandler) can hold it; a handle of
-    /// the pool there would keep the pool open forever.
-    pub fn config_pusher_arc(&self) -> Arc<ConfigPusher> {
-        Arc::clone(&self.inner.pusher)
-    }
-
-    /// Pushes an update to an agent, and returns the id of the push.
+impl Agent {
+    /// Pushes an update to the agent, and returns the id of the push.
     ///
     /// Maintenance sends it, and retries until the agent answers or the attempts are used up.
     /// Returns `None` if the agent does not accept pushes or too many are pending: see
     /// [`ConfigPusher::push_to_agent`].
     ///
     /// A pushed update reaches an agent that is connected or that reconnects in time, but not one
-    /// that is started later. For what an agent needs from the start, use
-    /// [`AgentPool::configure_agent`].
-    pub fn push_config_to_agent(
-        &self,
-        agent_id: &str,
-        update_type: ConfigUpdateType,
-    ) -> Option<String> {
-        self.inner.pusher.push_to_agent(agent_id, update_type)
-    }
-
-    /// Pushes an update to every agent that accepts pushes. Returns the ids of the pushes.
-    pub fn push_config_to_all(&self, update_type: ConfigUpdateType) -> Vec<String> {
-        self.inner.pusher.push_to_all(update_type)
-    }
-
-    /// Records an answer to a push that arrived by other means than the agent's connection.
-    pub fn acknowledge_config_push(&self, push_id: &str, accepted: bool, error: Option<String>) {
-        self.inner.pusher.acknowledge(push_id, accepted, error);
+    /// that is started later. For what an agent needs from the start, use [`Agent::configure`].
+    pub fn push_config(&self, update_type: ConfigUpdateType) -> Option<String> {
+        self.0.pool.pusher.push_to_agent(self.id(), update_type)
     }
 }
 
@@ -96,7 +79,7 @@ impl Inner {
         // A new id for each attempt, because the answer to the last one may still arrive.
         let id = self.settings.correlation_id();
         let params = CallParams {
-            correlation_id: &id,
+            correlation: agent.correlation(&id),
             kind: EventType::Configure,
             limit: TimeLimit::fixed(self.pusher.ack_timeout()),
         };
@@ -104,8 +87,9 @@ impl Inner {
             correlation_id: &id,
             settings: as_settings(update),
         };
-        let open = || self.attempt(agent_id, params);
-        self.call_now(&agent.state, params, &event, open).await
+        agent
+            .call_now(params, &event, || agent.open_now(params))
+            .await
     }
 }
 

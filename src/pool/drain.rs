@@ -1,7 +1,7 @@
 //! Ends connections without losing the calls and exchanges on them.
 
-use super::agents::{AgentEntry, Agents};
-use super::{AgentPool, Inner};
+use super::member::{Member, Membership};
+use super::{AgentPool, Agents, Inner};
 use crate::connection::Connection;
 use crate::error::AgentProtocolError;
 use crate::protocol::CancelReason;
@@ -33,14 +33,14 @@ impl AgentPool {
         let inner = &self.inner;
         let _in_progress = ShutdownGuard::new(&inner.shutdowns);
         let agents = inner.agents.load_full();
-        for agent in agents.iter() {
+        for agent in agents.values() {
             // Calls that wait for a slot find the pool closed.
             agent.state.queues.wake();
         }
         // What is in use after this time is cancelled.
         let _ = timeout(inner.config.drain_timeout, wait_idle(&agents)).await;
-        for agent in inner.agents.load_full().iter() {
-            cancel(agent.open_connections()).await;
+        for agent in inner.agents.load_full().values() {
+            cancel(agent.snapshot_full().open_connections()).await;
         }
         // Nothing is awaited from here on: a shutdown that is dropped has closed all agents or
         // none.
@@ -73,56 +73,63 @@ impl Inner {
 
     /// Removes all agents and closes their connections.
     fn close_all(&self) {
-        for agent in self.agents.load().iter() {
+        for agent in self.agents.load().values() {
             self.retired_counters.keep(&agent.state);
         }
-        for agent in self.change(Agents::clear) {
-            agent.close();
+        for (agent, last) in self.take_out_all(Membership::Removed) {
+            last.close();
             self.forget(agent.id());
         }
     }
+}
 
-    /// Retires the connections of an agent that is no longer in the snapshot, and closes them in
-    /// the background once they are unused or the drain timeout has passed.
-    pub(super) fn retire(self: &Arc<Self>, agent: Arc<AgentEntry>) {
-        for connection in agent.connections() {
+impl Member {
+    /// Retires connections that have left the snapshot, and closes them in the background once they
+    /// are unused or the drain timeout has passed.
+    pub(super) fn retire(&self, connections: Vec<Arc<Connection>>) {
+        for connection in &connections {
             connection.retire();
         }
-        // Calls that wait for a slot find the agent's new connections, or that it was removed.
-        agent.state.queues.wake();
+        // Calls that wait for a slot find the successor's connections, or that the agent was
+        // removed.
+        self.state.queues.wake();
+        let retired = RetiredConnections(connections);
         let Ok(runtime) = Handle::try_current() else {
-            return agent.close();
+            return;
         };
         let drain_timeout = self.config.drain_timeout;
-        let retired = RetiredAgent(agent);
         runtime.spawn(async move {
-            let agent = &retired.0;
             let unused = async {
                 // Retired connections take nothing new, so each one is waited for only once.
-                for connection in agent.connections() {
+                for connection in &retired.0 {
                     connection.wait_unused().await;
                 }
             };
             // What is in use after this time is cancelled.
             let _ = timeout(drain_timeout, unused).await;
-            cancel(agent.open_connections()).await;
+            let open = retired.0.iter().filter(|connection| connection.is_open());
+            cancel(open).await;
         });
     }
 }
 
-/// An agent that is being drained. Its connections are closed when this is dropped: at the end of
-/// the drain, or earlier if the runtime of the drain ends. Nothing else would close them then.
-struct RetiredAgent(Arc<AgentEntry>);
+/// Connections that are being drained. They are closed when this is dropped: at the end of the
+/// drain, or earlier if the runtime of the drain ends. Nothing else would close them then.
+struct RetiredConnections(Vec<Arc<Connection>>);
 
-impl Drop for RetiredAgent {
+impl Drop for RetiredConnections {
     fn drop(&mut self) {
-        self.0.close();
+        self.0.iter().for_each(|connection| connection.close());
     }
 }
 
 /// Waits until no connection of any agent is in use.
 async fn wait_idle(agents: &Agents) {
-    let connections = || agents.iter().flat_map(|agent| agent.open_connections());
+    let connections = || {
+        let snapshots = agents.values().map(|agent| agent.snapshot_full());
+        let connections = snapshots.flat_map(|snapshot| snapshot.connections().to_vec());
+        connections.filter(|connection| connection.is_open())
+    };
     // Pinned exchanges may make calls on one connection while another is waited for.
     while connections().any(|connection| connection.is_used()) {
         for connection in connections() {
@@ -145,10 +152,9 @@ mod tests {
     use super::*;
     use crate::connection::bench::connect_in_memory;
     use crate::connection::{Binding, ExchangeGuard, Inbound, TimeLimit};
-    use crate::pool::AgentPoolConfig;
     use crate::pool::call::CallParams;
+    use crate::pool::{Agent, AgentPoolConfig};
     use crate::protocol::EventType;
-    use crate::transport::Endpoint;
     use crate::wire::{Dialect, Encoding};
     use tokio::task::yield_now;
     use tokio::time::{Duration, Instant};
@@ -169,18 +175,17 @@ mod tests {
             let pool = AgentPool::with_config(config);
             let mut inbound = Vec::new();
             for id in agents {
-                let state = pool.inner.new_state((*id).to_owned());
+                let config = Arc::clone(&pool.inner.defaults);
+                let state = pool.inner.new_state(id, &config);
                 let connections = (0..2).map(|_| {
-                    let config = pool.inner.config.connection();
                     let dialect = Dialect::zentinel(Encoding::MessagePack);
-                    let (connection, receiver, _) = connect_in_memory(&state, dialect, &config);
+                    let (connection, receiver, _) =
+                        connect_in_memory(&state, dialect, &config.connection());
                     inbound.push(receiver);
                     connection
                 });
                 let connections = connections.collect();
-                let endpoint = Endpoint::Unix("/memory".into());
-                let entry = AgentEntry::at(state, endpoint, connections);
-                pool.inner.change(|agents| agents.insert(entry));
+                pool.inner.add_with_connections(state, config, connections);
             }
             Self {
                 pool,
@@ -189,12 +194,20 @@ mod tests {
         }
 
         fn connections(&self, agent_id: &str) -> Vec<Arc<Connection>> {
-            self.pool.connections(agent_id).expect("a known agent")
+            connections(&self.agent(agent_id))
+        }
+
+        fn agent(&self, agent_id: &str) -> Agent {
+            self.pool.agent(agent_id).expect("a known agent")
         }
 
         fn pin(&self, correlation_id: &str, connection: &Arc<Connection>) {
             self.pool.inner.affinities.pin(correlation_id, connection);
         }
+    }
+
+    fn connections(agent: &Agent) -> Vec<Arc<Connection>> {
+        agent.0.snapshot().connections().to_vec()
     }
 
     async fn let_others_run() {
@@ -210,9 +223,9 @@ mod tests {
     /// Removes the agent, checks that its connections stay open until `release` is called, and then
     /// that they are closed at once.
     async fn expect_drain_ends_by(pool: &AgentPool, release: impl FnOnce()) {
-        let connections = pool.connections("agent").expect("a known agent");
+        let connections = connections(&pool.agent("agent").expect("a known agent"));
         let started = Instant::now();
-        pool.remove_agent("agent").await.expect("a known agent");
+        pool.remove("agent").expect("a known agent");
         let_others_run().await;
         assert!(are_open(&connections), "closed while in use");
         release();
@@ -236,7 +249,7 @@ mod tests {
         affinities.unpin("replaced", "agent");
         fixture.pin("kept", &one[1]);
         fixture.pin("kept", &two[1]);
-        let clear = || fixture.pool.clear_correlation_affinity("kept");
+        let clear = || fixture.pool.unpin("kept");
         expect_drain_ends_by(&fixture.pool, clear).await;
         assert!(are_open(&two));
         assert_eq!(affinities.len(), 2, "only the pin that was kept is gone");
@@ -272,7 +285,7 @@ mod tests {
         let fixture = Fixture::with_config(&["agent"], config);
         fixture.pin("a", &fixture.connections("agent")[0]);
         fixture.pin("b", &fixture.connections("agent")[1]);
-        assert_eq!(fixture.pool.correlation_affinity_rejections(), 1);
+        assert_eq!(fixture.pool.inner.affinities.rejections(), 1);
         let unpin = || fixture.pool.inner.affinities.unpin("a", "agent");
         expect_drain_ends_by(&fixture.pool, unpin).await;
     }
@@ -280,22 +293,24 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn dropping_the_last_exchange_ends_a_drain() {
         let fixture = Fixture::new(&["agent"]);
-        let exchange = fixture.pool.exchange("agent", "c-1").expect("a connection");
+        let exchange = fixture
+            .agent("agent")
+            .exchange("c-1")
+            .expect("a connection");
         expect_drain_ends_by(&fixture.pool, || drop(exchange)).await;
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_end_of_the_last_call_ends_a_drain() {
         let fixture = Fixture::new(&["agent"]);
+        let agent = fixture.agent("agent").0;
         let params = CallParams {
-            correlation_id: "c-1",
+            correlation: agent.correlation("c-1"),
             kind: EventType::RequestHeaders,
             limit: TimeLimit::fixed(Duration::from_secs(5)),
         };
         let connection = &fixture.connections("agent")[0];
-        let call = fixture
-            .pool
-            .inner
+        let call = agent
             .open_on(connection, Binding::Free, params)
             .expect("a free slot");
         expect_drain_ends_by(&fixture.pool, || drop(call)).await;
@@ -307,22 +322,13 @@ mod tests {
         let connections = fixture.connections("agent");
         fixture.pin("a", &connections[0]);
         let exchange = ExchangeGuard::of(&connections[1]).expect("an open connection");
-        // The drain holds the entry until it ends.
-        let entry = Arc::downgrade(
-            fixture
-                .pool
-                .inner
-                .agents
-                .load()
-                .get("agent")
-                .expect("an agent"),
-        );
-        fixture.pool.remove_agent("agent").await.expect("an agent");
+        fixture.pool.remove("agent").expect("an agent");
         let_others_run().await;
-        assert!(entry.upgrade().is_some(), "ended while in use");
+        let tasks = || Handle::current().metrics().num_alive_tasks();
+        assert_eq!(tasks(), 1, "ended while in use");
         connections.iter().for_each(|connection| connection.close());
         let_others_run().await;
-        assert!(entry.upgrade().is_none(), "waits for lost connections");
+        assert_eq!(tasks(), 0, "waits for lost connections");
         drop(exchange);
     }
 
@@ -330,13 +336,16 @@ mod tests {
     fn a_drain_that_ends_with_its_runtime_closes_the_connections() {
         let fixture = Fixture::new(&["agent"]);
         let connections = fixture.connections("agent");
-        let exchange = fixture.pool.exchange("agent", "c-1").expect("a connection");
+        let exchange = fixture
+            .agent("agent")
+            .exchange("c-1")
+            .expect("a connection");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
             .expect("a runtime");
         runtime
-            .block_on(fixture.pool.remove_agent("agent"))
+            .block_on(async { fixture.pool.remove("agent") })
             .expect("a known agent");
         assert!(are_open(&connections), "closed while in use");
         drop(runtime);
@@ -349,17 +358,20 @@ mod tests {
         let fixture = Fixture::new(&["agent"]);
         let connections = fixture.connections("agent");
         fixture.pin("a", &connections[0]);
-        let exchange = fixture.pool.exchange("agent", "c-1").expect("a connection");
+        let exchange = fixture
+            .agent("agent")
+            .exchange("c-1")
+            .expect("a connection");
         let pool = fixture.pool.clone();
         let shutdown = tokio::spawn(async move { pool.shutdown().await });
         let_others_run().await;
-        fixture.pool.remove_agent("agent").await.expect("an agent");
+        fixture.pool.remove("agent").expect("an agent");
         let_others_run().await;
         drop(exchange);
         let_others_run().await;
         assert!(shutdown.is_finished(), "the shutdown waits for a pin");
         assert!(are_open(&connections), "the removal does not");
-        fixture.pool.clear_correlation_affinity("a");
+        fixture.pool.unpin("a");
         let_others_run().await;
         assert!(!connections[0].is_open());
     }
@@ -384,7 +396,7 @@ mod tests {
                         let id = random.u32(..100).to_string();
                         let (agent, connections) = &agents[random.usize(..2)];
                         match random.u32(..5) {
-                            0 => pool.clear_correlation_affinity(&id),
+                            0 => pool.unpin(&id),
                             1 => affinities.unpin(&id, agent),
                             2 => drop(affinities.pinned(&id, agent)),
                             3 if random.u32(..100) == 0 => drop(affinities.remove_expired()),
@@ -402,7 +414,7 @@ mod tests {
         };
         assert!(pins() <= 100, "more than the map holds");
         for id in 0..100 {
-            fixture.pool.clear_correlation_affinity(&id.to_string());
+            fixture.pool.unpin(&id.to_string());
         }
         assert_eq!(pins(), 0);
     }

@@ -1,16 +1,16 @@
 //! Exchanges: the events of one HTTP request, on one connection to one agent.
 
-use super::agents::AgentEntry;
+use super::agent::Agent;
 #[cfg(feature = "http")]
 use super::call::read_answer;
-use super::call::{CallParams, CallResult, complete, take_answer, timings_of};
+use super::call::{CallParams, CallResult};
+use super::member::{Member, Membership, Snapshot};
 use super::policy::FlowControlMode;
 use super::pushed_events::{Pushed, PushedQueue};
+use super::send::{Answered, Call, CallOptions, StartCall};
 use super::trace::traced;
-use super::{AgentPool, Inner, unknown};
-use crate::connection::{AgentState, ExchangeGuard, NotOpened, TimeLimit};
+use crate::connection::{Connection, Correlation, ExchangeGuard, NotOpened, TimeLimit};
 use crate::error::AgentProtocolError;
-use crate::metrics::CallTimings;
 use crate::protocol::{AgentResponse, CancelReason, Decision, EventType, text};
 use crate::wire::Event;
 use smallvec::SmallVec;
@@ -36,13 +36,13 @@ use std::time::Duration;
 ///
 /// ```no_run
 /// # async fn example(
-/// #     pool: &tollgate::AgentPool,
+/// #     waf: &tollgate::Agent,
 /// #     head: tollgate::RequestHeadersEvent,
-/// #     chunks: Vec<tollgate::RequestBodyChunkEvent>,
+/// #     chunks: Vec<tollgate::events::RequestBodyChunkEvent>,
 /// # ) -> Result<bool, tollgate::AgentProtocolError> {
 /// use tollgate::Decision;
 ///
-/// let mut exchange = pool.exchange("waf", "request-1")?;
+/// let mut exchange = waf.exchange("request-1")?;
 /// if exchange.send(&head).await?.decision != Decision::Allow {
 ///     return Ok(false);
 /// }
@@ -65,37 +65,16 @@ use std::time::Duration;
 /// # }
 /// ```
 pub struct Exchange {
-    pool: Arc<Inner>,
-    target: Target,
+    agent: Arc<Member>,
+    /// `None` if no connection was available, and the agent's failure mode is open.
+    connection: Option<ExchangeGuard>,
     correlation_id: InlineText,
+    /// Key of `correlation_id`.
+    key: u64,
     /// Pushed events whose answers were not taken, oldest first. Invariant: if answers are matched
     /// by correlation id, only the last one may be pending.
     pushed: PushedQueue,
     stage: Stage,
-}
-
-/// Where the events of an exchange go.
-#[derive(Debug)]
-enum Target {
-    Connected(ExchangeGuard),
-    /// No connection was available, and the agent's failure mode is open.
-    Missing(Arc<AgentState>),
-}
-
-impl Target {
-    fn agent(&self) -> &Arc<AgentState> {
-        match self {
-            Self::Connected(connection) => connection.agent(),
-            Self::Missing(agent) => agent,
-        }
-    }
-
-    fn connection(&self) -> Option<&ExchangeGuard> {
-        match self {
-            Self::Connected(connection) => Some(connection),
-            Self::Missing(_) => None,
-        }
-    }
 }
 
 /// Text that is stored without an allocation up to the usual lengths of ids, such as UUIDs.
@@ -115,8 +94,8 @@ enum Stage {
     Over,
 }
 
-impl AgentPool {
-    /// Begins an exchange with an agent and binds it to a connection. Nothing is sent yet.
+impl Agent {
+    /// Begins an exchange and binds it to a connection. Nothing is sent yet.
     ///
     /// The connection is chosen as for the first event of a new exchange. If the agent's
     /// [`FailureMode`](super::FailureMode) is open and no connection takes new exchanges, the
@@ -124,59 +103,65 @@ impl AgentPool {
     ///
     /// # Errors
     ///
-    /// [`UnknownAgent`](AgentProtocolError::UnknownAgent),
+    /// [`Removed`](AgentProtocolError::Removed), [`Replaced`](AgentProtocolError::Replaced) and
+    /// [`PoolDropped`](AgentProtocolError::PoolDropped) if the handle is outdated;
     /// [`Unavailable`](AgentProtocolError::Unavailable),
     /// [`FlowControlPaused`](AgentProtocolError::FlowControlPaused) and
-    /// [`CorrelationBusy`](AgentProtocolError::CorrelationBusy), as for [`AgentPool::send`].
-    pub fn exchange(
-        &self,
-        agent_id: &str,
-        correlation_id: &str,
-    ) -> Result<Exchange, AgentProtocolError> {
-        let pool = &self.inner;
-        let (agent, not_opened) = loop {
-            let agents = pool.agents.load();
-            let agent = agents.get(agent_id).ok_or_else(|| unknown(agent_id))?;
-            match pool.bind_exchange(agent, correlation_id) {
-                Ok(guard) => {
-                    let target = Target::Connected(guard);
-                    return Ok(Exchange::with(target, pool, correlation_id));
-                }
-                // The connection was closed or retired after it was chosen, or the snapshot is
-                // outdated. The next attempt loads the snapshot and chooses again.
-                Err(NotOpened::ClosedOrRetired) => {}
-                Err(not_opened) => break (Arc::clone(&agent.state), not_opened),
-            }
+    /// [`CorrelationBusy`](AgentProtocolError::CorrelationBusy), as for [`Agent::send`].
+    pub fn exchange(&self, correlation_id: &str) -> Result<Exchange, AgentProtocolError> {
+        let agent = &self.0;
+        let correlation = agent.correlation(correlation_id);
+        let not_opened = match agent.bind_exchange(correlation) {
+            Ok(guard) => return Ok(Exchange::new(agent, Some(guard), correlation)),
+            Err(not_opened) => not_opened,
         };
         let params = CallParams {
-            correlation_id,
+            correlation,
             kind: EventType::RequestHeaders,
             limit: TimeLimit::configured(Duration::ZERO),
         };
-        let error = pool.not_opened_error(&agent, not_opened, params);
-        if !(agent.fails_open.load(Ordering::Relaxed) && error.means_unavailable()) {
-            return Err(error);
+        let error = agent.not_opened_error(not_opened, params);
+        if agent.fails_open_on(&error) {
+            Ok(Exchange::new(agent, None, correlation))
+        } else {
+            Err(error)
         }
-        let target = Target::Missing(agent);
-        Ok(Exchange::with(target, pool, correlation_id))
     }
 }
 
-impl Inner {
+impl Member {
     /// Binds an exchange to a connection.
     fn bind_exchange(
         self: &Arc<Self>,
-        agent: &Arc<AgentEntry>,
-        correlation_id: &str,
+        correlation: Correlation<'_>,
     ) -> Result<ExchangeGuard, NotOpened> {
-        if self.is_closing() {
+        loop {
+            let snapshot = self.snapshot();
+            if !matches!(snapshot.membership, Membership::Current) {
+                return Err(NotOpened::AgentGone);
+            }
+            match self.bind_exchange_at(&snapshot, correlation) {
+                // The connection was closed or retired after it was chosen, or the snapshot is
+                // outdated. The next attempt loads the snapshot and chooses again.
+                Err(NotOpened::ClosedOrRetired) => {}
+                bound => return bound,
+            }
+        }
+    }
+
+    fn bind_exchange_at(
+        self: &Arc<Self>,
+        snapshot: &Snapshot,
+        correlation: Correlation<'_>,
+    ) -> Result<ExchangeGuard, NotOpened> {
+        if self.pool.is_closing() {
             return Err(NotOpened::Unavailable);
         }
-        let connection = match self.choose(agent, agent.correlation(correlation_id)) {
+        let connection = match self.choose(snapshot, correlation) {
             Err(NotOpened::Paused | NotOpened::ExchangePaused)
                 if self.config.flow_control_mode != FlowControlMode::FailClosed =>
             {
-                self.choose_paused(agent)
+                self.choose_paused(snapshot)
             }
             chosen => chosen,
         };
@@ -185,11 +170,16 @@ impl Inner {
 }
 
 impl Exchange {
-    fn with(target: Target, pool: &Arc<Inner>, correlation_id: &str) -> Self {
+    fn new(
+        agent: &Arc<Member>,
+        connection: Option<ExchangeGuard>,
+        correlation: Correlation<'_>,
+    ) -> Self {
         Self {
-            pool: Arc::clone(pool),
-            target,
-            correlation_id: InlineText::from_slice(correlation_id.as_bytes()),
+            agent: Arc::clone(agent),
+            connection,
+            correlation_id: InlineText::from_slice(correlation.id.as_bytes()),
+            key: correlation.key,
             pushed: PushedQueue::new(),
             stage: Stage::Between,
         }
@@ -197,7 +187,19 @@ impl Exchange {
 
     /// Returns the id of the agent.
     pub fn agent_id(&self) -> &str {
-        &self.target.agent().id
+        self.agent.id()
+    }
+
+    /// Returns whether the exchange has a connection, and it is open. Once that is closed, every call
+    /// fails.
+    pub fn is_open(&self) -> bool {
+        let connection = self.connection.as_ref();
+        connection.is_some_and(|connection| connection.is_open())
+    }
+
+    /// Returns the agent, and the connection if there is one.
+    pub(super) fn parts(&self) -> (&Arc<Member>, Option<&Arc<Connection>>) {
+        (&self.agent, self.connection.as_deref())
     }
 
     /// Returns whether the agent subscribed to this kind of event.
@@ -206,7 +208,7 @@ impl Exchange {
     /// is set, `send` returns an `allow` at once, so callers can skip building the event.
     pub fn is_subscribed(&self, kind: EventType) -> bool {
         let supports = |connection: &ExchangeGuard| connection.capabilities().supports_event(kind);
-        self.target.connection().is_some_and(supports)
+        self.connection.as_ref().is_some_and(supports)
     }
 
     /// Returns the correlation id, which joins the events of the exchange.
@@ -221,43 +223,15 @@ impl Exchange {
     ///
     /// # Errors
     ///
-    /// As for [`AgentPool::send`]. Once the connection of the exchange has closed, every call fails
+    /// As for [`Agent::send`]. Once the connection of the exchange has closed, every call fails
     /// with [`ConnectionClosed`](AgentProtocolError::ConnectionClosed).
-    pub async fn send<E: Event>(&mut self, event: &E) -> Result<AgentResponse, AgentProtocolError> {
-        let timeout = self.pool.config.timeout(E::EVENT_TYPE);
-        take_answer(self.send_event(event, TimeLimit::configured(timeout)).await)
-    }
-
-    /// Like [`Exchange::send`], and returns a timing breakdown: `None` if the event was allowed
-    /// without asking the agent.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Exchange::send`].
-    pub async fn send_timed<E: Event>(
-        &mut self,
-        event: &E,
-    ) -> Result<(AgentResponse, Option<CallTimings>), AgentProtocolError> {
-        let timeout = self.pool.config.timeout(E::EVENT_TYPE);
-        let answered = self
-            .send_event(event, TimeLimit::configured(timeout).timed())
-            .await;
-        let timings = timings_of(&answered);
-        Ok((take_answer(answered)?, timings))
-    }
-
-    /// Like [`Exchange::send`] with an explicit timeout, which is not extended for a degraded
-    /// agent.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Exchange::send`].
-    pub async fn send_within<E: Event>(
-        &mut self,
-        event: &E,
-        timeout: Duration,
-    ) -> Result<AgentResponse, AgentProtocolError> {
-        take_answer(self.send_event(event, TimeLimit::fixed(timeout)).await)
+    pub fn send<'a, E: Event>(
+        &'a mut self,
+        event: &'a E,
+    ) -> Call<impl StartCall<Future: Send> + use<'a, E>> {
+        Call::new(move |options: CallOptions| async move {
+            Answered(self.send_event(event, options).await)
+        })
     }
 
     /// Like [`Exchange::send`], but lets `read` borrow the agent's id and the response in its slot.
@@ -267,12 +241,12 @@ impl Exchange {
         event: &E,
         read: impl FnOnce(&Arc<str>, &mut AgentResponse) -> R,
     ) -> Result<R, AgentProtocolError> {
-        let timeout = self.pool.config.timeout(E::EVENT_TYPE);
-        let answered = self.send_event(event, TimeLimit::configured(timeout)).await;
+        let answered = self.send_event(event, CallOptions::default()).await;
         read_answer(answered, |answer| read(self.shared_agent_id(), answer))
     }
 
-    async fn send_event<E: Event>(&mut self, event: &E, limit: TimeLimit) -> CallResult {
+    async fn send_event<E: Event>(&mut self, event: &E, options: CallOptions) -> CallResult {
+        let limit = options.limit(self.agent.config.timeout(E::EVENT_TYPE));
         self.wait_for_previous().await;
         // If this future is dropped while it waits, the stage remains, so that dropping the
         // exchange cancels it. The event may or may not have been sent by then; the cancel is sent
@@ -298,7 +272,8 @@ impl Exchange {
 
     async fn send_untraced<E: Event>(&self, params: CallParams<'_>, event: &E) -> CallResult {
         let opened = self.open(params).await;
-        complete(opened, params.correlation_id, event).await
+        let agent = &self.agent;
+        agent.complete(opened, params.correlation.id, event).await
     }
 
     /// Sends an event to the agent without waiting for the answer.
@@ -312,23 +287,21 @@ impl Exchange {
     /// to it.
     pub async fn push<E: Event>(&mut self, event: &E) -> Result<(), AgentProtocolError> {
         self.wait_for_previous().await;
-        let timeout = self.pool.config.timeout(E::EVENT_TYPE);
+        let timeout = self.agent.config.timeout(E::EVENT_TYPE);
         let limit = TimeLimit::configured(timeout).untimed();
         let params = self.params::<E>(limit);
         let pushed = match self.open(params).await {
-            Ok(mut call) => match call.send(params.correlation_id, event).await {
+            Ok(mut call) => match call.send(params.correlation.id, event).await {
                 Ok(()) => Pushed::Pending(call),
-                Err(error) => Pushed::Answered(Ok(self
-                    .target
-                    .agent()
-                    .apply_failure_mode(error)
-                    .into_outcome()?)),
+                Err(error) => {
+                    Pushed::Answered(Ok(self.agent.apply_failure_mode(error).into_outcome()?))
+                }
             },
             Err(unanswered) => Pushed::Answered(Ok(unanswered.into_outcome()?)),
         };
         self.stage = stage_of(event);
         if self.pushed.capacity() == 0 {
-            self.pushed = self.pool.spare_queues.take();
+            self.pushed = self.agent.pool.spare_queues.take();
         }
         self.pushed.push_back(pushed);
         Ok(())
@@ -336,16 +309,19 @@ impl Exchange {
 
     fn params<E: Event>(&self, limit: TimeLimit) -> CallParams<'_> {
         CallParams {
-            correlation_id: self.correlation_id(),
+            correlation: Correlation {
+                id: self.correlation_id(),
+                key: self.key,
+            },
             kind: E::EVENT_TYPE,
             limit,
         }
     }
 
     async fn open(&self, params: CallParams<'_>) -> CallResult {
-        match &self.target {
-            Target::Connected(connection) => self.pool.open_bound(connection, params).await,
-            Target::Missing(agent) => Err(self.pool.resolve_unconnected(agent, params)),
+        match &self.connection {
+            Some(connection) => self.agent.open_bound(connection, params).await,
+            None => Err(self.agent.resolve_unconnected(params)),
         }
     }
 
@@ -359,8 +335,7 @@ impl Exchange {
         let Pushed::Answered(answer) = self.pushed.pop_front()? else {
             return None;
         };
-        let outcome =
-            answer.or_else(|error| self.target.agent().apply_failure_mode(error).into_outcome());
+        let outcome = answer.or_else(|error| self.agent.apply_failure_mode(error).into_outcome());
         if matches!(&outcome, Ok(answer) if answer.decision != Decision::Allow) {
             self.stage = Stage::Over;
         }
@@ -376,7 +351,7 @@ impl Exchange {
     /// otherwise.
     async fn wait_for_previous(&mut self) {
         let has_streams = |connection: &ExchangeGuard| connection.dialect().has_streams();
-        if self.target.connection().is_some_and(has_streams) {
+        if self.connection.as_ref().is_some_and(has_streams) {
             return;
         }
         if let Some(last) = self.pushed.back_mut() {
@@ -386,7 +361,7 @@ impl Exchange {
 
     #[cfg(feature = "http")]
     pub(crate) fn shared_agent_id(&self) -> &Arc<str> {
-        &self.target.agent().id
+        self.agent.id()
     }
 
     /// Ends the exchange, and cancels it at the agent with a reason unless the agent knows that the
@@ -403,7 +378,7 @@ impl Exchange {
 
     /// Tells the agent to abandon the exchange.
     fn notify_cancelled(&self, reason: CancelReason) {
-        let connection = self.target.connection();
+        let connection = self.connection.as_ref();
         if let Some(connection) = connection.filter(|connection| connection.is_open()) {
             let cancelled = &connection.agent().counters.exchanges_cancelled;
             cancelled.fetch_add(1, Ordering::Relaxed);
@@ -431,7 +406,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let is_unfinished = self.is_unfinished();
         let pushed = std::mem::take(&mut self.pushed);
-        self.pool.spare_queues.give_back(pushed);
+        self.agent.pool.spare_queues.give_back(pushed);
         if is_unfinished {
             self.notify_cancelled(CancelReason::ClientDisconnect);
         }
@@ -441,7 +416,8 @@ impl Drop for Exchange {
 impl fmt::Debug for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Exchange")
-            .field("target", &self.target)
+            .field("agent", &self.agent)
+            .field("connection", &self.connection)
             .field("correlation_id", &self.correlation_id())
             .field("unanswered", &self.unanswered())
             .finish_non_exhaustive()

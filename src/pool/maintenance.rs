@@ -7,13 +7,13 @@
 //! * at every health check, for what becomes due by the passing of time alone: see
 //!   [`Inner::run_periodic_checks`].
 
-use super::agents::AgentEntry;
+use super::member::{Member, Snapshot};
 use super::reconnect::{Lost, MIN_AGE, ReconnectGuard};
 use super::reverse::GracePeriod;
 use super::{AgentPool, Inner};
 use crate::connection::{Connection, Origin, ProbeGuard, RuntimeId};
-use crate::error::AgentProtocolError;
 use crate::protocol::now_ms;
+use crate::transport::Endpoint;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ type Work = FuturesUnordered<BoxFuture<'static, ()>>;
 
 impl AgentPool {
     /// Runs maintenance forever: replaces lost connections, pings silent ones, and removes expired
-    /// pins and sessions.
+    /// pins.
     ///
     /// The pool does this by itself, on the runtime where its first agent was added, unless
     /// [`self_maintained`](super::AgentPoolConfig::self_maintained) is off. If several callers run
@@ -59,15 +59,6 @@ impl AgentPool {
 }
 
 impl Inner {
-    /// Shortens the wait for the next attempt to connect to an agent that calls need.
-    pub(super) fn request_reconnect(self: &Arc<Self>, agent_id: &str) {
-        if let Some(agent) = self.agents.load().get(agent_id) {
-            agent.reconnect.request_now();
-        }
-        // The runtime of the maintenance task may have shut down.
-        self.start_maintenance();
-    }
-
     /// Spawns the maintenance task if it is enabled and does not exist.
     pub(super) fn start_maintenance(self: &Arc<Self>) {
         if !self.config.self_maintained || self.maintenance.is_spawned.load(Ordering::Acquire) {
@@ -120,28 +111,24 @@ impl Inner {
     /// * Probes: calls on a connection failed repeatedly. A pong makes it usable again.
     /// * Pushes: an agent has open pushes that no task delivers.
     fn start_due_work(self: &Arc<Self>, work: &Work) {
-        let runtime = self.caller_runtime();
-        for agent in self.agents.load().iter() {
-            if self.is_incomplete(agent, runtime)
+        for agent in self.agents.load().values() {
+            let snapshot = agent.snapshot_full();
+            let runtime = agent.caller_runtime();
+            if agent.is_incomplete(&snapshot, runtime)
                 && let Some(guard) = agent.reconnect.begin(runtime)
             {
-                work.push(Box::pin(reconnect(
-                    Arc::clone(self),
-                    Arc::clone(agent),
-                    runtime,
-                    guard,
-                )));
+                work.push(Box::pin(Arc::clone(agent).reconnect(runtime, guard)));
             }
-            if agent.is_absent()
-                && let Some(grace_period) = GracePeriod::begin(agent)
+            if agent.is_absent(&snapshot)
+                && let Some(grace_period) = GracePeriod::begin(agent, &snapshot)
             {
-                work.push(Box::pin(grace_period.run(Arc::clone(self))));
+                work.push(Box::pin(grace_period.run()));
             }
-            if self.take_settings_request(agent) {
-                work.push(Box::pin(Arc::clone(self).reconfigure(Arc::clone(agent))));
+            if agent.take_settings_request() {
+                work.push(Box::pin(Arc::clone(agent).reconfigure()));
             }
             let failing = |connection: &&Arc<Connection>| connection.health().is_failing();
-            self.probe(agent.open_connections().filter(failing), work);
+            agent.probe(snapshot.open_connections().filter(failing), work);
         }
         for delivery in self.pusher.deliveries() {
             work.push(Box::pin(Arc::clone(self).deliver(delivery)));
@@ -152,7 +139,6 @@ impl Inner {
     /// that an agent did not take, and probes connections on which nothing was received for a whole
     /// interval.
     fn run_periodic_checks(self: &Arc<Self>, work: &Work) {
-        self.sessions.remove_expired();
         self.reported.expire_old_metrics();
         self.pusher.expire_old();
         self.updates.load().clear_old_pending(MAX_PENDING_RELOAD);
@@ -164,17 +150,27 @@ impl Inner {
         let is_silent = |connection: &&Arc<Connection>| {
             connection.silence() >= self.config.health_check_interval
         };
-        for agent in self.agents.load().iter() {
-            for connection in agent.open_connections() {
+        for agent in self.agents.load().values() {
+            let snapshot = agent.snapshot_full();
+            for connection in snapshot.open_connections() {
                 connection.health().forget_stale_report(now);
             }
-            if self.lacks_settings(agent) {
-                work.push(Box::pin(Arc::clone(self).reconfigure(Arc::clone(agent))));
+            if agent.lacks_settings() {
+                work.push(Box::pin(Arc::clone(agent).reconfigure()));
             } else {
-                self.note_reload(agent);
+                agent.note_reload();
             }
-            self.probe(agent.open_connections().filter(is_silent), work);
+            agent.probe(snapshot.open_connections().filter(is_silent), work);
         }
+    }
+}
+
+impl Member {
+    /// Shortens the wait for the next attempt to connect, because calls need the agent.
+    pub(super) fn request_reconnect(&self) {
+        self.reconnect.request_now();
+        // The runtime of the maintenance task may have shut down.
+        self.pool.start_maintenance();
     }
 
     /// Pings connections, except those for which a ping is in progress.
@@ -185,33 +181,38 @@ impl Inner {
     }
 
     /// Returns whether connections are missing, or closed ones have to be removed.
-    fn is_incomplete(&self, agent: &AgentEntry, runtime: Option<RuntimeId>) -> bool {
-        self.lacks_connections(agent, runtime)
-            || agent.open_connections().count() < agent.connections().len()
+    fn is_incomplete(&self, snapshot: &Snapshot, runtime: Option<RuntimeId>) -> bool {
+        self.lacks_connections(snapshot, runtime)
+            || snapshot.open_connections().count() < snapshot.connections().len()
     }
 
     /// Returns whether forward connections to the agent are missing, in total or for one runtime.
-    pub(super) fn lacks_connections(&self, agent: &AgentEntry, runtime: Option<RuntimeId>) -> bool {
-        let open = agent
+    pub(super) fn lacks_connections(
+        &self,
+        snapshot: &Snapshot,
+        runtime: Option<RuntimeId>,
+    ) -> bool {
+        let open = snapshot
             .connections_of(Origin::Forward)
             .filter(|connection| connection.is_open())
             .filter(|connection| runtime.is_none() || connection.runtime() == runtime);
-        agent.endpoint.is_some() && open.count() < self.config.connections_per_agent.max(1)
+        self.endpoint.is_some() && open.count() < self.config.connections_per_agent
     }
 
-    /// Removes closed connections from the snapshot and returns the resulting agent; `None` if the
-    /// agent was replaced or removed.
-    fn remove_closed(&self, agent: &AgentEntry) -> Option<Arc<AgentEntry>> {
-        self.change(|agents| {
-            let current = Arc::clone(same_agent(agents.get(&agent.state.id), agent)?);
-            let (open, closed): (Vec<_>, Vec<_>) = current
-                .connections()
-                .iter()
-                .cloned()
-                .partition(|connection| connection.is_open());
-            if closed.is_empty() {
-                return Some(current);
-            }
+    /// Removes closed connections from the snapshot. Returns `false` if the pool no longer has the
+    /// agent.
+    fn remove_closed(&self) -> bool {
+        let lock = self.pool.lock();
+        let snapshot = self.snapshot_full();
+        if !snapshot.is_current() {
+            return false;
+        }
+        let (open, closed): (Vec<_>, Vec<_>) = snapshot
+            .connections()
+            .iter()
+            .cloned()
+            .partition(|connection| connection.is_open());
+        if !closed.is_empty() {
             let was_useful = |connection: &Arc<Connection>| {
                 connection.has_received() || connection.age() >= MIN_USEFUL_AGE
             };
@@ -223,103 +224,76 @@ impl Inner {
             } else {
                 Lost::Useful
             };
-            current.reconnect.lost_connections(lost);
-            agents.insert(current.with_connections(open));
-            agents.get(&agent.state.id).cloned()
-        })
+            self.reconnect.lost_connections(lost);
+            self.set_snapshot(&lock, snapshot.with_connections(open));
+        }
+        true
     }
 
-    /// Adds a new connection to an agent. Returns `false` if the agent was replaced or removed
-    /// meanwhile.
-    pub(super) fn join(&self, agent: &AgentEntry, connection: &Arc<Connection>) -> bool {
-        self.change(|agents| {
-            let Some(current) = same_agent(agents.get(&agent.state.id), agent) else {
-                return false;
-            };
-            let mut connections = current.connections().to_vec();
+    /// Adds a new connection to the snapshot. Returns `false` if the pool no longer has the agent.
+    pub(super) fn join(&self, connection: &Arc<Connection>) -> bool {
+        let lock = self.pool.lock();
+        let snapshot = self.snapshot_full();
+        if snapshot.is_current() {
+            let mut connections = snapshot.connections().to_vec();
             connections.push(Arc::clone(connection));
-            let changed = current.with_connections(connections);
-            agents.insert(changed);
-            true
-        })
+            self.set_snapshot(&lock, snapshot.with_connections(connections));
+        }
+        snapshot.is_current()
     }
-}
 
-/// Returns the current entry of an agent, unless the agent was replaced or removed since.
-///
-/// Entries of one agent at one endpoint share their [`Reconnect`](super::reconnect::Reconnect).
-pub(super) fn same_agent<'a>(
-    current: Option<&'a Arc<AgentEntry>>,
-    agent: &AgentEntry,
-) -> Option<&'a Arc<AgentEntry>> {
-    current.filter(|current| Arc::ptr_eq(&current.reconnect, &agent.reconnect))
-}
-
-/// Opens an agent's missing connections, however long that takes.
-///
-/// Pauses only before the first attempt and after failures: while the connection that was opened
-/// last is still open, the others follow at once. Ends when nothing is missing, or when the agent
-/// was replaced or removed.
-async fn reconnect(
-    pool: Arc<Inner>,
-    mut agent: Arc<AgentEntry>,
-    runtime: Option<RuntimeId>,
-    _guard: ReconnectGuard,
-) {
-    let mut last_failure = None;
-    let mut opened: Option<Arc<Connection>> = None;
-    loop {
-        match pool.remove_closed(&agent) {
-            Some(current) => agent = current,
-            None => return,
-        }
-        let Some(endpoint) = agent
-            .endpoint
-            .as_ref()
-            .filter(|_| pool.lacks_connections(&agent, runtime))
-        else {
-            return;
-        };
-        if !opened.as_ref().is_some_and(|last| last.is_open()) {
-            let interval = pool.config.reconnect_interval;
-            agent.reconnect.pause(interval, last_failure.as_ref()).await;
-        }
-        match pool.connect(&agent.state, endpoint).await {
-            Ok(connection) => {
-                if !pool.join(&agent, &connection) {
-                    return connection.close();
+    /// Opens the missing connections, however long that takes.
+    ///
+    /// Pauses only before the first attempt and after failures: while the connection that was
+    /// opened last is still open, the others follow at once. Ends when nothing is missing, or when
+    /// the pool no longer has the agent.
+    async fn reconnect(self: Arc<Self>, runtime: Option<RuntimeId>, _guard: ReconnectGuard) {
+        let mut last_failure = None;
+        let mut opened: Option<Arc<Connection>> = None;
+        while let Some(endpoint) = self.missing(runtime) {
+            if !opened.as_ref().is_some_and(|last| last.is_open()) {
+                let interval = self.config.reconnect_interval;
+                self.reconnect.pause(interval, last_failure.as_ref()).await;
+            }
+            match self.connect(endpoint).await {
+                Ok(connection) => {
+                    if !self.join(&connection) {
+                        return connection.close();
+                    }
+                    opened = Some(connection);
+                    self.note_reconnected();
+                    self.request_settings();
                 }
-                opened = Some(connection);
-                note_reconnected(&agent);
-                pool.request_settings(agent.id());
-            }
-            Err(AgentProtocolError::ConnectionFailed { cause, .. }) => {
-                opened = None;
-                log_failure(&agent, agent.reconnect.failed(), &cause);
-                last_failure = Some(cause);
-            }
-            Err(error) => {
-                tracing::error!(%error, "giving up connecting to an agent");
-                return;
+                Err(cause) => {
+                    opened = None;
+                    log_failure(self.id(), self.reconnect.failed(), &cause);
+                    last_failure = Some(cause);
+                }
             }
         }
     }
-}
 
-/// Counts a new connection, and lets calls and the circuit breaker try it.
-fn note_reconnected(agent: &AgentEntry) {
-    let state = &agent.state;
-    agent.reconnect.succeeded();
-    state.counters.reconnects.fetch_add(1, Ordering::Relaxed);
-    state.breaker.allow_trial();
-    state.queues.wake();
-    tracing::info!(agent = &*state.id, "connected again");
+    /// Removes closed connections, and returns the endpoint to which connections are missing.
+    fn missing(&self, runtime: Option<RuntimeId>) -> Option<&Endpoint> {
+        let lacks = self.remove_closed() && self.lacks_connections(&self.snapshot(), runtime);
+        self.endpoint.as_ref().filter(|_| lacks)
+    }
+
+    /// Counts a new connection, and lets calls and the circuit breaker try it.
+    fn note_reconnected(&self) {
+        let state = &self.state;
+        self.reconnect.succeeded();
+        state.counters.reconnects.fetch_add(1, Ordering::Relaxed);
+        state.breaker.allow_trial();
+        state.queues.wake();
+        tracing::info!(agent = &*state.id, "connected again");
+    }
 }
 
 /// Logs the 1st, 2nd, 4th, 8th … failure in a row.
-fn log_failure(agent: &AgentEntry, failures: u32, cause: &impl std::fmt::Display) {
+fn log_failure(agent_id: &str, failures: u32, cause: &impl std::fmt::Display) {
     if failures.is_power_of_two() {
-        tracing::warn!(agent = &**agent.id(), failures, "cannot connect: {cause}");
+        tracing::warn!(agent = agent_id, failures, "cannot connect: {cause}");
     }
 }
 

@@ -1,12 +1,14 @@
 //! The pool: agents by name, and the choice of a connection for each event.
 //!
-//! Readers take an immutable snapshot of all agents ([`Agents`]) without waiting for a lock. Every
-//! change replaces the snapshot: see [`Inner::change`].
+//! Readers take an immutable snapshot of all agents ([`Agents`]), or of one ([`Member`]), without
+//! waiting for a lock. Every change replaces a snapshot: see [`Inner::lock`].
 
-mod affinity;
-mod agents;
+mod add;
+mod agent;
+mod agent_config;
 #[cfg(feature = "__bench")]
 pub(crate) mod bench;
+mod by_id;
 mod call;
 mod choose;
 mod config;
@@ -14,9 +16,8 @@ mod config_delivery;
 mod connection_set;
 mod drain;
 mod exchange;
-mod expiring;
 mod maintenance;
-mod membership;
+mod member;
 mod notice;
 mod open_local;
 mod policy;
@@ -30,61 +31,53 @@ mod settings;
 #[cfg(feature = "__sim")]
 pub(crate) mod simulated;
 mod stats;
-mod sticky;
 mod trace;
 
-pub use config::{AgentPoolConfig, CHANNEL_BUFFER_SIZE, LoadBalanceStrategy, Placement};
+pub use agent::Agent;
+pub use agent_config::AgentConfig;
+pub use config::{AgentPoolConfig, LoadBalanceStrategy, Placement};
 pub use exchange::Exchange;
+pub use notice::{NoticeError, Notices};
 pub use policy::{EventTimeouts, FailureMode, FlowControlMode};
 pub use protocol_metrics::ProtocolMetrics;
 pub use reverse::{ReverseConnectionConfig, ReverseConnectionListener};
+pub use send::{Call, TimedCall};
 pub use stats::AgentPoolStats;
 
 use crate::config_push::{ConfigPusher, ConfigUpdateHandler};
-use crate::connection::{CircuitBreakerState, Connection};
+use crate::entropy::RandomState;
 use crate::error::AgentProtocolError;
 use crate::metrics::MetricsCollector;
-use crate::protocol::{AgentCapabilities, CancelReason};
-use crate::wire::Encoding;
-use affinity::Affinities;
-use agents::Agents;
+use agent_config::ResolvedConfig;
 use arc_swap::ArcSwap;
+use by_id::Affinities;
 use maintenance::Maintenance;
-use notice::Notices;
+use member::{Member, Membership, Snapshot};
+use notice::NoticeChannel;
 use protocol_metrics::RetiredCounters;
 use pushed_events::SpareQueues;
 use settings::SettingsStore;
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use sticky::Sessions;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// Connections of a proxy to its agents.
 ///
 /// A pool is a handle: clones share the same agents. When the last handle is dropped, all
-/// connections are closed.
-///
-/// # Ways to send events
-///
-/// * [`AgentPool::exchange`] begins an [`Exchange`], which holds its connection. Sending its events
-///   takes no lock and, once buffers have grown to their size, allocates nothing in the pool. Use
-///   it where you can keep a value for the duration of an HTTP request.
-/// * [`AgentPool::send`] looks the exchange up by its correlation id. Sending request headers this
-///   way pins the correlation id to a connection, which costs about one allocation and an entry in
-///   a bounded map until the request is over: see [`AgentPool::send`].
+/// connections are closed. Agents are asked through handles of their own: see [`Agent`].
 ///
 /// ```no_run
 /// # async fn example(
 /// #     event: tollgate::RequestHeadersEvent,
-/// # ) -> Result<(), tollgate::AgentProtocolError> {
-/// use tollgate::{AgentPool, Decision};
+/// # ) -> Result<(), Box<dyn std::error::Error>> {
+/// use tollgate::{AgentConfig, AgentPool, Decision};
 ///
 /// let pool = AgentPool::new();
-/// pool.add_agent("waf", "/run/waf.sock").await?;
+/// let waf = pool.add(AgentConfig::new("waf", "/run/waf.sock")).await?;
 ///
-/// let mut exchange = pool.exchange("waf", "request-1")?;
+/// let mut exchange = waf.exchange("request-1")?;
 /// let response = exchange.send(&event).await?;
 /// if let Decision::Block { status, .. } = response.decision {
 ///     println!("blocked with {status}");
@@ -101,14 +94,15 @@ pub struct AgentPool {
 /// State shared by a pool's handles, exchanges and tasks.
 struct Inner {
     config: AgentPoolConfig,
+    /// Settings of agents that have none of their own.
+    defaults: Arc<ResolvedConfig>,
     agents: ArcSwap<Agents>,
-    /// Held while the snapshot is replaced, so that concurrent changes do not overwrite each other.
-    snapshot_lock: Mutex<()>,
+    /// Held while a snapshot is replaced, so that concurrent changes do not overwrite each other.
+    changes: Mutex<()>,
     affinities: Affinities,
-    sessions: Sessions,
     /// Counters of agents that were removed.
     retired_counters: RetiredCounters,
-    notices: Notices,
+    notices: NoticeChannel,
     reported: Arc<MetricsCollector>,
     settings: SettingsStore,
     pusher: Arc<ConfigPusher>,
@@ -120,6 +114,10 @@ struct Inner {
     /// Closed when the last handle is dropped.
     closed: watch::Receiver<()>,
 }
+
+/// Snapshot of the agents of a pool, by their names. A change creates a new snapshot; readers keep
+/// the one that they have.
+type Agents = HashMap<Arc<str>, Arc<Member>, RandomState>;
 
 /// Shared by the handles of a pool. When the last handle drops it, all connections are closed.
 struct DropGuard {
@@ -140,7 +138,6 @@ impl AgentPool {
         let max_entries = config.max_correlation_affinities;
         let inner = Arc::new(Inner {
             affinities: Affinities::new(max_entries, config.correlation_affinity_ttl),
-            sessions: Sessions::new(max_entries, config.sticky_session_timeout, |_| ()),
             reported: Arc::new(MetricsCollector::with_config(
                 config.reported_metrics.clone(),
             )),
@@ -150,11 +147,12 @@ impl AgentPool {
                 Arc::clone(&maintenance.requested),
             )),
             updates: Arc::default(),
+            defaults: Arc::new((&config).into()),
             config,
             agents: ArcSwap::default(),
-            snapshot_lock: Mutex::default(),
+            changes: Mutex::default(),
             retired_counters: RetiredCounters::default(),
-            notices: Notices::default(),
+            notices: NoticeChannel::default(),
             maintenance,
             spare_queues: SpareQueues::default(),
             shutdowns: AtomicUsize::new(0),
@@ -170,158 +168,16 @@ impl AgentPool {
         }
     }
 
-    /// Sets the failure mode of one agent, which replaces [`AgentPoolConfig::failure_mode`] until
-    /// the agent is removed.
-    ///
-    /// # Errors
-    ///
-    /// [`UnknownAgent`](AgentProtocolError::UnknownAgent) if no agent has this name.
-    pub fn set_failure_mode(
-        &self,
-        agent_id: &str,
-        mode: FailureMode,
-    ) -> Result<(), AgentProtocolError> {
+    /// Returns the agent with this name.
+    pub fn agent(&self, agent_id: &str) -> Option<Agent> {
         let agents = self.inner.agents.load();
-        let agent = agents.get(agent_id).ok_or_else(|| unknown(agent_id))?;
-        let fails_open = mode == FailureMode::Open;
-        agent.state.fails_open.store(fails_open, Ordering::Relaxed);
-        Ok(())
+        agents.get(agent_id).cloned().map(Agent)
     }
 
-    /// Returns the state of an agent's circuit breaker.
-    pub fn circuit_breaker_state(&self, agent_id: &str) -> Option<CircuitBreakerState> {
+    /// Returns all agents, in no particular order.
+    pub fn agents(&self) -> Vec<Agent> {
         let agents = self.inner.agents.load();
-        agents
-            .get(agent_id)
-            .map(|agent| agent.state.breaker.state())
-    }
-
-    /// Returns the names of all agents.
-    pub fn agent_ids(&self) -> Vec<String> {
-        let agents = self.inner.agents.load();
-        agents.iter().map(|agent| agent.id().to_string()).collect()
-    }
-
-    /// Returns the capabilities that an agent announced when it was connected.
-    pub async fn agent_capabilities(&self, agent_id: &str) -> Option<AgentCapabilities> {
-        self.with_connection(agent_id, |connection| connection.capabilities().clone())
-    }
-
-    /// Returns the encoding of payloads to an agent.
-    pub fn agent_encoding(&self, agent_id: &str) -> Option<Encoding> {
-        self.with_connection(agent_id, |connection| connection.dialect().encoding)
-    }
-
-    /// Returns whether an agent speaks tollgate's extension of the protocol.
-    ///
-    /// With it, bodies are sent unencoded inside MessagePack, and several events of one exchange
-    /// may be unanswered at once.
-    pub fn agent_uses_extension(&self, agent_id: &str) -> Option<bool> {
-        self.with_connection(agent_id, |connection| connection.dialect().has_streams())
-    }
-
-    /// Returns whether a call to an agent would be attempted: at least one connection takes new
-    /// exchanges, and the circuit breaker is not open.
-    pub fn is_agent_healthy(&self, agent_id: &str) -> bool {
-        let agents = self.inner.agents.load();
-        agents
-            .get(agent_id)
-            .is_some_and(|agent| agent.is_available())
-    }
-
-    /// Returns statistics of one agent.
-    pub async fn agent_stats(&self, agent_id: &str) -> Option<AgentPoolStats> {
-        self.inner
-            .agents
-            .load()
-            .get(agent_id)
-            .map(|agent| agent.stats())
-    }
-
-    /// Returns statistics of every agent.
-    pub async fn stats(&self) -> Vec<AgentPoolStats> {
-        self.inner
-            .agents
-            .load()
-            .iter()
-            .map(|agent| agent.stats())
-            .collect()
-    }
-
-    /// Tells an agent to abandon an exchange, and fails its pending call, if there is one, with
-    /// [`Cancelled`](AgentProtocolError::Cancelled).
-    ///
-    /// # Errors
-    ///
-    /// As for [`AgentPool::send`], but without the errors of waiting.
-    pub async fn cancel_request(
-        &self,
-        agent_id: &str,
-        correlation_id: &str,
-        reason: CancelReason,
-    ) -> Result<(), AgentProtocolError> {
-        let connections = self.connections(agent_id)?;
-        let carrying = connections
-            .iter()
-            .find(|connection| connection.is_busy_with(correlation_id))
-            .cloned();
-        let affinities = &self.inner.affinities;
-        let pinned = affinities.pinned(correlation_id, agent_id);
-        affinities.unpin(correlation_id, agent_id);
-        match carrying.or(pinned).as_ref().or_else(|| connections.first()) {
-            Some(connection) => connection.cancel(correlation_id, reason).await,
-            None => Err(self.unavailable(agent_id)),
-        }
-    }
-
-    /// Cancels every call that waits for an agent's answer, and returns their number.
-    ///
-    /// Calls that wait for a slot are not cancelled.
-    ///
-    /// # Errors
-    ///
-    /// As for [`AgentPool::cancel_request`].
-    pub async fn cancel_all(
-        &self,
-        agent_id: &str,
-        reason: CancelReason,
-    ) -> Result<usize, AgentProtocolError> {
-        let mut cancelled = 0;
-        for connection in self.connections(agent_id)? {
-            cancelled += connection.cancel_all(reason).await?;
-        }
-        Ok(cancelled)
-    }
-
-    /// Pings an agent and returns the round-trip time.
-    ///
-    /// # Errors
-    ///
-    /// As for [`AgentPool::send`].
-    pub async fn ping(&self, agent_id: &str) -> Result<Duration, AgentProtocolError> {
-        match self.connections(agent_id)?.first() {
-            Some(connection) => connection.ping(self.inner.config.request_timeout).await,
-            None => Err(self.unavailable(agent_id)),
-        }
-    }
-
-    /// Returns the open connections of an agent. It allocates, so it is not for the hot path.
-    fn connections(&self, agent_id: &str) -> Result<Vec<Arc<Connection>>, AgentProtocolError> {
-        let agents = self.inner.agents.load();
-        let agent = agents.get(agent_id).ok_or_else(|| unknown(agent_id))?;
-        Ok(agent.open_connections().cloned().collect())
-    }
-
-    fn with_connection<T>(&self, agent_id: &str, read: impl FnOnce(&Connection) -> T) -> Option<T> {
-        let agents = self.inner.agents.load();
-        let agent = agents.get(agent_id)?;
-        agent.any_connection().map(|connection| read(connection))
-    }
-
-    fn unavailable(&self, agent_id: &str) -> AgentProtocolError {
-        AgentProtocolError::Unavailable {
-            agent_id: agent_id.into(),
-        }
+        agents.values().cloned().map(Agent).collect()
     }
 }
 
@@ -333,25 +189,44 @@ impl Default for AgentPool {
 
 impl Drop for DropGuard {
     fn drop(&mut self) {
-        // A task that is about to add a connection finds that its agent was removed.
-        for agent in self.inner.change(Agents::clear) {
-            agent.close();
+        for (_, connections) in self.inner.take_out_all(Membership::PoolDropped) {
+            connections.close();
         }
     }
 }
 
 impl Inner {
-    /// Replaces the snapshot by a changed copy. Readers keep the snapshot that they have.
-    fn change<T>(&self, change: impl FnOnce(&mut Agents) -> T) -> T {
-        // A panic while the lock is held leaves the old snapshot in place, which is consistent.
-        let _guard = self
-            .snapshot_lock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    /// Locks the agents and their connections for a change. Readers keep the snapshots that they
+    /// have.
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        // Changes are prepared before they are stored, so a panic leaves a consistent snapshot.
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an agent out of the pool, which must have it. Returns its last snapshot.
+    fn take_out(
+        &self,
+        lock: &MutexGuard<'_, ()>,
+        agent: &Member,
+        membership: Membership,
+    ) -> Arc<Snapshot> {
         let mut agents = Agents::clone(&self.agents.load());
-        let result = change(&mut agents);
+        agents.remove(agent.id());
         self.agents.store(Arc::new(agents));
-        result
+        agent.end(lock, membership)
+    }
+
+    /// Takes all agents out of the pool. Returns them with their last snapshots.
+    fn take_out_all(&self, membership: Membership) -> Vec<(Arc<Member>, Arc<Snapshot>)> {
+        let lock = self.lock();
+        let agents = self.agents.swap(Arc::default());
+        let agents = agents.values().cloned();
+        agents
+            .map(|agent| {
+                let last = agent.end(&lock, membership.clone());
+                (agent, last)
+            })
+            .collect()
     }
 }
 
@@ -364,7 +239,7 @@ fn unknown(agent_id: &str) -> AgentProtocolError {
 impl fmt::Debug for AgentPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AgentPool")
-            .field("agents", &self.agent_ids())
+            .field("agents", &self.inner.agents.load().keys())
             .field("config", &self.inner.config)
             .finish()
     }

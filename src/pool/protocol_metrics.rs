@@ -1,6 +1,6 @@
 //! Metrics of a pool.
 
-use super::agents::AgentEntry;
+use super::member::Member;
 use super::{AgentPool, Inner};
 use crate::connection::{AgentState, CircuitBreakerState};
 use crate::metrics::{AgentMetrics, Poolwide, ProtocolMetricsSnapshot};
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 ///
 /// ```
 /// let pool = tollgate::AgentPool::new();
-/// let metrics = pool.protocol_metrics();
+/// let metrics = pool.metrics();
 /// assert_eq!(metrics.snapshot().requests_total, 0);
 /// assert!(metrics.to_prometheus("tollgate").contains("\ntollgate_requests_total 0\n"));
 /// ```
@@ -23,7 +23,7 @@ pub struct ProtocolMetrics(Arc<Inner>);
 
 impl AgentPool {
     /// Returns the pool's metrics, to read or export them.
-    pub fn protocol_metrics(&self) -> ProtocolMetrics {
+    pub fn metrics(&self) -> ProtocolMetrics {
         ProtocolMetrics(Arc::clone(&self.inner))
     }
 }
@@ -34,10 +34,9 @@ impl ProtocolMetrics {
         let pool = &*self.0;
         let mut retired_counters = pool.retired_counters.lock();
         let agents = pool.agents.load();
-        let connections = pool.config.connections_per_agent.max(1);
         let metrics: BTreeMap<_, _> = agents
-            .iter()
-            .map(|agent| (agent.id().to_string(), agent.metrics(connections)))
+            .values()
+            .map(|agent| (agent.id().to_string(), agent.metrics()))
             .collect();
         let is_present = |state: &Arc<AgentState>| {
             let known = agents.get(&state.id);
@@ -49,7 +48,7 @@ impl ProtocolMetrics {
             affinity_evictions: pool.affinities.evictions(),
             affinity_rejections: pool.affinities.rejections(),
             correlation_affinities: pool.affinities.len() as u64,
-            sticky_sessions: pool.sessions.len() as u64,
+            sticky_sessions: 0,
         };
         ProtocolMetricsSnapshot::new(poolwide, total, metrics)
     }
@@ -61,9 +60,11 @@ impl ProtocolMetrics {
     }
 }
 
-impl AgentEntry {
-    fn metrics(&self, wanted_connections: usize) -> AgentMetrics {
-        let open = || self.open_connections();
+impl Member {
+    fn metrics(&self) -> AgentMetrics {
+        let snapshot = self.snapshot_full();
+        let open = || snapshot.open_connections();
+        let wanted_connections = self.config.connections_per_agent;
         let active_connections = open().count();
         let is_closed = self.state.breaker.state() == CircuitBreakerState::Closed;
         AgentMetrics {

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 /// State of opening an agent's connections: which work is in progress, and how long it waits
-/// between attempts. All entries of an agent at one endpoint share it.
+/// between attempts.
 #[derive(Debug, Default)]
 pub(super) struct Reconnect {
     /// Runtimes whose connections are being opened; `None` stands for shared connections.
@@ -46,7 +46,7 @@ pub(super) enum Lost {
 }
 
 impl Reconnect {
-    /// Begins the work for one runtime, or for shared connections, unless it is in progress.
+    /// Begins to open connections for one runtime, or shared ones, unless that is in progress.
     pub(super) fn begin(self: &Arc<Self>, runtime: Option<RuntimeId>) -> Option<ReconnectGuard> {
         let mut in_progress = self.in_progress();
         if in_progress.contains(&runtime) {
@@ -147,7 +147,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn demand_shortens_the_wait_for_an_absent_agent() {
-        let reconnect = Arc::new(Reconnect::default());
+        let reconnect = Reconnect::default();
         for _ in 0..20 {
             reconnect.failed();
         }

@@ -5,9 +5,10 @@
 //! the two numbers shows on which connections the settings have to be sent. See [`DeliveryGuard`]
 //! for how the number changes.
 
-use super::agents::AgentEntry;
+use super::AgentPool;
+use super::agent::Agent;
 use super::call::{CallParams, Outcome};
-use super::{AgentPool, Inner};
+use super::member::Member;
 use crate::config_push::ConfigUpdateHandler;
 use crate::connection::{Binding, Connection, TimeLimit};
 use crate::entropy;
@@ -27,42 +28,47 @@ use tokio::time::timeout;
 /// Maximum time that a notice to an agent waits for room in the send queue.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl AgentPool {
-    /// Sets an agent's settings and sends them.
+impl Agent {
+    /// Sets the agent's settings and sends them.
     ///
     /// They are sent now on every open connection, and from now on first of all on every new
     /// connection. A connection on which the agent rejects them or does not answer is not used.
     ///
     /// The agent gets `config` and `config_version` in the event [`Configure`]. It may get the same
     /// settings several times, because each of its connections could lead to another process.
-    /// Settings may be set before the agent is added, and are forgotten when it is removed.
+    /// They are forgotten when the proxy removes the agent. They are kept when the agent is replaced
+    /// and when it disconnects.
     ///
     /// Returns the number of connections on which the agent accepted them.
     ///
     /// # Errors
     ///
     /// [`SettingsRefused`](AgentProtocolError::SettingsRefused): the previous settings are
-    /// restored, and new connections begin with those. Otherwise as for [`AgentPool::send`]: new
+    /// restored, and new connections begin with those. Otherwise as for [`Agent::send`]: new
     /// connections begin with the new settings, and maintenance sends them again on the others.
-    pub async fn configure_agent(
+    pub async fn configure(
         &self,
-        agent_id: &str,
         config: Value,
         version: Option<String>,
     ) -> Result<usize, AgentProtocolError> {
-        let inner = &self.inner;
-        let (settings, before) = inner.settings.replace(agent_id, config, version);
+        let agent = &self.0;
+        if let Some(error) = agent.gone() {
+            return Err(error);
+        }
+        let store = &agent.pool.settings;
+        let replacement = store.replace(agent.id(), config, version);
+        let settings = Arc::clone(&replacement.settings);
         let mut accepted = 0;
-        for connection in self.connections(agent_id).unwrap_or_default() {
-            if !inner.settings.is_current(agent_id, &settings) {
+        for connection in agent.snapshot_full().open_connections() {
+            if !store.is_current(agent.id(), &settings) {
                 break;
             }
-            let limit = TimeLimit::configured(inner.config.timeout(EventType::Configure));
-            match inner.send_settings(&connection, &settings, limit).await {
+            let limit = TimeLimit::configured(agent.config.timeout(EventType::Configure));
+            match agent.send_settings(connection, &settings, limit).await {
                 Ok(()) => accepted += 1,
                 Err(error @ AgentProtocolError::SettingsRefused { .. }) => {
-                    inner.settings.restore(agent_id, &settings, before);
-                    inner.request_settings(agent_id);
+                    store.restore(agent.id(), replacement);
+                    agent.request_settings();
                     return Err(error);
                 }
                 Err(error) if connection.is_open() => return Err(error),
@@ -73,16 +79,67 @@ impl AgentPool {
         Ok(accepted)
     }
 
-    /// Returns an agent's settings, as [`Configure`] carries them.
-    pub fn agent_settings(&self, agent_id: &str) -> Option<Map<String, Value>> {
-        let settings = self.inner.settings.get(agent_id)?;
+    /// Returns the agent's settings, as [`Configure`] carries them.
+    pub fn settings(&self) -> Option<Map<String, Value>> {
+        let settings = self.0.pool.settings.get(self.id())?;
         Some(settings.object.clone())
     }
 
+    /// Asks the agent to take no new work for a while. Returns `false` if the agent does not speak
+    /// tollgate's extension and cannot be asked.
+    ///
+    /// # Errors
+    ///
+    /// [`Removed`](AgentProtocolError::Removed), [`Replaced`](AgentProtocolError::Replaced) and
+    /// [`PoolDropped`](AgentProtocolError::PoolDropped) if the handle is outdated;
+    /// [`Unavailable`](AgentProtocolError::Unavailable) if no connection is open;
+    /// [`ConnectionClosed`](AgentProtocolError::ConnectionClosed);
+    /// [`Timeout`](AgentProtocolError::Timeout) if the agent does not read.
+    pub async fn request_drain(
+        &self,
+        duration: Duration,
+        reason: DrainReason,
+    ) -> Result<bool, AgentProtocolError> {
+        let request = DrainRequest::new(as_millis(duration), reason);
+        self.notify(&request).await
+    }
+
+    /// Asks the agent to shut down within a grace period. Returns `false` if the agent does not
+    /// speak tollgate's extension and cannot be asked.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Agent::request_drain`].
+    pub async fn request_shutdown(
+        &self,
+        grace_period: Duration,
+        reason: ShutdownReason,
+    ) -> Result<bool, AgentProtocolError> {
+        let request = ShutdownRequest::new(reason, as_millis(grace_period));
+        self.notify(&request).await
+    }
+
+    async fn notify(&self, content: &impl ExtensionMessage) -> Result<bool, AgentProtocolError> {
+        let connection = self.open_connection()?;
+        let sent = timeout(NOTICE_TIMEOUT, connection.send_extension(content));
+        sent.await.unwrap_or_else(|_| {
+            Err(AgentProtocolError::Timeout {
+                agent_id: Arc::clone(self.0.id()),
+                after: NOTICE_TIMEOUT,
+            })
+        })
+    }
+}
+
+fn as_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl AgentPool {
     /// Sets the handler for agents' config update requests.
     ///
     /// Agents with tollgate's extension are sent the handler's decision. If an agent requests its
-    /// settings again, the handler accepts, and [`AgentPool::configure_agent`] has set some,
+    /// settings again, the handler accepts, and [`Agent::configure`] has set some,
     /// maintenance sends them again.
     ///
     /// The pool owns the handler. A callback that owned a handle of the pool would keep the pool
@@ -94,59 +151,6 @@ impl AgentPool {
     /// Returns the handler for agents' config update requests.
     pub fn config_update_handler(&self) -> Arc<ConfigUpdateHandler> {
         self.inner.updates.load_full()
-    }
-
-    /// Asks an agent to take no new work for a while. Returns `false` if the agent does not speak
-    /// tollgate's extension and cannot be asked.
-    ///
-    /// # Errors
-    ///
-    /// [`UnknownAgent`](AgentProtocolError::UnknownAgent);
-    /// [`Unavailable`](AgentProtocolError::Unavailable) if no connection is open;
-    /// [`ConnectionClosed`](AgentProtocolError::ConnectionClosed);
-    /// [`Timeout`](AgentProtocolError::Timeout) if the agent does not read.
-    pub async fn send_drain(
-        &self,
-        agent_id: &str,
-        duration_ms: u64,
-        reason: DrainReason,
-    ) -> Result<bool, AgentProtocolError> {
-        let request = DrainRequest::new(duration_ms, reason);
-        self.notify_agent(agent_id, &request).await
-    }
-
-    /// Asks an agent to shut down within `grace_period_ms`. Returns `false` if the agent does not
-    /// speak tollgate's extension and cannot be asked.
-    ///
-    /// # Errors
-    ///
-    /// As for [`AgentPool::send_drain`].
-    pub async fn send_shutdown(
-        &self,
-        agent_id: &str,
-        reason: ShutdownReason,
-        grace_period_ms: u64,
-    ) -> Result<bool, AgentProtocolError> {
-        let request = ShutdownRequest::new(reason, grace_period_ms);
-        self.notify_agent(agent_id, &request).await
-    }
-
-    async fn notify_agent(
-        &self,
-        agent_id: &str,
-        content: &impl ExtensionMessage,
-    ) -> Result<bool, AgentProtocolError> {
-        let connections = self.connections(agent_id)?;
-        let connection = connections
-            .first()
-            .ok_or_else(|| self.unavailable(agent_id))?;
-        let sent = timeout(NOTICE_TIMEOUT, connection.send_extension(content));
-        sent.await.unwrap_or_else(|_| {
-            Err(AgentProtocolError::Timeout {
-                agent_id: agent_id.into(),
-                after: NOTICE_TIMEOUT,
-            })
-        })
     }
 }
 
@@ -166,6 +170,13 @@ pub(super) struct Settings {
     /// connection has them any more.
     number: AtomicU64,
     object: Map<String, Value>,
+}
+
+/// Settings that took the place of others.
+#[derive(Debug)]
+pub(super) struct Replacement {
+    settings: Arc<Settings>,
+    before: Option<Arc<Settings>>,
 }
 
 impl Default for SettingsStore {
@@ -206,12 +217,12 @@ impl SettingsStore {
     }
 
     /// Stores new settings, and returns them with the previous ones.
-    fn replace(
+    pub(super) fn replace(
         &self,
         agent_id: &str,
         config: Value,
         version: Option<String>,
-    ) -> (Arc<Settings>, Option<Arc<Settings>>) {
+    ) -> Replacement {
         let mut object = Map::from_iter([("config".to_owned(), config)]);
         if let Some(version) = version {
             object.insert("config_version".to_owned(), version.into());
@@ -223,18 +234,17 @@ impl SettingsStore {
         let before = self
             .by_agent()
             .insert(agent_id.to_owned(), Arc::clone(&settings));
-        (settings, before)
+        Replacement { settings, before }
     }
 
-    /// Restores the previous settings after an agent rejected new ones, unless others were set
-    /// meanwhile.
-    fn restore(&self, agent_id: &str, rejected: &Arc<Settings>, before: Option<Arc<Settings>>) {
+    /// Restores the settings before a replacement, unless others were set meanwhile.
+    pub(super) fn restore(&self, agent_id: &str, replacement: Replacement) {
         let mut by_agent = self.by_agent();
         let current = by_agent.get(agent_id);
-        if !current.is_some_and(|current| Arc::ptr_eq(current, rejected)) {
+        if !current.is_some_and(|current| Arc::ptr_eq(current, &replacement.settings)) {
             return;
         }
-        match before {
+        match replacement.before {
             Some(before) => by_agent.insert(agent_id.to_owned(), before),
             None => by_agent.remove(agent_id),
         };
@@ -257,18 +267,17 @@ impl SettingsStore {
     }
 }
 
-impl Inner {
+impl Member {
     /// Prepares a new connection for exchanges: sends the agent its settings, and registers it for
     /// pushes. Closes the connection if the agent does not accept the settings.
     pub(super) async fn prepare_connection(
-        self: &Arc<Self>,
+        &self,
         connection: &Arc<Connection>,
     ) -> Result<(), ConnectError> {
-        let state = connection.agent();
-        if let Some(settings) = self.settings.get(&state.id) {
+        if let Some(settings) = self.pool.settings.get(self.id()) {
             // An open circuit breaker would reject the event, so the agent could never be
             // configured.
-            state.breaker.allow_trial();
+            self.state.breaker.allow_trial();
             let limit = TimeLimit::fixed(self.config.connect_timeout);
             let sent = self.send_settings(connection, &settings, limit).await;
             if let Err(error) = sent {
@@ -284,70 +293,67 @@ impl Inner {
         connection.end_configuring();
         let capabilities = connection.capabilities();
         let takes_pushes = capabilities.features.config_push;
-        self.pusher
-            .register_agent(&*state.id, &*capabilities.name, takes_pushes);
+        self.pool
+            .pusher
+            .register_agent(&**self.id(), &*capabilities.name, takes_pushes);
         Ok(())
     }
 
-    /// Returns whether maintenance was requested to send an agent's settings and there are
-    /// connections that need them. Clears the request.
-    pub(super) fn take_settings_request(&self, agent: &AgentEntry) -> bool {
-        let state = &agent.state;
+    /// Returns whether maintenance was requested to send the settings and there are connections
+    /// that need them. Clears the request.
+    pub(super) fn take_settings_request(&self) -> bool {
+        let state = &self.state;
         let is_reload = state.reload_requested.swap(false, Ordering::AcqRel);
         if is_reload {
-            self.settings.expire(agent.id());
+            self.pool.settings.expire(self.id());
         }
         let is_wanted = state
             .settings_resend_requested
             .swap(false, Ordering::AcqRel);
-        (is_reload || is_wanted) && self.lacks_settings(agent)
+        (is_reload || is_wanted) && self.lacks_settings()
     }
 
-    /// Returns whether an agent has other settings than it should on any open connection.
-    pub(super) fn lacks_settings(&self, agent: &AgentEntry) -> bool {
-        self.settings.get(agent.id()).is_some_and(|settings| {
-            agent
+    /// Returns whether the agent has other settings than it should on any open connection.
+    pub(super) fn lacks_settings(&self) -> bool {
+        self.pool.settings.get(self.id()).is_some_and(|settings| {
+            self.snapshot()
                 .open_connections()
                 .any(|connection| !settings.are_current_on(connection))
         })
     }
 
-    /// Sends an agent its settings on the connections where it has others.
-    pub(super) async fn reconfigure(self: Arc<Self>, agent: Arc<AgentEntry>) {
-        let Some(settings) = self.settings.get(agent.id()) else {
+    /// Sends the settings on the connections where the agent has others.
+    pub(super) async fn reconfigure(self: Arc<Self>) {
+        let Some(settings) = self.pool.settings.get(self.id()) else {
             return;
         };
+        let snapshot = self.snapshot_full();
         let needs_them = |connection: &&Arc<Connection>| !settings.are_current_on(connection);
-        for connection in agent.open_connections().filter(needs_them) {
+        for connection in snapshot.open_connections().filter(needs_them) {
             let limit = TimeLimit::configured(self.config.timeout(EventType::Configure));
             if let Err(error) = self.send_settings(connection, &settings, limit).await {
-                return tracing::warn!(agent = &**agent.id(), %error, "could not update the agent's settings");
+                return tracing::warn!(agent = &**self.id(), %error, "could not update the agent's settings");
             }
         }
-        self.note_reload(&agent);
+        self.note_reload();
     }
 
-    /// Ends an agent's pending reloads if every connection has the settings that it should have.
-    pub(super) fn note_reload(&self, agent: &AgentEntry) {
-        let is_requested = agent.state.reload_requested.load(Ordering::Acquire);
-        let has_settings = self.settings.get(agent.id()).is_some();
-        if !is_requested && has_settings && !self.lacks_settings(agent) {
-            self.updates.load().reload_done(agent.id());
+    /// Ends pending reloads if every connection has the settings that it should have.
+    pub(super) fn note_reload(&self) {
+        let is_requested = self.state.reload_requested.load(Ordering::Acquire);
+        let has_settings = self.pool.settings.get(self.id()).is_some();
+        if !is_requested && has_settings && !self.lacks_settings() {
+            self.pool.updates.load().reload_done(self.id());
         }
     }
 
-    /// Requests maintenance if an agent's settings changed while a connection was opened.
-    pub(super) fn request_settings(&self, agent_id: &str) {
-        let agents = self.agents.load();
-        if let Some(agent) = agents
-            .get(agent_id)
-            .filter(|agent| self.lacks_settings(agent))
-        {
-            agent
-                .state
+    /// Requests maintenance if the settings changed while a connection was opened.
+    pub(super) fn request_settings(&self) {
+        if self.lacks_settings() {
+            self.state
                 .settings_resend_requested
                 .store(true, Ordering::Release);
-            agent.state.request_maintenance();
+            self.state.request_maintenance();
         }
     }
 
@@ -357,9 +363,9 @@ impl Inner {
         settings: &Settings,
         limit: TimeLimit,
     ) -> Result<(), AgentProtocolError> {
-        let id = self.settings.correlation_id();
+        let id = self.pool.settings.correlation_id();
         let params = CallParams {
-            correlation_id: &id,
+            correlation: self.correlation(&id),
             kind: EventType::Configure,
             limit,
         };
@@ -368,10 +374,9 @@ impl Inner {
             settings: settings.object.clone(),
         };
         let open = || self.open_on(connection, Binding::Bound, params);
-        let state = connection.agent();
         // Before the event is sent, so that maintenance does not send the settings as well.
         let mut delivery = DeliveryGuard::new(connection, settings);
-        let outcome = self.call_now(state, params, &event, open).await;
+        let outcome = self.call_now(params, &event, open).await;
         match config_result(outcome)? {
             Ok(()) => {
                 delivery.accepted();
@@ -380,7 +385,7 @@ impl Inner {
             Err(reason) => {
                 delivery.rejected();
                 Err(AgentProtocolError::SettingsRefused {
-                    agent_id: Arc::clone(&state.id),
+                    agent_id: Arc::clone(self.id()),
                     reason,
                 })
             }

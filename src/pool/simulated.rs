@@ -29,7 +29,7 @@ pub struct AgentView {
 pub fn agents(pool: &AgentPool) -> Vec<AgentView> {
     let agents = pool.inner.agents.load();
     let mut views: Vec<_> = agents
-        .iter()
+        .values()
         .map(|agent| AgentView {
             id: agent.id().to_string(),
             waiting_for_slot: agent.state.queues.free_slot.waiting(),
@@ -37,7 +37,12 @@ pub fn agents(pool: &AgentPool) -> Vec<AgentView> {
             is_on_trial: agent.state.breaker.is_on_trial(),
             calls: agent.state.calls.counts(),
             config_updates: config_updates(&agent.state),
-            connections: agent.connections().iter().map(|one| one.view()).collect(),
+            connections: agent
+                .snapshot()
+                .connections()
+                .iter()
+                .map(|one| one.view())
+                .collect(),
         })
         .collect();
     views.sort_by(|one, other| one.id.cmp(&other.id));

@@ -37,7 +37,7 @@ pub(super) async fn record<E: Event>(
     event: &E,
     call: impl Future<Output = CallResult>,
 ) -> CallResult {
-    let correlation_id = params.correlation_id;
+    let correlation_id = params.correlation.id;
     let span = debug_span!(
         target: TARGET,
         "agent_call",

@@ -12,7 +12,7 @@ use std::ops::Deref;
 ///
 /// ```
 /// use std::net::Ipv4Addr;
-/// use tollgate::IpText;
+/// use tollgate::events::IpText;
 ///
 /// assert_eq!(&*IpText::from(Ipv4Addr::LOCALHOST), "127.0.0.1");
 /// ```

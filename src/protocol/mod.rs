@@ -35,10 +35,7 @@ pub use event_type::EventType;
 pub use guardrail::{
     DetectionSeverity, GuardrailDetection, GuardrailInspectionType, GuardrailResponse, TextSpan,
 };
-pub use headers::{
-    CowHeaderMap, FieldValue, HeaderSource, HeaderValues, OptimizedHeaderMap, intern_header_name,
-    iter_flat,
-};
+pub(crate) use headers::{FieldValue, HeaderSource};
 pub use health::{HealthState, HealthStatus, LoadMetrics, ResourceMetrics};
 pub use ip_text::IpText;
 pub(crate) use lifecycle::DEFAULT_DRAIN_TIMEOUT;

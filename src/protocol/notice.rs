@@ -37,3 +37,15 @@ pub enum AgentNotice {
         message: LogMessage,
     },
 }
+
+impl AgentNotice {
+    /// Returns the id of the agent.
+    pub fn agent_id(&self) -> &str {
+        match self {
+            Self::Health { agent_id, .. }
+            | Self::Metrics { agent_id, .. }
+            | Self::ConfigUpdate { agent_id, .. }
+            | Self::Log { agent_id, .. } => agent_id,
+        }
+    }
+}

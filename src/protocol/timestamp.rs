@@ -11,7 +11,7 @@ use std::time::SystemTime;
 /// Neither allocates nor uses `std::fmt`, because a proxy writes one for each request.
 ///
 /// ```
-/// use tollgate::Timestamp;
+/// use tollgate::events::Timestamp;
 ///
 /// assert_eq!(&*Timestamp::from_ms(951_825_600_123), "2000-02-29T12:00:00.123Z");
 /// ```

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 /// whole body discarded.
 ///
 /// ```
-/// use tollgate::{BodyMutation, Bytes, proxy::HeldBody};
+/// use tollgate::{Bytes, proxy::HeldBody, response::BodyMutation};
 ///
 /// let mut held = HeldBody::with_limit(1024);
 /// held.keep(0, Bytes::from_static(b"card 4111"))?;

@@ -1,6 +1,6 @@
 //! Endpoints of agents and proxies, and their parsing.
 
-use crate::error::AgentProtocolError;
+use crate::error::InvalidEndpoint;
 #[cfg(feature = "grpc")]
 use crate::transport::grpc::{GrpcAddress, GrpcEndpoint};
 use crate::wire::Encoding;
@@ -43,7 +43,7 @@ impl Endpoint {
     }
 
     /// Checks that a path can be the path of a Unix socket.
-    pub(crate) fn from_path(path: &Path) -> Result<&Path, AgentProtocolError> {
+    pub(crate) fn from_path(path: &Path) -> Result<&Path, InvalidEndpoint> {
         let bytes = path.as_os_str().as_bytes();
         let reason = if bytes.is_empty() {
             "the path is empty"
@@ -54,10 +54,7 @@ impl Endpoint {
         } else {
             return Ok(path);
         };
-        Err(AgentProtocolError::InvalidEndpoint {
-            endpoint: path.display().to_string(),
-            reason,
-        })
+        Err(InvalidEndpoint::new(path.display().to_string(), reason))
     }
 
     /// Parses `host:port`. An IPv6 address is in brackets. Returns `None` if it is invalid.
@@ -84,16 +81,12 @@ impl Endpoint {
 }
 
 impl FromStr for Endpoint {
-    type Err = AgentProtocolError;
+    type Err = InvalidEndpoint;
 
     fn from_str(endpoint: &str) -> Result<Self, Self::Err> {
         if let Some(address) = endpoint.strip_prefix("tcp://") {
-            return Self::from_address(address).ok_or_else(|| {
-                AgentProtocolError::InvalidEndpoint {
-                    endpoint: endpoint.to_owned(),
-                    reason: "expected tcp://host:port",
-                }
-            });
+            return Self::from_address(address)
+                .ok_or_else(|| InvalidEndpoint::new(endpoint, "expected tcp://host:port"));
         }
         #[cfg(feature = "__sim")]
         if let Some(name) = endpoint.strip_prefix("sim:") {
@@ -104,17 +97,17 @@ impl FromStr for Endpoint {
             None if endpoint.starts_with('/') => endpoint,
             None => return parse_remote(endpoint),
         };
-        Self::from_path(Path::new(path)).map(|path| Self::Unix(path.to_owned()))
+        match Self::from_path(Path::new(path)) {
+            Ok(path) => Ok(Self::Unix(path.to_owned())),
+            Err(error) => Err(InvalidEndpoint::new(endpoint, error.reason())),
+        }
     }
 }
 
 #[cfg(feature = "grpc")]
-fn parse_remote(endpoint: &str) -> Result<Endpoint, AgentProtocolError> {
+fn parse_remote(endpoint: &str) -> Result<Endpoint, InvalidEndpoint> {
     let endpoint =
-        GrpcEndpoint::parse(endpoint).map_err(|reason| AgentProtocolError::InvalidEndpoint {
-            endpoint: endpoint.to_owned(),
-            reason,
-        })?;
+        GrpcEndpoint::parse(endpoint).map_err(|reason| InvalidEndpoint::new(endpoint, reason))?;
     if let GrpcAddress::Unix(path) = &endpoint.address {
         Endpoint::from_path(path)?;
     }
@@ -122,11 +115,11 @@ fn parse_remote(endpoint: &str) -> Result<Endpoint, AgentProtocolError> {
 }
 
 #[cfg(not(feature = "grpc"))]
-fn parse_remote(endpoint: &str) -> Result<Endpoint, AgentProtocolError> {
-    Err(AgentProtocolError::InvalidEndpoint {
-        endpoint: endpoint.to_owned(),
-        reason: "expected /path, unix:/path or tcp://host:port; this build does not include gRPC",
-    })
+fn parse_remote(endpoint: &str) -> Result<Endpoint, InvalidEndpoint> {
+    Err(InvalidEndpoint::new(
+        endpoint,
+        "expected /path, unix:/path or tcp://host:port; built without `grpc`",
+    ))
 }
 
 impl fmt::Display for Endpoint {

@@ -1,6 +1,6 @@
 //! Links over stream sockets.
 
-use crate::connection::link::{Batch, LinkReceiver, LinkSender, MAX_SLICES};
+use crate::connection::link::{Batch, LinkError, LinkReceiver, LinkSender, MAX_SLICES};
 use bytes::BytesMut;
 use socket2::SockRef;
 use std::io::{self, IoSlice};
@@ -54,21 +54,21 @@ impl WriteHalf for tcp::OwnedWriteHalf {
 }
 
 impl<W: WriteHalf> LinkSender for SocketSender<W> {
-    fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> io::Result<()> {
+    fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> Result<(), LinkError> {
         while !batch.is_empty() {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let filled = batch.fill(&mut slices);
             match self.0.try_write_vectored(&slices[..filled]) {
                 Ok(sent) => batch.advance(sent, recycle),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
     }
 
-    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_write_ready(cx)
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        self.0.poll_write_ready(cx).map_err(LinkError::from)
     }
 
     fn close(&self) {
@@ -82,8 +82,10 @@ impl<R: AsyncRead + Send + Unpin + 'static> LinkReceiver for SocketReceiver<R> {
         &mut self,
         cx: &mut Context<'_>,
         into: &mut BytesMut,
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<Result<usize, LinkError>> {
         // `read_buf` keeps no state between polls, so each poll may create a new future.
-        pin!(self.0.read_buf(into)).poll(cx)
+        pin!(self.0.read_buf(into))
+            .poll(cx)
+            .map_err(LinkError::from)
     }
 }

@@ -251,7 +251,7 @@ pub enum DecodeErrorKind {
     /// The message holds more than 100,000 free-form values.
     #[error("the message holds too many values")]
     TooMany,
-    /// Values are nested deeper than [`MAX_DEPTH`](crate::MAX_DEPTH).
+    /// Values are nested deeper than [`MAX_DEPTH`](crate::events::MAX_DEPTH).
     #[error("values are nested too deeply")]
     TooDeep,
 }

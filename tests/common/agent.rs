@@ -6,10 +6,12 @@ use tokio::sync::{Notify, oneshot};
 #[cfg(feature = "grpc")]
 use tollgate::GrpcAgentServer;
 use tollgate::{
-    AgentCapabilities, AgentControl, AgentFeatures, AgentHandler, AgentResponse, AuditMetadata,
-    BodyChunk, BodyMutation, CancelReason, Configure, Decision, EventType, GuardrailInspect,
-    HeaderOp, RequestComplete, RequestHeadersView, ResponseHeadersView, UdsAgentServer,
-    WebSocketFrame,
+    AgentCapabilities, AgentControl, AgentHandler, AgentResponse, AuditMetadata, BodyChunk,
+    CancelReason, Decision, EventType, HeaderOp, RequestComplete, RequestHeadersView,
+    ResponseHeadersView, UdsAgentServer,
+    control::AgentFeatures,
+    events::{Configure, GuardrailInspect, WebSocketFrame},
+    response::BodyMutation,
 };
 
 /// Agent that decides by the URI or body of an event, and records every event as JSON.

@@ -3,7 +3,8 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tollgate::{
-    AgentPool, AgentPoolConfig, AgentProtocolError, AgentResponse, Decision, FaultCounts,
+    AgentConfig, AgentPool, AgentPoolConfig, AgentProtocolError, AgentResponse, Decision,
+    metrics::FaultCounts,
 };
 
 pub type CallResult = Result<AgentResponse, AgentProtocolError>;
@@ -41,7 +42,7 @@ pub async fn raw_pool_with(
         }
         connections
     };
-    let (added, connections) = tokio::join!(pool.add_agent("agent", endpoint), accept);
+    let (added, connections) = tokio::join!(pool.add(AgentConfig::new("agent", endpoint)), accept);
     added.unwrap();
     (agent, pool, connections)
 }
@@ -55,7 +56,12 @@ pub async fn raw_pool(config: AgentPoolConfig) -> (RawAgent, AgentPool, RawConne
 /// Begins a call.
 pub fn call(pool: &AgentPool, correlation_id: &str) -> Call {
     let (pool, id) = (pool.clone(), correlation_id.to_owned());
-    tokio::spawn(async move { pool.send("agent", &id, &request(&id, "/")).await })
+    tokio::spawn(async move {
+        pool.agent("agent")
+            .unwrap()
+            .send(&id, &request(&id, "/"))
+            .await
+    })
 }
 
 /// Begins a call and waits until its event has arrived.
@@ -89,7 +95,7 @@ pub async fn expect_works(pool: &AgentPool, connection: &mut RawConnection, id: 
 }
 
 pub async fn faults(pool: &AgentPool) -> FaultCounts {
-    pool.agent_stats("agent").await.unwrap().faults
+    pool.agent("agent").unwrap().stats().faults
 }
 
 /// Answers every event with the index of its connection as the status of a block.
@@ -114,5 +120,5 @@ pub fn connection_number(response: AgentResponse) -> u16 {
 
 /// Returns the number of calls made so far.
 pub async fn calls_made(pool: &AgentPool) -> u64 {
-    pool.agent_stats("agent").await.unwrap().calls.made
+    pool.agent("agent").unwrap().stats().calls.made
 }

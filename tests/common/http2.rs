@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tollgate::{AgentPool, AgentPoolConfig, Encoding};
+use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, Encoding};
 
 pub const PROCESS_STREAM: &str = "/zentinel.agent.v2.AgentServiceV2/ProcessStream";
 pub const CONTROL_STREAM: &str = "/zentinel.agent.v2.AgentServiceV2/ControlStream";
@@ -102,7 +102,7 @@ pub async fn raw_grpc_pool_with(
     let agent = RawServer::listen().await;
     let pool = AgentPool::with_config(config);
     let (added, (connection, stream)) = tokio::join!(
-        pool.connect_agent("agent", &*agent.endpoint),
+        pool.add(AgentConfig::new("agent", &*agent.endpoint).require_connection()),
         agent.accept_handshake_with(response)
     );
     added.unwrap();

@@ -10,6 +10,7 @@
 )]
 
 mod agent;
+#[macro_use]
 mod calls;
 #[cfg(feature = "grpc")]
 pub mod http2;
@@ -38,7 +39,10 @@ pub use reverse::{DialingAgent, Proxy, dial, dial_with, registration};
 
 use std::collections::HashMap;
 use std::time::Duration;
-use tollgate::{AgentPool, AgentPoolConfig, Encoding, RequestHeadersEvent, RequestMetadata};
+use tollgate::{
+    AgentConfig, AgentPool, AgentPoolConfig, Encoding, RequestHeadersEvent,
+    events::{Configure, RequestMetadata},
+};
 
 /// Longer than any operation in the tests takes.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,6 +93,14 @@ pub fn request(correlation_id: &str, uri: &str) -> RequestHeadersEvent {
     }
 }
 
+/// Returns an event that carries settings, which must be an object.
+pub fn configure(correlation_id: &str, settings: serde_json::Value) -> Configure<'_> {
+    Configure {
+        correlation_id,
+        settings: settings.as_object().unwrap().clone(),
+    }
+}
+
 /// Returns a configuration with one connection, which stays in use whatever happens to its calls.
 pub fn config(encoding: Encoding) -> AgentPoolConfig {
     AgentPoolConfig {
@@ -104,10 +116,26 @@ pub fn config(encoding: Encoding) -> AgentPoolConfig {
 /// Connects a pool to the agent at `path`, under the name "agent".
 pub async fn pool_with(config: AgentPoolConfig, path: &std::path::Path) -> AgentPool {
     let pool = AgentPool::with_config(config);
-    pool.add_agent("agent", path.to_str().unwrap())
+    pool.add(AgentConfig::new("agent", path.to_str().unwrap()))
         .await
         .unwrap();
     pool
+}
+
+/// Returns the names of a pool's agents, in order.
+pub fn agent_ids(pool: &AgentPool) -> Vec<String> {
+    let mut ids: Vec<_> = pool
+        .agents()
+        .iter()
+        .map(|agent| agent.id().to_owned())
+        .collect();
+    ids.sort();
+    ids
+}
+
+/// Returns the number of pinned correlation ids.
+pub fn pins(pool: &AgentPool) -> u64 {
+    pool.metrics().snapshot().correlation_affinities
 }
 
 /// Waits until a condition holds. Checks it every millisecond, up to [`TEST_TIMEOUT`].

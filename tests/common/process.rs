@@ -75,7 +75,7 @@ impl AgentProcess {
     /// Starts an agent and waits until it listens. Returns the time of that as well.
     pub async fn start(socket: &Path) -> (Self, Instant) {
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["agent_process", "--exact", "--ignored", "--nocapture"])
+            .args(["agent_process", "--ignored", "--nocapture"])
             .env(SOCKET, socket)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

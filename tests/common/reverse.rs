@@ -7,8 +7,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tollgate::{
-    AgentControl, AgentDialer, AgentPool, AgentPoolConfig, CancelReason, ReverseConnectionConfig,
-    ReverseConnectionListener,
+    Agent, AgentControl, AgentDialer, AgentPool, AgentPoolConfig, CancelReason,
+    ReverseConnectionConfig, ReverseConnectionListener,
 };
 
 /// Pool with a listener that agents connect to.
@@ -70,9 +70,14 @@ impl Proxy {
         self.listener.socket_path().unwrap()
     }
 
+    /// Returns the agent named "agent", which must have connected.
+    pub fn agent(&self) -> Agent {
+        self.pool.agent("agent").unwrap()
+    }
+
     /// Returns the number of open connections of an agent.
     pub async fn connections_of(&self, agent_id: &str) -> usize {
-        let stats = self.pool.agent_stats(agent_id).await;
+        let stats = self.pool.agent(agent_id).map(|agent| agent.stats());
         stats.map_or(0, |stats| stats.active_connections)
     }
 

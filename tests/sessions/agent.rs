@@ -4,12 +4,15 @@ use crate::run::Checked;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tollgate::{
-    AgentCapabilities, AgentControl, AgentFeatures, AgentHandler, AgentPool, AgentPoolConfig,
-    AgentProtocolError, AgentResponse, BodyChunk, CancelReason, ConfigUpdateRequest,
-    ConfigUpdateType, CounterMetric, Decision, EventType, FlowControlAction, GuardrailInspect,
-    GuardrailInspectionType, HeaderOp, HealthStatus, LogLevel, LogMessage, Metadata, MetricsReport,
-    RequestBodyChunk, RequestComplete, RequestHeaders, RequestHeadersView, ResponseBodyChunk,
-    ResponseHeaders, ResponseHeadersView, WebSocketFrame, WebSocketOpcode,
+    Agent, AgentCapabilities, AgentControl, AgentHandler, AgentPool, AgentPoolConfig,
+    AgentProtocolError, AgentResponse, BodyChunk, CancelReason, Decision, EventType, HeaderOp,
+    Metadata, RequestBodyChunk, RequestComplete, RequestHeaders, RequestHeadersView,
+    ResponseBodyChunk, ResponseHeaders, ResponseHeadersView,
+    control::{
+        AgentFeatures, ConfigUpdateRequest, ConfigUpdateType, CounterMetric, FlowControlAction,
+        HealthStatus, LogLevel, LogMessage, MetricsReport,
+    },
+    events::{GuardrailInspect, GuardrailInspectionType, WebSocketFrame, WebSocketOpcode},
 };
 
 /// Header that an answer sets to the correlation id of its call.
@@ -98,10 +101,10 @@ pub fn config() -> AgentPoolConfig {
 }
 
 /// Calls an agent that works, which has to answer.
-pub async fn ask(pool: &AgentPool, agent: &str) -> Checked {
+pub async fn ask(pool: &AgentPool, agent: &Agent) -> Checked {
     let id = format!("good-{}", fastrand::u32(..));
-    let answer = pool.send(agent, &id, &head(&id, "/")).await;
-    pool.clear_correlation_affinity(&id);
+    let answer = agent.send(&id, &head(&id, "/")).await;
+    pool.unpin(&id);
     match answer {
         Ok(answer) if mark(&answer) == Some(&id) && answer.decision == Decision::Allow => Ok(()),
         other => Err(format!("a good connection answers {id} with {other:?}")),
@@ -123,7 +126,7 @@ fn head<'a>(id: &'a str, uri: &'a str) -> RequestHeaders<'a, &'a [(&'a str, &'a 
 /// Calls of a pool, and the check of their answers.
 pub struct Calls<'c> {
     pub pool: &'c AgentPool,
-    pub agent: &'c str,
+    pub agent: &'c Agent,
     /// Checks the mark of an answer to the call with an id.
     pub check: &'c dyn Fn(&str, Option<&str>) -> Checked,
 }
@@ -143,42 +146,41 @@ impl Calls<'_> {
             route_id: None,
             client_ip: "192.0.2.1",
         };
-        self.check("exchange-3", pool.send(agent, "exchange-3", &frame))
+        self.check("exchange-3", agent.send("exchange-3", &frame))
             .await?;
         let text = guardrail("exchange-4");
-        self.check("exchange-4", pool.send(agent, "exchange-4", &text))
+        self.check("exchange-4", agent.send("exchange-4", &text))
             .await?;
         // Fails if the agent does.
-        let _ = pool.ping(agent).await;
+        let _ = agent.ping().await;
         let one = head("exchange-5", "/wait");
         let two = head("exchange-6", "/wait");
         let three = head("exchange-7", "/");
         let (one, two, three) = tokio::join!(
-            self.check("exchange-5", pool.send(agent, "exchange-5", &one)),
-            self.check("exchange-6", pool.send(agent, "exchange-6", &two)),
-            self.check("exchange-7", pool.send(agent, "exchange-7", &three)),
+            self.check("exchange-5", agent.send("exchange-5", &one)),
+            self.check("exchange-6", agent.send("exchange-6", &two)),
+            self.check("exchange-7", agent.send("exchange-7", &three)),
         );
         // At last, as its late answer changes which slots later calls get.
-        if let Ok(mut exchange) = pool.exchange(agent, "exchange-2") {
+        if let Ok(mut exchange) = agent.exchange("exchange-2") {
             // Fails if the agent does.
             let _ = exchange.push(&head("exchange-2", "/wait")).await;
             exchange.cancel(CancelReason::Manual);
         }
         for number in 1..=7 {
-            pool.clear_correlation_affinity(&format!("exchange-{number}"));
+            pool.unpin(&format!("exchange-{number}"));
         }
         one.and(two).and(three)
     }
 
     /// All events of a request.
     async fn exchange(&self, id: &str) -> Checked {
-        let (pool, agent) = (self.pool, self.agent);
-        self.check(id, pool.send(agent, id, &head(id, "/path")))
-            .await?;
+        let agent = self.agent;
+        self.check(id, agent.send(id, &head(id, "/path"))).await?;
         let data = vec![b'd'; 2000];
         for (index, data) in [&data[..30], &data].into_iter().enumerate() {
             let chunk = BodyChunk::new(id, data.to_vec().into(), index as u32, index == 1);
-            self.check(id, pool.send(agent, id, &RequestBodyChunk(chunk)))
+            self.check(id, agent.send(id, &RequestBodyChunk(chunk)))
                 .await?;
         }
         let response = ResponseHeaders {
@@ -186,11 +188,11 @@ impl Calls<'_> {
             status: 200,
             headers: &[("content-type", "text/plain")][..],
         };
-        self.check(id, pool.send(agent, id, &response)).await?;
+        self.check(id, agent.send(id, &response)).await?;
         let chunk = BodyChunk::new(id, data.into(), 0, true);
-        self.check(id, pool.send(agent, id, &ResponseBodyChunk(chunk)))
+        self.check(id, agent.send(id, &ResponseBodyChunk(chunk)))
             .await?;
-        self.check(id, pool.send(agent, id, &complete(id))).await
+        self.check(id, agent.send(id, &complete(id))).await
     }
 
     async fn check(

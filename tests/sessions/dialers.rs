@@ -40,13 +40,14 @@ pub async fn run(carrier: Carrier, scripts: Vec<Script>) -> Checked {
         dialer.run_until(stopped).await.expect("valid endpoints");
     });
     eventually("the agent registers", SOON, async || {
-        pool.is_agent_healthy("agent")
+        pool.agent("agent").is_some_and(|agent| agent.is_healthy())
     })
     .await?;
+    let agent = pool.agent("agent").expect("it has registered");
     let playing = eventually("the agent dials each proxy", MAX_TIME, async || {
         peers.are_done()
     });
-    while_asking(&pool, "agent", playing).await?;
+    while_asking(&pool, &agent, playing).await?;
     peers.check_answers()?;
     drop(stop);
     let dialed = timeout(SOON, dialing).await;

@@ -45,7 +45,8 @@ pub async fn run(carrier: Carrier, scripts: Vec<Script>) -> Checked {
             let calling = async {
                 // Only registered agents can be called.
                 let registered = eventually("", SOON, async || {
-                    peers.has_played(number) || pool.is_agent_healthy("agent")
+                    peers.has_played(number)
+                        || pool.agent("agent").is_some_and(|agent| agent.is_healthy())
                 });
                 let _ = registered.await;
                 peers.call(&pool).await
@@ -53,7 +54,7 @@ pub async fn run(carrier: Carrier, scripts: Vec<Script>) -> Checked {
             let (played, called): (Checked, Checked) = tokio::join!(playing, calling);
             played.and(called)
         };
-        while_asking(&pool, "good", playing).await?;
+        while_asking(&pool, &good.agent, playing).await?;
         eventually("the connection ends", SOON, async || {
             listener.connections() == 0
         })

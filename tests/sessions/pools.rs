@@ -10,6 +10,7 @@ use crate::world::{Good, Peers, while_asking};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
+use tollgate::AgentConfig;
 
 /// Time after which calls end if the scripts were not all played. A pool may rightly not connect
 /// again for long.
@@ -23,12 +24,9 @@ pub async fn run(carrier: Carrier, framing: Framing, scripts: Vec<Script>) -> Ch
     let good = Good::start(config()).await?;
     let pool = Arc::clone(&good.pool);
     let settings = serde_json::json!({"mode": "strict", "limits": [1, 2.5, null]});
-    // There are no connections yet.
-    let _ = pool
-        .configure_agent("agent", settings, Some("1".to_owned()))
-        .await;
+    let agent = AgentConfig::new("agent", &endpoint).settings(settings, Some("1".to_owned()));
     let calling = async {
-        pool.add_agent("agent", &endpoint).await.map_err(text)?;
+        pool.add(agent).await.map_err(text)?;
         let began = Instant::now();
         loop {
             peers.call(&pool).await?;
@@ -39,7 +37,7 @@ pub async fn run(carrier: Carrier, framing: Framing, scripts: Vec<Script>) -> Ch
             sleep(Duration::from_millis(10)).await;
         }
     };
-    while_asking(&pool, "good", calling).await?;
+    while_asking(&pool, &good.agent, calling).await?;
     drop(pool);
     good.end().await?;
     // The connections of the pool are closed, so the peers end by themselves.

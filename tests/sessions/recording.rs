@@ -11,8 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, split as halves};
 use tokio::net::UnixListener;
 use tokio::time::sleep;
 use tollgate::{
-    AgentControl, AgentDialer, AgentPool, AgentPoolConfig, ConfigUpdateType, DrainReason, Encoding,
-    GrpcAgentServer, ReverseConnectionConfig, ReverseConnectionListener, UdsAgentServer,
+    AgentConfig, AgentControl, AgentDialer, AgentPool, AgentPoolConfig, Encoding, GrpcAgentServer,
+    ReverseConnectionConfig, ReverseConnectionListener, UdsAgentServer,
+    control::{ConfigUpdateType, DrainReason},
 };
 
 /// Longest time until the recorded connection is open.
@@ -145,10 +146,8 @@ async fn record_forward(
     let pool = pool(encoding, use_extension);
     let settings = serde_json::json!({"mode": "strict", "limits": [1, 2.5, null]});
     let version = Some("1".to_owned());
-    // There are no connections yet.
-    let _ = pool.configure_agent("agent", settings, version).await;
-    let added = pool.add_agent("agent", relay_endpoint).await;
-    added.expect("the agent is reachable");
+    let agent = AgentConfig::new("agent", relay_endpoint).settings(settings, version);
+    pool.add(agent).await.expect("the agent is reachable");
     converse(&pool, &control).await?;
     Ok(take(&log))
 }
@@ -181,13 +180,14 @@ fn pool(encoding: Encoding, use_extension: bool) -> AgentPool {
 /// Makes the two sides send all kinds of messages.
 async fn converse(pool: &AgentPool, control: &AgentControl) -> Checked {
     eventually("the connection is open", OPENING, async || {
-        control.connections() == 1 && pool.is_agent_healthy("agent")
+        control.connections() == 1 && pool.agent("agent").is_some_and(|agent| agent.is_healthy())
     })
     .await?;
+    let agent = pool.agent("agent").expect("the agent is connected");
     send_notices(control).await;
     let calls = Calls {
         pool,
-        agent: "agent",
+        agent: &agent,
         check: &|id, mark| match mark {
             Some(mark) if mark == id => Ok(()),
             other => Err(format!("{id} has the mark {other:?}")),
@@ -195,11 +195,11 @@ async fn converse(pool: &AgentPool, control: &AgentControl) -> Checked {
     };
     calls.make().await?;
     let update = ConfigUpdateType::RequestReload;
-    let pushed = pool.push_config_to_agent("agent", update);
+    let pushed = agent.push_config(update);
     pushed.expect("the agent is known");
     // Agents without the extension cannot be asked.
-    let drained = pool
-        .send_drain("agent", 1000, DrainReason::Maintenance)
+    let drained = agent
+        .request_drain(Duration::from_millis(1000), DrainReason::Maintenance)
         .await;
     drained.map_err(text)?;
     // Until all of it has passed the relay.

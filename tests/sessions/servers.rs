@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tollgate::{AgentControl, AgentPool, GrpcAgentServer, UdsAgentServer};
+use tollgate::{AgentConfig, AgentControl, AgentPool, GrpcAgentServer, UdsAgentServer};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(400);
 
@@ -39,14 +39,14 @@ pub async fn run(carrier: Carrier, framing: Framing, scripts: Vec<Script>) -> Ch
     let peers = Peers::new(scripts, sessions, Side::Proxy);
     let server = serve(carrier, framing).await?;
     let pool = AgentPool::with_config(config());
-    let added = pool.add_agent("agent", server.endpoint.clone()).await;
-    added.map_err(text)?;
+    let agent = AgentConfig::new("agent", server.endpoint.clone());
+    let agent = pool.add(agent).await.map_err(text)?;
     for (number, script) in peers.scripts.iter().enumerate() {
         let playing = async {
             let stream = connect(&server.address, framing, script).await?;
             peers.play(number, stream, framing).await
         };
-        while_asking(&pool, "agent", playing).await?;
+        while_asking(&pool, &agent, playing).await?;
         eventually("the session ends", SOON, async || {
             server.control.connections() == 1
         })

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
-use tollgate::{AgentPool, AgentPoolConfig, UdsAgentServer};
+use tollgate::{Agent, AgentConfig, AgentPool, AgentPoolConfig, UdsAgentServer};
 
 /// Time limit for whatever the library does by itself after a connection has ended.
 pub const SOON: Duration = Duration::from_secs(1);
@@ -148,9 +148,12 @@ impl Peers {
                 Ok(())
             }
         };
+        let Some(agent) = pool.agent("agent") else {
+            return Ok(());
+        };
         let calls = Calls {
             pool,
-            agent: "agent",
+            agent: &agent,
             check: &check,
         };
         calls.make().await
@@ -190,6 +193,7 @@ fn answers(received: &[u8], framing: Framing) -> Checked<usize> {
 /// A pool and an agent that works.
 pub struct Good {
     pub pool: Arc<AgentPool>,
+    pub agent: Agent,
     stop: oneshot::Sender<()>,
     served: JoinHandle<()>,
 }
@@ -206,9 +210,14 @@ impl Good {
             bound.serve_until(stopped).await.expect("a listener");
         });
         let pool = Arc::new(AgentPool::with_config(config));
-        let added = pool.add_agent("good", path.display().to_string()).await;
-        added.map_err(text)?;
-        Ok(Self { pool, stop, served })
+        let agent = AgentConfig::new("good", path.display().to_string());
+        let agent = pool.add(agent).await.map_err(text)?;
+        Ok(Self {
+            pool,
+            agent,
+            stop,
+            served,
+        })
     }
 
     /// Shuts everything down. Afterwards the pool has counted the end of every call.
@@ -228,7 +237,7 @@ pub async fn close(pool: &AgentPool) -> Checked {
     shutdown
         .map_err(|_| "the pool does not shut down".to_owned())?
         .map_err(text)?;
-    let calls = || pool.protocol_metrics().snapshot().total.calls;
+    let calls = || pool.metrics().snapshot().total.calls;
     eventually("every call has ended", SOON, async || {
         calls().made == calls().ended()
     })
@@ -239,7 +248,7 @@ pub async fn close(pool: &AgentPool) -> Checked {
 /// Asks a working agent again and again until `work` is done, and once more afterwards.
 pub async fn while_asking<T>(
     pool: &AgentPool,
-    agent: &str,
+    agent: &Agent,
     work: impl Future<Output = Checked<T>>,
 ) -> Checked<T> {
     let asking = async {

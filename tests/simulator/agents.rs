@@ -13,10 +13,14 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tollgate::sim::{self, clock};
 use tollgate::{
-    AgentCapabilities, AgentControl, AgentDialer, AgentFeatures, AgentHandler, AgentLimits,
-    AgentResponse, BodyChunk, CancelReason, ConfigUpdateResponse, ConfigUpdateType, Configure,
-    Encoding, EventType, HeaderOp, HealthState, HealthStatus, RequestComplete, RequestHeadersView,
+    AgentCapabilities, AgentControl, AgentDialer, AgentHandler, AgentResponse, BodyChunk,
+    CancelReason, Encoding, EventType, HeaderOp, RequestComplete, RequestHeadersView,
     ResponseHeadersView, UdsAgentServer,
+    control::{
+        AgentFeatures, AgentLimits, ConfigUpdateResponse, ConfigUpdateType, HealthState,
+        HealthStatus,
+    },
+    events::Configure,
 };
 
 /// Name of the header that carries what the agent shall do, and the mark of an answer.
@@ -150,7 +154,7 @@ impl RunningAgent {
         };
         let mut status = HealthStatus::new(&*plan.name, state);
         if let Report::Unhealthy { valid_ms } = report {
-            status.valid_until_ms = Some(tollgate::now_ms() + valid_ms);
+            status.valid_until_ms = Some(tollgate::events::now_ms() + valid_ms);
         }
         for control in &self.controls {
             control.report_health(status.clone());

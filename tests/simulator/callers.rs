@@ -13,8 +13,8 @@ use tokio::time::{sleep, timeout};
 use tollgate::sim::clock;
 use tollgate::{
     AgentProtocolError, AgentResponse, CancelReason, Decision, Exchange, HeaderOp, Metadata,
-    RequestBodyChunkEvent, RequestCompleteEvent, RequestHeaders, ResponseBodyChunkEvent,
-    ResponseHeaders,
+    RequestHeaders, ResponseHeaders,
+    events::{RequestBodyChunkEvent, RequestCompleteEvent, ResponseBodyChunkEvent},
 };
 
 type Outcome = Result<AgentResponse, AgentProtocolError>;
@@ -109,9 +109,9 @@ impl Caller {
 }
 
 async fn run_exchange(world: &Arc<World>, caller: &Caller) {
-    let agent = &world.plan.agents[caller.agent].name;
     let id = caller.id();
-    let mut exchange = match world.pool.exchange(agent, &id) {
+    let begun = world.agent(caller.agent);
+    let mut exchange = match begun.and_then(|agent| agent.exchange(&id)) {
         Ok(exchange) => exchange,
         Err(error) => {
             world.note(format_args!(
@@ -167,7 +167,7 @@ async fn send(
     let (id, text) = (caller.id(), Directive::write(&begun.label, event));
     let calling = async {
         with_event!(event, &*id, text, |one| match event.timeout_ms {
-            Some(ms) => exchange.send_within(one, Duration::from_millis(ms)).await,
+            Some(ms) => exchange.send(one).timeout(Duration::from_millis(ms)).await,
             None => exchange.send(one).await,
         })
     };
@@ -200,19 +200,20 @@ async fn take_answer(world: &World, exchange: &mut Exchange, pushed: &mut VecDeq
 }
 
 async fn run_by_id(world: &Arc<World>, caller: &Caller) {
-    let agent = &world.plan.agents[caller.agent].name;
     let id = caller.id();
     for (number, event) in caller.events.iter().enumerate() {
         sleep(Duration::from_millis(event.pause_ms)).await;
         let begun = begin(world, caller, number, event.timeout_ms, &VecDeque::new());
         let text = Directive::write(&begun.label, event);
-        let pool = &world.pool;
         let calling = async {
+            let agent = world.agent(caller.agent)?;
             with_event!(event, &*id, text, |one| match event.timeout_ms {
                 Some(ms) =>
-                    pool.send_within(agent, &id, one, Duration::from_millis(ms))
+                    agent
+                        .send(&id, one)
+                        .timeout(Duration::from_millis(ms))
                         .await,
-                None => pool.send(agent, &id, one).await,
+                None => agent.send(&id, one).await,
             })
         };
         let end = unless_given_up(event, calling).await;
@@ -221,15 +222,16 @@ async fn run_by_id(world: &Arc<World>, caller: &Caller) {
     match caller.end {
         End::Hold { ms } => sleep(Duration::from_millis(ms)).await,
         End::Cancel => {
-            // Fails if the agent is gone.
-            let reason = CancelReason::ClientDisconnect;
-            let _ = world.pool.cancel_request(agent, &id, reason).await;
+            if let Ok(agent) = world.agent(caller.agent) {
+                // Fails if the agent was removed meanwhile.
+                let _ = agent.cancel(&id, CancelReason::ClientDisconnect).await;
+            }
         }
         End::Complete | End::Drop => {}
     }
     // Otherwise the pin expires.
     if caller.end != End::Drop || world.plan.is_calm {
-        world.pool.clear_correlation_affinity(&id);
+        world.pool.unpin(&id);
     }
 }
 

@@ -147,9 +147,7 @@ fn everything_is_bounded(observed: &Observed<'_>) -> Option<String> {
     });
     connections.or_else(|| {
         let pins = sim::pins(observed.pool);
-        let sessions = observed.pool.sticky_session_count();
-        let is_within = pins <= pool.max_pins && sessions <= pool.max_pins;
-        (!is_within).then(|| format!("{pins} pins, {sessions} sticky sessions"))
+        (pins > pool.max_pins).then(|| format!("{pins} pins"))
     })
 }
 
@@ -251,14 +249,13 @@ fn nothing_is_left_over(observed: &Observed<'_>) -> Option<String> {
     };
     let pins = || {
         let pins = sim::pins(observed.pool);
-        let sessions = observed.pool.sticky_session_count();
-        (pins + sessions > 0).then(|| format!("{pins} pins, {sessions} sticky sessions"))
+        (pins > 0).then(|| format!("{pins} pins"))
     };
     agents.or_else(connections).or_else(pins)
 }
 
 fn every_call_is_counted_once(observed: &Observed<'_>) -> Option<String> {
-    let calls = observed.pool.protocol_metrics().snapshot().total.calls;
+    let calls = observed.pool.metrics().snapshot().total.calls;
     if calls.made != calls.ended() {
         return Some(format!("{calls:?}"));
     }
@@ -299,7 +296,7 @@ fn no_connection_stays_retired(observed: &Observed<'_>) -> Option<String> {
 }
 
 fn no_answer_is_invented(observed: &Observed<'_>) -> Option<String> {
-    let total = observed.pool.protocol_metrics().snapshot().total;
+    let total = observed.pool.metrics().snapshot().total;
     let allowed = total.failed_open + total.allowed_while_paused;
     let seen = observed.ledger.allowed_unasked;
     (seen > allowed).then(|| format!("{seen} calls were allowed unasked, counted are {allowed}"))

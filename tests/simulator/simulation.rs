@@ -4,15 +4,15 @@ use crate::invariants::{self, Observed, Passing};
 use crate::panics;
 use crate::plan::{Action, AgentKind, Caller, Plan, Way};
 use crate::updates::{self, Updates};
-use crate::world::{HEALTH_CHECK_INTERVAL, Violation, World};
+use crate::world::{DEGRADED_FACTOR, HEALTH_CHECK_INTERVAL, Violation, World};
+use futures_util::FutureExt;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::TryRecvError;
+use tollgate::control::{NoticeError, Notices};
 use tollgate::sim::{self, clock};
-use tollgate::{AgentNotice, ReverseConnectionConfig, ReverseConnectionListener};
+use tollgate::{ReverseConnectionConfig, ReverseConnectionListener};
 
 /// Longest virtual time after the last fault until every agent answers again. The longest backoff
 /// is 30 s.
@@ -34,7 +34,7 @@ pub struct Simulation {
     pub now: Duration,
     tick: Duration,
     passing: RefCell<Passing>,
-    notices: RefCell<Receiver<AgentNotice>>,
+    notices: RefCell<Notices>,
 }
 
 impl Simulation {
@@ -155,7 +155,7 @@ impl Simulation {
         for agent in 0..self.world.plan.agents.len() {
             let plan = &self.world.plan.agents[agent];
             let is_dialer = matches!(plan.kind, AgentKind::Dialer { .. });
-            if !is_dialer && !self.world.pool.agent_ids().contains(&plan.name) {
+            if !is_dialer && self.world.agent(agent).is_err() {
                 self.apply(&Action::Add {
                     agent,
                     is_moved: false,
@@ -189,6 +189,11 @@ impl Simulation {
             self.advance(self.now + Duration::from_millis(100))?;
         }
         self.advance(self.now + REST)?;
+        // The pool may just give a new connection its settings.
+        let deadline = self.now + world.plan.pool.request_timeout.mul_f32(DEGRADED_FACTOR);
+        while self.now < deadline && sim::connections().iter().any(|one| one.in_flight > 0) {
+            self.advance(self.now + Duration::from_millis(5))?;
+        }
         self.check(&invariants::AT_REST)?;
         let agents = sim::agents(&world.pool);
         let mut updates = world.updates();
@@ -300,10 +305,10 @@ impl Simulation {
         let (world, plan) = (&self.world, &*self.world.plan);
         let mut updates = world.updates();
         let mut notices = self.notices.borrow_mut();
-        loop {
-            match notices.try_recv() {
+        while let Some(received) = notices.recv().now_or_never() {
+            match received {
                 Ok(notice) => updates.notice(plan, &notice),
-                Err(TryRecvError::Lagged(_)) => updates.lost_notices(),
+                Err(NoticeError::Missed(_)) => updates.lost_notices(),
                 Err(_) => break,
             }
         }

@@ -8,7 +8,10 @@ use crate::world::{DEGRADED_FACTOR, RunningCaller};
 use std::sync::Arc;
 use std::time::Duration;
 use tollgate::sim::clock;
-use tollgate::{CancelReason, DrainReason, FlowControlAction};
+use tollgate::{
+    AgentConfig, CancelReason,
+    control::{DrainReason, FlowControlAction},
+};
 
 /// Longest time of an operation that waits for nothing.
 const BRIEF: Duration = Duration::from_secs(2);
@@ -162,11 +165,9 @@ impl Simulation {
                 let endpoint = format!("sim:{name}{moved}");
                 let limit = Duration::from_secs(1) * plan.pool.connections_per_agent as u32;
                 self.within(*runtime, || {
-                    world.operate(
-                        what,
-                        limit,
-                        async move { pool.add_agent(name, endpoint).await },
-                    );
+                    world.operate(what, limit, async move {
+                        pool.replace(AgentConfig::new(name, endpoint)).await
+                    });
                 });
             }
             Action::Remove { agent, runtime } => {
@@ -176,7 +177,7 @@ impl Simulation {
                 let removed = Arc::clone(&world);
                 self.within(*runtime, || {
                     world.operate(what, BRIEF, async move {
-                        let result = pool.remove_agent(&name).await;
+                        let result = pool.remove(&name);
                         removed.ledger().settings_forgotten(agent);
                         result
                     });
@@ -210,39 +211,41 @@ impl Simulation {
     fn tell_agent(&mut self, action: &Action, agent: usize) {
         let world = Arc::clone(&self.world);
         let plan = Arc::clone(&world.plan);
-        let pool = world.pool.clone();
         let what = format!("{action:?}");
-        let name = plan.agents[agent].name.clone();
+        let asked = Arc::clone(&world);
         self.within(0, || match action {
             Action::Configure { .. } => {
                 let limit = (plan.pool.request_timeout.mul_f32(DEGRADED_FACTOR) + BRIEF) * 8;
-                let setting = Arc::clone(&world);
                 world.ledger().inexact = true;
                 world.operate(what, limit, async move {
-                    setting.ledger().settings_set(agent);
+                    let handle = asked.agent(agent)?;
+                    asked.ledger().settings_set(agent);
                     let version = Some(clock::since_start().as_millis().to_string());
                     let settings = serde_json::json!({"a": 1});
-                    pool.configure_agent(&name, settings, version).await
+                    handle.configure(settings, version).await
                 });
             }
             Action::Cancel { caller, .. } => {
                 let id = plan.caller(*caller).map_or_else(String::new, Caller::id);
                 world.operate(what, BRIEF, async move {
-                    pool.cancel_request(&name, &id, CancelReason::Manual).await
+                    asked.agent(agent)?.cancel(&id, CancelReason::Manual).await
                 });
             }
             Action::CancelAll { .. } => {
                 world.operate(what, BRIEF * 8, async move {
-                    pool.cancel_all(&name, CancelReason::Manual).await
+                    asked.agent(agent)?.cancel_all(CancelReason::Manual).await
                 });
             }
             Action::Ping { .. } => {
                 let limit = plan.pool.request_timeout + BRIEF;
-                world.operate(what, limit, async move { pool.ping(&name).await });
+                world.operate(what, limit, async move { asked.agent(agent)?.ping().await });
             }
             _ => {
                 world.operate(what, BRIEF, async move {
-                    pool.send_drain(&name, 100, DrainReason::Manual).await
+                    asked
+                        .agent(agent)?
+                        .request_drain(Duration::from_millis(100), DrainReason::Manual)
+                        .await
                 });
             }
         });

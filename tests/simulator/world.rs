@@ -12,7 +12,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 use tollgate::sim::{self, clock};
-use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError, ConfigPusherConfig, Encoding};
+use tollgate::{
+    AddError, Agent, AgentPool, AgentPoolConfig, AgentProtocolError, Encoding,
+    config_push::ConfigPusherConfig,
+};
 
 /// Factor by which a degraded agent extends timeouts.
 pub const DEGRADED_FACTOR: f32 = 2.0;
@@ -71,6 +74,15 @@ impl World {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns the handle of an agent.
+    pub fn agent(&self, number: usize) -> Result<Agent, AgentProtocolError> {
+        let name = &*self.plan.agents[number].name;
+        let agent = self.pool.agent(name);
+        agent.ok_or_else(|| AgentProtocolError::UnknownAgent {
+            agent_id: name.into(),
+        })
+    }
+
     /// In a calm plan, an exchange must be had.
     pub fn lost_exchange(&self, caller: &Caller, error: &AgentProtocolError) {
         if self.plan.is_calm {
@@ -82,23 +94,38 @@ impl World {
     }
 
     /// Runs an operation of the pool in a task, and records how long it took.
-    pub fn operate<T: fmt::Debug + Send>(
+    pub fn operate<T: fmt::Debug + Send, E: Into<Failure> + Send>(
         self: &Arc<Self>,
         what: String,
         limit: Duration,
-        operation: impl Future<Output = Result<T, AgentProtocolError>> + Send + 'static,
+        operation: impl Future<Output = Result<T, E>> + Send + 'static,
     ) {
         let world = Arc::clone(self);
         let started = clock::since_start();
         tokio::spawn(async move {
             let result = match operation.await {
                 Ok(value) => format!("{value:?}"),
-                Err(error) => error.kind().to_owned(),
+                Err(error) => error.into().0,
             };
             world.note(format_args!("{what} ends: {result}"));
             let took = clock::since_start() - started;
             world.ledger().operations.push((what, took, limit));
         });
+    }
+}
+
+/// What an operation of the pool ended with, in the trace.
+pub struct Failure(String);
+
+impl From<AgentProtocolError> for Failure {
+    fn from(error: AgentProtocolError) -> Self {
+        Self(error.kind().to_owned())
+    }
+}
+
+impl From<AddError> for Failure {
+    fn from(error: AddError) -> Self {
+        Self(error.to_string())
     }
 }
 
@@ -213,11 +240,6 @@ fn pool_config(plan: &Plan) -> AgentPoolConfig {
         ping_timeout: Duration::from_millis(if plan.is_calm { 60_000 } else { 200 }),
         reconnect_interval: Duration::from_millis(20),
         correlation_affinity_ttl: Duration::from_millis(if plan.is_calm { 100_000 } else { 1000 }),
-        sticky_session_timeout: Some(Duration::from_millis(if plan.is_calm {
-            100_000
-        } else {
-            1000
-        })),
         config_push: push_config(plan),
         max_correlation_affinities: pool.max_pins,
         timing_interval: pool.timing_interval,

@@ -6,7 +6,8 @@ use crate::tls::ClientTls;
 use crate::values::{is_remote, parse_endpoint, socket_path};
 use std::time::Duration;
 use tollgate::{
-    AgentPool, AgentPoolConfig, Encoding, ReverseConnectionConfig, ReverseConnectionListener,
+    Agent, AgentConfig, AgentPool, AgentPoolConfig, Encoding, ReverseConnectionConfig,
+    ReverseConnectionListener,
 };
 
 /// Id of the one agent in a command's pool.
@@ -34,6 +35,13 @@ impl Target {
     }
 }
 
+/// A connected agent, and the pool that it is the only agent of.
+pub(crate) struct Connected {
+    /// The agent is usable only while this exists.
+    pub(crate) pool: AgentPool,
+    pub(crate) agent: Agent,
+}
+
 /// Creates a pool with one agent and connects to it.
 ///
 /// `timeout` limits connecting and, later, each call. With `encoding`, connecting fails unless the
@@ -43,7 +51,7 @@ pub(crate) async fn connect(
     encoding: Option<Encoding>,
     connections: usize,
     timeout: Duration,
-) -> anyhow::Result<AgentPool> {
+) -> anyhow::Result<Connected> {
     let endpoint = &target.endpoint;
     let pool = AgentPool::with_config(AgentPoolConfig {
         connections_per_agent: connections,
@@ -51,10 +59,12 @@ pub(crate) async fn connect(
         tls: target.tls.config(endpoint)?,
         ..config(encoding, timeout)
     });
-    pool.connect_agent(AGENT_ID, endpoint)
+    let agent = pool
+        .add(AgentConfig::new(AGENT_ID, endpoint).require_connection())
         .await
         .map_err(|error| AgentFailure::of(endpoint, &error))?;
-    Ok(check_encoding(pool, endpoint, encoding)?)
+    check_encoding(&agent, endpoint, encoding)?;
+    Ok(Connected { pool, agent })
 }
 
 /// Creates a pool and listens at `endpoint` until the agent, which registers as [`AGENT_ID`], has
@@ -67,7 +77,7 @@ pub(crate) async fn accept(
     encoding: Option<Encoding>,
     connections: usize,
     timeout: Duration,
-) -> Result<AgentPool, AgentFailure> {
+) -> Result<Connected, AgentFailure> {
     let failed = |error| AgentFailure::of(endpoint, &error);
     let pool = AgentPool::with_config(config(encoding, timeout));
     let listener_config = ReverseConnectionConfig {
@@ -79,19 +89,20 @@ pub(crate) async fn accept(
         .await
         .map_err(failed)?;
     let accepted = tokio::time::timeout(timeout, async {
-        for _ in 0..connections {
+        for _ in 1..connections {
             listener.accept_one(&pool).await?;
         }
-        Ok(())
+        listener.accept_one(&pool).await
     });
-    match accepted.await {
+    let agent = match accepted.await {
         Ok(accepted) => accepted.map_err(failed)?,
         Err(_) => {
             let missing = "timed out waiting for the agent to connect";
             return Err(AgentFailure::new(endpoint, missing));
         }
-    }
-    check_encoding(pool, endpoint, encoding)
+    };
+    check_encoding(&agent, endpoint, encoding)?;
+    Ok(Connected { pool, agent })
 }
 
 fn config(encoding: Option<Encoding>, timeout: Duration) -> AgentPoolConfig {
@@ -107,11 +118,11 @@ fn config(encoding: Option<Encoding>, timeout: Duration) -> AgentPoolConfig {
 }
 
 fn check_encoding(
-    pool: AgentPool,
+    agent: &Agent,
     endpoint: &str,
     encoding: Option<Encoding>,
-) -> Result<AgentPool, AgentFailure> {
-    match (encoding, pool.agent_encoding(AGENT_ID)) {
+) -> Result<(), AgentFailure> {
+    match (encoding, agent.encoding()) {
         // An agent that supports none of the offered encodings falls back to JSON.
         (Some(wanted), Some(chosen)) if wanted != chosen && !is_remote(endpoint) => {
             Err(AgentFailure::new(
@@ -119,6 +130,6 @@ fn check_encoding(
                 format_args!("the agent chose the encoding {chosen} instead of {wanted}"),
             ))
         }
-        _ => Ok(pool),
+        _ => Ok(()),
     }
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentResponse, BodyChunk, CancelReason, Configure,
-    CounterMetric, Decision, GuardrailInspect, HistogramBucket, HistogramMetric, MetricsCollector,
-    MetricsReport, RequestComplete, RequestHeadersView, ResponseHeadersView, WebSocketFrame,
+    AgentCapabilities, AgentHandler, AgentResponse, BodyChunk, CancelReason, Decision,
+    RequestComplete, RequestHeadersView, ResponseHeadersView,
+    control::{CounterMetric, HistogramBucket, HistogramMetric, MetricsReport},
+    events::{Configure, GuardrailInspect, WebSocketFrame},
+    metrics::MetricsCollector,
 };
 
 /// A handler whose decisions are counted.

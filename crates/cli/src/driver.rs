@@ -3,9 +3,8 @@
 //! After the warm-up the driver itself does not allocate, so that counted allocations are those of
 //! the library.
 
-use crate::connect::AGENT_ID;
 use crate::correlation_id::{self, CorrelationId};
-use crate::exit::cause_of;
+use crate::exit::AgentError;
 use crate::latency::Latencies;
 use crate::progress::{Progress, Status};
 use crate::tally::{DecisionCounts, Tally};
@@ -18,7 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tollgate::{AgentPool, AgentProtocolError, Decision};
+use tollgate::{Agent, AgentProtocolError, Decision};
 use tollgate_counting_alloc::allocations;
 
 const PROGRESS_PERIOD: Duration = Duration::from_millis(200);
@@ -59,11 +58,11 @@ pub(crate) struct Measurement {
     pub(crate) allocations_per_request: f64,
 }
 
-/// Sends the requests of `request_list` to the pool's agent, `concurrency` at a time.
+/// Sends the requests of `request_list` to the agent, `concurrency` at a time.
 ///
 /// Ends early if the agent becomes unreachable.
 pub(crate) async fn drive(
-    pool: &AgentPool,
+    agent: &Agent,
     request_list: RequestList,
     concurrency: usize,
     length: Length,
@@ -71,7 +70,7 @@ pub(crate) async fn drive(
     let run = Arc::new(Run::new(request_list, concurrency, length));
     let mut workers = JoinSet::new();
     for _ in 0..concurrency {
-        workers.spawn(work(pool.clone(), Arc::clone(&run), Tally::new()));
+        workers.spawn(work(agent.clone(), Arc::clone(&run), Tally::new()));
     }
     let mut collected = Collected {
         tallies: Vec::with_capacity(concurrency),
@@ -166,7 +165,7 @@ impl Run {
     fn record_failure(&self, error: &AgentProtocolError) {
         self.errors.fetch_add(1, Ordering::Relaxed);
         // Keeps only the first cause.
-        let _ = self.first_error.set(cause_of(error));
+        let _ = self.first_error.set(error.reason());
         if is_final(error) {
             self.stop();
         }
@@ -284,14 +283,14 @@ fn warm_at(length: Length, concurrency: usize) -> u64 {
     }
 }
 
-async fn work(pool: AgentPool, run: Arc<Run>, mut tally: Tally) -> Tally {
+async fn work(agent: Agent, run: Arc<Run>, mut tally: Tally) -> Tally {
     let mut id = CorrelationId::new(run.nonce);
     run.start.wait().await;
     while let Some(number) = run.next() {
         let request = run.request_list.request(number);
         let began = Instant::now();
         match exchange(
-            &pool,
+            &agent,
             id.for_request(number),
             request,
             run.request_list.timestamp(),
@@ -312,13 +311,13 @@ async fn work(pool: AgentPool, run: Arc<Run>, mut tally: Tally) -> Tally {
 
 /// Sends one request to the agent, event by event, until the agent decides against it.
 async fn exchange(
-    pool: &AgentPool,
+    agent: &Agent,
     correlation_id: &str,
     request: &Request,
     timestamp: &str,
 ) -> Result<Decision, AgentProtocolError> {
     let head = request.head(correlation_id, timestamp);
-    let mut exchange = pool.exchange(AGENT_ID, correlation_id)?;
+    let mut exchange = agent.exchange(correlation_id)?;
     let mut decision = exchange.send(&head).await?.decision;
     for chunk in request.body_events(correlation_id) {
         if decision != Decision::Allow {
@@ -333,10 +332,11 @@ async fn exchange(
 fn is_final(error: &AgentProtocolError) -> bool {
     matches!(
         error,
-        AgentProtocolError::ConnectionFailed { .. }
-            | AgentProtocolError::ConnectionClosed { .. }
+        AgentProtocolError::ConnectionClosed { .. }
             | AgentProtocolError::Unavailable { .. }
-            | AgentProtocolError::UnknownAgent { .. }
+            | AgentProtocolError::Removed { .. }
+            | AgentProtocolError::Replaced { .. }
+            | AgentProtocolError::PoolDropped { .. }
     )
 }
 

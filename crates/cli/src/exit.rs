@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
 use std::process::ExitCode;
-use tollgate::AgentProtocolError;
+use tollgate::{AddError, AgentProtocolError};
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -33,8 +33,8 @@ pub(crate) struct AgentFailure {
 
 impl AgentFailure {
     /// Describes an error of the library about the agent at `endpoint`.
-    pub(crate) fn of(endpoint: &str, error: &AgentProtocolError) -> Self {
-        Self::new(endpoint, cause_of(error))
+    pub(crate) fn of(endpoint: &str, error: &impl AgentError) -> Self {
+        Self::new(endpoint, error.reason())
     }
 
     /// Describes a failure of the agent at `endpoint`.
@@ -46,21 +46,37 @@ impl AgentFailure {
     }
 }
 
-/// Returns the cause of an error without the agent id. A command has one agent and identifies it by
-/// its endpoint.
-pub(crate) fn cause_of(error: &AgentProtocolError) -> String {
-    match error {
-        AgentProtocolError::ConnectionFailed { cause, .. } => cause.to_string(),
-        AgentProtocolError::ConnectionClosed { .. } => "connection closed by the agent".to_owned(),
-        AgentProtocolError::Timeout { after, .. } => format!("timed out after {after:?}"),
-        AgentProtocolError::MessageTooLarge { size, max, .. } => {
-            format!("a message of {size} bytes is too large; at most {max} bytes are allowed")
+/// An error of the library about the agent of a command.
+pub(crate) trait AgentError {
+    /// Returns the reason without the agent id. A command has one agent and identifies it by its
+    /// endpoint.
+    fn reason(&self) -> String;
+}
+
+impl AgentError for AddError {
+    fn reason(&self) -> String {
+        match self {
+            Self::Connect { source, .. } => source.to_string(),
+            Self::InvalidEndpoint(invalid) => invalid.reason().to_owned(),
+            other => other.to_string(),
         }
-        AgentProtocolError::InvalidMessage { cause, .. } => format!("invalid answer: {cause}"),
-        AgentProtocolError::Unavailable { .. } => "all connections are closed".to_owned(),
-        AgentProtocolError::InvalidEndpoint { reason, .. } => (*reason).to_owned(),
-        AgentProtocolError::Listen { cause, .. } => cause.to_string(),
-        other => other.to_string(),
+    }
+}
+
+impl AgentError for AgentProtocolError {
+    fn reason(&self) -> String {
+        match self {
+            Self::ConnectionClosed { .. } => "connection closed by the agent".to_owned(),
+            Self::Timeout { after, .. } => format!("timed out after {after:?}"),
+            Self::MessageTooLarge { size, max, .. } => {
+                format!("a message of {size} bytes is too large; at most {max} bytes are allowed")
+            }
+            Self::InvalidMessage { cause, .. } => format!("invalid answer: {cause}"),
+            Self::Unavailable { .. } => "all connections are closed".to_owned(),
+            Self::InvalidEndpoint(invalid) => invalid.reason().to_owned(),
+            Self::Listen { cause, .. } => cause.to_string(),
+            other => other.to_string(),
+        }
     }
 }
 
@@ -115,7 +131,7 @@ mod tests {
             agent_id: "agent".into(),
             after: Duration::from_secs(5),
         };
-        assert_eq!(cause_of(&timeout), "timed out after 5s");
+        assert_eq!(timeout.reason(), "timed out after 5s");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use std::fmt::Display;
 use std::path::Path;
-use tollgate::BodyMutation;
+use tollgate::response::BodyMutation;
 
 /// Reads the requests of the capture in `file`.
 pub(crate) fn read(file: &Path) -> Result<RequestList, UsageError> {

@@ -1,6 +1,6 @@
 //! `tollgate load`: measures an agent's throughput and latency under load.
 
-use crate::connect::Target;
+use crate::connect::{Connected, Target};
 use crate::driver::{Length, drive};
 use crate::har;
 use crate::options::{LoadOptions, parse_seconds};
@@ -10,7 +10,7 @@ use crate::traffic::RequestList;
 use crate::values::parse_size;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
-use tollgate::{AgentPool, Encoding};
+use tollgate::Encoding;
 
 const DEFAULT_LENGTH: Length = Length::Time(Duration::from_secs(5));
 
@@ -62,20 +62,20 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 /// Sends requests to a connected agent and records the run.
 pub(crate) async fn measure(
     endpoint: &str,
-    (pool, encoding): (AgentPool, Encoding),
+    (connected, encoding): (Connected, Encoding),
     request_list: RequestList,
     length: Length,
     concurrency: usize,
 ) -> anyhow::Result<Recording> {
     let began = SystemTime::now();
-    let measured = drive(&pool, request_list, concurrency, length).await?;
+    let measured = drive(&connected.agent, request_list, concurrency, length).await?;
     Ok(Recording {
         details: Details {
             endpoint: endpoint.to_owned(),
             began_at: humantime::format_rfc3339_seconds(began).to_string(),
             quantiles: measured.latencies.quantiles(),
             timeline: measured.timeline.points().to_vec(),
-            stages: Stage::all(&pool),
+            stages: Stage::all(&connected.pool),
         },
         report: Report::new(measured, encoding),
     })

@@ -1,13 +1,13 @@
 //! Options shared by `demo` and `load`.
 
-use crate::connect::{AGENT_ID, Target, accept, connect};
+use crate::connect::{Connected, Target, accept, connect};
 use crate::exit::AgentFailure;
 use crate::page::PageOptions;
 use crate::scrape;
 use crate::values::{parse_encoding, parse_timeout};
 use std::net::SocketAddr;
 use std::time::Duration;
-use tollgate::{AgentPool, Encoding};
+use tollgate::Encoding;
 
 const MOST_SECONDS: f64 = 24.0 * 60.0 * 60.0;
 
@@ -43,33 +43,33 @@ pub(crate) struct LoadOptions {
 }
 
 impl LoadOptions {
-    /// Connects to an agent. Returns the pool and the negotiated encoding.
-    pub(crate) async fn connect(&self, target: &Target) -> anyhow::Result<(AgentPool, Encoding)> {
-        let pool = connect(target, self.encoding, self.connections(), self.timeout).await?;
-        self.ready(pool, &target.endpoint).await
+    /// Connects to an agent. Returns it with the negotiated encoding.
+    pub(crate) async fn connect(&self, target: &Target) -> anyhow::Result<(Connected, Encoding)> {
+        let connected = connect(target, self.encoding, self.connections(), self.timeout).await?;
+        self.ready(connected, &target.endpoint).await
     }
 
-    /// Listens at `endpoint` until the agent has connected. Returns the pool and the negotiated
+    /// Listens at `endpoint` until the agent has connected. Returns it with the negotiated
     /// encoding.
-    pub(crate) async fn accept(&self, endpoint: &str) -> anyhow::Result<(AgentPool, Encoding)> {
-        let pool = accept(endpoint, self.encoding, self.connections(), self.timeout).await?;
-        self.ready(pool, endpoint).await
+    pub(crate) async fn accept(&self, endpoint: &str) -> anyhow::Result<(Connected, Encoding)> {
+        let connected = accept(endpoint, self.encoding, self.connections(), self.timeout).await?;
+        self.ready(connected, endpoint).await
     }
 
     async fn ready(
         &self,
-        pool: AgentPool,
+        connected: Connected,
         endpoint: &str,
-    ) -> anyhow::Result<(AgentPool, Encoding)> {
+    ) -> anyhow::Result<(Connected, Encoding)> {
         if let Some(address) = self.metrics {
-            let metrics = pool.protocol_metrics();
+            let metrics = connected.pool.metrics();
             scrape::serve(address, move || metrics.to_prometheus("tollgate")).await?;
         }
-        let Some(encoding) = pool.agent_encoding(AGENT_ID) else {
+        let Some(encoding) = connected.agent.encoding() else {
             let cause = "the connection was closed after the handshake";
             return Err(AgentFailure::new(endpoint, cause).into());
         };
-        Ok((pool, encoding))
+        Ok((connected, encoding))
     }
 
     /// Returns the number of requests in flight at once.

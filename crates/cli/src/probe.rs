@@ -1,12 +1,15 @@
 //! `tollgate probe`: an agent's capabilities, and its handshake and ping times.
 
-use crate::connect::{AGENT_ID, Target, connect};
-use crate::exit::{AgentFailure, cause_of};
+use crate::connect::{Target, connect};
+use crate::exit::{AgentError, AgentFailure};
 use crate::output::{OutputError, micros, print_json, print_line, printable};
 use crate::values::parse_timeout;
 use serde::Serialize;
 use std::time::{Duration, Instant};
-use tollgate::{AgentCapabilities, AgentFeatures, AgentLimits, AgentPool, Encoding};
+use tollgate::{
+    Agent, AgentCapabilities, Encoding,
+    control::{AgentFeatures, AgentLimits},
+};
 
 const PINGS: usize = 5;
 
@@ -53,24 +56,25 @@ struct RoundTrip {
 async fn probe(target: &Target, timeout: Duration) -> anyhow::Result<Report> {
     let endpoint = &target.endpoint;
     let started = Instant::now();
-    let pool = connect(target, None, 1, timeout).await?;
+    let connected = connect(target, None, 1, timeout).await?;
     let handshake = started.elapsed();
+    let agent = &connected.agent;
     let closed = || AgentFailure::new(endpoint, "the connection was closed after the handshake");
     Ok(Report {
         endpoint: endpoint.clone(),
-        encoding: pool.agent_encoding(AGENT_ID).ok_or_else(closed)?,
-        extension: pool.agent_uses_extension(AGENT_ID).ok_or_else(closed)?,
+        encoding: agent.encoding().ok_or_else(closed)?,
+        extension: agent.uses_extension().ok_or_else(closed)?,
         handshake_us: micros(handshake),
-        capabilities: pool.agent_capabilities(AGENT_ID).await.ok_or_else(closed)?,
-        round_trip_us: measure(&pool, endpoint).await?,
+        capabilities: agent.capabilities().ok_or_else(closed)?,
+        round_trip_us: measure(agent, endpoint).await?,
     })
 }
 
-async fn measure(pool: &AgentPool, endpoint: &str) -> Result<RoundTrip, AgentFailure> {
+async fn measure(agent: &Agent, endpoint: &str) -> Result<RoundTrip, AgentFailure> {
     let mut times = Vec::with_capacity(PINGS);
     for _ in 0..PINGS {
-        let time = pool.ping(AGENT_ID).await.map_err(|error| {
-            AgentFailure::new(endpoint, format_args!("ping: {}", cause_of(&error)))
+        let time = agent.ping().await.map_err(|error| {
+            AgentFailure::new(endpoint, format_args!("ping: {}", error.reason()))
         })?;
         times.push(time);
     }

@@ -47,7 +47,7 @@ pub(crate) struct Stage {
 impl Stage {
     /// Returns the stages of a pool's timed calls, without stages that were not timed.
     pub(crate) fn all(pool: &AgentPool) -> Vec<Self> {
-        let stages = pool.protocol_metrics().snapshot().total.stages;
+        let stages = pool.metrics().snapshot().total.stages;
         let named = [
             ("encode", &stages.encode),
             ("wait", &stages.wait),

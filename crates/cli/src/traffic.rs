@@ -4,7 +4,7 @@
 use crate::browsers;
 use bytes::Bytes;
 use std::borrow::Cow;
-use tollgate::{BodyChunk, Metadata, RequestBodyChunk, RequestHeaders, Timestamp};
+use tollgate::{BodyChunk, Metadata, RequestBodyChunk, RequestHeaders, events::Timestamp};
 
 /// Default chunk size of bodies.
 pub(crate) const CHUNK_BYTES: usize = 64 * 1024;

@@ -5,7 +5,8 @@ use crate::events::every_byte;
 use serde_json::json;
 use std::collections::HashMap;
 use tollgate::{
-    AgentResponse, AuditMetadata, BodyMutation, Bytes, Decision, HeaderOp, WebSocketDecision,
+    AgentResponse, AuditMetadata, Bytes, Decision, HeaderOp,
+    response::{BodyMutation, WebSocketDecision},
 };
 
 /// Bodies with this text are blocked.

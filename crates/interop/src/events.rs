@@ -1,11 +1,15 @@
 //! Creates the events of the peers' client with tollgate's types.
 
 use bytes::Bytes;
+use serde_json::Value;
 use std::collections::HashMap;
 use tollgate::{
-    GuardrailInspectEvent, GuardrailInspectionType, RequestBodyChunkEvent, RequestCompleteEvent,
-    RequestHeadersEvent, RequestMetadata, ResponseBodyChunkEvent, ResponseHeadersEvent,
-    WebSocketFrameEvent, WebSocketOpcode,
+    RequestHeadersEvent,
+    events::{
+        Configure, GuardrailInspectEvent, GuardrailInspectionType, RequestBodyChunkEvent,
+        RequestCompleteEvent, RequestMetadata, ResponseBodyChunkEvent, ResponseHeadersEvent,
+        WebSocketFrameEvent, WebSocketOpcode,
+    },
 };
 use tollgate_load_driver::traffic::header_map;
 
@@ -169,6 +173,21 @@ pub fn bare_guardrail_inspect(id: &str) -> GuardrailInspectEvent {
         route_id: None,
         metadata: HashMap::new(),
         ..guardrail_inspect(id)
+    }
+}
+
+/// Creates settings for an agent.
+///
+/// # Panics
+///
+/// If they are not a JSON object.
+pub fn configure<'a>(id: &'a str, settings: &Value) -> Configure<'a> {
+    Configure {
+        correlation_id: id,
+        settings: settings
+            .as_object()
+            .expect("settings are an object")
+            .clone(),
     }
 }
 

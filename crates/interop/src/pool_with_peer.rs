@@ -3,7 +3,7 @@ use crate::pairing::Pairing;
 use crate::peer_agent::{Logged, PeerAgent};
 use serde::Serialize;
 use serde_json::json;
-use tollgate::{AgentPool, AgentPoolConfig};
+use tollgate::{Agent, AgentConfig, AgentPool, AgentPoolConfig};
 
 /// Name of the agent in the pool.
 pub const AGENT: &str = "peer";
@@ -13,8 +13,10 @@ pub const AGENT: &str = "peer";
 pub struct PoolWithPeer {
     /// The pool, which has one agent, [`AGENT`].
     pub pool: AgentPool,
-    /// The peer's agent.
-    pub agent: PeerAgent,
+    /// Handle of the agent.
+    pub agent: Agent,
+    /// The peer's agent itself.
+    pub peer: PeerAgent,
 }
 
 /// Returns a configuration with one connection and generous timeouts.
@@ -40,24 +42,21 @@ impl PoolWithPeer {
     ///
     /// If the two do not negotiate the encoding of the pairing.
     pub async fn configured(pairing: &Pairing, config: AgentPoolConfig) -> Self {
-        let mut agent = PeerAgent::start(&pairing.peer()).await;
+        let mut peer = PeerAgent::start(&pairing.peer()).await;
         let connections = config.connections_per_agent;
         let pool = AgentPool::with_config(config);
-        let endpoint = format!("unix:{}", agent.socket().display());
-        pool.connect_agent(AGENT, endpoint)
+        let endpoint = format!("unix:{}", peer.socket().display());
+        let agent = pool
+            .add(AgentConfig::new(AGENT, endpoint).require_connection())
             .await
             .expect("the pool connects");
-        assert_eq!(
-            pool.agent_encoding(AGENT),
-            Some(pairing.agreed),
-            "{pairing}"
-        );
+        assert_eq!(agent.encoding(), Some(pairing.agreed), "{pairing}");
         for _ in 0..connections {
-            let handshake = agent.next_event().await;
+            let handshake = peer.next_event().await;
             assert_eq!(handshake.event, "handshake");
             assert_eq!(handshake.value["supported_versions"], json!([2]));
         }
-        Self { pool, agent }
+        Self { pool, agent, peer }
     }
 
     /// Checks the next event that the agent reports.
@@ -70,7 +69,7 @@ impl PoolWithPeer {
             event: event.to_owned(),
             value: serde_json::to_value(value).expect("an event is JSON"),
         };
-        assert_eq!(self.agent.next_event().await, expected);
+        assert_eq!(self.peer.next_event().await, expected);
     }
 
     /// Disconnects the two and checks that the agent received no other event.
@@ -79,11 +78,8 @@ impl PoolWithPeer {
     ///
     /// If it did.
     pub async fn end(self) {
-        self.pool
-            .remove_agent(AGENT)
-            .await
-            .expect("the agent is known");
-        let mut left = self.agent.kill().await;
+        self.agent.remove().expect("the agent is in the pool");
+        let mut left = self.peer.kill().await;
         // The agent may or may not have noticed the end of the connections.
         left.retain(|logged| logged.event != "stream_closed");
         assert_eq!(left, []);

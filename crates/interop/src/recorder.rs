@@ -12,9 +12,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tollgate::{
-    AgentCapabilities, AgentControl, AgentDialer, AgentFeatures, AgentHandler, AgentProtocolError,
-    AgentResponse, BodyChunk, CancelReason, Configure, Encoding, EventType, GuardrailInspect,
-    RequestComplete, RequestHeadersView, ResponseHeadersView, UdsAgentServer, WebSocketFrame,
+    AgentCapabilities, AgentControl, AgentDialer, AgentHandler, AgentProtocolError, AgentResponse,
+    BodyChunk, CancelReason, Encoding, EventType, RequestComplete, RequestHeadersView,
+    ResponseHeadersView, UdsAgentServer,
+    control::AgentFeatures,
+    events::{Configure, GuardrailInspect, WebSocketFrame},
 };
 
 /// Tollgate's agent server. It answers as the peers' agent does and records each event.

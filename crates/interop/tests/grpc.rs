@@ -12,9 +12,9 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 use tollgate::{
-    AgentCapabilities, AgentFeatures, AgentHandler, AgentPool, AgentPoolConfig, AgentResponse,
-    BodyChunk, Bytes, Decision, Encoding, EventType, GrpcAgentServer, RequestBodyChunkEvent,
-    RequestHeadersView, ResponseHeadersView,
+    Agent, AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig, AgentResponse,
+    BodyChunk, Bytes, Decision, Encoding, EventType, GrpcAgentServer, RequestHeadersView,
+    ResponseHeadersView, control::AgentFeatures, events::RequestBodyChunkEvent,
 };
 use tollgate_interop::{
     AGENT, Peer, PeerAgent, URIS, Version, Via, blocked_by_body, events, run_client, to_uri,
@@ -61,16 +61,19 @@ async fn serve_rules() -> String {
     endpoint
 }
 
-async fn connect(endpoint: &str) -> AgentPool {
+async fn connect(endpoint: &str) -> (AgentPool, Agent) {
     let pool = AgentPool::with_config(AgentPoolConfig {
         connections_per_agent: 1,
         connect_timeout: TIMEOUT,
         request_timeout: TIMEOUT,
         ..AgentPoolConfig::default()
     });
-    pool.connect_agent(AGENT, endpoint).await.unwrap();
-    assert_eq!(pool.agent_encoding(AGENT), Some(Encoding::Protobuf));
-    pool
+    let agent = pool
+        .add(AgentConfig::new(AGENT, endpoint).require_connection())
+        .await
+        .unwrap();
+    assert_eq!(agent.encoding(), Some(Encoding::Protobuf));
+    (pool, agent)
 }
 
 /// Removes what the messages of `zentinel-agent-protocol` have no fields for.
@@ -87,14 +90,14 @@ fn zentinel() -> Peer {
 
 #[tokio::test]
 async fn tollgate_pool_calls_zentinel_agent() {
-    let mut agent = PeerAgent::start_grpc(&zentinel()).await;
-    let pool = connect(agent.socket().to_str().unwrap()).await;
-    assert_eq!(agent.next_event().await.event, "handshake");
+    let mut peer = PeerAgent::start_grpc(&zentinel()).await;
+    let (_pool, agent) = connect(peer.socket().to_str().unwrap()).await;
+    assert_eq!(peer.next_event().await.event, "handshake");
     for uri in URIS {
         let event = events::request_headers(uri, uri);
-        let answer = pool.send_request_headers(AGENT, uri, &event).await.unwrap();
+        let answer = agent.send(uri, &event).await.unwrap();
         assert_eq!(answer, without_lost_fields(to_uri(uri)), "{uri}");
-        let logged = agent.next_event().await;
+        let logged = peer.next_event().await;
         assert_eq!(logged.event, "request_headers");
         let sent = serde_json::to_value(&event).unwrap();
         for field in ["method", "uri"] {
@@ -106,9 +109,9 @@ async fn tollgate_pool_calls_zentinel_agent() {
     }
     let data = Bytes::from_static(b"a BLOCK-ME b");
     let chunk = RequestBodyChunkEvent::new("body", data, 0, true);
-    let answer = pool.send_request_body_chunk(AGENT, "body", &chunk).await;
+    let answer = agent.send("body", &chunk).await;
     assert_eq!(answer.unwrap(), blocked_by_body());
-    let logged = agent.next_event().await;
+    let logged = peer.next_event().await;
     assert_eq!(logged.value, serde_json::to_value(&chunk).unwrap());
 }
 
@@ -142,16 +145,16 @@ fn python() -> (PathBuf, PathBuf) {
 #[tokio::test]
 async fn tollgate_pool_calls_python_agent() {
     let (python, program) = python();
-    let mut agent = Command::new(python)
+    let mut process = Command::new(python)
         .arg(program)
         .arg("agent")
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(agent.stdout.take().unwrap()).lines();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
     let ready = timeout(TIMEOUT, lines.next_line()).await.unwrap().unwrap();
-    let pool = connect(&ready.expect("the agent starts")).await;
+    let (_pool, agent) = connect(&ready.expect("the agent starts")).await;
     for (uri, decision) in [
         ("/allow", Decision::Allow),
         (
@@ -160,7 +163,7 @@ async fn tollgate_pool_calls_python_agent() {
         ),
     ] {
         let event = events::request_headers(uri, uri);
-        let answer = pool.send_request_headers(AGENT, uri, &event).await.unwrap();
+        let answer = agent.send(uri, &event).await.unwrap();
         assert_eq!(answer.decision, decision);
         assert_eq!(answer.audit.custom["uri"], json!(uri));
         assert_eq!(
@@ -170,10 +173,7 @@ async fn tollgate_pool_calls_python_agent() {
     }
     let data = Bytes::from_static(b"\x00\xff");
     let chunk = RequestBodyChunkEvent::new("body", data.clone(), 3, true);
-    let answer = pool
-        .send_request_body_chunk(AGENT, "body", &chunk)
-        .await
-        .unwrap();
+    let answer = agent.send("body", &chunk).await.unwrap();
     let mutation = answer.request_body_mutation.unwrap();
     assert_eq!((mutation.data, mutation.chunk_index), (Some(data), 3));
 }

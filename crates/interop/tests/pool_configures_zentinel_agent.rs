@@ -4,9 +4,11 @@
 use serde_json::json;
 use std::time::Duration;
 use tollgate::{
-    AgentProtocolError, ConfigUpdateType, DrainReason, PushStatus, RuleDefinition, ShutdownReason,
+    AgentProtocolError,
+    config_push::PushStatus,
+    control::{ConfigUpdateType, DrainReason, RuleDefinition, ShutdownReason},
 };
-use tollgate_interop::{AGENT, PoolWithPeer, pairings};
+use tollgate_interop::{PoolWithPeer, pairings};
 
 #[tokio::test]
 async fn settings_are_accepted_or_rejected() {
@@ -14,19 +16,13 @@ async fn settings_are_accepted_or_rejected() {
         let mut connected = PoolWithPeer::connect(&pairing).await;
         let settings = json!({"mode": "block", "paths": ["/admin"]});
         let version = Some("7".to_owned());
-        let result = connected
-            .pool
-            .configure_agent(AGENT, settings.clone(), version)
-            .await;
+        let result = connected.agent.configure(settings.clone(), version).await;
         assert_eq!(result.unwrap(), 1, "{pairing}");
         let logged = json!({"config": settings, "version": "7"});
         connected.expect_logged("configure", &logged).await;
 
         let rejected = json!({"reject": true});
-        let result = connected
-            .pool
-            .configure_agent(AGENT, rejected.clone(), None)
-            .await;
+        let result = connected.agent.configure(rejected.clone(), None).await;
         let was_rejected = matches!(
             result,
             Err(AgentProtocolError::SettingsRefused { ref reason, .. })
@@ -56,7 +52,7 @@ async fn updates_are_pushed_and_acknowledged() {
             rules: vec![rule],
             remove_rules: vec!["r0".to_owned()],
         };
-        let pushed = connected.pool.push_config_to_agent(AGENT, update.clone());
+        let pushed = connected.agent.push_config(update.clone());
         let id = pushed.expect("the agent accepts pushes");
         let logged = json!({"config": update, "version": null});
         connected.expect_logged("configure", &logged).await;
@@ -79,13 +75,15 @@ async fn updates_are_pushed_and_acknowledged() {
 async fn drain_and_shutdown_are_not_sent() {
     for pairing in pairings() {
         let connected = PoolWithPeer::connect(&pairing).await;
-        let drained = connected.pool.send_drain(AGENT, 1000, DrainReason::Manual);
+        let drained = connected
+            .agent
+            .request_drain(Duration::from_secs(1), DrainReason::Manual);
         assert!(!drained.await.unwrap());
         let shut = connected
-            .pool
-            .send_shutdown(AGENT, ShutdownReason::Graceful, 1000);
+            .agent
+            .request_shutdown(Duration::from_secs(1), ShutdownReason::Graceful);
         assert!(!shut.await.unwrap());
-        connected.pool.ping(AGENT).await.unwrap();
+        connected.agent.ping().await.unwrap();
         connected.end().await;
     }
 }

@@ -4,12 +4,12 @@
 use bytes::Bytes;
 use serde_json::json;
 use tollgate::{
-    AgentFeatures, AgentResponse, Decision, EventType, RequestBodyChunkEvent, RequestCompleteEvent,
-    WebSocketOpcode,
+    AgentResponse, Decision, EventType,
+    control::AgentFeatures,
+    events::{RequestBodyChunkEvent, RequestCompleteEvent, WebSocketOpcode},
 };
 use tollgate_interop::{
-    AGENT, PoolWithPeer, URIS, blocked_by_body, events, pairings, pool_config, to_chunk, to_frame,
-    to_uri,
+    PoolWithPeer, URIS, blocked_by_body, events, pairings, pool_config, to_chunk, to_frame, to_uri,
 };
 
 #[tokio::test]
@@ -18,15 +18,12 @@ async fn request_headers() {
         let mut connected = PoolWithPeer::connect(&pairing).await;
         for uri in URIS {
             let event = events::request_headers(uri, uri);
-            let answer = connected
-                .pool
-                .send_request_headers(AGENT, uri, &event)
-                .await;
+            let answer = connected.agent.send(uri, &event).await;
             assert_eq!(answer.unwrap(), to_uri(uri));
             connected.expect_logged("request_headers", &event).await;
         }
         let event = events::bare_request_headers("bare", "/block");
-        let answer = connected.pool.send(AGENT, "bare", &event).await;
+        let answer = connected.agent.send("bare", &event).await;
         assert_eq!(answer.unwrap(), to_uri("/block"));
         connected.expect_logged("request_headers", &event).await;
         connected.end().await;
@@ -46,7 +43,7 @@ async fn request_headers_of_any_text() {
             ("x-long", &["v".repeat(70_000).as_str()]),
             ("\u{fc}", &["\u{ffff}"]),
         ]);
-        let answer = connected.pool.send(AGENT, id, &event).await;
+        let answer = connected.agent.send(id, &event).await;
         assert_eq!(answer.unwrap(), to_uri("/headers"));
         connected.expect_logged("request_headers", &event).await;
         connected.end().await;
@@ -62,10 +59,7 @@ async fn request_bodies() {
         let mut connected = PoolWithPeer::connect(&pairing).await;
         for (id, total) in [("sized", Some(size)), ("unsized", None)] {
             for event in events::request_chunks(id, &parts, total) {
-                let answer = connected
-                    .pool
-                    .send_request_body_chunk(AGENT, id, &event)
-                    .await;
+                let answer = connected.agent.send(id, &event).await;
                 let expected = AgentResponse {
                     request_body_mutation: to_chunk(&event.data, event.chunk_index),
                     ..AgentResponse::default_allow()
@@ -84,10 +78,7 @@ async fn blocked_text_is_found_across_chunks() {
         let mut connected = PoolWithPeer::connect(&pairing).await;
         let mut answers = Vec::new();
         for event in events::request_chunks("c", &[b"\0\xffBLOCK-", b"ME\xfe", b"rest"], None) {
-            let answer = connected
-                .pool
-                .send_request_body_chunk_binary(AGENT, &event)
-                .await;
+            let answer = connected.agent.send(&event.correlation_id, &event).await;
             answers.push(answer.unwrap());
             connected.expect_logged("request_body_chunk", &event).await;
         }
@@ -104,7 +95,7 @@ async fn large_bodies() {
     for pairing in pairings() {
         let mut connected = PoolWithPeer::connect(&pairing).await;
         let event = RequestBodyChunkEvent::new("large", large.clone(), 0, true);
-        let answer = connected.pool.send(AGENT, "large", &event).await;
+        let answer = connected.agent.send("large", &event).await;
         assert_eq!(answer.unwrap(), AgentResponse::default_allow());
         connected.expect_logged("request_body_chunk", &event).await;
         connected.end().await;
@@ -116,19 +107,13 @@ async fn responses() {
     for pairing in pairings() {
         let mut connected = PoolWithPeer::connect(&pairing).await;
         let event = events::response_headers("c");
-        let answer = connected
-            .pool
-            .send_response_headers(AGENT, "c", &event)
-            .await;
+        let answer = connected.agent.send("c", &event).await;
         assert_eq!(answer.unwrap(), AgentResponse::default_allow());
         connected.expect_logged("response_headers", &event).await;
 
         for data in [&b"REPLACE"[..], b"DROP", b"PASS", b"\0\x80\xff", b""] {
             let event = events::response_chunk("c", data);
-            let answer = connected
-                .pool
-                .send_response_body_chunk(AGENT, "c", &event)
-                .await;
+            let answer = connected.agent.send("c", &event).await;
             let expected = AgentResponse {
                 response_body_mutation: to_chunk(data, 0),
                 ..AgentResponse::default_allow()
@@ -153,10 +138,7 @@ async fn request_complete() {
         };
         for event in [good, bad] {
             let id = event.correlation_id.as_str();
-            let answer = connected
-                .pool
-                .send_request_complete(AGENT, id, &event)
-                .await;
+            let answer = connected.agent.send(id, &event).await;
             assert_eq!(answer.unwrap(), AgentResponse::default_allow());
             connected.expect_logged("request_complete", &event).await;
         }
@@ -180,10 +162,7 @@ async fn websocket_frames() {
             (WebSocketOpcode::Close, b"\x03\xe8"),
         ] {
             let event = events::websocket_frame("c", opcode, data);
-            let answer = connected
-                .pool
-                .send_websocket_frame(AGENT, "c", &event)
-                .await;
+            let answer = connected.agent.send("c", &event).await;
             assert_eq!(answer.unwrap(), to_frame(data));
             connected.expect_logged("websocket_frame", &event).await;
         }
@@ -196,13 +175,19 @@ async fn settings_are_accepted_or_rejected() {
     for pairing in pairings() {
         let mut connected = PoolWithPeer::connect(&pairing).await;
         let settings = json!({"config": {"mode": "strict", "limits": [1, -2, 2.5, null]}, "config_version": "7"});
-        let answer = connected.pool.send_configure(AGENT, "c-1", &settings).await;
+        let answer = connected
+            .agent
+            .send("c-1", &events::configure("c-1", &settings))
+            .await;
         assert_eq!(answer.unwrap(), AgentResponse::default_allow());
         let expected = json!({"config": settings["config"], "version": "7"});
         connected.expect_logged("configure", &expected).await;
 
         let settings = json!({"config": {"reject": true}});
-        let answer = connected.pool.send_configure(AGENT, "c-2", &settings).await;
+        let answer = connected
+            .agent
+            .send("c-2", &events::configure("c-2", &settings))
+            .await;
         assert!(matches!(answer.unwrap().decision, Decision::Block { .. }));
         let expected = json!({"config": {"reject": true}, "version": null});
         connected.expect_logged("configure", &expected).await;
@@ -221,22 +206,22 @@ async fn a_whole_exchange_under_one_id() {
         for _ in 0..5 {
             let event = events::request_headers(id, "/headers");
             assert_eq!(
-                connected.pool.send(AGENT, id, &event).await.unwrap(),
+                connected.agent.send(id, &event).await.unwrap(),
                 to_uri("/headers")
             );
             connected.expect_logged("request_headers", &event).await;
             for event in events::request_chunks(id, &[b"one", b"two"], Some(6)) {
-                connected.pool.send(AGENT, id, &event).await.unwrap();
+                connected.agent.send(id, &event).await.unwrap();
                 connected.expect_logged("request_body_chunk", &event).await;
             }
             let event = events::response_headers(id);
-            connected.pool.send(AGENT, id, &event).await.unwrap();
+            connected.agent.send(id, &event).await.unwrap();
             connected.expect_logged("response_headers", &event).await;
             let event = events::response_chunk(id, b"three");
-            connected.pool.send(AGENT, id, &event).await.unwrap();
+            connected.agent.send(id, &event).await.unwrap();
             connected.expect_logged("response_body_chunk", &event).await;
             let event = events::request_complete(id);
-            connected.pool.send(AGENT, id, &event).await.unwrap();
+            connected.agent.send(id, &event).await.unwrap();
             connected.expect_logged("request_complete", &event).await;
         }
         connected.end().await;
@@ -247,7 +232,7 @@ async fn a_whole_exchange_under_one_id() {
 async fn capabilities_and_pings() {
     for pairing in pairings() {
         let connected = PoolWithPeer::connect(&pairing).await;
-        let capabilities = connected.pool.agent_capabilities(AGENT).await.unwrap();
+        let capabilities = connected.agent.capabilities().unwrap();
         assert_eq!(capabilities.agent_id, "peer");
         assert_eq!(capabilities.name, pairing.peer().name());
         assert_eq!(capabilities.version, pairing.version.as_str());
@@ -256,7 +241,7 @@ async fn capabilities_and_pings() {
         for event_type in EventType::ALL {
             assert!(capabilities.supports_event(event_type), "{event_type:?}");
         }
-        connected.pool.ping(AGENT).await.unwrap();
+        connected.agent.ping().await.unwrap();
         connected.end().await;
     }
 }

@@ -73,15 +73,18 @@ async fn tollgate_listener_accepts_zentinel_registration() {
             ..AgentPoolConfig::default()
         }));
         let accepting = tokio::spawn(Arc::clone(&listener).accept_loop(Arc::clone(&pool)));
-        let mut agent = PeerAgent::dial(&pairing.peer(), &socket).await;
+        let mut peer = PeerAgent::dial(&pairing.peer(), &socket).await;
         // The agent is notified before it is in the pool.
-        while pool.agent_ids().is_empty() {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(pool.agent_encoding(AGENT), Some(Encoding::Json));
-        assert_eq!(pool.agent_uses_extension(AGENT), Some(false));
+        let agent = loop {
+            match pool.agent(AGENT) {
+                Some(agent) => break agent,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        assert_eq!(agent.encoding(), Some(Encoding::Json));
+        assert_eq!(agent.uses_extension(), Some(false));
         for step in script().iter().filter(|step| is_answered(step)) {
-            let answer = step.send_to(&pool).await;
+            let answer = step.send_to(&agent).await;
             assert_eq!(
                 answer.expect(&step.name),
                 step.answer,
@@ -89,13 +92,13 @@ async fn tollgate_listener_accepts_zentinel_registration() {
                 step.name
             );
             if let Some(logged) = step.logged_by_peer() {
-                assert_eq!(agent.next_event().await, logged, "{pairing}");
+                assert_eq!(peer.next_event().await, logged, "{pairing}");
             }
         }
         listener.stop();
         accepting.await.expect("the accept loop ends");
-        pool.remove_agent(AGENT).await.expect("the agent is known");
-        assert_eq!(agent.kill().await, [], "{pairing}");
+        agent.remove().expect("the agent is in the pool");
+        assert_eq!(peer.kill().await, [], "{pairing}");
     }
 }
 

@@ -4,43 +4,34 @@
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tollgate::{AgentPool, AgentProtocolError, AgentResponse, CancelReason};
-use tollgate_interop::{
-    AGENT, PoolWithPeer, TIMEOUT, events, pairings, pool_config, to_chunk, to_uri,
-};
+use tollgate::{Agent, AgentProtocolError, AgentResponse, CancelReason};
+use tollgate_interop::{PoolWithPeer, TIMEOUT, events, pairings, pool_config, to_chunk, to_uri};
 
 /// Timeout of a call that is never answered.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Waits until this number of calls is pending.
-async fn wait_for_pending(pool: &AgentPool, calls: u64) {
+async fn wait_for_pending(agent: &Agent, calls: u64) {
     let counted = timeout(TIMEOUT, async {
-        while pool
-            .agent_stats(AGENT)
-            .await
-            .expect("the agent is known")
-            .total_in_flight
-            != calls
-        {
+        while agent.stats().total_in_flight != calls {
             tokio::task::yield_now().await;
         }
     });
     counted.await.expect("the calls are pending in time");
 }
 
-async fn inspect(pool: &AgentPool, id: &str) -> Result<AgentResponse, AgentProtocolError> {
+async fn inspect(agent: &Agent, id: &str) -> Result<AgentResponse, AgentProtocolError> {
     let event = events::guardrail_inspect(id);
-    pool.send_guardrail_inspect(AGENT, id, &event).await
+    agent.send(id, &event).await
 }
 
 /// Checks that the agent still answers on its only connection.
 async fn expect_still_working(connected: &mut PoolWithPeer) {
     let event = events::request_headers("after", "/routing");
-    let answer = connected.pool.send(AGENT, "after", &event).await;
+    let answer = connected.agent.send("after", &event).await;
     assert_eq!(answer.expect("an answer"), to_uri("/routing"));
     connected.expect_logged("request_headers", &event).await;
-    let stats = connected.pool.agent_stats(AGENT).await;
-    let stats = stats.expect("the agent is known");
+    let stats = connected.agent.stats();
     assert_eq!((stats.active_connections, stats.total_in_flight), (1, 0));
 }
 
@@ -51,7 +42,7 @@ async fn guardrail_events_time_out() {
         let mut config = pool_config(&pairing);
         config.request_timeout = SHORT_TIMEOUT;
         let mut connected = PoolWithPeer::configured(&pairing, config).await;
-        let failed = inspect(&connected.pool, "c").await.unwrap_err();
+        let failed = inspect(&connected.agent, "c").await.unwrap_err();
         assert!(
             matches!(&failed, AgentProtocolError::Timeout { after, .. } if *after == SHORT_TIMEOUT),
             "{failed}"
@@ -66,13 +57,12 @@ async fn guardrail_events_time_out() {
 async fn one_call_is_cancelled() {
     for pairing in pairings() {
         let mut connected = PoolWithPeer::connect(&pairing).await;
-        let pool = &connected.pool;
+        let agent = &connected.agent;
         let cancel = async {
-            wait_for_pending(pool, 1).await;
-            pool.cancel_request(AGENT, "c", CancelReason::ClientDisconnect)
-                .await
+            wait_for_pending(agent, 1).await;
+            agent.cancel("c", CancelReason::ClientDisconnect).await
         };
-        let (failed, cancelled) = tokio::join!(inspect(pool, "c"), cancel);
+        let (failed, cancelled) = tokio::join!(inspect(agent, "c"), cancel);
         cancelled.unwrap();
         assert!(
             matches!(failed, Err(AgentProtocolError::Cancelled { .. })),
@@ -89,13 +79,13 @@ async fn all_calls_are_cancelled() {
         let mut connected = PoolWithPeer::connect(&pairing).await;
         let mut calls = JoinSet::new();
         for number in 0..10 {
-            let pool = connected.pool.clone();
-            calls.spawn(async move { inspect(&pool, &number.to_string()).await });
+            let agent = connected.agent.clone();
+            calls.spawn(async move { inspect(&agent, &number.to_string()).await });
         }
-        wait_for_pending(&connected.pool, 10).await;
+        wait_for_pending(&connected.agent, 10).await;
         let cancelled = connected
-            .pool
-            .cancel_all(AGENT, CancelReason::ProxyShutdown)
+            .agent
+            .cancel_all(CancelReason::ProxyShutdown)
             .await;
         assert_eq!(cancelled.unwrap(), 10);
         for failed in calls.join_all().await {
@@ -112,12 +102,17 @@ async fn all_calls_are_cancelled() {
 #[tokio::test]
 async fn calls_fail_at_once_when_the_agent_dies() {
     for pairing in pairings() {
-        let PoolWithPeer { pool, agent } = PoolWithPeer::connect(&pairing).await;
+        let connected = PoolWithPeer::connect(&pairing).await;
+        let PoolWithPeer {
+            pool: _pool,
+            agent,
+            peer,
+        } = connected;
         let kill = async {
-            wait_for_pending(&pool, 1).await;
-            agent.kill().await
+            wait_for_pending(&agent, 1).await;
+            peer.kill().await
         };
-        let (failed, _) = tokio::join!(timeout(TIMEOUT / 2, inspect(&pool, "c")), kill);
+        let (failed, _) = tokio::join!(timeout(TIMEOUT / 2, inspect(&agent, "c")), kill);
         let failed = failed.expect("the call fails before its timeout");
         assert!(
             matches!(failed, Err(AgentProtocolError::ConnectionClosed { .. })),
@@ -135,11 +130,11 @@ async fn concurrent_calls_get_their_own_answers() {
         let mut connected = PoolWithPeer::configured(&pairing, config).await;
         let mut calls = JoinSet::new();
         for number in 0..CALLS {
-            calls.spawn(call(connected.pool.clone(), number));
+            calls.spawn(call(connected.agent.clone(), number));
         }
         // The agent prints as it answers, and blocks unless its output is read.
         for _ in 0..CALLS {
-            connected.agent.next_event().await;
+            connected.peer.next_event().await;
         }
         timeout(TIMEOUT, calls.join_all())
             .await
@@ -149,16 +144,16 @@ async fn concurrent_calls_get_their_own_answers() {
 }
 
 /// Makes one call of four kinds and checks its answer.
-async fn call(pool: AgentPool, number: usize) {
+async fn call(agent: Agent, number: usize) {
     let id = format!("call-{number}");
     let (answer, expected) = match number % 4 {
         0 => {
             let event = events::request_headers(&id, "/block");
-            (pool.send(AGENT, &id, &event).await, to_uri("/block"))
+            (agent.send(&id, &event).await, to_uri("/block"))
         }
         1 => {
             let event = events::request_headers(&id, "/audit");
-            (pool.send(AGENT, &id, &event).await, to_uri("/audit"))
+            (agent.send(&id, &event).await, to_uri("/audit"))
         }
         2 => {
             let event = events::response_chunk(&id, b"REPLACE");
@@ -166,12 +161,12 @@ async fn call(pool: AgentPool, number: usize) {
                 response_body_mutation: to_chunk(b"REPLACE", 0),
                 ..AgentResponse::default_allow()
             };
-            (pool.send(AGENT, &id, &event).await, expected)
+            (agent.send(&id, &event).await, expected)
         }
         _ => {
             let event = events::request_complete(&id);
             (
-                pool.send(AGENT, &id, &event).await,
+                agent.send(&id, &event).await,
                 AgentResponse::default_allow(),
             )
         }

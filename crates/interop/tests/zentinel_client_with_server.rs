@@ -3,8 +3,11 @@
 
 use serde_json::{Value, json};
 use tollgate::{
-    AgentControl, ConfigUpdateRequest, ConfigUpdateType, CounterMetric, FlowControlAction,
-    HealthStatus, MetricsReport,
+    AgentControl,
+    control::{
+        ConfigUpdateRequest, ConfigUpdateType, CounterMetric, FlowControlAction, HealthStatus,
+        MetricsReport,
+    },
 };
 use tollgate_interop::{Pairing, RecordingServer, Step, Via, pairings, run_client, script};
 
@@ -101,7 +104,7 @@ fn send_all_notices(control: &AgentControl) {
     control.request_config_update(ConfigUpdateRequest {
         update_type: ConfigUpdateType::RequestReload,
         request_id: "update-1".to_owned(),
-        timestamp_ms: tollgate::now_ms(),
+        timestamp_ms: tollgate::events::now_ms(),
     });
     let mut report = MetricsReport::new("recorder", 1000);
     report.counters.push(CounterMetric {

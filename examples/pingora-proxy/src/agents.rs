@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use tokio::sync::oneshot;
-use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError, Exchange, Placement};
+use tollgate::{
+    AddError, Agent, AgentConfig, AgentPool, AgentPoolConfig, AgentProtocolError, Exchange,
+    Placement,
+};
 
 /// The configured agents and their pool.
 pub struct Agents {
     config: Config,
     stages: Vec<Range<usize>>,
-    pool: AgentPool,
+    handles: Handles,
     timer: Arc<CoarseTimer>,
     _maintenance: MaintenanceThread,
 }
@@ -29,15 +32,15 @@ impl Agents {
     ///
     /// # Errors
     ///
-    /// Returns an error if an endpoint is invalid or the thread cannot be started. An unreachable
-    /// agent is not an error.
+    /// Returns an error if a name or an endpoint is invalid, or the thread cannot be started. An
+    /// unreachable agent is not an error.
     pub fn start(config: &Config) -> anyhow::Result<Self> {
         let timer = Arc::default();
-        let (pool, maintenance) = connect(config, Arc::clone(&timer))?;
+        let (handles, maintenance) = connect(config, Arc::clone(&timer))?;
         Ok(Self {
             stages: config.stages(),
             config: config.clone(),
-            pool,
+            handles,
             timer,
             _maintenance: maintenance,
         })
@@ -49,9 +52,10 @@ impl Agents {
     ///
     /// Returns an error if an agent that fails closed is unavailable.
     pub fn exchanges(&self, correlation_id: &str) -> Result<Vec<Exchange>, AgentProtocolError> {
-        let mut exchanges = Vec::with_capacity(self.config.agents.len());
-        for agent in &self.config.agents {
-            exchanges.push(self.pool.exchange(&agent.name, correlation_id)?);
+        let agents = &self.handles.agents;
+        let mut exchanges = Vec::with_capacity(agents.len());
+        for agent in agents {
+            exchanges.push(agent.exchange(correlation_id)?);
         }
         Ok(exchanges)
     }
@@ -73,12 +77,20 @@ impl Agents {
     }
 }
 
+/// Handles of the pool and its agents.
+struct Handles {
+    /// The agents are usable only while this exists.
+    _pool: AgentPool,
+    /// The agents in the configured order.
+    agents: Vec<Agent>,
+}
+
 /// Creates a pool whose maintenance runs on its own thread, because Pingora's workers start later
 /// and end earlier.
 fn connect(
     config: &Config,
     timer: Arc<CoarseTimer>,
-) -> anyhow::Result<(AgentPool, MaintenanceThread)> {
+) -> anyhow::Result<(Handles, MaintenanceThread)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -98,14 +110,14 @@ fn connect(
                 }
             });
         })?;
-    let pool = is_ready
+    let handles = is_ready
         .recv()
         .context("the thread that maintains the pool of agents ended")??;
-    Ok((pool, MaintenanceThread { _stop: stop }))
+    Ok((handles, MaintenanceThread { _stop: stop }))
 }
 
 /// Creates a pool whose maintenance runs on the current runtime.
-async fn create_pool(config: &Config) -> Result<AgentPool, AgentProtocolError> {
+async fn create_pool(config: &Config) -> Result<Handles, AddError> {
     let pool = AgentPool::with_config(AgentPoolConfig {
         connections_per_agent: config.connections_per_agent,
         placement: match config.connections {
@@ -117,15 +129,19 @@ async fn create_pool(config: &Config) -> Result<AgentPool, AgentProtocolError> {
         skip_unsubscribed_events: true,
         ..AgentPoolConfig::default()
     });
+    let mut agents = Vec::with_capacity(config.agents.len());
     for agent in &config.agents {
-        pool.add_agent(&*agent.name, &*agent.endpoint).await?;
         let mode = match agent.failure_mode {
             FailureMode::Closed => tollgate::FailureMode::Closed,
             FailureMode::Open => tollgate::FailureMode::Open,
         };
-        pool.set_failure_mode(&agent.name, mode)?;
+        let agent = AgentConfig::new(&*agent.name, &*agent.endpoint).failure_mode(mode);
+        agents.push(pool.add(agent).await?);
     }
-    Ok(pool)
+    Ok(Handles {
+        _pool: pool,
+        agents,
+    })
 }
 
 /// Generates correlation ids. They are unique in this process and, with high probability, among

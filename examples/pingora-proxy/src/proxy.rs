@@ -27,7 +27,10 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tollgate::proxy::plain_answer;
-use tollgate::{CancelReason, EventType, IpText, Metadata, Timestamp};
+use tollgate::{
+    CancelReason, EventType, Metadata,
+    events::{IpText, Timestamp},
+};
 
 /// Status in logs and events of a request whose client disconnected.
 const CLIENT_CLOSED_REQUEST: u16 = 499;

@@ -15,9 +15,9 @@ use tollgate::proxy::{
     plain_answer, status_of,
 };
 use tollgate::{
-    AgentProtocolError, BodyChunk, BodyMutation, CancelReason, EventType, Exchange, HeaderOp,
-    Metadata, RequestBodyChunk, RequestComplete, RequestHeaders, ResponseBodyChunk,
-    ResponseHeaders,
+    AgentProtocolError, BodyChunk, CancelReason, EventType, Exchange, HeaderOp, Metadata,
+    RequestBodyChunk, RequestComplete, RequestHeaders, ResponseBodyChunk, ResponseHeaders,
+    response::BodyMutation,
 };
 
 /// State of one request across Pingora's phases.

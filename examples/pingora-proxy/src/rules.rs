@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::JoinHandle;
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentLimits, AgentProtocolError, AgentResponse, BodyChunk,
-    BodyMutation, CancelReason, Decision, EventType, HeaderOp, RequestComplete,
-    RequestCompleteEvent, RequestHeadersView, ResponseHeadersView, UdsAgentServer,
+    AgentCapabilities, AgentHandler, AgentProtocolError, AgentResponse, BodyChunk, CancelReason,
+    Decision, EventType, HeaderOp, RequestComplete, RequestHeadersView, ResponseHeadersView,
+    UdsAgentServer, control::AgentLimits, events::RequestCompleteEvent, response::BodyMutation,
 };
 
 /// The word that no body may contain, in one chunk or split across chunks.

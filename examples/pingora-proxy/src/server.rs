@@ -17,7 +17,7 @@ use tokio::sync::watch;
 ///
 /// # Errors
 ///
-/// Returns an error if an agent's endpoint is invalid.
+/// Returns an error if an agent's name or endpoint is invalid.
 pub fn run(config: &Config) -> anyhow::Result<()> {
     build(config)?.run(RunArgs::default());
     Ok(())

@@ -9,7 +9,7 @@ use super::retry::RetryDelays;
 use crate::clock;
 use crate::connection::link::Link;
 use crate::connection::{receive_handshake, send_message};
-use crate::error::{AgentProtocolError, ConnectError};
+use crate::error::{AgentProtocolError, ConnectError, InvalidEndpoint};
 use crate::protocol::{HealthState, HealthStatus};
 #[cfg(feature = "tls")]
 use crate::transport::tls;
@@ -265,10 +265,7 @@ impl Target {
             return endpoint.parse();
         };
         let Some(Endpoint::Tcp { host, port }) = Endpoint::from_address(address) else {
-            return Err(AgentProtocolError::InvalidEndpoint {
-                endpoint: endpoint.to_owned(),
-                reason: "expected tls://host:port",
-            });
+            return Err(InvalidEndpoint::new(endpoint, "expected tls://host:port").into());
         };
         let connector = config.connector()?;
         Ok(Self::Tls {
@@ -286,10 +283,11 @@ impl FromStr for Target {
         match endpoint.parse()? {
             // In gRPC the connecting side is the client, but agents are gRPC servers.
             #[cfg(feature = "grpc")]
-            Endpoint::Grpc(_) => Err(AgentProtocolError::InvalidEndpoint {
-                endpoint: endpoint.to_owned(),
-                reason: "agents cannot dial over gRPC; expected /path, tcp:// or tls://",
-            }),
+            Endpoint::Grpc(_) => Err(InvalidEndpoint::new(
+                endpoint,
+                "agents cannot dial over gRPC; expected /path, tcp:// or tls://",
+            )
+            .into()),
             endpoint => Ok(Self::Plain(endpoint)),
         }
     }

@@ -18,7 +18,7 @@ impl RecordingLink {
 }
 
 impl LinkSender for RecordingLink {
-    fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> io::Result<()> {
+    fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> Result<(), LinkError> {
         while !batch.is_empty() {
             let mut slices = [io::IoSlice::new(&[])];
             batch.fill(&mut slices);
@@ -29,7 +29,7 @@ impl LinkSender for RecordingLink {
         Ok(())
     }
 
-    fn poll_room(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_room(&self, _: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
         Poll::Ready(Ok(()))
     }
 

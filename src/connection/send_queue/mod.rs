@@ -4,11 +4,10 @@
 mod loom_tests;
 
 use super::Stopwatch;
-use super::link::{Batch, LinkSender};
+use super::link::{Batch, LinkError, LinkSender};
 use super::sync::{ArrayQueue, AtomicUsize, AtomicWaker, Mutex, Ordering};
 use super::wait_queue::WaitQueue;
 use crate::wire::OutgoingFrame;
-use std::io;
 use std::sync::{PoisonError, TryLockError};
 use std::task::{Context, Poll};
 
@@ -184,7 +183,7 @@ impl SendQueue {
     ///
     /// After pushing a frame, a caller must either call this and get `Empty`, or call
     /// [`SendQueue::request_writer`]. Otherwise the frame may stay in the ring.
-    pub(crate) fn drain(&self, sender: &dyn LinkSender) -> io::Result<Drained> {
+    pub(crate) fn drain(&self, sender: &dyn LinkSender) -> Result<Drained, LinkError> {
         let mut batch = match self.sending.try_lock() {
             Ok(batch) => batch,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),

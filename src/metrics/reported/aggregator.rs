@@ -3,8 +3,9 @@
 use super::collector::{MetricsCollector, MetricsCollectorConfig};
 use super::dropped::{DropReason, DroppedSeries};
 use super::families::Families;
+use super::labels::write_labels;
 use super::sample::{Histogram, Kind, Read, Reading, Reported, Rules, Sample};
-use super::text::{Exposition, write_labels};
+use super::text::Exposition;
 use crate::protocol::MetricsReport;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,11 +24,12 @@ const MAX_LABELS: usize = 32;
 /// exported.
 ///
 /// ```
-/// use tollgate::{AgentPool, UnifiedMetricsAggregator};
+/// use tollgate::{AgentPool, metrics::UnifiedMetricsAggregator};
 ///
 /// let pool = AgentPool::new();
+/// let collector = pool.metrics_collector().clone();
 /// let metrics =
-///     UnifiedMetricsAggregator::with_collector("gateway", "node-1", pool.metrics_collector_arc());
+///     UnifiedMetricsAggregator::with_collector("gateway", "node-1", collector);
 /// metrics.increment_counter("http_requests_total", "Requests.", Default::default(), 1);
 /// assert!(metrics.export_prometheus().contains("\nhttp_requests_total 1\n"));
 /// ```

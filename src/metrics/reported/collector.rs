@@ -51,7 +51,7 @@ impl Default for MetricsCollectorConfig {
 /// types, and series beyond the limits.
 ///
 /// ```
-/// use tollgate::{CounterMetric, MetricsCollector, MetricsReport};
+/// use tollgate::{control::{CounterMetric, MetricsReport}, metrics::MetricsCollector};
 ///
 /// let collector = MetricsCollector::new();
 /// let mut report = MetricsReport::new("waf", 10_000);

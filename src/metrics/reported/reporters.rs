@@ -1,8 +1,9 @@
 //! The agents that report metrics.
 
 use super::dropped::{DropReason, DroppedSeries};
+use super::labels::write_labels;
 use super::sample::{Kind, Reading};
-use super::text::{Exposition, write_labels};
+use super::text::Exposition;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,7 +1,7 @@
 //! Validation of the series of a report.
 
 use super::dropped::DropReason;
-use super::text::write_labels;
+use super::labels::write_labels;
 use crate::protocol::{CounterMetric, GaugeMetric, HistogramBucket, HistogramMetric};
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! Prometheus text format.
 
+use super::labels::escape_help;
 use super::sample::{Histogram, Kind, Reading};
 use std::fmt::Write;
 
@@ -16,7 +17,7 @@ impl Exposition {
         self.line(format_args!("# TYPE {name} {}", kind.as_str()));
     }
 
-    /// Writes a series. `labels` comes from [`write_labels`].
+    /// Writes a series. `labels` comes from [`write_labels`](super::write_labels).
     pub(in crate::metrics) fn series(&mut self, name: &str, labels: &str, reading: &Reading) {
         match reading {
             Reading::Counter(count) => self.sample(name, labels, count),
@@ -72,26 +73,4 @@ impl std::fmt::Display for Float {
             _ => write!(f, "{:e}", self.0),
         }
     }
-}
-
-/// Converts labels to text, sorted by name: equal sets of labels have equal texts.
-pub(in crate::metrics) fn write_labels<'a>(
-    labels: impl IntoIterator<Item = (&'a str, &'a str)>,
-) -> String {
-    let mut labels: Vec<_> = labels.into_iter().collect();
-    labels.sort_unstable();
-    let mut text = String::new();
-    for (name, value) in labels {
-        let comma = if text.is_empty() { "" } else { "," };
-        let _ = write!(text, "{comma}{name}=\"{}\"", escape_label(value));
-    }
-    text
-}
-
-fn escape_label(value: &str) -> String {
-    escape_help(value).replace('"', "\\\"")
-}
-
-fn escape_help(help: &str) -> String {
-    help.replace('\\', "\\\\").replace('\n', "\\n")
 }

@@ -2,9 +2,9 @@
 
 use super::config::ReverseConnectionConfig;
 use super::connection_quota::{ConnectionQuota, QuotaPermit};
+use super::owner::{IdOwner, Registration};
 use super::peer::Peer;
 use super::rate_limit::RateLimiter;
-use super::registration::{IdOwner, Registration};
 use super::registration_policy::RegistrationPolicy;
 use super::rejection_log::RejectionLog;
 use super::socket::{IncomingConnection, ListenAddress, Socket, TlsIdentity};
@@ -14,9 +14,10 @@ use crate::connection::{
     send_message,
 };
 use crate::error::{AgentProtocolError, ConnectError, RegistrationError};
-use crate::pool::{AgentPool, Inner};
+use crate::pool::member::Member;
+use crate::pool::{Agent, AgentPool};
 use crate::transport::{ACCEPT_RETRY_DELAY, HandshakeLimiter, HandshakeSlot};
-use crate::wire::{Extension, FrameBuffer, MessageType, RegistrationRequest, RegistrationResponse};
+use crate::wire::{FrameBuffer, MessageType, RegistrationRequest, RegistrationResponse};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -143,14 +144,14 @@ impl ReverseConnectionListener {
         self.rejections.rejected()
     }
 
-    /// Accepts one connection and registers it. Returns the agent's id.
+    /// Accepts one connection and registers it. Returns the agent.
     ///
     /// # Errors
     ///
     /// [`RegistrationRefused`](AgentProtocolError::RegistrationRefused) if the agent is rejected or
     /// does not register in time, or [`Listen`](AgentProtocolError::Listen) if no connection can be
     /// accepted or the listener is stopped.
-    pub async fn accept_one(&self, pool: &AgentPool) -> Result<String, AgentProtocolError> {
+    pub async fn accept_one(&self, pool: &AgentPool) -> Result<Agent, AgentProtocolError> {
         let stopped = || io::Error::other("the listener is stopped");
         let incoming = self
             .accept()
@@ -242,7 +243,7 @@ impl ReverseConnectionListener {
         &self,
         incoming: IncomingConnection,
         pool: &AgentPool,
-    ) -> Result<String, RegistrationError> {
+    ) -> Result<Agent, RegistrationError> {
         let peer = incoming.peer.clone();
         let mut agent_id = None;
         let time_limit = self.limits.handshake_timeout;
@@ -251,7 +252,7 @@ impl ReverseConnectionListener {
             .await
             .unwrap_or_else(|_| Err(ConnectError::TimedOut(time_limit).into()));
         match registered {
-            Ok(agent_id) => Ok(agent_id),
+            Ok(agent) => Ok(agent),
             Err(reason) => {
                 self.rejections.record(&peer, agent_id.as_deref(), &reason);
                 Err(reason)
@@ -264,7 +265,7 @@ impl ReverseConnectionListener {
         incoming: IncomingConnection,
         pool: &AgentPool,
         agent_id: &mut Option<String>,
-    ) -> Result<String, RegistrationError> {
+    ) -> Result<Agent, RegistrationError> {
         let peer = incoming.peer.clone();
         if !self.rate_limiter.try_acquire(peer.key) {
             return Err(RegistrationError::TooFast);
@@ -313,10 +314,13 @@ impl ReverseConnectionListener {
         link: Link,
         buffer: FrameBuffer,
         pool: &AgentPool,
-    ) -> Result<String, RegistrationError> {
-        let config = &pool.inner.config;
-        let extension = config.use_extension.then_some(Extension::V1);
-        let dialect = request.negotiate(&config.encodings, extension);
+    ) -> Result<Agent, RegistrationError> {
+        let known = pool.inner.agents.load().get(&*request.agent_id).cloned();
+        let config = known.map_or_else(
+            || Arc::clone(&pool.inner.defaults),
+            |agent| Arc::clone(&agent.config),
+        );
+        let dialect = request.negotiate(&config.encodings, config.extension());
         let number = self.next_connection.fetch_add(1, Ordering::Relaxed);
         let response = RegistrationResponse::accept(
             pool.inner.settings.proxy_id(),
@@ -341,11 +345,11 @@ impl ReverseConnectionListener {
             grace: self.limits.grace_time,
         };
         let max_agents = self.limits.max_connections;
-        let (connection, inbound) =
+        let (agent, connection, inbound) =
             pool.inner
-                .join_reverse(&agent_id, registration, max_agents, |state| {
-                    let state = Arc::clone(state);
-                    let config = config.connection();
+                .join_reverse(&agent_id, registration, max_agents, |agent| {
+                    let state = Arc::clone(&agent.state);
+                    let config = agent.config.connection();
                     connection_over_link(state, link, buffer, negotiated, &config)
                 })?;
         tokio::spawn(run_writer(Arc::clone(&connection)));
@@ -354,22 +358,22 @@ impl ReverseConnectionListener {
             drop(permit);
         });
         pool.inner.start_maintenance();
-        tokio::spawn(configure_connection(Arc::clone(&pool.inner), connection));
+        tokio::spawn(configure_connection(Arc::clone(&agent), connection));
         self.registered.fetch_add(1, Ordering::Relaxed);
         tracing::info!(
             agent = agent_id,
             connection = response.connection_id,
             "an agent connected"
         );
-        Ok(agent_id)
+        Ok(Agent(agent))
     }
 }
 
 /// Sends the agent its settings on a new connection. Runs in a task, since the agent may take any
 /// time to answer.
-async fn configure_connection(pool: Arc<Inner>, connection: Arc<Connection>) {
-    if let Err(error) = pool.prepare_connection(&connection).await {
-        let agent = &*connection.agent().id;
+async fn configure_connection(agent: Arc<Member>, connection: Arc<Connection>) {
+    if let Err(error) = agent.prepare_connection(&connection).await {
+        let agent = &**agent.id();
         tracing::warn!(agent, %error, "cannot use the connection of an agent");
     }
 }

@@ -5,6 +5,7 @@ mod bind;
 mod config;
 mod connection_quota;
 mod listener;
+mod owner;
 mod pattern;
 mod peer;
 mod rate_limit;
@@ -16,4 +17,5 @@ mod tokens;
 
 pub use config::ReverseConnectionConfig;
 pub use listener::ReverseConnectionListener;
-pub(super) use registration::{GracePeriod, Registration};
+pub(super) use owner::Registration;
+pub(super) use registration::GracePeriod;

@@ -1,41 +1,16 @@
 //! Registrations: which peer owns an agent's id, how its connections join the pool, and when it is
 //! forgotten.
 
-use super::super::Inner;
-use super::super::agents::{AgentEntry, Agents};
-use super::peer::PeerKey;
+use super::super::member::{Member, Membership, Snapshot, Source};
+use super::super::{Agents, Inner};
+use super::owner::{IdOwner, Registration};
 use crate::clock;
 use crate::connection::{AgentState, Connection};
 use crate::error::RegistrationError;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 use tokio::time::sleep;
-
-/// The registration of an agent that connects to the proxy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Registration {
-    pub(super) owner: IdOwner,
-    /// Time that the agent is kept after its last connection has ended.
-    pub(super) grace: Duration,
-}
-
-/// The owner of an agent's id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum IdOwner {
-    /// Every peer that proves that the id is its own: it has a token or certificate for this id, or
-    /// runs as root or as the proxy's own user.
-    Credential,
-    /// The peer that registered the id first.
-    Peer(PeerKey),
-}
-
-impl Registration {
-    /// Returns whether the agent has proved that the id is its own.
-    pub(crate) fn is_proven(self) -> bool {
-        self.owner == IdOwner::Credential
-    }
-}
 
 impl Inner {
     /// Checks that an owner may register an id now.
@@ -50,68 +25,90 @@ impl Inner {
         check_owner(self.agents.load().get(agent_id), owner)
     }
 
-    /// Adds a connection to the pool. `connect` creates it from the agent's state.
+    /// Adds a connection to the pool. `connect` creates it for the agent.
     ///
     /// Fails if another owner has registered the id since it was checked.
     pub(super) fn join_reverse<T>(
-        &self,
+        self: &Arc<Self>,
         agent_id: &str,
         registration: Registration,
         max_agents: usize,
-        connect: impl FnOnce(&Arc<AgentState>) -> (Arc<Connection>, T),
-    ) -> Result<(Arc<Connection>, T), RegistrationError> {
-        self.change(|agents| {
-            let current = agents.get(agent_id).cloned();
-            check_owner(current.as_ref(), registration.owner)?;
-            let is_reconnect = current.is_some();
-            let current = current.unwrap_or_else(|| {
-                self.evict_longest_disconnected(agents, max_agents);
-                Arc::new(AgentEntry::unconnected(self.new_state(agent_id.to_owned())))
-            });
-            let (connection, rest) = connect(&current.state);
-            if self.settings.get(agent_id).is_some() {
-                connection.begin_configuring();
-            }
-            let connections = current.open_connections().chain([&connection]);
-            let mut entry = current.with_connections(connections.cloned().collect());
-            entry.registration = Some(registration);
-            agents.insert(entry);
-            record_connected(&current.state, is_reconnect);
-            Ok((connection, rest))
-        })
+        connect: impl FnOnce(&Arc<Member>) -> (Arc<Connection>, T),
+    ) -> Result<(Arc<Member>, Arc<Connection>, T), RegistrationError> {
+        let lock = self.lock();
+        let current = self.agents.load().get(agent_id).cloned();
+        check_owner(current.as_ref(), registration.owner)?;
+        let is_reconnect = current.is_some();
+        let agent = current.unwrap_or_else(|| self.add_registered(&lock, agent_id, max_agents));
+        let (connection, rest) = connect(&agent);
+        if self.settings.get(agent_id).is_some() {
+            connection.begin_configuring();
+        }
+        let snapshot = agent.snapshot_full();
+        let connections = snapshot.open_connections().chain([&connection]);
+        let mut joined = snapshot.with_connections(connections.cloned().collect());
+        joined.registration = Some(registration);
+        agent.set_snapshot(&lock, joined);
+        record_connected(&agent.state, is_reconnect);
+        Ok((agent, connection, rest))
+    }
+
+    /// Adds an agent that has registered itself. Makes room for it if the limit is reached.
+    fn add_registered(
+        self: &Arc<Self>,
+        lock: &MutexGuard<'_, ()>,
+        agent_id: &str,
+        max_agents: usize,
+    ) -> Arc<Member> {
+        self.evict_longest_disconnected(lock, max_agents);
+        let config = Arc::clone(&self.defaults);
+        let state = self.new_state(agent_id, &config);
+        let agent = Arc::new(Member::new(self, state, config, None, Source::Registered));
+        let mut agents = Agents::clone(&self.agents.load());
+        agents.insert(Arc::clone(agent.id()), Arc::clone(&agent));
+        self.agents.store(Arc::new(agents));
+        agent
     }
 
     /// Makes space for one more agent: if the limit is reached, removes the one that has been
     /// disconnected longest.
-    fn evict_longest_disconnected(&self, agents: &mut Agents, max_agents: usize) {
-        let reverse = agents.iter().filter(|agent| agent.endpoint.is_none());
-        if reverse.count() < max_agents {
+    fn evict_longest_disconnected(&self, lock: &MutexGuard<'_, ()>, max_agents: usize) {
+        let agents = self.agents.load();
+        let registered = agents
+            .values()
+            .filter(|agent| agent.source == Source::Registered);
+        if registered.count() < max_agents {
             return;
         }
-        let gone = agents.iter().filter(|agent| agent.is_absent());
-        if let Some(oldest) = gone.min_by_key(|agent| agent.since).cloned() {
-            self.forget_disconnected_agent(&oldest);
-            agents.remove(oldest.id());
+        let gone = agents.values().filter_map(|agent| {
+            let snapshot = agent.snapshot_full();
+            agent
+                .is_absent(&snapshot)
+                .then_some((snapshot.since, agent))
+        });
+        if let Some((_, oldest)) = gone.min_by_key(|(since, _)| *since) {
+            self.remove_disconnected(lock, oldest);
         }
     }
 
-    /// Drops the state of a disconnected agent, but keeps its counters and the settings that it
-    /// will get when it returns.
-    fn forget_disconnected_agent(&self, agent: &AgentEntry) {
+    /// Removes a disconnected agent, but keeps its counters and the settings that it will get when
+    /// it returns.
+    fn remove_disconnected(&self, lock: &MutexGuard<'_, ()>, agent: &Arc<Member>) {
         self.retired_counters.keep(&agent.state);
         self.reported.forget_agent(agent.id());
         self.pusher.unregister_agent(agent.id());
+        self.take_out(lock, agent, Membership::Removed);
     }
 }
 
-/// Checks that an id is free or belongs to this owner. An id with an endpoint belongs to the
-/// proxy's configuration, so only [`IdOwner::Credential`] may register it.
-fn check_owner(current: Option<&Arc<AgentEntry>>, owner: IdOwner) -> Result<(), RegistrationError> {
+/// Checks that an id is free or belongs to this owner. An id that the proxy added belongs to its
+/// configuration, so only [`IdOwner::Credential`] may register it.
+fn check_owner(current: Option<&Arc<Member>>, owner: IdOwner) -> Result<(), RegistrationError> {
     let Some(current) = current else {
         return Ok(());
     };
-    let current_owner = match current.registration {
-        Some(registration) if current.endpoint.is_none() => registration.owner,
+    let current_owner = match current.snapshot().registration {
+        Some(registration) if current.source == Source::Registered => registration.owner,
         _ => IdOwner::Credential,
     };
     if owner == current_owner {
@@ -133,39 +130,44 @@ fn record_connected(state: &AgentState, is_reconnect: bool) {
 /// The time after which an agent without connections is forgotten. If the future of
 /// [`run`](Self::run) is dropped, a new period may begin.
 #[derive(Debug)]
-pub(crate) struct GracePeriod(Arc<AgentEntry>);
+pub(crate) struct GracePeriod {
+    agent: Arc<Member>,
+    snapshot: Arc<Snapshot>,
+}
 
 impl GracePeriod {
     /// Begins the grace period. Returns `None` if one is running.
-    pub(crate) fn begin(agent: &Arc<AgentEntry>) -> Option<Self> {
-        let begins = !agent.is_removal_scheduled.swap(true, Ordering::AcqRel);
-        begins.then(|| Self(Arc::clone(agent)))
+    pub(crate) fn begin(agent: &Arc<Member>, snapshot: &Arc<Snapshot>) -> Option<Self> {
+        let begins = !snapshot.is_removal_scheduled.swap(true, Ordering::AcqRel);
+        begins.then(|| Self {
+            agent: Arc::clone(agent),
+            snapshot: Arc::clone(snapshot),
+        })
     }
 
     /// Waits for the end of the period, and removes the agent if it has not reconnected.
-    pub(crate) async fn run(self, pool: Arc<Inner>) {
-        let agent = &self.0;
-        let grace = agent
+    pub(crate) async fn run(self) {
+        let (agent, snapshot) = (&self.agent, &self.snapshot);
+        let grace = snapshot
             .registration
             .map_or(Duration::ZERO, |registration| registration.grace);
-        sleep(grace.saturating_sub(clock::elapsed(agent.since))).await;
-        pool.change(|agents| {
-            // An agent that has reconnected has another entry, even if it has disconnected again.
-            let is_same = |current: &Arc<AgentEntry>| Arc::ptr_eq(current, agent);
-            if agents.get(agent.id()).is_some_and(is_same) {
-                pool.forget_disconnected_agent(agent);
-                agents.remove(agent.id());
-                tracing::info!(
-                    agent = &**agent.id(),
-                    "removed a disconnected agent at the end of its grace period"
-                );
-            }
-        });
+        sleep(grace.saturating_sub(clock::elapsed(snapshot.since))).await;
+        let lock = agent.pool.lock();
+        // An agent that has reconnected has another snapshot, even if it has disconnected again.
+        if Arc::ptr_eq(&agent.snapshot_full(), snapshot) {
+            agent.pool.remove_disconnected(&lock, agent);
+            tracing::info!(
+                agent = &**agent.id(),
+                "removed a disconnected agent at the end of its grace period"
+            );
+        }
     }
 }
 
 impl Drop for GracePeriod {
     fn drop(&mut self) {
-        self.0.is_removal_scheduled.store(false, Ordering::Release);
+        self.snapshot
+            .is_removal_scheduled
+            .store(false, Ordering::Release);
     }
 }

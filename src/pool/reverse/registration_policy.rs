@@ -1,9 +1,9 @@
 //! The rules that decide which agents may register.
 
 use super::config::ReverseConnectionConfig;
+use super::owner::IdOwner;
 use super::pattern::matches;
 use super::peer::{Peer, User};
-use super::registration::IdOwner;
 use super::tokens::is_valid;
 use crate::error::{ConnectError, RegistrationError};
 use crate::protocol::PROTOCOL_VERSION;

@@ -111,7 +111,7 @@ pub struct Metadata<'a> {
     pub correlation_id: &'a str,
     /// Id that the proxy gives the request.
     pub request_id: &'a str,
-    /// IP address of the client; [`IpText`](crate::IpText) converts it to text.
+    /// IP address of the client; [`IpText`](crate::events::IpText) converts it to text.
     pub client_ip: &'a str,
     /// Port of the client.
     pub client_port: u16,
@@ -128,7 +128,7 @@ pub struct Metadata<'a> {
     /// Id of the upstream, once it is chosen.
     pub upstream_id: Option<&'a str>,
     /// Time at which the request began, in RFC 3339 format;
-    /// [`Timestamp`](crate::Timestamp) converts it to text.
+    /// [`Timestamp`](crate::events::Timestamp) converts it to text.
     pub timestamp: &'a str,
     /// W3C trace context (`traceparent`).
     pub traceparent: Option<&'a str>,

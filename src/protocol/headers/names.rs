@@ -1,6 +1,5 @@
 //! Common header names, in lower case.
 
-use super::CowHeaderName;
 use std::borrow::Cow;
 
 macro_rules! names {
@@ -54,12 +53,12 @@ names! {
 ///
 /// ```
 /// use std::borrow::Cow;
-/// use tollgate::intern_header_name;
+/// use tollgate::headers::intern_header_name;
 ///
 /// assert!(matches!(intern_header_name("Content-Type"), Cow::Borrowed("content-type")));
 /// assert!(matches!(intern_header_name("X-Mine"), Cow::Owned(name) if name == "x-mine"));
 /// ```
-pub fn intern_header_name(name: &str) -> CowHeaderName {
+pub fn intern_header_name(name: &str) -> Cow<'static, str> {
     match ALL.iter().find(|known| known.eq_ignore_ascii_case(name)) {
         Some(known) => Cow::Borrowed(known),
         None => Cow::Owned(name.to_ascii_lowercase()),

@@ -24,7 +24,7 @@ use std::hash::BuildHasher;
 /// assert_eq!(grouped[0].1, ["text/html", "*/*"]);
 /// assert_eq!(grouped[1].1, ["example.com"]);
 /// ```
-pub trait HeaderSource {
+pub trait HeaderSource: Sync {
     /// Iterates over the distinct names, each with all its values. It is called twice for each
     /// event and must yield the same headers both times.
     fn grouped(
@@ -64,9 +64,9 @@ impl<S: HeaderSource + ?Sized> HeaderSource for &S {
 
 impl<N, V, B> HeaderSource for HashMap<N, V, B>
 where
-    N: AsRef<str>,
-    V: AsRef<[String]>,
-    B: BuildHasher,
+    N: AsRef<str> + Sync,
+    V: AsRef<[String]> + Sync,
+    B: BuildHasher + Sync,
 {
     fn grouped(
         &self,
@@ -86,7 +86,7 @@ where
 ///
 /// Grouping compares names with each other, which is the fastest way for as many headers as a
 /// request usually has.
-impl<N: AsRef<str>, V: AsRef<str>> HeaderSource for [(N, V)] {
+impl<N: AsRef<str> + Sync, V: AsRef<str> + Sync> HeaderSource for [(N, V)] {
     fn grouped(
         &self,
     ) -> impl Iterator<Item = (&str, impl IntoIterator<Item = FieldValue<'_>> + Clone)> {

@@ -1,7 +1,7 @@
 //! The client: opens gRPC streams to agents.
 
 use super::endpoint::{GrpcAddress, GrpcEndpoint, Security};
-use super::messages::{MessageReceiver, RpcFailure, io_error};
+use super::messages::{MessageReceiver, rpc_error};
 use super::observed::{ObservedStream, TlsErrorCell};
 use super::pipe::pipe;
 use super::stream::Stream;
@@ -9,10 +9,10 @@ use super::{
     GrpcConfig, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_DATA_FRAME, PROCESS_STREAM, WINDOW,
     is_grpc, max_frame,
 };
-use crate::connection::link::{Link, LinkReceiver};
-use crate::error::{AgentProtocolError, ConnectError};
+use crate::connection::link::{Link, LinkError, LinkReceiver};
+use crate::error::{AgentProtocolError, ConnectError, TlsFailure};
 use crate::transport::tcp;
-use crate::transport::tls::{TlsConfig, TlsFailure};
+use crate::transport::tls::TlsConfig;
 use crate::wire::Direction;
 use bytes::BytesMut;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -32,7 +32,7 @@ pub(in crate::transport) async fn connect(
     config: &GrpcConfig,
 ) -> Result<Link, ConnectError> {
     let (stream, tls_error) = ObservedStream::new(open(endpoint, &config.tls).await?);
-    let failed = |error| ConnectError::from(tls_error.explain(rpc_error(error)));
+    let failed = |error| ConnectError::from(tls_error.explain(http2_error(error)));
     let mut channel = channel(stream, endpoint).await.map_err(failed)?;
     let (sender, body) = pipe(None);
     let mut request = Request::post(PROCESS_STREAM)
@@ -108,8 +108,8 @@ async fn channel(
         .await
 }
 
-fn rpc_error(error: tonic::transport::Error) -> io::Error {
-    io_error(&tonic::Status::from_error(error.into()))
+fn http2_error(error: tonic::transport::Error) -> LinkError {
+    rpc_error(&tonic::Status::from_error(error.into()))
 }
 
 type ResponseFuture = Pin<
@@ -136,13 +136,13 @@ impl LinkReceiver for ClientReceiver {
         &mut self,
         cx: &mut Context<'_>,
         into: &mut BytesMut,
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<Result<usize, LinkError>> {
         loop {
             match &mut self.state {
                 State::Receiving(messages) => return messages.poll_receive(cx, into),
                 State::Requested(response) => {
                     let response = ready!(response.as_mut().poll(cx))
-                        .map_err(|error| self.tls_error.explain(rpc_error(error)))?;
+                        .map_err(|error| self.tls_error.explain(http2_error(error)))?;
                     let body = response_body(response)?;
                     let messages = MessageReceiver::new(body, Direction::ToProxy, self.max_message);
                     self.state = State::Receiving(messages);
@@ -154,19 +154,19 @@ impl LinkReceiver for ClientReceiver {
 
 /// Returns the body of a response, or an error if the response is not a successful one of a gRPC
 /// service.
-fn response_body(response: Response<tonic::body::Body>) -> io::Result<tonic::body::Body> {
+fn response_body(response: Response<tonic::body::Body>) -> Result<tonic::body::Body, LinkError> {
     let (head, body) = response.into_parts();
     if let Some(status) = tonic::Status::from_header_map(&head.headers) {
-        return Err(io_error(&status));
+        return Err(rpc_error(&status));
     }
     if head.status != StatusCode::OK || !is_grpc(&head.headers) {
-        return Err(io::Error::other(RpcFailure {
-            code: "Unknown".to_owned(),
+        return Err(LinkError::Rpc {
+            status: "Unknown".to_owned(),
             message: format!(
                 "the server does not speak gRPC: HTTP status {}",
                 head.status
             ),
-        }));
+        });
     }
     Ok(body)
 }

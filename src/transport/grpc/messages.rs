@@ -1,6 +1,6 @@
 //! The receiving half of a link: converts gRPC messages to frames.
 
-use crate::connection::link::LinkReceiver;
+use crate::connection::link::{LinkError, LinkReceiver};
 use crate::wire::{Direction, FrameError, MAX_FRAME_LEN};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::Body;
@@ -40,15 +40,15 @@ impl LinkReceiver for MessageReceiver {
         &mut self,
         cx: &mut Context<'_>,
         into: &mut BytesMut,
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<Result<usize, LinkError>> {
         let before = into.len();
         loop {
             if let Some(error) = self.error {
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+                return Poll::Ready(Err(error.into()));
             }
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 None => return Poll::Ready(self.unframer.ended().map(|()| 0)),
-                Some(frame) => frame.map_err(|status| io_error(&status))?,
+                Some(frame) => frame.map_err(|status| rpc_error(&status))?,
             };
             match frame.into_data() {
                 // The frames before the error are returned first.
@@ -57,7 +57,7 @@ impl LinkReceiver for MessageReceiver {
                     if let Some(status) = frame.trailers_ref().and_then(Status::from_header_map)
                         && status.code() != tonic::Code::Ok
                     {
-                        return Poll::Ready(Err(io_error(&status)));
+                        return Poll::Ready(Err(rpc_error(&status)));
                     }
                 }
             }
@@ -68,19 +68,12 @@ impl LinkReceiver for MessageReceiver {
     }
 }
 
-/// A status that ended a stream.
-#[derive(Debug, thiserror::Error)]
-#[error("gRPC status {code}: {message}")]
-pub(crate) struct RpcFailure {
-    pub(crate) code: String,
-    pub(crate) message: String,
-}
-
-pub(super) fn io_error(status: &Status) -> io::Error {
-    io::Error::other(RpcFailure {
-        code: format!("{:?}", status.code()),
+/// Returns the error for a status that ended a stream.
+pub(super) fn rpc_error(status: &Status) -> LinkError {
+    LinkError::Rpc {
+        status: format!("{:?}", status.code()),
         message: explain(status),
-    })
+    }
 }
 
 /// Returns the message of a status and of its sources.
@@ -180,10 +173,10 @@ impl Unframer {
     }
 
     /// Checks at the end of the stream that the last message is complete.
-    pub(crate) fn ended(&self) -> io::Result<()> {
+    pub(crate) fn ended(&self) -> Result<(), LinkError> {
         match self.head_len {
             0 => Ok(()),
-            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Err(LinkError::Io(io::ErrorKind::UnexpectedEof.into())),
         }
     }
 }

@@ -14,9 +14,9 @@ mod stream;
 pub(super) use client::connect;
 pub(crate) use endpoint::{GrpcAddress, GrpcEndpoint, Security};
 pub(crate) use http2_connection::{Http2Connection, Http2ConnectionState, StreamGuard};
+pub(crate) use messages::MessageReceiver;
 #[cfg(test)]
 pub(crate) use messages::Unframer;
-pub(crate) use messages::{MessageReceiver, RpcFailure};
 pub(crate) use pipe::pipe;
 pub(crate) use stream::Stream;
 

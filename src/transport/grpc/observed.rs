@@ -2,10 +2,12 @@
 //! after the handshake; hyper then reports that the connection closed, but not why.
 
 use super::stream::Stream;
+use crate::connection::link::LinkError;
+use crate::error::TlsFailure;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A stream that records why TLS failed on it.
@@ -20,7 +22,7 @@ pub(super) struct ObservedStream {
 
 /// The reason why TLS failed, once it has. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct TlsErrorCell(Arc<OnceLock<rustls::Error>>);
+pub(super) struct TlsErrorCell(Arc<OnceLock<TlsFailure>>);
 
 impl ObservedStream {
     pub(super) fn new(stream: Stream) -> (Self, TlsErrorCell) {
@@ -55,19 +57,22 @@ impl ObservedStream {
 impl TlsErrorCell {
     /// Returns the recorded reason in place of an error that it caused, or the error if there is
     /// none.
-    pub(super) fn explain(&self, error: io::Error) -> io::Error {
+    pub(super) fn explain(&self, error: LinkError) -> LinkError {
         match self.0.get() {
-            Some(reason) => io::Error::new(io::ErrorKind::InvalidData, reason.clone()),
+            Some(reason) => reason.clone().into(),
             None => error,
         }
     }
 
-    fn record(&self, error: &io::Error) {
-        let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
-        if let Some(reason) = cause {
-            let reason: &rustls::Error = reason;
-            // The first error is the reason, later ones are consequences.
-            let _ = self.0.set(reason.clone());
+    /// Records why TLS failed, if that is what the error reports.
+    fn record(&self, error: io::Error) -> io::Error {
+        match error.downcast::<rustls::Error>() {
+            Ok(reason) => {
+                // The first error is the reason, later ones are consequences.
+                let _ = self.0.set(TlsFailure::from(&reason));
+                io::Error::new(io::ErrorKind::InvalidData, reason)
+            }
+            Err(error) => error,
         }
     }
 }
@@ -78,13 +83,9 @@ impl AsyncRead for ObservedStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        match &read {
-            Poll::Ready(Ok(())) => self.has_read = true,
-            Poll::Ready(Err(error)) => self.tls_error.record(error),
-            Poll::Pending => {}
-        }
-        read
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        self.has_read |= read.is_ok();
+        Poll::Ready(read.map_err(|error| self.tls_error.record(error)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The sending half of a link: converts frames to gRPC messages, which form the body of an HTTP/2
 //! stream.
 
-use crate::connection::link::{Batch, CloseReason, LinkSender};
+use crate::connection::link::{Batch, CloseReason, LinkError, LinkSender};
 use atomic_waker::AtomicWaker;
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
@@ -98,10 +98,10 @@ impl Queue {
 }
 
 impl LinkSender for PipeSender {
-    fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> io::Result<()> {
+    fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> Result<(), LinkError> {
         let mut queue = self.0.queue();
         if queue.is_body_dropped {
-            return Err(io::ErrorKind::BrokenPipe.into());
+            return Err(closed());
         }
         while queue.has_room()
             && let Some(mut frame) = batch.take_frame()
@@ -115,11 +115,11 @@ impl LinkSender for PipeSender {
         Ok(())
     }
 
-    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
         self.0.sender_waker.register(cx.waker());
         let queue = self.0.queue();
         if queue.is_body_dropped {
-            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+            Poll::Ready(Err(closed()))
         } else if queue.has_room() {
             Poll::Ready(Ok(()))
         } else {
@@ -157,6 +157,10 @@ impl Drop for PipeSender {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+fn closed() -> LinkError {
+    LinkError::Io(io::ErrorKind::BrokenPipe.into())
 }
 
 /// Converts frames to messages in place. Both have headers of 5 bytes: a frame's holds the length

@@ -1,10 +1,10 @@
 #[cfg(feature = "grpc")]
 use super::HTTP2;
-use super::failure::TlsFailure;
+use super::failure::handshake_error;
 use super::identity::{Identity, invalid, root_certificates, root_store};
 use super::session::split;
 use crate::connection::link::Link;
-use crate::error::{AgentProtocolError, ConnectError};
+use crate::error::{AgentProtocolError, ConnectError, TlsFailure};
 use crate::transport::tcp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -157,7 +157,10 @@ impl Connector {
                 .map_err(|error| TlsFailure::Other(error.to_string()))?,
         };
         let stream = tcp::connect_stream(host, port).await?;
-        Ok(self.connector.connect(name, stream).await?)
+        self.connector
+            .connect(name, stream)
+            .await
+            .map_err(handshake_error)
     }
 }
 

@@ -1,37 +1,21 @@
-use crate::error::ConnectError;
+//! Why TLS handshakes fail.
+
+use crate::error::{ConnectError, TlsFailure};
 use rustls::CertificateError;
 use std::fmt::Display;
 use std::io;
 
-/// Reasons for which a TLS handshake failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TlsFailure {
-    /// The peer's certificate has expired.
-    #[error("the certificate has expired")]
-    CertificateExpired,
-    /// The peer's certificate is not valid yet.
-    #[error("the certificate is not valid yet")]
-    CertificateNotYetValid,
-    /// The peer's certificate is for another host.
-    #[error("the certificate is for another host")]
-    WrongHost,
-    /// No trusted authority issued the peer's certificate.
-    #[error("the certificate is from an unknown authority")]
-    UnknownAuthority,
-    /// The peer rejected the handshake with this alert.
-    #[error("rejected by the peer: {0}")]
-    Refused(String),
-    /// Any other failure.
-    #[error("{0}")]
-    Other(String),
+/// Returns the error for a failed TLS handshake.
+pub(super) fn handshake_error(error: io::Error) -> ConnectError {
+    match error.downcast::<rustls::Error>() {
+        Ok(error) => TlsFailure::from(&error).into(),
+        Err(error) => error.into(),
+    }
 }
 
-impl TlsFailure {
-    /// Returns the TLS failure in an I/O error of a TLS stream, if it contains one.
-    pub(crate) fn of(error: &io::Error) -> Option<Self> {
-        let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
-        Some(match error {
+impl From<&rustls::Error> for TlsFailure {
+    fn from(error: &rustls::Error) -> Self {
+        match error {
             rustls::Error::InvalidCertificate(invalid) => match invalid {
                 CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                     Self::CertificateExpired
@@ -46,21 +30,15 @@ impl TlsFailure {
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                     Self::UnknownAuthority
                 }
-                CertificateError::Other(cause) => Self::unusable(&cause),
-                other => Self::unusable(other),
+                CertificateError::Other(cause) => unusable(cause),
+                other => unusable(other),
             },
             rustls::Error::AlertReceived(alert) => Self::Refused(format!("{alert:?}")),
             other => Self::Other(other.to_string()),
-        })
-    }
-
-    fn unusable(cause: &dyn Display) -> Self {
-        Self::Other(format!("the certificate cannot be used: {cause}"))
+        }
     }
 }
 
-impl From<TlsFailure> for ConnectError {
-    fn from(failure: TlsFailure) -> Self {
-        Self::Tls(failure)
-    }
+fn unusable(cause: &dyn Display) -> TlsFailure {
+    TlsFailure::Other(format!("the certificate cannot be used: {cause}"))
 }

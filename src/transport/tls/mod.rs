@@ -8,7 +8,6 @@ mod session;
 
 pub(crate) use client::Connector;
 pub use client::TlsConfig;
-pub use failure::TlsFailure;
 pub use server::TlsServerConfig;
 pub(crate) use server::{Acceptor, is_valid_for};
 

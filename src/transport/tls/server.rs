@@ -1,5 +1,6 @@
 #[cfg(feature = "grpc")]
 use super::HTTP2;
+use super::failure::handshake_error;
 use super::identity::{Identity, invalid, root_certificates, root_store};
 use super::session::split;
 use crate::connection::link::Link;
@@ -97,7 +98,7 @@ impl Acceptor {
         &self,
         stream: TcpStream,
     ) -> Result<(Link, Option<CertificateDer<'static>>), ConnectError> {
-        let stream = self.0.accept(stream).await?;
+        let stream = self.0.accept(stream).await.map_err(handshake_error)?;
         let (socket, session) = stream.into_inner();
         let certificate = session
             .peer_certificates()
@@ -112,7 +113,7 @@ impl Acceptor {
         &self,
         stream: TcpStream,
     ) -> Result<tokio_rustls::TlsStream<TcpStream>, ConnectError> {
-        Ok(self.0.accept(stream).await?.into())
+        Ok(self.0.accept(stream).await.map_err(handshake_error)?.into())
     }
 }
 

@@ -1,6 +1,7 @@
 //! A link over a TLS session.
 
-use crate::connection::link::{Batch, Link, LinkReceiver, LinkSender, MAX_SLICES};
+use crate::connection::link::{Batch, Link, LinkError, LinkReceiver, LinkSender, MAX_SLICES};
+use crate::error::TlsFailure;
 use crate::wire::MAX_FRAME_LEN;
 use bytes::BytesMut;
 use rustls::Connection;
@@ -110,7 +111,7 @@ impl Decrypted {
 }
 
 impl LinkSender for TlsSender {
-    fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> io::Result<()> {
+    fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> Result<(), LinkError> {
         let mut session = self.0.session();
         loop {
             if !session.flush(&self.0.socket)? {
@@ -129,8 +130,8 @@ impl LinkSender for TlsSender {
         }
     }
 
-    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.socket.poll_write_ready(cx)
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        self.0.socket.poll_write_ready(cx).map_err(LinkError::from)
     }
 
     fn close(&self) {
@@ -147,7 +148,7 @@ impl LinkReceiver for TlsReceiver {
         &mut self,
         cx: &mut Context<'_>,
         into: &mut BytesMut,
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<Result<usize, LinkError>> {
         let socket = &self.0.socket;
         loop {
             let mut session = self.0.session();
@@ -162,13 +163,13 @@ impl LinkReceiver for TlsReceiver {
                     // Messages of the session itself, such as alerts. What is not sent now is sent
                     // with the next frame.
                     let _ = session.flush(socket);
-                    processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                    processed.map_err(|error| TlsFailure::from(&error))?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     drop(session);
                     ready!(socket.poll_read_ready(cx))?;
                 }
-                Err(error) => return Poll::Ready(Err(error)),
+                Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
     }

@@ -21,15 +21,37 @@ use super::stream::StreamId;
 #[cfg(feature = "grpc")]
 use super::{Encoding, protobuf, protobuf::Writer as ProtobufWriter};
 use crate::protocol::EventType;
+use crate::protocol::events::{
+    BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, Configure, GuardrailInspect,
+    GuardrailInspectEvent, RequestBodyChunk, RequestComplete, RequestCompleteEvent, RequestHeaders,
+    RequestHeadersEvent, ResponseBodyChunk, ResponseHeaders, ResponseHeadersEvent, WebSocketFrame,
+    WebSocketFrameEvent,
+};
+use crate::protocol::headers::HeaderSource;
 use bytes::Bytes;
 
 /// An event that can be sent to an agent, owned or borrowed.
 ///
 /// This trait is sealed. It is implemented by the owned events of this crate (`…Event`), and by its
 /// borrowed events whose type determines the kind of event.
-pub trait Event: Encode {}
+pub trait Event: Encode + Sync {}
 
-impl<E: Encode> Event for E {}
+impl<H: HeaderSource> Event for RequestHeaders<'_, H> {}
+impl<H: HeaderSource> Event for ResponseHeaders<'_, H> {}
+
+/// Lists the events. A blanket implementation would hide them from the documentation.
+macro_rules! events {
+    ($($event:ty),*) => {
+        $(impl Event for $event {})*
+    };
+}
+
+events! {
+    RequestHeadersEvent, RequestBodyChunk<'_>, BinaryRequestBodyChunkEvent,
+    ResponseHeadersEvent, ResponseBodyChunk<'_>,
+    BinaryResponseBodyChunkEvent, RequestComplete<'_>, RequestCompleteEvent, WebSocketFrame<'_>,
+    WebSocketFrameEvent, GuardrailInspect<'_>, GuardrailInspectEvent, Configure<'_>
+}
 
 /// Encoding of an event. Not for use outside this crate.
 #[allow(

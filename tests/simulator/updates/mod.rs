@@ -9,7 +9,11 @@ pub use steps::handler;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tollgate::sim::{AgentView, clock};
-use tollgate::{AgentNotice, AgentPool, ConfigUpdateResponse, PushResult, PushStatus};
+use tollgate::{
+    AgentPool,
+    config_push::{PushResult, PushStatus},
+    control::{AgentNotice, ConfigUpdateResponse},
+};
 
 use crate::plan::{AgentKind, Plan};
 
@@ -202,7 +206,7 @@ impl Updates {
         self.has_lost_notices = true;
     }
 
-    fn got_line(&mut self, plan: &Plan, agent_id: &str, message: &tollgate::LogMessage) {
+    fn got_line(&mut self, plan: &Plan, agent_id: &str, message: &tollgate::control::LogMessage) {
         let text = &message.message;
         let Some(line) = self.lines.get_mut(text) else {
             return self.violated("no_notice_is_invented", text.clone());

@@ -10,7 +10,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::timeout;
 use tollgate::{
-    AgentControl, ConfigUpdateHandler, ConfigUpdateRequest, ConfigUpdateType, LogLevel, LogMessage,
+    AgentControl,
+    config_push::ConfigUpdateHandler,
+    control::{ConfigUpdateRequest, ConfigUpdateType, LogLevel, LogMessage},
 };
 
 /// Number of the requests that are made once all faults have ended.
@@ -96,18 +98,23 @@ fn log(world: &World, agent: usize, number: usize, (lines, controls): (usize, &[
 }
 
 fn push(world: &World, agent: usize, text: &str, is_accepted: bool) {
-    let name = &world.plan.agents[agent].name;
+    let Ok(handle) = world.agent(agent) else {
+        return;
+    };
     let update = list(text);
     // The pool's own calls are counted as well.
     world.ledger().inexact = true;
-    let push_id = world.pool.push_config_to_agent(name, update);
+    let push_id = handle.push_config(update);
     world.note(format_args!("  is {push_id:?}"));
     let Some(push_id) = push_id else {
         return;
     };
     let mut updates = world.updates();
     if matches!(world.plan.agents[agent].kind, AgentKind::Raw { .. }) {
-        updates.violated("only_agents_that_take_pushes_get_them", name.clone());
+        updates.violated(
+            "only_agents_that_take_pushes_get_them",
+            handle.id().to_owned(),
+        );
     }
     let push = Push {
         agent,
@@ -225,7 +232,10 @@ pub fn handler(world: &Weak<World>, plan: &Plan) -> ConfigUpdateHandler {
             let world = reloads.upgrade().expect("the simulation goes on");
             world.note(format_args!("the handler reloads {name}"));
             let agent = names.iter().position(|one| one == name).expect("an agent");
-            let has_settings = world.pool.agent_settings(name).is_some();
+            let has_settings = world
+                .pool
+                .agent(name)
+                .is_some_and(|agent| agent.settings().is_some());
             world.updates().reloads(agent, has_settings);
             true
         })

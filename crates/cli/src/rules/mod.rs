@@ -5,9 +5,10 @@ mod body_search;
 use body_search::{BodySearch, Verdict};
 use std::time::Duration;
 use tollgate::{
-    AgentCapabilities, AgentFeatures, AgentHandler, AgentLimits, AgentResponse, AuditMetadata,
-    BodyChunk, CancelReason, Configure, EventType, GuardrailInspect, HeaderOp, RequestComplete,
-    RequestHeadersView, ResponseHeadersView, WebSocketFrame,
+    AgentCapabilities, AgentHandler, AgentResponse, AuditMetadata, BodyChunk, CancelReason,
+    EventType, HeaderOp, RequestComplete, RequestHeadersView, ResponseHeadersView,
+    control::{AgentFeatures, AgentLimits},
+    events::{Configure, GuardrailInspect, WebSocketFrame},
 };
 
 /// The agent's rules.

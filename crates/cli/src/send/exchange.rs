@@ -3,15 +3,14 @@
 use super::Request;
 use super::body::Body;
 use super::step::Step;
-use crate::connect::AGENT_ID;
-use crate::exit::{AgentFailure, cause_of};
+use crate::exit::{AgentError, AgentFailure};
 use crate::output::print_line;
 use bytes::Bytes;
 use std::time::Instant;
 use tollgate::{
-    AgentPool, AgentProtocolError, AgentResponse, Decision, Event, EventType, Metadata,
-    RequestBodyChunkEvent, RequestComplete, RequestHeaders, ResponseBodyChunkEvent,
-    ResponseHeaders, Timestamp,
+    Agent, AgentProtocolError, AgentResponse, Decision, Event, EventType, Metadata,
+    RequestComplete, RequestHeaders, ResponseHeaders,
+    events::{RequestBodyChunkEvent, ResponseBodyChunkEvent, Timestamp},
 };
 
 const UPSTREAM_STATUS: u16 = 200;
@@ -23,7 +22,7 @@ const CHALLENGE_STATUS: u16 = 401;
 
 /// One request and the agent's answers to its events.
 pub(super) struct Exchange<'a> {
-    pool: &'a AgentPool,
+    agent: &'a Agent,
     endpoint: &'a str,
     /// Prints each step as it happens.
     is_verbose: bool,
@@ -51,9 +50,9 @@ impl<E: Into<anyhow::Error>> From<E> for Stop {
 
 impl<'a> Exchange<'a> {
     /// Creates an exchange. Sends nothing yet.
-    pub(super) fn new(pool: &'a AgentPool, endpoint: &'a str, is_verbose: bool) -> Self {
+    pub(super) fn new(agent: &'a Agent, endpoint: &'a str, is_verbose: bool) -> Self {
         Self {
-            pool,
+            agent,
             endpoint,
             is_verbose,
             correlation_id: unique_id(),
@@ -165,8 +164,8 @@ impl<'a> Exchange<'a> {
     async fn send<E: Event>(&mut self, kind: EventType, event: &E) -> Result<(), Stop> {
         let started = Instant::now();
         let response = self
-            .pool
-            .send(AGENT_ID, &self.correlation_id, event)
+            .agent
+            .send(&self.correlation_id, event)
             .await
             .map_err(|error| self.failure(kind, &error))?;
         let stop = final_status(&response);
@@ -179,7 +178,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn failure(&self, kind: EventType, error: &AgentProtocolError) -> AgentFailure {
-        let (event, cause) = (kind.as_str(), cause_of(error));
+        let (event, cause) = (kind.as_str(), error.reason());
         AgentFailure::new(self.endpoint, format_args!("{event}: {cause}"))
     }
 }
@@ -201,5 +200,5 @@ fn host(request: &Request) -> Option<&str> {
 
 /// Returns an id that no other process uses at this time. Each process sends one request only.
 fn unique_id() -> String {
-    format!("send-{}-{}", std::process::id(), tollgate::now_ms())
+    format!("send-{}-{}", std::process::id(), tollgate::events::now_ms())
 }

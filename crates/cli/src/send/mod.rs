@@ -14,7 +14,7 @@ use exchange::Exchange;
 use serde::Serialize;
 use std::time::Duration;
 use step::Step;
-use tollgate::{AgentPool, Encoding};
+use tollgate::{Agent, Encoding};
 
 /// Options of `tollgate send`.
 #[derive(clap::Args)]
@@ -61,11 +61,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Some(file) => Body::open(file, args.chunk_size)?,
         None => Body::none(),
     };
-    let pool = connect(&args.target, args.encoding, 1, args.timeout).await?;
-    let steps = Exchange::new(&pool, &args.target.endpoint, !args.json)
+    let connected = connect(&args.target, args.encoding, 1, args.timeout).await?;
+    let steps = Exchange::new(&connected.agent, &args.target.endpoint, !args.json)
         .run(&args.request(), body)
         .await?;
-    conclude(&pool, &steps, args.json)
+    conclude(&connected.agent, &steps, args.json)
 }
 
 impl Args {
@@ -86,9 +86,9 @@ struct Report<'a> {
     decision: &'a str,
 }
 
-fn conclude(pool: &AgentPool, steps: &[Step], json: bool) -> anyhow::Result<()> {
+fn conclude(agent: &Agent, steps: &[Step], json: bool) -> anyhow::Result<()> {
     let report = Report {
-        encoding: pool.agent_encoding(crate::connect::AGENT_ID),
+        encoding: agent.encoding(),
         steps,
         decision: step::final_decision(steps),
     };

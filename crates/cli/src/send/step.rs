@@ -5,7 +5,9 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
-use tollgate::{AgentResponse, AuditMetadata, BodyMutation, Decision, EventType, HeaderOp};
+use tollgate::{
+    AgentResponse, AuditMetadata, Decision, EventType, HeaderOp, response::BodyMutation,
+};
 
 /// One event and its answer.
 #[derive(Debug, Serialize)]

@@ -1,32 +1,31 @@
 //! Sources of the data that `tollgate top` shows.
 
 use super::counts::{Connections, CountsByAgent};
-use crate::connect::{AGENT_ID, Target, connect};
-use crate::exit::cause_of;
+use crate::connect::{Connected, Target, connect};
+use crate::exit::AgentError;
 use crate::output::printable;
 use crate::scrape;
 use anyhow::anyhow;
 use hyper::Uri;
 use std::time::Duration;
-use tollgate::AgentPool;
 
 /// The watched agent or metrics.
 pub(super) enum Source {
     /// The metrics that a proxy serves.
     Prometheus(Uri),
     /// An agent: pings it and collects the metrics that it reports.
-    Agent { pool: AgentPool, name: String },
+    Agent { connected: Connected, name: String },
 }
 
 impl Source {
     pub(super) async fn agent(target: &Target, timeout: Duration) -> anyhow::Result<Self> {
-        let pool = connect(target, None, 1, timeout).await?;
-        let capabilities = pool.agent_capabilities(AGENT_ID).await;
+        let connected = connect(target, None, 1, timeout).await?;
+        let capabilities = connected.agent.capabilities();
         let name = capabilities.map_or_else(
             || target.endpoint.clone(),
             |agent| printable(&format!("{} {}", agent.name, agent.version)).into_owned(),
         );
-        Ok(Self::Agent { pool, name })
+        Ok(Self::Agent { connected, name })
     }
 
     pub(super) fn name(&self) -> String {
@@ -43,23 +42,26 @@ impl Source {
                 counts: CountsByAgent::read(&scrape::get(uri, timeout).await?)?,
                 round_trip: None,
             }),
-            Self::Agent { pool, .. } => {
-                let round_trip = pool.ping(AGENT_ID).await;
-                let round_trip = round_trip.map_err(|error| anyhow!(cause_of(&error)))?;
-                let mut counts = CountsByAgent::read(&pool.export_prometheus())?;
-                let agent = counts.0.entry(AGENT_ID.to_owned()).or_default();
-                agent.connections = Some(Connections {
-                    active: 1.0,
-                    healthy: f64::from(u8::from(pool.is_agent_healthy(AGENT_ID))),
-                    ..Connections::default()
-                });
-                Ok(Reading {
-                    counts,
-                    round_trip: Some(round_trip),
-                })
-            }
+            Self::Agent { connected, .. } => read_agent(connected).await,
         }
     }
+}
+
+async fn read_agent(Connected { pool, agent }: &Connected) -> anyhow::Result<Reading> {
+    let round_trip = agent.ping().await;
+    let round_trip = round_trip.map_err(|error| anyhow!(error.reason()))?;
+    let connections = Connections {
+        active: 1.0,
+        healthy: f64::from(u8::from(agent.is_healthy())),
+        ..Connections::default()
+    };
+    let mut counts = CountsByAgent::read(&pool.metrics_collector().export_prometheus())?;
+    let of_agent = counts.0.entry(agent.id().to_owned()).or_default();
+    of_agent.connections = Some(connections);
+    Ok(Reading {
+        counts,
+        round_trip: Some(round_trip),
+    })
 }
 
 /// The state of a source at one time.

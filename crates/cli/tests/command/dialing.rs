@@ -36,29 +36,28 @@ fn agent_registers_with_its_token_and_shuts_down_cleanly() {
         "/admin",
     ];
     let mut agent = dial(&socket, &options);
-    let pool = runtime.block_on(async {
-        let pool = AgentPool::new();
+    let pool = AgentPool::new();
+    let handle = runtime.block_on(async {
         for _ in 0..3 {
             let accepted = timeout(TEST_TIMEOUT, listener.accept_one(&pool)).await;
-            assert_eq!(accepted.expect("timed out").expect("accepted"), "tollgate");
+            let accepted = accepted.expect("timed out").expect("accepted");
+            assert_eq!(accepted.id(), "tollgate");
         }
+        let handle = pool.agent("tollgate").expect("known");
         for (uri, is_allowed) in [("/", true), ("/admin/users", false)] {
             let event = RequestHeadersEvent {
                 uri: uri.to_owned(),
                 ..request()
             };
-            let answer = pool.send("tollgate", uri, &event).await.expect("answer");
+            let answer = handle.send(uri, &event).await.expect("answer");
             assert_eq!(answer.decision == Decision::Allow, is_allowed, "{uri}");
         }
-        pool
+        handle
     });
     let kill = Command::new("kill").arg(agent.id().to_string()).status();
     assert!(kill.expect("kill").success());
     assert!(agent.wait().expect("wait").success());
-    let stats = runtime
-        .block_on(pool.agent_stats("tollgate"))
-        .expect("known");
-    assert_eq!(stats.faults.invalid_frames, 0);
+    assert_eq!(handle.stats().faults.invalid_frames, 0);
 }
 
 #[test]

@@ -31,7 +31,7 @@ use session::Session;
 use std::path::Path;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tollgate::{AgentPool, AgentPoolConfig};
+use tollgate::{Agent, AgentConfig, AgentPool, AgentPoolConfig};
 
 /// Timeout of a proxy for an answer. Some answers never arrive.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -121,8 +121,9 @@ async fn cells_in(column: Column) -> Vec<Cell> {
     rows().map(cell).collect()
 }
 
-/// Returns tollgate's pool with one connection to the agent of a column or to its raw agent.
-async fn pool_of(column: &Column, socket: &Path) -> AgentPool {
+/// Returns tollgate's pool with one connection to the agent of a column or to its raw agent, and
+/// the handle of the agent.
+async fn pool_of(column: &Column, socket: &Path) -> (AgentPool, Agent) {
     let pool = AgentPool::with_config(AgentPoolConfig {
         connections_per_agent: 1,
         request_timeout: LIMIT,
@@ -133,8 +134,9 @@ async fn pool_of(column: &Column, socket: &Path) -> AgentPool {
         circuit_breaker_threshold: 0,
         ..AgentPoolConfig::default()
     });
-    pool.connect_agent(AGENT, socket.display().to_string())
+    let agent = pool
+        .add(AgentConfig::new(AGENT, socket.display().to_string()).require_connection())
         .await
         .expect("the pool connects");
-    pool
+    (pool, agent)
 }

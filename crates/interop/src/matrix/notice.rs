@@ -1,9 +1,12 @@
 use serde_json::json;
 use std::collections::HashMap;
 use tollgate::{
-    AgentControl, ConfigUpdateRequest, ConfigUpdateType, CounterMetric, FlowControl,
-    FlowControlAction, GaugeMetric, HealthState, HealthStatus, HistogramBucket, HistogramMetric,
-    MetricsReport, RuleDefinition,
+    AgentControl,
+    control::{
+        ConfigUpdateRequest, ConfigUpdateType, CounterMetric, FlowControl, FlowControlAction,
+        GaugeMetric, HealthState, HealthStatus, HistogramBucket, HistogramMetric, MetricsReport,
+        RuleDefinition,
+    },
 };
 
 /// Unsolicited message of an agent, or a sequence of them.

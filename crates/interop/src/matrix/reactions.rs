@@ -12,9 +12,8 @@ use crate::pool_with_peer::AGENT;
 use crate::recorder::OnFirstEvent;
 use crate::script::script;
 use std::sync::Arc;
-use tokio::sync::broadcast::Receiver;
 use tokio::time::timeout;
-use tollgate::{AgentControl, AgentNotice, AgentPool, AgentProtocolError, AgentResponse};
+use tollgate::{Agent, AgentControl, AgentProtocolError, AgentResponse, control::AgentNotice};
 
 /// An exchange that is paused alone, and one that is not paused.
 const PAUSED: &str = "paused";
@@ -61,25 +60,23 @@ impl Reactions {
 
     async fn observe_pool(&mut self, column: &Column, notices: &[Notice]) {
         let mut raw = RawAgent::listen(column).await;
-        let pool_of_raw_agent = pool_of(column, raw.socket()).await;
+        let (_pool, raw_agent) = pool_of(column, raw.socket()).await;
         self.ping = match raw.ping().await {
             Some(true) => Outcome::WorksWithRawAgent,
             Some(false) => Outcome::Lost,
             None => Outcome::CannotSend,
         };
         let server = column.wire.serve(|_| {}).await;
-        let pool_of_tollgate = pool_of(column, server.socket()).await;
+        let (_pool, agent) = pool_of(column, server.socket()).await;
         for &notice in notices {
             let outcome = match column.agent {
                 Implementation::Tollgate => {
                     let send = |message: Message| message.send(server.control());
-                    of_pool(&pool_of_tollgate, send, notice).await
+                    of_pool(&agent, send, notice).await
                 }
                 Implementation::Zentinel(_) => {
                     let send = |message: Message| raw.send(&message);
-                    of_pool(&pool_of_raw_agent, send, notice)
-                        .await
-                        .with_raw_agent()
+                    of_pool(&raw_agent, send, notice).await.with_raw_agent()
                 }
             };
             self.outcomes.push((notice, outcome));
@@ -104,90 +101,87 @@ impl Outcome {
     }
 }
 
-async fn of_pool(pool: &AgentPool, send: impl Fn(Message), notice: Notice) -> Outcome {
-    let mut notices = pool.notices();
+async fn of_pool(agent: &Agent, send: impl Fn(Message), notice: Notice) -> Outcome {
     if let Some(status) = health(notice) {
         let healthy = match notice {
             Notice::Healthy | Notice::Degraded => 1,
             _ => 0,
         };
         send(Message::Health(status));
-        return Outcome::works_if(reaches(pool, PoolState::HealthyConnections(healthy)).await);
+        return Outcome::works_if(reaches(agent, AgentState::HealthyConnections(healthy)).await);
     }
     match notice {
-        Notice::Metrics => {
-            send(Message::Metrics(metrics()));
-            expect_notice(&mut notices, |agent_id| AgentNotice::Metrics {
-                agent_id,
-                report: metrics(),
-            })
-            .await
-        }
-        Notice::ConfigUpdates => {
-            for request in config_updates() {
-                send(Message::ConfigUpdate(request.clone()));
-                let outcome = expect_notice(&mut notices, |agent_id| AgentNotice::ConfigUpdate {
-                    agent_id,
-                    request,
-                });
-                let outcome = outcome.await;
-                if outcome != Outcome::Works {
-                    return outcome;
+        Notice::Metrics | Notice::ConfigUpdates => of_pool_to_reports(agent, send, notice).await,
+        _ => of_pool_to_flow(agent, send, notice).await,
+    }
+}
+
+/// Returns whether the pool's next notice is the expected one after each message. Notices of health
+/// are skipped, as some may still be in flight.
+async fn of_pool_to_reports(agent: &Agent, send: impl Fn(Message), notice: Notice) -> Outcome {
+    let mut notices = agent.notices();
+    for (message, expected) in reports(notice) {
+        send(message);
+        let next = async {
+            loop {
+                match notices.recv().await {
+                    Ok(AgentNotice::Health { .. }) => {}
+                    other => return other,
                 }
             }
-            Outcome::Works
+        };
+        match timeout(LIMIT, next).await {
+            Ok(Ok(notice)) if notice == expected => {}
+            Ok(Ok(_)) => return Outcome::Misread,
+            Ok(Err(_)) | Err(_) => return Outcome::Lost,
         }
-        _ => of_pool_to_flow(pool, send, notice).await,
     }
+    Outcome::Works
 }
 
-/// Returns whether the next notice is the expected one. Health reports are skipped, as some may
-/// still be in flight.
-async fn expect_notice(
-    notices: &mut Receiver<AgentNotice>,
-    expected: impl FnOnce(Arc<str>) -> AgentNotice,
-) -> Outcome {
-    let next = async {
-        loop {
-            match notices.recv().await {
-                Ok(AgentNotice::Health { .. }) => {}
-                other => return other,
-            }
-        }
-    };
-    match timeout(LIMIT, next).await {
-        Ok(Ok(notice)) if notice == expected(AGENT.into()) => Outcome::Works,
-        Ok(Ok(_)) => Outcome::Misread,
-        Ok(Err(_)) | Err(_) => Outcome::Lost,
+/// Returns the messages of a notice, each with what the pool makes of it.
+fn reports(notice: Notice) -> Vec<(Message, AgentNotice)> {
+    let agent_id: Arc<str> = AGENT.into();
+    if notice == Notice::Metrics {
+        let report = metrics();
+        let expected = AgentNotice::Metrics { agent_id, report };
+        return vec![(Message::Metrics(metrics()), expected)];
     }
+    let updates = config_updates().into_iter();
+    let as_reports = updates.map(|request| {
+        let message = Message::ConfigUpdate(request.clone());
+        let agent_id = Arc::clone(&agent_id);
+        (message, AgentNotice::ConfigUpdate { agent_id, request })
+    });
+    as_reports.collect()
 }
 
-async fn of_pool_to_flow(pool: &AgentPool, send: impl Fn(Message), notice: Notice) -> Outcome {
+async fn of_pool_to_flow(agent: &Agent, send: impl Fn(Message), notice: Notice) -> Outcome {
     let [pause, resume] = Message::pause_and_resume(notice, PAUSED);
     send(pause);
-    if !reaches(pool, PoolState::Paused).await {
+    if !reaches(agent, AgentState::Paused).await {
         return Outcome::Ignored;
     }
     let is_for_one_exchange = matches!(notice, Notice::PauseOne | Notice::NoCapacityForOne);
-    if is_paused(&call(pool, OTHER).await) == is_for_one_exchange {
+    if is_paused(&call(agent, OTHER).await) == is_for_one_exchange {
         return Outcome::Misread;
     }
     send(resume);
-    Outcome::works_if(reaches(pool, PoolState::Answered).await)
+    Outcome::works_if(reaches(agent, AgentState::Answered).await)
 }
 
-async fn call(pool: &AgentPool, id: &str) -> Result<AgentResponse, AgentProtocolError> {
+async fn call(agent: &Agent, id: &str) -> Result<AgentResponse, AgentProtocolError> {
     let event = events::bare_request_headers(id, "/allow");
-    pool.send_request_headers(AGENT, id, &event).await
+    agent.send(id, &event).await
 }
 
 const fn is_paused(answer: &Result<AgentResponse, AgentProtocolError>) -> bool {
     matches!(answer, Err(AgentProtocolError::FlowControlPaused { .. }))
 }
 
-/// Visible state of a pool.
+/// Visible state of an agent in the pool.
 #[derive(Clone, Copy)]
-enum PoolState {
+enum AgentState {
     /// This number of connections is healthy.
     HealthyConnections(usize),
     /// Calls of the exchange [`PAUSED`] fail.
@@ -196,23 +190,20 @@ enum PoolState {
     Answered,
 }
 
-impl PoolState {
-    async fn is_reached(self, pool: &AgentPool) -> bool {
+impl AgentState {
+    async fn is_reached(self, agent: &Agent) -> bool {
         match self {
-            Self::HealthyConnections(count) => {
-                let stats = pool.agent_stats(AGENT).await;
-                stats.expect("the agent is known").healthy_connections == count
-            }
-            Self::Paused => is_paused(&call(pool, PAUSED).await),
-            Self::Answered => call(pool, PAUSED).await.is_ok(),
+            Self::HealthyConnections(count) => agent.stats().healthy_connections == count,
+            Self::Paused => is_paused(&call(agent, PAUSED).await),
+            Self::Answered => call(agent, PAUSED).await.is_ok(),
         }
     }
 }
 
-/// Waits for a state of the pool. Returns whether it is reached in time.
-async fn reaches(pool: &AgentPool, state: PoolState) -> bool {
+/// Waits for a state of the agent. Returns whether it is reached in time.
+async fn reaches(agent: &Agent, state: AgentState) -> bool {
     let waited = timeout(LIMIT, async {
-        while !state.is_reached(pool).await {
+        while !state.is_reached(agent).await {
             tokio::task::yield_now().await;
         }
     });

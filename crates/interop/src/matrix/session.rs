@@ -7,14 +7,13 @@ use super::{LIMIT, pool_of};
 use crate::peer::Peer;
 use crate::peer_agent::Logged;
 use crate::peer_client::run_client_at_once;
-use crate::pool_with_peer::AGENT;
 use crate::script::{Step, script};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::task::JoinSet;
-use tollgate::{AgentControl, AgentPool, AgentProtocolError};
+use tollgate::{Agent, AgentControl, AgentProtocolError};
 
 /// Result of the whole script between a proxy and an agent.
 pub(super) struct Session {
@@ -284,31 +283,31 @@ fn printed_answer(column: &Column, line: &mut Value, id: &str) -> Result<Value, 
     Ok(answer)
 }
 
-async fn through_pool(column: &Column, agent: &RunningAgent, steps: &Arc<[Step]>) -> ProxyRecord {
-    let pool = pool_of(column, agent.socket()).await;
+async fn through_pool(column: &Column, running: &RunningAgent, steps: &Arc<[Step]>) -> ProxyRecord {
+    let (_pool, agent) = pool_of(column, running.socket()).await;
     let mut record = ProxyRecord {
-        handshake: pool_handshake(column, &pool).await,
+        handshake: pool_handshake(column, &agent),
         answers: HashMap::new(),
         pongs: 0,
         notices: Vec::new(),
     };
     let in_order = steps.iter().position(|step| step.answer.is_none());
     let in_order = in_order.unwrap_or(steps.len());
-    record.answers = send_concurrently(&pool, steps, in_order).await;
+    record.answers = send_concurrently(&agent, steps, in_order).await;
     for step in &steps[in_order..] {
-        let answer = send(&pool, step).await;
+        let answer = send(&agent, step).await;
         if step.name == "ping" && answer.is_ok() {
             record.pongs += 1;
         }
         record.answers.insert(step.name.clone(), answer);
     }
-    pool.remove_agent(AGENT).await.expect("the agent is known");
+    agent.remove().expect("the agent is in the pool");
     record
 }
 
 /// Sends the first steps: those of each exchange in order, and all exchanges at the same time.
 async fn send_concurrently(
-    pool: &AgentPool,
+    agent: &Agent,
     steps: &Arc<[Step]>,
     count: usize,
 ) -> HashMap<String, Result<Value, Failure>> {
@@ -318,12 +317,12 @@ async fn send_concurrently(
     }
     let mut running = JoinSet::new();
     for indices in exchanges.into_values() {
-        let (pool, steps) = (pool.clone(), Arc::clone(steps));
+        let (agent, steps) = (agent.clone(), Arc::clone(steps));
         running.spawn(async move {
             let mut answers = Vec::new();
             for index in indices {
                 let step = &steps[index];
-                answers.push((step.name.clone(), send(&pool, step).await));
+                answers.push((step.name.clone(), send(&agent, step).await));
             }
             answers
         });
@@ -331,20 +330,20 @@ async fn send_concurrently(
     running.join_all().await.into_iter().flatten().collect()
 }
 
-async fn send(pool: &AgentPool, step: &Step) -> Result<Value, Failure> {
-    match step.send_to(pool).await {
+async fn send(agent: &Agent, step: &Step) -> Result<Value, Failure> {
+    match step.send_to(agent).await {
         Ok(answer) => Ok(json!(answer)),
         Err(AgentProtocolError::Timeout { .. }) => Err(Failure::TimedOut),
         Err(error) => Err(Failure::Other(error.to_string())),
     }
 }
 
-async fn pool_handshake(column: &Column, pool: &AgentPool) -> Outcome {
-    let capabilities = pool.agent_capabilities(AGENT).await;
+fn pool_handshake(column: &Column, agent: &Agent) -> Outcome {
+    let capabilities = agent.capabilities();
     let name = capabilities.map(|capabilities| capabilities.agent_id);
     let is_known = name.as_deref() == Some(RunningAgent::name(column.agent));
-    let is_agreed = pool.agent_encoding(AGENT) == Some(column.wire.encoding());
-    let is_as_offered = pool.agent_uses_extension(AGENT) == Some(column.has_extension());
+    let is_agreed = agent.encoding() == Some(column.wire.encoding());
+    let is_as_offered = agent.uses_extension() == Some(column.has_extension());
     match is_known && is_agreed && is_as_offered {
         true => Outcome::Works,
         false => Outcome::Failed("the two sides disagree".to_owned()),

@@ -1,13 +1,15 @@
+use crate::events;
 use crate::peer_agent::Logged;
 use crate::peer_client::Via;
-use crate::pool_with_peer::AGENT;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tollgate::{
-    AgentPool, AgentProtocolError, AgentResponse, BinaryRequestBodyChunkEvent,
-    BinaryResponseBodyChunkEvent, CancelReason, GuardrailInspectEvent, RequestBodyChunkEvent,
-    RequestCompleteEvent, RequestHeadersEvent, ResponseBodyChunkEvent, ResponseHeadersEvent,
-    WebSocketFrameEvent,
+    Agent, AgentProtocolError, AgentResponse, CancelReason, RequestHeadersEvent,
+    events::{
+        BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, GuardrailInspectEvent,
+        RequestBodyChunkEvent, RequestCompleteEvent, ResponseBodyChunkEvent, ResponseHeadersEvent,
+        WebSocketFrameEvent,
+    },
 };
 
 /// Call of a proxy. `zentinel-agent-protocol` has two for chunks; the second sends raw bytes in
@@ -84,41 +86,37 @@ impl Step {
         json!({"call": self.name, "ok": true, "response": self.printed_answer()})
     }
 
-    /// Makes the call with tollgate's pool.
+    /// Makes the call to an agent of tollgate's pool.
     ///
     /// # Errors
     ///
-    /// As for [`AgentPool::send`].
+    /// As for [`Agent::send`].
     pub async fn send_to(
         &self,
-        pool: &AgentPool,
+        agent: &Agent,
     ) -> Result<Option<AgentResponse>, AgentProtocolError> {
         let id = self.id.as_str();
         let answer = match &self.call {
-            Call::RequestHeaders(event) => pool.send_request_headers(AGENT, id, event).await,
-            Call::RequestBodyChunk(event) => pool.send_request_body_chunk(AGENT, id, event).await,
-            Call::RequestBodyChunkBinary(event) => {
-                pool.send_request_body_chunk_binary(AGENT, event).await
-            }
-            Call::ResponseHeaders(event) => pool.send_response_headers(AGENT, id, event).await,
-            Call::ResponseBodyChunk(event) => pool.send_response_body_chunk(AGENT, id, event).await,
-            Call::ResponseBodyChunkBinary(event) => {
-                pool.send_response_body_chunk_binary(AGENT, event).await
-            }
-            Call::RequestComplete(event) => pool.send_request_complete(AGENT, id, event).await,
-            Call::WebSocketFrame(event) => pool.send_websocket_frame(AGENT, id, event).await,
-            Call::GuardrailInspect(event) => pool.send_guardrail_inspect(AGENT, id, event).await,
-            Call::Configure(settings) => pool.send_configure(AGENT, id, settings).await,
+            Call::RequestHeaders(event) => agent.send(id, event).await,
+            Call::RequestBodyChunk(event) => agent.send(id, event).await,
+            Call::RequestBodyChunkBinary(event) => agent.send(&event.correlation_id, event).await,
+            Call::ResponseHeaders(event) => agent.send(id, event).await,
+            Call::ResponseBodyChunk(event) => agent.send(id, event).await,
+            Call::ResponseBodyChunkBinary(event) => agent.send(&event.correlation_id, event).await,
+            Call::RequestComplete(event) => agent.send(id, event).await,
+            Call::WebSocketFrame(event) => agent.send(id, event).await,
+            Call::GuardrailInspect(event) => agent.send(id, event).await,
+            Call::Configure(settings) => agent.send(id, &events::configure(id, settings)).await,
             Call::CancelRequest(reason) => {
-                pool.cancel_request(AGENT, id, *reason).await?;
+                agent.cancel(id, *reason).await?;
                 return Ok(None);
             }
             Call::CancelAll(reason) => {
-                pool.cancel_all(AGENT, *reason).await?;
+                agent.cancel_all(*reason).await?;
                 return Ok(None);
             }
             Call::Ping => {
-                pool.ping(AGENT).await?;
+                agent.ping().await?;
                 return Ok(None);
             }
         };

@@ -7,7 +7,10 @@ pub use call::{Call, Step};
 use crate::answers::{blocked_by_body, rejected_settings, to_chunk, to_frame, to_uri};
 use crate::events;
 use serde_json::json;
-use tollgate::{AgentResponse, CancelReason, RequestBodyChunkEvent, WebSocketOpcode};
+use tollgate::{
+    AgentResponse, CancelReason,
+    events::{RequestBodyChunkEvent, WebSocketOpcode},
+};
 
 /// URIs to which the peers' agent gives a special answer, and one that it allows.
 pub const URIS: [&str; 9] = [

@@ -4,9 +4,9 @@ use anyhow::{Context, ensure};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use tollgate::{
-    AgentCapabilities, AgentDialer, AgentHandler, AgentPool, AgentPoolConfig, BodyChunk, Bytes,
-    Decision, Encoding, GrpcAgentServer, Metadata, RequestBodyChunk, RequestHeaders,
-    ReverseConnectionConfig, ReverseConnectionListener, UdsAgentServer,
+    Agent, AgentCapabilities, AgentConfig, AgentDialer, AgentHandler, AgentPool, AgentPoolConfig,
+    BodyChunk, Bytes, Decision, Encoding, GrpcAgentServer, Metadata, RequestBodyChunk,
+    RequestHeaders, ReverseConnectionConfig, ReverseConnectionListener, UdsAgentServer,
 };
 use tollgate_load_driver::{CONNECTIONS, Caller, Proxy, Subject, Traffic, traffic};
 
@@ -40,8 +40,10 @@ impl Subject for Tollgate {
             ..AgentPoolConfig::default()
         });
         let endpoint = format!("unix:{}", socket.display());
-        pool.connect_agent(AGENT, endpoint).await?;
-        ConnectedPool::new(pool, traffic)
+        let agent = pool
+            .add(AgentConfig::new(AGENT, endpoint).require_connection())
+            .await?;
+        ConnectedPool::new(pool, agent, traffic)
     }
 }
 
@@ -66,9 +68,10 @@ impl Subject for Grpc {
             connections_per_agent: CONNECTIONS,
             ..AgentPoolConfig::default()
         });
-        pool.connect_agent(AGENT, format!("grpc://{address}"))
+        let agent = pool
+            .add(AgentConfig::new(AGENT, format!("grpc://{address}")).require_connection())
             .await?;
-        ConnectedPool::new(pool, traffic)
+        ConnectedPool::new(pool, agent, traffic)
     }
 }
 
@@ -101,10 +104,11 @@ impl Subject for Reverse {
             ..ReverseConnectionConfig::default()
         };
         let listener = ReverseConnectionListener::bind_uds(socket, config).await?;
-        for _ in 0..CONNECTIONS {
+        for _ in 1..CONNECTIONS {
             listener.accept_one(&pool).await?;
         }
-        ConnectedPool::new(pool, traffic)
+        let agent = listener.accept_one(&pool).await?;
+        ConnectedPool::new(pool, agent, traffic)
     }
 }
 
@@ -126,16 +130,19 @@ impl AgentHandler for AllowAll {
 }
 
 pub(crate) struct ConnectedPool {
-    pool: AgentPool,
+    /// The callers' handles of the agent are usable only while this exists.
+    _pool: AgentPool,
+    agent: Agent,
     encoding: Encoding,
     body: Option<Bytes>,
 }
 
 impl ConnectedPool {
-    fn new(pool: AgentPool, traffic: &Traffic) -> anyhow::Result<Self> {
-        let encoding = pool.agent_encoding(AGENT).context("no connection")?;
+    fn new(pool: AgentPool, agent: Agent, traffic: &Traffic) -> anyhow::Result<Self> {
+        let encoding = agent.encoding().context("no connection")?;
         Ok(Self {
-            pool,
+            _pool: pool,
+            agent,
             encoding,
             body: traffic.body.clone(),
         })
@@ -151,20 +158,20 @@ impl Proxy for ConnectedPool {
 
     fn caller(&self, _number: usize) -> PoolCaller {
         PoolCaller {
-            pool: self.pool.clone(),
+            agent: self.agent.clone(),
             body: self.body.clone(),
         }
     }
 }
 
 pub(crate) struct PoolCaller {
-    pool: AgentPool,
+    agent: Agent,
     body: Option<Bytes>,
 }
 
 impl Caller for PoolCaller {
     async fn call(&mut self, id: &str) -> anyhow::Result<()> {
-        let mut exchange = self.pool.exchange(AGENT, id)?;
+        let mut exchange = self.agent.exchange(id)?;
         let answer = exchange.send(&head(id)).await?;
         ensure!(
             answer.decision == Decision::Allow,

@@ -24,7 +24,7 @@ use generated::{
     HealthStatus, HistogramBucket, HistogramMetric, ListUpdate, MetricsReport, RequestReload,
     RestartRequired, RuleDefinition, RuleUpdate,
 };
-use tollgate::{ConfigUpdateType, FlowControl, FlowControlAction, HealthState};
+use tollgate::control::{ConfigUpdateType, FlowControl, FlowControlAction, HealthState};
 
 /// Returns the handshake response of the server of `zentinel-agent-protocol`.
 pub(super) fn accept() -> Message {
@@ -78,7 +78,7 @@ pub(super) fn from_notice(notice: &Notice) -> Message {
     }
 }
 
-fn health(status: &tollgate::HealthStatus) -> HealthStatus {
+fn health(status: &tollgate::control::HealthStatus) -> HealthStatus {
     let common = HealthStatus {
         agent_id: status.agent_id.clone(),
         state: i32::try_from(status.state.number()).expect("states have small numbers"),
@@ -111,24 +111,24 @@ fn health(status: &tollgate::HealthStatus) -> HealthStatus {
     }
 }
 
-fn metrics(report: &tollgate::MetricsReport) -> MetricsReport {
-    let counter = |metric: &tollgate::CounterMetric| CounterMetric {
+fn metrics(report: &tollgate::control::MetricsReport) -> MetricsReport {
+    let counter = |metric: &tollgate::control::CounterMetric| CounterMetric {
         name: metric.name.clone(),
         help: metric.help.clone(),
         labels: metric.labels.clone(),
         value: metric.value,
     };
-    let gauge = |metric: &tollgate::GaugeMetric| GaugeMetric {
+    let gauge = |metric: &tollgate::control::GaugeMetric| GaugeMetric {
         name: metric.name.clone(),
         help: metric.help.clone(),
         labels: metric.labels.clone(),
         value: metric.value,
     };
-    let bucket = |bucket: &tollgate::HistogramBucket| HistogramBucket {
+    let bucket = |bucket: &tollgate::control::HistogramBucket| HistogramBucket {
         le: bucket.le,
         count: bucket.count,
     };
-    let histogram = |metric: &tollgate::HistogramMetric| HistogramMetric {
+    let histogram = |metric: &tollgate::control::HistogramMetric| HistogramMetric {
         name: metric.name.clone(),
         help: metric.help.clone(),
         labels: metric.labels.clone(),
@@ -146,7 +146,7 @@ fn metrics(report: &tollgate::MetricsReport) -> MetricsReport {
     }
 }
 
-fn config_update(request: &tollgate::ConfigUpdateRequest) -> ConfigUpdateRequest {
+fn config_update(request: &tollgate::control::ConfigUpdateRequest) -> ConfigUpdateRequest {
     ConfigUpdateRequest {
         request_id: request.request_id.clone(),
         timestamp_ms: request.timestamp_ms,
@@ -188,7 +188,7 @@ fn update(update: ConfigUpdateType) -> UpdateType {
     }
 }
 
-fn rule(rule: tollgate::RuleDefinition) -> RuleDefinition {
+fn rule(rule: tollgate::control::RuleDefinition) -> RuleDefinition {
     RuleDefinition {
         id: rule.id,
         priority: rule.priority,

@@ -10,7 +10,10 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
-use tollgate::{Encoding, FlowControl, FlowControlAction};
+use tollgate::{
+    Encoding,
+    control::{FlowControl, FlowControlAction},
+};
 
 use super::super::notice::Message;
 

@@ -1,0 +1,217 @@
+//! Health reports of agents, and detection of agents that hang.
+
+use crate::common::{
+    BOTH, RawConnection, answer_with_numbers, arrived, call, config, connection_number, eventually,
+    message, raw_pool, raw_pool_of, request, result_of, status_of,
+};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use tollgate::{
+    AgentPool, AgentPoolConfig, AgentProtocolError as Error, Encoding, LoadBalanceStrategy,
+};
+
+async fn report(connection: &mut RawConnection, state: Value) {
+    let status = json!({"agent_id": "raw", "state": state, "timestamp_ms": 1});
+    connection.send_value(message::HEALTH_STATUS, &status).await;
+    connection.sync().await;
+}
+
+fn degraded(multiplier: f32) -> Value {
+    json!({"status": "degraded", "disabled_features": [], "timeout_multiplier": multiplier})
+}
+
+/// Makes `count` calls. Returns how many of them each of two connections got.
+async fn shares(pool: &AgentPool, connections: Vec<RawConnection>, count: usize) -> [usize; 2] {
+    answer_with_numbers(connections);
+    let mut shares = [0; 2];
+    for n in 0..count {
+        let answer = result_of(call(pool, &n.to_string())).await.unwrap();
+        shares[usize::from(connection_number(answer))] += 1;
+    }
+    shares
+}
+
+#[tokio::test]
+async fn degraded_connection_gets_a_quarter_of_its_share() {
+    for strategy in [
+        LoadBalanceStrategy::RoundRobin,
+        LoadBalanceStrategy::HealthBased,
+    ] {
+        let config = AgentPoolConfig {
+            connections_per_agent: 2,
+            load_balance_strategy: strategy,
+            ..config(Encoding::Json)
+        };
+
+        let (_agent, pool, mut connections) = raw_pool_of(config).await;
+        report(&mut connections[1], degraded(1.0)).await;
+
+        let shares = shares(&pool, connections, 16).await;
+        let expected = match strategy {
+            LoadBalanceStrategy::HealthBased => [16, 0],
+            _ => [14, 2],
+        };
+        assert_eq!(shares, expected, "{strategy:?}");
+    }
+}
+
+#[tokio::test]
+async fn degraded_agent_gets_more_time() {
+    let timeout = Duration::from_millis(40);
+    let config = AgentPoolConfig {
+        request_timeout: timeout,
+        ..config(Encoding::Json)
+    };
+
+    let (_agent, pool, mut connection) = raw_pool(config).await;
+    report(&mut connection, degraded(3.0)).await;
+
+    let started = Instant::now();
+    let timed_out = result_of(call(&pool, "c-1")).await;
+    assert!(
+        matches!(timed_out, Err(Error::Timeout { after, .. }) if after == timeout * 3),
+        "{timed_out:?}"
+    );
+    assert!(started.elapsed() >= timeout * 3);
+
+    let firm = pool
+        .agent("agent")
+        .unwrap()
+        .send("c-2", &request("c-2", "/"))
+        .timeout(timeout)
+        .await;
+    assert!(matches!(firm, Err(Error::Timeout { after, .. }) if after == timeout));
+
+    report(&mut connection, json!({"status": "healthy"})).await;
+    let timed_out = result_of(call(&pool, "c-3")).await;
+    assert!(matches!(timed_out, Err(Error::Timeout { after, .. }) if after == timeout));
+}
+
+#[tokio::test]
+async fn draining_or_unhealthy_agent_finishes_its_exchanges() {
+    let states = [
+        json!({"status": "draining", "eta_ms": null}),
+        json!({"status": "unhealthy", "reason": "disk full", "recoverable": true}),
+    ];
+    for encoding in BOTH {
+        for state in &states {
+            let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
+            let agent = pool.agent("agent").unwrap();
+            let pending = arrived(&pool, &mut connection, "pending").await;
+            let mut exchange = agent.exchange("exchange").unwrap();
+
+            report(&mut connection, state.clone()).await;
+            assert!(!agent.is_healthy());
+            assert_fails!(
+                result_of(call(&pool, "new")).await,
+                Error::Unavailable { .. }
+            );
+            assert!(agent.exchange("new").is_err());
+
+            connection.block("pending", 418).await;
+            assert_eq!(status_of(pending).await, 418);
+            let event = request("exchange", "/");
+            let (sent, ()) = tokio::join!(exchange.send(&event), async {
+                assert_eq!(connection.event().await, "exchange");
+                connection.allow("exchange").await;
+            });
+            sent.unwrap();
+
+            let stats = agent.stats();
+            assert_eq!(
+                (stats.active_connections, stats.healthy_connections),
+                (1, 0)
+            );
+
+            report(&mut connection, json!({"status": "healthy"})).await;
+            crate::common::expect_works(&pool, &mut connection, "after").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_the_draining_connection_is_skipped() {
+    let config = AgentPoolConfig {
+        connections_per_agent: 2,
+        ..config(Encoding::Json)
+    };
+    let (_agent, pool, mut connections) = raw_pool_of(config).await;
+    report(&mut connections[0], json!({"status": "draining"})).await;
+    assert_eq!(shares(&pool, connections, 6).await, [0, 6]);
+}
+
+#[tokio::test]
+async fn health_report_expires() {
+    let config = AgentPoolConfig {
+        health_check_interval: Duration::from_millis(5),
+        ping_timeout: crate::common::TEST_TIMEOUT,
+        ..config(Encoding::Json)
+    };
+    let (_agent, pool, mut connection) = raw_pool(config).await;
+
+    let status = json!({
+        "agent_id": "raw", "timestamp_ms": 1, "valid_until_ms": tollgate::events::now_ms() + 200,
+        "state": {"status": "unhealthy", "reason": "busy", "recoverable": true},
+    });
+    connection.send_value(message::HEALTH_STATUS, &status).await;
+
+    eventually("the report is applied", async || {
+        !pool.agent("agent").is_some_and(|agent| agent.is_healthy())
+    })
+    .await;
+    eventually("the report is forgotten", async || {
+        pool.agent("agent").is_some_and(|agent| agent.is_healthy())
+    })
+    .await;
+    assert!(tollgate::events::now_ms() > status["valid_until_ms"].as_u64().unwrap());
+}
+
+fn with_frequent_pings() -> AgentPoolConfig {
+    AgentPoolConfig {
+        health_check_interval: Duration::from_millis(50),
+        ping_timeout: Duration::from_millis(100),
+        ..config(Encoding::Json)
+    }
+}
+
+#[tokio::test]
+async fn hung_agent_is_detected_without_calls() {
+    let (agent, pool, mut hung) = raw_pool(with_frequent_pings()).await;
+    let started = Instant::now();
+    // The old connection is not read or answered from here on. A new one replaces it.
+    let mut connection = agent.accept_in(Encoding::Json).await;
+    assert!(started.elapsed() < Duration::from_secs(2));
+    assert_eq!(
+        hung.message().await.0,
+        message::PING,
+        "the connection was not pinged"
+    );
+    hung.expect_end().await;
+
+    eventually("the new connection is used", async || {
+        pool.agent("agent").is_some_and(|agent| agent.is_healthy())
+    })
+    .await;
+
+    crate::common::expect_works(&pool, &mut connection, "c-1").await;
+    assert_eq!(crate::common::faults(&pool).await.connections_lost, 1);
+}
+
+#[tokio::test]
+async fn agent_that_sends_any_message_stays_connected() {
+    let (_agent, pool, mut connection) = raw_pool(with_frequent_pings()).await;
+    for _ in 0..3 {
+        let (message, ping) = connection.message().await;
+        assert_eq!(message, message::PING);
+        connection.send_value(message::PONG, &ping).await;
+    }
+
+    for _ in 0..3 {
+        assert_eq!(connection.message().await.0, message::PING);
+        connection
+            .send(message::HEALTH_STATUS, br#"{"state":1}"#)
+            .await;
+    }
+
+    assert_eq!(crate::common::faults(&pool).await.connections_lost, 0);
+}

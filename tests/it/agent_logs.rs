@@ -1,0 +1,180 @@
+//! Log lines of agents reach the proxy's log, within limits.
+
+use crate::common::*;
+use serde_json::json;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+use tollgate::{
+    AgentPoolConfig, Encoding,
+    control::{AgentNotice, LogLevel, LogMessage},
+};
+use tracing::field::{Field, Visit};
+use tracing::span;
+use tracing::{Event, Level, Metadata, Subscriber};
+
+/// Records the tracing events that agents cause.
+#[derive(Clone, Default)]
+struct Recorder(Arc<Mutex<Vec<(Level, String)>>>);
+
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0 += &format!("{field}={value:?};");
+    }
+}
+
+impl Subscriber for Recorder {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "tollgate::agent_log" || metadata.target().ends_with("::logs")
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        self.lock().push((*event.metadata().level(), text.0));
+    }
+
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+impl Recorder {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Level, String)>> {
+        self.0
+            .lock()
+            .expect("no thread panics while it holds the lock")
+    }
+
+    fn take(&self) -> Vec<(Level, String)> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    async fn next(&self) -> (Level, String) {
+        eventually("something is logged", async || !self.lock().is_empty()).await;
+        self.lock().remove(0)
+    }
+}
+
+#[tokio::test]
+async fn log_lines_become_tracing_events_with_fields() {
+    let recorder = Recorder::default();
+    let _guard = tracing::subscriber::set_default(recorder.clone());
+    for encoding in ALL {
+        let agent = serve_for(encoding).await;
+        let settings = AgentPoolConfig {
+            connections_per_agent: 3,
+            ..config(encoding)
+        };
+        let pool = pool_with(settings, &agent.path).await;
+        let mut notices = pool.notices();
+
+        for (level, expected) in [
+            (LogLevel::Debug, Level::DEBUG),
+            (LogLevel::Info, Level::INFO),
+            (LogLevel::Warn, Level::WARN),
+            (LogLevel::Error, Level::ERROR),
+        ] {
+            let message = LogMessage::new(level, "forged\n\u{1b}[31mline \"\u{e4}\"")
+                .about("request-\r7")
+                .with_field("rule", json!({"id": 942_100}));
+            agent.control.log(message.clone());
+
+            let text = "agent=\"agent\";correlation_id=request-\\r7;fields={\"rule\":{\"id\":942100}};\
+                        message=forged\\n\\u{1b}[31mline \"\u{e4}\";";
+            let (level, logged) = recorder.next().await;
+            assert_eq!(level, expected);
+            let mut fields: Vec<_> = logged.split_inclusive(';').collect();
+            fields.sort_unstable();
+            assert_eq!(fields.concat(), text);
+
+            let agent_id = "agent".into();
+            let notice = AgentNotice::Log { agent_id, message };
+            assert_eq!(notices.recv().await, Ok(notice));
+        }
+
+        agent
+            .control
+            .log(LogMessage::new(LogLevel::Info, "x".repeat(10_000)));
+        let (_, logged) = recorder.next().await;
+        let expected = format!("message={}\u{2026};agent=\"agent\";", "x".repeat(4096));
+        assert_eq!(logged.len(), expected.len());
+
+        assert_eq!(pool.agent("agent").unwrap().stats().log_messages, 5);
+        assert_eq!(recorder.take(), []);
+    }
+}
+
+#[tokio::test]
+async fn excess_log_lines_are_dropped_and_counted() {
+    let recorder = Recorder::default();
+    let _guard = tracing::subscriber::set_default(recorder.clone());
+    let agent = serve().await;
+    let settings = AgentPoolConfig {
+        max_agent_logs_per_second: 5,
+        ..config(Encoding::MessagePack)
+    };
+    let pool = pool_with(settings, &agent.path).await;
+
+    let count = async || {
+        let stats = pool.agent("agent").unwrap().stats();
+        (stats.log_messages, stats.log_messages_left_out)
+    };
+
+    for sent in 1..=1000 {
+        agent.control.log(LogMessage::new(LogLevel::Warn, "flood"));
+        eventually("the line is processed", async || {
+            let (logged, left_out) = count().await;
+            logged + left_out == sent
+        })
+        .await;
+    }
+
+    let (logged, left_out) = count().await;
+    assert!(logged >= 5 && left_out > 500, "{logged} {left_out}");
+    let lines = recorder.take();
+    let is_line = |(_, text): &&(Level, String)| text.contains("message=flood");
+    assert_eq!(lines.iter().filter(is_line).count() as u64, logged);
+
+    // The number of omitted lines is logged as soon as the rate allows a line.
+    let mut sent = 1000;
+    loop {
+        agent.control.log(LogMessage::new(LogLevel::Warn, "more"));
+        sent += 1;
+        eventually("the line is processed", async || {
+            let (logged, left_out) = count().await;
+            logged + left_out == sent
+        })
+        .await;
+        if count().await.0 > logged {
+            break;
+        }
+    }
+
+    let (_, notice) = recorder.next().await;
+    assert!(notice.contains("lines were left out"), "{notice}");
+}
+
+#[tokio::test]
+async fn logging_needs_the_extension_on_both_sides() {
+    let agent = serve().await;
+    let mut proxy = RawConnection::connect_in(&agent.path, Encoding::Json).await;
+    agent
+        .control
+        .log(LogMessage::new(LogLevel::Info, "unheard"));
+    assert!(proxy.sync().await.is_empty());
+
+    let (_agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
+    let message = json!({"level": "info", "message": "m"});
+    connection.send_value(message::LOG, &message).await;
+    connection.sync().await;
+    assert_eq!(pool.agent("agent").unwrap().stats().log_messages, 0);
+    assert_eq!(faults(&pool).await.unexpected_messages, 1);
+}

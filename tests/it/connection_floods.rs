@@ -1,0 +1,204 @@
+//! Proxies and other clients that open far more connections than they use.
+
+use crate::common::{
+    RawConnection, config, eventually, frame, message, offer_handshake, request, serve, serve_with,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, Encoding};
+
+/// Time within which an honest proxy must be served, whatever else connects.
+const SOON: Duration = Duration::from_secs(1);
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Makes one call after another until it is stopped. Asserts that each is answered soon.
+struct HonestCalls {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    calls: tokio::task::JoinHandle<()>,
+}
+
+impl HonestCalls {
+    fn to(pool: &AgentPool) -> Self {
+        let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let (pool, stopped, count) = (pool.clone(), stop.clone(), answered.clone());
+        let calls = tokio::spawn(async move {
+            for n in 0.. {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let id = n.to_string();
+                let started = Instant::now();
+                pool.agent("agent")
+                    .unwrap()
+                    .send(&id, &request(&id, "/"))
+                    .await
+                    .unwrap();
+                assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+                pool.unpin(&id);
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        Self {
+            stop,
+            answered,
+            calls,
+        }
+    }
+
+    async fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.calls.await.unwrap();
+        assert!(self.answered.load(Ordering::Relaxed) > 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_short_connections_leak_nothing() {
+    let agent = serve().await;
+    let pool = crate::common::pool_with(AgentPoolConfig::default(), &agent.path).await;
+    let honest = HonestCalls::to(&pool);
+    let before = descriptors();
+    let hello = frame(
+        message::HANDSHAKE_REQUEST,
+        offer_handshake("json").to_string().as_bytes(),
+    );
+
+    for n in 0..10_000 {
+        let mut connection = RawConnection::connect(&agent.path).await;
+        match n % 4 {
+            0 => {}
+            1 => connection.send_bytes(&hello[..hello.len() / 2]).await,
+            2 => connection.send_bytes(&hello).await,
+            _ => {
+                connection.send_bytes(&hello).await;
+                assert_eq!(connection.message().await.0, message::HANDSHAKE_RESPONSE);
+            }
+        }
+    }
+
+    honest.end().await;
+    eventually("all descriptors are closed", async || {
+        descriptors() <= before
+    })
+    .await;
+    assert_eq!(agent.control.connections(), 4);
+    assert_eq!(crate::common::faults(&pool).await.connections_lost, 0);
+}
+
+/// Opens twice as many connections as the limit, which never finish their handshake. Every second
+/// one sends the first bytes of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_without_a_handshake_do_not_block_others() {
+    const MAX_CONNECTIONS: usize = 100;
+    let agent = serve_with(|server| {
+        server
+            .with_max_connections(MAX_CONNECTIONS)
+            .with_handshake_timeout(Duration::from_secs(60))
+    })
+    .await;
+
+    let established = crate::common::pool_with(AgentPoolConfig::default(), &agent.path).await;
+    let honest = HonestCalls::to(&established);
+    let hello = frame(
+        message::HANDSHAKE_REQUEST,
+        offer_handshake("json").to_string().as_bytes(),
+    );
+
+    let mut half_open = Vec::new();
+    for round in 0..3 {
+        for n in 0..2 * MAX_CONNECTIONS {
+            let mut connection = RawConnection::connect(&agent.path).await;
+            if n % 2 == 0 {
+                // The server may have closed the connection already.
+                let _ = connection.try_send(&hello[..=round]).await;
+            }
+            half_open.push(connection);
+        }
+
+        let started = Instant::now();
+        let pool = AgentPool::with_config(config(Encoding::Json));
+        pool.add(AgentConfig::new("agent", agent.path.to_str().unwrap()).require_connection())
+            .await
+            .unwrap();
+        pool.agent("agent")
+            .unwrap()
+            .send("c-1", &request("c-1", "/"))
+            .await
+            .unwrap();
+        assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+    }
+    honest.end().await;
+    assert_eq!(
+        crate::common::faults(&established).await.connections_lost,
+        0
+    );
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_for_a_free_one() {
+    let agent = serve_with(|server| server.with_max_connections(2)).await;
+    let mut served = [
+        RawConnection::connect_in(&agent.path, Encoding::Json).await,
+        RawConnection::connect_in(&agent.path, Encoding::Json).await,
+    ];
+
+    let mut waiting = RawConnection::connect(&agent.path).await;
+    let hello = offer_handshake("json");
+    waiting.send_value(message::HANDSHAKE_REQUEST, &hello).await;
+
+    for connection in &mut served {
+        connection.sync().await;
+    }
+    waiting.expect_silence();
+
+    drop(served);
+    assert_eq!(waiting.message().await.0, message::HANDSHAKE_RESPONSE);
+}
+
+#[tokio::test]
+async fn repeated_and_unknown_cancels_are_harmless() {
+    let agent = serve().await;
+    let mut connection = RawConnection::connect_in(&agent.path, Encoding::Json).await;
+    let cancel = |id: &str| {
+        let cancel = serde_json::json!({"correlation_id": id, "reason": 5, "timestamp_ms": 1});
+        frame(message::CANCEL, cancel.to_string().as_bytes())
+    };
+
+    for n in 0..5_000 {
+        let id = n.to_string();
+        let event = serde_json::to_value(request(&id, "/wait")).unwrap();
+        let event = frame(message::REQUEST_HEADERS, event.to_string().as_bytes());
+        let burst = [
+            cancel(&id),
+            event,
+            cancel("unknown"),
+            cancel(&id),
+            cancel(&id),
+        ];
+        connection.send_bytes(&burst.concat()).await;
+        // A cancelled event is answered once, so the proxy can use the id again.
+        let (message, answer) = connection.message().await;
+        assert_eq!(message, message::AGENT_RESPONSE);
+        assert_eq!(answer["audit"]["custom"]["correlation_id"], *id);
+    }
+
+    assert_eq!(
+        connection.sync().await,
+        [0; 0],
+        "an event was answered twice"
+    );
+
+    let event = serde_json::to_value(request("after", "/")).unwrap();
+    connection
+        .send_value(message::REQUEST_HEADERS, &event)
+        .await;
+    let (message, answer) = connection.message().await;
+    assert_eq!(message, message::AGENT_RESPONSE);
+    assert_eq!(answer["audit"]["custom"]["correlation_id"], "after");
+}

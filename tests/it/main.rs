@@ -1,0 +1,77 @@
+//! Integration tests: one module for each kind of behaviour, over real sockets and the public API.
+
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
+
+#[macro_use]
+#[path = "../common/mod.rs"]
+mod common;
+
+mod adding;
+mod affinity;
+mod agent_health;
+mod agent_logs;
+mod agent_server;
+mod agent_sockets;
+mod answers;
+mod backpressure;
+mod bad_agents;
+mod bad_proxies;
+mod balancing;
+mod call_outcomes;
+mod call_timings;
+mod call_traces;
+mod cancelling;
+mod circuit_breaker;
+mod config_push;
+mod config_requests;
+mod connecting;
+mod connection_floods;
+mod dialer_token_file;
+mod dropped_calls;
+mod events;
+mod extension;
+mod flow_control;
+mod flow_control_modes;
+#[cfg(feature = "grpc")]
+mod generated_protobuf;
+#[cfg(feature = "grpc")]
+mod grpc;
+#[cfg(feature = "grpc")]
+mod grpc_bad_agents;
+#[cfg(feature = "grpc")]
+mod grpc_bad_proxies;
+#[cfg(feature = "grpc")]
+mod grpc_extension;
+#[cfg(feature = "grpc")]
+mod grpc_floods;
+#[cfg(feature = "grpc")]
+mod grpc_health;
+#[cfg(feature = "grpc")]
+mod grpc_limits;
+#[cfg(feature = "grpc")]
+mod grpc_tls;
+mod handles;
+mod headers;
+mod killed_agents;
+mod limits;
+mod malformed_events;
+#[cfg(feature = "metrics")]
+mod metrics_facade;
+mod moving_agents;
+mod notices;
+mod older_peers;
+mod pipelining;
+mod placement;
+mod protocol_metrics;
+#[cfg(feature = "http")]
+mod proxy_glue;
+mod reported_metrics;
+mod reverse_admission;
+mod reverse_connections;
+mod reverse_dialer;
+mod reverse_faults;
+#[cfg(feature = "tls")]
+mod reverse_tls;
+mod scraping;
+mod shutdown;
+mod single_threaded_runtimes;
