@@ -209,8 +209,8 @@ impl AgentProtocolError {
 
     /// Returns a stable name for this kind of error, for logs and labels, such as `timed_out`.
     ///
-    /// Where [`CallCounts`](crate::metrics::CallCounts) has a count for such calls, this is the name of the
-    /// field.
+    /// Where [`CallCounts`](crate::metrics::CallCounts) has a count for such calls, this is the
+    /// name of the field.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::ConnectionClosed { .. } => "connection_closed",

@@ -28,7 +28,8 @@ const MEMORY_LIFETIME: Duration = Duration::from_secs(5 * 60);
 /// them on a thread for blocking work, one request of an agent after another.
 ///
 /// ```
-/// use tollgate::{config_push::ConfigUpdateHandler, control::{ConfigUpdateRequest, ConfigUpdateType}};
+/// use tollgate::config_push::ConfigUpdateHandler;
+/// use tollgate::control::{ConfigUpdateRequest, ConfigUpdateType};
 ///
 /// let handler = ConfigUpdateHandler::new().on_list_update(|list, add, remove| {
 ///     println!("{list}: {} more, {} less", add.len(), remove.len());

@@ -101,8 +101,9 @@ pub struct PushResult {
 /// Keeps track of updates that are pushed to agents: their order, retries and results.
 ///
 /// A pool has a pusher ([`AgentPool::config_pusher`](crate::AgentPool::config_pusher)) and sends
-/// its updates, as the event [`Configure`](crate::events::Configure) whose `config` is the update and whose
-/// `request_id` is the id of the push. An agent may get a push more than once under that id.
+/// its updates, as the event [`Configure`](crate::events::Configure) whose `config` is the update
+/// and whose `request_id` is the id of the push. An agent may get a push more than once under that
+/// id.
 ///
 /// The updates of one agent are sent one after another. A rejected update is not retried and does
 /// not delay later ones.

@@ -4,9 +4,7 @@ use super::link::{Batch, Link, LinkError, LinkReceiver, LinkSender};
 use super::send_queue::{Drained, SendQueue};
 use super::slots::{Completer, Matching, SlotTable, Ticket};
 use super::{AdmissionQueues, NegotiatedParams, Origin, Sampling, SlotValue, connection_over_link};
-use super::{
-    AgentEventSinks, AgentState, CircuitBreakerSettings, Connection, ConnectionConfig, Inbound,
-};
+use super::{CircuitBreakerSettings, Connection, ConnectionConfig, Inbound, SharedState};
 use crate::protocol::{AgentCapabilities, AgentResponse, FlowControl, FlowControlAction};
 use crate::wire::{Dialect, Encoding, FrameBuffer, MAX_FRAME_LEN, OutgoingFrame};
 use bytes::BytesMut;
@@ -16,7 +14,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::Notify;
 
 /// The slot table of a connection, without the connection. Its memory is leaked.
 pub struct PendingCalls {
@@ -178,7 +176,7 @@ pub(crate) struct AgentEnd {
 
 /// Creates a connection in the state after its handshake, and the agent's end of it.
 pub(crate) fn connect_in_memory(
-    agent: &Arc<AgentState>,
+    agent: &Arc<SharedState>,
     dialect: Dialect,
     config: &ConnectionConfig,
 ) -> (Arc<Connection>, Inbound, AgentEnd) {
@@ -218,20 +216,7 @@ impl Default for IdleConnection {
             threshold: 5,
             reset_timeout: Duration::from_secs(30),
         };
-        let (notices, _) = broadcast::channel(1);
-        let sinks = AgentEventSinks {
-            notices,
-            reported: Arc::default(),
-            updates: Arc::default(),
-        };
-        let maintenance = Arc::new(Notify::new());
-        let agent = Arc::new(AgentState::new(
-            "bench".to_owned(),
-            breaker,
-            sinks,
-            100,
-            maintenance,
-        ));
+        let agent = Arc::new(SharedState::new("bench", breaker, Arc::new(Notify::new())));
         let config = ConnectionConfig {
             max_concurrent: 100,
             send_queue_capacity: 64,

@@ -5,7 +5,7 @@ use super::send_queue::QueuedFrame;
 use super::slots::Ticket;
 use super::stopwatch::Stopwatch;
 use super::time_limit::{TimeLimit, Timing};
-use super::{AgentState, CallFailure, Connection, Correlation, SlotValue};
+use super::{CallFailure, Connection, Correlation, SharedState, SlotValue};
 use crate::clock;
 use crate::error::AgentProtocolError;
 use crate::metrics::{CallEnd, CallTimings};
@@ -274,7 +274,7 @@ impl Drop for PendingCall {
 }
 
 #[cold]
-fn note_stages(watch: &Stopwatch, started: Instant, received: Instant, agent: &AgentState) {
+fn note_stages(watch: &Stopwatch, started: Instant, received: Instant, agent: &SharedState) {
     watch.answered(received);
     if let Some(timings) = watch.timings(started) {
         agent.stages.record(&timings);

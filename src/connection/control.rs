@@ -102,7 +102,7 @@ impl Connection {
     }
 
     /// Like [`Connection::send_extension`], and drops the message if the send queue is full.
-    pub(super) fn try_send_extension<M: ExtensionMessage>(&self, content: &M) {
+    pub(crate) fn try_send_extension<M: ExtensionMessage>(&self, content: &M) {
         if !self.dialect.has_streams() || !self.is_open() {
             return;
         }

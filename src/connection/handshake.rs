@@ -6,7 +6,7 @@
 //! [`send_message`] and [`receive_handshake`] for their side of it.
 
 use super::link::{Batch, Link, LinkReceiver, LinkSender};
-use super::{AgentState, Connection, ConnectionConfig, Inbound};
+use super::{Connection, ConnectionConfig, Inbound, SharedState};
 use crate::error::ConnectError;
 use crate::protocol::{AgentCapabilities, PROTOCOL_VERSION};
 use crate::wire::{
@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// There is no time limit: the caller has to set one. The connection does nothing until the
 /// returned [`Inbound`] and [`run_writer`](super::run_writer) run.
 pub(crate) async fn open(
-    agent: Arc<AgentState>,
+    agent: Arc<SharedState>,
     mut link: Link,
     offer: HandshakeOffer<'_>,
     config: &ConnectionConfig,
@@ -60,7 +60,7 @@ pub(crate) async fn open(
 /// `buffer` holds the bytes that were received after it. The connection does nothing until the
 /// returned [`Inbound`] and [`run_writer`](super::run_writer) run.
 pub(crate) fn connection_over_link(
-    agent: Arc<AgentState>,
+    agent: Arc<SharedState>,
     link: Link,
     buffer: FrameBuffer,
     mut negotiated: NegotiatedParams,

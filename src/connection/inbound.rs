@@ -6,7 +6,7 @@ use super::slots::Completer;
 use super::{CallFailure, Command, Connection, NANOSECONDS_PER_TICK, SlotValue};
 use crate::clock;
 use crate::metrics::Fault;
-use crate::protocol::AgentNotice;
+use crate::protocol::{ConfigUpdateRequest, HealthStatus, LogMessage, MetricsReport};
 use crate::wire::{
     Answer, DecodeError, DecodeErrorKind, Encoding, FrameBuffer, JsonParser, MAX_FRAME_LEN,
     MessageType, Payload, StreamId, Undecodable, control, decode_answer,
@@ -31,21 +31,32 @@ const MAX_FRAMES_AT_ONCE: usize = 256;
 /// and waits in the send queue, so longer ones would use up memory there.
 const MAX_PING_LEN: usize = 128 * 1024;
 
-/// Reads what an agent sends. Answers go to their calls, other messages to the state of the
-/// connection or the agent.
+/// Reads what an agent sends. Answers go to their calls, messages about the connection to its
+/// state, and the rest to the caller of [`Inbound::next`].
 ///
-/// When it ends or is dropped, the connection is closed and every pending call fails.
+/// When this is dropped, the connection is closed and every pending call fails.
 pub(crate) struct Inbound {
     connection: Arc<Connection>,
     receiver: Box<dyn LinkReceiver>,
     completer: Completer<SlotValue>,
     buffer: FrameBuffer,
     parser: JsonParser,
+    /// Number of frames that are still handled before other tasks run.
+    frames_left: usize,
     /// Time of the next check of deadlines.
     next_sweep: Instant,
     /// Wakes the task at `next_sweep`. A task that is polled anyway compares the time itself, since
     /// a runtime under load fires timers late.
     sweep_timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// A message of an agent that is about the agent, rather than a call or the connection.
+#[derive(Debug)]
+pub(crate) enum AgentEvent {
+    Health(HealthStatus),
+    Metrics(MetricsReport),
+    ConfigUpdate(ConfigUpdateRequest),
+    Log(LogMessage),
 }
 
 impl Inbound {
@@ -61,49 +72,62 @@ impl Inbound {
             completer,
             buffer,
             parser: JsonParser::default(),
+            frames_left: MAX_FRAMES_AT_ONCE,
             next_sweep: clock::now(),
             sweep_timer: None,
         }
     }
 
-    /// Serves the connection until it ends.
-    pub(crate) async fn run(mut self) {
-        poll_fn(|cx| self.poll(cx)).await;
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Serves the connection until the agent reports something. Returns `None` once the connection
+    /// has ended.
+    pub(crate) async fn next(&mut self) -> Option<AgentEvent> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<AgentEvent>> {
         self.connection.inbound_waker.register(cx.waker());
         // First, so that a flood of messages cannot delay deadlines.
         self.sweep(cx);
         // Messages received before the end of the link are still handled.
-        if let Err(cause) = self.receive(cx) {
-            if let ReceiveError::Frame(error) = &cause {
-                self.connection.record_fault(Fault::InvalidFrame, error);
+        match self.receive(cx) {
+            Ok(Poll::Ready(event)) => return Poll::Ready(Some(event)),
+            Ok(Poll::Pending) => self.frames_left = MAX_FRAMES_AT_ONCE,
+            Err(cause) => {
+                if let ReceiveError::Frame(error) = &cause {
+                    self.connection.record_fault(Fault::InvalidFrame, error);
+                }
+                self.connection.close_on_error(&cause);
             }
-            self.connection.close_on_error(&cause);
         }
         while let Some(command) = self.connection.commands.pop() {
             self.execute(command);
         }
         if !self.connection.is_open() {
-            return Poll::Ready(());
+            return Poll::Ready(None);
         }
         Poll::Pending
     }
 
-    fn receive(&mut self, cx: &mut Context<'_>) -> Result<(), ReceiveError> {
-        let mut remaining = MAX_FRAMES_AT_ONCE;
+    fn receive(&mut self, cx: &mut Context<'_>) -> Result<Poll<AgentEvent>, ReceiveError> {
         loop {
-            while let Some((message, payload)) = self.buffer.next_frame(MAX_FRAME_LEN)? {
-                self.dispatch(message, payload);
-                remaining -= 1;
-                if remaining == 0 {
-                    cx.waker().wake_by_ref();
-                    return Ok(());
+            while self.frames_left > 0
+                && let Some((message, payload)) = self.buffer.next_frame(MAX_FRAME_LEN)?
+            {
+                self.frames_left -= 1;
+                if let Some(event) = self.dispatch(message, payload) {
+                    return Ok(Poll::Ready(event));
                 }
             }
+            if self.frames_left == 0 {
+                cx.waker().wake_by_ref();
+                return Ok(Poll::Pending);
+            }
             match self.receiver.poll_receive(cx, self.buffer.spare()) {
-                Poll::Pending => return Ok(()),
+                Poll::Pending => return Ok(Poll::Pending),
                 Poll::Ready(Ok(0)) => {
                     return Err(ReceiveError::Ended {
                         in_frame: !self.buffer.is_empty(),
@@ -121,19 +145,23 @@ impl Inbound {
         }
     }
 
-    fn dispatch(&mut self, number: u8, payload: BytesMut) {
+    /// Handles a message. Returns what the pool has to know of it.
+    fn dispatch(&mut self, number: u8, payload: BytesMut) -> Option<AgentEvent> {
         match MessageType::from_number(number) {
             Some(MessageType::AgentResponse) => self.on_answer(payload),
             Some(MessageType::FlowControl) => self.on_flow_control(&payload.freeze()),
-            Some(MessageType::HealthStatus) => self.on_health(&payload.freeze()),
+            Some(MessageType::HealthStatus) => return self.on_health(&payload.freeze()),
             Some(MessageType::MetricsReport) => {
-                self.on_metrics_report(&payload.freeze());
+                let report = control::decode_metrics_report(&payload.freeze(), self.encoding());
+                return self.accept(report).map(AgentEvent::Metrics);
             }
             Some(MessageType::ConfigUpdateRequest) => {
-                self.on_config_request(&payload.freeze());
+                let request = control::decode_config_update(&payload.freeze(), self.encoding());
+                return self.accept(request).map(AgentEvent::ConfigUpdate);
             }
             Some(MessageType::Log) if self.connection.dialect.has_streams() => {
-                self.on_log(&payload.freeze());
+                let message = control::decode_log(&payload.freeze(), self.encoding());
+                return self.accept(message).map(AgentEvent::Log);
             }
             Some(MessageType::Ping) => self.on_ping(&payload),
             Some(MessageType::Pong) => self.on_pong(&payload.freeze()),
@@ -142,6 +170,7 @@ impl Inbound {
                 &format_args!("message type {number:#04x}"),
             ),
         }
+        None
     }
 
     fn on_answer(&mut self, mut payload: BytesMut) {
@@ -228,11 +257,10 @@ impl Inbound {
     fn on_flow_control(&self, payload: &Bytes) {
         if let Some(message) = self.accept(control::decode_flow_control(payload, self.encoding())) {
             let connection = &self.connection;
-            let counters = &connection.agent.counters;
             let count = if connection.flow.apply(&message, &connection.agent.keys) {
-                &counters.pauses
+                &connection.agent.pauses
             } else {
-                &counters.resumes
+                &connection.agent.resumes
             };
             count.fetch_add(1, Ordering::Relaxed);
             // Calls that wait for a slot as well: the free slots of a paused connection were not
@@ -242,44 +270,15 @@ impl Inbound {
         }
     }
 
-    fn on_health(&self, payload: &Bytes) {
-        if let Some(status) = self.accept(control::decode_health(payload, self.encoding())) {
-            let connection = &self.connection;
-            connection
-                .health
-                .report(&status.state, status.valid_until_ms);
-            // The agent may take calls again, or waiting calls may have to use other connections.
-            connection.agent.queues.wake();
-            self.notify(|agent_id| AgentNotice::Health { agent_id, status });
-        }
-    }
-
-    fn on_metrics_report(&self, payload: &Bytes) {
-        if let Some(report) = self.accept(control::decode_metrics_report(payload, self.encoding()))
-        {
-            self.connection.agent.record_report(report);
-        }
-    }
-
-    fn on_config_request(&self, payload: &Bytes) {
-        if let Some(request) = self.accept(control::decode_config_update(payload, self.encoding()))
-        {
-            self.notify(|agent_id| AgentNotice::ConfigUpdate {
-                agent_id,
-                request: request.clone(),
-            });
-            self.connection.handle_config_request(request);
-        }
-    }
-
-    fn on_log(&self, payload: &Bytes) {
-        if let Some(message) = self.accept(control::decode_log(payload, self.encoding())) {
-            self.connection.agent.log_message(message);
-        }
-    }
-
-    fn notify(&self, notice: impl FnOnce(Arc<str>) -> AgentNotice) {
-        self.connection.agent.notify(notice);
+    fn on_health(&self, payload: &Bytes) -> Option<AgentEvent> {
+        let status = self.accept(control::decode_health(payload, self.encoding()))?;
+        let connection = &self.connection;
+        connection
+            .health
+            .report(&status.state, status.valid_until_ms);
+        // The agent may take calls again, or waiting calls may have to use other connections.
+        connection.agent.queues.wake();
+        Some(AgentEvent::Health(status))
     }
 
     /// Answers a ping. The pong is dropped if the send queue is full, which bounds memory if an

@@ -7,12 +7,10 @@
 
 mod admission;
 mod admission_queues;
-mod agent_state;
 #[cfg(feature = "__bench")]
 pub(crate) mod bench;
 mod breaker;
 mod call;
-mod config_requests;
 mod control;
 mod expiring_keys;
 mod flow;
@@ -22,11 +20,11 @@ mod health;
 mod inbound;
 pub(crate) mod link;
 mod link_error;
-mod logs;
 mod not_opened;
 mod receive_error;
 mod runtime_id;
 mod send_queue;
+mod shared_state;
 #[cfg(feature = "__sim")]
 pub(crate) mod simulated;
 mod slot_bitmap;
@@ -41,7 +39,6 @@ mod writer;
 
 pub(crate) use admission::Binding;
 pub(crate) use admission_queues::{AdmissionQueues, QueueLimits};
-pub(crate) use agent_state::{AgentEventSinks, AgentState, Correlation};
 pub(crate) use breaker::CircuitBreakerSettings;
 pub use breaker::CircuitBreakerState;
 pub(crate) use call::PendingCall;
@@ -51,9 +48,10 @@ pub(crate) use handshake::{
     send_message,
 };
 pub(crate) use health::ConnectionHealth;
-pub(crate) use inbound::Inbound;
+pub(crate) use inbound::{AgentEvent, Inbound};
 pub(crate) use not_opened::NotOpened;
 pub(crate) use runtime_id::RuntimeId;
+pub(crate) use shared_state::{Correlation, SharedState};
 pub(crate) use stopwatch::{Sampling, Stopwatch};
 pub(crate) use time_limit::TimeLimit;
 pub(crate) use writer::run_writer;
@@ -97,7 +95,7 @@ pub(crate) struct ConnectionConfig {
 /// [`Connection::ticks`].
 pub(crate) struct Connection {
     /// State shared by all connections to the agent.
-    agent: Arc<AgentState>,
+    agent: Arc<SharedState>,
     /// Capabilities that the agent announced in the handshake or registration.
     capabilities: AgentCapabilities,
     /// Encoding, extension and largest frame, as both sides agreed.
@@ -199,7 +197,7 @@ const LATE_ANSWER_LIFETIME: Duration = Duration::from_secs(5 * 60);
 
 impl Connection {
     fn new(
-        agent: Arc<AgentState>,
+        agent: Arc<SharedState>,
         negotiated: NegotiatedParams,
         sender: Box<dyn LinkSender>,
         config: &ConnectionConfig,

@@ -1,8 +1,8 @@
 //! State of a connection, as callers and the pool read it.
 
 use super::{
-    AdmissionQueues, AgentState, Connection, ConnectionHealth, Correlation, NotOpened, Origin,
-    RuntimeId,
+    AdmissionQueues, Connection, ConnectionHealth, Correlation, NotOpened, Origin, RuntimeId,
+    SharedState,
 };
 use crate::clock;
 use crate::protocol::AgentCapabilities;
@@ -37,7 +37,7 @@ impl Connection {
     }
 
     /// Returns the state shared by all connections to the agent.
-    pub(crate) fn agent(&self) -> &Arc<AgentState> {
+    pub(crate) fn agent(&self) -> &Arc<SharedState> {
         &self.agent
     }
 

@@ -2,12 +2,11 @@
 
 use super::agent::Agent;
 use super::agent_config::{AgentConfig, ResolvedConfig};
+use super::agent_state::{AgentEventSinks, AgentState};
 use super::member::{Member, Membership, Snapshot, Source};
 use super::settings::Replacement;
 use super::{AgentPool, Agents, Inner, unknown};
-use crate::connection::{
-    self, AgentEventSinks, AgentState, Connection, HandshakeOffer, run_writer,
-};
+use crate::connection::{self, Connection, HandshakeOffer, run_writer};
 use crate::error::{AddError, AgentProtocolError, ConnectError};
 use crate::transport::{self, Endpoint};
 use std::sync::Arc;
@@ -95,7 +94,7 @@ impl Candidate {
         let state = pool.new_state(&config.id, &resolved);
         if pool.is_closing() {
             return Err(AddError::ShuttingDown {
-                agent_id: Arc::clone(&state.id),
+                agent_id: Arc::clone(&state.shared.id),
             });
         }
         let member = Member::new(pool, state, resolved, endpoint, Source::Added);
@@ -177,12 +176,16 @@ impl Inner {
             None => (own, Vec::new()),
         };
         member.set_snapshot(&lock, snapshot);
-        member.state.breaker.configure(member.config.breaker());
+        member
+            .state
+            .shared
+            .breaker
+            .configure(member.config.breaker());
         member
             .state
             .log
             .set_limit(member.config.max_agent_logs_per_second);
-        member.state.breaker.allow_trial();
+        member.state.shared.breaker.allow_trial();
         agents.insert(Arc::clone(member.id()), Arc::clone(&member));
         self.agents.store(Arc::new(agents));
         if let Some(replaced) = &replaced {
@@ -197,7 +200,7 @@ impl Inner {
             replaced.retire(retired);
         }
         member.request_settings();
-        member.state.request_maintenance();
+        member.state.shared.request_maintenance();
         self.start_maintenance();
         Ok(Agent(member))
     }
@@ -217,15 +220,10 @@ impl Inner {
         let sinks = AgentEventSinks {
             notices: self.notices.0.clone(),
             reported: Arc::clone(&self.reported),
-            updates: Arc::clone(&self.updates),
+            config_handler: Arc::clone(&self.updates),
         };
-        Arc::new(AgentState::new(
-            agent_id.to_owned(),
-            config.breaker(),
-            sinks,
-            config.max_agent_logs_per_second,
-            Arc::clone(&self.maintenance.requested),
-        ))
+        let maintenance = Arc::clone(&self.maintenance.requested);
+        Arc::new(AgentState::new(agent_id, config, sinks, maintenance))
     }
 }
 
@@ -261,14 +259,14 @@ impl Member {
                 encodings: endpoint.encodings(&config.encodings),
                 extension: config.extension(),
             };
-            let state = Arc::clone(&self.state);
-            connection::open(state, link, offer, &config.connection()).await
+            let shared = Arc::clone(&self.state.shared);
+            connection::open(shared, link, offer, &config.connection()).await
         });
         let (connection, inbound) = connected
             .await
             .unwrap_or(Err(ConnectError::TimedOut(config.connect_timeout)))?;
         tokio::spawn(run_writer(Arc::clone(&connection)));
-        tokio::spawn(inbound.run());
+        tokio::spawn(Arc::clone(&self.state).receive(inbound));
         self.prepare_connection(&connection).await?;
         Ok(connection)
     }

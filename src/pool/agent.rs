@@ -40,7 +40,7 @@ impl Agent {
 
     /// Returns the state of the circuit breaker.
     pub fn circuit_breaker_state(&self) -> CircuitBreakerState {
-        self.0.state.breaker.state()
+        self.0.state.shared.breaker.state()
     }
 
     /// Returns whether a call would be attempted: at least one connection takes new exchanges, and

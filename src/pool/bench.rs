@@ -2,12 +2,13 @@
 
 use super::agent::Agent;
 use super::agent_config::ResolvedConfig;
+use super::agent_state::AgentState;
 use super::member::{Member, Snapshot, Source};
 use super::{AgentPool, AgentPoolConfig, Agents, Inner};
 use crate::agent::AgentHandler;
 use crate::agent::bench::serve_link;
 use crate::connection::bench::connect_in_memory;
-use crate::connection::{AgentState, Connection, run_writer};
+use crate::connection::{Connection, run_writer};
 use crate::transport::Endpoint;
 use crate::wire::Dialect;
 use std::fmt;
@@ -67,12 +68,14 @@ impl InMemory {
         handler: &Arc<H>,
     ) -> Arc<Connection> {
         let dialect = Dialect::new(config.encodings[0], config.extension());
-        let (connection, inbound, agent) = connect_in_memory(state, dialect, &config.connection());
+        let (connection, inbound, agent) =
+            connect_in_memory(&state.shared, dialect, &config.connection());
         let session = serve_link(Arc::clone(handler), agent.sender, agent.receiver, dialect);
         self.tasks
             .push(Box::pin(run_writer(Arc::clone(&connection))));
         self.tasks.push(Box::pin(session));
-        self.tasks.push(Box::pin(inbound.run()));
+        self.tasks
+            .push(Box::pin(Arc::clone(state).receive(inbound)));
         connection
     }
 

@@ -7,7 +7,7 @@
 use super::member::{Member, Membership, Snapshot};
 use super::policy::{FailureMode, FlowControlMode};
 use crate::connection::{
-    AdmissionQueues, AgentState, Binding, Connection, Correlation, NotOpened, PendingCall,
+    AdmissionQueues, Binding, Connection, Correlation, NotOpened, PendingCall, SharedState,
     TimeLimit,
 };
 use crate::error::AgentProtocolError;
@@ -83,11 +83,11 @@ impl Member {
         if let Some(error) = self.gone() {
             return Err(NoAnswer::Failed(error));
         }
-        self.state.calls.made();
+        self.state.shared.calls.made();
         let mut attempt = || self.open_now(params);
         let waiting = Waiting {
-            state: &self.state,
-            queues: &self.state.queues,
+            state: &self.state.shared,
+            queues: &self.state.shared.queues,
         };
         match waiting.queues.try_open_call(&mut attempt) {
             Ok(call) => Ok(call),
@@ -124,14 +124,14 @@ impl Member {
         event: &E,
         open: impl FnOnce() -> Result<PendingCall, NotOpened>,
     ) -> Outcome {
-        self.state.calls.made();
+        self.state.shared.calls.made();
         match open() {
             Ok(mut call) => {
                 call.send_and_wait(params.correlation.id, event).await?;
                 call.take_answer()
             }
             Err(not_opened) => {
-                self.state.calls.ended(call_end_of(not_opened));
+                self.state.shared.calls.ended(call_end_of(not_opened));
                 Err(self.error(not_opened, params))
             }
         }
@@ -223,7 +223,7 @@ impl Member {
     /// flow-control and failure modes.
     fn resolve_not_opened(
         self: &Arc<Self>,
-        state: &AgentState,
+        state: &SharedState,
         not_opened: NotOpened,
         params: CallParams<'_>,
     ) -> NoAnswer {
@@ -241,8 +241,8 @@ impl Member {
 
     /// Counts a call of an exchange that has no connection, and returns its result.
     pub(super) fn resolve_unconnected(self: &Arc<Self>, params: CallParams<'_>) -> NoAnswer {
-        self.state.calls.made();
-        self.resolve_not_opened(&self.state, NotOpened::Unavailable, params)
+        self.state.shared.calls.made();
+        self.resolve_not_opened(&self.state.shared, NotOpened::Unavailable, params)
     }
 
     /// Returns the error for a call that was not opened. Requests a reconnect if the agent is
@@ -324,12 +324,12 @@ impl Member {
 #[derive(Debug, Clone, Copy)]
 struct Waiting<'a> {
     /// Counts the call.
-    state: &'a AgentState,
+    state: &'a SharedState,
     queues: &'a AdmissionQueues,
 }
 
 /// A call in a wait queue. If it is dropped there, its caller gave it up, which is counted.
-struct WaitGuard<'r>(&'r AgentState);
+struct WaitGuard<'r>(&'r SharedState);
 
 impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {

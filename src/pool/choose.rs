@@ -217,3 +217,125 @@ fn load(connection: &Connection) -> usize {
         in_flight
     }
 }
+
+#[cfg(all(test, feature = "__bench"))]
+mod tests {
+    use super::*;
+    use crate::connection::{Binding, PendingCall, TimeLimit};
+    use crate::pool::AgentPoolConfig;
+    use crate::pool::fixture::Fixture;
+    use crate::protocol::HealthState;
+    use LoadBalanceStrategy::{HealthBased, LeastConnections, Random, RoundRobin};
+    use std::time::Duration;
+
+    const STRATEGIES: [LoadBalanceStrategy; 4] =
+        [RoundRobin, LeastConnections, HealthBased, Random];
+
+    /// An agent with two connections of two slots each.
+    fn fixture() -> Fixture {
+        let config = AgentPoolConfig {
+            max_concurrent_per_connection: 2,
+            ..AgentPoolConfig::default()
+        };
+        Fixture::with_config(&["agent"], config)
+    }
+
+    /// Chooses for `id`. Returns the position of the connection.
+    fn choose(
+        fixture: &Fixture,
+        strategy: LoadBalanceStrategy,
+        id: &str,
+    ) -> Result<usize, NotOpened> {
+        let agent = fixture.agent("agent").0;
+        let snapshot = agent.snapshot_full();
+        let chosen = snapshot.choose(strategy, agent.correlation(id))?;
+        let mut connections = snapshot.connections().iter();
+        Ok(connections
+            .position(|one| Arc::ptr_eq(one, chosen))
+            .expect("a connection of the agent"))
+    }
+
+    fn open(fixture: &Fixture, connection: usize, id: &str) -> PendingCall {
+        let limit = TimeLimit::fixed(Duration::from_secs(5));
+        let correlation = fixture.agent("agent").0.correlation(id);
+        fixture.connections("agent")[connection]
+            .open_call(correlation, Binding::Free, limit)
+            .unwrap_or_else(|not_opened| panic!("{not_opened:?}"))
+    }
+
+    fn degrade(fixture: &Fixture, connection: usize) {
+        let state = HealthState::Degraded {
+            disabled_features: Vec::new(),
+            timeout_multiplier: 1.0,
+        };
+        let connections = fixture.connections("agent");
+        connections[connection].health().report(&state, None);
+    }
+
+    #[test]
+    fn connections_take_turns() {
+        let fixture = fixture();
+        let chosen = [0; 4].map(|_| choose(&fixture, RoundRobin, "c"));
+        assert_eq!(chosen, [Ok(0), Ok(1), Ok(0), Ok(1)]);
+    }
+
+    #[test]
+    fn a_free_slot_is_preferred() {
+        for strategy in STRATEGIES {
+            let fixture = fixture();
+            let _calls = [open(&fixture, 0, "a"), open(&fixture, 0, "b")];
+            let chosen = [0; 8].map(|_| choose(&fixture, strategy, "c"));
+            assert_eq!(chosen, [Ok(1); 8], "{strategy:?}");
+        }
+    }
+
+    #[test]
+    fn fewer_calls_are_preferred() {
+        for strategy in [LeastConnections, HealthBased] {
+            let fixture = fixture();
+            let _call = open(&fixture, 0, "a");
+            let chosen = [0; 4].map(|_| choose(&fixture, strategy, "c"));
+            assert_eq!(chosen, [Ok(1); 4], "{strategy:?}");
+        }
+    }
+
+    #[test]
+    fn a_degraded_agent_is_chosen_rarely() {
+        for (strategy, expected) in [(RoundRobin, 4), (LeastConnections, 0), (HealthBased, 0)] {
+            let fixture = fixture();
+            degrade(&fixture, 0);
+            let chosen = [0; 32].map(|_| choose(&fixture, strategy, "c"));
+            let degraded = chosen.iter().filter(|chosen| **chosen == Ok(0)).count();
+            assert_eq!(degraded, expected, "{strategy:?}");
+        }
+    }
+
+    #[test]
+    fn an_unanswered_event_of_the_exchange_excludes_its_connection() {
+        let fixture = fixture();
+        let first = open(&fixture, 0, "c");
+        assert_eq!(
+            [0; 4].map(|_| choose(&fixture, RoundRobin, "c")),
+            [Ok(1); 4]
+        );
+        let _second = open(&fixture, 1, "c");
+        assert_eq!(choose(&fixture, RoundRobin, "c"), Err(NotOpened::Busy));
+        drop(first);
+        // Its answer may still arrive, and could not be told apart.
+        assert_eq!(choose(&fixture, RoundRobin, "c"), Ok(0));
+    }
+
+    #[test]
+    fn the_reason_for_no_connection_is_returned() {
+        let fixture = fixture();
+        let connections = fixture.connections("agent");
+        connections[0].close();
+        assert_eq!(choose(&fixture, RoundRobin, "c"), Ok(1));
+        connections[1].close();
+        let chosen = choose(&fixture, RoundRobin, "c");
+        assert_eq!(chosen, Err(NotOpened::Unavailable));
+        connections[1].retire();
+        let chosen = choose(&fixture, RoundRobin, "c");
+        assert_eq!(chosen, Err(NotOpened::ClosedOrRetired));
+    }
+}

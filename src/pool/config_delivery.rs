@@ -16,8 +16,8 @@ use tokio::time::sleep_until;
 impl AgentPool {
     /// Returns the pusher, which pushes updates to all agents and keeps track of pushed updates.
     ///
-    /// A callback of a [`ConfigUpdateHandler`](crate::config_push::ConfigUpdateHandler) can hold a clone; a
-    /// handle of the pool there would keep the pool open forever.
+    /// A callback of a [`ConfigUpdateHandler`](crate::config_push::ConfigUpdateHandler) can hold a
+    /// clone; a handle of the pool there would keep the pool open forever.
     pub fn config_pusher(&self) -> &Arc<ConfigPusher> {
         &self.inner.pusher
     }

@@ -35,7 +35,7 @@ impl AgentPool {
         let agents = inner.agents.load_full();
         for agent in agents.values() {
             // Calls that wait for a slot find the pool closed.
-            agent.state.queues.wake();
+            agent.state.shared.queues.wake();
         }
         // What is in use after this time is cancelled.
         let _ = timeout(inner.config.drain_timeout, wait_idle(&agents)).await;
@@ -92,7 +92,7 @@ impl Member {
         }
         // Calls that wait for a slot find the successor's connections, or that the agent was
         // removed.
-        self.state.queues.wake();
+        self.state.shared.queues.wake();
         let retired = RetiredConnections(connections);
         let Ok(runtime) = Handle::try_current() else {
             return;
@@ -145,70 +145,18 @@ async fn cancel(connections: impl Iterator<Item = &Arc<Connection>>) {
     }
 }
 
-/// The connections of these tests transfer nothing. The clock is paused, so it stands still as long
-/// as a task is ready to run: a drain that waited for a timer would not end.
+/// The clock is paused, so it stands still as long as a task is ready to run: a drain that waited
+/// for a timer would not end.
 #[cfg(all(test, feature = "__bench"))]
 mod tests {
     use super::*;
-    use crate::connection::bench::connect_in_memory;
-    use crate::connection::{Binding, ExchangeGuard, Inbound, TimeLimit};
+    use crate::connection::{Binding, ExchangeGuard, TimeLimit};
+    use crate::pool::AgentPoolConfig;
     use crate::pool::call::CallParams;
-    use crate::pool::{Agent, AgentPoolConfig};
+    use crate::pool::fixture::{Fixture, connections};
     use crate::protocol::EventType;
-    use crate::wire::{Dialect, Encoding};
     use tokio::task::yield_now;
     use tokio::time::{Duration, Instant};
-
-    /// A pool with agents of two connections each.
-    struct Fixture {
-        pool: AgentPool,
-        /// Dropping one would close its connection.
-        _inbound: Vec<Inbound>,
-    }
-
-    impl Fixture {
-        fn new(agents: &[&str]) -> Self {
-            Self::with_config(agents, AgentPoolConfig::default())
-        }
-
-        fn with_config(agents: &[&str], config: AgentPoolConfig) -> Self {
-            let pool = AgentPool::with_config(config);
-            let mut inbound = Vec::new();
-            for id in agents {
-                let config = Arc::clone(&pool.inner.defaults);
-                let state = pool.inner.new_state(id, &config);
-                let connections = (0..2).map(|_| {
-                    let dialect = Dialect::zentinel(Encoding::MessagePack);
-                    let (connection, receiver, _) =
-                        connect_in_memory(&state, dialect, &config.connection());
-                    inbound.push(receiver);
-                    connection
-                });
-                let connections = connections.collect();
-                pool.inner.add_with_connections(state, config, connections);
-            }
-            Self {
-                pool,
-                _inbound: inbound,
-            }
-        }
-
-        fn connections(&self, agent_id: &str) -> Vec<Arc<Connection>> {
-            connections(&self.agent(agent_id))
-        }
-
-        fn agent(&self, agent_id: &str) -> Agent {
-            self.pool.agent(agent_id).expect("a known agent")
-        }
-
-        fn pin(&self, correlation_id: &str, connection: &Arc<Connection>) {
-            self.pool.inner.affinities.pin(correlation_id, connection);
-        }
-    }
-
-    fn connections(agent: &Agent) -> Vec<Arc<Connection>> {
-        agent.0.snapshot().connections().to_vec()
-    }
 
     async fn let_others_run() {
         for _ in 0..10 {

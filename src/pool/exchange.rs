@@ -190,7 +190,7 @@ impl Exchange {
         self.agent.id()
     }
 
-    /// Returns whether the exchange has a connection, and it is open. Once that is closed, every call
+    /// Returns whether the exchange has a connection that is open. Once it is closed, every call
     /// fails.
     pub fn is_open(&self) -> bool {
         let connection = self.connection.as_ref();
@@ -380,7 +380,7 @@ impl Exchange {
     fn notify_cancelled(&self, reason: CancelReason) {
         let connection = self.connection.as_ref();
         if let Some(connection) = connection.filter(|connection| connection.is_open()) {
-            let cancelled = &connection.agent().counters.exchanges_cancelled;
+            let cancelled = &self.agent.state.counters.exchanges_cancelled;
             cancelled.fetch_add(1, Ordering::Relaxed);
             connection.try_send_cancel(self.correlation_id(), reason);
         }

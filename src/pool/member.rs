@@ -5,12 +5,13 @@
 
 use super::Inner;
 use super::agent_config::ResolvedConfig;
+use super::agent_state::AgentState;
 use super::connection_set::ConnectionSet;
 use super::reconnect::Reconnect;
 use super::reverse::Registration;
 use super::stats::AgentPoolStats;
 use crate::clock;
-use crate::connection::{AgentState, CircuitBreakerState, Connection, Correlation, Origin};
+use crate::connection::{CircuitBreakerState, Connection, Correlation, Origin};
 use crate::error::AgentProtocolError;
 use crate::transport::Endpoint;
 use arc_swap::ArcSwap;
@@ -36,7 +37,7 @@ pub(super) struct Member {
     snapshot: ArcSwap<Snapshot>,
 }
 
-/// How an agent came into the pool.
+/// The way in which an agent came into the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     /// The proxy added it. It stays until the proxy removes it.
@@ -59,7 +60,7 @@ pub(super) struct Snapshot {
     pub(super) is_removal_scheduled: AtomicBool,
 }
 
-/// Whether the pool has an agent. Once it has changed, it stays.
+/// Membership of an agent in the pool. Once it has changed, it stays.
 #[derive(Debug, Clone)]
 pub(super) enum Membership {
     Current,
@@ -89,7 +90,7 @@ impl Member {
     }
 
     pub(super) fn id(&self) -> &Arc<str> {
-        &self.state.id
+        &self.state.shared.id
     }
 
     /// Returns the present snapshot. It is held only for a short time, and not while waiting.
@@ -122,13 +123,13 @@ impl Member {
 
     /// Returns the correlation id with its key for this agent.
     pub(super) fn correlation<'a>(&self, id: &'a str) -> Correlation<'a> {
-        self.state.correlation(id)
+        self.state.shared.correlation(id)
     }
 
     /// Returns whether a call would be attempted: the circuit breaker is not open, and at least one
     /// connection takes new exchanges ([`Connection::is_healthy`]).
     pub(super) fn is_available(&self) -> bool {
-        self.state.breaker.state() != CircuitBreakerState::Open
+        self.state.shared.breaker.state() != CircuitBreakerState::Open
             && self
                 .snapshot()
                 .connections()
@@ -167,13 +168,13 @@ impl Member {
 
     pub(super) fn stats(&self) -> AgentPoolStats {
         let (state, snapshot) = (&self.state, self.snapshot());
-        let calls = state.calls.counts();
+        let calls = state.shared.calls.counts();
         // Calls dropped by their callers are not errors.
         let total_errors = calls.failed() - calls.given_up;
         let counters = &state.counters;
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         AgentPoolStats {
-            agent_id: state.id.to_string(),
+            agent_id: state.shared.id.to_string(),
             endpoint: match &self.endpoint {
                 Some(endpoint) => endpoint.to_string(),
                 None => "reverse".to_owned(),
@@ -206,13 +207,13 @@ impl Member {
             allowed_while_paused: count(&counters.allowed_while_paused),
             exchanges_cancelled: count(&counters.exchanges_cancelled),
             reconnects: count(&counters.reconnects),
-            config_updates_accepted: count(&counters.updates_accepted),
-            config_updates_refused: count(&counters.updates_rejected),
+            config_updates_accepted: count(&state.config_requests.accepted),
+            config_updates_refused: count(&state.config_requests.rejected),
             log_messages: count(&state.log.logged),
             log_messages_left_out: count(&state.log.dropped),
-            circuit_breaker: state.breaker.state(),
-            circuit_breaker_trips: state.breaker.trips(),
-            faults: state.faults.counts(),
+            circuit_breaker: state.shared.breaker.state(),
+            circuit_breaker_trips: state.shared.breaker.trips(),
+            faults: state.shared.faults.counts(),
         }
     }
 }

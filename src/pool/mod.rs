@@ -6,6 +6,8 @@
 mod add;
 mod agent;
 mod agent_config;
+mod agent_log;
+mod agent_state;
 #[cfg(feature = "__bench")]
 pub(crate) mod bench;
 mod by_id;
@@ -13,9 +15,12 @@ mod call;
 mod choose;
 mod config;
 mod config_delivery;
+mod config_requests;
 mod connection_set;
 mod drain;
 mod exchange;
+#[cfg(all(test, feature = "__bench"))]
+mod fixture;
 mod maintenance;
 mod member;
 mod notice;

@@ -104,7 +104,7 @@ impl Member {
                     }
                     opened += 1;
                     failures = 0;
-                    self.state.queues.wake();
+                    self.state.shared.queues.wake();
                     self.request_settings();
                 }
                 Err(error) => {
@@ -121,7 +121,7 @@ impl Member {
         // Maintenance skips a runtime whose connections are being opened here, so it has to check
         // again.
         drop(guard);
-        self.state.request_maintenance();
+        self.state.shared.request_maintenance();
     }
 
     /// Returns whether the agent is available and lacks connections of a runtime.

@@ -1,8 +1,9 @@
 //! Metrics of a pool.
 
+use super::agent_state::AgentState;
 use super::member::Member;
 use super::{AgentPool, Inner};
-use crate::connection::{AgentState, CircuitBreakerState};
+use crate::connection::CircuitBreakerState;
 use crate::metrics::{AgentMetrics, Poolwide, ProtocolMetricsSnapshot};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,7 +40,7 @@ impl ProtocolMetrics {
             .map(|agent| (agent.id().to_string(), agent.metrics()))
             .collect();
         let is_present = |state: &Arc<AgentState>| {
-            let known = agents.get(&state.id);
+            let known = agents.get(&state.shared.id);
             known.is_some_and(|agent| Arc::ptr_eq(&agent.state, state))
         };
         let mut total = retired_counters.total(is_present);
@@ -66,7 +67,7 @@ impl Member {
         let open = || snapshot.open_connections();
         let wanted_connections = self.config.connections_per_agent;
         let active_connections = open().count();
-        let is_closed = self.state.breaker.state() == CircuitBreakerState::Closed;
+        let is_closed = self.state.shared.breaker.state() == CircuitBreakerState::Closed;
         AgentMetrics {
             pending_requests: open().map(|connection| connection.in_flight() as u64).sum(),
             active_connections: active_connections as u64,
@@ -85,21 +86,21 @@ impl Member {
 /// Returns the counters of an agent, without the gauges of its connections.
 fn counters_of(state: &AgentState) -> AgentMetrics {
     let counters = &state.counters;
-    let calls = state.calls.counts();
+    let calls = state.shared.calls.counts();
     AgentMetrics {
         in_flight_requests: calls.made.saturating_sub(calls.ended()),
         calls,
-        decisions: state.calls.decisions(),
-        faults: state.faults.counts(),
+        decisions: state.shared.calls.decisions(),
+        faults: state.shared.faults.counts(),
         failed_open: counters.failed_open.load(Ordering::Relaxed),
         allowed_while_paused: counters.allowed_while_paused.load(Ordering::Relaxed),
         exchanges_cancelled: counters.exchanges_cancelled.load(Ordering::Relaxed),
         reconnects: counters.reconnects.load(Ordering::Relaxed),
-        circuit_breaker_trips: state.breaker.trips(),
-        flow_control_pauses: counters.pauses.load(Ordering::Relaxed),
-        flow_control_resumes: counters.resumes.load(Ordering::Relaxed),
-        request_duration: state.calls.durations(),
-        stages: state.stages.snapshot(),
+        circuit_breaker_trips: state.shared.breaker.trips(),
+        flow_control_pauses: state.shared.pauses.load(Ordering::Relaxed),
+        flow_control_resumes: state.shared.resumes.load(Ordering::Relaxed),
+        request_duration: state.shared.calls.durations(),
+        stages: state.shared.stages.snapshot(),
         ..AgentMetrics::default()
     }
 }

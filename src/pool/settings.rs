@@ -36,8 +36,8 @@ impl Agent {
     ///
     /// The agent gets `config` and `config_version` in the event [`Configure`]. It may get the same
     /// settings several times, because each of its connections could lead to another process.
-    /// They are forgotten when the proxy removes the agent. They are kept when the agent is replaced
-    /// and when it disconnects.
+    /// They are forgotten when the proxy removes the agent, and kept when the agent is replaced or
+    /// disconnects.
     ///
     /// Returns the number of connections on which the agent accepted them.
     ///
@@ -277,7 +277,7 @@ impl Member {
         if let Some(settings) = self.pool.settings.get(self.id()) {
             // An open circuit breaker would reject the event, so the agent could never be
             // configured.
-            self.state.breaker.allow_trial();
+            self.state.shared.breaker.allow_trial();
             let limit = TimeLimit::fixed(self.config.connect_timeout);
             let sent = self.send_settings(connection, &settings, limit).await;
             if let Err(error) = sent {
@@ -303,7 +303,10 @@ impl Member {
     /// that need them. Clears the request.
     pub(super) fn take_settings_request(&self) -> bool {
         let state = &self.state;
-        let is_reload = state.reload_requested.swap(false, Ordering::AcqRel);
+        let is_reload = state
+            .config_requests
+            .is_reload_requested
+            .swap(false, Ordering::AcqRel);
         if is_reload {
             self.pool.settings.expire(self.id());
         }
@@ -340,7 +343,11 @@ impl Member {
 
     /// Ends pending reloads if every connection has the settings that it should have.
     pub(super) fn note_reload(&self) {
-        let is_requested = self.state.reload_requested.load(Ordering::Acquire);
+        let is_requested = self
+            .state
+            .config_requests
+            .is_reload_requested
+            .load(Ordering::Acquire);
         let has_settings = self.pool.settings.get(self.id()).is_some();
         if !is_requested && has_settings && !self.lacks_settings() {
             self.pool.updates.load().reload_done(self.id());
@@ -353,7 +360,7 @@ impl Member {
             self.state
                 .settings_resend_requested
                 .store(true, Ordering::Release);
-            self.state.request_maintenance();
+            self.state.shared.request_maintenance();
         }
     }
 
@@ -469,4 +476,58 @@ pub(super) fn config_result(outcome: Outcome) -> Result<Result<(), String>, Agen
             "unexpected decision in the answer to configure: {other:?}"
         )),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(store: &SettingsStore) -> Option<Value> {
+        let settings = store.get("agent")?;
+        settings.object.get("config_version").cloned()
+    }
+
+    fn set(store: &SettingsStore, version: &str) -> Replacement {
+        store.replace("agent", Value::Null, Some(version.to_owned()))
+    }
+
+    #[test]
+    fn restoring_brings_back_what_was_replaced() {
+        let store = SettingsStore::default();
+        let first = set(&store, "1");
+        let second = set(&store, "2");
+        store.restore("agent", second);
+        assert_eq!(version(&store), Some("1".into()));
+        store.restore("agent", first);
+        assert_eq!(version(&store), None);
+    }
+
+    #[test]
+    fn newer_settings_are_not_replaced_by_restoring() {
+        let store = SettingsStore::default();
+        let first = set(&store, "1");
+        set(&store, "2");
+        store.restore("agent", first);
+        assert_eq!(version(&store), Some("2".into()));
+        let third = set(&store, "3");
+        store.forget("agent");
+        store.restore("agent", third);
+        assert_eq!(version(&store), None);
+    }
+
+    #[test]
+    fn numbers_are_never_used_twice() {
+        let store = SettingsStore::default();
+        let number = |store: &SettingsStore| {
+            let settings = store.get("agent").expect("settings");
+            settings.number.load(Ordering::Relaxed)
+        };
+        set(&store, "1");
+        let first = number(&store);
+        store.expire("agent");
+        let expired = number(&store);
+        set(&store, "1");
+        let second = number(&store);
+        assert!(0 < first && first < expired && expired < second);
+    }
 }

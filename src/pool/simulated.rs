@@ -1,7 +1,7 @@
 //! The state of a pool, for simulations.
 
 use super::AgentPool;
-use crate::connection::AgentState;
+use super::agent_state::AgentState;
 use crate::connection::simulated::ConnectionView;
 use crate::metrics::CallCounts;
 use std::sync::atomic::Ordering;
@@ -32,10 +32,10 @@ pub fn agents(pool: &AgentPool) -> Vec<AgentView> {
         .values()
         .map(|agent| AgentView {
             id: agent.id().to_string(),
-            waiting_for_slot: agent.state.queues.free_slot.waiting(),
-            waiting_for_resume: agent.state.queues.waiting_for_resume(),
-            is_on_trial: agent.state.breaker.is_on_trial(),
-            calls: agent.state.calls.counts(),
+            waiting_for_slot: agent.state.shared.queues.free_slot.waiting(),
+            waiting_for_resume: agent.state.shared.queues.waiting_for_resume(),
+            is_on_trial: agent.state.shared.breaker.is_on_trial(),
+            calls: agent.state.shared.calls.counts(),
             config_updates: config_updates(&agent.state),
             connections: agent
                 .snapshot()
@@ -50,9 +50,8 @@ pub fn agents(pool: &AgentPool) -> Vec<AgentView> {
 }
 
 fn config_updates(agent: &AgentState) -> u64 {
-    let counters = &agent.counters;
-    let counts = [&counters.updates_accepted, &counters.updates_rejected];
-    counts.iter().map(|one| one.load(Ordering::Relaxed)).sum()
+    let requests = &agent.config_requests;
+    requests.accepted.load(Ordering::Relaxed) + requests.rejected.load(Ordering::Relaxed)
 }
 
 /// Returns the number of pinned correlation ids.

@@ -114,7 +114,7 @@ impl World {
     }
 }
 
-/// What an operation of the pool ended with, in the trace.
+/// The error of an operation of the pool, in the trace.
 pub struct Failure(String);
 
 impl From<AgentProtocolError> for Failure {

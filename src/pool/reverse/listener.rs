@@ -348,13 +348,14 @@ impl ReverseConnectionListener {
         let (agent, connection, inbound) =
             pool.inner
                 .join_reverse(&agent_id, registration, max_agents, |agent| {
-                    let state = Arc::clone(&agent.state);
+                    let shared = Arc::clone(&agent.state.shared);
                     let config = agent.config.connection();
-                    connection_over_link(state, link, buffer, negotiated, &config)
+                    connection_over_link(shared, link, buffer, negotiated, &config)
                 })?;
         tokio::spawn(run_writer(Arc::clone(&connection)));
+        let receiving = Arc::clone(&agent.state).receive(inbound);
         tokio::spawn(async move {
-            inbound.run().await;
+            receiving.await;
             drop(permit);
         });
         pool.inner.start_maintenance();

@@ -1,11 +1,12 @@
 //! Registrations: which peer owns an agent's id, how its connections join the pool, and when it is
 //! forgotten.
 
+use super::super::agent_state::AgentState;
 use super::super::member::{Member, Membership, Snapshot, Source};
 use super::super::{Agents, Inner};
 use super::owner::{IdOwner, Registration};
 use crate::clock;
-use crate::connection::{AgentState, Connection};
+use crate::connection::Connection;
 use crate::error::RegistrationError;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
@@ -123,8 +124,8 @@ fn record_connected(state: &AgentState, is_reconnect: bool) {
     if is_reconnect {
         state.counters.reconnects.fetch_add(1, Ordering::Relaxed);
     }
-    state.breaker.allow_trial();
-    state.queues.wake();
+    state.shared.breaker.allow_trial();
+    state.shared.queues.wake();
 }
 
 /// The time after which an agent without connections is forgotten. If the future of

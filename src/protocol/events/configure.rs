@@ -30,7 +30,8 @@ impl Configure<'_> {
         self.settings.get("request_id")?.as_str()
     }
 
-    /// Returns the pushed update if this is one. See [`ConfigPusher`](crate::config_push::ConfigPusher).
+    /// Returns the pushed update if this is one. See
+    /// [`ConfigPusher`](crate::config_push::ConfigPusher).
     pub fn update(&self) -> Option<ConfigUpdateType> {
         self.push_id()?;
         ConfigUpdateType::deserialize(self.config()?).ok()

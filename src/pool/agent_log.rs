@@ -12,12 +12,12 @@ const MAX_LOGGED_CHARS: usize = 4096;
 
 /// Writes the log messages of one agent to the proxy's log, up to a rate limit.
 #[derive(Debug)]
-pub(crate) struct AgentLog {
+pub(super) struct AgentLog {
     /// Maximum number of lines per second, and size of a burst.
     limit: AtomicU32,
     allowance: Mutex<Allowance>,
-    pub(crate) logged: AtomicU64,
-    pub(crate) dropped: AtomicU64,
+    pub(super) logged: AtomicU64,
+    pub(super) dropped: AtomicU64,
 }
 
 /// Token bucket: one token per line.
@@ -44,7 +44,7 @@ impl AgentLog {
     }
 
     /// Changes the limit.
-    pub(crate) fn set_limit(&self, limit: u32) {
+    pub(super) fn set_limit(&self, limit: u32) {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
