@@ -12,7 +12,7 @@ use support::{
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tollgate::Encoding::{Json, MessagePack};
-use tollgate::{AgentConfig, AgentPool, Encoding, UdsAgentServer};
+use tollgate::{AgentConfig, AgentPool, AgentServer, Encoding};
 
 const SOCKET: &str = "TOLLGATE_TEST_PROXY_SOCKET";
 const ENCODING: &str = "TOLLGATE_TEST_PROXY_ENCODING";
@@ -110,7 +110,11 @@ fn count(flavour: Flavour, encoding: Encoding, traffic: &Traffic) -> Allocations
     flavour.runtime().block_on(async {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("agent.sock");
-        let agent = UdsAgentServer::new(&socket, Answers).bind().await.unwrap();
+        let agent = AgentServer::builder(Answers)
+            .listen(socket.display().to_string())
+            .bind()
+            .await
+            .unwrap();
         tokio::spawn(agent.serve_until(std::future::pending()));
         let mut proxy = ProxyProcess::start(&socket, encoding);
         proxy.put(traffic, WARM_UP).await;

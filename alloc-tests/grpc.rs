@@ -4,7 +4,7 @@
 
 use tollgate::{
     AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig, AgentResponse,
-    Decision, GrpcAgentServer, Metadata, RequestHeaders, RequestHeadersView,
+    AgentServer, Decision, Metadata, RequestHeaders, RequestHeadersView,
 };
 
 #[global_allocator]
@@ -55,11 +55,12 @@ async fn ask_at_once(pool: &AgentPool, callers: u64, calls: u64) {
 #[tokio::test]
 async fn call_stays_within_budget() {
     let _profiler = dhat::Profiler::builder().testing().build();
-    let bound = GrpcAgentServer::new("grpc://127.0.0.1:0", Allowing)
+    let bound = AgentServer::builder(Allowing)
+        .listen("grpc://127.0.0.1:0")
         .bind()
         .await
         .unwrap();
-    let endpoint = format!("grpc://{}", bound.local_addr().unwrap());
+    let endpoint = bound.endpoints().remove(0);
     tokio::spawn(bound.serve());
     let pool = AgentPool::with_config(AgentPoolConfig {
         connections_per_agent: 1,

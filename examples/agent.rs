@@ -1,6 +1,6 @@
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentProtocolError, AgentResponse, RequestHeadersView,
-    UdsAgentServer,
+    AgentCapabilities, AgentHandler, AgentProtocolError, AgentResponse, AgentServer,
+    RequestHeadersView,
 };
 
 struct NoAdmin;
@@ -20,9 +20,9 @@ impl AgentHandler for NoAdmin {
 
 #[tokio::main]
 async fn main() -> Result<(), AgentProtocolError> {
-    let server = UdsAgentServer::new("/run/no-admin.sock", NoAdmin)
-        .bind()
-        .await?;
     let stop = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
-    server.serve_until(stop).await
+    AgentServer::builder(NoAdmin)
+        .listen("/run/no-admin.sock")
+        .serve_until(stop)
+        .await
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tollgate::{
     Agent, AgentCapabilities, AgentConfig, AgentControl, AgentHandler, AgentPool, AgentResponse,
-    Decision, Metadata, RequestHeaders, RequestHeadersView, UdsAgentServer,
+    AgentServer, Decision, Metadata, RequestHeaders, RequestHeadersView,
     config_push::ConfigUpdateHandler,
     control::{
         AgentFeatures, ConfigUpdateRequest, ConfigUpdateType, CounterMetric, LogLevel, LogMessage,
@@ -53,25 +53,23 @@ impl AgentHandler for Doorman {
         AgentResponse::block(403, None)
     }
 
-    async fn on_configure(&self, event: Configure<'_>) -> bool {
-        let Ok(mut blocked) = self.blocked.lock() else {
-            return false;
-        };
+    async fn on_configure(&self, event: Configure<'_>) -> Result<(), String> {
+        let mut blocked = self.blocked.lock().map_err(|error| error.to_string())?;
         match event.update() {
             Some(ConfigUpdateType::ListUpdate { add, remove, .. }) => {
                 blocked.extend(add);
                 blocked.retain(|address| !remove.contains(address));
-                true
+                Ok(())
             }
-            Some(_) => false,
+            Some(_) => Err("only lists can be updated".to_owned()),
             None => {
                 let list = event.config().and_then(|config| config.as_array());
-                let Some(list) = list else { return false };
+                let list = list.ok_or("expected a list of addresses")?;
                 *blocked = list
                     .iter()
                     .filter_map(|address| address.as_str().map(str::to_owned))
                     .collect();
-                true
+                Ok(())
             }
         }
     }
@@ -83,7 +81,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     std::fs::create_dir(&dir)?;
     let socket = dir.join("agent.sock");
     let doorman = Doorman::default();
-    let server = UdsAgentServer::new(&socket, doorman.clone());
+    let server = AgentServer::builder(doorman.clone()).listen(socket.display().to_string());
     let control = server.control();
     tokio::spawn(server.bind().await?.serve());
 

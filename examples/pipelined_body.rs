@@ -9,8 +9,8 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 use tollgate::{
     AddError, Agent, AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig,
-    AgentProtocolError, AgentResponse, BodyChunk, Bytes, Decision, Exchange, RequestBodyChunk,
-    UdsAgentServer,
+    AgentProtocolError, AgentResponse, AgentServer, BodyChunk, Bytes, Decision, Exchange,
+    RequestBodyChunk,
 };
 
 const BODY_LEN: usize = 64 * 1024 * 1024;
@@ -30,7 +30,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let dir = std::env::temp_dir().join(format!("pipelined-body-{}", std::process::id()));
     std::fs::create_dir(&dir)?;
     let socket = dir.join("agent.sock");
-    let served = UdsAgentServer::new(&socket, ZeroFinder).bind().await?;
+    let served = AgentServer::builder(ZeroFinder)
+        .listen(socket.display().to_string())
+        .bind()
+        .await?;
     tokio::spawn(served.serve());
     let result = compare(&format!("unix:{}", socket.display())).await;
     std::fs::remove_dir_all(&dir)?;

@@ -3,9 +3,8 @@
 
 use std::error::Error;
 use tollgate::{
-    Agent, AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentResponse, BodyChunk,
-    Bytes, HeaderOp, Metadata, RequestBodyChunk, RequestHeaders, RequestHeadersView,
-    UdsAgentServer,
+    Agent, AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentResponse, AgentServer,
+    BodyChunk, Bytes, HeaderOp, Metadata, RequestBodyChunk, RequestHeaders, RequestHeadersView,
 };
 
 #[global_allocator]
@@ -43,7 +42,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let events: u64 = events.parse()?;
     let folder = tempfile::tempdir()?;
     let socket = folder.path().join("agent.sock");
-    let agent = UdsAgentServer::new(&socket, Rules).bind().await?;
+    let agent = AgentServer::builder(Rules)
+        .listen(socket.display().to_string())
+        .bind()
+        .await?;
     tokio::spawn(agent.serve_until(std::future::pending()));
     let pool = AgentPool::new();
     let agent = AgentConfig::new("agent", socket.display().to_string()).require_connection();

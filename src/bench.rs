@@ -1,11 +1,17 @@
-//! Internals that the benchmarks use. Not part of the public API: it changes without notice.
+//! Internals for benchmarks and for the tests of the codecs. Not part of the public API: it changes
+//! without notice.
 //!
 //! Each part of the library exports its internals in a `bench.rs` of its own, so that no item has
-//! to be visible to other modules for the benchmarks' sake.
+//! to be visible to other modules for their sake.
 
 pub use crate::connection::bench::{IdleConnection, PendingCalls, Ring};
 pub use crate::pool::bench::{AffinityMap, Chosen, InMemory, Registry, agent_name, choose};
-pub use crate::wire::bench::{Codec, FrameReceiver};
+#[cfg(feature = "grpc")]
+pub use crate::transport::grpc::bench::GrpcMessages;
+pub use crate::wire::bench::{
+    Control, FrameReceiver, Setup, SetupKind, decode_cancel, decode_pong, encode_answer_frame,
+    encode_cancel, encode_event_frame, encode_ping, json_value, pong,
+};
 
 use crate::metrics::CallTally;
 

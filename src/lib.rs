@@ -9,7 +9,7 @@
 //!   client ──▶ proxy ─────────────────▶ upstream
 //!                │ AgentPool
 //!                │   events ▼ ▲ decisions        Unix socket, TCP, TLS or gRPC
-//!                │ UdsAgentServer, GrpcAgentServer, AgentDialer
+//!                │ AgentServer
 //!              agent (AgentHandler)
 //! ```
 //!
@@ -75,13 +75,15 @@
 //! | endpoint | transport | feature |
 //! |---|---|---|
 //! | `/run/waf.sock`, `unix:/run/waf.sock` | Unix socket | |
-//! | `tcp://host:port` | TCP, for agents of other implementations that listen on it | |
+//! | `tcp://host:port` | TCP without encryption | |
 //! | `grpc://host:port`, `http://host:port`, `host:port` | gRPC without TLS | `grpc` |
 //! | `grpcs://host:port`, `https://host:port` | gRPC with TLS | `grpc` |
 //! | `grpc+unix:///run/waf.sock` | gRPC over a Unix socket | `grpc` |
 //!
-//! Agents may also connect to the proxy: see [`AgentDialer`] on the agent's side and
-//! [`ReverseConnectionListener`] on the proxy's, over Unix sockets, TCP or (feature `tls`) TLS.
+//! An agent's server listens at the same endpoints and at some more, see
+//! [`AgentServerBuilder::listen`]. Agents may also connect to the proxy, over Unix sockets, TCP or
+//! (feature `tls`) TLS: see [`AgentServerBuilder::dial`] on the agent's side and
+//! [`ReverseConnectionListener`] on the proxy's.
 //!
 //! # Features
 //!
@@ -152,9 +154,10 @@ pub mod sim;
 mod transport;
 mod wire;
 
-pub use agent::{AgentControl, AgentDialer, AgentHandler, BoundAgentServer, UdsAgentServer};
-#[cfg(feature = "grpc")]
-pub use agent::{BoundGrpcAgentServer, GrpcAgentServer};
+pub use agent::{
+    AgentControl, AgentHandler, AgentServer, AgentServerBuilder, DynAgentHandler, HandlerFn,
+    handler_fn,
+};
 pub use bytes::Bytes;
 pub use connection::CircuitBreakerState;
 pub use error::{AddError, AgentProtocolError, ConnectError, RegistrationError};
@@ -193,6 +196,15 @@ pub mod events {
     pub use crate::wire::MAX_DEPTH;
 }
 
+/// Listeners of an [`AgentServer`], and sessions of other protocols.
+///
+/// A crate that serves an [`AgentHandler`] over another protocol implements
+/// [`Listener`](listener::Listener) and asks the handler through
+/// [`OtherSession`](listener::OtherSession), with the same events that a proxy sends.
+pub mod listener {
+    pub use crate::agent::{Incoming, Listener, NotAsked, OtherSession};
+}
+
 /// Parts of an agent's answer beside its decision.
 pub mod response {
     pub use crate::protocol::{
@@ -213,6 +225,48 @@ pub mod control {
         MetricsReport, PROTOCOL_VERSION, Ping, ResourceMetrics, RuleDefinition, ShutdownReason,
         ShutdownRequest, standard,
     };
+}
+
+/// Encoding and decoding of single events and answers, for programs that carry them over a
+/// protocol of their own.
+///
+/// ```
+/// use tollgate::codec::{CallId, Codec, Decoder, IncomingEvent};
+/// use tollgate::{AgentResponse, Bytes, Encoding, EventType};
+/// use tollgate::{BodyChunk, RequestBodyChunk};
+///
+/// # fn example() -> Result<(), tollgate::codec::Undecodable> {
+/// let codec = Codec::zentinel(Encoding::Json);
+/// let call = CallId { correlation_id: "request-1", stream_id: 0 };
+///
+/// let chunk = BodyChunk::new("request-1", Bytes::from_static(b"abc"), 0, true);
+/// let mut message = Vec::new();
+/// let body = codec.encode_event(&RequestBodyChunk(chunk), call, &mut message);
+/// message.extend_from_slice(&body);
+///
+/// let mut decoder = Decoder::new(Encoding::Json);
+/// let message = message.as_slice().into();
+/// let data = decoder.decode_event(EventType::RequestBodyChunk, message, |event| match event {
+///     IncomingEvent::RequestBodyChunk(chunk) => chunk.data,
+///     _ => unreachable!("the kind of event is given"),
+/// })?;
+/// assert_eq!(data, "abc");
+///
+/// let mut message = Vec::new();
+/// codec.encode_answer(&AgentResponse::default_allow(), call, &mut message);
+/// let message = message.as_slice().into();
+/// let allows = decoder.decode_answer(message, |answer| {
+///     assert_eq!(answer.correlation_id, Some("request-1"));
+///     answer.response == AgentResponse::default_allow()
+/// })?;
+/// assert!(allows);
+/// # Ok(())
+/// # }
+/// # example().unwrap();
+/// ```
+pub mod codec {
+    pub use crate::wire::codec::{CallId, Codec, Decoder};
+    pub use crate::wire::{Answer, IncomingEvent, Undecodable};
 }
 
 /// Compiles the examples of the README.

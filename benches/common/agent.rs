@@ -3,9 +3,10 @@ use std::sync::mpsc;
 use std::thread;
 use tempfile::TempDir;
 use tokio::runtime::Builder;
+use tollgate::bench::{IdleConnection, InMemory};
 use tollgate::{
-    Agent, AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig, Encoding,
-    EventType, UdsAgentServer,
+    Agent, AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig, AgentServer,
+    Encoding, EventType,
 };
 
 /// Agent that allows everything without delay.
@@ -20,6 +21,14 @@ impl AgentHandler for Allowing {
     }
 }
 
+/// Returns a connection that nothing else uses. Its pool is never dropped.
+pub fn idle_connection() -> IdleConnection {
+    let memory = InMemory::new(1, AgentPoolConfig::default(), Allowing);
+    let connection = memory.idle_connection();
+    std::mem::forget(memory);
+    connection
+}
+
 /// Agent that allows everything, on a socket. A separate thread serves it until the process ends.
 pub struct SocketAgent {
     path: PathBuf,
@@ -31,7 +40,7 @@ impl SocketAgent {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("agent.sock");
         let (ready, listens) = mpsc::channel();
-        let server = UdsAgentServer::new(&path, Allowing);
+        let server = AgentServer::builder(Allowing).listen(path.display().to_string());
         thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {

@@ -1,5 +1,6 @@
 use serde_json::{Map, json};
-use tollgate::bench::Codec;
+use tollgate::bench::encode_event_frame as encode;
+use tollgate::codec::Codec;
 use tollgate::{
     Bytes, Metadata, RequestHeaders, ResponseHeaders,
     events::{
@@ -123,15 +124,15 @@ impl Sample {
     /// there.
     pub fn encode(&self, codec: Codec, out: &mut Vec<u8>) -> Bytes {
         match self {
-            Self::RequestHeaders(event) => codec.encode_event(event, out),
-            Self::HyperRequestHeaders(event) => codec.encode_event(event, out),
-            Self::RequestBodyChunk(event) => codec.encode_event(event, out),
-            Self::ResponseHeaders(event) => codec.encode_event(event, out),
-            Self::ResponseBodyChunk(event) => codec.encode_event(event, out),
-            Self::RequestComplete(event) => codec.encode_event(event, out),
-            Self::WebSocketFrame(event) => codec.encode_event(event, out),
-            Self::GuardrailInspect(event) => codec.encode_event(event, out),
-            Self::Configure(event) => codec.encode_event(event, out),
+            Self::RequestHeaders(event) => encode(codec, event, out),
+            Self::HyperRequestHeaders(event) => encode(codec, event, out),
+            Self::RequestBodyChunk(event) => encode(codec, event, out),
+            Self::ResponseHeaders(event) => encode(codec, event, out),
+            Self::ResponseBodyChunk(event) => encode(codec, event, out),
+            Self::RequestComplete(event) => encode(codec, event, out),
+            Self::WebSocketFrame(event) => encode(codec, event, out),
+            Self::GuardrailInspect(event) => encode(codec, event, out),
+            Self::Configure(event) => encode(codec, event, out),
         }
     }
 }

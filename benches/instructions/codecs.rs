@@ -4,7 +4,8 @@ use crate::OPERATIONS;
 use crate::common::{Answer, Sample};
 use iai_callgrind::{library_benchmark, library_benchmark_group};
 use std::hint::black_box;
-use tollgate::bench::{Codec, FrameReceiver};
+use tollgate::bench::{FrameReceiver, encode_answer_frame};
+use tollgate::codec::Codec;
 use tollgate::{AgentResponse, Bytes, Encoding};
 
 const MESSAGE_PACK: Codec = Codec::extended(Encoding::MessagePack);
@@ -29,7 +30,7 @@ impl Message for Sample {
 
 impl Message for AgentResponse {
     fn encode(&self, codec: Codec, out: &mut Vec<u8>) -> Bytes {
-        codec.encode_answer(self, out)
+        encode_answer_frame(codec, self, out)
     }
 
     fn decode_next(receiver: &mut FrameReceiver) -> bool {
@@ -91,7 +92,7 @@ fn received<M: Message>(message: &M, codec: Codec) -> FrameReceiver {
     let mut frame = Vec::new();
     let body = message.encode(codec, &mut frame);
     frame.extend_from_slice(&body);
-    let mut receiver = codec.receiver();
+    let mut receiver = FrameReceiver::new(codec);
     // A first message makes the receiver allocate the memory that it keeps.
     receiver.receive(&frame);
     assert!(M::decode_next(&mut receiver));

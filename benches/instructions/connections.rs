@@ -1,5 +1,5 @@
 use crate::OPERATIONS;
-use crate::common::CORRELATION_ID;
+use crate::common::{CORRELATION_ID, idle_connection};
 use iai_callgrind::{library_benchmark, library_benchmark_group};
 use std::hint::black_box;
 use tollgate::bench::{CallMetrics, IdleConnection, PendingCalls, Ring};
@@ -61,7 +61,7 @@ fn ring_push_and_drain_many(ring: Ring) -> Ring {
 }
 
 fn unpaused() -> IdleConnection {
-    let connection = IdleConnection::default();
+    let connection = idle_connection();
     assert!(connection.check_flow(CORRELATION_ID));
     connection
 }

@@ -4,7 +4,7 @@ use crate::OPERATIONS;
 use crate::common::{Allowing, CORRELATION_ID, request_headers};
 use iai_callgrind::{library_benchmark, library_benchmark_group};
 use tokio::runtime::{Builder, Runtime};
-use tollgate::{Agent, AgentConfig, AgentPool, AgentPoolConfig, Decision, GrpcAgentServer};
+use tollgate::{Agent, AgentConfig, AgentPool, AgentPoolConfig, AgentServer, Decision};
 
 struct OverGrpc {
     _pool: AgentPool,
@@ -17,9 +17,9 @@ fn warm_pool() -> OverGrpc {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
     let (pool, agent) = runtime.block_on(async {
-        let server = GrpcAgentServer::new("grpc://127.0.0.1:0", Allowing);
+        let server = AgentServer::builder(Allowing).listen("grpc://127.0.0.1:0");
         let bound = server.bind().await.expect("a free port");
-        let endpoint = format!("grpc://{}", bound.local_addr().expect("an address"));
+        let endpoint = bound.endpoints().remove(0);
         tokio::spawn(bound.serve());
         let pool = AgentPool::with_config(AgentPoolConfig {
             connections_per_agent: 1,

@@ -7,7 +7,8 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::hint::black_box;
-use tollgate::bench::Codec;
+use tollgate::bench::FrameReceiver;
+use tollgate::codec::Codec;
 use tollgate::{Encoding, events::RequestBodyChunkEvent};
 
 pub(crate) fn encodings(criterion: &mut Criterion) {
@@ -60,7 +61,7 @@ fn tollgate(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, event: &Sample
         ("tollgate MessagePack", Encoding::MessagePack),
     ] {
         let codec = Codec::extended(encoding);
-        let (mut out, mut receiver) = (Vec::new(), codec.receiver());
+        let (mut out, mut receiver) = (Vec::new(), FrameReceiver::new(codec));
         group.bench_function(BenchmarkId::new(way, name), |bencher| {
             bencher.iter(|| {
                 out.clear();

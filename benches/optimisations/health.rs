@@ -1,11 +1,10 @@
 //! Compares locks and atomics for the state of a connection that each call reads and writes.
 
-use crate::common::alone_and_beside_another;
+use crate::common::{alone_and_beside_another, idle_connection};
 use criterion::{Criterion, Throughput};
 use std::hint::black_box;
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Instant;
-use tollgate::bench::IdleConnection;
 
 /// A lock for each value, as `zentinel-agent-protocol` had before.
 struct Locked {
@@ -38,7 +37,7 @@ pub(crate) fn health(criterion: &mut Criterion) {
         is_healthy: Mutex::new(true),
         last_used: RwLock::new(now),
     };
-    let connection = IdleConnection::default();
+    let connection = idle_connection();
     group.throughput(Throughput::Elements(REPETITIONS));
     let healthy = "is healthy";
     alone_and_beside_another(&mut group, "Mutex", healthy, || {

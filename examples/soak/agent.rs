@@ -3,16 +3,15 @@
 use crate::account::{CHECKSUM, checksum};
 use crate::descriptors::TakenDescriptors;
 use crate::links::{Address, Direction, Link, Transport};
-use crate::{Failure, certificates, relay};
+use crate::{Failure, certificates};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::sleep;
 use tollgate::{
-    AgentCapabilities, AgentControl, AgentDialer, AgentHandler, AgentResponse, BodyChunk,
-    EventType, GrpcAgentServer, HeaderOp, RequestComplete, RequestHeadersView, ResponseHeadersView,
-    UdsAgentServer,
+    AgentCapabilities, AgentControl, AgentHandler, AgentResponse, AgentServer, BodyChunk,
+    EventType, HeaderOp, RequestComplete, RequestHeadersView, ResponseHeadersView,
     control::{FlowControlAction, HealthStatus},
 };
 
@@ -51,48 +50,29 @@ async fn serve_over(
     address: &Address,
 ) -> Result<(), Failure> {
     let endpoint = link.endpoint(address);
-    match (link.direction, link.transport, address) {
-        (Direction::Reverse, transport, _) => {
-            let mut dialer = AgentDialer::new(Echo)
-                .with_agent_id(id)
-                .with_proxy(endpoint)
-                .with_token(TOKEN)
-                .with_connections(CONNECTIONS)
-                .with_reconnect_interval(Duration::from_millis(100))
-                .with_keepalive(Duration::from_secs(1), PING_TIMEOUT)
-                .with_drain_timeout(DRAIN_TIMEOUT);
-            if transport == Transport::Tls {
-                dialer = dialer.with_tls(certificates::client(directory)?);
-            }
-            let control = dialer.control();
-            tokio::spawn(announce_connection(control.clone()));
-            Ok(dialer.run_until(execute_commands(control)).await?)
+    let server = AgentServer::builder(Echo).drain_timeout(DRAIN_TIMEOUT);
+    if link.direction == Direction::Reverse {
+        let mut dialer = server
+            .agent_id(id)
+            .dial(endpoint)
+            .token(TOKEN)
+            .dial_connections(CONNECTIONS)
+            .reconnect_interval(Duration::from_millis(100))
+            .keepalive(Duration::from_secs(1), PING_TIMEOUT);
+        if link.transport == Transport::Tls {
+            dialer = dialer.dial_tls(certificates::client(directory)?);
         }
-        (Direction::Forward, Transport::Unix, Address::Unix(path)) => serve_unix(path).await,
-        (Direction::Forward, Transport::Tcp, _) => {
-            // Servers listen on Unix sockets and over gRPC only, so a bridge accepts for them.
-            let path = directory.join(format!("{id}-{address}.sock"));
-            relay::bridge(address, Address::Unix(path.clone())).await?;
-            serve_unix(&path).await
-        }
-        (Direction::Forward, transport, _) => {
-            let mut server = GrpcAgentServer::new(endpoint, Echo).with_drain_timeout(DRAIN_TIMEOUT);
-            if transport == Transport::Grpcs {
-                server = server.with_tls(certificates::server(directory)?);
-            }
-            let control = server.control();
-            let bound = server.bind().await?;
-            println!("ready");
-            Ok(bound.serve_until(execute_commands(control)).await?)
-        }
+        let control = dialer.control();
+        tokio::spawn(announce_connection(control.clone()));
+        return Ok(dialer.serve_until(execute_commands(control)).await?);
     }
-}
-
-async fn serve_unix(path: &Path) -> Result<(), Failure> {
-    let server = UdsAgentServer::new(path, Echo).with_drain_timeout(DRAIN_TIMEOUT);
-    let control = server.control();
+    let mut server = server.listen(endpoint);
+    if link.transport == Transport::Grpcs {
+        server = server.tls(certificates::server(directory)?);
+    }
     let bound = server.bind().await?;
     println!("ready");
+    let control = bound.control();
     Ok(bound.serve_until(execute_commands(control)).await?)
 }
 

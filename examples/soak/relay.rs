@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::io::{
     AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf,
-    WriteHalf, copy_bidirectional,
+    WriteHalf,
 };
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -65,26 +65,6 @@ fn execute(control: &mut Control, command: &str) {
         "reset" => control.resets += 1,
         other => panic!("unknown command {other:?}"),
     }
-}
-
-/// Forwards connections to the target without faults.
-pub(crate) async fn bridge(listen: &Address, target: Address) -> Result<(), Failure> {
-    let listener = Listener::bind(listen).await?;
-    tokio::spawn(async move {
-        loop {
-            let Ok(mut accepted) = listener.accept().await else {
-                // The process has no free descriptor, so another attempt would fail at once.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            };
-            let target = target.clone();
-            tokio::spawn(async move {
-                let mut connected = connect(&target).await?;
-                copy_bidirectional(&mut accepted, &mut connected).await
-            });
-        }
-    });
-    Ok(())
 }
 
 async fn relay(

@@ -261,11 +261,12 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
     }
 }
 
-fn configured(accepted: bool) -> AgentResponse {
-    if accepted {
-        return AgentResponse::default_allow();
+/// Returns the answer to settings that the handler has applied or rejected.
+pub(super) fn configured(outcome: Result<(), String>) -> AgentResponse {
+    match outcome {
+        Ok(()) => AgentResponse::default_allow(),
+        Err(reason) => AgentResponse::block(500, Some(reason)),
     }
-    AgentResponse::block(500, Some("Configuration rejected".to_owned()))
 }
 
 fn answer_to(stream: Option<StreamId>, correlation_id: &str) -> AnswerTo<'_> {

@@ -1,6 +1,7 @@
 //! Sends notices to the connected proxies, and holds the state that a session shares with its
 //! server.
 
+use crate::connection::Origin;
 use crate::protocol::{
     ConfigUpdateRequest, ConfigUpdateResponse, FlowControl, FlowControlAction, HealthStatus,
     LogMessage, MetricsReport,
@@ -35,15 +36,14 @@ const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// No method waits for a proxy to read. At most 64 notices are queued per connection; further ones
 /// are dropped.
 ///
-/// Obtained from [`UdsAgentServer::control`](super::UdsAgentServer::control) or
-/// [`AgentDialer::control`](super::AgentDialer::control).
+/// Obtained from [`AgentServer::control`](super::AgentServer::control).
 ///
 /// ```no_run
-/// # use tollgate::{AgentHandler, UdsAgentServer, control::FlowControlAction};
+/// # use tollgate::{AgentHandler, AgentServer, control::FlowControlAction};
 /// # async fn example(handler: impl AgentHandler) -> Result<(), tollgate::AgentProtocolError> {
-/// let server = UdsAgentServer::new("/run/waf.sock", handler);
+/// let server = AgentServer::builder(handler).listen("/run/waf.sock").bind().await?;
 /// let control = server.control();
-/// tokio::spawn(server.run());
+/// tokio::spawn(server.serve());
 /// control.flow_control(FlowControlAction::Pause);
 /// # Ok(())
 /// # }
@@ -132,18 +132,34 @@ impl AgentControl {
             .count()
     }
 
-    /// Adds a session. It is removed once the returned handle is dropped.
+    /// Adds a session on a connection that was accepted. It is removed once the returned handle is
+    /// dropped.
     pub(super) fn register_session(&self) -> Arc<SessionHandle> {
-        let session = Arc::new(SessionHandle::new(self.responses.clone()));
+        self.register(Origin::Forward)
+    }
+
+    /// Like [`register_session`](Self::register_session), on a connection to a proxy that was
+    /// dialed.
+    pub(super) fn register_dialed_session(&self) -> Arc<SessionHandle> {
+        self.register(Origin::Reverse)
+    }
+
+    fn register(&self, origin: Origin) -> Arc<SessionHandle> {
+        let session = Arc::new(SessionHandle::new(origin, self.responses.clone()));
         let mut sessions = self.sessions();
         sessions.retain(|session| session.strong_count() > 0);
         sessions.push(Arc::downgrade(&session));
         session
     }
 
-    /// Makes every session finish its events and end.
+    /// Makes every session on an accepted connection finish its events and end. The task of a
+    /// dialed connection tells the proxy first.
     pub(super) fn drain(&self) {
-        self.for_each_session(SessionHandle::drain);
+        self.for_each_session(|session| {
+            if session.origin == Origin::Forward {
+                session.drain();
+            }
+        });
     }
 
     fn broadcast(&self, notice: &Notice) {
@@ -205,6 +221,7 @@ pub(super) struct OncePerProxy {
 /// State of a session that the server and [`AgentControl`] share with it.
 #[derive(Debug)]
 pub(super) struct SessionHandle {
+    origin: Origin,
     notices: ArrayQueue<Notice>,
     draining: AtomicBool,
     pub(super) waker: AtomicWaker,
@@ -218,8 +235,9 @@ pub(super) struct SessionHandle {
 }
 
 impl SessionHandle {
-    fn new(responses: broadcast::Sender<ConfigUpdateResponse>) -> Self {
+    fn new(origin: Origin, responses: broadcast::Sender<ConfigUpdateResponse>) -> Self {
         Self {
+            origin,
             notices: ArrayQueue::new(MAX_QUEUED_NOTICES),
             draining: AtomicBool::new(false),
             waker: AtomicWaker::new(),
@@ -350,26 +368,24 @@ impl Notice {
         let encoding = dialect.encoding;
         match self {
             Self::OncePerProxy(once) => once.notice.messages(dialect),
-            Self::Log(message) if dialect.has_streams() => vec![(
-                MessageType::Log,
-                control::encode_extension(&**message, encoding),
-            )],
+            Self::Log(message) if dialect.has_streams() => {
+                vec![(MessageType::Log, control::encode(&**message, encoding))]
+            }
             Self::Log(_) => Vec::new(),
-            Self::Flow(message) => vec![(
-                MessageType::FlowControl,
-                control::encode_flow_control(message, encoding),
-            )],
+            Self::Flow(message) => {
+                vec![(MessageType::FlowControl, control::encode(message, encoding))]
+            }
             Self::Health(status) => control::encode_health(status, encoding)
                 .into_iter()
                 .map(|payload| (MessageType::HealthStatus, payload))
                 .collect(),
             Self::Metrics(report) => vec![(
                 MessageType::MetricsReport,
-                control::encode_metrics_report(report, encoding),
+                control::encode(&**report, encoding),
             )],
             Self::ConfigUpdate(request) => vec![(
                 MessageType::ConfigUpdateRequest,
-                control::encode_config_update(request, encoding),
+                control::encode(&**request, encoding),
             )],
             Self::Ping(sequence) => {
                 vec![(MessageType::Ping, control::encode_ping(*sequence, encoding))]

@@ -104,10 +104,18 @@ pub trait AgentHandler: Send + Sync + 'static {
         allow()
     }
 
-    /// Applies settings from the proxy. Returns `false` to reject them.
-    fn on_configure(&self, event: Configure<'_>) -> impl Future<Output = bool> + Send {
+    /// Applies settings from the proxy.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the agent rejects them. The proxy gets it as
+    /// [`SettingsRefused`](crate::AgentProtocolError::SettingsRefused).
+    fn on_configure(
+        &self,
+        event: Configure<'_>,
+    ) -> impl Future<Output = Result<(), String>> + Send {
         let _ = event;
-        std::future::ready(true)
+        std::future::ready(Ok(()))
     }
 
     /// Called when the proxy cancels an exchange, after the handlers that were running for it were

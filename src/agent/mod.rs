@@ -1,7 +1,5 @@
-//! The agent's side: the handler that an agent implements, the servers that call it, and the dialer
-//! that connects it to proxies.
+//! The agent's side: the handler that an agent implements, and the server that calls it.
 
-mod accepted_connection;
 mod answer;
 #[cfg(feature = "__bench")]
 pub(crate) mod bench;
@@ -9,25 +7,17 @@ mod control;
 mod dial;
 mod exchange_order;
 #[cfg(feature = "grpc")]
-mod grpc_acceptor;
-#[cfg(feature = "grpc")]
-mod grpc_call;
-#[cfg(feature = "grpc")]
-mod grpc_server;
-#[cfg(feature = "grpc")]
-mod grpc_service;
+mod grpc;
 mod handler;
+mod handler_forms;
 mod reusable_future;
-mod server_settings;
+mod server;
 mod session;
 mod session_error;
-#[cfg(feature = "__sim")]
-pub(crate) mod simulated;
-mod unix_server;
 
 pub use control::AgentControl;
-pub use dial::AgentDialer;
-#[cfg(feature = "grpc")]
-pub use grpc_server::{BoundGrpcAgentServer, GrpcAgentServer};
 pub use handler::AgentHandler;
-pub use unix_server::{BoundAgentServer, UdsAgentServer};
+pub use handler_forms::{DynAgentHandler, HandlerFn, handler_fn};
+#[cfg(feature = "__sim")]
+pub use server::Simulated;
+pub use server::{AgentServer, AgentServerBuilder, Incoming, Listener, NotAsked, OtherSession};

@@ -9,7 +9,9 @@ use super::session_error::SessionError;
 use crate::connection::link::{Batch, Link};
 use crate::connection::{receive_handshake, send_message};
 use crate::error::ConnectError;
-use crate::protocol::{AgentCapabilities, EventType};
+use crate::protocol::{
+    AgentCapabilities, ConfigUpdateResponse, DrainRequest, EventType, ShutdownRequest,
+};
 use crate::wire::{
     DecodeError, Dialect, Encoding, FrameBuffer, FrameError, HandshakeRequest, HandshakeResponse,
     MAX_FRAME_LEN, MessageType, OutgoingFrame, StreamId, control, event_of, write_message,
@@ -385,14 +387,15 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
         } = &self.parts;
         let encoding = self.parts.dialect.encoding;
         let decoded = match message {
-            MessageType::ConfigUpdateResponse => control::decode_config_response(payload, encoding)
-                .map(|response| {
+            MessageType::ConfigUpdateResponse => {
+                control::decode::<ConfigUpdateResponse>(payload, encoding).map(|response| {
                     handle.publish_response(&response);
                     handler.on_config_update_response(response);
-                }),
-            MessageType::Drain => control::decode_drain(payload, encoding)
+                })
+            }
+            MessageType::Drain => control::decode::<DrainRequest>(payload, encoding)
                 .map(|drain| handler.on_drain(drain.duration_ms, drain.reason)),
-            MessageType::Shutdown => control::decode_shutdown(payload, encoding)
+            MessageType::Shutdown => control::decode::<ShutdownRequest>(payload, encoding)
                 .map(|shutdown| handler.on_shutdown(shutdown.reason, shutdown.grace_period_ms)),
             _ => return self.ignore(&format_args!("a message of type {:#04x}", message as u8)),
         };

@@ -3,18 +3,17 @@
 use super::link::{Batch, Link, LinkError, LinkReceiver, LinkSender};
 use super::send_queue::{Drained, SendQueue};
 use super::slots::{Completer, Matching, SlotTable, Ticket};
-use super::{AdmissionQueues, NegotiatedParams, Origin, Sampling, SlotValue, connection_over_link};
-use super::{CircuitBreakerSettings, Connection, ConnectionConfig, Inbound, SharedState};
+use super::{AdmissionQueues, NegotiatedParams, Origin, SlotValue, connection_over_link};
+use super::{Connection, ConnectionConfig, Inbound, SharedState};
 use crate::protocol::{AgentCapabilities, AgentResponse, FlowControl, FlowControlAction};
-use crate::wire::{Dialect, Encoding, FrameBuffer, MAX_FRAME_LEN, OutgoingFrame};
+use crate::wire::{Dialect, FrameBuffer, MAX_FRAME_LEN, OutgoingFrame};
 use bytes::BytesMut;
 use std::fmt;
 use std::io::IoSlice;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
-use tokio::sync::Notify;
+use std::time::Instant;
 
 /// The slot table of a connection, without the connection. Its memory is leaked.
 pub struct PendingCalls {
@@ -208,28 +207,7 @@ pub(crate) fn connect_in_memory(
 
 /// An idle connection, and the checks that a call makes before it uses one.
 #[derive(Debug)]
-pub struct IdleConnection(Arc<Connection>);
-
-impl Default for IdleConnection {
-    fn default() -> Self {
-        let breaker = CircuitBreakerSettings {
-            threshold: 5,
-            reset_timeout: Duration::from_secs(30),
-        };
-        let agent = Arc::new(SharedState::new("bench", breaker, Arc::new(Notify::new())));
-        let config = ConnectionConfig {
-            max_concurrent: 100,
-            send_queue_capacity: 64,
-            max_failures: 3,
-            sampling: Sampling::one_in(64),
-        };
-        let dialect = Dialect::zentinel(Encoding::MessagePack);
-        let (connection, inbound, _) = connect_in_memory(&agent, dialect, &config);
-        // Dropping it would close the connection.
-        std::mem::forget(inbound);
-        Self(connection)
-    }
-}
+pub struct IdleConnection(pub(crate) Arc<Connection>);
 
 impl IdleConnection {
     /// Pauses one exchange, as on a message of the agent.

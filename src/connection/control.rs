@@ -4,7 +4,7 @@ use super::{Command, Connection};
 use crate::clock;
 use crate::error::AgentProtocolError;
 use crate::protocol::CancelReason;
-use crate::wire::control::ExtensionMessage;
+use crate::wire::control::ControlMessage;
 use crate::wire::{MessageType, control, frame_of};
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
@@ -90,23 +90,23 @@ impl Connection {
     }
 
     /// Sends a message of the extension. Returns `false` if the agent does not speak the extension.
-    pub(crate) async fn send_extension<M: ExtensionMessage>(
+    pub(crate) async fn send_extension<M: ControlMessage>(
         &self,
         content: &M,
     ) -> Result<bool, AgentProtocolError> {
         if !self.dialect.has_streams() {
             return Ok(false);
         }
-        let payload = control::encode_extension(content, self.dialect.encoding);
+        let payload = control::encode(content, self.dialect.encoding);
         self.send_control(M::MESSAGE, &payload).await.map(|()| true)
     }
 
     /// Like [`Connection::send_extension`], and drops the message if the send queue is full.
-    pub(crate) fn try_send_extension<M: ExtensionMessage>(&self, content: &M) {
+    pub(crate) fn try_send_extension<M: ControlMessage>(&self, content: &M) {
         if !self.dialect.has_streams() || !self.is_open() {
             return;
         }
-        let payload = control::encode_extension(content, self.dialect.encoding);
+        let payload = control::encode(content, self.dialect.encoding);
         self.try_send_control(M::MESSAGE, &payload);
     }
 

@@ -6,10 +6,10 @@ use super::slots::Completer;
 use super::{CallFailure, Command, Connection, NANOSECONDS_PER_TICK, SlotValue};
 use crate::clock;
 use crate::metrics::Fault;
-use crate::protocol::{ConfigUpdateRequest, HealthStatus, LogMessage, MetricsReport};
+use crate::protocol::{ConfigUpdateRequest, FlowControl, HealthStatus, LogMessage, MetricsReport};
 use crate::wire::{
-    Answer, DecodeError, DecodeErrorKind, Encoding, FrameBuffer, JsonParser, MAX_FRAME_LEN,
-    MessageType, Payload, StreamId, Undecodable, control, decode_answer,
+    Answer, DecodeError, DecodeErrorKind, Decoder, Encoding, FrameBuffer, MAX_FRAME_LEN,
+    MessageType, StreamId, Undecodable, control,
 };
 use bytes::{Bytes, BytesMut};
 use std::future::poll_fn;
@@ -40,7 +40,7 @@ pub(crate) struct Inbound {
     receiver: Box<dyn LinkReceiver>,
     completer: Completer<SlotValue>,
     buffer: FrameBuffer,
-    parser: JsonParser,
+    decoder: Decoder,
     /// Number of frames that are still handled before other tasks run.
     frames_left: usize,
     /// Time of the next check of deadlines.
@@ -67,11 +67,11 @@ impl Inbound {
         buffer: FrameBuffer,
     ) -> Self {
         Self {
+            decoder: Decoder::new(connection.dialect.encoding),
             connection,
             receiver,
             completer,
             buffer,
-            parser: JsonParser::default(),
             frames_left: MAX_FRAMES_AT_ONCE,
             next_sweep: clock::now(),
             sweep_timer: None,
@@ -152,15 +152,15 @@ impl Inbound {
             Some(MessageType::FlowControl) => self.on_flow_control(&payload.freeze()),
             Some(MessageType::HealthStatus) => return self.on_health(&payload.freeze()),
             Some(MessageType::MetricsReport) => {
-                let report = control::decode_metrics_report(&payload.freeze(), self.encoding());
+                let report = control::decode(&payload.freeze(), self.encoding());
                 return self.accept(report).map(AgentEvent::Metrics);
             }
             Some(MessageType::ConfigUpdateRequest) => {
-                let request = control::decode_config_update(&payload.freeze(), self.encoding());
+                let request = control::decode(&payload.freeze(), self.encoding());
                 return self.accept(request).map(AgentEvent::ConfigUpdate);
             }
             Some(MessageType::Log) if self.connection.dialect.has_streams() => {
-                let message = control::decode_log(&payload.freeze(), self.encoding());
+                let message = control::decode(&payload.freeze(), self.encoding());
                 return self.accept(message).map(AgentEvent::Log);
             }
             Some(MessageType::Ping) => self.on_ping(&payload),
@@ -184,11 +184,10 @@ impl Inbound {
     }
 
     fn answer_on_stream(&mut self, stream: StreamId, payload: BytesMut) {
-        let encoding = self.connection.dialect.encoding;
-        let value = decode(encoding, payload, &mut self.parser, |answer| {
-            answer.response
-        })
-        .map_err(|Undecodable { error, .. }| {
+        let decoded = self
+            .decoder
+            .decode_answer(payload, |answer| answer.response);
+        let value = decoded.map_err(|Undecodable { error, .. }| {
             self.connection
                 .record_fault(Fault::UndecodableAnswer, &error);
             CallFailure::Undecodable(error)
@@ -215,12 +214,7 @@ impl Inbound {
             }
             Some(())
         };
-        match decode(
-            connection.dialect.encoding,
-            payload,
-            &mut self.parser,
-            deliver,
-        ) {
+        match self.decoder.decode_answer(payload, deliver) {
             Ok(Some(())) => {}
             Ok(None) => self
                 .note_unmatchable_answer(DecodeErrorKind::Missing("audit.custom.correlation_id")),
@@ -255,7 +249,8 @@ impl Inbound {
     }
 
     fn on_flow_control(&self, payload: &Bytes) {
-        if let Some(message) = self.accept(control::decode_flow_control(payload, self.encoding())) {
+        if let Some(message) = self.accept(control::decode::<FlowControl>(payload, self.encoding()))
+        {
             let connection = &self.connection;
             let count = if connection.flow.apply(&message, &connection.agent.keys) {
                 &connection.agent.pauses
@@ -271,7 +266,7 @@ impl Inbound {
     }
 
     fn on_health(&self, payload: &Bytes) -> Option<AgentEvent> {
-        let status = self.accept(control::decode_health(payload, self.encoding()))?;
+        let status = self.accept(control::decode::<HealthStatus>(payload, self.encoding()))?;
         let connection = &self.connection;
         connection
             .health
@@ -396,20 +391,6 @@ fn keeps_sweeping(connection: &Connection) -> bool {
     // slot is seen by the count below.
     fence(Ordering::SeqCst);
     connection.slots.pending() > 0 && !connection.is_sweeping.swap(true, Ordering::AcqRel)
-}
-
-fn decode<T>(
-    encoding: Encoding,
-    mut payload: BytesMut,
-    parser: &mut JsonParser,
-    accept: impl FnOnce(Answer<'_>) -> T,
-) -> Result<T, Undecodable> {
-    match encoding {
-        Encoding::Json => decode_answer(Payload::Json(&mut payload, parser), accept),
-        Encoding::MessagePack => decode_answer(Payload::MessagePack(&payload.freeze()), accept),
-        #[cfg(feature = "grpc")]
-        Encoding::Protobuf => decode_answer(Payload::Protobuf(&payload.freeze()), accept),
-    }
 }
 
 /// Records an answer by correlation id that no pending call waits for.

@@ -38,7 +38,7 @@ mod wait_queue;
 mod writer;
 
 pub(crate) use admission::Binding;
-pub(crate) use admission_queues::{AdmissionQueues, QueueLimits};
+pub(crate) use admission_queues::AdmissionQueues;
 pub(crate) use breaker::CircuitBreakerSettings;
 pub use breaker::CircuitBreakerState;
 pub(crate) use call::PendingCall;

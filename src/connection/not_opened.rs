@@ -30,17 +30,3 @@ pub(crate) enum NotOpened {
     /// The agent has not subscribed to events of this kind.
     Unsubscribed,
 }
-
-impl NotOpened {
-    /// Returns whether neither waiting nor another attempt can help.
-    ///
-    /// [`ClosedOrRetired`](Self::ClosedOrRetired) is not final here, because this does not know
-    /// whether the call is bound. A call that is not bound chooses another connection in its next
-    /// attempt. A bound call fails for the same reason again, which ends it.
-    pub(crate) fn is_final(self) -> bool {
-        !matches!(
-            self,
-            Self::Full | Self::Paused | Self::ExchangePaused | Self::ClosedOrRetired
-        )
-    }
-}

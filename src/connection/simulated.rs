@@ -49,9 +49,9 @@ struct Journal {
     connections: Vec<Weak<Connection>>,
     /// Time at which connections were first seen to be retired, by number.
     retired: HashMap<usize, Duration>,
-    /// The number of the last waiter that each queue served.
-    served: HashMap<usize, u64>,
-    /// Waiters that were served after a later one.
+    /// The number of the waiter that had the last turn in each queue.
+    turns: HashMap<usize, u64>,
+    /// Waiters that had a turn after a later one.
     overtaken: Vec<String>,
 }
 
@@ -76,7 +76,7 @@ pub fn connections() -> Vec<ConnectionView> {
         .collect()
 }
 
-/// Takes the descriptions of waiters that were served out of order.
+/// Takes the descriptions of waiters that had their turn out of order.
 pub fn take_overtaken() -> Vec<String> {
     JOURNAL.with_borrow_mut(|journal| std::mem::take(&mut journal.overtaken))
 }
@@ -91,18 +91,18 @@ pub(super) fn note_connection(connection: &Arc<Connection>) {
 /// Notes that a queue is new, as it has given the first number.
 pub(super) fn note_joined(queue: usize, number: u64) {
     if is_active() && number == 0 {
-        JOURNAL.with_borrow_mut(|journal| journal.served.remove(&queue));
+        JOURNAL.with_borrow_mut(|journal| journal.turns.remove(&queue));
     }
 }
 
-pub(super) fn note_served(queue: usize, number: u64) {
+pub(super) fn note_turn(queue: usize, number: u64) {
     if !is_active() {
         return;
     }
     JOURNAL.with_borrow_mut(|journal| {
-        let last = journal.served.insert(queue, number);
+        let last = journal.turns.insert(queue, number);
         if let Some(last) = last.filter(|last| *last > number) {
-            let text = format!("waiter {number} was served after waiter {last} of its queue");
+            let text = format!("waiter {number} had a turn after waiter {last} of its queue");
             journal.overtaken.push(text);
         }
     });
@@ -136,7 +136,7 @@ impl Connection {
             exchanges: self.usage.exchanges(),
             pins: self.pins(),
             waiting_for_slot: self.queues.free_slot.waiting(),
-            waiting_for_resume: self.queues.waiting_for_resume(),
+            waiting_for_resume: self.queues.resumed.waiting(),
             expected_late_answers: self.expected_late_answers.len(),
             utilization: self.ring_utilization(),
         }

@@ -1,19 +1,25 @@
 //! A queue of tasks that wait for something scarce, such as slots or room in a ring.
 //!
-//! The queue does not know the resource. A waiter is given an attempt to take it, and a task
-//! that releases some of it notifies the queue.
+//! The queue does not know the resource. A waiter awaits its turn, makes an attempt to take the
+//! resource, and awaits its next turn if the attempt fails. A task that releases some of the
+//! resource notifies the queue.
 //!
 //! # Why no wake-up is lost
 //!
-//! A waiter first counts itself in `len`, then makes its attempt. A releaser first changes the
+//! A waiter first counts itself in `len`, then makes its attempts. A releaser first changes the
 //! resource, then reads `len`. All four accesses are SeqCst, so they have one total order, in which
 //! one of two cases holds:
 //!
 //! * The releaser reads `len` before the waiter has counted itself. Then it has changed the
-//!   resource before the attempt, which therefore sees the change.
-//! * The releaser sees a waiter and takes the waker of the head, under the lock. A head that has
-//!   registered its waker by then is woken. One that has not registers it under the same lock later
-//!   and makes its attempt only after that, so the attempt sees the change.
+//!   resource before the first attempt, which therefore sees the change.
+//! * The releaser sees a waiter and takes the waker of the head, under the lock. From then on, the
+//!   head has none, which says that its turn is still to come. The turn begins by registering a
+//!   waker under the same lock, and the attempt follows it, so that attempt sees the change. It
+//!   does not matter whether the head is suspended, and woken by the releaser, or is making an
+//!   attempt that misses the change: that one is followed by another turn at once.
+//!
+//! A waiter that becomes the head has no waker either, since it was taken when the head before it
+//! left. So every head gets a turn.
 //!
 //! Weaker orderings allow both sides to miss each other: acquire and release do not order a store
 //! before a later load of another variable. The resource must therefore be accessed with SeqCst
@@ -26,7 +32,7 @@ use super::sync::{AtomicUsize, Mutex, Ordering, seq_cst_for_loom};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::PoisonError;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
 /// Lets tasks wait in order for a resource.
 ///
@@ -44,16 +50,24 @@ pub(crate) struct WaitQueue {
 #[derive(Debug, Default)]
 struct Waiters {
     /// Waiters in order of arrival, and so of number. Only the first makes attempts.
-    queue: VecDeque<Waiter>,
+    queue: VecDeque<Entry>,
     next_number: u64,
 }
 
 #[derive(Debug)]
-struct Waiter {
+struct Entry {
     number: u64,
-    /// `None` before the first poll, and after the task was woken until it is polled again. In both
-    /// cases an attempt is still to come, so there is nothing to wake.
+    /// `None` before the waiter was first polled, and after it was notified until it is polled
+    /// again. In both cases a turn is still to come, so there is nothing to wake.
     waker: Option<Waker>,
+}
+
+/// A task's membership in a queue. When it is dropped, after success or because the task gave up,
+/// the next waiter gets its turn.
+#[derive(Debug)]
+pub(crate) struct Waiter<'q> {
+    queue: &'q WaitQueue,
+    number: u64,
 }
 
 impl WaitQueue {
@@ -67,18 +81,26 @@ impl WaitQueue {
 
     /// Waits in the queue until an attempt succeeds.
     pub(crate) async fn acquire<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> T {
-        let waiter = QueuedWaiter::join(self);
-        let acquired = poll_fn(|cx| {
-            if !waiter.register_waker(cx) {
-                return Poll::Pending;
+        let mut waiter = self.join();
+        loop {
+            waiter.turn().await;
+            if let Some(acquired) = attempt() {
+                return acquired;
             }
-            // A release that this attempt misses finds the waker, which is registered by now.
-            attempt().map_or(Poll::Pending, Poll::Ready)
-        })
-        .await;
+        }
+    }
+
+    /// Joins the end of the queue.
+    pub(crate) fn join(&self) -> Waiter<'_> {
+        self.len.fetch_add(1, Ordering::SeqCst);
+        seq_cst_for_loom();
+        let number = self.with_lock(Waiters::join);
         #[cfg(feature = "__sim")]
-        super::simulated::note_served(self.address(), waiter.number);
-        acquired
+        super::simulated::note_joined(self.address(), number);
+        Waiter {
+            queue: self,
+            number,
+        }
     }
 
     /// Returns the number of waiting tasks.
@@ -112,22 +134,29 @@ impl Waiters {
     fn join(&mut self) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
-        self.queue.push_back(Waiter {
+        self.queue.push_back(Entry {
             number,
             waker: None,
         });
         number
     }
 
-    /// Stores the waker of a waiter. Returns whether the waiter is the head.
-    fn register_waker(&mut self, number: u64, waker: &Waker) -> bool {
-        if let Ok(index) = self.index_of(number) {
-            match &mut self.queue[index].waker {
-                Some(known) => known.clone_from(waker),
-                unknown => *unknown = Some(waker.clone()),
+    /// Stores the waker of a waiter. Returns whether its turn has come: it is the head, and had no
+    /// waker.
+    fn begin_turn(&mut self, number: u64, waker: &Waker) -> bool {
+        let Ok(index) = self.index_of(number) else {
+            return false;
+        };
+        match &mut self.queue[index].waker {
+            Some(known) => {
+                known.clone_from(waker);
+                false
+            }
+            missing => {
+                *missing = Some(waker.clone());
+                index == 0
             }
         }
-        self.queue.front().is_some_and(|head| head.number == number)
     }
 
     /// Removes a waiter. If it was the head, returns the waker of the next one: there may be more
@@ -149,7 +178,7 @@ impl Waiters {
     /// Returns the position of a waiter. Numbers are given in order, so the queue is sorted.
     fn index_of(&self, number: u64) -> Result<usize, usize> {
         self.queue
-            .binary_search_by_key(&number, |waiter| waiter.number)
+            .binary_search_by_key(&number, |entry| entry.number)
     }
 }
 
@@ -160,32 +189,31 @@ fn wake(waker: Option<Waker>) {
     }
 }
 
-/// A task's membership in the queue. When it is dropped, after success or because the task gave up,
-/// the next waiter tries.
-struct QueuedWaiter<'t> {
-    queue: &'t WaitQueue,
-    number: u64,
-}
-
-impl<'t> QueuedWaiter<'t> {
-    fn join(queue: &'t WaitQueue) -> Self {
-        queue.len.fetch_add(1, Ordering::SeqCst);
-        seq_cst_for_loom();
-        let number = queue.with_lock(Waiters::join);
+impl Waiter<'_> {
+    /// Waits until an attempt is due: once when the task has become the head of the queue, and
+    /// after every notification from then on.
+    ///
+    /// A release that the attempt misses finds the waker, which is registered by then, and makes
+    /// the next turn come.
+    pub(crate) async fn turn(&mut self) {
+        poll_fn(|cx| {
+            let (number, waker) = (self.number, cx.waker());
+            let begins = self
+                .queue
+                .with_lock(|waiters| waiters.begin_turn(number, waker));
+            if begins {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
         #[cfg(feature = "__sim")]
-        super::simulated::note_joined(queue.address(), number);
-        Self { queue, number }
-    }
-
-    /// Stores the waker of this task. Returns whether the task is the head and may try.
-    fn register_waker(&self, cx: &Context<'_>) -> bool {
-        let waker = cx.waker();
-        self.queue
-            .with_lock(|waiters| waiters.register_waker(self.number, waker))
+        super::simulated::note_turn(self.queue.address(), self.number);
     }
 }
 
-impl Drop for QueuedWaiter<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let next = self.queue.with_lock(|waiters| waiters.leave(self.number));
         self.queue.len.fetch_sub(1, Ordering::SeqCst);

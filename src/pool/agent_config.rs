@@ -2,7 +2,7 @@
 
 use super::config::{AgentPoolConfig, LoadBalanceStrategy, Placement};
 use super::policy::{EventTimeouts, FailureMode, FlowControlMode};
-use crate::connection::{CircuitBreakerSettings, ConnectionConfig, QueueLimits, Sampling};
+use crate::connection::{CircuitBreakerSettings, ConnectionConfig, Sampling};
 use crate::error::AddError;
 use crate::protocol::EventType;
 use crate::transport::LinkConfig;
@@ -220,14 +220,11 @@ impl ResolvedConfig {
         self.use_extension.then_some(Extension::V1)
     }
 
-    pub(super) fn queue_limits(&self) -> QueueLimits {
-        QueueLimits {
-            max_queued: self.max_queued_calls,
-            queue_timeout: self.queue_timeout,
-            pause_timeout: match self.flow_control_mode {
-                FlowControlMode::WaitAndRetry => self.flow_control_wait_timeout,
-                FlowControlMode::FailClosed | FlowControlMode::FailOpen => Duration::ZERO,
-            },
+    /// Returns the maximum time that a call waits for the end of a pause; zero rejects it at once.
+    pub(super) fn pause_timeout(&self) -> Duration {
+        match self.flow_control_mode {
+            FlowControlMode::WaitAndRetry => self.flow_control_wait_timeout,
+            FlowControlMode::FailClosed | FlowControlMode::FailOpen => Duration::ZERO,
         }
     }
 

@@ -7,7 +7,7 @@ use super::member::{Member, Snapshot, Source};
 use super::{AgentPool, AgentPoolConfig, Agents, Inner};
 use crate::agent::AgentHandler;
 use crate::agent::bench::serve_link;
-use crate::connection::bench::connect_in_memory;
+use crate::connection::bench::{IdleConnection, connect_in_memory};
 use crate::connection::{Connection, run_writer};
 use crate::transport::Endpoint;
 use crate::wire::Dialect;
@@ -106,13 +106,22 @@ impl InMemory {
 
     /// Returns the map of pinned correlation ids, with a connection to pin them to.
     pub fn affinities(&self) -> AffinityMap {
+        AffinityMap {
+            pool: self.pool(),
+            connection: self.connection(),
+        }
+    }
+
+    /// Returns a connection, which closes when the pool is dropped.
+    pub fn idle_connection(&self) -> IdleConnection {
+        IdleConnection(self.connection())
+    }
+
+    fn connection(&self) -> Arc<Connection> {
         let agents = self.pool.inner.agents.load();
         let agent = agents.get(&*agent_name(0)).expect("an agent");
         let connection = agent.snapshot().any_connection().cloned();
-        AffinityMap {
-            pool: self.pool(),
-            connection: connection.expect("a connection"),
-        }
+        connection.expect("a connection")
     }
 }
 

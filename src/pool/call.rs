@@ -1,14 +1,9 @@
 //! Calls: how an event gets a connection, and what its caller gets without one.
-//!
-//! A call is opened in two steps. The first attempt runs against the current snapshot and waits for
-//! nothing. Only if that fails for a reason that may pass (no free slot, a pause) does the call go
-//! to the wait queues, from where every further attempt loads the snapshot again.
 
 use super::member::{Member, Membership, Snapshot};
 use super::policy::{FailureMode, FlowControlMode};
 use crate::connection::{
-    AdmissionQueues, Binding, Connection, Correlation, NotOpened, PendingCall, SharedState,
-    TimeLimit,
+    Binding, Connection, Correlation, NotOpened, PendingCall, SharedState, TimeLimit,
 };
 use crate::error::AgentProtocolError;
 use crate::metrics::{CallEnd, CallTimings};
@@ -78,43 +73,6 @@ pub(super) struct CallParams<'a> {
 }
 
 impl Member {
-    /// Opens a call on any connection of the agent, and waits for one if necessary.
-    pub(super) async fn open_anywhere(self: &Arc<Self>, params: CallParams<'_>) -> CallResult {
-        if let Some(error) = self.gone() {
-            return Err(NoAnswer::Failed(error));
-        }
-        self.state.shared.calls.made();
-        let mut attempt = || self.open_now(params);
-        let waiting = Waiting {
-            state: &self.state.shared,
-            queues: &self.state.shared.queues,
-        };
-        match waiting.queues.try_open_call(&mut attempt) {
-            Ok(call) => Ok(call),
-            Err(not_opened) => self.wait(waiting, not_opened, params, attempt).await,
-        }
-    }
-
-    /// Opens a call on the connection that its exchange is bound to, and waits for it if necessary.
-    pub(super) async fn open_bound(
-        self: &Arc<Self>,
-        connection: &Arc<Connection>,
-        params: CallParams<'_>,
-    ) -> CallResult {
-        let mut attempt = || self.open_on(connection, Binding::Bound, params);
-        let waiting = Waiting {
-            // Not that of this member: the agent may have been removed and added again since the
-            // exchange began.
-            state: connection.agent(),
-            queues: connection.queues(),
-        };
-        waiting.state.calls.made();
-        match waiting.queues.try_open_call(&mut attempt) {
-            Ok(call) => Ok(call),
-            Err(not_opened) => self.wait(waiting, not_opened, params, attempt).await,
-        }
-    }
-
     /// Sends an event on a call that `open` opens, without waiting for a slot.
     ///
     /// An unavailable agent is an error, whatever the failure mode.
@@ -135,32 +93,6 @@ impl Member {
                 Err(self.error(not_opened, params))
             }
         }
-    }
-
-    /// Continues a call whose first attempt did not open it: waits unless the reason is final.
-    async fn wait(
-        self: &Arc<Self>,
-        waiting: Waiting<'_>,
-        not_opened: NotOpened,
-        params: CallParams<'_>,
-        attempt: impl FnMut() -> Result<PendingCall, NotOpened>,
-    ) -> CallResult {
-        // A call that is not bound is attempted again after `ClosedOrRetired`. So is a bound one,
-        // which ends for that reason in `open_call`.
-        if not_opened.is_final() {
-            return Err(self.resolve_not_opened(waiting.state, not_opened, params));
-        }
-        // `calls.made()` has counted this call, so exactly one end has to be counted for it. If the
-        // caller drops this future while it waits, nothing below runs and the guard counts the end.
-        // If the wait returns, the guard is forgotten: the end of an opened call is counted by
-        // `PendingCall`, and that of any other by `resolve_not_opened`.
-        let guard = WaitGuard(waiting.state);
-        let opened = waiting
-            .queues
-            .open_call(self.config.queue_limits(), params.limit, attempt)
-            .await;
-        std::mem::forget(guard);
-        opened.map_err(|not_opened| self.resolve_not_opened(waiting.state, not_opened, params))
     }
 
     /// Opens a call on any connection that takes it now. If the agent was replaced, its successor
@@ -221,7 +153,7 @@ impl Member {
 
     /// Counts in `state` the end of a call that was not opened, and returns its result by the
     /// flow-control and failure modes.
-    fn resolve_not_opened(
+    pub(super) fn resolve_not_opened(
         self: &Arc<Self>,
         state: &SharedState,
         not_opened: NotOpened,
@@ -317,23 +249,6 @@ impl Member {
     /// Returns whether the failure mode turns an error into an `allow`.
     pub(super) fn fails_open_on(&self, error: &AgentProtocolError) -> bool {
         self.config.failure_mode == FailureMode::Open && error.means_unavailable()
-    }
-}
-
-/// Where a call waits that could not be opened at once.
-#[derive(Debug, Clone, Copy)]
-struct Waiting<'a> {
-    /// Counts the call.
-    state: &'a SharedState,
-    queues: &'a AdmissionQueues,
-}
-
-/// A call in a wait queue. If it is dropped there, its caller gave it up, which is counted.
-struct WaitGuard<'r>(&'r SharedState);
-
-impl Drop for WaitGuard<'_> {
-    fn drop(&mut self) {
-        self.0.calls.ended(CallEnd::GivenUp);
     }
 }
 

@@ -4,6 +4,7 @@
 //! waiting for a lock. Every change replaces a snapshot: see [`Inner::lock`].
 
 mod add;
+mod admission;
 mod agent;
 mod agent_config;
 mod agent_log;

@@ -17,7 +17,7 @@ use crate::protocol::events::Configure;
 use crate::protocol::{
     AgentResponse, Decision, DrainReason, DrainRequest, EventType, ShutdownReason, ShutdownRequest,
 };
-use crate::wire::control::ExtensionMessage;
+use crate::wire::control::ControlMessage;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -119,7 +119,7 @@ impl Agent {
         self.notify(&request).await
     }
 
-    async fn notify(&self, content: &impl ExtensionMessage) -> Result<bool, AgentProtocolError> {
+    async fn notify(&self, content: &impl ControlMessage) -> Result<bool, AgentProtocolError> {
         let connection = self.open_connection()?;
         let sent = timeout(NOTICE_TIMEOUT, connection.send_extension(content));
         sent.await.unwrap_or_else(|_| {

@@ -33,7 +33,7 @@ pub fn agents(pool: &AgentPool) -> Vec<AgentView> {
         .map(|agent| AgentView {
             id: agent.id().to_string(),
             waiting_for_slot: agent.state.shared.queues.free_slot.waiting(),
-            waiting_for_resume: agent.state.shared.queues.waiting_for_resume(),
+            waiting_for_resume: agent.state.shared.queues.resumed.waiting(),
             is_on_trial: agent.state.shared.breaker.is_on_trial(),
             calls: agent.state.shared.calls.counts(),
             config_updates: config_updates(&agent.state),

@@ -57,27 +57,29 @@ impl Endpoint {
         Err(InvalidEndpoint::new(path.display().to_string(), reason))
     }
 
-    /// Parses `host:port`. An IPv6 address is in brackets. Returns `None` if it is invalid.
+    /// Parses `host:port` with a port other than 0. Returns `None` if it is invalid.
     pub(crate) fn from_address(address: &str) -> Option<Self> {
-        let (host, port) = address.rsplit_once(':')?;
-        let bracketed = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
-        let is_host = |character: char| {
-            character.is_ascii_alphanumeric()
-                || matches!(character, '.' | '-' | '_')
-                || (bracketed.is_some() && matches!(character, ':' | '%'))
-        };
-        let host = bracketed.unwrap_or(host);
-        if host.is_empty() || !host.chars().all(is_host) {
-            return None;
-        }
-        let port = port.parse().ok().filter(|port| *port != 0)?;
-        Some(Self::Tcp {
-            host: host.to_owned(),
-            port,
-        })
+        let (host, port) = split_address(address).filter(|(_, port)| *port != 0)?;
+        Some(Self::Tcp { host, port })
     }
+}
+
+/// Splits `host:port`. An IPv6 address is in brackets. Returns `None` if it is invalid.
+pub(crate) fn split_address(address: &str) -> Option<(String, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let is_host = |character: char| {
+        character.is_ascii_alphanumeric()
+            || matches!(character, '.' | '-' | '_')
+            || (bracketed.is_some() && matches!(character, ':' | '%'))
+    };
+    let host = bracketed.unwrap_or(host);
+    if host.is_empty() || !host.chars().all(is_host) {
+        return None;
+    }
+    Some((host.to_owned(), port.parse().ok()?))
 }
 
 impl FromStr for Endpoint {

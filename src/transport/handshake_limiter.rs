@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
@@ -10,15 +11,34 @@ use tokio::sync::oneshot;
 /// out.
 #[derive(Debug)]
 pub(crate) struct HandshakeLimiter {
-    /// One entry per slot, the oldest first. Dropping it evicts the slot. It is closed once the
-    /// slot was dropped.
-    slots: VecDeque<oneshot::Sender<Infallible>>,
+    /// One entry per slot, the oldest first.
+    slots: VecDeque<Entry>,
     capacity: usize,
 }
 
+/// A limiter that several tasks share.
+pub(crate) type SharedLimiter = Mutex<HandshakeLimiter>;
+
 /// Held by a connection until its handshake is complete.
 #[derive(Debug)]
-pub(crate) struct HandshakeSlot(oneshot::Receiver<Infallible>);
+pub(crate) struct HandshakeSlot {
+    evicted: oneshot::Receiver<Infallible>,
+    _released: oneshot::Sender<Infallible>,
+}
+
+/// The limiter's side of a slot.
+#[derive(Debug)]
+struct Entry {
+    /// Dropping it evicts the slot. It is closed once the slot was dropped.
+    evict: oneshot::Sender<Infallible>,
+    /// Completes when the slot is dropped.
+    released: oneshot::Receiver<Infallible>,
+}
+
+/// Locks a limiter. It is held for short, non-blocking sections.
+pub(crate) fn lock(limiter: &SharedLimiter) -> MutexGuard<'_, HandshakeLimiter> {
+    limiter.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl HandshakeLimiter {
     pub(crate) fn new(capacity: usize) -> Self {
@@ -31,14 +51,27 @@ impl HandshakeLimiter {
     /// Adds a connection. If the limiter is full, this evicts the oldest.
     pub(crate) fn enter(&mut self) -> HandshakeSlot {
         if self.slots.len() >= self.capacity {
-            self.slots.retain(|evict| !evict.is_closed());
+            self.slots.retain(|entry| !entry.evict.is_closed());
         }
         if self.slots.len() >= self.capacity {
             self.slots.pop_front();
         }
-        let (evict, slot) = oneshot::channel();
-        self.slots.push_back(evict);
-        HandshakeSlot(slot)
+        let (evict, evicted) = oneshot::channel();
+        let (_released, released) = oneshot::channel();
+        self.slots.push_back(Entry { evict, released });
+        HandshakeSlot { evicted, _released }
+    }
+
+    /// Evicts the oldest connection, if there is any. The returned future completes when the
+    /// connection has given up its slot.
+    pub(crate) fn evict_oldest(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        self.slots.retain(|entry| !entry.evict.is_closed());
+        let Entry { evict, released } = self.slots.pop_front()?;
+        drop(evict);
+        Some(async {
+            // Nothing is ever sent, so this is the drop of the slot.
+            let _ = released.await;
+        })
     }
 
     /// Takes all slots out. They are evicted when the returned limiter is dropped, unless their
@@ -58,7 +91,7 @@ impl HandshakeSlot {
     /// Polls for the eviction of the connection.
     pub(crate) fn poll_evicted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Nothing is ever sent, so the receiver completes only when the sender is dropped.
-        Pin::new(&mut self.0).poll(cx).map(|Err(_)| ())
+        Pin::new(&mut self.evicted).poll(cx).map(|Err(_)| ())
     }
 }
 
@@ -79,6 +112,19 @@ mod tests {
         let mut third = limiter.enter();
         assert!(is_evicted(&mut first));
         assert!(!is_evicted(&mut second) && !is_evicted(&mut third));
+    }
+
+    #[test]
+    fn evicted_connection_is_awaited() {
+        let mut limiter = HandshakeLimiter::new(2);
+        drop(limiter.enter());
+        let mut open = limiter.enter();
+        let mut released = Box::pin(limiter.evict_oldest().expect("a connection"));
+        assert!(is_evicted(&mut open));
+        assert!((&mut released).now_or_never().is_none());
+        drop(open);
+        assert!(released.now_or_never().is_some());
+        assert!(limiter.evict_oldest().is_none());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Links that carry frames over sockets, TLS and gRPC, and the endpoints that name them.
 
+mod accept;
 mod endpoint;
 #[cfg(feature = "grpc")]
 pub(crate) mod grpc;
@@ -13,21 +14,17 @@ pub(crate) mod tcp;
 pub(crate) mod tls;
 mod unix;
 
-pub(crate) use endpoint::Endpoint;
-pub(crate) use handshake_limiter::{HandshakeLimiter, HandshakeSlot};
+pub(crate) use accept::accept;
+pub(crate) use endpoint::{Endpoint, split_address};
+pub(crate) use handshake_limiter::{HandshakeLimiter, HandshakeSlot, SharedLimiter, lock};
 pub(crate) use socket_file::SocketFile;
-pub(crate) use unix::{connect_to_proxy, split_unix, split_unix_of_agent};
+pub(crate) use unix::{connect_to_proxy, second_descriptor, split_unix, split_unix_of_agent};
 
 use crate::connection::link::Link;
 use crate::error::ConnectError;
-use std::time::Duration;
 
 /// Connections to an agent's server that the kernel keeps until they are accepted.
 pub(crate) const BACKLOG: u32 = 1024;
-
-/// Delay before a listener accepts again after an error. Most errors mean that the process has no
-/// free file descriptor, so an immediate retry would fail as well.
-pub(crate) const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Settings of links other than plain sockets.
 #[derive(Debug, Clone, Default)]

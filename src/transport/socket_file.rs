@@ -1,11 +1,19 @@
 //! Socket files of listeners.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
+use tokio::time::{sleep, timeout};
+
+/// Time limit for locking the folder of a socket file. Servers hold the lock for far less.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Interval between attempts to lock it.
+const LOCK_RETRY_DELAY: Duration = Duration::from_millis(10);
 
 /// A socket file that is removed when this value is dropped.
 #[derive(Debug)]
@@ -27,7 +35,7 @@ impl SocketFile {
     ) -> io::Result<(UnixListener, Self)> {
         // Held until the socket is bound: of two servers that find the same stale file, one must
         // not remove the other's new socket.
-        let _folder = lock_folder(path)?;
+        let _folder = lock_folder(path).await?;
         remove_stale(path).await?;
         let socket = UnixSocket::new_stream()?;
         // The kernel creates the file with the mode of the unbound socket, reduced by the process's
@@ -51,14 +59,35 @@ impl SocketFile {
     }
 }
 
-fn lock_folder(path: &Path) -> io::Result<File> {
-    let folder = match path.parent() {
+/// Locks the folder of a socket file until the returned value is dropped.
+///
+/// Any process that can read the folder can hold its lock for any time, so this waits only for as
+/// long as other servers need, and without blocking the thread.
+async fn lock_folder(path: &Path) -> io::Result<File> {
+    let path = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    let folder = File::open(folder)?;
-    folder.lock()?;
-    Ok(folder)
+    let folder = File::open(path)?;
+    let locking = async {
+        loop {
+            match folder.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::WouldBlock) => sleep(LOCK_RETRY_DELAY).await,
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+    };
+    match timeout(LOCK_TIMEOUT, locking).await {
+        Ok(locked) => locked.map(|()| folder),
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::WouldBlock,
+            format!(
+                "another process holds a lock on the folder {}",
+                path.display()
+            ),
+        )),
+    }
 }
 
 impl Drop for SocketFile {

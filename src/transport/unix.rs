@@ -7,6 +7,7 @@ use crate::wire::MAX_FRAME_LEN;
 use socket2::SockRef;
 use std::io::{self, IoSlice, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net;
 use std::path::Path;
@@ -22,7 +23,9 @@ pub(super) async fn connect(path: &Path) -> Result<Link, ConnectError> {
 
 /// Connects an agent to a proxy's socket file.
 pub(crate) async fn connect_to_proxy(path: &Path) -> Result<Link, ConnectError> {
-    Ok(split_unix_of_agent(open(path).await?)?)
+    let stream = open(path).await?;
+    let second = second_descriptor(&stream)?;
+    Ok(split_unix_of_agent(stream, second)?)
 }
 
 async fn open(path: &Path) -> Result<UnixStream, ConnectError> {
@@ -51,13 +54,14 @@ pub(crate) fn split_unix(stream: UnixStream) -> Link {
 /// A proxy keeps the plain [`UnixStream`]: it is woken when the agent reads its request, which is
 /// just in time for the answer.
 ///
+/// Each half owns a descriptor; `second` is the one that [`second_descriptor`] has returned.
+///
 /// # Errors
 ///
-/// Fails if the runtime cannot register the socket, or if there is no free file descriptor: each
-/// half owns one.
-pub(crate) fn split_unix_of_agent(stream: UnixStream) -> io::Result<Link> {
+/// Fails if the runtime cannot register the socket.
+pub(crate) fn split_unix_of_agent(stream: UnixStream, second: OwnedFd) -> io::Result<Link> {
     let reading = stream.into_std()?;
-    let writing = reading.try_clone()?;
+    let writing = net::UnixStream::from(second);
     // Tokio registers its sockets for both directions. A pipe's receiver registers for reading
     // only, and works with any file descriptor.
     let receiver = pipe::Receiver::from_owned_fd_unchecked(reading.into())?;
@@ -69,6 +73,11 @@ pub(crate) fn split_unix_of_agent(stream: UnixStream) -> io::Result<Link> {
         receiver: Box::new(SocketReceiver(receiver)),
         max_frame: MAX_FRAME_LEN,
     })
+}
+
+/// Returns a second descriptor of a socket. Fails if no descriptor is free.
+pub(crate) fn second_descriptor(stream: &UnixStream) -> io::Result<OwnedFd> {
+    stream.as_fd().try_clone_to_owned()
 }
 
 /// A sending half that is registered with the runtime only while a write is blocked.

@@ -1,138 +1,239 @@
-//! Access to the encodings for benchmarks.
+//! Frames and rare messages, for the benchmarks and for the tests of the codecs.
 
-use super::events::encode_event;
+use super::codec::{CallId, Codec, Decoder};
+use super::control::ControlMessage;
 use super::{
-    AnswerTo, Dialect, Encoding, Event, EventTarget, Extension, FrameBuffer, IncomingEvent,
-    JsonParser, MAX_FRAME_LEN, MessageType, Payload, StreamId, decode_answer, encode_answer,
-    event_of,
+    DecodeError, DecodeErrorKind, Encoding, Event, Extension, FrameBuffer, HandshakeRequest,
+    HandshakeResponse, JsonParser, MAX_FRAME_LEN, MessageType, RegistrationRequest,
+    RegistrationResponse, control, encode_answer, encode_event, event_of, value,
 };
-use crate::protocol::{AgentResponse, EventType};
+use crate::protocol::{AgentResponse, CancelReason, CancelRequest, Ping};
 use bytes::{Bytes, BytesMut};
+use serde_json::Value;
 use std::hint::black_box;
 
-/// The codec of one connection.
-#[derive(Debug, Clone, Copy)]
-pub struct Codec(Dialect);
-
-/// Call that all messages belong to.
-const TARGET: EventTarget<'static> = EventTarget {
+/// Call that all frames belong to.
+const CALL: CallId<'static> = CallId {
     correlation_id: "0f8fad5b-d9cb-469f-a165-70867728950e",
-    stream: StreamId(1 << 32 | 7),
+    stream_id: 1 << 32 | 7,
 };
 
-impl Codec {
-    /// Returns the codec between two tollgates: stream ids, and binary bodies in MessagePack.
-    pub const fn extended(encoding: Encoding) -> Self {
-        Self(Dialect::new(encoding, Some(Extension::V1)))
-    }
+/// Appends the frame of an event to `out`. Returns the rest of the frame, which is not copied.
+pub fn encode_event_frame<E: Event>(codec: Codec, event: &E, out: &mut Vec<u8>) -> Bytes {
+    encode_event(event, CALL.target(), codec.0, out).unwrap_or_default()
+}
 
-    /// Returns the codec of `zentinel-agent-protocol`: no stream ids, bodies in base64.
-    pub const fn zentinel(encoding: Encoding) -> Self {
-        Self(Dialect::zentinel(encoding))
-    }
-
-    /// Appends the frame of an event to `out`. Returns the rest of the frame, which is not copied.
-    pub fn encode_event<E: Event>(self, event: &E, out: &mut Vec<u8>) -> Bytes {
-        encode_event(event, TARGET, self.0, out).unwrap_or_default()
-    }
-
-    /// Appends the frame of an answer to `out`. Returns the rest of the frame, which is not copied.
-    pub fn encode_answer(self, response: &AgentResponse, out: &mut Vec<u8>) -> Bytes {
-        let to = if self.0.has_streams() {
-            AnswerTo::Stream(TARGET.stream)
-        } else {
-            AnswerTo::CorrelationId(TARGET.correlation_id)
-        };
-        encode_answer(response, to, self.0, out).unwrap_or_default()
-    }
-
-    /// Returns a receiver for frames of this codec.
-    pub fn receiver(self) -> FrameReceiver {
-        FrameReceiver {
-            dialect: self.0,
-            buffer: FrameBuffer::default(),
-            parser: JsonParser::default(),
-        }
-    }
+/// Appends the frame of an answer to `out`. Returns the rest of the frame, which is not copied.
+pub fn encode_answer_frame(codec: Codec, response: &AgentResponse, out: &mut Vec<u8>) -> Bytes {
+    encode_answer(response, codec.answer_to(CALL), codec.0, out).unwrap_or_default()
 }
 
 /// Received bytes, split into frames and decoded in place.
 #[derive(Debug)]
 pub struct FrameReceiver {
-    dialect: Dialect,
+    codec: Codec,
     buffer: FrameBuffer,
-    parser: JsonParser,
+    decoder: Decoder,
 }
 
 impl FrameReceiver {
+    /// Returns a receiver for frames of this codec.
+    pub fn new(codec: Codec) -> Self {
+        Self {
+            codec,
+            buffer: FrameBuffer::default(),
+            decoder: Decoder::new(codec.0.encoding),
+        }
+    }
+
     /// Appends received bytes.
     pub fn receive(&mut self, bytes: &[u8]) {
         self.buffer.spare().extend_from_slice(bytes);
     }
 
+    /// Returns the message type and the payload of the next frame, if it is complete.
+    ///
+    /// # Errors
+    ///
+    /// Describes the error if the bytes are no frame.
+    pub fn next_frame(&mut self) -> Result<Option<(u8, BytesMut)>, String> {
+        let next = self.buffer.next_frame(MAX_FRAME_LEN);
+        next.map_err(|error| error.to_string())
+    }
+
     /// Decodes the next frame as an agent does. Returns whether it was an event.
     pub fn decode_event(&mut self) -> bool {
-        self.next_event().is_some()
-    }
-
-    fn next_event(&mut self) -> Option<()> {
-        let (message, mut payload) = self.next_frame()?;
-        let kind = event_of(message)?;
-        match self.dialect.encoding {
-            Encoding::MessagePack => {
-                let payload = payload.freeze();
-                consume(IncomingEvent::from_msgpack(kind, &payload).ok()?);
-            }
-            Encoding::Json => self.event_in_json(kind, &mut payload)?,
-            #[cfg(feature = "grpc")]
-            Encoding::Protobuf => {
-                let payload = payload.freeze();
-                let mut timestamp = crate::protocol::Timestamp::default();
-                consume(IncomingEvent::from_protobuf(kind, &payload, &mut timestamp).ok()?);
-            }
-        }
-        Some(())
-    }
-
-    fn event_in_json(&mut self, kind: EventType, payload: &mut [u8]) -> Option<()> {
-        let document = self.parser.parse(payload).ok()?;
-        let decoded = IncomingEvent::from_json(kind, &document).map(consume);
-        self.parser.reclaim(document);
-        decoded.ok()
+        let Some((message, payload)) = self.next_message() else {
+            return false;
+        };
+        let Some(event_type) = event_of(message) else {
+            return false;
+        };
+        // The black box keeps the compiler from optimising the event away.
+        let decoded = self.decoder.decode_event(event_type, payload, |event| {
+            black_box(&event);
+        });
+        decoded.is_ok()
     }
 
     /// Decodes the next frame as a proxy with a pending call does.
     pub fn decode_answer(&mut self) -> Option<AgentResponse> {
-        let (_, mut payload) = self.next_frame()?;
-        let answer = match self.dialect.encoding {
-            Encoding::MessagePack => {
-                let payload = payload.freeze();
-                decode_answer(Payload::MessagePack(&payload), |answer| answer.response)
-            }
-            #[cfg(feature = "grpc")]
-            Encoding::Protobuf => {
-                let payload = payload.freeze();
-                decode_answer(Payload::Protobuf(&payload), |answer| answer.response)
-            }
-            Encoding::Json => {
-                decode_answer(Payload::Json(&mut payload, &mut self.parser), |answer| {
-                    answer.response
-                })
-            }
-        };
-        answer.ok()
+        let (_, payload) = self.next_message()?;
+        let response = self
+            .decoder
+            .decode_answer(payload, |answer| answer.response);
+        response.ok()
     }
 
-    fn next_frame(&mut self) -> Option<(MessageType, BytesMut)> {
+    fn next_message(&mut self) -> Option<(MessageType, BytesMut)> {
         let (number, mut payload) = self.buffer.next_frame(MAX_FRAME_LEN).ok()??;
-        if self.dialect.has_streams() {
-            black_box(StreamId::take_from(&mut payload, self.dialect.encoding).ok()?);
-        }
+        black_box(self.codec.take_stream_id(&mut payload).ok()?);
         Some((MessageType::from_number(number)?, payload))
     }
 }
 
-/// Keeps the compiler from optimising the event away.
-fn consume(event: IncomingEvent<'_>) {
-    black_box(&event);
+/// Reads free-form JSON, such as the settings of an agent.
+///
+/// # Errors
+///
+/// Fails if the text is no JSON or exceeds a limit.
+pub fn json_value(text: &mut [u8]) -> Result<Value, DecodeErrorKind> {
+    let document = JsonParser::default().parse(text)?;
+    value::read(&mut document.reader(), &mut value::Budget::new())
+}
+
+/// A message about the connection rather than a request, in any encoding.
+pub trait Control: Sized {
+    /// Decodes a payload.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the payload is no such message.
+    fn decode(payload: &Bytes, encoding: Encoding) -> Result<Self, DecodeError>;
+
+    /// Returns the payload of the message.
+    fn encode(&self, encoding: Encoding) -> Vec<u8>;
+}
+
+impl<M: ControlMessage> Control for M {
+    fn decode(payload: &Bytes, encoding: Encoding) -> Result<Self, DecodeError> {
+        control::decode(payload, encoding)
+    }
+
+    fn encode(&self, encoding: Encoding) -> Vec<u8> {
+        control::encode(self, encoding)
+    }
+}
+
+/// Encodes a cancel message.
+pub fn encode_cancel(correlation_id: &str, reason: CancelReason, encoding: Encoding) -> Vec<u8> {
+    control::encode_cancel(correlation_id, reason, encoding)
+}
+
+/// Decodes a cancel message.
+///
+/// # Errors
+///
+/// Fails if the payload is no such message.
+pub fn decode_cancel(payload: &Bytes, encoding: Encoding) -> Result<CancelRequest, DecodeError> {
+    control::decode_cancel(payload, encoding)
+}
+
+/// Encodes a ping.
+pub fn encode_ping(sequence: u64, encoding: Encoding) -> Vec<u8> {
+    control::encode_ping(sequence, encoding)
+}
+
+/// Returns the pong for a ping.
+///
+/// # Errors
+///
+/// Fails if the payload is no ping.
+pub fn pong(ping: &[u8], encoding: Encoding) -> Result<Vec<u8>, DecodeError> {
+    control::pong(ping, encoding)
+}
+
+/// Decodes a pong.
+///
+/// # Errors
+///
+/// Fails if the payload is no pong.
+pub fn decode_pong(payload: &Bytes, encoding: Encoding) -> Result<Ping, DecodeError> {
+    control::decode_pong(payload, encoding)
+}
+
+/// Kind of a [`Setup`].
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs, reason = "named like the messages")]
+pub enum SetupKind {
+    HandshakeRequest,
+    HandshakeResponse,
+    RegistrationRequest,
+    RegistrationResponse,
+}
+
+/// A message that begins a connection.
+#[derive(Debug, PartialEq)]
+pub struct Setup(SetupMessage);
+
+#[derive(Debug, PartialEq)]
+enum SetupMessage {
+    HandshakeRequest(HandshakeRequest),
+    HandshakeResponse(HandshakeResponse),
+    RegistrationRequest(RegistrationRequest),
+    RegistrationResponse(RegistrationResponse),
+}
+
+impl Setup {
+    /// Decodes a message on a connection that supports these encodings.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the payload is no message of this kind.
+    pub fn decode(
+        kind: SetupKind,
+        encodings: &[Encoding],
+        payload: &[u8],
+    ) -> Result<Self, DecodeError> {
+        Ok(Self(match kind {
+            SetupKind::HandshakeRequest => {
+                SetupMessage::HandshakeRequest(HandshakeRequest::decode_for(encodings, payload)?)
+            }
+            SetupKind::HandshakeResponse => {
+                SetupMessage::HandshakeResponse(HandshakeResponse::decode_for(encodings, payload)?)
+            }
+            SetupKind::RegistrationRequest => {
+                SetupMessage::RegistrationRequest(RegistrationRequest::decode(payload)?)
+            }
+            SetupKind::RegistrationResponse => {
+                SetupMessage::RegistrationResponse(RegistrationResponse::decode(payload)?)
+            }
+        }))
+    }
+
+    /// Encodes the message.
+    pub fn encode(&self, encodings: &[Encoding]) -> Vec<u8> {
+        match &self.0 {
+            SetupMessage::HandshakeRequest(request) => request.encode_for(encodings),
+            SetupMessage::HandshakeResponse(response) => response.encode_for(encodings),
+            SetupMessage::RegistrationRequest(request) => request.encode(),
+            SetupMessage::RegistrationResponse(response) => response.encode(),
+        }
+    }
+
+    /// Chooses among what the message offers, as its receiver does.
+    pub fn negotiate(&self, encodings: &[Encoding]) {
+        match &self.0 {
+            SetupMessage::HandshakeRequest(request) => {
+                black_box(request.negotiate(encodings));
+            }
+            SetupMessage::HandshakeResponse(_) => {}
+            SetupMessage::RegistrationRequest(request) => {
+                black_box(request.negotiate(encodings, Some(Extension::V1)));
+            }
+            SetupMessage::RegistrationResponse(response) => {
+                let _ = black_box(response.dialect(encodings));
+            }
+        }
+    }
 }

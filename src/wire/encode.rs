@@ -57,14 +57,6 @@ pub trait Sink {
         self.body(data);
     }
 
-    /// Writes a string or null.
-    fn optional_str(&mut self, text: Option<&str>) {
-        match text {
-            Some(text) => self.str(text),
-            None => self.null(),
-        }
-    }
-
     /// Writes a size or null.
     fn optional_size(&mut self, size: Option<usize>) {
         match size {
@@ -79,25 +71,10 @@ pub trait Sink {
         self.str(text);
     }
 
-    /// Writes a key with a string or null.
-    fn optional_str_field(&mut self, name: &str, text: Option<&str>) {
-        self.key(name);
-        self.optional_str(text);
-    }
-
     /// Writes a key with a non-negative number.
     fn uint_field(&mut self, name: &str, number: u64) {
         self.key(name);
         self.uint(number);
-    }
-
-    /// Writes a list of strings.
-    fn str_list<T: AsRef<str>>(&mut self, items: &[T]) {
-        self.begin_array(items.len());
-        for item in items {
-            self.str(item.as_ref());
-        }
-        self.end_array();
     }
 
     /// Writes a map from strings to strings.

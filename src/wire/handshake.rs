@@ -64,35 +64,6 @@ impl HandshakeRequest {
         }
     }
 
-    /// Encodes the message: as protobuf if that is the only encoding of the connection, else as
-    /// JSON.
-    pub(crate) fn encode_for(&self, encodings: &[Encoding]) -> Vec<u8> {
-        #[cfg(feature = "grpc")]
-        if encodings == [Encoding::Protobuf] {
-            return super::protobuf::handshake::encode_request(self);
-        }
-        let _ = encodings;
-        self.encode()
-    }
-
-    /// Decodes the output of [`Self::encode_for`].
-    pub(crate) fn decode_for(encodings: &[Encoding], payload: &[u8]) -> Result<Self, DecodeError> {
-        #[cfg(feature = "grpc")]
-        if encodings == [Encoding::Protobuf] {
-            return super::protobuf::handshake::decode_request(payload);
-        }
-        let _ = encodings;
-        Self::decode(payload)
-    }
-
-    pub(super) fn encode(&self) -> Vec<u8> {
-        to_json(self)
-    }
-
-    pub(super) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
-        from_json("handshake request", payload)
-    }
-
     /// Chooses the dialect of the connection.
     ///
     /// The encoding is the first of the proxy's preferences that is in `accepted`, or JSON if there
@@ -152,35 +123,6 @@ impl HandshakeResponse {
             error: Some(reason.to_owned()),
             ..Self::accept(capabilities, Dialect::zentinel(Encoding::Json))
         }
-    }
-
-    /// Encodes the message: as protobuf if that is the only encoding of the connection, else as
-    /// JSON.
-    pub(crate) fn encode_for(&self, encodings: &[Encoding]) -> Vec<u8> {
-        #[cfg(feature = "grpc")]
-        if encodings == [Encoding::Protobuf] {
-            return super::protobuf::handshake::encode_response(self);
-        }
-        let _ = encodings;
-        self.encode()
-    }
-
-    /// Decodes the output of [`Self::encode_for`].
-    pub(crate) fn decode_for(encodings: &[Encoding], payload: &[u8]) -> Result<Self, DecodeError> {
-        #[cfg(feature = "grpc")]
-        if encodings == [Encoding::Protobuf] {
-            return super::protobuf::handshake::decode_response(payload);
-        }
-        let _ = encodings;
-        Self::decode(payload)
-    }
-
-    pub(super) fn encode(&self) -> Vec<u8> {
-        to_json(self)
-    }
-
-    pub(super) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
-        from_json("handshake response", payload)
     }
 
     /// Returns the version of the extension that the agent chose, if it chose one.
@@ -328,10 +270,10 @@ mod tests {
             (vec![], None),
         ] {
             request.tollgate = Some(ExtensionOffer { versions });
-            let request = HandshakeRequest::decode(&request.encode()).unwrap();
+            let request = HandshakeRequest::decode_for(&[], &request.encode_for(&[])).unwrap();
             let dialect = request.negotiate(&[]);
-            let response = HandshakeResponse::accept(&capabilities, dialect).encode();
-            let response = HandshakeResponse::decode(&response).unwrap();
+            let response = HandshakeResponse::accept(&capabilities, dialect).encode_for(&[]);
+            let response = HandshakeResponse::decode_for(&[], &response).unwrap();
             assert_eq!(response.extension(), expected);
         }
     }
@@ -340,7 +282,7 @@ mod tests {
     fn unknown_and_missing_request_fields_are_accepted() {
         let payload =
             json!({"supported_versions": [2, 1], "proxy_id": "p", "proxy_version": "1", "x": 1});
-        let request = HandshakeRequest::decode(payload.to_string().as_bytes()).unwrap();
+        let request = HandshakeRequest::decode_for(&[], payload.to_string().as_bytes()).unwrap();
         assert!(request.supports_our_version());
         assert!(request.supported_encodings.is_empty());
     }
@@ -350,7 +292,7 @@ mod tests {
         let capabilities = AgentCapabilities::new("a", "A", "1").with_event(EventType::Configure);
         let encoded =
             HandshakeResponse::accept(&capabilities, Dialect::zentinel(Encoding::MessagePack))
-                .encode();
+                .encode_for(&[]);
         let value: Value = serde_json::from_slice(&encoded).unwrap();
         let expected = json!({
             "protocol_version": 2,
@@ -375,7 +317,7 @@ mod tests {
     fn response_without_an_encoding_means_json() {
         let payload = json!({"protocol_version": 2, "success": true,
             "capabilities": {"agent_id": "a", "supported_events": [0, 1, 8, 99]}});
-        let response = HandshakeResponse::decode(payload.to_string().as_bytes()).unwrap();
+        let response = HandshakeResponse::decode_for(&[], payload.to_string().as_bytes()).unwrap();
         assert_eq!(response.encoding, Encoding::Json);
         let capabilities = AgentCapabilities::from(response.capabilities);
         assert_eq!(

@@ -1,10 +1,10 @@
-//! Received payloads and the events decoded from them.
+//! Received events.
 
 use super::decode::{DecodeError, DecodeErrorKind, Source};
 use super::events::{
-    BodyDirection, decode_chunk, decode_complete, decode_configure, decode_guardrail,
-    decode_request_headers, decode_response_headers, decode_websocket,
+    BodyDirection, decode_chunk, decode_configure, decode_request_headers, decode_response_headers,
 };
+use super::fields::ReadField;
 use super::recover_id::Undecodable;
 use super::views::{Cursor, RequestHeadersView, ResponseHeadersView};
 use super::{json, msgpack};
@@ -14,29 +14,24 @@ use crate::protocol::events::{
 };
 use bytes::Bytes;
 
-pub(crate) use json::{Document as JsonDocument, JsonParser};
-
-/// A received payload, with the working memory that decoding it needs.
+/// A received event of any kind. It borrows from the received message.
 #[derive(Debug)]
-pub(crate) enum Payload<'p> {
-    /// Parsed in place, which overwrites the payload.
-    Json(&'p mut [u8], &'p mut JsonParser),
-    MessagePack(&'p Bytes),
-    /// The whole envelope.
-    #[cfg(feature = "grpc")]
-    Protobuf(&'p Bytes),
-}
-
-/// An event that an agent received. It borrows from the received frame.
-#[derive(Debug)]
-pub(crate) enum IncomingEvent<'a> {
+pub enum IncomingEvent<'a> {
+    /// The head of an HTTP request.
     RequestHeaders(RequestHeadersView<'a>),
+    /// A chunk of a request body.
     RequestBodyChunk(BodyChunk<'a>),
+    /// The head of the upstream's response.
     ResponseHeaders(ResponseHeadersView<'a>),
+    /// A chunk of a response body.
     ResponseBodyChunk(BodyChunk<'a>),
+    /// The end of a request.
     RequestComplete(RequestComplete<'a>),
+    /// A frame of a websocket connection.
     WebSocketFrame(WebSocketFrame<'a>),
+    /// Text to be inspected.
     GuardrailInspect(GuardrailInspect<'a>),
+    /// Settings for the agent.
     Configure(Configure<'a>),
 }
 
@@ -44,7 +39,7 @@ impl<'a> IncomingEvent<'a> {
     /// Reads an event from parsed JSON.
     pub(crate) fn from_json(
         event_type: EventType,
-        document: &'a JsonDocument<'_>,
+        document: &'a json::Document<'_>,
     ) -> Result<Self, Undecodable> {
         Self::read(event_type, &mut document.reader()).map_err(|kind| {
             let error = DecodeError::in_message(event_type.as_str())(kind);
@@ -84,15 +79,15 @@ impl<'a> IncomingEvent<'a> {
             EventType::ResponseBodyChunk => {
                 Self::ResponseBodyChunk(decode_chunk(BodyDirection::Response, source)?)
             }
-            EventType::RequestComplete => Self::RequestComplete(decode_complete(source)?),
-            EventType::WebSocketFrame => Self::WebSocketFrame(decode_websocket(source)?),
-            EventType::GuardrailInspect => Self::GuardrailInspect(decode_guardrail(source)?),
+            EventType::RequestComplete => Self::RequestComplete(ReadField::read(source)?),
+            EventType::WebSocketFrame => Self::WebSocketFrame(ReadField::read(source)?),
+            EventType::GuardrailInspect => Self::GuardrailInspect(ReadField::read(source)?),
             EventType::Configure => Self::Configure(decode_configure(source)?),
         })
     }
 
     /// Returns the correlation id of the exchange that the event belongs to.
-    pub(crate) fn correlation_id(&self) -> &'a str {
+    pub fn correlation_id(&self) -> &'a str {
         match self {
             Self::RequestHeaders(event) => event.metadata.correlation_id,
             Self::RequestBodyChunk(event) | Self::ResponseBodyChunk(event) => event.correlation_id,

@@ -10,32 +10,31 @@
 
 #[cfg(feature = "__bench")]
 pub(crate) mod bench;
+pub(crate) mod codec;
 pub(crate) mod control;
 mod decode;
 mod dialect;
 mod encode;
 mod encoding;
 mod events;
+mod fields;
 mod frame;
-#[cfg(all(test, not(tollgate_loom)))]
-mod fuzzing;
 mod handshake;
+mod handshake_encoding;
 mod incoming;
 mod json;
 mod msgpack;
-#[cfg(test)]
-mod owned_event;
 #[cfg(feature = "grpc")]
 mod protobuf;
 mod recover_id;
 mod registration;
 mod response;
-#[cfg(test)]
-mod round_trips;
 mod stream;
+mod stream_id;
 mod value;
 mod views;
 
+pub(crate) use codec::Decoder;
 pub use decode::{DecodeError, DecodeErrorKind};
 pub(crate) use dialect::{Dialect, Extension};
 pub use encoding::{Encoding, UnknownEncoding};
@@ -45,12 +44,15 @@ pub(crate) use frame::{
     FrameBuffer, FrameError, MAX_FRAME_LEN, MessageType, OutgoingFrame, frame_of, write_message,
 };
 pub(crate) use handshake::{HandshakeRequest, HandshakeResponse, MAX_HANDSHAKE_LEN};
-pub(crate) use incoming::{IncomingEvent, JsonParser, Payload};
+pub use incoming::IncomingEvent;
+pub(crate) use json::JsonParser;
+
 #[cfg(feature = "grpc")]
 pub(crate) use protobuf::Direction;
-pub(crate) use recover_id::Undecodable;
+pub use recover_id::Undecodable;
 pub(crate) use registration::{NotOffered, RegistrationRequest, RegistrationResponse};
-pub(crate) use response::{Answer, AnswerTo, decode_answer, encode_answer};
-pub(crate) use stream::StreamId;
+pub use response::Answer;
+pub(crate) use response::{AnswerTo, encode_answer};
+pub(crate) use stream_id::StreamId;
 pub use value::MAX_DEPTH;
 pub use views::{HeadersView, RequestHeadersView, ResponseHeadersView};

@@ -12,10 +12,11 @@ const MAX_SEARCH_DEPTH: usize = 3;
 
 /// A message that cannot be decoded.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Undecodable {
-    pub(crate) error: DecodeError,
+pub struct Undecodable {
+    /// The error.
+    pub error: DecodeError,
     /// Correlation id of the message, if it was found before the invalid part.
-    pub(crate) correlation_id: Option<String>,
+    pub correlation_id: Option<String>,
 }
 
 impl Undecodable {

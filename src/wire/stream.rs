@@ -1,16 +1,8 @@
-//! Stream ids of the tollgate extension.
+//! Where stream ids are in a payload.
 
-use super::Encoding;
 use super::decode::DecodeErrorKind;
+use super::{Encoding, StreamId};
 use bytes::{Buf, BytesMut};
-use std::fmt;
-
-/// Number that joins an event and its response if both sides use the tollgate extension.
-///
-/// The proxy chooses it and the agent repeats it. It precedes the payload as 8 bytes in big endian;
-/// in protobuf it is a field of the envelope.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct StreamId(pub(crate) u64);
 
 impl StreamId {
     pub(crate) fn write(self, out: &mut Vec<u8>) {
@@ -36,12 +28,6 @@ impl StreamId {
             .ok_or(DecodeErrorKind::CutShort)?;
         payload.advance(size_of_val(&id));
         Ok(Self(u64::from_be_bytes(id)))
-    }
-}
-
-impl fmt::Display for StreamId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}", self.0)
     }
 }
 

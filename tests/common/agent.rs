@@ -3,12 +3,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use tokio::sync::{Notify, oneshot};
-#[cfg(feature = "grpc")]
-use tollgate::GrpcAgentServer;
 use tollgate::{
-    AgentCapabilities, AgentControl, AgentHandler, AgentResponse, AuditMetadata, BodyChunk,
-    CancelReason, Decision, EventType, HeaderOp, RequestComplete, RequestHeadersView,
-    ResponseHeadersView, UdsAgentServer,
+    AgentCapabilities, AgentControl, AgentHandler, AgentResponse, AgentServer, AgentServerBuilder,
+    AuditMetadata, BodyChunk, CancelReason, Decision, EventType, HeaderOp, RequestComplete,
+    RequestHeadersView, ResponseHeadersView,
     control::AgentFeatures,
     events::{Configure, GuardrailInspect, WebSocketFrame},
     response::BodyMutation,
@@ -141,11 +139,13 @@ impl AgentHandler for RuleAgent {
         AgentResponse::default_allow()
     }
 
-    async fn on_configure(&self, event: Configure<'_>) -> bool {
+    async fn on_configure(&self, event: Configure<'_>) -> Result<(), String> {
         self.record(&event.settings);
-        event
-            .config()
-            .is_some_and(|config| config["accept"] == true)
+        let config = event.config().ok_or("there is no configuration")?;
+        if config["accept"] == true {
+            return Ok(());
+        }
+        Err("Configuration rejected".to_owned())
     }
 
     fn on_cancel(&self, correlation_id: &str, reason: CancelReason) {
@@ -163,7 +163,8 @@ pub struct ServedAgent {
     pub control: AgentControl,
     stop: oneshot::Sender<()>,
     served: tokio::task::JoinHandle<()>,
-    _dir: TempDir,
+    /// Folder of the socket file.
+    dir: Option<TempDir>,
 }
 
 impl ServedAgent {
@@ -203,16 +204,16 @@ pub async fn serve_handler(
 ) -> (PathBuf, AgentControl) {
     #[cfg(feature = "grpc")]
     if encoding == tollgate::Encoding::Protobuf {
-        let server = GrpcAgentServer::new("grpc://127.0.0.1:0", handler);
+        let server = AgentServer::builder(handler).listen("grpc://127.0.0.1:0");
         let control = server.control();
         let bound = server.bind().await.unwrap();
-        let endpoint = format!("grpc://{}", bound.local_addr().unwrap());
+        let endpoint = bound.endpoints().remove(0);
         tokio::spawn(bound.serve());
         return (endpoint.into(), control);
     }
     let _ = encoding;
     let path = folder.path().join("handler.sock");
-    let server = UdsAgentServer::new(&path, handler);
+    let server = AgentServer::builder(handler).listen(path.display().to_string());
     let control = server.control();
     tokio::spawn(server.bind().await.unwrap().serve());
     (path, control)
@@ -221,39 +222,27 @@ pub async fn serve_handler(
 /// Serves a [`RuleAgent`] over gRPC.
 #[cfg(feature = "grpc")]
 pub async fn serve_grpc() -> ServedAgent {
-    serve_grpc_with("grpc://127.0.0.1:0", |server| server).await
+    serve_at("grpc://127.0.0.1:0", |server| server).await
 }
 
-/// Serves a [`RuleAgent`] over gRPC. The path of the returned agent is an endpoint.
-#[cfg(feature = "grpc")]
-pub async fn serve_grpc_with(
+/// Serves a [`RuleAgent`] at an endpoint, on a server changed by `configure`. The path of the
+/// returned agent is an endpoint.
+pub async fn serve_at(
     listen: &str,
-    configure: impl FnOnce(GrpcAgentServer<RuleAgent>) -> GrpcAgentServer<RuleAgent>,
+    configure: impl FnOnce(AgentServerBuilder<RuleAgent>) -> AgentServerBuilder<RuleAgent>,
 ) -> ServedAgent {
     let agent = RuleAgent::default();
     let handles = Handles::of(&agent);
-    let server = configure(GrpcAgentServer::new(listen, agent));
-    let control = server.control();
-    let bound = server.bind().await.unwrap();
-    let endpoint = match bound.local_addr() {
-        Some(address) => format!(
-            "{}{}",
-            listen.split_inclusive("//").next().unwrap(),
-            address
-        ),
-        None => listen.to_owned(),
-    };
+    let bound = configure(AgentServer::builder(agent).listen(listen))
+        .bind()
+        .await;
+    let bound = bound.unwrap();
+    let (endpoint, control) = (bound.endpoints().remove(0), bound.control());
     let (stop, stopped) = oneshot::channel();
     let served = tokio::spawn(async move {
         bound.serve_until(stop_requested(stopped)).await.unwrap();
     });
-    handles.served(
-        endpoint.into(),
-        control,
-        stop,
-        served,
-        tempfile::tempdir().unwrap(),
-    )
+    handles.served(endpoint.into(), control, stop, served)
 }
 
 /// Handles through which a test observes its agent.
@@ -278,7 +267,6 @@ impl Handles {
         control: AgentControl,
         stop: oneshot::Sender<()>,
         served: tokio::task::JoinHandle<()>,
-        dir: TempDir,
     ) -> ServedAgent {
         ServedAgent {
             path,
@@ -288,7 +276,7 @@ impl Handles {
             control,
             stop,
             served,
-            _dir: dir,
+            dir: None,
         }
     }
 }
@@ -302,18 +290,11 @@ async fn stop_requested(stopped: oneshot::Receiver<()>) {
 
 /// Serves a [`RuleAgent`] on a Unix socket, on a server changed by `configure`.
 pub async fn serve_with(
-    configure: impl FnOnce(UdsAgentServer<RuleAgent>) -> UdsAgentServer<RuleAgent>,
+    configure: impl FnOnce(AgentServerBuilder<RuleAgent>) -> AgentServerBuilder<RuleAgent>,
 ) -> ServedAgent {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("agent.sock");
-    let agent = RuleAgent::default();
-    let handles = Handles::of(&agent);
-    let server = configure(UdsAgentServer::new(&path, agent));
-    let control = server.control();
-    let bound = server.bind().await.unwrap();
-    let (stop, stopped) = oneshot::channel();
-    let served = tokio::spawn(async move {
-        bound.serve_until(stop_requested(stopped)).await.unwrap();
-    });
-    handles.served(path, control, stop, served, dir)
+    let mut served = serve_at(&path.display().to_string(), configure).await;
+    served.dir = Some(dir);
+    served
 }

@@ -94,6 +94,16 @@ pub async fn expect_works(pool: &AgentPool, connection: &mut RawConnection, id: 
     assert_eq!(status_of(call).await, 499);
 }
 
+/// Asserts that a [`RuleAgent`](super::RuleAgent) named "agent" decides.
+pub async fn expect_decides(pool: &AgentPool) {
+    let answer = pool.agent("agent").unwrap();
+    let answer = answer.send("c", &request("c", "/block")).await.unwrap();
+    assert!(
+        matches!(answer.decision, Decision::Block { status: 403, .. }),
+        "{answer:?}"
+    );
+}
+
 pub async fn faults(pool: &AgentPool) -> FaultCounts {
     pool.agent("agent").unwrap().stats().faults
 }

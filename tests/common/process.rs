@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentResponse, Decision, RequestHeadersView, UdsAgentServer,
+    AgentCapabilities, AgentHandler, AgentResponse, AgentServer, Decision, RequestHeadersView,
 };
 
 /// Environment variable with the socket path of an agent's process.
@@ -47,8 +47,10 @@ pub fn run_agent_process() {
 /// Like [`run_agent_process`], with another agent.
 pub fn run_agent_process_serving(agent: impl AgentHandler) {
     run_agent_process_with(async |socket| {
-        let server = UdsAgentServer::new(socket, agent).with_max_connections(MAX_CONNECTIONS);
-        server.run().await.unwrap();
+        let server = AgentServer::builder(agent)
+            .listen(socket.display().to_string())
+            .max_connections(MAX_CONNECTIONS);
+        server.serve().await.unwrap();
     });
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tollgate::{
-    Agent, AgentControl, AgentDialer, AgentPool, AgentPoolConfig, CancelReason,
+    Agent, AgentControl, AgentPool, AgentPoolConfig, AgentServer, AgentServerBuilder, CancelReason,
     ReverseConnectionConfig, ReverseConnectionListener,
 };
 
@@ -130,12 +130,12 @@ impl DialingAgent {
 
 /// Starts an agent named "agent" with one connection to a proxy.
 pub fn dial(endpoint: &str) -> DialingAgent {
-    dial_with(|dialer| dialer.with_proxy(endpoint))
+    dial_with(|dialer| dialer.dial(endpoint))
 }
 
 /// Starts an agent named "agent", on a dialer changed by `configure`.
 pub fn dial_with(
-    configure: impl FnOnce(AgentDialer<RuleAgent>) -> AgentDialer<RuleAgent>,
+    configure: impl FnOnce(AgentServerBuilder<RuleAgent>) -> AgentServerBuilder<RuleAgent>,
 ) -> DialingAgent {
     let agent = RuleAgent::default();
     let (seen, release, cancelled) = (
@@ -143,9 +143,9 @@ pub fn dial_with(
         agent.release.clone(),
         agent.cancelled.clone(),
     );
-    let dialer = AgentDialer::new(agent)
-        .with_agent_id("agent")
-        .with_connections(1);
+    let dialer = AgentServer::builder(agent)
+        .agent_id("agent")
+        .dial_connections(1);
     let dialer = configure(dialer);
     let control = dialer.control();
     let (stop, stopped) = oneshot::channel();
@@ -156,7 +156,7 @@ pub fn dial_with(
                 std::future::pending::<()>().await;
             }
         };
-        dialer.run_until(shutdown).await.unwrap();
+        dialer.serve_until(shutdown).await.unwrap();
     });
     DialingAgent {
         seen,

@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use tokio::time::timeout;
-use tollgate::{AgentProtocolError, CancelReason, Encoding, UdsAgentServer};
+use tollgate::{AgentProtocolError, AgentServer, AgentServerBuilder, CancelReason, Encoding};
 
 fn head(id: &str, uri: &str) -> Value {
     json!({"metadata": metadata(id), "method": "GET", "uri": uri, "headers": {}})
@@ -249,7 +249,7 @@ async fn slow_proxy_does_not_block_others() {
 #[tokio::test]
 async fn number_of_events_in_progress_is_limited() {
     for encoding in BOTH {
-        let agent = serve_with(|server| server.with_max_concurrent_per_connection(2)).await;
+        let agent = serve_with(|server| server.max_concurrent_per_connection(2)).await;
         let mut connection = RawConnection::connect_in(&agent.path, encoding).await;
 
         for n in 0..5 {
@@ -275,7 +275,7 @@ async fn number_of_events_in_progress_is_limited() {
 
 #[tokio::test]
 async fn connections_beyond_the_limit_wait() {
-    let agent = serve_with(|server| server.with_max_connections(1)).await;
+    let agent = serve_with(|server| server.max_connections(1)).await;
     let mut first = RawConnection::connect_in(&agent.path, Encoding::Json).await;
     let mut second = RawConnection::connect(&agent.path).await;
 
@@ -328,7 +328,7 @@ async fn graceful_stop_answers_events_in_flight() {
 #[tokio::test]
 async fn stop_waits_no_longer_than_the_drain_timeout() {
     let limit = std::time::Duration::from_millis(100);
-    let agent = serve_with(|server| server.with_drain_timeout(limit)).await;
+    let agent = serve_with(|server| server.drain_timeout(limit)).await;
 
     let mut connection = RawConnection::connect_in(&agent.path, Encoding::Json).await;
     connection
@@ -354,8 +354,8 @@ async fn unfinished_handshake_does_not_delay_the_stop() {
     assert!(stopped.is_ok(), "the stop waits for a handshake");
 }
 
-fn server(path: &Path) -> UdsAgentServer<RuleAgent> {
-    UdsAgentServer::new(path, RuleAgent::default())
+fn server(path: &Path) -> AgentServerBuilder<RuleAgent> {
+    AgentServer::builder(RuleAgent::default()).listen(path.display().to_string())
 }
 
 async fn bind_error(path: &Path) -> String {
@@ -459,8 +459,45 @@ async fn socket_file_has_the_configured_mode() {
     assert!(!path.exists());
 
     for mode in [0o666, 0o660, 0o777, 0o400] {
-        let bound = server(&path).with_mode(mode).bind().await.unwrap();
+        let bound = server(&path).socket_mode(mode).bind().await.unwrap();
         assert_eq!(mode_of(&path), mode);
         drop(bound);
     }
+}
+
+/// Locks a folder as another process would.
+fn locked(folder: &Path) -> fs::File {
+    let folder = fs::File::open(folder).unwrap();
+    folder.lock().unwrap();
+    folder
+}
+
+#[tokio::test]
+async fn folder_that_stays_locked_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let _lock = locked(dir.path());
+    let path = dir.path().join("agent.sock");
+    let error = timeout(TEST_TIMEOUT, bind_error(&path)).await;
+    let error = error.expect("the lock is not waited for");
+    let reason = format!("holds a lock on the folder {}", dir.path().display());
+    assert!(error.contains(&reason), "{error}");
+}
+
+#[tokio::test]
+async fn folder_that_is_locked_for_a_moment_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = locked(dir.path());
+    let path = dir.path().join("agent.sock");
+    let unlocked = async { drop(lock) };
+    // The server finds the lock first.
+    let (bound, ()) = tokio::join!(biased; server(&path).bind(), unlocked);
+    bound.unwrap();
+}
+
+#[tokio::test]
+async fn server_stops_while_the_folder_is_locked() {
+    let dir = tempfile::tempdir().unwrap();
+    let _lock = locked(dir.path());
+    let served = server(&dir.path().join("agent.sock")).serve_until(std::future::ready(()));
+    served.await.unwrap();
 }

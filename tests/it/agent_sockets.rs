@@ -10,7 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Handle};
 use tokio::time::sleep;
-use tollgate::{AgentDialer, AgentPool, Encoding, UdsAgentServer};
+use tollgate::{AgentPool, AgentServer, Encoding};
 
 const CALLS: u64 = 200;
 
@@ -50,7 +50,8 @@ async fn agent_is_not_woken_when_its_answer_is_read() {
     let path = folder.path().join("agent.sock");
     let listening = path.clone();
     let agent = run_agent(|ready| async move {
-        let server = UdsAgentServer::new(listening, RuleAgent::default());
+        let server =
+            AgentServer::builder(RuleAgent::default()).listen(listening.display().to_string());
         let server = server.bind().await.unwrap();
         ready.send(Handle::current()).unwrap();
         server.serve().await.unwrap();
@@ -66,11 +67,11 @@ async fn dialing_agent_is_not_woken_when_its_answer_is_read() {
     let proxy = Proxy::listen(&folder).await;
     let endpoint = proxy.endpoint.clone();
     let agent = run_agent(|ready| async move {
-        let dialer = AgentDialer::new(RuleAgent::default())
-            .with_agent_id("agent")
-            .with_proxy(endpoint);
+        let dialer = AgentServer::builder(RuleAgent::default())
+            .agent_id("agent")
+            .dial(endpoint);
         ready.send(Handle::current()).unwrap();
-        dialer.run().await.unwrap();
+        dialer.serve().await.unwrap();
     });
 
     eventually("the agent is connected", async || {

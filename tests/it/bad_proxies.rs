@@ -115,7 +115,7 @@ async fn unsupported_version_is_rejected_with_a_reason() {
 #[tokio::test]
 async fn encoding_is_one_that_both_sides_support() {
     let both = serve().await;
-    let json_only = serve_with(|server| server.with_encodings([JSON])).await;
+    let json_only = serve_with(|server| server.encodings([JSON])).await;
     for (agent, offered, expected) in [
         (&both, json!(["msgpack", "json"]), "msgpack"),
         (&both, json!(["json", "msgpack"]), "json"),
@@ -183,7 +183,7 @@ async fn events_right_after_the_handshake_are_answered() {
 #[tokio::test]
 async fn stalled_handshake_times_out() {
     let limit = Duration::from_millis(100);
-    let agent = serve_with(|server| server.with_handshake_timeout(limit)).await;
+    let agent = serve_with(|server| server.handshake_timeout(limit)).await;
     let request = frame(
         message::HANDSHAKE_REQUEST,
         &encode(JSON, &offer_handshake("json")),

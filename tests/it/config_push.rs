@@ -39,8 +39,8 @@ impl AgentHandler for Recorder {
         AgentResponse::default_allow()
     }
 
-    async fn on_configure(&self, event: Configure<'_>) -> bool {
-        match event.update() {
+    async fn on_configure(&self, event: Configure<'_>) -> Result<(), String> {
+        let is_accepted = match event.update() {
             Some(ConfigUpdateType::ListUpdate { list_id, add, .. }) => {
                 self.note(format!("{list_id} {add:?}"));
                 list_id != "rejected"
@@ -51,7 +51,10 @@ impl AgentHandler for Recorder {
                 self.note(format!("{config} {:?}", event.config_version()));
                 config != "rejected"
             }
-        }
+        };
+        is_accepted
+            .then_some(())
+            .ok_or_else(|| "Configuration rejected".to_owned())
     }
 
     fn on_drain(&self, duration_ms: u64, reason: DrainReason) {

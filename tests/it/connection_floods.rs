@@ -98,8 +98,8 @@ async fn connections_without_a_handshake_do_not_block_others() {
     const MAX_CONNECTIONS: usize = 100;
     let agent = serve_with(|server| {
         server
-            .with_max_connections(MAX_CONNECTIONS)
-            .with_handshake_timeout(Duration::from_secs(60))
+            .max_connections(MAX_CONNECTIONS)
+            .handshake_timeout(Duration::from_secs(60))
     })
     .await;
 
@@ -142,7 +142,7 @@ async fn connections_without_a_handshake_do_not_block_others() {
 
 #[tokio::test]
 async fn connections_beyond_the_limit_wait_for_a_free_one() {
-    let agent = serve_with(|server| server.with_max_connections(2)).await;
+    let agent = serve_with(|server| server.max_connections(2)).await;
     let mut served = [
         RawConnection::connect_in(&agent.path, Encoding::Json).await,
         RawConnection::connect_in(&agent.path, Encoding::Json).await,

@@ -13,10 +13,10 @@ async fn dial_and_stop(token_file: &Path) {
     let proxy = RawAgent::listen();
     let agent = dial_with(|dialer| {
         dialer
-            .with_proxy(proxy.path.display().to_string())
-            .with_connect_timeout(Duration::from_millis(50))
-            .with_reconnect_interval(Duration::from_millis(10))
-            .with_token_file(token_file)
+            .dial(proxy.path.display().to_string())
+            .connect_timeout(Duration::from_millis(50))
+            .reconnect_interval(Duration::from_millis(10))
+            .token_file(token_file)
     });
     // Each timed-out registration is followed by a new connection.
     for _ in 0..3 {

@@ -270,7 +270,7 @@ async fn borrowed_events_need_no_header_map() {
 
 #[tokio::test]
 async fn capabilities_and_encoding_are_known() {
-    let agent = serve_with(|server| server.with_encodings([Encoding::Json])).await;
+    let agent = serve_with(|server| server.encodings([Encoding::Json])).await;
     let pool = AgentPool::new();
     let handle = pool
         .add(AgentConfig::new(

@@ -1,8 +1,8 @@
 //! Agents over gRPC: behaviour that the tests over every transport do not cover.
 use crate::common::http2::{RawServer, RawStream, grpc_config};
 use crate::common::{
-    TEST_TIMEOUT, call, config, eventually, faults, pool_with, request, result_of, serve_grpc,
-    serve_grpc_with,
+    TEST_TIMEOUT, call, config, eventually, faults, pool_with, request, result_of, serve_at,
+    serve_grpc,
 };
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ async fn every_form_of_endpoint_reaches_the_agent() {
 
     let dir = tempfile::tempdir().unwrap();
     let endpoint = format!("grpc+unix://{}/agent.sock", dir.path().display());
-    let agent = serve_grpc_with(&endpoint, |server| server).await;
+    let agent = serve_at(&endpoint, |server| server).await;
     let pool = pool_with(config(Encoding::Json), &agent.path).await;
     expect_allowed(&pool).await;
     agent.stop().await;
@@ -123,7 +123,7 @@ async fn stopping_server_finishes_its_calls_and_is_reconnected() {
     assert_eq!(waiting.await.unwrap().unwrap().decision, Decision::Allow);
     stopped.await.unwrap();
 
-    let _agent = serve_grpc_with(endpoint.to_str().unwrap(), |server| server).await;
+    let _agent = serve_at(endpoint.to_str().unwrap(), |server| server).await;
     eventually("the pool is connected again", async || {
         result_of(call(&pool, "c-2")).await.is_ok()
     })
@@ -223,10 +223,7 @@ async fn grpc_server_without_the_service_is_reported() {
 
 #[tokio::test]
 async fn oversized_message_ends_its_stream_and_the_pool_reconnects() {
-    let agent = serve_grpc_with("grpc://127.0.0.1:0", |server| {
-        server.with_max_message_size(4096)
-    })
-    .await;
+    let agent = serve_at("grpc://127.0.0.1:0", |server| server.max_message_size(4096)).await;
     let config = AgentPoolConfig {
         reconnect_interval: Duration::from_millis(10),
         ..config(Encoding::MessagePack)

@@ -7,11 +7,11 @@ use crate::common::proto::{
     Value, bytes, content, find, number, offer_handshake, request, stream_id, text,
 };
 use crate::common::{
-    RuleAgent, ServedAgent, call, eventually, pool_with, result_of, serve_grpc, serve_grpc_with,
+    RuleAgent, ServedAgent, call, eventually, pool_with, result_of, serve_at, serve_grpc,
 };
 use h2::Reason;
 use std::time::{Duration, Instant};
-use tollgate::{Decision, GrpcAgentServer, control::MetricsReport};
+use tollgate::{AgentServerBuilder, Decision, control::MetricsReport};
 
 const INVALID_ARGUMENT: &str = "3";
 const DEADLINE_EXCEEDED: &str = "4";
@@ -20,9 +20,9 @@ const UNIMPLEMENTED: &str = "12";
 const OK: &str = "0";
 
 async fn serve_with(
-    configure: impl FnOnce(GrpcAgentServer<RuleAgent>) -> GrpcAgentServer<RuleAgent>,
+    configure: impl FnOnce(AgentServerBuilder<RuleAgent>) -> AgentServerBuilder<RuleAgent>,
 ) -> ServedAgent {
-    serve_grpc_with("grpc://127.0.0.1:0", configure).await
+    serve_at("grpc://127.0.0.1:0", configure).await
 }
 
 async fn connect(agent: &ServedAgent) -> ClientConnection {
@@ -126,8 +126,7 @@ async fn unsupported_version_is_rejected_with_a_reason() {
 
 #[tokio::test]
 async fn missing_handshake_times_out() {
-    let agent =
-        serve_with(|server| server.with_handshake_timeout(Duration::from_millis(100))).await;
+    let agent = serve_with(|server| server.handshake_timeout(Duration::from_millis(100))).await;
     for said in [&b""[..], &framed(&offer_handshake())[..8]] {
         let started = Instant::now();
         let (status, _) = rejected(&agent, said).await;
@@ -397,8 +396,8 @@ async fn streams_without_a_handshake_do_not_block_others() {
     const STREAMS: usize = 50;
     let agent = serve_with(|server| {
         server
-            .with_max_connections(STREAMS)
-            .with_handshake_timeout(Duration::from_secs(60))
+            .max_connections(STREAMS)
+            .handshake_timeout(Duration::from_secs(60))
     })
     .await;
 
@@ -425,7 +424,7 @@ async fn streams_without_a_handshake_do_not_block_others() {
 
 #[tokio::test]
 async fn streams_beyond_the_limit_wait_for_a_free_one() {
-    let agent = serve_with(|server| server.with_max_connections(1)).await;
+    let agent = serve_with(|server| server.max_connections(1)).await;
     let mut connection = connect(&agent).await;
 
     let mut served = connection.shake_hands().await;
@@ -443,7 +442,7 @@ async fn streams_beyond_the_limit_wait_for_a_free_one() {
 
 #[tokio::test]
 async fn http2_stream_limit_follows_the_connection_limit() {
-    let agent = serve_with(|server| server.with_max_connections(3)).await;
+    let agent = serve_with(|server| server.max_connections(3)).await;
     let mut connection = connect(&agent).await;
     let served = connection.shake_hands().await;
     assert_eq!(connection.max_streams(), 6);
@@ -452,7 +451,7 @@ async fn http2_stream_limit_follows_the_connection_limit() {
 
 #[tokio::test]
 async fn control_streams_stay_open_silently_and_are_limited() {
-    let agent = serve_with(|server| server.with_max_connections(2)).await;
+    let agent = serve_with(|server| server.max_connections(2)).await;
     let mut connection = connect(&agent).await;
 
     let mut held = Vec::new();
@@ -521,7 +520,7 @@ async fn unary_call_is_answered() {
 
 #[tokio::test]
 async fn invalid_unary_call_fails_with_a_reason() {
-    let agent = serve_with(|server| server.with_max_message_size(4096)).await;
+    let agent = serve_with(|server| server.max_message_size(4096)).await;
     let event = framed(&request("c-1", "/"));
     for (said, expected) in [
         (vec![], INVALID_ARGUMENT),
@@ -553,8 +552,8 @@ async fn invalid_unary_call_fails_with_a_reason() {
 async fn unary_calls_without_a_message_do_not_block_others() {
     let agent = serve_with(|server| {
         server
-            .with_max_connections(2)
-            .with_handshake_timeout(Duration::from_secs(1))
+            .max_connections(2)
+            .handshake_timeout(Duration::from_secs(1))
     })
     .await;
     let mut connection = connect(&agent).await;

@@ -2,8 +2,8 @@
 use crate::common::http2::{ClientConnection, PROCESS_STREAM, SendHalf, grpc_config};
 use crate::common::proto::{offer_handshake, request};
 use crate::common::{
-    ServedAgent, TEST_TIMEOUT, call, config, eventually, faults, pool_with, result_of, serve_grpc,
-    serve_grpc_with,
+    ServedAgent, TEST_TIMEOUT, call, config, eventually, faults, pool_with, result_of, serve_at,
+    serve_grpc,
 };
 use h2::Reason;
 use std::io::ErrorKind;
@@ -19,10 +19,10 @@ const SOON: Duration = Duration::from_secs(1);
 const MAX_CONNECTIONS: usize = 20;
 
 async fn serve() -> ServedAgent {
-    serve_grpc_with("grpc://127.0.0.1:0", |server| {
+    serve_at("grpc://127.0.0.1:0", |server| {
         server
-            .with_max_connections(MAX_CONNECTIONS)
-            .with_handshake_timeout(Duration::from_secs(60))
+            .max_connections(MAX_CONNECTIONS)
+            .handshake_timeout(Duration::from_secs(60))
     })
     .await
 }
@@ -125,11 +125,11 @@ async fn stalled_tls_handshakes_are_evicted_for_newer_ones() {
     let identity = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let (certificate, key) = (identity.cert.pem(), identity.signing_key.serialize_pem());
     let tls = TlsServerConfig::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap();
-    let agent = serve_grpc_with("grpcs://127.0.0.1:0", |server| {
+    let agent = serve_at("grpcs://127.0.0.1:0", |server| {
         server
-            .with_max_connections(MAX_CONNECTIONS)
-            .with_handshake_timeout(Duration::from_secs(60))
-            .with_tls(tls)
+            .max_connections(MAX_CONNECTIONS)
+            .handshake_timeout(Duration::from_secs(60))
+            .tls(tls)
     })
     .await;
 

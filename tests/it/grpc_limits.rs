@@ -1,21 +1,21 @@
 //! Size limits of gRPC messages, and the handling of larger ones.
 use crate::common::http2::grpc_config;
 use crate::common::{
-    ServedAgent, call, eventually, faults, pool_with, request, result_of, serve_grpc_with,
+    ServedAgent, call, eventually, faults, pool_with, request, result_of, serve_at,
 };
 use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tollgate::{
     AddError, AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig,
-    AgentProtocolError as Error, AgentResponse, Decision, GrpcAgentServer, RequestHeadersView,
+    AgentProtocolError as Error, AgentResponse, AgentServer, Decision, RequestHeadersView,
 };
 
 const MIB: usize = 1024 * 1024;
 
 async fn agent_taking(bytes: usize) -> ServedAgent {
-    serve_grpc_with("grpc://127.0.0.1:0", |server| {
-        server.with_max_message_size(bytes)
+    serve_at("grpc://127.0.0.1:0", |server| {
+        server.max_message_size(bytes)
     })
     .await
 }
@@ -102,10 +102,10 @@ impl AgentHandler for Verbose {
 
 /// Serves a [`Verbose`] agent. Returns its endpoint.
 async fn verbose(max_message: usize) -> String {
-    let server = GrpcAgentServer::new("grpc://127.0.0.1:0", Verbose);
-    let server = server.with_max_message_size(max_message);
+    let server = AgentServer::builder(Verbose).listen("grpc://127.0.0.1:0");
+    let server = server.max_message_size(max_message);
     let bound = server.bind().await.unwrap();
-    let endpoint = format!("grpc://{}", bound.local_addr().unwrap());
+    let endpoint = bound.endpoints().remove(0);
     tokio::spawn(bound.serve());
     endpoint
 }

@@ -1,5 +1,5 @@
 //! Agents over gRPC with TLS: accepted certificates, and the errors of rejected ones.
-use crate::common::{ServedAgent, TEST_TIMEOUT, call, config, request, result_of, serve_grpc_with};
+use crate::common::{ServedAgent, TEST_TIMEOUT, call, config, request, result_of, serve_at};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use tollgate::{
     AddError, AgentConfig, AgentPool, AgentPoolConfig, AgentProtocolError as Error, ConnectError,
@@ -59,7 +59,7 @@ async fn serve(identity: &Identity) -> ServedAgent {
 }
 
 async fn serve_tls(tls: TlsServerConfig) -> ServedAgent {
-    serve_grpc_with("grpcs://127.0.0.1:0", |server| server.with_tls(tls)).await
+    serve_at("grpcs://127.0.0.1:0", |server| server.tls(tls)).await
 }
 
 async fn connect(agent: &ServedAgent, tls: TlsConfig) -> Result<AgentPool, AddError> {

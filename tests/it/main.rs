@@ -8,6 +8,8 @@ mod common;
 
 mod adding;
 mod affinity;
+mod agent_endpoints;
+mod agent_handlers;
 mod agent_health;
 mod agent_logs;
 mod agent_server;
@@ -60,6 +62,7 @@ mod metrics_facade;
 mod moving_agents;
 mod notices;
 mod older_peers;
+mod other_protocols;
 mod pipelining;
 mod placement;
 mod protocol_metrics;

@@ -214,7 +214,8 @@ async fn agent_is_connected_once_it_starts() {
         Error::Unavailable { .. }
     );
 
-    let server = tollgate::UdsAgentServer::new(&path, crate::common::RuleAgent::default());
+    let server = tollgate::AgentServer::builder(crate::common::RuleAgent::default())
+        .listen(path.display().to_string());
     let bound = server.bind().await.unwrap();
     tokio::spawn(bound.serve());
     eventually("all connections are open", async || {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tollgate::{
     AgentCapabilities, AgentHandler, AgentPool, AgentPoolConfig, AgentProtocolError, AgentResponse,
-    BodyChunk, CancelReason, Decision, Encoding, UdsAgentServer, control::AgentLimits,
+    AgentServer, BodyChunk, CancelReason, Decision, Encoding, control::AgentLimits,
     events::RequestBodyChunkEvent, response::BodyMutation,
 };
 
@@ -70,7 +70,7 @@ impl AgentHandler for Collector {
 async fn collector_pool(config: AgentPoolConfig) -> (AgentPool, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("agent.sock");
-    let server = UdsAgentServer::new(&path, Collector::default());
+    let server = AgentServer::builder(Collector::default()).listen(path.display().to_string());
     let bound = server.bind().await.unwrap();
     tokio::spawn(bound.serve());
     (pool_with(config, &path).await, dir)

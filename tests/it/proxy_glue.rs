@@ -9,8 +9,8 @@ use tokio::task::JoinHandle;
 use tollgate::proxy::{Changes, Verdict, ask_together, status_of};
 use tollgate::{
     AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig, AgentProtocolError,
-    AgentResponse, Encoding, EventType, Exchange, FailureMode, HeaderOp, RequestHeadersView,
-    UdsAgentServer,
+    AgentResponse, AgentServer, Encoding, EventType, Exchange, FailureMode, HeaderOp,
+    RequestHeadersView,
 };
 
 /// Adds its name to each request, and does what the header of that name says.
@@ -67,7 +67,11 @@ async fn agents_with(config: AgentPoolConfig, mode: FailureMode) -> Agents {
             name,
             asked: Arc::clone(&asked),
         };
-        let server = UdsAgentServer::new(&path, handler).bind().await.unwrap();
+        let server = AgentServer::builder(handler)
+            .listen(path.display().to_string())
+            .bind()
+            .await
+            .unwrap();
         let served = tokio::spawn(async { server.serve().await.unwrap() });
         let agent = AgentConfig::new(name, path.to_str().unwrap()).failure_mode(mode);
         pool.add(agent.require_connection()).await.unwrap();

@@ -343,9 +343,9 @@ async fn dialer_reads_its_token_file_again() {
 
     let agent = dial_with(|dialer| {
         dialer
-            .with_proxy(&proxy.endpoint)
-            .with_token_file(&file)
-            .with_reconnect_interval(Duration::from_millis(20))
+            .dial(&proxy.endpoint)
+            .token_file(&file)
+            .reconnect_interval(Duration::from_millis(20))
     });
 
     eventually("the agent is rejected twice", async || {

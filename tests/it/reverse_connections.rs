@@ -240,7 +240,7 @@ async fn forward_and_reverse_connections_work_together() {
     let endpoint = served.path.to_str().unwrap();
     let forward = AgentConfig::new("agent", endpoint);
     let handle = proxy.pool.add(forward).await.unwrap();
-    let dialing = dial_with(|dialer| dialer.with_proxy(&proxy.endpoint).with_connections(4));
+    let dialing = dial_with(|dialer| dialer.dial(&proxy.endpoint).dial_connections(4));
     proxy.expect_connections("agent", 8).await;
 
     for n in 0..80 {

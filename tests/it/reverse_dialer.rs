@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tollgate::{
-    AgentCapabilities, AgentDialer, AgentHandler, AgentPoolConfig, AgentProtocolError,
-    AgentResponse, Encoding, RequestHeadersView,
+    AgentCapabilities, AgentHandler, AgentPoolConfig, AgentProtocolError, AgentResponse,
+    AgentServer, Encoding, RequestHeadersView,
 };
 
 const SOON: Duration = Duration::from_millis(20);
@@ -27,8 +27,8 @@ async fn dialer_keeps_its_connections_to_each_proxy() {
     let unix = Proxy::listen(&folders[0]).await;
     let tcp = Proxy::listen_on_tcp(AgentPoolConfig::default()).await;
     let agent = dial_with(|dialer| {
-        let dialer = dialer.with_proxy(&unix.endpoint).with_proxy(&tcp.endpoint);
-        dialer.with_connections(3).with_reconnect_interval(SOON)
+        let dialer = dialer.dial(&unix.endpoint).dial(&tcp.endpoint);
+        dialer.dial_connections(3).reconnect_interval(SOON)
     });
 
     expect_sessions(&agent, 6).await;
@@ -54,7 +54,7 @@ async fn dialer_retries_until_the_proxy_listens() {
     let folder = tempfile::tempdir().unwrap();
     let agent = dial_with(|dialer| {
         let endpoint = folder.path().join("proxy.sock").display().to_string();
-        dialer.with_proxy(endpoint).with_reconnect_interval(SOON)
+        dialer.dial(endpoint).reconnect_interval(SOON)
     });
     tokio::time::sleep(3 * SOON).await;
 
@@ -83,9 +83,9 @@ async fn dialer_tries_every_address_of_a_name() {
 #[tokio::test]
 async fn invalid_endpoints_are_rejected_at_once() {
     for endpoint in ["", "proxy:7000", "tcp://proxy", "http://proxy:1"] {
-        let dialer = AgentDialer::new(crate::common::RuleAgent::default()).with_proxy(endpoint);
+        let dialer = AgentServer::builder(crate::common::RuleAgent::default()).dial(endpoint);
         assert_fails!(
-            dialer.run().await,
+            dialer.serve().await,
             AgentProtocolError::InvalidEndpoint { .. }
         );
     }
@@ -189,7 +189,7 @@ async fn replacing_instances_under_load_loses_no_call() {
         config.max_connections_per_agent = 8;
     })
     .await;
-    let start = || dial_with(|dialer| dialer.with_proxy(&proxy.endpoint).with_connections(2));
+    let start = || dial_with(|dialer| dialer.dial(&proxy.endpoint).dial_connections(2));
     let mut instances = [start(), start()];
     proxy.expect_connections("agent", 4).await;
 
@@ -248,11 +248,11 @@ impl AgentHandler for Fragile {
 async fn panicking_handler_loses_only_its_connection() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::listen(&folder).await;
-    let dialer = AgentDialer::new(Fragile)
-        .with_proxy(&proxy.endpoint)
-        .with_connections(1)
-        .with_reconnect_interval(SOON);
-    tokio::spawn(dialer.run());
+    let dialer = AgentServer::builder(Fragile)
+        .dial(&proxy.endpoint)
+        .dial_connections(1)
+        .reconnect_interval(SOON);
+    tokio::spawn(dialer.serve());
 
     for round in 1..=3 {
         eventually("the agent is registered", async || {

@@ -58,7 +58,7 @@ async fn agents_reconnect_to_a_restarted_proxy_at_varied_times() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::listen(&folder).await;
     let agents: Vec<_> = (0..AGENTS)
-        .map(|n| dial_with(|dialer| dialer.with_proxy(&proxy.endpoint).with_agent_id(name(n))))
+        .map(|n| dial_with(|dialer| dialer.dial(&proxy.endpoint).agent_id(name(n))))
         .collect();
     eventually("all agents are connected", async || {
         proxy.listener.connections() == AGENTS
@@ -126,7 +126,7 @@ async fn agents_disconnected_together_reconnect_at_varied_times() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::listen(&folder).await;
     let _agents: Vec<_> = (0..AGENTS)
-        .map(|n| dial_with(|dialer| dialer.with_proxy(&proxy.endpoint).with_agent_id(name(n))))
+        .map(|n| dial_with(|dialer| dialer.dial(&proxy.endpoint).agent_id(name(n))))
         .collect();
     eventually("all agents are connected", async || {
         proxy.listener.registered() as usize == AGENTS
@@ -214,7 +214,7 @@ async fn unregistered_connections_do_not_block_others() {
             half_open.push(connection);
         }
         let started = Instant::now();
-        let late = dial_with(|dialer| dialer.with_proxy(&proxy.endpoint).with_agent_id("late"));
+        let late = dial_with(|dialer| dialer.dial(&proxy.endpoint).agent_id("late"));
         proxy.expect_connections("late", 1).await;
         assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
         late.stop().await;
@@ -439,9 +439,9 @@ async fn cut_network_is_detected_by_pings_on_both_sides() {
     let network = Network::to(&proxy).await;
     let agent = dial_with(|dialer| {
         dialer
-            .with_proxy(&network.endpoint)
-            .with_keepalive(interval, timeout)
-            .with_reconnect_interval(Duration::from_millis(50))
+            .dial(&network.endpoint)
+            .keepalive(interval, timeout)
+            .reconnect_interval(Duration::from_millis(50))
     });
 
     proxy.expect_connections("agent", 1).await;

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tollgate::{
-    AgentDialer, AgentPoolConfig, AgentProtocolError, Encoding, ReverseConnectionConfig,
-    ReverseConnectionListener, TlsConfig, TlsServerConfig, events::RequestBodyChunkEvent,
+    AgentPoolConfig, AgentProtocolError, AgentServer, AgentServerBuilder, Encoding,
+    ReverseConnectionConfig, ReverseConnectionListener, TlsConfig, TlsServerConfig,
+    events::RequestBodyChunkEvent,
 };
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -80,17 +81,19 @@ fn with_token(config: &mut ReverseConnectionConfig) {
 
 fn dial(proxy: &Proxy, tls: TlsConfig, configure: Configure) -> DialingAgent {
     dial_with(|dialer| {
-        let dialer = dialer.with_proxy(&proxy.endpoint).with_tls(tls);
-        configure(dialer.with_reconnect_interval(Duration::from_millis(20)))
+        let dialer = dialer.dial(&proxy.endpoint).dial_tls(tls);
+        configure(dialer.reconnect_interval(Duration::from_millis(20)))
     })
 }
 
-type Configure = fn(AgentDialer<crate::common::RuleAgent>) -> AgentDialer<crate::common::RuleAgent>;
+type Configure = fn(
+    AgentServerBuilder<crate::common::RuleAgent>,
+) -> AgentServerBuilder<crate::common::RuleAgent>;
 
 fn showing_the_token(
-    dialer: AgentDialer<crate::common::RuleAgent>,
-) -> AgentDialer<crate::common::RuleAgent> {
-    dialer.with_token("right")
+    dialer: AgentServerBuilder<crate::common::RuleAgent>,
+) -> AgentServerBuilder<crate::common::RuleAgent> {
+    dialer.token("right")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -200,8 +203,8 @@ async fn insecure_tls_configurations_are_rejected() {
         ReverseConnectionListener::bind_tls("127.0.0.1:0", authority.server(), config).await;
     assert_fails!(rejected, AgentProtocolError::InvalidConfiguration { .. });
     let dialer =
-        AgentDialer::new(crate::common::RuleAgent::default()).with_proxy("tls://localhost:1");
-    assert_fails!(dialer.run().await, AgentProtocolError::InvalidTls { .. });
+        AgentServer::builder(crate::common::RuleAgent::default()).dial("tls://localhost:1");
+    assert_fails!(dialer.serve().await, AgentProtocolError::InvalidTls { .. });
     for pem in ["", "nonsense", &authority.issue("a").key] {
         let roots = TlsConfig::default().with_roots_pem(pem.as_bytes());
         assert_fails!(roots, AgentProtocolError::InvalidTls { .. });

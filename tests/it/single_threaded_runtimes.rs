@@ -45,7 +45,8 @@ fn agent_at(path: &Path) {
     let (path, (listening, listens)) = (path.to_owned(), std::sync::mpsc::channel());
     thread::spawn(move || {
         worker().block_on(async {
-            let server = tollgate::UdsAgentServer::new(path, RuleAgent::default());
+            let server = tollgate::AgentServer::builder(RuleAgent::default())
+                .listen(path.display().to_string());
             let server = server.bind().await.unwrap();
             listening.send(()).unwrap();
             server.serve().await.unwrap();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tollgate::{AgentDialer, AgentPool, ReverseConnectionConfig, ReverseConnectionListener};
+use tollgate::{AgentPool, AgentServer, ReverseConnectionConfig, ReverseConnectionListener};
 
 /// Time after which a dialer has connected to each proxy, whatever the proxies did before.
 const MAX_TIME: Duration = Duration::from_secs(20);
@@ -25,19 +25,19 @@ pub async fn run(carrier: Carrier, scripts: Vec<Script>) -> Checked {
     let listener = Arc::new(bound.await.map_err(text)?);
     let pool = Arc::new(AgentPool::with_config(config()));
     let accepting = tokio::spawn(Arc::clone(&listener).accept_loop(Arc::clone(&pool)));
-    let dialer = AgentDialer::new(Marks)
-        .with_proxy(path.display().to_string())
-        .with_proxy(bad_endpoint)
-        .with_tls(client_tls())
-        .with_connections(1)
-        .with_connect_timeout(Duration::from_millis(400))
-        .with_reconnect_interval(Duration::from_millis(20))
-        .with_keepalive(Duration::from_millis(300), Duration::from_millis(300))
-        .with_drain_timeout(Duration::from_millis(200));
+    let dialer = AgentServer::builder(Marks)
+        .dial(path.display().to_string())
+        .dial(bad_endpoint)
+        .dial_tls(client_tls())
+        .dial_connections(1)
+        .connect_timeout(Duration::from_millis(400))
+        .reconnect_interval(Duration::from_millis(20))
+        .keepalive(Duration::from_millis(300), Duration::from_millis(300))
+        .drain_timeout(Duration::from_millis(200));
     let (stop, stopped) = oneshot::channel::<()>();
     let dialing = tokio::spawn(async move {
         let stopped = async { drop(stopped.await) };
-        dialer.run_until(stopped).await.expect("valid endpoints");
+        dialer.serve_until(stopped).await.expect("valid endpoints");
     });
     eventually("the agent registers", SOON, async || {
         pool.agent("agent").is_some_and(|agent| agent.is_healthy())

@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, split as halves};
 use tokio::net::UnixListener;
 use tokio::time::sleep;
 use tollgate::{
-    AgentConfig, AgentControl, AgentDialer, AgentPool, AgentPoolConfig, Encoding, GrpcAgentServer,
-    ReverseConnectionConfig, ReverseConnectionListener, UdsAgentServer,
+    AgentConfig, AgentControl, AgentPool, AgentPoolConfig, AgentServer, Encoding,
+    ReverseConnectionConfig, ReverseConnectionListener,
     control::{ConfigUpdateType, DrainReason},
 };
 
@@ -128,20 +128,16 @@ async fn record_forward(
     use_extension: bool,
 ) -> Checked<Vec<(Side, Vec<u8>)>> {
     let (server, relay) = (socket_path("server"), socket_path("relay"));
-    let (control, relay_endpoint) = match framing {
-        Framing::Frames => {
-            let server = UdsAgentServer::new(&server, Marks);
-            let control = server.control();
-            tokio::spawn(server.bind().await.expect("a free path").serve());
-            (control, relay.display().to_string())
-        }
-        Framing::Http2 => {
-            let server = GrpcAgentServer::new(format!("grpc+unix://{}", server.display()), Marks);
-            let control = server.control();
-            tokio::spawn(server.bind().await.expect("a free path").serve());
-            (control, format!("grpc+unix://{}", relay.display()))
-        }
+    let scheme = match framing {
+        Framing::Frames => "unix:",
+        Framing::Http2 => "grpc+unix://",
     };
+    let relay_endpoint = format!("{scheme}{}", relay.display());
+    let listen = format!("{scheme}{}", server.display());
+    let bound = AgentServer::builder(Marks).listen(listen).bind().await;
+    let bound = bound.expect("a free path");
+    let control = bound.control();
+    tokio::spawn(bound.serve());
     let log = record(relay, server, Side::Proxy);
     let pool = pool(encoding, use_extension);
     let settings = serde_json::json!({"mode": "strict", "limits": [1, 2.5, null]});
@@ -159,12 +155,12 @@ async fn record_reverse(encoding: Encoding, use_extension: bool) -> Checked<Vec<
     let pool = Arc::new(pool(encoding, use_extension));
     tokio::spawn(listener.accept_loop(Arc::clone(&pool)));
     let log = record(relay.clone(), proxy, Side::Agent);
-    let dialer = AgentDialer::new(Marks)
-        .with_proxy(relay.display().to_string())
-        .with_encodings(vec![encoding])
-        .with_connections(1);
+    let dialer = AgentServer::builder(Marks)
+        .dial(relay.display().to_string())
+        .encodings(vec![encoding])
+        .dial_connections(1);
     let control = dialer.control();
-    tokio::spawn(dialer.run());
+    tokio::spawn(dialer.serve());
     converse(&pool, &control).await?;
     Ok(take(&log))
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tollgate::{AgentConfig, AgentControl, AgentPool, GrpcAgentServer, UdsAgentServer};
+use tollgate::{AgentConfig, AgentControl, AgentPool, AgentServer};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(400);
 
@@ -68,38 +68,24 @@ pub async fn run(carrier: Carrier, framing: Framing, scripts: Vec<Script>) -> Ch
 async fn serve(carrier: Carrier, framing: Framing) -> Checked<Server> {
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = async { drop(stopped.await) };
-    if framing == Framing::Frames {
-        let path = socket_path("server");
-        let server = UdsAgentServer::new(&path, Marks)
-            .with_handshake_timeout(HANDSHAKE_TIMEOUT)
-            .with_drain_timeout(DRAIN_TIMEOUT);
-        let control = server.control();
-        let bound = server.bind().await.map_err(text)?;
-        let served = async move { bound.serve_until(stopped).await.expect("a listener") };
-        return Ok(Server {
-            endpoint: path.display().to_string(),
-            address: Address::Unix(path),
-            control,
-            stop,
-            served: tokio::spawn(served),
-        });
-    }
     let path = socket_path("server");
-    let listen = match carrier {
-        Carrier::Unix => format!("grpc+unix://{}", path.display()),
-        Carrier::Tls => "grpcs://127.0.0.1:0".to_owned(),
+    let listen = match (framing, carrier) {
+        (Framing::Frames, _) => path.display().to_string(),
+        (_, Carrier::Unix) => format!("grpc+unix://{}", path.display()),
+        (_, Carrier::Tls) => "grpcs://127.0.0.1:0".to_owned(),
     };
-    let mut server = GrpcAgentServer::new(&listen, Marks)
-        .with_handshake_timeout(HANDSHAKE_TIMEOUT)
-        .with_drain_timeout(DRAIN_TIMEOUT);
-    if carrier == Carrier::Tls {
-        server = server.with_tls(server_tls());
+    let mut server = AgentServer::builder(Marks)
+        .listen(&listen)
+        .handshake_timeout(HANDSHAKE_TIMEOUT)
+        .drain_timeout(DRAIN_TIMEOUT);
+    if listen.starts_with("grpcs") {
+        server = server.tls(server_tls());
     }
-    let control = server.control();
     let bound = server.bind().await.map_err(text)?;
-    let (address, endpoint) = match bound.local_addr() {
-        Some(address) => (Address::Tcp(address), format!("grpcs://{address}")),
-        None => (Address::Unix(path), listen),
+    let (control, endpoint) = (bound.control(), bound.endpoints().remove(0));
+    let address = match endpoint.strip_prefix("grpcs://") {
+        Some(address) => Address::Tcp(address.parse().map_err(text)?),
+        None => Address::Unix(path),
     };
     let served = async move { bound.serve_until(stopped).await.expect("a listener") };
     Ok(Server {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
-use tollgate::{Agent, AgentConfig, AgentPool, AgentPoolConfig, UdsAgentServer};
+use tollgate::{Agent, AgentConfig, AgentPool, AgentPoolConfig, AgentServer};
 
 /// Time limit for whatever the library does by itself after a connection has ended.
 pub const SOON: Duration = Duration::from_secs(1);
@@ -202,7 +202,7 @@ impl Good {
     /// Starts an agent named `good`, and a pool that is connected to it.
     pub async fn start(config: AgentPoolConfig) -> Checked<Self> {
         let path = socket_path("good");
-        let server = UdsAgentServer::new(&path, Marks);
+        let server = AgentServer::builder(Marks).listen(path.display().to_string());
         let bound = server.bind().await.map_err(text)?;
         let (stop, stopped) = oneshot::channel::<()>();
         let served = tokio::spawn(async move {

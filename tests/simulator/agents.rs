@@ -13,9 +13,9 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tollgate::sim::{self, clock};
 use tollgate::{
-    AgentCapabilities, AgentControl, AgentDialer, AgentHandler, AgentResponse, BodyChunk,
+    AgentCapabilities, AgentControl, AgentHandler, AgentResponse, AgentServer, BodyChunk,
     CancelReason, Encoding, EventType, HeaderOp, RequestComplete, RequestHeadersView,
-    ResponseHeadersView, UdsAgentServer,
+    ResponseHeadersView,
     control::{
         AgentFeatures, AgentLimits, ConfigUpdateResponse, ConfigUpdateType, HealthState,
         HealthStatus,
@@ -77,33 +77,34 @@ impl RunningAgent {
     fn serve(&mut self, world: &Arc<World>, agent: usize, endpoint: &str) {
         let plan = &world.plan.agents[agent];
         let handler = Handler::new(world, agent);
-        let server = UdsAgentServer::new(endpoint, handler)
-            .with_max_concurrent_per_connection(plan.max_concurrent)
-            .with_handshake_timeout(Duration::from_millis(500))
-            .with_drain_timeout(Duration::from_millis(500));
+        let server = AgentServer::builder(handler)
+            .listen_on(sim::Simulated(world.network.listen(endpoint)))
+            .max_concurrent_per_connection(plan.max_concurrent)
+            .handshake_timeout(Duration::from_millis(500))
+            .drain_timeout(Duration::from_millis(500));
         self.controls.push(server.control());
-        let listener = world.network.listen(endpoint);
-        let serving = sim::serve(server, listener, self.stopped());
+        let stop = self.stopped();
+        let serving = async move { server.serve_until(stop).await.expect("a listener") };
         self.tasks.push(tokio::spawn(serving).abort_handle());
     }
 
     fn dial(&mut self, world: &Arc<World>, agent: usize) {
         let plan = &world.plan.agents[agent];
         let keepalive = if world.plan.is_calm { 60_000 } else { 200 };
-        let dialer = AgentDialer::new(Handler::new(world, agent))
-            .with_proxy("sim:proxy")
-            .with_connections(1)
-            .with_max_concurrent_per_connection(plan.max_concurrent)
-            .with_encodings(vec![Encoding::MessagePack, Encoding::Json])
-            .with_connect_timeout(Duration::from_millis(500))
-            .with_reconnect_interval(Duration::from_millis(50))
-            .with_keepalive(Duration::from_millis(400), Duration::from_millis(keepalive))
-            .with_drain_timeout(Duration::from_millis(500));
+        let dialer = AgentServer::builder(Handler::new(world, agent))
+            .dial("sim:proxy")
+            .dial_connections(1)
+            .max_concurrent_per_connection(plan.max_concurrent)
+            .encodings(vec![Encoding::MessagePack, Encoding::Json])
+            .connect_timeout(Duration::from_millis(500))
+            .reconnect_interval(Duration::from_millis(50))
+            .keepalive(Duration::from_millis(400), Duration::from_millis(keepalive))
+            .drain_timeout(Duration::from_millis(500));
         self.controls.push(dialer.control());
         let stop = self.stopped();
         let dialing = async move {
             // Fails only if the endpoint is invalid.
-            dialer.run_until(stop).await.expect("a valid endpoint");
+            dialer.serve_until(stop).await.expect("a valid endpoint");
         };
         self.tasks.push(tokio::spawn(dialing).abort_handle());
     }
@@ -298,11 +299,14 @@ impl AgentHandler for Handler {
         self.decide(event.error.expect("a directive")).await
     }
 
-    async fn on_configure(&self, event: Configure<'_>) -> bool {
+    async fn on_configure(&self, event: Configure<'_>) -> Result<(), String> {
         let task = tokio::task::id();
         if let Some(ConfigUpdateType::ListUpdate { list_id, .. }) = event.update() {
             let push_id = event.push_id().expect("an update has one");
-            return self.decide_on_push(push_id, &list_id).await;
+            let is_accepted = self.decide_on_push(push_id, &list_id).await;
+            return is_accepted
+                .then_some(())
+                .ok_or_else(|| "rejected".to_owned());
         }
         let opened = self.opened(task);
         if !self.world.plan.configuring.is_zero() {
@@ -314,7 +318,7 @@ impl AgentHandler for Handler {
         self.world.note(format_args!(
             "{name} session {session} gets settings {version}"
         ));
-        true
+        Ok(())
     }
 
     fn on_config_update_response(&self, response: ConfigUpdateResponse) {

@@ -6,12 +6,9 @@ use crate::exit::AgentFailure;
 use crate::rules::Rules;
 use crate::scrape;
 #[cfg(feature = "grpc")]
-use crate::tls::ServerTls;
-#[cfg(feature = "grpc")]
-use crate::values::is_remote;
+use crate::tls::{ServerTls, with_tls};
 use crate::values::{
-    parse_assignment, parse_duration, parse_encoding, parse_endpoint, parse_proxy, parse_timeout,
-    socket_path,
+    parse_assignment, parse_duration, parse_encoding, parse_listen, parse_proxy, parse_timeout,
 };
 use anyhow::Context;
 use clap::builder::NonEmptyStringValueParser;
@@ -19,22 +16,22 @@ use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-#[cfg(feature = "grpc")]
-use tollgate::GrpcAgentServer;
-use tollgate::{AgentControl, AgentDialer, AgentHandler, Encoding, HeaderOp, UdsAgentServer};
+use tollgate::{AgentControl, AgentHandler, AgentServer, Encoding, HeaderOp};
 use tracing_subscriber::filter::LevelFilter;
 
 /// Options of `tollgate agent`.
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("direction").args(["listen", "dial"]).required(true)))]
 pub(crate) struct Args {
-    /// Endpoint to listen on: /path or unix:/path; with gRPC grpc://address:port,
-    /// grpcs://address:port or grpc+unix:///path
-    #[arg(long, value_name = "ENDPOINT", value_parser = parse_endpoint)]
+    /// Endpoint to listen on: /path, unix:/path, tcp://address:port, or systemd: or systemd:NAME
+    /// for sockets that systemd passes; with gRPC also grpc://address:port, grpcs://address:port,
+    /// grpc+unix:///path, tls://address:port, and grpc+systemd:, grpcs+systemd: and tls+systemd:
+    #[arg(long, value_name = "ENDPOINT", value_parser = parse_listen)]
     listen: Option<String>,
     /// Proxy to dial: /path, unix:/path or tcp://host:port. Lost connections are dialed again. May
     /// be repeated
@@ -146,6 +143,7 @@ async fn serve<H: AgentHandler>(
     handler: H,
     with_control: impl FnOnce(AgentControl),
 ) -> anyhow::Result<()> {
+    log_to_stderr();
     // Install the handlers before printing "listening": a signal after that line must not meet the
     // default action.
     let mut signals = Signals::install().context("cannot install signal handlers")?;
@@ -173,42 +171,28 @@ async fn listen<H: AgentHandler>(
     with_control: impl FnOnce(AgentControl),
     stopped: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    #[cfg(feature = "grpc")]
-    if is_remote(endpoint) {
-        return listen_grpc(endpoint, &args.tls, handler, with_control, stopped).await;
-    }
-    #[cfg(feature = "grpc")]
-    args.tls.ensure_unused(endpoint)?;
+    // A connection takes a descriptor or two. If the limit cannot be raised, the library logs when
+    // it is reached.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
     let failed = |error| AgentFailure::of(endpoint, &error);
-    let server =
-        UdsAgentServer::new(socket_path(endpoint), handler).with_encodings(args.encodings.clone());
-    with_control(server.control());
-    let server = server.bind().await.map_err(failed)?;
-    announce(format_args!("listening on {endpoint}"));
-    Ok(server.serve_until(stopped).await.map_err(failed)?)
-}
-
-#[cfg(feature = "grpc")]
-async fn listen_grpc<H: AgentHandler>(
-    endpoint: &str,
-    tls: &ServerTls,
-    handler: H,
-    with_control: impl FnOnce(AgentControl),
-    stopped: impl Future<Output = ()>,
-) -> anyhow::Result<()> {
-    let failed = |error| AgentFailure::of(endpoint, &error);
-    let mut server = GrpcAgentServer::new(endpoint, handler);
-    let mut scheme = "grpc";
-    if let Some(tls) = tls.config(endpoint)? {
-        server = server.with_tls(tls);
-        scheme = "grpcs";
+    let mut server = AgentServer::builder(handler).encodings(args.encodings.clone());
+    let mut at = endpoint.to_owned();
+    #[cfg(feature = "grpc")]
+    if let Some(tls) = args.tls.config(endpoint)? {
+        server = server.tls(tls);
+        at = with_tls(endpoint);
     }
+    server = server.listen(at);
     with_control(server.control());
-    let server = server.bind().await.map_err(failed)?;
-    match server.local_addr() {
-        Some(address) => announce(format_args!("listening on {scheme}://{address}")),
-        None => announce(format_args!("listening on {endpoint}")),
-    }
+    let mut stopped = pin!(stopped);
+    let server = tokio::select! {
+        bound = server.bind() => bound.map_err(failed)?,
+        () = &mut stopped => return Ok(()),
+    };
+    announce(format_args!(
+        "listening on {}",
+        server.endpoints().join(", ")
+    ));
     Ok(server.serve_until(stopped).await.map_err(failed)?)
 }
 
@@ -221,21 +205,20 @@ async fn dial<H: AgentHandler>(
     let proxies = args.dial.join(", ");
     #[cfg(feature = "grpc")]
     args.tls.ensure_unused(&proxies)?;
-    log_to_stderr();
-    let mut dialer = AgentDialer::new(handler)
-        .with_agent_id(&args.agent_id)
-        .with_encodings(args.encodings.clone())
-        .with_connections(args.connections as usize);
+    let mut dialer = AgentServer::builder(handler)
+        .agent_id(&args.agent_id)
+        .encodings(args.encodings.clone())
+        .dial_connections(args.connections as usize);
     if let Some(file) = &args.token_file {
-        dialer = dialer.with_token_file(file);
+        dialer = dialer.token_file(file);
     }
     for endpoint in &args.dial {
-        dialer = dialer.with_proxy(endpoint);
+        dialer = dialer.dial(endpoint);
     }
     with_control(dialer.control());
     announce(format_args!("dialing {proxies}"));
     let failed = |error| AgentFailure::of(&proxies, &error);
-    Ok(dialer.run_until(stopped).await.map_err(failed)?)
+    Ok(dialer.serve_until(stopped).await.map_err(failed)?)
 }
 
 fn announce(message: fmt::Arguments<'_>) {

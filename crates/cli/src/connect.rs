@@ -16,7 +16,8 @@ pub(crate) const AGENT_ID: &str = "agent";
 /// The agent to connect to, and its TLS options.
 #[derive(clap::Args)]
 pub(crate) struct Target {
-    /// Endpoint of the agent: /path or unix:/path; with gRPC grpc://host:port or grpcs://host:port
+    /// Endpoint of the agent: /path, unix:/path or tcp://host:port; with gRPC grpc://host:port or
+    /// grpcs://host:port
     #[arg(value_parser = parse_endpoint)]
     pub(crate) endpoint: String,
     #[cfg(feature = "grpc")]

@@ -158,7 +158,7 @@ impl<H: AgentHandler> AgentHandler for Counted<H> {
         self.count(self.handler.on_guardrail_inspect(event)).await
     }
 
-    async fn on_configure(&self, event: Configure<'_>) -> bool {
+    async fn on_configure(&self, event: Configure<'_>) -> Result<(), String> {
         self.handler.on_configure(event).await
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use tollgate::{AgentProtocolError, TlsConfig, TlsServerConfig};
 
-const HEADING: &str = "TLS over gRPC";
+const HEADING: &str = "TLS";
 
 /// This side's certificate and key.
 #[derive(clap::Args, Default)]
@@ -93,9 +93,9 @@ impl ClientTls {
 }
 
 impl ServerTls {
-    /// Returns the TLS configuration for listening at a gRPC endpoint, `None` for no TLS.
+    /// Returns the TLS configuration for listening at an endpoint, `None` for no TLS.
     pub(crate) fn config(&self, endpoint: &str) -> Result<Option<TlsServerConfig>, UsageError> {
-        if endpoint.starts_with("grpc+unix://") {
+        if !is_encrypted(endpoint) && with_tls(endpoint) == endpoint {
             return self.ensure_unused(endpoint).map(|()| None);
         }
         let Some(identity) = self.identity.read()? else {
@@ -160,9 +160,24 @@ impl Identity<'_> {
 
 /// Returns whether the scheme of an endpoint means TLS.
 fn is_encrypted(endpoint: &str) -> bool {
-    ["grpcs://", "https://"]
+    ["grpcs://", "https://", "tls://", "tls+", "grpcs+"]
         .iter()
         .any(|scheme| endpoint.starts_with(scheme))
+}
+
+/// Returns the endpoint for a server that has a certificate: gRPC uses TLS then, whatever its
+/// scheme.
+pub(crate) fn with_tls(endpoint: &str) -> String {
+    let address = ["grpc://", "http://"]
+        .iter()
+        .find_map(|scheme| endpoint.strip_prefix(scheme));
+    match address {
+        Some(address) => format!("grpcs://{address}"),
+        None if is_encrypted(endpoint) || endpoint.contains('/') => endpoint.to_owned(),
+        None if endpoint.starts_with("grpc+systemd:") => endpoint.replacen("grpc", "grpcs", 1),
+        None if endpoint.starts_with("systemd:") => endpoint.to_owned(),
+        None => format!("grpcs://{endpoint}"),
+    }
 }
 
 fn read(option: &str, file: &Path) -> Result<Vec<u8>, UsageError> {

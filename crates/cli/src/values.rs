@@ -69,19 +69,34 @@ pub(crate) fn parse_header(text: &str) -> Result<(String, String), String> {
     header(name, value)
 }
 
-/// Checks an endpoint, `/path`, `unix:/path` or that of a gRPC server, and returns it unchanged.
+/// Checks an endpoint, `/path`, `unix:/path`, `tcp://host:port` or that of a gRPC server, and
+/// returns it unchanged.
 pub(crate) fn parse_endpoint(text: &str) -> Result<String, String> {
-    if socket_path(text).starts_with('/') || (cfg!(feature = "grpc") && is_remote(text)) {
+    let is_local = is_tcp(text) || socket_path(text).starts_with('/');
+    if is_local || (cfg!(feature = "grpc") && is_remote(text)) {
         return Ok(text.to_owned());
     }
     let expected = if cfg!(feature = "grpc") {
-        "expected /path, unix:/path, or a gRPC endpoint such as grpc://host:port"
+        "expected /path, unix:/path, tcp://host:port, or a gRPC endpoint such as grpc://host:port"
     } else if is_remote(text) {
-        "this command was built without gRPC; expected /path or unix:/path"
+        "this command was built without `grpc`; expected /path, unix:/path or tcp://host:port"
     } else {
-        "expected /path or unix:/path"
+        "expected /path, unix:/path or tcp://host:port"
     };
     Err(expected.to_owned())
+}
+
+/// Checks an endpoint to listen on and returns it unchanged. The library checks it in full.
+pub(crate) fn parse_listen(text: &str) -> Result<String, String> {
+    const WITH_GRPC: [&str; 4] = ["tls://", "tls+systemd:", "grpc+systemd:", "grpcs+systemd:"];
+    let is_of = |scheme: &&str| text.starts_with(*scheme);
+    if text.starts_with("systemd:") || (cfg!(feature = "grpc") && WITH_GRPC.iter().any(is_of)) {
+        return Ok(text.to_owned());
+    }
+    if WITH_GRPC.iter().any(is_of) {
+        return Err("this command was built without `grpc`".to_owned());
+    }
+    parse_endpoint(text)
 }
 
 /// Returns whether an endpoint looks like that of a gRPC server. The library checks it in full.
@@ -96,14 +111,16 @@ pub(crate) fn is_remote(endpoint: &str) -> bool {
 
 /// Checks the endpoint of a proxy to dial and returns it unchanged.
 pub(crate) fn parse_proxy(text: &str) -> Result<String, String> {
-    let is_address = text
-        .strip_prefix("tcp://")
-        .and_then(|address| address.rsplit_once(':'))
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    if is_address || socket_path(text).starts_with('/') {
+    if is_tcp(text) || socket_path(text).starts_with('/') {
         return Ok(text.to_owned());
     }
     Err("expected /path, unix:/path or tcp://host:port".to_owned())
+}
+
+fn is_tcp(text: &str) -> bool {
+    text.strip_prefix("tcp://")
+        .and_then(|address| address.rsplit_once(':'))
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 /// Returns the socket path of a Unix endpoint.

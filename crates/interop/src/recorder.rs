@@ -12,9 +12,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tollgate::{
-    AgentCapabilities, AgentControl, AgentDialer, AgentHandler, AgentProtocolError, AgentResponse,
+    AgentCapabilities, AgentControl, AgentHandler, AgentProtocolError, AgentResponse, AgentServer,
     BodyChunk, CancelReason, Encoding, EventType, RequestComplete, RequestHeadersView,
-    ResponseHeadersView, UdsAgentServer,
+    ResponseHeadersView,
     control::AgentFeatures,
     events::{Configure, GuardrailInspect, WebSocketFrame},
 };
@@ -47,7 +47,9 @@ impl RecordingServer {
         let socket = folder.path().join("tollgate.sock");
         let recorder = Recorder::new(on_first_event);
         let recording = recorder.recording.clone();
-        let server = UdsAgentServer::new(&socket, recorder).with_encodings(encodings);
+        let server = AgentServer::builder(recorder)
+            .listen(socket.display().to_string())
+            .encodings(encodings);
         let control = server.control();
         let bound = server.bind().await.expect("the socket can be bound");
         let serve = |stopped: Stopped| bound.serve_until(stopped);
@@ -64,11 +66,10 @@ impl RecordingServer {
     pub async fn serve_grpc(on_first_event: OnFirstEvent) -> Self {
         let recorder = Recorder::new(on_first_event);
         let recording = recorder.recording.clone();
-        let server = tollgate::GrpcAgentServer::new("grpc://127.0.0.1:0", recorder);
+        let server = AgentServer::builder(recorder).listen("grpc://127.0.0.1:0");
         let control = server.control();
         let bound = server.bind().await.expect("there is a free port");
-        let address = bound.local_addr().expect("it listens at a port");
-        let endpoint = format!("grpc://{address}").into();
+        let endpoint = bound.endpoints().remove(0).into();
         let serve = |stopped: Stopped| bound.serve_until(stopped);
         Self::spawn(endpoint, None, recording, control, serve)
     }
@@ -136,15 +137,15 @@ impl RecordingDialer {
     pub fn dial(socket: &Path, agent_id: &str) -> Self {
         let recorder = Recorder::new(|_| {});
         let records = Arc::clone(&recorder.recording.records);
-        let dialer = AgentDialer::new(recorder)
-            .with_agent_id(agent_id)
-            .with_proxy(socket.display().to_string())
-            .with_connections(1);
+        let dialer = AgentServer::builder(recorder)
+            .agent_id(agent_id)
+            .dial(socket.display().to_string())
+            .dial_connections(1);
         let (stop, stopped) = oneshot::channel();
         let done = tokio::spawn(async move {
             let stopped = async { stopped.await.unwrap_or_default() };
             dialer
-                .run_until(stopped)
+                .serve_until(stopped)
                 .await
                 .expect("the endpoint is valid");
         });
@@ -274,12 +275,15 @@ impl AgentHandler for Recorder {
         AgentResponse::default_allow()
     }
 
-    async fn on_configure(&self, event: Configure<'_>) -> bool {
+    async fn on_configure(&self, event: Configure<'_>) -> Result<(), String> {
         let is_accepted = event
             .config()
             .is_none_or(|config| config["reject"] != Value::Bool(true));
         self.record("configure", event.settings);
-        is_accepted
+        if is_accepted {
+            return Ok(());
+        }
+        Err("Configuration rejected".to_owned())
     }
 
     fn on_cancel(&self, correlation_id: &str, reason: CancelReason) {

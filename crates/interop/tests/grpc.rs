@@ -13,7 +13,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 use tollgate::{
     Agent, AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig, AgentResponse,
-    BodyChunk, Bytes, Decision, Encoding, EventType, GrpcAgentServer, RequestHeadersView,
+    AgentServer, BodyChunk, Bytes, Decision, Encoding, EventType, RequestHeadersView,
     ResponseHeadersView, control::AgentFeatures, events::RequestBodyChunkEvent,
 };
 use tollgate_interop::{
@@ -54,9 +54,9 @@ impl AgentHandler for Rules {
 
 /// Serves [`Rules`] and returns the endpoint.
 async fn serve_rules() -> String {
-    let server = GrpcAgentServer::new("grpc://127.0.0.1:0", Rules);
+    let server = AgentServer::builder(Rules).listen("grpc://127.0.0.1:0");
     let bound = server.bind().await.unwrap();
-    let endpoint = format!("grpc://{}", bound.local_addr().unwrap());
+    let endpoint = bound.endpoints().remove(0);
     tokio::spawn(bound.serve());
     endpoint
 }

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, bail};
 use std::path::Path;
-use tollgate::{EventType, UdsAgentServer};
+use tollgate::{AgentServer, EventType};
 use tollgate_pingora::config::Config;
 use tollgate_pingora::rules::{AllowAgent, RuleAgent};
 use tollgate_pingora::upstream::{Recording, Upstream};
@@ -55,20 +55,23 @@ async fn agent(socket: &Path, kind: &[&str]) -> anyhow::Result<()> {
     match kind {
         [] => {
             let events = EventType::ALL;
-            UdsAgentServer::new(socket, RuleAgent::new("rules", events))
-                .run()
+            AgentServer::builder(RuleAgent::new("rules", events))
+                .listen(socket.display().to_string())
+                .serve()
                 .await?;
         }
         ["allow"] => {
             let events = vec![EventType::RequestHeaders];
-            UdsAgentServer::new(socket, AllowAgent { events })
-                .run()
+            AgentServer::builder(AllowAgent { events })
+                .listen(socket.display().to_string())
+                .serve()
                 .await?;
         }
         ["allow-all"] => {
             let events = vec![EventType::RequestHeaders, EventType::RequestBodyChunk];
-            UdsAgentServer::new(socket, AllowAgent { events })
-                .run()
+            AgentServer::builder(AllowAgent { events })
+                .listen(socket.display().to_string())
+                .serve()
                 .await?;
         }
         _ => bail!(USAGE),

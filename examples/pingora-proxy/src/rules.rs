@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::JoinHandle;
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentProtocolError, AgentResponse, BodyChunk, CancelReason,
-    Decision, EventType, HeaderOp, RequestComplete, RequestHeadersView, ResponseHeadersView,
-    UdsAgentServer, control::AgentLimits, events::RequestCompleteEvent, response::BodyMutation,
+    AgentCapabilities, AgentHandler, AgentProtocolError, AgentResponse, AgentServer, BodyChunk,
+    CancelReason, Decision, EventType, HeaderOp, RequestComplete, RequestHeadersView,
+    ResponseHeadersView, control::AgentLimits, events::RequestCompleteEvent,
+    response::BodyMutation,
 };
 
 /// The word that no body may contain, in one chunk or split across chunks.
@@ -235,7 +236,10 @@ impl RunningAgent {
         socket: &Path,
         agent: impl AgentHandler,
     ) -> Result<Self, AgentProtocolError> {
-        let server = UdsAgentServer::new(socket, agent).bind().await?;
+        let server = AgentServer::builder(agent)
+            .listen(socket.display().to_string())
+            .bind()
+            .await?;
         let task = tokio::spawn(async move {
             if let Err(error) = server.serve().await {
                 tracing::error!(%error, "an agent stopped serving");

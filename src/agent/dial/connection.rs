@@ -1,7 +1,8 @@
-//! One connection of a dialer: connecting, registering, serving and reconnecting.
+//! One connection to a proxy that is dialed: connecting, registering, serving and reconnecting.
 
-use super::super::control::{AgentControl, Notice, SessionHandle};
+use super::super::control::{Notice, SessionHandle};
 use super::super::handler::AgentHandler;
+use super::super::server::sessions::Sessions;
 use super::super::session::{SessionParts, serve};
 use super::super::session_error::SessionError;
 use super::DialSettings;
@@ -31,17 +32,16 @@ use tokio::time::{sleep, timeout, timeout_at};
 const MIN_USEFUL_LIFETIME: Duration = Duration::from_secs(10);
 
 /// Time limit for telling a proxy that the agent drains, and for a registration that is under way
-/// when the dialer stops.
+/// when the server stops.
 const DRAIN_ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Silence on a connection after which no caller is expected to still be sending a new exchange on
 /// it.
 const DRAIN_SILENCE: Duration = Duration::from_millis(100);
 
-/// One of the connections that a dialer keeps open to a proxy.
+/// One of the connections that a server keeps open to a proxy that it dials.
 pub(super) struct DialedConnection<H> {
-    pub(super) handler: Arc<H>,
-    pub(super) control: AgentControl,
+    pub(super) sessions: Arc<Sessions<H>>,
     pub(super) target: Arc<Target>,
     pub(super) settings: Arc<DialSettings>,
     pub(super) stopping: watch::Receiver<bool>,
@@ -61,7 +61,7 @@ pub(super) enum Target {
 
 /// Source of the token that the agent registers with.
 #[derive(Clone)]
-pub(super) enum Token {
+pub(in crate::agent) enum Token {
     None,
     Fixed(String),
     File(TokenFile),
@@ -69,7 +69,7 @@ pub(super) enum Token {
 
 /// A file that holds a token. Clones share the limit of one read at a time.
 #[derive(Debug, Clone)]
-pub(super) struct TokenFile {
+pub(in crate::agent) struct TokenFile {
     path: Arc<Path>,
     /// Held while the file is read.
     permit: Arc<Semaphore>,
@@ -86,7 +86,7 @@ struct Registered {
 }
 
 impl<H: AgentHandler> DialedConnection<H> {
-    /// Connects, serves the connection and reconnects, until the dialer stops.
+    /// Connects, serves the connection and reconnects, until the server stops.
     pub(super) async fn run(mut self) {
         let mut retry = RetryDelays::default();
         let mut stopping = self.stopping.clone();
@@ -108,9 +108,9 @@ impl<H: AgentHandler> DialedConnection<H> {
         }
     }
 
-    /// Connects and registers. Returns `None` if the dialer stops first.
+    /// Connects and registers. Returns `None` if the server stops first.
     ///
-    /// A registration that is under way when the dialer stops gets [`DRAIN_ANNOUNCE_TIMEOUT`] to
+    /// A registration that is under way when the server stops gets [`DRAIN_ANNOUNCE_TIMEOUT`] to
     /// finish: the proxy uses the connection as soon as it has sent its response, so it has to be
     /// told that the agent drains.
     async fn dial(
@@ -146,11 +146,11 @@ impl<H: AgentHandler> DialedConnection<H> {
     }
 
     async fn register(&self, mut link: Link) -> Result<Registered, ConnectError> {
-        let capabilities = self.handler.capabilities();
+        let capabilities = self.sessions.handler.capabilities();
         let settings = &self.settings;
         let agent_id = settings.agent_id.as_ref().unwrap_or(&capabilities.agent_id);
         let token = settings.token.read().await?;
-        let encodings = &settings.encodings;
+        let encodings = &self.sessions.limits.encodings;
         let request =
             RegistrationRequest::new(agent_id, &capabilities, token.as_deref(), encodings);
         send_message(
@@ -195,18 +195,18 @@ impl<H: AgentHandler> DialedConnection<H> {
         let proxy = &self.target;
         let connection = &*registered.connection_id;
         tracing::info!(%proxy, connection, "connected to the proxy");
-        let handle = self.control.register_session();
+        let handle = self.sessions.control.register_dialed_session();
         let answers_pings = registered.dialect.has_streams();
         if answers_pings {
             handle.set_proxy_id(registered.proxy_id);
         }
         let parts = SessionParts {
-            handler: Arc::clone(&self.handler),
+            handler: Arc::clone(&self.sessions.handler),
             link: registered.link,
             buffer: registered.buffer,
             dialect: registered.dialect,
             handle: Arc::clone(&handle),
-            max_concurrent: self.settings.max_concurrent,
+            max_concurrent: self.sessions.limits.max_concurrent,
         };
         // A separate task, so that a panicking handler ends this connection but not the
         // reconnecting.
@@ -280,6 +280,10 @@ impl FromStr for Target {
     type Err = AgentProtocolError;
 
     fn from_str(endpoint: &str) -> Result<Self, Self::Err> {
+        #[cfg(not(feature = "tls"))]
+        if endpoint.starts_with("tls://") {
+            return Err(InvalidEndpoint::new(endpoint, "built without `tls`").into());
+        }
         match endpoint.parse()? {
             // In gRPC the connecting side is the client, but agents are gRPC servers.
             #[cfg(feature = "grpc")]
@@ -304,7 +308,7 @@ impl fmt::Display for Target {
 }
 
 impl Token {
-    pub(super) fn from_file(path: PathBuf) -> Self {
+    pub(in crate::agent) fn from_file(path: PathBuf) -> Self {
         Self::File(TokenFile {
             path: path.into(),
             permit: Arc::new(Semaphore::new(1)),
@@ -353,7 +357,7 @@ impl fmt::Debug for Token {
 }
 
 async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    // An error means that the dialer was dropped, which stops the connection as well.
+    // An error means that the server was dropped, which stops the connection as well.
     let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
 }
 

@@ -117,7 +117,7 @@ mod tests {
         let delays: Vec<_> = (0..200).map(|_| retry.delay(INTERVAL)).collect();
         let count_in = |from: u32, to: u32| {
             let range = INTERVAL / 10 * from..INTERVAL / 10 * to;
-            delays.iter().filter(|delay| range.contains(delay)).count()
+            delays.iter().filter(|delay| range.contains(*delay)).count()
         };
         assert!(count_in(0, 10) >= 195, "every delay is within the interval");
         assert!(count_in(0, 3) > 20 && count_in(3, 10) > 20);

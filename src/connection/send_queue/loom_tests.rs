@@ -5,6 +5,7 @@ use loom::future::block_on;
 use loom::sync::Mutex as CheckedMutex;
 use loom::thread;
 use std::future::poll_fn;
+use std::io::IoSlice;
 use std::sync::Arc;
 
 /// A link that records the first byte of every frame that it sends.
@@ -20,7 +21,7 @@ impl RecordingLink {
 impl LinkSender for RecordingLink {
     fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> Result<(), LinkError> {
         while !batch.is_empty() {
-            let mut slices = [io::IoSlice::new(&[])];
+            let mut slices = [IoSlice::new(&[])];
             batch.fill(&mut slices);
             self.0.lock().unwrap().push(slices[0][0]);
             let sent = slices[0].len();

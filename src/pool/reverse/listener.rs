@@ -16,7 +16,7 @@ use crate::connection::{
 use crate::error::{AgentProtocolError, ConnectError, RegistrationError};
 use crate::pool::member::Member;
 use crate::pool::{Agent, AgentPool};
-use crate::transport::{ACCEPT_RETRY_DELAY, HandshakeLimiter, HandshakeSlot};
+use crate::transport::{self, HandshakeLimiter, HandshakeSlot, lock};
 use crate::wire::{FrameBuffer, MessageType, RegistrationRequest, RegistrationResponse};
 use std::io;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 /// Accepts agents that connect to the proxy: agents behind NAT, and agents that are started and
 /// stopped independently of it.
@@ -152,11 +152,12 @@ impl ReverseConnectionListener {
     /// does not register in time, or [`Listen`](AgentProtocolError::Listen) if no connection can be
     /// accepted or the listener is stopped.
     pub async fn accept_one(&self, pool: &AgentPool) -> Result<Agent, AgentProtocolError> {
-        let stopped = || io::Error::other("the listener is stopped");
         let incoming = self
             .accept()
             .await
-            .unwrap_or_else(|| Err(stopped()))
+            .and_then(|incoming| {
+                incoming.ok_or_else(|| io::Error::other("the listener is stopped"))
+            })
             .map_err(|cause| listen_error(&self.address, cause))?;
         let peer = incoming.peer.clone();
         self.register(incoming, pool).await.map_err(|cause| {
@@ -170,7 +171,7 @@ impl ReverseConnectionListener {
     /// Accepts and registers connections, many at once, until [`stop`](Self::stop) is called. Keeps
     /// the pool alive until then.
     pub async fn accept_loop(self: Arc<Self>, pool: Arc<AgentPool>) {
-        let mut limiter = HandshakeLimiter::new(self.limits.max_unregistered);
+        let limiter = Mutex::new(HandshakeLimiter::new(self.limits.max_unregistered));
         let mut registering = JoinSet::new();
         loop {
             tokio::select! {
@@ -178,18 +179,12 @@ impl ReverseConnectionListener {
                 // were accepted, so they cannot keep new connections from being accepted.
                 biased;
                 Some(_) = registering.join_next() => {}
-                incoming = self.accept() => match incoming {
-                    None => return,
-                    Some(Ok(incoming)) => {
-                        let (listener, pool) = (Arc::clone(&self), Arc::clone(&pool));
-                        let slot = limiter.enter();
-                        registering.spawn(listener.handle_incoming(incoming, slot, pool));
-                    }
-                    Some(Err(error)) => {
-                        tracing::warn!(%error, "could not accept a connection");
-                        sleep(ACCEPT_RETRY_DELAY).await;
-                    }
-                },
+                incoming = transport::accept(&limiter, || self.accept()) => {
+                    let Some(incoming) = incoming else { return };
+                    let (listener, pool) = (Arc::clone(&self), Arc::clone(&pool));
+                    let slot = lock(&limiter).enter();
+                    registering.spawn(listener.handle_incoming(incoming, slot, pool));
+                }
             }
         }
     }
@@ -205,18 +200,18 @@ impl ReverseConnectionListener {
     }
 
     /// Accepts the next connection. Returns `None` once the listener is stopped.
-    async fn accept(&self) -> Option<io::Result<IncomingConnection>> {
-        let socket = self
-            .socket
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()?;
+    async fn accept(&self) -> io::Result<Option<IncomingConnection>> {
+        let socket = self.socket.lock();
+        let socket = socket.unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(socket) = socket else {
+            return Ok(None);
+        };
         let mut stopped = self.stopped.subscribe();
         tokio::select! {
             biased;
             // Cannot fail: `self` holds the sender.
-            _ = stopped.wait_for(|is_stopped| *is_stopped) => None,
-            incoming = socket.accept() => Some(incoming),
+            _ = stopped.wait_for(|is_stopped| *is_stopped) => Ok(None),
+            incoming = socket.accept() => incoming.map(Some),
         }
     }
 

@@ -3,6 +3,7 @@
 mod body;
 mod complete;
 mod configure;
+mod forms;
 mod guardrail;
 mod head;
 mod websocket;
@@ -19,3 +20,8 @@ pub use head::{
     ResponseHeadersEvent,
 };
 pub use websocket::{WebSocketFrame, WebSocketFrameEvent, WebSocketOpcode};
+
+pub(crate) use complete::request_complete;
+pub(crate) use guardrail::guardrail_inspect;
+pub(crate) use head::request_metadata;
+pub(crate) use websocket::websocket_frame;

@@ -1,47 +1,41 @@
 //! The event for frames of a websocket connection.
 
+use super::forms::owned_and_borrowed;
 use crate::protocol::bodies;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// A frame of a websocket connection, owned.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WebSocketFrameEvent {
-    /// Id that joins all events of one HTTP request.
-    pub correlation_id: String,
-    /// Kind of frame.
-    pub opcode: WebSocketOpcode,
-    /// Payload, unmasked.
-    #[serde(with = "bodies")]
-    pub data: Bytes,
-    /// Set if the client sent the frame.
-    pub client_to_server: bool,
-    /// Index of the frame in its direction, counted from 0.
-    pub frame_index: u64,
-    /// Set if the message ends with this frame.
-    pub fin: bool,
-    /// Id of the proxy's route.
-    #[serde(default)]
-    pub route_id: Option<String>,
-    /// IP address of the client.
-    pub client_ip: String,
+macro_rules! websocket_frame {
+    ($define:ident) => {
+        $define! {
+            /// A frame of a websocket connection
+            WebSocketFrame, WebSocketFrameEvent {
+                /// Id that joins all events of one HTTP request.
+                correlation_id: str = 1,
+                /// Kind of frame.
+                opcode: WebSocketOpcode = 3,
+                /// Payload, unmasked.
+                #[serde(with = "bodies")]
+                data: Bytes = 4,
+                /// Set if the client sent the frame.
+                client_to_server: bool = 2,
+                /// Index of the frame in its direction, counted from 0.
+                frame_index: u64 = 1000,
+                /// Set if the message ends with this frame.
+                fin: bool = 1001 or true,
+                /// Id of the proxy's route.
+                #[serde(default)]
+                route_id: (Option<str>) = 1002,
+                /// IP address of the client.
+                client_ip: str = 1003,
+            }
+        }
+    };
 }
 
-impl WebSocketFrameEvent {
-    /// Returns the borrowed form of this event. The data is shared, not copied.
-    pub fn borrowed(&self) -> WebSocketFrame<'_> {
-        WebSocketFrame {
-            correlation_id: &self.correlation_id,
-            opcode: self.opcode,
-            data: self.data.clone(),
-            client_to_server: self.client_to_server,
-            frame_index: self.frame_index,
-            fin: self.fin,
-            route_id: self.route_id.as_deref(),
-            client_ip: &self.client_ip,
-        }
-    }
-}
+websocket_frame!(owned_and_borrowed);
+
+pub(crate) use websocket_frame;
 
 /// Kind of a websocket frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,42 +79,5 @@ impl WebSocketOpcode {
             "pong" => Self::Pong,
             _ => return None,
         })
-    }
-}
-
-/// A frame of a websocket connection, borrowed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebSocketFrame<'a> {
-    /// Id that joins all events of one HTTP request.
-    pub correlation_id: &'a str,
-    /// Kind of frame.
-    pub opcode: WebSocketOpcode,
-    /// Payload, unmasked.
-    pub data: Bytes,
-    /// Set if the client sent the frame.
-    pub client_to_server: bool,
-    /// Index of the frame in its direction, counted from 0.
-    pub frame_index: u64,
-    /// Set if the message ends with this frame.
-    pub fin: bool,
-    /// Id of the proxy's route.
-    pub route_id: Option<&'a str>,
-    /// IP address of the client.
-    pub client_ip: &'a str,
-}
-
-impl WebSocketFrame<'_> {
-    /// Copies this event to its owned form. The data is shared, not copied.
-    pub fn to_event(&self) -> WebSocketFrameEvent {
-        WebSocketFrameEvent {
-            correlation_id: self.correlation_id.to_owned(),
-            opcode: self.opcode,
-            data: self.data.clone(),
-            client_to_server: self.client_to_server,
-            frame_index: self.frame_index,
-            fin: self.fin,
-            route_id: self.route_id.map(str::to_owned),
-            client_ip: self.client_ip.to_owned(),
-        }
     }
 }

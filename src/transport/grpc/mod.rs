@@ -3,6 +3,8 @@
 //!
 //! tonic and hyper implement HTTP/2. Messages are passed through in their encoded form.
 
+#[cfg(feature = "__bench")]
+pub(crate) mod bench;
 mod client;
 mod endpoint;
 mod http2_connection;
@@ -15,8 +17,6 @@ pub(super) use client::connect;
 pub(crate) use endpoint::{GrpcAddress, GrpcEndpoint, Security};
 pub(crate) use http2_connection::{Http2Connection, Http2ConnectionState, StreamGuard};
 pub(crate) use messages::MessageReceiver;
-#[cfg(test)]
-pub(crate) use messages::Unframer;
 pub(crate) use pipe::pipe;
 pub(crate) use stream::Stream;
 

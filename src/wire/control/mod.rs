@@ -1,7 +1,7 @@
 //! Encoding and decoding of control messages.
 //!
-//! Control messages are rare, so in JSON and MessagePack they are converted through free-form
-//! values.
+//! Control messages are rare, so they are converted through free-form values in JSON and
+//! MessagePack, and through generated types in protobuf.
 
 #![cfg_attr(
     not(feature = "grpc"),
@@ -11,151 +11,127 @@
     )
 )]
 
-mod decode;
-mod encode;
-
-pub(crate) use decode::{
-    decode_cancel, decode_config_response, decode_config_update, decode_drain, decode_flow_control,
-    decode_health, decode_log, decode_metrics_report, decode_pong, decode_shutdown,
-};
-pub(crate) use encode::{
-    ExtensionMessage, encode_cancel, encode_config_update, encode_extension, encode_flow_control,
-    encode_health, encode_metrics_report, encode_ping, pong,
-};
-
+mod special;
 #[cfg(test)]
-mod tests {
-    use super::encode::encode_control;
-    use super::*;
-    use crate::protocol::{
-        CancelReason, FlowControl, FlowControlAction, GaugeMetric, HealthStatus, HistogramBucket,
-        HistogramMetric, MetricsReport,
+mod tests;
+
+pub(crate) use special::{
+    decode_cancel, decode_pong, encode_cancel, encode_health, encode_ping, pong,
+};
+
+use super::decode::{DecodeError, DecodeErrorKind};
+use super::dialect::Dialect;
+use super::encode::{Content, Sink};
+use super::value::{self, Budget};
+use super::{Encoding, MessageType, msgpack};
+use crate::protocol::{
+    ConfigUpdateRequest, ConfigUpdateResponse, DrainRequest, LogMessage, MetricsReport,
+    ShutdownRequest,
+};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+#[cfg(feature = "grpc")]
+use super::protobuf::control::{self as protobuf, InProtobuf};
+
+/// Without protobuf, every message does without a form in it.
+#[cfg(not(feature = "grpc"))]
+pub(crate) trait InProtobuf {}
+
+#[cfg(not(feature = "grpc"))]
+impl<M> InProtobuf for M {}
+
+/// A message about a connection or an agent, rather than about a request.
+pub(crate) trait ControlMessage: Serialize + DeserializeOwned + InProtobuf {
+    const MESSAGE: MessageType;
+    /// Name of the message in errors.
+    const NAME: &'static str;
+
+    /// Returns what the message is in JSON and MessagePack.
+    fn to_value(&self) -> Value {
+        // Converting a plain struct with string keys to a JSON value cannot fail.
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    fn from_value(value: Value) -> Result<Self, DecodeErrorKind> {
+        from_value(value)
+    }
+}
+
+/// Implements [`ControlMessage`] for messages that serde writes as they are sent.
+macro_rules! control_messages {
+    ($($content:ident is $message:ident, $name:literal;)*) => {
+        $(impl ControlMessage for $content {
+            const MESSAGE: MessageType = MessageType::$message;
+            const NAME: &'static str = $name;
+        })*
     };
-    use crate::wire::Encoding;
-    use crate::wire::decode::DecodeErrorKind;
-    use bytes::Bytes;
-    use serde_json::Value;
-    use std::collections::HashMap;
+}
 
-    fn bytes(text: &str) -> Bytes {
-        Bytes::copy_from_slice(text.as_bytes())
+control_messages! {
+    MetricsReport is MetricsReport, "metrics report";
+    ConfigUpdateRequest is ConfigUpdateRequest, "config update request";
+    ConfigUpdateResponse is ConfigUpdateResponse, "config update response";
+    DrainRequest is Drain, "drain request";
+    ShutdownRequest is Shutdown, "shutdown request";
+    LogMessage is Log, "log message";
+}
+
+/// Encodes a control message.
+pub(crate) fn encode<M: ControlMessage>(message: &M, encoding: Encoding) -> Vec<u8> {
+    #[cfg(feature = "grpc")]
+    if encoding == Encoding::Protobuf {
+        return protobuf::encode(message);
     }
+    encode_value(&message.to_value(), encoding)
+}
 
-    #[test]
-    fn both_forms_of_flow_control_are_decoded() {
-        let pause = decode_flow_control(&bytes(r#"{"action":1}"#), Encoding::Json).unwrap();
-        assert_eq!(pause.action, FlowControlAction::Pause);
-        let capacity = decode_flow_control(&bytes(
-            r#"{"correlation_id":"a","action":{"type":"update_capacity","buffer_available":7},"timestamp_ms":1}"#,
-        ), Encoding::Json)
-        .unwrap();
-        assert_eq!(
-            capacity.action,
-            FlowControlAction::UpdateCapacity {
-                buffer_available: 7
-            }
-        );
-        assert!(decode_flow_control(&bytes(r#"{"action":3}"#), Encoding::Json).is_err());
+/// Decodes a control message.
+pub(crate) fn decode<M: ControlMessage>(
+    payload: &Bytes,
+    encoding: Encoding,
+) -> Result<M, DecodeError> {
+    #[cfg(feature = "grpc")]
+    if encoding == Encoding::Protobuf {
+        return in_message(M::NAME, protobuf::decode(payload));
     }
+    in_message(M::NAME, read_value(payload).and_then(M::from_value))
+}
 
-    #[test]
-    fn messages_round_trip_in_json_and_messagepack() {
-        for encoding in [Encoding::Json, Encoding::MessagePack] {
-            let degraded = HealthStatus::degraded("waf", vec!["ml".into()], 2.5);
-            let [short, full]: [_; 2] = encode_health(&degraded, encoding).try_into().unwrap();
-            assert_eq!(
-                decode_health(&short.into(), Encoding::Json)
-                    .unwrap()
-                    .state
-                    .number(),
-                2
-            );
-            assert_eq!(
-                decode_health(&full.into(), Encoding::Json).unwrap(),
-                degraded
-            );
+fn in_message<T>(
+    message: &'static str,
+    decoded: Result<T, DecodeErrorKind>,
+) -> Result<T, DecodeError> {
+    decoded.map_err(DecodeError::in_message(message))
+}
 
-            let resume = FlowControl::for_all(FlowControlAction::Resume);
-            let read = decode_flow_control(
-                &encode_flow_control(&resume, encoding).into(),
-                Encoding::Json,
-            )
-            .unwrap();
-            assert_eq!(read.action, FlowControlAction::Resume);
-
-            let report = MetricsReport::new("waf", 1000);
-            let read =
-                decode_metrics_report(&encode_control(&report, encoding).into(), Encoding::Json)
-                    .unwrap();
-            assert_eq!(read, report);
+/// Reads a control message in JSON or MessagePack.
+///
+/// A control message may be JSON on any connection. All control messages are maps, and no
+/// MessagePack map begins like a JSON object, so the first byte identifies the encoding.
+fn read_value(payload: &Bytes) -> Result<Value, DecodeErrorKind> {
+    match payload.first() {
+        Some(b'{' | b' ' | b'\t' | b'\r' | b'\n') => {
+            serde_json::from_slice(payload).map_err(|_| DecodeErrorKind::Syntax)
         }
+        _ => value::read(&mut msgpack::Reader::new(payload), &mut Budget::new()),
     }
+}
 
-    #[test]
-    fn numbers_too_large_for_f32_are_rejected() {
-        let degraded =
-            r#"{"agent_id":"a","state":{"status":"degraded","timeout_multiplier":1e39}}"#;
-        let loaded =
-            r#"{"agent_id":"a","state":{"status":"healthy"},"resources":{"cpu_percent":1e300}}"#;
-        for payload in [degraded, loaded] {
-            let error = decode_health(&bytes(payload), Encoding::Json).unwrap_err();
-            assert_eq!(error.kind(), DecodeErrorKind::OutOfRange);
-        }
-    }
+fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, DecodeErrorKind> {
+    serde_json::from_value(value).map_err(|_| DecodeErrorKind::WrongType)
+}
 
-    #[test]
-    fn numbers_round_trip_exactly() {
-        let mut report = MetricsReport::new("waf", 1000);
-        report.gauges.push(GaugeMetric {
-            name: "g".to_owned(),
-            help: None,
-            labels: HashMap::new(),
-            value: 2.500_205_993_652_343_8,
-        });
-        report.histograms.push(HistogramMetric {
-            name: "h".to_owned(),
-            help: None,
-            labels: HashMap::new(),
-            sum: 0.1 + 0.2,
-            count: 1,
-            buckets: [f64::NEG_INFINITY, 0.0, f64::INFINITY]
-                .map(|le| HistogramBucket { le, count: 1 })
-                .into(),
-        });
-        for encoding in [Encoding::Json, Encoding::MessagePack] {
-            let written = encode_control(&report, encoding);
-            assert_eq!(
-                decode_metrics_report(&written.into(), Encoding::Json).unwrap(),
-                report
-            );
-        }
-    }
+fn encode_value(message: &Value, encoding: Encoding) -> Vec<u8> {
+    let mut out = Vec::new();
+    message.write(Dialect::zentinel(encoding), &mut out);
+    out
+}
 
-    #[test]
-    fn cancel_carries_its_reason_as_an_integer() {
-        let payload = encode_cancel("a", CancelReason::UpstreamError, Encoding::Json);
-        let value: Value = serde_json::from_slice(&payload).unwrap();
-        assert_eq!(value["reason"], 3);
-        let cancel = decode_cancel(&payload.into(), Encoding::Json).unwrap();
-        assert_eq!(cancel.reason, CancelReason::UpstreamError);
-        assert_eq!(cancel.correlation_id, "a");
-    }
-
-    #[test]
-    fn invalid_payloads_are_errors() {
-        for payload in ["", "{", "[]", "x", "{}"] {
-            assert!(
-                decode_pong(&bytes(payload), Encoding::Json).is_err(),
-                "{payload}"
-            );
-            assert!(
-                decode_health(&bytes(payload), Encoding::Json).is_err(),
-                "{payload}"
-            );
-            assert!(
-                decode_cancel(&bytes(payload), Encoding::Json).is_err(),
-                "{payload}"
-            );
-        }
+impl Content for Value {
+    fn write_to<S: Sink>(&self, sink: &mut S) {
+        value::write(self, sink);
     }
 }

@@ -3,61 +3,70 @@ use crate::protocol::EventType;
 use crate::protocol::events::{
     BodyChunk, RequestBodyChunk, RequestBodyChunkEvent, ResponseBodyChunk, ResponseBodyChunkEvent,
 };
-use crate::wire::decode::{DecodeErrorKind, Field, Kind, Source};
+use crate::wire::decode::{DecodeErrorKind, Kind, Source};
 use crate::wire::encode::Sink;
+use crate::wire::fields::read_fields;
 #[cfg(feature = "grpc")]
 use crate::wire::protobuf;
 
-/// Implements [`Encode`] for a borrowed body event and for its owned form.
+/// Implements [`Encode`] for a form of a body event, which contains a chunk.
 macro_rules! body_event {
-    ($direction:ident, $borrowed:ident, $owned:ident) => {
-        impl Encode for $borrowed<'_> {
-            const EVENT_TYPE: EventType = EventType::$borrowed;
+    ($direction:ident, $event:ident, $form:ty, |$this:ident| $chunk:expr, $data:expr) => {
+        impl Encode for $form {
+            const EVENT_TYPE: EventType = EventType::$event;
 
             fn body_len(&self) -> usize {
-                self.0.data.len()
+                let $this = self;
+                $data.len()
             }
 
             fn body_progress(&self) -> Option<BodyProgress> {
-                Some(progress(&self.0))
+                let $this = self;
+                Some(progress($chunk))
             }
 
             fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
-                encode_chunk(&self.0, BodyDirection::$direction, correlation_id, sink);
+                let $this = self;
+                encode_chunk($chunk, BodyDirection::$direction, correlation_id, sink);
             }
 
             #[cfg(feature = "grpc")]
             fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
-                protobuf::write_chunk(&self.0, correlation_id, writer);
-            }
-        }
-
-        impl Encode for $owned {
-            const EVENT_TYPE: EventType = EventType::$borrowed;
-
-            fn body_len(&self) -> usize {
-                self.data.len()
-            }
-
-            fn body_progress(&self) -> Option<BodyProgress> {
-                Some(progress(&self.borrowed()))
-            }
-
-            fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
-                let chunk = self.borrowed();
-                encode_chunk(&chunk, BodyDirection::$direction, correlation_id, sink);
-            }
-
-            #[cfg(feature = "grpc")]
-            fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
-                protobuf::write_chunk(&self.borrowed(), correlation_id, writer);
+                let $this = self;
+                protobuf::write_chunk($chunk, correlation_id, writer);
             }
         }
     };
 }
 
-body_event!(Request, RequestBodyChunk, RequestBodyChunkEvent);
-body_event!(Response, ResponseBodyChunk, ResponseBodyChunkEvent);
+body_event!(
+    Request,
+    RequestBodyChunk,
+    RequestBodyChunk<'_>,
+    |event| &event.0,
+    event.0.data
+);
+body_event!(
+    Request,
+    RequestBodyChunk,
+    RequestBodyChunkEvent,
+    |event| &event.borrowed(),
+    event.data
+);
+body_event!(
+    Response,
+    ResponseBodyChunk,
+    ResponseBodyChunk<'_>,
+    |event| &event.0,
+    event.0.data
+);
+body_event!(
+    Response,
+    ResponseBodyChunk,
+    ResponseBodyChunkEvent,
+    |event| &event.borrowed(),
+    event.data
+);
 
 /// Returns how far the body has come. Callers may leave `bytes_so_far` at zero.
 fn progress(chunk: &BodyChunk<'_>) -> BodyProgress {
@@ -92,55 +101,45 @@ pub(in crate::wire) fn decode_chunk<'a, S: Source<'a>>(
     direction: BodyDirection,
     source: &mut S,
 ) -> Result<BodyChunk<'a>, DecodeErrorKind> {
-    let count = direction.count_field();
-    let with_size = &[
-        "correlation_id",
-        "data",
-        "is_last",
-        "total_size",
-        "chunk_index",
-        count,
-    ];
-    let without_size = &["correlation_id", "data", "is_last", "chunk_index", count];
-    if positional_items(source)? == Some(without_size.len()) {
-        return decode_fields(without_size, source);
-    }
-    decode_fields(with_size, source)
+    read_fields!(source, each_field =>
+        correlation_id,
+        data,
+        is_last,
+        total_size [default],
+        chunk_index [default],
+        bytes_so_far [default] as direction.count_field(),
+    );
+    Ok(BodyChunk {
+        correlation_id,
+        data,
+        is_last,
+        total_size,
+        chunk_index,
+        bytes_so_far,
+    })
 }
 
-/// Returns the length of an array. Version 0.6.11 of `zentinel-agent-protocol` omits an unknown
-/// `total_size` from the array.
+/// Calls `read` with each field of a chunk. Version 0.6.11 of `zentinel-agent-protocol` omits an
+/// unknown `total_size` from the array.
+fn each_field<'a, S: Source<'a>>(
+    source: &mut S,
+    keys: &[&str],
+    mut read: impl FnMut(usize, &mut S) -> Result<(), DecodeErrorKind>,
+) -> Result<(), DecodeErrorKind> {
+    let omitted = match positional_items(source)? {
+        Some(items) if items + 1 == keys.len() => keys.iter().position(|key| *key == "total_size"),
+        _ => None,
+    };
+    source.fields(keys, |at, source| match omitted {
+        Some(omitted) if at >= omitted => read(at + 1, source),
+        _ => read(at, source),
+    })
+}
+
+/// Returns the length of an array.
 fn positional_items<'a, S: Source<'a>>(source: &S) -> Result<Option<usize>, DecodeErrorKind> {
     if source.peek()? != Kind::Array {
         return Ok(None);
     }
     source.clone().array().map(Some)
-}
-
-fn decode_fields<'a, S: Source<'a>>(
-    names: &[&str],
-    source: &mut S,
-) -> Result<BodyChunk<'a>, DecodeErrorKind> {
-    let mut correlation_id = Field::new();
-    let mut data = Field::new();
-    let mut is_last = Field::new();
-    let mut total_size = Field::new();
-    let mut chunk_index = Field::new();
-    let mut bytes_so_far = Field::new();
-    source.fields(names, |field, source| match names[field] {
-        "correlation_id" => correlation_id.set(source.str()?),
-        "data" => data.set(source.body()?),
-        "is_last" => is_last.set(source.bool()?),
-        "total_size" => total_size.set(source.optional(S::number)?),
-        "chunk_index" => chunk_index.set(source.number()?),
-        _ => bytes_so_far.set(source.number()?),
-    })?;
-    Ok(BodyChunk {
-        correlation_id: correlation_id.required("correlation_id")?,
-        data: data.required("data")?,
-        is_last: is_last.required("is_last")?,
-        total_size: total_size.or_default(),
-        chunk_index: chunk_index.or_default(),
-        bytes_so_far: bytes_so_far.or_default(),
-    })
 }

@@ -1,35 +1,17 @@
 //! Request headers and response headers.
 
 use super::Encode;
+use super::tables::encode_metadata;
 use crate::protocol::events::{
     Metadata, RequestHeaders, RequestHeadersEvent, ResponseHeaders, ResponseHeadersEvent,
 };
 use crate::protocol::{EventType, FieldValue, HeaderSource, text};
-use crate::wire::decode::{DecodeErrorKind, Field, Source};
+use crate::wire::decode::{DecodeErrorKind, Source};
 use crate::wire::encode::Sink;
+use crate::wire::fields::read_fields;
 #[cfg(feature = "grpc")]
 use crate::wire::protobuf;
 use crate::wire::views::{Cursor, HeadersView, RequestHeadersView, ResponseHeadersView};
-
-/// The top-level correlation id is last because the array form of the struct does not have it.
-const REQUEST_FIELDS: &[&str] = &["metadata", "method", "uri", "headers", "correlation_id"];
-
-const METADATA_FIELDS: &[&str] = &[
-    "correlation_id",
-    "request_id",
-    "client_ip",
-    "client_port",
-    "server_name",
-    "protocol",
-    "tls_version",
-    "tls_cipher",
-    "route_id",
-    "upstream_id",
-    "timestamp",
-    "traceparent",
-];
-
-const RESPONSE_FIELDS: &[&str] = &["correlation_id", "status", "headers"];
 
 impl<H: HeaderSource> Encode for RequestHeaders<'_, H> {
     const EVENT_TYPE: EventType = EventType::RequestHeaders;
@@ -104,25 +86,6 @@ impl Encode for ResponseHeadersEvent {
     }
 }
 
-fn encode_metadata<S: Sink>(metadata: &Metadata<'_>, correlation_id: &str, sink: &mut S) {
-    sink.begin_map(11 + usize::from(metadata.traceparent.is_some()));
-    sink.str_field("correlation_id", correlation_id);
-    sink.str_field("request_id", metadata.request_id);
-    sink.str_field("client_ip", metadata.client_ip);
-    sink.uint_field("client_port", u64::from(metadata.client_port));
-    sink.optional_str_field("server_name", metadata.server_name);
-    sink.str_field("protocol", metadata.protocol);
-    sink.optional_str_field("tls_version", metadata.tls_version);
-    sink.optional_str_field("tls_cipher", metadata.tls_cipher);
-    sink.optional_str_field("route_id", metadata.route_id);
-    sink.optional_str_field("upstream_id", metadata.upstream_id);
-    sink.str_field("timestamp", metadata.timestamp);
-    if let Some(traceparent) = metadata.traceparent {
-        sink.str_field("traceparent", traceparent);
-    }
-    sink.end_map();
-}
-
 fn encode_headers<S: Sink>(headers: &impl HeaderSource, sink: &mut S) {
     sink.key("headers");
     sink.map_of_at_most(headers.max_names(), |sink| match headers.singles() {
@@ -188,66 +151,29 @@ pub(in crate::wire) fn decode_request_headers<'a, S>(
 where
     S: Source<'a> + Into<Cursor<'a>>,
 {
-    let mut metadata = Field::new();
-    let mut method = Field::new();
-    let mut uri = Field::new();
-    let mut headers = Field::new();
-    let mut correlation_id = Field::new();
-    source.fields(REQUEST_FIELDS, |field, source| match field {
-        0 => metadata.set(decode_metadata(source)?),
-        1 => method.set(source.str()?),
-        2 => uri.set(source.str()?),
-        3 => headers.set(HeadersView::read(source)?),
-        _ => correlation_id.set(source.str()?),
-    })?;
-    let metadata: Metadata<'a> = metadata.required("metadata")?;
+    // The repeated id is last because the array form does not have it.
+    read_fields!(source =>
+        metadata,
+        method,
+        uri,
+        headers by HeadersView::read,
+        correlation_id [default] by optional_id,
+    );
+    let metadata: Metadata<'a> = metadata;
     // The repeated id must be equal; otherwise it is ambiguous which exchange the event belongs to.
-    correlation_id.set(metadata.correlation_id)?;
+    if correlation_id.is_some_and(|id| id != metadata.correlation_id) {
+        return Err(DecodeErrorKind::Contradiction);
+    }
     Ok(RequestHeaders {
         metadata,
-        method: method.required("method")?,
-        uri: uri.required("uri")?,
-        headers: headers.required("headers")?,
+        method,
+        uri,
+        headers,
     })
 }
 
-fn decode_metadata<'a, S: Source<'a>>(source: &mut S) -> Result<Metadata<'a>, DecodeErrorKind> {
-    // Text fields are collected in two arrays, in the order in which they are taken apart below.
-    let mut required: [Field<&str>; 5] = [const { Field::new() }; 5];
-    let mut optional: [Field<Option<&str>>; 6] = [const { Field::new() }; 6];
-    let mut client_port = Field::new();
-    source.fields(METADATA_FIELDS, |field, source| match field {
-        0..=2 => required[field].set(source.str()?),
-        3 => client_port.set(source.number()?),
-        5 => required[3].set(source.str()?),
-        10 => required[4].set(source.str()?),
-        4 => optional[0].set(source.optional(S::str)?),
-        6..=9 => optional[field - 5].set(source.optional(S::str)?),
-        _ => optional[5].set(source.optional(S::str)?),
-    })?;
-    let [correlation_id, request_id, client_ip, protocol, timestamp] = required;
-    let [
-        server_name,
-        tls_version,
-        tls_cipher,
-        route_id,
-        upstream_id,
-        traceparent,
-    ] = optional;
-    Ok(Metadata {
-        correlation_id: correlation_id.required("correlation_id")?,
-        request_id: request_id.required("request_id")?,
-        client_ip: client_ip.required("client_ip")?,
-        client_port: client_port.required("client_port")?,
-        server_name: server_name.or_default(),
-        protocol: protocol.required("protocol")?,
-        tls_version: tls_version.or_default(),
-        tls_cipher: tls_cipher.or_default(),
-        route_id: route_id.or_default(),
-        upstream_id: upstream_id.or_default(),
-        timestamp: timestamp.required("timestamp")?,
-        traceparent: traceparent.or_default(),
-    })
+fn optional_id<'a, S: Source<'a>>(source: &mut S) -> Result<Option<&'a str>, DecodeErrorKind> {
+    source.str().map(Some)
 }
 
 /// Decodes response headers.
@@ -257,17 +183,10 @@ pub(in crate::wire) fn decode_response_headers<'a, S>(
 where
     S: Source<'a> + Into<Cursor<'a>>,
 {
-    let mut correlation_id = Field::new();
-    let mut status = Field::new();
-    let mut headers = Field::new();
-    source.fields(RESPONSE_FIELDS, |field, source| match field {
-        0 => correlation_id.set(source.str()?),
-        1 => status.set(source.number()?),
-        _ => headers.set(HeadersView::read(source)?),
-    })?;
+    read_fields!(source => correlation_id, status, headers by HeadersView::read);
     Ok(ResponseHeaders {
-        correlation_id: correlation_id.required("correlation_id")?,
-        status: status.required("status")?,
-        headers: headers.required("headers")?,
+        correlation_id,
+        status,
+        headers,
     })
 }

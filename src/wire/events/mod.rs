@@ -1,23 +1,18 @@
 //! Encoding and decoding of events, from and to their borrowed forms.
 
 mod body;
-mod complete;
 mod configure;
-mod guardrail;
 mod head;
-mod websocket;
+mod tables;
 
 pub(super) use body::decode_chunk;
-pub(super) use complete::decode as decode_complete;
 pub(super) use configure::decode as decode_configure;
-pub(super) use guardrail::decode as decode_guardrail;
 pub(super) use head::{decode_request_headers, decode_response_headers};
-pub(super) use websocket::decode as decode_websocket;
 
+use super::StreamId;
 use super::dialect::Dialect;
 use super::encode::{Content, Sink};
 use super::frame::{FrameError, MessageType, write_frame};
-use super::stream::StreamId;
 #[cfg(feature = "grpc")]
 use super::{Encoding, protobuf, protobuf::Writer as ProtobufWriter};
 use crate::protocol::EventType;
@@ -139,19 +134,30 @@ pub(crate) fn encode_event<E: Event>(
     out: &mut Vec<u8>,
 ) -> Result<Bytes, FrameError> {
     write_frame(out, message_of(E::EVENT_TYPE), dialect.max_frame, |out| {
-        #[cfg(feature = "grpc")]
-        if dialect.encoding == Encoding::Protobuf {
-            return protobuf::write_event(event, target, dialect, out);
-        }
-        if dialect.has_streams() {
-            target.stream.write(out);
-        }
-        let content = EventWithId {
-            event,
-            correlation_id: target.correlation_id,
-        };
-        content.write(dialect, out)
+        write_event(event, target, dialect, out)
     })
+}
+
+/// Appends the payload of an event to `out`. Returns its last part if it was not copied there.
+#[inline(always)]
+pub(super) fn write_event<E: Event>(
+    event: &E,
+    target: EventTarget<'_>,
+    dialect: Dialect,
+    out: &mut Vec<u8>,
+) -> Bytes {
+    #[cfg(feature = "grpc")]
+    if dialect.encoding == Encoding::Protobuf {
+        return protobuf::write_event(event, target, dialect, out);
+    }
+    if dialect.has_streams() {
+        target.stream.write(out);
+    }
+    let content = EventWithId {
+        event,
+        correlation_id: target.correlation_id,
+    };
+    content.write(dialect, out)
 }
 
 /// An event and the correlation id to send with it.
@@ -166,31 +172,27 @@ impl<E: Event> Content for EventWithId<'_, E> {
     }
 }
 
-/// Returns the message type of a kind of event.
-pub(super) const fn message_of(event: EventType) -> MessageType {
-    match event {
-        EventType::RequestHeaders => MessageType::RequestHeaders,
-        EventType::RequestBodyChunk => MessageType::RequestBodyChunk,
-        EventType::ResponseHeaders => MessageType::ResponseHeaders,
-        EventType::ResponseBodyChunk => MessageType::ResponseBodyChunk,
-        EventType::RequestComplete => MessageType::RequestComplete,
-        EventType::WebSocketFrame => MessageType::WebSocketFrame,
-        EventType::GuardrailInspect => MessageType::GuardrailInspect,
-        EventType::Configure => MessageType::Configure,
-    }
+/// Defines which message carries which kind of event: the one of the same name.
+macro_rules! event_messages {
+    ($($event:ident),*) => {
+        /// Returns the message type of a kind of event.
+        pub(super) const fn message_of(event: EventType) -> MessageType {
+            match event {
+                $(EventType::$event => MessageType::$event,)*
+            }
+        }
+
+        /// Returns the kind of event that a message type carries, or `None` if it is no event.
+        pub(crate) const fn event_of(message: MessageType) -> Option<EventType> {
+            Some(match message {
+                $(MessageType::$event => EventType::$event,)*
+                _ => return None,
+            })
+        }
+    };
 }
 
-/// Returns the kind of event that a message type carries, or `None` if it is no event.
-pub(crate) const fn event_of(message: MessageType) -> Option<EventType> {
-    Some(match message {
-        MessageType::RequestHeaders => EventType::RequestHeaders,
-        MessageType::RequestBodyChunk => EventType::RequestBodyChunk,
-        MessageType::ResponseHeaders => EventType::ResponseHeaders,
-        MessageType::ResponseBodyChunk => EventType::ResponseBodyChunk,
-        MessageType::RequestComplete => EventType::RequestComplete,
-        MessageType::WebSocketFrame => EventType::WebSocketFrame,
-        MessageType::GuardrailInspect => EventType::GuardrailInspect,
-        MessageType::Configure => EventType::Configure,
-        _ => return None,
-    })
+event_messages! {
+    RequestHeaders, RequestBodyChunk, ResponseHeaders, ResponseBodyChunk, RequestComplete,
+    WebSocketFrame, GuardrailInspect, Configure
 }

@@ -19,68 +19,67 @@ pub(crate) enum Direction {
     ToProxy,
 }
 
-impl Direction {
-    const fn messages(self) -> &'static [(u32, MessageType)] {
-        match self {
-            Self::ToAgent => &[
-                (1, MessageType::HandshakeRequest),
-                (2, MessageType::RequestHeaders),
-                (3, MessageType::RequestBodyChunk),
-                (4, MessageType::ResponseHeaders),
-                (5, MessageType::ResponseBodyChunk),
-                (6, MessageType::WebSocketFrame),
-                (7, MessageType::GuardrailInspect),
-                (8, MessageType::RequestComplete),
-                (9, MessageType::Cancel),
-                (10, MessageType::Configure),
-                (11, MessageType::Ping),
-                (1001, MessageType::ConfigUpdateResponse),
-                (1002, MessageType::Shutdown),
-                (1003, MessageType::Drain),
-            ],
-            Self::ToProxy => &[
-                (1, MessageType::HandshakeResponse),
-                (2, MessageType::AgentResponse),
-                (3, MessageType::HealthStatus),
-                (4, MessageType::MetricsReport),
-                (5, MessageType::ConfigUpdateRequest),
-                (6, MessageType::FlowControl),
-                (7, MessageType::Pong),
-                (8, MessageType::Log),
-            ],
+/// Defines the messages of both envelopes by the numbers of their fields.
+macro_rules! envelopes {
+    ($($direction:ident { $($field:literal = $message:ident,)* })*) => {
+        impl Direction {
+            /// Returns the type of the message in a field; `None` if it is unknown.
+            const fn message_in(self, field: u32) -> Option<MessageType> {
+                Some(match (self, field) {
+                    $($((Self::$direction, $field) => MessageType::$message,)*)*
+                    _ => return None,
+                })
+            }
         }
-    }
 
+        /// Returns the number of the envelope's field that holds a message of this type.
+        const fn field_of(message: MessageType) -> u32 {
+            match message {
+                $($(MessageType::$message => $field,)*)*
+            }
+        }
+    };
+}
+
+envelopes! {
+    ToAgent {
+        1 = HandshakeRequest,
+        2 = RequestHeaders,
+        3 = RequestBodyChunk,
+        4 = ResponseHeaders,
+        5 = ResponseBodyChunk,
+        6 = WebSocketFrame,
+        7 = GuardrailInspect,
+        8 = RequestComplete,
+        9 = Cancel,
+        10 = Configure,
+        11 = Ping,
+        1001 = ConfigUpdateResponse,
+        1002 = Shutdown,
+        1003 = Drain,
+    }
+    ToProxy {
+        1 = HandshakeResponse,
+        2 = AgentResponse,
+        3 = HealthStatus,
+        4 = MetricsReport,
+        5 = ConfigUpdateRequest,
+        6 = FlowControl,
+        7 = Pong,
+        8 = Log,
+    }
+}
+
+impl Direction {
     /// Returns the type of the message in an envelope; `None` if it is unknown or absent.
     pub(crate) fn message_type(self, envelope: &[u8]) -> Option<MessageType> {
         let mut found = None;
         let (_, mut fields) = split_stream_id(envelope);
         // Stops at malformed fields. Decoding the message fails there, too.
         while let Ok(Some((field, _))) = fields.next() {
-            let known = self.messages().iter().find(|(number, _)| *number == field);
-            found = known.map(|(_, message)| *message).or(found);
+            found = self.message_in(field).or(found);
         }
         found
-    }
-}
-
-/// Returns the number of the envelope's field that holds a message of this type.
-const fn field_of(message: MessageType) -> u32 {
-    match message {
-        MessageType::HandshakeRequest | MessageType::HandshakeResponse => 1,
-        MessageType::RequestHeaders | MessageType::AgentResponse => 2,
-        MessageType::RequestBodyChunk | MessageType::HealthStatus => 3,
-        MessageType::ResponseHeaders | MessageType::MetricsReport => 4,
-        MessageType::ResponseBodyChunk | MessageType::ConfigUpdateRequest => 5,
-        MessageType::WebSocketFrame | MessageType::FlowControl => 6,
-        MessageType::GuardrailInspect | MessageType::Pong => 7,
-        MessageType::RequestComplete | MessageType::Log => 8,
-        MessageType::Cancel => 9,
-        MessageType::Configure => 10,
-        MessageType::Ping => 11,
-        MessageType::ConfigUpdateResponse => 1001,
-        MessageType::Shutdown => 1002,
-        MessageType::Drain => 1003,
     }
 }
 

@@ -2,14 +2,12 @@
 
 use super::envelope;
 use super::json_text;
-use super::reader::{HeaderCheck, HeaderReader, Reader, Value, set_once};
+use super::numbered::{ReadMessage, read_message, write_message};
+use super::reader::{HeaderCheck, HeaderReader, Reader, set_once};
 use super::timestamp::parse_ms;
 use super::writer::Writer;
-use crate::protocol::events::{
-    BodyChunk, Configure, GuardrailInspect, Metadata, RequestComplete, RequestHeaders,
-    ResponseHeaders, WebSocketFrame, WebSocketOpcode,
-};
-use crate::protocol::{EventType, FieldValue, GuardrailInspectionType, HeaderSource, Timestamp};
+use crate::protocol::events::{BodyChunk, Configure, Metadata, RequestHeaders, ResponseHeaders};
+use crate::protocol::{EventType, FieldValue, HeaderSource, Timestamp};
 use crate::wire::Dialect;
 use crate::wire::decode::{DecodeError, DecodeErrorKind};
 use crate::wire::events::{Event, EventTarget, message_of};
@@ -89,76 +87,10 @@ pub(in crate::wire) fn write_chunk(
     correlation_id: &str,
     writer: &mut Writer<'_>,
 ) {
-    writer.str(1, correlation_id);
-    writer.uint(2, u64::from(chunk.chunk_index));
-    writer.bool(4, chunk.is_last);
-    if let Some(total) = chunk.total_size {
-        writer.some_uint(5, total as u64);
-    }
-    writer.uint(6, chunk.bytes_so_far as u64);
-    writer.last_bytes(3, &chunk.data);
-}
-
-pub(in crate::wire) fn write_complete(
-    event: &RequestComplete<'_>,
-    correlation_id: &str,
-    writer: &mut Writer<'_>,
-) {
-    writer.str(1, correlation_id);
-    writer.uint(2, u64::from(event.status));
-    writer.uint(3, event.duration_ms);
-    writer.uint(4, event.request_body_size as u64);
-    writer.uint(5, event.response_body_size as u64);
-    writer.optional_str(8, event.error);
-    writer.some_uint(1000, u64::from(event.upstream_attempts));
-}
-
-/// Numbers of `WebSocketFrameEvent.FrameType`.
-const OPCODES: [(u64, WebSocketOpcode); 6] = [
-    (1, WebSocketOpcode::Text),
-    (2, WebSocketOpcode::Binary),
-    (3, WebSocketOpcode::Ping),
-    (4, WebSocketOpcode::Pong),
-    (5, WebSocketOpcode::Close),
-    (1000, WebSocketOpcode::Continuation),
-];
-
-pub(in crate::wire) fn write_websocket(
-    event: &WebSocketFrame<'_>,
-    correlation_id: &str,
-    writer: &mut Writer<'_>,
-) {
-    writer.str(1, correlation_id);
-    writer.bool(2, event.client_to_server);
-    let opcode = OPCODES.iter().find(|(_, opcode)| *opcode == event.opcode);
-    writer.uint(3, opcode.map_or(0, |(number, _)| *number));
-    writer.uint(1000, event.frame_index);
-    writer.some_bool(1001, event.fin);
-    writer.optional_str(1002, event.route_id);
-    writer.str(1003, event.client_ip);
-    writer.last_bytes(4, &event.data);
-}
-
-/// Number of `GUARDRAIL_CONTENT_TYPE_PROMPT`.
-const CONTENT_PROMPT: u64 = 1;
-
-pub(in crate::wire) fn write_guardrail(
-    event: &GuardrailInspect<'_>,
-    correlation_id: &str,
-    writer: &mut Writer<'_>,
-) {
-    writer.str(1, correlation_id);
-    writer.str(2, event.content);
-    if event.inspection_type == GuardrailInspectionType::PromptInjection {
-        writer.uint(3, CONTENT_PROMPT);
-    }
-    writer.optional_str(4, event.model);
-    writer.some_str(1000, event.inspection_type.as_str());
-    for category in &event.categories {
-        writer.some_str(1001, category);
-    }
-    writer.optional_str(1002, event.route_id);
-    writer.str_pairs(1003, event.metadata.iter().copied());
+    write_message!(writer;
+        &correlation_id => 1, &chunk.chunk_index => 2, &chunk.is_last => 4,
+        &chunk.total_size => 5, &chunk.bytes_so_far => 6, &chunk.data => 3,
+    );
 }
 
 /// Settings that have their own field in the message.
@@ -224,11 +156,15 @@ fn read<'a>(
         EventType::ResponseBodyChunk => {
             IncomingEvent::ResponseBodyChunk(read_chunk(message, envelope)?)
         }
-        EventType::RequestComplete => IncomingEvent::RequestComplete(read_complete(message)?),
-        EventType::WebSocketFrame => {
-            IncomingEvent::WebSocketFrame(read_websocket(message, envelope)?)
+        EventType::RequestComplete => {
+            IncomingEvent::RequestComplete(ReadMessage::read(message, envelope)?)
         }
-        EventType::GuardrailInspect => IncomingEvent::GuardrailInspect(read_guardrail(message)?),
+        EventType::WebSocketFrame => {
+            IncomingEvent::WebSocketFrame(ReadMessage::read(message, envelope)?)
+        }
+        EventType::GuardrailInspect => {
+            IncomingEvent::GuardrailInspect(ReadMessage::read(message, envelope)?)
+        }
         EventType::Configure => IncomingEvent::Configure(read_configure(message)?),
     })
 }
@@ -314,123 +250,10 @@ fn read_response_headers(message: &[u8]) -> Result<ResponseHeadersView<'_>, Deco
 }
 
 fn read_chunk<'a>(message: &'a [u8], envelope: &Bytes) -> Result<BodyChunk<'a>, DecodeErrorKind> {
-    let mut chunk = BodyChunk {
-        correlation_id: "",
-        data: Bytes::new(),
-        is_last: false,
-        total_size: None,
-        chunk_index: 0,
-        bytes_so_far: 0,
-    };
-    Reader::new(message).each(|field, value| {
-        match field {
-            1 => chunk.correlation_id = value.str()?,
-            2 => chunk.chunk_index = value.number()?,
-            3 => chunk.data = body(value, envelope)?,
-            4 => chunk.is_last = value.bool()?,
-            5 => chunk.total_size = Some(value.number()?),
-            6 => chunk.bytes_so_far = value.number()?,
-            _ => {}
-        }
-        Ok(())
-    })?;
-    Ok(chunk)
-}
-
-/// Returns `bytes` as a part of the message that contains them, without copying.
-pub(super) fn body(value: Value<'_>, envelope: &Bytes) -> Result<Bytes, DecodeErrorKind> {
-    value.bytes().map(|bytes| envelope.slice_ref(bytes))
-}
-
-fn read_complete(message: &[u8]) -> Result<RequestComplete<'_>, DecodeErrorKind> {
-    let mut complete = RequestComplete {
-        correlation_id: "",
-        status: 0,
-        duration_ms: 0,
-        request_body_size: 0,
-        response_body_size: 0,
-        upstream_attempts: 1,
-        error: None,
-    };
-    Reader::new(message).each(|field, value| {
-        match field {
-            1 => complete.correlation_id = value.str()?,
-            2 => complete.status = value.number()?,
-            3 => complete.duration_ms = value.number()?,
-            4 => complete.request_body_size = value.number()?,
-            5 => complete.response_body_size = value.number()?,
-            8 => complete.error = Some(value.str()?),
-            1000 => complete.upstream_attempts = value.number()?,
-            _ => {}
-        }
-        Ok(())
-    })?;
-    Ok(complete)
-}
-
-fn read_websocket<'a>(
-    message: &'a [u8],
-    envelope: &Bytes,
-) -> Result<WebSocketFrame<'a>, DecodeErrorKind> {
-    let mut number = 0_u64;
-    let mut frame = WebSocketFrame {
-        correlation_id: "",
-        opcode: WebSocketOpcode::Text,
-        data: Bytes::new(),
-        client_to_server: false,
-        frame_index: 0,
-        fin: true,
-        route_id: None,
-        client_ip: "",
-    };
-    Reader::new(message).each(|field, value| {
-        match field {
-            1 => frame.correlation_id = value.str()?,
-            2 => frame.client_to_server = value.bool()?,
-            3 => number = value.number()?,
-            4 => frame.data = body(value, envelope)?,
-            1000 => frame.frame_index = value.number()?,
-            1001 => frame.fin = value.bool()?,
-            1002 => frame.route_id = Some(value.str()?),
-            1003 => frame.client_ip = value.str()?,
-            _ => {}
-        }
-        Ok(())
-    })?;
-    frame.opcode = OPCODES
-        .into_iter()
-        .find_map(|(known, opcode)| (known == number).then_some(opcode))
-        .ok_or(DecodeErrorKind::UnknownName("frame_type"))?;
-    Ok(frame)
-}
-
-fn read_guardrail(message: &[u8]) -> Result<GuardrailInspect<'_>, DecodeErrorKind> {
-    let mut event = GuardrailInspect {
-        correlation_id: "",
-        inspection_type: GuardrailInspectionType::PromptInjection,
-        content: "",
-        model: None,
-        categories: Vec::new(),
-        route_id: None,
-        metadata: Vec::new(),
-    };
-    Reader::new(message).each(|field, value| {
-        match field {
-            1 => event.correlation_id = value.str()?,
-            2 => event.content = value.str()?,
-            4 => event.model = Some(value.str()?),
-            1000 => {
-                event.inspection_type = GuardrailInspectionType::from_wire(value.str()?)
-                    .ok_or(DecodeErrorKind::UnknownName("inspection_type"))?;
-            }
-            1001 => event.categories.push(value.str()?),
-            1002 => event.route_id = Some(value.str()?),
-            1003 => event.metadata.push(super::reader::header(value.bytes()?)?),
-            _ => {}
-        }
-        Ok(())
-    })?;
-    Ok(event)
+    read_message!(message, envelope => BodyChunk {
+        correlation_id = 1, chunk_index = 2, data = 3, is_last = 4, total_size = 5,
+        bytes_so_far = 6,
+    })
 }
 
 fn read_configure(message: &[u8]) -> Result<Configure<'_>, DecodeErrorKind> {

@@ -1,9 +1,9 @@
 //! Handshakes, which go through generated types.
 
-use super::control::{unwrap, wrap};
+use super::control::{InProtobuf, unwrap, wrap};
 use super::generated as proto;
 use crate::protocol::AgentFeatures;
-use crate::wire::decode::DecodeError;
+use crate::wire::decode::{DecodeError, DecodeErrorKind};
 use crate::wire::handshake::{
     ExtensionChoice, ExtensionOffer, HandshakeRequest, HandshakeResponse, WireCapabilities,
     WireLimits,
@@ -46,7 +46,6 @@ pub(in crate::wire) fn decode_request(payload: &[u8]) -> Result<HandshakeRequest
 
 pub(in crate::wire) fn encode_response(response: &HandshakeResponse) -> Vec<u8> {
     let capabilities = &response.capabilities;
-    let features = &capabilities.features;
     let limits = &capabilities.limits;
     let version = response.tollgate.as_ref().map(|choice| choice.version);
     let message = proto::HandshakeResponse {
@@ -61,17 +60,7 @@ pub(in crate::wire) fn encode_response(response: &HandshakeResponse) -> Vec<u8> 
                 .iter()
                 .filter_map(|&event| i32::try_from(event).ok())
                 .collect(),
-            features: Some(proto::AgentFeatures {
-                streaming_body: features.streaming_body,
-                websocket: features.websocket,
-                guardrails: features.guardrails,
-                config_push: features.config_push,
-                metrics_export: features.metrics_export,
-                concurrent_requests: features.concurrent_requests,
-                cancellation: features.cancellation,
-                flow_control: features.flow_control,
-                health_reporting: features.health_reporting,
-            }),
+            features: Some(capabilities.features.to_proto()),
             limits: Some(proto::AgentLimits {
                 max_body_size: limits.max_body_size,
                 max_concurrency: limits.max_concurrency,
@@ -89,11 +78,16 @@ pub(in crate::wire) fn encode_response(response: &HandshakeResponse) -> Vec<u8> 
 }
 
 pub(in crate::wire) fn decode_response(payload: &[u8]) -> Result<HandshakeResponse, DecodeError> {
-    let message: proto::HandshakeResponse = unwrap(MessageType::HandshakeResponse, payload)
-        .map_err(DecodeError::in_message("handshake response"))?;
+    unwrap(MessageType::HandshakeResponse, payload)
+        .and_then(to_response)
+        .map_err(DecodeError::in_message("handshake response"))
+}
+
+fn to_response(message: proto::HandshakeResponse) -> Result<HandshakeResponse, DecodeErrorKind> {
+    let capabilities = message.capabilities.map(capabilities).transpose()?;
     Ok(HandshakeResponse {
         protocol_version: message.protocol_version,
-        capabilities: message.capabilities.map(capabilities).unwrap_or_default(),
+        capabilities: capabilities.unwrap_or_default(),
         success: message.success,
         error: message.error,
         encoding: Encoding::Protobuf,
@@ -103,24 +97,13 @@ pub(in crate::wire) fn decode_response(payload: &[u8]) -> Result<HandshakeRespon
     })
 }
 
-fn capabilities(wire: proto::AgentCapabilities) -> WireCapabilities {
-    let features = wire.features.unwrap_or_default();
-    WireCapabilities {
+fn capabilities(wire: proto::AgentCapabilities) -> Result<WireCapabilities, DecodeErrorKind> {
+    Ok(WireCapabilities {
         agent_id: wire.agent_id,
         name: wire.name,
         version: wire.version,
         supported_events: wire.supported_events.into_iter().map(i64::from).collect(),
-        features: AgentFeatures {
-            streaming_body: features.streaming_body,
-            websocket: features.websocket,
-            guardrails: features.guardrails,
-            config_push: features.config_push,
-            metrics_export: features.metrics_export,
-            concurrent_requests: features.concurrent_requests,
-            cancellation: features.cancellation,
-            flow_control: features.flow_control,
-            health_reporting: features.health_reporting,
-        },
+        features: AgentFeatures::from_proto(wire.features.unwrap_or_default())?,
         limits: wire
             .limits
             .map_or_else(WireLimits::default, |limits| WireLimits {
@@ -128,5 +111,29 @@ fn capabilities(wire: proto::AgentCapabilities) -> WireCapabilities {
                 max_concurrency: limits.max_concurrency,
                 preferred_chunk_size: limits.preferred_chunk_size,
             }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{AgentCapabilities, EventType};
+    use crate::wire::{Dialect, Extension};
+
+    #[test]
+    fn handshakes_round_trip() {
+        let only = &[Encoding::Protobuf];
+        let request = HandshakeRequest::new("p", only, Some(Extension::V1));
+        let read = HandshakeRequest::decode_for(only, &request.encode_for(only)).unwrap();
+        assert_eq!(read, request);
+        let dialect = read.negotiate(only);
+        assert_eq!(
+            dialect,
+            Dialect::new(Encoding::Protobuf, Some(Extension::V1))
+        );
+        let capabilities = AgentCapabilities::new("a", "A", "1").with_event(EventType::Configure);
+        let response = HandshakeResponse::accept(&capabilities, dialect);
+        let read = HandshakeResponse::decode_for(only, &response.encode_for(only)).unwrap();
+        assert_eq!(read, response);
     }
 }

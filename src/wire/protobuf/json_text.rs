@@ -1,7 +1,7 @@
 //! Free-form values, which the protobuf messages carry as JSON text.
 
+use crate::wire::JsonParser;
 use crate::wire::decode::DecodeErrorKind;
-use crate::wire::incoming::JsonParser;
 use crate::wire::value::{self, Budget};
 use serde_json::{Map, Value};
 

@@ -3,8 +3,6 @@
 //! Events and answers are encoded by hand from the caller's borrowed data and decoded in place. All
 //! other messages go through generated types.
 
-#[cfg(test)]
-pub(super) mod by_prost;
 pub(super) mod control;
 mod envelope;
 mod events;
@@ -21,18 +19,17 @@ mod events;
 mod generated;
 pub(super) mod handshake;
 mod json_text;
+pub(super) mod numbered;
 mod reader;
 mod response;
-#[cfg(test)]
-mod tests;
 mod timestamp;
 mod writer;
 
 pub(crate) use envelope::{Direction, stream_id};
 pub(super) use events::{
-    write_chunk, write_complete, write_configure, write_event, write_guardrail,
-    write_request_headers, write_response_headers, write_websocket,
+    write_chunk, write_configure, write_event, write_request_headers, write_response_headers,
 };
-pub(super) use reader::HeaderReader;
+
+pub(super) use reader::{HeaderReader, Reader};
 pub(super) use response::{decode_answer, write_answer};
 pub(super) use writer::Writer;

@@ -5,7 +5,7 @@ use crate::wire::decode::DecodeErrorKind;
 
 /// Value of one field, by wire type.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Value<'a> {
+pub(in crate::wire) enum Value<'a> {
     Varint(u64),
     Fixed64(u64),
     Bytes(&'a [u8]),
@@ -56,12 +56,12 @@ impl<'a> Value<'a> {
 
 /// Reader of the fields of a message, in the order in which they were written.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub(in crate::wire) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) const fn new(message: &'a [u8]) -> Self {
+    pub(in crate::wire) const fn new(message: &'a [u8]) -> Self {
         Self { rest: message }
     }
 
@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
 
     /// Calls `read` with every field.
     #[inline]
-    pub(super) fn each(
+    pub(in crate::wire) fn each(
         mut self,
         mut read: impl FnMut(u32, Value<'a>) -> Result<(), DecodeErrorKind>,
     ) -> Result<(), DecodeErrorKind> {

@@ -1,6 +1,7 @@
 //! Answers of agents, encoded from and decoded to their owned form.
 
-use super::events::{body, recover_str};
+use super::events::recover_str;
+use super::numbered::{WriteNumbered, read_message, write_message};
 use super::reader::{Reader, Value, header, set_once};
 use super::writer::Writer;
 use super::{envelope, json_text};
@@ -18,6 +19,7 @@ use std::collections::HashMap;
 
 /// Appends an answer in its envelope to `out`. Returns the body with which the message ends if it
 /// was not copied to `out`.
+#[inline(always)]
 pub(in crate::wire) fn write_answer(
     response: &AgentResponse,
     to: AnswerTo<'_>,
@@ -34,6 +36,7 @@ pub(in crate::wire) fn write_answer(
     writer.into_detached()
 }
 
+#[inline(always)]
 fn write(response: &AgentResponse, correlation_id: &str, writer: &mut Writer<'_>) {
     writer.str(1, correlation_id);
     write_decision(&response.decision, writer);
@@ -49,7 +52,7 @@ fn write(response: &AgentResponse, correlation_id: &str, writer: &mut Writer<'_>
         writer.message(12, |writer| write_audit(&response.audit, writer));
     }
     writer.bool(14, response.needs_more);
-    writer.str_pairs(1000, as_strs(&response.routing_metadata));
+    response.routing_metadata.write(1000, writer);
     if response.version != PROTOCOL_VERSION {
         writer.some_uint(1004, u64::from(response.version));
     }
@@ -90,23 +93,17 @@ fn write_decision(decision: &Decision, writer: &mut Writer<'_>) {
             body,
             headers,
         } => writer.message(3, |writer| {
-            writer.uint(1, u64::from(*status));
-            writer.optional_str(2, body.as_deref());
-            if let Some(headers) = headers {
-                writer.str_pairs(3, as_strs(headers));
-                writer.bool(1000, headers.is_empty());
-            }
+            let is_empty = headers.as_ref().is_some_and(HashMap::is_empty);
+            write_message!(writer; status => 1, body => 2, headers => 3, &is_empty => 1000);
         }),
         Decision::Redirect { url, status } => writer.message(4, |writer| {
-            writer.str(1, url);
-            writer.uint(2, u64::from(*status));
+            write_message!(writer; url => 1, status => 2);
         }),
         Decision::Challenge {
             challenge_type,
             params,
         } => writer.message(5, |writer| {
-            writer.str(1, challenge_type);
-            writer.str_pairs(2, as_strs(params));
+            write_message!(writer; challenge_type => 1, params => 2);
         }),
     }
 }
@@ -117,25 +114,16 @@ fn write_header_op(op: &HeaderOp, writer: &mut Writer<'_>) {
         HeaderOp::Add { name, value } => (2, name, value),
         HeaderOp::Remove { name } => return writer.some_str(3, name),
     };
-    writer.message(field, |writer| {
-        writer.str(1, name);
-        writer.str(2, value);
-    });
+    writer.message(
+        field,
+        |writer| write_message!(writer; name => 1, value => 2),
+    );
 }
 
 fn write_audit(audit: &AuditMetadata, writer: &mut Writer<'_>) {
-    for (field, items) in [
-        (1, &audit.tags),
-        (2, &audit.rule_ids),
-        (4, &audit.reason_codes),
-    ] {
-        for item in items {
-            writer.some_str(field, item);
-        }
-    }
-    if let Some(confidence) = audit.confidence {
-        writer.some_float(3, confidence);
-    }
+    write_message!(writer;
+        &audit.tags => 1, &audit.rule_ids => 2, &audit.reason_codes => 4, &audit.confidence => 3,
+    );
     for (key, custom) in &audit.custom {
         if key != CORRELATION_ID {
             writer.str_pairs(5, [(key.as_str(), custom.to_string().as_str())]);
@@ -148,8 +136,7 @@ fn write_websocket_decision(decision: &WebSocketDecision, writer: &mut Writer<'_
         WebSocketDecision::Allow => writer.message(1, |_| {}),
         WebSocketDecision::Drop => writer.message(2, |_| {}),
         WebSocketDecision::Close { code, reason } => writer.message(3, |writer| {
-            writer.uint(1, u64::from(*code));
-            writer.str(2, reason);
+            write_message!(writer; code => 1, reason => 2);
         }),
     }
 }
@@ -163,11 +150,6 @@ fn write_mutation<'b>(
     if let Some(data) = &mutation.data {
         write_bytes(writer, 1, data);
     }
-}
-
-fn as_strs(map: &HashMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
-    map.iter()
-        .map(|(key, value)| (key.as_str(), value.as_str()))
 }
 
 /// Decodes an answer from its envelope and passes it to `accept`.
@@ -201,22 +183,27 @@ fn read<'a>(message: &'a [u8], envelope: &Bytes) -> Result<Answer<'a>, DecodeErr
     Reader::new(message).each(|field, value| {
         match field {
             1 => correlation_id = Some(value.str()?),
-            2..=5 => set_once(&mut decision, read_decision(field, value)?)?,
+            2..=5 => set_once(&mut decision, read_decision(field, value, envelope)?)?,
             10 => response.request_headers.push(read_header_op(value)?),
             11 => response.response_headers.push(read_header_op(value)?),
             12 => set_once(&mut audit, read_audit(value)?)?,
             14 => response.needs_more = value.bool()?,
-            1000 => insert(&mut response.routing_metadata, value)?,
-            1001 => {
-                let mutation = read_mutation(value, envelope)?;
-                set_once(&mut response.request_body_mutation, mutation)?;
+            1000 => {
+                let (key, value) = header(value.bytes()?)?;
+                response
+                    .routing_metadata
+                    .insert(key.to_owned(), value.to_owned());
             }
-            1002 => {
-                let mutation = read_mutation(value, envelope)?;
-                set_once(&mut response.response_body_mutation, mutation)?;
-            }
+            1001 => set_once(
+                &mut response.request_body_mutation,
+                read_mutation(value, envelope)?,
+            )?,
+            1002 => set_once(
+                &mut response.response_body_mutation,
+                read_mutation(value, envelope)?,
+            )?,
             1003 => {
-                let decision = read_websocket_decision(value)?;
+                let decision = read_websocket_decision(value, envelope)?;
                 set_once(&mut response.websocket_decision, decision)?;
             }
             1004 => response.version = value.number()?,
@@ -233,59 +220,41 @@ fn read<'a>(message: &'a [u8], envelope: &Bytes) -> Result<Answer<'a>, DecodeErr
     })
 }
 
-fn read_decision(field: u32, value: Value<'_>) -> Result<Decision, DecodeErrorKind> {
-    let message = Reader::new(value.bytes()?);
+fn read_decision(
+    field: u32,
+    value: Value<'_>,
+    envelope: &Bytes,
+) -> Result<Decision, DecodeErrorKind> {
+    let message = value.bytes()?;
     match field {
-        2 => message.each(|_, _| Ok(())).map(|()| Decision::Allow),
-        3 => read_block(message),
-        4 => {
-            let (mut url, mut status) = (String::new(), 0);
-            message.each(|field, value| {
-                match field {
-                    1 => url = value.string()?,
-                    2 => status = value.number()?,
-                    _ => {}
-                }
-                Ok(())
-            })?;
-            Ok(Decision::Redirect { url, status })
-        }
+        2 => Reader::new(message)
+            .each(|_, _| Ok(()))
+            .map(|()| Decision::Allow),
+        3 => read_block(message, envelope),
+        4 => read_message!(message, envelope => Decision::Redirect { url = 1, status = 2 }),
         _ => {
-            let (mut challenge_type, mut params) = (String::new(), HashMap::new());
-            message.each(|field, value| {
-                match field {
-                    1 => challenge_type = value.string()?,
-                    2 => insert(&mut params, value)?,
-                    _ => {}
-                }
-                Ok(())
-            })?;
-            Ok(Decision::Challenge {
-                challenge_type,
-                params,
-            })
+            read_message!(message, envelope => Decision::Challenge { challenge_type = 1, params = 2 })
         }
     }
 }
 
-fn read_block(message: Reader<'_>) -> Result<Decision, DecodeErrorKind> {
-    let (mut status, mut body) = (0, None);
-    let (mut headers, mut has_headers) = (HashMap::new(), false);
-    message.each(|field, value| {
-        match field {
-            1 => status = value.number()?,
-            2 => body = Some(value.string()?),
-            3 => insert(&mut headers, value)?,
-            1000 => has_headers = value.bool()?,
-            _ => {}
-        }
-        Ok(())
-    })?;
-    let has_headers = has_headers || !headers.is_empty();
+fn read_block(message: &[u8], envelope: &Bytes) -> Result<Decision, DecodeErrorKind> {
+    struct Block {
+        status: u16,
+        body: Option<String>,
+        headers: HashMap<String, String>,
+        /// Set for headers without entries, which could not be told from absent ones.
+        has_headers: bool,
+    }
+    let block: Result<_, DecodeErrorKind> = read_message!(message, envelope => Block {
+        status = 1, body = 2, headers = 3, has_headers = 1000,
+    });
+    let block = block?;
+    let has_headers = block.has_headers || !block.headers.is_empty();
     Ok(Decision::Block {
-        status,
-        body,
-        headers: has_headers.then_some(headers),
+        status: block.status,
+        body: block.body,
+        headers: has_headers.then_some(block.headers),
     })
 }
 
@@ -341,36 +310,19 @@ fn read_audit(value: Value<'_>) -> Result<AuditMetadata, DecodeErrorKind> {
 }
 
 fn read_mutation(value: Value<'_>, envelope: &Bytes) -> Result<BodyMutation, DecodeErrorKind> {
-    let mut mutation = BodyMutation::pass_through(0);
-    Reader::new(value.bytes()?).each(|field, value| {
-        match field {
-            1 => mutation.data = Some(body(value, envelope)?),
-            2 => mutation.chunk_index = value.number()?,
-            _ => {}
-        }
-        Ok(())
-    })?;
-    Ok(mutation)
+    read_message!(value.bytes()?, envelope => BodyMutation { data = 1, chunk_index = 2 })
 }
 
-fn read_websocket_decision(value: Value<'_>) -> Result<WebSocketDecision, DecodeErrorKind> {
+fn read_websocket_decision(
+    value: Value<'_>,
+    envelope: &Bytes,
+) -> Result<WebSocketDecision, DecodeErrorKind> {
     let mut decision = None;
     Reader::new(value.bytes()?).each(|field, value| {
         let read = match field {
             1 => WebSocketDecision::Allow,
             2 => WebSocketDecision::Drop,
-            3 => {
-                let (mut code, mut reason) = (0, String::new());
-                Reader::new(value.bytes()?).each(|field, value| {
-                    match field {
-                        1 => code = value.number()?,
-                        2 => reason = value.string()?,
-                        _ => {}
-                    }
-                    Ok(())
-                })?;
-                WebSocketDecision::Close { code, reason }
-            }
+            3 => read_close(value.bytes()?, envelope)?,
             _ => return Ok(()),
         };
         set_once(&mut decision, read)
@@ -378,9 +330,6 @@ fn read_websocket_decision(value: Value<'_>) -> Result<WebSocketDecision, Decode
     decision.ok_or(DecodeErrorKind::UnknownName("websocket decision"))
 }
 
-/// Adds an entry to a map. Of several with one key the last counts, as protobuf specifies.
-fn insert(map: &mut HashMap<String, String>, value: Value<'_>) -> Result<(), DecodeErrorKind> {
-    let (key, value) = header(value.bytes()?)?;
-    map.insert(key.to_owned(), value.to_owned());
-    Ok(())
+fn read_close(message: &[u8], envelope: &Bytes) -> Result<WebSocketDecision, DecodeErrorKind> {
+    read_message!(message, envelope => WebSocketDecision::Close { code = 1, reason = 2 })
 }

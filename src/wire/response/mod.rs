@@ -1,28 +1,16 @@
 //! Encoding and decoding of an agent's response to an event.
 
+mod parts;
 mod read;
 mod write;
 
-pub(crate) use read::{Answer, decode_answer};
+pub use read::Answer;
+pub(super) use read::{from_json, from_msgpack};
+pub(super) use write::write_answer;
 pub(crate) use write::{AnswerTo, encode_answer};
 
 /// Key of `audit.custom` that holds the correlation id of a response.
 pub(super) const CORRELATION_ID: &str = "correlation_id";
-
-const RESPONSE_FIELDS: &[&str] = &[
-    "version",
-    "decision",
-    "request_headers",
-    "response_headers",
-    "routing_metadata",
-    "audit",
-    "needs_more",
-    "request_body_mutation",
-    "response_body_mutation",
-    "websocket_decision",
-];
-
-const AUDIT_FIELDS: &[&str] = &["tags", "rule_ids", "confidence", "reason_codes", "custom"];
 
 #[cfg(test)]
 mod tests {
@@ -44,9 +32,7 @@ mod tests {
         .unwrap();
         assert!(frame.ends_with(read::ENCODED_ALLOW));
         let payload = bytes::Bytes::from_static(read::ENCODED_ALLOW);
-        let decoded = decode_answer(crate::wire::Payload::MessagePack(&payload), |answer| {
-            answer.response
-        });
+        let decoded = from_msgpack(&payload, |answer| answer.response);
         assert_eq!(decoded.unwrap(), response);
     }
 }

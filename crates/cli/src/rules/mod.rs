@@ -158,9 +158,9 @@ impl AgentHandler for Rules {
         AgentResponse::default_allow()
     }
 
-    async fn on_configure(&self, _event: Configure<'_>) -> bool {
+    async fn on_configure(&self, _event: Configure<'_>) -> Result<(), String> {
         self.wait().await;
-        true
+        Ok(())
     }
 
     fn on_cancel(&self, correlation_id: &str, _reason: CancelReason) {

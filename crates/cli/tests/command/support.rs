@@ -133,11 +133,12 @@ pub(crate) struct Agent {
 impl Agent {
     /// Starts an agent at this endpoint and waits until it listens.
     pub(crate) fn start(listen: &str, options: &[&str]) -> Self {
-        let mut child = tollgate(&["agent", "--listen", listen])
-            .args(options)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("spawn");
+        Self::spawn(tollgate(&["agent", "--listen", listen]).args(options))
+    }
+
+    /// Runs a command that becomes an agent, and waits until it listens.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("spawn");
         let mut line = String::new();
         let stderr = child.stderr.as_mut().expect("stderr");
         BufReader::new(stderr).read_line(&mut line).expect("line");
@@ -155,10 +156,17 @@ impl Agent {
 
     /// Sends a signal and waits for the agent's exit.
     pub(crate) fn stop(mut self, signal: &str) -> ExitStatus {
-        let kill = format!("kill -{signal} {}", self.child.id());
-        let sent = Command::new("sh").args(["-c", &kill]).status().expect("sh");
-        assert!(sent.success());
+        send_signal(&self.child, signal);
         self.child.wait().expect("wait")
+    }
+
+    /// Kills the agent and returns what it has written to stderr since it listens.
+    pub(crate) fn log(mut self) -> String {
+        self.kill();
+        let mut log = String::new();
+        let stderr = self.child.stderr.as_mut().expect("stderr");
+        stderr.read_to_string(&mut log).expect("text");
+        log
     }
 
     /// Kills the agent, which gets no time to clean up.
@@ -166,6 +174,13 @@ impl Agent {
         self.child.kill().expect("kill");
         self.child.wait().expect("wait");
     }
+}
+
+/// Sends a signal to a child process.
+pub(crate) fn send_signal(child: &Child, signal: &str) {
+    let kill = format!("kill -{signal} {}", child.id());
+    let sent = Command::new("sh").args(["-c", &kill]).status().expect("sh");
+    assert!(sent.success());
 }
 
 impl Drop for Agent {

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use tollgate::{
-    AgentHandler, BodyChunk, RequestComplete, RequestHeadersView, ResponseHeadersView,
-    UdsAgentServer,
+    AgentHandler, AgentServer, BodyChunk, RequestComplete, RequestHeadersView, ResponseHeadersView,
     events::{Configure, GuardrailInspect, WebSocketFrame},
 };
 use zentinel_agent_protocol::v2::{
@@ -27,7 +26,11 @@ impl Recorder {
         let path = dir.path().join("agent.sock");
         let seen = Arc::default();
         let handler = Handler(Arc::clone(&seen));
-        let server = UdsAgentServer::new(&path, handler).bind().await.unwrap();
+        let server = AgentServer::builder(handler)
+            .listen(path.display().to_string())
+            .bind()
+            .await
+            .unwrap();
         tokio::spawn(server.serve());
         let _dir = dir;
         Self { path, seen, _dir }
@@ -105,10 +108,13 @@ impl AgentHandler for Handler {
         self.event("prompt", event.correlation_id)
     }
 
-    async fn on_configure(&self, event: Configure<'_>) -> bool {
+    async fn on_configure(&self, event: Configure<'_>) -> Result<(), String> {
         let config = event.config().cloned().unwrap_or_default();
         self.record(format!("configure {config}"));
-        config != false
+        if config == false {
+            return Err("Configuration rejected".to_owned());
+        }
+        Ok(())
     }
 
     fn on_cancel(&self, correlation_id: &str, reason: CancelReason) {

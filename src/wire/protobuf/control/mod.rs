@@ -1,27 +1,37 @@
 //! Control messages. They are rare, so they go through generated types.
 
 mod config_updates;
+mod convert;
 mod health;
-mod metrics;
 
-pub(in crate::wire) use config_updates::{
-    decode_config_response, decode_config_update, encode_config_response, encode_config_update,
-};
-pub(in crate::wire) use health::{decode_health, encode_health};
-pub(in crate::wire) use metrics::{decode_metrics_report, encode_metrics_report};
+pub(in crate::wire) use convert::InProtobuf;
 
 use super::generated as proto;
 use super::writer::Writer;
 use super::{envelope, json_text};
 use crate::protocol::{
-    CancelReason, CancelRequest, DrainReason, DrainRequest, FlowControl, FlowControlAction,
-    LogLevel, LogMessage, Ping, ShutdownReason, ShutdownRequest, now_ms,
+    AgentFeatures, CancelReason, CancelRequest, ConfigUpdateResponse, CounterMetric, DrainReason,
+    DrainRequest, FlowControl, FlowControlAction, GaugeMetric, HistogramBucket, HistogramMetric,
+    LoadMetrics, LogLevel, LogMessage, MetricsReport, Ping, ResourceMetrics, ShutdownReason,
+    ShutdownRequest, now_ms,
 };
 use crate::wire::MessageType;
+use crate::wire::control::ControlMessage;
 use crate::wire::decode::DecodeErrorKind;
+use convert::{same_fields, same_variants};
 use prost::Message;
 
 /// Encodes a message in its envelope.
+pub(in crate::wire) fn encode<M: ControlMessage>(message: &M) -> Vec<u8> {
+    wrap(M::MESSAGE, &message.to_proto())
+}
+
+/// Decodes the message in an envelope.
+pub(in crate::wire) fn decode<M: ControlMessage>(payload: &[u8]) -> Result<M, DecodeErrorKind> {
+    M::from_proto(unwrap(M::MESSAGE, payload)?)
+}
+
+/// Encodes a generated message in its envelope.
 pub(super) fn wrap(message: MessageType, content: &impl Message) -> Vec<u8> {
     let mut out = Vec::new();
     let content = content.encode_to_vec();
@@ -31,7 +41,7 @@ pub(super) fn wrap(message: MessageType, content: &impl Message) -> Vec<u8> {
     out
 }
 
-/// Decodes the message in an envelope.
+/// Decodes the generated message in an envelope.
 pub(super) fn unwrap<T: Message + Default>(
     message: MessageType,
     payload: &[u8],
@@ -39,39 +49,120 @@ pub(super) fn unwrap<T: Message + Default>(
     T::decode(envelope::open(message, payload)?).map_err(|_| DecodeErrorKind::Syntax)
 }
 
-pub(in crate::wire) fn encode_flow_control(message: &FlowControl) -> Vec<u8> {
-    let (action, buffer_available) = match message.action {
-        FlowControlAction::Pause => (proto::FlowAction::Pause, None),
-        FlowControlAction::Resume => (proto::FlowAction::Resume, None),
-        FlowControlAction::UpdateCapacity { buffer_available } => {
-            (proto::FlowAction::UpdateCapacity, Some(buffer_available))
-        }
-    };
-    let signal = proto::FlowControlSignal {
-        correlation_id: message.correlation_id.clone(),
-        action: action.into(),
-        buffer_available,
-        timestamp_ms: message.timestamp_ms,
-    };
-    wrap(MessageType::FlowControl, &signal)
+same_fields! {
+    AgentFeatures {
+        streaming_body, websocket, guardrails, config_push, metrics_export, concurrent_requests,
+        cancellation, flow_control, health_reporting,
+    }
+    LoadMetrics {
+        in_flight, queue_depth, avg_latency_ms, p50_latency_ms, p95_latency_ms, p99_latency_ms,
+        requests_processed, requests_rejected, requests_timed_out,
+    }
+    ResourceMetrics {
+        cpu_percent, memory_bytes, memory_limit, active_threads, open_fds, fd_limit, connections,
+    }
+    MetricsReport {
+        agent_id, timestamp_ms, interval_ms, counters: list, gauges: list, histograms: list,
+    }
+    CounterMetric { name, help, labels, value }
+    GaugeMetric { name, help, labels, value }
+    HistogramMetric { name, help, labels, sum, count, buckets: list }
+    HistogramBucket { le, count }
+    ConfigUpdateResponse { request_id, accepted, error, timestamp_ms }
+    DrainRequest { duration_ms, reason: converted, timestamp_ms }
+    ShutdownRequest { reason: converted, grace_period_ms, timestamp_ms }
 }
 
-pub(in crate::wire) fn decode_flow_control(payload: &[u8]) -> Result<FlowControl, DecodeErrorKind> {
-    let signal: proto::FlowControlSignal = unwrap(MessageType::FlowControl, payload)?;
-    let action = match signal.action {
-        1 => FlowControlAction::Pause,
-        2 => FlowControlAction::Resume,
-        3 => FlowControlAction::UpdateCapacity {
-            buffer_available: signal.buffer_available.unwrap_or_default(),
-        },
-        _ => return Err(DecodeErrorKind::UnknownName("action")),
-    };
-    Ok(FlowControl {
-        // Peers that do not track presence write an empty id for an absent one.
-        correlation_id: signal.correlation_id.filter(|id| !id.is_empty()),
-        action,
-        timestamp_ms: signal.timestamp_ms,
-    })
+same_variants! {
+    DrainReason as proto::drain_request::Reason, "reason": [
+        ConfigReload, Maintenance, HealthCheckFailed, Manual,
+    ]
+    ShutdownReason as proto::shutdown_request::Reason, "reason": [
+        Graceful, Immediate, ConfigReload, Upgrade,
+    ]
+    LogLevel as proto::LogLevel, "level": [Debug, Info, Warn, Error]
+}
+
+impl InProtobuf for FlowControl {
+    type Proto = proto::FlowControlSignal;
+
+    fn to_proto(&self) -> Self::Proto {
+        let (action, buffer_available) = match self.action {
+            FlowControlAction::Pause => (proto::FlowAction::Pause, None),
+            FlowControlAction::Resume => (proto::FlowAction::Resume, None),
+            FlowControlAction::UpdateCapacity { buffer_available } => {
+                (proto::FlowAction::UpdateCapacity, Some(buffer_available))
+            }
+        };
+        proto::FlowControlSignal {
+            correlation_id: self.correlation_id.clone(),
+            action: action.into(),
+            buffer_available,
+            timestamp_ms: self.timestamp_ms,
+        }
+    }
+
+    fn from_proto(signal: Self::Proto) -> Result<Self, DecodeErrorKind> {
+        let action = match signal.action {
+            1 => FlowControlAction::Pause,
+            2 => FlowControlAction::Resume,
+            3 => FlowControlAction::UpdateCapacity {
+                buffer_available: signal.buffer_available.unwrap_or_default(),
+            },
+            _ => return Err(DecodeErrorKind::UnknownName("action")),
+        };
+        Ok(Self {
+            // Peers that do not track presence write an empty id for an absent one.
+            correlation_id: signal.correlation_id.filter(|id| !id.is_empty()),
+            action,
+            timestamp_ms: signal.timestamp_ms,
+        })
+    }
+}
+
+impl InProtobuf for LogMessage {
+    type Proto = proto::LogMessage;
+
+    fn to_proto(&self) -> Self::Proto {
+        let mut message = proto::LogMessage {
+            level: self.level.to_proto(),
+            message: self.message.clone(),
+            correlation_id: self.correlation_id.clone(),
+            timestamp_ms: self.timestamp_ms,
+            ..proto::LogMessage::default()
+        };
+        let mut others = serde_json::Map::new();
+        for (name, value) in &self.fields {
+            match value {
+                serde_json::Value::String(text) => {
+                    message.fields.insert(name.clone(), text.clone());
+                }
+                value => {
+                    others.insert(name.clone(), value.clone());
+                }
+            }
+        }
+        if !others.is_empty() {
+            message.fields_json = Some(serde_json::Value::Object(others).to_string());
+        }
+        message
+    }
+
+    fn from_proto(message: Self::Proto) -> Result<Self, DecodeErrorKind> {
+        let mut fields = match &message.fields_json {
+            Some(text) => json_text::read_map(text)?,
+            None => serde_json::Map::new(),
+        };
+        let texts = message.fields.into_iter();
+        fields.extend(texts.map(|(name, text)| (name, text.into())));
+        Ok(Self {
+            level: LogLevel::from_proto(message.level)?,
+            message: message.message,
+            correlation_id: message.correlation_id,
+            fields,
+            timestamp_ms: message.timestamp_ms,
+        })
+    }
 }
 
 pub(in crate::wire) fn encode_cancel(correlation_id: &str, reason: CancelReason) -> Vec<u8> {
@@ -119,128 +210,5 @@ pub(in crate::wire) fn decode_pong(payload: &[u8]) -> Result<Ping, DecodeErrorKi
     Ok(Ping {
         sequence: pong.sequence,
         timestamp_ms: pong.ping_timestamp_ms,
-    })
-}
-
-pub(in crate::wire) fn encode_drain(drain: &DrainRequest) -> Vec<u8> {
-    let reason = match drain.reason {
-        DrainReason::ConfigReload => proto::drain_request::Reason::ConfigReload,
-        DrainReason::Maintenance => proto::drain_request::Reason::Maintenance,
-        DrainReason::HealthCheckFailed => proto::drain_request::Reason::HealthCheckFailed,
-        DrainReason::Manual => proto::drain_request::Reason::Manual,
-    };
-    let message = proto::DrainRequest {
-        duration_ms: drain.duration_ms,
-        reason: reason.into(),
-        timestamp_ms: drain.timestamp_ms,
-    };
-    wrap(MessageType::Drain, &message)
-}
-
-pub(in crate::wire) fn decode_drain(payload: &[u8]) -> Result<DrainRequest, DecodeErrorKind> {
-    let message: proto::DrainRequest = unwrap(MessageType::Drain, payload)?;
-    let reason = match proto::drain_request::Reason::try_from(message.reason) {
-        Ok(proto::drain_request::Reason::ConfigReload) => DrainReason::ConfigReload,
-        Ok(proto::drain_request::Reason::Maintenance) => DrainReason::Maintenance,
-        Ok(proto::drain_request::Reason::HealthCheckFailed) => DrainReason::HealthCheckFailed,
-        Ok(proto::drain_request::Reason::Manual) => DrainReason::Manual,
-        Ok(proto::drain_request::Reason::Unspecified) | Err(_) => {
-            return Err(DecodeErrorKind::UnknownName("reason"));
-        }
-    };
-    Ok(DrainRequest {
-        duration_ms: message.duration_ms,
-        reason,
-        timestamp_ms: message.timestamp_ms,
-    })
-}
-
-pub(in crate::wire) fn encode_shutdown(shutdown: &ShutdownRequest) -> Vec<u8> {
-    let reason = match shutdown.reason {
-        ShutdownReason::Graceful => proto::shutdown_request::Reason::Graceful,
-        ShutdownReason::Immediate => proto::shutdown_request::Reason::Immediate,
-        ShutdownReason::ConfigReload => proto::shutdown_request::Reason::ConfigReload,
-        ShutdownReason::Upgrade => proto::shutdown_request::Reason::Upgrade,
-    };
-    let message = proto::ShutdownRequest {
-        reason: reason.into(),
-        grace_period_ms: shutdown.grace_period_ms,
-        timestamp_ms: shutdown.timestamp_ms,
-    };
-    wrap(MessageType::Shutdown, &message)
-}
-
-pub(in crate::wire) fn decode_shutdown(payload: &[u8]) -> Result<ShutdownRequest, DecodeErrorKind> {
-    let message: proto::ShutdownRequest = unwrap(MessageType::Shutdown, payload)?;
-    let reason = match proto::shutdown_request::Reason::try_from(message.reason) {
-        Ok(proto::shutdown_request::Reason::Graceful) => ShutdownReason::Graceful,
-        Ok(proto::shutdown_request::Reason::Immediate) => ShutdownReason::Immediate,
-        Ok(proto::shutdown_request::Reason::ConfigReload) => ShutdownReason::ConfigReload,
-        Ok(proto::shutdown_request::Reason::Upgrade) => ShutdownReason::Upgrade,
-        Ok(proto::shutdown_request::Reason::Unspecified) | Err(_) => {
-            return Err(DecodeErrorKind::UnknownName("reason"));
-        }
-    };
-    Ok(ShutdownRequest {
-        reason,
-        grace_period_ms: message.grace_period_ms,
-        timestamp_ms: message.timestamp_ms,
-    })
-}
-
-pub(in crate::wire) fn encode_log(line: &LogMessage) -> Vec<u8> {
-    let level = match line.level {
-        LogLevel::Debug => proto::LogLevel::Debug,
-        LogLevel::Info => proto::LogLevel::Info,
-        LogLevel::Warn => proto::LogLevel::Warn,
-        LogLevel::Error => proto::LogLevel::Error,
-    };
-    let mut message = proto::LogMessage {
-        level: level.into(),
-        message: line.message.clone(),
-        correlation_id: line.correlation_id.clone(),
-        timestamp_ms: line.timestamp_ms,
-        ..proto::LogMessage::default()
-    };
-    let mut others = serde_json::Map::new();
-    for (name, value) in &line.fields {
-        match value {
-            serde_json::Value::String(text) => {
-                message.fields.insert(name.clone(), text.clone());
-            }
-            value => {
-                others.insert(name.clone(), value.clone());
-            }
-        }
-    }
-    if !others.is_empty() {
-        message.fields_json = Some(serde_json::Value::Object(others).to_string());
-    }
-    wrap(MessageType::Log, &message)
-}
-
-pub(in crate::wire) fn decode_log(payload: &[u8]) -> Result<LogMessage, DecodeErrorKind> {
-    let message: proto::LogMessage = unwrap(MessageType::Log, payload)?;
-    let level = match proto::LogLevel::try_from(message.level) {
-        Ok(proto::LogLevel::Debug) => LogLevel::Debug,
-        Ok(proto::LogLevel::Info) => LogLevel::Info,
-        Ok(proto::LogLevel::Warn) => LogLevel::Warn,
-        Ok(proto::LogLevel::Error) => LogLevel::Error,
-        Ok(proto::LogLevel::Unspecified) | Err(_) => {
-            return Err(DecodeErrorKind::UnknownName("level"));
-        }
-    };
-    let mut fields = match &message.fields_json {
-        Some(text) => json_text::read_map(text)?,
-        None => serde_json::Map::new(),
-    };
-    let texts = message.fields.into_iter();
-    fields.extend(texts.map(|(name, text)| (name, text.into())));
-    Ok(LogMessage {
-        level,
-        message: message.message,
-        correlation_id: message.correlation_id,
-        fields,
-        timestamp_ms: message.timestamp_ms,
     })
 }

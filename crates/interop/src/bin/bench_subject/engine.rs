@@ -4,9 +4,9 @@ use anyhow::{Context, ensure};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use tollgate::{
-    Agent, AgentCapabilities, AgentConfig, AgentDialer, AgentHandler, AgentPool, AgentPoolConfig,
-    BodyChunk, Bytes, Decision, Encoding, GrpcAgentServer, Metadata, RequestBodyChunk,
-    RequestHeaders, ReverseConnectionConfig, ReverseConnectionListener, UdsAgentServer,
+    Agent, AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig, AgentServer,
+    BodyChunk, Bytes, Decision, Encoding, Metadata, RequestBodyChunk, RequestHeaders,
+    ReverseConnectionConfig, ReverseConnectionListener,
 };
 use tollgate_load_driver::{CONNECTIONS, Caller, Proxy, Subject, Traffic, traffic};
 
@@ -29,7 +29,10 @@ impl Subject for Tollgate {
     type Address = PathBuf;
 
     async fn serve(&self, socket: PathBuf) -> anyhow::Result<()> {
-        let server = UdsAgentServer::new(socket, AllowAll).bind().await?;
+        let server = AgentServer::builder(AllowAll)
+            .listen(socket.display().to_string())
+            .bind()
+            .await?;
         Ok(server.serve().await?)
     }
 
@@ -55,7 +58,7 @@ impl Subject for Grpc {
     type Address = SocketAddr;
 
     async fn serve(&self, address: SocketAddr) -> anyhow::Result<()> {
-        let server = GrpcAgentServer::new(format!("grpc://{address}"), AllowAll);
+        let server = AgentServer::builder(AllowAll).listen(format!("grpc://{address}"));
         Ok(server.bind().await?.serve().await?)
     }
 
@@ -83,11 +86,11 @@ impl Subject for Reverse {
     type Address = PathBuf;
 
     async fn serve(&self, socket: PathBuf) -> anyhow::Result<()> {
-        let dialer = AgentDialer::new(AllowAll)
-            .with_agent_id(AGENT)
-            .with_proxy(socket.display().to_string())
-            .with_connections(CONNECTIONS);
-        Ok(dialer.run().await?)
+        let dialer = AgentServer::builder(AllowAll)
+            .agent_id(AGENT)
+            .dial(socket.display().to_string())
+            .dial_connections(CONNECTIONS);
+        Ok(dialer.serve().await?)
     }
 
     async fn ready(&self, _socket: &PathBuf) -> anyhow::Result<()> {

@@ -15,7 +15,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
-use tollgate::bench::Codec;
+use tollgate::codec::{CallId, Codec};
 use tollgate::{AgentResponse, Encoding};
 use tollgate_load_driver::{CONNECTIONS, Subject, Traffic};
 use tonic::body::Body;
@@ -27,10 +27,12 @@ use tower::Service;
 
 const METHOD: &str = "/floor.Floor/Ask";
 
-/// Length and type of a frame, which gRPC does not use.
-const FRAME_HEAD: usize = 5;
-
 const PROTOBUF: Codec = Codec::extended(Encoding::Protobuf);
+
+const CALL: CallId<'_> = CallId {
+    correlation_id: ANY_ID,
+    stream_id: 0,
+};
 
 /// The floor over gRPC.
 pub(crate) struct Grpc;
@@ -41,8 +43,8 @@ impl Subject for Grpc {
 
     async fn serve(&self, address: SocketAddr) -> anyhow::Result<()> {
         let mut allow = Vec::new();
-        PROTOBUF.encode_answer(&AgentResponse::default_allow(), &mut allow);
-        let answers = Answers(Bytes::from(allow).split_off(FRAME_HEAD));
+        PROTOBUF.encode_answer(&AgentResponse::default_allow(), CALL, &mut allow);
+        let answers = Answers(allow.into());
         Ok(Server::builder()
             .add_service(answers)
             .serve(address)
@@ -55,8 +57,8 @@ impl Subject for Grpc {
         traffic: &Traffic,
     ) -> anyhow::Result<Self::Proxy> {
         let mut head = Vec::new();
-        PROTOBUF.encode_event(&engine::head(ANY_ID), &mut head);
-        let head = Bytes::from(head).split_off(FRAME_HEAD);
+        PROTOBUF.encode_event(&engine::head(ANY_ID), CALL, &mut head);
+        let head = Bytes::from(head);
         let mut connections = Vec::with_capacity(CONNECTIONS);
         for _ in 0..CONNECTIONS {
             connections.push(GrpcConnection::open(*address).await?);

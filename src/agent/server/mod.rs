@@ -1,0 +1,390 @@
+//! The server of an agent: its builder, its listeners and connections to proxies, and its drain.
+
+mod accept;
+mod dialing;
+mod endpoint;
+mod inherited;
+pub(super) mod listener;
+mod other_protocol;
+pub(super) mod sessions;
+
+#[cfg(feature = "__sim")]
+pub use listener::Simulated;
+pub use listener::{Incoming, Listener};
+pub use other_protocol::{NotAsked, OtherSession};
+
+use super::control::AgentControl;
+use super::dial::DialSettings;
+#[cfg(feature = "grpc")]
+use super::grpc::GrpcServer;
+use super::handler::AgentHandler;
+use crate::error::AgentProtocolError;
+use crate::protocol::DEFAULT_DRAIN_TIMEOUT;
+use crate::wire::Encoding;
+use endpoint::{ListenEndpoint, SocketSettings};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use listener::DynListener;
+use sessions::{SessionLimits, Sessions};
+use std::fmt;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Serves an agent: listens for proxies, dials proxies, or both.
+///
+/// ```no_run
+/// # async fn example(
+/// #     handler: impl tollgate::AgentHandler,
+/// # ) -> Result<(), tollgate::AgentProtocolError> {
+/// use tollgate::AgentServer;
+///
+/// AgentServer::builder(handler)
+///     .listen("/run/waf.sock")
+///     .listen("tcp://10.0.0.1:7000")
+///     .dial("tcp://proxy-1.internal:7000")
+///     .token_file("/run/secrets/agent-token")
+///     .serve_until(async { tokio::signal::ctrl_c().await.unwrap_or_default() })
+///     .await
+/// # }
+/// ```
+pub struct AgentServer<H> {
+    sessions: Arc<Sessions<H>>,
+    listeners: Vec<Box<dyn DynListener>>,
+    dialing: super::dial::Dialing,
+    drain_timeout: Duration,
+    #[cfg(feature = "grpc")]
+    grpc: Option<GrpcServer>,
+}
+
+/// Settings of an [`AgentServer`], which [`AgentServer::builder`] begins with. The limits apply to
+/// all its listeners together.
+pub struct AgentServerBuilder<H> {
+    handler: Arc<H>,
+    control: AgentControl,
+    endpoints: Vec<String>,
+    listeners: Vec<Box<dyn DynListener>>,
+    socket_mode: u32,
+    limits: SessionLimits,
+    drain_timeout: Duration,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::TlsServerConfig>,
+    #[cfg(feature = "grpc")]
+    max_message: usize,
+    pub(super) dial: DialSettings,
+}
+
+impl<H: AgentHandler> AgentServer<H> {
+    /// Begins with a handler and the default settings.
+    pub fn builder(handler: H) -> AgentServerBuilder<H> {
+        AgentServerBuilder {
+            handler: Arc::new(handler),
+            control: AgentControl::default(),
+            endpoints: Vec::new(),
+            listeners: Vec::new(),
+            socket_mode: 0o600,
+            limits: SessionLimits {
+                encodings: vec![Encoding::MessagePack, Encoding::Json],
+                max_connections: 1024,
+                max_concurrent: 1024,
+                handshake_timeout: Duration::from_secs(5),
+            },
+            drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+            #[cfg(feature = "tls")]
+            tls: None,
+            #[cfg(feature = "grpc")]
+            max_message: crate::transport::grpc::MAX_MESSAGE,
+            dial: DialSettings::default(),
+        }
+    }
+}
+
+impl<H: AgentHandler> AgentServerBuilder<H> {
+    /// Listens at an endpoint. May be called several times.
+    ///
+    /// | endpoint | listens at | feature |
+    /// |---|---|---|
+    /// | `/path`, `unix:/path` | a Unix socket | |
+    /// | `tcp://host:port` | a TCP port, without encryption | |
+    /// | `tls://host:port` | a TCP port with TLS, see [`tls`](Self::tls) | `tls` |
+    /// | `grpc://host:port`, `http://…`, `host:port` | gRPC without encryption | `grpc` |
+    /// | `grpcs://host:port`, `https://…` | gRPC with TLS | `grpc` |
+    /// | `grpc+unix:///path` | gRPC on a Unix socket | `grpc` |
+    /// | `systemd:`, `systemd:NAME` | the sockets that systemd passes (`LISTEN_FDS`): all, or those with a name | |
+    /// | `tls+systemd:`, `grpc+systemd:`, `grpcs+systemd:` | the same, with TLS or gRPC | `tls`, `grpc` |
+    ///
+    /// A socket file that no process listens at is replaced, and it is removed when the server
+    /// stops. With port 0 the system chooses a port, see
+    /// [`endpoints`](AgentServer::endpoints). Whoever can connect to a TCP port is served, unless
+    /// TLS requires a certificate.
+    ///
+    /// gRPC is the service `zentinel.agent.v2.AgentServiceV2`, with health checks
+    /// (`grpc.health.v1`) and reflection. The health status is `SERVING`, and `NOT_SERVING` from
+    /// the moment the server begins to drain.
+    #[must_use]
+    pub fn listen(mut self, endpoint: impl Into<String>) -> Self {
+        self.endpoints.push(endpoint.into());
+        self
+    }
+
+    /// Accepts connections of a listener: one of tokio's, or one for another protocol. May be
+    /// called several times.
+    #[must_use]
+    pub fn listen_on(mut self, listener: impl Listener) -> Self {
+        self.listeners.push(Box::new(listener));
+        self
+    }
+
+    /// Sets the mode of socket files, 0600 by default: only processes of the same user may connect.
+    #[must_use]
+    pub fn socket_mode(mut self, mode: u32) -> Self {
+        self.socket_mode = mode;
+        self
+    }
+
+    /// Sets the certificate for endpoints with TLS.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: crate::TlsServerConfig) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Sets the encodings that are accepted and, in order of preference, offered to proxies that
+    /// are dialed; MessagePack and JSON by default.
+    ///
+    /// As the protocol requires, JSON is used with a proxy that connects and offers none of them.
+    /// `zentinel-agent-protocol` has JSON only when dialed; a proxy chooses among the offered
+    /// encodings only if it supports tollgate's extension. gRPC always uses protobuf.
+    #[must_use]
+    pub fn encodings(mut self, encodings: impl Into<Vec<Encoding>>) -> Self {
+        self.limits.encodings = encodings.into();
+        self
+    }
+
+    /// Sets how many connections are served at once, 1,024 by default. Further ones wait for the
+    /// response to their handshake. Connections to proxies that are dialed do not count.
+    ///
+    /// As many again may be in their handshake; then a new one evicts the oldest. Over gRPC this
+    /// applies to streams, and separately to HTTP/2 connections without streams, which count as
+    /// connections in their handshake.
+    #[must_use]
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.limits.max_connections = connections.max(1);
+        self
+    }
+
+    /// Sets how many events of one connection may be in the handler at once, 1,024 by default.
+    /// Further events stay unread.
+    #[must_use]
+    pub fn max_concurrent_per_connection(mut self, events: usize) -> Self {
+        self.limits.max_concurrent = events.max(1);
+        self
+    }
+
+    /// Sets the size limit of received and sent gRPC messages in bytes, 10 MiB by default and 16
+    /// MiB at most. A larger message from a proxy ends its stream. A larger answer is replaced by a
+    /// block with status 500.
+    #[cfg(feature = "grpc")]
+    #[must_use]
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.max_message = bytes;
+        self
+    }
+
+    /// Sets the time limit for a handshake, 5 s by default. It applies to the TLS handshake and to
+    /// the handshake of the protocol separately.
+    #[must_use]
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.handshake_timeout = timeout;
+        self
+    }
+
+    /// Sets the time limit for unfinished events when the server stops, 30 s by default.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// Returns a handle that sends notices to the connected proxies and counts the connections.
+    pub fn control(&self) -> AgentControl {
+        self.control.clone()
+    }
+
+    /// Listens at all endpoints. Proxies can connect once this returns. Proxies are dialed once the
+    /// server [serves](AgentServer::serve_until).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint),
+    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if the certificates are not usable, or
+    /// [`Listen`](AgentProtocolError::Listen) if another process listens at a path, if a path is a
+    /// file that is not a socket, if `LISTEN_FDS` is wrong, or if a system call fails.
+    pub async fn bind(self) -> Result<AgentServer<H>, AgentProtocolError> {
+        let parse = |text: &String| text.parse::<ListenEndpoint>();
+        let endpoints: Vec<_> = self.endpoints.iter().map(parse).collect::<Result<_, _>>()?;
+        #[cfg(feature = "tls")]
+        if let Some(endpoint) = self.endpoints.first()
+            && self.tls.is_some()
+            && !endpoints.iter().any(|endpoint| endpoint.uses_tls)
+        {
+            let reason = "there is a certificate, but no endpoint with TLS";
+            return Err(crate::error::InvalidEndpoint::new(endpoint, reason).into());
+        }
+        let dialing = self.dial.dialing()?;
+        #[cfg(feature = "grpc")]
+        let grpc = GrpcServer::new(self.max_message);
+        let settings = SocketSettings {
+            mode: self.socket_mode,
+            #[cfg(feature = "tls")]
+            tls: self.tls,
+            #[cfg(feature = "grpc")]
+            http2: grpc.incoming(),
+        };
+        let mut listeners = self.listeners;
+        for (endpoint, text) in endpoints.iter().zip(&self.endpoints) {
+            for listener in endpoint.listen(text, &settings).await? {
+                listeners.push(Box::new(listener));
+            }
+        }
+        Ok(AgentServer {
+            sessions: Arc::new(Sessions::new(self.handler, self.control, self.limits)),
+            listeners,
+            dialing,
+            drain_timeout: self.drain_timeout,
+            #[cfg(feature = "grpc")]
+            grpc: endpoints
+                .iter()
+                .any(|endpoint| endpoint.uses_grpc)
+                .then_some(grpc),
+        })
+    }
+
+    /// Listens and serves forever.
+    ///
+    /// # Errors
+    ///
+    /// As for [`bind`](Self::bind) and [`AgentServer::serve_until`].
+    pub async fn serve(self) -> Result<(), AgentProtocolError> {
+        self.bind().await?.serve().await
+    }
+
+    /// Listens and serves until `shutdown` completes, as [`AgentServer::serve_until`] does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`bind`](Self::bind) and [`AgentServer::serve_until`].
+    pub async fn serve_until(
+        self,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), AgentProtocolError> {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let server = tokio::select! {
+            biased;
+            bound = self.bind() => bound?,
+            () = &mut shutdown => return Ok(()),
+        };
+        server.serve_until(shutdown).await
+    }
+}
+
+impl<H: AgentHandler> AgentServer<H> {
+    /// Returns the endpoints that the server listens at, at which proxies reach it. A port that the
+    /// system chose is part of its endpoint.
+    pub fn endpoints(&self) -> Vec<String> {
+        let listeners = self.listeners.iter();
+        listeners.map(|listener| listener.endpoint()).collect()
+    }
+
+    /// Returns a handle that sends notices to the connected proxies and counts the connections.
+    pub fn control(&self) -> AgentControl {
+        self.sessions.control.clone()
+    }
+
+    /// Serves forever.
+    ///
+    /// # Errors
+    ///
+    /// As for [`serve_until`](Self::serve_until).
+    pub async fn serve(self) -> Result<(), AgentProtocolError> {
+        self.serve_until(pending()).await
+    }
+
+    /// Serves until `shutdown` completes. The server then accepts no more connections, tells the
+    /// proxies that it has dialed to send no new exchanges, removes its socket files, and answers
+    /// the events that are being worked on.
+    ///
+    /// # Errors
+    ///
+    /// [`Listen`](AgentProtocolError::Listen) if gRPC cannot be served at all. An error on a
+    /// connection ends only that connection. A proxy that cannot be reached or rejects the agent is
+    /// logged, and dialed again.
+    pub async fn serve_until(
+        self,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), AgentProtocolError> {
+        let sessions = Running(self.sessions);
+        #[cfg(feature = "grpc")]
+        let grpc = match self.grpc {
+            Some(grpc) => Some(grpc.start(&sessions.0).await?),
+            None => None,
+        };
+        self.dialing.start(&sessions.0);
+        let accepting = self.listeners.iter();
+        let mut accepting: FuturesUnordered<_> = accepting
+            .map(|listener| sessions.0.accept(&**listener))
+            .collect();
+        tokio::select! {
+            biased;
+            () = shutdown => {}
+            // Never completes: a listener is asked again whatever happens.
+            () = async {
+                while accepting.next().await.is_some() {}
+                pending::<()>().await;
+            } => {}
+        }
+        drop(accepting);
+        #[cfg(feature = "grpc")]
+        let grpc = match grpc {
+            Some(grpc) => Some(grpc.report_stopping().await),
+            None => None,
+        };
+        drop(self.listeners);
+        let drained = sessions.0.drain(self.drain_timeout);
+        #[cfg(feature = "grpc")]
+        if let Some(grpc) = grpc {
+            grpc.drain(&sessions.0, drained).await;
+            return Ok(());
+        }
+        drained.await;
+        Ok(())
+    }
+}
+
+/// Sessions that end when this is dropped.
+struct Running<H: AgentHandler>(Arc<Sessions<H>>);
+
+impl<H: AgentHandler> Drop for Running<H> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl<H> fmt::Debug for AgentServer<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let endpoints = self.listeners.iter().map(|listener| listener.endpoint());
+        f.debug_struct("AgentServer")
+            .field("endpoints", &endpoints.collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<H> fmt::Debug for AgentServerBuilder<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AgentServerBuilder")
+            .field("endpoints", &self.endpoints)
+            .field("limits", &self.limits)
+            .field("dial", &self.dial)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,213 @@
+//! The sessions of a server: accepting connections, their handshakes within the server's limits,
+//! and their end when the server drains.
+
+use super::super::control::{AgentControl, SessionHandle};
+use super::super::handler::AgentHandler;
+use super::super::session::{AcceptedProxy, SessionParts, accept_handshake, serve};
+use crate::connection::link::{CloseReason, Link};
+use crate::error::ConnectError;
+use crate::transport::{HandshakeLimiter, HandshakeSlot, SharedLimiter, lock};
+use crate::wire::{Encoding, FrameBuffer};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// The sessions of a server, of all its listeners and of the proxies that it dials.
+pub(in crate::agent) struct Sessions<H> {
+    pub(in crate::agent) handler: Arc<H>,
+    pub(in crate::agent) control: AgentControl,
+    pub(in crate::agent) limits: SessionLimits,
+    /// One permit for each accepted session that may be served at once.
+    pub(in crate::agent) permits: Arc<Semaphore>,
+    /// Limits the connections that have not completed their handshake, and HTTP/2 connections
+    /// without streams.
+    pub(in crate::agent) limiter: Arc<SharedLimiter>,
+    /// Number of connections that were evicted.
+    evicted: AtomicU64,
+    stopping: watch::Sender<bool>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// Limits of a server's sessions.
+#[derive(Debug, Clone)]
+pub(in crate::agent) struct SessionLimits {
+    pub(in crate::agent) encodings: Vec<Encoding>,
+    pub(in crate::agent) max_connections: usize,
+    pub(in crate::agent) max_concurrent: usize,
+    pub(in crate::agent) handshake_timeout: Duration,
+}
+
+/// Reason why a connection was closed before its handshake was complete.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::agent) enum Rejected {
+    #[error(transparent)]
+    Handshake(#[from] ConnectError),
+    #[error("too many connections have not completed their handshake")]
+    Evicted,
+    #[error("the agent is shutting down")]
+    Stopping,
+}
+
+impl<H: AgentHandler> Sessions<H> {
+    pub(super) fn new(handler: Arc<H>, control: AgentControl, limits: SessionLimits) -> Self {
+        Self {
+            handler,
+            control,
+            permits: Arc::new(Semaphore::new(limits.max_connections)),
+            limiter: Arc::new(Mutex::new(HandshakeLimiter::new(limits.max_connections))),
+            limits,
+            evicted: AtomicU64::new(0),
+            stopping: watch::Sender::new(false),
+            tasks: Mutex::default(),
+        }
+    }
+
+    /// Serves one connection from the handshake until it ends.
+    pub(in crate::agent) async fn serve(
+        &self,
+        mut link: Link,
+        handle: Arc<SessionHandle>,
+        mut slot: HandshakeSlot,
+        encodings: &[Encoding],
+    ) {
+        let mut buffer = FrameBuffer::default();
+        let handshake = accept_handshake(
+            &*self.handler,
+            encodings,
+            &mut link,
+            &mut buffer,
+            &self.permits,
+        );
+        let interrupted = interrupted(&mut slot, &handle);
+        let accepted = self.admit(handshake, interrupted).await;
+        let AcceptedProxy {
+            dialect,
+            permit: _permit,
+            proxy_id,
+        } = match accepted {
+            Ok(accepted) => accepted,
+            Err(rejected) => {
+                self.log(&rejected);
+                let reason = rejected.close_reason();
+                link.sender.send_close_reason(reason, &rejected);
+                // Closed before the slot is dropped, which says that its descriptors are free.
+                drop(link);
+                return;
+            }
+        };
+        drop(slot);
+        if dialect.has_streams() {
+            handle.set_proxy_id(proxy_id);
+        }
+        let parts = SessionParts {
+            handler: Arc::clone(&self.handler),
+            buffer,
+            dialect: dialect.within(link.max_frame),
+            link,
+            handle,
+            max_concurrent: self.limits.max_concurrent,
+        };
+        if let Err(error) = serve(parts).await {
+            tracing::warn!(%error, "the connection of a proxy failed");
+        }
+    }
+
+    /// Performs a step of a handshake within its time limit, unless it is interrupted.
+    pub(in crate::agent) async fn admit<T>(
+        &self,
+        step: impl Future<Output = Result<T, ConnectError>>,
+        interrupted: impl Future<Output = Rejected>,
+    ) -> Result<T, Rejected> {
+        let time_limit = self.limits.handshake_timeout;
+        tokio::select! {
+            biased;
+            done = timeout(time_limit, step) => {
+                Ok(done.map_err(|_| ConnectError::TimedOut(time_limit))??)
+            }
+            rejected = interrupted => Err(rejected),
+        }
+    }
+
+    /// Logs a rejection. Of evictions it logs the 1st, 2nd, 4th, 8th …, so that a flood of silent
+    /// connections does not flood the log.
+    pub(in crate::agent) fn log(&self, rejected: &Rejected) {
+        match rejected {
+            Rejected::Handshake(error) => tracing::warn!(%error, "rejected a proxy"),
+            Rejected::Evicted => {
+                let count = self.evicted.fetch_add(1, Ordering::Relaxed) + 1;
+                if count.is_power_of_two() {
+                    tracing::warn!(count, error = %rejected, "rejected a proxy");
+                }
+            }
+            Rejected::Stopping => {}
+        }
+    }
+
+    /// Adds a session, before its task begins: the server drains those that it knows.
+    pub(super) fn register(&self) -> (Arc<SessionHandle>, HandshakeSlot) {
+        let handle = self.control.register_session();
+        (handle, lock(&self.limiter).enter())
+    }
+
+    /// Runs a task until it ends, or until the server is dropped or has drained.
+    pub(in crate::agent) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    pub(in crate::agent) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// Makes every session finish its events and waits until all have, at most for `time_limit`.
+    pub(super) async fn drain(&self, time_limit: Duration) {
+        self.stopping.send_replace(true);
+        self.control.drain();
+        let mut tasks = std::mem::take(&mut *self.tasks());
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        // Connections that are not done by then are cut off when the set is dropped.
+        let _ = timeout(time_limit, ended).await;
+    }
+
+    /// Ends all tasks at once.
+    pub(super) fn abort(&self) {
+        drop(std::mem::take(&mut *self.tasks()));
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Completes when the connection is evicted or the server stops.
+pub(super) async fn interrupted(slot: &mut HandshakeSlot, handle: &SessionHandle) -> Rejected {
+    tokio::select! {
+        biased;
+        () = slot.evicted() => Rejected::Evicted,
+        () = handle.drain_requested() => Rejected::Stopping,
+    }
+}
+
+impl Rejected {
+    fn close_reason(&self) -> CloseReason {
+        match self {
+            Self::Handshake(ConnectError::TimedOut(_)) => CloseReason::HandshakeTimeout,
+            Self::Handshake(_) => CloseReason::Invalid,
+            Self::Evicted => CloseReason::LimitExceeded,
+            Self::Stopping => CloseReason::Stopping,
+        }
+    }
+}
+
+impl<H> fmt::Debug for Sessions<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,110 @@
+//! Accepting connections, also when the process has no free file descriptor.
+
+use super::handshake_limiter::{SharedLimiter, lock};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// Delay before a listener accepts again after an error that may last.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// Error numbers of a process, and of a system, that has as many open files as it may have. They
+/// are the same on all Unix systems.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+
+/// Repeats `attempt` until it succeeds.
+///
+/// If there is no free file descriptor, the oldest connection of `limiter` is closed, so that
+/// connections that never complete their handshake do not keep others out.
+pub(crate) async fn accept<T, F: Future<Output = io::Result<T>>>(
+    limiter: &SharedLimiter,
+    attempt: impl Fn() -> F,
+) -> T {
+    loop {
+        match attempt().await {
+            Ok(accepted) => return accepted,
+            Err(error) if is_out_of_descriptors(&error) => free_descriptor(limiter).await,
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection");
+                sleep(ACCEPT_RETRY_DELAY).await;
+            }
+        }
+    }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+}
+
+/// Closes the oldest connection that has not completed its handshake, or waits if there is none.
+async fn free_descriptor(limiter: &SharedLimiter) {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let released = lock(limiter).evict_oldest();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
+    if count.is_power_of_two() {
+        let outcome = if released.is_some() {
+            "closed the oldest connection that has not completed its handshake"
+        } else {
+            "connections wait to be accepted"
+        };
+        tracing::warn!(
+            count,
+            "no more open files are allowed: {outcome}; raise the limit (`ulimit -n`)"
+        );
+    }
+    match released {
+        // A connection that is slow to close must not keep the listener from trying again.
+        Some(released) => drop(timeout(ACCEPT_RETRY_DELAY, released).await),
+        None => sleep(ACCEPT_RETRY_DELAY).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::HandshakeLimiter;
+    use futures_util::FutureExt;
+    use std::cell::Cell;
+    use std::future::ready;
+    use std::sync::Mutex;
+
+    #[tokio::test]
+    async fn oldest_connection_is_closed_if_no_descriptor_is_free() {
+        for error in [EMFILE, ENFILE] {
+            let limiter = Mutex::new(HandshakeLimiter::new(10));
+            let mut oldest = lock(&limiter).enter();
+            let mut next = lock(&limiter).enter();
+            let is_free = Cell::new(false);
+            let attempt = || {
+                let full = io::Error::from_raw_os_error(error);
+                ready(if is_free.get() { Ok(()) } else { Err(full) })
+            };
+            let closing = async {
+                oldest.evicted().await;
+                is_free.set(true);
+                drop(oldest);
+            };
+            tokio::join!(biased; accept(&limiter, attempt), closing);
+            assert!(next.evicted().now_or_never().is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn other_errors_close_no_connection() {
+        let limiter = Mutex::new(HandshakeLimiter::new(10));
+        let mut slot = lock(&limiter).enter();
+        let is_tried = Cell::new(false);
+        let attempt = || {
+            let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+            ready(if is_tried.replace(true) {
+                Ok(())
+            } else {
+                Err(reset)
+            })
+        };
+        accept(&limiter, attempt).await;
+        assert!(slot.evicted().now_or_never().is_none());
+    }
+}

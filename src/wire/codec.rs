@@ -1,0 +1,166 @@
+//! Encoding and decoding of single messages, without a connection.
+
+use super::events::write_event;
+#[cfg(feature = "grpc")]
+use super::protobuf;
+use super::response::{self, Answer, AnswerTo, write_answer};
+use super::{
+    DecodeError, DecodeErrorKind, Dialect, Encoding, Event, EventTarget, Extension, IncomingEvent,
+    JsonParser, StreamId, Undecodable,
+};
+#[cfg(feature = "grpc")]
+use crate::protocol::Timestamp;
+use crate::protocol::{AgentResponse, EventType};
+use bytes::{Bytes, BytesMut};
+
+/// An encoding of messages, with or without the extension between two tollgates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Codec(pub(super) Dialect);
+
+/// The ids that join an event and its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallId<'a> {
+    /// Joins all events of an exchange. Answers carry it only without the extension.
+    pub correlation_id: &'a str,
+    /// Joins an event and its answer. Written only with the extension.
+    pub stream_id: u64,
+}
+
+impl<'a> CallId<'a> {
+    pub(super) const fn target(self) -> EventTarget<'a> {
+        EventTarget {
+            correlation_id: self.correlation_id,
+            stream: StreamId(self.stream_id),
+        }
+    }
+}
+
+impl Codec {
+    /// Returns the codec of `zentinel-agent-protocol`, which has no stream ids and writes bodies as
+    /// base64 text, except in protobuf.
+    pub const fn zentinel(encoding: Encoding) -> Self {
+        Self(Dialect::zentinel(encoding))
+    }
+
+    /// Returns the codec between two tollgates: messages have stream ids, and bodies in MessagePack
+    /// are bytes.
+    pub const fn extended(encoding: Encoding) -> Self {
+        Self(Dialect::new(encoding, Some(Extension::V1)))
+    }
+
+    /// Appends an event to `out`. Returns the end of the message, a large body that was not copied
+    /// to `out`; it is often empty.
+    pub fn encode_event<E: Event>(self, event: &E, call: CallId<'_>, out: &mut Vec<u8>) -> Bytes {
+        write_event(event, call.target(), self.0, out)
+    }
+
+    /// Appends an answer to `out`. Returns the end of the message, as
+    /// [`encode_event`](Self::encode_event) does.
+    pub fn encode_answer(
+        self,
+        answer: &AgentResponse,
+        call: CallId<'_>,
+        out: &mut Vec<u8>,
+    ) -> Bytes {
+        write_answer(answer, self.answer_to(call), self.0, out)
+    }
+
+    pub(super) const fn answer_to(self, call: CallId<'_>) -> AnswerTo<'_> {
+        if self.0.has_streams() {
+            AnswerTo::Stream(StreamId(call.stream_id))
+        } else {
+            AnswerTo::CorrelationId(call.correlation_id)
+        }
+    }
+
+    /// Removes the stream id from a message, which is then ready to be decoded. Returns `None`
+    /// without the extension.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the message has no stream id.
+    pub fn take_stream_id(self, message: &mut BytesMut) -> Result<Option<u64>, DecodeErrorKind> {
+        if !self.0.has_streams() {
+            return Ok(None);
+        }
+        StreamId::take_from(message, self.0.encoding).map(|StreamId(id)| Some(id))
+    }
+}
+
+/// Decodes messages of one encoding, and keeps the memory that this takes.
+///
+/// With the extension, [`Codec::take_stream_id`] comes first.
+#[derive(Debug)]
+pub struct Decoder {
+    encoding: Encoding,
+    parser: JsonParser,
+}
+
+impl Decoder {
+    /// Creates a decoder.
+    pub fn new(encoding: Encoding) -> Self {
+        Self {
+            encoding,
+            parser: JsonParser::default(),
+        }
+    }
+
+    /// Decodes an event and passes it to `accept`. It borrows from the message.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the message is no valid event of this kind.
+    pub fn decode_event<T>(
+        &mut self,
+        event_type: EventType,
+        mut message: BytesMut,
+        accept: impl FnOnce(IncomingEvent<'_>) -> T,
+    ) -> Result<T, Undecodable> {
+        // A chain of closures would copy the event, which is large, at each step.
+        match self.encoding {
+            Encoding::MessagePack => {
+                match IncomingEvent::from_msgpack(event_type, &message.freeze()) {
+                    Ok(event) => Ok(accept(event)),
+                    Err(undecodable) => Err(undecodable),
+                }
+            }
+            #[cfg(feature = "grpc")]
+            Encoding::Protobuf => {
+                let mut timestamp = Timestamp::default();
+                match IncomingEvent::from_protobuf(event_type, &message.freeze(), &mut timestamp) {
+                    Ok(event) => Ok(accept(event)),
+                    Err(undecodable) => Err(undecodable),
+                }
+            }
+            Encoding::Json => match self.parser.parse(&mut message) {
+                Ok(document) => {
+                    let decoded = IncomingEvent::from_json(event_type, &document).map(accept);
+                    self.parser.reclaim(document);
+                    decoded
+                }
+                Err(kind) => {
+                    let error = DecodeError::in_message(event_type.as_str())(kind);
+                    Err(self.parser.undecodable(error, &message))
+                }
+            },
+        }
+    }
+
+    /// Decodes an answer and passes it to `accept`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the message is no valid answer.
+    pub fn decode_answer<T>(
+        &mut self,
+        mut message: BytesMut,
+        accept: impl FnOnce(Answer<'_>) -> T,
+    ) -> Result<T, Undecodable> {
+        match self.encoding {
+            Encoding::Json => response::from_json(&mut message, &mut self.parser, accept),
+            Encoding::MessagePack => response::from_msgpack(&message.freeze(), accept),
+            #[cfg(feature = "grpc")]
+            Encoding::Protobuf => protobuf::decode_answer(&message.freeze(), accept),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The parts of a response, written and read.
+
+use super::CORRELATION_ID;
+use crate::protocol::{AuditMetadata, BodyMutation, Decision, HeaderOp, WebSocketDecision};
+use crate::wire::decode::{DecodeErrorKind, Field, Source};
+use crate::wire::encode::Sink;
+use crate::wire::fields::{
+    ReadField, WriteField, enum_fields, insert_once, read_fields, read_struct, write_fields,
+};
+use crate::wire::value;
+use serde_json::Value;
+use std::collections::HashMap;
+
+enum_fields! {
+    Decision "decision":
+    "allow" => Allow,
+    "block" => Block { status, body [default], headers [default] },
+    "redirect" => Redirect { url, status },
+    "challenge" => Challenge { challenge_type, params [default] },
+}
+
+enum_fields! {
+    HeaderOp "header operation":
+    "set" => Set { name, value },
+    "add" => Add { name, value },
+    "remove" => Remove { name },
+}
+
+enum_fields! {
+    WebSocketDecision "websocket decision":
+    "allow" => Allow,
+    "drop" => Drop,
+    "close" => Close { code, reason [default] },
+}
+
+impl WriteField for BodyMutation {
+    fn write<S: Sink>(&self, sink: &mut S) {
+        write_fields!(sink => chunk_index: &self.chunk_index, data: &self.data);
+    }
+}
+
+impl<'a> ReadField<'a> for BodyMutation {
+    fn read<S: Source<'a>>(source: &mut S) -> Result<Self, DecodeErrorKind> {
+        read_struct!(source => BodyMutation { data [default], chunk_index [default] })
+    }
+}
+
+/// Writes a mutation that is not the last value of its message.
+pub(super) fn write_copied<S: Sink>(mutation: Option<&BodyMutation>, sink: &mut S) {
+    let Some(mutation) = mutation else {
+        return sink.null();
+    };
+    sink.begin_map(2);
+    sink.uint_field("chunk_index", u64::from(mutation.chunk_index));
+    sink.key("data");
+    match &mutation.data {
+        Some(data) => sink.body(data),
+        None => sink.null(),
+    }
+    sink.end_map();
+}
+
+/// Writes audit metadata, with the correlation id that the response carries.
+pub(super) fn write_audit<S: Sink>(
+    audit: &AuditMetadata,
+    correlation_id: Option<&str>,
+    sink: &mut S,
+) {
+    write_fields!(sink =>
+        tags: &audit.tags,
+        rule_ids: &audit.rule_ids,
+        confidence: &audit.confidence,
+        reason_codes: &audit.reason_codes,
+        custom: &Custom(&audit.custom, correlation_id),
+    );
+}
+
+/// Reads audit metadata and the correlation id that the response carries.
+pub(super) fn read_audit<'a, S: Source<'a>>(
+    source: &mut S,
+) -> Result<(AuditMetadata, Option<&'a str>), DecodeErrorKind> {
+    if source.null()? {
+        return Ok((AuditMetadata::default(), None));
+    }
+    read_fields!(source =>
+        tags [default],
+        rule_ids [default],
+        confidence [default] by read_confidence,
+        reason_codes [default],
+        custom [default] by read_custom,
+    );
+    let (custom, correlation_id) = custom;
+    let audit = AuditMetadata {
+        tags,
+        rule_ids,
+        confidence,
+        reason_codes,
+        custom,
+    };
+    Ok((audit, correlation_id))
+}
+
+impl WriteField for f32 {
+    fn write<S: Sink>(&self, sink: &mut S) {
+        sink.float32(*self);
+    }
+}
+
+/// Reads a confidence. A number that is not finite counts as `None`.
+///
+/// JSON cannot express such numbers, and serde writes null for them.
+fn read_confidence<'a, S: Source<'a>>(source: &mut S) -> Result<Option<f32>, DecodeErrorKind> {
+    let confidence = source.optional(S::float)?;
+    Ok(confidence
+        .map(|confidence| confidence as f32)
+        .filter(|confidence| confidence.is_finite()))
+}
+
+/// The values of `audit.custom`, with the correlation id in place of one of that name.
+struct Custom<'a>(&'a HashMap<String, Value>, Option<&'a str>);
+
+impl WriteField for Custom<'_> {
+    fn write<S: Sink>(&self, sink: &mut S) {
+        let Self(custom, correlation_id) = self;
+        let custom = custom.iter().filter(|(key, _)| *key != CORRELATION_ID);
+        sink.begin_map(usize::from(correlation_id.is_some()) + custom.clone().count());
+        if let Some(correlation_id) = correlation_id {
+            sink.str_field(CORRELATION_ID, correlation_id);
+        }
+        for (key, custom) in custom {
+            sink.key(key);
+            value::write(custom, sink);
+        }
+        sink.end_map();
+    }
+}
+
+fn read_custom<'a, S: Source<'a>>(
+    source: &mut S,
+) -> Result<(HashMap<String, Value>, Option<&'a str>), DecodeErrorKind> {
+    let mut custom = HashMap::new();
+    let mut correlation_id = Field::new();
+    let mut budget = value::Budget::new();
+    source.pairs(|key, source| {
+        if key == CORRELATION_ID {
+            return correlation_id.set(Some(source.str()?));
+        }
+        insert_once(&mut custom, key, value::read(source, &mut budget)?)
+    })?;
+    Ok((custom, correlation_id.or_default()))
+}
