@@ -90,7 +90,7 @@
 //! | feature | default | adds |
 //! |---|---|---|
 //! | `http` | yes | header fields from an `http::HeaderMap`, and the module `proxy` |
-//! | `tls` | | TLS and mutual TLS for agents that connect to the proxy |
+//! | `tls` | | TLS and mutual TLS, for agents that listen at `tls://` or connect to the proxy |
 //! | `grpc` | | agents over gRPC, without or with TLS (includes `tls`) |
 //! | `metrics` | | reports the pool's counters to the recorder of the `metrics` facade |
 //!
@@ -247,7 +247,7 @@ pub mod control {
 /// let mut decoder = Decoder::new(Encoding::Json);
 /// let message = message.as_slice().into();
 /// let data = decoder.decode_event(EventType::RequestBodyChunk, message, |event| match event {
-///     IncomingEvent::RequestBodyChunk(chunk) => chunk.data,
+///     IncomingEvent::RequestBodyChunk(chunk) => chunk.data.clone(),
 ///     _ => unreachable!("the kind of event is given"),
 /// })?;
 /// assert_eq!(data, "abc");

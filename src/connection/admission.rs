@@ -1,7 +1,7 @@
 //! Opening a call: the checks that decide whether its event may be sent now.
 
 use super::call::{PendingCall, is_answer};
-use super::not_opened::NotOpened;
+use super::call_end::CallEnd;
 use super::slots::{OpenError, SlotTable, Ticket};
 use super::time_limit::{TimeLimit, nanoseconds};
 use super::{Connection, Correlation, NANOSECONDS_PER_TICK, SlotValue};
@@ -24,13 +24,13 @@ impl Connection {
         correlation: Correlation<'_>,
         binding: Binding,
         limit: TimeLimit,
-    ) -> Result<PendingCall, NotOpened> {
+    ) -> Result<PendingCall, CallEnd> {
         if !self.accepts(binding) {
-            return Err(NotOpened::ClosedOrRetired);
+            return Err(CallEnd::ConnectionClosed);
         }
         self.flow.check(correlation.key)?;
         let breaker = &self.agent.breaker;
-        let permit = breaker.try_acquire().ok_or(NotOpened::CircuitOpen)?;
+        let permit = breaker.try_acquire().ok_or(CallEnd::CircuitOpen)?;
         let limit = limit.scaled_by(self.health.timeout_factor());
         match self.open_slot(correlation, binding, limit) {
             Ok(ticket) => Ok(PendingCall::new(ticket, correlation, limit, permit)),
@@ -46,26 +46,26 @@ impl Connection {
         correlation: Correlation<'_>,
         binding: Binding,
         limit: TimeLimit,
-    ) -> Result<Ticket<Arc<Self>, SlotValue>, NotOpened> {
+    ) -> Result<Ticket<Arc<Self>, SlotValue>, CallEnd> {
         // Deadlines are rounded up to the next tick, so that a call never expires early.
         let started_ns = self.nanoseconds(limit.started);
         let deadline = self.deadline_ticks(limit, started_ns).saturating_add(1);
         let opened = SlotTable::open(Arc::clone(self), correlation.id, correlation.key, deadline);
         let mut ticket = opened.map_err(|error| match error {
-            OpenError::Full => NotOpened::Full,
-            OpenError::SameId => NotOpened::Busy,
+            OpenError::Full => CallEnd::Full,
+            OpenError::SameId => CallEnd::Busy,
         })?;
         // Checked again now that the slot is in the table: see `Connection::close` and
         // `Connection::retire`.
         if !self.accepts(binding) {
-            return Err(NotOpened::ClosedOrRetired);
+            return Err(CallEnd::ConnectionClosed);
         }
         if self.expected_late_answers.contains(correlation.key) {
             // The missing answer may have arrived since the slot was opened, and filled it.
             if ticket.abandon().is_some_and(|value| is_answer(&value)) {
                 self.expected_late_answers.remove(correlation.key);
             }
-            return Err(NotOpened::Busy);
+            return Err(CallEnd::Busy);
         }
         self.start_sweeping();
         self.last_used

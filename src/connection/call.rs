@@ -5,10 +5,10 @@ use super::send_queue::QueuedFrame;
 use super::slots::Ticket;
 use super::stopwatch::Stopwatch;
 use super::time_limit::{TimeLimit, Timing};
-use super::{CallFailure, Connection, Correlation, SharedState, SlotValue};
+use super::{CallEnd, Connection, Correlation, SharedState, SlotValue};
 use crate::clock;
 use crate::error::AgentProtocolError;
-use crate::metrics::{CallEnd, CallTimings};
+use crate::metrics::{CallCounter, CallTimings};
 use crate::protocol::{AgentResponse, Decision};
 use crate::wire::{
     DecodeError, DecodeErrorKind, Event, EventTarget, FrameError, OutgoingFrame, encode_event,
@@ -78,8 +78,9 @@ impl PendingCall {
         let frame = match self.encode(correlation_id, event) {
             Ok(frame) => frame,
             Err(error) => {
-                self.end(CallEnd::TooLarge);
-                return Err(self.connection().frame_error(error));
+                let end = CallEnd::TooLarge(error);
+                self.end(end.counter());
+                return Err(self.connection().error(end, self.timeout));
             }
         };
         if let Some(watch) = &self.watch {
@@ -147,9 +148,9 @@ impl PendingCall {
         let failure = match self.ticket.abandon() {
             Some(Ok(answer)) => return Ok(answer),
             Some(Err(failure)) => failure,
-            None => CallFailure::Closed,
+            None => CallEnd::ConnectionClosed,
         };
-        Err(self.connection().failure_error(failure, self.timeout))
+        Err(self.connection().error(failure, self.timeout))
     }
 
     /// Lets `read` use the answer of an answered call in its slot, without moving it.
@@ -163,8 +164,8 @@ impl PendingCall {
             Err(failure) => Err(*failure),
         });
         outcome
-            .unwrap_or(Err(CallFailure::Closed))
-            .map_err(|failure| self.connection().failure_error(failure, self.timeout))
+            .unwrap_or(Err(CallEnd::ConnectionClosed))
+            .map_err(|end| self.connection().error(end, self.timeout))
     }
 
     /// Returns the timing breakdown of an answered call, if it was timed.
@@ -195,7 +196,7 @@ impl PendingCall {
     }
 
     /// Waits for room in the send queue. Fails if the call ends first, by its deadline for example.
-    async fn wait_for_room(&mut self, frame: QueuedFrame) -> Result<(), CallFailure> {
+    async fn wait_for_room(&mut self, frame: QueuedFrame) -> Result<(), CallEnd> {
         let connection = Arc::clone(self.connection());
         let mut push = pin!(connection.send_queue.push(frame));
         let waited = poll_fn(|cx| {
@@ -204,7 +205,7 @@ impl PendingCall {
             }
             Poll::Ready(Err(match self.ticket.abandon() {
                 Some(Err(failure)) => failure,
-                _ => CallFailure::Undecodable(DecodeError {
+                _ => CallEnd::Undecodable(DecodeError {
                     message: "agent response",
                     kind: DecodeErrorKind::Unasked,
                 }),
@@ -232,20 +233,20 @@ impl PendingCall {
         }
     }
 
-    fn fail(&mut self, failure: CallFailure) -> AgentProtocolError {
+    fn fail(&mut self, end: CallEnd) -> AgentProtocolError {
         self.is_over = true;
         let connection = &**self.ticket.table_ref();
-        connection.note_failure(failure, self.permit);
+        connection.note_failure(end, self.permit);
         connection.agent.calls.took(clock::elapsed(self.started));
-        connection.failure_error(failure, self.timeout)
+        connection.error(end, self.timeout)
     }
 
     /// Ends the call for a reason that shows nothing about the agent's health.
-    fn end(&mut self, end: CallEnd) {
+    fn end(&mut self, counter: CallCounter) {
         self.is_over = true;
         let agent = &self.ticket.table_ref().agent;
         agent.breaker.release(self.permit);
-        agent.calls.ended(end);
+        agent.calls.ended(counter);
     }
 }
 
@@ -262,7 +263,7 @@ impl Drop for PendingCall {
         if self.is_over {
             return;
         }
-        self.end(CallEnd::GivenUp);
+        self.end(CallCounter::GivenUp);
         if self.is_sent {
             self.connection().expect_late_answer(self.key);
         }
@@ -283,7 +284,7 @@ fn note_stages(watch: &Stopwatch, started: Instant, received: Instant, agent: &S
 
 /// Returns whether the value came from the agent, so that no other answer to this call can arrive.
 pub(super) fn is_answer(value: &SlotValue) -> bool {
-    matches!(value, Ok(_) | Err(CallFailure::Undecodable(_)))
+    matches!(value, Ok(_) | Err(CallEnd::Undecodable(_)))
 }
 
 impl Connection {
@@ -311,15 +312,9 @@ impl Connection {
         }
     }
 
-    fn note_failure(&self, failure: CallFailure, permit: Permit) {
+    fn note_failure(&self, end: CallEnd, permit: Permit) {
         let agent = &self.agent;
-        let end = match failure {
-            CallFailure::Closed => CallEnd::ConnectionClosed,
-            CallFailure::TimedOut => CallEnd::TimedOut,
-            CallFailure::Undecodable(_) => CallEnd::Undecodable,
-            CallFailure::Cancelled => CallEnd::Cancelled,
-        };
-        agent.calls.ended(end);
+        agent.calls.ended(end.counter());
         if end == CallEnd::Cancelled {
             return agent.breaker.release(permit);
         }
@@ -333,18 +328,6 @@ impl Connection {
                  agent answers a ping"
             );
             agent.request_maintenance();
-        }
-    }
-
-    fn failure_error(&self, failure: CallFailure, timeout: Duration) -> AgentProtocolError {
-        let agent_id = Arc::clone(&self.agent.id);
-        match failure {
-            CallFailure::Closed => AgentProtocolError::ConnectionClosed { agent_id },
-            CallFailure::TimedOut => self.timeout_error(timeout),
-            CallFailure::Undecodable(cause) => {
-                AgentProtocolError::InvalidMessage { agent_id, cause }
-            }
-            CallFailure::Cancelled => AgentProtocolError::Cancelled { agent_id },
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Control messages of a connection: cancellations, pings and messages of the extension.
 
-use super::{Command, Connection};
+use super::{CallEnd, Command, Connection};
 use crate::clock;
 use crate::error::AgentProtocolError;
 use crate::protocol::CancelReason;
@@ -64,6 +64,7 @@ impl Connection {
         tokio::time::timeout(CANCEL_TIMEOUT, sent)
             .await
             .unwrap_or(Ok(()))
+            .map_err(|end| self.error(end, CANCEL_TIMEOUT))
     }
 
     /// Sends a ping and returns the time until its pong.
@@ -79,13 +80,12 @@ impl Connection {
         let answered = tokio::time::timeout(timeout, async {
             let payload = control::encode_ping(sequence, self.dialect.encoding);
             self.send_control(MessageType::Ping, &payload).await?;
-            pong.await.map_err(|_| self.closed_error())
+            pong.await.map_err(|_| CallEnd::ConnectionClosed)
         })
         .await;
-        match answered {
-            Ok(Ok(())) => Ok(clock::elapsed(started)),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(self.timeout_error(timeout)),
+        match answered.unwrap_or(Err(CallEnd::TimedOut)) {
+            Ok(()) => Ok(clock::elapsed(started)),
+            Err(end) => Err(self.error(end, timeout)),
         }
     }
 
@@ -98,7 +98,9 @@ impl Connection {
             return Ok(false);
         }
         let payload = control::encode(content, self.dialect.encoding);
-        self.send_control(M::MESSAGE, &payload).await.map(|()| true)
+        let sent = self.send_control(M::MESSAGE, &payload).await;
+        sent.map(|()| true)
+            .map_err(|end| self.error(end, Duration::MAX))
     }
 
     /// Like [`Connection::send_extension`], and drops the message if the send queue is full.
@@ -118,14 +120,10 @@ impl Connection {
         }
     }
 
-    async fn send_control(
-        &self,
-        message: MessageType,
-        payload: &[u8],
-    ) -> Result<(), AgentProtocolError> {
-        let frame = frame_of(message, payload).map_err(|error| self.frame_error(error))?;
+    async fn send_control(&self, message: MessageType, payload: &[u8]) -> Result<(), CallEnd> {
+        let frame = frame_of(message, payload).map_err(CallEnd::TooLarge)?;
         if !self.is_open() {
-            return Err(self.closed_error());
+            return Err(CallEnd::ConnectionClosed);
         }
         self.send_queue.push(frame).await;
         self.send_queue.request_writer();

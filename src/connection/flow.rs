@@ -1,7 +1,7 @@
 //! Flow control: pauses that the agent has requested on one connection.
 
+use super::call_end::CallEnd;
 use super::expiring_keys::{ExpiringKeySet, IdHasher};
-use super::not_opened::NotOpened;
 use crate::protocol::{FlowControl, FlowControlAction};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -38,11 +38,11 @@ impl FlowState {
     }
 
     /// Checks that an event of this exchange may be sent.
-    pub(crate) fn check(&self, key: u64) -> Result<(), NotOpened> {
+    pub(crate) fn check(&self, key: u64) -> Result<(), CallEnd> {
         if self.is_paused() {
-            Err(NotOpened::Paused)
+            Err(CallEnd::Paused)
         } else if self.paused_exchanges.contains(key) {
-            Err(NotOpened::ExchangePaused)
+            Err(CallEnd::ExchangePaused)
         } else {
             Ok(())
         }

@@ -3,7 +3,7 @@
 use super::link::LinkReceiver;
 use super::receive_error::ReceiveError;
 use super::slots::Completer;
-use super::{CallFailure, Command, Connection, NANOSECONDS_PER_TICK, SlotValue};
+use super::{CallEnd, Command, Connection, NANOSECONDS_PER_TICK, SlotValue};
 use crate::clock;
 use crate::metrics::Fault;
 use crate::protocol::{ConfigUpdateRequest, FlowControl, HealthStatus, LogMessage, MetricsReport};
@@ -190,7 +190,7 @@ impl Inbound {
         let value = decoded.map_err(|Undecodable { error, .. }| {
             self.connection
                 .record_fault(Fault::UndecodableAnswer, &error);
-            CallFailure::Undecodable(error)
+            CallEnd::Undecodable(error)
         });
         if self.completer.complete_stream(stream, value).is_err() {
             let fault = if self.completer.has_seen(stream) {
@@ -242,7 +242,7 @@ impl Inbound {
             return;
         };
         let key = self.connection.agent.keys.key(&id);
-        let failure = Err(CallFailure::Undecodable(error));
+        let failure = Err(CallEnd::Undecodable(error));
         if self.completer.complete(&id, key, failure).is_err() {
             self.connection.expected_late_answers.remove(key);
         }
@@ -323,7 +323,7 @@ impl Inbound {
                 // the record is removed again, unless it stems from an earlier call.
                 let was_expected = connection.expected_late_answers.contains(key);
                 connection.expect_late_answer(key);
-                let cancelled = || Err(CallFailure::Cancelled);
+                let cancelled = || Err(CallEnd::Cancelled);
                 let completed = self
                     .completer
                     .complete_each(&correlation_id, key, cancelled);
@@ -336,7 +336,7 @@ impl Inbound {
                 self.completer.complete_all(|id| {
                     connection.expect_late_answer(connection.agent.keys.key(id));
                     ids.push(id.to_owned());
-                    Err(CallFailure::Cancelled)
+                    Err(CallEnd::Cancelled)
                 });
                 // The caller may have dropped its future meanwhile.
                 let _ = cancelled.send(ids);
@@ -374,7 +374,7 @@ impl Inbound {
         let connection = &self.connection;
         self.completer.expire(connection.ticks(now), |id| {
             connection.expect_late_answer(connection.agent.keys.key(id));
-            Err(CallFailure::TimedOut)
+            Err(CallEnd::TimedOut)
         });
     }
 }
@@ -408,7 +408,8 @@ impl Drop for Inbound {
     fn drop(&mut self) {
         self.connection.close();
         self.connection.sender.close();
-        self.completer.complete_all(|_| Err(CallFailure::Closed));
+        self.completer
+            .complete_all(|_| Err(CallEnd::ConnectionClosed));
         self.connection.send_queue.discard();
         self.connection.pings().clear();
         self.connection.drop_commands();

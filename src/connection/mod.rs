@@ -11,6 +11,7 @@ mod admission_queues;
 pub(crate) mod bench;
 mod breaker;
 mod call;
+mod call_end;
 mod control;
 mod expiring_keys;
 mod flow;
@@ -20,7 +21,6 @@ mod health;
 mod inbound;
 pub(crate) mod link;
 mod link_error;
-mod not_opened;
 mod receive_error;
 mod runtime_id;
 mod send_queue;
@@ -42,6 +42,7 @@ pub(crate) use admission_queues::AdmissionQueues;
 pub(crate) use breaker::CircuitBreakerSettings;
 pub use breaker::CircuitBreakerState;
 pub(crate) use call::PendingCall;
+pub(crate) use call_end::{CallContext, CallEnd};
 pub(crate) use guards::{ExchangeGuard, ProbeGuard};
 pub(crate) use handshake::{
     HandshakeOffer, NegotiatedParams, Origin, connection_over_link, open, receive_handshake,
@@ -49,7 +50,6 @@ pub(crate) use handshake::{
 };
 pub(crate) use health::ConnectionHealth;
 pub(crate) use inbound::{AgentEvent, Inbound};
-pub(crate) use not_opened::NotOpened;
 pub(crate) use runtime_id::RuntimeId;
 pub(crate) use shared_state::{Correlation, SharedState};
 pub(crate) use stopwatch::{Sampling, Stopwatch};
@@ -61,7 +61,7 @@ use crate::entropy::RandomState;
 use crate::error::AgentProtocolError;
 use crate::metrics::Fault;
 use crate::protocol::{AgentCapabilities, AgentResponse};
-use crate::wire::{DecodeError, Dialect, FrameError};
+use crate::wire::Dialect;
 use crossbeam_queue::SegQueue;
 use expiring_keys::ExpiringKeySet;
 use flow::FlowState;
@@ -160,20 +160,7 @@ pub(crate) struct Connection {
 }
 
 /// Outcome of a call, as its slot holds it.
-type SlotValue = Result<AgentResponse, CallFailure>;
-
-/// Reason that a pending call ended without an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CallFailure {
-    /// The connection was closed.
-    Closed,
-    /// The deadline of the call passed.
-    TimedOut,
-    /// The answer could not be decoded.
-    Undecodable(DecodeError),
-    /// The pool cancelled the call.
-    Cancelled,
-}
+type SlotValue = Result<AgentResponse, CallEnd>;
 
 /// A cancellation for [`Inbound`], which alone completes calls.
 #[derive(Debug)]
@@ -334,31 +321,14 @@ impl Connection {
         time_limit::nanoseconds(at.saturating_duration_since(self.epoch))
     }
 
-    fn closed_error(&self) -> AgentProtocolError {
-        AgentProtocolError::ConnectionClosed {
-            agent_id: Arc::clone(&self.agent.id),
-        }
-    }
-
-    fn timeout_error(&self, after: Duration) -> AgentProtocolError {
-        AgentProtocolError::Timeout {
-            agent_id: Arc::clone(&self.agent.id),
-            after,
-        }
-    }
-
-    fn frame_error(&self, error: FrameError) -> AgentProtocolError {
-        let (size, max) = match error {
-            FrameError::Empty => (0, 0),
-            #[cfg(feature = "grpc")]
-            FrameError::Compressed => (0, 0),
-            FrameError::TooLarge { length, limit } => (length, limit),
-        };
-        AgentProtocolError::MessageTooLarge {
-            agent_id: Arc::clone(&self.agent.id),
-            size,
-            max,
-        }
+    /// Returns the error of an operation on this connection.
+    fn error(&self, end: CallEnd, timeout: Duration) -> AgentProtocolError {
+        end.error(CallContext {
+            agent_id: &self.agent.id,
+            timeout,
+            correlation_id: "",
+            max_queued: 0,
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! State of a connection, as callers and the pool read it.
 
 use super::{
-    AdmissionQueues, Connection, ConnectionHealth, Correlation, NotOpened, Origin, RuntimeId,
+    AdmissionQueues, CallEnd, Connection, ConnectionHealth, Correlation, Origin, RuntimeId,
     SharedState,
 };
 use crate::clock;
@@ -106,7 +106,7 @@ impl Connection {
     }
 
     /// Checks that the agent has paused neither the connection nor this exchange.
-    pub(crate) fn check_flow(&self, correlation: Correlation<'_>) -> Result<(), NotOpened> {
+    pub(crate) fn check_flow(&self, correlation: Correlation<'_>) -> Result<(), CallEnd> {
         self.flow.check(correlation.key)
     }
 

@@ -105,9 +105,9 @@ impl AddAssign for DecisionCounts {
     }
 }
 
-/// End of a call that was not answered.
+/// Counter of calls that were not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CallEnd {
+pub(crate) enum CallCounter {
     TimedOut,
     ConnectionClosed,
     Undecodable,
@@ -128,7 +128,7 @@ pub(crate) enum CallEnd {
 pub(crate) struct CallTally {
     made: ShardedCounter,
     answered: ShardedCounter,
-    /// Calls that ended without an answer, by [`CallEnd`].
+    /// Calls that ended without an answer, by [`CallCounter`].
     unanswered: [AtomicU64; 13],
     /// Answers that did not allow. Those that allow are the rest of `answered`, so that an `allow`
     /// costs one counter only.
@@ -194,29 +194,30 @@ impl CallTally {
         }
     }
 
-    pub(crate) fn ended(&self, end: CallEnd) {
-        self.unanswered[end as usize].fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn ended(&self, counter: CallCounter) {
+        self.unanswered[counter as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn counts(&self) -> CallCounts {
-        let count = |end: CallEnd| self.unanswered[end as usize].load(Ordering::Relaxed);
+        let count =
+            |counter: CallCounter| self.unanswered[counter as usize].load(Ordering::Relaxed);
         // `made` is read last, so that the calls that ended never outnumber those that were made.
         let ended = CallCounts {
             made: 0,
             answered: self.answered.sum(),
-            timed_out: count(CallEnd::TimedOut),
-            connection_closed: count(CallEnd::ConnectionClosed),
-            undecodable: count(CallEnd::Undecodable),
-            cancelled: count(CallEnd::Cancelled),
-            given_up: count(CallEnd::GivenUp),
-            too_large: count(CallEnd::TooLarge),
-            paused: count(CallEnd::Paused),
-            busy: count(CallEnd::Busy),
-            queue_full: count(CallEnd::QueueFull),
-            queue_timed_out: count(CallEnd::QueueTimedOut),
-            unavailable: count(CallEnd::Unavailable),
-            circuit_open: count(CallEnd::CircuitOpen),
-            skipped: count(CallEnd::Skipped),
+            timed_out: count(CallCounter::TimedOut),
+            connection_closed: count(CallCounter::ConnectionClosed),
+            undecodable: count(CallCounter::Undecodable),
+            cancelled: count(CallCounter::Cancelled),
+            given_up: count(CallCounter::GivenUp),
+            too_large: count(CallCounter::TooLarge),
+            paused: count(CallCounter::Paused),
+            busy: count(CallCounter::Busy),
+            queue_full: count(CallCounter::QueueFull),
+            queue_timed_out: count(CallCounter::QueueTimedOut),
+            unavailable: count(CallCounter::Unavailable),
+            circuit_open: count(CallCounter::CircuitOpen),
+            skipped: count(CallCounter::Skipped),
         };
         CallCounts {
             made: self.made.sum(),

@@ -11,8 +11,8 @@ mod reported;
 mod sharded;
 mod stages;
 
+pub(crate) use calls::{CallCounter, CallTally};
 pub use calls::{CallCounts, DecisionCounts};
-pub(crate) use calls::{CallEnd, CallTally};
 pub use counters::FaultCounts;
 pub(crate) use counters::{Fault, FaultCounters};
 pub use histogram::HistogramSnapshot;

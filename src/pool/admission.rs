@@ -8,40 +8,48 @@ use super::call::{CallParams, CallResult, NoAnswer};
 use super::member::Member;
 use crate::clock;
 use crate::connection::{
-    AdmissionQueues, Binding, Connection, NotOpened, PendingCall, SharedState, TimeLimit,
+    AdmissionQueues, Binding, CallEnd, Connection, PendingCall, SharedState, TimeLimit,
 };
-use crate::metrics::CallEnd;
+use crate::metrics::CallCounter;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 impl Member {
-    /// Opens a call on any connection of the agent, and waits for one if necessary.
-    pub(super) async fn open_anywhere(self: &Arc<Self>, params: CallParams<'_>) -> CallResult {
-        if let Some(error) = self.gone() {
+    /// Opens a call, and waits for that if necessary: on the connection that its exchange is bound
+    /// to or, if there is none, on any connection of the agent.
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        bound_to: Option<&Arc<Connection>>,
+        params: CallParams<'_>,
+    ) -> CallResult {
+        if bound_to.is_none()
+            && let Some(error) = self.gone()
+        {
             return Err(NoAnswer::Failed(error));
         }
         let opening = Opening {
             agent: self,
-            bound_to: None,
+            bound_to,
             params,
         };
-        opening.open().await
-    }
-
-    /// Opens a call on the connection that its exchange is bound to, and waits for it if necessary.
-    pub(super) async fn open_bound(
-        self: &Arc<Self>,
-        connection: &Arc<Connection>,
-        params: CallParams<'_>,
-    ) -> CallResult {
-        let opening = Opening {
-            agent: self,
-            bound_to: Some(connection),
-            params,
+        let state = opening.state();
+        state.calls.made();
+        let opened = match opening.try_open() {
+            Err(awaited @ (CallEnd::Full | CallEnd::Paused | CallEnd::ExchangePaused)) => {
+                // Exactly one end has to be counted for a call that was made. If the caller drops
+                // this future while it waits, only the guard counts the end. If the wait returns,
+                // the guard is forgotten: the end of an opened call is counted by `PendingCall`,
+                // and that of any other by `resolve_not_opened`.
+                let guard = WaitGuard(state);
+                let opened = opening.wait(awaited).await;
+                std::mem::forget(guard);
+                opened
+            }
+            opened => opened,
         };
-        opening.open().await
+        opened.map_err(|not_opened| self.resolve_not_opened(state, not_opened, params))
     }
 }
 
@@ -55,74 +63,54 @@ struct Opening<'a> {
 }
 
 impl<'a> Opening<'a> {
-    async fn open(self) -> CallResult {
-        self.state().calls.made();
-        let opened = match self.try_open() {
-            Ok(call) => Ok(call),
-            Err(not_opened) => {
-                // Exactly one end has to be counted for a call that was made. If the caller drops
-                // this future while it waits, only the guard counts the end. If the wait returns,
-                // the guard is forgotten: the end of an opened call is counted by `PendingCall`,
-                // and that of any other by `resolve_not_opened`.
-                let guard = WaitGuard(self.state());
-                let opened = self.wait(not_opened).await;
-                std::mem::forget(guard);
-                opened
-            }
-        };
-        opened.map_err(|not_opened| {
-            let Self { agent, params, .. } = self;
-            agent.resolve_not_opened(self.state(), not_opened, params)
-        })
-    }
-
     /// Makes one attempt, unless it would overtake a call that waits already.
-    fn try_open(&self) -> Result<PendingCall, NotOpened> {
+    fn try_open(&self) -> Result<PendingCall, CallEnd> {
         let queues = self.queues();
         if queues.free_slot.waiting() > 0 {
-            Err(NotOpened::Full)
+            Err(CallEnd::Full)
         } else if queues.resumed.waiting() > 0 {
-            Err(NotOpened::Paused)
+            Err(CallEnd::Paused)
         } else {
             self.attempt()
         }
     }
 
-    fn attempt(&self) -> Result<PendingCall, NotOpened> {
+    fn attempt(&self) -> Result<PendingCall, CallEnd> {
         match self.bound_to {
             Some(connection) => self.agent.open_on(connection, Binding::Bound, self.params),
             None => self.agent.open_now(self.params),
         }
     }
 
-    /// Waits until the call is opened, or is not for a reason that neither waiting nor another
-    /// attempt removes. It was not opened at first for the reason `awaited`.
+    /// Waits until the call is opened, or is not for a reason that waiting does not remove. The
+    /// reason so far is `awaited`.
     ///
     /// The reason may change: a freed slot, for example, may belong to a connection that was paused
     /// meanwhile. The call then moves on to the queue for the new reason. Both deadlines are fixed
     /// at the start, so moving between queues does not prolong the wait.
-    async fn wait(&self, mut awaited: NotOpened) -> Result<PendingCall, NotOpened> {
+    async fn wait(&self, mut awaited: CallEnd) -> Result<PendingCall, CallEnd> {
         let (config, queues, limit) = (&self.agent.config, self.queues(), self.params.limit);
         let pause_timeout = config.pause_timeout();
-        let queue_end = WaitDeadline::new(limit, config.queue_timeout, NotOpened::QueueTimedOut);
-        let pause_end = WaitDeadline::new(limit, pause_timeout, NotOpened::Paused);
+        let after = config.queue_timeout;
+        let queue_end = WaitDeadline::new(limit, after, CallEnd::QueueTimedOut { after });
+        let pause_end = WaitDeadline::new(limit, pause_timeout, CallEnd::Paused);
         loop {
             let (queue, end) = match awaited {
-                NotOpened::Full if queues.free_slot.waiting() >= config.max_queued_calls => {
-                    return Err(NotOpened::QueueFull);
+                CallEnd::Full if queues.free_slot.waiting() >= config.max_queued_calls => {
+                    return Err(CallEnd::QueueFull);
                 }
-                NotOpened::Full => (&*queues.free_slot, &queue_end),
-                NotOpened::Paused | NotOpened::ExchangePaused if pause_timeout.is_zero() => {
-                    return Err(NotOpened::Paused);
+                CallEnd::Full => (&*queues.free_slot, &queue_end),
+                CallEnd::Paused | CallEnd::ExchangePaused if pause_timeout.is_zero() => {
+                    return Err(CallEnd::Paused);
                 }
-                NotOpened::Paused => (&queues.resumed, &pause_end),
-                NotOpened::ExchangePaused => {
+                CallEnd::Paused => (&queues.resumed, &pause_end),
+                CallEnd::ExchangePaused => {
                     let mut resumed = pin!(queues.exchange_resumed.notified());
                     // `notify_waiters` wakes only those that are registered. Registering before the
                     // attempt keeps a resumption in between from being missed.
                     resumed.as_mut().enable();
                     match self.attempt() {
-                        Err(NotOpened::ExchangePaused) => pause_end.apply(resumed).await?,
+                        Err(CallEnd::ExchangePaused) => pause_end.apply(resumed).await?,
                         Err(not_opened) => awaited = not_opened,
                         opened => return opened,
                     }
@@ -165,31 +153,31 @@ struct WaitGuard<'a>(&'a SharedState);
 
 impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
-        self.0.calls.ended(CallEnd::GivenUp);
+        self.0.calls.ended(CallCounter::GivenUp);
     }
 }
 
 /// End of one kind of waiting, and the reason with which the call fails then.
 struct WaitDeadline {
     end: Instant,
-    not_opened: NotOpened,
+    not_opened: CallEnd,
 }
 
 impl WaitDeadline {
     /// Ends waiting after `timeout`, or at the deadline of the call if that is earlier.
-    fn new(limit: TimeLimit, timeout: Duration, not_opened: NotOpened) -> Self {
+    fn new(limit: TimeLimit, timeout: Duration, not_opened: CallEnd) -> Self {
         let deadline = limit.deadline();
         match clock::now().checked_add(timeout) {
             Some(end) if end < deadline => Self { end, not_opened },
             _ => Self {
                 end: deadline,
-                not_opened: NotOpened::TimedOut,
+                not_opened: CallEnd::TimedOut,
             },
         }
     }
 
     /// Awaits `waiting`, at most until the end.
-    async fn apply<T>(&self, waiting: impl Future<Output = T>) -> Result<T, NotOpened> {
+    async fn apply<T>(&self, waiting: impl Future<Output = T>) -> Result<T, CallEnd> {
         timeout_at(clock::timer(self.end), waiting)
             .await
             .map_err(|_| self.not_opened)

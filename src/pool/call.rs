@@ -3,10 +3,10 @@
 use super::member::{Member, Membership, Snapshot};
 use super::policy::{FailureMode, FlowControlMode};
 use crate::connection::{
-    Binding, Connection, Correlation, NotOpened, PendingCall, SharedState, TimeLimit,
+    Binding, CallContext, CallEnd, Connection, Correlation, PendingCall, SharedState, TimeLimit,
 };
 use crate::error::AgentProtocolError;
-use crate::metrics::{CallEnd, CallTimings};
+use crate::metrics::{CallCounter, CallTimings};
 use crate::protocol::{AgentResponse, EventType};
 use crate::wire::Event;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl Member {
         &self,
         params: CallParams<'_>,
         event: &E,
-        open: impl FnOnce() -> Result<PendingCall, NotOpened>,
+        open: impl FnOnce() -> Result<PendingCall, CallEnd>,
     ) -> Outcome {
         self.state.shared.calls.made();
         match open() {
@@ -89,7 +89,7 @@ impl Member {
                 call.take_answer()
             }
             Err(not_opened) => {
-                self.state.shared.calls.ended(call_end_of(not_opened));
+                self.state.shared.calls.ended(not_opened.counter());
                 Err(self.error(not_opened, params))
             }
         }
@@ -98,22 +98,22 @@ impl Member {
     /// Opens a call on any connection that takes it now. If the agent was replaced, its successor
     /// takes the call.
     ///
-    /// Never returns [`NotOpened::ClosedOrRetired`]: a call that is not bound chooses again.
+    /// Never returns [`CallEnd::ConnectionClosed`]: a call that is not bound chooses again.
     pub(super) fn open_now(
         self: &Arc<Self>,
         params: CallParams<'_>,
-    ) -> Result<PendingCall, NotOpened> {
+    ) -> Result<PendingCall, CallEnd> {
         loop {
             let snapshot = self.snapshot();
             match &snapshot.membership {
                 Membership::Current => {}
                 Membership::Replaced(successor) => return successor.open_now(params),
-                Membership::Removed | Membership::PoolDropped => return Err(NotOpened::AgentGone),
+                Membership::Removed | Membership::PoolDropped => return Err(CallEnd::AgentGone),
             }
             match self.open_at(&snapshot, params) {
                 // The connection was closed or retired after it was chosen, or the snapshot is
                 // outdated. The next attempt loads the snapshot and chooses again.
-                Err(NotOpened::ClosedOrRetired) => {}
+                Err(CallEnd::ConnectionClosed) => {}
                 opened => return opened,
             }
         }
@@ -124,13 +124,13 @@ impl Member {
         self: &Arc<Self>,
         snapshot: &Snapshot,
         params: CallParams<'_>,
-    ) -> Result<PendingCall, NotOpened> {
+    ) -> Result<PendingCall, CallEnd> {
         if self.pool.is_closing() {
-            return Err(NotOpened::Unavailable);
+            return Err(CallEnd::Unavailable);
         }
         let connection = self.choose(snapshot, params.correlation)?;
         match self.open_on(connection, Binding::Free, params) {
-            Err(NotOpened::Full) => Err(snapshot.why_no_slot(params.correlation)),
+            Err(CallEnd::Full) => Err(snapshot.why_no_slot(params.correlation)),
             opened => opened,
         }
     }
@@ -141,12 +141,12 @@ impl Member {
         connection: &Arc<Connection>,
         binding: Binding,
         params: CallParams<'_>,
-    ) -> Result<PendingCall, NotOpened> {
+    ) -> Result<PendingCall, CallEnd> {
         let is_skipped = self.config.skip_unsubscribed_events
             && params.kind != EventType::Configure
             && !connection.capabilities().supports_event(params.kind);
         if is_skipped {
-            return Err(NotOpened::Unsubscribed);
+            return Err(CallEnd::Unsubscribed);
         }
         connection.open_call(params.correlation, binding, params.limit)
     }
@@ -156,14 +156,17 @@ impl Member {
     pub(super) fn resolve_not_opened(
         self: &Arc<Self>,
         state: &SharedState,
-        not_opened: NotOpened,
+        not_opened: CallEnd,
         params: CallParams<'_>,
     ) -> NoAnswer {
-        state.calls.ended(call_end_of(not_opened));
-        if not_opened == NotOpened::Unsubscribed {
+        let counter = not_opened.counter();
+        state.calls.ended(counter);
+        if not_opened == CallEnd::Unsubscribed {
             return NoAnswer::Allowed;
         }
-        if is_pause(not_opened) && self.config.flow_control_mode == FlowControlMode::FailOpen {
+        if counter == CallCounter::Paused
+            && self.config.flow_control_mode == FlowControlMode::FailOpen
+        {
             let allowed = &self.state.counters.allowed_while_paused;
             allowed.fetch_add(1, Ordering::Relaxed);
             return NoAnswer::Allowed;
@@ -174,49 +177,34 @@ impl Member {
     /// Counts a call of an exchange that has no connection, and returns its result.
     pub(super) fn resolve_unconnected(self: &Arc<Self>, params: CallParams<'_>) -> NoAnswer {
         self.state.shared.calls.made();
-        self.resolve_not_opened(&self.state.shared, NotOpened::Unavailable, params)
+        self.resolve_not_opened(&self.state.shared, CallEnd::Unavailable, params)
     }
 
     /// Returns the error for a call that was not opened. Requests a reconnect if the agent is
     /// unavailable.
     pub(super) fn not_opened_error(
         self: &Arc<Self>,
-        not_opened: NotOpened,
+        not_opened: CallEnd,
         params: CallParams<'_>,
     ) -> AgentProtocolError {
-        if not_opened == NotOpened::Unavailable {
+        if not_opened == CallEnd::Unavailable {
             self.request_reconnect();
         }
         self.error(not_opened, params)
     }
 
-    fn error(&self, not_opened: NotOpened, params: CallParams<'_>) -> AgentProtocolError {
-        let agent_id = Arc::clone(self.id());
-        match not_opened {
-            NotOpened::Paused | NotOpened::ExchangePaused => {
-                AgentProtocolError::FlowControlPaused { agent_id }
-            }
-            NotOpened::ClosedOrRetired => AgentProtocolError::ConnectionClosed { agent_id },
-            NotOpened::AgentGone => self.gone().unwrap_or_else(|| self.unavailable()),
-            NotOpened::Unavailable | NotOpened::Unsubscribed => self.unavailable(),
-            NotOpened::CircuitOpen => AgentProtocolError::CircuitOpen { agent_id },
-            NotOpened::Full | NotOpened::QueueFull => AgentProtocolError::QueueFull {
-                agent_id,
-                limit: self.config.max_queued_calls,
-            },
-            NotOpened::QueueTimedOut => AgentProtocolError::QueueTimeout {
-                agent_id,
-                after: self.config.queue_timeout,
-            },
-            NotOpened::TimedOut => AgentProtocolError::Timeout {
-                agent_id,
-                after: params.limit.timeout(),
-            },
-            NotOpened::Busy => AgentProtocolError::CorrelationBusy {
-                agent_id,
-                correlation_id: params.correlation.id.to_owned(),
-            },
+    fn error(&self, not_opened: CallEnd, params: CallParams<'_>) -> AgentProtocolError {
+        if not_opened == CallEnd::AgentGone
+            && let Some(error) = self.gone()
+        {
+            return error;
         }
+        not_opened.error(CallContext {
+            agent_id: self.id(),
+            timeout: params.limit.timeout(),
+            correlation_id: params.correlation.id,
+            max_queued: self.config.max_queued_calls,
+        })
     }
 
     /// Sends an event on an open call and waits until the agent has answered.
@@ -249,23 +237,5 @@ impl Member {
     /// Returns whether the failure mode turns an error into an `allow`.
     pub(super) fn fails_open_on(&self, error: &AgentProtocolError) -> bool {
         self.config.failure_mode == FailureMode::Open && error.means_unavailable()
-    }
-}
-
-fn is_pause(not_opened: NotOpened) -> bool {
-    matches!(not_opened, NotOpened::Paused | NotOpened::ExchangePaused)
-}
-
-fn call_end_of(not_opened: NotOpened) -> CallEnd {
-    match not_opened {
-        NotOpened::Paused | NotOpened::ExchangePaused => CallEnd::Paused,
-        NotOpened::Busy => CallEnd::Busy,
-        NotOpened::ClosedOrRetired => CallEnd::ConnectionClosed,
-        NotOpened::AgentGone | NotOpened::Unavailable => CallEnd::Unavailable,
-        NotOpened::CircuitOpen => CallEnd::CircuitOpen,
-        NotOpened::Full | NotOpened::QueueFull => CallEnd::QueueFull,
-        NotOpened::QueueTimedOut => CallEnd::QueueTimedOut,
-        NotOpened::TimedOut => CallEnd::TimedOut,
-        NotOpened::Unsubscribed => CallEnd::Skipped,
     }
 }

@@ -3,7 +3,7 @@
 use super::config::LoadBalanceStrategy;
 use super::connection_set::Group;
 use super::member::Snapshot;
-use crate::connection::{Connection, Correlation, NotOpened, RuntimeId};
+use crate::connection::{CallEnd, Connection, Correlation, RuntimeId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,7 +19,7 @@ impl Snapshot {
         &self,
         strategy: LoadBalanceStrategy,
         correlation: Correlation<'_>,
-    ) -> Result<&Arc<Connection>, NotOpened> {
+    ) -> Result<&Arc<Connection>, CallEnd> {
         let all = self.connections.all();
         all.choose(strategy, |connection| {
             can_take_event(connection, correlation)
@@ -34,7 +34,7 @@ impl Snapshot {
         runtime: RuntimeId,
         strategy: LoadBalanceStrategy,
         correlation: Correlation<'_>,
-    ) -> Result<&Arc<Connection>, NotOpened> {
+    ) -> Result<&Arc<Connection>, CallEnd> {
         let usable = |connection: &Connection| can_take_event(connection, correlation);
         match self.choose_at(runtime, strategy, usable) {
             Some(own) => Ok(own),
@@ -48,17 +48,17 @@ impl Snapshot {
     /// must not wait for another one: at the head of the queue, it would keep the calls behind it
     /// from using that slot.
     #[cold]
-    pub(super) fn why_no_slot(&self, correlation: Correlation<'_>) -> NotOpened {
+    pub(super) fn why_no_slot(&self, correlation: Correlation<'_>) -> CallEnd {
         let mut with_slot = self
             .connections()
             .iter()
             .filter(|connection| connection.is_healthy() && connection.has_free_slot());
         let not_opened =
             with_slot.find_map(|connection| match connection.check_flow(correlation) {
-                Ok(()) => (!connection.is_free_for(correlation)).then_some(NotOpened::Busy),
-                Err(not_opened) => (not_opened == NotOpened::ExchangePaused).then_some(not_opened),
+                Ok(()) => (!connection.is_free_for(correlation)).then_some(CallEnd::Busy),
+                Err(not_opened) => (not_opened == CallEnd::ExchangePaused).then_some(not_opened),
             });
-        not_opened.unwrap_or(NotOpened::Full)
+        not_opened.unwrap_or(CallEnd::Full)
     }
 
     /// Chooses the connection for an exchange whose first event may wait for the end of a pause.
@@ -66,14 +66,14 @@ impl Snapshot {
         &self,
         near: Option<RuntimeId>,
         strategy: LoadBalanceStrategy,
-    ) -> Result<&Arc<Connection>, NotOpened> {
+    ) -> Result<&Arc<Connection>, CallEnd> {
         near.and_then(|runtime| self.choose_at(runtime, strategy, Connection::is_healthy))
             .or_else(|| {
                 self.connections
                     .all()
                     .choose(strategy, Connection::is_healthy)
             })
-            .ok_or(NotOpened::Unavailable)
+            .ok_or(CallEnd::Unavailable)
     }
 
     /// Chooses among the connections that a runtime serves. Returns `None` unless one has a free
@@ -93,7 +93,7 @@ impl Snapshot {
     ///
     /// If several connections are unusable for different reasons, the reason that another event or
     /// a short wait could remove comes first: busy, then paused for this exchange, then paused.
-    fn why_none(&self, correlation: Correlation<'_>) -> NotOpened {
+    fn why_none(&self, correlation: Correlation<'_>) -> CallEnd {
         let healthy = || {
             self.connections()
                 .iter()
@@ -107,18 +107,18 @@ impl Snapshot {
             // Connections are retired only once they have left the snapshot, so the caller's
             // snapshot is outdated. This result makes the caller load the new one and choose
             // again.
-            return NotOpened::ClosedOrRetired;
+            return CallEnd::ConnectionClosed;
         }
         if healthy().next().is_none() {
-            return NotOpened::Unavailable;
+            return CallEnd::Unavailable;
         }
-        let mut not_opened = NotOpened::Paused;
+        let mut not_opened = CallEnd::Paused;
         for connection in healthy() {
             match connection.check_flow(correlation) {
                 // Healthy and not paused, and yet not usable: an event of the exchange is
                 // unanswered.
-                Ok(()) => return NotOpened::Busy,
-                Err(NotOpened::ExchangePaused) => not_opened = NotOpened::ExchangePaused,
+                Ok(()) => return CallEnd::Busy,
+                Err(CallEnd::ExchangePaused) => not_opened = CallEnd::ExchangePaused,
                 Err(_) => {}
             }
         }
@@ -245,7 +245,7 @@ mod tests {
         fixture: &Fixture,
         strategy: LoadBalanceStrategy,
         id: &str,
-    ) -> Result<usize, NotOpened> {
+    ) -> Result<usize, CallEnd> {
         let agent = fixture.agent("agent").0;
         let snapshot = agent.snapshot_full();
         let chosen = snapshot.choose(strategy, agent.correlation(id))?;
@@ -319,7 +319,7 @@ mod tests {
             [Ok(1); 4]
         );
         let _second = open(&fixture, 1, "c");
-        assert_eq!(choose(&fixture, RoundRobin, "c"), Err(NotOpened::Busy));
+        assert_eq!(choose(&fixture, RoundRobin, "c"), Err(CallEnd::Busy));
         drop(first);
         // Its answer may still arrive, and could not be told apart.
         assert_eq!(choose(&fixture, RoundRobin, "c"), Ok(0));
@@ -333,9 +333,9 @@ mod tests {
         assert_eq!(choose(&fixture, RoundRobin, "c"), Ok(1));
         connections[1].close();
         let chosen = choose(&fixture, RoundRobin, "c");
-        assert_eq!(chosen, Err(NotOpened::Unavailable));
+        assert_eq!(chosen, Err(CallEnd::Unavailable));
         connections[1].retire();
         let chosen = choose(&fixture, RoundRobin, "c");
-        assert_eq!(chosen, Err(NotOpened::ClosedOrRetired));
+        assert_eq!(chosen, Err(CallEnd::ClosedOrRetired));
     }
 }

@@ -9,7 +9,7 @@ use super::policy::FlowControlMode;
 use super::pushed_events::{Pushed, PushedQueue};
 use super::send::{Answered, Call, CallOptions, StartCall};
 use super::trace::traced;
-use crate::connection::{Connection, Correlation, ExchangeGuard, NotOpened, TimeLimit};
+use crate::connection::{CallEnd, Connection, Correlation, ExchangeGuard, TimeLimit};
 use crate::error::AgentProtocolError;
 use crate::protocol::{AgentResponse, CancelReason, Decision, EventType, text};
 use crate::wire::Event;
@@ -134,16 +134,16 @@ impl Member {
     fn bind_exchange(
         self: &Arc<Self>,
         correlation: Correlation<'_>,
-    ) -> Result<ExchangeGuard, NotOpened> {
+    ) -> Result<ExchangeGuard, CallEnd> {
         loop {
             let snapshot = self.snapshot();
             if !matches!(snapshot.membership, Membership::Current) {
-                return Err(NotOpened::AgentGone);
+                return Err(CallEnd::AgentGone);
             }
             match self.bind_exchange_at(&snapshot, correlation) {
                 // The connection was closed or retired after it was chosen, or the snapshot is
                 // outdated. The next attempt loads the snapshot and chooses again.
-                Err(NotOpened::ClosedOrRetired) => {}
+                Err(CallEnd::ConnectionClosed) => {}
                 bound => return bound,
             }
         }
@@ -153,19 +153,19 @@ impl Member {
         self: &Arc<Self>,
         snapshot: &Snapshot,
         correlation: Correlation<'_>,
-    ) -> Result<ExchangeGuard, NotOpened> {
+    ) -> Result<ExchangeGuard, CallEnd> {
         if self.pool.is_closing() {
-            return Err(NotOpened::Unavailable);
+            return Err(CallEnd::Unavailable);
         }
         let connection = match self.choose(snapshot, correlation) {
-            Err(NotOpened::Paused | NotOpened::ExchangePaused)
+            Err(CallEnd::Paused | CallEnd::ExchangePaused)
                 if self.config.flow_control_mode != FlowControlMode::FailClosed =>
             {
                 self.choose_paused(snapshot)
             }
             chosen => chosen,
         };
-        ExchangeGuard::of(connection?).ok_or(NotOpened::ClosedOrRetired)
+        ExchangeGuard::of(connection?).ok_or(CallEnd::ConnectionClosed)
     }
 }
 
@@ -320,7 +320,7 @@ impl Exchange {
 
     async fn open(&self, params: CallParams<'_>) -> CallResult {
         match &self.connection {
-            Some(connection) => self.agent.open_bound(connection, params).await,
+            Some(connection) => self.agent.open(Some(connection), params).await,
             None => Err(self.agent.resolve_unconnected(params)),
         }
     }

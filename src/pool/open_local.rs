@@ -6,7 +6,7 @@ use super::maintenance::until_dropped;
 use super::member::{Member, Snapshot};
 use super::reconnect::{MAX_DELAY, ReconnectGuard};
 use crate::backoff::delay;
-use crate::connection::{Connection, Correlation, NotOpened, RuntimeId};
+use crate::connection::{CallEnd, Connection, Correlation, RuntimeId};
 use crate::transport::Endpoint;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -26,7 +26,7 @@ impl Member {
         self: &Arc<Self>,
         snapshot: &'a Snapshot,
         correlation: Correlation<'_>,
-    ) -> Result<&'a Arc<Connection>, NotOpened> {
+    ) -> Result<&'a Arc<Connection>, CallEnd> {
         match self.config.placement {
             Placement::Shared => snapshot.choose(self.config.load_balance_strategy, correlation),
             Placement::PerRuntime => self.choose_near_caller(snapshot, correlation),
@@ -37,7 +37,7 @@ impl Member {
         self: &Arc<Self>,
         snapshot: &'a Snapshot,
         correlation: Correlation<'_>,
-    ) -> Result<&'a Arc<Connection>, NotOpened> {
+    ) -> Result<&'a Arc<Connection>, CallEnd> {
         let strategy = self.config.load_balance_strategy;
         let Ok(handle) = Handle::try_current() else {
             return snapshot.choose(strategy, correlation);
@@ -56,7 +56,7 @@ impl Member {
     pub(super) fn choose_paused<'a>(
         &self,
         snapshot: &'a Snapshot,
-    ) -> Result<&'a Arc<Connection>, NotOpened> {
+    ) -> Result<&'a Arc<Connection>, CallEnd> {
         snapshot.choose_paused(self.caller_runtime(), self.config.load_balance_strategy)
     }
 

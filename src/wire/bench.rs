@@ -71,7 +71,7 @@ impl FrameReceiver {
         };
         // The black box keeps the compiler from optimising the event away.
         let decoded = self.decoder.decode_event(event_type, payload, |event| {
-            black_box(&event);
+            black_box(event);
         });
         decoded.is_ok()
     }

@@ -1,9 +1,10 @@
 //! Encoding and decoding of single messages, without a connection.
 
 use super::events::write_event;
+use super::frame::FRAME_HEADER_LEN;
 #[cfg(feature = "grpc")]
 use super::protobuf;
-use super::response::{self, Answer, AnswerTo, write_answer};
+use super::response::{self, Answer, AnswerTo, encode_answer};
 use super::{
     DecodeError, DecodeErrorKind, Dialect, Encoding, Event, EventTarget, Extension, IncomingEvent,
     JsonParser, StreamId, Undecodable,
@@ -55,14 +56,23 @@ impl Codec {
     }
 
     /// Appends an answer to `out`. Returns the end of the message, as
-    /// [`encode_event`](Self::encode_event) does.
+    /// [`encode_event`](Self::encode_event) does. Writes nothing if the answer exceeds 4 GiB.
     pub fn encode_answer(
         self,
         answer: &AgentResponse,
         call: CallId<'_>,
         out: &mut Vec<u8>,
     ) -> Bytes {
-        write_answer(answer, self.answer_to(call), self.0, out)
+        // Written as a frame, so that agents, who need one, have the only copy of the code.
+        let start = out.len();
+        let dialect = self.0.within(u32::MAX as usize);
+        match encode_answer(answer, self.answer_to(call), dialect, out) {
+            Ok(body) => {
+                out.drain(start..start + FRAME_HEADER_LEN);
+                body
+            }
+            Err(_) => Bytes::new(),
+        }
     }
 
     pub(super) const fn answer_to(self, call: CallId<'_>) -> AnswerTo<'_> {
@@ -105,7 +115,7 @@ impl Decoder {
         }
     }
 
-    /// Decodes an event and passes it to `accept`. It borrows from the message.
+    /// Decodes an event, which borrows from the message, and passes it to `accept`.
     ///
     /// # Errors
     ///
@@ -114,13 +124,13 @@ impl Decoder {
         &mut self,
         event_type: EventType,
         mut message: BytesMut,
-        accept: impl FnOnce(IncomingEvent<'_>) -> T,
+        accept: impl FnOnce(&IncomingEvent<'_>) -> T,
     ) -> Result<T, Undecodable> {
-        // A chain of closures would copy the event, which is large, at each step.
+        // The event is large, so it is not moved.
         match self.encoding {
             Encoding::MessagePack => {
                 match IncomingEvent::from_msgpack(event_type, &message.freeze()) {
-                    Ok(event) => Ok(accept(event)),
+                    Ok(event) => Ok(accept(&event)),
                     Err(undecodable) => Err(undecodable),
                 }
             }
@@ -128,13 +138,16 @@ impl Decoder {
             Encoding::Protobuf => {
                 let mut timestamp = Timestamp::default();
                 match IncomingEvent::from_protobuf(event_type, &message.freeze(), &mut timestamp) {
-                    Ok(event) => Ok(accept(event)),
+                    Ok(event) => Ok(accept(&event)),
                     Err(undecodable) => Err(undecodable),
                 }
             }
             Encoding::Json => match self.parser.parse(&mut message) {
                 Ok(document) => {
-                    let decoded = IncomingEvent::from_json(event_type, &document).map(accept);
+                    let decoded = match IncomingEvent::from_json(event_type, &document) {
+                        Ok(event) => Ok(accept(&event)),
+                        Err(undecodable) => Err(undecodable),
+                    };
                     self.parser.reclaim(document);
                     decoded
                 }

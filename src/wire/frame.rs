@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 /// Length (4 bytes, big endian, counting type and payload) and type (1 byte).
-const FRAME_HEADER_LEN: usize = 5;
+pub(super) const FRAME_HEADER_LEN: usize = 5;
 
 /// Largest `length` that is accepted or sent: 16 MiB, the limit of `zentinel-agent-protocol`.
 pub(crate) const MAX_FRAME_LEN: usize = 16 * 1024 * 1024;

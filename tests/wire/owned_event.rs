@@ -117,7 +117,7 @@ fn encode(event: &impl Event, correlation_id: &str, codec: Codec) -> Encoded {
     Encoded { written, detached }
 }
 
-fn owned(event: IncomingEvent<'_>) -> OwnedEvent {
+fn owned(event: &IncomingEvent<'_>) -> OwnedEvent {
     match event {
         IncomingEvent::RequestHeaders(event) => OwnedEvent::RequestHeaders(event.to_event()),
         IncomingEvent::RequestBodyChunk(event) => {
@@ -131,7 +131,7 @@ fn owned(event: IncomingEvent<'_>) -> OwnedEvent {
         IncomingEvent::WebSocketFrame(event) => OwnedEvent::WebSocketFrame(event.to_event()),
         IncomingEvent::GuardrailInspect(event) => OwnedEvent::GuardrailInspect(event.to_event()),
         IncomingEvent::Configure(event) => {
-            OwnedEvent::Configure(event.correlation_id.to_owned(), event.settings)
+            OwnedEvent::Configure(event.correlation_id.to_owned(), event.settings.clone())
         }
     }
 }

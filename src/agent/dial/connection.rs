@@ -21,7 +21,6 @@ use crate::wire::{
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
@@ -256,39 +255,35 @@ impl Target {
     }
 
     /// Parses an endpoint, which may also be `tls://host:port`.
-    #[cfg(feature = "tls")]
-    pub(super) fn with_tls(
+    #[cfg_attr(
+        not(feature = "tls"),
+        allow(unused_variables, reason = "only TLS has settings")
+    )]
+    pub(super) fn parse(
         endpoint: &str,
-        config: &tls::TlsConfig,
+        settings: &DialSettings,
     ) -> Result<Self, AgentProtocolError> {
-        let Some(address) = endpoint.strip_prefix("tls://") else {
-            return endpoint.parse();
-        };
-        let Some(Endpoint::Tcp { host, port }) = Endpoint::from_address(address) else {
-            return Err(InvalidEndpoint::new(endpoint, "expected tls://host:port").into());
-        };
-        let connector = config.connector()?;
-        Ok(Self::Tls {
-            host,
-            port,
-            connector,
-        })
-    }
-}
-
-impl FromStr for Target {
-    type Err = AgentProtocolError;
-
-    fn from_str(endpoint: &str) -> Result<Self, Self::Err> {
-        #[cfg(not(feature = "tls"))]
-        if endpoint.starts_with("tls://") {
-            return Err(InvalidEndpoint::new(endpoint, "built without `tls`").into());
+        let invalid = |reason| InvalidEndpoint::new(endpoint, reason);
+        if let Some(address) = endpoint.strip_prefix("tls://") {
+            #[cfg(not(feature = "tls"))]
+            return Err(invalid("built without `tls`").into());
+            #[cfg(feature = "tls")]
+            {
+                let Some(Endpoint::Tcp { host, port }) = Endpoint::from_address(address) else {
+                    return Err(invalid("expected tls://host:port").into());
+                };
+                let connector = settings.tls.connector()?;
+                return Ok(Self::Tls {
+                    host,
+                    port,
+                    connector,
+                });
+            }
         }
         match endpoint.parse()? {
             // In gRPC the connecting side is the client, but agents are gRPC servers.
             #[cfg(feature = "grpc")]
-            Endpoint::Grpc(_) => Err(InvalidEndpoint::new(
-                endpoint,
+            Endpoint::Grpc(_) => Err(invalid(
                 "agents cannot dial over gRPC; expected /path, tcp:// or tls://",
             )
             .into()),

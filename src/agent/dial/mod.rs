@@ -54,21 +54,11 @@ impl Default for DialSettings {
 impl DialSettings {
     pub(super) fn dialing(self) -> Result<Dialing, AgentProtocolError> {
         let targets = self.proxies.iter();
-        let targets = targets.map(|proxy| self.parse_target(proxy).map(Arc::new));
+        let targets = targets.map(|proxy| Target::parse(proxy, &self).map(Arc::new));
         Ok(Dialing {
             targets: targets.collect::<Result<_, _>>()?,
             settings: Arc::new(self),
         })
-    }
-
-    #[cfg(feature = "tls")]
-    fn parse_target(&self, proxy: &str) -> Result<Target, AgentProtocolError> {
-        Target::with_tls(proxy, &self.tls)
-    }
-
-    #[cfg(not(feature = "tls"))]
-    fn parse_target(&self, proxy: &str) -> Result<Target, AgentProtocolError> {
-        proxy.parse()
     }
 }
 

@@ -137,10 +137,7 @@ impl Member {
         let id = params.correlation.id;
         match params.kind {
             EventType::RequestHeaders => {
-                let call = match first {
-                    Some(connection) => self.open_bound(connection, params).await?,
-                    None => self.open_anywhere(params).await?,
-                };
+                let call = self.open(first, params).await?;
                 // The pin is made before the event is sent, so that events which the caller sends
                 // concurrently follow it.
                 let pin = PinGuard::new(&self.pool.affinities, id, call.connection());
@@ -151,15 +148,12 @@ impl Member {
                 answered
             }
             EventType::GuardrailInspect | EventType::Configure => {
-                let opened = self.open_anywhere(params).await;
+                let opened = self.open(None, params).await;
                 self.complete(opened, id, event).await
             }
             kind => {
                 let pinned = self.pool.affinities.pinned(id, self.id());
-                let opened = match &pinned {
-                    Some(connection) => self.open_bound(connection, params).await,
-                    None => self.open_anywhere(params).await,
-                };
+                let opened = self.open(pinned.as_ref(), params).await;
                 let answered = self.complete(opened, id, event).await;
                 if pinned.is_some() && kind == EventType::RequestComplete {
                     self.pool.affinities.unpin(id, self.id());

@@ -33,6 +33,7 @@ macro_rules! envelopes {
         }
 
         /// Returns the number of the envelope's field that holds a message of this type.
+        #[inline(always)]
         const fn field_of(message: MessageType) -> u32 {
             match message {
                 $($(MessageType::$message => $field,)*)*

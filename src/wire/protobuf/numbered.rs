@@ -38,6 +38,8 @@ pub(in crate::wire) trait ReadNumbered<'a>: Sized {
     fn absent() -> Self;
 
     /// Reads a field. Of several the last one counts, unless the field is a collection.
+    ///
+    /// Inlined, so that reading a message is one loop.
     fn read(&mut self, value: Value<'a>, envelope: &Bytes) -> Result<(), DecodeErrorKind>;
 }
 
@@ -265,7 +267,7 @@ macro_rules! read {
                 $absent
             }
 
-            #[inline]
+            #[inline(always)]
             fn read(&mut self, $value: Value<'a>, $envelope: &Bytes) -> Result<(), DecodeErrorKind> {
                 *self = $read?;
                 Ok(())
@@ -295,6 +297,7 @@ impl<'a> ReadNumbered<'a> for WebSocketOpcode {
         Self::Text
     }
 
+    #[inline(always)]
     fn read(&mut self, value: Value<'a>, _: &Bytes) -> Result<(), DecodeErrorKind> {
         let number: u64 = value.number()?;
         let opcode = OPCODES.into_iter().find(|(known, _)| *known == number);
@@ -310,7 +313,7 @@ impl<'a, T: ReadNumbered<'a>> ReadNumbered<'a> for Option<T> {
         None
     }
 
-    #[inline]
+    #[inline(always)]
     fn read(&mut self, value: Value<'a>, envelope: &Bytes) -> Result<(), DecodeErrorKind> {
         self.get_or_insert_with(T::absent).read(value, envelope)
     }
@@ -324,6 +327,7 @@ macro_rules! read_collections {
                 Self::new()
             }
 
+            #[inline(always)]
             fn read(&mut self, $value: Value<'a>, _: &Bytes) -> Result<(), DecodeErrorKind> {
                 let $all = self;
                 $add;

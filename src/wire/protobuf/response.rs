@@ -19,7 +19,6 @@ use std::collections::HashMap;
 
 /// Appends an answer in its envelope to `out`. Returns the body with which the message ends if it
 /// was not copied to `out`.
-#[inline(always)]
 pub(in crate::wire) fn write_answer(
     response: &AgentResponse,
     to: AnswerTo<'_>,
@@ -36,7 +35,6 @@ pub(in crate::wire) fn write_answer(
     writer.into_detached()
 }
 
-#[inline(always)]
 fn write(response: &AgentResponse, correlation_id: &str, writer: &mut Writer<'_>) {
     writer.str(1, correlation_id);
     write_decision(&response.decision, writer);

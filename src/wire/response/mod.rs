@@ -6,7 +6,6 @@ mod write;
 
 pub use read::Answer;
 pub(super) use read::{from_json, from_msgpack};
-pub(super) use write::write_answer;
 pub(crate) use write::{AnswerTo, encode_answer};
 
 /// Key of `audit.custom` that holds the correlation id of a response.

@@ -28,34 +28,23 @@ pub(crate) fn encode_answer(
     out: &mut Vec<u8>,
 ) -> Result<Bytes, FrameError> {
     write_frame(out, MessageType::AgentResponse, dialect.max_frame, |out| {
-        write_answer(response, to, dialect, out)
-    })
-}
-
-/// Appends the payload of a response to `out`. Returns its last part if it was not copied there.
-#[inline(always)]
-pub(in crate::wire) fn write_answer(
-    response: &AgentResponse,
-    to: AnswerTo<'_>,
-    dialect: Dialect,
-    out: &mut Vec<u8>,
-) -> Bytes {
-    #[cfg(feature = "grpc")]
-    if dialect.encoding == Encoding::Protobuf {
-        return protobuf::write_answer(response, to, out);
-    }
-    let correlation_id = match to {
-        AnswerTo::CorrelationId(id) => Some(id),
-        AnswerTo::Stream(stream) => {
-            stream.write(out);
-            None
+        #[cfg(feature = "grpc")]
+        if dialect.encoding == Encoding::Protobuf {
+            return protobuf::write_answer(response, to, out);
         }
-    };
-    ResponseWithId {
-        response,
-        correlation_id,
-    }
-    .write(dialect, out)
+        let correlation_id = match to {
+            AnswerTo::CorrelationId(id) => Some(id),
+            AnswerTo::Stream(stream) => {
+                stream.write(out);
+                None
+            }
+        };
+        ResponseWithId {
+            response,
+            correlation_id,
+        }
+        .write(dialect, out)
+    })
 }
 
 /// A response and the correlation id to send with it, if any.
