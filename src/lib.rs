@@ -155,8 +155,7 @@ mod transport;
 mod wire;
 
 pub use agent::{
-    AgentControl, AgentHandler, AgentServer, AgentServerBuilder, DynAgentHandler, HandlerFn,
-    handler_fn,
+    AgentControl, AgentHandler, AgentServer, AgentServerBuilder, DynAgentHandler, handler_fn,
 };
 pub use bytes::Bytes;
 pub use connection::CircuitBreakerState;
@@ -171,9 +170,7 @@ pub use protocol::events::{
     ResponseBodyChunk, ResponseHeaders,
 };
 pub use protocol::headers::{self, HeaderSource};
-pub use protocol::{
-    AgentCapabilities, AgentResponse, AuditMetadata, CancelReason, Decision, EventType, HeaderOp,
-};
+pub use protocol::{AgentCapabilities, AgentResponse, CancelReason, Decision, EventType, HeaderOp};
 #[cfg(feature = "tls")]
 pub use transport::tls::{TlsConfig, TlsServerConfig};
 pub use wire::{Encoding, Event, HeadersView, RequestHeadersView, ResponseHeadersView};

@@ -1,5 +1,8 @@
 use std::collections::HashMap;
-use tollgate::{AgentResponse, AuditMetadata, Decision, HeaderOp, response::BodyMutation};
+use tollgate::{
+    AgentResponse, Decision, HeaderOp,
+    response::{AuditMetadata, BodyMutation},
+};
 
 /// Answer of an agent.
 #[derive(Clone, Copy)]

@@ -10,7 +10,6 @@ use crate::protocol::{
 };
 use crate::wire::{RequestHeadersView, ResponseHeadersView};
 use futures_util::future::BoxFuture;
-use std::fmt;
 use std::sync::Arc;
 
 /// Makes a handler of a closure that decides on the headers of requests. Other events are allowed.
@@ -32,7 +31,7 @@ use std::sync::Arc;
 /// });
 /// # let _: &dyn tollgate::DynAgentHandler = &handler;
 /// ```
-pub fn handler_fn<F, A>(capabilities: AgentCapabilities, decide: F) -> HandlerFn<F>
+pub fn handler_fn<F, A>(capabilities: AgentCapabilities, decide: F) -> impl AgentHandler
 where
     F: Fn(RequestHeadersView<'_>) -> A + Send + Sync + 'static,
     A: Future<Output = AgentResponse> + Send + 'static,
@@ -43,9 +42,8 @@ where
     }
 }
 
-/// A handler that calls a closure. Returned by [`handler_fn`].
-#[derive(Clone)]
-pub struct HandlerFn<F> {
+/// A handler that calls a closure.
+struct HandlerFn<F> {
     capabilities: AgentCapabilities,
     decide: F,
 }
@@ -64,14 +62,6 @@ where
         event: RequestHeadersView<'_>,
     ) -> impl Future<Output = AgentResponse> + Send {
         (self.decide)(event)
-    }
-}
-
-impl<F> fmt::Debug for HandlerFn<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HandlerFn")
-            .field("agent_id", &self.capabilities.agent_id)
-            .finish_non_exhaustive()
     }
 }
 

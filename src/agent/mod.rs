@@ -17,7 +17,7 @@ mod session_error;
 
 pub use control::AgentControl;
 pub use handler::AgentHandler;
-pub use handler_forms::{DynAgentHandler, HandlerFn, handler_fn};
+pub use handler_forms::{DynAgentHandler, handler_fn};
 #[cfg(feature = "__sim")]
 pub use server::Simulated;
 pub use server::{AgentServer, AgentServerBuilder, Incoming, Listener, NotAsked, OtherSession};

@@ -1,4 +1,4 @@
-//! How calls end without an answer.
+//! The ends of calls that have no answer, each with its error and its counter.
 
 use crate::error::AgentProtocolError;
 use crate::metrics::CallCounter;
@@ -51,7 +51,7 @@ pub(crate) enum CallEnd {
     Cancelled,
 }
 
-/// What errors say about a call.
+/// Properties of a call that its error states.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CallContext<'a> {
     pub(crate) agent_id: &'a Arc<str>,

@@ -336,6 +336,6 @@ mod tests {
         assert_eq!(chosen, Err(CallEnd::Unavailable));
         connections[1].retire();
         let chosen = choose(&fixture, RoundRobin, "c");
-        assert_eq!(chosen, Err(CallEnd::ClosedOrRetired));
+        assert_eq!(chosen, Err(CallEnd::ConnectionClosed));
     }
 }

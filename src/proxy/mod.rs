@@ -13,15 +13,15 @@
 //!
 //! ```no_run
 //! # async fn example(
-//! #     pool: &tollgate::AgentPool,
+//! #     waf: &tollgate::Agent,
+//! #     auth: &tollgate::Agent,
 //! #     head: tollgate::RequestHeadersEvent,
 //! #     headers: &mut http::HeaderMap,
 //! # ) -> Option<http::Response<tollgate::Bytes>> {
 //! use tollgate::proxy::{self, Verdict};
 //!
 //! let asked = async {
-//!     let mut exchanges =
-//!         [pool.exchange("waf", "request-1")?, pool.exchange("auth", "request-1")?];
+//!     let mut exchanges = [waf.exchange("request-1")?, auth.exchange("request-1")?];
 //!     proxy::ask_together(&mut exchanges, &head).await
 //! };
 //! match asked.await {

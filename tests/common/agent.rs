@@ -5,11 +5,11 @@ use tempfile::TempDir;
 use tokio::sync::{Notify, oneshot};
 use tollgate::{
     AgentCapabilities, AgentControl, AgentHandler, AgentResponse, AgentServer, AgentServerBuilder,
-    AuditMetadata, BodyChunk, CancelReason, Decision, EventType, HeaderOp, RequestComplete,
-    RequestHeadersView, ResponseHeadersView,
+    BodyChunk, CancelReason, Decision, EventType, HeaderOp, RequestComplete, RequestHeadersView,
+    ResponseHeadersView,
     control::AgentFeatures,
     events::{Configure, GuardrailInspect, WebSocketFrame},
-    response::BodyMutation,
+    response::{AuditMetadata, BodyMutation},
 };
 
 /// Agent that decides by the URI or body of an event, and records every event as JSON.

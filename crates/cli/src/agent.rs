@@ -175,14 +175,14 @@ async fn listen<H: AgentHandler>(
     // it is reached.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let failed = |error| AgentFailure::of(endpoint, &error);
-    let mut server = AgentServer::builder(handler).encodings(args.encodings.clone());
-    let mut at = endpoint.to_owned();
+    let server = AgentServer::builder(handler).encodings(args.encodings.clone());
     #[cfg(feature = "grpc")]
-    if let Some(tls) = args.tls.config(endpoint)? {
-        server = server.tls(tls);
-        at = with_tls(endpoint);
-    }
-    server = server.listen(at);
+    let server = match args.tls.config(endpoint)? {
+        Some(tls) => server.tls(tls).listen(with_tls(endpoint)),
+        None => server.listen(endpoint),
+    };
+    #[cfg(not(feature = "grpc"))]
+    let server = server.listen(endpoint);
     with_control(server.control());
     let mut stopped = pin!(stopped);
     let server = tokio::select! {

@@ -5,8 +5,8 @@ use crate::events::every_byte;
 use serde_json::json;
 use std::collections::HashMap;
 use tollgate::{
-    AgentResponse, AuditMetadata, Bytes, Decision, HeaderOp,
-    response::{BodyMutation, WebSocketDecision},
+    AgentResponse, Bytes, Decision, HeaderOp,
+    response::{AuditMetadata, BodyMutation, WebSocketDecision},
 };
 
 /// Bodies with this text are blocked.

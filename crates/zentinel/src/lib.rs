@@ -69,15 +69,14 @@ pub mod v2;
 
 pub use tollgate::headers;
 pub use tollgate::{
-    AgentProtocolError, AgentResponse, AuditMetadata, Bytes, Decision, EventType, HeaderOp,
-    RequestHeadersEvent,
+    AgentProtocolError, AgentResponse, Bytes, Decision, EventType, HeaderOp, RequestHeadersEvent,
     events::{
         BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, GuardrailInspectEvent,
         GuardrailInspectionType, RequestBodyChunkEvent, RequestCompleteEvent, RequestMetadata,
         ResponseBodyChunkEvent, ResponseHeadersEvent, WebSocketFrameEvent, WebSocketOpcode,
     },
     response::{
-        BodyMutation, DetectionSeverity, GuardrailDetection, GuardrailResponse, TextSpan,
-        WebSocketDecision,
+        AuditMetadata, BodyMutation, DetectionSeverity, GuardrailDetection, GuardrailResponse,
+        TextSpan, WebSocketDecision,
     },
 };

@@ -1,13 +1,12 @@
 //! Accepts connections of all listeners, and begins their sessions.
 
-use super::super::control::SessionHandle;
 use super::super::handler::AgentHandler;
 use super::listener::{DynListener, Protocol, Socket};
 use super::other_protocol::serve_other;
-use super::sessions::{Sessions, interrupted};
+use super::sessions::Sessions;
 #[cfg(feature = "__sim")]
 use crate::transport::simulated;
-use crate::transport::{self, HandshakeSlot, second_descriptor, split_unix_of_agent, tcp};
+use crate::transport::{self, second_descriptor, split_unix_of_agent, tcp};
 use std::sync::Arc;
 
 impl<H: AgentHandler> Sessions<H> {
@@ -59,24 +58,6 @@ impl<H: AgentHandler> Sessions<H> {
                 });
             }
             Err(error) => tracing::warn!(%error, "could not accept a connection"),
-        }
-    }
-
-    #[cfg(feature = "tls")]
-    async fn serve_tls(
-        &self,
-        stream: tokio::net::TcpStream,
-        acceptor: &transport::tls::Acceptor,
-        handle: Arc<SessionHandle>,
-        mut slot: HandshakeSlot,
-    ) {
-        // On the heap, because every connection would have room for it otherwise.
-        let handshake = Box::pin(acceptor.accept(stream));
-        match self.admit(handshake, interrupted(&mut slot, &handle)).await {
-            Ok((link, _)) => {
-                self.serve(link, handle, slot, &self.limits.encodings).await;
-            }
-            Err(rejected) => self.log(&rejected),
         }
     }
 }

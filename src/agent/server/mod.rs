@@ -7,6 +7,8 @@ mod inherited;
 pub(super) mod listener;
 mod other_protocol;
 pub(super) mod sessions;
+#[cfg(feature = "tls")]
+mod tls;
 
 #[cfg(feature = "__sim")]
 pub use listener::Simulated;
@@ -105,7 +107,7 @@ impl<H: AgentHandler> AgentServerBuilder<H> {
     /// |---|---|---|
     /// | `/path`, `unix:/path` | a Unix socket | |
     /// | `tcp://host:port` | a TCP port, without encryption | |
-    /// | `tls://host:port` | a TCP port with TLS, see [`tls`](Self::tls) | `tls` |
+    /// | `tls://host:port` | a TCP port with TLS, see `tls` | `tls` |
     /// | `grpc://host:port`, `http://…`, `host:port` | gRPC without encryption | `grpc` |
     /// | `grpcs://host:port`, `https://…` | gRPC with TLS | `grpc` |
     /// | `grpc+unix:///path` | gRPC on a Unix socket | `grpc` |

@@ -26,8 +26,8 @@ pub(in crate::agent) struct Sessions<H> {
     /// Limits the connections that have not completed their handshake, and HTTP/2 connections
     /// without streams.
     pub(in crate::agent) limiter: Arc<SharedLimiter>,
-    /// Number of connections that were evicted.
-    evicted: AtomicU64,
+    /// Number of connections that were evicted or closed before their handshake was complete.
+    unfinished: AtomicU64,
     stopping: watch::Sender<bool>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -60,7 +60,7 @@ impl<H: AgentHandler> Sessions<H> {
             permits: Arc::new(Semaphore::new(limits.max_connections)),
             limiter: Arc::new(Mutex::new(HandshakeLimiter::new(limits.max_connections))),
             limits,
-            evicted: AtomicU64::new(0),
+            unfinished: AtomicU64::new(0),
             stopping: watch::Sender::new(false),
             tasks: Mutex::default(),
         }
@@ -132,17 +132,17 @@ impl<H: AgentHandler> Sessions<H> {
         }
     }
 
-    /// Logs a rejection. Of evictions it logs the 1st, 2nd, 4th, 8th …, so that a flood of silent
-    /// connections does not flood the log.
+    /// Logs a rejection. Of connections that give no reason of their own it logs the 1st, 2nd, 4th,
+    /// 8th …, so that a flood of them does not flood the log.
     pub(in crate::agent) fn log(&self, rejected: &Rejected) {
         match rejected {
-            Rejected::Handshake(error) => tracing::warn!(%error, "rejected a proxy"),
-            Rejected::Evicted => {
-                let count = self.evicted.fetch_add(1, Ordering::Relaxed) + 1;
+            Rejected::Evicted | Rejected::Handshake(ConnectError::ClosedDuringHandshake) => {
+                let count = self.unfinished.fetch_add(1, Ordering::Relaxed) + 1;
                 if count.is_power_of_two() {
                     tracing::warn!(count, error = %rejected, "rejected a proxy");
                 }
             }
+            Rejected::Handshake(error) => tracing::warn!(%error, "rejected a proxy"),
             Rejected::Stopping => {}
         }
     }

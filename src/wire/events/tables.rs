@@ -61,6 +61,8 @@ macro_rules! event {
 
         #[cfg(feature = "grpc")]
         impl<'a> ReadMessage<'a> for $borrowed<'a> {
+            // Builds the event where its caller needs it, rather than moving it there.
+            #[inline(always)]
             fn read(message: &'a [u8], envelope: &Bytes) -> Result<Self, DecodeErrorKind> {
                 read_message!(message, envelope => $borrowed {
                     correlation_id = $id, $($field = $number $(or $absent)?),*

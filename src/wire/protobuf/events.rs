@@ -126,14 +126,20 @@ impl<'a> IncomingEvent<'a> {
         timestamp: &'a mut Timestamp,
     ) -> Result<Self, Undecodable> {
         let opened = envelope::open(message_of(event_type), envelope);
-        opened
-            .and_then(|message| read(event_type, message, envelope, timestamp))
-            .map_err(|kind| Undecodable {
-                error: DecodeError::in_message(event_type.as_str())(kind),
-                correlation_id: opened
-                    .ok()
-                    .and_then(|message| recover_id(event_type, message)),
-            })
+        // A chain of closures would copy the event, which is large, at each step.
+        let kind = match opened {
+            Ok(message) => match read(event_type, message, envelope, timestamp) {
+                Ok(event) => return Ok(event),
+                Err(kind) => kind,
+            },
+            Err(kind) => kind,
+        };
+        Err(Undecodable {
+            error: DecodeError::in_message(event_type.as_str())(kind),
+            correlation_id: opened
+                .ok()
+                .and_then(|message| recover_id(event_type, message)),
+        })
     }
 }
 

@@ -5,10 +5,11 @@ mod body_search;
 use body_search::{BodySearch, Verdict};
 use std::time::Duration;
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentResponse, AuditMetadata, BodyChunk, CancelReason,
-    EventType, HeaderOp, RequestComplete, RequestHeadersView, ResponseHeadersView,
+    AgentCapabilities, AgentHandler, AgentResponse, BodyChunk, CancelReason, EventType, HeaderOp,
+    RequestComplete, RequestHeadersView, ResponseHeadersView,
     control::{AgentFeatures, AgentLimits},
     events::{Configure, GuardrailInspect, WebSocketFrame},
+    response::AuditMetadata,
 };
 
 /// The agent's rules.

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 use tollgate::{
-    AgentResponse, AuditMetadata, Decision, EventType, HeaderOp, response::BodyMutation,
+    AgentResponse, Decision, EventType, HeaderOp,
+    response::{AuditMetadata, BodyMutation},
 };
 
 /// One event and its answer.
