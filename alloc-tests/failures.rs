@@ -19,9 +19,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncWriteExt, copy, sink};
 use tokio::net::UnixListener;
 use tollgate::Encoding::{Json, MessagePack};
-use tollgate::{
-    AgentPool, AgentPoolConfig, AgentProtocolError as Error, Exchange, FlowControlMode,
-};
+use tollgate::{AgentPool, AgentPoolConfig, CallError as Error, Exchange, FlowControlMode};
 
 /// Runs the agent that the other tests start as a process. It reads every event and answers none.
 #[test]

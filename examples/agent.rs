@@ -1,6 +1,6 @@
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentProtocolError, AgentResponse, AgentServer,
-    RequestHeadersView,
+    AgentCapabilities, AgentHandler, AgentResponse, AgentServer, RequestHeadersView,
+    error::BindError,
 };
 
 struct NoAdmin;
@@ -19,7 +19,7 @@ impl AgentHandler for NoAdmin {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), AgentProtocolError> {
+async fn main() -> Result<(), BindError> {
     let stop = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
     AgentServer::builder(NoAdmin)
         .listen("/run/no-admin.sock")

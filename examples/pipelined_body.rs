@@ -9,8 +9,7 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 use tollgate::{
     AddError, Agent, AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig,
-    AgentProtocolError, AgentResponse, AgentServer, BodyChunk, Bytes, Decision, Exchange,
-    RequestBodyChunk,
+    AgentResponse, AgentServer, BodyChunk, Bytes, CallError, Decision, Exchange, RequestBodyChunk,
 };
 
 const BODY_LEN: usize = 64 * 1024 * 1024;
@@ -110,11 +109,7 @@ async fn connect(endpoint: &str, config: AgentPoolConfig) -> Result<(AgentPool, 
 }
 
 /// Streams a body with at most `window` unanswered chunks.
-async fn stream(
-    mut exchange: Exchange,
-    id: &str,
-    window: usize,
-) -> Result<Duration, AgentProtocolError> {
+async fn stream(mut exchange: Exchange, id: &str, window: usize) -> Result<Duration, CallError> {
     let data = Bytes::from(vec![b'x'; CHUNK_LEN]);
     let count = (BODY_LEN / CHUNK_LEN) as u32;
     let started = Instant::now();
@@ -131,7 +126,7 @@ async fn stream(
     Ok(started.elapsed())
 }
 
-async fn take_answer(exchange: &mut Exchange) -> Result<(), AgentProtocolError> {
+async fn take_answer(exchange: &mut Exchange) -> Result<(), CallError> {
     if let Some(answer) = exchange.next_answer().await {
         assert_eq!(answer?.decision, Decision::Allow);
     }

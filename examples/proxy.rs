@@ -1,10 +1,10 @@
 use tollgate::{
-    Agent, AgentConfig, AgentPool, AgentProtocolError, BodyChunk, Bytes, Decision, Metadata,
+    Agent, AgentConfig, AgentPool, BodyChunk, Bytes, CallError, Decision, Metadata,
     RequestBodyChunk, RequestHeaders,
 };
 
 /// Asks the agent about a request: first its head, then its body.
-async fn judge(agent: &Agent, id: &str, body: Bytes) -> Result<Decision, AgentProtocolError> {
+async fn judge(agent: &Agent, id: &str, body: Bytes) -> Result<Decision, CallError> {
     let head = RequestHeaders {
         metadata: Metadata {
             request_id: id,

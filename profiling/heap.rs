@@ -62,7 +62,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Sends events. Of each ten, two are body chunks, one is blocked, and one gets a header.
-async fn send_events(agent: &Agent, events: u64) -> Result<(), tollgate::AgentProtocolError> {
+async fn send_events(agent: &Agent, events: u64) -> Result<(), tollgate::CallError> {
     let headers = [("host", "example.com"), ("accept", "text/html")];
     let body = Bytes::from_static(&[b'x'; 4096]);
     let chunk = RequestBodyChunk(BodyChunk::new("exchange", body, 0, true));

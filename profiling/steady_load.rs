@@ -125,7 +125,7 @@ impl Run {
         }
     }
 
-    async fn send(&self, id: &str) -> Result<(), tollgate::AgentProtocolError> {
+    async fn send(&self, id: &str) -> Result<(), tollgate::CallError> {
         let headers = [
             ("host", "example.com"),
             (

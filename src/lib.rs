@@ -60,7 +60,7 @@
 //!
 //! # Failing closed and open
 //!
-//! A call ends with the agent's decision or with an [`AgentProtocolError`], which names the agent
+//! A call ends with the agent's decision or with a [`CallError`], which names the agent
 //! and says whether a retry may help.
 //!
 //! By default an agent *fails closed*: the proxy gets the error and decides what the client gets,
@@ -159,7 +159,7 @@ pub use agent::{
 };
 pub use bytes::Bytes;
 pub use connection::CircuitBreakerState;
-pub use error::{AddError, AgentProtocolError, ConnectError, RegistrationError};
+pub use error::{AddError, CallError, ConnectError, RegistrationError};
 pub use pool::{
     Agent, AgentConfig, AgentPool, AgentPoolConfig, AgentPoolStats, Call, EventTimeouts, Exchange,
     FailureMode, FlowControlMode, LoadBalanceStrategy, Placement, ProtocolMetrics,

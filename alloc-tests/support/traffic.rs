@@ -1,8 +1,8 @@
 use super::Answers;
 use std::fmt;
 use tollgate::{
-    AgentPool, AgentProtocolError, AgentResponse, BodyChunk, Bytes, Decision, Metadata,
-    RequestBodyChunk, RequestComplete, RequestHeaders, ResponseHeaders,
+    AgentPool, AgentResponse, BodyChunk, Bytes, CallError, Decision, Metadata, RequestBodyChunk,
+    RequestComplete, RequestHeaders, ResponseHeaders,
 };
 
 pub const AGENT: &str = "agent";
@@ -147,7 +147,7 @@ impl Ids {
     }
 }
 
-type Outcome = Result<AgentResponse, AgentProtocolError>;
+type Outcome = Result<AgentResponse, CallError>;
 type Header = (&'static str, &'static str);
 
 /// Returns the head of a request.

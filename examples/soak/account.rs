@@ -5,7 +5,7 @@ use crate::roster::{Agent, Role};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tollgate::{
-    AgentPool, AgentPoolStats, AgentProtocolError, AgentResponse, HeaderOp, metrics::CallCounts,
+    AgentPool, AgentPoolStats, AgentResponse, CallError, HeaderOp, metrics::CallCounts,
 };
 
 /// Outcomes of calls, in the order of [`outcomes`].
@@ -54,7 +54,7 @@ impl Ledger {
         &self,
         agent: &Agent,
         expected: u64,
-        outcome: &Result<AgentResponse, AgentProtocolError>,
+        outcome: &Result<AgentResponse, CallError>,
     ) {
         match outcome {
             Ok(response) if checksum_in(response) == Some(expected) => self.count(agent, ANSWERED),
@@ -68,7 +68,7 @@ impl Ledger {
         }
     }
 
-    fn record_error(&self, agent: &Agent, error: &AgentProtocolError) {
+    fn record_error(&self, agent: &Agent, error: &CallError) {
         if agent.role == Role::Steady {
             self.record_wrong(format!("a call to a steady agent failed: {error}"));
         }
@@ -79,7 +79,7 @@ impl Ledger {
     }
 
     /// Records that an exchange could not begin. This is no call.
-    pub(crate) fn record_not_begun(&self, agent: &Agent, error: &AgentProtocolError) {
+    pub(crate) fn record_not_begun(&self, agent: &Agent, error: &CallError) {
         if agent.role == Role::Steady {
             self.record_wrong(format!("an exchange did not begin: {error}"));
         }
@@ -201,19 +201,19 @@ fn sum_of_series(metrics: &str, series: &str, id: &str) -> Option<u64> {
     values.reduce(|sum, value: u64| sum + value)
 }
 
-fn kind_of(error: &AgentProtocolError) -> Option<usize> {
+fn kind_of(error: &CallError) -> Option<usize> {
     Some(match error {
-        AgentProtocolError::Timeout { .. } => 1,
-        AgentProtocolError::ConnectionClosed { .. } => 2,
-        AgentProtocolError::InvalidMessage { .. } => 3,
-        AgentProtocolError::Cancelled { .. } => 4,
-        AgentProtocolError::MessageTooLarge { .. } => 6,
-        AgentProtocolError::FlowControlPaused { .. } => 7,
-        AgentProtocolError::CorrelationBusy { .. } => 8,
-        AgentProtocolError::QueueFull { .. } => 9,
-        AgentProtocolError::QueueTimeout { .. } => 10,
-        AgentProtocolError::Unavailable { .. } => 11,
-        AgentProtocolError::CircuitOpen { .. } => 12,
+        CallError::Timeout { .. } => 1,
+        CallError::ConnectionClosed { .. } => 2,
+        CallError::InvalidMessage { .. } => 3,
+        CallError::Cancelled { .. } => 4,
+        CallError::MessageTooLarge { .. } => 6,
+        CallError::FlowControlPaused { .. } => 7,
+        CallError::CorrelationBusy { .. } => 8,
+        CallError::QueueFull { .. } => 9,
+        CallError::QueueTimeout { .. } => 10,
+        CallError::Unavailable { .. } => 11,
+        CallError::CircuitOpen { .. } => 12,
         _ => return None,
     })
 }

@@ -55,7 +55,7 @@ pub(crate) async fn run(
     let took = began.elapsed();
     let stats = ledger.compare(&pool).await?;
     proxy.stop();
-    pool.shutdown().await?;
+    pool.shutdown().await;
     compare_handled(&ledger, started.unharmed).await?;
     process::check_failures(directory)?;
     let summary = Report {

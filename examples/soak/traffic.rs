@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tollgate::{
-    AgentPool, AgentProtocolError, AgentResponse, BodyChunk, Bytes, Event, Exchange, Metadata,
+    AgentPool, AgentResponse, BodyChunk, Bytes, CallError, Event, Exchange, Metadata,
     RequestBodyChunk, RequestComplete, RequestHeaders, ResponseHeaders,
 };
 
@@ -58,7 +58,7 @@ pub(crate) fn start(
         .collect()
 }
 
-type Outcome = Result<AgentResponse, AgentProtocolError>;
+type Outcome = Result<AgentResponse, CallError>;
 
 struct Caller {
     pool: AgentPool,
@@ -180,7 +180,7 @@ impl Caller {
     fn begin(&self, id: &str) -> Option<Exchange> {
         let begun = loop {
             match self.handle().exchange(id) {
-                Err(AgentProtocolError::Replaced { .. }) => {}
+                Err(CallError::Replaced { .. }) => {}
                 begun => break begun,
             }
         };
@@ -199,7 +199,7 @@ impl Caller {
                 Role::Steady => call.await,
                 Role::Victim | Role::Faulty => call.timeout(TIME_LIMIT).await,
             };
-            if !matches!(outcome, Err(AgentProtocolError::Replaced { .. })) {
+            if !matches!(outcome, Err(CallError::Replaced { .. })) {
                 return outcome;
             }
         }

@@ -40,7 +40,7 @@ const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 ///
 /// ```no_run
 /// # use tollgate::{AgentHandler, AgentServer, control::FlowControlAction};
-/// # async fn example(handler: impl AgentHandler) -> Result<(), tollgate::AgentProtocolError> {
+/// # async fn example(handler: impl AgentHandler) -> Result<(), tollgate::error::BindError> {
 /// let server = AgentServer::builder(handler).listen("/run/waf.sock").bind().await?;
 /// let control = server.control();
 /// tokio::spawn(server.serve());

@@ -109,7 +109,7 @@ pub trait AgentHandler: Send + Sync + 'static {
     /// # Errors
     ///
     /// The reason why the agent rejects them. The proxy gets it as
-    /// [`SettingsRefused`](crate::AgentProtocolError::SettingsRefused).
+    /// [`SettingsRefused`](crate::CallError::SettingsRefused).
     fn on_configure(
         &self,
         event: Configure<'_>,

@@ -7,7 +7,7 @@ use super::stopwatch::Stopwatch;
 use super::time_limit::{TimeLimit, Timing};
 use super::{CallEnd, Connection, Correlation, SharedState, SlotValue};
 use crate::clock;
-use crate::error::AgentProtocolError;
+use crate::error::CallError;
 use crate::metrics::{CallCounter, CallTimings};
 use crate::protocol::{AgentResponse, Decision};
 use crate::wire::{
@@ -71,7 +71,7 @@ impl PendingCall {
         &mut self,
         correlation_id: &str,
         event: &E,
-    ) -> Result<(), AgentProtocolError> {
+    ) -> Result<(), CallError> {
         if let Some(watch) = &self.watch {
             watch.begin_encoding();
         }
@@ -102,17 +102,14 @@ impl PendingCall {
         &mut self,
         correlation_id: &str,
         event: &E,
-    ) -> Result<(), AgentProtocolError> {
+    ) -> Result<(), CallError> {
         self.send(correlation_id, event).await?;
         poll_fn(|cx| self.poll_answered(cx)).await
     }
 
     /// Polls until the call is answered or has failed. The answer stays in its slot until it is
     /// taken: it is large, and every move copies it.
-    pub(crate) fn poll_answered(
-        &mut self,
-        cx: &Context<'_>,
-    ) -> Poll<Result<(), AgentProtocolError>> {
+    pub(crate) fn poll_answered(&mut self, cx: &Context<'_>) -> Poll<Result<(), CallError>> {
         ready!(self.ticket.poll_filled(cx));
         let calls = &self.connection().agent.calls;
         let failure = self.ticket.peek(|value| match value {
@@ -144,7 +141,7 @@ impl PendingCall {
     }
 
     /// Takes the answer of an answered call out of its slot.
-    pub(crate) fn take_answer(&mut self) -> Result<AgentResponse, AgentProtocolError> {
+    pub(crate) fn take_answer(&mut self) -> Result<AgentResponse, CallError> {
         let failure = match self.ticket.abandon() {
             Some(Ok(answer)) => return Ok(answer),
             Some(Err(failure)) => failure,
@@ -158,7 +155,7 @@ impl PendingCall {
     pub(crate) fn read_answer<R>(
         &mut self,
         read: impl FnOnce(&mut AgentResponse) -> R,
-    ) -> Result<R, AgentProtocolError> {
+    ) -> Result<R, CallError> {
         let outcome = self.ticket.update(|value| match value {
             Ok(answer) => Ok(read(answer)),
             Err(failure) => Err(*failure),
@@ -233,7 +230,7 @@ impl PendingCall {
         }
     }
 
-    fn fail(&mut self, end: CallEnd) -> AgentProtocolError {
+    fn fail(&mut self, end: CallEnd) -> CallError {
         self.is_over = true;
         let connection = &**self.ticket.table_ref();
         connection.note_failure(end, self.permit);

@@ -1,6 +1,6 @@
 //! The ends of calls that have no answer, each with its error and its counter.
 
-use crate::error::AgentProtocolError;
+use crate::error::CallError;
 use crate::metrics::CallCounter;
 use crate::wire::{DecodeError, FrameError};
 use std::sync::Arc;
@@ -82,27 +82,25 @@ impl CallEnd {
     }
 
     /// Returns the error for the caller.
-    pub(crate) fn error(self, call: CallContext<'_>) -> AgentProtocolError {
+    pub(crate) fn error(self, call: CallContext<'_>) -> CallError {
         let agent_id = Arc::clone(call.agent_id);
         match self {
-            Self::Paused | Self::ExchangePaused => {
-                AgentProtocolError::FlowControlPaused { agent_id }
-            }
-            Self::Busy => AgentProtocolError::CorrelationBusy {
+            Self::Paused | Self::ExchangePaused => CallError::FlowControlPaused { agent_id },
+            Self::Busy => CallError::CorrelationBusy {
                 agent_id,
                 correlation_id: call.correlation_id.to_owned(),
             },
-            Self::ConnectionClosed => AgentProtocolError::ConnectionClosed { agent_id },
+            Self::ConnectionClosed => CallError::ConnectionClosed { agent_id },
             Self::AgentGone | Self::Unavailable | Self::Unsubscribed => {
-                AgentProtocolError::Unavailable { agent_id }
+                CallError::Unavailable { agent_id }
             }
-            Self::CircuitOpen => AgentProtocolError::CircuitOpen { agent_id },
-            Self::Full | Self::QueueFull => AgentProtocolError::QueueFull {
+            Self::CircuitOpen => CallError::CircuitOpen { agent_id },
+            Self::Full | Self::QueueFull => CallError::QueueFull {
                 agent_id,
                 limit: call.max_queued,
             },
-            Self::QueueTimedOut { after } => AgentProtocolError::QueueTimeout { agent_id, after },
-            Self::TimedOut => AgentProtocolError::Timeout {
+            Self::QueueTimedOut { after } => CallError::QueueTimeout { agent_id, after },
+            Self::TimedOut => CallError::Timeout {
                 agent_id,
                 after: call.timeout,
             },
@@ -113,14 +111,14 @@ impl CallEnd {
                     #[cfg(feature = "grpc")]
                     FrameError::Compressed => (0, 0),
                 };
-                AgentProtocolError::MessageTooLarge {
+                CallError::MessageTooLarge {
                     agent_id,
                     size,
                     max,
                 }
             }
-            Self::Undecodable(cause) => AgentProtocolError::InvalidMessage { agent_id, cause },
-            Self::Cancelled => AgentProtocolError::Cancelled { agent_id },
+            Self::Undecodable(source) => CallError::InvalidMessage { agent_id, source },
+            Self::Cancelled => CallError::Cancelled { agent_id },
         }
     }
 }

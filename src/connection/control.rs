@@ -2,7 +2,7 @@
 
 use super::{CallEnd, Command, Connection};
 use crate::clock;
-use crate::error::AgentProtocolError;
+use crate::error::CallError;
 use crate::protocol::CancelReason;
 use crate::wire::control::ControlMessage;
 use crate::wire::{MessageType, control, frame_of};
@@ -19,7 +19,7 @@ impl Connection {
         &self,
         correlation_id: &str,
         reason: CancelReason,
-    ) -> Result<(), AgentProtocolError> {
+    ) -> Result<(), CallError> {
         self.command(Command::Cancel {
             correlation_id: correlation_id.to_owned(),
         });
@@ -33,10 +33,7 @@ impl Connection {
     }
 
     /// Fails every pending call and sends cancel messages for them. Returns the number of calls.
-    pub(crate) async fn cancel_all(
-        &self,
-        reason: CancelReason,
-    ) -> Result<usize, AgentProtocolError> {
+    pub(crate) async fn cancel_all(&self, reason: CancelReason) -> Result<usize, CallError> {
         let (sender, cancelled) = oneshot::channel();
         self.command(Command::CancelAll { cancelled: sender });
         let cancelled = cancelled.await.unwrap_or_default();
@@ -53,7 +50,7 @@ impl Connection {
         &self,
         ids: impl IntoIterator<Item = &str>,
         reason: CancelReason,
-    ) -> Result<(), AgentProtocolError> {
+    ) -> Result<(), CallError> {
         let sent = async {
             for id in ids {
                 let payload = control::encode_cancel(id, reason, self.dialect.encoding);
@@ -68,7 +65,7 @@ impl Connection {
     }
 
     /// Sends a ping and returns the time until its pong.
-    pub(crate) async fn ping(&self, timeout: Duration) -> Result<Duration, AgentProtocolError> {
+    pub(crate) async fn ping(&self, timeout: Duration) -> Result<Duration, CallError> {
         let sequence = self.ping_sequence.fetch_add(1, Ordering::Relaxed);
         let (sender, pong) = oneshot::channel();
         self.pings().insert(sequence, sender);
@@ -93,7 +90,7 @@ impl Connection {
     pub(crate) async fn send_extension<M: ControlMessage>(
         &self,
         content: &M,
-    ) -> Result<bool, AgentProtocolError> {
+    ) -> Result<bool, CallError> {
         if !self.dialect.has_streams() {
             return Ok(false);
         }

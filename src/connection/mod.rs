@@ -58,7 +58,7 @@ pub(crate) use writer::run_writer;
 
 use crate::clock;
 use crate::entropy::RandomState;
-use crate::error::AgentProtocolError;
+use crate::error::CallError;
 use crate::metrics::Fault;
 use crate::protocol::{AgentCapabilities, AgentResponse};
 use crate::wire::Dialect;
@@ -322,7 +322,7 @@ impl Connection {
     }
 
     /// Returns the error of an operation on this connection.
-    fn error(&self, end: CallEnd, timeout: Duration) -> AgentProtocolError {
+    fn error(&self, end: CallEnd, timeout: Duration) -> CallError {
         end.error(CallContext {
             agent_id: &self.agent.id,
             timeout,

@@ -5,9 +5,9 @@ use super::agent_config::{AgentConfig, ResolvedConfig};
 use super::agent_state::{AgentEventSinks, AgentState};
 use super::member::{Member, Membership, Snapshot, Source};
 use super::settings::Replacement;
-use super::{AgentPool, Agents, Inner, unknown};
+use super::{AgentPool, Agents, Inner};
 use crate::connection::{self, Connection, HandshakeOffer, run_writer};
-use crate::error::{AddError, AgentProtocolError, ConnectError};
+use crate::error::{AddError, CallError, ConnectError, UnknownAgent};
 use crate::transport::{self, Endpoint};
 use std::sync::Arc;
 use tokio::time::timeout;
@@ -43,7 +43,7 @@ impl AgentPool {
     /// agent itself opened ([`ReverseConnectionListener`](super::ReverseConnectionListener)) are
     /// kept if the agent proved that it owns the name; what is fixed when a connection is opened,
     /// such as its number of slots, stays as it was. Handles of the replaced agent fail with
-    /// [`Replaced`](AgentProtocolError::Replaced).
+    /// [`Replaced`](CallError::Replaced).
     ///
     /// # Errors
     ///
@@ -60,11 +60,11 @@ impl AgentPool {
     ///
     /// # Errors
     ///
-    /// [`UnknownAgent`](AgentProtocolError::UnknownAgent) if no agent has this name.
-    pub fn remove(&self, agent_id: &str) -> Result<(), AgentProtocolError> {
+    /// [`UnknownAgent`] if no agent has this name.
+    pub fn remove(&self, agent_id: &str) -> Result<(), UnknownAgent> {
+        let unknown = || UnknownAgent::new(agent_id);
         let agent = self.inner.agents.load().get(agent_id).cloned();
-        let agent = agent.ok_or_else(|| unknown(agent_id))?;
-        agent.remove().map_err(|_| unknown(agent_id))
+        agent.ok_or_else(unknown)?.remove().map_err(|_| unknown())
     }
 }
 
@@ -229,7 +229,7 @@ impl Inner {
 
 impl Member {
     /// Removes the agent from its pool. Fails if the pool no longer has it.
-    pub(super) fn remove(self: &Arc<Self>) -> Result<(), AgentProtocolError> {
+    pub(super) fn remove(self: &Arc<Self>) -> Result<(), CallError> {
         let pool = &self.pool;
         // Before the removal, so that a snapshot of the metrics finds the agent in one place or the
         // other.

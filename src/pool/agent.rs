@@ -3,7 +3,7 @@
 use super::AgentPoolStats;
 use super::member::Member;
 use crate::connection::{CircuitBreakerState, Connection};
-use crate::error::AgentProtocolError;
+use crate::error::CallError;
 use crate::protocol::{AgentCapabilities, CancelReason};
 use crate::wire::Encoding;
 use std::fmt;
@@ -14,8 +14,8 @@ use std::time::Duration;
 ///
 /// A handle is cheap to clone. It stays valid until the agent is removed or replaced, or the last
 /// handle of the pool is dropped; then its calls fail with
-/// [`Removed`](AgentProtocolError::Removed), [`Replaced`](AgentProtocolError::Replaced) or
-/// [`PoolDropped`](AgentProtocolError::PoolDropped). It does not keep the pool open.
+/// [`Removed`](CallError::Removed), [`Replaced`](CallError::Replaced) or
+/// [`PoolDropped`](CallError::PoolDropped). It does not keep the pool open.
 ///
 /// # Ways to send events
 ///
@@ -70,7 +70,7 @@ impl Agent {
     }
 
     /// Tells the agent to abandon an exchange, and fails its pending call, if there is one, with
-    /// [`Cancelled`](AgentProtocolError::Cancelled).
+    /// [`Cancelled`](CallError::Cancelled).
     ///
     /// # Errors
     ///
@@ -79,7 +79,7 @@ impl Agent {
         &self,
         correlation_id: &str,
         reason: CancelReason,
-    ) -> Result<(), AgentProtocolError> {
+    ) -> Result<(), CallError> {
         let agent = &self.0;
         let snapshot = agent.snapshot_full();
         let carrying = snapshot
@@ -104,7 +104,7 @@ impl Agent {
     /// # Errors
     ///
     /// As for [`Agent::cancel`].
-    pub async fn cancel_all(&self, reason: CancelReason) -> Result<usize, AgentProtocolError> {
+    pub async fn cancel_all(&self, reason: CancelReason) -> Result<usize, CallError> {
         if let Some(error) = self.0.gone() {
             return Err(error);
         }
@@ -119,8 +119,8 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// As for [`Agent::cancel`], and [`Timeout`](AgentProtocolError::Timeout).
-    pub async fn ping(&self) -> Result<Duration, AgentProtocolError> {
+    /// As for [`Agent::cancel`], and [`Timeout`](CallError::Timeout).
+    pub async fn ping(&self) -> Result<Duration, CallError> {
         let connection = self.open_connection()?;
         connection.ping(self.0.config.request_timeout).await
     }
@@ -129,14 +129,14 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// [`Removed`](AgentProtocolError::Removed), [`Replaced`](AgentProtocolError::Replaced) and
-    /// [`PoolDropped`](AgentProtocolError::PoolDropped) if the handle is outdated.
-    pub fn remove(&self) -> Result<(), AgentProtocolError> {
+    /// [`Removed`](CallError::Removed), [`Replaced`](CallError::Replaced) and
+    /// [`PoolDropped`](CallError::PoolDropped) if the handle is outdated.
+    pub fn remove(&self) -> Result<(), CallError> {
         self.0.remove()
     }
 
     /// Returns an open connection.
-    pub(super) fn open_connection(&self) -> Result<Arc<Connection>, AgentProtocolError> {
+    pub(super) fn open_connection(&self) -> Result<Arc<Connection>, CallError> {
         if let Some(error) = self.0.gone() {
             return Err(error);
         }

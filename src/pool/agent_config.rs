@@ -63,7 +63,7 @@ impl AgentConfig {
     /// Describes an agent that connects to the proxy, through a
     /// [`ReverseConnectionListener`](super::ReverseConnectionListener).
     ///
-    /// Its calls fail with [`Unavailable`](crate::AgentProtocolError::Unavailable) while it is not
+    /// Its calls fail with [`Unavailable`](crate::CallError::Unavailable) while it is not
     /// connected. An agent that is not added is taken into the pool when it connects, with the
     /// pool's settings, and is removed some time after it has disconnected.
     pub fn reverse(id: impl Into<String>) -> Self {

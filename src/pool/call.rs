@@ -5,7 +5,7 @@ use super::policy::{FailureMode, FlowControlMode};
 use crate::connection::{
     Binding, CallContext, CallEnd, Connection, Correlation, PendingCall, SharedState, TimeLimit,
 };
-use crate::error::AgentProtocolError;
+use crate::error::CallError;
 use crate::metrics::{CallCounter, CallTimings};
 use crate::protocol::{AgentResponse, EventType};
 use crate::wire::Event;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// The response of a call, or the error that its caller gets.
-pub(super) type Outcome = Result<AgentResponse, AgentProtocolError>;
+pub(super) type Outcome = Result<AgentResponse, CallError>;
 
 /// An open or answered call, or the reason why there is none.
 pub(super) type CallResult = Result<PendingCall, NoAnswer>;
@@ -23,7 +23,7 @@ pub(super) type CallResult = Result<PendingCall, NoAnswer>;
 pub(super) enum NoAnswer {
     /// The event is allowed without an answer.
     Allowed,
-    Failed(AgentProtocolError),
+    Failed(CallError),
 }
 
 impl NoAnswer {
@@ -50,7 +50,7 @@ pub(super) fn take_answer(answered: CallResult) -> Outcome {
 pub(super) fn read_answer<R>(
     answered: CallResult,
     read: impl FnOnce(&mut AgentResponse) -> R,
-) -> Result<R, AgentProtocolError> {
+) -> Result<R, CallError> {
     match answered {
         Ok(mut call) => call.read_answer(read),
         Err(unanswered) => unanswered
@@ -186,14 +186,14 @@ impl Member {
         self: &Arc<Self>,
         not_opened: CallEnd,
         params: CallParams<'_>,
-    ) -> AgentProtocolError {
+    ) -> CallError {
         if not_opened == CallEnd::Unavailable {
             self.request_reconnect();
         }
         self.error(not_opened, params)
     }
 
-    fn error(&self, not_opened: CallEnd, params: CallParams<'_>) -> AgentProtocolError {
+    fn error(&self, not_opened: CallEnd, params: CallParams<'_>) -> CallError {
         if not_opened == CallEnd::AgentGone
             && let Some(error) = self.gone()
         {
@@ -223,7 +223,7 @@ impl Member {
 
     /// Turns an error into an `allow` if it means that the agent is unavailable and the failure
     /// mode is open.
-    pub(super) fn apply_failure_mode(&self, error: AgentProtocolError) -> NoAnswer {
+    pub(super) fn apply_failure_mode(&self, error: CallError) -> NoAnswer {
         if self.fails_open_on(&error) {
             self.state
                 .counters
@@ -235,7 +235,7 @@ impl Member {
     }
 
     /// Returns whether the failure mode turns an error into an `allow`.
-    pub(super) fn fails_open_on(&self, error: &AgentProtocolError) -> bool {
+    pub(super) fn fails_open_on(&self, error: &CallError) -> bool {
         self.config.failure_mode == FailureMode::Open && error.means_unavailable()
     }
 }

@@ -84,10 +84,10 @@ pub struct AgentPoolConfig {
     pub max_concurrent_per_connection: usize,
     /// Maximum number of calls that wait for a slot. It applies to each agent, and separately to
     /// each connection for the calls of exchanges that are bound to it. Further calls fail with
-    /// [`QueueFull`](crate::AgentProtocolError::QueueFull).
+    /// [`QueueFull`](crate::CallError::QueueFull).
     pub max_queued_calls: usize,
     /// Maximum time that a call waits for a slot before it fails with
-    /// [`QueueTimeout`](crate::AgentProtocolError::QueueTimeout).
+    /// [`QueueTimeout`](crate::CallError::QueueTimeout).
     pub queue_timeout: Duration,
     /// Maximum number of frames that wait to be sent on one connection. Further frames wait in
     /// order until their calls time out.
@@ -153,7 +153,7 @@ pub struct AgentPoolConfig {
     #[cfg(feature = "grpc")]
     pub tls: crate::TlsConfig,
     /// Maximum size of gRPC messages to and from agents, in bytes; at most 16 MiB. A larger event
-    /// fails with [`MessageTooLarge`](crate::AgentProtocolError::MessageTooLarge); a larger answer
+    /// fails with [`MessageTooLarge`](crate::CallError::MessageTooLarge); a larger answer
     /// closes its connection. Agents have a limit of their own, which should be the same.
     #[cfg(feature = "grpc")]
     pub max_grpc_message_size: usize,

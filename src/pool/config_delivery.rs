@@ -3,10 +3,11 @@
 use super::agent::Agent;
 use super::call::CallParams;
 use super::settings::config_result;
-use super::{AgentPool, Inner, unknown};
+use super::{AgentPool, Inner};
 use crate::clock;
 use crate::config_push::{ConfigPusher, Delivery, Next};
 use crate::connection::TimeLimit;
+use crate::error::CallError;
 use crate::protocol::events::Configure;
 use crate::protocol::{ConfigUpdateRequest, ConfigUpdateType, EventType};
 use serde_json::{Map, Value};
@@ -75,7 +76,9 @@ impl Inner {
         update: ConfigUpdateRequest,
     ) -> super::call::Outcome {
         let agent = self.agents.load().get(agent_id).cloned();
-        let agent = agent.ok_or_else(|| unknown(agent_id))?;
+        let agent = agent.ok_or_else(|| CallError::Removed {
+            agent_id: agent_id.into(),
+        })?;
         // A new id for each attempt, because the answer to the last one may still arrive.
         let id = self.settings.correlation_id();
         let params = CallParams {

@@ -3,7 +3,6 @@
 use super::member::{Member, Membership};
 use super::{AgentPool, Agents, Inner};
 use crate::connection::Connection;
-use crate::error::AgentProtocolError;
 use crate::protocol::CancelReason;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +14,7 @@ impl AgentPool {
     /// all agents.
     ///
     /// The pool closes at once: new exchanges and added agents are rejected with
-    /// [`Unavailable`](AgentProtocolError::Unavailable). Pending calls and existing
+    /// [`Unavailable`](crate::CallError::Unavailable). Pending calls and existing
     /// [`Exchange`](super::Exchange)s get up to
     /// [`drain_timeout`](super::AgentPoolConfig::drain_timeout) to finish; what is left then is
     /// cancelled. Exchanges that are known only by their correlation id are waited for only while
@@ -25,11 +24,7 @@ impl AgentPool {
     ///
     /// Dropping the future before it completes reopens the pool with the agents that it has. While
     /// several shutdowns are in progress, the pool stays closed until the last one has ended.
-    ///
-    /// # Errors
-    ///
-    /// None at present. The signature is that of `zentinel-agent-protocol`.
-    pub async fn shutdown(&self) -> Result<(), AgentProtocolError> {
+    pub async fn shutdown(&self) {
         let inner = &self.inner;
         let _in_progress = ShutdownGuard::new(&inner.shutdowns);
         let agents = inner.agents.load_full();
@@ -45,7 +40,6 @@ impl AgentPool {
         // Nothing is awaited from here on: a shutdown that is dropped has closed all agents or
         // none.
         inner.close_all();
-        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use super::pushed_events::{Pushed, PushedQueue};
 use super::send::{Answered, Call, CallOptions, StartCall};
 use super::trace::traced;
 use crate::connection::{CallEnd, Connection, Correlation, ExchangeGuard, TimeLimit};
-use crate::error::AgentProtocolError;
+use crate::error::CallError;
 use crate::protocol::{AgentResponse, CancelReason, Decision, EventType, text};
 use crate::wire::Event;
 use smallvec::SmallVec;
@@ -39,7 +39,7 @@ use std::time::Duration;
 /// #     waf: &tollgate::Agent,
 /// #     head: tollgate::RequestHeadersEvent,
 /// #     chunks: Vec<tollgate::events::RequestBodyChunkEvent>,
-/// # ) -> Result<bool, tollgate::AgentProtocolError> {
+/// # ) -> Result<bool, tollgate::CallError> {
 /// use tollgate::Decision;
 ///
 /// let mut exchange = waf.exchange("request-1")?;
@@ -103,12 +103,12 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// [`Removed`](AgentProtocolError::Removed), [`Replaced`](AgentProtocolError::Replaced) and
-    /// [`PoolDropped`](AgentProtocolError::PoolDropped) if the handle is outdated;
-    /// [`Unavailable`](AgentProtocolError::Unavailable),
-    /// [`FlowControlPaused`](AgentProtocolError::FlowControlPaused) and
-    /// [`CorrelationBusy`](AgentProtocolError::CorrelationBusy), as for [`Agent::send`].
-    pub fn exchange(&self, correlation_id: &str) -> Result<Exchange, AgentProtocolError> {
+    /// [`Removed`](CallError::Removed), [`Replaced`](CallError::Replaced) and
+    /// [`PoolDropped`](CallError::PoolDropped) if the handle is outdated;
+    /// [`Unavailable`](CallError::Unavailable),
+    /// [`FlowControlPaused`](CallError::FlowControlPaused) and
+    /// [`CorrelationBusy`](CallError::CorrelationBusy), as for [`Agent::send`].
+    pub fn exchange(&self, correlation_id: &str) -> Result<Exchange, CallError> {
         let agent = &self.0;
         let correlation = agent.correlation(correlation_id);
         let not_opened = match agent.bind_exchange(correlation) {
@@ -224,7 +224,7 @@ impl Exchange {
     /// # Errors
     ///
     /// As for [`Agent::send`]. Once the connection of the exchange has closed, every call fails
-    /// with [`ConnectionClosed`](AgentProtocolError::ConnectionClosed).
+    /// with [`ConnectionClosed`](CallError::ConnectionClosed).
     pub fn send<'a, E: Event>(
         &'a mut self,
         event: &'a E,
@@ -240,7 +240,7 @@ impl Exchange {
         &mut self,
         event: &E,
         read: impl FnOnce(&Arc<str>, &mut AgentResponse) -> R,
-    ) -> Result<R, AgentProtocolError> {
+    ) -> Result<R, CallError> {
         let answered = self.send_event(event, CallOptions::default()).await;
         read_answer(answered, |answer| read(self.shared_agent_id(), answer))
     }
@@ -285,7 +285,7 @@ impl Exchange {
     ///
     /// As for [`Exchange::send`], if the event could not be sent. In this case there is no answer
     /// to it.
-    pub async fn push<E: Event>(&mut self, event: &E) -> Result<(), AgentProtocolError> {
+    pub async fn push<E: Event>(&mut self, event: &E) -> Result<(), CallError> {
         self.wait_for_previous().await;
         let timeout = self.agent.config.timeout(E::EVENT_TYPE);
         let limit = TimeLimit::configured(timeout).untimed();
@@ -329,7 +329,7 @@ impl Exchange {
     /// no such event.
     ///
     /// This method is cancel safe: dropping the future loses no answer.
-    pub async fn next_answer(&mut self) -> Option<Result<AgentResponse, AgentProtocolError>> {
+    pub async fn next_answer(&mut self) -> Option<Result<AgentResponse, CallError>> {
         let oldest = self.pushed.front_mut()?;
         poll_fn(|cx| oldest.poll_settled(cx)).await;
         let Pushed::Answered(answer) = self.pushed.pop_front()? else {

@@ -12,7 +12,7 @@ use super::reverse::Registration;
 use super::stats::AgentPoolStats;
 use crate::clock;
 use crate::connection::{CircuitBreakerState, Connection, Correlation, Origin};
-use crate::error::AgentProtocolError;
+use crate::error::CallError;
 use crate::transport::Endpoint;
 use arc_swap::ArcSwap;
 use std::fmt;
@@ -144,24 +144,24 @@ impl Member {
     }
 
     /// Returns the error for a call to an agent that the pool no longer has; `None` if it has it.
-    pub(super) fn gone(&self) -> Option<AgentProtocolError> {
+    pub(super) fn gone(&self) -> Option<CallError> {
         let agent_id = || Arc::clone(self.id());
         match self.snapshot().membership {
             Membership::Current => None,
-            Membership::Replaced(_) => Some(AgentProtocolError::Replaced {
+            Membership::Replaced(_) => Some(CallError::Replaced {
                 agent_id: agent_id(),
             }),
-            Membership::Removed => Some(AgentProtocolError::Removed {
+            Membership::Removed => Some(CallError::Removed {
                 agent_id: agent_id(),
             }),
-            Membership::PoolDropped => Some(AgentProtocolError::PoolDropped {
+            Membership::PoolDropped => Some(CallError::PoolDropped {
                 agent_id: agent_id(),
             }),
         }
     }
 
-    pub(super) fn unavailable(&self) -> AgentProtocolError {
-        AgentProtocolError::Unavailable {
+    pub(super) fn unavailable(&self) -> CallError {
+        CallError::Unavailable {
             agent_id: Arc::clone(self.id()),
         }
     }

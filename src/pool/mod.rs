@@ -52,7 +52,6 @@ pub use stats::AgentPoolStats;
 
 use crate::config_push::{ConfigPusher, ConfigUpdateHandler};
 use crate::entropy::RandomState;
-use crate::error::AgentProtocolError;
 use crate::metrics::MetricsCollector;
 use agent_config::ResolvedConfig;
 use arc_swap::ArcSwap;
@@ -233,12 +232,6 @@ impl Inner {
                 (agent, last)
             })
             .collect()
-    }
-}
-
-fn unknown(agent_id: &str) -> AgentProtocolError {
-    AgentProtocolError::UnknownAgent {
-        agent_id: agent_id.into(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Result of a call while the agent has paused every connection that could be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum FlowControlMode {
-    /// Fails with [`FlowControlPaused`](crate::AgentProtocolError::FlowControlPaused) at once.
+    /// Fails with [`FlowControlPaused`](crate::CallError::FlowControlPaused) at once.
     #[default]
     FailClosed,
     /// Allows the event without asking the agent. Only for agents whose decision is optional.

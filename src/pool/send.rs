@@ -2,7 +2,7 @@
 
 use super::call::{CallResult, take_answer, timings_of};
 use crate::connection::TimeLimit;
-use crate::error::AgentProtocolError;
+use crate::error::CallError;
 use crate::metrics::CallTimings;
 use crate::protocol::AgentResponse;
 use pin_project_lite::pin_project;
@@ -21,7 +21,7 @@ pin_project! {
     /// # async fn example(
     /// #     exchange: &mut tollgate::Exchange,
     /// #     head: &tollgate::RequestHeadersEvent,
-    /// # ) -> Result<(), tollgate::AgentProtocolError> {
+    /// # ) -> Result<(), tollgate::CallError> {
     /// use std::time::Duration;
     ///
     /// let answer = exchange.send(head).await?;
@@ -134,7 +134,7 @@ impl<S: StartCall> TimedCall<S> {
 }
 
 impl<S: StartCall> Future for Call<S> {
-    type Output = Result<AgentResponse, AgentProtocolError>;
+    type Output = Result<AgentResponse, CallError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.poll_answered(cx).map(take_answer)
@@ -142,7 +142,7 @@ impl<S: StartCall> Future for Call<S> {
 }
 
 impl<S: StartCall> Future for TimedCall<S> {
-    type Output = Result<(AgentResponse, Option<CallTimings>), AgentProtocolError>;
+    type Output = Result<(AgentResponse, Option<CallTimings>), CallError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let answered = ready!(self.project().call.poll_answered(cx));

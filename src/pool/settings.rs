@@ -12,7 +12,7 @@ use super::member::Member;
 use crate::config_push::ConfigUpdateHandler;
 use crate::connection::{Binding, Connection, TimeLimit};
 use crate::entropy;
-use crate::error::{AgentProtocolError, ConnectError};
+use crate::error::{CallError, ConnectError};
 use crate::protocol::events::Configure;
 use crate::protocol::{
     AgentResponse, Decision, DrainReason, DrainRequest, EventType, ShutdownReason, ShutdownRequest,
@@ -43,14 +43,14 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// [`SettingsRefused`](AgentProtocolError::SettingsRefused): the previous settings are
+    /// [`SettingsRefused`](CallError::SettingsRefused): the previous settings are
     /// restored, and new connections begin with those. Otherwise as for [`Agent::send`]: new
     /// connections begin with the new settings, and maintenance sends them again on the others.
     pub async fn configure(
         &self,
         config: Value,
         version: Option<String>,
-    ) -> Result<usize, AgentProtocolError> {
+    ) -> Result<usize, CallError> {
         let agent = &self.0;
         if let Some(error) = agent.gone() {
             return Err(error);
@@ -66,7 +66,7 @@ impl Agent {
             let limit = TimeLimit::configured(agent.config.timeout(EventType::Configure));
             match agent.send_settings(connection, &settings, limit).await {
                 Ok(()) => accepted += 1,
-                Err(error @ AgentProtocolError::SettingsRefused { .. }) => {
+                Err(error @ CallError::SettingsRefused { .. }) => {
                     store.restore(agent.id(), replacement);
                     agent.request_settings();
                     return Err(error);
@@ -90,16 +90,16 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// [`Removed`](AgentProtocolError::Removed), [`Replaced`](AgentProtocolError::Replaced) and
-    /// [`PoolDropped`](AgentProtocolError::PoolDropped) if the handle is outdated;
-    /// [`Unavailable`](AgentProtocolError::Unavailable) if no connection is open;
-    /// [`ConnectionClosed`](AgentProtocolError::ConnectionClosed);
-    /// [`Timeout`](AgentProtocolError::Timeout) if the agent does not read.
+    /// [`Removed`](CallError::Removed), [`Replaced`](CallError::Replaced) and
+    /// [`PoolDropped`](CallError::PoolDropped) if the handle is outdated;
+    /// [`Unavailable`](CallError::Unavailable) if no connection is open;
+    /// [`ConnectionClosed`](CallError::ConnectionClosed);
+    /// [`Timeout`](CallError::Timeout) if the agent does not read.
     pub async fn request_drain(
         &self,
         duration: Duration,
         reason: DrainReason,
-    ) -> Result<bool, AgentProtocolError> {
+    ) -> Result<bool, CallError> {
         let request = DrainRequest::new(as_millis(duration), reason);
         self.notify(&request).await
     }
@@ -114,16 +114,16 @@ impl Agent {
         &self,
         grace_period: Duration,
         reason: ShutdownReason,
-    ) -> Result<bool, AgentProtocolError> {
+    ) -> Result<bool, CallError> {
         let request = ShutdownRequest::new(reason, as_millis(grace_period));
         self.notify(&request).await
     }
 
-    async fn notify(&self, content: &impl ControlMessage) -> Result<bool, AgentProtocolError> {
+    async fn notify(&self, content: &impl ControlMessage) -> Result<bool, CallError> {
         let connection = self.open_connection()?;
         let sent = timeout(NOTICE_TIMEOUT, connection.send_extension(content));
         sent.await.unwrap_or_else(|_| {
-            Err(AgentProtocolError::Timeout {
+            Err(CallError::Timeout {
                 agent_id: Arc::clone(self.0.id()),
                 after: NOTICE_TIMEOUT,
             })
@@ -283,7 +283,7 @@ impl Member {
             if let Err(error) = sent {
                 connection.close();
                 return Err(match error {
-                    AgentProtocolError::SettingsRefused { reason, .. } => {
+                    CallError::SettingsRefused { reason, .. } => {
                         ConnectError::SettingsRefused(reason)
                     }
                     error => ConnectError::SettingsNotGiven(error.to_string()),
@@ -369,7 +369,7 @@ impl Member {
         connection: &Arc<Connection>,
         settings: &Settings,
         limit: TimeLimit,
-    ) -> Result<(), AgentProtocolError> {
+    ) -> Result<(), CallError> {
         let id = self.pool.settings.correlation_id();
         let params = CallParams {
             correlation: self.correlation(&id),
@@ -391,7 +391,7 @@ impl Member {
             }
             Err(reason) => {
                 delivery.rejected();
-                Err(AgentProtocolError::SettingsRefused {
+                Err(CallError::SettingsRefused {
                     agent_id: Arc::clone(self.id()),
                     reason,
                 })
@@ -464,7 +464,7 @@ impl Drop for DeliveryGuard<'_> {
 
 /// Converts an answer to a [`Configure`] event: `Ok(Err(reason))` if the agent rejects it. Only an
 /// `allow` accepts it.
-pub(super) fn config_result(outcome: Outcome) -> Result<Result<(), String>, AgentProtocolError> {
+pub(super) fn config_result(outcome: Outcome) -> Result<Result<(), String>, CallError> {
     let AgentResponse {
         decision, audit, ..
     } = outcome?;

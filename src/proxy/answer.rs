@@ -1,6 +1,6 @@
 //! HTTP responses for decisions and errors.
 
-use crate::error::AgentProtocolError;
+use crate::error::CallError;
 use crate::protocol::Decision;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
@@ -59,13 +59,13 @@ pub fn plain_answer(status: StatusCode) -> Response<Bytes> {
 /// * 413 if the message is too large
 /// * 502 if its answer could not be decoded
 /// * 500 for faults of the proxy itself, such as an agent that was never added to the pool
-pub fn status_of(error: &AgentProtocolError) -> StatusCode {
+pub fn status_of(error: &CallError) -> StatusCode {
     match error {
-        AgentProtocolError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-        AgentProtocolError::MessageTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        AgentProtocolError::InvalidMessage { .. } => StatusCode::BAD_GATEWAY,
+        CallError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+        CallError::MessageTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        CallError::InvalidMessage { .. } => StatusCode::BAD_GATEWAY,
         error if error.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
-        AgentProtocolError::Cancelled { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        CallError::Cancelled { .. } => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -263,20 +263,20 @@ mod tests {
     fn errors_map_to_http_status() {
         let agent_id: Arc<str> = "waf".into();
         let agent = || Arc::clone(&agent_id);
-        let unavailable = AgentProtocolError::Unavailable { agent_id: agent() };
-        let paused = AgentProtocolError::FlowControlPaused { agent_id: agent() };
-        let closed = AgentProtocolError::ConnectionClosed { agent_id: agent() };
-        let unknown = AgentProtocolError::UnknownAgent { agent_id: agent() };
-        let late = AgentProtocolError::Timeout {
+        let unavailable = CallError::Unavailable { agent_id: agent() };
+        let paused = CallError::FlowControlPaused { agent_id: agent() };
+        let closed = CallError::ConnectionClosed { agent_id: agent() };
+        let removed = CallError::Removed { agent_id: agent() };
+        let late = CallError::Timeout {
             agent_id: agent(),
             after: Duration::from_secs(1),
         };
-        let large = AgentProtocolError::MessageTooLarge {
+        let large = CallError::MessageTooLarge {
             agent_id: agent(),
             size: 2,
             max: 1,
         };
-        let statuses = [unavailable, paused, closed, unknown, late, large]
+        let statuses = [unavailable, paused, closed, removed, late, large]
             .map(|error| status_of(&error).as_u16());
         assert_eq!(statuses, [503, 503, 503, 500, 504, 413]);
     }

@@ -2,7 +2,7 @@
 
 use super::answer::{answer_of, plain_answer};
 use super::header_ops::apply_header_ops;
-use crate::error::AgentProtocolError;
+use crate::error::CallError;
 use crate::pool::Exchange;
 use crate::protocol::{AgentResponse, BodyMutation, Decision, HeaderOp};
 use crate::wire::Event;
@@ -110,7 +110,7 @@ impl Denial {
 pub async fn ask_together<E: Event>(
     exchanges: &mut [Exchange],
     event: &E,
-) -> Result<Verdict, AgentProtocolError> {
+) -> Result<Verdict, CallError> {
     if let [only] = exchanges {
         let judged = only.send_and_read(event, judge).await?;
         return Ok(judged.map_or_else(Verdict::Deny, Verdict::Allow));
@@ -134,7 +134,7 @@ impl JointCall {
         &mut self,
         exchanges: &mut [Exchange],
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Verdict, AgentProtocolError>> {
+    ) -> Poll<Result<Verdict, CallError>> {
         let mut is_complete = true;
         for (exchange, changes) in exchanges.iter_mut().zip(&mut self.changes) {
             // The last answer is the one to this event. Those before it belong to events that were

@@ -3,11 +3,11 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tollgate::{
-    AgentConfig, AgentPool, AgentPoolConfig, AgentProtocolError, AgentResponse, Decision,
+    AgentConfig, AgentPool, AgentPoolConfig, AgentResponse, CallError, Decision,
     metrics::FaultCounts,
 };
 
-pub type CallResult = Result<AgentResponse, AgentProtocolError>;
+pub type CallResult = Result<AgentResponse, CallError>;
 
 /// Call in a background task.
 pub type Call = JoinHandle<CallResult>;

@@ -1,9 +1,11 @@
 use super::{TEST_TIMEOUT, message};
 use serde_json::{Value, json};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 use tollgate::Encoding;
 
@@ -135,7 +137,13 @@ impl RawConnection {
     }
 
     pub async fn connect(path: &Path) -> Self {
-        Self::new(UnixStream::connect(path).await.unwrap(), Encoding::Json)
+        loop {
+            match UnixStream::connect(path).await {
+                // The listener's backlog is full.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => yield_now().await,
+                connected => return Self::new(connected.unwrap(), Encoding::Json),
+            }
+        }
     }
 
     /// Connects to an agent and completes the handshake in `encoding`.
@@ -234,7 +242,7 @@ impl RawConnection {
     /// Asserts that no further bytes have arrived.
     pub fn expect_silence(&self) {
         let received = self.stream.try_read(&mut [0; 64]);
-        assert!(received.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+        assert!(received.is_err_and(|error| error.kind() == ErrorKind::WouldBlock));
     }
 
     /// Writes until the other side stops reading. Returns whether it stopped before `limit` bytes.

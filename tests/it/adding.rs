@@ -8,9 +8,9 @@ use futures_util::FutureExt;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 use tollgate::{
-    AddError, Agent, AgentConfig, AgentPool, AgentPoolConfig, AgentProtocolError as Error,
-    AgentResponse, CircuitBreakerState, ConnectError, Decision, Encoding, EventTimeouts, EventType,
-    FailureMode, FlowControlMode,
+    AddError, Agent, AgentConfig, AgentPool, AgentPoolConfig, AgentResponse, CallError as Error,
+    CircuitBreakerState, ConnectError, Decision, Encoding, EventTimeouts, EventType, FailureMode,
+    FlowControlMode,
     control::{LogLevel, LogMessage},
     events::{RequestBodyChunkEvent, ResponseHeadersEvent},
 };
@@ -157,7 +157,7 @@ async fn nothing_is_added_during_a_shutdown() {
     );
 
     drop(exchange);
-    shutdown.await.unwrap();
+    shutdown.await;
     pool.add(AgentConfig::reverse("other")).await.unwrap();
 }
 

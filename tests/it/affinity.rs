@@ -6,7 +6,7 @@ use crate::common::{
 };
 use std::time::Duration;
 use tollgate::{
-    AgentConfig, AgentPoolConfig, AgentProtocolError as Error, CancelReason, Encoding,
+    AgentConfig, AgentPoolConfig, CallError as Error, CancelReason, Encoding,
     events::{
         RequestBodyChunkEvent, RequestCompleteEvent, ResponseBodyChunkEvent, ResponseHeadersEvent,
     },

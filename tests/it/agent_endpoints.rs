@@ -8,7 +8,8 @@ use std::path::Path;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tollgate::{AgentProtocolError, AgentServer, AgentServerBuilder, Encoding};
+use tollgate::error::BindError;
+use tollgate::{AgentServer, AgentServerBuilder, Encoding};
 
 fn builder() -> AgentServerBuilder<RuleAgent> {
     AgentServer::builder(RuleAgent::default())
@@ -121,7 +122,7 @@ async fn sessions_end_with_a_server_that_is_dropped() {
 
 async fn reason_of(server: AgentServerBuilder<RuleAgent>) -> String {
     let rejected = server.bind().await.map(drop);
-    let Err(AgentProtocolError::InvalidEndpoint(error)) = rejected else {
+    let Err(BindError::InvalidEndpoint(error)) = rejected else {
         panic!("{rejected:?}");
     };
     error.to_string()

@@ -5,7 +5,7 @@ use crate::common::{ALL, RuleAgent, config, pool_with, request, serve_handler};
 use serde_json::json;
 use std::sync::Arc;
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentProtocolError, AgentResponse, Decision, DynAgentHandler,
+    AgentCapabilities, AgentHandler, AgentResponse, CallError, Decision, DynAgentHandler,
     RequestHeadersView, events::Configure, handler_fn,
 };
 
@@ -99,7 +99,7 @@ async fn reason_for_rejecting_settings_reaches_the_proxy() {
         let pool = pool_with(config(encoding), &path).await;
         let agent = pool.agent("agent").unwrap();
         let rejected = agent.configure(json!({"mode": "odd"}), None).await;
-        let Err(AgentProtocolError::SettingsRefused { reason, .. }) = &rejected else {
+        let Err(CallError::SettingsRefused { reason, .. }) = &rejected else {
             panic!("{rejected:?}");
         };
         assert_eq!(reason, "unknown mode 'odd'");

@@ -6,9 +6,7 @@ use crate::common::{
 };
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use tollgate::{
-    AgentPool, AgentPoolConfig, AgentProtocolError as Error, Encoding, LoadBalanceStrategy,
-};
+use tollgate::{AgentPool, AgentPoolConfig, CallError as Error, Encoding, LoadBalanceStrategy};
 
 async fn report(connection: &mut RawConnection, state: Value) {
     let status = json!({"agent_id": "raw", "state": state, "timestamp_ms": 1});

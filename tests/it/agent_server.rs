@@ -9,7 +9,8 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use tokio::time::timeout;
-use tollgate::{AgentProtocolError, AgentServer, AgentServerBuilder, CancelReason, Encoding};
+use tollgate::error::BindError;
+use tollgate::{AgentServer, AgentServerBuilder, CancelReason, Encoding};
 
 fn head(id: &str, uri: &str) -> Value {
     json!({"metadata": metadata(id), "method": "GET", "uri": uri, "headers": {}})
@@ -361,10 +362,7 @@ fn server(path: &Path) -> AgentServerBuilder<RuleAgent> {
 async fn bind_error(path: &Path) -> String {
     let rejected = server(path).bind().await.map(drop);
     let error = rejected.expect_err("the path is taken");
-    assert!(
-        matches!(error, AgentProtocolError::Listen { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, BindError::Listen { .. }), "{error:?}");
     error.to_string()
 }
 

@@ -6,7 +6,7 @@ use crate::common::{
 };
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError as Error, Encoding};
+use tollgate::{AgentPool, AgentPoolConfig, CallError as Error, Encoding};
 
 /// Connects a pool whose calls time out after 100 ms.
 async fn pool_with_short_timeout(

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use tollgate::{
-    AgentPool, AgentPoolConfig, AgentProtocolError as Error, CancelReason, Encoding,
+    AgentPool, AgentPoolConfig, CallError as Error, CancelReason, Encoding,
     events::RequestBodyChunkEvent,
 };
 

@@ -5,9 +5,7 @@ use crate::common::{
     request, result_of, serve, status_of,
 };
 use std::time::{Duration, Instant};
-use tollgate::{
-    AgentConfig, AgentPool, AgentPoolConfig, AgentProtocolError as Error, Decision, Encoding,
-};
+use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, CallError as Error, Decision, Encoding};
 
 /// Time within which calls must fail once their connection has ended.
 const SOON: Duration = Duration::from_secs(1);

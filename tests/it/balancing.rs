@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tollgate::{
-    AgentConfig, AgentPool, AgentPoolConfig, AgentProtocolError as Error, Encoding,
-    LoadBalanceStrategy, events::RequestCompleteEvent,
+    AgentConfig, AgentPool, AgentPoolConfig, CallError as Error, Encoding, LoadBalanceStrategy,
+    events::RequestCompleteEvent,
 };
 
 const STRATEGIES: [LoadBalanceStrategy; 4] = [
@@ -189,10 +189,8 @@ async fn unknown_agent_is_named_in_the_error() {
     assert!(pool.agent("unknown").is_none());
     assert!(pool.agents().is_empty());
 
-    let removed = pool.remove("unknown");
-    let error = removed.as_ref().unwrap_err().to_string();
+    let error = pool.remove("unknown").unwrap_err().to_string();
     assert!(error.contains("no agent 'unknown'"), "{error}");
-    assert_fails!(removed, Error::UnknownAgent { .. });
 }
 
 #[tokio::test]
@@ -205,8 +203,7 @@ async fn shutdown_waits_for_calls_and_then_closes() {
         connection.expect_end().await;
     };
 
-    let (shut_down, ()) = tokio::join!(pool.shutdown(), answering);
-    shut_down.unwrap();
+    tokio::join!(pool.shutdown(), answering);
     assert_eq!(status_of(pending).await, 418);
     assert!(crate::common::agent_ids(&pool).is_empty());
 }
@@ -222,7 +219,7 @@ async fn shutdown_waits_no_longer_than_the_drain_timeout() {
     let pending = arrived(&pool, &mut connection, "c-1").await;
 
     let started = Instant::now();
-    pool.shutdown().await.unwrap();
+    pool.shutdown().await;
     assert!(started.elapsed() < Duration::from_secs(1));
     assert_fails!(result_of(pending).await, Error::Cancelled { .. });
     assert_eq!(

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::timeout;
 use tollgate::{
-    Agent, AgentConfig, AgentPool, AgentPoolConfig, AgentProtocolError as Error, CancelReason,
-    Encoding, events::RequestBodyChunkEvent, metrics::CallCounts,
+    Agent, AgentConfig, AgentPool, AgentPoolConfig, CallError as Error, CancelReason, Encoding,
+    events::RequestBodyChunkEvent, metrics::CallCounts,
 };
 
 /// Course of one call.

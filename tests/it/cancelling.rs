@@ -4,7 +4,7 @@ use crate::common::{
     BOTH, arrived, call, config, eventually, expect_works, faults, message, raw_pool, raw_pool_of,
     request, result_of, serve, status_of,
 };
-use tollgate::{AgentPoolConfig, AgentProtocolError as Error, CancelReason, Encoding};
+use tollgate::{AgentPoolConfig, CallError as Error, CancelReason, Encoding};
 
 /// More calls than the missing answers that a connection remembers.
 const MANY: usize = 10_050;

@@ -8,7 +8,7 @@ use crate::common::{
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tollgate::{
-    AgentConfig, AgentPool, AgentPoolConfig, AgentProtocolError as Error, AgentResponse,
+    AgentConfig, AgentPool, AgentPoolConfig, AgentResponse, CallError as Error,
     CircuitBreakerState, Encoding, FailureMode,
 };
 

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tollgate::{
-    AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig, AgentProtocolError,
-    AgentResponse, Encoding, FailureMode, RequestHeadersView,
+    AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig, AgentResponse,
+    CallError, Encoding, FailureMode, RequestHeadersView,
     config_push::{ConfigPusher, ConfigPusherConfig, PushStatus},
     control::{AgentFeatures, ConfigUpdateType, DrainReason, ShutdownReason},
     events::Configure,
@@ -167,7 +167,7 @@ async fn settings_are_the_first_message_of_a_connection() {
         assert_eq!(agent.told(), ["[2] None"]);
 
         let rejected = handle.configure(json!("rejected"), None).await;
-        let Err(AgentProtocolError::SettingsRefused { agent_id, reason }) = rejected else {
+        let Err(CallError::SettingsRefused { agent_id, reason }) = rejected else {
             panic!("{rejected:?}");
         };
         assert_eq!((&*agent_id, &*reason), ("agent", "Configuration rejected"));
@@ -196,7 +196,7 @@ async fn reverse_agent_gets_settings_before_events() {
     assert!(!agent.is_healthy());
     let asked = agent.send("c-1", &request("c-1", "/")).await;
     assert!(
-        matches!(asked, Err(AgentProtocolError::Unavailable { .. })),
+        matches!(asked, Err(CallError::Unavailable { .. })),
         "{asked:?}"
     );
 
@@ -227,7 +227,7 @@ async fn reconnect_sends_the_settings_that_were_accepted_last() {
         assert_eq!(configure("good", true, &mut connection).await.unwrap(), 1);
         assert_fails!(
             configure("bad", false, &mut connection).await,
-            AgentProtocolError::SettingsRefused { .. }
+            CallError::SettingsRefused { .. }
         );
 
         drop(connection);
@@ -262,7 +262,7 @@ async fn connection_is_not_used_if_the_agent_rejects_settings() {
     assert!(error.contains("the agent rejects its settings"), "{error}");
     assert_fails!(
         absent.send("1", &request("1", "/")).await,
-        AgentProtocolError::Unavailable { .. }
+        CallError::Unavailable { .. }
     );
 }
 
@@ -283,7 +283,7 @@ async fn settings_without_an_answer_are_sent_again() {
             .unwrap()
             .configure(json!("x"), None)
             .await,
-        AgentProtocolError::Timeout { .. }
+        CallError::Timeout { .. }
     );
 
     let mut configured = 0;
@@ -534,6 +534,6 @@ async fn drain_and_shutdown_are_sent_if_the_peer_knows_them() {
         connection.sync().await;
         connection.expect_silence();
         agent.remove().unwrap();
-        assert_fails!(drain().await, AgentProtocolError::Removed { .. });
+        assert_fails!(drain().await, CallError::Removed { .. });
     }
 }

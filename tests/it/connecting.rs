@@ -1,13 +1,13 @@
 //! Connecting: endpoints without an agent, and agents that fail the handshake.
 
 use crate::common::{
-    RawAgent, RawConnection, accept_handshake, config, encode, eventually, expect_works, frame,
-    message, raw_pool,
+    RawAgent, RawConnection, RuleAgent, accept_handshake, config, encode, eventually, expect_works,
+    frame, message, raw_pool,
 };
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, Encoding};
+use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, AgentServer, ConnectError, Encoding};
 
 const JSON: Encoding = Encoding::Json;
 
@@ -348,4 +348,31 @@ async fn messages_right_after_the_handshake_are_processed() {
         pool.agent("agent").unwrap().stats().healthy_connections == 0
     })
     .await;
+}
+
+/// Returns the source of an error.
+fn source_of<T: std::error::Error + 'static>(error: &dyn std::error::Error) -> Option<&T> {
+    error.source()?.downcast_ref()
+}
+
+#[tokio::test]
+async fn errors_have_their_cause_as_source() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("missing.sock");
+    let pool = AgentPool::new();
+    let config = AgentConfig::new("agent", missing.to_str().unwrap()).require_connection();
+    let error = pool.add(config).await.unwrap_err();
+    let source = source_of::<ConnectError>(&error);
+    assert!(
+        matches!(source, Some(ConnectError::NoSuchSocket)),
+        "{error}"
+    );
+    assert!(error.is_retryable() && error.kind() == "connection_failed");
+
+    let socket = dir.path().join("no-folder").join("agent.sock");
+    let server = AgentServer::builder(RuleAgent::default()).listen(socket.to_str().unwrap());
+    let error = server.bind().await.unwrap_err();
+    let source = source_of::<std::io::Error>(&error).map(std::io::Error::kind);
+    assert_eq!(source, Some(std::io::ErrorKind::NotFound), "{error}");
+    assert!(error.is_retryable() && error.kind() == "listen");
 }

@@ -9,7 +9,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tollgate::{
-    AgentConfig, AgentPool, AgentPoolConfig, AgentProtocolError as Error, CancelReason, Encoding,
+    AgentConfig, AgentPool, AgentPoolConfig, CallError as Error, CancelReason, Encoding,
     FlowControlMode, events::RequestBodyChunkEvent,
 };
 

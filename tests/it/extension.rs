@@ -5,8 +5,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tollgate::{
-    AddError, AgentConfig, AgentPool, AgentPoolConfig, AgentProtocolError, ConnectError, Decision,
-    Encoding, events::RequestBodyChunkEvent,
+    AddError, AgentConfig, AgentPool, AgentPoolConfig, CallError, ConnectError, Decision, Encoding,
+    events::RequestBodyChunkEvent,
 };
 
 fn extended(mut handshake: Value, field: &Value) -> Value {
@@ -339,7 +339,7 @@ async fn late_repeated_and_unknown_answers_are_dropped() {
 
     let first = call(&pool, "a");
     let (_, late, _) = receive_on_stream(&mut connection).await;
-    assert_fails!(result_of(first).await, AgentProtocolError::Timeout { .. });
+    assert_fails!(result_of(first).await, CallError::Timeout { .. });
 
     // The next event of the same exchange is sent at once, and gets its own answer.
     let second = call(&pool, "a");
@@ -377,10 +377,7 @@ async fn undecodable_answer_fails_the_call_of_its_stream() {
             .send(message::AGENT_RESPONSE, &on_stream(stream, b"\xc1"))
             .await;
 
-        assert_fails!(
-            result_of(call).await,
-            AgentProtocolError::InvalidMessage { .. }
-        );
+        assert_fails!(result_of(call).await, CallError::InvalidMessage { .. });
         assert_eq!(faults(&pool).await.undecodable_answers, 2);
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use tollgate::{
-    AgentPool, AgentPoolConfig, AgentProtocolError as Error, Encoding, Metadata, RequestHeaders,
+    AgentPool, AgentPoolConfig, CallError as Error, Encoding, Metadata, RequestHeaders,
     events::{
         GuardrailInspectEvent, GuardrailInspectionType, RequestBodyChunkEvent,
         RequestCompleteEvent, ResponseBodyChunkEvent, ResponseHeadersEvent, WebSocketFrameEvent,

@@ -7,7 +7,7 @@ use crate::common::{
 use serde_json::json;
 use std::time::{Duration, Instant};
 use tollgate::{
-    AgentPoolConfig, AgentProtocolError as Error, AgentResponse, Encoding, FlowControlMode,
+    AgentPoolConfig, AgentResponse, CallError as Error, Encoding, FlowControlMode,
     events::RequestBodyChunkEvent,
 };
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tollgate::{
-    AddError, AgentConfig, AgentPool, AgentPoolConfig, AgentProtocolError as Error, ConnectError,
-    Decision, Encoding,
+    AddError, AgentConfig, AgentPool, AgentPoolConfig, CallError as Error, ConnectError, Decision,
+    Encoding,
 };
 
 async fn expect_allowed(pool: &AgentPool) {

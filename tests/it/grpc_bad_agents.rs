@@ -11,7 +11,7 @@ use h2::Reason;
 use http::Response;
 use std::time::{Duration, Instant};
 use tollgate::{
-    AddError, AgentConfig, AgentPool, AgentPoolConfig, AgentProtocolError as Error, ConnectError,
+    AddError, AgentConfig, AgentPool, AgentPoolConfig, CallError as Error, ConnectError,
     events::RequestBodyChunkEvent,
 };
 

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tollgate::{
     AddError, AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig,
-    AgentProtocolError as Error, AgentResponse, AgentServer, Decision, RequestHeadersView,
+    AgentResponse, AgentServer, CallError as Error, Decision, RequestHeadersView,
 };
 
 const MIB: usize = 1024 * 1024;

@@ -2,8 +2,9 @@
 use crate::common::{ServedAgent, TEST_TIMEOUT, call, config, request, result_of, serve_at};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use tollgate::{
-    AddError, AgentConfig, AgentPool, AgentPoolConfig, AgentProtocolError as Error, ConnectError,
-    Decision, Encoding, TlsConfig, TlsServerConfig, error::TlsFailure,
+    AddError, AgentConfig, AgentPool, AgentPoolConfig, ConnectError, Decision, Encoding, TlsConfig,
+    TlsServerConfig,
+    error::{InvalidTls, TlsFailure},
 };
 
 /// Certificate authority of one test.
@@ -232,10 +233,9 @@ async fn server_without_tls_is_a_tls_error() {
 }
 
 /// Returns the error text of invalid TLS settings.
-fn reason_of<T>(settings: Result<T, Error>) -> String {
+fn reason_of<T>(settings: Result<T, InvalidTls>) -> String {
     match settings {
-        Err(Error::InvalidTls { reason }) => reason,
-        Err(other) => panic!("{other:?}"),
+        Err(error) => error.reason().to_owned(),
         Ok(_) => panic!("the settings were accepted"),
     }
 }

@@ -8,7 +8,7 @@ use crate::common::{
 use serde_json::json;
 use std::time::{Duration, Instant};
 use tollgate::{
-    Agent, AgentConfig, AgentPool, AgentPoolConfig, AgentProtocolError as Error, AgentResponse,
+    Agent, AgentConfig, AgentPool, AgentPoolConfig, AgentResponse, CallError as Error,
     CancelReason, Decision, Encoding, FailureMode,
     control::{DrainReason, ShutdownReason},
 };
@@ -73,7 +73,7 @@ async fn expect_outdated(agent: &Agent, kind: &str) {
     ] {
         let error = result.expect_err(way);
         assert_eq!(error.kind(), kind, "{way}");
-        assert_eq!(error.agent_id(), Some("agent"), "{way}");
+        assert_eq!(error.agent_id(), "agent", "{way}");
         assert!(!error.means_unavailable(), "{way}");
     }
     assert_eq!(agent.stats().calls, calls);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, AgentProtocolError as Error};
+use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, CallError as Error};
 
 /// Runs the agent of the other tests, which start it as a separate process.
 #[test]

@@ -7,8 +7,7 @@ use crate::common::{
 use serde_json::json;
 use std::time::{Duration, Instant};
 use tollgate::{
-    AgentPoolConfig, AgentProtocolError as Error, AgentResponse, Encoding, EventTimeouts,
-    EventType,
+    AgentPoolConfig, AgentResponse, CallError as Error, Encoding, EventTimeouts, EventType,
     events::{
         GuardrailInspectEvent, GuardrailInspectionType, RequestBodyChunkEvent, ResponseHeadersEvent,
     },

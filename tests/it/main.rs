@@ -52,6 +52,8 @@ mod grpc_health;
 mod grpc_limits;
 #[cfg(feature = "grpc")]
 mod grpc_tls;
+#[cfg(feature = "grpc")]
+mod grpc_unary_calls;
 mod handles;
 mod headers;
 mod killed_agents;

@@ -6,7 +6,7 @@ use crate::common::{
 use rmpv::Value as Packed;
 use serde_json::{Value, json};
 use std::time::Duration;
-use tollgate::{AgentPoolConfig, AgentProtocolError as Error, Decision, Encoding};
+use tollgate::{AgentPoolConfig, CallError as Error, Decision, Encoding};
 
 const PACKED: Encoding = Encoding::MessagePack;
 

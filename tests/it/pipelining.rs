@@ -5,8 +5,8 @@ use bytes::Bytes;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentPool, AgentPoolConfig, AgentProtocolError, AgentResponse,
-    AgentServer, BodyChunk, CancelReason, Decision, Encoding, control::AgentLimits,
+    AgentCapabilities, AgentHandler, AgentPool, AgentPoolConfig, AgentResponse, AgentServer,
+    BodyChunk, CallError, CancelReason, Decision, Encoding, control::AgentLimits,
     events::RequestBodyChunkEvent, response::BodyMutation,
 };
 
@@ -228,11 +228,11 @@ async fn exchange_ends_with_its_connection() {
 
     drop(connection);
     let answer = exchange.next_answer().await.unwrap();
-    assert_fails!(answer, AgentProtocolError::ConnectionClosed { .. });
+    assert_fails!(answer, CallError::ConnectionClosed { .. });
     let sent = exchange.send(&request("id", "/")).await;
-    assert_fails!(sent, AgentProtocolError::ConnectionClosed { .. });
+    assert_fails!(sent, CallError::ConnectionClosed { .. });
     let pushed = exchange.push(&request("id", "/")).await;
-    assert_fails!(pushed, AgentProtocolError::ConnectionClosed { .. });
+    assert_fails!(pushed, CallError::ConnectionClosed { .. });
 }
 
 #[tokio::test]
@@ -249,7 +249,7 @@ async fn largest_chunk_passes_and_a_larger_one_is_rejected() {
 
     let event = RequestBodyChunkEvent::new("id", vec![7; LIMIT], 1, false);
     let rejected = exchange.send(&event).await;
-    assert_fails!(rejected, AgentProtocolError::MessageTooLarge { .. });
+    assert_fails!(rejected, CallError::MessageTooLarge { .. });
 
     let event = RequestBodyChunkEvent::new("id", "more", 1, true);
     assert_eq!(

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, AgentProtocolError, Encoding, Placement};
+use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, CallError, Encoding, Placement};
 
 /// Number of connections of each runtime.
 const OWN: usize = 2;
@@ -116,7 +116,7 @@ impl Drop for Worker {
 
 /// Worker that calls the agent on request.
 struct Caller {
-    calls: mpsc::UnboundedSender<oneshot::Sender<Result<u16, AgentProtocolError>>>,
+    calls: mpsc::UnboundedSender<oneshot::Sender<Result<u16, CallError>>>,
     _worker: Worker,
 }
 
@@ -137,7 +137,7 @@ impl Caller {
     }
 
     /// Makes a call. Returns the number of its connection.
-    async fn call(&self) -> Result<u16, AgentProtocolError> {
+    async fn call(&self) -> Result<u16, CallError> {
         let (answered, answer) = oneshot::channel();
         self.calls.send(answered).unwrap();
         answer.await.unwrap()
@@ -164,7 +164,7 @@ impl Caller {
     }
 }
 
-async fn ask(pool: &AgentPool) -> Result<u16, AgentProtocolError> {
+async fn ask(pool: &AgentPool) -> Result<u16, CallError> {
     static CALLS: AtomicU16 = AtomicU16::new(0);
     let id = format!("call-{}", CALLS.fetch_add(1, Ordering::Relaxed));
     let answer = pool

@@ -8,8 +8,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tollgate::proxy::{Changes, Verdict, ask_together, status_of};
 use tollgate::{
-    AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig, AgentProtocolError,
-    AgentResponse, AgentServer, Encoding, EventType, Exchange, FailureMode, HeaderOp,
+    AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig, AgentResponse,
+    AgentServer, CallError, Encoding, EventType, Exchange, FailureMode, HeaderOp,
     RequestHeadersView,
 };
 
@@ -94,15 +94,12 @@ impl Agents {
         NAMES.map(|name| self.pool.agent(name).unwrap().exchange(&id).unwrap())
     }
 
-    async fn ask(&self, wanted: &[(&str, &str)]) -> Result<Verdict, AgentProtocolError> {
+    async fn ask(&self, wanted: &[(&str, &str)]) -> Result<Verdict, CallError> {
         ask(&mut self.exchanges(), wanted).await
     }
 }
 
-async fn ask(
-    exchanges: &mut [Exchange],
-    wanted: &[(&str, &str)],
-) -> Result<Verdict, AgentProtocolError> {
+async fn ask(exchanges: &mut [Exchange], wanted: &[(&str, &str)]) -> Result<Verdict, CallError> {
     let mut event = request(exchanges[0].correlation_id(), "/");
     for (agent, what) in wanted {
         let values = vec![(*what).to_owned()];
@@ -200,7 +197,7 @@ async fn killed_agent_fails_by_its_failure_mode() {
         };
         match (mode, tokio::join!(asking, killing).0) {
             (FailureMode::Closed, Err(error)) => {
-                assert_eq!(error.agent_id(), Some("second"));
+                assert_eq!(error.agent_id(), "second");
                 assert_eq!(status_of(&error), 503);
             }
             (FailureMode::Open, Ok(Verdict::Allow(changes))) => {

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
+use tollgate::error::{AcceptError, BindError};
 use tollgate::{
-    AgentConfig, AgentPool, AgentPoolConfig, AgentProtocolError, Encoding, RegistrationError,
-    ReverseConnectionConfig, ReverseConnectionListener,
+    AgentConfig, AgentPool, AgentPoolConfig, Encoding, RegistrationError, ReverseConnectionConfig,
+    ReverseConnectionListener,
 };
 
 fn set(texts: &[&str]) -> HashSet<String> {
@@ -59,7 +60,7 @@ async fn reason(config: ReverseConnectionConfig, registration: &Value) -> Regist
         RawConnection::register(&path, registration)
     );
     match accepted {
-        Err(AgentProtocolError::RegistrationRefused { cause, .. }) => cause,
+        Err(AcceptError::Registration { source: cause, .. }) => cause,
         other => panic!("{other:?}"),
     }
 }
@@ -121,7 +122,7 @@ async fn listener_reports_why_it_rejected_a_registration() {
 async fn listener_without_authentication_is_rejected() {
     let without = ReverseConnectionConfig::default;
     let rejected = ReverseConnectionListener::bind_tcp("127.0.0.1:0", without()).await;
-    assert_fails!(rejected, AgentProtocolError::InvalidConfiguration { .. });
+    assert_fails!(rejected, BindError::InvalidConfiguration { .. });
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("proxy.sock");
@@ -130,7 +131,7 @@ async fn listener_without_authentication_is_rejected() {
         ..without()
     };
     let rejected = ReverseConnectionListener::bind_uds(&path, empty).await;
-    assert_fails!(rejected, AgentProtocolError::InvalidConfiguration { .. });
+    assert_fails!(rejected, BindError::InvalidConfiguration { .. });
     assert!(!path.exists());
 
     let mut open = without();

@@ -6,9 +6,10 @@ use crate::common::{
 };
 use serde_json::json;
 use std::time::Duration;
+use tollgate::error::AcceptError;
 use tollgate::{
-    AgentConfig, AgentPool, AgentPoolConfig, AgentProtocolError, AgentResponse, CancelReason,
-    Decision, Encoding,
+    AgentConfig, AgentPool, AgentPoolConfig, AgentResponse, CallError, CancelReason, Decision,
+    Encoding,
     control::{
         AgentNotice, ConfigUpdateRequest, ConfigUpdateType, FlowControlAction, HealthState,
         HealthStatus, MetricsReport,
@@ -165,7 +166,7 @@ async fn cancel_and_flow_control_work() {
         let reason = CancelReason::ClientDisconnect;
         handle.cancel("w", reason).await.unwrap();
 
-        assert_fails!(waiting.await.unwrap(), AgentProtocolError::Cancelled { .. });
+        assert_fails!(waiting.await.unwrap(), CallError::Cancelled { .. });
         eventually("the agent is told", async || {
             *agent.cancelled.lock().unwrap() == [("w".to_owned(), reason)]
         })
@@ -174,7 +175,7 @@ async fn cancel_and_flow_control_work() {
         agent.control.flow_control(FlowControlAction::Pause);
         let is_paused = async || {
             let answer = handle.send("p", &request("p", "/")).await;
-            matches!(answer, Err(AgentProtocolError::FlowControlPaused { .. }))
+            matches!(answer, Err(CallError::FlowControlPaused { .. }))
         };
         eventually("the pause arrives", is_paused).await;
         agent.control.flow_control(FlowControlAction::Resume);
@@ -316,7 +317,7 @@ async fn calls_fail_at_once_when_their_connection_ends() {
     let result = tokio::time::timeout(Duration::from_secs(1), call).await;
     assert_fails!(
         result.expect("at once").unwrap(),
-        AgentProtocolError::ConnectionClosed { .. }
+        CallError::ConnectionClosed { .. }
     );
 
     proxy.expect_connections("agent", 1).await;
@@ -350,7 +351,7 @@ async fn agent_is_remembered_for_the_grace_time() {
     agent.stop().await;
     proxy.expect_connections("agent", 0).await;
     let rejected = handle.send("b", &request("b", "/")).await;
-    assert_fails!(rejected, AgentProtocolError::Unavailable { .. });
+    assert_fails!(rejected, CallError::Unavailable { .. });
 
     let back = dial(&proxy.endpoint);
     proxy.expect_connections("agent", 1).await;
@@ -367,7 +368,7 @@ async fn agent_is_remembered_for_the_grace_time() {
     })
     .await;
     let rejected = handle.send("d", &request("d", "/")).await;
-    assert_fails!(rejected, AgentProtocolError::Removed { .. });
+    assert_fails!(rejected, CallError::Removed { .. });
 
     let _again = dial(&proxy.endpoint);
     proxy.expect_connections("agent", 1).await;
@@ -455,12 +456,9 @@ async fn accept_one_registers_one_agent() {
     let mut garbage = RawConnection::connect(&path).await;
     garbage.send(message::HANDSHAKE_REQUEST, b"{}").await;
     let rejected = listener.accept_one(&pool).await;
-    assert_fails!(rejected, AgentProtocolError::RegistrationRefused { .. });
+    assert_fails!(rejected, AcceptError::Registration { .. });
     listener.stop();
-    assert_fails!(
-        listener.accept_one(&pool).await,
-        AgentProtocolError::Listen { .. }
-    );
+    assert_fails!(listener.accept_one(&pool).await, AcceptError::Listen { .. });
 }
 
 #[tokio::test]

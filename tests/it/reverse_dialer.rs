@@ -7,9 +7,10 @@ use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tollgate::error::BindError;
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentPoolConfig, AgentProtocolError, AgentResponse,
-    AgentServer, Encoding, RequestHeadersView,
+    AgentCapabilities, AgentHandler, AgentPoolConfig, AgentResponse, AgentServer, CallError,
+    Encoding, RequestHeadersView,
 };
 
 const SOON: Duration = Duration::from_millis(20);
@@ -84,10 +85,7 @@ async fn dialer_tries_every_address_of_a_name() {
 async fn invalid_endpoints_are_rejected_at_once() {
     for endpoint in ["", "proxy:7000", "tcp://proxy", "http://proxy:1"] {
         let dialer = AgentServer::builder(crate::common::RuleAgent::default()).dial(endpoint);
-        assert_fails!(
-            dialer.serve().await,
-            AgentProtocolError::InvalidEndpoint { .. }
-        );
+        assert_fails!(dialer.serve().await, BindError::InvalidEndpoint { .. });
     }
 }
 
@@ -263,6 +261,6 @@ async fn panicking_handler_loses_only_its_connection() {
         proxy.agent().send("c", &request("c", "/")).await.unwrap();
 
         let panicked = proxy.agent().send("p", &request("p", "/panic")).await;
-        assert_fails!(panicked, AgentProtocolError::ConnectionClosed { .. });
+        assert_fails!(panicked, CallError::ConnectionClosed { .. });
     }
 }

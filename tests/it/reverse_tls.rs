@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tollgate::error::{BindError, InvalidTls};
 use tollgate::{
-    AgentPoolConfig, AgentProtocolError, AgentServer, AgentServerBuilder, Encoding,
-    ReverseConnectionConfig, ReverseConnectionListener, TlsConfig, TlsServerConfig,
-    events::RequestBodyChunkEvent,
+    AgentPoolConfig, AgentServer, AgentServerBuilder, Encoding, ReverseConnectionConfig,
+    ReverseConnectionListener, TlsConfig, TlsServerConfig, events::RequestBodyChunkEvent,
 };
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -201,13 +201,13 @@ async fn insecure_tls_configurations_are_rejected() {
     let config = ReverseConnectionConfig::default();
     let rejected =
         ReverseConnectionListener::bind_tls("127.0.0.1:0", authority.server(), config).await;
-    assert_fails!(rejected, AgentProtocolError::InvalidConfiguration { .. });
+    assert_fails!(rejected, BindError::InvalidConfiguration { .. });
     let dialer =
         AgentServer::builder(crate::common::RuleAgent::default()).dial("tls://localhost:1");
-    assert_fails!(dialer.serve().await, AgentProtocolError::InvalidTls { .. });
+    assert_fails!(dialer.serve().await, BindError::InvalidTls(_));
     for pem in ["", "nonsense", &authority.issue("a").key] {
         let roots = TlsConfig::default().with_roots_pem(pem.as_bytes());
-        assert_fails!(roots, AgentProtocolError::InvalidTls { .. });
+        assert_fails!(roots, InvalidTls { .. });
     }
 }
 

@@ -4,7 +4,7 @@ use crate::common::{config, request, serve};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use tollgate::{AgentPool, AgentPoolConfig, AgentProtocolError, Decision, Encoding};
+use tollgate::{AgentPool, AgentPoolConfig, CallError, Decision, Encoding};
 
 const CALLERS: u64 = 8;
 const CALLS_EACH: u64 = 500;
@@ -39,7 +39,7 @@ async fn make_calls(pool: AgentPool, caller: u64, seen: Arc<Outcomes>) {
         let count = match answer.map(|answer| answer.decision) {
             Ok(Decision::Allow) => &seen.allowed,
             Ok(Decision::Block { .. }) => &seen.blocked,
-            Err(AgentProtocolError::Timeout { .. }) => &seen.timed_out,
+            Err(CallError::Timeout { .. }) => &seen.timed_out,
             other => panic!("{other:?}"),
         };
         count.fetch_add(1, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 use crate::common::{RawAgent, RawConnection, arrived, config, expect_works, raw_pool, status_of};
 use futures_util::FutureExt;
 use std::pin::pin;
-use tollgate::{AddError, AgentConfig, AgentPool, AgentProtocolError as Error, Encoding};
+use tollgate::{AddError, AgentConfig, AgentPool, CallError as Error, Encoding};
 
 /// Adds the agent again and plays its end of the handshake.
 async fn add_again(pool: &AgentPool, agent: &RawAgent) -> RawConnection {
@@ -43,7 +43,7 @@ async fn pool_stays_closed_until_the_last_shutdown_ends() {
     assert!(second.as_mut().now_or_never().is_none());
 
     drop(exchange);
-    first.await.unwrap();
+    first.await;
     assert!(crate::common::agent_ids(&pool).is_empty());
     let endpoint = agent.path.display().to_string();
     assert_fails!(
@@ -52,7 +52,7 @@ async fn pool_stays_closed_until_the_last_shutdown_ends() {
     );
 
     drop(connection);
-    second.await.unwrap();
+    second.await;
     let mut connection = add_again(&pool, &agent).await;
     expect_works(&pool, &mut connection, "c-2").await;
 }
@@ -73,7 +73,7 @@ async fn dropped_shutdown_leaves_a_concurrent_one_in_force() {
     );
 
     drop(exchange);
-    lasting.await.unwrap();
+    lasting.await;
     assert!(crate::common::agent_ids(&pool).is_empty());
     connection.expect_end().await;
 }
@@ -97,7 +97,7 @@ async fn no_agent_can_be_added_during_a_shutdown() {
     assert_eq!(crate::common::agent_ids(&pool), ["agent"]);
 
     drop(exchange);
-    shutdown.await.unwrap();
+    shutdown.await;
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn agent_that_connects_during_a_shutdown_is_not_added() {
     assert_eq!(crate::common::agent_ids(&pool), ["agent"]);
 
     drop(exchange);
-    shutdown.await.unwrap();
+    shutdown.await;
 }
 
 #[tokio::test]
@@ -124,11 +124,10 @@ async fn pool_can_be_used_again_after_a_shutdown() {
     let (agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
     for n in 0..3 {
         let pending = arrived(&pool, &mut connection, "c-1").await;
-        let (shut_down, ()) = tokio::join!(pool.shutdown(), async {
+        tokio::join!(pool.shutdown(), async {
             connection.block("c-1", 418).await;
             connection.expect_end().await;
         });
-        shut_down.unwrap();
         assert_eq!(status_of(pending).await, 418);
         assert!(crate::common::agent_ids(&pool).is_empty(), "round {n}");
         connection = add_again(&pool, &agent).await;
@@ -143,6 +142,6 @@ async fn shutdown_does_not_wait_for_pinned_exchanges() {
     connection.allow("c-1").await;
     call.await.unwrap().unwrap();
     assert_eq!(crate::common::pins(&pool), 1);
-    pool.shutdown().await.unwrap();
+    pool.shutdown().await;
     connection.expect_end().await;
 }

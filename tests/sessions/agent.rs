@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tollgate::{
     Agent, AgentCapabilities, AgentControl, AgentHandler, AgentPool, AgentPoolConfig,
-    AgentProtocolError, AgentResponse, BodyChunk, CancelReason, Decision, EventType, HeaderOp,
-    Metadata, RequestBodyChunk, RequestComplete, RequestHeaders, RequestHeadersView,
-    ResponseBodyChunk, ResponseHeaders, ResponseHeadersView,
+    AgentResponse, BodyChunk, CallError, CancelReason, Decision, EventType, HeaderOp, Metadata,
+    RequestBodyChunk, RequestComplete, RequestHeaders, RequestHeadersView, ResponseBodyChunk,
+    ResponseHeaders, ResponseHeadersView,
     control::{
         AgentFeatures, ConfigUpdateRequest, ConfigUpdateType, CounterMetric, FlowControlAction,
         HealthStatus, LogLevel, LogMessage, MetricsReport,
@@ -198,7 +198,7 @@ impl Calls<'_> {
     async fn check(
         &self,
         id: &str,
-        call: impl Future<Output = Result<AgentResponse, AgentProtocolError>>,
+        call: impl Future<Output = Result<AgentResponse, CallError>>,
     ) -> Checked {
         let began = Instant::now();
         let answer = call.await;

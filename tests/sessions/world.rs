@@ -234,9 +234,7 @@ impl Good {
 /// Shuts a pool down.
 pub async fn close(pool: &AgentPool) -> Checked {
     let shutdown = timeout(SOON, pool.shutdown()).await;
-    shutdown
-        .map_err(|_| "the pool does not shut down".to_owned())?
-        .map_err(text)?;
+    shutdown.map_err(|_| "the pool does not shut down".to_owned())?;
     let calls = || pool.metrics().snapshot().total.calls;
     eventually("every call has ended", SOON, async || {
         calls().made == calls().ended()

@@ -12,12 +12,12 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use tollgate::sim::clock;
 use tollgate::{
-    AgentProtocolError, AgentResponse, CancelReason, Decision, Exchange, HeaderOp, Metadata,
-    RequestHeaders, ResponseHeaders,
+    AgentResponse, CallError, CancelReason, Decision, Exchange, HeaderOp, Metadata, RequestHeaders,
+    ResponseHeaders,
     events::{RequestBodyChunkEvent, RequestCompleteEvent, ResponseBodyChunkEvent},
 };
 
-type Outcome = Result<AgentResponse, AgentProtocolError>;
+type Outcome = Result<AgentResponse, CallError>;
 
 /// A call that has begun.
 pub struct Begun {

@@ -11,9 +11,10 @@ use crate::updates::{self, Updates};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
+use tollgate::error::UnknownAgent;
 use tollgate::sim::{self, clock};
 use tollgate::{
-    AddError, Agent, AgentPool, AgentPoolConfig, AgentProtocolError, Encoding,
+    AddError, Agent, AgentPool, AgentPoolConfig, CallError, Encoding,
     config_push::ConfigPusherConfig,
 };
 
@@ -75,16 +76,16 @@ impl World {
     }
 
     /// Returns the handle of an agent.
-    pub fn agent(&self, number: usize) -> Result<Agent, AgentProtocolError> {
+    pub fn agent(&self, number: usize) -> Result<Agent, CallError> {
         let name = &*self.plan.agents[number].name;
         let agent = self.pool.agent(name);
-        agent.ok_or_else(|| AgentProtocolError::UnknownAgent {
+        agent.ok_or_else(|| CallError::Removed {
             agent_id: name.into(),
         })
     }
 
     /// In a calm plan, an exchange must be had.
-    pub fn lost_exchange(&self, caller: &Caller, error: &AgentProtocolError) {
+    pub fn lost_exchange(&self, caller: &Caller, error: &CallError) {
         if self.plan.is_calm {
             let text = format!("caller {} got no exchange: {error}", caller.number);
             self.ledger()
@@ -117,8 +118,8 @@ impl World {
 /// The error of an operation of the pool, in the trace.
 pub struct Failure(String);
 
-impl From<AgentProtocolError> for Failure {
-    fn from(error: AgentProtocolError) -> Self {
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
         Self(error.kind().to_owned())
     }
 }
@@ -126,6 +127,12 @@ impl From<AgentProtocolError> for Failure {
 impl From<AddError> for Failure {
     fn from(error: AddError) -> Self {
         Self(error.to_string())
+    }
+}
+
+impl From<UnknownAgent> for Failure {
+    fn from(_: UnknownAgent) -> Self {
+        Self("unknown_agent".to_owned())
     }
 }
 

@@ -79,7 +79,6 @@ pub(crate) async fn accept(
     connections: usize,
     timeout: Duration,
 ) -> Result<Connected, AgentFailure> {
-    let failed = |error| AgentFailure::of(endpoint, &error);
     let pool = AgentPool::with_config(config(encoding, timeout));
     let listener_config = ReverseConnectionConfig {
         allowed_agents: [AGENT_ID.to_owned()].into(),
@@ -88,7 +87,7 @@ pub(crate) async fn accept(
     };
     let listener = ReverseConnectionListener::bind_uds(socket_path(endpoint), listener_config)
         .await
-        .map_err(failed)?;
+        .map_err(|error| AgentFailure::of(endpoint, &error))?;
     let accepted = tokio::time::timeout(timeout, async {
         for _ in 1..connections {
             listener.accept_one(&pool).await?;
@@ -96,7 +95,7 @@ pub(crate) async fn accept(
         listener.accept_one(&pool).await
     });
     let agent = match accepted.await {
-        Ok(accepted) => accepted.map_err(failed)?,
+        Ok(accepted) => accepted.map_err(|error| AgentFailure::of(endpoint, &error))?,
         Err(_) => {
             let missing = "timed out waiting for the agent to connect";
             return Err(AgentFailure::new(endpoint, missing));

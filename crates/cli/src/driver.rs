@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tollgate::{Agent, AgentProtocolError, Decision};
+use tollgate::{Agent, CallError, Decision};
 use tollgate_counting_alloc::allocations;
 
 const PROGRESS_PERIOD: Duration = Duration::from_millis(200);
@@ -162,7 +162,7 @@ impl Run {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    fn record_failure(&self, error: &AgentProtocolError) {
+    fn record_failure(&self, error: &CallError) {
         self.errors.fetch_add(1, Ordering::Relaxed);
         // Keeps only the first cause.
         let _ = self.first_error.set(error.reason());
@@ -315,7 +315,7 @@ async fn exchange(
     correlation_id: &str,
     request: &Request,
     timestamp: &str,
-) -> Result<Decision, AgentProtocolError> {
+) -> Result<Decision, CallError> {
     let head = request.head(correlation_id, timestamp);
     let mut exchange = agent.exchange(correlation_id)?;
     let mut decision = exchange.send(&head).await?.decision;
@@ -329,14 +329,14 @@ async fn exchange(
 }
 
 /// Returns whether later requests would fail with the same error.
-fn is_final(error: &AgentProtocolError) -> bool {
+fn is_final(error: &CallError) -> bool {
     matches!(
         error,
-        AgentProtocolError::ConnectionClosed { .. }
-            | AgentProtocolError::Unavailable { .. }
-            | AgentProtocolError::Removed { .. }
-            | AgentProtocolError::Replaced { .. }
-            | AgentProtocolError::PoolDropped { .. }
+        CallError::ConnectionClosed { .. }
+            | CallError::Unavailable { .. }
+            | CallError::Removed { .. }
+            | CallError::Replaced { .. }
+            | CallError::PoolDropped { .. }
     )
 }
 

@@ -5,7 +5,8 @@ use std::error::Error;
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
 use std::process::ExitCode;
-use tollgate::{AddError, AgentProtocolError};
+use tollgate::error::{AcceptError, BindError};
+use tollgate::{AddError, CallError};
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -63,7 +64,26 @@ impl AgentError for AddError {
     }
 }
 
-impl AgentError for AgentProtocolError {
+impl AgentError for BindError {
+    fn reason(&self) -> String {
+        match self {
+            Self::InvalidEndpoint(invalid) => invalid.reason().to_owned(),
+            Self::Listen { source, .. } => source.to_string(),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl AgentError for AcceptError {
+    fn reason(&self) -> String {
+        match self {
+            Self::Listen { source, .. } => source.to_string(),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl AgentError for CallError {
     fn reason(&self) -> String {
         match self {
             Self::ConnectionClosed { .. } => "connection closed by the agent".to_owned(),
@@ -71,10 +91,8 @@ impl AgentError for AgentProtocolError {
             Self::MessageTooLarge { size, max, .. } => {
                 format!("a message of {size} bytes is too large; at most {max} bytes are allowed")
             }
-            Self::InvalidMessage { cause, .. } => format!("invalid answer: {cause}"),
+            Self::InvalidMessage { source, .. } => format!("invalid answer: {source}"),
             Self::Unavailable { .. } => "all connections are closed".to_owned(),
-            Self::InvalidEndpoint(invalid) => invalid.reason().to_owned(),
-            Self::Listen { cause, .. } => cause.to_string(),
             other => other.to_string(),
         }
     }
@@ -127,7 +145,7 @@ mod tests {
 
     #[test]
     fn causes_omit_the_agent_id() {
-        let timeout = AgentProtocolError::Timeout {
+        let timeout = CallError::Timeout {
             agent_id: "agent".into(),
             after: Duration::from_secs(5),
         };

@@ -3,7 +3,8 @@
 use crate::exit::UsageError;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use tollgate::{AgentProtocolError, TlsConfig, TlsServerConfig};
+use tollgate::error::InvalidTls;
+use tollgate::{TlsConfig, TlsServerConfig};
 
 const HEADING: &str = "TLS";
 
@@ -152,7 +153,7 @@ impl IdentityOptions {
 impl Identity<'_> {
     fn apply<T>(
         &self,
-        take: impl FnOnce(&[u8], &[u8]) -> Result<T, AgentProtocolError>,
+        take: impl FnOnce(&[u8], &[u8]) -> Result<T, InvalidTls>,
     ) -> Result<T, UsageError> {
         take(&self.chain, &self.key).map_err(|error| unusable(&self.files, &error))
     }
@@ -184,11 +185,8 @@ fn read(option: &str, file: &Path) -> Result<Vec<u8>, UsageError> {
     std::fs::read(file).map_err(|error| file_error(&[(option, file)], &error))
 }
 
-fn unusable(files: &[(&str, &Path)], error: &AgentProtocolError) -> UsageError {
-    match error {
-        AgentProtocolError::InvalidTls { reason } => file_error(files, reason),
-        other => file_error(files, other),
-    }
+fn unusable(files: &[(&str, &Path)], error: &InvalidTls) -> UsageError {
+    file_error(files, &error.reason())
 }
 
 fn file_error(files: &[(&str, &Path)], cause: &dyn Display) -> UsageError {

@@ -11,10 +11,10 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tollgate::error::BindError;
 use tollgate::{
-    AgentCapabilities, AgentControl, AgentHandler, AgentProtocolError, AgentResponse, AgentServer,
-    BodyChunk, CancelReason, Encoding, EventType, RequestComplete, RequestHeadersView,
-    ResponseHeadersView,
+    AgentCapabilities, AgentControl, AgentHandler, AgentResponse, AgentServer, BodyChunk,
+    CancelReason, Encoding, EventType, RequestComplete, RequestHeadersView, ResponseHeadersView,
     control::AgentFeatures,
     events::{Configure, GuardrailInspect, WebSocketFrame},
 };
@@ -82,7 +82,7 @@ impl RecordingServer {
         serve: impl FnOnce(Stopped) -> S,
     ) -> Self
     where
-        S: Future<Output = Result<(), AgentProtocolError>> + Send + 'static,
+        S: Future<Output = Result<(), BindError>> + Send + 'static,
     {
         lock(&recording.control).replace(control.clone());
         let (stop, stopped) = oneshot::channel();

@@ -4,7 +4,7 @@
 use serde_json::json;
 use std::time::Duration;
 use tollgate::{
-    AgentProtocolError,
+    CallError,
     config_push::PushStatus,
     control::{ConfigUpdateType, DrainReason, RuleDefinition, ShutdownReason},
 };
@@ -25,7 +25,7 @@ async fn settings_are_accepted_or_rejected() {
         let result = connected.agent.configure(rejected.clone(), None).await;
         let was_rejected = matches!(
             result,
-            Err(AgentProtocolError::SettingsRefused { ref reason, .. })
+            Err(CallError::SettingsRefused { ref reason, .. })
                 if reason == "Configuration rejected"
         );
         assert!(was_rejected, "{pairing}: {result:?}");

@@ -4,7 +4,7 @@
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tollgate::{Agent, AgentProtocolError, AgentResponse, CancelReason};
+use tollgate::{Agent, AgentResponse, CallError, CancelReason};
 use tollgate_interop::{PoolWithPeer, TIMEOUT, events, pairings, pool_config, to_chunk, to_uri};
 
 /// Timeout of a call that is never answered.
@@ -20,7 +20,7 @@ async fn wait_for_pending(agent: &Agent, calls: u64) {
     counted.await.expect("the calls are pending in time");
 }
 
-async fn inspect(agent: &Agent, id: &str) -> Result<AgentResponse, AgentProtocolError> {
+async fn inspect(agent: &Agent, id: &str) -> Result<AgentResponse, CallError> {
     let event = events::guardrail_inspect(id);
     agent.send(id, &event).await
 }
@@ -44,7 +44,7 @@ async fn guardrail_events_time_out() {
         let mut connected = PoolWithPeer::configured(&pairing, config).await;
         let failed = inspect(&connected.agent, "c").await.unwrap_err();
         assert!(
-            matches!(&failed, AgentProtocolError::Timeout { after, .. } if *after == SHORT_TIMEOUT),
+            matches!(&failed, CallError::Timeout { after, .. } if *after == SHORT_TIMEOUT),
             "{failed}"
         );
         assert!(failed.is_retryable());
@@ -65,7 +65,7 @@ async fn one_call_is_cancelled() {
         let (failed, cancelled) = tokio::join!(inspect(agent, "c"), cancel);
         cancelled.unwrap();
         assert!(
-            matches!(failed, Err(AgentProtocolError::Cancelled { .. })),
+            matches!(failed, Err(CallError::Cancelled { .. })),
             "{failed:?}"
         );
         expect_still_working(&mut connected).await;
@@ -90,7 +90,7 @@ async fn all_calls_are_cancelled() {
         assert_eq!(cancelled.unwrap(), 10);
         for failed in calls.join_all().await {
             assert!(
-                matches!(failed, Err(AgentProtocolError::Cancelled { .. })),
+                matches!(failed, Err(CallError::Cancelled { .. })),
                 "{failed:?}"
             );
         }
@@ -115,7 +115,7 @@ async fn calls_fail_at_once_when_the_agent_dies() {
         let (failed, _) = tokio::join!(timeout(TIMEOUT / 2, inspect(&agent, "c")), kill);
         let failed = failed.expect("the call fails before its timeout");
         assert!(
-            matches!(failed, Err(AgentProtocolError::ConnectionClosed { .. })),
+            matches!(failed, Err(CallError::ConnectionClosed { .. })),
             "{failed:?}"
         );
     }

@@ -37,7 +37,7 @@
 //!
 //! # Differences
 //!
-//! * [`AgentProtocolError`] is tollgate's: its variants name the agent.
+//! * [`AgentProtocolError`] has other variants; those of calls are tollgate's and name the agent.
 //! * The bodies of events and of [`BodyMutation`] are [`Bytes`], not base64 text.
 //! * A pool connects again by itself, and removes expired pins and sessions, whether or not
 //!   [`run_maintenance`](v2::AgentPool::run_maintenance) is called.
@@ -65,11 +65,13 @@
 
 #![warn(missing_docs)]
 
+mod error;
 pub mod v2;
 
+pub use error::AgentProtocolError;
 pub use tollgate::headers;
 pub use tollgate::{
-    AgentProtocolError, AgentResponse, Bytes, Decision, EventType, HeaderOp, RequestHeadersEvent,
+    AgentResponse, Bytes, Decision, EventType, HeaderOp, RequestHeadersEvent,
     events::{
         BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, GuardrailInspectEvent,
         GuardrailInspectionType, RequestBodyChunkEvent, RequestCompleteEvent, RequestMetadata,

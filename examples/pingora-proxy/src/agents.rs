@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use tokio::sync::oneshot;
 use tollgate::{
-    AddError, Agent, AgentConfig, AgentPool, AgentPoolConfig, AgentProtocolError, Exchange,
-    Placement,
+    AddError, Agent, AgentConfig, AgentPool, AgentPoolConfig, CallError, Exchange, Placement,
 };
 
 /// The configured agents and their pool.
@@ -51,7 +50,7 @@ impl Agents {
     /// # Errors
     ///
     /// Returns an error if an agent that fails closed is unavailable.
-    pub fn exchanges(&self, correlation_id: &str) -> Result<Vec<Exchange>, AgentProtocolError> {
+    pub fn exchanges(&self, correlation_id: &str) -> Result<Vec<Exchange>, CallError> {
         let agents = &self.handles.agents;
         let mut exchanges = Vec::with_capacity(agents.len());
         for agent in agents {

@@ -15,9 +15,8 @@ use tollgate::proxy::{
     plain_answer, status_of,
 };
 use tollgate::{
-    AgentProtocolError, BodyChunk, CancelReason, EventType, Exchange, HeaderOp, Metadata,
-    RequestBodyChunk, RequestComplete, RequestHeaders, ResponseBodyChunk, ResponseHeaders,
-    response::BodyMutation,
+    BodyChunk, CallError, CancelReason, EventType, Exchange, HeaderOp, Metadata, RequestBodyChunk,
+    RequestComplete, RequestHeaders, ResponseBodyChunk, ResponseHeaders, response::BodyMutation,
 };
 
 /// State of one request across Pingora's phases.
@@ -49,7 +48,7 @@ pub(crate) enum Stop {
     /// An agent denied the request. Holds the response for the client.
     Denied(Box<Response<Bytes>>),
     /// A call to an agent failed.
-    Failed(AgentProtocolError),
+    Failed(CallError),
     /// An agent requested a header change that is not permitted.
     Headers(HeaderOpError),
     /// An agent requested an impossible body change, or more of a body than may be held back.
@@ -337,8 +336,8 @@ impl Stop {
     }
 }
 
-impl From<AgentProtocolError> for Stop {
-    fn from(error: AgentProtocolError) -> Self {
+impl From<CallError> for Stop {
+    fn from(error: CallError) -> Self {
         Self::Failed(error)
     }
 }

@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::JoinHandle;
+use tollgate::error::BindError;
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentProtocolError, AgentResponse, AgentServer, BodyChunk,
-    CancelReason, Decision, EventType, HeaderOp, RequestComplete, RequestHeadersView,
-    ResponseHeadersView, control::AgentLimits, events::RequestCompleteEvent,
-    response::BodyMutation,
+    AgentCapabilities, AgentHandler, AgentResponse, AgentServer, BodyChunk, CancelReason, Decision,
+    EventType, HeaderOp, RequestComplete, RequestHeadersView, ResponseHeadersView,
+    control::AgentLimits, events::RequestCompleteEvent, response::BodyMutation,
 };
 
 /// The word that no body may contain, in one chunk or split across chunks.
@@ -232,10 +232,7 @@ impl RunningAgent {
     /// # Errors
     ///
     /// Returns an error if the socket cannot be created.
-    pub async fn start(
-        socket: &Path,
-        agent: impl AgentHandler,
-    ) -> Result<Self, AgentProtocolError> {
+    pub async fn start(socket: &Path, agent: impl AgentHandler) -> Result<Self, BindError> {
         let server = AgentServer::builder(agent)
             .listen(socket.display().to_string())
             .bind()

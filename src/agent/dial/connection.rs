@@ -10,7 +10,7 @@ use super::retry::RetryDelays;
 use crate::clock;
 use crate::connection::link::Link;
 use crate::connection::{receive_handshake, send_message};
-use crate::error::{AgentProtocolError, ConnectError, InvalidEndpoint};
+use crate::error::{BindError, ConnectError, InvalidEndpoint};
 use crate::protocol::{HealthState, HealthStatus};
 #[cfg(feature = "tls")]
 use crate::transport::tls;
@@ -259,10 +259,7 @@ impl Target {
         not(feature = "tls"),
         allow(unused_variables, reason = "only TLS has settings")
     )]
-    pub(super) fn parse(
-        endpoint: &str,
-        settings: &DialSettings,
-    ) -> Result<Self, AgentProtocolError> {
+    pub(super) fn parse(endpoint: &str, settings: &DialSettings) -> Result<Self, BindError> {
         let invalid = |reason| InvalidEndpoint::new(endpoint, reason);
         if let Some(address) = endpoint.strip_prefix("tls://") {
             #[cfg(not(feature = "tls"))]

@@ -5,7 +5,7 @@ mod retry;
 
 use super::handler::AgentHandler;
 use super::server::sessions::Sessions;
-use crate::error::AgentProtocolError;
+use crate::error::BindError;
 pub(super) use connection::Token;
 use connection::{DialedConnection, Target};
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl Default for DialSettings {
 }
 
 impl DialSettings {
-    pub(super) fn dialing(self) -> Result<Dialing, AgentProtocolError> {
+    pub(super) fn dialing(self) -> Result<Dialing, BindError> {
         let targets = self.proxies.iter();
         let targets = targets.map(|proxy| Target::parse(proxy, &self).map(Arc::new));
         Ok(Dialing {

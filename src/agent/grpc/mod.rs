@@ -6,7 +6,7 @@ mod service;
 use super::handler::AgentHandler;
 use super::server::listener::Socket;
 use super::server::sessions::{Rejected, Sessions};
-use crate::error::AgentProtocolError;
+use crate::error::BindError;
 use crate::transport::grpc::{
     Http2Connection, Http2ConnectionState, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_DATA_FRAME,
     SERVER_WINDOW, SERVICE, Stream, WINDOW,
@@ -65,7 +65,7 @@ impl GrpcServer {
     pub(super) async fn start<H: AgentHandler>(
         mut self,
         sessions: &Arc<Sessions<H>>,
-    ) -> Result<RunningGrpcServer, AgentProtocolError> {
+    ) -> Result<RunningGrpcServer, BindError> {
         let (stop, stopped) = oneshot::channel::<()>();
         let (health, health_service) = tonic_health::server::health_reporter();
         health
@@ -75,9 +75,9 @@ impl GrpcServer {
             .register_encoded_file_descriptor_set(DESCRIPTOR)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
-            .map_err(|error| AgentProtocolError::Listen {
+            .map_err(|error| BindError::Listen {
                 endpoint: "grpc".to_owned(),
-                cause: io::Error::other(error),
+                source: io::Error::other(error),
             })?;
         let incoming = futures_util::stream::poll_fn(move |cx| {
             self.accepted

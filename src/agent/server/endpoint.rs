@@ -2,7 +2,7 @@
 
 use super::inherited::{self, ListeningSocket};
 use super::listener::{Incoming, Listener, Protocol, Socket};
-use crate::error::{AgentProtocolError, InvalidEndpoint};
+use crate::error::{BindError, InvalidEndpoint};
 #[cfg(feature = "grpc")]
 use crate::transport::grpc::{GrpcAddress, Http2Connection, Security};
 #[cfg(feature = "tls")]
@@ -130,10 +130,10 @@ impl ListenEndpoint {
         &self,
         text: &str,
         settings: &SocketSettings,
-    ) -> Result<Vec<SocketListener>, AgentProtocolError> {
-        let failed = |cause| AgentProtocolError::Listen {
+    ) -> Result<Vec<SocketListener>, BindError> {
+        let failed = |source| BindError::Listen {
             endpoint: text.to_owned(),
-            cause,
+            source,
         };
         #[cfg(feature = "tls")]
         let acceptor = self.acceptor(text, settings)?;
@@ -181,7 +181,7 @@ impl ListenEndpoint {
         &self,
         text: &str,
         settings: &SocketSettings,
-    ) -> Result<Option<Arc<Acceptor>>, AgentProtocolError> {
+    ) -> Result<Option<Arc<Acceptor>>, BindError> {
         if !self.uses_tls {
             return Ok(None);
         }

@@ -20,7 +20,7 @@ use super::dial::DialSettings;
 #[cfg(feature = "grpc")]
 use super::grpc::GrpcServer;
 use super::handler::AgentHandler;
-use crate::error::AgentProtocolError;
+use crate::error::BindError;
 use crate::protocol::DEFAULT_DRAIN_TIMEOUT;
 use crate::wire::Encoding;
 use endpoint::{ListenEndpoint, SocketSettings};
@@ -37,7 +37,7 @@ use std::time::Duration;
 /// ```no_run
 /// # async fn example(
 /// #     handler: impl tollgate::AgentHandler,
-/// # ) -> Result<(), tollgate::AgentProtocolError> {
+/// # ) -> Result<(), tollgate::error::BindError> {
 /// use tollgate::AgentServer;
 ///
 /// AgentServer::builder(handler)
@@ -218,11 +218,11 @@ impl<H: AgentHandler> AgentServerBuilder<H> {
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint),
-    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if the certificates are not usable, or
-    /// [`Listen`](AgentProtocolError::Listen) if another process listens at a path, if a path is a
+    /// [`InvalidEndpoint`](BindError::InvalidEndpoint),
+    /// [`InvalidTls`](BindError::InvalidTls) if the certificates are not usable, or
+    /// [`Listen`](BindError::Listen) if another process listens at a path, if a path is a
     /// file that is not a socket, if `LISTEN_FDS` is wrong, or if a system call fails.
-    pub async fn bind(self) -> Result<AgentServer<H>, AgentProtocolError> {
+    pub async fn bind(self) -> Result<AgentServer<H>, BindError> {
         let parse = |text: &String| text.parse::<ListenEndpoint>();
         let endpoints: Vec<_> = self.endpoints.iter().map(parse).collect::<Result<_, _>>()?;
         #[cfg(feature = "tls")]
@@ -267,7 +267,7 @@ impl<H: AgentHandler> AgentServerBuilder<H> {
     /// # Errors
     ///
     /// As for [`bind`](Self::bind) and [`AgentServer::serve_until`].
-    pub async fn serve(self) -> Result<(), AgentProtocolError> {
+    pub async fn serve(self) -> Result<(), BindError> {
         self.bind().await?.serve().await
     }
 
@@ -276,10 +276,7 @@ impl<H: AgentHandler> AgentServerBuilder<H> {
     /// # Errors
     ///
     /// As for [`bind`](Self::bind) and [`AgentServer::serve_until`].
-    pub async fn serve_until(
-        self,
-        shutdown: impl Future<Output = ()>,
-    ) -> Result<(), AgentProtocolError> {
+    pub async fn serve_until(self, shutdown: impl Future<Output = ()>) -> Result<(), BindError> {
         let mut shutdown = std::pin::pin!(shutdown);
         let server = tokio::select! {
             biased;
@@ -308,7 +305,7 @@ impl<H: AgentHandler> AgentServer<H> {
     /// # Errors
     ///
     /// As for [`serve_until`](Self::serve_until).
-    pub async fn serve(self) -> Result<(), AgentProtocolError> {
+    pub async fn serve(self) -> Result<(), BindError> {
         self.serve_until(pending()).await
     }
 
@@ -318,13 +315,10 @@ impl<H: AgentHandler> AgentServer<H> {
     ///
     /// # Errors
     ///
-    /// [`Listen`](AgentProtocolError::Listen) if gRPC cannot be served at all. An error on a
+    /// [`Listen`](BindError::Listen) if gRPC cannot be served at all. An error on a
     /// connection ends only that connection. A proxy that cannot be reached or rejects the agent is
     /// logged, and dialed again.
-    pub async fn serve_until(
-        self,
-        shutdown: impl Future<Output = ()>,
-    ) -> Result<(), AgentProtocolError> {
+    pub async fn serve_until(self, shutdown: impl Future<Output = ()>) -> Result<(), BindError> {
         let sessions = Running(self.sessions);
         #[cfg(feature = "grpc")]
         let grpc = match self.grpc {

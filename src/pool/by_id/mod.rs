@@ -44,27 +44,27 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// * [`Removed`](crate::AgentProtocolError::Removed),
-    ///   [`Replaced`](crate::AgentProtocolError::Replaced) and
-    ///   [`PoolDropped`](crate::AgentProtocolError::PoolDropped) if the handle is outdated;
-    /// * [`Unavailable`](crate::AgentProtocolError::Unavailable) and
-    ///   [`CircuitOpen`](crate::AgentProtocolError::CircuitOpen) before anything is sent;
-    /// * [`QueueFull`](crate::AgentProtocolError::QueueFull) and
-    ///   [`QueueTimeout`](crate::AgentProtocolError::QueueTimeout) if no slot is free;
-    /// * [`FlowControlPaused`](crate::AgentProtocolError::FlowControlPaused) if the agent paused
+    /// * [`Removed`](crate::CallError::Removed),
+    ///   [`Replaced`](crate::CallError::Replaced) and
+    ///   [`PoolDropped`](crate::CallError::PoolDropped) if the handle is outdated;
+    /// * [`Unavailable`](crate::CallError::Unavailable) and
+    ///   [`CircuitOpen`](crate::CallError::CircuitOpen) before anything is sent;
+    /// * [`QueueFull`](crate::CallError::QueueFull) and
+    ///   [`QueueTimeout`](crate::CallError::QueueTimeout) if no slot is free;
+    /// * [`FlowControlPaused`](crate::CallError::FlowControlPaused) if the agent paused
     ///   every connection that could be used (see [`FlowControlMode`](super::FlowControlMode));
-    /// * [`CorrelationBusy`](crate::AgentProtocolError::CorrelationBusy) if an earlier event of the
+    /// * [`CorrelationBusy`](crate::CallError::CorrelationBusy) if an earlier event of the
     ///   exchange is unanswered on every connection that could be used;
-    /// * [`MessageTooLarge`](crate::AgentProtocolError::MessageTooLarge) if the event does not fit
+    /// * [`MessageTooLarge`](crate::CallError::MessageTooLarge) if the event does not fit
     ///   into a frame, or its body is larger than the agent accepts;
-    /// * [`Timeout`](crate::AgentProtocolError::Timeout) after
+    /// * [`Timeout`](crate::CallError::Timeout) after
     ///   [`AgentConfig::timeout`](super::AgentConfig::timeout) or the timeout for this kind of
     ///   event;
-    /// * [`ConnectionClosed`](crate::AgentProtocolError::ConnectionClosed) at once when the
+    /// * [`ConnectionClosed`](crate::CallError::ConnectionClosed) at once when the
     ///   connection closes, and for every later event of an exchange that was pinned to it;
-    /// * [`InvalidMessage`](crate::AgentProtocolError::InvalidMessage) if the answer cannot be
+    /// * [`InvalidMessage`](crate::CallError::InvalidMessage) if the answer cannot be
     ///   decoded;
-    /// * [`Cancelled`](crate::AgentProtocolError::Cancelled) by [`Agent::cancel`].
+    /// * [`Cancelled`](crate::CallError::Cancelled) by [`Agent::cancel`].
     pub fn send<'a, E: Event>(
         &'a self,
         correlation_id: &'a str,

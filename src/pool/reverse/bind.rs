@@ -1,9 +1,9 @@
 //! Opens the sockets that a listener accepts agents on.
 
 use super::config::{Authentication, ReverseConnectionConfig};
-use super::listener::{ReverseConnectionListener, listen_error};
+use super::listener::ReverseConnectionListener;
 use super::socket::{ListenAddress, Socket};
-use crate::error::AgentProtocolError;
+use crate::error::BindError;
 use crate::transport::{Endpoint, SocketFile, tcp};
 use std::io;
 use std::net::SocketAddr;
@@ -17,20 +17,23 @@ impl ReverseConnectionListener {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfiguration`](AgentProtocolError::InvalidConfiguration) if any peer could
-    /// register, [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint), or
-    /// [`Listen`](AgentProtocolError::Listen) if another process listens at the path, if the path
+    /// [`InvalidConfiguration`](BindError::InvalidConfiguration) if any peer could
+    /// register, [`InvalidEndpoint`](BindError::InvalidEndpoint), or
+    /// [`Listen`](BindError::Listen) if another process listens at the path, if the path
     /// is a file that is not a socket, or if the system call fails.
     pub async fn bind_uds(
         path: impl AsRef<Path>,
         config: ReverseConnectionConfig,
-    ) -> Result<Self, AgentProtocolError> {
+    ) -> Result<Self, BindError> {
         let path = Endpoint::from_path(path.as_ref())?;
         let address = ListenAddress::Unix(path.to_owned());
         check(&address, &config, Authentication::Identity)?;
         let (listener, file) = SocketFile::listen(path, config.socket_mode, config.backlog)
             .await
-            .map_err(|cause| listen_error(&address, cause))?;
+            .map_err(|source| BindError::Listen {
+                endpoint: address.to_string(),
+                source,
+            })?;
         let own_uid = Some(file.owner());
         let socket = Socket::Unix {
             listener,
@@ -44,13 +47,13 @@ impl ReverseConnectionListener {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfiguration`](AgentProtocolError::InvalidConfiguration) if any peer could
-    /// register, or [`Listen`](AgentProtocolError::Listen) if the host name has no address or the
+    /// [`InvalidConfiguration`](BindError::InvalidConfiguration) if any peer could
+    /// register, or [`Listen`](BindError::Listen) if the host name has no address or the
     /// system call fails.
     pub async fn bind_tcp(
         address: impl ToSocketAddrs,
         config: ReverseConnectionConfig,
-    ) -> Result<Self, AgentProtocolError> {
+    ) -> Result<Self, BindError> {
         let (listener, address) = listen_tcp(address, &config, Authentication::None).await?;
         let address = ListenAddress::Tcp(address);
         Ok(Self::new(Socket::Tcp(listener), address, config, None))
@@ -61,14 +64,14 @@ impl ReverseConnectionListener {
     ///
     /// # Errors
     ///
-    /// As for [`bind_tcp`](Self::bind_tcp), and [`InvalidTls`](AgentProtocolError::InvalidTls) if
+    /// As for [`bind_tcp`](Self::bind_tcp), and [`InvalidTls`](BindError::InvalidTls) if
     /// the certificates are not usable.
     #[cfg(feature = "tls")]
     pub async fn bind_tls(
         address: impl ToSocketAddrs,
         tls: crate::TlsServerConfig,
         config: ReverseConnectionConfig,
-    ) -> Result<Self, AgentProtocolError> {
+    ) -> Result<Self, BindError> {
         let acceptor = Arc::new(tls.acceptor()?);
         let authentication = if tls.requires_certificates() {
             Authentication::Identity
@@ -96,10 +99,10 @@ async fn listen_tcp(
     address: impl ToSocketAddrs,
     config: &ReverseConnectionConfig,
     authentication: Authentication,
-) -> Result<(TcpListener, SocketAddr), AgentProtocolError> {
-    let unknown = |cause| AgentProtocolError::Listen {
+) -> Result<(TcpListener, SocketAddr), BindError> {
+    let unknown = |source| BindError::Listen {
         endpoint: "tcp".to_owned(),
-        cause,
+        source,
     };
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in lookup_host(address).await.map_err(unknown)? {
@@ -118,10 +121,10 @@ fn check(
     address: &ListenAddress,
     config: &ReverseConnectionConfig,
     authentication: Authentication,
-) -> Result<(), AgentProtocolError> {
+) -> Result<(), BindError> {
     match config.problem(authentication) {
         None => Ok(()),
-        Some(reason) => Err(AgentProtocolError::InvalidConfiguration {
+        Some(reason) => Err(BindError::InvalidConfiguration {
             endpoint: address.to_string(),
             reason,
         }),

@@ -13,7 +13,7 @@ use crate::connection::{
     Connection, NegotiatedParams, Origin, connection_over_link, receive_handshake, run_writer,
     send_message,
 };
-use crate::error::{AgentProtocolError, ConnectError, RegistrationError};
+use crate::error::{AcceptError, ConnectError, RegistrationError};
 use crate::pool::member::Member;
 use crate::pool::{Agent, AgentPool};
 use crate::transport::{self, HandshakeLimiter, HandshakeSlot, lock};
@@ -35,7 +35,7 @@ use tokio::time::timeout;
 /// opened. An agent may have both kinds.
 ///
 /// ```no_run
-/// # async fn example() -> Result<(), tollgate::AgentProtocolError> {
+/// # async fn example() -> Result<(), tollgate::error::BindError> {
 /// use std::sync::Arc;
 /// use tollgate::{AgentPool, ReverseConnectionConfig, ReverseConnectionListener};
 ///
@@ -148,23 +148,25 @@ impl ReverseConnectionListener {
     ///
     /// # Errors
     ///
-    /// [`RegistrationRefused`](AgentProtocolError::RegistrationRefused) if the agent is rejected or
-    /// does not register in time, or [`Listen`](AgentProtocolError::Listen) if no connection can be
-    /// accepted or the listener is stopped.
-    pub async fn accept_one(&self, pool: &AgentPool) -> Result<Agent, AgentProtocolError> {
+    /// [`Registration`](AcceptError::Registration) if the agent is rejected or does not register in
+    /// time, or [`Listen`](AcceptError::Listen) if no connection can be accepted or the listener is
+    /// stopped.
+    pub async fn accept_one(&self, pool: &AgentPool) -> Result<Agent, AcceptError> {
         let incoming = self
             .accept()
             .await
             .and_then(|incoming| {
                 incoming.ok_or_else(|| io::Error::other("the listener is stopped"))
             })
-            .map_err(|cause| listen_error(&self.address, cause))?;
+            .map_err(|source| AcceptError::Listen {
+                endpoint: self.address.to_string(),
+                source,
+            })?;
         let peer = incoming.peer.clone();
-        self.register(incoming, pool).await.map_err(|cause| {
-            AgentProtocolError::RegistrationRefused {
-                peer: peer.to_string(),
-                cause,
-            }
+        let registered = self.register(incoming, pool).await;
+        registered.map_err(|source| AcceptError::Registration {
+            peer: peer.to_string(),
+            source,
         })
     }
 
@@ -385,11 +387,4 @@ async fn receive_registration(
         )));
     }
     Ok(RegistrationRequest::decode(&payload)?)
-}
-
-pub(super) fn listen_error(address: &ListenAddress, cause: io::Error) -> AgentProtocolError {
-    AgentProtocolError::Listen {
-        endpoint: address.to_string(),
-        cause,
-    }
 }

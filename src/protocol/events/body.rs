@@ -149,7 +149,7 @@ body_chunk_event! {
     /// # async fn example(
     /// #     exchange: &mut tollgate::Exchange,
     /// #     data: tollgate::Bytes,
-    /// # ) -> Result<(), tollgate::AgentProtocolError> {
+    /// # ) -> Result<(), tollgate::CallError> {
     /// use tollgate::{BodyChunk, RequestBodyChunk};
     ///
     /// let chunk = RequestBodyChunk(BodyChunk::new("request-1", data, 0, true));

@@ -10,7 +10,7 @@ use super::{
     is_grpc, max_frame,
 };
 use crate::connection::link::{Link, LinkError, LinkReceiver};
-use crate::error::{AgentProtocolError, ConnectError, TlsFailure};
+use crate::error::{ConnectError, TlsFailure};
 use crate::transport::tcp;
 use crate::transport::tls::TlsConfig;
 use crate::wire::Direction;
@@ -67,10 +67,9 @@ async fn open(endpoint: &GrpcEndpoint, tls: &TlsConfig) -> Result<Stream, Connec
     if endpoint.security == Security::Plain {
         return Ok(Stream::Tcp(tcp::connect_stream(host, port).await?));
     }
-    let connector = tls.http2_connector().map_err(|error| match error {
-        AgentProtocolError::InvalidTls { reason } => TlsFailure::Other(reason),
-        other => TlsFailure::Other(other.to_string()),
-    })?;
+    let connector = tls
+        .http2_connector()
+        .map_err(|error| TlsFailure::Other(error.reason().to_owned()))?;
     let stream = connector.connect_http2(host, port).await?;
     Ok(Stream::Tls(Box::new(stream)))
 }

@@ -4,7 +4,7 @@ use super::failure::handshake_error;
 use super::identity::{Identity, invalid, root_certificates, root_store};
 use super::session::split;
 use crate::connection::link::Link;
-use crate::error::{AgentProtocolError, ConnectError, TlsFailure};
+use crate::error::{ConnectError, InvalidTls, TlsFailure};
 use crate::transport::tcp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -32,9 +32,9 @@ impl TlsConfig {
     ///
     /// # Errors
     ///
-    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if the PEM text contains no certificate, or
+    /// [`InvalidTls`] if the PEM text contains no certificate, or
     /// one that is not usable.
-    pub fn with_roots_pem(mut self, pem: &[u8]) -> Result<Self, AgentProtocolError> {
+    pub fn with_roots_pem(mut self, pem: &[u8]) -> Result<Self, InvalidTls> {
         self.roots.extend(root_certificates(pem)?);
         Ok(self)
     }
@@ -43,13 +43,13 @@ impl TlsConfig {
     ///
     /// # Errors
     ///
-    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if the certificate or the key is missing from
+    /// [`InvalidTls`] if the certificate or the key is missing from
     /// the PEM texts, or if they do not match.
     pub fn with_identity_pem(
         mut self,
         certificates: &[u8],
         key: &[u8],
-    ) -> Result<Self, AgentProtocolError> {
+    ) -> Result<Self, InvalidTls> {
         self.identity = Some(Identity::from_pem(certificates, key)?);
         Ok(self)
     }
@@ -70,19 +70,19 @@ impl TlsConfig {
     }
 
     /// Checks the settings and returns a connector.
-    pub(crate) fn connector(&self) -> Result<Connector, AgentProtocolError> {
+    pub(crate) fn connector(&self) -> Result<Connector, InvalidTls> {
         self.connector_of(self.client_config()?)
     }
 
     /// Like [`connector`](Self::connector), for HTTP/2.
     #[cfg(feature = "grpc")]
-    pub(crate) fn http2_connector(&self) -> Result<Connector, AgentProtocolError> {
+    pub(crate) fn http2_connector(&self) -> Result<Connector, InvalidTls> {
         let mut config = self.client_config()?;
         config.alpn_protocols = vec![HTTP2.to_vec()];
         self.connector_of(config)
     }
 
-    fn connector_of(&self, config: ClientConfig) -> Result<Connector, AgentProtocolError> {
+    fn connector_of(&self, config: ClientConfig) -> Result<Connector, InvalidTls> {
         let server_name = match &self.server_name {
             Some(name) => Some(ServerName::try_from(name.clone()).map_err(|_| {
                 invalid(format_args!(
@@ -97,7 +97,7 @@ impl TlsConfig {
         })
     }
 
-    fn client_config(&self) -> Result<ClientConfig, AgentProtocolError> {
+    fn client_config(&self) -> Result<ClientConfig, InvalidTls> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13])

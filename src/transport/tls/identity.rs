@@ -1,6 +1,6 @@
 //! Certificates and keys, parsed from PEM.
 
-use crate::error::AgentProtocolError;
+use crate::error::InvalidTls;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -24,7 +24,7 @@ impl Clone for Identity {
 }
 
 impl Identity {
-    pub(super) fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, AgentProtocolError> {
+    pub(super) fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, InvalidTls> {
         let identity = Self {
             chain: certificates(chain)?,
             key: PrivateKeyDer::from_pem_slice(key)
@@ -35,7 +35,7 @@ impl Identity {
     }
 
     /// Checks that the certificate and the key are usable and match.
-    fn check(&self) -> Result<(), AgentProtocolError> {
+    fn check(&self) -> Result<(), InvalidTls> {
         let Self { chain, key } = self.clone();
         let checked = CertifiedKey::from_der(chain, key, &ring::default_provider());
         checked.map(drop).map_err(|error| match error {
@@ -47,7 +47,7 @@ impl Identity {
     }
 }
 
-pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, AgentProtocolError> {
+pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, InvalidTls> {
     const WHAT: &str = "certificate";
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let found = found.map_err(|error| pem_error(WHAT, &error))?;
@@ -58,15 +58,13 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, A
 }
 
 /// Parses the certificates of authorities.
-pub(super) fn root_certificates(
-    pem: &[u8],
-) -> Result<Vec<CertificateDer<'static>>, AgentProtocolError> {
+pub(super) fn root_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, InvalidTls> {
     let found = certificates(pem)?;
     root_store(&found)?;
     Ok(found)
 }
 
-fn pem_error(what: &str, error: &pem::Error) -> AgentProtocolError {
+fn pem_error(what: &str, error: &pem::Error) -> InvalidTls {
     match error {
         pem::Error::NoItemsFound => invalid(format_args!("no {what} found in the PEM text")),
         pem::Error::MissingSectionEnd { .. } => {
@@ -79,9 +77,7 @@ fn pem_error(what: &str, error: &pem::Error) -> AgentProtocolError {
     }
 }
 
-pub(super) fn root_store(
-    roots: &[CertificateDer<'static>],
-) -> Result<RootCertStore, AgentProtocolError> {
+pub(super) fn root_store(roots: &[CertificateDer<'static>]) -> Result<RootCertStore, InvalidTls> {
     if roots.is_empty() {
         return Err(invalid(
             "there are no root certificates, so no peer would be trusted",
@@ -94,8 +90,6 @@ pub(super) fn root_store(
     Ok(store)
 }
 
-pub(super) fn invalid(reason: impl Display) -> AgentProtocolError {
-    AgentProtocolError::InvalidTls {
-        reason: reason.to_string(),
-    }
+pub(super) fn invalid(reason: impl Display) -> InvalidTls {
+    InvalidTls::new(reason.to_string())
 }

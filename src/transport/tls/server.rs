@@ -4,7 +4,7 @@ use super::failure::handshake_error;
 use super::identity::{Identity, invalid, root_certificates, root_store};
 use super::session::split;
 use crate::connection::link::Link;
-use crate::error::{AgentProtocolError, ConnectError};
+use crate::error::{ConnectError, InvalidTls};
 use rustls::ServerConfig;
 use rustls::client::verify_server_name;
 use rustls::crypto::ring;
@@ -29,9 +29,9 @@ impl TlsServerConfig {
     ///
     /// # Errors
     ///
-    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if the certificate or the key is missing from
+    /// [`InvalidTls`] if the certificate or the key is missing from
     /// the PEM texts, or if they do not match.
-    pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, AgentProtocolError> {
+    pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, InvalidTls> {
         Ok(Self {
             identity: Identity::from_pem(certificates, key)?,
             client_roots: Vec::new(),
@@ -44,9 +44,9 @@ impl TlsServerConfig {
     ///
     /// # Errors
     ///
-    /// [`InvalidTls`](AgentProtocolError::InvalidTls) if the PEM text contains no certificate, or
+    /// [`InvalidTls`] if the PEM text contains no certificate, or
     /// one that is not usable.
-    pub fn with_client_roots_pem(mut self, pem: &[u8]) -> Result<Self, AgentProtocolError> {
+    pub fn with_client_roots_pem(mut self, pem: &[u8]) -> Result<Self, InvalidTls> {
         self.client_roots.extend(root_certificates(pem)?);
         Ok(self)
     }
@@ -56,19 +56,19 @@ impl TlsServerConfig {
         !self.client_roots.is_empty()
     }
 
-    pub(crate) fn acceptor(&self) -> Result<Acceptor, AgentProtocolError> {
+    pub(crate) fn acceptor(&self) -> Result<Acceptor, InvalidTls> {
         Ok(Acceptor(TlsAcceptor::from(Arc::new(self.server_config()?))))
     }
 
     /// Like [`acceptor`](Self::acceptor), for HTTP/2.
     #[cfg(feature = "grpc")]
-    pub(crate) fn http2_acceptor(&self) -> Result<Acceptor, AgentProtocolError> {
+    pub(crate) fn http2_acceptor(&self) -> Result<Acceptor, InvalidTls> {
         let mut config = self.server_config()?;
         config.alpn_protocols = vec![HTTP2.to_vec()];
         Ok(Acceptor(TlsAcceptor::from(Arc::new(config))))
     }
 
-    fn server_config(&self) -> Result<ServerConfig, AgentProtocolError> {
+    fn server_config(&self) -> Result<ServerConfig, InvalidTls> {
         let provider = Arc::new(ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13])

@@ -8,8 +8,8 @@ use crate::output::print_line;
 use bytes::Bytes;
 use std::time::Instant;
 use tollgate::{
-    Agent, AgentProtocolError, AgentResponse, Decision, Event, EventType, Metadata,
-    RequestComplete, RequestHeaders, ResponseHeaders,
+    Agent, AgentResponse, CallError, Decision, Event, EventType, Metadata, RequestComplete,
+    RequestHeaders, ResponseHeaders,
     events::{RequestBodyChunkEvent, ResponseBodyChunkEvent, Timestamp},
 };
 
@@ -177,7 +177,7 @@ impl<'a> Exchange<'a> {
         stop.map_or(Ok(()), |status| Err(Stop::Decided(status)))
     }
 
-    fn failure(&self, kind: EventType, error: &AgentProtocolError) -> AgentFailure {
+    fn failure(&self, kind: EventType, error: &CallError) -> AgentFailure {
         let (event, cause) = (kind.as_str(), error.reason());
         AgentFailure::new(self.endpoint, format_args!("{event}: {cause}"))
     }

@@ -13,7 +13,7 @@ use crate::recorder::OnFirstEvent;
 use crate::script::script;
 use std::sync::Arc;
 use tokio::time::timeout;
-use tollgate::{Agent, AgentControl, AgentProtocolError, AgentResponse, control::AgentNotice};
+use tollgate::{Agent, AgentControl, AgentResponse, CallError, control::AgentNotice};
 
 /// An exchange that is paused alone, and one that is not paused.
 const PAUSED: &str = "paused";
@@ -170,13 +170,13 @@ async fn of_pool_to_flow(agent: &Agent, send: impl Fn(Message), notice: Notice) 
     Outcome::works_if(reaches(agent, AgentState::Answered).await)
 }
 
-async fn call(agent: &Agent, id: &str) -> Result<AgentResponse, AgentProtocolError> {
+async fn call(agent: &Agent, id: &str) -> Result<AgentResponse, CallError> {
     let event = events::bare_request_headers(id, "/allow");
     agent.send(id, &event).await
 }
 
-const fn is_paused(answer: &Result<AgentResponse, AgentProtocolError>) -> bool {
-    matches!(answer, Err(AgentProtocolError::FlowControlPaused { .. }))
+const fn is_paused(answer: &Result<AgentResponse, CallError>) -> bool {
+    matches!(answer, Err(CallError::FlowControlPaused { .. }))
 }
 
 /// Visible state of an agent in the pool.

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::task::JoinSet;
-use tollgate::{Agent, AgentControl, AgentProtocolError};
+use tollgate::{Agent, AgentControl, CallError};
 
 /// Result of the whole script between a proxy and an agent.
 pub(super) struct Session {
@@ -333,7 +333,7 @@ async fn send_concurrently(
 async fn send(agent: &Agent, step: &Step) -> Result<Value, Failure> {
     match step.send_to(agent).await {
         Ok(answer) => Ok(json!(answer)),
-        Err(AgentProtocolError::Timeout { .. }) => Err(Failure::TimedOut),
+        Err(CallError::Timeout { .. }) => Err(Failure::TimedOut),
         Err(error) => Err(Failure::Other(error.to_string())),
     }
 }

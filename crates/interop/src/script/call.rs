@@ -4,7 +4,7 @@ use crate::peer_client::Via;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tollgate::{
-    Agent, AgentProtocolError, AgentResponse, CancelReason, RequestHeadersEvent,
+    Agent, AgentResponse, CallError, CancelReason, RequestHeadersEvent,
     events::{
         BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, GuardrailInspectEvent,
         RequestBodyChunkEvent, RequestCompleteEvent, ResponseBodyChunkEvent, ResponseHeadersEvent,
@@ -91,10 +91,7 @@ impl Step {
     /// # Errors
     ///
     /// As for [`Agent::send`].
-    pub async fn send_to(
-        &self,
-        agent: &Agent,
-    ) -> Result<Option<AgentResponse>, AgentProtocolError> {
+    pub async fn send_to(&self, agent: &Agent) -> Result<Option<AgentResponse>, CallError> {
         let id = self.id.as_str();
         let answer = match &self.call {
             Call::RequestHeaders(event) => agent.send(id, event).await,

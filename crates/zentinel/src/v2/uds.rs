@@ -7,6 +7,7 @@ use crate::{
     ResponseBodyChunkEvent, ResponseHeadersEvent, WebSocketFrameEvent,
 };
 use std::time::Duration;
+use tollgate::CallError;
 use tollgate::Event;
 
 /// Client of one agent on a Unix socket, with one connection.
@@ -122,7 +123,7 @@ impl AgentClientV2Uds {
         let sent = self.pool.send(&self.agent_id, correlation_id, event);
         sent.await.map_err(|error| match error {
             AgentProtocolError::UnknownAgent { agent_id } => {
-                AgentProtocolError::ConnectionClosed { agent_id }
+                CallError::ConnectionClosed { agent_id }.into()
             }
             error => error,
         })
@@ -138,7 +139,7 @@ macro_rules! send_methods {
                 ///
                 /// # Errors
                 ///
-                /// [`ConnectionClosed`](AgentProtocolError::ConnectionClosed) before
+                /// [`ConnectionClosed`](tollgate::CallError::ConnectionClosed) before
                 /// [`AgentClientV2Uds::connect`], and as for [`tollgate::Agent::send`].
                 pub async fn $name(
                     &self,

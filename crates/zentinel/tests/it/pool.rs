@@ -6,6 +6,7 @@ use super::{assert_fails, eventually, one_connection, pool_with};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tollgate::CallError;
 use zentinel_agent_protocol::v2::{
     AgentPool, AgentPoolConfig, CancelReason, ConfigUpdateType, CounterMetric, DrainReason,
     MetricsReport, ShutdownReason,
@@ -72,7 +73,7 @@ async fn unreachable_agent_is_added_but_not_connected() {
 
     assert_fails!(
         pool.connect_agent("agent", nowhere).await,
-        Error::Unavailable { .. }
+        Error::Call(CallError::Unavailable { .. })
     );
     assert_eq!(pool.agent_ids(), Vec::<String>::new());
 
@@ -83,7 +84,7 @@ async fn unreachable_agent_is_added_but_not_connected() {
     assert_fails!(
         pool.send_request_headers("agent", "c-1", &request("c-1"))
             .await,
-        Error::Unavailable { .. }
+        Error::Call(CallError::Unavailable { .. })
     );
 }
 
@@ -108,7 +109,7 @@ async fn unusable_names_and_endpoints_are_rejected() {
     );
     assert_fails!(
         pool.add_agent("", "/run/agent.sock").await,
-        Error::Unavailable { .. }
+        Error::Call(CallError::Unavailable { .. })
     );
     assert_eq!(pool.agent_ids(), Vec::<String>::new());
 }
@@ -224,7 +225,7 @@ async fn settings_are_sent_to_the_agent() {
     assert_eq!(accepted.await.unwrap(), 1);
     assert_fails!(
         pool.configure_agent("agent", json!(false), None).await,
-        Error::SettingsRefused { .. }
+        Error::Call(CallError::SettingsRefused { .. })
     );
     assert_eq!(agent.take(), [r#"configure {"a":1}"#, "configure false"]);
 
@@ -271,7 +272,10 @@ async fn pending_call_is_cancelled() {
     pool.cancel_request("agent", "c-1", CancelReason::ProxyShutdown)
         .await
         .unwrap();
-    assert_fails!(call.await.unwrap(), Error::Cancelled { .. });
+    assert_fails!(
+        call.await.unwrap(),
+        Error::Call(CallError::Cancelled { .. })
+    );
     eventually("the agent is told", async || {
         agent.has_seen("cancel c-1 ProxyShutdown")
     })

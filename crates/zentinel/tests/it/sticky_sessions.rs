@@ -5,6 +5,7 @@ use super::raw::{RawAgent, RawConnection};
 use super::recorder::Recorder;
 use super::{TEST_TIMEOUT, assert_fails, eventually, one_connection, pool_with};
 use std::time::Duration;
+use tollgate::CallError;
 use tollgate::Encoding;
 use zentinel_agent_protocol::v2::{AgentPool, AgentPoolConfig};
 use zentinel_agent_protocol::{
@@ -232,7 +233,7 @@ async fn agent_without_a_connection_begins_no_session() {
         .unwrap();
     assert_fails!(
         pool.create_sticky_session("session", "agent"),
-        Error::Unavailable { .. }
+        Error::Call(CallError::Unavailable { .. })
     );
     assert_eq!(pool.sticky_session_count(), 0);
 }
@@ -249,7 +250,7 @@ async fn agent_that_fails_open_begins_no_session_without_a_connection() {
         .unwrap();
     assert_fails!(
         pool.create_sticky_session("session", "agent"),
-        Error::Unavailable { .. }
+        Error::Call(CallError::Unavailable { .. })
     );
     assert_eq!(pool.sticky_session_count(), 0);
 }
@@ -288,7 +289,7 @@ async fn failed_replacement_keeps_the_sessions() {
 
     assert_fails!(
         pool.connect_agent("agent", "/nonexistent/agent.sock").await,
-        Error::Unavailable { .. }
+        Error::Call(CallError::Unavailable { .. })
     );
     assert!(ask(&pool, "session", "c-1").await.1);
 }
@@ -327,7 +328,7 @@ async fn no_session_begins_during_a_shutdown() {
     .await;
     assert_fails!(
         pool.create_sticky_session("session", "agent"),
-        Error::Unavailable { .. }
+        Error::Call(CallError::Unavailable { .. })
     );
     assert!(!shutdown.is_finished());
     assert_eq!(pool.sticky_session_count(), 0);

@@ -2,6 +2,7 @@
 
 use super::AgentPool;
 use crate::AgentProtocolError;
+use tollgate::CallError;
 use tollgate::{AddError, AgentConfig};
 
 impl AgentPool {
@@ -18,8 +19,8 @@ impl AgentPool {
     /// # Errors
     ///
     /// [`InvalidEndpoint`](AgentProtocolError::InvalidEndpoint). Otherwise
-    /// [`Unavailable`](AgentProtocolError::Unavailable), with the cause in the log: the name is not
-    /// 1 to 128 bytes of visible ASCII, or the pool is shutting down.
+    /// [`Unavailable`](tollgate::CallError::Unavailable), with the cause in the log: the name is
+    /// not 1 to 128 bytes of visible ASCII, or the pool is shutting down.
     pub async fn add_agent(
         &self,
         agent_id: impl Into<String>,
@@ -34,7 +35,7 @@ impl AgentPool {
     ///
     /// # Errors
     ///
-    /// As for [`AgentPool::add_agent`], and [`Unavailable`](AgentProtocolError::Unavailable), with
+    /// As for [`AgentPool::add_agent`], and [`Unavailable`](tollgate::CallError::Unavailable), with
     /// the cause in the log, if a connection cannot be opened within
     /// [`connect_timeout`](super::AgentPoolConfig::connect_timeout). Connections are opened one
     /// after another, and the first failure ends the attempt.
@@ -73,7 +74,9 @@ impl AgentPool {
         // Afterwards, because no session with the removed agent can begin any more. The removal
         // itself waits for nothing.
         self.sessions.end_all_of(agent_id);
-        removed
+        removed.map_err(|unknown| AgentProtocolError::UnknownAgent {
+            agent_id: unknown.agent_id().into(),
+        })
     }
 
     /// Returns the names of all agents.
@@ -91,7 +94,8 @@ impl AgentPool {
     pub async fn shutdown(&self) -> Result<(), AgentProtocolError> {
         // A session counts as work in progress, so none may begin until the pool is shut down.
         let _closed = self.sessions.close();
-        self.pool.shutdown().await
+        self.pool.shutdown().await;
+        Ok(())
     }
 }
 
@@ -101,9 +105,8 @@ fn call_error(agent_id: &str, error: AddError) -> AgentProtocolError {
         AddError::InvalidEndpoint(error) => error.into(),
         error => {
             tracing::warn!(agent = agent_id, %error, "cannot add the agent");
-            AgentProtocolError::Unavailable {
-                agent_id: agent_id.into(),
-            }
+            let agent_id = agent_id.into();
+            CallError::Unavailable { agent_id }.into()
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     ResponseBodyChunkEvent, ResponseHeadersEvent, WebSocketFrameEvent,
 };
 use serde_json::{Map, Value};
+use tollgate::CallError;
 use tollgate::{Event, events::Configure};
 
 /// Declares a method for each kind of event.
@@ -117,8 +118,8 @@ impl AgentPool {
             let agent = self.agent(agent_id)?;
             match agent.send(correlation_id, event).await {
                 // The agent was replaced or removed after the look-up, and nothing was sent.
-                Err(AgentProtocolError::Replaced { .. } | AgentProtocolError::Removed { .. }) => {}
-                answered => return answered,
+                Err(CallError::Replaced { .. } | CallError::Removed { .. }) => {}
+                answered => return Ok(answered?),
             }
         }
     }

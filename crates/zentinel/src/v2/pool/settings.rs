@@ -13,7 +13,7 @@ impl AgentPool {
     /// # Errors
     ///
     /// [`UnknownAgent`](AgentProtocolError::UnknownAgent) if no agent has this name;
-    /// [`SettingsRefused`](AgentProtocolError::SettingsRefused); otherwise as for
+    /// [`SettingsRefused`](tollgate::CallError::SettingsRefused); otherwise as for
     /// [`tollgate::Agent::configure`].
     pub async fn configure_agent(
         &self,
@@ -21,7 +21,8 @@ impl AgentPool {
         config: Value,
         version: Option<String>,
     ) -> Result<usize, AgentProtocolError> {
-        self.agent(agent_id)?.configure(config, version).await
+        let agent = self.agent(agent_id)?;
+        Ok(agent.configure(config, version).await?)
     }
 
     /// Asks an agent to take no new work for a while. Returns `false` if the agent does not speak
@@ -38,7 +39,8 @@ impl AgentPool {
         reason: DrainReason,
     ) -> Result<bool, AgentProtocolError> {
         let duration = Duration::from_millis(duration_ms);
-        self.agent(agent_id)?.request_drain(duration, reason).await
+        let agent = self.agent(agent_id)?;
+        Ok(agent.request_drain(duration, reason).await?)
     }
 
     /// Asks an agent to shut down within `grace_period_ms`. Returns `false` if the agent does not
@@ -55,6 +57,6 @@ impl AgentPool {
     ) -> Result<bool, AgentProtocolError> {
         let grace_period = Duration::from_millis(grace_period_ms);
         let agent = self.agent(agent_id)?;
-        agent.request_shutdown(grace_period, reason).await
+        Ok(agent.request_shutdown(grace_period, reason).await?)
     }
 }

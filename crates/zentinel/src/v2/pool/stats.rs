@@ -29,7 +29,7 @@ impl AgentPool {
     }
 
     /// Tells an agent to abandon an exchange, and fails its pending call, if there is one, with
-    /// [`Cancelled`](AgentProtocolError::Cancelled).
+    /// [`Cancelled`](tollgate::CallError::Cancelled).
     ///
     /// # Errors
     ///
@@ -41,6 +41,7 @@ impl AgentPool {
         correlation_id: &str,
         reason: CancelReason,
     ) -> Result<(), AgentProtocolError> {
-        self.agent(agent_id)?.cancel(correlation_id, reason).await
+        let agent = self.agent(agent_id)?;
+        Ok(agent.cancel(correlation_id, reason).await?)
     }
 }

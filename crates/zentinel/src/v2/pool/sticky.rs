@@ -4,6 +4,7 @@
 use super::AgentPool;
 use super::sessions::Refused;
 use crate::{AgentProtocolError, AgentResponse, RequestHeadersEvent};
+use tollgate::CallError;
 
 impl AgentPool {
     /// Begins a session whose requests all go over one connection to the agent. A session that
@@ -17,8 +18,8 @@ impl AgentPool {
     /// # Errors
     ///
     /// [`UnknownAgent`](AgentProtocolError::UnknownAgent);
-    /// [`Unavailable`](AgentProtocolError::Unavailable) and
-    /// [`FlowControlPaused`](AgentProtocolError::FlowControlPaused) if no connection takes new
+    /// [`Unavailable`](tollgate::CallError::Unavailable) and
+    /// [`FlowControlPaused`](tollgate::CallError::FlowControlPaused) if no connection takes new
     /// exchanges; [`TooManySessions`](AgentProtocolError::TooManySessions) if
     /// [`max_correlation_affinities`](super::AgentPoolConfig::max_correlation_affinities) sessions
     /// exist.
@@ -32,7 +33,7 @@ impl AgentPool {
         let begun = self.sessions.begin(session_id, exchange);
         let agent_id = agent_id.into();
         begun.map_err(|refused| match refused {
-            Refused::NotOpen | Refused::Closed => AgentProtocolError::Unavailable { agent_id },
+            Refused::NotOpen | Refused::Closed => CallError::Unavailable { agent_id }.into(),
             Refused::Full { limit } => AgentProtocolError::TooManySessions { agent_id, limit },
         })
     }
