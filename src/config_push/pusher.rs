@@ -284,10 +284,11 @@ impl ConfigPusher {
     /// These are the oldest open pushes of each agent that were not sent yet or not answered in
     /// time. Each counts as an attempt.
     pub fn get_retryable(&self) -> Vec<(String, ConfigUpdateRequest)> {
-        self.expire_old();
         let mut state = self.state();
+        let now = clock::now();
+        state.expire_old(now, &self.config);
         let agents: Vec<_> = state.agents.keys().cloned().collect();
-        let mut next = |agent_id: String| match state.next(&agent_id, &self.config) {
+        let mut next = |agent_id: String| match state.next(&agent_id, now, &self.config) {
             Next::Send(update) => Some((agent_id, update)),
             _ => None,
         };
@@ -296,19 +297,7 @@ impl ConfigPusher {
 
     /// Ends pushes whose last attempt failed, and drops results that are older than a minute.
     pub fn expire_old(&self) {
-        let mut state = self.state();
-        let now = clock::now();
-        let is_over = |push: &Push| push.attempts > self.config.max_retries && push.due_at <= now;
-        let over: Vec<_> = state
-            .pushes
-            .values()
-            .filter(|push| push.status.is_open() && is_over(push))
-            .map(|push| push.id.clone())
-            .collect();
-        for id in over {
-            state.end(&id, PushStatus::Expired);
-        }
-        state.forget_results();
+        self.state().expire_old(clock::now(), &self.config);
     }
 
     /// Returns the open pushes, and those that ended within the last minute, oldest first.
@@ -390,10 +379,9 @@ impl Delivery {
     }
 
     pub(crate) fn next(&self) -> Next {
-        self.pusher.expire_old();
-        self.pusher
-            .state()
-            .next(&self.agent_id, &self.pusher.config)
+        let (mut state, now) = (self.pusher.state(), clock::now());
+        state.expire_old(now, &self.pusher.config);
+        state.next(&self.agent_id, now, &self.pusher.config)
     }
 }
 
@@ -433,8 +421,24 @@ impl State {
         pushes.filter(is_open).count()
     }
 
-    fn next(&mut self, agent_id: &str, config: &ConfigPusherConfig) -> Next {
-        let now = clock::now();
+    /// Ends pushes whose last attempt failed, and drops results that are older than a minute.
+    fn expire_old(&mut self, now: Instant, config: &ConfigPusherConfig) {
+        let is_over = |push: &Push| push.attempts > config.max_retries && push.due_at <= now;
+        let over: Vec<_> = self
+            .pushes
+            .values()
+            .filter(|push| push.status.is_open() && is_over(push))
+            .map(|push| push.id.clone())
+            .collect();
+        for id in over {
+            self.end(&id, PushStatus::Expired);
+        }
+        self.forget_results();
+    }
+
+    /// Returns what to do next for an agent. The pushes have been expired at the same time `now`,
+    /// so that none gets another attempt after its last.
+    fn next(&mut self, agent_id: &str, now: Instant, config: &ConfigPusherConfig) -> Next {
         let Some(push) = self.open_pushes(agent_id).next() else {
             return Next::Nothing;
         };
