@@ -1,7 +1,8 @@
 //! Errors, by the operation that fails.
 //!
 //! The text of an error is complete: it contains that of its [source](std::error::Error::source).
-//! Each error has a `kind`, a stable name for logs and labels, and `is_retryable`.
+//! Those of a pool's and a server's operations ([`CallError`], [`AddError`], [`BindError`],
+//! [`AcceptError`]) have a `kind`, a stable name for logs and labels, and `is_retryable`.
 
 mod add;
 mod call;
