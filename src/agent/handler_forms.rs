@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// Makes a handler of a closure that decides on the headers of requests. Other events are allowed.
 ///
-/// What the closure's future needs of the event has to be taken out of it first:
+/// The future must not borrow from the event: the closure copies what the future needs.
 ///
 /// ```
 /// use tollgate::{AgentCapabilities, AgentResponse, RequestHeadersView, handler_fn};

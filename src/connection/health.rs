@@ -65,7 +65,7 @@ impl ConnectionHealth {
     }
 
     /// Records an answer or a pong, which ends a row of failures.
-    pub(crate) fn succeeded(&self) {
+    pub(super) fn succeeded(&self) {
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
         }
@@ -98,12 +98,14 @@ impl ConnectionHealth {
         self.report.state.store(packed, Ordering::Relaxed);
     }
 
-    /// Drops the report if it has expired.
-    pub(crate) fn forget_stale_report(&self, now_ms: u64) {
+    /// Drops the report if it has expired. Returns whether it had.
+    pub(super) fn forget_stale_report(&self, now_ms: u64) -> bool {
         let valid_until = self.report.valid_until_ms.load(Ordering::Relaxed);
-        if valid_until != 0 && valid_until < now_ms {
+        let is_stale = valid_until != 0 && valid_until < now_ms;
+        if is_stale {
             self.report(&HealthState::Healthy, None);
         }
+        is_stale
     }
 
     fn reported_state(&self) -> u64 {
@@ -164,12 +166,9 @@ mod tests {
         let health = ConnectionHealth::new(3);
         let unhealthy = HealthState::from_number(4).expect("a state");
         health.report(&unhealthy, Some(1_000));
-        health.forget_stale_report(1_000);
-        assert!(!health.takes_exchanges());
-        health.forget_stale_report(1_001);
-        assert!(health.takes_exchanges());
+        assert!(!health.forget_stale_report(1_000) && !health.takes_exchanges());
+        assert!(health.forget_stale_report(1_001) && health.takes_exchanges());
         health.report(&unhealthy, None);
-        health.forget_stale_report(u64::MAX);
-        assert!(!health.takes_exchanges());
+        assert!(!health.forget_stale_report(u64::MAX) && !health.takes_exchanges());
     }
 }

@@ -194,7 +194,7 @@ impl Inbound {
         });
         if self.completer.complete_stream(stream, value).is_err() {
             let fault = if self.completer.has_seen(stream) {
-                self.connection.health.succeeded();
+                self.connection.recover();
                 Fault::LateAnswer
             } else {
                 Fault::UnmatchedAnswer
@@ -396,7 +396,7 @@ fn keeps_sweeping(connection: &Connection) -> bool {
 /// Records an answer by correlation id that no pending call waits for.
 fn note_unmatched_answer(connection: &Connection, key: u64, correlation_id: &str) {
     let fault = if connection.expected_late_answers.remove(key) {
-        connection.health.succeeded();
+        connection.recover();
         Fault::LateAnswer
     } else {
         Fault::UnmatchedAnswer

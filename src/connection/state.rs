@@ -88,6 +88,22 @@ impl Connection {
             && !self.is_configuring.load(Ordering::Relaxed)
     }
 
+    /// Ends a row of failures, because the agent answered a ping, or a call too late. Calls that
+    /// wait may take the connection now. An answer in time needs no more than the slot that it
+    /// frees, which wakes them as well.
+    pub(crate) fn recover(&self) {
+        self.health.succeeded();
+        self.agent.queues.wake();
+    }
+
+    /// Drops the agent's health report if it has expired. Calls that wait may take the connection
+    /// then.
+    pub(crate) fn forget_stale_report(&self, now_ms: u64) {
+        if self.health.forget_stale_report(now_ms) {
+            self.agent.queues.wake();
+        }
+    }
+
     /// Returns whether a call of this exchange can be opened: no earlier answer to the exchange is
     /// missing that could be taken for the new one.
     pub(crate) fn is_free_for(&self, correlation: Correlation<'_>) -> bool {

@@ -153,7 +153,7 @@ impl Inner {
         for agent in self.agents.load().values() {
             let snapshot = agent.snapshot_full();
             for connection in snapshot.open_connections() {
-                connection.health().forget_stale_report(now);
+                connection.forget_stale_report(now);
             }
             if agent.lacks_settings() {
                 work.push(Box::pin(Arc::clone(agent).reconfigure()));
@@ -301,7 +301,7 @@ fn log_failure(agent_id: &str, failures: u32, cause: &impl std::fmt::Display) {
 async fn probe_connection(connection: ProbeGuard, ping_timeout: Duration) {
     let silence = connection.silence();
     if connection.ping(ping_timeout).await.is_ok() {
-        return connection.health().succeeded();
+        return connection.recover();
     }
     // Any other message shows that the agent is alive, though not that it answers.
     if connection.is_open() && connection.silence() >= silence + ping_timeout {

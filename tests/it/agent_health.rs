@@ -213,3 +213,118 @@ async fn agent_that_sends_any_message_stays_connected() {
 
     assert_eq!(crate::common::faults(&pool).await.connections_lost, 0);
 }
+
+/// Waits for an event. Pings before it stay unanswered.
+async fn next_event(connection: &mut RawConnection) -> String {
+    loop {
+        let (number, payload) = connection.receive().await.expect("an event");
+        if message::EVENTS.contains(&number) {
+            let event = connection.decode(&payload);
+            return event["metadata"]["correlation_id"]
+                .as_str()
+                .expect("an id")
+                .to_owned();
+        }
+    }
+}
+
+/// Returns a configuration of two connections with one slot each, which fail at the first timeout.
+fn with_one_slot() -> AgentPoolConfig {
+    AgentPoolConfig {
+        connections_per_agent: 2,
+        max_concurrent_per_connection: 1,
+        max_consecutive_errors: 1,
+        ..config(Encoding::Json)
+    }
+}
+
+/// Takes the only slot of `busy` and begins a call that waits for one. Once `recover` has run, the
+/// call has to take the other connection, `idle`.
+async fn expect_recovery(
+    pool: &AgentPool,
+    idle: &mut RawConnection,
+    busy: &mut RawConnection,
+    recover: impl AsyncFnOnce(&mut RawConnection),
+) {
+    let agent = pool.agent("agent").unwrap();
+    let held = call(pool, "held");
+    assert_eq!(next_event(busy).await, "held");
+    let made = agent.stats().calls.made;
+    let waiting = call(pool, "waiting");
+    eventually("the call waits", async || {
+        agent.stats().calls.made == made + 1
+    })
+    .await;
+    recover(idle).await;
+    assert_eq!(next_event(idle).await, "waiting");
+    idle.block("waiting", 418).await;
+    assert_eq!(status_of(waiting).await, 418);
+    held.abort();
+}
+
+#[tokio::test]
+async fn waiting_call_takes_a_connection_whose_report_expires() {
+    let config = AgentPoolConfig {
+        health_check_interval: Duration::from_millis(5),
+        ping_timeout: crate::common::TEST_TIMEOUT,
+        ..with_one_slot()
+    };
+    let (_agent, pool, connections) = raw_pool_of(config).await;
+    let [mut idle, mut busy] = <[_; 2]>::try_from(connections).ok().unwrap();
+    let agent = pool.agent("agent").unwrap();
+    let valid_until = tollgate::events::now_ms() + 500;
+    let status = json!({
+        "agent_id": "raw", "timestamp_ms": 1, "valid_until_ms": valid_until,
+        "state": {"status": "unhealthy", "reason": "busy", "recoverable": true},
+    });
+    idle.send_value(message::HEALTH_STATUS, &status).await;
+    eventually("the report is applied", async || {
+        agent.stats().healthy_connections == 1
+    })
+    .await;
+    expect_recovery(&pool, &mut idle, &mut busy, async |_| {}).await;
+    assert!(tollgate::events::now_ms() > valid_until);
+}
+
+/// Lets a call time out. Returns the connection that it failed on, and the other.
+async fn failing_and_other(
+    pool: &AgentPool,
+    connections: Vec<RawConnection>,
+) -> (RawConnection, RawConnection) {
+    let [mut one, mut two] = <[_; 2]>::try_from(connections).ok().unwrap();
+    let agent = pool.agent("agent").unwrap();
+    let event = request("late", "/");
+    let mut exchange = agent.exchange("late").unwrap();
+    let sent = exchange.send(&event).timeout(Duration::from_millis(20));
+    let (sent, is_one) = tokio::join!(sent, async {
+        tokio::select! {
+            id = next_event(&mut one) => id == "late",
+            id = next_event(&mut two) => id != "late",
+        }
+    });
+    assert_fails!(sent, Error::Timeout { .. });
+    assert_eq!(agent.stats().healthy_connections, 1);
+    if is_one { (one, two) } else { (two, one) }
+}
+
+#[tokio::test]
+async fn waiting_call_takes_a_connection_that_answers_a_ping() {
+    let (_agent, pool, connections) = raw_pool_of(with_one_slot()).await;
+    let (mut failing, mut other) = failing_and_other(&pool, connections).await;
+    expect_recovery(&pool, &mut failing, &mut other, async |failing| {
+        let (number, ping) = failing.receive().await.expect("a ping");
+        assert_eq!(number, message::PING);
+        failing.send(message::PONG, &ping).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn waiting_call_takes_a_connection_that_answers_late() {
+    let (_agent, pool, connections) = raw_pool_of(with_one_slot()).await;
+    let (mut failing, mut other) = failing_and_other(&pool, connections).await;
+    expect_recovery(&pool, &mut failing, &mut other, async |failing| {
+        failing.allow("late").await;
+    })
+    .await;
+}

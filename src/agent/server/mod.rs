@@ -111,8 +111,9 @@ impl<H: AgentHandler> AgentServerBuilder<H> {
     /// | `grpc://host:port`, `http://…`, `host:port` | gRPC without encryption | `grpc` |
     /// | `grpcs://host:port`, `https://…` | gRPC with TLS | `grpc` |
     /// | `grpc+unix:///path` | gRPC on a Unix socket | `grpc` |
-    /// | `systemd:`, `systemd:NAME` | the sockets that systemd passes (`LISTEN_FDS`): all, or those with a name | |
-    /// | `tls+systemd:`, `grpc+systemd:`, `grpcs+systemd:` | the same, with TLS or gRPC | `tls`, `grpc` |
+    /// | `systemd:`, `systemd:NAME` | sockets that systemd passes: all, or those with a name | |
+    /// | `tls+systemd:` | sockets that systemd passes, with TLS | `tls` |
+    /// | `grpc+systemd:`, `grpcs+systemd:` | sockets that systemd passes, with gRPC | `grpc` |
     ///
     /// A socket file that no process listens at is replaced, and it is removed when the server
     /// stops. With port 0 the system chooses a port, see
