@@ -1,5 +1,8 @@
 use super::{RawAgent, RawConnection, TEST_TIMEOUT, request};
 use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tollgate::{
@@ -131,4 +134,42 @@ pub fn connection_number(response: AgentResponse) -> u16 {
 /// Returns the number of calls made so far.
 pub async fn calls_made(pool: &AgentPool) -> u64 {
     pool.agent("agent").unwrap().stats().calls.made
+}
+
+/// Time within which an honest peer must be served, whatever else connects.
+pub const SOON: Duration = Duration::from_secs(1);
+
+/// Makes one call after another until it is stopped. Asserts that each is answered soon.
+pub struct HonestCalls {
+    stop: Arc<AtomicBool>,
+    calls: JoinHandle<usize>,
+}
+
+impl HonestCalls {
+    pub fn to(pool: &AgentPool) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let (pool, stopped) = (pool.clone(), stop.clone());
+        let calls = tokio::spawn(async move {
+            let mut count = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                let id = count.to_string();
+                let started = Instant::now();
+                pool.agent("agent")
+                    .unwrap()
+                    .send(&id, &request(&id, "/"))
+                    .await
+                    .unwrap();
+                assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+                pool.unpin(&id);
+                count += 1;
+            }
+            count
+        });
+        Self { stop, calls }
+    }
+
+    pub async fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        assert!(self.calls.await.unwrap() > 0);
+    }
 }

@@ -25,9 +25,9 @@ mod reverse;
 pub use agent::serve_grpc;
 pub use agent::{RuleAgent, ServedAgent, serve, serve_at, serve_for, serve_handler, serve_with};
 pub use calls::{
-    Call, CallResult, answer_with_numbers, arrived, call, calls_made, connection_number,
-    expect_decides, expect_works, faults, raw_pool, raw_pool_of, raw_pool_with, result_of,
-    status_of,
+    Call, CallResult, HonestCalls, SOON, answer_with_numbers, arrived, call, calls_made,
+    connection_number, expect_decides, expect_works, faults, raw_pool, raw_pool_of, raw_pool_with,
+    result_of, status_of,
 };
 pub use process::{
     AgentProcess, echoed, run_agent_process, run_agent_process_serving, run_agent_process_with,

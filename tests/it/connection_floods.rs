@@ -1,61 +1,14 @@
 //! Proxies and other clients that open far more connections than they use.
 
 use crate::common::{
-    RawConnection, config, eventually, frame, message, offer_handshake, request, serve, serve_with,
+    HonestCalls, RawConnection, SOON, config, eventually, frame, message, offer_handshake, request,
+    serve, serve_with,
 };
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, Encoding};
 
-/// Time within which an honest proxy must be served, whatever else connects.
-const SOON: Duration = Duration::from_secs(1);
-
 fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-/// Makes one call after another until it is stopped. Asserts that each is answered soon.
-struct HonestCalls {
-    stop: Arc<AtomicBool>,
-    answered: Arc<AtomicUsize>,
-    calls: tokio::task::JoinHandle<()>,
-}
-
-impl HonestCalls {
-    fn to(pool: &AgentPool) -> Self {
-        let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let (pool, stopped, count) = (pool.clone(), stop.clone(), answered.clone());
-        let calls = tokio::spawn(async move {
-            for n in 0.. {
-                if stopped.load(Ordering::Relaxed) {
-                    return;
-                }
-                let id = n.to_string();
-                let started = Instant::now();
-                pool.agent("agent")
-                    .unwrap()
-                    .send(&id, &request(&id, "/"))
-                    .await
-                    .unwrap();
-                assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
-                pool.unpin(&id);
-                count.fetch_add(1, Ordering::Relaxed);
-                tokio::task::yield_now().await;
-            }
-        });
-        Self {
-            stop,
-            answered,
-            calls,
-        }
-    }
-
-    async fn end(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.calls.await.unwrap();
-        assert!(self.answered.load(Ordering::Relaxed) > 0);
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,8 +1,8 @@
 //! Faults of reverse connections, and that other agents are not affected.
 
 use crate::common::{
-    Proxy, RawConnection, TEST_TIMEOUT, config, dial, dial_with, eventually, frame, message,
-    registration, request,
+    HonestCalls, Proxy, RawConnection, SOON, TEST_TIMEOUT, config, dial, dial_with, eventually,
+    frame, message, registration, request,
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -12,44 +12,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tollgate::{AgentPool, AgentPoolConfig, Encoding};
-
-/// Time within which an honest agent must answer, whatever else connects.
-const SOON: Duration = Duration::from_secs(1);
-
-/// Makes one call after another until it is stopped. Asserts that each is answered soon.
-struct HonestCalls {
-    stop: Arc<AtomicBool>,
-    calls: JoinHandle<usize>,
-}
-
-impl HonestCalls {
-    fn to(pool: &Arc<AgentPool>) -> Self {
-        let stop = Arc::<AtomicBool>::default();
-        let (pool, stopped) = (Arc::clone(pool), stop.clone());
-        let calls = tokio::spawn(async move {
-            let mut count = 0;
-            while !stopped.load(Ordering::Relaxed) {
-                let id = count.to_string();
-                let started = Instant::now();
-                pool.agent("agent")
-                    .unwrap()
-                    .send(&id, &request(&id, "/"))
-                    .await
-                    .unwrap();
-                assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
-                pool.unpin(&id);
-                count += 1;
-            }
-            count
-        });
-        Self { stop, calls }
-    }
-
-    async fn end(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        assert!(self.calls.await.unwrap() > 0);
-    }
-}
 
 /// A proxy with 200 agents under load stops, and another one replaces it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
