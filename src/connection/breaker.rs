@@ -1,7 +1,9 @@
 //! The circuit breaker of an agent.
 
+use super::failure_window::{Failure, FailureWindow};
 use super::sync::{AtomicU64, Ordering};
 use crate::clock;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// State of an agent's circuit breaker.
@@ -9,32 +11,36 @@ use std::time::{Duration, Instant};
 pub enum CircuitBreakerState {
     /// Every call is allowed.
     Closed,
-    /// No call is allowed, because too many failed in a row.
+    /// No call is allowed, because too many failed.
     Open,
     /// One trial call is allowed. Its outcome closes the breaker or opens it again.
     HalfOpen,
 }
 
-/// Stops calls to an agent that fails several calls in a row.
+/// Stops calls to an agent that fails too many: see [`FailureWindow::record`].
 ///
-/// After `threshold` consecutive failures no call is allowed for `reset_timeout`. Then one call is
-/// allowed, the trial. If it succeeds, all calls are allowed again; if it fails, the breaker stays
-/// open for another `reset_timeout`.
+/// Then no call is allowed for `reset_timeout`, and after that one, the trial. If it succeeds, all
+/// calls are allowed again; if it fails, the breaker stays open for another `reset_timeout`.
 #[derive(Debug)]
 pub(crate) struct CircuitBreaker {
-    /// While closed, the number of consecutive failures. While open, the time of the next trial in
-    /// milliseconds since `epoch`, with [`OPEN`] set, and [`ON_TRIAL`] during a trial.
+    /// 0 while closed. While open, the time of the next trial in milliseconds since `epoch`, with
+    /// [`OPEN`] set, and [`ON_TRIAL`] during a trial.
     state: AtomicU64,
     trips: AtomicU64,
     threshold: AtomicU64,
+    window_ms: AtomicU64,
     reset_ms: AtomicU64,
     epoch: Instant,
+    /// Locked only by calls that fail, and by trials that succeed.
+    failures: Mutex<FailureWindow>,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CircuitBreakerSettings {
-    /// Number of consecutive failures that open the breaker; 0 disables it.
+    /// Least number of failures that opens the breaker; 0 disables it.
     pub(crate) threshold: u32,
+    /// Time for which failures and answers count.
+    pub(crate) window: Duration,
     /// Time before a trial is allowed.
     pub(crate) reset_timeout: Duration,
 }
@@ -59,8 +65,10 @@ impl CircuitBreaker {
             state: AtomicU64::new(0),
             trips: AtomicU64::new(0),
             threshold: AtomicU64::new(0),
+            window_ms: AtomicU64::new(0),
             reset_ms: AtomicU64::new(0),
             epoch: clock::now(),
+            failures: Mutex::default(),
         };
         breaker.configure(settings);
         breaker
@@ -69,10 +77,12 @@ impl CircuitBreaker {
     /// Changes the settings. A breaker that is open stays so for the time that was set before,
     /// unless it is disabled.
     pub(crate) fn configure(&self, settings: CircuitBreakerSettings) {
-        let reset_ms = u64::try_from(settings.reset_timeout.as_millis()).unwrap_or(TIME_MASK);
         let threshold = u64::from(settings.threshold);
         self.threshold.store(threshold, Ordering::Relaxed);
-        self.reset_ms.store(reset_ms, Ordering::Relaxed);
+        self.window_ms
+            .store(milliseconds(settings.window), Ordering::Relaxed);
+        self.reset_ms
+            .store(milliseconds(settings.reset_timeout), Ordering::Relaxed);
         if threshold == 0 {
             self.state.store(0, Ordering::Relaxed);
         }
@@ -94,45 +104,40 @@ impl CircuitBreaker {
             .then_some(Permit::Trial)
     }
 
-    /// Returns the permit of a call that succeeded.
-    pub(crate) fn succeeded(&self, permit: Permit) {
-        let state = self.state.load(Ordering::Relaxed);
-        match permit {
-            Permit::Trial => self.state.store(0, Ordering::Relaxed),
-            Permit::Regular if state != 0 && state & OPEN == 0 => {
-                // If another thread recorded a failure meanwhile, that counts as the later event.
-                let _ = self.change(state, 0);
-            }
-            Permit::Regular => {}
+    /// Returns the permit of a call that succeeded. `answered` returns the number of the agent's
+    /// answers so far.
+    pub(crate) fn succeeded(&self, permit: Permit, answered: impl FnOnce() -> u64) {
+        if permit == Permit::Trial {
+            self.failures().clear(answered());
+            self.state.store(0, Ordering::Relaxed);
         }
     }
 
     /// Returns the permit of a call that failed. Returns `true` if this opened the breaker.
-    pub(crate) fn failed(&self, permit: Permit) -> bool {
+    /// `answered` is the number of the agent's answers so far.
+    pub(crate) fn failed(&self, permit: Permit, failure: Failure, answered: u64) -> bool {
         let threshold = self.threshold.load(Ordering::Relaxed);
         if threshold == 0 {
             // Another thread may have opened the breaker while it was disabled.
             self.state.store(0, Ordering::Relaxed);
             return false;
         }
-        let mut state = self.state.load(Ordering::Relaxed);
-        loop {
-            let next = match permit {
-                Permit::Trial => self.open_state(),
-                // The permit was granted before the breaker opened.
-                Permit::Regular if state & OPEN != 0 => return false,
-                Permit::Regular if state + 1 < threshold => state + 1,
-                Permit::Regular => self.open_state(),
-            };
-            if self.change(state, next) {
-                let has_opened = next & OPEN != 0;
-                if has_opened {
-                    self.trips.fetch_add(1, Ordering::Relaxed);
-                }
-                return has_opened;
-            }
-            state = self.state.load(Ordering::Relaxed);
+        if permit == Permit::Trial {
+            self.state.store(self.open_state(), Ordering::Relaxed);
+            self.trips.fetch_add(1, Ordering::Relaxed);
+            return true;
         }
+        let length = Duration::from_millis(self.window_ms.load(Ordering::Relaxed));
+        let now = clock::elapsed(self.epoch);
+        let are_too_many = self
+            .failures()
+            .record(failure, now, length, answered, threshold);
+        // Fails if the breaker is open: the permit was granted before that.
+        let has_opened = are_too_many && self.change(0, self.open_state());
+        if has_opened {
+            self.trips.fetch_add(1, Ordering::Relaxed);
+        }
+        has_opened
     }
 
     /// Returns the permit of a call that ended without showing anything about the agent. If it was
@@ -181,7 +186,11 @@ impl CircuitBreaker {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(clock::elapsed(self.epoch).as_millis()).unwrap_or(TIME_MASK)
+        milliseconds(clock::elapsed(self.epoch))
+    }
+
+    fn failures(&self) -> std::sync::MutexGuard<'_, FailureWindow> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Relaxed, like every access: no other memory is published through `state`.
@@ -192,6 +201,10 @@ impl CircuitBreaker {
     }
 }
 
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(TIME_MASK)
+}
+
 #[cfg(all(test, not(tollgate_loom)))]
 mod tests {
     use super::*;
@@ -199,27 +212,33 @@ mod tests {
     fn breaker(threshold: u32, reset_timeout: Duration) -> CircuitBreaker {
         CircuitBreaker::new(CircuitBreakerSettings {
             threshold,
+            window: Duration::from_secs(10),
             reset_timeout,
         })
     }
 
     fn fail(breaker: &CircuitBreaker) -> bool {
         let permit = breaker.try_acquire().expect("a closed breaker");
-        breaker.failed(permit)
+        breaker.failed(permit, Failure::Fault, 0)
     }
 
     #[test]
-    fn consecutive_failures_open_the_breaker() {
+    fn too_many_failures_open_the_breaker() {
         let breaker = breaker(3, Duration::MAX);
-        for _ in 0..10 {
-            assert!(!fail(&breaker) && !fail(&breaker));
-            let permit = breaker.try_acquire().expect("two failures are too few");
-            breaker.succeeded(permit);
-        }
         assert!(!fail(&breaker) && !fail(&breaker) && fail(&breaker));
         assert_eq!(breaker.state(), CircuitBreakerState::Open);
         assert_eq!(breaker.try_acquire(), None);
         assert_eq!(breaker.trips(), 1);
+    }
+
+    #[test]
+    fn successful_trial_forgets_failures() {
+        let breaker = breaker(3, Duration::ZERO);
+        for _ in 0..2 {
+            assert!(!fail(&breaker) && !fail(&breaker) && fail(&breaker));
+            let trial = breaker.try_acquire().expect("a trial");
+            breaker.succeeded(trial, || 1);
+        }
     }
 
     #[test]
@@ -231,9 +250,9 @@ mod tests {
         assert_eq!(breaker.try_acquire(), None, "a second trial");
         breaker.release(Permit::Trial);
         assert_eq!(breaker.try_acquire(), Some(Permit::Trial));
-        assert!(breaker.failed(Permit::Trial));
+        assert!(breaker.failed(Permit::Trial, Failure::Timeout, 0));
         assert_eq!(breaker.try_acquire(), Some(Permit::Trial));
-        breaker.succeeded(Permit::Trial);
+        breaker.succeeded(Permit::Trial, || 0);
         assert_eq!(breaker.state(), CircuitBreakerState::Closed);
         assert_eq!(breaker.try_acquire(), Some(Permit::Regular));
         assert_eq!(breaker.trips(), 2);
@@ -243,9 +262,9 @@ mod tests {
     fn permits_from_before_opening_change_nothing() {
         let breaker = breaker(1, Duration::MAX);
         let (early, late) = (breaker.try_acquire(), breaker.try_acquire());
-        assert!(breaker.failed(early.expect("closed")));
-        breaker.succeeded(late.expect("closed"));
-        assert!(!breaker.failed(Permit::Regular));
+        assert!(breaker.failed(early.expect("closed"), Failure::Fault, 0));
+        breaker.succeeded(late.expect("closed"), || 0);
+        assert!(!breaker.failed(Permit::Regular, Failure::Fault, 0));
         assert_eq!(breaker.state(), CircuitBreakerState::Open);
     }
 
@@ -269,10 +288,11 @@ mod tests {
         let trial = breaker.try_acquire().expect("a trial");
         breaker.configure(CircuitBreakerSettings {
             threshold: 0,
+            window: Duration::MAX,
             reset_timeout: Duration::MAX,
         });
         assert_eq!(breaker.state(), CircuitBreakerState::Closed);
-        assert!(!breaker.failed(trial));
+        assert!(!breaker.failed(trial, Failure::Fault, 0));
         assert_eq!(breaker.state(), CircuitBreakerState::Closed);
         assert_eq!(breaker.try_acquire(), Some(Permit::Regular));
     }

@@ -1,6 +1,7 @@
 //! A call from its open slot to its answer.
 
 use super::breaker::Permit;
+use super::failure_window::Failure;
 use super::send_queue::QueuedFrame;
 use super::slots::Ticket;
 use super::stopwatch::Stopwatch;
@@ -17,6 +18,7 @@ use crate::wire::{
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -220,8 +222,11 @@ impl PendingCall {
         self.is_over = true;
         let connection = &**self.ticket.table_ref();
         connection.health.succeeded();
-        connection.agent.breaker.succeeded(self.permit);
-        connection.agent.calls.answered();
+        let agent = &connection.agent;
+        agent.calls.answered();
+        agent
+            .breaker
+            .succeeded(self.permit, || agent.calls.answers());
         let received = connection.epoch + Duration::from_nanos(self.ticket.received());
         let took = received.saturating_duration_since(self.started);
         connection.agent.calls.took(took);
@@ -309,20 +314,32 @@ impl Connection {
         }
     }
 
+    /// Returns what the end of a call shows about the agent, or `None` if it shows nothing.
+    ///
+    /// The loss of a connection is one failure, however many calls end with it.
+    fn failure(&self, end: CallEnd) -> Option<Failure> {
+        match end {
+            CallEnd::Cancelled => None,
+            CallEnd::TimedOut => Some(Failure::Timeout),
+            CallEnd::ConnectionClosed if self.is_loss_counted.swap(true, Ordering::Relaxed) => None,
+            _ => Some(Failure::Fault),
+        }
+    }
+
     fn note_failure(&self, end: CallEnd, permit: Permit) {
         let agent = &self.agent;
         agent.calls.ended(end.counter());
-        if end == CallEnd::Cancelled {
+        let Some(failure) = self.failure(end) else {
             return agent.breaker.release(permit);
-        }
-        if agent.breaker.failed(permit) {
+        };
+        if agent.breaker.failed(permit, failure, agent.calls.answers()) {
             tracing::warn!(agent = &*agent.id, "circuit breaker opened");
         }
         if end != CallEnd::ConnectionClosed && self.health.failed() {
             tracing::warn!(
                 agent = &*agent.id,
-                "too many calls in a row failed; the connection takes no new exchanges until the \
-                 agent answers a ping"
+                "too many calls in a row failed; the connection is avoided until the agent answers \
+                 a ping"
             );
             agent.request_maintenance();
         }

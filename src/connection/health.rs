@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub(crate) struct ConnectionHealth {
     /// Number of consecutive calls that timed out or whose answer could not be decoded.
     failures: AtomicU32,
-    /// Number of failures from which on the connection takes no new exchanges.
+    /// Number of failures from which on the connection is avoided.
     max_failures: u32,
     report: Report,
 }
@@ -40,9 +40,9 @@ impl ConnectionHealth {
         }
     }
 
-    /// Returns whether the connection may take new exchanges.
-    pub(crate) fn takes_exchanges(&self) -> bool {
-        self.reported_state() <= DEGRADED && !self.is_failing()
+    /// Returns whether the agent takes new exchanges, as far as it has reported.
+    pub(super) fn is_available(&self) -> bool {
+        self.reported_state() <= DEGRADED
     }
 
     /// Returns whether too many calls in a row have failed.
@@ -132,22 +132,22 @@ mod tests {
             health.succeeded();
         }
         assert!(!health.failed() && !health.failed() && health.failed());
-        assert!(!health.takes_exchanges());
+        assert!(health.is_failing());
         assert!(!health.failed(), "reported only once");
         health.succeeded();
-        assert!(health.takes_exchanges());
+        assert!(!health.is_failing());
     }
 
     #[test]
     fn reported_states_are_applied() {
         let health = ConnectionHealth::new(3);
         health.report(&degraded(2.5), None);
-        assert!(health.takes_exchanges() && health.is_degraded());
+        assert!(health.is_available() && health.is_degraded());
         assert_eq!(health.timeout_factor(), 2.5);
         health.report(&HealthState::Draining { eta_ms: None }, None);
-        assert!(!health.takes_exchanges() && health.timeout_factor() == 1.0);
+        assert!(!health.is_available() && health.timeout_factor() == 1.0);
         health.report(&HealthState::Healthy, None);
-        assert!(health.takes_exchanges() && !health.is_degraded());
+        assert!(health.is_available() && !health.is_degraded());
     }
 
     #[test]
@@ -166,9 +166,9 @@ mod tests {
         let health = ConnectionHealth::new(3);
         let unhealthy = HealthState::from_number(4).expect("a state");
         health.report(&unhealthy, Some(1_000));
-        assert!(!health.forget_stale_report(1_000) && !health.takes_exchanges());
-        assert!(health.forget_stale_report(1_001) && health.takes_exchanges());
+        assert!(!health.forget_stale_report(1_000) && !health.is_available());
+        assert!(health.forget_stale_report(1_001) && health.is_available());
         health.report(&unhealthy, None);
-        assert!(!health.forget_stale_report(u64::MAX) && !health.takes_exchanges());
+        assert!(!health.forget_stale_report(u64::MAX) && !health.is_available());
     }
 }

@@ -14,6 +14,7 @@ mod call;
 mod call_end;
 mod control;
 mod expiring_keys;
+mod failure_window;
 mod flow;
 mod guards;
 mod handshake;
@@ -83,7 +84,7 @@ pub(crate) struct ConnectionConfig {
     pub(crate) max_concurrent: usize,
     /// Maximum number of frames waiting to be sent.
     pub(crate) send_queue_capacity: usize,
-    /// Number of consecutive failed calls after which the connection takes no new exchanges.
+    /// Number of consecutive failed calls after which the connection is avoided.
     pub(crate) max_failures: u32,
     /// Selects the calls that are timed.
     pub(crate) sampling: Sampling,
@@ -133,6 +134,8 @@ pub(crate) struct Connection {
     /// Set once the connection is closed. Ordered against the opening of slots: see
     /// [`Connection::close`].
     is_closed: AtomicBool,
+    /// Set once the circuit breaker has counted the loss of the connection.
+    is_loss_counted: AtomicBool,
     /// Zero point of all times in this struct and in `slots`.
     epoch: Instant,
     /// Set while [`Inbound`] checks deadlines periodically. It stops while no call is pending, so
@@ -225,6 +228,7 @@ impl Connection {
             usage,
             is_retired: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
+            is_loss_counted: AtomicBool::new(false),
             epoch: clock::now(),
             is_sweeping: AtomicBool::new(false),
             commands: SegQueue::new(),

@@ -79,11 +79,16 @@ impl Connection {
         !self.is_closed.load(Ordering::Acquire)
     }
 
-    /// Returns whether the connection takes new exchanges. Unlike `AgentEntry::is_available`, this
-    /// does not consider the agent's circuit breaker.
+    /// Returns whether the connection takes new exchanges and did not fail too many calls in a row.
+    /// The agent's circuit breaker is not considered.
     pub(crate) fn is_healthy(&self) -> bool {
+        self.takes_exchanges() && !self.health.is_failing()
+    }
+
+    /// Returns whether the connection takes new exchanges, although its calls may be failing.
+    pub(crate) fn takes_exchanges(&self) -> bool {
         self.is_open()
-            && self.health.takes_exchanges()
+            && self.health.is_available()
             && !self.is_retired()
             && !self.is_configuring.load(Ordering::Relaxed)
     }

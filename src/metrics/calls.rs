@@ -152,6 +152,11 @@ impl CallTally {
         self.answered.increment();
     }
 
+    /// Returns the number of answers.
+    pub(crate) fn answers(&self) -> u64 {
+        self.answered.sum()
+    }
+
     /// Counts the decision of an answer. Called before [`answered`](Self::answered).
     pub(crate) fn decided(&self, decision: &Decision) {
         let tally = &self.denials;

@@ -43,8 +43,8 @@ impl Agent {
         self.0.state.shared.breaker.state()
     }
 
-    /// Returns whether a call would be attempted: at least one connection takes new exchanges, and
-    /// the circuit breaker is not open.
+    /// Returns whether the circuit breaker is not open, and at least one connection takes new
+    /// exchanges and did not fail too many calls in a row.
     pub fn is_healthy(&self) -> bool {
         self.0.is_available()
     }

@@ -182,6 +182,7 @@ settings! {
     failure_mode => failure_mode: FailureMode,
     skip_unsubscribed_events => skip_unsubscribed_events: bool,
     circuit_breaker_threshold => circuit_breaker_threshold: u32,
+    circuit_breaker_window => circuit_breaker_window: Duration,
     circuit_breaker_reset_timeout => circuit_breaker_reset_timeout: Duration,
     max_consecutive_errors => max_consecutive_errors: u32,
     ping_timeout => ping_timeout: Duration,
@@ -231,6 +232,7 @@ impl ResolvedConfig {
     pub(super) fn breaker(&self) -> CircuitBreakerSettings {
         CircuitBreakerSettings {
             threshold: self.circuit_breaker_threshold,
+            window: self.circuit_breaker_window,
             reset_timeout: self.circuit_breaker_reset_timeout,
         }
     }

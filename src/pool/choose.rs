@@ -20,11 +20,32 @@ impl Snapshot {
         strategy: LoadBalanceStrategy,
         correlation: Correlation<'_>,
     ) -> Result<&Arc<Connection>, CallEnd> {
-        let all = self.connections.all();
-        all.choose(strategy, |connection| {
-            can_take_event(connection, correlation)
-        })
-        .ok_or_else(|| self.why_none(correlation))
+        let usable = |connection: &Connection| {
+            connection.is_healthy() && can_take_event(connection, correlation)
+        };
+        match self.connections.all().choose(strategy, usable) {
+            Some(connection) => Ok(connection),
+            None => self.choose_failing(strategy, correlation),
+        }
+    }
+
+    /// Chooses among connections on which too many calls in a row failed.
+    ///
+    /// They are better than none: whoever sends requests on which an agent takes too long could
+    /// make the agent unavailable to everybody otherwise.
+    #[cold]
+    fn choose_failing(
+        &self,
+        strategy: LoadBalanceStrategy,
+        correlation: Correlation<'_>,
+    ) -> Result<&Arc<Connection>, CallEnd> {
+        let usable = |connection: &Connection| {
+            connection.takes_exchanges() && can_take_event(connection, correlation)
+        };
+        self.connections
+            .all()
+            .choose(strategy, usable)
+            .ok_or_else(|| self.why_none(correlation))
     }
 
     /// Like [`Snapshot::choose`], but prefers a connection that `runtime` serves if it has a free
@@ -35,7 +56,9 @@ impl Snapshot {
         strategy: LoadBalanceStrategy,
         correlation: Correlation<'_>,
     ) -> Result<&Arc<Connection>, CallEnd> {
-        let usable = |connection: &Connection| can_take_event(connection, correlation);
+        let usable = |connection: &Connection| {
+            connection.is_healthy() && can_take_event(connection, correlation)
+        };
         match self.choose_at(runtime, strategy, usable) {
             Some(own) => Ok(own),
             None => self.choose(strategy, correlation),
@@ -69,9 +92,10 @@ impl Snapshot {
     ) -> Result<&Arc<Connection>, CallEnd> {
         near.and_then(|runtime| self.choose_at(runtime, strategy, Connection::is_healthy))
             .or_else(|| {
-                self.connections
-                    .all()
+                let all = || self.connections.all();
+                all()
                     .choose(strategy, Connection::is_healthy)
+                    .or_else(|| all().choose(strategy, Connection::takes_exchanges))
             })
             .ok_or(CallEnd::Unavailable)
     }
@@ -94,10 +118,10 @@ impl Snapshot {
     /// If several connections are unusable for different reasons, the reason that another event or
     /// a short wait could remove comes first: busy, then paused for this exchange, then paused.
     fn why_none(&self, correlation: Correlation<'_>) -> CallEnd {
-        let healthy = || {
+        let available = || {
             self.connections()
                 .iter()
-                .filter(|connection| connection.is_healthy())
+                .filter(|connection| connection.takes_exchanges())
         };
         if self
             .connections()
@@ -109,13 +133,13 @@ impl Snapshot {
             // again.
             return CallEnd::ConnectionClosed;
         }
-        if healthy().next().is_none() {
+        if available().next().is_none() {
             return CallEnd::Unavailable;
         }
         let mut not_opened = CallEnd::Paused;
-        for connection in healthy() {
+        for connection in available() {
             match connection.check_flow(correlation) {
-                // Healthy and not paused, and yet not usable: an event of the exchange is
+                // Available and not paused, and yet not usable: an event of the exchange is
                 // unanswered.
                 Ok(()) => return CallEnd::Busy,
                 Err(CallEnd::ExchangePaused) => not_opened = CallEnd::ExchangePaused,
@@ -200,12 +224,10 @@ impl<'r> Group<'r> {
     }
 }
 
-/// Returns whether a connection can take the next event of an exchange, at once or once it has a
-/// free slot.
+/// Returns whether neither a pause nor a missing answer keeps a connection from taking the next
+/// event of an exchange.
 fn can_take_event(connection: &Connection, correlation: Correlation<'_>) -> bool {
-    connection.is_healthy()
-        && connection.check_flow(correlation).is_ok()
-        && connection.is_free_for(correlation)
+    connection.check_flow(correlation).is_ok() && connection.is_free_for(correlation)
 }
 
 /// Returns the number of pending calls, weighted for degraded agents.

@@ -101,15 +101,21 @@ pub struct AgentPoolConfig {
     /// Allows events of kinds that an agent did not subscribe to without sending them. Settings
     /// ([`EventType::Configure`](crate::EventType::Configure)) are always sent.
     pub skip_unsubscribed_events: bool,
-    /// Number of failed calls in a row that open an agent's circuit breaker. Calls count that time
-    /// out, lose their connection, or get an answer that cannot be decoded. 0 disables the circuit
-    /// breaker.
+    /// Least number of failures within `circuit_breaker_window` that opens an agent's circuit
+    /// breaker; 0 disables the circuit breaker.
+    ///
+    /// Failures are lost connections and answers that cannot be decoded, if they are no fewer than
+    /// the agent's answers in that time. Calls that time out count as well if the agent answered
+    /// nobody in that time.
     pub circuit_breaker_threshold: u32,
+    /// Time for which failures and answers count for the circuit breaker.
+    pub circuit_breaker_window: Duration,
     /// Time for which an open circuit breaker rejects calls. It ends early when a new connection to
     /// the agent is opened.
     pub circuit_breaker_reset_timeout: Duration,
     /// Number of calls in a row that may time out or get an answer that cannot be decoded. After as
-    /// many, the connection takes no new exchanges until the agent answers a ping or a call on it.
+    /// many, the connection takes new exchanges only if no other does, until the agent answers a
+    /// ping or a call on it.
     pub max_consecutive_errors: u32,
     /// Interval of health checks. A connection on which nothing was received for this long is
     /// pinged. Lost connections are replaced at once, independently of it; those that ended within
@@ -167,7 +173,7 @@ impl Default for AgentPoolConfig {
     /// * 5 s to connect; 30 s for a call, for waiting in the queue, and for draining
     /// * health checks every 10 s
     /// * 100 ms for the end of a pause
-    /// * a circuit breaker that opens after 5 failures for 30 s
+    /// * a circuit breaker that opens after 5 failures in 10 s, for 30 s
     /// * 5 min for pinned correlation ids
     /// * 10 MiB for a gRPC message
     /// * MessagePack preferred, and the extension offered
@@ -189,6 +195,7 @@ impl Default for AgentPoolConfig {
             failure_mode: FailureMode::Closed,
             skip_unsubscribed_events: false,
             circuit_breaker_threshold: 5,
+            circuit_breaker_window: Duration::from_secs(10),
             circuit_breaker_reset_timeout: Duration::from_secs(30),
             max_consecutive_errors: 3,
             health_check_interval: Duration::from_secs(10),

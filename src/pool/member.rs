@@ -126,8 +126,8 @@ impl Member {
         self.state.shared.correlation(id)
     }
 
-    /// Returns whether a call would be attempted: the circuit breaker is not open, and at least one
-    /// connection takes new exchanges ([`Connection::is_healthy`]).
+    /// Returns whether the circuit breaker is not open and at least one connection is healthy
+    /// ([`Connection::is_healthy`]).
     pub(super) fn is_available(&self) -> bool {
         self.state.shared.breaker.state() != CircuitBreakerState::Open
             && self

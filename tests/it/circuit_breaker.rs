@@ -1,4 +1,4 @@
-//! Circuit breaker: an agent that fails repeatedly gets no calls for a while. The failure mode
+//! Circuit breaker: an agent that fails too many calls gets none for a while. The failure mode
 //! decides what callers get meanwhile.
 
 use crate::common::{
@@ -43,18 +43,12 @@ async fn take_events(connection: &mut RawConnection, count: usize) {
 }
 
 #[tokio::test]
-async fn consecutive_failures_open_the_breaker() {
+async fn agent_that_answers_nobody_opens_the_breaker() {
     let (_agent, pool, mut connection) = raw_pool(tripping(Duration::from_secs(60))).await;
 
     fail(&pool, 4).await;
-    take_events(&mut connection, 4).await;
-    crate::common::expect_works(&pool, &mut connection, "in between").await;
-
-    fail(&pool, 4).await;
     assert_eq!(state(&pool), CircuitBreakerState::Closed);
-
-    let fifth = result_of(call(&pool, "fifth")).await;
-    assert_fails!(fifth, Error::Timeout { .. });
+    fail(&pool, 1).await;
     take_events(&mut connection, 5).await;
     assert_eq!(state(&pool), CircuitBreakerState::Open);
     assert!(!pool.agent("agent").is_some_and(|agent| agent.is_healthy()));
@@ -69,7 +63,129 @@ async fn consecutive_failures_open_the_breaker() {
 
     let stats = pool.agent("agent").unwrap().stats();
     assert_eq!(stats.circuit_breaker_trips, 1);
-    assert_eq!((stats.calls.circuit_open, stats.calls.timed_out), (100, 9));
+    assert_eq!((stats.calls.circuit_open, stats.calls.timed_out), (100, 5));
+}
+
+#[tokio::test]
+async fn agent_that_becomes_silent_opens_the_breaker_after_the_window() {
+    let config = AgentPoolConfig {
+        circuit_breaker_window: Duration::from_millis(500),
+        ..tripping(Duration::from_secs(60))
+    };
+    let (_agent, pool, mut connection) = raw_pool(config).await;
+    crate::common::expect_works(&pool, &mut connection, "before").await;
+
+    let first_failure = Instant::now();
+    eventually("the breaker opens", async || {
+        let failed = result_of(call(&pool, &format!("{:?}", first_failure.elapsed()))).await;
+        matches!(failed, Err(Error::CircuitOpen { .. }))
+    })
+    .await;
+    assert!(first_failure.elapsed() > Duration::from_millis(400));
+}
+
+/// Sends requests on which the agent takes too long, `at_once` of them until `rounds` rounds have
+/// timed out, while another client is answered between the rounds.
+async fn slow_requests_among_others(
+    pool: &AgentPool,
+    mut connections: Vec<RawConnection>,
+    at_once: usize,
+    rounds: usize,
+) {
+    let agent = pool.agent("agent").unwrap();
+    let serving = connections.drain(..).map(|mut connection| {
+        tokio::spawn(async move {
+            while let Some((_, payload)) = connection.receive().await {
+                let event: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+                let id = event["metadata"]["correlation_id"].as_str();
+                if let Some(id) = id.filter(|id| id.starts_with("quick")) {
+                    connection.block(id, 418).await;
+                }
+            }
+        })
+    });
+    let serving: Vec<_> = serving.collect();
+    for round in 0..rounds {
+        let ids: Vec<_> = (0..at_once).map(|n| format!("slow-{round}-{n}")).collect();
+        let slow = ids.iter().map(|id| result_of(call(pool, id)));
+        for outcome in futures_util::future::join_all(slow).await {
+            assert_fails!(outcome, Error::Timeout { .. });
+        }
+        assert_eq!(state(pool), CircuitBreakerState::Closed);
+        let id = format!("quick-{round}");
+        assert_eq!(status_of(call(pool, &id)).await, 418, "another client");
+    }
+    let stats = agent.stats();
+    assert_eq!(stats.circuit_breaker_trips, 0);
+    assert_eq!(stats.calls.timed_out, (at_once * rounds) as u64);
+    assert_eq!((stats.calls.unavailable, stats.failed_open), (0, 0));
+    serving.into_iter().for_each(|task| task.abort());
+}
+
+/// The agent answers no pings, so connections on which calls failed stay as they are.
+fn with_quiet_maintenance(connections: usize) -> AgentPoolConfig {
+    AgentPoolConfig {
+        connections_per_agent: connections,
+        max_concurrent_per_connection: 50,
+        ping_timeout: crate::common::TEST_TIMEOUT,
+        ..tripping(Duration::from_secs(60))
+    }
+}
+
+#[tokio::test]
+async fn slow_requests_of_one_client_do_not_open_the_breaker() {
+    for (connections, at_once, rounds) in [(1, 1, 20), (1, 20, 3), (4, 40, 3)] {
+        let (_agent, pool, mut raw) = raw_pool_of(with_quiet_maintenance(connections)).await;
+        crate::common::expect_works(&pool, &mut raw[0], "quick").await;
+        slow_requests_among_others(&pool, raw, at_once, rounds).await;
+    }
+}
+
+#[tokio::test]
+async fn undecodable_answers_open_the_breaker_if_they_are_half() {
+    let (_agent, pool, mut connection) = raw_pool(tripping(Duration::from_secs(60))).await;
+    let answer = |id: &str| {
+        serde_json::json!({
+            "version": 2, "decision": "maybe", "audit": {"custom": {"correlation_id": id}},
+        })
+    };
+    for n in 0..8 {
+        crate::common::expect_works(&pool, &mut connection, &format!("good-{n}")).await;
+    }
+    for n in 0..8 {
+        assert_eq!(state(&pool), CircuitBreakerState::Closed);
+        let id = format!("bad-{n}");
+        let bad = arrived(&pool, &mut connection, &id).await;
+        connection
+            .send_value(message::AGENT_RESPONSE, &answer(&id))
+            .await;
+        assert_fails!(result_of(bad).await, Error::InvalidMessage { .. });
+    }
+    assert_eq!(state(&pool), CircuitBreakerState::Open);
+}
+
+#[tokio::test]
+async fn lost_connection_is_one_failure() {
+    let config = AgentPoolConfig {
+        request_timeout: crate::common::TEST_TIMEOUT,
+        ..with_quiet_maintenance(1)
+    };
+    let (agent, pool, mut connection) = raw_pool(config).await;
+    for lost in 1..=5 {
+        let calls: Vec<_> = (0..20).map(|n| call(&pool, &n.to_string())).collect();
+        take_events(&mut connection, calls.len()).await;
+        drop(connection);
+        for call in calls {
+            assert_fails!(result_of(call).await, Error::ConnectionClosed { .. });
+        }
+        let is_open = state(&pool) != CircuitBreakerState::Closed;
+        assert_eq!(is_open, lost == 5, "after {lost} lost connections");
+        connection = agent.accept_in(Encoding::Json).await;
+        eventually("connected again", async || {
+            pool.agent("agent").unwrap().stats().active_connections == 1
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
@@ -79,34 +195,26 @@ async fn one_trial_call_is_allowed_after_the_reset_timeout() {
         ..tripping(Duration::from_millis(50))
     };
     let (_agent, pool, mut connection) = raw_pool(config).await;
-    for _ in 0..2 {
-        let calls: Vec<_> = (0..5).map(|n| call(&pool, &format!("fails-{n}"))).collect();
-        take_events(&mut connection, 5).await;
-        for call in calls {
-            assert_fails!(result_of(call).await, Error::Timeout { .. });
-        }
-
-        // Late answers, so that the ids can be used again.
-        for n in 0..5 {
-            connection.allow(&format!("fails-{n}")).await;
-        }
-
-        eventually("a trial is allowed", async || {
-            state(&pool) == CircuitBreakerState::HalfOpen
-        })
-        .await;
-
-        let trial = arrived(&pool, &mut connection, "trial").await;
-        assert_fails!(
-            result_of(call(&pool, "second")).await,
-            Error::CircuitOpen { .. }
-        );
-
-        connection.block("trial", 418).await;
-        assert_eq!(status_of(trial).await, 418);
-        assert_eq!(state(&pool), CircuitBreakerState::Closed);
-        crate::common::expect_works(&pool, &mut connection, "after").await;
+    let calls: Vec<_> = (0..5).map(|n| call(&pool, &format!("fails-{n}"))).collect();
+    take_events(&mut connection, 5).await;
+    for call in calls {
+        assert_fails!(result_of(call).await, Error::Timeout { .. });
     }
+    eventually("a trial is allowed", async || {
+        state(&pool) == CircuitBreakerState::HalfOpen
+    })
+    .await;
+
+    let trial = arrived(&pool, &mut connection, "trial").await;
+    assert_fails!(
+        result_of(call(&pool, "second")).await,
+        Error::CircuitOpen { .. }
+    );
+
+    connection.block("trial", 418).await;
+    assert_eq!(status_of(trial).await, 418);
+    assert_eq!(state(&pool), CircuitBreakerState::Closed);
+    crate::common::expect_works(&pool, &mut connection, "after").await;
 }
 
 #[tokio::test]
