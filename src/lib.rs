@@ -143,6 +143,7 @@ pub mod config_push;
 mod connection;
 mod entropy;
 pub mod error;
+mod memory;
 pub mod metrics;
 mod pool;
 mod protocol;

@@ -11,7 +11,7 @@ use crate::wire::{
 };
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Buffers that grew larger than this for one answer are freed.
 const MAX_KEPT_ANSWER: usize = 4 * 1024;
@@ -58,6 +58,8 @@ pub(super) struct Progress {
     key: AtomicU64,
     /// `true` while the event waits for an earlier one of its exchange rather than for its handler.
     queued: AtomicBool,
+    /// Memory of the decoded event in bytes, apart from its payload.
+    decoded_len: AtomicUsize,
 }
 
 impl Progress {
@@ -67,6 +69,10 @@ impl Progress {
 
     pub(super) fn is_queued(&self) -> bool {
         self.queued.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn decoded_len(&self) -> usize {
+        self.decoded_len.load(Ordering::Relaxed)
     }
 }
 
@@ -119,6 +125,9 @@ pub(super) async fn answer<H: AgentHandler>(handler: Arc<H>, job: Job) -> JobRes
         }
         Encoding::Json => match parser.parse(&mut payload) {
             Ok(document) => {
+                progress
+                    .decoded_len
+                    .store(document.memory(), Ordering::Relaxed);
                 let result = match IncomingEvent::from_json(event_type, &document) {
                     Ok(event) => context.call_handler(event, frame).await,
                     Err(undecodable) => context.block(undecodable, frame).await,

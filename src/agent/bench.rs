@@ -3,7 +3,8 @@
 use super::session::{SessionParts, serve};
 use super::{AgentControl, AgentHandler};
 use crate::connection::link::{Link, LinkReceiver, LinkSender};
-use crate::wire::{Dialect, FrameBuffer, MAX_FRAME_LEN};
+use crate::transport::PeerKey;
+use crate::wire::{DEFAULT_FRAME_TIMEOUT, Dialect, FrameBuffer, MAX_FRAME_LEN};
 use std::sync::Arc;
 
 /// Serves one connection after its handshake until it ends.
@@ -13,6 +14,7 @@ pub(crate) async fn serve_link<H: AgentHandler>(
     receiver: impl LinkReceiver,
     dialect: Dialect,
 ) {
+    let handle = AgentControl::default().register_session(PeerKey::Unknown);
     let parts = SessionParts {
         handler,
         link: Link {
@@ -22,8 +24,10 @@ pub(crate) async fn serve_link<H: AgentHandler>(
         },
         buffer: FrameBuffer::default(),
         dialect,
-        handle: AgentControl::default().register_session(),
+        memory: handle.open_account(),
+        handle,
         max_concurrent: 1024,
+        frame_timeout: DEFAULT_FRAME_TIMEOUT,
     };
     if let Err(error) = serve(parts).await {
         tracing::warn!(%error, "the connection of a proxy failed");

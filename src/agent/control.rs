@@ -2,13 +2,16 @@
 //! server.
 
 use crate::connection::Origin;
+use crate::memory::{DEFAULT_LIMIT, MemoryAccount, MemoryBudget};
 use crate::protocol::{
     ConfigUpdateRequest, ConfigUpdateResponse, FlowControl, FlowControlAction, HealthStatus,
     LogMessage, MetricsReport,
 };
+use crate::transport::PeerKey;
 use crate::wire::{Dialect, MessageType, control};
 use atomic_waker::AtomicWaker;
 use crossbeam_queue::ArrayQueue;
+use std::collections::HashMap;
 use std::future::{pending, poll_fn};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -52,6 +55,7 @@ const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 pub struct AgentControl {
     sessions: Arc<Mutex<Vec<Weak<SessionHandle>>>>,
     responses: broadcast::Sender<ConfigUpdateResponse>,
+    memory: MemoryBudget,
 }
 
 impl Default for AgentControl {
@@ -59,6 +63,7 @@ impl Default for AgentControl {
         Self {
             sessions: Arc::default(),
             responses: broadcast::Sender::new(MAX_QUEUED_RESPONSES),
+            memory: MemoryBudget::new(DEFAULT_LIMIT),
         }
     }
 }
@@ -132,20 +137,37 @@ impl AgentControl {
             .count()
     }
 
+    /// Returns the memory that the proxies make the server hold, in bytes: what was received of
+    /// frames, waiting events and unsent answers. See
+    /// [`max_memory`](super::AgentServerBuilder::max_memory).
+    pub fn memory_used(&self) -> usize {
+        self.memory.used()
+    }
+
+    /// Returns the number of connections that were ended because the memory limit was exceeded and
+    /// they held most.
+    pub fn ended_for_memory(&self) -> u64 {
+        self.memory.ended()
+    }
+
+    pub(super) fn memory(&self) -> &MemoryBudget {
+        &self.memory
+    }
+
     /// Adds a session on a connection that was accepted. It is removed once the returned handle is
     /// dropped.
-    pub(super) fn register_session(&self) -> Arc<SessionHandle> {
-        self.register(Origin::Forward)
+    pub(super) fn register_session(&self, peer: PeerKey) -> Arc<SessionHandle> {
+        self.register(Origin::Forward, peer)
     }
 
     /// Like [`register_session`](Self::register_session), on a connection to a proxy that was
     /// dialed.
     pub(super) fn register_dialed_session(&self) -> Arc<SessionHandle> {
-        self.register(Origin::Reverse)
+        self.register(Origin::Reverse, PeerKey::Unknown)
     }
 
-    fn register(&self, origin: Origin) -> Arc<SessionHandle> {
-        let session = Arc::new(SessionHandle::new(origin, self.responses.clone()));
+    fn register(&self, origin: Origin, peer: PeerKey) -> Arc<SessionHandle> {
+        let session = Arc::new(SessionHandle::new(origin, peer, self));
         let mut sessions = self.sessions();
         sessions.retain(|session| session.strong_count() > 0);
         sessions.push(Arc::downgrade(&session));
@@ -160,6 +182,32 @@ impl AgentControl {
                 session.drain();
             }
         });
+    }
+
+    /// Makes a session end that has sent no event for longest, of the peer that has most such
+    /// sessions. Returns `false` if every session has sent one since the last call that found none.
+    ///
+    /// A session with unfinished events answers them before it ends.
+    pub(super) fn make_room(&self) -> bool {
+        let sessions = self.sessions();
+        let served = sessions.iter().filter_map(Weak::upgrade);
+        let served = served.filter(|session| session.has_place.load(Ordering::Relaxed));
+        let served: Vec<_> = served.filter(|session| !session.is_draining()).collect();
+        let is_silent = |session: &&Arc<SessionHandle>| !session.is_active.load(Ordering::Relaxed);
+        let mut counts = HashMap::<PeerKey, usize>::new();
+        for session in served.iter().filter(is_silent) {
+            *counts.entry(session.peer).or_default() += 1;
+        }
+        // The first of those with the same count is the oldest.
+        let silent = served.iter().rev().filter(is_silent);
+        let Some(session) = silent.max_by_key(|session| counts.get(&session.peer)) else {
+            for session in &served {
+                session.is_active.store(false, Ordering::Relaxed);
+            }
+            return false;
+        };
+        session.drain();
+        true
     }
 
     fn broadcast(&self, notice: &Notice) {
@@ -222,6 +270,11 @@ pub(super) struct OncePerProxy {
 #[derive(Debug)]
 pub(super) struct SessionHandle {
     origin: Origin,
+    peer: PeerKey,
+    /// Set while the session has a place among those that are served at once.
+    has_place: AtomicBool,
+    /// Set when an event is received, and cleared by [`AgentControl::make_room`].
+    is_active: AtomicBool,
     notices: ArrayQueue<Notice>,
     draining: AtomicBool,
     pub(super) waker: AtomicWaker,
@@ -232,20 +285,31 @@ pub(super) struct SessionHandle {
     /// Set when something is received, and cleared by [`take_received`](Self::take_received).
     received: AtomicBool,
     pong: Notify,
+    memory: MemoryBudget,
 }
 
 impl SessionHandle {
-    fn new(origin: Origin, responses: broadcast::Sender<ConfigUpdateResponse>) -> Self {
+    fn new(origin: Origin, peer: PeerKey, control: &AgentControl) -> Self {
         Self {
             origin,
+            peer,
+            has_place: AtomicBool::new(false),
+            is_active: AtomicBool::new(false),
             notices: ArrayQueue::new(MAX_QUEUED_NOTICES),
             draining: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             proxy_id: OnceLock::new(),
-            responses,
+            responses: control.responses.clone(),
             received: AtomicBool::new(false),
             pong: Notify::new(),
+            memory: control.memory.clone(),
         }
+    }
+
+    /// Opens the account of what the session holds. The session is woken if it has to end.
+    pub(super) fn open_account(self: &Arc<Self>) -> MemoryAccount {
+        let session = Arc::clone(self);
+        self.memory.open_account(move || session.waker.wake())
     }
 
     /// Makes the session finish its events and end.
@@ -273,6 +337,16 @@ impl SessionHandle {
                 return Some(notice);
             }
         }
+    }
+
+    /// Records whether the session has a place among those that are served at once.
+    pub(super) fn set_place(&self, has_place: bool) {
+        self.has_place.store(has_place, Ordering::Relaxed);
+    }
+
+    /// Records that an event was received.
+    pub(super) fn mark_active(&self) {
+        self.is_active.store(true, Ordering::Relaxed);
     }
 
     /// Records that something was received.
@@ -402,7 +476,9 @@ mod tests {
     #[test]
     fn a_proxy_gets_a_notice_once_although_a_handshake_is_under_way() {
         let control = AgentControl::default();
-        let sessions: Vec<_> = (0..5).map(|_| control.register_session()).collect();
+        let sessions: Vec<_> = (0..5)
+            .map(|_| control.register_session(PeerKey::Unknown))
+            .collect();
         sessions[0].set_proxy_id("first".to_owned());
         control.log(LogMessage::new(LogLevel::Info, "line"));
         for (session, id) in sessions[1..].iter().zip(["first", "second", "second"]) {

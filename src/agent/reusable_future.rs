@@ -30,6 +30,13 @@ impl<F> Default for ReusableFuture<F> {
     }
 }
 
+impl<F> ReusableFuture<F> {
+    /// Returns the bytes that the event holds until it is answered.
+    pub(super) fn held(&self) -> usize {
+        self.payload_len + self.progress.decoded_len()
+    }
+}
+
 impl<F: Future<Output = JobResult>> ReusableFuture<F> {
     /// Polls the future. Ready at once if there is none.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unanswerable>> {

@@ -6,9 +6,12 @@ use super::exchange_order::ExchangeOrder;
 use super::handler::AgentHandler;
 use super::reusable_future::{PendingEvent, ReusableFuture};
 use super::session_error::SessionError;
+use crate::blocking;
+use crate::clock;
 use crate::connection::link::{Batch, Link};
-use crate::connection::{receive_handshake, send_message};
+use crate::connection::{FrameTimer, receive_handshake, send_message};
 use crate::error::ConnectError;
+use crate::memory::MemoryAccount;
 use crate::protocol::{
     AgentCapabilities, ConfigUpdateResponse, DrainRequest, EventType, ShutdownRequest,
 };
@@ -18,10 +21,13 @@ use crate::wire::{
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use std::future::{pending, poll_fn};
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::time::{Duration, Instant};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Sleep, sleep_until};
 
 /// Bytes of answers that may wait to be sent before no more events are read.
 const MAX_UNSENT_BYTES: usize = 256 * 1024;
@@ -29,8 +35,21 @@ const MAX_UNSENT_BYTES: usize = 256 * 1024;
 /// Bytes of events whose handlers may be pending before no more events are read.
 const MAX_PENDING_BYTES: usize = 8 * 1024 * 1024;
 
-/// Frames that are handled in one poll before the task yields to others.
-const MAX_FRAMES_PER_POLL: usize = 256;
+/// Units of work that are done in one poll before the task yields to others. A frame is one, and
+/// another for every 4 KiB.
+const MAX_WORK_PER_POLL: usize = 256;
+
+/// Time that frames are handled for in one poll, if they are not tiny, before the task yields.
+const MAX_TIME_PER_POLL: Duration = Duration::from_millis(1);
+
+/// Length from which a frame may take long enough to look at the clock.
+const MIN_TIMED_LEN: usize = 4 * 1024;
+
+/// Length above which an event is decoded without keeping other tasks from the thread.
+const MAX_INLINE_LEN: usize = 256 * 1024;
+
+/// Interval at which a session that does not read checks whether its proxy is gone.
+const HANG_UP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A proxy whose handshake was accepted.
 pub(super) struct AcceptedProxy {
@@ -41,13 +60,13 @@ pub(super) struct AcceptedProxy {
     pub(super) proxy_id: String,
 }
 
-/// Receives a proxy's handshake, waits for a permit for the connection and sends the response.
+/// Receives a proxy's handshake, waits for a place for the connection and sends the response.
 pub(super) async fn accept_handshake<H: AgentHandler>(
     handler: &H,
     encodings: &[Encoding],
     link: &mut Link,
     buffer: &mut FrameBuffer,
-    permits: &Arc<Semaphore>,
+    place: impl Future<Output = OwnedSemaphorePermit>,
 ) -> Result<AcceptedProxy, ConnectError> {
     let (message, payload) = receive_handshake(&mut *link.receiver, buffer).await?;
     if message != MessageType::HandshakeRequest as u8 {
@@ -56,10 +75,7 @@ pub(super) async fn accept_handshake<H: AgentHandler>(
         )));
     }
     let request = HandshakeRequest::decode_for(encodings, &payload)?;
-    let Ok(permit) = Arc::clone(permits).acquire_owned().await else {
-        // Cannot happen: the semaphore is never closed.
-        return pending().await;
-    };
+    let permit = place.await;
     let dialect = request.negotiate(encodings);
     let response = handshake_response(&request, &handler.capabilities(), encodings);
     send_message(
@@ -100,6 +116,10 @@ pub(super) struct SessionParts<H> {
     pub(super) handle: Arc<SessionHandle>,
     /// Events whose handlers may be pending at once; further events stay unread.
     pub(super) max_concurrent: usize,
+    /// Time in which an incomplete frame has to make progress.
+    pub(super) frame_timeout: Duration,
+    /// Account of what the session holds.
+    pub(super) memory: MemoryAccount,
 }
 
 /// Serves one proxy's connection until either side ends it.
@@ -145,11 +165,16 @@ struct Session<H, F> {
     peer_half_closed: bool,
     /// Number of messages that were ignored because they are invalid.
     ignored: u64,
+    frame_timer: FrameTimer,
+    /// Wakes the task while it does not read, so that it finds out if the proxy is gone.
+    hang_up_timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
     fn new(parts: SessionParts<H>, start: fn(Arc<H>, Job) -> F) -> Self {
         Self {
+            frame_timer: FrameTimer::new(parts.frame_timeout),
+            hang_up_timer: None,
             parts,
             start,
             order: Arc::default(),
@@ -167,13 +192,16 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
     /// Makes all progress that is possible without waiting. Ready once the session has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
         self.parts.handle.waker.register(cx.waker());
+        if self.parts.memory.is_ended() {
+            return Poll::Ready(Err(SessionError::OverMemory));
+        }
         self.send_notices();
         let is_draining = self.parts.handle.is_draining();
         loop {
             let is_finishing = is_draining || self.peer_half_closed;
             self.poll_pending(cx)?;
             let received = if is_finishing {
-                Ok(Received::Pending)
+                Ok(Received::AtCapacity)
             } else {
                 self.receive(cx)
             };
@@ -194,22 +222,54 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
                 self.peer_half_closed = true;
                 continue;
             }
-            if self.peer_half_closed
-                && let Poll::Ready(room) = self.parts.link.sender.poll_room(cx)
-            {
-                // With the read half closed, only the write half shows that the proxy is gone.
-                room?;
-            }
             // Events that stayed unread at the limit are read now that there is capacity.
-            if received == Received::Pending || !self.has_capacity() {
+            if received == Received::AtCapacity && !is_finishing && self.has_capacity() {
+                continue;
+            }
+            self.charge_memory();
+            return self.poll_unfinished(received, cx).map(Err);
+        }
+    }
+
+    /// Polls for the reasons to end a session that has nothing else to do: an incomplete frame
+    /// makes no progress, or the proxy is gone although the session does not read.
+    fn poll_unfinished(&mut self, received: Received, cx: &mut Context<'_>) -> Poll<SessionError> {
+        match received {
+            Received::AtCapacity => self.poll_hang_up(cx),
+            Received::Pending if !self.parts.buffer.is_empty() => {
+                let stalled = self.frame_timer.poll_stalled(cx);
+                stalled.map(|()| SessionError::StalledFrame)
+            }
+            _ => Poll::Pending,
+        }
+    }
+
+    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<SessionError> {
+        if self.peer_half_closed
+            && let Poll::Ready(Err(error)) = self.parts.link.sender.poll_room(cx)
+        {
+            // With the read half closed, only the write half shows that the proxy is gone.
+            return Poll::Ready(error.into());
+        }
+        loop {
+            if self.parts.link.sender.is_peer_gone() {
+                return Poll::Ready(SessionError::PeerGone);
+            }
+            let next = || tokio::time::Instant::now() + HANG_UP_INTERVAL;
+            let timer = self
+                .hang_up_timer
+                .get_or_insert_with(|| Box::pin(sleep_until(next())));
+            if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
+            timer.as_mut().reset(next());
         }
     }
 
     /// Reads and answers events until no more is received, or a limit is reached.
     fn receive(&mut self, cx: &mut Context<'_>) -> Result<Received, SessionError> {
-        let mut remaining = MAX_FRAMES_PER_POLL;
+        let mut remaining = MAX_WORK_PER_POLL;
+        let mut began: Option<Instant> = None;
         loop {
             while self.has_capacity() {
                 let Some((message_number, payload)) =
@@ -217,11 +277,18 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
                 else {
                     break;
                 };
+                self.frame_timer.note_frame();
+                let len = payload.len();
+                if len >= MIN_TIMED_LEN {
+                    began.get_or_insert_with(clock::now);
+                }
                 self.dispatch(message_number, payload, cx)?;
-                remaining -= 1;
-                if remaining == 0 {
+                remaining = remaining.saturating_sub(1 + len / 4096);
+                let is_late = len >= MIN_TIMED_LEN
+                    && began.is_some_and(|began| clock::elapsed(began) > MAX_TIME_PER_POLL);
+                if remaining == 0 || is_late {
                     cx.waker().wake_by_ref();
-                    return Ok(Received::Pending);
+                    return Ok(Received::Interrupted);
                 }
             }
             if !self.has_capacity() {
@@ -236,17 +303,31 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
                 Poll::Pending => return Ok(Received::Pending),
                 Poll::Ready(Ok(0)) => return Ok(Received::End),
                 Poll::Ready(received) => {
-                    received?;
+                    self.frame_timer.note_received(received?);
                     self.parts.handle.mark_received();
+                    self.charge_memory();
                 }
             }
         }
+    }
+
+    /// Charges the account for what the session holds.
+    fn charge_memory(&mut self) {
+        let held = self.parts.buffer.memory() + self.pending_bytes + self.unsent_bytes;
+        self.parts.memory.set(held + self.out.capacity());
     }
 
     fn has_capacity(&self) -> bool {
         self.pending.len() < self.parts.max_concurrent
             && self.pending_bytes < MAX_PENDING_BYTES
             && self.has_send_capacity()
+            && !self.is_slowed()
+    }
+
+    /// Returns whether memory is scarce and this session holds more than its share. Then no more
+    /// events are read before those that wait are answered.
+    fn is_slowed(&self) -> bool {
+        self.parts.memory.is_slowed() && !(self.pending.is_empty() && self.unsent.is_empty())
     }
 
     fn has_send_capacity(&self) -> bool {
@@ -300,6 +381,7 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
         } else {
             None
         };
+        self.parts.handle.mark_active();
         let mut reusable = self.spare.pop().unwrap_or_default();
         reusable.stream = stream;
         reusable.payload_len = payload.len();
@@ -314,13 +396,18 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
         };
         let future = (self.start)(Arc::clone(&self.parts.handler), job);
         reusable.future.set(Some(future));
-        match reusable.poll(cx) {
+        let first_poll = if reusable.payload_len > MAX_INLINE_LEN {
+            blocking::in_place(|| reusable.poll(cx))
+        } else {
+            reusable.poll(cx)
+        };
+        match first_poll {
             Poll::Ready(result) => self.finish(reusable, result),
             Poll::Pending => {
                 if !reusable.progress.is_queued() {
                     self.order.hold(reusable.progress.key());
                 }
-                self.pending_bytes += reusable.payload_len;
+                self.pending_bytes += reusable.held();
                 self.pending.push(PendingEvent(Some(reusable)));
                 Ok(())
             }
@@ -330,7 +417,7 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
     fn poll_pending(&mut self, cx: &mut Context<'_>) -> Result<(), SessionError> {
         while let Poll::Ready(Some((reusable, result))) = self.pending.poll_next_unpin(cx) {
             self.order.release(reusable.progress.key());
-            self.pending_bytes -= reusable.payload_len;
+            self.pending_bytes -= reusable.held();
             self.finish(reusable, result)?;
         }
         Ok(())
@@ -368,7 +455,7 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
                 Some(reusable) if reusable.progress.key() == key => {
                     let (dialect, out) = (self.parts.dialect, &mut self.out);
                     write_cancelled(&cancel.correlation_id, reusable.stream, dialect, out);
-                    self.pending_bytes -= reusable.payload_len;
+                    self.pending_bytes -= reusable.held();
                     drop(event);
                     self.order.release(key);
                 }
@@ -485,11 +572,12 @@ fn take_stream(
 /// Result of reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Received {
-    /// All available frames were read, or as many as one poll may handle. The task is woken when
-    /// there is more.
+    /// All available frames were read.
     Pending,
+    /// One poll has handled as much as it may. The task is woken for the rest.
+    Interrupted,
     /// The proxy has closed its sending direction.
     End,
-    /// There may be more, but a limit is reached.
+    /// There may be more, but a limit is reached, or the session is finishing.
     AtCapacity,
 }

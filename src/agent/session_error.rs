@@ -11,13 +11,25 @@ pub(super) enum SessionError {
     Frame(#[from] FrameError),
     #[error("{0}")]
     Unanswerable(#[from] Unanswerable),
+    #[error("a frame stayed incomplete for too long")]
+    StalledFrame,
+    #[error("the server's memory limit is exceeded, and this connection holds most")]
+    OverMemory,
+    #[error("the proxy is gone")]
+    PeerGone,
 }
 
 impl SessionError {
     pub(super) fn close_reason(&self) -> CloseReason {
         match self {
-            Self::Frame(FrameError::TooLarge { .. }) => CloseReason::LimitExceeded,
-            Self::Link(_) | Self::Frame(_) | Self::Unanswerable(_) => CloseReason::Invalid,
+            Self::Frame(FrameError::TooLarge { .. }) | Self::OverMemory => {
+                CloseReason::LimitExceeded
+            }
+            Self::Link(_)
+            | Self::Frame(_)
+            | Self::Unanswerable(_)
+            | Self::StalledFrame
+            | Self::PeerGone => CloseReason::Invalid,
         }
     }
 }

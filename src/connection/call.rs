@@ -335,7 +335,7 @@ impl Connection {
         if agent.breaker.failed(permit, failure, agent.calls.answers()) {
             tracing::warn!(agent = &*agent.id, "circuit breaker opened");
         }
-        if end != CallEnd::ConnectionClosed && self.health.failed() {
+        if end != CallEnd::ConnectionClosed && self.health.failed(self.ticks(clock::now())) {
             tracing::warn!(
                 agent = &*agent.id,
                 "too many calls in a row failed; the connection is avoided until the agent answers \

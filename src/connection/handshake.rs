@@ -69,7 +69,13 @@ pub(crate) fn connection_over_link(
     // A transport may carry smaller frames than the protocol allows.
     negotiated.dialect = negotiated.dialect.within(link.max_frame);
     let (connection, completer) = Connection::new(agent, negotiated, link.sender, config);
-    let inbound = Inbound::new(Arc::clone(&connection), link.receiver, completer, buffer);
+    let inbound = Inbound::new(
+        Arc::clone(&connection),
+        link.receiver,
+        completer,
+        buffer,
+        config,
+    );
     (connection, inbound)
 }
 

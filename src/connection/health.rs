@@ -10,6 +10,8 @@ pub(crate) struct ConnectionHealth {
     failures: AtomicU32,
     /// Number of failures from which on the connection is avoided.
     max_failures: u32,
+    /// Tick at which the last row of so many failures was complete.
+    failing_since: AtomicU64,
     report: Report,
 }
 
@@ -33,6 +35,7 @@ impl ConnectionHealth {
         Self {
             failures: AtomicU32::new(0),
             max_failures: max_failures.max(1),
+            failing_since: AtomicU64::new(0),
             report: Report {
                 state: AtomicU64::new(HEALTHY),
                 valid_until_ms: AtomicU64::new(0),
@@ -71,13 +74,23 @@ impl ConnectionHealth {
         }
     }
 
-    /// Records a failed call. Returns `true` if this one reached the maximum.
-    pub(crate) fn failed(&self) -> bool {
+    /// Returns the tick at which too many calls in a row had failed. Meaningful while
+    /// [`is_failing`](Self::is_failing).
+    pub(super) fn failing_since(&self) -> u64 {
+        self.failing_since.load(Ordering::Relaxed)
+    }
+
+    /// Records a call that failed at a tick. Returns `true` if this one reached the maximum.
+    pub(super) fn failed(&self, tick: u64) -> bool {
         let failures = self
             .failures
             .fetch_add(1, Ordering::Relaxed)
             .saturating_add(1);
-        failures == self.max_failures
+        let is_reached = failures == self.max_failures;
+        if is_reached {
+            self.failing_since.store(tick, Ordering::Relaxed);
+        }
+        is_reached
     }
 
     /// Records a health report of the agent.
@@ -128,12 +141,13 @@ mod tests {
     fn only_consecutive_failures_count() {
         let health = ConnectionHealth::new(3);
         for _ in 0..5 {
-            assert!(!health.failed() && !health.failed());
+            assert!(!health.failed(7) && !health.failed(7));
             health.succeeded();
         }
-        assert!(!health.failed() && !health.failed() && health.failed());
+        assert!(!health.failed(7) && !health.failed(7) && health.failed(7));
         assert!(health.is_failing());
-        assert!(!health.failed(), "reported only once");
+        assert_eq!(health.failing_since(), 7);
+        assert!(!health.failed(7), "reported only once");
         health.succeeded();
         assert!(!health.is_failing());
     }

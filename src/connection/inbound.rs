@@ -3,8 +3,12 @@
 use super::link::LinkReceiver;
 use super::receive_error::ReceiveError;
 use super::slots::Completer;
-use super::{CallEnd, Command, Connection, NANOSECONDS_PER_TICK, SlotValue};
+use super::{
+    CallEnd, Command, Connection, ConnectionConfig, FrameTimer, NANOSECONDS_PER_TICK, SlotValue,
+};
+use crate::blocking;
 use crate::clock;
+use crate::memory::MemoryAccount;
 use crate::metrics::Fault;
 use crate::protocol::{ConfigUpdateRequest, FlowControl, HealthStatus, LogMessage, MetricsReport};
 use crate::wire::{
@@ -24,12 +28,29 @@ use tokio::time::{Sleep, sleep_until};
 /// after its deadline.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Maximum number of frames handled in one poll. Then other tasks run, and deadlines are checked.
-const MAX_FRAMES_AT_ONCE: usize = 256;
+/// Time by which the check of deadlines may be late while there is more to receive: the answer of a
+/// call may be among it.
+const MAX_SWEEP_DELAY: Duration = Duration::from_millis(10);
 
-/// Maximum length of a ping that is answered. A ping holds a number and a time. Its pong repeats it
-/// and waits in the send queue, so longer ones would use up memory there.
-const MAX_PING_LEN: usize = 128 * 1024;
+/// Units of work done in one poll. A frame is one, and another for every 4 KiB. Then other tasks
+/// run, and deadlines are checked.
+const MAX_WORK_AT_ONCE: usize = 256;
+
+/// Time that frames are handled for in one poll, if they are not tiny.
+const MAX_TIME_AT_ONCE: Duration = Duration::from_millis(1);
+
+/// Length from which a frame may take long enough to look at the clock.
+const MIN_TIMED_LEN: usize = 4 * 1024;
+
+/// Length above which a message is decoded without keeping other tasks from the thread.
+const MAX_INLINE_LEN: usize = 64 * 1024;
+
+/// Maximum length of a message of the agent that is not an answer. Pongs repeat pings and wait in
+/// the send queue, and notices wait for their receivers, so longer ones would use up memory there.
+const MAX_CONTROL_LEN: usize = 128 * 1024;
+
+/// Maximum length of a report of metrics and of a config update request, which hold lists.
+const MAX_LIST_LEN: usize = 1024 * 1024;
 
 /// Reads what an agent sends. Answers go to their calls, messages about the connection to its
 /// state, and the rest to the caller of [`Inbound::next`].
@@ -41,8 +62,11 @@ pub(crate) struct Inbound {
     completer: Completer<SlotValue>,
     buffer: FrameBuffer,
     decoder: Decoder,
-    /// Number of frames that are still handled before other tasks run.
-    frames_left: usize,
+    /// Units of work that are still done before other tasks run.
+    work_left: usize,
+    frame_timer: FrameTimer,
+    /// Account of what the connection holds.
+    memory: MemoryAccount,
     /// Time of the next check of deadlines.
     next_sweep: Instant,
     /// Wakes the task at `next_sweep`. A task that is polled anyway compares the time itself, since
@@ -59,20 +83,30 @@ pub(crate) enum AgentEvent {
     Log(LogMessage),
 }
 
+/// An event with its length on the wire in bytes.
+pub(crate) type Received = (AgentEvent, usize);
+
 impl Inbound {
     pub(super) fn new(
         connection: Arc<Connection>,
         receiver: Box<dyn LinkReceiver>,
         completer: Completer<SlotValue>,
         buffer: FrameBuffer,
+        config: &ConnectionConfig,
     ) -> Self {
+        let account_holder = Arc::clone(&connection);
+        let memory = connection.agent.memory.open_account(move || {
+            account_holder.close_on_error(&"the memory limit is exceeded, and it holds most");
+        });
         Self {
             decoder: Decoder::new(connection.dialect.encoding),
             connection,
             receiver,
             completer,
             buffer,
-            frames_left: MAX_FRAMES_AT_ONCE,
+            work_left: MAX_WORK_AT_ONCE,
+            frame_timer: FrameTimer::new(config.frame_timeout),
+            memory,
             next_sweep: clock::now(),
             sweep_timer: None,
         }
@@ -84,18 +118,21 @@ impl Inbound {
 
     /// Serves the connection until the agent reports something. Returns `None` once the connection
     /// has ended.
-    pub(crate) async fn next(&mut self) -> Option<AgentEvent> {
+    pub(crate) async fn next(&mut self) -> Option<Received> {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<AgentEvent>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Received>> {
         self.connection.inbound_waker.register(cx.waker());
-        // First, so that a flood of messages cannot delay deadlines.
-        self.sweep(cx);
-        // Messages received before the end of the link are still handled.
+        // Messages received before the end of the link are still handled, and answers that have
+        // arrived complete their calls before those expire.
+        let mut has_received_all = false;
         match self.receive(cx) {
             Ok(Poll::Ready(event)) => return Poll::Ready(Some(event)),
-            Ok(Poll::Pending) => self.frames_left = MAX_FRAMES_AT_ONCE,
+            Ok(Poll::Pending) => {
+                has_received_all = self.work_left > 0;
+                self.work_left = MAX_WORK_AT_ONCE;
+            }
             Err(cause) => {
                 if let ReceiveError::Frame(error) = &cause {
                     self.connection.record_fault(Fault::InvalidFrame, error);
@@ -103,6 +140,7 @@ impl Inbound {
                 self.connection.close_on_error(&cause);
             }
         }
+        self.sweep(has_received_all, cx);
         while let Some(command) = self.connection.commands.pop() {
             self.execute(command);
         }
@@ -112,29 +150,42 @@ impl Inbound {
         Poll::Pending
     }
 
-    fn receive(&mut self, cx: &mut Context<'_>) -> Result<Poll<AgentEvent>, ReceiveError> {
+    fn receive(&mut self, cx: &mut Context<'_>) -> Result<Poll<Received>, ReceiveError> {
+        let mut began: Option<Instant> = None;
         loop {
-            while self.frames_left > 0
+            while self.work_left > 0
                 && let Some((message, payload)) = self.buffer.next_frame(MAX_FRAME_LEN)?
             {
-                self.frames_left -= 1;
-                if let Some(event) = self.dispatch(message, payload) {
-                    return Ok(Poll::Ready(event));
+                self.frame_timer.note_frame();
+                let len = payload.len();
+                if len >= MIN_TIMED_LEN {
+                    began.get_or_insert_with(clock::now);
+                }
+                let event = self.dispatch(message, payload);
+                self.work_left = self.work_left.saturating_sub(1 + len / 4096);
+                if len >= MIN_TIMED_LEN
+                    && began.is_some_and(|began| clock::elapsed(began) > MAX_TIME_AT_ONCE)
+                {
+                    self.work_left = 0;
+                }
+                if let Some(event) = event {
+                    return Ok(Poll::Ready((event, len)));
                 }
             }
-            if self.frames_left == 0 {
+            if self.work_left == 0 {
                 cx.waker().wake_by_ref();
                 return Ok(Poll::Pending);
             }
             match self.receiver.poll_receive(cx, self.buffer.spare()) {
-                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Pending => return self.poll_incomplete(cx),
                 Poll::Ready(Ok(0)) => {
                     return Err(ReceiveError::Ended {
                         in_frame: !self.buffer.is_empty(),
                     });
                 }
                 Poll::Ready(received) => {
-                    received?;
+                    self.frame_timer.note_received(received?);
+                    self.memory.set(self.buffer.memory());
                     let now = self.connection.nanoseconds(clock::now());
                     self.completer.note_received(now);
                     self.connection
@@ -145,9 +196,38 @@ impl Inbound {
         }
     }
 
+    /// Polls for an incomplete frame that makes no progress, when everything was received.
+    fn poll_incomplete<T>(&mut self, cx: &mut Context<'_>) -> Result<Poll<T>, ReceiveError> {
+        if !self.buffer.is_empty() && self.frame_timer.poll_stalled(cx).is_ready() {
+            return Err(ReceiveError::Stalled);
+        }
+        Ok(Poll::Pending)
+    }
+
     /// Handles a message. Returns what the pool has to know of it.
     fn dispatch(&mut self, number: u8, payload: BytesMut) -> Option<AgentEvent> {
-        match MessageType::from_number(number) {
+        let message = MessageType::from_number(number);
+        let max_len = max_len(message);
+        if payload.len() > max_len {
+            let len = payload.len();
+            let detail = format_args!("message type {number:#04x} of {len} bytes, over {max_len}");
+            self.connection
+                .record_fault(Fault::UnexpectedMessage, &detail);
+            return None;
+        }
+        if payload.len() > MAX_INLINE_LEN {
+            return blocking::in_place(|| self.handle(message, number, payload));
+        }
+        self.handle(message, number, payload)
+    }
+
+    fn handle(
+        &mut self,
+        message: Option<MessageType>,
+        number: u8,
+        payload: BytesMut,
+    ) -> Option<AgentEvent> {
+        match message {
             Some(MessageType::AgentResponse) => self.on_answer(payload),
             Some(MessageType::FlowControl) => self.on_flow_control(&payload.freeze()),
             Some(MessageType::HealthStatus) => return self.on_health(&payload.freeze()),
@@ -279,12 +359,6 @@ impl Inbound {
     /// Answers a ping. The pong is dropped if the send queue is full, which bounds memory if an
     /// agent sends pings faster than it reads.
     fn on_ping(&self, payload: &[u8]) {
-        if payload.len() > MAX_PING_LEN {
-            let detail = format_args!("ping of {} bytes, at most {MAX_PING_LEN}", payload.len());
-            return self
-                .connection
-                .record_fault(Fault::UnexpectedMessage, &detail);
-        }
         self.connection.try_send_control(MessageType::Pong, payload);
     }
 
@@ -346,12 +420,16 @@ impl Inbound {
 
     /// Fails calls whose deadline has passed, and sets the timer for the next check while any call
     /// is pending.
-    fn sweep(&mut self, cx: &mut Context<'_>) {
+    ///
+    /// A check that is due is put off while there is more to receive, for [`MAX_SWEEP_DELAY`] at
+    /// most.
+    fn sweep(&mut self, has_received_all: bool, cx: &mut Context<'_>) {
         if !self.connection.is_sweeping.load(Ordering::Acquire) {
             return;
         }
         let now = clock::now();
-        if now >= self.next_sweep {
+        if now >= self.next_sweep && (has_received_all || now >= self.next_sweep + MAX_SWEEP_DELAY)
+        {
             self.expire(now);
             self.next_sweep = now + SWEEP_INTERVAL;
             if !keeps_sweeping(&self.connection) {
@@ -376,6 +454,15 @@ impl Inbound {
             connection.expect_late_answer(connection.agent.keys.key(id));
             Err(CallEnd::TimedOut)
         });
+    }
+}
+
+/// Returns the maximum length of a message. Answers have that of a frame.
+fn max_len(message: Option<MessageType>) -> usize {
+    match message {
+        Some(MessageType::AgentResponse) => MAX_FRAME_LEN,
+        Some(MessageType::MetricsReport | MessageType::ConfigUpdateRequest) => MAX_LIST_LEN,
+        _ => MAX_CONTROL_LEN,
     }
 }
 

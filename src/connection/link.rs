@@ -37,6 +37,12 @@ pub(crate) trait LinkSender: Send + Sync + 'static {
     /// Closes the link in both directions, so that the peer notices at once.
     fn close(&self);
 
+    /// Returns whether the peer has closed both directions, although what it sent before may be
+    /// unread. `false` if that is not known.
+    fn is_peer_gone(&self) -> bool {
+        false
+    }
+
     /// Returns whether the transport supports half-close: whether the peer can still receive after
     /// it has stopped sending.
     fn supports_half_close(&self) -> bool {

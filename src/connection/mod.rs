@@ -16,6 +16,7 @@ mod control;
 mod expiring_keys;
 mod failure_window;
 mod flow;
+mod frame_timer;
 mod guards;
 mod handshake;
 mod health;
@@ -44,6 +45,7 @@ pub(crate) use breaker::CircuitBreakerSettings;
 pub use breaker::CircuitBreakerState;
 pub(crate) use call::PendingCall;
 pub(crate) use call_end::{CallContext, CallEnd};
+pub(crate) use frame_timer::FrameTimer;
 pub(crate) use guards::{ExchangeGuard, ProbeGuard};
 pub(crate) use handshake::{
     HandshakeOffer, NegotiatedParams, Origin, connection_over_link, open, receive_handshake,
@@ -88,6 +90,8 @@ pub(crate) struct ConnectionConfig {
     pub(crate) max_failures: u32,
     /// Selects the calls that are timed.
     pub(crate) sampling: Sampling,
+    /// Time in which an incomplete frame has to make progress.
+    pub(crate) frame_timeout: Duration,
 }
 
 /// One connection to an agent. Its link is served by [`Inbound`] and [`run_writer`].
@@ -304,6 +308,12 @@ impl Connection {
             self.record_fault(Fault::ConnectionLost, cause);
         }
         self.close();
+    }
+
+    /// Records that a message of `len` bytes was dropped because memory is scarce.
+    pub(crate) fn record_over_memory(&self, len: usize) {
+        let detail = format_args!("{len} bytes, dropped because the memory limit is reached");
+        self.record_fault(Fault::UnexpectedMessage, &detail);
     }
 
     fn record_fault(&self, fault: Fault, detail: &dyn std::fmt::Display) {

@@ -11,6 +11,8 @@ pub(super) enum ReceiveError {
     Ended { in_frame: bool },
     #[error(transparent)]
     Frame(#[from] FrameError),
+    #[error("a frame stayed incomplete for too long")]
+    Stalled,
 }
 
 fn ended_text(in_frame: bool) -> impl Display {

@@ -4,6 +4,7 @@ use super::Stopwatch;
 use super::admission_queues::AdmissionQueues;
 use super::breaker::{CircuitBreaker, CircuitBreakerSettings};
 use super::expiring_keys::IdHasher;
+use crate::memory::MemoryBudget;
 use crate::metrics::{CallTally, FaultCounters, StageTally};
 use crossbeam_queue::ArrayQueue;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub(crate) struct SharedState {
     pub(super) keys: IdHasher,
     /// Notified to run the pool's maintenance.
     maintenance: Arc<Notify>,
+    /// Memory that agents make the pool hold.
+    pub(crate) memory: MemoryBudget,
     /// Number of requests of the agent to pause.
     pub(crate) pauses: AtomicU64,
     /// Number of requests of the agent to resume.
@@ -36,7 +39,12 @@ pub(crate) struct SharedState {
 const MAX_STOPWATCHES: usize = 16;
 
 impl SharedState {
-    pub(crate) fn new(id: &str, breaker: CircuitBreakerSettings, maintenance: Arc<Notify>) -> Self {
+    pub(crate) fn new(
+        id: &str,
+        breaker: CircuitBreakerSettings,
+        maintenance: Arc<Notify>,
+        memory: MemoryBudget,
+    ) -> Self {
         Self {
             id: id.into(),
             faults: FaultCounters::default(),
@@ -47,6 +55,7 @@ impl SharedState {
             queues: AdmissionQueues::default(),
             keys: IdHasher::default(),
             maintenance,
+            memory,
             pauses: AtomicU64::new(0),
             resumes: AtomicU64::new(0),
         }

@@ -11,6 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// Time for which a connection whose calls fail is still used if there is no better one, in ticks.
+/// The agent is pinged at once, and one that is alive answers within it.
+const PING_GRACE_TICKS: u64 = 50;
+
 impl Connection {
     pub(crate) fn capabilities(&self) -> &AgentCapabilities {
         &self.capabilities
@@ -85,8 +89,16 @@ impl Connection {
         self.takes_exchanges() && !self.health.is_failing()
     }
 
+    /// Returns whether the connection takes new exchanges if there is no better one: its calls fail,
+    /// but the agent may still answer the ping that asks whether it is alive.
+    pub(crate) fn is_last_resort(&self) -> bool {
+        self.takes_exchanges()
+            && (!self.health.is_failing()
+                || self.ticks(clock::now()) < self.health.failing_since() + PING_GRACE_TICKS)
+    }
+
     /// Returns whether the connection takes new exchanges, although its calls may be failing.
-    pub(crate) fn takes_exchanges(&self) -> bool {
+    fn takes_exchanges(&self) -> bool {
         self.is_open()
             && self.health.is_available()
             && !self.is_retired()

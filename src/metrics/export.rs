@@ -34,7 +34,7 @@ impl ProtocolMetricsSnapshot {
         out.finish()
     }
 
-    pub(super) fn poolwide(&self) -> [(About, Reading); 4] {
+    pub(super) fn poolwide(&self) -> [(About, Reading); 7] {
         let counter = Reading::Counter;
         let gauge = |value: u64| Reading::Gauge(value as f64);
         [
@@ -59,6 +59,21 @@ impl ProtocolMetricsSnapshot {
             (
                 About::gauge("sticky_sessions", "Sticky sessions."),
                 gauge(self.sticky_sessions),
+            ),
+            (
+                About::gauge("memory_bytes", "Memory that agents make the pool hold."),
+                gauge(self.memory_bytes),
+            ),
+            (
+                About::gauge("memory_limit_bytes", "Limit of memory_bytes."),
+                gauge(self.memory_limit_bytes),
+            ),
+            (
+                About::counter(
+                    "connections_ended_for_memory_total",
+                    "Connections closed because memory was short and they held most.",
+                ),
+                counter(self.connections_ended_for_memory_total),
             ),
         ]
     }

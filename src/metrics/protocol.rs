@@ -79,6 +79,9 @@ pub(crate) struct Poolwide {
     pub(crate) affinity_rejections: u64,
     pub(crate) correlation_affinities: u64,
     pub(crate) sticky_sessions: u64,
+    pub(crate) memory_bytes: u64,
+    pub(crate) memory_limit_bytes: u64,
+    pub(crate) connections_ended_for_memory: u64,
 }
 
 /// Snapshot of a pool's metrics: the totals that `zentinel-agent-protocol` exposes, and details for
@@ -124,6 +127,13 @@ pub struct ProtocolMetricsSnapshot {
     pub request_duration: HistogramSnapshot,
     /// Current number of sticky sessions. The pool has none; `tollgate-zentinel` adds its own.
     pub sticky_sessions: u64,
+    /// Memory that agents make the pool hold, in bytes.
+    pub memory_bytes: u64,
+    /// Limit of `memory_bytes`: the setting `max_memory`.
+    pub memory_limit_bytes: u64,
+    /// Number of connections that were closed because the memory limit was exceeded and they held
+    /// most.
+    pub connections_ended_for_memory_total: u64,
     /// Metrics of all agents together, including removed ones.
     pub total: AgentMetrics,
     /// Metrics of each agent in the pool, by agent id.
@@ -156,6 +166,9 @@ impl ProtocolMetricsSnapshot {
             serialization_time: total.stages.encode.clone(),
             request_duration: total.request_duration.clone(),
             sticky_sessions: poolwide.sticky_sessions,
+            memory_bytes: poolwide.memory_bytes,
+            memory_limit_bytes: poolwide.memory_limit_bytes,
+            connections_ended_for_memory_total: poolwide.connections_ended_for_memory,
             total,
             agents,
         }

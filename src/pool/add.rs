@@ -221,6 +221,7 @@ impl Inner {
             notices: self.notices.0.clone(),
             reported: Arc::clone(&self.reported),
             config_handler: Arc::clone(&self.updates),
+            memory: self.memory.clone(),
         };
         let maintenance = Arc::clone(&self.maintenance.requested);
         Arc::new(AgentState::new(agent_id, config, sinks, maintenance))

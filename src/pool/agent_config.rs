@@ -185,6 +185,7 @@ settings! {
     circuit_breaker_window => circuit_breaker_window: Duration,
     circuit_breaker_reset_timeout => circuit_breaker_reset_timeout: Duration,
     max_consecutive_errors => max_consecutive_errors: u32,
+    frame_timeout => frame_timeout: Duration,
     ping_timeout => ping_timeout: Duration,
     reconnect_interval => reconnect_interval: Duration,
     max_agent_logs_per_second => max_agent_logs_per_second: u32,
@@ -253,6 +254,7 @@ impl ResolvedConfig {
             send_queue_capacity: self.channel_buffer_size,
             max_failures: self.max_consecutive_errors,
             sampling: Sampling::one_in(self.timing_interval),
+            frame_timeout: self.frame_timeout,
         }
     }
 }

@@ -31,8 +31,8 @@ impl Snapshot {
 
     /// Chooses among connections on which too many calls in a row failed.
     ///
-    /// They are better than none: whoever sends requests on which an agent takes too long could
-    /// make the agent unavailable to everybody otherwise.
+    /// For a moment they are better than none: otherwise, whoever sends requests on which an agent
+    /// takes too long could make it unavailable to everybody until it has answered a ping.
     #[cold]
     fn choose_failing(
         &self,
@@ -40,7 +40,7 @@ impl Snapshot {
         correlation: Correlation<'_>,
     ) -> Result<&Arc<Connection>, CallEnd> {
         let usable = |connection: &Connection| {
-            connection.takes_exchanges() && can_take_event(connection, correlation)
+            connection.is_last_resort() && can_take_event(connection, correlation)
         };
         self.connections
             .all()
@@ -95,7 +95,7 @@ impl Snapshot {
                 let all = || self.connections.all();
                 all()
                     .choose(strategy, Connection::is_healthy)
-                    .or_else(|| all().choose(strategy, Connection::takes_exchanges))
+                    .or_else(|| all().choose(strategy, Connection::is_last_resort))
             })
             .ok_or(CallEnd::Unavailable)
     }
@@ -121,7 +121,7 @@ impl Snapshot {
         let available = || {
             self.connections()
                 .iter()
-                .filter(|connection| connection.takes_exchanges())
+                .filter(|connection| connection.is_last_resort())
         };
         if self
             .connections()

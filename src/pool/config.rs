@@ -2,11 +2,12 @@
 
 use super::policy::{EventTimeouts, FailureMode, FlowControlMode};
 use crate::config_push::ConfigPusherConfig;
+use crate::memory::DEFAULT_LIMIT;
 use crate::metrics::MetricsCollectorConfig;
 use crate::protocol::DEFAULT_DRAIN_TIMEOUT;
 #[cfg(feature = "grpc")]
 use crate::transport::grpc::MAX_MESSAGE;
-use crate::wire::Encoding;
+use crate::wire::{DEFAULT_FRAME_TIMEOUT, Encoding};
 use std::time::Duration;
 
 /// Default number of frames that may wait to be sent on one connection, for every transport.
@@ -114,9 +115,18 @@ pub struct AgentPoolConfig {
     /// the agent is opened.
     pub circuit_breaker_reset_timeout: Duration,
     /// Number of calls in a row that may time out or get an answer that cannot be decoded. After as
-    /// many, the connection takes new exchanges only if no other does, until the agent answers a
-    /// ping or a call on it.
+    /// many, the connection takes no new exchanges until the agent answers a ping or a call on it.
     pub max_consecutive_errors: u32,
+    /// Time in which an incomplete frame of an agent has to make progress. A connection whose frame
+    /// neither is complete nor has grown by 64 KiB after that time, and again after each further
+    /// such time, is closed.
+    pub frame_timeout: Duration,
+    /// Limit of the memory that all agents together make the pool hold, in bytes. Received parts
+    /// of frames, waiting notices and config update requests, and reported metrics count.
+    ///
+    /// Beyond the limit, messages other than answers are dropped, and the connections that hold
+    /// most are closed. Choose at least 64 MiB, so that a few frames of 16 MiB fit.
+    pub max_memory: usize,
     /// Interval of health checks. A connection on which nothing was received for this long is
     /// pinged. Lost connections are replaced at once, independently of it; those that ended within
     /// 100 ms of their beginning, after at most 100 ms.
@@ -175,7 +185,7 @@ impl Default for AgentPoolConfig {
     /// * 100 ms for the end of a pause
     /// * a circuit breaker that opens after 5 failures in 10 s, for 30 s
     /// * 5 min for pinned correlation ids
-    /// * 10 MiB for a gRPC message
+    /// * 10 MiB for a gRPC message, and 256 MiB of memory for what agents send
     /// * MessagePack preferred, and the extension offered
     fn default() -> Self {
         Self {
@@ -198,6 +208,8 @@ impl Default for AgentPoolConfig {
             circuit_breaker_window: Duration::from_secs(10),
             circuit_breaker_reset_timeout: Duration::from_secs(30),
             max_consecutive_errors: 3,
+            frame_timeout: DEFAULT_FRAME_TIMEOUT,
+            max_memory: DEFAULT_LIMIT,
             health_check_interval: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(5),
             reconnect_interval: Duration::from_millis(100),

@@ -3,6 +3,7 @@
 use crate::blocking;
 use crate::config_push::ConfigUpdateHandler;
 use crate::connection::{Connection, SharedState};
+use crate::memory::MemoryCharge;
 use crate::protocol::{ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType};
 use arc_swap::ArcSwap;
 use std::collections::VecDeque;
@@ -28,10 +29,13 @@ pub(super) struct ConfigRequests {
 /// Requests that wait for the handler, oldest first.
 #[derive(Debug, Default)]
 struct Waiting {
-    queue: VecDeque<(Arc<Connection>, ConfigUpdateRequest)>,
+    queue: VecDeque<Request>,
     /// Set while a [`Worker`] takes requests out. So an agent occupies at most one blocking thread.
     has_worker: bool,
 }
+
+/// A request, the connection that it came on, and the charge for its memory.
+type Request = (Arc<Connection>, ConfigUpdateRequest, Arc<MemoryCharge>);
 
 impl ConfigRequests {
     pub(super) fn new(
@@ -53,6 +57,7 @@ impl ConfigRequests {
         self: &Arc<Self>,
         connection: &Arc<Connection>,
         request: ConfigUpdateRequest,
+        charge: Arc<MemoryCharge>,
     ) {
         let mut waiting = self.waiting();
         if waiting.queue.len() >= MAX_WAITING {
@@ -64,7 +69,8 @@ impl ConfigRequests {
             );
             return self.reject(connection, request, "Too many requests are waiting");
         }
-        waiting.queue.push_back((Arc::clone(connection), request));
+        let waits = (Arc::clone(connection), request, charge);
+        waiting.queue.push_back(waits);
         let has_worker = std::mem::replace(&mut waiting.has_worker, true);
         drop(waiting);
         if !has_worker {
@@ -82,7 +88,7 @@ impl ConfigRequests {
 
     /// Returns the next request. With `None` the worker is signed off, under the same lock, so that
     /// the next request starts another one.
-    fn next(&self) -> Option<(Arc<Connection>, ConfigUpdateRequest)> {
+    fn next(&self) -> Option<Request> {
         let mut waiting = self.waiting();
         let next = waiting.queue.pop_front();
         waiting.has_worker = next.is_some();
@@ -129,7 +135,7 @@ struct Worker {
 
 impl Worker {
     fn run(mut self) {
-        while let Some((connection, request)) = self.requests.next() {
+        while let Some((connection, request, _charge)) = self.requests.next() {
             self.requests.decide(&connection, request);
         }
         self.is_finished = true;
@@ -142,7 +148,7 @@ impl Drop for Worker {
             return;
         }
         let left = std::mem::take(&mut *self.requests.waiting());
-        for (connection, request) in left.queue {
+        for (connection, request, _charge) in left.queue {
             let reason = "The proxy could not handle the request";
             self.requests.reject(&connection, request, reason);
         }

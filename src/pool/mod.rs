@@ -52,6 +52,7 @@ pub use stats::AgentPoolStats;
 
 use crate::config_push::{ConfigPusher, ConfigUpdateHandler};
 use crate::entropy::RandomState;
+use crate::memory::MemoryBudget;
 use crate::metrics::MetricsCollector;
 use agent_config::ResolvedConfig;
 use arc_swap::ArcSwap;
@@ -114,6 +115,8 @@ struct Inner {
     updates: Arc<ArcSwap<ConfigUpdateHandler>>,
     maintenance: Maintenance,
     spare_queues: SpareQueues,
+    /// Memory that agents make the pool hold.
+    memory: MemoryBudget,
     /// Number of shutdowns in progress. While there is one, no new exchanges and agents are taken.
     shutdowns: AtomicUsize,
     /// Closed when the last handle is dropped.
@@ -141,6 +144,7 @@ impl AgentPool {
         let (open, closed) = watch::channel(());
         let maintenance = Maintenance::default();
         let max_entries = config.max_correlation_affinities;
+        let memory = MemoryBudget::new(config.max_memory);
         let inner = Arc::new(Inner {
             affinities: Affinities::new(max_entries, config.correlation_affinity_ttl),
             reported: Arc::new(MetricsCollector::with_config(
@@ -160,6 +164,7 @@ impl AgentPool {
             notices: NoticeChannel::default(),
             maintenance,
             spare_queues: SpareQueues::default(),
+            memory,
             shutdowns: AtomicUsize::new(0),
             closed,
         });

@@ -2,6 +2,7 @@
 
 use super::AgentPool;
 use super::agent::Agent;
+use super::agent_state::HeldNotice;
 use crate::protocol::AgentNotice;
 use std::sync::Arc;
 use tokio::sync::broadcast::error::RecvError;
@@ -29,7 +30,7 @@ const CAPACITY: usize = 256;
 /// ```
 #[derive(Debug)]
 pub struct Notices {
-    receiver: Receiver<AgentNotice>,
+    receiver: Receiver<HeldNotice>,
     /// The only agent whose notices are received; `None` for all.
     agent: Option<Arc<str>>,
 }
@@ -57,10 +58,11 @@ impl Notices {
     /// See [`NoticeError`].
     pub async fn recv(&mut self) -> Result<AgentNotice, NoticeError> {
         loop {
-            let notice = self.receiver.recv().await.map_err(|error| match error {
+            let held = self.receiver.recv().await.map_err(|error| match error {
                 RecvError::Lagged(missed) => NoticeError::Missed(missed),
                 RecvError::Closed => NoticeError::Closed,
             })?;
+            let notice = held.notice;
             let is_wanted = |agent: &Arc<str>| **agent == *notice.agent_id();
             if self.agent.as_ref().is_none_or(is_wanted) {
                 return Ok(notice);
@@ -91,7 +93,7 @@ impl Agent {
 
 /// Channel to which the connections of all agents publish notices.
 #[derive(Debug)]
-pub(super) struct NoticeChannel(pub(super) Sender<AgentNotice>);
+pub(super) struct NoticeChannel(pub(super) Sender<HeldNotice>);
 
 impl Default for NoticeChannel {
     fn default() -> Self {

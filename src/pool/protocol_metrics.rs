@@ -50,6 +50,9 @@ impl ProtocolMetrics {
             affinity_rejections: pool.affinities.rejections(),
             correlation_affinities: pool.affinities.len() as u64,
             sticky_sessions: 0,
+            memory_bytes: pool.memory.used() as u64,
+            memory_limit_bytes: pool.memory.limit() as u64,
+            connections_ended_for_memory: pool.memory.ended(),
         };
         ProtocolMetricsSnapshot::new(poolwide, total, metrics)
     }

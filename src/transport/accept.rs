@@ -16,8 +16,8 @@ const ENFILE: i32 = 23;
 
 /// Repeats `attempt` until it succeeds.
 ///
-/// If there is no free file descriptor, the oldest connection of `limiter` is closed, so that
-/// connections that never complete their handshake do not keep others out.
+/// If there is no free file descriptor, a connection of `limiter` is closed, so that connections
+/// that never complete their handshake do not keep others out.
 pub(crate) async fn accept<T, F: Future<Output = io::Result<T>>>(
     limiter: &SharedLimiter,
     attempt: impl Fn() -> F,
@@ -38,10 +38,10 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
 }
 
-/// Closes the oldest connection that has not completed its handshake, or waits if there is none.
+/// Closes a connection that has not completed its handshake, or waits if there is none.
 async fn free_descriptor(limiter: &SharedLimiter) {
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let released = lock(limiter).evict_oldest();
+    let released = lock(limiter).evict_one();
     let count = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
     if count.is_power_of_two() {
         let outcome = if released.is_some() {
@@ -64,7 +64,7 @@ async fn free_descriptor(limiter: &SharedLimiter) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::HandshakeLimiter;
+    use crate::transport::{HandshakeLimiter, PeerKey};
     use futures_util::FutureExt;
     use std::cell::Cell;
     use std::future::ready;
@@ -74,8 +74,8 @@ mod tests {
     async fn oldest_connection_is_closed_if_no_descriptor_is_free() {
         for error in [EMFILE, ENFILE] {
             let limiter = Mutex::new(HandshakeLimiter::new(10));
-            let mut oldest = lock(&limiter).enter();
-            let mut next = lock(&limiter).enter();
+            let mut oldest = lock(&limiter).enter(PeerKey::Unknown);
+            let mut next = lock(&limiter).enter(PeerKey::Unknown);
             let is_free = Cell::new(false);
             let attempt = || {
                 let full = io::Error::from_raw_os_error(error);
@@ -94,7 +94,7 @@ mod tests {
     #[tokio::test]
     async fn other_errors_close_no_connection() {
         let limiter = Mutex::new(HandshakeLimiter::new(10));
-        let mut slot = lock(&limiter).enter();
+        let mut slot = lock(&limiter).enter(PeerKey::Unknown);
         let is_tried = Cell::new(false);
         let attempt = || {
             let reset = io::Error::from(io::ErrorKind::ConnectionReset);

@@ -1,4 +1,5 @@
-use std::collections::VecDeque;
+use super::PeerKey;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -6,9 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
-/// Limits the connections that have not completed their handshake. A new connection evicts the
-/// oldest one when the limit is reached, so connections that never complete it cannot keep others
-/// out.
+/// Limits the connections that have not completed their handshake.
+///
+/// A new connection evicts another when the limit is reached, so connections that never complete it
+/// cannot keep others out: the oldest of the peer that has most.
 #[derive(Debug)]
 pub(crate) struct HandshakeLimiter {
     /// One entry per slot, the oldest first.
@@ -29,6 +31,7 @@ pub(crate) struct HandshakeSlot {
 /// The limiter's side of a slot.
 #[derive(Debug)]
 struct Entry {
+    peer: PeerKey,
     /// Dropping it evicts the slot. It is closed once the slot was dropped.
     evict: oneshot::Sender<Infallible>,
     /// Completes when the slot is dropped.
@@ -48,30 +51,48 @@ impl HandshakeLimiter {
         }
     }
 
-    /// Adds a connection. If the limiter is full, this evicts the oldest.
-    pub(crate) fn enter(&mut self) -> HandshakeSlot {
+    /// Adds a connection. If the limiter is full, this evicts another.
+    pub(crate) fn enter(&mut self, peer: PeerKey) -> HandshakeSlot {
         if self.slots.len() >= self.capacity {
             self.slots.retain(|entry| !entry.evict.is_closed());
         }
         if self.slots.len() >= self.capacity {
-            self.slots.pop_front();
+            self.remove_one();
         }
         let (evict, evicted) = oneshot::channel();
         let (_released, released) = oneshot::channel();
-        self.slots.push_back(Entry { evict, released });
+        self.slots.push_back(Entry {
+            peer,
+            evict,
+            released,
+        });
         HandshakeSlot { evicted, _released }
     }
 
-    /// Evicts the oldest connection, if there is any. The returned future completes when the
-    /// connection has given up its slot.
-    pub(crate) fn evict_oldest(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
+    /// Evicts a connection, if there is any. The returned future completes when the connection has
+    /// given up its slot.
+    pub(crate) fn evict_one(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
         self.slots.retain(|entry| !entry.evict.is_closed());
-        let Entry { evict, released } = self.slots.pop_front()?;
+        let Entry {
+            evict, released, ..
+        } = self.remove_one()?;
         drop(evict);
         Some(async {
             // Nothing is ever sent, so this is the drop of the slot.
             let _ = released.await;
         })
+    }
+
+    /// Removes the oldest connection of the peer that has most.
+    fn remove_one(&mut self) -> Option<Entry> {
+        let mut counts = HashMap::<PeerKey, usize>::new();
+        for entry in &self.slots {
+            *counts.entry(entry.peer).or_default() += 1;
+        }
+        let most = counts.values().copied().max()?;
+        let is_of_largest = |entry: &Entry| counts.get(&entry.peer) == Some(&most);
+        let oldest = self.slots.iter().position(is_of_largest)?;
+        self.slots.remove(oldest)
     }
 
     /// Takes all slots out. They are evicted when the returned limiter is dropped, unless their
@@ -107,34 +128,52 @@ mod tests {
     #[test]
     fn oldest_slot_is_evicted() {
         let mut limiter = HandshakeLimiter::new(2);
-        let (mut first, mut second) = (limiter.enter(), limiter.enter());
+        let (mut first, mut second) = (
+            limiter.enter(PeerKey::Unknown),
+            limiter.enter(PeerKey::Unknown),
+        );
         assert!(!is_evicted(&mut first) && !is_evicted(&mut second));
-        let mut third = limiter.enter();
+        let mut third = limiter.enter(PeerKey::Unknown);
         assert!(is_evicted(&mut first));
         assert!(!is_evicted(&mut second) && !is_evicted(&mut third));
     }
 
     #[test]
+    fn peer_with_most_slots_loses_one() {
+        let mut limiter = HandshakeLimiter::new(4);
+        let mut single = limiter.enter(PeerKey::Process(1));
+        let mut slots = [2, 2, 3].map(|process| limiter.enter(PeerKey::Process(process)));
+        let mut new = limiter.enter(PeerKey::Process(3));
+        assert!(is_evicted(&mut slots[0]));
+        assert!(!is_evicted(&mut single) && !is_evicted(&mut slots[1]));
+        let _newer = limiter.enter(PeerKey::Process(3));
+        assert!(is_evicted(&mut slots[2]) && !is_evicted(&mut new));
+    }
+
+    #[test]
     fn evicted_connection_is_awaited() {
         let mut limiter = HandshakeLimiter::new(2);
-        drop(limiter.enter());
-        let mut open = limiter.enter();
-        let mut released = Box::pin(limiter.evict_oldest().expect("a connection"));
+        drop(limiter.enter(PeerKey::Unknown));
+        let mut open = limiter.enter(PeerKey::Unknown);
+        let mut released = Box::pin(limiter.evict_one().expect("a connection"));
         assert!(is_evicted(&mut open));
         assert!((&mut released).now_or_never().is_none());
         drop(open);
         assert!(released.now_or_never().is_some());
-        assert!(limiter.evict_oldest().is_none());
+        assert!(limiter.evict_one().is_none());
     }
 
     #[test]
     fn dropped_slots_are_free() {
         let mut limiter = HandshakeLimiter::new(2);
-        let (mut first, second) = (limiter.enter(), limiter.enter());
+        let (mut first, second) = (
+            limiter.enter(PeerKey::Unknown),
+            limiter.enter(PeerKey::Unknown),
+        );
         drop(second);
-        let mut third = limiter.enter();
+        let mut third = limiter.enter(PeerKey::Unknown);
         assert!(!is_evicted(&mut first) && !is_evicted(&mut third));
-        (0..100).for_each(|_| drop(limiter.enter()));
+        (0..100).for_each(|_| drop(limiter.enter(PeerKey::Unknown)));
         assert!(limiter.slots.len() <= 2);
     }
 }

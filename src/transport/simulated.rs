@@ -87,4 +87,8 @@ impl WriteHalf for Box<dyn Writer> {
         (**self).shut_down();
         Ok(())
     }
+
+    fn is_hung_up(&self) -> bool {
+        false
+    }
 }

@@ -2,9 +2,11 @@
 
 use crate::connection::link::{Batch, LinkError, LinkReceiver, LinkSender, MAX_SLICES};
 use bytes::BytesMut;
+use rustix::event::{PollFd, PollFlags};
 use socket2::SockRef;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -23,6 +25,7 @@ pub(crate) trait WriteHalf: Send + Sync + 'static {
     fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     fn shut_down(&self) -> io::Result<()>;
+    fn is_hung_up(&self) -> bool;
 }
 
 impl WriteHalf for unix::OwnedWriteHalf {
@@ -37,6 +40,10 @@ impl WriteHalf for unix::OwnedWriteHalf {
     fn shut_down(&self) -> io::Result<()> {
         SockRef::from(self.as_ref()).shutdown(Shutdown::Both)
     }
+
+    fn is_hung_up(&self) -> bool {
+        is_hung_up(self.as_ref())
+    }
 }
 
 impl WriteHalf for tcp::OwnedWriteHalf {
@@ -50,6 +57,10 @@ impl WriteHalf for tcp::OwnedWriteHalf {
 
     fn shut_down(&self) -> io::Result<()> {
         SockRef::from(self.as_ref()).shutdown(Shutdown::Both)
+    }
+
+    fn is_hung_up(&self) -> bool {
+        is_hung_up(self.as_ref())
     }
 }
 
@@ -75,6 +86,21 @@ impl<W: WriteHalf> LinkSender for SocketSender<W> {
         // Fails only if the peer has already closed the connection.
         let _ = self.0.shut_down();
     }
+
+    fn is_peer_gone(&self) -> bool {
+        self.0.is_hung_up()
+    }
+}
+
+/// Returns whether a socket is closed in both directions, or has failed.
+pub(super) fn is_hung_up(socket: &impl AsFd) -> bool {
+    let mut polled = [PollFd::new(socket, PollFlags::empty())];
+    let now = rustix::event::Timespec::default();
+    // Fails only if the system has no memory. Then the socket is asked again later.
+    rustix::event::poll(&mut polled, Some(&now)).is_ok()
+        && polled[0]
+            .revents()
+            .intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
 impl<R: AsyncRead + Send + Unpin + 'static> LinkReceiver for SocketReceiver<R> {

@@ -1,6 +1,6 @@
 //! Unix socket links.
 
-use super::socket::{SocketReceiver, SocketSender, WriteHalf};
+use super::socket::{SocketReceiver, SocketSender, WriteHalf, is_hung_up};
 use crate::connection::link::Link;
 use crate::error::ConnectError;
 use crate::wire::MAX_FRAME_LEN;
@@ -109,6 +109,10 @@ impl WriteHalf for UnwatchedWriteHalf {
 
     fn shut_down(&self) -> io::Result<()> {
         SockRef::from(&self.socket).shutdown(Shutdown::Both)
+    }
+
+    fn is_hung_up(&self) -> bool {
+        is_hung_up(&self.socket)
     }
 }
 

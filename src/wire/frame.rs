@@ -1,12 +1,16 @@
 //! Framing: each frame is a length, a message type and a payload.
 
 use bytes::{Buf, Bytes, BytesMut};
+use std::time::Duration;
 
 /// Length (4 bytes, big endian, counting type and payload) and type (1 byte).
 pub(super) const FRAME_HEADER_LEN: usize = 5;
 
 /// Largest `length` that is accepted or sent: 16 MiB, the limit of `zentinel-agent-protocol`.
 pub(crate) const MAX_FRAME_LEN: usize = 16 * 1024 * 1024;
+
+/// Default time in which an incomplete frame has to make progress.
+pub(crate) const DEFAULT_FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Capacity reserved at the end of a read buffer, so that one read can return many frames.
 const READ_SIZE: usize = 16 * 1024;
@@ -126,9 +130,31 @@ impl FrameBuffer {
             self.bytes = BytesMut::new();
         }
         if self.bytes.capacity() - self.bytes.len() < READ_SIZE / 4 {
-            self.bytes.reserve(READ_SIZE);
+            self.grow();
         }
         &mut self.bytes
+    }
+
+    /// Makes room for one read. The buffer of a large frame grows to at most twice what has
+    /// arrived, and not beyond the end of the frame.
+    fn grow(&mut self) {
+        let len = self.bytes.len();
+        if len < MAX_KEPT {
+            return self.bytes.reserve(READ_SIZE);
+        }
+        let announced = match FrameHeader::parse(&self.bytes, MAX_FRAME_LEN) {
+            Ok(Some(header)) => header.frame_len().saturating_sub(len),
+            _ => 0,
+        };
+        let more = announced.min(len).max(READ_SIZE);
+        let mut grown = BytesMut::with_capacity(len + more);
+        grown.extend_from_slice(&self.bytes);
+        self.bytes = grown;
+    }
+
+    /// Returns the size of the buffer's memory in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// Removes and returns the next complete frame: its message number and its payload.

@@ -41,7 +41,8 @@ pub use encoding::{Encoding, UnknownEncoding};
 pub use events::Event;
 pub(crate) use events::{EventTarget, encode_event, event_of, expected_len};
 pub(crate) use frame::{
-    FrameBuffer, FrameError, MAX_FRAME_LEN, MessageType, OutgoingFrame, frame_of, write_message,
+    DEFAULT_FRAME_TIMEOUT, FrameBuffer, FrameError, MAX_FRAME_LEN, MessageType, OutgoingFrame,
+    frame_of, write_message,
 };
 pub(crate) use handshake::{HandshakeRequest, HandshakeResponse, MAX_HANDSHAKE_LEN};
 pub use incoming::IncomingEvent;

@@ -60,6 +60,7 @@ mod killed_agents;
 mod limits;
 mod malformed_events;
 #[cfg(feature = "metrics")]
+mod memory_limits;
 mod metrics_facade;
 mod moving_agents;
 mod notices;

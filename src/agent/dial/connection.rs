@@ -205,7 +205,9 @@ impl<H: AgentHandler> DialedConnection<H> {
             buffer: registered.buffer,
             dialect: registered.dialect,
             handle: Arc::clone(&handle),
+            memory: handle.open_account(),
             max_concurrent: self.sessions.limits.max_concurrent,
+            frame_timeout: self.sessions.limits.frame_timeout,
         };
         // A separate task, so that a panicking handler ends this connection but not the
         // reconnecting.

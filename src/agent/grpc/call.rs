@@ -4,8 +4,8 @@ use crate::agent::answer::{Job, answer};
 use crate::agent::handler::AgentHandler;
 use crate::agent::server::sessions::Sessions;
 use crate::agent::session::handshake_response;
-
 use crate::connection::link::{Batch, Link, LinkError, LinkReceiver};
+use crate::memory::MemoryAccount;
 use crate::transport::HandshakeSlot;
 use crate::wire::{
     Dialect, Encoding, FrameBuffer, FrameError, HandshakeRequest, MAX_FRAME_LEN, MessageType,
@@ -15,30 +15,50 @@ use bytes::BytesMut;
 use std::fmt::Display;
 use std::future::poll_fn;
 use std::sync::Arc;
-use tokio::sync::SemaphorePermit;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tonic::Status;
 
 /// Receives the message of a call and sends its answer.
 ///
-/// Until the message is complete and the call has a permit, it occupies a handshake slot: newer
+/// Until the message is complete and the call has a place, it occupies a handshake slot: newer
 /// calls can evict it, as they can evict connections that have not completed their handshake.
 pub(super) async fn serve_call<H: AgentHandler>(
     sessions: &Sessions<H>,
+    slot: HandshakeSlot,
+    link: Link,
+) -> Result<(), Status> {
+    let over_memory = Arc::new(Notify::new());
+    let ended = Arc::clone(&over_memory);
+    let memory = sessions.control.memory();
+    let account = memory.open_account(move || ended.notify_one());
+    tokio::select! {
+        biased;
+        () = over_memory.notified() => Err(Status::resource_exhausted(
+            "the server's memory limit is exceeded, and this call holds most",
+        )),
+        served = serve_within(sessions, slot, link, account) => served,
+    }
+}
+
+/// Serves a call whose memory is charged to `account`.
+async fn serve_within<H: AgentHandler>(
+    sessions: &Sessions<H>,
     mut slot: HandshakeSlot,
     mut link: Link,
+    mut account: MemoryAccount,
 ) -> Result<(), Status> {
-    let received = timeout(
-        sessions.limits.handshake_timeout,
-        receive_admitted(sessions, &mut *link.receiver),
-    );
+    let received = timeout(sessions.limits.handshake_timeout, async {
+        let message = receive_one(&mut *link.receiver, &mut account).await?;
+        Ok::<_, Status>((message, sessions.places.acquire().await))
+    });
     let received = tokio::select! {
         received = received => received,
         () = slot.evicted() => {
             return Err(Status::resource_exhausted("too many calls have not sent their message"));
         }
     };
-    let (message_number, payload, _permit) =
+    let ((message_number, payload), _place) =
         received.map_err(|_| Status::deadline_exceeded("timed out waiting for the message"))??;
     drop(slot);
     let mut batch = Batch::default();
@@ -49,34 +69,29 @@ pub(super) async fn serve_call<H: AgentHandler>(
         .map_err(|error| Status::internal(error.to_string()))
 }
 
-/// Receives the message and waits for a permit.
-async fn receive_admitted<'s, H: AgentHandler>(
-    sessions: &'s Sessions<H>,
+/// Receives the only message of a call. Anything after it is an error at once.
+async fn receive_one(
     receiver: &mut dyn LinkReceiver,
-) -> Result<(u8, BytesMut, SemaphorePermit<'s>), Status> {
-    let (message_number, payload) = receive_one(receiver).await?;
-    let permit = sessions.permits.acquire().await;
-    let permit = permit.map_err(|_| Status::unavailable("the agent is shutting down"))?;
-    Ok((message_number, payload, permit))
-}
-
-/// Receives the only message of a call.
-async fn receive_one(receiver: &mut dyn LinkReceiver) -> Result<(u8, BytesMut), Status> {
+    account: &mut MemoryAccount,
+) -> Result<(u8, BytesMut), Status> {
     let mut buffer = FrameBuffer::default();
-    while poll_fn(|cx| receiver.poll_receive(cx, buffer.spare()))
-        .await
-        .map_err(|error| read_error(&error))?
-        > 0
-    {}
-    let message = buffer
-        .next_frame(MAX_FRAME_LEN)
-        .map_err(|error| invalid_argument(&error))?;
-    match message {
-        None => Err(Status::invalid_argument("the call has no message")),
-        Some(_) if !buffer.is_empty() => Err(Status::invalid_argument(
-            "the call has more than one message",
-        )),
-        Some(message) => Ok(message),
+    let mut message = None;
+    loop {
+        let received = poll_fn(|cx| receiver.poll_receive(cx, buffer.spare())).await;
+        if received.map_err(|error| read_error(&error))? == 0 {
+            return message.ok_or_else(|| Status::invalid_argument("the call has no message"));
+        }
+        account.set(buffer.memory());
+        if message.is_none() {
+            message = buffer
+                .next_frame(MAX_FRAME_LEN)
+                .map_err(|error| invalid_argument(&error))?;
+        }
+        if message.is_some() && !buffer.is_empty() {
+            return Err(Status::invalid_argument(
+                "the call has more than one message",
+            ));
+        }
     }
 }
 

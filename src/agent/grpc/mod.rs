@@ -28,6 +28,9 @@ use tonic_health::server::HealthReporter;
 /// The messages of `proto/agent_v2.proto`, for the reflection service.
 const DESCRIPTOR: &[u8] = include_bytes!("../../../proto/agent_v2.bin");
 
+/// Limit of the streams of one connection of a server with few places.
+const MIN_STREAMS: usize = 16;
+
 /// Time that connections without event streams get to receive the health status and the GOAWAY
 /// frame and to close, before the draining server closes them.
 const GOAWAY_GRACE: Duration = Duration::from_millis(100);
@@ -135,7 +138,7 @@ pub(super) async fn begin<H: AgentHandler>(
     socket: Socket,
     incoming: mpsc::Sender<Http2Connection>,
 ) {
-    let state = Http2ConnectionState::new(&sessions.limiter);
+    let state = Http2ConnectionState::new(&sessions.limiter, socket.peer());
     let stream = match socket {
         Socket::Tls(stream, acceptor) => {
             let sessions_of_task = Arc::clone(sessions);
@@ -180,8 +183,8 @@ fn http2_server(max_connections: usize) -> Server {
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
 }
 
-/// Limit of the streams of one connection: as many as are served at once, and as many again in
-/// their handshake.
+/// Returns the limit of the streams of one connection: an eighth of all that are served at once, so
+/// that no connection takes all places.
 fn max_streams(max_connections: usize) -> u32 {
-    u32::try_from(max_connections.saturating_mul(2)).unwrap_or(u32::MAX)
+    u32::try_from(max_connections.div_ceil(8).max(MIN_STREAMS)).unwrap_or(u32::MAX)
 }

@@ -8,7 +8,7 @@ use crate::transport::grpc::{
     Http2ConnectionState, MessageReceiver, PROCESS_STREAM, SERVICE, StreamGuard, is_grpc,
     max_frame, pipe,
 };
-use crate::transport::{HandshakeLimiter, HandshakeSlot, SharedLimiter, lock};
+use crate::transport::{HandshakeLimiter, HandshakeSlot, PeerKey, SharedLimiter, lock};
 use crate::wire::{Direction, Encoding};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use std::convert::Infallible;
@@ -59,8 +59,8 @@ impl<H: AgentHandler> AgentService<H> {
     }
 
     /// Takes a handshake slot for a stream or call that is not served yet.
-    fn enter_handshake(&self) -> HandshakeSlot {
-        lock(&self.0.limiter).enter()
+    fn enter_handshake(&self, peer: PeerKey) -> HandshakeSlot {
+        lock(&self.0.limiter).enter(peer)
     }
 
     fn process_stream(
@@ -69,14 +69,15 @@ impl<H: AgentHandler> AgentService<H> {
         stream_guard: Option<StreamGuard>,
     ) -> Result<Response<Body>, Status> {
         let sessions = self.sessions();
-        let handle = sessions.control.register_session();
+        let peer = peer_of(stream_guard.as_ref());
+        let handle = sessions.control.register_session(peer);
         // Checked after `register_session`: a draining server sets this before it tells the
         // registered sessions to drain, so a session that registers too late for that sees it here.
         if *sessions.stopping().borrow() {
             return Err(Status::unavailable("the agent is shutting down"));
         }
         let (link, response) = self.link(request);
-        let slot = self.enter_handshake();
+        let slot = self.enter_handshake(peer);
         let sessions_of_task = Arc::clone(sessions);
         sessions.spawn(async move {
             let _stream_guard = stream_guard;
@@ -91,10 +92,11 @@ impl<H: AgentHandler> AgentService<H> {
     async fn process_event(
         self,
         request: Body,
-        _stream_guard: Option<StreamGuard>,
+        stream_guard: Option<StreamGuard>,
     ) -> Result<Response<Body>, Status> {
         let (link, response) = self.link(request);
-        call::serve_call(self.sessions(), self.enter_handshake(), link).await?;
+        let slot = self.enter_handshake(peer_of(stream_guard.as_ref()));
+        call::serve_call(self.sessions(), slot, link).await?;
         Ok(response)
     }
 
@@ -136,6 +138,10 @@ impl<H: AgentHandler> AgentService<H> {
         };
         (link, grpc_response(Body::new(body)))
     }
+}
+
+fn peer_of(stream: Option<&StreamGuard>) -> PeerKey {
+    stream.map_or(PeerKey::Unknown, StreamGuard::peer)
 }
 
 fn grpc_response(body: Body) -> Response<Body> {

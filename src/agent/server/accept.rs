@@ -6,7 +6,7 @@ use super::other_protocol::serve_other;
 use super::sessions::Sessions;
 #[cfg(feature = "__sim")]
 use crate::transport::simulated;
-use crate::transport::{self, second_descriptor, split_unix_of_agent, tcp};
+use crate::transport::{self, PeerKey, second_descriptor, split_unix_of_agent, tcp};
 use std::sync::Arc;
 
 impl<H: AgentHandler> Sessions<H> {
@@ -21,7 +21,7 @@ impl<H: AgentHandler> Sessions<H> {
                     super::super::grpc::begin(self, socket, incoming).await;
                 }
                 Protocol::Other(start) => {
-                    let (handle, slot) = self.register();
+                    let (handle, slot) = self.register(PeerKey::Unknown);
                     self.spawn(serve_other(Arc::clone(self), start, handle, slot));
                 }
             }
@@ -29,6 +29,7 @@ impl<H: AgentHandler> Sessions<H> {
     }
 
     async fn begin(self: &Arc<Self>, socket: Socket) {
+        let peer = socket.peer();
         let link = match socket {
             Socket::Unix(stream) => {
                 let duplicate = async || second_descriptor(&stream);
@@ -38,7 +39,7 @@ impl<H: AgentHandler> Sessions<H> {
             Socket::Tcp(stream) => Ok(tcp::split_tcp(stream)),
             #[cfg(feature = "tls")]
             Socket::Tls(stream, acceptor) => {
-                let (handle, slot) = self.register();
+                let (handle, slot) = self.register(peer);
                 let sessions = Arc::clone(self);
                 self.spawn(async move {
                     sessions.serve_tls(stream, &acceptor, handle, slot).await;
@@ -50,7 +51,7 @@ impl<H: AgentHandler> Sessions<H> {
         };
         match link {
             Ok(link) => {
-                let (handle, slot) = self.register();
+                let (handle, slot) = self.register(peer);
                 let sessions = Arc::clone(self);
                 self.spawn(async move {
                     let encodings = &sessions.limits.encodings;

@@ -5,9 +5,9 @@ use super::other_protocol::{OtherSession, StartSession};
 use crate::transport::grpc::Http2Connection;
 #[cfg(feature = "__sim")]
 use crate::transport::simulated;
-use crate::transport::tcp;
 #[cfg(feature = "tls")]
 use crate::transport::tls::Acceptor;
+use crate::transport::{PeerKey, tcp};
 use futures_util::future::BoxFuture;
 use std::fmt;
 use std::io;
@@ -75,6 +75,19 @@ pub(in crate::agent) enum Socket {
     Tls(TcpStream, Arc<Acceptor>),
     #[cfg(feature = "__sim")]
     Simulated(simulated::Stream),
+}
+
+impl Socket {
+    pub(in crate::agent) fn peer(&self) -> PeerKey {
+        match self {
+            Self::Unix(stream) => PeerKey::of_unix(stream),
+            Self::Tcp(stream) => PeerKey::of_tcp(stream),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream, _) => PeerKey::of_tcp(stream),
+            #[cfg(feature = "__sim")]
+            Self::Simulated(_) => PeerKey::Unknown,
+        }
+    }
 }
 
 impl Incoming {

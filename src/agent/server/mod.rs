@@ -6,6 +6,7 @@ mod endpoint;
 mod inherited;
 pub(super) mod listener;
 mod other_protocol;
+mod places;
 pub(super) mod sessions;
 #[cfg(feature = "tls")]
 mod tls;
@@ -22,7 +23,7 @@ use super::grpc::GrpcServer;
 use super::handler::AgentHandler;
 use crate::error::BindError;
 use crate::protocol::DEFAULT_DRAIN_TIMEOUT;
-use crate::wire::Encoding;
+use crate::wire::{DEFAULT_FRAME_TIMEOUT, Encoding};
 use endpoint::{ListenEndpoint, SocketSettings};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use listener::DynListener;
@@ -89,6 +90,7 @@ impl<H: AgentHandler> AgentServer<H> {
                 max_connections: 1024,
                 max_concurrent: 1024,
                 handshake_timeout: Duration::from_secs(5),
+                frame_timeout: DEFAULT_FRAME_TIMEOUT,
             },
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             #[cfg(feature = "tls")]
@@ -164,12 +166,15 @@ impl<H: AgentHandler> AgentServerBuilder<H> {
         self
     }
 
-    /// Sets how many connections are served at once, 1,024 by default. Further ones wait for the
-    /// response to their handshake. Connections to proxies that are dialed do not count.
+    /// Sets how many connections are served at once, 1,024 by default. For a further one, the
+    /// connection that has sent no event for longest is closed, of the peer that has most of them;
+    /// if all have sent events lately, it waits for the response to its handshake. Connections to
+    /// proxies that are dialed do not count.
     ///
-    /// As many again may be in their handshake; then a new one evicts the oldest. Over gRPC this
-    /// applies to streams, and separately to HTTP/2 connections without streams, which count as
-    /// connections in their handshake.
+    /// As many again may be in their handshake; then a new one evicts the oldest of the peer that
+    /// has most. Over gRPC this applies to streams, of which one HTTP/2 connection may have an
+    /// eighth, and separately to HTTP/2 connections without streams, which count as connections in
+    /// their handshake.
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.limits.max_connections = connections.max(1);
@@ -199,6 +204,28 @@ impl<H: AgentHandler> AgentServerBuilder<H> {
     #[must_use]
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.limits.handshake_timeout = timeout;
+        self
+    }
+
+    /// Sets the time in which an incomplete frame has to make progress, 10 s by default. A
+    /// connection whose frame neither is complete nor has grown by 64 KiB after that time, and
+    /// again after each further such time, is closed.
+    #[must_use]
+    pub fn frame_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.frame_timeout = timeout;
+        self
+    }
+
+    /// Sets the limit of the memory that all proxies together make the server hold, in bytes; 256
+    /// MiB by default. Received parts of frames, waiting events and unsent answers count.
+    ///
+    /// Once half of it is used, a connection that holds more than its share of the limit, one
+    /// sixteenth or less if there are more connections, reads no further events before those that
+    /// wait are answered. Beyond the limit, the connections that hold most are closed. Choose at
+    /// least 64 MiB, so that a few frames of 16 MiB fit.
+    #[must_use]
+    pub fn max_memory(self, bytes: usize) -> Self {
+        self.control.memory().set_limit(bytes);
         self
     }
 

@@ -3,6 +3,7 @@
 use super::super::answer::configured;
 use super::super::control::SessionHandle;
 use super::super::handler_forms::DynAgentHandler;
+use super::places::Places;
 use super::sessions::{Rejected, Sessions, interrupted};
 use crate::error::ConnectError;
 use crate::protocol::{AgentCapabilities, AgentResponse, CancelReason};
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::fmt;
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 /// The form in which events are passed to the handler: MessagePack with binary bodies.
 const DIALECT: Dialect = Dialect::new(Encoding::MessagePack, Some(Extension::V1));
@@ -48,8 +49,8 @@ const PREFIX: usize = 4 + 1 + 8;
 pub struct OtherSession {
     handler: Arc<dyn DynAgentHandler>,
     stopping: watch::Receiver<bool>,
-    permits: Arc<Semaphore>,
-    permit: Option<OwnedSemaphorePermit>,
+    places: Arc<Places>,
+    place: Option<OwnedSemaphorePermit>,
     established: Option<oneshot::Sender<()>>,
 }
 
@@ -62,8 +63,7 @@ impl OtherSession {
     /// Records that the peer has completed its handshake, and waits until the server has fewer
     /// connections than its limit. Events may be asked for afterwards.
     pub async fn established(&mut self) {
-        // The semaphore is never closed.
-        self.permit = Arc::clone(&self.permits).acquire_owned().await.ok();
+        self.place = Some(self.places.acquire().await);
         if let Some(established) = self.established.take() {
             // Fails only if the server is closing the session.
             let _ = established.send(());
@@ -158,8 +158,8 @@ pub(super) async fn serve_other<H: super::super::AgentHandler>(
     let mut session = start(OtherSession {
         handler: Arc::clone(&sessions.handler) as Arc<dyn DynAgentHandler>,
         stopping: sessions.stopping(),
-        permits: Arc::clone(&sessions.permits),
-        permit: None,
+        places: Arc::clone(&sessions.places),
+        place: None,
         established: Some(established),
     });
     let mut has_ended = false;

@@ -4,15 +4,16 @@
 use super::super::control::{AgentControl, SessionHandle};
 use super::super::handler::AgentHandler;
 use super::super::session::{AcceptedProxy, SessionParts, accept_handshake, serve};
+use super::places::Places;
 use crate::connection::link::{CloseReason, Link};
 use crate::error::ConnectError;
-use crate::transport::{HandshakeLimiter, HandshakeSlot, SharedLimiter, lock};
+use crate::transport::{HandshakeLimiter, HandshakeSlot, PeerKey, SharedLimiter, lock};
 use crate::wire::{Encoding, FrameBuffer};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -21,8 +22,7 @@ pub(in crate::agent) struct Sessions<H> {
     pub(in crate::agent) handler: Arc<H>,
     pub(in crate::agent) control: AgentControl,
     pub(in crate::agent) limits: SessionLimits,
-    /// One permit for each accepted session that may be served at once.
-    pub(in crate::agent) permits: Arc<Semaphore>,
+    pub(in crate::agent) places: Arc<Places>,
     /// Limits the connections that have not completed their handshake, and HTTP/2 connections
     /// without streams.
     pub(in crate::agent) limiter: Arc<SharedLimiter>,
@@ -39,6 +39,8 @@ pub(in crate::agent) struct SessionLimits {
     pub(in crate::agent) max_connections: usize,
     pub(in crate::agent) max_concurrent: usize,
     pub(in crate::agent) handshake_timeout: Duration,
+    /// Time in which an incomplete frame has to make progress.
+    pub(in crate::agent) frame_timeout: Duration,
 }
 
 /// Reason why a connection was closed before its handshake was complete.
@@ -56,8 +58,8 @@ impl<H: AgentHandler> Sessions<H> {
     pub(super) fn new(handler: Arc<H>, control: AgentControl, limits: SessionLimits) -> Self {
         Self {
             handler,
+            places: Arc::new(Places::new(limits.max_connections, control.clone())),
             control,
-            permits: Arc::new(Semaphore::new(limits.max_connections)),
             limiter: Arc::new(Mutex::new(HandshakeLimiter::new(limits.max_connections))),
             limits,
             unfinished: AtomicU64::new(0),
@@ -80,7 +82,7 @@ impl<H: AgentHandler> Sessions<H> {
             encodings,
             &mut link,
             &mut buffer,
-            &self.permits,
+            self.places.acquire(),
         );
         let interrupted = interrupted(&mut slot, &handle);
         let accepted = self.admit(handshake, interrupted).await;
@@ -100,6 +102,7 @@ impl<H: AgentHandler> Sessions<H> {
             }
         };
         drop(slot);
+        handle.set_place(true);
         if dialect.has_streams() {
             handle.set_proxy_id(proxy_id);
         }
@@ -108,8 +111,10 @@ impl<H: AgentHandler> Sessions<H> {
             buffer,
             dialect: dialect.within(link.max_frame),
             link,
+            memory: handle.open_account(),
             handle,
             max_concurrent: self.limits.max_concurrent,
+            frame_timeout: self.limits.frame_timeout,
         };
         if let Err(error) = serve(parts).await {
             tracing::warn!(%error, "the connection of a proxy failed");
@@ -148,9 +153,9 @@ impl<H: AgentHandler> Sessions<H> {
     }
 
     /// Adds a session, before its task begins: the server drains those that it knows.
-    pub(super) fn register(&self) -> (Arc<SessionHandle>, HandshakeSlot) {
-        let handle = self.control.register_session();
-        (handle, lock(&self.limiter).enter())
+    pub(super) fn register(&self, peer: PeerKey) -> (Arc<SessionHandle>, HandshakeSlot) {
+        let handle = self.control.register_session(peer);
+        (handle, lock(&self.limiter).enter(peer))
     }
 
     /// Runs a task until it ends, or until the server is dropped or has drained.

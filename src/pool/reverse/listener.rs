@@ -184,7 +184,7 @@ impl ReverseConnectionListener {
                 incoming = transport::accept(&limiter, || self.accept()) => {
                     let Some(incoming) = incoming else { return };
                     let (listener, pool) = (Arc::clone(&self), Arc::clone(&pool));
-                    let slot = lock(&limiter).enter();
+                    let slot = lock(&limiter).enter(incoming.peer.key);
                     registering.spawn(listener.handle_incoming(incoming, slot, pool));
                 }
             }

@@ -1,7 +1,7 @@
 //! Limits how often peers may connect.
 
-use super::peer::PeerKey;
 use crate::clock;
+use crate::transport::PeerKey;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;

@@ -2,7 +2,7 @@
 //! newer connections can evict them.
 
 use super::stream::Stream;
-use crate::transport::{HandshakeLimiter, HandshakeSlot};
+use crate::transport::{HandshakeLimiter, HandshakeSlot, PeerKey};
 use atomic_waker::AtomicWaker;
 use std::io;
 use std::pin::Pin;
@@ -21,6 +21,7 @@ pub(crate) struct Http2Connection {
 /// State of a connection: its streams, or its slot in the limiter.
 #[derive(Debug)]
 pub(crate) struct Http2ConnectionState {
+    peer: PeerKey,
     limiter: Arc<Mutex<HandshakeLimiter>>,
     state: Mutex<State>,
     /// Wakes the task that drives the connection, so that it polls the slot.
@@ -55,11 +56,12 @@ impl Http2Connection {
 
 impl Http2ConnectionState {
     /// Creates the state of a new connection, in a slot of the limiter.
-    pub(crate) fn new(limiter: &Arc<Mutex<HandshakeLimiter>>) -> Arc<Self> {
+    pub(crate) fn new(limiter: &Arc<Mutex<HandshakeLimiter>>, peer: PeerKey) -> Arc<Self> {
         Arc::new(Self {
+            peer,
             state: Mutex::new(State {
                 streams: 0,
-                handshake_slot: Some(lock(limiter).enter()),
+                handshake_slot: Some(lock(limiter).enter(peer)),
             }),
             limiter: Arc::clone(limiter),
             connection_waker: AtomicWaker::new(),
@@ -85,12 +87,18 @@ impl Http2ConnectionState {
     }
 }
 
+impl StreamGuard {
+    pub(crate) fn peer(&self) -> PeerKey {
+        self.0.peer
+    }
+}
+
 impl Drop for StreamGuard {
     fn drop(&mut self) {
         let mut state = lock(&self.0.state);
         state.streams -= 1;
         if state.streams == 0 {
-            state.handshake_slot = Some(lock(&self.0.limiter).enter());
+            state.handshake_slot = Some(lock(&self.0.limiter).enter(self.0.peer));
             drop(state);
             self.0.connection_waker.wake();
         }

@@ -127,6 +127,10 @@ impl LinkSender for PipeSender {
         }
     }
 
+    fn is_peer_gone(&self) -> bool {
+        self.0.queue().is_body_dropped
+    }
+
     fn close(&self) {
         self.0.queue().is_closed = true;
         self.0.body_waker.wake();

@@ -2,6 +2,7 @@
 
 use crate::connection::link::{Batch, Link, LinkError, LinkReceiver, LinkSender, MAX_SLICES};
 use crate::error::TlsFailure;
+use crate::transport::socket::is_hung_up;
 use crate::wire::MAX_FRAME_LEN;
 use bytes::BytesMut;
 use rustls::Connection;
@@ -140,6 +141,10 @@ impl LinkSender for TlsSender {
         // Fails only if the peer has already closed the connection, or does not read.
         let _ = session.flush(&self.0.socket);
         let _ = SockRef::from(&self.0.socket).shutdown(Shutdown::Both);
+    }
+
+    fn is_peer_gone(&self) -> bool {
+        is_hung_up(&self.0.socket)
     }
 }
 

@@ -13,6 +13,15 @@ const MAX_KEPT_NODES: usize = 16 * 1024;
 /// Working memory for a longer payload is not kept.
 const MAX_KEPT_BYTES: usize = 256 * 1024;
 
+/// Maximum number of values and keys in a payload.
+///
+/// Each takes some 30 bytes while the payload is parsed, however short it is, so a frame full of
+/// them would take 15 times its size.
+const MAX_NODES: usize = 500_000;
+
+/// Length from which a payload may have more than [`MAX_NODES`] values: each takes two bytes.
+const MIN_COUNTED_LEN: usize = 2 * MAX_NODES;
+
 /// JSON parser that keeps its working memory between messages, so that parsing allocates nothing
 /// once warm.
 #[derive(Default)]
@@ -38,6 +47,9 @@ impl JsonParser {
         // what follows.
         if memchr::memchr(0, payload).is_some() || has_malformed_long_number(payload) {
             return Err(DecodeErrorKind::Syntax);
+        }
+        if len >= MIN_COUNTED_LEN && has_too_many_nodes(payload) {
+            return Err(DecodeErrorKind::TooMany);
         }
         // simd-json decodes escapes in place, and otherwise does not modify the payload.
         self.is_unmodified = memchr::memchr(b'\\', payload).is_none();
@@ -110,6 +122,36 @@ fn has_lone_surrogate(json: &[u8]) -> bool {
     expected_low.is_some()
 }
 
+/// Returns whether a payload has more than [`MAX_NODES`] values and keys: whether as many commas,
+/// colons and opening brackets are outside of its strings.
+fn has_too_many_nodes(json: &[u8]) -> bool {
+    let mut nodes = 1;
+    let mut at = 0;
+    while let Some(&byte) = json.get(at) {
+        at += 1;
+        match byte {
+            b'"' => at += string_len(&json[at..]),
+            b',' | b':' | b'[' | b'{' => nodes += 1,
+            _ => {}
+        }
+    }
+    nodes > MAX_NODES
+}
+
+/// Returns the length of the rest of a string, with its closing quote.
+fn string_len(rest: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(found) = memchr::memchr2(b'"', b'\\', &rest[at.min(rest.len())..]) {
+        at += found + 1;
+        if rest[at - 1] == b'"' {
+            return at;
+        }
+        // The character after a backslash does not end the string.
+        at += 1;
+    }
+    rest.len()
+}
+
 /// Returns the UTF-16 code unit of an escape such as `u00e9`.
 fn utf16_unit(escape: &[u8]) -> Option<u16> {
     let digits = escape.strip_prefix(b"u")?.get(..4)?;
@@ -136,6 +178,11 @@ impl Document<'_> {
         Reader {
             nodes: &self.nodes.0,
         }
+    }
+
+    /// Returns the size of the document's memory in bytes, apart from the payload.
+    pub(crate) fn memory(&self) -> usize {
+        self.nodes.0.capacity() * size_of::<Node<'_>>()
     }
 }
 

@@ -1,0 +1,59 @@
+//! The places of a server: how many sessions and calls it serves at once.
+
+use super::super::control::AgentControl;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
+
+/// Interval at which whoever waits for a place makes a session give way.
+const ROOM_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Places of sessions and calls that are served at once.
+#[derive(Debug)]
+pub(in crate::agent) struct Places {
+    free: Arc<Semaphore>,
+    control: AgentControl,
+    /// Number of sessions that gave way.
+    gave_way: AtomicU64,
+}
+
+impl Places {
+    pub(super) fn new(count: usize, control: AgentControl) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(count)),
+            control,
+            gave_way: AtomicU64::new(0),
+        }
+    }
+
+    /// Waits for a place. If all are taken, sessions that have sent no event for long give way, one
+    /// in each [`ROOM_INTERVAL`].
+    pub(in crate::agent) async fn acquire(&self) -> OwnedSemaphorePermit {
+        let mut acquired = pin!(Arc::clone(&self.free).acquire_owned());
+        loop {
+            tokio::select! {
+                biased;
+                // The semaphore is never closed.
+                Ok(place) = &mut acquired => return place,
+                () = self.make_room() => {}
+            }
+        }
+    }
+
+    async fn make_room(&self) {
+        if self.control.make_room() {
+            let count = self.gave_way.fetch_add(1, Ordering::Relaxed) + 1;
+            if count.is_power_of_two() {
+                tracing::warn!(
+                    count,
+                    "closed a connection that sent no events, since all places are taken; raise \
+                     max_connections"
+                );
+            }
+        }
+        sleep(ROOM_INTERVAL).await;
+    }
+}

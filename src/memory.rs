@@ -1,0 +1,320 @@
+//! The limit of the memory that peers can make a pool or a server hold.
+//!
+//! Every connection has an account with what it holds: read buffers, waiting events, unsent
+//! answers. Everything else is charged one by one. A connection that holds more than its share is
+//! slowed once half of the limit is used; beyond the limit, the connections that hold most end.
+
+use crate::entropy::RandomState;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Default limit of a pool, and of a server, in bytes: 256 MiB.
+pub(crate) const DEFAULT_LIMIT: usize = 256 * 1024 * 1024;
+
+/// Unit of accounts. What a connection holds is rounded up to it, so that an account changes only
+/// now and then, and never for the events of an idle connection.
+const UNIT: usize = 16 * 1024;
+
+/// Part of the limit that a connection may hold when memory is scarce, if there are few
+/// connections: a sixteenth. If there are more connections, their number takes its place.
+const MIN_SHARES: usize = 16;
+
+/// Memory that peers make a pool or a server hold, against its limit. Clones share it.
+#[derive(Clone)]
+pub(crate) struct MemoryBudget(Arc<Budget>);
+
+struct Budget {
+    limit: AtomicUsize,
+    used: AtomicUsize,
+    /// Connections that were ended to free memory.
+    ended: AtomicU64,
+    accounts: Mutex<Accounts>,
+    /// Number of accounts.
+    count: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Accounts {
+    next: u64,
+    open: HashMap<u64, Arc<Account>, RandomState>,
+}
+
+/// Account of a connection. Its balance is returned when this is dropped.
+pub(crate) struct MemoryAccount {
+    budget: MemoryBudget,
+    number: u64,
+    shared: Arc<Account>,
+    /// Bytes charged, a multiple of [`UNIT`].
+    charged: usize,
+}
+
+struct Account {
+    charged: AtomicUsize,
+    is_ended: AtomicBool,
+    /// Called when the connection has to end.
+    end: Box<dyn Fn() + Send + Sync>,
+}
+
+/// Memory that is charged until this is dropped.
+#[derive(Debug)]
+pub(crate) struct MemoryCharge {
+    budget: MemoryBudget,
+    bytes: usize,
+}
+
+impl MemoryBudget {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self(Arc::new(Budget {
+            limit: AtomicUsize::new(limit),
+            used: AtomicUsize::new(0),
+            ended: AtomicU64::new(0),
+            accounts: Mutex::default(),
+            count: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Opens the account of a connection. `end` is called, at most once, when the connection has to
+    /// end because it holds most and the limit is exceeded.
+    pub(crate) fn open_account(&self, end: impl Fn() + Send + Sync + 'static) -> MemoryAccount {
+        let shared = Arc::new(Account {
+            charged: AtomicUsize::new(0),
+            is_ended: AtomicBool::new(false),
+            end: Box::new(end),
+        });
+        let mut accounts = self.accounts();
+        let number = accounts.next;
+        accounts.next += 1;
+        accounts.open.insert(number, Arc::clone(&shared));
+        self.0.count.store(accounts.open.len(), Ordering::Relaxed);
+        drop(accounts);
+        MemoryAccount {
+            budget: self.clone(),
+            number,
+            shared,
+            charged: 0,
+        }
+    }
+
+    /// Charges memory that does not belong to the account of a connection. Returns `None` if it
+    /// would exceed the limit.
+    pub(crate) fn try_charge(&self, bytes: usize) -> Option<MemoryCharge> {
+        let charge = MemoryCharge {
+            budget: self.clone(),
+            bytes,
+        };
+        let used = self.0.used.fetch_add(bytes, Ordering::Relaxed);
+        (used.saturating_add(bytes) <= self.limit()).then_some(charge)
+    }
+
+    pub(crate) fn set_limit(&self, limit: usize) {
+        self.0.limit.store(limit, Ordering::Relaxed);
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        self.0.limit.load(Ordering::Relaxed)
+    }
+
+    /// Returns the bytes that are charged.
+    pub(crate) fn used(&self) -> usize {
+        self.0.used.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of connections that were ended to free memory.
+    pub(crate) fn ended(&self) -> u64 {
+        self.0.ended.load(Ordering::Relaxed)
+    }
+
+    /// Returns the bytes that a connection may hold when memory is scarce.
+    fn share(&self) -> usize {
+        self.limit() / self.0.count.load(Ordering::Relaxed).max(MIN_SHARES)
+    }
+
+    #[cold]
+    fn end_largest(&self) {
+        for account in self.take_largest() {
+            self.0.ended.fetch_add(1, Ordering::Relaxed);
+            (account.end)();
+        }
+    }
+
+    /// Marks connections as ended until those that stay fit into the limit, the largest first.
+    fn take_largest(&self) -> Vec<Arc<Account>> {
+        let accounts = self.accounts();
+        let (ending, mut staying): (Vec<_>, Vec<_>) = accounts
+            .open
+            .values()
+            .partition(|account| account.is_ended());
+        let ending: usize = ending.iter().map(|account| account.charged()).sum();
+        let mut used = self.used().saturating_sub(ending);
+        staying.sort_unstable_by_key(|account| account.charged());
+        let mut taken = Vec::new();
+        while used > self.limit()
+            && let Some(largest) = staying.pop()
+            && largest.charged() > 0
+        {
+            used = used.saturating_sub(largest.charged());
+            largest.is_ended.store(true, Ordering::Relaxed);
+            taken.push(Arc::clone(largest));
+        }
+        taken
+    }
+
+    fn accounts(&self) -> MutexGuard<'_, Accounts> {
+        self.0
+            .accounts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MemoryAccount {
+    /// Sets what the connection holds, in bytes.
+    pub(crate) fn set(&mut self, bytes: usize) {
+        let charged = bytes.div_ceil(UNIT) * UNIT;
+        if charged != self.charged {
+            self.charge(charged);
+        }
+    }
+
+    /// Returns whether the connection has to end, because it holds most and the limit is exceeded.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.shared.is_ended()
+    }
+
+    /// Returns whether the connection has to take no more work for now: it holds more than its
+    /// share, and half of the limit is used.
+    pub(crate) fn is_slowed(&self) -> bool {
+        self.charged > UNIT
+            && self.budget.used() > self.budget.limit() / 2
+            && self.charged > self.budget.share()
+    }
+
+    fn charge(&mut self, charged: usize) {
+        let used = &self.budget.0.used;
+        let is_growing = charged > self.charged;
+        if is_growing {
+            used.fetch_add(charged - self.charged, Ordering::Relaxed);
+        } else {
+            used.fetch_sub(self.charged - charged, Ordering::Relaxed);
+        }
+        self.charged = charged;
+        self.shared.charged.store(charged, Ordering::Relaxed);
+        if is_growing && self.budget.used() > self.budget.limit() {
+            self.budget.end_largest();
+        }
+    }
+}
+
+impl Account {
+    fn charged(&self) -> usize {
+        self.charged.load(Ordering::Relaxed)
+    }
+
+    fn is_ended(&self) -> bool {
+        self.is_ended.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for MemoryAccount {
+    fn drop(&mut self) {
+        self.set(0);
+        let mut accounts = self.budget.accounts();
+        accounts.open.remove(&self.number);
+        let count = accounts.open.len();
+        self.budget.0.count.store(count, Ordering::Relaxed);
+    }
+}
+
+impl Drop for MemoryCharge {
+    fn drop(&mut self) {
+        self.budget.0.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for MemoryAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryAccount")
+            .field("charged", &self.charged)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for MemoryBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBudget")
+            .field("limit", &self.limit())
+            .field("used", &self.used())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    fn accounts<const N: usize>(budget: &MemoryBudget, bytes: [usize; N]) -> [MemoryAccount; N] {
+        bytes.map(|bytes| {
+            let mut account = budget.open_account(|| {});
+            account.set(bytes);
+            account
+        })
+    }
+
+    #[test]
+    fn balances_are_summed_and_returned() {
+        let budget = MemoryBudget::new(100 * MIB);
+        let [mut one, two] = accounts(&budget, [MIB, 1]);
+        assert_eq!(budget.used(), MIB + UNIT);
+        one.set(0);
+        let charge = budget.try_charge(5).expect("room");
+        assert_eq!(budget.used(), UNIT + 5);
+        drop((one, two, charge));
+        assert_eq!(budget.used(), 0);
+        assert!(budget.accounts().open.is_empty());
+    }
+
+    #[test]
+    fn largest_connections_end_beyond_the_limit() {
+        let budget = MemoryBudget::new(10 * MIB);
+        let mut all = accounts(&budget, [MIB, 4 * MIB, 3 * MIB, MIB]);
+        assert!(all.iter().all(|account| !account.is_ended()));
+        all[0].set(8 * MIB);
+        let ended: Vec<_> = all.iter().map(MemoryAccount::is_ended).collect();
+        assert_eq!(ended, [true, false, false, false]);
+        // What is about to be freed makes no other connection end.
+        all[3].set(2 * MIB);
+        assert_eq!(budget.ended(), 1);
+        all[3].set(5 * MIB);
+        let ended: Vec<_> = all.iter().map(MemoryAccount::is_ended).collect();
+        assert_eq!(ended, [true, false, false, true]);
+    }
+
+    #[test]
+    fn connection_above_its_share_is_slowed_when_memory_is_scarce() {
+        let budget = MemoryBudget::new(32 * MIB);
+        let [mut large, small] = accounts(&budget, [15 * MIB, MIB]);
+        assert!(!large.is_slowed());
+        large.set(16 * MIB);
+        assert!(large.is_slowed() && !small.is_slowed());
+        let many: Vec<_> = (0..31).map(|_| budget.open_account(|| {})).collect();
+        assert!(small.is_slowed(), "its share is smaller now");
+        drop(many);
+        assert!(!small.is_slowed());
+    }
+
+    #[test]
+    fn charges_are_refused_beyond_the_limit() {
+        let budget = MemoryBudget::new(10);
+        let held = budget.try_charge(6).expect("room");
+        assert!(budget.try_charge(5).is_none());
+        assert_eq!(budget.used(), 6);
+        drop(held);
+        assert!(budget.try_charge(10).is_some());
+        assert!(budget.try_charge(usize::MAX).is_none());
+        assert_eq!(budget.used(), 0);
+    }
+}

@@ -1,0 +1,284 @@
+//! The memory that peers make a server or a pool hold is limited in sum.
+
+use crate::common::{
+    HonestCalls, RawAgent, RawConnection, config, eventually, frame, message, metadata, pool_with,
+    request, serve, serve_with,
+};
+use std::time::{Duration, Instant};
+use tollgate::control::AgentNotice;
+use tollgate::{AgentConfig, AgentPoolConfig, Encoding};
+
+const MIB: usize = 1024 * 1024;
+
+/// Memory limit of the servers and pools below.
+const LIMIT: usize = 64 * MIB;
+
+/// Returns all but the last byte of a frame of `len` bytes.
+fn all_but_the_end(message: u8, len: usize) -> Vec<u8> {
+    let mut frame = frame(message, &vec![b' '; len]);
+    frame.pop();
+    frame
+}
+
+/// Sends bytes until the other side closes the connection or takes no more.
+async fn press(connection: &mut RawConnection, bytes: &[u8]) {
+    let sent = tokio::time::timeout(Duration::from_secs(2), connection.try_send(bytes));
+    let _ = sent.await;
+}
+
+/// Returns the memory of this process in use, in bytes.
+fn resident_memory() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn incomplete_frames_of_many_proxies_fit_the_limit() {
+    let agent = serve_with(|server| server.max_memory(LIMIT)).await;
+    let honest_pool = pool_with(AgentPoolConfig::default(), &agent.path).await;
+    let honest = HonestCalls::to(&honest_pool);
+    let bytes = all_but_the_end(message::REQUEST_HEADERS, 15 * MIB);
+    let before = resident_memory();
+    let mut most = 0;
+
+    let mut hostile = Vec::new();
+    for _ in 0..10 * LIMIT / (15 * MIB) {
+        let mut connection = RawConnection::connect_in(&agent.path, Encoding::Json).await;
+        press(&mut connection, &bytes).await;
+        hostile.push(connection);
+        most = most.max(agent.control.memory_used());
+    }
+
+    honest.end().await;
+    assert!(agent.control.ended_for_memory() > 0);
+    assert!(most > LIMIT / 2, "{most} bytes were charged");
+    let grown = resident_memory().saturating_sub(before);
+    assert!(grown < LIMIT + 96 * MIB, "{grown} bytes");
+    drop(hostile);
+    eventually("memory is returned", async || {
+        agent.control.memory_used() < MIB
+    })
+    .await;
+    let faults = crate::common::faults(&honest_pool).await;
+    assert_eq!(faults.connections_lost, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_events_of_many_proxies_fit_the_limit() {
+    let agent = serve_with(|server| server.max_memory(LIMIT)).await;
+    let honest_pool = pool_with(AgentPoolConfig::default(), &agent.path).await;
+    let honest = HonestCalls::to(&honest_pool);
+    let before = resident_memory();
+
+    let mut hostile = Vec::new();
+    for n in 0..40 {
+        let mut connection = RawConnection::connect_in(&agent.path, Encoding::Json).await;
+        for k in 0..3 {
+            let event = serde_json::json!({
+                "metadata": metadata(&format!("{n}-{k}")), "method": "GET", "uri": "/wait",
+                "headers": {"x": ["v".repeat(5 * MIB)]},
+            });
+            let event = frame(message::REQUEST_HEADERS, event.to_string().as_bytes());
+            press(&mut connection, &event).await;
+        }
+        hostile.push(connection);
+    }
+
+    honest.end().await;
+    let grown = resident_memory().saturating_sub(before);
+    assert!(grown < LIMIT + 96 * MIB, "{grown} bytes");
+    assert!(agent.control.memory_used() <= LIMIT);
+    drop(hostile);
+}
+
+#[tokio::test]
+async fn frame_without_progress_ends_its_connection() {
+    let timeout = Duration::from_millis(200);
+    let agent = serve_with(|server| server.frame_timeout(timeout)).await;
+    let mut idle = RawConnection::connect_in(&agent.path, Encoding::Json).await;
+    let mut stalled = RawConnection::connect_in(&agent.path, Encoding::Json).await;
+    stalled.send_bytes(b"\0\0").await;
+    let started = Instant::now();
+    stalled.expect_end().await;
+    assert!(started.elapsed() >= timeout);
+
+    // One byte at a time is no progress.
+    let mut dripping = RawConnection::connect_in(&agent.path, Encoding::Json).await;
+    let bytes = all_but_the_end(message::REQUEST_HEADERS, MIB);
+    let mut sent = 0;
+    while dripping.try_send(&bytes[sent..=sent]).await.is_ok() {
+        sent += 1;
+        tokio::time::sleep(timeout / 20).await;
+        assert!(sent < 1_000, "the connection is still open");
+    }
+
+    // A frame that grows may take longer.
+    let mut slow = RawConnection::connect_in(&agent.path, Encoding::Json).await;
+    let started = Instant::now();
+    let event = serde_json::json!({
+        "metadata": metadata("slow"), "method": "GET", "uri": "/block",
+        "headers": {"x": ["v".repeat(MIB)]},
+    });
+    let event = frame(message::REQUEST_HEADERS, event.to_string().as_bytes());
+    for piece in event.chunks(100 * 1024) {
+        slow.send_bytes(piece).await;
+        tokio::time::sleep(timeout / 2).await;
+    }
+    assert!(started.elapsed() > 2 * timeout);
+    assert_eq!(slow.message().await.0, message::AGENT_RESPONSE);
+    idle.sync().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn incomplete_answers_of_an_agent_fit_the_limit_of_the_pool() {
+    let good = serve().await;
+    let pool_config = AgentPoolConfig {
+        max_memory: LIMIT,
+        connections_per_agent: 8,
+        ..config(Encoding::Json)
+    };
+    let pool = pool_with(pool_config, &good.path).await;
+    let honest = HonestCalls::to(&pool);
+    let hostile = RawAgent::listen();
+    let config = AgentConfig::new("hostile", hostile.path.to_str().unwrap());
+    let _hostile = pool.add(config).await.unwrap();
+
+    let mut connections = Vec::new();
+    let bytes = all_but_the_end(message::AGENT_RESPONSE, 15 * MIB);
+    let mut most = 0;
+    while pool.metrics().snapshot().connections_ended_for_memory_total < 3 {
+        let mut connection = hostile.accept_in(Encoding::Json).await;
+        press(&mut connection, &bytes).await;
+        connections.push(connection);
+        most = most.max(pool.metrics().snapshot().memory_bytes);
+    }
+
+    honest.end().await;
+    assert!(most > LIMIT as u64 / 2);
+    let metrics = pool.metrics().snapshot();
+    assert_eq!(metrics.memory_limit_bytes, LIMIT as u64);
+    let text = pool.metrics().to_prometheus("tollgate");
+    for name in [
+        "memory_bytes",
+        "memory_limit_bytes",
+        "connections_ended_for_memory_total",
+    ] {
+        assert!(text.contains(&format!("\ntollgate_{name} ")), "{name}");
+    }
+    assert_eq!(metrics.agents["agent"].faults.connections_lost, 0);
+}
+
+#[tokio::test]
+async fn frame_of_an_agent_without_progress_ends_its_connection() {
+    let hostile = RawAgent::listen();
+    let pool_config = AgentPoolConfig {
+        frame_timeout: Duration::from_millis(200),
+        connections_per_agent: 1,
+        ..config(Encoding::Json)
+    };
+    let (pool, mut connection) = tokio::join!(
+        pool_with(pool_config, &hostile.path),
+        hostile.accept_in(Encoding::Json)
+    );
+    connection.send_bytes(b"\0\0\0\x09\x20{").await;
+    connection.expect_end().await;
+    assert_eq!(crate::common::faults(&pool).await.connections_lost, 1);
+}
+
+#[tokio::test]
+async fn notices_that_nobody_takes_fit_the_limit_of_the_pool() {
+    let hostile = RawAgent::listen();
+    let pool_config = AgentPoolConfig {
+        max_memory: 8 * MIB,
+        connections_per_agent: 1,
+        ..config(Encoding::Json)
+    };
+    let (pool, mut connection) = tokio::join!(
+        pool_with(pool_config, &hostile.path),
+        hostile.accept_in(Encoding::Json)
+    );
+    let mut notices = pool.notices();
+    let report = serde_json::json!({
+        "agent_id": "a", "timestamp_ms": 1, "interval_ms": 1, "gauges": [], "histograms": [],
+        "counters": [{"name": "n".repeat(MIB / 2), "labels": {}, "value": 1}],
+    });
+    for _ in 0..80 {
+        connection
+            .send_value(message::METRICS_REPORT, &report)
+            .await;
+    }
+    connection.sync().await;
+    let metrics = pool.metrics().snapshot();
+    assert!(metrics.memory_bytes <= 8 * MIB as u64);
+    assert!(metrics.memory_bytes > 2 * MIB as u64);
+    assert!(metrics.total.faults.unexpected_messages > 70);
+
+    let received = notices.recv().await.unwrap();
+    assert!(matches!(received, AgentNotice::Metrics { .. }));
+    drop((received, notices));
+    let event = request("c-1", "/");
+    let agent = pool.agent("agent").unwrap();
+    let (answer, ()) = tokio::join!(agent.send("c-1", &event), async {
+        let id = connection.event().await;
+        connection.allow(&id).await;
+    });
+    answer.unwrap();
+    assert!(pool.metrics().snapshot().memory_bytes < MIB as u64);
+}
+
+#[tokio::test]
+async fn proxy_that_is_gone_is_noticed_while_its_session_does_not_read() {
+    let agent = serve_with(|server| server.max_concurrent_per_connection(1)).await;
+    let mut connections = Vec::new();
+    for n in 0..4 {
+        let mut connection = RawConnection::connect_in(&agent.path, Encoding::Json).await;
+        // One event whose handler waits, and more than the session reads.
+        for k in 0..n {
+            let event = serde_json::json!({
+                "metadata": metadata(&format!("{n}-{k}")), "method": "GET", "uri": "/wait",
+                "headers": {},
+            });
+            connection
+                .send_value(message::REQUEST_HEADERS, &event)
+                .await;
+        }
+        connections.push(connection);
+    }
+    eventually("the handlers wait", async || {
+        agent.seen.lock().unwrap().len() >= 3
+    })
+    .await;
+    let started = Instant::now();
+    drop(connections);
+    eventually("the sessions have ended", async || {
+        agent.control.connections() == 0
+    })
+    .await;
+    assert!(started.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn payload_full_of_values_is_rejected_before_it_is_parsed() {
+    let agent = serve().await;
+    let mut connection = RawConnection::connect_in(&agent.path, Encoding::Json).await;
+    let values = "0,".repeat(7 * MIB);
+    let event = format!(
+        r#"{{"metadata":{},"method":"GET","uri":"/","headers":{{}},"x":[{values}0]}}"#,
+        metadata_text("c-1")
+    );
+    let before = resident_memory();
+    connection
+        .send(message::REQUEST_HEADERS, event.as_bytes())
+        .await;
+    let (number, answer) = connection.message().await;
+    assert_eq!(number, message::AGENT_RESPONSE);
+    assert_ne!(answer["decision"], "allow");
+    assert_eq!(answer["audit"]["custom"]["correlation_id"], "c-1");
+    let grown = resident_memory().saturating_sub(before);
+    assert!(grown < 64 * MIB, "{grown} bytes");
+}
+
+fn metadata_text(id: &str) -> String {
+    serde_json::to_string(&metadata(id)).unwrap()
+}
