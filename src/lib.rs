@@ -143,6 +143,7 @@ pub mod config_push;
 mod connection;
 mod entropy;
 pub mod error;
+mod log;
 pub mod metrics;
 mod pool;
 mod protocol;
@@ -151,6 +152,7 @@ pub mod proxy;
 #[cfg(feature = "__sim")]
 #[doc(hidden)]
 pub mod sim;
+mod token_bucket;
 mod transport;
 mod wire;
 

@@ -3,6 +3,7 @@
 use super::session::{SessionParts, serve};
 use super::{AgentControl, AgentHandler};
 use crate::connection::link::{Link, LinkReceiver, LinkSender};
+use crate::log::{NO_PEER, log_line};
 use crate::wire::{Dialect, FrameBuffer, MAX_FRAME_LEN};
 use std::sync::Arc;
 
@@ -22,10 +23,10 @@ pub(crate) async fn serve_link<H: AgentHandler>(
         },
         buffer: FrameBuffer::default(),
         dialect,
-        handle: AgentControl::default().register_session(),
+        handle: AgentControl::default().register_session(NO_PEER.into()),
         max_concurrent: 1024,
     };
     if let Err(error) = serve(parts).await {
-        tracing::warn!(%error, "the connection of a proxy failed");
+        log_line!(warn, NO_PEER, { error }, "the connection of a proxy failed");
     }
 }

@@ -2,6 +2,7 @@
 //! server.
 
 use crate::connection::Origin;
+use crate::log::log_line;
 use crate::protocol::{
     ConfigUpdateRequest, ConfigUpdateResponse, FlowControl, FlowControlAction, HealthStatus,
     LogMessage, MetricsReport,
@@ -134,18 +135,18 @@ impl AgentControl {
 
     /// Adds a session on a connection that was accepted. It is removed once the returned handle is
     /// dropped.
-    pub(super) fn register_session(&self) -> Arc<SessionHandle> {
-        self.register(Origin::Forward)
+    pub(super) fn register_session(&self, peer: Arc<str>) -> Arc<SessionHandle> {
+        self.register(Origin::Forward, peer)
     }
 
     /// Like [`register_session`](Self::register_session), on a connection to a proxy that was
     /// dialed.
-    pub(super) fn register_dialed_session(&self) -> Arc<SessionHandle> {
-        self.register(Origin::Reverse)
+    pub(super) fn register_dialed_session(&self, peer: Arc<str>) -> Arc<SessionHandle> {
+        self.register(Origin::Reverse, peer)
     }
 
-    fn register(&self, origin: Origin) -> Arc<SessionHandle> {
-        let session = Arc::new(SessionHandle::new(origin, self.responses.clone()));
+    fn register(&self, origin: Origin, peer: Arc<str>) -> Arc<SessionHandle> {
+        let session = Arc::new(SessionHandle::new(origin, peer, self.responses.clone()));
         let mut sessions = self.sessions();
         sessions.retain(|session| session.strong_count() > 0);
         sessions.push(Arc::downgrade(&session));
@@ -222,6 +223,8 @@ pub(super) struct OncePerProxy {
 #[derive(Debug)]
 pub(super) struct SessionHandle {
     origin: Origin,
+    /// Where the proxy connects from, or the address that was dialed, for the log.
+    peer: Arc<str>,
     notices: ArrayQueue<Notice>,
     draining: AtomicBool,
     pub(super) waker: AtomicWaker,
@@ -235,9 +238,14 @@ pub(super) struct SessionHandle {
 }
 
 impl SessionHandle {
-    fn new(origin: Origin, responses: broadcast::Sender<ConfigUpdateResponse>) -> Self {
+    fn new(
+        origin: Origin,
+        peer: Arc<str>,
+        responses: broadcast::Sender<ConfigUpdateResponse>,
+    ) -> Self {
         Self {
             origin,
+            peer,
             notices: ArrayQueue::new(MAX_QUEUED_NOTICES),
             draining: AtomicBool::new(false),
             waker: AtomicWaker::new(),
@@ -246,6 +254,10 @@ impl SessionHandle {
             received: AtomicBool::new(false),
             pong: Notify::new(),
         }
+    }
+
+    pub(super) fn peer(&self) -> &Arc<str> {
+        &self.peer
     }
 
     /// Makes the session finish its events and end.
@@ -311,7 +323,13 @@ impl SessionHandle {
     fn send(&self, notice: &Notice) -> bool {
         let is_queued = self.notify(notice.clone());
         if !is_queued {
-            tracing::warn!("dropped a notice: the proxy does not read and its queue is full");
+            let peer = self.peer();
+            log_line!(
+                warn,
+                peer,
+                { peer },
+                "dropped a notice: the proxy does not read and its queue is full"
+            );
         }
         is_queued
     }
@@ -402,7 +420,9 @@ mod tests {
     #[test]
     fn a_proxy_gets_a_notice_once_although_a_handshake_is_under_way() {
         let control = AgentControl::default();
-        let sessions: Vec<_> = (0..5).map(|_| control.register_session()).collect();
+        let sessions: Vec<_> = (0..5)
+            .map(|_| control.register_session("proxy".into()))
+            .collect();
         sessions[0].set_proxy_id("first".to_owned());
         control.log(LogMessage::new(LogLevel::Info, "line"));
         for (session, id) in sessions[1..].iter().zip(["first", "second", "second"]) {

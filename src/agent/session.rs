@@ -9,6 +9,7 @@ use super::session_error::SessionError;
 use crate::connection::link::{Batch, Link};
 use crate::connection::{receive_handshake, send_message};
 use crate::error::ConnectError;
+use crate::log::log_line;
 use crate::protocol::{
     AgentCapabilities, ConfigUpdateResponse, DrainRequest, EventType, ShutdownRequest,
 };
@@ -150,9 +151,9 @@ struct Session<H, F> {
 impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
     fn new(parts: SessionParts<H>, start: fn(Arc<H>, Job) -> F) -> Self {
         Self {
+            order: Arc::new(ExchangeOrder::new(Arc::clone(parts.handle.peer()))),
             parts,
             start,
-            order: Arc::default(),
             pending: FuturesUnordered::new(),
             pending_bytes: 0,
             spare: Vec::new(),
@@ -404,12 +405,16 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
         }
     }
 
-    /// Logs the 1st, 2nd, 4th, 8th … invalid message, so that a broken proxy cannot flood the log.
+    /// Counts and logs an invalid message.
     fn ignore(&mut self, what: &dyn std::fmt::Display) {
         self.ignored += 1;
-        if self.ignored.is_power_of_two() {
-            tracing::warn!(count = self.ignored, "ignored an invalid message: {what}");
-        }
+        let (peer, count) = (self.parts.handle.peer(), self.ignored);
+        log_line!(
+            warn,
+            peer,
+            { peer }(count),
+            "ignored an invalid message: {what}"
+        );
     }
 
     fn send_notices(&mut self) {
@@ -419,7 +424,8 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
         {
             for (message, payload) in notice.messages(self.parts.dialect) {
                 if let Err(error) = self.write_message(message, &payload) {
-                    tracing::error!(%error, "dropped a notice that is too large for a frame");
+                    let peer = self.parts.handle.peer();
+                    log_line!(error, peer, { peer, error }, "dropped a notice that is too large for a frame");
                 }
             }
         }

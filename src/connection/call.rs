@@ -8,6 +8,7 @@ use super::time_limit::{TimeLimit, Timing};
 use super::{CallEnd, Connection, Correlation, SharedState, SlotValue};
 use crate::clock;
 use crate::error::CallError;
+use crate::log::log_line;
 use crate::metrics::{CallCounter, CallTimings};
 use crate::protocol::{AgentResponse, Decision};
 use crate::wire::{
@@ -316,11 +317,18 @@ impl Connection {
             return agent.breaker.release(permit);
         }
         if agent.breaker.failed(permit) {
-            tracing::warn!(agent = &*agent.id, "circuit breaker opened");
+            log_line!(
+                warn,
+                &agent.id,
+                { agent = agent.id },
+                "circuit breaker opened"
+            );
         }
         if end != CallEnd::ConnectionClosed && self.health.failed() {
-            tracing::warn!(
-                agent = &*agent.id,
+            log_line!(
+                warn,
+                &agent.id,
+                { agent = agent.id },
                 "too many calls in a row failed; the connection takes no new exchanges until the \
                  agent answers a ping"
             );

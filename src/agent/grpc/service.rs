@@ -69,7 +69,10 @@ impl<H: AgentHandler> AgentService<H> {
         stream_guard: Option<StreamGuard>,
     ) -> Result<Response<Body>, Status> {
         let sessions = self.sessions();
-        let handle = sessions.control.register_session();
+        let peer = stream_guard
+            .as_ref()
+            .map_or_else(|| "grpc".into(), StreamGuard::peer);
+        let handle = sessions.control.register_session(peer);
         // Checked after `register_session`: a draining server sets this before it tells the
         // registered sessions to drain, so a session that registers too late for that sees it here.
         if *sessions.stopping().borrow() {

@@ -4,10 +4,14 @@ use super::super::handler::AgentHandler;
 use super::listener::{DynListener, Protocol, Socket};
 use super::other_protocol::serve_other;
 use super::sessions::Sessions;
+use crate::log::log_line;
 #[cfg(feature = "__sim")]
 use crate::transport::simulated;
 use crate::transport::{self, second_descriptor, split_unix_of_agent, tcp};
 use std::sync::Arc;
+
+/// Name in the log for peers of listeners that are not tollgate's.
+const OTHER_PROTOCOL: &str = "other protocol";
 
 impl<H: AgentHandler> Sessions<H> {
     /// Accepts connections of a listener, and serves each in a task of its own.
@@ -21,7 +25,7 @@ impl<H: AgentHandler> Sessions<H> {
                     super::super::grpc::begin(self, socket, incoming).await;
                 }
                 Protocol::Other(start) => {
-                    let (handle, slot) = self.register();
+                    let (handle, slot) = self.register(OTHER_PROTOCOL.into());
                     self.spawn(serve_other(Arc::clone(self), start, handle, slot));
                 }
             }
@@ -29,6 +33,7 @@ impl<H: AgentHandler> Sessions<H> {
     }
 
     async fn begin(self: &Arc<Self>, socket: Socket) {
+        let peer = socket.peer();
         let link = match socket {
             Socket::Unix(stream) => {
                 let duplicate = async || second_descriptor(&stream);
@@ -38,7 +43,7 @@ impl<H: AgentHandler> Sessions<H> {
             Socket::Tcp(stream) => Ok(tcp::split_tcp(stream)),
             #[cfg(feature = "tls")]
             Socket::Tls(stream, acceptor) => {
-                let (handle, slot) = self.register();
+                let (handle, slot) = self.register(peer);
                 let sessions = Arc::clone(self);
                 self.spawn(async move {
                     sessions.serve_tls(stream, &acceptor, handle, slot).await;
@@ -50,14 +55,14 @@ impl<H: AgentHandler> Sessions<H> {
         };
         match link {
             Ok(link) => {
-                let (handle, slot) = self.register();
+                let (handle, slot) = self.register(peer);
                 let sessions = Arc::clone(self);
                 self.spawn(async move {
                     let encodings = &sessions.limits.encodings;
                     sessions.serve(link, handle, slot, encodings).await;
                 });
             }
-            Err(error) => tracing::warn!(%error, "could not accept a connection"),
+            Err(error) => log_line!(warn, &peer, { peer, error }, "could not accept a connection"),
         }
     }
 }

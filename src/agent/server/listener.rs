@@ -5,13 +5,12 @@ use super::other_protocol::{OtherSession, StartSession};
 use crate::transport::grpc::Http2Connection;
 #[cfg(feature = "__sim")]
 use crate::transport::simulated;
-use crate::transport::tcp;
 #[cfg(feature = "tls")]
 use crate::transport::tls::Acceptor;
+use crate::transport::{PeerKey, tcp};
 use futures_util::future::BoxFuture;
 use std::fmt;
 use std::io;
-#[cfg(feature = "tls")]
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -75,6 +74,20 @@ pub(in crate::agent) enum Socket {
     Tls(TcpStream, Arc<Acceptor>),
     #[cfg(feature = "__sim")]
     Simulated(simulated::Stream),
+}
+
+impl Socket {
+    /// Returns the name of the peer for the log.
+    pub(in crate::agent) fn peer(&self) -> Arc<str> {
+        match self {
+            Self::Unix(stream) => PeerKey::name_of_unix(stream),
+            Self::Tcp(stream) => PeerKey::name_of_tcp(stream),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream, _) => PeerKey::name_of_tcp(stream),
+            #[cfg(feature = "__sim")]
+            Self::Simulated(_) => "simulated".into(),
+        }
+    }
 }
 
 impl Incoming {

@@ -6,6 +6,7 @@ use super::super::handler::AgentHandler;
 use super::super::session::{AcceptedProxy, SessionParts, accept_handshake, serve};
 use crate::connection::link::{CloseReason, Link};
 use crate::error::ConnectError;
+use crate::log::log_line;
 use crate::transport::{HandshakeLimiter, HandshakeSlot, SharedLimiter, lock};
 use crate::wire::{Encoding, FrameBuffer};
 use std::fmt;
@@ -26,8 +27,8 @@ pub(in crate::agent) struct Sessions<H> {
     /// Limits the connections that have not completed their handshake, and HTTP/2 connections
     /// without streams.
     pub(in crate::agent) limiter: Arc<SharedLimiter>,
-    /// Number of connections that were evicted or closed before their handshake was complete.
-    unfinished: AtomicU64,
+    /// Number of connections that were closed before their handshake was complete.
+    rejected: AtomicU64,
     stopping: watch::Sender<bool>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -60,7 +61,7 @@ impl<H: AgentHandler> Sessions<H> {
             permits: Arc::new(Semaphore::new(limits.max_connections)),
             limiter: Arc::new(Mutex::new(HandshakeLimiter::new(limits.max_connections))),
             limits,
-            unfinished: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
             stopping: watch::Sender::new(false),
             tasks: Mutex::default(),
         }
@@ -91,7 +92,7 @@ impl<H: AgentHandler> Sessions<H> {
         } = match accepted {
             Ok(accepted) => accepted,
             Err(rejected) => {
-                self.log(&rejected);
+                self.log(handle.peer(), &rejected);
                 let reason = rejected.close_reason();
                 link.sender.send_close_reason(reason, &rejected);
                 // Closed before the slot is dropped, which says that its descriptors are free.
@@ -108,11 +109,12 @@ impl<H: AgentHandler> Sessions<H> {
             buffer,
             dialect: dialect.within(link.max_frame),
             link,
-            handle,
+            handle: Arc::clone(&handle),
             max_concurrent: self.limits.max_concurrent,
         };
         if let Err(error) = serve(parts).await {
-            tracing::warn!(%error, "the connection of a proxy failed");
+            let peer = handle.peer();
+            log_line!(warn, peer, { peer, error }, "the connection of a proxy failed");
         }
     }
 
@@ -132,24 +134,18 @@ impl<H: AgentHandler> Sessions<H> {
         }
     }
 
-    /// Logs a rejection. Of connections that give no reason of their own it logs the 1st, 2nd, 4th,
-    /// 8th …, so that a flood of them does not flood the log.
-    pub(in crate::agent) fn log(&self, rejected: &Rejected) {
-        match rejected {
-            Rejected::Evicted | Rejected::Handshake(ConnectError::ClosedDuringHandshake) => {
-                let count = self.unfinished.fetch_add(1, Ordering::Relaxed) + 1;
-                if count.is_power_of_two() {
-                    tracing::warn!(count, error = %rejected, "rejected a proxy");
-                }
-            }
-            Rejected::Handshake(error) => tracing::warn!(%error, "rejected a proxy"),
-            Rejected::Stopping => {}
+    /// Counts and logs a rejection.
+    pub(in crate::agent) fn log(&self, peer: &str, rejected: &Rejected) {
+        if matches!(rejected, Rejected::Stopping) {
+            return;
         }
+        let count = self.rejected.fetch_add(1, Ordering::Relaxed) + 1;
+        log_line!(warn, peer, { peer, error = rejected } (count), "rejected a proxy");
     }
 
     /// Adds a session, before its task begins: the server drains those that it knows.
-    pub(super) fn register(&self) -> (Arc<SessionHandle>, HandshakeSlot) {
-        let handle = self.control.register_session();
+    pub(super) fn register(&self, peer: Arc<str>) -> (Arc<SessionHandle>, HandshakeSlot) {
+        let handle = self.control.register_session(peer);
         (handle, lock(&self.limiter).enter())
     }
 

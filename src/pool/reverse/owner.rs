@@ -1,6 +1,6 @@
 //! Who owns an agent's id.
 
-use super::peer::PeerKey;
+use crate::transport::PeerKey;
 use std::time::Duration;
 
 /// The registration of an agent that connects to the proxy.

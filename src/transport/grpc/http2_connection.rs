@@ -21,6 +21,8 @@ pub(crate) struct Http2Connection {
 /// State of a connection: its streams, or its slot in the limiter.
 #[derive(Debug)]
 pub(crate) struct Http2ConnectionState {
+    /// Where the peer connects from, for the log.
+    peer: Arc<str>,
     limiter: Arc<Mutex<HandshakeLimiter>>,
     state: Mutex<State>,
     /// Wakes the task that drives the connection, so that it polls the slot.
@@ -55,8 +57,9 @@ impl Http2Connection {
 
 impl Http2ConnectionState {
     /// Creates the state of a new connection, in a slot of the limiter.
-    pub(crate) fn new(limiter: &Arc<Mutex<HandshakeLimiter>>) -> Arc<Self> {
+    pub(crate) fn new(limiter: &Arc<Mutex<HandshakeLimiter>>, peer: Arc<str>) -> Arc<Self> {
         Arc::new(Self {
+            peer,
             state: Mutex::new(State {
                 streams: 0,
                 handshake_slot: Some(lock(limiter).enter()),
@@ -64,6 +67,10 @@ impl Http2ConnectionState {
             limiter: Arc::clone(limiter),
             connection_waker: AtomicWaker::new(),
         })
+    }
+
+    pub(crate) fn peer(&self) -> &Arc<str> {
+        &self.peer
     }
 
     /// Records that a stream is being served until the returned guard is dropped.
@@ -82,6 +89,13 @@ impl Http2ConnectionState {
             Some(handshake_slot) => handshake_slot.poll_evicted(cx),
             None => Poll::Pending,
         }
+    }
+}
+
+impl StreamGuard {
+    /// Returns the name of the peer for the log.
+    pub(crate) fn peer(&self) -> Arc<str> {
+        Arc::clone(&self.0.peer)
     }
 }
 
