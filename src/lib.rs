@@ -143,6 +143,7 @@ pub mod config_push;
 mod connection;
 mod entropy;
 pub mod error;
+mod log;
 mod memory;
 pub mod metrics;
 mod pool;
@@ -152,6 +153,7 @@ pub mod proxy;
 #[cfg(feature = "__sim")]
 #[doc(hidden)]
 pub mod sim;
+mod token_bucket;
 mod transport;
 mod wire;
 

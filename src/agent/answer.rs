@@ -2,6 +2,7 @@
 
 use super::exchange_order::ExchangeOrder;
 use super::handler::AgentHandler;
+use crate::log::{NO_PEER, log_line};
 #[cfg(feature = "grpc")]
 use crate::protocol::Timestamp;
 use crate::protocol::{AgentResponse, AuditMetadata, EventType};
@@ -254,7 +255,11 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
         }
         let correlation_id = correlation_id.unwrap_or_default();
         self.wait_for_turn(&correlation_id).await;
-        tracing::warn!(correlation_id, %error, "blocked an event that does not decode");
+        let peer = self.order.peer();
+        log_line!(
+            warn, peer, { peer, correlation_id, error },
+            "blocked an event that does not decode"
+        );
         let response = error_answer(error.kind().code());
         write(
             &response,
@@ -293,7 +298,11 @@ fn write_too_large(
     dialect: Dialect,
     frame: &mut OutgoingFrame,
 ) -> Bytes {
-    tracing::error!(?to, %error, "the answer is too large for a frame; blocked the event instead");
+    let to_event = format_args!("{to:?}");
+    log_line!(
+        error, NO_PEER, { to = to_event, error },
+        "the answer is too large for a frame; blocked the event instead"
+    );
     let response = error_answer("response_too_large");
     // Can fail only if the correlation id alone fills a frame. Then nothing is sent, and the call
     // ends at its deadline.

@@ -3,7 +3,8 @@
 use super::session::{SessionParts, serve};
 use super::{AgentControl, AgentHandler};
 use crate::connection::link::{Link, LinkReceiver, LinkSender};
-use crate::transport::PeerKey;
+use crate::log::{NO_PEER, log_line};
+use crate::transport::Peer;
 use crate::wire::{DEFAULT_FRAME_TIMEOUT, Dialect, FrameBuffer, MAX_FRAME_LEN};
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ pub(crate) async fn serve_link<H: AgentHandler>(
     receiver: impl LinkReceiver,
     dialect: Dialect,
 ) {
-    let handle = AgentControl::default().register_session(PeerKey::Unknown);
+    let handle = AgentControl::default().register_session(Peer::named(NO_PEER));
     let parts = SessionParts {
         handler,
         link: Link {
@@ -30,6 +31,6 @@ pub(crate) async fn serve_link<H: AgentHandler>(
         frame_timeout: DEFAULT_FRAME_TIMEOUT,
     };
     if let Err(error) = serve(parts).await {
-        tracing::warn!(%error, "the connection of a proxy failed");
+        log_line!(warn, NO_PEER, { error }, "the connection of a proxy failed");
     }
 }

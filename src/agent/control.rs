@@ -2,12 +2,13 @@
 //! server.
 
 use crate::connection::Origin;
+use crate::log::log_line;
 use crate::memory::{DEFAULT_LIMIT, MemoryAccount, MemoryBudget};
 use crate::protocol::{
     ConfigUpdateRequest, ConfigUpdateResponse, FlowControl, FlowControlAction, HealthStatus,
     LogMessage, MetricsReport,
 };
-use crate::transport::PeerKey;
+use crate::transport::{Peer, PeerKey};
 use crate::wire::{Dialect, MessageType, control};
 use atomic_waker::AtomicWaker;
 use crossbeam_queue::ArrayQueue;
@@ -156,17 +157,17 @@ impl AgentControl {
 
     /// Adds a session on a connection that was accepted. It is removed once the returned handle is
     /// dropped.
-    pub(super) fn register_session(&self, peer: PeerKey) -> Arc<SessionHandle> {
+    pub(super) fn register_session(&self, peer: Peer) -> Arc<SessionHandle> {
         self.register(Origin::Forward, peer)
     }
 
     /// Like [`register_session`](Self::register_session), on a connection to a proxy that was
     /// dialed.
-    pub(super) fn register_dialed_session(&self) -> Arc<SessionHandle> {
-        self.register(Origin::Reverse, PeerKey::Unknown)
+    pub(super) fn register_dialed_session(&self, peer: Peer) -> Arc<SessionHandle> {
+        self.register(Origin::Reverse, peer)
     }
 
-    fn register(&self, origin: Origin, peer: PeerKey) -> Arc<SessionHandle> {
+    fn register(&self, origin: Origin, peer: Peer) -> Arc<SessionHandle> {
         let session = Arc::new(SessionHandle::new(origin, peer, self));
         let mut sessions = self.sessions();
         sessions.retain(|session| session.strong_count() > 0);
@@ -196,11 +197,11 @@ impl AgentControl {
         let is_silent = |session: &&Arc<SessionHandle>| !session.is_active.load(Ordering::Relaxed);
         let mut counts = HashMap::<PeerKey, usize>::new();
         for session in served.iter().filter(is_silent) {
-            *counts.entry(session.peer).or_default() += 1;
+            *counts.entry(session.peer.key).or_default() += 1;
         }
         // The first of those with the same count is the oldest.
         let silent = served.iter().rev().filter(is_silent);
-        let Some(session) = silent.max_by_key(|session| counts.get(&session.peer)) else {
+        let Some(session) = silent.max_by_key(|session| counts.get(&session.peer.key)) else {
             for session in &served {
                 session.is_active.store(false, Ordering::Relaxed);
             }
@@ -270,7 +271,8 @@ pub(super) struct OncePerProxy {
 #[derive(Debug)]
 pub(super) struct SessionHandle {
     origin: Origin,
-    peer: PeerKey,
+    /// The proxy that connected, or the address that was dialed.
+    peer: Peer,
     /// Set while the session has a place among those that are served at once.
     has_place: AtomicBool,
     /// Set when an event is received, and cleared by [`AgentControl::make_room`].
@@ -289,7 +291,7 @@ pub(super) struct SessionHandle {
 }
 
 impl SessionHandle {
-    fn new(origin: Origin, peer: PeerKey, control: &AgentControl) -> Self {
+    fn new(origin: Origin, peer: Peer, control: &AgentControl) -> Self {
         Self {
             origin,
             peer,
@@ -304,6 +306,11 @@ impl SessionHandle {
             pong: Notify::new(),
             memory: control.memory.clone(),
         }
+    }
+
+    /// Returns the name of the peer for the log.
+    pub(super) fn peer(&self) -> &Arc<str> {
+        &self.peer.name
     }
 
     /// Opens the account of what the session holds. The session is woken if it has to end.
@@ -385,7 +392,13 @@ impl SessionHandle {
     fn send(&self, notice: &Notice) -> bool {
         let is_queued = self.notify(notice.clone());
         if !is_queued {
-            tracing::warn!("dropped a notice: the proxy does not read and its queue is full");
+            let peer = self.peer();
+            log_line!(
+                warn,
+                peer,
+                { peer },
+                "dropped a notice: the proxy does not read and its queue is full"
+            );
         }
         is_queued
     }
@@ -477,7 +490,7 @@ mod tests {
     fn a_proxy_gets_a_notice_once_although_a_handshake_is_under_way() {
         let control = AgentControl::default();
         let sessions: Vec<_> = (0..5)
-            .map(|_| control.register_session(PeerKey::Unknown))
+            .map(|_| control.register_session(Peer::named("proxy")))
             .collect();
         sessions[0].set_proxy_id("first".to_owned());
         control.log(LogMessage::new(LogLevel::Info, "line"));

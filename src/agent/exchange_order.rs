@@ -4,7 +4,7 @@ use crate::entropy::RandomState;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 /// Keeps the events of one exchange in order while handlers are pending.
@@ -12,8 +12,10 @@ use tokio::sync::oneshot;
 /// Only exchanges with a pending handler are recorded, so [`enter`](Self::enter) costs one atomic
 /// load while there is none. Exchanges whose ids have the same hash are ordered together, which is
 /// harmless.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ExchangeOrder {
+    /// Peer of the session, for the log.
+    peer: Arc<str>,
     hasher: RandomState,
     /// Number of entries in `queues`: exchanges with a pending handler.
     pending_exchanges: AtomicUsize,
@@ -21,6 +23,19 @@ pub(super) struct ExchangeOrder {
 }
 
 impl ExchangeOrder {
+    pub(super) fn new(peer: Arc<str>) -> Self {
+        Self {
+            peer,
+            hasher: RandomState::default(),
+            pending_exchanges: AtomicUsize::new(0),
+            queues: Mutex::default(),
+        }
+    }
+
+    pub(super) fn peer(&self) -> &str {
+        &self.peer
+    }
+
     /// Returns the key of an exchange in [`enter`](Self::enter), [`hold`](Self::hold) and
     /// [`release`](Self::release).
     pub(super) fn key(&self, correlation_id: &str) -> u64 {
@@ -77,7 +92,7 @@ mod tests {
 
     #[test]
     fn only_events_of_the_same_exchange_wait() {
-        let order = ExchangeOrder::default();
+        let order = ExchangeOrder::new("proxy".into());
         assert!(order.enter(1).is_none());
         order.hold(1);
         let mut second = order.enter(1).unwrap();
@@ -95,7 +110,7 @@ mod tests {
 
     #[test]
     fn dropped_event_is_skipped() {
-        let order = ExchangeOrder::default();
+        let order = ExchangeOrder::new("proxy".into());
         order.hold(1);
         drop(order.enter(1));
         let mut third = order.enter(1).unwrap();

@@ -11,6 +11,7 @@ use crate::clock;
 use crate::connection::link::{Batch, Link};
 use crate::connection::{FrameTimer, receive_handshake, send_message};
 use crate::error::ConnectError;
+use crate::log::log_line;
 use crate::memory::MemoryAccount;
 use crate::protocol::{
     AgentCapabilities, ConfigUpdateResponse, DrainRequest, EventType, ShutdownRequest,
@@ -175,9 +176,9 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
         Self {
             frame_timer: FrameTimer::new(parts.frame_timeout),
             hang_up_timer: None,
+            order: Arc::new(ExchangeOrder::new(Arc::clone(parts.handle.peer()))),
             parts,
             start,
-            order: Arc::default(),
             pending: FuturesUnordered::new(),
             pending_bytes: 0,
             spare: Vec::new(),
@@ -491,12 +492,16 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
         }
     }
 
-    /// Logs the 1st, 2nd, 4th, 8th … invalid message, so that a broken proxy cannot flood the log.
+    /// Counts and logs an invalid message.
     fn ignore(&mut self, what: &dyn std::fmt::Display) {
         self.ignored += 1;
-        if self.ignored.is_power_of_two() {
-            tracing::warn!(count = self.ignored, "ignored an invalid message: {what}");
-        }
+        let (peer, count) = (self.parts.handle.peer(), self.ignored);
+        log_line!(
+            warn,
+            peer,
+            { peer }(count),
+            "ignored an invalid message: {what}"
+        );
     }
 
     fn send_notices(&mut self) {
@@ -506,7 +511,8 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
         {
             for (message, payload) in notice.messages(self.parts.dialect) {
                 if let Err(error) = self.write_message(message, &payload) {
-                    tracing::error!(%error, "dropped a notice that is too large for a frame");
+                    let peer = self.parts.handle.peer();
+                    log_line!(error, peer, { peer, error }, "dropped a notice that is too large for a frame");
                 }
             }
         }

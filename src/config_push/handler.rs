@@ -1,6 +1,7 @@
 //! Handler for agents' config update requests.
 
 use crate::clock;
+use crate::log::log_line;
 use crate::protocol::{
     ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType, RuleDefinition,
 };
@@ -156,8 +157,10 @@ impl ConfigUpdateHandler {
         // Unwind safe: callbacks run without a lock held, and are responsible for their own state.
         let decided = catch_unwind(AssertUnwindSafe(|| self.decide(agent_id, &request)));
         let decided = decided.unwrap_or_else(|_| {
-            tracing::error!(
-                agent = agent_id,
+            log_line!(
+                error,
+                agent_id,
+                { agent = agent_id },
                 "callback for a config update request panicked; the request is rejected"
             );
             Err("The proxy failed to handle the request")
@@ -221,9 +224,10 @@ impl ConfigUpdateHandler {
                 reason,
                 grace_period_ms,
             } => {
-                tracing::warn!(
-                    agent = agent_id,
-                    grace_period_ms,
+                log_line!(
+                    warn,
+                    agent_id,
+                    { agent = agent_id }(grace_period_ms),
                     "agent requires a restart: {reason:?}"
                 );
                 let grace = Duration::from_millis(*grace_period_ms);
@@ -233,9 +237,9 @@ impl ConfigUpdateHandler {
                 Ok(())
             }
             ConfigUpdateType::ConfigError { error, field } => {
-                tracing::error!(
-                    agent = agent_id,
-                    field,
+                let about = field.as_deref().unwrap_or_default();
+                log_line!(
+                    error, agent_id, { agent = agent_id, field = about },
                     "agent found an error in its settings: {error:?}"
                 );
                 self.on_config_error

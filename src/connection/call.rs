@@ -9,6 +9,7 @@ use super::time_limit::{TimeLimit, Timing};
 use super::{CallEnd, Connection, Correlation, SharedState, SlotValue};
 use crate::clock;
 use crate::error::CallError;
+use crate::log::log_line;
 use crate::metrics::{CallCounter, CallTimings};
 use crate::protocol::{AgentResponse, Decision};
 use crate::wire::{
@@ -333,13 +334,20 @@ impl Connection {
             return agent.breaker.release(permit);
         };
         if agent.breaker.failed(permit, failure, agent.calls.answers()) {
-            tracing::warn!(agent = &*agent.id, "circuit breaker opened");
+            log_line!(
+                warn,
+                &agent.id,
+                { agent = agent.id },
+                "circuit breaker opened"
+            );
         }
         if end != CallEnd::ConnectionClosed && self.health.failed(self.ticks(clock::now())) {
-            tracing::warn!(
-                agent = &*agent.id,
-                "too many calls in a row failed; the connection is avoided until the agent answers \
-                 a ping"
+            log_line!(
+                warn,
+                &agent.id,
+                { agent = agent.id },
+                "too many calls in a row failed; the connection takes no new exchanges until the \
+                 agent answers a ping"
             );
             agent.request_maintenance();
         }

@@ -1,6 +1,7 @@
 //! Counters of faults on an agent's connections.
 
 use super::calls::add_fields;
+use crate::log::log_line;
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -66,14 +67,16 @@ pub(crate) struct FaultCounters {
 
 impl FaultCounters {
     /// Counts a fault and logs it with the agent's id.
-    ///
-    /// Logs only the 1st, 2nd, 4th, 8th … fault of each kind, so that a broken agent cannot flood
-    /// the log.
     pub(crate) fn note(&self, agent: &str, fault: Fault, detail: impl std::fmt::Display) {
         let count = self.faults[fault as usize].fetch_add(1, Ordering::Relaxed) + 1;
-        if count.is_power_of_two() {
-            tracing::warn!(agent, count, "{}: {detail}", fault.as_str());
-        }
+        let kind = fault.as_str();
+        log_line!(
+            kind = kind,
+            warn,
+            agent,
+            { agent }(count),
+            "{kind}: {detail}"
+        );
     }
 
     pub(crate) fn counts(&self) -> FaultCounts {

@@ -8,6 +8,7 @@ use super::settings::Replacement;
 use super::{AgentPool, Agents, Inner};
 use crate::connection::{self, Connection, HandshakeOffer, run_writer};
 use crate::error::{AddError, CallError, ConnectError, UnknownAgent};
+use crate::log::log_line;
 use crate::transport::{self, Endpoint};
 use std::sync::Arc;
 use tokio::time::timeout;
@@ -110,7 +111,8 @@ impl Candidate {
         match candidate.open_connections().await {
             Err(error) if config.requires_connection => return Err(error),
             Err(error) => {
-                tracing::warn!(%error, "agent added, but it cannot be reached yet");
+                let agent = &**candidate.member.id();
+                log_line!(warn, agent, { agent, error }, "agent added, but it cannot be reached yet");
                 candidate.member.reconnect.failed();
             }
             Ok(()) => {}

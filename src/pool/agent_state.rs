@@ -1,10 +1,10 @@
 //! State of an agent, apart from its connections, and what the agent reports on its own.
 
 use super::agent_config::ResolvedConfig;
-use super::agent_log::AgentLog;
 use super::config_requests::ConfigRequests;
 use crate::config_push::ConfigUpdateHandler;
 use crate::connection::{AgentEvent, Connection, Inbound, SharedState};
+use crate::log::AgentLog;
 use crate::memory::{MemoryBudget, MemoryCharge};
 use crate::metrics::MetricsCollector;
 use crate::protocol::AgentNotice;

@@ -8,6 +8,7 @@ use crate::clock;
 use crate::config_push::{ConfigPusher, Delivery, Next};
 use crate::connection::TimeLimit;
 use crate::error::CallError;
+use crate::log::log_line;
 use crate::protocol::events::Configure;
 use crate::protocol::{ConfigUpdateRequest, ConfigUpdateType, EventType};
 use serde_json::{Map, Value};
@@ -56,15 +57,17 @@ impl Inner {
         match config_result(outcome) {
             Ok(Ok(())) => self.pusher.acknowledge(&push_id, true, None),
             Ok(Err(reason)) => {
-                tracing::warn!(
-                    agent = agent_id,
-                    push_id,
+                log_line!(
+                    warn, agent_id, { agent = agent_id, push_id },
                     "an agent rejects an update: {reason}"
                 );
                 self.pusher.acknowledge(&push_id, false, Some(reason));
             }
             Err(error) => {
-                tracing::debug!(agent = agent_id, push_id, %error, "an update did not arrive");
+                log_line!(
+                    debug, agent_id, { agent = agent_id, push_id, error },
+                    "an update did not arrive"
+                );
                 self.pusher.attempt_failed(&push_id);
             }
         }

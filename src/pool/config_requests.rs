@@ -3,6 +3,7 @@
 use crate::blocking;
 use crate::config_push::ConfigUpdateHandler;
 use crate::connection::{Connection, SharedState};
+use crate::log::log_line;
 use crate::memory::MemoryCharge;
 use crate::protocol::{ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType};
 use arc_swap::ArcSwap;
@@ -62,9 +63,11 @@ impl ConfigRequests {
         let mut waiting = self.waiting();
         if waiting.queue.len() >= MAX_WAITING {
             drop(waiting);
-            tracing::warn!(
-                agent = &*self.agent.id,
-                limit = MAX_WAITING,
+            let (agent, limit) = (&*self.agent.id, MAX_WAITING);
+            log_line!(
+                warn,
+                agent,
+                { agent }(limit),
                 "config update request rejected: too many requests of this agent are waiting"
             );
             return self.reject(connection, request, "Too many requests are waiting");

@@ -12,6 +12,7 @@ use super::reconnect::{Lost, MIN_AGE, ReconnectGuard};
 use super::reverse::GracePeriod;
 use super::{AgentPool, Inner};
 use crate::connection::{Connection, Origin, ProbeGuard, RuntimeId};
+use crate::log::{NO_PEER, log_line};
 use crate::protocol::now_ms;
 use crate::transport::Endpoint;
 use futures_util::future::BoxFuture;
@@ -144,7 +145,12 @@ impl Inner {
         self.updates.load().clear_old_pending(MAX_PENDING_RELOAD);
         let unpinned = self.affinities.remove_expired();
         if unpinned > 0 {
-            tracing::debug!(unpinned, "exchanges without events were unpinned");
+            log_line!(
+                debug,
+                NO_PEER,
+                {}(unpinned),
+                "exchanges without events were unpinned"
+            );
         }
         let now = now_ms();
         let is_silent = |connection: &&Arc<Connection>| {
@@ -286,14 +292,20 @@ impl Member {
         state.counters.reconnects.fetch_add(1, Ordering::Relaxed);
         state.shared.breaker.allow_trial();
         state.shared.queues.wake();
-        tracing::info!(agent = &*state.shared.id, "connected again");
+        let agent = &*state.shared.id;
+        log_line!(info, agent, { agent }, "connected again");
     }
 }
 
 /// Logs the 1st, 2nd, 4th, 8th … failure in a row.
 fn log_failure(agent_id: &str, failures: u32, cause: &impl std::fmt::Display) {
     if failures.is_power_of_two() {
-        tracing::warn!(agent = agent_id, failures, "cannot connect: {cause}");
+        log_line!(
+            warn,
+            agent_id,
+            { agent = agent_id }(failures),
+            "cannot connect: {cause}"
+        );
     }
 }
 
@@ -305,8 +317,11 @@ async fn probe_connection(connection: ProbeGuard, ping_timeout: Duration) {
     }
     // Any other message shows that the agent is alive, though not that it answers.
     if connection.is_open() && connection.silence() >= silence + ping_timeout {
-        tracing::warn!(
-            agent = &*connection.agent().id,
+        let agent = &*connection.agent().id;
+        log_line!(
+            warn,
+            agent,
+            { agent },
             "nothing received within {ping_timeout:?} after a ping; closing the connection"
         );
         connection.close_unresponsive();

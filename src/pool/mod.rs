@@ -7,7 +7,6 @@ mod add;
 mod admission;
 mod agent;
 mod agent_config;
-mod agent_log;
 mod agent_state;
 #[cfg(feature = "__bench")]
 pub(crate) mod bench;

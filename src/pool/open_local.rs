@@ -7,6 +7,7 @@ use super::member::{Member, Snapshot};
 use super::reconnect::{MAX_DELAY, ReconnectGuard};
 use crate::backoff::delay;
 use crate::connection::{CallEnd, Connection, Correlation, RuntimeId};
+use crate::log::log_line;
 use crate::transport::Endpoint;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -110,7 +111,8 @@ impl Member {
                 Err(error) => {
                     failures += 1;
                     if failures.is_power_of_two() {
-                        tracing::warn!(agent = &**self.id(), failures, %error, "cannot open a connection for this runtime");
+                        let agent = &**self.id();
+                        log_line!(warn, agent, { agent, error } (failures), "cannot open a connection for this runtime");
                     }
                     sleep(delay(interval, MAX_DELAY, failures)).await;
                 }

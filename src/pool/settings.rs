@@ -13,6 +13,7 @@ use crate::config_push::ConfigUpdateHandler;
 use crate::connection::{Binding, Connection, TimeLimit};
 use crate::entropy;
 use crate::error::{CallError, ConnectError};
+use crate::log::log_line;
 use crate::protocol::events::Configure;
 use crate::protocol::{
     AgentResponse, Decision, DrainReason, DrainRequest, EventType, ShutdownReason, ShutdownRequest,
@@ -335,7 +336,8 @@ impl Member {
         for connection in snapshot.open_connections().filter(needs_them) {
             let limit = TimeLimit::configured(self.config.timeout(EventType::Configure));
             if let Err(error) = self.send_settings(connection, &settings, limit).await {
-                return tracing::warn!(agent = &**self.id(), %error, "could not update the agent's settings");
+                let agent = &**self.id();
+                return log_line!(warn, agent, { agent, error }, "could not update the agent's settings");
             }
         }
         self.note_reload();

@@ -2,6 +2,7 @@
 
 use super::call::{CallParams, CallResult, NoAnswer};
 use crate::clock;
+use crate::log;
 use crate::wire::Event;
 use tracing::field::Empty;
 use tracing::{Instrument, Level, debug, debug_span};
@@ -37,14 +38,15 @@ pub(super) async fn record<E: Event>(
     event: &E,
     call: impl Future<Output = CallResult>,
 ) -> CallResult {
-    let correlation_id = params.correlation.id;
+    let correlation_id = &*log::field(&params.correlation.id);
+    let traceparent = event.traceparent().map(|parent| log::field(&parent));
     let span = debug_span!(
         target: TARGET,
         "agent_call",
         agent,
         correlation_id,
         event = params.kind.as_str(),
-        traceparent = event.traceparent(),
+        traceparent = traceparent.as_deref(),
         decision = Empty,
         error = Empty,
     );
@@ -64,7 +66,7 @@ pub(super) async fn record<E: Event>(
         Err(NoAnswer::Failed(cause)) => {
             let error = cause.kind();
             span.record("error", error);
-            debug!(target: TARGET, agent, correlation_id, error, duration_us, "failed: {cause}");
+            debug!(target: TARGET, agent, correlation_id, error, duration_us, "failed: {}", log::message(cause));
         }
     });
     answered

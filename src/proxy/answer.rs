@@ -1,6 +1,7 @@
 //! HTTP responses for decisions and errors.
 
 use crate::error::CallError;
+use crate::log::{NO_PEER, log_line};
 use crate::protocol::Decision;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
@@ -104,7 +105,12 @@ fn insert_valid(headers: &mut HeaderMap, name: &str, value: &str) {
         value: value.to_owned(),
     };
     if let Err(error) = super::apply_header_ops(headers, &[op]) {
-        tracing::warn!(%error, "invalid header of an agent's answer dropped");
+        log_line!(
+            warn,
+            NO_PEER,
+            { error },
+            "invalid header of an agent's answer dropped"
+        );
     }
 }
 

@@ -3,6 +3,7 @@
 use super::answer::{answer_of, plain_answer};
 use super::header_ops::apply_header_ops;
 use crate::error::CallError;
+use crate::log::log_line;
 use crate::pool::Exchange;
 use crate::protocol::{AgentResponse, BodyMutation, Decision, HeaderOp};
 use crate::wire::Event;
@@ -88,7 +89,8 @@ impl Denial {
             .unwrap_or_else(|| plain_answer(StatusCode::FORBIDDEN));
         if let Err(error) = apply_header_ops(answer.headers_mut(), &self.response.response_headers)
         {
-            tracing::warn!(agent = &*self.agent_id, %error, "header changes of a denial ignored");
+            let agent = &*self.agent_id;
+            log_line!(warn, agent, { agent, error }, "header changes of a denial ignored");
         }
         answer
     }

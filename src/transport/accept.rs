@@ -1,6 +1,7 @@
 //! Accepting connections, also when the process has no free file descriptor.
 
 use super::handshake_limiter::{SharedLimiter, lock};
+use crate::log::{NO_PEER, log_line};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub(crate) async fn accept<T, F: Future<Output = io::Result<T>>>(
             Ok(accepted) => return accepted,
             Err(error) if is_out_of_descriptors(&error) => free_descriptor(limiter).await,
             Err(error) => {
-                tracing::warn!(%error, "could not accept a connection");
+                log_line!(warn, NO_PEER, { error }, "could not accept a connection");
                 sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
@@ -49,8 +50,10 @@ async fn free_descriptor(limiter: &SharedLimiter) {
         } else {
             "connections wait to be accepted"
         };
-        tracing::warn!(
-            count,
+        log_line!(
+            warn,
+            NO_PEER,
+            {}(count),
             "no more open files are allowed: {outcome}; raise the limit (`ulimit -n`)"
         );
     }

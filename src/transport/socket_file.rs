@@ -1,5 +1,6 @@
 //! Socket files of listeners.
 
+use crate::log::{NO_PEER, log_line};
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::os::fd::AsFd;
@@ -95,7 +96,8 @@ impl Drop for SocketFile {
         let is_ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|file| (file.dev(), file.ino()) == self.identity);
         if is_ours && let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket file");
+            let path = self.path.display();
+            log_line!(warn, NO_PEER, { path, error }, "cannot remove the socket file");
         }
     }
 }

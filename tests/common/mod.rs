@@ -14,6 +14,7 @@ mod agent;
 mod calls;
 #[cfg(feature = "grpc")]
 pub mod http2;
+mod log;
 pub mod message;
 mod process;
 #[cfg(feature = "grpc")]
@@ -29,6 +30,7 @@ pub use calls::{
     connection_number, expect_decides, expect_works, faults, raw_pool, raw_pool_of, raw_pool_with,
     result_of, status_of,
 };
+pub use log::Recorder;
 pub use process::{
     AgentProcess, echoed, run_agent_process, run_agent_process_serving, run_agent_process_with,
 };

@@ -2,70 +2,15 @@
 
 use crate::common::*;
 use serde_json::json;
-use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard};
 use tollgate::{
     AgentPoolConfig, Encoding,
     control::{AgentNotice, LogLevel, LogMessage},
 };
-use tracing::field::{Field, Visit};
-use tracing::span;
-use tracing::{Event, Level, Metadata, Subscriber};
-
-/// Records the tracing events that agents cause.
-#[derive(Clone, Default)]
-struct Recorder(Arc<Mutex<Vec<(Level, String)>>>);
-
-struct Text(String);
-
-impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0 += &format!("{field}={value:?};");
-    }
-}
-
-impl Subscriber for Recorder {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().ends_with("::agent_log")
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        self.lock().push((*event.metadata().level(), text.0));
-    }
-
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
-impl Recorder {
-    fn lock(&self) -> MutexGuard<'_, Vec<(Level, String)>> {
-        self.0
-            .lock()
-            .expect("no thread panics while it holds the lock")
-    }
-
-    fn take(&self) -> Vec<(Level, String)> {
-        std::mem::take(&mut *self.lock())
-    }
-
-    async fn next(&self) -> (Level, String) {
-        eventually("something is logged", async || !self.lock().is_empty()).await;
-        self.lock().remove(0)
-    }
-}
+use tracing::Level;
 
 #[tokio::test]
 async fn log_lines_become_tracing_events_with_fields() {
-    let recorder = Recorder::default();
+    let recorder = Recorder::of("tollgate::agent_log");
     let _guard = tracing::subscriber::set_default(recorder.clone());
     for encoding in ALL {
         let agent = serve_for(encoding).await;
@@ -104,7 +49,7 @@ async fn log_lines_become_tracing_events_with_fields() {
             .control
             .log(LogMessage::new(LogLevel::Info, "x".repeat(10_000)));
         let (_, logged) = recorder.next().await;
-        let expected = format!("message={}\u{2026};agent=\"agent\";", "x".repeat(4096));
+        let expected = format!("message={}\u{2026};agent=\"agent\";", "x".repeat(1024));
         assert_eq!(logged.len(), expected.len());
 
         assert_eq!(pool.agent("agent").unwrap().stats().log_messages, 5);
@@ -114,7 +59,7 @@ async fn log_lines_become_tracing_events_with_fields() {
 
 #[tokio::test]
 async fn excess_log_lines_are_dropped_and_counted() {
-    let recorder = Recorder::default();
+    let recorder = Recorder::of("tollgate::agent_log");
     let _guard = tracing::subscriber::set_default(recorder.clone());
     let agent = serve().await;
     let settings = AgentPoolConfig {

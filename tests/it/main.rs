@@ -58,6 +58,7 @@ mod handles;
 mod headers;
 mod killed_agents;
 mod limits;
+mod log_floods;
 mod malformed_events;
 #[cfg(feature = "metrics")]
 mod memory_limits;

@@ -11,10 +11,11 @@ use crate::clock;
 use crate::connection::link::Link;
 use crate::connection::{receive_handshake, send_message};
 use crate::error::{BindError, ConnectError, InvalidEndpoint};
+use crate::log::log_line;
 use crate::protocol::{HealthState, HealthStatus};
 #[cfg(feature = "tls")]
 use crate::transport::tls;
-use crate::transport::{self, Endpoint};
+use crate::transport::{self, Endpoint, Peer};
 use crate::wire::{
     Dialect, FrameBuffer, MessageType, NotOffered, RegistrationRequest, RegistrationResponse,
 };
@@ -193,8 +194,12 @@ impl<H: AgentHandler> DialedConnection<H> {
         let began = clock::now();
         let proxy = &self.target;
         let connection = &*registered.connection_id;
-        tracing::info!(%proxy, connection, "connected to the proxy");
-        let handle = self.sessions.control.register_dialed_session();
+        let peer = &*proxy.to_string();
+        log_line!(info, peer, { proxy, connection }, "connected to the proxy");
+        let handle = self
+            .sessions
+            .control
+            .register_dialed_session(Peer::named(peer));
         let answers_pings = registered.dialect.has_streams();
         if answers_pings {
             handle.set_proxy_id(registered.proxy_id);
@@ -218,7 +223,7 @@ impl<H: AgentHandler> DialedConnection<H> {
             biased;
             ended = session.join_next() => log_end(proxy, connection, ended),
             () = keepalive_expired(&handle, &settings), if answers_pings => {
-                tracing::warn!(%proxy, connection, "the proxy does not answer pings");
+                log_line!(warn, peer, { proxy, connection }, "the proxy does not answer pings");
             }
             () = stopped(&mut self.stopping) => {
                 if answers_pings {
@@ -234,8 +239,14 @@ impl<H: AgentHandler> DialedConnection<H> {
     /// Logs the 1st, 2nd, 4th, 8th … failure in a row, so that an absent proxy does not flood the
     /// log.
     fn log(&self, failures: u32, cause: &ConnectError) {
+        let proxy = &*self.target.to_string();
         if failures.is_power_of_two() {
-            tracing::warn!(proxy = %self.target, failures, "cannot connect to a proxy: {cause}");
+            log_line!(
+                warn,
+                proxy,
+                { proxy }(failures),
+                "cannot connect to a proxy: {cause}"
+            );
         }
     }
 }
@@ -401,13 +412,14 @@ fn log_end(
     connection: &str,
     ended: Option<Result<Result<(), SessionError>, tokio::task::JoinError>>,
 ) {
+    let peer = &*proxy.to_string();
     match ended {
         Some(Ok(Err(error))) => {
-            tracing::warn!(%proxy, connection, %error, "the connection to the proxy failed");
+            log_line!(warn, peer, { proxy, connection, error }, "the connection to the proxy failed");
         }
         Some(Err(error)) => {
-            tracing::error!(%proxy, connection, %error, "connection closed: a handler panicked");
+            log_line!(error, peer, { proxy, connection, error }, "connection closed: a handler panicked");
         }
-        _ => tracing::info!(%proxy, connection, "the connection to the proxy ended"),
+        _ => log_line!(info, peer, { proxy, connection }, "the connection to the proxy ended"),
     }
 }

@@ -1,6 +1,7 @@
 //! The unary method `ProcessEvent`: one message without a handshake, and its answer.
 
 use crate::agent::answer::{Job, answer};
+use crate::agent::exchange_order::ExchangeOrder;
 use crate::agent::handler::AgentHandler;
 use crate::agent::server::sessions::Sessions;
 use crate::agent::session::handshake_response;
@@ -109,7 +110,7 @@ async fn answer_to<H: AgentHandler>(
             stream: None,
             payload,
             scratch: Box::default(),
-            order: Arc::default(),
+            order: Arc::new(ExchangeOrder::new("grpc".into())),
             progress: Arc::default(),
         };
         let done = answer(Arc::clone(&sessions.handler), job).await;

@@ -7,6 +7,7 @@ use super::handler::AgentHandler;
 use super::server::listener::Socket;
 use super::server::sessions::{Rejected, Sessions};
 use crate::error::BindError;
+use crate::log::{NO_PEER, log_line};
 use crate::transport::grpc::{
     Http2Connection, Http2ConnectionState, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_DATA_FRAME,
     SERVER_WINDOW, SERVICE, Stream, WINDOW,
@@ -96,7 +97,7 @@ impl GrpcServer {
             });
         sessions.spawn(async {
             if let Err(error) = http.await {
-                tracing::error!(%error, "cannot serve gRPC");
+                log_line!(error, NO_PEER, { error }, "cannot serve gRPC");
             }
         });
         Ok(RunningGrpcServer { health, stop })
@@ -146,7 +147,7 @@ pub(super) async fn begin<H: AgentHandler>(
                 match accept_tls(&sessions_of_task, &acceptor, stream, &state).await {
                     // Sending fails only if the HTTP/2 server has ended.
                     Ok(stream) => drop(incoming.send(Http2Connection::new(stream, state)).await),
-                    Err(rejected) => sessions_of_task.log(&rejected),
+                    Err(rejected) => sessions_of_task.log(state.peer(), &rejected),
                 }
             });
         }

@@ -8,7 +8,7 @@ use crate::transport::grpc::{
     Http2ConnectionState, MessageReceiver, PROCESS_STREAM, SERVICE, StreamGuard, is_grpc,
     max_frame, pipe,
 };
-use crate::transport::{HandshakeLimiter, HandshakeSlot, PeerKey, SharedLimiter, lock};
+use crate::transport::{HandshakeLimiter, HandshakeSlot, Peer, PeerKey, SharedLimiter, lock};
 use crate::wire::{Direction, Encoding};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use std::convert::Infallible;
@@ -70,14 +70,14 @@ impl<H: AgentHandler> AgentService<H> {
     ) -> Result<Response<Body>, Status> {
         let sessions = self.sessions();
         let peer = peer_of(stream_guard.as_ref());
-        let handle = sessions.control.register_session(peer);
+        let handle = sessions.control.register_session(peer.clone());
         // Checked after `register_session`: a draining server sets this before it tells the
         // registered sessions to drain, so a session that registers too late for that sees it here.
         if *sessions.stopping().borrow() {
             return Err(Status::unavailable("the agent is shutting down"));
         }
         let (link, response) = self.link(request);
-        let slot = self.enter_handshake(peer);
+        let slot = self.enter_handshake(peer.key);
         let sessions_of_task = Arc::clone(sessions);
         sessions.spawn(async move {
             let _stream_guard = stream_guard;
@@ -95,7 +95,7 @@ impl<H: AgentHandler> AgentService<H> {
         stream_guard: Option<StreamGuard>,
     ) -> Result<Response<Body>, Status> {
         let (link, response) = self.link(request);
-        let slot = self.enter_handshake(peer_of(stream_guard.as_ref()));
+        let slot = self.enter_handshake(peer_of(stream_guard.as_ref()).key);
         call::serve_call(self.sessions(), slot, link).await?;
         Ok(response)
     }
@@ -140,8 +140,8 @@ impl<H: AgentHandler> AgentService<H> {
     }
 }
 
-fn peer_of(stream: Option<&StreamGuard>) -> PeerKey {
-    stream.map_or(PeerKey::Unknown, StreamGuard::peer)
+fn peer_of(stream: Option<&StreamGuard>) -> Peer {
+    stream.map_or_else(|| Peer::named("grpc"), StreamGuard::peer)
 }
 
 fn grpc_response(body: Body) -> Response<Body> {

@@ -4,10 +4,14 @@ use super::super::handler::AgentHandler;
 use super::listener::{DynListener, Protocol, Socket};
 use super::other_protocol::serve_other;
 use super::sessions::Sessions;
+use crate::log::log_line;
 #[cfg(feature = "__sim")]
 use crate::transport::simulated;
-use crate::transport::{self, PeerKey, second_descriptor, split_unix_of_agent, tcp};
+use crate::transport::{self, Peer, second_descriptor, split_unix_of_agent, tcp};
 use std::sync::Arc;
+
+/// Name in the log for peers of listeners that are not tollgate's.
+const OTHER_PROTOCOL: &str = "other protocol";
 
 impl<H: AgentHandler> Sessions<H> {
     /// Accepts connections of a listener, and serves each in a task of its own.
@@ -21,7 +25,7 @@ impl<H: AgentHandler> Sessions<H> {
                     super::super::grpc::begin(self, socket, incoming).await;
                 }
                 Protocol::Other(start) => {
-                    let (handle, slot) = self.register(PeerKey::Unknown);
+                    let (handle, slot) = self.register(Peer::named(OTHER_PROTOCOL));
                     self.spawn(serve_other(Arc::clone(self), start, handle, slot));
                 }
             }
@@ -58,7 +62,10 @@ impl<H: AgentHandler> Sessions<H> {
                     sessions.serve(link, handle, slot, encodings).await;
                 });
             }
-            Err(error) => tracing::warn!(%error, "could not accept a connection"),
+            Err(error) => {
+                let peer = &peer.name;
+                log_line!(warn, peer, { peer, error }, "could not accept a connection");
+            }
         }
     }
 }

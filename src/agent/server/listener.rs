@@ -7,11 +7,10 @@ use crate::transport::grpc::Http2Connection;
 use crate::transport::simulated;
 #[cfg(feature = "tls")]
 use crate::transport::tls::Acceptor;
-use crate::transport::{PeerKey, tcp};
+use crate::transport::{Peer, tcp};
 use futures_util::future::BoxFuture;
 use std::fmt;
 use std::io;
-#[cfg(feature = "tls")]
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -78,14 +77,14 @@ pub(in crate::agent) enum Socket {
 }
 
 impl Socket {
-    pub(in crate::agent) fn peer(&self) -> PeerKey {
+    pub(in crate::agent) fn peer(&self) -> Peer {
         match self {
-            Self::Unix(stream) => PeerKey::of_unix(stream),
-            Self::Tcp(stream) => PeerKey::of_tcp(stream),
+            Self::Unix(stream) => Peer::of_unix(stream),
+            Self::Tcp(stream) => Peer::of_tcp(stream),
             #[cfg(feature = "tls")]
-            Self::Tls(stream, _) => PeerKey::of_tcp(stream),
+            Self::Tls(stream, _) => Peer::of_tcp(stream),
             #[cfg(feature = "__sim")]
-            Self::Simulated(_) => PeerKey::Unknown,
+            Self::Simulated(_) => Peer::named("simulated"),
         }
     }
 }

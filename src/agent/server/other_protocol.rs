@@ -176,7 +176,7 @@ pub(super) async fn serve_other<H: super::super::AgentHandler>(
         Ok(()) => drop(slot),
         // It ends by itself, as it is told as well.
         Err(Rejected::Stopping) => drop(slot),
-        Err(rejected) => return sessions.log(&rejected),
+        Err(rejected) => return sessions.log(handle.peer(), &rejected),
     }
     if !has_ended {
         session.await;

@@ -1,9 +1,9 @@
 //! The places of a server: how many sessions and calls it serves at once.
 
 use super::super::control::AgentControl;
+use crate::log::{NO_PEER, log_line};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
@@ -16,8 +16,6 @@ const ROOM_INTERVAL: Duration = Duration::from_millis(100);
 pub(in crate::agent) struct Places {
     free: Arc<Semaphore>,
     control: AgentControl,
-    /// Number of sessions that gave way.
-    gave_way: AtomicU64,
 }
 
 impl Places {
@@ -25,7 +23,6 @@ impl Places {
         Self {
             free: Arc::new(Semaphore::new(count)),
             control,
-            gave_way: AtomicU64::new(0),
         }
     }
 
@@ -45,14 +42,13 @@ impl Places {
 
     async fn make_room(&self) {
         if self.control.make_room() {
-            let count = self.gave_way.fetch_add(1, Ordering::Relaxed) + 1;
-            if count.is_power_of_two() {
-                tracing::warn!(
-                    count,
-                    "closed a connection that sent no events, since all places are taken; raise \
-                     max_connections"
-                );
-            }
+            log_line!(
+                warn,
+                NO_PEER,
+                {},
+                "closed a connection that sent no events, since all places are taken; raise \
+                 max_connections"
+            );
         }
         sleep(ROOM_INTERVAL).await;
     }

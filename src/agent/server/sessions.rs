@@ -7,7 +7,8 @@ use super::super::session::{AcceptedProxy, SessionParts, accept_handshake, serve
 use super::places::Places;
 use crate::connection::link::{CloseReason, Link};
 use crate::error::ConnectError;
-use crate::transport::{HandshakeLimiter, HandshakeSlot, PeerKey, SharedLimiter, lock};
+use crate::log::log_line;
+use crate::transport::{HandshakeLimiter, HandshakeSlot, Peer, SharedLimiter, lock};
 use crate::wire::{Encoding, FrameBuffer};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,8 +27,8 @@ pub(in crate::agent) struct Sessions<H> {
     /// Limits the connections that have not completed their handshake, and HTTP/2 connections
     /// without streams.
     pub(in crate::agent) limiter: Arc<SharedLimiter>,
-    /// Number of connections that were evicted or closed before their handshake was complete.
-    unfinished: AtomicU64,
+    /// Number of connections that were closed before their handshake was complete.
+    rejected: AtomicU64,
     stopping: watch::Sender<bool>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -62,7 +63,7 @@ impl<H: AgentHandler> Sessions<H> {
             control,
             limiter: Arc::new(Mutex::new(HandshakeLimiter::new(limits.max_connections))),
             limits,
-            unfinished: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
             stopping: watch::Sender::new(false),
             tasks: Mutex::default(),
         }
@@ -93,7 +94,7 @@ impl<H: AgentHandler> Sessions<H> {
         } = match accepted {
             Ok(accepted) => accepted,
             Err(rejected) => {
-                self.log(&rejected);
+                self.log(handle.peer(), &rejected);
                 let reason = rejected.close_reason();
                 link.sender.send_close_reason(reason, &rejected);
                 // Closed before the slot is dropped, which says that its descriptors are free.
@@ -112,12 +113,13 @@ impl<H: AgentHandler> Sessions<H> {
             dialect: dialect.within(link.max_frame),
             link,
             memory: handle.open_account(),
-            handle,
+            handle: Arc::clone(&handle),
             max_concurrent: self.limits.max_concurrent,
             frame_timeout: self.limits.frame_timeout,
         };
         if let Err(error) = serve(parts).await {
-            tracing::warn!(%error, "the connection of a proxy failed");
+            let peer = handle.peer();
+            log_line!(warn, peer, { peer, error }, "the connection of a proxy failed");
         }
     }
 
@@ -137,25 +139,20 @@ impl<H: AgentHandler> Sessions<H> {
         }
     }
 
-    /// Logs a rejection. Of connections that give no reason of their own it logs the 1st, 2nd, 4th,
-    /// 8th …, so that a flood of them does not flood the log.
-    pub(in crate::agent) fn log(&self, rejected: &Rejected) {
-        match rejected {
-            Rejected::Evicted | Rejected::Handshake(ConnectError::ClosedDuringHandshake) => {
-                let count = self.unfinished.fetch_add(1, Ordering::Relaxed) + 1;
-                if count.is_power_of_two() {
-                    tracing::warn!(count, error = %rejected, "rejected a proxy");
-                }
-            }
-            Rejected::Handshake(error) => tracing::warn!(%error, "rejected a proxy"),
-            Rejected::Stopping => {}
+    /// Counts and logs a rejection.
+    pub(in crate::agent) fn log(&self, peer: &str, rejected: &Rejected) {
+        if matches!(rejected, Rejected::Stopping) {
+            return;
         }
+        let count = self.rejected.fetch_add(1, Ordering::Relaxed) + 1;
+        log_line!(warn, peer, { peer, error = rejected } (count), "rejected a proxy");
     }
 
     /// Adds a session, before its task begins: the server drains those that it knows.
-    pub(super) fn register(&self, peer: PeerKey) -> (Arc<SessionHandle>, HandshakeSlot) {
+    pub(super) fn register(&self, peer: Peer) -> (Arc<SessionHandle>, HandshakeSlot) {
+        let key = peer.key;
         let handle = self.control.register_session(peer);
-        (handle, lock(&self.limiter).enter(peer))
+        (handle, lock(&self.limiter).enter(key))
     }
 
     /// Runs a task until it ends, or until the server is dropped or has drained.

@@ -23,7 +23,7 @@ impl<H: AgentHandler> Sessions<H> {
             Ok((link, _)) => {
                 self.serve(link, handle, slot, &self.limits.encodings).await;
             }
-            Err(rejected) => self.log(&rejected),
+            Err(rejected) => self.log(handle.peer(), &rejected),
         }
     }
 }

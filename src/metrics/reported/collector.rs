@@ -6,6 +6,7 @@ use super::reporters::{self, Reporters};
 use super::sample::{Kind, Reported, Rules, Sample};
 use super::text::Exposition;
 use crate::clock;
+use crate::log::log_line;
 use crate::protocol::MetricsReport;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -382,12 +383,10 @@ impl DroppedInReport {
     /// for this reason.
     fn log(&self, agent_id: &str) {
         if self.total.checked_ilog2() > self.before.checked_ilog2() {
-            tracing::warn!(
-                agent = agent_id,
-                count = self.total,
-                reason = self.reason.as_str(),
-                "reported metric dropped: {:?}",
-                self.example
+            let (count, reason) = (self.total, self.reason.as_str());
+            log_line!(
+                kind = reason, warn, agent_id, { agent = agent_id, reason } (count),
+                "reported metric dropped: {:?}", self.example
             );
         }
     }

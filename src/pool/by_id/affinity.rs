@@ -5,6 +5,7 @@
 
 use super::expiring::{ExpiringMap, Full};
 use crate::connection::Connection;
+use crate::log::{NO_PEER, log_line};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,9 +64,10 @@ impl Affinities {
             let rejections = self.rejections.fetch_add(1, Ordering::Relaxed) + 1;
             if rejections.is_power_of_two() {
                 let max = self.pins.max();
-                tracing::warn!(
-                    max,
-                    rejections,
+                log_line!(
+                    warn,
+                    NO_PEER,
+                    {}(max, rejections),
                     "too many pinned exchanges; further events may go to any connection"
                 );
             }

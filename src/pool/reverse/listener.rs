@@ -6,7 +6,6 @@ use super::owner::{IdOwner, Registration};
 use super::peer::Peer;
 use super::rate_limit::RateLimiter;
 use super::registration_policy::RegistrationPolicy;
-use super::rejection_log::RejectionLog;
 use super::socket::{IncomingConnection, ListenAddress, Socket, TlsIdentity};
 use crate::connection::link::Link;
 use crate::connection::{
@@ -14,6 +13,7 @@ use crate::connection::{
     send_message,
 };
 use crate::error::{AcceptError, ConnectError, RegistrationError};
+use crate::log::{NO_PEER, log_line};
 use crate::pool::member::Member;
 use crate::pool::{Agent, AgentPool};
 use crate::transport::{self, HandshakeLimiter, HandshakeSlot, lock};
@@ -62,8 +62,8 @@ pub struct ReverseConnectionListener {
     policy: RegistrationPolicy,
     rate_limiter: RateLimiter,
     quota: Arc<ConnectionQuota>,
-    rejections: RejectionLog,
     registered: AtomicU64,
+    rejected: AtomicU64,
     /// Makes the ids of connections unique.
     next_connection: AtomicU64,
 }
@@ -84,7 +84,12 @@ impl ReverseConnectionListener {
         config: ReverseConnectionConfig,
         own_uid: Option<u32>,
     ) -> Self {
-        tracing::info!(%address, ?config, "listening for agents");
+        log_line!(
+            info,
+            NO_PEER,
+            { address },
+            "listening for agents: {config:?}"
+        );
         Self {
             socket: Mutex::new(Some(Arc::new(socket))),
             address,
@@ -101,8 +106,8 @@ impl ReverseConnectionListener {
                 config.max_connections_per_agent,
             )),
             policy: RegistrationPolicy::new(config, own_uid),
-            rejections: RejectionLog::new(),
             registered: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
             next_connection: AtomicU64::new(0),
         }
     }
@@ -141,7 +146,7 @@ impl ReverseConnectionListener {
     /// Returns the number of connections that were rejected so far, for whatever reason. The log
     /// has the reasons.
     pub fn refused(&self) -> u64 {
-        self.rejections.rejected()
+        self.rejected.load(Ordering::Relaxed)
     }
 
     /// Accepts one connection and registers it. Returns the agent.
@@ -230,7 +235,7 @@ impl ReverseConnectionListener {
             _ = self.register(incoming, &pool) => {}
             () = slot.evicted() => {
                 let reason = RegistrationError::TooManyUnregistered;
-                self.rejections.record(&peer, None, &reason);
+                self.record_rejection(&peer, None, &reason);
             }
         }
     }
@@ -251,10 +256,16 @@ impl ReverseConnectionListener {
         match registered {
             Ok(agent) => Ok(agent),
             Err(reason) => {
-                self.rejections.record(&peer, agent_id.as_deref(), &reason);
+                self.record_rejection(&peer, agent_id.as_deref(), &reason);
                 Err(reason)
             }
         }
+    }
+
+    fn record_rejection(&self, peer: &Peer, agent_id: Option<&str>, reason: &RegistrationError) {
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+        let agent = agent_id.unwrap_or_default();
+        log_line!(warn, &peer.key.to_string(), { peer, agent }, "rejected an agent: {reason}");
     }
 
     async fn try_register(
@@ -358,11 +369,8 @@ impl ReverseConnectionListener {
         pool.inner.start_maintenance();
         tokio::spawn(configure_connection(Arc::clone(&agent), connection));
         self.registered.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(
-            agent = agent_id,
-            connection = response.connection_id,
-            "an agent connected"
-        );
+        let connection = &response.connection_id;
+        log_line!(info, &agent_id, { agent = agent_id, connection }, "an agent connected");
         Ok(Agent(agent))
     }
 }
@@ -372,7 +380,7 @@ impl ReverseConnectionListener {
 async fn configure_connection(agent: Arc<Member>, connection: Arc<Connection>) {
     if let Err(error) = agent.prepare_connection(&connection).await {
         let agent = &**agent.id();
-        tracing::warn!(agent, %error, "cannot use the connection of an agent");
+        log_line!(warn, agent, { agent, error }, "cannot use the connection of an agent");
     }
 }
 

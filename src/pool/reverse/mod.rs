@@ -11,7 +11,6 @@ mod peer;
 mod rate_limit;
 mod registration;
 mod registration_policy;
-mod rejection_log;
 mod socket;
 mod tokens;
 

@@ -1,10 +1,10 @@
 //! Limits how often peers may connect.
 
 use crate::clock;
+use crate::token_bucket::{Rate, TokenBucket};
 use crate::transport::PeerKey;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 /// Peers that are tracked at once.
 const MAX_PEERS: usize = 4096;
@@ -12,14 +12,14 @@ const MAX_PEERS: usize = 4096;
 /// Limits how often each peer may connect.
 #[derive(Debug)]
 pub(super) struct RateLimiter {
-    per_second: u32,
+    rate: Rate,
     peers: Mutex<HashMap<PeerKey, TokenBucket>>,
 }
 
 impl RateLimiter {
     pub(super) fn new(per_second: u32) -> Self {
         Self {
-            per_second: per_second.max(1),
+            rate: Rate::per_second(per_second.max(1)),
             peers: Mutex::default(),
         }
     }
@@ -30,7 +30,7 @@ impl RateLimiter {
         // A poisoned lock is usable: no panic can leave the map inconsistent.
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if peers.len() >= MAX_PEERS && !peers.contains_key(&peer) {
-            peers.retain(|_, bucket| !bucket.is_full(now));
+            peers.retain(|_, bucket| !bucket.is_full(self.rate, now));
         }
         if peers.len() >= MAX_PEERS && !peers.contains_key(&peer) {
             // With this many active peers a limit for each is pointless. Forgetting all of them
@@ -39,65 +39,14 @@ impl RateLimiter {
         }
         peers
             .entry(peer)
-            .or_insert_with(|| TokenBucket::new(self.per_second, now))
-            .try_take(now)
-    }
-}
-
-/// A token bucket that holds the tokens of one second.
-#[derive(Debug)]
-pub(super) struct TokenBucket {
-    per_second: f64,
-    level: f64,
-    updated: Instant,
-}
-
-impl TokenBucket {
-    pub(super) fn new(per_second: u32, now: Instant) -> Self {
-        Self {
-            per_second: per_second.into(),
-            level: per_second.into(),
-            updated: now,
-        }
-    }
-
-    pub(super) fn try_take(&mut self, now: Instant) -> bool {
-        self.level = self.level_at(now);
-        self.updated = now;
-        let has_one = self.level >= 1.0;
-        if has_one {
-            self.level -= 1.0;
-        }
-        has_one
-    }
-
-    fn is_full(&self, now: Instant) -> bool {
-        self.level_at(now) >= self.per_second
-    }
-
-    fn level_at(&self, now: Instant) -> f64 {
-        let gained = now.saturating_duration_since(self.updated).as_secs_f64() * self.per_second;
-        (self.level + gained).min(self.per_second)
+            .or_insert_with(|| TokenBucket::new(self.rate, now))
+            .try_take(self.rate, now)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn bucket_holds_one_second_and_refills() {
-        let start = Instant::now();
-        let mut bucket = TokenBucket::new(2, start);
-        assert!(bucket.try_take(start) && bucket.try_take(start));
-        assert!(!bucket.try_take(start));
-        assert!(!bucket.try_take(start + Duration::from_millis(400)));
-        assert!(bucket.try_take(start + Duration::from_millis(500)));
-        let later = start + Duration::from_secs(60);
-        assert!(bucket.is_full(later));
-        assert!(bucket.try_take(later) && bucket.try_take(later) && !bucket.try_take(later));
-    }
 
     #[test]
     fn peers_have_separate_limits() {

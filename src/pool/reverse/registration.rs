@@ -8,6 +8,7 @@ use super::owner::{IdOwner, Registration};
 use crate::clock;
 use crate::connection::Connection;
 use crate::error::RegistrationError;
+use crate::log::log_line;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
@@ -157,8 +158,11 @@ impl GracePeriod {
         // An agent that has reconnected has another snapshot, even if it has disconnected again.
         if Arc::ptr_eq(&agent.snapshot_full(), snapshot) {
             agent.pool.remove_disconnected(&lock, agent);
-            tracing::info!(
-                agent = &**agent.id(),
+            let agent = &**agent.id();
+            log_line!(
+                info,
+                agent,
+                { agent },
                 "removed a disconnected agent at the end of its grace period"
             );
         }

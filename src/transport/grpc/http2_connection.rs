@@ -2,7 +2,7 @@
 //! newer connections can evict them.
 
 use super::stream::Stream;
-use crate::transport::{HandshakeLimiter, HandshakeSlot, PeerKey};
+use crate::transport::{HandshakeLimiter, HandshakeSlot, Peer};
 use atomic_waker::AtomicWaker;
 use std::io;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ pub(crate) struct Http2Connection {
 /// State of a connection: its streams, or its slot in the limiter.
 #[derive(Debug)]
 pub(crate) struct Http2ConnectionState {
-    peer: PeerKey,
+    peer: Peer,
     limiter: Arc<Mutex<HandshakeLimiter>>,
     state: Mutex<State>,
     /// Wakes the task that drives the connection, so that it polls the slot.
@@ -56,16 +56,20 @@ impl Http2Connection {
 
 impl Http2ConnectionState {
     /// Creates the state of a new connection, in a slot of the limiter.
-    pub(crate) fn new(limiter: &Arc<Mutex<HandshakeLimiter>>, peer: PeerKey) -> Arc<Self> {
+    pub(crate) fn new(limiter: &Arc<Mutex<HandshakeLimiter>>, peer: Peer) -> Arc<Self> {
         Arc::new(Self {
-            peer,
             state: Mutex::new(State {
                 streams: 0,
-                handshake_slot: Some(lock(limiter).enter(peer)),
+                handshake_slot: Some(lock(limiter).enter(peer.key)),
             }),
             limiter: Arc::clone(limiter),
             connection_waker: AtomicWaker::new(),
+            peer,
         })
+    }
+
+    pub(crate) fn peer(&self) -> &Arc<str> {
+        &self.peer.name
     }
 
     /// Records that a stream is being served until the returned guard is dropped.
@@ -88,8 +92,8 @@ impl Http2ConnectionState {
 }
 
 impl StreamGuard {
-    pub(crate) fn peer(&self) -> PeerKey {
-        self.0.peer
+    pub(crate) fn peer(&self) -> Peer {
+        self.0.peer.clone()
     }
 }
 
@@ -98,7 +102,7 @@ impl Drop for StreamGuard {
         let mut state = lock(&self.0.state);
         state.streams -= 1;
         if state.streams == 0 {
-            state.handshake_slot = Some(lock(&self.0.limiter).enter(self.0.peer));
+            state.handshake_slot = Some(lock(&self.0.limiter).enter(self.0.peer.key));
             drop(state);
             self.0.connection_waker.wake();
         }

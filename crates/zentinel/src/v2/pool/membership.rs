@@ -104,7 +104,9 @@ fn call_error(agent_id: &str, error: AddError) -> AgentProtocolError {
     match error {
         AddError::InvalidEndpoint(error) => error.into(),
         error => {
-            tracing::warn!(agent = agent_id, %error, "cannot add the agent");
+            // The error may repeat text of the agent.
+            let error: String = error.to_string().escape_debug().take(1024).collect();
+            tracing::warn!(agent = agent_id, error, "cannot add the agent");
             let agent_id = agent_id.into();
             CallError::Unavailable { agent_id }.into()
         }

@@ -1,0 +1,143 @@
+//! Limits how many lines peers cause.
+
+use super::text::cut;
+use crate::token_bucket::{Rate, TokenBucket};
+use std::collections::HashMap;
+use std::time::Instant;
+
+/// Lines of one kind about one peer.
+const OF_PEER: Rate = Rate {
+    burst: 5.0,
+    per_second: 0.1,
+};
+
+/// Lines of one kind about all peers, so that no peer gets more lines by changing its name.
+const OF_ALL: Rate = Rate {
+    burst: 100.0,
+    per_second: 10.0,
+};
+
+/// Peers that are tracked at once. Those beyond it share one entry.
+const MAX_PEERS: usize = 1024;
+
+/// Maximum length of a peer's name, in bytes. Longer names share entries.
+const MAX_NAME: usize = 128;
+
+/// Name of the entry that peers beyond [`MAX_PEERS`] share.
+const OTHERS: &str = "others";
+
+/// Counts lines by peer and kind.
+#[derive(Debug, Default)]
+pub(super) struct Throttle {
+    peers: HashMap<Box<str>, Kinds>,
+    all: Kinds,
+}
+
+/// Lines of each kind that was logged. There are few kinds: as many as places that log.
+#[derive(Debug, Default)]
+struct Kinds(Vec<(&'static str, Lines)>);
+
+#[derive(Debug)]
+struct Lines {
+    bucket: TokenBucket,
+    left_out: u64,
+}
+
+impl Throttle {
+    /// See [`admit`](super::admit).
+    pub(super) fn admit(&mut self, kind: &'static str, peer: &str, now: Instant) -> Option<u64> {
+        if peer.len() > MAX_NAME {
+            return self.admit(kind, &cut(peer, MAX_NAME - '\u{2026}'.len_utf8()), now);
+        }
+        if !self.peers.contains_key(peer) {
+            self.forget_quiet_peers(now);
+            if self.peers.len() >= MAX_PEERS && peer != OTHERS {
+                return self.admit(kind, OTHERS, now);
+            }
+            self.peers.insert(peer.into(), Kinds::default());
+        }
+        let lines = self.peers.get_mut(peer)?.lines(kind, OF_PEER, now);
+        let all = self.all.lines(kind, OF_ALL, now);
+        if lines.bucket.try_take(OF_PEER, now) && all.bucket.try_take(OF_ALL, now) {
+            return Some(std::mem::take(&mut lines.left_out));
+        }
+        lines.left_out += 1;
+        None
+    }
+
+    fn forget_quiet_peers(&mut self, now: Instant) {
+        if self.peers.len() >= MAX_PEERS {
+            self.peers.retain(|_, kinds| !kinds.are_quiet(now));
+        }
+    }
+}
+
+impl Kinds {
+    fn lines(&mut self, kind: &'static str, rate: Rate, now: Instant) -> &mut Lines {
+        let known = self.0.iter().position(|(known, _)| *known == kind);
+        let at = known.unwrap_or_else(|| {
+            let bucket = TokenBucket::new(rate, now);
+            let lines = Lines {
+                bucket,
+                left_out: 0,
+            };
+            self.0.push((kind, lines));
+            self.0.len() - 1
+        });
+        &mut self.0[at].1
+    }
+
+    fn are_quiet(&self, now: Instant) -> bool {
+        let mut lines = self.0.iter().map(|(_, lines)| lines);
+        lines.all(|lines| lines.bucket.is_full(OF_PEER, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn lines_beyond_the_share_are_counted() {
+        let mut throttle = Throttle::default();
+        let start = Instant::now();
+        let admitted = (0..50).filter_map(|_| throttle.admit("kind", "peer", start));
+        assert_eq!(admitted.collect::<Vec<_>>(), [0; 5]);
+        let later = start + Duration::from_secs(10);
+        assert_eq!(throttle.admit("kind", "peer", later), Some(45));
+        assert_eq!(throttle.admit("kind", "peer", later), None);
+    }
+
+    #[test]
+    fn kinds_and_peers_have_shares_of_their_own() {
+        let mut throttle = Throttle::default();
+        let start = Instant::now();
+        while throttle.admit("kind", "peer", start).is_some() {}
+        assert_eq!(throttle.admit("other kind", "peer", start), Some(0));
+        assert_eq!(throttle.admit("kind", "other peer", start), Some(0));
+    }
+
+    #[test]
+    fn changing_names_gives_no_more_lines() {
+        let mut throttle = Throttle::default();
+        let start = Instant::now();
+        let names = (0..10 * MAX_PEERS).map(|number| format!("peer-{number}"));
+        let admitted = names.filter(|name| throttle.admit("kind", name, start).is_some());
+        assert_eq!(admitted.count() as f64, OF_ALL.burst);
+        assert!(throttle.peers.len() <= MAX_PEERS + 1);
+    }
+
+    #[test]
+    fn quiet_peers_make_room() {
+        let mut throttle = Throttle::default();
+        let start = Instant::now();
+        for number in 0..MAX_PEERS {
+            throttle.admit("kind", &format!("peer-{number}"), start);
+        }
+        let later = start + Duration::from_secs(60);
+        throttle.admit("kind", &"long".repeat(1000), later);
+        assert_eq!(throttle.peers.len(), 1);
+        assert!(throttle.peers.keys().all(|name| name.len() <= MAX_NAME));
+    }
+}
