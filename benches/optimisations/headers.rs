@@ -2,10 +2,14 @@
 
 use crate::common::request_headers;
 use criterion::{BenchmarkId, Criterion};
+use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::hint::black_box;
-use tollgate::headers::{HeaderValues, intern_header_name};
+use tollgate::headers::intern_header_name;
+
+/// Values of one header, of which a single one is stored inline.
+type HeaderValues = SmallVec<[String; 1]>;
 
 /// Measures filling, iterating and dropping a map.
 pub(crate) fn headers(criterion: &mut Criterion) {

@@ -3,7 +3,7 @@
 use crate::common::*;
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use tollgate::headers::{HeadersCow, HeadersRef, bytes_of_latin1, to_cow_optimized, to_optimized};
+use tollgate::headers::bytes_of_latin1;
 use tollgate::{HeaderSource, Metadata, RequestHeaders, ResponseHeaders};
 
 /// Sends headers in a request and in a response, in both encodings. Returns what the agent saw.
@@ -63,7 +63,7 @@ async fn headers_from_slices_of_pairs() {
 }
 
 #[tokio::test]
-async fn headers_from_every_kind_of_map() {
+async fn headers_from_maps_of_lists() {
     let map = HashMap::from([
         ("host".to_owned(), vec!["a".to_owned()]),
         ("x-two".to_owned(), vec!["b".to_owned(), String::new()]),
@@ -71,11 +71,7 @@ async fn headers_from_every_kind_of_map() {
     ]);
 
     let expected = json!({"host": ["a"], "x-two": ["b", ""], "x-none": []});
-    expect_seen(&map, expected.clone()).await;
-    expect_seen(HeadersRef::new(&map), expected.clone()).await;
-    expect_seen(&HeadersCow::borrowed(&map), expected.clone()).await;
-    expect_seen(&to_optimized(map.clone()), expected.clone()).await;
-    expect_seen(&to_cow_optimized(map), expected).await;
+    expect_seen(&map, expected).await;
 }
 
 #[cfg(feature = "http")]

@@ -7,8 +7,7 @@ use std::hash::BuildHasher;
 /// Source of the headers of a borrowed event.
 ///
 /// Headers are grouped by name on the wire, so a source yields them in groups. The trait is
-/// implemented for maps from names to lists of values (`HashMap<String, Vec<String>>`,
-/// [`OptimizedHeaderMap`](super::OptimizedHeaderMap), [`CowHeaderMap`](super::CowHeaderMap)), for
+/// implemented for maps from names to lists of values, such as `HashMap<String, Vec<String>>`, for
 /// slices of pairs, for `http::HeaderMap` (feature `http`) and for the headers in a received frame.
 /// None of them allocates, unless a value is not UTF-8: see [`FieldValue`].
 ///
