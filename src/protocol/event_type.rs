@@ -83,22 +83,3 @@ impl EventType {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_round_trip() {
-        for kind in EventType::ALL {
-            assert_eq!(EventType::from_number(kind.number()), Some(kind));
-        }
-    }
-
-    #[test]
-    fn zero_is_configure_and_other_numbers_are_unknown() {
-        assert_eq!(EventType::from_number(0), Some(EventType::Configure));
-        assert_eq!(EventType::from_number(9), None);
-        assert_eq!(EventType::from_number(-1), None);
-    }
-}

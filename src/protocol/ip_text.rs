@@ -93,19 +93,3 @@ impl fmt::Debug for IpText {
         fmt::Display::fmt(self, f)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::net::{Ipv4Addr, Ipv6Addr};
-
-    proptest! {
-        #[test]
-        fn text_equals_display_of_ip_addr(v4: Ipv4Addr, v6: Ipv6Addr) {
-            for address in [IpAddr::V4(v4), IpAddr::V6(v6), IpAddr::V6(v4.to_ipv6_mapped())] {
-                prop_assert_eq!(IpText::from(address).to_string(), address.to_string());
-            }
-        }
-    }
-}

@@ -30,25 +30,3 @@ impl StreamId {
         Ok(Self(u64::from_be_bytes(id)))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stream_id_precedes_the_payload() {
-        let mut out = Vec::new();
-        StreamId(0x0102_0304_0506_0708).write(&mut out);
-        out.push(9);
-        let mut payload = BytesMut::from(&out[..]);
-        assert_eq!(
-            StreamId::split_from(&mut payload),
-            Ok(StreamId(0x0102_0304_0506_0708))
-        );
-        assert_eq!(payload[..], [9]);
-        assert_eq!(
-            StreamId::split_from(&mut payload),
-            Err(DecodeErrorKind::CutShort)
-        );
-    }
-}

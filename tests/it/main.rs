@@ -56,6 +56,8 @@ mod grpc_tls;
 mod grpc_unary_calls;
 mod handles;
 mod headers;
+#[cfg(feature = "http")]
+mod held_bodies;
 mod killed_agents;
 mod limits;
 mod malformed_events;
@@ -69,7 +71,11 @@ mod pipelining;
 mod placement;
 mod protocol_metrics;
 #[cfg(feature = "http")]
+mod proxy_answers;
+#[cfg(feature = "http")]
 mod proxy_glue;
+#[cfg(feature = "http")]
+mod proxy_header_changes;
 mod reported_metrics;
 mod reverse_admission;
 mod reverse_connections;
@@ -80,3 +86,4 @@ mod reverse_tls;
 mod scraping;
 mod shutdown;
 mod single_threaded_runtimes;
+mod texts;

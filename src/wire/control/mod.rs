@@ -12,8 +12,6 @@
 )]
 
 mod special;
-#[cfg(test)]
-mod tests;
 
 pub(crate) use special::{
     decode_cancel, decode_pong, encode_cancel, encode_health, encode_ping, pong,

@@ -176,38 +176,3 @@ fn escape_each(text: &[u8], out: &mut Vec<u8>) {
     }
     out.extend_from_slice(&text[done..]);
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strings_round_trip() {
-        let text: String = (0..0x250_u32).filter_map(char::from_u32).collect();
-        let mut out = Vec::new();
-        Writer::new(&mut out).str(&text);
-        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
-    }
-
-    #[test]
-    fn commas_separate_items_and_pairs() {
-        let mut out = Vec::new();
-        let mut json = Writer::new(&mut out);
-        json.begin_map(3);
-        json.key("a");
-        json.begin_array(2);
-        json.uint(1);
-        json.begin_map(0);
-        json.end_map();
-        json.end_array();
-        json.key("b");
-        json.null();
-        json.key("c");
-        json.float(1.0);
-        json.end_map();
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            r#"{"a":[1,{}],"b":null,"c":1.0}"#
-        );
-    }
-}
