@@ -64,6 +64,7 @@ mod malformed_events;
 #[cfg(feature = "metrics")]
 mod metrics_facade;
 mod moving_agents;
+mod negotiation;
 mod notices;
 mod older_peers;
 mod other_protocols;
