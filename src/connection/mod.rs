@@ -8,6 +8,7 @@
 mod admission;
 mod admission_queues;
 #[cfg(feature = "__bench")]
+#[path = "../../benches/internals/connection.rs"]
 pub(crate) mod bench;
 mod breaker;
 mod call;

@@ -10,6 +10,7 @@ mod agent_config;
 mod agent_log;
 mod agent_state;
 #[cfg(feature = "__bench")]
+#[path = "../../benches/internals/pool.rs"]
 pub(crate) mod bench;
 mod by_id;
 mod call;
