@@ -1,5 +1,6 @@
 //! Kinds of events.
 
+use super::wire_forms::wire_forms;
 use serde::{Deserialize, Serialize};
 
 /// Kind of an event that a proxy sends to an agent.
@@ -38,37 +39,6 @@ impl EventType {
         Self::Configure,
     ];
 
-    /// Returns the number of this kind in the `supported_events` of a handshake.
-    pub const fn number(self) -> i64 {
-        match self {
-            Self::RequestHeaders => 1,
-            Self::RequestBodyChunk => 2,
-            Self::ResponseHeaders => 3,
-            Self::ResponseBodyChunk => 4,
-            Self::RequestComplete => 5,
-            Self::WebSocketFrame => 6,
-            Self::GuardrailInspect => 7,
-            Self::Configure => 8,
-        }
-    }
-
-    /// Returns the kind with this number in `supported_events`; `None` if it is unknown.
-    ///
-    /// Older agents write 0 for [`EventType::Configure`].
-    pub const fn from_number(number: i64) -> Option<Self> {
-        Some(match number {
-            1 => Self::RequestHeaders,
-            2 => Self::RequestBodyChunk,
-            3 => Self::ResponseHeaders,
-            4 => Self::ResponseBodyChunk,
-            5 => Self::RequestComplete,
-            6 => Self::WebSocketFrame,
-            7 => Self::GuardrailInspect,
-            8 | 0 => Self::Configure,
-            _ => return None,
-        })
-    }
-
     /// Returns the name of this kind in logs and reports, such as `request_headers`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -81,5 +51,19 @@ impl EventType {
             Self::WebSocketFrame => "websocket_frame",
             Self::GuardrailInspect => "guardrail_inspect",
         }
+    }
+}
+
+// The numbers in the `supported_events` of a handshake. Older agents write 0 for the settings.
+wire_forms! {
+    EventType: number -> i64, from_number(number: i64) {
+        RequestHeaders = 1,
+        RequestBodyChunk = 2,
+        ResponseHeaders = 3,
+        ResponseBodyChunk = 4,
+        RequestComplete = 5,
+        WebSocketFrame = 6,
+        GuardrailInspect = 7,
+        Configure = 8 | 0,
     }
 }

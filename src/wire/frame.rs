@@ -63,41 +63,6 @@ message_types! {
     Log = 0x63,
 }
 
-/// A validated frame header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FrameHeader {
-    message: u8,
-    payload_len: usize,
-}
-
-impl FrameHeader {
-    /// Parses the header at the start of `bytes`. Returns `None` while it is incomplete.
-    ///
-    /// `limit` is the largest length allowed. An invalid length is rejected as soon as its four
-    /// bytes have arrived, before the message type.
-    fn parse(bytes: &[u8], limit: usize) -> Result<Option<Self>, FrameError> {
-        let Some((length, rest)) = bytes.split_first_chunk::<4>() else {
-            return Ok(None);
-        };
-        let length = u32::from_be_bytes(*length) as usize;
-        if length == 0 {
-            return Err(FrameError::Empty);
-        }
-        if length > limit {
-            return Err(FrameError::TooLarge { length, limit });
-        }
-        Ok(rest.first().map(|&message| Self {
-            message,
-            payload_len: length - 1,
-        }))
-    }
-
-    /// Returns the length of the whole frame in bytes, including the header.
-    fn frame_len(self) -> usize {
-        FRAME_HEADER_LEN + self.payload_len
-    }
-}
-
 /// A frame that violates the protocol. The connection cannot continue after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FrameError {
@@ -133,22 +98,28 @@ impl FrameBuffer {
 
     /// Removes and returns the next complete frame: its message number and its payload.
     ///
-    /// Returns `None` while the frame is incomplete. `limit` is the largest length allowed.
+    /// Returns `None` while the frame is incomplete. `limit` is the largest length allowed. An
+    /// invalid length is rejected as soon as its four bytes have arrived, before the message type.
     pub(crate) fn next_frame(
         &mut self,
         limit: usize,
     ) -> Result<Option<(u8, BytesMut)>, FrameError> {
-        let Some(header) = FrameHeader::parse(&self.bytes, limit)? else {
+        let Some((length, rest)) = self.bytes.split_first_chunk() else {
             return Ok(None);
         };
-        if self.bytes.len() < header.frame_len() {
+        let length = u32::from_be_bytes(*length) as usize;
+        if length == 0 {
+            return Err(FrameError::Empty);
+        }
+        if length > limit {
+            return Err(FrameError::TooLarge { length, limit });
+        }
+        if rest.len() < length {
             return Ok(None);
         }
+        let message = rest[0];
         self.bytes.advance(FRAME_HEADER_LEN);
-        Ok(Some((
-            header.message,
-            self.bytes.split_to(header.payload_len),
-        )))
+        Ok(Some((message, self.bytes.split_to(length - 1))))
     }
 
     /// Returns whether the buffer holds no bytes of an incomplete frame.

@@ -2,9 +2,7 @@
 
 use super::decode::{DecodeError, DecodeErrorKind};
 use super::{Dialect, Encoding, Extension};
-use crate::protocol::{
-    AgentCapabilities, AgentFeatures, AgentLimits, EventType, HealthConfig, PROTOCOL_VERSION,
-};
+use crate::protocol::{AgentCapabilities, AgentFeatures, AgentLimits, EventType, PROTOCOL_VERSION};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -189,33 +187,23 @@ impl From<&AgentCapabilities> for WireCapabilities {
 
 impl From<WireCapabilities> for AgentCapabilities {
     fn from(wire: WireCapabilities) -> Self {
-        let mut supported_events = Vec::new();
-        for event in wire
-            .supported_events
-            .into_iter()
-            .filter_map(EventType::from_number)
-        {
-            if !supported_events.contains(&event) {
-                supported_events.push(event);
-            }
-        }
-        Self {
-            protocol_version: PROTOCOL_VERSION,
-            agent_id: wire.agent_id,
-            name: wire.name,
-            version: wire.version,
-            supported_events,
+        let size = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let capabilities = Self {
+            supported_events: Vec::new(),
             features: wire.features,
             limits: AgentLimits {
-                max_body_size: usize::try_from(wire.limits.max_body_size).unwrap_or(usize::MAX),
+                max_body_size: size(wire.limits.max_body_size),
                 max_concurrency: wire.limits.max_concurrency,
-                preferred_chunk_size: usize::try_from(wire.limits.preferred_chunk_size)
-                    .unwrap_or(usize::MAX),
+                preferred_chunk_size: size(wire.limits.preferred_chunk_size),
                 max_memory: None,
                 max_processing_time_ms: None,
             },
-            health: HealthConfig::default(),
-        }
+            ..Self::new(wire.agent_id, wire.name, wire.version)
+        };
+        let events = wire.supported_events.into_iter();
+        events
+            .filter_map(EventType::from_number)
+            .fold(capabilities, Self::with_event)
     }
 }
 

@@ -268,7 +268,7 @@ impl ReverseConnectionListener {
             return Err(RegistrationError::TooFast);
         }
         self.policy.check_peer(&peer)?;
-        let (mut link, identity) = incoming.establish().await?;
+        let (mut link, identity) = incoming.established.await?;
         let mut buffer = FrameBuffer::default();
         let request = receive_registration(&mut link, &mut buffer).await?;
         *agent_id = Some(request.agent_id.clone());

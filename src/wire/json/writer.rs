@@ -48,10 +48,20 @@ impl<'b> Writer<'b> {
         self.out.push(b'"');
     }
 
-    fn display(&mut self, number: impl std::fmt::Display) {
+    fn integer(&mut self, number: impl itoa::Integer) {
+        self.separate();
+        let mut digits = itoa::Buffer::new();
+        self.out.extend_from_slice(digits.format(number).as_bytes());
+    }
+
+    /// Writes null for infinities and NaN, which JSON cannot express, as serde_json does.
+    fn decimal(&mut self, number: impl std::fmt::Debug, is_finite: bool) {
+        if !is_finite {
+            return self.null();
+        }
         self.separate();
         // Writing to a Vec cannot fail.
-        let _ = write!(self.out, "{number}");
+        let _ = write!(self.out, "{number:?}");
     }
 }
 
@@ -93,32 +103,19 @@ impl Sink for Writer<'_> {
     }
 
     fn uint(&mut self, number: u64) {
-        self.separate();
-        self.out
-            .extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        self.integer(number);
     }
 
     fn int(&mut self, number: i64) {
-        self.separate();
-        self.out
-            .extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        self.integer(number);
     }
 
-    /// Writes null for infinities and NaN, which JSON cannot express, as serde_json does.
     fn float(&mut self, number: f64) {
-        if number.is_finite() {
-            self.display(format_args!("{number:?}"));
-        } else {
-            self.null();
-        }
+        self.decimal(number, number.is_finite());
     }
 
     fn float32(&mut self, number: f32) {
-        if number.is_finite() {
-            self.display(format_args!("{number:?}"));
-        } else {
-            self.null();
-        }
+        self.decimal(number, number.is_finite());
     }
 
     fn bool(&mut self, flag: bool) {
