@@ -7,7 +7,6 @@ use super::handler::AgentHandler;
 use super::reusable_future::{PendingEvent, ReusableFuture};
 use super::session_error::SessionError;
 use crate::connection::link::{Batch, Link};
-use crate::connection::{receive_handshake, send_message};
 use crate::error::ConnectError;
 use crate::protocol::{
     AgentCapabilities, ConfigUpdateResponse, DrainRequest, EventType, ShutdownRequest,
@@ -49,12 +48,8 @@ pub(super) async fn accept_handshake<H: AgentHandler>(
     buffer: &mut FrameBuffer,
     permits: &Arc<Semaphore>,
 ) -> Result<AcceptedProxy, ConnectError> {
-    let (message, payload) = receive_handshake(&mut *link.receiver, buffer).await?;
-    if message != MessageType::HandshakeRequest as u8 {
-        return Err(ConnectError::InvalidHandshake(format!(
-            "expected a handshake request, got message type {message:#04x}"
-        )));
-    }
+    let (expected, name) = (MessageType::HandshakeRequest, "a handshake request");
+    let payload = link.receive_handshake(buffer, expected, name).await?;
     let request = HandshakeRequest::decode_for(encodings, &payload)?;
     let Ok(permit) = Arc::clone(permits).acquire_owned().await else {
         // Cannot happen: the semaphore is never closed.
@@ -62,12 +57,9 @@ pub(super) async fn accept_handshake<H: AgentHandler>(
     };
     let dialect = request.negotiate(encodings);
     let response = handshake_response(&request, &handler.capabilities(), encodings);
-    send_message(
-        &*link.sender,
-        MessageType::HandshakeResponse,
-        &response.encode_for(encodings),
-    )
-    .await?;
+    let payload = response.encode_for(encodings);
+    link.send_handshake(MessageType::HandshakeResponse, &payload)
+        .await?;
     match response.error {
         None => Ok(AcceptedProxy {
             dialect,

@@ -45,10 +45,7 @@ pub use breaker::CircuitBreakerState;
 pub(crate) use call::PendingCall;
 pub(crate) use call_end::{CallContext, CallEnd};
 pub(crate) use guards::{ExchangeGuard, ProbeGuard};
-pub(crate) use handshake::{
-    HandshakeOffer, NegotiatedParams, Origin, connection_over_link, open, receive_handshake,
-    send_message,
-};
+pub(crate) use handshake::{HandshakeOffer, NegotiatedParams, Origin, connection_over_link, open};
 pub(crate) use health::ConnectionHealth;
 pub(crate) use inbound::{AgentEvent, Inbound};
 pub(crate) use runtime_id::RuntimeId;

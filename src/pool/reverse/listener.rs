@@ -9,10 +9,7 @@ use super::registration_policy::RegistrationPolicy;
 use super::rejection_log::RejectionLog;
 use super::socket::{IncomingConnection, ListenAddress, Socket, TlsIdentity};
 use crate::connection::link::Link;
-use crate::connection::{
-    Connection, NegotiatedParams, Origin, connection_over_link, receive_handshake, run_writer,
-    send_message,
-};
+use crate::connection::{Connection, NegotiatedParams, Origin, connection_over_link, run_writer};
 use crate::error::{AcceptError, ConnectError, RegistrationError};
 use crate::pool::member::Member;
 use crate::pool::{Agent, AgentPool};
@@ -270,7 +267,9 @@ impl ReverseConnectionListener {
         self.policy.check_peer(&peer)?;
         let (mut link, identity) = incoming.established.await?;
         let mut buffer = FrameBuffer::default();
-        let request = receive_registration(&mut link, &mut buffer).await?;
+        let (expected, name) = (MessageType::HandshakeRequest, "a registration");
+        let payload = link.receive_handshake(&mut buffer, expected, name);
+        let request = RegistrationRequest::decode(&payload.await?).map_err(ConnectError::from)?;
         *agent_id = Some(request.agent_id.clone());
         match self.authorize(&request, &peer, &identity, pool) {
             Ok((owner, permit)) => {
@@ -279,7 +278,8 @@ impl ReverseConnectionListener {
             }
             Err(reason) => {
                 let rejection = RegistrationResponse::reject().encode();
-                send_message(&*link.sender, MessageType::HandshakeResponse, &rejection).await?;
+                link.send_handshake(MessageType::HandshakeResponse, &rejection)
+                    .await?;
                 Err(reason)
             }
         }
@@ -308,7 +308,7 @@ impl ReverseConnectionListener {
         request: RegistrationRequest,
         owner: IdOwner,
         permit: QuotaPermit,
-        link: Link,
+        mut link: Link,
         buffer: FrameBuffer,
         pool: &AgentPool,
     ) -> Result<Agent, RegistrationError> {
@@ -324,12 +324,8 @@ impl ReverseConnectionListener {
             format!("{}-{number}", request.agent_id),
             dialect,
         );
-        send_message(
-            &*link.sender,
-            MessageType::HandshakeResponse,
-            &response.encode(),
-        )
-        .await?;
+        link.send_handshake(MessageType::HandshakeResponse, &response.encode())
+            .await?;
 
         let agent_id = request.agent_id;
         let negotiated = NegotiatedParams {
@@ -374,17 +370,4 @@ async fn configure_connection(agent: Arc<Member>, connection: Arc<Connection>) {
         let agent = &**agent.id();
         tracing::warn!(agent, %error, "cannot use the connection of an agent");
     }
-}
-
-async fn receive_registration(
-    link: &mut Link,
-    buffer: &mut FrameBuffer,
-) -> Result<RegistrationRequest, ConnectError> {
-    let (message, payload) = receive_handshake(&mut *link.receiver, buffer).await?;
-    if message != MessageType::HandshakeRequest as u8 {
-        return Err(ConnectError::InvalidHandshake(format!(
-            "expected a registration, got message type {message:#04x}"
-        )));
-    }
-    Ok(RegistrationRequest::decode(&payload)?)
 }
