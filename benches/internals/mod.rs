@@ -4,8 +4,9 @@
 //! Each part of the library includes one of these files as its module `bench`, so that no item has
 //! to be visible to other modules for their sake.
 
-pub use crate::connection::bench::{IdleConnection, PendingCalls, Ring};
+pub use crate::connection::bench::{BoundExchange, IdleConnection, PendingCalls, Ring};
 pub use crate::pool::bench::{AffinityMap, Chosen, InMemory, Registry, agent_name, choose};
+pub use crate::pool::fixture::{Fixture, OpenCall, Pins};
 #[cfg(feature = "grpc")]
 pub use crate::transport::grpc::bench::GrpcMessages;
 pub use crate::wire::bench::{

@@ -21,8 +21,9 @@ mod config_requests;
 mod connection_set;
 mod drain;
 mod exchange;
-#[cfg(all(test, feature = "__bench"))]
-mod fixture;
+#[cfg(feature = "__bench")]
+#[path = "../../benches/internals/fixture.rs"]
+pub(crate) mod fixture;
 mod maintenance;
 mod member;
 mod notice;

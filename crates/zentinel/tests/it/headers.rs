@@ -3,8 +3,9 @@
 use allocation_counter::measure;
 use std::collections::{BTreeMap, HashMap};
 use zentinel_agent_protocol::headers::{
-    HeaderIterator, HeaderSource, HeaderValues, HeadersCow, HeadersRef, from_optimized, iter_flat,
-    iter_flat_cow, iter_flat_optimized, to_cow_optimized, to_optimized,
+    HeaderIterator, HeaderSource, HeaderValues, HeadersCow, HeadersRef, from_optimized,
+    intern_header_name, iter_flat, iter_flat_cow, iter_flat_optimized, to_cow_optimized,
+    to_optimized,
 };
 
 fn headers(pairs: &[(&str, &[&str])]) -> HashMap<String, Vec<String>> {
@@ -71,6 +72,12 @@ fn reading_allocates_nothing() {
     let names = |source: &dyn Fn() -> usize| expect_allocations(0, source);
     assert_eq!(names(&|| optimized.grouped().count()), 2);
     assert_eq!(names(&|| cow.grouped().count()), 2);
+}
+
+#[test]
+fn common_names_are_interned_without_an_allocation() {
+    expect_allocations(0, || intern_header_name("Content-Type"));
+    expect_allocations(1, || intern_header_name("X-Unknown"));
 }
 
 #[test]
