@@ -184,7 +184,8 @@ impl Inner {
         member
             .state
             .log
-            .set_limit(member.config.max_agent_logs_per_second);
+            .limit
+            .set(member.config.max_agent_logs_per_second);
         member.state.shared.breaker.allow_trial();
         agents.insert(Arc::clone(member.id()), Arc::clone(&member));
         self.agents.store(Arc::new(agents));

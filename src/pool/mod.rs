@@ -39,6 +39,7 @@ mod settings;
 #[cfg(feature = "__sim")]
 pub(crate) mod simulated;
 mod stats;
+mod token_bucket;
 mod trace;
 
 pub use agent::Agent;

@@ -1,10 +1,8 @@
 //! IP addresses as text.
 
 use super::text;
-use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
-use std::ops::Deref;
 
 /// An IP address as text, in the form that events carry and that [`IpAddr`] displays.
 ///
@@ -74,22 +72,4 @@ impl<A: Into<IpAddr>> From<A> for IpText {
     }
 }
 
-impl Deref for IpText {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        self.as_str()
-    }
-}
-
-impl fmt::Display for IpText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self)
-    }
-}
-
-impl fmt::Debug for IpText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+text::text_type!(IpText);

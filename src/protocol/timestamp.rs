@@ -2,8 +2,6 @@
 
 use super::{ms_since_epoch, text};
 use crate::clock;
-use std::fmt;
-use std::ops::Deref;
 use std::time::SystemTime;
 
 /// A point in time as text, in the form that events carry: RFC 3339 in UTC, to the millisecond.
@@ -71,25 +69,7 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
-impl Deref for Timestamp {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        self.as_str()
-    }
-}
-
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self)
-    }
-}
-
-impl fmt::Debug for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+text::text_type!(Timestamp);
 
 /// Decimal digits of the numbers from 0 to 99.
 const PAIRS: [[u8; 2]; 100] = {

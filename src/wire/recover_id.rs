@@ -41,14 +41,6 @@ impl Undecodable {
             correlation_id: found.filter(|id| !id.is_empty()),
         }
     }
-
-    /// Creates an error without a correlation id.
-    pub(super) fn without_id(error: DecodeError) -> Self {
-        Self {
-            error,
-            correlation_id: None,
-        }
-    }
 }
 
 fn find_id<'a, S: Source<'a>>(

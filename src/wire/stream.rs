@@ -14,18 +14,13 @@ impl StreamId {
         payload: &mut BytesMut,
         encoding: Encoding,
     ) -> Result<Self, DecodeErrorKind> {
-        match encoding {
-            #[cfg(feature = "grpc")]
-            Encoding::Protobuf => super::protobuf::stream_id(payload),
-            Encoding::Json | Encoding::MessagePack => Self::split_from(payload),
+        #[cfg(feature = "grpc")]
+        if encoding == Encoding::Protobuf {
+            return super::protobuf::stream_id(payload);
         }
-    }
-
-    fn split_from(payload: &mut BytesMut) -> Result<Self, DecodeErrorKind> {
-        let id = payload
-            .first_chunk()
-            .copied()
-            .ok_or(DecodeErrorKind::CutShort)?;
+        let _ = encoding;
+        let id = payload.first_chunk().copied();
+        let id = id.ok_or(DecodeErrorKind::CutShort)?;
         payload.advance(size_of_val(&id));
         Ok(Self(u64::from_be_bytes(id)))
     }

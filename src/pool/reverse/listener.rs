@@ -19,7 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -192,17 +192,12 @@ impl ReverseConnectionListener {
     /// are closed.
     pub fn stop(&self) {
         self.stopped.send_replace(true);
-        self.socket
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        lock(&self.socket).take();
     }
 
     /// Accepts the next connection. Returns `None` once the listener is stopped.
     async fn accept(&self) -> io::Result<Option<IncomingConnection>> {
-        let socket = self.socket.lock();
-        let socket = socket.unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(socket) = socket else {
+        let Some(socket) = lock(&self.socket).clone() else {
             return Ok(None);
         };
         let mut stopped = self.stopped.subscribe();
@@ -245,13 +240,9 @@ impl ReverseConnectionListener {
         let registered = registered
             .await
             .unwrap_or_else(|_| Err(ConnectError::TimedOut(time_limit).into()));
-        match registered {
-            Ok(agent) => Ok(agent),
-            Err(reason) => {
-                self.rejections.record(&peer, agent_id.as_deref(), &reason);
-                Err(reason)
-            }
-        }
+        registered.inspect_err(|reason| {
+            self.rejections.record(&peer, agent_id.as_deref(), reason);
+        })
     }
 
     async fn try_register(
@@ -313,10 +304,8 @@ impl ReverseConnectionListener {
         pool: &AgentPool,
     ) -> Result<Agent, RegistrationError> {
         let known = pool.inner.agents.load().get(&*request.agent_id).cloned();
-        let config = known.map_or_else(
-            || Arc::clone(&pool.inner.defaults),
-            |agent| Arc::clone(&agent.config),
-        );
+        let known = known.as_ref();
+        let config = known.map_or(&pool.inner.defaults, |agent| &agent.config);
         let dialect = request.negotiate(&config.encodings, config.extension());
         let number = self.next_connection.fetch_add(1, Ordering::Relaxed);
         let response = RegistrationResponse::accept(

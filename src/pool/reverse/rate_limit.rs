@@ -2,9 +2,10 @@
 
 use super::peer::PeerKey;
 use crate::clock;
+use crate::pool::token_bucket::TokenBucket;
+use crate::transport::lock;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::Mutex;
 
 /// Peers that are tracked at once.
 const MAX_PEERS: usize = 4096;
@@ -27,8 +28,7 @@ impl RateLimiter {
     /// Takes one connection from a peer's limit. Returns `false` if the limit is used up.
     pub(super) fn try_acquire(&self, peer: PeerKey) -> bool {
         let now = clock::now();
-        // A poisoned lock is usable: no panic can leave the map inconsistent.
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = lock(&self.peers);
         if peers.len() >= MAX_PEERS && !peers.contains_key(&peer) {
             peers.retain(|_, bucket| !bucket.is_full(now));
         }
@@ -44,60 +44,9 @@ impl RateLimiter {
     }
 }
 
-/// A token bucket that holds the tokens of one second.
-#[derive(Debug)]
-pub(super) struct TokenBucket {
-    per_second: f64,
-    level: f64,
-    updated: Instant,
-}
-
-impl TokenBucket {
-    pub(super) fn new(per_second: u32, now: Instant) -> Self {
-        Self {
-            per_second: per_second.into(),
-            level: per_second.into(),
-            updated: now,
-        }
-    }
-
-    pub(super) fn try_take(&mut self, now: Instant) -> bool {
-        self.level = self.level_at(now);
-        self.updated = now;
-        let has_one = self.level >= 1.0;
-        if has_one {
-            self.level -= 1.0;
-        }
-        has_one
-    }
-
-    fn is_full(&self, now: Instant) -> bool {
-        self.level_at(now) >= self.per_second
-    }
-
-    fn level_at(&self, now: Instant) -> f64 {
-        let gained = now.saturating_duration_since(self.updated).as_secs_f64() * self.per_second;
-        (self.level + gained).min(self.per_second)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn bucket_holds_one_second_and_refills() {
-        let start = Instant::now();
-        let mut bucket = TokenBucket::new(2, start);
-        assert!(bucket.try_take(start) && bucket.try_take(start));
-        assert!(!bucket.try_take(start));
-        assert!(!bucket.try_take(start + Duration::from_millis(400)));
-        assert!(bucket.try_take(start + Duration::from_millis(500)));
-        let later = start + Duration::from_secs(60);
-        assert!(bucket.is_full(later));
-        assert!(bucket.try_take(later) && bucket.try_take(later) && !bucket.try_take(later));
-    }
 
     #[test]
     fn peers_have_separate_limits() {

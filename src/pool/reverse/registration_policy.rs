@@ -31,10 +31,10 @@ impl RegistrationPolicy {
     /// Checks whether a peer may connect, before anything is received from it.
     pub(super) fn check_peer(&self, peer: &Peer) -> Result<(), RegistrationError> {
         match peer.user {
-            Some(user) if !self.is_allowed(user) => Err(RegistrationError::UserNotAllowed {
-                uid: user.uid,
-                gid: user.gid,
-            }),
+            Some(user) if !self.is_allowed(user) => {
+                let User { uid, gid } = user;
+                Err(RegistrationError::UserNotAllowed { uid, gid })
+            }
             _ => Ok(()),
         }
     }
@@ -50,12 +50,8 @@ impl RegistrationPolicy {
         is_valid_for_id: Option<bool>,
     ) -> Result<IdOwner, RegistrationError> {
         if !request.supports_our_version() {
-            return Err(RegistrationError::Handshake(
-                ConnectError::VersionMismatch {
-                    expected: PROTOCOL_VERSION,
-                    actual: request.protocol_version,
-                },
-            ));
+            let (expected, actual) = (PROTOCOL_VERSION, request.protocol_version);
+            return Err(ConnectError::VersionMismatch { expected, actual }.into());
         }
         let id = &*request.agent_id;
         if id.is_empty() || id.len() > MAX_ID_LEN || id.chars().any(char::is_control) {
@@ -95,11 +91,8 @@ impl RegistrationPolicy {
         } else {
             is_valid(token, &self.config.auth_tokens)
         };
-        if is_valid {
-            Ok(has_pattern)
-        } else {
-            Err(RegistrationError::TokenWrong)
-        }
+        let verified = is_valid.then_some(has_pattern);
+        verified.ok_or(RegistrationError::TokenWrong)
     }
 
     fn is_allowed(&self, user: User) -> bool {

@@ -305,32 +305,3 @@ pub(crate) fn to_map<S: HeaderSource + ?Sized>(source: &S) -> HashMap<String, Ve
     }
     map
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn pairs_are_grouped_by_name_in_order(
-            names in prop::collection::vec("[abAB]{1,3}", 0..200),
-        ) {
-            let pairs: Vec<_> = names.iter().zip((0..).map(|n: usize| n.to_string())).collect();
-            let mut expected: Vec<(&str, Vec<String>)> = Vec::new();
-            for (name, value) in &pairs {
-                let group = expected.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name));
-                match group {
-                    Some((_, values)) => values.push(value.clone()),
-                    None => expected.push((name, vec![value.clone()])),
-                }
-            }
-            let grouped = pairs.grouped().map(|(name, values)| {
-                (name, values.into_iter().map(|value| value.to_text().into_owned()).collect())
-            });
-            let grouped: Vec<(_, Vec<String>)> = grouped.collect();
-            prop_assert!(grouped.len() <= pairs.max_names());
-            prop_assert_eq!(grouped, expected);
-        }
-    }
-}

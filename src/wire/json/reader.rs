@@ -61,9 +61,11 @@ impl JsonParser {
     /// Includes the correlation id if the payload is unmodified and the id can be found.
     pub(crate) fn undecodable(&self, error: DecodeError, payload: &[u8]) -> Undecodable {
         if self.is_unmodified {
-            Undecodable::from_json_text(error, payload)
-        } else {
-            Undecodable::without_id(error)
+            return Undecodable::from_json_text(error, payload);
+        }
+        Undecodable {
+            error,
+            correlation_id: None,
         }
     }
 

@@ -24,11 +24,8 @@ impl<'a> Reader<'a> {
 
     /// Checks that the whole payload has been read.
     pub(crate) fn expect_end(&self) -> Result<(), DecodeErrorKind> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(DecodeErrorKind::Surplus)
-        }
+        let is_at_end = self.rest.is_empty().then_some(());
+        is_at_end.ok_or(DecodeErrorKind::Surplus)
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeErrorKind> {
