@@ -136,6 +136,7 @@ mod agent;
 mod backoff;
 #[cfg(feature = "__bench")]
 #[doc(hidden)]
+#[path = "../benches/internals/mod.rs"]
 pub mod bench;
 mod blocking;
 mod clock;

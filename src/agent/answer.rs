@@ -170,38 +170,31 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
             let id = event.correlation_id();
             self.wait_for_turn(id).await;
             let handler = self.handler;
+            macro_rules! respond {
+                ($answer:expr) => {
+                    self.respond($answer, id, frame).await
+                };
+            }
             match event {
-                IncomingEvent::RequestHeaders(event) => {
-                    self.respond(handler.on_request_headers(event), id, frame)
-                        .await
-                }
+                IncomingEvent::RequestHeaders(event) => respond!(handler.on_request_headers(event)),
                 IncomingEvent::RequestBodyChunk(event) => {
-                    self.respond(handler.on_request_body_chunk(event), id, frame)
-                        .await
+                    respond!(handler.on_request_body_chunk(event))
                 }
                 IncomingEvent::ResponseHeaders(event) => {
-                    self.respond(handler.on_response_headers(event), id, frame)
-                        .await
+                    respond!(handler.on_response_headers(event))
                 }
                 IncomingEvent::ResponseBodyChunk(event) => {
-                    self.respond(handler.on_response_body_chunk(event), id, frame)
-                        .await
+                    respond!(handler.on_response_body_chunk(event))
                 }
                 IncomingEvent::RequestComplete(event) => {
-                    self.respond(handler.on_request_complete(event), id, frame)
-                        .await
+                    respond!(handler.on_request_complete(event))
                 }
-                IncomingEvent::WebSocketFrame(event) => {
-                    self.respond(handler.on_websocket_frame(event), id, frame)
-                        .await
-                }
+                IncomingEvent::WebSocketFrame(event) => respond!(handler.on_websocket_frame(event)),
                 IncomingEvent::GuardrailInspect(event) => {
-                    self.respond(handler.on_guardrail_inspect(event), id, frame)
-                        .await
+                    respond!(handler.on_guardrail_inspect(event))
                 }
                 IncomingEvent::Configure(event) => {
-                    let response = async { configured(handler.on_configure(event).await) };
-                    self.respond(response, id, frame).await
+                    respond!(async { configured(handler.on_configure(event).await) })
                 }
             }
         }
@@ -260,13 +253,11 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
             warn, peer, { peer, correlation_id, error },
             "blocked an event that does not decode"
         );
-        let response = error_answer(error.kind().code());
-        write(
-            &response,
+        let (response, to) = (
+            error_answer(error.kind().code()),
             self.answer_to(&correlation_id),
-            self.dialect,
-            frame,
         );
+        write(&response, to, self.dialect, frame);
         Ok(())
     }
 

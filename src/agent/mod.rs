@@ -2,6 +2,7 @@
 
 mod answer;
 #[cfg(feature = "__bench")]
+#[path = "../../benches/internals/agent.rs"]
 pub(crate) mod bench;
 mod control;
 mod dial;

@@ -8,8 +8,8 @@ use super::reusable_future::{PendingEvent, ReusableFuture};
 use super::session_error::SessionError;
 use crate::blocking;
 use crate::clock;
+use crate::connection::FrameTimer;
 use crate::connection::link::{Batch, Link};
-use crate::connection::{FrameTimer, receive_handshake, send_message};
 use crate::error::ConnectError;
 use crate::log::log_line;
 use crate::memory::MemoryAccount;
@@ -69,22 +69,15 @@ pub(super) async fn accept_handshake<H: AgentHandler>(
     buffer: &mut FrameBuffer,
     place: impl Future<Output = OwnedSemaphorePermit>,
 ) -> Result<AcceptedProxy, ConnectError> {
-    let (message, payload) = receive_handshake(&mut *link.receiver, buffer).await?;
-    if message != MessageType::HandshakeRequest as u8 {
-        return Err(ConnectError::InvalidHandshake(format!(
-            "expected a handshake request, got message type {message:#04x}"
-        )));
-    }
+    let (expected, name) = (MessageType::HandshakeRequest, "a handshake request");
+    let payload = link.receive_handshake(buffer, expected, name).await?;
     let request = HandshakeRequest::decode_for(encodings, &payload)?;
     let permit = place.await;
     let dialect = request.negotiate(encodings);
     let response = handshake_response(&request, &handler.capabilities(), encodings);
-    send_message(
-        &*link.sender,
-        MessageType::HandshakeResponse,
-        &response.encode_for(encodings),
-    )
-    .await?;
+    let payload = response.encode_for(encodings);
+    link.send_handshake(MessageType::HandshakeResponse, &payload)
+        .await?;
     match response.error {
         None => Ok(AcceptedProxy {
             dialect,

@@ -88,10 +88,7 @@ impl ConfigUpdateHandler {
     /// Sets the callback for an agent's request to get its settings again. It gets the agent's
     /// name. `false` rejects the request.
     #[must_use]
-    pub fn on_reload<F>(mut self, f: F) -> Self
-    where
-        F: Fn(&str) -> bool + Send + Sync + 'static,
-    {
+    pub fn on_reload(mut self, f: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.on_reload = Some(Box::new(f));
         self
     }
@@ -99,10 +96,10 @@ impl ConfigUpdateHandler {
     /// Sets the callback for changes of rules. It gets the rule set, the rules to add or replace,
     /// and the ids of rules to remove. `false` rejects the request.
     #[must_use]
-    pub fn on_rule_update<F>(mut self, f: F) -> Self
-    where
-        F: Fn(&str, &[RuleDefinition], &[String]) -> bool + Send + Sync + 'static,
-    {
+    pub fn on_rule_update(
+        mut self,
+        f: impl Fn(&str, &[RuleDefinition], &[String]) -> bool + Send + Sync + 'static,
+    ) -> Self {
         self.on_rule_update = Some(Box::new(f));
         self
     }
@@ -110,10 +107,10 @@ impl ConfigUpdateHandler {
     /// Sets the callback for changes of lists. It gets the list, the entries to add and the entries
     /// to remove. `false` rejects the request.
     #[must_use]
-    pub fn on_list_update<F>(mut self, f: F) -> Self
-    where
-        F: Fn(&str, &[String], &[String]) -> bool + Send + Sync + 'static,
-    {
+    pub fn on_list_update(
+        mut self,
+        f: impl Fn(&str, &[String], &[String]) -> bool + Send + Sync + 'static,
+    ) -> Self {
         self.on_list_update = Some(Box::new(f));
         self
     }
@@ -121,10 +118,10 @@ impl ConfigUpdateHandler {
     /// Sets the callback for agents that need a restart. It gets the agent's name, the reason, and
     /// the time for which the agent can continue.
     #[must_use]
-    pub fn on_restart_required<F>(mut self, f: F) -> Self
-    where
-        F: Fn(&str, &str, Duration) + Send + Sync + 'static,
-    {
+    pub fn on_restart_required(
+        mut self,
+        f: impl Fn(&str, &str, Duration) + Send + Sync + 'static,
+    ) -> Self {
         self.on_restart_required = Some(Box::new(f));
         self
     }
@@ -132,10 +129,10 @@ impl ConfigUpdateHandler {
     /// Sets the callback for errors that an agent finds in its settings. It gets the agent's name,
     /// the error, and the field in question.
     #[must_use]
-    pub fn on_config_error<F>(mut self, f: F) -> Self
-    where
-        F: Fn(&str, &str, Option<&str>) + Send + Sync + 'static,
-    {
+    pub fn on_config_error(
+        mut self,
+        f: impl Fn(&str, &str, Option<&str>) + Send + Sync + 'static,
+    ) -> Self {
         self.on_config_error = Some(Box::new(f));
         self
     }

@@ -1,5 +1,6 @@
 //! Pushes of config updates to agents: their order, retries and results.
 
+use crate::backoff::delay;
 use crate::clock;
 use crate::entropy;
 use crate::protocol::{ConfigUpdateRequest, ConfigUpdateType};
@@ -399,12 +400,10 @@ impl Drop for Delivery {
 }
 
 impl ConfigPusherConfig {
+    /// Returns the wait after this many attempts.
     fn pause(&self, attempts: usize) -> Duration {
-        let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
-        self.retry_interval
-            .saturating_mul(2_u32.saturating_pow(doublings))
-            .min(MAX_RETRY_INTERVAL)
-            .mul_f64(0.5 + fastrand::f64() / 2.0)
+        let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
+        delay(self.retry_interval, MAX_RETRY_INTERVAL, attempts)
     }
 }
 

@@ -85,67 +85,47 @@ impl FlowState {
 #[cfg(all(test, not(tollgate_loom)))]
 mod tests {
     use super::*;
+    use FlowControlAction::{Pause, Resume, UpdateCapacity};
 
     fn apply(flow: &FlowState, keys: &IdHasher, id: Option<&str>, action: FlowControlAction) {
-        let message = FlowControl {
-            correlation_id: id.map(str::to_owned),
-            action,
-            timestamp_ms: 0,
-        };
+        let mut message = FlowControl::for_all(action);
+        message.correlation_id = id.map(str::to_owned);
         flow.apply(&message, keys);
     }
 
     #[test]
     fn a_pause_lasts_until_the_agent_resumes() {
         let (flow, keys) = (FlowState::new(), IdHasher::default());
-        apply(&flow, &keys, None, FlowControlAction::Pause);
-        assert!(flow.is_paused() && flow.check(keys.key("a")).is_err());
-        apply(&flow, &keys, None, FlowControlAction::Resume);
-        assert!(flow.check(keys.key("a")).is_ok());
-        apply(
-            &flow,
-            &keys,
-            None,
-            FlowControlAction::UpdateCapacity {
-                buffer_available: 0,
-            },
-        );
-        assert!(flow.is_paused());
-        apply(
-            &flow,
-            &keys,
-            None,
-            FlowControlAction::UpdateCapacity {
-                buffer_available: 1,
-            },
-        );
-        assert!(!flow.is_paused());
+        let capacity = |buffer_available| UpdateCapacity { buffer_available };
+        for (action, is_paused) in [
+            (Pause, true),
+            (Resume, false),
+            (capacity(0), true),
+            (capacity(1), false),
+        ] {
+            apply(&flow, &keys, None, action);
+            assert_eq!(flow.is_paused(), is_paused, "{action:?}");
+            assert_eq!(flow.check(keys.key("a")).is_err(), is_paused);
+        }
     }
 
     #[test]
     fn one_exchange_can_be_paused() {
         let (flow, keys) = (FlowState::new(), IdHasher::default());
-        apply(&flow, &keys, Some("a"), FlowControlAction::Pause);
+        apply(&flow, &keys, Some("a"), Pause);
         assert!(flow.check(keys.key("a")).is_err() && flow.check(keys.key("b")).is_ok());
-        apply(&flow, &keys, Some("a"), FlowControlAction::Resume);
+        apply(&flow, &keys, Some("a"), Resume);
         assert!(flow.check(keys.key("a")).is_ok());
     }
 
     #[test]
     fn too_many_paused_exchanges_pause_the_connection() {
         let (flow, keys) = (FlowState::new(), IdHasher::default());
-        for n in 0..=MAX_PAUSED_EXCHANGES {
-            apply(&flow, &keys, Some(&n.to_string()), FlowControlAction::Pause);
+        for (action, is_paused) in [(Pause, true), (Resume, false)] {
+            for n in 0..=MAX_PAUSED_EXCHANGES {
+                apply(&flow, &keys, Some(&n.to_string()), action);
+            }
+            assert_eq!(flow.is_paused(), is_paused);
         }
-        assert!(flow.is_paused());
-        for n in 0..=MAX_PAUSED_EXCHANGES {
-            apply(
-                &flow,
-                &keys,
-                Some(&n.to_string()),
-                FlowControlAction::Resume,
-            );
-        }
-        assert!(!flow.is_paused());
     }
 }

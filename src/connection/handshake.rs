@@ -3,9 +3,9 @@
 //! On a forward connection, [`open`] sends the request and checks the response. On a reverse
 //! connection, the registration takes its place; it is received elsewhere, and
 //! [`connection_over_link`] creates the connection from what was negotiated. Agents use
-//! [`send_message`] and [`receive_handshake`] for their side of it.
+//! [`Link::send_handshake`] and [`Link::receive_handshake`] for their side of it.
 
-use super::link::{Batch, Link, LinkReceiver, LinkSender};
+use super::link::{Batch, Link};
 use super::{Connection, ConnectionConfig, Inbound, SharedState};
 use crate::error::ConnectError;
 use crate::protocol::{AgentCapabilities, PROTOCOL_VERSION};
@@ -29,7 +29,7 @@ pub(crate) async fn open(
 ) -> Result<(Arc<Connection>, Inbound), ConnectError> {
     let request = HandshakeRequest::new(offer.proxy_id, offer.encodings, offer.extension);
     let request = request.encode_for(offer.encodings);
-    let sent = send_message(&*link.sender, MessageType::HandshakeRequest, &request);
+    let sent = link.send_handshake(MessageType::HandshakeRequest, &request);
     match sent.await {
         // An agent that closed the link without reading the request may have sent a rejection
         // before, which tells more than the failed write.
@@ -37,12 +37,8 @@ pub(crate) async fn open(
         Err(error) => return Err(error),
     }
     let mut buffer = FrameBuffer::default();
-    let (message, payload) = receive_handshake(&mut *link.receiver, &mut buffer).await?;
-    if message != MessageType::HandshakeResponse as u8 {
-        return Err(ConnectError::InvalidHandshake(format!(
-            "expected the handshake response, got message type {message:#04x}"
-        )));
-    }
+    let (expected, name) = (MessageType::HandshakeResponse, "the handshake response");
+    let payload = link.receive_handshake(&mut buffer, expected, name).await?;
     let response = HandshakeResponse::decode_for(offer.encodings, &payload)?;
     let dialect = check_response(&response, offer)?;
     let negotiated = NegotiatedParams {
@@ -143,38 +139,49 @@ fn check_response(
     Ok(Dialect::new(response.encoding, extension))
 }
 
-/// Sends one message and waits until the link has taken all of it.
-///
-/// Only for a link that no connection uses yet, as it bypasses the send queue.
-pub(crate) async fn send_message(
-    sender: &dyn LinkSender,
-    message: MessageType,
-    payload: &[u8],
-) -> Result<(), ConnectError> {
-    let mut batch = Batch::default();
-    batch.push(frame_of(message, payload)?);
-    loop {
-        sender.try_send(&mut batch, &drop)?;
-        if batch.is_empty() {
-            return Ok(());
+/// The messages before a connection uses the link, which bypass the send queue.
+impl Link {
+    /// Sends one message and waits until the link has taken all of it.
+    pub(crate) async fn send_handshake(
+        &mut self,
+        message: MessageType,
+        payload: &[u8],
+    ) -> Result<(), ConnectError> {
+        let mut batch = Batch::default();
+        batch.push(frame_of(message, payload)?);
+        loop {
+            self.sender.try_send(&mut batch, &drop)?;
+            if batch.is_empty() {
+                return Ok(());
+            }
+            poll_fn(|cx| self.sender.poll_room(cx)).await?;
         }
-        poll_fn(|cx| sender.poll_room(cx)).await?;
     }
-}
 
-/// Receives the first message of a connection. Its length is limited by `MAX_HANDSHAKE_LEN`, so
-/// that an unknown peer cannot make this side buffer a large frame.
-pub(crate) async fn receive_handshake(
-    receiver: &mut dyn LinkReceiver,
-    buffer: &mut FrameBuffer,
-) -> Result<(u8, BytesMut), ConnectError> {
-    loop {
-        if let Some(frame) = buffer.next_frame(MAX_HANDSHAKE_LEN)? {
-            return Ok(frame);
-        }
-        let received = poll_fn(|cx| receiver.poll_receive(cx, buffer.spare())).await?;
-        if received == 0 {
-            return Err(ConnectError::ClosedDuringHandshake);
+    /// Receives the first message of a connection, which has to be `expected`, in errors `name`.
+    ///
+    /// Its length is limited by `MAX_HANDSHAKE_LEN`, so that an unknown peer cannot make this side
+    /// buffer a large frame.
+    pub(crate) async fn receive_handshake(
+        &mut self,
+        buffer: &mut FrameBuffer,
+        expected: MessageType,
+        name: &str,
+    ) -> Result<BytesMut, ConnectError> {
+        loop {
+            match buffer.next_frame(MAX_HANDSHAKE_LEN)? {
+                Some((message, payload)) if message == expected as u8 => return Ok(payload),
+                Some((message, _)) => {
+                    return Err(ConnectError::InvalidHandshake(format!(
+                        "expected {name}, got message type {message:#04x}"
+                    )));
+                }
+                None => {}
+            }
+            let received = poll_fn(|cx| self.receiver.poll_receive(cx, buffer.spare())).await?;
+            if received == 0 {
+                return Err(ConnectError::ClosedDuringHandshake);
+            }
         }
     }
 }

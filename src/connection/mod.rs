@@ -8,6 +8,7 @@
 mod admission;
 mod admission_queues;
 #[cfg(feature = "__bench")]
+#[path = "../../benches/internals/connection.rs"]
 pub(crate) mod bench;
 mod breaker;
 mod call;
@@ -47,10 +48,7 @@ pub(crate) use call::PendingCall;
 pub(crate) use call_end::{CallContext, CallEnd};
 pub(crate) use frame_timer::FrameTimer;
 pub(crate) use guards::{ExchangeGuard, ProbeGuard};
-pub(crate) use handshake::{
-    HandshakeOffer, NegotiatedParams, Origin, connection_over_link, open, receive_handshake,
-    send_message,
-};
+pub(crate) use handshake::{HandshakeOffer, NegotiatedParams, Origin, connection_over_link, open};
 pub(crate) use health::ConnectionHealth;
 pub(crate) use inbound::{AgentEvent, Inbound};
 pub(crate) use runtime_id::RuntimeId;

@@ -145,19 +145,16 @@ impl Member {
 
     /// Returns the error for a call to an agent that the pool no longer has; `None` if it has it.
     pub(super) fn gone(&self) -> Option<CallError> {
-        let agent_id = || Arc::clone(self.id());
-        match self.snapshot().membership {
-            Membership::Current => None,
-            Membership::Replaced(_) => Some(CallError::Replaced {
-                agent_id: agent_id(),
-            }),
-            Membership::Removed => Some(CallError::Removed {
-                agent_id: agent_id(),
-            }),
-            Membership::PoolDropped => Some(CallError::PoolDropped {
-                agent_id: agent_id(),
-            }),
+        let snapshot = self.snapshot();
+        if snapshot.is_current() {
+            return None;
         }
+        let agent_id = Arc::clone(self.id());
+        Some(match snapshot.membership {
+            Membership::Replaced(_) => CallError::Replaced { agent_id },
+            Membership::PoolDropped => CallError::PoolDropped { agent_id },
+            Membership::Current | Membership::Removed => CallError::Removed { agent_id },
+        })
     }
 
     pub(super) fn unavailable(&self) -> CallError {

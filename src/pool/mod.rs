@@ -9,6 +9,7 @@ mod agent;
 mod agent_config;
 mod agent_state;
 #[cfg(feature = "__bench")]
+#[path = "../../benches/internals/pool.rs"]
 pub(crate) mod bench;
 mod by_id;
 mod call;
@@ -19,8 +20,9 @@ mod config_requests;
 mod connection_set;
 mod drain;
 mod exchange;
-#[cfg(all(test, feature = "__bench"))]
-mod fixture;
+#[cfg(feature = "__bench")]
+#[path = "../../benches/internals/fixture.rs"]
+pub(crate) mod fixture;
 mod maintenance;
 mod member;
 mod notice;

@@ -1,6 +1,7 @@
 //! Control messages: cancellation, flow control, pings and config updates.
 
 use super::now_ms;
+use super::wire_forms::wire_forms;
 use serde::{Deserialize, Serialize};
 
 /// Message that tells an agent that the proxy no longer waits for answers to an exchange.
@@ -43,30 +44,14 @@ pub enum CancelReason {
     Manual,
 }
 
-impl CancelReason {
-    /// Returns the number of this reason on the wire.
-    pub const fn number(self) -> i64 {
-        match self {
-            Self::ClientDisconnect => 0,
-            Self::Timeout => 1,
-            Self::BlockedByAgent => 2,
-            Self::UpstreamError => 3,
-            Self::ProxyShutdown => 4,
-            Self::Manual => 5,
-        }
-    }
-
-    /// Returns the reason with this number on the wire; `None` if it is unknown.
-    pub const fn from_number(number: i64) -> Option<Self> {
-        Some(match number {
-            0 => Self::ClientDisconnect,
-            1 => Self::Timeout,
-            2 => Self::BlockedByAgent,
-            3 => Self::UpstreamError,
-            4 => Self::ProxyShutdown,
-            5 => Self::Manual,
-            _ => return None,
-        })
+wire_forms! {
+    CancelReason: number -> i64, from_number(number: i64) {
+        ClientDisconnect = 0,
+        Timeout = 1,
+        BlockedByAgent = 2,
+        UpstreamError = 3,
+        ProxyShutdown = 4,
+        Manual = 5,
     }
 }
 

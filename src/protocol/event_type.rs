@@ -1,5 +1,6 @@
 //! Kinds of events.
 
+use super::wire_forms::wire_forms;
 use serde::{Deserialize, Serialize};
 
 /// Kind of an event that a proxy sends to an agent.
@@ -38,37 +39,6 @@ impl EventType {
         Self::Configure,
     ];
 
-    /// Returns the number of this kind in the `supported_events` of a handshake.
-    pub const fn number(self) -> i64 {
-        match self {
-            Self::RequestHeaders => 1,
-            Self::RequestBodyChunk => 2,
-            Self::ResponseHeaders => 3,
-            Self::ResponseBodyChunk => 4,
-            Self::RequestComplete => 5,
-            Self::WebSocketFrame => 6,
-            Self::GuardrailInspect => 7,
-            Self::Configure => 8,
-        }
-    }
-
-    /// Returns the kind with this number in `supported_events`; `None` if it is unknown.
-    ///
-    /// Older agents write 0 for [`EventType::Configure`].
-    pub const fn from_number(number: i64) -> Option<Self> {
-        Some(match number {
-            1 => Self::RequestHeaders,
-            2 => Self::RequestBodyChunk,
-            3 => Self::ResponseHeaders,
-            4 => Self::ResponseBodyChunk,
-            5 => Self::RequestComplete,
-            6 => Self::WebSocketFrame,
-            7 => Self::GuardrailInspect,
-            8 | 0 => Self::Configure,
-            _ => return None,
-        })
-    }
-
     /// Returns the name of this kind in logs and reports, such as `request_headers`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -84,21 +54,16 @@ impl EventType {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_round_trip() {
-        for kind in EventType::ALL {
-            assert_eq!(EventType::from_number(kind.number()), Some(kind));
-        }
-    }
-
-    #[test]
-    fn zero_is_configure_and_other_numbers_are_unknown() {
-        assert_eq!(EventType::from_number(0), Some(EventType::Configure));
-        assert_eq!(EventType::from_number(9), None);
-        assert_eq!(EventType::from_number(-1), None);
+// The numbers in the `supported_events` of a handshake. Older agents write 0 for the settings.
+wire_forms! {
+    EventType: number -> i64, from_number(number: i64) {
+        RequestHeaders = 1,
+        RequestBodyChunk = 2,
+        ResponseHeaders = 3,
+        ResponseBodyChunk = 4,
+        RequestComplete = 5,
+        WebSocketFrame = 6,
+        GuardrailInspect = 7,
+        Configure = 8 | 0,
     }
 }

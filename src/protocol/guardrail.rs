@@ -1,5 +1,6 @@
 //! Findings of guardrail agents.
 
+use super::wire_forms::wire_forms;
 use serde::{Deserialize, Serialize};
 
 /// Kind of inspection that a guardrail agent performs.
@@ -12,22 +13,10 @@ pub enum GuardrailInspectionType {
     PiiDetection,
 }
 
-impl GuardrailInspectionType {
-    /// Returns the name of this inspection on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::PromptInjection => "prompt_injection",
-            Self::PiiDetection => "pii_detection",
-        }
-    }
-
-    /// Returns the inspection with this name on the wire; `None` if it is unknown.
-    pub fn from_wire(name: &str) -> Option<Self> {
-        match name {
-            "prompt_injection" => Some(Self::PromptInjection),
-            "pii_detection" => Some(Self::PiiDetection),
-            _ => None,
-        }
+wire_forms! {
+    GuardrailInspectionType: as_str -> &'static str, from_wire(name: &str) {
+        PromptInjection = "prompt_injection",
+        PiiDetection = "pii_detection",
     }
 }
 

@@ -1,10 +1,8 @@
 //! IP addresses as text.
 
 use super::text;
-use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
-use std::ops::Deref;
 
 /// An IP address as text, in the form that events carry and that [`IpAddr`] displays.
 ///
@@ -74,38 +72,4 @@ impl<A: Into<IpAddr>> From<A> for IpText {
     }
 }
 
-impl Deref for IpText {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        self.as_str()
-    }
-}
-
-impl fmt::Display for IpText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self)
-    }
-}
-
-impl fmt::Debug for IpText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::net::{Ipv4Addr, Ipv6Addr};
-
-    proptest! {
-        #[test]
-        fn text_equals_display_of_ip_addr(v4: Ipv4Addr, v6: Ipv6Addr) {
-            for address in [IpAddr::V4(v4), IpAddr::V6(v6), IpAddr::V6(v4.to_ipv6_mapped())] {
-                prop_assert_eq!(IpText::from(address).to_string(), address.to_string());
-            }
-        }
-    }
-}
+text::text_type!(IpText);

@@ -24,6 +24,7 @@ mod notice;
 mod response;
 pub(crate) mod text;
 pub(crate) mod timestamp;
+mod wire_forms;
 
 pub use capabilities::{AgentCapabilities, AgentFeatures, AgentLimits, HealthConfig};
 pub use control::{

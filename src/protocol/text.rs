@@ -1,6 +1,33 @@
-//! Fast conversion of received bytes to text.
+//! Text: fast conversion of received bytes to it, and types that hold it.
 
 use std::str::Utf8Error;
+
+/// Implements the traits of a type whose `as_str` returns its text.
+macro_rules! text_type {
+    ($kind:ident) => {
+        impl std::ops::Deref for $kind {
+            type Target = str;
+
+            fn deref(&self) -> &str {
+                self.as_str()
+            }
+        }
+
+        impl std::fmt::Display for $kind {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self)
+            }
+        }
+
+        impl std::fmt::Debug for $kind {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+
+pub(super) use text_type;
 
 /// Like [`std::str::from_utf8`], with a fast path for ASCII, which nearly every string is.
 #[inline]

@@ -2,8 +2,6 @@
 
 use super::{ms_since_epoch, text};
 use crate::clock;
-use std::fmt;
-use std::ops::Deref;
 use std::time::SystemTime;
 
 /// A point in time as text, in the form that events carry: RFC 3339 in UTC, to the millisecond.
@@ -71,25 +69,7 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
-impl Deref for Timestamp {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        self.as_str()
-    }
-}
-
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self)
-    }
-}
-
-impl fmt::Debug for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+text::text_type!(Timestamp);
 
 /// Decimal digits of the numbers from 0 to 99.
 const PAIRS: [[u8; 2]; 100] = {
@@ -122,30 +102,4 @@ fn date_of(days: u32) -> (u32, u32, u32) {
         (month - 9, 1)
     };
     (era * 400 + year + next, month, day)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn known_times_are_formatted() {
-        for (ms, text) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_825_600_000, "2000-02-29T12:00:00.000Z"),
-            (1_795_568_049_123, "2026-11-25T00:54:09.123Z"),
-            (13_574_649_600_000, "2400-03-01T00:00:00.000Z"),
-            (LAST_MS, "9999-12-31T23:59:59.999Z"),
-            (u64::MAX, "9999-12-31T23:59:59.999Z"),
-        ] {
-            assert_eq!(Timestamp::from_ms(ms).as_str(), text);
-        }
-    }
-
-    #[test]
-    fn time_before_1970_becomes_epoch() {
-        let before = SystemTime::UNIX_EPOCH - std::time::Duration::from_secs(1);
-        assert_eq!(Timestamp::from(before), Timestamp::default());
-        assert_eq!(Timestamp::from_ms(0), Timestamp::default());
-    }
 }

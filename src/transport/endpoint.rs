@@ -165,24 +165,5 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
         }
-        for text in [
-            "tcp://",
-            "tcp://host",
-            "tcp://:1",
-            "tcp://host:0",
-            "tcp://host:65536",
-            "tcp://a b:1",
-            "tcp://::1:1",
-        ] {
-            assert!(text.parse::<Endpoint>().is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn invalid_endpoints_are_rejected() {
-        let long = format!("/{}", "x".repeat(107));
-        for text in ["", "unix:", "waf.sock", "ftp://host:1", "/a\0b", &long] {
-            assert!(text.parse::<Endpoint>().is_err(), "{text:?}");
-        }
     }
 }

@@ -38,9 +38,10 @@ struct Entry {
     released: oneshot::Receiver<Infallible>,
 }
 
-/// Locks a limiter. It is held for short, non-blocking sections.
-pub(crate) fn lock(limiter: &SharedLimiter) -> MutexGuard<'_, HandshakeLimiter> {
-    limiter.lock().unwrap_or_else(PoisonError::into_inner)
+/// Locks a mutex that is held for short, non-blocking sections, none of which can panic halfway
+/// through a change. So one that is poisoned is usable.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl HandshakeLimiter {

@@ -1,9 +1,8 @@
 //! Links of a simulation. They share the code of socket links; only the sockets are simulated.
 
-use super::socket::{SocketReceiver, SocketSender, WriteHalf};
+use super::socket::{self, WriteHalf};
 use crate::connection::link::Link;
 use crate::error::ConnectError;
-use crate::wire::MAX_FRAME_LEN;
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -67,11 +66,7 @@ pub(super) async fn connect(name: &str) -> Result<Link, ConnectError> {
 
 /// Makes a stream the two halves of a link.
 pub(crate) fn link(stream: Stream) -> Link {
-    Link {
-        sender: Box::new(SocketSender(stream.writer)),
-        receiver: Box::new(SocketReceiver(stream.reader)),
-        max_frame: MAX_FRAME_LEN,
-    }
+    socket::link(stream.writer, stream.reader)
 }
 
 impl WriteHalf for Box<dyn Writer> {

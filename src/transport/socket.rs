@@ -1,6 +1,7 @@
 //! Links over stream sockets.
 
-use crate::connection::link::{Batch, LinkError, LinkReceiver, LinkSender, MAX_SLICES};
+use crate::connection::link::{Batch, Link, LinkError, LinkReceiver, LinkSender, MAX_SLICES};
+use crate::wire::MAX_FRAME_LEN;
 use bytes::BytesMut;
 use rustix::event::{PollFd, PollFlags};
 use socket2::SockRef;
@@ -12,15 +13,22 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{tcp, unix};
 
+/// Makes the halves of a stream socket a link.
+pub(super) fn link(write: impl WriteHalf, read: impl AsyncRead + Send + Unpin + 'static) -> Link {
+    Link {
+        sender: Box::new(SocketSender(write)),
+        receiver: Box::new(SocketReceiver(read)),
+        max_frame: MAX_FRAME_LEN,
+    }
+}
+
 /// The sending half of a stream socket.
-#[derive(Debug)]
-pub(crate) struct SocketSender<W>(pub(super) W);
+struct SocketSender<W>(W);
 
 /// The receiving half of a stream socket.
-#[derive(Debug)]
-pub(crate) struct SocketReceiver<R>(pub(super) R);
+struct SocketReceiver<R>(R);
 
-/// The operations that [`SocketSender`] needs, for each kind of socket.
+/// The operations that a [`SocketSender`] needs, for each kind of socket.
 pub(crate) trait WriteHalf: Send + Sync + 'static {
     fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -28,41 +36,29 @@ pub(crate) trait WriteHalf: Send + Sync + 'static {
     fn is_hung_up(&self) -> bool;
 }
 
-impl WriteHalf for unix::OwnedWriteHalf {
-    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        Self::try_write_vectored(self, slices)
-    }
+macro_rules! write_halves {
+    ($($half:ty),*) => {$(
+        impl WriteHalf for $half {
+            fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+                Self::try_write_vectored(self, slices)
+            }
 
-    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.as_ref().poll_write_ready(cx)
-    }
+            fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.as_ref().poll_write_ready(cx)
+            }
 
-    fn shut_down(&self) -> io::Result<()> {
-        SockRef::from(self.as_ref()).shutdown(Shutdown::Both)
-    }
+            fn shut_down(&self) -> io::Result<()> {
+                SockRef::from(self.as_ref()).shutdown(Shutdown::Both)
+            }
 
-    fn is_hung_up(&self) -> bool {
-        is_hung_up(self.as_ref())
-    }
+            fn is_hung_up(&self) -> bool {
+                is_hung_up(self.as_ref())
+            }
+        }
+    )*};
 }
 
-impl WriteHalf for tcp::OwnedWriteHalf {
-    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        Self::try_write_vectored(self, slices)
-    }
-
-    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.as_ref().poll_write_ready(cx)
-    }
-
-    fn shut_down(&self) -> io::Result<()> {
-        SockRef::from(self.as_ref()).shutdown(Shutdown::Both)
-    }
-
-    fn is_hung_up(&self) -> bool {
-        is_hung_up(self.as_ref())
-    }
-}
+write_halves!(unix::OwnedWriteHalf, tcp::OwnedWriteHalf);
 
 impl<W: WriteHalf> LinkSender for SocketSender<W> {
     fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> Result<(), LinkError> {

@@ -1,9 +1,8 @@
 //! TCP links.
 
-use super::socket::{SocketReceiver, SocketSender};
+use super::socket::link;
 use crate::connection::link::Link;
 use crate::error::ConnectError;
-use crate::wire::MAX_FRAME_LEN;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;
@@ -72,9 +71,5 @@ pub(crate) fn configure(stream: TcpStream) -> io::Result<TcpStream> {
 /// Splits a connected socket into the halves of a link.
 pub(crate) fn split_tcp(stream: TcpStream) -> Link {
     let (read, write) = stream.into_split();
-    Link {
-        sender: Box::new(SocketSender(write)),
-        receiver: Box::new(SocketReceiver(read)),
-        max_frame: MAX_FRAME_LEN,
-    }
+    link(write, read)
 }

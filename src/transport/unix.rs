@@ -1,9 +1,8 @@
 //! Unix socket links.
 
-use super::socket::{SocketReceiver, SocketSender, WriteHalf, is_hung_up};
+use super::socket::{WriteHalf, is_hung_up, link};
 use crate::connection::link::Link;
 use crate::error::ConnectError;
-use crate::wire::MAX_FRAME_LEN;
 use socket2::SockRef;
 use std::io::{self, IoSlice, Write};
 use std::net::Shutdown;
@@ -37,11 +36,7 @@ async fn open(path: &Path) -> Result<UnixStream, ConnectError> {
 /// Splits a proxy's socket into the halves of a link.
 pub(crate) fn split_unix(stream: UnixStream) -> Link {
     let (read, write) = stream.into_split();
-    Link {
-        sender: Box::new(SocketSender(write)),
-        receiver: Box::new(SocketReceiver(read)),
-        max_frame: MAX_FRAME_LEN,
-    }
+    link(write, read)
 }
 
 /// Splits an agent's socket into the halves of a link.
@@ -65,14 +60,11 @@ pub(crate) fn split_unix_of_agent(stream: UnixStream, second: OwnedFd) -> io::Re
     // Tokio registers its sockets for both directions. A pipe's receiver registers for reading
     // only, and works with any file descriptor.
     let receiver = pipe::Receiver::from_owned_fd_unchecked(reading.into())?;
-    Ok(Link {
-        sender: Box::new(SocketSender(UnwatchedWriteHalf {
-            socket: writing,
-            watched: Mutex::default(),
-        })),
-        receiver: Box::new(SocketReceiver(receiver)),
-        max_frame: MAX_FRAME_LEN,
-    })
+    let writing = UnwatchedWriteHalf {
+        socket: writing,
+        watched: Mutex::default(),
+    };
+    Ok(link(writing, receiver))
 }
 
 /// Returns a second descriptor of a socket. Fails if no descriptor is free.

@@ -2,9 +2,7 @@
 
 use super::decode::{DecodeError, DecodeErrorKind};
 use super::{Dialect, Encoding, Extension};
-use crate::protocol::{
-    AgentCapabilities, AgentFeatures, AgentLimits, EventType, HealthConfig, PROTOCOL_VERSION,
-};
+use crate::protocol::{AgentCapabilities, AgentFeatures, AgentLimits, EventType, PROTOCOL_VERSION};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -189,33 +187,23 @@ impl From<&AgentCapabilities> for WireCapabilities {
 
 impl From<WireCapabilities> for AgentCapabilities {
     fn from(wire: WireCapabilities) -> Self {
-        let mut supported_events = Vec::new();
-        for event in wire
-            .supported_events
-            .into_iter()
-            .filter_map(EventType::from_number)
-        {
-            if !supported_events.contains(&event) {
-                supported_events.push(event);
-            }
-        }
-        Self {
-            protocol_version: PROTOCOL_VERSION,
-            agent_id: wire.agent_id,
-            name: wire.name,
-            version: wire.version,
-            supported_events,
+        let size = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let capabilities = Self {
+            supported_events: Vec::new(),
             features: wire.features,
             limits: AgentLimits {
-                max_body_size: usize::try_from(wire.limits.max_body_size).unwrap_or(usize::MAX),
+                max_body_size: size(wire.limits.max_body_size),
                 max_concurrency: wire.limits.max_concurrency,
-                preferred_chunk_size: usize::try_from(wire.limits.preferred_chunk_size)
-                    .unwrap_or(usize::MAX),
+                preferred_chunk_size: size(wire.limits.preferred_chunk_size),
                 max_memory: None,
                 max_processing_time_ms: None,
             },
-            health: HealthConfig::default(),
-        }
+            ..Self::new(wire.agent_id, wire.name, wire.version)
+        };
+        let events = wire.supported_events.into_iter();
+        events
+            .filter_map(EventType::from_number)
+            .fold(capabilities, Self::with_event)
     }
 }
 
@@ -235,94 +223,4 @@ pub(super) fn from_json<T: DeserializeOwned>(
             _ => DecodeErrorKind::Syntax,
         })
         .map_err(DecodeError::in_message(message))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn first_accepted_encoding_is_chosen() {
-        let mut request =
-            HandshakeRequest::new("p", &[Encoding::MessagePack, Encoding::Json], None);
-        let both = [Encoding::Json, Encoding::MessagePack];
-        let json = Dialect::zentinel(Encoding::Json);
-        assert_eq!(
-            request.negotiate(&both),
-            Dialect::zentinel(Encoding::MessagePack)
-        );
-        assert_eq!(request.negotiate(&[Encoding::Json]), json);
-        request.supported_encodings = vec!["cbor".into(), "json".into(), "msgpack".into()];
-        assert_eq!(request.negotiate(&both), json);
-        request.supported_encodings.clear();
-        assert_eq!(request.negotiate(&both), json);
-    }
-
-    #[test]
-    fn extension_is_used_if_both_support_its_version() {
-        let mut request = HandshakeRequest::new("p", &[], Some(Extension::V1));
-        let capabilities = AgentCapabilities::new("a", "A", "1");
-        for (versions, expected) in [
-            (vec![1], Some(1)),
-            (vec![3, 2, 1], Some(1)),
-            (vec![2], None),
-            (vec![], None),
-        ] {
-            request.tollgate = Some(ExtensionOffer { versions });
-            let request = HandshakeRequest::decode_for(&[], &request.encode_for(&[])).unwrap();
-            let dialect = request.negotiate(&[]);
-            let response = HandshakeResponse::accept(&capabilities, dialect).encode_for(&[]);
-            let response = HandshakeResponse::decode_for(&[], &response).unwrap();
-            assert_eq!(response.extension(), expected);
-        }
-    }
-
-    #[test]
-    fn unknown_and_missing_request_fields_are_accepted() {
-        let payload =
-            json!({"supported_versions": [2, 1], "proxy_id": "p", "proxy_version": "1", "x": 1});
-        let request = HandshakeRequest::decode_for(&[], payload.to_string().as_bytes()).unwrap();
-        assert!(request.supports_our_version());
-        assert!(request.supported_encodings.is_empty());
-    }
-
-    #[test]
-    fn response_has_every_field_that_other_proxies_require() {
-        let capabilities = AgentCapabilities::new("a", "A", "1").with_event(EventType::Configure);
-        let encoded =
-            HandshakeResponse::accept(&capabilities, Dialect::zentinel(Encoding::MessagePack))
-                .encode_for(&[]);
-        let value: Value = serde_json::from_slice(&encoded).unwrap();
-        let expected = json!({
-            "protocol_version": 2,
-            "capabilities": {
-                "agent_id": "a", "name": "A", "version": "1", "supported_events": [1, 8],
-                "features": {
-                    "streaming_body": false, "websocket": false, "guardrails": false,
-                    "config_push": false, "metrics_export": false, "concurrent_requests": 0,
-                    "cancellation": false, "flow_control": false, "health_reporting": false,
-                },
-                "limits": {
-                    "max_body_size": 10_485_760, "max_concurrency": 100,
-                    "preferred_chunk_size": 65_536,
-                },
-            },
-            "success": true, "error": null, "encoding": "msgpack",
-        });
-        assert_eq!(value, expected);
-    }
-
-    #[test]
-    fn response_without_an_encoding_means_json() {
-        let payload = json!({"protocol_version": 2, "success": true,
-            "capabilities": {"agent_id": "a", "supported_events": [0, 1, 8, 99]}});
-        let response = HandshakeResponse::decode_for(&[], payload.to_string().as_bytes()).unwrap();
-        assert_eq!(response.encoding, Encoding::Json);
-        let capabilities = AgentCapabilities::from(response.capabilities);
-        assert_eq!(
-            capabilities.supported_events,
-            [EventType::Configure, EventType::RequestHeaders]
-        );
-    }
 }

@@ -5,8 +5,8 @@ use super::{DecodeError, Encoding};
 
 /// Implements encoding and decoding: as protobuf if that is the only encoding of the connection,
 /// else as JSON.
-macro_rules! handshake_message {
-    ($message:ident, $name:literal, $encode:ident, $decode:ident) => {
+macro_rules! handshake_messages {
+    ($($message:ident, $name:literal, $encode:ident, $decode:ident;)*) => {$(
         impl $message {
             /// Encodes the message for a connection that supports these encodings.
             pub(crate) fn encode_for(&self, encodings: &[Encoding]) -> Vec<u8> {
@@ -31,18 +31,10 @@ macro_rules! handshake_message {
                 from_json($name, payload)
             }
         }
-    };
+    )*};
 }
 
-handshake_message!(
-    HandshakeRequest,
-    "handshake request",
-    encode_request,
-    decode_request
-);
-handshake_message!(
-    HandshakeResponse,
-    "handshake response",
-    encode_response,
-    decode_response
-);
+handshake_messages! {
+    HandshakeRequest, "handshake request", encode_request, decode_request;
+    HandshakeResponse, "handshake response", encode_response, decode_response;
+}

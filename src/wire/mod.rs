@@ -9,6 +9,7 @@
 //! the frame's buffer.
 
 #[cfg(feature = "__bench")]
+#[path = "../../benches/internals/wire.rs"]
 pub(crate) mod bench;
 pub(crate) mod codec;
 pub(crate) mod control;

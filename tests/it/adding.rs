@@ -85,12 +85,21 @@ async fn grpc_messages_are_limited_to_the_size_of_a_frame() {
 #[tokio::test]
 async fn invalid_endpoints_are_rejected() {
     let pool = AgentPool::new();
+    let long = format!("/{}", "x".repeat(107));
     for endpoint in [
         "",
         "unix:",
         "waf",
+        "waf.sock",
+        "/a\0b",
+        &long,
+        "tcp://",
         "tcp://waf",
         "tcp://:7000",
+        "tcp://waf:0",
+        "tcp://waf:65536",
+        "tcp://a b:1",
+        "tcp://::1:1",
         "ftp://waf:21",
     ] {
         let error = rejection(&pool, AgentConfig::new("waf", endpoint)).await;

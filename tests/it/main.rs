@@ -56,6 +56,8 @@ mod grpc_tls;
 mod grpc_unary_calls;
 mod handles;
 mod headers;
+#[cfg(feature = "http")]
+mod held_bodies;
 mod killed_agents;
 mod limits;
 mod log_floods;
@@ -64,6 +66,7 @@ mod malformed_events;
 mod memory_limits;
 mod metrics_facade;
 mod moving_agents;
+mod negotiation;
 mod notices;
 mod older_peers;
 mod other_protocols;
@@ -71,7 +74,11 @@ mod pipelining;
 mod placement;
 mod protocol_metrics;
 #[cfg(feature = "http")]
+mod proxy_answers;
+#[cfg(feature = "http")]
 mod proxy_glue;
+#[cfg(feature = "http")]
+mod proxy_header_changes;
 mod reported_metrics;
 mod reverse_admission;
 mod reverse_connections;
@@ -82,3 +89,4 @@ mod reverse_tls;
 mod scraping;
 mod shutdown;
 mod single_threaded_runtimes;
+mod texts;

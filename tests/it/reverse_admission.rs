@@ -100,17 +100,18 @@ async fn listener_reports_why_it_rejected_a_registration() {
         "{missing}"
     );
 
-    let unlisted = reason(with_tokens(), &registration("other", Some("right"))).await;
-    assert!(
-        matches!(unlisted, RegistrationError::NotAllowed),
-        "{unlisted}"
-    );
+    for id in ["other", "waf2", "auth"] {
+        let unlisted = reason(with_tokens(), &registration(id, Some("right"))).await;
+        assert!(matches!(unlisted, RegistrationError::NotAllowed), "{id}");
+    }
 
-    let nameless = reason(with_tokens(), &registration("", Some("right"))).await;
-    assert!(
-        matches!(nameless, RegistrationError::InvalidId),
-        "{nameless}"
-    );
+    for id in ["", "a\n", "\0", &"x".repeat(129)] {
+        let nameless = reason(with_tokens(), &registration(id, Some("right"))).await;
+        assert!(
+            matches!(nameless, RegistrationError::InvalidId),
+            "{nameless}"
+        );
+    }
 
     let mut old = registration("waf", Some("right"));
     old["protocol_version"] = json!(1);
@@ -126,24 +127,42 @@ async fn listener_without_authentication_is_rejected() {
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("proxy.sock");
-    let empty = ReverseConnectionConfig {
-        auth_tokens: set(&["right", ""]),
+    let tokens = |tokens: &[&str]| ReverseConnectionConfig {
+        auth_tokens: set(tokens),
         ..without()
     };
-    let rejected = ReverseConnectionListener::bind_uds(&path, empty).await;
-    assert_fails!(rejected, BindError::InvalidConfiguration { .. });
-    assert!(!path.exists());
+    let mut pattern_without_token = tokens(&["right"]);
+    let agent_tokens = &mut pattern_without_token.agent_tokens;
+    agent_tokens.insert("a".to_owned(), HashSet::new());
+    for unusable in [
+        tokens(&["right", ""]),
+        tokens(&[&"x".repeat(513)]),
+        pattern_without_token,
+    ] {
+        let rejected = ReverseConnectionListener::bind_uds(&path, unusable).await;
+        assert_fails!(rejected, BindError::InvalidConfiguration { .. });
+        assert!(!path.exists());
+    }
 
     let mut open = without();
     open.require_auth = false;
     ReverseConnectionListener::bind_tcp("127.0.0.1:0", open)
         .await
         .unwrap();
-    let mut tokens = without();
-    tokens.auth_tokens = set(&["right"]);
-    ReverseConnectionListener::bind_tcp("127.0.0.1:0", tokens)
+    ReverseConnectionListener::bind_tcp("127.0.0.1:0", tokens(&["right"]))
         .await
         .unwrap();
+}
+
+#[test]
+fn debug_output_hides_tokens() {
+    let config = ReverseConnectionConfig {
+        auth_tokens: set(&["s3cret"]),
+        agent_tokens: HashMap::from([("a".to_owned(), set(&["hidden"]))]),
+        ..ReverseConnectionConfig::default()
+    };
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("s3cret") && !shown.contains("hidden"));
 }
 
 #[tokio::test]
@@ -199,7 +218,10 @@ async fn id_of_a_forward_agent_cannot_be_taken() {
 async fn id_without_its_own_token_belongs_to_the_first_host() {
     let tokens = ReverseConnectionConfig {
         auth_tokens: set(&["shared"]),
-        agent_tokens: HashMap::from([("bound".to_owned(), set(&["own", "own-too"]))]),
+        agent_tokens: HashMap::from([
+            ("bound-*".to_owned(), set(&["own", "own-too"])),
+            ("other".to_owned(), set(&["other-own"])),
+        ]),
         grace_time: Duration::from_millis(300),
         ..ReverseConnectionConfig::default()
     };
@@ -242,13 +264,14 @@ async fn id_without_its_own_token_belongs_to_the_first_host() {
     .await;
     assert!(register("127.0.0.2", "agent", "shared").await.1);
 
-    let (_first, accepted) = register("127.0.0.1", "bound", "own").await;
+    let (_first, accepted) = register("127.0.0.1", "bound-1", "own").await;
     assert!(accepted);
     assert!(
-        register("127.0.0.2", "bound", "own-too").await.1,
+        register("127.0.0.2", "bound-1", "own-too").await.1,
         "a replica on another host is rejected"
     );
-    assert!(!register("127.0.0.1", "bound", "shared").await.1);
+    assert!(!register("127.0.0.1", "bound-1", "shared").await.1);
+    assert!(!register("127.0.0.1", "other", "own").await.1);
     assert!(!register("127.0.0.1", "agent-2", "own").await.1);
 }
 

@@ -7,6 +7,8 @@
 mod by_prost;
 mod by_serde;
 mod compare_json;
+mod control_messages;
+mod framing;
 mod fuzzing;
 #[allow(
     clippy::all,
@@ -19,9 +21,13 @@ mod fuzzing;
 #[path = "../../src/wire/protobuf/generated.rs"]
 #[rustfmt::skip]
 mod generated;
+mod json_text;
+mod msgpack_values;
 mod owned_event;
 mod protobuf;
 mod random_bytes;
+mod recovered_ids;
 mod reshaped;
 mod strategies;
+mod timestamps;
 mod without_copy;

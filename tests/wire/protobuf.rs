@@ -245,6 +245,60 @@ fn correlation_id_is_removed_from_audit() {
     assert_eq!(custom, [("k".to_owned(), 1.into())]);
 }
 
+#[test]
+fn handshakes_round_trip() {
+    let request = proto::HandshakeRequest {
+        supported_versions: vec![2],
+        proxy_id: "p".to_owned(),
+        proxy_version: "1".to_owned(),
+        config_json: "{\"a\":1}".to_owned(),
+        tollgate_versions: vec![1],
+    };
+    let response = proto::HandshakeResponse {
+        protocol_version: 2,
+        capabilities: Some(proto::AgentCapabilities {
+            protocol_version: 2,
+            agent_id: "a".to_owned(),
+            name: "A".to_owned(),
+            version: "1".to_owned(),
+            supported_events: vec![1, 8],
+            features: Some(proto::AgentFeatures {
+                streaming_body: true,
+                concurrent_requests: 7,
+                ..Default::default()
+            }),
+            limits: Some(proto::AgentLimits {
+                max_body_size: 1,
+                max_concurrency: 2,
+                preferred_chunk_size: 3,
+                ..Default::default()
+            }),
+            health_config: None,
+        }),
+        success: true,
+        error: None,
+        tollgate_version: Some(1),
+    };
+    let rewritten = |kind, message: &[u8]| {
+        let only = &[Encoding::Protobuf];
+        Setup::decode(kind, only, message).unwrap().encode(only)
+    };
+    let envelope = proto::ProxyToAgent {
+        message: Some(proto::proxy_to_agent::Message::Handshake(request)),
+        stream_id: None,
+    };
+    let written = envelope.encode_to_vec();
+    let read = rewritten(SetupKind::HandshakeRequest, &written);
+    assert_eq!(proto::ProxyToAgent::decode(&read[..]), Ok(envelope));
+    let envelope = proto::AgentToProxy {
+        message: Some(proto::agent_to_proxy::Message::Handshake(response)),
+        stream_id: None,
+    };
+    let written = envelope.encode_to_vec();
+    let read = rewritten(SetupKind::HandshakeResponse, &written);
+    assert_eq!(proto::AgentToProxy::decode(&read[..]), Ok(envelope));
+}
+
 fn encode(message: &impl Control) -> Bytes {
     message.encode(Encoding::Protobuf).into()
 }

@@ -32,8 +32,9 @@
 //!   config pushes and metrics. [`AgentPool::tollgate`](v2::AgentPool::tollgate) is the pool below
 //!   it, for everything that only tollgate has.
 //! * [`v2::AgentClientV2Uds`]: a client of one agent on a Unix socket.
-//! * The events, answers, capabilities and reports that the two carry, and [`headers`]. These are
-//!   tollgate's own types.
+//! * The events, answers, capabilities and reports that the two carry. These are tollgate's own
+//!   types.
+//! * [`headers`]: header maps with fewer allocations, and views of header maps.
 //!
 //! # Differences
 //!
@@ -66,10 +67,10 @@
 #![warn(missing_docs)]
 
 mod error;
+pub mod headers;
 pub mod v2;
 
 pub use error::AgentProtocolError;
-pub use tollgate::headers;
 pub use tollgate::{
     AgentResponse, Bytes, Decision, EventType, HeaderOp, RequestHeadersEvent,
     events::{

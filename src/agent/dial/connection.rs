@@ -9,7 +9,6 @@ use super::DialSettings;
 use super::retry::RetryDelays;
 use crate::clock;
 use crate::connection::link::Link;
-use crate::connection::{receive_handshake, send_message};
 use crate::error::{BindError, ConnectError, InvalidEndpoint};
 use crate::log::log_line;
 use crate::protocol::{HealthState, HealthStatus};
@@ -64,15 +63,12 @@ pub(super) enum Target {
 pub(in crate::agent) enum Token {
     None,
     Fixed(String),
-    File(TokenFile),
-}
-
-/// A file that holds a token. Clones share the limit of one read at a time.
-#[derive(Debug, Clone)]
-pub(in crate::agent) struct TokenFile {
-    path: Arc<Path>,
-    /// Held while the file is read.
-    permit: Arc<Semaphore>,
+    /// A file that holds the token.
+    File {
+        path: Arc<Path>,
+        /// Held while the file is read. Clones share this limit of one read at a time.
+        permit: Arc<Semaphore>,
+    },
 }
 
 /// A connection whose registration the proxy has accepted.
@@ -153,20 +149,15 @@ impl<H: AgentHandler> DialedConnection<H> {
         let encodings = &self.sessions.limits.encodings;
         let request =
             RegistrationRequest::new(agent_id, &capabilities, token.as_deref(), encodings);
-        send_message(
-            &*link.sender,
-            MessageType::HandshakeRequest,
-            &request.encode(),
-        )
-        .await?;
+        link.send_handshake(MessageType::HandshakeRequest, &request.encode())
+            .await?;
 
         let mut buffer = FrameBuffer::default();
-        let (message, payload) = receive_handshake(&mut *link.receiver, &mut buffer).await?;
-        if message != MessageType::HandshakeResponse as u8 {
-            return Err(ConnectError::InvalidHandshake(format!(
-                "expected the response to the registration, got message type {message:#04x}"
-            )));
-        }
+        let (expected, name) = (
+            MessageType::HandshakeResponse,
+            "the response to the registration",
+        );
+        let payload = link.receive_handshake(&mut buffer, expected, name).await?;
         let response = RegistrationResponse::decode(&payload)?;
         if !response.success {
             let reason = response
@@ -314,40 +305,38 @@ impl fmt::Display for Target {
 
 impl Token {
     pub(in crate::agent) fn from_file(path: PathBuf) -> Self {
-        Self::File(TokenFile {
+        Self::File {
             path: path.into(),
             permit: Arc::new(Semaphore::new(1)),
-        })
+        }
     }
 
     async fn read(&self) -> Result<Option<String>, ConnectError> {
         match self {
             Self::None => Ok(None),
             Self::Fixed(token) => Ok(Some(token.clone())),
-            Self::File(file) => {
-                let token = file.read().await.map_err(ConnectError::Token)?;
+            Self::File { path, permit } => {
+                let token = read_file(path, permit).await.map_err(ConnectError::Token)?;
                 Ok(Some(token.trim().to_owned()))
             }
         }
     }
 }
 
-impl TokenFile {
-    /// Reads the file on a thread for blocking tasks, as it may be on a network file system.
-    ///
-    /// A read that hangs outlives the registration that began it. The permit, which moves to the
-    /// blocking task, keeps further registrations from occupying more threads.
-    async fn read(&self) -> io::Result<String> {
-        let permit = Arc::clone(&self.permit).acquire_owned().await;
-        let permit = permit.map_err(io::Error::other)?;
-        let path = Arc::clone(&self.path);
-        let reading = spawn_blocking(move || {
-            let token = std::fs::read_to_string(path);
-            drop(permit);
-            token
-        });
-        reading.await.map_err(io::Error::other)?
-    }
+/// Reads a file on a thread for blocking tasks, as it may be on a network file system.
+///
+/// A read that hangs outlives the registration that began it. The permit, which moves to the
+/// blocking task, keeps further registrations from occupying more threads.
+async fn read_file(path: &Arc<Path>, permit: &Arc<Semaphore>) -> io::Result<String> {
+    let permit = Arc::clone(permit).acquire_owned().await;
+    let permit = permit.map_err(io::Error::other)?;
+    let path = Arc::clone(path);
+    let reading = spawn_blocking(move || {
+        let text = std::fs::read_to_string(path);
+        drop(permit);
+        text
+    });
+    reading.await.map_err(io::Error::other)?
 }
 
 /// Leaves out the token.
@@ -356,7 +345,7 @@ impl fmt::Debug for Token {
         match self {
             Self::None => f.write_str("None"),
             Self::Fixed(_) => f.write_str("Fixed"),
-            Self::File(file) => f.debug_tuple("File").field(&file.path).finish(),
+            Self::File { path, .. } => f.debug_tuple("File").field(path).finish(),
         }
     }
 }

@@ -220,7 +220,6 @@ impl<V: Clone> ExpiringMap<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::thread;
 
     const NEVER: Duration = Duration::MAX;
 
@@ -289,73 +288,5 @@ mod tests {
         );
         map.epoch -= Duration::from_secs(61);
         assert_eq!((get(&map, "b"), map.len()), (None, 0), "found expired");
-    }
-
-    /// Values that have left the map, counted by [`count_removed`].
-    static REMOVED: AtomicUsize = AtomicUsize::new(0);
-
-    fn count_removed(_: &u32) {
-        REMOVED.fetch_add(1, Ordering::Relaxed);
-    }
-
-    #[test]
-    fn counts_are_exact_under_concurrent_changes() {
-        let map = ExpiringMap::new(50, Duration::ZERO, count_removed);
-        let stored = AtomicUsize::new(0);
-        let replaced = AtomicUsize::new(0);
-        let count_replaced = |_: &u32| {
-            replaced.fetch_add(1, Ordering::Relaxed);
-        };
-        thread::scope(|scope| {
-            for seed in 0..4_u64 {
-                let (map, stored) = (&map, &stored);
-                scope.spawn(move || {
-                    let mut random = fastrand::Rng::with_seed(seed);
-                    for _ in 0..20_000 {
-                        let id = random.u32(..100).to_string();
-                        match random.u32(..5) {
-                            0 => drop(map.remove(&id)),
-                            1 => drop(map.change(&id, |_| None, count_replaced)),
-                            2 => drop(get(map, &id)),
-                            3 if random.u32(..100) == 0 => drop(map.remove_expired()),
-                            _ => {
-                                let set = map.change(&id, |_| Some(seed as u32), count_replaced);
-                                stored.fetch_add(usize::from(set.is_ok()), Ordering::Relaxed);
-                            }
-                        }
-                    }
-                });
-            }
-        });
-        assert_eq!(map.len(), map.entries.pin().len());
-        assert!(map.len() <= 50);
-        for id in 0..100 {
-            map.remove(&id.to_string());
-        }
-        assert_eq!(map.len(), 0);
-        let left = REMOVED.load(Ordering::Relaxed) + replaced.load(Ordering::Relaxed);
-        assert_eq!(
-            left,
-            stored.load(Ordering::Relaxed),
-            "each is reported once"
-        );
-    }
-
-    /// The map's own entry is one allocation; batches of removed entries add a little.
-    #[test]
-    fn an_entry_costs_one_allocation() {
-        let map = map_of(100, NEVER);
-        let round = |n: u64| {
-            let id = format!("0f8fad5b-d9cb-469f-a165-{n:012x}");
-            let counted = allocation_counter::measure(|| {
-                set(&map, &id, 1).expect("the map is not full");
-                assert_eq!(get(&map, &id), Some(1));
-                assert!(map.remove(&id));
-            });
-            counted.count_total
-        };
-        assert!((0..1_000).map(round).sum::<u64>() > 0);
-        let allocations: u64 = (1_000..11_000).map(round).sum();
-        assert!(allocations <= 11_000, "{allocations} for 10,000 entries");
     }
 }

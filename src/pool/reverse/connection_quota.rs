@@ -1,8 +1,9 @@
 //! Limits on the number of reverse connections.
 
 use crate::error::RegistrationError;
+use crate::transport::lock;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Counts and limits the connections through one listener.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ impl ConnectionQuota {
         self: &Arc<Self>,
         agent_id: &str,
     ) -> Result<QuotaPermit, RegistrationError> {
-        let mut open = self.open_counts();
+        let mut open = lock(&self.open_counts);
         if open.total >= self.limit {
             return Err(RegistrationError::TooManyConnections { limit: self.limit });
         }
@@ -59,20 +60,13 @@ impl ConnectionQuota {
     }
 
     pub(super) fn total(&self) -> usize {
-        self.open_counts().total
-    }
-
-    fn open_counts(&self) -> MutexGuard<'_, OpenCounts> {
-        // A poisoned lock is usable: no panic can leave the counts inconsistent.
-        self.open_counts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.open_counts).total
     }
 }
 
 impl Drop for QuotaPermit {
     fn drop(&mut self) {
-        let mut open = self.quota.open_counts();
+        let mut open = lock(&self.quota.open_counts);
         open.total -= 1;
         if let Some(of_agent) = open.by_agent.get_mut(&self.agent_id) {
             *of_agent -= 1;
@@ -107,6 +101,6 @@ mod tests {
         drop(other);
         let _third = quota.try_acquire("a").unwrap();
         assert_eq!(quota.total(), 2);
-        assert_eq!(quota.open_counts().by_agent.len(), 1);
+        assert_eq!(lock(&quota.open_counts).by_agent.len(), 1);
     }
 }

@@ -8,10 +8,7 @@ use super::rate_limit::RateLimiter;
 use super::registration_policy::RegistrationPolicy;
 use super::socket::{IncomingConnection, ListenAddress, Socket, TlsIdentity};
 use crate::connection::link::Link;
-use crate::connection::{
-    Connection, NegotiatedParams, Origin, connection_over_link, receive_handshake, run_writer,
-    send_message,
-};
+use crate::connection::{Connection, NegotiatedParams, Origin, connection_over_link, run_writer};
 use crate::error::{AcceptError, ConnectError, RegistrationError};
 use crate::log::{NO_PEER, log_line};
 use crate::pool::member::Member;
@@ -22,7 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -200,17 +197,12 @@ impl ReverseConnectionListener {
     /// are closed.
     pub fn stop(&self) {
         self.stopped.send_replace(true);
-        self.socket
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        lock(&self.socket).take();
     }
 
     /// Accepts the next connection. Returns `None` once the listener is stopped.
     async fn accept(&self) -> io::Result<Option<IncomingConnection>> {
-        let socket = self.socket.lock();
-        let socket = socket.unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(socket) = socket else {
+        let Some(socket) = lock(&self.socket).clone() else {
             return Ok(None);
         };
         let mut stopped = self.stopped.subscribe();
@@ -253,13 +245,9 @@ impl ReverseConnectionListener {
         let registered = registered
             .await
             .unwrap_or_else(|_| Err(ConnectError::TimedOut(time_limit).into()));
-        match registered {
-            Ok(agent) => Ok(agent),
-            Err(reason) => {
-                self.record_rejection(&peer, agent_id.as_deref(), &reason);
-                Err(reason)
-            }
-        }
+        registered.inspect_err(|reason| {
+            self.record_rejection(&peer, agent_id.as_deref(), reason);
+        })
     }
 
     fn record_rejection(&self, peer: &Peer, agent_id: Option<&str>, reason: &RegistrationError) {
@@ -279,9 +267,11 @@ impl ReverseConnectionListener {
             return Err(RegistrationError::TooFast);
         }
         self.policy.check_peer(&peer)?;
-        let (mut link, identity) = incoming.establish().await?;
+        let (mut link, identity) = incoming.established.await?;
         let mut buffer = FrameBuffer::default();
-        let request = receive_registration(&mut link, &mut buffer).await?;
+        let (expected, name) = (MessageType::HandshakeRequest, "a registration");
+        let payload = link.receive_handshake(&mut buffer, expected, name);
+        let request = RegistrationRequest::decode(&payload.await?).map_err(ConnectError::from)?;
         *agent_id = Some(request.agent_id.clone());
         match self.authorize(&request, &peer, &identity, pool) {
             Ok((owner, permit)) => {
@@ -290,7 +280,8 @@ impl ReverseConnectionListener {
             }
             Err(reason) => {
                 let rejection = RegistrationResponse::reject().encode();
-                send_message(&*link.sender, MessageType::HandshakeResponse, &rejection).await?;
+                link.send_handshake(MessageType::HandshakeResponse, &rejection)
+                    .await?;
                 Err(reason)
             }
         }
@@ -319,15 +310,13 @@ impl ReverseConnectionListener {
         request: RegistrationRequest,
         owner: IdOwner,
         permit: QuotaPermit,
-        link: Link,
+        mut link: Link,
         buffer: FrameBuffer,
         pool: &AgentPool,
     ) -> Result<Agent, RegistrationError> {
         let known = pool.inner.agents.load().get(&*request.agent_id).cloned();
-        let config = known.map_or_else(
-            || Arc::clone(&pool.inner.defaults),
-            |agent| Arc::clone(&agent.config),
-        );
+        let known = known.as_ref();
+        let config = known.map_or(&pool.inner.defaults, |agent| &agent.config);
         let dialect = request.negotiate(&config.encodings, config.extension());
         let number = self.next_connection.fetch_add(1, Ordering::Relaxed);
         let response = RegistrationResponse::accept(
@@ -335,12 +324,8 @@ impl ReverseConnectionListener {
             format!("{}-{number}", request.agent_id),
             dialect,
         );
-        send_message(
-            &*link.sender,
-            MessageType::HandshakeResponse,
-            &response.encode(),
-        )
-        .await?;
+        link.send_handshake(MessageType::HandshakeResponse, &response.encode())
+            .await?;
 
         let agent_id = request.agent_id;
         let negotiated = NegotiatedParams {
@@ -382,17 +367,4 @@ async fn configure_connection(agent: Arc<Member>, connection: Arc<Connection>) {
         let agent = &**agent.id();
         log_line!(warn, agent, { agent, error }, "cannot use the connection of an agent");
     }
-}
-
-async fn receive_registration(
-    link: &mut Link,
-    buffer: &mut FrameBuffer,
-) -> Result<RegistrationRequest, ConnectError> {
-    let (message, payload) = receive_handshake(&mut *link.receiver, buffer).await?;
-    if message != MessageType::HandshakeRequest as u8 {
-        return Err(ConnectError::InvalidHandshake(format!(
-            "expected a registration, got message type {message:#04x}"
-        )));
-    }
-    Ok(RegistrationRequest::decode(&payload)?)
 }

@@ -2,9 +2,9 @@
 
 use crate::clock;
 use crate::token_bucket::{Rate, TokenBucket};
-use crate::transport::PeerKey;
+use crate::transport::{PeerKey, lock};
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// Peers that are tracked at once.
 const MAX_PEERS: usize = 4096;
@@ -27,8 +27,7 @@ impl RateLimiter {
     /// Takes one connection from a peer's limit. Returns `false` if the limit is used up.
     pub(super) fn try_acquire(&self, peer: PeerKey) -> bool {
         let now = clock::now();
-        // A poisoned lock is usable: no panic can leave the map inconsistent.
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = lock(&self.peers);
         if peers.len() >= MAX_PEERS && !peers.contains_key(&peer) {
             peers.retain(|_, bucket| !bucket.is_full(self.rate, now));
         }

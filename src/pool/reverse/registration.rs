@@ -113,11 +113,8 @@ fn check_owner(current: Option<&Arc<Member>>, owner: IdOwner) -> Result<(), Regi
         Some(registration) if current.source == Source::Registered => registration.owner,
         _ => IdOwner::Credential,
     };
-    if owner == current_owner {
-        Ok(())
-    } else {
-        Err(RegistrationError::IdTaken)
-    }
+    let is_owner = (owner == current_owner).then_some(());
+    is_owner.ok_or(RegistrationError::IdTaken)
 }
 
 /// Updates the state of an agent that has a new connection.

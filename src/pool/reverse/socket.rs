@@ -8,13 +8,15 @@ use crate::transport::simulated;
 #[cfg(feature = "tls")]
 use crate::transport::tls;
 use crate::transport::{SocketFile, split_unix, tcp};
+use futures_util::future::BoxFuture;
 use std::fmt;
+use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 #[cfg(feature = "tls")]
 use std::sync::Arc;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 
 /// The socket of a listener. A socket file is removed when this is dropped.
 #[derive(Debug)]
@@ -45,21 +47,10 @@ pub(super) enum ListenAddress {
 }
 
 /// An accepted connection, before anything was received on it.
-#[derive(Debug)]
 pub(super) struct IncomingConnection {
     pub(super) peer: Peer,
-    stream: AcceptedSocket,
-}
-
-/// The socket of an accepted connection, and what is needed to establish its link.
-#[derive(Debug)]
-enum AcceptedSocket {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-    #[cfg(feature = "tls")]
-    Tls(TcpStream, Arc<tls::Acceptor>),
-    #[cfg(feature = "__sim")]
-    Simulated(simulated::Stream),
+    /// Completes the TLS handshake, if there is one.
+    pub(super) established: BoxFuture<'static, Result<(Link, TlsIdentity), ConnectError>>,
 }
 
 /// Identity of the peer that the TLS handshake has shown.
@@ -73,60 +64,41 @@ pub(super) enum TlsIdentity {
 impl Socket {
     /// Accepts the next connection.
     pub(super) async fn accept(&self) -> io::Result<IncomingConnection> {
-        match self {
+        let (peer, link) = match self {
             Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
                 let credentials = stream.peer_cred()?;
-                let peer = Peer::user(User {
-                    uid: credentials.uid(),
-                    gid: credentials.gid(),
-                });
-                Ok(IncomingConnection {
-                    peer,
-                    stream: AcceptedSocket::Unix(stream),
-                })
+                let (uid, gid) = (credentials.uid(), credentials.gid());
+                (Peer::user(User { uid, gid }), split_unix(stream))
             }
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                Ok(IncomingConnection {
-                    peer: Peer::at(address),
-                    stream: AcceptedSocket::Tcp(tcp::configure(stream)?),
-                })
+                (Peer::at(address), tcp::split_tcp(tcp::configure(stream)?))
             }
             #[cfg(feature = "tls")]
             Self::Tls { listener, acceptor } => {
                 let (stream, address) = listener.accept().await?;
-                Ok(IncomingConnection {
+                let (stream, acceptor) = (tcp::configure(stream)?, Arc::clone(acceptor));
+                let established = async move {
+                    let (link, certificate) = acceptor.accept(stream).await?;
+                    let identity = certificate.map_or(TlsIdentity::None, TlsIdentity::Certificate);
+                    Ok((link, identity))
+                };
+                return Ok(IncomingConnection {
                     peer: Peer::at(address),
-                    stream: AcceptedSocket::Tls(tcp::configure(stream)?, Arc::clone(acceptor)),
-                })
+                    established: Box::pin(established),
+                });
             }
             #[cfg(feature = "__sim")]
-            Self::Simulated(listener) => Ok(IncomingConnection {
-                peer: Peer::user(User { uid: 0, gid: 0 }),
-                stream: AcceptedSocket::Simulated(listener.accept().await?),
-            }),
-        }
-    }
-}
-
-impl IncomingConnection {
-    /// Completes the TLS handshake, if there is one, and returns the link.
-    pub(super) async fn establish(self) -> Result<(Link, TlsIdentity), ConnectError> {
-        match self.stream {
-            AcceptedSocket::Unix(stream) => Ok((split_unix(stream), TlsIdentity::None)),
-            AcceptedSocket::Tcp(stream) => Ok((tcp::split_tcp(stream), TlsIdentity::None)),
-            #[cfg(feature = "tls")]
-            AcceptedSocket::Tls(stream, acceptor) => {
-                let (link, certificate) = acceptor.accept(stream).await?;
-                Ok((
-                    link,
-                    certificate.map_or(TlsIdentity::None, TlsIdentity::Certificate),
-                ))
+            Self::Simulated(listener) => {
+                let root = Peer::user(User { uid: 0, gid: 0 });
+                (root, simulated::link(listener.accept().await?))
             }
-            #[cfg(feature = "__sim")]
-            AcceptedSocket::Simulated(stream) => Ok((simulated::link(stream), TlsIdentity::None)),
-        }
+        };
+        Ok(IncomingConnection {
+            peer,
+            established: Box::pin(ready(Ok((link, TlsIdentity::None)))),
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::forms::owned_and_borrowed;
 use crate::protocol::bodies;
+use crate::protocol::wire_forms::wire_forms;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -55,29 +56,13 @@ pub enum WebSocketOpcode {
     Pong,
 }
 
-impl WebSocketOpcode {
-    /// Returns the name of this kind on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Continuation => "continuation",
-            Self::Text => "text",
-            Self::Binary => "binary",
-            Self::Close => "close",
-            Self::Ping => "ping",
-            Self::Pong => "pong",
-        }
-    }
-
-    /// Returns the kind with this name on the wire; `None` if it is unknown.
-    pub fn from_wire(name: &str) -> Option<Self> {
-        Some(match name {
-            "continuation" => Self::Continuation,
-            "text" => Self::Text,
-            "binary" => Self::Binary,
-            "close" => Self::Close,
-            "ping" => Self::Ping,
-            "pong" => Self::Pong,
-            _ => return None,
-        })
+wire_forms! {
+    WebSocketOpcode: as_str -> &'static str, from_wire(name: &str) {
+        Continuation = "continuation",
+        Text = "text",
+        Binary = "binary",
+        Close = "close",
+        Ping = "ping",
+        Pong = "pong",
     }
 }

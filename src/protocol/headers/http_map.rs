@@ -45,38 +45,3 @@ impl<'a> IntoIterator for Values<'a> {
         values.map(|value| FieldValue::Bytes(value.as_bytes()))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::to_map;
-    use super::*;
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-    use std::collections::HashMap;
-
-    proptest! {
-        /// Names are in lower case, and values in order, whether or not they are UTF-8.
-        #[test]
-        fn every_header_is_yielded(
-            headers in vec(("[a-zA-Z][a-z0-9-]{0,3}", vec(0x20_u8..=0xff, 0..6)), 0..40),
-        ) {
-            let mut map = HeaderMap::new();
-            let mut expected: HashMap<String, Vec<String>> = HashMap::new();
-            for (name, bytes) in &headers {
-                let Ok(value) = HeaderValue::from_bytes(bytes) else { continue };
-                map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
-                let text = FieldValue::Bytes(bytes).to_text().into_owned();
-                expected.entry(name.to_ascii_lowercase()).or_default().push(text);
-            }
-            prop_assert_eq!(to_map(&map), expected.clone());
-            let singles = map.singles().map(|singles| {
-                let single = |(name, value): (&str, FieldValue<'_>)| {
-                    (name.to_owned(), vec![value.to_text().into_owned()])
-                };
-                singles.map(single).collect::<HashMap<_, _>>()
-            });
-            let is_single = expected.values().all(|values| values.len() == 1);
-            prop_assert_eq!(singles, is_single.then_some(expected));
-        }
-    }
-}

@@ -7,8 +7,7 @@ use std::hash::BuildHasher;
 /// Source of the headers of a borrowed event.
 ///
 /// Headers are grouped by name on the wire, so a source yields them in groups. The trait is
-/// implemented for maps from names to lists of values (`HashMap<String, Vec<String>>`,
-/// [`OptimizedHeaderMap`](super::OptimizedHeaderMap), [`CowHeaderMap`](super::CowHeaderMap)), for
+/// implemented for maps from names to lists of values, such as `HashMap<String, Vec<String>>`, for
 /// slices of pairs, for `http::HeaderMap` (feature `http`) and for the headers in a received frame.
 /// None of them allocates, unless a value is not UTF-8: see [`FieldValue`].
 ///
@@ -305,33 +304,4 @@ pub(crate) fn to_map<S: HeaderSource + ?Sized>(source: &S) -> HashMap<String, Ve
         map.entry(name.to_owned()).or_default().extend(values);
     }
     map
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn pairs_are_grouped_by_name_in_order(
-            names in prop::collection::vec("[abAB]{1,3}", 0..200),
-        ) {
-            let pairs: Vec<_> = names.iter().zip((0..).map(|n: usize| n.to_string())).collect();
-            let mut expected: Vec<(&str, Vec<String>)> = Vec::new();
-            for (name, value) in &pairs {
-                let group = expected.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name));
-                match group {
-                    Some((_, values)) => values.push(value.clone()),
-                    None => expected.push((name, vec![value.clone()])),
-                }
-            }
-            let grouped = pairs.grouped().map(|(name, values)| {
-                (name, values.into_iter().map(|value| value.to_text().into_owned()).collect())
-            });
-            let grouped: Vec<(_, Vec<String>)> = grouped.collect();
-            prop_assert!(grouped.len() <= pairs.max_names());
-            prop_assert_eq!(grouped, expected);
-        }
-    }
 }

@@ -70,21 +70,3 @@ pub fn bytes_of_latin1(text: &str) -> Option<Vec<u8>> {
         .map(|character| u8::try_from(u32::from(character)).ok())
         .collect()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn bytes_survive_conversion_to_text(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let value = FieldValue::Bytes(&bytes);
-            let text = value.to_text();
-            match std::str::from_utf8(&bytes) {
-                Ok(utf8) => prop_assert_eq!(text, utf8),
-                Err(_) => prop_assert_eq!(bytes_of_latin1(&text), Some(bytes.clone())),
-            }
-        }
-    }
-}

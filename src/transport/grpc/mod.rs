@@ -4,6 +4,7 @@
 //! tonic and hyper implement HTTP/2. Messages are passed through in their encoded form.
 
 #[cfg(feature = "__bench")]
+#[path = "../../../benches/internals/grpc.rs"]
 pub(crate) mod bench;
 mod client;
 mod endpoint;

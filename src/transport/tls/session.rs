@@ -65,8 +65,9 @@ impl Session {
         Ok(true)
     }
 
-    /// Moves decrypted bytes out of the session.
-    fn take_decrypted(&mut self, into: &mut BytesMut) -> io::Result<Decrypted> {
+    /// Moves decrypted bytes out of the session. Returns their number: 0 at the end, and `None` if
+    /// there are none yet.
+    fn take_decrypted(&mut self, into: &mut BytesMut) -> io::Result<Option<usize>> {
         let mut reader = self.tls.reader();
         let before = into.len();
         loop {
@@ -77,7 +78,7 @@ impl Session {
                     bytes.len()
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Ok(Decrypted::from_count(into.len() - before));
+                    return Ok(Some(into.len() - before).filter(|count| *count > 0));
                 }
                 // An end without `close_notify` is an ordinary end. The reader of the frames
                 // detects a truncated one.
@@ -85,28 +86,9 @@ impl Session {
                 Err(error) => return Err(error),
             };
             if taken == 0 {
-                return Ok(match into.len() - before {
-                    0 => Decrypted::End,
-                    bytes => Decrypted::Bytes(bytes),
-                });
+                return Ok(Some(into.len() - before));
             }
             reader.consume(taken);
-        }
-    }
-}
-
-enum Decrypted {
-    Nothing,
-    Bytes(usize),
-    End,
-}
-
-impl Decrypted {
-    fn from_count(bytes: usize) -> Self {
-        if bytes == 0 {
-            Self::Nothing
-        } else {
-            Self::Bytes(bytes)
         }
     }
 }
@@ -157,10 +139,8 @@ impl LinkReceiver for TlsReceiver {
         let socket = &self.0.socket;
         loop {
             let mut session = self.0.session();
-            match session.take_decrypted(into)? {
-                Decrypted::Bytes(count) => return Poll::Ready(Ok(count)),
-                Decrypted::End => return Poll::Ready(Ok(0)),
-                Decrypted::Nothing => {}
+            if let Some(count) = session.take_decrypted(into)? {
+                return Poll::Ready(Ok(count));
             }
             match session.tls.read_tls(&mut NonBlocking(socket)) {
                 Ok(_) => {

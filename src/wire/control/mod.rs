@@ -12,8 +12,6 @@
 )]
 
 mod special;
-#[cfg(test)]
-mod tests;
 
 pub(crate) use special::{
     decode_cancel, decode_pong, encode_cancel, encode_health, encode_ping, pong,
@@ -83,7 +81,7 @@ control_messages! {
 pub(crate) fn encode<M: ControlMessage>(message: &M, encoding: Encoding) -> Vec<u8> {
     #[cfg(feature = "grpc")]
     if encoding == Encoding::Protobuf {
-        return protobuf::encode(message);
+        return protobuf::wrap(M::MESSAGE, &message.to_proto());
     }
     encode_value(&message.to_value(), encoding)
 }
@@ -95,7 +93,8 @@ pub(crate) fn decode<M: ControlMessage>(
 ) -> Result<M, DecodeError> {
     #[cfg(feature = "grpc")]
     if encoding == Encoding::Protobuf {
-        return in_message(M::NAME, protobuf::decode(payload));
+        let message = protobuf::unwrap(M::MESSAGE, payload);
+        return in_message(M::NAME, message.and_then(M::from_proto));
     }
     in_message(M::NAME, read_value(payload).and_then(M::from_value))
 }

@@ -9,9 +9,9 @@ use crate::wire::fields::read_fields;
 #[cfg(feature = "grpc")]
 use crate::wire::protobuf;
 
-/// Implements [`Encode`] for a form of a body event, which contains a chunk.
-macro_rules! body_event {
-    ($direction:ident, $event:ident, $form:ty, |$this:ident| $chunk:expr, $data:expr) => {
+/// Implements [`Encode`] for the forms of body events, each of which contains a chunk.
+macro_rules! body_events {
+    ($($form:ty: $event:ident $direction:ident |$this:ident| $chunk:expr, $data:expr;)*) => {$(
         impl Encode for $form {
             const EVENT_TYPE: EventType = EventType::$event;
 
@@ -36,37 +36,15 @@ macro_rules! body_event {
                 protobuf::write_chunk($chunk, correlation_id, writer);
             }
         }
-    };
+    )*};
 }
 
-body_event!(
-    Request,
-    RequestBodyChunk,
-    RequestBodyChunk<'_>,
-    |event| &event.0,
-    event.0.data
-);
-body_event!(
-    Request,
-    RequestBodyChunk,
-    RequestBodyChunkEvent,
-    |event| &event.borrowed(),
-    event.data
-);
-body_event!(
-    Response,
-    ResponseBodyChunk,
-    ResponseBodyChunk<'_>,
-    |event| &event.0,
-    event.0.data
-);
-body_event!(
-    Response,
-    ResponseBodyChunk,
-    ResponseBodyChunkEvent,
-    |event| &event.borrowed(),
-    event.data
-);
+body_events! {
+    RequestBodyChunk<'_>: RequestBodyChunk Request |event| &event.0, event.0.data;
+    RequestBodyChunkEvent: RequestBodyChunk Request |event| &event.borrowed(), event.data;
+    ResponseBodyChunk<'_>: ResponseBodyChunk Response |event| &event.0, event.0.data;
+    ResponseBodyChunkEvent: ResponseBodyChunk Response |event| &event.borrowed(), event.data;
+}
 
 /// Returns how far the body has come. Callers may leave `bytes_so_far` at zero.
 fn progress(chunk: &BodyChunk<'_>) -> BodyProgress {

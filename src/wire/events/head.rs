@@ -39,23 +39,6 @@ impl<H: HeaderSource> Encode for RequestHeaders<'_, H> {
     }
 }
 
-impl Encode for RequestHeadersEvent {
-    const EVENT_TYPE: EventType = EventType::RequestHeaders;
-
-    fn traceparent(&self) -> Option<&str> {
-        self.metadata.traceparent.as_deref()
-    }
-
-    fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
-        self.borrowed().encode(correlation_id, sink);
-    }
-
-    #[cfg(feature = "grpc")]
-    fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
-        self.borrowed().encode_protobuf(correlation_id, writer);
-    }
-}
-
 impl<H: HeaderSource> Encode for ResponseHeaders<'_, H> {
     const EVENT_TYPE: EventType = EventType::ResponseHeaders;
 
@@ -73,17 +56,32 @@ impl<H: HeaderSource> Encode for ResponseHeaders<'_, H> {
     }
 }
 
-impl Encode for ResponseHeadersEvent {
-    const EVENT_TYPE: EventType = EventType::ResponseHeaders;
+/// Implements [`Encode`] for owned heads, which are encoded as their borrowed forms.
+macro_rules! owned_heads {
+    ($($form:ty: $event:ident |$this:ident| $traceparent:expr;)*) => {$(
+        impl Encode for $form {
+            const EVENT_TYPE: EventType = EventType::$event;
 
-    fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
-        self.borrowed().encode(correlation_id, sink);
-    }
+            fn traceparent(&self) -> Option<&str> {
+                let $this = self;
+                $traceparent
+            }
 
-    #[cfg(feature = "grpc")]
-    fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
-        self.borrowed().encode_protobuf(correlation_id, writer);
-    }
+            fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
+                self.borrowed().encode(correlation_id, sink);
+            }
+
+            #[cfg(feature = "grpc")]
+            fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
+                self.borrowed().encode_protobuf(correlation_id, writer);
+            }
+        }
+    )*};
+}
+
+owned_heads! {
+    RequestHeadersEvent: RequestHeaders |event| event.metadata.traceparent.as_deref();
+    ResponseHeadersEvent: ResponseHeaders |_event| None;
 }
 
 fn encode_headers<S: Sink>(headers: &impl HeaderSource, sink: &mut S) {

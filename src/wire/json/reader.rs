@@ -73,9 +73,11 @@ impl JsonParser {
     /// Includes the correlation id if the payload is unmodified and the id can be found.
     pub(crate) fn undecodable(&self, error: DecodeError, payload: &[u8]) -> Undecodable {
         if self.is_unmodified {
-            Undecodable::from_json_text(error, payload)
-        } else {
-            Undecodable::without_id(error)
+            return Undecodable::from_json_text(error, payload);
+        }
+        Undecodable {
+            error,
+            correlation_id: None,
         }
     }
 
@@ -279,106 +281,5 @@ impl<'a> Source<'a> for Reader<'a> {
         };
         self.nodes = self.nodes.get(nested..).ok_or(DecodeErrorKind::CutShort)?;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse_with<T>(
-        parser: &mut JsonParser,
-        json: &[u8],
-        read: impl FnOnce(Reader<'_>) -> Result<T, DecodeErrorKind>,
-    ) -> Result<T, DecodeErrorKind> {
-        let mut json = json.to_vec();
-        let document = parser.parse(&mut json)?;
-        let result = read(document.reader());
-        parser.reclaim(document);
-        result
-    }
-
-    fn parse<T>(
-        text: &str,
-        read: impl FnOnce(Reader<'_>) -> Result<T, DecodeErrorKind>,
-    ) -> Result<T, DecodeErrorKind> {
-        parse_with(&mut JsonParser::default(), text.as_bytes(), read)
-    }
-
-    #[test]
-    fn skip_includes_nested_values() {
-        let number = parse(
-            r#"[{"a":[1,{"b":[]},"x"],"c":{}}, [[],[[2]]], 7]"#,
-            |mut source| {
-                assert_eq!(source.array()?, 3);
-                source.skip()?;
-                source.skip()?;
-                source.number::<u8>()
-            },
-        );
-        assert_eq!(number, Ok(7));
-    }
-
-    #[test]
-    fn invalid_json_is_an_error() {
-        for text in [
-            "",
-            " ",
-            "{",
-            "[1,",
-            "nul",
-            "{\"a\" 1}",
-            "\"\\ud800\"",
-            "01",
-            "1 2",
-            "\u{1}",
-        ] {
-            let result = parse(text, |mut source| source.skip());
-            assert!(result.is_err(), "{text:?} was accepted");
-        }
-        let result = parse_with(&mut JsonParser::default(), b"\"\xff\"", |mut source| {
-            source.skip()
-        });
-        assert_eq!(result, Err(DecodeErrorKind::NotUtf8));
-    }
-
-    #[test]
-    fn lone_surrogates_are_rejected() {
-        for text in [
-            r#""\ud83e\udd80""#,
-            r#""\\ud800""#,
-            r#""\n\u00e9\\""#,
-            r#""\\\ud83e\udd80\n""#,
-        ] {
-            let read = parse(text, |mut source| source.str().map(str::to_owned)).unwrap();
-            assert_eq!(read, serde_json::from_str::<String>(text).unwrap());
-        }
-        for text in [
-            r#""\ud800""#,
-            r#""\udc00""#,
-            r#""\ud83ex\udd80""#,
-            r#""\ud83e\n\udd80""#,
-            r#""\ud83e\ud83e\udd80""#,
-            r#""\\\udc00""#,
-            r#"["\ud83e","\udd80"]"#,
-        ] {
-            assert!(parse(text, |mut source| source.skip()).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_million_brackets_are_an_error() {
-        let text = "[".repeat(1_000_000);
-        assert!(parse(&text, |mut source| source.skip()).is_err());
-    }
-
-    #[test]
-    fn parser_is_reusable_after_an_error() {
-        let mut parser = JsonParser::default();
-        assert!(parse_with(&mut parser, b"{", |_| Ok(())).is_err());
-        let text = parse_with(&mut parser, br#""a\nb""#, |mut source| {
-            source.str().map(str::to_owned)
-        });
-        assert_eq!(text.unwrap(), "a\nb");
     }
 }

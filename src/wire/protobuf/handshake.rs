@@ -113,27 +113,3 @@ fn capabilities(wire: proto::AgentCapabilities) -> Result<WireCapabilities, Deco
             }),
     })
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::{AgentCapabilities, EventType};
-    use crate::wire::{Dialect, Extension};
-
-    #[test]
-    fn handshakes_round_trip() {
-        let only = &[Encoding::Protobuf];
-        let request = HandshakeRequest::new("p", only, Some(Extension::V1));
-        let read = HandshakeRequest::decode_for(only, &request.encode_for(only)).unwrap();
-        assert_eq!(read, request);
-        let dialect = read.negotiate(only);
-        assert_eq!(
-            dialect,
-            Dialect::new(Encoding::Protobuf, Some(Extension::V1))
-        );
-        let capabilities = AgentCapabilities::new("a", "A", "1").with_event(EventType::Configure);
-        let response = HandshakeResponse::accept(&capabilities, dialect);
-        let read = HandshakeResponse::decode_for(only, &response.encode_for(only)).unwrap();
-        assert_eq!(read, response);
-    }
-}

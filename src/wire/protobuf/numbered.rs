@@ -152,41 +152,33 @@ pub(in crate::wire) fn write_body<T: WriteNumbered>(
     }
 }
 
-/// Implements both traits for numbers.
-macro_rules! numbers {
-    ($($kind:ty),*) => {$(
-        #[allow(trivial_numeric_casts, reason = "one of the types is `u64`")]
-        impl WriteNumbered for $kind {
-            #[inline]
-            fn write(&self, field: u32, writer: &mut Writer<'_>) {
-                writer.uint(field, *self as u64);
-            }
-
-            #[inline]
-            fn write_present(&self, field: u32, writer: &mut Writer<'_>) {
-                writer.some_uint(field, *self as u64);
-            }
-        }
-
-    )*};
-}
-
-numbers!(u16, u32, u64, usize);
-
-/// Implements writing of a type by a method of the writer.
+/// Implements writing of a type by methods of the writer. The second writes any value.
 macro_rules! written {
-    ($($kind:ty: |$value:ident, $field:ident, $writer:ident| $write:expr;)*) => {$(
+    ($(
+        $kind:ty: |$value:ident, $field:ident, $writer:ident| $write:expr $(, $present:expr)?;
+    )*) => {$(
         impl WriteNumbered for $kind {
             #[inline]
             fn write(&self, $field: u32, $writer: &mut Writer<'_>) {
                 let $value = self;
                 $write;
             }
+
+            $(#[inline]
+            fn write_present(&self, $field: u32, $writer: &mut Writer<'_>) {
+                let $value = self;
+                $present;
+            })?
         }
     )*};
 }
 
 written! {
+    u16: |n, field, writer| writer.uint(field, u64::from(*n)), writer.some_uint(field, u64::from(*n));
+    u32: |n, field, writer| writer.uint(field, u64::from(*n)), writer.some_uint(field, u64::from(*n));
+    u64: |n, field, writer| writer.uint(field, *n), writer.some_uint(field, *n);
+    usize: |n, field, writer| writer.uint(field, *n as u64), writer.some_uint(field, *n as u64);
+    bool: |flag, field, writer| writer.bool(field, *flag), writer.some_bool(field, *flag);
     Option<&str>: |text, field, writer| writer.optional_str(field, *text);
     Option<String>: |text, field, writer| writer.optional_str(field, text.as_deref());
     Option<usize>: |size, field, writer| if let Some(size) = size {
@@ -206,16 +198,6 @@ written! {
     };
     &str: |text, field, writer| writer.str(field, text);
     String: |text, field, writer| writer.str(field, text);
-}
-
-impl WriteNumbered for bool {
-    fn write(&self, field: u32, writer: &mut Writer<'_>) {
-        writer.bool(field, *self);
-    }
-
-    fn write_present(&self, field: u32, writer: &mut Writer<'_>) {
-        writer.some_bool(field, *self);
-    }
 }
 
 impl WriteNumbered for Bytes {

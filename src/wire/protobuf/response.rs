@@ -1,7 +1,7 @@
 //! Answers of agents, encoded from and decoded to their owned form.
 
 use super::events::recover_str;
-use super::numbered::{WriteNumbered, read_message, write_message};
+use super::numbered::{ReadNumbered, WriteNumbered, read_message, write_message};
 use super::reader::{Reader, Value, header, set_once};
 use super::writer::Writer;
 use super::{envelope, json_text};
@@ -57,30 +57,18 @@ fn write(response: &AgentResponse, correlation_id: &str, writer: &mut Writer<'_>
     if let Some(decision) = &response.websocket_decision {
         writer.message(1003, |writer| write_websocket_decision(decision, writer));
     }
-    match (
-        &response.request_body_mutation,
+    // Only the last field need not be copied.
+    let write_first = match response.response_body_mutation {
+        Some(_) => Writer::copied_bytes,
+        None => Writer::last_bytes,
+    };
+    write_mutation(1001, &response.request_body_mutation, write_first, writer);
+    write_mutation(
+        1002,
         &response.response_body_mutation,
-    ) {
-        (Some(request), Some(response)) => {
-            writer.message(1001, |writer| {
-                write_mutation(request, Writer::copied_bytes, writer);
-            });
-            writer.message(1002, |writer| {
-                write_mutation(response, Writer::last_bytes, writer);
-            });
-        }
-        (Some(only), None) => {
-            writer.message(1001, |writer| {
-                write_mutation(only, Writer::last_bytes, writer);
-            });
-        }
-        (None, Some(only)) => {
-            writer.message(1002, |writer| {
-                write_mutation(only, Writer::last_bytes, writer);
-            });
-        }
-        (None, None) => {}
-    }
+        Writer::last_bytes,
+        writer,
+    );
 }
 
 fn write_decision(decision: &Decision, writer: &mut Writer<'_>) {
@@ -140,14 +128,18 @@ fn write_websocket_decision(decision: &WebSocketDecision, writer: &mut Writer<'_
 }
 
 fn write_mutation<'b>(
-    mutation: &BodyMutation,
+    field: u32,
+    mutation: &Option<BodyMutation>,
     write_bytes: fn(&mut Writer<'b>, u32, &Bytes),
     writer: &mut Writer<'b>,
 ) {
-    writer.uint(2, u64::from(mutation.chunk_index));
-    if let Some(data) = &mutation.data {
-        write_bytes(writer, 1, data);
-    }
+    let Some(mutation) = mutation else { return };
+    writer.message(field, |writer| {
+        writer.uint(2, u64::from(mutation.chunk_index));
+        if let Some(data) = &mutation.data {
+            write_bytes(writer, 1, data);
+        }
+    });
 }
 
 /// Decodes an answer from its envelope and passes it to `accept`.
@@ -186,12 +178,7 @@ fn read<'a>(message: &'a [u8], envelope: &Bytes) -> Result<Answer<'a>, DecodeErr
             11 => response.response_headers.push(read_header_op(value)?),
             12 => set_once(&mut audit, read_audit(value)?)?,
             14 => response.needs_more = value.bool()?,
-            1000 => {
-                let (key, value) = header(value.bytes()?)?;
-                response
-                    .routing_metadata
-                    .insert(key.to_owned(), value.to_owned());
-            }
+            1000 => response.routing_metadata.read(value, envelope)?,
             1001 => set_once(
                 &mut response.request_body_mutation,
                 read_mutation(value, envelope)?,

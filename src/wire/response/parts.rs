@@ -45,34 +45,44 @@ impl<'a> ReadField<'a> for BodyMutation {
     }
 }
 
-/// Writes a mutation that is not the last value of its message.
-pub(super) fn write_copied<S: Sink>(mutation: Option<&BodyMutation>, sink: &mut S) {
-    let Some(mutation) = mutation else {
-        return sink.null();
-    };
-    sink.begin_map(2);
-    sink.uint_field("chunk_index", u64::from(mutation.chunk_index));
-    sink.key("data");
-    match &mutation.data {
-        Some(data) => sink.body(data),
-        None => sink.null(),
-    }
-    sink.end_map();
+/// A mutation, which is copied if it is not the last value of its message.
+pub(super) enum Mutation<'a> {
+    Copied(&'a Option<BodyMutation>),
+    Last(&'a Option<BodyMutation>),
 }
 
-/// Writes audit metadata, with the correlation id that the response carries.
-pub(super) fn write_audit<S: Sink>(
-    audit: &AuditMetadata,
-    correlation_id: Option<&str>,
-    sink: &mut S,
-) {
-    write_fields!(sink =>
-        tags: &audit.tags,
-        rule_ids: &audit.rule_ids,
-        confidence: &audit.confidence,
-        reason_codes: &audit.reason_codes,
-        custom: &Custom(&audit.custom, correlation_id),
-    );
+impl WriteField for Mutation<'_> {
+    fn write<S: Sink>(&self, sink: &mut S) {
+        let mutation = match self {
+            Self::Copied(Some(mutation)) => mutation,
+            Self::Copied(None) => return sink.null(),
+            Self::Last(mutation) => return mutation.write(sink),
+        };
+        sink.begin_map(2);
+        sink.uint_field("chunk_index", u64::from(mutation.chunk_index));
+        sink.key("data");
+        match &mutation.data {
+            Some(data) => sink.body(data),
+            None => sink.null(),
+        }
+        sink.end_map();
+    }
+}
+
+/// Audit metadata, with the correlation id that the response carries.
+pub(super) struct Audit<'a>(pub(super) &'a AuditMetadata, pub(super) Option<&'a str>);
+
+impl WriteField for Audit<'_> {
+    fn write<S: Sink>(&self, sink: &mut S) {
+        let Self(audit, correlation_id) = self;
+        write_fields!(sink =>
+            tags: &audit.tags,
+            rule_ids: &audit.rule_ids,
+            confidence: &audit.confidence,
+            reason_codes: &audit.reason_codes,
+            custom: &Custom(&audit.custom, *correlation_id),
+        );
+    }
 }
 
 /// Reads audit metadata and the correlation id that the response carries.

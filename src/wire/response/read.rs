@@ -60,11 +60,8 @@ pub(in crate::wire) fn from_msgpack<T>(
     }
 }
 
-const fn invalid(kind: DecodeErrorKind) -> DecodeError {
-    DecodeError {
-        message: "agent response",
-        kind,
-    }
+fn invalid(kind: DecodeErrorKind) -> DecodeError {
+    DecodeError::in_message("agent response")(kind)
 }
 
 fn read<'a, S: Source<'a>>(source: &mut S) -> Result<Answer<'a>, DecodeErrorKind> {

@@ -1,6 +1,6 @@
 //! Encoding of responses.
 
-use super::parts::{write_audit, write_copied};
+use super::parts::{Audit, Mutation};
 use crate::protocol::AgentResponse;
 use crate::wire::StreamId;
 use crate::wire::dialect::Dialect;
@@ -53,71 +53,40 @@ struct ResponseWithId<'a> {
     correlation_id: Option<&'a str>,
 }
 
+/// Writes a map of those fields whose condition holds, or of `$all` of them.
+macro_rules! write_parts {
+    ($sink:expr, $all:expr => $($name:ident: $value:expr, if $is_set:expr;)*) => {{
+        let sink = $sink;
+        let is_written = [$($all || $is_set),*];
+        sink.begin_map(is_written.into_iter().filter(|is_written| *is_written).count());
+        $(write_if($all || $is_set, stringify!($name), $value, sink);)*
+        sink.end_map();
+    }};
+}
+
 impl Content for ResponseWithId<'_> {
     fn write_to<S: Sink>(&self, sink: &mut S) {
         let response = self.response;
         // Peers that match responses by correlation id may expect every field.
-        let is_written = |is_set: bool| self.correlation_id.is_some() || is_set;
-        let request_headers = is_written(!response.request_headers.is_empty());
-        let response_headers = is_written(!response.response_headers.is_empty());
-        let routing_metadata = is_written(!response.routing_metadata.is_empty());
-        let audit = is_written(!response.audit.is_empty());
-        let needs_more = is_written(response.needs_more);
-        let websocket_decision = is_written(response.websocket_decision.is_some());
-        let request_body = is_written(response.request_body_mutation.is_some());
-        let response_body = is_written(response.response_body_mutation.is_some());
-        let optional_fields = [
-            request_headers,
-            response_headers,
-            routing_metadata,
-            audit,
-            needs_more,
-            websocket_decision,
-            request_body,
-            response_body,
-        ];
-        sink.begin_map(2 + optional_fields.iter().filter(|field| **field).count());
-        write_if(true, "version", &response.version, sink);
-        write_if(true, "decision", &response.decision, sink);
-        write_if(
-            request_headers,
-            "request_headers",
-            &response.request_headers,
-            sink,
-        );
-        write_if(
-            response_headers,
-            "response_headers",
-            &response.response_headers,
-            sink,
-        );
-        write_if(
-            routing_metadata,
-            "routing_metadata",
-            &response.routing_metadata,
-            sink,
-        );
-        if audit {
-            sink.key("audit");
-            write_audit(&response.audit, self.correlation_id, sink);
-        }
-        write_if(needs_more, "needs_more", &response.needs_more, sink);
-        write_if(
-            websocket_decision,
-            "websocket_decision",
-            &response.websocket_decision,
-            sink,
-        );
+        let all = self.correlation_id.is_some();
+        let has_response_body = response.response_body_mutation.is_some();
         // Only the last value of the message need not be copied.
-        if request_body && response_body {
-            sink.key("request_body_mutation");
-            write_copied(response.request_body_mutation.as_ref(), sink);
+        let request_body = if all || has_response_body {
+            Mutation::Copied(&response.request_body_mutation)
         } else {
-            let mutation = &response.request_body_mutation;
-            write_if(request_body, "request_body_mutation", mutation, sink);
-        }
-        let mutation = &response.response_body_mutation;
-        write_if(response_body, "response_body_mutation", mutation, sink);
-        sink.end_map();
+            Mutation::Last(&response.request_body_mutation)
+        };
+        write_parts!(sink, all =>
+            version: &response.version, if true;
+            decision: &response.decision, if true;
+            request_headers: &response.request_headers, if !response.request_headers.is_empty();
+            response_headers: &response.response_headers, if !response.response_headers.is_empty();
+            routing_metadata: &response.routing_metadata, if !response.routing_metadata.is_empty();
+            audit: &Audit(&response.audit, self.correlation_id), if !response.audit.is_empty();
+            needs_more: &response.needs_more, if response.needs_more;
+            websocket_decision: &response.websocket_decision, if response.websocket_decision.is_some();
+            request_body_mutation: &request_body, if response.request_body_mutation.is_some();
+            response_body_mutation: &response.response_body_mutation, if has_response_body;
+        );
     }
 }

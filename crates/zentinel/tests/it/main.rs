@@ -5,6 +5,7 @@
 
 mod client;
 mod events;
+mod headers;
 #[path = "../../../../tests/common/message.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the core's tests")]
 mod message;

@@ -16,23 +16,12 @@ use crate::protocol::{
     ShutdownRequest, now_ms,
 };
 use crate::wire::MessageType;
-use crate::wire::control::ControlMessage;
 use crate::wire::decode::DecodeErrorKind;
 use convert::{same_fields, same_variants};
 use prost::Message;
 
-/// Encodes a message in its envelope.
-pub(in crate::wire) fn encode<M: ControlMessage>(message: &M) -> Vec<u8> {
-    wrap(M::MESSAGE, &message.to_proto())
-}
-
-/// Decodes the message in an envelope.
-pub(in crate::wire) fn decode<M: ControlMessage>(payload: &[u8]) -> Result<M, DecodeErrorKind> {
-    M::from_proto(unwrap(M::MESSAGE, payload)?)
-}
-
 /// Encodes a generated message in its envelope.
-pub(super) fn wrap(message: MessageType, content: &impl Message) -> Vec<u8> {
+pub(in crate::wire) fn wrap(message: MessageType, content: &impl Message) -> Vec<u8> {
     let mut out = Vec::new();
     let content = content.encode_to_vec();
     envelope::write(message, None, &mut Writer::new(&mut out), |writer| {
@@ -42,7 +31,7 @@ pub(super) fn wrap(message: MessageType, content: &impl Message) -> Vec<u8> {
 }
 
 /// Decodes the generated message in an envelope.
-pub(super) fn unwrap<T: Message + Default>(
+pub(in crate::wire) fn unwrap<T: Message + Default>(
     message: MessageType,
     payload: &[u8],
 ) -> Result<T, DecodeErrorKind> {

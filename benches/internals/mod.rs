@@ -1,11 +1,12 @@
 //! Internals for benchmarks and for the tests of the codecs. Not part of the public API: it changes
 //! without notice.
 //!
-//! Each part of the library exports its internals in a `bench.rs` of its own, so that no item has
+//! Each part of the library includes one of these files as its module `bench`, so that no item has
 //! to be visible to other modules for their sake.
 
-pub use crate::connection::bench::{IdleConnection, PendingCalls, Ring};
+pub use crate::connection::bench::{BoundExchange, IdleConnection, PendingCalls, Ring};
 pub use crate::pool::bench::{AffinityMap, Chosen, InMemory, Registry, agent_name, choose};
+pub use crate::pool::fixture::{Fixture, OpenCall, Pins};
 #[cfg(feature = "grpc")]
 pub use crate::transport::grpc::bench::GrpcMessages;
 pub use crate::wire::bench::{

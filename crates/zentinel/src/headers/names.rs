@@ -53,7 +53,7 @@ names! {
 ///
 /// ```
 /// use std::borrow::Cow;
-/// use tollgate::headers::intern_header_name;
+/// use zentinel_agent_protocol::headers::intern_header_name;
 ///
 /// assert!(matches!(intern_header_name("Content-Type"), Cow::Borrowed("content-type")));
 /// assert!(matches!(intern_header_name("X-Mine"), Cow::Owned(name) if name == "x-mine"));

@@ -17,7 +17,7 @@ pub type CowHeaderName = Cow<'static, str>;
 /// Header values by name, where common names are static strings that take no memory.
 ///
 /// ```
-/// use tollgate::headers::{CowHeaderMap, HeaderValues, intern_header_name};
+/// use zentinel_agent_protocol::headers::{CowHeaderMap, HeaderValues, intern_header_name};
 ///
 /// let mut headers = CowHeaderMap::new();
 /// let values = HeaderValues::from_iter(["application/json".to_owned()]);

@@ -4,8 +4,10 @@ use super::link::{Batch, Link, LinkError, LinkReceiver, LinkSender};
 use super::send_queue::{Drained, SendQueue};
 use super::slots::{Completer, Matching, SlotTable, Ticket};
 use super::{AdmissionQueues, NegotiatedParams, Origin, SlotValue, connection_over_link};
-use super::{Connection, ConnectionConfig, Inbound, SharedState};
-use crate::protocol::{AgentCapabilities, AgentResponse, FlowControl, FlowControlAction};
+use super::{Connection, ConnectionConfig, ExchangeGuard, Inbound, SharedState};
+use crate::protocol::{
+    AgentCapabilities, AgentResponse, FlowControl, FlowControlAction, HealthState,
+};
 use crate::wire::{Dialect, FrameBuffer, MAX_FRAME_LEN, OutgoingFrame};
 use bytes::BytesMut;
 use std::fmt;
@@ -231,9 +233,52 @@ impl IdleConnection {
         self.0.is_healthy()
     }
 
+    /// Returns whether the connection is open.
+    pub fn is_open(&self) -> bool {
+        self.0.is_open()
+    }
+
+    /// Closes the connection.
+    pub fn close(&self) {
+        self.0.close();
+    }
+
+    /// Takes the connection out of use.
+    pub fn retire(&self) {
+        self.0.retire();
+    }
+
+    /// Reports that the agent is degraded, as on a message of it.
+    pub fn degrade(&self) {
+        let state = HealthState::Degraded {
+            disabled_features: Vec::new(),
+            timeout_multiplier: 1.0,
+        };
+        self.0.health().report(&state, None);
+    }
+
+    /// Returns the number of pins to the connection.
+    pub fn pins(&self) -> usize {
+        self.0.pins()
+    }
+
+    /// Binds an exchange to the connection, which must be open.
+    pub fn bind(&self) -> BoundExchange {
+        BoundExchange(ExchangeGuard::of(&self.0).expect("an open connection"))
+    }
+
     /// Records the time of a call.
     pub fn touch(&self, now: Instant) {
         let ticks = self.0.ticks(now);
         self.0.last_used.store(ticks, Ordering::Relaxed);
+    }
+}
+
+/// An exchange that is bound to a connection until this is dropped.
+pub struct BoundExchange(#[allow(dead_code, reason = "held for its drop")] ExchangeGuard);
+
+impl fmt::Debug for BoundExchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoundExchange").finish_non_exhaustive()
     }
 }

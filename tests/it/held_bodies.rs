@@ -1,0 +1,60 @@
+//! Bodies that a proxy holds until agents have decided, with the changes that they ask for.
+
+use tollgate::Bytes;
+use tollgate::proxy::{BodyError, HeldBody};
+use tollgate::response::BodyMutation;
+
+fn body_of(chunks: &[&'static str]) -> HeldBody {
+    let mut held = HeldBody::with_limit(10);
+    for (index, chunk) in (0..).zip(chunks) {
+        held.keep(index, Bytes::from_static(chunk.as_bytes()))
+            .unwrap();
+    }
+    held
+}
+
+#[test]
+fn single_chunk_may_exceed_limit_and_is_not_copied() {
+    let large = Bytes::from_static(b"longer than ten bytes");
+    let mut held = HeldBody::with_limit(10);
+    held.keep(3, large.clone()).unwrap();
+    assert_eq!(held.release().as_ptr(), large.as_ptr());
+    assert!(held.release().is_empty());
+}
+
+#[test]
+fn limit_holds_until_release() {
+    let mut held = body_of(&["12345", "67890"]);
+    let one_more = || Bytes::from_static(b"x");
+    assert_eq!(
+        held.keep(2, one_more()),
+        Err(BodyError::TooLarge { limit: 10 })
+    );
+    assert_eq!(held.release(), "1234567890");
+    held.keep(2, one_more()).unwrap();
+    assert_eq!(held.release(), "x");
+}
+
+#[test]
+fn mutations_apply_in_order_and_count_for_limit() {
+    let mut held = body_of(&["12345", "67890"]);
+    let mutations = [
+        BodyMutation::replace(1, "first"),
+        BodyMutation::pass_through(9),
+        BodyMutation::replace(1, "2nd"),
+        BodyMutation::drop_chunk(0),
+    ];
+    held.change(&mutations).unwrap();
+    assert_eq!(held.last().unwrap(), "2nd");
+    held.keep(2, Bytes::from_static(b"1234567")).unwrap();
+    assert_eq!(held.release(), "2nd1234567");
+}
+
+#[test]
+fn released_chunk_cannot_be_changed() {
+    let mut held = body_of(&["12345"]);
+    held.release();
+    held.keep(1, Bytes::from_static(b"x")).unwrap();
+    let late = [BodyMutation::replace(0, "y")];
+    assert_eq!(held.change(&late), Err(BodyError::NoSuchChunk { index: 0 }));
+}
