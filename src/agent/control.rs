@@ -1,6 +1,7 @@
 //! Sends notices to the connected proxies, and holds the state that a session shares with its
 //! server.
 
+use crate::clock;
 use crate::connection::Origin;
 use crate::log::log_line;
 use crate::memory::{DEFAULT_LIMIT, MemoryAccount, MemoryBudget};
@@ -14,10 +15,10 @@ use atomic_waker::AtomicWaker;
 use crossbeam_queue::ArrayQueue;
 use std::collections::HashMap;
 use std::future::{pending, poll_fn};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, broadcast};
 use tokio::time::timeout;
 
@@ -26,6 +27,9 @@ const MAX_QUEUED_NOTICES: usize = 64;
 
 /// Responses that may be queued for a slow receiver. If one is lost, the request is repeated.
 const MAX_QUEUED_RESPONSES: usize = 64;
+
+/// Time in which a session has to send an event to keep its place when places are short.
+const EPOCH: Duration = Duration::from_secs(10);
 
 const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -57,6 +61,7 @@ pub struct AgentControl {
     sessions: Arc<Mutex<Vec<Weak<SessionHandle>>>>,
     responses: broadcast::Sender<ConfigUpdateResponse>,
     memory: MemoryBudget,
+    epochs: Arc<Epochs>,
 }
 
 impl Default for AgentControl {
@@ -65,6 +70,7 @@ impl Default for AgentControl {
             sessions: Arc::default(),
             responses: broadcast::Sender::new(MAX_QUEUED_RESPONSES),
             memory: MemoryBudget::new(DEFAULT_LIMIT),
+            epochs: Arc::default(),
         }
     }
 }
@@ -185,30 +191,29 @@ impl AgentControl {
         });
     }
 
-    /// Makes a session end that has sent no event for longest, of the peer that has most such
-    /// sessions. Returns `false` if every session has sent one since the last call that found none.
+    /// Makes a silent session end, the oldest of the peer that has most of them. Returns `false` if
+    /// there is none.
     ///
-    /// A session with unfinished events answers them before it ends.
+    /// A session is silent if it has sent no event yet, or none for a whole epoch. A session with
+    /// unfinished events answers them before it ends.
     pub(super) fn make_room(&self) -> bool {
+        let epoch = self.epochs.advance();
         let sessions = self.sessions();
         let served = sessions.iter().filter_map(Weak::upgrade);
         let served = served.filter(|session| session.has_place.load(Ordering::Relaxed));
-        let served: Vec<_> = served.filter(|session| !session.is_draining()).collect();
-        let is_silent = |session: &&Arc<SessionHandle>| !session.is_active.load(Ordering::Relaxed);
+        let silent = served.filter(|session| !session.is_draining() && session.is_silent(epoch));
+        let silent: Vec<_> = silent.collect();
         let mut counts = HashMap::<PeerKey, usize>::new();
-        for session in served.iter().filter(is_silent) {
+        for session in &silent {
             *counts.entry(session.peer.key).or_default() += 1;
         }
-        // The first of those with the same count is the oldest.
-        let silent = served.iter().rev().filter(is_silent);
-        let Some(session) = silent.max_by_key(|session| counts.get(&session.peer.key)) else {
-            for session in &served {
-                session.is_active.store(false, Ordering::Relaxed);
-            }
-            return false;
-        };
-        session.drain();
-        true
+        // Reversed, since the last of those with the same count is returned.
+        let oldest_first = silent.iter().rev();
+        let session = oldest_first.max_by_key(|session| counts.get(&session.peer.key));
+        if let Some(session) = session {
+            session.drain();
+        }
+        session.is_some()
     }
 
     fn broadcast(&self, notice: &Notice) {
@@ -240,6 +245,35 @@ impl AgentControl {
 
     fn sessions(&self) -> MutexGuard<'_, Vec<Weak<SessionHandle>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Periods of time by which sessions are told to be silent. They pass only while places are short:
+/// a session that is busy then is seen to be, however long it was not looked at before.
+#[derive(Debug)]
+struct Epochs {
+    current: AtomicU64,
+    began: Mutex<Instant>,
+}
+
+impl Default for Epochs {
+    fn default() -> Self {
+        Self {
+            current: AtomicU64::new(1),
+            began: Mutex::new(clock::now()),
+        }
+    }
+}
+
+impl Epochs {
+    /// Begins the next epoch if the present one is over, and returns its number.
+    fn advance(&self) -> u64 {
+        let mut began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
+        if clock::elapsed(*began) >= EPOCH {
+            *began = clock::now();
+            self.current.fetch_add(1, Ordering::Relaxed);
+        }
+        self.current.load(Ordering::Relaxed)
     }
 }
 
@@ -275,8 +309,9 @@ pub(super) struct SessionHandle {
     peer: Peer,
     /// Set while the session has a place among those that are served at once.
     has_place: AtomicBool,
-    /// Set when an event is received, and cleared by [`AgentControl::make_room`].
-    is_active: AtomicBool,
+    /// Epoch of the last event; 0 if there was none.
+    last_epoch: AtomicU64,
+    epochs: Arc<Epochs>,
     notices: ArrayQueue<Notice>,
     draining: AtomicBool,
     pub(super) waker: AtomicWaker,
@@ -296,7 +331,8 @@ impl SessionHandle {
             origin,
             peer,
             has_place: AtomicBool::new(false),
-            is_active: AtomicBool::new(false),
+            last_epoch: AtomicU64::new(0),
+            epochs: Arc::clone(&control.epochs),
             notices: ArrayQueue::new(MAX_QUEUED_NOTICES),
             draining: AtomicBool::new(false),
             waker: AtomicWaker::new(),
@@ -353,7 +389,13 @@ impl SessionHandle {
 
     /// Records that an event was received.
     pub(super) fn mark_active(&self) {
-        self.is_active.store(true, Ordering::Relaxed);
+        let epoch = self.epochs.current.load(Ordering::Relaxed);
+        self.last_epoch.store(epoch, Ordering::Relaxed);
+    }
+
+    fn is_silent(&self, epoch: u64) -> bool {
+        let last = self.last_epoch.load(Ordering::Relaxed);
+        last == 0 || last + 1 < epoch
     }
 
     /// Records that something was received.

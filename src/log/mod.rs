@@ -43,7 +43,9 @@ macro_rules! log_line {
         kind = $kind:expr, $level:ident, $peer:expr,
         { $($name:ident $(= $text:expr)?),* } $(($($number:ident),*))?, $($message:tt)+
     ) => {
-        if let Some(left_out) = $crate::log::admit($kind, $peer) {
+        if ::tracing::enabled!($crate::log::level::$level)
+            && let Some(left_out) = $crate::log::admit($kind, $peer)
+        {
             ::tracing::$level!(
                 $($name = &*$crate::log::log_line!(@text $name $(= $text)?),)*
                 $($($number = $number,)*)?
@@ -57,6 +59,20 @@ macro_rules! log_line {
     (@text $name:ident = $text:expr) => { $crate::log::field(&$text) };
 }
 pub(crate) use log_line;
+
+/// Levels by the names that [`log_line`] takes.
+#[allow(
+    non_upper_case_globals,
+    reason = "they have the names of tracing's macros"
+)]
+pub(crate) mod level {
+    use tracing::Level;
+
+    pub(crate) const error: Level = Level::ERROR;
+    pub(crate) const warn: Level = Level::WARN;
+    pub(crate) const info: Level = Level::INFO;
+    pub(crate) const debug: Level = Level::DEBUG;
+}
 
 /// Name in the throttle for lines that no single peer causes.
 pub(crate) const NO_PEER: &str = "";

@@ -93,6 +93,14 @@ async fn connections_without_a_handshake_do_not_block_others() {
     );
 }
 
+async fn expect_answer(connection: &mut RawConnection) {
+    let event = serde_json::to_value(request("c-1", "/")).unwrap();
+    connection
+        .send_value(message::REQUEST_HEADERS, &event)
+        .await;
+    assert_eq!(connection.message().await.0, message::AGENT_RESPONSE);
+}
+
 #[tokio::test]
 async fn connections_beyond_the_limit_wait_for_a_free_one() {
     let agent = serve_with(|server| server.max_connections(2)).await;
@@ -101,10 +109,13 @@ async fn connections_beyond_the_limit_wait_for_a_free_one() {
         RawConnection::connect_in(&agent.path, Encoding::Json).await,
     ];
 
+    for connection in &mut served {
+        expect_answer(connection).await;
+    }
+
     let mut waiting = RawConnection::connect(&agent.path).await;
     let hello = offer_handshake("json");
     waiting.send_value(message::HANDSHAKE_REQUEST, &hello).await;
-
     for connection in &mut served {
         connection.sync().await;
     }
@@ -112,6 +123,25 @@ async fn connections_beyond_the_limit_wait_for_a_free_one() {
 
     drop(served);
     assert_eq!(waiting.message().await.0, message::HANDSHAKE_RESPONSE);
+}
+
+#[tokio::test]
+async fn silent_connections_give_way_to_new_ones() {
+    const MAX_CONNECTIONS: usize = 8;
+    let agent = serve_with(|server| server.max_connections(MAX_CONNECTIONS)).await;
+    let mut busy = RawConnection::connect_in(&agent.path, Encoding::Json).await;
+    expect_answer(&mut busy).await;
+
+    let mut silent = Vec::new();
+    for _ in 0..3 * MAX_CONNECTIONS {
+        silent.push(RawConnection::connect_in(&agent.path, Encoding::Json).await);
+    }
+    let started = Instant::now();
+    let mut new = RawConnection::connect_in(&agent.path, Encoding::Json).await;
+    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+    expect_answer(&mut new).await;
+    expect_answer(&mut busy).await;
+    silent[0].expect_end().await;
 }
 
 #[tokio::test]

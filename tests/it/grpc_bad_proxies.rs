@@ -401,9 +401,13 @@ async fn streams_without_a_handshake_do_not_block_others() {
     .await;
 
     let established = pool_with(grpc_config(), &agent.path).await;
-    let mut connection = connect(&agent).await;
+    let mut connections = Vec::new();
     let mut held = Vec::new();
     for n in 0..3 * STREAMS {
+        if n % 16 == 0 {
+            connections.push(connect(&agent).await);
+        }
+        let connection = connections.last_mut().unwrap();
         let mut opened = connection.open(PROCESS_STREAM).await;
         if n % 2 == 0 {
             opened.send_bytes(framed(&offer_handshake())[..6].to_vec());
@@ -427,25 +431,28 @@ async fn streams_beyond_the_limit_wait_for_a_free_one() {
     let mut connection = connect(&agent).await;
 
     let mut served = connection.shake_hands().await;
+    expect_answers(&mut served, "c-1").await;
     let mut opened = connection.open(PROCESS_STREAM).await;
     opened.send_message(&offer_handshake());
     let mut waiting = opened.responded().await;
 
-    expect_answers(&mut served, "c-1").await;
+    expect_answers(&mut served, "c-2").await;
     served.end();
     assert_eq!(served.status().await.0, OK);
 
     waiting.expect_message().await;
-    expect_answers(&mut waiting, "c-2").await;
+    expect_answers(&mut waiting, "c-3").await;
 }
 
 #[tokio::test]
 async fn http2_stream_limit_follows_the_connection_limit() {
-    let agent = serve_with(|server| server.max_connections(3)).await;
-    let mut connection = connect(&agent).await;
-    let served = connection.shake_hands().await;
-    assert_eq!(connection.max_streams(), 6);
-    drop(served);
+    for (max_connections, max_streams) in [(3, 16), (128, 16), (1024, 128)] {
+        let agent = serve_with(|server| server.max_connections(max_connections)).await;
+        let mut connection = connect(&agent).await;
+        let served = connection.shake_hands().await;
+        assert_eq!(connection.max_streams(), max_streams);
+        drop(served);
+    }
 }
 
 #[tokio::test]

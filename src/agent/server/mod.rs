@@ -166,10 +166,10 @@ impl<H: AgentHandler> AgentServerBuilder<H> {
         self
     }
 
-    /// Sets how many connections are served at once, 1,024 by default. For a further one, the
-    /// connection that has sent no event for longest is closed, of the peer that has most of them;
-    /// if all have sent events lately, it waits for the response to its handshake. Connections to
-    /// proxies that are dialed do not count.
+    /// Sets how many connections are served at once, 1,024 by default. For a further one, a
+    /// connection is closed that has sent no event yet, or none for 10 s: the oldest of the peer
+    /// that has most of them. If there is none, it waits for the response to its handshake.
+    /// Connections to proxies that are dialed do not count.
     ///
     /// As many again may be in their handshake; then a new one evicts the oldest of the peer that
     /// has most. Over gRPC this applies to streams, of which one HTTP/2 connection may have an

@@ -26,8 +26,8 @@ impl Places {
         }
     }
 
-    /// Waits for a place. If all are taken, sessions that have sent no event for long give way, one
-    /// in each [`ROOM_INTERVAL`].
+    /// Waits for a place. If all are taken, silent sessions give way, one in each
+    /// [`ROOM_INTERVAL`].
     pub(in crate::agent) async fn acquire(&self) -> OwnedSemaphorePermit {
         let mut acquired = pin!(Arc::clone(&self.free).acquire_owned());
         loop {
