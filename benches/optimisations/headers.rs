@@ -11,7 +11,9 @@ use std::hint::black_box;
 #[allow(
     dead_code,
     missing_docs,
-    reason = "the measured function needs only some of it"
+    unreachable_pub,
+    unused_imports,
+    reason = "shared with the crate that has the function"
 )]
 mod names;
 

@@ -91,7 +91,7 @@ async fn handshake_response_without_an_encoding_means_json() {
 
     let agent = added.unwrap();
     assert_eq!(agent.encoding(), Some(Encoding::Json));
-    let events = agent.capabilities().unwrap().supported_events.clone();
+    let events = agent.capabilities().unwrap().supported_events;
     assert_eq!(events, [EventType::Configure, EventType::RequestHeaders]);
 }
 
