@@ -62,6 +62,7 @@ mod log_floods;
 mod malformed_events;
 #[cfg(feature = "metrics")]
 mod metrics_facade;
+mod metrics_page;
 mod moving_agents;
 mod notices;
 mod older_peers;
