@@ -6,12 +6,10 @@ use super::pattern::matches;
 use super::peer::{Peer, User};
 use super::tokens::is_valid;
 use crate::error::{ConnectError, RegistrationError};
+use crate::pool::agent_config::is_valid_id;
 use crate::protocol::PROTOCOL_VERSION;
 use crate::wire::RegistrationRequest;
 use std::collections::HashSet;
-
-/// Longest id in bytes.
-const MAX_ID_LEN: usize = 128;
 
 const ROOT: u32 = 0;
 
@@ -58,7 +56,7 @@ impl RegistrationPolicy {
             ));
         }
         let id = &*request.agent_id;
-        if id.is_empty() || id.len() > MAX_ID_LEN || id.chars().any(char::is_control) {
+        if !is_valid_id(id) {
             return Err(RegistrationError::InvalidId);
         }
         let allowed = &self.config.allowed_agents;
@@ -151,7 +149,15 @@ mod tests {
     #[test]
     fn invalid_ids_are_rejected() {
         let policy = policy(|_| {});
-        for id in ["", "a\n", "\0", &"x".repeat(129)] {
+        for id in [
+            "",
+            "a\n",
+            "\0",
+            "a b",
+            "waf\u{202e}",
+            "w\u{e4}f",
+            &"x".repeat(129),
+        ] {
             let checked = policy.check_registration(&request(id, None), &user(OWN_UID, 1), None);
             assert!(
                 matches!(checked, Err(RegistrationError::InvalidId)),
