@@ -101,8 +101,8 @@ impl HeldBody {
         Ok(())
     }
 
-    /// Returns the position of a chunk. Indices usually ascend, and then the chunks before it are not
-    /// looked at: an agent may ask to change one with each answer.
+    /// Returns the position of a chunk. Indices usually ascend, and then the chunks before it are
+    /// not looked at: an agent may ask to change one with each answer.
     fn position(&self, index: u32) -> Option<usize> {
         if self.has_ascending_indices {
             return self

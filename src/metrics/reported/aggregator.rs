@@ -22,9 +22,9 @@ const MAX_LABELS: usize = 32;
 /// Aggregator of the proxy's own metrics and those that its agents report, for export on one page.
 ///
 /// The proxy's own series are limited (10,000 series, 32 labels each, 16 MiB on the page) and
-/// checked in the same way as reported ones. Invalid ones are dropped and counted ([`UnifiedMetricsAggregator::dropped`]).
-/// If an agent reports a metric of the same name as one of the proxy's, only the proxy's is
-/// exported.
+/// checked in the same way as reported ones. Invalid ones are dropped and counted
+/// ([`UnifiedMetricsAggregator::dropped`]). If an agent reports a metric of the same name as one of
+/// the proxy's, only the proxy's is exported.
 ///
 /// ```
 /// use tollgate::{AgentPool, metrics::UnifiedMetricsAggregator};
