@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-/// How often something may happen.
+/// A limit of how often something may happen.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rate {
     /// Tokens that a bucket holds.

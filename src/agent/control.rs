@@ -13,7 +13,7 @@ use crate::transport::{Peer, PeerKey};
 use crate::wire::{Dialect, MessageType, control};
 use atomic_waker::AtomicWaker;
 use crossbeam_queue::ArrayQueue;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::{pending, poll_fn};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -279,16 +279,16 @@ impl Epochs {
 
 /// Proxies that a notice was sent to, of those with tollgate's extension.
 #[derive(Debug, Default)]
-struct Reached(Mutex<Vec<String>>);
+struct Reached(Mutex<HashSet<String>>);
 
 impl Reached {
     /// Calls `send` unless the notice was sent to this proxy. Returns whether it is sent now.
     fn send_once(&self, proxy_id: &str, send: impl FnOnce() -> bool) -> bool {
         // No code under the lock panics halfway through a change.
         let mut reached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_sent = !reached.iter().any(|id| id == proxy_id) && send();
+        let is_sent = !reached.contains(proxy_id) && send();
         if is_sent {
-            reached.push(proxy_id.to_owned());
+            reached.insert(proxy_id.to_owned());
         }
         is_sent
     }

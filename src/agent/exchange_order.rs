@@ -63,6 +63,11 @@ impl ExchangeOrder {
         });
     }
 
+    /// Returns whether an event of the exchange is pending or queued.
+    pub(super) fn is_held(&self, key: u64) -> bool {
+        self.queues().contains_key(&key)
+    }
+
     /// Lets the next queued event run, after a pending or queued one has ended.
     pub(super) fn release(&self, key: u64) {
         let mut queues = self.queues();
@@ -98,6 +103,7 @@ mod tests {
         let mut second = order.enter(1).unwrap();
         let mut third = order.enter(1).unwrap();
         assert!(order.enter(2).is_none());
+        assert!(order.is_held(1) && !order.is_held(2));
         order.release(1);
         assert!(second.try_recv().is_ok());
         assert!(third.try_recv().is_err());

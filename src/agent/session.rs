@@ -444,11 +444,20 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
             Err(error) => return self.ignore(&error),
         };
         let key = self.order.key(&cancel.correlation_id);
+        if self.order.is_held(key) {
+            self.cancel_pending(key, &cancel.correlation_id);
+        }
+        self.parts
+            .handler
+            .on_cancel(&cancel.correlation_id, cancel.reason);
+    }
+
+    fn cancel_pending(&mut self, key: u64, correlation_id: &str) {
         for event in std::mem::take(&mut self.pending) {
             match &event.0 {
                 Some(reusable) if reusable.progress.key() == key => {
                     let (dialect, out) = (self.parts.dialect, &mut self.out);
-                    write_cancelled(&cancel.correlation_id, reusable.stream, dialect, out);
+                    write_cancelled(correlation_id, reusable.stream, dialect, out);
                     self.pending_bytes -= reusable.held();
                     drop(event);
                     self.order.release(key);
@@ -456,9 +465,6 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
                 _ => self.pending.push(event),
             }
         }
-        self.parts
-            .handler
-            .on_cancel(&cancel.correlation_id, cancel.reason);
     }
 
     /// Handles messages other than events from a proxy with tollgate's extension.

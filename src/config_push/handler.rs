@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// Maximum number of remembered requests, and of pending reloads. Beyond it the oldest are dropped.
 const MAX_REMEMBERED: usize = 1024;
 
+/// Longest id of a request that is remembered, in bytes.
+const MAX_REMEMBERED_ID: usize = 256;
+
 /// Time for which a request is remembered, so that a repeated one is not handled twice.
 const MEMORY_LIFETIME: Duration = Duration::from_secs(5 * 60);
 
@@ -21,8 +24,8 @@ const MEMORY_LIFETIME: Duration = Duration::from_secs(5 * 60);
 ///
 /// Without a callback, reloads are accepted and noted as pending, required restarts and config
 /// errors are logged, and all other requests are rejected. If a callback panics, the request is
-/// rejected. A request that an agent repeats under the same id gets the same response without
-/// another call.
+/// rejected. A request that an agent repeats under the same id, of up to 256 bytes, gets the same
+/// response without another call.
 ///
 /// Callbacks may block: a pool
 /// ([`AgentPool::set_config_update_handler`](crate::AgentPool::set_config_update_handler)) calls
@@ -264,6 +267,9 @@ impl Memory {
     }
 
     fn remember(&mut self, agent_id: &str, response: ConfigUpdateResponse) {
+        if response.request_id.len() > MAX_REMEMBERED_ID {
+            return;
+        }
         self.responses
             .retain(|remembered| clock::elapsed(remembered.at) < MEMORY_LIFETIME);
         if self.responses.len() >= MAX_REMEMBERED {

@@ -111,8 +111,9 @@ pub enum RegistrationError {
     /// The peer did not register in time, or what it sent is not a valid registration.
     #[error(transparent)]
     Handshake(#[from] ConnectError),
-    /// The agent id is empty, longer than 128 bytes, or contains control characters.
-    #[error("the agent id is empty, longer than 128 bytes or contains control characters")]
+    /// The agent id is empty, longer than 128 bytes, or contains something other than visible
+    /// ASCII.
+    #[error("invalid agent id: expected 1 to 128 bytes of visible ASCII")]
     InvalidId,
     /// The agent id matches none of
     /// [`allowed_agents`](crate::ReverseConnectionConfig::allowed_agents).

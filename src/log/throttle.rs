@@ -3,7 +3,7 @@
 use super::text::cut;
 use crate::token_bucket::{Rate, TokenBucket};
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Lines of one kind about one peer.
 const OF_PEER: Rate = Rate {
@@ -31,6 +31,8 @@ const OTHERS: &str = "others";
 pub(super) struct Throttle {
     peers: HashMap<Box<str>, Kinds>,
     all: Kinds,
+    /// Time when quiet peers were last looked for.
+    searched: Option<Instant>,
 }
 
 /// Lines of each kind that was logged. There are few kinds: as many as places that log.
@@ -65,8 +67,13 @@ impl Throttle {
         None
     }
 
+    /// Makes room for another peer, but looks for quiet ones only once per second.
     fn forget_quiet_peers(&mut self, now: Instant) {
-        if self.peers.len() >= MAX_PEERS {
+        let is_due = self
+            .searched
+            .is_none_or(|last| now.saturating_duration_since(last) >= Duration::from_secs(1));
+        if self.peers.len() >= MAX_PEERS && is_due {
+            self.searched = Some(now);
             self.peers.retain(|_, kinds| !kinds.are_quiet(now));
         }
     }
@@ -96,7 +103,6 @@ impl Kinds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn lines_beyond_the_share_are_counted() {

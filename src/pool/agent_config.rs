@@ -95,8 +95,7 @@ impl AgentConfig {
         &self,
         pool: &Arc<ResolvedConfig>,
     ) -> Result<Arc<ResolvedConfig>, AddError> {
-        let is_visible = self.id.bytes().all(|byte| byte.is_ascii_graphic());
-        if !is_visible || !(1..=MAX_ID_LEN).contains(&self.id.len()) {
+        if !is_valid_id(&self.id) {
             return Err(AddError::InvalidId {
                 agent_id: self.id.clone(),
             });
@@ -114,6 +113,11 @@ impl AgentConfig {
 
 /// Longest agent id in bytes.
 const MAX_ID_LEN: usize = 128;
+
+/// Returns whether a text may be the id of an agent: visible ASCII of up to 128 bytes.
+pub(super) fn is_valid_id(id: &str) -> bool {
+    (1..=MAX_ID_LEN).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
 
 /// Declares the settings of an agent, each with the name of its setter and that of the pool's field
 /// that is its default.

@@ -24,6 +24,8 @@ use smallvec::SmallVec;
 pub struct HeldBody {
     /// Chunks with their index, in the order of the body.
     chunks: SmallVec<[(u32, Bytes); 2]>,
+    /// Set if the index of each chunk is greater than that of the one before.
+    has_ascending_indices: bool,
     /// Length of all chunks together, in bytes.
     held: usize,
     /// Limit of `held`, in bytes.
@@ -53,6 +55,7 @@ impl HeldBody {
     pub fn with_limit(limit: usize) -> Self {
         Self {
             chunks: SmallVec::new(),
+            has_ascending_indices: true,
             held: 0,
             limit,
         }
@@ -67,6 +70,9 @@ impl HeldBody {
         if self.held > 0 && self.held.saturating_add(data.len()) > self.limit {
             return Err(BodyError::TooLarge { limit: self.limit });
         }
+        let ascends = self.chunks.last().is_none_or(|(last, _)| *last < index);
+        self.has_ascending_indices =
+            ascends && (self.has_ascending_indices || self.chunks.is_empty());
         self.held += data.len();
         self.chunks.push((index, data));
         Ok(())
@@ -85,14 +91,26 @@ impl HeldBody {
         for mutation in mutations {
             let Some(data) = &mutation.data else { continue };
             let index = mutation.chunk_index;
-            let mut chunks = self.chunks.iter_mut();
-            let (_, chunk) = chunks
-                .find(|(held, _)| *held == index)
+            let (_, chunk) = self
+                .position(index)
+                .and_then(|at| self.chunks.get_mut(at))
                 .ok_or(BodyError::NoSuchChunk { index })?;
             self.held = self.held - chunk.len() + data.len();
             *chunk = data.clone();
         }
         Ok(())
+    }
+
+    /// Returns the position of a chunk. Indices usually ascend, and then the chunks before it are
+    /// not looked at: an agent may ask to change one with each answer.
+    fn position(&self, index: u32) -> Option<usize> {
+        if self.has_ascending_indices {
+            return self
+                .chunks
+                .binary_search_by_key(&index, |(held, _)| *held)
+                .ok();
+        }
+        self.chunks.iter().position(|(held, _)| *held == index)
     }
 
     /// Returns the most recent chunk as the mutations left it; `None` if no chunk is held.

@@ -58,7 +58,8 @@ pub enum HeaderOpError {
     InvalidValue(HeaderName),
     /// The header frames the message or belongs to the connection, so only the proxy may change it.
     /// Otherwise the next server could see other messages than were sent (request smuggling).
-    #[error("agents may not change the header '{0}'")]
+    /// `host` may be set, but neither added nor removed.
+    #[error("agents may not make this change to the header '{0}'")]
     Reserved(HeaderName),
     /// The message cannot hold another header.
     #[error(transparent)]
@@ -120,11 +121,11 @@ impl Change {
                 Self::Set(name, value)
             }
             HeaderOp::Add { name, value } => {
-                let name = changeable(name)?;
+                let name = not_single(changeable(name)?)?;
                 let value = value_of(&name, value)?;
                 Self::Add(name, value)
             }
-            HeaderOp::Remove { name } => Self::Remove(changeable(name)?),
+            HeaderOp::Remove { name } => Self::Remove(not_single(changeable(name)?)?),
         })
     }
 }
@@ -145,6 +146,15 @@ fn changeable(name: &str) -> Result<HeaderName, HeaderOpError> {
     let name = HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| HeaderOpError::InvalidName(name.to_owned()))?;
     if RESERVED.contains(&name) {
+        return Err(HeaderOpError::Reserved(name));
+    }
+    Ok(name)
+}
+
+/// Rejects `host`, which a request has exactly once: agents may only set it. Servers differ in what
+/// they take a request without it, or with two of it, for.
+fn not_single(name: HeaderName) -> Result<HeaderName, HeaderOpError> {
+    if name == header::HOST {
         return Err(HeaderOpError::Reserved(name));
     }
     Ok(name)

@@ -4,6 +4,10 @@ use crate::log::{NO_PEER, log_line};
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::os::fd::AsFd;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
+#[cfg(target_os = "linux")]
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -44,19 +48,75 @@ impl SocketFile {
         File::from(socket.as_fd().try_clone_to_owned()?)
             .set_permissions(Permissions::from_mode(mode))?;
         socket.bind(path)?;
-        let file = fs::symlink_metadata(path)?;
+        let bound = BoundFile::open(path)?;
+        let file = bound.metadata()?;
         let owned = Self {
             path: path.to_owned(),
             identity: (file.dev(), file.ino()),
             owner: file.uid(),
         };
-        fs::set_permissions(path, Permissions::from_mode(mode))?;
+        if file.mode() & PERMISSION_BITS != mode {
+            // The umask has removed bits that are wanted.
+            bound.set_mode(mode)?;
+        }
         Ok((socket.listen(backlog)?, owned))
     }
 
     /// Returns the owner of the file, which is the user that this process runs as.
     pub(crate) fn owner(&self) -> u32 {
         self.owner
+    }
+}
+
+/// Bits of a file's mode that say who may do what.
+const PERMISSION_BITS: u32 = 0o7777;
+
+/// A socket file that was just created. It is opened once: a link that another process puts in its
+/// place afterwards is not followed.
+#[cfg(target_os = "linux")]
+struct BoundFile(File);
+
+#[cfg(target_os = "linux")]
+impl BoundFile {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::options()
+            .read(true)
+            .custom_flags(libc::O_PATH | libc::O_NOFOLLOW)
+            .open(path)?;
+        if !file.metadata()?.file_type().is_socket() {
+            return Err(io::Error::other(
+                "another file has taken the place of the socket; check who may write to the folder",
+            ));
+        }
+        Ok(Self(file))
+    }
+
+    fn metadata(&self) -> io::Result<fs::Metadata> {
+        self.0.metadata()
+    }
+
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        fs::set_permissions(path, Permissions::from_mode(mode))
+    }
+}
+
+/// The path of a socket file that was just created. Other systems cannot open a socket file.
+#[cfg(not(target_os = "linux"))]
+struct BoundFile<'a>(&'a Path);
+
+#[cfg(not(target_os = "linux"))]
+impl<'a> BoundFile<'a> {
+    fn open(path: &'a Path) -> io::Result<Self> {
+        Ok(Self(path))
+    }
+
+    fn metadata(&self) -> io::Result<fs::Metadata> {
+        fs::symlink_metadata(self.0)
+    }
+
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        fs::set_permissions(self.0, Permissions::from_mode(mode))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Unix socket links.
 
 use super::socket::{WriteHalf, is_hung_up, link};
+use crate::backoff::delay;
 use crate::connection::link::Link;
 use crate::error::ConnectError;
 use socket2::SockRef;
@@ -12,8 +13,15 @@ use std::os::unix::net;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
+use tokio::time::sleep;
+
+/// Delays before connecting again to a listener whose backlog is full. The kernel queues no one who
+/// waits for room in it, so they are short.
+const FIRST_RETRY_DELAY: Duration = Duration::from_millis(1);
+const MAX_RETRY_DELAY: Duration = Duration::from_millis(20);
 
 /// Connects a proxy to an agent's socket file.
 pub(super) async fn connect(path: &Path) -> Result<Link, ConnectError> {
@@ -28,9 +36,23 @@ pub(crate) async fn connect_to_proxy(path: &Path) -> Result<Link, ConnectError> 
 }
 
 async fn open(path: &Path) -> Result<UnixStream, ConnectError> {
-    UnixStream::connect(path)
+    connect_stream(path)
         .await
         .map_err(|error| connect_error(error, path))
+}
+
+/// Connects to a socket file. Waits for as long as the listener's backlog is full, so the caller
+/// has to limit the time.
+pub(super) async fn connect_stream(path: &Path) -> io::Result<UnixStream> {
+    for failures in 1.. {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                sleep(delay(FIRST_RETRY_DELAY, MAX_RETRY_DELAY, failures)).await;
+            }
+            connected => return connected,
+        }
+    }
+    Err(io::ErrorKind::WouldBlock.into())
 }
 
 /// Splits a proxy's socket into the halves of a link.

@@ -3,6 +3,7 @@
 use crate::common::*;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::thread;
@@ -135,5 +136,20 @@ async fn blocked_answers_continue_when_the_proxy_reads() {
         writer.join().unwrap();
         answered.sort_unstable();
         assert!(answered.into_iter().eq(0..CHUNKS));
+    }
+}
+
+#[tokio::test]
+async fn socket_file_has_exactly_its_mode() {
+    let folder = TempDir::new().unwrap();
+    // The umask of the process would remove bits of the last one.
+    for mode in [0o600, 0o660, 0o666] {
+        let path = folder.path().join(format!("{mode:o}.sock"));
+        let server = AgentServer::builder(RuleAgent::default())
+            .listen(path.display().to_string())
+            .socket_mode(mode);
+        let _server = server.bind().await.unwrap();
+        let file = std::fs::symlink_metadata(&path).unwrap();
+        assert_eq!(file.permissions().mode() & 0o7777, mode);
     }
 }

@@ -347,3 +347,21 @@ async fn undecodable_answer_without_an_id_leaves_a_timeout() {
         );
     }
 }
+
+#[tokio::test]
+async fn answer_of_another_version_is_an_error_to_its_caller() {
+    for encoding in BOTH {
+        let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
+        for version in [0, 1, 3, u32::MAX] {
+            let id = version.to_string();
+            let pending = arrived(&pool, &mut connection, &id).await;
+            let mut answer = allowing(&id);
+            answer["version"] = version.into();
+            connection
+                .send_value(message::AGENT_RESPONSE, &answer)
+                .await;
+            assert_fails!(result_of(pending).await, Error::InvalidMessage { .. });
+        }
+        assert_eq!(faults(&pool).await.undecodable_answers, 4);
+    }
+}

@@ -445,3 +445,21 @@ fn request_that_an_ended_runtime_leaves_is_dropped() {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn requests_with_long_ids_are_not_remembered() {
+    let handled = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&handled);
+    let handler = ConfigUpdateHandler::new().on_list_update(move |_, _, _| {
+        count.fetch_add(1, Ordering::Relaxed);
+        true
+    });
+    for (length, calls) in [(256, 1), (257, 2)] {
+        handled.store(0, Ordering::Relaxed);
+        for _ in 0..2 {
+            let request = ConfigUpdateRequest::new("i".repeat(length), list("l"));
+            assert!(handler.handle_from("agent", request).accepted);
+        }
+        assert_eq!(handled.load(Ordering::Relaxed), calls, "{length}");
+    }
+}

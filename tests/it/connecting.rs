@@ -376,3 +376,39 @@ async fn errors_have_their_cause_as_source() {
     assert_eq!(source, Some(std::io::ErrorKind::NotFound), "{error}");
     assert!(error.is_retryable() && error.kind() == "listen");
 }
+
+#[tokio::test]
+async fn connecting_waits_for_room_in_a_full_backlog() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("full.sock");
+    let socket = tokio::net::UnixSocket::new_stream().unwrap();
+    socket.bind(&path).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = tokio::net::UnixStream::connect(&path).await {
+        waiting.push(stream);
+    }
+
+    let pool = AgentPool::with_config(AgentPoolConfig {
+        connect_timeout: Duration::from_millis(200),
+        ..config(JSON)
+    });
+    let cause = connect_error(&pool, &path).await;
+    assert!(cause.contains("200ms"), "{cause}");
+
+    drop(waiting);
+    let accepting = tokio::spawn(async move {
+        // Those that were waiting have hung up. Each that is accepted makes room for another.
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            if stream.peer_cred().is_ok() && stream.readable().await.is_ok() {
+                let mut first = [0];
+                if stream.try_read(&mut first).is_ok_and(|count| count > 0) {
+                    return;
+                }
+            }
+        }
+    });
+    let _ = connect_error(&pool, &path).await;
+    accepting.await.unwrap();
+}

@@ -1,7 +1,8 @@
-//! A token file that cannot be read at once does not block the agent's runtime.
+//! Files with the token of an agent that dials: slow ones, and those that others can read.
 
-use crate::common::{RawAgent, TEST_TIMEOUT, dial_with};
-use std::fs::OpenOptions;
+use crate::common::{Proxy, RawAgent, Recorder, TEST_TIMEOUT, dial_with};
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc;
@@ -49,4 +50,23 @@ fn blocking_token_file_does_not_block_the_runtime() {
     );
     dialer.join().unwrap();
     assert!(in_time.is_ok(), "the token file blocks the runtime");
+}
+
+#[tokio::test]
+async fn token_file_that_all_users_can_read_is_logged() {
+    let recorder = Recorder::of("tollgate::agent::dial");
+    // The file is read on a thread of its own. Other tests do not use the default of all threads.
+    tracing::subscriber::set_global_default(recorder.clone()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = Proxy::listen(&folder).await;
+    for (mode, is_logged) in [(0o600, false), (0o640, false), (0o644, true)] {
+        let file = folder.path().join(format!("token-{mode:o}"));
+        std::fs::write(&file, "token").unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        let agent = dial_with(|dialer| dialer.dial(&proxy.endpoint).token_file(&file));
+        proxy.expect_connections("agent", 1).await;
+        let logged = recorder.count(&format!("mode=\"{mode:04o}\""));
+        assert_eq!(logged, usize::from(is_logged), "{mode:o}");
+        agent.stop().await;
+    }
 }

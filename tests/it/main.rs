@@ -65,6 +65,7 @@ mod malformed_events;
 #[cfg(feature = "metrics")]
 mod memory_limits;
 mod metrics_facade;
+mod metrics_page;
 mod moving_agents;
 mod negotiation;
 mod notices;

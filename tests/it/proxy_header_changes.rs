@@ -91,6 +91,8 @@ fn invalid_or_reserved_change_is_rejected_and_none_applied() {
             add("connection", "x-api-key"),
             HeaderOpError::Reserved(header::CONNECTION),
         ),
+        (remove("Host"), HeaderOpError::Reserved(header::HOST)),
+        (add("host", "b"), HeaderOpError::Reserved(header::HOST)),
     ];
     for (op, error) in rejected {
         let mut changed = headers();

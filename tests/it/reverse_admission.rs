@@ -105,7 +105,15 @@ async fn listener_reports_why_it_rejected_a_registration() {
         assert!(matches!(unlisted, RegistrationError::NotAllowed), "{id}");
     }
 
-    for id in ["", "a\n", "\0", &"x".repeat(129)] {
+    for id in [
+        "",
+        "a\n",
+        "\0",
+        "a b",
+        "waf\u{202e}",
+        "w\u{e4}f",
+        &"x".repeat(129),
+    ] {
         let nameless = reason(with_tokens(), &registration(id, Some("right"))).await;
         assert!(
             matches!(nameless, RegistrationError::InvalidId),

@@ -254,3 +254,35 @@ async fn clients_without_tls_are_rejected_in_time() {
     .await;
     proxy.agent().send("c", &request("c", "/")).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificate_is_valid_for_ids_spelled_like_its_names() {
+    let authority = Authority::new();
+    let tls = authority
+        .server()
+        .with_client_roots_pem(authority.root().as_bytes())
+        .unwrap();
+    let proxy = listen(tls, |_| {}).await;
+    for (name, id, is_valid) in [
+        ("waf", "waf", true),
+        ("waf", "WAF", false),
+        ("waf", "waf.", false),
+        ("Auth", "Auth", true),
+        ("Auth", "auth", false),
+        ("*.agents.example", "a.agents.example", true),
+        ("*.agents.example", "a.agents.EXAMPLE", false),
+        ("192.0.2.7", "192.0.2.7", false),
+    ] {
+        let rejected = proxy.listener.refused();
+        let agent = dial_with(|dialer| {
+            let dialer = dialer.dial(&proxy.endpoint).agent_id(id);
+            dialer.dial_tls(authority.client_named(name))
+        });
+        eventually("the registration has ended", async || {
+            proxy.connections_of(id).await == 1 || proxy.listener.refused() > rejected
+        })
+        .await;
+        assert_eq!(proxy.connections_of(id).await == 1, is_valid, "{name} {id}");
+        agent.kill();
+    }
+}

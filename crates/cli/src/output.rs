@@ -47,20 +47,29 @@ pub(crate) fn micros(duration: Duration) -> f64 {
 }
 
 /// Escapes the control characters of untrusted text, which becomes one line without terminal
-/// escape sequences.
+/// escape sequences, read in the order in which it is written.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
+    if !text.contains(is_control) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 8);
     for character in text.chars() {
-        if character.is_control() {
+        if is_control(character) {
             escaped.extend(character.escape_default());
         } else {
             escaped.push(character);
         }
     }
     Cow::Owned(escaped)
+}
+
+/// Returns whether a character controls the terminal or the direction of text.
+fn is_control(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
 }
 
 #[cfg(test)]
@@ -80,5 +89,6 @@ mod tests {
             printable("two\nlines \u{1b}[31m"),
             "two\\nlines \\u{1b}[31m"
         );
+        assert_eq!(printable("waf\u{202e}fed"), "waf\\u{202e}fed");
     }
 }

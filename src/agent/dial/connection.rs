@@ -10,7 +10,7 @@ use super::retry::RetryDelays;
 use crate::clock;
 use crate::connection::link::Link;
 use crate::error::{BindError, ConnectError, InvalidEndpoint};
-use crate::log::log_line;
+use crate::log::{NO_PEER, log_line};
 use crate::protocol::{HealthState, HealthStatus};
 #[cfg(feature = "tls")]
 use crate::transport::tls;
@@ -19,7 +19,9 @@ use crate::wire::{
     Dialect, FrameBuffer, MessageType, NotOffered, RegistrationRequest, RegistrationResponse,
 };
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -332,11 +334,27 @@ async fn read_file(path: &Arc<Path>, permit: &Arc<Semaphore>) -> io::Result<Stri
     let permit = permit.map_err(io::Error::other)?;
     let path = Arc::clone(path);
     let reading = spawn_blocking(move || {
-        let text = std::fs::read_to_string(path);
+        let text = read_secret(&path);
         drop(permit);
         text
     });
     reading.await.map_err(io::Error::other)?
+}
+
+/// Reads a file that only its owner and group should be able to read. Logs if others can.
+fn read_secret(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mode = file.metadata()?.permissions().mode() & 0o777;
+    if mode & 0o006 != 0 {
+        let (file, mode) = (path.display(), format_args!("{mode:04o}"));
+        log_line!(
+            warn, NO_PEER, { file, mode },
+            "all users may read or change the token file; remove their permissions (`chmod o=`)"
+        );
+    }
+    let mut secret = String::new();
+    file.read_to_string(&mut secret)?;
+    Ok(secret)
 }
 
 /// Leaves out the token.

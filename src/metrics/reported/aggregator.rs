@@ -13,15 +13,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Maximum number of the proxy's own series.
 const MAX_SERIES: usize = 10_000;
 
+/// Maximum number of bytes that the proxy's own series take on the page.
+const MAX_BYTES: usize = 16 << 20;
+
 /// Maximum number of labels of one of the proxy's own series.
 const MAX_LABELS: usize = 32;
 
 /// Aggregator of the proxy's own metrics and those that its agents report, for export on one page.
 ///
-/// The proxy's own series are limited (10,000 series, 32 labels each) and checked in the same way
-/// as reported ones. Invalid ones are dropped and counted ([`UnifiedMetricsAggregator::dropped`]).
-/// If an agent reports a metric of the same name as one of the proxy's, only the proxy's is
-/// exported.
+/// The proxy's own series are limited (10,000 series, 32 labels each, 16 MiB on the page) and
+/// checked in the same way as reported ones. Invalid ones are dropped and counted
+/// ([`UnifiedMetricsAggregator::dropped`]). If an agent reports a metric of the same name as one of
+/// the proxy's, only the proxy's is exported.
 ///
 /// ```
 /// use tollgate::{AgentPool, metrics::UnifiedMetricsAggregator};
@@ -231,7 +234,10 @@ impl Families<()> {
         if self.len() >= MAX_SERIES {
             return Err(DropReason::TooManySeries);
         }
-        self.insert(sample, ());
+        if self.bytes() + sample.size() > MAX_BYTES {
+            return Err(DropReason::TooManyBytes);
+        }
+        self.put(sample, ());
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use super::dropped::{DropReason, DroppedSeries};
 use super::families::{Families, FamilySnapshot};
 use super::reporters::{self, Reporters};
-use super::sample::{Kind, Reported, Rules, Sample};
+use super::sample::{Kind, Reported, Rules, Sample, is_text};
 use super::text::Exposition;
 use crate::clock;
 use crate::log::log_line;
@@ -21,6 +21,11 @@ pub struct MetricsCollectorConfig {
     /// Maximum number of series of one agent, 1,000 by default, so that no agent can use up the
     /// limit of all.
     pub max_series_per_agent: usize,
+    /// Maximum number of bytes that the series of all agents take on the page, 16 MiB by default.
+    pub max_bytes: usize,
+    /// Maximum number of bytes that the series of one agent take on the page, 2 MiB by default.
+    /// Labels count for each bucket of a histogram, as they are repeated there.
+    pub max_bytes_per_agent: usize,
     /// Maximum number of labels of one series, 32 by default.
     pub max_labels: usize,
     /// Set if exported series get the label `agent_id`, which they do by default. Without it a
@@ -37,6 +42,8 @@ impl Default for MetricsCollectorConfig {
             max_age: Duration::from_secs(5 * 60),
             max_series: 10_000,
             max_series_per_agent: 1_000,
+            max_bytes: 16 << 20,
+            max_bytes_per_agent: 2 << 20,
             max_labels: 32,
             include_agent_id_label: true,
             reserved_prefixes: vec!["tollgate_".to_owned()],
@@ -49,7 +56,7 @@ impl Default for MetricsCollectorConfig {
 /// A pool has one ([`AgentPool::metrics_collector`](crate::AgentPool::metrics_collector)), which
 /// records every report of its agents. Series that would break a scrape are dropped and counted:
 /// invalid names and labels, values that are not finite, contradictory buckets, one name for two
-/// types, and series beyond the limits.
+/// types, and series beyond the limits of their number and of the size of the page.
 ///
 /// ```
 /// use tollgate::{control::{CounterMetric, MetricsReport}, metrics::MetricsCollector};
@@ -128,7 +135,7 @@ impl MetricsCollector {
         let mut store = self.lock();
         store
             .families
-            .retain(|origin| *origin.agent_id != *agent_id);
+            .retain(|series| *series.note.agent_id != *agent_id);
         store.reporters.retain(|id, _| id != agent_id);
     }
 
@@ -250,16 +257,19 @@ impl Store {
         let mut drops = Vec::new();
         let reported = all_series(report);
         let excess = reported.len().saturating_sub(config.max_series_per_agent);
-        let Some(id) = self.reporters.note(agent_id, now, config.max_series) else {
-            let name = report.agent_id.as_str();
-            self.drop(
-                &mut drops,
-                agent_id,
-                DropReason::TooManySeries,
-                reported.len(),
-                name,
-            );
-            return drops;
+        let noted = if is_text(agent_id) {
+            let noted = self.reporters.note(agent_id, now, config.max_series);
+            noted.ok_or(DropReason::TooManySeries)
+        } else {
+            Err(DropReason::InvalidLabels)
+        };
+        let id = match noted {
+            Ok(id) => id,
+            Err(reason) => {
+                let name = report.agent_id.as_str();
+                self.drop(&mut drops, agent_id, reason, reported.len(), name);
+                return drops;
+            }
         };
         let rules = Rules {
             max_labels: config.max_labels,
@@ -300,28 +310,37 @@ impl Store {
         now: Instant,
     ) -> Result<(), DropReason> {
         let round = self.round;
-        if let Some(series) = self.families.find(&sample)? {
-            if series.note.round == round || series.note.agent_id != *agent_id {
-                return Err(DropReason::Duplicate);
-            }
-            series.reading = sample.reading;
-            series.note.updated = now;
-            series.note.round = round;
-            return Ok(());
+        let size = sample.size();
+        let known = self.families.find(&sample)?;
+        let known_size = known.as_ref().map(|series| series.size());
+        if let Some(series) = &known
+            && (series.note.round == round || series.note.agent_id != *agent_id)
+        {
+            return Err(DropReason::Duplicate);
         }
-        let fits = self.families.len() < config.max_series
-            && self.reporters.series_of(agent_id) < config.max_series_per_agent;
-        if !fits {
+        let (of_agent, bytes_of_agent) = self.reporters.usage_of(agent_id);
+        let is_new = known_size.is_none();
+        if is_new
+            && (self.families.len() >= config.max_series || of_agent >= config.max_series_per_agent)
+        {
             return Err(DropReason::TooManySeries);
+        }
+        let grows_by = size.saturating_sub(known_size.unwrap_or(0));
+        if self.families.bytes() + grows_by > config.max_bytes
+            || bytes_of_agent + grows_by > config.max_bytes_per_agent
+        {
+            return Err(DropReason::TooManyBytes);
         }
         let origin = Origin {
             agent_id: Arc::clone(agent_id),
             updated: now,
             round,
         };
-        self.families.insert(sample, origin);
-        self.reporters
-            .edit(agent_id, |reporter| reporter.series += 1);
+        self.families.put(sample, origin);
+        self.reporters.edit(agent_id, |reporter| {
+            reporter.series += usize::from(is_new);
+            reporter.bytes = reporter.bytes + size - known_size.unwrap_or(0);
+        });
         Ok(())
     }
 
@@ -355,10 +374,13 @@ impl Store {
             reporters,
             ..
         } = self;
-        families.retain(|origin| {
-            let keep = is_current(origin.updated);
+        families.retain(|series| {
+            let keep = is_current(series.note.updated);
             if !keep {
-                reporters.edit(&origin.agent_id, |reporter| reporter.series -= 1);
+                reporters.edit(&series.note.agent_id, |reporter| {
+                    reporter.series -= 1;
+                    reporter.bytes -= series.size();
+                });
             }
             keep
         });

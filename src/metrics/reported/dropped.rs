@@ -23,10 +23,12 @@ pub enum DropReason {
     Duplicate,
     /// A limit of the number of series is reached.
     TooManySeries,
+    /// The series would make the page of all metrics larger than a limit allows.
+    TooManyBytes,
 }
 
 impl DropReason {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::InvalidName,
         Self::ReservedName,
         Self::InvalidLabels,
@@ -35,6 +37,7 @@ impl DropReason {
         Self::TypeConflict,
         Self::Duplicate,
         Self::TooManySeries,
+        Self::TooManyBytes,
     ];
 
     /// Returns the label value of the reason.
@@ -48,6 +51,7 @@ impl DropReason {
             Self::TypeConflict => "type_conflict",
             Self::Duplicate => "duplicate",
             Self::TooManySeries => "too_many_series",
+            Self::TooManyBytes => "too_many_bytes",
         }
     }
 }

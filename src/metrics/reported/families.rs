@@ -15,6 +15,8 @@ pub(super) struct Families<T> {
     /// Names of all samples, such as `x_sum` for a histogram `x`.
     taken: HashSet<String>,
     series: usize,
+    /// Sum of the sizes of all series.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -29,7 +31,15 @@ struct Family<T> {
 #[derive(Debug)]
 pub(super) struct Series<T> {
     pub(super) reading: Reading,
+    /// [`Sample::size`] of its last reading.
+    size: usize,
     pub(super) note: T,
+}
+
+impl<T> Series<T> {
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
 }
 
 impl<T> Default for Families<T> {
@@ -38,6 +48,7 @@ impl<T> Default for Families<T> {
             by_name: BTreeMap::new(),
             taken: HashSet::new(),
             series: 0,
+            bytes: 0,
         }
     }
 }
@@ -45,6 +56,11 @@ impl<T> Default for Families<T> {
 impl<T> Families<T> {
     pub(super) fn len(&self) -> usize {
         self.series
+    }
+
+    /// Returns the number of bytes that all series take on a page, at most.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn count(&self, kind: Kind) -> usize {
@@ -77,8 +93,10 @@ impl<T> Families<T> {
         }
     }
 
-    /// Inserts a series for which [`find`](Self::find) has returned `None`.
-    pub(super) fn insert(&mut self, sample: Sample<'_>, note: T) {
+    /// Stores a sample for which [`find`](Self::find) has reported no conflict, in place of an
+    /// earlier one of its series.
+    pub(super) fn put(&mut self, sample: Sample<'_>, note: T) {
+        let size = sample.size();
         let Sample {
             name,
             help,
@@ -95,23 +113,33 @@ impl<T> Families<T> {
             self.by_name.insert(name.into(), family);
         }
         if let Some(family) = self.by_name.get_mut(name) {
-            let series = Series { reading, note };
-            if family.series.insert(labels.into(), series).is_none() {
-                self.series += 1;
-            }
+            let series = Series {
+                reading,
+                size,
+                note,
+            };
+            let replaced = family.series.insert(labels.into(), series);
+            self.series += usize::from(replaced.is_none());
+            self.bytes += size;
+            self.bytes -= replaced.map_or(0, |series| series.size);
         }
     }
 
     /// Removes the series for which `keep` returns `false`.
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Series<T>) -> bool) {
         let Self {
             by_name,
             taken,
             series,
+            bytes,
         } = self;
         by_name.retain(|name, family| {
             let before = family.series.len();
-            family.series.retain(|_, series| keep(&series.note));
+            family.series.retain(|_, series| {
+                let is_kept = keep(series);
+                *bytes -= if is_kept { 0 } else { series.size };
+                is_kept
+            });
             *series -= before - family.series.len();
             if family.series.is_empty() {
                 for name in family.kind.names(name) {

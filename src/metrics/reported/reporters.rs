@@ -19,6 +19,8 @@ pub(super) struct Reporters {
 pub(super) struct Reporter {
     pub(super) last_report: Instant,
     pub(super) series: usize,
+    /// Number of bytes that its series take on a page, at most.
+    pub(super) bytes: usize,
     pub(super) dropped: DroppedSeries,
 }
 
@@ -38,16 +40,18 @@ impl Reporters {
         let reporter = Reporter {
             last_report: now,
             series: 0,
+            bytes: 0,
             dropped: DroppedSeries::default(),
         };
         self.by_id.insert(Arc::clone(&id), reporter);
         Some(id)
     }
 
-    pub(super) fn series_of(&self, agent_id: &str) -> usize {
+    /// Returns the number of an agent's series, and of the bytes that they take on a page.
+    pub(super) fn usage_of(&self, agent_id: &str) -> (usize, usize) {
         self.by_id
             .get(agent_id)
-            .map_or(0, |reporter| reporter.series)
+            .map_or((0, 0), |reporter| (reporter.series, reporter.bytes))
     }
 
     pub(super) fn edit(&mut self, agent_id: &str, edit: impl FnOnce(&mut Reporter)) {

@@ -131,6 +131,27 @@ pub(super) struct Sample<'a> {
     pub(super) reading: Reading,
 }
 
+/// Longest text of a number.
+const NUMBER: usize = 24;
+
+/// Bytes of a line or a header beside names, labels and numbers.
+const LINE: usize = 32;
+
+impl Sample<'_> {
+    /// Returns the number of bytes that the series takes on a page, at most.
+    pub(super) fn size(&self) -> usize {
+        let line = self.name.len() + self.labels.len() + NUMBER + LINE;
+        let header = 2 * self.name.len() + 2 * self.help.map_or(0, str::len) + 2 * LINE;
+        match &self.reading {
+            Reading::Counter(_) | Reading::Gauge(_) => header + line,
+            // A line for each bucket, which names its bound, and three more.
+            Reading::Histogram(histogram) => {
+                header + (histogram.buckets.len() + 3) * (line + NUMBER)
+            }
+        }
+    }
+}
+
 /// Rules by which series are checked.
 pub(super) struct Rules<'a> {
     pub(super) max_labels: usize,
@@ -245,7 +266,7 @@ fn is_label_name(name: &str) -> bool {
 
 /// Control characters are rejected because some parsers take a carriage return for a line end.
 /// Line feeds are escaped when written.
-fn is_text(text: &str) -> bool {
+pub(super) fn is_text(text: &str) -> bool {
     text.len() <= MAX_TEXT_LEN && !text.chars().any(|char| char.is_control() && char != '\n')
 }
 

@@ -6,12 +6,10 @@ use super::pattern::matches;
 use super::peer::{Peer, User};
 use super::tokens::is_valid;
 use crate::error::{ConnectError, RegistrationError};
+use crate::pool::agent_config::is_valid_id;
 use crate::protocol::PROTOCOL_VERSION;
 use crate::wire::RegistrationRequest;
 use std::collections::HashSet;
-
-/// Longest id in bytes.
-const MAX_ID_LEN: usize = 128;
 
 const ROOT: u32 = 0;
 
@@ -54,7 +52,7 @@ impl RegistrationPolicy {
             return Err(ConnectError::VersionMismatch { expected, actual }.into());
         }
         let id = &*request.agent_id;
-        if id.is_empty() || id.len() > MAX_ID_LEN || id.chars().any(char::is_control) {
+        if !is_valid_id(id) {
             return Err(RegistrationError::InvalidId);
         }
         let allowed = &self.config.allowed_agents;

@@ -13,6 +13,7 @@ use crate::connection::link::{Link, LinkError, LinkReceiver};
 use crate::error::{ConnectError, TlsFailure};
 use crate::transport::tcp;
 use crate::transport::tls::TlsConfig;
+use crate::transport::unix::connect_stream;
 use crate::wire::Direction;
 use bytes::BytesMut;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -21,7 +22,6 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tower::Service;
 
@@ -61,7 +61,7 @@ pub(in crate::transport) async fn connect(
 /// Opens the connection below HTTP/2.
 async fn open(endpoint: &GrpcEndpoint, tls: &TlsConfig) -> Result<Stream, ConnectError> {
     let (host, port) = match &endpoint.address {
-        GrpcAddress::Unix(path) => return Ok(Stream::Unix(UnixStream::connect(path).await?)),
+        GrpcAddress::Unix(path) => return Ok(Stream::Unix(connect_stream(path).await?)),
         GrpcAddress::Tcp { host, port } => (host, *port),
     };
     if endpoint.security == Security::Plain {

@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use webpki::EndEntityCert;
 
 /// TLS settings of the side that listens: its certificate, and whether clients must present one.
 #[derive(Clone)]
@@ -117,15 +118,25 @@ impl Acceptor {
     }
 }
 
-/// Returns whether a certificate is valid for a name.
-pub(crate) fn is_valid_for(certificate: &CertificateDer<'_>, name: &str) -> bool {
-    let (Ok(certificate), Ok(name)) = (
+/// Returns whether a certificate is valid for an agent id: one of its DNS names is spelled exactly
+/// like the id, or is a wildcard for it. So a name in a certificate stands for one id.
+pub(crate) fn is_valid_for(certificate: &CertificateDer<'_>, id: &str) -> bool {
+    let (Ok(parsed), Ok(certificate), Ok(name @ ServerName::DnsName(_))) = (
         ParsedCertificate::try_from(certificate),
-        ServerName::try_from(name),
+        EndEntityCert::try_from(certificate),
+        ServerName::try_from(id),
     ) else {
         return false;
     };
-    verify_server_name(&certificate, &name).is_ok()
+    verify_server_name(&parsed, &name).is_ok()
+        && certificate
+            .valid_dns_names()
+            .any(|name| name == id || is_wildcard_for(name, id))
+}
+
+fn is_wildcard_for(name: &str, id: &str) -> bool {
+    let (domain, parent) = (name.strip_prefix("*."), id.split_once('.'));
+    domain.is_some() && domain == parent.map(|(_, parent)| parent)
 }
 
 /// Leaves out the key.

@@ -191,7 +191,12 @@ fn read<'a>(message: &'a [u8], envelope: &Bytes) -> Result<Answer<'a>, DecodeErr
                 let decision = read_websocket_decision(value, envelope)?;
                 set_once(&mut response.websocket_decision, decision)?;
             }
-            1004 => response.version = value.number()?,
+            1004 => {
+                response.version = value.number()?;
+                if response.version != PROTOCOL_VERSION {
+                    return Err(DecodeErrorKind::UnknownName("version"));
+                }
+            }
             _ => {}
         }
         Ok(())

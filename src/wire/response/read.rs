@@ -1,7 +1,7 @@
 //! Decoding of responses.
 
 use super::parts::read_audit;
-use crate::protocol::AgentResponse;
+use crate::protocol::{AgentResponse, PROTOCOL_VERSION};
 use crate::wire::decode::{DecodeError, DecodeErrorKind, Source};
 use crate::wire::fields::read_fields;
 use crate::wire::recover_id::Undecodable;
@@ -77,6 +77,9 @@ fn read<'a, S: Source<'a>>(source: &mut S) -> Result<Answer<'a>, DecodeErrorKind
         response_body_mutation [default],
         websocket_decision [default],
     );
+    if version != PROTOCOL_VERSION {
+        return Err(DecodeErrorKind::UnknownName("version"));
+    }
     let (audit, correlation_id) = audit;
     Ok(Answer {
         correlation_id,

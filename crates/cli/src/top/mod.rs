@@ -1,6 +1,7 @@
 //! `tollgate top`: shows the current state of agents in the terminal.
 
 mod counts;
+mod page;
 mod source;
 mod view;
 
@@ -116,7 +117,8 @@ impl Screen {
             None => reading.counts.rows(&nothing, Duration::MAX),
         };
         self.round_trip = reading.round_trip;
-        self.error_message = None;
+        let too_large = "too many series: only those at the beginning of the page are shown";
+        self.error_message = reading.is_cut.then(|| too_large.to_owned());
         *shown = Some((now, reading.counts));
     }
 }

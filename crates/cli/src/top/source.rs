@@ -1,6 +1,7 @@
 //! Sources of the data that `tollgate top` shows.
 
 use super::counts::{Connections, CountsByAgent};
+use super::page::ShownLines;
 use crate::connect::{Connected, Target, connect};
 use crate::exit::AgentError;
 use crate::output::printable;
@@ -38,10 +39,11 @@ impl Source {
     /// Reads the current state. `timeout` limits reading metrics over HTTP.
     pub(super) async fn read(&self, timeout: Duration) -> anyhow::Result<Reading> {
         match self {
-            Self::Prometheus(uri) => Ok(Reading {
-                counts: CountsByAgent::read(&scrape::get(uri, timeout).await?)?,
-                round_trip: None,
-            }),
+            Self::Prometheus(uri) => {
+                let mut lines = ShownLines::default();
+                scrape::get(uri, timeout, |piece| lines.take(piece)).await?;
+                Reading::of(lines, None)
+            }
             Self::Agent { connected, .. } => read_agent(connected).await,
         }
     }
@@ -55,13 +57,11 @@ async fn read_agent(Connected { pool, agent }: &Connected) -> anyhow::Result<Rea
         healthy: f64::from(u8::from(agent.is_healthy())),
         ..Connections::default()
     };
-    let mut counts = CountsByAgent::read(&pool.metrics_collector().export_prometheus())?;
-    let of_agent = counts.0.entry(agent.id().to_owned()).or_default();
+    let lines = ShownLines::of(&pool.metrics_collector().export_prometheus());
+    let mut reading = Reading::of(lines, Some(round_trip))?;
+    let of_agent = reading.counts.0.entry(agent.id().to_owned()).or_default();
     of_agent.connections = Some(connections);
-    Ok(Reading {
-        counts,
-        round_trip: Some(round_trip),
-    })
+    Ok(reading)
 }
 
 /// The state of a source at one time.
@@ -69,4 +69,17 @@ pub(super) struct Reading {
     pub(super) counts: CountsByAgent,
     /// Round trip of a ping, if an agent is watched.
     pub(super) round_trip: Option<Duration>,
+    /// Set if the page has more series of agents than are shown.
+    pub(super) is_cut: bool,
+}
+
+impl Reading {
+    fn of(lines: ShownLines, round_trip: Option<Duration>) -> anyhow::Result<Self> {
+        let (text, is_cut) = lines.finish();
+        Ok(Self {
+            counts: CountsByAgent::read(&text)?,
+            round_trip,
+            is_cut,
+        })
+    }
 }

@@ -5,7 +5,7 @@
 use crate::support::{TestDir, run, succeeds, tollgate};
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use serde_json::json;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -40,6 +40,47 @@ fn agent_serves_metrics_of_its_decisions() {
         "{page}"
     );
     assert!(get(&address, "/elsewhere").starts_with("HTTP/1.1 404"));
+}
+
+#[test]
+fn silent_connections_keep_no_scrape_out() {
+    let address = free_address();
+    let dir = TestDir::new();
+    let _agent = dir.agent(&["--metrics", &address]);
+    let mut silent: Vec<_> = (0..200)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&address).unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nx: ").unwrap();
+            stream
+        })
+        .collect();
+    assert!(get(&address, "/metrics").starts_with("HTTP/1.1 200"));
+
+    // The oldest were closed for the newest.
+    let mut oldest = silent.remove(0);
+    oldest
+        .set_read_timeout(Some(Duration::from_secs(3)))
+        .unwrap();
+    let ended = oldest.read(&mut [0; 16]);
+    assert!(
+        ended.as_ref().is_ok_and(|count| *count == 0)
+            || ended.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
+    );
+}
+
+#[test]
+fn connection_of_the_metrics_port_serves_one_request() {
+    let address = free_address();
+    let dir = TestDir::new();
+    let _agent = dir.agent(&["--metrics", &address]);
+    let mut stream = TcpStream::connect(&address).unwrap();
+    let requests = "GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n".repeat(2);
+    stream.write_all(requests.as_bytes()).unwrap();
+    let mut page = Vec::new();
+    // The unread request may make the system reset the connection after the response.
+    let _ = stream.read_to_end(&mut page);
+    let page = String::from_utf8(page).unwrap();
+    assert_eq!(page.matches("HTTP/1.1 200").count(), 1, "{page}");
 }
 
 #[test]
