@@ -1,4 +1,4 @@
-use super::answer::Unanswerable;
+use super::answer::FatalEvent;
 use crate::connection::link::{CloseReason, LinkError};
 use crate::wire::FrameError;
 
@@ -9,15 +9,18 @@ pub(super) enum SessionError {
     Link(LinkError),
     #[error(transparent)]
     Frame(#[from] FrameError),
-    #[error("{0}")]
-    Unanswerable(#[from] Unanswerable),
+    #[error(transparent)]
+    Event(#[from] FatalEvent),
 }
 
 impl SessionError {
     pub(super) fn close_reason(&self) -> CloseReason {
         match self {
             Self::Frame(FrameError::TooLarge { .. }) => CloseReason::LimitExceeded,
-            Self::Link(_) | Self::Frame(_) | Self::Unanswerable(_) => CloseReason::Invalid,
+            Self::Event(FatalEvent::SettingsRejected(_)) => CloseReason::SettingsRejected,
+            Self::Link(_) | Self::Frame(_) | Self::Event(FatalEvent::Unanswerable(_)) => {
+                CloseReason::Invalid
+            }
         }
     }
 }

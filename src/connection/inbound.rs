@@ -100,6 +100,8 @@ impl Inbound {
                 if let ReceiveError::Frame(error) = &cause {
                     self.connection.record_fault(Fault::InvalidFrame, error);
                 }
+                // Before the connection is closed, so that its calls fail with the cause known.
+                let _ = self.connection.end_of_receiving.set(cause.to_string());
                 self.connection.close_on_error(&cause);
             }
         }

@@ -22,6 +22,11 @@ impl Connection {
         &self.settings
     }
 
+    /// Returns why the agent's side of the link ended, if it did.
+    pub(crate) fn end_of_receiving(&self) -> Option<&str> {
+        self.end_of_receiving.get().map(String::as_str)
+    }
+
     pub(crate) fn dialect(&self) -> Dialect {
         self.dialect
     }

@@ -2,7 +2,7 @@
 
 use super::agent::Agent;
 use super::call::CallParams;
-use super::settings::config_result;
+use super::settings_delivery::config_result;
 use super::{AgentPool, Inner};
 use crate::clock;
 use crate::config_push::{ConfigPusher, Delivery, Next};

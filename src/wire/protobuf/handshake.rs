@@ -17,7 +17,10 @@ pub(in crate::wire) fn encode_request(request: &HandshakeRequest) -> Vec<u8> {
         supported_versions: request.supported_versions.clone(),
         proxy_id: request.proxy_id.clone(),
         proxy_version: request.proxy_version.clone(),
-        config_json: request.config.to_string(),
+        config_json: match &request.config {
+            Value::Null => "{}".to_owned(),
+            config => config.to_string(),
+        },
         tollgate_versions: offered
             .filter_map(|&version| u32::try_from(version).ok())
             .collect(),
@@ -123,7 +126,9 @@ mod tests {
     #[test]
     fn handshakes_round_trip() {
         let only = &[Encoding::Protobuf];
-        let request = HandshakeRequest::new("p", only, Some(Extension::V1));
+        let config = serde_json::json!({"a": 1});
+        let request =
+            HandshakeRequest::new("p", only, Some(Extension::V1)).with_config(Some(&config));
         let read = HandshakeRequest::decode_for(only, &request.encode_for(only)).unwrap();
         assert_eq!(read, request);
         let dialect = read.negotiate(only);
