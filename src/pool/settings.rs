@@ -291,7 +291,8 @@ impl Member {
         }
         connection.end_configuring();
         let capabilities = connection.capabilities();
-        let takes_pushes = capabilities.features.config_push;
+        // Other agents would take a pushed update for their settings.
+        let takes_pushes = capabilities.features.config_push && connection.dialect().has_streams();
         self.pool
             .pusher
             .register_agent(&**self.id(), &*capabilities.name, takes_pushes);

@@ -16,7 +16,7 @@ use tollgate::error::{AddError, ConnectError};
 use tollgate::{
     Agent, AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig, AgentResponse,
     CallError, Encoding, RequestHeadersView,
-    control::AgentFeatures,
+    control::{AgentFeatures, ConfigUpdateType},
     events::Configure,
 };
 
@@ -217,6 +217,28 @@ async fn changed_settings_are_accepted_by_a_pong_and_rejected_by_the_end_of_the_
 
     let (_connection, mut stream) = server.accept_handshake().await;
     assert_eq!(config_of(&take_settings(&mut stream).await.0), "1");
+}
+
+/// An agent that reads an update as its settings would lose them.
+#[tokio::test]
+async fn updates_are_not_pushed_to_agents_without_the_extension() {
+    let features = bytes(6, number(4, 1));
+    let capabilities = [bytes(2, "raw"), bytes(3, "Raw"), bytes(4, "0"), features].concat();
+    let accept = bytes(
+        1,
+        [number(1, 2), bytes(2, capabilities), number(3, 1)].concat(),
+    );
+    let (_agent, pool, _connection, mut stream) =
+        common::http2::raw_grpc_pool_with(grpc_config(), &accept).await;
+    let agent = pool.agent("agent").unwrap();
+    assert!(agent.capabilities().unwrap().features.config_push);
+    let reload = || ConfigUpdateType::RequestReload;
+    assert_eq!(agent.push_config(reload()), None);
+    assert!(pool.config_pusher().push_to_all(reload()).is_empty());
+    let pending = call(&pool, "c-1");
+    assert_eq!(stream.event().await, "c-1");
+    stream.send_message(&allowing("c-1"));
+    result_of(pending).await.unwrap();
 }
 
 #[tokio::test]
