@@ -157,7 +157,7 @@ pub(crate) struct Connection {
     settings: AtomicU64,
     /// Set while the agent is sent its settings, before it takes exchanges.
     is_configuring: AtomicBool,
-    /// Why the agent's side of the link ended; empty before.
+    /// Why the agent's side of the link ended, if that rejects settings; empty before.
     end_of_receiving: OnceLock<String>,
 }
 
