@@ -231,8 +231,8 @@ impl ConfigPusher {
 
     /// Adds a push of an update to an agent, and returns the id of the push.
     ///
-    /// Returns `None` if the agent is unknown, does not accept pushes (the feature `config_push` and
-    /// tollgate's extension), or has too many open pushes.
+    /// Returns `None` if the agent is unknown, does not accept pushes (the feature `config_push`
+    /// and tollgate's extension), or has too many open pushes.
     pub fn push_to_agent(&self, agent_id: &str, update_type: ConfigUpdateType) -> Option<String> {
         let mut state = self.state();
         let agent = state.agents.get(agent_id)?;

@@ -443,7 +443,7 @@ async fn agent_that_reconnects_in_time_gets_its_updates() {
     );
 }
 
-/// Such an agent would take an update for its settings.
+/// The agent would take an update for its settings.
 #[tokio::test]
 async fn agent_without_the_extension_gets_no_updates() {
     for encoding in BOTH {

@@ -1,5 +1,5 @@
-//! Settings over gRPC between tollgate and peers without its extension: a pong accepts them, and the
-//! end of the stream rejects them.
+//! Settings over gRPC between tollgate and peers without its extension: a pong accepts them, and
+//! the end of the stream rejects them.
 
 use crate::common::http2::{
     ClientConnection, RawServer, RawStream, SendHalf, ServerConnection, grpc_config, raw_grpc_pool,

@@ -1,5 +1,5 @@
-//! Settings that a connection begins with, between tollgate and `zentinel-agent-protocol`, over Unix
-//! sockets and gRPC: a proxy uses an agent only if it has accepted them.
+//! Settings that a connection begins with, between tollgate and `zentinel-agent-protocol`, over
+//! Unix sockets and gRPC: a proxy uses an agent only if it has accepted them.
 
 #![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
