@@ -80,13 +80,19 @@ impl Progress {
 /// Result of a [`Job`], with its buffers for the next one.
 pub(super) struct JobResult {
     pub(super) scratch: Box<Scratch>,
-    pub(super) result: Result<(), Unanswerable>,
+    pub(super) result: Result<(), FatalEvent>,
 }
 
-/// An event that does not decode and has no readable id that an answer could refer to.
+/// An event that ends its session.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}; the event has no readable id that an answer could refer to")]
-pub(super) struct Unanswerable(pub(super) DecodeError);
+pub(super) enum FatalEvent {
+    /// The event does not decode.
+    #[error("{0}; the event has no readable id that an answer could refer to")]
+    Unanswerable(DecodeError),
+    /// The handler rejected settings, with this reason, and the proxy reads no answer to them.
+    #[error("the agent rejects its settings: {0}")]
+    SettingsRejected(Box<str>),
+}
 
 /// Decodes an event, calls the handler and encodes the answer.
 pub(super) async fn answer<H: AgentHandler>(handler: Arc<H>, job: Job) -> JobResult {
@@ -165,7 +171,7 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
         &self,
         event: IncomingEvent<'_>,
         frame: &mut OutgoingFrame,
-    ) -> impl Future<Output = Result<(), Unanswerable>> {
+    ) -> impl Future<Output = Result<(), FatalEvent>> {
         async move {
             let id = event.correlation_id();
             self.wait_for_turn(id).await;
@@ -194,7 +200,8 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
                     respond!(handler.on_guardrail_inspect(event))
                 }
                 IncomingEvent::Configure(event) => {
-                    respond!(async { configured(handler.on_configure(event).await) })
+                    let outcome = handler.on_configure(event).await;
+                    self.answer_settings(outcome, id, frame)
                 }
             }
         }
@@ -210,12 +217,29 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
         response: impl Future<Output = AgentResponse>,
         correlation_id: &str,
         frame: &mut OutgoingFrame,
-    ) -> impl Future<Output = Result<(), Unanswerable>> {
+    ) -> impl Future<Output = Result<(), FatalEvent>> {
         async move {
             let to = self.answer_to(correlation_id);
             write(&response.await, to, self.dialect, frame);
             Ok(())
         }
+    }
+
+    /// Encodes the answer to settings. If the proxy may not read it, a rejection also ends the
+    /// session.
+    fn answer_settings(
+        &self,
+        outcome: Result<(), String>,
+        correlation_id: &str,
+        frame: &mut OutgoingFrame,
+    ) -> Result<(), FatalEvent> {
+        let rejection = match &outcome {
+            Err(reason) if self.dialect.confirms_settings_by_pong() => Some(reason.as_str().into()),
+            _ => None,
+        };
+        let to = self.answer_to(correlation_id);
+        write(&configured(outcome), to, self.dialect, frame);
+        rejection.map_or(Ok(()), |reason| Err(FatalEvent::SettingsRejected(reason)))
     }
 
     /// Waits until the earlier events of the exchange are answered.
@@ -238,13 +262,13 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
         &self,
         undecodable: Undecodable,
         frame: &mut OutgoingFrame,
-    ) -> Result<(), Unanswerable> {
+    ) -> Result<(), FatalEvent> {
         let Undecodable {
             error,
             correlation_id,
         } = undecodable;
         if correlation_id.is_none() && self.stream.is_none() {
-            return Err(Unanswerable(error));
+            return Err(FatalEvent::Unanswerable(error));
         }
         let correlation_id = correlation_id.unwrap_or_default();
         self.wait_for_turn(&correlation_id).await;

@@ -1,6 +1,6 @@
 //! Reusable memory for the futures of handlers.
 
-use super::answer::{JobResult, Progress, Scratch, Unanswerable};
+use super::answer::{FatalEvent, JobResult, Progress, Scratch};
 use crate::wire::StreamId;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ pub(super) struct ReusableFuture<F> {
     pub(super) progress: Arc<Progress>,
     pub(super) stream: Option<StreamId>,
     pub(super) payload_len: usize,
+    /// Set while nothing more is read until this event is answered.
+    pub(super) holds_reading: bool,
     /// `None` while a future runs, which then owns the buffers.
     pub(super) scratch: Option<Box<Scratch>>,
 }
@@ -25,6 +27,7 @@ impl<F> Default for ReusableFuture<F> {
             progress: Arc::default(),
             stream: None,
             payload_len: 0,
+            holds_reading: false,
             scratch: Some(Box::default()),
         }
     }
@@ -39,7 +42,7 @@ impl<F> ReusableFuture<F> {
 
 impl<F: Future<Output = JobResult>> ReusableFuture<F> {
     /// Polls the future. Ready at once if there is none.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unanswerable>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FatalEvent>> {
         let Some(future) = self.future.as_mut().as_pin_mut() else {
             return Poll::Ready(Ok(()));
         };
@@ -55,7 +58,7 @@ impl<F: Future<Output = JobResult>> ReusableFuture<F> {
 pub(super) struct PendingEvent<F>(pub(super) Option<ReusableFuture<F>>);
 
 impl<F: Future<Output = JobResult>> Future for PendingEvent<F> {
-    type Output = (ReusableFuture<F>, Result<(), Unanswerable>);
+    type Output = (ReusableFuture<F>, Result<(), FatalEvent>);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(reusable) = &mut self.0 else {

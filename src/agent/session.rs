@@ -1,6 +1,6 @@
 //! One session: an agent's side of a connection after the handshake, and the handshake itself.
 
-use super::answer::{Job, JobResult, Unanswerable, answer, write_cancelled};
+use super::answer::{FatalEvent, Job, JobResult, answer, write_cancelled};
 use super::control::SessionHandle;
 use super::exchange_order::ExchangeOrder;
 use super::handler::AgentHandler;
@@ -123,6 +123,8 @@ pub(super) async fn serve<H: AgentHandler>(parts: SessionParts<H>) -> Result<(),
     let _close_guard = CloseGuard(Arc::clone(&session.parts.handler));
     let ended = poll_fn(|cx| session.poll(cx)).await;
     if let Err(error) = &ended {
+        // The answers before it. The link may have failed, too.
+        let _ = poll_fn(|cx| Poll::Ready(session.flush(cx))).await;
         session
             .parts
             .link
@@ -149,6 +151,9 @@ struct Session<H, F> {
     /// Events whose handler is pending.
     pending: FuturesUnordered<PendingEvent<F>>,
     pending_bytes: usize,
+    /// Number of pending events at which no more are read: [`SessionParts::max_concurrent`], or 0
+    /// while the handler decides about settings that a pong would accept.
+    max_pending: usize,
     /// Idle allocations for further events.
     spare: Vec<ReusableFuture<F>>,
     /// Frames encoded since the last flush.
@@ -167,6 +172,7 @@ struct Session<H, F> {
 impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
     fn new(parts: SessionParts<H>, start: fn(Arc<H>, Job) -> F) -> Self {
         Self {
+            max_pending: parts.max_concurrent,
             frame_timer: FrameTimer::new(parts.frame_timeout),
             hang_up_timer: None,
             order: Arc::new(ExchangeOrder::new(Arc::clone(parts.handle.peer()))),
@@ -312,7 +318,7 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
     }
 
     fn has_capacity(&self) -> bool {
-        self.pending.len() < self.parts.max_concurrent
+        self.pending.len() < self.max_pending
             && self.pending_bytes < MAX_PENDING_BYTES
             && self.has_send_capacity()
             && !self.is_slowed()
@@ -401,6 +407,12 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
                 if !reusable.progress.is_queued() {
                     self.order.hold(reusable.progress.key());
                 }
+                if event_type == EventType::Configure
+                    && self.parts.dialect.confirms_settings_by_pong()
+                {
+                    reusable.holds_reading = true;
+                    self.max_pending = 0;
+                }
                 self.pending_bytes += reusable.held();
                 self.pending.push(PendingEvent(Some(reusable)));
                 Ok(())
@@ -409,7 +421,10 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
     }
 
     fn poll_pending(&mut self, cx: &mut Context<'_>) -> Result<(), SessionError> {
-        while let Poll::Ready(Some((reusable, result))) = self.pending.poll_next_unpin(cx) {
+        while let Poll::Ready(Some((mut reusable, result))) = self.pending.poll_next_unpin(cx) {
+            if std::mem::take(&mut reusable.holds_reading) {
+                self.max_pending = self.parts.max_concurrent;
+            }
             self.order.release(reusable.progress.key());
             self.pending_bytes -= reusable.held();
             self.finish(reusable, result)?;
@@ -420,7 +435,7 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
     fn finish(
         &mut self,
         mut reusable: ReusableFuture<F>,
-        result: Result<(), Unanswerable>,
+        result: Result<(), FatalEvent>,
     ) -> Result<(), SessionError> {
         if let Some(scratch) = &mut reusable.scratch {
             self.out.append(&mut scratch.frame.written);
@@ -568,10 +583,10 @@ fn take_stream(
     event_type: EventType,
     payload: &mut BytesMut,
     encoding: Encoding,
-) -> Result<StreamId, Unanswerable> {
+) -> Result<StreamId, FatalEvent> {
     StreamId::take_from(payload, encoding)
         .map_err(DecodeError::in_message(event_type.as_str()))
-        .map_err(Unanswerable)
+        .map_err(FatalEvent::Unanswerable)
 }
 
 /// Result of reading.

@@ -1,4 +1,4 @@
-use super::answer::Unanswerable;
+use super::answer::FatalEvent;
 use crate::connection::link::{CloseReason, LinkError};
 use crate::wire::FrameError;
 
@@ -9,8 +9,8 @@ pub(super) enum SessionError {
     Link(LinkError),
     #[error(transparent)]
     Frame(#[from] FrameError),
-    #[error("{0}")]
-    Unanswerable(#[from] Unanswerable),
+    #[error(transparent)]
+    Event(#[from] FatalEvent),
     #[error("a frame stayed incomplete for too long")]
     StalledFrame,
     #[error("the server's memory limit is exceeded, and this connection holds most")]
@@ -25,9 +25,10 @@ impl SessionError {
             Self::Frame(FrameError::TooLarge { .. }) | Self::OverMemory => {
                 CloseReason::LimitExceeded
             }
+            Self::Event(FatalEvent::SettingsRejected(_)) => CloseReason::SettingsRejected,
             Self::Link(_)
             | Self::Frame(_)
-            | Self::Unanswerable(_)
+            | Self::Event(FatalEvent::Unanswerable(_))
             | Self::StalledFrame
             | Self::PeerGone => CloseReason::Invalid,
         }

@@ -58,7 +58,7 @@ pub struct AgentConnection {
     pub successful_pushes: u64,
     /// Number of pushes that it rejected or that expired.
     pub failed_pushes: u64,
-    /// `true` if it announced that it accepts pushes.
+    /// `true` if it announced that it accepts pushes and speaks tollgate's extension.
     pub supports_push: bool,
 }
 
@@ -71,7 +71,7 @@ pub enum PushStatus {
     Sent,
     /// The agent accepted the push.
     Acknowledged,
-    /// The agent rejected the push, or was removed.
+    /// The agent rejected the push, was removed, or no longer speaks tollgate's extension.
     Failed {
         /// Reason of the failure.
         reason: String,
@@ -232,8 +232,8 @@ impl ConfigPusher {
 
     /// Adds a push of an update to an agent, and returns the id of the push.
     ///
-    /// Returns `None` if the agent is unknown, does not accept pushes (the feature `config_push`),
-    /// or has too many open pushes.
+    /// Returns `None` if the agent is unknown, does not accept pushes (the feature `config_push`
+    /// and tollgate's extension), or has too many open pushes.
     pub fn push_to_agent(&self, agent_id: &str, update_type: ConfigUpdateType) -> Option<String> {
         let mut state = self.state();
         let agent = state.agents.get(agent_id)?;

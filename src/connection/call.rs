@@ -137,6 +137,12 @@ impl PendingCall {
         self.ticket.peek(denies).unwrap_or(false)
     }
 
+    /// Ends the call as allowed, although no answer has arrived and none will.
+    pub(crate) fn allowed_without_answer(mut self) {
+        self.connection().agent.calls.decided(&Decision::Allow);
+        self.end_answered(clock::elapsed(self.started));
+    }
+
     /// Returns the name of the decision in the answer, if there is one.
     pub(crate) fn decision(&self) -> Option<&'static str> {
         let decision = |value: &SlotValue| Some(value.as_ref().ok()?.decision.as_str());
@@ -220,6 +226,16 @@ impl PendingCall {
     }
 
     fn succeed(&mut self) {
+        let connection = &**self.ticket.table_ref();
+        let received = connection.epoch + Duration::from_nanos(self.ticket.received());
+        self.end_answered(received.saturating_duration_since(self.started));
+        let connection = &**self.ticket.table_ref();
+        if let Some(watch) = &self.watch {
+            note_stages(watch, self.started, received, &connection.agent);
+        }
+    }
+
+    fn end_answered(&mut self, took: Duration) {
         self.is_over = true;
         let connection = &**self.ticket.table_ref();
         connection.health.succeeded();
@@ -228,12 +244,7 @@ impl PendingCall {
         agent
             .breaker
             .succeeded(self.permit, || agent.calls.answers());
-        let received = connection.epoch + Duration::from_nanos(self.ticket.received());
-        let took = received.saturating_duration_since(self.started);
-        connection.agent.calls.took(took);
-        if let Some(watch) = &self.watch {
-            note_stages(watch, self.started, received, &connection.agent);
-        }
+        agent.calls.took(took);
     }
 
     fn fail(&mut self, end: CallEnd) -> CallError {

@@ -14,6 +14,7 @@ use crate::wire::{
     MAX_HANDSHAKE_LEN, MessageType, frame_of,
 };
 use bytes::BytesMut;
+use serde_json::Value;
 use std::future::poll_fn;
 use std::sync::Arc;
 
@@ -27,8 +28,7 @@ pub(crate) async fn open(
     offer: HandshakeOffer<'_>,
     config: &ConnectionConfig,
 ) -> Result<(Arc<Connection>, Inbound), ConnectError> {
-    let request = HandshakeRequest::new(offer.proxy_id, offer.encodings, offer.extension);
-    let request = request.encode_for(offer.encodings);
+    let request = encode_request(offer);
     let sent = link.send_handshake(MessageType::HandshakeRequest, &request);
     match sent.await {
         // An agent that closed the link without reading the request may have sent a rejection
@@ -102,6 +102,21 @@ pub(crate) struct HandshakeOffer<'a> {
     pub(crate) encodings: &'a [Encoding],
     /// Protocol extension of this crate, if the agent may choose it.
     pub(crate) extension: Option<Extension>,
+    /// Settings of the agent. Some agents read them in the handshake, so that they can reject it.
+    pub(crate) config: Option<&'a Value>,
+}
+
+/// Encodes the request, without the settings if they would make it too large for agents of this
+/// crate. They are sent after the handshake in any case.
+fn encode_request(offer: HandshakeOffer<'_>) -> Vec<u8> {
+    let request = HandshakeRequest::new(offer.proxy_id, offer.encodings, offer.extension);
+    let with_config = request.clone().with_config(offer.config);
+    let encoded = with_config.encode_for(offer.encodings);
+    // A frame counts the type of its message.
+    if encoded.len() < MAX_HANDSHAKE_LEN {
+        return encoded;
+    }
+    request.encode_for(offer.encodings)
 }
 
 /// Checks that the agent accepted and chose only what was offered. Returns the dialect for all

@@ -137,6 +137,10 @@ impl Inbound {
                 if let ReceiveError::Frame(error) = &cause {
                     self.connection.record_fault(Fault::InvalidFrame, error);
                 }
+                if self.connection.dialect.confirms_settings_by_pong() {
+                    // Before the connection is closed, so that calls with settings find it.
+                    let _ = self.connection.end_of_receiving.set(cause.to_string());
+                }
                 self.connection.close_on_error(&cause);
             }
         }

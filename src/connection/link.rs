@@ -70,6 +70,8 @@ pub(crate) enum CloseReason {
     HandshakeTimeout,
     /// The agent is shutting down.
     Stopping,
+    /// The agent rejects the settings that the proxy gave it.
+    SettingsRejected,
 }
 
 /// Receiving half of a link.

@@ -71,7 +71,7 @@ use send_queue::{Drained, SendQueue};
 use slots::{Completer, Matching, SlotTable};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use sync::AtomicWaker;
 use tokio::sync::oneshot;
@@ -162,6 +162,8 @@ pub(crate) struct Connection {
     settings: AtomicU64,
     /// Set while the agent is sent its settings, before it takes exchanges.
     is_configuring: AtomicBool,
+    /// Why the agent's side of the link ended, if that rejects settings; empty before.
+    end_of_receiving: OnceLock<String>,
 }
 
 /// Outcome of a call, as its slot holds it.
@@ -242,6 +244,7 @@ impl Connection {
             last_received: AtomicU64::new(0),
             settings: AtomicU64::new(0),
             is_configuring: AtomicBool::new(false),
+            end_of_receiving: OnceLock::new(),
         };
         let connection = Arc::new(connection);
         #[cfg(feature = "__sim")]

@@ -26,6 +26,11 @@ impl Connection {
         &self.settings
     }
 
+    /// Returns why the agent's side of the link ended, if it did and that rejects settings.
+    pub(crate) fn end_of_receiving(&self) -> Option<&str> {
+        self.end_of_receiving.get().map(String::as_str)
+    }
+
     pub(crate) fn dialect(&self) -> Dialect {
         self.dialect
     }

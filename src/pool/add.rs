@@ -4,7 +4,7 @@ use super::agent::Agent;
 use super::agent_config::{AgentConfig, ResolvedConfig};
 use super::agent_state::{AgentEventSinks, AgentState};
 use super::member::{Member, Membership, Snapshot, Source};
-use super::settings::Replacement;
+use super::settings::{Replacement, Settings};
 use super::{AgentPool, Agents, Inner};
 use crate::connection::{self, Connection, HandshakeOffer, run_writer};
 use crate::error::{AddError, CallError, ConnectError, UnknownAgent};
@@ -255,12 +255,14 @@ impl Member {
         endpoint: &Endpoint,
     ) -> Result<Arc<Connection>, ConnectError> {
         let (config, pool) = (&self.config, &self.pool);
+        let settings = pool.settings.get(self.id());
         let connected = timeout(config.connect_timeout, async {
             let link = transport::connect(endpoint, &config.links()).await?;
             let offer = HandshakeOffer {
                 proxy_id: pool.settings.proxy_id(),
                 encodings: endpoint.encodings(&config.encodings),
                 extension: config.extension(),
+                config: settings.as_deref().and_then(Settings::config),
             };
             let shared = Arc::clone(&self.state.shared);
             connection::open(shared, link, offer, &config.connection()).await

@@ -9,6 +9,7 @@ use crate::error::CallError;
 use crate::metrics::{CallCounter, CallTimings};
 use crate::protocol::{AgentResponse, EventType};
 use crate::wire::Event;
+use std::future::{pending, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -82,17 +83,46 @@ impl Member {
         event: &E,
         open: impl FnOnce() -> Result<PendingCall, CallEnd>,
     ) -> Outcome {
-        self.state.shared.calls.made();
-        match open() {
-            Ok(mut call) => {
-                call.send_and_wait(params.correlation.id, event).await?;
-                call.take_answer()
+        let mut call = self.open_counted(params, open)?;
+        call.send_and_wait(params.correlation.id, event).await?;
+        call.take_answer()
+    }
+
+    /// Like [`call_now`](Self::call_now), and sends a ping behind the event. If its pong arrives
+    /// before an answer, the event is allowed.
+    pub(super) async fn call_confirmed_by_pong<E: Event>(
+        &self,
+        params: CallParams<'_>,
+        event: &E,
+        open: impl FnOnce() -> Result<PendingCall, CallEnd>,
+    ) -> Outcome {
+        let mut call = self.open_counted(params, open)?;
+        call.send(params.correlation.id, event).await?;
+        let connection = Arc::clone(call.connection());
+        tokio::select! {
+            // An answer that precedes the pong counts.
+            biased;
+            answered = poll_fn(|cx| call.poll_answered(cx)) => {
+                answered?;
+                return call.take_answer();
             }
-            Err(not_opened) => {
-                self.state.shared.calls.ended(not_opened.counter());
-                Err(self.error(not_opened, params))
-            }
+            () = pong_arrives(&connection, params.limit) => {}
         }
+        call.allowed_without_answer();
+        Ok(AgentResponse::default_allow())
+    }
+
+    /// Opens and counts a call.
+    fn open_counted(
+        &self,
+        params: CallParams<'_>,
+        open: impl FnOnce() -> Result<PendingCall, CallEnd>,
+    ) -> Result<PendingCall, CallError> {
+        self.state.shared.calls.made();
+        open().map_err(|not_opened| {
+            self.state.shared.calls.ended(not_opened.counter());
+            self.error(not_opened, params)
+        })
     }
 
     /// Opens a call on any connection that takes it now. If the agent was replaced, its successor
@@ -120,7 +150,7 @@ impl Member {
     }
 
     /// Opens a call on a connection of this snapshot of the agent.
-    fn open_at(
+    pub(super) fn open_at(
         self: &Arc<Self>,
         snapshot: &Snapshot,
         params: CallParams<'_>,
@@ -237,5 +267,12 @@ impl Member {
     /// Returns whether the failure mode turns an error into an `allow`.
     pub(super) fn fails_open_on(&self, error: &CallError) -> bool {
         self.config.failure_mode == FailureMode::Open && error.means_unavailable()
+    }
+}
+
+/// Pings the agent and completes with the pong. Without one it does not complete.
+async fn pong_arrives(connection: &Connection, limit: TimeLimit) {
+    if connection.ping(limit.timeout()).await.is_err() {
+        pending::<()>().await;
     }
 }

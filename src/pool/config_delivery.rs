@@ -2,11 +2,11 @@
 
 use super::agent::Agent;
 use super::call::CallParams;
-use super::settings::config_result;
+use super::settings_delivery::config_result;
 use super::{AgentPool, Inner};
 use crate::clock;
 use crate::config_push::{ConfigPusher, Delivery, Next};
-use crate::connection::TimeLimit;
+use crate::connection::{Connection, TimeLimit};
 use crate::error::CallError;
 use crate::log::log_line;
 use crate::protocol::events::Configure;
@@ -14,6 +14,11 @@ use crate::protocol::{ConfigUpdateRequest, ConfigUpdateType, EventType};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use tokio::time::sleep_until;
+
+/// Reason for which no update is sent to an agent without the extension: it would take the update
+/// for its settings.
+const NO_EXTENSION: &str =
+    "the agent does not speak tollgate's extension; send it whole settings with `configure`";
 
 impl AgentPool {
     /// Returns the pusher, which pushes updates to all agents and keeps track of pushed updates.
@@ -30,7 +35,8 @@ impl Agent {
     ///
     /// Maintenance sends it, and retries until the agent answers or the attempts are used up.
     /// Returns `None` if the agent does not accept pushes or too many are pending: see
-    /// [`ConfigPusher::push_to_agent`].
+    /// [`ConfigPusher::push_to_agent`]. An agent without tollgate's extension accepts none, as it
+    /// would take an update for its settings.
     ///
     /// A pushed update reaches an agent that is connected or that reconnects in time, but not one
     /// that is started later. For what an agent needs from the start, use [`Agent::configure`].
@@ -53,8 +59,7 @@ impl Inner {
 
     async fn push(self: &Arc<Self>, agent_id: &str, update: ConfigUpdateRequest) {
         let push_id = update.request_id.clone();
-        let outcome = self.send_update(agent_id, update).await;
-        match config_result(outcome) {
+        match self.send_update(agent_id, update).await {
             Ok(Ok(())) => self.pusher.acknowledge(&push_id, true, None),
             Ok(Err(reason)) => {
                 log_line!(
@@ -73,15 +78,22 @@ impl Inner {
         }
     }
 
+    /// Sends an update. Returns `Ok(Err(reason))` if the agent rejects it or does not accept
+    /// updates.
     async fn send_update(
         self: &Arc<Self>,
         agent_id: &str,
         update: ConfigUpdateRequest,
-    ) -> super::call::Outcome {
+    ) -> Result<Result<(), String>, CallError> {
         let agent = self.agents.load().get(agent_id).cloned();
         let agent = agent.ok_or_else(|| CallError::Removed {
             agent_id: agent_id.into(),
         })?;
+        let snapshot = agent.snapshot_full();
+        let would_misread = |connection: &Arc<Connection>| !connection.dialect().has_streams();
+        if snapshot.open_connections().any(would_misread) {
+            return Ok(Err(NO_EXTENSION.to_owned()));
+        }
         // A new id for each attempt, because the answer to the last one may still arrive.
         let id = self.settings.correlation_id();
         let params = CallParams {
@@ -93,14 +105,14 @@ impl Inner {
             correlation_id: &id,
             settings: as_settings(update),
         };
-        agent
-            .call_now(params, &event, || agent.open_now(params))
-            .await
+        // On one of the connections that were checked.
+        let open = || agent.open_at(&snapshot, params);
+        config_result(agent.call_now(params, &event, open).await)
     }
 }
 
-/// Returns an update as settings. Every agent reads `config` and `config_version`; agents of this
-/// crate read the rest too.
+/// Returns an update in the form of settings, from which agents of this crate tell it by its
+/// `request_id`.
 fn as_settings(update: ConfigUpdateRequest) -> Map<String, Value> {
     // Never fails: a plain enum with string keys always has a JSON form.
     let config = serde_json::to_value(&update.update_type).unwrap_or_default();

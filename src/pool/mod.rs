@@ -35,6 +35,7 @@ mod reported;
 mod reverse;
 mod send;
 mod settings;
+mod settings_delivery;
 #[cfg(feature = "__sim")]
 pub(crate) mod simulated;
 mod stats;

@@ -2,22 +2,18 @@
 //!
 //! Each value that is set gets a number of its own. A connection stores the number of the settings
 //! that its agent has or is being sent; 0 means that this is unknown or that it has none. Comparing
-//! the two numbers shows on which connections the settings have to be sent. See [`DeliveryGuard`]
-//! for how the number changes.
+//! the two numbers shows on which connections the settings have to be sent. `DeliveryGuard`
+//! describes how the number changes.
 
 use super::AgentPool;
 use super::agent::Agent;
-use super::call::{CallParams, Outcome};
 use super::member::Member;
 use crate::config_push::ConfigUpdateHandler;
-use crate::connection::{Binding, Connection, TimeLimit};
+use crate::connection::{Connection, TimeLimit};
 use crate::entropy;
 use crate::error::{CallError, ConnectError};
 use crate::log::log_line;
-use crate::protocol::events::Configure;
-use crate::protocol::{
-    AgentResponse, Decision, DrainReason, DrainRequest, EventType, ShutdownReason, ShutdownRequest,
-};
+use crate::protocol::{DrainReason, DrainRequest, EventType, ShutdownReason, ShutdownRequest};
 use crate::wire::control::ControlMessage;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -35,10 +31,13 @@ impl Agent {
     /// They are sent now on every open connection, and from now on first of all on every new
     /// connection. A connection on which the agent rejects them or does not answer is not used.
     ///
-    /// The agent gets `config` and `config_version` in the event [`Configure`]. It may get the same
-    /// settings several times, because each of its connections could lead to another process.
-    /// They are forgotten when the proxy removes the agent, and kept when the agent is replaced or
-    /// disconnects.
+    /// The agent gets `config` and `config_version` in the event
+    /// [`Configure`](crate::events::Configure). It may get the same settings several times, because
+    /// each of its connections could lead to another process. They are forgotten when the proxy
+    /// removes the agent, and kept when the agent is replaced or disconnects.
+    ///
+    /// Over gRPC an agent without tollgate's extension accepts them by the pong to a ping, and
+    /// rejects them by ending its stream. One that fails at that moment counts as rejecting them.
     ///
     /// Returns the number of connections on which the agent accepted them.
     ///
@@ -80,7 +79,7 @@ impl Agent {
         Ok(accepted)
     }
 
-    /// Returns the agent's settings, as [`Configure`] carries them.
+    /// Returns the agent's settings, as [`Configure`](crate::events::Configure) carries them.
     pub fn settings(&self) -> Option<Map<String, Value>> {
         let settings = self.0.pool.settings.get(self.id())?;
         Some(settings.object.clone())
@@ -279,7 +278,7 @@ impl Member {
             // An open circuit breaker would reject the event, so the agent could never be
             // configured.
             self.state.shared.breaker.allow_trial();
-            let limit = TimeLimit::fixed(self.config.connect_timeout);
+            let limit = self.first_settings_limit(connection);
             let sent = self.send_settings(connection, &settings, limit).await;
             if let Err(error) = sent {
                 connection.close();
@@ -293,7 +292,8 @@ impl Member {
         }
         connection.end_configuring();
         let capabilities = connection.capabilities();
-        let takes_pushes = capabilities.features.config_push;
+        // Other agents would take a pushed update for their settings.
+        let takes_pushes = capabilities.features.config_push && connection.dialect().has_streams();
         self.pool
             .pusher
             .register_agent(&**self.id(), &*capabilities.name, takes_pushes);
@@ -365,119 +365,27 @@ impl Member {
             self.state.shared.request_maintenance();
         }
     }
-
-    async fn send_settings(
-        &self,
-        connection: &Arc<Connection>,
-        settings: &Settings,
-        limit: TimeLimit,
-    ) -> Result<(), CallError> {
-        let id = self.pool.settings.correlation_id();
-        let params = CallParams {
-            correlation: self.correlation(&id),
-            kind: EventType::Configure,
-            limit,
-        };
-        let event = Configure {
-            correlation_id: &id,
-            settings: settings.object.clone(),
-        };
-        let open = || self.open_on(connection, Binding::Bound, params);
-        // Before the event is sent, so that maintenance does not send the settings as well.
-        let mut delivery = DeliveryGuard::new(connection, settings);
-        let outcome = self.call_now(params, &event, open).await;
-        match config_result(outcome)? {
-            Ok(()) => {
-                delivery.accepted();
-                Ok(())
-            }
-            Err(reason) => {
-                delivery.rejected();
-                Err(CallError::SettingsRefused {
-                    agent_id: Arc::clone(self.id()),
-                    reason,
-                })
-            }
-        }
-    }
 }
 
 impl Settings {
+    /// Returns the settings themselves, without their version.
+    pub(super) fn config(&self) -> Option<&Value> {
+        self.object.get("config")
+    }
+
+    /// Returns the number of the settings; never 0.
+    pub(super) fn number(&self) -> u64 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    /// Returns the settings as the event carries them.
+    pub(super) fn object(&self) -> &Map<String, Value> {
+        &self.object
+    }
+
     fn are_current_on(&self, connection: &Connection) -> bool {
-        connection.settings().load(Ordering::Relaxed) == self.number.load(Ordering::Relaxed)
+        connection.settings().load(Ordering::Relaxed) == self.number()
     }
-}
-
-/// Marks a connection while settings are sent on it.
-///
-/// The number stored in the connection changes as follows:
-///
-/// * Begin: swapped for the number of the new settings. From then on the connection counts as
-///   having them, so that no other task sends them again.
-/// * Accepted: the number stays.
-/// * Rejected: set back to the number before, because the agent keeps what it had.
-/// * Failed, or dropped halfway: set to 0. The agent may or may not have applied the settings, so
-///   they count as missing and maintenance sends them again.
-///
-/// The last two are compare-exchanges from the number of these settings: newer settings that were
-/// sent meanwhile have stored another number, which stays. Numbers are never used twice, so a
-/// stored number cannot be mistaken. Relaxed suffices because the number guards no other memory;
-/// the settings themselves are behind a lock.
-struct DeliveryGuard<'a> {
-    connection: &'a Connection,
-    number: u64,
-    before: u64,
-    /// Number that is stored if this is dropped.
-    fallback: u64,
-}
-
-impl<'a> DeliveryGuard<'a> {
-    fn new(connection: &'a Connection, settings: &Settings) -> Self {
-        let number = settings.number.load(Ordering::Relaxed);
-        let before = connection.settings().swap(number, Ordering::Relaxed);
-        Self {
-            connection,
-            number,
-            before,
-            fallback: 0,
-        }
-    }
-
-    /// Notes that the agent keeps the settings it had.
-    fn rejected(&mut self) {
-        self.fallback = self.before;
-    }
-
-    /// Notes that the agent has the new settings.
-    fn accepted(self) {
-        // Nothing is restored.
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for DeliveryGuard<'_> {
-    fn drop(&mut self) {
-        let (number, fallback) = (self.number, self.fallback);
-        let current = self.connection.settings();
-        // Fails if newer settings were sent meanwhile, which then stay.
-        let _ = current.compare_exchange(number, fallback, Ordering::Relaxed, Ordering::Relaxed);
-    }
-}
-
-/// Converts an answer to a [`Configure`] event: `Ok(Err(reason))` if the agent rejects it. Only an
-/// `allow` accepts it.
-pub(super) fn config_result(outcome: Outcome) -> Result<Result<(), String>, CallError> {
-    let AgentResponse {
-        decision, audit, ..
-    } = outcome?;
-    Ok(match decision {
-        Decision::Allow => Ok(()),
-        Decision::Block { body, .. } => Err(body
-            .unwrap_or_else(|| format!("no reason given; reason codes {:?}", audit.reason_codes))),
-        other => Err(format!(
-            "unexpected decision in the answer to configure: {other:?}"
-        )),
-    })
 }
 
 #[cfg(test)]

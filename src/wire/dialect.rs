@@ -62,6 +62,16 @@ impl Dialect {
         self.extension.is_some()
     }
 
+    /// Returns whether agents do not answer settings: a pong to the ping behind them accepts them,
+    /// and the end of the stream rejects them.
+    pub(crate) const fn confirms_settings_by_pong(self) -> bool {
+        #[cfg(feature = "grpc")]
+        if matches!(self.encoding, Encoding::Protobuf) {
+            return self.extension.is_none();
+        }
+        false
+    }
+
     pub(crate) const fn bodies(self) -> Bodies {
         #[cfg(feature = "grpc")]
         if matches!(self.encoding, Encoding::Protobuf) {

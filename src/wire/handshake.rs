@@ -62,6 +62,14 @@ impl HandshakeRequest {
         }
     }
 
+    /// Adds the settings of the agent.
+    pub(crate) fn with_config(self, config: Option<&Value>) -> Self {
+        Self {
+            config: config.cloned().unwrap_or_default(),
+            ..self
+        }
+    }
+
     /// Chooses the dialect of the connection.
     ///
     /// The encoding is the first of the proxy's preferences that is in `accepted`, or JSON if there

@@ -40,7 +40,7 @@ pub use decode::{DecodeError, DecodeErrorKind};
 pub(crate) use dialect::{Dialect, Extension};
 pub use encoding::{Encoding, UnknownEncoding};
 pub use events::Event;
-pub(crate) use events::{EventTarget, encode_event, event_of, expected_len};
+pub(crate) use events::{EventTarget, SettingsEvent, encode_event, event_of, expected_len};
 pub(crate) use frame::{
     DEFAULT_FRAME_TIMEOUT, FrameBuffer, FrameError, MAX_FRAME_LEN, MessageType, OutgoingFrame,
     frame_of, write_message,

@@ -29,7 +29,7 @@ pub async fn raw_pool_of(config: AgentPoolConfig) -> (RawAgent, AgentPool, Vec<R
     raw_pool_with(config, |_| {}).await
 }
 
-/// Like [`raw_pool_of`], with changes to the capabilities that the agent announces.
+/// Like [`raw_pool_of`], with changes to the handshake response of the agent.
 pub async fn raw_pool_with(
     config: AgentPoolConfig,
     change: impl Fn(&mut Value),

@@ -49,7 +49,7 @@ impl RawAgent {
         self.accept_with(encoding, |_| {}).await
     }
 
-    /// Like [`RawAgent::accept_in`], with changes to the capabilities that the agent announces.
+    /// Like [`RawAgent::accept_in`], with changes to the response of the agent.
     pub async fn accept_with(
         &self,
         encoding: Encoding,
@@ -73,11 +73,12 @@ impl RawAgent {
     ) -> RawConnection {
         assert_eq!(connection.message().await.0, message::HANDSHAKE_REQUEST);
         let mut response = accept_handshake(encoding.as_str());
-        change(&mut response["capabilities"]);
+        change(&mut response);
         connection
             .send_value(message::HANDSHAKE_RESPONSE, &response)
             .await;
         connection.encoding = encoding;
+        connection.stream = response.get("tollgate").map(|_| [0; 8]);
         connection
     }
 }
@@ -127,13 +128,19 @@ pub fn encode(encoding: Encoding, value: &Value) -> Vec<u8> {
 
 /// One end of a connection, frame by frame or byte by byte. Waits at most [`TEST_TIMEOUT`].
 pub struct RawConnection {
-    stream: UnixStream,
+    socket: UnixStream,
     pub encoding: Encoding,
+    /// Stream id of the last event, if an agent has accepted the extension.
+    stream: Option<[u8; 8]>,
 }
 
 impl RawConnection {
-    fn new(stream: UnixStream, encoding: Encoding) -> Self {
-        Self { stream, encoding }
+    fn new(socket: UnixStream, encoding: Encoding) -> Self {
+        Self {
+            socket,
+            encoding,
+            stream: None,
+        }
     }
 
     pub async fn connect(path: &Path) -> Self {
@@ -174,19 +181,19 @@ impl RawConnection {
 
     /// Returns the socket in blocking mode, for use on a thread.
     pub fn into_std(self) -> std::os::unix::net::UnixStream {
-        let stream = self.stream.into_std().unwrap();
+        let stream = self.socket.into_std().unwrap();
         stream.set_nonblocking(false).unwrap();
         stream
     }
 
     pub async fn send_bytes(&mut self, bytes: &[u8]) {
-        let sent = timeout(TEST_TIMEOUT, self.stream.write_all(bytes)).await;
+        let sent = timeout(TEST_TIMEOUT, self.socket.write_all(bytes)).await;
         sent.expect("the other side does not read").unwrap();
     }
 
     /// Sends bytes to a peer that may have closed the connection.
     pub async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.stream.write_all(bytes).await
+        self.socket.write_all(bytes).await
     }
 
     pub async fn send(&mut self, message: u8, payload: &[u8]) {
@@ -206,16 +213,23 @@ impl RawConnection {
 
     /// Like [`RawConnection::receive`], without a timeout.
     pub async fn receive_without_timeout(&mut self) -> Option<(u8, Vec<u8>)> {
-        let length = self.stream.read_u32().await.ok()?;
-        let message = self.stream.read_u8().await.ok()?;
+        let length = self.socket.read_u32().await.ok()?;
+        let message = self.socket.read_u8().await.ok()?;
         let mut payload = vec![0; length as usize - 1];
-        self.stream.read_exact(&mut payload).await.ok()?;
+        self.socket.read_exact(&mut payload).await.ok()?;
         Some((message, payload))
     }
 
     /// Returns the next message, which must decode.
     pub async fn message(&mut self) -> (u8, Value) {
         let (message, payload) = self.receive().await.expect("the connection ended");
+        if message::EVENTS.contains(&message)
+            && let Some(stream) = &mut self.stream
+        {
+            let (id, event) = payload.split_first_chunk().expect("a stream id");
+            *stream = *id;
+            return (message, self.decode(event));
+        }
         (message, self.decode(&payload))
     }
 
@@ -241,7 +255,7 @@ impl RawConnection {
 
     /// Asserts that no further bytes have arrived.
     pub fn expect_silence(&self) {
-        let received = self.stream.try_read(&mut [0; 64]);
+        let received = self.socket.try_read(&mut [0; 64]);
         assert!(received.is_err_and(|error| error.kind() == ErrorKind::WouldBlock));
     }
 
@@ -249,7 +263,7 @@ impl RawConnection {
     pub async fn fill(&mut self, bytes: &[u8], limit: usize) -> bool {
         let stalled = std::time::Duration::from_millis(500);
         for _ in 0..limit / bytes.len() {
-            if timeout(stalled, self.stream.write_all(bytes))
+            if timeout(stalled, self.socket.write_all(bytes))
                 .await
                 .is_err()
             {
@@ -300,13 +314,18 @@ impl RawConnection {
 
     /// Answers with a block. Its status identifies the answer.
     pub async fn block(&mut self, correlation_id: &str, status: u16) {
-        let answer = blocking(correlation_id, status);
-        self.send_value(message::AGENT_RESPONSE, &answer).await;
+        self.answer(&blocking(correlation_id, status)).await;
     }
 
     pub async fn allow(&mut self, correlation_id: &str) {
-        self.send_value(message::AGENT_RESPONSE, &allowing(correlation_id))
-            .await;
+        self.answer(&allowing(correlation_id)).await;
+    }
+
+    /// Answers the last event.
+    async fn answer(&mut self, answer: &Value) {
+        let stream = self.stream.as_ref().map_or(&[][..], |stream| stream);
+        let payload = [stream, &encode(self.encoding, answer)].concat();
+        self.send(message::AGENT_RESPONSE, &payload).await;
     }
 }
 

@@ -82,8 +82,8 @@ fn pool_config(encoding: Encoding, use_extension: bool) -> AgentPoolConfig {
 /// Plays the agent on every connection of the pool.
 async fn play(agent: RawAgent, encoding: Encoding) {
     loop {
-        let limit = |messages: &mut serde_json::Value| {
-            messages["limits"]["max_body_size"] = json!(MAX_BODY);
+        let limit = |response: &mut serde_json::Value| {
+            response["capabilities"]["limits"]["max_body_size"] = json!(MAX_BODY);
         };
         let connection = agent.accept_with(encoding, limit).await;
         tokio::spawn(answer(connection));

@@ -138,8 +138,15 @@ async fn take_settings(connection: &mut RawConnection, allow: bool) -> Value {
     settings
 }
 
-fn take_pushes(features: &mut Value) {
-    features["features"]["config_push"] = json!(true);
+/// Announces that the agent takes pushes, and accepts the extension.
+fn take_pushes(response: &mut Value) {
+    announce_pushes(response);
+    response["tollgate"] = json!({"version": 1});
+}
+
+/// Announces that the agent takes pushes, as agents on `zentinel-agent-protocol` do.
+fn announce_pushes(response: &mut Value) {
+    response["capabilities"]["features"]["config_push"] = json!(true);
 }
 
 #[tokio::test]
@@ -298,12 +305,10 @@ async fn settings_without_an_answer_are_sent_again() {
 
 #[tokio::test]
 async fn updates_arrive_in_order_even_after_a_rejection() {
-    let all = ALL.map(|encoding| (encoding, true));
-    for (encoding, use_extension) in [(Encoding::MessagePack, false)].into_iter().chain(all) {
+    for encoding in ALL {
         let agent = Served::speaking(encoding).await;
         let settings = AgentPoolConfig {
             connections_per_agent: 4,
-            use_extension,
             ..config(encoding)
         };
         let pool = pool_with(settings, &agent.path).await;
@@ -436,6 +441,50 @@ async fn agent_that_reconnects_in_time_gets_its_updates() {
         status(pool.config_pusher(), &id).0,
         PushStatus::Acknowledged
     );
+}
+
+/// The agent would take an update for its settings.
+#[tokio::test]
+async fn agent_without_the_extension_gets_no_updates() {
+    for encoding in BOTH {
+        let settings = config(encoding);
+        let (_agent, pool, mut connections) = raw_pool_with(settings, announce_pushes).await;
+        let agent = pool.agent("agent").unwrap();
+        assert!(agent.capabilities().unwrap().features.config_push);
+        for update in [list("ips", 1), ConfigUpdateType::RequestReload] {
+            assert_eq!(agent.push_config(update.clone()), None);
+            assert!(pool.config_pusher().push_to_all(update).is_empty());
+        }
+        assert!(pool.config_pusher().pushable_agents().is_empty());
+        assert!(!connections[0].sync_events().await);
+    }
+}
+
+#[tokio::test]
+async fn update_fails_if_the_agent_returns_without_the_extension() {
+    let settings = AgentPoolConfig {
+        config_push: ConfigPusherConfig {
+            ack_timeout: TEST_TIMEOUT,
+            ..with_retries(20)
+        },
+        reconnect_interval: Duration::from_millis(1),
+        ..config(Encoding::Json)
+    };
+    let (agent, pool, connections) = raw_pool_with(settings, take_pushes).await;
+    drop(connections);
+    let id = pool
+        .agent("agent")
+        .unwrap()
+        .push_config(list("ips", 1))
+        .expect("the agent is known");
+    let mut connection = agent.accept_with(Encoding::Json, announce_pushes).await;
+    wait_for_pushes(&pool).await;
+    let (status, _) = status(pool.config_pusher(), &id);
+    let PushStatus::Failed { reason } = &status else {
+        panic!("{status:?}");
+    };
+    assert!(reason.contains("extension"), "{reason}");
+    assert!(!connection.sync_events().await);
 }
 
 #[tokio::test]

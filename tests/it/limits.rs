@@ -189,8 +189,8 @@ async fn unsubscribed_events_can_be_skipped() {
 
 #[tokio::test]
 async fn bodies_above_the_agents_limit_are_rejected() {
-    let change = |capabilities: &mut serde_json::Value| {
-        capabilities["limits"]["max_body_size"] = json!(1_000);
+    let change = |response: &mut serde_json::Value| {
+        response["capabilities"]["limits"]["max_body_size"] = json!(1_000);
     };
     let (_agent, pool, mut connections) = raw_pool_with(config(Encoding::Json), change).await;
     let agent = pool.agent("agent").unwrap();
@@ -224,8 +224,8 @@ async fn bodies_above_the_agents_limit_are_rejected() {
 
 #[tokio::test]
 async fn agents_concurrency_limit_is_kept() {
-    let change = |capabilities: &mut serde_json::Value| {
-        capabilities["limits"]["max_concurrency"] = json!(2);
+    let change = |response: &mut serde_json::Value| {
+        response["capabilities"]["limits"]["max_concurrency"] = json!(2);
     };
     let (_agent, pool, mut connections) = raw_pool_with(config(Encoding::Json), change).await;
     let mut connection = connections.remove(0);

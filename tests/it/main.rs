@@ -51,6 +51,8 @@ mod grpc_health;
 #[cfg(feature = "grpc")]
 mod grpc_limits;
 #[cfg(feature = "grpc")]
+mod grpc_settings;
+#[cfg(feature = "grpc")]
 mod grpc_tls;
 #[cfg(feature = "grpc")]
 mod grpc_unary_calls;

@@ -192,8 +192,8 @@ async fn converse(pool: &AgentPool, control: &AgentControl) -> Checked {
     calls.make().await?;
     let update = ConfigUpdateType::RequestReload;
     let pushed = agent.push_config(update);
-    pushed.expect("the agent is known");
-    // Agents without the extension cannot be asked.
+    // Agents without the extension accept no updates, and cannot be asked to drain.
+    assert_eq!(pushed.is_some(), agent.uses_extension() == Some(true));
     let drained = agent
         .request_drain(Duration::from_millis(1000), DrainReason::Maintenance)
         .await;

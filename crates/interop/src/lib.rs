@@ -32,7 +32,7 @@ pub use answers::{BLOCKED_TEXT, blocked_by_body, rejected_settings, to_chunk, to
 pub use pairing::{Pairing, pairings, selected_versions};
 pub use peer::{Peer, Version};
 pub use peer_agent::{Logged, PeerAgent};
-pub use peer_client::{ClientRun, Via, run_client, run_client_at_once};
+pub use peer_client::{ClientRun, Via, run_client, run_client_at_once, run_client_with_settings};
 pub use pool_with_peer::{AGENT, PoolWithPeer, pool_config};
 pub use recorder::{OnFirstEvent, RecordingDialer, RecordingServer};
 pub use script::{CANCEL_REASONS, Call, Step, URIS, script};

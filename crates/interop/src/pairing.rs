@@ -19,7 +19,25 @@ pub struct Pairing {
 }
 
 /// All pairings. MessagePack works with one side of 0.6.11, but not between two.
-const EVERY_PAIRING: [Pairing; 6] = [
+const EVERY_PAIRING: [Pairing; 9] = [
+    Pairing {
+        version: Version::V0_6_54,
+        build: MessagePack,
+        ours: &[MessagePack, Json],
+        agreed: MessagePack,
+    },
+    Pairing {
+        version: Version::V0_6_54,
+        build: MessagePack,
+        ours: &[Json],
+        agreed: Json,
+    },
+    Pairing {
+        version: Version::V0_6_54,
+        build: Json,
+        ours: &[MessagePack, Json],
+        agreed: Json,
+    },
     Pairing {
         version: Version::V0_6_45,
         build: MessagePack,
@@ -58,7 +76,8 @@ const EVERY_PAIRING: [Pairing; 6] = [
     },
 ];
 
-/// Returns the pairings of the versions that `TOLLGATE_PEER_VERSIONS` selects, 0.6.45 by default.
+/// Returns the pairings of the versions that `TOLLGATE_PEER_VERSIONS` selects, [`Version::DEFAULT`]
+/// otherwise.
 ///
 /// # Panics
 ///
@@ -71,7 +90,8 @@ pub fn pairings() -> impl Iterator<Item = Pairing> {
         .inspect(|pairing| eprintln!("{pairing}"))
 }
 
-/// Returns the versions that `TOLLGATE_PEER_VERSIONS` selects, 0.6.45 by default.
+/// Returns the versions that `TOLLGATE_PEER_VERSIONS` selects, [`Version::DEFAULT`]
+/// otherwise.
 ///
 /// # Panics
 ///
@@ -83,7 +103,7 @@ pub fn selected_versions() -> Vec<Version> {
 
 fn versions(selected: &str) -> Vec<Version> {
     match selected {
-        "" => vec![Version::V0_6_45],
+        "" => Version::DEFAULT.to_vec(),
         "all" => Version::ALL.to_vec(),
         list => list.split(',').map(version).collect(),
     }
@@ -120,10 +140,10 @@ mod tests {
 
     #[test]
     fn versions_are_selected_by_name() {
-        assert_eq!(versions(""), [Version::V0_6_45]);
+        assert_eq!(versions(""), Version::DEFAULT);
         assert_eq!(versions("all"), Version::ALL);
         assert_eq!(versions("0.6.11"), [Version::V0_6_11]);
-        assert_eq!(versions("0.6.45,0.6.11"), Version::ALL);
+        assert_eq!(versions("0.6.54,0.6.45,0.6.11"), Version::ALL);
     }
 
     #[test]

@@ -16,18 +16,30 @@ pub enum Version {
     V0_6_11,
     /// 0.6.45
     V0_6_45,
+    /// 0.6.54
+    V0_6_54,
 }
 
 impl Version {
     /// All versions with a peer, newest first.
-    pub const ALL: [Self; 2] = [Self::V0_6_45, Self::V0_6_11];
+    pub const ALL: [Self; 3] = [Self::V0_6_54, Self::V0_6_45, Self::V0_6_11];
+
+    /// The versions that tests run against unless others are selected.
+    pub const DEFAULT: [Self; 2] = [Self::V0_6_54, Self::V0_6_45];
 
     /// Returns the version as text, such as `0.6.45`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::V0_6_11 => "0.6.11",
             Self::V0_6_45 => "0.6.45",
+            Self::V0_6_54 => "0.6.54",
         }
+    }
+
+    /// Returns whether its proxies give agents settings when they connect, and its agents report
+    /// settings to their handler over gRPC.
+    pub const fn has_settings(self) -> bool {
+        matches!(self, Self::V0_6_54)
     }
 }
 
@@ -92,7 +104,7 @@ fn file_name(version: Version, best: Encoding) -> String {
 
 const fn build_command(version: Version) -> &'static str {
     match version {
-        Version::V0_6_45 => "scripts/interop-peers",
+        Version::V0_6_45 | Version::V0_6_54 => "scripts/interop-peers",
         Version::V0_6_11 => "scripts/interop-peers --all",
     }
 }

@@ -43,6 +43,28 @@ pub async fn run_client(peer: &Peer, via: Via, socket: &Path) -> Vec<Value> {
     lines_of(&run(command).await)
 }
 
+/// Lets a peer's client give the agent settings and make one call, that of a step with this name.
+/// Returns the lines it prints; if the agent does not accept the settings, the first is a failed
+/// `connect` and the only one.
+///
+/// # Panics
+///
+/// If the client does not end in time.
+pub async fn run_client_with_settings(
+    peer: &Peer,
+    via: Via,
+    socket: &Path,
+    settings: &Value,
+    step: &str,
+) -> Vec<Value> {
+    let mut command = peer.command("client", "--connect", socket);
+    command
+        .args(["--via", via.as_str(), "--only", step])
+        .args(["--settings", &settings.to_string()])
+        .stderr(Stdio::inherit());
+    printed_lines(&run(command).await)
+}
+
 /// Output of a client with one connection.
 #[derive(Debug)]
 pub struct ClientRun {
@@ -85,8 +107,13 @@ async fn run(mut command: Command) -> Output {
 }
 
 fn lines_of(output: &Output) -> Vec<Value> {
+    let lines = printed_lines(output);
+    assert!(output.status.success(), "{}: {lines:?}", output.status);
+    lines
+}
+
+fn printed_lines(output: &Output) -> Vec<Value> {
     let text = std::str::from_utf8(&output.stdout).expect("the client prints text");
-    assert!(output.status.success(), "{}: {text}", output.status);
     let line = |line| serde_json::from_str(line).expect("the line is JSON");
     text.lines().map(line).collect()
 }

@@ -1,6 +1,6 @@
 //! The unary method `ProcessEvent`: one message without a handshake, and its answer.
 
-use crate::agent::answer::{Job, answer};
+use crate::agent::answer::{FatalEvent, Job, answer};
 use crate::agent::exchange_order::ExchangeOrder;
 use crate::agent::handler::AgentHandler;
 use crate::agent::server::sessions::Sessions;
@@ -114,8 +114,11 @@ async fn answer_to<H: AgentHandler>(
             progress: Arc::default(),
         };
         let done = answer(Arc::clone(&sessions.handler), job).await;
-        done.result.map_err(|error| invalid_argument(&error))?;
-        return Ok(done.scratch.into_frame());
+        return match done.result {
+            Err(error @ FatalEvent::Unanswerable(_)) => Err(invalid_argument(&error)),
+            // A rejection of settings is the answer to the call.
+            Ok(()) | Err(FatalEvent::SettingsRejected(_)) => Ok(done.scratch.into_frame()),
+        };
     }
     let encodings = &[Encoding::Protobuf];
     let (message, payload) = match message {

@@ -152,6 +152,7 @@ impl LinkSender for PipeSender {
             CloseReason::LimitExceeded => Code::ResourceExhausted,
             CloseReason::HandshakeTimeout => Code::DeadlineExceeded,
             CloseReason::Stopping => Code::Unavailable,
+            CloseReason::SettingsRejected => Code::FailedPrecondition,
         };
         self.0.queue().failure = Some(Status::new(code, detail.to_string()));
     }

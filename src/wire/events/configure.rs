@@ -30,6 +30,29 @@ impl Encode for Configure<'_> {
     }
 }
 
+/// Settings of an agent, as the pool sends them.
+#[derive(Debug)]
+pub(crate) struct SettingsEvent<'a> {
+    pub(crate) event: Configure<'a>,
+    /// Set if the connection has brought the agent no settings yet. Only protobuf has a field for
+    /// this.
+    pub(crate) is_initial: bool,
+}
+
+impl Encode for SettingsEvent<'_> {
+    const EVENT_TYPE: EventType = EventType::Configure;
+
+    fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
+        self.event.encode(correlation_id, sink);
+    }
+
+    #[cfg(feature = "grpc")]
+    fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
+        protobuf::write_configure(&self.event, correlation_id, writer);
+        protobuf::write_is_initial(self.is_initial, writer);
+    }
+}
+
 /// Decodes a configure event.
 ///
 /// Older proxies send some settings without a correlation id. The id is then empty, and so is

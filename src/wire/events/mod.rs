@@ -6,6 +6,7 @@ mod head;
 mod tables;
 
 pub(super) use body::decode_chunk;
+pub(crate) use configure::SettingsEvent;
 pub(super) use configure::decode as decode_configure;
 pub(super) use head::{decode_request_headers, decode_response_headers};
 
@@ -33,6 +34,7 @@ pub trait Event: Encode + Sync {}
 
 impl<H: HeaderSource> Event for RequestHeaders<'_, H> {}
 impl<H: HeaderSource> Event for ResponseHeaders<'_, H> {}
+impl Event for SettingsEvent<'_> {}
 
 /// Lists the events. A blanket implementation would hide them from the documentation.
 macro_rules! events {

@@ -117,6 +117,11 @@ pub(in crate::wire) fn write_configure(
     }
 }
 
+/// Writes whether settings are the first of a connection.
+pub(in crate::wire) fn write_is_initial(is_initial: bool, writer: &mut Writer<'_>) {
+    writer.bool(3, is_initial);
+}
+
 impl<'a> IncomingEvent<'a> {
     /// Decodes an event from its envelope. The event may borrow its text form of the time from
     /// `timestamp`.

@@ -17,7 +17,7 @@ pub(in crate::wire) fn encode_request(request: &HandshakeRequest) -> Vec<u8> {
         supported_versions: request.supported_versions.clone(),
         proxy_id: request.proxy_id.clone(),
         proxy_version: request.proxy_version.clone(),
-        config_json: request.config.to_string(),
+        config_json: write_config(&request.config),
         tollgate_versions: offered
             .filter_map(|&version| u32::try_from(version).ok())
             .collect(),
@@ -37,11 +37,26 @@ pub(in crate::wire) fn decode_request(payload: &[u8]) -> Result<HandshakeRequest
         supported_versions: message.supported_versions,
         proxy_id: message.proxy_id,
         proxy_version: message.proxy_version,
-        // `config` is not used, so invalid JSON is no error.
-        config: serde_json::from_str(&message.config_json).unwrap_or(Value::Null),
+        config: read_config(&message.config_json),
         supported_encodings: vec![Encoding::Protobuf.to_string()],
         tollgate: (!versions.is_empty()).then_some(ExtensionOffer { versions }),
     })
+}
+
+/// Writes settings; none are an empty object, as `zentinel-agent-protocol` writes them.
+fn write_config(config: &Value) -> String {
+    if config.is_null() {
+        return "{}".to_owned();
+    }
+    config.to_string()
+}
+
+/// Reads settings. They are not used, so invalid JSON is no error.
+fn read_config(text: &str) -> Value {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(config)) if config.is_empty() => Value::Null,
+        read => read.unwrap_or_default(),
+    }
 }
 
 pub(in crate::wire) fn encode_response(response: &HandshakeResponse) -> Vec<u8> {

@@ -27,7 +27,8 @@ mod writer;
 
 pub(crate) use envelope::{Direction, stream_id};
 pub(super) use events::{
-    write_chunk, write_configure, write_event, write_request_headers, write_response_headers,
+    write_chunk, write_configure, write_event, write_is_initial, write_request_headers,
+    write_response_headers,
 };
 
 pub(super) use reader::{HeaderReader, Reader};

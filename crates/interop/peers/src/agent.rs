@@ -170,8 +170,12 @@ impl AgentHandlerV2 for Recorder {
         .with_features(AgentFeatures::full())
     }
 
+    /// Accepts every handshake except those with `"reject_handshake": true` in their settings.
     async fn on_handshake(&self, request: HandshakeRequest) -> HandshakeResponse {
         self.record("handshake", &request);
+        if request.config["reject_handshake"] == true {
+            return HandshakeResponse::failure("Handshake rejected");
+        }
         HandshakeResponse::success(self.capabilities())
     }
 

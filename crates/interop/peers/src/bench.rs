@@ -100,7 +100,7 @@ struct ConnectedPool {
 impl ConnectedPool {
     async fn open(path: &Path, encoding: &'static str, traffic: &Traffic) -> Result<Self> {
         Ok(Self {
-            pool: Arc::new(connect_pool(path, CONNECTIONS, TIMEOUT).await?),
+            pool: Arc::new(connect_pool(path, CONNECTIONS, None, TIMEOUT).await?),
             encoding,
             traffic: traffic.clone(),
         })

@@ -37,13 +37,23 @@ pub struct Args {
     /// Connections of the pool.
     #[arg(long, default_value = "1")]
     connections: NonZeroUsize,
+    /// Settings to give the agent on every connection, as JSON. Since 0.6.54.
+    #[arg(long, value_name = "JSON", value_parser = json_value)]
+    settings: Option<Value>,
     /// Timeout of an answer.
     #[arg(long, default_value_t = 5000)]
     timeout_ms: u64,
+    /// Make only the call of this name.
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
     /// Make the calls of different exchanges at the same time, so that calls that are
     /// never answered time out together.
     #[arg(long)]
     at_once: bool,
+}
+
+fn json_value(text: &str) -> serde_json::Result<Value> {
+    serde_json::from_str(text)
 }
 
 /// Type of zentinel-agent-protocol that makes the calls.
@@ -75,6 +85,9 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     }))?;
     let link = Arc::new(link);
     let mut steps = script::steps();
+    if let Some(name) = &args.only {
+        steps.retain(|step| step.name == *name);
+    }
     if args.at_once {
         let unanswered = steps.iter().position(|step| !step.call.is_answered());
         let in_order = steps.split_off(unanswered.unwrap_or(steps.len()));
@@ -88,13 +101,15 @@ pub async fn run(args: Args) -> Result<ExitCode> {
 }
 
 async fn connect(args: &Args, limit: Duration) -> Result<(Link, Agreed), AgentProtocolError> {
+    let settings = args.settings.clone();
+    let connections = args.connections.get();
     let (link, agreed) = match (args.via, grpc_address(&args.connect)) {
         (Via::Client, Some(address)) => {
-            let client = connect_grpc_client(address, limit).await?;
+            let client = connect_grpc_client(address, settings, limit).await?;
             (Link::GrpcClient(Box::new(client)), Agreed::Protobuf)
         }
         (Via::Client, None) => {
-            let client = connect_client(&args.connect, limit).await?;
+            let client = connect_client(&args.connect, settings, limit).await?;
             let agreed = client.encoding().await;
             (Link::Client(Box::new(client)), Agreed::Of(agreed))
         }
@@ -108,7 +123,7 @@ async fn connect(args: &Args, limit: Duration) -> Result<(Link, Agreed), AgentPr
                 Some(_) => Agreed::Protobuf,
                 None => Agreed::Of(probe_encoding(&args.connect, limit).await?),
             };
-            let pool = connect_pool(&args.connect, args.connections.get(), limit).await?;
+            let pool = connect_pool(&args.connect, connections, settings, limit).await?;
             (Link::Pool(Box::new(pool)), agreed)
         }
     };

@@ -38,7 +38,7 @@ impl Expected {
         match self {
             Self::Json if BINARY => bail!(
                 "an agent built with binary-uds uses MessagePack if it is offered first; \
-                 build with --no-default-features for JSON"
+                 build with --no-default-features --features json for JSON"
             ),
             Self::Msgpack if !BINARY => bail!("this agent was built without binary-uds"),
             _ => Ok(()),

@@ -20,6 +20,9 @@ use zentinel_agent_protocol::{AgentProtocolError, AgentResponse};
 /// Name of the agent in the pool.
 pub const AGENT: &str = "agent";
 
+/// Shortest time that an agent gets to accept its settings.
+const SETTINGS_LIMIT: Duration = Duration::from_secs(5);
+
 /// Error of a call, as text for the output.
 #[derive(Debug)]
 pub struct Failure {
@@ -62,11 +65,13 @@ pub async fn within<T>(
         .unwrap_or(Err(AgentProtocolError::Timeout(limit)))
 }
 
-/// Creates a pool with `connections` connections to the agent. In 0.6.45 a pool without
-/// any connection is not an error; here it is, as in 0.6.11.
+/// Creates a pool with `connections` connections to the agent, which is given these
+/// settings. Since 0.6.45 a pool without any connection is not an error; here it is, as
+/// in 0.6.11.
 pub async fn connect_pool(
     path: &Path,
     connections: usize,
+    settings: Option<Value>,
     limit: Duration,
 ) -> Result<AgentPool, AgentProtocolError> {
     let pool = AgentPool::with_config(AgentPoolConfig {
@@ -79,13 +84,32 @@ pub async fn connect_pool(
         Some(address) => format!("http://{address}"),
         None => format!("unix:{}", path.display()),
     };
-    within(limit, pool.add_agent(AGENT, endpoint)).await?;
+    #[cfg(feature = "settings")]
+    let added = pool.add_agent_with_config(AGENT, endpoint, settings);
+    #[cfg(not(feature = "settings"))]
+    let added = {
+        no_settings(settings)?;
+        pool.add_agent(AGENT, endpoint)
+    };
+    within(limit + SETTINGS_LIMIT, added).await?;
     match pool.agent_stats(AGENT).await {
         Some(stats) if stats.active_connections > 0 => Ok(pool),
         _ => Err(AgentProtocolError::ConnectionFailed(format!(
             "no connection to {}",
             path.display()
         ))),
+    }
+}
+
+/// Fails if there are settings, because this build cannot give an agent any when it
+/// connects.
+#[cfg(not(feature = "settings"))]
+fn no_settings(settings: Option<Value>) -> Result<(), AgentProtocolError> {
+    match settings {
+        None => Ok(()),
+        Some(_) => Err(AgentProtocolError::InvalidMessage(
+            "this build cannot give an agent settings when it connects".to_owned(),
+        )),
     }
 }
 
@@ -105,29 +129,39 @@ pub async fn accept_agent(path: &Path, limit: Duration) -> Result<AgentPool, Age
 }
 
 /// Opens a connection that prints the agent's unsolicited messages, as far as the client
-/// passes them on.
+/// passes them on. The agent is given these settings.
 pub async fn connect_client(
     path: &Path,
+    settings: Option<Value>,
     limit: Duration,
 ) -> Result<AgentClientV2Uds, AgentProtocolError> {
     let path = path.display().to_string();
     let mut client = AgentClientV2Uds::new(AGENT, path, limit).await?;
     client.set_metrics_callback(print_metrics());
     client.set_config_update_callback(print_config_updates());
-    within(limit, client.connect()).await?;
+    #[cfg(feature = "settings")]
+    client.set_config(settings);
+    #[cfg(not(feature = "settings"))]
+    no_settings(settings)?;
+    within(limit + SETTINGS_LIMIT, client.connect()).await?;
     Ok(client)
 }
 
 /// Like [`connect_client`], but over gRPC.
 pub async fn connect_grpc_client(
     address: &str,
+    settings: Option<Value>,
     limit: Duration,
 ) -> Result<AgentClientV2, AgentProtocolError> {
     let endpoint = format!("http://{address}");
     let mut client = within(limit, AgentClientV2::new(AGENT, endpoint, limit)).await?;
     client.set_metrics_callback(print_metrics());
     client.set_config_update_callback(print_config_updates());
-    within(limit, client.connect()).await?;
+    #[cfg(feature = "settings")]
+    client.set_config(settings);
+    #[cfg(not(feature = "settings"))]
+    no_settings(settings)?;
+    within(limit + SETTINGS_LIMIT, client.connect()).await?;
     Ok(client)
 }
 
@@ -150,7 +184,7 @@ pub async fn probe_encoding(
     path: &Path,
     limit: Duration,
 ) -> Result<UdsEncoding, AgentProtocolError> {
-    let client = connect_client(path, limit).await?;
+    let client = connect_client(path, None, limit).await?;
     let encoding = client.encoding().await;
     client.close().await?;
     Ok(encoding)

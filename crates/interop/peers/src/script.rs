@@ -68,8 +68,10 @@ const REASONS: [CancelReason; 6] = [
     CancelReason::Manual,
 ];
 
-/// Returns all steps. Cancels and pings are not answered, so the last call is one that
-/// is: when its answer arrives, the agent has read everything before it.
+/// Returns all steps. Cancels and pings are not answered, so a call that is follows them:
+/// when its answer arrives, the agent has read everything before it. Rejected settings
+/// come after that, since over gRPC they end the connection, and another call that the
+/// agent reads after them.
 pub fn steps() -> Vec<Step> {
     let mut script = Script::default();
     script.request_headers();
@@ -79,6 +81,12 @@ pub fn steps() -> Vec<Step> {
     script.control();
     script.one("request_headers:/last", |id| {
         Call::RequestHeaders(events::request_headers(id, "/last"))
+    });
+    script.one("configure:rejected", |_| {
+        Call::Configure(json!({"config": {"reject": true}}))
+    });
+    script.one("request_headers:/after", |id| {
+        Call::RequestHeaders(events::request_headers(id, "/after"))
     });
     script.steps
 }
@@ -213,9 +221,6 @@ impl Script {
                 "config": {"mode": "strict", "limits": [1, 2.5, null]},
                 "config_version": "7",
             }))
-        });
-        self.one("configure:rejected", |_| {
-            Call::Configure(json!({"config": {"reject": true}}))
         });
         for reason in REASONS {
             self.one(format!("cancel_request:{}", reason as i32), |_| {

@@ -27,6 +27,8 @@ pub enum Outcome {
     Ignored,
     /// The message arrives and is not reported to the handler or the caller.
     NotReported,
+    /// The agent ends the connection.
+    Ended,
     /// The message or the field does not arrive.
     Lost,
     /// This side cannot send the message.
@@ -109,6 +111,7 @@ impl Display for Outcome {
             Self::Failed(error) => return write!(f, "fails: {error}"),
             Self::Ignored => "ignored",
             Self::NotReported => "not reported",
+            Self::Ended => "ends the stream",
             Self::Lost => "lost",
             Self::CannotSend => "–",
         })

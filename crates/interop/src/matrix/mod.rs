@@ -13,6 +13,7 @@ mod reason;
 mod row;
 mod running_agent;
 mod session;
+mod settings;
 mod table;
 mod wire;
 
@@ -20,7 +21,7 @@ pub use cell::{Cell, Outcome};
 pub use column::{Column, Extension, Implementation};
 pub use notice::Notice;
 pub use reason::Reason;
-pub use row::{PARTS, Row, Subject};
+pub use row::{FirstSettings, PARTS, Row, Subject};
 pub use table::{difference, replaced};
 pub use wire::Wire;
 
@@ -106,8 +107,10 @@ async fn cells_in(column: Column) -> Vec<Cell> {
         })
         .collect();
     let reactions = Reactions::observe(&column, &session, &notices).await;
-    let cell = |row: &Row| {
+    let mut cells = Vec::new();
+    for row in rows() {
         let outcome = match row.subject {
+            Subject::FirstSettings(case) => settings::outcome(&column, case).await,
             Subject::Handshake => session.handshake(),
             Subject::Event(steps) => session.events(steps),
             Subject::Answer(step, field) => session.answer(step, field),
@@ -116,15 +119,24 @@ async fn cells_in(column: Column) -> Vec<Cell> {
             Subject::PingFromAgent => reactions.to_ping(),
             Subject::Notice(notice) => reactions.to_notice(notice),
         };
-        Cell::new(outcome, &row.subject, &column)
-    };
-    rows().map(cell).collect()
+        cells.push(Cell::new(outcome, &row.subject, &column));
+    }
+    cells
 }
 
 /// Returns tollgate's pool with one connection to the agent of a column or to its raw agent, and
 /// the handle of the agent.
 async fn pool_of(column: &Column, socket: &Path) -> (AgentPool, Agent) {
-    let pool = AgentPool::with_config(AgentPoolConfig {
+    let pool = empty_pool(column);
+    let agent = pool
+        .add(AgentConfig::new(AGENT, socket.display().to_string()).require_connection())
+        .await
+        .expect("the pool connects");
+    (pool, agent)
+}
+
+fn empty_pool(column: &Column) -> AgentPool {
+    AgentPool::with_config(AgentPoolConfig {
         connections_per_agent: 1,
         request_timeout: LIMIT,
         encodings: column.wire.offered_to(column.agent),
@@ -133,10 +145,5 @@ async fn pool_of(column: &Column, socket: &Path) -> (AgentPool, Agent) {
         max_consecutive_errors: u32::MAX,
         circuit_breaker_threshold: 0,
         ..AgentPoolConfig::default()
-    });
-    let agent = pool
-        .add(AgentConfig::new(AGENT, socket.display().to_string()).require_connection())
-        .await
-        .expect("the pool connects");
-    (pool, agent)
+    })
 }

@@ -15,6 +15,9 @@ use std::sync::Arc;
 use tokio::time::timeout;
 use tollgate::{Agent, AgentControl, AgentResponse, CallError, control::AgentNotice};
 
+/// Step of the script that is answered after all others, unless they have ended the connection.
+const LAST_STEP: &str = "request_headers:/last";
+
 /// An exchange that is paused alone, and one that is not paused.
 const PAUSED: &str = "paused";
 const OTHER: &str = "other";
@@ -223,15 +226,15 @@ async fn of_zentinel_proxy(column: &Column, session: &Session, notice: Notice) -
     // In `zentinel-agent-protocol` only the pool evaluates flow control.
     let lines = run_client(&peer, Via::Pool, server.socket()).await;
     server.stop().await;
-    let last = lines
-        .iter()
-        .find(|line| line["call"] == "request_headers:/last");
+    let last = lines.iter().find(|line| line["call"] == LAST_STEP);
     Outcome::works_if(last.is_some_and(|line| line["ok"] == false))
 }
 
-/// Pauses the last exchange of the script, or all exchanges.
+/// Pauses the exchange of [`LAST_STEP`], or all exchanges.
 fn pause(control: &AgentControl, notice: Notice) {
-    let last = script().pop().expect("the script has steps");
+    let steps = script();
+    let last = steps.iter().find(|step| step.name == LAST_STEP);
+    let last = last.expect("the script has this step");
     let [pause, _] = Message::pause_and_resume(notice, &last.id);
     pause.send(control);
 }

@@ -41,17 +41,21 @@ pub enum Reason {
     AgentIdReplaced,
     /// Over gRPC there is no message with which an agent can ping.
     NoPingMessage,
+    /// The agent accepts settings by a pong, and rejects them by ending the stream.
+    SettingsByPong,
+    /// The proxy gives an agent no settings when it connects.
+    NoFirstSettings,
 }
 
 use Reason::{
     AgentIdReplaced, BytesForText, CancelsNotReported, FlowControlIgnored, GuardrailUnanswered,
-    HealthUnused, NoField, NoPingMessage, NoPings, NoSuchCall, NoWayToSend, RepeatedId,
-    SettingsIgnored, SettingsUnanswered, ShorterArray, TextForValues,
+    HealthUnused, NoField, NoFirstSettings, NoPingMessage, NoPings, NoSuchCall, NoWayToSend,
+    RepeatedId, SettingsByPong, SettingsIgnored, SettingsUnanswered, ShorterArray, TextForValues,
 };
 
 impl Reason {
     /// All reasons, in the order of their letters.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         ShorterArray,
         RepeatedId,
         BytesForText,
@@ -68,6 +72,8 @@ impl Reason {
         SettingsUnanswered,
         AgentIdReplaced,
         NoPingMessage,
+        SettingsByPong,
+        NoFirstSettings,
     ];
 
     /// Returns the letter in the tables.
@@ -89,8 +95,8 @@ impl Reason {
             }
             RepeatedId => {
                 "0.6.11 writes `correlation_id` twice into MessagePack events, and zentinel's server \
-                 rejects them. 0.6.45 then answers `allow` without calling the handler. 0.6.11 answers \
-                 without an id, so the call times out. Tollgate's agent accepts a key that is repeated \
+                 rejects them. Since 0.6.45 it then answers `allow` without calling the handler. That of \
+                 0.6.11 answers without an id, so the call times out. Tollgate's agent accepts a key that is repeated \
                  with the same value. Tollgate's proxy repeats no key."
             }
             BytesForText => {
@@ -145,13 +151,15 @@ impl Reason {
                  text to its caller. Tollgate's proxy parses it."
             }
             SettingsIgnored => {
-                "Over gRPC zentinel's server accepts settings, does not report them to its handler and \
-                 does not answer. Tollgate's proxy fails the call with `Timeout`. Tollgate's agent \
-                 answers settings."
+                "Over gRPC the servers of 0.6.45 and 0.6.11 accept settings, do not report them to their \
+                 handler and do not answer. A call with them fails with `Timeout`. Nothing tells such \
+                 an agent from one that has applied its settings, as both answer the ping behind them, \
+                 so tollgate's proxy uses it. Tollgate's agent applies settings."
             }
             SettingsUnanswered => {
-                "Over gRPC zentinel's client sends settings and does not read an answer. The handler of \
-                 tollgate's agent receives them."
+                "Over gRPC this call of zentinel's client sends settings and does not read an answer. The \
+                 handler of the agent receives them. If it rejects them, tollgate's agent and that of \
+                 0.6.54 end the stream."
             }
             AgentIdReplaced => {
                 "Over gRPC zentinel's client replaces the agent id in reports with its own name for the \
@@ -161,6 +169,14 @@ impl Reason {
             NoPingMessage => {
                 "Over gRPC only proxies can ping: there is no message for the other direction."
             }
+            SettingsByPong => {
+                "Over gRPC the server of 0.6.54 accepts settings by answering the ping behind them, and \
+                 rejects them by ending the stream. Tollgate's `Agent::configure` sends that ping. A \
+                 call with settings, as in this cell, does not."
+            }
+            NoFirstSettings => {
+                "The clients of 0.6.45 and 0.6.11 cannot give an agent settings when they connect."
+            }
         }
     }
 
@@ -168,9 +184,9 @@ impl Reason {
     pub fn responsible(self, column: &Column) -> Option<Implementation> {
         match self {
             ShorterArray | HealthUnused | FlowControlIgnored | NoSuchCall | TextForValues
-            | SettingsUnanswered | AgentIdReplaced => Some(column.proxy),
+            | SettingsUnanswered | AgentIdReplaced | NoFirstSettings => Some(column.proxy),
             RepeatedId | BytesForText | GuardrailUnanswered | CancelsNotReported | NoWayToSend
-            | SettingsIgnored => Some(column.agent),
+            | SettingsIgnored | SettingsByPong => Some(column.agent),
             NoField => column.zentinel_side(),
             NoPings | NoPingMessage => None,
         }
@@ -186,6 +202,7 @@ impl Reason {
             Subject::Cancel if *outcome == Outcome::NotReported => {
                 column.agent.zentinel().map(|_| CancelsNotReported)
             }
+            Subject::FirstSettings(_) => of_first_settings(outcome, column),
             Subject::Event(steps) => of_event(steps[0], outcome, column),
             Subject::Answer(step, field) => match of_field(field, outcome, column) {
                 None => of_event(step, outcome, column),
@@ -245,9 +262,26 @@ fn of_event(step: &str, outcome: &Outcome, column: &Column) -> Option<Reason> {
     }
 }
 
+fn of_first_settings(outcome: &Outcome, column: &Column) -> Option<Reason> {
+    match (outcome, column.wire) {
+        (Outcome::CannotSend, _) => column.proxy.zentinel().map(|_| NoFirstSettings),
+        (Outcome::NotReported, Wire::Grpc) => {
+            let agent = column.agent.zentinel();
+            agent
+                .filter(|agent| !agent.has_settings())
+                .map(|_| SettingsIgnored)
+        }
+        _ => None,
+    }
+}
+
 fn of_settings_over_grpc(outcome: &Outcome, column: &Column) -> Option<Reason> {
+    let agent = column.agent.zentinel();
     match outcome {
-        Outcome::TimedOut | Outcome::Lost => column.agent.zentinel().map(|_| SettingsIgnored),
+        Outcome::TimedOut | Outcome::Ended if agent.is_some_and(Version::has_settings) => {
+            Some(SettingsByPong)
+        }
+        Outcome::TimedOut | Outcome::Lost => agent.map(|_| SettingsIgnored),
         Outcome::NotReported => column.proxy.zentinel().map(|_| SettingsUnanswered),
         _ => None,
     }
@@ -264,7 +298,9 @@ fn of_event_in_messagepack(step: &str, outcome: &Outcome, column: &Column) -> Op
             Some(ShorterArray)
         }
         (Version::V0_6_11, Version::V0_6_11, Outcome::TimedOut)
-        | (Version::V0_6_11, Version::V0_6_45, Outcome::Allowed) => Some(RepeatedId),
+        | (Version::V0_6_11, Version::V0_6_45 | Version::V0_6_54, Outcome::Allowed) => {
+            Some(RepeatedId)
+        }
         _ => None,
     }
 }

@@ -17,6 +17,8 @@ pub enum Subject {
     Event(&'static [&'static str]),
     /// A field of the answer to a step of the script, as a JSON pointer.
     Answer(&'static str, &'static str),
+    /// Settings that a new connection begins with.
+    FirstSettings(FirstSettings),
     /// Calls are cancelled, for each reason.
     Cancel,
     /// The proxy pings the agent.
@@ -25,6 +27,15 @@ pub enum Subject {
     PingFromAgent,
     /// The agent sends an unsolicited message.
     Notice(Notice),
+}
+
+/// Decision of the agent about the settings of a new connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstSettings {
+    /// The agent accepts them: it has them before the first event.
+    Accepted,
+    /// The agent rejects them: the proxy does not use the connection.
+    Rejected,
 }
 
 impl Row {
@@ -257,6 +268,14 @@ const ANSWERS: &[Row] = &[
 
 const FROM_PROXY: &[Row] = &[
     row("handshake", Subject::Handshake),
+    row(
+        "settings of a new connection: accepted",
+        Subject::FirstSettings(FirstSettings::Accepted),
+    ),
+    row(
+        "settings of a new connection: rejected",
+        Subject::FirstSettings(FirstSettings::Rejected),
+    ),
     row("cancel, for each reason", Subject::Cancel),
     row(
         "ping of the proxy and pong of the agent",

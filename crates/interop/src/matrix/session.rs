@@ -36,6 +36,8 @@ pub(super) struct ProxyRecord {
 
 enum Failure {
     TimedOut,
+    /// The agent ended the connection instead of answering.
+    Ended,
     /// The proxy does not support the call.
     Unsupported,
     Other(String),
@@ -109,6 +111,7 @@ impl Session {
         let answer = match self.proxy.answers.get(&step.name) {
             None => return Err(Outcome::Lost),
             Some(Err(Failure::TimedOut)) => return Err(Outcome::TimedOut),
+            Some(Err(Failure::Ended)) => return Err(Outcome::Ended),
             Some(Err(Failure::Unsupported)) => return Err(Outcome::CannotSend),
             Some(Err(Failure::Other(error))) => return Err(Outcome::Failed(error.clone())),
             Some(Ok(answer)) => answer,
@@ -334,6 +337,7 @@ async fn send(agent: &Agent, step: &Step) -> Result<Value, Failure> {
     match step.send_to(agent).await {
         Ok(answer) => Ok(json!(answer)),
         Err(CallError::Timeout { .. }) => Err(Failure::TimedOut),
+        Err(CallError::ConnectionClosed { .. }) => Err(Failure::Ended),
         Err(error) => Err(Failure::Other(error.to_string())),
     }
 }

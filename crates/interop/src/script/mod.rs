@@ -37,7 +37,8 @@ pub const CANCEL_REASONS: [CancelReason; 6] = [
 
 /// Returns all steps of the peers' client after it has connected, in order.
 ///
-/// The last call is answered. By then the agent has read everything before it.
+/// When the call `request_headers:/last` is answered, the agent has read everything before it.
+/// Rejected settings come after that, since over gRPC they may end the connection.
 pub fn script() -> Vec<Step> {
     let mut script = Script::default();
     script.request_headers();
@@ -48,6 +49,10 @@ pub fn script() -> Vec<Step> {
     script.guardrail_and_settings();
     script.cancels_and_ping();
     script.one_request("/last", |id| events::request_headers(id, "/last"));
+    script.one("configure:rejected", rejected_settings(), |_| {
+        Call::Configure(json!({"config": {"reject": true}}))
+    });
+    script.one_request("/after", |id| events::request_headers(id, "/after"));
     script.steps
 }
 
@@ -233,9 +238,6 @@ impl Script {
                 "config": {"mode": "strict", "limits": [1, 2.5, null]},
                 "config_version": "7",
             }))
-        });
-        self.one("configure:rejected", rejected_settings(), |_| {
-            Call::Configure(json!({"config": {"reject": true}}))
         });
     }
 

@@ -26,7 +26,7 @@ impl RawAgent {
     /// version of `zentinel-agent-protocol`.
     pub(super) async fn listen(column: &Column) -> Self {
         let version = match column.agent {
-            Implementation::Tollgate => Version::V0_6_45,
+            Implementation::Tollgate => Version::V0_6_54,
             Implementation::Zentinel(version) => version,
         };
         match column.wire {

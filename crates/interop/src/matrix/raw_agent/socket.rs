@@ -112,8 +112,8 @@ impl Format {
     fn structure(self, message: &impl Serialize) -> Vec<u8> {
         match (self.encoding, self.version) {
             (Encoding::Json, _) => serde_json::to_vec(message).expect("messages have a JSON form"),
-            (Encoding::MessagePack, Version::V0_6_45) => packed(rmp_serde::to_vec_named(message)),
             (Encoding::MessagePack, Version::V0_6_11) => packed(rmp_serde::to_vec(message)),
+            (Encoding::MessagePack, _) => packed(rmp_serde::to_vec_named(message)),
             (other, _) => unreachable!("{other} is not used on Unix sockets"),
         }
     }
