@@ -17,7 +17,7 @@ pub(super) struct FailureWindow {
     answered: u64,
 }
 
-/// What a call that failed shows about the agent.
+/// Meaning of a failed call for the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// The agent closed the connection, or its answer could not be decoded.

@@ -94,8 +94,8 @@ impl Connection {
         self.takes_exchanges() && !self.health.is_failing()
     }
 
-    /// Returns whether the connection takes new exchanges if there is no better one: its calls fail,
-    /// but the agent may still answer the ping that asks whether it is alive.
+    /// Returns whether the connection takes new exchanges if there is no better one: its calls may
+    /// fail, but the agent may still answer the ping that asks whether it is alive.
     pub(crate) fn is_last_resort(&self) -> bool {
         self.takes_exchanges()
             && (!self.health.is_failing()

@@ -32,6 +32,7 @@ mod dialer_token_file;
 mod dropped_calls;
 mod events;
 mod extension;
+mod fairness;
 mod flow_control;
 mod flow_control_modes;
 #[cfg(feature = "grpc")]
