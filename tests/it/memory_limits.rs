@@ -72,15 +72,19 @@ async fn waiting_events_of_many_proxies_fit_the_limit() {
     let before = resident_memory();
 
     let mut hostile = Vec::new();
-    for n in 0..30 {
+    let value = "v".repeat(5 * MIB);
+    for n in 0..12 {
         let mut connection = RawConnection::connect_in(&agent.path, Encoding::Json).await;
         for k in 0..3 {
-            let event = serde_json::json!({
-                "metadata": metadata(&format!("{n}-{k}")), "method": "GET", "uri": "/wait",
-                "headers": {"x": ["v".repeat(5 * MIB)]},
-            });
-            let event = frame(message::REQUEST_HEADERS, event.to_string().as_bytes());
-            press(&mut connection, &event).await;
+            let metadata = metadata_text(&format!("{n}-{k}"));
+            let event = format!(
+                r#"{{"metadata":{metadata},"method":"GET","uri":"/wait","headers":{{"x":["{value}"]}}}}"#
+            );
+            press(
+                &mut connection,
+                &frame(message::REQUEST_HEADERS, event.as_bytes()),
+            )
+            .await;
         }
         hostile.push(connection);
     }
@@ -141,9 +145,7 @@ async fn incomplete_answers_of_an_agent_fit_the_limit_of_the_pool() {
     let pool = pool_with(pool_config, &good.path).await;
     let honest = HonestCalls::to(&pool);
     let hostile = RawAgent::listen();
-    let config = AgentConfig::new("hostile", hostile.path.to_str().unwrap());
-    let _hostile = pool.add(config).await.unwrap();
-
+    let path = hostile.path.to_str().unwrap().to_owned();
     tokio::spawn(async move {
         loop {
             let connection = hostile.accept_in(Encoding::Json).await;
@@ -156,6 +158,8 @@ async fn incomplete_answers_of_an_agent_fit_the_limit_of_the_pool() {
             });
         }
     });
+    let config = AgentConfig::new("hostile", path);
+    let _hostile = pool.add(config).await.unwrap();
     let mut most = 0;
     eventually("connections were ended", async || {
         let metrics = pool.metrics().snapshot();
