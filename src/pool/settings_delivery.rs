@@ -46,6 +46,7 @@ impl Member {
                 correlation_id: &id,
                 settings: settings.object().clone(),
             },
+            #[cfg(feature = "grpc")]
             is_initial: delivery.before == 0,
         };
         let open = || self.open_on(connection, Binding::Bound, params);

@@ -36,6 +36,7 @@ pub(crate) struct SettingsEvent<'a> {
     pub(crate) event: Configure<'a>,
     /// Set if the connection has brought the agent no settings yet. Only protobuf has a field for
     /// this.
+    #[cfg(feature = "grpc")]
     pub(crate) is_initial: bool,
 }
 
