@@ -43,7 +43,10 @@ macro_rules! log_line {
         kind = $kind:expr, $level:ident, $peer:expr,
         { $($name:ident $(= $text:expr)?),* } $(($($number:ident),*))?, $($message:tt)+
     ) => {
-        if let Some(left_out) = $crate::log::admit($kind, $peer) {
+        // Nothing is counted that nobody would see, so a process without a log does no work for it.
+        if ::tracing::enabled!($crate::log::log_line!(@level $level))
+            && let Some(left_out) = $crate::log::admit($kind, $peer)
+        {
             ::tracing::$level!(
                 $($name = &*$crate::log::log_line!(@text $name $(= $text)?),)*
                 $($($number = $number,)*)?
@@ -53,6 +56,10 @@ macro_rules! log_line {
             );
         }
     };
+    (@level debug) => { ::tracing::Level::DEBUG };
+    (@level info) => { ::tracing::Level::INFO };
+    (@level warn) => { ::tracing::Level::WARN };
+    (@level error) => { ::tracing::Level::ERROR };
     (@text $name:ident) => { $crate::log::field(&$name) };
     (@text $name:ident = $text:expr) => { $crate::log::field(&$text) };
 }
