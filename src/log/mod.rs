@@ -43,7 +43,8 @@ macro_rules! log_line {
         kind = $kind:expr, $level:ident, $peer:expr,
         { $($name:ident $(= $text:expr)?),* } $(($($number:ident),*))?, $($message:tt)+
     ) => {
-        if ::tracing::enabled!($crate::log::level::$level)
+        // Nothing is counted that nobody would see, so a process without a log does no work for it.
+        if ::tracing::enabled!($crate::log::log_line!(@level $level))
             && let Some(left_out) = $crate::log::admit($kind, $peer)
         {
             ::tracing::$level!(
@@ -55,24 +56,14 @@ macro_rules! log_line {
             );
         }
     };
+    (@level debug) => { ::tracing::Level::DEBUG };
+    (@level info) => { ::tracing::Level::INFO };
+    (@level warn) => { ::tracing::Level::WARN };
+    (@level error) => { ::tracing::Level::ERROR };
     (@text $name:ident) => { $crate::log::field(&$name) };
     (@text $name:ident = $text:expr) => { $crate::log::field(&$text) };
 }
 pub(crate) use log_line;
-
-/// Levels by the names that [`log_line`] takes.
-#[allow(
-    non_upper_case_globals,
-    reason = "they have the names of tracing's macros"
-)]
-pub(crate) mod level {
-    use tracing::Level;
-
-    pub(crate) const error: Level = Level::ERROR;
-    pub(crate) const warn: Level = Level::WARN;
-    pub(crate) const info: Level = Level::INFO;
-    pub(crate) const debug: Level = Level::DEBUG;
-}
 
 /// Name in the throttle for lines that no single peer causes.
 pub(crate) const NO_PEER: &str = "";
