@@ -77,6 +77,10 @@ fn assign_counter() -> usize {
     index
 }
 
+/// Number of mimalloc's option `purge_delay`: the time in milliseconds after which freed memory is
+/// returned to the system.
+const PURGE_DELAY: i32 = 15;
+
 const MIMALLOC: u8 = 1;
 const SYSTEM: u8 = 2;
 
@@ -102,6 +106,10 @@ fn choose_underlying() -> u8 {
     // change it.
     let is_system = !value.is_null() && unsafe { CStr::from_ptr(value) } == c"system";
     let chosen = if is_system { SYSTEM } else { MIMALLOC };
+    // With a delay, the memory of large frames would be returned only when more is freed later: an
+    // idle process would keep all that its peers once made it hold.
+    // SAFETY: the option exists, and no other thread exists that could use mimalloc.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 0) };
     UNDERLYING.store(chosen, Ordering::Relaxed);
     chosen
 }

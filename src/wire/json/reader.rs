@@ -40,6 +40,9 @@ impl JsonParser {
     ) -> Result<Document<'p>, DecodeErrorKind> {
         let len = payload.len();
         self.is_unmodified = true;
+        if len >= MIN_COUNTED_LEN && has_too_many_nodes(payload) {
+            return Err(DecodeErrorKind::TooMany);
+        }
         if has_lone_surrogate(payload) {
             return Err(DecodeErrorKind::NotUtf8);
         }
@@ -47,9 +50,6 @@ impl JsonParser {
         // what follows.
         if memchr::memchr(0, payload).is_some() || has_malformed_long_number(payload) {
             return Err(DecodeErrorKind::Syntax);
-        }
-        if len >= MIN_COUNTED_LEN && has_too_many_nodes(payload) {
-            return Err(DecodeErrorKind::TooMany);
         }
         // simd-json decodes escapes in place, and otherwise does not modify the payload.
         self.is_unmodified = memchr::memchr(b'\\', payload).is_none();
@@ -129,7 +129,9 @@ fn has_lone_surrogate(json: &[u8]) -> bool {
 fn has_too_many_nodes(json: &[u8]) -> bool {
     let mut nodes = 1;
     let mut at = 0;
-    while let Some(&byte) = json.get(at) {
+    while nodes <= MAX_NODES
+        && let Some(&byte) = json.get(at)
+    {
         at += 1;
         match byte {
             b'"' => at += string_len(&json[at..]),
