@@ -7,9 +7,8 @@ use super::handler::AgentHandler;
 use super::reusable_future::{PendingEvent, ReusableFuture};
 use super::session_error::SessionError;
 use crate::blocking;
-use crate::clock;
-use crate::connection::FrameTimer;
 use crate::connection::link::{Batch, Link};
+use crate::connection::{FrameTimer, Turn};
 use crate::error::ConnectError;
 use crate::log::log_line;
 use crate::memory::MemoryAccount;
@@ -26,7 +25,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep_until};
 
@@ -35,16 +34,6 @@ const MAX_UNSENT_BYTES: usize = 256 * 1024;
 
 /// Bytes of events whose handlers may be pending before no more events are read.
 const MAX_PENDING_BYTES: usize = 8 * 1024 * 1024;
-
-/// Units of work that are done in one poll before the task yields to others. A frame is one, and
-/// another for every 4 KiB.
-const MAX_WORK_PER_POLL: usize = 256;
-
-/// Time that frames are handled for in one poll, if they are not tiny, before the task yields.
-const MAX_TIME_PER_POLL: Duration = Duration::from_millis(1);
-
-/// Length from which a frame may take long enough to look at the clock.
-const MIN_TIMED_LEN: usize = 4 * 1024;
 
 /// Length above which an event is decoded without keeping other tasks from the thread.
 const MAX_INLINE_LEN: usize = 256 * 1024;
@@ -268,31 +257,24 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
 
     /// Reads and answers events until no more is received, or a limit is reached.
     fn receive(&mut self, cx: &mut Context<'_>) -> Result<Received, SessionError> {
-        let mut remaining = MAX_WORK_PER_POLL;
-        let mut began: Option<Instant> = None;
+        let mut turn = Turn::new();
         loop {
-            while self.has_capacity() {
+            while !turn.is_over() && self.has_capacity() {
                 let Some((message_number, payload)) =
                     self.parts.buffer.next_frame(MAX_FRAME_LEN)?
                 else {
                     break;
                 };
                 self.frame_timer.note_frame();
-                let len = payload.len();
-                if len >= MIN_TIMED_LEN {
-                    began.get_or_insert_with(clock::now);
-                }
+                turn.begin_frame(payload.len());
                 self.dispatch(message_number, payload, cx)?;
-                remaining = remaining.saturating_sub(1 + len / 4096);
-                let is_late = len >= MIN_TIMED_LEN
-                    && began.is_some_and(|began| clock::elapsed(began) > MAX_TIME_PER_POLL);
-                if remaining == 0 || is_late {
-                    cx.waker().wake_by_ref();
-                    return Ok(Received::Interrupted);
-                }
             }
             if !self.has_capacity() {
                 return Ok(Received::AtCapacity);
+            }
+            if turn.is_over() {
+                cx.waker().wake_by_ref();
+                return Ok(Received::Interrupted);
             }
             match self
                 .parts
@@ -303,7 +285,9 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
                 Poll::Pending => return Ok(Received::Pending),
                 Poll::Ready(Ok(0)) => return Ok(Received::End),
                 Poll::Ready(received) => {
-                    self.frame_timer.note_received(received?);
+                    let received = received?;
+                    self.frame_timer.note_received(received);
+                    turn.note_received(received);
                     self.parts.handle.mark_received();
                     self.charge_memory();
                 }

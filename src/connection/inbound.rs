@@ -5,6 +5,7 @@ use super::receive_error::ReceiveError;
 use super::slots::Completer;
 use super::{
     CallEnd, Command, Connection, ConnectionConfig, FrameTimer, NANOSECONDS_PER_TICK, SlotValue,
+    Turn,
 };
 use crate::blocking;
 use crate::clock;
@@ -32,16 +33,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(5);
 /// call may be among it.
 const MAX_SWEEP_DELAY: Duration = Duration::from_millis(10);
 
-/// Units of work done in one poll. A frame is one, and another for every 4 KiB. Then other tasks
-/// run, and deadlines are checked.
-const MAX_WORK_AT_ONCE: usize = 256;
-
-/// Time that frames are handled for in one poll, if they are not tiny.
-const MAX_TIME_AT_ONCE: Duration = Duration::from_millis(1);
-
-/// Length from which a frame may take long enough to look at the clock.
-const MIN_TIMED_LEN: usize = 4 * 1024;
-
 /// Length above which a message is decoded without keeping other tasks from the thread.
 const MAX_INLINE_LEN: usize = 64 * 1024;
 
@@ -62,8 +53,7 @@ pub(crate) struct Inbound {
     completer: Completer<SlotValue>,
     buffer: FrameBuffer,
     decoder: Decoder,
-    /// Units of work that are still done before other tasks run.
-    work_left: usize,
+    turn: Turn,
     frame_timer: FrameTimer,
     /// Account of what the connection holds.
     memory: MemoryAccount,
@@ -104,7 +94,7 @@ impl Inbound {
             receiver,
             completer,
             buffer,
-            work_left: MAX_WORK_AT_ONCE,
+            turn: Turn::new(),
             frame_timer: FrameTimer::new(config.frame_timeout),
             memory,
             next_sweep: clock::now(),
@@ -130,8 +120,8 @@ impl Inbound {
         match self.receive(cx) {
             Ok(Poll::Ready(event)) => return Poll::Ready(Some(event)),
             Ok(Poll::Pending) => {
-                has_received_all = self.work_left > 0;
-                self.work_left = MAX_WORK_AT_ONCE;
+                has_received_all = !self.turn.is_over();
+                self.turn = Turn::new();
             }
             Err(cause) => {
                 if let ReceiveError::Frame(error) = &cause {
@@ -155,28 +145,18 @@ impl Inbound {
     }
 
     fn receive(&mut self, cx: &mut Context<'_>) -> Result<Poll<Received>, ReceiveError> {
-        let mut began: Option<Instant> = None;
         loop {
-            while self.work_left > 0
+            while !self.turn.is_over()
                 && let Some((message, payload)) = self.buffer.next_frame(MAX_FRAME_LEN)?
             {
-                self.frame_timer.note_frame();
                 let len = payload.len();
-                if len >= MIN_TIMED_LEN {
-                    began.get_or_insert_with(clock::now);
-                }
-                let event = self.dispatch(message, payload);
-                self.work_left = self.work_left.saturating_sub(1 + len / 4096);
-                if len >= MIN_TIMED_LEN
-                    && began.is_some_and(|began| clock::elapsed(began) > MAX_TIME_AT_ONCE)
-                {
-                    self.work_left = 0;
-                }
-                if let Some(event) = event {
+                self.frame_timer.note_frame();
+                self.turn.begin_frame(len);
+                if let Some(event) = self.dispatch(message, payload) {
                     return Ok(Poll::Ready((event, len)));
                 }
             }
-            if self.work_left == 0 {
+            if self.turn.is_over() {
                 cx.waker().wake_by_ref();
                 return Ok(Poll::Pending);
             }
@@ -188,7 +168,9 @@ impl Inbound {
                     });
                 }
                 Poll::Ready(received) => {
-                    self.frame_timer.note_received(received?);
+                    let received = received?;
+                    self.frame_timer.note_received(received);
+                    self.turn.note_received(received);
                     self.memory.set(self.buffer.memory());
                     let now = self.connection.nanoseconds(clock::now());
                     self.completer.note_received(now);

@@ -36,6 +36,7 @@ mod state;
 mod stopwatch;
 mod sync;
 mod time_limit;
+mod turn;
 mod usage;
 mod wait_queue;
 mod writer;
@@ -55,6 +56,7 @@ pub(crate) use runtime_id::RuntimeId;
 pub(crate) use shared_state::{Correlation, SharedState};
 pub(crate) use stopwatch::{Sampling, Stopwatch};
 pub(crate) use time_limit::TimeLimit;
+pub(crate) use turn::Turn;
 pub(crate) use writer::run_writer;
 
 use crate::clock;

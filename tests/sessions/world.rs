@@ -19,6 +19,10 @@ use tollgate::{Agent, AgentConfig, AgentPool, AgentPoolConfig, AgentServer};
 /// Time limit for whatever the library does by itself after a connection has ended.
 pub const SOON: Duration = Duration::from_secs(1);
 
+/// Time that an agent has to accept its settings on a new connection, which a shutdown does not cut
+/// short.
+const SETTINGS_TIMEOUT: Duration = Duration::from_secs(5);
+
 const ANSWER: u8 = 0x20;
 
 /// Types of the frames that are sent.
@@ -236,9 +240,11 @@ pub async fn close(pool: &AgentPool) -> Checked {
     let shutdown = timeout(SOON, pool.shutdown()).await;
     shutdown.map_err(|_| "the pool does not shut down".to_owned())?;
     let calls = || pool.metrics().snapshot().total.calls;
-    eventually("every call has ended", SOON, async || {
-        calls().made == calls().ended()
-    })
+    eventually(
+        "every call has ended",
+        SETTINGS_TIMEOUT + SOON,
+        async || calls().made == calls().ended(),
+    )
     .await
     .map_err(|error| format!("{error}: {:?}", calls()))
 }

@@ -1,0 +1,89 @@
+//! The share of one poll: how much a connection does before other tasks run.
+
+use crate::clock;
+use std::time::{Duration, Instant};
+
+/// Units of work in a turn. A frame is one, and so is every [`WORK_UNIT`] that is received or
+/// handled.
+const MAX_WORK: usize = 512;
+
+/// Bytes that count as one unit of work.
+const WORK_UNIT: usize = 4 * 1024;
+
+/// Time that a turn lasts at most, apart from the last frame, if frames are not tiny.
+const MAX_TIME: Duration = Duration::from_millis(1);
+
+/// Length from which a frame may take long enough to look at the clock.
+const MIN_TIMED_LEN: usize = 4 * 1024;
+
+/// What is left of a turn.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    work_left: usize,
+    /// Time of the first frame that was not tiny.
+    began: Option<Instant>,
+}
+
+impl Turn {
+    pub(crate) fn new() -> Self {
+        Self {
+            work_left: MAX_WORK,
+            began: None,
+        }
+    }
+
+    /// Returns whether other tasks have to run.
+    pub(crate) fn is_over(&self) -> bool {
+        self.work_left == 0
+    }
+
+    pub(crate) fn note_received(&mut self, bytes: usize) {
+        self.work_left = self.work_left.saturating_sub(bytes / WORK_UNIT);
+    }
+
+    /// Counts a frame that is handled next.
+    pub(crate) fn begin_frame(&mut self, len: usize) {
+        self.work_left = self.work_left.saturating_sub(1 + len / WORK_UNIT);
+        if len >= MIN_TIMED_LEN {
+            self.check_time();
+        }
+    }
+
+    fn check_time(&mut self) {
+        let now = clock::now();
+        let began = *self.began.get_or_insert(now);
+        if now.saturating_duration_since(began) > MAX_TIME {
+            self.work_left = 0;
+        }
+    }
+}
+
+#[cfg(all(test, not(tollgate_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turn_ends_after_many_frames_or_bytes() {
+        let mut turn = Turn::new();
+        (0..MAX_WORK).for_each(|_| {
+            assert!(!turn.is_over());
+            turn.begin_frame(100);
+        });
+        assert!(turn.is_over());
+        for large in [Turn::note_received, Turn::begin_frame] {
+            let mut turn = Turn::new();
+            large(&mut turn, 16 * 1024 * 1024);
+            assert!(turn.is_over());
+        }
+    }
+
+    #[test]
+    fn turn_ends_after_a_time() {
+        let mut turn = Turn::new();
+        turn.begin_frame(MIN_TIMED_LEN);
+        assert!(!turn.is_over());
+        std::thread::sleep(2 * MAX_TIME);
+        turn.begin_frame(MIN_TIMED_LEN);
+        assert!(turn.is_over());
+    }
+}
