@@ -16,7 +16,7 @@ const MAX_TIME: Duration = Duration::from_millis(1);
 /// Length from which a frame may take long enough to look at the clock.
 const MIN_TIMED_LEN: usize = 4 * 1024;
 
-/// What is left of a turn.
+/// The rest of a turn.
 #[derive(Debug)]
 pub(crate) struct Turn {
     work_left: usize,

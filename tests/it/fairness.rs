@@ -12,8 +12,8 @@ const LATE: Duration = Duration::from_millis(20);
 /// Time for which each flood lasts.
 const FLOOD: Duration = Duration::from_secs(2);
 
-/// Lateness that the machine causes: other tests may have the processors, and a debug build is slow.
-/// Without fair turns the floods below would keep calls waiting for several seconds.
+/// Lateness that the machine causes: other tests may have the processors, and a debug build is
+/// slow. Without fair turns the floods below would keep calls waiting for several seconds.
 const NOISE: Duration = Duration::from_secs(1);
 
 /// Accepts the connections of a pool as an agent that sends the same bytes again and again, on
