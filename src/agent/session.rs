@@ -38,6 +38,12 @@ const MAX_PENDING_BYTES: usize = 8 * 1024 * 1024;
 /// Length above which an event is decoded without keeping other tasks from the thread.
 const MAX_INLINE_LEN: usize = 256 * 1024;
 
+/// Length up to which the allocations of an event in JSON are always kept for others.
+const MAX_SMALL_EVENT: usize = 16 * 1024;
+
+/// Allocations that may be kept if those of longer events are among them.
+const MAX_LARGE_SPARE: usize = 8;
+
 /// Interval at which a session that does not read checks whether its proxy is gone.
 const HANG_UP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -429,7 +435,12 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
                 self.queue(body);
             }
         }
-        self.spare.push(reusable);
+        // A parser keeps several times the length of the events that it has parsed.
+        let keeps_much =
+            self.parts.dialect.encoding == Encoding::Json && reusable.payload_len > MAX_SMALL_EVENT;
+        if !keeps_much || self.spare.len() < MAX_LARGE_SPARE {
+            self.spare.push(reusable);
+        }
         Ok(result?)
     }
 

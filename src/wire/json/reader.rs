@@ -58,6 +58,10 @@ impl JsonParser {
             None => simd_json::Tape(Vec::new()),
         };
         let filled = simd_json::fill_tape(payload, &mut self.buffers, &mut nodes);
+        if len > MAX_KEPT_BYTES {
+            // They are several times as large as the payload, which may be kept for long.
+            self.buffers = Buffers::default();
+        }
         let document = Document { nodes, len };
         match filled {
             Ok(()) => Ok(document),
