@@ -151,6 +151,11 @@ impl AgentControl {
         self.memory.used()
     }
 
+    /// Returns the limit of [`memory_used`](Self::memory_used), in bytes.
+    pub fn memory_limit(&self) -> usize {
+        self.memory.limit()
+    }
+
     /// Returns the number of connections that were ended because the memory limit was exceeded and
     /// they held most.
     pub fn ended_for_memory(&self) -> u64 {

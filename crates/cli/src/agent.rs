@@ -17,7 +17,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -115,19 +115,27 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     }
     let mut handler = Counted::new(args.rules());
     let counts = handler.counts();
+    let server = Arc::new(OnceLock::new());
     if let Some(address) = args.metrics {
         let (counts, agent_id) = (Arc::clone(&counts), args.agent_id.clone());
-        scrape::serve(address, move || counts.to_prometheus(&agent_id)).await?;
+        let server = Arc::clone(&server);
+        scrape::serve(address, move || {
+            counts.to_prometheus(&agent_id, server.get())
+        })
+        .await?;
     }
-    let Some(interval) = args.report_every else {
-        return serve(&args, handler, |_| {}).await;
-    };
-    handler = handler.with_metrics_reports();
-    let agent_id = args.agent_id.clone();
-    let report = |control| {
-        tokio::spawn(report(control, counts, agent_id, interval));
-    };
-    serve(&args, handler, report).await
+    if args.report_every.is_some() {
+        handler = handler.with_metrics_reports();
+    }
+    serve(&args, handler, |control| {
+        if let Some(interval) = args.report_every {
+            let agent_id = args.agent_id.clone();
+            tokio::spawn(report(control.clone(), counts, agent_id, interval));
+        }
+        // Set once, by the only server of this process.
+        let _ = server.set(control);
+    })
+    .await
 }
 
 async fn report(control: AgentControl, counts: Arc<Counts>, agent_id: String, interval: Duration) {

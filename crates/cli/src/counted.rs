@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentResponse, BodyChunk, CancelReason, Decision,
-    RequestComplete, RequestHeadersView, ResponseHeadersView,
-    control::{CounterMetric, HistogramBucket, HistogramMetric, MetricsReport},
+    AgentCapabilities, AgentControl, AgentHandler, AgentResponse, BodyChunk, CancelReason,
+    Decision, RequestComplete, RequestHeadersView, ResponseHeadersView,
+    control::{CounterMetric, GaugeMetric, HistogramBucket, HistogramMetric, MetricsReport},
     events::{Configure, GuardrailInspect, WebSocketFrame},
     metrics::MetricsCollector,
 };
@@ -94,10 +94,14 @@ impl Counts {
         report
     }
 
-    /// Returns all counts so far in the Prometheus text format.
-    pub(crate) fn to_prometheus(&self, agent_id: &str) -> String {
+    /// Returns all counts so far, and figures of the server, in the Prometheus text format.
+    pub(crate) fn to_prometheus(&self, agent_id: &str, server: Option<&AgentControl>) -> String {
+        let mut report = self.report(agent_id, Duration::ZERO);
+        if let Some(server) = server {
+            add_server(server, &mut report);
+        }
         let collector = MetricsCollector::new();
-        collector.record(&self.report(agent_id, Duration::ZERO));
+        collector.record(&report);
         collector.export_prometheus()
     }
 
@@ -121,6 +125,35 @@ impl Counts {
             count: counts.iter().sum(),
         }
     }
+}
+
+fn add_server(server: &AgentControl, report: &mut MetricsReport) {
+    let gauges = [
+        (
+            "agent_connections",
+            "Open connections to proxies.",
+            server.connections(),
+        ),
+        (
+            "agent_memory_bytes",
+            "Memory that proxies make the server hold.",
+            server.memory_used(),
+        ),
+        (
+            "agent_memory_limit_bytes",
+            "Limit of agent_memory_bytes.",
+            server.memory_limit(),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        let mut gauge = GaugeMetric::new(name, value as f64);
+        gauge.help = Some(help.to_owned());
+        report.gauges.push(gauge);
+    }
+    let name = "agent_connections_ended_for_memory_total";
+    let mut ended = CounterMetric::new(name, server.ended_for_memory());
+    ended.help = Some("Connections closed because memory was short and they held most.".to_owned());
+    report.counters.push(ended);
 }
 
 impl<H: AgentHandler> AgentHandler for Counted<H> {
@@ -185,7 +218,11 @@ mod tests {
         assert_eq!(report.histograms[0].buckets[0].count, 1);
         assert_eq!(report.histograms[0].buckets[15].count, 1);
         assert_eq!(report.histograms[0].count, 2);
-        let text = counts.to_prometheus("waf");
+        let text = counts.to_prometheus("waf", Some(&AgentControl::default()));
+        assert!(
+            text.contains(r#"agent_memory_limit_bytes{agent_id="waf"} 268435456"#),
+            "{text}"
+        );
         assert!(
             text.contains(r#"agent_decisions_total{agent_id="waf",decision="allow"} 2"#),
             "{text}"
