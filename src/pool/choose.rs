@@ -20,12 +20,10 @@ impl Snapshot {
         strategy: LoadBalanceStrategy,
         correlation: Correlation<'_>,
     ) -> Result<&Arc<Connection>, CallEnd> {
-        let usable = |connection: &Connection| {
-            connection.is_healthy() && can_take_event(connection, correlation)
-        };
+        let usable = |connection: &Connection| can_take_event(connection, correlation);
         match self.connections.all().choose(strategy, usable) {
             Some(connection) => Ok(connection),
-            None => self.choose_failing(strategy, correlation),
+            None => self.choose_failing(correlation),
         }
     }
 
@@ -34,17 +32,13 @@ impl Snapshot {
     /// For a moment they are better than none: otherwise, whoever sends requests on which an agent
     /// takes too long could make it unavailable to everybody until it has answered a ping.
     #[cold]
-    fn choose_failing(
-        &self,
-        strategy: LoadBalanceStrategy,
-        correlation: Correlation<'_>,
-    ) -> Result<&Arc<Connection>, CallEnd> {
-        let usable = |connection: &Connection| {
-            connection.is_last_resort() && can_take_event(connection, correlation)
+    fn choose_failing(&self, correlation: Correlation<'_>) -> Result<&Arc<Connection>, CallEnd> {
+        let usable = |connection: &&Arc<Connection>| {
+            connection.is_last_resort() && is_free_for(connection, correlation)
         };
-        self.connections
-            .all()
-            .choose(strategy, usable)
+        self.connections()
+            .iter()
+            .find(usable)
             .ok_or_else(|| self.why_none(correlation))
     }
 
@@ -56,9 +50,7 @@ impl Snapshot {
         strategy: LoadBalanceStrategy,
         correlation: Correlation<'_>,
     ) -> Result<&Arc<Connection>, CallEnd> {
-        let usable = |connection: &Connection| {
-            connection.is_healthy() && can_take_event(connection, correlation)
-        };
+        let usable = |connection: &Connection| can_take_event(connection, correlation);
         match self.choose_at(runtime, strategy, usable) {
             Some(own) => Ok(own),
             None => self.choose(strategy, correlation),
@@ -92,10 +84,13 @@ impl Snapshot {
     ) -> Result<&Arc<Connection>, CallEnd> {
         near.and_then(|runtime| self.choose_at(runtime, strategy, Connection::is_healthy))
             .or_else(|| {
-                let all = || self.connections.all();
-                all()
+                self.connections
+                    .all()
                     .choose(strategy, Connection::is_healthy)
-                    .or_else(|| all().choose(strategy, Connection::is_last_resort))
+            })
+            .or_else(|| {
+                let mut all = self.connections().iter();
+                all.find(|connection| connection.is_last_resort())
             })
             .ok_or(CallEnd::Unavailable)
     }
@@ -224,9 +219,15 @@ impl<'r> Group<'r> {
     }
 }
 
+/// Returns whether a healthy connection can take the next event of an exchange, at once or once it
+/// has a free slot.
+fn can_take_event(connection: &Connection, correlation: Correlation<'_>) -> bool {
+    connection.is_healthy() && is_free_for(connection, correlation)
+}
+
 /// Returns whether neither a pause nor a missing answer keeps a connection from taking the next
 /// event of an exchange.
-fn can_take_event(connection: &Connection, correlation: Correlation<'_>) -> bool {
+fn is_free_for(connection: &Connection, correlation: Correlation<'_>) -> bool {
     connection.check_flow(correlation).is_ok() && connection.is_free_for(correlation)
 }
 

@@ -6,5 +6,5 @@ mod source;
 mod value;
 
 pub use source::HeaderSource;
-pub(crate) use source::to_map;
+pub(crate) use source::{group, to_map};
 pub use value::{FieldValue, bytes_of_latin1};

@@ -3,15 +3,14 @@
 use super::FieldValue;
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::Arc;
 
 /// Source of the headers of a borrowed event.
 ///
 /// Headers are grouped by name on the wire, so a source yields them in groups. The trait is
 /// implemented for maps from names to lists of values, such as `HashMap<String, Vec<String>>`, for
 /// slices of pairs, for `http::HeaderMap` (feature `http`) and for the headers in a received frame.
-/// None of them allocates, unless a value is not UTF-8 (see [`FieldValue`]) or there are more than
-/// 64 pairs.
+/// None of them allocates, unless a value is not UTF-8 (see [`FieldValue`]) or a slice has more
+/// than 64 pairs.
 ///
 /// ```
 /// use tollgate::HeaderSource;
@@ -39,6 +38,13 @@ pub trait HeaderSource: Sync {
         None::<std::iter::Empty<_>>
     }
 
+    /// Iterates over the headers one by one if there are so many that comparing their names, to
+    /// group them, would be slow; otherwise `None`, the default. The headers must be those of
+    /// [`HeaderSource::grouped`], those of one name in the same order.
+    fn ungrouped(&self) -> Option<impl Iterator<Item = (&str, FieldValue<'_>)>> {
+        None::<std::iter::Empty<_>>
+    }
+
     /// Returns an upper bound of the number of distinct names that [`HeaderSource::grouped`] and
     /// [`HeaderSource::singles`] yield. By default the names are counted; override it if that is
     /// slow.
@@ -56,6 +62,10 @@ impl<S: HeaderSource + ?Sized> HeaderSource for &S {
 
     fn singles(&self) -> Option<impl Iterator<Item = (&str, FieldValue<'_>)>> {
         (**self).singles()
+    }
+
+    fn ungrouped(&self) -> Option<impl Iterator<Item = (&str, FieldValue<'_>)>> {
+        (**self).ungrouped()
     }
 
     fn max_names(&self) -> usize {
@@ -86,12 +96,18 @@ where
 /// Pairs in any order. Names that differ only in case are one name, spelled as in its first pair.
 ///
 /// Grouping compares names with each other, which is the fastest way for as many headers as a
-/// request usually has. More than 64 are sorted first, so that a client cannot make it slow.
+/// request usually has. More than 64 are written another way, so that a client cannot make it slow.
 impl<N: AsRef<str> + Sync, V: AsRef<str> + Sync> HeaderSource for [(N, V)] {
     fn grouped(
         &self,
     ) -> impl Iterator<Item = (&str, impl IntoIterator<Item = FieldValue<'_>> + Clone)> {
         Groups::of(self)
+    }
+
+    fn ungrouped(&self) -> Option<impl Iterator<Item = (&str, FieldValue<'_>)>> {
+        let pairs = self.iter();
+        let pairs = pairs.map(|(name, value)| (name.as_ref(), FieldValue::Text(value.as_ref())));
+        (self.len() > MARKED).then_some(pairs)
     }
 
     fn max_names(&self) -> usize {
@@ -105,21 +121,14 @@ struct Groups<'h, N, V> {
     next: usize,
     /// Fingerprints that occur more than once. A name with another fingerprint occurs only once.
     shared: Fingerprints,
-    /// One bit for each pair: set if its name was yielded with an earlier pair.
+    /// One bit for each of the first [`MARKED`] pairs: set if its name was yielded with an earlier
+    /// pair.
     taken: u64,
-    /// Replaces `taken` if there are more than [`MAX_COMPARED`] pairs.
-    places: Option<Arc<[Place]>>,
 }
 
-/// Number of pairs up to which names are compared with each other.
-const MAX_COMPARED: usize = u64::BITS as usize;
-
-/// Place of a pair among those of the same name.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    is_first: bool,
-    next: Option<u32>,
-}
+/// Number of pairs whose comparisons are remembered in a bitmap. Pairs behind them are compared
+/// each time an iterator passes them.
+const MARKED: usize = u64::BITS as usize;
 
 impl<'h, N: AsRef<str>, V> Groups<'h, N, V> {
     fn of(pairs: &'h [(N, V)]) -> Self {
@@ -135,63 +144,40 @@ impl<'h, N: AsRef<str>, V> Groups<'h, N, V> {
             next: 0,
             shared,
             taken: 0,
-            places: (pairs.len() > MAX_COMPARED).then(|| places(pairs)),
         }
     }
 
     /// Returns the values of later pairs with the name of the pair `at`; `None` if the name was
     /// yielded before.
     #[cold]
-    fn later(&mut self, at: usize, name: &str) -> Option<Later<'h, N, V>> {
-        if let Some(places) = &self.places {
-            let place = places[at];
-            return place.is_first.then(|| Later {
-                pairs: self.pairs,
-                marks: 0,
-                next: place.next.map(|next| (next, Arc::clone(places))),
-            });
-        }
-        if self.taken >> at & 1 == 1 {
+    fn later(&mut self, at: usize, name: &'h str) -> Option<Later<'h, N, V>> {
+        if self.is_taken(at, name) {
             return None;
         }
         let marks = self.marks_behind(at, name);
         self.taken |= marks;
         Some(Later {
             pairs: self.pairs,
+            name,
             marks,
-            next: None,
+            unmarked: MARKED.max(at + 1),
         })
     }
 
+    fn is_taken(&self, at: usize, name: &str) -> bool {
+        if at < MARKED {
+            return self.taken >> at & 1 == 1;
+        }
+        let earlier = &self.pairs[..at];
+        earlier.iter().any(|(other, _)| same(other.as_ref(), name))
+    }
+
     fn marks_behind(&self, at: usize, name: &str) -> u64 {
-        let behind = self.pairs.iter().enumerate().skip(at + 1);
+        let behind = self.pairs.iter().take(MARKED).enumerate().skip(at + 1);
         behind
             .filter(|(_, (other, _))| same(other.as_ref(), name))
             .fold(0, |marks, (at, _)| marks | 1 << at)
     }
-}
-
-/// Sorts the pairs by name and returns the place of each.
-fn places<N: AsRef<str>, V>(pairs: &[(N, V)]) -> Arc<[Place]> {
-    let name = |at: u32| pairs[at as usize].0.as_ref();
-    let lowercase = |at: u32| name(at).bytes().map(|byte| byte.to_ascii_lowercase());
-    // A message of `u32::MAX` headers does not fit a frame.
-    let mut order: Vec<u32> = (0..).take(pairs.len()).collect();
-    // Stable, so pairs of one name stay in order.
-    order.sort_by(|one, other| lowercase(*one).cmp(lowercase(*other)));
-    let alone = Place {
-        is_first: true,
-        next: None,
-    };
-    let mut places = vec![alone; pairs.len()];
-    for neighbours in order.windows(2) {
-        let [one, other] = [neighbours[0], neighbours[1]];
-        if same(name(one), name(other)) {
-            places[one as usize].next = Some(other);
-            places[other as usize].is_first = false;
-        }
-    }
-    places.into()
 }
 
 impl<'h, N: AsRef<str>, V> Iterator for Groups<'h, N, V> {
@@ -270,10 +256,7 @@ struct ValuesOf<'h, N, V> {
 
 impl<N, V> Clone for ValuesOf<'_, N, V> {
     fn clone(&self) -> Self {
-        Self {
-            first: self.first,
-            later: self.later.clone(),
-        }
+        Self { ..*self }
     }
 }
 
@@ -292,23 +275,23 @@ impl<'h, N: AsRef<str>, V: AsRef<str>> Iterator for ValuesOf<'h, N, V> {
 /// Iterator over the values of a name after the first.
 struct Later<'h, N, V> {
     pairs: &'h [(N, V)],
-    /// One bit for each pair that has this name and was not yielded yet.
+    name: &'h str,
+    /// One bit for each of the first [`MARKED`] pairs: set if it has this name and was not yielded
+    /// yet.
     marks: u64,
-    /// The next pair of this name, if there are too many pairs for `marks`.
-    next: Option<(u32, Arc<[Place]>)>,
+    /// Next pair to compare among those without a bit.
+    unmarked: usize,
 }
 
 impl<N, V> Clone for Later<'_, N, V> {
     fn clone(&self) -> Self {
-        Self {
-            pairs: self.pairs,
-            marks: self.marks,
-            next: self.next.clone(),
-        }
+        *self
     }
 }
 
-impl<'h, N, V> Iterator for Later<'h, N, V> {
+impl<N, V> Copy for Later<'_, N, V> {}
+
+impl<'h, N: AsRef<str>, V> Iterator for Later<'h, N, V> {
     type Item = &'h V;
 
     #[cold]
@@ -318,9 +301,11 @@ impl<'h, N, V> Iterator for Later<'h, N, V> {
             self.marks &= self.marks - 1;
             return Some(&self.pairs[at].1);
         }
-        let (at, places) = self.next.take()?;
-        self.next = places[at as usize].next.map(|next| (next, places));
-        Some(&self.pairs[at as usize].1)
+        let mut rest = self.pairs.get(self.unmarked..)?.iter();
+        let ahead = rest.position(|(other, _)| same(other.as_ref(), self.name))?;
+        let at = self.unmarked + ahead;
+        self.unmarked = at + 1;
+        Some(&self.pairs[at].1)
     }
 }
 
@@ -328,32 +313,39 @@ fn same(left: &str, right: &str) -> bool {
     left.eq_ignore_ascii_case(right)
 }
 
-/// Copies headers to the form of owned events. The values of names that occur more than once are
-/// joined.
+/// Groups headers by name. Names that differ only in case are one name, spelled as in its first
+/// header.
+#[cold]
+pub(crate) fn group<'h>(
+    headers: impl Iterator<Item = (&'h str, FieldValue<'h>)>,
+) -> Vec<(&'h str, Vec<FieldValue<'h>>)> {
+    let mut places = HashMap::new();
+    let mut groups: Vec<(&str, Vec<FieldValue<'_>>)> = Vec::new();
+    for (name, value) in headers {
+        let place = *places
+            .entry(name.to_ascii_lowercase())
+            .or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some((_, values)) => values.push(value),
+            None => groups.push((name, vec![value])),
+        }
+    }
+    groups
+}
+
+/// Returns the headers as a map of owned texts.
 pub(crate) fn to_map<S: HeaderSource + ?Sized>(source: &S) -> HashMap<String, Vec<String>> {
+    let text = |value: FieldValue<'_>| value.to_text().into_owned();
+    if let Some(headers) = source.ungrouped() {
+        let groups = group(headers).into_iter();
+        return groups
+            .map(|(name, values)| (name.to_owned(), values.into_iter().map(text).collect()))
+            .collect();
+    }
     let mut map: HashMap<String, Vec<String>> = HashMap::new();
     for (name, values) in source.grouped() {
-        let values = values.into_iter().map(|value| value.to_text().into_owned());
+        let values = values.into_iter().map(text);
         map.entry(name.to_owned()).or_default().extend(values);
     }
     map
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn many_names_of_one_fingerprint_are_grouped_in_time() {
-        let names = (0..100_000).map(|n: u32| (format!("{n:06}-same-end"), String::new()));
-        let mut pairs: Vec<_> = names.collect();
-        pairs.extend(pairs.clone());
-        let began = std::time::Instant::now();
-        let values = pairs
-            .grouped()
-            .map(|(_, values)| values.into_iter().count());
-        assert!(values.eq(std::iter::repeat_n(2, 100_000)));
-        // Comparing each with each would take minutes.
-        assert!(began.elapsed() < std::time::Duration::from_secs(10));
-    }
 }

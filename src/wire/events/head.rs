@@ -5,6 +5,7 @@ use super::tables::encode_metadata;
 use crate::protocol::events::{
     Metadata, RequestHeaders, RequestHeadersEvent, ResponseHeaders, ResponseHeadersEvent,
 };
+use crate::protocol::headers::group;
 use crate::protocol::{EventType, FieldValue, HeaderSource, text};
 use crate::wire::decode::{DecodeErrorKind, Source};
 use crate::wire::encode::Sink;
@@ -86,9 +87,21 @@ owned_heads! {
 
 fn encode_headers<S: Sink>(headers: &impl HeaderSource, sink: &mut S) {
     sink.key("headers");
-    sink.map_of_at_most(headers.max_names(), |sink| match headers.singles() {
-        Some(singles) => encode_singles(singles, sink),
-        None => encode_groups(headers, sink),
+    sink.map_of_at_most(headers.max_names(), |sink| {
+        if let Some(singles) = headers.singles() {
+            return encode_singles(singles, sink);
+        }
+        match headers.ungrouped() {
+            Some(headers) => {
+                let groups = group(headers);
+                let groups = groups.iter();
+                encode_groups(
+                    groups.map(|(name, values)| (*name, values.iter().copied())),
+                    sink,
+                )
+            }
+            None => encode_groups(headers.grouped(), sink),
+        }
     });
 }
 
@@ -109,9 +122,12 @@ fn encode_singles<'h, S: Sink>(
 }
 
 /// Writes headers grouped by name, and returns the number of names.
-fn encode_groups<S: Sink>(headers: &impl HeaderSource, sink: &mut S) -> usize {
+fn encode_groups<'h, S: Sink>(
+    groups: impl Iterator<Item = (&'h str, impl IntoIterator<Item = FieldValue<'h>> + Clone)>,
+    sink: &mut S,
+) -> usize {
     let mut names = 0;
-    for (name, values) in headers.grouped() {
+    for (name, values) in groups {
         names += 1;
         sink.key(name);
         let counted = values.clone();

@@ -67,6 +67,9 @@ fn write_headers(field: u32, headers: &impl HeaderSource, writer: &mut Writer<'_
     if let Some(singles) = headers.singles() {
         return singles.for_each(|(name, value)| write(name, value));
     }
+    if let Some(headers) = headers.ungrouped() {
+        return headers.for_each(|(name, value)| write(name, value));
+    }
     for (name, values) in headers.grouped() {
         values.into_iter().for_each(|value| write(name, value));
     }

@@ -57,18 +57,30 @@ fn write(response: &AgentResponse, correlation_id: &str, writer: &mut Writer<'_>
     if let Some(decision) = &response.websocket_decision {
         writer.message(1003, |writer| write_websocket_decision(decision, writer));
     }
-    // Only the last field need not be copied.
-    let write_first = match response.response_body_mutation {
-        Some(_) => Writer::copied_bytes,
-        None => Writer::last_bytes,
-    };
-    write_mutation(1001, &response.request_body_mutation, write_first, writer);
-    write_mutation(
-        1002,
+    match (
+        &response.request_body_mutation,
         &response.response_body_mutation,
-        Writer::last_bytes,
-        writer,
-    );
+    ) {
+        (Some(request), Some(response)) => {
+            writer.message(1001, |writer| {
+                write_mutation(request, Writer::copied_bytes, writer);
+            });
+            writer.message(1002, |writer| {
+                write_mutation(response, Writer::last_bytes, writer);
+            });
+        }
+        (Some(only), None) => {
+            writer.message(1001, |writer| {
+                write_mutation(only, Writer::last_bytes, writer);
+            });
+        }
+        (None, Some(only)) => {
+            writer.message(1002, |writer| {
+                write_mutation(only, Writer::last_bytes, writer);
+            });
+        }
+        (None, None) => {}
+    }
 }
 
 fn write_decision(decision: &Decision, writer: &mut Writer<'_>) {
@@ -128,18 +140,14 @@ fn write_websocket_decision(decision: &WebSocketDecision, writer: &mut Writer<'_
 }
 
 fn write_mutation<'b>(
-    field: u32,
-    mutation: &Option<BodyMutation>,
+    mutation: &BodyMutation,
     write_bytes: fn(&mut Writer<'b>, u32, &Bytes),
     writer: &mut Writer<'b>,
 ) {
-    let Some(mutation) = mutation else { return };
-    writer.message(field, |writer| {
-        writer.uint(2, u64::from(mutation.chunk_index));
-        if let Some(data) = &mutation.data {
-            write_bytes(writer, 1, data);
-        }
-    });
+    writer.uint(2, u64::from(mutation.chunk_index));
+    if let Some(data) = &mutation.data {
+        write_bytes(writer, 1, data);
+    }
 }
 
 /// Decodes an answer from its envelope and passes it to `accept`.
