@@ -5,14 +5,20 @@
 mod support;
 
 use std::process::Stdio;
+use std::sync::Arc;
+use support::common::{self, RawConnection, message};
 use support::{
     AGENT, Allocations, Answers, Budget, Counting, EVENTS, Flavour, Ids, Traffic, WARM_UP, config,
     record,
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::Notify;
 use tollgate::Encoding::{Json, MessagePack};
-use tollgate::{AgentConfig, AgentPool, AgentServer, Encoding};
+use tollgate::{
+    AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentResponse, AgentServer, Encoding,
+    RequestHeadersView,
+};
 
 const SOCKET: &str = "TOLLGATE_TEST_PROXY_SOCKET";
 const ENCODING: &str = "TOLLGATE_TEST_PROXY_ENCODING";
@@ -120,6 +126,47 @@ fn count(flavour: Flavour, encoding: Encoding, traffic: &Traffic) -> Allocations
         proxy.put(traffic, WARM_UP).await;
         counting.during(proxy.put(traffic, EVENTS)).await
     })
+}
+
+/// Handler that never answers.
+struct Waits(Arc<Notify>);
+
+impl AgentHandler for Waits {
+    fn capabilities(&self) -> AgentCapabilities {
+        AgentCapabilities::new("waits", "Waits", "1.0.0")
+    }
+
+    async fn on_request_headers(&self, _event: RequestHeadersView<'_>) -> AgentResponse {
+        self.0.notify_one();
+        std::future::pending().await
+    }
+}
+
+#[test]
+fn a_waiting_event_takes_little_more_than_its_payload() {
+    const FIELD: usize = 7 * 1024 * 1024;
+    let counting = Counting::begin();
+    Flavour::CurrentThread.runtime().block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("agent.sock");
+        let waiting = Arc::new(Notify::new());
+        let agent = AgentServer::builder(Waits(Arc::clone(&waiting)))
+            .listen(socket.display().to_string())
+            .bind()
+            .await
+            .unwrap();
+        tokio::spawn(agent.serve_until(std::future::pending()));
+        let mut event = serde_json::to_value(common::request("c-1", "/")).unwrap();
+        event["headers"] = serde_json::json!({"x": ["v".repeat(FIELD)]});
+        let mut proxy = RawConnection::connect_in(&socket, Json).await;
+        let event = common::frame(message::REQUEST_HEADERS, event.to_string().as_bytes());
+
+        let before = counting.bytes_in_use();
+        proxy.send_bytes(&event).await;
+        waiting.notified().await;
+        let held = counting.bytes_in_use() - before;
+        assert!(held < FIELD + FIELD / 4, "{held} bytes");
+    });
 }
 
 /// The count includes everything that happens while an event is answered.

@@ -1,8 +1,9 @@
 //! An agent that answers every event with its checksum, over any link.
 
 use crate::account::{CHECKSUM, checksum};
+use crate::common::addresses::Address;
 use crate::descriptors::TakenDescriptors;
-use crate::links::{Address, Direction, Link, Transport};
+use crate::links::{Direction, Link, Transport};
 use crate::{Failure, certificates};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -2,11 +2,12 @@
 //! can send what the library's server would not.
 
 use crate::account::{CHECKSUM, checksum};
+use crate::common::frames::{frame, receive};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 
 /// Number of answers that are delayed at once.
@@ -109,19 +110,4 @@ fn handshake() -> Value {
         },
         "success": true, "error": null, "encoding": "json",
     })
-}
-
-fn frame(message: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = (payload.len() as u32 + 1).to_be_bytes().to_vec();
-    frame.push(message);
-    frame.extend(payload);
-    frame
-}
-
-async fn receive(stream: &mut UnixStream) -> io::Result<(u8, Vec<u8>)> {
-    let length = stream.read_u32().await?;
-    let message = stream.read_u8().await?;
-    let mut payload = vec![0; length as usize - 1];
-    stream.read_exact(&mut payload).await?;
-    Ok((message, payload))
 }

@@ -1,13 +1,32 @@
-//! The log of the pool's process.
+//! The logs of processes.
 
 use crate::Failure;
-use crate::process::{Log, open_log};
+use crate::common::child::subscribe;
+use crate::common::process::open_log;
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+
+/// File that a process logs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Log {
+    File,
+    /// A device that has no space left.
+    FullDisk,
+}
+
+impl Log {
+    /// Opens the log of a process.
+    pub(crate) fn open(self, directory: &Path, name: &str) -> io::Result<File> {
+        match self {
+            Self::File => open_log(&directory.join(format!("{name}.log"))),
+            Self::FullDisk => open_log(Path::new("/dev/full")),
+        }
+    }
+}
 
 /// Log that goes to a file, or to a device without space.
 #[derive(Debug, Clone)]
@@ -23,8 +42,8 @@ struct Inner {
 impl PoolLog {
     pub(crate) fn start(directory: &Path) -> Result<Self, Failure> {
         let log = Self(Arc::new(Inner {
-            file: open_log(directory, "pool", Log::File)?,
-            full: open_log(directory, "pool", Log::FullDisk)?,
+            file: Log::File.open(directory, "pool")?,
+            full: Log::FullDisk.open(directory, "pool")?,
             is_full: AtomicBool::new(false),
         }));
         subscribe(log.clone());
@@ -47,18 +66,4 @@ impl<'a> MakeWriter<'a> for PoolLog {
             &self.0.file
         }
     }
-}
-
-/// Writes what is logged in this process.
-pub(crate) fn subscribe<W>(writer: W)
-where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
-{
-    tracing_subscriber::fmt()
-        .with_writer(writer)
-        .with_max_level(LevelFilter::INFO)
-        .with_ansi(false)
-        // Otherwise a failure to write is printed to stderr, which panics if that fails too.
-        .log_internal_errors(false)
-        .init();
 }

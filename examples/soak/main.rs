@@ -6,33 +6,32 @@ mod account;
 mod agent;
 mod certificates;
 mod clock;
+#[path = "../common/mod.rs"]
+mod common;
 mod descriptors;
 mod faults;
 mod faulty_agent;
+mod growth;
 mod harm;
 mod links;
 mod log;
 mod own_faults;
-mod process;
+mod processes;
 mod proxy;
 mod relay;
 mod report;
-mod resources;
 mod roster;
 mod run;
 mod traffic;
 mod victim;
 
 use clock::Clock;
+use common::{Failure, child};
 use links::Link;
-use std::error::Error;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tokio::io::AsyncReadExt;
 use tokio::runtime::{Builder, Runtime};
-
-type Failure = Box<dyn Error + Send + Sync>;
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -48,7 +47,7 @@ fn main() -> Result<(), Failure> {
         ["faulty-agent", directory, socket] => as_child(Path::new(directory), async {
             tokio::select! {
                 served = faulty_agent::serve(Path::new(socket)) => Ok(served?),
-                () = stdin_closed() => Ok(()),
+                () = child::stdin_closed() => Ok(()),
             }
         }),
         ["relay", directory, listen, target] => as_child(Path::new(directory), async {
@@ -65,16 +64,8 @@ fn as_child(
     directory: &Path,
     served: impl Future<Output = Result<(), Failure>>,
 ) -> Result<(), Failure> {
-    process::record_panics(directory);
-    log::subscribe(std::io::stderr);
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(served);
-    ended.inspect_err(|error| process::record_failure(directory, error))
-}
-
-async fn stdin_closed() {
-    let mut received = [0];
-    while let Ok(1..) = tokio::io::stdin().read(&mut received).await {}
+    child::run(directory, runtime, served)
 }
 
 fn soak(minutes: f64, report: Option<&Path>) -> Result<(), Failure> {

@@ -2,10 +2,11 @@
 
 use crate::Failure;
 use crate::clock::{self, Clock};
+use crate::common::process::Process;
 use crate::descriptors::TakenDescriptors;
 use crate::faults::{Fault, Tally};
+use crate::log::Log;
 use crate::log::PoolLog;
-use crate::process::{Log, Process};
 use crate::victim::pause;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};

@@ -1,7 +1,8 @@
 //! The pool's side of reverse connections.
 
 use crate::agent::TOKEN;
-use crate::links::{Address, Addresses, Direction, LINKS, Transport};
+use crate::common::addresses::{Address, Addresses};
+use crate::links::{Direction, LINKS, Transport};
 use crate::roster::Agent;
 use crate::{Failure, certificates};
 use std::path::Path;
@@ -23,7 +24,7 @@ impl Proxy {
             .iter()
             .filter(|link| link.direction == Direction::Reverse)
         {
-            let address = addresses.next(link.transport);
+            let address = link.next(addresses);
             let listener = listen(directory, link.transport, &address).await?;
             let listener = Arc::new(listener);
             tokio::spawn(Arc::clone(&listener).accept_loop(Arc::new(pool.clone())));

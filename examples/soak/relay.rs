@@ -1,7 +1,7 @@
 //! A relay between pool and agent that stalls, loses data and resets connections on command.
 
 use crate::Failure;
-use crate::links::Address;
+use crate::common::addresses::Address;
 use socket2::SockRef;
 use std::io;
 use std::pin::pin;

@@ -3,11 +3,11 @@
 use crate::Failure;
 use crate::account::{ANSWERED, Counts, KINDS};
 use crate::clock;
+use crate::common::markdown::{self, grouped, write_header, write_row};
+use crate::common::resources::Resources;
 use crate::faults::{Fault, Tally};
-use crate::resources::Resources;
 use crate::roster::{Agent, Role};
 use std::fmt::Write;
-use std::process::Command;
 use std::time::Duration;
 use tollgate::AgentPoolStats;
 
@@ -41,9 +41,6 @@ impl Report<'_> {
         let calls: u64 = counts().flatten().sum();
         let answered: u64 = counts().map(|seen| seen[ANSWERED]).sum();
         let rate = calls as f64 / self.took.as_secs_f64();
-        let finished = Command::new("date").args(["-u", "+%FT%TZ"]).output()?;
-        let finished = String::from_utf8(finished.stdout)?;
-        let processors = std::thread::available_parallelism()?;
         let steady = self
             .agents
             .iter()
@@ -53,7 +50,7 @@ impl Report<'_> {
             out,
             "# Soak test\n\n\
              Written by `scripts/soak {minutes}`: see [operations.md](../operations.md#soak-test).\n\n\
-             * {took:.1} minutes on {processors} processors, finished {finished}\
+             {circumstances}\
              * {calls} calls ({rate} per second), {answered} answered\n\
              * {failed} calls to steady agents failed\n\
              * every answer matched its call\n\
@@ -61,7 +58,7 @@ impl Report<'_> {
              * each steady agent handled all calls, except perhaps those that callers dropped\n\
              * no process panicked\n",
             minutes = self.minutes,
-            took = self.took.as_secs_f64() / 60.0,
+            circumstances = markdown::circumstances(self.took)?,
             calls = grouped(calls),
             rate = grouped(rate as u64),
             answered = grouped(answered),
@@ -143,36 +140,4 @@ impl AgentReport<'_> {
     fn failed(&self) -> u64 {
         self.stats.calls.failed() - self.stats.calls.given_up
     }
-}
-
-/// Writes the header of a table whose first columns are text and the others numbers.
-fn write_header<'a>(out: &mut String, columns: impl Iterator<Item = &'a str>, texts: usize) {
-    let columns: Vec<_> = columns.collect();
-    write_row(out, columns.iter().map(|name| (*name).to_owned()));
-    let alignment = |index| if index < texts { "---" } else { "--:" };
-    write_row(
-        out,
-        (0..columns.len()).map(|index| alignment(index).to_owned()),
-    );
-}
-
-fn write_row(out: &mut String, cells: impl Iterator<Item = String>) {
-    out.push('|');
-    for cell in cells {
-        out.push_str(&format!(" {cell} |"));
-    }
-    out.push('\n');
-}
-
-/// Writes a number with a comma after each group of three digits.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }

@@ -3,13 +3,16 @@
 use crate::account::Ledger;
 use crate::certificates;
 use crate::clock::Clock;
+use crate::common::addresses::{Address, Addresses};
+use crate::common::child;
+use crate::common::markdown::grouped;
+use crate::common::process::Process;
+use crate::common::resources::Resources;
 use crate::harm::{self, Harm, Injected};
-use crate::links::{Address, Addresses, Direction};
-use crate::log::PoolLog;
-use crate::process::{self, Log, Process};
+use crate::links::Direction;
+use crate::log::{Log, PoolLog};
 use crate::proxy::Proxy;
-use crate::report::{AgentReport, Report, grouped};
-use crate::resources::Resources;
+use crate::report::{AgentReport, Report};
 use crate::roster::{Agent, Role, roster};
 use crate::victim::Victim;
 use crate::{Failure, agent, traffic};
@@ -27,7 +30,7 @@ pub(crate) async fn run(
     minutes: f64,
     report: Option<&Path>,
 ) -> Result<(), Failure> {
-    process::record_panics(directory);
+    child::record_panics(directory);
     let log = PoolLog::start(directory)?;
     let agents = roster();
     let ids = agents.iter().map(|agent| agent.id.clone());
@@ -57,7 +60,7 @@ pub(crate) async fn run(
     proxy.stop();
     pool.shutdown().await;
     compare_handled(&ledger, started.unharmed).await?;
-    process::check_failures(directory)?;
+    child::check_failures(directory)?;
     let summary = Report {
         minutes,
         took,
@@ -135,7 +138,7 @@ async fn start(
         } else {
             let address = match proxy {
                 Some(proxy) => proxy.clone(),
-                None => addresses.next(agent.link.transport),
+                None => agent.link.next(addresses),
             };
             let process = start_unharmed(directory, agent, &address).await?;
             started

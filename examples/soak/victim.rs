@@ -3,9 +3,11 @@
 use crate::Failure;
 use crate::agent::CONNECTIONS;
 use crate::clock::{self, Clock};
+use crate::common::addresses::{Address, Addresses};
+use crate::common::process::Process;
 use crate::faults::{Fault, Tally};
-use crate::links::{Address, Addresses, Direction};
-use crate::process::{Log, Process};
+use crate::links::Direction;
+use crate::log::Log;
 use crate::roster::Agent;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -64,8 +66,7 @@ impl Victim {
         addresses: &mut Addresses,
         proxy: Option<&Address>,
     ) -> Result<Self, Failure> {
-        let transport = agent.link.transport;
-        let mut next = || addresses.next(transport);
+        let mut next = || agent.link.next(addresses);
         let relayed = next();
         let (serve, reach, target) = match proxy {
             Some(proxy) => {

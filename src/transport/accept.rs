@@ -17,12 +17,19 @@ const ENFILE: i32 = 23;
 
 /// Repeats `attempt` until it succeeds.
 ///
+/// Connections of `limiter` that were evicted for newer ones are closed before that. Otherwise a
+/// busy process might accept connections faster than it closes them.
+///
 /// If there is no free file descriptor, a connection of `limiter` is closed, so that connections
 /// that never complete their handshake do not keep others out.
 pub(crate) async fn accept<T, F: Future<Output = io::Result<T>>>(
     limiter: &SharedLimiter,
     attempt: impl Fn() -> F,
 ) -> T {
+    let evicted = lock(limiter).evicted();
+    if let Some(closed) = evicted {
+        wait_briefly(closed).await;
+    }
     loop {
         match attempt().await {
             Ok(accepted) => return accepted,
@@ -58,10 +65,15 @@ async fn free_descriptor(limiter: &SharedLimiter) {
         );
     }
     match released {
-        // A connection that is slow to close must not keep the listener from trying again.
-        Some(released) => drop(timeout(ACCEPT_RETRY_DELAY, released).await),
+        Some(released) => wait_briefly(released).await,
         None => sleep(ACCEPT_RETRY_DELAY).await,
     }
+}
+
+/// Waits until connections are closed. One that is slow to close must not keep the listener from
+/// accepting.
+async fn wait_briefly(closed: impl Future<Output = ()>) {
+    let _ = timeout(ACCEPT_RETRY_DELAY, closed).await;
 }
 
 #[cfg(test)]
@@ -92,6 +104,18 @@ mod tests {
             tokio::join!(biased; accept(&limiter, attempt), closing);
             assert!(next.evicted().now_or_never().is_none());
         }
+    }
+
+    #[tokio::test]
+    async fn connection_is_accepted_once_the_evicted_one_is_closed() {
+        let limiter = Mutex::new(HandshakeLimiter::new(1));
+        let evicted = lock(&limiter).enter(PeerKey::Unknown);
+        let _new = lock(&limiter).enter(PeerKey::Unknown);
+        let mut accepting = Box::pin(accept(&limiter, || ready(Ok(()))));
+        assert!((&mut accepting).now_or_never().is_none());
+        drop(evicted);
+        assert!(accepting.now_or_never().is_some());
+        assert!(accept(&limiter, || ready(Ok(()))).now_or_never().is_some());
     }
 
     #[tokio::test]

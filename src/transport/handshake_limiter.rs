@@ -15,6 +15,8 @@ use tokio::sync::oneshot;
 pub(crate) struct HandshakeLimiter {
     /// One entry per slot, the oldest first.
     slots: VecDeque<Entry>,
+    /// Each completes when a slot is dropped that was evicted for a newer connection.
+    evicted: Vec<oneshot::Receiver<Infallible>>,
     capacity: usize,
 }
 
@@ -48,6 +50,7 @@ impl HandshakeLimiter {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             slots: VecDeque::new(),
+            evicted: Vec::new(),
             capacity,
         }
     }
@@ -58,7 +61,8 @@ impl HandshakeLimiter {
             self.slots.retain(|entry| !entry.evict.is_closed());
         }
         if self.slots.len() >= self.capacity {
-            self.remove_one();
+            let evicted = self.remove_one().map(|entry| entry.released);
+            self.evicted.extend(evicted);
         }
         let (evict, evicted) = oneshot::channel();
         let (_released, released) = oneshot::channel();
@@ -78,10 +82,14 @@ impl HandshakeLimiter {
             evict, released, ..
         } = self.remove_one()?;
         drop(evict);
-        Some(async {
-            // Nothing is ever sent, so this is the drop of the slot.
-            let _ = released.await;
-        })
+        Some(all_dropped(vec![released]))
+    }
+
+    /// Returns a future that completes when the connections have given up their slots that were
+    /// evicted for newer ones since the last call, or `None` if there are none.
+    pub(crate) fn evicted(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let evicted = std::mem::take(&mut self.evicted);
+        (!evicted.is_empty()).then(|| all_dropped(evicted))
     }
 
     /// Removes the oldest connection of the peer that has most.
@@ -101,6 +109,13 @@ impl HandshakeLimiter {
     #[cfg(feature = "grpc")]
     pub(crate) fn take(&mut self) -> Self {
         std::mem::replace(self, Self::new(self.capacity))
+    }
+}
+
+async fn all_dropped(slots: Vec<oneshot::Receiver<Infallible>>) {
+    for slot in slots {
+        // Nothing is ever sent, so this is the drop of the slot.
+        let _ = slot.await;
     }
 }
 

@@ -4,6 +4,9 @@ use crate::common::{
     HonestCalls, RawConnection, SOON, config, eventually, frame, message, offer_handshake, request,
     serve, serve_with,
 };
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, Encoding};
 
@@ -91,6 +94,38 @@ async fn connections_without_a_handshake_do_not_block_others() {
         crate::common::faults(&established).await.connections_lost,
         0
     );
+}
+
+#[tokio::test]
+async fn evicted_connections_are_closed_before_more_are_accepted() {
+    const MAX_CONNECTIONS: usize = 10;
+    const FLOOD: usize = 500;
+    let agent = serve_with(|server| server.max_connections(MAX_CONNECTIONS)).await;
+    let before = descriptors();
+    let mut flood = Vec::new();
+    for _ in 0..FLOOD {
+        let connection = std::os::unix::net::UnixStream::connect(&agent.path).unwrap();
+        connection.set_nonblocking(true).unwrap();
+        flood.push(connection);
+    }
+    let is_over = Arc::new(AtomicBool::new(false));
+    let sampling = {
+        let is_over = Arc::clone(&is_over);
+        std::thread::spawn(move || {
+            let samples = std::iter::from_fn(|| (!is_over.load(Relaxed)).then(descriptors));
+            samples.max().unwrap()
+        })
+    };
+
+    let last_closed = &flood[FLOOD - MAX_CONNECTIONS - 1];
+    eventually("the oldest connections are closed", async || {
+        (&mut &*last_closed).read(&mut [0; 64]).is_ok()
+    })
+    .await;
+    is_over.store(true, Relaxed);
+    let most = sampling.join().unwrap() - before - FLOOD;
+    // Two for each connection, one that is accepted and one that is closing.
+    assert!(most <= 2 * (MAX_CONNECTIONS + 4), "{most} descriptors");
 }
 
 async fn expect_answer(connection: &mut RawConnection) {

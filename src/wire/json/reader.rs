@@ -58,11 +58,11 @@ impl JsonParser {
             None => simd_json::Tape(Vec::new()),
         };
         let filled = simd_json::fill_tape(payload, &mut self.buffers, &mut nodes);
-        if len > MAX_KEPT_BYTES {
-            // They are several times as large as the payload, which may be kept for long.
+        if len > MAX_KEPT_BYTES || nodes.0.capacity() > MAX_KEPT_NODES {
+            // Freed at once: a handler may wait for long, and they take more than the payload.
             self.buffers = Buffers::default();
         }
-        let document = Document { nodes, len };
+        let document = Document { nodes };
         match filled {
             Ok(()) => Ok(document),
             Err(error) => {
@@ -87,9 +87,7 @@ impl JsonParser {
 
     /// Reuses the memory of a document for the next one, unless it is unusually large.
     pub(crate) fn reclaim(&mut self, document: Document<'_>) {
-        if document.nodes.0.capacity() > MAX_KEPT_NODES || document.len > MAX_KEPT_BYTES {
-            self.buffers = Buffers::default();
-        } else {
+        if document.nodes.0.capacity() <= MAX_KEPT_NODES {
             self.nodes = Some(document.nodes.reset());
         }
     }
@@ -177,8 +175,6 @@ fn syntax_error(error: &ErrorType) -> DecodeErrorKind {
 #[derive(Debug)]
 pub(crate) struct Document<'p> {
     nodes: simd_json::Tape<'p>,
-    /// Length of the parsed payload in bytes.
-    len: usize,
 }
 
 impl Document<'_> {

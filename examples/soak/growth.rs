@@ -1,21 +1,7 @@
 //! Checks that memory and file descriptors of processes do not grow.
 
 use crate::Failure;
-use std::fmt;
-
-/// Samples of a process over the run.
-#[derive(Debug)]
-pub(crate) struct Resources {
-    pub(crate) name: String,
-    pid: u32,
-    samples: Vec<Sample>,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Sample {
-    pub(crate) rss_kib: usize,
-    pub(crate) descriptors: usize,
-}
+use crate::common::resources::{Resources, Sample};
 
 /// Accepted growth in KiB, for the allocator and the runtime.
 const MEMORY_ALLOWANCE_KIB: usize = 8 * 1024;
@@ -24,27 +10,6 @@ const MEMORY_ALLOWANCE_KIB: usize = 8 * 1024;
 const DESCRIPTOR_ALLOWANCE: usize = 16;
 
 impl Resources {
-    pub(crate) fn of(name: impl Into<String>, pid: u32) -> Self {
-        Self {
-            name: name.into(),
-            pid,
-            samples: Vec::new(),
-        }
-    }
-
-    pub(crate) fn sample(&mut self) -> Result<Sample, Failure> {
-        let process = format!("/proc/{}", self.pid);
-        let status = std::fs::read_to_string(format!("{process}/status"))?;
-        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let rss = rss.and_then(|rss| rss.trim().strip_suffix(" kB"));
-        let sample = Sample {
-            rss_kib: rss.ok_or("no VmRSS in the status")?.trim().parse()?,
-            descriptors: std::fs::read_dir(format!("{process}/fd"))?.count(),
-        };
-        self.samples.push(sample);
-        Ok(sample)
-    }
-
     /// Returns the first sample, the one in the middle, and the last.
     pub(crate) fn course(&self) -> [Sample; 3] {
         let last = self.samples.len() - 1;
@@ -80,10 +45,4 @@ fn median(samples: &[Sample], of: impl Fn(&Sample) -> usize) -> usize {
     let mut values: Vec<_> = samples.iter().map(of).collect();
     values.sort_unstable();
     values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
-impl fmt::Display for Sample {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} KiB, {} descriptors", self.rss_kib, self.descriptors)
-    }
 }
