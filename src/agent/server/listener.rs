@@ -11,6 +11,7 @@ use crate::transport::{Peer, tcp};
 use futures_util::future::BoxFuture;
 use std::fmt;
 use std::io;
+#[cfg(feature = "tls")]
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
