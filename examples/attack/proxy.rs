@@ -46,7 +46,11 @@ pub(crate) async fn run_attacked(places: &Places) -> Result<(), Failure> {
             return;
         }
         for name in hostile_agents::NAMES {
-            let socket = places.hostile_agent(name).display().to_string();
+            let socket = places.hostile_agent(name);
+            if !socket.exists() {
+                continue;
+            }
+            let socket = socket.display().to_string();
             // An agent that does not connect stays in the pool.
             if let Err(error) = pool.add(AgentConfig::new(name, socket)).await {
                 panic!("cannot add the agent {name}: {error}");

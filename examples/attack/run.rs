@@ -20,6 +20,12 @@ const BEFORE: Duration = Duration::from_secs(5);
 /// Time after the attack, in which memory has to fall.
 const AFTER: Duration = Duration::from_secs(15);
 
+/// Variable with the names of the only attacks and hostile agents to start, separated by commas.
+const ONLY: &str = "ATTACK_ONLY";
+
+/// Setting of glibc, which otherwise keeps the memory of large buffers after they are freed.
+const ALLOCATOR: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "131072");
+
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The programs that have to stay well.
@@ -95,14 +101,17 @@ async fn start(places: &Places, role: &str, name: &str) -> Result<Process, Failu
     let log = format!("{}.log", name.replace([' ', ':'], "-"));
     let mut command = command(open_log(&places.directory.join(log))?);
     command.arg(role).args(places.to_arguments()).arg(name);
+    command.env(ALLOCATOR.0, ALLOCATOR.1);
     Process::start(command, name).await
 }
 
 type Named = Vec<(&'static str, Process)>;
 
 async fn start_all(places: &Places, role: &str, names: &[&'static str]) -> Result<Named, Failure> {
+    let only = std::env::var(ONLY).unwrap_or_default();
     let started = names
         .iter()
+        .filter(|name| only.is_empty() || only.split(',').any(|one| one == **name))
         .map(async |name| Ok::<_, Failure>((*name, start(places, role, name).await?)));
     futures_util::future::try_join_all(started).await
 }
