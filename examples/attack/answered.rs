@@ -1,4 +1,4 @@
-//! The ends and durations of the calls to one agent.
+//! Outcomes and durations of the calls to one agent.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};

@@ -46,7 +46,7 @@ impl Log {
     }
 }
 
-/// Resources that the server or the pool took.
+/// Memory, descriptors and log of the server or the pool.
 pub(crate) struct Side {
     peak_mib: usize,
     after_mib: usize,

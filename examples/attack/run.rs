@@ -140,7 +140,7 @@ async fn watch(resources: &mut [Resources; 2], duration: Duration) -> Result<(),
     Ok(())
 }
 
-/// Output of the programs at their end.
+/// Figures that the programs have printed at their end.
 struct Ended {
     of_good_proxy: Vec<Course>,
     of_pool: Vec<Course>,
