@@ -142,19 +142,24 @@ impl MemoryBudget {
     /// Marks connections as ended until those that stay fit into the limit, the largest first.
     fn take_largest(&self) -> Vec<Arc<Account>> {
         let accounts = self.accounts();
-        let (ending, mut staying): (Vec<_>, Vec<_>) = accounts
-            .open
-            .values()
-            .partition(|account| account.is_ended());
-        let ending: usize = ending.iter().map(|account| account.charged()).sum();
-        let mut used = self.used().saturating_sub(ending);
-        staying.sort_unstable_by_key(|account| account.charged());
+        let mut used = self.used();
+        // The balances change meanwhile, so each is read once.
+        let mut staying = Vec::new();
+        for account in accounts.open.values() {
+            let charged = account.charged();
+            if account.is_ended() {
+                used = used.saturating_sub(charged);
+            } else {
+                staying.push((charged, account));
+            }
+        }
+        staying.sort_unstable_by_key(|(charged, _)| *charged);
         let mut taken = Vec::new();
         while used > self.limit()
-            && let Some(largest) = staying.pop()
-            && largest.charged() > 0
+            && let Some((charged, largest)) = staying.pop()
+            && charged > 0
         {
-            used = used.saturating_sub(largest.charged());
+            used = used.saturating_sub(charged);
             largest.is_ended.store(true, Ordering::Relaxed);
             taken.push(Arc::clone(largest));
         }
@@ -275,6 +280,28 @@ mod tests {
         drop((one, two, charge));
         assert_eq!(budget.used(), 0);
         assert!(budget.accounts().open.is_empty());
+    }
+
+    #[test]
+    fn balances_may_change_while_the_largest_are_looked_for() {
+        let budget = MemoryBudget::new(100 * MIB);
+        let all = accounts(&budget, [MIB; 100]);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    for account in &all {
+                        let charged = fastrand::usize(..MIB);
+                        account.shared.charged.store(charged, Ordering::Relaxed);
+                    }
+                }
+            });
+            let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                (0..5_000).for_each(|_| drop(budget.take_largest()));
+            }));
+            is_over.store(true, Ordering::Relaxed);
+            assert!(looked.is_ok());
+        });
     }
 
     #[test]
