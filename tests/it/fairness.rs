@@ -64,8 +64,8 @@ async fn calls(
         let id = took.len().to_string();
         let began = Instant::now();
         let event = request(&id, "/");
-        let mut exchange = agent.exchange(&id).unwrap();
-        match exchange.send(&event).timeout(deadline).await {
+        let sent = async { agent.exchange(&id)?.send(&event).timeout(deadline).await };
+        match sent.await {
             Ok(_) => answered += 1,
             Err(CallError::Timeout { .. } | CallError::Unavailable { .. }) => {}
             Err(error) => assert!(matches!(error, CallError::CircuitOpen { .. }), "{error}"),
