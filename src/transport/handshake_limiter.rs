@@ -1,5 +1,6 @@
 use super::PeerKey;
-use std::collections::{HashMap, VecDeque};
+use crate::entropy::RandomState;
+use std::collections::{HashMap, VecDeque, hash_map};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -15,6 +16,8 @@ use tokio::sync::oneshot;
 pub(crate) struct HandshakeLimiter {
     /// One entry per slot, the oldest first.
     slots: VecDeque<Entry>,
+    /// Number of slots of each peer that has any.
+    counts: HashMap<PeerKey, usize, RandomState>,
     /// Each completes when a slot is dropped that was evicted for a newer connection.
     evicted: Vec<oneshot::Receiver<Infallible>>,
     capacity: usize,
@@ -50,6 +53,7 @@ impl HandshakeLimiter {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             slots: VecDeque::new(),
+            counts: HashMap::default(),
             evicted: Vec::new(),
             capacity,
         }
@@ -58,7 +62,7 @@ impl HandshakeLimiter {
     /// Adds a connection. If the limiter is full, this evicts another.
     pub(crate) fn enter(&mut self, peer: PeerKey) -> HandshakeSlot {
         if self.slots.len() >= self.capacity {
-            self.slots.retain(|entry| !entry.evict.is_closed());
+            self.remove_dropped();
         }
         if self.slots.len() >= self.capacity {
             let evicted = self.remove_one().map(|entry| entry.released);
@@ -66,6 +70,7 @@ impl HandshakeLimiter {
         }
         let (evict, evicted) = oneshot::channel();
         let (_released, released) = oneshot::channel();
+        *self.counts.entry(peer).or_default() += 1;
         self.slots.push_back(Entry {
             peer,
             evict,
@@ -77,7 +82,7 @@ impl HandshakeLimiter {
     /// Evicts a connection, if there is any. The returned future completes when the connection has
     /// given up its slot.
     pub(crate) fn evict_one(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
-        self.slots.retain(|entry| !entry.evict.is_closed());
+        self.remove_dropped();
         let Entry {
             evict, released, ..
         } = self.remove_one()?;
@@ -92,16 +97,25 @@ impl HandshakeLimiter {
         (!evicted.is_empty()).then(|| all_dropped(evicted))
     }
 
+    fn remove_dropped(&mut self) {
+        let counts = &mut self.counts;
+        self.slots.retain(|entry| {
+            let is_open = !entry.evict.is_closed();
+            if !is_open {
+                decrement(counts, entry.peer);
+            }
+            is_open
+        });
+    }
+
     /// Removes the oldest connection of the peer that has most.
     fn remove_one(&mut self) -> Option<Entry> {
-        let mut counts = HashMap::<PeerKey, usize>::new();
-        for entry in &self.slots {
-            *counts.entry(entry.peer).or_default() += 1;
-        }
-        let most = counts.values().copied().max()?;
-        let is_of_largest = |entry: &Entry| counts.get(&entry.peer) == Some(&most);
+        let most = self.counts.values().copied().max()?;
+        let is_of_largest = |entry: &Entry| self.counts.get(&entry.peer) == Some(&most);
         let oldest = self.slots.iter().position(is_of_largest)?;
-        self.slots.remove(oldest)
+        let removed = self.slots.remove(oldest)?;
+        decrement(&mut self.counts, removed.peer);
+        Some(removed)
     }
 
     /// Takes all slots out. They are evicted when the returned limiter is dropped, unless their
@@ -109,6 +123,15 @@ impl HandshakeLimiter {
     #[cfg(feature = "grpc")]
     pub(crate) fn take(&mut self) -> Self {
         std::mem::replace(self, Self::new(self.capacity))
+    }
+}
+
+fn decrement(counts: &mut HashMap<PeerKey, usize, RandomState>, peer: PeerKey) {
+    if let hash_map::Entry::Occupied(mut count) = counts.entry(peer) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+        }
     }
 }
 
