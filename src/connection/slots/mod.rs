@@ -304,7 +304,8 @@ pub(crate) struct Ticket<P: TableRef<T>, T> {
     stream: StreamId,
     /// `true` until the slot is given back.
     holds_slot: bool,
-    value: PhantomData<fn() -> T>,
+    /// The ticket lends and gives out values, so it may be shared and sent as they may be.
+    value: PhantomData<T>,
 }
 
 impl<P: TableRef<T>, T> Ticket<P, T> {
@@ -386,7 +387,13 @@ impl<P: TableRef<T>, T> Ticket<P, T> {
         loop {
             match slot.phase.load(Ordering::Acquire) {
                 // The completer has claimed the slot. It gives the slot back when it is done.
-                CLAIMED if slot.transition(CLAIMED, ABANDONED) => return None,
+                CLAIMED => {
+                    // Not after the change: the waker may be that of the next call then.
+                    drop(slot.waker.take());
+                    if slot.transition(CLAIMED, ABANDONED) {
+                        return None;
+                    }
+                }
                 WAITING if slot.transition(WAITING, FREE) => {
                     drop(slot.waker.take());
                     self.release();

@@ -91,16 +91,24 @@ fn an_ended_call_keeps_no_waker() {
 
     let task = Arc::new(Task);
     let (table, mut completer) = SlotTable::new(1, Matching::ById, []);
-    for is_answered in [true, false] {
+    let pending = || {
         let mut ticket = SlotTable::open(&*table, "a", 1, 0).unwrap();
         let waker = waker(Arc::clone(&task));
         assert!(ticket.poll(&Context::from_waker(&waker)).is_pending());
-        if is_answered {
-            completer.complete("a", 1, ()).unwrap();
-        }
-        drop((ticket, waker));
-        assert_eq!(Arc::strong_count(&task), 1);
-    }
+        ticket
+    };
+    let wakers = || Arc::strong_count(&task) - 1;
+    drop(pending());
+    assert_eq!(wakers(), 0);
+
+    let answered = pending();
+    completer.complete("a", 1, ()).unwrap();
+    drop(answered);
+    assert_eq!(wakers(), 0);
+
+    let mut dropped_while_claimed = Some(pending());
+    completer.complete_all(|_| drop(dropped_while_claimed.take()));
+    assert_eq!(wakers(), 0);
 }
 
 #[test]
