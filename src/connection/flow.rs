@@ -12,9 +12,9 @@ pub(crate) struct FlowState {
     is_all_paused: AtomicBool,
     /// Exchanges that are paused one by one.
     paused_exchanges: ExpiringKeySet,
-    /// Set once more exchanges were paused than `paused_exchanges` holds. Then the whole connection
-    /// is paused.
-    is_overflowed: AtomicBool,
+    /// Holds a key if more exchanges were paused than `paused_exchanges` holds. Then the whole
+    /// connection is paused.
+    overflow: ExpiringKeySet,
 }
 
 /// Maximum number of exchanges paused one by one; one more pauses the whole connection.
@@ -23,18 +23,25 @@ const MAX_PAUSED_EXCHANGES: usize = 1024;
 /// Time after which the pause of one exchange ends, if the agent does not resume it.
 const PAUSE_LIFETIME: Duration = Duration::from_secs(5 * 60);
 
+/// The only key of [`FlowState::overflow`].
+const OVERFLOW: u64 = 0;
+
 impl FlowState {
     pub(crate) fn new() -> Self {
+        Self::with_limits(MAX_PAUSED_EXCHANGES, PAUSE_LIFETIME)
+    }
+
+    fn with_limits(max_paused: usize, lifetime: Duration) -> Self {
         Self {
             is_all_paused: AtomicBool::new(false),
-            paused_exchanges: ExpiringKeySet::new(MAX_PAUSED_EXCHANGES, PAUSE_LIFETIME),
-            is_overflowed: AtomicBool::new(false),
+            paused_exchanges: ExpiringKeySet::new(max_paused, lifetime),
+            overflow: ExpiringKeySet::new(1, lifetime),
         }
     }
 
     /// Returns whether the whole connection is paused.
     pub(crate) fn is_paused(&self) -> bool {
-        self.is_all_paused.load(Ordering::Acquire) || self.is_overflowed.load(Ordering::Acquire)
+        self.is_all_paused.load(Ordering::Acquire) || self.overflow.contains(OVERFLOW)
     }
 
     /// Checks that an event of this exchange may be sent.
@@ -65,7 +72,7 @@ impl FlowState {
     fn apply_to_all(&self, pause: bool) {
         if !pause {
             self.paused_exchanges.clear();
-            self.is_overflowed.store(false, Ordering::Release);
+            self.overflow.clear();
         }
         self.is_all_paused.store(pause, Ordering::Release);
     }
@@ -74,10 +81,10 @@ impl FlowState {
         if !pause {
             self.paused_exchanges.remove(key);
             if self.paused_exchanges.is_empty() {
-                self.is_overflowed.store(false, Ordering::Release);
+                self.overflow.clear();
             }
         } else if self.paused_exchanges.insert(key).is_err() {
-            self.is_overflowed.store(true, Ordering::Release);
+            self.overflow.insert_over_oldest(OVERFLOW);
         }
     }
 }
@@ -125,6 +132,15 @@ mod tests {
             for n in 0..=MAX_PAUSED_EXCHANGES {
                 apply(&flow, &keys, Some(&n.to_string()), action);
             }
+            assert_eq!(flow.is_paused(), is_paused);
+        }
+    }
+
+    #[test]
+    fn a_pause_of_too_many_exchanges_ends_as_theirs_do() {
+        for (lifetime, is_paused) in [(Duration::MAX, true), (Duration::ZERO, false)] {
+            let (flow, keys) = (FlowState::with_limits(0, lifetime), IdHasher::default());
+            apply(&flow, &keys, Some("one too many"), Pause);
             assert_eq!(flow.is_paused(), is_paused);
         }
     }
