@@ -13,7 +13,8 @@ use crate::transport::{Peer, PeerKey};
 use crate::wire::{Dialect, MessageType, control};
 use atomic_waker::AtomicWaker;
 use crossbeam_queue::ArrayQueue;
-use std::collections::{HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::{pending, poll_fn};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -196,29 +197,37 @@ impl AgentControl {
         });
     }
 
-    /// Makes a silent session end, the oldest of the peer that has most of them. Returns `false` if
-    /// there is none.
+    /// Makes silent sessions end until there are `places` places free or about to be, each time
+    /// the oldest of the peer that has most of them. Returns how many.
     ///
     /// A session is silent if it has sent no event yet, or none for a whole epoch. A session with
     /// unfinished events answers them before it ends.
-    pub(super) fn make_room(&self) -> bool {
+    pub(super) fn make_room(&self, places: usize) -> usize {
         let epoch = self.epochs.advance();
-        let sessions = self.sessions();
-        let served = sessions.iter().filter_map(Weak::upgrade);
-        let served = served.filter(|session| session.has_place.load(Ordering::Relaxed));
-        let silent = served.filter(|session| !session.is_draining() && session.is_silent(epoch));
-        let silent: Vec<_> = silent.collect();
-        let mut counts = HashMap::<PeerKey, usize>::new();
-        for session in &silent {
-            *counts.entry(session.peer.key).or_default() += 1;
+        let mut leaving = 0;
+        let mut silent = HashMap::<PeerKey, VecDeque<_>>::new();
+        for (age, session) in self.sessions().iter().enumerate() {
+            let Some(session) = session.upgrade().filter(|session| session.has_place()) else {
+                continue;
+            };
+            if session.is_draining() {
+                leaving += 1;
+            } else if session.is_silent(epoch) {
+                let of_peer = silent.entry(session.peer.key).or_default();
+                of_peer.push_back((Reverse(age), session));
+            }
         }
-        // Reversed, since the last of those with the same count is returned.
-        let oldest_first = silent.iter().rev();
-        let session = oldest_first.max_by_key(|session| counts.get(&session.peer.key));
-        if let Some(session) = session {
+        let mut drained = 0;
+        while leaving + drained < places
+            && let Some((_, session)) = silent
+                .values_mut()
+                .max_by_key(|of_peer| (of_peer.len(), of_peer.front().map(|(age, _)| *age)))
+                .and_then(VecDeque::pop_front)
+        {
             session.drain();
+            drained += 1;
         }
-        session.is_some()
+        drained
     }
 
     fn broadcast(&self, notice: &Notice) {
@@ -390,6 +399,10 @@ impl SessionHandle {
     /// Records whether the session has a place among those that are served at once.
     pub(super) fn set_place(&self, has_place: bool) {
         self.has_place.store(has_place, Ordering::Relaxed);
+    }
+
+    fn has_place(&self) -> bool {
+        self.has_place.load(Ordering::Relaxed)
     }
 
     /// Records that an event was received.

@@ -1,35 +1,46 @@
 //! The places of a server: how many sessions and calls it serves at once.
 
 use super::super::control::AgentControl;
+use crate::clock;
 use crate::log::{NO_PEER, log_line};
+use crate::transport::lock;
 use std::pin::pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
-/// Interval at which whoever waits for a place makes a session give way.
+/// Interval at which silent sessions give way to those who wait for a place.
 const ROOM_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Places of sessions and calls that are served at once.
 #[derive(Debug)]
 pub(in crate::agent) struct Places {
     free: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    /// Time when sessions last gave way.
+    made_room: Mutex<Option<Instant>>,
     control: AgentControl,
 }
+
+/// Counts somebody who waits for a place.
+struct Waiting<'a>(&'a AtomicUsize);
 
 impl Places {
     pub(super) fn new(count: usize, control: AgentControl) -> Self {
         Self {
             free: Arc::new(Semaphore::new(count)),
+            waiting: AtomicUsize::new(0),
+            made_room: Mutex::default(),
             control,
         }
     }
 
-    /// Waits for a place. If all are taken, silent sessions give way, one in each
-    /// [`ROOM_INTERVAL`].
+    /// Waits for a place. If all are taken, one silent session gives way for each who waits.
     pub(in crate::agent) async fn acquire(&self) -> OwnedSemaphorePermit {
         let mut acquired = pin!(Arc::clone(&self.free).acquire_owned());
+        let _waiting = Waiting::new(&self.waiting);
         loop {
             tokio::select! {
                 biased;
@@ -41,15 +52,42 @@ impl Places {
     }
 
     async fn make_room(&self) {
-        if self.control.make_room() {
-            log_line!(
-                warn,
-                NO_PEER,
-                {},
-                "closed a connection that sent no events, since all places are taken; raise \
-                 max_connections"
-            );
+        if self.is_due() {
+            let closed = self.control.make_room(self.waiting.load(Ordering::Relaxed));
+            if closed > 0 {
+                log_line!(
+                    warn,
+                    NO_PEER,
+                    { closed },
+                    "closed connections that sent no events, since all places are taken; raise \
+                     max_connections"
+                );
+            }
         }
         sleep(ROOM_INTERVAL).await;
+    }
+
+    /// Returns whether sessions have to give way now. All who wait share one interval, since each
+    /// look at the sessions takes time.
+    fn is_due(&self) -> bool {
+        let mut made_room = lock(&self.made_room);
+        let is_due = made_room.is_none_or(|at| clock::elapsed(at) >= ROOM_INTERVAL);
+        if is_due {
+            *made_room = Some(clock::now());
+        }
+        is_due
+    }
+}
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
