@@ -265,3 +265,51 @@ async fn empty_data_frames_do_not_affect_other_connections() {
     expect_serves_soon(&agent).await;
     assert_eq!(faults(&established).await.connections_lost, 0);
 }
+
+/// Returns a request for an unknown method on a stream, and a window update that overflows the
+/// stream's window, so that the server has to reset the stream.
+fn stream_with_an_overflowing_window(id: u32) -> Vec<u8> {
+    // POST, http, `/`: each a field of the static table.
+    let head = [0x83, 0x86, 0x84];
+    let id = id.to_be_bytes();
+    let largest = 0x7fff_ffff_u32.to_be_bytes();
+    let end_of_headers = 0x04;
+    [
+        &[0, 0, head.len() as u8, 0x01, end_of_headers][..],
+        &id,
+        &head,
+        &[0, 0, largest.len() as u8, 0x08, 0],
+        &id,
+        &largest,
+    ]
+    .concat()
+}
+
+#[tokio::test]
+async fn connection_that_overflows_windows_again_and_again_is_closed() {
+    let agent = serve().await;
+    let mut stream = connect(&agent).await;
+    stream.write_all(PREFACE).await.unwrap();
+    let (mut receiving, mut sending) = stream.split();
+    let flood = async {
+        for id in (1..).step_by(2).take(100_000) {
+            let stream = stream_with_an_overflowing_window(id);
+            if sending.write_all(&stream).await.is_err() {
+                return;
+            }
+        }
+        panic!("the connection takes any number of resets");
+    };
+    let read = async {
+        let mut said = [0; 4096];
+        while receiving.read(&mut said).await.is_ok_and(|len| len > 0) {}
+    };
+    let ended = async {
+        tokio::select! {
+            () = flood => {}
+            () = read => {}
+        }
+    };
+    timeout(TEST_TIMEOUT, ended).await.expect("nothing happens");
+    expect_serves_soon(&agent).await;
+}

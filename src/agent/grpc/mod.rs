@@ -32,6 +32,10 @@ const DESCRIPTOR: &[u8] = include_bytes!("../../../proto/agent_v2.bin");
 /// Limit of the streams of one connection of a server with few places.
 const MIN_STREAMS: usize = 16;
 
+/// Streams that a connection may make the server reset before it is closed. hyper's default, which
+/// tonic's defaults switch off.
+const MAX_RESETS: usize = 1024;
+
 /// Time that connections without event streams get to receive the health status and the GOAWAY
 /// frame and to close, before the draining server closes them.
 const GOAWAY_GRACE: Duration = Duration::from_millis(100);
@@ -180,6 +184,7 @@ fn http2_server(max_connections: usize) -> Server {
         .initial_connection_window_size(SERVER_WINDOW)
         .max_frame_size(Some(MAX_DATA_FRAME))
         .max_concurrent_streams(max_streams(max_connections))
+        .http2_max_local_error_reset_streams(Some(MAX_RESETS))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
 }

@@ -36,7 +36,7 @@ pub(crate) const PROCESS_STREAM: &str = "/zentinel.agent.v2.AgentServiceV2/Proce
 pub(crate) const MAX_MESSAGE: usize = 10 * 1024 * 1024;
 
 /// HTTP/2 flow control window of a stream, and of a client's connection, in bytes.
-pub(crate) const WINDOW: u32 = 1024 * 1024;
+pub(crate) const WINDOW: u32 = 256 * 1024;
 
 /// Largest HTTP/2 DATA frame in bytes: enough for a whole batch, or for a body chunk of the usual
 /// size.
