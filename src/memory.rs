@@ -7,7 +7,7 @@
 use crate::entropy::RandomState;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Default limit of a pool, and of a server, in bytes: 256 MiB.
@@ -16,6 +16,9 @@ pub(crate) const DEFAULT_LIMIT: usize = 256 * 1024 * 1024;
 /// Unit of accounts. What a connection holds is rounded up to it, so that an account changes only
 /// now and then, and never for the events of an idle connection.
 const UNIT: usize = 16 * 1024;
+
+/// What a connection takes besides what it holds: its task, its socket and its tables.
+const AT_REST: usize = UNIT;
 
 /// Part of the limit that a connection may hold when memory is scarce, if there are few
 /// connections: a sixteenth. If there are more connections, their number takes its place.
@@ -28,6 +31,8 @@ pub(crate) struct MemoryBudget(Arc<Budget>);
 struct Budget {
     limit: AtomicUsize,
     used: AtomicUsize,
+    /// Part of `used` that is freed soon, by connections that were ended.
+    ending: AtomicUsize,
     /// Connections that were ended to free memory.
     ended: AtomicU64,
     accounts: Mutex<Accounts>,
@@ -52,7 +57,8 @@ pub(crate) struct MemoryAccount {
 
 struct Account {
     charged: AtomicUsize,
-    is_ended: AtomicBool,
+    /// Bytes that were charged when the connection was ended; 0 before.
+    ending: AtomicUsize,
     /// Called when the connection has to end.
     end: Box<dyn Fn() + Send + Sync>,
 }
@@ -69,6 +75,7 @@ impl MemoryBudget {
         Self(Arc::new(Budget {
             limit: AtomicUsize::new(limit),
             used: AtomicUsize::new(0),
+            ending: AtomicUsize::new(0),
             ended: AtomicU64::new(0),
             accounts: Mutex::default(),
             count: AtomicUsize::new(0),
@@ -80,7 +87,7 @@ impl MemoryBudget {
     pub(crate) fn open_account(&self, end: impl Fn() + Send + Sync + 'static) -> MemoryAccount {
         let shared = Arc::new(Account {
             charged: AtomicUsize::new(0),
-            is_ended: AtomicBool::new(false),
+            ending: AtomicUsize::new(0),
             end: Box::new(end),
         });
         let mut accounts = self.accounts();
@@ -89,23 +96,29 @@ impl MemoryBudget {
         accounts.open.insert(number, Arc::clone(&shared));
         self.0.count.store(accounts.open.len(), Ordering::Relaxed);
         drop(accounts);
-        MemoryAccount {
+        let mut account = MemoryAccount {
             budget: self.clone(),
             number,
             shared,
             charged: 0,
-        }
+        };
+        account.set(0);
+        account
     }
 
     /// Charges memory that does not belong to the account of a connection. Returns `None` if it
     /// would exceed the limit.
     pub(crate) fn try_charge(&self, bytes: usize) -> Option<MemoryCharge> {
-        let charge = MemoryCharge {
+        let mut charge = self.open_charge();
+        charge.resize(bytes).then_some(charge)
+    }
+
+    /// Returns a charge of nothing.
+    pub(crate) fn open_charge(&self) -> MemoryCharge {
+        MemoryCharge {
             budget: self.clone(),
-            bytes,
-        };
-        let used = self.0.used.fetch_add(bytes, Ordering::Relaxed);
-        (used.saturating_add(bytes) <= self.limit()).then_some(charge)
+            bytes: 0,
+        }
     }
 
     pub(crate) fn set_limit(&self, limit: usize) {
@@ -139,28 +152,28 @@ impl MemoryBudget {
         }
     }
 
+    /// Returns whether the limit is exceeded by what connections hold that were not ended.
+    fn is_exceeded(&self) -> bool {
+        let ending = self.0.ending.load(Ordering::Relaxed);
+        self.used().saturating_sub(ending) > self.limit()
+    }
+
     /// Marks connections as ended until those that stay fit into the limit, the largest first.
     fn take_largest(&self) -> Vec<Arc<Account>> {
         let accounts = self.accounts();
-        let mut used = self.used();
+        let staying = accounts.open.values().filter(|account| !account.is_ended());
         // The balances change meanwhile, so each is read once.
-        let mut staying = Vec::new();
-        for account in accounts.open.values() {
-            let charged = account.charged();
-            if account.is_ended() {
-                used = used.saturating_sub(charged);
-            } else {
-                staying.push((charged, account));
-            }
-        }
+        let mut staying: Vec<_> = staying
+            .map(|account| (account.charged.load(Ordering::Relaxed), account))
+            .collect();
         staying.sort_unstable_by_key(|(charged, _)| *charged);
         let mut taken = Vec::new();
-        while used > self.limit()
+        while self.is_exceeded()
             && let Some((charged, largest)) = staying.pop()
-            && charged > 0
+            && charged > AT_REST
         {
-            used = used.saturating_sub(charged);
-            largest.is_ended.store(true, Ordering::Relaxed);
+            largest.ending.store(charged, Ordering::Relaxed);
+            self.0.ending.fetch_add(charged, Ordering::Relaxed);
             taken.push(Arc::clone(largest));
         }
         taken
@@ -177,7 +190,7 @@ impl MemoryBudget {
 impl MemoryAccount {
     /// Sets what the connection holds, in bytes.
     pub(crate) fn set(&mut self, bytes: usize) {
-        let charged = bytes.div_ceil(UNIT) * UNIT;
+        let charged = AT_REST + bytes.div_ceil(UNIT) * UNIT;
         if charged != self.charged {
             self.charge(charged);
         }
@@ -191,9 +204,15 @@ impl MemoryAccount {
     /// Returns whether the connection has to take no more work for now: it holds more than its
     /// share, and half of the limit is used.
     pub(crate) fn is_slowed(&self) -> bool {
-        self.charged > UNIT
+        self.charged > AT_REST + UNIT
             && self.budget.used() > self.budget.limit() / 2
             && self.charged > self.budget.share()
+    }
+
+    /// Returns whether the connection has to receive nothing until others that were ended have
+    /// freed what they hold.
+    pub(crate) fn has_to_wait(&self) -> bool {
+        self.charged > AT_REST + UNIT && self.budget.used() > self.budget.limit()
     }
 
     fn charge(&mut self, charged: usize) {
@@ -206,29 +225,48 @@ impl MemoryAccount {
         }
         self.charged = charged;
         self.shared.charged.store(charged, Ordering::Relaxed);
-        if is_growing && self.budget.used() > self.budget.limit() {
+        if is_growing && self.budget.is_exceeded() {
             self.budget.end_largest();
         }
     }
 }
 
-impl Account {
-    fn charged(&self) -> usize {
-        self.charged.load(Ordering::Relaxed)
+impl MemoryCharge {
+    /// Charges another number of bytes. Returns `false` and changes nothing if it is larger than
+    /// before and would exceed the limit.
+    pub(crate) fn resize(&mut self, bytes: usize) -> bool {
+        let used = &self.budget.0.used;
+        if bytes <= self.bytes {
+            used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        } else {
+            let more = bytes - self.bytes;
+            let before = used.fetch_add(more, Ordering::Relaxed);
+            if before.saturating_add(more) > self.budget.limit() {
+                used.fetch_sub(more, Ordering::Relaxed);
+                return false;
+            }
+        }
+        self.bytes = bytes;
+        true
     }
+}
 
+impl Account {
     fn is_ended(&self) -> bool {
-        self.is_ended.load(Ordering::Relaxed)
+        self.ending.load(Ordering::Relaxed) > 0
     }
 }
 
 impl Drop for MemoryAccount {
     fn drop(&mut self) {
-        self.set(0);
+        let budget = &self.budget.0;
         let mut accounts = self.budget.accounts();
         accounts.open.remove(&self.number);
-        let count = accounts.open.len();
-        self.budget.0.count.store(count, Ordering::Relaxed);
+        budget.count.store(accounts.open.len(), Ordering::Relaxed);
+        // Ends are noted under the lock, so none follows.
+        let ending = self.shared.ending.load(Ordering::Relaxed);
+        budget.used.fetch_sub(self.charged, Ordering::Relaxed);
+        budget.ending.fetch_sub(ending, Ordering::Relaxed);
     }
 }
 
@@ -258,6 +296,7 @@ impl fmt::Debug for MemoryBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicBool;
 
     const MIB: usize = 1024 * 1024;
 
@@ -273,10 +312,10 @@ mod tests {
     fn balances_are_summed_and_returned() {
         let budget = MemoryBudget::new(100 * MIB);
         let [mut one, two] = accounts(&budget, [MIB, 1]);
-        assert_eq!(budget.used(), MIB + UNIT);
+        assert_eq!(budget.used(), 2 * AT_REST + MIB + UNIT);
         one.set(0);
         let charge = budget.try_charge(5).expect("room");
-        assert_eq!(budget.used(), UNIT + 5);
+        assert_eq!(budget.used(), 2 * AT_REST + UNIT + 5);
         drop((one, two, charge));
         assert_eq!(budget.used(), 0);
         assert!(budget.accounts().open.is_empty());
@@ -323,7 +362,7 @@ mod tests {
     #[test]
     fn connection_above_its_share_is_slowed_when_memory_is_scarce() {
         let budget = MemoryBudget::new(32 * MIB);
-        let [mut large, small] = accounts(&budget, [15 * MIB, MIB]);
+        let [mut large, small] = accounts(&budget, [14 * MIB, MIB]);
         assert!(!large.is_slowed());
         large.set(16 * MIB);
         assert!(large.is_slowed() && !small.is_slowed());
@@ -338,6 +377,8 @@ mod tests {
         let budget = MemoryBudget::new(10);
         let held = budget.try_charge(6).expect("room");
         assert!(budget.try_charge(5).is_none());
+        let mut growing = budget.open_charge();
+        assert!(growing.resize(4) && !growing.resize(5) && growing.resize(0));
         assert_eq!(budget.used(), 6);
         drop(held);
         assert!(budget.try_charge(10).is_some());

@@ -54,7 +54,7 @@ pub use stats::AgentPoolStats;
 
 use crate::config_push::{ConfigPusher, ConfigUpdateHandler};
 use crate::entropy::RandomState;
-use crate::memory::MemoryBudget;
+use crate::memory::{MemoryBudget, MemoryCharge};
 use crate::metrics::MetricsCollector;
 use agent_config::ResolvedConfig;
 use arc_swap::ArcSwap;
@@ -149,7 +149,8 @@ impl AgentPool {
         let memory = MemoryBudget::new(config.max_memory);
         let inner = Arc::new(Inner {
             affinities: Affinities::new(max_entries, config.correlation_affinity_ttl),
-            reported: Arc::new(MetricsCollector::with_config(
+            reported: Arc::new(MetricsCollector::charged_to(
+                &memory,
                 config.reported_metrics.clone(),
             )),
             settings: SettingsStore::default(),
@@ -190,6 +191,11 @@ impl AgentPool {
     pub fn agents(&self) -> Vec<Agent> {
         let agents = self.inner.agents.load();
         agents.values().cloned().map(Agent).collect()
+    }
+
+    /// Opens a charge of nothing to the pool's memory budget.
+    pub(crate) fn open_memory_charge(&self) -> MemoryCharge {
+        self.inner.memory.open_charge()
     }
 }
 

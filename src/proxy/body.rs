@@ -1,5 +1,7 @@
 //! Body chunks that wait for a decision.
 
+use crate::AgentPool;
+use crate::memory::MemoryCharge;
 use crate::protocol::BodyMutation;
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
@@ -30,6 +32,8 @@ pub struct HeldBody {
     held: usize,
     /// Limit of `held`, in bytes.
     limit: usize,
+    /// Charge of a pool for `held`.
+    charge: Option<MemoryCharge>,
 }
 
 /// Error of a [`HeldBody`].
@@ -42,6 +46,9 @@ pub enum BodyError {
         /// Number of bytes that may be held.
         limit: usize,
     },
+    /// The memory limit of the pool is exceeded: see [`HeldBody::charged_to`].
+    #[error("the pool's memory limit leaves no room for more of the body")]
+    OverMemory,
     /// A mutation names a chunk that was released already or was never held.
     #[error("an agent changes body chunk {index}, which is not held")]
     NoSuchChunk {
@@ -58,22 +65,34 @@ impl HeldBody {
             has_ascending_indices: true,
             held: 0,
             limit,
+            charge: None,
         }
+    }
+
+    /// Charges what is held to the [`max_memory`](crate::AgentPoolConfig::max_memory) of a pool.
+    ///
+    /// The limit of one body does not bound the sum of all. A body that is charged cannot grow
+    /// beyond what the pool's connections and other bodies leave.
+    #[must_use]
+    pub fn charged_to(mut self, pool: &AgentPool) -> Self {
+        self.charge = Some(pool.open_memory_charge());
+        self
     }
 
     /// Appends a chunk.
     ///
     /// # Errors
     ///
-    /// [`TooLarge`](BodyError::TooLarge) if other chunks are held and the limit would be exceeded.
+    /// [`TooLarge`](BodyError::TooLarge) if other chunks are held and the limit would be exceeded,
+    /// [`OverMemory`](BodyError::OverMemory) if that of the pool would be.
     pub fn keep(&mut self, index: u32, data: Bytes) -> Result<(), BodyError> {
         if self.held > 0 && self.held.saturating_add(data.len()) > self.limit {
             return Err(BodyError::TooLarge { limit: self.limit });
         }
+        self.resize(self.held + data.len())?;
         let ascends = self.chunks.last().is_none_or(|(last, _)| *last < index);
         self.has_ascending_indices =
             ascends && (self.has_ascending_indices || self.chunks.is_empty());
-        self.held += data.len();
         self.chunks.push((index, data));
         Ok(())
     }
@@ -83,7 +102,8 @@ impl HeldBody {
     /// # Errors
     ///
     /// [`NoSuchChunk`](BodyError::NoSuchChunk) for a mutation that changes a chunk that is not
-    /// held. The mutations before it have been applied by then.
+    /// held, [`OverMemory`](BodyError::OverMemory) if the limit of the pool would be exceeded. The
+    /// mutations before it have been applied by then.
     pub fn change<'m>(
         &mut self,
         mutations: impl IntoIterator<Item = &'m BodyMutation>,
@@ -91,13 +111,22 @@ impl HeldBody {
         for mutation in mutations {
             let Some(data) = &mutation.data else { continue };
             let index = mutation.chunk_index;
-            let (_, chunk) = self
+            let at = self
                 .position(index)
-                .and_then(|at| self.chunks.get_mut(at))
                 .ok_or(BodyError::NoSuchChunk { index })?;
-            self.held = self.held - chunk.len() + data.len();
-            *chunk = data.clone();
+            self.resize(self.held - self.chunks[at].1.len() + data.len())?;
+            self.chunks[at].1 = data.clone();
         }
+        Ok(())
+    }
+
+    fn resize(&mut self, held: usize) -> Result<(), BodyError> {
+        if let Some(charge) = &mut self.charge
+            && !charge.resize(held)
+        {
+            return Err(BodyError::OverMemory);
+        }
+        self.held = held;
         Ok(())
     }
 
@@ -120,7 +149,8 @@ impl HeldBody {
 
     /// Removes all chunks and returns them as one. A single chunk is not copied.
     pub fn release(&mut self) -> Bytes {
-        self.held = 0;
+        // Less than before is always granted.
+        let _ = self.resize(0);
         if let [(_, only)] = &mut self.chunks[..] {
             let only = std::mem::take(only);
             self.chunks.clear();

@@ -1,8 +1,8 @@
 //! Bodies that a proxy holds until agents have decided, with the changes that they ask for.
 
-use tollgate::Bytes;
 use tollgate::proxy::{BodyError, HeldBody};
 use tollgate::response::BodyMutation;
+use tollgate::{AgentPool, AgentPoolConfig, Bytes};
 
 fn body_of(chunks: &[&'static str]) -> HeldBody {
     let mut held = HeldBody::with_limit(10);
@@ -57,4 +57,26 @@ fn released_chunk_cannot_be_changed() {
     held.keep(1, Bytes::from_static(b"x")).unwrap();
     let late = [BodyMutation::replace(0, "y")];
     assert_eq!(held.change(&late), Err(BodyError::NoSuchChunk { index: 0 }));
+}
+
+#[test]
+fn bodies_of_a_pool_share_its_memory_limit() {
+    let pool = AgentPool::with_config(AgentPoolConfig {
+        max_memory: 10,
+        ..AgentPoolConfig::default()
+    });
+    let used = || pool.metrics().snapshot().memory_bytes;
+    let held_body = || HeldBody::with_limit(100).charged_to(&pool);
+    let (mut first, mut second) = (held_body(), held_body());
+    first.keep(0, Bytes::from_static(b"123456")).unwrap();
+    let chunk = Bytes::from_static(b"12345");
+    assert_eq!(second.keep(0, chunk.clone()), Err(BodyError::OverMemory));
+    let longer = BodyMutation::replace(0, "12345678901");
+    assert_eq!(first.change([&longer]), Err(BodyError::OverMemory));
+    assert_eq!(used(), 6);
+    assert_eq!(first.release(), "123456");
+    second.keep(0, chunk).unwrap();
+    assert_eq!(used(), 5);
+    drop(second);
+    assert_eq!(used(), 0);
 }

@@ -10,6 +10,7 @@ use std::thread;
 use tokio::sync::oneshot;
 use tollgate::{
     AddError, Agent, AgentConfig, AgentPool, AgentPoolConfig, CallError, Exchange, Placement,
+    proxy::HeldBody,
 };
 
 /// The configured agents and their pool.
@@ -59,6 +60,11 @@ impl Agents {
         Ok(exchanges)
     }
 
+    /// Returns a body that holds what the configuration allows, within the pool's memory limit.
+    pub fn held_body(&self) -> HeldBody {
+        HeldBody::with_limit(self.config.max_held_body).charged_to(&self.handles.pool)
+    }
+
     /// Waits 10 to 20 ms. A caller that still waits for an agent then checks whether the client is
     /// still connected.
     pub async fn wait_before_client_check(&self) {
@@ -79,7 +85,7 @@ impl Agents {
 /// Handles of the pool and its agents.
 struct Handles {
     /// The agents are usable only while this exists.
-    _pool: AgentPool,
+    pool: AgentPool,
     /// The agents in the configured order.
     agents: Vec<Agent>,
 }
@@ -137,10 +143,7 @@ async fn create_pool(config: &Config) -> Result<Handles, AddError> {
         let agent = AgentConfig::new(&*agent.name, &*agent.endpoint).failure_mode(mode);
         agents.push(pool.add(agent).await?);
     }
-    Ok(Handles {
-        _pool: pool,
-        agents,
-    })
+    Ok(Handles { pool, agents })
 }
 
 /// Generates correlation ids. They are unique in this process and, with high probability, among

@@ -117,7 +117,7 @@ impl ProxyHttp for Proxy {
     type CTX = Request;
 
     fn new_ctx(&self) -> Request {
-        Request::new(self.ids.next(), self.pools.config().max_held_body)
+        Request::new(self.ids.next(), || self.pools.held_body())
     }
 
     async fn request_filter(

@@ -67,14 +67,14 @@ pub(crate) struct Agents<'a> {
 }
 
 impl Request {
-    pub(crate) fn new(id: String, max_held_body: usize) -> Self {
+    pub(crate) fn new(id: String, held_body: impl Fn() -> HeldBody) -> Self {
         Self {
             id,
             began: Instant::now(),
             upstream_attempts: 0,
             answer: None,
-            request_body: Body::new(max_held_body),
-            response_body: Body::new(max_held_body),
+            request_body: Body::new(held_body()),
+            response_body: Body::new(held_body()),
             exchanges: Vec::new(),
             response_headers: Vec::new(),
         }
@@ -226,9 +226,9 @@ impl Request {
 }
 
 impl Body {
-    fn new(max_held: usize) -> Self {
+    fn new(held: HeldBody) -> Self {
         Self {
-            held: HeldBody::with_limit(max_held),
+            held,
             next_chunk: 0,
             bytes: 0,
             has_ended: false,
@@ -319,6 +319,10 @@ impl Stop {
             Self::Body(error @ BodyError::TooLarge { .. }) => {
                 tracing::warn!(%error, "an agent asked for more of a body than may be held back");
                 StatusCode::PAYLOAD_TOO_LARGE
+            }
+            Self::Body(error @ BodyError::OverMemory) => {
+                tracing::warn!(%error, "a body cannot be held back");
+                StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Body(error) => {
                 tracing::warn!(%error, "an agent requested a body change that cannot be applied");

@@ -7,6 +7,7 @@ use super::sample::{Kind, Reported, Rules, Sample, is_text};
 use super::text::Exposition;
 use crate::clock;
 use crate::log::log_line;
+use crate::memory::{MemoryBudget, MemoryCharge};
 use crate::protocol::MetricsReport;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -71,16 +72,18 @@ impl Default for MetricsCollectorConfig {
 /// assert!(text.contains("waf_blocked_total{agent_id=\"waf\"} 7"));
 /// assert_eq!(collector.dropped_series(), 1);
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MetricsCollector {
     config: MetricsCollectorConfig,
     /// Locked while a report is recorded or a snapshot taken, never while text is written.
     store: Mutex<Store>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Store {
     families: Families<Origin>,
+    /// Charge for the bytes of `families`.
+    charge: MemoryCharge,
     reporters: Reporters,
     dropped: DroppedSeries,
     /// Number of reports recorded so far.
@@ -99,14 +102,26 @@ struct Origin {
 impl MetricsCollector {
     /// Creates an empty collector with the default limits.
     pub fn new() -> Self {
-        Self::default()
+        Self::with_config(MetricsCollectorConfig::default())
     }
 
     /// Creates an empty collector with other limits.
     pub fn with_config(config: MetricsCollectorConfig) -> Self {
+        Self::charged_to(&MemoryBudget::new(usize::MAX), config)
+    }
+
+    /// Creates an empty collector whose series are charged to a budget.
+    pub(crate) fn charged_to(budget: &MemoryBudget, config: MetricsCollectorConfig) -> Self {
+        let store = Store {
+            families: Families::default(),
+            charge: budget.open_charge(),
+            reporters: Reporters::default(),
+            dropped: DroppedSeries::default(),
+            round: 0,
+        };
         Self {
             config,
-            store: Mutex::default(),
+            store: Mutex::new(store),
         }
     }
 
@@ -137,6 +152,7 @@ impl MetricsCollector {
             .families
             .retain(|series| *series.note.agent_id != *agent_id);
         store.reporters.retain(|id, _| id != agent_id);
+        store.update_charge();
     }
 
     /// Returns the number of stored series.
@@ -213,6 +229,12 @@ impl MetricsCollector {
     /// Ignores poisoning: a panic while the lock was held can at worst have lost a series.
     fn lock(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MetricsCollector {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -326,8 +348,10 @@ impl Store {
             return Err(DropReason::TooManySeries);
         }
         let grows_by = size.saturating_sub(known_size.unwrap_or(0));
-        if self.families.bytes() + grows_by > config.max_bytes
+        let bytes = self.families.bytes() + grows_by;
+        if bytes > config.max_bytes
             || bytes_of_agent + grows_by > config.max_bytes_per_agent
+            || !self.charge.resize(bytes)
         {
             return Err(DropReason::TooManyBytes);
         }
@@ -337,6 +361,7 @@ impl Store {
             round,
         };
         self.families.put(sample, origin);
+        self.update_charge();
         self.reporters.edit(agent_id, |reporter| {
             reporter.series += usize::from(is_new);
             reporter.bytes = reporter.bytes + size - known_size.unwrap_or(0);
@@ -385,6 +410,12 @@ impl Store {
             keep
         });
         reporters.retain(|_, reporter| is_current(reporter.last_report));
+        self.update_charge();
+    }
+
+    /// Adapts the charge to series that were removed or have become smaller.
+    fn update_charge(&mut self) {
+        self.charge.resize(self.families.bytes());
     }
 }
 
