@@ -44,6 +44,11 @@ impl Scratch {
         self.frame
     }
 
+    /// Returns the bytes that the parser keeps.
+    pub(super) fn kept(&self) -> usize {
+        self.parser.memory()
+    }
+
     /// Frees the buffer if an unusually large answer made it grow.
     pub(super) fn shrink(&mut self) {
         if self.frame.written.capacity() > MAX_KEPT_ANSWER {

@@ -4,7 +4,7 @@ use super::answer::{FatalEvent, Job, JobResult, answer, write_cancelled};
 use super::control::SessionHandle;
 use super::exchange_order::ExchangeOrder;
 use super::handler::AgentHandler;
-use super::reusable_future::{PendingEvent, ReusableFuture};
+use super::reusable_future::{PendingEvents, ReusableFuture, Spare};
 use super::session_error::SessionError;
 use crate::blocking;
 use crate::connection::link::{Batch, Link};
@@ -20,7 +20,6 @@ use crate::wire::{
     MAX_FRAME_LEN, MessageType, OutgoingFrame, StreamId, control, event_of, write_message,
 };
 use bytes::{Bytes, BytesMut};
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -35,14 +34,11 @@ const MAX_UNSENT_BYTES: usize = 256 * 1024;
 /// Bytes of events whose handlers may be pending before no more events are read.
 const MAX_PENDING_BYTES: usize = 8 * 1024 * 1024;
 
+/// Memory that an event takes beside its bytes: the future of its handler, a parser and buffers.
+const EVENT_SIZE: usize = 8 * 1024;
+
 /// Length above which an event is decoded without keeping other tasks from the thread.
 const MAX_INLINE_LEN: usize = 256 * 1024;
-
-/// Length up to which the allocations of an event in JSON are always kept for others.
-const MAX_SMALL_EVENT: usize = 16 * 1024;
-
-/// Allocations that may be kept if those of longer events are among them.
-const MAX_LARGE_SPARE: usize = 8;
 
 /// Interval at which a session that does not read checks whether its proxy is gone.
 const HANG_UP_INTERVAL: Duration = Duration::from_secs(1);
@@ -143,14 +139,11 @@ struct Session<H, F> {
     parts: SessionParts<H>,
     start: fn(Arc<H>, Job) -> F,
     order: Arc<ExchangeOrder>,
-    /// Events whose handler is pending.
-    pending: FuturesUnordered<PendingEvent<F>>,
-    pending_bytes: usize,
+    pending: PendingEvents<F>,
     /// Number of pending events at which no more are read: [`SessionParts::max_concurrent`], or 0
     /// while the handler decides about settings that a pong would accept.
     max_pending: usize,
-    /// Idle allocations for further events.
-    spare: Vec<ReusableFuture<F>>,
+    spare: Spare<F>,
     /// Frames encoded since the last flush.
     out: Vec<u8>,
     unsent: Batch,
@@ -173,9 +166,8 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
             order: Arc::new(ExchangeOrder::new(Arc::clone(parts.handle.peer()))),
             parts,
             start,
-            pending: FuturesUnordered::new(),
-            pending_bytes: 0,
-            spare: Vec::new(),
+            pending: PendingEvents::new(),
+            spare: Spare::default(),
             out: Vec::new(),
             unsent: Batch::default(),
             unsent_bytes: 0,
@@ -278,7 +270,7 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
             if !self.has_capacity() {
                 return Ok(Received::AtCapacity);
             }
-            if turn.is_over() {
+            if turn.is_over() || self.parts.memory.has_to_wait() {
                 cx.waker().wake_by_ref();
                 return Ok(Received::Interrupted);
             }
@@ -296,6 +288,9 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
                     turn.note_received(received);
                     self.parts.handle.mark_received();
                     self.charge_memory();
+                    if self.parts.memory.is_slowed() {
+                        turn.end();
+                    }
                 }
             }
         }
@@ -303,13 +298,15 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
 
     /// Charges the account for what the session holds.
     fn charge_memory(&mut self) {
-        let held = self.parts.buffer.memory() + self.pending_bytes + self.unsent_bytes;
-        self.parts.memory.set(held + self.out.capacity());
+        let events = (self.pending.len() + self.spare.len()) * EVENT_SIZE;
+        let received = self.parts.buffer.memory() + self.pending.held() + self.spare.held();
+        let unsent = self.unsent_bytes + self.out.capacity();
+        self.parts.memory.set(events + received + unsent);
     }
 
     fn has_capacity(&self) -> bool {
         self.pending.len() < self.max_pending
-            && self.pending_bytes < MAX_PENDING_BYTES
+            && self.pending.held() < MAX_PENDING_BYTES
             && self.has_send_capacity()
             && !self.is_slowed()
     }
@@ -372,7 +369,7 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
             None
         };
         self.parts.handle.mark_active();
-        let mut reusable = self.spare.pop().unwrap_or_default();
+        let mut reusable = self.spare.take();
         reusable.stream = stream;
         reusable.payload_len = payload.len();
         let job = Job {
@@ -403,20 +400,18 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
                     reusable.holds_reading = true;
                     self.max_pending = 0;
                 }
-                self.pending_bytes += reusable.held();
-                self.pending.push(PendingEvent(Some(reusable)));
+                self.pending.push(reusable);
                 Ok(())
             }
         }
     }
 
     fn poll_pending(&mut self, cx: &mut Context<'_>) -> Result<(), SessionError> {
-        while let Poll::Ready(Some((mut reusable, result))) = self.pending.poll_next_unpin(cx) {
+        while let Poll::Ready(Some((mut reusable, result))) = self.pending.poll_next(cx) {
             if std::mem::take(&mut reusable.holds_reading) {
                 self.max_pending = self.parts.max_concurrent;
             }
             self.order.release(reusable.progress.key());
-            self.pending_bytes -= reusable.held();
             self.finish(reusable, result)?;
         }
         Ok(())
@@ -435,12 +430,7 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
                 self.queue(body);
             }
         }
-        // A parser keeps several times the length of the events that it has parsed.
-        let keeps_much =
-            self.parts.dialect.encoding == Encoding::Json && reusable.payload_len > MAX_SMALL_EVENT;
-        if !keeps_much || self.spare.len() < MAX_LARGE_SPARE {
-            self.spare.push(reusable);
-        }
+        self.spare.keep(reusable);
         Ok(result?)
     }
 
@@ -463,18 +453,12 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
     }
 
     fn cancel_pending(&mut self, key: u64, correlation_id: &str) {
-        for event in std::mem::take(&mut self.pending) {
-            match &event.0 {
-                Some(reusable) if reusable.progress.key() == key => {
-                    let (dialect, out) = (self.parts.dialect, &mut self.out);
-                    write_cancelled(correlation_id, reusable.stream, dialect, out);
-                    self.pending_bytes -= reusable.held();
-                    drop(event);
-                    self.order.release(key);
-                }
-                _ => self.pending.push(event),
-            }
-        }
+        let (dialect, out, order) = (self.parts.dialect, &mut self.out, &self.order);
+        self.pending.cancel(key, |event| {
+            write_cancelled(correlation_id, event.stream, dialect, out);
+            drop(event);
+            order.release(key);
+        });
     }
 
     /// Handles messages other than events from a proxy with tollgate's extension.

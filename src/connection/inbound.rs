@@ -156,7 +156,8 @@ impl Inbound {
                     return Ok(Poll::Ready((event, len)));
                 }
             }
-            if self.turn.is_over() {
+            if self.turn.is_over() || self.memory.has_to_wait() {
+                self.turn.end();
                 cx.waker().wake_by_ref();
                 return Ok(Poll::Pending);
             }
@@ -172,6 +173,9 @@ impl Inbound {
                     self.frame_timer.note_received(received);
                     self.turn.note_received(received);
                     self.memory.set(self.buffer.memory());
+                    if self.memory.is_slowed() {
+                        self.turn.end();
+                    }
                     let now = self.connection.nanoseconds(clock::now());
                     self.completer.note_received(now);
                     self.connection
@@ -184,6 +188,8 @@ impl Inbound {
 
     /// Polls for an incomplete frame that makes no progress, when everything was received.
     fn poll_incomplete<T>(&mut self, cx: &mut Context<'_>) -> Result<Poll<T>, ReceiveError> {
+        // Before this read, the buffer may have been replaced that held a large frame.
+        self.memory.set(self.buffer.memory());
         if !self.buffer.is_empty() && self.frame_timer.poll_stalled(cx).is_ready() {
             return Err(ReceiveError::Stalled);
         }

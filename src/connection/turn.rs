@@ -37,6 +37,11 @@ impl Turn {
         self.work_left == 0
     }
 
+    /// Ends the turn early.
+    pub(crate) fn end(&mut self) {
+        self.work_left = 0;
+    }
+
     pub(crate) fn note_received(&mut self, bytes: usize) {
         self.work_left = self.work_left.saturating_sub(bytes / WORK_UNIT);
     }
@@ -53,7 +58,7 @@ impl Turn {
         let now = clock::now();
         let began = *self.began.get_or_insert(now);
         if now.saturating_duration_since(began) > MAX_TIME {
-            self.work_left = 0;
+            self.end();
         }
     }
 }

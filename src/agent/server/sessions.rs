@@ -77,6 +77,7 @@ impl<H: AgentHandler> Sessions<H> {
         mut slot: HandshakeSlot,
         encodings: &[Encoding],
     ) {
+        let memory = handle.open_account();
         let mut buffer = FrameBuffer::default();
         let handshake = accept_handshake(
             &*self.handler,
@@ -112,7 +113,7 @@ impl<H: AgentHandler> Sessions<H> {
             buffer,
             dialect: dialect.within(link.max_frame),
             link,
-            memory: handle.open_account(),
+            memory,
             handle: Arc::clone(&handle),
             max_concurrent: self.limits.max_concurrent,
             frame_timeout: self.limits.frame_timeout,

@@ -13,6 +13,10 @@ const MAX_KEPT_NODES: usize = 16 * 1024;
 /// Working memory for a longer payload is not kept.
 const MAX_KEPT_BYTES: usize = 256 * 1024;
 
+/// Bytes of buffers that simd-json needs at most for each byte of a payload: a copy, the decoded
+/// strings, and an index of four bytes.
+const BUFFERS_PER_BYTE: usize = 6;
+
 /// Maximum number of values and keys in a payload.
 ///
 /// Each takes some 30 bytes while the payload is parsed, however short it is, so a frame full of
@@ -28,6 +32,8 @@ const MIN_COUNTED_LEN: usize = 2 * MAX_NODES;
 pub(crate) struct JsonParser {
     buffers: Buffers,
     nodes: Option<simd_json::Tape<'static>>,
+    /// Length of the longest payload that `buffers` were used for.
+    longest: usize,
     /// Set if the last payload that was rejected has not been modified.
     is_unmodified: bool,
 }
@@ -61,6 +67,9 @@ impl JsonParser {
         if len > MAX_KEPT_BYTES || nodes.0.capacity() > MAX_KEPT_NODES {
             // Freed at once: a handler may wait for long, and they take more than the payload.
             self.buffers = Buffers::default();
+            self.longest = 0;
+        } else {
+            self.longest = self.longest.max(len);
         }
         let document = Document { nodes };
         match filled {
@@ -83,6 +92,12 @@ impl JsonParser {
             error,
             correlation_id: None,
         }
+    }
+
+    /// Returns at least the size of the working memory that is kept, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        let nodes = self.nodes.as_ref().map_or(0, |nodes| nodes.0.capacity());
+        nodes * size_of::<Node<'_>>() + self.longest * BUFFERS_PER_BYTE
     }
 
     /// Reuses the memory of a document for the next one, unless it is unusually large.
