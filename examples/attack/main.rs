@@ -25,6 +25,11 @@ use places::Places;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tokio::runtime::{Builder, Runtime};
+use tollgate_counting_alloc::CountingAlloc;
+
+/// Returns freed memory to the system at once, as in the command `tollgate`.
+#[global_allocator]
+static ALLOCATOR: CountingAlloc = CountingAlloc;
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();

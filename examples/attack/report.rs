@@ -158,8 +158,8 @@ impl Report {
              Written by `scripts/attack {}`: see [operations.md](../operations.md#attack).\n\n\
              {}\
              * attackers and hostile agents: {} processes at the lowest priority (nice 19)\n\
-             * allocator: glibc, told to return the memory of large buffers \
-             (`MALLOC_MMAP_THRESHOLD_`)\n\
+             * allocator: mimalloc, told to return freed memory at once, as in the command \
+             `tollgate`\n\
              * {} of {} expectations met\n",
             self.minutes,
             circumstances(self.took)?,

@@ -23,9 +23,6 @@ const AFTER: Duration = Duration::from_secs(15);
 /// Variable with the names of the only attacks and hostile agents to start, separated by commas.
 const ONLY: &str = "ATTACK_ONLY";
 
-/// Setting of glibc, which otherwise keeps the memory of large buffers after they are freed.
-const ALLOCATOR: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "131072");
-
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The programs that have to stay well.
@@ -101,7 +98,6 @@ async fn start(places: &Places, role: &str, name: &str) -> Result<Process, Failu
     let log = format!("{}.log", name.replace([' ', ':'], "-"));
     let mut command = command(open_log(&places.directory.join(log))?);
     command.arg(role).args(places.to_arguments()).arg(name);
-    command.env(ALLOCATOR.0, ALLOCATOR.1);
     Process::start(command, name).await
 }
 

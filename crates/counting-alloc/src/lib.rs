@@ -2,7 +2,8 @@
 //! request.
 //!
 //! It allocates with mimalloc, or with the system's allocator if [`ALLOCATOR_VARIABLE`] is set to
-//! `system`, so that one program can be measured with either.
+//! `system`, so that one program can be measured with either. Blocks of 256 KiB and more always come
+//! from the system, which gets them back when they are freed.
 //!
 //! Counting must not slow down programs that allocate often, or comparisons with programs that do
 //! not would be unfair. Each thread therefore has its own counter on its own cache lines.
@@ -13,7 +14,7 @@ use mimalloc::MiMalloc;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The counting allocator. Declare it with `#[global_allocator]` to count a program's allocations.
 #[derive(Debug)]
@@ -25,7 +26,11 @@ pub const ALLOCATOR_VARIABLE: &CStr = c"TOLLGATE_ALLOCATOR";
 
 /// Returns the name of the allocator of this process: `system` or `mimalloc`.
 pub fn allocator() -> &'static str {
-    if is_system() { "system" } else { "mimalloc" }
+    if system_from() == 0 {
+        "system"
+    } else {
+        "mimalloc"
+    }
 }
 
 /// Returns the number of allocations of this process so far. Reallocations count as allocations.
@@ -81,60 +86,70 @@ fn assign_counter() -> usize {
 /// returned to the system.
 const PURGE_DELAY: i32 = 15;
 
-const MIMALLOC: u8 = 1;
-const SYSTEM: u8 = 2;
+/// Size from which blocks always come from the system. mimalloc would keep those that another
+/// thread frees, which is usual for the buffers of connections, until their own thread allocates
+/// again.
+const LARGE: usize = 256 * 1024;
 
-/// The underlying allocator, zero until the first allocation. Never changes afterwards: a block
-/// must be freed by the allocator that it came from.
-static UNDERLYING: AtomicU8 = AtomicU8::new(0);
+const UNDECIDED: usize = usize::MAX;
 
-fn is_system() -> bool {
-    match UNDERLYING.load(Ordering::Relaxed) {
-        0 => choose_underlying() == SYSTEM,
-        chosen => chosen == SYSTEM,
+/// Size from which blocks come from the system's allocator: 0 or [`LARGE`] once it is decided. Never
+/// changes afterwards: a block must be freed by the allocator that it came from.
+static SYSTEM_FROM: AtomicUsize = AtomicUsize::new(UNDECIDED);
+
+fn system_from() -> usize {
+    match SYSTEM_FROM.load(Ordering::Relaxed) {
+        UNDECIDED => decide(),
+        size => size,
     }
+}
+
+/// Returns whether a block of this size comes from the system's allocator.
+fn is_system(size: usize) -> bool {
+    size >= system_from()
 }
 
 #[cold]
 #[allow(unsafe_code)]
-fn choose_underlying() -> u8 {
+fn decide() -> usize {
     // The standard library's functions for this would allocate.
     // SAFETY: the name ends with a zero byte. The first allocation happens before the program has a
     // second thread that could change the environment.
     let value = unsafe { libc::getenv(ALLOCATOR_VARIABLE.as_ptr()) };
     // SAFETY: a value that is not null ends with a zero byte, and no other thread exists that could
     // change it.
-    let is_system = !value.is_null() && unsafe { CStr::from_ptr(value) } == c"system";
-    let chosen = if is_system { SYSTEM } else { MIMALLOC };
-    // With a delay, the memory of large frames would be returned only when more is freed later: an
-    // idle process would keep all that its peers once made it hold.
+    let only_system = !value.is_null() && unsafe { CStr::from_ptr(value) } == c"system";
+    // With a delay, freed memory would be returned only when more is freed later: an idle process
+    // would keep all that its peers once made it hold.
     // SAFETY: the option exists, and no other thread exists that could use mimalloc.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 0) };
-    UNDERLYING.store(chosen, Ordering::Relaxed);
-    chosen
+    // Without a fixed threshold, glibc keeps large blocks as well, once some were freed.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    if !only_system {
+        // SAFETY: the parameter exists, and no other thread exists that could allocate.
+        unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE as libc::c_int) };
+    }
+    let decided = if only_system { 0 } else { LARGE };
+    SYSTEM_FROM.store(decided, Ordering::Relaxed);
+    decided
 }
 
-// SAFETY: every call is forwarded unchanged to one allocator, the same one for the life of the
-// process, which upholds the contract. Counting neither allocates nor unwinds.
+// SAFETY: every call is forwarded to one of two allocators that uphold the contract. Which one
+// depends on the size of the block alone, which is the same when it is allocated and freed.
+// Counting neither allocates nor unwinds.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for CountingAlloc {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
-        // SAFETY: the caller upholds the contract of `GlobalAlloc`, which both allocators require.
-        unsafe {
-            if is_system() {
-                System.alloc(layout)
-            } else {
-                MiMalloc.alloc(layout)
-            }
-        }
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`.
+        unsafe { alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count();
         // SAFETY: the caller upholds the contract of `GlobalAlloc`, which both allocators require.
         unsafe {
-            if is_system() {
+            if is_system(layout.size()) {
                 System.alloc_zeroed(layout)
             } else {
                 MiMalloc.alloc_zeroed(layout)
@@ -145,25 +160,61 @@ unsafe impl GlobalAlloc for CountingAlloc {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         count();
         // SAFETY: the caller upholds the contract of `GlobalAlloc`, which both allocators require.
-        // The block came from the same allocator, as the choice never changes.
+        // If the block has to move to the other allocator, both blocks have at least the bytes that
+        // are copied, and the old one is freed only if there is a new one.
         unsafe {
-            if is_system() {
-                System.realloc(block, layout, new_size)
-            } else {
-                MiMalloc.realloc(block, layout, new_size)
+            match (is_system(layout.size()), is_system(new_size)) {
+                (true, true) => System.realloc(block, layout, new_size),
+                (false, false) => MiMalloc.realloc(block, layout, new_size),
+                _ => {
+                    let moved = alloc(Layout::from_size_align_unchecked(new_size, layout.align()));
+                    if !moved.is_null() {
+                        block.copy_to_nonoverlapping(moved, layout.size().min(new_size));
+                        dealloc(block, layout);
+                    }
+                    moved
+                }
             }
         }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller upholds the contract of `GlobalAlloc`, which both allocators require.
-        // The block came from the same allocator, as the choice never changes.
-        unsafe {
-            if is_system() {
-                System.dealloc(block, layout);
-            } else {
-                MiMalloc.dealloc(block, layout);
-            }
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`.
+        unsafe { dealloc(block, layout) }
+    }
+}
+
+/// Allocates without counting.
+///
+/// # Safety
+///
+/// That of [`GlobalAlloc::alloc`].
+#[allow(unsafe_code)]
+unsafe fn alloc(layout: Layout) -> *mut u8 {
+    // SAFETY: the caller upholds the contract, which both allocators require.
+    unsafe {
+        if is_system(layout.size()) {
+            System.alloc(layout)
+        } else {
+            MiMalloc.alloc(layout)
+        }
+    }
+}
+
+/// Frees a block of [`CountingAlloc`].
+///
+/// # Safety
+///
+/// That of [`GlobalAlloc::dealloc`].
+#[allow(unsafe_code)]
+unsafe fn dealloc(block: *mut u8, layout: Layout) {
+    // SAFETY: the caller upholds the contract, which both allocators require. The block came from
+    // the same allocator, since that depends on its size alone.
+    unsafe {
+        if is_system(layout.size()) {
+            System.dealloc(block, layout);
+        } else {
+            MiMalloc.dealloc(block, layout);
         }
     }
 }
@@ -185,5 +236,17 @@ mod tests {
         });
         let text = grown.join().unwrap();
         assert!(allocations() >= before + 2, "{text}");
+    }
+
+    #[test]
+    fn blocks_keep_their_content_when_they_become_large_or_small() {
+        let pattern = |len: usize| (0..len).map(|at| (at % 251) as u8);
+        let mut bytes: Vec<u8> = pattern(LARGE - 1).collect();
+        for len in [LARGE, 3 * LARGE, LARGE - 1, 100, 2 * LARGE, LARGE] {
+            bytes.truncate(len);
+            bytes.extend(pattern(len).skip(bytes.len()));
+            bytes.shrink_to_fit();
+            assert!(bytes.iter().copied().eq(pattern(len)), "{len}");
+        }
     }
 }
