@@ -2,8 +2,8 @@
 //! signal stops it.
 
 use crate::counted::{Counted, Counts};
-use crate::exit::AgentFailure;
-use crate::rules::Rules;
+use crate::exit::{AgentFailure, UsageError};
+use crate::rules::{self, Effects, Phase, Rule, Rules, parse_path_prefix, parse_text};
 use crate::scrape;
 #[cfg(feature = "grpc")]
 use crate::tls::{ServerTls, with_tls};
@@ -21,7 +21,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tollgate::{AgentControl, AgentHandler, AgentServer, Encoding, HeaderOp};
+use tollgate::{
+    AgentControl, AgentHandler, AgentServer, Decision, Encoding, HeaderOp, response::AuditMetadata,
+};
 use tracing_subscriber::filter::LevelFilter;
 
 /// Options of `tollgate agent`.
@@ -52,11 +54,14 @@ pub(crate) struct Args {
         value_parser = NonEmptyStringValueParser::new()
     )]
     agent_id: String,
-    /// Block requests whose path starts with PREFIX; may be repeated
-    #[arg(long, value_name = "PREFIX", value_parser = NonEmptyStringValueParser::new())]
+    /// TOML file with rules; the agent subscribes to the events that they look at
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
+    /// Block requests whose path starts with PREFIX, in any spelling; may be repeated
+    #[arg(long, value_name = "PREFIX", value_parser = parse_path_prefix)]
     block_path: Vec<String>,
     /// Block requests and responses whose body contains TEXT; may be repeated
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", value_parser = parse_text)]
     block_body: Vec<String>,
     /// Set this header on every allowed request; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_assignment)]
@@ -67,7 +72,7 @@ pub(crate) struct Args {
         hide = true,
         value_name = "PREFIX",
         requires = "set_request_header",
-        value_parser = NonEmptyStringValueParser::new()
+        value_parser = parse_path_prefix
     )]
     set_header_path: Vec<String>,
     /// Delay before each answer, such as 5ms; at most a day
@@ -93,27 +98,68 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    fn rules(&self) -> Rules {
-        let set = |(name, value): &(String, String)| HeaderOp::Set {
-            name: name.clone(),
-            value: value.clone(),
-        };
-        Rules::new()
-            .block_paths(self.block_path.clone())
-            .block_bodies(&self.block_body)
-            .change_request_headers(self.set_request_header.iter().map(set).collect())
-            .change_headers_below(self.set_header_path.clone())
-            .delay(self.delay)
+    /// Returns the rules of the options that block, then those of the file, then those of the
+    /// options that set headers.
+    fn rules(&self) -> Result<Rules, UsageError> {
+        let mut rules = Vec::new();
+        if !self.block_path.is_empty() {
+            let rule = Rule::new(Phase::RequestHeaders, forbid("blocked_path"));
+            rules.push(rule.on_paths(self.block_path.clone()));
+        }
+        for text in &self.block_body {
+            for body in [Phase::RequestBody, Phase::ResponseBody] {
+                rules.push(Rule::new(body, forbid("blocked_body")).on_text(text));
+            }
+        }
+        if let Some(file) = &self.rules {
+            rules.extend(rules::read(file)?);
+        }
+        if !self.set_request_header.is_empty() {
+            let rule = Rule::new(Phase::RequestHeaders, set_headers(&self.set_request_header));
+            rules.push(rule.on_paths(self.set_header_path.clone()));
+        }
+        let rules = Rules::new(rules, self.delay);
+        Ok(match self.rules {
+            Some(_) => rules.with_their_events(),
+            None => rules,
+        })
+    }
+}
+
+fn forbid(reason: &str) -> Effects {
+    Effects {
+        verdict: Some(Decision::Block {
+            status: 403,
+            body: Some("Forbidden".to_owned()),
+            headers: None,
+        }),
+        audit: AuditMetadata {
+            reason_codes: vec![reason.to_owned()],
+            ..AuditMetadata::default()
+        },
+        ..Effects::default()
+    }
+}
+
+fn set_headers(pairs: &[(String, String)]) -> Effects {
+    let set = |(name, value): &(String, String)| HeaderOp::Set {
+        name: name.clone(),
+        value: value.clone(),
+    };
+    Effects {
+        request_headers: pairs.iter().map(set).collect(),
+        ..Effects::default()
     }
 }
 
 /// Serves until SIGINT or SIGTERM, then finishes the calls in flight. A second signal stops at
 /// once.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let rules = args.rules()?;
     if args.metrics.is_none() && args.report_every.is_none() {
-        return serve(&args, args.rules(), |_| {}).await;
+        return serve(&args, rules, |_| {}).await;
     }
-    let mut handler = Counted::new(args.rules());
+    let mut handler = Counted::new(rules);
     let counts = handler.counts();
     let server = Arc::new(OnceLock::new());
     if let Some(address) = args.metrics {

@@ -128,15 +128,22 @@ pub(crate) fn socket_path(endpoint: &str) -> &str {
     endpoint.strip_prefix("unix:").unwrap_or(endpoint)
 }
 
-fn header(name: &str, value: &str) -> Result<(String, String), String> {
+/// Checks the name and value of a header.
+pub(crate) fn header(name: &str, value: &str) -> Result<(String, String), String> {
+    let name = header_name(name)?;
     let value = value.trim();
-    if name.is_empty() || !name.bytes().all(is_token) {
-        return Err(format!("{name:?} is not a valid header name"));
-    }
     if value.contains(|character: char| character.is_control() && character != '\t') {
         return Err("a header value cannot contain control characters".to_owned());
     }
-    Ok((name.to_owned(), value.to_owned()))
+    Ok((name, value.to_owned()))
+}
+
+/// Checks the name of a header.
+pub(crate) fn header_name(name: &str) -> Result<String, String> {
+    if name.is_empty() || !name.bytes().all(is_token) {
+        return Err(format!("{name:?} is not a valid header name"));
+    }
+    Ok(name.to_owned())
 }
 
 /// Returns whether RFC 9110 allows this byte in a header name or method.
