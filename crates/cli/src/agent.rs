@@ -6,7 +6,7 @@ use crate::exit::{AgentFailure, UsageError};
 use crate::rules::{self, Effects, Phase, Rule, Rules, parse_path_prefix, parse_text};
 use crate::scrape;
 #[cfg(feature = "grpc")]
-use crate::tls::{ServerTls, with_tls};
+use crate::tls::{AgentTls, with_tls};
 use crate::values::{
     parse_assignment, parse_duration, parse_encoding, parse_listen, parse_proxy, parse_timeout,
 };
@@ -22,7 +22,8 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tollgate::{
-    AgentControl, AgentHandler, AgentServer, Decision, Encoding, HeaderOp, response::AuditMetadata,
+    AgentControl, AgentHandler, AgentServer, Decision, Encoding, HeaderOp, error::BindError,
+    response::AuditMetadata,
 };
 use tracing_subscriber::filter::LevelFilter;
 
@@ -32,11 +33,12 @@ use tracing_subscriber::filter::LevelFilter;
 pub(crate) struct Args {
     /// Endpoint to listen on: /path, unix:/path, tcp://address:port, or systemd: or systemd:NAME
     /// for sockets that systemd passes; with gRPC also grpc://address:port, grpcs://address:port,
-    /// grpc+unix:///path, tls://address:port, and grpc+systemd:, grpcs+systemd: and tls+systemd:
+    /// grpc+unix:///path, tls://address:port, and grpc+systemd:, grpcs+systemd: and tls+systemd:.
+    /// May be repeated
     #[arg(long, value_name = "ENDPOINT", value_parser = parse_listen)]
-    listen: Option<String>,
-    /// Proxy to dial: /path, unix:/path or tcp://host:port. Lost connections are dialed again. May
-    /// be repeated
+    listen: Vec<String>,
+    /// Proxy to dial: /path, unix:/path or tcp://host:port; with gRPC also tls://host:port. Lost
+    /// connections are dialed again. May be repeated
     #[arg(long, value_name = "ENDPOINT", value_parser = parse_proxy)]
     dial: Vec<String>,
     /// Number of connections to each proxy, 1 to 1024
@@ -94,7 +96,7 @@ pub(crate) struct Args {
     report_every: Option<Duration>,
     #[cfg(feature = "grpc")]
     #[command(flatten)]
-    tls: ServerTls,
+    tls: AgentTls,
 }
 
 impl Args {
@@ -207,9 +209,10 @@ async fn serve<H: AgentHandler>(
         let _ = stopped.await;
     };
     let served = async {
-        match &args.listen {
-            Some(endpoint) => listen(endpoint, args, handler, with_control, stopped).await,
-            None => dial(args, handler, with_control, stopped).await,
+        if args.listen.is_empty() {
+            dial(args, handler, with_control, stopped).await
+        } else {
+            listen(args, handler, with_control, stopped).await
         }
     };
     tokio::select! {
@@ -219,7 +222,6 @@ async fn serve<H: AgentHandler>(
 }
 
 async fn listen<H: AgentHandler>(
-    endpoint: &str,
     args: &Args,
     handler: H,
     with_control: impl FnOnce(AgentControl),
@@ -228,15 +230,25 @@ async fn listen<H: AgentHandler>(
     // A connection takes a descriptor or two. If the limit cannot be raised, the library logs when
     // it is reached.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    let failed = |error| AgentFailure::of(endpoint, &error);
-    let server = AgentServer::builder(handler).encodings(args.encodings.clone());
+    let failed = |error| failure(&args.listen, &error);
+    let mut server = AgentServer::builder(handler).encodings(args.encodings.clone());
     #[cfg(feature = "grpc")]
-    let server = match args.tls.config(endpoint)? {
-        Some(tls) => server.tls(tls).listen(with_tls(endpoint)),
-        None => server.listen(endpoint),
+    let (tls, endpoints) = match args.tls.listening(&args.listen)? {
+        Some(tls) => (
+            Some(tls),
+            args.listen.iter().map(|it| with_tls(it)).collect(),
+        ),
+        None => (None, args.listen.clone()),
     };
+    #[cfg(feature = "grpc")]
+    if let Some(tls) = tls {
+        server = server.tls(tls);
+    }
     #[cfg(not(feature = "grpc"))]
-    let server = server.listen(endpoint);
+    let endpoints = args.listen.clone();
+    for endpoint in endpoints {
+        server = server.listen(endpoint);
+    }
     with_control(server.control());
     let mut stopped = pin!(stopped);
     let server = tokio::select! {
@@ -257,12 +269,14 @@ async fn dial<H: AgentHandler>(
     stopped: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let proxies = args.dial.join(", ");
-    #[cfg(feature = "grpc")]
-    args.tls.ensure_unused(&proxies)?;
     let mut dialer = AgentServer::builder(handler)
         .agent_id(&args.agent_id)
         .encodings(args.encodings.clone())
         .dial_connections(args.connections as usize);
+    #[cfg(feature = "grpc")]
+    {
+        dialer = dialer.dial_tls(args.tls.dialing(&args.dial)?);
+    }
     if let Some(file) = &args.token_file {
         dialer = dialer.token_file(file);
     }
@@ -271,8 +285,19 @@ async fn dial<H: AgentHandler>(
     }
     with_control(dialer.control());
     announce(format_args!("dialing {proxies}"));
-    let failed = |error| AgentFailure::of(&proxies, &error);
+    let failed = |error| failure(&args.dial, &error);
     Ok(dialer.serve_until(stopped).await.map_err(failed)?)
+}
+
+/// Describes a failure at one of these endpoints.
+fn failure(endpoints: &[String], error: &BindError) -> AgentFailure {
+    match (endpoints, error) {
+        ([_, _, ..], BindError::Listen { endpoint, .. }) => AgentFailure::of(endpoint, error),
+        ([_, _, ..], BindError::InvalidEndpoint(invalid)) => {
+            AgentFailure::of(invalid.endpoint(), error)
+        }
+        _ => AgentFailure::of(&endpoints.join(", "), error),
+    }
 }
 
 fn announce(message: fmt::Arguments<'_>) {

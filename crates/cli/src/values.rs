@@ -111,14 +111,22 @@ pub(crate) fn is_remote(endpoint: &str) -> bool {
 
 /// Checks the endpoint of a proxy to dial and returns it unchanged.
 pub(crate) fn parse_proxy(text: &str) -> Result<String, String> {
-    if is_tcp(text) || socket_path(text).starts_with('/') {
+    let is_tls = has_address(text, "tls://");
+    if is_tls && !cfg!(feature = "grpc") {
+        return Err("this command was built without `grpc`".to_owned());
+    }
+    if is_tls || is_tcp(text) || socket_path(text).starts_with('/') {
         return Ok(text.to_owned());
     }
-    Err("expected /path, unix:/path or tcp://host:port".to_owned())
+    Err("expected /path, unix:/path, tcp://host:port or tls://host:port".to_owned())
 }
 
 fn is_tcp(text: &str) -> bool {
-    text.strip_prefix("tcp://")
+    has_address(text, "tcp://")
+}
+
+fn has_address(text: &str, scheme: &str) -> bool {
+    text.strip_prefix(scheme)
         .and_then(|address| address.rsplit_once(':'))
         .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
