@@ -173,3 +173,44 @@ impl Body {
         self.tail.capacity() + withheld + size_of_val(&*self.progress)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exchange() -> Exchange {
+        Exchange {
+            request: Some(Box::new([Fact::Holds])),
+            ..Exchange::default()
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_and_active_exchanges_stay() {
+        let exchanges = Exchanges::default();
+        let count = 4 * GENERATION / exchange().size("00000000");
+        exchanges.keep("active", exchange()).unwrap();
+        for id in 0..count {
+            exchanges.keep(&format!("{id:08}"), exchange()).unwrap();
+            if id % 1000 == 0 {
+                let active = exchanges.take("active").expect("not forgotten");
+                exchanges.keep("active", active).unwrap();
+            }
+        }
+        assert!(exchanges.take("00000000").is_none());
+        assert!(exchanges.take(&format!("{:08}", count - 1)).is_some());
+        let generations = exchanges.lock();
+        let kept = generations.young.len() + generations.old.len();
+        assert!(kept <= count / 2 + 2, "{kept} of {count}");
+        let young = generations.young.iter();
+        let size: usize = young.map(|(id, exchange)| exchange.size(id)).sum();
+        assert_eq!(generations.young_size, size);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_an_exchange_without_state() {
+        let exchanges = Exchanges::default();
+        exchanges.keep("a", Exchange::default()).unwrap();
+        assert!(exchanges.take("a").is_none());
+    }
+}
