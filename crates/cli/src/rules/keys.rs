@@ -11,9 +11,6 @@ use std::time::Duration;
 use tollgate::events::normal_path;
 use tollgate::{Decision, HeaderOp};
 
-/// Length limit of a text to search for. An exchange remembers as many bytes of its bodies.
-const LONGEST_TEXT: usize = 4096;
-
 /// Defines types that wrap the result of a function for the text of a value.
 macro_rules! checked_texts {
     ($($(#[$doc:meta])* $name:ident($inner:ty) by $parse:expr;)*) => {$(
@@ -64,13 +61,10 @@ pub(crate) fn parse_path_prefix(text: &str) -> Result<String, String> {
 
 /// Parses a text to search bodies for.
 pub(crate) fn parse_text(text: &str) -> Result<String, String> {
-    match text.len() {
-        0 => Err("the text to search for is empty".to_owned()),
-        1..=LONGEST_TEXT => Ok(text.to_owned()),
-        _ => Err(format!(
-            "the text to search for has more than {LONGEST_TEXT} bytes"
-        )),
+    if text.is_empty() {
+        return Err("the text to search for is empty".to_owned());
     }
+    Ok(text.to_owned())
 }
 
 /// Parses an address or a network. A mapped IPv4 address counts as that IPv4 address.

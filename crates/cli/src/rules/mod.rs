@@ -94,6 +94,9 @@ impl Rules {
     }
 
     fn judge_body(&self, phase: Phase, chunk: &BodyChunk<'_>) -> Answer {
+        if !self.rules.iter().any(|rule| rule.is_tried_in(phase)) {
+            return Answer::default();
+        }
         let id = chunk.correlation_id;
         let mut exchange = self.exchanges.take(id).unwrap_or_default();
         // Some proxies send index 0 with every chunk, so index 0 alone does not mark the first

@@ -97,6 +97,9 @@ async fn id_that_is_too_long_to_remember_fails() {
     assert_eq!(status(&begun), 500);
     let whole = client.chunk(Side::Request, &id, 0, "a", true).await;
     assert_eq!(status(&whole), 200);
+    // No rule is about the other body.
+    let other = client.chunk(Side::Response, &id, 0, "a", false).await;
+    assert_eq!(status(&other), 200);
 }
 
 #[tokio::test]
