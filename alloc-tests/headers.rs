@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use support::{Counting, counted};
 use tollgate::{
-    HeaderSource,
+    HeaderSource, Metadata, RequestHeaders,
     events::{IpText, Timestamp},
 };
 
@@ -36,8 +36,26 @@ fn headers_and_texts_allocate_as_documented() {
         assert_eq!(allocations, 0);
     }
 
+    targets_are_read_in_place();
     #[cfg(feature = "http")]
     http_map_is_read_in_place();
+}
+
+fn targets_are_read_in_place() {
+    let lengths = |uri: &str| {
+        let event = RequestHeaders {
+            metadata: Metadata::default(),
+            method: "GET",
+            uri,
+            headers: &[("accept", "*/*"), ("host", "example.com:80")][..],
+        };
+        let host = event.host().map_or(0, |host| host.len());
+        (event.path().len(), event.query().map_or(0, str::len), host)
+    };
+    for uri in ["/a/b%2Fc/?q=1", "http://example.com/a/b%2Fc/?q=1"] {
+        assert_eq!(counted(|| lengths(uri)), ((9, 3, 11), 0), "{uri}");
+    }
+    assert!(counted(|| lengths("//a/b%2Fc/?q=1")).1 > 0);
 }
 
 #[cfg(feature = "http")]

@@ -11,7 +11,7 @@ impl AgentHandler for NoAdmin {
     }
 
     async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
-        if event.uri.starts_with("/admin") {
+        if event.path().starts_with("/admin") {
             return AgentResponse::block(403, Some("Forbidden".to_owned()));
         }
         AgentResponse::default_allow()

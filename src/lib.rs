@@ -42,6 +42,9 @@
 //! are bodies, except where the encoding carries them in base64. A handler that waits delays only
 //! later events of its own exchange.
 //!
+//! [`RequestHeaders::path`] is one path for all spellings of a resource, such as `//admin`,
+//! `/x/../admin`, `/%61dmin` and `http://example.com/admin`. `uri` is what the client sent.
+//!
 //! # Exchanges
 //!
 //! * [`Agent::exchange`] chooses the connection that every event of the exchange takes.
@@ -191,7 +194,7 @@ pub mod events {
         GuardrailInspect, GuardrailInspectEvent, Metadata, RequestBodyChunk, RequestBodyChunkEvent,
         RequestComplete, RequestCompleteEvent, RequestHeaders, RequestHeadersEvent,
         RequestMetadata, ResponseBodyChunk, ResponseBodyChunkEvent, ResponseHeaders,
-        ResponseHeadersEvent, WebSocketFrame, WebSocketFrameEvent, WebSocketOpcode,
+        ResponseHeadersEvent, WebSocketFrame, WebSocketFrameEvent, WebSocketOpcode, normal_path,
     };
     pub use crate::protocol::{GuardrailInspectionType, IpText, Timestamp, now_ms};
     pub use crate::wire::MAX_DEPTH;

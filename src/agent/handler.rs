@@ -30,7 +30,7 @@ use crate::wire::{RequestHeadersView, ResponseHeadersView};
 ///     }
 ///
 ///     async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
-///         if event.uri.starts_with("/admin") {
+///         if event.path().starts_with("/admin") {
 ///             return AgentResponse::block(403, None);
 ///         }
 ///         AgentResponse::default_allow()

@@ -21,7 +21,7 @@ use std::sync::Arc;
 ///
 /// let capabilities = AgentCapabilities::new("no-admin", "Blocks /admin", "1.0.0");
 /// let handler = handler_fn(capabilities, |event: RequestHeadersView<'_>| {
-///     let is_admin = event.uri.starts_with("/admin");
+///     let is_admin = event.path().starts_with("/admin");
 ///     async move {
 ///         if is_admin {
 ///             return AgentResponse::block(403, None);

@@ -12,7 +12,7 @@ use tollgate::{
 fn no_admin() -> impl AgentHandler {
     let capabilities = AgentCapabilities::new("no-admin", "Blocks /admin", "1");
     handler_fn(capabilities, |event: RequestHeadersView<'_>| {
-        let is_admin = event.uri.starts_with("/admin");
+        let is_admin = event.path().starts_with("/admin");
         async move {
             // The closure's future may wait.
             tokio::task::yield_now().await;

@@ -84,6 +84,7 @@ mod proxy_glue;
 #[cfg(feature = "http")]
 mod proxy_header_changes;
 mod reported_metrics;
+mod request_targets;
 mod reverse_admission;
 mod reverse_connections;
 mod reverse_dialer;

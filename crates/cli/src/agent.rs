@@ -2,11 +2,11 @@
 //! signal stops it.
 
 use crate::counted::{Counted, Counts};
-use crate::exit::AgentFailure;
-use crate::rules::Rules;
+use crate::exit::{AgentFailure, UsageError};
+use crate::rules::{self, Effects, Phase, Rule, Rules, parse_path_prefix, parse_text};
 use crate::scrape;
 #[cfg(feature = "grpc")]
-use crate::tls::{ServerTls, with_tls};
+use crate::tls::{AgentTls, with_tls};
 use crate::values::{
     parse_assignment, parse_duration, parse_encoding, parse_listen, parse_proxy, parse_timeout,
 };
@@ -21,7 +21,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tollgate::{AgentControl, AgentHandler, AgentServer, Encoding, HeaderOp};
+use tollgate::{
+    AgentControl, AgentHandler, AgentServer, Decision, Encoding, HeaderOp, error::BindError,
+    response::AuditMetadata,
+};
 use tracing_subscriber::filter::LevelFilter;
 
 /// Options of `tollgate agent`.
@@ -30,11 +33,12 @@ use tracing_subscriber::filter::LevelFilter;
 pub(crate) struct Args {
     /// Endpoint to listen on: /path, unix:/path, tcp://address:port, or systemd: or systemd:NAME
     /// for sockets that systemd passes; with gRPC also grpc://address:port, grpcs://address:port,
-    /// grpc+unix:///path, tls://address:port, and grpc+systemd:, grpcs+systemd: and tls+systemd:
+    /// grpc+unix:///path, tls://address:port, and grpc+systemd:, grpcs+systemd: and tls+systemd:.
+    /// May be repeated
     #[arg(long, value_name = "ENDPOINT", value_parser = parse_listen)]
-    listen: Option<String>,
-    /// Proxy to dial: /path, unix:/path or tcp://host:port. Lost connections are dialed again. May
-    /// be repeated
+    listen: Vec<String>,
+    /// Proxy to dial: /path, unix:/path or tcp://host:port; with gRPC also tls://host:port. Lost
+    /// connections are dialed again. May be repeated
     #[arg(long, value_name = "ENDPOINT", value_parser = parse_proxy)]
     dial: Vec<String>,
     /// Number of connections to each proxy, 1 to 1024
@@ -52,11 +56,14 @@ pub(crate) struct Args {
         value_parser = NonEmptyStringValueParser::new()
     )]
     agent_id: String,
-    /// Block requests whose path starts with PREFIX; may be repeated
-    #[arg(long, value_name = "PREFIX", value_parser = NonEmptyStringValueParser::new())]
+    /// TOML file with rules; the agent subscribes to the events that they look at
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
+    /// Block requests whose path starts with PREFIX, in any spelling; may be repeated
+    #[arg(long, value_name = "PREFIX", value_parser = parse_path_prefix)]
     block_path: Vec<String>,
     /// Block requests and responses whose body contains TEXT; may be repeated
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", value_parser = parse_text)]
     block_body: Vec<String>,
     /// Set this header on every allowed request; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_assignment)]
@@ -67,7 +74,7 @@ pub(crate) struct Args {
         hide = true,
         value_name = "PREFIX",
         requires = "set_request_header",
-        value_parser = NonEmptyStringValueParser::new()
+        value_parser = parse_path_prefix
     )]
     set_header_path: Vec<String>,
     /// Delay before each answer, such as 5ms; at most a day
@@ -89,31 +96,72 @@ pub(crate) struct Args {
     report_every: Option<Duration>,
     #[cfg(feature = "grpc")]
     #[command(flatten)]
-    tls: ServerTls,
+    tls: AgentTls,
 }
 
 impl Args {
-    fn rules(&self) -> Rules {
-        let set = |(name, value): &(String, String)| HeaderOp::Set {
-            name: name.clone(),
-            value: value.clone(),
-        };
-        Rules::new()
-            .block_paths(self.block_path.clone())
-            .block_bodies(&self.block_body)
-            .change_request_headers(self.set_request_header.iter().map(set).collect())
-            .change_headers_below(self.set_header_path.clone())
-            .delay(self.delay)
+    /// Returns the rules of the options that block, then those of the file, then those of the
+    /// options that set headers.
+    fn rules(&self) -> Result<Rules, UsageError> {
+        let mut rules = Vec::new();
+        if !self.block_path.is_empty() {
+            let rule = Rule::new(Phase::RequestHeaders, forbid("blocked_path"));
+            rules.push(rule.on_paths(self.block_path.clone()));
+        }
+        for text in &self.block_body {
+            for body in [Phase::RequestBody, Phase::ResponseBody] {
+                rules.push(Rule::new(body, forbid("blocked_body")).on_text(text));
+            }
+        }
+        if let Some(file) = &self.rules {
+            rules.extend(rules::read(file)?);
+        }
+        if !self.set_request_header.is_empty() {
+            let rule = Rule::new(Phase::RequestHeaders, set_headers(&self.set_request_header));
+            rules.push(rule.on_paths(self.set_header_path.clone()));
+        }
+        let rules = Rules::new(rules, self.delay);
+        Ok(match self.rules {
+            Some(_) => rules.with_their_events(),
+            None => rules,
+        })
+    }
+}
+
+fn forbid(reason: &str) -> Effects {
+    Effects {
+        verdict: Some(Decision::Block {
+            status: 403,
+            body: Some("Forbidden".to_owned()),
+            headers: None,
+        }),
+        audit: AuditMetadata {
+            reason_codes: vec![reason.to_owned()],
+            ..AuditMetadata::default()
+        },
+        ..Effects::default()
+    }
+}
+
+fn set_headers(pairs: &[(String, String)]) -> Effects {
+    let set = |(name, value): &(String, String)| HeaderOp::Set {
+        name: name.clone(),
+        value: value.clone(),
+    };
+    Effects {
+        request_headers: pairs.iter().map(set).collect(),
+        ..Effects::default()
     }
 }
 
 /// Serves until SIGINT or SIGTERM, then finishes the calls in flight. A second signal stops at
 /// once.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let rules = args.rules()?;
     if args.metrics.is_none() && args.report_every.is_none() {
-        return serve(&args, args.rules(), |_| {}).await;
+        return serve(&args, rules, |_| {}).await;
     }
-    let mut handler = Counted::new(args.rules());
+    let mut handler = Counted::new(rules);
     let counts = handler.counts();
     let server = Arc::new(OnceLock::new());
     if let Some(address) = args.metrics {
@@ -161,9 +209,10 @@ async fn serve<H: AgentHandler>(
         let _ = stopped.await;
     };
     let served = async {
-        match &args.listen {
-            Some(endpoint) => listen(endpoint, args, handler, with_control, stopped).await,
-            None => dial(args, handler, with_control, stopped).await,
+        if args.listen.is_empty() {
+            dial(args, handler, with_control, stopped).await
+        } else {
+            listen(args, handler, with_control, stopped).await
         }
     };
     tokio::select! {
@@ -173,7 +222,6 @@ async fn serve<H: AgentHandler>(
 }
 
 async fn listen<H: AgentHandler>(
-    endpoint: &str,
     args: &Args,
     handler: H,
     with_control: impl FnOnce(AgentControl),
@@ -182,15 +230,25 @@ async fn listen<H: AgentHandler>(
     // A connection takes a descriptor or two. If the limit cannot be raised, the library logs when
     // it is reached.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    let failed = |error| AgentFailure::of(endpoint, &error);
-    let server = AgentServer::builder(handler).encodings(args.encodings.clone());
+    let failed = |error| failure(&args.listen, &error);
+    let mut server = AgentServer::builder(handler).encodings(args.encodings.clone());
     #[cfg(feature = "grpc")]
-    let server = match args.tls.config(endpoint)? {
-        Some(tls) => server.tls(tls).listen(with_tls(endpoint)),
-        None => server.listen(endpoint),
+    let (tls, endpoints) = match args.tls.listening(&args.listen)? {
+        Some(tls) => (
+            Some(tls),
+            args.listen.iter().map(|it| with_tls(it)).collect(),
+        ),
+        None => (None, args.listen.clone()),
     };
+    #[cfg(feature = "grpc")]
+    if let Some(tls) = tls {
+        server = server.tls(tls);
+    }
     #[cfg(not(feature = "grpc"))]
-    let server = server.listen(endpoint);
+    let endpoints = args.listen.clone();
+    for endpoint in endpoints {
+        server = server.listen(endpoint);
+    }
     with_control(server.control());
     let mut stopped = pin!(stopped);
     let server = tokio::select! {
@@ -211,12 +269,14 @@ async fn dial<H: AgentHandler>(
     stopped: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let proxies = args.dial.join(", ");
-    #[cfg(feature = "grpc")]
-    args.tls.ensure_unused(&proxies)?;
     let mut dialer = AgentServer::builder(handler)
         .agent_id(&args.agent_id)
         .encodings(args.encodings.clone())
         .dial_connections(args.connections as usize);
+    #[cfg(feature = "grpc")]
+    {
+        dialer = dialer.dial_tls(args.tls.dialing(&args.dial)?);
+    }
     if let Some(file) = &args.token_file {
         dialer = dialer.token_file(file);
     }
@@ -225,8 +285,19 @@ async fn dial<H: AgentHandler>(
     }
     with_control(dialer.control());
     announce(format_args!("dialing {proxies}"));
-    let failed = |error| AgentFailure::of(&proxies, &error);
+    let failed = |error| failure(&args.dial, &error);
     Ok(dialer.serve_until(stopped).await.map_err(failed)?)
+}
+
+/// Describes a failure at one of these endpoints.
+fn failure(endpoints: &[String], error: &BindError) -> AgentFailure {
+    match (endpoints, error) {
+        ([_, _, ..], BindError::Listen { endpoint, .. }) => AgentFailure::of(endpoint, error),
+        ([_, _, ..], BindError::InvalidEndpoint(invalid)) => {
+            AgentFailure::of(invalid.endpoint(), error)
+        }
+        _ => AgentFailure::of(&endpoints.join(", "), error),
+    }
 }
 
 fn announce(message: fmt::Arguments<'_>) {

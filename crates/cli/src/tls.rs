@@ -19,41 +19,111 @@ struct IdentityOptions {
     tls_key: Option<PathBuf>,
 }
 
-/// TLS options for connecting to an agent at `grpcs://` or `https://`.
+/// The peer's certificate that is accepted.
 #[derive(clap::Args, Default)]
-pub(crate) struct ClientTls {
+struct TrustOptions {
     /// Certificates of the authorities to trust, in PEM form; no others are trusted
     #[arg(long, help_heading = HEADING, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
-    #[command(flatten)]
-    identity: IdentityOptions,
-    /// Name to request (SNI) and to expect in the agent's certificate [default: the endpoint's
-    /// host]
+    /// Name to request (SNI) and to expect in the peer's certificate [default: the endpoint's host]
     #[arg(long, help_heading = HEADING, value_name = "NAME")]
     tls_server_name: Option<String>,
-    /// Do not verify the agent's certificate; anyone on the network path can then read and change
+    /// Do not verify the peer's certificate; anyone on the network path can then read and change
     /// all traffic
     #[arg(long, help_heading = HEADING, conflicts_with = "tls_ca")]
     dangerous_tls_without_verification: bool,
 }
 
-/// TLS options of an agent that listens.
+/// TLS options for connecting to an agent at `grpcs://` or `https://`.
+#[derive(clap::Args, Default)]
+pub(crate) struct ClientTls {
+    #[command(flatten)]
+    trust: TrustOptions,
+    #[command(flatten)]
+    identity: IdentityOptions,
+}
+
+/// TLS options of an agent that listens, or dials proxies at `tls://`.
 #[derive(clap::Args)]
-pub(crate) struct ServerTls {
+pub(crate) struct AgentTls {
     #[command(flatten)]
     identity: IdentityOptions,
     /// Accept only proxies with a certificate of one of these authorities, in PEM form
-    #[arg(long, help_heading = HEADING, value_name = "FILE", requires = "tls_cert")]
+    #[arg(
+        long, help_heading = HEADING, value_name = "FILE", requires = "tls_cert",
+        conflicts_with = "dial"
+    )]
     tls_client_ca: Option<PathBuf>,
+    #[command(flatten)]
+    trust: TrustOptions,
 }
 
 impl ClientTls {
     /// Returns the TLS configuration for the agent at `endpoint`.
     pub(crate) fn config(&self, endpoint: &str) -> Result<TlsConfig, UsageError> {
-        let mut config = TlsConfig::default();
-        if !is_encrypted(endpoint) {
-            return self.ensure_unused(endpoint).map(|()| config);
+        if is_encrypted(endpoint) {
+            return self.trust.config(&self.identity, endpoint);
         }
+        self.ensure_unused(endpoint).map(|()| TlsConfig::default())
+    }
+
+    /// Returns an error if a TLS option was given. For endpoints without TLS.
+    pub(crate) fn ensure_unused(&self, endpoint: &str) -> Result<(), UsageError> {
+        self.trust.ensure_unused(endpoint)?;
+        self.identity.ensure_unused(endpoint)
+    }
+}
+
+impl AgentTls {
+    /// Returns the TLS configuration for listening at endpoints, `None` for no TLS.
+    pub(crate) fn listening(
+        &self,
+        endpoints: &[String],
+    ) -> Result<Option<TlsServerConfig>, UsageError> {
+        let all = endpoints.join(", ");
+        self.trust.ensure_unused(&all)?;
+        let has_tls = |endpoint: &String| is_encrypted(endpoint) || with_tls(endpoint) != *endpoint;
+        if !endpoints.iter().any(has_tls) {
+            return self.identity.ensure_unused(&all).map(|()| None);
+        }
+        let Some(identity) = self.identity.read()? else {
+            let mut endpoints = endpoints.iter();
+            return match endpoints.find(|endpoint| is_encrypted(endpoint)) {
+                Some(endpoint) => {
+                    let missing = "TLS needs a certificate; give it with --tls-cert and --tls-key";
+                    Err(UsageError(format!("{endpoint}: {missing}")))
+                }
+                None => Ok(None),
+            };
+        };
+        let mut config = identity.apply(TlsServerConfig::from_pem)?;
+        if let Some(file) = &self.tls_client_ca {
+            let pem = read(CLIENT_CA, file)?;
+            config = config
+                .with_client_roots_pem(&pem)
+                .map_err(|error| unusable(&[(CLIENT_CA, file)], &error))?;
+        }
+        Ok(Some(config))
+    }
+
+    /// Returns the TLS configuration for dialing proxies.
+    pub(crate) fn dialing(&self, proxies: &[String]) -> Result<TlsConfig, UsageError> {
+        let mut encrypted = proxies.iter().filter(|proxy| is_encrypted(proxy));
+        match encrypted.next() {
+            Some(proxy) => self.trust.config(&self.identity, proxy),
+            None => {
+                let all = proxies.join(", ");
+                self.trust.ensure_unused(&all)?;
+                self.identity.ensure_unused(&all)?;
+                Ok(TlsConfig::default())
+            }
+        }
+    }
+}
+
+impl TrustOptions {
+    fn config(&self, identity: &IdentityOptions, endpoint: &str) -> Result<TlsConfig, UsageError> {
+        let mut config = TlsConfig::default();
         if let Some(file) = &self.tls_ca {
             let pem = read(CA, file)?;
             config = config
@@ -66,7 +136,7 @@ impl ClientTls {
                 "no authority is trusted; give certificates of trusted authorities with --tls-ca";
             return Err(UsageError(format!("{endpoint}: {missing}")));
         }
-        if let Some(identity) = self.identity.read()? {
+        if let Some(identity) = identity.read()? {
             config = identity.apply(|chain, key| config.with_identity_pem(chain, key))?;
         }
         if let Some(name) = &self.tls_server_name {
@@ -75,11 +145,9 @@ impl ClientTls {
         Ok(config)
     }
 
-    /// Returns an error if a TLS option was given. For endpoints without TLS.
-    pub(crate) fn ensure_unused(&self, endpoint: &str) -> Result<(), UsageError> {
+    fn ensure_unused(&self, endpoint: &str) -> Result<(), UsageError> {
         let options = [
             (self.tls_ca.is_some(), CA),
-            (self.identity.tls_cert.is_some(), CERT),
             (self.tls_server_name.is_some(), "--tls-server-name"),
             (
                 self.dangerous_tls_without_verification,
@@ -89,38 +157,6 @@ impl ClientTls {
         match options.iter().find(|(is_given, _)| *is_given) {
             None => Ok(()),
             Some((_, option)) => Err(misplaced(option, endpoint)),
-        }
-    }
-}
-
-impl ServerTls {
-    /// Returns the TLS configuration for listening at an endpoint, `None` for no TLS.
-    pub(crate) fn config(&self, endpoint: &str) -> Result<Option<TlsServerConfig>, UsageError> {
-        if !is_encrypted(endpoint) && with_tls(endpoint) == endpoint {
-            return self.ensure_unused(endpoint).map(|()| None);
-        }
-        let Some(identity) = self.identity.read()? else {
-            if is_encrypted(endpoint) {
-                let missing = "TLS needs a certificate; give it with --tls-cert and --tls-key";
-                return Err(UsageError(format!("{endpoint}: {missing}")));
-            }
-            return Ok(None);
-        };
-        let mut config = identity.apply(TlsServerConfig::from_pem)?;
-        if let Some(file) = &self.tls_client_ca {
-            let pem = read(CLIENT_CA, file)?;
-            config = config
-                .with_client_roots_pem(&pem)
-                .map_err(|error| unusable(&[(CLIENT_CA, file)], &error))?;
-        }
-        Ok(Some(config))
-    }
-
-    /// Returns an error if a TLS option was given. For endpoints without TLS.
-    pub(crate) fn ensure_unused(&self, endpoint: &str) -> Result<(), UsageError> {
-        match &self.identity.tls_cert {
-            None => Ok(()),
-            Some(_) => Err(misplaced(CERT, endpoint)),
         }
     }
 }
@@ -138,6 +174,13 @@ struct Identity<'a> {
 }
 
 impl IdentityOptions {
+    fn ensure_unused(&self, endpoint: &str) -> Result<(), UsageError> {
+        match &self.tls_cert {
+            None => Ok(()),
+            Some(_) => Err(misplaced(CERT, endpoint)),
+        }
+    }
+
     fn read(&self) -> Result<Option<Identity<'_>>, UsageError> {
         let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else {
             return Ok(None);
@@ -198,5 +241,7 @@ fn file_error(files: &[(&str, &Path)], cause: &dyn Display) -> UsageError {
 }
 
 fn misplaced(option: &str, endpoint: &str) -> UsageError {
-    UsageError(format!("{option}: there is no TLS at {endpoint}"))
+    UsageError(format!(
+        "{option}: there is no TLS at {endpoint} that uses it"
+    ))
 }

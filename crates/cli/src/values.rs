@@ -111,14 +111,22 @@ pub(crate) fn is_remote(endpoint: &str) -> bool {
 
 /// Checks the endpoint of a proxy to dial and returns it unchanged.
 pub(crate) fn parse_proxy(text: &str) -> Result<String, String> {
-    if is_tcp(text) || socket_path(text).starts_with('/') {
+    let is_tls = has_address(text, "tls://");
+    if is_tls && !cfg!(feature = "grpc") {
+        return Err("this command was built without `grpc`".to_owned());
+    }
+    if is_tls || is_tcp(text) || socket_path(text).starts_with('/') {
         return Ok(text.to_owned());
     }
-    Err("expected /path, unix:/path or tcp://host:port".to_owned())
+    Err("expected /path, unix:/path, tcp://host:port or tls://host:port".to_owned())
 }
 
 fn is_tcp(text: &str) -> bool {
-    text.strip_prefix("tcp://")
+    has_address(text, "tcp://")
+}
+
+fn has_address(text: &str, scheme: &str) -> bool {
+    text.strip_prefix(scheme)
         .and_then(|address| address.rsplit_once(':'))
         .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
@@ -128,15 +136,22 @@ pub(crate) fn socket_path(endpoint: &str) -> &str {
     endpoint.strip_prefix("unix:").unwrap_or(endpoint)
 }
 
-fn header(name: &str, value: &str) -> Result<(String, String), String> {
+/// Checks the name and value of a header.
+pub(crate) fn header(name: &str, value: &str) -> Result<(String, String), String> {
+    let name = header_name(name)?;
     let value = value.trim();
-    if name.is_empty() || !name.bytes().all(is_token) {
-        return Err(format!("{name:?} is not a valid header name"));
-    }
     if value.contains(|character: char| character.is_control() && character != '\t') {
         return Err("a header value cannot contain control characters".to_owned());
     }
-    Ok((name.to_owned(), value.to_owned()))
+    Ok((name, value.to_owned()))
+}
+
+/// Checks the name of a header.
+pub(crate) fn header_name(name: &str) -> Result<String, String> {
+    if name.is_empty() || !name.bytes().all(is_token) {
+        return Err(format!("{name:?} is not a valid header name"));
+    }
+    Ok(name.to_owned())
 }
 
 /// Returns whether RFC 9110 allows this byte in a header name or method.

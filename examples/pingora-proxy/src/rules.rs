@@ -134,7 +134,7 @@ impl AgentHandler for RuleAgent {
     }
 
     async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
-        let path = event.uri.to_owned();
+        let path = event.path().into_owned();
         let client = (
             event.metadata.protocol.to_owned(),
             event.metadata.client_ip.to_owned(),

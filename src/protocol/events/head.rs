@@ -1,8 +1,10 @@
 //! The events for the heads of requests and responses.
 
 use super::forms::owned_and_borrowed;
+use super::target::Target;
 use crate::protocol::headers::{HeaderSource, to_map};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// The head of an HTTP request, owned.
@@ -12,7 +14,8 @@ pub struct RequestHeadersEvent {
     pub metadata: RequestMetadata,
     /// HTTP method.
     pub method: String,
-    /// Path and query of the request.
+    /// Target of the request as the client spelled it, usually path and query. Decide by
+    /// [`path`](Self::path), which is the same for all spellings.
     pub uri: String,
     /// Header values by name.
     pub headers: HashMap<String, Vec<String>>,
@@ -27,6 +30,22 @@ impl RequestHeadersEvent {
             uri: &self.uri,
             headers: &self.headers,
         }
+    }
+
+    /// Returns the path of the request in its normal form, as [`RequestHeaders::path`] does.
+    pub fn path(&self) -> Cow<'_, str> {
+        Target::of(&self.method, &self.uri).path()
+    }
+
+    /// Returns the query of the request, as [`RequestHeaders::query`] does.
+    pub fn query(&self) -> Option<&str> {
+        Target::of(&self.method, &self.uri).query()
+    }
+
+    /// Returns the host that the request is for, as [`RequestHeaders::host`] does.
+    pub fn host(&self) -> Option<Cow<'_, str>> {
+        let server_name = self.metadata.server_name.as_deref();
+        Target::of(&self.method, &self.uri).host(&self.headers, server_name)
     }
 }
 
@@ -83,13 +102,54 @@ pub struct RequestHeaders<'a, H> {
     pub metadata: Metadata<'a>,
     /// HTTP method.
     pub method: &'a str,
-    /// Path and query of the request.
+    /// Target of the request as the client spelled it, usually path and query. Decide by
+    /// [`path`](Self::path), which is the same for all spellings.
     pub uri: &'a str,
     /// Source of the headers.
     pub headers: H,
 }
 
+impl<'a, H> RequestHeaders<'a, H> {
+    /// Returns the path of the request in its normal form, see
+    /// [`normal_path`](crate::events::normal_path). Does not allocate if the client spelled it in
+    /// this form.
+    ///
+    /// An absolute URI is reduced to its path. The path is `*` for a request about the server as a
+    /// whole (`OPTIONS *`), and empty for a `CONNECT` to a host and port.
+    ///
+    /// ```
+    /// use tollgate::{Metadata, RequestHeaders};
+    ///
+    /// let event = RequestHeaders {
+    ///     metadata: Metadata::default(),
+    ///     method: "GET",
+    ///     uri: "http://Example.com:8080/x/../%61dmin?user=7",
+    ///     headers: &[("host", "other.example")][..],
+    /// };
+    /// assert_eq!(event.path(), "/admin");
+    /// assert_eq!(event.query(), Some("user=7"));
+    /// assert_eq!(event.host().as_deref(), Some("example.com"));
+    /// ```
+    pub fn path(&self) -> Cow<'a, str> {
+        Target::of(self.method, self.uri).path()
+    }
+
+    /// Returns the query of the request as the client spelled it, without the question mark.
+    pub fn query(&self) -> Option<&'a str> {
+        Target::of(self.method, self.uri).query()
+    }
+}
+
 impl<H: HeaderSource> RequestHeaders<'_, H> {
+    /// Returns the host that the request is for, in lower case and without port: that of an
+    /// absolute URI or of `CONNECT`, else that of the header `host`, else `server_name`.
+    ///
+    /// `None` if there is none, or several `host` headers, among which servers choose differently.
+    /// Does not allocate if the host is in lower case.
+    pub fn host(&self) -> Option<Cow<'_, str>> {
+        Target::of(self.method, self.uri).host(&self.headers, self.metadata.server_name)
+    }
+
     /// Copies this to its owned form.
     pub fn to_event(&self) -> RequestHeadersEvent {
         RequestHeadersEvent {

@@ -6,6 +6,7 @@ mod configure;
 mod forms;
 mod guardrail;
 mod head;
+mod target;
 mod websocket;
 
 pub use body::{
@@ -19,6 +20,7 @@ pub use head::{
     Metadata, RequestHeaders, RequestHeadersEvent, RequestMetadata, ResponseHeaders,
     ResponseHeadersEvent,
 };
+pub use target::normal_path;
 pub use websocket::{WebSocketFrame, WebSocketFrameEvent, WebSocketOpcode};
 
 pub(crate) use complete::request_complete;

@@ -1,113 +1,175 @@
-//! The handler of `tollgate agent`: simple rules for paths, bodies and headers.
+//! The handler of `tollgate agent`: rules that are tried in order on each event.
 
-mod body_search;
+mod checked;
+mod exchanges;
+mod file;
+mod judge;
+mod keys;
+mod rule;
 
-use body_search::{BodySearch, Verdict};
+pub(crate) use file::read;
+pub(crate) use keys::{parse_path_prefix, parse_text};
+pub(crate) use rule::{Effects, Phase, Rule};
+
+use exchanges::{Body, Exchange, Exchanges};
+use judge::{Answer, judge_chunk, judge_head};
+use rule::RequestHead;
 use std::time::Duration;
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentResponse, BodyChunk, CancelReason, EventType, HeaderOp,
+    AgentCapabilities, AgentHandler, AgentResponse, BodyChunk, CancelReason, EventType,
     RequestComplete, RequestHeadersView, ResponseHeadersView,
     control::{AgentFeatures, AgentLimits},
     events::{Configure, GuardrailInspect, WebSocketFrame},
-    response::AuditMetadata,
 };
 
-/// The agent's rules.
+/// The agent's rules, in the order in which they are tried.
 pub(crate) struct Rules {
-    blocked_paths: Vec<String>,
-    request_body: Option<BodySearch>,
-    response_body: Option<BodySearch>,
-    request_headers: Vec<HeaderOp>,
-    /// Path prefixes of the requests that get header changes; empty means all requests.
-    changed_paths: Vec<String>,
+    rules: Vec<Rule>,
+    events: Vec<EventType>,
+    /// Delay of every answer.
     delay: Duration,
+    /// Number of bytes of a body in which one of the searched texts may have begun.
+    tail_len: usize,
+    exchanges: Exchanges,
 }
 
 impl Rules {
-    /// Creates rules that allow everything.
-    pub(crate) fn new() -> Self {
+    /// Creates an agent that subscribes to all events and delays each answer.
+    pub(crate) fn new(rules: Vec<Rule>, delay: Duration) -> Self {
+        let texts = rules.iter().filter_map(|rule| {
+            let text = rule.conditions.body_contains.as_ref()?;
+            Some(text.needle().len() - 1)
+        });
         Self {
-            blocked_paths: Vec::new(),
-            request_body: None,
-            response_body: None,
-            request_headers: Vec::new(),
-            changed_paths: Vec::new(),
-            delay: Duration::ZERO,
+            tail_len: texts.max().unwrap_or(0),
+            rules,
+            events: EventType::ALL.to_vec(),
+            delay,
+            exchanges: Exchanges::default(),
         }
     }
 
-    /// Blocks requests whose path starts with one of these prefixes.
-    pub(crate) fn block_paths(mut self, prefixes: Vec<String>) -> Self {
-        self.blocked_paths = prefixes;
+    /// Subscribes to the events that the rules look at, and to no others.
+    pub(crate) fn with_their_events(mut self) -> Self {
+        let rules = &self.rules;
+        self.events
+            .retain(|event_type| rules.iter().any(|rule| rule.looks_at(*event_type)));
         self
     }
 
-    /// Blocks requests and responses whose body contains one of these texts.
-    pub(crate) fn block_bodies(mut self, texts: &[String]) -> Self {
-        self.request_body = BodySearch::new(texts);
-        self.response_body = BodySearch::new(texts);
-        self
-    }
-
-    /// Applies these header changes to every allowed request.
-    pub(crate) fn change_request_headers(mut self, changes: Vec<HeaderOp>) -> Self {
-        self.request_headers = changes;
-        self
-    }
-
-    /// Limits header changes to requests whose path starts with one of these prefixes, if there are
-    /// any.
-    pub(crate) fn change_headers_below(mut self, prefixes: Vec<String>) -> Self {
-        self.changed_paths = prefixes;
-        self
-    }
-
-    /// Delays each answer by this much.
-    pub(crate) fn delay(mut self, delay: Duration) -> Self {
-        self.delay = delay;
-        self
-    }
-
-    fn decide_path(&self, uri: &str) -> AgentResponse {
-        let path = path_of(uri);
-        if begins_with_any(path, &self.blocked_paths) {
-            return blocked("blocked_path");
+    fn judge_request_headers(&self, event: &RequestHeadersView<'_>) -> Answer {
+        let head = RequestHead::of(event);
+        let facts = |rule: &Rule| rule.judge_request(&head);
+        let mut exchange = Exchange {
+            request: Some(self.rules.iter().map(facts).collect()),
+            ..Exchange::default()
+        };
+        let answer = judge_head(&self.rules, Phase::RequestHeaders, &exchange);
+        if !self.is_needed_after(Phase::RequestHeaders, Rule::needs_request_head) {
+            exchange.request = None;
         }
-        if !self.changed_paths.is_empty() && !begins_with_any(path, &self.changed_paths) {
-            return AgentResponse::default_allow();
+        let id = event.metadata.correlation_id;
+        // An earlier exchange of this id has ended.
+        self.exchanges.take(id);
+        self.keep(id, Phase::RequestHeaders, exchange, answer)
+    }
+
+    fn judge_response_headers(&self, event: &ResponseHeadersView<'_>) -> Answer {
+        let mut exchange = self
+            .exchanges
+            .take(event.correlation_id)
+            .unwrap_or_default();
+        let facts = |rule: &Rule| rule.judge_response(&event.headers);
+        exchange.response = Some(self.rules.iter().map(facts).collect());
+        let answer = judge_head(&self.rules, Phase::ResponseHeaders, &exchange);
+        if !self.is_needed_after(Phase::ResponseHeaders, Rule::needs_response_head) {
+            exchange.response = None;
         }
-        AgentResponse {
-            request_headers: self.request_headers.clone(),
-            ..AgentResponse::default_allow()
+        self.keep(
+            event.correlation_id,
+            Phase::ResponseHeaders,
+            exchange,
+            answer,
+        )
+    }
+
+    fn judge_body(&self, phase: Phase, chunk: &BodyChunk<'_>) -> Answer {
+        if !self.rules.iter().any(|rule| rule.is_tried_in(phase)) {
+            return Answer::default();
+        }
+        let id = chunk.correlation_id;
+        let mut exchange = self.exchanges.take(id).unwrap_or_default();
+        // Some proxies send index 0 with every chunk, so index 0 alone does not mark the first
+        // chunk.
+        let begun = exchange.body(phase).take();
+        let mut body = begun.unwrap_or_else(|| Body::new(self.rules.len(), chunk.chunk_index == 0));
+        let answer = judge_chunk(
+            &self.rules,
+            phase,
+            &exchange,
+            chunk,
+            &mut body,
+            self.tail_len,
+        );
+        if !chunk.is_last {
+            *exchange.body(phase) = Some(body);
+        }
+        self.keep(id, phase, exchange, answer)
+    }
+
+    /// Keeps an exchange if later events need it.
+    fn keep(&self, id: &str, phase: Phase, exchange: Exchange, answer: Answer) -> Answer {
+        let is_needed = exchange.has_body_under_way() || self.is_needed_after(phase, |_| true);
+        if answer.is_denial() || !is_needed {
+            return answer;
+        }
+        match self.exchanges.keep(id, exchange) {
+            Ok(()) => answer,
+            Err(unknown) => answer.failing(unknown),
         }
     }
 
-    fn forget(&self, correlation_id: &str) {
-        for search in [&self.request_body, &self.response_body]
-            .into_iter()
-            .flatten()
-        {
-            search.forget(correlation_id);
+    /// Returns whether a rule of this kind is tried after a phase.
+    fn is_needed_after(&self, phase: Phase, kind: impl Fn(&Rule) -> bool) -> bool {
+        let mut rules = self.rules.iter();
+        rules.any(|rule| {
+            let mut later = Phase::ALL.into_iter().filter(|later| *later > phase);
+            kind(rule) && later.any(|later| rule.is_tried_in(later))
+        })
+    }
+
+    /// Waits for the delays, and returns the response. Called after deciding, so that chunks are
+    /// searched in the order of their arrival.
+    async fn answer(&self, answer: Answer) -> AgentResponse {
+        self.wait(answer.delay).await;
+        assert!(!answer.panics, "a rule panics");
+        answer.response
+    }
+
+    async fn wait(&self, delay: Duration) {
+        let delay = delay.saturating_add(self.delay);
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
         }
     }
 
-    /// Waits for the configured delay. Called after deciding, so that chunks are searched in the
-    /// order of their arrival.
-    async fn wait(&self) {
-        if !self.delay.is_zero() {
-            tokio::time::sleep(self.delay).await;
-        }
+    async fn allow(&self) -> AgentResponse {
+        self.wait(Duration::ZERO).await;
+        AgentResponse::default_allow()
     }
 }
 
 impl AgentHandler for Rules {
     fn capabilities(&self) -> AgentCapabilities {
+        let sees_bodies = [EventType::RequestBodyChunk, EventType::ResponseBodyChunk]
+            .iter()
+            .any(|body| self.events.contains(body));
         AgentCapabilities {
-            supported_events: EventType::ALL.to_vec(),
+            supported_events: self.events.clone(),
             ..AgentCapabilities::new("tollgate", "tollgate agent", env!("CARGO_PKG_VERSION"))
         }
         .with_features(AgentFeatures {
-            streaming_body: true,
+            streaming_body: sees_bodies,
             concurrent_requests: 100,
             cancellation: true,
             ..AgentFeatures::simple()
@@ -121,123 +183,45 @@ impl AgentHandler for Rules {
     }
 
     async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
-        let response = self.decide_path(event.uri);
-        self.wait().await;
-        response
+        let answer = self.judge_request_headers(&event);
+        self.answer(answer).await
     }
 
     async fn on_request_body_chunk(&self, event: BodyChunk<'_>) -> AgentResponse {
-        let response = decide_body(self.request_body.as_ref(), event);
-        self.wait().await;
-        response
+        let answer = self.judge_body(Phase::RequestBody, &event);
+        self.answer(answer).await
     }
 
-    async fn on_response_headers(&self, _event: ResponseHeadersView<'_>) -> AgentResponse {
-        self.wait().await;
-        AgentResponse::default_allow()
+    async fn on_response_headers(&self, event: ResponseHeadersView<'_>) -> AgentResponse {
+        let answer = self.judge_response_headers(&event);
+        self.answer(answer).await
     }
 
     async fn on_response_body_chunk(&self, event: BodyChunk<'_>) -> AgentResponse {
-        let response = decide_body(self.response_body.as_ref(), event);
-        self.wait().await;
-        response
+        let answer = self.judge_body(Phase::ResponseBody, &event);
+        self.answer(answer).await
     }
 
     async fn on_request_complete(&self, event: RequestComplete<'_>) -> AgentResponse {
-        self.forget(event.correlation_id);
-        self.wait().await;
-        AgentResponse::default_allow()
+        self.exchanges.take(event.correlation_id);
+        self.allow().await
     }
 
     async fn on_websocket_frame(&self, _event: WebSocketFrame<'_>) -> AgentResponse {
-        self.wait().await;
+        self.wait(Duration::ZERO).await;
         AgentResponse::websocket_allow()
     }
 
     async fn on_guardrail_inspect(&self, _event: GuardrailInspect<'_>) -> AgentResponse {
-        self.wait().await;
-        AgentResponse::default_allow()
+        self.allow().await
     }
 
     async fn on_configure(&self, _event: Configure<'_>) -> Result<(), String> {
-        self.wait().await;
+        self.wait(Duration::ZERO).await;
         Ok(())
     }
 
     fn on_cancel(&self, correlation_id: &str, _reason: CancelReason) {
-        self.forget(correlation_id);
-    }
-}
-
-fn decide_body(search: Option<&BodySearch>, chunk: BodyChunk<'_>) -> AgentResponse {
-    let Some(search) = search else {
-        return AgentResponse::default_allow();
-    };
-    match search.search(&chunk) {
-        Verdict::Clean => AgentResponse::default_allow(),
-        Verdict::Found => blocked("blocked_body"),
-        Verdict::Incomplete => blocked("body_without_beginning"),
-    }
-}
-
-fn blocked(reason: &str) -> AgentResponse {
-    AgentResponse::block(403, Some("Forbidden".to_owned())).with_audit(AuditMetadata {
-        reason_codes: vec![reason.to_owned()],
-        ..AuditMetadata::default()
-    })
-}
-
-fn begins_with_any(path: &str, prefixes: &[String]) -> bool {
-    prefixes
-        .iter()
-        .any(|prefix| path.starts_with(prefix.as_str()))
-}
-
-/// Returns the path and query of a URI, which may have the absolute form that clients send to
-/// proxies.
-fn path_of(uri: &str) -> &str {
-    if uri.starts_with('/') {
-        return uri;
-    }
-    match uri.split_once("://") {
-        Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]),
-        None => uri,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn path_is_found_in_all_uri_forms() {
-        assert_eq!(path_of("/admin?x=http://a/b"), "/admin?x=http://a/b");
-        assert_eq!(path_of("http://example.com/admin"), "/admin");
-        assert_eq!(path_of("http://example.com"), "/");
-        assert_eq!(path_of("*"), "*");
-    }
-
-    #[test]
-    fn headers_change_only_for_given_path_prefixes() {
-        let rules = Rules::new()
-            .change_request_headers(vec![HeaderOp::Remove {
-                name: "x".to_owned(),
-            }])
-            .change_headers_below(vec!["/account".to_owned()]);
-        assert!(rules.decide_path("/").request_headers.is_empty());
-        assert_eq!(rules.decide_path("/account/1").request_headers.len(), 1);
-    }
-
-    #[test]
-    fn blocked_path_gets_403_and_no_header_changes() {
-        let rules = Rules::new()
-            .block_paths(vec!["/admin".to_owned()])
-            .change_request_headers(vec![HeaderOp::Remove {
-                name: "x".to_owned(),
-            }]);
-        let response = rules.decide_path("/admin/users");
-        assert_eq!(response.decision.as_str(), "block");
-        assert!(response.request_headers.is_empty());
-        assert_eq!(rules.decide_path("/").request_headers.len(), 1);
+        self.exchanges.take(correlation_id);
     }
 }

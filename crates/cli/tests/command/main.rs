@@ -6,6 +6,7 @@ mod failures;
 mod grpc;
 mod load;
 mod metrics;
+mod rules;
 mod sockets;
 mod support;
 #[cfg(feature = "grpc")]

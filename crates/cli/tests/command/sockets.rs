@@ -102,11 +102,41 @@ fn agent_listens_on_tcp() {
     expect_probed(agent.endpoint());
 }
 
+#[test]
+fn agent_listens_at_several_endpoints() {
+    let dir = TestDir::new();
+    let (one, two) = (dir.path("one.sock"), dir.path("two.sock"));
+    let more = ["--listen", &two, "--listen", "tcp://127.0.0.1:0"];
+    let agent = Agent::start(&one, &more);
+    let endpoints: Vec<&str> = agent.endpoint().split(", ").collect();
+    assert_eq!(endpoints.len(), 3);
+    assert_eq!(endpoints[..2], [&one, &two]);
+    for endpoint in endpoints {
+        expect_probed(endpoint);
+    }
+    assert!(agent.stop("TERM").success());
+    assert!(!fs::exists(&one).expect("a folder") && !fs::exists(&two).expect("a folder"));
+
+    // Only the endpoint that fails is named.
+    let file = dir.file("file", "plain");
+    let output = run(&["agent", "--listen", &one, "--listen", &file]);
+    fails(
+        &output,
+        1,
+        &[&format!("tollgate: {file}: "), "not a socket"],
+    );
+}
+
 #[cfg(not(feature = "grpc"))]
 #[test]
 fn missing_feature_is_named() {
-    for listen in ["grpc://127.0.0.1:0", "tls://127.0.0.1:0", "grpc+systemd:"] {
-        let output = run(&["agent", "--listen", listen]);
+    for (way, endpoint) in [
+        ("--listen", "grpc://127.0.0.1:0"),
+        ("--listen", "tls://127.0.0.1:0"),
+        ("--listen", "grpc+systemd:"),
+        ("--dial", "tls://127.0.0.1:1"),
+    ] {
+        let output = run(&["agent", way, endpoint]);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         let message = String::from_utf8(output.stderr).expect("text");
         assert!(message.contains("built without `grpc`"), "{message}");

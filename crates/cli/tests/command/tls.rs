@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use crate::grpc::works;
-use crate::support::{Agent, TestDir, fails, run};
+use crate::support::{Agent, TestDir, fails, run, succeeds, tollgate};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use std::fs;
+use tollgate::{AgentPool, ReverseConnectionConfig, ReverseConnectionListener, TlsServerConfig};
 
 const ANYWHERE: &str = "grpcs://127.0.0.1:0";
 
@@ -289,6 +290,56 @@ fn tls_options_without_tls_are_rejected() {
     let on_socket = format!("grpc+unix://{socket}");
     let output = run(&[&["agent", "--listen", &on_socket], &options[..]].concat());
     fails(&output, 2, &["--tls-cert", "no TLS at", &on_socket]);
+}
+
+#[test]
+fn only_endpoints_with_tls_use_the_certificate() {
+    let dir = TestDir::new();
+    let authority = Authority::new(&dir, "ca");
+    let identity = authority.identity(&dir, "127.0.0.1");
+    let socket = dir.path("agent.sock");
+    let agent = identity.agent(&socket, &["--listen", "grpc://127.0.0.1:0"]);
+    let (plain, encrypted) = agent.endpoint().split_once(", ").unwrap();
+    assert_eq!(plain, socket);
+    works(encrypted, &["--tls-ca", &authority.file]);
+    succeeds(run(&["probe", plain, "--json"]));
+}
+
+#[test]
+fn agent_dials_a_proxy_over_tls() {
+    let dir = TestDir::new();
+    let authority = Authority::new(&dir, "ca");
+    let proxy = authority.identity(&dir, "127.0.0.1");
+    let identity = authority.identity(&dir, "waf");
+    let read = |file: &str| fs::read(file).unwrap();
+    let tls = TlsServerConfig::from_pem(&read(&proxy.cert), &read(&proxy.key)).unwrap();
+    let tls = tls.with_client_roots_pem(&read(&authority.file)).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener =
+        ReverseConnectionListener::bind_tls("127.0.0.1:0", tls, ReverseConnectionConfig::default());
+    let listener = runtime.block_on(listener).unwrap();
+    let endpoint = format!("tls://{}", listener.local_addr().unwrap());
+    let dial = ["agent", "--dial", &endpoint];
+    let trust = ["--tls-ca", &authority.file, "--agent-id", "waf"];
+    let mut agent = tollgate(&[&dial[..], &trust, &identity.options()].concat())
+        .spawn()
+        .unwrap();
+    let accepted = runtime.block_on(async {
+        let pool = AgentPool::new();
+        let accepting = listener.accept_one(&pool);
+        let limit = std::time::Duration::from_secs(10);
+        let accepted = tokio::time::timeout(limit, accepting).await;
+        accepted.map(|agent| agent.unwrap().id().to_owned())
+    });
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    assert_eq!(accepted.unwrap(), "waf");
+
+    let no_trust = "no authority is trusted";
+    fails(&run(&dial), 2, &[&endpoint, no_trust, "--tls-ca"]);
+    let listening = ["agent", "--listen", ANYWHERE, "--tls-ca", &authority.file];
+    let listening = [&listening[..], &identity.options()].concat();
+    fails(&run(&listening), 2, &["--tls-ca", "no TLS at", ANYWHERE]);
 }
 
 #[test]
