@@ -29,6 +29,7 @@ mod runtime_id;
 mod send_queue;
 mod shared_state;
 #[cfg(feature = "__sim")]
+#[path = "../../tests/simulator/hooks/connection.rs"]
 pub(crate) mod simulated;
 mod slot_bitmap;
 mod slots;
