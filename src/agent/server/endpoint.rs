@@ -281,36 +281,4 @@ mod tests {
             assert_eq!(parsed(text), Ok(expected), "{text}");
         }
     }
-
-    #[test]
-    fn malformed_endpoints_are_rejected() {
-        for text in [
-            "",
-            "tcp://",
-            "tcp://host",
-            "tls://:1",
-            "udp://host:1",
-            "unix:",
-        ] {
-            assert!(parsed(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn missing_features_are_named() {
-        #[cfg(not(feature = "grpc"))]
-        for text in [
-            "grpc://host:1",
-            "grpcs://host:1",
-            "grpc+unix:///run/a",
-            "grpc+systemd:",
-        ] {
-            let reason = parsed(text).expect_err("gRPC is not built");
-            assert!(reason.contains("built without `grpc`"), "{text}: {reason}");
-        }
-        #[cfg(not(feature = "tls"))]
-        for text in ["tls://host:1", "tls+systemd:"] {
-            assert_eq!(parsed(text), Err("built without `tls`"), "{text}");
-        }
-    }
 }
