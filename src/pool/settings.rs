@@ -71,7 +71,7 @@ impl Agent {
                     agent.request_settings();
                     return Err(error);
                 }
-                Err(error) if connection.is_open() => return Err(error),
+                Err(error) if connection.lifecycle.is_open() => return Err(error),
                 // The connection that replaces this one begins with the new settings.
                 Err(_) => {}
             }
@@ -291,9 +291,9 @@ impl Member {
             }
         }
         connection.end_configuring();
-        let capabilities = connection.capabilities();
+        let capabilities = &connection.capabilities;
         // Other agents would take a pushed update for their settings.
-        let takes_pushes = capabilities.features.config_push && connection.dialect().has_streams();
+        let takes_pushes = capabilities.features.config_push && connection.dialect.has_streams();
         self.pool
             .pusher
             .register_agent(&**self.id(), &*capabilities.name, takes_pushes);
@@ -384,7 +384,7 @@ impl Settings {
     }
 
     fn are_current_on(&self, connection: &Connection) -> bool {
-        connection.settings().load(Ordering::Relaxed) == self.number()
+        connection.settings.load(Ordering::Relaxed) == self.number()
     }
 }
 
