@@ -10,7 +10,8 @@ use crate::protocol::{
     LogMessage, MetricsReport,
 };
 use crate::transport::{Peer, PeerKey};
-use crate::wire::{Dialect, MessageType, control};
+use crate::wire::control::{self, ControlMessage};
+use crate::wire::{Dialect, MessageType};
 use atomic_waker::AtomicWaker;
 use crossbeam_queue::ArrayQueue;
 use std::collections::{HashMap, HashSet};
@@ -166,19 +167,9 @@ impl AgentControl {
         &self.memory
     }
 
-    /// Adds a session on a connection that was accepted. It is removed once the returned handle is
-    /// dropped.
-    pub(super) fn register_session(&self, peer: Peer) -> Arc<SessionHandle> {
-        self.register(Origin::Forward, peer)
-    }
-
-    /// Like [`register_session`](Self::register_session), on a connection to a proxy that was
-    /// dialed.
-    pub(super) fn register_dialed_session(&self, peer: Peer) -> Arc<SessionHandle> {
-        self.register(Origin::Reverse, peer)
-    }
-
-    fn register(&self, origin: Origin, peer: Peer) -> Arc<SessionHandle> {
+    /// Adds a session, on a connection that this side dialed if `origin` is
+    /// [`Reverse`](Origin::Reverse). It is removed once the returned handle is dropped.
+    pub(super) fn register(&self, origin: Origin, peer: Peer) -> Arc<SessionHandle> {
         let session = Arc::new(SessionHandle::new(origin, peer, self));
         let mut sessions = self.sessions();
         sessions.retain(|session| session.strong_count() > 0);
@@ -499,30 +490,23 @@ impl Notice {
     /// Returns the messages that carry the notice, with their payloads. Empty if the dialect has no
     /// message for it.
     pub(super) fn messages(&self, dialect: Dialect) -> Vec<(MessageType, Vec<u8>)> {
-        let encoding = dialect.encoding;
+        fn message<M: ControlMessage>(content: &M, dialect: Dialect) -> (MessageType, Vec<u8>) {
+            (M::MESSAGE, control::encode(content, dialect.encoding))
+        }
         match self {
             Self::OncePerProxy(once) => once.notice.messages(dialect),
-            Self::Log(message) if dialect.has_streams() => {
-                vec![(MessageType::Log, control::encode(&**message, encoding))]
-            }
+            Self::Log(line) if dialect.has_streams() => vec![message(&**line, dialect)],
             Self::Log(_) => Vec::new(),
-            Self::Flow(message) => {
-                vec![(MessageType::FlowControl, control::encode(message, encoding))]
-            }
-            Self::Health(status) => control::encode_health(status, encoding)
+            Self::Flow(request) => vec![message(request, dialect)],
+            Self::Health(status) => control::encode_health(status, dialect.encoding)
                 .into_iter()
                 .map(|payload| (MessageType::HealthStatus, payload))
                 .collect(),
-            Self::Metrics(report) => vec![(
-                MessageType::MetricsReport,
-                control::encode(&**report, encoding),
-            )],
-            Self::ConfigUpdate(request) => vec![(
-                MessageType::ConfigUpdateRequest,
-                control::encode(&**request, encoding),
-            )],
+            Self::Metrics(report) => vec![message(&**report, dialect)],
+            Self::ConfigUpdate(request) => vec![message(&**request, dialect)],
             Self::Ping(sequence) => {
-                vec![(MessageType::Ping, control::encode_ping(*sequence, encoding))]
+                let payload = control::encode_ping(*sequence, dialect.encoding);
+                vec![(MessageType::Ping, payload)]
             }
         }
     }
@@ -537,7 +521,7 @@ mod tests {
     fn a_proxy_gets_a_notice_once_although_a_handshake_is_under_way() {
         let control = AgentControl::default();
         let sessions: Vec<_> = (0..5)
-            .map(|_| control.register_session(Peer::named("proxy")))
+            .map(|_| control.register(Origin::Forward, Peer::named("proxy")))
             .collect();
         sessions[0].set_proxy_id("first".to_owned());
         control.log(LogMessage::new(LogLevel::Info, "line"));
