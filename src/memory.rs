@@ -238,14 +238,6 @@ impl Drop for MemoryCharge {
     }
 }
 
-impl fmt::Debug for MemoryAccount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryAccount")
-            .field("charged", &self.charged)
-            .finish_non_exhaustive()
-    }
-}
-
 impl fmt::Debug for MemoryBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryBudget")

@@ -5,7 +5,7 @@ pub(crate) use super::link_error::LinkError;
 use crate::wire::OutgoingFrame;
 use bytes::BytesMut;
 use std::collections::VecDeque;
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::io::IoSlice;
 use std::task::{Context, Poll};
 
@@ -15,12 +15,6 @@ pub(crate) struct Link {
     pub(crate) receiver: Box<dyn LinkReceiver>,
     /// Maximum length of a frame that may be sent.
     pub(crate) max_frame: usize,
-}
-
-impl fmt::Debug for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").finish_non_exhaustive()
-    }
 }
 
 /// Sending half of a link. Several tasks may send, one at a time.

@@ -2,7 +2,6 @@
 
 use crate::clock;
 use crate::metrics::CallTimings;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -29,9 +28,10 @@ impl Sampling {
 }
 
 /// Times at which a timed call passed from one stage to the next. Shared by the call and its frame.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Stopwatch(Arc<Marks>);
 
+#[derive(Debug)]
 struct Marks {
     /// Zero point of the other fields, which are in nanoseconds; 0 is a time not recorded yet.
     epoch: Instant,
@@ -123,15 +123,6 @@ impl Marks {
             0 => None,
             elapsed => Some(self.epoch + Duration::from_nanos(elapsed)),
         }
-    }
-}
-
-impl fmt::Debug for Stopwatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sent = self.0.noted(&self.0.sent);
-        f.debug_struct("Stopwatch")
-            .field("sent", &sent)
-            .finish_non_exhaustive()
     }
 }
 
