@@ -28,8 +28,10 @@
 
 mod completer;
 #[cfg(all(test, tollgate_loom))]
+#[path = "../../../tests/unit/connection/slots_loom.rs"]
 mod loom_tests;
 #[cfg(all(test, not(tollgate_loom)))]
+#[path = "../../../tests/unit/connection/slots.rs"]
 mod tests;
 
 pub(crate) use completer::Completer;
