@@ -1,10 +1,10 @@
 //! One connection to a proxy that is dialed: connecting, registering, serving and reconnecting.
 
-use super::super::control::{Notice, SessionHandle};
 use super::super::handler::AgentHandler;
 use super::super::server::sessions::Sessions;
 use super::super::session::{SessionParts, serve};
 use super::super::session_error::SessionError;
+use super::super::session_handle::{Notice, SessionHandle};
 use super::DialSettings;
 use super::retry::RetryDelays;
 use crate::clock;

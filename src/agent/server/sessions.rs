@@ -1,9 +1,11 @@
 //! The sessions of a server: accepting connections, their handshakes within the server's limits,
 //! and their end when the server drains.
 
-use super::super::control::{AgentControl, SessionHandle};
+use super::super::control::AgentControl;
 use super::super::handler::AgentHandler;
-use super::super::session::{AcceptedProxy, SessionParts, accept_handshake, serve};
+use super::super::handshake::{AcceptedProxy, accept_handshake};
+use super::super::session::{SessionParts, serve};
+use super::super::session_handle::SessionHandle;
 use super::places::Places;
 use crate::connection::Origin;
 use crate::connection::link::{CloseReason, Link};
