@@ -156,6 +156,7 @@ mod protocol;
 pub mod proxy;
 #[cfg(feature = "__sim")]
 #[doc(hidden)]
+#[path = "../tests/simulator/hooks/mod.rs"]
 pub mod sim;
 mod token_bucket;
 mod transport;

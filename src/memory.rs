@@ -276,14 +276,6 @@ impl Drop for MemoryCharge {
     }
 }
 
-impl fmt::Debug for MemoryAccount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryAccount")
-            .field("charged", &self.charged)
-            .finish_non_exhaustive()
-    }
-}
-
 impl fmt::Debug for MemoryBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryBudget")
@@ -294,95 +286,5 @@ impl fmt::Debug for MemoryBudget {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::AtomicBool;
-
-    const MIB: usize = 1024 * 1024;
-
-    fn accounts<const N: usize>(budget: &MemoryBudget, bytes: [usize; N]) -> [MemoryAccount; N] {
-        bytes.map(|bytes| {
-            let mut account = budget.open_account(|| {});
-            account.set(bytes);
-            account
-        })
-    }
-
-    #[test]
-    fn balances_are_summed_and_returned() {
-        let budget = MemoryBudget::new(100 * MIB);
-        let [mut one, two] = accounts(&budget, [MIB, 1]);
-        assert_eq!(budget.used(), 2 * AT_REST + MIB + UNIT);
-        one.set(0);
-        let charge = budget.try_charge(5).expect("room");
-        assert_eq!(budget.used(), 2 * AT_REST + UNIT + 5);
-        drop((one, two, charge));
-        assert_eq!(budget.used(), 0);
-        assert!(budget.accounts().open.is_empty());
-    }
-
-    #[test]
-    fn balances_may_change_while_the_largest_are_looked_for() {
-        let budget = MemoryBudget::new(100 * MIB);
-        let all = accounts(&budget, [MIB; 100]);
-        let is_over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !is_over.load(Ordering::Relaxed) {
-                    for account in &all {
-                        let charged = fastrand::usize(..MIB);
-                        account.shared.charged.store(charged, Ordering::Relaxed);
-                    }
-                }
-            });
-            let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                (0..5_000).for_each(|_| drop(budget.take_largest()));
-            }));
-            is_over.store(true, Ordering::Relaxed);
-            assert!(looked.is_ok());
-        });
-    }
-
-    #[test]
-    fn largest_connections_end_beyond_the_limit() {
-        let budget = MemoryBudget::new(10 * MIB);
-        let mut all = accounts(&budget, [MIB, 4 * MIB, 3 * MIB, MIB]);
-        assert!(all.iter().all(|account| !account.is_ended()));
-        all[0].set(8 * MIB);
-        let ended: Vec<_> = all.iter().map(MemoryAccount::is_ended).collect();
-        assert_eq!(ended, [true, false, false, false]);
-        // What is about to be freed makes no other connection end.
-        all[3].set(2 * MIB);
-        assert_eq!(budget.ended(), 1);
-        all[3].set(5 * MIB);
-        let ended: Vec<_> = all.iter().map(MemoryAccount::is_ended).collect();
-        assert_eq!(ended, [true, false, false, true]);
-    }
-
-    #[test]
-    fn connection_above_its_share_is_slowed_when_memory_is_scarce() {
-        let budget = MemoryBudget::new(32 * MIB);
-        let [mut large, small] = accounts(&budget, [14 * MIB, MIB]);
-        assert!(!large.is_slowed());
-        large.set(16 * MIB);
-        assert!(large.is_slowed() && !small.is_slowed());
-        let many: Vec<_> = (0..31).map(|_| budget.open_account(|| {})).collect();
-        assert!(small.is_slowed(), "its share is smaller now");
-        drop(many);
-        assert!(!small.is_slowed());
-    }
-
-    #[test]
-    fn charges_are_refused_beyond_the_limit() {
-        let budget = MemoryBudget::new(10);
-        let held = budget.try_charge(6).expect("room");
-        assert!(budget.try_charge(5).is_none());
-        let mut growing = budget.open_charge();
-        assert!(growing.resize(4) && !growing.resize(5) && growing.resize(0));
-        assert_eq!(budget.used(), 6);
-        drop(held);
-        assert!(budget.try_charge(10).is_some());
-        assert!(budget.try_charge(usize::MAX).is_none());
-        assert_eq!(budget.used(), 0);
-    }
-}
+#[path = "../tests/unit/memory.rs"]
+mod tests;

@@ -2,6 +2,7 @@
 
 use super::session::{SessionParts, serve};
 use super::{AgentControl, AgentHandler};
+use crate::connection::Origin;
 use crate::connection::link::{Link, LinkReceiver, LinkSender};
 use crate::log::{NO_PEER, log_line};
 use crate::transport::Peer;
@@ -15,7 +16,7 @@ pub(crate) async fn serve_link<H: AgentHandler>(
     receiver: impl LinkReceiver,
     dialect: Dialect,
 ) {
-    let handle = AgentControl::default().register_session(Peer::named(NO_PEER));
+    let handle = AgentControl::default().register(Origin::Forward, Peer::named(NO_PEER));
     let parts = SessionParts {
         handler,
         link: Link {

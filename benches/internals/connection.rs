@@ -12,7 +12,6 @@ use crate::wire::{Dialect, FrameBuffer, MAX_FRAME_LEN, OutgoingFrame};
 use bytes::BytesMut;
 use std::fmt;
 use std::io::IoSlice;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -225,7 +224,7 @@ impl IdleConnection {
     /// Returns whether flow control lets an event of an exchange pass.
     pub fn check_flow(&self, correlation_id: &str) -> bool {
         let correlation = self.0.agent.correlation(correlation_id);
-        self.0.check_flow(correlation).is_ok()
+        self.0.flow.check(correlation.key).is_ok()
     }
 
     /// Returns whether the connection takes new exchanges.
@@ -235,7 +234,7 @@ impl IdleConnection {
 
     /// Returns whether the connection is open.
     pub fn is_open(&self) -> bool {
-        self.0.is_open()
+        self.0.lifecycle.is_open()
     }
 
     /// Closes the connection.
@@ -245,7 +244,7 @@ impl IdleConnection {
 
     /// Takes the connection out of use.
     pub fn retire(&self) {
-        self.0.retire();
+        self.0.lifecycle.retire();
     }
 
     /// Reports that the agent is degraded, as on a message of it.
@@ -254,12 +253,12 @@ impl IdleConnection {
             disabled_features: Vec::new(),
             timeout_multiplier: 1.0,
         };
-        self.0.health().report(&state, None);
+        self.0.health.report(&state, None);
     }
 
     /// Returns the number of pins to the connection.
     pub fn pins(&self) -> usize {
-        self.0.pins()
+        self.0.lifecycle.pins()
     }
 
     /// Binds an exchange to the connection, which must be open.
@@ -269,8 +268,8 @@ impl IdleConnection {
 
     /// Records the time of a call.
     pub fn touch(&self, now: Instant) {
-        let ticks = self.0.ticks(now);
-        self.0.last_used.store(ticks, Ordering::Relaxed);
+        let timeline = &self.0.timeline;
+        timeline.note_call(timeline.nanoseconds(now));
     }
 }
 

@@ -218,7 +218,7 @@ impl AffinityMap {
 
     /// Returns the connection that a correlation id is pinned to.
     pub fn look_up(&self, correlation_id: &str) -> Option<Chosen> {
-        let agent_id = &self.connection.agent().id;
+        let agent_id = &self.connection.agent.id;
         let pinned = self.pool.inner.affinities.pinned(correlation_id, agent_id);
         pinned.map(Chosen)
     }

@@ -1,36 +1,23 @@
-//! Sends notices to the connected proxies, and holds the state that a session shares with its
-//! server.
+//! Sends notices to the connected proxies.
 
-use crate::clock;
+use super::session_handle::{Epochs, Notice, OncePerProxy, SessionHandle};
 use crate::connection::Origin;
-use crate::log::log_line;
-use crate::memory::{DEFAULT_LIMIT, MemoryAccount, MemoryBudget};
+use crate::memory::{DEFAULT_LIMIT, MemoryBudget};
 use crate::protocol::{
     ConfigUpdateRequest, ConfigUpdateResponse, FlowControl, FlowControlAction, HealthStatus,
     LogMessage, MetricsReport,
 };
 use crate::transport::{Peer, PeerKey};
-use crate::wire::{Dialect, MessageType, control};
-use atomic_waker::AtomicWaker;
-use crossbeam_queue::ArrayQueue;
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::future::{pending, poll_fn};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::task::Poll;
-use std::time::{Duration, Instant};
-use tokio::sync::{Notify, broadcast};
+use std::collections::{HashMap, VecDeque};
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tokio::sync::broadcast;
 use tokio::time::timeout;
-
-/// Notices that may be queued for a proxy; further ones are dropped.
-const MAX_QUEUED_NOTICES: usize = 64;
 
 /// Responses that may be queued for a slow receiver. If one is lost, the request is repeated.
 const MAX_QUEUED_RESPONSES: usize = 64;
-
-/// Time in which a session has to send an event to keep its place when places are short.
-const EPOCH: Duration = Duration::from_secs(10);
 
 const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -167,20 +154,16 @@ impl AgentControl {
         &self.memory
     }
 
-    /// Adds a session on a connection that was accepted. It is removed once the returned handle is
-    /// dropped.
-    pub(super) fn register_session(&self, peer: Peer) -> Arc<SessionHandle> {
-        self.register(Origin::Forward, peer)
-    }
-
-    /// Like [`register_session`](Self::register_session), on a connection to a proxy that was
-    /// dialed.
-    pub(super) fn register_dialed_session(&self, peer: Peer) -> Arc<SessionHandle> {
-        self.register(Origin::Reverse, peer)
-    }
-
-    fn register(&self, origin: Origin, peer: Peer) -> Arc<SessionHandle> {
-        let session = Arc::new(SessionHandle::new(origin, peer, self));
+    /// Adds a session, on a connection that this side dialed if `origin` is
+    /// [`Reverse`](Origin::Reverse). It is removed once the returned handle is dropped.
+    pub(super) fn register(&self, origin: Origin, peer: Peer) -> Arc<SessionHandle> {
+        let session = Arc::new(SessionHandle::new(
+            origin,
+            peer,
+            Arc::clone(&self.epochs),
+            self.responses.clone(),
+            self.memory.clone(),
+        ));
         let mut sessions = self.sessions();
         sessions.retain(|session| session.strong_count() > 0);
         sessions.push(Arc::downgrade(&session));
@@ -213,7 +196,7 @@ impl AgentControl {
             if session.is_draining() {
                 leaving += 1;
             } else if session.is_silent(epoch) {
-                let of_peer = silent.entry(session.peer.key).or_default();
+                let of_peer = silent.entry(session.peer_key()).or_default();
                 of_peer.push_back((Reverse(age), session));
             }
         }
@@ -237,18 +220,8 @@ impl AgentControl {
     }
 
     fn notify_each_proxy(&self, notice: &Notice) {
-        let once = Arc::new(OncePerProxy {
-            notice: notice.clone(),
-            reached: Reached::default(),
-        });
-        self.for_each_session(|session| {
-            if let Some(id) = session.proxy_id.get() {
-                once.reached.send_once(id, || session.send(notice));
-            } else {
-                // During the handshake it is not known yet whose connection this is.
-                session.send(&Notice::OncePerProxy(Arc::clone(&once)));
-            }
-        });
+        let once = Arc::new(OncePerProxy::of(notice.clone()));
+        self.for_each_session(|session| session.send_once(&once));
     }
 
     fn for_each_session(&self, action: impl Fn(&SessionHandle)) {
@@ -259,225 +232,6 @@ impl AgentControl {
 
     fn sessions(&self) -> MutexGuard<'_, Vec<Weak<SessionHandle>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Periods of time by which sessions are told to be silent. They pass only while places are short:
-/// a session that is busy then is seen to be, however long it was not looked at before.
-#[derive(Debug)]
-struct Epochs {
-    current: AtomicU64,
-    began: Mutex<Instant>,
-}
-
-impl Default for Epochs {
-    fn default() -> Self {
-        Self {
-            current: AtomicU64::new(1),
-            began: Mutex::new(clock::now()),
-        }
-    }
-}
-
-impl Epochs {
-    /// Begins the next epoch if the present one is over, and returns its number.
-    fn advance(&self) -> u64 {
-        let mut began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
-        if clock::elapsed(*began) >= EPOCH {
-            *began = clock::now();
-            self.current.fetch_add(1, Ordering::Relaxed);
-        }
-        self.current.load(Ordering::Relaxed)
-    }
-}
-
-/// Proxies that a notice was sent to, of those with tollgate's extension.
-#[derive(Debug, Default)]
-struct Reached(Mutex<HashSet<String>>);
-
-impl Reached {
-    /// Calls `send` unless the notice was sent to this proxy. Returns whether it is sent now.
-    fn send_once(&self, proxy_id: &str, send: impl FnOnce() -> bool) -> bool {
-        // No code under the lock panics halfway through a change.
-        let mut reached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_sent = !reached.contains(proxy_id) && send();
-        if is_sent {
-            reached.insert(proxy_id.to_owned());
-        }
-        is_sent
-    }
-}
-
-/// A notice that only one connection of each proxy sends, queued before the proxy is known.
-#[derive(Debug)]
-pub(super) struct OncePerProxy {
-    notice: Notice,
-    reached: Reached,
-}
-
-/// State of a session that the server and [`AgentControl`] share with it.
-#[derive(Debug)]
-pub(super) struct SessionHandle {
-    origin: Origin,
-    /// The proxy that connected, or the address that was dialed.
-    peer: Peer,
-    /// Set while the session has a place among those that are served at once.
-    has_place: AtomicBool,
-    /// Epoch of the last event; 0 if there was none.
-    last_epoch: AtomicU64,
-    epochs: Arc<Epochs>,
-    notices: ArrayQueue<Notice>,
-    draining: AtomicBool,
-    pub(super) waker: AtomicWaker,
-    /// Set after the handshake if the proxy has tollgate's extension, so that its connections can
-    /// be told from those of other proxies.
-    proxy_id: OnceLock<String>,
-    responses: broadcast::Sender<ConfigUpdateResponse>,
-    /// Set when something is received, and cleared by [`take_received`](Self::take_received).
-    received: AtomicBool,
-    pong: Notify,
-    memory: MemoryBudget,
-}
-
-impl SessionHandle {
-    fn new(origin: Origin, peer: Peer, control: &AgentControl) -> Self {
-        Self {
-            origin,
-            peer,
-            has_place: AtomicBool::new(false),
-            last_epoch: AtomicU64::new(0),
-            epochs: Arc::clone(&control.epochs),
-            notices: ArrayQueue::new(MAX_QUEUED_NOTICES),
-            draining: AtomicBool::new(false),
-            waker: AtomicWaker::new(),
-            proxy_id: OnceLock::new(),
-            responses: control.responses.clone(),
-            received: AtomicBool::new(false),
-            pong: Notify::new(),
-            memory: control.memory.clone(),
-        }
-    }
-
-    /// Returns the name of the peer for the log.
-    pub(super) fn peer(&self) -> &Arc<str> {
-        &self.peer.name
-    }
-
-    /// Opens the account of what the session holds. The session is woken if it has to end.
-    pub(super) fn open_account(self: &Arc<Self>) -> MemoryAccount {
-        let session = Arc::clone(self);
-        self.memory.open_account(move || session.waker.wake())
-    }
-
-    /// Makes the session finish its events and end.
-    pub(super) fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
-        self.waker.wake();
-    }
-
-    /// Queues a notice for the proxy. Returns `false` if the queue is full because the proxy does
-    /// not read.
-    pub(super) fn notify(&self, notice: Notice) -> bool {
-        let is_queued = self.notices.push(notice).is_ok();
-        self.waker.wake();
-        is_queued
-    }
-
-    /// Takes the next notice to send, after the handshake.
-    pub(super) fn next_notice(&self) -> Option<Notice> {
-        loop {
-            let notice = self.notices.pop()?;
-            let (Notice::OncePerProxy(once), Some(id)) = (&notice, self.proxy_id.get()) else {
-                return Some(notice);
-            };
-            if once.reached.send_once(id, || true) {
-                return Some(notice);
-            }
-        }
-    }
-
-    /// Records whether the session has a place among those that are served at once.
-    pub(super) fn set_place(&self, has_place: bool) {
-        self.has_place.store(has_place, Ordering::Relaxed);
-    }
-
-    fn has_place(&self) -> bool {
-        self.has_place.load(Ordering::Relaxed)
-    }
-
-    /// Records that an event was received.
-    pub(super) fn mark_active(&self) {
-        let epoch = self.epochs.current.load(Ordering::Relaxed);
-        self.last_epoch.store(epoch, Ordering::Relaxed);
-    }
-
-    fn is_silent(&self, epoch: u64) -> bool {
-        let last = self.last_epoch.load(Ordering::Relaxed);
-        last == 0 || last + 1 < epoch
-    }
-
-    /// Records that something was received.
-    pub(super) fn mark_received(&self) {
-        self.received.store(true, Ordering::Relaxed);
-    }
-
-    /// Returns whether something was received since the last call.
-    pub(super) fn take_received(&self) -> bool {
-        self.received.swap(false, Ordering::Relaxed)
-    }
-
-    /// Records that the proxy answered a ping.
-    pub(super) fn mark_pong(&self) {
-        self.pong.notify_one();
-    }
-
-    /// Waits until the proxy answers a ping.
-    pub(super) async fn pong_received(&self) {
-        self.pong.notified().await;
-    }
-
-    /// Sets the id of the proxy that the connection belongs to.
-    pub(super) fn set_proxy_id(&self, proxy_id: String) {
-        // A session has one handshake, so this is set at most once.
-        let _ = self.proxy_id.set(proxy_id);
-    }
-
-    /// Passes the proxy's response on to [`AgentControl::confirm_config_update`].
-    pub(super) fn publish_response(&self, response: &ConfigUpdateResponse) {
-        // Fails if no call waits for a response, which is the usual case.
-        let _ = self.responses.send(response.clone());
-    }
-
-    /// Like [`notify`](Self::notify), and logs a notice that is dropped.
-    fn send(&self, notice: &Notice) -> bool {
-        let is_queued = self.notify(notice.clone());
-        if !is_queued {
-            let peer = self.peer();
-            log_line!(
-                warn,
-                peer,
-                { peer },
-                "dropped a notice: the proxy does not read and its queue is full"
-            );
-        }
-        is_queued
-    }
-
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
-    }
-
-    /// Waits until the session is told to drain.
-    pub(super) async fn drain_requested(&self) {
-        poll_fn(|cx| {
-            self.waker.register(cx.waker());
-            if self.is_draining() {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
     }
 }
 
@@ -495,71 +249,6 @@ async fn response_to(
     }
 }
 
-/// A message to a proxy that answers none of its messages.
-#[derive(Debug, Clone)]
-pub(super) enum Notice {
-    Flow(FlowControl),
-    Health(Arc<HealthStatus>),
-    Metrics(Arc<MetricsReport>),
-    ConfigUpdate(Arc<ConfigUpdateRequest>),
-    /// A keepalive ping.
-    Ping(u64),
-    Log(Arc<LogMessage>),
-    OncePerProxy(Arc<OncePerProxy>),
-}
-
-impl Notice {
-    /// Returns the messages that carry the notice, with their payloads. Empty if the dialect has no
-    /// message for it.
-    pub(super) fn messages(&self, dialect: Dialect) -> Vec<(MessageType, Vec<u8>)> {
-        let encoding = dialect.encoding;
-        match self {
-            Self::OncePerProxy(once) => once.notice.messages(dialect),
-            Self::Log(message) if dialect.has_streams() => {
-                vec![(MessageType::Log, control::encode(&**message, encoding))]
-            }
-            Self::Log(_) => Vec::new(),
-            Self::Flow(message) => {
-                vec![(MessageType::FlowControl, control::encode(message, encoding))]
-            }
-            Self::Health(status) => control::encode_health(status, encoding)
-                .into_iter()
-                .map(|payload| (MessageType::HealthStatus, payload))
-                .collect(),
-            Self::Metrics(report) => vec![(
-                MessageType::MetricsReport,
-                control::encode(&**report, encoding),
-            )],
-            Self::ConfigUpdate(request) => vec![(
-                MessageType::ConfigUpdateRequest,
-                control::encode(&**request, encoding),
-            )],
-            Self::Ping(sequence) => {
-                vec![(MessageType::Ping, control::encode_ping(*sequence, encoding))]
-            }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::LogLevel;
-
-    #[test]
-    fn a_proxy_gets_a_notice_once_although_a_handshake_is_under_way() {
-        let control = AgentControl::default();
-        let sessions: Vec<_> = (0..5)
-            .map(|_| control.register_session(Peer::named("proxy")))
-            .collect();
-        sessions[0].set_proxy_id("first".to_owned());
-        control.log(LogMessage::new(LogLevel::Info, "line"));
-        for (session, id) in sessions[1..].iter().zip(["first", "second", "second"]) {
-            session.set_proxy_id(id.to_owned());
-        }
-        let takes = |session: &Arc<SessionHandle>| session.next_notice().is_some();
-        let taken: Vec<_> = sessions.iter().map(takes).collect();
-        // The last one has no proxy with the extension.
-        assert_eq!(taken, [true, false, true, false, true]);
-    }
-}
+#[path = "../../tests/unit/agent/control.rs"]
+mod tests;

@@ -37,6 +37,10 @@ use crate::wire::{RequestHeadersView, ResponseHeadersView};
 ///     }
 /// }
 /// ```
+#[allow(
+    unused_variables,
+    reason = "methods that are not implemented allow the event"
+)]
 pub trait AgentHandler: Send + Sync + 'static {
     /// Returns the capabilities that the agent announces in the handshake.
     fn capabilities(&self) -> AgentCapabilities;
@@ -46,7 +50,6 @@ pub trait AgentHandler: Send + Sync + 'static {
         &self,
         event: RequestHeadersView<'_>,
     ) -> impl Future<Output = AgentResponse> + Send {
-        let _ = event;
         allow()
     }
 
@@ -55,7 +58,6 @@ pub trait AgentHandler: Send + Sync + 'static {
         &self,
         event: BodyChunk<'_>,
     ) -> impl Future<Output = AgentResponse> + Send {
-        let _ = event;
         allow()
     }
 
@@ -64,7 +66,6 @@ pub trait AgentHandler: Send + Sync + 'static {
         &self,
         event: ResponseHeadersView<'_>,
     ) -> impl Future<Output = AgentResponse> + Send {
-        let _ = event;
         allow()
     }
 
@@ -73,7 +74,6 @@ pub trait AgentHandler: Send + Sync + 'static {
         &self,
         event: BodyChunk<'_>,
     ) -> impl Future<Output = AgentResponse> + Send {
-        let _ = event;
         allow()
     }
 
@@ -82,7 +82,6 @@ pub trait AgentHandler: Send + Sync + 'static {
         &self,
         event: RequestComplete<'_>,
     ) -> impl Future<Output = AgentResponse> + Send {
-        let _ = event;
         allow()
     }
 
@@ -91,7 +90,6 @@ pub trait AgentHandler: Send + Sync + 'static {
         &self,
         event: WebSocketFrame<'_>,
     ) -> impl Future<Output = AgentResponse> + Send {
-        let _ = event;
         async { AgentResponse::websocket_allow() }
     }
 
@@ -100,7 +98,6 @@ pub trait AgentHandler: Send + Sync + 'static {
         &self,
         event: GuardrailInspect<'_>,
     ) -> impl Future<Output = AgentResponse> + Send {
-        let _ = event;
         allow()
     }
 
@@ -114,34 +111,25 @@ pub trait AgentHandler: Send + Sync + 'static {
         &self,
         event: Configure<'_>,
     ) -> impl Future<Output = Result<(), String>> + Send {
-        let _ = event;
         std::future::ready(Ok(()))
     }
 
     /// Called when the proxy cancels an exchange, after the handlers that were running for it were
     /// dropped.
-    fn on_cancel(&self, correlation_id: &str, reason: CancelReason) {
-        let _ = (correlation_id, reason);
-    }
+    fn on_cancel(&self, correlation_id: &str, reason: CancelReason) {}
 
     /// Called with a proxy's response to a config update request
     /// ([`AgentControl::request_config_update`](super::AgentControl::request_config_update)). Only
     /// proxies with tollgate's extension respond.
-    fn on_config_update_response(&self, response: ConfigUpdateResponse) {
-        let _ = response;
-    }
+    fn on_config_update_response(&self, response: ConfigUpdateResponse) {}
 
     /// Called when a proxy asks the agent to take no new work for a while. Only proxies with
     /// tollgate's extension ask. The agent can tell all its proxies by reporting that it drains
     /// ([`AgentControl::report_health`](super::AgentControl::report_health)).
-    fn on_drain(&self, duration_ms: u64, reason: DrainReason) {
-        let _ = (duration_ms, reason);
-    }
+    fn on_drain(&self, duration_ms: u64, reason: DrainReason) {}
 
     /// Called when a proxy asks the agent to shut down. Only proxies with tollgate's extension ask.
-    fn on_shutdown(&self, reason: ShutdownReason, grace_period_ms: u64) {
-        let _ = (reason, grace_period_ms);
-    }
+    fn on_shutdown(&self, reason: ShutdownReason, grace_period_ms: u64) {}
 
     /// Called when the connection to a proxy has ended, for whatever reason.
     fn on_connection_closed(&self) {}

@@ -11,10 +11,12 @@ mod exchange_order;
 mod grpc;
 mod handler;
 mod handler_forms;
+mod handshake;
 mod reusable_future;
 mod server;
 mod session;
 mod session_error;
+mod session_handle;
 
 pub use control::AgentControl;
 pub use handler::AgentHandler;

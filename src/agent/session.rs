@@ -1,23 +1,20 @@
-//! One session: an agent's side of a connection after the handshake, and the handshake itself.
+//! One session: an agent's side of a connection after the handshake.
 
 use super::answer::{FatalEvent, Job, JobResult, answer, write_cancelled};
-use super::control::SessionHandle;
 use super::exchange_order::ExchangeOrder;
 use super::handler::AgentHandler;
 use super::reusable_future::{PendingEvents, ReusableFuture, Spare};
 use super::session_error::SessionError;
+use super::session_handle::SessionHandle;
 use crate::blocking;
 use crate::connection::link::{Batch, Link};
 use crate::connection::{FrameTimer, Turn};
-use crate::error::ConnectError;
 use crate::log::log_line;
 use crate::memory::MemoryAccount;
-use crate::protocol::{
-    AgentCapabilities, ConfigUpdateResponse, DrainRequest, EventType, ShutdownRequest,
-};
+use crate::protocol::{ConfigUpdateResponse, DrainRequest, EventType, ShutdownRequest};
 use crate::wire::{
-    DecodeError, Dialect, Encoding, FrameBuffer, FrameError, HandshakeRequest, HandshakeResponse,
-    MAX_FRAME_LEN, MessageType, OutgoingFrame, StreamId, control, event_of, write_message,
+    DecodeError, Dialect, Encoding, FrameBuffer, FrameError, MAX_FRAME_LEN, MessageType,
+    OutgoingFrame, StreamId, control, event_of, write_message,
 };
 use bytes::{Bytes, BytesMut};
 use std::future::poll_fn;
@@ -25,7 +22,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep_until};
 
 /// Bytes of answers that may wait to be sent before no more events are read.
@@ -42,55 +38,6 @@ const MAX_INLINE_LEN: usize = 256 * 1024;
 
 /// Interval at which a session that does not read checks whether its proxy is gone.
 const HANG_UP_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A proxy whose handshake was accepted.
-pub(super) struct AcceptedProxy {
-    /// Dialect that both sides use from now on.
-    pub(super) dialect: Dialect,
-    pub(super) permit: OwnedSemaphorePermit,
-    /// Id of the proxy, from its handshake.
-    pub(super) proxy_id: String,
-}
-
-/// Receives a proxy's handshake, waits for a place for the connection and sends the response.
-pub(super) async fn accept_handshake<H: AgentHandler>(
-    handler: &H,
-    encodings: &[Encoding],
-    link: &mut Link,
-    buffer: &mut FrameBuffer,
-    place: impl Future<Output = OwnedSemaphorePermit>,
-) -> Result<AcceptedProxy, ConnectError> {
-    let (expected, name) = (MessageType::HandshakeRequest, "a handshake request");
-    let payload = link.receive_handshake(buffer, expected, name).await?;
-    let request = HandshakeRequest::decode_for(encodings, &payload)?;
-    let permit = place.await;
-    let dialect = request.negotiate(encodings);
-    let response = handshake_response(&request, &handler.capabilities(), encodings);
-    let payload = response.encode_for(encodings);
-    link.send_handshake(MessageType::HandshakeResponse, &payload)
-        .await?;
-    match response.error {
-        None => Ok(AcceptedProxy {
-            dialect,
-            permit,
-            proxy_id: request.proxy_id,
-        }),
-        Some(reason) => Err(ConnectError::HandshakeRefused(reason)),
-    }
-}
-
-/// Returns the response to a proxy's handshake.
-pub(super) fn handshake_response(
-    request: &HandshakeRequest,
-    capabilities: &AgentCapabilities,
-    encodings: &[Encoding],
-) -> HandshakeResponse {
-    if request.supports_our_version() {
-        HandshakeResponse::accept(capabilities, request.negotiate(encodings))
-    } else {
-        HandshakeResponse::reject(capabilities, "only protocol version 2 is supported")
-    }
-}
 
 /// Everything that a session is made of.
 pub(super) struct SessionParts<H> {

@@ -19,7 +19,6 @@ use crate::wire::{
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -83,20 +82,20 @@ impl PendingCall {
             Err(error) => {
                 let end = CallEnd::TooLarge(error);
                 self.end(end.counter());
-                return Err(self.connection().error(end, self.timeout));
+                return Err(self.error(end));
             }
         };
         if let Some(watch) = &self.watch {
             watch.end_encoding();
         }
         let frame = QueuedFrame::new(frame, self.watch.clone());
-        if let Err(frame) = self.connection().send_queue.try_push(frame)
+        if let Err(frame) = self.connection().outbound.queue.try_push(frame)
             && let Err(failure) = self.wait_for_room(frame).await
         {
             return Err(self.fail(failure));
         }
         self.is_sent = true;
-        self.connection().flush();
+        self.flush();
         Ok(())
     }
 
@@ -156,7 +155,7 @@ impl PendingCall {
             Some(Err(failure)) => failure,
             None => CallEnd::ConnectionClosed,
         };
-        Err(self.connection().error(failure, self.timeout))
+        Err(self.error(failure))
     }
 
     /// Lets `read` use the answer of an answered call in its slot, without moving it.
@@ -171,7 +170,7 @@ impl PendingCall {
         });
         outcome
             .unwrap_or(Err(CallEnd::ConnectionClosed))
-            .map_err(|end| self.connection().error(end, self.timeout))
+            .map_err(|end| self.error(end))
     }
 
     /// Returns the timing breakdown of an answered call, if it was timed.
@@ -185,8 +184,8 @@ impl PendingCall {
         event: &E,
     ) -> Result<OutgoingFrame, FrameError> {
         let connection = &**self.connection();
-        connection.check_body_size(event)?;
-        let (dialect, send_queue) = (connection.dialect, &connection.send_queue);
+        check_body_size(event, connection.capabilities.limits.max_body_size)?;
+        let (dialect, send_queue) = (connection.dialect, &connection.outbound.queue);
         let target = EventTarget {
             correlation_id,
             stream: self.ticket.stream(),
@@ -201,10 +200,23 @@ impl PendingCall {
         }
     }
 
+    /// Sends the frames in the send queue, from this task or the writer task.
+    ///
+    /// If no other call is pending, this task sends, which saves waking another. Otherwise the
+    /// writer task sends the frames of several callers with one system call.
+    fn flush(&self) {
+        let connection = self.connection();
+        if connection.calls.slots.has_several() {
+            connection.outbound.queue.request_writer();
+        } else {
+            connection.send_now();
+        }
+    }
+
     /// Waits for room in the send queue. Fails if the call ends first, by its deadline for example.
     async fn wait_for_room(&mut self, frame: QueuedFrame) -> Result<(), CallEnd> {
         let connection = Arc::clone(self.connection());
-        let mut push = pin!(connection.send_queue.push(frame));
+        let mut push = pin!(connection.outbound.queue.push(frame));
         let waited = poll_fn(|cx| {
             if self.ticket.poll_filled(cx).is_pending() {
                 return push.as_mut().poll(cx).map(Ok);
@@ -220,14 +232,14 @@ impl PendingCall {
         .await;
         if waited.is_err() {
             // The event was not sent, so no answer can be missing.
-            connection.expected_late_answers.remove(self.key);
+            connection.calls.expected_late_answers.remove(self.key);
         }
         waited
     }
 
     fn succeed(&mut self) {
         let connection = &**self.ticket.table_ref();
-        let received = connection.epoch + Duration::from_nanos(self.ticket.received());
+        let received = connection.timeline.instant(self.ticket.received());
         self.end_answered(received.saturating_duration_since(self.started));
         let connection = &**self.ticket.table_ref();
         if let Some(watch) = &self.watch {
@@ -250,9 +262,13 @@ impl PendingCall {
     fn fail(&mut self, end: CallEnd) -> CallError {
         self.is_over = true;
         let connection = &**self.ticket.table_ref();
-        connection.note_failure(end, self.permit);
+        note_failure(connection, end, self.permit);
         connection.agent.calls.took(clock::elapsed(self.started));
-        connection.error(end, self.timeout)
+        connection.agent.error(end, self.timeout)
+    }
+
+    fn error(&self, end: CallEnd) -> CallError {
+        self.connection().agent.error(end, self.timeout)
     }
 
     /// Ends the call for a reason that shows nothing about the agent's health.
@@ -279,11 +295,12 @@ impl Drop for PendingCall {
         }
         self.end(CallCounter::GivenUp);
         if self.is_sent {
-            self.connection().expect_late_answer(self.key);
+            self.connection().calls.expect_late_answer(self.key);
         }
         let value = self.ticket.abandon();
         if !self.is_sent || value.is_some_and(|value| is_answer(&value)) {
-            self.connection().expected_late_answers.remove(self.key);
+            let late_answers = &self.connection().calls.expected_late_answers;
+            late_answers.remove(self.key);
         }
     }
 }
@@ -301,66 +318,42 @@ pub(super) fn is_answer(value: &SlotValue) -> bool {
     matches!(value, Ok(_) | Err(CallEnd::Undecodable(_)))
 }
 
-impl Connection {
-    /// Sends the frames in the send queue, from this task or the writer task.
-    ///
-    /// If no other call is pending, this task sends, which saves waking another. Otherwise the
-    /// writer task sends the frames of several callers with one system call.
-    fn flush(&self) {
-        if self.slots.has_several() {
-            self.send_queue.request_writer();
-        } else {
-            self.send_now();
-        }
+/// Fails if the body is larger than the agent accepts (0 for any), as soon as that is known.
+fn check_body_size<E: Event>(event: &E, limit: usize) -> Result<(), FrameError> {
+    match event.body_progress() {
+        Some(body) if limit > 0 && body.size > limit => Err(FrameError::TooLarge {
+            length: body.size,
+            limit,
+        }),
+        _ => Ok(()),
     }
+}
 
-    /// Fails if the body is larger than the agent accepts, as soon as that is known.
-    fn check_body_size<E: Event>(&self, event: &E) -> Result<(), FrameError> {
-        let limit = self.capabilities.limits.max_body_size;
-        match event.body_progress() {
-            Some(body) if limit > 0 && body.size > limit => Err(FrameError::TooLarge {
-                length: body.size,
-                limit,
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    /// Returns what the end of a call shows about the agent, or `None` if it shows nothing.
-    ///
-    /// The loss of a connection is one failure, however many calls end with it.
-    fn failure(&self, end: CallEnd) -> Option<Failure> {
-        match end {
-            CallEnd::Cancelled => None,
-            CallEnd::TimedOut => Some(Failure::Timeout),
-            CallEnd::ConnectionClosed if self.is_loss_counted.swap(true, Ordering::Relaxed) => None,
-            _ => Some(Failure::Fault),
-        }
-    }
-
-    fn note_failure(&self, end: CallEnd, permit: Permit) {
-        let agent = &self.agent;
-        agent.calls.ended(end.counter());
-        let Some(failure) = self.failure(end) else {
+/// Counts a failed call, for its agent and for its connection.
+fn note_failure(connection: &Connection, end: CallEnd, permit: Permit) {
+    let (agent, id) = (&connection.agent, &connection.agent.id);
+    agent.calls.ended(end.counter());
+    let failure = match end {
+        CallEnd::Cancelled => return agent.breaker.release(permit),
+        // The loss of a connection is one failure, however many calls end with it.
+        CallEnd::ConnectionClosed if !connection.lifecycle.count_loss() => {
             return agent.breaker.release(permit);
-        };
-        if agent.breaker.failed(permit, failure, agent.calls.answers()) {
-            log_line!(
-                warn,
-                &agent.id,
-                { agent = agent.id },
-                "circuit breaker opened"
-            );
         }
-        if end != CallEnd::ConnectionClosed && self.health.failed(self.ticks(clock::now())) {
-            log_line!(
-                warn,
-                &agent.id,
-                { agent = agent.id },
-                "too many calls in a row failed; the connection takes no new exchanges until the \
-                 agent answers a ping"
-            );
-            agent.request_maintenance();
-        }
+        CallEnd::TimedOut => Failure::Timeout,
+        _ => Failure::Fault,
+    };
+    if agent.breaker.failed(permit, failure, agent.calls.answers()) {
+        log_line!(warn, id, { agent = id }, "circuit breaker opened");
+    }
+    let now = || connection.timeline.ticks(clock::now());
+    if end != CallEnd::ConnectionClosed && connection.health.failed(now()) {
+        log_line!(
+            warn,
+            id,
+            { agent = id },
+            "too many calls in a row failed; the connection takes no new exchanges until the \
+             agent answers a ping"
+        );
+        agent.request_maintenance();
     }
 }

@@ -1,26 +1,25 @@
 //! The receive task: reads what the agent sends, completes calls and expires them.
 
+use super::calls::Command;
 use super::link::LinkReceiver;
 use super::receive_error::ReceiveError;
 use super::slots::Completer;
-use super::{
-    CallEnd, Command, Connection, ConnectionConfig, FrameTimer, NANOSECONDS_PER_TICK, SlotValue,
-    Turn,
-};
+use super::{CallEnd, Connection, ConnectionConfig, FrameTimer, SlotValue, Turn};
 use crate::blocking;
 use crate::clock;
 use crate::memory::MemoryAccount;
 use crate::metrics::Fault;
 use crate::protocol::{ConfigUpdateRequest, FlowControl, HealthStatus, LogMessage, MetricsReport};
+use crate::wire::control::{self, ControlMessage};
 use crate::wire::{
     Answer, DecodeError, DecodeErrorKind, Decoder, Encoding, FrameBuffer, MAX_FRAME_LEN,
-    MessageType, StreamId, Undecodable, control,
+    MessageType, StreamId, Undecodable,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::time::{Sleep, sleep_until};
@@ -48,7 +47,7 @@ const MAX_LIST_LEN: usize = 1024 * 1024;
 ///
 /// When this is dropped, the connection is closed and every pending call fails.
 pub(crate) struct Inbound {
-    connection: Arc<Connection>,
+    pub(crate) connection: Arc<Connection>,
     receiver: Box<dyn LinkReceiver>,
     completer: Completer<SlotValue>,
     buffer: FrameBuffer,
@@ -102,10 +101,6 @@ impl Inbound {
         }
     }
 
-    pub(crate) fn connection(&self) -> &Arc<Connection> {
-        &self.connection
-    }
-
     /// Serves the connection until the agent reports something. Returns `None` once the connection
     /// has ended.
     pub(crate) async fn next(&mut self) -> Option<Received> {
@@ -113,7 +108,7 @@ impl Inbound {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Received>> {
-        self.connection.inbound_waker.register(cx.waker());
+        self.connection.calls.inbound_waker.register(cx.waker());
         // Messages received before the end of the link are still handled, and answers that have
         // arrived complete their calls before those expire.
         let mut has_received_all = false;
@@ -125,7 +120,7 @@ impl Inbound {
             }
             Err(cause) => {
                 if let ReceiveError::Frame(error) = &cause {
-                    self.connection.record_fault(Fault::InvalidFrame, error);
+                    self.record_fault(Fault::InvalidFrame, error);
                 }
                 if self.connection.dialect.confirms_settings_by_pong() {
                     // Before the connection is closed, so that calls with settings find it.
@@ -135,10 +130,10 @@ impl Inbound {
             }
         }
         self.sweep(has_received_all, cx);
-        while let Some(command) = self.connection.commands.pop() {
+        while let Some(command) = self.connection.calls.commands.pop() {
             self.execute(command);
         }
-        if !self.connection.is_open() {
+        if !self.connection.lifecycle.is_open() {
             return Poll::Ready(None);
         }
         Poll::Pending
@@ -176,11 +171,8 @@ impl Inbound {
                     if self.memory.is_slowed() {
                         self.turn.end();
                     }
-                    let now = self.connection.nanoseconds(clock::now());
+                    let now = self.connection.timeline.note_received();
                     self.completer.note_received(now);
-                    self.connection
-                        .last_received
-                        .store(now / NANOSECONDS_PER_TICK, Ordering::Relaxed);
                 }
             }
         }
@@ -203,8 +195,7 @@ impl Inbound {
         if payload.len() > max_len {
             let len = payload.len();
             let detail = format_args!("message type {number:#04x} of {len} bytes, over {max_len}");
-            self.connection
-                .record_fault(Fault::UnexpectedMessage, &detail);
+            self.record_fault(Fault::UnexpectedMessage, &detail);
             return None;
         }
         if payload.len() > MAX_INLINE_LEN {
@@ -221,26 +212,31 @@ impl Inbound {
     ) -> Option<AgentEvent> {
         match message {
             Some(MessageType::AgentResponse) => self.on_answer(payload),
-            Some(MessageType::FlowControl) => self.on_flow_control(&payload.freeze()),
-            Some(MessageType::HealthStatus) => return self.on_health(&payload.freeze()),
+            Some(MessageType::FlowControl) => self.on_flow_control(self.decode(payload)?),
+            Some(MessageType::HealthStatus) => return self.on_health(self.decode(payload)?),
             Some(MessageType::MetricsReport) => {
-                let report = control::decode(&payload.freeze(), self.encoding());
-                return self.accept(report).map(AgentEvent::Metrics);
+                return self.decode(payload).map(AgentEvent::Metrics);
             }
             Some(MessageType::ConfigUpdateRequest) => {
-                let request = control::decode(&payload.freeze(), self.encoding());
-                return self.accept(request).map(AgentEvent::ConfigUpdate);
+                return self.decode(payload).map(AgentEvent::ConfigUpdate);
             }
             Some(MessageType::Log) if self.connection.dialect.has_streams() => {
-                let message = control::decode(&payload.freeze(), self.encoding());
-                return self.accept(message).map(AgentEvent::Log);
+                return self.decode(payload).map(AgentEvent::Log);
             }
-            Some(MessageType::Ping) => self.on_ping(&payload),
-            Some(MessageType::Pong) => self.on_pong(&payload.freeze()),
-            _ => self.connection.record_fault(
-                Fault::UnexpectedMessage,
-                &format_args!("message type {number:#04x}"),
-            ),
+            // The pong is dropped if the send queue is full, which bounds memory if an agent sends
+            // pings faster than it reads.
+            Some(MessageType::Ping) => {
+                let outbound = &self.connection.outbound;
+                outbound.try_push(MessageType::Pong, &payload);
+            }
+            Some(MessageType::Pong) => {
+                let pong = self.accept(control::decode_pong(&payload.freeze(), self.encoding()))?;
+                self.connection.pings.complete(pong.sequence);
+            }
+            _ => {
+                let detail = format_args!("message type {number:#04x}");
+                self.record_fault(Fault::UnexpectedMessage, &detail);
+            }
         }
         None
     }
@@ -260,8 +256,7 @@ impl Inbound {
             .decoder
             .decode_answer(payload, |answer| answer.response);
         let value = decoded.map_err(|Undecodable { error, .. }| {
-            self.connection
-                .record_fault(Fault::UndecodableAnswer, &error);
+            self.record_fault(Fault::UndecodableAnswer, &error);
             CallEnd::Undecodable(error)
         });
         if self.completer.complete_stream(stream, value).is_err() {
@@ -271,8 +266,7 @@ impl Inbound {
             } else {
                 Fault::UnmatchedAnswer
             };
-            self.connection
-                .record_fault(fault, &format_args!("stream {stream}"));
+            self.record_fault(fault, &format_args!("stream {stream}"));
         }
     }
 
@@ -288,8 +282,10 @@ impl Inbound {
         };
         match self.decoder.decode_answer(payload, deliver) {
             Ok(Some(())) => {}
-            Ok(None) => self
-                .note_unmatchable_answer(DecodeErrorKind::Missing("audit.custom.correlation_id")),
+            Ok(None) => {
+                let missing = DecodeErrorKind::Missing("audit.custom.correlation_id");
+                self.note_unmatchable_answer(missing);
+            }
             Err(undecodable) => self.fail_undecodable(undecodable),
         }
     }
@@ -297,8 +293,7 @@ impl Inbound {
     /// Records an answer that names no call. The call that it was meant for ends at its deadline.
     fn note_unmatchable_answer(&self, kind: DecodeErrorKind) {
         let error = DecodeError::in_message("agent response")(kind);
-        self.connection
-            .record_fault(Fault::UndecodableAnswer, &error);
+        self.record_fault(Fault::UndecodableAnswer, &error);
     }
 
     /// Fails the call of an answer that could not be decoded. If the answer's correlation id could
@@ -308,61 +303,44 @@ impl Inbound {
             error,
             correlation_id,
         } = undecodable;
-        self.connection
-            .record_fault(Fault::UndecodableAnswer, &error);
-        let Some(id) = correlation_id else {
-            return;
-        };
+        self.record_fault(Fault::UndecodableAnswer, &error);
+        let Some(id) = correlation_id else { return };
         let key = self.connection.agent.keys.key(&id);
         let failure = Err(CallEnd::Undecodable(error));
         if self.completer.complete(&id, key, failure).is_err() {
-            self.connection.expected_late_answers.remove(key);
+            self.connection.calls.expected_late_answers.remove(key);
         }
     }
 
-    fn on_flow_control(&self, payload: &Bytes) {
-        if let Some(message) = self.accept(control::decode::<FlowControl>(payload, self.encoding()))
-        {
-            let connection = &self.connection;
-            let count = if connection.flow.apply(&message, &connection.agent.keys) {
-                &connection.agent.pauses
-            } else {
-                &connection.agent.resumes
-            };
-            count.fetch_add(1, Ordering::Relaxed);
-            // Calls that wait for a slot as well: the free slots of a paused connection were not
-            // theirs.
-            connection.queues.wake();
-            connection.agent.queues.wake();
-        }
+    fn on_flow_control(&self, message: FlowControl) {
+        let Connection { agent, flow, .. } = &*self.connection;
+        let count = if flow.apply(&message, &agent.keys) {
+            &agent.pauses
+        } else {
+            &agent.resumes
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        // Calls that wait for a slot as well: the free slots of a paused connection were not
+        // theirs.
+        self.connection.calls.queues.wake();
+        agent.queues.wake();
     }
 
-    fn on_health(&self, payload: &Bytes) -> Option<AgentEvent> {
-        let status = self.accept(control::decode::<HealthStatus>(payload, self.encoding()))?;
-        let connection = &self.connection;
-        connection
-            .health
-            .report(&status.state, status.valid_until_ms);
+    fn on_health(&self, status: HealthStatus) -> Option<AgentEvent> {
+        let Connection { agent, health, .. } = &*self.connection;
+        health.report(&status.state, status.valid_until_ms);
         // The agent may take calls again, or waiting calls may have to use other connections.
-        connection.agent.queues.wake();
+        agent.queues.wake();
         Some(AgentEvent::Health(status))
     }
 
-    /// Answers a ping. The pong is dropped if the send queue is full, which bounds memory if an
-    /// agent sends pings faster than it reads.
-    fn on_ping(&self, payload: &[u8]) {
-        self.connection.try_send_control(MessageType::Pong, payload);
+    /// Decodes a message, or records a fault if that fails.
+    fn decode<M: ControlMessage>(&self, payload: BytesMut) -> Option<M> {
+        self.accept(control::decode(&payload.freeze(), self.encoding()))
     }
 
-    /// Completes the ping that a pong answers.
-    fn on_pong(&self, payload: &Bytes) {
-        let Some(pong) = self.accept(control::decode_pong(payload, self.encoding())) else {
-            return;
-        };
-        if let Some(waiting) = self.connection.pings().remove(&pong.sequence) {
-            // The caller may have dropped its future meanwhile.
-            let _ = waiting.send(());
-        }
+    fn record_fault(&self, fault: Fault, detail: &dyn std::fmt::Display) {
+        self.connection.agent.record_fault(fault, detail);
     }
 
     fn encoding(&self) -> Encoding {
@@ -371,36 +349,31 @@ impl Inbound {
 
     /// Returns a decoded message, or records a fault if it could not be decoded.
     fn accept<T>(&self, decoded: Result<T, DecodeError>) -> Option<T> {
-        decoded
-            .map_err(|error| {
-                self.connection
-                    .record_fault(Fault::UndecodableMessage, &error);
-            })
-            .ok()
+        let record = |error: &_| self.record_fault(Fault::UndecodableMessage, error);
+        decoded.inspect_err(|error| record(error)).ok()
     }
 
     fn execute(&mut self, command: Command) {
-        let connection = &self.connection;
+        let Connection { agent, calls, .. } = &*self.connection;
         match command {
-            Command::Cancel { correlation_id } => {
-                let key = connection.agent.keys.key(&correlation_id);
+            Command::Cancel(correlation_id) => {
+                let key = agent.keys.key(&correlation_id);
                 // Recorded before the calls end, so that a caller that opens another call of this
                 // exchange as soon as the slot is free finds the record. If no call was pending,
                 // the record is removed again, unless it stems from an earlier call.
-                let was_expected = connection.expected_late_answers.contains(key);
-                connection.expect_late_answer(key);
+                let was_expected = calls.expected_late_answers.contains(key);
+                calls.expect_late_answer(key);
+                let completer = &mut self.completer;
                 let cancelled = || Err(CallEnd::Cancelled);
-                let completed = self
-                    .completer
-                    .complete_each(&correlation_id, key, cancelled);
+                let completed = completer.complete_each(&correlation_id, key, cancelled);
                 if completed == 0 && !was_expected {
-                    connection.expected_late_answers.remove(key);
+                    calls.expected_late_answers.remove(key);
                 }
             }
-            Command::CancelAll { cancelled } => {
+            Command::CancelAll(cancelled) => {
                 let mut ids = Vec::new();
                 self.completer.complete_all(|id| {
-                    connection.expect_late_answer(connection.agent.keys.key(id));
+                    calls.expect_late_answer(agent.keys.key(id));
                     ids.push(id.to_owned());
                     Err(CallEnd::Cancelled)
                 });
@@ -416,7 +389,7 @@ impl Inbound {
     /// A check that is due is put off while there is more to receive, for [`MAX_SWEEP_DELAY`] at
     /// most.
     fn sweep(&mut self, has_received_all: bool, cx: &mut Context<'_>) {
-        if !self.connection.is_sweeping.load(Ordering::Acquire) {
+        if !self.connection.calls.is_sweeping() {
             return;
         }
         let now = clock::now();
@@ -424,7 +397,7 @@ impl Inbound {
         {
             self.expire(now);
             self.next_sweep = now + SWEEP_INTERVAL;
-            if !keeps_sweeping(&self.connection) {
+            if !self.connection.calls.keeps_sweeping() {
                 return;
             }
         }
@@ -441,9 +414,14 @@ impl Inbound {
     }
 
     fn expire(&mut self, now: Instant) {
-        let connection = &self.connection;
-        self.completer.expire(connection.ticks(now), |id| {
-            connection.expect_late_answer(connection.agent.keys.key(id));
+        let Connection {
+            agent,
+            calls,
+            timeline,
+            ..
+        } = &*self.connection;
+        self.completer.expire(timeline.ticks(now), |id| {
+            calls.expect_late_answer(agent.keys.key(id));
             Err(CallEnd::TimedOut)
         });
     }
@@ -458,39 +436,26 @@ fn max_len(message: Option<MessageType>) -> usize {
     }
 }
 
-/// Returns whether to go on checking deadlines. Stops it while no call is pending; the next call
-/// starts it again.
-fn keeps_sweeping(connection: &Connection) -> bool {
-    if connection.slots.pending() > 0 {
-        return true;
-    }
-    connection.is_sweeping.store(false, Ordering::Release);
-    // Pairs with the fence in `SlotTable::open`. A caller opens its slot first and reads
-    // `is_sweeping` afterwards. If it still reads `true` here, and so does not wake this task, its
-    // slot is seen by the count below.
-    fence(Ordering::SeqCst);
-    connection.slots.pending() > 0 && !connection.is_sweeping.swap(true, Ordering::AcqRel)
-}
-
 /// Records an answer by correlation id that no pending call waits for.
 fn note_unmatched_answer(connection: &Connection, key: u64, correlation_id: &str) {
-    let fault = if connection.expected_late_answers.remove(key) {
+    let fault = if connection.calls.expected_late_answers.remove(key) {
         connection.recover();
         Fault::LateAnswer
     } else {
         Fault::UnmatchedAnswer
     };
-    connection.record_fault(fault, &format_args!("correlation id {correlation_id:?}"));
+    let detail = format_args!("correlation id {correlation_id:?}");
+    connection.agent.record_fault(fault, &detail);
 }
 
 impl Drop for Inbound {
     fn drop(&mut self) {
         self.connection.close();
-        self.connection.sender.close();
+        self.connection.outbound.link.close();
         self.completer
             .complete_all(|_| Err(CallEnd::ConnectionClosed));
-        self.connection.send_queue.discard();
-        self.connection.pings().clear();
-        self.connection.drop_commands();
+        self.connection.outbound.queue.discard();
+        self.connection.pings.clear();
+        self.connection.calls.drop_commands();
     }
 }

@@ -5,7 +5,6 @@
 //! the writer task, sends the frames that callers do not send themselves. Both tasks end with the
 //! connection, and every pending call fails then.
 
-mod admission;
 mod admission_queues;
 #[cfg(feature = "__bench")]
 #[path = "../../benches/internals/connection.rs"]
@@ -13,71 +12,73 @@ pub(crate) mod bench;
 mod breaker;
 mod call;
 mod call_end;
-mod control;
+mod calls;
 mod expiring_keys;
 mod failure_window;
 mod flow;
 mod frame_timer;
-mod guards;
 mod handshake;
 mod health;
 mod inbound;
+mod lifecycle;
 pub(crate) mod link;
 mod link_error;
+mod outbound;
+mod pings;
 mod receive_error;
 mod runtime_id;
 mod send_queue;
 mod shared_state;
 #[cfg(feature = "__sim")]
+#[path = "../../tests/simulator/hooks/connection.rs"]
 pub(crate) mod simulated;
 mod slot_bitmap;
 mod slots;
-mod state;
 mod stopwatch;
 mod sync;
 mod time_limit;
+mod timeline;
 mod turn;
-mod usage;
 mod wait_queue;
-mod writer;
 
-pub(crate) use admission::Binding;
 pub(crate) use admission_queues::AdmissionQueues;
 pub(crate) use breaker::CircuitBreakerSettings;
 pub use breaker::CircuitBreakerState;
 pub(crate) use call::PendingCall;
 pub(crate) use call_end::{CallContext, CallEnd};
 pub(crate) use frame_timer::FrameTimer;
-pub(crate) use guards::{ExchangeGuard, ProbeGuard};
 pub(crate) use handshake::{HandshakeOffer, NegotiatedParams, Origin, connection_over_link, open};
-pub(crate) use health::ConnectionHealth;
 pub(crate) use inbound::{AgentEvent, Inbound};
+pub(crate) use lifecycle::{Binding, ExchangeGuard, Lifecycle};
+pub(crate) use outbound::run_writer;
+pub(crate) use pings::ProbeGuard;
 pub(crate) use runtime_id::RuntimeId;
 pub(crate) use shared_state::{Correlation, SharedState};
 pub(crate) use stopwatch::{Sampling, Stopwatch};
 pub(crate) use time_limit::TimeLimit;
 pub(crate) use turn::Turn;
-pub(crate) use writer::run_writer;
 
 use crate::clock;
-use crate::entropy::RandomState;
 use crate::error::CallError;
 use crate::metrics::Fault;
-use crate::protocol::{AgentCapabilities, AgentResponse};
-use crate::wire::Dialect;
-use crossbeam_queue::SegQueue;
-use expiring_keys::ExpiringKeySet;
+use crate::protocol::{AgentCapabilities, AgentResponse, CancelReason};
+use crate::wire::control::{self, ControlMessage};
+use crate::wire::{Dialect, MessageType};
+use call::is_answer;
+use calls::{Calls, Command};
 use flow::FlowState;
+use health::ConnectionHealth;
 use link::LinkSender;
-use send_queue::{Drained, SendQueue};
-use slots::{Completer, Matching, SlotTable};
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
-use sync::AtomicWaker;
+use outbound::Outbound;
+use pings::Pings;
+use send_queue::SendQueue;
+use slots::{Completer, Matching, OpenError, SlotTable, Ticket};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use timeline::Timeline;
 use tokio::sync::oneshot;
-use usage::Usage;
+use wait_queue::WaitQueue;
 
 /// Limits and sampling of a connection.
 #[derive(Debug, Clone)]
@@ -96,256 +97,320 @@ pub(crate) struct ConnectionConfig {
 
 /// One connection to an agent. Its link is served by [`Inbound`] and [`run_writer`].
 ///
-/// Callers, both tasks and the pool share it. Times are in ticks since `epoch`, see
-/// [`Connection::ticks`].
+/// Callers, both tasks and the pool share it. Each part has its own state and methods; those of the
+/// connection itself concern several parts.
 pub(crate) struct Connection {
     /// State shared by all connections to the agent.
-    agent: Arc<SharedState>,
+    pub(crate) agent: Arc<SharedState>,
     /// Capabilities that the agent announced in the handshake or registration.
-    capabilities: AgentCapabilities,
+    pub(crate) capabilities: AgentCapabilities,
     /// Encoding, extension and largest frame, as both sides agreed.
-    dialect: Dialect,
+    pub(crate) dialect: Dialect,
     /// Side that opened the connection.
-    origin: Origin,
+    pub(crate) origin: Origin,
     /// Runtime of the connection's tasks; `None` if it was created outside of a runtime.
-    runtime: Option<RuntimeId>,
-    /// Sending half of the link. The lock inside `send_queue` lets one task at a time send frames.
-    sender: Box<dyn LinkSender>,
-    /// Frames waiting to be sent.
-    send_queue: SendQueue,
-    /// Calls waiting for an answer.
-    slots: Arc<SlotTable<SlotValue>>,
-    /// Exchanges whose answer may still arrive although no call waits for it any more.
-    ///
-    /// Where answers are matched by correlation id, the next call of such an exchange could receive
-    /// that answer. So no call is opened for it until the answer has arrived or the entry has
-    /// expired. With stream ids the set stays empty.
-    expected_late_answers: ExpiringKeySet,
-    /// Pauses requested by the agent.
-    flow: FlowState,
-    /// Consecutive failures and the agent's last health report.
-    health: ConnectionHealth,
+    pub(crate) runtime: Option<RuntimeId>,
     /// Selects the calls that are timed.
     sampling: Sampling,
-    /// Calls waiting for this very connection, because their exchange is bound to it. Calls that
-    /// may use any connection wait in the queues of `agent`.
-    queues: AdmissionQueues,
-    /// Exchanges and pins that keep the connection in use, even while no call is pending. The count
-    /// of exchanges is ordered against `is_retired`: see [`ExchangeGuard::of`].
-    usage: Usage,
-    /// Set once only exchanges that are bound to this connection may use it.
-    is_retired: AtomicBool,
-    /// Set once the connection is closed. Ordered against the opening of slots: see
-    /// [`Connection::close`].
-    is_closed: AtomicBool,
-    /// Set once the circuit breaker has counted the loss of the connection.
-    is_loss_counted: AtomicBool,
-    /// Zero point of all times in this struct and in `slots`.
-    epoch: Instant,
-    /// Set while [`Inbound`] checks deadlines periodically. It stops while no call is pending, so
-    /// that an idle connection needs no timer; the next call starts it again.
-    is_sweeping: AtomicBool,
-    /// Cancellations for [`Inbound`], which alone may complete calls.
-    commands: SegQueue<Command>,
-    /// Wakes [`Inbound`] for commands, for sweeping and for the end of the connection.
-    inbound_waker: AtomicWaker,
-    /// Pings that wait for their pong, by sequence number.
-    pings: Mutex<HashMap<u64, oneshot::Sender<()>, RandomState>>,
-    /// Sequence number of the next ping.
-    ping_sequence: AtomicU64,
-    /// Set while a [`ProbeGuard`] lives, so that the pool runs one probe at a time.
-    is_probed: AtomicBool,
-    /// Time of the last call; 0 if there was none.
-    last_used: AtomicU64,
-    /// Time at which bytes were last received; 0 if there were none since the handshake.
-    last_received: AtomicU64,
+    /// Frames waiting to be sent, and the link.
+    pub(crate) outbound: Outbound,
+    /// Calls waiting for an answer or for a slot.
+    pub(crate) calls: Calls,
+    /// Pauses requested by the agent.
+    pub(crate) flow: FlowState,
+    /// Consecutive failures and the agent's last health report.
+    pub(crate) health: ConnectionHealth,
+    /// Pings that wait for their pong.
+    pings: Pings,
+    /// Decides which exchanges may use the connection, and knows what keeps it in use.
+    pub(crate) lifecycle: Lifecycle,
+    /// Times of the last call and of what was last received.
+    pub(crate) timeline: Timeline,
     /// Number of the settings that the agent was given on this connection, or is being given; 0 for
     /// none.
-    settings: AtomicU64,
-    /// Set while the agent is sent its settings, before it takes exchanges.
-    is_configuring: AtomicBool,
+    pub(crate) settings: AtomicU64,
     /// Why the agent's side of the link ended, if that rejects settings; empty before.
-    end_of_receiving: OnceLock<String>,
+    pub(crate) end_of_receiving: OnceLock<String>,
 }
 
 /// Outcome of a call, as its slot holds it.
 type SlotValue = Result<AgentResponse, CallEnd>;
 
-/// A cancellation for [`Inbound`], which alone completes calls.
-#[derive(Debug)]
-enum Command {
-    /// Cancels the pending calls of one exchange.
-    Cancel { correlation_id: String },
-    /// Cancels every pending call and sends back their correlation ids.
-    CancelAll {
-        cancelled: oneshot::Sender<Vec<String>>,
-    },
-}
+/// Time for which a connection whose calls fail is still used if there is no better one, in ticks.
+/// The agent is pinged at once, and one that is alive answers within it.
+const PING_GRACE_TICKS: u64 = 50;
 
-/// Length of a tick, the unit of deadlines: see [`Connection::ticks`].
-const NANOSECONDS_PER_TICK: u64 = 1_000_000;
-
-/// Maximum number of entries in `expected_late_answers`; the oldest are evicted first.
-const MAX_LATE_ANSWERS: usize = 10_000;
-
-/// Time after which an entry in `expected_late_answers` expires.
-const LATE_ANSWER_LIFETIME: Duration = Duration::from_secs(5 * 60);
+/// Maximum time that cancel messages wait for room in the send queue.
+const CANCEL_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl Connection {
     fn new(
         agent: Arc<SharedState>,
         negotiated: NegotiatedParams,
-        sender: Box<dyn LinkSender>,
+        link: Box<dyn LinkSender>,
         config: &ConnectionConfig,
     ) -> (Arc<Self>, Completer<SlotValue>) {
-        let NegotiatedParams {
-            capabilities,
-            dialect,
-            origin,
-        } = negotiated;
-        let matching = if dialect.has_streams() {
+        let matching = if negotiated.dialect.has_streams() {
             Matching::ByStream
         } else {
             Matching::ById
         };
-        let queues = AdmissionQueues::default();
-        let usage = Usage::default();
-        let slot_queues = [
-            Arc::clone(&queues.free_slot),
-            Arc::clone(&agent.queues.free_slot),
-            usage.idle_queue(),
-        ];
-        let capacity = max_concurrent(config.max_concurrent, &capabilities);
-        let (slots, completer) = SlotTable::new(capacity, matching, slot_queues);
-        let connection = Self {
+        let idle = Arc::<WaitQueue>::default();
+        let (calls, completer) = Calls::new(
+            max_concurrent(config.max_concurrent, &negotiated.capabilities),
+            matching,
+            [Arc::clone(&agent.queues.free_slot), Arc::clone(&idle)],
+        );
+        let connection = Arc::new(Self {
             agent,
-            capabilities,
-            dialect,
-            origin,
+            capabilities: negotiated.capabilities,
+            dialect: negotiated.dialect,
+            origin: negotiated.origin,
             runtime: RuntimeId::current(),
-            sender,
-            send_queue: SendQueue::new(config.send_queue_capacity),
-            slots,
-            expected_late_answers: ExpiringKeySet::new(MAX_LATE_ANSWERS, LATE_ANSWER_LIFETIME),
+            sampling: config.sampling,
+            outbound: Outbound {
+                queue: SendQueue::new(config.send_queue_capacity),
+                link,
+            },
             flow: FlowState::new(),
             health: ConnectionHealth::new(config.max_failures),
-            sampling: config.sampling,
-            queues,
-            usage,
-            is_retired: AtomicBool::new(false),
-            is_closed: AtomicBool::new(false),
-            is_loss_counted: AtomicBool::new(false),
-            epoch: clock::now(),
-            is_sweeping: AtomicBool::new(false),
-            commands: SegQueue::new(),
-            inbound_waker: AtomicWaker::new(),
-            pings: Mutex::default(),
-            ping_sequence: AtomicU64::new(0),
-            is_probed: AtomicBool::new(false),
-            last_used: AtomicU64::new(0),
-            last_received: AtomicU64::new(0),
+            pings: Pings::default(),
+            lifecycle: Lifecycle::new(Arc::clone(&calls.slots), idle),
+            calls,
+            timeline: Timeline::new(),
             settings: AtomicU64::new(0),
-            is_configuring: AtomicBool::new(false),
             end_of_receiving: OnceLock::new(),
-        };
-        let connection = Arc::new(connection);
+        });
         #[cfg(feature = "__sim")]
         simulated::note_connection(&connection);
         (connection, completer)
     }
 
-    /// Stops taking new exchanges until [`Connection::end_configuring`].
-    pub(crate) fn begin_configuring(&self) {
-        self.is_configuring.store(true, Ordering::Relaxed);
+    /// Opens a call if its event can be sent now.
+    pub(crate) fn open_call(
+        self: &Arc<Self>,
+        correlation: Correlation<'_>,
+        binding: Binding,
+        limit: TimeLimit,
+    ) -> Result<PendingCall, CallEnd> {
+        if !self.lifecycle.accepts(binding) {
+            return Err(CallEnd::ConnectionClosed);
+        }
+        self.flow.check(correlation.key)?;
+        let breaker = &self.agent.breaker;
+        let permit = breaker.try_acquire().ok_or(CallEnd::CircuitOpen)?;
+        let limit = limit.scaled_by(self.health.timeout_factor());
+        match self.open_slot(correlation, binding, limit) {
+            Ok(ticket) => Ok(PendingCall::new(ticket, correlation, limit, permit)),
+            Err(not_opened) => {
+                breaker.release(permit);
+                Err(not_opened)
+            }
+        }
     }
 
-    /// Takes new exchanges again, and wakes calls that wait for a connection.
-    pub(crate) fn end_configuring(&self) {
-        if self.is_configuring.swap(false, Ordering::Relaxed) {
+    fn open_slot(
+        self: &Arc<Self>,
+        correlation: Correlation<'_>,
+        binding: Binding,
+        limit: TimeLimit,
+    ) -> Result<Ticket<Arc<Self>, SlotValue>, CallEnd> {
+        let started = self.timeline.nanoseconds(limit.started);
+        let deadline = self.timeline.deadline(limit, started);
+        let opened = SlotTable::open(Arc::clone(self), correlation.id, correlation.key, deadline);
+        let mut ticket = opened.map_err(|error| match error {
+            OpenError::Full => CallEnd::Full,
+            OpenError::SameId => CallEnd::Busy,
+        })?;
+        // Checked again now that the slot is in the table: see `Lifecycle::close` and
+        // `Lifecycle::retire`.
+        if !self.lifecycle.accepts(binding) {
+            return Err(CallEnd::ConnectionClosed);
+        }
+        let late_answers = &self.calls.expected_late_answers;
+        if late_answers.contains(correlation.key) {
+            // The missing answer may have arrived since the slot was opened, and filled it.
+            if ticket.abandon().is_some_and(|value| is_answer(&value)) {
+                late_answers.remove(correlation.key);
+            }
+            return Err(CallEnd::Busy);
+        }
+        self.calls.start_sweeping();
+        self.timeline.note_call(started);
+        Ok(ticket)
+    }
+
+    /// Fails the pending calls of an exchange and sends the agent a cancel message.
+    pub(crate) async fn cancel(
+        &self,
+        correlation_id: &str,
+        reason: CancelReason,
+    ) -> Result<(), CallError> {
+        let command = Command::Cancel(correlation_id.to_owned());
+        self.calls.command(command, &self.lifecycle);
+        self.send_cancels([correlation_id], reason).await
+    }
+
+    /// Sends a cancel message for an exchange whose calls were dropped, if the send queue has room.
+    pub(crate) fn try_send_cancel(&self, correlation_id: &str, reason: CancelReason) {
+        let payload = control::encode_cancel(correlation_id, reason, self.dialect.encoding);
+        self.outbound.try_push(MessageType::Cancel, &payload);
+    }
+
+    /// Fails every pending call and sends cancel messages for them. Returns the number of calls.
+    pub(crate) async fn cancel_all(&self, reason: CancelReason) -> Result<usize, CallError> {
+        let (sender, cancelled) = oneshot::channel();
+        let command = Command::CancelAll(sender);
+        self.calls.command(command, &self.lifecycle);
+        let cancelled = cancelled.await.unwrap_or_default();
+        let ids = cancelled.iter().map(String::as_str);
+        self.send_cancels(ids, reason).await?;
+        // Sent at once, as the caller may close the connection next.
+        self.send_now();
+        Ok(cancelled.len())
+    }
+
+    /// Sends cancel messages, and gives up after [`CANCEL_TIMEOUT`]: an agent that does not read
+    /// would not act on them either.
+    async fn send_cancels(
+        &self,
+        ids: impl IntoIterator<Item = &str>,
+        reason: CancelReason,
+    ) -> Result<(), CallError> {
+        let sent = async {
+            for id in ids {
+                let payload = control::encode_cancel(id, reason, self.dialect.encoding);
+                self.send_control(MessageType::Cancel, &payload).await?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(CANCEL_TIMEOUT, sent)
+            .await
+            .unwrap_or(Ok(()))
+            .map_err(|end| self.agent.error(end, CANCEL_TIMEOUT))
+    }
+
+    /// Sends a ping and returns the time until its pong.
+    pub(crate) async fn ping(&self, timeout: Duration) -> Result<Duration, CallError> {
+        let mut expected = self.pings.expect();
+        let started = clock::now();
+        let answered = tokio::time::timeout(timeout, async {
+            let payload = control::encode_ping(expected.sequence, self.dialect.encoding);
+            self.send_control(MessageType::Ping, &payload).await?;
+            let pong = &mut expected.pong;
+            pong.await.map_err(|_| CallEnd::ConnectionClosed)
+        })
+        .await;
+        match answered.unwrap_or(Err(CallEnd::TimedOut)) {
+            Ok(()) => Ok(clock::elapsed(started)),
+            Err(end) => Err(self.agent.error(end, timeout)),
+        }
+    }
+
+    /// Sends a message of the extension. Returns `false` if the agent does not speak the extension.
+    pub(crate) async fn send_extension<M: ControlMessage>(
+        &self,
+        content: &M,
+    ) -> Result<bool, CallError> {
+        if !self.dialect.has_streams() {
+            return Ok(false);
+        }
+        let payload = control::encode(content, self.dialect.encoding);
+        let sent = self.send_control(M::MESSAGE, &payload).await;
+        sent.map(|()| true)
+            .map_err(|end| self.agent.error(end, Duration::MAX))
+    }
+
+    /// Like [`Connection::send_extension`], and drops the message if the send queue is full.
+    pub(crate) fn try_send_extension<M: ControlMessage>(&self, content: &M) {
+        if self.dialect.has_streams() && self.lifecycle.is_open() {
+            let payload = control::encode(content, self.dialect.encoding);
+            self.outbound.try_push(M::MESSAGE, &payload);
+        }
+    }
+
+    async fn send_control(&self, message: MessageType, payload: &[u8]) -> Result<(), CallEnd> {
+        if !self.lifecycle.is_open() {
+            return Err(CallEnd::ConnectionClosed);
+        }
+        let sent = self.outbound.push(message, payload).await;
+        sent.map_err(CallEnd::TooLarge)
+    }
+
+    /// Returns whether the connection takes new exchanges and did not fail too many calls in a row.
+    /// The agent's circuit breaker is not considered.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.takes_exchanges() && !self.health.is_failing()
+    }
+
+    /// Returns whether the connection takes new exchanges if there is no better one: its calls may
+    /// fail, but the agent may still answer the ping that asks whether it is alive.
+    pub(crate) fn is_last_resort(&self) -> bool {
+        let now = || self.timeline.ticks(clock::now());
+        let grace_ends = || self.health.failing_since() + PING_GRACE_TICKS;
+        self.takes_exchanges() && (!self.health.is_failing() || now() < grace_ends())
+    }
+
+    /// Returns whether the connection takes new exchanges, although its calls may be failing.
+    fn takes_exchanges(&self) -> bool {
+        self.lifecycle.takes_exchanges() && self.health.is_available()
+    }
+
+    /// Returns whether the writer task is about to send a batch that one more frame can join at
+    /// almost no cost.
+    ///
+    /// `false` while at most one call is pending: then a call that has another connection to itself
+    /// is answered sooner.
+    pub(crate) fn is_batching(&self) -> bool {
+        self.outbound.queue.is_batching() && self.calls.slots.has_several()
+    }
+
+    /// Ends a row of failures, because the agent answered a ping, or a call too late. Calls that
+    /// wait may take the connection now. An answer in time needs no more than the slot that it
+    /// frees, which wakes them as well.
+    pub(crate) fn recover(&self) {
+        self.health.succeeded();
+        self.agent.queues.wake();
+    }
+
+    /// Drops the agent's health report if it has expired. Calls that wait may take the connection
+    /// then.
+    pub(crate) fn forget_stale_report(&self, now_ms: u64) {
+        if self.health.forget_stale_report(now_ms) {
             self.agent.queues.wake();
         }
     }
 
-    /// Closes the connection because the agent does not respond.
-    pub(crate) fn close_unresponsive(&self) {
-        self.close_on_error(&"the agent does not respond");
-    }
-
-    /// Closes the connection. Every pending call fails.
-    pub(crate) fn close(&self) {
-        self.is_closed.store(true, Ordering::Release);
-        // Pairs with the fence in `SlotTable::open`: a caller that opened a slot and does not see
-        // `is_closed` has its slot in the table before the receive task, woken below, fails all
-        // calls in the table.
-        fence(Ordering::SeqCst);
-        self.inbound_waker.wake();
-        self.send_queue.stop_writer();
-        self.queues.wake();
-        self.agent.queues.wake();
-        self.usage.wake();
-        self.agent.request_maintenance();
-    }
-
-    /// Records that an answer to this exchange may still arrive although no call waits for it.
-    ///
-    /// Not needed where answers are matched by stream id: a late one cannot be taken for another.
-    fn expect_late_answer(&self, key: u64) {
-        if !self.dialect.has_streams() {
-            self.expected_late_answers.insert_over_oldest(key);
+    /// Takes new exchanges again, and wakes calls that wait for a connection.
+    pub(crate) fn end_configuring(&self) {
+        if self.lifecycle.end_configuring() {
+            self.agent.queues.wake();
         }
     }
 
-    /// Sends the frames in the send queue from the caller's task, or leaves them to the writer task
-    /// if another task is sending or the link is full.
+    /// Sends the frames in the send queue from the caller's task, if it can.
     fn send_now(&self) {
-        match self.send_queue.drain(&*self.sender) {
-            Ok(Drained::Empty) => {}
-            Ok(Drained::NoRoom | Drained::Busy) => self.send_queue.request_writer(),
-            Err(error) => self.close_on_error(&error),
+        if let Err(error) = self.outbound.send_now() {
+            self.close_on_error(&error);
         }
     }
 
     /// Closes the connection because of a failure, which is counted and logged once.
-    fn close_on_error(&self, cause: &dyn std::fmt::Display) {
-        if self.is_open() {
-            self.record_fault(Fault::ConnectionLost, cause);
+    pub(crate) fn close_on_error(&self, cause: &dyn std::fmt::Display) {
+        if self.lifecycle.is_open() {
+            self.agent.record_fault(Fault::ConnectionLost, cause);
         }
         self.close();
     }
 
-    /// Records that a message of `len` bytes was dropped because memory is scarce.
-    pub(crate) fn record_over_memory(&self, len: usize) {
-        let detail = format_args!("{len} bytes, dropped because the memory limit is reached");
-        self.record_fault(Fault::UnexpectedMessage, &detail);
-    }
-
-    fn record_fault(&self, fault: Fault, detail: &dyn std::fmt::Display) {
-        self.agent.faults.note(&self.agent.id, fault, detail);
-    }
-
-    fn pings(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<()>, RandomState>> {
-        self.pings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Converts a point in time to the unit of the slots' deadlines: milliseconds since `epoch`.
-    fn ticks(&self, at: Instant) -> u64 {
-        self.nanoseconds(at) / NANOSECONDS_PER_TICK
-    }
-
-    /// Converts a point in time to the unit of [`Ticket::received`](slots::Ticket::received):
-    /// nanoseconds since `epoch`, 0 before it.
-    fn nanoseconds(&self, at: Instant) -> u64 {
-        time_limit::nanoseconds(at.saturating_duration_since(self.epoch))
-    }
-
-    /// Returns the error of an operation on this connection.
-    fn error(&self, end: CallEnd, timeout: Duration) -> CallError {
-        end.error(CallContext {
-            agent_id: &self.agent.id,
-            timeout,
-            correlation_id: "",
-            max_queued: 0,
-        })
+    /// Closes the connection. Every pending call fails.
+    pub(crate) fn close(&self) {
+        self.lifecycle.close();
+        self.calls.inbound_waker.wake();
+        self.outbound.queue.stop_writer();
+        self.calls.queues.wake();
+        self.agent.queues.wake();
+        self.agent.request_maintenance();
     }
 }
 
@@ -363,8 +428,8 @@ impl std::fmt::Debug for Connection {
         f.debug_struct("Connection")
             .field("agent", &self.agent.id)
             .field("dialect", &self.dialect)
-            .field("open", &self.is_open())
-            .field("in_flight", &self.in_flight())
+            .field("open", &self.lifecycle.is_open())
+            .field("in_flight", &self.calls.slots.pending())
             .finish_non_exhaustive()
     }
 }

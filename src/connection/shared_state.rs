@@ -1,14 +1,16 @@
 //! State that all connections to one agent share.
 
-use super::Stopwatch;
 use super::admission_queues::AdmissionQueues;
 use super::breaker::{CircuitBreaker, CircuitBreakerSettings};
 use super::expiring_keys::IdHasher;
+use super::{CallContext, CallEnd, Stopwatch};
+use crate::error::CallError;
 use crate::memory::MemoryBudget;
-use crate::metrics::{CallTally, FaultCounters, StageTally};
+use crate::metrics::{CallTally, Fault, FaultCounters, StageTally};
 use crossbeam_queue::ArrayQueue;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// The part of an agent's state that its calls use, on all its connections.
@@ -64,6 +66,21 @@ impl SharedState {
     /// Wakes the pool's maintenance.
     pub(crate) fn request_maintenance(&self) {
         self.maintenance.notify_one();
+    }
+
+    /// Counts and logs something that went wrong on a connection.
+    pub(crate) fn record_fault(&self, fault: Fault, detail: &dyn std::fmt::Display) {
+        self.faults.note(&self.id, fault, detail);
+    }
+
+    /// Returns the error of an operation on a connection.
+    pub(super) fn error(&self, end: CallEnd, timeout: Duration) -> CallError {
+        end.error(CallContext {
+            agent_id: &self.id,
+            timeout,
+            correlation_id: "",
+            max_queued: 0,
+        })
     }
 
     /// Returns a stopwatch for a call, a used one if there is one.

@@ -7,44 +7,96 @@ use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Numbers of calls to one agent so far, by how they ended.
-///
-/// Every call ends in exactly one way, so `made` is the sum of all other fields and of the calls in
-/// flight. While calls run, the counters are read one after another and may be off by those that
-/// just ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct CallCounts {
-    /// Calls made, including those that have not ended yet.
-    pub made: u64,
-    /// Calls that the agent answered.
-    pub answered: u64,
-    /// Calls that the agent did not answer before their deadline.
-    pub timed_out: u64,
-    /// Calls whose connection ended before the answer.
-    pub connection_closed: u64,
-    /// Calls whose answer could not be decoded.
-    pub undecodable: u64,
-    /// Calls cancelled through the pool.
-    pub cancelled: u64,
-    /// Calls whose future was dropped by the caller.
-    pub given_up: u64,
-    /// Calls not sent because the event exceeds the largest frame or the agent's limit.
-    pub too_large: u64,
-    /// Calls rejected, or allowed without the agent, because of a pause by flow control.
-    pub paused: u64,
-    /// Calls rejected because an earlier event of the exchange was unanswered.
-    pub busy: u64,
-    /// Calls rejected because the wait queue for slots was full.
-    pub queue_full: u64,
-    /// Calls that waited for a slot until the queue timeout.
-    pub queue_timed_out: u64,
-    /// Calls rejected because no connection could be used.
-    pub unavailable: u64,
-    /// Calls rejected by the circuit breaker.
-    pub circuit_open: u64,
-    /// Calls allowed without the agent because it does not subscribe to this kind of event.
-    pub skipped: u64,
+/// Adds the listed fields of one value to those of another.
+macro_rules! add_fields {
+    ($sum:ident += $more:ident: $($field:ident),+ $(,)?) => {
+        $($sum.$field += $more.$field;)+
+    };
+}
+pub(super) use add_fields;
+
+/// Defines a struct of counts, and an enum of what they count: a variant for each field, apart from
+/// those that are counted in another way.
+macro_rules! counts {
+    (
+        $(#[$about:meta])*
+        $counts:ident of $kind:ident {
+            $($(#[$doc:meta])* $field:ident $(= $variant:ident)?,)+
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        #[non_exhaustive]
+        pub struct $counts {
+            $($(#[$doc])* pub $field: u64,)+
+        }
+
+        #[doc = concat!("Selects a count of [`", stringify!($counts), "`].")]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum $kind {
+            $($($variant,)?)+
+        }
+
+        impl $kind {
+            const COUNT: usize = [$($(Self::$variant,)?)+].len();
+        }
+
+        impl $counts {
+            /// Reads the counts of all kinds. Others are zero.
+            fn read(counters: &[AtomicU64; $kind::COUNT]) -> Self {
+                let mut counts = Self::default();
+                $($(counts.$field = counters[$kind::$variant as usize].load(Ordering::Relaxed);)?)+
+                counts
+            }
+        }
+
+        impl AddAssign for $counts {
+            fn add_assign(&mut self, more: Self) {
+                $(self.$field += more.$field;)+
+            }
+        }
+    };
+}
+pub(super) use counts;
+
+counts! {
+    /// Numbers of calls to one agent so far, by how they ended.
+    ///
+    /// Every call ends in exactly one way, so `made` is the sum of all other fields and of the
+    /// calls in flight. While calls run, the counters are read one after another and may be off by
+    /// those that just ended.
+    CallCounts of CallCounter {
+        /// Calls made, including those that have not ended yet.
+        made,
+        /// Calls that the agent answered.
+        answered,
+        /// Calls that the agent did not answer before their deadline.
+        timed_out = TimedOut,
+        /// Calls whose connection ended before the answer.
+        connection_closed = ConnectionClosed,
+        /// Calls whose answer could not be decoded.
+        undecodable = Undecodable,
+        /// Calls cancelled through the pool.
+        cancelled = Cancelled,
+        /// Calls whose future was dropped by the caller.
+        given_up = GivenUp,
+        /// Calls not sent because the event exceeds the largest frame or the agent's limit.
+        too_large = TooLarge,
+        /// Calls rejected, or allowed without the agent, because of a pause by flow control.
+        paused = Paused,
+        /// Calls rejected because an earlier event of the exchange was unanswered.
+        busy = Busy,
+        /// Calls rejected because the wait queue for slots was full.
+        queue_full = QueueFull,
+        /// Calls that waited for a slot until the queue timeout.
+        queue_timed_out = QueueTimedOut,
+        /// Calls rejected because no connection could be used.
+        unavailable = Unavailable,
+        /// Calls rejected by the circuit breaker.
+        circuit_open = CircuitOpen,
+        /// Calls allowed without the agent because it does not subscribe to this kind of event.
+        skipped = Skipped,
+    }
 }
 
 impl CallCounts {
@@ -70,21 +122,6 @@ impl CallCounts {
     }
 }
 
-/// Adds the listed fields of one value to those of another.
-macro_rules! add_fields {
-    ($sum:ident += $more:ident: $($field:ident),+ $(,)?) => {
-        $($sum.$field += $more.$field;)+
-    };
-}
-pub(super) use add_fields;
-
-impl AddAssign for CallCounts {
-    fn add_assign(&mut self, more: Self) {
-        add_fields!(self += more: made, answered, timed_out, connection_closed, undecodable, cancelled,
-            given_up, too_large, paused, busy, queue_full, queue_timed_out, unavailable, circuit_open, skipped);
-    }
-}
-
 /// Numbers of an agent's answers, by decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -105,31 +142,13 @@ impl AddAssign for DecisionCounts {
     }
 }
 
-/// Counter of calls that were not answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CallCounter {
-    TimedOut,
-    ConnectionClosed,
-    Undecodable,
-    Cancelled,
-    GivenUp,
-    TooLarge,
-    Paused,
-    Busy,
-    QueueFull,
-    QueueTimedOut,
-    Unavailable,
-    CircuitOpen,
-    Skipped,
-}
-
 /// Counters of the calls to one agent.
 #[derive(Debug, Default)]
 pub(crate) struct CallTally {
     made: ShardedCounter,
     answered: ShardedCounter,
     /// Calls that ended without an answer, by [`CallCounter`].
-    unanswered: [AtomicU64; 13],
+    unanswered: [AtomicU64; CallCounter::COUNT],
     /// Answers that did not allow. Those that allow are the rest of `answered`, so that an `allow`
     /// costs one counter only.
     denials: DenialTally,
@@ -204,29 +223,10 @@ impl CallTally {
     }
 
     pub(crate) fn counts(&self) -> CallCounts {
-        let count =
-            |counter: CallCounter| self.unanswered[counter as usize].load(Ordering::Relaxed);
         // `made` is read last, so that the calls that ended never outnumber those that were made.
-        let ended = CallCounts {
-            made: 0,
-            answered: self.answered.sum(),
-            timed_out: count(CallCounter::TimedOut),
-            connection_closed: count(CallCounter::ConnectionClosed),
-            undecodable: count(CallCounter::Undecodable),
-            cancelled: count(CallCounter::Cancelled),
-            given_up: count(CallCounter::GivenUp),
-            too_large: count(CallCounter::TooLarge),
-            paused: count(CallCounter::Paused),
-            busy: count(CallCounter::Busy),
-            queue_full: count(CallCounter::QueueFull),
-            queue_timed_out: count(CallCounter::QueueTimedOut),
-            unavailable: count(CallCounter::Unavailable),
-            circuit_open: count(CallCounter::CircuitOpen),
-            skipped: count(CallCounter::Skipped),
-        };
-        CallCounts {
-            made: self.made.sum(),
-            ..ended
-        }
+        let mut counts = CallCounts::read(&self.unanswered);
+        counts.answered = self.answered.sum();
+        counts.made = self.made.sum();
+        counts
     }
 }

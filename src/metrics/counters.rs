@@ -1,48 +1,29 @@
 //! Counters of faults on an agent's connections.
 
-use super::calls::add_fields;
+use super::calls::counts;
 use crate::log::log_line;
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Numbers of faults on an agent's connections that do not belong to a single call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct FaultCounts {
-    /// Answers that arrived after their call had timed out or was dropped.
-    pub late_answers: u64,
-    /// Answers that match no call: to events that were never sent, or second answers.
-    pub unmatched_answers: u64,
-    /// Answers that could not be decoded.
-    pub undecodable_answers: u64,
-    /// Health reports, flow control and other messages that could not be decoded.
-    pub undecodable_messages: u64,
-    /// Messages of an unknown type, or of a type that an agent may not send.
-    pub unexpected_messages: u64,
-    /// Frames of length 0 or of more than 16 MiB, and gRPC messages that are compressed or exceed
-    /// the limit. Each of them ended its connection.
-    pub invalid_frames: u64,
-    /// Connections that ended without being closed by the pool.
-    pub connections_lost: u64,
-}
-
-impl AddAssign for FaultCounts {
-    fn add_assign(&mut self, more: Self) {
-        add_fields!(self += more: late_answers, unmatched_answers, undecodable_answers, undecodable_messages,
-            unexpected_messages, invalid_frames, connections_lost);
+counts! {
+    /// Numbers of faults on an agent's connections that do not belong to a single call.
+    FaultCounts of Fault {
+        /// Answers that arrived after their call had timed out or was dropped.
+        late_answers = LateAnswer,
+        /// Answers that match no call: to events that were never sent, or second answers.
+        unmatched_answers = UnmatchedAnswer,
+        /// Answers that could not be decoded.
+        undecodable_answers = UndecodableAnswer,
+        /// Health reports, flow control and other messages that could not be decoded.
+        undecodable_messages = UndecodableMessage,
+        /// Messages of an unknown type, or of a type that an agent may not send.
+        unexpected_messages = UnexpectedMessage,
+        /// Frames of length 0 or of more than 16 MiB, and gRPC messages that are compressed or
+        /// exceed the limit. Each of them ended its connection.
+        invalid_frames = InvalidFrame,
+        /// Connections that ended without being closed by the pool.
+        connections_lost = ConnectionLost,
     }
-}
-
-/// Kind of fault, one for each field of [`FaultCounts`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    LateAnswer,
-    UnmatchedAnswer,
-    UndecodableAnswer,
-    UndecodableMessage,
-    UnexpectedMessage,
-    InvalidFrame,
-    ConnectionLost,
 }
 
 impl Fault {
@@ -62,7 +43,7 @@ impl Fault {
 /// Fault counters of one agent.
 #[derive(Debug, Default)]
 pub(crate) struct FaultCounters {
-    faults: [AtomicU64; 7],
+    faults: [AtomicU64; Fault::COUNT],
 }
 
 impl FaultCounters {
@@ -80,15 +61,6 @@ impl FaultCounters {
     }
 
     pub(crate) fn counts(&self) -> FaultCounts {
-        let count = |fault: Fault| self.faults[fault as usize].load(Ordering::Relaxed);
-        FaultCounts {
-            late_answers: count(Fault::LateAnswer),
-            unmatched_answers: count(Fault::UnmatchedAnswer),
-            undecodable_answers: count(Fault::UndecodableAnswer),
-            undecodable_messages: count(Fault::UndecodableMessage),
-            unexpected_messages: count(Fault::UnexpectedMessage),
-            invalid_frames: count(Fault::InvalidFrame),
-            connections_lost: count(Fault::ConnectionLost),
-        }
+        FaultCounts::read(&self.faults)
     }
 }

@@ -7,6 +7,17 @@ use std::sync::Arc;
 
 const MICROS_PER_SECOND: f64 = 1e6;
 
+/// Describes a metric.
+macro_rules! about {
+    ($kind:ident $name:expr, $help:literal) => {
+        About {
+            name: $name,
+            help: $help,
+            kind: Kind::$kind,
+        }
+    };
+}
+
 impl ProtocolMetricsSnapshot {
     /// Returns all metrics in the Prometheus text format: `{prefix}_…` for all agents together,
     /// `{prefix}_agent_…` with the label `agent_id` for each agent. docs/operations.md lists the
@@ -37,45 +48,23 @@ impl ProtocolMetricsSnapshot {
     pub(super) fn poolwide(&self) -> [(About, Reading); 7] {
         let counter = Reading::Counter;
         let gauge = |value: u64| Reading::Gauge(value as f64);
-        [
-            (
-                About::counter(
-                    "affinity_evictions_total",
-                    "Pinned correlation ids evicted because no event came.",
-                ),
-                counter(self.affinity_evictions_total),
-            ),
-            (
-                About::counter(
-                    "affinity_rejections_total",
-                    "Exchanges not pinned because the limit of pinned correlation ids was reached.",
-                ),
-                counter(self.affinity_rejections_total),
-            ),
-            (
-                About::gauge("correlation_affinities", "Pinned correlation ids."),
-                gauge(self.correlation_affinities),
-            ),
-            (
-                About::gauge("sticky_sessions", "Sticky sessions."),
-                gauge(self.sticky_sessions),
-            ),
-            (
-                About::gauge("memory_bytes", "Memory that agents make the pool hold."),
-                gauge(self.memory_bytes),
-            ),
-            (
-                About::gauge("memory_limit_bytes", "Limit of memory_bytes."),
-                gauge(self.memory_limit_bytes),
-            ),
-            (
-                About::counter(
-                    "connections_ended_for_memory_total",
-                    "Connections closed because memory was short and they held most.",
-                ),
-                counter(self.connections_ended_for_memory_total),
-            ),
-        ]
+        macro_rules! metrics {
+            ($($kind:ident $reading:ident $field:ident $help:literal;)+) => {
+                [$((about!($kind stringify!($field), $help), $reading(self.$field))),+]
+            };
+        }
+        metrics! {
+            Counter counter affinity_evictions_total
+                "Pinned correlation ids evicted because no event came.";
+            Counter counter affinity_rejections_total
+                "Exchanges not pinned because the limit of pinned correlation ids was reached.";
+            Gauge gauge correlation_affinities "Pinned correlation ids.";
+            Gauge gauge sticky_sessions "Sticky sessions.";
+            Gauge gauge memory_bytes "Memory that agents make the pool hold.";
+            Gauge gauge memory_limit_bytes "Limit of memory_bytes.";
+            Counter counter connections_ended_for_memory_total
+                "Connections closed because memory was short and they held most.";
+        }
     }
 }
 
@@ -84,32 +73,6 @@ pub(super) struct About {
     pub(super) name: &'static str,
     help: &'static str,
     kind: Kind,
-}
-
-impl About {
-    const fn counter(name: &'static str, help: &'static str) -> Self {
-        Self {
-            name,
-            help,
-            kind: Kind::Counter,
-        }
-    }
-
-    const fn gauge(name: &'static str, help: &'static str) -> Self {
-        Self {
-            name,
-            help,
-            kind: Kind::Gauge,
-        }
-    }
-
-    const fn histogram(name: &'static str, help: &'static str) -> Self {
-        Self {
-            name,
-            help,
-            kind: Kind::Histogram,
-        }
-    }
 }
 
 /// A metric of agents, and the way to read its values.
@@ -206,7 +169,7 @@ pub(super) fn name_of(prefix: &str) -> String {
 
 macro_rules! families {
     ($($kind:ident $name:literal $help:literal $values:expr;)+) => {
-        &[$(Family { about: About::$kind($name, $help), values: $values }),+]
+        &[$(Family { about: about!($kind $name, $help), values: $values }),+]
     };
 }
 
@@ -214,18 +177,18 @@ use Values::{Count, Counts, Gauge, Time, Times};
 
 /// The metrics of agents, in the order of the export.
 pub(super) const FAMILIES: &[Family] = families! {
-    counter "requests_total" "Calls made."
+    Counter "requests_total" "Calls made."
         Count(|of| of.calls.made);
-    counter "responses_total" "Calls answered by their agent."
+    Counter "responses_total" "Calls answered by their agent."
         Count(|of| of.calls.answered);
-    counter "decisions_total" "Answers by decision."
+    Counter "decisions_total" "Answers by decision."
         Counts("decision", &[
             ("allow", |of| of.decisions.allow),
             ("block", |of| of.decisions.block),
             ("redirect", |of| of.decisions.redirect),
             ("challenge", |of| of.decisions.challenge),
         ]);
-    counter "failures_total" "Calls that ended without an answer, by reason."
+    Counter "failures_total" "Calls that ended without an answer, by reason."
         Counts("reason", &[
             ("timed_out", |of| of.calls.timed_out),
             ("connection_closed", |of| of.calls.connection_closed),
@@ -240,21 +203,21 @@ pub(super) const FAMILIES: &[Family] = families! {
             ("unavailable", |of| of.calls.unavailable),
             ("circuit_open", |of| of.calls.circuit_open),
         ]);
-    counter "skipped_total" "Calls not sent because the agent does not subscribe to this kind of event."
+    Counter "skipped_total" "Calls not sent because the agent does not subscribe to this kind of event."
         Count(|of| of.calls.skipped);
-    counter "timeouts_total" "Calls ended by their deadline."
+    Counter "timeouts_total" "Calls ended by their deadline."
         Count(|of| of.calls.timed_out);
-    counter "connection_errors_total" "Calls that lost their connection or found none."
+    Counter "connection_errors_total" "Calls that lost their connection or found none."
         Count(|of| of.calls.connection_closed + of.calls.unavailable);
-    counter "serialization_errors_total" "Calls whose event was too large or whose answer did not decode."
+    Counter "serialization_errors_total" "Calls whose event was too large or whose answer did not decode."
         Count(|of| of.calls.undecodable + of.calls.too_large);
-    counter "flow_control_rejections_total" "Calls rejected, or allowed without the agent, because of a pause."
+    Counter "flow_control_rejections_total" "Calls rejected, or allowed without the agent, because of a pause."
         Count(|of| of.calls.paused);
-    counter "flow_control_pauses_total" "Pauses that the agent asked for."
+    Counter "flow_control_pauses_total" "Pauses that the agent asked for."
         Count(|of| of.flow_control_pauses);
-    counter "flow_control_resumes_total" "Pauses that ended."
+    Counter "flow_control_resumes_total" "Pauses that ended."
         Count(|of| of.flow_control_resumes);
-    counter "faults_total" "Faults that do not belong to a single call, by kind."
+    Counter "faults_total" "Faults that do not belong to a single call, by kind."
         Counts("kind", &[
             ("late_answer", |of| of.faults.late_answers),
             ("unmatched_answer", |of| of.faults.unmatched_answers),
@@ -264,39 +227,39 @@ pub(super) const FAMILIES: &[Family] = families! {
             ("invalid_frame", |of| of.faults.invalid_frames),
             ("connection_lost", |of| of.faults.connections_lost),
         ]);
-    counter "failed_open_total" "Failed calls that were allowed because the failure mode is open."
+    Counter "failed_open_total" "Failed calls that were allowed because the failure mode is open."
         Count(|of| of.failed_open);
-    counter "allowed_while_paused_total" "Calls allowed without the agent because of a pause."
+    Counter "allowed_while_paused_total" "Calls allowed without the agent because of a pause."
         Count(|of| of.allowed_while_paused);
-    counter "exchanges_cancelled_total" "Exchanges dropped before their end."
+    Counter "exchanges_cancelled_total" "Exchanges dropped before their end."
         Count(|of| of.exchanges_cancelled);
-    counter "reconnects_total" "Connections that replaced lost ones."
+    Counter "reconnects_total" "Connections that replaced lost ones."
         Count(|of| of.reconnects);
-    counter "circuit_breaker_trips_total" "Times that the circuit breaker opened."
+    Counter "circuit_breaker_trips_total" "Times that the circuit breaker opened."
         Count(|of| of.circuit_breaker_trips);
-    gauge "in_flight_requests" "Calls made and not ended."
+    Gauge "in_flight_requests" "Calls made and not ended."
         Gauge(|of| of.in_flight_requests as f64);
-    gauge "pending_requests" "Calls that have a slot and so may be with the agent."
+    Gauge "pending_requests" "Calls that have a slot and so may be with the agent."
         Gauge(|of| of.pending_requests as f64);
-    gauge "active_connections" "Open connections."
+    Gauge "active_connections" "Open connections."
         Gauge(|of| of.active_connections as f64);
-    gauge "healthy_connections" "Connections that take new exchanges."
+    Gauge "healthy_connections" "Connections that take new exchanges."
         Gauge(|of| of.healthy_connections as f64);
-    gauge "paused_connections" "Connections that the agent paused."
+    Gauge "paused_connections" "Connections that the agent paused."
         Gauge(|of| of.paused_connections as f64);
-    gauge "connecting_connections" "Missing connections that are being opened."
+    Gauge "connecting_connections" "Missing connections that are being opened."
         Gauge(|of| of.connecting_connections as f64);
-    gauge "open_circuit_breakers" "Agents whose circuit breaker is not closed."
+    Gauge "open_circuit_breakers" "Agents whose circuit breaker is not closed."
         Gauge(|of| of.open_circuit_breakers as f64);
-    gauge "buffer_utilization_percent" "Fill level of the fullest send queue, in percent."
+    Gauge "buffer_utilization_percent" "Fill level of the fullest send queue, in percent."
         Gauge(|of| (of.buffer_utilization * 100.0).round());
-    gauge "buffer_utilization_ratio" "Fill level of the fullest send queue, from 0 to 1."
+    Gauge "buffer_utilization_ratio" "Fill level of the fullest send queue, from 0 to 1."
         Gauge(|of| of.buffer_utilization);
-    histogram "request_duration_seconds" "Time from making a call to receiving its answer or to its failure."
+    Histogram "request_duration_seconds" "Time from making a call to receiving its answer or to its failure."
         Time(|of| &of.request_duration);
-    histogram "serialization_seconds" "Time to encode an event, of timed calls."
+    Histogram "serialization_seconds" "Time to encode an event, of timed calls."
         Time(|of| &of.stages.encode);
-    histogram "stage_duration_seconds" "Time in each stage of timed calls."
+    Histogram "stage_duration_seconds" "Time in each stage of timed calls."
         Times("stage", &[
             ("encode", |of| &of.stages.encode),
             ("wait", |of| &of.stages.wait),

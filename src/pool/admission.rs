@@ -135,14 +135,14 @@ impl<'a> Opening<'a> {
         match self.bound_to {
             // Not that of this member: the agent may have been removed and added again since the
             // exchange began.
-            Some(connection) => connection.agent(),
+            Some(connection) => &connection.agent,
             None => &self.agent.state.shared,
         }
     }
 
     fn queues(&self) -> &'a AdmissionQueues {
         match self.bound_to {
-            Some(connection) => connection.queues(),
+            Some(connection) => &connection.calls.queues,
             None => &self.agent.state.shared.queues,
         }
     }

@@ -52,12 +52,12 @@ impl Agent {
     /// Returns the capabilities that the agent announced when it was connected; `None` if it has no
     /// connection.
     pub fn capabilities(&self) -> Option<AgentCapabilities> {
-        self.with_connection(|connection| connection.capabilities().clone())
+        self.with_connection(|connection| connection.capabilities.clone())
     }
 
     /// Returns the encoding of payloads; `None` if the agent has no connection.
     pub fn encoding(&self) -> Option<Encoding> {
-        self.with_connection(|connection| connection.dialect().encoding)
+        self.with_connection(|connection| connection.dialect.encoding)
     }
 
     /// Returns whether the agent speaks tollgate's extension of the protocol; `None` if it has no
@@ -66,7 +66,7 @@ impl Agent {
     /// With it, bodies are sent unencoded inside MessagePack, and several events of one exchange
     /// may be unanswered at once.
     pub fn uses_extension(&self) -> Option<bool> {
-        self.with_connection(|connection| connection.dialect().has_streams())
+        self.with_connection(|connection| connection.dialect.has_streams())
     }
 
     /// Tells the agent to abandon an exchange, and fails its pending call, if there is one, with
@@ -81,10 +81,11 @@ impl Agent {
         reason: CancelReason,
     ) -> Result<(), CallError> {
         let agent = &self.0;
+        let key = agent.correlation(correlation_id).key;
         let snapshot = agent.snapshot_full();
         let carrying = snapshot
             .open_connections()
-            .find(|connection| connection.is_busy_with(correlation_id));
+            .find(|connection| connection.calls.slots.contains(key));
         let affinities = &agent.pool.affinities;
         let pinned = affinities.pinned(correlation_id, agent.id());
         affinities.unpin(correlation_id, agent.id());

@@ -6,7 +6,7 @@ use crate::config_push::ConfigUpdateHandler;
 use crate::connection::{AgentEvent, Connection, Inbound, SharedState};
 use crate::log::AgentLog;
 use crate::memory::{MemoryBudget, MemoryCharge};
-use crate::metrics::MetricsCollector;
+use crate::metrics::{Fault, MetricsCollector};
 use crate::protocol::AgentNotice;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -82,8 +82,11 @@ impl AgentState {
         while let Some((event, len)) = inbound.next().await {
             let memory = &self.shared.memory;
             match memory.try_charge(len.saturating_mul(DECODED_FACTOR)) {
-                Some(charge) => self.handle(inbound.connection(), event, Arc::new(charge)),
-                None => inbound.connection().record_over_memory(len),
+                Some(charge) => self.handle(&inbound.connection, event, Arc::new(charge)),
+                None => {
+                    let detail = format_args!("{len} bytes, dropped at the memory limit");
+                    self.shared.record_fault(Fault::UnexpectedMessage, &detail);
+                }
             }
         }
     }

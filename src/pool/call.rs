@@ -174,7 +174,7 @@ impl Member {
     ) -> Result<PendingCall, CallEnd> {
         let is_skipped = self.config.skip_unsubscribed_events
             && params.kind != EventType::Configure
-            && !connection.capabilities().supports_event(params.kind);
+            && !connection.capabilities.supports_event(params.kind);
         if is_skipped {
             return Err(CallEnd::Unsubscribed);
         }

@@ -67,10 +67,10 @@ impl Snapshot {
         let mut with_slot = self
             .connections()
             .iter()
-            .filter(|connection| connection.is_healthy() && connection.has_free_slot());
+            .filter(|connection| connection.is_healthy() && connection.calls.has_free_slot());
         let not_opened =
-            with_slot.find_map(|connection| match connection.check_flow(correlation) {
-                Ok(()) => (!connection.is_free_for(correlation)).then_some(CallEnd::Busy),
+            with_slot.find_map(|connection| match connection.flow.check(correlation.key) {
+                Ok(()) => (!connection.calls.is_free_for(correlation)).then_some(CallEnd::Busy),
                 Err(not_opened) => (not_opened == CallEnd::ExchangePaused).then_some(not_opened),
             });
         not_opened.unwrap_or(CallEnd::Full)
@@ -105,7 +105,7 @@ impl Snapshot {
     ) -> Option<&Arc<Connection>> {
         let own = self.connections.served_by(runtime)?;
         own.choose(strategy, usable)
-            .filter(|connection| connection.has_free_slot())
+            .filter(|connection| connection.calls.has_free_slot())
     }
 
     /// Returns the reason why no connection is usable.
@@ -121,7 +121,7 @@ impl Snapshot {
         if self
             .connections()
             .iter()
-            .any(|connection| connection.is_retired())
+            .any(|connection| connection.lifecycle.is_retired())
         {
             // Connections are retired only once they have left the snapshot, so the caller's
             // snapshot is outdated. This result makes the caller load the new one and choose
@@ -133,7 +133,7 @@ impl Snapshot {
         }
         let mut not_opened = CallEnd::Paused;
         for connection in available() {
-            match connection.check_flow(correlation) {
+            match connection.flow.check(correlation.key) {
                 // Available and not paused, and yet not usable: an event of the exchange is
                 // unanswered.
                 Ok(()) => return CallEnd::Busy,
@@ -177,22 +177,22 @@ impl<'r> Group<'r> {
                 let in_turn = |connection: &&Arc<Connection>| {
                     let round = cursor / self.connections.len().max(1);
                     let has_turn =
-                        !connection.health().is_degraded() || round.is_multiple_of(DEGRADED_WEIGHT);
-                    has_turn && connection.has_free_slot()
+                        !connection.health.is_degraded() || round.is_multiple_of(DEGRADED_WEIGHT);
+                    has_turn && connection.calls.has_free_slot()
                 };
                 candidates()
                     .find(in_turn)
-                    .or_else(|| candidates().find(|connection| connection.has_free_slot()))
-                    .or_else(|| candidates().min_by_key(|connection| connection.in_flight()))
+                    .or_else(|| candidates().find(|connection| connection.calls.has_free_slot()))
+                    .or_else(|| candidates().min_by_key(|one| one.calls.slots.pending()))
             }
             LoadBalanceStrategy::LeastConnections => {
                 candidates().min_by_key(|connection| load(connection))
             }
             LoadBalanceStrategy::HealthBased => candidates().min_by_key(|connection| {
                 (
-                    !connection.has_free_slot(),
-                    connection.health().is_degraded(),
-                    connection.in_flight(),
+                    !connection.calls.has_free_slot(),
+                    connection.health.is_degraded(),
+                    connection.calls.slots.pending(),
                 )
             }),
         }
@@ -204,8 +204,8 @@ impl<'r> Group<'r> {
         let last = self.cursor.load(Ordering::Relaxed).wrapping_sub(1);
         let connection = &self.connections.get(last % self.connections.len().max(1))?;
         let can_join = connection.is_batching()
-            && connection.has_free_slot()
-            && !connection.health().is_degraded()
+            && connection.calls.has_free_slot()
+            && !connection.health.is_degraded()
             && usable(connection);
         can_join.then_some(connection)
     }
@@ -228,13 +228,13 @@ fn can_take_event(connection: &Connection, correlation: Correlation<'_>) -> bool
 /// Returns whether neither a pause nor a missing answer keeps a connection from taking the next
 /// event of an exchange.
 fn is_free_for(connection: &Connection, correlation: Correlation<'_>) -> bool {
-    connection.check_flow(correlation).is_ok() && connection.is_free_for(correlation)
+    connection.flow.check(correlation.key).is_ok() && connection.calls.is_free_for(correlation)
 }
 
 /// Returns the number of pending calls, weighted for degraded agents.
 fn load(connection: &Connection) -> usize {
-    let in_flight = connection.in_flight();
-    if connection.health().is_degraded() {
+    let in_flight = connection.calls.slots.pending();
+    if connection.health.is_degraded() {
         (in_flight + 1) * DEGRADED_WEIGHT
     } else {
         in_flight

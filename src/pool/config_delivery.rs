@@ -90,7 +90,7 @@ impl Inner {
             agent_id: agent_id.into(),
         })?;
         let snapshot = agent.snapshot_full();
-        let would_misread = |connection: &Arc<Connection>| !connection.dialect().has_streams();
+        let would_misread = |connection: &Arc<Connection>| !connection.dialect.has_streams();
         if snapshot.open_connections().any(would_misread) {
             return Ok(Err(NO_EXTENSION.to_owned()));
         }

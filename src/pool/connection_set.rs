@@ -86,10 +86,10 @@ impl From<Vec<Arc<Connection>>> for ConnectionSet {
     fn from(connections: Vec<Arc<Connection>>) -> Self {
         let prefers_batching = connections
             .iter()
-            .any(|connection| connection.prefers_batching());
+            .any(|connection| connection.outbound.link.prefers_batching());
         let mut by_runtime: Vec<(Option<RuntimeId>, Vec<Arc<Connection>>)> = Vec::new();
         for connection in connections {
-            let runtime = connection.runtime();
+            let runtime = connection.runtime;
             match by_runtime.iter_mut().find(|(known, _)| *known == runtime) {
                 Some((_, members)) => members.push(connection),
                 None => by_runtime.push((runtime, vec![connection])),
@@ -118,5 +118,5 @@ impl From<Vec<Arc<Connection>>> for ConnectionSet {
 }
 
 fn is_forward(connection: &&Arc<Connection>) -> bool {
-    connection.origin() == Origin::Forward
+    connection.origin == Origin::Forward
 }

@@ -82,7 +82,7 @@ impl Member {
     /// are unused or the drain timeout has passed.
     pub(super) fn retire(&self, connections: Vec<Arc<Connection>>) {
         for connection in &connections {
-            connection.retire();
+            connection.lifecycle.retire();
         }
         // Calls that wait for a slot find the successor's connections, or that the agent was
         // removed.
@@ -96,12 +96,12 @@ impl Member {
             let unused = async {
                 // Retired connections take nothing new, so each one is waited for only once.
                 for connection in &retired.0 {
-                    connection.wait_unused().await;
+                    connection.lifecycle.wait_unused().await;
                 }
             };
             // What is in use after this time is cancelled.
             let _ = timeout(drain_timeout, unused).await;
-            let open = retired.0.iter().filter(|connection| connection.is_open());
+            let open = retired.0.iter().filter(|one| one.lifecycle.is_open());
             cancel(open).await;
         });
     }
@@ -122,18 +122,18 @@ async fn wait_idle(agents: &Agents) {
     let connections = || {
         let snapshots = agents.values().map(|agent| agent.snapshot_full());
         let connections = snapshots.flat_map(|snapshot| snapshot.connections().to_vec());
-        connections.filter(|connection| connection.is_open())
+        connections.filter(|connection| connection.lifecycle.is_open())
     };
     // Pinned exchanges may make calls on one connection while another is waited for.
-    while connections().any(|connection| connection.is_used()) {
+    while connections().any(|connection| connection.lifecycle.is_used()) {
         for connection in connections() {
-            connection.wait_idle().await;
+            connection.lifecycle.wait_idle().await;
         }
     }
 }
 
 async fn cancel(connections: impl Iterator<Item = &Arc<Connection>>) {
-    for connection in connections.filter(|connection| connection.in_flight() > 0) {
+    for connection in connections.filter(|connection| connection.calls.slots.pending() > 0) {
         // Fails only if the connection ends first, and then its calls have failed already.
         let _ = connection.cancel_all(CancelReason::ProxyShutdown).await;
     }

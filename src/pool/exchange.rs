@@ -194,7 +194,7 @@ impl Exchange {
     /// fails.
     pub fn is_open(&self) -> bool {
         let connection = self.connection.as_ref();
-        connection.is_some_and(|connection| connection.is_open())
+        connection.is_some_and(|connection| connection.lifecycle.is_open())
     }
 
     /// Returns the agent, and the connection if there is one.
@@ -207,7 +207,7 @@ impl Exchange {
     /// If not, and [`skip_unsubscribed_events`](super::AgentPoolConfig::skip_unsubscribed_events)
     /// is set, `send` returns an `allow` at once, so callers can skip building the event.
     pub fn is_subscribed(&self, kind: EventType) -> bool {
-        let supports = |connection: &ExchangeGuard| connection.capabilities().supports_event(kind);
+        let supports = |connection: &ExchangeGuard| connection.capabilities.supports_event(kind);
         self.connection.as_ref().is_some_and(supports)
     }
 
@@ -350,7 +350,7 @@ impl Exchange {
     /// Waits until the previous event is answered, if the answers could not be told apart
     /// otherwise.
     async fn wait_for_previous(&mut self) {
-        let has_streams = |connection: &ExchangeGuard| connection.dialect().has_streams();
+        let has_streams = |connection: &ExchangeGuard| connection.dialect.has_streams();
         if self.connection.as_ref().is_some_and(has_streams) {
             return;
         }
@@ -379,7 +379,7 @@ impl Exchange {
     /// Tells the agent to abandon the exchange.
     fn notify_cancelled(&self, reason: CancelReason) {
         let connection = self.connection.as_ref();
-        if let Some(connection) = connection.filter(|connection| connection.is_open()) {
+        if let Some(connection) = connection.filter(|connection| connection.lifecycle.is_open()) {
             let cancelled = &self.agent.state.counters.exchanges_cancelled;
             cancelled.fetch_add(1, Ordering::Relaxed);
             connection.try_send_cancel(self.correlation_id(), reason);

@@ -128,7 +128,7 @@ impl Inner {
             if agent.take_settings_request() {
                 work.push(Box::pin(Arc::clone(agent).reconfigure()));
             }
-            let failing = |connection: &&Arc<Connection>| connection.health().is_failing();
+            let failing = |connection: &&Arc<Connection>| connection.health.is_failing();
             agent.probe(snapshot.open_connections().filter(failing), work);
         }
         for delivery in self.pusher.deliveries() {
@@ -154,7 +154,7 @@ impl Inner {
         }
         let now = now_ms();
         let is_silent = |connection: &&Arc<Connection>| {
-            connection.silence() >= self.config.health_check_interval
+            connection.timeline.silence() >= self.config.health_check_interval
         };
         for agent in self.agents.load().values() {
             let snapshot = agent.snapshot_full();
@@ -181,7 +181,7 @@ impl Member {
 
     /// Pings connections, except those for which a ping is in progress.
     fn probe<'a>(&self, connections: impl Iterator<Item = &'a Arc<Connection>>, work: &Work) {
-        for probe in connections.filter_map(Connection::begin_probe) {
+        for probe in connections.filter_map(ProbeGuard::of) {
             work.push(Box::pin(probe_connection(probe, self.config.ping_timeout)));
         }
     }
@@ -200,8 +200,8 @@ impl Member {
     ) -> bool {
         let open = snapshot
             .connections_of(Origin::Forward)
-            .filter(|connection| connection.is_open())
-            .filter(|connection| runtime.is_none() || connection.runtime() == runtime);
+            .filter(|connection| connection.lifecycle.is_open())
+            .filter(|connection| runtime.is_none() || connection.runtime == runtime);
         self.endpoint.is_some() && open.count() < self.config.connections_per_agent
     }
 
@@ -217,12 +217,12 @@ impl Member {
             .connections()
             .iter()
             .cloned()
-            .partition(|connection| connection.is_open());
+            .partition(|connection| connection.lifecycle.is_open());
         if !closed.is_empty() {
             let was_useful = |connection: &Arc<Connection>| {
-                connection.has_received() || connection.age() >= MIN_USEFUL_AGE
+                connection.timeline.has_received() || connection.timeline.age() >= MIN_USEFUL_AGE
             };
-            let is_brief = |connection: &Arc<Connection>| connection.age() < MIN_AGE;
+            let is_brief = |connection: &Arc<Connection>| connection.timeline.age() < MIN_AGE;
             let lost = if open.is_empty() && !closed.iter().any(was_useful) {
                 Lost::Useless
             } else if closed.iter().all(is_brief) {
@@ -257,7 +257,7 @@ impl Member {
         let mut last_failure = None;
         let mut opened: Option<Arc<Connection>> = None;
         while let Some(endpoint) = self.missing(runtime) {
-            if !opened.as_ref().is_some_and(|last| last.is_open()) {
+            if !opened.as_ref().is_some_and(|last| last.lifecycle.is_open()) {
                 let interval = self.config.reconnect_interval;
                 self.reconnect.pause(interval, last_failure.as_ref()).await;
             }
@@ -310,21 +310,22 @@ fn log_failure(agent_id: &str, failures: u32, cause: &impl std::fmt::Display) {
 }
 
 /// Pings a connection, and closes it if nothing was received until the timeout.
-async fn probe_connection(connection: ProbeGuard, ping_timeout: Duration) {
-    let silence = connection.silence();
+async fn probe_connection(probe: ProbeGuard, ping_timeout: Duration) {
+    let connection = &probe.0;
+    let silence = connection.timeline.silence();
     if connection.ping(ping_timeout).await.is_ok() {
         return connection.recover();
     }
     // Any other message shows that the agent is alive, though not that it answers.
-    if connection.is_open() && connection.silence() >= silence + ping_timeout {
-        let agent = &*connection.agent().id;
+    if connection.lifecycle.is_open() && connection.timeline.silence() >= silence + ping_timeout {
+        let agent = &*connection.agent.id;
         log_line!(
             warn,
             agent,
             { agent },
             "nothing received within {ping_timeout:?} after a ping; closing the connection"
         );
-        connection.close_unresponsive();
+        connection.close_on_error(&"the agent does not respond");
     }
 }
 
@@ -347,52 +348,5 @@ pub(super) async fn until_dropped(closed: &mut watch::Receiver<()>) {
 }
 
 #[cfg(all(test, feature = "__bench"))]
-mod tests {
-    use crate::pool::AgentPoolConfig;
-    use crate::pool::fixture::Fixture;
-
-    fn fixture() -> Fixture {
-        let config = AgentPoolConfig {
-            connections_per_agent: 2,
-            ..AgentPoolConfig::default()
-        };
-        Fixture::with_config(&["agent"], config)
-    }
-
-    #[test]
-    fn a_closed_connection_leaves_the_snapshot_and_is_missing() {
-        let fixture = fixture();
-        let agent = fixture.agent("agent").0;
-        assert!(!agent.is_incomplete(&agent.snapshot(), None));
-        assert_eq!(agent.missing(None), None);
-        let connections = fixture.connections("agent");
-        connections[0].close();
-        assert!(agent.is_incomplete(&agent.snapshot(), None));
-        assert!(agent.missing(None).is_some());
-        let left = fixture.connections("agent");
-        assert!(left.len() == 1 && std::sync::Arc::ptr_eq(&left[0], &connections[1]));
-    }
-
-    #[test]
-    fn nothing_is_missing_to_an_agent_that_was_removed() {
-        let fixture = fixture();
-        let agent = fixture.agent("agent").0;
-        fixture.connections("agent")[0].close();
-        fixture.pool.remove("agent").expect("a known agent");
-        assert_eq!(agent.missing(None), None);
-        assert!(agent.snapshot().connections().is_empty());
-    }
-
-    #[test]
-    fn work_that_is_in_progress_is_not_started_again() {
-        let fixture = fixture();
-        let agent = fixture.agent("agent").0;
-        let guard = agent.reconnect.begin(None);
-        assert!(guard.is_some() && agent.reconnect.begin(None).is_none());
-        drop(guard);
-        assert!(agent.reconnect.begin(None).is_some());
-        let connection = &fixture.connections("agent")[0];
-        let probe = connection.begin_probe();
-        assert!(probe.is_some() && connection.begin_probe().is_none());
-    }
-}
+#[path = "../../tests/unit/pool/maintenance.rs"]
+mod tests;

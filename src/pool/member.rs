@@ -185,7 +185,7 @@ impl Member {
             total_in_flight: snapshot
                 .connections()
                 .iter()
-                .map(|connection| connection.in_flight() as u64)
+                .map(|connection| connection.calls.slots.pending() as u64)
                 .sum(),
             total_requests: calls.made,
             total_errors,
@@ -197,7 +197,7 @@ impl Member {
             is_healthy: self.is_available(),
             idle_for: snapshot
                 .open_connections()
-                .map(|connection| connection.idle_time())
+                .map(|connection| connection.timeline.idle_time())
                 .min(),
             calls,
             failed_open: count(&counters.failed_open),
@@ -235,7 +235,7 @@ impl Snapshot {
             .registration
             .filter(|registration| registration.is_proven());
         let is_kept = |connection: &Arc<Connection>| {
-            registration.is_some() && connection.origin() == Origin::Reverse
+            registration.is_some() && connection.origin == Origin::Reverse
         };
         let (kept, retired): (Vec<_>, _) =
             replaced.connections().iter().cloned().partition(is_kept);
@@ -258,14 +258,14 @@ impl Snapshot {
     pub(super) fn open_connections(&self) -> impl Iterator<Item = &Arc<Connection>> {
         self.connections()
             .iter()
-            .filter(|connection| connection.is_open())
+            .filter(|connection| connection.lifecycle.is_open())
     }
 
     /// Returns the forward or the reverse connections.
     pub(super) fn connections_of(&self, origin: Origin) -> impl Iterator<Item = &Arc<Connection>> {
         self.connections()
             .iter()
-            .filter(move |connection| connection.origin() == origin)
+            .filter(move |connection| connection.origin == origin)
     }
 
     /// Returns a connection from which to read what the agent announced, preferably an open one.

@@ -37,6 +37,7 @@ mod send;
 mod settings;
 mod settings_delivery;
 #[cfg(feature = "__sim")]
+#[path = "../../tests/simulator/hooks/pool.rs"]
 pub(crate) mod simulated;
 mod stats;
 mod trace;

@@ -72,14 +72,14 @@ impl Member {
         let active_connections = open().count();
         let is_closed = self.state.shared.breaker.state() == CircuitBreakerState::Closed;
         AgentMetrics {
-            pending_requests: open().map(|connection| connection.in_flight() as u64).sum(),
+            pending_requests: open().map(|one| one.calls.slots.pending() as u64).sum(),
             active_connections: active_connections as u64,
             healthy_connections: open().filter(|connection| connection.is_healthy()).count() as u64,
-            paused_connections: open().filter(|connection| connection.is_paused()).count() as u64,
+            paused_connections: open().filter(|one| one.flow.is_paused()).count() as u64,
             connecting_connections: wanted_connections.saturating_sub(active_connections) as u64,
             open_circuit_breakers: u64::from(!is_closed),
             buffer_utilization: open()
-                .map(|connection| connection.ring_utilization())
+                .map(|connection| connection.outbound.queue.utilization())
                 .fold(0.0, f64::max),
             ..counters_of(&self.state)
         }

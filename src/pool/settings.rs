@@ -71,7 +71,7 @@ impl Agent {
                     agent.request_settings();
                     return Err(error);
                 }
-                Err(error) if connection.is_open() => return Err(error),
+                Err(error) if connection.lifecycle.is_open() => return Err(error),
                 // The connection that replaces this one begins with the new settings.
                 Err(_) => {}
             }
@@ -291,9 +291,9 @@ impl Member {
             }
         }
         connection.end_configuring();
-        let capabilities = connection.capabilities();
+        let capabilities = &connection.capabilities;
         // Other agents would take a pushed update for their settings.
-        let takes_pushes = capabilities.features.config_push && connection.dialect().has_streams();
+        let takes_pushes = capabilities.features.config_push && connection.dialect.has_streams();
         self.pool
             .pusher
             .register_agent(&**self.id(), &*capabilities.name, takes_pushes);
@@ -384,60 +384,10 @@ impl Settings {
     }
 
     fn are_current_on(&self, connection: &Connection) -> bool {
-        connection.settings().load(Ordering::Relaxed) == self.number()
+        connection.settings.load(Ordering::Relaxed) == self.number()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn version(store: &SettingsStore) -> Option<Value> {
-        let settings = store.get("agent")?;
-        settings.object.get("config_version").cloned()
-    }
-
-    fn set(store: &SettingsStore, version: &str) -> Replacement {
-        store.replace("agent", Value::Null, Some(version.to_owned()))
-    }
-
-    #[test]
-    fn restoring_brings_back_what_was_replaced() {
-        let store = SettingsStore::default();
-        let first = set(&store, "1");
-        let second = set(&store, "2");
-        store.restore("agent", second);
-        assert_eq!(version(&store), Some("1".into()));
-        store.restore("agent", first);
-        assert_eq!(version(&store), None);
-    }
-
-    #[test]
-    fn newer_settings_are_not_replaced_by_restoring() {
-        let store = SettingsStore::default();
-        let first = set(&store, "1");
-        set(&store, "2");
-        store.restore("agent", first);
-        assert_eq!(version(&store), Some("2".into()));
-        let third = set(&store, "3");
-        store.forget("agent");
-        store.restore("agent", third);
-        assert_eq!(version(&store), None);
-    }
-
-    #[test]
-    fn numbers_are_never_used_twice() {
-        let store = SettingsStore::default();
-        let number = |store: &SettingsStore| {
-            let settings = store.get("agent").expect("settings");
-            settings.number.load(Ordering::Relaxed)
-        };
-        set(&store, "1");
-        let first = number(&store);
-        store.expire("agent");
-        let expired = number(&store);
-        set(&store, "1");
-        let second = number(&store);
-        assert!(0 < first && first < expired && expired < second);
-    }
-}
+#[path = "../../tests/unit/pool/settings.rs"]
+mod tests;

@@ -19,7 +19,7 @@ const MIN_FIRST_SETTINGS_TIMEOUT: Duration = Duration::from_secs(5);
 impl Member {
     /// Returns how long the agent may take to accept its settings on a new connection.
     pub(super) fn first_settings_limit(&self, connection: &Connection) -> TimeLimit {
-        if connection.dialect().has_streams() {
+        if connection.dialect.has_streams() {
             return TimeLimit::fixed(self.config.connect_timeout);
         }
         let timeout = self.config.timeout(EventType::Configure);
@@ -50,7 +50,7 @@ impl Member {
             is_initial: delivery.before == 0,
         };
         let open = || self.open_on(connection, Binding::Bound, params);
-        let result = if connection.dialect().confirms_settings_by_pong() {
+        let result = if connection.dialect.confirms_settings_by_pong() {
             let outcome = self.call_confirmed_by_pong(params, &event, open).await;
             config_result_of_stream(outcome, connection)
         } else {
@@ -98,7 +98,7 @@ struct DeliveryGuard<'a> {
 impl<'a> DeliveryGuard<'a> {
     fn new(connection: &'a Connection, settings: &Settings) -> Self {
         let number = settings.number();
-        let before = connection.settings().swap(number, Ordering::Relaxed);
+        let before = connection.settings.swap(number, Ordering::Relaxed);
         Self {
             connection,
             number,
@@ -122,7 +122,7 @@ impl<'a> DeliveryGuard<'a> {
 impl Drop for DeliveryGuard<'_> {
     fn drop(&mut self) {
         let (number, fallback) = (self.number, self.fallback);
-        let current = self.connection.settings();
+        let current = &self.connection.settings;
         // Fails if newer settings were sent meanwhile, which then stay.
         let _ = current.compare_exchange(number, fallback, Ordering::Relaxed, Ordering::Relaxed);
     }
@@ -150,7 +150,7 @@ fn config_result_of_stream(
     outcome: Outcome,
     connection: &Connection,
 ) -> Result<Result<(), String>, CallError> {
-    match (&outcome, connection.end_of_receiving()) {
+    match (&outcome, connection.end_of_receiving.get()) {
         (Err(CallError::ConnectionClosed { .. }), Some(cause)) => {
             Ok(Err(format!("the stream ended: {cause}")))
         }

@@ -7,6 +7,7 @@ pub(crate) mod grpc;
 mod handshake_limiter;
 mod peer;
 #[cfg(feature = "__sim")]
+#[path = "../../tests/simulator/hooks/transport.rs"]
 pub(crate) mod simulated;
 mod socket;
 mod socket_file;

@@ -21,6 +21,7 @@ mod process;
 pub mod proto;
 mod raw;
 mod reverse;
+mod virtual_time;
 
 #[cfg(feature = "grpc")]
 pub use agent::serve_grpc;
@@ -39,6 +40,7 @@ pub use raw::{
 };
 
 pub use reverse::{DialingAgent, Proxy, dial, dial_with, registration};
+pub use virtual_time::in_virtual_time;
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -132,8 +132,10 @@ async fn reason_of(server: AgentServerBuilder<RuleAgent>) -> String {
 async fn malformed_endpoints_are_rejected() {
     for endpoint in [
         "",
+        "tcp://",
         "tcp://nowhere",
         "tcp://:1",
+        "tls://:1",
         "udp://127.0.0.1:1",
         "unix:",
     ] {
@@ -149,6 +151,7 @@ async fn missing_features_are_named() {
         "grpc://127.0.0.1:0",
         "grpcs://[::1]:0",
         "grpc+unix:///run/a",
+        "grpc+systemd:",
     ] {
         let reason = reason_of(builder().listen(endpoint)).await;
         assert!(reason.contains("built without `grpc`"), "{reason}");
@@ -156,6 +159,7 @@ async fn missing_features_are_named() {
     #[cfg(not(feature = "tls"))]
     for server in [
         builder().listen("tls://127.0.0.1:0"),
+        builder().listen("tls+systemd:"),
         builder().dial("tls://127.0.0.1:1"),
     ] {
         let reason = reason_of(server).await;

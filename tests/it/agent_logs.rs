@@ -57,54 +57,56 @@ async fn log_lines_become_tracing_events_with_fields() {
     }
 }
 
-#[tokio::test]
-async fn excess_log_lines_are_dropped_and_counted() {
-    let recorder = Recorder::of("tollgate::agent_log");
-    let _guard = tracing::subscriber::set_default(recorder.clone());
-    let agent = serve().await;
-    let settings = AgentPoolConfig {
-        max_agent_logs_per_second: 5,
-        ..config(Encoding::MessagePack)
-    };
-    let pool = pool_with(settings, &agent.path).await;
+#[test]
+fn excess_log_lines_are_dropped_and_counted() {
+    in_virtual_time(async {
+        let recorder = Recorder::of("tollgate::agent_log");
+        let _guard = tracing::subscriber::set_default(recorder.clone());
+        let agent = serve().await;
+        let settings = AgentPoolConfig {
+            max_agent_logs_per_second: 5,
+            ..config(Encoding::MessagePack)
+        };
+        let pool = pool_with(settings, &agent.path).await;
 
-    let count = async || {
-        let stats = pool.agent("agent").unwrap().stats();
-        (stats.log_messages, stats.log_messages_left_out)
-    };
+        let count = async || {
+            let stats = pool.agent("agent").unwrap().stats();
+            (stats.log_messages, stats.log_messages_left_out)
+        };
 
-    for sent in 1..=1000 {
-        agent.control.log(LogMessage::new(LogLevel::Warn, "flood"));
-        eventually("the line is processed", async || {
-            let (logged, left_out) = count().await;
-            logged + left_out == sent
-        })
-        .await;
-    }
-
-    let (logged, left_out) = count().await;
-    assert!(logged >= 5 && left_out > 500, "{logged} {left_out}");
-    let lines = recorder.take();
-    let is_line = |(_, text): &&(Level, String)| text.contains("message=flood");
-    assert_eq!(lines.iter().filter(is_line).count() as u64, logged);
-
-    // The number of omitted lines is logged as soon as the rate allows a line.
-    let mut sent = 1000;
-    loop {
-        agent.control.log(LogMessage::new(LogLevel::Warn, "more"));
-        sent += 1;
-        eventually("the line is processed", async || {
-            let (logged, left_out) = count().await;
-            logged + left_out == sent
-        })
-        .await;
-        if count().await.0 > logged {
-            break;
+        for sent in 1..=1000 {
+            agent.control.log(LogMessage::new(LogLevel::Warn, "flood"));
+            eventually("the line is processed", async || {
+                let (logged, left_out) = count().await;
+                logged + left_out == sent
+            })
+            .await;
         }
-    }
 
-    let (_, notice) = recorder.next().await;
-    assert!(notice.contains("lines were left out"), "{notice}");
+        let (logged, left_out) = count().await;
+        assert!(logged >= 5 && left_out > 500, "{logged} {left_out}");
+        let lines = recorder.take();
+        let is_line = |(_, text): &&(Level, String)| text.contains("message=flood");
+        assert_eq!(lines.iter().filter(is_line).count() as u64, logged);
+
+        // The number of omitted lines is logged as soon as the rate allows a line.
+        let mut sent = 1000;
+        loop {
+            agent.control.log(LogMessage::new(LogLevel::Warn, "more"));
+            sent += 1;
+            eventually("the line is processed", async || {
+                let (logged, left_out) = count().await;
+                logged + left_out == sent
+            })
+            .await;
+            if count().await.0 > logged {
+                break;
+            }
+        }
+
+        let (_, notice) = recorder.next().await;
+        assert!(notice.contains("lines were left out"), "{notice}");
+    });
 }
 
 #[tokio::test]

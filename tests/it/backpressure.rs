@@ -2,13 +2,13 @@
 
 use crate::common::{
     BOTH, Call, RawConnection, TEST_TIMEOUT, arrived, call, config, eventually, expect_works,
-    faults, frame, message, raw_pool, raw_pool_of, result_of, status_of,
+    faults, frame, in_virtual_time, message, raw_pool, raw_pool_of, result_of, status_of,
 };
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-use tokio::time::timeout;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
 use tollgate::{
     AgentPool, AgentPoolConfig, CallError as Error, CancelReason, Encoding,
     events::RequestBodyChunkEvent,
@@ -45,62 +45,66 @@ async fn in_flight(pool: &AgentPool) -> u64 {
     pool.agent("agent").unwrap().stats().total_in_flight
 }
 
-#[tokio::test]
-async fn silent_agent_costs_no_more_than_the_timeout() {
-    let limit = Duration::from_millis(200);
-    for encoding in BOTH {
-        let (_agent, pool, mut connection) = raw_pool(with_timeout(encoding, limit)).await;
+#[test]
+fn silent_agent_costs_no_more_than_the_timeout() {
+    in_virtual_time(async {
+        let limit = Duration::from_millis(200);
+        for encoding in BOTH {
+            let (_agent, pool, mut connection) = raw_pool(with_timeout(encoding, limit)).await;
 
-        for n in 0..3 {
-            let started = Instant::now();
-            let silent = arrived(&pool, &mut connection, &n.to_string()).await;
-            let result = result_of(silent).await;
+            for n in 0..3 {
+                let started = Instant::now();
+                let silent = arrived(&pool, &mut connection, &n.to_string()).await;
+                let result = result_of(silent).await;
 
-            let took = started.elapsed();
-            assert!(
-                matches!(result, Err(Error::Timeout { after, .. }) if after == limit),
-                "{result:?}"
-            );
-            assert!(
-                took >= limit && took < limit + Duration::from_millis(100),
-                "{took:?}"
-            );
+                let took = started.elapsed();
+                assert!(
+                    matches!(result, Err(Error::Timeout { after, .. }) if after == limit),
+                    "{result:?}"
+                );
+                assert!(
+                    took >= limit && took < limit + Duration::from_millis(100),
+                    "{took:?}"
+                );
+            }
         }
-    }
+    });
 }
 
-#[tokio::test]
-async fn writes_to_an_agent_that_does_not_read_are_bounded() {
-    for encoding in BOTH {
-        let config = AgentPoolConfig {
-            channel_buffer_size: 4,
-            ..with_timeout(encoding, Duration::from_millis(500))
-        };
-        let (_agent, pool, mut connection) = raw_pool(config).await;
+#[test]
+fn writes_to_an_agent_that_does_not_read_are_bounded() {
+    in_virtual_time(async {
+        for encoding in BOTH {
+            let config = AgentPoolConfig {
+                channel_buffer_size: 4,
+                ..with_timeout(encoding, Duration::from_millis(500))
+            };
+            let (_agent, pool, mut connection) = raw_pool(config).await;
 
-        let started = Instant::now();
-        for call in large_calls(&pool, 50) {
-            assert_fails!(result_of(call).await, Error::Timeout { .. });
+            let started = Instant::now();
+            for call in large_calls(&pool, 50) {
+                assert_fails!(result_of(call).await, Error::Timeout { .. });
+            }
+
+            assert!(
+                started.elapsed() < Duration::from_millis(1500),
+                "{:?}",
+                started.elapsed()
+            );
+            assert_eq!(in_flight(&pool).await, 0);
+
+            let later = call(&pool, "later");
+            let mut buffered = 0;
+            while connection.event().await != "later" {
+                buffered += 1;
+            }
+
+            // The send queue, the write in progress, and the socket buffer of about 200 KiB.
+            assert!(buffered <= 4 + 4 + 4, "{buffered} frames were buffered");
+            connection.block("later", 418).await;
+            assert_eq!(status_of(later).await, 418);
         }
-
-        assert!(
-            started.elapsed() < Duration::from_millis(1500),
-            "{:?}",
-            started.elapsed()
-        );
-        assert_eq!(in_flight(&pool).await, 0);
-
-        let later = call(&pool, "later");
-        let mut buffered = 0;
-        while connection.event().await != "later" {
-            buffered += 1;
-        }
-
-        // The send queue, the write in progress, and the socket buffer of about 200 KiB.
-        assert!(buffered <= 4 + 4 + 4, "{buffered} frames were buffered");
-        connection.block("later", 418).await;
-        assert_eq!(status_of(later).await, 418);
-    }
+    });
 }
 
 #[tokio::test]
@@ -159,25 +163,27 @@ async fn queued_calls_fail_at_once_when_the_agent_closes() {
     );
 }
 
-#[tokio::test]
-async fn queued_calls_are_cancelled_after_the_drain_timeout() {
-    let config = AgentPoolConfig {
-        drain_timeout: Duration::from_millis(50),
-        ..config(Encoding::MessagePack)
-    };
-    let (pool, _connection, calls) = stuck(config).await;
+#[test]
+fn queued_calls_are_cancelled_after_the_drain_timeout() {
+    in_virtual_time(async {
+        let config = AgentPoolConfig {
+            drain_timeout: Duration::from_millis(50),
+            ..config(Encoding::MessagePack)
+        };
+        let (pool, _connection, calls) = stuck(config).await;
 
-    pool.remove("agent").unwrap();
-    let started = Instant::now();
-    for call in calls {
-        assert_fails!(result_of(call).await, Error::Cancelled { .. });
-    }
+        pool.remove("agent").unwrap();
+        let started = Instant::now();
+        for call in calls {
+            assert_fails!(result_of(call).await, Error::Cancelled { .. });
+        }
 
-    assert!(
-        started.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        started.elapsed()
-    );
+        assert!(
+            started.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            started.elapsed()
+        );
+    });
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! Agents that violate the protocol after the handshake.
 
 use crate::common::{
-    BOTH, RawConnection, arrived, call, config, expect_works, faults, frame, message, raw_pool,
-    request, result_of, serve, status_of,
+    BOTH, RawConnection, arrived, call, config, expect_works, faults, frame, in_virtual_time,
+    message, raw_pool, request, result_of, serve, status_of,
 };
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, CallError as Error, Decision, Encoding};
 
 /// Time within which calls must fail once their connection has ended.
@@ -340,26 +341,28 @@ async fn broken_connection_does_not_affect_other_connections() {
 
 /// An agent may hang up on every connection after its first message, or without any. The pool must
 /// not connect to it again and again without a pause.
-#[tokio::test]
-async fn agent_that_hangs_up_on_every_connection_is_reconnected_with_pauses() {
-    const ROUNDS: u32 = 4;
-    for first_message in [None, Some(br#"{"state":0}"#)] {
-        let hang_up = async |mut connection: RawConnection| {
-            if let Some(payload) = first_message {
-                // A connection notes the millisecond of the last message.
-                tokio::time::sleep(Duration::from_millis(2)).await;
-                connection.send(message::HEALTH_STATUS, payload).await;
+#[test]
+fn agent_that_hangs_up_on_every_connection_is_reconnected_with_pauses() {
+    in_virtual_time(async {
+        const ROUNDS: u32 = 4;
+        for first_message in [None, Some(br#"{"state":0}"#)] {
+            let hang_up = async |mut connection: RawConnection| {
+                if let Some(payload) = first_message {
+                    // A connection notes the millisecond of the last message.
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    connection.send(message::HEALTH_STATUS, payload).await;
+                }
+            };
+            let (agent, _pool, connection) = raw_pool(config(Encoding::Json)).await;
+            let started = Instant::now();
+            hang_up(connection).await;
+            for _ in 0..ROUNDS {
+                hang_up(agent.accept_in(Encoding::Json).await).await;
             }
-        };
-        let (agent, _pool, connection) = raw_pool(config(Encoding::Json)).await;
-        let started = Instant::now();
-        hang_up(connection).await;
-        for _ in 0..ROUNDS {
-            hang_up(agent.accept_in(Encoding::Json).await).await;
+            // Each pause is at least half of the interval.
+            let shortest = AgentPoolConfig::default().reconnect_interval / 2;
+            let took = started.elapsed();
+            assert!(took >= shortest * ROUNDS, "{took:?}");
         }
-        // Each pause is at least half of the interval.
-        let shortest = AgentPoolConfig::default().reconnect_interval / 2;
-        let took = started.elapsed();
-        assert!(took >= shortest * ROUNDS, "{took:?}");
-    }
+    });
 }

@@ -2,8 +2,8 @@
 //! decides what callers get meanwhile.
 
 use crate::common::{
-    RawConnection, arrived, call, config, eventually, message, raw_pool, raw_pool_of, request,
-    result_of, status_of,
+    RawConnection, arrived, call, config, eventually, in_virtual_time, message, raw_pool,
+    raw_pool_of, request, result_of, status_of,
 };
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -164,28 +164,30 @@ async fn undecodable_answers_open_the_breaker_if_they_are_half() {
     assert_eq!(state(&pool), CircuitBreakerState::Open);
 }
 
-#[tokio::test]
-async fn lost_connection_is_one_failure() {
-    let config = AgentPoolConfig {
-        request_timeout: crate::common::TEST_TIMEOUT,
-        ..with_quiet_maintenance(1)
-    };
-    let (agent, pool, mut connection) = raw_pool(config).await;
-    for lost in 1..=5 {
-        let calls: Vec<_> = (0..20).map(|n| call(&pool, &n.to_string())).collect();
-        take_events(&mut connection, calls.len()).await;
-        drop(connection);
-        for call in calls {
-            assert_fails!(result_of(call).await, Error::ConnectionClosed { .. });
+#[test]
+fn lost_connection_is_one_failure() {
+    in_virtual_time(async {
+        let config = AgentPoolConfig {
+            request_timeout: crate::common::TEST_TIMEOUT,
+            ..with_quiet_maintenance(1)
+        };
+        let (agent, pool, mut connection) = raw_pool(config).await;
+        for lost in 1..=5 {
+            let calls: Vec<_> = (0..20).map(|n| call(&pool, &n.to_string())).collect();
+            take_events(&mut connection, calls.len()).await;
+            drop(connection);
+            for call in calls {
+                assert_fails!(result_of(call).await, Error::ConnectionClosed { .. });
+            }
+            let is_open = state(&pool) != CircuitBreakerState::Closed;
+            assert_eq!(is_open, lost == 5, "after {lost} lost connections");
+            connection = agent.accept_in(Encoding::Json).await;
+            eventually("connected again", async || {
+                pool.agent("agent").unwrap().stats().active_connections == 1
+            })
+            .await;
         }
-        let is_open = state(&pool) != CircuitBreakerState::Closed;
-        assert_eq!(is_open, lost == 5, "after {lost} lost connections");
-        connection = agent.accept_in(Encoding::Json).await;
-        eventually("connected again", async || {
-            pool.agent("agent").unwrap().stats().active_connections == 1
-        })
-        .await;
-    }
+    });
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
 //! Outcome of calls while the agent asks for a pause, by flow control mode.
 
 use crate::common::{
-    BOTH, RawConnection, call, calls_made, config, eventually, message, raw_pool, raw_pool_of,
-    request, result_of,
+    BOTH, RawConnection, call, calls_made, config, eventually, in_virtual_time, message, raw_pool,
+    raw_pool_of, request, result_of,
 };
 use serde_json::json;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use tollgate::{
     AgentPoolConfig, AgentResponse, CallError as Error, Encoding, FlowControlMode,
     events::RequestBodyChunkEvent,
@@ -56,37 +57,39 @@ async fn fail_open_allows_without_contacting_the_agent() {
     }
 }
 
-#[tokio::test]
-async fn waiting_calls_continue_in_order_after_a_resume() {
-    for encoding in BOTH {
-        let (_agent, pool, mut connection) =
-            raw_pool(waiting(crate::common::TEST_TIMEOUT, encoding)).await;
-        for round in 0..3 {
-            request_flow(&mut connection, None, "pause").await;
-            let before = calls_made(&pool).await;
-            let mut calls = Vec::new();
+#[test]
+fn waiting_calls_continue_in_order_after_a_resume() {
+    in_virtual_time(async {
+        for encoding in BOTH {
+            let (_agent, pool, mut connection) =
+                raw_pool(waiting(crate::common::TEST_TIMEOUT, encoding)).await;
+            for round in 0..3 {
+                request_flow(&mut connection, None, "pause").await;
+                let before = calls_made(&pool).await;
+                let mut calls = Vec::new();
 
-            for n in 0..20 {
-                calls.push(call(&pool, &format!("{round}-{n}")));
-                eventually("the call waits", async || {
-                    calls_made(&pool).await == before + n + 1
-                })
-                .await;
-            }
+                for n in 0..20 {
+                    calls.push(call(&pool, &format!("{round}-{n}")));
+                    eventually("the call waits", async || {
+                        calls_made(&pool).await == before + n + 1
+                    })
+                    .await;
+                }
 
-            assert_eq!(connection.sync().await, [0; 0], "an event came early");
-            request_flow_without_sync(&mut connection, "resume").await;
-            for n in 0..20 {
-                let id = format!("{round}-{n}");
-                assert_eq!(connection.event().await, id);
-                connection.allow(&id).await;
-            }
+                assert_eq!(connection.sync().await, [0; 0], "an event came early");
+                request_flow_without_sync(&mut connection, "resume").await;
+                for n in 0..20 {
+                    let id = format!("{round}-{n}");
+                    assert_eq!(connection.event().await, id);
+                    connection.allow(&id).await;
+                }
 
-            for call in calls {
-                result_of(call).await.unwrap();
+                for call in calls {
+                    result_of(call).await.unwrap();
+                }
             }
         }
-    }
+    });
 }
 
 async fn request_flow_without_sync(connection: &mut RawConnection, action: &str) {
@@ -94,27 +97,29 @@ async fn request_flow_without_sync(connection: &mut RawConnection, action: &str)
     connection.send_value(message::FLOW_CONTROL, &flow).await;
 }
 
-#[tokio::test]
-async fn waiting_for_a_resume_times_out() {
-    let timeout = Duration::from_millis(50);
-    for encoding in BOTH {
-        let (_agent, pool, mut connection) = raw_pool(waiting(timeout, encoding)).await;
-        for id in [None, Some("c-1")] {
-            request_flow(&mut connection, id, "pause").await;
+#[test]
+fn waiting_for_a_resume_times_out() {
+    in_virtual_time(async {
+        let timeout = Duration::from_millis(50);
+        for encoding in BOTH {
+            let (_agent, pool, mut connection) = raw_pool(waiting(timeout, encoding)).await;
+            for id in [None, Some("c-1")] {
+                request_flow(&mut connection, id, "pause").await;
 
-            let started = Instant::now();
-            assert_fails!(
-                result_of(call(&pool, "c-1")).await,
-                Error::FlowControlPaused { .. }
-            );
+                let started = Instant::now();
+                assert_fails!(
+                    result_of(call(&pool, "c-1")).await,
+                    Error::FlowControlPaused { .. }
+                );
 
-            assert!(started.elapsed() >= timeout);
-            assert!(started.elapsed() < Duration::from_secs(1));
+                assert!(started.elapsed() >= timeout);
+                assert!(started.elapsed() < Duration::from_secs(1));
 
-            request_flow(&mut connection, id, "resume").await;
+                request_flow(&mut connection, id, "resume").await;
+            }
+            crate::common::expect_works(&pool, &mut connection, "c-1").await;
         }
-        crate::common::expect_works(&pool, &mut connection, "c-1").await;
-    }
+    });
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! The memory that peers make a server or a pool hold is limited in sum.
 
 use crate::common::{
-    HonestCalls, RawAgent, RawConnection, config, eventually, frame, message, metadata, pool_with,
-    request, serve, serve_with,
+    HonestCalls, RawAgent, RawConnection, config, eventually, frame, in_virtual_time, message,
+    metadata, pool_with, request, serve, serve_with,
 };
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use tollgate::control::AgentNotice;
 use tollgate::{
     AgentCapabilities, AgentConfig, AgentHandler, AgentPoolConfig, AgentResponse, AgentServer,
@@ -125,42 +126,44 @@ async fn waiting_events_of_many_proxies_fit_the_limit() {
     drop(hostile);
 }
 
-#[tokio::test]
-async fn frame_without_progress_ends_its_connection() {
-    let timeout = Duration::from_millis(200);
-    let agent = serve_with(|server| server.frame_timeout(timeout)).await;
-    let mut idle = RawConnection::connect_in(&agent.path, Encoding::Json).await;
-    let mut stalled = RawConnection::connect_in(&agent.path, Encoding::Json).await;
-    stalled.send_bytes(b"\0\0").await;
-    let started = Instant::now();
-    stalled.expect_end().await;
-    assert!(started.elapsed() >= timeout);
+#[test]
+fn frame_without_progress_ends_its_connection() {
+    in_virtual_time(async {
+        let timeout = Duration::from_millis(200);
+        let agent = serve_with(|server| server.frame_timeout(timeout)).await;
+        let mut idle = RawConnection::connect_in(&agent.path, Encoding::Json).await;
+        let mut stalled = RawConnection::connect_in(&agent.path, Encoding::Json).await;
+        stalled.send_bytes(b"\0\0").await;
+        let started = Instant::now();
+        stalled.expect_end().await;
+        assert!(started.elapsed() >= timeout);
 
-    // One byte at a time is no progress.
-    let mut dripping = RawConnection::connect_in(&agent.path, Encoding::Json).await;
-    let bytes = all_but_the_end(message::REQUEST_HEADERS, MIB);
-    let mut sent = 0;
-    while dripping.try_send(&bytes[sent..=sent]).await.is_ok() {
-        sent += 1;
-        tokio::time::sleep(timeout / 20).await;
-        assert!(sent < 1_000, "the connection is still open");
-    }
+        // One byte at a time is no progress.
+        let mut dripping = RawConnection::connect_in(&agent.path, Encoding::Json).await;
+        let bytes = all_but_the_end(message::REQUEST_HEADERS, MIB);
+        let mut sent = 0;
+        while dripping.try_send(&bytes[sent..=sent]).await.is_ok() {
+            sent += 1;
+            tokio::time::sleep(timeout / 20).await;
+            assert!(sent < 1_000, "the connection is still open");
+        }
 
-    // A frame that grows may take longer.
-    let mut slow = RawConnection::connect_in(&agent.path, Encoding::Json).await;
-    let started = Instant::now();
-    let event = serde_json::json!({
-        "metadata": metadata("slow"), "method": "GET", "uri": "/block",
-        "headers": {"x": ["v".repeat(MIB)]},
+        // A frame that grows may take longer.
+        let mut slow = RawConnection::connect_in(&agent.path, Encoding::Json).await;
+        let started = Instant::now();
+        let event = serde_json::json!({
+            "metadata": metadata("slow"), "method": "GET", "uri": "/block",
+            "headers": {"x": ["v".repeat(MIB)]},
+        });
+        let event = frame(message::REQUEST_HEADERS, event.to_string().as_bytes());
+        for piece in event.chunks(100 * 1024) {
+            slow.send_bytes(piece).await;
+            tokio::time::sleep(timeout / 2).await;
+        }
+        assert!(started.elapsed() > 2 * timeout);
+        assert_eq!(slow.message().await.0, message::AGENT_RESPONSE);
+        idle.sync().await;
     });
-    let event = frame(message::REQUEST_HEADERS, event.to_string().as_bytes());
-    for piece in event.chunks(100 * 1024) {
-        slow.send_bytes(piece).await;
-        tokio::time::sleep(timeout / 2).await;
-    }
-    assert!(started.elapsed() > 2 * timeout);
-    assert_eq!(slow.message().await.0, message::AGENT_RESPONSE);
-    idle.sync().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,8 +1,8 @@
 //! Agents that are removed, replaced or moved to another endpoint under traffic. No call is lost.
 
 use crate::common::{
-    BOTH, RawAgent, arrived, call, config, eventually, message, raw_pool, request, result_of,
-    serve, status_of,
+    BOTH, RawAgent, arrived, call, config, eventually, in_virtual_time, message, raw_pool, request,
+    result_of, serve, status_of,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -277,32 +277,35 @@ async fn pool_without_self_maintenance_is_maintained_on_request() {
     maintenance.abort();
 }
 
-#[tokio::test]
-async fn agent_that_closes_at_once_is_reconnected_with_backoff() {
-    let agent = RawAgent::listen();
-    let pool = AgentPool::with_config(AgentPoolConfig {
-        reconnect_interval: Duration::from_millis(200),
-        ..config(Encoding::Json)
+#[test]
+fn agent_that_closes_at_once_is_reconnected_with_backoff() {
+    in_virtual_time(async {
+        let agent = RawAgent::listen();
+        let pool = AgentPool::with_config(AgentPoolConfig {
+            reconnect_interval: Duration::from_millis(200),
+            ..config(Encoding::Json)
+        });
+        let endpoint = agent.path.display().to_string();
+        let (added, connection) = tokio::join!(
+            pool.add(AgentConfig::new("agent", endpoint)),
+            agent.accept_in(Encoding::Json)
+        );
+        added.unwrap();
+
+        let started = tokio::time::Instant::now();
+        drop(connection);
+        for _ in 0..3 {
+            drop(agent.accept_in(Encoding::Json).await);
+        }
+
+        // At least half of 200, 400 and 800 ms: a connection without any message counts as a
+        // failure.
+        assert!(
+            started.elapsed() >= Duration::from_millis(700),
+            "{:?}",
+            started.elapsed()
+        );
     });
-    let endpoint = agent.path.display().to_string();
-    let (added, connection) = tokio::join!(
-        pool.add(AgentConfig::new("agent", endpoint)),
-        agent.accept_in(Encoding::Json)
-    );
-    added.unwrap();
-
-    let started = std::time::Instant::now();
-    drop(connection);
-    for _ in 0..3 {
-        drop(agent.accept_in(Encoding::Json).await);
-    }
-
-    // At least half of 200, 400 and 800 ms: a connection without any message counts as a failure.
-    assert!(
-        started.elapsed() >= Duration::from_millis(700),
-        "{:?}",
-        started.elapsed()
-    );
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! Admission of reverse connections: tokens, ids, users, limits, and what a rejected peer is told.
 
 use crate::common::{
-    Proxy, RawConnection, config, dial, dial_with, eventually, message, registration, request,
-    serve,
+    Proxy, RawConnection, config, dial, dial_with, eventually, in_virtual_time, message,
+    registration, request, serve,
 };
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
@@ -316,21 +316,23 @@ async fn connections_are_limited_and_none_is_evicted() {
     expect_accepted(&proxy, &registration("a", None)).await;
 }
 
-#[tokio::test]
-async fn number_of_remembered_agents_is_limited() {
-    let (proxy, _folder) = listening(|config| config.max_connections = 10).await;
+#[test]
+fn number_of_remembered_agents_is_limited() {
+    in_virtual_time(async {
+        let (proxy, _folder) = listening(|config| config.max_connections = 10).await;
 
-    for n in 0..100 {
-        let id = format!("agent-{n}");
-        drop(expect_accepted(&proxy, &registration(&id, None)).await);
-        eventually("the connection is closed", async || {
-            proxy.listener.connections() == 0 && proxy.connections_of(&id).await == 0
-        })
-        .await;
-    }
+        for n in 0..100 {
+            let id = format!("agent-{n}");
+            drop(expect_accepted(&proxy, &registration(&id, None)).await);
+            eventually("the connection is closed", async || {
+                proxy.listener.connections() == 0 && proxy.connections_of(&id).await == 0
+            })
+            .await;
+        }
 
-    let known = crate::common::agent_ids(&proxy.pool).len();
-    assert!((1..=10).contains(&known), "{known}");
+        let known = crate::common::agent_ids(&proxy.pool).len();
+        assert!((1..=10).contains(&known), "{known}");
+    });
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! Reverse connections work like forward connections.
 
 use crate::common::{
-    BOTH, Proxy, RawAgent, RawConnection, config, configure, dial, dial_with, eventually, message,
-    registration, request, serve,
+    BOTH, Proxy, RawAgent, RawConnection, config, configure, dial, dial_with, eventually,
+    in_virtual_time, message, registration, request, serve,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -334,45 +334,47 @@ async fn calls_fail_at_once_when_their_connection_ends() {
     .await;
 }
 
-#[tokio::test]
-async fn agent_is_remembered_for_the_grace_time() {
-    let folder = folder();
-    let grace = Duration::from_millis(300);
-    let proxy = Proxy::listen_as(&folder, AgentPoolConfig::default(), |config| {
-        config.grace_time = grace;
-    })
-    .await;
-    let agent = dial(&proxy.endpoint);
-    proxy.expect_connections("agent", 1).await;
+#[test]
+fn agent_is_remembered_for_the_grace_time() {
+    in_virtual_time(async {
+        let folder = folder();
+        let grace = Duration::from_millis(300);
+        let proxy = Proxy::listen_as(&folder, AgentPoolConfig::default(), |config| {
+            config.grace_time = grace;
+        })
+        .await;
+        let agent = dial(&proxy.endpoint);
+        proxy.expect_connections("agent", 1).await;
 
-    let handle = proxy.agent();
-    handle.send("a", &request("a", "/")).await.unwrap();
+        let handle = proxy.agent();
+        handle.send("a", &request("a", "/")).await.unwrap();
 
-    agent.stop().await;
-    proxy.expect_connections("agent", 0).await;
-    let rejected = handle.send("b", &request("b", "/")).await;
-    assert_fails!(rejected, CallError::Unavailable { .. });
+        agent.stop().await;
+        proxy.expect_connections("agent", 0).await;
+        let rejected = handle.send("b", &request("b", "/")).await;
+        assert_fails!(rejected, CallError::Unavailable { .. });
 
-    let back = dial(&proxy.endpoint);
-    proxy.expect_connections("agent", 1).await;
-    let stats = handle.stats();
-    assert_eq!((stats.reconnects, stats.calls.made), (1, 2));
-    assert_eq!(stats.endpoint, "reverse");
-    // Longer than the grace time that began with the first disconnect.
-    tokio::time::sleep(grace * 2).await;
-    handle.send("c", &request("c", "/")).await.unwrap();
+        let back = dial(&proxy.endpoint);
+        proxy.expect_connections("agent", 1).await;
+        let stats = handle.stats();
+        assert_eq!((stats.reconnects, stats.calls.made), (1, 2));
+        assert_eq!(stats.endpoint, "reverse");
+        // Longer than the grace time that began with the first disconnect.
+        tokio::time::sleep(grace * 2).await;
+        handle.send("c", &request("c", "/")).await.unwrap();
 
-    back.stop().await;
-    eventually("the agent is forgotten", async || {
-        crate::common::agent_ids(&proxy.pool).is_empty()
-    })
-    .await;
-    let rejected = handle.send("d", &request("d", "/")).await;
-    assert_fails!(rejected, CallError::Removed { .. });
+        back.stop().await;
+        eventually("the agent is forgotten", async || {
+            crate::common::agent_ids(&proxy.pool).is_empty()
+        })
+        .await;
+        let rejected = handle.send("d", &request("d", "/")).await;
+        assert_fails!(rejected, CallError::Removed { .. });
 
-    let _again = dial(&proxy.endpoint);
-    proxy.expect_connections("agent", 1).await;
-    assert_eq!(proxy.agent().stats().calls.made, 0);
+        let _again = dial(&proxy.endpoint);
+        proxy.expect_connections("agent", 1).await;
+        assert_eq!(proxy.agent().stats().calls.made, 0);
+    });
 }
 
 /// An agent on `zentinel-agent-protocol`: JSON, base64 bodies, answers by correlation id.

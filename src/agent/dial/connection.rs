@@ -1,13 +1,14 @@
 //! One connection to a proxy that is dialed: connecting, registering, serving and reconnecting.
 
-use super::super::control::{Notice, SessionHandle};
 use super::super::handler::AgentHandler;
 use super::super::server::sessions::Sessions;
 use super::super::session::{SessionParts, serve};
 use super::super::session_error::SessionError;
+use super::super::session_handle::{Notice, SessionHandle};
 use super::DialSettings;
 use super::retry::RetryDelays;
 use crate::clock;
+use crate::connection::Origin;
 use crate::connection::link::Link;
 use crate::error::{BindError, ConnectError, InvalidEndpoint};
 use crate::log::{NO_PEER, log_line};
@@ -189,10 +190,8 @@ impl<H: AgentHandler> DialedConnection<H> {
         let connection = &*registered.connection_id;
         let peer = &*proxy.to_string();
         log_line!(info, peer, { proxy, connection }, "connected to the proxy");
-        let handle = self
-            .sessions
-            .control
-            .register_dialed_session(Peer::named(peer));
+        let control = &self.sessions.control;
+        let handle = control.register(Origin::Reverse, Peer::named(peer));
         let answers_pings = registered.dialect.has_streams();
         if answers_pings {
             handle.set_proxy_id(registered.proxy_id);

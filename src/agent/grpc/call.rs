@@ -3,8 +3,8 @@
 use crate::agent::answer::{FatalEvent, Job, answer};
 use crate::agent::exchange_order::ExchangeOrder;
 use crate::agent::handler::AgentHandler;
+use crate::agent::handshake::handshake_response;
 use crate::agent::server::sessions::Sessions;
-use crate::agent::session::handshake_response;
 use crate::connection::link::{Batch, Link, LinkError, LinkReceiver};
 use crate::memory::MemoryAccount;
 use crate::transport::HandshakeSlot;

@@ -3,6 +3,7 @@
 use super::call;
 use crate::agent::handler::AgentHandler;
 use crate::agent::server::sessions::Sessions;
+use crate::connection::Origin;
 use crate::connection::link::Link;
 use crate::transport::grpc::{
     Http2ConnectionState, MessageReceiver, PROCESS_STREAM, SERVICE, StreamGuard, is_grpc,
@@ -70,8 +71,8 @@ impl<H: AgentHandler> AgentService<H> {
     ) -> Result<Response<Body>, Status> {
         let sessions = self.sessions();
         let peer = peer_of(stream_guard.as_ref());
-        let handle = sessions.control.register_session(peer.clone());
-        // Checked after `register_session`: a draining server sets this before it tells the
+        let handle = sessions.control.register(Origin::Forward, peer.clone());
+        // Checked after `register`: a draining server sets this before it tells the
         // registered sessions to drain, so a session that registers too late for that sees it here.
         if *sessions.stopping().borrow() {
             return Err(Status::unavailable("the agent is shutting down"));

@@ -144,25 +144,6 @@ impl Listener for TcpListener {
     }
 }
 
-/// A simulated listener, as a [`Listener`].
-#[cfg(feature = "__sim")]
-#[derive(Debug)]
-pub struct Simulated<L>(pub L);
-
-#[cfg(feature = "__sim")]
-impl<L: simulated::Listener> Listener for Simulated<L> {
-    async fn accept(&self) -> io::Result<Incoming> {
-        match self.0.accept().await {
-            Ok(stream) => Ok(Incoming(Protocol::Frames(Socket::Simulated(stream)))),
-            Err(_) => std::future::pending().await,
-        }
-    }
-
-    fn endpoint(&self) -> String {
-        "sim:".to_owned()
-    }
-}
-
 /// [`Listener`], as a trait object.
 pub(super) trait DynListener: Send + Sync {
     fn accept(&self) -> BoxFuture<'_, io::Result<Incoming>>;

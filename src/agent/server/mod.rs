@@ -8,13 +8,16 @@ pub(super) mod listener;
 mod other_protocol;
 mod places;
 pub(super) mod sessions;
+#[cfg(feature = "__sim")]
+#[path = "../../../tests/simulator/hooks/agent.rs"]
+mod simulated;
 #[cfg(feature = "tls")]
 mod tls;
 
-#[cfg(feature = "__sim")]
-pub use listener::Simulated;
 pub use listener::{Incoming, Listener};
 pub use other_protocol::{NotAsked, OtherSession};
+#[cfg(feature = "__sim")]
+pub use simulated::Simulated;
 
 use super::control::AgentControl;
 use super::dial::DialSettings;

@@ -1,8 +1,8 @@
 //! Sessions of other protocols: their crates speak to the peer, and the server asks the handler.
 
 use super::super::answer::configured;
-use super::super::control::SessionHandle;
 use super::super::handler_forms::DynAgentHandler;
+use super::super::session_handle::SessionHandle;
 use super::places::Places;
 use super::sessions::{Rejected, Sessions, interrupted};
 use crate::error::ConnectError;

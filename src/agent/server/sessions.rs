@@ -1,16 +1,18 @@
 //! The sessions of a server: accepting connections, their handshakes within the server's limits,
 //! and their end when the server drains.
 
-use super::super::control::{AgentControl, SessionHandle};
+use super::super::control::AgentControl;
 use super::super::handler::AgentHandler;
-use super::super::session::{AcceptedProxy, SessionParts, accept_handshake, serve};
+use super::super::handshake::{AcceptedProxy, accept_handshake};
+use super::super::session::{SessionParts, serve};
+use super::super::session_handle::SessionHandle;
 use super::places::Places;
+use crate::connection::Origin;
 use crate::connection::link::{CloseReason, Link};
 use crate::error::ConnectError;
 use crate::log::log_line;
 use crate::transport::{HandshakeLimiter, HandshakeSlot, Peer, SharedLimiter, lock};
 use crate::wire::{Encoding, FrameBuffer};
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -152,7 +154,7 @@ impl<H: AgentHandler> Sessions<H> {
     /// Adds a session, before its task begins: the server drains those that it knows.
     pub(super) fn register(&self, peer: Peer) -> (Arc<SessionHandle>, HandshakeSlot) {
         let key = peer.key;
-        let handle = self.control.register_session(peer);
+        let handle = self.control.register(Origin::Forward, peer);
         (handle, lock(&self.limiter).enter(key))
     }
 
@@ -204,13 +206,5 @@ impl Rejected {
             Self::Evicted => CloseReason::LimitExceeded,
             Self::Stopping => CloseReason::Stopping,
         }
-    }
-}
-
-impl<H> fmt::Debug for Sessions<H> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sessions")
-            .field("limits", &self.limits)
-            .finish_non_exhaustive()
     }
 }

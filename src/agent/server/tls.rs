@@ -1,7 +1,7 @@
 //! Sessions over TLS.
 
-use super::super::control::SessionHandle;
 use super::super::handler::AgentHandler;
+use super::super::session_handle::SessionHandle;
 use super::sessions::{Sessions, interrupted};
 use crate::transport::HandshakeSlot;
 use crate::transport::tls::Acceptor;

@@ -1,6 +1,7 @@
 //! The send queue: frames on their way from callers to the link.
 
 #[cfg(all(test, tollgate_loom))]
+#[path = "../../../tests/unit/connection/send_queue_loom.rs"]
 mod loom_tests;
 
 use super::Stopwatch;

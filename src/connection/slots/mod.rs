@@ -28,8 +28,10 @@
 
 mod completer;
 #[cfg(all(test, tollgate_loom))]
+#[path = "../../../tests/unit/connection/slots_loom.rs"]
 mod loom_tests;
 #[cfg(all(test, not(tollgate_loom)))]
+#[path = "../../../tests/unit/connection/slots.rs"]
 mod tests;
 
 pub(crate) use completer::Completer;
@@ -64,7 +66,7 @@ pub(crate) struct SlotTable<T> {
     /// Slots in rows. A row is allocated when one of its slots is first used, so that an idle
     /// connection needs little memory.
     rows: Box<[OnceLock<Row<T>>]>,
-    matching: Matching,
+    pub(super) matching: Matching,
     /// Queues to notify when a slot becomes free.
     queues: Box<[Arc<WaitQueue>]>,
 }
@@ -292,7 +294,7 @@ unsafe impl<T> TableRef<T> for &SlotTable<T> {
 // SAFETY: an `Arc` always refers to the same connection, which never changes its table.
 unsafe impl TableRef<SlotValue> for Arc<Connection> {
     fn table(&self) -> &SlotTable<SlotValue> {
-        &self.slots
+        &self.calls.slots
     }
 }
 

@@ -34,7 +34,11 @@ struct Pin {
 
 impl Affinities {
     pub(in crate::pool) fn new(max: usize, lifetime: Duration) -> Self {
-        let release_all = |pins: &Pins| pins.iter().for_each(|pin| pin.connection.remove_pin());
+        let release_all = |pins: &Pins| {
+            for pin in pins {
+                pin.connection.lifecycle.remove_pin();
+            }
+        };
         Self {
             pins: ExpiringMap::new(max, lifetime, release_all),
             rejections: AtomicU64::new(0),
@@ -45,8 +49,8 @@ impl Affinities {
     /// Pins a correlation id to a connection, in place of an earlier pin to the same agent. Does
     /// nothing but count the rejection if the map is full.
     pub(in crate::pool) fn pin(&self, correlation_id: &str, connection: &Arc<Connection>) {
-        let agent = &connection.agent().id;
-        connection.add_pin();
+        let agent = &connection.agent.id;
+        connection.lifecycle.add_pin();
         let pinned = self.pins.change(
             correlation_id,
             |pins| {
@@ -60,7 +64,7 @@ impl Affinities {
             |replaced| release(replaced, agent),
         );
         if pinned == Err(Full) {
-            connection.remove_pin();
+            connection.lifecycle.remove_pin();
             let rejections = self.rejections.fetch_add(1, Ordering::Relaxed) + 1;
             if rejections.is_power_of_two() {
                 let max = self.pins.max();
@@ -138,5 +142,5 @@ fn pins_to_others(pins: Option<&Pins>, agent_id: &str) -> Pins {
 fn release(pins: &Pins, agent_id: &str) {
     pins.iter()
         .filter(|pin| *pin.agent == *agent_id)
-        .for_each(|pin| pin.connection.remove_pin());
+        .for_each(|pin| pin.connection.lifecycle.remove_pin());
 }

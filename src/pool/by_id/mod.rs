@@ -182,7 +182,7 @@ impl<'a> PinGuard<'a> {
         Self {
             affinities,
             correlation_id,
-            agent_id: Arc::clone(&connection.agent().id),
+            agent_id: Arc::clone(&connection.agent.id),
             is_kept: false,
         }
     }

@@ -44,7 +44,7 @@ impl Inner {
         let agent = current.unwrap_or_else(|| self.add_registered(&lock, agent_id, max_agents));
         let (connection, rest) = connect(&agent);
         if self.settings.get(agent_id).is_some() {
-            connection.begin_configuring();
+            connection.lifecycle.begin_configuring();
         }
         let snapshot = agent.snapshot_full();
         let connections = snapshot.open_connections().chain([&connection]);

@@ -116,7 +116,7 @@ impl Connection {
             journal.connections.iter().rposition(is_self)
         });
         let number = number.unwrap_or(usize::MAX);
-        let retired_at = self.is_retired().then(|| {
+        let retired_at = self.lifecycle.is_retired().then(|| {
             JOURNAL.with_borrow_mut(|journal| {
                 let now = crate::clock::simulated::since_start();
                 *journal.retired.entry(number).or_insert(now)
@@ -127,18 +127,18 @@ impl Connection {
             agent: self.agent.id.to_string(),
             number,
             is_reverse: self.origin == Origin::Reverse,
-            is_open: self.is_open(),
-            is_retired: self.is_retired(),
+            is_open: self.lifecycle.is_open(),
+            is_retired: self.lifecycle.is_retired(),
             is_healthy: self.is_healthy(),
-            is_paused: self.is_paused(),
-            in_flight: self.in_flight(),
-            capacity: self.slots.capacity(),
-            exchanges: self.usage.exchanges(),
-            pins: self.pins(),
-            waiting_for_slot: self.queues.free_slot.waiting(),
-            waiting_for_resume: self.queues.resumed.waiting(),
-            expected_late_answers: self.expected_late_answers.len(),
-            utilization: self.ring_utilization(),
+            is_paused: self.flow.is_paused(),
+            in_flight: self.calls.slots.pending(),
+            capacity: self.calls.slots.capacity(),
+            exchanges: self.lifecycle.exchanges(),
+            pins: self.lifecycle.pins(),
+            waiting_for_slot: self.calls.queues.free_slot.waiting(),
+            waiting_for_resume: self.calls.queues.resumed.waiting(),
+            expected_late_answers: self.calls.expected_late_answers.len(),
+            utilization: self.outbound.queue.utilization(),
         }
     }
 }

@@ -1,0 +1,86 @@
+//! The sending half of a connection, and the writer task.
+
+use super::Connection;
+use super::link::{LinkError, LinkSender};
+use super::send_queue::{Drained, SendQueue};
+use crate::wire::{FrameError, MessageType, frame_of};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use tokio::task::yield_now;
+
+/// Frames waiting to be sent, and the sending half of the link that carries them.
+pub(crate) struct Outbound {
+    /// The lock inside lets one task at a time use `link`.
+    pub(crate) queue: SendQueue,
+    pub(crate) link: Box<dyn LinkSender>,
+}
+
+impl Outbound {
+    /// Sends the frames in the send queue from the caller's task, or leaves them to the writer task
+    /// if another task is sending or the link is full.
+    pub(super) fn send_now(&self) -> Result<(), LinkError> {
+        match self.queue.drain(&*self.link)? {
+            Drained::Empty => {}
+            Drained::NoRoom | Drained::Busy => self.queue.request_writer(),
+        }
+        Ok(())
+    }
+
+    /// Queues a control message, and drops it if there is no room.
+    pub(super) fn try_push(&self, message: MessageType, payload: &[u8]) {
+        if frame_of(message, payload).is_ok_and(|frame| self.queue.try_push(frame).is_ok()) {
+            self.queue.request_writer();
+        }
+    }
+
+    /// Queues a control message, waiting for room.
+    pub(super) async fn push(
+        &self,
+        message: MessageType,
+        payload: &[u8],
+    ) -> Result<(), FrameError> {
+        self.queue.push(frame_of(message, payload)?).await;
+        self.queue.request_writer();
+        Ok(())
+    }
+}
+
+/// Sends the frames that callers leave in the send queue, until the connection is closed.
+pub(crate) async fn run_writer(connection: Arc<Connection>) {
+    let queue = &connection.outbound.queue;
+    while connection.lifecycle.is_open() {
+        poll_fn(|cx| queue.poll_requested(cx)).await;
+        // Lets callers that are ready add their frames, so that one system call sends all of them.
+        yield_now().await;
+        queue.take_request();
+        if let Err(error) = send_all(&connection).await {
+            connection.close_on_error(&error);
+        }
+    }
+}
+
+async fn send_all(connection: &Connection) -> Result<(), LinkError> {
+    let Outbound { queue, link } = &connection.outbound;
+    while connection.lifecycle.is_open() {
+        match queue.drain(&**link)? {
+            Drained::Empty => return Ok(()),
+            Drained::Busy => yield_now().await,
+            Drained::NoRoom => wait_for_room(connection).await?,
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the link has room or the connection ends.
+async fn wait_for_room(connection: &Connection) -> Result<(), LinkError> {
+    poll_fn(|cx| {
+        // Registers the waker that `Connection::close` wakes.
+        let _ = connection.outbound.queue.poll_requested(cx);
+        if !connection.lifecycle.is_open() {
+            return Poll::Ready(Ok(()));
+        }
+        connection.outbound.link.poll_room(cx)
+    })
+    .await
+}
