@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use support::common::AgentProcess;
 use support::{AGENT, Alone, Answers, Counting, Flavour, Ids, Traffic, config, record_at_rest};
 use tollgate::Encoding::MessagePack;
-use tollgate::{AgentConfig, AgentPool, AgentPoolConfig};
+use tollgate::{AgentConfig, AgentPool};
 
 /// Runs the agent that the other tests start as a process.
 #[test]
@@ -37,10 +37,7 @@ fn expect_small(what: &str, events: u64) {
     let counting = Counting::begin();
     Flavour::CurrentThread.runtime().block_on(async {
         let (_dir, agent) = started().await;
-        let config = AgentPoolConfig {
-            connections_per_agent: CONNECTIONS,
-            ..config(MessagePack)
-        };
+        let config = config(MessagePack).connections_per_agent(CONNECTIONS);
         let pool = AgentPool::with_config(config);
         let endpoint = agent.socket.display().to_string();
         let before = counting.bytes_in_use();

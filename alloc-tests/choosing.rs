@@ -51,10 +51,7 @@ fn hold(flavour: Flavour, step: Step, budget: Budget) {
             }
             Step::ChooseLocal => {
                 let what = "choosing a connection of the caller's own runtime";
-                let config = AgentPoolConfig {
-                    placement: Placement::PerRuntime,
-                    ..quiet()
-                };
+                let config = quiet().placement(Placement::PerRuntime);
                 (what.to_owned(), choose(&counting, 1, config).await)
             }
             Step::ChooseBesidePause => {
@@ -72,11 +69,9 @@ fn hold(flavour: Flavour, step: Step, budget: Budget) {
 
 /// Returns a configuration with one connection per agent and without maintenance.
 fn quiet() -> AgentPoolConfig {
-    AgentPoolConfig {
-        connections_per_agent: 1,
-        self_maintained: false,
-        ..config(MessagePack)
-    }
+    config(MessagePack)
+        .connections_per_agent(1)
+        .self_maintained(false)
 }
 
 async fn choose(counting: &Counting, agents: usize, config: AgentPoolConfig) -> Allocations {

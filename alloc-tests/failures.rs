@@ -86,14 +86,12 @@ fn hold(flavour: Flavour, failure: Failure, budget: Budget) {
 
 /// Returns a configuration without circuit breaker, health checks and maintenance.
 fn without_reactions() -> AgentPoolConfig {
-    AgentPoolConfig {
-        circuit_breaker_threshold: 0,
-        max_consecutive_errors: u32::MAX,
-        self_maintained: false,
-        connections_per_agent: 1,
-        max_concurrent_per_connection: EVENTS as usize,
-        ..config(MessagePack)
-    }
+    config(MessagePack)
+        .circuit_breaker_threshold(0)
+        .max_consecutive_errors(u32::MAX)
+        .self_maintained(false)
+        .connections_per_agent(1)
+        .max_concurrent_per_connection(EVENTS as usize)
 }
 
 /// Pushed events whose answers are missing.
@@ -143,10 +141,7 @@ impl Unanswered {
 async fn deadline(counting: &Counting, dialect: Dialect) -> Allocations {
     const AT_ONCE: u64 = 50;
     let (_dir, agent) = silent_agent(dialect).await;
-    let config = AgentPoolConfig {
-        request_timeout: Duration::from_millis(1),
-        ..without_reactions()
-    };
+    let config = without_reactions().request_timeout(Duration::from_millis(1));
     let mut unanswered = Unanswered::of(pool_with(config, &agent.socket).await);
     let mut miss = async |events: u64| {
         for _ in 0..events / AT_ONCE {
@@ -174,10 +169,7 @@ async fn end_of_connection(counting: &Counting) -> Allocations {
 }
 
 async fn pause(counting: &Counting, flow_control_mode: FlowControlMode) -> Allocations {
-    let config = AgentPoolConfig {
-        flow_control_mode,
-        ..without_reactions()
-    };
+    let config = without_reactions().flow_control_mode(flow_control_mode);
     let (_agent, pool, mut connection) = raw_pool(config).await;
     connection
         .send(message::FLOW_CONTROL, br#"{"action":1}"#)

@@ -62,10 +62,7 @@ async fn call_stays_within_budget() {
         .unwrap();
     let endpoint = bound.endpoints().remove(0);
     tokio::spawn(bound.serve());
-    let pool = AgentPool::with_config(AgentPoolConfig {
-        connections_per_agent: 1,
-        ..AgentPoolConfig::default()
-    });
+    let pool = AgentPool::with_config(AgentPoolConfig::default().connections_per_agent(1));
     pool.add(AgentConfig::new("agent", endpoint).require_connection())
         .await
         .unwrap();

@@ -15,11 +15,9 @@ use tollgate::{Agent, AgentPoolConfig, BodyChunk, Bytes, Encoding, RequestBodyCh
 fn select_connection(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("select_connection");
     for agents in [1, 10, 100, 1_000] {
-        let config = AgentPoolConfig {
+        let config = AgentPoolConfig::default()
             // Saves memory with thousands of connections and does not affect the choice.
-            max_concurrent_per_connection: 8,
-            ..AgentPoolConfig::default()
-        };
+            .max_concurrent_per_connection(8);
         let memory = InMemory::new(agents, config, Allowing);
         let agents_in_turn = memory.pool().agents();
         let mut agents_in_turn = agents_in_turn.iter().cycle();

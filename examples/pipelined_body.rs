@@ -58,10 +58,7 @@ impl AgentHandler for ZeroFinder {
 async fn compare(endpoint: &str) -> Result<(), Box<dyn Error>> {
     let memory_before = peak_memory_kib()?;
     let with_extension = connect(endpoint, AgentPoolConfig::default()).await?;
-    let config = AgentPoolConfig {
-        use_extension: false,
-        ..AgentPoolConfig::default()
-    };
+    let config = AgentPoolConfig::default().use_extension(false);
     let without_extension = connect(endpoint, config).await?;
     let forms = [
         ("pipelined", &with_extension, WINDOW),

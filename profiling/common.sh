@@ -3,17 +3,6 @@
 out=target/profiling
 mkdir -p "$out"
 
-as_root() {
-  if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
-}
-
-# need COMMAND PACKAGE: installs a Debian package unless the command is there.
-need() {
-  command -v "$1" >/dev/null && return
-  as_root apt-get update -q >&2
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q "$2" >&2
-}
-
 # build [CARGO OPTION...]: builds the tollgate command with frame pointers and line numbers, in a
 # separate target folder.
 build() {

@@ -1,10 +1,11 @@
-"""Shared by scripts/bench-peers and scripts/bench-proxy: options, rounds, spreads and noise."""
+"""Shared by the scripts that measure: commands, results, options, rounds, spreads and noise."""
 
 import argparse
 import json
 import os
 import resource
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -98,9 +99,21 @@ def write(options, result):
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **result,
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(options.output, result)
     progress(f"written to {options.output}")
+
+
+def write_json(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def run(command, **options):
+    """Runs a command in the root of the repository; the script ends if it fails."""
+    process = subprocess.run(command, cwd=ROOT, text=True, **options)
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))} failed with status {process.returncode}")
+    return process.stdout
 
 
 def progress(text):

@@ -126,6 +126,24 @@
 //! * **Rust.** The minimum supported version is 1.89. It may be raised in a minor release.
 //! * **Platforms.** Unix. Linux is what the tests run on.
 //! * **Versions.** 0.1 is not yet published. Until 1.0 the API may change in every minor release.
+//! * **Growth.** Configurations, errors, statistics and what the codec reads are
+//!   `#[non_exhaustive]`: fields and variants are added in patch releases. Events, answers and
+//!   control messages are what agent protocol v2 says, which does not change; they can be written
+//!   as literals.
+//!
+//! # Types of other crates in the API
+//!
+//! A new major version of one of these crates is a breaking change of this one. `scripts/check-api`
+//! compares the list with the API.
+//!
+//! | crate | types | where |
+//! |---|---|---|
+//! | `bytes` | `Bytes`, `BytesMut` | bodies, [`codec`] |
+//! | `futures_core` | `BoxFuture` | [`DynAgentHandler`], [`listener::Listener`] |
+//! | `http` | `HeaderMap`, `HeaderName`, `HeaderValue`, `Response`, `StatusCode` | feature `http` |
+//! | `serde_core` | `Serialize`, `Deserialize` and their serializers | events, answers |
+//! | `serde_json` | `Value`, `Map` | settings, custom fields |
+//! | `tokio` | `TcpListener`, `TcpStream`, `UnixListener`, `UnixStream`, `ToSocketAddrs` | listeners |
 //!
 //! # Where to read on
 //!
@@ -133,6 +151,7 @@
 //! `docs/protocol.md` (the wire), `docs/operations.md` (failures, settings and counters) and
 //! `PERFORMANCE.md` (figures, and the commands that produce them).
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs)]
 
 mod agent;
@@ -144,6 +163,7 @@ pub mod bench;
 mod blocking;
 mod clock;
 pub mod config_push;
+mod configuration;
 mod connection;
 mod entropy;
 pub mod error;

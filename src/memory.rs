@@ -17,7 +17,7 @@ pub(crate) const DEFAULT_LIMIT: usize = 256 * 1024 * 1024;
 /// now and then, and never for the events of an idle connection.
 const UNIT: usize = 16 * 1024;
 
-/// What a connection takes besides what it holds: its task, its socket and its tables.
+/// Memory of a connection that holds nothing: its task, its socket and its tables.
 const AT_REST: usize = UNIT;
 
 /// Part of the limit that a connection may hold when memory is scarce, if there are few

@@ -62,11 +62,9 @@ impl fmt::Display for Flavour {
 
 /// Returns the default configuration without health checks, whose pings would be counted too.
 pub fn config(encoding: Encoding) -> AgentPoolConfig {
-    AgentPoolConfig {
-        encodings: vec![encoding],
-        health_check_interval: Duration::from_secs(3600),
-        ..AgentPoolConfig::default()
-    }
+    AgentPoolConfig::default()
+        .encodings(vec![encoding])
+        .health_check_interval(Duration::from_secs(3600))
 }
 
 /// Generates two tests for each row, one per runtime: `name: arguments` calls

@@ -58,11 +58,11 @@ impl SocketAgent {
 
     /// Returns a pool with one connection to the agent, and the agent's handle.
     pub async fn pool(&self, encoding: Encoding) -> (AgentPool, Agent) {
-        let pool = AgentPool::with_config(AgentPoolConfig {
-            connections_per_agent: 1,
-            encodings: vec![encoding],
-            ..AgentPoolConfig::default()
-        });
+        let pool = AgentPool::with_config(
+            AgentPoolConfig::default()
+                .connections_per_agent(1)
+                .encodings(vec![encoding]),
+        );
         let endpoint = self.path.display().to_string();
         let agent = AgentConfig::new("agent", endpoint).require_connection();
         let agent = pool.add(agent).await.expect("a connection");

@@ -21,10 +21,7 @@ fn warm_pool() -> OverGrpc {
         let bound = server.bind().await.expect("a free port");
         let endpoint = bound.endpoints().remove(0);
         tokio::spawn(bound.serve());
-        let pool = AgentPool::with_config(AgentPoolConfig {
-            connections_per_agent: 1,
-            ..AgentPoolConfig::default()
-        });
+        let pool = AgentPool::with_config(AgentPoolConfig::default().connections_per_agent(1));
         let agent = AgentConfig::new("agent", endpoint).require_connection();
         let agent = pool.add(agent).await.expect("a connection");
         (pool, agent)

@@ -19,29 +19,23 @@ fn round_robin(agents: usize) -> Calls {
 }
 
 fn least_loaded(agents: usize) -> Calls {
-    let config = AgentPoolConfig {
-        load_balance_strategy: LoadBalanceStrategy::LeastConnections,
-        ..AgentPoolConfig::default()
-    };
+    let config =
+        AgentPoolConfig::default().load_balance_strategy(LoadBalanceStrategy::LeastConnections);
     calls_to(agents, config)
 }
 
 fn per_runtime(agents: usize) -> Calls {
-    let config = AgentPoolConfig {
-        placement: Placement::PerRuntime,
-        self_maintained: false,
-        ..AgentPoolConfig::default()
-    };
+    let config = AgentPoolConfig::default()
+        .placement(Placement::PerRuntime)
+        .self_maintained(false);
     calls_to(agents, config)
 }
 
 fn calls_to(agents: usize, config: AgentPoolConfig) -> Calls {
-    let config = AgentPoolConfig {
+    let config = config
         // Saves memory with thousands of connections and does not affect the choice.
-        max_concurrent_per_connection: 8,
-        channel_buffer_size: 8,
-        ..config
-    };
+        .max_concurrent_per_connection(8)
+        .channel_buffer_size(8);
     let agent_of = |at: usize| agent_name(at * 7 % agents);
     let memory = InMemory::new(agents, config, Allowing);
     let pool = memory.pool();
@@ -134,12 +128,10 @@ fn affinity_clear(pins: Pins) -> Pins {
 
 /// Returns an agent to which calls were made before.
 fn warm_agent(encoding: Encoding, use_extension: bool) -> InMemory {
-    let config = AgentPoolConfig {
-        connections_per_agent: 1,
-        encodings: vec![encoding],
-        use_extension,
-        ..AgentPoolConfig::default()
-    };
+    let config = AgentPoolConfig::default()
+        .connections_per_agent(1)
+        .encodings(vec![encoding])
+        .use_extension(use_extension);
     let memory = InMemory::new(1, config, Allowing);
     send_headers(send_headers(memory))
 }

@@ -84,10 +84,8 @@ pub(crate) fn connection_choice(criterion: &mut Criterion) {
 }
 
 fn in_memory(agents: usize) -> InMemory {
-    let config = AgentPoolConfig {
+    let config = AgentPoolConfig::default()
         // Saves memory with thousands of connections and does not affect these benchmarks.
-        max_concurrent_per_connection: 8,
-        ..AgentPoolConfig::default()
-    };
+        .max_concurrent_per_connection(8);
     InMemory::new(agents, config, Allowing)
 }

@@ -73,9 +73,7 @@ async fn listen(address: &Address) -> Result<ReverseConnectionListener, Failure>
     let Address::Tcp(address) = address else {
         return Err("agents dial over TCP".into());
     };
-    let config = ReverseConnectionConfig {
-        agent_tokens: [(DIALED.to_owned(), [TOKEN.to_owned()].into())].into(),
-        ..ReverseConnectionConfig::default()
-    };
+    let config = ReverseConnectionConfig::default()
+        .agent_tokens([(DIALED.to_owned(), [TOKEN.to_owned()].into())].into());
     Ok(ReverseConnectionListener::bind_tcp(address, config).await?)
 }

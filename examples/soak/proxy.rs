@@ -59,12 +59,10 @@ async fn listen(
     transport: Transport,
     address: &Address,
 ) -> Result<ReverseConnectionListener, Failure> {
-    let mut config = ReverseConnectionConfig {
+    let mut config = ReverseConnectionConfig::default()
         // Two instances of a victim that moves, and connections that the pool has not given up yet.
-        max_connections_per_agent: 16,
-        grace_time: Duration::from_secs(600),
-        ..ReverseConnectionConfig::default()
-    };
+        .max_connections_per_agent(16)
+        .grace_time(Duration::from_secs(600));
     Ok(match address {
         Address::Unix(path) => ReverseConnectionListener::bind_uds(path, config).await?,
         Address::Tcp(address) if transport == Transport::Tls => {

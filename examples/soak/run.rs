@@ -96,17 +96,15 @@ fn report_agents<'a>(
 }
 
 fn config(directory: &Path) -> Result<AgentPoolConfig, Failure> {
-    Ok(AgentPoolConfig {
-        connect_timeout: Duration::from_secs(2),
-        flow_control_mode: FlowControlMode::WaitAndRetry,
-        flow_control_wait_timeout: Duration::from_secs(1),
-        circuit_breaker_reset_timeout: Duration::from_millis(200),
-        drain_timeout: Duration::from_secs(1),
-        health_check_interval: Duration::from_secs(1),
-        ping_timeout: agent::PING_TIMEOUT,
-        tls: certificates::client(directory)?,
-        ..AgentPoolConfig::default()
-    })
+    Ok(AgentPoolConfig::default()
+        .connect_timeout(Duration::from_secs(2))
+        .flow_control_mode(FlowControlMode::WaitAndRetry)
+        .flow_control_wait_timeout(Duration::from_secs(1))
+        .circuit_breaker_reset_timeout(Duration::from_millis(200))
+        .drain_timeout(Duration::from_secs(1))
+        .health_check_interval(Duration::from_secs(1))
+        .ping_timeout(agent::PING_TIMEOUT)
+        .tls(certificates::client(directory)?))
 }
 
 /// The processes of the agents.

@@ -8,7 +8,7 @@ REPETITIONS = 100
 
 def section(results):
     rows = [cells for item in ITEMS for cells in item(results)]
-    headings = ("operation; alternative", "tollgate", "alternative", "ratio", "limit", "command")
+    headings = ("operation; alternative", "tollgate", "alternative", "ratio", "limit", "benchmark")
     return table(headings, rows)
 
 
@@ -23,10 +23,10 @@ def look_up_time(name, agents):
     return lambda results: time(results.nanoseconds(benchmark) / LOOK_UPS)
 
 
-def compared(item, tollgate, alternative, limit, command, per=1):
+def compared(item, tollgate, alternative, limit, benchmark, per=1):
     tollgate, alternative = tollgate / per, alternative / per
     ratio = f"{alternative / tollgate:.2g}×"
-    return (item, time(tollgate), time(alternative), ratio, limit, f"`{command}`")
+    return (item, time(tollgate), time(alternative), ratio, limit, f"`{benchmark}`")
 
 
 def lock_contention(results):
@@ -39,7 +39,7 @@ def lock_contention(results):
                     results.nanoseconds(name.format("snapshot")),
                     results.nanoseconds(name.format(alternative)),
                     "0 allocations",
-                    "scripts/bench agent_lookup",
+                    "agent_lookup",
                     per=LOOK_UPS,
                 )
 
@@ -52,7 +52,7 @@ def choosing(results):
             results.nanoseconds(name.format("tollgate")),
             results.nanoseconds(name.format("published")),
             "0 allocations",
-            "scripts/bench connection_choice",
+            "connection_choice",
         )
 
 
@@ -64,7 +64,7 @@ def health(results):
                 results.nanoseconds(f"health/atomics {situation}/{what}"),
                 results.nanoseconds(f"health/{alternative} {situation}/{what}"),
                 "0 allocations, no I/O",
-                "scripts/bench health",
+                "health",
                 per=REPETITIONS,
             )
 
@@ -76,7 +76,7 @@ def serialization(results):
             results.nanoseconds(f"encoding/tollgate MessagePack/{headers} headers"),
             results.nanoseconds(f"encoding/published JSON/{headers} headers"),
             "0 allocations",
-            "scripts/bench encoding",
+            "encoding",
         )
 
 
@@ -87,7 +87,7 @@ def bodies(results):
             results.nanoseconds(f"encoding/tollgate MessagePack/{kib} KiB of body"),
             results.nanoseconds(f"encoding/published JSON/{kib} KiB of body"),
             "0 allocations, no copy",
-            "scripts/bench encoding",
+            "encoding",
         )
 
 
@@ -98,7 +98,7 @@ def headers(results):
             results.nanoseconds(f"headers/SmallVec/{count}"),
             results.nanoseconds(f"headers/Vec/{count}"),
             "none for a single value",
-            "scripts/bench headers",
+            "headers",
         )
 
 
@@ -112,7 +112,7 @@ def affinity(results):
                 results.nanoseconds(name.format(kept_in)),
                 results.nanoseconds(name.format("DashMap")),
                 "1.1 allocations" if kept_in == "papaya" else "0 allocations",
-                "scripts/bench affinity",
+                "affinity",
             )
 
 

@@ -6,11 +6,12 @@ from functools import cached_property
 COMMANDS = {
     "peers.json": "scripts/bench-peers",
     "proxy.json": "scripts/bench-proxy",
-    "wall_clock.json": "scripts/bench",
     "instructions.json": "scripts/bench-instructions",
     "latency.json": "profiling/latency",
     "allocations": "cargo nextest run --test 'alloc_*'",
 }
+# A part of a name after it selects benchmarks.
+BENCH = "cargo bench --features __bench --bench hot_path --bench optimisations --"
 
 
 class Results:
@@ -18,6 +19,7 @@ class Results:
 
     def __init__(self, root):
         self.folder = root / "target/performance"
+        self.criterion = root / "target/criterion"
 
     @cached_property
     def peers(self):
@@ -37,7 +39,13 @@ class Results:
 
     @cached_property
     def wall_clock(self):
-        return {row["name"]: row for row in self.read("wall_clock.json")}
+        """Medians of the benchmarks in nanoseconds, as criterion writes them."""
+        medians = {}
+        for path in self.criterion.rglob("new/benchmark.json"):
+            estimates = json.loads(path.with_name("estimates.json").read_text())
+            name = json.loads(path.read_text())["full_id"]
+            medians[name] = estimates["median"]["point_estimate"]
+        return medians
 
     @cached_property
     def allocations(self):
@@ -66,10 +74,8 @@ class Results:
     def nanoseconds(self, name):
         """Returns the median of a wall-clock benchmark."""
         if name not in self.wall_clock:
-            raise SystemExit(
-                f"wall_clock.json has no benchmark {name!r}: run {COMMANDS['wall_clock.json']}"
-            )
-        return self.wall_clock[name]["median_ns"]
+            raise SystemExit(f"{self.criterion} has no benchmark {name!r}: run {BENCH}")
+        return self.wall_clock[name]
 
     def subject(self, subject, **setting):
         """Returns the figures of one subject in one setting."""

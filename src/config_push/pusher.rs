@@ -2,6 +2,7 @@
 
 use crate::backoff::delay;
 use crate::clock;
+use crate::configuration::configuration;
 use crate::entropy;
 use crate::protocol::{ConfigUpdateRequest, ConfigUpdateType};
 use std::collections::BTreeMap;
@@ -18,18 +19,21 @@ const MAX_RESULTS: usize = 1024;
 /// Longest wait between two attempts.
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Configuration of pushes.
-#[derive(Debug, Clone)]
-pub struct ConfigPusherConfig {
-    /// Timeout of one attempt (default 10 s).
-    pub ack_timeout: Duration,
-    /// Maximum number of attempts after the first (default 3).
-    pub max_retries: usize,
-    /// Wait before the second attempt (default 2 s). Each further wait is twice as long, up to 30
-    /// s, and reduced at random by up to half.
-    pub retry_interval: Duration,
-    /// Maximum number of open pushes to one agent (default 100). Further pushes are rejected.
-    pub max_pending_per_agent: usize,
+configuration! {
+    /// Configuration of pushes.
+    #[derive(Debug, Clone)]
+    #[non_exhaustive]
+    pub struct ConfigPusherConfig {
+        /// Timeout of one attempt (default 10 s).
+        pub ack_timeout: Duration,
+        /// Maximum number of attempts after the first (default 3).
+        pub max_retries: usize,
+        /// Wait before the second attempt (default 2 s). Each further wait is twice as long, up to
+        /// 30 s, and reduced at random by up to half.
+        pub retry_interval: Duration,
+        /// Maximum number of open pushes to one agent (default 100). Further pushes are rejected.
+        pub max_pending_per_agent: usize,
+    }
 }
 
 impl Default for ConfigPusherConfig {
@@ -45,6 +49,7 @@ impl Default for ConfigPusherConfig {
 
 /// An agent as a recipient of pushes.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct AgentConnection {
     /// Name of the agent in the pool.
     pub agent_id: String,
@@ -64,6 +69,7 @@ pub struct AgentConnection {
 
 /// Status of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PushStatus {
     /// The push waits for earlier ones, or for the agent.
     Pending,
@@ -88,6 +94,7 @@ impl PushStatus {
 
 /// Snapshot of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PushResult {
     /// Id of the push.
     pub push_id: String,

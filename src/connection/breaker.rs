@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 /// State of an agent's circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum CircuitBreakerState {
     /// Every call is allowed.
     Closed,

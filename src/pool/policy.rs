@@ -5,6 +5,7 @@ use std::time::Duration;
 
 /// Result of a call while the agent has paused every connection that could be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum FlowControlMode {
     /// Fails with [`FlowControlPaused`](crate::CallError::FlowControlPaused) at once.
     #[default]
@@ -41,12 +42,11 @@ pub enum FailureMode {
 /// use std::time::Duration;
 /// use tollgate::{AgentPoolConfig, EventTimeouts, EventType};
 ///
-/// let config = AgentPoolConfig {
-///     request_timeout: Duration::from_secs(1),
-///     event_timeouts: EventTimeouts::default()
-///         .with(EventType::RequestHeaders, Duration::from_millis(50)),
-///     ..AgentPoolConfig::default()
-/// };
+/// let config = AgentPoolConfig::default()
+///     .request_timeout(Duration::from_secs(1))
+///     .event_timeouts(
+///         EventTimeouts::default().with(EventType::RequestHeaders, Duration::from_millis(50)),
+///     );
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EventTimeouts([Option<Duration>; EventType::ALL.len()]);

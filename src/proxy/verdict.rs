@@ -28,6 +28,7 @@ pub enum Verdict {
 
 /// Changes that agents ask for when they allow a request, in the order of the agents.
 #[derive(Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Changes {
     /// Changes to the request's headers.
     pub request_headers: Vec<HeaderOp>,
@@ -45,6 +46,7 @@ pub struct Changes {
 
 /// An agent's decision against a request.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Denial {
     /// Id of the agent.
     pub agent_id: Arc<str>,

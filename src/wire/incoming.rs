@@ -16,6 +16,7 @@ use bytes::Bytes;
 
 /// A received event of any kind. It borrows from the received message.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum IncomingEvent<'a> {
     /// The head of an HTTP request.
     RequestHeaders(RequestHeadersView<'a>),

@@ -12,6 +12,7 @@ const MAX_SEARCH_DEPTH: usize = 3;
 
 /// A message that cannot be decoded.
 #[derive(Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Undecodable {
     /// The error.
     pub error: DecodeError,

@@ -111,10 +111,7 @@ pub async fn raw_grpc_pool_with(
 
 /// Returns a configuration with one connection that is replaced soon after it is lost.
 pub fn grpc_config() -> AgentPoolConfig {
-    AgentPoolConfig {
-        reconnect_interval: std::time::Duration::from_millis(10),
-        ..config(Encoding::Protobuf)
-    }
+    config(Encoding::Protobuf).reconnect_interval(std::time::Duration::from_millis(10))
 }
 
 /// Command that ends a connection.

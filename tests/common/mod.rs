@@ -108,14 +108,12 @@ pub fn configure(correlation_id: &str, settings: serde_json::Value) -> Configure
 
 /// Returns a configuration with one connection, which stays in use whatever happens to its calls.
 pub fn config(encoding: Encoding) -> AgentPoolConfig {
-    AgentPoolConfig {
-        max_consecutive_errors: u32::MAX,
-        circuit_breaker_threshold: 0,
-        connections_per_agent: 1,
-        request_timeout: TEST_TIMEOUT,
-        encodings: vec![encoding],
-        ..AgentPoolConfig::default()
-    }
+    AgentPoolConfig::default()
+        .max_consecutive_errors(u32::MAX)
+        .circuit_breaker_threshold(0)
+        .connections_per_agent(1)
+        .request_timeout(TEST_TIMEOUT)
+        .encodings(vec![encoding])
 }
 
 /// Connects a pool to the agent at `path`, under the name "agent".

@@ -8,10 +8,7 @@ const STRATEGIES: [LoadBalanceStrategy; 4] = [RoundRobin, LeastConnections, Heal
 
 /// An agent with two connections of two slots each.
 fn fixture() -> Fixture {
-    let config = AgentPoolConfig {
-        max_concurrent_per_connection: 2,
-        ..AgentPoolConfig::default()
-    };
+    let config = AgentPoolConfig::default().max_concurrent_per_connection(2);
     Fixture::with_config(&["agent"], config)
 }
 

@@ -59,10 +59,7 @@ async fn removing_the_last_pin_ends_a_drain() {
 
 #[tokio::test(start_paused = true)]
 async fn expired_pins_end_a_drain() {
-    let config = AgentPoolConfig {
-        correlation_affinity_ttl: Duration::ZERO,
-        ..AgentPoolConfig::default()
-    };
+    let config = AgentPoolConfig::default().correlation_affinity_ttl(Duration::ZERO);
     let fixture = Fixture::with_config(&["agent"], config);
     fixture
         .pins()
@@ -84,10 +81,7 @@ async fn expired_pins_end_a_drain() {
 
 #[tokio::test(start_paused = true)]
 async fn pins_that_find_the_map_full_are_not_counted() {
-    let config = AgentPoolConfig {
-        max_correlation_affinities: 1,
-        ..AgentPoolConfig::default()
-    };
+    let config = AgentPoolConfig::default().max_correlation_affinities(1);
     let fixture = Fixture::with_config(&["agent"], config);
     fixture
         .pins()
@@ -171,11 +165,9 @@ async fn drains_that_wait_for_different_things_do_not_block_each_other() {
 /// Each call of `pin`, `unpin` and the like may meet another thread's change of the same id.
 #[test]
 fn pins_are_counted_exactly_under_concurrent_changes() {
-    let config = AgentPoolConfig {
-        max_correlation_affinities: 50,
-        correlation_affinity_ttl: Duration::from_millis(1),
-        ..AgentPoolConfig::default()
-    };
+    let config = AgentPoolConfig::default()
+        .max_correlation_affinities(50)
+        .correlation_affinity_ttl(Duration::from_millis(1));
     let fixture = Fixture::with_config(&["agent", "other"], config);
     let agents = ["agent", "other"].map(|id| (id, fixture.idle_connections(id)));
     std::thread::scope(|scope| {

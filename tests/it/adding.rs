@@ -52,10 +52,7 @@ async fn invalid_ids_are_rejected() {
 
 #[tokio::test]
 async fn agent_without_connections_is_rejected() {
-    let none = AgentPool::with_config(AgentPoolConfig {
-        connections_per_agent: 0,
-        ..AgentPoolConfig::default()
-    });
+    let none = AgentPool::with_config(AgentPoolConfig::default().connections_per_agent(0));
     let waf = AgentConfig::new("waf", "/run/waf.sock");
     for (pool, config) in [
         (&AgentPool::new(), waf.clone().connections(0)),
@@ -228,10 +225,7 @@ fn expect_timeout(result: &Result<AgentResponse, Error>, expected: Duration) {
 
 #[tokio::test]
 async fn agent_has_its_own_timeouts() {
-    let pool = AgentPool::with_config(AgentPoolConfig {
-        request_timeout: SHORT,
-        ..config(Encoding::Json)
-    });
+    let pool = AgentPool::with_config(config(Encoding::Json).request_timeout(SHORT));
     let (default, _silent) = add_played(&pool, "default", |agent| agent).await;
     let for_chunks = EventTimeouts::default().with(EventType::RequestBodyChunk, 2 * SHORT);
     let own = |agent: AgentConfig| agent.timeout(TEST_TIMEOUT).event_timeouts(for_chunks);
@@ -253,10 +247,7 @@ async fn agent_has_its_own_failure_mode() {
         (FailureMode::Closed, FailureMode::Open),
         (FailureMode::Open, FailureMode::Closed),
     ] {
-        let pool = AgentPool::with_config(AgentPoolConfig {
-            failure_mode: pools,
-            ..AgentPoolConfig::default()
-        });
+        let pool = AgentPool::with_config(AgentPoolConfig::default().failure_mode(pools));
         let config = AgentConfig::reverse("own").failure_mode(own);
         let own = (pool.add(config).await.unwrap(), own);
         let default = pool.add(AgentConfig::reverse("default")).await.unwrap();

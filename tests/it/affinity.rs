@@ -13,10 +13,7 @@ use tollgate::{
 };
 
 fn four_connections(encoding: Encoding) -> AgentPoolConfig {
-    AgentPoolConfig {
-        connections_per_agent: 4,
-        ..config(encoding)
-    }
+    config(encoding).connections_per_agent(4)
 }
 
 fn response_headers(id: &str) -> ResponseHeadersEvent {
@@ -104,10 +101,7 @@ async fn each_agent_pins_the_id_separately() {
 
 #[tokio::test]
 async fn failed_headers_leave_no_affinity() {
-    let config = AgentPoolConfig {
-        request_timeout: Duration::from_millis(20),
-        ..config(Encoding::Json)
-    };
+    let config = config(Encoding::Json).request_timeout(Duration::from_millis(20));
     let (_agent, pool, mut connection) = raw_pool(config).await;
 
     assert_fails!(
@@ -188,10 +182,7 @@ async fn exchange_does_not_move_when_its_connection_ends() {
 async fn number_of_affinities_is_limited() {
     let agent = serve().await;
     let pool = crate::common::pool_with(
-        AgentPoolConfig {
-            max_correlation_affinities: 10,
-            ..AgentPoolConfig::default()
-        },
+        AgentPoolConfig::default().max_correlation_affinities(10),
         &agent.path,
     )
     .await;
@@ -216,11 +207,9 @@ async fn number_of_affinities_is_limited() {
 #[tokio::test]
 async fn unused_affinities_expire() {
     let agent = serve().await;
-    let config = AgentPoolConfig {
-        correlation_affinity_ttl: Duration::from_millis(20),
-        health_check_interval: Duration::from_millis(5),
-        ..AgentPoolConfig::default()
-    };
+    let config = AgentPoolConfig::default()
+        .correlation_affinity_ttl(Duration::from_millis(20))
+        .health_check_interval(Duration::from_millis(5));
     let pool = crate::common::pool_with(config, &agent.path).await;
 
     pool.agent("agent")

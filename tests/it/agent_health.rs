@@ -35,11 +35,9 @@ async fn degraded_connection_gets_a_quarter_of_its_share() {
         LoadBalanceStrategy::RoundRobin,
         LoadBalanceStrategy::HealthBased,
     ] {
-        let config = AgentPoolConfig {
-            connections_per_agent: 2,
-            load_balance_strategy: strategy,
-            ..config(Encoding::Json)
-        };
+        let config = config(Encoding::Json)
+            .connections_per_agent(2)
+            .load_balance_strategy(strategy);
 
         let (_agent, pool, mut connections) = raw_pool_of(config).await;
         report(&mut connections[1], degraded(1.0)).await;
@@ -56,10 +54,7 @@ async fn degraded_connection_gets_a_quarter_of_its_share() {
 #[tokio::test]
 async fn degraded_agent_gets_more_time() {
     let timeout = Duration::from_millis(40);
-    let config = AgentPoolConfig {
-        request_timeout: timeout,
-        ..config(Encoding::Json)
-    };
+    let config = config(Encoding::Json).request_timeout(timeout);
 
     let (_agent, pool, mut connection) = raw_pool(config).await;
     report(&mut connection, degraded(3.0)).await;
@@ -129,10 +124,7 @@ async fn draining_or_unhealthy_agent_finishes_its_exchanges() {
 
 #[tokio::test]
 async fn only_the_draining_connection_is_skipped() {
-    let config = AgentPoolConfig {
-        connections_per_agent: 2,
-        ..config(Encoding::Json)
-    };
+    let config = config(Encoding::Json).connections_per_agent(2);
     let (_agent, pool, mut connections) = raw_pool_of(config).await;
     report(&mut connections[0], json!({"status": "draining"})).await;
     assert_eq!(shares(&pool, connections, 6).await, [0, 6]);
@@ -140,11 +132,9 @@ async fn only_the_draining_connection_is_skipped() {
 
 #[tokio::test]
 async fn health_report_expires() {
-    let config = AgentPoolConfig {
-        health_check_interval: Duration::from_millis(5),
-        ping_timeout: crate::common::TEST_TIMEOUT,
-        ..config(Encoding::Json)
-    };
+    let config = config(Encoding::Json)
+        .health_check_interval(Duration::from_millis(5))
+        .ping_timeout(crate::common::TEST_TIMEOUT);
     let (_agent, pool, mut connection) = raw_pool(config).await;
 
     let status = json!({
@@ -165,11 +155,9 @@ async fn health_report_expires() {
 }
 
 fn with_frequent_pings() -> AgentPoolConfig {
-    AgentPoolConfig {
-        health_check_interval: Duration::from_millis(50),
-        ping_timeout: Duration::from_millis(100),
-        ..config(Encoding::Json)
-    }
+    config(Encoding::Json)
+        .health_check_interval(Duration::from_millis(50))
+        .ping_timeout(Duration::from_millis(100))
 }
 
 #[tokio::test]
@@ -230,12 +218,10 @@ async fn next_event(connection: &mut RawConnection) -> String {
 
 /// Returns a configuration of two connections with one slot each, which fail at the first timeout.
 fn with_one_slot() -> AgentPoolConfig {
-    AgentPoolConfig {
-        connections_per_agent: 2,
-        max_concurrent_per_connection: 1,
-        max_consecutive_errors: 1,
-        ..config(Encoding::Json)
-    }
+    config(Encoding::Json)
+        .connections_per_agent(2)
+        .max_concurrent_per_connection(1)
+        .max_consecutive_errors(1)
 }
 
 /// Takes the only slot of `busy` and begins a call that waits for one. Once `recover` has run, the
@@ -264,11 +250,9 @@ async fn expect_recovery(
 
 #[tokio::test]
 async fn waiting_call_takes_a_connection_whose_report_expires() {
-    let config = AgentPoolConfig {
-        health_check_interval: Duration::from_millis(5),
-        ping_timeout: crate::common::TEST_TIMEOUT,
-        ..with_one_slot()
-    };
+    let config = with_one_slot()
+        .health_check_interval(Duration::from_millis(5))
+        .ping_timeout(crate::common::TEST_TIMEOUT);
     let (_agent, pool, connections) = raw_pool_of(config).await;
     let [mut idle, mut busy] = <[_; 2]>::try_from(connections).ok().unwrap();
     let agent = pool.agent("agent").unwrap();

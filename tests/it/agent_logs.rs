@@ -3,7 +3,7 @@
 use crate::common::*;
 use serde_json::json;
 use tollgate::{
-    AgentPoolConfig, Encoding,
+    Encoding,
     control::{AgentNotice, LogLevel, LogMessage},
 };
 use tracing::Level;
@@ -14,10 +14,7 @@ async fn log_lines_become_tracing_events_with_fields() {
     let _guard = tracing::subscriber::set_default(recorder.clone());
     for encoding in ALL {
         let agent = serve_for(encoding).await;
-        let settings = AgentPoolConfig {
-            connections_per_agent: 3,
-            ..config(encoding)
-        };
+        let settings = config(encoding).connections_per_agent(3);
         let pool = pool_with(settings, &agent.path).await;
         let mut notices = pool.notices();
 
@@ -63,10 +60,7 @@ fn excess_log_lines_are_dropped_and_counted() {
         let recorder = Recorder::of("tollgate::agent_log");
         let _guard = tracing::subscriber::set_default(recorder.clone());
         let agent = serve().await;
-        let settings = AgentPoolConfig {
-            max_agent_logs_per_second: 5,
-            ..config(Encoding::MessagePack)
-        };
+        let settings = config(Encoding::MessagePack).max_agent_logs_per_second(5);
         let pool = pool_with(settings, &agent.path).await;
 
         let count = async || {

@@ -6,18 +6,18 @@ use crate::common::{
 };
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use tollgate::{AgentPool, AgentPoolConfig, CallError as Error, Encoding};
+use tollgate::{AgentPool, CallError as Error, Encoding};
 
 /// Connects a pool whose calls time out after 100 ms.
 async fn pool_with_short_timeout(
     encoding: Encoding,
     connections: usize,
 ) -> (RawAgent, AgentPool, Vec<RawConnection>) {
-    raw_pool_of(AgentPoolConfig {
-        connections_per_agent: connections,
-        request_timeout: Duration::from_millis(100),
-        ..config(encoding)
-    })
+    raw_pool_of(
+        config(encoding)
+            .connections_per_agent(connections)
+            .request_timeout(Duration::from_millis(100)),
+    )
     .await
 }
 

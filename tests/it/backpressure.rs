@@ -18,10 +18,7 @@ const CHUNK: usize = 64 * 1024;
 const MAX_FRAME: usize = 16 * 1024 * 1024;
 
 fn with_timeout(encoding: Encoding, request_timeout: Duration) -> AgentPoolConfig {
-    AgentPoolConfig {
-        request_timeout,
-        ..config(encoding)
-    }
+    config(encoding).request_timeout(request_timeout)
 }
 
 /// Begins calls that carry large chunks, all at once.
@@ -75,10 +72,7 @@ fn silent_agent_costs_no_more_than_the_timeout() {
 fn writes_to_an_agent_that_does_not_read_are_bounded() {
     in_virtual_time(async {
         for encoding in BOTH {
-            let config = AgentPoolConfig {
-                channel_buffer_size: 4,
-                ..with_timeout(encoding, Duration::from_millis(500))
-            };
+            let config = with_timeout(encoding, Duration::from_millis(500)).channel_buffer_size(4);
             let (_agent, pool, mut connection) = raw_pool(config).await;
 
             let started = Instant::now();
@@ -110,10 +104,7 @@ fn writes_to_an_agent_that_does_not_read_are_bounded() {
 #[tokio::test]
 async fn slow_reader_gets_every_event() {
     for encoding in BOTH {
-        let config = AgentPoolConfig {
-            channel_buffer_size: 4,
-            ..config(encoding)
-        };
+        let config = config(encoding).channel_buffer_size(4);
         let (_agent, pool, mut connection) = raw_pool(config).await;
 
         let calls = large_calls(&pool, 50);
@@ -131,10 +122,7 @@ async fn slow_reader_gets_every_event() {
 
 /// Begins more calls than the send queue and the socket hold, while the agent does not read.
 async fn stuck(config: AgentPoolConfig) -> (AgentPool, RawConnection, Vec<Call>) {
-    let config = AgentPoolConfig {
-        channel_buffer_size: 4,
-        ..config
-    };
+    let config = config.channel_buffer_size(4);
     let (_agent, pool, connection) = raw_pool(config).await;
     let calls = large_calls(&pool, 50);
     eventually("all calls wait", async || in_flight(&pool).await == 50).await;
@@ -166,10 +154,7 @@ async fn queued_calls_fail_at_once_when_the_agent_closes() {
 #[test]
 fn queued_calls_are_cancelled_after_the_drain_timeout() {
     in_virtual_time(async {
-        let config = AgentPoolConfig {
-            drain_timeout: Duration::from_millis(50),
-            ..config(Encoding::MessagePack)
-        };
+        let config = config(Encoding::MessagePack).drain_timeout(Duration::from_millis(50));
         let (pool, _connection, calls) = stuck(config).await;
 
         pool.remove("agent").unwrap();
@@ -188,10 +173,7 @@ fn queued_calls_are_cancelled_after_the_drain_timeout() {
 
 #[tokio::test]
 async fn waiting_calls_fail_at_once_when_the_agent_closes() {
-    let config = AgentPoolConfig {
-        max_concurrent_per_connection: 1,
-        ..config(Encoding::Json)
-    };
+    let config = config(Encoding::Json).max_concurrent_per_connection(1);
     let (_agent, pool, mut connection) = raw_pool(config).await;
 
     let calls: Vec<_> = (0..20).map(|n| call(&pool, &n.to_string())).collect();
@@ -253,10 +235,7 @@ async fn all_calls_on_a_stuck_connection_can_be_cancelled() {
 #[tokio::test]
 async fn calls_in_flight_are_limited() {
     for encoding in BOTH {
-        let config = AgentPoolConfig {
-            max_concurrent_per_connection: 2,
-            ..config(encoding)
-        };
+        let config = config(encoding).max_concurrent_per_connection(2);
         let (_agent, pool, mut connection) = raw_pool(config).await;
 
         let calls: Vec<_> = (0..10).map(|n| call(&pool, &n.to_string())).collect();
@@ -280,10 +259,7 @@ async fn calls_in_flight_are_limited() {
 #[tokio::test]
 async fn waiting_for_a_slot_counts_towards_the_timeout() {
     let limit = Duration::from_millis(200);
-    let config = AgentPoolConfig {
-        max_concurrent_per_connection: 1,
-        ..with_timeout(Encoding::Json, limit)
-    };
+    let config = with_timeout(Encoding::Json, limit).max_concurrent_per_connection(1);
     let (_agent, pool, mut connection) = raw_pool(config).await;
 
     let started = Instant::now();
@@ -331,10 +307,7 @@ async fn oversized_event_is_rejected_and_the_connection_stays() {
 #[tokio::test]
 async fn announced_length_reserves_no_memory() {
     let connections_per_agent = 32;
-    let config = AgentPoolConfig {
-        connections_per_agent,
-        ..config(Encoding::Json)
-    };
+    let config = config(Encoding::Json).connections_per_agent(connections_per_agent);
     let (_agent, pool, mut connections) = raw_pool_of(config).await;
 
     let before = crate::common::virtual_memory();
@@ -360,10 +333,7 @@ async fn announced_length_reserves_no_memory() {
 
 #[tokio::test]
 async fn pongs_to_an_agent_that_does_not_read_are_bounded() {
-    let config = AgentPoolConfig {
-        channel_buffer_size: 4,
-        ..config(Encoding::Json)
-    };
+    let config = config(Encoding::Json).channel_buffer_size(4);
     let (_agent, pool, mut connection) = raw_pool(config).await;
 
     let ping = frame(message::PING, &vec![b'x'; CHUNK]);

@@ -212,10 +212,7 @@ async fn calls_fail_quickly_when_their_connection_ends() {
     const QUICKLY: Duration = Duration::from_millis(50);
     for encoding in BOTH {
         for connections_per_agent in [1, 4] {
-            let config = AgentPoolConfig {
-                connections_per_agent,
-                ..config(encoding)
-            };
+            let config = config(encoding).connections_per_agent(connections_per_agent);
             let (_agent, pool, mut connections) = crate::common::raw_pool_of(config).await;
             let calls: Vec<_> = (0..64).map(|n| call(&pool, &format!("c-{n}"))).collect();
             for n in 0..64 {
@@ -322,10 +319,7 @@ async fn broken_agent_does_not_affect_other_agents() {
 #[tokio::test]
 async fn broken_connection_does_not_affect_other_connections() {
     let connections_per_agent = 2;
-    let config = AgentPoolConfig {
-        connections_per_agent,
-        ..config(Encoding::MessagePack)
-    };
+    let config = config(Encoding::MessagePack).connections_per_agent(connections_per_agent);
     let (_agent, pool, mut connections) = crate::common::raw_pool_of(config).await;
 
     let [mut good, bad] = [connections.remove(0), connections.remove(0)];

@@ -21,11 +21,9 @@ const STRATEGIES: [LoadBalanceStrategy; 4] = [
 ];
 
 fn balanced(strategy: LoadBalanceStrategy, connections: usize) -> AgentPoolConfig {
-    AgentPoolConfig {
-        connections_per_agent: connections,
-        load_balance_strategy: strategy,
-        ..config(Encoding::Json)
-    }
+    config(Encoding::Json)
+        .connections_per_agent(connections)
+        .load_balance_strategy(strategy)
 }
 
 /// Allows every event of a connection. Returns their count.
@@ -155,10 +153,7 @@ async fn health_based_avoids_less_healthy_connections() {
 #[tokio::test]
 async fn connection_without_a_free_slot_comes_last() {
     for strategy in STRATEGIES {
-        let config = AgentPoolConfig {
-            max_concurrent_per_connection: 1,
-            ..balanced(strategy, 2)
-        };
+        let config = balanced(strategy, 2).max_concurrent_per_connection(1);
         let (_agent, pool, mut connections) = raw_pool_of(config).await;
         let _calls = [call(&pool, "c-1"), call(&pool, "c-2")];
         for connection in &mut connections {
@@ -211,10 +206,7 @@ async fn shutdown_waits_for_calls_and_then_closes() {
 #[tokio::test]
 async fn shutdown_waits_no_longer_than_the_drain_timeout() {
     let drain_timeout = Duration::from_millis(50);
-    let config = AgentPoolConfig {
-        drain_timeout,
-        ..config(Encoding::Json)
-    };
+    let config = config(Encoding::Json).drain_timeout(drain_timeout);
     let (_agent, pool, mut connection) = raw_pool(config).await;
     let pending = arrived(&pool, &mut connection, "c-1").await;
 

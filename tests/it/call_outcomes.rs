@@ -65,18 +65,16 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const SHORT: Duration = Duration::from_millis(20);
 
 fn pool_config(encoding: Encoding, use_extension: bool) -> AgentPoolConfig {
-    AgentPoolConfig {
-        connections_per_agent: 2,
-        max_concurrent_per_connection: 2,
-        max_queued_calls: 6,
-        queue_timeout: Duration::from_millis(50),
-        circuit_breaker_threshold: 4,
-        circuit_breaker_reset_timeout: Duration::from_millis(5),
-        reconnect_interval: Duration::from_millis(1),
-        timing_interval: 2,
-        use_extension,
-        ..config(encoding)
-    }
+    config(encoding)
+        .connections_per_agent(2)
+        .max_concurrent_per_connection(2)
+        .max_queued_calls(6)
+        .queue_timeout(Duration::from_millis(50))
+        .circuit_breaker_threshold(4)
+        .circuit_breaker_reset_timeout(Duration::from_millis(5))
+        .reconnect_interval(Duration::from_millis(1))
+        .timing_interval(2)
+        .use_extension(use_extension)
 }
 
 /// Plays the agent on every connection of the pool.

@@ -4,7 +4,7 @@ use crate::common::{BOTH, arrived, config, pool_with, raw_pool, request, result_
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tollgate::{
-    AgentPool, AgentPoolConfig, Decision, Encoding,
+    AgentPool, Decision, Encoding,
     events::{RequestBodyChunkEvent, ResponseHeadersEvent},
     metrics::{CallTimings, HistogramSnapshot},
 };
@@ -60,10 +60,7 @@ async fn stages_add_up_to_the_duration_of_the_call() {
 /// Waiting for a slot does not count as time that the agent took.
 #[tokio::test]
 async fn waiting_for_a_slot_is_timed_separately() {
-    let config = AgentPoolConfig {
-        max_concurrent_per_connection: 1,
-        ..config(Encoding::MessagePack)
-    };
+    let config = config(Encoding::MessagePack).max_concurrent_per_connection(1);
     let (_agent, pool, mut connection) = raw_pool(config).await;
 
     let first = arrived(&pool, &mut connection, "r-1").await;
@@ -102,10 +99,7 @@ async fn ask(pool: &AgentPool, calls: usize) {
 async fn one_call_in_each_interval_is_timed() {
     let agent = serve().await;
     for (timing_interval, timed) in [(64, 4), (0, 0), (1, 256)] {
-        let config = AgentPoolConfig {
-            timing_interval,
-            ..config(Encoding::MessagePack)
-        };
+        let config = config(Encoding::MessagePack).timing_interval(timing_interval);
         let pool = pool_with(config, &agent.path).await;
         ask(&pool, 256).await;
 
@@ -122,10 +116,7 @@ async fn one_call_in_each_interval_is_timed() {
 #[tokio::test]
 async fn exported_stages_add_up_to_exported_durations() {
     let agent = serve().await;
-    let config = AgentPoolConfig {
-        timing_interval: 1,
-        ..config(Encoding::MessagePack)
-    };
+    let config = config(Encoding::MessagePack).timing_interval(1);
     let pool = pool_with(config, &agent.path).await;
     ask(&pool, 200).await;
 
@@ -141,10 +132,7 @@ async fn exported_stages_add_up_to_exported_durations() {
 #[tokio::test]
 async fn exchange_times_sent_events_but_not_pushed_ones() {
     let agent = serve().await;
-    let config = AgentPoolConfig {
-        timing_interval: 1,
-        ..config(Encoding::MessagePack)
-    };
+    let config = config(Encoding::MessagePack).timing_interval(1);
     let pool = pool_with(config, &agent.path).await;
 
     let mut exchange = pool.agent("agent").unwrap().exchange("r-1").unwrap();
@@ -163,10 +151,7 @@ async fn exchange_times_sent_events_but_not_pushed_ones() {
 
 #[tokio::test]
 async fn skipped_event_has_no_timings() {
-    let config = AgentPoolConfig {
-        skip_unsubscribed_events: true,
-        ..config(Encoding::MessagePack)
-    };
+    let config = config(Encoding::MessagePack).skip_unsubscribed_events(true);
     // This agent subscribes to the events of a request only.
     let (_agent, pool, _connection) = raw_pool(config).await;
 

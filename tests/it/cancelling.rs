@@ -4,7 +4,7 @@ use crate::common::{
     BOTH, arrived, call, config, eventually, expect_works, faults, message, raw_pool, raw_pool_of,
     request, result_of, serve, status_of,
 };
-use tollgate::{AgentPoolConfig, CallError as Error, CancelReason, Encoding};
+use tollgate::{CallError as Error, CancelReason, Encoding};
 
 /// More calls than the missing answers that a connection remembers.
 const MANY: usize = 10_050;
@@ -48,10 +48,7 @@ async fn cancel_is_sent_in_json_and_the_late_answer_is_dropped() {
 #[tokio::test]
 async fn cancel_is_sent_on_the_connection_of_its_call() {
     let connections_per_agent = 3;
-    let config = AgentPoolConfig {
-        connections_per_agent,
-        ..config(Encoding::Json)
-    };
+    let config = config(Encoding::Json).connections_per_agent(connections_per_agent);
     let (_agent, pool, mut connections) = raw_pool_of(config).await;
     let _first = arrived(&pool, &mut connections[0], "c-1").await;
     let second = arrived(&pool, &mut connections[1], "c-2").await;

@@ -15,12 +15,10 @@ use tollgate::{
 const DEADLINE: Duration = Duration::from_millis(20);
 
 fn tripping(reset_timeout: Duration) -> AgentPoolConfig {
-    AgentPoolConfig {
-        request_timeout: DEADLINE,
-        circuit_breaker_threshold: 5,
-        circuit_breaker_reset_timeout: reset_timeout,
-        ..config(Encoding::Json)
-    }
+    config(Encoding::Json)
+        .request_timeout(DEADLINE)
+        .circuit_breaker_threshold(5)
+        .circuit_breaker_reset_timeout(reset_timeout)
 }
 
 async fn fail(pool: &AgentPool, count: usize) {
@@ -68,10 +66,8 @@ async fn agent_that_answers_nobody_opens_the_breaker() {
 
 #[tokio::test]
 async fn agent_that_becomes_silent_opens_the_breaker_after_the_window() {
-    let config = AgentPoolConfig {
-        circuit_breaker_window: Duration::from_millis(500),
-        ..tripping(Duration::from_secs(60))
-    };
+    let config =
+        tripping(Duration::from_secs(60)).circuit_breaker_window(Duration::from_millis(500));
     let (_agent, pool, mut connection) = raw_pool(config).await;
     crate::common::expect_works(&pool, &mut connection, "before").await;
 
@@ -124,12 +120,10 @@ async fn slow_requests_among_others(
 
 /// The agent answers no pings, so connections on which calls failed stay as they are.
 fn with_quiet_maintenance(connections: usize) -> AgentPoolConfig {
-    AgentPoolConfig {
-        connections_per_agent: connections,
-        max_concurrent_per_connection: 50,
-        ping_timeout: crate::common::TEST_TIMEOUT,
-        ..tripping(Duration::from_secs(60))
-    }
+    tripping(Duration::from_secs(60))
+        .connections_per_agent(connections)
+        .max_concurrent_per_connection(50)
+        .ping_timeout(crate::common::TEST_TIMEOUT)
 }
 
 #[tokio::test]
@@ -167,10 +161,7 @@ async fn undecodable_answers_open_the_breaker_if_they_are_half() {
 #[test]
 fn lost_connection_is_one_failure() {
     in_virtual_time(async {
-        let config = AgentPoolConfig {
-            request_timeout: crate::common::TEST_TIMEOUT,
-            ..with_quiet_maintenance(1)
-        };
+        let config = with_quiet_maintenance(1).request_timeout(crate::common::TEST_TIMEOUT);
         let (agent, pool, mut connection) = raw_pool(config).await;
         for lost in 1..=5 {
             let calls: Vec<_> = (0..20).map(|n| call(&pool, &n.to_string())).collect();
@@ -192,10 +183,7 @@ fn lost_connection_is_one_failure() {
 
 #[tokio::test]
 async fn one_trial_call_is_allowed_after_the_reset_timeout() {
-    let config = AgentPoolConfig {
-        request_timeout: Duration::from_millis(200),
-        ..tripping(Duration::from_millis(50))
-    };
+    let config = tripping(Duration::from_millis(50)).request_timeout(Duration::from_millis(200));
     let (_agent, pool, mut connection) = raw_pool(config).await;
     let calls: Vec<_> = (0..5).map(|n| call(&pool, &format!("fails-{n}"))).collect();
     take_events(&mut connection, 5).await;
@@ -308,11 +296,9 @@ async fn expect_allowed(pool: &AgentPool, id: &str) {
 
 #[tokio::test]
 async fn open_failure_mode_allows_calls_of_an_unavailable_agent() {
-    let config = AgentPoolConfig {
-        failure_mode: FailureMode::Open,
-        max_consecutive_errors: u32::MAX,
-        ..tripping(Duration::from_secs(60))
-    };
+    let config = tripping(Duration::from_secs(60))
+        .failure_mode(FailureMode::Open)
+        .max_consecutive_errors(u32::MAX);
     let (_agent, pool, connection) = raw_pool(config).await;
     let agent = pool.agent("agent").unwrap();
 
@@ -349,10 +335,7 @@ async fn open_failure_mode_allows_calls_of_an_unavailable_agent() {
 
 #[tokio::test]
 async fn open_failure_mode_does_not_override_other_outcomes() {
-    let config = AgentPoolConfig {
-        failure_mode: FailureMode::Open,
-        ..config(Encoding::Json)
-    };
+    let config = config(Encoding::Json).failure_mode(FailureMode::Open);
     let (_agent, pool, mut connection) = raw_pool(config).await;
 
     let blocked = arrived(&pool, &mut connection, "c-1").await;
@@ -405,13 +388,11 @@ async fn open_failure_mode_does_not_override_other_outcomes() {
 
 #[tokio::test]
 async fn failing_connection_is_skipped_until_it_answers_a_ping() {
-    let config = AgentPoolConfig {
-        connections_per_agent: 2,
-        request_timeout: DEADLINE,
-        max_consecutive_errors: 3,
-        circuit_breaker_threshold: 0,
-        ..config(Encoding::Json)
-    };
+    let config = config(Encoding::Json)
+        .connections_per_agent(2)
+        .request_timeout(DEADLINE)
+        .max_consecutive_errors(3)
+        .circuit_breaker_threshold(0);
     let (_agent, pool, mut connections) = raw_pool_of(config).await;
     let [mut good, mut bad] = [connections.remove(0), connections.remove(0)];
 

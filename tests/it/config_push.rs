@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tollgate::{
-    AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig, AgentResponse,
-    CallError, Encoding, FailureMode, RequestHeadersView,
+    AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentResponse, CallError, Encoding,
+    FailureMode, RequestHeadersView,
     config_push::{ConfigPusher, ConfigPusherConfig, PushStatus},
     control::{AgentFeatures, ConfigUpdateType, DrainReason, ShutdownReason},
     events::Configure,
@@ -103,12 +103,10 @@ fn list(list_id: &str, entry: usize) -> ConfigUpdateType {
 }
 
 fn with_retries(max_retries: usize) -> ConfigPusherConfig {
-    ConfigPusherConfig {
-        ack_timeout: Duration::from_millis(50),
-        max_retries,
-        retry_interval: Duration::from_millis(10),
-        ..ConfigPusherConfig::default()
-    }
+    ConfigPusherConfig::default()
+        .ack_timeout(Duration::from_millis(50))
+        .max_retries(max_retries)
+        .retry_interval(Duration::from_millis(10))
 }
 
 fn status(pusher: &ConfigPusher, push_id: &str) -> (PushStatus, usize) {
@@ -153,10 +151,8 @@ fn announce_pushes(response: &mut Value) {
 async fn settings_are_the_first_message_of_a_connection() {
     for use_extension in [true, false] {
         let agent = Served::start().await;
-        let pool = AgentPool::with_config(AgentPoolConfig {
-            use_extension,
-            ..config(Encoding::MessagePack)
-        });
+        let pool =
+            AgentPool::with_config(config(Encoding::MessagePack).use_extension(use_extension));
         let absent = pool.add(AgentConfig::reverse("agent")).await.unwrap();
         let version = Some("7".to_owned());
         let told = absent.configure(json!({"a": 1}), version).await;
@@ -276,13 +272,11 @@ async fn connection_is_not_used_if_the_agent_rejects_settings() {
 /// Settings that time out are sent again. An `allow` by failure mode does not count as an answer.
 #[tokio::test]
 async fn settings_without_an_answer_are_sent_again() {
-    let settings = AgentPoolConfig {
-        request_timeout: Duration::from_millis(50),
-        failure_mode: FailureMode::Open,
-        health_check_interval: Duration::from_millis(20),
-        ping_timeout: TEST_TIMEOUT,
-        ..config(Encoding::Json)
-    };
+    let settings = config(Encoding::Json)
+        .request_timeout(Duration::from_millis(50))
+        .failure_mode(FailureMode::Open)
+        .health_check_interval(Duration::from_millis(20))
+        .ping_timeout(TEST_TIMEOUT);
 
     let (_agent, pool, mut connection) = raw_pool(settings).await;
     assert_fails!(
@@ -307,10 +301,7 @@ async fn settings_without_an_answer_are_sent_again() {
 async fn updates_arrive_in_order_even_after_a_rejection() {
     for encoding in ALL {
         let agent = Served::speaking(encoding).await;
-        let settings = AgentPoolConfig {
-            connections_per_agent: 4,
-            ..config(encoding)
-        };
+        let settings = config(encoding).connections_per_agent(4);
         let pool = pool_with(settings, &agent.path).await;
         let handle = pool.agent("agent").unwrap();
         let ids: Vec<_> = (0..20)
@@ -353,11 +344,9 @@ async fn updates_arrive_in_order_even_after_a_rejection() {
 #[tokio::test]
 async fn update_is_sent_again_until_it_is_answered() {
     for encoding in BOTH {
-        let settings = AgentPoolConfig {
-            config_push: with_retries(3),
-            failure_mode: FailureMode::Open,
-            ..config(encoding)
-        };
+        let settings = config(encoding)
+            .config_push(with_retries(3))
+            .failure_mode(FailureMode::Open);
         let (_agent, pool, mut connections) = raw_pool_with(settings, take_pushes).await;
         let connection = &mut connections[0];
 
@@ -388,10 +377,7 @@ async fn update_is_sent_again_until_it_is_answered() {
 
 #[tokio::test]
 async fn unanswered_update_expires_and_the_next_is_sent() {
-    let settings = AgentPoolConfig {
-        config_push: with_retries(1),
-        ..config(Encoding::Json)
-    };
+    let settings = config(Encoding::Json).config_push(with_retries(1));
     let (_agent, pool, mut connections) = raw_pool_with(settings, take_pushes).await;
 
     let connection = &mut connections[0];
@@ -416,14 +402,9 @@ async fn unanswered_update_expires_and_the_next_is_sent() {
 
 #[tokio::test]
 async fn agent_that_reconnects_in_time_gets_its_updates() {
-    let settings = AgentPoolConfig {
-        config_push: ConfigPusherConfig {
-            ack_timeout: TEST_TIMEOUT,
-            ..with_retries(20)
-        },
-        reconnect_interval: Duration::from_millis(1),
-        ..config(Encoding::Json)
-    };
+    let settings = config(Encoding::Json)
+        .config_push(with_retries(20).ack_timeout(TEST_TIMEOUT))
+        .reconnect_interval(Duration::from_millis(1));
     let (agent, pool, connections) = raw_pool_with(settings, take_pushes).await;
 
     drop(connections);
@@ -462,14 +443,9 @@ async fn agent_without_the_extension_gets_no_updates() {
 
 #[tokio::test]
 async fn update_fails_if_the_agent_returns_without_the_extension() {
-    let settings = AgentPoolConfig {
-        config_push: ConfigPusherConfig {
-            ack_timeout: TEST_TIMEOUT,
-            ..with_retries(20)
-        },
-        reconnect_interval: Duration::from_millis(1),
-        ..config(Encoding::Json)
-    };
+    let settings = config(Encoding::Json)
+        .config_push(with_retries(20).ack_timeout(TEST_TIMEOUT))
+        .reconnect_interval(Duration::from_millis(1));
     let (agent, pool, connections) = raw_pool_with(settings, take_pushes).await;
     drop(connections);
     let id = pool
@@ -513,10 +489,7 @@ async fn pushes_are_limited_and_need_the_capability() {
 /// A [`ConfigPusher`] without a pool, for callers that send the updates themselves.
 #[tokio::test]
 async fn pusher_works_without_a_pool() {
-    let pusher = ConfigPusher::with_config(ConfigPusherConfig {
-        ack_timeout: Duration::from_millis(20),
-        ..with_retries(1)
-    });
+    let pusher = ConfigPusher::with_config(with_retries(1).ack_timeout(Duration::from_millis(20)));
 
     pusher.register_agent("a", "A", true);
     pusher.register_agent("b", "B", true);

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 use tollgate::{
-    AgentCapabilities, AgentConfig, AgentControl, AgentHandler, AgentPool, AgentPoolConfig,
-    Encoding,
+    AgentCapabilities, AgentConfig, AgentControl, AgentHandler, AgentPool, Encoding,
     config_push::ConfigUpdateHandler,
     control::{
         AgentNotice, ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType, MetricsReport,
@@ -157,10 +156,7 @@ async fn handler_decides_and_the_agent_is_answered() {
 #[tokio::test]
 async fn repeated_request_is_handled_once() {
     let agent = serve().await;
-    let settings = AgentPoolConfig {
-        connections_per_agent: 4,
-        ..config(Encoding::MessagePack)
-    };
+    let settings = config(Encoding::MessagePack).connections_per_agent(4);
     let pool = pool_with(settings, &agent.path).await;
 
     let calls = Arc::new(AtomicUsize::new(0));
@@ -292,11 +288,8 @@ async fn configured(connection: &mut RawConnection) -> String {
 /// The settings that a new connection is getting may be older than the request.
 #[tokio::test]
 async fn reload_is_done_although_a_connection_is_getting_its_settings() {
-    let (agent, pool, mut connection) = raw_pool(AgentPoolConfig {
-        reconnect_interval: RETRY,
-        ..config(Encoding::Json)
-    })
-    .await;
+    let (agent, pool, mut connection) =
+        raw_pool(config(Encoding::Json).reconnect_interval(RETRY)).await;
     let configuring = tokio::spawn({
         let pool = pool.clone();
         async move { pool.agent("agent").unwrap().configure(json!(1), None).await }
@@ -333,10 +326,7 @@ async fn reload_is_done_although_a_connection_is_getting_its_settings() {
 #[tokio::test]
 async fn message_to_a_proxy_is_sent_once() {
     let agent = serve().await;
-    let settings = || AgentPoolConfig {
-        connections_per_agent: 4,
-        ..config(Encoding::MessagePack)
-    };
+    let settings = || config(Encoding::MessagePack).connections_per_agent(4);
     let pools: [AgentPool; 2] = [
         pool_with(settings(), &agent.path).await,
         pool_with(settings(), &agent.path).await,

@@ -7,7 +7,7 @@ use crate::common::{
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, AgentServer, ConnectError, Encoding};
+use tollgate::{AgentConfig, AgentPool, AgentServer, ConnectError, Encoding};
 
 const JSON: Encoding = Encoding::Json;
 
@@ -193,10 +193,7 @@ async fn invalid_handshake_response_is_rejected_at_once() {
 #[tokio::test]
 async fn stalled_handshake_times_out() {
     let connect_timeout = Duration::from_millis(100);
-    let config = AgentPoolConfig {
-        connect_timeout,
-        ..config(JSON)
-    };
+    let config = config(JSON).connect_timeout(connect_timeout);
 
     let response = frame(
         message::HANDSHAKE_RESPONSE,
@@ -221,10 +218,7 @@ async fn stalled_handshake_times_out() {
 async fn agent_that_never_accepts_times_out() {
     let agent = RawAgent::listen();
     let connect_timeout = Duration::from_millis(100);
-    let pool = AgentPool::with_config(AgentPoolConfig {
-        connect_timeout,
-        ..config(JSON)
-    });
+    let pool = AgentPool::with_config(config(JSON).connect_timeout(connect_timeout));
     assert_eq!(
         connect_error(&pool, &agent.path).await,
         "timed out after 100ms"
@@ -389,10 +383,7 @@ async fn connecting_waits_for_room_in_a_full_backlog() {
         waiting.push(stream);
     }
 
-    let pool = AgentPool::with_config(AgentPoolConfig {
-        connect_timeout: Duration::from_millis(200),
-        ..config(JSON)
-    });
+    let pool = AgentPool::with_config(config(JSON).connect_timeout(Duration::from_millis(200)));
     let cause = connect_error(&pool, &path).await;
     assert!(cause.contains("200ms"), "{cause}");
 

@@ -64,12 +64,10 @@ async fn expect_clean(pool: &AgentPool, connection: &mut RawConnection, what: &s
 const SLOTS: usize = 2;
 
 fn two_slots(encoding: Encoding) -> AgentPoolConfig {
-    AgentPoolConfig {
-        max_concurrent_per_connection: SLOTS,
-        flow_control_mode: FlowControlMode::WaitAndRetry,
-        flow_control_wait_timeout: crate::common::TEST_TIMEOUT,
-        ..config(encoding)
-    }
+    config(encoding)
+        .max_concurrent_per_connection(SLOTS)
+        .flow_control_mode(FlowControlMode::WaitAndRetry)
+        .flow_control_wait_timeout(crate::common::TEST_TIMEOUT)
 }
 
 /// Reason why a call has to wait at first. It is removed after the second poll.
@@ -210,10 +208,7 @@ async fn exchange_can_be_dropped_at_every_await() {
 /// Fills the send queue of a connection that is not read, and drops the calls one by one.
 #[tokio::test]
 async fn calls_waiting_for_the_send_queue_can_be_dropped() {
-    let config = AgentPoolConfig {
-        channel_buffer_size: 2,
-        ..config(Encoding::MessagePack)
-    };
+    let config = config(Encoding::MessagePack).channel_buffer_size(2);
     let (_agent, pool, mut connection) = raw_pool(config).await;
     let agent = pool.agent("agent").unwrap();
 
@@ -261,11 +256,9 @@ async fn many_dropped_calls_leave_nothing_behind() {
     const CALLS: u64 = 5_000;
     let agent = serve().await;
     for use_extension in [true, false] {
-        let config = AgentPoolConfig {
-            use_extension,
-            max_concurrent_per_connection: 50,
-            ..AgentPoolConfig::default()
-        };
+        let config = AgentPoolConfig::default()
+            .use_extension(use_extension)
+            .max_concurrent_per_connection(50);
         let pool = crate::common::pool_with(config, &agent.path).await;
         let handle = pool.agent("agent").unwrap();
 
@@ -442,11 +435,9 @@ async fn answered(
 /// there, does not keep other calls from using it.
 #[tokio::test]
 async fn a_busy_exchange_does_not_block_the_queue() {
-    let config = AgentPoolConfig {
-        connections_per_agent: 2,
-        max_concurrent_per_connection: 1,
-        ..config(Encoding::Json)
-    };
+    let config = config(Encoding::Json)
+        .connections_per_agent(2)
+        .max_concurrent_per_connection(1);
     let (_agent, pool, mut connections) = raw_pool_of(config).await;
     let event = request("gone", "/");
     let agent = pool.agent("agent").unwrap();

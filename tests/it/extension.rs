@@ -127,10 +127,7 @@ async fn agent_hides_the_extension_from_a_proxy_without_it() {
 
 #[tokio::test]
 async fn pool_can_keep_to_the_zentinel_protocol() {
-    let config = AgentPoolConfig {
-        use_extension: false,
-        ..config(Encoding::MessagePack)
-    };
+    let config = config(Encoding::MessagePack).use_extension(false);
     let (_agent, pool, mut connection) = raw_pool(config).await;
     assert_eq!(pool.agent("agent").unwrap().uses_extension(), Some(false));
     expect_works(&pool, &mut connection, "a").await;
@@ -331,10 +328,7 @@ async fn answers_in_any_order_reach_their_calls() {
 
 #[tokio::test]
 async fn late_repeated_and_unknown_answers_are_dropped() {
-    let config = AgentPoolConfig {
-        request_timeout: Duration::from_millis(50),
-        ..config(Encoding::MessagePack)
-    };
+    let config = config(Encoding::MessagePack).request_timeout(Duration::from_millis(50));
     let (_agent, pool, mut connection) = extended_pool(config).await;
 
     let first = call(&pool, "a");

@@ -124,10 +124,7 @@ async fn floods_of_one_agent_delay_neither_others_nor_deadlines() {
 #[tokio::test]
 async fn answers_that_have_arrived_complete_their_calls_before_the_deadline_counts() {
     let agent = RawAgent::listen();
-    let pool_config = AgentPoolConfig {
-        connections_per_agent: 1,
-        ..config(Encoding::Json)
-    };
+    let pool_config = config(Encoding::Json).connections_per_agent(1);
     let (pool, mut connection): (_, RawConnection) = tokio::join!(
         pool_with(pool_config, &agent.path),
         agent.accept_in(Encoding::Json)

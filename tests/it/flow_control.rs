@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use tollgate::{
-    AgentPool, AgentPoolConfig, CallError as Error, Encoding, Metadata, RequestHeaders,
+    AgentPool, CallError as Error, Encoding, Metadata, RequestHeaders,
     events::{
         GuardrailInspectEvent, GuardrailInspectionType, RequestBodyChunkEvent,
         RequestCompleteEvent, ResponseBodyChunkEvent, ResponseHeadersEvent, WebSocketFrameEvent,
@@ -208,10 +208,7 @@ async fn calls_in_flight_are_answered_during_a_pause() {
 #[tokio::test]
 async fn paused_connection_is_skipped() {
     let connections_per_agent = 2;
-    let config = AgentPoolConfig {
-        connections_per_agent,
-        ..config(Encoding::Json)
-    };
+    let config = config(Encoding::Json).connections_per_agent(connections_per_agent);
     let (_agent, pool, mut connections) = raw_pool_of(config).await;
 
     send_flow(&mut connections[0], &json!({"action": 1})).await;
@@ -232,10 +229,7 @@ async fn paused_connection_is_skipped() {
 
 #[tokio::test]
 async fn call_that_waited_for_a_slot_observes_a_new_pause() {
-    let config = AgentPoolConfig {
-        max_concurrent_per_connection: 1,
-        ..config(Encoding::Json)
-    };
+    let config = config(Encoding::Json).max_concurrent_per_connection(1);
     let (_agent, pool, mut connection) = raw_pool(config).await;
     let first = arrived(&pool, &mut connection, "c-1").await;
 
@@ -256,11 +250,9 @@ async fn call_that_waited_for_a_slot_observes_a_new_pause() {
 
 #[tokio::test]
 async fn call_that_waits_for_a_slot_takes_that_of_a_resumed_connection() {
-    let config = AgentPoolConfig {
-        connections_per_agent: 2,
-        max_concurrent_per_connection: 1,
-        ..config(Encoding::Json)
-    };
+    let config = config(Encoding::Json)
+        .connections_per_agent(2)
+        .max_concurrent_per_connection(1);
     let (_agent, pool, mut connections) = raw_pool_of(config).await;
     send_flow(&mut connections[1], &json!({"action": 1})).await;
     let first = arrived(&pool, &mut connections[0], "c-1").await;

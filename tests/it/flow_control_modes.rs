@@ -13,11 +13,9 @@ use tollgate::{
 };
 
 fn waiting(timeout: Duration, encoding: Encoding) -> AgentPoolConfig {
-    AgentPoolConfig {
-        flow_control_mode: FlowControlMode::WaitAndRetry,
-        flow_control_wait_timeout: timeout,
-        ..config(encoding)
-    }
+    config(encoding)
+        .flow_control_mode(FlowControlMode::WaitAndRetry)
+        .flow_control_wait_timeout(timeout)
 }
 
 async fn request_flow(connection: &mut RawConnection, id: Option<&str>, action: &str) {
@@ -29,10 +27,7 @@ async fn request_flow(connection: &mut RawConnection, id: Option<&str>, action: 
 #[tokio::test]
 async fn fail_open_allows_without_contacting_the_agent() {
     for encoding in BOTH {
-        let config = AgentPoolConfig {
-            flow_control_mode: FlowControlMode::FailOpen,
-            ..config(encoding)
-        };
+        let config = config(encoding).flow_control_mode(FlowControlMode::FailOpen);
         let (_agent, pool, mut connection) = raw_pool(config).await;
         request_flow(&mut connection, None, "pause").await;
 
@@ -124,10 +119,8 @@ fn waiting_for_a_resume_times_out() {
 
 #[tokio::test]
 async fn deadline_of_a_call_holds_while_it_waits() {
-    let config = AgentPoolConfig {
-        request_timeout: Duration::from_millis(30),
-        ..waiting(crate::common::TEST_TIMEOUT, Encoding::Json)
-    };
+    let config = waiting(crate::common::TEST_TIMEOUT, Encoding::Json)
+        .request_timeout(Duration::from_millis(30));
     let (_agent, pool, mut connection) = raw_pool(config).await;
     request_flow(&mut connection, None, "pause").await;
     assert_fails!(result_of(call(&pool, "c-1")).await, Error::Timeout { .. });
@@ -164,10 +157,7 @@ async fn request_flow_for(connection: &mut RawConnection, id: &str, action: &str
 
 #[tokio::test]
 async fn exchange_waits_for_its_own_connection() {
-    let config = AgentPoolConfig {
-        connections_per_agent: 2,
-        ..waiting(crate::common::TEST_TIMEOUT, Encoding::Json)
-    };
+    let config = waiting(crate::common::TEST_TIMEOUT, Encoding::Json).connections_per_agent(2);
     let (_agent, pool, mut connections) = raw_pool_of(config).await;
 
     let headers = call(&pool, "c-1");

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tollgate::{
-    AddError, AgentConfig, AgentPool, AgentPoolConfig, CallError as Error, ConnectError, Decision,
-    Encoding,
+    AddError, AgentConfig, AgentPool, CallError as Error, ConnectError, Decision, Encoding,
 };
 
 async fn expect_allowed(pool: &AgentPool) {
@@ -53,11 +52,9 @@ async fn every_form_of_endpoint_reaches_the_agent() {
 #[tokio::test]
 async fn many_calls_at_once_share_few_connections() {
     let agent = serve_grpc().await;
-    let config = AgentPoolConfig {
-        connections_per_agent: 4,
-        max_queued_calls: 2000,
-        ..config(Encoding::MessagePack)
-    };
+    let config = config(Encoding::MessagePack)
+        .connections_per_agent(4)
+        .max_queued_calls(2000);
     let pool = pool_with(config, &agent.path).await;
 
     let calls: Vec<_> = (0..2000).map(|n| call(&pool, &format!("c-{n}"))).collect();
@@ -71,10 +68,7 @@ async fn many_calls_at_once_share_few_connections() {
 #[tokio::test]
 async fn call_times_out_and_its_late_answer_is_dropped() {
     let agent = serve_grpc().await;
-    let config = AgentPoolConfig {
-        request_timeout: Duration::from_millis(50),
-        ..config(Encoding::MessagePack)
-    };
+    let config = config(Encoding::MessagePack).request_timeout(Duration::from_millis(50));
     let pool = pool_with(config, &agent.path).await;
 
     let event = request("c-1", "/wait");
@@ -95,10 +89,7 @@ async fn call_times_out_and_its_late_answer_is_dropped() {
 async fn stopping_server_finishes_its_calls_and_is_reconnected() {
     let agent = serve_grpc().await;
     let endpoint = agent.path.clone();
-    let config = AgentPoolConfig {
-        reconnect_interval: Duration::from_millis(10),
-        ..config(Encoding::MessagePack)
-    };
+    let config = config(Encoding::MessagePack).reconnect_interval(Duration::from_millis(10));
     let pool = pool_with(config, &endpoint).await;
 
     let asking = pool.clone();
@@ -132,10 +123,9 @@ async fn stopping_server_finishes_its_calls_and_is_reconnected() {
 
 /// Returns the error of connecting to an endpoint that is no agent.
 async fn connect_error(endpoint: &str) -> ConnectError {
-    let pool = AgentPool::with_config(AgentPoolConfig {
-        connect_timeout: Duration::from_millis(500),
-        ..config(Encoding::MessagePack)
-    });
+    let pool = AgentPool::with_config(
+        config(Encoding::MessagePack).connect_timeout(Duration::from_millis(500)),
+    );
     let started = Instant::now();
     let Err(AddError::Connect { source, .. }) = pool
         .add(AgentConfig::new("agent", endpoint).require_connection())
@@ -224,10 +214,7 @@ async fn grpc_server_without_the_service_is_reported() {
 #[tokio::test]
 async fn oversized_message_ends_its_stream_and_the_pool_reconnects() {
     let agent = serve_at("grpc://127.0.0.1:0", |server| server.max_message_size(4096)).await;
-    let config = AgentPoolConfig {
-        reconnect_interval: Duration::from_millis(10),
-        ..config(Encoding::MessagePack)
-    };
+    let config = config(Encoding::MessagePack).reconnect_interval(Duration::from_millis(10));
     let pool = pool_with(config, &agent.path).await;
 
     let event = request("c-1", &"/".repeat(5000));
@@ -266,10 +253,7 @@ async fn next_connection(streams: &mut [RawStream; 2]) -> usize {
 #[tokio::test]
 async fn concurrent_calls_share_a_connection_single_ones_rotate() {
     let agent = RawServer::listen().await;
-    let pool = AgentPool::with_config(AgentPoolConfig {
-        connections_per_agent: 2,
-        ..grpc_config()
-    });
+    let pool = AgentPool::with_config(grpc_config().connections_per_agent(2));
 
     let (added, (first, second)) = tokio::join!(
         pool.add(AgentConfig::new("agent", &*agent.endpoint).require_connection()),

@@ -11,7 +11,7 @@ use h2::Reason;
 use http::Response;
 use std::time::{Duration, Instant};
 use tollgate::{
-    AddError, AgentConfig, AgentPool, AgentPoolConfig, CallError as Error, ConnectError,
+    AddError, AgentConfig, AgentPool, CallError as Error, ConnectError,
     events::RequestBodyChunkEvent,
 };
 
@@ -45,10 +45,7 @@ async fn expect_reconnects(agent: &RawServer, pool: &AgentPool) {
 /// Returns the error of connecting to a server that runs `behave`.
 async fn connect_error(behave: impl AsyncFnOnce(&RawServer)) -> ConnectError {
     let agent = RawServer::listen().await;
-    let pool = AgentPool::with_config(AgentPoolConfig {
-        connect_timeout: Duration::from_millis(500),
-        ..grpc_config()
-    });
+    let pool = AgentPool::with_config(grpc_config().connect_timeout(Duration::from_millis(500)));
     let started = Instant::now();
     let (connected, ()) = tokio::join!(
         pool.add(AgentConfig::new("agent", &*agent.endpoint).require_connection()),
@@ -414,10 +411,7 @@ async fn undecodable_answer_fails_the_call_of_its_stream() {
 #[tokio::test]
 async fn undecodable_answer_without_an_id_leaves_a_timeout() {
     let deadline = Duration::from_millis(100);
-    let config = AgentPoolConfig {
-        request_timeout: deadline,
-        ..grpc_config()
-    };
+    let config = grpc_config().request_timeout(deadline);
     let (_agent, pool, _connection, mut stream) = raw_grpc_pool(config).await;
 
     let garbage = [
@@ -537,10 +531,7 @@ async fn truncated_answer_completes_no_call() {
 #[tokio::test]
 async fn server_that_does_not_read_delays_no_other_agent() {
     let deadline = Duration::from_millis(200);
-    let config = AgentPoolConfig {
-        request_timeout: deadline,
-        ..grpc_config()
-    };
+    let config = grpc_config().request_timeout(deadline);
     let (_agent, pool, _connection, mut stream) = raw_grpc_pool(config).await;
     let other = serve_grpc().await;
     pool.add(AgentConfig::new("other", other.path.to_str().unwrap()))

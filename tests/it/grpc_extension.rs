@@ -113,10 +113,7 @@ async fn extended_agent_gets_messages_in_the_extension_fields() {
 
 #[tokio::test]
 async fn disabled_extension_is_not_offered() {
-    let config = tollgate::AgentPoolConfig {
-        use_extension: false,
-        ..grpc_config()
-    };
+    let config = grpc_config().use_extension(false);
     let agent = crate::common::http2::RawServer::listen().await;
 
     let pool = tollgate::AgentPool::with_config(config);

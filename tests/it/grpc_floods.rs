@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tollgate::{AgentPoolConfig, Encoding, TlsServerConfig};
+use tollgate::{Encoding, TlsServerConfig};
 
 /// Time within which an honest proxy must be served, whatever else connects.
 const SOON: Duration = Duration::from_secs(1);
@@ -142,10 +142,7 @@ async fn stalled_tls_handshakes_are_evicted_for_newer_ones() {
         .with_roots_pem(certificate.as_bytes())
         .unwrap();
     let started = Instant::now();
-    let settings = AgentPoolConfig {
-        tls,
-        ..grpc_config()
-    };
+    let settings = grpc_config().tls(tls);
     let pool = pool_with(settings, &agent.path).await;
     result_of(call(&pool, "honest")).await.unwrap();
     assert!(started.elapsed() < SOON, "{:?}", started.elapsed());

@@ -21,10 +21,7 @@ async fn agent_taking(bytes: usize) -> ServedAgent {
 }
 
 fn config(bytes: usize) -> AgentPoolConfig {
-    AgentPoolConfig {
-        max_grpc_message_size: bytes,
-        ..grpc_config()
-    }
+    grpc_config().max_grpc_message_size(bytes)
 }
 
 async fn send(pool: &AgentPool, uri_len: usize) -> Result<AgentResponse, Error> {
@@ -119,10 +116,7 @@ async fn answer_of(pool: &AgentPool, len: usize) -> Result<AgentResponse, Error>
 async fn agent_blocks_if_its_answer_is_too_large() {
     for use_extension in [true, false] {
         let endpoint = verbose(4096).await;
-        let config = AgentPoolConfig {
-            use_extension,
-            ..grpc_config()
-        };
+        let config = grpc_config().use_extension(use_extension);
         let pool = pool_with(config, Path::new(&endpoint)).await;
 
         for (len, status) in [(4000, 403), (4096, 500), (100_000, 500), (10, 403)] {

@@ -177,11 +177,9 @@ async fn answer_to_settings_counts_without_a_pong() {
 /// The time to accept settings is not part of the time to connect.
 #[tokio::test]
 async fn agent_may_take_longer_over_settings_than_to_connect() {
-    let config = AgentPoolConfig {
-        connect_timeout: Duration::from_millis(500),
-        request_timeout: Duration::from_millis(10),
-        ..grpc_config()
-    };
+    let config = grpc_config()
+        .connect_timeout(Duration::from_millis(500))
+        .request_timeout(Duration::from_millis(10));
     let (_server, _pool, added, _stream) = added_with(config, async |_, mut stream| {
         let (_, pong) = take_settings(&mut stream).await;
         tokio::time::sleep(Duration::from_millis(700)).await;

@@ -2,8 +2,7 @@
 use crate::common::{ServedAgent, TEST_TIMEOUT, call, config, request, result_of, serve_at};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use tollgate::{
-    AddError, AgentConfig, AgentPool, AgentPoolConfig, ConnectError, Decision, Encoding, TlsConfig,
-    TlsServerConfig,
+    AddError, AgentConfig, AgentPool, ConnectError, Decision, Encoding, TlsConfig, TlsServerConfig,
     error::{InvalidTls, TlsFailure},
 };
 
@@ -64,11 +63,11 @@ async fn serve_tls(tls: TlsServerConfig) -> ServedAgent {
 }
 
 async fn connect(agent: &ServedAgent, tls: TlsConfig) -> Result<AgentPool, AddError> {
-    let pool = AgentPool::with_config(AgentPoolConfig {
-        tls,
-        connect_timeout: TEST_TIMEOUT,
-        ..config(Encoding::MessagePack)
-    });
+    let pool = AgentPool::with_config(
+        config(Encoding::MessagePack)
+            .tls(tls)
+            .connect_timeout(TEST_TIMEOUT),
+    );
     let endpoint = agent.path.to_str().unwrap();
     pool.add(AgentConfig::new("agent", endpoint).require_connection())
         .await

@@ -41,10 +41,7 @@ async fn replace(pool: &AgentPool, agent: &RawAgent, encoding: Encoding) -> (Age
 }
 
 fn one_slot(encoding: Encoding) -> AgentPoolConfig {
-    AgentPoolConfig {
-        max_concurrent_per_connection: 1,
-        ..config(encoding)
-    }
+    config(encoding).max_concurrent_per_connection(1)
 }
 
 /// Asserts that everything that can be asked of an outdated handle fails with this kind of error,
@@ -87,10 +84,7 @@ async fn expect_outdated(agent: &Agent, kind: &str) {
 #[tokio::test]
 async fn handle_of_a_removed_agent_fails() {
     for failure_mode in [FailureMode::Closed, FailureMode::Open] {
-        let config = AgentPoolConfig {
-            failure_mode,
-            ..config(Encoding::Json)
-        };
+        let config = config(Encoding::Json).failure_mode(failure_mode);
         let (_agent, pool, mut connection) = raw_pool(config).await;
         let agent = pool.agent("agent").unwrap();
         let clone = agent.clone();

@@ -61,10 +61,7 @@ fn released_chunk_cannot_be_changed() {
 
 #[test]
 fn bodies_of_a_pool_share_its_memory_limit() {
-    let pool = AgentPool::with_config(AgentPoolConfig {
-        max_memory: 10,
-        ..AgentPoolConfig::default()
-    });
+    let pool = AgentPool::with_config(AgentPoolConfig::default().max_memory(10));
     let used = || pool.metrics().snapshot().memory_bytes;
     let held_body = || HeldBody::with_limit(100).charged_to(&pool);
     let (mut first, mut second) = (held_body(), held_body());

@@ -200,10 +200,8 @@ async fn stopped_agent_does_not_slow_other_agents() {
     let dir = tempfile::tempdir().unwrap();
     let (agent, _) = AgentProcess::start(&dir.path().join("agent.sock")).await;
     let (other, _) = AgentProcess::start(&dir.path().join("other.sock")).await;
-    let config = AgentPoolConfig {
-        circuit_breaker_reset_timeout: Duration::from_millis(100),
-        ..AgentPoolConfig::default()
-    };
+    let config =
+        AgentPoolConfig::default().circuit_breaker_reset_timeout(Duration::from_millis(100));
     let pool = crate::common::pool_with(config, &agent.socket).await;
     pool.add(AgentConfig::new("other", other.socket.to_str().unwrap()))
         .await

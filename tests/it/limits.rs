@@ -14,19 +14,13 @@ use tollgate::{
 };
 
 fn one_slot() -> AgentPoolConfig {
-    AgentPoolConfig {
-        max_concurrent_per_connection: 1,
-        ..config(Encoding::Json)
-    }
+    config(Encoding::Json).max_concurrent_per_connection(1)
 }
 
 #[tokio::test]
 async fn waiting_for_a_slot_has_its_own_timeout() {
     let queue_timeout = Duration::from_millis(50);
-    let config = AgentPoolConfig {
-        queue_timeout,
-        ..one_slot()
-    };
+    let config = one_slot().queue_timeout(queue_timeout);
     let (_agent, pool, mut connection) = raw_pool(config).await;
 
     let first = arrived(&pool, &mut connection, "first").await;
@@ -51,10 +45,7 @@ async fn waiting_for_a_slot_has_its_own_timeout() {
 
 #[tokio::test]
 async fn number_of_waiting_calls_is_limited() {
-    let config = AgentPoolConfig {
-        max_queued_calls: 5,
-        ..one_slot()
-    };
+    let config = one_slot().max_queued_calls(5);
     let (_agent, pool, mut connection) = raw_pool(config).await;
 
     let first = arrived(&pool, &mut connection, "first").await;
@@ -78,10 +69,7 @@ async fn number_of_waiting_calls_is_limited() {
 
 #[tokio::test]
 async fn waiting_call_takes_the_first_free_slot() {
-    let config = AgentPoolConfig {
-        connections_per_agent: 2,
-        ..one_slot()
-    };
+    let config = one_slot().connections_per_agent(2);
     for freed in 0..2 {
         let (_agent, pool, mut connections) = raw_pool_of(config.clone()).await;
 
@@ -103,10 +91,8 @@ async fn waiting_call_takes_the_first_free_slot() {
 #[tokio::test]
 async fn each_event_type_has_its_own_timeout() {
     let short = Duration::from_millis(30);
-    let config = AgentPoolConfig {
-        event_timeouts: EventTimeouts::default().with(EventType::ResponseHeaders, short),
-        ..config(Encoding::Json)
-    };
+    let config = config(Encoding::Json)
+        .event_timeouts(EventTimeouts::default().with(EventType::ResponseHeaders, short));
     let (_agent, pool, mut connection) = raw_pool(config).await;
     let agent = pool.agent("agent").unwrap();
 
@@ -140,10 +126,7 @@ async fn each_event_type_has_its_own_timeout() {
 #[tokio::test]
 async fn unsubscribed_events_can_be_skipped() {
     for encoding in BOTH {
-        let config = AgentPoolConfig {
-            skip_unsubscribed_events: true,
-            ..config(encoding)
-        };
+        let config = config(encoding).skip_unsubscribed_events(true);
 
         // The agent asks for request headers and request body chunks.
         let (_agent, pool, mut connection) = raw_pool(config).await;

@@ -15,6 +15,7 @@ mod agent_logs;
 mod agent_server;
 mod agent_sockets;
 mod answers;
+mod auto_traits;
 mod backpressure;
 mod bad_agents;
 mod bad_proxies;

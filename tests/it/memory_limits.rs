@@ -169,11 +169,9 @@ fn frame_without_progress_ends_its_connection() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn incomplete_answers_of_an_agent_fit_the_limit_of_the_pool() {
     let good = serve().await;
-    let pool_config = AgentPoolConfig {
-        max_memory: LIMIT,
-        connections_per_agent: 8,
-        ..config(Encoding::Json)
-    };
+    let pool_config = config(Encoding::Json)
+        .max_memory(LIMIT)
+        .connections_per_agent(8);
     let pool = pool_with(pool_config, &good.path).await;
     let honest = HonestCalls::to(&pool);
     let hostile = RawAgent::listen();
@@ -218,11 +216,9 @@ async fn incomplete_answers_of_an_agent_fit_the_limit_of_the_pool() {
 #[tokio::test]
 async fn frame_of_an_agent_without_progress_ends_its_connection() {
     let hostile = RawAgent::listen();
-    let pool_config = AgentPoolConfig {
-        frame_timeout: Duration::from_millis(200),
-        connections_per_agent: 1,
-        ..config(Encoding::Json)
-    };
+    let pool_config = config(Encoding::Json)
+        .frame_timeout(Duration::from_millis(200))
+        .connections_per_agent(1);
     let (pool, mut connection) = tokio::join!(
         pool_with(pool_config, &hostile.path),
         hostile.accept_in(Encoding::Json)
@@ -235,11 +231,9 @@ async fn frame_of_an_agent_without_progress_ends_its_connection() {
 #[tokio::test]
 async fn notices_that_nobody_takes_fit_the_limit_of_the_pool() {
     let hostile = RawAgent::listen();
-    let pool_config = AgentPoolConfig {
-        max_memory: 8 * MIB,
-        connections_per_agent: 1,
-        ..config(Encoding::Json)
-    };
+    let pool_config = config(Encoding::Json)
+        .max_memory(8 * MIB)
+        .connections_per_agent(1);
     let (pool, mut connection) = tokio::join!(
         pool_with(pool_config, &hostile.path),
         hostile.accept_in(Encoding::Json)

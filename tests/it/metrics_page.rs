@@ -87,10 +87,8 @@ fn agents_together_do_not_exceed_the_page() {
 
 #[test]
 fn a_known_series_grows_within_the_limit() {
-    let collector = MetricsCollector::with_config(MetricsCollectorConfig {
-        max_bytes_per_agent: 1000,
-        ..MetricsCollectorConfig::default()
-    });
+    let collector =
+        MetricsCollector::with_config(MetricsCollectorConfig::default().max_bytes_per_agent(1000));
     let of_size = |buckets: u32| {
         let bounds = (0..buckets).map(f64::from);
         let buckets = bounds.map(|le| HistogramBucket { le, count: 1 });

@@ -33,10 +33,7 @@ async fn removed_agent_finishes_its_calls() {
 
 #[tokio::test]
 async fn removed_agent_is_cut_off_after_the_drain_timeout() {
-    let config = AgentPoolConfig {
-        drain_timeout: Duration::from_millis(50),
-        ..config(Encoding::Json)
-    };
+    let config = config(Encoding::Json).drain_timeout(Duration::from_millis(50));
     let (_agent, pool, mut connection) = raw_pool(config).await;
     let pending = arrived(&pool, &mut connection, "c-1").await;
 
@@ -200,10 +197,9 @@ async fn endpoint_changes_lose_no_request() {
 async fn agent_is_connected_once_it_starts() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("agent.sock");
-    let pool = AgentPool::with_config(AgentPoolConfig {
-        reconnect_interval: Duration::from_millis(10),
-        ..AgentPoolConfig::default()
-    });
+    let pool = AgentPool::with_config(
+        AgentPoolConfig::default().reconnect_interval(Duration::from_millis(10)),
+    );
     pool.add(AgentConfig::new("agent", path.to_str().unwrap()))
         .await
         .unwrap();
@@ -249,10 +245,7 @@ async fn lost_connection_is_replaced_at_once() {
 
 #[tokio::test]
 async fn pool_without_self_maintenance_is_maintained_on_request() {
-    let config = AgentPoolConfig {
-        self_maintained: false,
-        ..config(Encoding::Json)
-    };
+    let config = config(Encoding::Json).self_maintained(false);
     let (agent, pool, connection) = raw_pool(config).await;
     drop(connection);
     eventually("the closed connection is noticed", async || {
@@ -281,10 +274,9 @@ async fn pool_without_self_maintenance_is_maintained_on_request() {
 fn agent_that_closes_at_once_is_reconnected_with_backoff() {
     in_virtual_time(async {
         let agent = RawAgent::listen();
-        let pool = AgentPool::with_config(AgentPoolConfig {
-            reconnect_interval: Duration::from_millis(200),
-            ..config(Encoding::Json)
-        });
+        let pool = AgentPool::with_config(
+            config(Encoding::Json).reconnect_interval(Duration::from_millis(200)),
+        );
         let endpoint = agent.path.display().to_string();
         let (added, connection) = tokio::join!(
             pool.add(AgentConfig::new("agent", endpoint)),

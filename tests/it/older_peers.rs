@@ -6,7 +6,7 @@ use crate::common::{
 use rmpv::Value as Packed;
 use serde_json::{Value, json};
 use std::time::Duration;
-use tollgate::{AgentPoolConfig, CallError as Error, Decision, Encoding};
+use tollgate::{CallError as Error, Decision, Encoding};
 
 const PACKED: Encoding = Encoding::MessagePack;
 
@@ -358,10 +358,7 @@ async fn positional_answers_are_read() {
 #[tokio::test]
 async fn malformed_positional_answer_fails_the_call() {
     let request_timeout = Duration::from_millis(200);
-    let config = AgentPoolConfig {
-        request_timeout,
-        ..config(PACKED)
-    };
+    let config = config(PACKED).request_timeout(request_timeout);
     let (_agent, pool, mut connection) = raw_pool(config).await;
 
     let pending = arrived(&pool, &mut connection, "c-1").await;

@@ -13,10 +13,7 @@ use tollgate::{
 /// Returns configurations with and without the extension, in both encodings.
 fn every_config() -> impl Iterator<Item = AgentPoolConfig> {
     BOTH.into_iter().flat_map(|encoding| {
-        [true, false].map(|use_extension| AgentPoolConfig {
-            use_extension,
-            ..config(encoding)
-        })
+        [true, false].map(|use_extension| config(encoding).use_extension(use_extension))
     })
 }
 
@@ -152,10 +149,7 @@ async fn events_can_be_sent_between_pushed_ones() {
 
 #[tokio::test]
 async fn zentinel_protocol_has_one_unanswered_event_at_a_time() {
-    let config = AgentPoolConfig {
-        use_extension: false,
-        ..config(Encoding::MessagePack)
-    };
+    let config = config(Encoding::MessagePack).use_extension(false);
     let (_agent, pool, mut connection) = raw_pool(config).await;
 
     let pushing = tokio::spawn(async move {

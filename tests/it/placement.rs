@@ -16,13 +16,11 @@ use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, CallError, Encoding, Pla
 const OWN: usize = 2;
 
 fn config() -> AgentPoolConfig {
-    AgentPoolConfig {
-        connections_per_agent: OWN,
-        placement: Placement::PerRuntime,
-        request_timeout: TEST_TIMEOUT,
-        reconnect_interval: Duration::from_millis(10),
-        ..AgentPoolConfig::default()
-    }
+    AgentPoolConfig::default()
+        .connections_per_agent(OWN)
+        .placement(Placement::PerRuntime)
+        .request_timeout(TEST_TIMEOUT)
+        .reconnect_interval(Duration::from_millis(10))
 }
 
 fn single_threaded() -> Runtime {
@@ -417,11 +415,11 @@ async fn threads_of_one_runtime_share_its_connections() {
 
 #[tokio::test]
 async fn free_connection_of_another_runtime_is_used() {
-    let setup = Setup::begin(AgentPoolConfig {
-        connections_per_agent: 1,
-        max_concurrent_per_connection: 1,
-        ..config()
-    })
+    let setup = Setup::begin(
+        config()
+            .connections_per_agent(1)
+            .max_concurrent_per_connection(1),
+    )
     .await;
     setup.admit_all();
     let pool = setup.pool;
@@ -487,10 +485,7 @@ async fn connections_that_close_at_once_are_reopened_with_pauses() {
     let path = dir.path().join("agent.sock");
     let accepted = Arc::new(AtomicU16::new(0));
     let _agent = closing_agent(&path, accepted.clone());
-    let pool = AgentPool::with_config(AgentPoolConfig {
-        reconnect_interval: Duration::from_millis(100),
-        ..config()
-    });
+    let pool = AgentPool::with_config(config().reconnect_interval(Duration::from_millis(100)));
     let endpoint = path.to_str().unwrap();
     let config = AgentConfig::new("agent", endpoint).require_connection();
     pool.add(config).await.unwrap();

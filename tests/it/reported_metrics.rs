@@ -9,7 +9,7 @@ use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 use tollgate::{
-    AgentPoolConfig, Encoding,
+    Encoding,
     control::standard,
     control::{CounterMetric, GaugeMetric, HistogramBucket, HistogramMetric, MetricsReport},
     metrics::{DropReason, MetricsCollector, MetricsCollectorConfig, UnifiedMetricsAggregator},
@@ -289,10 +289,9 @@ fn series_counts_once_per_report_and_is_updated_later() {
 
 #[test]
 fn series_without_the_label_belongs_to_its_first_agent() {
-    let collector = MetricsCollector::with_config(MetricsCollectorConfig {
-        include_agent_id_label: false,
-        ..MetricsCollectorConfig::default()
-    });
+    let collector = MetricsCollector::with_config(
+        MetricsCollectorConfig::default().include_agent_id_label(false),
+    );
     collector.record(&counters(&["x"]));
     let other = MetricsReport {
         agent_id: "other".to_owned(),
@@ -311,12 +310,12 @@ fn series_without_the_label_belongs_to_its_first_agent() {
 
 #[test]
 fn series_are_limited_per_agent_and_in_total() {
-    let collector = MetricsCollector::with_config(MetricsCollectorConfig {
-        max_series: 5,
-        max_series_per_agent: 3,
-        max_labels: 1,
-        ..MetricsCollectorConfig::default()
-    });
+    let collector = MetricsCollector::with_config(
+        MetricsCollectorConfig::default()
+            .max_series(5)
+            .max_series_per_agent(3)
+            .max_labels(1),
+    );
     let from = |agent_id: &str, report: MetricsReport| {
         collector.record_from(agent_id, &report);
         (collector.series_count(), collector.dropped_series())
@@ -349,11 +348,11 @@ fn series_are_limited_per_agent_and_in_total() {
 
 #[tokio::test]
 async fn series_expire_when_no_longer_reported() {
-    let collector = MetricsCollector::with_config(MetricsCollectorConfig {
-        max_age: Duration::from_millis(50),
-        max_series: 2,
-        ..MetricsCollectorConfig::default()
-    });
+    let collector = MetricsCollector::with_config(
+        MetricsCollectorConfig::default()
+            .max_age(Duration::from_millis(50))
+            .max_series(2),
+    );
     collector.record(&counters(&["a", "b"]));
     eventually("the export is empty", async || {
         collector.export_prometheus().is_empty()
@@ -372,14 +371,9 @@ async fn series_expire_when_no_longer_reported() {
 #[tokio::test]
 async fn pool_expires_series_by_itself() {
     let agent = serve().await;
-    let settings = AgentPoolConfig {
-        health_check_interval: Duration::from_millis(10),
-        reported_metrics: MetricsCollectorConfig {
-            max_age: Duration::from_millis(30),
-            ..MetricsCollectorConfig::default()
-        },
-        ..config(Encoding::MessagePack)
-    };
+    let settings = config(Encoding::MessagePack)
+        .health_check_interval(Duration::from_millis(10))
+        .reported_metrics(MetricsCollectorConfig::default().max_age(Duration::from_millis(30)));
     let pool = pool_with(settings, &agent.path).await;
     agent.control.report_metrics(counters(&["a"]));
     // An export would expire series as well, so the count is used.
@@ -516,7 +510,8 @@ proptest! {
         include_agent_id_label: bool,
     ) {
         let metrics = UnifiedMetricsAggregator::with_agent_config(
-            "s", "i", MetricsCollectorConfig { include_agent_id_label, ..Default::default() },
+            "s", "i", MetricsCollectorConfig::default()
+.include_agent_id_label(include_agent_id_label),
         );
         metrics.increment_counter("a", "", HashMap::new(), 1);
         let mut reported = 0;

@@ -86,10 +86,10 @@ async fn any_of_several_tokens_is_accepted() {
 
 #[tokio::test]
 async fn listener_reports_why_it_rejected_a_registration() {
-    let with_tokens = || ReverseConnectionConfig {
-        auth_tokens: set(&["right"]),
-        allowed_agents: set(&["waf", "auth-*"]),
-        ..ReverseConnectionConfig::default()
+    let with_tokens = || {
+        ReverseConnectionConfig::default()
+            .auth_tokens(set(&["right"]))
+            .allowed_agents(set(&["waf", "auth-*"]))
     };
     let wrong = reason(with_tokens(), &registration("waf", Some("wrong"))).await;
     assert!(matches!(wrong, RegistrationError::TokenWrong), "{wrong}");
@@ -135,10 +135,7 @@ async fn listener_without_authentication_is_rejected() {
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("proxy.sock");
-    let tokens = |tokens: &[&str]| ReverseConnectionConfig {
-        auth_tokens: set(tokens),
-        ..without()
-    };
+    let tokens = |tokens: &[&str]| without().auth_tokens(set(tokens));
     let mut pattern_without_token = tokens(&["right"]);
     let agent_tokens = &mut pattern_without_token.agent_tokens;
     agent_tokens.insert("a".to_owned(), HashSet::new());
@@ -164,11 +161,9 @@ async fn listener_without_authentication_is_rejected() {
 
 #[test]
 fn debug_output_hides_tokens() {
-    let config = ReverseConnectionConfig {
-        auth_tokens: set(&["s3cret"]),
-        agent_tokens: HashMap::from([("a".to_owned(), set(&["hidden"]))]),
-        ..ReverseConnectionConfig::default()
-    };
+    let config = ReverseConnectionConfig::default()
+        .auth_tokens(set(&["s3cret"]))
+        .agent_tokens(HashMap::from([("a".to_owned(), set(&["hidden"]))]));
     let shown = format!("{config:?}");
     assert!(!shown.contains("s3cret") && !shown.contains("hidden"));
 }
@@ -224,15 +219,13 @@ async fn id_of_a_forward_agent_cannot_be_taken() {
 /// Two loopback addresses represent two hosts. The id has no token of its own.
 #[tokio::test]
 async fn id_without_its_own_token_belongs_to_the_first_host() {
-    let tokens = ReverseConnectionConfig {
-        auth_tokens: set(&["shared"]),
-        agent_tokens: HashMap::from([
+    let tokens = ReverseConnectionConfig::default()
+        .auth_tokens(set(&["shared"]))
+        .agent_tokens(HashMap::from([
             ("bound-*".to_owned(), set(&["own", "own-too"])),
             ("other".to_owned(), set(&["other-own"])),
-        ]),
-        grace_time: Duration::from_millis(300),
-        ..ReverseConnectionConfig::default()
-    };
+        ]))
+        .grace_time(Duration::from_millis(300));
 
     let listener = ReverseConnectionListener::bind_tcp("127.0.0.1:0", tokens)
         .await

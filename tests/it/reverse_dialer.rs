@@ -92,10 +92,7 @@ async fn invalid_endpoints_are_rejected_at_once() {
 #[tokio::test]
 async fn proxy_without_the_extension_gets_zentinel_json() {
     let folder = tempfile::tempdir().unwrap();
-    let plain = AgentPoolConfig {
-        use_extension: false,
-        ..config(Encoding::MessagePack)
-    };
+    let plain = config(Encoding::MessagePack).use_extension(false);
     let proxy = Proxy::listen_as(&folder, plain, |_| {}).await;
 
     let agent = dial(&proxy.endpoint);

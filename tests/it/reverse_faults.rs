@@ -391,11 +391,11 @@ async fn cut_network_is_detected_by_pings_on_both_sides() {
 
     // Time that a loaded machine may add.
     let slack = SOON;
-    let proxy = Proxy::listen_on_tcp(AgentPoolConfig {
-        health_check_interval: interval,
-        ping_timeout: timeout,
-        ..config(Encoding::MessagePack)
-    })
+    let proxy = Proxy::listen_on_tcp(
+        config(Encoding::MessagePack)
+            .health_check_interval(interval)
+            .ping_timeout(timeout),
+    )
     .await;
 
     let network = Network::to(&proxy).await;

@@ -4,7 +4,7 @@ use crate::common::{config, request, serve};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use tollgate::{AgentPool, AgentPoolConfig, CallError, Decision, Encoding};
+use tollgate::{AgentPool, CallError, Decision, Encoding};
 
 const CALLERS: u64 = 8;
 const CALLS_EACH: u64 = 500;
@@ -57,10 +57,7 @@ fn value(text: &str, series: &str) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counters_match_the_load_while_scraped() {
     let agent = serve().await;
-    let config = AgentPoolConfig {
-        connections_per_agent: 2,
-        ..config(Encoding::MessagePack)
-    };
+    let config = config(Encoding::MessagePack).connections_per_agent(2);
     let pool = crate::common::pool_with(config, &agent.path).await;
     let metrics = pool.metrics();
     let is_finished = Arc::new(AtomicBool::new(false));

@@ -15,12 +15,10 @@ fn worker() -> Runtime {
 }
 
 fn config() -> AgentPoolConfig {
-    AgentPoolConfig {
-        connections_per_agent: 2,
-        request_timeout: TEST_TIMEOUT,
-        circuit_breaker_threshold: 0,
-        ..AgentPoolConfig::default()
-    }
+    AgentPoolConfig::default()
+        .connections_per_agent(2)
+        .request_timeout(TEST_TIMEOUT)
+        .circuit_breaker_threshold(0)
 }
 
 /// Runs the exchanges of one worker. Returns the number of answers.

@@ -87,17 +87,15 @@ fn mark(answer: &AgentResponse) -> Option<&str> {
 
 /// Settings of pools.
 pub fn config() -> AgentPoolConfig {
-    AgentPoolConfig {
-        connections_per_agent: 1,
-        connect_timeout: Duration::from_millis(300),
-        request_timeout: TIMEOUT,
-        queue_timeout: Duration::from_millis(100),
-        drain_timeout: Duration::from_millis(200),
-        reconnect_interval: Duration::from_millis(20),
-        circuit_breaker_reset_timeout: Duration::from_millis(50),
-        tls: crate::stream::client_tls(),
-        ..AgentPoolConfig::default()
-    }
+    AgentPoolConfig::default()
+        .connections_per_agent(1)
+        .connect_timeout(Duration::from_millis(300))
+        .request_timeout(TIMEOUT)
+        .queue_timeout(Duration::from_millis(100))
+        .drain_timeout(Duration::from_millis(200))
+        .reconnect_interval(Duration::from_millis(20))
+        .circuit_breaker_reset_timeout(Duration::from_millis(50))
+        .tls(crate::stream::client_tls())
 }
 
 /// Calls an agent that works, which has to answer.

@@ -9,16 +9,14 @@ use crate::units::Framing;
 use crate::world::{Good, Peers, SOON, while_asking};
 use std::sync::Arc;
 use std::time::Duration;
-use tollgate::{AgentPoolConfig, ReverseConnectionConfig, ReverseConnectionListener};
+use tollgate::{ReverseConnectionConfig, ReverseConnectionListener};
 
 pub async fn run(carrier: Carrier, scripts: Vec<Script>) -> Checked {
     let peers = Peers::new(scripts, recording::reverse(), Side::Agent);
-    let listening = ReverseConnectionConfig {
-        require_auth: false,
-        handshake_timeout: Duration::from_millis(400),
-        grace_time: Duration::from_millis(300),
-        ..ReverseConnectionConfig::default()
-    };
+    let listening = ReverseConnectionConfig::default()
+        .require_auth(false)
+        .handshake_timeout(Duration::from_millis(400))
+        .grace_time(Duration::from_millis(300));
     let path = socket_path("proxy");
     let bound = match carrier {
         Carrier::Unix => ReverseConnectionListener::bind_uds(&path, listening).await,
@@ -28,11 +26,7 @@ pub async fn run(carrier: Carrier, scripts: Vec<Script>) -> Checked {
     };
     let listener = Arc::new(bound.map_err(text)?);
     // Agents offer the extension. Those that were recorded without it had a pool without it.
-    let good = Good::start(AgentPoolConfig {
-        use_extension: peers.has_streams,
-        ..config()
-    })
-    .await?;
+    let good = Good::start(config().use_extension(peers.has_streams)).await?;
     let pool = Arc::clone(&good.pool);
     let accepting = tokio::spawn(Arc::clone(&listener).accept_loop(Arc::clone(&pool)));
     for (number, script) in peers.scripts.iter().enumerate() {

@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, split as halves};
 use tokio::net::UnixListener;
 use tokio::time::sleep;
 use tollgate::{
-    AgentConfig, AgentControl, AgentPool, AgentPoolConfig, AgentServer, Encoding,
-    ReverseConnectionConfig, ReverseConnectionListener,
+    AgentConfig, AgentControl, AgentPool, AgentServer, Encoding, ReverseConnectionConfig,
+    ReverseConnectionListener,
     control::{ConfigUpdateType, DrainReason},
 };
 
@@ -166,11 +166,11 @@ async fn record_reverse(encoding: Encoding, use_extension: bool) -> Checked<Vec<
 }
 
 fn pool(encoding: Encoding, use_extension: bool) -> AgentPool {
-    AgentPool::with_config(AgentPoolConfig {
-        encodings: vec![encoding],
-        use_extension,
-        ..config()
-    })
+    AgentPool::with_config(
+        config()
+            .encodings(vec![encoding])
+            .use_extension(use_extension),
+    )
 }
 
 /// Makes the two sides send all kinds of messages.

@@ -73,12 +73,10 @@ impl Simulation {
     fn begin(&mut self) -> Result<(), Violation> {
         let world = Arc::clone(&self.world);
         self.within(0, || {
-            let config = ReverseConnectionConfig {
-                handshake_timeout: Duration::from_millis(500),
-                grace_time: Duration::from_millis(700),
-                require_auth: false,
-                ..ReverseConnectionConfig::default()
-            };
+            let config = ReverseConnectionConfig::default()
+                .handshake_timeout(Duration::from_millis(500))
+                .grace_time(Duration::from_millis(700))
+                .require_auth(false);
             let socket = world.network.listen("proxy");
             let listener = Arc::new(ReverseConnectionListener::simulated(socket, config));
             tokio::spawn(listener.accept_loop(Arc::new(world.pool.clone())));

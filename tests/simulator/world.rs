@@ -226,47 +226,51 @@ impl Drop for RunningCaller {
 
 fn pool_config(plan: &Plan) -> AgentPoolConfig {
     let pool = &plan.pool;
-    AgentPoolConfig {
-        connections_per_agent: pool.connections_per_agent,
-        placement: pool.placement,
-        load_balance_strategy: pool.strategy,
-        connect_timeout: Duration::from_millis(500),
-        request_timeout: pool.request_timeout,
-        drain_timeout: pool.drain_timeout,
-        max_concurrent_per_connection: pool.max_concurrent,
-        max_queued_calls: pool.max_queued,
-        queue_timeout: pool.queue_timeout,
-        channel_buffer_size: pool.channel,
-        flow_control_mode: pool.flow_control_mode,
-        flow_control_wait_timeout: Duration::from_millis(80),
-        failure_mode: pool.failure_mode,
-        circuit_breaker_threshold: pool.breaker_threshold,
-        circuit_breaker_reset_timeout: Duration::from_millis(400),
-        health_check_interval: HEALTH_CHECK_INTERVAL,
+    AgentPoolConfig::default()
+        .connections_per_agent(pool.connections_per_agent)
+        .placement(pool.placement)
+        .load_balance_strategy(pool.strategy)
+        .connect_timeout(Duration::from_millis(500))
+        .request_timeout(pool.request_timeout)
+        .drain_timeout(pool.drain_timeout)
+        .max_concurrent_per_connection(pool.max_concurrent)
+        .max_queued_calls(pool.max_queued)
+        .queue_timeout(pool.queue_timeout)
+        .channel_buffer_size(pool.channel)
+        .flow_control_mode(pool.flow_control_mode)
+        .flow_control_wait_timeout(Duration::from_millis(80))
+        .failure_mode(pool.failure_mode)
+        .circuit_breaker_threshold(pool.breaker_threshold)
+        .circuit_breaker_reset_timeout(Duration::from_millis(400))
+        .health_check_interval(HEALTH_CHECK_INTERVAL)
         // An agent that handles as many events as it may does not read pings.
-        ping_timeout: Duration::from_millis(if plan.is_calm { 60_000 } else { 200 }),
-        reconnect_interval: Duration::from_millis(20),
-        correlation_affinity_ttl: Duration::from_millis(if plan.is_calm { 100_000 } else { 1000 }),
-        config_push: push_config(plan),
-        max_correlation_affinities: pool.max_pins,
-        timing_interval: pool.timing_interval,
-        encodings: if pool.prefers_json {
+        .ping_timeout(Duration::from_millis(if plan.is_calm {
+            60_000
+        } else {
+            200
+        }))
+        .reconnect_interval(Duration::from_millis(20))
+        .correlation_affinity_ttl(Duration::from_millis(if plan.is_calm {
+            100_000
+        } else {
+            1000
+        }))
+        .config_push(push_config(plan))
+        .max_correlation_affinities(pool.max_pins)
+        .timing_interval(pool.timing_interval)
+        .encodings(if pool.prefers_json {
             vec![Encoding::Json]
         } else {
             vec![Encoding::MessagePack, Encoding::Json]
-        },
-        use_extension: pool.uses_extension,
-        ..AgentPoolConfig::default()
-    }
+        })
+        .use_extension(pool.uses_extension)
 }
 
 fn push_config(plan: &Plan) -> ConfigPusherConfig {
-    let mut config = ConfigPusherConfig {
-        ack_timeout: updates::ACK_TIMEOUT,
-        max_retries: updates::MAX_ATTEMPTS - 1,
-        retry_interval: updates::RETRY_INTERVAL,
-        ..ConfigPusherConfig::default()
-    };
+    let mut config = ConfigPusherConfig::default()
+        .ack_timeout(updates::ACK_TIMEOUT)
+        .max_retries(updates::MAX_ATTEMPTS - 1)
+        .retry_interval(updates::RETRY_INTERVAL);
     if plan.is_calm {
         config.ack_timeout = Duration::from_secs(60);
         // A push does not wait for a slot, and an agent may have few.

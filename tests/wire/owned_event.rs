@@ -133,6 +133,7 @@ fn owned(event: &IncomingEvent<'_>) -> OwnedEvent {
         IncomingEvent::Configure(event) => {
             OwnedEvent::Configure(event.correlation_id.to_owned(), event.settings.clone())
         }
+        other => panic!("the test knows no such event: {other:?}"),
     }
 }
 

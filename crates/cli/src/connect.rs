@@ -54,12 +54,10 @@ pub(crate) async fn connect(
     timeout: Duration,
 ) -> anyhow::Result<Connected> {
     let endpoint = &target.endpoint;
-    let pool = AgentPool::with_config(AgentPoolConfig {
-        connections_per_agent: connections,
-        #[cfg(feature = "grpc")]
-        tls: target.tls.config(endpoint)?,
-        ..config(encoding, timeout)
-    });
+    let config = config(encoding, timeout).connections_per_agent(connections);
+    #[cfg(feature = "grpc")]
+    let config = config.tls(target.tls.config(endpoint)?);
+    let pool = AgentPool::with_config(config);
     let agent = pool
         .add(AgentConfig::new(AGENT_ID, endpoint).require_connection())
         .await
@@ -80,11 +78,9 @@ pub(crate) async fn accept(
     timeout: Duration,
 ) -> Result<Connected, AgentFailure> {
     let pool = AgentPool::with_config(config(encoding, timeout));
-    let listener_config = ReverseConnectionConfig {
-        allowed_agents: [AGENT_ID.to_owned()].into(),
-        max_connections_per_agent: connections,
-        ..ReverseConnectionConfig::default()
-    };
+    let listener_config = ReverseConnectionConfig::default()
+        .allowed_agents([AGENT_ID.to_owned()].into())
+        .max_connections_per_agent(connections);
     let listener = ReverseConnectionListener::bind_uds(socket_path(endpoint), listener_config)
         .await
         .map_err(|error| AgentFailure::of(endpoint, &error))?;
@@ -106,15 +102,13 @@ pub(crate) async fn accept(
 }
 
 fn config(encoding: Option<Encoding>, timeout: Duration) -> AgentPoolConfig {
-    let mut config = AgentPoolConfig {
-        connect_timeout: timeout,
-        request_timeout: timeout,
-        ..AgentPoolConfig::default()
-    };
-    if let Some(encoding) = encoding {
-        config.encodings = vec![encoding];
+    let config = AgentPoolConfig::default()
+        .connect_timeout(timeout)
+        .request_timeout(timeout);
+    match encoding {
+        Some(encoding) => config.encodings(vec![encoding]),
+        None => config,
     }
-    config
 }
 
 fn check_encoding(

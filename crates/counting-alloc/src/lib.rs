@@ -2,8 +2,8 @@
 //! request.
 //!
 //! It allocates with mimalloc, or with the system's allocator if [`ALLOCATOR_VARIABLE`] is set to
-//! `system`, so that one program can be measured with either. Blocks of 256 KiB and more always come
-//! from the system, which gets them back when they are freed.
+//! `system`, so that one program can be measured with either. Blocks of 256 KiB and more always
+//! come from the system, which gets them back when they are freed.
 //!
 //! Counting must not slow down programs that allocate often, or comparisons with programs that do
 //! not would be unfair. Each thread therefore has its own counter on its own cache lines.
@@ -93,8 +93,8 @@ const LARGE: usize = 256 * 1024;
 
 const UNDECIDED: usize = usize::MAX;
 
-/// Size from which blocks come from the system's allocator: 0 or [`LARGE`] once it is decided. Never
-/// changes afterwards: a block must be freed by the allocator that it came from.
+/// Size from which blocks come from the system's allocator: 0 or [`LARGE`] once it is decided.
+/// Never changes afterwards: a block must be freed by the allocator that it came from.
 static SYSTEM_FROM: AtomicUsize = AtomicUsize::new(UNDECIDED);
 
 fn system_from() -> usize {

@@ -21,13 +21,11 @@ pub struct PoolWithPeer {
 
 /// Returns a configuration with one connection and generous timeouts.
 pub fn pool_config(pairing: &Pairing) -> AgentPoolConfig {
-    AgentPoolConfig {
-        connections_per_agent: 1,
-        connect_timeout: TIMEOUT,
-        request_timeout: TIMEOUT,
-        encodings: pairing.ours.to_vec(),
-        ..AgentPoolConfig::default()
-    }
+    AgentPoolConfig::default()
+        .connections_per_agent(1)
+        .connect_timeout(TIMEOUT)
+        .request_timeout(TIMEOUT)
+        .encodings(pairing.ours.to_vec())
 }
 
 impl PoolWithPeer {

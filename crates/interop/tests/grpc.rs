@@ -62,12 +62,12 @@ async fn serve_rules() -> String {
 }
 
 async fn connect(endpoint: &str) -> (AgentPool, Agent) {
-    let pool = AgentPool::with_config(AgentPoolConfig {
-        connections_per_agent: 1,
-        connect_timeout: TIMEOUT,
-        request_timeout: TIMEOUT,
-        ..AgentPoolConfig::default()
-    });
+    let pool = AgentPool::with_config(
+        AgentPoolConfig::default()
+            .connections_per_agent(1)
+            .connect_timeout(TIMEOUT)
+            .request_timeout(TIMEOUT),
+    );
     let agent = pool
         .add(AgentConfig::new(AGENT, endpoint).require_connection())
         .await

@@ -68,10 +68,9 @@ async fn tollgate_listener_accepts_zentinel_registration() {
         let listener =
             ReverseConnectionListener::bind_uds(&socket, ReverseConnectionConfig::default());
         let listener = Arc::new(listener.await.expect("the socket can be bound"));
-        let pool = Arc::new(AgentPool::with_config(AgentPoolConfig {
-            request_timeout: TIMEOUT,
-            ..AgentPoolConfig::default()
-        }));
+        let pool = Arc::new(AgentPool::with_config(
+            AgentPoolConfig::default().request_timeout(TIMEOUT),
+        ));
         let accepting = tokio::spawn(Arc::clone(&listener).accept_loop(Arc::clone(&pool)));
         let mut peer = PeerAgent::dial(&pairing.peer(), &socket).await;
         // The agent is notified before it is in the pool.

@@ -54,12 +54,12 @@ async fn add(pool: &AgentPool, endpoint: &Path, settings: Value) -> Result<Agent
 }
 
 fn pool(connections: usize) -> AgentPool {
-    AgentPool::with_config(AgentPoolConfig {
-        connections_per_agent: connections,
-        connect_timeout: TIMEOUT,
-        request_timeout: TIMEOUT,
-        ..AgentPoolConfig::default()
-    })
+    AgentPool::with_config(
+        AgentPoolConfig::default()
+            .connections_per_agent(connections)
+            .connect_timeout(TIMEOUT)
+            .request_timeout(TIMEOUT),
+    )
 }
 
 #[tokio::test]

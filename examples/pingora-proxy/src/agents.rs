@@ -123,17 +123,17 @@ fn connect(
 
 /// Creates a pool whose maintenance runs on the current runtime.
 async fn create_pool(config: &Config) -> Result<Handles, AddError> {
-    let pool = AgentPool::with_config(AgentPoolConfig {
-        connections_per_agent: config.connections_per_agent,
-        placement: match config.connections {
-            Connections::Shared => Placement::Shared,
-            Connections::PerRuntime => Placement::PerRuntime,
-        },
-        request_timeout: config.agent_timeout(),
-        queue_timeout: config.agent_timeout(),
-        skip_unsubscribed_events: true,
-        ..AgentPoolConfig::default()
-    });
+    let pool = AgentPool::with_config(
+        AgentPoolConfig::default()
+            .connections_per_agent(config.connections_per_agent)
+            .placement(match config.connections {
+                Connections::Shared => Placement::Shared,
+                Connections::PerRuntime => Placement::PerRuntime,
+            })
+            .request_timeout(config.agent_timeout())
+            .queue_timeout(config.agent_timeout())
+            .skip_unsubscribed_events(true),
+    );
     let mut agents = Vec::with_capacity(config.agents.len());
     for agent in &config.agents {
         let mode = match agent.failure_mode {

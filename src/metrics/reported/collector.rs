@@ -6,35 +6,40 @@ use super::reporters::{self, Reporters};
 use super::sample::{Kind, Reported, Rules, Sample, is_text};
 use super::text::Exposition;
 use crate::clock;
+use crate::configuration::configuration;
 use crate::log::log_line;
 use crate::memory::{MemoryBudget, MemoryCharge};
 use crate::protocol::MetricsReport;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Limits of a [`MetricsCollector`].
-#[derive(Debug, Clone)]
-pub struct MetricsCollectorConfig {
-    /// Time after which a series that is not reported again is removed, 5 minutes by default.
-    pub max_age: Duration,
-    /// Maximum number of series of all agents, 10,000 by default. A histogram counts as one.
-    pub max_series: usize,
-    /// Maximum number of series of one agent, 1,000 by default, so that no agent can use up the
-    /// limit of all.
-    pub max_series_per_agent: usize,
-    /// Maximum number of bytes that the series of all agents take on the page, 16 MiB by default.
-    pub max_bytes: usize,
-    /// Maximum number of bytes that the series of one agent take on the page, 2 MiB by default.
-    /// Labels count for each bucket of a histogram, as they are repeated there.
-    pub max_bytes_per_agent: usize,
-    /// Maximum number of labels of one series, 32 by default.
-    pub max_labels: usize,
-    /// Set if exported series get the label `agent_id`, which they do by default. Without it a
-    /// series belongs to the agent that reported it first.
-    pub include_agent_id_label: bool,
-    /// Prefixes of metric names that agents may not report, `tollgate_` by default. Add the
-    /// prefixes of other metrics that are exported on the same page.
-    pub reserved_prefixes: Vec<String>,
+configuration! {
+    /// Limits of a [`MetricsCollector`].
+    #[derive(Debug, Clone)]
+    #[non_exhaustive]
+    pub struct MetricsCollectorConfig {
+        /// Time after which a series that is not reported again is removed, 5 minutes by default.
+        pub max_age: Duration,
+        /// Maximum number of series of all agents, 10,000 by default. A histogram counts as one.
+        pub max_series: usize,
+        /// Maximum number of series of one agent, 1,000 by default, so that no agent can use up the
+        /// limit of all.
+        pub max_series_per_agent: usize,
+        /// Maximum number of bytes that the series of all agents take on the page, 16 MiB by
+        /// default.
+        pub max_bytes: usize,
+        /// Maximum number of bytes that the series of one agent take on the page, 2 MiB by default.
+        /// Labels count for each bucket of a histogram, as they are repeated there.
+        pub max_bytes_per_agent: usize,
+        /// Maximum number of labels of one series, 32 by default.
+        pub max_labels: usize,
+        /// Set if exported series get the label `agent_id`, which they do by default. Without it a
+        /// series belongs to the agent that reported it first.
+        pub include_agent_id_label: bool,
+        /// Prefixes of metric names that agents may not report, `tollgate_` by default. Add the
+        /// prefixes of other metrics that are exported on the same page.
+        pub reserved_prefixes: Vec<String>,
+    }
 }
 
 impl Default for MetricsCollectorConfig {

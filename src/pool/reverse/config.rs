@@ -1,54 +1,59 @@
 //! Settings of the listener for reverse connections.
 
 use super::tokens::MAX_TOKEN_LEN;
+use crate::configuration::configuration;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
-/// Settings of a [`ReverseConnectionListener`](super::ReverseConnectionListener): which agents may
-/// connect, and how many.
-///
-/// By default, processes of the proxy's own user and of root may connect to a Unix socket. Other
-/// listeners do not start until authentication is configured.
-#[derive(Clone)]
-pub struct ReverseConnectionConfig {
-    /// Connections that the kernel keeps until they are accepted.
-    pub backlog: u32,
-    /// Time limit for the whole registration, including the TLS handshake.
-    pub handshake_timeout: Duration,
-    /// Maximum number of connections of one agent through this listener.
-    pub max_connections_per_agent: usize,
-    /// Maximum number of connections of all agents through this listener. Also the number of agents
-    /// without an endpoint that the pool remembers.
-    pub max_connections: usize,
-    /// Maximum number of connections that have not registered yet. A new one evicts the oldest.
-    pub max_unregistered: usize,
-    /// Connections per second that one peer may open. A peer is a user on a Unix socket, an IPv4
-    /// address, or an IPv6 network of 64 bits. Excess connections are closed immediately.
-    pub max_registrations_per_second: u32,
-    /// Ids of the agents that may register. `*` matches any text, including none. Empty: all ids.
-    pub allowed_agents: HashSet<String>,
-    /// `true` if agents must authenticate: with a token if there are tokens, otherwise by their
-    /// user on a Unix socket or by their certificate over TLS. A listener that has no such means
-    /// does not start.
-    pub require_auth: bool,
-    /// Tokens for all ids that match no pattern in `agent_tokens`. Several can be valid at once, so
-    /// that they can be replaced without an interruption.
-    pub auth_tokens: HashSet<String>,
-    /// Tokens that are valid for some ids only, by pattern, as in `allowed_agents`. An id that
-    /// matches a pattern needs one of its tokens, even if `require_auth` is off. Any number of
-    /// machines can then serve the agent together; without such a token or a certificate, an id
-    /// belongs to the peer that registered it first.
-    pub agent_tokens: HashMap<String, HashSet<String>>,
-    /// Mode of the socket file.
-    pub socket_mode: u32,
-    /// Users that may connect to the Unix socket. If both this and `allowed_gids` are empty, these
-    /// are the proxy's own user and root.
-    pub allowed_uids: HashSet<u32>,
-    /// Groups whose processes may connect to the Unix socket.
-    pub allowed_gids: HashSet<u32>,
-    /// Time that an agent is kept after its last connection has ended.
-    pub grace_time: Duration,
+configuration! {
+    /// Settings of a [`ReverseConnectionListener`](super::ReverseConnectionListener): which agents
+    /// may connect, and how many.
+    ///
+    /// By default, processes of the proxy's own user and of root may connect to a Unix socket.
+    /// Other listeners do not start until authentication is configured.
+    #[derive(Clone)]
+    #[non_exhaustive]
+    pub struct ReverseConnectionConfig {
+        /// Connections that the kernel keeps until they are accepted.
+        pub backlog: u32,
+        /// Time limit for the whole registration, including the TLS handshake.
+        pub handshake_timeout: Duration,
+        /// Maximum number of connections of one agent through this listener.
+        pub max_connections_per_agent: usize,
+        /// Maximum number of connections of all agents through this listener. Also the number of
+        /// agents without an endpoint that the pool remembers.
+        pub max_connections: usize,
+        /// Maximum number of connections that have not registered yet. A new one evicts the oldest.
+        pub max_unregistered: usize,
+        /// Connections per second that one peer may open. A peer is a user on a Unix socket, an
+        /// IPv4 address, or an IPv6 network of 64 bits. Excess connections are closed immediately.
+        pub max_registrations_per_second: u32,
+        /// Ids of the agents that may register. `*` matches any text, including none. Empty: all
+        /// ids.
+        pub allowed_agents: HashSet<String>,
+        /// `true` if agents must authenticate: with a token if there are tokens, otherwise by their
+        /// user on a Unix socket or by their certificate over TLS. A listener that has no such
+        /// means does not start.
+        pub require_auth: bool,
+        /// Tokens for all ids that match no pattern in `agent_tokens`. Several can be valid at
+        /// once, so that they can be replaced without an interruption.
+        pub auth_tokens: HashSet<String>,
+        /// Tokens that are valid for some ids only, by pattern, as in `allowed_agents`. An id that
+        /// matches a pattern needs one of its tokens, even if `require_auth` is off. Any number of
+        /// machines can then serve the agent together; without such a token or a certificate, an id
+        /// belongs to the peer that registered it first.
+        pub agent_tokens: HashMap<String, HashSet<String>>,
+        /// Mode of the socket file.
+        pub socket_mode: u32,
+        /// Users that may connect to the Unix socket. If both this and `allowed_gids` are empty,
+        /// these are the proxy's own user and root.
+        pub allowed_uids: HashSet<u32>,
+        /// Groups whose processes may connect to the Unix socket.
+        pub allowed_gids: HashSet<u32>,
+        /// Time that an agent is kept after its last connection has ended.
+        pub grace_time: Duration,
+    }
 }
 
 impl Default for ReverseConnectionConfig {

@@ -37,11 +37,9 @@ use tokio::time::timeout;
 /// use tollgate::{AgentPool, ReverseConnectionConfig, ReverseConnectionListener};
 ///
 /// let pool = Arc::new(AgentPool::new());
-/// let config = ReverseConnectionConfig {
-///     allowed_agents: ["waf".to_owned(), "auth-*".to_owned()].into(),
-///     auth_tokens: [std::env::var("AGENT_TOKEN").unwrap_or_default()].into(),
-///     ..ReverseConnectionConfig::default()
-/// };
+/// let config = ReverseConnectionConfig::default()
+///     .allowed_agents(["waf".to_owned(), "auth-*".to_owned()].into())
+///     .auth_tokens([std::env::var("AGENT_TOKEN").unwrap_or_default()].into());
 /// let listener = Arc::new(ReverseConnectionListener::bind_tcp("10.0.0.1:7000", config).await?);
 /// tokio::spawn(Arc::clone(&listener).accept_loop(Arc::clone(&pool)));
 /// // Later: accept no more agents. Connected ones stay.

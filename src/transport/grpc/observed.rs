@@ -4,6 +4,7 @@
 use super::stream::Stream;
 use crate::connection::link::LinkError;
 use crate::error::TlsFailure;
+use crate::transport::tls::failure_of;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -69,7 +70,7 @@ impl TlsErrorCell {
         match error.downcast::<rustls::Error>() {
             Ok(reason) => {
                 // The first error is the reason, later ones are consequences.
-                let _ = self.0.set(TlsFailure::from(&reason));
+                let _ = self.0.set(failure_of(&reason));
                 io::Error::new(io::ErrorKind::InvalidData, reason)
             }
             Err(error) => error,

@@ -8,6 +8,8 @@ mod session;
 
 pub(crate) use client::Connector;
 pub use client::TlsConfig;
+#[cfg(feature = "grpc")]
+pub(in crate::transport) use failure::failure_of;
 pub use server::TlsServerConfig;
 pub(crate) use server::{Acceptor, is_valid_for};
 

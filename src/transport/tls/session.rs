@@ -1,7 +1,7 @@
 //! A link over a TLS session.
 
+use super::failure::failure_of;
 use crate::connection::link::{Batch, Link, LinkError, LinkReceiver, LinkSender, MAX_SLICES};
-use crate::error::TlsFailure;
 use crate::transport::socket::is_hung_up;
 use crate::wire::MAX_FRAME_LEN;
 use bytes::BytesMut;
@@ -148,7 +148,7 @@ impl LinkReceiver for TlsReceiver {
                     // Messages of the session itself, such as alerts. What is not sent now is sent
                     // with the next frame.
                     let _ = session.flush(socket);
-                    processed.map_err(|error| TlsFailure::from(&error))?;
+                    processed.map_err(|error| failure_of(&error))?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     drop(session);

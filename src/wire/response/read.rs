@@ -13,6 +13,7 @@ pub(super) const ENCODED_ALLOW: &[u8] = b"\x82\xa7version\x02\xa8decision\xa5all
 
 /// A received answer.
 #[derive(Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Answer<'a> {
     /// Correlation id of the event, if the answer carries one.
     pub correlation_id: Option<&'a str>,

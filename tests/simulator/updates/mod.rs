@@ -324,6 +324,7 @@ impl Push {
             PushStatus::Failed { reason } if reason == "The agent was removed" => !is_kept,
             PushStatus::Failed { .. } => self.has_decided && !self.is_accepted,
             PushStatus::Expired => !plan.is_calm,
+            _ => false,
         };
         self.end = Some(result.status.clone());
         (!is_right).then_some("a_push_ends_as_the_agent_decided")

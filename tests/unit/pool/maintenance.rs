@@ -3,10 +3,7 @@ use crate::pool::AgentPoolConfig;
 use crate::pool::fixture::Fixture;
 
 fn fixture() -> Fixture {
-    let config = AgentPoolConfig {
-        connections_per_agent: 2,
-        ..AgentPoolConfig::default()
-    };
+    let config = AgentPoolConfig::default().connections_per_agent(2);
     Fixture::with_config(&["agent"], config)
 }
 

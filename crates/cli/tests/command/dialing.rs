@@ -20,10 +20,7 @@ fn agent_registers_with_its_token_and_shuts_down_cleanly() {
     let socket = dir.path("proxy.sock");
     let token = dir.file("token", "s3cret\n");
     let runtime = Runtime::new().expect("runtime");
-    let config = ReverseConnectionConfig {
-        auth_tokens: ["s3cret".to_owned()].into(),
-        ..ReverseConnectionConfig::default()
-    };
+    let config = ReverseConnectionConfig::default().auth_tokens(["s3cret".to_owned()].into());
     let listener = runtime
         .block_on(ReverseConnectionListener::bind_uds(&socket, config))
         .expect("listen");
@@ -65,10 +62,7 @@ fn rejected_agent_logs_the_rejection() {
     let dir = TestDir::new();
     let socket = dir.path("proxy.sock");
     let runtime = Runtime::new().expect("runtime");
-    let config = ReverseConnectionConfig {
-        auth_tokens: ["s3cret".to_owned()].into(),
-        ..ReverseConnectionConfig::default()
-    };
+    let config = ReverseConnectionConfig::default().auth_tokens(["s3cret".to_owned()].into());
     let listener = runtime
         .block_on(ReverseConnectionListener::bind_uds(&socket, config))
         .expect("listen");

@@ -136,14 +136,14 @@ async fn pool_of(column: &Column, socket: &Path) -> (AgentPool, Agent) {
 }
 
 fn empty_pool(column: &Column) -> AgentPool {
-    AgentPool::with_config(AgentPoolConfig {
-        connections_per_agent: 1,
-        request_timeout: LIMIT,
-        encodings: column.wire.offered_to(column.agent),
-        use_extension: column.extension == Extension::Offered,
-        // Calls that are never answered must not affect later ones.
-        max_consecutive_errors: u32::MAX,
-        circuit_breaker_threshold: 0,
-        ..AgentPoolConfig::default()
-    })
+    AgentPool::with_config(
+        AgentPoolConfig::default()
+            .connections_per_agent(1)
+            .request_timeout(LIMIT)
+            .encodings(column.wire.offered_to(column.agent))
+            .use_extension(column.extension == Extension::Offered)
+            // Calls that are never answered must not affect later ones.
+            .max_consecutive_errors(u32::MAX)
+            .circuit_breaker_threshold(0),
+    )
 }

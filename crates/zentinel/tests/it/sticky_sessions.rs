@@ -245,10 +245,7 @@ async fn agent_without_a_connection_begins_no_session() {
 
 #[tokio::test]
 async fn agent_that_fails_open_begins_no_session_without_a_connection() {
-    let config = tollgate::AgentPoolConfig {
-        failure_mode: tollgate::FailureMode::Open,
-        ..tollgate::AgentPoolConfig::default()
-    };
+    let config = tollgate::AgentPoolConfig::default().failure_mode(tollgate::FailureMode::Open);
     let pool = AgentPool::from(tollgate::AgentPool::with_config(config));
     expect_no_session(&pool).await;
 }

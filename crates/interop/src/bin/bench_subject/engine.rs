@@ -37,11 +37,11 @@ impl Subject for Tollgate {
     }
 
     async fn connect(&self, socket: &PathBuf, traffic: &Traffic) -> anyhow::Result<ConnectedPool> {
-        let pool = AgentPool::with_config(AgentPoolConfig {
-            connections_per_agent: CONNECTIONS,
-            encodings: vec![self.encoding],
-            ..AgentPoolConfig::default()
-        });
+        let pool = AgentPool::with_config(
+            AgentPoolConfig::default()
+                .connections_per_agent(CONNECTIONS)
+                .encodings(vec![self.encoding]),
+        );
         let endpoint = format!("unix:{}", socket.display());
         let agent = pool
             .add(AgentConfig::new(AGENT, endpoint).require_connection())
@@ -67,10 +67,8 @@ impl Subject for Grpc {
         address: &SocketAddr,
         traffic: &Traffic,
     ) -> anyhow::Result<ConnectedPool> {
-        let pool = AgentPool::with_config(AgentPoolConfig {
-            connections_per_agent: CONNECTIONS,
-            ..AgentPoolConfig::default()
-        });
+        let pool =
+            AgentPool::with_config(AgentPoolConfig::default().connections_per_agent(CONNECTIONS));
         let agent = pool
             .add(AgentConfig::new(AGENT, format!("grpc://{address}")).require_connection())
             .await?;
@@ -98,14 +96,10 @@ impl Subject for Reverse {
     }
 
     async fn connect(&self, socket: &PathBuf, traffic: &Traffic) -> anyhow::Result<ConnectedPool> {
-        let pool = AgentPool::with_config(AgentPoolConfig {
-            encodings: vec![Encoding::MessagePack],
-            ..AgentPoolConfig::default()
-        });
-        let config = ReverseConnectionConfig {
-            max_connections_per_agent: CONNECTIONS,
-            ..ReverseConnectionConfig::default()
-        };
+        let pool = AgentPool::with_config(
+            AgentPoolConfig::default().encodings(vec![Encoding::MessagePack]),
+        );
+        let config = ReverseConnectionConfig::default().max_connections_per_agent(CONNECTIONS);
         let listener = ReverseConnectionListener::bind_uds(socket, config).await?;
         for _ in 1..CONNECTIONS {
             listener.accept_one(&pool).await?;

@@ -67,21 +67,19 @@ impl Default for AgentPoolConfig {
 impl From<&AgentPoolConfig> for tollgate::AgentPoolConfig {
     /// Completes a configuration by tollgate's defaults.
     fn from(config: &AgentPoolConfig) -> Self {
-        Self {
-            connections_per_agent: config.connections_per_agent.max(1),
-            load_balance_strategy: config.load_balance_strategy,
-            connect_timeout: config.connect_timeout,
-            request_timeout: config.request_timeout,
-            reconnect_interval: config.reconnect_interval,
-            drain_timeout: config.drain_timeout,
-            max_concurrent_per_connection: config.max_concurrent_per_connection,
-            health_check_interval: config.health_check_interval,
-            channel_buffer_size: config.channel_buffer_size,
-            flow_control_mode: config.flow_control_mode,
-            flow_control_wait_timeout: config.flow_control_wait_timeout,
-            correlation_affinity_ttl: config.correlation_affinity_ttl,
-            max_correlation_affinities: config.max_correlation_affinities,
-            ..Self::default()
-        }
+        Self::default()
+            .connections_per_agent(config.connections_per_agent.max(1))
+            .load_balance_strategy(config.load_balance_strategy)
+            .connect_timeout(config.connect_timeout)
+            .request_timeout(config.request_timeout)
+            .reconnect_interval(config.reconnect_interval)
+            .drain_timeout(config.drain_timeout)
+            .max_concurrent_per_connection(config.max_concurrent_per_connection)
+            .health_check_interval(config.health_check_interval)
+            .channel_buffer_size(config.channel_buffer_size)
+            .flow_control_mode(config.flow_control_mode)
+            .flow_control_wait_timeout(config.flow_control_wait_timeout)
+            .correlation_affinity_ttl(config.correlation_affinity_ttl)
+            .max_correlation_affinities(config.max_correlation_affinities)
     }
 }

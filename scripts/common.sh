@@ -1,0 +1,10 @@
+# Sourced by scripts in bash, which run in the repository's root.
+
+nightly=nightly-x86_64-unknown-linux-gnu
+# The first toolchain that builds the workspace.
+msrv=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml).0
+
+# executable NAME: prints the path of a program, from the messages of `cargo build` in JSON.
+executable() {
+  sed -n "/\"name\":\"$1\"/s/.*\"executable\":\"\([^\"]*\)\".*/\1/p" | tail -n 1
+}
