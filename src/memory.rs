@@ -18,7 +18,7 @@ pub(crate) const DEFAULT_LIMIT: usize = 256 * 1024 * 1024;
 const UNIT: usize = 16 * 1024;
 
 /// Memory of a connection that holds nothing: its task, its socket and its tables.
-const AT_REST: usize = UNIT;
+const AT_REST: usize = 24 * 1024;
 
 /// Part of the limit that a connection may hold when memory is scarce, if there are few
 /// connections: a sixteenth. If there are more connections, their number takes its place.

@@ -31,7 +31,11 @@ const MAX_UNSENT_BYTES: usize = 256 * 1024;
 const MAX_PENDING_BYTES: usize = 8 * 1024 * 1024;
 
 /// Memory that an event takes beside its bytes: the future of its handler, a parser and buffers.
-const EVENT_SIZE: usize = 8 * 1024;
+const EVENT_SIZE: usize = 10 * 1024;
+
+/// Memory for each byte of a long event while it is decoded: the event and two copies of a JSON
+/// parser.
+const DECODING: usize = 3;
 
 /// Length above which an event is decoded without keeping other tasks from the thread.
 const MAX_INLINE_LEN: usize = 256 * 1024;
@@ -245,10 +249,15 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
 
     /// Charges the account for what the session holds.
     fn charge_memory(&mut self) {
+        let held = self.held();
+        self.parts.memory.set(held);
+    }
+
+    /// Returns the bytes that the session holds.
+    fn held(&self) -> usize {
         let events = (self.pending.len() + self.spare.len()) * EVENT_SIZE;
         let received = self.parts.buffer.memory() + self.pending.held() + self.spare.held();
-        let unsent = self.unsent_bytes + self.out.capacity();
-        self.parts.memory.set(events + received + unsent);
+        events + received + self.unsent_bytes + self.out.capacity()
     }
 
     fn has_capacity(&self) -> bool {
@@ -331,6 +340,8 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
         let future = (self.start)(Arc::clone(&self.parts.handler), job);
         reusable.future.set(Some(future));
         let first_poll = if reusable.payload_len > MAX_INLINE_LEN {
+            let held = self.held() + DECODING * reusable.payload_len;
+            self.parts.memory.set(held);
             blocking::in_place(|| reusable.poll(cx))
         } else {
             reusable.poll(cx)
