@@ -17,8 +17,9 @@ pub(crate) const DEFAULT_LIMIT: usize = 256 * 1024 * 1024;
 /// now and then, and never for the events of an idle connection.
 const UNIT: usize = 16 * 1024;
 
-/// Memory of a connection that holds nothing: its task, its socket and its tables.
-const AT_REST: usize = 24 * 1024;
+/// Memory of a connection that holds nothing: its task, its socket and its tables, some 24 KiB,
+/// with what an allocator adds.
+const AT_REST: usize = 2 * UNIT;
 
 /// Part of the limit that a connection may hold when memory is scarce, if there are few
 /// connections: a sixteenth. If there are more connections, their number takes its place.

@@ -30,8 +30,9 @@ const MAX_UNSENT_BYTES: usize = 256 * 1024;
 /// Bytes of events whose handlers may be pending before no more events are read.
 const MAX_PENDING_BYTES: usize = 8 * 1024 * 1024;
 
-/// Memory that an event takes beside its bytes: the future of its handler, a parser and buffers.
-const EVENT_SIZE: usize = 10 * 1024;
+/// Memory that an event takes beside its bytes: the future of its handler, a parser and buffers,
+/// some 10 KiB, with what an allocator adds.
+const EVENT_SIZE: usize = 12 * 1024;
 
 /// Memory for each byte of a long event while it is decoded: the event and two copies of a JSON
 /// parser.
