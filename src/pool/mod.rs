@@ -55,7 +55,7 @@ pub use stats::AgentPoolStats;
 
 use crate::config_push::{ConfigPusher, ConfigUpdateHandler};
 use crate::entropy::RandomState;
-use crate::memory::{MemoryBudget, MemoryCharge};
+use crate::memory::MemoryBudget;
 use crate::metrics::MetricsCollector;
 use agent_config::ResolvedConfig;
 use arc_swap::ArcSwap;
@@ -195,7 +195,8 @@ impl AgentPool {
     }
 
     /// Opens a charge of nothing to the pool's memory budget.
-    pub(crate) fn open_memory_charge(&self) -> MemoryCharge {
+    #[cfg(feature = "http")]
+    pub(crate) fn open_memory_charge(&self) -> crate::memory::MemoryCharge {
         self.inner.memory.open_charge()
     }
 }
