@@ -67,7 +67,14 @@ impl ExpiringKeySet {
     }
 
     pub(crate) fn contains(&self, key: u64) -> bool {
-        !self.is_empty() && self.with_keys(|keys| keys.added.contains_key(&key))
+        !self.is_empty() && self.contains_after_expiry(key)
+    }
+
+    /// Kept out of the callers, whose usual path is one load.
+    #[cold]
+    #[inline(never)]
+    fn contains_after_expiry(&self, key: u64) -> bool {
+        self.with_keys(|keys| keys.added.contains_key(&key))
     }
 
     pub(crate) fn insert(&self, key: u64) -> Result<(), AtCapacity> {
