@@ -143,7 +143,8 @@
 //! | `http` | `HeaderMap`, `HeaderName`, `HeaderValue`, `Response`, `StatusCode` | feature `http` |
 //! | `serde_core` | `Serialize`, `Deserialize` and their serializers | events, answers |
 //! | `serde_json` | `Value`, `Map` | settings, custom fields |
-//! | `tokio` | `TcpListener`, `TcpStream`, `UnixListener`, `UnixStream`, `ToSocketAddrs` | listeners |
+//! | `tokio` | `TcpListener`, `TcpStream`, `ToSocketAddrs` | listeners |
+//! | `tokio` | `UnixListener`, `UnixStream` | listeners |
 //!
 //! # Where to read on
 //!

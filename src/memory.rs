@@ -17,9 +17,8 @@ pub(crate) const DEFAULT_LIMIT: usize = 256 * 1024 * 1024;
 /// now and then, and never for the events of an idle connection.
 const UNIT: usize = 16 * 1024;
 
-/// Memory of a connection that holds nothing: its task, its socket and its tables, some 24 KiB,
-/// with what an allocator adds.
-const AT_REST: usize = 2 * UNIT;
+/// Memory that a connection may hold without being slowed, however scarce memory is.
+const SMALL: usize = 4 * UNIT;
 
 /// Part of the limit that a connection may hold when memory is scarce, if there are few
 /// connections: a sixteenth. If there are more connections, their number takes its place.
@@ -97,14 +96,12 @@ impl MemoryBudget {
         accounts.open.insert(number, Arc::clone(&shared));
         self.0.count.store(accounts.open.len(), Ordering::Relaxed);
         drop(accounts);
-        let mut account = MemoryAccount {
+        MemoryAccount {
             budget: self.clone(),
             number,
             shared,
             charged: 0,
-        };
-        account.set(0);
-        account
+        }
     }
 
     /// Charges memory that does not belong to the account of a connection. Returns `None` if it
@@ -171,7 +168,7 @@ impl MemoryBudget {
         let mut taken = Vec::new();
         while self.is_exceeded()
             && let Some((charged, largest)) = staying.pop()
-            && charged > AT_REST
+            && charged > 0
         {
             largest.ending.store(charged, Ordering::Relaxed);
             self.0.ending.fetch_add(charged, Ordering::Relaxed);
@@ -191,7 +188,7 @@ impl MemoryBudget {
 impl MemoryAccount {
     /// Sets what the connection holds, in bytes.
     pub(crate) fn set(&mut self, bytes: usize) {
-        let charged = AT_REST + bytes.div_ceil(UNIT) * UNIT;
+        let charged = bytes.div_ceil(UNIT) * UNIT;
         if charged != self.charged {
             self.charge(charged);
         }
@@ -205,7 +202,7 @@ impl MemoryAccount {
     /// Returns whether the connection has to take no more work for now: it holds more than its
     /// share, and half of the limit is used.
     pub(crate) fn is_slowed(&self) -> bool {
-        self.charged > AT_REST + UNIT
+        self.charged > SMALL
             && self.budget.used() > self.budget.limit() / 2
             && self.charged > self.budget.share()
     }
@@ -213,7 +210,7 @@ impl MemoryAccount {
     /// Returns whether the connection has to receive nothing until others that were ended have
     /// freed what they hold.
     pub(crate) fn has_to_wait(&self) -> bool {
-        self.charged > AT_REST + UNIT && self.budget.used() > self.budget.limit()
+        self.charged > SMALL && self.budget.used() > self.budget.limit()
     }
 
     fn charge(&mut self, charged: usize) {

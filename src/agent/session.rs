@@ -5,7 +5,7 @@ use super::exchange_order::ExchangeOrder;
 use super::handler::AgentHandler;
 use super::reusable_future::{PendingEvents, ReusableFuture, Spare};
 use super::session_error::SessionError;
-use super::session_handle::SessionHandle;
+use super::session_handle::{CONNECTION_SIZE, SessionHandle};
 use crate::blocking;
 use crate::connection::link::{Batch, Link};
 use crate::connection::{FrameTimer, Turn};
@@ -258,7 +258,7 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
     fn held(&self) -> usize {
         let events = (self.pending.len() + self.spare.len()) * EVENT_SIZE;
         let received = self.parts.buffer.memory() + self.pending.held() + self.spare.held();
-        events + received + self.unsent_bytes + self.out.capacity()
+        CONNECTION_SIZE + events + received + self.unsent_bytes + self.out.capacity()
     }
 
     fn has_capacity(&self) -> bool {

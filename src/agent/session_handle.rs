@@ -20,6 +20,10 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, broadcast};
 
+/// Memory of a connection that holds nothing: its task, its socket and its tables, some 24 KiB,
+/// with what an allocator adds.
+pub(super) const CONNECTION_SIZE: usize = 32 * 1024;
+
 /// Notices that may be queued for a proxy; further ones are dropped.
 const MAX_QUEUED_NOTICES: usize = 64;
 
@@ -145,7 +149,9 @@ impl SessionHandle {
     /// Opens the account of what the session holds. The session is woken if it has to end.
     pub(super) fn open_account(self: &Arc<Self>) -> MemoryAccount {
         let session = Arc::clone(self);
-        self.memory.open_account(move || session.waker.wake())
+        let mut account = self.memory.open_account(move || session.waker.wake());
+        account.set(CONNECTION_SIZE);
+        account
     }
 
     /// Makes the session finish its events and end.

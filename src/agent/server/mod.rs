@@ -220,7 +220,8 @@ impl<H: AgentHandler> AgentServerBuilder<H> {
     }
 
     /// Sets the limit of the memory that all proxies together make the server hold, in bytes; 256
-    /// MiB by default. Received parts of frames, waiting events and unsent answers count.
+    /// MiB by default. Received parts of frames, waiting events and unsent answers count, and some
+    /// 48 KiB for each connection: raise it along with `max_connections`.
     ///
     /// Once half of it is used, a connection that holds more than its share of the limit, one
     /// sixteenth or less if there are more connections, reads no further events before those that

@@ -120,7 +120,7 @@ fn host_of(authority: &str) -> Option<Cow<'_, str>> {
 /// | character that a path may not contain | its escape | `/a b\é` → `/a%20b%5C%C3%A9` |
 /// | `%` that begins no escape | its escape | `/100%` → `/100%25` |
 /// | several slashes | one | `//admin` → `/admin` |
-/// | segments `.` and `..`, escaped or not | removed, with the segment before `..` | `/x/%2e%2e/admin` → `/admin` |
+/// | `.` and `..`, escaped or not | removed, `..` with the segment before | `/x/%2e%2e/a` → `/a` |
 /// | `..` at the root | removed | `/../admin` → `/admin` |
 /// | no slash at the beginning | is added | `admin` → `/admin` |
 ///
