@@ -208,9 +208,12 @@ impl MemoryAccount {
     }
 
     /// Returns whether the connection has to receive nothing until others that were ended have
-    /// freed what they hold.
+    /// freed what they hold: nearly all of the limit is used, and not only by those that stay.
     pub(crate) fn has_to_wait(&self) -> bool {
-        self.charged > SMALL && self.budget.used() > self.budget.limit()
+        let limit = self.budget.limit();
+        self.charged > SMALL
+            && self.budget.used() > limit - limit / 4
+            && self.budget.0.ending.load(Ordering::Relaxed) > 0
     }
 
     fn charge(&mut self, charged: usize) {

@@ -33,6 +33,11 @@ impl Agent {
         self.0.id()
     }
 
+    #[cfg(feature = "http")]
+    pub(crate) fn shared_id(&self) -> Arc<str> {
+        Arc::clone(self.0.id())
+    }
+
     /// Returns statistics of the agent.
     pub fn stats(&self) -> AgentPoolStats {
         self.0.stats()

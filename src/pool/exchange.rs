@@ -359,6 +359,13 @@ impl Exchange {
         }
     }
 
+    /// Returns the size that the agent prefers for chunks of bodies, in bytes.
+    #[cfg(feature = "http")]
+    pub(crate) fn preferred_chunk_size(&self) -> Option<usize> {
+        let connection = self.connection.as_ref()?;
+        Some(connection.capabilities.limits.preferred_chunk_size)
+    }
+
     #[cfg(feature = "http")]
     pub(crate) fn shared_agent_id(&self) -> &Arc<str> {
         self.agent.id()

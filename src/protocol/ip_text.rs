@@ -4,7 +4,8 @@ use super::text;
 use std::io::Write;
 use std::net::IpAddr;
 
-/// An IP address as text, in the form that events carry and that [`IpAddr`] displays.
+/// An IP address as text, in the form that events carry: that of [`IpAddr::to_canonical`], so that
+/// one client has one address.
 ///
 /// Does not allocate. IPv4 addresses are written without `std::fmt`, which is much faster.
 ///
@@ -52,7 +53,7 @@ impl<A: Into<IpAddr>> From<A> for IpText {
             bytes: [0; MAX_LEN],
             len: 0,
         };
-        match address.into() {
+        match address.into().to_canonical() {
             IpAddr::V4(address) => {
                 let [first, rest @ ..] = address.octets();
                 text.push_number(first);

@@ -142,6 +142,16 @@ impl HeldBody {
         self.chunks.iter().position(|(held, _)| *held == index)
     }
 
+    /// Returns the number of bytes that are held.
+    pub fn len(&self) -> usize {
+        self.held
+    }
+
+    /// Returns whether no bytes are held.
+    pub fn is_empty(&self) -> bool {
+        self.held == 0
+    }
+
     /// Returns the most recent chunk as the mutations left it; `None` if no chunk is held.
     pub fn last(&self) -> Option<&Bytes> {
         self.chunks.last().map(|(_, data)| data)

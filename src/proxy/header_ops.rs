@@ -6,6 +6,8 @@ use smallvec::SmallVec;
 
 /// A collection of headers that can be changed: an `http::HeaderMap`, or a proxy's own type.
 pub trait HeaderTarget {
+    /// Returns the headers.
+    fn headers(&self) -> &HeaderMap;
     /// Replaces all values of a header by one.
     ///
     /// # Errors
@@ -23,6 +25,10 @@ pub trait HeaderTarget {
 }
 
 impl HeaderTarget for HeaderMap {
+    fn headers(&self) -> &HeaderMap {
+        self
+    }
+
     fn set(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), HeadersFull> {
         self.try_insert(name, value)
             .map(drop)
@@ -39,6 +45,31 @@ impl HeaderTarget for HeaderMap {
         Self::remove(self, name);
     }
 }
+
+/// Implements [`HeaderTarget`] for heads with a field `headers`.
+macro_rules! heads {
+    ($($head:ty),*) => {$(
+        impl HeaderTarget for $head {
+            fn headers(&self) -> &HeaderMap {
+                &self.headers
+            }
+
+            fn set(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), HeadersFull> {
+                self.headers.set(name, value)
+            }
+
+            fn add(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), HeadersFull> {
+                self.headers.add(name, value)
+            }
+
+            fn remove(&mut self, name: &HeaderName) {
+                self.headers.remove(name);
+            }
+        }
+    )*};
+}
+
+heads!(http::request::Parts, http::response::Parts);
 
 /// Error of a [`HeaderTarget`] that cannot hold another header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

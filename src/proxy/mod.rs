@@ -38,11 +38,28 @@
 //! ```
 
 mod answer;
+mod ask;
 mod body;
+mod body_flow;
+mod chain;
+mod client;
+mod coding;
+mod content;
+mod head;
 mod header_ops;
+mod rejection;
+mod transaction;
 mod verdict;
 
 pub use answer::{answer_of, plain_answer, status_of};
 pub use body::{BodyError, HeldBody};
+pub use chain::{
+    AgentChain, AgentRole, BodyMode, ChainAgent, ChainConfig, CodingMode, WebSocketMode,
+};
+pub use client::ClientInfo;
+pub use coding::CodingError;
+pub use head::{BadRequest, PathForm, RequestHead, is_websocket};
 pub use header_ops::{HeaderOpError, HeaderTarget, HeadersFull, apply_header_ops};
+pub use rejection::Rejection;
+pub use transaction::{PassedChunk, Transaction};
 pub use verdict::{Changes, Denial, Verdict, ask_together};

@@ -1,6 +1,7 @@
 //! Combines the answers of several agents to one event.
 
 use super::answer::{answer_of, plain_answer};
+use super::ask::{Replies, Reply, Unanswered, poll_replies};
 use super::header_ops::apply_header_ops;
 use crate::error::CallError;
 use crate::log::log_line;
@@ -9,13 +10,10 @@ use crate::protocol::{AgentResponse, BodyMutation, Decision, HeaderOp};
 use crate::wire::Event;
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::mem;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 /// Combined decision of several agents on one event.
 #[derive(Debug)]
@@ -87,12 +85,19 @@ impl Denial {
     ///
     /// If one of these changes is invalid or not allowed, none is applied and a warning is logged.
     pub fn to_http(&self) -> Response<Bytes> {
+        self.to_http_after(&[])
+    }
+
+    /// Like [`Denial::to_http`], with the changes to the response headers that agents asked for
+    /// before this one.
+    pub fn to_http_after(&self, earlier: &[HeaderOp]) -> Response<Bytes> {
         let mut answer = answer_of(&self.response.decision)
             .unwrap_or_else(|| plain_answer(StatusCode::FORBIDDEN));
-        if let Err(error) = apply_header_ops(answer.headers_mut(), &self.response.response_headers)
-        {
-            let agent = &*self.agent_id;
-            log_line!(warn, agent, { agent, error }, "header changes of a denial ignored");
+        for ops in [earlier, &self.response.response_headers] {
+            if let Err(error) = apply_header_ops(answer.headers_mut(), ops) {
+                let agent = &*self.agent_id;
+                log_line!(warn, agent, { agent, error }, "header changes of a denial ignored");
+            }
         }
         answer
     }
@@ -119,59 +124,30 @@ pub async fn ask_together<E: Event>(
         let judged = only.send_and_read(event, judge).await?;
         return Ok(judged.map_or_else(Verdict::Deny, Verdict::Allow));
     }
+    let mut replies = Replies::new();
     for exchange in &mut *exchanges {
         exchange.push(event).await?;
+        replies.push(Reply::Expected(exchange.unanswered()));
     }
-    let mut joint = JointCall::default();
-    joint.changes.resize_with(exchanges.len(), || None);
-    poll_fn(|cx| joint.poll(exchanges, cx)).await
-}
-
-/// Changes of the agents that have allowed the event so far, indexed like the exchanges.
-#[derive(Default)]
-struct JointCall {
-    changes: SmallVec<[Option<Changes>; 2]>,
-}
-
-impl JointCall {
-    fn poll(
-        &mut self,
-        exchanges: &mut [Exchange],
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Verdict, CallError>> {
-        let mut is_complete = true;
-        for (exchange, changes) in exchanges.iter_mut().zip(&mut self.changes) {
-            // The last answer is the one to this event. Those before it belong to events that were
-            // pushed earlier; a later answer overwrites their changes.
-            while exchange.unanswered() > 0 {
-                let Poll::Ready(answer) = pin!(exchange.next_answer()).poll(cx) else {
-                    is_complete = false;
-                    break;
-                };
-                let judged = answer
-                    .transpose()?
-                    .map(|mut answer| judge(exchange.shared_agent_id(), &mut answer));
-                match judged {
-                    Some(Ok(wanted)) => *changes = Some(wanted),
-                    Some(Err(denial)) => return Poll::Ready(Ok(Verdict::Deny(denial))),
-                    None => break,
-                }
-            }
-        }
-        if !is_complete {
-            return Poll::Pending;
-        }
-        let changes = self.changes.drain(..).flatten();
-        let all = changes.reduce(|mut all, wanted| {
-            all.append(wanted);
-            all
-        });
-        Poll::Ready(Ok(Verdict::Allow(all.unwrap_or_default())))
+    match poll_fn(|cx| poll_replies(exchanges, &mut replies, cx)).await {
+        Ok(()) => {}
+        Err(Unanswered::Denied(denial)) => return Ok(Verdict::Deny(denial)),
+        Err(Unanswered::Failed(error)) => return Err(error),
     }
+    let mut all = Changes::default();
+    for reply in replies {
+        if let Reply::Allowed(changes) = reply {
+            all.append(changes);
+        }
+    }
+    Ok(Verdict::Allow(all))
 }
 
 /// Takes the changes out of an answer that allows, or the whole answer if it does not allow.
-fn judge(agent_id: &Arc<str>, response: &mut AgentResponse) -> Result<Changes, Box<Denial>> {
+pub(super) fn judge(
+    agent_id: &Arc<str>,
+    response: &mut AgentResponse,
+) -> Result<Changes, Box<Denial>> {
     if matches!(response.decision, Decision::Allow) {
         return Ok(Changes::take_from(response));
     }

@@ -152,6 +152,7 @@ impl Request {
                 upstream_id: None,
                 timestamp,
                 traceparent: None,
+                body_follows: None,
             },
             method: &self.method,
             uri: &self.uri,

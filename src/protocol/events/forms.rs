@@ -28,6 +28,8 @@
 /// request_complete!(owned_and_borrowed);
 /// ```
 ///
+/// A field that only the borrowed form has may follow in `borrowed { … }`.
+///
 /// The types `str`, `(Option<str>)`, `[str]` and `{str: str}` differ between the forms, others are
 /// those of both. The number may be followed by the value of an absent field in protobuf, if that
 /// is not the default of its type. The order of the fields is that of the array form.
@@ -42,6 +44,11 @@ macro_rules! owned_and_borrowed {
                 $field:ident: $kind:tt $(= $number:literal $(or $absent:expr)?)?,
             )*
         }
+        $(borrowed {
+            $(#[doc = $more_doc:expr])*
+            $(#[serde($($more_serde:tt)*)])?
+            $more:ident: $more_kind:tt,
+        })?
     ) => {
         #[doc = concat!($what, ", owned.")]
         #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -60,6 +67,10 @@ macro_rules! owned_and_borrowed {
                 $(#[doc = $doc])*
                 pub $field: $crate::protocol::events::forms::borrowed_type!('a $kind),
             )*
+            $(
+                $(#[doc = $more_doc])*
+                pub $more: $more_kind,
+            )?
         }
 
         impl $owned {
@@ -67,6 +78,7 @@ macro_rules! owned_and_borrowed {
             pub fn borrowed(&self) -> $borrowed<'_> {
                 $borrowed {
                     $($field: $crate::protocol::events::forms::borrow!($kind, self.$field),)*
+                    $($more: $more_kind::default(),)?
                 }
             }
         }

@@ -49,6 +49,9 @@ impl RequestHeadersEvent {
     }
 }
 
+/// A fact that is not always known.
+type Flag = Option<bool>;
+
 macro_rules! request_metadata {
     ($define:ident) => {
         $define! {
@@ -86,6 +89,13 @@ macro_rules! request_metadata {
                 /// W3C trace context (`traceparent`).
                 #[serde(default, skip_serializing_if = "Option::is_none")]
                 traceparent: (Option<str>),
+            }
+            borrowed {
+                /// Whether the request has a body, which follows in events of its own for agents
+                /// that subscribe to them; `None` if the proxy does not say. Not part of the owned
+                /// form, which has the fields of `zentinel-agent-protocol`.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                body_follows: Flag,
             }
         }
     };

@@ -32,10 +32,17 @@ macro_rules! read_by_name {
                 $field:ident: $kind:tt $(= $number:literal $(or $absent:expr)?)?,
             )*
         }
+        $(borrowed {
+            $(#[doc = $more_doc:expr])*
+            #[serde($($more_serde:tt)*)]
+            $more:ident: $more_kind:tt,
+        })?
     ) => {
         impl<'a> ReadField<'a> for $borrowed<'a> {
             fn read<S: Source<'a>>(source: &mut S) -> Result<Self, DecodeErrorKind> {
-                read_struct!(source => $borrowed { $($field $([$($serde)*])?),* })
+                read_struct!(source => $borrowed {
+                    $($field $([$($serde)*])?,)* $($more [$($more_serde)*])?
+                })
             }
         }
     };
@@ -112,18 +119,27 @@ macro_rules! write_metadata {
                 $field:ident: $kind:tt,
             )*
         }
+        borrowed {
+            $(#[doc = $more_doc:expr])*
+            #[serde($($more_serde:tt)*)]
+            $more:ident: $more_kind:tt,
+        }
     ) => {
         pub(super) fn encode_metadata<S: Sink>(
             metadata: &$borrowed<'_>,
             correlation_id: &str,
             sink: &mut S,
         ) {
-            sink.begin_map(1 $(+ usize::from(is_written!(metadata.$field $($($serde)*)?)))*);
+            sink.begin_map(
+                1 $(+ usize::from(is_written!(metadata.$field $($($serde)*)?)))*
+                    + usize::from(metadata.$more.is_some()),
+            );
             sink.str_field("correlation_id", correlation_id);
             $(
                 let is_written = is_written!(metadata.$field $($($serde)*)?);
                 write_if(is_written, stringify!($field), &metadata.$field, sink);
             )*
+            write_if(metadata.$more.is_some(), stringify!($more), &metadata.$more, sink);
             sink.end_map();
         }
     };

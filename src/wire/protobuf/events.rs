@@ -60,6 +60,9 @@ fn write_metadata(metadata: &Metadata<'_>, correlation_id: &str, writer: &mut Wr
     writer.optional_str(11, metadata.traceparent);
     writer.optional_str(1000, metadata.tls_cipher);
     writer.some_str(1001, metadata.timestamp);
+    if let Some(body_follows) = metadata.body_follows {
+        writer.some_bool(1002, body_follows);
+    }
 }
 
 fn write_headers(field: u32, headers: &impl HeaderSource, writer: &mut Writer<'_>) {
@@ -233,6 +236,7 @@ fn read_metadata<'a>(
                 metadata.timestamp = value.str()?;
                 has_timestamp = true;
             }
+            1002 => metadata.body_follows = Some(value.bool()?),
             _ => {}
         }
         Ok(())

@@ -1,0 +1,504 @@
+//! The way of one body through the agents.
+
+use super::ask::{Replies, Reply, Stop, ask, poll_replies, push};
+use super::body::{BodyError, HeldBody};
+use super::chain::{AgentRole, BodyMode, Chain, ChainAgent, CodingMode};
+use super::coding::{BodyDecoder, CodingError, DecodeLimits, content_coding};
+use super::rejection::Rejection;
+use super::verdict::Changes;
+use crate::pool::Exchange;
+use crate::protocol::events::{BodyChunk, RequestBodyChunk, ResponseBodyChunk};
+use crate::protocol::{BodyMutation, EventType, HeaderOp};
+use bytes::Bytes;
+use http::HeaderMap;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Whose body it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Request,
+    Response,
+}
+
+/// The way of one body through the agents: chunks go in by [`push`](Self::push), and what may go on
+/// comes out of [`next`](Self::next), in the same order.
+///
+/// Several chunks may be on their way to the first agents that see the body. Agents after them get
+/// a chunk when those before have let it go.
+pub(super) struct BodyFlow {
+    side: Side,
+    /// Bytes of the body that were pushed.
+    pub(super) received: usize,
+    /// Bytes of the body as agents see it that were pushed.
+    seen: usize,
+    next_chunk: u32,
+    /// Set once the last chunk has been pushed.
+    is_ended: bool,
+    /// Chunks on their way, oldest first.
+    on_way: VecDeque<OnWay>,
+    /// The stage that is asked first; the number of stages if no agent sees the body.
+    first_stage: usize,
+    /// Agents that asked for more and have not decided since, indexed like the exchanges.
+    undecided: SmallVec<[bool; 4]>,
+    mode: BodyMode,
+    decoder: Option<BodyDecoder>,
+    /// Chunks as agents see and change them.
+    held: HeldBody,
+    /// The same chunks before they were decoded, if there is a decoder.
+    originals: HeldBody,
+    /// Set if an agent that sees the body may change it.
+    may_change: bool,
+    is_changed: bool,
+    passing: Option<Passing>,
+    /// Set once something has gone on.
+    is_streaming: bool,
+}
+
+/// Form in which a body goes on. It is chosen once: with the head, or with the first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Passing {
+    /// The bytes that came.
+    Original,
+    /// The bytes that agents saw, and may have changed.
+    Rewritten {
+        /// Length of the whole body, if it is known.
+        length: Option<usize>,
+    },
+}
+
+/// A chunk on its way to the first agents.
+struct OnWay {
+    index: u32,
+    data: Bytes,
+    original: Bytes,
+    is_last: bool,
+    /// `None` if agents are not asked about this chunk.
+    replies: Option<Replies>,
+}
+
+/// What may go on after a chunk was judged.
+#[derive(Debug, Default)]
+pub(super) struct Judged {
+    pub(super) data: Bytes,
+    pub(super) is_last: bool,
+    /// Set if bytes of the chunk or before it are held back.
+    pub(super) is_held: bool,
+    pub(super) request_headers: Vec<HeaderOp>,
+    pub(super) response_headers: Vec<HeaderOp>,
+    /// The agent that asked for the header changes.
+    pub(super) agent: Option<Arc<str>>,
+}
+
+impl BodyFlow {
+    pub(super) fn new(side: Side, chain: &Chain) -> Self {
+        let held = || HeldBody::with_limit(chain.config.max_held_body).charged_to(&chain.pool);
+        Self {
+            side,
+            received: 0,
+            seen: 0,
+            next_chunk: 0,
+            is_ended: false,
+            on_way: VecDeque::new(),
+            first_stage: usize::MAX,
+            undecided: SmallVec::new(),
+            mode: BodyMode::Stream,
+            decoder: None,
+            held: held(),
+            originals: held(),
+            may_change: false,
+            is_changed: false,
+            passing: None,
+            is_streaming: false,
+        }
+    }
+
+    /// Notes which agents see the body, and when it goes on. To be called before its first chunk.
+    pub(super) fn watch(&mut self, chain: &Chain, exchanges: &[Exchange]) {
+        let kind = self.side.event_type();
+        self.undecided.resize(exchanges.len(), false);
+        let sees = |stage: &Range<usize>| {
+            let mut exchanges = exchanges[stage.clone()].iter();
+            exchanges.any(|exchange| exchange.is_subscribed(kind))
+        };
+        let first = chain.stages.iter().position(sees);
+        self.first_stage = first.unwrap_or(chain.stages.len());
+        for agent in watching(chain, exchanges, kind) {
+            self.may_change |= agent.role == AgentRole::Changes;
+            self.mode = self.mode.max(match self.side {
+                Side::Request => agent.request_body,
+                Side::Response => agent.response_body,
+            });
+        }
+    }
+
+    /// Decides how the coding of a message with these headers is treated.
+    pub(super) fn plan_coding(
+        &mut self,
+        chain: &Chain,
+        exchanges: &[Exchange],
+        headers: &HeaderMap,
+    ) -> Result<(), Rejection> {
+        let agents = watching(chain, exchanges, self.side.event_type());
+        let mode = agents.map(|agent| agent.codings).max();
+        let mode = mode.unwrap_or(CodingMode::Pass);
+        if mode == CodingMode::Pass {
+            return Ok(());
+        }
+        let coding = content_coding(headers).map_err(|error| self.side.coding_error(error))?;
+        let Some(coding) = coding else {
+            return Ok(());
+        };
+        if mode == CodingMode::Refuse {
+            return Err(self.side.coding_error(CodingError::Unknown));
+        }
+        let limits = DecodeLimits {
+            max_ratio: chain.config.max_decoding_ratio,
+            max_size: chain.config.max_decoded_body,
+        };
+        self.decoder = Some(BodyDecoder::new(coding, limits));
+        Ok(())
+    }
+
+    /// Returns when the body goes on; `None` if no agent sees it.
+    pub(super) fn watched_mode(&self, chain: &Chain) -> Option<BodyMode> {
+        self.is_watched(chain).then_some(self.mode)
+    }
+
+    /// Returns whether agents see the body.
+    fn is_watched(&self, chain: &Chain) -> bool {
+        self.first_stage < chain.stages.len()
+    }
+
+    /// Returns whether nothing may go on yet, not even the head in front of the body.
+    pub(super) fn holds_head(&self) -> bool {
+        !self.is_streaming && (self.mode != BodyMode::Stream || self.is_undecided())
+    }
+
+    /// Returns whether an agent has asked for more and has not decided since.
+    pub(super) fn is_undecided(&self) -> bool {
+        self.undecided.contains(&true)
+    }
+
+    /// Notes whether an agent has decided by its reply to the event before the body.
+    pub(super) fn set_undecided(&mut self, at: usize, is_undecided: bool) {
+        self.undecided[at] = is_undecided;
+    }
+
+    /// Returns the number of chunks on their way.
+    pub(super) fn on_way(&self) -> usize {
+        self.on_way.len()
+    }
+
+    /// Fixes the form in which the body goes on, as its head goes on now.
+    fn passing(&mut self) -> Passing {
+        let is_whole = self.is_ended && self.on_way.is_empty();
+        let is_rewritten = if is_whole {
+            self.is_changed
+        } else {
+            self.may_change
+        };
+        let passing = match is_rewritten {
+            false => Passing::Original,
+            true => Passing::Rewritten {
+                length: is_whole.then(|| self.held.len()),
+            },
+        };
+        *self.passing.get_or_insert(passing)
+    }
+
+    /// Returns the length that the rewritten body has, if it is known; `None` if the original goes
+    /// on.
+    pub(super) fn rewritten(&mut self) -> Option<Option<usize>> {
+        match self.passing() {
+            Passing::Original => None,
+            Passing::Rewritten { length } => Some(length),
+        }
+    }
+
+    /// Returns whether the body is decoded for agents.
+    pub(super) fn is_decoded(&self) -> bool {
+        self.decoder.is_some()
+    }
+
+    /// Sends a chunk on its way. An empty chunk after the last one is ignored.
+    pub(super) async fn push(
+        &mut self,
+        chain: &Chain,
+        exchanges: &mut [Exchange],
+        id: &str,
+        chunk: Bytes,
+        is_last: bool,
+    ) -> Result<(), Stop> {
+        self.received += chunk.len();
+        let is_repeated_end = self.is_ended && chunk.is_empty();
+        self.is_ended |= is_last;
+        let (data, original) = self.decode(chunk, is_last)?;
+        self.seen += data.len();
+        let is_asked = self.is_watched(chain)
+            && !is_repeated_end
+            && (!data.is_empty() || (is_last && (self.next_chunk > 0 || self.is_undecided())));
+        let mut chunk = OnWay {
+            index: self.next_chunk,
+            data,
+            original,
+            is_last,
+            replies: None,
+        };
+        if is_asked {
+            self.next_chunk += 1;
+            let event = self.event(id, &chunk);
+            let stage = chain.stages[self.first_stage].clone();
+            let is_asked =
+                |at, exchange: &Exchange| self.is_asked(stage.start + at, exchange, &event);
+            let exchanges = &mut exchanges[stage.clone()];
+            chunk.replies = Some(match self.side {
+                Side::Request => {
+                    push(exchanges, &RequestBodyChunk(event.clone()), is_asked).await?
+                }
+                Side::Response => {
+                    push(exchanges, &ResponseBodyChunk(event.clone()), is_asked).await?
+                }
+            });
+        }
+        self.on_way.push_back(chunk);
+        Ok(())
+    }
+
+    fn decode(&mut self, chunk: Bytes, is_last: bool) -> Result<(Bytes, Bytes), Rejection> {
+        let Some(decoder) = &mut self.decoder else {
+            return Ok((chunk, Bytes::new()));
+        };
+        let mut decoded = Vec::new();
+        let mut result = decoder.push(&chunk, &mut decoded);
+        if is_last {
+            result = result.and_then(|()| decoder.finish());
+        }
+        result.map_err(|error| self.side.coding_error(error))?;
+        Ok((decoded.into(), chunk))
+    }
+
+    fn event<'a>(&self, id: &'a str, chunk: &OnWay) -> BodyChunk<'a> {
+        BodyChunk {
+            correlation_id: id,
+            data: chunk.data.clone(),
+            is_last: chunk.is_last,
+            total_size: None,
+            chunk_index: chunk.index,
+            bytes_so_far: self.seen,
+        }
+    }
+
+    /// Returns whether an agent is asked about a chunk. The end of a body without bytes is only for
+    /// those that asked for more.
+    fn is_asked(&self, at: usize, exchange: &Exchange, chunk: &BodyChunk<'_>) -> bool {
+        let is_empty_body = chunk.data.is_empty() && chunk.chunk_index == 0;
+        exchange.is_subscribed(self.side.event_type()) && (!is_empty_body || self.undecided[at])
+    }
+
+    /// Waits for the replies of the first agents to the oldest chunk on its way. Loses nothing if it
+    /// is dropped.
+    pub(super) async fn replied(
+        &mut self,
+        chain: &Chain,
+        exchanges: &mut [Exchange],
+    ) -> Result<(), Stop> {
+        let oldest = self.on_way.front_mut();
+        Self::settle(oldest.into_iter(), chain, self.first_stage, exchanges).await
+    }
+
+    /// Waits for the replies to all chunks on their way, so that answers to other events are not
+    /// taken for them.
+    pub(super) async fn all_replied(
+        &mut self,
+        chain: &Chain,
+        exchanges: &mut [Exchange],
+    ) -> Result<(), Stop> {
+        Self::settle(self.on_way.iter_mut(), chain, self.first_stage, exchanges).await
+    }
+
+    async fn settle<'c>(
+        chunks: impl Iterator<Item = &'c mut OnWay>,
+        chain: &Chain,
+        first_stage: usize,
+        exchanges: &mut [Exchange],
+    ) -> Result<(), Stop> {
+        for replies in chunks.filter_map(|chunk| chunk.replies.as_mut()) {
+            let exchanges = &mut exchanges[chain.stages[first_stage].clone()];
+            poll_fn(|cx| poll_replies(exchanges, replies, cx)).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns what may go on after the oldest chunk on its way, whose [`replied`](Self::replied)
+    /// has ended.
+    pub(super) async fn next(
+        &mut self,
+        chain: &Chain,
+        exchanges: &mut [Exchange],
+        id: &str,
+    ) -> Result<Judged, Stop> {
+        let Some(chunk) = self.on_way.pop_front() else {
+            return Ok(Judged::default());
+        };
+        let mut judged = Judged {
+            is_last: chunk.is_last,
+            ..Judged::default()
+        };
+        let index = chunk.index;
+        let body_error = |side: Side| move |error| side.body_error(error);
+        if self.decoder.is_some() {
+            let original = chunk.original.clone();
+            self.originals
+                .keep(index, original)
+                .map_err(body_error(self.side))?;
+        }
+        if chunk.replies.is_some() || !chunk.data.is_empty() {
+            let data = chunk.data.clone();
+            self.held.keep(index, data).map_err(body_error(self.side))?;
+        }
+        if let Some(replies) = chunk.replies {
+            let stage = self.first_stage;
+            self.apply(chain, stage, replies, &mut judged)?;
+            for stage in stage + 1..chain.stages.len() {
+                let data = self.held.last().cloned().unwrap_or_default();
+                if data.is_empty() && !chunk.is_last {
+                    break;
+                }
+                let passed = OnWay {
+                    data,
+                    original: Bytes::new(),
+                    replies: None,
+                    ..chunk
+                };
+                let event = self.event(id, &passed);
+                let agents = chain.stages[stage].clone();
+                let is_asked =
+                    |at, exchange: &Exchange| self.is_asked(agents.start + at, exchange, &event);
+                let exchanges = &mut exchanges[agents.clone()];
+                let replies = match self.side {
+                    Side::Request => {
+                        ask(exchanges, &RequestBodyChunk(event.clone()), is_asked).await?
+                    }
+                    Side::Response => {
+                        ask(exchanges, &ResponseBodyChunk(event.clone()), is_asked).await?
+                    }
+                };
+                self.apply(chain, stage, replies, &mut judged)?;
+            }
+        }
+        self.release(chain, &mut judged)?;
+        Ok(judged)
+    }
+
+    /// Applies the replies of one stage.
+    fn apply(
+        &mut self,
+        chain: &Chain,
+        stage: usize,
+        replies: Replies,
+        judged: &mut Judged,
+    ) -> Result<(), Rejection> {
+        for (at, reply) in chain.stages[stage].clone().zip(replies) {
+            let Reply::Allowed(changes) = reply else {
+                continue;
+            };
+            let agent = &chain.agents[at];
+            self.undecided[at] = changes.needs_more;
+            if changes.needs_more && judged.is_last {
+                return Err(Rejection::Undecided(agent.agent.shared_id()));
+            }
+            self.change(agent, &changes)?;
+            if !changes.request_headers.is_empty() || !changes.response_headers.is_empty() {
+                judged.agent = Some(agent.agent.shared_id());
+            }
+            judged.request_headers.extend(changes.request_headers);
+            judged.response_headers.extend(changes.response_headers);
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, agent: &ChainAgent, changes: &Changes) -> Result<(), Rejection> {
+        let mutations = match self.side {
+            Side::Request => &changes.request_body,
+            Side::Response => &changes.response_body,
+        };
+        if mutations.iter().all(BodyMutation::is_pass_through) {
+            return Ok(());
+        }
+        if agent.role == AgentRole::Decides {
+            return Err(Rejection::NotAllowedToChange(agent.agent.shared_id()));
+        }
+        self.is_changed = true;
+        let changed = self.held.change(mutations);
+        changed.map_err(|error| self.side.body_error(error))
+    }
+
+    /// Lets go what agents have allowed, as far as the mode permits.
+    fn release(&mut self, chain: &Chain, judged: &mut Judged) -> Result<(), Rejection> {
+        let waits = match self.mode {
+            _ if judged.is_last => false,
+            _ if self.is_undecided() => true,
+            // These bytes belong to decoded ones that are still to come, and to be judged.
+            _ if self.decoder.is_some() && self.held.is_empty() => true,
+            _ if self.is_streaming => false,
+            BodyMode::Stream => false,
+            BodyMode::Hybrid(size) => self.held.len() < size.min(chain.config.max_held_body),
+            BodyMode::Buffer | BodyMode::InspectFirst => true,
+        };
+        if waits {
+            judged.is_held = true;
+            return Ok(());
+        }
+        self.is_streaming = true;
+        judged.data = match self.passing() {
+            Passing::Original if self.decoder.is_some() => {
+                self.held.release();
+                self.originals.release()
+            }
+            _ => {
+                self.originals.release();
+                self.held.release()
+            }
+        };
+        Ok(())
+    }
+}
+
+/// Returns the agents that see bodies of this kind.
+fn watching<'a>(
+    chain: &'a Chain,
+    exchanges: &'a [Exchange],
+    kind: EventType,
+) -> impl Iterator<Item = &'a ChainAgent> {
+    let agents = chain.agents.iter().zip(exchanges);
+    agents
+        .filter(move |(_, exchange)| exchange.is_subscribed(kind))
+        .map(|(agent, _)| agent)
+}
+
+impl Side {
+    pub(super) const fn event_type(self) -> EventType {
+        match self {
+            Self::Request => EventType::RequestBodyChunk,
+            Self::Response => EventType::ResponseBodyChunk,
+        }
+    }
+
+    fn body_error(self, error: BodyError) -> Rejection {
+        match self {
+            Self::Request => Rejection::RequestBody(error),
+            Self::Response => Rejection::ResponseBody(error),
+        }
+    }
+
+    fn coding_error(self, error: CodingError) -> Rejection {
+        match self {
+            Self::Request => Rejection::RequestCoding(error),
+            Self::Response => Rejection::ResponseCoding(error),
+        }
+    }
+}

@@ -1,0 +1,713 @@
+//! One HTTP request and its response, as events and answers of agents.
+
+use super::ask::{Replies, Reply, Stop, ask};
+use super::body_flow::{BodyFlow, Judged, Side};
+use super::chain::{AgentRole, BodyMode, Chain, CodingMode, RequestId, WebSocketMode};
+use super::client::ClientInfo;
+use super::content;
+use super::head::{RequestHead, is_websocket, normalise};
+use super::header_ops::{HeaderTarget, apply_header_ops};
+use super::rejection::Rejection;
+use crate::events::{IpText, Timestamp};
+use crate::log::log_line;
+use crate::pool::Exchange;
+use crate::protocol::events::{
+    Metadata, RequestComplete, RequestHeaders, ResponseHeaders, WebSocketFrame,
+};
+use crate::protocol::{CancelReason, Decision, EventType, HeaderOp, WebSocketDecision};
+use bytes::Bytes;
+use http::header::{HOST, HeaderName};
+use http::{StatusCode, Version};
+use smallvec::SmallVec;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// One HTTP request and its response on their way through the agents of a chain.
+///
+/// An integration calls the methods in the order in which things happen, and forwards what they let
+/// go. Every method that fails ends the transaction: the client gets
+/// [`Rejection::into_response`], or a broken body if it has the head already.
+///
+/// 1. [`judge_request`](Self::judge_request) with the head of the request, before an upstream is
+///    chosen.
+/// 2. [`push_request_chunk`](Self::push_request_chunk) with each chunk of the body, and
+///    [`next_request_chunk`](Self::next_request_chunk) for what may go on;
+///    [`judge_request_chunk`](Self::judge_request_chunk) does both. The head waits as long as
+///    [`holds_request_head`](Self::holds_request_head) says, then
+///    [`settle_request_head`](Self::settle_request_head) applies what agents have changed since.
+/// 3. The same for the response, whose interim heads (1xx, except 101) are not judged.
+/// 4. [`complete`](Self::complete). A transaction that is dropped before is cancelled at the agents.
+///
+/// # Bodies
+///
+/// Agents that subscribe to bodies see them as their [`BodyMode`](super::BodyMode) and
+/// [`CodingMode`](super::CodingMode) say. What goes on is:
+///
+/// * The bytes that came, if no agent with [`AgentRole::Changes`](super::AgentRole::Changes) sees
+///   the body, or the whole body was judged before its head went on and nobody changed it.
+/// * Otherwise the bytes that agents saw and changed, without a coding. `content-length`,
+///   `content-encoding` and what is true of the original bytes only (digests, `etag`,
+///   `content-range`) are adapted or removed.
+///
+/// An agent that asks for more ([`needs_more`](crate::AgentResponse::needs_more)) has not decided:
+/// it gets the end of the body in any case, as an empty chunk if the request has no body.
+pub struct Transaction {
+    chain: Arc<Chain>,
+    id: RequestId,
+    began: Instant,
+    client: Option<SocketAddr>,
+    upstream_attempts: u32,
+    exchanges: SmallVec<[Exchange; 2]>,
+    request: BodyFlow,
+    response: BodyFlow,
+    /// Changes of the request's head that agents asked for on its body.
+    request_headers: Vec<HeaderOp>,
+    /// Changes of the response's head that agents asked for before it arrived.
+    response_headers: Vec<HeaderOp>,
+    has_request_head_gone: bool,
+    has_response_head_gone: bool,
+    is_over: bool,
+}
+
+/// Bytes of a body that agents have let go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PassedChunk {
+    /// The bytes. Empty if the chunk is held back or was dropped.
+    pub data: Bytes,
+    /// `true` if the body ends with these bytes.
+    pub is_last: bool,
+    /// `true` if bytes of this chunk or before it are held back.
+    pub is_held: bool,
+}
+
+impl Transaction {
+    pub(super) fn new(chain: Arc<Chain>, id: RequestId) -> Self {
+        Self {
+            request: BodyFlow::new(Side::Request, &chain),
+            response: BodyFlow::new(Side::Response, &chain),
+            chain,
+            id,
+            began: Instant::now(),
+            client: None,
+            upstream_attempts: 0,
+            exchanges: SmallVec::new(),
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+            has_request_head_gone: false,
+            has_response_head_gone: false,
+            is_over: false,
+        }
+    }
+
+    /// Returns the correlation id of the request's events.
+    pub fn id(&self) -> &str {
+        self.id.as_str()
+    }
+
+    /// Returns the canonical address of the client, once the head was judged.
+    pub fn client(&self) -> Option<SocketAddr> {
+        self.client
+    }
+
+    /// Brings the head of a request into one form (see below), asks the agents about it, and applies
+    /// the changes that they ask for.
+    ///
+    /// Whichever version of HTTP the client speaks:
+    ///
+    /// * The header `host` holds the authority of the target, which has origin form and, by
+    ///   [`PathForm`](super::PathForm), a normal path.
+    /// * Several `cookie` headers are one.
+    /// * Headers of the connection, and those that the client names in `connection`, are gone.
+    ///   What agents set stays. Offers of other protocols than WebSocket are dropped.
+    /// * The client's address is that of [`ClientInfo`], behind
+    ///   [`trusted_hops`](super::ChainConfig::trusted_hops).
+    ///
+    /// `has_body` is `false` if the request certainly has no body.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`], which ends the transaction.
+    pub async fn judge_request(
+        &mut self,
+        head: &mut impl RequestHead,
+        client: ClientInfo<'_>,
+        has_body: bool,
+    ) -> Result<(), Rejection> {
+        normalise(head, self.chain.config.path_form)?;
+        self.client = client.address(head.headers(), self.chain.config.trusted_hops)?;
+        self.open_exchanges()?;
+        if is_websocket(head) && !self.forwards_websockets() {
+            return Err(Rejection::WebSocket);
+        }
+        self.prepare_for_response(head)?;
+        self.request.watch(&self.chain, &self.exchanges);
+        if has_body {
+            self.request
+                .plan_coding(&self.chain, &self.exchanges, head.headers())?;
+        }
+        self.ask_about_request(head, client, has_body).await?;
+        if !has_body && self.request.is_undecided() {
+            self.push_request_chunk(Bytes::new(), true).await?;
+            self.next_request_chunk().await?;
+            apply_header_ops(head, &std::mem::take(&mut self.request_headers))?;
+        }
+        Ok(())
+    }
+
+    fn forwards_websockets(&self) -> bool {
+        match self.chain.config.websockets {
+            WebSocketMode::Inspect => self.exchanges.is_empty() || self.watches_frames(),
+            WebSocketMode::Pass => true,
+            WebSocketMode::Refuse => false,
+        }
+    }
+
+    fn open_exchanges(&mut self) -> Result<(), Rejection> {
+        for agent in &self.chain.agents {
+            self.exchanges.push(agent.agent.exchange(self.id.as_str())?);
+        }
+        Ok(())
+    }
+
+    /// Asks the upstream for a response that agents can look into and change.
+    fn prepare_for_response(&self, head: &mut impl RequestHead) -> Result<(), Rejection> {
+        let (mut may_change, mut codings) = (false, CodingMode::Pass);
+        for (agent, exchange) in self.chain.agents.iter().zip(&self.exchanges) {
+            if exchange.is_subscribed(EventType::ResponseBodyChunk) {
+                may_change |= agent.role == AgentRole::Changes;
+                codings = codings.max(agent.codings);
+            }
+        }
+        if may_change {
+            content::ask_for_whole(head);
+        }
+        Ok(content::restrict_codings(head, codings)?)
+    }
+
+    async fn ask_about_request(
+        &mut self,
+        head: &mut impl RequestHead,
+        client: ClientInfo<'_>,
+        has_body: bool,
+    ) -> Result<(), Rejection> {
+        let timestamp = Timestamp::now();
+        let client_ip = self.client.map(|address| IpText::from(address.ip()));
+        let id = self.id;
+        let chain = Arc::clone(&self.chain);
+        for stage in &chain.stages {
+            let replies = {
+                let uri = head.path_and_query();
+                let headers = head.headers();
+                let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+                let event = RequestHeaders {
+                    metadata: Metadata {
+                        correlation_id: id.as_str(),
+                        request_id: id.as_str(),
+                        client_ip: client_ip.as_deref().unwrap_or_default(),
+                        client_port: self.client.map_or(0, |address| address.port()),
+                        server_name: text(&HOST),
+                        protocol: protocol(head.version()),
+                        tls_version: client.tls_version,
+                        tls_cipher: client.tls_cipher,
+                        timestamp: &timestamp,
+                        traceparent: text(&TRACEPARENT),
+                        body_follows: Some(has_body),
+                        ..Metadata::default()
+                    },
+                    method: head.method().as_str(),
+                    uri: &uri,
+                    headers,
+                };
+                let kind = EventType::RequestHeaders;
+                let exchanges = &mut self.exchanges[stage.clone()];
+                ask(exchanges, &event, |_, exchange| {
+                    exchange.is_subscribed(kind)
+                })
+                .await
+            };
+            let replies = replies.map_err(|stop| self.reject(stop))?;
+            let ops = self.take_head_replies(stage.start, replies, Side::Request)?;
+            apply_header_ops(head, &ops)?;
+        }
+        Ok(())
+    }
+
+    /// Notes who is undecided, and returns the changes of the head in question.
+    fn take_head_replies(
+        &mut self,
+        first: usize,
+        replies: Replies,
+        side: Side,
+    ) -> Result<Vec<HeaderOp>, Rejection> {
+        let mut ops = Vec::new();
+        for (at, reply) in (first..).zip(replies) {
+            let Reply::Allowed(changes) = reply else {
+                continue;
+            };
+            let flow = match side {
+                Side::Request => &mut self.request,
+                Side::Response => &mut self.response,
+            };
+            if changes.needs_more && !self.exchanges[at].is_subscribed(side.event_type()) {
+                return Err(Rejection::Undecided(
+                    self.chain.agents[at].agent.shared_id(),
+                ));
+            }
+            flow.set_undecided(at, changes.needs_more);
+            match side {
+                Side::Request => {
+                    ops.extend(changes.request_headers);
+                    self.response_headers.extend(changes.response_headers);
+                }
+                Side::Response => {
+                    if !changes.request_headers.is_empty() {
+                        return Err(Rejection::TooLate(self.chain.agents[at].agent.shared_id()));
+                    }
+                    ops.extend(changes.response_headers);
+                }
+            }
+        }
+        Ok(ops)
+    }
+
+    /// Returns when a body that agents see goes on; `None` if none of them subscribes to request
+    /// bodies.
+    pub fn request_body_mode(&self) -> Option<BodyMode> {
+        self.request.watched_mode(&self.chain)
+    }
+
+    /// Like [`Transaction::request_body_mode`], for the response.
+    pub fn response_body_mode(&self) -> Option<BodyMode> {
+        self.response.watched_mode(&self.chain)
+    }
+
+    /// Returns the size that agents prefer for the chunks of a request's body, in bytes. Smaller
+    /// chunks are better gathered up to it, unless more of the body is not there yet.
+    pub fn preferred_request_chunk(&self) -> usize {
+        self.preferred_chunk(EventType::RequestBodyChunk)
+    }
+
+    /// Like [`Transaction::preferred_request_chunk`], for the response.
+    pub fn preferred_response_chunk(&self) -> usize {
+        self.preferred_chunk(EventType::ResponseBodyChunk)
+    }
+
+    fn preferred_chunk(&self, kind: EventType) -> usize {
+        let asked = self
+            .exchanges
+            .iter()
+            .filter(|exchange| exchange.is_subscribed(kind));
+        asked
+            .filter_map(Exchange::preferred_chunk_size)
+            .min()
+            .unwrap_or(64 * 1024)
+    }
+
+    /// Returns whether the head of the request must not go on yet: its agents have not decided, or
+    /// the mode of its body forbids it.
+    pub fn holds_request_head(&self) -> bool {
+        self.request.holds_head()
+    }
+
+    /// Like [`Transaction::holds_request_head`], for the response.
+    pub fn holds_response_head(&self) -> bool {
+        self.response.holds_head()
+    }
+
+    /// Applies changes of the head that agents asked for on the body, and adapts the headers that
+    /// describe the body. Call it when the head goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::Headers`] if an agent asked for a change that is not permitted.
+    pub fn settle_request_head(&mut self, head: &mut impl RequestHead) -> Result<(), Rejection> {
+        self.has_request_head_gone = true;
+        self.upstream_attempts += 1;
+        apply_header_ops(head, &std::mem::take(&mut self.request_headers))?;
+        Ok(content::describe(head, &mut self.request)?)
+    }
+
+    /// Like [`Transaction::settle_request_head`], for the response. `has_body` is `false` if the
+    /// response has no body whatever its headers say, as that to `HEAD`.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::Headers`] if an agent asked for a change that is not permitted.
+    pub fn settle_response_head(
+        &mut self,
+        head: &mut impl HeaderTarget,
+        has_body: bool,
+    ) -> Result<(), Rejection> {
+        self.has_response_head_gone = true;
+        apply_header_ops(head, &std::mem::take(&mut self.response_headers))?;
+        if has_body {
+            content::describe(head, &mut self.response)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a chunk of the request's body to the agents. `is_last` may come with the last bytes or
+    /// without bytes behind them.
+    ///
+    /// Several chunks may be on their way. Not cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`], which ends the transaction.
+    pub async fn push_request_chunk(
+        &mut self,
+        data: Bytes,
+        is_last: bool,
+    ) -> Result<(), Rejection> {
+        let (chain, exchanges) = (&self.chain, &mut self.exchanges);
+        let pushed = self
+            .request
+            .push(chain, exchanges, self.id.as_str(), data, is_last)
+            .await;
+        pushed.map_err(|stop| self.reject(stop))
+    }
+
+    /// Waits until the first agents have replied to the oldest chunk that is on its way. Cancel
+    /// safe; returns at once if no chunk is on its way.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`], which ends the transaction.
+    pub async fn request_chunk_replied(&mut self) -> Result<(), Rejection> {
+        let replied = self.request.replied(&self.chain, &mut self.exchanges).await;
+        replied.map_err(|stop| self.reject(stop))
+    }
+
+    /// Returns the number of chunks of the request's body that are on their way.
+    pub fn request_chunks_on_way(&self) -> usize {
+        self.request.on_way()
+    }
+
+    /// Returns what may go on after the oldest chunk of the request's body that is on its way. Not
+    /// cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`], which ends the transaction.
+    pub async fn next_request_chunk(&mut self) -> Result<PassedChunk, Rejection> {
+        self.request_chunk_replied().await?;
+        let id = self.id;
+        let judged = self
+            .request
+            .next(&self.chain, &mut self.exchanges, id.as_str())
+            .await;
+        let judged = judged.map_err(|stop| self.reject(stop))?;
+        self.take_body_changes(judged)
+    }
+
+    /// Asks about a chunk of the request's body, and returns what may go on.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`], which ends the transaction.
+    pub async fn judge_request_chunk(
+        &mut self,
+        data: Bytes,
+        is_last: bool,
+    ) -> Result<PassedChunk, Rejection> {
+        self.push_request_chunk(data, is_last).await?;
+        self.next_request_chunk().await
+    }
+
+    fn take_body_changes(&mut self, judged: Judged) -> Result<PassedChunk, Rejection> {
+        let is_late = self.has_request_head_gone && !judged.request_headers.is_empty()
+            || self.has_response_head_gone && !judged.response_headers.is_empty();
+        if let Some(agent) = judged.agent.filter(|_| is_late) {
+            return Err(Rejection::TooLate(agent));
+        }
+        self.request_headers.extend(judged.request_headers);
+        self.response_headers.extend(judged.response_headers);
+        Ok(PassedChunk {
+            data: judged.data,
+            is_last: judged.is_last,
+            is_held: judged.is_held,
+        })
+    }
+
+    /// Asks about the head of the response, and applies the changes that agents asked for so far.
+    /// Interim responses are not judged.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`], which ends the transaction.
+    pub async fn judge_response(
+        &mut self,
+        status: StatusCode,
+        head: &mut impl HeaderTarget,
+        has_body: bool,
+    ) -> Result<(), Rejection> {
+        if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
+        self.has_request_head_gone = true;
+        let settled = self
+            .request
+            .all_replied(&self.chain, &mut self.exchanges)
+            .await;
+        settled.map_err(|stop| self.reject(stop))?;
+        self.response.watch(&self.chain, &self.exchanges);
+        if has_body {
+            self.response
+                .plan_coding(&self.chain, &self.exchanges, head.headers())?;
+        }
+        apply_header_ops(head, &std::mem::take(&mut self.response_headers))?;
+        let chain = Arc::clone(&self.chain);
+        let id = self.id;
+        for stage in &chain.stages {
+            let event = ResponseHeaders {
+                correlation_id: id.as_str(),
+                status: status.as_u16(),
+                headers: head.headers(),
+            };
+            let kind = EventType::ResponseHeaders;
+            let exchanges = &mut self.exchanges[stage.clone()];
+            let replies = ask(exchanges, &event, |_, exchange| {
+                exchange.is_subscribed(kind)
+            })
+            .await;
+            let replies = replies.map_err(|stop| self.reject(stop))?;
+            let ops = self.take_head_replies(stage.start, replies, Side::Response)?;
+            apply_header_ops(head, &ops)?;
+        }
+        if !has_body && self.response.is_undecided() {
+            self.push_response_chunk(Bytes::new(), true).await?;
+            self.next_response_chunk().await?;
+            apply_header_ops(head, &std::mem::take(&mut self.response_headers))?;
+        }
+        Ok(())
+    }
+
+    /// Like [`Transaction::push_request_chunk`], for the response.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`], which ends the transaction.
+    pub async fn push_response_chunk(
+        &mut self,
+        data: Bytes,
+        is_last: bool,
+    ) -> Result<(), Rejection> {
+        let settled = self
+            .request
+            .all_replied(&self.chain, &mut self.exchanges)
+            .await;
+        settled.map_err(|stop| self.reject(stop))?;
+        let (chain, exchanges) = (&self.chain, &mut self.exchanges);
+        let pushed = self
+            .response
+            .push(chain, exchanges, self.id.as_str(), data, is_last)
+            .await;
+        pushed.map_err(|stop| self.reject(stop))
+    }
+
+    /// Like [`Transaction::request_chunk_replied`], for the response.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`], which ends the transaction.
+    pub async fn response_chunk_replied(&mut self) -> Result<(), Rejection> {
+        let replied = self
+            .response
+            .replied(&self.chain, &mut self.exchanges)
+            .await;
+        replied.map_err(|stop| self.reject(stop))
+    }
+
+    /// Returns the number of chunks of the response's body that are on their way.
+    pub fn response_chunks_on_way(&self) -> usize {
+        self.response.on_way()
+    }
+
+    /// Like [`Transaction::next_request_chunk`], for the response.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`], which ends the transaction.
+    pub async fn next_response_chunk(&mut self) -> Result<PassedChunk, Rejection> {
+        self.response_chunk_replied().await?;
+        let id = self.id;
+        let judged = self
+            .response
+            .next(&self.chain, &mut self.exchanges, id.as_str())
+            .await;
+        let judged = judged.map_err(|stop| self.reject(stop))?;
+        self.take_body_changes(judged)
+    }
+
+    /// Like [`Transaction::judge_request_chunk`], for the response.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`], which ends the transaction.
+    pub async fn judge_response_chunk(
+        &mut self,
+        data: Bytes,
+        is_last: bool,
+    ) -> Result<PassedChunk, Rejection> {
+        self.push_response_chunk(data, is_last).await?;
+        self.next_response_chunk().await
+    }
+
+    /// Returns whether an agent subscribes to WebSocket frames.
+    pub fn watches_frames(&self) -> bool {
+        let mut exchanges = self.exchanges.iter();
+        exchanges.any(|exchange| exchange.is_subscribed(EventType::WebSocketFrame))
+    }
+
+    /// Asks about a frame of a WebSocket connection. The correlation id and the client's address in
+    /// `frame` are set by this.
+    ///
+    /// The first decision that is not [`WebSocketDecision::Allow`] counts. An agent that decides
+    /// against the request closes the connection by status code 1008.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`] if a call to an agent failed.
+    pub async fn judge_frame(
+        &mut self,
+        frame: WebSocketFrame<'_>,
+    ) -> Result<WebSocketDecision, Rejection> {
+        let id = self.id;
+        let client_ip = self.client.map(|address| IpText::from(address.ip()));
+        let frame = WebSocketFrame {
+            correlation_id: id.as_str(),
+            client_ip: client_ip.as_deref().unwrap_or_default(),
+            ..frame
+        };
+        for exchange in &mut self.exchanges {
+            if !exchange.is_subscribed(EventType::WebSocketFrame) {
+                continue;
+            }
+            let answer = exchange.send(&frame).await?;
+            if answer.decision != Decision::Allow {
+                return Ok(WebSocketDecision::Close {
+                    code: 1008,
+                    reason: String::new(),
+                });
+            }
+            match answer.websocket_decision {
+                None | Some(WebSocketDecision::Allow) => {}
+                Some(decision) => return Ok(decision),
+            }
+        }
+        Ok(WebSocketDecision::Allow)
+    }
+
+    /// Notes bytes of the request's body that no agent sees.
+    pub fn count_request_bytes(&mut self, bytes: usize) {
+        self.request.received += bytes;
+    }
+
+    /// Notes bytes of the response's body that no agent sees.
+    pub fn count_response_bytes(&mut self, bytes: usize) {
+        self.response.received += bytes;
+    }
+
+    /// Returns the number of bytes of the request's body so far.
+    pub fn request_bytes(&self) -> usize {
+        self.request.received
+    }
+
+    /// Tells the agents that nobody waits for them any more.
+    pub fn cancel(&mut self, reason: CancelReason) {
+        self.is_over = true;
+        for exchange in self.exchanges.drain(..) {
+            exchange.cancel(reason);
+        }
+    }
+
+    /// Tells the agents that the request is over. Does not wait for their answers.
+    ///
+    /// `error` says why the client did not get the whole response. Must be called within a tokio
+    /// runtime.
+    pub fn complete(&mut self, status: u16, error: Option<String>) {
+        self.is_over = true;
+        let exchanges = std::mem::take(&mut self.exchanges);
+        // These agents have not answered because another agent denied the request first.
+        let (unanswered, mut exchanges): (SmallVec<[Exchange; 2]>, SmallVec<[Exchange; 2]>) =
+            exchanges
+                .into_iter()
+                .partition(|exchange| exchange.unanswered() > 0);
+        for exchange in unanswered {
+            exchange.cancel(CancelReason::BlockedByAgent);
+        }
+        exchanges.retain(|exchange| exchange.is_subscribed(EventType::RequestComplete));
+        if exchanges.is_empty() {
+            return;
+        }
+        let (id, began, upstream_attempts) = (self.id, self.began, self.upstream_attempts);
+        let (received, sent) = (self.request.received, self.response.received);
+        let mut notifying = Box::pin(async move {
+            let event = RequestComplete {
+                correlation_id: id.as_str(),
+                status,
+                duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+                request_body_size: received,
+                response_body_size: sent,
+                upstream_attempts,
+                error: error.as_deref(),
+            };
+            for exchange in &mut exchanges {
+                if let Err(error) = exchange.send(&event).await {
+                    let agent = exchange.agent_id();
+                    log_line!(debug, agent, { agent, error }, "cannot notify of a request's end");
+                }
+            }
+        });
+        // Usually the events are sent by the first poll, which saves spawning a task.
+        let polled = notifying
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        if polled == Poll::Pending {
+            tokio::spawn(notifying);
+        }
+    }
+
+    fn reject(&self, stop: Stop) -> Rejection {
+        match stop {
+            Stop::Rejected(rejection) => rejection,
+            Stop::Denied(denial) => {
+                let (agent, response) = (
+                    &*denial.agent_id,
+                    denial.to_http_after(&self.response_headers),
+                );
+                let decision = denial.response.decision.as_str();
+                log_line!(info, agent, { agent, decision }, "an agent denied the request");
+                Rejection::Denied {
+                    agent: Arc::clone(&denial.agent_id),
+                    response: Box::new(response),
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Transaction {
+    /// Cancels the transaction at the agents, as its client has gone away, unless it is complete.
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.cancel(CancelReason::ClientDisconnect);
+        }
+    }
+}
+
+/// Returns the name of an HTTP version in events.
+const fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP/1.1",
+    }
+}
