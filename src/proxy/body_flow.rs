@@ -17,10 +17,12 @@ use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Whose body it is.
+/// One of the two messages of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub enum Message {
+    /// The client's request.
     Request,
+    /// The upstream's response.
     Response,
 }
 
@@ -30,7 +32,7 @@ pub(super) enum Side {
 /// Several chunks may be on their way to the first agents that see the body. Agents after them get
 /// a chunk when those before have let it go.
 pub(super) struct BodyFlow {
-    side: Side,
+    message: Message,
     /// Bytes of the body that were pushed.
     pub(super) received: usize,
     /// Bytes of the body as agents see it that were pushed.
@@ -94,10 +96,10 @@ pub(super) struct Judged {
 }
 
 impl BodyFlow {
-    pub(super) fn new(side: Side, chain: &Chain) -> Self {
+    pub(super) fn new(message: Message, chain: &Chain) -> Self {
         let held = || HeldBody::with_limit(chain.config.max_held_body).charged_to(&chain.pool);
         Self {
-            side,
+            message,
             received: 0,
             seen: 0,
             next_chunk: 0,
@@ -118,7 +120,7 @@ impl BodyFlow {
 
     /// Notes which agents see the body, and when it goes on. To be called before its first chunk.
     pub(super) fn watch(&mut self, chain: &Chain, exchanges: &[Exchange]) {
-        let kind = self.side.event_type();
+        let kind = self.message.event_type();
         self.undecided.resize(exchanges.len(), false);
         let sees = |stage: &Range<usize>| {
             let mut exchanges = exchanges[stage.clone()].iter();
@@ -128,9 +130,9 @@ impl BodyFlow {
         self.first_stage = first.unwrap_or(chain.stages.len());
         for agent in watching(chain, exchanges, kind) {
             self.may_change |= agent.role == AgentRole::Changes;
-            self.mode = self.mode.max(match self.side {
-                Side::Request => agent.request_body,
-                Side::Response => agent.response_body,
+            self.mode = self.mode.max(match self.message {
+                Message::Request => agent.request_body,
+                Message::Response => agent.response_body,
             });
         }
     }
@@ -142,18 +144,18 @@ impl BodyFlow {
         exchanges: &[Exchange],
         headers: &HeaderMap,
     ) -> Result<(), Rejection> {
-        let agents = watching(chain, exchanges, self.side.event_type());
+        let agents = watching(chain, exchanges, self.message.event_type());
         let mode = agents.map(|agent| agent.codings).max();
         let mode = mode.unwrap_or(CodingMode::Pass);
         if mode == CodingMode::Pass {
             return Ok(());
         }
-        let coding = content_coding(headers).map_err(|error| self.side.coding_error(error))?;
+        let coding = content_coding(headers).map_err(|error| self.message.coding_error(error))?;
         let Some(coding) = coding else {
             return Ok(());
         };
         if mode == CodingMode::Refuse {
-            return Err(self.side.coding_error(CodingError::Unknown));
+            return Err(self.message.coding_error(CodingError::Unknown));
         }
         let limits = DecodeLimits {
             max_ratio: chain.config.max_decoding_ratio,
@@ -255,11 +257,11 @@ impl BodyFlow {
             let is_asked =
                 |at, exchange: &Exchange| self.is_asked(stage.start + at, exchange, &event);
             let exchanges = &mut exchanges[stage.clone()];
-            chunk.replies = Some(match self.side {
-                Side::Request => {
+            chunk.replies = Some(match self.message {
+                Message::Request => {
                     push(exchanges, &RequestBodyChunk(event.clone()), is_asked).await?
                 }
-                Side::Response => {
+                Message::Response => {
                     push(exchanges, &ResponseBodyChunk(event.clone()), is_asked).await?
                 }
             });
@@ -277,7 +279,7 @@ impl BodyFlow {
         if is_last {
             result = result.and_then(|()| decoder.finish());
         }
-        result.map_err(|error| self.side.coding_error(error))?;
+        result.map_err(|error| self.message.coding_error(error))?;
         Ok((decoded.into(), chunk))
     }
 
@@ -296,7 +298,7 @@ impl BodyFlow {
     /// those that asked for more.
     fn is_asked(&self, at: usize, exchange: &Exchange, chunk: &BodyChunk<'_>) -> bool {
         let is_empty_body = chunk.data.is_empty() && chunk.chunk_index == 0;
-        exchange.is_subscribed(self.side.event_type()) && (!is_empty_body || self.undecided[at])
+        exchange.is_subscribed(self.message.event_type()) && (!is_empty_body || self.undecided[at])
     }
 
     /// Waits for the replies of the first agents to the oldest chunk on its way. Loses nothing if it
@@ -349,16 +351,18 @@ impl BodyFlow {
             ..Judged::default()
         };
         let index = chunk.index;
-        let body_error = |side: Side| move |error| side.body_error(error);
+        let body_error = |message: Message| move |error| message.body_error(error);
         if self.decoder.is_some() {
             let original = chunk.original.clone();
             self.originals
                 .keep(index, original)
-                .map_err(body_error(self.side))?;
+                .map_err(body_error(self.message))?;
         }
         if chunk.replies.is_some() || !chunk.data.is_empty() {
             let data = chunk.data.clone();
-            self.held.keep(index, data).map_err(body_error(self.side))?;
+            self.held
+                .keep(index, data)
+                .map_err(body_error(self.message))?;
         }
         if let Some(replies) = chunk.replies {
             let stage = self.first_stage;
@@ -379,11 +383,11 @@ impl BodyFlow {
                 let is_asked =
                     |at, exchange: &Exchange| self.is_asked(agents.start + at, exchange, &event);
                 let exchanges = &mut exchanges[agents.clone()];
-                let replies = match self.side {
-                    Side::Request => {
+                let replies = match self.message {
+                    Message::Request => {
                         ask(exchanges, &RequestBodyChunk(event.clone()), is_asked).await?
                     }
-                    Side::Response => {
+                    Message::Response => {
                         ask(exchanges, &ResponseBodyChunk(event.clone()), is_asked).await?
                     }
                 };
@@ -422,9 +426,9 @@ impl BodyFlow {
     }
 
     fn change(&mut self, agent: &ChainAgent, changes: &Changes) -> Result<(), Rejection> {
-        let mutations = match self.side {
-            Side::Request => &changes.request_body,
-            Side::Response => &changes.response_body,
+        let mutations = match self.message {
+            Message::Request => &changes.request_body,
+            Message::Response => &changes.response_body,
         };
         if mutations.iter().all(BodyMutation::is_pass_through) {
             return Ok(());
@@ -434,7 +438,7 @@ impl BodyFlow {
         }
         self.is_changed = true;
         let changed = self.held.change(mutations);
-        changed.map_err(|error| self.side.body_error(error))
+        changed.map_err(|error| self.message.body_error(error))
     }
 
     /// Lets go what agents have allowed, as far as the mode permits.
@@ -480,7 +484,7 @@ fn watching<'a>(
         .map(|(agent, _)| agent)
 }
 
-impl Side {
+impl Message {
     pub(super) const fn event_type(self) -> EventType {
         match self {
             Self::Request => EventType::RequestBodyChunk,

@@ -243,6 +243,24 @@ fn remove_connection_headers(head: &mut impl RequestHead) -> Result<(), BadReque
         .map_err(|_| BadRequest::Connection)
 }
 
+/// Removes the headers of the upstream's connection from a response, before agents are asked.
+pub(super) fn normalise_response(head: &mut impl HeaderTarget) {
+    let headers = head.headers();
+    if !headers.contains_key(CONNECTION) {
+        return;
+    }
+    let values = headers.get_all(CONNECTION).iter();
+    let named = values
+        .flat_map(tokens)
+        .filter_map(|name| HeaderName::from_bytes(name).ok());
+    let named: Vec<_> = named.filter(|name| !STAYS.contains(name)).collect();
+    for name in named.iter().chain(&OF_CONNECTION).chain([&CONNECTION]) {
+        if head.headers().contains_key(name) {
+            head.remove(name);
+        }
+    }
+}
+
 /// Returns whether the list in a header has this token, in any case.
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     let mut values = headers.get_all(name).iter();

@@ -53,6 +53,7 @@ mod verdict;
 
 pub use answer::{answer_of, plain_answer, status_of};
 pub use body::{BodyError, HeldBody};
+pub use body_flow::Message;
 pub use chain::{
     AgentChain, AgentRole, BodyMode, ChainAgent, ChainConfig, CodingMode, WebSocketMode,
 };

@@ -1,11 +1,11 @@
 //! One HTTP request and its response, as events and answers of agents.
 
 use super::ask::{Replies, Reply, Stop, ask};
-use super::body_flow::{BodyFlow, Judged, Side};
+use super::body_flow::{BodyFlow, Judged, Message};
 use super::chain::{AgentRole, BodyMode, Chain, CodingMode, RequestId, WebSocketMode};
 use super::client::ClientInfo;
 use super::content;
-use super::head::{RequestHead, is_websocket, normalise};
+use super::head::{RequestHead, is_websocket, normalise, normalise_response};
 use super::header_ops::{HeaderTarget, apply_header_ops};
 use super::rejection::Rejection;
 use crate::events::{IpText, Timestamp};
@@ -34,10 +34,9 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 ///
 /// 1. [`judge_request`](Self::judge_request) with the head of the request, before an upstream is
 ///    chosen.
-/// 2. [`push_request_chunk`](Self::push_request_chunk) with each chunk of the body, and
-///    [`next_request_chunk`](Self::next_request_chunk) for what may go on;
-///    [`judge_request_chunk`](Self::judge_request_chunk) does both. The head waits as long as
-///    [`holds_request_head`](Self::holds_request_head) says, then
+/// 2. [`push_chunk`](Self::push_chunk) with each chunk of the body, and
+///    [`next_chunk`](Self::next_chunk) for what may go on; [`judge_chunk`](Self::judge_chunk) does
+///    both. The head waits as long as [`holds_head`](Self::holds_head) says, then
 ///    [`settle_request_head`](Self::settle_request_head) applies what agents have changed since.
 /// 3. The same for the response, whose interim heads (1xx, except 101) are not judged.
 /// 4. [`complete`](Self::complete). A transaction that is dropped before is cancelled at the agents.
@@ -88,8 +87,8 @@ pub struct PassedChunk {
 impl Transaction {
     pub(super) fn new(chain: Arc<Chain>, id: RequestId) -> Self {
         Self {
-            request: BodyFlow::new(Side::Request, &chain),
-            response: BodyFlow::new(Side::Response, &chain),
+            request: BodyFlow::new(Message::Request, &chain),
+            response: BodyFlow::new(Message::Response, &chain),
             chain,
             id,
             began: Instant::now(),
@@ -152,8 +151,8 @@ impl Transaction {
         }
         self.ask_about_request(head, client, has_body).await?;
         if !has_body && self.request.is_undecided() {
-            self.push_request_chunk(Bytes::new(), true).await?;
-            self.next_request_chunk().await?;
+            self.judge_chunk(Message::Request, Bytes::new(), true)
+                .await?;
             apply_header_ops(head, &std::mem::take(&mut self.request_headers))?;
         }
         Ok(())
@@ -230,8 +229,8 @@ impl Transaction {
                 })
                 .await
             };
-            let replies = replies.map_err(|stop| self.reject(stop))?;
-            let ops = self.take_head_replies(stage.start, replies, Side::Request)?;
+            let replies = replies.map_err(|stop| reject(stop, &self.response_headers))?;
+            let ops = self.take_head_replies(stage.start, replies, Message::Request)?;
             apply_header_ops(head, &ops)?;
         }
         Ok(())
@@ -242,29 +241,29 @@ impl Transaction {
         &mut self,
         first: usize,
         replies: Replies,
-        side: Side,
+        message: Message,
     ) -> Result<Vec<HeaderOp>, Rejection> {
         let mut ops = Vec::new();
         for (at, reply) in (first..).zip(replies) {
             let Reply::Allowed(changes) = reply else {
                 continue;
             };
-            let flow = match side {
-                Side::Request => &mut self.request,
-                Side::Response => &mut self.response,
+            let flow = match message {
+                Message::Request => &mut self.request,
+                Message::Response => &mut self.response,
             };
-            if changes.needs_more && !self.exchanges[at].is_subscribed(side.event_type()) {
+            if changes.needs_more && !self.exchanges[at].is_subscribed(message.event_type()) {
                 return Err(Rejection::Undecided(
                     self.chain.agents[at].agent.shared_id(),
                 ));
             }
             flow.set_undecided(at, changes.needs_more);
-            match side {
-                Side::Request => {
+            match message {
+                Message::Request => {
                     ops.extend(changes.request_headers);
                     self.response_headers.extend(changes.response_headers);
                 }
-                Side::Response => {
+                Message::Response => {
                     if !changes.request_headers.is_empty() {
                         return Err(Rejection::TooLate(self.chain.agents[at].agent.shared_id()));
                     }
@@ -275,48 +274,37 @@ impl Transaction {
         Ok(ops)
     }
 
-    /// Returns when a body that agents see goes on; `None` if none of them subscribes to request
-    /// bodies.
-    pub fn request_body_mode(&self) -> Option<BodyMode> {
-        self.request.watched_mode(&self.chain)
+    /// Returns when a body that agents see goes on; `None` if none of them subscribes to it.
+    pub fn body_mode(&self, message: Message) -> Option<BodyMode> {
+        self.flow(message).watched_mode(&self.chain)
     }
 
-    /// Like [`Transaction::request_body_mode`], for the response.
-    pub fn response_body_mode(&self) -> Option<BodyMode> {
-        self.response.watched_mode(&self.chain)
-    }
-
-    /// Returns the size that agents prefer for the chunks of a request's body, in bytes. Smaller
-    /// chunks are better gathered up to it, unless more of the body is not there yet.
-    pub fn preferred_request_chunk(&self) -> usize {
-        self.preferred_chunk(EventType::RequestBodyChunk)
-    }
-
-    /// Like [`Transaction::preferred_request_chunk`], for the response.
-    pub fn preferred_response_chunk(&self) -> usize {
-        self.preferred_chunk(EventType::ResponseBodyChunk)
-    }
-
-    fn preferred_chunk(&self, kind: EventType) -> usize {
-        let asked = self
+    /// Returns the size that agents prefer for the chunks of a body, in bytes. Smaller chunks are
+    /// better gathered up to it, unless more of the body is not there yet.
+    pub fn preferred_chunk(&self, message: Message) -> usize {
+        let kind = message.event_type();
+        let mut sizes = self
             .exchanges
             .iter()
             .filter(|exchange| exchange.is_subscribed(kind));
-        asked
+        let size = sizes
+            .by_ref()
             .filter_map(Exchange::preferred_chunk_size)
-            .min()
-            .unwrap_or(64 * 1024)
+            .min();
+        size.unwrap_or(64 * 1024)
     }
 
-    /// Returns whether the head of the request must not go on yet: its agents have not decided, or
-    /// the mode of its body forbids it.
-    pub fn holds_request_head(&self) -> bool {
-        self.request.holds_head()
+    /// Returns whether the head of a message must not go on yet: agents have not decided, or the
+    /// mode of its body forbids it.
+    pub fn holds_head(&self, message: Message) -> bool {
+        self.flow(message).holds_head()
     }
 
-    /// Like [`Transaction::holds_request_head`], for the response.
-    pub fn holds_response_head(&self) -> bool {
-        self.response.holds_head()
+    fn flow(&self, message: Message) -> &BodyFlow {
+        match message {
+            Message::Request => &self.request,
+            Message::Response => &self.response,
+        }
     }
 
     /// Applies changes of the head that agents asked for on the body, and adapts the headers that
@@ -351,25 +339,35 @@ impl Transaction {
         Ok(())
     }
 
-    /// Sends a chunk of the request's body to the agents. `is_last` may come with the last bytes or
-    /// without bytes behind them.
+    /// Sends a chunk of a body to the agents. `is_last` may come with the last bytes or without
+    /// bytes behind them.
     ///
     /// Several chunks may be on their way. Not cancel safe.
     ///
     /// # Errors
     ///
     /// A [`Rejection`], which ends the transaction.
-    pub async fn push_request_chunk(
+    pub async fn push_chunk(
         &mut self,
+        message: Message,
         data: Bytes,
         is_last: bool,
     ) -> Result<(), Rejection> {
-        let (chain, exchanges) = (&self.chain, &mut self.exchanges);
-        let pushed = self
-            .request
-            .push(chain, exchanges, self.id.as_str(), data, is_last)
+        let (chain, id) = (&self.chain, self.id);
+        let exchanges = &mut self.exchanges;
+        if message == Message::Response {
+            // Answers to them would be taken for answers to this chunk.
+            let settled = self.request.all_replied(chain, exchanges).await;
+            settled.map_err(|stop| reject(stop, &self.response_headers))?;
+        }
+        let flow = match message {
+            Message::Request => &mut self.request,
+            Message::Response => &mut self.response,
+        };
+        let pushed = flow
+            .push(chain, exchanges, id.as_str(), data, is_last)
             .await;
-        pushed.map_err(|stop| self.reject(stop))
+        pushed.map_err(|stop| reject(stop, &self.response_headers))
     }
 
     /// Waits until the first agents have replied to the oldest chunk that is on its way. Cancel
@@ -378,45 +376,52 @@ impl Transaction {
     /// # Errors
     ///
     /// A [`Rejection`], which ends the transaction.
-    pub async fn request_chunk_replied(&mut self) -> Result<(), Rejection> {
-        let replied = self.request.replied(&self.chain, &mut self.exchanges).await;
-        replied.map_err(|stop| self.reject(stop))
+    pub async fn chunk_replied(&mut self, message: Message) -> Result<(), Rejection> {
+        let flow = match message {
+            Message::Request => &mut self.request,
+            Message::Response => &mut self.response,
+        };
+        let replied = flow.replied(&self.chain, &mut self.exchanges).await;
+        replied.map_err(|stop| reject(stop, &self.response_headers))
     }
 
-    /// Returns the number of chunks of the request's body that are on their way.
-    pub fn request_chunks_on_way(&self) -> usize {
-        self.request.on_way()
+    /// Returns the number of chunks of a body that are on their way.
+    pub fn chunks_on_way(&self, message: Message) -> usize {
+        self.flow(message).on_way()
     }
 
-    /// Returns what may go on after the oldest chunk of the request's body that is on its way. Not
-    /// cancel safe.
+    /// Returns what may go on after the oldest chunk that is on its way. Not cancel safe.
     ///
     /// # Errors
     ///
     /// A [`Rejection`], which ends the transaction.
-    pub async fn next_request_chunk(&mut self) -> Result<PassedChunk, Rejection> {
-        self.request_chunk_replied().await?;
+    pub async fn next_chunk(&mut self, message: Message) -> Result<PassedChunk, Rejection> {
+        self.chunk_replied(message).await?;
         let id = self.id;
-        let judged = self
-            .request
+        let flow = match message {
+            Message::Request => &mut self.request,
+            Message::Response => &mut self.response,
+        };
+        let judged = flow
             .next(&self.chain, &mut self.exchanges, id.as_str())
             .await;
-        let judged = judged.map_err(|stop| self.reject(stop))?;
+        let judged = judged.map_err(|stop| reject(stop, &self.response_headers))?;
         self.take_body_changes(judged)
     }
 
-    /// Asks about a chunk of the request's body, and returns what may go on.
+    /// Asks about a chunk of a body, and returns what may go on.
     ///
     /// # Errors
     ///
     /// A [`Rejection`], which ends the transaction.
-    pub async fn judge_request_chunk(
+    pub async fn judge_chunk(
         &mut self,
+        message: Message,
         data: Bytes,
         is_last: bool,
     ) -> Result<PassedChunk, Rejection> {
-        self.push_request_chunk(data, is_last).await?;
-        self.next_request_chunk().await
+        self.push_chunk(message, data, is_last).await?;
+        self.next_chunk(message).await
     }
 
     fn take_body_changes(&mut self, judged: Judged) -> Result<PassedChunk, Rejection> {
@@ -434,7 +439,9 @@ impl Transaction {
         })
     }
 
-    /// Asks about the head of the response, and applies the changes that agents asked for so far.
+    /// Removes the headers of the upstream's connection, asks about the head of the response, and
+    /// applies the changes that agents asked for so far.
+    ///
     /// Interim responses are not judged.
     ///
     /// # Errors
@@ -454,7 +461,10 @@ impl Transaction {
             .request
             .all_replied(&self.chain, &mut self.exchanges)
             .await;
-        settled.map_err(|stop| self.reject(stop))?;
+        settled.map_err(|stop| reject(stop, &self.response_headers))?;
+        if status != StatusCode::SWITCHING_PROTOCOLS {
+            normalise_response(head);
+        }
         self.response.watch(&self.chain, &self.exchanges);
         if has_body {
             self.response
@@ -475,87 +485,16 @@ impl Transaction {
                 exchange.is_subscribed(kind)
             })
             .await;
-            let replies = replies.map_err(|stop| self.reject(stop))?;
-            let ops = self.take_head_replies(stage.start, replies, Side::Response)?;
+            let replies = replies.map_err(|stop| reject(stop, &self.response_headers))?;
+            let ops = self.take_head_replies(stage.start, replies, Message::Response)?;
             apply_header_ops(head, &ops)?;
         }
         if !has_body && self.response.is_undecided() {
-            self.push_response_chunk(Bytes::new(), true).await?;
-            self.next_response_chunk().await?;
+            self.judge_chunk(Message::Response, Bytes::new(), true)
+                .await?;
             apply_header_ops(head, &std::mem::take(&mut self.response_headers))?;
         }
         Ok(())
-    }
-
-    /// Like [`Transaction::push_request_chunk`], for the response.
-    ///
-    /// # Errors
-    ///
-    /// A [`Rejection`], which ends the transaction.
-    pub async fn push_response_chunk(
-        &mut self,
-        data: Bytes,
-        is_last: bool,
-    ) -> Result<(), Rejection> {
-        let settled = self
-            .request
-            .all_replied(&self.chain, &mut self.exchanges)
-            .await;
-        settled.map_err(|stop| self.reject(stop))?;
-        let (chain, exchanges) = (&self.chain, &mut self.exchanges);
-        let pushed = self
-            .response
-            .push(chain, exchanges, self.id.as_str(), data, is_last)
-            .await;
-        pushed.map_err(|stop| self.reject(stop))
-    }
-
-    /// Like [`Transaction::request_chunk_replied`], for the response.
-    ///
-    /// # Errors
-    ///
-    /// A [`Rejection`], which ends the transaction.
-    pub async fn response_chunk_replied(&mut self) -> Result<(), Rejection> {
-        let replied = self
-            .response
-            .replied(&self.chain, &mut self.exchanges)
-            .await;
-        replied.map_err(|stop| self.reject(stop))
-    }
-
-    /// Returns the number of chunks of the response's body that are on their way.
-    pub fn response_chunks_on_way(&self) -> usize {
-        self.response.on_way()
-    }
-
-    /// Like [`Transaction::next_request_chunk`], for the response.
-    ///
-    /// # Errors
-    ///
-    /// A [`Rejection`], which ends the transaction.
-    pub async fn next_response_chunk(&mut self) -> Result<PassedChunk, Rejection> {
-        self.response_chunk_replied().await?;
-        let id = self.id;
-        let judged = self
-            .response
-            .next(&self.chain, &mut self.exchanges, id.as_str())
-            .await;
-        let judged = judged.map_err(|stop| self.reject(stop))?;
-        self.take_body_changes(judged)
-    }
-
-    /// Like [`Transaction::judge_request_chunk`], for the response.
-    ///
-    /// # Errors
-    ///
-    /// A [`Rejection`], which ends the transaction.
-    pub async fn judge_response_chunk(
-        &mut self,
-        data: Bytes,
-        is_last: bool,
-    ) -> Result<PassedChunk, Rejection> {
-        self.push_response_chunk(data, is_last).await?;
-        self.next_response_chunk().await
     }
 
     /// Returns whether an agent subscribes to WebSocket frames.
@@ -603,19 +542,17 @@ impl Transaction {
         Ok(WebSocketDecision::Allow)
     }
 
-    /// Notes bytes of the request's body that no agent sees.
-    pub fn count_request_bytes(&mut self, bytes: usize) {
-        self.request.received += bytes;
+    /// Notes bytes of a body that were not given to [`push_chunk`](Self::push_chunk).
+    pub fn count_bytes(&mut self, message: Message, bytes: usize) {
+        match message {
+            Message::Request => self.request.received += bytes,
+            Message::Response => self.response.received += bytes,
+        }
     }
 
-    /// Notes bytes of the response's body that no agent sees.
-    pub fn count_response_bytes(&mut self, bytes: usize) {
-        self.response.received += bytes;
-    }
-
-    /// Returns the number of bytes of the request's body so far.
-    pub fn request_bytes(&self) -> usize {
-        self.request.received
+    /// Returns the number of bytes of a body that have come so far.
+    pub fn received_bytes(&self, message: Message) -> usize {
+        self.flow(message).received
     }
 
     /// Tells the agents that nobody waits for them any more.
@@ -672,23 +609,20 @@ impl Transaction {
             tokio::spawn(notifying);
         }
     }
+}
 
-    fn reject(&self, stop: Stop) -> Rejection {
-        match stop {
-            Stop::Rejected(rejection) => rejection,
-            Stop::Denied(denial) => {
-                let (agent, response) = (
-                    &*denial.agent_id,
-                    denial.to_http_after(&self.response_headers),
-                );
-                let decision = denial.response.decision.as_str();
-                log_line!(info, agent, { agent, decision }, "an agent denied the request");
-                Rejection::Denied {
-                    agent: Arc::clone(&denial.agent_id),
-                    response: Box::new(response),
-                }
-            }
-        }
+/// Returns the rejection for a reason. `earlier` are the response headers that agents asked for.
+fn reject(stop: Stop, earlier: &[HeaderOp]) -> Rejection {
+    let denial = match stop {
+        Stop::Rejected(rejection) => return rejection,
+        Stop::Denied(denial) => denial,
+    };
+    let agent = &*denial.agent_id;
+    let decision = denial.response.decision.as_str();
+    log_line!(info, agent, { agent, decision }, "an agent denied the request");
+    Rejection::Denied {
+        agent: Arc::clone(&denial.agent_id),
+        response: Box::new(denial.to_http_after(earlier)),
     }
 }
 
