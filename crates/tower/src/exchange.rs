@@ -1,8 +1,9 @@
-//! The transaction of one request, shared by those who handle its two bodies.
+//! The transaction of one request, which those who handle its two bodies may share.
 
 use bytes::Bytes;
 use http::Response;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard as StdGuard, PoisonError};
 use tokio::sync::{MutexGuard, Notify};
 use tollgate::proxy::{Rejection, Transaction};
 
@@ -26,25 +27,21 @@ impl Shared {
         }))
     }
 
-    /// Waits for the transaction. It is held while agents are asked, which takes no longer than
-    /// their time limits.
+    /// Waits for the transaction. Others hold it while agents are asked, which takes no longer than
+    /// the agents' time limits.
     pub(crate) async fn lock(&self) -> MutexGuard<'_, Transaction> {
         self.0.transaction.lock().await
     }
 
     /// Notes that the request's body was rejected.
     pub(crate) fn reject(&self, rejection: Rejection) {
-        let response = rejection.into_response();
-        let mut rejected = self.0.rejected.lock().unwrap_or_else(PoisonError::into_inner);
-        *rejected = Some(response);
-        drop(rejected);
+        *self.response() = Some(rejection.into_response());
         self.0.rejection.notify_one();
     }
 
     /// Returns the response for the client, if the request's body was rejected.
     pub(crate) fn take_rejected(&self) -> Option<Response<Bytes>> {
-        let mut rejected = self.0.rejected.lock().unwrap_or_else(PoisonError::into_inner);
-        rejected.take()
+        self.response().take()
     }
 
     /// Waits until the request's body is rejected.
@@ -56,12 +53,66 @@ impl Shared {
             }
         }
     }
+
+    fn response(&self) -> StdGuard<'_, Option<Response<Bytes>>> {
+        // No code under the lock can panic.
+        let response = self.0.rejected.lock();
+        response.unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// The transaction of a request, as its response sees it.
+/// A transaction as one of those who handle it sees it.
 pub(crate) enum Handle {
     /// Nobody else needs the transaction.
     Owned(Transaction),
-    /// The request's body may still be judged.
     Shared(Shared),
+}
+
+impl Handle {
+    pub(crate) async fn lock(&mut self) -> Locked<'_> {
+        match self {
+            Self::Owned(transaction) => Locked::Owned(transaction),
+            Self::Shared(shared) => Locked::Shared(shared.lock().await),
+        }
+    }
+
+    /// Ends the transaction by `end`, at once or when nobody else holds it.
+    pub(crate) fn end(self, end: impl FnOnce(&mut Transaction) + Send + 'static) {
+        match self {
+            Self::Owned(mut transaction) => end(&mut transaction),
+            Self::Shared(shared) => match shared.0.transaction.try_lock() {
+                Ok(mut transaction) => end(&mut transaction),
+                Err(_) => {
+                    let shared = shared.clone();
+                    tokio::spawn(async move { end(&mut *shared.lock().await) });
+                }
+            },
+        }
+    }
+}
+
+/// Access to a transaction.
+pub(crate) enum Locked<'a> {
+    Owned(&'a mut Transaction),
+    Shared(MutexGuard<'a, Transaction>),
+}
+
+impl Deref for Locked<'_> {
+    type Target = Transaction;
+
+    fn deref(&self) -> &Transaction {
+        match self {
+            Self::Owned(transaction) => transaction,
+            Self::Shared(transaction) => transaction,
+        }
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Transaction {
+        match self {
+            Self::Owned(transaction) => transaction,
+            Self::Shared(transaction) => transaction,
+        }
+    }
 }

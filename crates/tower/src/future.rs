@@ -33,7 +33,9 @@ impl FuturePool {
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        let kept = self.0.get_or_init(|| Box::new(Kept::<F::Output>::new(ArrayQueue::new(MAX_KEPT))));
+        let kept = self
+            .0
+            .get_or_init(|| Box::new(Kept::<F::Output>::new(ArrayQueue::new(MAX_KEPT))));
         let kept = kept.downcast_ref::<Kept<F::Output>>().cloned();
         let running = match kept.as_ref().and_then(|kept| kept.pop()) {
             Some(mut reused) => {

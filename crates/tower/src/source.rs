@@ -1,5 +1,6 @@
 //! Reads a body in chunks of the size that agents prefer.
 
+use crate::answer::BoxError;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Body;
@@ -30,7 +31,11 @@ pub(crate) struct Chunk {
     pub(crate) is_last: bool,
 }
 
-impl<B: Body<Data = Bytes>> Source<B> {
+impl<B> Source<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
     pub(crate) fn new(body: B, preferred: usize) -> Self {
         Self {
             is_ended: body.is_end_stream(),
@@ -49,16 +54,16 @@ impl<B: Body<Data = Bytes>> Source<B> {
 
     /// Returns the next chunk; must not be called after the last one. Small pieces are gathered as
     /// long as they are there already. Loses nothing if it is dropped.
-    pub(crate) async fn next(&mut self) -> Result<Chunk, B::Error> {
+    pub(crate) async fn next(&mut self) -> Result<Chunk, BoxError> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Chunk, B::Error>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Chunk, BoxError>> {
         while !self.is_ended && self.len() < self.size {
             let frame = match self.body.as_mut().poll_frame(cx) {
                 Poll::Pending if self.len() > 0 => break,
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(frame) => frame.transpose()?,
+                Poll::Ready(frame) => frame.transpose().map_err(Into::into)?,
             };
             match frame.map(|frame| frame.into_data()) {
                 None => self.is_ended = true,

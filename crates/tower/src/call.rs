@@ -1,0 +1,274 @@
+//! The way of one request through agents and the service.
+
+use crate::answer::BoxError;
+use crate::exchange::{Handle, Shared};
+use crate::layer::Settings;
+use crate::pipe::{Broken, Pipe, discard};
+use crate::request_body::{Counter, RequestBody, cancel};
+use crate::response_body::{End, Inner, PendingEnd, ResponseBody};
+use crate::source::Source;
+use crate::upgrade;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, EXPECT};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::Either;
+use std::sync::Arc;
+use tollgate::proxy::{Message, Rejection, Transaction, is_websocket, plain_answer};
+use tower_service::Service;
+
+/// Response for the client, or the error of the service.
+pub(crate) type Outcome<R, E> = Result<Response<ResponseBody<R>>, E>;
+
+/// Asks agents about a request, has the service handle it, and asks about the response.
+pub(crate) async fn handle<S, B, R>(
+    settings: Arc<Settings>,
+    inner: S,
+    request: Request<B>,
+) -> Outcome<R, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    let (mut head, body) = request.into_parts();
+    let mut transaction = settings.chain.begin();
+    let client = settings.client(&head.extensions);
+    let has_body = !body.is_end_stream();
+    let judged = transaction.judge_request(&mut head, client, has_body).await;
+    if let Err(rejection) = judged {
+        if has_body && !head.headers.contains_key(EXPECT) {
+            discard(Box::pin(body));
+        }
+        return Ok(refuse(
+            Handle::Owned(transaction),
+            rejection.into_response(),
+        ));
+    }
+    if is_websocket(&head) && transaction.watches_frames() {
+        return upgrade::inspect(transaction, inner, head).await;
+    }
+    if has_body && transaction.body_mode(Message::Request).is_some() {
+        return with_judged_body(transaction, inner, head, body).await;
+    }
+    with_plain_body(transaction, inner, head, body).await
+}
+
+/// Has the service handle a request whose body no agent sees.
+async fn with_plain_body<S, B, R>(
+    mut transaction: Transaction,
+    mut inner: S,
+    mut head: Parts,
+    body: B,
+) -> Outcome<R, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+    B: Body<Data = Bytes>,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    if let Err(rejection) = transaction.settle_request_head(&mut head) {
+        return Ok(refuse(
+            Handle::Owned(transaction),
+            rejection.into_response(),
+        ));
+    }
+    let received = (!body.is_end_stream()).then(Counter::default);
+    let body = RequestBody::plain(body, received.clone());
+    let is_head = head.method == Method::HEAD;
+    let called = inner.call(Request::from_parts(head, body)).await;
+    let handle = Handle::Owned(transaction);
+    match called {
+        Ok(response) => {
+            let response = response.map(Either::Left);
+            Ok(respond(handle, response, is_head, received).await)
+        }
+        Err(error) => {
+            service_failed(handle);
+            Err(error)
+        }
+    }
+}
+
+/// Has the service handle a request whose body agents see.
+async fn with_judged_body<S, B, R>(
+    transaction: Transaction,
+    mut inner: S,
+    mut head: Parts,
+    body: B,
+) -> Outcome<R, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    let source = Source::new(body, transaction.preferred_chunk(Message::Request));
+    let shared = Shared::new(transaction);
+    let handle = Handle::Shared(shared.clone());
+    let mut pipe = Pipe::new(Message::Request, Handle::Shared(shared.clone()), source);
+    let first = match judge_head_with_body(&mut pipe, &mut head).await {
+        Ok(first) => first,
+        Err(Broken::Rejected(rejection)) => {
+            let (_, rest) = pipe.into_rest();
+            rest.map(discard);
+            return Ok(refuse(handle, rejection.into_response()));
+        }
+        Err(Broken::Sender(_)) => {
+            cancel(handle);
+            let response = plain_answer(StatusCode::BAD_REQUEST);
+            return Ok(response.map(ResponseBody::whole));
+        }
+    };
+    let body = if pipe.is_done() {
+        RequestBody::whole(first, pipe.take_trailers())
+    } else {
+        RequestBody::judged(first, pipe, shared.clone())
+    };
+    let is_head = head.method == Method::HEAD;
+    let called = tokio::select! {
+        biased;
+        response = shared.rejected() => return Ok(refuse(handle, response)),
+        called = inner.call(Request::from_parts(head, body)) => called,
+    };
+    // A service may answer by itself when the body of its request breaks off.
+    if let Some(response) = shared.take_rejected() {
+        return Ok(refuse(handle, response));
+    }
+    match called {
+        Ok(response) => {
+            let response = response.map(Either::Left);
+            Ok(respond(handle, response, is_head, None).await)
+        }
+        Err(error) => {
+            service_failed(handle);
+            Err(error)
+        }
+    }
+}
+
+/// Judges as much of the body as must be judged before the head goes on, and returns the bytes of
+/// the body that may go on with it.
+async fn judge_head_with_body<B>(
+    pipe: &mut Pipe<B>,
+    head: &mut Parts,
+) -> Result<Option<Bytes>, Broken>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let mut first = None;
+    if pipe.handle.lock().await.holds_head(Message::Request) {
+        first = pipe.next().await?;
+    }
+    let mut transaction = pipe.handle.lock().await;
+    let settled = transaction.settle_request_head(head);
+    settled.map_err(Broken::Rejected)?;
+    Ok(first)
+}
+
+/// Asks agents about a response, and returns what the client gets.
+pub(crate) async fn respond<R>(
+    mut handle: Handle,
+    response: Response<Inner<R>>,
+    is_head: bool,
+    received: Option<Counter>,
+) -> Response<ResponseBody<R>>
+where
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    let (mut head, body) = response.into_parts();
+    let status = head.status;
+    let has_body = !is_head && may_have_body(status) && !body.is_end_stream();
+    let mut transaction = handle.lock().await;
+    let judged = transaction
+        .judge_response(status, &mut head, has_body)
+        .await;
+    let is_watched = has_body && transaction.body_mode(Message::Response).is_some();
+    let judged = match judged {
+        Ok(()) if !is_watched => transaction.settle_response_head(&mut head, false),
+        judged => judged,
+    };
+    let preferred = transaction.preferred_chunk(Message::Response);
+    let holds_head = transaction.holds_head(Message::Response);
+    drop(transaction);
+    if let Err(rejection) = judged {
+        return refuse(handle, rejection.into_response());
+    }
+    if !is_watched {
+        let length = content_length(&head.headers);
+        let end = End {
+            handle,
+            status,
+            received,
+            sent: 0,
+            length,
+        };
+        return Response::from_parts(head, ResponseBody::plain(body, end));
+    }
+    let end = PendingEnd { status, received };
+    let mut pipe = Pipe::new(Message::Response, handle, Source::new(body, preferred));
+    let first = match if holds_head {
+        pipe.next().await
+    } else {
+        Ok(None)
+    } {
+        Ok(first) => first,
+        Err(Broken::Rejected(rejection)) => {
+            return refuse(pipe.into_rest().0, rejection.into_response());
+        }
+        Err(Broken::Sender(error)) => return upstream_broke_off(pipe.into_rest().0, &error),
+    };
+    let settled = pipe
+        .handle
+        .lock()
+        .await
+        .settle_response_head(&mut head, true);
+    if let Err(rejection) = settled {
+        return refuse(pipe.into_rest().0, rejection.into_response());
+    }
+    Response::from_parts(head, ResponseBody::judged(first, pipe, end))
+}
+
+fn may_have_body(status: StatusCode) -> bool {
+    !status.is_informational()
+        && status != StatusCode::NO_CONTENT
+        && status != StatusCode::NOT_MODIFIED
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Answers the client in the service's place.
+pub(crate) fn refuse<R>(handle: Handle, response: Response<Bytes>) -> Response<ResponseBody<R>> {
+    let status = response.status().as_u16();
+    handle.end(move |transaction| transaction.complete(status, None));
+    response.map(ResponseBody::whole)
+}
+
+/// Answers the client because the response broke off before anything of it went on.
+fn upstream_broke_off<R>(handle: Handle, error: &BoxError) -> Response<ResponseBody<R>> {
+    let (status, error) = (StatusCode::BAD_GATEWAY, error.to_string());
+    handle.end(move |transaction| transaction.complete(status.as_u16(), Some(error)));
+    plain_answer(status).map(ResponseBody::whole)
+}
+
+/// Tells the agents that the service failed. Which status the client gets is not known here.
+pub(crate) fn service_failed(handle: Handle) {
+    let status = StatusCode::BAD_GATEWAY.as_u16();
+    let error = Some("the service failed".to_owned());
+    handle.end(move |transaction| transaction.complete(status, error));
+}
+
+/// Returns the response for a rejection that only the log is told the reason of.
+pub(crate) fn rejected<R>(handle: Handle, rejection: Rejection) -> Response<ResponseBody<R>> {
+    refuse(handle, rejection.into_response())
+}
