@@ -1,0 +1,91 @@
+//! Forwards requests to the upstream over HTTP/1.1.
+
+use bytes::Bytes;
+use http::header::EXPECT;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Request, Response, StatusCode, Uri, Version};
+use http_body_util::{BodyExt, Either, Empty};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use tollgate_tower::RequestBody;
+
+/// Body of a request as the agents let it go.
+type Body = RequestBody<Incoming>;
+
+/// Body of a response: the upstream's, or none.
+pub type UpstreamBody = Either<Incoming, Empty<Bytes>>;
+
+/// The upstream, with connections that are used for several requests. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    client: Client<HttpConnector, Body>,
+    authority: Authority,
+}
+
+impl Upstream {
+    /// Creates an upstream without a connection.
+    ///
+    /// # Errors
+    ///
+    /// Never fails for a valid address.
+    pub fn new(address: SocketAddr) -> Result<Self, http::uri::InvalidUri> {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        Ok(Self {
+            client: Client::builder(TokioExecutor::new()).build(connector),
+            authority: address.to_string().parse()?,
+        })
+    }
+
+    /// Forwards a request. The response is 502 if the upstream does not answer.
+    pub async fn forward(
+        self,
+        mut request: Request<Body>,
+    ) -> Result<Response<UpstreamBody>, Infallible> {
+        let client = request.extensions_mut().remove::<OnUpgrade>();
+        *request.version_mut() = Version::HTTP_11;
+        *request.uri_mut() = self.target(request.uri());
+        // The server has told the client to go on once the body is read.
+        request.headers_mut().remove(EXPECT);
+        match self.client.request(request).await {
+            Ok(mut response) => {
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    let upstream = hyper::upgrade::on(&mut response);
+                    client.map(|client| tokio::spawn(tunnel(client, upstream)));
+                }
+                Ok(response.map(Either::Left))
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the upstream does not answer");
+                let mut response = Response::new(Either::Right(Empty::new()));
+                *response.status_mut() = StatusCode::BAD_GATEWAY;
+                Ok(response)
+            }
+        }
+    }
+
+    fn target(&self, uri: &Uri) -> Uri {
+        let mut parts = uri.clone().into_parts();
+        parts.scheme = Some(Scheme::HTTP);
+        parts.authority = Some(self.authority.clone());
+        let path = parts.path_and_query.take();
+        parts.path_and_query = path.or_else(|| Some(PathAndQuery::from_static("/")));
+        Uri::from_parts(parts).unwrap_or_default()
+    }
+}
+
+/// Copies bytes between two connections that go on with another protocol.
+async fn tunnel(client: OnUpgrade, upstream: OnUpgrade) {
+    let Ok((client, upstream)) = tokio::try_join!(client, upstream) else {
+        return;
+    };
+    let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+    if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut upstream).await {
+        tracing::debug!(%error, "a connection that was upgraded ended");
+    }
+}
