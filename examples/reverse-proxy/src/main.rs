@@ -4,16 +4,11 @@
 //! The settings file is that of the example on Pingora, see `examples/pingora-proxy/proxy.toml`.
 //! `RUST_LOG` sets the log filter.
 
-mod preface;
-mod server;
-#[allow(dead_code, reason = "the tests of the example on Pingora use the rest")]
-#[path = "../../pingora-proxy/src/upstream.rs"]
-mod test_upstream;
-mod upstream;
-
 use anyhow::{Context, bail};
 use std::path::Path;
 use tollgate_example_settings::Settings;
+use tollgate_reverse_proxy::server;
+use tollgate_reverse_proxy::test_upstream::{Recording, Upstream};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -49,8 +44,7 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
 
 async fn run_upstream(address: &str) -> anyhow::Result<()> {
     let address = address.parse().with_context(|| address.to_owned())?;
-    let upstream =
-        test_upstream::Upstream::start(address, test_upstream::Recording::Off).await?;
+    let upstream = Upstream::start(address, Recording::Off).await?;
     eprintln!("listening at {}", upstream.address());
     Ok(tokio::signal::ctrl_c().await?)
 }

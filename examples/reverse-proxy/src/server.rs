@@ -1,6 +1,6 @@
 //! Accepts connections of clients, in HTTP/1 and HTTP/2 with prior knowledge.
 
-use crate::preface::PrefaceDeadline;
+use crate::client_stream::ClientStream;
 use crate::upstream::Upstream;
 use anyhow::Context;
 use http::Request;
@@ -81,10 +81,10 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn connection(stream: TcpStream) -> TokioIo<std::pin::Pin<Box<PrefaceDeadline<TcpStream>>>> {
+fn connection(stream: TcpStream) -> TokioIo<std::pin::Pin<Box<ClientStream<TcpStream>>>> {
     // Fails only if the connection is closed already.
     let _ = stream.set_nodelay(true);
-    TokioIo::new(Box::pin(PrefaceDeadline::new(stream, HEAD_TIMEOUT)))
+    TokioIo::new(Box::pin(ClientStream::new(stream, HEAD_TIMEOUT)))
 }
 
 /// Returns a service for the requests of one connection, which tells the layer its address.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::EXPECT;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, StatusCode, Uri, Version};
-use http_body_util::{BodyExt, Either, Empty};
+use http_body_util::{Either, Empty};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::client::legacy::Client;
@@ -18,11 +18,11 @@ use tollgate_tower::RequestBody;
 type Body = RequestBody<Incoming>;
 
 /// Body of a response: the upstream's, or none.
-pub type UpstreamBody = Either<Incoming, Empty<Bytes>>;
+pub(crate) type UpstreamBody = Either<Incoming, Empty<Bytes>>;
 
 /// The upstream, with connections that are used for several requests. Clones share them.
 #[derive(Debug, Clone)]
-pub struct Upstream {
+pub(crate) struct Upstream {
     client: Client<HttpConnector, Body>,
     authority: Authority,
 }
@@ -33,7 +33,7 @@ impl Upstream {
     /// # Errors
     ///
     /// Never fails for a valid address.
-    pub fn new(address: SocketAddr) -> Result<Self, http::uri::InvalidUri> {
+    pub(crate) fn new(address: SocketAddr) -> Result<Self, http::uri::InvalidUri> {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         Ok(Self {
@@ -43,7 +43,7 @@ impl Upstream {
     }
 
     /// Forwards a request. The response is 502 if the upstream does not answer.
-    pub async fn forward(
+    pub(crate) async fn forward(
         self,
         mut request: Request<Body>,
     ) -> Result<Response<UpstreamBody>, Infallible> {

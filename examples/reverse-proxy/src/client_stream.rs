@@ -1,4 +1,4 @@
-//! Bounds how long a connection may take to show which version of HTTP it speaks.
+//! The beginning of a client's connection, where hyper's server does not do what a proxy should.
 
 use pin_project_lite::pin_project;
 use std::io;
@@ -14,30 +14,42 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pin_project! {
     /// A connection whose reads fail if it takes longer than a time limit to send the beginning of
     /// HTTP/2 or something that cannot be it.
-    pub struct PrefaceDeadline<S> {
+    ///
+    /// The first response to a client of HTTP/1.0 names HTTP/1.1, the version of the proxy (RFC
+    /// 9110, section 6.2). hyper names that of the request.
+    pub(crate) struct ClientStream<S> {
         #[pin]
         stream: S,
         #[pin]
         deadline: Sleep,
-        /// Bytes of the preface that have come.
+        // Bytes of the preface that have come.
         matched: usize,
         is_known: bool,
+        // Bytes that were written, up to the length of a version.
+        written: usize,
     }
 }
 
-impl<S> PrefaceDeadline<S> {
+/// Version that hyper names to clients of HTTP/1.0.
+const OLD_VERSION: &[u8] = b"HTTP/1.0 ";
+
+/// The same number of bytes, with the version of the proxy.
+const VERSION: &[u8] = b"HTTP/1.1 ";
+
+impl<S> ClientStream<S> {
     /// Wraps a connection that has not been read from.
-    pub fn new(stream: S, limit: Duration) -> Self {
+    pub(crate) fn new(stream: S, limit: Duration) -> Self {
         Self {
             stream,
             deadline: tokio::time::sleep_until(Instant::now() + limit),
             matched: 0,
             is_known: false,
+            written: 0,
         }
     }
 }
 
-impl<S: AsyncRead> AsyncRead for PrefaceDeadline<S> {
+impl<S: AsyncRead> AsyncRead for ClientStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -62,13 +74,25 @@ impl<S: AsyncRead> AsyncRead for PrefaceDeadline<S> {
     }
 }
 
-impl<S: AsyncWrite> AsyncWrite for PrefaceDeadline<S> {
+impl<S: AsyncWrite> AsyncWrite for ClientStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.project().stream.poll_write(cx, buf)
+        let this = self.project();
+        let rest = &OLD_VERSION[*this.written..];
+        let buf = match rest {
+            [] => buf,
+            rest if buf.starts_with(rest) => &VERSION[*this.written..],
+            _ => {
+                *this.written = VERSION.len();
+                buf
+            }
+        };
+        let written = ready!(this.stream.poll_write(cx, buf))?;
+        *this.written = VERSION.len().min(*this.written + written);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -84,7 +108,11 @@ impl<S: AsyncWrite> AsyncWrite for PrefaceDeadline<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.project().stream.poll_write_vectored(cx, bufs)
+        if self.written == VERSION.len() {
+            return self.project().stream.poll_write_vectored(cx, bufs);
+        }
+        let first = bufs.iter().find(|buf| !buf.is_empty());
+        self.poll_write(cx, first.map_or(&[], |buf| &**buf))
     }
 
     fn is_write_vectored(&self) -> bool {
