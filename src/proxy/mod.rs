@@ -38,11 +38,17 @@
 //! ```
 
 mod answer;
+#[cfg(all(feature = "__bench", feature = "codings"))]
+#[path = "../../benches/internals/proxy.rs"]
+pub(crate) mod bench;
 mod body;
+#[allow(dead_code, unused_imports, reason = "bodies are not yet decoded")]
+mod coding;
 mod header_ops;
 mod verdict;
 
 pub use answer::{answer_of, plain_answer, status_of};
 pub use body::{BodyError, HeldBody};
+pub use coding::CodingError;
 pub use header_ops::{HeaderOpError, HeaderTarget, HeadersFull, apply_header_ops};
 pub use verdict::{Changes, Denial, Verdict, ask_together};
