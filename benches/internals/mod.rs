@@ -7,6 +7,8 @@
 pub use crate::connection::bench::{BoundExchange, IdleConnection, PendingCalls, Ring};
 pub use crate::pool::bench::{AffinityMap, Chosen, InMemory, Registry, agent_name, choose};
 pub use crate::pool::fixture::{Fixture, OpenCall, Pins};
+#[cfg(feature = "codings")]
+pub use crate::proxy::bench::{CODINGS, decode_body};
 #[cfg(feature = "grpc")]
 pub use crate::transport::grpc::bench::GrpcMessages;
 pub use crate::wire::bench::{

@@ -92,6 +92,9 @@ pub fn is_websocket(head: &impl RequestHead) -> bool {
         && has_token(headers, &CONNECTION, "upgrade")
         && has_token(headers, &UPGRADE, "websocket")
         && headers.contains_key(header::SEC_WEBSOCKET_KEY)
+        && headers
+            .get(header::SEC_WEBSOCKET_VERSION)
+            .is_some_and(|version| version == "13")
 }
 
 fn check_framing(head: &impl RequestHead) -> Result<(), BadRequest> {

@@ -39,6 +39,9 @@
 
 mod answer;
 mod ask;
+#[cfg(all(feature = "__bench", feature = "codings"))]
+#[path = "../../benches/internals/proxy.rs"]
+pub(crate) mod bench;
 mod body;
 mod body_flow;
 mod chain;

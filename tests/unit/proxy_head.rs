@@ -117,6 +117,7 @@ fn only_websocket_may_be_upgraded_to() {
         ("connection", "keep-alive, Upgrade"),
         ("upgrade", "WebSocket"),
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("sec-websocket-version", "13"),
     ];
     let head = normal("/", Version::HTTP_11, &offer).unwrap();
     assert_eq!(

@@ -1,6 +1,7 @@
 //! Limits of what decoding may produce.
 
 /// Decoded bytes of a body up to which the ratio is not limited.
+#[cfg(feature = "codings")]
 pub(crate) const RATIO_FREE_SIZE: u64 = 64 * 1024;
 
 /// Limits of the decoded bytes of one body.

@@ -3,6 +3,8 @@
 //! They check of each decoder that it never panics, that its memory is bounded by a small multiple
 //! of the input's length, and that decoded messages can be encoded and decode to an equal message.
 
+#[cfg(feature = "codings")]
+mod bodies;
 mod input;
 mod protobuf;
 mod seeds;
@@ -111,6 +113,14 @@ fn handshakes_in_protobuf() {
 fn grpc_messages() {
     let seeds = seeds::protobuf::streams();
     fuzz(bolero::check!(), &seeds, |input| protobuf::messages(&input));
+}
+
+#[cfg(feature = "codings")]
+#[test]
+fn encoded_bodies() {
+    fuzz(bolero::check!(), &seeds::bodies(), |input| {
+        bodies::decode(&input);
+    });
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! Valid messages that the fuzz tests start from.
 
+#[cfg(feature = "codings")]
+mod bodies;
 pub mod protobuf;
 
 use super::input::Input;
 use super::read_event;
 use crate::owned_event::OwnedEvent;
+#[cfg(feature = "codings")]
+pub use bodies::bodies;
 use rmpv::ext::to_value;
 use serde_json::{Value, json};
 use tollgate::bench::Control;
