@@ -16,8 +16,10 @@ use crate::wire::Event;
 use smallvec::SmallVec;
 use std::fmt;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Context;
 use std::time::Duration;
 
 /// The events of one HTTP request, all on one connection to one agent.
@@ -271,7 +273,7 @@ impl Exchange {
     }
 
     async fn send_untraced<E: Event>(&self, params: CallParams<'_>, event: &E) -> CallResult {
-        let opened = self.open(params).await;
+        let opened = open(&self.agent, self.connection.as_ref(), params).await;
         let agent = &self.agent;
         agent.complete(opened, params.correlation.id, event).await
     }
@@ -279,7 +281,8 @@ impl Exchange {
     /// Sends an event to the agent without waiting for the answer.
     ///
     /// Waits only for a free slot and for room in the send queue. Each event occupies one of the
-    /// connection's slots until its answer is taken, so take answers while you push.
+    /// connection's slots until its answer is taken, so take answers between pushes. Answers that
+    /// arrive while this waits for a slot leave theirs.
     ///
     /// # Errors
     ///
@@ -289,9 +292,36 @@ impl Exchange {
         self.wait_for_previous().await;
         let timeout = self.agent.config.timeout(E::EVENT_TYPE);
         let limit = TimeLimit::configured(timeout).untimed();
-        let params = self.params::<E>(limit);
-        let pushed = match self.open(params).await {
-            Ok(mut call) => match call.send(params.correlation.id, event).await {
+        let Self {
+            agent,
+            connection,
+            correlation_id,
+            key,
+            pushed,
+            ..
+        } = &mut *self;
+        let correlation = Correlation {
+            id: text::from_utf8(correlation_id).unwrap_or_default(),
+            key: *key,
+        };
+        let params = CallParams {
+            correlation,
+            kind: E::EVENT_TYPE,
+            limit,
+        };
+        let opened = {
+            let mut opening = pin!(open(agent, connection.as_ref(), params));
+            poll_fn(|cx| {
+                let opened = opening.as_mut().poll(cx);
+                if opened.is_pending() {
+                    leave_slots(pushed, cx);
+                }
+                opened
+            })
+            .await
+        };
+        let pushed = match opened {
+            Ok(mut call) => match call.send(correlation.id, event).await {
                 Ok(()) => Pushed::Pending(call),
                 Err(error) => {
                     Pushed::Answered(Ok(self.agent.apply_failure_mode(error).into_outcome()?))
@@ -315,13 +345,6 @@ impl Exchange {
             },
             kind: E::EVENT_TYPE,
             limit,
-        }
-    }
-
-    async fn open(&self, params: CallParams<'_>) -> CallResult {
-        match &self.connection {
-            Some(connection) => self.agent.open(Some(connection), params).await,
-            None => Err(self.agent.resolve_unconnected(params)),
         }
     }
 
@@ -397,6 +420,27 @@ impl Exchange {
     fn is_unfinished(&self) -> bool {
         let is_pending = |pushed: &Pushed| matches!(pushed, Pushed::Pending(_));
         matches!(self.stage, Stage::Sending | Stage::InBody) || self.pushed.iter().any(is_pending)
+    }
+}
+
+async fn open(
+    agent: &Arc<Member>,
+    connection: Option<&ExchangeGuard>,
+    params: CallParams<'_>,
+) -> CallResult {
+    match connection {
+        Some(connection) => agent.open(Some(connection), params).await,
+        None => Err(agent.resolve_unconnected(params)),
+    }
+}
+
+/// Takes answers that have arrived out of their slots. Otherwise exchanges that wait for slots
+/// could occupy all of them with answers that they do not take meanwhile.
+#[cold]
+fn leave_slots(pushed: &mut PushedQueue, cx: &Context<'_>) {
+    for pushed in pushed {
+        // Whoever is pending wakes this task by its answer.
+        let _ = pushed.poll_settled(cx);
     }
 }
 

@@ -443,6 +443,10 @@ impl BodyFlow {
 
     /// Lets go what agents have allowed, as far as the mode permits.
     fn release(&mut self, chain: &Chain, judged: &mut Judged) -> Result<(), Rejection> {
+        let limit = chain.config.max_held_body;
+        if self.mode >= BodyMode::Buffer && self.held.len() > limit {
+            return Err(self.message.body_error(BodyError::TooLarge { limit }));
+        }
         let waits = match self.mode {
             _ if judged.is_last => false,
             _ if self.is_undecided() => true,
@@ -450,7 +454,7 @@ impl BodyFlow {
             _ if self.decoder.is_some() && self.held.is_empty() => true,
             _ if self.is_streaming => false,
             BodyMode::Stream => false,
-            BodyMode::Hybrid(size) => self.held.len() < size.min(chain.config.max_held_body),
+            BodyMode::Hybrid(size) => self.held.len() < size.min(limit),
             BodyMode::Buffer | BodyMode::InspectFirst => true,
         };
         if waits {
@@ -492,7 +496,7 @@ impl Message {
         }
     }
 
-    fn body_error(self, error: BodyError) -> Rejection {
+    pub(super) fn body_error(self, error: BodyError) -> Rejection {
         match self {
             Self::Request => Rejection::RequestBody(error),
             Self::Response => Rejection::ResponseBody(error),

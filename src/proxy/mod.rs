@@ -1,41 +1,50 @@
-//! Helpers for HTTP proxies that act on the answers of agents (feature `http`).
+//! HTTP messages as events, and answers of agents as HTTP, for every proxy and server (feature
+//! `http`).
 //!
-//! A request goes through these steps. Each helper can be used without the others.
-//!
-//! 1. Send one event to several agents at once with [`ask_together`]. It returns the first decision
-//!    against the request, or the [`Changes`] of all agents, in the order of the agents.
-//! 2. If an agent decided against the request, answer the client with [`Denial::to_http`]. If a
-//!    call failed, answer with the status that [`status_of`] returns for the error.
-//! 3. Apply header changes with [`apply_header_ops`], to an `http::HeaderMap` or to any
-//!    [`HeaderTarget`].
-//! 4. Keep body chunks in a [`HeldBody`] while agents ask for more of the body. Replace or drop
-//!    chunks as the agents ask, then release the body.
+//! An [`AgentChain`] holds the agents that are asked about each request, and what each of them may
+//! do. It begins a [`Transaction`] for each request, which brings the request into one form, asks
+//! the agents about heads and bodies, and applies their changes. A [`Rejection`] says why a request
+//! is not forwarded, and makes the response for the client. `tollgate-tower` does all of it for any
+//! tower service.
 //!
 //! ```no_run
-//! # async fn example(
-//! #     waf: &tollgate::Agent,
-//! #     auth: &tollgate::Agent,
-//! #     head: tollgate::RequestHeadersEvent,
-//! #     headers: &mut http::HeaderMap,
-//! # ) -> Option<http::Response<tollgate::Bytes>> {
-//! use tollgate::proxy::{self, Verdict};
-//!
-//! let asked = async {
-//!     let mut exchanges = [waf.exchange("request-1")?, auth.exchange("request-1")?];
-//!     proxy::ask_together(&mut exchanges, &head).await
-//! };
-//! match asked.await {
-//!     Ok(Verdict::Allow(changes)) => {
-//!         match proxy::apply_header_ops(headers, &changes.request_headers) {
-//!             Ok(()) => None,
-//!             Err(_) => Some(proxy::plain_answer(http::StatusCode::BAD_GATEWAY)),
-//!         }
-//!     }
-//!     Ok(Verdict::Deny(denial)) => Some(denial.to_http()),
-//!     Err(error) => Some(proxy::plain_answer(proxy::status_of(&error))),
-//! }
+//! # use tollgate::Bytes;
+//! # async fn forward(_: http::request::Parts, body: Bytes) -> http::Response<Bytes> {
+//! #     http::Response::new(body)
 //! # }
+//! use http::{Request, Response};
+//! use tollgate::proxy::{AgentChain, ClientInfo, Message, Rejection};
+//!
+//! /// Asks agents about a request whose body is there as a whole, and forwards it.
+//! async fn handle(
+//!     chain: &AgentChain,
+//!     client: ClientInfo<'_>,
+//!     request: Request<Bytes>,
+//! ) -> Result<Response<Bytes>, Rejection> {
+//!     let (mut head, mut body) = request.into_parts();
+//!     let mut transaction = chain.begin();
+//!     let has_body = !body.is_empty();
+//!     transaction.judge_request(&mut head, client, has_body).await?;
+//!     if has_body {
+//!         body = transaction.judge_chunk(Message::Request, body, true).await?.data;
+//!     }
+//!     transaction.settle_request_head(&mut head)?;
+//!
+//!     let (mut head, mut body) = forward(head, body).await.into_parts();
+//!     let has_body = !body.is_empty();
+//!     transaction.judge_response(head.status, &mut head, has_body).await?;
+//!     if has_body {
+//!         body = transaction.judge_chunk(Message::Response, body, true).await?.data;
+//!     }
+//!     transaction.settle_response_head(&mut head, has_body)?;
+//!     transaction.complete(head.status.as_u16(), None);
+//!     Ok(Response::from_parts(head, body))
+//! }
 //! ```
+//!
+//! The parts can be used without the rest: [`ask_together`] asks several agents about one event,
+//! [`answer_of`] and [`status_of`] make responses, [`apply_header_ops`] changes headers, and a
+//! [`HeldBody`] keeps chunks until agents have decided.
 
 mod answer;
 mod ask;

@@ -55,6 +55,9 @@ pub enum Rejection {
     /// An agent asked for a change of headers that have been forwarded.
     #[error("agent '{0}' asked for a change of headers that have been forwarded")]
     TooLate(Arc<str>),
+    /// The transaction was completed or cancelled before.
+    #[error("the transaction is over")]
+    Over,
     /// An agent that has seen everything did not decide.
     #[error("agent '{0}' asked for more of a body that is over")]
     Undecided(Arc<str>),

@@ -1,6 +1,7 @@
 //! One HTTP request and its response, as events and answers of agents.
 
 use super::ask::{Replies, Reply, Stop, ask};
+use super::body::BodyError;
 use super::body_flow::{BodyFlow, Judged, Message};
 use super::chain::{AgentRole, BodyMode, Chain, CodingMode, RequestId, WebSocketMode};
 use super::client::ClientInfo;
@@ -67,6 +68,7 @@ pub struct Transaction {
     request_headers: Vec<HeaderOp>,
     /// Changes of the response's head that agents asked for before it arrived.
     response_headers: Vec<HeaderOp>,
+    has_request_body: bool,
     has_request_head_gone: bool,
     has_response_head_gone: bool,
     is_over: bool,
@@ -97,6 +99,7 @@ impl Transaction {
             exchanges: SmallVec::new(),
             request_headers: Vec::new(),
             response_headers: Vec::new(),
+            has_request_body: false,
             has_request_head_gone: false,
             has_response_head_gone: false,
             is_over: false,
@@ -150,9 +153,9 @@ impl Transaction {
                 .plan_coding(&self.chain, &self.exchanges, head.headers())?;
         }
         self.ask_about_request(head, client, has_body).await?;
+        self.has_request_body = has_body;
         if !has_body && self.request.is_undecided() {
-            self.judge_chunk(Message::Request, Bytes::new(), true)
-                .await?;
+            self.judge_empty_body(Message::Request).await?;
             apply_header_ops(head, &std::mem::take(&mut self.request_headers))?;
         }
         Ok(())
@@ -317,7 +320,10 @@ impl Transaction {
         self.has_request_head_gone = true;
         self.upstream_attempts += 1;
         apply_header_ops(head, &std::mem::take(&mut self.request_headers))?;
-        Ok(content::describe(head, &mut self.request)?)
+        if self.has_request_body {
+            content::describe(head, &mut self.request)?;
+        }
+        Ok(())
     }
 
     /// Like [`Transaction::settle_request_head`], for the response. `has_body` is `false` if the
@@ -353,6 +359,7 @@ impl Transaction {
         data: Bytes,
         is_last: bool,
     ) -> Result<(), Rejection> {
+        self.check_not_over()?;
         let (chain, id) = (&self.chain, self.id);
         let exchanges = &mut self.exchanges;
         if message == Message::Response {
@@ -377,6 +384,7 @@ impl Transaction {
     ///
     /// A [`Rejection`], which ends the transaction.
     pub async fn chunk_replied(&mut self, message: Message) -> Result<(), Rejection> {
+        self.check_not_over()?;
         let flow = match message {
             Message::Request => &mut self.request,
             Message::Response => &mut self.response,
@@ -424,6 +432,22 @@ impl Transaction {
         self.next_chunk(message).await
     }
 
+    /// Gives the end of a body that does not exist to agents that are undecided.
+    async fn judge_empty_body(&mut self, message: Message) -> Result<(), Rejection> {
+        let passed = self.judge_chunk(message, Bytes::new(), true).await?;
+        if passed.data.is_empty() {
+            return Ok(());
+        }
+        Err(message.body_error(BodyError::NoSuchChunk { index: 0 }))
+    }
+
+    fn check_not_over(&self) -> Result<(), Rejection> {
+        if self.is_over {
+            return Err(Rejection::Over);
+        }
+        Ok(())
+    }
+
     fn take_body_changes(&mut self, judged: Judged) -> Result<PassedChunk, Rejection> {
         let is_late = self.has_request_head_gone && !judged.request_headers.is_empty()
             || self.has_response_head_gone && !judged.response_headers.is_empty();
@@ -456,6 +480,7 @@ impl Transaction {
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
+        self.check_not_over()?;
         self.has_request_head_gone = true;
         let settled = self
             .request
@@ -490,8 +515,7 @@ impl Transaction {
             apply_header_ops(head, &ops)?;
         }
         if !has_body && self.response.is_undecided() {
-            self.judge_chunk(Message::Response, Bytes::new(), true)
-                .await?;
+            self.judge_empty_body(Message::Response).await?;
             apply_header_ops(head, &std::mem::take(&mut self.response_headers))?;
         }
         Ok(())
@@ -516,6 +540,7 @@ impl Transaction {
         &mut self,
         frame: WebSocketFrame<'_>,
     ) -> Result<WebSocketDecision, Rejection> {
+        self.check_not_over()?;
         let id = self.id;
         let client_ip = self.client.map(|address| IpText::from(address.ip()));
         let frame = WebSocketFrame {

@@ -277,3 +277,13 @@ async fn a_million_chunks_of_one_byte() {
     }
     assert_eq!(answered, CHUNKS);
 }
+
+#[tokio::test]
+async fn exchange_may_push_more_events_than_there_are_slots() {
+    for config in every_config() {
+        let (pool, _dir) = collector_pool(config.max_concurrent_per_connection(2)).await;
+        let parts: [&[u8]; 9] = [b"part"; 9];
+        let expected = vec![Some(Bytes::from_static(b"part")); parts.len()];
+        assert_eq!(decisions(&pool, &parts).await, expected);
+    }
+}

@@ -1,5 +1,6 @@
 //! The beginning of a client's connection, where hyper's server does not do what a proxy should.
 
+use bytes::Bytes;
 use pin_project_lite::pin_project;
 use std::io;
 use std::pin::Pin;
@@ -20,6 +21,8 @@ pin_project! {
     pub(crate) struct ClientStream<S> {
         #[pin]
         stream: S,
+        // Bytes that were read from the stream already.
+        first: Bytes,
         #[pin]
         deadline: Sleep,
         // Bytes of the preface that have come.
@@ -37,10 +40,11 @@ const OLD_VERSION: &[u8] = b"HTTP/1.0 ";
 const VERSION: &[u8] = b"HTTP/1.1 ";
 
 impl<S> ClientStream<S> {
-    /// Wraps a connection that has not been read from.
-    pub(crate) fn new(stream: S, limit: Duration) -> Self {
+    /// Wraps a connection from which these first bytes were read.
+    pub(crate) fn new(stream: S, first: Bytes, limit: Duration) -> Self {
         Self {
             stream,
+            first,
             deadline: tokio::time::sleep_until(Instant::now() + limit),
             matched: 0,
             is_known: false,
@@ -56,15 +60,18 @@ impl<S: AsyncRead> AsyncRead for ClientStream<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.project();
-        if *this.is_known {
-            return this.stream.poll_read(cx, buf);
-        }
         let before = buf.filled().len();
-        let Poll::Ready(read) = this.stream.poll_read(cx, buf) else {
+        if !this.first.is_empty() {
+            let len = this.first.len().min(buf.remaining());
+            buf.put_slice(&this.first.split_to(len));
+        } else if *this.is_known {
+            return this.stream.poll_read(cx, buf);
+        } else if let Poll::Ready(read) = this.stream.poll_read(cx, buf) {
+            read?;
+        } else {
             ready!(this.deadline.poll(cx));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        };
-        read?;
+        }
         let come = &buf.filled()[before..];
         let expected = &PREFACE[*this.matched..];
         let len = come.len().min(expected.len());

@@ -3,6 +3,7 @@
 #![warn(missing_docs)]
 
 mod client_stream;
+mod proxy_header;
 pub mod server;
 /// An upstream server for tests, that of the example on Pingora.
 #[path = "../../pingora-proxy/src/upstream.rs"]

@@ -1,20 +1,26 @@
 //! Accepts connections of clients, in HTTP/1 and HTTP/2 with prior knowledge.
 
 use crate::client_stream::ClientStream;
+use crate::proxy_header;
 use crate::upstream::Upstream;
 use anyhow::Context;
-use http::Request;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 use tollgate_example_settings::Settings;
-use tollgate_tower::{AgentLayer, Peer};
+use tollgate_tower::{AgentLayer, BoxError, Peer};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 /// Time that a client has for the head of a request.
@@ -54,20 +60,13 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
             _ = tokio::signal::ctrl_c() => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let service = service.clone();
-                let connection = builder
-                    .serve_connection_with_upgrades(
-                        connection(stream),
-                        TowerToHyperService::new(service_of(service, peer)),
-                    )
-                    .into_owned();
-                let served = graceful.watch(connection);
-                tokio::spawn(async move {
-                    if let Err(error) = served.await {
-                        tracing::debug!(%error, "a client's connection ended");
-                    }
-                });
+            Ok((stream, address)) => {
+                let client = Client {
+                    service: service.clone(),
+                    has_proxy_header: settings.proxy_protocol,
+                    address,
+                };
+                tokio::spawn(client.serve(stream, builder.clone(), graceful.watcher()));
             }
             // The limit of descriptors, for example. Waiting lets others end.
             Err(error) => {
@@ -77,26 +76,62 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
         }
     }
     drop(listener);
-    let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
+    let _ = timeout(GRACE, graceful.shutdown()).await;
     Ok(())
 }
 
-fn connection(stream: TcpStream) -> TokioIo<std::pin::Pin<Box<ClientStream<TcpStream>>>> {
-    // Fails only if the connection is closed already.
-    let _ = stream.set_nodelay(true);
-    TokioIo::new(Box::pin(ClientStream::new(stream, HEAD_TIMEOUT)))
+/// A client's connection.
+struct Client<S> {
+    service: S,
+    has_proxy_header: bool,
+    address: SocketAddr,
 }
 
-/// Returns a service for the requests of one connection, which tells the layer its address.
-fn service_of<S>(
-    service: S,
-    peer: SocketAddr,
-) -> impl Service<Request<Incoming>, Response = S::Response, Error = S::Error, Future: Send> + Clone
+impl<S, R> Client<S>
 where
-    S: Service<Request<Incoming>, Future: Send> + Clone,
+    S: Service<Request<Incoming>, Response = Response<R>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+    R: Body<Data = Bytes, Error = BoxError> + Send + 'static,
 {
-    service.map_request(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer::new(peer));
-        request
-    })
+    async fn serve(
+        self,
+        mut stream: TcpStream,
+        builder: auto::Builder<TokioExecutor>,
+        watcher: Watcher,
+    ) {
+        let address = self.address;
+        // Fails only if the connection is closed already.
+        let _ = stream.set_nodelay(true);
+        let (proxied, first) = match self.read_proxy_header(&mut stream).await {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::debug!(%address, %error, "a connection is refused");
+                return;
+            }
+        };
+        let peer = Peer::new(address).proxied(proxied);
+        let service = self
+            .service
+            .map_request(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(peer);
+                request
+            });
+        let stream = Box::pin(ClientStream::new(stream, first, HEAD_TIMEOUT));
+        let service = TowerToHyperService::new(service);
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        if let Err(error) = watcher.watch(connection.into_owned()).await {
+            tracing::debug!(%address, %error, "a client's connection ended");
+        }
+    }
+
+    async fn read_proxy_header(
+        &self,
+        stream: &mut TcpStream,
+    ) -> io::Result<(Option<SocketAddr>, Bytes)> {
+        if !self.has_proxy_header {
+            return Ok((None, Bytes::new()));
+        }
+        timeout(HEAD_TIMEOUT, proxy_header::read(stream)).await?
+    }
 }

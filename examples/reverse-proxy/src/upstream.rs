@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::EXPECT;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, StatusCode, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{Either, Empty};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -42,11 +42,15 @@ impl Upstream {
         })
     }
 
-    /// Forwards a request. The response is 502 if the upstream does not answer.
+    /// Forwards a request. The response is 502 if the upstream does not answer, and 501
+    /// to `CONNECT`.
     pub(crate) async fn forward(
         self,
         mut request: Request<Body>,
     ) -> Result<Response<UpstreamBody>, Infallible> {
+        if request.method() == Method::CONNECT {
+            return Ok(plain(StatusCode::NOT_IMPLEMENTED));
+        }
         let client = request.extensions_mut().remove::<OnUpgrade>();
         *request.version_mut() = Version::HTTP_11;
         *request.uri_mut() = self.target(request.uri());
@@ -62,9 +66,7 @@ impl Upstream {
             }
             Err(error) => {
                 tracing::debug!(%error, "the upstream does not answer");
-                let mut response = Response::new(Either::Right(Empty::new()));
-                *response.status_mut() = StatusCode::BAD_GATEWAY;
-                Ok(response)
+                Ok(plain(StatusCode::BAD_GATEWAY))
             }
         }
     }
@@ -77,6 +79,12 @@ impl Upstream {
         parts.path_and_query = path.or_else(|| Some(PathAndQuery::from_static("/")));
         Uri::from_parts(parts).unwrap_or_default()
     }
+}
+
+fn plain(status: StatusCode) -> Response<UpstreamBody> {
+    let mut response = Response::new(Either::Right(Empty::new()));
+    *response.status_mut() = status;
+    response
 }
 
 /// Copies bytes between two connections that go on with another protocol.

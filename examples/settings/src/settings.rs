@@ -48,6 +48,10 @@ pub struct Settings {
     /// Default: 0.
     #[serde(default)]
     pub trusted_hops: usize,
+    /// `true` if every connection begins with a header of the PROXY protocol, whose address is then
+    /// the client's. Only the proxy on hyper reads it. Default: `false`.
+    #[serde(default)]
+    pub proxy_protocol: bool,
     /// `true` if agents and the upstream get the normal form of paths, `false` if they get the
     /// client's spelling. Default: `true`.
     #[serde(default = "yes")]
@@ -181,6 +185,7 @@ impl Settings {
             max_decoded_body: sixty_four_mebibytes(),
             max_decoding_ratio: hundred(),
             trusted_hops: 0,
+            proxy_protocol: false,
             normalize_paths: true,
             websockets: WebSockets::default(),
             agents: Vec::new(),
