@@ -101,7 +101,7 @@ impl Sequence {
                 self.message = Some(Message {
                     length: 0,
                     text: None,
-                })
+                });
             }
             WebSocketOpcode::Continuation => {}
         }

@@ -215,7 +215,7 @@ async fn close_decisions() {
                 Side::Client => (finished.client, finished.upstream),
                 Side::Upstream => (finished.upstream, finished.client),
             };
-            assert_eq!(sender, [close.clone()]);
+            assert_eq!(sender, std::slice::from_ref(&close));
             assert_eq!(receiver, [Seen::new(TEXT, "a"), close]);
             let reason = reason.to_owned();
             assert_eq!(

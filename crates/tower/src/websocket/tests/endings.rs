@@ -1,7 +1,7 @@
 //! Ends of connections: close frames, and peers that hang up.
 
 use super::*;
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
 async fn close_frames_are_forwarded_both_ways() {
@@ -122,7 +122,7 @@ async fn the_last_frames_of_a_peer_that_cannot_be_written_to_arrive() {
         .await
         .unwrap();
     let mut received = Vec::new();
-    client.read_to_end(&mut received).await.unwrap();
+    in_time(client.read_to_end(&mut received)).await.unwrap();
     drop(client);
     let expected = [Seen::new(TEXT, "last"), Seen::close(1012, "restart")];
     assert_eq!(Seen::decode_all(&received, Side::Upstream), expected);
@@ -149,7 +149,7 @@ async fn a_peer_that_neither_reads_nor_ends_is_left_in_time() {
         .write_all(&Seen::new(0xF, "").encode(Side::Client))
         .await
         .unwrap();
-    let end = (&mut ends.relay).await.unwrap();
+    let end = in_time(&mut ends.relay).await.unwrap();
     assert!(matches!(end.cause, EndCause::Violation { .. }), "{end:?}");
     let limits = Limits::default();
     let longest = Duration::from_secs(1) + limits.close_timeout + limits.drain_timeout;
@@ -173,6 +173,6 @@ async fn discarding_is_bounded() {
         .write_all(&sent)
         .await
         .expect_err("the relay stops reading");
-    let end = ends.relay.await.unwrap();
+    let end = in_time(ends.relay).await.unwrap();
     assert!(matches!(end.cause, EndCause::Violation { .. }), "{end:?}");
 }

@@ -12,6 +12,7 @@ use super::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
+use tokio::time::Duration;
 
 const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
@@ -92,12 +93,15 @@ impl Ends {
     /// Reads the next frame that arrives at `side`.
     async fn receive(&mut self, side: Side) -> Seen {
         let mut data = Vec::new();
-        loop {
-            data.push(self.end(side).read_u8().await.expect("a frame arrives"));
-            if let Some((frame, _)) = Seen::decode(&data, side.peer()) {
-                return frame;
+        in_time(async {
+            loop {
+                data.push(self.end(side).read_u8().await.expect("a frame arrives"));
+                if let Some((frame, _)) = Seen::decode(&data, side.peer()) {
+                    return frame;
+                }
             }
-        }
+        })
+        .await
     }
 
     /// Reads what arrives at both ends until their streams end, then the outcome.
@@ -108,19 +112,30 @@ impl Ends {
             relay,
         } = self;
         let (mut at_client, mut at_upstream) = (Vec::new(), Vec::new());
-        let (client_end, upstream_end) = tokio::join!(
-            client.read_to_end(&mut at_client),
-            upstream.read_to_end(&mut at_upstream)
-        );
-        client_end.expect("a stream in memory does not fail");
-        upstream_end.expect("a stream in memory does not fail");
+        let read = async {
+            tokio::try_join!(
+                client.read_to_end(&mut at_client),
+                upstream.read_to_end(&mut at_upstream),
+            )
+        };
+        in_time(read)
+            .await
+            .expect("a stream in memory does not fail");
         drop((client, upstream));
         Finished {
             client: Seen::decode_all(&at_client, Side::Upstream),
             upstream: Seen::decode_all(&at_upstream, Side::Client),
-            end: relay.await.expect("the relay does not panic"),
+            end: in_time(relay).await.expect("the relay does not panic"),
         }
     }
+}
+
+/// Fails a test that would wait forever. The clock of most tests is paused, so that this takes no
+/// time.
+async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), future)
+        .await
+        .expect("ends in time")
 }
 
 /// Frames that have arrived at each end, and the outcome.

@@ -74,7 +74,7 @@ async fn memory_grows_with_what_has_arrived() {
             forward_all(),
             &limits,
         );
-        let end = end.await;
+        let end = in_time(end).await;
         drop(client);
         assert_eq!(
             end.cause,
