@@ -66,6 +66,9 @@ fn is_zlib(first: u8, second: u8) -> bool {
 }
 
 /// Decodes some of the input into the piece. Also returns whether the deflated data has ended.
+///
+/// With flate2's default backend, a distance that reaches before the first byte reads zeros. zlib
+/// refuses such data.
 pub(super) fn inflate(
     inflater: &mut Decompress,
     input: &[u8],

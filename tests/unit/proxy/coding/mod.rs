@@ -65,6 +65,21 @@ fn large_bodies_are_decoded() {
 }
 
 #[test]
+fn matches_across_the_end_of_a_decoders_buffer_are_put_out() {
+    // All input is read by then, while decoded bytes have no room in inflate's buffer of 32 KiB.
+    for form in FORMATS {
+        for data in (1..300).step_by(90).map(|more| vec![0; 32 * 1024 + more]) {
+            let body = form.encode(&data);
+            for at in 0..body.len() {
+                let (first, second) = body.split_at(at);
+                let decoded = decode(form.coding(), UNLIMITED, [first, second]);
+                assert!(decoded.as_ref() == Ok(&data), "{form:?} {at}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_the_sender_flushed_is_put_out_at_once() {
     let events: [&[u8]; 3] = [b"data: 1\n\n", b"data: 2\n\n", b"data: 1\n\n"];
     for form in FORMATS {
