@@ -2,7 +2,8 @@
 
 use super::call::{CallParams, CallResult, NoAnswer};
 use crate::clock;
-use crate::log;
+// By name: within tracing's macros, `log` may be the crate of that name.
+use crate::log::{field, message};
 use crate::wire::Event;
 use tracing::field::Empty;
 use tracing::{Instrument, Level, debug, debug_span};
@@ -38,8 +39,8 @@ pub(super) async fn record<E: Event>(
     event: &E,
     call: impl Future<Output = CallResult>,
 ) -> CallResult {
-    let correlation_id = &*log::field(&params.correlation.id);
-    let traceparent = event.traceparent().map(|parent| log::field(&parent));
+    let correlation_id = &*field(&params.correlation.id);
+    let traceparent = event.traceparent().map(|parent| field(&parent));
     let span = debug_span!(
         target: TARGET,
         "agent_call",
@@ -66,7 +67,7 @@ pub(super) async fn record<E: Event>(
         Err(NoAnswer::Failed(cause)) => {
             let error = cause.kind();
             span.record("error", error);
-            debug!(target: TARGET, agent, correlation_id, error, duration_us, "failed: {}", log::message(cause));
+            debug!(target: TARGET, agent, correlation_id, error, duration_us, "failed: {}", message(cause));
         }
     });
     answered
