@@ -88,6 +88,8 @@ fn a_head_costs_no_allocation() {
             }
         });
     };
+    let made = allocation_counter::measure(|| drop(requests(1)));
+    assert!(made.count_total > 0, "allocations are counted");
     send(requests(WARM_UP));
     let counted = requests(COUNTED);
     let made = allocation_counter::measure(|| send(counted));

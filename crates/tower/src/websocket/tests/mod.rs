@@ -7,9 +7,8 @@ mod properties;
 mod streams;
 mod violations;
 
-use super::{
-    EndCause, Frame, FrameVerdict, Judge, JudgeError, Judges, Limits, RelayEnd, Side, relay,
-};
+use super::relay::RelayEnd;
+use super::{EndCause, Frame, FrameVerdict, Judge, JudgeError, Judges, Limits, Side, relay};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::Duration;
