@@ -1,7 +1,7 @@
 //! Asks several agents at once about one event.
 
 use super::rejection::Rejection;
-use super::verdict::{Changes, Denial, judge};
+use super::verdict::{Changes, Denial, Verdict, judge};
 use crate::error::CallError;
 use crate::pool::Exchange;
 use crate::wire::Event;
@@ -9,6 +9,46 @@ use smallvec::SmallVec;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::{Context, Poll};
+
+/// Sends one event to several agents at once and combines their answers.
+///
+/// Returns as soon as one agent decides against the request, or the call to an agent that fails
+/// closed fails. The answers of the other agents are not awaited then. Answers that are available
+/// at the same time are considered in the order of `exchanges`. Agents that fail open count as
+/// allowing.
+///
+/// If an event that was pushed earlier on one of the exchanges is still unanswered, its answer may
+/// deny the request as well. Changes that such an answer asks for are dropped.
+///
+/// # Errors
+///
+/// Those of [`Exchange::send`].
+pub async fn ask_together<E: Event>(
+    exchanges: &mut [Exchange],
+    event: &E,
+) -> Result<Verdict, CallError> {
+    if let [only] = exchanges {
+        let judged = only.send_and_read(event, judge).await?;
+        return Ok(judged.map_or_else(Verdict::Deny, Verdict::Allow));
+    }
+    let mut replies = Replies::new();
+    for exchange in &mut *exchanges {
+        exchange.push(event).await?;
+        replies.push(Reply::Expected(exchange.unanswered()));
+    }
+    match poll_fn(|cx| poll_replies(exchanges, &mut replies, cx)).await {
+        Ok(()) => {}
+        Err(Unanswered::Denied(denial)) => return Ok(Verdict::Deny(denial)),
+        Err(Unanswered::Failed(error)) => return Err(error),
+    }
+    let mut all = Changes::default();
+    for reply in replies {
+        if let Reply::Allowed(changes) = reply {
+            all.append(changes);
+        }
+    }
+    Ok(Verdict::Allow(all))
+}
 
 /// Replies of several agents to one event, indexed like the exchanges.
 pub(super) type Replies = SmallVec<[Reply; 2]>;

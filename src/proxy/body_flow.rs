@@ -50,7 +50,7 @@ pub(super) struct BodyFlow {
     decoder: Option<BodyDecoder>,
     /// Chunks as agents see and change them.
     held: HeldBody,
-    /// The same chunks before they were decoded, if there is a decoder.
+    /// Chunks before they were decoded, if there is a decoder.
     originals: HeldBody,
     /// Set if an agent that sees the body may change it.
     may_change: bool,
@@ -82,7 +82,7 @@ struct OnWay {
     replies: Option<Replies>,
 }
 
-/// What may go on after a chunk was judged.
+/// Bytes and header changes that may go on after a chunk was judged.
 #[derive(Debug, Default)]
 pub(super) struct Judged {
     pub(super) data: Bytes,
@@ -301,8 +301,8 @@ impl BodyFlow {
         exchange.is_subscribed(self.message.event_type()) && (!is_empty_body || self.undecided[at])
     }
 
-    /// Waits for the replies of the first agents to the oldest chunk on its way. Loses nothing if it
-    /// is dropped.
+    /// Waits for the replies of the first agents to the oldest chunk on its way. Loses nothing if
+    /// it is dropped.
     pub(super) async fn replied(
         &mut self,
         chain: &Chain,

@@ -1,7 +1,6 @@
 //! The agents that a proxy asks about each request, and what each of them may do.
 
 use super::head::PathForm;
-use super::transaction::Transaction;
 use crate::configuration::configuration;
 use crate::pool::{Agent, AgentPool};
 use std::fmt::{self, Write};
@@ -11,8 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Agents that a proxy asks about each HTTP request, in the order in which they are asked.
 ///
-/// [`begin`](Self::begin) starts a [`Transaction`], which turns one HTTP request and its response
-/// into events, and the answers of the agents into changes or a [`Rejection`](super::Rejection).
+/// [`begin`](Self::begin) starts a [`Transaction`](super::Transaction). It turns one HTTP request
+/// and its response into events, and the answers of the agents into changes or a
+/// [`Rejection`](super::Rejection).
 ///
 /// Clones share everything.
 ///
@@ -43,7 +43,7 @@ pub(super) struct Chain {
     /// Groups of agents that are asked at once, as ranges of `agents`.
     pub(super) stages: Vec<Range<usize>>,
     pub(super) config: ChainConfig,
-    ids: Arc<IdSource>,
+    pub(super) ids: Arc<IdSource>,
 }
 
 configuration! {
@@ -59,8 +59,8 @@ configuration! {
         /// Treatment of requests that go on with the WebSocket protocol.
         pub websockets: WebSocketMode,
         /// Number of bytes of a body that are held back at most, 1 MiB by default: while agents ask
-        /// for more of it, or by the [`BodyMode`]. A body that is decoded for agents is held in both
-        /// forms, each within the limit.
+        /// for more of it, or by the [`BodyMode`]. A body that is decoded for agents is held in
+        /// both forms, each within the limit.
         pub max_held_body: usize,
         /// Number of bytes that a body may have after it is decoded for agents, 64 MiB by default.
         pub max_decoded_body: usize,
@@ -155,7 +155,8 @@ pub enum CodingMode {
     /// Agents see the body as it is sent, and its coding in the headers.
     Pass,
     /// Agents see the body as its receiver sees it decoded. The original goes on unless an agent
-    /// may have changed it, see [`Transaction`]; a changed body goes on without a coding. Unknown
+    /// may have changed it, see [`Transaction`](super::Transaction); a changed body
+    /// goes on without a coding. Unknown
     /// and combined codings are refused. Needs the feature `codings`, without which every coding is
     /// unknown.
     #[default]
@@ -219,9 +220,8 @@ impl AgentChain {
         self.0.agents.is_empty()
     }
 
-    /// Begins the transaction of one HTTP request.
-    pub fn begin(&self) -> Transaction {
-        Transaction::new(Arc::clone(&self.0), self.0.ids.next())
+    pub(super) fn shared(&self) -> &Arc<Chain> {
+        &self.0
     }
 }
 
@@ -236,7 +236,7 @@ impl fmt::Debug for AgentChain {
 
 /// Source of correlation ids. They are unique in this process and, with high probability, among
 /// proxies.
-struct IdSource {
+pub(super) struct IdSource {
     prefix: u64,
     next: AtomicU64,
 }
@@ -249,7 +249,7 @@ impl IdSource {
         }
     }
 
-    fn next(&self) -> RequestId {
+    pub(super) fn next(&self) -> RequestId {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut id = RequestId {
             bytes: [0; RequestId::MAX_LEN],

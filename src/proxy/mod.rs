@@ -64,6 +64,7 @@ mod transaction;
 mod verdict;
 
 pub use answer::{answer_of, plain_answer, status_of};
+pub use ask::ask_together;
 pub use body::{BodyError, HeldBody};
 pub use body_flow::Message;
 pub use chain::{
@@ -75,4 +76,4 @@ pub use head::{BadRequest, PathForm, RequestHead, is_websocket};
 pub use header_ops::{HeaderOpError, HeaderTarget, HeadersFull, apply_header_ops};
 pub use rejection::Rejection;
 pub use transaction::{PassedChunk, Transaction};
-pub use verdict::{Changes, Denial, Verdict, ask_together};
+pub use verdict::{Changes, Denial, Verdict};

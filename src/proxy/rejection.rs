@@ -49,7 +49,7 @@ pub enum Rejection {
     /// A response's body has a coding that agents cannot look into.
     #[error("response body: {0}")]
     ResponseCoding(CodingError),
-    /// An agent with [`AgentRole::Decides`](super::AgentRole::Decides) asked for a change of a body.
+    /// An agent with [`AgentRole::Decides`](super::AgentRole::Decides) asked to change a body.
     #[error("agent '{0}' may only decide, and asked for a change of a body")]
     NotAllowedToChange(Arc<str>),
     /// An agent asked for a change of headers that have been forwarded.
@@ -87,7 +87,7 @@ impl Rejection {
         }
     }
 
-    /// Logs the reason, unless an agent denied the request, and returns the response for the client.
+    /// Logs the reason, unless an agent denied the request, and returns the client's response.
     pub fn into_response(self) -> Response<Bytes> {
         let status = self.status();
         let reason = match self {

@@ -3,7 +3,7 @@
 use super::ask::{Replies, Reply, Stop, ask};
 use super::body::BodyError;
 use super::body_flow::{BodyFlow, Judged, Message};
-use super::chain::{AgentRole, BodyMode, Chain, CodingMode, RequestId, WebSocketMode};
+use super::chain::{AgentChain, AgentRole, BodyMode, Chain, CodingMode, RequestId, WebSocketMode};
 use super::client::ClientInfo;
 use super::content;
 use super::head::{RequestHead, is_websocket, normalise, normalise_response};
@@ -40,7 +40,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 ///    both. The head waits as long as [`holds_head`](Self::holds_head) says, then
 ///    [`settle_request_head`](Self::settle_request_head) applies what agents have changed since.
 /// 3. The same for the response, whose interim heads (1xx, except 101) are not judged.
-/// 4. [`complete`](Self::complete). A transaction that is dropped before is cancelled at the agents.
+/// 4. [`complete`](Self::complete). A transaction that is dropped before is cancelled at agents.
 ///
 /// # Bodies
 ///
@@ -86,8 +86,16 @@ pub struct PassedChunk {
     pub is_held: bool,
 }
 
+impl AgentChain {
+    /// Begins the transaction of one HTTP request.
+    pub fn begin(&self) -> Transaction {
+        let chain = self.shared();
+        Transaction::new(Arc::clone(chain), chain.ids.next())
+    }
+}
+
 impl Transaction {
-    pub(super) fn new(chain: Arc<Chain>, id: RequestId) -> Self {
+    fn new(chain: Arc<Chain>, id: RequestId) -> Self {
         Self {
             request: BodyFlow::new(Message::Request, &chain),
             response: BodyFlow::new(Message::Response, &chain),
@@ -116,8 +124,8 @@ impl Transaction {
         self.client
     }
 
-    /// Brings the head of a request into one form (see below), asks the agents about it, and applies
-    /// the changes that they ask for.
+    /// Brings the head of a request into one form (see below), asks the agents about it, and
+    /// applies the changes that they ask for.
     ///
     /// Whichever version of HTTP the client speaks:
     ///

@@ -1,17 +1,12 @@
 //! Combines the answers of several agents to one event.
 
 use super::answer::{answer_of, plain_answer};
-use super::ask::{Replies, Reply, Unanswered, poll_replies};
 use super::header_ops::apply_header_ops;
-use crate::error::CallError;
 use crate::log::log_line;
-use crate::pool::Exchange;
 use crate::protocol::{AgentResponse, BodyMutation, Decision, HeaderOp};
-use crate::wire::Event;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use std::collections::HashMap;
-use std::future::poll_fn;
 use std::mem;
 use std::sync::Arc;
 
@@ -69,7 +64,7 @@ impl Changes {
         }
     }
 
-    fn append(&mut self, mut more: Self) {
+    pub(super) fn append(&mut self, mut more: Self) {
         self.request_headers.append(&mut more.request_headers);
         self.response_headers.append(&mut more.response_headers);
         self.request_body.append(&mut more.request_body);
@@ -101,46 +96,6 @@ impl Denial {
         }
         answer
     }
-}
-
-/// Sends one event to several agents at once and combines their answers.
-///
-/// Returns as soon as one agent decides against the request, or the call to an agent that fails
-/// closed fails. The answers of the other agents are not awaited then. Answers that are available
-/// at the same time are considered in the order of `exchanges`. Agents that fail open count as
-/// allowing.
-///
-/// If an event that was pushed earlier on one of the exchanges is still unanswered, its answer may
-/// deny the request as well. Changes that such an answer asks for are dropped.
-///
-/// # Errors
-///
-/// Those of [`Exchange::send`].
-pub async fn ask_together<E: Event>(
-    exchanges: &mut [Exchange],
-    event: &E,
-) -> Result<Verdict, CallError> {
-    if let [only] = exchanges {
-        let judged = only.send_and_read(event, judge).await?;
-        return Ok(judged.map_or_else(Verdict::Deny, Verdict::Allow));
-    }
-    let mut replies = Replies::new();
-    for exchange in &mut *exchanges {
-        exchange.push(event).await?;
-        replies.push(Reply::Expected(exchange.unanswered()));
-    }
-    match poll_fn(|cx| poll_replies(exchanges, &mut replies, cx)).await {
-        Ok(()) => {}
-        Err(Unanswered::Denied(denial)) => return Ok(Verdict::Deny(denial)),
-        Err(Unanswered::Failed(error)) => return Err(error),
-    }
-    let mut all = Changes::default();
-    for reply in replies {
-        if let Reply::Allowed(changes) = reply {
-            all.append(changes);
-        }
-    }
-    Ok(Verdict::Allow(all))
 }
 
 /// Takes the changes out of an answer that allows, or the whole answer if it does not allow.

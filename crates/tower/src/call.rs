@@ -59,7 +59,7 @@ where
     with_plain_body(transaction, inner, head, body).await
 }
 
-/// Has the service handle a request whose body no agent sees.
+/// Calls the service with a request whose body no agent sees.
 async fn with_plain_body<S, B, R>(
     mut transaction: Transaction,
     mut inner: S,
@@ -95,7 +95,7 @@ where
     }
 }
 
-/// Has the service handle a request whose body agents see.
+/// Calls the service with a request whose body agents see.
 async fn with_judged_body<S, B, R>(
     transaction: Transaction,
     mut inner: S,

@@ -45,7 +45,7 @@ impl Peer {
     }
 }
 
-/// Layer that asks the agents of a chain about each request. See the [crate](crate)'s documentation.
+/// Layer that asks the agents of a chain about each request. The [crate](crate) describes it.
 #[derive(Debug, Clone)]
 pub struct AgentLayer {
     settings: Arc<Settings>,
@@ -67,8 +67,8 @@ impl AgentLayer {
         Self { settings }
     }
 
-    /// Sets how the other side of the connection is found in the extensions of a request. By default
-    /// it is a [`Peer`] there.
+    /// Sets how the other side of the connection is found in the extensions of a request. By
+    /// default it is a [`Peer`] there.
     ///
     /// ```
     /// # #[derive(Clone)]

@@ -32,9 +32,9 @@
 //! * **Heads.** Agents and the service get the request in one form, whichever version of HTTP the
 //!   client speaks. The client's address is that of [`Peer`] in the request's extensions, or what
 //!   [`AgentLayer::peer_from`] finds there.
-//! * **Bodies.** Chunks are gathered up to the size that agents prefer, and several are on their way
-//!   to agents at once. A slow agent or a slow receiver stops the sender. Trailers follow when the
-//!   body was judged.
+//! * **Bodies.** Chunks are gathered up to the size that agents prefer, and several are on their
+//!   way to agents at once. A slow agent or a slow receiver stops the sender. Trailers follow
+//!   when the body was judged.
 //! * **WebSocket.** If an agent subscribes to frames, each frame in both directions is judged.
 //! * **Cancellation.** If the request's future or the response's body is dropped, agents are told
 //!   that nobody waits for them.

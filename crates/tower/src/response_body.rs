@@ -76,7 +76,7 @@ impl End {
         });
     }
 
-    /// Tells the agents that the body is not needed any more: the client has all of it, or has gone.
+    /// Tells the agents that the body is not needed any more: the client has it, or has gone.
     fn dropped(self) {
         if self.length == Some(self.sent as u64) {
             self.complete(None);

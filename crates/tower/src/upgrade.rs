@@ -35,7 +35,7 @@ const BUFFER: usize = 64 * 1024;
 /// Time that the two sides have to go on with the WebSocket protocol.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Has the service handle a request for a WebSocket connection, and judges its frames.
+/// Calls the service with a request for a WebSocket connection, and judges its frames.
 pub(crate) async fn inspect<S, B, R>(
     mut transaction: Transaction,
     inner: S,
@@ -89,7 +89,7 @@ where
     ))
 }
 
-/// Has the service handle a request through a connection in memory.
+/// Calls the service through a connection in memory.
 ///
 /// Fails with the service's error, or with `None` if the service broke the connection.
 async fn call<S, B, R>(inner: S, mut head: Parts) -> Result<Response<Incoming>, Option<S::Error>>

@@ -36,7 +36,7 @@ pin_project! {
 /// Version that hyper names to clients of HTTP/1.0.
 const OLD_VERSION: &[u8] = b"HTTP/1.0 ";
 
-/// The same number of bytes, with the version of the proxy.
+/// Version of the proxy, in as many bytes.
 const VERSION: &[u8] = b"HTTP/1.1 ";
 
 impl<S> ClientStream<S> {

@@ -91,7 +91,7 @@ macro_rules! request_metadata {
                 traceparent: (Option<str>),
             }
             borrowed {
-                /// Whether the request has a body, which follows in events of its own for agents
+                /// `true` if the request has a body, which follows in events of its own for agents
                 /// that subscribe to them; `None` if the proxy does not say. Not part of the owned
                 /// form, which has the fields of `zentinel-agent-protocol`.
                 #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -463,7 +463,7 @@ pub struct RequestMetadata {
     /// Start of the request in RFC 3339, with all its digits; `timestamp_ms` if absent.
     #[prost(string, optional, tag = "1001")]
     pub timestamp: ::core::option::Option<::prost::alloc::string::String>,
-    /// Whether the request has a body, which follows in messages of its own.
+    /// True if the request has a body, which follows in messages of its own.
     #[prost(bool, optional, tag = "1002")]
     pub body_follows: ::core::option::Option<bool>,
 }

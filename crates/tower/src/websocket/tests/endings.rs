@@ -1,11 +1,16 @@
 //! Ends of connections: close frames, and peers that hang up.
 
 use super::*;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::AsyncWrite;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
 async fn close_frames_are_forwarded_both_ways() {
     for side in [Side::Client, Side::Upstream] {
+        let start = Instant::now();
         let mut ends = Ends::new(forward_all());
         ends.send(side, &[Seen::close(1001, "going")]).await;
         assert_eq!(ends.receive(side.peer()).await, Seen::close(1001, "going"));
@@ -20,6 +25,10 @@ async fn close_frames_are_forwarded_both_ways() {
         let finished = ends.finish().await;
         assert_eq!(finished.end.cause, EndCause::Closed { by: side });
         assert!(finished.client.is_empty() && finished.upstream.is_empty());
+        assert!(
+            start.elapsed() < Limits::default().drain_timeout,
+            "the streams end at once"
+        );
     }
 }
 
@@ -103,33 +112,58 @@ async fn hang_up_after_a_close_frame() {
     );
 }
 
+/// Fails to be written to, and tells so.
+struct Broken(mpsc::UnboundedSender<()>);
+
+impl AsyncWrite for Broken {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.0.send(()).expect("the test is running");
+        Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_last_frames_of_a_peer_that_cannot_be_written_to_arrive() {
-    let mut ends = Ends::new(forward_all());
-    ends.send(
-        Side::Upstream,
-        &[Seen::new(TEXT, "last"), Seen::close(1012, "restart")],
-    )
-    .await;
-    let Ends {
-        mut client,
-        upstream,
-        relay,
-    } = ends;
-    drop(upstream);
+    let (mut client, relay_client) = duplex(ROOM);
+    let (mut upstream, relay_upstream) = duplex(ROOM);
+    let (written, mut was_written) = mpsc::unbounded_channel();
+    let relay = tokio::spawn(async move {
+        let upstream = tokio::io::join(relay_upstream, Broken(written));
+        relay(relay_client, upstream, forward_all(), &Limits::default()).await
+    });
     client
         .write_all(&Seen::new(TEXT, "lost").encode(Side::Client))
         .await
         .unwrap();
+    in_time(was_written.recv())
+        .await
+        .expect("the upstream is written to");
+    let last = [Seen::new(TEXT, "last"), Seen::close(1012, "restart")];
+    for frame in &last {
+        upstream
+            .write_all(&frame.encode(Side::Upstream))
+            .await
+            .unwrap();
+    }
+    drop(upstream);
     let mut received = Vec::new();
     in_time(client.read_to_end(&mut received)).await.unwrap();
     drop(client);
-    let expected = [Seen::new(TEXT, "last"), Seen::close(1012, "restart")];
-    assert_eq!(Seen::decode_all(&received, Side::Upstream), expected);
-    assert_eq!(
-        relay.await.unwrap().cause,
-        EndCause::Closed { by: Side::Upstream }
-    );
+    assert_eq!(Seen::decode_all(&received, Side::Upstream), last);
+    let end = in_time(relay).await.unwrap();
+    assert_eq!(end.cause, EndCause::Closed { by: Side::Upstream });
 }
 
 #[tokio::test(start_paused = true)]

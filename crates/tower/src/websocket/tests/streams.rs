@@ -132,3 +132,16 @@ async fn tcp_does_not_lose_the_code_of_a_peer_that_is_sending() {
         assert_eq!(Seen::decode_all(&at_receiver, side), frames);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_follows_a_long_frame_at_once_is_kept() {
+    let mut ends = Ends::new(forward_all());
+    let frames = [Seen::new(BINARY, [1; 70_000]), Seen::new(TEXT, "next")];
+    let sent: Vec<u8> = frames
+        .iter()
+        .flat_map(|frame| frame.encode(Side::Client))
+        .collect();
+    ends.client.write_all(&sent).await.unwrap();
+    ends.client.shutdown().await.unwrap();
+    assert_eq!(ends.finish().await.upstream, frames);
+}
