@@ -43,7 +43,7 @@ where
     let judged = transaction.judge_request(&mut head, client, has_body).await;
     if let Err(rejection) = judged {
         if has_body && !head.headers.contains_key(EXPECT) {
-            discard(Box::pin(body));
+            discard(Some(Box::pin(body)));
         }
         return Ok(refuse(
             Handle::Owned(transaction),
@@ -117,7 +117,7 @@ where
         Ok(first) => first,
         Err(Broken::Rejected(rejection)) => {
             let (_, rest) = pipe.into_rest();
-            rest.map(discard);
+            discard(rest);
             return Ok(refuse(handle, rejection.into_response()));
         }
         Err(Broken::Sender(_)) => {

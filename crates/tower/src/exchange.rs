@@ -62,6 +62,10 @@ impl Shared {
 }
 
 /// A transaction as one of those who handle it sees it.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a box would be an allocation for each request"
+)]
 pub(crate) enum Handle {
     /// Nobody else needs the transaction.
     Owned(Transaction),

@@ -176,10 +176,11 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads the rest of a request's body, within limits. Otherwise a client that is still sending may
 /// lose the response: TCP resets a connection that is closed while data is unread.
-pub(crate) fn discard<B>(mut rest: Pin<Box<B>>)
+pub(crate) fn discard<B>(rest: Option<Pin<Box<B>>>)
 where
     B: Body<Data = Bytes> + Send + 'static,
 {
+    let Some(mut rest) = rest else { return };
     tokio::spawn(tokio::time::timeout(DISCARD_TIMEOUT, async move {
         let mut discarded = 0;
         while discarded < MAX_DISCARDED {

@@ -73,7 +73,7 @@ where
                     Err(Broken::Rejected(rejection)) => {
                         shared.reject(rejection);
                         let (_, rest) = pipe.into_rest();
-                        rest.map(discard);
+                        discard(rest);
                         break sender.not_allowed().await;
                     }
                     Err(Broken::Sender(error)) => {

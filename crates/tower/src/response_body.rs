@@ -184,20 +184,19 @@ where
         match self.project().kind.project() {
             KindProjection::Plain { mut body, end } => {
                 let frame = std::task::ready!(body.as_mut().poll_frame(cx));
-                match &frame {
+                let error = match &frame {
                     Some(Ok(frame)) => {
                         if let Some(end) = end {
                             end.sent += frame.data_ref().map_or(0, Bytes::len);
                         }
-                        if body.is_end_stream() {
-                            end.take().map(|end| end.complete(None));
-                        }
+                        None
                     }
-                    None => drop(end.take().map(|end| end.complete(None))),
-                    Some(Err(error)) => {
-                        let error = error.to_string();
-                        end.take().map(|end| end.complete(Some(error)));
-                    }
+                    None => None,
+                    Some(Err(error)) => Some(error.to_string()),
+                };
+                let is_over = !matches!(frame, Some(Ok(_))) || body.is_end_stream();
+                if is_over && let Some(end) = end.take() {
+                    end.complete(error);
                 }
                 Poll::Ready(frame)
             }
