@@ -7,6 +7,9 @@ use flate2::{Crc, Decompress};
 const MAGIC: [u8; 2] = [0x1f, 0x8b];
 const DEFLATE: u8 = 8;
 
+/// Members of a body. Each costs the clearing of a window, however short it is.
+const MAX_MEMBERS: u32 = 1_000;
+
 /// Length of the fields at the beginning of each member.
 const FIXED_LEN: usize = 10;
 
@@ -28,7 +31,8 @@ pub(super) struct Gzip {
     /// Checksum of the member's header, then of its data.
     crc: Crc,
     inflater: Decompress,
-    has_member: bool,
+    /// Members that have ended.
+    members: u32,
 }
 
 /// Part of a member.
@@ -54,12 +58,12 @@ impl Gzip {
             filled: 0,
             crc: Crc::new(),
             inflater: Decompress::new(false),
-            has_member: false,
+            members: 0,
         }
     }
 
     pub(super) fn is_complete(&self) -> bool {
-        self.part == Part::Fixed && self.filled == 0 && self.has_member
+        self.part == Part::Fixed && self.filled == 0 && self.members > 0
     }
 
     pub(super) fn step(&mut self, input: &[u8], piece: &mut [u8]) -> Result<Step, CodingError> {
@@ -127,7 +131,7 @@ impl Gzip {
             None => self.filled.min(MAGIC.len()),
         };
         if self.field[..magic_len] != MAGIC[..magic_len] {
-            return Err(if self.has_member {
+            return Err(if self.members > 0 {
                 CodingError::TrailingData
             } else {
                 CodingError::Corrupt
@@ -136,7 +140,7 @@ impl Gzip {
         let Some([_, _, method, flags, ..]) = whole else {
             return Ok(());
         };
-        if method != DEFLATE || flags & RESERVED != 0 {
+        if method != DEFLATE || flags & RESERVED != 0 || self.members == MAX_MEMBERS {
             return Err(CodingError::Corrupt);
         }
         self.flags = flags;
@@ -152,7 +156,7 @@ impl Gzip {
         if u64::from_le_bytes(trailer) != expected {
             return Err(CodingError::Corrupt);
         }
-        self.has_member = true;
+        self.members += 1;
         self.part = Part::Fixed;
         self.crc.reset();
         Ok(())
@@ -169,7 +173,7 @@ impl Gzip {
         };
         if self.part == Part::Data {
             self.crc.reset();
-            if self.has_member {
+            if self.members > 0 {
                 self.inflater.reset(false);
             }
         }

@@ -34,6 +34,15 @@ fn members_are_joined() {
 }
 
 #[test]
+fn members_have_a_limit() {
+    let most = members(&vec![&b"x"[..]; 1_000]);
+    let decoded = decode_bytes(Coding::Gzip, &most);
+    assert_eq!(decoded.map(|data| data.len()), Ok(1_000));
+    let more = members(&vec![&b""[..]; 1_001]);
+    assert_eq!(decode_bytes(Coding::Gzip, &more), Err(CodingError::Corrupt));
+}
+
+#[test]
 fn member_that_begins_but_does_not_end_is_truncated() {
     let first = members(&[b"first"]);
     let body = members(&[b"first", b"second"]);
