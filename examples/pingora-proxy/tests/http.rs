@@ -377,21 +377,6 @@ async fn late_answer_is_a_gateway_timeout() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn upgrades_are_rejected() {
-    let setup = Setup::with(&[decides("waf", HEADS)]).await;
-    let mut request = client::request(Method::GET, "/", Empty::new().boxed());
-    request
-        .headers_mut()
-        .insert("connection", "upgrade".parse().unwrap());
-    request
-        .headers_mut()
-        .insert("upgrade", "websocket".parse().unwrap());
-    let answer = setup.client().await.send(request).await.unwrap();
-    assert_eq!(answer.status, 501);
-    assert!(setup.seen().is_empty());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hundred_clients_with_shared_workers() {
     hundred_clients_get_their_own_answers(true, Connections::PerRuntime).await;
 }
