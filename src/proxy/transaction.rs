@@ -319,7 +319,8 @@ impl Transaction {
     }
 
     /// Applies changes of the head that agents asked for on the body, and adapts the headers that
-    /// describe the body. Call it when the head goes on.
+    /// describe the body. Call it when the head goes on, and for each further attempt with a copy of
+    /// the head as it was before.
     ///
     /// # Errors
     ///
@@ -327,7 +328,7 @@ impl Transaction {
     pub fn settle_request_head(&mut self, head: &mut impl RequestHead) -> Result<(), Rejection> {
         self.has_request_head_gone = true;
         self.upstream_attempts += 1;
-        apply_header_ops(head, &std::mem::take(&mut self.request_headers))?;
+        apply_header_ops(head, &self.request_headers)?;
         if self.has_request_body {
             content::describe(head, &mut self.request)?;
         }

@@ -2,7 +2,6 @@
 //! responses.
 
 use crate::client::{Answer, Client};
-use crate::config::{Agent, Config, Connections, FailureMode, Role};
 use crate::server::Running;
 use crate::upstream::{Recording, Upstream};
 use anyhow::{Context, ensure};
@@ -12,6 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
+use tollgate_example_settings::{AgentSettings, FailureMode, Settings};
 
 /// Time limit for starting and finding an agent.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -151,23 +151,17 @@ async fn start(
     socket: &Path,
     failure_mode: FailureMode,
 ) -> anyhow::Result<Running> {
-    let config = Config {
-        listen: own_address(host),
-        upstream,
-        threads: 2,
-        work_stealing: true,
-        connections: Connections::default(),
-        connections_per_agent: 2,
-        agent_timeout_ms: 1_000,
-        max_held_body: 1 << 20,
-        agents: vec![Agent {
-            name: "waf".to_owned(),
-            endpoint: socket.display().to_string(),
-            failure_mode,
-            role: Role::Decides,
-        }],
+    let agent = AgentSettings {
+        failure_mode,
+        ..AgentSettings::new("waf", socket.display().to_string())
     };
-    tokio::task::spawn_blocking(move || Running::start(&config)).await?
+    let settings = Settings {
+        threads: 2,
+        connections_per_agent: 2,
+        agents: vec![agent],
+        ..Settings::new(own_address(host), upstream)
+    };
+    tokio::task::spawn_blocking(move || Running::start(&settings)).await?
 }
 
 /// Returns a loopback address that is derived from the process id, so that no other process uses

@@ -1,15 +1,17 @@
 //! A reverse proxy on Pingora that asks agents about every request through tollgate.
 //!
 //! Proxy authors should start with [`proxy`]: it sends each event in the matching phase of Pingora.
-//! [`agents`] holds the pool; [`server`] runs Pingora. The other modules are for trying it out.
+//! [`agents`] holds the agents; [`server`] runs Pingora. The other modules are for trying it out.
 
 #![warn(missing_docs)]
 
 pub mod agents;
+mod answer;
+mod body_first;
 pub mod client;
 mod coarse_timer;
-pub mod config;
 pub mod demo;
+mod first_bytes;
 mod header_swap;
 mod messages;
 pub mod proxy;

@@ -1,11 +1,11 @@
-//! `pingora-proxy FILE` runs the proxy with a configuration file. `pingora-proxy demo` runs a
+//! `pingora-proxy FILE` runs the proxy with a settings file. `pingora-proxy demo` runs a
 //! demonstration. `pingora-proxy agent SOCKET` and `pingora-proxy upstream ADDRESS` run an agent
 //! and an upstream to use with it.
 
 use anyhow::{Context, bail};
 use std::path::Path;
 use tollgate::{AgentServer, EventType};
-use tollgate_pingora::config::Config;
+use tollgate_example_settings::Settings;
 use tollgate_pingora::rules::{AllowAgent, RuleAgent};
 use tollgate_pingora::upstream::{Recording, Upstream};
 use tollgate_pingora::{demo, server};
@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str = "\
-usage: pingora-proxy FILE                    run the proxy with a configuration such as proxy.toml
+usage: pingora-proxy FILE                    run the proxy with settings such as proxy.toml
        pingora-proxy demo                    run upstream, agent and proxy, and send requests
        pingora-proxy agent SOCKET            run an agent that decides by path and body content
        pingora-proxy agent SOCKET allow      run an agent that allows all request headers
@@ -39,7 +39,7 @@ fn main() -> anyhow::Result<()> {
             runtime.block_on(agent(Path::new(socket), rest))
         }
         ["upstream", address] => runtime()?.block_on(upstream(address)),
-        [file] if !file.starts_with('-') => server::run(&Config::load(Path::new(file))?),
+        [file] if !file.starts_with('-') => server::run(&Settings::load(Path::new(file))?),
         _ => bail!(USAGE),
     }
 }

@@ -1,114 +1,154 @@
-//! The proxy: Pingora's phases, and the events that agents are asked about in each.
+//! The proxy: Pingora's phases, and what each of them asks of the transaction.
 //!
 //! | phase | asked about |
 //! |---|---|
-//! | `request_filter` | the head of the request, before an upstream is chosen |
+//! | `request_filter` | the head of the request, before an upstream is chosen; also its body if the head must wait for that |
+//! | `upstream_request_filter` | nothing; the head gets what agents changed since |
 //! | `request_body_filter` | each chunk of the request's body |
 //! | `response_filter` | the head of the response |
 //! | `response_body_filter` | each chunk of the response's body |
 //! | `logging` | nothing; agents are notified that the request is complete or was cancelled |
 
-use crate::agents::{Agents as Pools, RequestIds};
-use crate::header_swap;
-use crate::messages::{protocol, respond};
-use crate::request::{Agents, Request, Stop};
+use crate::agents::Agents;
+use crate::answer::{drain, final_response, is_final, respond};
+use crate::messages::Head;
+use crate::request::Request;
+use crate::{body_first, header_swap};
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE};
-use http::{Method, StatusCode};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Method, Response, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::HttpPeer;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, ErrorSource, ErrorType};
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tollgate::proxy::plain_answer;
-use tollgate::{
-    CancelReason, EventType, Metadata,
-    events::{IpText, Timestamp},
-};
+use tollgate::CancelReason;
+use tollgate::proxy::{ClientInfo, Message, Rejection, is_websocket, plain_answer};
+use tollgate_example_settings::{Settings, WebSockets};
 
 /// Status in logs and events of a request whose client disconnected.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-
-/// The proxy, as an application of Pingora.
+/// The proxy, as an application of Pingora. Clones share the agents.
+#[derive(Clone)]
 pub struct Proxy {
-    pools: Pools,
-    ids: Arc<RequestIds>,
+    agents: Arc<Agents>,
+    upstream: SocketAddr,
+    websockets: WebSockets,
+}
+
+/// Reason why the judging of a head ends early.
+enum Stop {
+    Rejected(Rejection),
+    /// Usually a client that went away.
+    Pingora(Box<Error>),
 }
 
 impl Proxy {
     /// Creates a proxy that asks these agents.
-    pub fn new(pools: Pools) -> Self {
+    pub fn new(settings: &Settings, agents: Agents) -> Self {
         Self {
-            pools,
-            ids: RequestIds::new(),
+            agents: Arc::new(agents),
+            upstream: settings.upstream,
+            websockets: settings.websockets,
         }
     }
 
-    fn agents(&self) -> Agents<'_> {
-        Agents {
-            all: &self.pools.config().agents,
-            stages: self.pools.stages(),
+    async fn judge_request(&self, session: &mut Session, ctx: &mut Request) -> pingora::Result<()> {
+        if self.refuses_websocket(session) {
+            return Err(ctx.reject(Rejection::WebSocket));
         }
+        let judged = self.judge_head(session, ctx).await;
+        judged.map_err(|stop| match stop {
+            Stop::Rejected(rejection) => ctx.reject(rejection),
+            Stop::Pingora(error) => error,
+        })?;
+        if session.is_body_empty() {
+            return Ok(());
+        }
+        body_first::judge_ahead(session, ctx).await
     }
 
-    /// Asks about the head of the request. Returns early if the client of a request without a body
-    /// disconnects.
-    async fn judge_request(&self, session: &mut Session, ctx: &mut Request) -> Result<(), Stop> {
-        let exchanges = self.pools.exchanges(&ctx.id)?;
+    /// Returns whether agents would have to see the frames of a WebSocket connection, which
+    /// Pingora's filters cannot do.
+    fn refuses_websocket(&self, session: &mut Session) -> bool {
+        self.websockets == WebSockets::Inspect
+            && !self.agents.chain().is_empty()
+            && is_websocket(&Head(session.req_header_mut()))
+    }
+
+    /// Asks about the head of the request. Returns early if the client disconnects, unless that is
+    /// hidden behind a body.
+    async fn judge_head(&self, session: &mut Session, ctx: &mut Request) -> Result<(), Stop> {
         let client = session
             .client_addr()
             .and_then(|address| address.as_inet())
             .copied();
-        let client_ip = client.map(|address| IpText::from(address.ip()));
-        let timestamp = Timestamp::now();
         let has_body = !session.is_body_empty();
-        let mut head = header_swap::lend(session).map_err(Stop::Pingora)?;
-        let host = head.headers.get(HOST).cloned();
-        let traceparent = head.headers.get(TRACEPARENT).cloned();
-        let metadata = Metadata {
-            client_ip: client_ip.as_deref().unwrap_or_default(),
-            client_port: client.map_or(0, |address| address.port()),
-            server_name: host.as_ref().and_then(|host| host.to_str().ok()),
-            protocol: protocol(head.version),
-            timestamp: &timestamp,
-            traceparent: traceparent.as_ref().and_then(|value| value.to_str().ok()),
-            ..Metadata::default()
-        };
+        let mut lent = header_swap::lend(session).map_err(Stop::Pingora)?;
         let judged = {
-            let mut judging =
-                pin!(ctx.judge_request(exchanges, self.agents(), metadata, &mut head));
-            let mut disconnected = pin!(client_gone(session, &self.pools));
+            let mut head = Head(&mut *lent);
+            let client = ClientInfo::new(client);
+            let mut judging = pin!(ctx.transaction.judge_request(&mut head, client, has_body));
+            let mut disconnected = pin!(client_gone(session, &self.agents));
             // Polled by hand: tokio's `select!` also does the bookkeeping of cooperative
-            // scheduling, which costs about 190 instructions. A request with a body is not watched:
-            // reading it here would consume the body.
+            // scheduling, which costs about 190 instructions.
             poll_fn(|cx| match judging.as_mut().poll(cx) {
-                Poll::Pending if !has_body => disconnected
+                Poll::Pending => disconnected
                     .as_mut()
                     .poll(cx)
                     .map(|error| Err(Stop::Pingora(error))),
-                judged => judged,
+                Poll::Ready(judged) => Poll::Ready(judged.map_err(Stop::Rejected)),
             })
             .await
         };
-        header_swap::give_back(session, head);
+        header_swap::give_back(session, lent);
         judged
+    }
+
+    /// Answers the client instead of the upstream.
+    async fn answer(
+        &self,
+        session: &mut Session,
+        ctx: &mut Request,
+        answer: Response<Bytes>,
+        error: Option<&Error>,
+    ) -> pingora::Result<()> {
+        let status = answer.status().as_u16();
+        let responded = respond(session, answer).await;
+        responded.map_err(|error| error.into_down())?;
+        // Agents need not wait until the client has stopped sending.
+        ctx.transaction.complete(status, error.map(reason));
+        drain(session).await;
+        Ok(())
     }
 }
 
-/// Resolves when the client of a request without a body disconnects.
-async fn client_gone(session: &mut Session, pools: &Pools) -> Box<Error> {
-    pools.wait_before_client_check().await;
-    match session.as_downstream_mut().read_body_or_idle(true).await {
+/// Resolves when the client disconnects. Never does for HTTP/1 requests with a body: reading on
+/// would take the body.
+async fn client_gone(session: &mut Session, agents: &Agents) -> Box<Error> {
+    agents.wait_before_client_check().await;
+    let session = session.as_downstream_mut();
+    if let Some(closing) = session.watch_h2_stream_close() {
+        let error = match closing.await {
+            Ok(_reason) => Error::explain(ErrorType::H2Error, "the client reset the stream"),
+            Err(error) => error,
+        };
+        return error.into_down();
+    }
+    if !session.is_body_empty() {
+        return pending().await;
+    }
+    match session.read_body_or_idle(true).await {
         Err(error) => error.into_down(),
-        Ok(_) => std::future::pending().await,
+        Ok(_) => pending().await,
     }
 }
 
@@ -117,7 +157,7 @@ impl ProxyHttp for Proxy {
     type CTX = Request;
 
     fn new_ctx(&self) -> Request {
-        Request::new(self.ids.next(), || self.pools.held_body())
+        Request::new(self.agents.chain().begin())
     }
 
     async fn request_filter(
@@ -125,32 +165,20 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut Request,
     ) -> pingora::Result<bool> {
-        // Agents could not inspect the data after an upgrade, as it is not HTTP.
-        if session.req_header().headers.contains_key(UPGRADE) {
-            respond(session, plain_answer(StatusCode::NOT_IMPLEMENTED)).await?;
-            return Ok(true);
-        }
-        if self.pools.config().agents.is_empty() {
+        let Err(error) = self.judge_request(session, ctx).await else {
             return Ok(false);
-        }
-        match self.judge_request(session, ctx).await {
-            Ok(()) => Ok(false),
-            Err(Stop::Pingora(error)) => Err(error),
-            Err(stop) => {
-                respond(session, stop.into_answer()).await?;
-                Ok(true)
-            }
-        }
+        };
+        let answer = ctx.answer.take().ok_or(error)?;
+        self.answer(session, ctx, answer, None).await?;
+        Ok(true)
     }
 
     async fn upstream_peer(
         &self,
         _session: &mut Session,
-        ctx: &mut Request,
+        _ctx: &mut Request,
     ) -> pingora::Result<Box<HttpPeer>> {
-        ctx.upstream_attempts += 1;
-        let upstream = self.pools.config().upstream;
-        Ok(Box::new(HttpPeer::new(upstream, false, String::new())))
+        Ok(Box::new(HttpPeer::new(self.upstream, false, String::new())))
     }
 
     async fn upstream_request_filter(
@@ -159,29 +187,33 @@ impl ProxyHttp for Proxy {
         upstream_request: &mut RequestHeader,
         ctx: &mut Request,
     ) -> pingora::Result<()> {
-        // Agents may change the length of the body; without a length Pingora uses chunked encoding.
-        if ctx.may_change(self.agents(), EventType::RequestBodyChunk) && !session.is_body_empty() {
-            upstream_request.remove_header(&CONTENT_LENGTH);
-        }
-        Ok(())
+        body_first::begin_attempt(session, ctx);
+        // Without a length Pingora uses chunked encoding.
+        let settled = ctx
+            .transaction
+            .settle_request_head(&mut Head(upstream_request));
+        settled.map_err(|rejection| ctx.reject(rejection))
     }
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut Request,
     ) -> pingora::Result<()> {
-        let had_none = body.is_none();
+        if session.was_upgraded() {
+            let bytes = body.as_ref().map_or(0, Bytes::len);
+            ctx.transaction.count_bytes(Message::Request, bytes);
+            return Ok(());
+        }
         let data = body.take().unwrap_or_default();
-        let judged = ctx
-            .judge_request_chunk(self.agents(), data, end_of_stream)
-            .await;
-        let passed = judged.map_err(|stop| stop_with(ctx, stop))?;
-        // Keep `Some` for a held-back chunk: Pingora takes `None` in the middle of a body for its
-        // end.
-        *body = Some(passed).filter(|passed| !(had_none && passed.is_empty()));
+        let judged = body_first::judge_chunk(ctx, data, end_of_stream).await;
+        let passed = judged.map_err(|rejection| ctx.reject(rejection))?;
+        // In the middle of a body Pingora takes `None` for its end, so a chunk that is held back is
+        // `Some`. At the end it writes an empty chunk, which ends a chunked body, before it ends
+        // the body itself.
+        *body = Some(passed).filter(|passed| !(end_of_stream && passed.is_empty()));
         Ok(())
     }
 
@@ -191,28 +223,24 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut Request,
     ) -> pingora::Result<()> {
-        if response.status.is_informational() {
+        if !is_final(response.status) {
             return Ok(());
         }
-        if ctx.is_any_subscribed(EventType::ResponseBodyChunk) && !may_block() {
+        let (status, has_body) = (response.status, has_body(session, response));
+        let mut head = Head(&mut *response);
+        let judged = ctx.transaction.judge_response(status, &mut head, has_body);
+        judged.await.map_err(|rejection| ctx.reject(rejection))?;
+        let is_watched = ctx.transaction.body_mode(Message::Response).is_some();
+        if is_watched && has_body && !may_block() {
             tracing::error!(
                 "agents subscribe to response bodies, which requires work_stealing = true"
             );
-            ctx.answer = Some(plain_answer(StatusCode::INTERNAL_SERVER_ERROR));
-            return Err(Error::explain(
-                ErrorType::InternalError,
-                "response bodies cannot be inspected without work_stealing = true",
-            ));
+            return Err(ctx.end_with(plain_answer(StatusCode::INTERNAL_SERVER_ERROR)));
         }
-        let judged = ctx.judge_response(self.agents(), response).await;
-        judged.map_err(|stop| stop_with(ctx, stop))?;
-        if ctx.may_change(self.agents(), EventType::ResponseBodyChunk)
-            && response.headers.contains_key(CONTENT_LENGTH)
-            && session.req_header().method != Method::HEAD
-            && !matches!(response.status.as_u16(), 204 | 304)
-        {
-            response.remove_header(&CONTENT_LENGTH);
-            response.insert_header(TRANSFER_ENCODING, "chunked")?;
+        let settled = ctx.transaction.settle_response_head(&mut head, has_body);
+        settled.map_err(|rejection| ctx.reject(rejection))?;
+        if has_body {
+            frame(session, response)?;
         }
         Ok(())
     }
@@ -221,27 +249,32 @@ impl ProxyHttp for Proxy {
     /// blocks the thread; tokio moves the thread's other tasks to another thread meanwhile.
     fn response_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut Request,
     ) -> pingora::Result<Option<Duration>> {
-        if !ctx.is_any_subscribed(EventType::ResponseBodyChunk) {
-            ctx.response_body.bytes += body.as_ref().map_or(0, Bytes::len);
+        let is_watched = ctx.transaction.body_mode(Message::Response).is_some();
+        if !is_watched || session.was_upgraded() {
+            let bytes = body.as_ref().map_or(0, Bytes::len);
+            ctx.transaction.count_bytes(Message::Response, bytes);
             return Ok(None);
         }
         let data = body.take().unwrap_or_default();
-        let judging = ctx.judge_response_chunk(self.agents(), data, end_of_stream);
+        let judging = ctx
+            .transaction
+            .judge_chunk(Message::Response, data, end_of_stream);
         let judged = tokio::task::block_in_place(|| Handle::current().block_on(judging));
-        let passed = judged.map_err(|stop| stop_with(ctx, stop))?;
+        let passed = judged.map_err(|rejection| ctx.reject(rejection))?.data;
         *body = Some(passed).filter(|passed| !passed.is_empty());
         Ok(None)
     }
 
-    /// Suppresses Pingora's error log for decisions of agents and for disconnected clients.
-    /// Failures of agents are logged where they happen.
+    /// Suppresses Pingora's error log for decisions of agents and for what clients do. Failures of
+    /// agents are logged where they happen.
     fn suppress_error_log(&self, _session: &Session, _ctx: &Request, error: &Error) -> bool {
-        matches!(error.etype(), ErrorType::HTTPStatus(_)) || is_client_disconnect(error)
+        matches!(error.etype(), ErrorType::HTTPStatus(_))
+            || *error.esource() == ErrorSource::Downstream
     }
 
     fn error_while_proxy(
@@ -253,11 +286,8 @@ impl ProxyHttp for Proxy {
         client_reused: bool,
     ) -> Box<Error> {
         let mut error = error.more_context(format!("Peer: {peer}"));
-        // Repeating a request would send its body chunks to the agents again, as if they continued
-        // the body.
-        let can_repeat = client_reused
-            && ctx.request_body.bytes == 0
-            && !session.as_ref().retry_buffer_truncated();
+        let can_repeat =
+            client_reused && ctx.can_repeat() && !session.as_ref().retry_buffer_truncated();
         error.retry.decide_reuse(can_repeat);
         error
     }
@@ -268,12 +298,14 @@ impl ProxyHttp for Proxy {
         error: &Error,
         ctx: &mut Request,
     ) -> FailToProxy {
-        let has_begun = session.response_written().is_some();
+        let has_begun = final_response(session).is_some();
         let answer = ctx.answer.take().or_else(|| response_to(error));
         let mut error_code = 0;
         if let Some(answer) = answer.filter(|_| !has_begun) {
             error_code = answer.status().as_u16();
-            if let Err(error) = respond(session, answer).await {
+            // Pingora closes the connection.
+            session.set_keepalive(None);
+            if let Err(error) = self.answer(session, ctx, answer, Some(error)).await {
                 tracing::debug!(%error, "cannot send the error response to the client");
             }
         }
@@ -286,15 +318,14 @@ impl ProxyHttp for Proxy {
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Request) {
         let is_disconnect = error.is_some_and(is_client_disconnect);
         if is_disconnect {
-            ctx.cancel(CancelReason::ClientDisconnect);
+            ctx.transaction.cancel(CancelReason::ClientDisconnect);
         }
-        let written = session.response_written();
-        let status = match written {
+        let status = match final_response(session) {
             _ if is_disconnect => CLIENT_CLOSED_REQUEST,
             Some(head) => head.status.as_u16(),
             None => 0,
         };
-        ctx.complete(status, error.map(|error| error.etype().as_str().to_owned()));
+        ctx.transaction.complete(status, error.map(reason));
     }
 }
 
@@ -303,27 +334,44 @@ fn may_block() -> bool {
     Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread
 }
 
-/// Stores the response for the client and returns the error that ends the request.
-fn stop_with(ctx: &mut Request, stop: Stop) -> Box<Error> {
-    let answer = stop.into_answer();
-    let status = answer.status().as_u16();
-    ctx.answer = Some(answer);
-    Error::explain(
-        ErrorType::HTTPStatus(status),
-        "ended by an agent or its failure",
-    )
+/// Returns whether a body may follow the head of a response.
+fn has_body(session: &Session, response: &ResponseHeader) -> bool {
+    let length = response.headers.get(CONTENT_LENGTH);
+    session.req_header().method != Method::HEAD
+        && !matches!(response.status.as_u16(), 101 | 204 | 304)
+        && length.is_none_or(|length| length.as_bytes() != b"0")
+}
+
+/// Marks the end of a body whose length is no longer known. Over HTTP/1.0 that is the end of the
+/// connection.
+fn frame(session: &Session, response: &mut ResponseHeader) -> pingora::Result<()> {
+    if session.req_header().version < Version::HTTP_11 {
+        response.remove_header(&TRANSFER_ENCODING);
+    } else if !response.headers.contains_key(CONTENT_LENGTH) {
+        response.set_version(Version::HTTP_11);
+        response.insert_header(TRANSFER_ENCODING, "chunked")?;
+    }
+    Ok(())
+}
+
+/// Returns the reason why a client did not get the upstream's response, for agents.
+fn reason(error: &Error) -> String {
+    error.etype().as_str().to_owned()
 }
 
 fn is_client_disconnect(error: &Error) -> bool {
     let is_lost = matches!(
         error.etype(),
-        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed
+        ErrorType::ReadError
+            | ErrorType::WriteError
+            | ErrorType::ConnectionClosed
+            | ErrorType::H2Error
     );
     is_lost && *error.esource() == ErrorSource::Downstream
 }
 
 /// Returns the response to an error that no agent caused, or `None` if the client is disconnected.
-fn response_to(error: &Error) -> Option<http::Response<Bytes>> {
+fn response_to(error: &Error) -> Option<Response<Bytes>> {
     let status = match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(status), _) => StatusCode::from_u16(*status).ok()?,
         (_, ErrorSource::Upstream) => StatusCode::BAD_GATEWAY,

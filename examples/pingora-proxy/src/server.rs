@@ -1,25 +1,25 @@
 //! Runs the proxy in a Pingora server.
 
 use crate::agents::Agents;
-use crate::config::Config;
+use crate::first_bytes::EitherVersion;
 use crate::proxy::Proxy;
 use async_trait::async_trait;
-use pingora::apps::HttpServerOptions;
-use pingora::proxy::http_proxy_service;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use pingora::services::listening::Service;
 use std::net::{SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use tollgate_example_settings::Settings;
 
 /// Serves until the process receives a termination signal.
 ///
 /// # Errors
 ///
 /// Returns an error if an agent's name or endpoint is invalid.
-pub fn run(config: &Config) -> anyhow::Result<()> {
-    build(config)?.run(RunArgs::default());
+pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    build(settings)?.run(RunArgs::default());
     Ok(())
 }
 
@@ -36,8 +36,8 @@ impl Running {
     /// # Errors
     ///
     /// Returns an error like [`run`], or if the proxy does not listen within ten seconds.
-    pub fn start(config: &Config) -> anyhow::Result<Self> {
-        let server = build(config)?;
+    pub fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let server = build(settings)?;
         let (stop, stopped) = watch::channel(false);
         let thread = thread::spawn(move || {
             server.run(RunArgs {
@@ -45,7 +45,7 @@ impl Running {
             });
         });
         let running = Self {
-            address: config.listen,
+            address: settings.listen,
             stop,
             thread: Some(thread),
         };
@@ -91,10 +91,10 @@ impl ShutdownSignalWatch for Stopped {
     }
 }
 
-fn build(config: &Config) -> anyhow::Result<Server> {
+fn build(settings: &Settings) -> anyhow::Result<Server> {
     let conf = ServerConf {
-        threads: config.threads,
-        work_stealing: config.work_stealing,
+        threads: settings.threads,
+        work_stealing: settings.work_stealing,
         // Time limits for requests in flight during a graceful shutdown.
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(5),
@@ -102,14 +102,10 @@ fn build(config: &Config) -> anyhow::Result<Server> {
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let proxy = Proxy::new(Agents::start(config)?);
-    let mut service = http_proxy_service(&server.configuration, proxy);
-    if let Some(app) = service.app_logic_mut() {
-        let mut options = HttpServerOptions::default();
-        options.h2c = true;
-        app.server_options = Some(options);
-    }
-    service.add_tcp(&config.listen.to_string());
+    let proxy = Proxy::new(settings, Agents::start(settings)?);
+    let app = EitherVersion::new(&proxy, &server.configuration);
+    let mut service = Service::new("tollgate".to_owned(), app);
+    service.add_tcp(&settings.listen.to_string());
     server.add_service(service);
     Ok(server)
 }

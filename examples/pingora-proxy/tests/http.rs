@@ -10,8 +10,8 @@ use http::Method;
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Empty};
 use tollgate::CancelReason;
+use tollgate_example_settings::{Connections, FailureMode};
 use tollgate_pingora::client::{self, Client};
-use tollgate_pingora::config::{Connections, FailureMode};
 
 /// Returns one connection with HTTP/1.1 and one with HTTP/2.
 async fn both_clients(setup: &Setup) -> [Client; 2] {
@@ -226,7 +226,7 @@ async fn bodies_pass_with_and_without_a_length() {
 async fn large_bodies_pass_unchanged_in_both_directions() {
     let agents = [decides("waf", EVERYTHING), changes("mask", EVERYTHING)];
     // A chunk that ends like the beginning of the word is held back.
-    let setup = Setup::configured(&agents, |config| config.max_held_body = 1 << 20).await;
+    let setup = Setup::configured(&agents, |settings| settings.max_held_body = 1 << 20).await;
     let large: &'static str = Box::leak("0123456789abcdef".repeat(1 << 16).into_boxed_str());
     for mut client in both_clients(&setup).await {
         let answer = client.post("/", large).await.unwrap();
@@ -303,7 +303,7 @@ async fn response_with_blocked_word_is_not_delivered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exceeding_the_held_body_limit_is_a_413() {
     let agents = [decides("waf", REQUESTS)];
-    let setup = Setup::configured(&agents, |config| config.max_held_body = 2).await;
+    let setup = Setup::configured(&agents, |settings| settings.max_held_body = 2).await;
     let mut client = setup.client().await;
     let answer = client
         .post_chunks("/", &["a", "t", "t", "a"])
@@ -370,25 +370,10 @@ async fn failure_mode_applies_until_the_agent_is_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn late_answer_is_a_gateway_timeout() {
     let agents = [decides("waf", HEADS)];
-    let setup = Setup::configured(&agents, |config| config.agent_timeout_ms = 50).await;
+    let setup = Setup::configured(&agents, |settings| settings.agent_timeout_ms = 50).await;
     let mut client = setup.client().await;
     assert_eq!(client.get("/hang").await.unwrap().status, 504);
     assert_eq!(client.get("/").await.unwrap().status, 200);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn upgrades_are_rejected() {
-    let setup = Setup::with(&[decides("waf", HEADS)]).await;
-    let mut request = client::request(Method::GET, "/", Empty::new().boxed());
-    request
-        .headers_mut()
-        .insert("connection", "upgrade".parse().unwrap());
-    request
-        .headers_mut()
-        .insert("upgrade", "websocket".parse().unwrap());
-    let answer = setup.client().await.send(request).await.unwrap();
-    assert_eq!(answer.status, 501);
-    assert!(setup.seen().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -408,10 +393,10 @@ async fn hundred_clients_with_shared_connections() {
 
 async fn hundred_clients_get_their_own_answers(work_stealing: bool, connections: Connections) {
     let agents = [decides("waf", REQUESTS), changes("tag", HEADS)];
-    let setup = Setup::configured(&agents, |config| {
-        config.threads = 4;
-        config.work_stealing = work_stealing;
-        config.connections = connections;
+    let setup = Setup::configured(&agents, |settings| {
+        settings.threads = 4;
+        settings.work_stealing = work_stealing;
+        settings.connections = connections;
     })
     .await;
     let clients = (0..100).map(async |number| {

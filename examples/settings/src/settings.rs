@@ -422,4 +422,20 @@ mod tests {
         let place = format!("{}:1:10: ", file.display());
         assert!(invalid.to_string().starts_with(&place), "{invalid}");
     }
+
+    #[test]
+    fn example_explains_every_key() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let file = folder.join("../pingora-proxy/proxy.toml");
+        assert_eq!(Settings::load(&file).unwrap().agents.len(), 2);
+        let text = std::fs::read_to_string(&file).unwrap();
+        let refused = refused("colour = 'red'") + &refused(&agent("a", "colour = 'red'"));
+        let keys = refused.split('`').skip(1).step_by(2);
+        for key in keys.filter(|key| !["colour", "agents"].contains(key)) {
+            assert!(
+                text.contains(&format!("\n{key} = ")),
+                "{key} is not explained"
+            );
+        }
+    }
 }

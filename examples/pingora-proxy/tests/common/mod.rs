@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use tollgate::EventType;
+use tollgate_example_settings::{AgentSettings, FailureMode, Role, Settings};
 use tollgate_pingora::client::Client;
-use tollgate_pingora::config::{Agent, Config, Connections, FailureMode, Role};
 use tollgate_pingora::demo::own_address;
 use tollgate_pingora::rules::{EventRecord, RuleAgent, RunningAgent};
 use tollgate_pingora::server::Running;
@@ -67,27 +67,26 @@ impl Setup {
         Self::configured(wanted, |_| {}).await
     }
 
-    pub async fn configured(wanted: &[AgentSetup], configure: impl FnOnce(&mut Config)) -> Self {
+    pub async fn configured(wanted: &[AgentSetup], configure: impl FnOnce(&mut Settings)) -> Self {
         let folder = TempDir::new().unwrap();
         let upstream = Upstream::start("127.0.0.1:0".parse().unwrap(), Recording::All)
             .await
             .unwrap();
-        let mut config = config(&upstream);
+        let mut settings = settings(&upstream);
         let (mut agents, mut records) = (Vec::new(), Vec::new());
         for agent in wanted {
             let socket = folder.path().join(agent.name);
             let handler = RuleAgent::new(agent.name, agent.events);
             records.push(handler.record());
             agents.push(Some(RunningAgent::start(&socket, handler).await.unwrap()));
-            config.agents.push(Agent {
-                name: agent.name.to_owned(),
-                endpoint: socket.to_str().unwrap().to_owned(),
+            settings.agents.push(AgentSettings {
                 failure_mode: agent.failure_mode,
                 role: agent.role,
+                ..AgentSettings::new(agent.name, socket.to_str().unwrap())
             });
         }
-        configure(&mut config);
-        let starting = tokio::task::spawn_blocking(move || Running::start(&config));
+        configure(&mut settings);
+        let starting = tokio::task::spawn_blocking(move || Running::start(&settings));
         Self {
             proxy: Some(starting.await.unwrap().unwrap()),
             upstream,
@@ -133,18 +132,15 @@ impl Setup {
     }
 }
 
-fn config(upstream: &Upstream) -> Config {
+fn settings(upstream: &Upstream) -> Settings {
     static PROXIES: AtomicU8 = AtomicU8::new(0);
-    Config {
-        listen: own_address(PROXIES.fetch_add(1, Ordering::Relaxed)),
-        upstream: upstream.address(),
+    let address = own_address(PROXIES.fetch_add(1, Ordering::Relaxed));
+    Settings {
         threads: 2,
-        work_stealing: true,
-        connections: Connections::default(),
         connections_per_agent: 2,
         agent_timeout_ms: 10_000,
         max_held_body: 1 << 16,
-        agents: Vec::new(),
+        ..Settings::new(address, upstream.address())
     }
 }
 
