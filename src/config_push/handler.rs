@@ -1,6 +1,7 @@
 //! Handler for agents' config update requests.
 
 use crate::clock;
+use crate::configuration::setters;
 use crate::log::log_line;
 use crate::protocol::{
     ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType, RuleDefinition,
@@ -88,56 +89,32 @@ impl ConfigUpdateHandler {
         Self::default()
     }
 
-    /// Sets the callback for an agent's request to get its settings again. It gets the agent's
-    /// name. `false` rejects the request.
-    #[must_use]
-    pub fn on_reload(mut self, f: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        self.on_reload = Some(Box::new(f));
-        self
-    }
+    setters! {
+        /// Sets the callback for an agent's request to get its settings again. It gets the agent's
+        /// name. `false` rejects the request.
+        on_reload(self, f: impl Fn(&str) -> bool + Send + Sync + 'static) =>
+            self.on_reload = Some(Box::new(f));
 
-    /// Sets the callback for changes of rules. It gets the rule set, the rules to add or replace,
-    /// and the ids of rules to remove. `false` rejects the request.
-    #[must_use]
-    pub fn on_rule_update(
-        mut self,
-        f: impl Fn(&str, &[RuleDefinition], &[String]) -> bool + Send + Sync + 'static,
-    ) -> Self {
-        self.on_rule_update = Some(Box::new(f));
-        self
-    }
+        /// Sets the callback for changes of rules. It gets the rule set, the rules to add or
+        /// replace, and the ids of rules to remove. `false` rejects the request.
+        on_rule_update(
+            self, f: impl Fn(&str, &[RuleDefinition], &[String]) -> bool + Send + Sync + 'static
+        ) => self.on_rule_update = Some(Box::new(f));
 
-    /// Sets the callback for changes of lists. It gets the list, the entries to add and the entries
-    /// to remove. `false` rejects the request.
-    #[must_use]
-    pub fn on_list_update(
-        mut self,
-        f: impl Fn(&str, &[String], &[String]) -> bool + Send + Sync + 'static,
-    ) -> Self {
-        self.on_list_update = Some(Box::new(f));
-        self
-    }
+        /// Sets the callback for changes of lists. It gets the list, the entries to add and the
+        /// entries to remove. `false` rejects the request.
+        on_list_update(self, f: impl Fn(&str, &[String], &[String]) -> bool + Send + Sync + 'static)
+            => self.on_list_update = Some(Box::new(f));
 
-    /// Sets the callback for agents that need a restart. It gets the agent's name, the reason, and
-    /// the time for which the agent can continue.
-    #[must_use]
-    pub fn on_restart_required(
-        mut self,
-        f: impl Fn(&str, &str, Duration) + Send + Sync + 'static,
-    ) -> Self {
-        self.on_restart_required = Some(Box::new(f));
-        self
-    }
+        /// Sets the callback for agents that need a restart. It gets the agent's name, the reason,
+        /// and the time for which the agent can continue.
+        on_restart_required(self, f: impl Fn(&str, &str, Duration) + Send + Sync + 'static) =>
+            self.on_restart_required = Some(Box::new(f));
 
-    /// Sets the callback for errors that an agent finds in its settings. It gets the agent's name,
-    /// the error, and the field in question.
-    #[must_use]
-    pub fn on_config_error(
-        mut self,
-        f: impl Fn(&str, &str, Option<&str>) + Send + Sync + 'static,
-    ) -> Self {
-        self.on_config_error = Some(Box::new(f));
-        self
+        /// Sets the callback for errors that an agent finds in its settings. It gets the agent's
+        /// name, the error, and the field in question.
+        on_config_error(self, f: impl Fn(&str, &str, Option<&str>) + Send + Sync + 'static) =>
+            self.on_config_error = Some(Box::new(f));
     }
 
     /// Handles a request of an agent without a name.
