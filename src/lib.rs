@@ -166,6 +166,7 @@ mod clock;
 pub mod config_push;
 mod configuration;
 mod connection;
+mod debug_fields;
 mod entropy;
 pub mod error;
 mod log;

@@ -4,9 +4,9 @@
 //! answers. Everything else is charged one by one. A connection that holds more than its share is
 //! slowed once half of the limit is used; beyond the limit, the connections that hold most end.
 
+use crate::debug_fields::debug_fields;
 use crate::entropy::RandomState;
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -274,14 +274,7 @@ impl Drop for MemoryCharge {
     }
 }
 
-impl fmt::Debug for MemoryBudget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryBudget")
-            .field("limit", &self.limit())
-            .field("used", &self.used())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(MemoryBudget, |self| limit: self.limit(), used: self.used());
 
 #[cfg(test)]
 #[path = "../tests/unit/memory.rs"]

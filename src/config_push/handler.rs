@@ -2,12 +2,12 @@
 
 use crate::clock;
 use crate::configuration::setters;
+use crate::debug_fields::debug_fields;
 use crate::log::log_line;
 use crate::protocol::{
     ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType, RuleDefinition,
 };
 use std::collections::VecDeque;
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -270,10 +270,4 @@ impl Memory {
     }
 }
 
-impl fmt::Debug for ConfigUpdateHandler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConfigUpdateHandler")
-            .field("pending_count", &self.pending_count())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(ConfigUpdateHandler, |self| pending_count: self.pending_count());

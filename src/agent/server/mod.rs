@@ -25,6 +25,7 @@ use super::dial::DialSettings;
 use super::grpc::GrpcServer;
 use super::handler::AgentHandler;
 use crate::configuration::setters;
+use crate::debug_fields::debug_fields;
 use crate::error::BindError;
 use crate::protocol::DEFAULT_DRAIN_TIMEOUT;
 use crate::wire::{DEFAULT_FRAME_TIMEOUT, Encoding};
@@ -32,7 +33,6 @@ use endpoint::{ListenEndpoint, SocketSettings};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use listener::DynListener;
 use sessions::{SessionLimits, Sessions};
-use std::fmt;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -365,21 +365,10 @@ impl<H: AgentHandler> Drop for Running<H> {
     }
 }
 
-impl<H> fmt::Debug for AgentServer<H> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let endpoints = self.listeners.iter().map(|listener| listener.endpoint());
-        f.debug_struct("AgentServer")
-            .field("endpoints", &endpoints.collect::<Vec<_>>())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(AgentServer<H>, |self|
+    endpoints: self.listeners.iter().map(|listener| listener.endpoint()).collect::<Vec<_>>(),
+);
 
-impl<H> fmt::Debug for AgentServerBuilder<H> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AgentServerBuilder")
-            .field("endpoints", &self.endpoints)
-            .field("limits", &self.limits)
-            .field("dial", &self.dial)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(AgentServerBuilder<H>, |self|
+    endpoints: self.endpoints, limits: self.limits, dial: self.dial,
+);

@@ -5,6 +5,7 @@ use super::identity::{Identity, invalid, root_certificates, root_store};
 use super::session::split;
 use crate::configuration::setters;
 use crate::connection::link::Link;
+use crate::debug_fields::debug_fields;
 use crate::error::{ConnectError, InvalidTls, TlsFailure};
 use crate::transport::tcp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -211,8 +212,4 @@ impl fmt::Debug for TlsConfig {
     }
 }
 
-impl fmt::Debug for Connector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connector").finish_non_exhaustive()
-    }
-}
+debug_fields!(Connector, |self|);

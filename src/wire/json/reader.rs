@@ -1,11 +1,11 @@
 //! JSON parsing with simd-json, and checks for invalid JSON that simd-json accepts.
 
 use super::long_numbers::has_malformed_long_number;
+use crate::debug_fields::debug_fields;
 use crate::wire::decode::{DecodeError, DecodeErrorKind, Kind, Source, base64};
 use crate::wire::recover_id::Undecodable;
 use bytes::Bytes;
 use simd_json::{Buffers, ErrorType, Node, StaticNode};
-use std::fmt;
 
 /// Working memory for more than this many values is not kept.
 const MAX_KEPT_NODES: usize = 16 * 1024;
@@ -108,11 +108,7 @@ impl JsonParser {
     }
 }
 
-impl fmt::Debug for JsonParser {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JsonParser").finish_non_exhaustive()
-    }
-}
+debug_fields!(JsonParser, |self|);
 
 /// Returns whether an escape encodes half of a surrogate pair without the other half.
 ///
