@@ -169,6 +169,7 @@ mod connection;
 mod debug_fields;
 mod entropy;
 pub mod error;
+mod lock;
 mod log;
 mod memory;
 pub mod metrics;

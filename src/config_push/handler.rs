@@ -3,13 +3,14 @@
 use crate::clock;
 use crate::configuration::setters;
 use crate::debug_fields::debug_fields;
+use crate::lock::lock;
 use crate::log::log_line;
 use crate::protocol::{
     ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType, RuleDefinition,
 };
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Maximum number of remembered requests, and of pending reloads. Beyond it the oldest are dropped.
@@ -128,7 +129,7 @@ impl ConfigUpdateHandler {
         agent_id: &str,
         request: ConfigUpdateRequest,
     ) -> ConfigUpdateResponse {
-        if let Some(response) = self.memory().response(agent_id, &request.request_id) {
+        if let Some(response) = lock(&self.memory).response(agent_id, &request.request_id) {
             return response;
         }
         // Unwind safe: callbacks run without a lock held, and are responsible for their own state.
@@ -146,26 +147,26 @@ impl ConfigUpdateHandler {
             Ok(()) => ConfigUpdateResponse::success(request.request_id),
             Err(reason) => ConfigUpdateResponse::failure(request.request_id, reason),
         };
-        self.memory().remember(agent_id, response.clone());
+        lock(&self.memory).remember(agent_id, response.clone());
         response
     }
 
     /// Returns the number of reloads that were accepted and are not done yet.
     pub fn pending_count(&self) -> usize {
-        self.memory().pending.len()
+        lock(&self.memory).pending.len()
     }
 
     /// Removes an agent's pending reloads, because it got its settings again. The pool calls this
     /// after it has sent settings to the agent.
     pub fn reload_done(&self, agent_id: &str) {
-        self.memory()
+        lock(&self.memory)
             .pending
             .retain(|pending| pending.agent_id != agent_id);
     }
 
     /// Removes reloads that have been pending for longer than `max_age`.
     pub fn clear_old_pending(&self, max_age: Duration) {
-        self.memory()
+        lock(&self.memory)
             .pending
             .retain(|pending| clock::elapsed(pending.received_at) < max_age);
     }
@@ -176,7 +177,7 @@ impl ConfigUpdateHandler {
                 if self.on_reload.as_ref().is_some_and(|f| !f(agent_id)) {
                     return Err("Reload rejected");
                 }
-                self.memory().await_reload(agent_id);
+                lock(&self.memory).await_reload(agent_id);
                 Ok(())
             }
             ConfigUpdateType::RuleUpdate {
@@ -225,10 +226,6 @@ impl ConfigUpdateHandler {
                 Ok(())
             }
         }
-    }
-
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,11 +4,12 @@ use super::agent_state::AgentState;
 use super::member::Member;
 use super::{AgentPool, Inner};
 use crate::connection::CircuitBreakerState;
+use crate::lock::lock;
 use crate::metrics::{AgentMetrics, Poolwide, ProtocolMetricsSnapshot};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Metrics of a pool's calls and connections. A handle keeps the counters, but no connection,
 /// alive.
@@ -33,7 +34,7 @@ impl ProtocolMetrics {
     /// Returns a snapshot of all metrics.
     pub fn snapshot(&self) -> ProtocolMetricsSnapshot {
         let pool = &*self.0;
-        let mut retired_counters = pool.retired_counters.lock();
+        let mut retired_counters = lock(&pool.retired_counters.0);
         let agents = pool.agents.load();
         let metrics: BTreeMap<_, _> = agents
             .values()
@@ -124,17 +125,12 @@ impl RetiredCounters {
     /// Keeps the counters of an agent that is about to be removed. Called before the removal, so
     /// that a snapshot finds the agent in one place or the other.
     pub(super) fn keep(&self, state: &Arc<AgentState>) {
-        let mut retired_counters = self.lock();
+        let mut retired_counters = lock(&self.0);
         let is_known = |known: &Arc<AgentState>| Arc::ptr_eq(known, state);
         if !retired_counters.live.iter().any(is_known) {
             retired_counters.collect_ended();
             retired_counters.live.push(Arc::clone(state));
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, RetiredAgents> {
-        // No code that holds the lock can panic halfway through a change.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,11 +5,12 @@ use crate::agent::handler::AgentHandler;
 use crate::agent::server::sessions::Sessions;
 use crate::connection::Origin;
 use crate::connection::link::Link;
+use crate::lock::lock;
 use crate::transport::grpc::{
     Http2ConnectionState, MessageReceiver, PROCESS_STREAM, SERVICE, StreamGuard, is_grpc,
     max_frame, pipe,
 };
-use crate::transport::{HandshakeLimiter, HandshakeSlot, Peer, PeerKey, SharedLimiter, lock};
+use crate::transport::{HandshakeLimiter, HandshakeSlot, Peer, PeerKey, SharedLimiter};
 use crate::wire::{Direction, Encoding};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use std::convert::Infallible;

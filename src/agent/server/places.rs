@@ -2,6 +2,7 @@
 
 use super::super::control::AgentControl;
 use crate::clock;
+use crate::lock::lock;
 use crate::log::{NO_PEER, log_line};
 use crate::transport::lock;
 use std::pin::pin;

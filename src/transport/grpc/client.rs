@@ -21,7 +21,7 @@ use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, ready};
 use tonic::transport::{Channel, Endpoint};
 use tower::Service;
 

@@ -2,6 +2,7 @@
 
 use super::failure::failure_of;
 use crate::connection::link::{Batch, Link, LinkError, LinkReceiver, LinkSender, MAX_SLICES};
+use crate::lock::lock;
 use crate::transport::socket::is_hung_up;
 use crate::wire::MAX_FRAME_LEN;
 use bytes::BytesMut;
@@ -9,7 +10,7 @@ use rustls::Connection;
 use socket2::SockRef;
 use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::net::Shutdown;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use tokio::net::TcpStream;
 
@@ -43,12 +44,6 @@ pub(super) fn split(socket: TcpStream, tls: Connection) -> Link {
         sender: Box::new(TlsSender(Arc::clone(&shared))),
         receiver: Box::new(TlsReceiver(shared)),
         max_frame: MAX_FRAME_LEN,
-    }
-}
-
-impl Shared {
-    fn session(&self) -> MutexGuard<'_, Session> {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -95,7 +90,7 @@ impl Session {
 
 impl LinkSender for TlsSender {
     fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> Result<(), LinkError> {
-        let mut session = self.0.session();
+        let mut session = lock(&self.0.session);
         loop {
             if !session.flush(&self.0.socket)? {
                 return Ok(());
@@ -118,7 +113,7 @@ impl LinkSender for TlsSender {
     }
 
     fn close(&self) {
-        let mut session = self.0.session();
+        let mut session = lock(&self.0.session);
         session.tls.send_close_notify();
         // Fails only if the peer has already closed the connection, or does not read.
         let _ = session.flush(&self.0.socket);
@@ -138,7 +133,7 @@ impl LinkReceiver for TlsReceiver {
     ) -> Poll<Result<usize, LinkError>> {
         let socket = &self.0.socket;
         loop {
-            let mut session = self.0.session();
+            let mut session = lock(&self.0.session);
             if let Some(count) = session.take_decrypted(into)? {
                 return Poll::Ready(Ok(count));
             }
