@@ -155,6 +155,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs)]
 
+mod about_agents;
 mod agent;
 mod backoff;
 #[cfg(feature = "__bench")]
