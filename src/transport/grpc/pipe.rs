@@ -1,7 +1,7 @@
 //! The sending half of a link: converts frames to gRPC messages, which form the body of an HTTP/2
 //! stream.
 
-use crate::connection::link::{Batch, CloseReason, LinkError, LinkSender};
+use crate::connection::link::{Batch, CloseReason, LinkError, LinkPoll, LinkSender};
 use crate::lock::lock;
 use atomic_waker::AtomicWaker;
 use bytes::{Buf, Bytes, BytesMut};
@@ -110,7 +110,7 @@ impl LinkSender for PipeSender {
         Ok(())
     }
 
-    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+    fn poll_room(&self, cx: &mut Context<'_>) -> LinkPoll<()> {
         self.0.sender_waker.register(cx.waker());
         let queue = lock(&self.0.queue);
         if queue.is_body_dropped {

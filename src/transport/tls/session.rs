@@ -1,7 +1,9 @@
 //! A link over a TLS session.
 
 use super::failure::failure_of;
-use crate::connection::link::{Batch, Link, LinkError, LinkReceiver, LinkSender, MAX_SLICES};
+use crate::connection::link::{
+    Batch, Link, LinkError, LinkPoll, LinkReceiver, LinkSender, MAX_SLICES,
+};
 use crate::lock::lock;
 use crate::transport::socket::is_hung_up;
 use crate::wire::MAX_FRAME_LEN;
@@ -108,7 +110,7 @@ impl LinkSender for TlsSender {
         }
     }
 
-    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+    fn poll_room(&self, cx: &mut Context<'_>) -> LinkPoll<()> {
         self.0.socket.poll_write_ready(cx).map_err(LinkError::from)
     }
 
@@ -126,11 +128,7 @@ impl LinkSender for TlsSender {
 }
 
 impl LinkReceiver for TlsReceiver {
-    fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        into: &mut BytesMut,
-    ) -> Poll<Result<usize, LinkError>> {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> LinkPoll<usize> {
         let socket = &self.0.socket;
         loop {
             let mut session = lock(&self.0.session);
