@@ -167,6 +167,7 @@ mod clock;
 pub mod config_push;
 mod configuration;
 mod connection;
+mod count_guard;
 mod debug_fields;
 mod entropy;
 pub mod error;
