@@ -41,4 +41,26 @@ macro_rules! configuration {
     };
 }
 
-pub(crate) use configuration;
+/// Declares setters that take `self` and return it, in an `impl`.
+///
+/// ```text
+/// setters! {
+///     /// Sets the severity.
+///     with_severity(self, severity: Severity) => self.severity = severity;
+/// }
+/// ```
+macro_rules! setters {
+    ($(
+        $(#[$attribute:meta])*
+        $name:ident($this:ident $(, $argument:ident: $type:ty)*) => $set:expr;
+    )+) => {$(
+        $(#[$attribute])*
+        #[must_use]
+        pub fn $name(mut $this $(, $argument: $type)*) -> Self {
+            $set;
+            $this
+        }
+    )+};
+}
+
+pub(crate) use {configuration, setters};

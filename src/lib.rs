@@ -155,6 +155,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs)]
 
+mod about_agents;
 mod agent;
 mod backoff;
 #[cfg(feature = "__bench")]
@@ -166,8 +167,11 @@ mod clock;
 pub mod config_push;
 mod configuration;
 mod connection;
+mod count_guard;
+mod debug_fields;
 mod entropy;
 pub mod error;
+mod lock;
 mod log;
 mod memory;
 pub mod metrics;

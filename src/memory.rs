@@ -4,11 +4,12 @@
 //! answers. Everything else is charged one by one. A connection that holds more than its share is
 //! slowed once half of the limit is used; beyond the limit, the connections that hold most end.
 
+use crate::debug_fields::debug_fields;
 use crate::entropy::RandomState;
+use crate::lock::lock;
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Default limit of a pool, and of a server, in bytes: 256 MiB.
 pub(crate) const DEFAULT_LIMIT: usize = 256 * 1024 * 1024;
@@ -90,7 +91,7 @@ impl MemoryBudget {
             ending: AtomicUsize::new(0),
             end: Box::new(end),
         });
-        let mut accounts = self.accounts();
+        let mut accounts = lock(&self.0.accounts);
         let number = accounts.next;
         accounts.next += 1;
         accounts.open.insert(number, Arc::clone(&shared));
@@ -158,7 +159,7 @@ impl MemoryBudget {
 
     /// Marks connections as ended until those that stay fit into the limit, the largest first.
     fn take_largest(&self) -> Vec<Arc<Account>> {
-        let accounts = self.accounts();
+        let accounts = lock(&self.0.accounts);
         let staying = accounts.open.values().filter(|account| !account.is_ended());
         // The balances change meanwhile, so each is read once.
         let mut staying: Vec<_> = staying
@@ -175,13 +176,6 @@ impl MemoryBudget {
             taken.push(Arc::clone(largest));
         }
         taken
-    }
-
-    fn accounts(&self) -> MutexGuard<'_, Accounts> {
-        self.0
-            .accounts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -261,7 +255,7 @@ impl Account {
 impl Drop for MemoryAccount {
     fn drop(&mut self) {
         let budget = &self.budget.0;
-        let mut accounts = self.budget.accounts();
+        let mut accounts = lock(&self.budget.0.accounts);
         accounts.open.remove(&self.number);
         budget.count.store(accounts.open.len(), Ordering::Relaxed);
         // Ends are noted under the lock, so none follows.
@@ -277,14 +271,7 @@ impl Drop for MemoryCharge {
     }
 }
 
-impl fmt::Debug for MemoryBudget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryBudget")
-            .field("limit", &self.limit())
-            .field("used", &self.used())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(MemoryBudget, |self| limit: self.limit(), used: self.used());
 
 #[cfg(test)]
 #[path = "../tests/unit/memory.rs"]

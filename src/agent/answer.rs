@@ -182,28 +182,23 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
             self.wait_for_turn(id).await;
             let handler = self.handler;
             macro_rules! respond {
-                ($answer:expr) => {
-                    self.respond($answer, id, frame).await
+                ($($event:ident by $method:ident),*; $($other:tt)*) => {
+                    match event {
+                        $(IncomingEvent::$event(event) => {
+                            self.respond(handler.$method(event), id, frame).await
+                        })*
+                        $($other)*
+                    }
                 };
             }
-            match event {
-                IncomingEvent::RequestHeaders(event) => respond!(handler.on_request_headers(event)),
-                IncomingEvent::RequestBodyChunk(event) => {
-                    respond!(handler.on_request_body_chunk(event))
-                }
-                IncomingEvent::ResponseHeaders(event) => {
-                    respond!(handler.on_response_headers(event))
-                }
-                IncomingEvent::ResponseBodyChunk(event) => {
-                    respond!(handler.on_response_body_chunk(event))
-                }
-                IncomingEvent::RequestComplete(event) => {
-                    respond!(handler.on_request_complete(event))
-                }
-                IncomingEvent::WebSocketFrame(event) => respond!(handler.on_websocket_frame(event)),
-                IncomingEvent::GuardrailInspect(event) => {
-                    respond!(handler.on_guardrail_inspect(event))
-                }
+            respond! {
+                RequestHeaders by on_request_headers,
+                RequestBodyChunk by on_request_body_chunk,
+                ResponseHeaders by on_response_headers,
+                ResponseBodyChunk by on_response_body_chunk,
+                RequestComplete by on_request_complete,
+                WebSocketFrame by on_websocket_frame,
+                GuardrailInspect by on_guardrail_inspect;
                 IncomingEvent::Configure(event) => {
                     let outcome = handler.on_configure(event).await;
                     self.answer_settings(outcome, id, frame)

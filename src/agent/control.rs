@@ -2,6 +2,7 @@
 
 use super::session_handle::{Epochs, Notice, OncePerProxy, SessionHandle};
 use crate::connection::Origin;
+use crate::lock::lock;
 use crate::memory::{DEFAULT_LIMIT, MemoryBudget};
 use crate::protocol::{
     ConfigUpdateRequest, ConfigUpdateResponse, FlowControl, FlowControlAction, HealthStatus,
@@ -11,7 +12,7 @@ use crate::transport::{Peer, PeerKey};
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::future::pending;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::time::timeout;
@@ -126,7 +127,7 @@ impl AgentControl {
 
     /// Returns the number of open connections to proxies.
     pub fn connections(&self) -> usize {
-        self.sessions()
+        lock(&self.sessions)
             .iter()
             .filter(|session| session.strong_count() > 0)
             .count()
@@ -164,7 +165,7 @@ impl AgentControl {
             self.responses.clone(),
             self.memory.clone(),
         ));
-        let mut sessions = self.sessions();
+        let mut sessions = lock(&self.sessions);
         sessions.retain(|session| session.strong_count() > 0);
         sessions.push(Arc::downgrade(&session));
         session
@@ -189,7 +190,7 @@ impl AgentControl {
         let epoch = self.epochs.advance();
         let mut leaving = 0;
         let mut silent = HashMap::<PeerKey, VecDeque<_>>::new();
-        for (age, session) in self.sessions().iter().enumerate() {
+        for (age, session) in lock(&self.sessions).iter().enumerate() {
             let Some(session) = session.upgrade().filter(|session| session.has_place()) else {
                 continue;
             };
@@ -225,13 +226,9 @@ impl AgentControl {
     }
 
     fn for_each_session(&self, action: impl Fn(&SessionHandle)) {
-        for session in self.sessions().iter().filter_map(Weak::upgrade) {
+        for session in lock(&self.sessions).iter().filter_map(Weak::upgrade) {
             action(&session);
         }
-    }
-
-    fn sessions(&self) -> MutexGuard<'_, Vec<Weak<SessionHandle>>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

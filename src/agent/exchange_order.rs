@@ -1,10 +1,11 @@
 //! Keeps the events of an exchange in order.
 
 use crate::entropy::RandomState;
+use crate::lock::lock;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
 /// Keeps the events of one exchange in order while handlers are pending.
@@ -48,7 +49,7 @@ impl ExchangeOrder {
         if self.pending_exchanges.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let mut queues = self.queues();
+        let mut queues = lock(&self.queues);
         let queue = queues.get_mut(&key)?;
         let (turn, receiver) = oneshot::channel();
         queue.push_back(turn);
@@ -57,7 +58,7 @@ impl ExchangeOrder {
 
     /// Records that an event's handler is pending, so that later events of its exchange queue up.
     pub(super) fn hold(&self, key: u64) {
-        self.queues().entry(key).or_insert_with(|| {
+        lock(&self.queues).entry(key).or_insert_with(|| {
             self.pending_exchanges.fetch_add(1, Ordering::Relaxed);
             VecDeque::new()
         });
@@ -65,12 +66,12 @@ impl ExchangeOrder {
 
     /// Returns whether an event of the exchange is pending or queued.
     pub(super) fn is_held(&self, key: u64) -> bool {
-        self.queues().contains_key(&key)
+        lock(&self.queues).contains_key(&key)
     }
 
     /// Lets the next queued event run, after a pending or queued one has ended.
     pub(super) fn release(&self, key: u64) {
-        let mut queues = self.queues();
+        let mut queues = lock(&self.queues);
         let Some(queue) = queues.get_mut(&key) else {
             return;
         };
@@ -81,10 +82,6 @@ impl ExchangeOrder {
         }
         queues.remove(&key);
         self.pending_exchanges.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    fn queues(&self) -> MutexGuard<'_, Queues> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

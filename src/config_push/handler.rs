@@ -1,14 +1,16 @@
 //! Handler for agents' config update requests.
 
 use crate::clock;
+use crate::configuration::setters;
+use crate::debug_fields::debug_fields;
+use crate::lock::lock;
 use crate::log::log_line;
 use crate::protocol::{
     ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType, RuleDefinition,
 };
 use std::collections::VecDeque;
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Maximum number of remembered requests, and of pending reloads. Beyond it the oldest are dropped.
@@ -88,56 +90,32 @@ impl ConfigUpdateHandler {
         Self::default()
     }
 
-    /// Sets the callback for an agent's request to get its settings again. It gets the agent's
-    /// name. `false` rejects the request.
-    #[must_use]
-    pub fn on_reload(mut self, f: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        self.on_reload = Some(Box::new(f));
-        self
-    }
+    setters! {
+        /// Sets the callback for an agent's request to get its settings again. It gets the agent's
+        /// name. `false` rejects the request.
+        on_reload(self, f: impl Fn(&str) -> bool + Send + Sync + 'static) =>
+            self.on_reload = Some(Box::new(f));
 
-    /// Sets the callback for changes of rules. It gets the rule set, the rules to add or replace,
-    /// and the ids of rules to remove. `false` rejects the request.
-    #[must_use]
-    pub fn on_rule_update(
-        mut self,
-        f: impl Fn(&str, &[RuleDefinition], &[String]) -> bool + Send + Sync + 'static,
-    ) -> Self {
-        self.on_rule_update = Some(Box::new(f));
-        self
-    }
+        /// Sets the callback for changes of rules. It gets the rule set, the rules to add or
+        /// replace, and the ids of rules to remove. `false` rejects the request.
+        on_rule_update(
+            self, f: impl Fn(&str, &[RuleDefinition], &[String]) -> bool + Send + Sync + 'static
+        ) => self.on_rule_update = Some(Box::new(f));
 
-    /// Sets the callback for changes of lists. It gets the list, the entries to add and the entries
-    /// to remove. `false` rejects the request.
-    #[must_use]
-    pub fn on_list_update(
-        mut self,
-        f: impl Fn(&str, &[String], &[String]) -> bool + Send + Sync + 'static,
-    ) -> Self {
-        self.on_list_update = Some(Box::new(f));
-        self
-    }
+        /// Sets the callback for changes of lists. It gets the list, the entries to add and the
+        /// entries to remove. `false` rejects the request.
+        on_list_update(self, f: impl Fn(&str, &[String], &[String]) -> bool + Send + Sync + 'static)
+            => self.on_list_update = Some(Box::new(f));
 
-    /// Sets the callback for agents that need a restart. It gets the agent's name, the reason, and
-    /// the time for which the agent can continue.
-    #[must_use]
-    pub fn on_restart_required(
-        mut self,
-        f: impl Fn(&str, &str, Duration) + Send + Sync + 'static,
-    ) -> Self {
-        self.on_restart_required = Some(Box::new(f));
-        self
-    }
+        /// Sets the callback for agents that need a restart. It gets the agent's name, the reason,
+        /// and the time for which the agent can continue.
+        on_restart_required(self, f: impl Fn(&str, &str, Duration) + Send + Sync + 'static) =>
+            self.on_restart_required = Some(Box::new(f));
 
-    /// Sets the callback for errors that an agent finds in its settings. It gets the agent's name,
-    /// the error, and the field in question.
-    #[must_use]
-    pub fn on_config_error(
-        mut self,
-        f: impl Fn(&str, &str, Option<&str>) + Send + Sync + 'static,
-    ) -> Self {
-        self.on_config_error = Some(Box::new(f));
-        self
+        /// Sets the callback for errors that an agent finds in its settings. It gets the agent's
+        /// name, the error, and the field in question.
+        on_config_error(self, f: impl Fn(&str, &str, Option<&str>) + Send + Sync + 'static) =>
+            self.on_config_error = Some(Box::new(f));
     }
 
     /// Handles a request of an agent without a name.
@@ -151,7 +129,7 @@ impl ConfigUpdateHandler {
         agent_id: &str,
         request: ConfigUpdateRequest,
     ) -> ConfigUpdateResponse {
-        if let Some(response) = self.memory().response(agent_id, &request.request_id) {
+        if let Some(response) = lock(&self.memory).response(agent_id, &request.request_id) {
             return response;
         }
         // Unwind safe: callbacks run without a lock held, and are responsible for their own state.
@@ -169,26 +147,26 @@ impl ConfigUpdateHandler {
             Ok(()) => ConfigUpdateResponse::success(request.request_id),
             Err(reason) => ConfigUpdateResponse::failure(request.request_id, reason),
         };
-        self.memory().remember(agent_id, response.clone());
+        lock(&self.memory).remember(agent_id, response.clone());
         response
     }
 
     /// Returns the number of reloads that were accepted and are not done yet.
     pub fn pending_count(&self) -> usize {
-        self.memory().pending.len()
+        lock(&self.memory).pending.len()
     }
 
     /// Removes an agent's pending reloads, because it got its settings again. The pool calls this
     /// after it has sent settings to the agent.
     pub fn reload_done(&self, agent_id: &str) {
-        self.memory()
+        lock(&self.memory)
             .pending
             .retain(|pending| pending.agent_id != agent_id);
     }
 
     /// Removes reloads that have been pending for longer than `max_age`.
     pub fn clear_old_pending(&self, max_age: Duration) {
-        self.memory()
+        lock(&self.memory)
             .pending
             .retain(|pending| clock::elapsed(pending.received_at) < max_age);
     }
@@ -199,7 +177,7 @@ impl ConfigUpdateHandler {
                 if self.on_reload.as_ref().is_some_and(|f| !f(agent_id)) {
                     return Err("Reload rejected");
                 }
-                self.memory().await_reload(agent_id);
+                lock(&self.memory).await_reload(agent_id);
                 Ok(())
             }
             ConfigUpdateType::RuleUpdate {
@@ -249,10 +227,6 @@ impl ConfigUpdateHandler {
             }
         }
     }
-
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Memory {
@@ -293,10 +267,4 @@ impl Memory {
     }
 }
 
-impl fmt::Debug for ConfigUpdateHandler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConfigUpdateHandler")
-            .field("pending_count", &self.pending_count())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(ConfigUpdateHandler, |self| pending_count: self.pending_count());

@@ -4,9 +4,10 @@ use crate::backoff::delay;
 use crate::clock;
 use crate::configuration::configuration;
 use crate::entropy;
+use crate::lock::lock;
 use crate::protocol::{ConfigUpdateRequest, ConfigUpdateType};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -182,7 +183,7 @@ impl ConfigPusher {
         supports_push: bool,
     ) {
         let (agent_id, name, now) = (agent_id.into(), name.into(), clock::now());
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         if let Some(known) = state.agents.get_mut(&agent_id) {
             known.connection.name = name;
             known.connection.supports_push = supports_push;
@@ -207,7 +208,7 @@ impl ConfigPusher {
 
     /// Removes an agent. Its open pushes fail.
     pub fn unregister_agent(&self, agent_id: &str) {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         state.agents.remove(agent_id);
         for push in state.open_pushes(agent_id) {
             push.end(PushStatus::Failed {
@@ -218,14 +219,14 @@ impl ConfigPusher {
 
     /// Updates the time at which an agent was last seen.
     pub fn touch_agent(&self, agent_id: &str) {
-        if let Some(agent) = self.state().agents.get_mut(agent_id) {
+        if let Some(agent) = lock(&self.state).agents.get_mut(agent_id) {
             agent.connection.last_seen = clock::now();
         }
     }
 
     /// Returns all agents, in alphabetical order.
     pub fn connected_agents(&self) -> Vec<AgentConnection> {
-        let state = self.state();
+        let state = lock(&self.state);
         let agents = state.agents.values();
         agents.map(|agent| agent.connection.clone()).collect()
     }
@@ -242,7 +243,7 @@ impl ConfigPusher {
     /// Returns `None` if the agent is unknown, does not accept pushes (the feature `config_push`
     /// and tollgate's extension), or has too many open pushes.
     pub fn push_to_agent(&self, agent_id: &str, update_type: ConfigUpdateType) -> Option<String> {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         let agent = state.agents.get(agent_id)?;
         let has_room = state.open_count(agent_id) < self.config.max_pending_per_agent;
         if !agent.connection.supports_push || !has_room {
@@ -283,7 +284,7 @@ impl ConfigPusher {
                 reason: error.unwrap_or_else(|| "Unknown error".to_owned()),
             }
         };
-        self.state().end(push_id, status);
+        lock(&self.state).end(push_id, status);
     }
 
     /// Returns the updates to send now, with the names of their agents, for a pusher without a
@@ -292,7 +293,7 @@ impl ConfigPusher {
     /// These are the oldest open pushes of each agent that were not sent yet or not answered in
     /// time. Each counts as an attempt.
     pub fn get_retryable(&self) -> Vec<(String, ConfigUpdateRequest)> {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         let now = clock::now();
         state.expire_old(now, &self.config);
         let agents: Vec<_> = state.agents.keys().cloned().collect();
@@ -305,18 +306,18 @@ impl ConfigPusher {
 
     /// Ends pushes whose last attempt failed, and drops results that are older than a minute.
     pub fn expire_old(&self) {
-        self.state().expire_old(clock::now(), &self.config);
+        lock(&self.state).expire_old(clock::now(), &self.config);
     }
 
     /// Returns the open pushes, and those that ended within the last minute, oldest first.
     pub fn get_results(&self) -> Vec<PushResult> {
-        let state = self.state();
+        let state = lock(&self.state);
         state.pushes.values().map(Push::result).collect()
     }
 
     /// Returns the number of open pushes.
     pub fn pending_count(&self) -> usize {
-        let state = self.state();
+        let state = lock(&self.state);
         let statuses = state.pushes.values().map(|push| &push.status);
         statuses.filter(|status| status.is_open()).count()
     }
@@ -328,7 +329,7 @@ impl ConfigPusher {
 
     /// Records a failed attempt. Another one may follow.
     pub(crate) fn attempt_failed(&self, push_id: &str) {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         let push = state.pushes.values_mut().find(|push| push.id == push_id);
         if let Some(push) = push.filter(|push| push.status.is_open()) {
             push.due_at = clock::now() + self.config.pause(push.attempts);
@@ -337,7 +338,7 @@ impl ConfigPusher {
 
     /// Returns a delivery for every agent that has open pushes but no delivery.
     pub(crate) fn deliveries(self: &Arc<Self>) -> Vec<Delivery> {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         let State { agents, pushes, .. } = &mut *state;
         let mut deliveries = Vec::new();
         for push in pushes.values().filter(|push| push.status.is_open()) {
@@ -351,10 +352,6 @@ impl ConfigPusher {
             }
         }
         deliveries
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -387,7 +384,7 @@ impl Delivery {
     }
 
     pub(crate) fn next(&self) -> Next {
-        let (mut state, now) = (self.pusher.state(), clock::now());
+        let (mut state, now) = (lock(&self.pusher.state), clock::now());
         state.expire_old(now, &self.pusher.config);
         state.next(&self.agent_id, now, &self.pusher.config)
     }
@@ -395,7 +392,7 @@ impl Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        let mut state = self.pusher.state();
+        let mut state = lock(&self.pusher.state);
         if let Some(agent) = state.agents.get_mut(&self.agent_id) {
             agent.has_delivery = false;
         }

@@ -3,7 +3,8 @@
 use super::failure_window::{Failure, FailureWindow};
 use super::sync::{AtomicU64, Ordering};
 use crate::clock;
-use std::sync::{Mutex, PoisonError};
+use crate::lock::lock;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// State of an agent's circuit breaker.
@@ -109,7 +110,7 @@ impl CircuitBreaker {
     /// answers so far.
     pub(crate) fn succeeded(&self, permit: Permit, answered: impl FnOnce() -> u64) {
         if permit == Permit::Trial {
-            self.failures().clear(answered());
+            lock(&self.failures).clear(answered());
             self.state.store(0, Ordering::Relaxed);
         }
     }
@@ -130,9 +131,7 @@ impl CircuitBreaker {
         }
         let length = Duration::from_millis(self.window_ms.load(Ordering::Relaxed));
         let now = clock::elapsed(self.epoch);
-        let are_too_many = self
-            .failures()
-            .record(failure, now, length, answered, threshold);
+        let are_too_many = lock(&self.failures).record(failure, now, length, answered, threshold);
         // Fails if the breaker is open: the permit was granted before that.
         let has_opened = are_too_many && self.change(0, self.open_state());
         if has_opened {
@@ -188,10 +187,6 @@ impl CircuitBreaker {
 
     fn now_ms(&self) -> u64 {
         milliseconds(clock::elapsed(self.epoch))
-    }
-
-    fn failures(&self) -> std::sync::MutexGuard<'_, FailureWindow> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Relaxed, like every access: no other memory is published through `state`.

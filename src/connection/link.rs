@@ -26,7 +26,7 @@ pub(crate) trait LinkSender: Send + Sync + 'static {
     fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> Result<(), LinkError>;
 
     /// Polls until the link can take more. One task may wait at a time.
-    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>>;
+    fn poll_room(&self, cx: &mut Context<'_>) -> LinkPoll<()>;
 
     /// Closes the link in both directions, so that the peer notices at once.
     fn close(&self);
@@ -72,12 +72,11 @@ pub(crate) enum CloseReason {
 pub(crate) trait LinkReceiver: Send + 'static {
     /// Appends received bytes to `into` and returns their number. Zero means that the peer has
     /// closed its side.
-    fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        into: &mut BytesMut,
-    ) -> Poll<Result<usize, LinkError>>;
+    fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> LinkPoll<usize>;
 }
+
+/// A result of a link, once it is there.
+pub(crate) type LinkPoll<T> = Poll<Result<T, LinkError>>;
 
 /// Frames being sent, in order. The first may be sent in part.
 #[derive(Debug, Default)]

@@ -59,6 +59,7 @@ pub(crate) use time_limit::TimeLimit;
 pub(crate) use turn::Turn;
 
 use crate::clock;
+use crate::debug_fields::debug_fields;
 use crate::error::CallError;
 use crate::metrics::Fault;
 use crate::protocol::{AgentCapabilities, AgentResponse, CancelReason};
@@ -423,13 +424,7 @@ fn max_concurrent(allowed: usize, capabilities: &AgentCapabilities) -> usize {
     allowed.min(agent_limit).max(1)
 }
 
-impl std::fmt::Debug for Connection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection")
-            .field("agent", &self.agent.id)
-            .field("dialect", &self.dialect)
-            .field("open", &self.lifecycle.is_open())
-            .field("in_flight", &self.calls.slots.pending())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(Connection, |self|
+    agent: self.agent.id, dialect: self.dialect, open: self.lifecycle.is_open(),
+    in_flight: self.calls.slots.pending(),
+);

@@ -2,9 +2,10 @@
 
 use super::Connection;
 use crate::entropy::RandomState;
+use crate::lock::lock;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
 /// Pings sent on one connection.
@@ -23,7 +24,7 @@ impl Pings {
     pub(super) fn expect(&self) -> ExpectedPong<'_> {
         let sequence = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, pong) = oneshot::channel();
-        self.waiting().insert(sequence, sender);
+        lock(&self.waiting).insert(sequence, sender);
         ExpectedPong {
             pings: self,
             sequence,
@@ -33,7 +34,7 @@ impl Pings {
 
     /// Completes the ping with this sequence number, if it waits.
     pub(super) fn complete(&self, sequence: u64) {
-        if let Some(waiting) = self.waiting().remove(&sequence) {
+        if let Some(waiting) = lock(&self.waiting).remove(&sequence) {
             // The caller may have dropped its future meanwhile.
             let _ = waiting.send(());
         }
@@ -41,11 +42,7 @@ impl Pings {
 
     /// Fails all pings that wait.
     pub(super) fn clear(&self) {
-        self.waiting().clear();
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<()>, RandomState>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting).clear();
     }
 }
 
@@ -59,7 +56,7 @@ pub(super) struct ExpectedPong<'p> {
 
 impl Drop for ExpectedPong<'_> {
     fn drop(&mut self) {
-        self.pings.waiting().remove(&self.sequence);
+        lock(&self.pings.waiting).remove(&self.sequence);
     }
 }
 

@@ -1,29 +1,26 @@
 //! Errors of calls.
 
+use crate::about_agents::{AboutAgent, about_agents};
 use crate::wire::DecodeError;
-use std::sync::Arc;
 use std::time::Duration;
 
-/// Reason why a call, or another operation on an agent, failed.
-///
-/// [`CallError::is_retryable`] says whether repeating the call may help, and [`CallError::kind`] is
-/// a stable name for logs and labels.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CallError {
+about_agents! {
+    /// Reason why a call, or another operation on an agent, failed.
+    ///
+    /// [`CallError::is_retryable`] says whether repeating the call may help, and
+    /// [`CallError::kind`] is a stable name for logs and labels.
+    #[derive(Debug, thiserror::Error)]
+    #[non_exhaustive]
+    CallError of agent_id:
+
     /// The connection ended while the call was pending on it. The agent may or may not have seen
     /// the event.
     #[error("agent '{agent_id}': the connection closed before the answer arrived")]
-    ConnectionClosed {
-        /// Id of the agent.
-        agent_id: Arc<str>,
-    },
+    ConnectionClosed {},
     /// The event exceeds the largest frame or message, or its body exceeds the limit that the agent
     /// announced. Send the body in smaller chunks.
     #[error("agent '{agent_id}': message of {size} bytes exceeds the limit of {max} bytes")]
     MessageTooLarge {
-        /// Id of the agent.
-        agent_id: Arc<str>,
         /// Size of the message in bytes.
         size: usize,
         /// Limit that it exceeds, in bytes.
@@ -32,95 +29,62 @@ pub enum CallError {
     /// The agent's answer could not be decoded.
     #[error("agent '{agent_id}': {source}")]
     InvalidMessage {
-        /// Id of the agent.
-        agent_id: Arc<str>,
         /// The fault in the answer.
         source: DecodeError,
     },
     /// The agent did not answer before the deadline.
     #[error("agent '{agent_id}': no answer within {after:?}")]
     Timeout {
-        /// Id of the agent.
-        agent_id: Arc<str>,
         /// Time that the call waited.
         after: Duration,
     },
     /// The call was cancelled through the pool, as by
     /// [`Agent::cancel`](crate::Agent::cancel).
     #[error("agent '{agent_id}': the call was cancelled")]
-    Cancelled {
-        /// Id of the agent.
-        agent_id: Arc<str>,
-    },
+    Cancelled {},
     /// The agent was removed from the pool.
     #[error("agent '{agent_id}' was removed from the pool")]
-    Removed {
-        /// Id of the agent.
-        agent_id: Arc<str>,
-    },
+    Removed {},
     /// The agent was replaced. Take a handle of its successor from the pool.
     #[error("agent '{agent_id}' was replaced: take a new handle from the pool")]
-    Replaced {
-        /// Id of the agent.
-        agent_id: Arc<str>,
-    },
+    Replaced {},
     /// The last handle of the agent's pool was dropped, which closes the pool.
     #[error("agent '{agent_id}': its pool was dropped")]
-    PoolDropped {
-        /// Id of the agent.
-        agent_id: Arc<str>,
-    },
+    PoolDropped {},
     /// The agent has no connection that takes new exchanges: none is open, all are failing, or the
     /// agent reports that it is draining or unhealthy. Also returned while the pool shuts down.
     #[error("agent '{agent_id}' is unavailable: none of its connections takes new exchanges")]
-    Unavailable {
-        /// Id of the agent.
-        agent_id: Arc<str>,
-    },
+    Unavailable {},
     /// Too many calls in a row failed, so the circuit breaker rejects calls for a while. See
     /// [`circuit_breaker_reset_timeout`](crate::AgentPoolConfig::circuit_breaker_reset_timeout).
     #[error("agent '{agent_id}': the circuit breaker is open after repeated failures: retry later")]
-    CircuitOpen {
-        /// Id of the agent.
-        agent_id: Arc<str>,
-    },
+    CircuitOpen {},
     /// The wait queue for slots is full. See
     /// [`max_queued_calls`](crate::AgentPoolConfig::max_queued_calls).
     #[error("agent '{agent_id}': the wait queue is full ({limit} calls)")]
     QueueFull {
-        /// Id of the agent.
-        agent_id: Arc<str>,
         /// Number of calls that may wait.
         limit: usize,
     },
     /// No slot became free in time.
     #[error("agent '{agent_id}': no free slot within {after:?}")]
     QueueTimeout {
-        /// Id of the agent.
-        agent_id: Arc<str>,
         /// Time that the call waited.
         after: Duration,
     },
     /// The agent paused this exchange or all of its connections by flow control.
     #[error("agent '{agent_id}' has paused the proxy by flow control: retry later")]
-    FlowControlPaused {
-        /// Id of the agent.
-        agent_id: Arc<str>,
-    },
+    FlowControlPaused {},
     /// An earlier event with this correlation id is still unanswered on every connection, so the
     /// answers to the two could not be told apart.
     #[error("agent '{agent_id}': an earlier event of exchange '{correlation_id}' is unanswered")]
     CorrelationBusy {
-        /// Id of the agent.
-        agent_id: Arc<str>,
         /// Correlation id of the exchange.
         correlation_id: String,
     },
     /// The agent rejected the settings that the proxy sent to it.
     #[error("agent '{agent_id}' rejects its settings: {reason}")]
     SettingsRefused {
-        /// Id of the agent.
-        agent_id: Arc<str>,
         /// Reason that the agent gave.
         reason: String,
     },
@@ -129,23 +93,7 @@ pub enum CallError {
 impl CallError {
     /// Returns the id of the agent.
     pub fn agent_id(&self) -> &str {
-        match self {
-            Self::ConnectionClosed { agent_id }
-            | Self::MessageTooLarge { agent_id, .. }
-            | Self::InvalidMessage { agent_id, .. }
-            | Self::Timeout { agent_id, .. }
-            | Self::Cancelled { agent_id }
-            | Self::Removed { agent_id }
-            | Self::Replaced { agent_id }
-            | Self::PoolDropped { agent_id }
-            | Self::Unavailable { agent_id }
-            | Self::CircuitOpen { agent_id }
-            | Self::QueueFull { agent_id, .. }
-            | Self::QueueTimeout { agent_id, .. }
-            | Self::FlowControlPaused { agent_id }
-            | Self::CorrelationBusy { agent_id, .. }
-            | Self::SettingsRefused { agent_id, .. } => agent_id,
-        }
+        self.agent()
     }
 
     /// Returns a stable name for this kind of error, for logs and labels, such as `timed_out`.

@@ -2,11 +2,12 @@
 
 use super::text::{MAX_MESSAGE, cut, field, message};
 use crate::clock;
+use crate::lock::lock;
 use crate::protocol::{LogLevel, LogMessage};
 use crate::token_bucket::{Rate, TokenBucket};
 use std::io;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// Maximum length of the fields of a line, in bytes.
 const MAX_FIELDS: usize = 512;
@@ -69,11 +70,7 @@ impl AgentLog {
     /// if this line exceeds the limit.
     fn try_take_line(&self) -> Option<u64> {
         let rate = Rate::per_second(self.limit.load(Ordering::Relaxed));
-        // No code under the lock can panic.
-        let mut allowance = self
-            .allowance
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut allowance = lock(&self.allowance);
         if !allowance.bucket.try_take(rate, clock::now()) {
             allowance.dropped += 1;
             return None;

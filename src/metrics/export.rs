@@ -173,40 +173,29 @@ macro_rules! families {
     };
 }
 
+/// Counts that are labelled by their names.
+macro_rules! labelled {
+    ($counts:ident: $($name:ident),+) => {
+        &[$((stringify!($name), |of| of.$counts.$name)),+]
+    };
+}
+
 use Values::{Count, Counts, Gauge, Time, Times};
 
 /// The metrics of agents, in the order of the export.
 pub(super) const FAMILIES: &[Family] = families! {
-    Counter "requests_total" "Calls made."
-        Count(|of| of.calls.made);
-    Counter "responses_total" "Calls answered by their agent."
-        Count(|of| of.calls.answered);
+    Counter "requests_total" "Calls made." Count(|of| of.calls.made);
+    Counter "responses_total" "Calls answered by their agent." Count(|of| of.calls.answered);
     Counter "decisions_total" "Answers by decision."
-        Counts("decision", &[
-            ("allow", |of| of.decisions.allow),
-            ("block", |of| of.decisions.block),
-            ("redirect", |of| of.decisions.redirect),
-            ("challenge", |of| of.decisions.challenge),
-        ]);
+        Counts("decision", labelled!(decisions: allow, block, redirect, challenge));
     Counter "failures_total" "Calls that ended without an answer, by reason."
-        Counts("reason", &[
-            ("timed_out", |of| of.calls.timed_out),
-            ("connection_closed", |of| of.calls.connection_closed),
-            ("undecodable", |of| of.calls.undecodable),
-            ("cancelled", |of| of.calls.cancelled),
-            ("given_up", |of| of.calls.given_up),
-            ("too_large", |of| of.calls.too_large),
-            ("paused", |of| of.calls.paused),
-            ("busy", |of| of.calls.busy),
-            ("queue_full", |of| of.calls.queue_full),
-            ("queue_timed_out", |of| of.calls.queue_timed_out),
-            ("unavailable", |of| of.calls.unavailable),
-            ("circuit_open", |of| of.calls.circuit_open),
-        ]);
+        Counts("reason", labelled!(
+            calls: timed_out, connection_closed, undecodable, cancelled, given_up, too_large,
+            paused, busy, queue_full, queue_timed_out, unavailable, circuit_open
+        ));
     Counter "skipped_total" "Calls not sent because the agent does not subscribe to this kind of event."
         Count(|of| of.calls.skipped);
-    Counter "timeouts_total" "Calls ended by their deadline."
-        Count(|of| of.calls.timed_out);
+    Counter "timeouts_total" "Calls ended by their deadline." Count(|of| of.calls.timed_out);
     Counter "connection_errors_total" "Calls that lost their connection or found none."
         Count(|of| of.calls.connection_closed + of.calls.unavailable);
     Counter "serialization_errors_total" "Calls whose event was too large or whose answer did not decode."
@@ -215,8 +204,7 @@ pub(super) const FAMILIES: &[Family] = families! {
         Count(|of| of.calls.paused);
     Counter "flow_control_pauses_total" "Pauses that the agent asked for."
         Count(|of| of.flow_control_pauses);
-    Counter "flow_control_resumes_total" "Pauses that ended."
-        Count(|of| of.flow_control_resumes);
+    Counter "flow_control_resumes_total" "Pauses that ended." Count(|of| of.flow_control_resumes);
     Counter "faults_total" "Faults that do not belong to a single call, by kind."
         Counts("kind", &[
             ("late_answer", |of| of.faults.late_answers),
@@ -233,16 +221,13 @@ pub(super) const FAMILIES: &[Family] = families! {
         Count(|of| of.allowed_while_paused);
     Counter "exchanges_cancelled_total" "Exchanges dropped before their end."
         Count(|of| of.exchanges_cancelled);
-    Counter "reconnects_total" "Connections that replaced lost ones."
-        Count(|of| of.reconnects);
+    Counter "reconnects_total" "Connections that replaced lost ones." Count(|of| of.reconnects);
     Counter "circuit_breaker_trips_total" "Times that the circuit breaker opened."
         Count(|of| of.circuit_breaker_trips);
-    Gauge "in_flight_requests" "Calls made and not ended."
-        Gauge(|of| of.in_flight_requests as f64);
+    Gauge "in_flight_requests" "Calls made and not ended." Gauge(|of| of.in_flight_requests as f64);
     Gauge "pending_requests" "Calls that have a slot and so may be with the agent."
         Gauge(|of| of.pending_requests as f64);
-    Gauge "active_connections" "Open connections."
-        Gauge(|of| of.active_connections as f64);
+    Gauge "active_connections" "Open connections." Gauge(|of| of.active_connections as f64);
     Gauge "healthy_connections" "Connections that take new exchanges."
         Gauge(|of| of.healthy_connections as f64);
     Gauge "paused_connections" "Connections that the agent paused."

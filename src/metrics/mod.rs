@@ -16,7 +16,6 @@ pub use calls::{CallCounts, DecisionCounts};
 pub use counters::FaultCounts;
 pub(crate) use counters::{Fault, FaultCounters};
 pub use histogram::HistogramSnapshot;
-pub(crate) use protocol::Poolwide;
 pub use protocol::{AgentMetrics, ProtocolMetricsSnapshot};
 pub use reported::{
     DropReason, DroppedSeries, MetricsCollector, MetricsCollectorConfig, MetricsSnapshot,

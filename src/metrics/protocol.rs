@@ -72,18 +72,6 @@ impl AddAssign<&Self> for AgentMetrics {
     }
 }
 
-/// Metrics that do not belong to a single agent.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Poolwide {
-    pub(crate) affinity_evictions: u64,
-    pub(crate) affinity_rejections: u64,
-    pub(crate) correlation_affinities: u64,
-    pub(crate) sticky_sessions: u64,
-    pub(crate) memory_bytes: u64,
-    pub(crate) memory_limit_bytes: u64,
-    pub(crate) connections_ended_for_memory: u64,
-}
-
 /// Snapshot of a pool's metrics: the totals that `zentinel-agent-protocol` exposes, and details for
 /// each agent.
 ///
@@ -138,39 +126,4 @@ pub struct ProtocolMetricsSnapshot {
     pub total: AgentMetrics,
     /// Metrics of each agent in the pool, by agent id.
     pub agents: BTreeMap<String, AgentMetrics>,
-}
-
-impl ProtocolMetricsSnapshot {
-    pub(crate) fn new(
-        poolwide: Poolwide,
-        total: AgentMetrics,
-        agents: BTreeMap<String, AgentMetrics>,
-    ) -> Self {
-        let calls = &total.calls;
-        Self {
-            requests_total: calls.made,
-            responses_total: calls.answered,
-            timeouts_total: calls.timed_out,
-            connection_errors_total: calls.connection_closed + calls.unavailable,
-            serialization_errors_total: calls.undecodable + calls.too_large,
-            flow_control_pauses_total: total.flow_control_pauses,
-            flow_control_resumes_total: total.flow_control_resumes,
-            flow_control_rejections_total: calls.paused,
-            affinity_evictions_total: poolwide.affinity_evictions,
-            affinity_rejections_total: poolwide.affinity_rejections,
-            in_flight_requests: total.in_flight_requests,
-            correlation_affinities: poolwide.correlation_affinities,
-            buffer_utilization_percent: (total.buffer_utilization * 100.0).round() as u64,
-            healthy_connections: total.healthy_connections,
-            paused_connections: total.paused_connections,
-            serialization_time: total.stages.encode.clone(),
-            request_duration: total.request_duration.clone(),
-            sticky_sessions: poolwide.sticky_sessions,
-            memory_bytes: poolwide.memory_bytes,
-            memory_limit_bytes: poolwide.memory_limit_bytes,
-            connections_ended_for_memory_total: poolwide.connections_ended_for_memory,
-            total,
-            agents,
-        }
-    }
 }

@@ -4,12 +4,10 @@
 //! for a reason that may pass does the call go to the wait queues, from where every further attempt
 //! loads the snapshot again.
 
-use super::call::{CallParams, CallResult, NoAnswer};
+use super::call::{CallParams, CallResult, NoAnswer, Opened};
 use super::member::Member;
 use crate::clock;
-use crate::connection::{
-    AdmissionQueues, Binding, CallEnd, Connection, PendingCall, SharedState, TimeLimit,
-};
+use crate::connection::{AdmissionQueues, Binding, CallEnd, Connection, SharedState, TimeLimit};
 use crate::metrics::CallCounter;
 use std::pin::pin;
 use std::sync::Arc;
@@ -64,7 +62,7 @@ struct Opening<'a> {
 
 impl<'a> Opening<'a> {
     /// Makes one attempt, unless it would overtake a call that waits already.
-    fn try_open(&self) -> Result<PendingCall, CallEnd> {
+    fn try_open(&self) -> Opened {
         let queues = self.queues();
         if queues.free_slot.waiting() > 0 {
             Err(CallEnd::Full)
@@ -75,7 +73,7 @@ impl<'a> Opening<'a> {
         }
     }
 
-    fn attempt(&self) -> Result<PendingCall, CallEnd> {
+    fn attempt(&self) -> Opened {
         match self.bound_to {
             Some(connection) => self.agent.open_on(connection, Binding::Bound, self.params),
             None => self.agent.open_now(self.params),
@@ -88,7 +86,7 @@ impl<'a> Opening<'a> {
     /// The reason may change: a freed slot, for example, may belong to a connection that was paused
     /// meanwhile. The call then moves on to the queue for the new reason. Both deadlines are fixed
     /// at the start, so moving between queues does not prolong the wait.
-    async fn wait(&self, mut awaited: CallEnd) -> Result<PendingCall, CallEnd> {
+    async fn wait(&self, mut awaited: CallEnd) -> Opened {
         let (config, queues, limit) = (&self.agent.config, self.queues(), self.params.limit);
         let pause_timeout = config.pause_timeout();
         let after = config.queue_timeout;

@@ -3,10 +3,10 @@
 use super::AgentPoolStats;
 use super::member::Member;
 use crate::connection::{CircuitBreakerState, Connection};
+use crate::debug_fields::debug_fields;
 use crate::error::CallError;
 use crate::protocol::{AgentCapabilities, CancelReason};
 use crate::wire::Encoding;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,11 +157,4 @@ impl Agent {
     }
 }
 
-impl fmt::Debug for Agent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Agent")
-            .field("id", &self.id())
-            .field("endpoint", &self.0.endpoint)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(Agent, |self| id: self.id(), endpoint: self.0.endpoint);

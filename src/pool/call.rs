@@ -19,6 +19,9 @@ pub(super) type Outcome = Result<AgentResponse, CallError>;
 /// An open or answered call, or the reason why there is none.
 pub(super) type CallResult = Result<PendingCall, NoAnswer>;
 
+/// An open call, or the reason why none was opened.
+pub(super) type Opened = Result<PendingCall, CallEnd>;
+
 /// Result of a call that got no answer from the agent.
 #[derive(Debug)]
 pub(super) enum NoAnswer {
@@ -81,7 +84,7 @@ impl Member {
         &self,
         params: CallParams<'_>,
         event: &E,
-        open: impl FnOnce() -> Result<PendingCall, CallEnd>,
+        open: impl FnOnce() -> Opened,
     ) -> Outcome {
         let mut call = self.open_counted(params, open)?;
         call.send_and_wait(params.correlation.id, event).await?;
@@ -94,7 +97,7 @@ impl Member {
         &self,
         params: CallParams<'_>,
         event: &E,
-        open: impl FnOnce() -> Result<PendingCall, CallEnd>,
+        open: impl FnOnce() -> Opened,
     ) -> Outcome {
         let mut call = self.open_counted(params, open)?;
         call.send(params.correlation.id, event).await?;
@@ -116,7 +119,7 @@ impl Member {
     fn open_counted(
         &self,
         params: CallParams<'_>,
-        open: impl FnOnce() -> Result<PendingCall, CallEnd>,
+        open: impl FnOnce() -> Opened,
     ) -> Result<PendingCall, CallError> {
         self.state.shared.calls.made();
         open().map_err(|not_opened| {
@@ -129,10 +132,7 @@ impl Member {
     /// takes the call.
     ///
     /// Never returns [`CallEnd::ConnectionClosed`]: a call that is not bound chooses again.
-    pub(super) fn open_now(
-        self: &Arc<Self>,
-        params: CallParams<'_>,
-    ) -> Result<PendingCall, CallEnd> {
+    pub(super) fn open_now(self: &Arc<Self>, params: CallParams<'_>) -> Opened {
         loop {
             let snapshot = self.snapshot();
             match &snapshot.membership {
@@ -150,11 +150,7 @@ impl Member {
     }
 
     /// Opens a call on a connection of this snapshot of the agent.
-    pub(super) fn open_at(
-        self: &Arc<Self>,
-        snapshot: &Snapshot,
-        params: CallParams<'_>,
-    ) -> Result<PendingCall, CallEnd> {
+    pub(super) fn open_at(self: &Arc<Self>, snapshot: &Snapshot, params: CallParams<'_>) -> Opened {
         if self.pool.is_closing() {
             return Err(CallEnd::Unavailable);
         }
@@ -171,7 +167,7 @@ impl Member {
         connection: &Arc<Connection>,
         binding: Binding,
         params: CallParams<'_>,
-    ) -> Result<PendingCall, CallEnd> {
+    ) -> Opened {
         let is_skipped = self.config.skip_unsubscribed_events
             && params.kind != EventType::Configure
             && !connection.capabilities.supports_event(params.kind);

@@ -3,13 +3,14 @@
 use crate::blocking;
 use crate::config_push::ConfigUpdateHandler;
 use crate::connection::{Connection, SharedState};
+use crate::lock::lock;
 use crate::log::log_line;
 use crate::memory::MemoryCharge;
 use crate::protocol::{ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType};
 use arc_swap::ArcSwap;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Maximum number of waiting requests per agent; more are rejected.
 const MAX_WAITING: usize = 64;
@@ -60,7 +61,7 @@ impl ConfigRequests {
         request: ConfigUpdateRequest,
         charge: Arc<MemoryCharge>,
     ) {
-        let mut waiting = self.waiting();
+        let mut waiting = lock(&self.waiting);
         if waiting.queue.len() >= MAX_WAITING {
             drop(waiting);
             let (agent, limit) = (&*self.agent.id, MAX_WAITING);
@@ -85,14 +86,10 @@ impl ConfigRequests {
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns the next request. With `None` the worker is signed off, under the same lock, so that
     /// the next request starts another one.
     fn next(&self) -> Option<Request> {
-        let mut waiting = self.waiting();
+        let mut waiting = lock(&self.waiting);
         let next = waiting.queue.pop_front();
         waiting.has_worker = next.is_some();
         next
@@ -150,7 +147,7 @@ impl Drop for Worker {
         if self.is_finished {
             return;
         }
-        let left = std::mem::take(&mut *self.requests.waiting());
+        let left = std::mem::take(&mut *lock(&self.requests.waiting));
         for (connection, request, _charge) in left.queue {
             let reason = "The proxy could not handle the request";
             self.requests.reject(&connection, request, reason);

@@ -3,9 +3,10 @@
 use super::member::{Member, Membership};
 use super::{AgentPool, Agents, Inner};
 use crate::connection::Connection;
+use crate::count_guard::CountGuard;
 use crate::protocol::CancelReason;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
@@ -26,7 +27,7 @@ impl AgentPool {
     /// several shutdowns are in progress, the pool stays closed until the last one has ended.
     pub async fn shutdown(&self) {
         let inner = &self.inner;
-        let _in_progress = ShutdownGuard::new(&inner.shutdowns);
+        let _in_progress = CountGuard::of(&inner.shutdowns);
         let agents = inner.agents.load_full();
         for agent in agents.values() {
             // Calls that wait for a slot find the pool closed.
@@ -40,22 +41,6 @@ impl AgentPool {
         // Nothing is awaited from here on: a shutdown that is dropped has closed all agents or
         // none.
         inner.close_all();
-    }
-}
-
-/// A shutdown in progress. The pool is closed while there is one.
-struct ShutdownGuard<'a>(&'a AtomicUsize);
-
-impl<'a> ShutdownGuard<'a> {
-    fn new(shutdowns: &'a AtomicUsize) -> Self {
-        shutdowns.fetch_add(1, Ordering::SeqCst);
-        Self(shutdowns)
-    }
-}
-
-impl Drop for ShutdownGuard<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

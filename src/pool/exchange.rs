@@ -10,11 +10,11 @@ use super::pushed_events::{Pushed, PushedQueue};
 use super::send::{Answered, Call, CallOptions, StartCall};
 use super::trace::traced;
 use crate::connection::{CallEnd, Connection, Correlation, ExchangeGuard, TimeLimit};
+use crate::debug_fields::debug_fields;
 use crate::error::CallError;
 use crate::protocol::{AgentResponse, CancelReason, Decision, EventType, text};
 use crate::wire::Event;
 use smallvec::SmallVec;
-use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -464,13 +464,7 @@ impl Drop for Exchange {
     }
 }
 
-impl fmt::Debug for Exchange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exchange")
-            .field("agent", &self.agent)
-            .field("connection", &self.connection)
-            .field("correlation_id", &self.correlation_id())
-            .field("unanswered", &self.unanswered())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(Exchange, |self|
+    agent: self.agent, connection: self.connection, correlation_id: self.correlation_id(),
+    unanswered: self.unanswered(),
+);

@@ -12,10 +12,10 @@ use super::reverse::Registration;
 use super::stats::AgentPoolStats;
 use crate::clock;
 use crate::connection::{CircuitBreakerState, Connection, Correlation, Origin};
+use crate::debug_fields::debug_fields;
 use crate::error::CallError;
 use crate::transport::Endpoint;
 use arc_swap::ArcSwap;
-use std::fmt;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
@@ -295,12 +295,4 @@ impl Default for Snapshot {
     }
 }
 
-impl fmt::Debug for Member {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Member")
-            .field("id", self.id())
-            .field("endpoint", &self.endpoint)
-            .field("source", &self.source)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(Member, |self| id: self.id(), endpoint: self.endpoint, source: self.source);

@@ -4,11 +4,12 @@ use super::agent_state::AgentState;
 use super::member::Member;
 use super::{AgentPool, Inner};
 use crate::connection::CircuitBreakerState;
-use crate::metrics::{AgentMetrics, Poolwide, ProtocolMetricsSnapshot};
+use crate::lock::lock;
+use crate::metrics::{AgentMetrics, ProtocolMetricsSnapshot};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Metrics of a pool's calls and connections. A handle keeps the counters, but no connection,
 /// alive.
@@ -33,7 +34,7 @@ impl ProtocolMetrics {
     /// Returns a snapshot of all metrics.
     pub fn snapshot(&self) -> ProtocolMetricsSnapshot {
         let pool = &*self.0;
-        let mut retired_counters = pool.retired_counters.lock();
+        let mut retired_counters = lock(&pool.retired_counters.0);
         let agents = pool.agents.load();
         let metrics: BTreeMap<_, _> = agents
             .values()
@@ -45,16 +46,32 @@ impl ProtocolMetrics {
         };
         let mut total = retired_counters.total(is_present);
         metrics.values().for_each(|agent| total += agent);
-        let poolwide = Poolwide {
-            affinity_evictions: pool.affinities.evictions(),
-            affinity_rejections: pool.affinities.rejections(),
+        let calls = &total.calls;
+        ProtocolMetricsSnapshot {
+            requests_total: calls.made,
+            responses_total: calls.answered,
+            timeouts_total: calls.timed_out,
+            connection_errors_total: calls.connection_closed + calls.unavailable,
+            serialization_errors_total: calls.undecodable + calls.too_large,
+            flow_control_pauses_total: total.flow_control_pauses,
+            flow_control_resumes_total: total.flow_control_resumes,
+            flow_control_rejections_total: calls.paused,
+            affinity_evictions_total: pool.affinities.evictions(),
+            affinity_rejections_total: pool.affinities.rejections(),
+            in_flight_requests: total.in_flight_requests,
             correlation_affinities: pool.affinities.len() as u64,
+            buffer_utilization_percent: (total.buffer_utilization * 100.0).round() as u64,
+            healthy_connections: total.healthy_connections,
+            paused_connections: total.paused_connections,
+            serialization_time: total.stages.encode.clone(),
+            request_duration: total.request_duration.clone(),
             sticky_sessions: 0,
             memory_bytes: pool.memory.used() as u64,
             memory_limit_bytes: pool.memory.limit() as u64,
-            connections_ended_for_memory: pool.memory.ended(),
-        };
-        ProtocolMetricsSnapshot::new(poolwide, total, metrics)
+            connections_ended_for_memory_total: pool.memory.ended(),
+            total,
+            agents: metrics,
+        }
     }
 
     /// Returns all metrics in the Prometheus text format: see
@@ -124,17 +141,12 @@ impl RetiredCounters {
     /// Keeps the counters of an agent that is about to be removed. Called before the removal, so
     /// that a snapshot finds the agent in one place or the other.
     pub(super) fn keep(&self, state: &Arc<AgentState>) {
-        let mut retired_counters = self.lock();
+        let mut retired_counters = lock(&self.0);
         let is_known = |known: &Arc<AgentState>| Arc::ptr_eq(known, state);
         if !retired_counters.live.iter().any(is_known) {
             retired_counters.collect_ended();
             retired_counters.live.push(Arc::clone(state));
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, RetiredAgents> {
-        // No code that holds the lock can panic halfway through a change.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

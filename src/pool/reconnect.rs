@@ -3,8 +3,9 @@
 use crate::backoff::delay;
 use crate::connection::RuntimeId;
 use crate::error::ConnectError;
+use crate::lock::lock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -48,7 +49,7 @@ pub(super) enum Lost {
 impl Reconnect {
     /// Begins to open connections for one runtime, or shared ones, unless that is in progress.
     pub(super) fn begin(self: &Arc<Self>, runtime: Option<RuntimeId>) -> Option<ReconnectGuard> {
-        let mut in_progress = self.in_progress();
+        let mut in_progress = lock(&self.in_progress);
         if in_progress.contains(&runtime) {
             return None;
         }
@@ -57,13 +58,6 @@ impl Reconnect {
             reconnect: Arc::clone(self),
             runtime,
         })
-    }
-
-    fn in_progress(&self) -> MutexGuard<'_, Vec<Option<RuntimeId>>> {
-        // No code that holds the lock can panic halfway through a change.
-        self.in_progress
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Shortens the current wait, because calls need the agent.
@@ -134,9 +128,7 @@ pub(super) struct ReconnectGuard {
 
 impl Drop for ReconnectGuard {
     fn drop(&mut self) {
-        self.reconnect
-            .in_progress()
-            .retain(|runtime| *runtime != self.runtime);
+        lock(&self.reconnect.in_progress).retain(|runtime| *runtime != self.runtime);
     }
 }
 

@@ -12,13 +12,14 @@ use crate::config_push::ConfigUpdateHandler;
 use crate::connection::{Connection, TimeLimit};
 use crate::entropy;
 use crate::error::{CallError, ConnectError};
+use crate::lock::lock;
 use crate::log::log_line;
 use crate::protocol::{DrainReason, DrainRequest, EventType, ShutdownReason, ShutdownRequest};
 use crate::wire::control::ControlMessage;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -202,15 +203,15 @@ impl SettingsStore {
     }
 
     pub(super) fn forget(&self, agent_id: &str) {
-        self.by_agent().remove(agent_id);
+        lock(&self.by_agent).remove(agent_id);
     }
 
     pub(super) fn get(&self, agent_id: &str) -> Option<Arc<Settings>> {
-        self.by_agent().get(agent_id).cloned()
+        lock(&self.by_agent).get(agent_id).cloned()
     }
 
     fn is_current(&self, agent_id: &str, settings: &Arc<Settings>) -> bool {
-        let by_agent = self.by_agent();
+        let by_agent = lock(&self.by_agent);
         by_agent
             .get(agent_id)
             .is_some_and(|current| Arc::ptr_eq(current, settings))
@@ -231,15 +232,13 @@ impl SettingsStore {
             number: self.next().into(),
             object,
         });
-        let before = self
-            .by_agent()
-            .insert(agent_id.to_owned(), Arc::clone(&settings));
+        let before = lock(&self.by_agent).insert(agent_id.to_owned(), Arc::clone(&settings));
         Replacement { settings, before }
     }
 
     /// Restores the settings before a replacement, unless others were set meanwhile.
     pub(super) fn restore(&self, agent_id: &str, replacement: Replacement) {
-        let mut by_agent = self.by_agent();
+        let mut by_agent = lock(&self.by_agent);
         let current = by_agent.get(agent_id);
         if !current.is_some_and(|current| Arc::ptr_eq(current, &replacement.settings)) {
             return;
@@ -260,10 +259,6 @@ impl SettingsStore {
 
     fn next(&self) -> u64 {
         self.count.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    fn by_agent(&self) -> MutexGuard<'_, HashMap<String, Arc<Settings>>> {
-        self.by_agent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Capabilities that an agent announces in its handshake or registration.
 
 use super::{EventType, PROTOCOL_VERSION};
+use crate::configuration::setters;
 use serde::{Deserialize, Serialize};
 
 /// Description that an agent gives of itself when a connection begins.
@@ -61,18 +62,12 @@ impl AgentCapabilities {
         self
     }
 
-    /// Sets the optional features.
-    #[must_use]
-    pub fn with_features(mut self, features: AgentFeatures) -> Self {
-        self.features = features;
-        self
-    }
+    setters! {
+        /// Sets the optional features.
+        with_features(self, features: AgentFeatures) => self.features = features;
 
-    /// Sets the limits.
-    #[must_use]
-    pub fn with_limits(mut self, limits: AgentLimits) -> Self {
-        self.limits = limits;
-        self
+        /// Sets the limits.
+        with_limits(self, limits: AgentLimits) => self.limits = limits;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Findings of guardrail agents.
 
 use super::wire_forms::wire_forms;
+use crate::configuration::setters;
 use serde::{Deserialize, Serialize};
 
 /// Kind of inspection that a guardrail agent performs.
@@ -94,25 +95,15 @@ impl GuardrailDetection {
         }
     }
 
-    /// Sets the severity.
-    #[must_use]
-    pub fn with_severity(mut self, severity: DetectionSeverity) -> Self {
-        self.severity = severity;
-        self
-    }
+    setters! {
+        /// Sets the severity.
+        with_severity(self, severity: DetectionSeverity) => self.severity = severity;
 
-    /// Sets the confidence, from 0.0 to 1.0.
-    #[must_use]
-    pub fn with_confidence(mut self, confidence: f64) -> Self {
-        self.confidence = Some(confidence);
-        self
-    }
+        /// Sets the confidence, from 0.0 to 1.0.
+        with_confidence(self, confidence: f64) => self.confidence = Some(confidence);
 
-    /// Sets the position in the content: the first byte, and one past the last byte.
-    #[must_use]
-    pub fn with_span(mut self, start: usize, end: usize) -> Self {
-        self.span = Some(TextSpan { start, end });
-        self
+        /// Sets the position in the content: the first byte, and one past the last byte.
+        with_span(self, start: usize, end: usize) => self.span = Some(TextSpan { start, end });
     }
 }
 

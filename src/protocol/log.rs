@@ -1,6 +1,7 @@
 //! Log messages that agents send to the proxy.
 
 use super::now_ms;
+use crate::configuration::setters;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -34,18 +35,14 @@ impl LogMessage {
         }
     }
 
-    /// Sets the exchange that the message concerns.
-    #[must_use]
-    pub fn about(mut self, correlation_id: impl Into<String>) -> Self {
-        self.correlation_id = Some(correlation_id.into());
-        self
-    }
+    setters! {
+        /// Sets the exchange that the message concerns.
+        about(self, correlation_id: impl Into<String>) =>
+            self.correlation_id = Some(correlation_id.into());
 
-    /// Adds a field. A field of the same name is replaced.
-    #[must_use]
-    pub fn with_field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.fields.insert(name.into(), value.into());
-        self
+        /// Adds a field. A field of the same name is replaced.
+        with_field(self, name: impl Into<String>, value: impl Into<Value>) =>
+            self.fields.insert(name.into(), value.into());
     }
 }
 

@@ -1,6 +1,7 @@
 //! Answers of agents.
 
 use super::{BodyMutation, Decision, HeaderOp, PROTOCOL_VERSION, WebSocketDecision};
+use crate::configuration::setters;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
@@ -93,53 +94,30 @@ impl AgentResponse {
         }
     }
 
-    /// Sets the decision on a websocket frame.
-    #[must_use]
-    pub fn with_websocket_decision(mut self, decision: WebSocketDecision) -> Self {
-        self.websocket_decision = Some(decision);
-        self
-    }
+    setters! {
+        /// Sets the decision on a websocket frame.
+        with_websocket_decision(self, decision: WebSocketDecision) =>
+            self.websocket_decision = Some(decision);
 
-    /// Sets the change to a request body chunk.
-    #[must_use]
-    pub fn with_request_body_mutation(mut self, mutation: BodyMutation) -> Self {
-        self.request_body_mutation = Some(mutation);
-        self
-    }
+        /// Sets the change to a request body chunk.
+        with_request_body_mutation(self, mutation: BodyMutation) =>
+            self.request_body_mutation = Some(mutation);
 
-    /// Sets the change to a response body chunk.
-    #[must_use]
-    pub fn with_response_body_mutation(mut self, mutation: BodyMutation) -> Self {
-        self.response_body_mutation = Some(mutation);
-        self
-    }
+        /// Sets the change to a response body chunk.
+        with_response_body_mutation(self, mutation: BodyMutation) =>
+            self.response_body_mutation = Some(mutation);
 
-    /// Sets whether the agent wants more of the body before it decides.
-    #[must_use]
-    pub fn set_needs_more(mut self, needs_more: bool) -> Self {
-        self.needs_more = needs_more;
-        self
-    }
+        /// Sets whether the agent wants more of the body before it decides.
+        set_needs_more(self, needs_more: bool) => self.needs_more = needs_more;
 
-    /// Adds a change to the request headers.
-    #[must_use]
-    pub fn add_request_header(mut self, op: HeaderOp) -> Self {
-        self.request_headers.push(op);
-        self
-    }
+        /// Adds a change to the request headers.
+        add_request_header(self, op: HeaderOp) => self.request_headers.push(op);
 
-    /// Adds a change to the response headers.
-    #[must_use]
-    pub fn add_response_header(mut self, op: HeaderOp) -> Self {
-        self.response_headers.push(op);
-        self
-    }
+        /// Adds a change to the response headers.
+        add_response_header(self, op: HeaderOp) => self.response_headers.push(op);
 
-    /// Sets the reasons for the decision.
-    #[must_use]
-    pub fn with_audit(mut self, audit: AuditMetadata) -> Self {
-        self.audit = audit;
-        self
+        /// Sets the reasons for the decision.
+        with_audit(self, audit: AuditMetadata) => self.audit = audit;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Accepting connections, also when the process has no free file descriptor.
 
-use super::handshake_limiter::{SharedLimiter, lock};
+use super::handshake_limiter::SharedLimiter;
+use crate::lock::lock;
 use crate::log::{NO_PEER, log_line};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};

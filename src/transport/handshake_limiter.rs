@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque, hash_map};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
@@ -41,12 +41,6 @@ struct Entry {
     evict: oneshot::Sender<Infallible>,
     /// Completes when the slot is dropped.
     released: oneshot::Receiver<Infallible>,
-}
-
-/// Locks a mutex that is held for short, non-blocking sections, none of which can panic halfway
-/// through a change. So one that is poisoned is usable.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl HandshakeLimiter {

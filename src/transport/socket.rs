@@ -1,6 +1,8 @@
 //! Links over stream sockets.
 
-use crate::connection::link::{Batch, Link, LinkError, LinkReceiver, LinkSender, MAX_SLICES};
+use crate::connection::link::{
+    Batch, Link, LinkError, LinkPoll, LinkReceiver, LinkSender, MAX_SLICES,
+};
 use crate::wire::MAX_FRAME_LEN;
 use bytes::BytesMut;
 use rustix::event::{PollFd, PollFlags};
@@ -74,7 +76,7 @@ impl<W: WriteHalf> LinkSender for SocketSender<W> {
         Ok(())
     }
 
-    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+    fn poll_room(&self, cx: &mut Context<'_>) -> LinkPoll<()> {
         self.0.poll_write_ready(cx).map_err(LinkError::from)
     }
 
@@ -100,11 +102,7 @@ pub(super) fn is_hung_up(socket: &impl AsFd) -> bool {
 }
 
 impl<R: AsyncRead + Send + Unpin + 'static> LinkReceiver for SocketReceiver<R> {
-    fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        into: &mut BytesMut,
-    ) -> Poll<Result<usize, LinkError>> {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> LinkPoll<usize> {
         // `read_buf` keeps no state between polls, so each poll may create a new future.
         pin!(self.0.read_buf(into))
             .poll(cx)

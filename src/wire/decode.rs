@@ -12,20 +12,20 @@ const MAX_PREALLOCATED: usize = 64;
 /// its header directly.
 pub(crate) trait Source<'a>: Clone {
     /// Returns the kind of the next value without consuming it.
-    fn peek(&self) -> Result<Kind, DecodeErrorKind>;
+    fn peek(&self) -> Decoded<Kind>;
     /// Enters a map and returns its number of pairs. The pairs follow.
-    fn map(&mut self) -> Result<usize, DecodeErrorKind>;
+    fn map(&mut self) -> Decoded<usize>;
     /// Enters an array and returns its number of items. The items follow.
-    fn array(&mut self) -> Result<usize, DecodeErrorKind>;
-    fn str(&mut self) -> Result<&'a str, DecodeErrorKind>;
-    fn bool(&mut self) -> Result<bool, DecodeErrorKind>;
-    fn integer(&mut self) -> Result<i128, DecodeErrorKind>;
+    fn array(&mut self) -> Decoded<usize>;
+    fn str(&mut self) -> Decoded<&'a str>;
+    fn bool(&mut self) -> Decoded<bool>;
+    fn integer(&mut self) -> Decoded<i128>;
     /// Reads a number of any kind.
-    fn float(&mut self) -> Result<f64, DecodeErrorKind>;
+    fn float(&mut self) -> Decoded<f64>;
     /// Reads a body: bytes, or base64 text that is decoded. The type of the value decides which.
-    fn body(&mut self) -> Result<Bytes, DecodeErrorKind>;
+    fn body(&mut self) -> Decoded<Bytes>;
     /// Skips one value, including everything nested in it.
-    fn skip(&mut self) -> Result<(), DecodeErrorKind>;
+    fn skip(&mut self) -> Decoded<()>;
     /// Skips the next key and returns `true` if it is `name`; otherwise reads nothing.
     ///
     /// Fields usually arrive in the declared order, so comparing with the expected key first is
@@ -33,7 +33,7 @@ pub(crate) trait Source<'a>: Clone {
     fn skip_key(&mut self, name: &str) -> bool;
 
     /// Consumes the next value if it is null, and returns whether it was.
-    fn null(&mut self) -> Result<bool, DecodeErrorKind> {
+    fn null(&mut self) -> Decoded<bool> {
         if self.peek()? != Kind::Null {
             return Ok(false);
         }
@@ -42,10 +42,7 @@ pub(crate) trait Source<'a>: Clone {
     }
 
     /// Reads a value that may be null.
-    fn optional<T>(
-        &mut self,
-        read: impl FnOnce(&mut Self) -> Result<T, DecodeErrorKind>,
-    ) -> Result<Option<T>, DecodeErrorKind> {
+    fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Decoded<T>) -> Decoded<Option<T>> {
         if self.null()? {
             return Ok(None);
         }
@@ -53,15 +50,12 @@ pub(crate) trait Source<'a>: Clone {
     }
 
     /// Reads an integer of a narrower type.
-    fn number<T: TryFrom<i128>>(&mut self) -> Result<T, DecodeErrorKind> {
+    fn number<T: TryFrom<i128>>(&mut self) -> Decoded<T> {
         T::try_from(self.integer()?).map_err(|_| DecodeErrorKind::OutOfRange)
     }
 
     /// Reads a list. Null counts as an empty list, since some languages write it that way.
-    fn list<T>(
-        &mut self,
-        mut read: impl FnMut(&mut Self) -> Result<T, DecodeErrorKind>,
-    ) -> Result<Vec<T>, DecodeErrorKind> {
+    fn list<T>(&mut self, mut read: impl FnMut(&mut Self) -> Decoded<T>) -> Decoded<Vec<T>> {
         if self.null()? {
             return Ok(Vec::new());
         }
@@ -74,10 +68,7 @@ pub(crate) trait Source<'a>: Clone {
     }
 
     /// Reads the pairs of a map with string keys. Null counts as an empty map.
-    fn pairs(
-        &mut self,
-        mut read: impl FnMut(&'a str, &mut Self) -> Result<(), DecodeErrorKind>,
-    ) -> Result<(), DecodeErrorKind> {
+    fn pairs(&mut self, mut read: impl FnMut(&'a str, &mut Self) -> Decoded<()>) -> Decoded<()> {
         if self.null()? {
             return Ok(());
         }
@@ -95,8 +86,8 @@ pub(crate) trait Source<'a>: Clone {
     fn fields(
         &mut self,
         names: &[&str],
-        mut read: impl FnMut(usize, &mut Self) -> Result<(), DecodeErrorKind>,
-    ) -> Result<(), DecodeErrorKind> {
+        mut read: impl FnMut(usize, &mut Self) -> Decoded<()>,
+    ) -> Decoded<()> {
         if self.peek()? == Kind::Array {
             for index in 0..self.array()? {
                 if index < names.len() {
@@ -150,14 +141,14 @@ impl<T: PartialEq> Field<T> {
         Self(None)
     }
 
-    pub(crate) fn set(&mut self, value: T) -> Result<(), DecodeErrorKind> {
+    pub(crate) fn set(&mut self, value: T) -> Decoded<()> {
         if is_new(self.0.as_ref(), &value)? {
             self.0 = Some(value);
         }
         Ok(())
     }
 
-    pub(crate) fn required(self, name: &'static str) -> Result<T, DecodeErrorKind> {
+    pub(crate) fn required(self, name: &'static str) -> Decoded<T> {
         self.0.ok_or(DecodeErrorKind::Missing(name))
     }
 }
@@ -171,10 +162,7 @@ impl<T: Default> Field<T> {
 /// Returns `true` if there is no earlier value, and `false` if the earlier value is equal.
 ///
 /// A different earlier value is a [`Contradiction`](DecodeErrorKind::Contradiction).
-pub(crate) fn is_new<T: PartialEq>(
-    earlier: Option<&T>,
-    value: &T,
-) -> Result<bool, DecodeErrorKind> {
+pub(crate) fn is_new<T: PartialEq>(earlier: Option<&T>, value: &T) -> Decoded<bool> {
     match earlier {
         None => Ok(true),
         Some(earlier) if earlier == value => Ok(false),
@@ -210,6 +198,9 @@ impl fmt::Display for DecodeError {
 }
 
 impl std::error::Error for DecodeError {}
+
+/// A decoded value, or the reason why it cannot be decoded.
+pub(crate) type Decoded<T> = Result<T, DecodeErrorKind>;
 
 /// Reason why a message cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -277,8 +268,19 @@ impl DecodeErrorKind {
     }
 }
 
+/// Returns what a value of an expected form holds. Any other has the wrong type.
+macro_rules! expected {
+    ($value:expr, $($form:pat => $content:expr),+) => {
+        match $value {
+            $($form => Ok($content),)+
+            _ => Err(DecodeErrorKind::WrongType),
+        }
+    };
+}
+pub(super) use expected;
+
 /// Decodes base64 with the standard alphabet and padding, as the protocol requires.
-pub(crate) fn base64(text: &str) -> Result<Bytes, DecodeErrorKind> {
+pub(crate) fn base64(text: &str) -> Decoded<Bytes> {
     if text.is_empty() {
         return Ok(Bytes::new());
     }

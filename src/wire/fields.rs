@@ -1,7 +1,7 @@
 //! Fields of messages in JSON and MessagePack: what a value of each type is, and macros that read
 //! and write the fields of a struct, each of which is named once.
 
-use super::decode::{DecodeErrorKind, Kind, Source, is_new};
+use super::decode::{DecodeErrorKind, Decoded, Kind, Source, is_new};
 use super::encode::Sink;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ pub(super) trait WriteField {
 
 /// A value that can be read.
 pub(super) trait ReadField<'a>: Sized {
-    fn read<S: Source<'a>>(source: &mut S) -> Result<Self, DecodeErrorKind>;
+    fn read<S: Source<'a>>(source: &mut S) -> Decoded<Self>;
 }
 
 /// Reads the fields of a struct into variables of the same names.
@@ -59,8 +59,12 @@ macro_rules! read_fields {
 /// Reads a struct, or a variant of an enum, whose fields are those of the list. See
 /// [`read_fields`].
 macro_rules! read_struct {
-    ($source:expr => $($kind:ident)::+ { $($field:ident $([$($mark:tt)*])?),+ $(,)? }) => {{
-        $crate::wire::fields::read_fields!($source => $($field $([$($mark)*])?),+);
+    ($source:expr $(, $each:path)? => $($kind:ident)::+ { $(
+        $field:ident $([$($mark:tt)*])? $(by $read:path)? $(as $key:expr)?
+    ),+ $(,)? }) => {{
+        $crate::wire::fields::read_fields!(
+            $source $(, $each)? => $($field $([$($mark)*])? $(by $read)? $(as $key)?),+
+        );
         Ok($($kind)::+ { $($field),+ })
     }};
 }
@@ -128,7 +132,7 @@ macro_rules! enum_fields {
         }
 
         impl<'a> ReadField<'a> for $kind {
-            fn read<S: Source<'a>>(source: &mut S) -> Result<Self, DecodeErrorKind> {
+            fn read<S: Source<'a>>(source: &mut S) -> Decoded<Self> {
                 match $crate::wire::fields::Variant::read(source)? {
                     $($crate::wire::fields::variant!($name $({ $($field),+ })?) => {
                         $crate::wire::fields::read_variant!(
@@ -180,7 +184,7 @@ pub(super) enum Variant<'a> {
 }
 
 impl<'a> Variant<'a> {
-    pub(super) fn read<S: Source<'a>>(source: &mut S) -> Result<Self, DecodeErrorKind> {
+    pub(super) fn read<S: Source<'a>>(source: &mut S) -> Decoded<Self> {
         if source.peek()? == Kind::Str {
             return source.str().map(Self::Unit);
         }
@@ -227,7 +231,7 @@ macro_rules! field_types {
 
         impl<'a> ReadField<'a> for $kind {
             #[inline]
-            fn read<S: Source<'a>>($source: &mut S) -> Result<Self, DecodeErrorKind> {
+            fn read<S: Source<'a>>($source: &mut S) -> Decoded<Self> {
                 $read
             }
         }
@@ -257,7 +261,7 @@ impl WriteField for &str {
 
 impl<'a> ReadField<'a> for &'a str {
     #[inline]
-    fn read<S: Source<'a>>(source: &mut S) -> Result<Self, DecodeErrorKind> {
+    fn read<S: Source<'a>>(source: &mut S) -> Decoded<Self> {
         source.str()
     }
 }
@@ -280,7 +284,7 @@ impl<T: WriteField> WriteField for Option<T> {
 
 impl<'a, T: ReadField<'a>> ReadField<'a> for Option<T> {
     #[inline]
-    fn read<S: Source<'a>>(source: &mut S) -> Result<Self, DecodeErrorKind> {
+    fn read<S: Source<'a>>(source: &mut S) -> Decoded<Self> {
         source.optional(T::read)
     }
 }
@@ -298,7 +302,7 @@ impl WriteField for Bytes {
 }
 
 impl<'a> ReadField<'a> for Bytes {
-    fn read<S: Source<'a>>(source: &mut S) -> Result<Self, DecodeErrorKind> {
+    fn read<S: Source<'a>>(source: &mut S) -> Decoded<Self> {
         source.body()
     }
 }
@@ -314,7 +318,7 @@ impl<T: WriteField> WriteField for Vec<T> {
 }
 
 impl<'a, T: ReadField<'a>> ReadField<'a> for Vec<T> {
-    fn read<S: Source<'a>>(source: &mut S) -> Result<Self, DecodeErrorKind> {
+    fn read<S: Source<'a>>(source: &mut S) -> Decoded<Self> {
         source.list(T::read)
     }
 }
@@ -329,7 +333,7 @@ impl WriteField for HashMap<String, String> {
 }
 
 impl<'a> ReadField<'a> for HashMap<String, String> {
-    fn read<S: Source<'a>>(source: &mut S) -> Result<Self, DecodeErrorKind> {
+    fn read<S: Source<'a>>(source: &mut S) -> Decoded<Self> {
         let mut map = Self::new();
         source.pairs(|key, source| insert_once(&mut map, key, String::read(source)?))?;
         Ok(map)
@@ -343,7 +347,7 @@ impl WriteField for Vec<(&str, &str)> {
 }
 
 impl<'a> ReadField<'a> for Vec<(&'a str, &'a str)> {
-    fn read<S: Source<'a>>(source: &mut S) -> Result<Self, DecodeErrorKind> {
+    fn read<S: Source<'a>>(source: &mut S) -> Decoded<Self> {
         let mut pairs = Self::new();
         source.pairs(|key, source| {
             pairs.push((key, source.str()?));
@@ -358,7 +362,7 @@ pub(super) fn insert_once<T: PartialEq>(
     map: &mut HashMap<String, T>,
     key: &str,
     value: T,
-) -> Result<(), DecodeErrorKind> {
+) -> Decoded<()> {
     if is_new(map.get(key), &value)? {
         map.insert(key.to_owned(), value);
     }

@@ -1,6 +1,6 @@
 //! Received events.
 
-use super::decode::{DecodeError, DecodeErrorKind, Source};
+use super::decode::{DecodeError, Decoded, Source};
 use super::events::{
     BodyDirection, decode_chunk, decode_configure, decode_request_headers, decode_response_headers,
 };
@@ -36,6 +36,17 @@ pub enum IncomingEvent<'a> {
     Configure(Configure<'a>),
 }
 
+/// Reads an event by what stands behind its type.
+macro_rules! read_event {
+    ($event_type:expr => $($event:ident: $read:expr,)*) => {
+        match $event_type {
+            $(EventType::$event => IncomingEvent::$event($read?),)*
+        }
+    };
+}
+#[cfg(feature = "grpc")]
+pub(super) use read_event;
+
 impl<'a> IncomingEvent<'a> {
     /// Reads an event from parsed JSON.
     pub(crate) fn from_json(
@@ -67,24 +78,20 @@ impl<'a> IncomingEvent<'a> {
         Err(Undecodable::from_values(error, start))
     }
 
-    fn read<S>(event_type: EventType, source: &mut S) -> Result<Self, DecodeErrorKind>
+    fn read<S>(event_type: EventType, source: &mut S) -> Decoded<Self>
     where
         S: Source<'a> + Into<Cursor<'a>>,
     {
-        Ok(match event_type {
-            EventType::RequestHeaders => Self::RequestHeaders(decode_request_headers(source)?),
-            EventType::RequestBodyChunk => {
-                Self::RequestBodyChunk(decode_chunk(BodyDirection::Request, source)?)
-            }
-            EventType::ResponseHeaders => Self::ResponseHeaders(decode_response_headers(source)?),
-            EventType::ResponseBodyChunk => {
-                Self::ResponseBodyChunk(decode_chunk(BodyDirection::Response, source)?)
-            }
-            EventType::RequestComplete => Self::RequestComplete(ReadField::read(source)?),
-            EventType::WebSocketFrame => Self::WebSocketFrame(ReadField::read(source)?),
-            EventType::GuardrailInspect => Self::GuardrailInspect(ReadField::read(source)?),
-            EventType::Configure => Self::Configure(decode_configure(source)?),
-        })
+        Ok(read_event!(event_type =>
+            RequestHeaders: decode_request_headers(source),
+            RequestBodyChunk: decode_chunk(BodyDirection::Request, source),
+            ResponseHeaders: decode_response_headers(source),
+            ResponseBodyChunk: decode_chunk(BodyDirection::Response, source),
+            RequestComplete: ReadField::read(source),
+            WebSocketFrame: ReadField::read(source),
+            GuardrailInspect: ReadField::read(source),
+            Configure: decode_configure(source),
+        ))
     }
 
     /// Returns the correlation id of the exchange that the event belongs to.

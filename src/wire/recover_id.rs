@@ -1,6 +1,6 @@
 //! Recovery of the correlation id from a payload that cannot be decoded.
 
-use super::decode::{DecodeError, DecodeErrorKind, Kind, Source};
+use super::decode::{DecodeError, Decoded, Kind, Source};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::fmt;
 
@@ -48,7 +48,7 @@ fn find_id<'a, S: Source<'a>>(
     source: &mut S,
     found: &mut Option<&'a str>,
     depth: usize,
-) -> Result<(), DecodeErrorKind> {
+) -> Decoded<()> {
     if source.peek()? == Kind::Array {
         // Structs written as arrays begin with their correlation id if they have one.
         source.array()?;

@@ -3,10 +3,10 @@
 use super::decode::DecodeError;
 use super::handshake::{WireCapabilities, from_json, to_json};
 use super::{Dialect, Encoding, Extension};
+use crate::debug_fields::debug_fields;
 use crate::protocol::{AgentCapabilities, PROTOCOL_VERSION};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize, Serializer};
-use std::fmt;
 
 /// First message of a reverse connection, sent by the agent.
 #[derive(PartialEq, Serialize, Deserialize)]
@@ -178,17 +178,11 @@ fn serialize_null<S: Serializer>(_: &IgnoredAny, serializer: S) -> Result<S::Ok,
     serializer.serialize_none()
 }
 
-/// Omits the token, which is a secret.
-impl fmt::Debug for RegistrationRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RegistrationRequest")
-            .field("protocol_version", &self.protocol_version)
-            .field("agent_id", &self.agent_id)
-            .field("capabilities", &self.capabilities)
-            .field("tollgate", &self.tollgate)
-            .finish_non_exhaustive()
-    }
-}
+// Omits the token, which is a secret.
+debug_fields!(RegistrationRequest, |self|
+    protocol_version: self.protocol_version, agent_id: self.agent_id,
+    capabilities: self.capabilities, tollgate: self.tollgate,
+);
 
 #[cfg(test)]
 #[path = "../../tests/unit/wire/registration.rs"]

@@ -1,6 +1,6 @@
 //! Where stream ids are in a payload.
 
-use super::decode::DecodeErrorKind;
+use super::decode::{DecodeErrorKind, Decoded};
 use super::{Encoding, StreamId};
 use bytes::{Buf, BytesMut};
 
@@ -10,10 +10,7 @@ impl StreamId {
     }
 
     /// Removes the stream id from the start of a payload. In protobuf it is read from the envelope.
-    pub(crate) fn take_from(
-        payload: &mut BytesMut,
-        encoding: Encoding,
-    ) -> Result<Self, DecodeErrorKind> {
+    pub(crate) fn take_from(payload: &mut BytesMut, encoding: Encoding) -> Decoded<Self> {
         #[cfg(feature = "grpc")]
         if encoding == Encoding::Protobuf {
             return super::protobuf::stream_id(payload);

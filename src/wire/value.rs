@@ -1,6 +1,6 @@
 //! Free-form values, such as those of `audit.custom` and of settings.
 
-use super::decode::{DecodeErrorKind, Kind, Source, is_new};
+use super::decode::{DecodeErrorKind, Decoded, Kind, Source, is_new};
 use super::encode::Sink;
 use serde_json::{Map, Number, Value};
 
@@ -23,24 +23,19 @@ impl Budget {
         Self { values: MAX_VALUES }
     }
 
-    fn take(&mut self) -> Result<(), DecodeErrorKind> {
+    fn take(&mut self) -> Decoded<()> {
         self.values = self.values.checked_sub(1).ok_or(DecodeErrorKind::TooMany)?;
         Ok(())
     }
 }
 
 /// Reads a value of any kind. Bytes become base64 text, as in JSON.
-pub(super) fn read<'a, S: Source<'a>>(
-    source: &mut S,
-    budget: &mut Budget,
-) -> Result<Value, DecodeErrorKind> {
+pub(super) fn read<'a, S: Source<'a>>(source: &mut S, budget: &mut Budget) -> Decoded<Value> {
     read_within(source, MAX_DEPTH, budget)
 }
 
 /// Reads a map. A key may be repeated if its values are equal.
-pub(super) fn read_map<'a, S: Source<'a>>(
-    source: &mut S,
-) -> Result<Map<String, Value>, DecodeErrorKind> {
+pub(super) fn read_map<'a, S: Source<'a>>(source: &mut S) -> Decoded<Map<String, Value>> {
     read_map_within(source, MAX_DEPTH, &mut Budget::new())
 }
 
@@ -48,7 +43,7 @@ fn read_within<'a, S: Source<'a>>(
     source: &mut S,
     depth: usize,
     budget: &mut Budget,
-) -> Result<Value, DecodeErrorKind> {
+) -> Decoded<Value> {
     budget.take()?;
     Ok(match source.peek()? {
         Kind::Null => {
@@ -72,7 +67,7 @@ fn read_map_within<'a, S: Source<'a>>(
     source: &mut S,
     depth: usize,
     budget: &mut Budget,
-) -> Result<Map<String, Value>, DecodeErrorKind> {
+) -> Decoded<Map<String, Value>> {
     let depth = deeper(depth)?;
     let mut map = Map::new();
     source.pairs(|key, source| {
@@ -85,11 +80,11 @@ fn read_map_within<'a, S: Source<'a>>(
     Ok(map)
 }
 
-fn deeper(depth: usize) -> Result<usize, DecodeErrorKind> {
+fn deeper(depth: usize) -> Decoded<usize> {
     depth.checked_sub(1).ok_or(DecodeErrorKind::TooDeep)
 }
 
-fn integer(number: i128) -> Result<Number, DecodeErrorKind> {
+fn integer(number: i128) -> Decoded<Number> {
     if let Ok(number) = u64::try_from(number) {
         return Ok(Number::from(number));
     }

@@ -1,6 +1,6 @@
 //! Views of headers that borrow from a received frame.
 
-use super::decode::{DecodeErrorKind, Source};
+use super::decode::{Decoded, Source};
 #[cfg(feature = "grpc")]
 use super::protobuf;
 use super::{json, msgpack};
@@ -44,7 +44,7 @@ impl<'a> From<msgpack::Reader<'a>> for Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    fn str(&mut self) -> Result<&'a str, DecodeErrorKind> {
+    fn str(&mut self) -> Decoded<&'a str> {
         match self {
             Self::Json(reader) => reader.str(),
             Self::MessagePack(reader) => reader.str(),
@@ -53,7 +53,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn array(&mut self) -> Result<usize, DecodeErrorKind> {
+    fn array(&mut self) -> Decoded<usize> {
         match self {
             Self::Json(reader) => reader.array(),
             Self::MessagePack(reader) => reader.array(),
@@ -65,7 +65,7 @@ impl<'a> Cursor<'a> {
 
 impl<'a> HeadersView<'a> {
     /// Validates the headers at the cursor and moves past them.
-    pub(super) fn read<S>(source: &mut S) -> Result<Self, DecodeErrorKind>
+    pub(super) fn read<S>(source: &mut S) -> Decoded<Self>
     where
         S: Source<'a> + Into<Cursor<'a>>,
     {

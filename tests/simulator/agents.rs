@@ -4,6 +4,7 @@ use crate::directive::Directive;
 use crate::ledger::Asked;
 use crate::plan::{AgentKind, AgentPlan, Answer, Report, Wait};
 use crate::raw;
+use crate::simulation::TOKEN;
 use crate::world::World;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -91,7 +92,7 @@ impl RunningAgent {
     fn dial(&mut self, world: &Arc<World>, agent: usize) {
         let plan = &world.plan.agents[agent];
         let keepalive = if world.plan.is_calm { 60_000 } else { 200 };
-        let dialer = AgentServer::builder(Handler::new(world, agent))
+        let mut dialer = AgentServer::builder(Handler::new(world, agent))
             .dial("sim:proxy")
             .dial_connections(1)
             .max_concurrent_per_connection(plan.max_concurrent)
@@ -100,6 +101,9 @@ impl RunningAgent {
             .reconnect_interval(Duration::from_millis(50))
             .keepalive(Duration::from_millis(400), Duration::from_millis(keepalive))
             .drain_timeout(Duration::from_millis(500));
+        if world.plan.configures_first {
+            dialer = dialer.token(TOKEN);
+        }
         self.controls.push(dialer.control());
         let stop = self.stopped();
         let dialing = async move {

@@ -7,6 +7,7 @@ use crate::updates::{self, Updates};
 use crate::world::{DEGRADED_FACTOR, HEALTH_CHECK_INTERVAL, Violation, World};
 use futures_util::FutureExt;
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -26,6 +27,9 @@ const QUIET_TIME: Duration = Duration::from_secs(60);
 
 /// Longest time between two checks.
 const CHECK_INTERVAL: Duration = Duration::from_millis(25);
+
+/// Token of the agents that are added before they connect.
+pub const TOKEN: &str = "simulated";
 
 /// The runtimes and the clock of a simulation.
 pub struct Simulation {
@@ -73,25 +77,33 @@ impl Simulation {
     fn begin(&mut self) -> Result<(), Violation> {
         let world = Arc::clone(&self.world);
         self.within(0, || {
-            let config = ReverseConnectionConfig::default()
+            let mut config = ReverseConnectionConfig::default()
                 .handshake_timeout(Duration::from_millis(500))
                 .grace_time(Duration::from_millis(700))
                 .require_auth(false);
+            if world.plan.configures_first {
+                // The ids of agents that the proxy added belong to those with a token.
+                let tokens = HashSet::from([TOKEN.to_owned()]);
+                config.agent_tokens.insert("*".to_owned(), tokens);
+            }
             let socket = world.network.listen("proxy");
             let listener = Arc::new(ReverseConnectionListener::simulated(socket, config));
             tokio::spawn(listener.accept_loop(Arc::new(world.pool.clone())));
         });
         for agent in 0..self.world.plan.agents.len() {
             if self.world.plan.configures_first {
-                self.apply(&Action::Configure { agent });
+                self.world.ledger().settings_set(agent);
                 self.advance(self.now + Duration::from_millis(1))?;
+                self.add_configured(agent);
             }
             self.apply(&Action::Start { agent });
-            self.apply(&Action::Add {
-                agent,
-                is_moved: false,
-                runtime: 0,
-            });
+            if !self.world.plan.configures_first {
+                self.apply(&Action::Add {
+                    agent,
+                    is_moved: false,
+                    runtime: 0,
+                });
+            }
         }
         Ok(())
     }

@@ -16,6 +16,13 @@ use tollgate::{
 /// Longest time of an operation that waits for nothing.
 const BRIEF: Duration = Duration::from_secs(2);
 
+/// Longest time in which an agent is added, for each of its connections.
+const ADDING: Duration = Duration::from_secs(1);
+
+fn settings() -> serde_json::Value {
+    serde_json::json!({"a": 1})
+}
+
 impl Simulation {
     /// Does what a step says.
     pub fn apply(&mut self, action: &Action) {
@@ -66,6 +73,23 @@ impl Simulation {
                 self.change_pool(action);
             }
         }
+    }
+
+    /// Adds an agent that has its settings from the start.
+    pub fn add_configured(&mut self, agent: usize) {
+        let world = Arc::clone(&self.world);
+        let (pool, plan) = (world.pool.clone(), &world.plan.agents[agent]);
+        let config = match plan.kind {
+            AgentKind::Dialer { .. } => AgentConfig::reverse(&*plan.name),
+            _ => AgentConfig::new(&*plan.name, format!("sim:{}", plan.name)),
+        };
+        let config = config.settings(settings(), Some("first".to_owned()));
+        world.ledger().inexact = true;
+        let what = format!("adding {} with settings", plan.name);
+        let limit = ADDING * world.plan.pool.connections_per_agent as u32;
+        self.within(0, || {
+            world.operate(what, limit, async move { pool.add(config).await });
+        });
     }
 
     fn call(&mut self, caller: &Caller) {
@@ -163,7 +187,7 @@ impl Simulation {
                 let name = name(agent);
                 let moved = if *is_moved { "-moved" } else { "" };
                 let endpoint = format!("sim:{name}{moved}");
-                let limit = Duration::from_secs(1) * plan.pool.connections_per_agent as u32;
+                let limit = ADDING * plan.pool.connections_per_agent as u32;
                 self.within(*runtime, || {
                     world.operate(what, limit, async move {
                         pool.replace(AgentConfig::new(name, endpoint)).await
@@ -221,8 +245,7 @@ impl Simulation {
                     let handle = asked.agent(agent)?;
                     asked.ledger().settings_set(agent);
                     let version = Some(clock::since_start().as_millis().to_string());
-                    let settings = serde_json::json!({"a": 1});
-                    handle.configure(settings, version).await
+                    handle.configure(settings(), version).await
                 });
             }
             Action::Cancel { caller, .. } => {

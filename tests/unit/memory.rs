@@ -21,7 +21,7 @@ fn balances_are_summed_and_returned() {
     assert_eq!(budget.used(), UNIT + 5);
     drop((one, two, charge));
     assert_eq!(budget.used(), 0);
-    assert!(budget.accounts().open.is_empty());
+    assert!(lock(&budget.0.accounts).open.is_empty());
 }
 
 #[test]

@@ -7,12 +7,12 @@ use super::handler::AgentHandler;
 use super::server::listener::Socket;
 use super::server::sessions::{Rejected, Sessions};
 use crate::error::BindError;
+use crate::lock::lock;
 use crate::log::{NO_PEER, log_line};
 use crate::transport::grpc::{
     Http2Connection, Http2ConnectionState, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_DATA_FRAME,
     SERVER_WINDOW, SERVICE, Stream, WINDOW,
 };
-use crate::transport::lock;
 use crate::transport::tls::Acceptor;
 use service::AgentService;
 use std::future::{pending, poll_fn};

@@ -5,11 +5,12 @@ use crate::agent::handler::AgentHandler;
 use crate::agent::server::sessions::Sessions;
 use crate::connection::Origin;
 use crate::connection::link::Link;
+use crate::lock::lock;
 use crate::transport::grpc::{
     Http2ConnectionState, MessageReceiver, PROCESS_STREAM, SERVICE, StreamGuard, is_grpc,
     max_frame, pipe,
 };
-use crate::transport::{HandshakeLimiter, HandshakeSlot, Peer, PeerKey, SharedLimiter, lock};
+use crate::transport::{HandshakeLimiter, HandshakeSlot, Peer, PeerKey, SharedLimiter};
 use crate::wire::{Direction, Encoding};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use std::convert::Infallible;
@@ -26,6 +27,9 @@ use tower::Service;
 const CONTROL_STREAM: &str = "/zentinel.agent.v2.AgentServiceV2/ControlStream";
 
 const PROCESS_EVENT: &str = "/zentinel.agent.v2.AgentServiceV2/ProcessEvent";
+
+/// The response to a call, or the status that it fails with.
+type Reply = Result<Response<Body>, Status>;
 
 /// The service `zentinel.agent.v2.AgentServiceV2`. Clones serve the same agent.
 pub(super) struct AgentService<H>(Arc<Shared<H>>);
@@ -64,11 +68,7 @@ impl<H: AgentHandler> AgentService<H> {
         lock(&self.0.limiter).enter(peer)
     }
 
-    fn process_stream(
-        &self,
-        request: Body,
-        stream_guard: Option<StreamGuard>,
-    ) -> Result<Response<Body>, Status> {
+    fn process_stream(&self, request: Body, stream_guard: Option<StreamGuard>) -> Reply {
         let sessions = self.sessions();
         let peer = peer_of(stream_guard.as_ref());
         let handle = sessions.control.register(Origin::Forward, peer.clone());
@@ -90,11 +90,7 @@ impl<H: AgentHandler> AgentService<H> {
     }
 
     /// Answers one event without a handshake.
-    async fn process_event(
-        self,
-        request: Body,
-        stream_guard: Option<StreamGuard>,
-    ) -> Result<Response<Body>, Status> {
+    async fn process_event(self, request: Body, stream_guard: Option<StreamGuard>) -> Reply {
         let (link, response) = self.link(request);
         let slot = self.enter_handshake(peer_of(stream_guard.as_ref()).key);
         call::serve_call(self.sessions(), slot, link).await?;
@@ -103,11 +99,7 @@ impl<H: AgentHandler> AgentService<H> {
 
     /// Keeps a control stream open until the proxy ends it or the server stops. The agent sends all
     /// its messages on the event streams, so it has nothing to send on this one.
-    fn control_stream(
-        &self,
-        mut request: Body,
-        stream_guard: Option<StreamGuard>,
-    ) -> Result<Response<Body>, Status> {
+    fn control_stream(&self, mut request: Body, stream_guard: Option<StreamGuard>) -> Reply {
         let permit = Arc::clone(&self.0.control_streams)
             .try_acquire_owned()
             .map_err(|_| Status::resource_exhausted("too many control streams"))?;

@@ -1,6 +1,7 @@
 //! Listeners: where a server gets its connections from.
 
 use super::other_protocol::{OtherSession, StartSession};
+use crate::debug_fields::debug_fields;
 #[cfg(feature = "grpc")]
 use crate::transport::grpc::Http2Connection;
 #[cfg(feature = "__sim")]
@@ -9,7 +10,6 @@ use crate::transport::simulated;
 use crate::transport::tls::Acceptor;
 use crate::transport::{Peer, tcp};
 use futures_util::future::BoxFuture;
-use std::fmt;
 use std::io;
 #[cfg(feature = "tls")]
 use std::sync::Arc;
@@ -115,11 +115,7 @@ impl From<TcpStream> for Incoming {
     }
 }
 
-impl fmt::Debug for Incoming {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Incoming").finish_non_exhaustive()
-    }
-}
+debug_fields!(Incoming, |self|);
 
 impl Listener for UnixListener {
     async fn accept(&self) -> io::Result<Incoming> {

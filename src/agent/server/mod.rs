@@ -24,6 +24,8 @@ use super::dial::DialSettings;
 #[cfg(feature = "grpc")]
 use super::grpc::GrpcServer;
 use super::handler::AgentHandler;
+use crate::configuration::setters;
+use crate::debug_fields::debug_fields;
 use crate::error::BindError;
 use crate::protocol::DEFAULT_DRAIN_TIMEOUT;
 use crate::wire::{DEFAULT_FRAME_TIMEOUT, Encoding};
@@ -31,7 +33,6 @@ use endpoint::{ListenEndpoint, SocketSettings};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use listener::DynListener;
 use sessions::{SessionLimits, Sessions};
-use std::fmt;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,89 +135,62 @@ impl<H: AgentHandler> AgentServerBuilder<H> {
         self
     }
 
-    /// Accepts connections of a listener: one of tokio's, or one for another protocol. May be
-    /// called several times.
-    #[must_use]
-    pub fn listen_on(mut self, listener: impl Listener) -> Self {
-        self.listeners.push(Box::new(listener));
-        self
-    }
+    setters! {
+        /// Accepts connections of a listener: one of tokio's, or one for another protocol. May be
+        /// called several times.
+        listen_on(self, listener: impl Listener) => self.listeners.push(Box::new(listener));
 
-    /// Sets the mode of socket files, 0600 by default: only processes of the same user may connect.
-    #[must_use]
-    pub fn socket_mode(mut self, mode: u32) -> Self {
-        self.socket_mode = mode;
-        self
-    }
+        /// Sets the mode of socket files, 0600 by default: only processes of the same user may
+        /// connect.
+        socket_mode(self, mode: u32) => self.socket_mode = mode;
 
-    /// Sets the certificate for endpoints with TLS.
-    #[cfg(feature = "tls")]
-    #[must_use]
-    pub fn tls(mut self, tls: crate::TlsServerConfig) -> Self {
-        self.tls = Some(tls);
-        self
-    }
+        /// Sets the certificate for endpoints with TLS.
+        #[cfg(feature = "tls")]
+        tls(self, tls: crate::TlsServerConfig) => self.tls = Some(tls);
 
-    /// Sets the encodings that are accepted and, in order of preference, offered to proxies that
-    /// are dialed; MessagePack and JSON by default.
-    ///
-    /// As the protocol requires, JSON is used with a proxy that connects and offers none of them.
-    /// `zentinel-agent-protocol` has JSON only when dialed; a proxy chooses among the offered
-    /// encodings only if it supports tollgate's extension. gRPC always uses protobuf.
-    #[must_use]
-    pub fn encodings(mut self, encodings: impl Into<Vec<Encoding>>) -> Self {
-        self.limits.encodings = encodings.into();
-        self
-    }
+        /// Sets the encodings that are accepted and, in order of preference, offered to proxies
+        /// that are dialed; MessagePack and JSON by default.
+        ///
+        /// As the protocol requires, JSON is used with a proxy that connects and offers none of
+        /// them. `zentinel-agent-protocol` has JSON only when dialed; a proxy chooses among the
+        /// offered encodings only if it supports tollgate's extension. gRPC always uses protobuf.
+        encodings(self, encodings: impl Into<Vec<Encoding>>) =>
+            self.limits.encodings = encodings.into();
 
-    /// Sets how many connections are served at once, 1,024 by default. For a further one, a
-    /// connection is closed that has sent no event yet, or none for 10 s: the oldest of the peer
-    /// that has most of them. If there is none, it waits for the response to its handshake.
-    /// Connections to proxies that are dialed do not count.
-    ///
-    /// As many again may be in their handshake; then a new one evicts the oldest of the peer that
-    /// has most. Over gRPC this applies to streams, of which one HTTP/2 connection may have an
-    /// eighth, and separately to HTTP/2 connections without streams, which count as connections in
-    /// their handshake.
-    #[must_use]
-    pub fn max_connections(mut self, connections: usize) -> Self {
-        self.limits.max_connections = connections.max(1);
-        self
-    }
+        /// Sets how many connections are served at once, 1,024 by default. For a further one, a
+        /// connection is closed that has sent no event yet, or none for 10 s: the oldest of the
+        /// peer that has most of them. If there is none, it waits for the response to its
+        /// handshake. Connections to proxies that are dialed do not count.
+        ///
+        /// As many again may be in their handshake; then a new one evicts the oldest of the peer
+        /// that has most. Over gRPC this applies to streams, of which one HTTP/2 connection may
+        /// have an eighth, and separately to HTTP/2 connections without streams, which count as
+        /// connections in their handshake.
+        max_connections(self, connections: usize) =>
+            self.limits.max_connections = connections.max(1);
 
-    /// Sets how many events of one connection may be in the handler at once, 1,024 by default.
-    /// Further events stay unread.
-    #[must_use]
-    pub fn max_concurrent_per_connection(mut self, events: usize) -> Self {
-        self.limits.max_concurrent = events.max(1);
-        self
-    }
+        /// Sets how many events of one connection may be in the handler at once, 1,024 by default.
+        /// Further events stay unread.
+        max_concurrent_per_connection(self, events: usize) =>
+            self.limits.max_concurrent = events.max(1);
 
-    /// Sets the size limit of received and sent gRPC messages in bytes, 10 MiB by default and 16
-    /// MiB at most. A larger message from a proxy ends its stream. A larger answer is replaced by a
-    /// block with status 500.
-    #[cfg(feature = "grpc")]
-    #[must_use]
-    pub fn max_message_size(mut self, bytes: usize) -> Self {
-        self.max_message = bytes;
-        self
-    }
+        /// Sets the size limit of received and sent gRPC messages in bytes, 10 MiB by default and
+        /// 16 MiB at most. A larger message from a proxy ends its stream. A larger answer is
+        /// replaced by a block with status 500.
+        #[cfg(feature = "grpc")]
+        max_message_size(self, bytes: usize) => self.max_message = bytes;
 
-    /// Sets the time limit for a handshake, 5 s by default. It applies to the TLS handshake and to
-    /// the handshake of the protocol separately.
-    #[must_use]
-    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.handshake_timeout = timeout;
-        self
-    }
+        /// Sets the time limit for a handshake, 5 s by default. It applies to the TLS handshake and
+        /// to the handshake of the protocol separately.
+        handshake_timeout(self, timeout: Duration) => self.limits.handshake_timeout = timeout;
 
-    /// Sets the time in which an incomplete frame has to make progress, 10 s by default. A
-    /// connection whose frame neither is complete nor has grown by 64 KiB after that time, and
-    /// again after each further such time, is closed.
-    #[must_use]
-    pub fn frame_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.frame_timeout = timeout;
-        self
+        /// Sets the time in which an incomplete frame has to make progress, 10 s by default. A
+        /// connection whose frame neither is complete nor has grown by 64 KiB after that time, and
+        /// again after each further such time, is closed.
+        frame_timeout(self, timeout: Duration) => self.limits.frame_timeout = timeout;
+
+        /// Sets the time limit for unfinished events when the server stops, 30 s by default.
+        drain_timeout(self, timeout: Duration) => self.drain_timeout = timeout;
     }
 
     /// Sets the limit of the memory that all proxies together make the server hold, in bytes; 256
@@ -230,13 +204,6 @@ impl<H: AgentHandler> AgentServerBuilder<H> {
     #[must_use]
     pub fn max_memory(self, bytes: usize) -> Self {
         self.control.memory().set_limit(bytes);
-        self
-    }
-
-    /// Sets the time limit for unfinished events when the server stops, 30 s by default.
-    #[must_use]
-    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
-        self.drain_timeout = timeout;
         self
     }
 
@@ -398,21 +365,10 @@ impl<H: AgentHandler> Drop for Running<H> {
     }
 }
 
-impl<H> fmt::Debug for AgentServer<H> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let endpoints = self.listeners.iter().map(|listener| listener.endpoint());
-        f.debug_struct("AgentServer")
-            .field("endpoints", &endpoints.collect::<Vec<_>>())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(AgentServer<H>, |self|
+    endpoints: self.listeners.iter().map(|listener| listener.endpoint()).collect::<Vec<_>>(),
+);
 
-impl<H> fmt::Debug for AgentServerBuilder<H> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AgentServerBuilder")
-            .field("endpoints", &self.endpoints)
-            .field("limits", &self.limits)
-            .field("dial", &self.dial)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(AgentServerBuilder<H>, |self|
+    endpoints: self.endpoints, limits: self.limits, dial: self.dial,
+);

@@ -5,6 +5,7 @@ use super::super::handler_forms::DynAgentHandler;
 use super::super::session_handle::SessionHandle;
 use super::places::Places;
 use super::sessions::{Rejected, Sessions, interrupted};
+use crate::debug_fields::debug_fields;
 use crate::error::ConnectError;
 use crate::protocol::{AgentCapabilities, AgentResponse, CancelReason};
 use crate::transport::HandshakeSlot;
@@ -14,7 +15,6 @@ use crate::wire::{
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use std::fmt;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
@@ -123,13 +123,7 @@ impl Drop for OtherSession {
     }
 }
 
-impl fmt::Debug for OtherSession {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OtherSession")
-            .field("is_established", &self.established.is_none())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(OtherSession, |self| is_established: self.established.is_none());
 
 async fn handle(handler: &dyn DynAgentHandler, event: IncomingEvent<'_>) -> AgentResponse {
     match event {

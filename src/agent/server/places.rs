@@ -2,8 +2,9 @@
 
 use super::super::control::AgentControl;
 use crate::clock;
+use crate::count_guard::CountGuard;
+use crate::lock::lock;
 use crate::log::{NO_PEER, log_line};
-use crate::transport::lock;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -24,9 +25,6 @@ pub(in crate::agent) struct Places {
     control: AgentControl,
 }
 
-/// Counts somebody who waits for a place.
-struct Waiting<'a>(&'a AtomicUsize);
-
 impl Places {
     pub(super) fn new(count: usize, control: AgentControl) -> Self {
         Self {
@@ -40,7 +38,7 @@ impl Places {
     /// Waits for a place. If all are taken, one silent session gives way for each who waits.
     pub(in crate::agent) async fn acquire(&self) -> OwnedSemaphorePermit {
         let mut acquired = pin!(Arc::clone(&self.free).acquire_owned());
-        let _waiting = Waiting::new(&self.waiting);
+        let _waiting = CountGuard::of(&self.waiting);
         loop {
             tokio::select! {
                 biased;
@@ -76,18 +74,5 @@ impl Places {
             *made_room = Some(clock::now());
         }
         is_due
-    }
-}
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -10,11 +10,12 @@ use super::places::Places;
 use crate::connection::Origin;
 use crate::connection::link::{CloseReason, Link};
 use crate::error::ConnectError;
+use crate::lock::lock;
 use crate::log::log_line;
-use crate::transport::{HandshakeLimiter, HandshakeSlot, Peer, SharedLimiter, lock};
+use crate::transport::{HandshakeLimiter, HandshakeSlot, Peer, SharedLimiter};
 use crate::wire::{Encoding, FrameBuffer};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -160,7 +161,7 @@ impl<H: AgentHandler> Sessions<H> {
 
     /// Runs a task until it ends, or until the server is dropped or has drained.
     pub(in crate::agent) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = self.tasks();
+        let mut tasks = lock(&self.tasks);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task);
     }
@@ -173,7 +174,7 @@ impl<H: AgentHandler> Sessions<H> {
     pub(super) async fn drain(&self, time_limit: Duration) {
         self.stopping.send_replace(true);
         self.control.drain();
-        let mut tasks = std::mem::take(&mut *self.tasks());
+        let mut tasks = std::mem::take(&mut *lock(&self.tasks));
         let ended = async { while tasks.join_next().await.is_some() {} };
         // Connections that are not done by then are cut off when the set is dropped.
         let _ = timeout(time_limit, ended).await;
@@ -181,11 +182,7 @@ impl<H: AgentHandler> Sessions<H> {
 
     /// Ends all tasks at once.
     pub(super) fn abort(&self) {
-        drop(std::mem::take(&mut *self.tasks()));
-    }
-
-    fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+        drop(std::mem::take(&mut *lock(&self.tasks)));
     }
 }
 

@@ -40,8 +40,8 @@ use super::slot_bitmap::SlotBitmap;
 use super::sync::{AtomicU64, AtomicWaker, Ordering, UnsafeCell, fence};
 use super::wait_queue::WaitQueue;
 use super::{Connection, SlotValue};
+use crate::debug_fields::debug_fields;
 use crate::wire::StreamId;
-use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -239,14 +239,7 @@ impl<T> SlotTable<T> {
     }
 }
 
-impl<T> fmt::Debug for SlotTable<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SlotTable")
-            .field("capacity", &self.capacity())
-            .field("pending", &self.pending())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(SlotTable<T>, |self| capacity: self.capacity(), pending: self.pending());
 
 impl<T> Slot<T> {
     fn new() -> Self {

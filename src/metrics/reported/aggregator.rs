@@ -6,9 +6,10 @@ use super::families::Families;
 use super::labels::write_labels;
 use super::sample::{Histogram, Kind, Read, Reading, Reported, Rules, Sample};
 use super::text::Exposition;
+use crate::lock::lock;
 use crate::protocol::MetricsReport;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Maximum number of the proxy's own series.
 const MAX_SERIES: usize = 10_000;
@@ -146,7 +147,7 @@ impl UnifiedMetricsAggregator {
 
     /// Returns how often one of the proxy's own series was dropped, by reason.
     pub fn dropped(&self) -> DroppedSeries {
-        self.own().dropped
+        lock(&self.own).dropped
     }
 
     /// Returns all metrics in the Prometheus text format.
@@ -162,12 +163,12 @@ impl UnifiedMetricsAggregator {
             ("service", &*self.service_name),
         ]);
         out.series("tollgate_info", &labels, &Reading::Gauge(1.0));
-        let own = self.own().families.snapshot();
+        let own = lock(&self.own).families.snapshot();
         for family in &own {
             family.write(&mut out);
         }
         let shadowed = self.agents.write_besides(&mut out, |family| {
-            !self.own().families.collides_with(family)
+            !lock(&self.own).families.collides_with(family)
         });
         let name = "tollgate_reported_series_shadowed";
         let help = "Reported series not exported because the proxy has metrics of the same name.";
@@ -178,7 +179,7 @@ impl UnifiedMetricsAggregator {
 
     /// Returns the number of series of the proxy and its agents.
     pub fn series_count(&self) -> usize {
-        self.own().families.len() + self.agents.series_count()
+        lock(&self.own).families.len() + self.agents.series_count()
     }
 
     /// Applies `change` to a series if it exists, otherwise inserts it.
@@ -203,15 +204,10 @@ impl UnifiedMetricsAggregator {
             read,
         };
         let sample = rules.check(reported);
-        let mut own = self.own();
+        let mut own = lock(&self.own);
         if let Err(reason) = sample.and_then(|sample| own.families.update(sample, change)) {
             own.dropped.add(reason, 1);
         }
-    }
-
-    /// Ignores poisoning: a panic while the lock was held can at worst have lost a series.
-    fn own(&self) -> MutexGuard<'_, ProxySeries> {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

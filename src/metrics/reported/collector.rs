@@ -7,10 +7,11 @@ use super::sample::{Kind, Reported, Rules, Sample, is_text};
 use super::text::Exposition;
 use crate::clock;
 use crate::configuration::configuration;
+use crate::lock::lock;
 use crate::log::log_line;
 use crate::memory::{MemoryBudget, MemoryCharge};
 use crate::protocol::MetricsReport;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 configuration! {
@@ -137,7 +138,7 @@ impl MetricsCollector {
 
     /// Records a report under the proxy's id of the agent, ignoring the id in the report.
     pub fn record_from(&self, agent_id: &str, report: &MetricsReport) {
-        let drops = self.lock().record(&self.config, agent_id, report);
+        let drops = lock(&self.store).record(&self.config, agent_id, report);
         for drops in drops {
             drops.log(agent_id);
         }
@@ -147,12 +148,12 @@ impl MetricsCollector {
     /// [`max_age`](MetricsCollectorConfig::max_age). The pool does so periodically, and exports
     /// never contain them.
     pub fn expire_old_metrics(&self) {
-        self.lock().expire(&self.config);
+        lock(&self.store).expire(&self.config);
     }
 
     /// Removes all series of an agent.
     pub fn forget_agent(&self, agent_id: &str) {
-        let mut store = self.lock();
+        let mut store = lock(&self.store);
         store
             .families
             .retain(|series| *series.note.agent_id != *agent_id);
@@ -162,18 +163,18 @@ impl MetricsCollector {
 
     /// Returns the number of stored series.
     pub fn series_count(&self) -> usize {
-        self.lock().families.len()
+        lock(&self.store).families.len()
     }
 
     /// Returns how often a series was dropped, for any reason. A series that every report repeats
     /// counts each time.
     pub fn dropped_series(&self) -> u64 {
-        self.lock().dropped.total()
+        lock(&self.store).dropped.total()
     }
 
     /// Returns how often a series was dropped, by reason.
     pub fn dropped(&self) -> DroppedSeries {
-        self.lock().dropped
+        lock(&self.store).dropped
     }
 
     /// Returns the agents that have reported within [`max_age`](MetricsCollectorConfig::max_age),
@@ -226,14 +227,9 @@ impl MetricsCollector {
 
     /// Removes expired series and locks the store.
     fn current(&self) -> MutexGuard<'_, Store> {
-        let mut store = self.lock();
+        let mut store = lock(&self.store);
         store.expire(&self.config);
         store
-    }
-
-    /// Ignores poisoning: a panic while the lock was held can at worst have lost a series.
-    fn lock(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -89,37 +89,25 @@ pub(super) enum Read<'a> {
     Histogram(&'a HistogramMetric),
 }
 
-impl<'a> From<&'a CounterMetric> for Reported<'a> {
-    fn from(metric: &'a CounterMetric) -> Self {
-        Self {
-            name: &metric.name,
-            help: metric.help.as_deref(),
-            labels: &metric.labels,
-            read: Read::Counter(metric.value),
+macro_rules! reported {
+    ($($metric:ident: |$reported:ident| $read:expr;)*) => {$(
+        impl<'a> From<&'a $metric> for Reported<'a> {
+            fn from($reported: &'a $metric) -> Self {
+                Self {
+                    name: &$reported.name,
+                    help: $reported.help.as_deref(),
+                    labels: &$reported.labels,
+                    read: $read,
+                }
+            }
         }
-    }
+    )*};
 }
 
-impl<'a> From<&'a GaugeMetric> for Reported<'a> {
-    fn from(metric: &'a GaugeMetric) -> Self {
-        Self {
-            name: &metric.name,
-            help: metric.help.as_deref(),
-            labels: &metric.labels,
-            read: Read::Gauge(metric.value),
-        }
-    }
-}
-
-impl<'a> From<&'a HistogramMetric> for Reported<'a> {
-    fn from(metric: &'a HistogramMetric) -> Self {
-        Self {
-            name: &metric.name,
-            help: metric.help.as_deref(),
-            labels: &metric.labels,
-            read: Read::Histogram(metric),
-        }
-    }
+reported! {
+    CounterMetric: |metric| Read::Counter(metric.value);
+    GaugeMetric: |metric| Read::Gauge(metric.value);
+    HistogramMetric: |metric| Read::Histogram(metric);
 }
 
 /// A series that was checked and can be exported.

@@ -2,8 +2,8 @@
 
 use super::tokens::MAX_TOKEN_LEN;
 use crate::configuration::configuration;
+use crate::debug_fields::debug_fields;
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::time::Duration;
 
 configuration! {
@@ -117,16 +117,10 @@ pub(super) enum Authentication {
     Identity,
 }
 
-/// Leaves out the tokens.
-impl fmt::Debug for ReverseConnectionConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReverseConnectionConfig")
-            .field("allowed_agents", &self.allowed_agents)
-            .field("require_auth", &self.require_auth)
-            .field("auth_tokens", &self.auth_tokens.len())
-            .field("agent_tokens", &self.agent_tokens.keys())
-            .field("max_connections", &self.max_connections)
-            .field("max_connections_per_agent", &self.max_connections_per_agent)
-            .finish_non_exhaustive()
-    }
-}
+// Leaves out the tokens.
+debug_fields!(ReverseConnectionConfig, |self|
+    allowed_agents: self.allowed_agents, require_auth: self.require_auth,
+    auth_tokens: self.auth_tokens.len(), agent_tokens: self.agent_tokens.keys(),
+    max_connections: self.max_connections,
+    max_connections_per_agent: self.max_connections_per_agent,
+);

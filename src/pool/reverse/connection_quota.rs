@@ -1,7 +1,7 @@
 //! Limits on the number of reverse connections.
 
 use crate::error::RegistrationError;
-use crate::transport::lock;
+use crate::lock::lock;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 

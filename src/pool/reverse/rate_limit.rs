@@ -1,8 +1,9 @@
 //! Limits how often peers may connect.
 
 use crate::clock;
+use crate::lock::lock;
 use crate::token_bucket::{Rate, TokenBucket};
-use crate::transport::{PeerKey, lock};
+use crate::transport::PeerKey;
 use std::collections::HashMap;
 use std::sync::Mutex;
 

@@ -9,7 +9,7 @@ use super::{
     GrpcConfig, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_DATA_FRAME, PROCESS_STREAM, WINDOW,
     is_grpc, max_frame,
 };
-use crate::connection::link::{Link, LinkError, LinkReceiver};
+use crate::connection::link::{Link, LinkError, LinkPoll, LinkReceiver};
 use crate::error::{ConnectError, TlsFailure};
 use crate::transport::tcp;
 use crate::transport::tls::TlsConfig;
@@ -21,7 +21,7 @@ use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, ready};
 use tonic::transport::{Channel, Endpoint};
 use tower::Service;
 
@@ -131,11 +131,7 @@ enum State {
 }
 
 impl LinkReceiver for ClientReceiver {
-    fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        into: &mut BytesMut,
-    ) -> Poll<Result<usize, LinkError>> {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> LinkPoll<usize> {
         loop {
             match &mut self.state {
                 State::Receiving(messages) => return messages.poll_receive(cx, into),

@@ -2,11 +2,12 @@
 //! newer connections can evict them.
 
 use super::stream::Stream;
+use crate::lock::lock;
 use crate::transport::{HandshakeLimiter, HandshakeSlot, Peer};
 use atomic_waker::AtomicWaker;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
@@ -107,11 +108,6 @@ impl Drop for StreamGuard {
             self.0.connection_waker.wake();
         }
     }
-}
-
-/// Locks a mutex. All of them are held for short, non-blocking sections.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Connected for Http2Connection {

@@ -1,6 +1,6 @@
 //! The receiving half of a link: converts gRPC messages to frames.
 
-use crate::connection::link::{LinkError, LinkReceiver};
+use crate::connection::link::{LinkError, LinkPoll, LinkReceiver};
 use crate::wire::{Direction, FrameError, MAX_FRAME_LEN};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::Body;
@@ -36,11 +36,7 @@ impl MessageReceiver {
 }
 
 impl LinkReceiver for MessageReceiver {
-    fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        into: &mut BytesMut,
-    ) -> Poll<Result<usize, LinkError>> {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> LinkPoll<usize> {
         let before = into.len();
         loop {
             if let Some(error) = self.error {

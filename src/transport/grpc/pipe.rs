@@ -1,7 +1,8 @@
 //! The sending half of a link: converts frames to gRPC messages, which form the body of an HTTP/2
 //! stream.
 
-use crate::connection::link::{Batch, CloseReason, LinkError, LinkSender};
+use crate::connection::link::{Batch, CloseReason, LinkError, LinkPoll, LinkSender};
+use crate::lock::lock;
 use atomic_waker::AtomicWaker;
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
@@ -10,7 +11,7 @@ use std::collections::VecDeque;
 use std::fmt::Display;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use tonic::{Code, Status};
 
@@ -43,6 +44,8 @@ pub(crate) struct PipeBody {
 
 #[derive(Debug, Default)]
 struct Pipe {
+    /// Locked at most for as long as copying a batch takes. hyper's HTTP/2 takes locks as well, so
+    /// gRPC cannot be lock-free.
     queue: Mutex<Queue>,
     body_waker: AtomicWaker,
     sender_waker: AtomicWaker,
@@ -60,14 +63,6 @@ struct Queue {
     failure: Option<Status>,
     /// Set once the body is dropped, so that nothing will be taken any more.
     is_body_dropped: bool,
-}
-
-impl Pipe {
-    /// Locks the queue, at most for as long as copying a batch takes. hyper's HTTP/2 takes locks as
-    /// well, so gRPC cannot be lock-free.
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Queue {
@@ -99,7 +94,7 @@ impl Queue {
 
 impl LinkSender for PipeSender {
     fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> Result<(), LinkError> {
-        let mut queue = self.0.queue();
+        let mut queue = lock(&self.0.queue);
         if queue.is_body_dropped {
             return Err(closed());
         }
@@ -115,9 +110,9 @@ impl LinkSender for PipeSender {
         Ok(())
     }
 
-    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+    fn poll_room(&self, cx: &mut Context<'_>) -> LinkPoll<()> {
         self.0.sender_waker.register(cx.waker());
-        let queue = self.0.queue();
+        let queue = lock(&self.0.queue);
         if queue.is_body_dropped {
             Poll::Ready(Err(closed()))
         } else if queue.has_room() {
@@ -128,11 +123,11 @@ impl LinkSender for PipeSender {
     }
 
     fn is_peer_gone(&self) -> bool {
-        self.0.queue().is_body_dropped
+        lock(&self.0.queue).is_body_dropped
     }
 
     fn close(&self) {
-        self.0.queue().is_closed = true;
+        lock(&self.0.queue).is_closed = true;
         self.0.body_waker.wake();
     }
 
@@ -154,7 +149,7 @@ impl LinkSender for PipeSender {
             CloseReason::Stopping => Code::Unavailable,
             CloseReason::SettingsRejected => Code::FailedPrecondition,
         };
-        self.0.queue().failure = Some(Status::new(code, detail.to_string()));
+        lock(&self.0.queue).failure = Some(Status::new(code, detail.to_string()));
     }
 }
 
@@ -193,7 +188,7 @@ impl Body for PipeBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         self.pipe.body_waker.register(cx.waker());
-        let mut queue = self.pipe.queue();
+        let mut queue = lock(&self.pipe.queue);
         if let Some(piece) = queue.take() {
             let has_room = queue.has_room();
             drop(queue);
@@ -220,7 +215,7 @@ impl Body for PipeBody {
 
 impl Drop for PipeBody {
     fn drop(&mut self) {
-        let mut queue = self.pipe.queue();
+        let mut queue = lock(&self.pipe.queue);
         queue.is_body_dropped = true;
         queue.pieces.clear();
         drop(queue);

@@ -3,7 +3,9 @@ use super::HTTP2;
 use super::failure::handshake_error;
 use super::identity::{Identity, invalid, root_certificates, root_store};
 use super::session::split;
+use crate::configuration::setters;
 use crate::connection::link::Link;
+use crate::debug_fields::debug_fields;
 use crate::error::{ConnectError, InvalidTls, TlsFailure};
 use crate::transport::tcp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -54,19 +56,13 @@ impl TlsConfig {
         Ok(self)
     }
 
-    /// Expects this name in the server's certificate, instead of the host that is connected to.
-    #[must_use]
-    pub fn with_server_name(mut self, name: impl Into<String>) -> Self {
-        self.server_name = Some(name.into());
-        self
-    }
+    setters! {
+        /// Expects this name in the server's certificate, instead of the host that is connected to.
+        with_server_name(self, name: impl Into<String>) => self.server_name = Some(name.into());
 
-    /// Trusts every server. Anyone on the network path can then read and change all traffic,
-    /// including tokens. Use it for experiments only.
-    #[must_use]
-    pub fn dangerous_without_verification(mut self) -> Self {
-        self.skips_verification = true;
-        self
+        /// Trusts every server. Anyone on the network path can then read and change all traffic,
+        /// including tokens. Use it for experiments only.
+        dangerous_without_verification(self) => self.skips_verification = true;
     }
 
     /// Checks the settings and returns a connector.
@@ -216,8 +212,4 @@ impl fmt::Debug for TlsConfig {
     }
 }
 
-impl fmt::Debug for Connector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connector").finish_non_exhaustive()
-    }
-}
+debug_fields!(Connector, |self|);

@@ -4,6 +4,7 @@ use super::failure::handshake_error;
 use super::identity::{Identity, invalid, root_certificates, root_store};
 use super::session::split;
 use crate::connection::link::Link;
+use crate::debug_fields::debug_fields;
 use crate::error::{ConnectError, InvalidTls};
 use rustls::ServerConfig;
 use rustls::client::verify_server_name;
@@ -11,7 +12,6 @@ use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::version::TLS13;
-use std::fmt;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -139,17 +139,7 @@ fn is_wildcard_for(name: &str, id: &str) -> bool {
     domain.is_some() && domain == parent.map(|(_, parent)| parent)
 }
 
-/// Leaves out the key.
-impl fmt::Debug for TlsServerConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsServerConfig")
-            .field("requires_certificates", &self.requires_certificates())
-            .finish_non_exhaustive()
-    }
-}
+// Leaves out the key.
+debug_fields!(TlsServerConfig, |self| requires_certificates: self.requires_certificates());
 
-impl fmt::Debug for Acceptor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Acceptor").finish_non_exhaustive()
-    }
-}
+debug_fields!(Acceptor, |self|);

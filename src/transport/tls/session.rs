@@ -1,7 +1,10 @@
 //! A link over a TLS session.
 
 use super::failure::failure_of;
-use crate::connection::link::{Batch, Link, LinkError, LinkReceiver, LinkSender, MAX_SLICES};
+use crate::connection::link::{
+    Batch, Link, LinkError, LinkPoll, LinkReceiver, LinkSender, MAX_SLICES,
+};
+use crate::lock::lock;
 use crate::transport::socket::is_hung_up;
 use crate::wire::MAX_FRAME_LEN;
 use bytes::BytesMut;
@@ -9,7 +12,7 @@ use rustls::Connection;
 use socket2::SockRef;
 use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::net::Shutdown;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use tokio::net::TcpStream;
 
@@ -43,12 +46,6 @@ pub(super) fn split(socket: TcpStream, tls: Connection) -> Link {
         sender: Box::new(TlsSender(Arc::clone(&shared))),
         receiver: Box::new(TlsReceiver(shared)),
         max_frame: MAX_FRAME_LEN,
-    }
-}
-
-impl Shared {
-    fn session(&self) -> MutexGuard<'_, Session> {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -95,7 +92,7 @@ impl Session {
 
 impl LinkSender for TlsSender {
     fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> Result<(), LinkError> {
-        let mut session = self.0.session();
+        let mut session = lock(&self.0.session);
         loop {
             if !session.flush(&self.0.socket)? {
                 return Ok(());
@@ -113,12 +110,12 @@ impl LinkSender for TlsSender {
         }
     }
 
-    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+    fn poll_room(&self, cx: &mut Context<'_>) -> LinkPoll<()> {
         self.0.socket.poll_write_ready(cx).map_err(LinkError::from)
     }
 
     fn close(&self) {
-        let mut session = self.0.session();
+        let mut session = lock(&self.0.session);
         session.tls.send_close_notify();
         // Fails only if the peer has already closed the connection, or does not read.
         let _ = session.flush(&self.0.socket);
@@ -131,14 +128,10 @@ impl LinkSender for TlsSender {
 }
 
 impl LinkReceiver for TlsReceiver {
-    fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        into: &mut BytesMut,
-    ) -> Poll<Result<usize, LinkError>> {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> LinkPoll<usize> {
         let socket = &self.0.socket;
         loop {
-            let mut session = self.0.session();
+            let mut session = lock(&self.0.session);
             if let Some(count) = session.take_decrypted(into)? {
                 return Poll::Ready(Ok(count));
             }

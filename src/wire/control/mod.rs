@@ -17,7 +17,7 @@ pub(crate) use special::{
     decode_cancel, decode_pong, encode_cancel, encode_health, encode_ping, pong,
 };
 
-use super::decode::{DecodeError, DecodeErrorKind};
+use super::decode::{DecodeError, DecodeErrorKind, Decoded};
 use super::dialect::Dialect;
 use super::encode::{Content, Sink};
 use super::value::{self, Budget};
@@ -53,7 +53,7 @@ pub(crate) trait ControlMessage: Serialize + DeserializeOwned + InProtobuf {
         serde_json::to_value(self).unwrap_or_default()
     }
 
-    fn from_value(value: Value) -> Result<Self, DecodeErrorKind> {
+    fn from_value(value: Value) -> Decoded<Self> {
         from_value(value)
     }
 }
@@ -99,10 +99,7 @@ pub(crate) fn decode<M: ControlMessage>(
     in_message(M::NAME, read_value(payload).and_then(M::from_value))
 }
 
-fn in_message<T>(
-    message: &'static str,
-    decoded: Result<T, DecodeErrorKind>,
-) -> Result<T, DecodeError> {
+fn in_message<T>(message: &'static str, decoded: Decoded<T>) -> Result<T, DecodeError> {
     decoded.map_err(DecodeError::in_message(message))
 }
 
@@ -110,7 +107,7 @@ fn in_message<T>(
 ///
 /// A control message may be JSON on any connection. All control messages are maps, and no
 /// MessagePack map begins like a JSON object, so the first byte identifies the encoding.
-fn read_value(payload: &Bytes) -> Result<Value, DecodeErrorKind> {
+fn read_value(payload: &Bytes) -> Decoded<Value> {
     match payload.first() {
         Some(b'{' | b' ' | b'\t' | b'\r' | b'\n') => {
             serde_json::from_slice(payload).map_err(|_| DecodeErrorKind::Syntax)
@@ -119,7 +116,7 @@ fn read_value(payload: &Bytes) -> Result<Value, DecodeErrorKind> {
     }
 }
 
-fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, DecodeErrorKind> {
+fn from_value<T: DeserializeOwned>(value: Value) -> Decoded<T> {
     serde_json::from_value(value).map_err(|_| DecodeErrorKind::WrongType)
 }
 

@@ -5,7 +5,7 @@ use crate::protocol::{
     CancelReason, CancelRequest, FlowControl, FlowControlAction, HealthState, HealthStatus, Ping,
     now_ms,
 };
-use crate::wire::decode::{DecodeError, DecodeErrorKind};
+use crate::wire::decode::{DecodeError, DecodeErrorKind, Decoded};
 #[cfg(feature = "grpc")]
 use crate::wire::protobuf::control as protobuf;
 use crate::wire::{Encoding, MessageType};
@@ -17,7 +17,7 @@ impl ControlMessage for HealthStatus {
     const MESSAGE: MessageType = MessageType::HealthStatus;
     const NAME: &'static str = "health status";
 
-    fn from_value(value: Value) -> Result<Self, DecodeErrorKind> {
+    fn from_value(value: Value) -> Decoded<Self> {
         let Some(number) = value.get("state").and_then(Value::as_i64) else {
             return from_value(value).and_then(check_finite);
         };
@@ -28,7 +28,7 @@ impl ControlMessage for HealthStatus {
 }
 
 /// Rejects infinities, which serde makes of numbers that are too large for an `f32`.
-fn check_finite(status: HealthStatus) -> Result<HealthStatus, DecodeErrorKind> {
+fn check_finite(status: HealthStatus) -> Decoded<HealthStatus> {
     let multiplier = match status.state {
         HealthState::Degraded {
             timeout_multiplier, ..
@@ -81,7 +81,7 @@ impl ControlMessage for FlowControl {
         }
     }
 
-    fn from_value(value: Value) -> Result<Self, DecodeErrorKind> {
+    fn from_value(value: Value) -> Decoded<Self> {
         match value.get("action").and_then(Value::as_i64) {
             None => from_value(value),
             Some(1) => Ok(Self::for_all(FlowControlAction::Pause)),
@@ -119,7 +119,7 @@ pub(crate) fn decode_cancel(
     in_message("cancel message", read_value(payload).and_then(to_cancel))
 }
 
-fn to_cancel(value: Value) -> Result<CancelRequest, DecodeErrorKind> {
+fn to_cancel(value: Value) -> Decoded<CancelRequest> {
     let correlation_id = value.get("correlation_id").and_then(Value::as_str);
     let reason = value.get("reason").and_then(Value::as_i64);
     let timestamp_ms = value.get("timestamp_ms").and_then(Value::as_u64);

@@ -3,9 +3,9 @@ use crate::protocol::EventType;
 use crate::protocol::events::{
     BodyChunk, RequestBodyChunk, RequestBodyChunkEvent, ResponseBodyChunk, ResponseBodyChunkEvent,
 };
-use crate::wire::decode::{DecodeErrorKind, Kind, Source};
+use crate::wire::decode::{Decoded, Kind, Source};
 use crate::wire::encode::Sink;
-use crate::wire::fields::read_fields;
+use crate::wire::fields::read_struct;
 #[cfg(feature = "grpc")]
 use crate::wire::protobuf;
 
@@ -78,22 +78,14 @@ fn encode_chunk<S: Sink>(
 pub(in crate::wire) fn decode_chunk<'a, S: Source<'a>>(
     direction: BodyDirection,
     source: &mut S,
-) -> Result<BodyChunk<'a>, DecodeErrorKind> {
-    read_fields!(source, each_field =>
+) -> Decoded<BodyChunk<'a>> {
+    read_struct!(source, each_field => BodyChunk {
         correlation_id,
         data,
         is_last,
         total_size [default],
         chunk_index [default],
         bytes_so_far [default] as direction.count_field(),
-    );
-    Ok(BodyChunk {
-        correlation_id,
-        data,
-        is_last,
-        total_size,
-        chunk_index,
-        bytes_so_far,
     })
 }
 
@@ -102,8 +94,8 @@ pub(in crate::wire) fn decode_chunk<'a, S: Source<'a>>(
 fn each_field<'a, S: Source<'a>>(
     source: &mut S,
     keys: &[&str],
-    mut read: impl FnMut(usize, &mut S) -> Result<(), DecodeErrorKind>,
-) -> Result<(), DecodeErrorKind> {
+    mut read: impl FnMut(usize, &mut S) -> Decoded<()>,
+) -> Decoded<()> {
     let omitted = match positional_items(source)? {
         Some(items) if items + 1 == keys.len() => keys.iter().position(|key| *key == "total_size"),
         _ => None,
@@ -115,7 +107,7 @@ fn each_field<'a, S: Source<'a>>(
 }
 
 /// Returns the length of an array.
-fn positional_items<'a, S: Source<'a>>(source: &S) -> Result<Option<usize>, DecodeErrorKind> {
+fn positional_items<'a, S: Source<'a>>(source: &S) -> Decoded<Option<usize>> {
     if source.peek()? != Kind::Array {
         return Ok(None);
     }

@@ -1,7 +1,7 @@
 use super::Encode;
 use crate::protocol::EventType;
 use crate::protocol::events::Configure;
-use crate::wire::decode::{DecodeErrorKind, Source};
+use crate::wire::decode::{Decoded, Source};
 use crate::wire::encode::Sink;
 #[cfg(feature = "grpc")]
 use crate::wire::protobuf;
@@ -58,9 +58,7 @@ impl Encode for SettingsEvent<'_> {
 ///
 /// Older proxies send some settings without a correlation id. The id is then empty, and so is
 /// that of the response.
-pub(in crate::wire) fn decode<'a, S: Source<'a>>(
-    source: &mut S,
-) -> Result<Configure<'a>, DecodeErrorKind> {
+pub(in crate::wire) fn decode<'a, S: Source<'a>>(source: &mut S) -> Decoded<Configure<'a>> {
     // A pass of its own, since the id borrows from the payload and the settings do not.
     let correlation_id = correlation_id(&mut source.clone())?;
     let mut settings = value::read_map(source)?;
@@ -71,7 +69,7 @@ pub(in crate::wire) fn decode<'a, S: Source<'a>>(
     })
 }
 
-fn correlation_id<'a, S: Source<'a>>(source: &mut S) -> Result<&'a str, DecodeErrorKind> {
+fn correlation_id<'a, S: Source<'a>>(source: &mut S) -> Decoded<&'a str> {
     let mut correlation_id = "";
     source.fields(&["correlation_id"], |_, source| {
         correlation_id = source.str()?;

@@ -7,9 +7,9 @@ use crate::protocol::events::{
 };
 use crate::protocol::headers::group;
 use crate::protocol::{EventType, FieldValue, HeaderSource, text};
-use crate::wire::decode::{DecodeErrorKind, Source};
+use crate::wire::decode::{DecodeErrorKind, Decoded, Source};
 use crate::wire::encode::Sink;
-use crate::wire::fields::read_fields;
+use crate::wire::fields::{read_fields, read_struct};
 #[cfg(feature = "grpc")]
 use crate::wire::protobuf;
 use crate::wire::views::{Cursor, HeadersView, RequestHeadersView, ResponseHeadersView};
@@ -161,7 +161,7 @@ fn write_value<S: Sink>(value: FieldValue<'_>, sink: &mut S) {
 /// Decodes request headers.
 pub(in crate::wire) fn decode_request_headers<'a, S>(
     source: &mut S,
-) -> Result<RequestHeadersView<'a>, DecodeErrorKind>
+) -> Decoded<RequestHeadersView<'a>>
 where
     S: Source<'a> + Into<Cursor<'a>>,
 {
@@ -186,21 +186,18 @@ where
     })
 }
 
-fn optional_id<'a, S: Source<'a>>(source: &mut S) -> Result<Option<&'a str>, DecodeErrorKind> {
+fn optional_id<'a, S: Source<'a>>(source: &mut S) -> Decoded<Option<&'a str>> {
     source.str().map(Some)
 }
 
 /// Decodes response headers.
 pub(in crate::wire) fn decode_response_headers<'a, S>(
     source: &mut S,
-) -> Result<ResponseHeadersView<'a>, DecodeErrorKind>
+) -> Decoded<ResponseHeadersView<'a>>
 where
     S: Source<'a> + Into<Cursor<'a>>,
 {
-    read_fields!(source => correlation_id, status, headers by HeadersView::read);
-    Ok(ResponseHeaders {
-        correlation_id,
-        status,
-        headers,
+    read_struct!(source => ResponseHeaders {
+        correlation_id, status, headers by HeadersView::read
     })
 }

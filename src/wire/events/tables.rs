@@ -7,7 +7,7 @@ use crate::protocol::events::{
     request_metadata, websocket_frame,
 };
 use crate::protocol::{EventType, GuardrailInspectionType};
-use crate::wire::decode::{DecodeErrorKind, Source};
+use crate::wire::decode::{DecodeErrorKind, Decoded, Source};
 use crate::wire::encode::Sink;
 use crate::wire::fields::{
     ReadField, WriteField, field_types, read_struct, write_fields, write_if,
@@ -39,7 +39,7 @@ macro_rules! read_by_name {
         })?
     ) => {
         impl<'a> ReadField<'a> for $borrowed<'a> {
-            fn read<S: Source<'a>>(source: &mut S) -> Result<Self, DecodeErrorKind> {
+            fn read<S: Source<'a>>(source: &mut S) -> Decoded<Self> {
                 read_struct!(source => $borrowed {
                     $($field $([$($serde)*])?,)* $($more [$($more_serde)*])?
                 })
@@ -70,7 +70,7 @@ macro_rules! event {
         impl<'a> ReadMessage<'a> for $borrowed<'a> {
             // Builds the event where its caller needs it, rather than moving it there.
             #[inline(always)]
-            fn read(message: &'a [u8], envelope: &Bytes) -> Result<Self, DecodeErrorKind> {
+            fn read(message: &'a [u8], envelope: &Bytes) -> Decoded<Self> {
                 read_message!(message, envelope => $borrowed {
                     correlation_id = $id, $($field = $number $(or $absent)?),*
                 })

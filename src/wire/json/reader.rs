@@ -1,11 +1,11 @@
 //! JSON parsing with simd-json, and checks for invalid JSON that simd-json accepts.
 
 use super::long_numbers::has_malformed_long_number;
-use crate::wire::decode::{DecodeError, DecodeErrorKind, Kind, Source, base64};
+use crate::debug_fields::debug_fields;
+use crate::wire::decode::{DecodeError, DecodeErrorKind, Decoded, Kind, Source, base64, expected};
 use crate::wire::recover_id::Undecodable;
 use bytes::Bytes;
 use simd_json::{Buffers, ErrorType, Node, StaticNode};
-use std::fmt;
 
 /// Working memory for more than this many values is not kept.
 const MAX_KEPT_NODES: usize = 16 * 1024;
@@ -40,10 +40,7 @@ pub(crate) struct JsonParser {
 
 impl JsonParser {
     /// Parses `payload` in place, which overwrites it.
-    pub(crate) fn parse<'p>(
-        &mut self,
-        payload: &'p mut [u8],
-    ) -> Result<Document<'p>, DecodeErrorKind> {
+    pub(crate) fn parse<'p>(&mut self, payload: &'p mut [u8]) -> Decoded<Document<'p>> {
         let len = payload.len();
         self.is_unmodified = true;
         if len >= MIN_COUNTED_LEN && has_too_many_nodes(payload) {
@@ -108,11 +105,7 @@ impl JsonParser {
     }
 }
 
-impl fmt::Debug for JsonParser {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JsonParser").finish_non_exhaustive()
-    }
-}
+debug_fields!(JsonParser, |self|);
 
 /// Returns whether an escape encodes half of a surrogate pair without the other half.
 ///
@@ -212,7 +205,7 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn next(&mut self) -> Result<Node<'a>, DecodeErrorKind> {
+    fn next(&mut self) -> Decoded<Node<'a>> {
         let (first, rest) = self.nodes.split_first().ok_or(DecodeErrorKind::CutShort)?;
         self.nodes = rest;
         Ok(*first)
@@ -220,7 +213,7 @@ impl<'a> Reader<'a> {
 }
 
 impl<'a> Source<'a> for Reader<'a> {
-    fn peek(&self) -> Result<Kind, DecodeErrorKind> {
+    fn peek(&self) -> Decoded<Kind> {
         Ok(match self.nodes.first().ok_or(DecodeErrorKind::CutShort)? {
             Node::String(_) => Kind::Str,
             Node::Object { .. } => Kind::Map,
@@ -232,35 +225,23 @@ impl<'a> Source<'a> for Reader<'a> {
         })
     }
 
-    fn map(&mut self) -> Result<usize, DecodeErrorKind> {
-        match self.next()? {
-            Node::Object { len, .. } => Ok(len),
-            _ => Err(DecodeErrorKind::WrongType),
-        }
+    fn map(&mut self) -> Decoded<usize> {
+        expected!(self.next()?, Node::Object { len, .. } => len)
     }
 
-    fn array(&mut self) -> Result<usize, DecodeErrorKind> {
-        match self.next()? {
-            Node::Array { len, .. } => Ok(len),
-            _ => Err(DecodeErrorKind::WrongType),
-        }
+    fn array(&mut self) -> Decoded<usize> {
+        expected!(self.next()?, Node::Array { len, .. } => len)
     }
 
-    fn str(&mut self) -> Result<&'a str, DecodeErrorKind> {
-        match self.next()? {
-            Node::String(text) => Ok(text),
-            _ => Err(DecodeErrorKind::WrongType),
-        }
+    fn str(&mut self) -> Decoded<&'a str> {
+        expected!(self.next()?, Node::String(text) => text)
     }
 
-    fn bool(&mut self) -> Result<bool, DecodeErrorKind> {
-        match self.next()? {
-            Node::Static(StaticNode::Bool(flag)) => Ok(flag),
-            _ => Err(DecodeErrorKind::WrongType),
-        }
+    fn bool(&mut self) -> Decoded<bool> {
+        expected!(self.next()?, Node::Static(StaticNode::Bool(flag)) => flag)
     }
 
-    fn integer(&mut self) -> Result<i128, DecodeErrorKind> {
+    fn integer(&mut self) -> Decoded<i128> {
         match self.next()? {
             Node::Static(StaticNode::U64(number)) => Ok(i128::from(number)),
             Node::Static(StaticNode::I64(number)) => Ok(i128::from(number)),
@@ -268,7 +249,7 @@ impl<'a> Source<'a> for Reader<'a> {
         }
     }
 
-    fn float(&mut self) -> Result<f64, DecodeErrorKind> {
+    fn float(&mut self) -> Decoded<f64> {
         match self.next()? {
             Node::Static(StaticNode::F64(number)) => Ok(number),
             Node::Static(StaticNode::U64(number)) => Ok(number as f64),
@@ -277,7 +258,7 @@ impl<'a> Source<'a> for Reader<'a> {
         }
     }
 
-    fn body(&mut self) -> Result<Bytes, DecodeErrorKind> {
+    fn body(&mut self) -> Decoded<Bytes> {
         base64(self.str()?)
     }
 
@@ -291,7 +272,7 @@ impl<'a> Source<'a> for Reader<'a> {
         }
     }
 
-    fn skip(&mut self) -> Result<(), DecodeErrorKind> {
+    fn skip(&mut self) -> Decoded<()> {
         let nested = match self.next()? {
             Node::Object { count, .. } | Node::Array { count, .. } => count,
             Node::String(_) | Node::Static(_) => 0,

@@ -2,7 +2,7 @@
 
 use super::{FIX_ARRAY, FIX_MAP, FIX_STR, NIL, RESERVED, STR_8};
 use crate::protocol::text;
-use crate::wire::decode::{DecodeErrorKind, Kind, Source, base64};
+use crate::wire::decode::{DecodeErrorKind, Decoded, Kind, Source, base64, expected};
 use bytes::Bytes;
 use rmp::Marker;
 
@@ -14,6 +14,22 @@ pub(crate) struct Reader<'a> {
     payload: &'a Bytes,
 }
 
+/// Functions that read the length behind a marker, whose low bits or next 1, 2 or 4 bytes have it.
+/// Each returns `None` for other markers.
+macro_rules! lens {
+    ($($name:ident: [$($fixed:ident)?] [$($len8:ident)?] $len16:ident $len32:ident;)*) => {$(
+        fn $name(&mut self, marker: Marker) -> Decoded<Option<usize>> {
+            Ok(Some(match marker {
+                $(Marker::$fixed(len) => usize::from(len),)?
+                $(Marker::$len8 => usize::from(self.u8()?),)?
+                Marker::$len16 => usize::from(self.u16()?),
+                Marker::$len32 => self.u32()? as usize,
+                _ => return Ok(None),
+            }))
+        }
+    )*};
+}
+
 impl<'a> Reader<'a> {
     pub(crate) fn new(payload: &'a Bytes) -> Self {
         Self {
@@ -23,12 +39,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Checks that the whole payload has been read.
-    pub(crate) fn expect_end(&self) -> Result<(), DecodeErrorKind> {
+    pub(crate) fn expect_end(&self) -> Decoded<()> {
         let is_at_end = self.rest.is_empty().then_some(());
         is_at_end.ok_or(DecodeErrorKind::Surplus)
     }
 
-    fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeErrorKind> {
+    fn take(&mut self, len: usize) -> Decoded<&'a [u8]> {
         let (taken, rest) = self
             .rest
             .split_at_checked(len)
@@ -37,7 +53,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    fn take_array<const N: usize>(&mut self) -> Result<[u8; N], DecodeErrorKind> {
+    fn take_array<const N: usize>(&mut self) -> Decoded<[u8; N]> {
         let (taken, rest) = self
             .rest
             .split_first_chunk()
@@ -46,78 +62,48 @@ impl<'a> Reader<'a> {
         Ok(*taken)
     }
 
-    fn u8(&mut self) -> Result<u8, DecodeErrorKind> {
+    fn u8(&mut self) -> Decoded<u8> {
         self.take_array().map(u8::from_be_bytes)
     }
 
-    fn u16(&mut self) -> Result<u16, DecodeErrorKind> {
+    fn u16(&mut self) -> Decoded<u16> {
         self.take_array().map(u16::from_be_bytes)
     }
 
-    fn u32(&mut self) -> Result<u32, DecodeErrorKind> {
+    fn u32(&mut self) -> Decoded<u32> {
         self.take_array().map(u32::from_be_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, DecodeErrorKind> {
+    fn u64(&mut self) -> Decoded<u64> {
         self.take_array().map(u64::from_be_bytes)
     }
 
     /// Reads a string that is not in one of the two short forms.
     #[cold]
-    fn long_str(&mut self) -> Result<&'a str, DecodeErrorKind> {
+    fn long_str(&mut self) -> Decoded<&'a str> {
         let marker = self.marker()?;
         let len = self.str_len(marker)?.ok_or(DecodeErrorKind::WrongType)?;
         text::from_utf8(self.take(len)?).map_err(|_| DecodeErrorKind::NotUtf8)
     }
 
-    fn marker(&mut self) -> Result<Marker, DecodeErrorKind> {
+    fn marker(&mut self) -> Decoded<Marker> {
         self.u8().map(Marker::from_u8)
     }
 
-    fn peek_marker(&self) -> Result<Marker, DecodeErrorKind> {
+    fn peek_marker(&self) -> Decoded<Marker> {
         let first = self.rest.first().ok_or(DecodeErrorKind::CutShort)?;
         Ok(Marker::from_u8(*first))
     }
 
-    fn str_len(&mut self, marker: Marker) -> Result<Option<usize>, DecodeErrorKind> {
-        Ok(Some(match marker {
-            Marker::FixStr(len) => usize::from(len),
-            Marker::Str8 => usize::from(self.u8()?),
-            Marker::Str16 => usize::from(self.u16()?),
-            Marker::Str32 => self.u32()? as usize,
-            _ => return Ok(None),
-        }))
-    }
-
-    fn bin_len(&mut self, marker: Marker) -> Result<Option<usize>, DecodeErrorKind> {
-        Ok(Some(match marker {
-            Marker::Bin8 => usize::from(self.u8()?),
-            Marker::Bin16 => usize::from(self.u16()?),
-            Marker::Bin32 => self.u32()? as usize,
-            _ => return Ok(None),
-        }))
-    }
-
-    fn array_len(&mut self, marker: Marker) -> Result<Option<usize>, DecodeErrorKind> {
-        Ok(Some(match marker {
-            Marker::FixArray(len) => usize::from(len),
-            Marker::Array16 => usize::from(self.u16()?),
-            Marker::Array32 => self.u32()? as usize,
-            _ => return Ok(None),
-        }))
-    }
-
-    fn map_len(&mut self, marker: Marker) -> Result<Option<usize>, DecodeErrorKind> {
-        Ok(Some(match marker {
-            Marker::FixMap(len) => usize::from(len),
-            Marker::Map16 => usize::from(self.u16()?),
-            Marker::Map32 => self.u32()? as usize,
-            _ => return Ok(None),
-        }))
+    lens! {
+        str_len: [FixStr] [Str8] Str16 Str32;
+        bin_len: [] [Bin8] Bin16 Bin32;
+        array_len: [FixArray] [] Array16 Array32;
+        map_len: [FixMap] [] Map16 Map32;
     }
 
     /// Returns the number of bytes after a scalar's marker and length; `None` for arrays and maps.
-    fn scalar_len(&mut self, marker: Marker) -> Result<Option<usize>, DecodeErrorKind> {
+    fn scalar_len(&mut self, marker: Marker) -> Decoded<Option<usize>> {
         if let Some(len) = self.str_len(marker)? {
             return Ok(Some(len));
         }
@@ -147,7 +133,7 @@ impl<'a> Reader<'a> {
 
     /// Rejects a number of items that exceeds the remaining bytes, since each item takes at least
     /// one.
-    fn checked_len(&self, items: usize) -> Result<usize, DecodeErrorKind> {
+    fn checked_len(&self, items: usize) -> Decoded<usize> {
         if items > self.rest.len() {
             return Err(DecodeErrorKind::CutShort);
         }
@@ -156,7 +142,7 @@ impl<'a> Reader<'a> {
 }
 
 impl<'a> Source<'a> for Reader<'a> {
-    fn peek(&self) -> Result<Kind, DecodeErrorKind> {
+    fn peek(&self) -> Decoded<Kind> {
         Ok(match self.peek_marker()? {
             Marker::Null => Kind::Null,
             Marker::True | Marker::False => Kind::Bool,
@@ -179,7 +165,7 @@ impl<'a> Source<'a> for Reader<'a> {
         })
     }
 
-    fn map(&mut self) -> Result<usize, DecodeErrorKind> {
+    fn map(&mut self) -> Decoded<usize> {
         if let [marker @ FIX_MAP..FIX_ARRAY, rest @ ..] = self.rest {
             self.rest = rest;
             return self.checked_len(usize::from(marker & 0x0f));
@@ -190,7 +176,7 @@ impl<'a> Source<'a> for Reader<'a> {
     }
 
     #[inline]
-    fn array(&mut self) -> Result<usize, DecodeErrorKind> {
+    fn array(&mut self) -> Decoded<usize> {
         if let [marker @ FIX_ARRAY..FIX_STR, rest @ ..] = self.rest {
             self.rest = rest;
             return self.checked_len(usize::from(marker & 0x0f));
@@ -200,7 +186,7 @@ impl<'a> Source<'a> for Reader<'a> {
         self.checked_len(len)
     }
 
-    fn str(&mut self) -> Result<&'a str, DecodeErrorKind> {
+    fn str(&mut self) -> Decoded<&'a str> {
         let (len, text) = match self.rest {
             [marker @ FIX_STR..NIL, text @ ..] => (usize::from(marker & 0x1f), text),
             [STR_8, len, text @ ..] => (usize::from(*len), text),
@@ -213,15 +199,11 @@ impl<'a> Source<'a> for Reader<'a> {
         text::from_utf8(text).map_err(|_| DecodeErrorKind::NotUtf8)
     }
 
-    fn bool(&mut self) -> Result<bool, DecodeErrorKind> {
-        match self.marker()? {
-            Marker::True => Ok(true),
-            Marker::False => Ok(false),
-            _ => Err(DecodeErrorKind::WrongType),
-        }
+    fn bool(&mut self) -> Decoded<bool> {
+        expected!(self.marker()?, Marker::True => true, Marker::False => false)
     }
 
-    fn integer(&mut self) -> Result<i128, DecodeErrorKind> {
+    fn integer(&mut self) -> Decoded<i128> {
         Ok(match self.marker()? {
             Marker::FixPos(value) => i128::from(value),
             Marker::FixNeg(value) => i128::from(value),
@@ -237,7 +219,7 @@ impl<'a> Source<'a> for Reader<'a> {
         })
     }
 
-    fn float(&mut self) -> Result<f64, DecodeErrorKind> {
+    fn float(&mut self) -> Decoded<f64> {
         match self.peek_marker()? {
             Marker::F32 => {
                 self.marker()?;
@@ -253,7 +235,7 @@ impl<'a> Source<'a> for Reader<'a> {
 
     /// Like the provided method, but without determining the kind of other values.
     #[inline]
-    fn null(&mut self) -> Result<bool, DecodeErrorKind> {
+    fn null(&mut self) -> Decoded<bool> {
         match self.rest {
             [NIL, rest @ ..] => {
                 self.rest = rest;
@@ -265,7 +247,7 @@ impl<'a> Source<'a> for Reader<'a> {
         }
     }
 
-    fn body(&mut self) -> Result<Bytes, DecodeErrorKind> {
+    fn body(&mut self) -> Decoded<Bytes> {
         let marker = self.peek_marker()?;
         if matches!(marker, Marker::Bin8 | Marker::Bin16 | Marker::Bin32) {
             self.marker()?;
@@ -288,7 +270,7 @@ impl<'a> Source<'a> for Reader<'a> {
 
     /// Counts the values that remain to be skipped instead of recursing, so depth cannot overflow
     /// the stack.
-    fn skip(&mut self) -> Result<(), DecodeErrorKind> {
+    fn skip(&mut self) -> Decoded<()> {
         let mut pending: u64 = 1;
         while pending > 0 {
             pending -= 1;

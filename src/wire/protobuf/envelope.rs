@@ -3,7 +3,7 @@
 
 use super::reader::{Reader, Value, set_once};
 use super::writer::Writer;
-use crate::wire::decode::DecodeErrorKind;
+use crate::wire::decode::{DecodeErrorKind, Decoded};
 use crate::wire::{MessageType, StreamId};
 
 /// Number of the field of both envelopes that holds the stream id.
@@ -102,7 +102,7 @@ pub(super) fn write(
 }
 
 /// Returns the encoded message in an envelope.
-pub(super) fn open(message: MessageType, envelope: &[u8]) -> Result<&[u8], DecodeErrorKind> {
+pub(super) fn open(message: MessageType, envelope: &[u8]) -> Decoded<&[u8]> {
     let (mut stream, fields) = split_stream_id(envelope);
     let mut content = None;
     fields.each(|field, value| {
@@ -118,7 +118,7 @@ pub(super) fn open(message: MessageType, envelope: &[u8]) -> Result<&[u8], Decod
 }
 
 /// Returns the stream id in an envelope.
-pub(crate) fn stream_id(envelope: &[u8]) -> Result<StreamId, DecodeErrorKind> {
+pub(crate) fn stream_id(envelope: &[u8]) -> Decoded<StreamId> {
     let (mut stream, mut fields) = split_stream_id(envelope);
     while stream.is_none()
         && let Some((field, value)) = fields.next()?

@@ -9,9 +9,9 @@ use super::writer::Writer;
 use crate::protocol::events::{BodyChunk, Configure, Metadata, RequestHeaders, ResponseHeaders};
 use crate::protocol::{EventType, FieldValue, HeaderSource, Timestamp};
 use crate::wire::Dialect;
-use crate::wire::decode::{DecodeError, DecodeErrorKind};
+use crate::wire::decode::{DecodeError, DecodeErrorKind, Decoded};
 use crate::wire::events::{Event, EventTarget, message_of};
-use crate::wire::incoming::IncomingEvent;
+use crate::wire::incoming::{IncomingEvent, read_event};
 use crate::wire::recover_id::Undecodable;
 use crate::wire::views::{HeadersView, RequestHeadersView, ResponseHeadersView};
 use bytes::Bytes;
@@ -159,37 +159,23 @@ fn read<'a>(
     message: &'a [u8],
     envelope: &Bytes,
     timestamp: &'a mut Timestamp,
-) -> Result<IncomingEvent<'a>, DecodeErrorKind> {
-    Ok(match event_type {
-        EventType::RequestHeaders => {
-            IncomingEvent::RequestHeaders(read_request_headers(message, timestamp)?)
-        }
-        EventType::RequestBodyChunk => {
-            IncomingEvent::RequestBodyChunk(read_chunk(message, envelope)?)
-        }
-        EventType::ResponseHeaders => {
-            IncomingEvent::ResponseHeaders(read_response_headers(message)?)
-        }
-        EventType::ResponseBodyChunk => {
-            IncomingEvent::ResponseBodyChunk(read_chunk(message, envelope)?)
-        }
-        EventType::RequestComplete => {
-            IncomingEvent::RequestComplete(ReadMessage::read(message, envelope)?)
-        }
-        EventType::WebSocketFrame => {
-            IncomingEvent::WebSocketFrame(ReadMessage::read(message, envelope)?)
-        }
-        EventType::GuardrailInspect => {
-            IncomingEvent::GuardrailInspect(ReadMessage::read(message, envelope)?)
-        }
-        EventType::Configure => IncomingEvent::Configure(read_configure(message)?),
-    })
+) -> Decoded<IncomingEvent<'a>> {
+    Ok(read_event!(event_type =>
+        RequestHeaders: read_request_headers(message, timestamp),
+        RequestBodyChunk: read_chunk(message, envelope),
+        ResponseHeaders: read_response_headers(message),
+        ResponseBodyChunk: read_chunk(message, envelope),
+        RequestComplete: ReadMessage::read(message, envelope),
+        WebSocketFrame: ReadMessage::read(message, envelope),
+        GuardrailInspect: ReadMessage::read(message, envelope),
+        Configure: read_configure(message),
+    ))
 }
 
 fn read_request_headers<'a>(
     message: &'a [u8],
     timestamp: &'a mut Timestamp,
-) -> Result<RequestHeadersView<'a>, DecodeErrorKind> {
+) -> Decoded<RequestHeadersView<'a>> {
     let mut metadata = None;
     let (mut method, mut uri) = ("", "");
     let mut headers = HeaderCheck::default();
@@ -212,10 +198,7 @@ fn read_request_headers<'a>(
     })
 }
 
-fn read_metadata<'a>(
-    message: &'a [u8],
-    timestamp: &'a mut Timestamp,
-) -> Result<Metadata<'a>, DecodeErrorKind> {
+fn read_metadata<'a>(message: &'a [u8], timestamp: &'a mut Timestamp) -> Decoded<Metadata<'a>> {
     let mut metadata = Metadata::default();
     let (mut timestamp_ms, mut has_timestamp) = (0, false);
     Reader::new(message).each(|field, value| {
@@ -248,7 +231,7 @@ fn read_metadata<'a>(
     Ok(metadata)
 }
 
-fn read_response_headers(message: &[u8]) -> Result<ResponseHeadersView<'_>, DecodeErrorKind> {
+fn read_response_headers(message: &[u8]) -> Decoded<ResponseHeadersView<'_>> {
     let (mut correlation_id, mut status) = ("", 0);
     let mut headers = HeaderCheck::default();
     Reader::new(message).each(|field, value| {
@@ -267,14 +250,14 @@ fn read_response_headers(message: &[u8]) -> Result<ResponseHeadersView<'_>, Deco
     })
 }
 
-fn read_chunk<'a>(message: &'a [u8], envelope: &Bytes) -> Result<BodyChunk<'a>, DecodeErrorKind> {
+fn read_chunk<'a>(message: &'a [u8], envelope: &Bytes) -> Decoded<BodyChunk<'a>> {
     read_message!(message, envelope => BodyChunk {
         correlation_id = 1, chunk_index = 2, data = 3, is_last = 4, total_size = 5,
         bytes_so_far = 6,
     })
 }
 
-fn read_configure(message: &[u8]) -> Result<Configure<'_>, DecodeErrorKind> {
+fn read_configure(message: &[u8]) -> Decoded<Configure<'_>> {
     let (mut correlation_id, mut config, mut version, mut others) = ("", "", None, None);
     Reader::new(message).each(|field, value| {
         match field {

@@ -3,7 +3,7 @@
 use super::control::{InProtobuf, unwrap, wrap};
 use super::generated as proto;
 use crate::protocol::AgentFeatures;
-use crate::wire::decode::{DecodeError, DecodeErrorKind};
+use crate::wire::decode::{DecodeError, Decoded};
 use crate::wire::handshake::{
     ExtensionChoice, ExtensionOffer, HandshakeRequest, HandshakeResponse, WireCapabilities,
     WireLimits,
@@ -98,7 +98,7 @@ pub(in crate::wire) fn decode_response(payload: &[u8]) -> Result<HandshakeRespon
         .map_err(DecodeError::in_message("handshake response"))
 }
 
-fn to_response(message: proto::HandshakeResponse) -> Result<HandshakeResponse, DecodeErrorKind> {
+fn to_response(message: proto::HandshakeResponse) -> Decoded<HandshakeResponse> {
     let capabilities = message.capabilities.map(capabilities).transpose()?;
     Ok(HandshakeResponse {
         protocol_version: message.protocol_version,
@@ -112,7 +112,7 @@ fn to_response(message: proto::HandshakeResponse) -> Result<HandshakeResponse, D
     })
 }
 
-fn capabilities(wire: proto::AgentCapabilities) -> Result<WireCapabilities, DecodeErrorKind> {
+fn capabilities(wire: proto::AgentCapabilities) -> Decoded<WireCapabilities> {
     Ok(WireCapabilities {
         agent_id: wire.agent_id,
         name: wire.name,

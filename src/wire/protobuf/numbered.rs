@@ -5,14 +5,14 @@ use super::reader::{Value, header};
 use super::writer::Writer;
 use crate::protocol::GuardrailInspectionType;
 use crate::protocol::events::WebSocketOpcode;
-use crate::wire::decode::DecodeErrorKind;
+use crate::wire::decode::{DecodeErrorKind, Decoded};
 use bytes::Bytes;
 use std::collections::HashMap;
 
 /// A message that is read by the numbers of its fields.
 pub(in crate::wire) trait ReadMessage<'a>: Sized {
     /// Reads a message, of which bodies are slices of `envelope`.
-    fn read(message: &'a [u8], envelope: &Bytes) -> Result<Self, DecodeErrorKind>;
+    fn read(message: &'a [u8], envelope: &Bytes) -> Decoded<Self>;
 }
 
 /// A value that can be written.
@@ -40,7 +40,7 @@ pub(in crate::wire) trait ReadNumbered<'a>: Sized {
     /// Reads a field. Of several the last one counts, unless the field is a collection.
     ///
     /// Inlined, so that reading a message is one loop.
-    fn read(&mut self, value: Value<'a>, envelope: &Bytes) -> Result<(), DecodeErrorKind>;
+    fn read(&mut self, value: Value<'a>, envelope: &Bytes) -> Decoded<()>;
 }
 
 /// Writes fields by their numbers. Fields without presence are omitted if they have the default
@@ -120,7 +120,7 @@ pub(in crate::wire) fn read_field<'a, T: ReadNumbered<'a>>(
     missing: &mut Option<DecodeErrorKind>,
     value: Value<'a>,
     envelope: &Bytes,
-) -> Result<(), DecodeErrorKind> {
+) -> Decoded<()> {
     if T::REQUIRED.is_some() {
         *missing = None;
     }
@@ -250,7 +250,7 @@ macro_rules! read {
             }
 
             #[inline(always)]
-            fn read(&mut self, $value: Value<'a>, $envelope: &Bytes) -> Result<(), DecodeErrorKind> {
+            fn read(&mut self, $value: Value<'a>, $envelope: &Bytes) -> Decoded<()> {
                 *self = $read?;
                 Ok(())
             }
@@ -280,7 +280,7 @@ impl<'a> ReadNumbered<'a> for WebSocketOpcode {
     }
 
     #[inline(always)]
-    fn read(&mut self, value: Value<'a>, _: &Bytes) -> Result<(), DecodeErrorKind> {
+    fn read(&mut self, value: Value<'a>, _: &Bytes) -> Decoded<()> {
         let number: u64 = value.number()?;
         let opcode = OPCODES.into_iter().find(|(known, _)| *known == number);
         let unknown = DecodeErrorKind::UnknownName("frame_type");
@@ -296,7 +296,7 @@ impl<'a, T: ReadNumbered<'a>> ReadNumbered<'a> for Option<T> {
     }
 
     #[inline(always)]
-    fn read(&mut self, value: Value<'a>, envelope: &Bytes) -> Result<(), DecodeErrorKind> {
+    fn read(&mut self, value: Value<'a>, envelope: &Bytes) -> Decoded<()> {
         self.get_or_insert_with(T::absent).read(value, envelope)
     }
 }
@@ -310,7 +310,7 @@ macro_rules! read_collections {
             }
 
             #[inline(always)]
-            fn read(&mut self, $value: Value<'a>, _: &Bytes) -> Result<(), DecodeErrorKind> {
+            fn read(&mut self, $value: Value<'a>, _: &Bytes) -> Decoded<()> {
                 let $all = self;
                 $add;
                 Ok(())

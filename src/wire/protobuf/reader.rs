@@ -1,7 +1,7 @@
 //! Reader for the protobuf wire format.
 
 use crate::protocol::text;
-use crate::wire::decode::DecodeErrorKind;
+use crate::wire::decode::{DecodeErrorKind, Decoded, expected};
 
 /// Value of one field, by wire type.
 #[derive(Debug, Clone, Copy)]
@@ -13,44 +13,35 @@ pub(in crate::wire) enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    pub(super) fn bytes(self) -> Result<&'a [u8], DecodeErrorKind> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes),
-            _ => Err(DecodeErrorKind::WrongType),
-        }
+    pub(super) fn bytes(self) -> Decoded<&'a [u8]> {
+        expected!(self, Self::Bytes(bytes) => bytes)
     }
 
-    pub(super) fn str(self) -> Result<&'a str, DecodeErrorKind> {
+    pub(super) fn str(self) -> Decoded<&'a str> {
         text::from_utf8(self.bytes()?).map_err(|_| DecodeErrorKind::NotUtf8)
     }
 
-    pub(super) fn string(self) -> Result<String, DecodeErrorKind> {
+    pub(super) fn string(self) -> Decoded<String> {
         self.str().map(str::to_owned)
     }
 
-    pub(super) fn number<T: TryFrom<u64>>(self) -> Result<T, DecodeErrorKind> {
+    pub(super) fn number<T: TryFrom<u64>>(self) -> Decoded<T> {
         let Self::Varint(number) = self else {
             return Err(DecodeErrorKind::WrongType);
         };
         T::try_from(number).map_err(|_| DecodeErrorKind::OutOfRange)
     }
 
-    pub(super) fn bool(self) -> Result<bool, DecodeErrorKind> {
+    pub(super) fn bool(self) -> Decoded<bool> {
         self.number::<u64>().map(|number| number != 0)
     }
 
-    pub(super) fn float(self) -> Result<f32, DecodeErrorKind> {
-        match self {
-            Self::Fixed32(bits) => Ok(f32::from_bits(bits)),
-            _ => Err(DecodeErrorKind::WrongType),
-        }
+    pub(super) fn float(self) -> Decoded<f32> {
+        expected!(self, Self::Fixed32(bits) => f32::from_bits(bits))
     }
 
-    pub(super) fn fixed64(self) -> Result<u64, DecodeErrorKind> {
-        match self {
-            Self::Fixed64(number) => Ok(number),
-            _ => Err(DecodeErrorKind::WrongType),
-        }
+    pub(super) fn fixed64(self) -> Decoded<u64> {
+        expected!(self, Self::Fixed64(number) => number)
     }
 }
 
@@ -67,7 +58,7 @@ impl<'a> Reader<'a> {
 
     /// Returns the number and the value of the next field; `None` at the end of the message.
     #[inline]
-    pub(super) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, DecodeErrorKind> {
+    pub(super) fn next(&mut self) -> Decoded<Option<(u32, Value<'a>)>> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -102,8 +93,8 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(in crate::wire) fn each(
         mut self,
-        mut read: impl FnMut(u32, Value<'a>) -> Result<(), DecodeErrorKind>,
-    ) -> Result<(), DecodeErrorKind> {
+        mut read: impl FnMut(u32, Value<'a>) -> Decoded<()>,
+    ) -> Decoded<()> {
         while let Some((field, value)) = self.next()? {
             read(field, value)?;
         }
@@ -111,7 +102,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    fn take_bytes(&mut self) -> Result<&'a [u8], DecodeErrorKind> {
+    fn take_bytes(&mut self) -> Decoded<&'a [u8]> {
         let len = self.varint()?;
         let len = usize::try_from(len).map_err(|_| DecodeErrorKind::CutShort)?;
         let (bytes, rest) = self
@@ -122,7 +113,7 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    fn take_chunk<const N: usize>(&mut self) -> Result<[u8; N], DecodeErrorKind> {
+    fn take_chunk<const N: usize>(&mut self) -> Decoded<[u8; N]> {
         let (chunk, rest) = self
             .rest
             .split_first_chunk()
@@ -132,7 +123,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    fn varint(&mut self) -> Result<u64, DecodeErrorKind> {
+    fn varint(&mut self) -> Decoded<u64> {
         let (&first, rest) = self.rest.split_first().ok_or(DecodeErrorKind::CutShort)?;
         if first < 0x80 {
             self.rest = rest;
@@ -143,7 +134,7 @@ impl<'a> Reader<'a> {
 
     // Not inlined, so that the readers of fields stay small enough to be inlined themselves.
     #[inline(never)]
-    fn long_varint(&mut self) -> Result<u64, DecodeErrorKind> {
+    fn long_varint(&mut self) -> Decoded<u64> {
         let mut number = 0;
         for (at, &byte) in self.rest.iter().take(MAX_VARINT_LEN).enumerate() {
             let bits = u64::from(byte & 0x7f);
@@ -189,7 +180,7 @@ impl<'a> HeaderReader<'a> {
     }
 
     /// Returns the name that comes next, or the next value of the current name.
-    pub(in crate::wire) fn str(&mut self) -> Result<&'a str, DecodeErrorKind> {
+    pub(in crate::wire) fn str(&mut self) -> Decoded<&'a str> {
         let next = match self.values.checked_sub(1) {
             None => self.peek().map(|header| header.map(|(name, _)| name)),
             Some(remaining) => {
@@ -201,7 +192,7 @@ impl<'a> HeaderReader<'a> {
     }
 
     /// Returns the number of consecutive headers with the current name, whose values come next.
-    pub(in crate::wire) fn array(&mut self) -> Result<usize, DecodeErrorKind> {
+    pub(in crate::wire) fn array(&mut self) -> Decoded<usize> {
         let mut ahead = *self;
         let Some((name, _)) = ahead.header()? else {
             return Err(DecodeErrorKind::CutShort);
@@ -214,11 +205,11 @@ impl<'a> HeaderReader<'a> {
         Ok(values)
     }
 
-    fn peek(mut self) -> Result<Option<(&'a str, &'a str)>, DecodeErrorKind> {
+    fn peek(mut self) -> Decoded<Option<(&'a str, &'a str)>> {
         self.header()
     }
 
-    fn header(&mut self) -> Result<Option<(&'a str, &'a str)>, DecodeErrorKind> {
+    fn header(&mut self) -> Decoded<Option<(&'a str, &'a str)>> {
         while let Some((field, value)) = self.fields.next()? {
             if field == self.field {
                 return header(value.bytes()?).map(Some);
@@ -230,7 +221,7 @@ impl<'a> HeaderReader<'a> {
 
 /// Sets a field, or a `oneof`, that must occur only once. Protobuf would merge repeated messages,
 /// which no sender intends, and another parser might see only one of them.
-pub(super) fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<(), DecodeErrorKind> {
+pub(super) fn set_once<T>(slot: &mut Option<T>, value: T) -> Decoded<()> {
     match slot.replace(value) {
         None => Ok(()),
         Some(_) => Err(DecodeErrorKind::Contradiction),
@@ -247,7 +238,7 @@ pub(super) struct HeaderCheck<'a> {
 
 impl<'a> HeaderCheck<'a> {
     #[inline]
-    pub(super) fn take(&mut self, value: Value<'a>) -> Result<(), DecodeErrorKind> {
+    pub(super) fn take(&mut self, value: Value<'a>) -> Decoded<()> {
         let (name, _) = header(value.bytes()?)?;
         if self.last != Some(name) {
             self.names += 1;
@@ -258,7 +249,7 @@ impl<'a> HeaderCheck<'a> {
 }
 
 /// Reads the name and the value of a header, or of a map entry, which has the same form.
-pub(super) fn header(message: &[u8]) -> Result<(&str, &str), DecodeErrorKind> {
+pub(super) fn header(message: &[u8]) -> Decoded<(&str, &str)> {
     let mut fields = Reader::new(message);
     if let (Some(name), Some(value)) = (fields.next_if(NAME), fields.next_if(VALUE))
         && fields.rest.is_empty()
@@ -273,7 +264,7 @@ const NAME: u8 = 1 << 3 | 2;
 /// Tag of the value of a header, which nearly every encoder writes after the name.
 const VALUE: u8 = 2 << 3 | 2;
 
-fn header_in_any_order(message: &[u8]) -> Result<(&str, &str), DecodeErrorKind> {
+fn header_in_any_order(message: &[u8]) -> Decoded<(&str, &str)> {
     let (mut name, mut text) = ("", "");
     Reader::new(message).each(|field, value| {
         match field {

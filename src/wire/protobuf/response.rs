@@ -10,7 +10,7 @@ use crate::protocol::{
     WebSocketDecision,
 };
 use crate::wire::MessageType;
-use crate::wire::decode::{DecodeError, DecodeErrorKind};
+use crate::wire::decode::{DecodeError, DecodeErrorKind, Decoded};
 use crate::wire::recover_id::Undecodable;
 use crate::wire::response::{Answer, AnswerTo, CORRELATION_ID};
 use crate::wire::value::Budget;
@@ -57,29 +57,18 @@ fn write(response: &AgentResponse, correlation_id: &str, writer: &mut Writer<'_>
     if let Some(decision) = &response.websocket_decision {
         writer.message(1003, |writer| write_websocket_decision(decision, writer));
     }
-    match (
-        &response.request_body_mutation,
-        &response.response_body_mutation,
-    ) {
-        (Some(request), Some(response)) => {
-            writer.message(1001, |writer| {
-                write_mutation(request, Writer::copied_bytes, writer);
-            });
-            writer.message(1002, |writer| {
-                write_mutation(response, Writer::last_bytes, writer);
-            });
-        }
-        (Some(only), None) => {
-            writer.message(1001, |writer| {
-                write_mutation(only, Writer::last_bytes, writer);
-            });
-        }
-        (None, Some(only)) => {
-            writer.message(1002, |writer| {
-                write_mutation(only, Writer::last_bytes, writer);
-            });
-        }
-        (None, None) => {}
+    // Only the last value of the message need not be copied.
+    let write_request_bytes = match &response.response_body_mutation {
+        Some(_) => Writer::copied_bytes,
+        None => Writer::last_bytes,
+    };
+    if let Some(mutation) = &response.request_body_mutation {
+        let write = |writer: &mut _| write_mutation(mutation, write_request_bytes, writer);
+        writer.message(1001, write);
+    }
+    if let Some(mutation) = &response.response_body_mutation {
+        let write = |writer: &mut _| write_mutation(mutation, Writer::last_bytes, writer);
+        writer.message(1002, write);
     }
 }
 
@@ -168,7 +157,7 @@ pub(in crate::wire) fn decode_answer<T>(
 /// Encoded form of an `allow` without changes, which most answers are.
 const ENCODED_ALLOW: &[u8] = b"\x12\0";
 
-fn read<'a>(message: &'a [u8], envelope: &Bytes) -> Result<Answer<'a>, DecodeErrorKind> {
+fn read<'a>(message: &'a [u8], envelope: &Bytes) -> Decoded<Answer<'a>> {
     if message == ENCODED_ALLOW {
         return Ok(Answer {
             correlation_id: None,
@@ -218,11 +207,7 @@ fn read<'a>(message: &'a [u8], envelope: &Bytes) -> Result<Answer<'a>, DecodeErr
     })
 }
 
-fn read_decision(
-    field: u32,
-    value: Value<'_>,
-    envelope: &Bytes,
-) -> Result<Decision, DecodeErrorKind> {
+fn read_decision(field: u32, value: Value<'_>, envelope: &Bytes) -> Decoded<Decision> {
     let message = value.bytes()?;
     match field {
         2 => Reader::new(message)
@@ -236,7 +221,7 @@ fn read_decision(
     }
 }
 
-fn read_block(message: &[u8], envelope: &Bytes) -> Result<Decision, DecodeErrorKind> {
+fn read_block(message: &[u8], envelope: &Bytes) -> Decoded<Decision> {
     struct Block {
         status: u16,
         body: Option<String>,
@@ -244,7 +229,7 @@ fn read_block(message: &[u8], envelope: &Bytes) -> Result<Decision, DecodeErrorK
         /// Set for headers without entries, which could not be told from absent ones.
         has_headers: bool,
     }
-    let block: Result<_, DecodeErrorKind> = read_message!(message, envelope => Block {
+    let block: Decoded<_> = read_message!(message, envelope => Block {
         status = 1, body = 2, headers = 3, has_headers = 1000,
     });
     let block = block?;
@@ -256,7 +241,7 @@ fn read_block(message: &[u8], envelope: &Bytes) -> Result<Decision, DecodeErrorK
     })
 }
 
-fn read_header_op(value: Value<'_>) -> Result<HeaderOp, DecodeErrorKind> {
+fn read_header_op(value: Value<'_>) -> Decoded<HeaderOp> {
     let mut op = None;
     Reader::new(value.bytes()?).each(|field, value| {
         let read = match field {
@@ -279,7 +264,7 @@ fn read_header_op(value: Value<'_>) -> Result<HeaderOp, DecodeErrorKind> {
     op.ok_or(DecodeErrorKind::UnknownName("header operation"))
 }
 
-fn read_audit(value: Value<'_>) -> Result<AuditMetadata, DecodeErrorKind> {
+fn read_audit(value: Value<'_>) -> Decoded<AuditMetadata> {
     let mut audit = AuditMetadata::default();
     let mut budget = Budget::new();
     Reader::new(value.bytes()?).each(|field, value| {
@@ -307,14 +292,11 @@ fn read_audit(value: Value<'_>) -> Result<AuditMetadata, DecodeErrorKind> {
     Ok(audit)
 }
 
-fn read_mutation(value: Value<'_>, envelope: &Bytes) -> Result<BodyMutation, DecodeErrorKind> {
+fn read_mutation(value: Value<'_>, envelope: &Bytes) -> Decoded<BodyMutation> {
     read_message!(value.bytes()?, envelope => BodyMutation { data = 1, chunk_index = 2 })
 }
 
-fn read_websocket_decision(
-    value: Value<'_>,
-    envelope: &Bytes,
-) -> Result<WebSocketDecision, DecodeErrorKind> {
+fn read_websocket_decision(value: Value<'_>, envelope: &Bytes) -> Decoded<WebSocketDecision> {
     let mut decision = None;
     Reader::new(value.bytes()?).each(|field, value| {
         let read = match field {
@@ -328,6 +310,6 @@ fn read_websocket_decision(
     decision.ok_or(DecodeErrorKind::UnknownName("websocket decision"))
 }
 
-fn read_close(message: &[u8], envelope: &Bytes) -> Result<WebSocketDecision, DecodeErrorKind> {
+fn read_close(message: &[u8], envelope: &Bytes) -> Decoded<WebSocketDecision> {
     read_message!(message, envelope => WebSocketDecision::Close { code = 1, reason = 2 })
 }

@@ -2,7 +2,7 @@
 
 use super::CORRELATION_ID;
 use crate::protocol::{AuditMetadata, BodyMutation, Decision, HeaderOp, WebSocketDecision};
-use crate::wire::decode::{DecodeErrorKind, Field, Source};
+use crate::wire::decode::{DecodeErrorKind, Decoded, Field, Source};
 use crate::wire::encode::Sink;
 use crate::wire::fields::{
     ReadField, WriteField, enum_fields, insert_once, read_fields, read_struct, write_fields,
@@ -40,7 +40,7 @@ impl WriteField for BodyMutation {
 }
 
 impl<'a> ReadField<'a> for BodyMutation {
-    fn read<S: Source<'a>>(source: &mut S) -> Result<Self, DecodeErrorKind> {
+    fn read<S: Source<'a>>(source: &mut S) -> Decoded<Self> {
         read_struct!(source => BodyMutation { data [default], chunk_index [default] })
     }
 }
@@ -88,7 +88,7 @@ impl WriteField for Audit<'_> {
 /// Reads audit metadata and the correlation id that the response carries.
 pub(super) fn read_audit<'a, S: Source<'a>>(
     source: &mut S,
-) -> Result<(AuditMetadata, Option<&'a str>), DecodeErrorKind> {
+) -> Decoded<(AuditMetadata, Option<&'a str>)> {
     if source.null()? {
         return Ok((AuditMetadata::default(), None));
     }
@@ -119,7 +119,7 @@ impl WriteField for f32 {
 /// Reads a confidence. A number that is not finite counts as `None`.
 ///
 /// JSON cannot express such numbers, and serde writes null for them.
-fn read_confidence<'a, S: Source<'a>>(source: &mut S) -> Result<Option<f32>, DecodeErrorKind> {
+fn read_confidence<'a, S: Source<'a>>(source: &mut S) -> Decoded<Option<f32>> {
     let confidence = source.optional(S::float)?;
     Ok(confidence
         .map(|confidence| confidence as f32)
@@ -147,7 +147,7 @@ impl WriteField for Custom<'_> {
 
 fn read_custom<'a, S: Source<'a>>(
     source: &mut S,
-) -> Result<(HashMap<String, Value>, Option<&'a str>), DecodeErrorKind> {
+) -> Decoded<(HashMap<String, Value>, Option<&'a str>)> {
     let mut custom = HashMap::new();
     let mut correlation_id = Field::new();
     let mut budget = value::Budget::new();

@@ -2,7 +2,7 @@
 
 use super::parts::read_audit;
 use crate::protocol::{AgentResponse, PROTOCOL_VERSION};
-use crate::wire::decode::{DecodeError, DecodeErrorKind, Source};
+use crate::wire::decode::{DecodeError, DecodeErrorKind, Decoded, Source};
 use crate::wire::fields::read_fields;
 use crate::wire::recover_id::Undecodable;
 use crate::wire::{JsonParser, msgpack};
@@ -65,7 +65,7 @@ fn invalid(kind: DecodeErrorKind) -> DecodeError {
     DecodeError::in_message("agent response")(kind)
 }
 
-fn read<'a, S: Source<'a>>(source: &mut S) -> Result<Answer<'a>, DecodeErrorKind> {
+fn read<'a, S: Source<'a>>(source: &mut S) -> Decoded<Answer<'a>> {
     read_fields!(source =>
         version,
         decision,

@@ -2,7 +2,7 @@
 
 use super::{InProtobuf, convert};
 use crate::protocol::{ConfigUpdateRequest, ConfigUpdateType, RuleDefinition};
-use crate::wire::decode::DecodeErrorKind;
+use crate::wire::decode::{DecodeErrorKind, Decoded};
 use crate::wire::protobuf::generated as proto;
 use crate::wire::protobuf::generated::config_update_request::UpdateType;
 use crate::wire::protobuf::json_text;
@@ -18,7 +18,7 @@ impl InProtobuf for ConfigUpdateRequest {
         }
     }
 
-    fn from_proto(message: Self::Proto) -> Result<Self, DecodeErrorKind> {
+    fn from_proto(message: Self::Proto) -> Decoded<Self> {
         let update_type = message.update_type;
         let update_type = update_type.ok_or(DecodeErrorKind::Missing("update_type"))?;
         Ok(Self {
@@ -42,7 +42,7 @@ macro_rules! update_types {
             }
         }
 
-        fn from_update_type(update: UpdateType) -> Result<ConfigUpdateType, DecodeErrorKind> {
+        fn from_update_type(update: UpdateType) -> Decoded<ConfigUpdateType> {
             Ok(match update {
                 $(UpdateType::$variant(proto::$variant { $($field),* }) => {
                     ConfigUpdateType::$variant { $($field: convert::from!($field $(, $kind)?)),* }
@@ -75,7 +75,7 @@ impl InProtobuf for RuleDefinition {
         }
     }
 
-    fn from_proto(rule: Self::Proto) -> Result<Self, DecodeErrorKind> {
+    fn from_proto(rule: Self::Proto) -> Decoded<Self> {
         Ok(Self {
             id: rule.id,
             priority: rule.priority,

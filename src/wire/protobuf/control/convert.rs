@@ -1,6 +1,6 @@
 //! Conversion to and from generated types.
 
-use crate::wire::decode::DecodeErrorKind;
+use crate::wire::decode::Decoded;
 
 /// A type with a counterpart among the generated ones.
 pub(crate) trait InProtobuf: Sized {
@@ -8,7 +8,7 @@ pub(crate) trait InProtobuf: Sized {
     type Proto: prost::Message + Default;
 
     fn to_proto(&self) -> Self::Proto;
-    fn from_proto(message: Self::Proto) -> Result<Self, DecodeErrorKind>;
+    fn from_proto(message: Self::Proto) -> Decoded<Self>;
 }
 
 /// Implements [`InProtobuf`] for structs and the generated ones of the same names, field by field.
@@ -30,7 +30,7 @@ macro_rules! same_fields {
                 Self::Proto { $($field: convert::to!(&self.$field $(, $kind)?)),* }
             }
 
-            fn from_proto(message: Self::Proto) -> Result<Self, DecodeErrorKind> {
+            fn from_proto(message: Self::Proto) -> Decoded<Self> {
                 Ok(Self { $($field: convert::from!(message.$field $(, $kind)?)),* })
             }
         }
@@ -79,7 +79,7 @@ macro_rules! same_variants {
                 }
             }
 
-            fn from_proto(number: i32) -> Result<Self, DecodeErrorKind> {
+            fn from_proto(number: i32) -> Decoded<Self> {
                 match <$generated>::try_from(number) {
                     $(Ok(<$generated>::$variant) => Ok(Self::$variant),)*
                     _ => Err(DecodeErrorKind::UnknownName($field)),

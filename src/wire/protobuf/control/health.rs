@@ -2,7 +2,7 @@
 
 use super::InProtobuf;
 use crate::protocol::{HealthState, HealthStatus};
-use crate::wire::decode::DecodeErrorKind;
+use crate::wire::decode::{DecodeErrorKind, Decoded};
 use crate::wire::protobuf::generated as proto;
 
 impl InProtobuf for HealthStatus {
@@ -40,7 +40,7 @@ impl InProtobuf for HealthStatus {
         message
     }
 
-    fn from_proto(message: Self::Proto) -> Result<Self, DecodeErrorKind> {
+    fn from_proto(message: Self::Proto) -> Decoded<Self> {
         let state = HealthState::from_number(i64::from(message.state))
             .ok_or(DecodeErrorKind::UnknownName("state"))?;
         let state = match state {

@@ -16,7 +16,7 @@ use crate::protocol::{
     ShutdownRequest, now_ms,
 };
 use crate::wire::MessageType;
-use crate::wire::decode::DecodeErrorKind;
+use crate::wire::decode::{DecodeErrorKind, Decoded};
 use convert::{same_fields, same_variants};
 use prost::Message;
 
@@ -34,7 +34,7 @@ pub(in crate::wire) fn wrap(message: MessageType, content: &impl Message) -> Vec
 pub(in crate::wire) fn unwrap<T: Message + Default>(
     message: MessageType,
     payload: &[u8],
-) -> Result<T, DecodeErrorKind> {
+) -> Decoded<T> {
     T::decode(envelope::open(message, payload)?).map_err(|_| DecodeErrorKind::Syntax)
 }
 
@@ -91,7 +91,7 @@ impl InProtobuf for FlowControl {
         }
     }
 
-    fn from_proto(signal: Self::Proto) -> Result<Self, DecodeErrorKind> {
+    fn from_proto(signal: Self::Proto) -> Decoded<Self> {
         let action = match signal.action {
             1 => FlowControlAction::Pause,
             2 => FlowControlAction::Resume,
@@ -137,7 +137,7 @@ impl InProtobuf for LogMessage {
         message
     }
 
-    fn from_proto(message: Self::Proto) -> Result<Self, DecodeErrorKind> {
+    fn from_proto(message: Self::Proto) -> Decoded<Self> {
         let mut fields = match &message.fields_json {
             Some(text) => json_text::read_map(text)?,
             None => serde_json::Map::new(),
@@ -165,7 +165,7 @@ pub(in crate::wire) fn encode_cancel(correlation_id: &str, reason: CancelReason)
     wrap(MessageType::Cancel, &message)
 }
 
-pub(in crate::wire) fn decode_cancel(payload: &[u8]) -> Result<CancelRequest, DecodeErrorKind> {
+pub(in crate::wire) fn decode_cancel(payload: &[u8]) -> Decoded<CancelRequest> {
     let message: proto::CancelRequest = unwrap(MessageType::Cancel, payload)?;
     Ok(CancelRequest {
         correlation_id: message.correlation_id,
@@ -184,7 +184,7 @@ pub(in crate::wire) fn encode_ping(sequence: u64) -> Vec<u8> {
 }
 
 /// Encodes the pong for a ping.
-pub(in crate::wire) fn pong(ping: &[u8]) -> Result<Vec<u8>, DecodeErrorKind> {
+pub(in crate::wire) fn pong(ping: &[u8]) -> Decoded<Vec<u8>> {
     let ping: proto::Ping = unwrap(MessageType::Ping, ping)?;
     let pong = proto::Pong {
         sequence: ping.sequence,
@@ -194,7 +194,7 @@ pub(in crate::wire) fn pong(ping: &[u8]) -> Result<Vec<u8>, DecodeErrorKind> {
     Ok(wrap(MessageType::Pong, &pong))
 }
 
-pub(in crate::wire) fn decode_pong(payload: &[u8]) -> Result<Ping, DecodeErrorKind> {
+pub(in crate::wire) fn decode_pong(payload: &[u8]) -> Decoded<Ping> {
     let pong: proto::Pong = unwrap(MessageType::Pong, payload)?;
     Ok(Ping {
         sequence: pong.sequence,

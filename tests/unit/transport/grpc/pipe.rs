@@ -2,7 +2,7 @@ use super::*;
 use crate::wire::{MAX_FRAME_LEN, MessageType, OutgoingFrame, frame_of, write_message};
 
 fn take(pipe: &PipeBody) -> Vec<u8> {
-    let mut queue = pipe.pipe.queue();
+    let mut queue = lock(&pipe.pipe.queue);
     std::iter::from_fn(|| queue.take()).flatten().collect()
 }
 
