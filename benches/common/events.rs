@@ -152,6 +152,7 @@ pub fn request_headers(count: usize) -> RequestHeaders<'static, Pairs> {
             upstream_id: None,
             timestamp: "2026-01-02T03:04:05Z",
             traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            body_follows: None,
         },
         method: "GET",
         uri: "/api/v1/search?q=tollgate&page=2",

@@ -201,6 +201,7 @@ pub(crate) fn head(id: &str) -> RequestHeaders<'_, &[(&'static str, &'static str
             upstream_id: None,
             timestamp: traffic::TIMESTAMP,
             traceparent: None,
+            body_follows: None,
         },
         method: traffic::METHOD,
         uri: traffic::URI,
