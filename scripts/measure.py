@@ -37,8 +37,11 @@ def apply_defaults(options, rounds):
     options.body = {None: [0, BODY_BYTES], True: [BODY_BYTES], False: [0]}[options.body]
 
 
-def measure_rounds(settings, names, rounds, measure):
-    """Calls `measure(name, setting)` in each round; returns all reports by setting and name."""
+def measure_rounds(settings, names, rounds, measure, is_measured=lambda name, setting: True):
+    """Calls `measure(name, setting)` in each round; returns all reports by setting and name.
+
+    A name without `is_measured(name, setting)` has no reports in that setting.
+    """
     reports = {(setting, name): [] for setting in settings for name in names}
     for number in range(rounds):
         progress(f"round {number + 1} of {rounds}")
@@ -46,7 +49,8 @@ def measure_rounds(settings, names, rounds, measure):
             # The state of the machine depends on the position in a round, so the order rotates.
             first = number % len(names)
             for name in names[first:] + names[:first]:
-                reports[setting, name].append(measure(name, setting))
+                if is_measured(name, setting):
+                    reports[setting, name].append(measure(name, setting))
     return reports
 
 

@@ -2,7 +2,7 @@
 
 from .tables import count, spread, table
 
-WITH_ONE_AGENT = ("one agent", "one agent, shared connections")
+WITH_ONE_AGENT = ("one agent", "one agent, shared connections", "hyper with one agent")
 
 
 def on_page(results):
