@@ -48,6 +48,10 @@ pub enum BadRequest {
     /// The `connection` header is invalid.
     #[error("the connection header is invalid")]
     Connection,
+    /// A request that goes on with the WebSocket protocol has a body. Servers may take its bytes for
+    /// frames, or for another request.
+    #[error("a request for a WebSocket connection has a body")]
+    WebSocketBody,
 }
 
 /// Form of the path that agents and the upstream get.
@@ -213,7 +217,6 @@ const STAYS: [HeaderName; 4] = [CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCOD
 /// `connection` itself keeps the options that say whether the client's connection stays open, which
 /// the server still needs.
 fn remove_connection_headers(head: &mut impl RequestHead) -> Result<(), BadRequest> {
-    let keeps_upgrade = is_websocket(head);
     let mut kept = "";
     let mut named = Vec::new();
     for value in head.headers().get_all(CONNECTION) {
@@ -229,6 +232,13 @@ fn remove_connection_headers(head: &mut impl RequestHead) -> Result<(), BadReque
     }
     for name in named.iter().filter(|name| !STAYS.contains(name)) {
         head.remove(name);
+    }
+    // Only now: without headers that the client names, the request may be none for a WebSocket.
+    let keeps_upgrade = is_websocket(head);
+    if keeps_upgrade {
+        // Other protocols may be offered in the same header.
+        head.set(UPGRADE, HeaderValue::from_static("websocket"))
+            .map_err(|_| BadRequest::Connection)?;
     }
     for name in &OF_CONNECTION {
         if head.headers().contains_key(name) && !(keeps_upgrade && name == UPGRADE) {
@@ -262,6 +272,11 @@ pub(super) fn normalise_response(head: &mut impl HeaderTarget) {
             head.remove(name);
         }
     }
+}
+
+/// Returns whether a response goes on with the WebSocket protocol.
+pub(super) fn goes_on_with_websocket(head: &impl HeaderTarget) -> bool {
+    has_token(head.headers(), &UPGRADE, "websocket")
 }
 
 /// Returns whether the list in a header has this token, in any case.

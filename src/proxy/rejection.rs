@@ -34,6 +34,10 @@ pub enum Rejection {
     /// [`WebSocketMode`](super::WebSocketMode) forbids.
     #[error("WebSocket connections are not forwarded here")]
     WebSocket,
+    /// The upstream goes on with a protocol that it was not asked for, so no agent would see what
+    /// follows.
+    #[error("the upstream switches to a protocol that it was not asked for")]
+    Switched,
     /// An agent asked for a header change that is not permitted.
     #[error("an agent asked for a header change that is not permitted: {0}")]
     Headers(#[from] HeaderOpError),

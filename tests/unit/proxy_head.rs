@@ -122,12 +122,45 @@ fn only_websocket_may_be_upgraded_to() {
     let head = normal("/", Version::HTTP_11, &offer).unwrap();
     assert_eq!(
         (all(&head, "connection"), all(&head, "upgrade")),
-        (vec!["upgrade"], vec!["WebSocket"])
+        (vec!["upgrade"], vec!["websocket"])
     );
     assert!(is_websocket(&head));
     assert!(!is_websocket(
         &normal("/", Version::HTTP_10, &offer).unwrap()
     ));
+}
+
+#[test]
+fn offers_beside_websocket_are_dropped() {
+    let offer = [
+        ("host", "a"),
+        ("connection", "upgrade, http2-settings"),
+        ("http2-settings", "AAMAAABkAAQAAP__"),
+        ("upgrade", "websocket, h2c"),
+        ("upgrade", "foo/2"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("sec-websocket-version", "13"),
+    ];
+    let head = normal("/", Version::HTTP_11, &offer).unwrap();
+    assert_eq!(all(&head, "upgrade"), ["websocket"]);
+    assert!(is_websocket(&head));
+}
+
+#[test]
+fn request_without_the_headers_of_websocket_is_not_upgraded() {
+    for named in ["sec-websocket-version", "Sec-WebSocket-Key"] {
+        let connection = format!("upgrade, {named}");
+        let offer = [
+            ("host", "a"),
+            ("connection", &*connection),
+            ("upgrade", "websocket"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-version", "13"),
+        ];
+        let head = normal("/", Version::HTTP_11, &offer).unwrap();
+        assert!(!head.headers.contains_key(UPGRADE), "{named}");
+        assert!(!head.headers.contains_key(CONNECTION), "{named}");
+    }
 }
 
 #[test]
