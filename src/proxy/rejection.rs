@@ -34,6 +34,14 @@ pub enum Rejection {
     /// [`WebSocketMode`](super::WebSocketMode) forbids.
     #[error("WebSocket connections are not forwarded here")]
     WebSocket,
+    /// The upstream goes on with a protocol that it was not asked for, so no agent would see what
+    /// follows.
+    #[error("the upstream switches to a protocol that it was not asked for")]
+    Switched,
+    /// Clients would understand the length of the response in different ways, or it has a transfer
+    /// coding that agents cannot look into.
+    #[error("the response has an ambiguous length or an unknown transfer coding")]
+    ResponseFraming,
     /// An agent asked for a header change that is not permitted.
     #[error("an agent asked for a header change that is not permitted: {0}")]
     Headers(#[from] HeaderOpError),
@@ -95,8 +103,9 @@ impl Rejection {
             reason => reason,
         };
         let status_text = status.as_str();
-        // Clients cause these as they like.
-        if status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED {
+        // Clients cause these as they like: also the rest of a body, after the response has ended.
+        let is_frequent = status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED;
+        if is_frequent || matches!(reason, Self::Over) {
             log_line!(debug, NO_PEER, { reason, status = status_text }, "a request was refused");
         } else {
             log_line!(warn, NO_PEER, { reason, status = status_text }, "a request was rejected");

@@ -6,7 +6,9 @@ use super::body_flow::{BodyFlow, Judged, Message};
 use super::chain::{AgentChain, AgentRole, BodyMode, Chain, CodingMode, RequestId, WebSocketMode};
 use super::client::ClientInfo;
 use super::content;
-use super::head::{RequestHead, is_websocket, normalise, normalise_response};
+use super::head::{
+    BadRequest, RequestHead, goes_on_with_websocket, is_websocket, normalise, normalise_response,
+};
 use super::header_ops::{HeaderTarget, apply_header_ops};
 use super::rejection::Rejection;
 use crate::events::{IpText, Timestamp};
@@ -69,6 +71,8 @@ pub struct Transaction {
     /// Changes of the response's head that agents asked for before it arrived.
     response_headers: Vec<HeaderOp>,
     has_request_body: bool,
+    /// Set if the request goes on with the WebSocket protocol, if the upstream accepts it.
+    is_websocket: bool,
     has_request_head_gone: bool,
     has_response_head_gone: bool,
     is_over: bool,
@@ -108,6 +112,7 @@ impl Transaction {
             request_headers: Vec::new(),
             response_headers: Vec::new(),
             has_request_body: false,
+            is_websocket: false,
             has_request_head_gone: false,
             has_response_head_gone: false,
             is_over: false,
@@ -154,6 +159,9 @@ impl Transaction {
         if is_websocket(head) && !self.forwards_websockets() {
             return Err(Rejection::WebSocket);
         }
+        if is_websocket(head) && has_body {
+            return Err(BadRequest::WebSocketBody.into());
+        }
         self.prepare_for_response(head)?;
         self.request.watch(&self.chain, &self.exchanges);
         if has_body {
@@ -166,6 +174,7 @@ impl Transaction {
             self.judge_empty_body(Message::Request).await?;
             apply_header_ops(head, &std::mem::take(&mut self.request_headers))?;
         }
+        self.is_websocket = is_websocket(head);
         Ok(())
     }
 
@@ -497,7 +506,9 @@ impl Transaction {
             .await;
         settled.map_err(|stop| reject(stop, &self.response_headers))?;
         if status != StatusCode::SWITCHING_PROTOCOLS {
-            normalise_response(head);
+            normalise_response(head).map_err(|_| Rejection::ResponseFraming)?;
+        } else if !(self.is_websocket && goes_on_with_websocket(head)) {
+            return Err(Rejection::Switched);
         }
         self.response.watch(&self.chain, &self.exchanges);
         if has_body {
@@ -679,3 +690,7 @@ const fn protocol(version: Version) -> &'static str {
         _ => "HTTP/1.1",
     }
 }
+
+#[cfg(test)]
+#[path = "../../tests/unit/proxy/transaction.rs"]
+mod tests;

@@ -75,6 +75,8 @@ where
     }
     let upstream = hyper::upgrade::on(&mut response);
     let (mut head, _) = response.into_parts();
+    // None was offered. Frames of a client that uses one nevertheless are violations.
+    decline_extensions(&mut head.headers);
     let judged = transaction
         .judge_response(head.status, &mut head, false)
         .await;
