@@ -49,8 +49,8 @@ pub enum BadRequest {
     /// The `connection` header is invalid.
     #[error("the connection header is invalid")]
     Connection,
-    /// A request that goes on with the WebSocket protocol has a body. Servers may take its bytes for
-    /// frames, or for another request.
+    /// A request that goes on with the WebSocket protocol has a body. Servers may take its bytes
+    /// for frames, or for another request.
     #[error("a request for a WebSocket connection has a body")]
     WebSocketBody,
 }
@@ -301,8 +301,8 @@ fn remove_connection_headers(head: &mut impl RequestHead) -> Result<(), BadReque
 ///
 /// # Errors
 ///
-/// [`BadRequest::Framing`] for a response whose length clients understand in different ways, or that
-/// has a transfer coding that agents cannot look into.
+/// [`BadRequest::Framing`] for a response whose length clients understand in different ways, or
+/// that has a transfer coding that agents cannot look into.
 pub(super) fn normalise_response(head: &mut impl HeaderTarget) -> Result<(), BadRequest> {
     let values = head.headers().get_all(CONNECTION).iter();
     let named = values

@@ -143,7 +143,7 @@ where
     }
 }
 
-/// Adds the host that the upstream gets to a request of HTTP/1.0 without one, so that agents see it.
+/// Adds the host that the upstream gets to a request of HTTP/1.0 without one, for agents to see.
 fn settle_host<B>(request: &mut Request<B>, host: &HeaderValue) {
     let is_old = request.version() < Version::HTTP_11 && request.uri().authority().is_none();
     if is_old && !request.headers().contains_key(HOST) {
