@@ -16,7 +16,8 @@ pub trait RequestHead: HeaderTarget {
     /// Returns the version of HTTP that the client speaks.
     fn version(&self) -> Version;
     /// Returns path and query as the client sent them, without scheme and authority. `*` for a
-    /// request about the server as a whole.
+    /// request about the server as a whole, `/` for an absolute URI without them, and nothing for a
+    /// target that is an authority only.
     fn path_and_query(&self) -> Cow<'_, str>;
     /// Returns the authority of an absolute URI, or the `:authority` of HTTP/2.
     fn authority(&self) -> Option<&str>;
@@ -37,7 +38,7 @@ pub enum BadRequest {
     #[error("the request has no host, several, or an invalid one")]
     Host,
     /// The end of the body is ambiguous.
-    #[error("content-length and transfer-encoding contradict each other")]
+    #[error("content-length or transfer-encoding is invalid, or they contradict each other")]
     Framing,
     /// The target of the request is invalid.
     #[error("the target of the request is invalid")]
@@ -48,8 +49,8 @@ pub enum BadRequest {
     /// The `connection` header is invalid.
     #[error("the connection header is invalid")]
     Connection,
-    /// A request that goes on with the WebSocket protocol has a body. Servers may take its bytes for
-    /// frames, or for another request.
+    /// A request that goes on with the WebSocket protocol has a body. Servers may take its bytes
+    /// for frames, or for another request.
     #[error("a request for a WebSocket connection has a body")]
     WebSocketBody,
 }
@@ -82,6 +83,7 @@ pub enum PathForm {
 /// A [`BadRequest`] for a request that servers understand in different ways.
 pub(super) fn normalise(head: &mut impl RequestHead, form: PathForm) -> Result<(), BadRequest> {
     check_framing(head)?;
+    settle_length(head)?;
     settle_host(head)?;
     settle_target(head, form)?;
     join_cookies(head);
@@ -103,11 +105,10 @@ pub fn is_websocket(head: &impl RequestHead) -> bool {
 
 fn check_framing(head: &impl RequestHead) -> Result<(), BadRequest> {
     let headers = head.headers();
-    let Some(coding) = headers.get(TRANSFER_ENCODING) else {
+    if !headers.contains_key(TRANSFER_ENCODING) {
         return Ok(());
-    };
-    let is_plain = coding.as_bytes().eq_ignore_ascii_case(b"chunked")
-        && headers.get_all(TRANSFER_ENCODING).iter().count() == 1
+    }
+    let is_plain = is_chunked(headers)
         && !headers.contains_key(CONTENT_LENGTH)
         && head.version() == Version::HTTP_11;
     if is_plain {
@@ -115,6 +116,42 @@ fn check_framing(head: &impl RequestHead) -> Result<(), BadRequest> {
     } else {
         Err(BadRequest::Framing)
     }
+}
+
+/// Returns whether `chunked` is the only transfer coding.
+fn is_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_first = codings
+        .next()
+        .is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    is_first && codings.next().is_none()
+}
+
+/// Leaves one `content-length` in its usual form. Servers differ in what they take several of them,
+/// or an odd form, for.
+fn settle_length(head: &mut impl HeaderTarget) -> Result<(), BadRequest> {
+    let mut values = head.headers().get_all(CONTENT_LENGTH).iter();
+    let Some(first) = values.next() else {
+        return Ok(());
+    };
+    let digits = first.as_bytes();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(BadRequest::Framing);
+    }
+    let mut has_more = false;
+    for other in values {
+        if other != first {
+            return Err(BadRequest::Framing);
+        }
+        has_more = true;
+    }
+    if !has_more && (digits == b"0" || !digits.starts_with(b"0")) {
+        return Ok(());
+    }
+    let text = first.to_str().map_err(|_| BadRequest::Framing)?;
+    let length: u64 = text.parse().map_err(|_| BadRequest::Framing)?;
+    head.set(CONTENT_LENGTH, HeaderValue::from(length))
+        .map_err(|_| BadRequest::Framing)
 }
 
 fn settle_host(head: &mut impl RequestHead) -> Result<(), BadRequest> {
@@ -164,6 +201,10 @@ fn settle_target(head: &mut impl RequestHead, form: PathForm) -> Result<(), BadR
         return Ok(());
     }
     let spelled = head.path_and_query();
+    if spelled.is_empty() {
+        // Only `CONNECT` has an authority without a scheme as its target.
+        return Err(BadRequest::Target);
+    }
     let (path, query) = match spelled.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (&*spelled, None),
@@ -257,12 +298,13 @@ fn remove_connection_headers(head: &mut impl RequestHead) -> Result<(), BadReque
 }
 
 /// Removes the headers of the upstream's connection from a response, before agents are asked.
-pub(super) fn normalise_response(head: &mut impl HeaderTarget) {
-    let headers = head.headers();
-    if !headers.contains_key(CONNECTION) {
-        return;
-    }
-    let values = headers.get_all(CONNECTION).iter();
+///
+/// # Errors
+///
+/// [`BadRequest::Framing`] for a response whose length clients understand in different ways, or
+/// that has a transfer coding that agents cannot look into.
+pub(super) fn normalise_response(head: &mut impl HeaderTarget) -> Result<(), BadRequest> {
+    let values = head.headers().get_all(CONNECTION).iter();
     let named = values
         .flat_map(tokens)
         .filter_map(|name| HeaderName::from_bytes(name).ok());
@@ -272,6 +314,17 @@ pub(super) fn normalise_response(head: &mut impl HeaderTarget) {
             head.remove(name);
         }
     }
+    if !head.headers().contains_key(TRANSFER_ENCODING) {
+        return settle_length(head);
+    }
+    if !is_chunked(head.headers()) {
+        return Err(BadRequest::Framing);
+    }
+    // The coding counts (RFC 9112, section 6.3).
+    if head.headers().contains_key(CONTENT_LENGTH) {
+        head.remove(&CONTENT_LENGTH);
+    }
+    Ok(())
 }
 
 /// Returns whether a response goes on with the WebSocket protocol.

@@ -38,6 +38,10 @@ pub enum Rejection {
     /// follows.
     #[error("the upstream switches to a protocol that it was not asked for")]
     Switched,
+    /// Clients would understand the length of the response in different ways, or it has a transfer
+    /// coding that agents cannot look into.
+    #[error("the response has an ambiguous length or an unknown transfer coding")]
+    ResponseFraming,
     /// An agent asked for a header change that is not permitted.
     #[error("an agent asked for a header change that is not permitted: {0}")]
     Headers(#[from] HeaderOpError),

@@ -505,7 +505,7 @@ impl Transaction {
             .await;
         settled.map_err(|stop| reject(stop, &self.response_headers))?;
         if status != StatusCode::SWITCHING_PROTOCOLS {
-            normalise_response(head);
+            normalise_response(head).map_err(|_| Rejection::ResponseFraming)?;
         } else if !(self.is_websocket && goes_on_with_websocket(head)) {
             return Err(Rejection::Switched);
         }

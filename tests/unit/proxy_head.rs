@@ -164,6 +164,86 @@ fn request_without_the_headers_of_websocket_is_not_upgraded() {
 }
 
 #[test]
+fn response_has_no_headers_of_the_connection() {
+    let mut head = HeaderMap::new();
+    for (name, value) in [
+        ("keep-alive", "timeout=5"),
+        ("upgrade", "h2c"),
+        ("x-a", "1"),
+    ] {
+        head.insert(name, HeaderValue::from_static(value));
+    }
+    normalise_response(&mut head).unwrap();
+    let names: Vec<_> = head.keys().map(HeaderName::as_str).collect();
+    assert_eq!(names, ["x-a"]);
+}
+
+#[test]
+fn response_has_one_length() {
+    let normal = |sent: &[(&'static str, &'static str)]| {
+        let mut head = HeaderMap::new();
+        for (name, value) in sent {
+            head.append(*name, HeaderValue::from_static(value));
+        }
+        normalise_response(&mut head)?;
+        let length = head.get("content-length").cloned();
+        Ok::<_, BadRequest>(length.map(|length| length.to_str().unwrap().to_owned()))
+    };
+    let both = [("content-length", "3"), ("transfer-encoding", "chunked")];
+    assert_eq!(normal(&both), Ok(None));
+    let twice = [("content-length", "5"), ("content-length", "5")];
+    assert_eq!(normal(&twice), Ok(Some("5".to_owned())));
+    for refused in [
+        ("content-length", "5, 5"),
+        ("transfer-encoding", "gzip, chunked"),
+        ("transfer-encoding", "identity"),
+    ] {
+        assert_eq!(normal(&[refused]), Err(BadRequest::Framing), "{refused:?}");
+    }
+}
+
+#[test]
+fn authority_alone_is_no_target() {
+    let host = [("host", "a.test")];
+    let refused = normal("b.test:80", Version::HTTP_11, &host).map(drop);
+    assert_eq!(refused, Err(BadRequest::Target));
+    let mut connect = parts("CONNECT", "b.test:80", Version::HTTP_11, &host);
+    assert_eq!(normalise(&mut connect, PathForm::Normal), Ok(()));
+}
+
+#[test]
+fn length_is_one_number() {
+    for (sent, forwarded) in [
+        (&["7"][..], "7"),
+        (&["0"], "0"),
+        (&["7", "7"], "7"),
+        (&["007"], "7"),
+        (&["00"], "0"),
+    ] {
+        let lengths = sent.iter().map(|length| ("content-length", *length));
+        let headers: Vec<_> = [("host", "a")].into_iter().chain(lengths).collect();
+        let head = normal("/", Version::HTTP_11, &headers).unwrap();
+        assert_eq!(all(&head, "content-length"), [forwarded], "{sent:?}");
+    }
+    for sent in [
+        &["7", "8"][..],
+        &["7", "07"],
+        &["7, 7"],
+        &["+7"],
+        &[""],
+        &["0x7"],
+    ] {
+        let lengths = sent.iter().map(|length| ("content-length", *length));
+        let headers: Vec<_> = [("host", "a")].into_iter().chain(lengths).collect();
+        let refused = normal("/", Version::HTTP_11, &headers).map(drop);
+        assert_eq!(refused, Err(BadRequest::Framing), "{sent:?}");
+    }
+    let long = [("host", "a"), ("content-length", "099999999999999999999")];
+    let refused = normal("/", Version::HTTP_11, &long).map(drop);
+    assert_eq!(refused, Err(BadRequest::Framing));
+}
+
+#[test]
 fn framing_is_unambiguous() {
     for sent in [
         &[("transfer-encoding", "chunked"), ("content-length", "1")][..],
