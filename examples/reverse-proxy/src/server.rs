@@ -5,7 +5,8 @@ use crate::proxy_header;
 use crate::upstream::Upstream;
 use anyhow::Context;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::{HOST, HeaderValue};
+use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -39,6 +40,7 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
     let upstream = Upstream::new(settings.upstream)?;
     let forward = service_fn(move |request| upstream.clone().forward(request));
     let service = AgentLayer::new(chain).layer(forward);
+    let default_host = HeaderValue::from_str(&settings.upstream.to_string())?;
     let listener = TcpListener::bind(settings.listen).await;
     let listener = listener.with_context(|| format!("cannot listen at {}", settings.listen))?;
 
@@ -64,6 +66,7 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
                 let client = Client {
                     service: service.clone(),
                     has_proxy_header: settings.proxy_protocol,
+                    default_host: default_host.clone(),
                     address,
                 };
                 tokio::spawn(client.serve(stream, builder.clone(), graceful.watcher()));
@@ -84,6 +87,8 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
 struct Client<S> {
     service: S,
     has_proxy_header: bool,
+    /// Host of requests without one, which only HTTP/1.0 has.
+    default_host: HeaderValue,
     address: SocketAddr,
 }
 
@@ -111,10 +116,12 @@ where
             }
         };
         let peer = Peer::new(address).proxied(proxied);
+        let host = self.default_host;
         let service = self
             .service
             .map_request(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(peer);
+                settle_host(&mut request, &host);
                 request
             });
         let stream = Box::pin(ClientStream::new(stream, first, HEAD_TIMEOUT));
@@ -133,5 +140,13 @@ where
             return Ok((None, Bytes::new()));
         }
         timeout(HEAD_TIMEOUT, proxy_header::read(stream)).await?
+    }
+}
+
+/// Adds the host that the upstream gets to a request of HTTP/1.0 without one: agents see it, too.
+fn settle_host<B>(request: &mut Request<B>, host: &HeaderValue) {
+    let is_old = request.version() < Version::HTTP_11 && request.uri().authority().is_none();
+    if is_old && !request.headers().contains_key(HOST) {
+        request.headers_mut().insert(HOST, host.clone());
     }
 }
