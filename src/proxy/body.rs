@@ -132,7 +132,7 @@ impl HeldBody {
 
     /// Returns the position of a chunk. Indices usually ascend, and then the chunks before it are
     /// not looked at: an agent may ask to change one with each answer.
-    fn position(&self, index: u32) -> Option<usize> {
+    pub(super) fn position(&self, index: u32) -> Option<usize> {
         if self.has_ascending_indices {
             return self
                 .chunks
@@ -155,6 +155,12 @@ impl HeldBody {
     /// Returns the most recent chunk as the mutations left it; `None` if no chunk is held.
     pub fn last(&self) -> Option<&Bytes> {
         self.chunks.last().map(|(_, data)| data)
+    }
+
+    /// Returns the index and the data of a chunk by its position among those that are held.
+    pub(super) fn chunk(&self, position: usize) -> Option<(u32, &Bytes)> {
+        let (index, data) = self.chunks.get(position)?;
+        Some((*index, data))
     }
 
     /// Removes all chunks and returns them as one. A single chunk is not copied.

@@ -52,6 +52,9 @@ pub(super) struct BodyFlow {
     held: HeldBody,
     /// Chunks before they were decoded, if there is a decoder.
     originals: HeldBody,
+    /// Number of held chunks that each stage after the first was asked about, indexed like the
+    /// stages.
+    shown: SmallVec<[usize; 2]>,
     /// Set if an agent that sees the body may change it.
     may_change: bool,
     is_changed: bool,
@@ -111,6 +114,7 @@ impl BodyFlow {
             decoder: None,
             held: held(),
             originals: held(),
+            shown: SmallVec::new(),
             may_change: false,
             is_changed: false,
             passing: None,
@@ -122,6 +126,7 @@ impl BodyFlow {
     pub(super) fn watch(&mut self, chain: &Chain, exchanges: &[Exchange]) {
         let kind = self.message.event_type();
         self.undecided.resize(exchanges.len(), false);
+        self.shown.resize(chain.stages.len(), 0);
         let sees = |stage: &Range<usize>| {
             let mut exchanges = exchanges[stage.clone()].iter();
             exchanges.any(|exchange| exchange.is_subscribed(kind))
@@ -367,35 +372,74 @@ impl BodyFlow {
         if let Some(replies) = chunk.replies {
             let stage = self.first_stage;
             self.apply(chain, stage, replies, &mut judged)?;
+            if judged.is_last {
+                self.check_decided(chain, stage)?;
+            }
             for stage in stage + 1..chain.stages.len() {
-                let data = self.held.last().cloned().unwrap_or_default();
-                if data.is_empty() && !chunk.is_last {
+                if self.is_stage_undecided(chain, stage - 1) {
                     break;
                 }
-                let passed = OnWay {
-                    data,
-                    original: Bytes::new(),
-                    replies: None,
-                    ..chunk
-                };
-                let event = self.event(id, &passed);
-                let agents = chain.stages[stage].clone();
-                let is_asked =
-                    |at, exchange: &Exchange| self.is_asked(agents.start + at, exchange, &event);
-                let exchanges = &mut exchanges[agents.clone()];
-                let replies = match self.message {
-                    Message::Request => {
-                        ask(exchanges, &RequestBodyChunk(event.clone()), is_asked).await?
-                    }
-                    Message::Response => {
-                        ask(exchanges, &ResponseBodyChunk(event.clone()), is_asked).await?
-                    }
-                };
-                self.apply(chain, stage, replies, &mut judged)?;
+                self.show(chain, stage, exchanges, id, &mut judged).await?;
             }
         }
         self.release(chain, &mut judged)?;
         Ok(judged)
+    }
+
+    /// Asks a stage after the first about the chunks that those before it have let go.
+    async fn show(
+        &mut self,
+        chain: &Chain,
+        stage: usize,
+        exchanges: &mut [Exchange],
+        id: &str,
+        judged: &mut Judged,
+    ) -> Result<(), Stop> {
+        let agents = chain.stages[stage].clone();
+        while let Some((index, data)) = self.held.chunk(self.shown[stage]) {
+            let is_last = judged.is_last && self.held.chunk(self.shown[stage] + 1).is_none();
+            let shown = OnWay {
+                index,
+                data: data.clone(),
+                original: Bytes::new(),
+                is_last,
+                replies: None,
+            };
+            self.shown[stage] += 1;
+            if shown.data.is_empty() && !is_last {
+                continue;
+            }
+            let event = self.event(id, &shown);
+            let is_asked =
+                |at, exchange: &Exchange| self.is_asked(agents.start + at, exchange, &event);
+            let exchanges = &mut exchanges[agents.clone()];
+            let replies = match self.message {
+                Message::Request => {
+                    ask(exchanges, &RequestBodyChunk(event.clone()), is_asked).await?
+                }
+                Message::Response => {
+                    ask(exchanges, &ResponseBodyChunk(event.clone()), is_asked).await?
+                }
+            };
+            self.apply(chain, stage, replies, judged)?;
+            if is_last {
+                self.check_decided(chain, stage)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_stage_undecided(&self, chain: &Chain, stage: usize) -> bool {
+        self.undecided[chain.stages[stage].clone()].contains(&true)
+    }
+
+    /// Rejects the message if an agent of a stage is undecided after the last chunk.
+    fn check_decided(&self, chain: &Chain, stage: usize) -> Result<(), Rejection> {
+        let mut agents = chain.stages[stage].clone();
+        match agents.find(|at| self.undecided[*at]) {
+            Some(at) => Err(Rejection::Undecided(chain.agents[at].agent.shared_id())),
+            None => Ok(()),
+        }
     }
 
     /// Applies the replies of one stage.
@@ -412,10 +456,7 @@ impl BodyFlow {
             };
             let agent = &chain.agents[at];
             self.undecided[at] = changes.needs_more;
-            if changes.needs_more && judged.is_last {
-                return Err(Rejection::Undecided(agent.agent.shared_id()));
-            }
-            self.change(agent, &changes)?;
+            self.change(agent, stage, &changes)?;
             if !changes.request_headers.is_empty() || !changes.response_headers.is_empty() {
                 judged.agent = Some(agent.agent.shared_id());
             }
@@ -425,7 +466,12 @@ impl BodyFlow {
         Ok(())
     }
 
-    fn change(&mut self, agent: &ChainAgent, changes: &Changes) -> Result<(), Rejection> {
+    fn change(
+        &mut self,
+        agent: &ChainAgent,
+        stage: usize,
+        changes: &Changes,
+    ) -> Result<(), Rejection> {
         let mutations = match self.message {
             Message::Request => &changes.request_body,
             Message::Response => &changes.response_body,
@@ -435,6 +481,15 @@ impl BodyFlow {
         }
         if agent.role == AgentRole::Decides {
             return Err(Rejection::NotAllowedToChange(agent.agent.shared_id()));
+        }
+        // Later agents have judged what this one had let go.
+        let shown = self.shown.iter().skip(stage + 1).max();
+        let shown = shown.copied().unwrap_or_default();
+        for mutation in mutations.iter().filter(|change| !change.is_pass_through()) {
+            let index = mutation.chunk_index;
+            if self.held.position(index).is_some_and(|at| at < shown) {
+                return Err(self.message.body_error(BodyError::NoSuchChunk { index }));
+            }
         }
         self.is_changed = true;
         let changed = self.held.change(mutations);
@@ -462,6 +517,7 @@ impl BodyFlow {
             return Ok(());
         }
         self.is_streaming = true;
+        self.shown.fill(0);
         judged.data = match self.passing() {
             Passing::Original if self.decoder.is_some() => {
                 self.held.release();
