@@ -103,8 +103,9 @@ impl Rejection {
             reason => reason,
         };
         let status_text = status.as_str();
-        // Clients cause these as they like.
-        if status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED {
+        // Clients cause these as they like: also the rest of a body, after the response has ended.
+        let is_frequent = status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED;
+        if is_frequent || matches!(reason, Self::Over) {
             log_line!(debug, NO_PEER, { reason, status = status_text }, "a request was refused");
         } else {
             log_line!(warn, NO_PEER, { reason, status = status_text }, "a request was rejected");
