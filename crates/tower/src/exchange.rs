@@ -1,11 +1,11 @@
 //! The transaction of one request, which those who handle its two bodies may share.
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard as StdGuard, PoisonError};
 use tokio::sync::{MutexGuard, Notify};
-use tollgate::proxy::{Rejection, Transaction};
+use tollgate::proxy::{Rejection, Transaction, plain_answer};
 
 /// A transaction whose request body is judged while the response is awaited.
 #[derive(Clone)]
@@ -35,7 +35,16 @@ impl Shared {
 
     /// Notes that the request's body was rejected.
     pub(crate) fn reject(&self, rejection: Rejection) {
-        *self.response() = Some(rejection.into_response());
+        self.refuse(rejection.into_response());
+    }
+
+    /// Notes that the client broke the request's body off, or that the body is malformed.
+    pub(crate) fn break_off(&self) {
+        self.refuse(plain_answer(StatusCode::BAD_REQUEST));
+    }
+
+    fn refuse(&self, response: Response<Bytes>) {
+        *self.response() = Some(response);
         self.0.rejection.notify_one();
     }
 

@@ -79,6 +79,8 @@ where
                     Err(Broken::Sender(error)) => {
                         let (handle, _) = pipe.into_rest();
                         cancel(handle);
+                        // The service fails, but not by its own fault.
+                        shared.break_off();
                         break sender.fail(error).await;
                     }
                 }
