@@ -308,8 +308,8 @@ impl Transaction {
     }
 
     /// Applies changes of the head that agents asked for on the body, and adapts the headers that
-    /// describe the body. Call it when the head goes on, and for each further attempt with a copy of
-    /// the head as it was before.
+    /// describe the body. Call it when the head goes on, and for each further attempt with a copy
+    /// of the head as it was before.
     ///
     /// # Errors
     ///

@@ -160,7 +160,7 @@ pub enum Codings {
     /// The agent sees the decoded body.
     #[default]
     Decode,
-    /// Such bodies are refused.
+    /// These bodies are refused.
     Refuse,
     /// The agent sees the body as it is sent.
     Pass,
@@ -191,8 +191,8 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Returns an error if the file cannot be read or is invalid. It names the file, and the line if
-    /// one is at fault.
+    /// Returns an error if the file cannot be read or is invalid. It names the file, and the line
+    /// if one is at fault.
     pub fn load(path: &Path) -> Result<Self, SettingsError> {
         let text = std::fs::read_to_string(path);
         let parsed = text.map_err(|error| SettingsError::new(error.to_string()));
