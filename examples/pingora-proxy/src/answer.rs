@@ -8,6 +8,10 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+/// Number of bytes of a body that are read and dropped before its request is answered, to keep the
+/// connection open.
+const MAX_ARRIVED: usize = 64 << 10;
+
 /// Number of bytes of a body that are read and dropped after its request was answered.
 const MAX_DRAINED: usize = 64 << 20;
 
@@ -69,15 +73,17 @@ pub(crate) fn is_final(status: StatusCode) -> bool {
     !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS
 }
 
-/// Reads and drops what has arrived of the request's body, without waiting. Returns whether it is
-/// over.
+/// Reads and drops the rest of a small request's body, if it has arrived. Returns whether the body
+/// is over.
 fn has_arrived(session: &mut Session) -> bool {
     let mut cx = Context::from_waker(Waker::noop());
-    while !session.is_body_done() {
+    let mut dropped = 0;
+    while dropped < MAX_ARRIVED && !session.is_body_done() {
         let reading = pin!(session.read_request_body());
-        let Poll::Ready(Ok(Some(_))) = reading.poll(&mut cx) else {
+        let Poll::Ready(Ok(Some(data))) = reading.poll(&mut cx) else {
             break;
         };
+        dropped += data.len();
     }
     session.is_body_done()
 }

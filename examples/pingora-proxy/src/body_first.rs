@@ -2,8 +2,8 @@
 //!
 //! Pingora sends the head first, and hands a body that was read before only from its buffer for
 //! repeated requests, which holds 64 KiB and cannot be emptied. What is in the buffer does not
-//! matter, since what was judged takes its place; but it must hold something at the end of the body.
-//! With a `content-length` the buffer is used for the end alone, so the body may be larger.
+//! matter, since what was judged takes its place; but it must hold something at the end of the
+//! body. With a `content-length` the buffer is used for the end alone, so the body may be larger.
 
 use crate::request::{JudgedBody, PendingBody, Request};
 use bytes::{Bytes, BytesMut};

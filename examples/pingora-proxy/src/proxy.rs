@@ -197,12 +197,12 @@ impl ProxyHttp for Proxy {
 
     async fn request_body_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut Request,
     ) -> pingora::Result<()> {
-        if session.was_upgraded() {
+        if ctx.is_upgraded {
             let bytes = body.as_ref().map_or(0, Bytes::len);
             ctx.transaction.count_bytes(Message::Request, bytes);
             return Ok(());
@@ -227,6 +227,7 @@ impl ProxyHttp for Proxy {
             return Ok(());
         }
         let (status, has_body) = (response.status, has_body(session, response));
+        ctx.is_upgraded = status == StatusCode::SWITCHING_PROTOCOLS;
         let mut head = Head(&mut *response);
         let judged = ctx.transaction.judge_response(status, &mut head, has_body);
         judged.await.map_err(|rejection| ctx.reject(rejection))?;
@@ -249,13 +250,13 @@ impl ProxyHttp for Proxy {
     /// blocks the thread; tokio moves the thread's other tasks to another thread meanwhile.
     fn response_body_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut Request,
     ) -> pingora::Result<Option<Duration>> {
         let is_watched = ctx.transaction.body_mode(Message::Response).is_some();
-        if !is_watched || session.was_upgraded() {
+        if !is_watched || ctx.is_upgraded {
             let bytes = body.as_ref().map_or(0, Bytes::len);
             ctx.transaction.count_bytes(Message::Response, bytes);
             return Ok(None);

@@ -11,10 +11,13 @@ pub struct Request {
     pub transaction: Transaction,
     /// Response to the client instead of the upstream's.
     pub(crate) answer: Option<Response<Bytes>>,
-    /// What was judged of the request's body before its head went on.
+    /// The part of the request's body that was judged before its head went on.
     pub(crate) judged: Option<JudgedBody>,
-    /// The same while this attempt has not sent it.
+    /// That part while this attempt has not sent it.
     pub(crate) pending: Option<PendingBody>,
+    /// Set once the upstream has changed to another protocol. Pingora's session knows it only when
+    /// the head is written, which is after the first bytes have been filtered.
+    pub(crate) is_upgraded: bool,
 }
 
 /// The beginning of a request's body that was read and judged before its head went on.
@@ -41,6 +44,7 @@ impl Request {
             answer: None,
             judged: None,
             pending: None,
+            is_upgraded: false,
         }
     }
 
