@@ -33,9 +33,10 @@ fn time_before_1970_becomes_epoch() {
 
 proptest! {
     #[test]
-    fn text_equals_display_of_ip_addr(v4: Ipv4Addr, v6: Ipv6Addr) {
+    fn text_is_that_of_the_canonical_address(v4: Ipv4Addr, v6: Ipv6Addr) {
         for address in [IpAddr::V4(v4), IpAddr::V6(v6), IpAddr::V6(v4.to_ipv6_mapped())] {
-            prop_assert_eq!(IpText::from(address).to_string(), address.to_string());
+            let canonical = address.to_canonical().to_string();
+            prop_assert_eq!(IpText::from(address).to_string(), canonical);
         }
     }
 }

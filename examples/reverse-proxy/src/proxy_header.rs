@@ -6,6 +6,10 @@ use std::io::{Error, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+/// Bytes that a header of version 1 begins with, and its greatest length.
+const TEXT: &[u8] = b"PROXY ";
+const MAX_TEXT_LEN: usize = 107;
+
 /// Longest header that is read, with additional fields of version 2, in bytes.
 const MAX_LEN: usize = 4096;
 
@@ -23,6 +27,9 @@ pub(crate) async fn read(
         if stream.read_buf(&mut read).await? == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
+        if is_incomplete_text(&read) {
+            continue;
+        }
         let header = HeaderResult::parse(&read);
         if header.is_incomplete() && read.len() < MAX_LEN {
             continue;
@@ -37,6 +44,14 @@ pub(crate) async fn read(
         };
         return Ok((address, read.split_off(len).freeze()));
     }
+}
+
+/// Returns whether this is the beginning of a header of version 1, whose parser takes half an
+/// address for an invalid one.
+fn is_incomplete_text(read: &[u8]) -> bool {
+    let len = read.len().min(TEXT.len());
+    let is_text = read[..len] == TEXT[..len];
+    is_text && read.len() < MAX_TEXT_LEN && !read.contains(&b'\n')
 }
 
 fn source_of_v1(addresses: v1::Addresses) -> Option<SocketAddr> {
