@@ -100,7 +100,8 @@ pub(super) struct Judged {
 
 impl BodyFlow {
     pub(super) fn new(message: Message, chain: &Chain) -> Self {
-        let held = || HeldBody::with_limit(chain.config.max_held_body).charged_to(&chain.pool);
+        // The limit is that of what waits: see `release`.
+        let held = || HeldBody::with_limit(usize::MAX).charged_to(&chain.pool);
         Self {
             message,
             received: 0,
@@ -499,9 +500,6 @@ impl BodyFlow {
     /// Lets go what agents have allowed, as far as the mode permits.
     fn release(&mut self, chain: &Chain, judged: &mut Judged) -> Result<(), Rejection> {
         let limit = chain.config.max_held_body;
-        if self.mode >= BodyMode::Buffer && self.held.len() > limit {
-            return Err(self.message.body_error(BodyError::TooLarge { limit }));
-        }
         let waits = match self.mode {
             _ if judged.is_last => false,
             _ if self.is_undecided() => true,
@@ -512,6 +510,10 @@ impl BodyFlow {
             BodyMode::Hybrid(size) => self.held.len() < size.min(limit),
             BodyMode::Buffer | BodyMode::InspectFirst => true,
         };
+        let is_held = waits || self.mode >= BodyMode::Buffer;
+        if is_held && self.held.len().max(self.originals.len()) > limit {
+            return Err(self.message.body_error(BodyError::TooLarge { limit }));
+        }
         if waits {
             judged.is_held = true;
             return Ok(());

@@ -36,6 +36,29 @@ where
     R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
+    let is_head = request.method() == Method::HEAD;
+    let mut response = judge(settings, inner, request).await?;
+    if is_head {
+        // A server may send what it is given, though no body follows the head (RFC 9110, 9.3.2).
+        response.body_mut().leave_out_answer();
+    }
+    Ok(response)
+}
+
+async fn judge<S, B, R>(
+    settings: Arc<Settings>,
+    inner: S,
+    request: Request<B>,
+) -> Outcome<R, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
     let (mut head, body) = request.into_parts();
     let mut transaction = settings.chain.begin();
     let client = settings.client(&head.extensions);

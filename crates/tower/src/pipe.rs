@@ -2,7 +2,7 @@
 
 use crate::answer::{BoxError, NotAllowed};
 use crate::exchange::Handle;
-use crate::source::Source;
+use crate::source::{Amount, Source};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
@@ -58,13 +58,20 @@ where
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
         while !self.is_done {
             let reads = !self.is_pushed && self.on_way < WINDOW;
+            // While agents decide, small chunks are gathered, which delays them by one answer at
+            // most. Otherwise each byte that a client sends could cost a message to every agent.
+            let amount = if self.on_way == 0 {
+                Amount::Any
+            } else {
+                Amount::Full
+            };
             let replied = async {
                 let mut transaction = self.handle.lock().await;
                 transaction.chunk_replied(self.message).await
             };
             tokio::select! {
                 biased;
-                chunk = self.source.next(), if reads => {
+                chunk = self.source.next(amount), if reads => {
                     let chunk = chunk.map_err(Broken::Sender)?;
                     let mut transaction = self.handle.lock().await;
                     let pushed = transaction.push_chunk(self.message, chunk.data, chunk.is_last);
@@ -131,13 +138,14 @@ impl Frames {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         loop {
-            let frame = self.frames.poll_recv(cx);
-            let Some(driver) = &mut self.driver else {
-                return frame;
-            };
-            if frame.is_ready() {
-                return frame;
+            // Not `poll_recv`: it is pending though a frame is there once the task has used up what
+            // tokio lets it do at once, and this loop would never end.
+            if let Ok(frame) = self.frames.try_recv() {
+                return Poll::Ready(Some(frame));
             }
+            let Some(driver) = &mut self.driver else {
+                return Poll::Ready(None);
+            };
             if driver.as_mut().poll(cx).is_ready() {
                 self.driver = None;
             } else if self.frames.is_empty() {

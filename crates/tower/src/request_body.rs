@@ -141,6 +141,10 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Plain { body, .. } => body.size_hint(),
+            // HTTP/1.1 has no trailers behind a body with a length.
+            Kind::Whole {
+                trailers: Some(_), ..
+            } => SizeHint::default(),
             Kind::Whole { data, .. } => {
                 SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64))
             }

@@ -93,6 +93,13 @@ impl<R> ResponseBody<R> {
             kind: Kind::Whole { data },
         }
     }
+
+    /// Makes the body of an agent's answer empty. Others stay as they are.
+    pub(crate) fn leave_out_answer(&mut self) {
+        if let Kind::Whole { data } = &mut self.kind {
+            *data = None;
+        }
+    }
 }
 
 impl<R> ResponseBody<R>

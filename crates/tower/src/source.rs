@@ -25,6 +25,15 @@ pub(crate) struct Source<B> {
     is_ended: bool,
 }
 
+/// Number of bytes that is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Amount {
+    /// The bytes that are there.
+    Any,
+    /// A chunk of the preferred size, or the rest of the body.
+    Full,
+}
+
 /// A chunk of a body.
 pub(crate) struct Chunk {
     pub(crate) data: Bytes,
@@ -52,16 +61,16 @@ where
         self.trailers.take()
     }
 
-    /// Returns the next chunk; must not be called after the last one. Small pieces are gathered as
-    /// long as they are there already. Loses nothing if it is dropped.
-    pub(crate) async fn next(&mut self) -> Result<Chunk, BoxError> {
-        poll_fn(|cx| self.poll_next(cx)).await
+    /// Returns the next chunk; must not be called after the last one. Small pieces are gathered.
+    /// Loses nothing if it is dropped.
+    pub(crate) async fn next(&mut self, amount: Amount) -> Result<Chunk, BoxError> {
+        poll_fn(|cx| self.poll_next(amount, cx)).await
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Chunk, BoxError>> {
+    fn poll_next(&mut self, amount: Amount, cx: &mut Context<'_>) -> Poll<Result<Chunk, BoxError>> {
         while !self.is_ended && self.len() < self.size {
             let frame = match self.body.as_mut().poll_frame(cx) {
-                Poll::Pending if self.len() > 0 => break,
+                Poll::Pending if self.len() > 0 && amount == Amount::Any => break,
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(frame) => frame.transpose().map_err(Into::into)?,
             };

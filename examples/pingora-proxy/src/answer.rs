@@ -35,6 +35,9 @@ pub(crate) async fn respond(session: &mut Session, answer: Response<Bytes>) -> p
         .await?;
     if has_body {
         session.write_response_body(Some(body), true).await?;
+    } else if session.as_http2().is_some() {
+        // Pingora does not end the stream with the head, but resets it.
+        session.write_response_body(None, true).await?;
     }
     Ok(())
 }

@@ -16,9 +16,11 @@ use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tollgate_example_settings::Settings;
 use tollgate_tower::{AgentLayer, BoxError, Peer};
@@ -36,14 +38,112 @@ const GRACE: Duration = Duration::from_secs(5);
 ///
 /// Returns an error if the address cannot be bound, or an agent's name or endpoint is invalid.
 pub async fn run(settings: &Settings) -> anyhow::Result<()> {
-    let chain = settings.connect().await?;
-    let upstream = Upstream::new(settings.upstream)?;
-    let forward = service_fn(move |request| upstream.clone().forward(request));
-    let service = AgentLayer::new(chain).layer(forward);
-    let default_host = HeaderValue::from_str(&settings.upstream.to_string())?;
-    let listener = TcpListener::bind(settings.listen).await;
-    let listener = listener.with_context(|| format!("cannot listen at {}", settings.listen))?;
+    let server = Server::bind(settings).await?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    server
+        .serve_until(async move {
+            tokio::select! {
+                _ = terminated.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        })
+        .await;
+    Ok(())
+}
 
+/// A proxy on tasks of the current runtime. Dropping this stops it as a termination signal does.
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    // Dropping it ends the server.
+    _stop: oneshot::Sender<()>,
+}
+
+impl Running {
+    /// Starts a proxy, which listens once this returns. Port 0 selects a free port.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error like [`run`].
+    pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let server = Server::bind(settings).await?;
+        let address = server.listener.local_addr()?;
+        let (stop, stopped) = oneshot::channel();
+        tokio::spawn(server.serve_until(async move {
+            // An error means that the sender was dropped.
+            let _ = stopped.await;
+        }));
+        Ok(Self {
+            address,
+            _stop: stop,
+        })
+    }
+
+    /// Returns the address that the proxy listens on.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// A proxy that listens.
+struct Server {
+    listener: TcpListener,
+    upstream: Upstream,
+    layer: AgentLayer,
+    has_proxy_header: bool,
+    /// Host of requests without one, which only HTTP/1.0 has.
+    default_host: HeaderValue,
+}
+
+impl Server {
+    async fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let chain = settings.connect().await?;
+        let listener = TcpListener::bind(settings.listen).await;
+        Ok(Self {
+            listener: listener.with_context(|| format!("cannot listen at {}", settings.listen))?,
+            upstream: Upstream::new(settings.upstream)?,
+            layer: AgentLayer::new(chain),
+            has_proxy_header: settings.proxy_protocol,
+            default_host: HeaderValue::from_str(&settings.upstream.to_string())?,
+        })
+    }
+
+    async fn serve_until(self, stopped: impl Future<Output = ()>) {
+        let upstream = self.upstream;
+        let forward = service_fn(move |request| upstream.clone().forward(request));
+        let service = self.layer.layer(forward);
+        let builder = connections();
+        let graceful = GracefulShutdown::new();
+        let mut stopped = pin!(stopped);
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = &mut stopped => break,
+            };
+            match accepted {
+                Ok((stream, address)) => {
+                    let client = Client {
+                        service: service.clone(),
+                        has_proxy_header: self.has_proxy_header,
+                        default_host: self.default_host.clone(),
+                        address,
+                    };
+                    tokio::spawn(client.serve(stream, builder.clone(), graceful.watcher()));
+                }
+                // The limit of descriptors, for example. Waiting lets others end.
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        drop(self.listener);
+        let _ = timeout(GRACE, graceful.shutdown()).await;
+    }
+}
+
+/// Returns the settings of clients' connections.
+fn connections() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -53,41 +153,13 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(20));
-    let graceful = GracefulShutdown::new();
-    let mut terminated = signal(SignalKind::terminate())?;
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = terminated.recv() => break,
-            _ = tokio::signal::ctrl_c() => break,
-        };
-        match accepted {
-            Ok((stream, address)) => {
-                let client = Client {
-                    service: service.clone(),
-                    has_proxy_header: settings.proxy_protocol,
-                    default_host: default_host.clone(),
-                    address,
-                };
-                tokio::spawn(client.serve(stream, builder.clone(), graceful.watcher()));
-            }
-            // The limit of descriptors, for example. Waiting lets others end.
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-    drop(listener);
-    let _ = timeout(GRACE, graceful.shutdown()).await;
-    Ok(())
+    builder
 }
 
 /// A client's connection.
 struct Client<S> {
     service: S,
     has_proxy_header: bool,
-    /// Host of requests without one, which only HTTP/1.0 has.
     default_host: HeaderValue,
     address: SocketAddr,
 }

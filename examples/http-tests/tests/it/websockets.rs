@@ -1,0 +1,116 @@
+//! WebSocket connections through the proxies.
+
+use crate::HEADS;
+use crate::rig::{Event, Kind, Rig, agent};
+use futures_util::{SinkExt, StreamExt};
+use std::net::SocketAddr;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
+use tollgate::{AgentResponse, EventType};
+use tollgate_example_settings::{Settings, WebSockets};
+
+const FRAMES: &[EventType] = &[EventType::RequestHeaders, EventType::WebSocketFrame];
+
+/// Starts an upstream that sends every message back.
+async fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut socket = accept_async(stream).await?;
+                while let Some(message) = socket.next().await {
+                    let message = message?;
+                    if message.is_text() || message.is_binary() {
+                        socket.send(message).await?;
+                    }
+                }
+                Ok::<_, tungstenite::Error>(())
+            });
+        }
+    });
+    address
+}
+
+async fn rig(kind: Kind, events: &[EventType], mode: WebSockets) -> Rig {
+    let upstream = echo().await;
+    let judge = agent(events).answers(|event| {
+        Some(match event {
+            Event::Frame(frame) if frame.is_from_client => match &frame.data[..] {
+                b"drop" => AgentResponse::websocket_drop(),
+                b"close" => AgentResponse::websocket_close(4001, "enough".to_owned()),
+                _ => AgentResponse::websocket_allow(),
+            },
+            _ => AgentResponse::default_allow(),
+        })
+    });
+    let configure = |settings: &mut Settings| {
+        settings.upstream = upstream;
+        settings.websockets = mode;
+    };
+    Rig::start(kind, &[judge], Vec::new(), configure)
+        .await
+        .unwrap()
+}
+
+async fn connect(rig: &Rig) -> tungstenite::Result<WebSocketStream<TcpStream>> {
+    let stream = TcpStream::connect(rig.address).await.unwrap();
+    let opened = client_async("ws://example.test/chat", stream).await;
+    opened.map(|(socket, _)| socket)
+}
+
+async fn expect_echo(socket: &mut WebSocketStream<TcpStream>, message: Message) {
+    socket.send(message.clone()).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap(), message);
+}
+
+async fn expect_refused(rig: &Rig, status: u16) {
+    match connect(rig).await.map(drop) {
+        Err(tungstenite::Error::Http(response)) => {
+            assert_eq!(response.status(), status, "{:?}", rig.kind);
+        }
+        opened => panic!("{:?}: {opened:?}", rig.kind),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_are_judged_in_both_directions() {
+    // Pingora's filters do not see frames.
+    let rig = rig(Kind::Hyper, FRAMES, WebSockets::Inspect).await;
+    let mut socket = connect(&rig).await.unwrap();
+    expect_echo(&mut socket, Message::text("hello")).await;
+    expect_echo(&mut socket, Message::binary(vec![7; 300_000])).await;
+    let frames = rig
+        .events(0)
+        .all()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Frame(frame) => Some((frame.is_from_client, frame.data.len())),
+            _ => None,
+        });
+    let expected = [(true, 5), (false, 5), (true, 300_000), (false, 300_000)];
+    assert_eq!(frames.collect::<Vec<_>>(), expected);
+
+    socket.send(Message::text("drop")).await.unwrap();
+    expect_echo(&mut socket, Message::text("after")).await;
+
+    socket.send(Message::text("close")).await.unwrap();
+    let Message::Close(Some(close)) = socket.next().await.unwrap().unwrap() else {
+        panic!("a close frame is expected");
+    };
+    assert_eq!((u16::from(close.code), &*close.reason), (4001, "enough"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_nobody_inspects_are_refused_or_passed() {
+    for kind in Kind::ALL {
+        let inspecting = rig(kind, HEADS, WebSockets::Inspect).await;
+        expect_refused(&inspecting, 501).await;
+        let refusing = rig(kind, FRAMES, WebSockets::Refuse).await;
+        expect_refused(&refusing, 501).await;
+        let passing = rig(kind, HEADS, WebSockets::Pass).await;
+        let mut socket = connect(&passing).await.unwrap();
+        expect_echo(&mut socket, Message::text("hello")).await;
+    }
+}
