@@ -92,6 +92,10 @@ impl ShutdownSignalWatch for Stopped {
 }
 
 fn build(settings: &Settings) -> anyhow::Result<Server> {
+    anyhow::ensure!(
+        !settings.proxy_protocol,
+        "proxy_protocol = true is not possible with this proxy: see examples/reverse-proxy"
+    );
     let conf = ServerConf {
         threads: settings.threads,
         work_stealing: settings.work_stealing,
