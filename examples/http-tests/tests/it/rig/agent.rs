@@ -1,6 +1,6 @@
 //! Agents on tasks of the test, which record events and answer by closure.
 
-use super::Record;
+use super::{LIMIT, Record};
 use bytes::Bytes;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use tokio::task::JoinHandle;
 use tollgate::control::AgentLimits;
 use tollgate::events::WebSocketFrame;
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentResponse, AgentServer, BodyChunk, CancelReason,
-    EventType, RequestComplete, RequestHeadersView, ResponseHeadersView,
+    AgentCapabilities, AgentControl, AgentHandler, AgentResponse, AgentServer, BodyChunk,
+    CancelReason, EventType, RequestComplete, RequestHeadersView, ResponseHeadersView,
 };
 use tollgate_example_settings::{AgentSettings, BodyMode, Codings, FailureMode, Role};
 
@@ -144,9 +144,9 @@ impl AgentSpec {
 }
 
 /// An agent that runs. Dropping this ends it and its connections.
-#[derive(Debug)]
 pub(crate) struct RunningAgent {
     pub(crate) record: Record<Event>,
+    control: AgentControl,
     task: JoinHandle<()>,
 }
 
@@ -161,10 +161,15 @@ impl RunningAgent {
             .listen(socket.display().to_string())
             .bind()
             .await?;
+        let control = server.control();
         let task = tokio::spawn(async move {
             let _ = server.serve().await;
         });
-        Ok(Self { record, task })
+        Ok(Self {
+            record,
+            control,
+            task,
+        })
     }
 
     /// Ends the agent and waits until its connections have ended.
@@ -172,6 +177,13 @@ impl RunningAgent {
         self.task.abort();
         // Returns the error that the task was aborted.
         let _ = (&mut self.task).await;
+        let ended = async {
+            while self.control.connections() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let ended = tokio::time::timeout(LIMIT, ended).await;
+        ended.expect("connections of an agent that was killed go on");
     }
 }
 
