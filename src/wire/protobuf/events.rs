@@ -3,7 +3,7 @@
 use super::envelope;
 use super::json_text;
 use super::numbered::{ReadMessage, read_message, write_message};
-use super::reader::{HeaderCheck, HeaderReader, Reader, set_once};
+use super::reader::{HeaderCheck, HeaderReader, Reader, Value, set_once};
 use super::timestamp::parse_ms;
 use super::writer::Writer;
 use crate::protocol::events::{BodyChunk, Configure, Metadata, RequestHeaders, ResponseHeaders};
@@ -219,7 +219,7 @@ fn read_metadata<'a>(message: &'a [u8], timestamp: &'a mut Timestamp) -> Decoded
                 metadata.timestamp = value.str()?;
                 has_timestamp = true;
             }
-            1002 => metadata.body_follows = Some(value.bool()?),
+            1002 => metadata.body_follows = Some(read_flag(value)?),
             _ => {}
         }
         Ok(())
@@ -229,6 +229,13 @@ fn read_metadata<'a>(message: &'a [u8], timestamp: &'a mut Timestamp) -> Decoded
         metadata.timestamp = timestamp.as_str();
     }
     Ok(metadata)
+}
+
+/// Not inlined, since more code there makes the fields before it slower.
+#[cold]
+#[inline(never)]
+fn read_flag(value: Value<'_>) -> Decoded<bool> {
+    value.bool()
 }
 
 fn read_response_headers(message: &[u8]) -> Decoded<ResponseHeadersView<'_>> {
