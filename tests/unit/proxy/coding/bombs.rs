@@ -49,8 +49,8 @@ fn gigabyte_of_zeros_fails_at_the_limit() {
     // The encoder runs ahead of the decoder, but not by far.
     assert!(encoded < GIB / 16, "{encoded}");
     // The capacity of `out` is doubled, so its two last buffers exist at a time. Besides there are
-    // the encoder and the decoder.
-    let allowed = (max_size + max_size / 2 + MIB) as u64;
+    // the encoder and the decoder, whose size depends on the backend that flate2 is built with.
+    let allowed = (max_size + max_size / 2 + 2 * MIB) as u64;
     assert!(allocated.bytes_max <= allowed, "{}", allocated.bytes_max);
 }
 
