@@ -1,11 +1,11 @@
 use super::*;
 use crate::events::BodyChunk;
-use crate::proxy::{AgentChain, ChainAgent};
+use crate::proxy::{AgentChain, BodyError, BodyMode, ChainAgent};
 use crate::response::BodyMutation;
 use crate::{
     Agent, AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentResponse, AgentServer,
 };
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request};
 use std::path::Path;
 use std::sync::Mutex;
