@@ -1,6 +1,7 @@
 //! The way of one request through agents and the service.
 
 use crate::answer::BoxError;
+use crate::bounds::{ByteBody, Wrapped};
 use crate::exchange::{Handle, Shared};
 use crate::layer::Settings;
 use crate::pipe::{Broken, Pipe, discard};
@@ -16,7 +17,6 @@ use http_body::Body;
 use http_body_util::Either;
 use std::sync::Arc;
 use tollgate::proxy::{Message, Rejection, Transaction, is_websocket, plain_answer};
-use tower_service::Service;
 
 /// Response for the client, or the error of the service.
 pub(crate) type Outcome<R, E> = Result<Response<ResponseBody<R>>, E>;
@@ -28,13 +28,9 @@ pub(crate) async fn handle<S, B, R>(
     request: Request<B>,
 ) -> Outcome<R, S::Error>
 where
-    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
+    S: Wrapped<B, R>,
+    B: ByteBody,
+    R: ByteBody,
 {
     let is_head = request.method() == Method::HEAD;
     let mut response = judge(settings, inner, request).await?;
@@ -51,13 +47,9 @@ async fn judge<S, B, R>(
     request: Request<B>,
 ) -> Outcome<R, S::Error>
 where
-    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
+    S: Wrapped<B, R>,
+    B: ByteBody,
+    R: ByteBody,
 {
     let (mut head, body) = request.into_parts();
     let mut transaction = settings.chain.begin();
@@ -68,10 +60,7 @@ where
         if has_body && !head.headers.contains_key(EXPECT) {
             discard(Some(Box::pin(body)));
         }
-        return Ok(refuse(
-            Handle::Owned(transaction),
-            rejection.into_response(),
-        ));
+        return Ok(reject(Handle::Owned(transaction), rejection));
     }
     if is_websocket(&head) && transaction.watches_frames() {
         return upgrade::inspect(transaction, inner, head).await;
@@ -90,16 +79,12 @@ async fn with_plain_body<S, B, R>(
     body: B,
 ) -> Outcome<R, S::Error>
 where
-    S: Service<Request<RequestBody<B>>, Response = Response<R>>,
-    B: Body<Data = Bytes>,
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
+    S: Wrapped<B, R>,
+    B: ByteBody,
+    R: ByteBody,
 {
     if let Err(rejection) = transaction.settle_request_head(&mut head) {
-        return Ok(refuse(
-            Handle::Owned(transaction),
-            rejection.into_response(),
-        ));
+        return Ok(reject(Handle::Owned(transaction), rejection));
     }
     let received = (!body.is_end_stream()).then(Counter::default);
     let body = RequestBody::plain(body, received.clone());
@@ -126,11 +111,9 @@ async fn with_judged_body<S, B, R>(
     body: B,
 ) -> Outcome<R, S::Error>
 where
-    S: Service<Request<RequestBody<B>>, Response = Response<R>>,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
+    S: Wrapped<B, R>,
+    B: ByteBody,
+    R: ByteBody,
 {
     let source = Source::new(body, transaction.preferred_chunk(Message::Request));
     let shared = Shared::new(transaction);
@@ -141,7 +124,7 @@ where
         Err(Broken::Rejected(rejection)) => {
             let (_, rest) = pipe.into_rest();
             discard(rest);
-            return Ok(refuse(handle, rejection.into_response()));
+            return Ok(reject(handle, rejection));
         }
         Err(Broken::Sender(_)) => {
             cancel(handle);
@@ -183,8 +166,7 @@ async fn judge_head_with_body<B>(
     head: &mut Parts,
 ) -> Result<Option<Bytes>, Broken>
 where
-    B: Body<Data = Bytes>,
-    B::Error: Into<BoxError>,
+    B: ByteBody,
 {
     let mut first = None;
     if pipe.handle.lock().await.holds_head(Message::Request) {
@@ -204,8 +186,7 @@ pub(crate) async fn respond<R>(
     received: Option<Counter>,
 ) -> Response<ResponseBody<R>>
 where
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
+    R: ByteBody,
 {
     let (mut head, body) = response.into_parts();
     let status = head.status;
@@ -223,7 +204,7 @@ where
     let holds_head = transaction.holds_head(Message::Response);
     drop(transaction);
     if let Err(rejection) = judged {
-        return refuse(handle, rejection.into_response());
+        return reject(handle, rejection);
     }
     if !is_watched {
         let length = content_length(&head.headers);
@@ -245,7 +226,7 @@ where
     } {
         Ok(first) => first,
         Err(Broken::Rejected(rejection)) => {
-            return refuse(pipe.into_rest().0, rejection.into_response());
+            return reject(pipe.into_rest().0, rejection);
         }
         Err(Broken::Sender(error)) => return upstream_broke_off(pipe.into_rest().0, &error),
     };
@@ -255,7 +236,7 @@ where
         .await
         .settle_response_head(&mut head, true);
     if let Err(rejection) = settled {
-        return refuse(pipe.into_rest().0, rejection.into_response());
+        return reject(pipe.into_rest().0, rejection);
     }
     Response::from_parts(head, ResponseBody::judged(first, pipe, end))
 }
@@ -291,7 +272,7 @@ pub(crate) fn service_failed(handle: Handle) {
     handle.end(move |transaction| transaction.complete(status, error));
 }
 
-/// Returns the response for a rejection that only the log is told the reason of.
-pub(crate) fn rejected<R>(handle: Handle, rejection: Rejection) -> Response<ResponseBody<R>> {
+/// Answers the client because of a rejection, whose reason only the log is told.
+pub(crate) fn reject<R>(handle: Handle, rejection: Rejection) -> Response<ResponseBody<R>> {
     refuse(handle, rejection.into_response())
 }

@@ -44,6 +44,7 @@
 #![warn(missing_docs)]
 
 mod answer;
+mod bounds;
 mod call;
 mod exchange;
 mod future;

@@ -3,8 +3,8 @@
 //! The service is asked through a connection in memory, so that the layer stands between the two
 //! sides whatever the service is: a handler that takes the connection over, or a proxy.
 
-use crate::answer::BoxError;
-use crate::call::{Outcome, refuse, rejected, respond, service_failed};
+use crate::bounds::{ByteBody, Wrapped};
+use crate::call::{Outcome, refuse, reject, respond, service_failed};
 use crate::exchange::{Handle, Shared};
 use crate::request_body::RequestBody;
 use crate::response_body::ResponseBody;
@@ -15,7 +15,6 @@ use crate::websocket::{
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Extensions, Request, Response, StatusCode};
-use http_body::Body;
 use http_body_util::{BodyExt, Either, Empty};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -27,7 +26,6 @@ use std::time::Duration;
 use tollgate::events::WebSocketFrame;
 use tollgate::proxy::{Message, Transaction, plain_answer};
 use tollgate::response::WebSocketDecision;
-use tower_service::Service;
 
 /// Buffer of the connection in memory, in bytes.
 const BUFFER: usize = 64 * 1024;
@@ -42,17 +40,13 @@ pub(crate) async fn inspect<S, B, R>(
     mut head: Parts,
 ) -> Outcome<R, S::Error>
 where
-    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
+    S: Wrapped<B, R>,
+    B: ByteBody,
+    R: ByteBody,
 {
     decline_extensions(&mut head.headers);
     if let Err(rejection) = transaction.settle_request_head(&mut head) {
-        return Ok(rejected(Handle::Owned(transaction), rejection));
+        return Ok(reject(Handle::Owned(transaction), rejection));
     }
     let Some(client) = head.extensions.remove::<OnUpgrade>() else {
         let response = plain_answer(StatusCode::NOT_IMPLEMENTED);
@@ -82,7 +76,7 @@ where
         .await;
     let judged = judged.and_then(|()| transaction.settle_response_head(&mut head, false));
     if let Err(rejection) = judged {
-        return Ok(rejected(Handle::Owned(transaction), rejection));
+        return Ok(reject(Handle::Owned(transaction), rejection));
     }
     tokio::spawn(relay_frames(transaction, client, upstream));
     Ok(Response::from_parts(
@@ -96,13 +90,9 @@ where
 /// Fails with the service's error, or with `None` if the service broke the connection.
 async fn call<S, B, R>(inner: S, mut head: Parts) -> Result<Response<Incoming>, Option<S::Error>>
 where
-    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
+    S: Wrapped<B, R>,
+    B: ByteBody,
+    R: ByteBody,
 {
     let (near, far) = tokio::io::duplex(BUFFER);
     let extensions = std::mem::take(&mut head.extensions);
@@ -128,13 +118,9 @@ async fn serve<S, B, R>(
     extensions: Extensions,
     failure: Arc<Mutex<Option<S::Error>>>,
 ) where
-    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
+    S: Wrapped<B, R>,
+    B: ByteBody,
+    R: ByteBody,
 {
     let extensions = Mutex::new(Some(extensions));
     let service = service_fn(move |request: Request<Incoming>| {

@@ -2,7 +2,7 @@
 //!
 //! | phase | asked about |
 //! |---|---|
-//! | `request_filter` | the head of the request, before an upstream is chosen; also its body if the head must wait for that |
+//! | `request_filter` | the head of the request, and its body if the head must wait for it |
 //! | `upstream_request_filter` | nothing; the head gets what agents changed since |
 //! | `request_body_filter` | each chunk of the request's body |
 //! | `response_filter` | the head of the response |
