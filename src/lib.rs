@@ -232,7 +232,8 @@ pub mod events {
 /// [`Listener`](listener::Listener) and asks the handler through
 /// [`OtherSession`](listener::OtherSession), with the same events that a proxy sends.
 pub mod listener {
-    pub use crate::agent::{Incoming, Listener, NotAsked, OtherSession};
+    pub use crate::agent::{Incoming, Listener, NotAsked, OtherSession, SessionMemory};
+    pub use crate::transport::SocketFile;
 }
 
 /// Parts of an agent's answer beside its decision.

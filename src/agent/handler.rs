@@ -114,6 +114,12 @@ pub trait AgentHandler: Send + Sync + 'static {
         std::future::ready(Ok(()))
     }
 
+    /// Called with what the proxy tells again of a request's head, before an event about its
+    /// response. Another process may have judged the request.
+    ///
+    /// HAProxy tells it with the response. What it does not tell is empty.
+    fn on_request_recalled(&self, event: RequestHeadersView<'_>) {}
+
     /// Called when the proxy cancels an exchange, after the handlers that were running for it were
     /// dropped.
     fn on_cancel(&self, correlation_id: &str, reason: CancelReason) {}

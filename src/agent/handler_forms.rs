@@ -78,6 +78,7 @@ macro_rules! with_methods {
             on_websocket_frame(WebSocketFrame) -> AgentResponse,
             on_guardrail_inspect(GuardrailInspect) -> AgentResponse,
             on_configure(Configure) -> Result<(), String>;
+            on_request_recalled(event: RequestHeadersView<'_>),
             on_cancel(correlation_id: &str, reason: CancelReason),
             on_config_update_response(response: ConfigUpdateResponse),
             on_drain(duration_ms: u64, reason: DrainReason),

@@ -23,4 +23,6 @@ pub use handler::AgentHandler;
 pub use handler_forms::{DynAgentHandler, handler_fn};
 #[cfg(feature = "__sim")]
 pub use server::Simulated;
-pub use server::{AgentServer, AgentServerBuilder, Incoming, Listener, NotAsked, OtherSession};
+pub use server::{
+    AgentServer, AgentServerBuilder, Incoming, Listener, NotAsked, OtherSession, SessionMemory,
+};

@@ -3,12 +3,15 @@
 
 use crate::counted::{Counted, Counts};
 use crate::exit::{AgentFailure, UsageError};
+#[cfg(feature = "haproxy")]
+use crate::haproxy::HaproxyOptions;
 use crate::rules::{self, Effects, Phase, Rule, Rules, parse_path_prefix, parse_text};
 use crate::scrape;
 #[cfg(feature = "grpc")]
 use crate::tls::{AgentTls, with_tls};
 use crate::values::{
-    parse_assignment, parse_duration, parse_encoding, parse_listen, parse_proxy, parse_timeout,
+    is_haproxy, parse_assignment, parse_duration, parse_encoding, parse_listen, parse_proxy,
+    parse_timeout,
 };
 use anyhow::Context;
 use clap::builder::NonEmptyStringValueParser;
@@ -33,8 +36,8 @@ use tracing_subscriber::filter::LevelFilter;
 pub(crate) struct Args {
     /// Endpoint to listen on: /path, unix:/path, tcp://address:port, or systemd: or systemd:NAME
     /// for sockets that systemd passes; with gRPC also grpc://address:port, grpcs://address:port,
-    /// grpc+unix:///path, tls://address:port, and grpc+systemd:, grpcs+systemd: and tls+systemd:.
-    /// May be repeated
+    /// grpc+unix:///path, tls://address:port, and grpc+systemd:, grpcs+systemd: and tls+systemd:;
+    /// for HAProxy haproxy://address:port and haproxy+unix:///path. May be repeated
     #[arg(long, value_name = "ENDPOINT", value_parser = parse_listen)]
     listen: Vec<String>,
     /// Proxy to dial: /path, unix:/path or tcp://host:port; with gRPC also tls://host:port. Lost
@@ -94,6 +97,9 @@ pub(crate) struct Args {
     /// Report the same metrics to every connected proxy at this interval, such as 10s
     #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
     report_every: Option<Duration>,
+    #[cfg(feature = "haproxy")]
+    #[command(flatten)]
+    haproxy: HaproxyOptions,
     #[cfg(feature = "grpc")]
     #[command(flatten)]
     tls: AgentTls,
@@ -156,8 +162,12 @@ fn set_headers(pairs: &[(String, String)]) -> Effects {
 
 /// Serves until SIGINT or SIGTERM, then finishes the calls in flight. A second signal stops at
 /// once.
-pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    #[cfg_attr(not(feature = "haproxy"), allow(unused_mut))] mut args: Args,
+) -> anyhow::Result<()> {
     let rules = args.rules()?;
+    #[cfg(feature = "haproxy")]
+    args.haproxy.prepare(&rules);
     if args.metrics.is_none() && args.report_every.is_none() {
         return serve(&args, rules, |_| {}).await;
     }
@@ -246,7 +256,11 @@ async fn listen<H: AgentHandler>(
     }
     #[cfg(not(feature = "grpc"))]
     let endpoints = args.listen.clone();
-    for endpoint in endpoints {
+    #[cfg(feature = "haproxy")]
+    {
+        server = args.haproxy.listen(server, &endpoints).await?;
+    }
+    for endpoint in endpoints.into_iter().filter(|it| !is_haproxy(it)) {
         server = server.listen(endpoint);
     }
     with_control(server.control());

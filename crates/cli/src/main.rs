@@ -5,6 +5,8 @@
 mod agent;
 mod browsers;
 mod child_agent;
+#[cfg(feature = "haproxy")]
+mod config;
 mod connect;
 mod correlation_id;
 mod counted;
@@ -12,6 +14,8 @@ mod demo;
 mod demo_traffic;
 mod driver;
 mod exit;
+#[cfg(feature = "haproxy")]
+mod haproxy;
 mod har;
 mod latency;
 mod load;
@@ -45,8 +49,9 @@ static ALLOCATOR: CountingAlloc = CountingAlloc;
 
 /// Run, probe, load and watch agents that decide on a proxy's requests (agent protocol v2)
 ///
-/// Agents are reached over Unix sockets, and over gRPC if the command is built with the `grpc`
-/// feature. Exit status: 0 success, 1 the agent failed or rejected the call, 2 wrong usage.
+/// Agents are reached over Unix sockets and TCP, over gRPC if the command is built with the `grpc`
+/// feature, and as HAProxy reaches them with the `haproxy` feature. Exit status: 0 success, 1 the
+/// agent failed or rejected the call, 2 wrong usage.
 #[derive(Parser)]
 #[command(name = "tollgate", version, arg_required_else_help = true)]
 struct Tollgate {
@@ -59,7 +64,7 @@ enum Command {
     /// Start an agent in a child process, send it generated traffic and print the figures
     Demo(demo::Args),
     /// Run an agent with simple rules until SIGINT or SIGTERM
-    Agent(agent::Args),
+    Agent(Box<agent::Args>),
     /// Print an agent's capabilities, and its handshake and ping times
     Probe(probe::Args),
     /// Send all events of one HTTP request to an agent and print each decision
@@ -68,17 +73,22 @@ enum Command {
     Load(load::Args),
     /// Watch agents in the terminal: one agent, or all agents of a proxy through its metrics
     Top(top::Args),
+    /// Write the configuration of a proxy that asks agents in a protocol of its own
+    #[cfg(feature = "haproxy")]
+    Config(config::Args),
 }
 
 impl Command {
     async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Demo(args) => demo::run(args).await,
-            Self::Agent(args) => agent::run(args).await,
+            Self::Agent(args) => agent::run(*args).await,
             Self::Probe(args) => probe::run(args).await,
             Self::Send(args) => send::run(args).await,
             Self::Load(args) => load::run(args).await,
             Self::Top(args) => top::run(args).await,
+            #[cfg(feature = "haproxy")]
+            Self::Config(args) => config::run(&args),
         }
     }
 }

@@ -5,6 +5,7 @@ mod dialing;
 mod endpoint;
 mod inherited;
 pub(super) mod listener;
+mod other_limits;
 mod other_protocol;
 mod places;
 pub(super) mod sessions;
@@ -15,6 +16,7 @@ mod simulated;
 mod tls;
 
 pub use listener::{Incoming, Listener};
+pub use other_limits::SessionMemory;
 pub use other_protocol::{NotAsked, OtherSession};
 #[cfg(feature = "__sim")]
 pub use simulated::Simulated;

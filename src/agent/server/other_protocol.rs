@@ -7,15 +7,16 @@ use super::places::Places;
 use super::sessions::{Rejected, Sessions, interrupted};
 use crate::debug_fields::debug_fields;
 use crate::error::ConnectError;
-use crate::protocol::{AgentCapabilities, AgentResponse, CancelReason};
+use crate::protocol::events::RequestHeaders;
+use crate::protocol::{AgentCapabilities, AgentResponse, CancelReason, EventType, HeaderSource};
 use crate::transport::HandshakeSlot;
 use crate::wire::{
-    DecodeError, Dialect, Encoding, Event, EventTarget, Extension, IncomingEvent, StreamId,
-    encode_event,
+    Dialect, Encoding, Event, EventTarget, Extension, IncomingEvent, StreamId, encode_event,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 /// The form in which events are passed to the handler: MessagePack with binary bodies.
@@ -52,6 +53,9 @@ pub struct OtherSession {
     places: Arc<Places>,
     place: Option<OwnedSemaphorePermit>,
     established: Option<oneshot::Sender<()>>,
+    pub(super) handle: Arc<SessionHandle>,
+    pub(super) max_concurrent: usize,
+    pub(super) frame_timeout: Duration,
 }
 
 impl OtherSession {
@@ -64,6 +68,7 @@ impl OtherSession {
     /// connections than its limit. Events may be asked for afterwards.
     pub async fn established(&mut self) {
         self.place = Some(self.places.acquire().await);
+        self.handle.set_place(true);
         if let Some(established) = self.established.take() {
             // Fails only if the server is closing the session.
             let _ = established.send(());
@@ -83,19 +88,28 @@ impl OtherSession {
         correlation_id: &str,
         event: &E,
     ) -> Result<AgentResponse, NotAsked> {
-        let mut frame = Vec::new();
-        let target = EventTarget {
-            correlation_id,
-            stream: StreamId(0),
-        };
-        let body = encode_event(event, target, DIALECT, &mut frame)
-            .map_err(|error| NotAsked(error.to_string()))?;
-        frame.extend_from_slice(&body);
-        let payload = Bytes::from(frame).split_off(PREFIX);
-        let undecodable = |error: DecodeError| NotAsked(error.to_string());
-        let event = IncomingEvent::from_msgpack(E::EVENT_TYPE, &payload)
-            .map_err(|fault| undecodable(fault.error))?;
+        self.handle.mark_active();
+        let payload = encode(correlation_id, event)?;
+        let event = decode(E::EVENT_TYPE, &payload)?;
         Ok(handle(&*self.handler, event).await)
+    }
+
+    /// Tells the handler what the peer says again of a request's head, before an event about the
+    /// response to it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ask`](Self::ask).
+    pub fn recall<H: HeaderSource>(
+        &self,
+        correlation_id: &str,
+        head: &RequestHeaders<'_, H>,
+    ) -> Result<(), NotAsked> {
+        let payload = encode(correlation_id, head)?;
+        if let IncomingEvent::RequestHeaders(head) = decode(EventType::RequestHeaders, &payload)? {
+            (*self.handler).on_request_recalled(head);
+        }
+        Ok(())
     }
 
     /// Tells the handler that the peer has cancelled an exchange. Drop the futures of
@@ -124,6 +138,23 @@ impl Drop for OtherSession {
 }
 
 debug_fields!(OtherSession, |self| is_established: self.established.is_none());
+
+fn encode<E: Event>(correlation_id: &str, event: &E) -> Result<Bytes, NotAsked> {
+    let mut frame = Vec::new();
+    let target = EventTarget {
+        correlation_id,
+        stream: StreamId(0),
+    };
+    let body = encode_event(event, target, DIALECT, &mut frame)
+        .map_err(|error| NotAsked(error.to_string()))?;
+    frame.extend_from_slice(&body);
+    Ok(Bytes::from(frame).split_off(PREFIX))
+}
+
+fn decode(event_type: EventType, payload: &Bytes) -> Result<IncomingEvent<'_>, NotAsked> {
+    IncomingEvent::from_msgpack(event_type, payload)
+        .map_err(|fault| NotAsked(fault.error.to_string()))
+}
 
 async fn handle(handler: &dyn DynAgentHandler, event: IncomingEvent<'_>) -> AgentResponse {
     match event {
@@ -155,6 +186,9 @@ pub(super) async fn serve_other<H: super::super::AgentHandler>(
         places: Arc::clone(&sessions.places),
         place: None,
         established: Some(established),
+        handle: Arc::clone(&handle),
+        max_concurrent: sessions.limits.max_concurrent,
+        frame_timeout: sessions.limits.frame_timeout,
     });
     let mut has_ended = false;
     let handshake = async {

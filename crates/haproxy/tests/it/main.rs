@@ -1,0 +1,3 @@
+//! Tests of the agent's side of SPOP, through the public API.
+
+mod wire;
