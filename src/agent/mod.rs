@@ -23,4 +23,9 @@ pub use handler::AgentHandler;
 pub use handler_forms::{DynAgentHandler, handler_fn};
 #[cfg(feature = "__sim")]
 pub use server::Simulated;
-pub use server::{AgentServer, AgentServerBuilder, Incoming, Listener, NotAsked, OtherSession};
+#[cfg(feature = "tls")]
+pub use server::TlsHandshake;
+pub use server::{
+    AgentServer, AgentServerBuilder, Incoming, Listener, NotAsked, OtherSession, Stream,
+    StreamSocket,
+};
