@@ -27,10 +27,10 @@ use super::control::AgentControl;
 use super::dial::DialSettings;
 #[cfg(feature = "grpc")]
 use super::grpc::GrpcServer;
-use super::handler::AgentHandler;
 use crate::configuration::setters;
 use crate::debug_fields::debug_fields;
 use crate::error::BindError;
+use crate::handler::AgentHandler;
 use crate::protocol::DEFAULT_DRAIN_TIMEOUT;
 use crate::wire::{DEFAULT_FRAME_TIMEOUT, Encoding};
 use endpoint::{ListenEndpoint, SocketSettings};
