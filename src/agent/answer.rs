@@ -1,7 +1,7 @@
 //! Decodes the frame of an event, calls the handler and encodes the frame of its answer.
 
 use super::exchange_order::ExchangeOrder;
-use super::handler::AgentHandler;
+use crate::handler::{AgentHandler, configured};
 use crate::log::{NO_PEER, log_line};
 #[cfg(feature = "grpc")]
 use crate::protocol::Timestamp;
@@ -287,14 +287,6 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
 
     fn answer_to<'i>(&self, correlation_id: &'i str) -> AnswerTo<'i> {
         answer_to(self.stream, correlation_id)
-    }
-}
-
-/// Returns the answer to settings that the handler has applied or rejected.
-pub(super) fn configured(outcome: Result<(), String>) -> AgentResponse {
-    match outcome {
-        Ok(()) => AgentResponse::default_allow(),
-        Err(reason) => AgentResponse::block(500, Some(reason)),
     }
 }
 

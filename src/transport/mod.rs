@@ -20,12 +20,14 @@ pub(crate) use accept::accept;
 pub(crate) use endpoint::{Endpoint, split_address};
 pub(crate) use handshake_limiter::{HandshakeLimiter, HandshakeSlot, SharedLimiter};
 pub(crate) use peer::{Peer, PeerKey};
-pub(crate) use socket_file::BACKLOG;
-pub use socket_file::SocketFile;
+pub(crate) use socket_file::SocketFile;
 pub(crate) use unix::{connect_to_proxy, second_descriptor, split_unix, split_unix_of_agent};
 
 use crate::connection::link::Link;
 use crate::error::ConnectError;
+
+/// Connections to an agent's server that the kernel keeps until they are accepted.
+pub(crate) const BACKLOG: u32 = 1024;
 
 /// Settings of links other than plain sockets.
 #[derive(Debug, Clone, Default)]

@@ -14,28 +14,15 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::time::{sleep, timeout};
 
-/// Connections to an agent's server that the kernel keeps until they are accepted.
-pub(crate) const BACKLOG: u32 = 1024;
-
 /// Time limit for locking the folder of a socket file. Servers hold the lock for far less.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Interval between attempts to lock it.
 const LOCK_RETRY_DELAY: Duration = Duration::from_millis(10);
 
-/// The file of a Unix socket, which is removed when this value is dropped.
-///
-/// ```no_run
-/// # async fn example() -> std::io::Result<()> {
-/// use tollgate::listener::SocketFile;
-///
-/// let (listener, _file) = SocketFile::bind("/run/waf.sock".as_ref(), 0o600).await?;
-/// let (stream, _) = listener.accept().await?;
-/// # Ok(())
-/// # }
-/// ```
+/// A socket file that is removed when this value is dropped.
 #[derive(Debug)]
-pub struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     /// Device and inode, so that another file that has taken its place is not removed.
     identity: (u64, u64),
@@ -43,18 +30,6 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// Listens at `path`, as a server does: a file that no process listens at is replaced, and at
-    /// no time does the file have a more permissive mode than `mode`.
-    ///
-    /// # Errors
-    ///
-    /// [`AddrInUse`](io::ErrorKind::AddrInUse) if another process listens there,
-    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if the path is not a socket, or the error of
-    /// a system call.
-    pub async fn bind(path: &Path, mode: u32) -> io::Result<(UnixListener, Self)> {
-        Self::listen(path, mode, BACKLOG).await
-    }
-
     /// Listens at `path`. The file has the mode `mode`, and at no time a more permissive one.
     ///
     /// The kernel keeps up to `backlog` connections until they are accepted.

@@ -5,7 +5,7 @@
 mod agent;
 mod browsers;
 mod child_agent;
-#[cfg(feature = "haproxy")]
+#[cfg(any(feature = "envoy", feature = "haproxy"))]
 mod config;
 mod connect;
 mod correlation_id;
@@ -32,7 +32,7 @@ mod scrape;
 mod send;
 mod tally;
 mod timeline;
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tls")]
 mod tls;
 mod top;
 mod traffic;
@@ -49,9 +49,8 @@ static ALLOCATOR: CountingAlloc = CountingAlloc;
 
 /// Run, probe, load and watch agents that decide on a proxy's requests (agent protocol v2)
 ///
-/// Agents are reached over Unix sockets and TCP, over gRPC if the command is built with the `grpc`
-/// feature, and as HAProxy reaches them with the `haproxy` feature. Exit status: 0 success, 1 the
-/// agent failed or rejected the call, 2 wrong usage.
+/// Agents are reached over Unix sockets, and over gRPC if the command is built with the `grpc`
+/// feature. Exit status: 0 success, 1 the agent failed or rejected the call, 2 wrong usage.
 #[derive(Parser)]
 #[command(name = "tollgate", version, arg_required_else_help = true)]
 struct Tollgate {
@@ -65,6 +64,9 @@ enum Command {
     Demo(demo::Args),
     /// Run an agent with simple rules until SIGINT or SIGTERM
     Agent(Box<agent::Args>),
+    /// Print the configuration with which a proxy asks an agent
+    #[cfg(any(feature = "envoy", feature = "haproxy"))]
+    Config(config::Args),
     /// Print an agent's capabilities, and its handshake and ping times
     Probe(probe::Args),
     /// Send all events of one HTTP request to an agent and print each decision
@@ -73,9 +75,6 @@ enum Command {
     Load(load::Args),
     /// Watch agents in the terminal: one agent, or all agents of a proxy through its metrics
     Top(top::Args),
-    /// Write the configuration of a proxy that asks agents in a protocol of its own
-    #[cfg(feature = "haproxy")]
-    Config(config::Args),
 }
 
 impl Command {
@@ -83,12 +82,12 @@ impl Command {
         match self {
             Self::Demo(args) => demo::run(args).await,
             Self::Agent(args) => agent::run(*args).await,
+            #[cfg(any(feature = "envoy", feature = "haproxy"))]
+            Self::Config(args) => config::run(&args),
             Self::Probe(args) => probe::run(args).await,
             Self::Send(args) => send::run(args).await,
             Self::Load(args) => load::run(args).await,
             Self::Top(args) => top::run(args).await,
-            #[cfg(feature = "haproxy")]
-            Self::Config(args) => config::run(&args),
         }
     }
 }

@@ -5,8 +5,7 @@ use crate::settings::SpopSettings;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::net::{TcpListener, UnixListener};
-use tollgate::listener::{Incoming, Listener, SocketFile};
+use tollgate::listener::{Incoming, Listener, StreamSocket};
 
 const TCP_SCHEME: &str = "haproxy://";
 const UNIX_SCHEME: &str = "haproxy+unix://";
@@ -28,17 +27,9 @@ const UNIX_SCHEME: &str = "haproxy+unix://";
 /// ```
 #[derive(Debug)]
 pub struct SpopListener {
-    socket: Socket,
+    socket: StreamSocket,
     endpoint: String,
     settings: Arc<SpopSettings>,
-    /// Removes the socket file when the listener is dropped.
-    _file: Option<SocketFile>,
-}
-
-#[derive(Debug)]
-enum Socket {
-    Tcp(TcpListener),
-    Unix(UnixListener),
 }
 
 /// An endpoint for HAProxy: `haproxy://host:port` or `haproxy+unix:///path`.
@@ -109,70 +100,35 @@ impl SpopListener {
     ///
     /// # Errors
     ///
-    /// Those of [`SocketFile::bind`], or of the system call that fails.
+    /// Those of [`StreamSocket::tcp`] and [`StreamSocket::unix`].
     pub async fn bind(endpoint: &SpopEndpoint, settings: SpopSettings) -> io::Result<Self> {
-        match &endpoint.0 {
+        let (socket, endpoint) = match &endpoint.0 {
             Address::Tcp(host, port) => {
-                let socket = TcpListener::bind((host.as_str(), *port)).await?;
-                Self::on_tcp(socket, settings)
+                let socket = StreamSocket::tcp(host, *port).await?;
+                let address = socket.address().map(|address| address.to_string());
+                let endpoint = format!("{TCP_SCHEME}{}", address.unwrap_or_default());
+                (socket, endpoint)
             }
             Address::Unix(path) => {
-                let (socket, file) = SocketFile::bind(path, 0o600).await?;
-                let mut listener = Self::on_unix(socket, settings)?;
-                listener._file = Some(file);
-                Ok(listener)
+                let socket = StreamSocket::unix(path, 0o600).await?;
+                (socket, format!("{UNIX_SCHEME}{}", path.display()))
             }
-        }
-    }
-
-    /// Listens at a TCP socket that is bound.
-    ///
-    /// # Errors
-    ///
-    /// The error of asking for its address.
-    pub fn on_tcp(socket: TcpListener, settings: SpopSettings) -> io::Result<Self> {
+        };
         Ok(Self {
-            endpoint: format!("{TCP_SCHEME}{}", socket.local_addr()?),
-            socket: Socket::Tcp(socket),
+            socket,
+            endpoint,
             settings: Arc::new(settings),
-            _file: None,
-        })
-    }
-
-    /// Listens at a Unix socket that is bound. The caller removes its file.
-    ///
-    /// # Errors
-    ///
-    /// The error of asking for its address.
-    pub fn on_unix(socket: UnixListener, settings: SpopSettings) -> io::Result<Self> {
-        let address = socket.local_addr()?;
-        let path = address
-            .as_pathname()
-            .unwrap_or_else(|| Path::new(""))
-            .display();
-        Ok(Self {
-            endpoint: format!("{UNIX_SCHEME}{path}"),
-            socket: Socket::Unix(socket),
-            settings: Arc::new(settings),
-            _file: None,
         })
     }
 }
 
 impl Listener for SpopListener {
     async fn accept(&self) -> io::Result<Incoming> {
+        let stream = self.socket.accept().await?;
         let settings = Arc::clone(&self.settings);
-        Ok(match &self.socket {
-            Socket::Tcp(socket) => {
-                let stream = socket.accept().await?.0;
-                stream.set_nodelay(true)?;
-                Incoming::session(|session| async move { serve(stream, session, &settings).await })
-            }
-            Socket::Unix(socket) => {
-                let stream = socket.accept().await?.0;
-                Incoming::session(|session| async move { serve(stream, session, &settings).await })
-            }
-        })
+        Ok(Incoming::session(|session| async move {
+            serve(stream, session, &settings).await;
+        }))
     }
 
     fn endpoint(&self) -> String {

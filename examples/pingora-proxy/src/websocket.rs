@@ -1,8 +1,8 @@
 //! WebSocket connections whose frames agents see.
 //!
 //! Pingora's filters get bytes as they come, and cannot answer a frame by a close frame. So such a
-//! request goes to a server in memory in place of the upstream: the layer of `tollgate-tower`, which
-//! judges the head and the frames, in front of a client of the upstream.
+//! request goes to a server in memory in place of the upstream: the layer of `tollgate-tower`,
+//! which judges the head and the frames, in front of a client of the upstream.
 
 use async_trait::async_trait;
 use http::{Request, Response};

@@ -1,6 +1,6 @@
 //! The bodies of a transaction: chunks go in, and what agents have let go comes out.
 
-use super::{Transaction, reject};
+use super::Transaction;
 use crate::pool::Exchange;
 use crate::proxy::body::BodyError;
 use crate::proxy::body_flow::{BodyFlow, Judged, Message};
@@ -69,21 +69,22 @@ impl Transaction {
         is_last: bool,
     ) -> Result<(), Rejection> {
         self.check_not_over()?;
-        let (chain, id) = (&self.chain, self.id);
-        let exchanges = &mut self.exchanges;
         if message == Message::Response {
             // Answers to them would be taken for answers to this chunk.
-            let settled = self.request.all_replied(chain, exchanges).await;
-            settled.map_err(|stop| reject(stop, &self.response_headers))?;
+            let settled = self.request.all_replied(&self.chain, &mut self.exchanges);
+            let settled = settled.await;
+            settled.map_err(|stop| self.stop(stop))?;
         }
+        let id = self.id;
         let flow = match message {
             Message::Request => &mut self.request,
             Message::Response => &mut self.response,
         };
+        let (chain, exchanges) = (&self.chain, &mut self.exchanges);
         let pushed = flow
             .push(chain, exchanges, id.as_str(), data, is_last)
             .await;
-        pushed.map_err(|stop| reject(stop, &self.response_headers))
+        pushed.map_err(|stop| self.stop(stop))
     }
 
     /// Waits until the first agents have replied to the oldest chunk that is on its way. Cancel
@@ -99,7 +100,7 @@ impl Transaction {
             Message::Response => &mut self.response,
         };
         let replied = flow.replied(&self.chain, &mut self.exchanges).await;
-        replied.map_err(|stop| reject(stop, &self.response_headers))
+        replied.map_err(|stop| self.stop(stop))
     }
 
     /// Returns the number of chunks of a body that are on their way.
@@ -122,7 +123,7 @@ impl Transaction {
         let judged = flow
             .next(&self.chain, &mut self.exchanges, id.as_str())
             .await;
-        let judged = judged.map_err(|stop| reject(stop, &self.response_headers))?;
+        let judged = judged.map_err(|stop| self.stop(stop))?;
         self.take_body_changes(judged)
     }
 

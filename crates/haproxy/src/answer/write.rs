@@ -60,8 +60,12 @@ pub(crate) fn write_ack(
         out.truncate(begin);
     }
     outcome.refuse(Fault::LargeAnswer);
-    // The denials without anything else fit into the smallest frame.
-    let _ = try_write(out, id, outcome, earlier, Extent::Decision);
+    // Only denials are left. Without their reasons they fit into the smallest frame.
+    let _ = try_write(out, id, outcome, earlier, Extent::WithReasons);
+    if out.len() - begin > max_size + LENGTH_LEN {
+        out.truncate(begin);
+        let _ = try_write(out, id, outcome, earlier, Extent::Decision);
+    }
 }
 
 fn try_write(

@@ -31,16 +31,19 @@ const STATUSES: [u16; 14] = [
     400, 401, 404, 405, 406, 409, 410, 413, 415, 429, 451, 500, 502, 503,
 ];
 
+/// Begin of the address of a Unix socket, as HAProxy writes it.
+const SOCKET: &str = "unix@/";
+
 /// Options of `tollgate config haproxy`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Endpoint of an agent: haproxy://host:port or haproxy+unix:///path; may be repeated
     #[arg(long, value_name = "ENDPOINT", required = true, value_parser = parse_agent)]
     agent: Vec<SpopEndpoint>,
-    /// Address at which HAProxy listens, such as :80 or 127.0.0.1:8080
+    /// Address at which HAProxy listens, such as :80, 127.0.0.1:8080 or unix@/path
     #[arg(long, value_name = "ADDRESS", default_value = ":8080", value_parser = parse_bind)]
     listen: String,
-    /// Address of the upstream, such as 127.0.0.1:8000
+    /// Address of the upstream, such as 127.0.0.1:8000 or unix@/path
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000", value_parser = parse_server)]
     upstream: String,
     /// Folder to write haproxy.cfg and spoe.conf to, which is HAProxy's working folder; made if it
@@ -147,6 +150,10 @@ fn parse_agent(text: &str) -> Result<SpopEndpoint, String> {
 
 /// Checks an address that HAProxy listens at.
 fn parse_bind(text: &str) -> Result<String, String> {
+    if text.starts_with(SOCKET) {
+        check_word(text)?;
+        return Ok(text.to_owned());
+    }
     let address = text.strip_prefix("http://").unwrap_or(text);
     let (_, port) = address.rsplit_once(':').ok_or("expected [address]:port")?;
     port.parse::<u16>().map_err(|_| "expected [address]:port")?;

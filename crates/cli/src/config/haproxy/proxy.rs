@@ -217,7 +217,7 @@ backend tollgate-agents
         mode tcp
     .endif
     option spop-check
-    option redispatch
+    option redispatch 1
     timeout connect 1s
     timeout server 3m\n",
         upstream = plan.args.upstream

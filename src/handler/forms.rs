@@ -1,6 +1,6 @@
 //! Forms of handlers: closures, handlers behind pointers, and handlers whose type is not known.
 
-use super::handler::AgentHandler;
+use super::agent_handler::AgentHandler;
 use crate::protocol::events::{
     BodyChunk, Configure, GuardrailInspect, RequestComplete, WebSocketFrame,
 };
@@ -139,9 +139,18 @@ macro_rules! forward {
             fn capabilities(&$this) -> AgentCapabilities {
                 $through::capabilities($handler)
             }
-            $(async fn $event_method(&$this, event: $event<'_>) -> $answer {
-                $through::$event_method($handler, event).await
-            })*
+            $(
+                #[allow(
+                    clippy::manual_async_fn,
+                    reason = "the future of an `async fn` holds its arguments twice"
+                )]
+                fn $event_method(
+                    &$this,
+                    event: $event<'_>,
+                ) -> impl Future<Output = $answer> + Send {
+                    async move { $through::$event_method($handler, event).await }
+                }
+            )*
             $(fn $method(&$this $(, $arg: $type)*) {
                 $through::$method($handler $(, $arg)*);
             })*
