@@ -81,8 +81,9 @@ impl Rejection {
     ///
     /// * That of the agent's decision, see [`answer_of`](super::answer_of)
     /// * That of [`status_of`] for a failed call
-    /// * 400 for a malformed request or body, 408 for one that does not arrive, 413 for a body that cannot be held or decoded within
-    ///   the limits, 415 for a coding that agents cannot look into
+    /// * 400 for a malformed request or body, 408 for a body that does not arrive
+    /// * 413 for a body that cannot be held or decoded within the limits
+    /// * 415 for a coding that agents cannot look into
     /// * 501 for a WebSocket connection that is not to be forwarded
     /// * 503 if the pool's memory limit leaves no room
     /// * 502 for everything that an agent or the upstream is to blame for
