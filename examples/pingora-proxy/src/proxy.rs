@@ -82,9 +82,11 @@ impl Proxy {
             Stop::Rejected(rejection) => ctx.reject(rejection),
             Stop::Pingora(error) => error,
         })?;
-        if session.is_body_empty() {
+        if session.is_body_empty() || ctx.transaction.body_mode(Message::Request).is_none() {
             return Ok(());
         }
+        let timeout = ctx.transaction.body_timeout(Message::Request);
+        session.as_downstream_mut().set_read_timeout(timeout);
         body_first::judge_ahead(session, ctx).await
     }
 
@@ -397,6 +399,7 @@ fn response_to(error: &Error) -> Option<Response<Bytes>> {
     let status = match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(status), _) => StatusCode::from_u16(*status).ok()?,
         (_, ErrorSource::Upstream) => StatusCode::BAD_GATEWAY,
+        (ErrorType::ReadTimedout, ErrorSource::Downstream) => StatusCode::REQUEST_TIMEOUT,
         (_, ErrorSource::Downstream) if is_client_disconnect(error) => return None,
         (_, ErrorSource::Downstream) => StatusCode::BAD_REQUEST,
         (_, ErrorSource::Internal | ErrorSource::Unset) => StatusCode::INTERNAL_SERVER_ERROR,

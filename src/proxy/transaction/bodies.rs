@@ -7,6 +7,7 @@ use crate::proxy::body_flow::{BodyFlow, Judged, Message};
 use crate::proxy::chain::BodyMode;
 use crate::proxy::rejection::Rejection;
 use bytes::Bytes;
+use std::time::Duration;
 
 /// Bytes of a body that agents have let go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,13 @@ impl Transaction {
             .filter_map(Exchange::preferred_chunk_size)
             .min();
         size.unwrap_or(64 * 1024)
+    }
+
+    /// Returns the time for which the sender of a body may send nothing; `None` if there is no
+    /// limit, as for responses. Integrations reject the request after it, by
+    /// [`Rejection::RequestBodyTimeout`].
+    pub fn body_timeout(&self, message: Message) -> Option<Duration> {
+        (message == Message::Request).then_some(self.chain.config.request_body_timeout)
     }
 
     /// Returns whether the head of a message must not go on yet: agents have not decided, or the
