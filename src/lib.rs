@@ -232,7 +232,10 @@ pub mod events {
 /// [`Listener`](listener::Listener) and asks the handler through
 /// [`OtherSession`](listener::OtherSession), with the same events that a proxy sends.
 pub mod listener {
-    pub use crate::agent::{Incoming, Listener, NotAsked, OtherSession};
+    #[cfg(feature = "tls")]
+    pub use crate::agent::TlsHandshake;
+    pub use crate::agent::{Incoming, Listener, NotAsked, OtherSession, Stream, StreamSocket};
+    pub use crate::memory::MemoryCharge;
 }
 
 /// Parts of an agent's answer beside its decision.

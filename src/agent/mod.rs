@@ -18,4 +18,9 @@ mod session_handle;
 pub use control::AgentControl;
 #[cfg(feature = "__sim")]
 pub use server::Simulated;
-pub use server::{AgentServer, AgentServerBuilder, Incoming, Listener, NotAsked, OtherSession};
+#[cfg(feature = "tls")]
+pub use server::TlsHandshake;
+pub use server::{
+    AgentServer, AgentServerBuilder, Incoming, Listener, NotAsked, OtherSession, Stream,
+    StreamSocket,
+};

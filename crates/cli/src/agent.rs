@@ -5,7 +5,7 @@ use crate::counted::{Counted, Counts};
 use crate::exit::{AgentFailure, UsageError};
 use crate::rules::{self, Effects, Phase, Rule, Rules, parse_path_prefix, parse_text};
 use crate::scrape;
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tls")]
 use crate::tls::{AgentTls, with_tls};
 use crate::values::{
     parse_assignment, parse_duration, parse_encoding, parse_listen, parse_proxy, parse_timeout,
@@ -94,7 +94,7 @@ pub(crate) struct Args {
     /// Report the same metrics to every connected proxy at this interval, such as 10s
     #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
     report_every: Option<Duration>,
-    #[cfg(feature = "grpc")]
+    #[cfg(feature = "tls")]
     #[command(flatten)]
     tls: AgentTls,
 }
@@ -232,7 +232,7 @@ async fn listen<H: AgentHandler>(
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let failed = |error| failure(&args.listen, &error);
     let mut server = AgentServer::builder(handler).encodings(args.encodings.clone());
-    #[cfg(feature = "grpc")]
+    #[cfg(feature = "tls")]
     let (tls, endpoints) = match args.tls.listening(&args.listen)? {
         Some(tls) => (
             Some(tls),
@@ -240,11 +240,11 @@ async fn listen<H: AgentHandler>(
         ),
         None => (None, args.listen.clone()),
     };
-    #[cfg(feature = "grpc")]
+    #[cfg(feature = "tls")]
     if let Some(tls) = tls {
         server = server.tls(tls);
     }
-    #[cfg(not(feature = "grpc"))]
+    #[cfg(not(feature = "tls"))]
     let endpoints = args.listen.clone();
     for endpoint in endpoints {
         server = server.listen(endpoint);
@@ -273,7 +273,7 @@ async fn dial<H: AgentHandler>(
         .agent_id(&args.agent_id)
         .encodings(args.encodings.clone())
         .dial_connections(args.connections as usize);
-    #[cfg(feature = "grpc")]
+    #[cfg(feature = "tls")]
     {
         dialer = dialer.dial_tls(args.tls.dialing(&args.dial)?);
     }

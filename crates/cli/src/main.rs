@@ -5,6 +5,8 @@
 mod agent;
 mod browsers;
 mod child_agent;
+#[cfg(feature = "envoy")]
+mod config;
 mod connect;
 mod correlation_id;
 mod counted;
@@ -28,7 +30,7 @@ mod scrape;
 mod send;
 mod tally;
 mod timeline;
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tls")]
 mod tls;
 mod top;
 mod traffic;
@@ -60,6 +62,9 @@ enum Command {
     Demo(demo::Args),
     /// Run an agent with simple rules until SIGINT or SIGTERM
     Agent(agent::Args),
+    /// Print the configuration with which a proxy asks an agent
+    #[cfg(feature = "envoy")]
+    Config(config::Args),
     /// Print an agent's capabilities, and its handshake and ping times
     Probe(probe::Args),
     /// Send all events of one HTTP request to an agent and print each decision
@@ -75,6 +80,8 @@ impl Command {
         match self {
             Self::Demo(args) => demo::run(args).await,
             Self::Agent(args) => agent::run(args).await,
+            #[cfg(feature = "envoy")]
+            Self::Config(args) => config::run(&args),
             Self::Probe(args) => probe::run(args).await,
             Self::Send(args) => send::run(args).await,
             Self::Load(args) => load::run(args).await,

@@ -11,6 +11,7 @@ pub(super) mod sessions;
 #[cfg(feature = "__sim")]
 #[path = "../../../tests/simulator/hooks/agent.rs"]
 mod simulated;
+mod stream_socket;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -18,6 +19,9 @@ pub use listener::{Incoming, Listener};
 pub use other_protocol::{NotAsked, OtherSession};
 #[cfg(feature = "__sim")]
 pub use simulated::Simulated;
+#[cfg(feature = "tls")]
+pub use stream_socket::TlsHandshake;
+pub use stream_socket::{Stream, StreamSocket};
 
 use super::control::AgentControl;
 use super::dial::DialSettings;

@@ -6,6 +6,7 @@ use super::sessions::{Rejected, Sessions, interrupted};
 use crate::debug_fields::debug_fields;
 use crate::error::ConnectError;
 use crate::handler::{AgentHandler, AnyHandler};
+use crate::memory::MemoryCharge;
 use crate::protocol::{AgentCapabilities, AgentResponse, CancelReason};
 use crate::transport::HandshakeSlot;
 use crate::wire::{BorrowedHeaders, Event, IncomingEvent};
@@ -57,6 +58,12 @@ impl OtherSession {
             // Fails only if the server is closing the session.
             let _ = established.send(());
         }
+    }
+
+    /// Returns a charge of nothing to the server's
+    /// [`max_memory`](crate::AgentServerBuilder::max_memory), for what the session holds.
+    pub fn memory_charge(&self) -> MemoryCharge {
+        self.places.memory().open_charge()
     }
 
     /// Asks the handler about an event of an exchange, and returns its answer.

@@ -1,0 +1,1 @@
+//! Serves an [`AgentHandler`](tollgate::AgentHandler) to Envoy.
