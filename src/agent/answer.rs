@@ -1,7 +1,6 @@
 //! Decodes the frame of an event, calls the handler and encodes the frame of its answer.
 
-use super::exchange_order::ExchangeOrder;
-use crate::handler::{AgentHandler, configured};
+use crate::handler::{AgentHandler, ExchangeOrder, configured};
 use crate::log::{NO_PEER, log_line};
 #[cfg(feature = "grpc")]
 use crate::protocol::Timestamp;

@@ -6,7 +6,6 @@ mod answer;
 pub(crate) mod bench;
 mod control;
 mod dial;
-mod exchange_order;
 #[cfg(feature = "grpc")]
 mod grpc;
 mod handshake;

@@ -49,6 +49,8 @@ pub(crate) enum CallEnd {
     Undecodable(DecodeError),
     /// The pool cancelled the call.
     Cancelled,
+    /// The handler of an agent in this process panicked.
+    Panicked,
 }
 
 /// Properties of a call that its error states.
@@ -78,6 +80,7 @@ impl CallEnd {
             Self::TooLarge(_) => CallCounter::TooLarge,
             Self::Undecodable(_) => CallCounter::Undecodable,
             Self::Cancelled => CallCounter::Cancelled,
+            Self::Panicked => CallCounter::Panicked,
         }
     }
 
@@ -119,6 +122,7 @@ impl CallEnd {
             }
             Self::Undecodable(source) => CallError::InvalidMessage { agent_id, source },
             Self::Cancelled => CallError::Cancelled { agent_id },
+            Self::Panicked => CallError::Panicked { agent_id },
         }
     }
 }

@@ -1,9 +1,14 @@
 //! Handlers whose type is not known, which answer without an allocation.
 
 use super::agent_handler::AgentHandler;
-use crate::protocol::{AgentCapabilities, AgentResponse, CancelReason};
+use crate::protocol::{
+    AgentCapabilities, AgentResponse, CancelReason, ConfigUpdateResponse, DrainRequest,
+    ShutdownRequest,
+};
 use crate::wire::{IncomingEvent, RequestHeadersView};
 use stackfuture::StackFuture;
+use std::fmt;
+use std::sync::Arc;
 
 /// Bytes of the future of a handler that need no allocation. Twice the largest event, which an
 /// `async fn` usually holds twice, and what a handler that does not wait needs beside it.
@@ -24,8 +29,47 @@ pub(crate) trait AnyHandler: Send + Sync + 'static {
 
     fn on_cancel(&self, correlation_id: &str, reason: CancelReason);
 
+    fn on_config_update_response(&self, response: ConfigUpdateResponse);
+
+    fn on_drain(&self, request: DrainRequest);
+
+    fn on_shutdown(&self, request: ShutdownRequest);
+
     fn on_connection_closed(&self);
 }
+
+/// The handler of an agent in this process, which its configuration and its connections share.
+#[derive(Clone)]
+pub(crate) struct SharedHandler {
+    pub(super) handler: Arc<dyn AnyHandler>,
+    /// Name of the agent, for the log.
+    pub(super) agent_id: Arc<str>,
+}
+
+impl SharedHandler {
+    pub(crate) fn new(agent_id: &str, handler: impl AnyHandler) -> Self {
+        Self {
+            handler: Arc::new(handler),
+            agent_id: agent_id.into(),
+        }
+    }
+}
+
+impl fmt::Debug for SharedHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SharedHandler")
+            .field(&self.agent_id)
+            .finish()
+    }
+}
+
+impl PartialEq for SharedHandler {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::as_ptr(&self.handler).addr() == Arc::as_ptr(&other.handler).addr()
+    }
+}
+
+impl Eq for SharedHandler {}
 
 impl<H: AgentHandler> AnyHandler for H {
     fn capabilities(&self) -> AgentCapabilities {
@@ -63,6 +107,18 @@ impl<H: AgentHandler> AnyHandler for H {
 
     fn on_cancel(&self, correlation_id: &str, reason: CancelReason) {
         AgentHandler::on_cancel(self, correlation_id, reason);
+    }
+
+    fn on_config_update_response(&self, response: ConfigUpdateResponse) {
+        AgentHandler::on_config_update_response(self, response);
+    }
+
+    fn on_drain(&self, request: DrainRequest) {
+        AgentHandler::on_drain(self, request.duration_ms, request.reason);
+    }
+
+    fn on_shutdown(&self, request: ShutdownRequest) {
+        AgentHandler::on_shutdown(self, request.reason, request.grace_period_ms);
     }
 
     fn on_connection_closed(&self) {

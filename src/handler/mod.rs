@@ -2,8 +2,12 @@
 
 mod agent_handler;
 mod any_handler;
+mod exchange_order;
 mod forms;
+mod local;
 
 pub use agent_handler::AgentHandler;
-pub(crate) use any_handler::{AnyHandler, configured};
+pub(crate) use any_handler::{AnyHandler, SharedHandler, configured};
+pub(crate) use exchange_order::ExchangeOrder;
 pub use forms::{DynAgentHandler, handler_fn};
+pub(crate) use local::{LocalAgent, Panicked, contained};

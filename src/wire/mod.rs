@@ -38,6 +38,7 @@ mod stream_id;
 mod value;
 mod views;
 
+pub(crate) use borrowed::NotAccepted;
 pub(crate) use borrowed_headers::BorrowedHeaders;
 pub(crate) use codec::Decoder;
 pub use decode::{DecodeError, DecodeErrorKind};

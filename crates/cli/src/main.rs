@@ -13,6 +13,8 @@ mod counted;
 mod demo;
 mod demo_traffic;
 mod driver;
+#[cfg(feature = "envoy")]
+mod envoy;
 mod exit;
 #[cfg(feature = "haproxy")]
 mod haproxy;

@@ -93,6 +93,12 @@ pub(crate) fn parse_listen(text: &str) -> Result<String, String> {
     if is_haproxy(text) {
         return check_haproxy(text);
     }
+    if is_envoy(text) {
+        return match cfg!(feature = "envoy") {
+            true => Ok(text.to_owned()),
+            false => Err("this command was built without `envoy`".to_owned()),
+        };
+    }
     if text.starts_with("systemd:") || (cfg!(feature = "grpc") && WITH_GRPC.iter().any(is_of)) {
         return Ok(text.to_owned());
     }
@@ -100,6 +106,13 @@ pub(crate) fn parse_listen(text: &str) -> Result<String, String> {
         return Err("this command was built without `grpc`".to_owned());
     }
     parse_endpoint(text)
+}
+
+/// Returns whether an endpoint is one at which Envoy asks an agent.
+pub(crate) fn is_envoy(endpoint: &str) -> bool {
+    ["envoy://", "envoys://", "envoy+unix://"]
+        .iter()
+        .any(|scheme| endpoint.starts_with(scheme))
 }
 
 /// Returns whether an endpoint looks like that of a gRPC server. The library checks it in full.
