@@ -1,4 +1,4 @@
-//! Agents behind HAProxy: their options, and their listeners.
+//! The agent's side: options of an agent that listens for HAProxy, and its listeners.
 
 use crate::exit::AgentFailure;
 use crate::rules::{Phase, Rules};
