@@ -188,7 +188,8 @@ mod transport;
 mod wire;
 
 pub use agent::{
-    AgentControl, AgentHandler, AgentServer, AgentServerBuilder, DynAgentHandler, handler_fn,
+    AgentControl, AgentHandler, AgentServer, AgentServerBuilder, DynAgentHandler, Handshake,
+    handler_fn,
 };
 pub use bytes::Bytes;
 pub use connection::CircuitBreakerState;

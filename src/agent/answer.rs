@@ -5,6 +5,7 @@ use super::handler::AgentHandler;
 use crate::log::{NO_PEER, log_line};
 #[cfg(feature = "grpc")]
 use crate::protocol::Timestamp;
+use crate::protocol::events::GuardrailInspect;
 use crate::protocol::{AgentResponse, AuditMetadata, EventType};
 use crate::wire::{
     AnswerTo, DecodeError, Dialect, Encoding, FrameError, IncomingEvent, JsonParser, OutgoingFrame,
@@ -197,8 +198,10 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
                 ResponseHeaders by on_response_headers,
                 ResponseBodyChunk by on_response_body_chunk,
                 RequestComplete by on_request_complete,
-                WebSocketFrame by on_websocket_frame,
-                GuardrailInspect by on_guardrail_inspect;
+                WebSocketFrame by on_websocket_frame;
+                IncomingEvent::GuardrailInspect(event) => {
+                    self.respond(inspect(handler, event), id, frame).await
+                }
                 IncomingEvent::Configure(event) => {
                     let outcome = handler.on_configure(event).await;
                     self.answer_settings(outcome, id, frame)
@@ -288,6 +291,18 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
     fn answer_to<'i>(&self, correlation_id: &'i str) -> AnswerTo<'i> {
         answer_to(self.stream, correlation_id)
     }
+}
+
+/// Asks the handler about a text. An agent that does not declare that it inspects text would allow
+/// any, so it blocks instead.
+pub(super) async fn inspect<H: AgentHandler + ?Sized>(
+    handler: &H,
+    event: GuardrailInspect<'_>,
+) -> AgentResponse {
+    if !handler.capabilities().answers_guardrails() {
+        return error_answer("undeclared");
+    }
+    handler.on_guardrail_inspect(event).await
 }
 
 /// Returns the answer to settings that the handler has applied or rejected.

@@ -19,7 +19,7 @@ mod session_error;
 mod session_handle;
 
 pub use control::AgentControl;
-pub use handler::AgentHandler;
+pub use handler::{AgentHandler, Handshake};
 pub use handler_forms::{DynAgentHandler, handler_fn};
 #[cfg(feature = "__sim")]
 pub use server::Simulated;

@@ -1,6 +1,6 @@
 //! Sessions of other protocols: their crates speak to the peer, and the server asks the handler.
 
-use super::super::answer::configured;
+use super::super::answer::{configured, inspect};
 use super::super::handler_forms::DynAgentHandler;
 use super::super::session_handle::SessionHandle;
 use super::places::Places;
@@ -133,7 +133,7 @@ async fn handle(handler: &dyn DynAgentHandler, event: IncomingEvent<'_>) -> Agen
         IncomingEvent::ResponseBodyChunk(event) => handler.on_response_body_chunk(event).await,
         IncomingEvent::RequestComplete(event) => handler.on_request_complete(event).await,
         IncomingEvent::WebSocketFrame(event) => handler.on_websocket_frame(event).await,
-        IncomingEvent::GuardrailInspect(event) => handler.on_guardrail_inspect(event).await,
+        IncomingEvent::GuardrailInspect(event) => inspect(handler, event).await,
         IncomingEvent::Configure(event) => configured(handler.on_configure(event).await),
     }
 }
