@@ -14,7 +14,9 @@ mod pool;
 #[allow(dead_code, unreachable_pub, reason = "shared with the core's tests")]
 mod raw;
 mod recorder;
+mod reverse;
 mod roadmap;
+mod servers;
 mod sticky_sessions;
 
 use std::path::Path;
