@@ -1,11 +1,9 @@
 //! Decodes the frame of an event, calls the handler and encodes the frame of its answer.
 
-use super::exchange_order::ExchangeOrder;
-use super::handler::AgentHandler;
+use crate::handler::{AgentHandler, ExchangeOrder, configured, inspect};
 use crate::log::{NO_PEER, log_line};
 #[cfg(feature = "grpc")]
 use crate::protocol::Timestamp;
-use crate::protocol::events::GuardrailInspect;
 use crate::protocol::{AgentResponse, AuditMetadata, EventType};
 use crate::wire::{
     AnswerTo, DecodeError, Dialect, Encoding, FrameError, IncomingEvent, JsonParser, OutgoingFrame,
@@ -290,26 +288,6 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
 
     fn answer_to<'i>(&self, correlation_id: &'i str) -> AnswerTo<'i> {
         answer_to(self.stream, correlation_id)
-    }
-}
-
-/// Asks the handler about a text. An agent that does not declare that it inspects text would allow
-/// any, so it blocks instead.
-pub(super) async fn inspect<H: AgentHandler + ?Sized>(
-    handler: &H,
-    event: GuardrailInspect<'_>,
-) -> AgentResponse {
-    if !handler.capabilities().answers_guardrails() {
-        return error_answer("undeclared");
-    }
-    handler.on_guardrail_inspect(event).await
-}
-
-/// Returns the answer to settings that the handler has applied or rejected.
-pub(super) fn configured(outcome: Result<(), String>) -> AgentResponse {
-    match outcome {
-        Ok(()) => AgentResponse::default_allow(),
-        Err(reason) => AgentResponse::block(500, Some(reason)),
     }
 }
 

@@ -90,7 +90,7 @@ impl AgentControl {
     }
 
     /// Requests a config update. The proxies' responses are passed to
-    /// [`on_config_update_response`](super::AgentHandler::on_config_update_response).
+    /// [`on_config_update_response`](crate::AgentHandler::on_config_update_response).
     pub fn request_config_update(&self, request: ConfigUpdateRequest) {
         self.notify_each_proxy(&Notice::ConfigUpdate(Arc::new(request)));
     }

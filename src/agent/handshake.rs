@@ -1,8 +1,8 @@
 //! The handshake that begins a session, from the agent's side.
 
-use super::handler::{AgentHandler, Handshake};
 use crate::connection::link::Link;
 use crate::error::ConnectError;
+use crate::handler::{AgentHandler, Handshake};
 use crate::wire::{
     Dialect, Encoding, FrameBuffer, HandshakeRequest, HandshakeResponse, MessageType,
 };

@@ -52,6 +52,8 @@ pub(crate) enum CallEnd {
     Undecodable(DecodeError),
     /// The pool cancelled the call.
     Cancelled,
+    /// The handler of an agent in this process panicked.
+    Panicked,
 }
 
 /// Properties of a call that its error states.
@@ -81,6 +83,7 @@ impl CallEnd {
             Self::TooLarge(_) => CallCounter::TooLarge,
             Self::Undecodable(_) => CallCounter::Undecodable,
             Self::Cancelled => CallCounter::Cancelled,
+            Self::Panicked => CallCounter::Panicked,
         }
     }
 
@@ -123,6 +126,7 @@ impl CallEnd {
             }
             Self::Undecodable(source) => CallError::InvalidMessage { agent_id, source },
             Self::Cancelled => CallError::Cancelled { agent_id },
+            Self::Panicked => CallError::Panicked { agent_id },
         }
     }
 }

@@ -458,7 +458,7 @@ fn note_unmatched_answer(connection: &Connection, key: u64, correlation_id: &str
 impl Drop for Inbound {
     fn drop(&mut self) {
         self.connection.close();
-        self.connection.outbound.link.close();
+        self.connection.outbound.close_link();
         self.completer
             .complete_all(|_| Err(CallEnd::ConnectionClosed));
         self.connection.outbound.queue.discard();

@@ -43,6 +43,10 @@ about_agents! {
     /// [`Agent::cancel`](crate::Agent::cancel).
     #[error("agent '{agent_id}': the call was cancelled")]
     Cancelled {},
+    /// The handler of an agent in this process
+    /// ([`AgentConfig::local`](crate::AgentConfig::local)) panicked. Other calls go on.
+    #[error("agent '{agent_id}': the handler panicked")]
+    Panicked {},
     /// The agent was removed from the pool.
     #[error("agent '{agent_id}' was removed from the pool")]
     Removed {},
@@ -116,6 +120,7 @@ impl CallError {
             Self::InvalidMessage { .. } => "undecodable",
             Self::Timeout { .. } => "timed_out",
             Self::Cancelled { .. } => "cancelled",
+            Self::Panicked { .. } => "panicked",
             Self::Removed { .. } => "removed",
             Self::Replaced { .. } => "replaced",
             Self::PoolDropped { .. } => "pool_dropped",
@@ -139,12 +144,13 @@ impl CallError {
             )
     }
 
-    /// Returns whether the agent could not be reached or did not answer in time. These are the
+    /// Returns whether the agent could not be reached, failed or did not answer in time. These are the
     /// errors that [`FailureMode::Open`](crate::FailureMode::Open) turns into an `allow`.
     pub fn means_unavailable(&self) -> bool {
         matches!(
             self,
             Self::ConnectionClosed { .. }
+                | Self::Panicked { .. }
                 | Self::Timeout { .. }
                 | Self::Unavailable { .. }
                 | Self::CircuitOpen { .. }

@@ -46,8 +46,8 @@ pub enum BodyError {
         /// Number of bytes that may be held.
         limit: usize,
     },
-    /// The memory limit of the pool is exceeded: see [`HeldBody::charged_to`].
-    #[error("the pool's memory limit leaves no room for more of the body")]
+    /// The memory limit of the pool or server is exceeded: see [`HeldBody::charged_to`].
+    #[error("the memory limit leaves no room for more of the body")]
     OverMemory,
     /// A mutation names a chunk that was released already or was never held.
     #[error("an agent changes body chunk {index}, which is not held")]
@@ -86,12 +86,20 @@ impl HeldBody {
         self
     }
 
+    /// Charges what is held to the [`max_memory`](crate::AgentServerBuilder::max_memory) of a
+    /// server, for a crate that serves another protocol.
+    #[must_use]
+    pub fn with_charge(mut self, charge: MemoryCharge) -> Self {
+        self.charge = Some(charge);
+        self
+    }
+
     /// Appends a chunk.
     ///
     /// # Errors
     ///
     /// [`TooLarge`](BodyError::TooLarge) if other chunks are held and the limit would be exceeded,
-    /// [`OverMemory`](BodyError::OverMemory) if that of the pool would be.
+    /// [`OverMemory`](BodyError::OverMemory) if that of the pool or server would be.
     pub fn keep(&mut self, index: u32, data: Bytes) -> Result<(), BodyError> {
         if self.held > 0 && self.held.saturating_add(data.len()) > self.limit {
             return Err(BodyError::TooLarge { limit: self.limit });

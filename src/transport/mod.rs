@@ -5,6 +5,7 @@ mod endpoint;
 #[cfg(feature = "grpc")]
 pub(crate) mod grpc;
 mod handshake_limiter;
+mod local;
 mod peer;
 #[cfg(feature = "__sim")]
 #[path = "../../tests/simulator/hooks/transport.rs"]
@@ -46,6 +47,7 @@ pub(crate) async fn connect(
     config: &LinkConfig,
 ) -> Result<Link, ConnectError> {
     match endpoint {
+        Endpoint::Local(handler) => Ok(local::connect(handler)),
         Endpoint::Unix(path) => unix::connect(path).await,
         Endpoint::Tcp { host, port } => tcp::connect(host, *port).await,
         #[cfg(feature = "__sim")]

@@ -5,28 +5,34 @@ mod dialing;
 mod endpoint;
 mod inherited;
 pub(super) mod listener;
+mod other_limits;
 mod other_protocol;
 mod places;
 pub(super) mod sessions;
 #[cfg(feature = "__sim")]
 #[path = "../../../tests/simulator/hooks/agent.rs"]
 mod simulated;
+mod stream_socket;
 #[cfg(feature = "tls")]
 mod tls;
 
 pub use listener::{Incoming, Listener};
+pub use other_limits::SessionMemory;
 pub use other_protocol::{NotAsked, OtherSession};
 #[cfg(feature = "__sim")]
 pub use simulated::Simulated;
+#[cfg(feature = "tls")]
+pub use stream_socket::TlsHandshake;
+pub use stream_socket::{Stream, StreamSocket};
 
 use super::control::AgentControl;
 use super::dial::DialSettings;
 #[cfg(feature = "grpc")]
 use super::grpc::GrpcServer;
-use super::handler::AgentHandler;
 use crate::configuration::setters;
 use crate::debug_fields::debug_fields;
 use crate::error::BindError;
+use crate::handler::AgentHandler;
 use crate::protocol::DEFAULT_DRAIN_TIMEOUT;
 use crate::transport::{Existing, FileIdentity};
 use crate::wire::{DEFAULT_FRAME_TIMEOUT, Encoding};

@@ -30,9 +30,9 @@ pub struct Handshake<'a> {
 /// that completes without waiting is answered at once, without a task or a heap allocation. One
 /// that waits delays only the later events of its own exchange, whose order is kept.
 ///
-/// Events borrow from the frame that they arrived in; `to_event` returns owned ones. A method that
-/// panics ends the connection that it was called for, and no other. The proxy's calls on that
-/// connection fail.
+/// Events borrow from the frame that they arrived in, or from what holds them in the same process;
+/// `to_event` returns owned ones. A method that panics ends the connection that it was called for,
+/// and no other. The proxy's calls on that connection fail.
 ///
 /// ```
 /// use tollgate::{AgentCapabilities, AgentHandler, AgentResponse, RequestHeadersView};
@@ -145,18 +145,24 @@ pub trait AgentHandler: Send + Sync + 'static {
         std::future::ready(Ok(()))
     }
 
+    /// Called with what the proxy tells again of a request's head, before an event about its
+    /// response. Another process may have judged the request.
+    ///
+    /// HAProxy tells it with the response. What it does not tell is empty.
+    fn on_request_recalled(&self, event: RequestHeadersView<'_>) {}
+
     /// Called when the proxy cancels an exchange, after the handlers that were running for it were
     /// dropped.
     fn on_cancel(&self, correlation_id: &str, reason: CancelReason) {}
 
     /// Called with a proxy's response to a config update request
-    /// ([`AgentControl::request_config_update`](super::AgentControl::request_config_update)). Only
+    /// ([`AgentControl::request_config_update`](crate::AgentControl::request_config_update)). Only
     /// proxies with tollgate's extension respond.
     fn on_config_update_response(&self, response: ConfigUpdateResponse) {}
 
     /// Called when a proxy asks the agent to take no new work for a while. Only proxies with
     /// tollgate's extension ask. The agent can tell all its proxies by reporting that it drains
-    /// ([`AgentControl::report_health`](super::AgentControl::report_health)).
+    /// ([`AgentControl::report_health`](crate::AgentControl::report_health)).
     fn on_drain(&self, duration_ms: u64, reason: DrainReason) {}
 
     /// Called when a proxy asks the agent to shut down. Only proxies with tollgate's extension ask.
