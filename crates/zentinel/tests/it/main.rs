@@ -18,6 +18,7 @@ mod reverse;
 mod roadmap;
 mod servers;
 mod sticky_sessions;
+mod surface;
 
 use std::path::Path;
 use std::time::Duration;
