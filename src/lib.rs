@@ -192,7 +192,7 @@ pub use agent::{AgentControl, AgentServer, AgentServerBuilder};
 pub use bytes::Bytes;
 pub use connection::CircuitBreakerState;
 pub use error::{AddError, CallError, ConnectError, RegistrationError};
-pub use handler::{AgentHandler, DynAgentHandler, handler_fn};
+pub use handler::{AgentHandler, DynAgentHandler, Handshake, handler_fn};
 pub use pool::{
     Agent, AgentConfig, AgentPool, AgentPoolConfig, AgentPoolStats, Call, EventTimeouts, Exchange,
     FailureMode, FlowControlMode, LoadBalanceStrategy, Placement, ProtocolMetrics,

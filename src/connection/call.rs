@@ -183,7 +183,9 @@ impl PendingCall {
         event: &E,
     ) -> Result<OutgoingFrame, FrameError> {
         let connection = &**self.connection();
-        check_body_size(event, connection.capabilities.limits.max_body_size)?;
+        if connection.enforce_body_limit {
+            check_body_size(event, connection.capabilities.limits.max_body_size)?;
+        }
         let (dialect, send_queue) = (connection.dialect, &connection.outbound.queue);
         let target = EventTarget {
             correlation_id,

@@ -94,6 +94,8 @@ pub(crate) struct ConnectionConfig {
     pub(crate) sampling: Sampling,
     /// Time in which an incomplete frame has to make progress.
     pub(crate) frame_timeout: Duration,
+    /// Fails events whose body exceeds the limit that the agent announced.
+    pub(crate) enforce_body_limit: bool,
 }
 
 /// One connection to an agent. Its link is served by [`Inbound`] and [`run_writer`].
@@ -113,6 +115,8 @@ pub(crate) struct Connection {
     pub(crate) runtime: Option<RuntimeId>,
     /// Selects the calls that are timed.
     sampling: Sampling,
+    /// Fails events whose body exceeds the limit that the agent announced.
+    enforce_body_limit: bool,
     /// Frames waiting to be sent, and the link.
     pub(crate) outbound: Outbound,
     /// Calls waiting for an answer or for a slot.
@@ -169,6 +173,7 @@ impl Connection {
             origin: negotiated.origin,
             runtime: RuntimeId::current(),
             sampling: config.sampling,
+            enforce_body_limit: config.enforce_body_limit,
             outbound: Outbound::new(config.send_queue_capacity, link),
             flow: FlowState::new(),
             health: ConnectionHealth::new(config.max_failures),

@@ -260,6 +260,7 @@ settings! {
     flow_control_wait_timeout => flow_control_wait_timeout: Duration,
     failure_mode => failure_mode: FailureMode,
     skip_unsubscribed_events => skip_unsubscribed_events: bool,
+    enforce_body_limits => enforce_body_limits: bool,
     circuit_breaker_threshold => circuit_breaker_threshold: u32,
     circuit_breaker_window => circuit_breaker_window: Duration,
     circuit_breaker_reset_timeout => circuit_breaker_reset_timeout: Duration,
@@ -334,6 +335,7 @@ impl ResolvedConfig {
             max_failures: self.max_consecutive_errors,
             sampling: Sampling::one_in(self.timing_interval),
             frame_timeout: self.frame_timeout,
+            enforce_body_limit: self.enforce_body_limits,
         }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) use accept::accept;
 pub(crate) use endpoint::{Endpoint, split_address};
 pub(crate) use handshake_limiter::{HandshakeLimiter, HandshakeSlot, SharedLimiter};
 pub(crate) use peer::{Peer, PeerKey};
-pub(crate) use socket_file::SocketFile;
+pub(crate) use socket_file::{Existing, FileIdentity, SocketFile};
 pub(crate) use unix::{connect_to_proxy, second_descriptor, split_unix, split_unix_of_agent};
 
 use crate::connection::link::Link;

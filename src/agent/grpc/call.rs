@@ -125,8 +125,7 @@ async fn answer_to<H: AgentHandler>(
         Some(MessageType::HandshakeRequest) => {
             let request = HandshakeRequest::decode_for(encodings, &payload)
                 .map_err(|error| invalid_argument(&error))?;
-            let response =
-                handshake_response(&request, &sessions.handler.capabilities(), encodings);
+            let response = handshake_response(&*sessions.handler, &request, encodings).await;
             (
                 MessageType::HandshakeResponse,
                 response.encode_for(encodings),

@@ -108,6 +108,7 @@ impl<H: AgentHandler> Sessions<H> {
         };
         drop(slot);
         handle.set_place(true);
+        handle.set_dialect(dialect);
         if dialect.has_streams() {
             handle.set_proxy_id(proxy_id);
         }

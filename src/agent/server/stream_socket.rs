@@ -8,7 +8,7 @@ use crate::debug_fields::debug_fields;
 use crate::error::{ConnectError, InvalidTls};
 #[cfg(feature = "tls")]
 use crate::transport::tls::Acceptor;
-use crate::transport::{BACKLOG, SocketFile, tcp};
+use crate::transport::{BACKLOG, Existing, SocketFile, tcp};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -49,7 +49,7 @@ impl StreamSocket {
     /// Another process listens there, the path is a file that is not a socket, or a system call
     /// fails.
     pub async fn unix(path: &Path, mode: u32) -> io::Result<Self> {
-        let (listener, file) = SocketFile::listen(path, mode, BACKLOG).await?;
+        let (listener, file) = SocketFile::listen(path, mode, BACKLOG, Existing::Respected).await?;
         Ok(Self {
             socket: ListeningSocket::Unix(listener),
             _file: Some(file),
