@@ -1,10 +1,11 @@
 //! Decodes the frame of an event, calls the handler and encodes the frame of its answer.
 
-use crate::handler::{AgentHandler, ExchangeOrder, configured, inspect};
+use crate::handler::{AgentHandler, ExchangeOrder, configured, error_answer, inspect};
 use crate::log::{NO_PEER, log_line};
 #[cfg(feature = "grpc")]
 use crate::protocol::Timestamp;
-use crate::protocol::{AgentResponse, AuditMetadata, EventType};
+
+use crate::protocol::{AgentResponse, EventType};
 use crate::wire::{
     AnswerTo, DecodeError, Dialect, Encoding, FrameError, IncomingEvent, JsonParser, OutgoingFrame,
     StreamId, Undecodable, encode_answer,
@@ -328,12 +329,4 @@ pub(super) fn write_cancelled(
     // Can fail only if the correlation id alone fills a frame, and then the cancel message could
     // not have arrived.
     let _ = encode_answer(&error_answer("cancelled"), to, dialect, out);
-}
-
-/// Returns a block with status 500 and the reason code.
-fn error_answer(code: &str) -> AgentResponse {
-    AgentResponse::block(500, None).with_audit(AuditMetadata {
-        reason_codes: vec!["agent_error".to_owned(), code.to_owned()],
-        ..AuditMetadata::default()
-    })
 }

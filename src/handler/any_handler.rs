@@ -3,9 +3,10 @@
 use super::agent_handler::AgentHandler;
 use crate::protocol::events::GuardrailInspect;
 use crate::protocol::{
-    AgentCapabilities, AgentResponse, AuditMetadata, CancelReason, ConfigUpdateResponse,
-    DrainRequest, ShutdownRequest,
+    AgentCapabilities, AgentResponse, CancelReason, ConfigUpdateResponse, DrainRequest,
+    ShutdownRequest,
 };
+use crate::response::AuditMetadata;
 use crate::wire::{IncomingEvent, RequestHeadersView};
 use stackfuture::StackFuture;
 use std::fmt;
@@ -129,25 +130,30 @@ impl<H: AgentHandler> AnyHandler for H {
     }
 }
 
-/// Asks the handler about a text. An agent that does not declare that it inspects text would allow
-/// any, so it blocks instead.
-pub(crate) async fn inspect<H: AgentHandler + ?Sized>(
-    handler: &H,
-    event: GuardrailInspect<'_>,
-) -> AgentResponse {
-    if !AgentHandler::capabilities(handler).answers_guardrails() {
-        return AgentResponse::block(500, None).with_audit(AuditMetadata {
-            reason_codes: vec!["agent_error".to_owned(), "undeclared".to_owned()],
-            ..AuditMetadata::default()
-        });
-    }
-    handler.on_guardrail_inspect(event).await
-}
-
 /// Returns the answer to settings that the handler has applied or rejected.
 pub(crate) fn configured(outcome: Result<(), String>) -> AgentResponse {
     match outcome {
         Ok(()) => AgentResponse::default_allow(),
         Err(reason) => AgentResponse::block(500, Some(reason)),
     }
+}
+
+/// Asks the handler about a text. An agent that does not declare that it inspects text would allow
+/// any, so it blocks instead.
+pub(crate) async fn inspect<H: AgentHandler>(
+    handler: &H,
+    event: GuardrailInspect<'_>,
+) -> AgentResponse {
+    if !AgentHandler::capabilities(handler).answers_guardrails() {
+        return error_answer("undeclared");
+    }
+    handler.on_guardrail_inspect(event).await
+}
+
+/// Returns a block with status 500 and the reason code.
+pub(crate) fn error_answer(code: &str) -> AgentResponse {
+    AgentResponse::block(500, None).with_audit(AuditMetadata {
+        reason_codes: vec!["agent_error".to_owned(), code.to_owned()],
+        ..AuditMetadata::default()
+    })
 }

@@ -7,7 +7,7 @@ mod forms;
 mod local;
 
 pub use agent_handler::{AgentHandler, Handshake};
-pub(crate) use any_handler::{AnyHandler, SharedHandler, configured, inspect};
+pub(crate) use any_handler::{AnyHandler, SharedHandler, configured, error_answer, inspect};
 pub(crate) use exchange_order::ExchangeOrder;
 pub use forms::{DynAgentHandler, handler_fn};
 pub(crate) use local::{LocalAgent, Panicked, contained};

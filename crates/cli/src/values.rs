@@ -72,6 +72,9 @@ pub(crate) fn parse_header(text: &str) -> Result<(String, String), String> {
 /// Checks an endpoint, `/path`, `unix:/path`, `tcp://host:port` or that of a gRPC server, and
 /// returns it unchanged.
 pub(crate) fn parse_endpoint(text: &str) -> Result<String, String> {
+    if is_haproxy(text) {
+        return check_haproxy(text);
+    }
     let is_local = is_tcp(text) || socket_path(text).starts_with('/');
     if is_local || (cfg!(feature = "grpc") && is_remote(text)) {
         return Ok(text.to_owned());

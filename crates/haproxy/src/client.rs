@@ -22,7 +22,7 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// A connection to an agent, for one question at a time.
+/// A connection to an agent.
 pub struct SpopClient {
     stream: Box<dyn Stream>,
     input: BytesMut,
@@ -240,23 +240,49 @@ impl SpopClient {
         messages: &[Question<'_>],
         read: impl FnOnce(&[u8]) -> Result<T, Malformed>,
     ) -> Result<T, ClientError> {
-        let id = FrameId {
-            stream: self.next_stream,
-            frame: 1,
-        };
+        let stream = self.next_stream;
         self.next_stream += 1;
+        self.queue(stream, messages)?;
+        let (answered, answer) = self.next_answer(read).await?;
+        if answered != stream {
+            let wrong = format!("an answer about {answered} instead of {stream}");
+            return Err(ClientError::Invalid(wrong));
+        }
+        Ok(answer)
+    }
+
+    /// Queues a question, which is sent before an answer is waited for. The agent answers the
+    /// questions of different streams in any order.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::TooLarge`] if the question is larger than a frame.
+    pub fn queue(&mut self, stream: u64, messages: &[Question<'_>]) -> Result<(), ClientError> {
+        let begin = self.output.len();
+        let id = FrameId { stream, frame: 1 };
         put_frame(&mut self.output, FrameKind::Notify, id, |out| {
             put_messages(out, messages);
         });
-        let size = self.output.len() - LENGTH_LEN;
-        if size > self.max_frame_size as usize {
-            self.output.clear();
-            let max = self.max_frame_size as usize;
+        let size = self.output.len() - begin - LENGTH_LEN;
+        let max = self.max_frame_size as usize;
+        if size > max {
+            self.output.truncate(begin);
             return Err(ClientError::TooLarge { size, max });
         }
-        self.flush().await?;
+        Ok(())
+    }
+
+    /// Waits for the next answer. Returns its stream, and what `read` makes of its payload.
+    ///
+    /// # Errors
+    ///
+    /// Any of [`ClientError`]. The connection is of no use afterwards.
+    pub async fn next_answer<T>(
+        &mut self,
+        read: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<(u64, T), ClientError> {
         self.read_frame(|frame| match frame.kind {
-            FrameKind::Ack if frame.id == id => Ok(read(frame.payload)?),
+            FrameKind::Ack => Ok((frame.id.stream, read(frame.payload)?)),
             kind => Err(ClientError::Invalid(format!(
                 "{kind:?} instead of an answer"
             ))),
@@ -274,9 +300,11 @@ impl SpopClient {
     }
 
     async fn flush(&mut self) -> Result<(), ClientError> {
-        let sent = self.stream.write_all(&self.output).await;
-        self.output.clear();
-        Ok(sent?)
+        if !self.output.is_empty() {
+            self.stream.write_all(&self.output).await?;
+            self.output.clear();
+        }
+        Ok(())
     }
 
     async fn read_frame<T>(
@@ -287,6 +315,7 @@ impl SpopClient {
             if let Some(len) = next_frame(&self.input, MAX_FRAME_SIZE as usize)? {
                 break len;
             }
+            self.flush().await?;
             if self.stream.read_buf(&mut self.input).await? == 0 {
                 return Err(ClientError::Closed);
             }

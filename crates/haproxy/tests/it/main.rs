@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails with the panic")]
 
+mod allocations;
 mod answers;
 mod bad_input;
 mod ends;
 mod peer;
+mod properties;
 mod wire;

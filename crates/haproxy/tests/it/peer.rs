@@ -188,7 +188,7 @@ pub(crate) fn hello(max_frame_size: u32, is_health_check: bool) -> Vec<u8> {
 pub(crate) fn notify(id: FrameId, messages: &[Question<'_>]) -> Vec<u8> {
     let mut out = Vec::new();
     put_frame(&mut out, FrameKind::Notify, id, |out| {
-        put_messages(out, messages)
+        put_messages(out, messages);
     });
     out
 }

@@ -150,7 +150,7 @@ fn hello() {
     );
     assert!(!hello.is_health_check && hello.engine_id.is_none());
     let written = framed(FrameKind::HaproxyHello, FrameId::default(), |out| {
-        hello.write(out)
+        hello.write(out);
     });
     assert_eq!(written, HELLO);
 
@@ -158,7 +158,7 @@ fn hello() {
         max_frame_size: 16_380,
     };
     let written = framed(FrameKind::AgentHello, FrameId::default(), |out| {
-        hello.write(out)
+        hello.write(out);
     });
     assert_eq!(written, AGENT_HELLO);
     assert_eq!(AgentHello::read(only_frame(AGENT_HELLO).payload), Ok(hello));
@@ -301,7 +301,7 @@ fn disconnect() {
     assert_eq!(frame.kind, FrameKind::AgentDisconnect);
     assert_eq!(Disconnect::read(frame.payload), Ok(bye));
     let written = framed(FrameKind::AgentDisconnect, FrameId::default(), |out| {
-        bye.write(out)
+        bye.write(out);
     });
     assert_eq!(written, DISCONNECT);
 }

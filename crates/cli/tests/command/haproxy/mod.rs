@@ -1,5 +1,6 @@
 //! Agents behind a real HAProxy, with the configuration that the command writes.
 
+mod commands;
 mod proxy;
 
 use crate::support::{TestDir, fails, run, tollgate};

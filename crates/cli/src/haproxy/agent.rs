@@ -1,4 +1,4 @@
-//! Agents behind HAProxy: their options, and their listeners.
+//! The agent's side: options of an agent that listens for HAProxy, and its listeners.
 
 use crate::exit::AgentFailure;
 use crate::rules::{Phase, Rules};
@@ -14,6 +14,10 @@ pub(crate) struct HaproxyOptions {
     /// status 413
     #[arg(long)]
     partial_bodies: bool,
+    /// With HAProxy, leave out the rules of the file for bodies of responses, which it does not
+    /// show, instead of denying all responses
+    #[arg(long)]
+    ignore_response_bodies: bool,
     /// Further name of HAProxy's messages about requests; may be repeated
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     request_message: Vec<String>,
@@ -51,7 +55,7 @@ impl HaproxyOptions {
                 settings = settings.require(needed);
             }
         }
-        if rules.need_response_bodies() {
+        if rules.need_response_bodies() && !self.ignore_response_bodies {
             settings = settings.require(Needed::ResponseBody);
         }
         self.settings = settings;
