@@ -58,19 +58,30 @@ pub(crate) struct Measurement {
     pub(crate) allocations_per_request: f64,
 }
 
-/// Sends the requests of `request_list` to the agent, `concurrency` at a time.
+/// A connection over which a worker asks an agent.
+#[derive(Clone)]
+pub(crate) enum Asker {
+    /// Asks as a proxy of the agent protocol.
+    Agent(Agent),
+    /// Asks as Envoy.
+    #[cfg(feature = "envoy")]
+    Envoy(tollgate_envoy::caller::EnvoyCaller),
+}
+
+/// Sends the requests of `request_list` to the agent, `concurrency` at a time, spread over its
+/// connections.
 ///
 /// Ends early if the agent becomes unreachable.
 pub(crate) async fn drive(
-    agent: &Agent,
+    askers: &[Asker],
     request_list: RequestList,
     concurrency: usize,
     length: Length,
 ) -> anyhow::Result<Measurement> {
     let run = Arc::new(Run::new(request_list, concurrency, length));
     let mut workers = JoinSet::new();
-    for _ in 0..concurrency {
-        workers.spawn(work(agent.clone(), Arc::clone(&run), Tally::new()));
+    for asker in askers.iter().cycle().take(concurrency) {
+        workers.spawn(work(asker.clone(), Arc::clone(&run), Tally::new()));
     }
     let mut collected = Collected {
         tallies: Vec::with_capacity(concurrency),
@@ -162,11 +173,11 @@ impl Run {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    fn record_failure(&self, error: &CallError) {
+    fn record_failure(&self, failure: Failure) {
         self.errors.fetch_add(1, Ordering::Relaxed);
         // Keeps only the first cause.
-        let _ = self.first_error.set(error.reason());
-        if is_final(error) {
+        let _ = self.first_error.set(failure.reason);
+        if failure.is_final {
             self.stop();
         }
     }
@@ -283,30 +294,66 @@ fn warm_at(length: Length, concurrency: usize) -> u64 {
     }
 }
 
-async fn work(agent: Agent, run: Arc<Run>, mut tally: Tally) -> Tally {
+async fn work(mut asker: Asker, run: Arc<Run>, mut tally: Tally) -> Tally {
     let mut id = CorrelationId::new(run.nonce);
     run.start.wait().await;
     while let Some(number) = run.next() {
         let request = run.request_list.request(number);
         let began = Instant::now();
-        match exchange(
-            &agent,
-            id.for_request(number),
-            request,
-            run.request_list.timestamp(),
-        )
-        .await
-        {
+        let timestamp = run.request_list.timestamp();
+        match asker.ask(id.for_request(number), request, timestamp).await {
             Ok(decision) => tally.record(&decision, began.elapsed()),
             Err(error) => {
                 tally.errors += 1;
-                run.record_failure(&error);
+                run.record_failure(error);
                 // Some calls fail immediately; retrying them without a pause would be a busy loop.
                 sleep(PAUSE_AFTER_FAILURE).await;
             }
         }
     }
     tally
+}
+
+/// Reason why a request failed.
+struct Failure {
+    reason: String,
+    /// Set if later requests would fail with the same error.
+    is_final: bool,
+}
+
+impl Failure {
+    #[cfg(feature = "envoy")]
+    fn of_envoy(error: &tollgate_envoy::caller::CallerError) -> Self {
+        Self {
+            reason: error.to_string(),
+            is_final: false,
+        }
+    }
+}
+
+impl Asker {
+    /// Sends one request to the agent, until the agent decides against it.
+    async fn ask(
+        &mut self,
+        correlation_id: &str,
+        request: &Request,
+        timestamp: &str,
+    ) -> Result<Decision, Failure> {
+        match self {
+            Self::Agent(agent) => {
+                let asked = exchange(agent, correlation_id, request, timestamp).await;
+                asked.map_err(|error| Failure {
+                    is_final: is_final(&error),
+                    reason: error.reason(),
+                })
+            }
+            #[cfg(feature = "envoy")]
+            Self::Envoy(caller) => {
+                let asked = crate::envoy::ask(caller, request).await;
+                asked.map_err(|error| Failure::of_envoy(&error))
+            }
+        }
+    }
 }
 
 /// Sends one request to the agent, event by event, until the agent decides against it.

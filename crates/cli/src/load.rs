@@ -1,7 +1,7 @@
 //! `tollgate load`: measures an agent's throughput and latency under load.
 
 use crate::connect::{Connected, Target};
-use crate::driver::{Length, drive};
+use crate::driver::{Asker, Length, drive};
 use crate::har;
 use crate::options::{LoadOptions, parse_seconds};
 use crate::recording::{Details, Recording, Stage};
@@ -46,6 +46,10 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let request_list = args.request_list()?;
     let page = args.options.page.open()?;
+    #[cfg(feature = "envoy")]
+    if crate::values::is_envoy(&args.target.endpoint) {
+        return load_as_envoy(&args, request_list, page).await;
+    }
     let connected = args.options.connect(&args.target).await?;
     let concurrency = args.options.concurrency();
     let run = measure(
@@ -59,6 +63,34 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     run.conclude(page, args.options.json)
 }
 
+/// Sends requests as Envoy does.
+#[cfg(feature = "envoy")]
+async fn load_as_envoy(
+    args: &Args,
+    request_list: RequestList,
+    page: Option<crate::page::PageFile>,
+) -> anyhow::Result<()> {
+    let mut askers = Vec::new();
+    for _ in 0..args.options.connections() {
+        let caller = crate::envoy::connect(&args.target, args.options.timeout()).await?;
+        askers.push(Asker::Envoy(caller));
+    }
+    let began = SystemTime::now();
+    let concurrency = args.options.concurrency();
+    let measured = drive(&askers, request_list, concurrency, args.length()).await?;
+    let recording = Recording {
+        details: Details {
+            endpoint: args.target.endpoint.clone(),
+            began_at: humantime::format_rfc3339_seconds(began).to_string(),
+            quantiles: measured.latencies.quantiles(),
+            timeline: measured.timeline.points().to_vec(),
+            stages: Vec::new(),
+        },
+        report: Report::new(measured, Encoding::Protobuf),
+    };
+    recording.conclude(page, args.options.json)
+}
+
 /// Sends requests to a connected agent and records the run.
 pub(crate) async fn measure(
     endpoint: &str,
@@ -68,7 +100,8 @@ pub(crate) async fn measure(
     concurrency: usize,
 ) -> anyhow::Result<Recording> {
     let began = SystemTime::now();
-    let measured = drive(&connected.agent, request_list, concurrency, length).await?;
+    let askers = [Asker::Agent(connected.agent.clone())];
+    let measured = drive(&askers, request_list, concurrency, length).await?;
     Ok(Recording {
         details: Details {
             endpoint: endpoint.to_owned(),

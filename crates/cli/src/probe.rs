@@ -5,13 +5,15 @@ use crate::exit::{AgentError, AgentFailure};
 use crate::output::{OutputError, micros, print_json, print_line, printable};
 use crate::values::parse_timeout;
 use serde::Serialize;
+use std::fmt;
 use std::time::{Duration, Instant};
 use tollgate::{
     Agent, AgentCapabilities, Encoding,
     control::{AgentFeatures, AgentLimits},
 };
 
-const PINGS: usize = 5;
+/// Round trips that are measured.
+pub(crate) const PINGS: usize = 5;
 
 /// Options of `tollgate probe`.
 #[derive(clap::Args)]
@@ -28,6 +30,10 @@ pub(crate) struct Args {
 
 /// Connects to an agent, pings it and prints a report.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    #[cfg(feature = "envoy")]
+    if crate::values::is_envoy(&args.target.endpoint) {
+        return crate::envoy::probe(&args.target, args.timeout, args.json).await;
+    }
     let report = probe(&args.target, args.timeout).await?;
     if args.json {
         print_json(&report)
@@ -46,11 +52,12 @@ struct Report {
     capabilities: AgentCapabilities,
 }
 
+/// Shortest, median and longest of several round trips, in microseconds.
 #[derive(Serialize)]
-struct RoundTrip {
-    min: f64,
-    median: f64,
-    max: f64,
+pub(crate) struct RoundTrip {
+    pub(crate) min: f64,
+    pub(crate) median: f64,
+    pub(crate) max: f64,
 }
 
 async fn probe(target: &Target, timeout: Duration) -> anyhow::Result<Report> {
@@ -78,17 +85,34 @@ async fn measure(agent: &Agent, endpoint: &str) -> Result<RoundTrip, AgentFailur
         })?;
         times.push(time);
     }
-    times.sort_unstable();
-    Ok(RoundTrip {
-        min: micros(times[0]),
-        median: micros(times[PINGS / 2]),
-        max: micros(times[PINGS - 1]),
-    })
+    Ok(RoundTrip::of(times))
+}
+
+impl RoundTrip {
+    /// Sums up times, of which there is at least one.
+    pub(crate) fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let at = |index: usize| times.get(index).copied().map_or(0.0, micros);
+        Self {
+            min: at(0),
+            median: at(times.len() / 2),
+            max: at(times.len().saturating_sub(1)),
+        }
+    }
+}
+
+impl fmt::Display for RoundTrip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { min, median, max } = self;
+        write!(
+            f,
+            "min {min} µs, median {median} µs, max {max} µs of {PINGS} pings"
+        )
+    }
 }
 
 fn print_report(report: &Report) -> Result<(), OutputError> {
     let agent = &report.capabilities;
-    let round_trip = &report.round_trip_us;
     print_field("endpoint", &report.endpoint)?;
     print_field(
         "agent",
@@ -106,16 +130,10 @@ fn print_report(report: &Report) -> Result<(), OutputError> {
     print_field("features", &features(&agent.features))?;
     print_field("limits", &limits(&agent.limits))?;
     print_field("handshake", &format!("{} µs", report.handshake_us))?;
-    print_field(
-        "round trip",
-        &format!(
-            "min {} µs, median {} µs, max {} µs of {PINGS} pings",
-            round_trip.min, round_trip.median, round_trip.max
-        ),
-    )
+    print_field("round trip", &report.round_trip_us.to_string())
 }
 
-fn print_field(name: &str, value: &str) -> Result<(), OutputError> {
+pub(crate) fn print_field(name: &str, value: &str) -> Result<(), OutputError> {
     print_line(format_args!("{name:<12}{}", printable(value)))
 }
 

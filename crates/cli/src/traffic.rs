@@ -160,6 +160,27 @@ impl Request {
         }
     }
 
+    /// Returns the header fields as Envoy sends them, pseudo-headers first.
+    #[cfg(feature = "envoy")]
+    pub(crate) fn envoy_head(&self) -> Vec<(&str, &str)> {
+        let authority = self.server_name.as_deref().unwrap_or("localhost");
+        let mut head = vec![
+            (":method", &*self.method),
+            (":path", &*self.uri),
+            (":scheme", "https"),
+            (":authority", authority),
+        ];
+        let fields = self.headers.iter();
+        head.extend(fields.map(|(name, value)| (&**name, &**value)));
+        head
+    }
+
+    /// Returns the chunks of the body.
+    #[cfg(feature = "envoy")]
+    pub(crate) fn body(&self) -> &[BodyChunk<'static>] {
+        &self.chunks
+    }
+
     /// Returns the events of the body. Creating them does not allocate.
     pub(crate) fn body_events<'a>(
         &'a self,

@@ -1,7 +1,16 @@
-//! Agents behind Envoy: the options of an agent that Envoy asks.
+//! Agents behind Envoy: the options of an agent that Envoy asks, and asking as Envoy does.
 
+mod probe;
+
+pub(crate) use probe::probe;
+
+use crate::connect::Target;
 use crate::exit::AgentFailure;
-use tollgate::TlsServerConfig;
+use crate::traffic::Request;
+use std::time::Duration;
+use tokio::time::timeout;
+use tollgate::{Decision, TlsServerConfig};
+use tollgate_envoy::caller::{CallerError, EnvoyCaller};
 use tollgate_envoy::{EnvoyBindError, EnvoyConfig, EnvoyListener};
 
 const HEADING: &str = "Envoy";
@@ -44,4 +53,39 @@ fn failure(endpoint: &str, error: &EnvoyBindError) -> AgentFailure {
         EnvoyBindError::Listen { source, .. } => AgentFailure::new(endpoint, source),
         other => AgentFailure::new(endpoint, other),
     }
+}
+
+/// Connects to an agent as Envoy does.
+pub(crate) async fn connect(target: &Target, limit: Duration) -> anyhow::Result<EnvoyCaller> {
+    let endpoint = &target.endpoint;
+    let tls = target.tls.config(endpoint)?;
+    match timeout(limit, EnvoyCaller::connect(endpoint, Some(&tls))).await {
+        Ok(connected) => Ok(connected.map_err(|error| AgentFailure::new(endpoint, error))?),
+        Err(_) => {
+            let late = format_args!("timed out after {limit:?}");
+            Err(AgentFailure::new(endpoint, late).into())
+        }
+    }
+}
+
+/// Sends one request as Envoy does, until the agent decides against it.
+pub(crate) async fn ask(
+    caller: &mut EnvoyCaller,
+    request: &Request,
+) -> Result<Decision, CallerError> {
+    let mut call = caller.begin().await?;
+    let head = request.envoy_head();
+    let chunks = request.body();
+    let answer = call.request_headers(&head, chunks.is_empty()).await?;
+    let mut decision = answer.response.decision;
+    if !answer.skips_request_body {
+        for chunk in chunks {
+            if decision != Decision::Allow {
+                break;
+            }
+            let answer = call.request_body(&chunk.data, chunk.is_last).await?;
+            decision = answer.response.decision;
+        }
+    }
+    Ok(decision)
 }

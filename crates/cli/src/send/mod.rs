@@ -1,5 +1,7 @@
 //! `tollgate send`: sends all events of one HTTP request to an agent.
 
+#[cfg(feature = "envoy")]
+mod as_envoy;
 mod body;
 mod exchange;
 mod step;
@@ -14,7 +16,7 @@ use exchange::Exchange;
 use serde::Serialize;
 use std::time::Duration;
 use step::Step;
-use tollgate::{Agent, Encoding};
+use tollgate::Encoding;
 
 /// Options of `tollgate send`.
 #[derive(clap::Args)]
@@ -30,6 +32,10 @@ pub(crate) struct Args {
     /// Header of the request; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
     headers: Vec<(String, String)>,
+    /// Trailer of the request, for Envoy's endpoints; may be repeated
+    #[cfg(feature = "envoy")]
+    #[arg(long = "trailer", value_name = "NAME: VALUE", value_parser = parse_header)]
+    trailers: Vec<(String, String)>,
     /// File with the body of the request, - for stdin; exit status 2 if it cannot be read
     #[arg(long, value_name = "FILE|-")]
     body: Option<String>,
@@ -61,11 +67,22 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Some(file) => Body::open(file, args.chunk_size)?,
         None => Body::none(),
     };
+    #[cfg(feature = "envoy")]
+    {
+        if crate::values::is_envoy(&args.target.endpoint) {
+            return as_envoy::send(&args, body).await;
+        }
+        if !args.trailers.is_empty() {
+            let unknown = "--trailer: the agent protocol has no trailers";
+            return Err(crate::exit::UsageError(unknown.to_owned()).into());
+        }
+    }
     let connected = connect(&args.target, args.encoding, 1, args.timeout).await?;
     let steps = Exchange::new(&connected.agent, &args.target.endpoint, !args.json)
         .run(&args.request(), body)
         .await?;
-    conclude(&connected.agent, &steps, args.json)
+    let encoding = connected.agent.encoding();
+    conclude(encoding.map(Encoding::as_str), &steps, args.json)
 }
 
 impl Args {
@@ -81,22 +98,21 @@ impl Args {
 
 #[derive(Serialize)]
 struct Report<'a> {
-    encoding: Option<Encoding>,
+    encoding: Option<&'a str>,
     steps: &'a [Step],
     decision: &'a str,
 }
 
-fn conclude(agent: &Agent, steps: &[Step], json: bool) -> anyhow::Result<()> {
+fn conclude(encoding: Option<&str>, steps: &[Step], json: bool) -> anyhow::Result<()> {
     let report = Report {
-        encoding: agent.encoding(),
+        encoding,
         steps,
         decision: step::final_decision(steps),
     };
     if json {
         return print_json(&report);
     }
-    let encoding = report.encoding.map_or("?", Encoding::as_str);
-    let decision = report.decision;
+    let (encoding, decision) = (encoding.unwrap_or("?"), report.decision);
     Ok(print_line(format_args!(
         "decision: {decision} ({encoding})"
     ))?)

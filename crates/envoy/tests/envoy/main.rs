@@ -1,0 +1,14 @@
+//! Tests against the Envoy that `scripts/setup` installs.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod agent;
+mod bodies;
+mod checks;
+mod client;
+mod descriptors;
+mod failures;
+mod heads;
+mod proxy;
+mod transports;
+mod upstream;
