@@ -26,7 +26,7 @@ pub(crate) struct Log {
     forever: bool,
 }
 
-/// What the handler saw, by correlation id.
+/// Everything that the handler saw, by correlation id.
 #[derive(Clone, Default)]
 pub(crate) struct Logs {
     logs: Arc<Mutex<HashMap<String, Log>>>,

@@ -9,6 +9,7 @@ mod client;
 mod descriptors;
 mod failures;
 mod heads;
+mod hostile;
 mod proxy;
 mod transports;
 mod upstream;
