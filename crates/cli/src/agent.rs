@@ -3,13 +3,15 @@
 
 use crate::counted::{Counted, Counts};
 use crate::exit::{AgentFailure, UsageError};
+#[cfg(feature = "haproxy")]
+use crate::haproxy::HaproxyOptions;
 use crate::rules::{self, Effects, Phase, Rule, Rules, parse_path_prefix, parse_text};
 use crate::scrape;
 #[cfg(feature = "tls")]
 use crate::tls::{AgentTls, is_encrypted, with_tls};
 use crate::values::{
-    is_envoy, parse_assignment, parse_duration, parse_encoding, parse_listen, parse_proxy,
-    parse_timeout,
+    is_envoy, is_haproxy, parse_assignment, parse_duration, parse_encoding, parse_listen,
+    parse_proxy, parse_timeout,
 };
 use anyhow::Context;
 use clap::builder::NonEmptyStringValueParser;
@@ -35,8 +37,8 @@ pub(crate) struct Args {
     /// Endpoint to listen on: /path, unix:/path, tcp://address:port, or systemd: or systemd:NAME
     /// for sockets that systemd passes; with gRPC also grpc://address:port, grpcs://address:port,
     /// grpc+unix:///path, tls://address:port, and grpc+systemd:, grpcs+systemd: and tls+systemd:;
-    /// for Envoy envoy://address:port, envoys://address:port and envoy+unix:///path. May be
-    /// repeated
+    /// for Envoy envoy://address:port, envoys://address:port and envoy+unix:///path; for HAProxy
+    /// haproxy://address:port and haproxy+unix:///path. May be repeated
     #[arg(long, value_name = "ENDPOINT", value_parser = parse_listen)]
     listen: Vec<String>,
     /// Proxy to dial: /path, unix:/path or tcp://host:port; with gRPC also tls://host:port. Lost
@@ -99,6 +101,9 @@ pub(crate) struct Args {
     #[cfg(feature = "envoy")]
     #[command(flatten)]
     envoy: crate::envoy::AgentOptions,
+    #[cfg(feature = "haproxy")]
+    #[command(flatten)]
+    haproxy: HaproxyOptions,
     #[cfg(feature = "tls")]
     #[command(flatten)]
     tls: AgentTls,
@@ -161,8 +166,12 @@ fn set_headers(pairs: &[(String, String)]) -> Effects {
 
 /// Serves until SIGINT or SIGTERM, then finishes the calls in flight. A second signal stops at
 /// once.
-pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    #[cfg_attr(not(feature = "haproxy"), allow(unused_mut))] mut args: Args,
+) -> anyhow::Result<()> {
     let rules = args.rules()?;
+    #[cfg(feature = "haproxy")]
+    args.haproxy.prepare(&rules);
     if args.metrics.is_none() && args.report_every.is_none() {
         return serve(&args, rules, |_| {}).await;
     }
@@ -251,6 +260,11 @@ async fn listen<H: AgentHandler>(
             server = server.tls(tls.clone());
         }
     }
+    #[cfg(feature = "haproxy")]
+    {
+        server = args.haproxy.listen(server, &endpoints).await?;
+    }
+    endpoints.retain(|endpoint| !is_haproxy(endpoint));
     for endpoint in endpoints.drain(..) {
         server = server.listen(endpoint);
     }

@@ -17,7 +17,8 @@ pub(crate) const AGENT_ID: &str = "agent";
 #[derive(clap::Args)]
 pub(crate) struct Target {
     /// Endpoint of the agent: /path, unix:/path or tcp://host:port; with gRPC grpc://host:port or
-    /// grpcs://host:port; as Envoy envoy://host:port, envoys://host:port or envoy+unix:///path
+    /// grpcs://host:port; as HAProxy reaches it haproxy://host:port or haproxy+unix:///path; as
+    /// Envoy envoy://host:port, envoys://host:port or envoy+unix:///path
     #[arg(value_parser = parse_target)]
     pub(crate) endpoint: String,
     #[cfg(feature = "tls")]

@@ -58,36 +58,34 @@ pub(crate) struct Measurement {
     pub(crate) allocations_per_request: f64,
 }
 
-/// A connection over which a worker asks an agent.
-#[derive(Clone)]
-pub(crate) enum Asker {
-    /// Asks as a proxy of the agent protocol.
-    Agent(Agent),
-    /// Asks as Envoy.
-    #[cfg(feature = "envoy")]
-    Envoy(tollgate_envoy::caller::EnvoyCaller),
-}
-
-/// Sends the requests of `request_list` to the agent, `concurrency` at a time, spread over its
-/// connections.
+/// Sends the requests of `request_list` to the agent, `concurrency` at a time.
 ///
 /// Ends early if the agent becomes unreachable.
 pub(crate) async fn drive(
-    askers: &[Asker],
+    agent: &Agent,
     request_list: RequestList,
     concurrency: usize,
     length: Length,
 ) -> anyhow::Result<Measurement> {
     let run = Arc::new(Run::new(request_list, concurrency, length));
-    let mut workers = JoinSet::new();
-    for asker in askers.iter().cycle().take(concurrency) {
-        workers.spawn(work(asker.clone(), Arc::clone(&run), Tally::new()));
-    }
+    let workers = (0..concurrency).map(|_| work(agent.clone(), Arc::clone(&run), Tally::new()));
+    drive_workers(&run, workers.collect()).await
+}
+
+/// Runs the workers of a run, of which there are as many as it was made for, until all have ended.
+pub(crate) async fn drive_workers<W>(run: &Run, futures: Vec<W>) -> anyhow::Result<Measurement>
+where
+    W: Future<Output = Tally> + Send + 'static,
+{
     let mut collected = Collected {
-        tallies: Vec::with_capacity(concurrency),
+        tallies: Vec::with_capacity(futures.len()),
         timeline: Timeline::new(),
     };
-    run.start.wait().await;
+    let mut workers = JoinSet::new();
+    for future in futures {
+        workers.spawn(future);
+    }
+    run.begin().await;
     let began = Instant::now();
     run.watch(began, &mut workers, &mut collected).await?;
     let elapsed = began.elapsed();
@@ -103,7 +101,7 @@ struct Collected {
 }
 
 /// State shared by the workers of a run.
-struct Run {
+pub(crate) struct Run {
     request_list: RequestList,
     length: Length,
     start: Barrier,
@@ -127,7 +125,8 @@ struct WarmUpCounts {
 }
 
 impl Run {
-    fn new(request_list: RequestList, concurrency: usize, length: Length) -> Self {
+    /// Creates a run of this many workers.
+    pub(crate) fn new(request_list: RequestList, concurrency: usize, length: Length) -> Self {
         Self {
             request_list,
             length,
@@ -142,8 +141,18 @@ impl Run {
         }
     }
 
+    /// Waits until all workers are there.
+    pub(crate) async fn begin(&self) {
+        self.start.wait().await;
+    }
+
+    /// Returns a number for correlation ids, which differ from those of other runs.
+    pub(crate) fn nonce(&self) -> u64 {
+        self.nonce
+    }
+
     /// Returns the number of the next request, or `None` once the run is over.
-    fn next(&self) -> Option<u64> {
+    pub(crate) fn next(&self) -> Option<u64> {
         if self.is_stopped() {
             return None;
         }
@@ -155,6 +164,12 @@ impl Run {
             Length::Requests(requests) if number >= requests => None,
             _ => Some(number),
         }
+    }
+
+    /// Returns the request with this number.
+    #[cfg(feature = "envoy")]
+    pub(crate) fn request(&self, number: u64) -> &Request {
+        self.request_list.request(number)
     }
 
     fn begun(&self) -> u64 {
@@ -169,17 +184,23 @@ impl Run {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    fn stop(&self) {
+    /// Ends the run.
+    pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    fn record_failure(&self, failure: Failure) {
-        self.errors.fetch_add(1, Ordering::Relaxed);
-        // Keeps only the first cause.
-        let _ = self.first_error.set(failure.reason);
-        if failure.is_final {
+    fn record_failure(&self, error: &CallError) {
+        self.record_cause(error.reason());
+        if is_final(error) {
             self.stop();
         }
+    }
+
+    /// Counts a failed request.
+    pub(crate) fn record_cause(&self, cause: String) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        // Keeps only the first cause.
+        let _ = self.first_error.set(cause);
     }
 
     /// Ends the warm-up after its requests or its time. Only the first call has an effect.
@@ -294,66 +315,30 @@ fn warm_at(length: Length, concurrency: usize) -> u64 {
     }
 }
 
-async fn work(mut asker: Asker, run: Arc<Run>, mut tally: Tally) -> Tally {
-    let mut id = CorrelationId::new(run.nonce);
-    run.start.wait().await;
+async fn work(agent: Agent, run: Arc<Run>, mut tally: Tally) -> Tally {
+    let mut id = CorrelationId::new(run.nonce());
+    run.begin().await;
     while let Some(number) = run.next() {
         let request = run.request_list.request(number);
         let began = Instant::now();
-        let timestamp = run.request_list.timestamp();
-        match asker.ask(id.for_request(number), request, timestamp).await {
+        match exchange(
+            &agent,
+            id.for_request(number),
+            request,
+            run.request_list.timestamp(),
+        )
+        .await
+        {
             Ok(decision) => tally.record(&decision, began.elapsed()),
             Err(error) => {
                 tally.errors += 1;
-                run.record_failure(error);
+                run.record_failure(&error);
                 // Some calls fail immediately; retrying them without a pause would be a busy loop.
                 sleep(PAUSE_AFTER_FAILURE).await;
             }
         }
     }
     tally
-}
-
-/// Reason why a request failed.
-struct Failure {
-    reason: String,
-    /// Set if later requests would fail with the same error.
-    is_final: bool,
-}
-
-impl Failure {
-    #[cfg(feature = "envoy")]
-    fn of_envoy(error: &tollgate_envoy::caller::CallerError) -> Self {
-        Self {
-            reason: error.to_string(),
-            is_final: false,
-        }
-    }
-}
-
-impl Asker {
-    /// Sends one request to the agent, until the agent decides against it.
-    async fn ask(
-        &mut self,
-        correlation_id: &str,
-        request: &Request,
-        timestamp: &str,
-    ) -> Result<Decision, Failure> {
-        match self {
-            Self::Agent(agent) => {
-                let asked = exchange(agent, correlation_id, request, timestamp).await;
-                asked.map_err(|error| Failure {
-                    is_final: is_final(&error),
-                    reason: error.reason(),
-                })
-            }
-            #[cfg(feature = "envoy")]
-            Self::Envoy(caller) => {
-                let asked = crate::envoy::ask(caller, request).await;
-                asked.map_err(|error| Failure::of_envoy(&error))
-            }
-        }
-    }
 }
 
 /// Sends one request to the agent, event by event, until the agent decides against it.

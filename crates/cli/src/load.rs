@@ -1,12 +1,16 @@
 //! `tollgate load`: measures an agent's throughput and latency under load.
 
 use crate::connect::{Connected, Target};
-use crate::driver::{Asker, Length, drive};
+use crate::driver::{Length, drive};
 use crate::har;
 use crate::options::{LoadOptions, parse_seconds};
 use crate::recording::{Details, Recording, Stage};
 use crate::report::Report;
 use crate::traffic::RequestList;
+#[cfg(feature = "envoy")]
+use crate::values::is_envoy;
+#[cfg(feature = "haproxy")]
+use crate::values::is_haproxy;
 use crate::values::parse_size;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -46,9 +50,21 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let request_list = args.request_list()?;
     let page = args.options.page.open()?;
+    #[cfg(feature = "haproxy")]
+    if is_haproxy(&args.target.endpoint) {
+        let (began, length) = (SystemTime::now(), args.length());
+        let endpoint = &args.target.endpoint;
+        let measured = crate::haproxy::drive(endpoint, request_list, length, &args.options).await?;
+        let run = recording(endpoint, began, measured, "spop");
+        return run.conclude(page, args.options.json);
+    }
     #[cfg(feature = "envoy")]
-    if crate::values::is_envoy(&args.target.endpoint) {
-        return load_as_envoy(&args, request_list, page).await;
+    if is_envoy(&args.target.endpoint) {
+        let (began, length) = (SystemTime::now(), args.length());
+        let target = &args.target;
+        let measured = crate::envoy::drive(target, request_list, length, &args.options).await?;
+        let run = recording(&target.endpoint, began, measured, "ext_proc");
+        return run.conclude(page, args.options.json);
     }
     let connected = args.options.connect(&args.target).await?;
     let concurrency = args.options.concurrency();
@@ -63,34 +79,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     run.conclude(page, args.options.json)
 }
 
-/// Sends requests as Envoy does.
-#[cfg(feature = "envoy")]
-async fn load_as_envoy(
-    args: &Args,
-    request_list: RequestList,
-    page: Option<crate::page::PageFile>,
-) -> anyhow::Result<()> {
-    let mut askers = Vec::new();
-    for _ in 0..args.options.connections() {
-        let caller = crate::envoy::connect(&args.target, args.options.timeout()).await?;
-        askers.push(Asker::Envoy(caller));
-    }
-    let began = SystemTime::now();
-    let concurrency = args.options.concurrency();
-    let measured = drive(&askers, request_list, concurrency, args.length()).await?;
-    let recording = Recording {
-        details: Details {
-            endpoint: args.target.endpoint.clone(),
-            began_at: humantime::format_rfc3339_seconds(began).to_string(),
-            quantiles: measured.latencies.quantiles(),
-            timeline: measured.timeline.points().to_vec(),
-            stages: Vec::new(),
-        },
-        report: Report::new(measured, Encoding::Protobuf),
-    };
-    recording.conclude(page, args.options.json)
-}
-
 /// Sends requests to a connected agent and records the run.
 pub(crate) async fn measure(
     endpoint: &str,
@@ -100,8 +88,7 @@ pub(crate) async fn measure(
     concurrency: usize,
 ) -> anyhow::Result<Recording> {
     let began = SystemTime::now();
-    let askers = [Asker::Agent(connected.agent.clone())];
-    let measured = drive(&askers, request_list, concurrency, length).await?;
+    let measured = drive(&connected.agent, request_list, concurrency, length).await?;
     Ok(Recording {
         details: Details {
             endpoint: endpoint.to_owned(),
@@ -112,6 +99,26 @@ pub(crate) async fn measure(
         },
         report: Report::new(measured, encoding),
     })
+}
+
+/// Records a run over the protocol of another proxy, which has no stages.
+#[cfg(any(feature = "envoy", feature = "haproxy"))]
+fn recording(
+    endpoint: &str,
+    began: SystemTime,
+    measured: crate::driver::Measurement,
+    encoding: &'static str,
+) -> Recording {
+    Recording {
+        details: Details {
+            endpoint: endpoint.to_owned(),
+            began_at: humantime::format_rfc3339_seconds(began).to_string(),
+            quantiles: measured.latencies.quantiles(),
+            timeline: measured.timeline.points().to_vec(),
+            stages: Vec::new(),
+        },
+        report: Report::new(measured, encoding),
+    }
 }
 
 impl Args {

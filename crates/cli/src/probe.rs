@@ -3,16 +3,20 @@
 use crate::connect::{Target, connect};
 use crate::exit::{AgentError, AgentFailure};
 use crate::output::{OutputError, micros, print_json, print_line, printable};
+#[cfg(feature = "envoy")]
+use crate::values::is_envoy;
+#[cfg(feature = "haproxy")]
+use crate::values::is_haproxy;
 use crate::values::parse_timeout;
 use serde::Serialize;
-use std::fmt;
+use std::fmt::{self, Display, Formatter};
 use std::time::{Duration, Instant};
 use tollgate::{
     Agent, AgentCapabilities, Encoding,
     control::{AgentFeatures, AgentLimits},
 };
 
-/// Round trips that are measured.
+/// Number of pings.
 pub(crate) const PINGS: usize = 5;
 
 /// Options of `tollgate probe`.
@@ -30,8 +34,12 @@ pub(crate) struct Args {
 
 /// Connects to an agent, pings it and prints a report.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    #[cfg(feature = "haproxy")]
+    if is_haproxy(&args.target.endpoint) {
+        return crate::haproxy::probe(&args.target.endpoint, args.timeout, args.json).await;
+    }
     #[cfg(feature = "envoy")]
-    if crate::values::is_envoy(&args.target.endpoint) {
+    if is_envoy(&args.target.endpoint) {
         return crate::envoy::probe(&args.target, args.timeout, args.json).await;
     }
     let report = probe(&args.target, args.timeout).await?;
@@ -52,12 +60,11 @@ struct Report {
     capabilities: AgentCapabilities,
 }
 
-/// Shortest, median and longest of several round trips, in microseconds.
 #[derive(Serialize)]
 pub(crate) struct RoundTrip {
-    pub(crate) min: f64,
-    pub(crate) median: f64,
-    pub(crate) max: f64,
+    min: f64,
+    median: f64,
+    max: f64,
 }
 
 async fn probe(target: &Target, timeout: Duration) -> anyhow::Result<Report> {
@@ -89,23 +96,22 @@ async fn measure(agent: &Agent, endpoint: &str) -> Result<RoundTrip, AgentFailur
 }
 
 impl RoundTrip {
-    /// Sums up times, of which there is at least one.
+    /// Summarizes times, of which there is at least one.
     pub(crate) fn of(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
-        let at = |index: usize| times.get(index).copied().map_or(0.0, micros);
         Self {
-            min: at(0),
-            median: at(times.len() / 2),
-            max: at(times.len().saturating_sub(1)),
+            min: micros(times[0]),
+            median: micros(times[times.len() / 2]),
+            max: micros(times[times.len() - 1]),
         }
     }
 }
 
-impl fmt::Display for RoundTrip {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Display for RoundTrip {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         let Self { min, median, max } = self;
         write!(
-            f,
+            formatter,
             "min {min} µs, median {median} µs, max {max} µs of {PINGS} pings"
         )
     }
@@ -113,6 +119,7 @@ impl fmt::Display for RoundTrip {
 
 fn print_report(report: &Report) -> Result<(), OutputError> {
     let agent = &report.capabilities;
+    let round_trip = &report.round_trip_us;
     print_field("endpoint", &report.endpoint)?;
     print_field(
         "agent",
@@ -130,9 +137,10 @@ fn print_report(report: &Report) -> Result<(), OutputError> {
     print_field("features", &features(&agent.features))?;
     print_field("limits", &limits(&agent.limits))?;
     print_field("handshake", &format!("{} µs", report.handshake_us))?;
-    print_field("round trip", &report.round_trip_us.to_string())
+    print_field("round trip", &round_trip.to_string())
 }
 
+/// Prints a line of a report.
 pub(crate) fn print_field(name: &str, value: &str) -> Result<(), OutputError> {
     print_line(format_args!("{name:<12}{}", printable(value)))
 }

@@ -65,7 +65,7 @@ impl RequestList {
         &self.timestamp
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "haproxy"))]
     pub(crate) fn requests(&self) -> &[Request] {
         &self.requests
     }
@@ -132,6 +132,21 @@ impl Request {
         self
     }
 
+    #[cfg(any(feature = "envoy", feature = "haproxy"))]
+    pub(crate) fn method(&self) -> &str {
+        &self.method
+    }
+
+    #[cfg(any(feature = "envoy", feature = "haproxy"))]
+    pub(crate) fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    #[cfg(any(feature = "envoy", feature = "haproxy"))]
+    pub(crate) fn headers(&self) -> &[(Text, Text)] {
+        &self.headers
+    }
+
     /// Returns the request headers event.
     pub(crate) fn head<'a>(
         &'a self,
@@ -160,27 +175,6 @@ impl Request {
         }
     }
 
-    /// Returns the header fields as Envoy sends them, pseudo-headers first.
-    #[cfg(feature = "envoy")]
-    pub(crate) fn envoy_head(&self) -> Vec<(&str, &str)> {
-        let authority = self.server_name.as_deref().unwrap_or("localhost");
-        let mut head = vec![
-            (":method", &*self.method),
-            (":path", &*self.uri),
-            (":scheme", "https"),
-            (":authority", authority),
-        ];
-        let fields = self.headers.iter();
-        head.extend(fields.map(|(name, value)| (&**name, &**value)));
-        head
-    }
-
-    /// Returns the chunks of the body.
-    #[cfg(feature = "envoy")]
-    pub(crate) fn body(&self) -> &[BodyChunk<'static>] {
-        &self.chunks
-    }
-
     /// Returns the events of the body. Creating them does not allocate.
     pub(crate) fn body_events<'a>(
         &'a self,
@@ -194,7 +188,7 @@ impl Request {
         })
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "envoy", feature = "haproxy"))]
     pub(crate) fn chunks(&self) -> &[BodyChunk<'static>] {
         &self.chunks
     }

@@ -3,10 +3,10 @@
 mod call;
 mod service;
 
-use super::handler::AgentHandler;
 use super::server::listener::Socket;
 use super::server::sessions::{Rejected, Sessions};
 use crate::error::BindError;
+use crate::handler::AgentHandler;
 use crate::lock::lock;
 use crate::log::{NO_PEER, log_line};
 use crate::transport::grpc::{

@@ -7,7 +7,7 @@ use crate::error::ConnectError;
 use crate::error::{InvalidTls, TlsFailure};
 #[cfg(feature = "tls")]
 use crate::transport::tls::Acceptor;
-use crate::transport::{BACKLOG, SocketFile, tcp};
+use crate::transport::{BACKLOG, Existing, SocketFile, tcp};
 #[cfg(feature = "tls")]
 use crate::{TlsConfig, TlsServerConfig};
 use std::io;
@@ -50,7 +50,7 @@ impl StreamSocket {
     /// Another process listens there, the path is a file that is not a socket, or a system call
     /// fails.
     pub async fn unix(path: &Path, mode: u32) -> io::Result<Self> {
-        let (listener, file) = SocketFile::listen(path, mode, BACKLOG).await?;
+        let (listener, file) = SocketFile::listen(path, mode, BACKLOG, Existing::Respected).await?;
         Ok(Self {
             socket: ListeningSocket::Unix(listener),
             _file: Some(file),

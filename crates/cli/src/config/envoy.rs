@@ -42,7 +42,7 @@ pub(crate) struct Args {
     /// Private key of the certificate, in PEM form
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Name to request (SNI) and to expect in the agent's certificate [default: that of the
+    /// Name to request (SNI) and to expect in the agent's certificate [default: the host of the
     /// endpoint]
     #[arg(long, value_name = "NAME")]
     tls_server_name: Option<String>,
@@ -65,7 +65,8 @@ enum BodyMode {
     Streamed,
     /// Each body is sent as a whole, up to 1 MiB
     Buffered,
-    /// Chunks are sent as they arrive, and the agent holds them until it has decided; recommended
+    /// Chunks are sent as they arrive, and the agent may hold them until it has decided;
+    /// recommended
     /// for agents that look at bodies
     Duplex,
 }

@@ -1,16 +1,17 @@
 //! Agents behind Envoy: the options of an agent that Envoy asks, and asking as Envoy does.
 
+mod load;
 mod probe;
 
+pub(crate) use load::drive;
 pub(crate) use probe::probe;
 
 use crate::connect::Target;
 use crate::exit::AgentFailure;
-use crate::traffic::Request;
 use std::time::Duration;
 use tokio::time::timeout;
-use tollgate::{Decision, TlsServerConfig};
-use tollgate_envoy::caller::{CallerError, EnvoyCaller};
+use tollgate::TlsServerConfig;
+use tollgate_envoy::caller::EnvoyCaller;
 use tollgate_envoy::{EnvoyBindError, EnvoyConfig, EnvoyListener};
 
 const HEADING: &str = "Envoy";
@@ -66,26 +67,4 @@ pub(crate) async fn connect(target: &Target, limit: Duration) -> anyhow::Result<
             Err(AgentFailure::new(endpoint, late).into())
         }
     }
-}
-
-/// Sends one request as Envoy does, until the agent decides against it.
-pub(crate) async fn ask(
-    caller: &mut EnvoyCaller,
-    request: &Request,
-) -> Result<Decision, CallerError> {
-    let mut call = caller.begin().await?;
-    let head = request.envoy_head();
-    let chunks = request.body();
-    let answer = call.request_headers(&head, chunks.is_empty()).await?;
-    let mut decision = answer.response.decision;
-    if !answer.skips_request_body {
-        for chunk in chunks {
-            if decision != Decision::Allow {
-                break;
-            }
-            let answer = call.request_body(&chunk.data, chunk.is_last).await?;
-            decision = answer.response.decision;
-        }
-    }
-    Ok(decision)
 }
