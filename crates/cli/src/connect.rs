@@ -1,9 +1,9 @@
 //! Connecting to the agent that a command uses.
 
 use crate::exit::AgentFailure;
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tls")]
 use crate::tls::ClientTls;
-use crate::values::{is_remote, parse_endpoint, socket_path};
+use crate::values::{is_remote, parse_target, socket_path};
 use std::time::Duration;
 use tollgate::{
     Agent, AgentConfig, AgentPool, AgentPoolConfig, Encoding, ReverseConnectionConfig,
@@ -17,10 +17,11 @@ pub(crate) const AGENT_ID: &str = "agent";
 #[derive(clap::Args)]
 pub(crate) struct Target {
     /// Endpoint of the agent: /path, unix:/path or tcp://host:port; with gRPC grpc://host:port or
-    /// grpcs://host:port; as HAProxy reaches it haproxy://host:port or haproxy+unix:///path
-    #[arg(value_parser = parse_endpoint)]
+    /// grpcs://host:port; as HAProxy reaches it haproxy://host:port or haproxy+unix:///path; as
+    /// Envoy envoy://host:port, envoys://host:port or envoy+unix:///path
+    #[arg(value_parser = parse_target)]
     pub(crate) endpoint: String,
-    #[cfg(feature = "grpc")]
+    #[cfg(feature = "tls")]
     #[command(flatten)]
     pub(crate) tls: ClientTls,
 }
@@ -30,7 +31,7 @@ impl Target {
     pub(crate) fn local(endpoint: &str) -> Self {
         Self {
             endpoint: endpoint.to_owned(),
-            #[cfg(feature = "grpc")]
+            #[cfg(feature = "tls")]
             tls: ClientTls::default(),
         }
     }
