@@ -14,14 +14,26 @@ pub(crate) struct Outbound {
     /// The lock inside lets one task at a time use `link`.
     pub(crate) queue: SendQueue,
     pub(crate) link: Box<dyn LinkSender>,
+    /// Set if every caller should send at once: see [`LinkSender::is_cheap`].
+    pub(crate) is_cheap: bool,
 }
 
 impl Outbound {
+    pub(super) fn new(capacity: usize, link: Box<dyn LinkSender>) -> Self {
+        Self {
+            queue: SendQueue::new(capacity),
+            is_cheap: link.is_cheap(),
+            link,
+        }
+    }
+
     /// Sends the frames in the send queue from the caller's task, or leaves them to the writer task
-    /// if another task is sending or the link is full.
+    /// if another task is sending or the link is full. Over a cheap link, a task that is sending
+    /// sends these frames too.
     pub(super) fn send_now(&self) -> Result<(), LinkError> {
         match self.queue.drain(&*self.link)? {
             Drained::Empty => {}
+            Drained::Busy if self.is_cheap => {}
             Drained::NoRoom | Drained::Busy => self.queue.request_writer(),
         }
         Ok(())
@@ -61,7 +73,7 @@ pub(crate) async fn run_writer(connection: Arc<Connection>) {
 }
 
 async fn send_all(connection: &Connection) -> Result<(), LinkError> {
-    let Outbound { queue, link } = &connection.outbound;
+    let Outbound { queue, link, .. } = &connection.outbound;
     while connection.lifecycle.is_open() {
         match queue.drain(&**link)? {
             Drained::Empty => return Ok(()),

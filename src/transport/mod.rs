@@ -6,6 +6,8 @@ mod endpoint;
 pub(crate) mod grpc;
 mod handshake_limiter;
 mod peer;
+#[cfg(target_os = "linux")]
+mod shared;
 #[cfg(feature = "__sim")]
 #[path = "../../tests/simulator/hooks/transport.rs"]
 pub(crate) mod simulated;

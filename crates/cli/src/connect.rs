@@ -4,14 +4,54 @@ use crate::exit::AgentFailure;
 #[cfg(feature = "grpc")]
 use crate::tls::ClientTls;
 use crate::values::{is_remote, parse_endpoint, socket_path};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tollgate::{
     Agent, AgentConfig, AgentPool, AgentPoolConfig, Encoding, ReverseConnectionConfig,
-    ReverseConnectionListener,
+    ReverseConnectionListener, SharedMemory,
 };
 
 /// Id of the one agent in a command's pool.
 pub(crate) const AGENT_ID: &str = "agent";
+
+/// The kind of link to an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LinkChoice {
+    /// Shared memory if both sides can, else the socket
+    Auto,
+    /// The socket
+    Socket,
+    /// Shared memory; fails where it is refused
+    SharedMemory,
+}
+
+/// The link that a connection uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LinkKind {
+    #[default]
+    Socket,
+    SharedMemory,
+}
+
+impl LinkKind {
+    /// Returns the link of an agent's connections; shared memory if all of them use it.
+    pub(crate) fn of(agent: &Agent) -> Self {
+        let stats = agent.stats();
+        match stats.shared_memory.connections {
+            0 => Self::Socket,
+            shared if shared < stats.active_connections => Self::Socket,
+            _ => Self::SharedMemory,
+        }
+    }
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Socket => "socket",
+            Self::SharedMemory => "shared-memory",
+        }
+    }
+}
 
 /// The agent to connect to, and its TLS options.
 #[derive(clap::Args)]
@@ -52,9 +92,10 @@ pub(crate) async fn connect(
     encoding: Option<Encoding>,
     connections: usize,
     timeout: Duration,
+    link: LinkChoice,
 ) -> anyhow::Result<Connected> {
     let endpoint = &target.endpoint;
-    let config = config(encoding, timeout).connections_per_agent(connections);
+    let config = config(encoding, timeout, link).connections_per_agent(connections);
     #[cfg(feature = "grpc")]
     let config = config.tls(target.tls.config(endpoint)?);
     let pool = AgentPool::with_config(config);
@@ -63,6 +104,7 @@ pub(crate) async fn connect(
         .await
         .map_err(|error| AgentFailure::of(endpoint, &error))?;
     check_encoding(&agent, endpoint, encoding)?;
+    check_link(&agent, endpoint, link)?;
     Ok(Connected { pool, agent })
 }
 
@@ -76,8 +118,9 @@ pub(crate) async fn accept(
     encoding: Option<Encoding>,
     connections: usize,
     timeout: Duration,
+    link: LinkChoice,
 ) -> Result<Connected, AgentFailure> {
-    let pool = AgentPool::with_config(config(encoding, timeout));
+    let pool = AgentPool::with_config(config(encoding, timeout, link));
     let listener_config = ReverseConnectionConfig::default()
         .allowed_agents([AGENT_ID.to_owned()].into())
         .max_connections_per_agent(connections);
@@ -98,17 +141,36 @@ pub(crate) async fn accept(
         }
     };
     check_encoding(&agent, endpoint, encoding)?;
+    check_link(&agent, endpoint, link)?;
     Ok(Connected { pool, agent })
 }
 
-fn config(encoding: Option<Encoding>, timeout: Duration) -> AgentPoolConfig {
+fn config(encoding: Option<Encoding>, timeout: Duration, link: LinkChoice) -> AgentPoolConfig {
     let config = AgentPoolConfig::default()
         .connect_timeout(timeout)
-        .request_timeout(timeout);
+        .request_timeout(timeout)
+        .shared_memory(match link {
+            LinkChoice::Socket => SharedMemory::Off,
+            LinkChoice::Auto | LinkChoice::SharedMemory => SharedMemory::Adaptive,
+        });
     match encoding {
         Some(encoding) => config.encodings(vec![encoding]),
         None => config,
     }
+}
+
+/// Fails if shared memory is wanted and not used.
+fn check_link(agent: &Agent, endpoint: &str, link: LinkChoice) -> Result<(), AgentFailure> {
+    if link != LinkChoice::SharedMemory || LinkKind::of(agent) == LinkKind::SharedMemory {
+        return Ok(());
+    }
+    let refusal = agent.stats().shared_memory.refusal;
+    let reason = refusal.map_or_else(
+        || "the connection was closed".to_owned(),
+        |it| it.to_string(),
+    );
+    let message = format_args!("no shared memory: {reason}");
+    Err(AgentFailure::new(endpoint, message))
 }
 
 fn check_encoding(

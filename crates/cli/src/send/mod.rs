@@ -61,7 +61,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Some(file) => Body::open(file, args.chunk_size)?,
         None => Body::none(),
     };
-    let connected = connect(&args.target, args.encoding, 1, args.timeout).await?;
+    let connected = connect(
+        &args.target,
+        args.encoding,
+        1,
+        args.timeout,
+        LinkChoice::Auto,
+    )
+    .await?;
     let steps = Exchange::new(&connected.agent, &args.target.endpoint, !args.json)
         .run(&args.request(), body)
         .await?;

@@ -20,7 +20,7 @@ pub(super) enum Source {
 
 impl Source {
     pub(super) async fn agent(target: &Target, timeout: Duration) -> anyhow::Result<Self> {
-        let connected = connect(target, None, 1, timeout).await?;
+        let connected = connect(target, None, 1, timeout, LinkChoice::Auto).await?;
         let capabilities = connected.agent.capabilities();
         let name = capabilities.map_or_else(
             || target.endpoint.clone(),
