@@ -1,4 +1,4 @@
-//! The agent's side: the handler that an agent implements, and the server that calls it.
+//! The agent's side: the server that calls the agent's handler.
 
 mod answer;
 #[cfg(feature = "__bench")]
@@ -6,11 +6,8 @@ mod answer;
 pub(crate) mod bench;
 mod control;
 mod dial;
-mod exchange_order;
 #[cfg(feature = "grpc")]
 mod grpc;
-mod handler;
-mod handler_forms;
 mod handshake;
 mod reusable_future;
 mod server;
@@ -19,8 +16,11 @@ mod session_error;
 mod session_handle;
 
 pub use control::AgentControl;
-pub use handler::AgentHandler;
-pub use handler_forms::{DynAgentHandler, handler_fn};
 #[cfg(feature = "__sim")]
 pub use server::Simulated;
-pub use server::{AgentServer, AgentServerBuilder, Incoming, Listener, NotAsked, OtherSession};
+#[cfg(feature = "tls")]
+pub use server::TlsHandshake;
+pub use server::{
+    AgentServer, AgentServerBuilder, Incoming, Listener, NotAsked, OtherSession, SessionMemory,
+    Stream, StreamSocket,
+};

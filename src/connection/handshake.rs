@@ -7,9 +7,11 @@
 
 use super::link::{Batch, Link};
 use super::{
-    Connection, ConnectionConfig, Inbound, LinkKind, Offered, SharedMemoryConfig, SharedState, Side,
+    Connection, ConnectionConfig, Inbound, LinkKind, Offered, SharedMemoryConfig,
+    SharedMemoryRefusal, SharedState, Side,
 };
 use crate::error::ConnectError;
+use crate::handler::Panicked;
 use crate::protocol::{AgentCapabilities, PROTOCOL_VERSION};
 use crate::wire::{
     Dialect, Encoding, Extension, FrameBuffer, HandshakeRequest, HandshakeResponse,
@@ -21,6 +23,10 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// Dialect of connections to agents in this process. Calls on them are matched like those with
+/// stream ids, and only messages about the connection are encoded.
+const LOCAL_DIALECT: Dialect = Dialect::new(Encoding::MessagePack, Some(Extension::V1));
+
 /// Performs the handshake over a new link and creates the connection.
 ///
 /// There is no time limit: the caller has to set one. The connection does nothing until the
@@ -31,6 +37,19 @@ pub(crate) async fn open(
     offer: HandshakeOffer<'_>,
     config: &ConnectionConfig,
 ) -> Result<(Arc<Connection>, Inbound), ConnectError> {
+    if let Some(local) = link.sender.local_agent() {
+        let panicked = |Panicked| ConnectError::HandshakeRefused("the handler panicked".to_owned());
+        let negotiated = NegotiatedParams {
+            capabilities: local.capabilities().map_err(panicked)?,
+            dialect: LOCAL_DIALECT,
+            origin: Origin::Forward,
+            link_kind: LinkKind::Transport(SharedMemoryRefusal::NotSupported),
+        };
+        let buffer = FrameBuffer::default();
+        return Ok(connection_over_link(
+            agent, link, buffer, negotiated, config,
+        ));
+    }
     let offered = link.offer_shared_memory(offer.shared_memory);
     let request = encode_request(offer, Offered::offer(&offered));
     let sent = link.send_handshake(MessageType::HandshakeRequest, &request);

@@ -3,12 +3,14 @@
 pub(crate) use super::link_error::LinkError;
 
 use super::shared_memory::{SharedMemoryRefusal, Terms};
+use crate::handler::LocalAgent;
 use crate::wire::{FrameBuffer, OutgoingFrame};
 use bytes::BytesMut;
 use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::io::IoSlice;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// Both halves of a transport connection.
@@ -68,6 +70,11 @@ pub(crate) trait LinkSender: Send + Sync + 'static {
 
     /// Sends a close reason, if the transport can carry one.
     fn send_close_reason(&self, _reason: CloseReason, _detail: &dyn Display) {}
+
+    /// Returns the agent itself, if it is in this process. Nothing is sent to it then.
+    fn local_agent(&self) -> Option<&Arc<LocalAgent>> {
+        None
+    }
 }
 
 /// Why an agent ends a proxy's connection.

@@ -3,6 +3,7 @@
 use super::Connection;
 use super::link::{LinkError, LinkSender};
 use super::send_queue::{Drained, SendQueue};
+use crate::handler::LocalAgent;
 use crate::wire::{FrameError, MessageType, frame_of};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ pub(crate) struct Outbound {
     pub(crate) link: Box<dyn LinkSender>,
     /// Set if every caller should send at once: see [`LinkSender::is_cheap`].
     pub(crate) is_cheap: bool,
+    /// The agent, if it is in this process. It gets messages directly.
+    pub(super) local: Option<Arc<LocalAgent>>,
 }
 
 impl Outbound {
@@ -23,6 +26,7 @@ impl Outbound {
         Self {
             queue: SendQueue::new(capacity),
             is_cheap: link.is_cheap(),
+            local: link.local_agent().cloned(),
             link,
         }
     }
@@ -39,8 +43,19 @@ impl Outbound {
         Ok(())
     }
 
+    /// Closes the link, or tells an agent in this process that the connection has ended.
+    pub(super) fn close_link(&self) {
+        self.link.close();
+        if let Some(local) = &self.local {
+            local.closed();
+        }
+    }
+
     /// Queues a control message, and drops it if there is no room.
     pub(super) fn try_push(&self, message: MessageType, payload: &[u8]) {
+        if let Some(local) = &self.local {
+            return local.receive(message, payload);
+        }
         if frame_of(message, payload).is_ok_and(|frame| self.queue.try_push(frame).is_ok()) {
             self.queue.request_writer();
         }
@@ -52,6 +67,10 @@ impl Outbound {
         message: MessageType,
         payload: &[u8],
     ) -> Result<(), FrameError> {
+        if let Some(local) = &self.local {
+            local.receive(message, payload);
+            return Ok(());
+        }
         self.queue.push(frame_of(message, payload)?).await;
         self.queue.request_writer();
         Ok(())

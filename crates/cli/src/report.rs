@@ -9,7 +9,6 @@ use crate::output::{print_json, print_line};
 use crate::tally::DecisionCounts;
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Display, Formatter};
-use tollgate::Encoding;
 
 /// The figures of a run.
 #[derive(Serialize, Deserialize)]
@@ -20,7 +19,8 @@ pub(crate) struct Report {
     requests_per_second: f64,
     latency_us: Percentiles,
     decisions: DecisionCounts,
-    encoding: Encoding,
+    /// Encoding of events, or protocol.
+    encoding: String,
     #[serde(default)]
     link: LinkKind,
     allocations_per_request: f64,
@@ -44,7 +44,7 @@ pub(crate) struct Setting {
 
 impl Report {
     /// Creates a report of a measurement.
-    pub(crate) fn new(measured: Measurement, encoding: Encoding, link: LinkKind) -> Self {
+    pub(crate) fn new(measured: Measurement, encoding: impl Display, link: LinkKind) -> Self {
         let seconds = measured.elapsed.as_secs_f64();
         Self {
             requests: measured.requests,
@@ -53,7 +53,7 @@ impl Report {
             requests_per_second: rounded(measured.requests as f64 / seconds, 1),
             latency_us: measured.latencies.percentiles(),
             decisions: measured.decisions,
-            encoding,
+            encoding: encoding.to_string(),
             link,
             allocations_per_request: rounded(measured.allocations_per_request, 4),
             setting: None,
@@ -82,7 +82,7 @@ impl Report {
         figures.extend(latencies.map(|(name, micros)| (name, format_micros(micros))));
         let decisions = self.decisions.seen();
         figures.extend(decisions.map(|(kind, count)| (kind, grouped(count))));
-        figures.push(("encoding", self.encoding.to_string()));
+        figures.push(("encoding", self.encoding.clone()));
         figures.push(("link", self.link.as_str().to_owned()));
         let allocations = format!("{:.4}", self.allocations_per_request);
         figures.push(("allocations per request", allocations));
@@ -157,6 +157,7 @@ mod tests {
     use crate::timeline::Timeline;
     use std::time::Duration;
     use tollgate::Decision;
+    use tollgate::Encoding;
 
     fn measured() -> Measurement {
         let mut tally = Tally::new();
