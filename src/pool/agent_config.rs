@@ -2,7 +2,9 @@
 
 use super::config::{AgentPoolConfig, LoadBalanceStrategy, Placement};
 use super::policy::{EventTimeouts, FailureMode, FlowControlMode};
-use crate::connection::{CircuitBreakerSettings, ConnectionConfig, Sampling};
+use crate::connection::{
+    CircuitBreakerSettings, ConnectionConfig, Sampling, SharedMemory, SharedMemoryConfig,
+};
 use crate::error::{AddError, InvalidEndpoint};
 use crate::handler::{AgentHandler, SharedHandler};
 use crate::protocol::EventType;
@@ -272,6 +274,8 @@ settings! {
     timing_interval => timing_interval: u32,
     encodings => encodings: Vec<Encoding>,
     use_extension => use_extension: bool,
+    shared_memory => shared_memory: SharedMemory,
+    shared_memory_size => shared_memory_size: usize,
     #[cfg(feature = "grpc")]
     tls => tls: crate::TlsConfig,
     #[cfg(feature = "grpc")]
@@ -300,6 +304,13 @@ impl ResolvedConfig {
 
     pub(super) fn extension(&self) -> Option<Extension> {
         self.use_extension.then_some(Extension::V1)
+    }
+
+    pub(super) fn shared_memory(&self) -> SharedMemoryConfig {
+        SharedMemoryConfig {
+            mode: self.shared_memory,
+            bytes: self.shared_memory_size,
+        }
     }
 
     /// Returns the maximum time that a call waits for the end of a pause; zero rejects it at once.

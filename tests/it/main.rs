@@ -95,6 +95,11 @@ mod reverse_faults;
 #[cfg(feature = "tls")]
 mod reverse_tls;
 mod scraping;
+mod shared_memory;
+#[cfg(target_os = "linux")]
+mod shared_memory_kills;
+#[cfg(target_os = "linux")]
+mod shared_memory_liars;
 mod shutdown;
 mod single_threaded_runtimes;
 mod take_over;
