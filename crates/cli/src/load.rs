@@ -14,7 +14,6 @@ use crate::values::is_haproxy;
 use crate::values::parse_size;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
-use tollgate::Encoding;
 
 const DEFAULT_LENGTH: Length = Length::Time(Duration::from_secs(5));
 
@@ -82,7 +81,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 /// Sends requests to a connected agent and records the run.
 pub(crate) async fn measure(
     endpoint: &str,
-    (connected, encoding): (Connected, Encoding),
+    (connected, encoding): (Connected, &'static str),
     request_list: RequestList,
     length: Length,
     concurrency: usize,
