@@ -62,11 +62,11 @@ impl AgentConfig {
 
     /// Describes an agent in the process of the proxy: its handler.
     ///
-    /// Everything is as for other agents: the timeouts, the limit of calls, the circuit breaker, the
-    /// failure mode, the counters and the order of events. But the task of the caller runs the
-    /// handler, which gets views of the event that the caller holds. Nothing is encoded, sent or
-    /// copied, so an answer takes less than a microsecond. A handler whose future takes up to 1 KiB
-    /// needs no allocation either.
+    /// Everything is as for other agents: timeouts, the limit of calls, the circuit breaker, the
+    /// failure mode, counters and the order of events. But the task of the caller runs the handler,
+    /// which gets views of the event that the caller holds. Nothing is encoded, sent or copied, so
+    /// an answer takes less than a microsecond. A handler whose future takes up to 1 KiB needs no
+    /// allocation either.
     ///
     /// * A handler that waits is dropped at the deadline, or when the caller gives the call up. One
     ///   that works without waiting is not interrupted: it keeps the caller's thread.

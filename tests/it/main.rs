@@ -59,6 +59,7 @@ mod grpc_tls;
 #[cfg(feature = "grpc")]
 mod grpc_unary_calls;
 mod handles;
+mod handshakes;
 mod headers;
 #[cfg(feature = "http")]
 mod held_bodies;
@@ -96,4 +97,5 @@ mod reverse_tls;
 mod scraping;
 mod shutdown;
 mod single_threaded_runtimes;
+mod take_over;
 mod texts;

@@ -1,26 +1,30 @@
 //! Connecting to the agent that a command uses.
 
 use crate::exit::AgentFailure;
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tls")]
 use crate::tls::ClientTls;
-use crate::values::{is_remote, parse_endpoint, socket_path};
+use crate::values::{is_remote, parse_target, socket_path};
 use std::time::Duration;
 use tollgate::{
-    Agent, AgentConfig, AgentPool, AgentPoolConfig, Encoding, ReverseConnectionConfig,
-    ReverseConnectionListener,
+    Agent, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig, Encoding,
+    ReverseConnectionConfig, ReverseConnectionListener,
 };
 
 /// Id of the one agent in a command's pool.
 pub(crate) const AGENT_ID: &str = "agent";
 
+/// Stands for the endpoint of an agent in this process.
+pub(crate) const LOCAL: &str = "local";
+
 /// The agent to connect to, and its TLS options.
 #[derive(clap::Args)]
 pub(crate) struct Target {
     /// Endpoint of the agent: /path, unix:/path or tcp://host:port; with gRPC grpc://host:port or
-    /// grpcs://host:port; as HAProxy reaches it haproxy://host:port or haproxy+unix:///path
-    #[arg(value_parser = parse_endpoint)]
+    /// grpcs://host:port; as HAProxy reaches it haproxy://host:port or haproxy+unix:///path; as
+    /// Envoy envoy://host:port, envoys://host:port or envoy+unix:///path
+    #[arg(value_parser = parse_target)]
     pub(crate) endpoint: String,
-    #[cfg(feature = "grpc")]
+    #[cfg(feature = "tls")]
     #[command(flatten)]
     pub(crate) tls: ClientTls,
 }
@@ -30,7 +34,7 @@ impl Target {
     pub(crate) fn local(endpoint: &str) -> Self {
         Self {
             endpoint: endpoint.to_owned(),
-            #[cfg(feature = "grpc")]
+            #[cfg(feature = "tls")]
             tls: ClientTls::default(),
         }
     }
@@ -98,6 +102,21 @@ pub(crate) async fn accept(
         }
     };
     check_encoding(&agent, endpoint, encoding)?;
+    Ok(Connected { pool, agent })
+}
+
+/// Creates a pool with one agent, which is in this process.
+pub(crate) async fn add_local(
+    handler: impl AgentHandler,
+    connections: usize,
+    timeout: Duration,
+) -> Result<Connected, AgentFailure> {
+    let config = config(None, timeout).connections_per_agent(connections);
+    let pool = AgentPool::with_config(config);
+    let agent = pool.add(AgentConfig::local(AGENT_ID, handler).require_connection());
+    let agent = agent
+        .await
+        .map_err(|error| AgentFailure::of(LOCAL, &error))?;
     Ok(Connected { pool, agent })
 }
 

@@ -3,6 +3,8 @@
 use crate::connect::{Target, connect};
 use crate::exit::{AgentError, AgentFailure};
 use crate::output::{OutputError, micros, print_json, print_line, printable};
+#[cfg(feature = "envoy")]
+use crate::values::is_envoy;
 #[cfg(feature = "haproxy")]
 use crate::values::is_haproxy;
 use crate::values::parse_timeout;
@@ -35,6 +37,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     #[cfg(feature = "haproxy")]
     if is_haproxy(&args.target.endpoint) {
         return crate::haproxy::probe(&args.target.endpoint, args.timeout, args.json).await;
+    }
+    #[cfg(feature = "envoy")]
+    if is_envoy(&args.target.endpoint) {
+        return crate::envoy::probe(&args.target, args.timeout, args.json).await;
     }
     let report = probe(&args.target, args.timeout).await?;
     if args.json {

@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn json_has_the_documented_form() {
-        let report = Report::new(measured(), Encoding::MessagePack);
+        let report = Report::new(measured(), "msgpack");
         assert_eq!(
             serde_json::to_string(&report).unwrap(),
             r#"{"requests":2,"errors":1,"seconds":0.5,"requests_per_second":4.0,"latency_us":{"p50":50,"p90":50,"p99":50,"p999":50,"max":50},"decisions":{"allow":1},"encoding":"msgpack","allocations_per_request":0.0}"#
@@ -184,7 +184,7 @@ mod tests {
             connections: 4,
             concurrency: 64,
         };
-        let report = Report::new(measured(), Encoding::Json).with_setting(setting);
+        let report = Report::new(measured(), "json").with_setting(setting);
         let text = serde_json::to_string(&report).unwrap();
         assert!(
             text.ends_with(r#""connections":4,"concurrency":64}"#),
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn text_has_every_figure() {
-        let text = Report::new(measured(), Encoding::Json).to_string();
+        let text = Report::new(measured(), "json").to_string();
         for figure in [
             "4 requests per second",
             "p99.9 50 µs",
