@@ -189,6 +189,7 @@ mod wire;
 
 pub use agent::{
     AgentControl, AgentHandler, AgentServer, AgentServerBuilder, DynAgentHandler, handler_fn,
+    time_left,
 };
 pub use bytes::Bytes;
 pub use connection::CircuitBreakerState;

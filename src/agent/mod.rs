@@ -5,6 +5,7 @@ mod answer;
 #[path = "../../benches/internals/agent.rs"]
 pub(crate) mod bench;
 mod control;
+mod deadline;
 mod dial;
 mod exchange_order;
 #[cfg(feature = "grpc")]
@@ -19,6 +20,7 @@ mod session_error;
 mod session_handle;
 
 pub use control::AgentControl;
+pub use deadline::time_left;
 pub use handler::AgentHandler;
 pub use handler_forms::{DynAgentHandler, handler_fn};
 #[cfg(feature = "__sim")]

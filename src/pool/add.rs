@@ -261,7 +261,7 @@ impl Member {
             let offer = HandshakeOffer {
                 proxy_id: pool.settings.proxy_id(),
                 encodings: endpoint.encodings(&config.encodings),
-                extension: config.extension(),
+                extensions: config.extensions(),
                 config: settings.as_deref().and_then(Settings::config),
             };
             let shared = Arc::clone(&self.state.shared);

@@ -222,8 +222,13 @@ impl ResolvedConfig {
             .unwrap_or(self.request_timeout)
     }
 
-    pub(super) fn extension(&self) -> Option<Extension> {
-        self.use_extension.then_some(Extension::V1)
+    /// Returns the versions of the extension that agents may choose.
+    pub(super) fn extensions(&self) -> &'static [Extension] {
+        if self.use_extension {
+            &Extension::ALL
+        } else {
+            &[]
+        }
     }
 
     /// Returns the maximum time that a call waits for the end of a pause; zero rejects it at once.

@@ -25,6 +25,12 @@ pub struct IpText {
 const MAX_LEN: usize = 45;
 
 impl IpText {
+    /// No text.
+    pub(crate) const EMPTY: Self = Self {
+        bytes: [0; MAX_LEN],
+        len: 0,
+    };
+
     /// Returns the text.
     pub fn as_str(&self) -> &str {
         // The bytes are ASCII, so the default is never used.
@@ -49,10 +55,7 @@ impl IpText {
 
 impl<A: Into<IpAddr>> From<A> for IpText {
     fn from(address: A) -> Self {
-        let mut text = Self {
-            bytes: [0; MAX_LEN],
-            len: 0,
-        };
+        let mut text = Self::EMPTY;
         match address.into().to_canonical() {
             IpAddr::V4(address) => {
                 let [first, rest @ ..] = address.octets();

@@ -44,6 +44,59 @@ impl Timestamp {
         Self(text)
     }
 
+    /// Returns the milliseconds since the Unix epoch whose text this is; `None` if there are none.
+    #[inline]
+    pub(crate) fn ms_of(text: &str) -> Option<u64> {
+        let text: &[u8; 24] = text.as_bytes().try_into().ok()?;
+        let [
+            _,
+            _,
+            _,
+            _,
+            b'-',
+            _,
+            _,
+            b'-',
+            _,
+            _,
+            b'T',
+            _,
+            _,
+            b':',
+            _,
+            _,
+            b':',
+            _,
+            _,
+            b'.',
+            ..,
+            b'Z',
+        ] = text
+        else {
+            return None;
+        };
+        let digits = |at: usize, count: usize| {
+            text[at..at + count]
+                .iter()
+                .try_fold(0, |number: u32, byte| {
+                    let digit = byte.wrapping_sub(b'0');
+                    (digit < 10).then(|| number * 10 + u32::from(digit))
+                })
+        };
+        let (year, month, day) = (digits(0, 4)?, digits(5, 2)?, digits(8, 2)?);
+        let (hours, minutes, seconds) = (digits(11, 2)?, digits(14, 2)?, digits(17, 2)?);
+        let ms = digits(20, 3)?;
+        let is_valid = year >= 1970
+            && (1..=12).contains(&month)
+            && (1..=days_in(year, month)).contains(&day)
+            && hours < 24
+            && minutes < 60
+            && seconds < 60;
+        let seconds = u64::from(hours * 3600 + minutes * 60 + seconds);
+        let days = is_valid.then(|| u64::from(days_of(year, month, day)))?;
+        Some(days * MS_PER_DAY + seconds * 1000 + u64::from(ms))
+    }
+
     /// Returns the text.
     pub fn as_str(&self) -> &str {
         // The bytes are ASCII, so the default is never used.
@@ -103,3 +156,24 @@ fn date_of(days: u32) -> (u32, u32, u32) {
     };
     (era * 400 + year + next, month, day)
 }
+
+/// Converts a date since 1970 to days since 1970-01-01, the reverse of [`date_of`].
+fn days_of(year: u32, month: u32, day: u32) -> u32 {
+    let year = year - u32::from(month <= 2);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    year * 365 + year / 4 - year / 100 + year / 400 + of_year - DAYS_BEFORE_1970
+}
+
+fn days_in(year: u32, month: u32) -> u32 {
+    let is_leap_year =
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    match month {
+        2 => 28 + u32::from(is_leap_year),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+#[cfg(test)]
+#[path = "../../tests/unit/protocol/timestamp.rs"]
+mod tests;

@@ -12,6 +12,7 @@
 #[path = "../../benches/internals/wire.rs"]
 pub(crate) mod bench;
 pub(crate) mod codec;
+mod compact;
 pub(crate) mod control;
 mod decode;
 mod dialect;
@@ -30,6 +31,7 @@ mod protobuf;
 mod recover_id;
 mod registration;
 mod response;
+mod scratch;
 mod stream;
 mod stream_id;
 mod value;
@@ -37,7 +39,7 @@ mod views;
 
 pub(crate) use codec::Decoder;
 pub use decode::{DecodeError, DecodeErrorKind};
-pub(crate) use dialect::{Dialect, Extension};
+pub(crate) use dialect::{Dialect, Extension, Form};
 pub use encoding::{Encoding, UnknownEncoding};
 pub use events::Event;
 pub(crate) use events::{EventTarget, SettingsEvent, encode_event, event_of, expected_len};
@@ -55,6 +57,7 @@ pub use recover_id::Undecodable;
 pub(crate) use registration::{NotOffered, RegistrationRequest, RegistrationResponse};
 pub use response::Answer;
 pub(crate) use response::{AnswerTo, encode_answer};
+pub(crate) use scratch::EventScratch;
 pub(crate) use stream_id::StreamId;
 pub use value::MAX_DEPTH;
 pub use views::{HeadersView, RequestHeadersView, ResponseHeadersView};

@@ -87,6 +87,7 @@ impl OtherSession {
         let target = EventTarget {
             correlation_id,
             stream: StreamId(0),
+            time_left: None,
         };
         let body = encode_event(event, target, DIALECT, &mut frame)
             .map_err(|error| NotAsked(error.to_string()))?;

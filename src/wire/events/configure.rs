@@ -1,11 +1,11 @@
-use super::Encode;
+use super::{Encode, EventTarget};
 use crate::protocol::EventType;
 use crate::protocol::events::Configure;
 use crate::wire::decode::{Decoded, Source};
 use crate::wire::encode::Sink;
 #[cfg(feature = "grpc")]
 use crate::wire::protobuf;
-use crate::wire::value;
+use crate::wire::{compact, msgpack, value};
 
 impl Encode for Configure<'_> {
     const EVENT_TYPE: EventType = EventType::Configure;
@@ -22,6 +22,10 @@ impl Encode for Configure<'_> {
             value::write(setting, sink);
         }
         sink.end_map();
+    }
+
+    fn encode_compact(&self, target: &EventTarget<'_>, writer: &mut msgpack::Writer<'_>) {
+        compact::write_configure(self, target, writer);
     }
 
     #[cfg(feature = "grpc")]
@@ -45,6 +49,10 @@ impl Encode for SettingsEvent<'_> {
 
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
         self.event.encode(correlation_id, sink);
+    }
+
+    fn encode_compact(&self, target: &EventTarget<'_>, writer: &mut msgpack::Writer<'_>) {
+        self.event.encode_compact(target, writer);
     }
 
     #[cfg(feature = "grpc")]

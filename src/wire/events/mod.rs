@@ -11,11 +11,12 @@ pub(super) use configure::decode as decode_configure;
 pub(super) use head::{decode_request_headers, decode_response_headers};
 
 use super::StreamId;
-use super::dialect::Dialect;
+use super::dialect::{Dialect, Form};
 use super::encode::{Content, Sink};
 use super::frame::{FrameError, MessageType, write_frame};
+use super::msgpack;
 #[cfg(feature = "grpc")]
-use super::{Encoding, protobuf, protobuf::Writer as ProtobufWriter};
+use super::{protobuf, protobuf::Writer as ProtobufWriter};
 use crate::protocol::EventType;
 use crate::protocol::events::{
     BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, Configure, GuardrailInspect,
@@ -25,6 +26,7 @@ use crate::protocol::events::{
 };
 use crate::protocol::headers::HeaderSource;
 use bytes::Bytes;
+use std::time::Duration;
 
 /// An event that can be sent to an agent, owned or borrowed.
 ///
@@ -77,6 +79,9 @@ pub trait Encode {
     /// Writes the event with `correlation_id` instead of its own.
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S);
 
+    /// Writes the event as an array in MessagePack.
+    fn encode_compact(&self, target: &EventTarget<'_>, writer: &mut msgpack::Writer<'_>);
+
     /// Writes the event as the protobuf message of its kind.
     #[cfg(feature = "grpc")]
     fn encode_protobuf(&self, correlation_id: &str, writer: &mut ProtobufWriter<'_>);
@@ -118,12 +123,15 @@ impl BodyDirection {
     }
 }
 
-/// The ids that an event is sent with.
+/// The ids that an event is sent with, and the time that is left for its call.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct EventTarget<'a> {
+#[allow(unnameable_types, reason = "belongs to a sealed trait")]
+pub struct EventTarget<'a> {
     pub(crate) correlation_id: &'a str,
     /// Written if the dialect has stream ids.
     pub(crate) stream: StreamId,
+    /// Time after which nobody waits for the answer. Only the compact form has it.
+    pub(crate) time_left: Option<Duration>,
 }
 
 /// Appends the frame of an event to `out`.
@@ -148,12 +156,18 @@ pub(super) fn write_event<E: Event>(
     dialect: Dialect,
     out: &mut Vec<u8>,
 ) -> Bytes {
+    let form = dialect.form();
     #[cfg(feature = "grpc")]
-    if dialect.encoding == Encoding::Protobuf {
+    if form == Form::Protobuf {
         return protobuf::write_event(event, target, dialect, out);
     }
     if dialect.has_streams() {
         target.stream.write(out);
+    }
+    if form == Form::Compact {
+        let mut writer = msgpack::Writer::new(out, dialect.bodies());
+        event.encode_compact(&target, &mut writer);
+        return writer.into_detached();
     }
     let content = EventWithId {
         event,

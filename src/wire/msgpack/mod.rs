@@ -15,4 +15,6 @@ const FIX_STR: u8 = 0xa0;
 const NIL: u8 = 0xc0;
 /// Never the first byte of a value.
 const RESERVED: u8 = 0xc1;
+const BIN_8: u8 = 0xc4;
+const BIN_32: u8 = 0xc6;
 const STR_8: u8 = 0xd9;
