@@ -171,6 +171,7 @@ mod count_guard;
 mod debug_fields;
 mod entropy;
 pub mod error;
+mod handler;
 mod lock;
 mod log;
 mod memory;
@@ -187,13 +188,11 @@ mod token_bucket;
 mod transport;
 mod wire;
 
-pub use agent::{
-    AgentControl, AgentHandler, AgentServer, AgentServerBuilder, DynAgentHandler, handler_fn,
-    time_left,
-};
+pub use agent::{AgentControl, AgentServer, AgentServerBuilder};
 pub use bytes::Bytes;
 pub use connection::CircuitBreakerState;
 pub use error::{AddError, CallError, ConnectError, RegistrationError};
+pub use handler::{AgentHandler, DynAgentHandler, Handshake, handler_fn, time_left};
 pub use pool::{
     Agent, AgentConfig, AgentPool, AgentPoolConfig, AgentPoolStats, Call, EventTimeouts, Exchange,
     FailureMode, FlowControlMode, LoadBalanceStrategy, Placement, ProtocolMetrics,
@@ -233,7 +232,12 @@ pub mod events {
 /// [`Listener`](listener::Listener) and asks the handler through
 /// [`OtherSession`](listener::OtherSession), with the same events that a proxy sends.
 pub mod listener {
-    pub use crate::agent::{Incoming, Listener, NotAsked, OtherSession};
+    #[cfg(feature = "tls")]
+    pub use crate::agent::TlsHandshake;
+    pub use crate::agent::{
+        Incoming, Listener, NotAsked, OtherSession, SessionMemory, Stream, StreamSocket,
+    };
+    pub use crate::memory::MemoryCharge;
 }
 
 /// Parts of an agent's answer beside its decision.

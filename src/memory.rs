@@ -64,9 +64,10 @@ struct Account {
     end: Box<dyn Fn() + Send + Sync>,
 }
 
-/// Memory that is charged until this is dropped.
+/// Memory that is charged to the [`max_memory`](crate::AgentServerBuilder::max_memory) of a server
+/// until this is dropped.
 #[derive(Debug)]
-pub(crate) struct MemoryCharge {
+pub struct MemoryCharge {
     budget: MemoryBudget,
     bytes: usize,
 }
@@ -229,7 +230,7 @@ impl MemoryAccount {
 impl MemoryCharge {
     /// Charges another number of bytes. Returns `false` and changes nothing if it is larger than
     /// before and would exceed the limit.
-    pub(crate) fn resize(&mut self, bytes: usize) -> bool {
+    pub fn resize(&mut self, bytes: usize) -> bool {
         let used = &self.budget.0.used;
         if bytes <= self.bytes {
             used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);

@@ -1,9 +1,10 @@
 //! Access to an agent's session for the benchmarks.
 
+use super::AgentControl;
 use super::session::{SessionParts, serve};
-use super::{AgentControl, AgentHandler};
 use crate::connection::Origin;
 use crate::connection::link::{Link, LinkReceiver, LinkSender};
+use crate::handler::AgentHandler;
 use crate::log::{NO_PEER, log_line};
 use crate::transport::Peer;
 use crate::wire::{DEFAULT_FRAME_TIMEOUT, Dialect, FrameBuffer, MAX_FRAME_LEN};

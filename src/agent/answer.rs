@@ -1,13 +1,12 @@
 //! Decodes the frame of an event, calls the handler and encodes the frame of its answer.
 
-use super::deadline::poll_until;
-use super::exchange_order::ExchangeOrder;
-use super::handler::AgentHandler;
 use crate::clock;
+use crate::handler::{AgentHandler, ExchangeOrder, configured, error_answer, inspect, poll_until};
 use crate::log::{NO_PEER, log_line};
 #[cfg(feature = "grpc")]
 use crate::protocol::Timestamp;
-use crate::protocol::{AgentResponse, AuditMetadata, EventType};
+
+use crate::protocol::{AgentResponse, EventType};
 use crate::wire::{
     AnswerTo, DecodeError, Dialect, EventScratch, Form, FrameError, IncomingEvent, JsonParser,
     OutgoingFrame, StreamId, Undecodable, encode_answer,
@@ -247,8 +246,10 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
                 ResponseHeaders by on_response_headers,
                 ResponseBodyChunk by on_response_body_chunk,
                 RequestComplete by on_request_complete,
-                WebSocketFrame by on_websocket_frame,
-                GuardrailInspect by on_guardrail_inspect;
+                WebSocketFrame by on_websocket_frame;
+                IncomingEvent::GuardrailInspect(event) => {
+                    self.respond(inspect(handler, event), id, frame).await
+                }
                 IncomingEvent::Configure(event) => {
                     let mut outcome = pin!(handler.on_configure(event));
                     let outcome =
@@ -351,14 +352,6 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
     }
 }
 
-/// Returns the answer to settings that the handler has applied or rejected.
-pub(super) fn configured(outcome: Result<(), String>) -> AgentResponse {
-    match outcome {
-        Ok(()) => AgentResponse::default_allow(),
-        Err(reason) => AgentResponse::block(500, Some(reason)),
-    }
-}
-
 fn answer_to(stream: Option<StreamId>, correlation_id: &str) -> AnswerTo<'_> {
     stream.map_or(AnswerTo::CorrelationId(correlation_id), AnswerTo::Stream)
 }
@@ -396,12 +389,4 @@ pub(super) fn write_cancelled(
     // Can fail only if the correlation id alone fills a frame, and then the cancel message could
     // not have arrived.
     let _ = encode_answer(&error_answer("cancelled"), to, dialect, out);
-}
-
-/// Returns a block with status 500 and the reason code.
-fn error_answer(code: &str) -> AgentResponse {
-    AgentResponse::block(500, None).with_audit(AuditMetadata {
-        reason_codes: vec!["agent_error".to_owned(), code.to_owned()],
-        ..AuditMetadata::default()
-    })
 }

@@ -1,9 +1,8 @@
 //! The handshake that begins a session, from the agent's side.
 
-use super::handler::AgentHandler;
 use crate::connection::link::Link;
 use crate::error::ConnectError;
-use crate::protocol::AgentCapabilities;
+use crate::handler::{AgentHandler, Handshake};
 use crate::wire::{
     Dialect, Encoding, FrameBuffer, HandshakeRequest, HandshakeResponse, MessageType,
 };
@@ -31,7 +30,7 @@ pub(super) async fn accept_handshake<H: AgentHandler>(
     let request = HandshakeRequest::decode_for(encodings, &payload)?;
     let permit = place.await;
     let dialect = request.negotiate(encodings);
-    let response = handshake_response(&request, &handler.capabilities(), encodings);
+    let response = handshake_response(handler, &request, encodings).await;
     let payload = response.encode_for(encodings);
     link.send_handshake(MessageType::HandshakeResponse, &payload)
         .await?;
@@ -45,15 +44,25 @@ pub(super) async fn accept_handshake<H: AgentHandler>(
     }
 }
 
-/// Returns the response to a proxy's handshake.
-pub(super) fn handshake_response(
+/// Returns the response to a proxy's handshake, which the handler may refuse.
+pub(super) async fn handshake_response<H: AgentHandler>(
+    handler: &H,
     request: &HandshakeRequest,
-    capabilities: &AgentCapabilities,
     encodings: &[Encoding],
 ) -> HandshakeResponse {
-    if request.supports_our_version() {
-        HandshakeResponse::accept(capabilities, request.negotiate(encodings))
-    } else {
-        HandshakeResponse::reject(capabilities, "only protocol version 2 is supported")
+    let capabilities = handler.capabilities();
+    if !request.supports_our_version() {
+        let reason = "only protocol version 2 is supported";
+        return HandshakeResponse::reject(&capabilities, reason);
+    }
+    let handshake = Handshake {
+        proxy_id: &request.proxy_id,
+        proxy_version: &request.proxy_version,
+        supported_versions: &request.supported_versions,
+        config: &request.config,
+    };
+    match handler.on_handshake(handshake).await {
+        Ok(()) => HandshakeResponse::accept(&capabilities, request.negotiate(encodings)),
+        Err(reason) => HandshakeResponse::reject(&capabilities, &reason),
     }
 }

@@ -1,14 +1,13 @@
 //! One session: an agent's side of a connection after the handshake.
 
 use super::answer::{Arrival, FatalEvent, Job, JobResult, answer, write_cancelled};
-use super::exchange_order::ExchangeOrder;
-use super::handler::AgentHandler;
 use super::reusable_future::{PendingEvents, ReusableFuture, Spare};
 use super::session_error::SessionError;
 use super::session_handle::{CONNECTION_SIZE, SessionHandle};
 use crate::blocking;
 use crate::connection::link::{Batch, Link};
 use crate::connection::{FrameTimer, Turn};
+use crate::handler::{AgentHandler, ExchangeOrder};
 use crate::log::log_line;
 use crate::memory::MemoryAccount;
 use crate::protocol::{ConfigUpdateResponse, DrainRequest, EventType, ShutdownRequest};

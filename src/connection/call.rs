@@ -24,16 +24,16 @@ use std::time::{Duration, Instant};
 
 /// A call with an open slot. Dropping it abandons the call.
 pub(crate) struct PendingCall {
-    ticket: Ticket<Arc<Connection>, SlotValue>,
+    pub(super) ticket: Ticket<Arc<Connection>, SlotValue>,
     /// Hash of the correlation id.
-    key: u64,
+    pub(super) key: u64,
     started: Instant,
     timeout: Duration,
     /// Set if the call waited before it was opened, so that a part of its timeout has passed.
     has_waited: bool,
     permit: Permit,
     /// Present if the call is timed.
-    watch: Option<Stopwatch>,
+    pub(super) watch: Option<Stopwatch>,
     /// Set once the event is in the send queue, so that an answer may arrive.
     is_sent: bool,
     /// Set once the end of the call is counted and its permit returned.
@@ -73,6 +73,11 @@ impl PendingCall {
         self
     }
 
+    /// Returns the end of the timeout, unless it is too far away for an [`Instant`].
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.started.checked_add(self.timeout)
+    }
+
     /// Returns the time after which the call ends without an answer.
     fn time_left(&self) -> Duration {
         if self.has_waited {
@@ -92,16 +97,15 @@ impl PendingCall {
         correlation_id: &str,
         event: &E,
     ) -> Result<(), CallError> {
+        if self.connection().outbound.local.is_some() {
+            return self.ask_local(correlation_id, event).await;
+        }
         if let Some(watch) = &self.watch {
             watch.begin_encoding();
         }
         let frame = match self.encode(correlation_id, event) {
             Ok(frame) => frame,
-            Err(error) => {
-                let end = CallEnd::TooLarge(error);
-                self.end(end.counter());
-                return Err(self.error(end));
-            }
+            Err(error) => return Err(self.refuse(CallEnd::TooLarge(error))),
         };
         if let Some(watch) = &self.watch {
             watch.end_encoding();
@@ -202,7 +206,9 @@ impl PendingCall {
         event: &E,
     ) -> Result<OutgoingFrame, FrameError> {
         let connection = &**self.connection();
-        check_body_size(event, connection.capabilities.limits.max_body_size)?;
+        if connection.enforce_body_limit {
+            check_body_size(event, connection.capabilities.limits.max_body_size)?;
+        }
         let (dialect, send_queue) = (connection.dialect, &connection.outbound.queue);
         let target = EventTarget {
             correlation_id,
@@ -278,7 +284,13 @@ impl PendingCall {
         agent.calls.took(took);
     }
 
-    fn fail(&mut self, end: CallEnd) -> CallError {
+    /// Ends a call whose event the agent would not accept.
+    pub(super) fn refuse(&mut self, end: CallEnd) -> CallError {
+        self.end(end.counter());
+        self.error(end)
+    }
+
+    pub(super) fn fail(&mut self, end: CallEnd) -> CallError {
         self.is_over = true;
         let connection = &**self.ticket.table_ref();
         note_failure(connection, end, self.permit);
@@ -338,7 +350,7 @@ pub(super) fn is_answer(value: &SlotValue) -> bool {
 }
 
 /// Fails if the body is larger than the agent accepts (0 for any), as soon as that is known.
-fn check_body_size<E: Event>(event: &E, limit: usize) -> Result<(), FrameError> {
+pub(super) fn check_body_size<E: Event>(event: &E, limit: usize) -> Result<(), FrameError> {
     match event.body_progress() {
         Some(body) if limit > 0 && body.size > limit => Err(FrameError::TooLarge {
             length: body.size,

@@ -2,6 +2,7 @@
 
 use crate::error::CallError;
 use crate::metrics::CallCounter;
+use crate::protocol::EventType;
 use crate::wire::{DecodeError, FrameError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,12 +44,16 @@ pub(crate) enum CallEnd {
     TimedOut,
     /// The agent has not subscribed to events of this kind.
     Unsubscribed,
+    /// The agent has not declared that it answers events of this kind.
+    Undeclared(EventType),
     /// The event exceeds the largest frame or the agent's limit.
     TooLarge(FrameError),
     /// The answer could not be decoded.
     Undecodable(DecodeError),
     /// The pool cancelled the call.
     Cancelled,
+    /// The handler of an agent in this process panicked.
+    Panicked,
 }
 
 /// Properties of a call that its error states.
@@ -69,7 +74,7 @@ impl CallEnd {
             Self::Paused | Self::ExchangePaused => CallCounter::Paused,
             Self::Busy => CallCounter::Busy,
             Self::ConnectionClosed => CallCounter::ConnectionClosed,
-            Self::AgentGone | Self::Unavailable => CallCounter::Unavailable,
+            Self::AgentGone | Self::Unavailable | Self::Undeclared(_) => CallCounter::Unavailable,
             Self::CircuitOpen => CallCounter::CircuitOpen,
             Self::Full | Self::QueueFull => CallCounter::QueueFull,
             Self::QueueTimedOut { .. } => CallCounter::QueueTimedOut,
@@ -78,6 +83,7 @@ impl CallEnd {
             Self::TooLarge(_) => CallCounter::TooLarge,
             Self::Undecodable(_) => CallCounter::Undecodable,
             Self::Cancelled => CallCounter::Cancelled,
+            Self::Panicked => CallCounter::Panicked,
         }
     }
 
@@ -94,6 +100,7 @@ impl CallEnd {
             Self::AgentGone | Self::Unavailable | Self::Unsubscribed => {
                 CallError::Unavailable { agent_id }
             }
+            Self::Undeclared(event) => CallError::Undeclared { agent_id, event },
             Self::CircuitOpen => CallError::CircuitOpen { agent_id },
             Self::Full | Self::QueueFull => CallError::QueueFull {
                 agent_id,
@@ -119,6 +126,7 @@ impl CallEnd {
             }
             Self::Undecodable(source) => CallError::InvalidMessage { agent_id, source },
             Self::Cancelled => CallError::Cancelled { agent_id },
+            Self::Panicked => CallError::Panicked { agent_id },
         }
     }
 }

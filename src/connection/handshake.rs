@@ -8,6 +8,7 @@
 use super::link::{Batch, Link};
 use super::{Connection, ConnectionConfig, Inbound, SharedState};
 use crate::error::ConnectError;
+use crate::handler::Panicked;
 use crate::protocol::{AgentCapabilities, PROTOCOL_VERSION};
 use crate::wire::{
     Dialect, Encoding, Extension, FrameBuffer, HandshakeRequest, HandshakeResponse,
@@ -17,6 +18,10 @@ use bytes::BytesMut;
 use serde_json::Value;
 use std::future::poll_fn;
 use std::sync::Arc;
+
+/// Dialect of connections to agents in this process. Calls on them are matched like those with
+/// stream ids, and only messages about the connection are encoded.
+const LOCAL_DIALECT: Dialect = Dialect::new(Encoding::MessagePack, Some(Extension::V1));
 
 /// Performs the handshake over a new link and creates the connection.
 ///
@@ -28,6 +33,18 @@ pub(crate) async fn open(
     offer: HandshakeOffer<'_>,
     config: &ConnectionConfig,
 ) -> Result<(Arc<Connection>, Inbound), ConnectError> {
+    if let Some(local) = link.sender.local_agent() {
+        let panicked = |Panicked| ConnectError::HandshakeRefused("the handler panicked".to_owned());
+        let negotiated = NegotiatedParams {
+            capabilities: local.capabilities().map_err(panicked)?,
+            dialect: LOCAL_DIALECT,
+            origin: Origin::Forward,
+        };
+        let buffer = FrameBuffer::default();
+        return Ok(connection_over_link(
+            agent, link, buffer, negotiated, config,
+        ));
+    }
     let request = encode_request(offer);
     let sent = link.send_handshake(MessageType::HandshakeRequest, &request);
     match sent.await {

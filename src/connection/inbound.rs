@@ -9,7 +9,9 @@ use crate::blocking;
 use crate::clock;
 use crate::memory::MemoryAccount;
 use crate::metrics::Fault;
-use crate::protocol::{ConfigUpdateRequest, FlowControl, HealthStatus, LogMessage, MetricsReport};
+use crate::protocol::{
+    ConfigUpdateRequest, DrainRequest, FlowControl, HealthStatus, LogMessage, MetricsReport,
+};
 use crate::wire::control::{self, ControlMessage};
 use crate::wire::{
     Answer, DecodeError, DecodeErrorKind, Decoder, Encoding, FrameBuffer, MAX_FRAME_LEN,
@@ -222,6 +224,11 @@ impl Inbound {
             }
             Some(MessageType::Log) if self.connection.dialect.has_streams() => {
                 return self.decode(payload).map(AgentEvent::Log);
+            }
+            Some(MessageType::Drain) if self.connection.dialect.has_streams() => {
+                let _: DrainRequest = self.decode(payload)?;
+                self.connection.lifecycle.ask_to_move();
+                self.connection.agent.request_maintenance();
             }
             // The pong is dropped if the send queue is full, which bounds memory if an agent sends
             // pings faster than it reads.
@@ -451,7 +458,7 @@ fn note_unmatched_answer(connection: &Connection, key: u64, correlation_id: &str
 impl Drop for Inbound {
     fn drop(&mut self) {
         self.connection.close();
-        self.connection.outbound.link.close();
+        self.connection.outbound.close_link();
         self.completer
             .complete_all(|_| Err(CallEnd::ConnectionClosed));
         self.connection.outbound.queue.discard();

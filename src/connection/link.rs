@@ -2,11 +2,13 @@
 
 pub(crate) use super::link_error::LinkError;
 
+use crate::handler::LocalAgent;
 use crate::wire::OutgoingFrame;
 use bytes::BytesMut;
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::io::IoSlice;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// Both halves of a transport connection.
@@ -51,6 +53,11 @@ pub(crate) trait LinkSender: Send + Sync + 'static {
 
     /// Sends a close reason, if the transport can carry one.
     fn send_close_reason(&self, _reason: CloseReason, _detail: &dyn Display) {}
+
+    /// Returns the agent itself, if it is in this process. Nothing is sent to it then.
+    fn local_agent(&self) -> Option<&Arc<LocalAgent>> {
+        None
+    }
 }
 
 /// Why an agent ends a proxy's connection.

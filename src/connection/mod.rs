@@ -23,6 +23,7 @@ mod inbound;
 mod lifecycle;
 pub(crate) mod link;
 mod link_error;
+mod local_call;
 mod outbound;
 mod pings;
 mod receive_error;
@@ -72,7 +73,6 @@ use health::ConnectionHealth;
 use link::LinkSender;
 use outbound::Outbound;
 use pings::Pings;
-use send_queue::SendQueue;
 use slots::{Completer, Matching, OpenError, SlotTable, Ticket};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
@@ -94,6 +94,8 @@ pub(crate) struct ConnectionConfig {
     pub(crate) sampling: Sampling,
     /// Time in which an incomplete frame has to make progress.
     pub(crate) frame_timeout: Duration,
+    /// Fails events whose body exceeds the limit that the agent announced.
+    pub(crate) enforce_body_limit: bool,
 }
 
 /// One connection to an agent. Its link is served by [`Inbound`] and [`run_writer`].
@@ -113,6 +115,8 @@ pub(crate) struct Connection {
     pub(crate) runtime: Option<RuntimeId>,
     /// Selects the calls that are timed.
     sampling: Sampling,
+    /// Fails events whose body exceeds the limit that the agent announced.
+    enforce_body_limit: bool,
     /// Frames waiting to be sent, and the link.
     pub(crate) outbound: Outbound,
     /// Calls waiting for an answer or for a slot.
@@ -169,10 +173,8 @@ impl Connection {
             origin: negotiated.origin,
             runtime: RuntimeId::current(),
             sampling: config.sampling,
-            outbound: Outbound {
-                queue: SendQueue::new(config.send_queue_capacity),
-                link,
-            },
+            enforce_body_limit: config.enforce_body_limit,
+            outbound: Outbound::new(config.send_queue_capacity, link),
             flow: FlowState::new(),
             health: ConnectionHealth::new(config.max_failures),
             pings: Pings::default(),
@@ -280,6 +282,10 @@ impl Connection {
     ) -> Result<(), CallError> {
         let sent = async {
             for id in ids {
+                if let Some(local) = &self.outbound.local {
+                    // The callers drop the handlers.
+                    local.wait_until_left(self.agent.keys.key(id)).await;
+                }
                 let payload = control::encode_cancel(id, reason, self.dialect.encoding);
                 self.send_control(MessageType::Cancel, &payload).await?;
             }
@@ -293,6 +299,9 @@ impl Connection {
 
     /// Sends a ping and returns the time until its pong.
     pub(crate) async fn ping(&self, timeout: Duration) -> Result<Duration, CallError> {
+        if self.outbound.local.is_some() {
+            return Ok(Duration::ZERO);
+        }
         let mut expected = self.pings.expect();
         let started = clock::now();
         let answered = tokio::time::timeout(timeout, async {

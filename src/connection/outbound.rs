@@ -3,6 +3,7 @@
 use super::Connection;
 use super::link::{LinkError, LinkSender};
 use super::send_queue::{Drained, SendQueue};
+use crate::handler::LocalAgent;
 use crate::wire::{FrameError, MessageType, frame_of};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -14,9 +15,19 @@ pub(crate) struct Outbound {
     /// The lock inside lets one task at a time use `link`.
     pub(crate) queue: SendQueue,
     pub(crate) link: Box<dyn LinkSender>,
+    /// The agent, if it is in this process. It gets messages directly.
+    pub(super) local: Option<Arc<LocalAgent>>,
 }
 
 impl Outbound {
+    pub(super) fn new(capacity: usize, link: Box<dyn LinkSender>) -> Self {
+        Self {
+            queue: SendQueue::new(capacity),
+            local: link.local_agent().cloned(),
+            link,
+        }
+    }
+
     /// Sends the frames in the send queue from the caller's task, or leaves them to the writer task
     /// if another task is sending or the link is full.
     pub(super) fn send_now(&self) -> Result<(), LinkError> {
@@ -27,8 +38,19 @@ impl Outbound {
         Ok(())
     }
 
+    /// Closes the link, or tells an agent in this process that the connection has ended.
+    pub(super) fn close_link(&self) {
+        self.link.close();
+        if let Some(local) = &self.local {
+            local.closed();
+        }
+    }
+
     /// Queues a control message, and drops it if there is no room.
     pub(super) fn try_push(&self, message: MessageType, payload: &[u8]) {
+        if let Some(local) = &self.local {
+            return local.receive(message, payload);
+        }
         if frame_of(message, payload).is_ok_and(|frame| self.queue.try_push(frame).is_ok()) {
             self.queue.request_writer();
         }
@@ -40,6 +62,10 @@ impl Outbound {
         message: MessageType,
         payload: &[u8],
     ) -> Result<(), FrameError> {
+        if let Some(local) = &self.local {
+            local.receive(message, payload);
+            return Ok(());
+        }
         self.queue.push(frame_of(message, payload)?).await;
         self.queue.request_writer();
         Ok(())
@@ -61,7 +87,7 @@ pub(crate) async fn run_writer(connection: Arc<Connection>) {
 }
 
 async fn send_all(connection: &Connection) -> Result<(), LinkError> {
-    let Outbound { queue, link } = &connection.outbound;
+    let Outbound { queue, link, .. } = &connection.outbound;
     while connection.lifecycle.is_open() {
         match queue.drain(&**link)? {
             Drained::Empty => return Ok(()),

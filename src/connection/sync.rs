@@ -7,6 +7,8 @@ pub(crate) use crossbeam_queue::ArrayQueue;
 #[cfg(not(tollgate_loom))]
 pub(crate) use plain::UnsafeCell;
 #[cfg(not(tollgate_loom))]
+pub(crate) use std::hint::spin_loop;
+#[cfg(not(tollgate_loom))]
 pub(crate) use std::sync::Mutex;
 #[cfg(not(tollgate_loom))]
 pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
@@ -15,6 +17,8 @@ pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 pub(crate) use checked::{ArrayQueue, AtomicWaker};
 #[cfg(tollgate_loom)]
 pub(crate) use loom::cell::UnsafeCell;
+#[cfg(tollgate_loom)]
+pub(crate) use loom::hint::spin_loop;
 #[cfg(tollgate_loom)]
 pub(crate) use loom::sync::Mutex;
 #[cfg(tollgate_loom)]

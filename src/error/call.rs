@@ -1,6 +1,7 @@
 //! Errors of calls.
 
 use crate::about_agents::{AboutAgent, about_agents};
+use crate::protocol::EventType;
 use crate::wire::DecodeError;
 use std::time::Duration;
 
@@ -42,6 +43,10 @@ about_agents! {
     /// [`Agent::cancel`](crate::Agent::cancel).
     #[error("agent '{agent_id}': the call was cancelled")]
     Cancelled {},
+    /// The handler of an agent in this process
+    /// ([`AgentConfig::local`](crate::AgentConfig::local)) panicked. Other calls go on.
+    #[error("agent '{agent_id}': the handler panicked")]
+    Panicked {},
     /// The agent was removed from the pool.
     #[error("agent '{agent_id}' was removed from the pool")]
     Removed {},
@@ -82,6 +87,14 @@ about_agents! {
         /// Correlation id of the exchange.
         correlation_id: String,
     },
+    /// The agent does not declare that it answers guardrail inspections. They are the only events
+    /// that need this: an agent that ignores them, or allows whatever it does not know, would let
+    /// everything pass.
+    #[error("agent '{agent_id}' does not declare that it answers {} events", event.as_str())]
+    Undeclared {
+        /// Kind of the event.
+        event: EventType,
+    },
     /// The agent rejected the settings that the proxy sent to it.
     #[error("agent '{agent_id}' rejects its settings: {reason}")]
     SettingsRefused {
@@ -107,6 +120,7 @@ impl CallError {
             Self::InvalidMessage { .. } => "undecodable",
             Self::Timeout { .. } => "timed_out",
             Self::Cancelled { .. } => "cancelled",
+            Self::Panicked { .. } => "panicked",
             Self::Removed { .. } => "removed",
             Self::Replaced { .. } => "replaced",
             Self::PoolDropped { .. } => "pool_dropped",
@@ -117,6 +131,7 @@ impl CallError {
             Self::FlowControlPaused { .. } => "paused",
             Self::CorrelationBusy { .. } => "busy",
             Self::SettingsRefused { .. } => "settings_refused",
+            Self::Undeclared { .. } => "undeclared",
         }
     }
 
@@ -129,12 +144,13 @@ impl CallError {
             )
     }
 
-    /// Returns whether the agent could not be reached or did not answer in time. These are the
+    /// Returns whether the agent could not be reached, failed or did not answer in time. These are the
     /// errors that [`FailureMode::Open`](crate::FailureMode::Open) turns into an `allow`.
     pub fn means_unavailable(&self) -> bool {
         matches!(
             self,
             Self::ConnectionClosed { .. }
+                | Self::Panicked { .. }
                 | Self::Timeout { .. }
                 | Self::Unavailable { .. }
                 | Self::CircuitOpen { .. }

@@ -78,6 +78,8 @@ counts! {
         undecodable = Undecodable,
         /// Calls cancelled through the pool.
         cancelled = Cancelled,
+        /// Calls whose handler, of an agent in this process, panicked.
+        panicked = Panicked,
         /// Calls whose future was dropped by the caller.
         given_up = GivenUp,
         /// Calls not sent because the event exceeds the largest frame or the agent's limit.
@@ -111,6 +113,7 @@ impl CallCounts {
             + self.connection_closed
             + self.undecodable
             + self.cancelled
+            + self.panicked
             + self.given_up
             + self.too_large
             + self.paused

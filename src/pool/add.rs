@@ -91,7 +91,7 @@ impl Candidate {
     /// Opens connections until there are enough or one fails.
     async fn connect(pool: &Arc<Inner>, config: &AgentConfig) -> Result<Self, AddError> {
         let resolved = config.resolve(&pool.defaults)?;
-        let endpoint = config.endpoint.as_deref().map(str::parse).transpose()?;
+        let endpoint = config.origin.endpoint()?;
         let state = pool.new_state(&config.id, &resolved);
         if pool.is_closing() {
             return Err(AddError::ShuttingDown {
@@ -270,7 +270,9 @@ impl Member {
         let (connection, inbound) = connected
             .await
             .unwrap_or(Err(ConnectError::TimedOut(config.connect_timeout)))?;
-        tokio::spawn(run_writer(Arc::clone(&connection)));
+        if !matches!(endpoint, Endpoint::Local(_)) {
+            tokio::spawn(run_writer(Arc::clone(&connection)));
+        }
         tokio::spawn(Arc::clone(&self.state).receive(inbound));
         self.prepare_connection(&connection).await?;
         Ok(connection)

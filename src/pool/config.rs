@@ -117,6 +117,12 @@ configuration! {
         /// Allows events of kinds that an agent did not subscribe to without sending them. Settings
         /// ([`EventType::Configure`](crate::EventType::Configure)) are always sent.
         pub skip_unsubscribed_events: bool,
+        /// Fails events whose body exceeds the
+        /// [`max_body_size`](crate::control::AgentLimits::max_body_size) that an agent announced,
+        /// with [`MessageTooLarge`](crate::CallError::MessageTooLarge). Agents of
+        /// `zentinel-agent-protocol` announce 10 MiB unless they set something else, and the
+        /// proxies of that crate do not keep to it.
+        pub enforce_body_limits: bool,
         /// Least number of failures within `circuit_breaker_window` that opens an agent's circuit
         /// breaker; 0 disables the circuit breaker.
         ///
@@ -166,6 +172,10 @@ configuration! {
         pub max_correlation_affinities: usize,
         /// Limits for the metrics that agents report.
         pub reported_metrics: MetricsCollectorConfig,
+        /// Name by which the pool identifies itself to agents, in handshakes and registrations.
+        /// With the extension, agents treat all connections with one name as those of one proxy, so
+        /// every pool needs its own. `None` lets the pool choose a unique one.
+        pub proxy_id: Option<String>,
         /// Maximum number of lines per second that an agent may write to the proxy's log. Further
         /// lines are dropped and counted.
         pub max_agent_logs_per_second: u32,
@@ -222,6 +232,7 @@ impl Default for AgentPoolConfig {
             flow_control_wait_timeout: Duration::from_millis(100),
             failure_mode: FailureMode::Closed,
             skip_unsubscribed_events: false,
+            enforce_body_limits: true,
             circuit_breaker_threshold: 5,
             circuit_breaker_window: Duration::from_secs(10),
             circuit_breaker_reset_timeout: Duration::from_secs(30),
@@ -235,6 +246,7 @@ impl Default for AgentPoolConfig {
             correlation_affinity_ttl: Duration::from_secs(5 * 60),
             max_correlation_affinities: 100_000,
             reported_metrics: MetricsCollectorConfig::default(),
+            proxy_id: None,
             max_agent_logs_per_second: 100,
             config_push: ConfigPusherConfig::default(),
             timing_interval: 64,

@@ -154,7 +154,7 @@ impl AgentPool {
                 &memory,
                 config.reported_metrics.clone(),
             )),
-            settings: SettingsStore::default(),
+            settings: SettingsStore::new(config.proxy_id.clone()),
             pusher: Arc::new(ConfigPusher::with_notify(
                 config.config_push.clone(),
                 Arc::clone(&maintenance.requested),

@@ -46,12 +46,19 @@ pub enum BodyError {
         /// Number of bytes that may be held.
         limit: usize,
     },
-    /// The memory limit of the pool is exceeded: see [`HeldBody::charged_to`].
-    #[error("the pool's memory limit leaves no room for more of the body")]
+    /// The memory limit of the pool or server is exceeded: see [`HeldBody::charged_to`].
+    #[error("the memory limit leaves no room for more of the body")]
     OverMemory,
     /// A mutation names a chunk that was released already or was never held.
     #[error("an agent changes body chunk {index}, which is not held")]
     NoSuchChunk {
+        /// Index of the chunk, counted from 0.
+        index: u32,
+    },
+    /// The new content of a chunk is text that is not base64: see
+    /// [`BodyMutation::is_plain_text`].
+    #[error("an agent replaces body chunk {index} by text that is not base64")]
+    NotBase64 {
         /// Index of the chunk, counted from 0.
         index: u32,
     },
@@ -79,12 +86,20 @@ impl HeldBody {
         self
     }
 
+    /// Charges what is held to the [`max_memory`](crate::AgentServerBuilder::max_memory) of a
+    /// server, for a crate that serves another protocol.
+    #[must_use]
+    pub fn with_charge(mut self, charge: MemoryCharge) -> Self {
+        self.charge = Some(charge);
+        self
+    }
+
     /// Appends a chunk.
     ///
     /// # Errors
     ///
     /// [`TooLarge`](BodyError::TooLarge) if other chunks are held and the limit would be exceeded,
-    /// [`OverMemory`](BodyError::OverMemory) if that of the pool would be.
+    /// [`OverMemory`](BodyError::OverMemory) if that of the pool or server would be.
     pub fn keep(&mut self, index: u32, data: Bytes) -> Result<(), BodyError> {
         if self.held > 0 && self.held.saturating_add(data.len()) > self.limit {
             return Err(BodyError::TooLarge { limit: self.limit });
@@ -102,7 +117,8 @@ impl HeldBody {
     /// # Errors
     ///
     /// [`NoSuchChunk`](BodyError::NoSuchChunk) for a mutation that changes a chunk that is not
-    /// held, [`OverMemory`](BodyError::OverMemory) if the limit of the pool would be exceeded. The
+    /// held, [`NotBase64`](BodyError::NotBase64) for one whose text is not base64,
+    /// [`OverMemory`](BodyError::OverMemory) if the limit of the pool would be exceeded. The
     /// mutations before it have been applied by then.
     pub fn change<'m>(
         &mut self,
@@ -111,6 +127,9 @@ impl HeldBody {
         for mutation in mutations {
             let Some(data) = &mutation.data else { continue };
             let index = mutation.chunk_index;
+            if mutation.is_plain_text() {
+                return Err(BodyError::NotBase64 { index });
+            }
             let at = self
                 .position(index)
                 .ok_or(BodyError::NoSuchChunk { index })?;

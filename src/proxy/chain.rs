@@ -7,6 +7,7 @@ use std::fmt::{self, Write};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Agents that a proxy asks about each HTTP request, in the order in which they are asked.
 ///
@@ -58,6 +59,9 @@ configuration! {
         pub path_form: PathForm,
         /// Treatment of requests that go on with the WebSocket protocol.
         pub websockets: WebSocketMode,
+        /// Time for which a client may send nothing of a request's body that agents see, 60 s by
+        /// default. The request is refused with 408 afterwards.
+        pub request_body_timeout: Duration,
         /// Number of bytes of a body that are held back at most, 1 MiB by default: while agents ask
         /// for more of it, or by the [`BodyMode`]. A body that is decoded for agents is held in
         /// both forms, each within the limit.
@@ -76,6 +80,7 @@ impl Default for ChainConfig {
             trusted_hops: 0,
             path_form: PathForm::Normal,
             websockets: WebSocketMode::default(),
+            request_body_timeout: Duration::from_secs(60),
             max_held_body: 1024 * 1024,
             max_decoded_body: 64 * 1024 * 1024,
             max_decoding_ratio: 100,

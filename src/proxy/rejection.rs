@@ -10,6 +10,7 @@ use crate::log::{NO_PEER, log_line};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Reason why a [`Transaction`](super::Transaction) ends before the client has the upstream's whole
 /// response.
@@ -48,6 +49,10 @@ pub enum Rejection {
     /// A request's body cannot be held, or a change of it cannot be applied.
     #[error("request body: {0}")]
     RequestBody(BodyError),
+    /// The client has sent nothing of the request's body for
+    /// [`request_body_timeout`](super::ChainConfig::request_body_timeout).
+    #[error("request body: nothing arrived for {0:?}")]
+    RequestBodyTimeout(Duration),
     /// A response's body cannot be held, or a change of it cannot be applied.
     #[error("response body: {0}")]
     ResponseBody(BodyError),
@@ -76,8 +81,9 @@ impl Rejection {
     ///
     /// * That of the agent's decision, see [`answer_of`](super::answer_of)
     /// * That of [`status_of`] for a failed call
-    /// * 400 for a malformed request or body, 413 for a body that cannot be held or decoded within
-    ///   the limits, 415 for a coding that agents cannot look into
+    /// * 400 for a malformed request or body, 408 for a body that does not arrive
+    /// * 413 for a body that cannot be held or decoded within the limits
+    /// * 415 for a coding that agents cannot look into
     /// * 501 for a WebSocket connection that is not to be forwarded
     /// * 503 if the pool's memory limit leaves no room
     /// * 502 for everything that an agent or the upstream is to blame for
@@ -87,6 +93,7 @@ impl Rejection {
             Self::Failed(error) => status_of(error),
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::WebSocket => StatusCode::NOT_IMPLEMENTED,
+            Self::RequestBodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
             Self::RequestBody(BodyError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestBody(BodyError::OverMemory)
             | Self::ResponseBody(BodyError::OverMemory) => StatusCode::SERVICE_UNAVAILABLE,

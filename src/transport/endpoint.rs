@@ -1,6 +1,7 @@
 //! Endpoints of agents and proxies, and their parsing.
 
 use crate::error::InvalidEndpoint;
+use crate::handler::SharedHandler;
 #[cfg(feature = "grpc")]
 use crate::transport::grpc::{GrpcAddress, GrpcEndpoint};
 use crate::wire::Encoding;
@@ -20,6 +21,8 @@ pub(crate) enum Endpoint {
     /// A TCP port: `tcp://host:port`. The host is a name or an address; an IPv6 address is stored
     /// without its brackets.
     Tcp { host: String, port: u16 },
+    /// A handler in this process, which has no form as text.
+    Local(SharedHandler),
     /// A name in a simulation: `sim:name`.
     #[cfg(feature = "__sim")]
     Simulated(String),
@@ -34,7 +37,7 @@ impl Endpoint {
     /// uses protobuf.
     pub(crate) fn encodings<'c>(&self, configured: &'c [Encoding]) -> &'c [Encoding] {
         match self {
-            Self::Unix(_) | Self::Tcp { .. } => configured,
+            Self::Unix(_) | Self::Tcp { .. } | Self::Local(_) => configured,
             #[cfg(feature = "__sim")]
             Self::Simulated(_) => configured,
             #[cfg(feature = "grpc")]
@@ -130,6 +133,7 @@ impl fmt::Display for Endpoint {
             Self::Unix(path) => write!(f, "{}", path.display()),
             Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
+            Self::Local(_) => f.write_str("local"),
             #[cfg(feature = "__sim")]
             Self::Simulated(name) => write!(f, "sim:{name}"),
             #[cfg(feature = "grpc")]

@@ -5,6 +5,7 @@ mod endpoint;
 #[cfg(feature = "grpc")]
 pub(crate) mod grpc;
 mod handshake_limiter;
+mod local;
 mod peer;
 #[cfg(feature = "__sim")]
 #[path = "../../tests/simulator/hooks/transport.rs"]
@@ -20,7 +21,7 @@ pub(crate) use accept::accept;
 pub(crate) use endpoint::{Endpoint, split_address};
 pub(crate) use handshake_limiter::{HandshakeLimiter, HandshakeSlot, SharedLimiter};
 pub(crate) use peer::{Peer, PeerKey};
-pub(crate) use socket_file::SocketFile;
+pub(crate) use socket_file::{Existing, FileIdentity, SocketFile};
 pub(crate) use unix::{connect_to_proxy, second_descriptor, split_unix, split_unix_of_agent};
 
 use crate::connection::link::Link;
@@ -46,6 +47,7 @@ pub(crate) async fn connect(
     config: &LinkConfig,
 ) -> Result<Link, ConnectError> {
     match endpoint {
+        Endpoint::Local(handler) => Ok(local::connect(handler)),
         Endpoint::Unix(path) => unix::connect(path).await,
         Endpoint::Tcp { host, port } => tcp::connect(host, *port).await,
         #[cfg(feature = "__sim")]

@@ -107,6 +107,15 @@ impl Dialect {
         }
     }
 
+    /// Returns whether an agent can ask the proxy to move to another connection.
+    pub(crate) const fn moves_by_drain(self) -> bool {
+        #[cfg(feature = "grpc")]
+        if matches!(self.encoding, Encoding::Protobuf) {
+            return false;
+        }
+        self.extension.is_some()
+    }
+
     pub(crate) const fn bodies(self) -> Bodies {
         #[cfg(feature = "grpc")]
         if matches!(self.encoding, Encoding::Protobuf) {

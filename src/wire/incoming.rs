@@ -1,40 +1,16 @@
-//! Received events.
+//! Reading of received events.
 
 use super::decode::{DecodeError, Decoded, Source};
 use super::events::{
     BodyDirection, decode_chunk, decode_configure, decode_request_headers, decode_response_headers,
 };
 use super::fields::ReadField;
+use super::incoming_event::IncomingEvent;
 use super::recover_id::Undecodable;
-use super::views::{Cursor, RequestHeadersView, ResponseHeadersView};
+use super::views::Cursor;
 use super::{json, msgpack};
 use crate::protocol::EventType;
-use crate::protocol::events::{
-    BodyChunk, Configure, GuardrailInspect, RequestComplete, WebSocketFrame,
-};
 use bytes::Bytes;
-
-/// A received event of any kind. It borrows from the received message.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum IncomingEvent<'a> {
-    /// The head of an HTTP request.
-    RequestHeaders(RequestHeadersView<'a>),
-    /// A chunk of a request body.
-    RequestBodyChunk(BodyChunk<'a>),
-    /// The head of the upstream's response.
-    ResponseHeaders(ResponseHeadersView<'a>),
-    /// A chunk of a response body.
-    ResponseBodyChunk(BodyChunk<'a>),
-    /// The end of a request.
-    RequestComplete(RequestComplete<'a>),
-    /// A frame of a websocket connection.
-    WebSocketFrame(WebSocketFrame<'a>),
-    /// Text to be inspected.
-    GuardrailInspect(GuardrailInspect<'a>),
-    /// Settings for the agent.
-    Configure(Configure<'a>),
-}
 
 /// Reads an event by what stands behind its type.
 macro_rules! read_event {
@@ -91,18 +67,5 @@ impl<'a> IncomingEvent<'a> {
             GuardrailInspect: ReadField::read(source),
             Configure: decode_configure(source),
         ))
-    }
-
-    /// Returns the correlation id of the exchange that the event belongs to.
-    pub fn correlation_id(&self) -> &'a str {
-        match self {
-            Self::RequestHeaders(event) => event.metadata.correlation_id,
-            Self::RequestBodyChunk(event) | Self::ResponseBodyChunk(event) => event.correlation_id,
-            Self::ResponseHeaders(event) => event.correlation_id,
-            Self::RequestComplete(event) => event.correlation_id,
-            Self::WebSocketFrame(event) => event.correlation_id,
-            Self::GuardrailInspect(event) => event.correlation_id,
-            Self::Configure(event) => event.correlation_id,
-        }
     }
 }

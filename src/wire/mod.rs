@@ -11,6 +11,8 @@
 #[cfg(feature = "__bench")]
 #[path = "../../benches/internals/wire.rs"]
 pub(crate) mod bench;
+mod borrowed;
+mod borrowed_headers;
 pub(crate) mod codec;
 mod compact;
 pub(crate) mod control;
@@ -24,6 +26,7 @@ mod frame;
 mod handshake;
 mod handshake_encoding;
 mod incoming;
+mod incoming_event;
 mod json;
 mod msgpack;
 #[cfg(feature = "grpc")]
@@ -37,6 +40,8 @@ mod stream_id;
 mod value;
 mod views;
 
+pub(crate) use borrowed::NotAccepted;
+pub(crate) use borrowed_headers::BorrowedHeaders;
 pub(crate) use codec::Decoder;
 pub use decode::{DecodeError, DecodeErrorKind};
 pub(crate) use dialect::{Dialect, Extension, Form};
@@ -48,7 +53,7 @@ pub(crate) use frame::{
     frame_of, write_message,
 };
 pub(crate) use handshake::{HandshakeRequest, HandshakeResponse, MAX_HANDSHAKE_LEN};
-pub use incoming::IncomingEvent;
+pub use incoming_event::IncomingEvent;
 pub(crate) use json::JsonParser;
 
 #[cfg(feature = "grpc")]

@@ -80,6 +80,28 @@ fn read_map_within<'a, S: Source<'a>>(
     Ok(map)
 }
 
+/// Checks that [`read_map`] would accept a map.
+pub(super) fn check_map(map: &Map<String, Value>) -> Decoded<()> {
+    check_values(&mut map.values(), MAX_DEPTH, &mut Budget::new())
+}
+
+fn check_values(
+    values: &mut dyn Iterator<Item = &Value>,
+    depth: usize,
+    budget: &mut Budget,
+) -> Decoded<()> {
+    let depth = deeper(depth)?;
+    for value in values {
+        budget.take()?;
+        match value {
+            Value::Array(items) => check_values(&mut items.iter(), depth, budget)?,
+            Value::Object(map) => check_values(&mut map.values(), depth, budget)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 fn deeper(depth: usize) -> Decoded<usize> {
     depth.checked_sub(1).ok_or(DecodeErrorKind::TooDeep)
 }

@@ -1,5 +1,6 @@
 //! Views of headers that borrow from a received frame.
 
+use super::borrowed_headers::{self, BorrowedHeaders};
 use super::compact::{HeaderCursor, HeaderName};
 use super::decode::{Decoded, Source};
 #[cfg(feature = "grpc")]
@@ -10,13 +11,16 @@ use crate::protocol::{FieldValue, HeaderSource};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Request headers that borrow from a received frame.
+/// Request headers that borrow from a received frame, or from the event of a proxy in the same
+/// process.
 pub type RequestHeadersView<'a> = RequestHeaders<'a, HeadersView<'a>>;
 
-/// Response headers that borrow from a received frame.
+/// Response headers that borrow from a received frame, or from the event of a proxy in the same
+/// process.
 pub type ResponseHeadersView<'a> = ResponseHeaders<'a, HeadersView<'a>>;
 
-/// Headers that are read in place from a received frame, without copying.
+/// Headers that are read in place from a received frame, without copying, or from the event of a
+/// proxy in the same process.
 #[derive(Clone, Copy)]
 pub struct HeadersView<'a> {
     names: usize,
@@ -30,6 +34,7 @@ pub(super) enum Cursor<'a> {
     Json(json::Reader<'a>),
     MessagePack(msgpack::Reader<'a>),
     Compact(HeaderCursor<'a>),
+    Borrowed(borrowed_headers::Reader<'a>),
     #[cfg(feature = "grpc")]
     Protobuf(protobuf::HeaderReader<'a>),
 }
@@ -64,6 +69,7 @@ impl<'a> Cursor<'a> {
         match self {
             Self::Json(reader) => reader.str().map(HeaderName::Text),
             Self::MessagePack(reader) => reader.str().map(HeaderName::Text),
+            Self::Borrowed(reader) => reader.str().map(HeaderName::Text),
             Self::Compact(headers) => headers.name(),
             #[cfg(feature = "grpc")]
             Self::Protobuf(reader) => reader.str().map(HeaderName::Text),
@@ -75,6 +81,7 @@ impl<'a> Cursor<'a> {
         match self {
             Self::Json(reader) => reader.array(),
             Self::MessagePack(reader) => reader.array(),
+            Self::Borrowed(reader) => reader.array(),
             Self::Compact(headers) => headers.value_count(),
             #[cfg(feature = "grpc")]
             Self::Protobuf(reader) => reader.array(),
@@ -86,6 +93,7 @@ impl<'a> Cursor<'a> {
             Self::Json(reader) => reader.str(),
             Self::MessagePack(reader) => reader.str(),
             Self::Compact(headers) => headers.text(),
+            Self::Borrowed(reader) => reader.str(),
             #[cfg(feature = "grpc")]
             Self::Protobuf(reader) => reader.str(),
         }
@@ -144,6 +152,14 @@ impl<'a> HeadersView<'a> {
             }
         }
         Ok(Self { names, pairs })
+    }
+
+    /// Creates a view of the headers of a borrowed event.
+    pub(super) fn borrowed(headers: &'a BorrowedHeaders<'a>) -> Self {
+        Self {
+            names: headers.names(),
+            pairs: Cursor::Borrowed(headers.reader()),
+        }
     }
 
     /// Creates a view of `names` distinct headers that are already validated.

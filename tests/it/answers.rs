@@ -253,11 +253,6 @@ fn undecodable(encoding: Encoding) -> Vec<(&'static str, Vec<u8>)> {
             json!("drop"),
         ),
         (
-            "a mutation that is not base64",
-            "response_body_mutation",
-            json!({"data": "?", "chunk_index": 0}),
-        ),
-        (
             "an unknown websocket decision",
             "websocket_decision",
             json!("maybe"),

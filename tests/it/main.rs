@@ -65,6 +65,7 @@ mod headers;
 mod held_bodies;
 mod killed_agents;
 mod limits;
+mod local_agents;
 mod log_floods;
 mod malformed_events;
 #[cfg(feature = "metrics")]

@@ -17,7 +17,7 @@ pub(crate) const AGENT_ID: &str = "agent";
 #[derive(clap::Args)]
 pub(crate) struct Target {
     /// Endpoint of the agent: /path, unix:/path or tcp://host:port; with gRPC grpc://host:port or
-    /// grpcs://host:port
+    /// grpcs://host:port; as HAProxy reaches it haproxy://host:port or haproxy+unix:///path
     #[arg(value_parser = parse_endpoint)]
     pub(crate) endpoint: String,
     #[cfg(feature = "grpc")]

@@ -7,6 +7,8 @@ use crate::options::{LoadOptions, parse_seconds};
 use crate::recording::{Details, Recording, Stage};
 use crate::report::Report;
 use crate::traffic::RequestList;
+#[cfg(feature = "haproxy")]
+use crate::values::is_haproxy;
 use crate::values::parse_size;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -46,6 +48,12 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let request_list = args.request_list()?;
     let page = args.options.page.open()?;
+    #[cfg(feature = "haproxy")]
+    if is_haproxy(&args.target.endpoint) {
+        let (length, options) = (args.length(), &args.options);
+        let run = measure_as_haproxy(&args.target.endpoint, request_list, length, options);
+        return run.await?.conclude(page, args.options.json);
+    }
     let connected = args.options.connect(&args.target).await?;
     let concurrency = args.options.concurrency();
     let run = measure(
@@ -78,6 +86,28 @@ pub(crate) async fn measure(
             stages: Stage::all(&connected.pool),
         },
         report: Report::new(measured, encoding),
+    })
+}
+
+/// Sends requests as HAProxy does, and records the run.
+#[cfg(feature = "haproxy")]
+async fn measure_as_haproxy(
+    endpoint: &str,
+    request_list: RequestList,
+    length: Length,
+    options: &LoadOptions,
+) -> anyhow::Result<Recording> {
+    let began = SystemTime::now();
+    let measured = crate::haproxy::drive(endpoint, request_list, length, options).await?;
+    Ok(Recording {
+        details: Details {
+            endpoint: endpoint.to_owned(),
+            began_at: humantime::format_rfc3339_seconds(began).to_string(),
+            quantiles: measured.latencies.quantiles(),
+            timeline: measured.timeline.points().to_vec(),
+            stages: Vec::new(),
+        },
+        report: Report::new(measured, "spop"),
     })
 }
 

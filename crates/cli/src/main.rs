@@ -5,13 +5,19 @@
 mod agent;
 mod browsers;
 mod child_agent;
+#[cfg(any(feature = "envoy", feature = "haproxy"))]
+mod config;
 mod connect;
 mod correlation_id;
 mod counted;
 mod demo;
 mod demo_traffic;
 mod driver;
+#[cfg(feature = "envoy")]
+mod envoy;
 mod exit;
+#[cfg(feature = "haproxy")]
+mod haproxy;
 mod har;
 mod latency;
 mod load;
@@ -28,7 +34,7 @@ mod scrape;
 mod send;
 mod tally;
 mod timeline;
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tls")]
 mod tls;
 mod top;
 mod traffic;
@@ -59,7 +65,10 @@ enum Command {
     /// Start an agent in a child process, send it generated traffic and print the figures
     Demo(demo::Args),
     /// Run an agent with simple rules until SIGINT or SIGTERM
-    Agent(agent::Args),
+    Agent(Box<agent::Args>),
+    /// Print the configuration with which a proxy asks an agent
+    #[cfg(any(feature = "envoy", feature = "haproxy"))]
+    Config(config::Args),
     /// Print an agent's capabilities, and its handshake and ping times
     Probe(probe::Args),
     /// Send all events of one HTTP request to an agent and print each decision
@@ -74,7 +83,9 @@ impl Command {
     async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Demo(args) => demo::run(args).await,
-            Self::Agent(args) => agent::run(args).await,
+            Self::Agent(args) => agent::run(*args).await,
+            #[cfg(any(feature = "envoy", feature = "haproxy"))]
+            Self::Config(args) => config::run(&args),
             Self::Probe(args) => probe::run(args).await,
             Self::Send(args) => send::run(args).await,
             Self::Load(args) => load::run(args).await,

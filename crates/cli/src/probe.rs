@@ -3,15 +3,19 @@
 use crate::connect::{Target, connect};
 use crate::exit::{AgentError, AgentFailure};
 use crate::output::{OutputError, micros, print_json, print_line, printable};
+#[cfg(feature = "haproxy")]
+use crate::values::is_haproxy;
 use crate::values::parse_timeout;
 use serde::Serialize;
+use std::fmt::{self, Display, Formatter};
 use std::time::{Duration, Instant};
 use tollgate::{
     Agent, AgentCapabilities, Encoding,
     control::{AgentFeatures, AgentLimits},
 };
 
-const PINGS: usize = 5;
+/// Number of pings.
+pub(crate) const PINGS: usize = 5;
 
 /// Options of `tollgate probe`.
 #[derive(clap::Args)]
@@ -28,6 +32,10 @@ pub(crate) struct Args {
 
 /// Connects to an agent, pings it and prints a report.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    #[cfg(feature = "haproxy")]
+    if is_haproxy(&args.target.endpoint) {
+        return crate::haproxy::probe(&args.target.endpoint, args.timeout, args.json).await;
+    }
     let report = probe(&args.target, args.timeout).await?;
     if args.json {
         print_json(&report)
@@ -47,7 +55,7 @@ struct Report {
 }
 
 #[derive(Serialize)]
-struct RoundTrip {
+pub(crate) struct RoundTrip {
     min: f64,
     median: f64,
     max: f64,
@@ -78,12 +86,29 @@ async fn measure(agent: &Agent, endpoint: &str) -> Result<RoundTrip, AgentFailur
         })?;
         times.push(time);
     }
-    times.sort_unstable();
-    Ok(RoundTrip {
-        min: micros(times[0]),
-        median: micros(times[PINGS / 2]),
-        max: micros(times[PINGS - 1]),
-    })
+    Ok(RoundTrip::of(times))
+}
+
+impl RoundTrip {
+    /// Summarizes times, of which there is at least one.
+    pub(crate) fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        Self {
+            min: micros(times[0]),
+            median: micros(times[times.len() / 2]),
+            max: micros(times[times.len() - 1]),
+        }
+    }
+}
+
+impl Display for RoundTrip {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        let Self { min, median, max } = self;
+        write!(
+            formatter,
+            "min {min} µs, median {median} µs, max {max} µs of {PINGS} pings"
+        )
+    }
 }
 
 fn print_report(report: &Report) -> Result<(), OutputError> {
@@ -106,16 +131,11 @@ fn print_report(report: &Report) -> Result<(), OutputError> {
     print_field("features", &features(&agent.features))?;
     print_field("limits", &limits(&agent.limits))?;
     print_field("handshake", &format!("{} µs", report.handshake_us))?;
-    print_field(
-        "round trip",
-        &format!(
-            "min {} µs, median {} µs, max {} µs of {PINGS} pings",
-            round_trip.min, round_trip.median, round_trip.max
-        ),
-    )
+    print_field("round trip", &round_trip.to_string())
 }
 
-fn print_field(name: &str, value: &str) -> Result<(), OutputError> {
+/// Prints a line of a report.
+pub(crate) fn print_field(name: &str, value: &str) -> Result<(), OutputError> {
     print_line(format_args!("{name:<12}{}", printable(value)))
 }
 

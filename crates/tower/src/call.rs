@@ -116,9 +116,11 @@ where
     R: ByteBody,
 {
     let source = Source::new(body, transaction.preferred_chunk(Message::Request));
+    let timeout = transaction.body_timeout(Message::Request);
     let shared = Shared::new(transaction);
     let handle = Handle::Shared(shared.clone());
-    let mut pipe = Pipe::new(Message::Request, Handle::Shared(shared.clone()), source);
+    let reader = Handle::Shared(shared.clone());
+    let mut pipe = Pipe::new(Message::Request, reader, source, timeout);
     let first = match judge_head_with_body(&mut pipe, &mut head).await {
         Ok(first) => first,
         Err(Broken::Rejected(rejection)) => {
@@ -218,7 +220,8 @@ where
         return Response::from_parts(head, ResponseBody::plain(body, end));
     }
     let end = PendingEnd { status, received };
-    let mut pipe = Pipe::new(Message::Response, handle, Source::new(body, preferred));
+    let source = Source::new(body, preferred);
+    let mut pipe = Pipe::new(Message::Response, handle, source, None);
     let first = match if holds_head {
         pipe.next().await
     } else {

@@ -2,7 +2,7 @@
 
 use crate::answer::{BoxError, NotAllowed};
 use crate::exchange::Handle;
-use crate::source::{Amount, Source};
+use crate::source::{Amount, Chunk, Source};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
@@ -20,6 +20,8 @@ pub(crate) struct Pipe<B> {
     message: Message,
     pub(crate) handle: Handle,
     source: Source<B>,
+    /// Time for which the sender may send nothing.
+    timeout: Option<Duration>,
     /// Chunks that were pushed and have not come out.
     on_way: usize,
     /// Set once the last chunk was pushed.
@@ -41,11 +43,17 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    pub(crate) fn new(message: Message, handle: Handle, source: Source<B>) -> Self {
+    pub(crate) fn new(
+        message: Message,
+        handle: Handle,
+        source: Source<B>,
+        timeout: Option<Duration>,
+    ) -> Self {
         Self {
             message,
             handle,
             source,
+            timeout,
             on_way: 0,
             is_pushed: false,
             is_done: false,
@@ -71,8 +79,8 @@ where
             };
             tokio::select! {
                 biased;
-                chunk = self.source.next(amount), if reads => {
-                    let chunk = chunk.map_err(Broken::Sender)?;
+                chunk = next_chunk(&mut self.source, amount, self.timeout), if reads => {
+                    let chunk = chunk?;
                     let mut transaction = self.handle.lock().await;
                     let pushed = transaction.push_chunk(self.message, chunk.data, chunk.is_last);
                     pushed.await.map_err(Broken::Rejected)?;
@@ -109,6 +117,26 @@ where
     pub(crate) fn into_rest(self) -> (Handle, Option<Pin<Box<B>>>) {
         let rest = (!self.source.is_ended()).then(|| self.source.into_body());
         (self.handle, rest)
+    }
+}
+
+/// Reads the next chunk. Loses nothing if it is dropped, which begins the timeout anew.
+async fn next_chunk<B>(
+    source: &mut Source<B>,
+    amount: Amount,
+    timeout: Option<Duration>,
+) -> Result<Chunk, Broken>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let next = source.next(amount);
+    let Some(limit) = timeout else {
+        return next.await.map_err(Broken::Sender);
+    };
+    match tokio::time::timeout(limit, next).await {
+        Ok(chunk) => chunk.map_err(Broken::Sender),
+        Err(_) => Err(Broken::Rejected(Rejection::RequestBodyTimeout(limit))),
     }
 }
 

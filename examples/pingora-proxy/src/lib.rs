@@ -19,3 +19,4 @@ pub mod request;
 pub mod rules;
 pub mod server;
 pub mod upstream;
+mod websocket;

@@ -13,6 +13,7 @@ use crate::agents::Agents;
 use crate::answer::{drain, final_response, is_final, respond};
 use crate::messages::Head;
 use crate::request::Request;
+use crate::websocket::Inspector;
 use crate::{body_first, header_swap};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -41,7 +42,8 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 pub struct Proxy {
     agents: Arc<Agents>,
     upstream: SocketAddr,
-    websockets: WebSockets,
+    /// Set unless WebSocket connections are passed or refused without a look at their frames.
+    inspector: Option<Inspector>,
 }
 
 /// Reason why the judging of a head ends early.
@@ -53,44 +55,45 @@ enum Stop {
 
 impl Proxy {
     /// Creates a proxy that asks these agents.
-    pub fn new(settings: &Settings, agents: Agents) -> Self {
-        Self {
+    ///
+    /// # Errors
+    ///
+    /// Never fails for a valid upstream.
+    pub fn new(settings: &Settings, agents: Agents) -> anyhow::Result<Self> {
+        let chain = agents.chain();
+        let inspects = settings.websockets == WebSockets::Inspect && !chain.is_empty();
+        let inspector = inspects.then(|| Inspector::new(chain.clone(), settings.upstream));
+        Ok(Self {
+            inspector: inspector.transpose()?,
             agents: Arc::new(agents),
             upstream: settings.upstream,
-            websockets: settings.websockets,
-        }
+        })
     }
 
     async fn judge_request(&self, session: &mut Session, ctx: &mut Request) -> pingora::Result<()> {
-        if self.refuses_websocket(session) {
-            return Err(ctx.reject(Rejection::WebSocket));
+        if let Some(inspector) = &self.inspector
+            && is_websocket(&Head(session.req_header_mut()))
+        {
+            ctx.inspected = Some(inspector.peer(client_address(session)));
+            return Ok(());
         }
         let judged = self.judge_head(session, ctx).await;
         judged.map_err(|stop| match stop {
             Stop::Rejected(rejection) => ctx.reject(rejection),
             Stop::Pingora(error) => error,
         })?;
-        if session.is_body_empty() {
+        if session.is_body_empty() || ctx.transaction.body_mode(Message::Request).is_none() {
             return Ok(());
         }
+        let timeout = ctx.transaction.body_timeout(Message::Request);
+        session.as_downstream_mut().set_read_timeout(timeout);
         body_first::judge_ahead(session, ctx).await
-    }
-
-    /// Returns whether agents would have to see the frames of a WebSocket connection, which
-    /// Pingora's filters cannot do.
-    fn refuses_websocket(&self, session: &mut Session) -> bool {
-        self.websockets == WebSockets::Inspect
-            && !self.agents.chain().is_empty()
-            && is_websocket(&Head(session.req_header_mut()))
     }
 
     /// Asks about the head of the request. Returns early if the client disconnects, unless that is
     /// hidden behind a body.
     async fn judge_head(&self, session: &mut Session, ctx: &mut Request) -> Result<(), Stop> {
-        let client = session
-            .client_addr()
-            .and_then(|address| address.as_inet())
-            .copied();
+        let client = client_address(session);
         let has_body = !session.is_body_empty();
         let mut lent = header_swap::lend(session).map_err(Stop::Pingora)?;
         let judged = {
@@ -124,11 +127,18 @@ impl Proxy {
         let status = answer.status().as_u16();
         let responded = respond(session, answer).await;
         responded.map_err(|error| error.into_down())?;
-        // Agents need not wait until the client has stopped sending.
-        ctx.transaction.complete(status, error.map(reason));
+        if ctx.inspected.is_none() {
+            // Agents need not wait until the client has stopped sending.
+            ctx.transaction.complete(status, error.map(reason));
+        }
         drain(session).await;
         Ok(())
     }
+}
+
+fn client_address(session: &Session) -> Option<SocketAddr> {
+    let address = session.client_addr()?;
+    address.as_inet().copied()
 }
 
 /// Resolves when the client disconnects. Never does for HTTP/1 requests with a body: reading on
@@ -176,9 +186,10 @@ impl ProxyHttp for Proxy {
     async fn upstream_peer(
         &self,
         _session: &mut Session,
-        _ctx: &mut Request,
+        ctx: &mut Request,
     ) -> pingora::Result<Box<HttpPeer>> {
-        Ok(Box::new(HttpPeer::new(self.upstream, false, String::new())))
+        let upstream = || HttpPeer::new(self.upstream, false, String::new());
+        Ok(Box::new(ctx.inspected.clone().unwrap_or_else(upstream)))
     }
 
     async fn upstream_request_filter(
@@ -187,6 +198,9 @@ impl ProxyHttp for Proxy {
         upstream_request: &mut RequestHeader,
         ctx: &mut Request,
     ) -> pingora::Result<()> {
+        if ctx.inspected.is_some() {
+            return Ok(());
+        }
         body_first::begin_attempt(session, ctx);
         // Without a length Pingora uses chunked encoding.
         let settled = ctx
@@ -202,6 +216,9 @@ impl ProxyHttp for Proxy {
         end_of_stream: bool,
         ctx: &mut Request,
     ) -> pingora::Result<()> {
+        if ctx.inspected.is_some() {
+            return Ok(());
+        }
         if ctx.is_upgraded {
             let bytes = body.as_ref().map_or(0, Bytes::len);
             ctx.transaction.count_bytes(Message::Request, bytes);
@@ -223,7 +240,7 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut Request,
     ) -> pingora::Result<()> {
-        if !is_final(response.status) {
+        if ctx.inspected.is_some() || !is_final(response.status) {
             return Ok(());
         }
         let (status, has_body) = (response.status, has_body(session, response));
@@ -255,6 +272,9 @@ impl ProxyHttp for Proxy {
         end_of_stream: bool,
         ctx: &mut Request,
     ) -> pingora::Result<Option<Duration>> {
+        if ctx.inspected.is_some() {
+            return Ok(None);
+        }
         let is_watched = ctx.transaction.body_mode(Message::Response).is_some();
         if !is_watched || ctx.is_upgraded {
             let bytes = body.as_ref().map_or(0, Bytes::len);
@@ -317,6 +337,9 @@ impl ProxyHttp for Proxy {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Request) {
+        if ctx.inspected.is_some() {
+            return;
+        }
         let is_disconnect = error.is_some_and(is_client_disconnect);
         if is_disconnect {
             ctx.transaction.cancel(CancelReason::ClientDisconnect);
@@ -376,6 +399,7 @@ fn response_to(error: &Error) -> Option<Response<Bytes>> {
     let status = match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(status), _) => StatusCode::from_u16(*status).ok()?,
         (_, ErrorSource::Upstream) => StatusCode::BAD_GATEWAY,
+        (ErrorType::ReadTimedout, ErrorSource::Downstream) => StatusCode::REQUEST_TIMEOUT,
         (_, ErrorSource::Downstream) if is_client_disconnect(error) => return None,
         (_, ErrorSource::Downstream) => StatusCode::BAD_REQUEST,
         (_, ErrorSource::Internal | ErrorSource::Unset) => StatusCode::INTERNAL_SERVER_ERROR,

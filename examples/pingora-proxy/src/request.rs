@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::Response;
+use pingora::prelude::HttpPeer;
 use pingora::{Error, ErrorType};
 use tollgate::proxy::{Message, Rejection, Transaction};
 
@@ -18,6 +19,9 @@ pub struct Request {
     /// Set once the upstream has changed to another protocol. Pingora's session knows it only when
     /// the head is written, which is after the first bytes have been filtered.
     pub(crate) is_upgraded: bool,
+    /// Where a WebSocket request goes in place of the upstream to be judged with its frames. The
+    /// transaction here is not used then.
+    pub(crate) inspected: Option<HttpPeer>,
 }
 
 /// The beginning of a request's body that was read and judged before its head went on.
@@ -45,6 +49,7 @@ impl Request {
             judged: None,
             pending: None,
             is_upgraded: false,
+            inspected: None,
         }
     }
 

@@ -106,7 +106,7 @@ fn build(settings: &Settings) -> anyhow::Result<Server> {
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let proxy = Proxy::new(settings, Agents::start(settings)?);
+    let proxy = Proxy::new(settings, Agents::start(settings)?)?;
     let app = EitherVersion::new(&proxy, &server.configuration);
     let mut service = Service::new("tollgate".to_owned(), app);
     service.add_tcp(&settings.listen.to_string());

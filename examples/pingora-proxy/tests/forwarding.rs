@@ -43,19 +43,17 @@ fn websocket(key: Option<&'static str>) -> http::Request<Body> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn websockets_are_refused_and_other_offers_dropped() {
-    for events in [HEADS, EVERYTHING] {
-        let setup = Setup::with(&[decides("waf", events)]).await;
-        let mut client = setup.client().await;
-        let refused = client
-            .send(websocket(Some("dGhlIHNhbXBsZSBub25jZQ==")))
-            .await;
-        assert_eq!(refused.unwrap().status, 501);
-        assert!(setup.seen().is_empty());
-        let dropped = client.send(websocket(None)).await.unwrap();
-        assert_eq!(dropped.status, 200);
-        assert!(!setup.last_seen().headers.contains_key("upgrade"));
-    }
+async fn websockets_that_nobody_inspects_are_refused_and_other_offers_dropped() {
+    let setup = Setup::with(&[decides("waf", HEADS)]).await;
+    let mut client = setup.client().await;
+    let refused = client
+        .send(websocket(Some("dGhlIHNhbXBsZSBub25jZQ==")))
+        .await;
+    assert_eq!(refused.unwrap().status, 501);
+    assert!(setup.seen().is_empty());
+    let dropped = client.send(websocket(None)).await.unwrap();
+    assert_eq!(dropped.status, 200);
+    assert!(!setup.last_seen().headers.contains_key("upgrade"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,4 +8,4 @@ pub mod server;
 /// An upstream server for tests, that of the example on Pingora.
 #[path = "../../pingora-proxy/src/upstream.rs"]
 pub mod test_upstream;
-mod upstream;
+pub mod upstream;

@@ -20,11 +20,11 @@ use tollgate_tower::RequestBody;
 type Body = RequestBody<Incoming>;
 
 /// Body of a response: the upstream's, or none.
-pub(crate) type UpstreamBody = Either<Incoming, Empty<Bytes>>;
+pub type UpstreamBody = Either<Incoming, Empty<Bytes>>;
 
 /// The upstream, with connections that are used for several requests. Clones share them.
 #[derive(Debug, Clone)]
-pub(crate) struct Upstream {
+pub struct Upstream {
     client: Client<HttpConnector, Body>,
     authority: Authority,
 }
@@ -35,7 +35,7 @@ impl Upstream {
     /// # Errors
     ///
     /// Never fails for a valid address.
-    pub(crate) fn new(address: SocketAddr) -> Result<Self, http::uri::InvalidUri> {
+    pub fn new(address: SocketAddr) -> Result<Self, http::uri::InvalidUri> {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         Ok(Self {
@@ -46,7 +46,7 @@ impl Upstream {
 
     /// Forwards a request. The response is 502 if the upstream does not answer, and 501
     /// to `CONNECT`.
-    pub(crate) async fn forward(
+    pub async fn forward(
         self,
         mut request: Request<Body>,
     ) -> Result<Response<UpstreamBody>, Infallible> {

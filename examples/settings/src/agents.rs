@@ -3,6 +3,7 @@
 use crate::settings::{
     AgentSettings, BodyMode, Codings, Connections, FailureMode, Role, Settings, WebSockets,
 };
+use std::time::Duration;
 use tollgate::proxy::{
     self, AgentChain, AgentRole, ChainAgent, ChainConfig, CodingMode, PathForm, WebSocketMode,
 };
@@ -52,6 +53,7 @@ impl Settings {
                 WebSockets::Pass => WebSocketMode::Pass,
                 WebSockets::Refuse => WebSocketMode::Refuse,
             })
+            .request_body_timeout(Duration::from_millis(self.request_body_timeout_ms))
             .max_held_body(self.max_held_body)
             .max_decoded_body(self.max_decoded_body)
             .max_decoding_ratio(self.max_decoding_ratio)

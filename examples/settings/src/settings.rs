@@ -34,6 +34,10 @@ pub struct Settings {
     /// Time limit for each answer of an agent, in milliseconds. Default: 1000.
     #[serde(default = "one_second", deserialize_with = "positive")]
     pub agent_timeout_ms: u64,
+    /// Time for which a client may send nothing of a request's body that agents see, in
+    /// milliseconds. Default: 60000.
+    #[serde(default = "one_minute", deserialize_with = "positive")]
+    pub request_body_timeout_ms: u64,
     /// Number of bytes of a body that are held back at most: while agents ask for more of it, or by
     /// the [`BodyMode`]. Default: 1 MiB.
     #[serde(default = "one_mebibyte")]
@@ -181,6 +185,7 @@ impl Settings {
             connections: Connections::default(),
             connections_per_agent: 1,
             agent_timeout_ms: one_second(),
+            request_body_timeout_ms: one_minute(),
             max_held_body: one_mebibyte(),
             max_decoded_body: sixty_four_mebibytes(),
             max_decoding_ratio: hundred(),
@@ -307,6 +312,10 @@ const fn yes() -> bool {
 
 const fn one_second() -> u64 {
     1_000
+}
+
+const fn one_minute() -> u64 {
+    60_000
 }
 
 const fn one_mebibyte() -> usize {

@@ -1,6 +1,5 @@
 //! One connection to a proxy that is dialed: connecting, registering, serving and reconnecting.
 
-use super::super::handler::AgentHandler;
 use super::super::server::sessions::Sessions;
 use super::super::session::{SessionParts, serve};
 use super::super::session_error::SessionError;
@@ -11,6 +10,7 @@ use crate::clock;
 use crate::connection::Origin;
 use crate::connection::link::Link;
 use crate::error::{BindError, ConnectError, InvalidEndpoint};
+use crate::handler::AgentHandler;
 use crate::log::{NO_PEER, log_line};
 use crate::protocol::{HealthState, HealthStatus};
 #[cfg(feature = "tls")]

@@ -3,9 +3,9 @@
 mod connection;
 mod retry;
 
-use super::handler::AgentHandler;
 use super::server::sessions::Sessions;
 use crate::error::BindError;
+use crate::handler::AgentHandler;
 pub(super) use connection::Token;
 use connection::{DialedConnection, Target};
 use std::sync::Arc;

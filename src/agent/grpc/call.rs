@@ -1,11 +1,11 @@
 //! The unary method `ProcessEvent`: one message without a handshake, and its answer.
 
 use crate::agent::answer::{Arrival, FatalEvent, Job, answer};
-use crate::agent::exchange_order::ExchangeOrder;
-use crate::agent::handler::AgentHandler;
 use crate::agent::handshake::handshake_response;
 use crate::agent::server::sessions::Sessions;
 use crate::connection::link::{Batch, Link, LinkError, LinkReceiver};
+use crate::handler::AgentHandler;
+use crate::handler::ExchangeOrder;
 use crate::memory::MemoryAccount;
 use crate::transport::HandshakeSlot;
 use crate::wire::{
@@ -126,8 +126,7 @@ async fn answer_to<H: AgentHandler>(
         Some(MessageType::HandshakeRequest) => {
             let request = HandshakeRequest::decode_for(encodings, &payload)
                 .map_err(|error| invalid_argument(&error))?;
-            let response =
-                handshake_response(&request, &sessions.handler.capabilities(), encodings);
+            let response = handshake_response(&*sessions.handler, &request, encodings).await;
             (
                 MessageType::HandshakeResponse,
                 response.encode_for(encodings),

@@ -3,10 +3,10 @@
 mod call;
 mod service;
 
-use super::handler::AgentHandler;
 use super::server::listener::Socket;
 use super::server::sessions::{Rejected, Sessions};
 use crate::error::BindError;
+use crate::handler::AgentHandler;
 use crate::lock::lock;
 use crate::log::{NO_PEER, log_line};
 use crate::transport::grpc::{
@@ -173,9 +173,9 @@ async fn accept_tls<H: AgentHandler>(
         poll_fn(|cx| state.poll_evicted(cx)).await;
         Rejected::Evicted
     };
-    let handshake = acceptor.accept_http2(stream);
+    let handshake = acceptor.accept_stream(stream);
     let stream = sessions.admit(handshake, evicted).await?;
-    Ok(Stream::Tls(Box::new(stream)))
+    Ok(Stream::Tls(Box::new(stream.into())))
 }
 
 fn http2_server(max_connections: usize) -> Server {

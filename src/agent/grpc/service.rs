@@ -1,10 +1,10 @@
 //! The gRPC service: each stream of `ProcessStream` is served like a connection.
 
 use super::call;
-use crate::agent::handler::AgentHandler;
 use crate::agent::server::sessions::Sessions;
 use crate::connection::Origin;
 use crate::connection::link::Link;
+use crate::handler::AgentHandler;
 use crate::lock::lock;
 use crate::transport::grpc::{
     Http2ConnectionState, MessageReceiver, PROCESS_STREAM, SERVICE, StreamGuard, is_grpc,

@@ -1,9 +1,9 @@
 //! Accepts connections of all listeners, and begins their sessions.
 
-use super::super::handler::AgentHandler;
 use super::listener::{DynListener, Protocol, Socket};
 use super::other_protocol::serve_other;
 use super::sessions::Sessions;
+use crate::handler::AgentHandler;
 use crate::log::log_line;
 #[cfg(feature = "__sim")]
 use crate::transport::simulated;

@@ -1,9 +1,9 @@
 //! Settings for the proxies that a server dials.
 
 use super::super::dial::Token;
-use super::super::handler::AgentHandler;
 use super::AgentServerBuilder;
 use crate::configuration::setters;
+use crate::handler::AgentHandler;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -5,29 +5,36 @@ mod dialing;
 mod endpoint;
 mod inherited;
 pub(super) mod listener;
+mod other_limits;
 mod other_protocol;
 mod places;
 pub(super) mod sessions;
 #[cfg(feature = "__sim")]
 #[path = "../../../tests/simulator/hooks/agent.rs"]
 mod simulated;
+mod stream_socket;
 #[cfg(feature = "tls")]
 mod tls;
 
 pub use listener::{Incoming, Listener};
+pub use other_limits::SessionMemory;
 pub use other_protocol::{NotAsked, OtherSession};
 #[cfg(feature = "__sim")]
 pub use simulated::Simulated;
+#[cfg(feature = "tls")]
+pub use stream_socket::TlsHandshake;
+pub use stream_socket::{Stream, StreamSocket};
 
 use super::control::AgentControl;
 use super::dial::DialSettings;
 #[cfg(feature = "grpc")]
 use super::grpc::GrpcServer;
-use super::handler::AgentHandler;
 use crate::configuration::setters;
 use crate::debug_fields::debug_fields;
 use crate::error::BindError;
+use crate::handler::AgentHandler;
 use crate::protocol::DEFAULT_DRAIN_TIMEOUT;
+use crate::transport::{Existing, FileIdentity};
 use crate::wire::{DEFAULT_FRAME_TIMEOUT, Encoding};
 use endpoint::{ListenEndpoint, SocketSettings};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -36,6 +43,13 @@ use sessions::{SessionLimits, Sessions};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// Interval at which a server checks whether another one has taken over its socket files.
+const TAKE_OVER_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Silence after which a connection is closed whose proxy cannot be asked to move away from it.
+const MOVE_SILENCE: Duration = Duration::from_millis(20);
 
 /// Serves an agent: listens for proxies, dials proxies, or both.
 ///
@@ -59,6 +73,8 @@ pub struct AgentServer<H> {
     listeners: Vec<Box<dyn DynListener>>,
     dialing: super::dial::Dialing,
     drain_timeout: Duration,
+    /// Socket files whose take-over ends the server.
+    files: Vec<FileIdentity>,
     #[cfg(feature = "grpc")]
     grpc: Option<GrpcServer>,
 }
@@ -71,6 +87,7 @@ pub struct AgentServerBuilder<H> {
     endpoints: Vec<String>,
     listeners: Vec<Box<dyn DynListener>>,
     socket_mode: u32,
+    existing: Existing,
     limits: SessionLimits,
     drain_timeout: Duration,
     #[cfg(feature = "tls")]
@@ -89,6 +106,7 @@ impl<H: AgentHandler> AgentServer<H> {
             endpoints: Vec::new(),
             listeners: Vec::new(),
             socket_mode: 0o600,
+            existing: Existing::Respected,
             limits: SessionLimits {
                 encodings: vec![Encoding::MessagePack, Encoding::Json],
                 max_connections: 1024,
@@ -143,6 +161,16 @@ impl<H: AgentHandler> AgentServerBuilder<H> {
         /// Sets the mode of socket files, 0600 by default: only processes of the same user may
         /// connect.
         socket_mode(self, mode: u32) => self.socket_mode = mode;
+
+        /// Takes socket files over from a server that listens there, for restarts without a gap:
+        /// there is a socket at every moment, and new connections go to this server. Any other file
+        /// at the path is replaced as well.
+        ///
+        /// In turn this server ends when others have taken over all its socket files. Start the new
+        /// process, and the old one ends by itself: it asks its proxies to move to new connections,
+        /// and serves those that they have until they are done. Proxies without tollgate's
+        /// extension cannot be asked; their connections are closed after a moment of silence.
+        take_over_socket_files(self) => self.existing = Existing::TakenOver;
 
         /// Sets the certificate for endpoints with TLS.
         #[cfg(feature = "tls")]
@@ -237,22 +265,28 @@ impl<H: AgentHandler> AgentServerBuilder<H> {
         let grpc = GrpcServer::new(self.max_message);
         let settings = SocketSettings {
             mode: self.socket_mode,
+            existing: self.existing,
             #[cfg(feature = "tls")]
             tls: self.tls,
             #[cfg(feature = "grpc")]
             http2: grpc.incoming(),
         };
-        let mut listeners = self.listeners;
+        let (mut listeners, mut files) = (self.listeners, Vec::new());
         for (endpoint, text) in endpoints.iter().zip(&self.endpoints) {
             for listener in endpoint.listen(text, &settings).await? {
+                files.extend(listener.file_identity());
                 listeners.push(Box::new(listener));
             }
+        }
+        if self.existing == Existing::Respected {
+            files.clear();
         }
         Ok(AgentServer {
             sessions: Arc::new(Sessions::new(self.handler, self.control, self.limits)),
             listeners,
             dialing,
             drain_timeout: self.drain_timeout,
+            files,
             #[cfg(feature = "grpc")]
             grpc: endpoints
                 .iter()
@@ -329,6 +363,7 @@ impl<H: AgentHandler> AgentServer<H> {
         let mut accepting: FuturesUnordered<_> = accepting
             .map(|listener| sessions.0.accept(&**listener))
             .collect();
+        let mut is_taken_over = false;
         tokio::select! {
             biased;
             () = shutdown => {}
@@ -337,6 +372,8 @@ impl<H: AgentHandler> AgentServer<H> {
                 while accepting.next().await.is_some() {}
                 pending::<()>().await;
             } => {}
+            // Last, so that the connections which still came here are accepted before.
+            () = taken_over(&self.files) => is_taken_over = true,
         }
         drop(accepting);
         #[cfg(feature = "grpc")]
@@ -345,6 +382,10 @@ impl<H: AgentHandler> AgentServer<H> {
             None => None,
         };
         drop(self.listeners);
+        if is_taken_over {
+            let moved = sessions.0.control.move_away(MOVE_SILENCE);
+            let _ = timeout(self.drain_timeout, moved).await;
+        }
         let drained = sessions.0.drain(self.drain_timeout);
         #[cfg(feature = "grpc")]
         if let Some(grpc) = grpc {
@@ -354,6 +395,21 @@ impl<H: AgentHandler> AgentServer<H> {
         drained.await;
         Ok(())
     }
+}
+
+/// Completes when other servers have taken over all socket files, and the connections that were
+/// made before have been accepted. Never completes if there are none.
+async fn taken_over(files: &[FileIdentity]) {
+    if files.is_empty() {
+        pending::<()>().await;
+    }
+    loop {
+        sleep(TAKE_OVER_INTERVAL).await;
+        if files.iter().all(FileIdentity::is_taken_over) {
+            break;
+        }
+    }
+    sleep(TAKE_OVER_INTERVAL).await;
 }
 
 /// Sessions that end when this is dropped.

@@ -1,28 +1,20 @@
 //! Sessions of other protocols: their crates speak to the peer, and the server asks the handler.
 
-use super::super::answer::configured;
-use super::super::handler_forms::DynAgentHandler;
 use super::super::session_handle::SessionHandle;
 use super::places::Places;
 use super::sessions::{Rejected, Sessions, interrupted};
 use crate::debug_fields::debug_fields;
 use crate::error::ConnectError;
-use crate::protocol::{AgentCapabilities, AgentResponse, CancelReason};
+use crate::handler::{AgentHandler, AnyHandler};
+use crate::memory::MemoryCharge;
+use crate::protocol::events::RequestHeaders;
+use crate::protocol::{AgentCapabilities, AgentResponse, CancelReason, HeaderSource};
 use crate::transport::HandshakeSlot;
-use crate::wire::{
-    DecodeError, Dialect, Encoding, Event, EventTarget, Extension, IncomingEvent, StreamId,
-    encode_event,
-};
-use bytes::Bytes;
+use crate::wire::{BorrowedHeaders, Event, IncomingEvent};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
-
-/// The form in which events are passed to the handler: MessagePack with binary bodies.
-const DIALECT: Dialect = Dialect::new(Encoding::MessagePack, Some(Extension::V1));
-
-/// Bytes of a frame before its payload: length, message type and stream id.
-const PREFIX: usize = 4 + 1 + 8;
 
 /// A session of a protocol other than agent protocol v2, for
 /// [`Incoming::session`](super::Incoming::session).
@@ -47,11 +39,14 @@ const PREFIX: usize = 4 + 1 + 8;
 /// }
 /// ```
 pub struct OtherSession {
-    handler: Arc<dyn DynAgentHandler>,
+    handler: Arc<dyn AnyHandler>,
     stopping: watch::Receiver<bool>,
     places: Arc<Places>,
     place: Option<OwnedSemaphorePermit>,
     established: Option<oneshot::Sender<()>>,
+    pub(super) handle: Arc<SessionHandle>,
+    pub(super) max_concurrent: usize,
+    pub(super) frame_timeout: Duration,
 }
 
 impl OtherSession {
@@ -64,13 +59,24 @@ impl OtherSession {
     /// connections than its limit. Events may be asked for afterwards.
     pub async fn established(&mut self) {
         self.place = Some(self.places.acquire().await);
+        self.handle.set_place(true);
         if let Some(established) = self.established.take() {
             // Fails only if the server is closing the session.
             let _ = established.send(());
         }
     }
 
+    /// Returns a charge of nothing to the server's
+    /// [`max_memory`](crate::AgentServerBuilder::max_memory), for what the session holds.
+    pub fn memory_charge(&self) -> MemoryCharge {
+        self.places.memory().open_charge()
+    }
+
     /// Asks the handler about an event of an exchange, and returns its answer.
+    ///
+    /// The handler gets a view of the event as it is: nothing is encoded, and header values and
+    /// bodies are not copied. Nothing is allocated either, unless the future of the handler takes
+    /// more than 1 KiB.
     ///
     /// Wait for the answer before asking about the next event of the same exchange.
     ///
@@ -83,20 +89,31 @@ impl OtherSession {
         correlation_id: &str,
         event: &E,
     ) -> Result<AgentResponse, NotAsked> {
-        let mut frame = Vec::new();
-        let target = EventTarget {
-            correlation_id,
-            stream: StreamId(0),
-            time_left: None,
-        };
-        let body = encode_event(event, target, DIALECT, &mut frame)
+        self.handle.mark_active();
+        let mut headers = BorrowedHeaders::new();
+        let event = IncomingEvent::borrowed(event, correlation_id, &mut headers)
             .map_err(|error| NotAsked(error.to_string()))?;
-        frame.extend_from_slice(&body);
-        let payload = Bytes::from(frame).split_off(PREFIX);
-        let undecodable = |error: DecodeError| NotAsked(error.to_string());
-        let event = IncomingEvent::from_msgpack(E::EVENT_TYPE, &payload)
-            .map_err(|fault| undecodable(fault.error))?;
-        Ok(handle(&*self.handler, event).await)
+        Ok(self.handler.answer(event).await)
+    }
+
+    /// Tells the handler what the peer says again of a request's head, before an event about the
+    /// response to it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ask`](Self::ask).
+    pub fn recall<S: HeaderSource>(
+        &self,
+        correlation_id: &str,
+        head: &RequestHeaders<'_, S>,
+    ) -> Result<(), NotAsked> {
+        let mut headers = BorrowedHeaders::new();
+        let event = IncomingEvent::borrowed(head, correlation_id, &mut headers)
+            .map_err(|error| NotAsked(error.to_string()))?;
+        if let IncomingEvent::RequestHeaders(head) = event {
+            self.handler.on_request_recalled(head);
+        }
+        Ok(())
     }
 
     /// Tells the handler that the peer has cancelled an exchange. Drop the futures of
@@ -126,24 +143,11 @@ impl Drop for OtherSession {
 
 debug_fields!(OtherSession, |self| is_established: self.established.is_none());
 
-async fn handle(handler: &dyn DynAgentHandler, event: IncomingEvent<'_>) -> AgentResponse {
-    match event {
-        IncomingEvent::RequestHeaders(event) => handler.on_request_headers(event).await,
-        IncomingEvent::RequestBodyChunk(event) => handler.on_request_body_chunk(event).await,
-        IncomingEvent::ResponseHeaders(event) => handler.on_response_headers(event).await,
-        IncomingEvent::ResponseBodyChunk(event) => handler.on_response_body_chunk(event).await,
-        IncomingEvent::RequestComplete(event) => handler.on_request_complete(event).await,
-        IncomingEvent::WebSocketFrame(event) => handler.on_websocket_frame(event).await,
-        IncomingEvent::GuardrailInspect(event) => handler.on_guardrail_inspect(event).await,
-        IncomingEvent::Configure(event) => configured(handler.on_configure(event).await),
-    }
-}
-
 /// Starts a session.
 pub(super) type StartSession = Box<dyn FnOnce(OtherSession) -> BoxFuture<'static, ()> + Send>;
 
 /// Runs a session within the server's limits until it ends.
-pub(super) async fn serve_other<H: super::super::AgentHandler>(
+pub(super) async fn serve_other<H: AgentHandler>(
     sessions: Arc<Sessions<H>>,
     start: StartSession,
     handle: Arc<SessionHandle>,
@@ -151,11 +155,14 @@ pub(super) async fn serve_other<H: super::super::AgentHandler>(
 ) {
     let (established, is_established) = oneshot::channel();
     let mut session = start(OtherSession {
-        handler: Arc::clone(&sessions.handler) as Arc<dyn DynAgentHandler>,
+        handler: Arc::clone(&sessions.handler) as Arc<dyn AnyHandler>,
         stopping: sessions.stopping(),
         places: Arc::clone(&sessions.places),
         place: None,
         established: Some(established),
+        handle: Arc::clone(&handle),
+        max_concurrent: sessions.limits.max_concurrent,
+        frame_timeout: sessions.limits.frame_timeout,
     });
     let mut has_ended = false;
     let handshake = async {

@@ -2,7 +2,6 @@
 //! and their end when the server drains.
 
 use super::super::control::AgentControl;
-use super::super::handler::AgentHandler;
 use super::super::handshake::{AcceptedProxy, accept_handshake};
 use super::super::session::{SessionParts, serve};
 use super::super::session_handle::SessionHandle;
@@ -10,6 +9,7 @@ use super::places::Places;
 use crate::connection::Origin;
 use crate::connection::link::{CloseReason, Link};
 use crate::error::ConnectError;
+use crate::handler::AgentHandler;
 use crate::lock::lock;
 use crate::log::log_line;
 use crate::transport::{HandshakeLimiter, HandshakeSlot, Peer, SharedLimiter};
@@ -108,6 +108,7 @@ impl<H: AgentHandler> Sessions<H> {
         };
         drop(slot);
         handle.set_place(true);
+        handle.set_dialect(dialect);
         if dialect.has_streams() {
             handle.set_proxy_id(proxy_id);
         }

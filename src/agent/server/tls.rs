@@ -1,8 +1,8 @@
 //! Sessions over TLS.
 
-use super::super::handler::AgentHandler;
 use super::super::session_handle::SessionHandle;
 use super::sessions::{Sessions, interrupted};
+use crate::handler::AgentHandler;
 use crate::transport::HandshakeSlot;
 use crate::transport::tls::Acceptor;
 use std::sync::Arc;

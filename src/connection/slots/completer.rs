@@ -134,11 +134,7 @@ impl<T> Completer<T> {
     /// Puts a value into a claimed slot. Returns it if the ticket was dropped meanwhile.
     fn fill(&mut self, index: usize, value: T) -> Result<(), T> {
         let slot = self.table.slot(index);
-        slot.received.store(self.received, Ordering::Relaxed);
-        slot.value.with_mut(|cell| {
-            // SAFETY: the slot is CLAIMED or ABANDONED and this is the completer.
-            unsafe { *cell = Some(value) };
-        });
+        slot.put(self.received, value);
         if slot.transition(CLAIMED, READY) {
             slot.waker.wake();
             return Ok(());

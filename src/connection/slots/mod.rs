@@ -20,9 +20,10 @@
 //! * Between taking a slot's bit and setting the phase to WAITING, only the opener accesses the
 //!   slot's cells.
 //! * While WAITING, nothing accesses them.
-//! * While CLAIMED or ABANDONED, only the completer accesses them.
+//! * While CLAIMED or ABANDONED, only the one who claimed the slot accesses them: the completer or,
+//!   if the caller completes its own call, the ticket.
 //! * While READY, only the ticket accesses them.
-//! * There is one completer, so there are no concurrent claims.
+//! * There is one completer, so it makes no concurrent claims.
 
 #![allow(unsafe_code)]
 
@@ -37,7 +38,7 @@ mod tests;
 pub(crate) use completer::Completer;
 
 use super::slot_bitmap::SlotBitmap;
-use super::sync::{AtomicU64, AtomicWaker, Ordering, UnsafeCell, fence};
+use super::sync::{AtomicU64, AtomicWaker, Ordering, UnsafeCell, fence, spin_loop};
 use super::wait_queue::WaitQueue;
 use super::{Connection, SlotValue};
 use crate::debug_fields::debug_fields;
@@ -254,6 +255,15 @@ impl<T> Slot<T> {
         }
     }
 
+    /// Puts a value into the slot, which the caller has claimed.
+    fn put(&self, received: u64, value: T) {
+        self.received.store(received, Ordering::Relaxed);
+        self.value.with_mut(|cell| {
+            // SAFETY: the slot is CLAIMED or ABANDONED, and the caller has claimed it.
+            unsafe { *cell = Some(value) };
+        });
+    }
+
     fn transition(&self, from: u64, to: u64) -> bool {
         self.phase
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
@@ -340,6 +350,27 @@ impl<P: TableRef<T>, T> Ticket<P, T> {
         // then, and it would keep the task alive.
         drop(self.slot().waker.take());
         Poll::Ready(())
+    }
+
+    /// Puts a value into the slot, for a call that its caller completes. Returns the value if the
+    /// completer was first.
+    pub(crate) fn fill(&mut self, received: u64, value: T) -> Result<(), T> {
+        if !self.holds_slot {
+            return Err(value);
+        }
+        let slot = self.slot();
+        while !slot.transition(WAITING, CLAIMED) {
+            if slot.phase.load(Ordering::Acquire) == READY {
+                return Err(value);
+            }
+            // The completer has claimed the slot, and fills it or undoes that at once.
+            spin_loop();
+        }
+        slot.put(received, value);
+        slot.phase.store(READY, Ordering::Release);
+        // It was registered in an earlier poll, and keeps the task alive.
+        drop(slot.waker.take());
+        Ok(())
     }
 
     /// Lets `read` look at the value in the slot. Returns `None` before it is there and after it

@@ -1,12 +1,13 @@
 //! The bodies of a transaction: chunks go in, and what agents have let go comes out.
 
-use super::{Transaction, reject};
+use super::Transaction;
 use crate::pool::Exchange;
 use crate::proxy::body::BodyError;
 use crate::proxy::body_flow::{BodyFlow, Judged, Message};
 use crate::proxy::chain::BodyMode;
 use crate::proxy::rejection::Rejection;
 use bytes::Bytes;
+use std::time::Duration;
 
 /// Bytes of a body that agents have let go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,13 @@ impl Transaction {
         size.unwrap_or(64 * 1024)
     }
 
+    /// Returns the time for which the sender of a body may send nothing; `None` if there is no
+    /// limit, as for responses. Integrations reject the request after it, by
+    /// [`Rejection::RequestBodyTimeout`].
+    pub fn body_timeout(&self, message: Message) -> Option<Duration> {
+        (message == Message::Request).then_some(self.chain.config.request_body_timeout)
+    }
+
     /// Returns whether the head of a message must not go on yet: agents have not decided, or the
     /// mode of its body forbids it.
     pub fn holds_head(&self, message: Message) -> bool {
@@ -69,21 +77,22 @@ impl Transaction {
         is_last: bool,
     ) -> Result<(), Rejection> {
         self.check_not_over()?;
-        let (chain, id) = (&self.chain, self.id);
-        let exchanges = &mut self.exchanges;
         if message == Message::Response {
             // Answers to them would be taken for answers to this chunk.
-            let settled = self.request.all_replied(chain, exchanges).await;
-            settled.map_err(|stop| reject(stop, &self.response_headers))?;
+            let settled = self.request.all_replied(&self.chain, &mut self.exchanges);
+            let settled = settled.await;
+            settled.map_err(|stop| self.stop(stop))?;
         }
+        let id = self.id;
         let flow = match message {
             Message::Request => &mut self.request,
             Message::Response => &mut self.response,
         };
+        let (chain, exchanges) = (&self.chain, &mut self.exchanges);
         let pushed = flow
             .push(chain, exchanges, id.as_str(), data, is_last)
             .await;
-        pushed.map_err(|stop| reject(stop, &self.response_headers))
+        pushed.map_err(|stop| self.stop(stop))
     }
 
     /// Waits until the first agents have replied to the oldest chunk that is on its way. Cancel
@@ -99,7 +108,7 @@ impl Transaction {
             Message::Response => &mut self.response,
         };
         let replied = flow.replied(&self.chain, &mut self.exchanges).await;
-        replied.map_err(|stop| reject(stop, &self.response_headers))
+        replied.map_err(|stop| self.stop(stop))
     }
 
     /// Returns the number of chunks of a body that are on their way.
@@ -122,7 +131,7 @@ impl Transaction {
         let judged = flow
             .next(&self.chain, &mut self.exchanges, id.as_str())
             .await;
-        let judged = judged.map_err(|stop| reject(stop, &self.response_headers))?;
+        let judged = judged.map_err(|stop| self.stop(stop))?;
         self.take_body_changes(judged)
     }
 

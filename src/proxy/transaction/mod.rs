@@ -14,6 +14,7 @@ use super::head::{
 };
 use super::header_ops::{HeaderTarget, apply_header_ops};
 use super::rejection::Rejection;
+use crate::error::CallError;
 use crate::events::{IpText, Timestamp};
 use crate::log::log_line;
 use crate::pool::Exchange;
@@ -77,6 +78,10 @@ pub struct Transaction {
     is_websocket: bool,
     has_request_head_gone: bool,
     has_response_head_gone: bool,
+    /// Why the transaction ends early: for agents that owe an answer then.
+    cancel_reason: Option<CancelReason>,
+    /// The agent that has not answered in time, and may still be busy with the event.
+    late_agent: Option<Arc<str>>,
     is_over: bool,
 }
 
@@ -105,6 +110,8 @@ impl Transaction {
             is_websocket: false,
             has_request_head_gone: false,
             has_response_head_gone: false,
+            cancel_reason: None,
+            late_agent: None,
             is_over: false,
         }
     }
@@ -143,6 +150,28 @@ impl Transaction {
         client: ClientInfo<'_>,
         has_body: bool,
     ) -> Result<(), Rejection> {
+        if let Err(rejection) = self.prepare_request(head, client, has_body) {
+            // Agents have not heard of the request, and do not hear of its end.
+            self.exchanges.clear();
+            return Err(rejection);
+        }
+        self.ask_about_request(head, client, has_body).await?;
+        self.has_request_body = has_body;
+        if !has_body && self.request.is_undecided() {
+            self.judge_empty_body(Message::Request).await?;
+            apply_header_ops(head, &std::mem::take(&mut self.request_headers))?;
+        }
+        self.is_websocket = is_websocket(head);
+        Ok(())
+    }
+
+    /// Does what comes before agents are asked.
+    fn prepare_request(
+        &mut self,
+        head: &mut impl RequestHead,
+        client: ClientInfo<'_>,
+        has_body: bool,
+    ) -> Result<(), Rejection> {
         normalise(head, self.chain.config.path_form)?;
         self.client = client.address(head.headers(), self.chain.config.trusted_hops)?;
         self.open_exchanges()?;
@@ -158,13 +187,6 @@ impl Transaction {
             self.request
                 .plan_coding(&self.chain, &self.exchanges, head.headers())?;
         }
-        self.ask_about_request(head, client, has_body).await?;
-        self.has_request_body = has_body;
-        if !has_body && self.request.is_undecided() {
-            self.judge_empty_body(Message::Request).await?;
-            apply_header_ops(head, &std::mem::take(&mut self.request_headers))?;
-        }
-        self.is_websocket = is_websocket(head);
         Ok(())
     }
 
@@ -239,7 +261,7 @@ impl Transaction {
                 })
                 .await
             };
-            let replies = replies.map_err(|stop| reject(stop, &self.response_headers))?;
+            let replies = replies.map_err(|stop| self.stop(stop))?;
             let ops = self.take_head_replies(stage.start, replies, Message::Request)?;
             apply_header_ops(head, &ops)?;
         }
@@ -350,7 +372,7 @@ impl Transaction {
             .request
             .all_replied(&self.chain, &mut self.exchanges)
             .await;
-        settled.map_err(|stop| reject(stop, &self.response_headers))?;
+        settled.map_err(|stop| self.stop(stop))?;
         if status != StatusCode::SWITCHING_PROTOCOLS {
             normalise_response(head).map_err(|_| Rejection::ResponseFraming)?;
         } else if !(self.is_websocket && goes_on_with_websocket(head)) {
@@ -376,7 +398,7 @@ impl Transaction {
                 exchange.is_subscribed(kind)
             })
             .await;
-            let replies = replies.map_err(|stop| reject(stop, &self.response_headers))?;
+            let replies = replies.map_err(|stop| self.stop(stop))?;
             let ops = self.take_head_replies(stage.start, replies, Message::Response)?;
             apply_header_ops(head, &ops)?;
         }
@@ -414,11 +436,13 @@ impl Transaction {
             client_ip: client_ip.as_deref().unwrap_or_default(),
             ..frame
         };
-        for exchange in &mut self.exchanges {
+        for at in 0..self.exchanges.len() {
+            let exchange = &mut self.exchanges[at];
             if !exchange.is_subscribed(EventType::WebSocketFrame) {
                 continue;
             }
-            let answer = exchange.send(&frame).await?;
+            let sent = exchange.send(&frame).await;
+            let answer = sent.map_err(|error| self.stop(error.into()))?;
             if answer.decision != Decision::Allow {
                 return Ok(WebSocketDecision::Close {
                     code: 1008,
@@ -431,6 +455,28 @@ impl Transaction {
             }
         }
         Ok(WebSocketDecision::Allow)
+    }
+
+    /// Notes why the transaction ends, and returns the rejection.
+    fn stop(&mut self, stop: Stop) -> Rejection {
+        let denial = match stop {
+            Stop::Rejected(rejection) => {
+                if let Rejection::Failed(CallError::Timeout { agent_id, .. }) = &rejection {
+                    self.cancel_reason = Some(CancelReason::Timeout);
+                    self.late_agent = Some(Arc::clone(agent_id));
+                }
+                return rejection;
+            }
+            Stop::Denied(denial) => denial,
+        };
+        self.cancel_reason = Some(CancelReason::BlockedByAgent);
+        let agent = &*denial.agent_id;
+        let decision = denial.response.decision.as_str();
+        log_line!(info, agent, { agent, decision }, "an agent denied the request");
+        Rejection::Denied {
+            agent: Arc::clone(&denial.agent_id),
+            response: Box::new(denial.to_http_after(&self.response_headers)),
+        }
     }
 
     /// Tells the agents that nobody waits for them any more.
@@ -448,13 +494,18 @@ impl Transaction {
     pub fn complete(&mut self, status: u16, error: Option<String>) {
         self.is_over = true;
         let exchanges = std::mem::take(&mut self.exchanges);
-        // These agents have not answered because another agent denied the request first.
+        let late = self.late_agent.take();
+        let owes = |exchange: &Exchange| {
+            exchange.unanswered() > 0 || late.as_deref() == Some(exchange.agent_id())
+        };
         let (unanswered, mut exchanges): (SmallVec<[Exchange; 2]>, SmallVec<[Exchange; 2]>) =
-            exchanges
-                .into_iter()
-                .partition(|exchange| exchange.unanswered() > 0);
+            exchanges.into_iter().partition(owes);
+        let reason = self.cancel_reason.unwrap_or(match error {
+            Some(_) => CancelReason::UpstreamError,
+            None => CancelReason::BlockedByAgent,
+        });
         for exchange in unanswered {
-            exchange.cancel(CancelReason::BlockedByAgent);
+            exchange.cancel(reason);
         }
         exchanges.retain(|exchange| exchange.is_subscribed(EventType::RequestComplete));
         if exchanges.is_empty() {
@@ -486,21 +537,6 @@ impl Transaction {
         if polled == Poll::Pending {
             tokio::spawn(notifying);
         }
-    }
-}
-
-/// Returns the rejection for a reason. `earlier` are the response headers that agents asked for.
-fn reject(stop: Stop, earlier: &[HeaderOp]) -> Rejection {
-    let denial = match stop {
-        Stop::Rejected(rejection) => return rejection,
-        Stop::Denied(denial) => denial,
-    };
-    let agent = &*denial.agent_id;
-    let decision = denial.response.decision.as_str();
-    log_line!(info, agent, { agent, decision }, "an agent denied the request");
-    Rejection::Denied {
-        agent: Arc::clone(&denial.agent_id),
-        response: Box::new(denial.to_http_after(earlier)),
     }
 }
 

@@ -14,5 +14,4 @@ pub use server::TlsServerConfig;
 pub(crate) use server::{Acceptor, is_valid_for};
 
 /// The ALPN name of HTTP/2.
-#[cfg(feature = "grpc")]
 const HTTP2: &[u8] = b"h2";

@@ -1,4 +1,3 @@
-#[cfg(feature = "grpc")]
 use super::HTTP2;
 use super::failure::handshake_error;
 use super::identity::{Identity, invalid, root_certificates, root_store};
@@ -62,7 +61,6 @@ impl TlsServerConfig {
     }
 
     /// Like [`acceptor`](Self::acceptor), for HTTP/2.
-    #[cfg(feature = "grpc")]
     pub(crate) fn http2_acceptor(&self) -> Result<Acceptor, InvalidTls> {
         let mut config = self.server_config()?;
         config.alpn_protocols = vec![HTTP2.to_vec()];
@@ -108,13 +106,12 @@ impl Acceptor {
         Ok((split(socket, session.into()), certificate))
     }
 
-    /// Performs the server's handshake for HTTP/2.
-    #[cfg(feature = "grpc")]
-    pub(crate) async fn accept_http2(
+    /// Performs the server's handshake and returns the stream as a whole.
+    pub(crate) async fn accept_stream(
         &self,
         stream: TcpStream,
-    ) -> Result<tokio_rustls::TlsStream<TcpStream>, ConnectError> {
-        Ok(self.0.accept(stream).await.map_err(handshake_error)?.into())
+    ) -> Result<tokio_rustls::server::TlsStream<TcpStream>, ConnectError> {
+        self.0.accept(stream).await.map_err(handshake_error)
     }
 }
 

@@ -163,9 +163,10 @@ fn write_mutation<'b>(
     };
     writer.begin_array(2);
     writer.uint(u64::from(mutation.chunk_index));
-    match &mutation.data {
-        Some(data) => write_body(writer, data),
-        None => writer.null(),
+    match (&mutation.data, mutation.plain_text()) {
+        (_, Some(text)) => writer.str(text),
+        (Some(data), None) => write_body(writer, data),
+        (None, None) => writer.null(),
     }
 }
 
@@ -325,10 +326,17 @@ fn read_websocket_decision(source: &mut Reader<'_>) -> Decoded<WebSocketDecision
 
 fn read_mutation(source: &mut Reader<'_>) -> Decoded<BodyMutation> {
     let mut items = Items::begin(source)?;
-    let mutation = BodyMutation {
-        chunk_index: ReadField::read(items.next("chunk_index")?)?,
-        data: items.next("data")?.optional(Reader::bin_slice)?,
-    };
+    let chunk_index = ReadField::read(items.next("chunk_index")?)?;
+    let data = items.next("data")?.optional(read_mutated)?;
     items.end()?;
-    Ok(mutation)
+    Ok(BodyMutation::from_parts(data, chunk_index))
+}
+
+/// Reads the bytes of a mutation, or a text that is not base64, and whether it is one.
+fn read_mutated(source: &mut Reader<'_>) -> Decoded<(Bytes, bool)> {
+    if source.is_at_bin() {
+        return Ok((source.bin_slice()?, false));
+    }
+    let text = source.str()?;
+    Ok((Bytes::copy_from_slice(text.as_bytes()), true))
 }

@@ -6,8 +6,10 @@ use crate::protocol::events::{
 use crate::wire::decode::{Decoded, Kind, Source};
 use crate::wire::encode::Sink;
 use crate::wire::fields::read_struct;
+use crate::wire::incoming_event::IncomingEvent;
 #[cfg(feature = "grpc")]
 use crate::wire::protobuf;
+use crate::wire::views::HeadersView;
 use crate::wire::{compact, msgpack};
 
 /// Implements [`Encode`] for the forms of body events, each of which contains a chunk.
@@ -24,6 +26,14 @@ macro_rules! body_events {
             fn body_progress(&self) -> Option<BodyProgress> {
                 let $this = self;
                 Some(progress($chunk))
+            }
+
+            fn view<'v>(&'v self, correlation_id: &'v str, _: HeadersView<'v>) -> IncomingEvent<'v> {
+                let $this = self;
+                IncomingEvent::$event(BodyChunk {
+                    correlation_id,
+                    ..$chunk.clone()
+                })
             }
 
             fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {

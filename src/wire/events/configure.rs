@@ -3,12 +3,23 @@ use crate::protocol::EventType;
 use crate::protocol::events::Configure;
 use crate::wire::decode::{Decoded, Source};
 use crate::wire::encode::Sink;
+use crate::wire::incoming_event::IncomingEvent;
 #[cfg(feature = "grpc")]
 use crate::wire::protobuf;
+use crate::wire::views::HeadersView;
 use crate::wire::{compact, msgpack, value};
 
 impl Encode for Configure<'_> {
     const EVENT_TYPE: EventType = EventType::Configure;
+
+    fn view<'v>(&'v self, correlation_id: &'v str, _: HeadersView<'v>) -> IncomingEvent<'v> {
+        let mut settings = self.settings.clone();
+        settings.remove("correlation_id");
+        IncomingEvent::Configure(Configure {
+            correlation_id,
+            settings,
+        })
+    }
 
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
         let settings = self
@@ -46,6 +57,10 @@ pub(crate) struct SettingsEvent<'a> {
 
 impl Encode for SettingsEvent<'_> {
     const EVENT_TYPE: EventType = EventType::Configure;
+
+    fn view<'v>(&'v self, correlation_id: &'v str, headers: HeadersView<'v>) -> IncomingEvent<'v> {
+        self.event.view(correlation_id, headers)
+    }
 
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
         self.event.encode(correlation_id, sink);

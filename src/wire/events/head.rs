@@ -7,9 +7,11 @@ use crate::protocol::events::{
 };
 use crate::protocol::headers::group;
 use crate::protocol::{EventType, FieldValue, HeaderSource, text};
+use crate::wire::borrowed_headers::BorrowedHeaders;
 use crate::wire::decode::{DecodeErrorKind, Decoded, Source};
 use crate::wire::encode::Sink;
 use crate::wire::fields::{read_fields, read_struct};
+use crate::wire::incoming_event::IncomingEvent;
 #[cfg(feature = "grpc")]
 use crate::wire::protobuf;
 use crate::wire::views::{Cursor, HeadersView, RequestHeadersView, ResponseHeadersView};
@@ -20,6 +22,14 @@ impl<H: HeaderSource> Encode for RequestHeaders<'_, H> {
 
     fn traceparent(&self) -> Option<&str> {
         self.metadata.traceparent
+    }
+
+    fn headers<'e>(&'e self, headers: &mut BorrowedHeaders<'e>) {
+        headers.extend(&self.headers);
+    }
+
+    fn view<'v>(&'v self, correlation_id: &'v str, headers: HeadersView<'v>) -> IncomingEvent<'v> {
+        view_request(self, correlation_id, headers)
     }
 
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
@@ -48,6 +58,14 @@ impl<H: HeaderSource> Encode for RequestHeaders<'_, H> {
 impl<H: HeaderSource> Encode for ResponseHeaders<'_, H> {
     const EVENT_TYPE: EventType = EventType::ResponseHeaders;
 
+    fn headers<'e>(&'e self, headers: &mut BorrowedHeaders<'e>) {
+        headers.extend(&self.headers);
+    }
+
+    fn view<'v>(&'v self, correlation_id: &'v str, headers: HeadersView<'v>) -> IncomingEvent<'v> {
+        view_response(self, correlation_id, headers)
+    }
+
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
         sink.begin_map(3);
         sink.str_field("correlation_id", correlation_id);
@@ -68,13 +86,25 @@ impl<H: HeaderSource> Encode for ResponseHeaders<'_, H> {
 
 /// Implements [`Encode`] for owned heads, which are encoded as their borrowed forms.
 macro_rules! owned_heads {
-    ($($form:ty: $event:ident |$this:ident| $traceparent:expr;)*) => {$(
+    ($($form:ty: $event:ident by $view:ident, |$this:ident| $traceparent:expr;)*) => {$(
         impl Encode for $form {
             const EVENT_TYPE: EventType = EventType::$event;
 
             fn traceparent(&self) -> Option<&str> {
                 let $this = self;
                 $traceparent
+            }
+
+            fn headers<'e>(&'e self, headers: &mut BorrowedHeaders<'e>) {
+                headers.extend(&self.headers);
+            }
+
+            fn view<'v>(
+                &'v self,
+                correlation_id: &'v str,
+                headers: HeadersView<'v>,
+            ) -> IncomingEvent<'v> {
+                $view(&self.borrowed(), correlation_id, headers)
             }
 
             fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
@@ -94,8 +124,37 @@ macro_rules! owned_heads {
 }
 
 owned_heads! {
-    RequestHeadersEvent: RequestHeaders |event| event.metadata.traceparent.as_deref();
-    ResponseHeadersEvent: ResponseHeaders |_event| None;
+    RequestHeadersEvent: RequestHeaders by view_request, |event|
+        event.metadata.traceparent.as_deref();
+    ResponseHeadersEvent: ResponseHeaders by view_response, |_event| None;
+}
+
+fn view_request<'v, H>(
+    head: &RequestHeaders<'v, H>,
+    correlation_id: &'v str,
+    headers: HeadersView<'v>,
+) -> IncomingEvent<'v> {
+    IncomingEvent::RequestHeaders(RequestHeaders {
+        metadata: Metadata {
+            correlation_id,
+            ..head.metadata
+        },
+        method: head.method,
+        uri: head.uri,
+        headers,
+    })
+}
+
+fn view_response<'v, H>(
+    head: &ResponseHeaders<'_, H>,
+    correlation_id: &'v str,
+    headers: HeadersView<'v>,
+) -> IncomingEvent<'v> {
+    IncomingEvent::ResponseHeaders(ResponseHeaders {
+        correlation_id,
+        status: head.status,
+        headers,
+    })
 }
 
 fn encode_headers<S: Sink>(headers: &impl HeaderSource, sink: &mut S) {

@@ -11,10 +11,13 @@ pub(super) use configure::decode as decode_configure;
 pub(super) use head::{decode_request_headers, decode_response_headers};
 
 use super::StreamId;
+use super::borrowed_headers::BorrowedHeaders;
 use super::dialect::{Dialect, Form};
 use super::encode::{Content, Sink};
 use super::frame::{FrameError, MessageType, write_frame};
+use super::incoming_event::IncomingEvent;
 use super::msgpack;
+use super::views::HeadersView;
 #[cfg(feature = "grpc")]
 use super::{protobuf, protobuf::Writer as ProtobufWriter};
 use crate::protocol::EventType;
@@ -75,6 +78,13 @@ pub trait Encode {
     fn traceparent(&self) -> Option<&str> {
         None
     }
+
+    /// Adds the headers of the event, if it has any.
+    fn headers<'e>(&'e self, _headers: &mut BorrowedHeaders<'e>) {}
+
+    /// Returns the event as an agent sees it, with `correlation_id` instead of its own. `headers`
+    /// are those of [`headers`](Self::headers).
+    fn view<'v>(&'v self, correlation_id: &'v str, headers: HeadersView<'v>) -> IncomingEvent<'v>;
 
     /// Writes the event with `correlation_id` instead of its own.
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S);

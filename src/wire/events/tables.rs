@@ -12,11 +12,13 @@ use crate::wire::encode::Sink;
 use crate::wire::fields::{
     ReadField, WriteField, field_types, read_struct, write_fields, write_if,
 };
+use crate::wire::incoming_event::IncomingEvent;
 #[cfg(feature = "grpc")]
 use crate::wire::protobuf::{
     self,
     numbered::{ReadMessage, read_message, write_message},
 };
+use crate::wire::views::HeadersView;
 use crate::wire::{compact, msgpack};
 #[cfg(feature = "grpc")]
 use bytes::Bytes;
@@ -64,8 +66,8 @@ macro_rules! event {
             )*
         }
     ) => {
-        encode!($borrowed<'_>, $borrowed { $id, $($field = $number $(or $absent)?),* });
-        encode!($owned, $borrowed { $id, $($field = $number $(or $absent)?),* });
+        encode!(clone => $borrowed<'_>, $borrowed { $id, $($field = $number $(or $absent)?),* });
+        encode!(borrowed => $owned, $borrowed { $id, $($field = $number $(or $absent)?),* });
 
         #[cfg(feature = "grpc")]
         impl<'a> ReadMessage<'a> for $borrowed<'a> {
@@ -81,7 +83,7 @@ macro_rules! event {
 }
 
 macro_rules! encode {
-    ($form:ty, $event:ident {
+    ($borrow:ident => $form:ty, $event:ident {
         $id:literal, $($field:ident = $number:literal $(or $absent:expr)?),*
     }) => {
         impl Encode for $form {
@@ -89,6 +91,13 @@ macro_rules! encode {
 
             fn body_len(&self) -> usize {
                 0 $(+ self.$field.body_len())*
+            }
+
+            fn view<'v>(&'v self, correlation_id: &'v str, _: HeadersView<'v>) -> IncomingEvent<'v> {
+                IncomingEvent::$event($event {
+                    correlation_id,
+                    ..self.$borrow()
+                })
             }
 
             fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {

@@ -1,13 +1,14 @@
 //! The parts of a response, written and read.
 
 use super::CORRELATION_ID;
-use crate::protocol::{AuditMetadata, BodyMutation, Decision, HeaderOp, WebSocketDecision};
-use crate::wire::decode::{DecodeErrorKind, Decoded, Field, Source};
+use crate::protocol::{AuditMetadata, BodyMutation, Decision, HeaderOp, WebSocketDecision, bodies};
+use crate::wire::decode::{DecodeErrorKind, Decoded, Field, Kind, Source};
 use crate::wire::encode::Sink;
 use crate::wire::fields::{
-    ReadField, WriteField, enum_fields, insert_once, read_fields, read_struct, write_fields,
+    ReadField, WriteField, enum_fields, insert_once, read_fields, write_fields,
 };
 use crate::wire::value;
+use bytes::Bytes;
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -35,14 +36,27 @@ enum_fields! {
 
 impl WriteField for BodyMutation {
     fn write<S: Sink>(&self, sink: &mut S) {
+        if let Some(text) = self.plain_text() {
+            write_fields!(sink => chunk_index: &self.chunk_index, data: &text);
+            return;
+        }
         write_fields!(sink => chunk_index: &self.chunk_index, data: &self.data);
     }
 }
 
 impl<'a> ReadField<'a> for BodyMutation {
     fn read<S: Source<'a>>(source: &mut S) -> Decoded<Self> {
-        read_struct!(source => BodyMutation { data [default], chunk_index [default] })
+        read_fields!(source => data [default] by read_mutated, chunk_index [default]);
+        Ok(Self::from_parts(data, chunk_index))
     }
+}
+
+/// Reads the bytes of a mutation, or a text that is not base64, and whether it is one.
+fn read_mutated<'a, S: Source<'a>>(source: &mut S) -> Decoded<Option<(Bytes, bool)>> {
+    source.optional(|source| match source.peek()? {
+        Kind::Str => Ok(bodies::from_text(source.str()?)),
+        _ => Ok((source.body()?, false)),
+    })
 }
 
 /// A mutation, which is copied if it is not the last value of its message.
@@ -61,9 +75,10 @@ impl WriteField for Mutation<'_> {
         sink.begin_map(2);
         sink.uint_field("chunk_index", u64::from(mutation.chunk_index));
         sink.key("data");
-        match &mutation.data {
-            Some(data) => sink.body(data),
-            None => sink.null(),
+        match (&mutation.data, mutation.plain_text()) {
+            (_, Some(text)) => sink.str(text),
+            (Some(data), None) => sink.body(data),
+            (None, None) => sink.null(),
         }
         sink.end_map();
     }

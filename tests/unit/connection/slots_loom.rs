@@ -57,6 +57,37 @@ fn an_answer_never_reaches_another_call() {
     });
 }
 
+/// A call that its caller answers while it expires has one end, and its slot can be used again.
+#[test]
+fn a_call_that_its_caller_answers_ends_once() {
+    loom::model(|| {
+        let (table, mut completer) = SlotTable::new(1, Matching::ByStream, []);
+        let mut ticket = SlotTable::open(&*table, "a", 1, 0).unwrap();
+        let expiring = thread::spawn(move || completer.expire(0, |_| Box::new(1)));
+        let filled = ticket.fill(0, Box::new(2)).is_ok();
+        let end = *block_on(poll_fn(|cx| ticket.poll(cx)));
+        let expired = expiring.join().unwrap();
+        assert_eq!((end, expired), if filled { (2, 0) } else { (1, 1) });
+        assert_eq!(table.pending(), 0);
+    });
+}
+
+/// A caller that answers its call is not disturbed by the expiry of the call before in its slot.
+#[test]
+fn a_late_expiry_does_not_keep_a_caller_from_answering() {
+    loom::model(|| {
+        let (table, mut completer) = SlotTable::new(1, Matching::ByStream, []);
+        let first = SlotTable::open(&*table, "a", 1, 0).unwrap();
+        let expiring = thread::spawn(move || completer.expire(0, |_| 1));
+        drop(first);
+        if let Ok(mut second) = SlotTable::open(&*table, "b", 2, 9) {
+            second.fill(0, 2).unwrap();
+            assert_eq!(block_on(poll_fn(|cx| second.poll(cx))), 2);
+        }
+        expiring.join().unwrap();
+    });
+}
+
 /// Of two concurrent callers with the same id, at most one gets a slot.
 #[test]
 fn two_calls_never_share_an_id() {

@@ -1,14 +1,18 @@
 use super::*;
+use crate::control::AgentFeatures;
 use crate::events::BodyChunk;
 use crate::proxy::{AgentChain, BodyError, BodyMode, ChainAgent};
 use crate::response::BodyMutation;
 use crate::{
-    Agent, AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentResponse, AgentServer,
+    Agent, AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig, AgentResponse,
+    AgentServer, RequestHeadersView,
 };
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request};
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 /// Returns the head of a request for a WebSocket connection.
 fn offer() -> http::request::Parts {
@@ -160,4 +164,119 @@ async fn chunk_that_later_agents_have_seen_is_not_changed_any_more() {
         panic!("the change was applied");
     };
     assert_eq!(error, BodyError::NoSuchChunk { index: 0 });
+}
+
+/// Agent that denies, or never answers, and notes what it hears of the end of requests.
+struct Ending {
+    behaviour: Behaviour,
+    heard: UnboundedSender<Heard>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Behaviour {
+    Deny,
+    Hang,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    Head,
+    Complete,
+    Cancelled(CancelReason),
+}
+
+impl AgentHandler for Ending {
+    fn capabilities(&self) -> AgentCapabilities {
+        AgentCapabilities::new("ending", "Ending", "1")
+            .with_event(EventType::RequestHeaders)
+            .with_event(EventType::RequestComplete)
+            .with_features(AgentFeatures {
+                cancellation: true,
+                ..AgentFeatures::default()
+            })
+    }
+
+    async fn on_request_headers(&self, _: RequestHeadersView<'_>) -> AgentResponse {
+        self.heard.send(Heard::Head).unwrap();
+        if self.behaviour == Behaviour::Hang {
+            std::future::pending::<()>().await;
+        }
+        AgentResponse::block(403, None)
+    }
+
+    async fn on_request_complete(&self, _: RequestComplete<'_>) -> AgentResponse {
+        self.heard.send(Heard::Complete).unwrap();
+        AgentResponse::default_allow()
+    }
+
+    fn on_cancel(&self, _: &str, reason: CancelReason) {
+        self.heard.send(Heard::Cancelled(reason)).unwrap();
+    }
+}
+
+/// Starts agents behind one chain, which are asked about the heads of these requests in turn.
+/// Returns what each hears, the status of the last request's rejection, and the pool.
+async fn heard_of<const N: usize>(
+    behaviours: [Behaviour; N],
+    timeout: Duration,
+    requests: Vec<http::request::Parts>,
+) -> ([UnboundedReceiver<Heard>; N], u16, AgentPool) {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = AgentPool::with_config(AgentPoolConfig::default().request_timeout(timeout));
+    let mut chain = AgentChain::new(&pool);
+    let mut receivers = Vec::new();
+    for (at, behaviour) in behaviours.into_iter().enumerate() {
+        let (heard, receiver) = mpsc::unbounded_channel();
+        let id = format!("agent-{at}");
+        let agent = serve(&pool, folder.path(), &id, Ending { behaviour, heard }).await;
+        chain = chain.agent(ChainAgent::new(agent));
+        receivers.push(receiver);
+    }
+    let mut status = 0;
+    for mut request in requests {
+        let mut transaction = chain.begin();
+        let judged = transaction.judge_request(&mut request, ClientInfo::default(), false);
+        status = judged.await.unwrap_err().status().as_u16();
+        transaction.complete(status, None);
+    }
+    (receivers.try_into().unwrap(), status, pool)
+}
+
+async fn next(heard: &mut UnboundedReceiver<Heard>) -> Option<Heard> {
+    let waited = tokio::time::timeout(Duration::from_secs(10), heard.recv());
+    waited.await.expect("the agent hears nothing")
+}
+
+fn get() -> http::request::Parts {
+    let request = Request::get("/").header("host", "a.test").body(()).unwrap();
+    request.into_parts().0
+}
+
+const LONG: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn agents_that_owe_an_answer_learn_why_nobody_waits() {
+    let both = [Behaviour::Hang, Behaviour::Deny];
+    let ([mut hanging, mut denying], status, _pool) = heard_of(both, LONG, vec![get()]).await;
+    assert_eq!(status, 403);
+    assert_eq!(next(&mut hanging).await, Some(Heard::Head));
+    let blocked = Heard::Cancelled(CancelReason::BlockedByAgent);
+    assert_eq!(next(&mut hanging).await, Some(blocked));
+    assert_eq!(next(&mut denying).await, Some(Heard::Head));
+    assert_eq!(next(&mut denying).await, Some(Heard::Complete));
+
+    let short = Duration::from_millis(50);
+    let ([mut hanging], status, _pool) = heard_of([Behaviour::Hang], short, vec![get()]).await;
+    assert_eq!(status, 504);
+    assert_eq!(next(&mut hanging).await, Some(Heard::Head));
+    let late = Heard::Cancelled(CancelReason::Timeout);
+    assert_eq!(next(&mut hanging).await, Some(late));
+}
+
+#[tokio::test]
+async fn agents_do_not_hear_of_the_end_of_a_request_that_they_have_not_seen() {
+    let requests = vec![offer(), get()];
+    let ([mut agent], _, _pool) = heard_of([Behaviour::Deny], LONG, requests).await;
+    assert_eq!(next(&mut agent).await, Some(Heard::Head));
+    assert_eq!(next(&mut agent).await, Some(Heard::Complete));
 }

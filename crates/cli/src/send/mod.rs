@@ -6,15 +6,18 @@ mod step;
 
 use crate::connect::{Target, connect};
 use crate::output::{print_json, print_line};
+#[cfg(feature = "haproxy")]
+use crate::values::is_haproxy;
 use crate::values::{
     parse_encoding, parse_header, parse_method, parse_nonzero_size, parse_timeout,
 };
 use body::Body;
 use exchange::Exchange;
 use serde::Serialize;
+use std::fmt::Display;
 use std::time::Duration;
 use step::Step;
-use tollgate::{Agent, Encoding};
+use tollgate::Encoding;
 
 /// Options of `tollgate send`.
 #[derive(clap::Args)]
@@ -61,11 +64,40 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Some(file) => Body::open(file, args.chunk_size)?,
         None => Body::none(),
     };
+    #[cfg(feature = "haproxy")]
+    if is_haproxy(&args.target.endpoint) {
+        return send_as_haproxy(&args, body).await;
+    }
     let connected = connect(&args.target, args.encoding, 1, args.timeout).await?;
     let steps = Exchange::new(&connected.agent, &args.target.endpoint, !args.json)
         .run(&args.request(), body)
         .await?;
-    conclude(&connected.agent, &steps, args.json)
+    conclude(connected.agent.encoding(), &steps, args.json)
+}
+
+#[cfg(feature = "haproxy")]
+async fn send_as_haproxy(args: &Args, mut body: Body) -> anyhow::Result<()> {
+    let mut whole = Vec::new();
+    while let Some(chunk) = body.next_chunk()? {
+        whole.extend_from_slice(&chunk.data);
+    }
+    let request = args.request();
+    let asked = crate::haproxy::Asked {
+        method: &request.method,
+        uri: &request.uri,
+        headers: &request.headers,
+        body: &whole,
+    };
+    let answers = crate::haproxy::send(&args.target.endpoint, &asked, args.timeout).await?;
+    let mut steps = Vec::new();
+    for (kind, response, time) in answers {
+        let step = Step::new(kind, response, time);
+        if !args.json {
+            print_line(&step)?;
+        }
+        steps.push(step);
+    }
+    conclude(Some("spop"), &steps, args.json)
 }
 
 impl Args {
@@ -80,22 +112,28 @@ impl Args {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
-    encoding: Option<Encoding>,
+struct Report<'a, E> {
+    encoding: Option<E>,
     steps: &'a [Step],
     decision: &'a str,
 }
 
-fn conclude(agent: &Agent, steps: &[Step], json: bool) -> anyhow::Result<()> {
+fn conclude(
+    encoding: Option<impl Serialize + Display>,
+    steps: &[Step],
+    json: bool,
+) -> anyhow::Result<()> {
     let report = Report {
-        encoding: agent.encoding(),
+        encoding,
         steps,
         decision: step::final_decision(steps),
     };
     if json {
         return print_json(&report);
     }
-    let encoding = report.encoding.map_or("?", Encoding::as_str);
+    let encoding = report
+        .encoding
+        .map_or_else(|| "?".to_owned(), |it| it.to_string());
     let decision = report.decision;
     Ok(print_line(format_args!(
         "decision: {decision} ({encoding})"

@@ -4,6 +4,8 @@ mod dialing;
 mod failures;
 #[cfg(feature = "grpc")]
 mod grpc;
+#[cfg(feature = "haproxy")]
+mod haproxy;
 mod load;
 mod metrics;
 mod rules;

@@ -99,3 +99,23 @@ async fn blocked_uploads_are_read_until_the_client_reads() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn body_that_does_not_arrive_is_refused() {
+    for kind in Kind::ALL {
+        for mode in [BodyMode::Stream, BodyMode::InspectFirst] {
+            let agents = [agent(REQUESTS).request_body(mode)];
+            // The upstream answers only what it has received whole.
+            let rig = Rig::start(kind, &agents, reply(OK), |settings| {
+                settings.request_body_timeout_ms = 50;
+            });
+            let rig = rig.await.unwrap();
+            let mut client = Connection::open(rig.address).await;
+            let request = post("/", Body::whole("hello"));
+            client.send(request.head("HTTP/1.1")).await;
+            client.send("hel").await;
+            let reply = client.reply().await.unwrap();
+            assert_eq!(reply.status, 408, "{kind:?} {mode:?}");
+        }
+    }
+}

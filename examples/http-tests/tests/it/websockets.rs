@@ -4,6 +4,7 @@ use crate::HEADS;
 use crate::rig::{Event, Kind, Rig, agent};
 use futures_util::{SinkExt, StreamExt};
 use std::net::SocketAddr;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
@@ -76,30 +77,31 @@ async fn expect_refused(rig: &Rig, status: u16) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frames_are_judged_in_both_directions() {
-    // Pingora's filters do not see frames.
-    let rig = rig(Kind::Hyper, FRAMES, WebSockets::Inspect).await;
-    let mut socket = connect(&rig).await.unwrap();
-    expect_echo(&mut socket, Message::text("hello")).await;
-    expect_echo(&mut socket, Message::binary(vec![7; 300_000])).await;
-    let frames = rig
-        .events(0)
-        .all()
-        .into_iter()
-        .filter_map(|event| match event {
-            Event::Frame(frame) => Some((frame.is_from_client, frame.data.len())),
-            _ => None,
-        });
-    let expected = [(true, 5), (false, 5), (true, 300_000), (false, 300_000)];
-    assert_eq!(frames.collect::<Vec<_>>(), expected);
+    for kind in Kind::ALL {
+        let rig = rig(kind, FRAMES, WebSockets::Inspect).await;
+        let mut socket = connect(&rig).await.unwrap();
+        expect_echo(&mut socket, Message::text("hello")).await;
+        expect_echo(&mut socket, Message::binary(vec![7; 300_000])).await;
+        let frames = rig
+            .events(0)
+            .all()
+            .into_iter()
+            .filter_map(|event| match event {
+                Event::Frame(frame) => Some((frame.is_from_client, frame.data.len())),
+                _ => None,
+            });
+        let expected = [(true, 5), (false, 5), (true, 300_000), (false, 300_000)];
+        assert_eq!(frames.collect::<Vec<_>>(), expected, "{kind:?}");
 
-    socket.send(Message::text("drop")).await.unwrap();
-    expect_echo(&mut socket, Message::text("after")).await;
+        socket.send(Message::text("drop")).await.unwrap();
+        expect_echo(&mut socket, Message::text("after")).await;
 
-    socket.send(Message::text("close")).await.unwrap();
-    let Message::Close(Some(close)) = socket.next().await.unwrap().unwrap() else {
-        panic!("a close frame is expected");
-    };
-    assert_eq!((u16::from(close.code), &*close.reason), (4001, "enough"));
+        socket.send(Message::text("close")).await.unwrap();
+        let Message::Close(Some(close)) = socket.next().await.unwrap().unwrap() else {
+            panic!("{kind:?}: a close frame is expected");
+        };
+        assert_eq!((u16::from(close.code), &*close.reason), (4001, "enough"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,5 +114,26 @@ async fn connections_that_nobody_inspects_are_refused_or_passed() {
         let passing = rig(kind, HEADS, WebSockets::Pass).await;
         let mut socket = connect(&passing).await.unwrap();
         expect_echo(&mut socket, Message::text("hello")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frame_that_breaks_a_rule_ends_the_connection_with_a_close_code() {
+    // A text frame of a client without a mask, a reserved opcode, and text that is not UTF-8.
+    let frames: [(&[u8], u16); 3] = [
+        (&[0x81, 0x02, b'h', b'i'], 1002),
+        (&[0x83, 0x80, 0, 0, 0, 0], 1002),
+        (&[0x81, 0x81, 0, 0, 0, 0, 0xff], 1007),
+    ];
+    for kind in Kind::ALL {
+        let rig = rig(kind, FRAMES, WebSockets::Inspect).await;
+        for (frame, code) in frames {
+            let mut socket = connect(&rig).await.unwrap();
+            socket.get_mut().write_all(frame).await.unwrap();
+            let Message::Close(Some(close)) = socket.next().await.unwrap().unwrap() else {
+                panic!("{kind:?}: a close frame is expected");
+            };
+            assert_eq!(u16::from(close.code), code, "{kind:?}: {frame:x?}");
+        }
     }
 }

@@ -14,8 +14,8 @@ thread_local! {
 /// for the answer.
 ///
 /// A handler can ask for it until it answers, but not in tasks that it spawns. `None` outside of
-/// handlers, and if the proxy does not say, which it does in MessagePack with version 2 of
-/// tollgate's extension.
+/// handlers, and if the proxy does not say. It does in MessagePack with version 2 of tollgate's
+/// extension, and in the process of the agent.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,7 +35,7 @@ pub fn time_left() -> Option<Duration> {
 }
 
 /// Polls a handler. Meanwhile [`time_left`] returns the time until `deadline`.
-pub(super) fn poll_until<F: Future>(
+pub(crate) fn poll_until<F: Future>(
     deadline: Option<Instant>,
     handler: Pin<&mut F>,
     cx: &mut Context<'_>,

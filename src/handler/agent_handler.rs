@@ -8,6 +8,21 @@ use crate::protocol::{
     ShutdownReason,
 };
 use crate::wire::{RequestHeadersView, ResponseHeadersView};
+use serde_json::Value;
+
+/// A proxy's side of the handshake.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Handshake<'a> {
+    /// Name by which the proxy identifies itself.
+    pub proxy_id: &'a str,
+    /// Version of the proxy's software.
+    pub proxy_version: &'a str,
+    /// Versions of the protocol that the proxy supports.
+    pub supported_versions: &'a [u32],
+    /// Settings of the agent; null if the proxy has none for it.
+    pub config: &'a Value,
+}
 
 /// Decides on the events that proxies send.
 ///
@@ -15,9 +30,9 @@ use crate::wire::{RequestHeadersView, ResponseHeadersView};
 /// that completes without waiting is answered at once, without a task or a heap allocation. One
 /// that waits delays only the later events of its own exchange, whose order is kept.
 ///
-/// Events borrow from the frame that they arrived in; `to_event` returns owned ones. A method that
-/// panics ends the connection that it was called for, and no other. The proxy's calls on that
-/// connection fail.
+/// Events borrow from the frame that they arrived in, or from what holds them in the same process;
+/// `to_event` returns owned ones. A method that panics ends the connection that it was called for,
+/// and no other. The proxy's calls on that connection fail.
 ///
 /// ```
 /// use tollgate::{AgentCapabilities, AgentHandler, AgentResponse, RequestHeadersView};
@@ -44,6 +59,22 @@ use crate::wire::{RequestHeadersView, ResponseHeadersView};
 pub trait AgentHandler: Send + Sync + 'static {
     /// Returns the capabilities that the agent announces in the handshake.
     fn capabilities(&self) -> AgentCapabilities;
+
+    /// Accepts the handshake of a proxy, or refuses it. Called once for each connection that a
+    /// proxy opens, before anything else. It is not called on connections that the agent dials.
+    ///
+    /// The settings in the handshake follow as an event of their own
+    /// ([`on_configure`](Self::on_configure)), so there is no need to apply them here.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the agent refuses the proxy, which the proxy is told.
+    fn on_handshake(
+        &self,
+        handshake: Handshake<'_>,
+    ) -> impl Future<Output = Result<(), String>> + Send {
+        std::future::ready(Ok(()))
+    }
 
     /// Decides on the headers of a request.
     fn on_request_headers(
@@ -114,18 +145,24 @@ pub trait AgentHandler: Send + Sync + 'static {
         std::future::ready(Ok(()))
     }
 
+    /// Called with what the proxy tells again of a request's head, before an event about its
+    /// response. Another process may have judged the request.
+    ///
+    /// HAProxy tells it with the response. What it does not tell is empty.
+    fn on_request_recalled(&self, event: RequestHeadersView<'_>) {}
+
     /// Called when the proxy cancels an exchange, after the handlers that were running for it were
     /// dropped.
     fn on_cancel(&self, correlation_id: &str, reason: CancelReason) {}
 
     /// Called with a proxy's response to a config update request
-    /// ([`AgentControl::request_config_update`](super::AgentControl::request_config_update)). Only
+    /// ([`AgentControl::request_config_update`](crate::AgentControl::request_config_update)). Only
     /// proxies with tollgate's extension respond.
     fn on_config_update_response(&self, response: ConfigUpdateResponse) {}
 
     /// Called when a proxy asks the agent to take no new work for a while. Only proxies with
     /// tollgate's extension ask. The agent can tell all its proxies by reporting that it drains
-    /// ([`AgentControl::report_health`](super::AgentControl::report_health)).
+    /// ([`AgentControl::report_health`](crate::AgentControl::report_health)).
     fn on_drain(&self, duration_ms: u64, reason: DrainReason) {}
 
     /// Called when a proxy asks the agent to shut down. Only proxies with tollgate's extension ask.

@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 /// load while there is none. Exchanges whose ids have the same hash are ordered together, which is
 /// harmless.
 #[derive(Debug)]
-pub(super) struct ExchangeOrder {
-    /// Peer of the session, for the log.
+pub(crate) struct ExchangeOrder {
+    /// Peer of the session, or id of the agent in this process, for the log.
     peer: Arc<str>,
     hasher: RandomState,
     /// Number of entries in `queues`: exchanges with a pending handler.
@@ -24,7 +24,7 @@ pub(super) struct ExchangeOrder {
 }
 
 impl ExchangeOrder {
-    pub(super) fn new(peer: Arc<str>) -> Self {
+    pub(crate) fn new(peer: Arc<str>) -> Self {
         Self {
             peer,
             hasher: RandomState::default(),
@@ -33,19 +33,19 @@ impl ExchangeOrder {
         }
     }
 
-    pub(super) fn peer(&self) -> &str {
+    pub(crate) fn peer(&self) -> &str {
         &self.peer
     }
 
     /// Returns the key of an exchange in [`enter`](Self::enter), [`hold`](Self::hold) and
     /// [`release`](Self::release).
-    pub(super) fn key(&self, correlation_id: &str) -> u64 {
+    pub(crate) fn key(&self, correlation_id: &str) -> u64 {
         self.hasher.hash_one(correlation_id)
     }
 
     /// Returns what an event has to wait for before its handler is called; `None` if it can be
     /// called at once.
-    pub(super) fn enter(&self, key: u64) -> Option<oneshot::Receiver<()>> {
+    pub(crate) fn enter(&self, key: u64) -> Option<oneshot::Receiver<()>> {
         if self.pending_exchanges.load(Ordering::Relaxed) == 0 {
             return None;
         }
@@ -57,7 +57,7 @@ impl ExchangeOrder {
     }
 
     /// Records that an event's handler is pending, so that later events of its exchange queue up.
-    pub(super) fn hold(&self, key: u64) {
+    pub(crate) fn hold(&self, key: u64) {
         lock(&self.queues).entry(key).or_insert_with(|| {
             self.pending_exchanges.fetch_add(1, Ordering::Relaxed);
             VecDeque::new()
@@ -65,12 +65,12 @@ impl ExchangeOrder {
     }
 
     /// Returns whether an event of the exchange is pending or queued.
-    pub(super) fn is_held(&self, key: u64) -> bool {
+    pub(crate) fn is_held(&self, key: u64) -> bool {
         lock(&self.queues).contains_key(&key)
     }
 
     /// Lets the next queued event run, after a pending or queued one has ended.
-    pub(super) fn release(&self, key: u64) {
+    pub(crate) fn release(&self, key: u64) {
         let mut queues = lock(&self.queues);
         let Some(queue) = queues.get_mut(&key) else {
             return;
@@ -89,5 +89,5 @@ impl ExchangeOrder {
 type Queues = HashMap<u64, VecDeque<oneshot::Sender<()>>, RandomState>;
 
 #[cfg(test)]
-#[path = "../../tests/unit/agent/exchange_order.rs"]
+#[path = "../../tests/unit/handler/exchange_order.rs"]
 mod tests;

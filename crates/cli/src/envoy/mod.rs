@@ -1,0 +1,47 @@
+//! Agents behind Envoy: the options of an agent that Envoy asks.
+
+use crate::exit::AgentFailure;
+use tollgate::TlsServerConfig;
+use tollgate_envoy::{EnvoyBindError, EnvoyConfig, EnvoyListener};
+
+const HEADING: &str = "Envoy";
+
+/// Options of an agent that Envoy asks.
+#[derive(clap::Args)]
+pub(crate) struct AgentOptions {
+    /// Proxies that are trusted to add to x-forwarded-for, Envoy included; for Envoys that do not
+    /// send source.address
+    #[arg(long, help_heading = HEADING, value_name = "N", default_value_t = 0)]
+    trusted_hops: usize,
+    /// Let rules set `host`; Envoy's mutation_rules have to allow it
+    #[arg(long, help_heading = HEADING)]
+    may_set_host: bool,
+}
+
+impl AgentOptions {
+    /// Listens at an endpoint for Envoy.
+    pub(crate) async fn listen(
+        &self,
+        endpoint: &str,
+        tls: Option<&TlsServerConfig>,
+    ) -> Result<EnvoyListener, AgentFailure> {
+        let mut config = EnvoyConfig::default().trusted_hops(self.trusted_hops);
+        if self.may_set_host {
+            config = config.may_set_host();
+        }
+        if let Some(tls) = tls {
+            config = config.tls(tls.clone());
+        }
+        EnvoyListener::bind(endpoint, config)
+            .await
+            .map_err(|error| failure(endpoint, &error))
+    }
+}
+
+fn failure(endpoint: &str, error: &EnvoyBindError) -> AgentFailure {
+    match error {
+        EnvoyBindError::InvalidEndpoint { reason, .. } => AgentFailure::new(endpoint, reason),
+        EnvoyBindError::Listen { source, .. } => AgentFailure::new(endpoint, source),
+        other => AgentFailure::new(endpoint, other),
+    }
+}
