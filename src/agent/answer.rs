@@ -58,6 +58,7 @@ pub(super) struct Scratch {
     /// The frame of the answer.
     pub(super) frame: OutgoingFrame,
     parser: JsonParser,
+    texts: EventScratch,
 }
 
 impl Scratch {
@@ -134,7 +135,11 @@ pub(super) async fn answer<H: AgentHandler>(handler: Arc<H>, job: Job) -> JobRes
         order,
         progress,
     } = job;
-    let Scratch { frame, parser } = &mut *scratch;
+    let Scratch {
+        frame,
+        parser,
+        texts,
+    } = &mut *scratch;
     let mut context = AnswerContext {
         handler: &*handler,
         order: &order,
@@ -154,14 +159,17 @@ pub(super) async fn answer<H: AgentHandler>(handler: Arc<H>, job: Job) -> JobRes
         }
         Form::Compact => {
             let payload = payload.freeze();
-            let (mut texts, mut time_left) = (EventScratch::default(), None);
-            match IncomingEvent::from_compact(event_type, &payload, &mut texts, &mut time_left) {
-                Ok(event) => {
-                    context.deadline = time_left.and_then(|left| arrival.at.checked_add(left));
-                    context.call_handler(event, frame).await
-                }
-                Err(undecodable) => context.block(undecodable, frame).await,
-            }
+            let mut time_left = None;
+            let result =
+                match IncomingEvent::from_compact(event_type, &payload, texts, &mut time_left) {
+                    Ok(event) => {
+                        context.deadline = time_left.and_then(|left| arrival.at.checked_add(left));
+                        context.call_handler(event, frame).await
+                    }
+                    Err(undecodable) => context.block(undecodable, frame).await,
+                };
+            texts.release();
+            result
         }
         #[cfg(feature = "grpc")]
         Form::Protobuf => {

@@ -48,53 +48,24 @@ impl Timestamp {
     #[inline]
     pub(crate) fn ms_of(text: &str) -> Option<u64> {
         let text: &[u8; 24] = text.as_bytes().try_into().ok()?;
-        let [
-            _,
-            _,
-            _,
-            _,
-            b'-',
-            _,
-            _,
-            b'-',
-            _,
-            _,
-            b'T',
-            _,
-            _,
-            b':',
-            _,
-            _,
-            b':',
-            _,
-            _,
-            b'.',
-            ..,
-            b'Z',
-        ] = text
-        else {
+        if !has_form(text) {
             return None;
-        };
-        let digits = |at: usize, count: usize| {
-            text[at..at + count]
-                .iter()
-                .try_fold(0, |number: u32, byte| {
-                    let digit = byte.wrapping_sub(b'0');
-                    (digit < 10).then(|| number * 10 + u32::from(digit))
-                })
-        };
-        let (year, month, day) = (digits(0, 4)?, digits(5, 2)?, digits(8, 2)?);
-        let (hours, minutes, seconds) = (digits(11, 2)?, digits(14, 2)?, digits(17, 2)?);
-        let ms = digits(20, 3)?;
+        }
+        let pair = |at: usize| u32::from(text[at] & 15) * 10 + u32::from(text[at + 1] & 15);
+        let (year, month, day) = (pair(0) * 100 + pair(2), pair(5), pair(8));
+        let (hours, minutes, seconds) = (pair(11), pair(14), pair(17));
+        let ms = pair(20) * 10 + u32::from(text[22] & 15);
         let is_valid = year >= 1970
             && (1..=12).contains(&month)
             && (1..=days_in(year, month)).contains(&day)
             && hours < 24
             && minutes < 60
             && seconds < 60;
-        let seconds = u64::from(hours * 3600 + minutes * 60 + seconds);
-        let days = is_valid.then(|| u64::from(days_of(year, month, day)))?;
-        Some(days * MS_PER_DAY + seconds * 1000 + u64::from(ms))
+        if !is_valid {
+            return None;
+        }
+        let of_day = (hours * 3600 + minutes * 60 + seconds) * 1000 + ms;
+        Some(u64::from(days_of(year, month, day)) * MS_PER_DAY + u64::from(of_day))
     }
 
     /// Returns the text.
@@ -155,6 +126,62 @@ fn date_of(days: u32) -> (u32, u32, u32) {
         (month - 9, 1)
     };
     (era * 400 + year + next, month, day)
+}
+
+/// Returns whether a text has digits and separators where a timestamp has them.
+///
+/// Eight bytes are checked at a time. The exclusive or with [`FORM`] leaves digits their value and
+/// makes separators zero. The sum sets the high bit of each byte that is larger.
+#[inline]
+fn has_form(text: &[u8; 24]) -> bool {
+    const FORM: &[u8; 24] = b"0000-00-00T00:00:00.000Z";
+    const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+    /// For each byte the number that a larger one than is allowed carries into the high bit with.
+    const CARRY: [u8; 24] = {
+        let (mut carry, mut at) = ([0x7f; 24], 0);
+        while at < FORM.len() {
+            if FORM[at] == b'0' {
+                carry[at] = 0x7f - 9;
+            }
+            at += 1;
+        }
+        carry
+    };
+    let words = |bytes: &[u8; 24]| {
+        let (words, _) = bytes.as_chunks::<8>();
+        [0, 1, 2].map(|at| u64::from_le_bytes(words[at]))
+    };
+    let (text, form, carry) = (words(text), words(FORM), words(&CARRY));
+    let check = |at: usize| {
+        let value = text[at] ^ form[at];
+        value | value.wrapping_add(carry[at])
+    };
+    (check(0) | check(1) | check(2)) & HIGH_BITS == 0
+}
+
+/// The timestamp that was converted last. Another one of the same second is converted faster.
+#[derive(Debug, Default)]
+pub(crate) struct LastTimestamp {
+    text: Timestamp,
+    second: u64,
+}
+
+impl LastTimestamp {
+    /// Returns the text of milliseconds since the Unix epoch, as [`Timestamp::from_ms`] does.
+    #[inline]
+    pub(crate) fn text_of(&mut self, ms: u64) -> &str {
+        let ms = ms.min(LAST_MS);
+        let (second, ms_of_second) = (ms / 1000, (ms % 1000) as usize);
+        if second == self.second {
+            let Timestamp(text) = &mut self.text;
+            text[20..22].copy_from_slice(&PAIRS[ms_of_second / 10]);
+            text[22] = b'0' + (ms_of_second % 10) as u8;
+        } else {
+            self.text = Timestamp::from_ms(ms);
+            self.second = second;
+        }
+        self.text.as_str()
+    }
 }
 
 /// Converts a date since 1970 to days since 1970-01-01, the reverse of [`date_of`].

@@ -116,6 +116,7 @@ impl Codec {
 pub struct Decoder {
     form: Form,
     parser: JsonParser,
+    scratch: EventScratch,
 }
 
 impl Decoder {
@@ -128,6 +129,7 @@ impl Decoder {
         Self {
             form,
             parser: JsonParser::default(),
+            scratch: EventScratch::default(),
         }
     }
 
@@ -149,17 +151,14 @@ impl Decoder {
                 Err(undecodable) => Err(undecodable),
             },
             Form::Compact => {
-                let message = message.freeze();
-                let (mut scratch, mut time_left) = (EventScratch::default(), None);
-                match IncomingEvent::from_compact(
-                    event_type,
-                    &message,
-                    &mut scratch,
-                    &mut time_left,
-                ) {
-                    Ok(event) => Ok(accept(&event)),
-                    Err(undecodable) => Err(undecodable),
-                }
+                let (message, scratch) = (message.freeze(), &mut self.scratch);
+                let read =
+                    match IncomingEvent::from_compact(event_type, &message, scratch, &mut None) {
+                        Ok(event) => Ok(accept(&event)),
+                        Err(undecodable) => Err(undecodable),
+                    };
+                self.scratch.release();
+                read
             }
             #[cfg(feature = "grpc")]
             Form::Protobuf => {

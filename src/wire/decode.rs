@@ -153,12 +153,6 @@ impl<T: PartialEq> Field<T> {
     }
 }
 
-impl<T> Field<T> {
-    pub(crate) fn into_option(self) -> Option<T> {
-        self.0
-    }
-}
-
 impl<T: Default> Field<T> {
     pub(crate) fn or_default(self) -> T {
         self.0.unwrap_or_default()

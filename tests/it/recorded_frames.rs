@@ -1,10 +1,9 @@
 //! Frames of version 1 of the extension, as the library wrote them before there was version 2:
-//! commit e4edca4 recorded `tests/it/recorded_frames.jsonl` by the first test of this file, with
+//! commit e4edca4 recorded `tests/it/recorded_frames.txt` by the first test of this file, with
 //! `TOLLGATE_RECORD` set.
 
 use crate::common::*;
 use crate::extension::{extended, on_stream};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::fmt::Write;
 use tollgate::codec::{CallId, Codec};
@@ -22,13 +21,10 @@ const CODEC: Codec = Codec::extended(Encoding::MessagePack);
 /// Stream id of all recorded frames.
 const STREAM: u64 = 1 << 32 | 7;
 
-const PATH: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/it/recorded_frames.jsonl"
-);
+const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/recorded_frames.txt");
 
 /// An event and its answer, both with their stream id, in hexadecimal digits.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 struct Recorded {
     message: u8,
     event: String,
@@ -52,9 +48,29 @@ fn bytes(hex: &str) -> Vec<u8> {
 
 fn recorded() -> Vec<Recorded> {
     let text = std::fs::read_to_string(PATH).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    let frames = text.split("event ").filter(|frame| !frame.is_empty());
+    let frames = frames.map(|frame| {
+        let (message, frame) = frame.split_once('\n').unwrap();
+        let (event, answer) = frame.split_once("answer\n").unwrap();
+        Recorded {
+            message: u8::from_str_radix(message, 16).unwrap(),
+            event: event.replace('\n', ""),
+            answer: answer.replace('\n', ""),
+        }
+    });
+    frames.collect()
+}
+
+/// Returns the lines of a recorded frame.
+fn lines_of(frame: &Recorded) -> String {
+    let wrapped = |digits: &str| -> String {
+        let lines = digits.as_bytes().chunks(96);
+        lines
+            .map(|line| String::from_utf8_lossy(line).into_owned() + "\n")
+            .collect()
+    };
+    let (event, answer) = (wrapped(&frame.event), wrapped(&frame.answer));
+    format!("event {:02x}\n{event}answer\n{answer}", frame.message)
 }
 
 /// Calls `each` with the message type and an event, for every event that is recorded, in order.
@@ -185,7 +201,7 @@ async fn agent_answers_recorded_events_with_the_recorded_bytes() {
                     event: hex(&event),
                     answer: hex(&answer),
                 };
-                lines += &(serde_json::to_string(&line).unwrap() + "\n");
+                lines += &lines_of(&line);
             };
         }
         each_event!(record);

@@ -11,7 +11,7 @@ use crate::protocol::events::{
     ResponseHeaders, WebSocketFrame, guardrail_inspect, request_complete, websocket_frame,
 };
 use crate::protocol::{EventType, HeaderSource};
-use crate::wire::decode::{DecodeError, DecodeErrorKind, Decoded, Field, Source};
+use crate::wire::decode::{DecodeError, DecodeErrorKind, Decoded, Source, is_new};
 use crate::wire::encode::Sink;
 use crate::wire::events::EventTarget;
 use crate::wire::fields::ReadField;
@@ -49,14 +49,12 @@ macro_rules! optional_fields {
         /// Reads the optional fields. Those that this version does not know are skipped.
         #[inline]
         fn read_fields<'a>(source: &mut Reader<'a>, metadata: &mut Metadata<'a>) -> Decoded<()> {
-            $(let mut $field = Field::new();)+
             for _ in 0..source.map()? {
                 match source.uint()? {
-                    $($number => $field.set(ReadField::read(source)?)?,)+
+                    $($number => set(&mut metadata.$field, ReadField::read(source)?)?,)+
                     _ => source.skip()?,
                 }
             }
-            $(metadata.$field = $field.into_option();)+
             Ok(())
         }
     };
@@ -70,6 +68,21 @@ optional_fields! {
     upstream_id = 4,
     traceparent = 5,
     body_follows = 6,
+}
+
+/// Reads a number of a narrower type.
+#[inline]
+fn small<T: TryFrom<u64>>(source: &mut Reader<'_>) -> Decoded<T> {
+    T::try_from(source.uint()?).map_err(|_| DecodeErrorKind::OutOfRange)
+}
+
+/// Sets a field. It may be repeated if all its values are equal.
+#[inline]
+fn set<T: PartialEq>(field: &mut Option<T>, value: T) -> Decoded<()> {
+    if is_new(field.as_ref(), &value)? {
+        *field = Some(value);
+    }
+    Ok(())
 }
 
 #[inline]
@@ -107,7 +120,7 @@ fn read_request_headers<'a>(
         correlation_id,
         protocol: read_protocol(items.next("protocol")?)?,
         client_ip: read_address(items.next("client_ip")?, &mut scratch.client_ip)?,
-        client_port: ReadField::read(items.next("client_port")?)?,
+        client_port: small(items.next("client_port")?)?,
         timestamp: read_timestamp(items.next("timestamp")?, &mut scratch.timestamp)?,
         request_id: items.next("request_id")?.str()?,
         ..Metadata::default()
@@ -143,7 +156,7 @@ fn read_response_headers<'a>(
 ) -> Decoded<ResponseHeadersView<'a>> {
     let mut items = Items::begin(source)?;
     let correlation_id = items.head(time_left)?;
-    let status = ReadField::read(items.next("status")?)?;
+    let status = small(items.next("status")?)?;
     let (names, headers) = read_headers(items.next("headers")?, &mut scratch.headers)?;
     items.end()?;
     Ok(ResponseHeaders {
@@ -175,8 +188,8 @@ fn read_chunk<'a>(
         correlation_id: items.head(time_left)?,
         is_last: items.next("is_last")?.bool()?,
         total_size: ReadField::read(items.next("total_size")?)?,
-        chunk_index: ReadField::read(items.next("chunk_index")?)?,
-        bytes_so_far: ReadField::read(items.next("bytes_so_far")?)?,
+        chunk_index: small(items.next("chunk_index")?)?,
+        bytes_so_far: small(items.next("bytes_so_far")?)?,
         data: Body.read(&mut items)?,
     };
     items.end()?;

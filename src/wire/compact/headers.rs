@@ -1,6 +1,6 @@
 //! Headers: a map from names, of which well-known ones are numbers, to bytes.
 
-use super::header_names::{known, name_of, number_of_any_case};
+use super::header_names::{known, name_of, number_of, number_of_any_case};
 use super::numbers::{number, write_header_name};
 use crate::protocol::headers::group;
 use crate::protocol::{FieldValue, HeaderSource, text};
@@ -20,13 +20,17 @@ pub(super) fn write_headers<H: HeaderSource>(headers: &H, writer: &mut Writer<'_
         if let Some(singles) = headers.singles() {
             for (name, value) in singles {
                 names += 1;
-                write_header_name(name, writer);
-                writer.bin(value.as_bytes());
+                write_header(name, value.as_bytes(), writer);
             }
             return names;
         }
         for (name, values) in headers.grouped() {
             names += 1;
+            let mut rest = values.clone().into_iter();
+            if let (Some(value), None) = (rest.next(), rest.next()) {
+                write_header(name, value.as_bytes(), writer);
+                continue;
+            }
             write_header_name(name, writer);
             write_values(values, writer);
         }
@@ -44,8 +48,19 @@ fn write_many<H: HeaderSource>(headers: &H, writer: &mut Writer<'_>) {
     }
 }
 
+/// Writes a name with its only value.
+#[inline(always)]
+fn write_header(name: &str, value: &[u8], writer: &mut Writer<'_>) {
+    match number_of(name) {
+        Some(number) if value.len() < 256 => writer.numbered_bin(number, value),
+        _ => {
+            write_header_name(name, writer);
+            writer.bin(value);
+        }
+    }
+}
+
 /// Writes one value as bytes, and any other number of them as an array.
-#[inline]
 fn write_values<'h>(
     values: impl IntoIterator<Item = FieldValue<'h>> + Clone,
     writer: &mut Writer<'_>,
@@ -110,6 +125,11 @@ impl Latin1Texts {
 }
 
 impl HeaderTexts {
+    #[inline]
+    pub(in crate::wire) fn release(&mut self) {
+        self.texts.take();
+    }
+
     /// Returns the text of the value before the cursor, which is not UTF-8.
     ///
     /// The first call converts all such values, so that no other one allocates.
@@ -130,6 +150,7 @@ pub(super) fn read_headers<'a>(
     source: &mut Reader<'a>,
     texts: &'a mut HeaderTexts,
 ) -> Decoded<(usize, HeaderCursor<'a>)> {
+    texts.release();
     texts.at = source.index();
     let names = source.map()?;
     let reader = *source;

@@ -1,7 +1,7 @@
 //! Version 2 of the extension: events and answers in MessagePack by position instead of by name.
 //!
-//! `docs/protocol.md` describes the messages. Reading checks the structure of a message once; header
-//! values are checked as text only when a view is asked for text.
+//! `docs/protocol.md` describes the messages. Reading checks the structure of a message once.
+//! Header values are checked as text only when a view is asked for text.
 
 mod events;
 mod header_names;

@@ -2,8 +2,9 @@
 
 use super::header_names::{known, name_of, number_of};
 use crate::protocol::events::WebSocketOpcode;
+use crate::protocol::timestamp::LastTimestamp;
 use crate::protocol::{GuardrailInspectionType, IpText, Timestamp};
-use crate::wire::decode::{DecodeErrorKind, Decoded, Kind, Source};
+use crate::wire::decode::{DecodeErrorKind, Decoded, Source};
 use crate::wire::encode::Sink;
 use crate::wire::msgpack::{Reader, Writer};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -45,13 +46,10 @@ numbered_texts! {
 /// Reads a number, if the next value is one.
 #[inline]
 pub(super) fn number(source: &mut Reader<'_>) -> Decoded<Option<u64>> {
-    if let Some(number) = source.short_uint() {
-        return Ok(Some(u64::from(number)));
+    if !source.is_at_integer() {
+        return Ok(None);
     }
-    match source.peek()? {
-        Kind::Integer => source.uint().map(Some),
-        _ => Ok(None),
-    }
+    source.uint().map(Some)
 }
 
 /// Defines the numbers of the variants of an enum.
@@ -147,7 +145,7 @@ const fn digit(byte: u8) -> u16 {
 /// Reads an address: text, or bytes that are written as text to `text`.
 #[inline]
 pub(super) fn read_address<'a>(source: &mut Reader<'a>, text: &'a mut IpText) -> Decoded<&'a str> {
-    if source.peek()? != Kind::Bytes {
+    if !source.is_at_bin() {
         return source.str();
     }
     let bytes = source.bin()?;
@@ -171,15 +169,14 @@ pub(super) fn write_timestamp(text: &str, writer: &mut Writer<'_>) {
     }
 }
 
-/// Reads a point in time: text, or a number that is written as text to `text`.
+/// Reads a point in time: text, or a number that is written as text to `last`.
 #[inline]
 pub(super) fn read_timestamp<'a>(
     source: &mut Reader<'a>,
-    text: &'a mut Timestamp,
+    last: &'a mut LastTimestamp,
 ) -> Decoded<&'a str> {
     let Some(ms) = number(source)? else {
         return source.str();
     };
-    *text = Timestamp::from_ms(ms);
-    Ok(text.as_str())
+    Ok(last.text_of(ms))
 }

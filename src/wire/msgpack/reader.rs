@@ -1,6 +1,9 @@
 //! MessagePack decoding.
 
-use super::{BIN_8, BIN_32, FIX_ARRAY, FIX_MAP, FIX_STR, NIL, RESERVED, STR_8};
+use super::{
+    BIN_8, BIN_32, FIX_ARRAY, FIX_MAP, FIX_NEGATIVE, FIX_STR, I_64, NIL, RESERVED, STR_8, U_8,
+    U_16, U_32, U_64,
+};
 use crate::protocol::text;
 use crate::wire::decode::{DecodeErrorKind, Decoded, Kind, Source, base64, expected};
 use bytes::Bytes;
@@ -72,10 +75,25 @@ impl<'a> Reader<'a> {
     /// Reads a number that is not negative.
     #[inline]
     pub(in crate::wire) fn uint(&mut self) -> Decoded<u64> {
-        match self.short_uint() {
-            Some(number) => Ok(u64::from(number)),
-            None => self.number(),
-        }
+        let (number, rest) = match *self.rest {
+            [number @ 0..FIX_MAP, ref rest @ ..] => (u64::from(number), rest),
+            [U_16, a, b, ref rest @ ..] => (u64::from(u16::from_be_bytes([a, b])), rest),
+            [U_32, a, b, c, d, ref rest @ ..] => {
+                (u64::from(u32::from_be_bytes([a, b, c, d])), rest)
+            }
+            [U_64, a, b, c, d, e, f, g, h, ref rest @ ..] => {
+                (u64::from_be_bytes([a, b, c, d, e, f, g, h]), rest)
+            }
+            _ => return self.number(),
+        };
+        self.rest = rest;
+        Ok(number)
+    }
+
+    /// Returns whether an integer is next.
+    #[inline]
+    pub(in crate::wire) fn is_at_integer(&self) -> bool {
+        matches!(self.rest, [0..FIX_MAP | U_8..=I_64 | FIX_NEGATIVE.., ..])
     }
 
     /// Returns whether bytes are next.

@@ -42,6 +42,18 @@ impl<'b> Writer<'b> {
         self.out.extend_from_slice(bytes);
     }
 
+    /// Writes a number below 128 and at most 255 bytes.
+    #[inline(always)]
+    pub(in crate::wire) fn numbered_bin(&mut self, number: u8, bytes: &[u8]) {
+        debug_assert!(
+            number < FIX_MAP && bytes.len() < 256,
+            "others have other markers"
+        );
+        self.out
+            .extend_from_slice(&[number, BIN_8, bytes.len() as u8]);
+        self.out.extend_from_slice(bytes);
+    }
+
     /// Returns the body that ends the payload if it was not copied to the buffer.
     pub(crate) fn into_detached(self) -> Bytes {
         self.detached

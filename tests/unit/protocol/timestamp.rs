@@ -1,4 +1,4 @@
-use super::Timestamp;
+use super::{LastTimestamp, Timestamp};
 use proptest::prelude::*;
 
 #[test]
@@ -30,6 +30,29 @@ proptest! {
     #[test]
     fn every_time_is_the_number_of_its_text(ms in 0..super::LAST_MS + 1) {
         prop_assert_eq!(Timestamp::ms_of(&Timestamp::from_ms(ms)), Some(ms));
+    }
+
+    #[test]
+    fn the_last_timestamp_is_converted_like_any_other(
+        times in proptest::collection::vec((0..3_u64, 0..2000_u64), 1..20)
+    ) {
+        let mut last = LastTimestamp::default();
+        for (day, ms) in times {
+            let ms = day * super::MS_PER_DAY + ms;
+            prop_assert_eq!(last.text_of(ms), &*Timestamp::from_ms(ms));
+        }
+    }
+
+    #[test]
+    fn a_byte_that_is_changed_changes_or_removes_the_number(
+        ms in 0..super::LAST_MS, at in 0..24_usize, byte in 0..128_u8,
+    ) {
+        let mut text = Timestamp::from_ms(ms).to_string().into_bytes();
+        text[at] = byte;
+        let text = String::from_utf8(text).unwrap();
+        if let Some(number) = Timestamp::ms_of(&text) {
+            prop_assert_eq!(&*Timestamp::from_ms(number), text);
+        }
     }
 
     #[test]

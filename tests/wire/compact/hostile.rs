@@ -1,4 +1,4 @@
-//! What is refused, and by which reason code.
+//! Hostile input, and the reason codes by which it is refused.
 
 use super::{COMPACT, answer_payload};
 use crate::owned_event::{OwnedEvent, read_answer};
