@@ -4,7 +4,8 @@ use super::headers::{read_headers, write_headers};
 use super::items::{Items, begin_event};
 use super::numbers::{
     read_address, read_inspection_type, read_method, read_opcode, read_protocol, read_timestamp,
-    write_address, write_method, write_protocol, write_timestamp,
+    read_tls_version, write_address, write_method, write_protocol, write_timestamp,
+    write_tls_version,
 };
 use crate::protocol::events::{
     BodyChunk, Configure, GuardrailInspect, Metadata, RequestComplete, RequestHeaders,
@@ -14,7 +15,7 @@ use crate::protocol::{EventType, HeaderSource};
 use crate::wire::decode::{DecodeError, DecodeErrorKind, Decoded, Source, is_new};
 use crate::wire::encode::Sink;
 use crate::wire::events::EventTarget;
-use crate::wire::fields::ReadField;
+use crate::wire::fields::{ReadField, WriteField};
 use crate::wire::incoming::read_event;
 use crate::wire::incoming_event::IncomingEvent;
 use crate::wire::msgpack::{Reader, Writer};
@@ -42,7 +43,7 @@ macro_rules! optional_fields {
             writer.begin_map(fields);
             $(if let Some(value) = metadata.$field {
                 writer.short_uint($number);
-                crate::wire::fields::WriteField::write(&value, writer);
+                write_optional!($field, value, writer);
             })+
         }
 
@@ -51,12 +52,30 @@ macro_rules! optional_fields {
         fn read_fields<'a>(source: &mut Reader<'a>, metadata: &mut Metadata<'a>) -> Decoded<()> {
             for _ in 0..source.map()? {
                 match source.uint()? {
-                    $($number => set(&mut metadata.$field, ReadField::read(source)?)?,)+
+                    $($number => set(&mut metadata.$field, read_optional!($field, source)?)?,)+
                     _ => source.skip()?,
                 }
             }
             Ok(())
         }
+    };
+}
+
+macro_rules! write_optional {
+    (tls_version, $value:expr, $writer:expr) => {
+        write_tls_version($value, $writer)
+    };
+    ($field:ident, $value:expr, $writer:expr) => {
+        WriteField::write(&$value, $writer)
+    };
+}
+
+macro_rules! read_optional {
+    (tls_version, $source:expr) => {
+        read_tls_version($source)
+    };
+    ($field:ident, $source:expr) => {
+        ReadField::read($source)
     };
 }
 

@@ -41,6 +41,8 @@ numbered_texts! {
     write_protocol, read_protocol("protocol"):
         "HTTP/0.9" = 0, "HTTP/1.0" = 1, "HTTP/1.1" = 2, "HTTP/2" = 3, "HTTP/2.0" = 4,
         "HTTP/3" = 5, "HTTP/3.0" = 6;
+    write_tls_version, read_tls_version("tls_version"):
+        "TLSv1.0" = 0, "TLSv1.1" = 1, "TLSv1.2" = 2, "TLSv1.3" = 3;
 }
 
 /// Reads a number, if the next value is one.

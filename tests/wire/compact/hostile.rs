@@ -166,6 +166,8 @@ fn unknown_numbers_are_refused() {
         code_with(10, map(&[((-1).into(), "x".into())])),
         "out_of_range"
     );
+    assert_eq!(code_with(10, map(&[(1.into(), 3.into())])), "none");
+    assert_eq!(code_with(10, map(&[(1.into(), 4.into())])), "unknown_name");
     assert_eq!(code_with(6, 65_536.into()), "out_of_range");
     for len in [0, 3, 5, 15, 17] {
         assert_eq!(code_with(5, bin(&vec![1; len])), "out_of_range");

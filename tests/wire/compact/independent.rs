@@ -1,7 +1,7 @@
 //! An independent reader and writer of events in version 2, by rmpv and the tables of
 //! docs/protocol.md.
 
-use super::table::{HEADER_NAMES, METHODS, PROTOCOLS};
+use super::table::{HEADER_NAMES, METHODS, PROTOCOLS, TLS_VERSIONS};
 use super::{COMPACT, answer_payload};
 use crate::owned_event::{OwnedEvent, read_answer};
 use crate::reshaped::write_long;
@@ -89,7 +89,7 @@ fn read_head(items: &[Value]) -> RequestHeadersEvent {
             client_port: items[6].as_u64().unwrap() as u16,
             server_name: field(0),
             protocol: named(&items[4], &PROTOCOLS),
-            tls_version: field(1),
+            tls_version: fields.get(&1).map(|value| named(value, &TLS_VERSIONS)),
             tls_cipher: field(2),
             route_id: field(3),
             upstream_id: field(4),
@@ -107,6 +107,7 @@ fn usual(mut event: RequestHeadersEvent, choice: u64) -> RequestHeadersEvent {
     let at = choice as usize;
     let metadata = &mut event.metadata;
     if choice.is_multiple_of(2) {
+        metadata.tls_version = Some(TLS_VERSIONS[at % TLS_VERSIONS.len()].clone());
         event.method = METHODS[at % METHODS.len()].clone();
         metadata.protocol = PROTOCOLS[at % PROTOCOLS.len()].clone();
         metadata.timestamp = Timestamp::from_ms(choice).to_string();

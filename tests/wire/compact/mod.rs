@@ -4,12 +4,17 @@ mod example;
 mod header_values;
 mod hostile;
 mod independent;
+#[allow(dead_code, reason = "the benchmarks use the rest")]
+#[path = "../../../benches/common/events.rs"]
+mod samples;
 mod table;
 
 use crate::owned_event::{Encoded, OwnedEvent, call, read_answer};
 use crate::strategies::{event, response};
 use proptest::prelude::*;
+use std::time::Duration;
 use tollgate::AgentResponse;
+use tollgate::bench::encode_event_within;
 use tollgate::codec::Codec;
 
 pub const COMPACT: Codec = Codec::compact();
@@ -34,6 +39,18 @@ proptest! {
         let payload = answer_payload(&response);
         prop_assert_eq!(read_answer(COMPACT, &payload), Ok(response));
     }
+}
+
+/// The head that the benchmarks write, with its stream id and the header of its frame.
+#[test]
+fn a_head_with_ten_usual_headers_takes_at_most_600_bytes() {
+    let head = samples::request_headers(10);
+    let mut written = Vec::new();
+    let left = Duration::from_secs(30);
+    let call = call(head.metadata.correlation_id);
+    let rest = encode_event_within(COMPACT, &head, call, left, &mut written);
+    assert!(rest.is_empty());
+    assert!(written.len() <= 600, "{} bytes", written.len());
 }
 
 #[test]

@@ -24,6 +24,10 @@ pub static METHODS: LazyLock<Vec<String>> =
 pub static PROTOCOLS: LazyLock<Vec<String>> =
     LazyLock::new(|| numbered(between("| protocol | ", "; any other as text"), ','));
 
+/// The versions of TLS by number, as documented.
+pub static TLS_VERSIONS: LazyLock<Vec<String>> =
+    LazyLock::new(|| numbered(between("| `tls_version` | ", "; any other as text"), ','));
+
 /// Reads a list of numbers, each with a name in backticks.
 fn numbered(list: &str, separator: char) -> Vec<String> {
     let items = list.split(separator).map(str::trim);
