@@ -135,8 +135,9 @@ pub(crate) struct HandshakeOffer<'a> {
     pub(crate) proxy_id: &'a str,
     /// Encodings in order of preference. The agent may choose JSON even if it is not listed.
     pub(crate) encodings: &'a [Encoding],
-    /// Protocol extension of this crate, if the agent may choose it.
-    pub(crate) extension: Option<Extension>,
+    /// Versions of the protocol extension of this crate among which the agent may choose, in order
+    /// of preference.
+    pub(crate) extensions: &'a [Extension],
     pub(crate) shared_memory: SharedMemoryConfig,
     /// Settings of the agent. Some agents read them in the handshake, so that they can reject it.
     pub(crate) config: Option<&'a Value>,
@@ -145,7 +146,7 @@ pub(crate) struct HandshakeOffer<'a> {
 /// Encodes the request, without the settings if they would make it too large for agents of this
 /// crate. They are sent after the handshake in any case.
 fn encode_request(offer: HandshakeOffer<'_>, shared_memory: Option<&SharedMemoryOffer>) -> Vec<u8> {
-    let request = HandshakeRequest::new(offer.proxy_id, offer.encodings, offer.extension)
+    let request = HandshakeRequest::new(offer.proxy_id, offer.encodings, offer.extensions)
         .with_shared_memory(shared_memory);
     let with_config = request.clone().with_config(offer.config);
     let encoded = with_config.encode_for(offer.encodings);
@@ -182,9 +183,8 @@ fn check_response(
     // An extension that was not offered is an error: the agent would write messages in a form that
     // this side does not expect.
     let chosen = response.extension();
-    let extension = offer
-        .extension
-        .filter(|extension| chosen == Some(extension.number()));
+    let mut offered = offer.extensions.iter().copied();
+    let extension = offered.find(|version| chosen == Some(version.number()));
     if chosen.is_some() && extension.is_none() {
         return Err(ConnectError::ExtensionNotOffered);
     }

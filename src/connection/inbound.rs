@@ -90,7 +90,7 @@ impl Inbound {
             account_holder.close_on_error(&"the memory limit is exceeded, and it holds most");
         });
         Self {
-            decoder: Decoder::new(connection.dialect.encoding),
+            decoder: Decoder::of(connection.dialect.form()),
             connection,
             receiver,
             completer,

@@ -302,8 +302,13 @@ impl ResolvedConfig {
             .unwrap_or(self.request_timeout)
     }
 
-    pub(super) fn extension(&self) -> Option<Extension> {
-        self.use_extension.then_some(Extension::V1)
+    /// Returns the versions of the extension that agents may choose.
+    pub(super) fn extensions(&self) -> &'static [Extension] {
+        if self.use_extension {
+            &Extension::ALL
+        } else {
+            &[]
+        }
     }
 
     pub(super) fn shared_memory(&self) -> SharedMemoryConfig {

@@ -49,19 +49,15 @@ pub(crate) struct ExtensionChoice {
 
 impl HandshakeRequest {
     /// Creates a request with the protocol version of this crate.
-    pub(crate) fn new(
-        proxy_id: &str,
-        encodings: &[Encoding],
-        extension: Option<Extension>,
-    ) -> Self {
+    pub(crate) fn new(proxy_id: &str, encodings: &[Encoding], extensions: &[Extension]) -> Self {
         Self {
             supported_versions: vec![PROTOCOL_VERSION],
             proxy_id: proxy_id.to_owned(),
             proxy_version: env!("CARGO_PKG_VERSION").to_owned(),
             config: Value::Null,
             supported_encodings: encodings.iter().map(Encoding::to_string).collect(),
-            tollgate: extension.map(|extension| ExtensionOffer {
-                versions: vec![extension.number()],
+            tollgate: (!extensions.is_empty()).then(|| ExtensionOffer {
+                versions: extensions.iter().map(|version| version.number()).collect(),
                 shared_memory: None,
             }),
         }
@@ -91,7 +87,8 @@ impl HandshakeRequest {
     /// Chooses the dialect of the connection.
     ///
     /// The encoding is the first of the proxy's preferences that is in `accepted`, or JSON if there
-    /// is none. The extension is used if the proxy offers it.
+    /// is none. The extension is used in the first version that the proxy offers and this crate
+    /// knows.
     pub(crate) fn negotiate(&self, accepted: &[Encoding]) -> Dialect {
         let encoding = self
             .supported_encodings

@@ -85,7 +85,7 @@ impl RegistrationRequest {
             auth_token: token.map(str::to_owned),
             metadata: IgnoredAny,
             tollgate: Some(RegistrationOffer {
-                versions: vec![Extension::V1.number()],
+                versions: Extension::ALL.map(Extension::number).into(),
                 encodings: encodings.iter().map(Encoding::to_string).collect(),
                 shared_memory: None,
             }),
@@ -120,15 +120,20 @@ impl RegistrationRequest {
 
     /// Chooses the dialect of the connection.
     ///
-    /// If `extension` is given and the agent offers it, it is used, and the encoding is the first
-    /// of the agent's preferences that is in `accepted`. Otherwise the encoding is JSON, the only
-    /// one that the protocol has on reverse connections without the extension.
-    pub(crate) fn negotiate(&self, accepted: &[Encoding], extension: Option<Extension>) -> Dialect {
+    /// The extension is used in the first version that the agent offers and `extensions` contains,
+    /// with the first of the agent's encodings that is in `accepted`. If there is no such version,
+    /// the encoding is JSON, the only one that the protocol has on reverse connections without the
+    /// extension.
+    pub(crate) fn negotiate(&self, accepted: &[Encoding], extensions: &[Extension]) -> Dialect {
         let Some(offer) = &self.tollgate else {
             return Dialect::zentinel(Encoding::Json);
         };
-        let is_offered = |wanted: &Extension| offer.versions.contains(&wanted.number());
-        let Some(extension) = extension.filter(is_offered) else {
+        let mut offered = offer.versions.iter().copied();
+        let chosen = offered.find_map(|number| {
+            let mut known = extensions.iter().copied();
+            known.find(|version| version.number() == number)
+        });
+        let Some(extension) = chosen else {
             return Dialect::zentinel(Encoding::Json);
         };
         let encoding = offer

@@ -25,6 +25,7 @@ mod call_timings;
 mod call_traces;
 mod cancelling;
 mod circuit_breaker;
+mod compact_events;
 mod config_push;
 mod config_requests;
 mod connecting;
@@ -86,6 +87,7 @@ mod proxy_answers;
 mod proxy_glue;
 #[cfg(feature = "http")]
 mod proxy_header_changes;
+mod recorded_frames;
 mod reported_metrics;
 mod request_targets;
 mod reverse_admission;

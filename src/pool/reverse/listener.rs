@@ -318,7 +318,7 @@ impl ReverseConnectionListener {
         let known = pool.inner.agents.load().get(&*request.agent_id).cloned();
         let known = known.as_ref();
         let config = known.map_or(&pool.inner.defaults, |agent| &agent.config);
-        let dialect = request.negotiate(&config.encodings, config.extension());
+        let dialect = request.negotiate(&config.encodings, config.extensions());
         let number = self.next_connection.fetch_add(1, Ordering::Relaxed);
         let peer = request.shared_memory();
         let offered = link.accept_shared_memory(config.shared_memory(), peer);
