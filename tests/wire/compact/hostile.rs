@@ -307,7 +307,7 @@ fn counts_that_lie_are_refused_without_memory() {
         (b"\x81\x00\xc6\xff\xff\xff\xffh", "cut_short"),
         (b"\x81\x00\xdd\xff\xff\xff\xff\xc4\x00", "cut_short"),
         (b"\x81\x00\x92\xc4\x00", "cut_short"),
-        (b"\x81\xc1\xc4\x00", "syntax"),
+        (b"\x81\xc1\xc4\x00", "wrong_type"),
         (b"\x80\xc0", "surplus"),
         (b"\x81\x00\xc4\x01h", "none"),
         // One header more than is announced becomes a further item.
