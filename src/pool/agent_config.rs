@@ -66,9 +66,8 @@ impl AgentConfig {
     ///
     /// Everything is as for other agents: timeouts, the limit of calls, the circuit breaker, the
     /// failure mode, counters and the order of events. But the task of the caller runs the handler,
-    /// which gets views of the event that the caller holds. Nothing is encoded, sent or copied, so
-    /// an answer takes less than a microsecond. A handler whose future takes up to 1 KiB needs no
-    /// allocation either.
+    /// which gets views of the event that the caller holds. Nothing is encoded, sent or copied. A
+    /// handler whose future takes up to 1 KiB needs no allocation either.
     ///
     /// * A handler that waits is dropped at the deadline, or when the caller gives the call up. One
     ///   that works without waiting is not interrupted: it keeps the caller's thread.
