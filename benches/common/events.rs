@@ -33,21 +33,8 @@ impl Sample {
         Self::RequestHeaders(request_headers(count))
     }
 
-    /// Returns request headers in the form that proxies built on hyper have.
     pub fn hyper_request_headers(count: usize) -> Self {
-        let event = request_headers(count);
-        let names = event.headers.iter().map(|(name, _)| name.parse());
-        let values = event.headers.iter().map(|(_, value)| value.parse());
-        let headers = names.zip(values).map(|(name, value)| {
-            let name: http::HeaderName = name.expect("a header name");
-            (name, value.expect("a header value"))
-        });
-        Self::HyperRequestHeaders(RequestHeaders {
-            metadata: event.metadata,
-            method: event.method,
-            uri: event.uri,
-            headers: headers.collect(),
-        })
+        Self::HyperRequestHeaders(hyper_request_headers(count))
     }
 
     pub fn response_headers(count: usize) -> Self {
@@ -157,6 +144,23 @@ pub fn request_headers(count: usize) -> RequestHeaders<'static, Pairs> {
         method: "GET",
         uri: "/api/v1/search?q=tollgate&page=2",
         headers: pairs(count),
+    }
+}
+
+/// Returns request headers in the form that proxies built on hyper have.
+pub fn hyper_request_headers(count: usize) -> RequestHeaders<'static, http::HeaderMap> {
+    let event = request_headers(count);
+    let names = event.headers.iter().map(|(name, _)| name.parse());
+    let values = event.headers.iter().map(|(_, value)| value.parse());
+    let headers = names.zip(values).map(|(name, value)| {
+        let name: http::HeaderName = name.expect("a header name");
+        (name, value.expect("a header value"))
+    });
+    RequestHeaders {
+        metadata: event.metadata,
+        method: event.method,
+        uri: event.uri,
+        headers: headers.collect(),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Calls to an agent in the process of the proxy, both sides together.
 
 use crate::OPERATIONS;
-use crate::common::{Allowing, hyper_headers, request_headers};
+use crate::common::{Allowing, CORRELATION_ID, hyper_request_headers, request_headers};
 use iai_callgrind::{library_benchmark, library_benchmark_group};
 use tokio::runtime::{Builder, Runtime};
 use tollgate::{
-    Agent, AgentConfig, AgentPool, AgentPoolConfig, Decision, Event, RequestHeadersEvent,
+    Agent, AgentConfig, AgentPool, AgentPoolConfig, Decision, Event, HeaderSource, RequestHeaders,
 };
 
 struct Local<E> {
@@ -33,7 +33,7 @@ fn local<E: Event>(event: E) -> Local<E> {
 fn ask<E: Event>(local: Local<E>) -> Local<E> {
     local.runtime.block_on(async {
         for _ in 0..OPERATIONS {
-            let exchange = local.agent.exchange("0f8fad5b-d9cb-469f-a165-70867728950e");
+            let exchange = local.agent.exchange(CORRELATION_ID);
             let mut exchange = exchange.expect("an agent with a connection");
             let answer = exchange.send(&local.event).await;
             assert!(answer.is_ok_and(|answer| answer.decision == Decision::Allow));
@@ -41,3 +41,23 @@ fn ask<E: Event>(local: Local<E>) -> Local<E> {
     });
     local
 }
+
+type Head<H> = RequestHeaders<'static, H>;
+
+#[library_benchmark]
+#[bench::of_10(local(request_headers(10)))]
+#[bench::of_40(local(request_headers(40)))]
+fn exchange_with_headers<H: HeaderSource>(local: Local<Head<H>>) -> Local<Head<H>> {
+    ask(local)
+}
+
+#[library_benchmark]
+#[bench::of_10(local(hyper_request_headers(10)))]
+fn exchange_with_header_map<H: HeaderSource>(local: Local<Head<H>>) -> Local<Head<H>> {
+    ask(local)
+}
+
+library_benchmark_group!(
+    name = in_process;
+    benchmarks = exchange_with_headers, exchange_with_header_map
+);

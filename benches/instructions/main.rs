@@ -11,6 +11,7 @@ mod codecs;
 mod common;
 mod connections;
 mod grpc;
+mod local;
 mod pools;
 mod texts;
 
@@ -19,6 +20,7 @@ use codecs::responses::responses;
 use connections::connection_parts;
 use grpc::over_grpc;
 use iai_callgrind::main;
+use local::in_process;
 use pools::pool_parts;
 use texts::request_texts;
 
@@ -31,5 +33,6 @@ main!(
     connection_parts,
     pool_parts,
     over_grpc,
+    in_process,
     request_texts
 );

@@ -176,7 +176,14 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
     /// makes no progress, or the proxy is gone although the session does not read.
     fn poll_unfinished(&mut self, received: Received, cx: &mut Context<'_>) -> Poll<SessionError> {
         match received {
-            Received::AtCapacity => self.poll_hang_up(cx),
+            Received::AtCapacity => {
+                // Beside bytes, the peer may signal that there is room for answers.
+                let signalled = self.parts.link.receiver.poll_signals(cx);
+                if let Poll::Ready(Err(error)) = signalled {
+                    return Poll::Ready(error.into());
+                }
+                self.poll_hang_up(cx)
+            }
             Received::Pending if !self.parts.buffer.is_empty() => {
                 let stalled = self.frame_timer.poll_stalled(cx);
                 stalled.map(|()| SessionError::StalledFrame)

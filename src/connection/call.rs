@@ -227,11 +227,11 @@ impl PendingCall {
 
     /// Sends the frames in the send queue, from this task or the writer task.
     ///
-    /// If no other call is pending, this task sends, which saves waking another. Otherwise the
-    /// writer task sends the frames of several callers with one system call.
+    /// If no other call is pending, or the link is cheap, this task sends, which saves waking
+    /// another. Otherwise the writer task sends the frames of several callers with one system call.
     fn flush(&self) {
         let connection = self.connection();
-        if connection.calls.slots.has_several() {
+        if !connection.outbound.is_cheap && connection.calls.slots.has_several() {
             connection.outbound.queue.request_writer();
         } else {
             connection.send_now();

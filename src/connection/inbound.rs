@@ -158,6 +158,10 @@ impl Inbound {
                 cx.waker().wake_by_ref();
                 return Ok(Poll::Pending);
             }
+            if self.connection.outbound.is_cheap {
+                let is_expecting = self.connection.calls.slots.pending() > 0;
+                self.receiver.set_expecting(is_expecting);
+            }
             match self.receiver.poll_receive(cx, self.buffer.spare()) {
                 Poll::Pending => return self.poll_incomplete(cx),
                 Poll::Ready(Ok(0)) => {

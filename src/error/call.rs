@@ -144,13 +144,12 @@ impl CallError {
             )
     }
 
-    /// Returns whether the agent could not be reached, failed or did not answer in time. These are the
+    /// Returns whether the agent could not be reached or did not answer in time. These are the
     /// errors that [`FailureMode::Open`](crate::FailureMode::Open) turns into an `allow`.
     pub fn means_unavailable(&self) -> bool {
         matches!(
             self,
             Self::ConnectionClosed { .. }
-                | Self::Panicked { .. }
                 | Self::Timeout { .. }
                 | Self::Unavailable { .. }
                 | Self::CircuitOpen { .. }

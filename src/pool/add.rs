@@ -262,6 +262,7 @@ impl Member {
                 proxy_id: pool.settings.proxy_id(),
                 encodings: endpoint.encodings(&config.encodings),
                 extensions: config.extensions(),
+                shared_memory: config.shared_memory(),
                 config: settings.as_deref().and_then(Settings::config),
             };
             let shared = Arc::clone(&self.state.shared);

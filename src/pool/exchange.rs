@@ -280,10 +280,10 @@ impl Exchange {
 
     /// Sends an event to the agent without waiting for the answer.
     ///
-    /// Waits only for a free slot and for room in the send queue, and for the answer if the agent is
-    /// in this process. Each event occupies one of the
-    /// connection's slots until its answer is taken, so take answers between pushes. Answers that
-    /// arrive while this waits for a slot leave theirs.
+    /// Waits only for a free slot and for room in the send queue, and for the answer if the agent
+    /// is in this process. Each event occupies one of the connection's slots until its answer is
+    /// taken, so take answers between pushes. Answers that arrive while this waits for a slot leave
+    /// theirs.
     ///
     /// # Errors
     ///

@@ -35,6 +35,7 @@ mod recover_id;
 mod registration;
 mod response;
 mod scratch;
+mod shared_memory;
 mod stream;
 mod stream_id;
 mod value;
@@ -63,6 +64,7 @@ pub(crate) use registration::{NotOffered, RegistrationRequest, RegistrationRespo
 pub use response::Answer;
 pub(crate) use response::{AnswerTo, encode_answer};
 pub(crate) use scratch::EventScratch;
+pub(crate) use shared_memory::{SHARED_MEMORY, SharedMemoryOffer};
 pub(crate) use stream_id::StreamId;
 pub use value::MAX_DEPTH;
 pub use views::{HeadersView, RequestHeadersView, ResponseHeadersView};

@@ -2,7 +2,7 @@
 
 use super::decode::DecodeError;
 use super::handshake::{WireCapabilities, from_json, to_json};
-use super::{Dialect, Encoding, Extension};
+use super::{Dialect, Encoding, Extension, SharedMemoryOffer};
 use crate::debug_fields::debug_fields;
 use crate::protocol::{AgentCapabilities, PROTOCOL_VERSION};
 use serde::de::IgnoredAny;
@@ -33,6 +33,8 @@ struct RegistrationOffer {
     /// message.
     #[serde(default)]
     encodings: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shared_memory: Option<SharedMemoryOffer>,
 }
 
 /// Proxy's response to a [`RegistrationRequest`].
@@ -52,11 +54,13 @@ pub(crate) struct RegistrationResponse {
 }
 
 /// Version of the tollgate extension and encoding that a proxy chose.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct RegistrationChoice {
     version: u64,
     #[serde(default)]
     encoding: Encoding,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shared_memory: Option<SharedMemoryOffer>,
 }
 
 /// A choice by the proxy that the agent did not offer.
@@ -83,8 +87,22 @@ impl RegistrationRequest {
             tollgate: Some(RegistrationOffer {
                 versions: Extension::ALL.map(Extension::number).into(),
                 encodings: encodings.iter().map(Encoding::to_string).collect(),
+                shared_memory: None,
             }),
         }
+    }
+
+    /// Adds an offer of shared memory.
+    pub(crate) fn with_shared_memory(mut self, offer: Option<&SharedMemoryOffer>) -> Self {
+        if let Some(extension) = &mut self.tollgate {
+            extension.shared_memory = offer.cloned();
+        }
+        self
+    }
+
+    /// Returns the agent's offer of shared memory.
+    pub(crate) fn shared_memory(&self) -> Option<&SharedMemoryOffer> {
+        self.tollgate.as_ref()?.shared_memory.as_ref()
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -139,6 +157,7 @@ impl RegistrationResponse {
             tollgate: dialect.extension.map(|extension| RegistrationChoice {
                 version: extension.number(),
                 encoding: dialect.encoding,
+                shared_memory: None,
             }),
         }
     }
@@ -155,6 +174,19 @@ impl RegistrationResponse {
         }
     }
 
+    /// Accepts an offer of shared memory, if the extension is used.
+    pub(crate) fn with_shared_memory(mut self, accepted: Option<&SharedMemoryOffer>) -> Self {
+        if let Some(extension) = &mut self.tollgate {
+            extension.shared_memory = accepted.cloned();
+        }
+        self
+    }
+
+    /// Returns the proxy's acceptance of shared memory.
+    pub(crate) fn shared_memory(&self) -> Option<&SharedMemoryOffer> {
+        self.tollgate.as_ref()?.shared_memory.as_ref()
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         to_json(self)
     }
@@ -167,7 +199,7 @@ impl RegistrationResponse {
     ///
     /// Fails if the proxy chose an extension or encoding that was not offered.
     pub(crate) fn dialect(&self, offered: &[Encoding]) -> Result<Dialect, NotOffered> {
-        let Some(choice) = self.tollgate else {
+        let Some(choice) = &self.tollgate else {
             return Ok(Dialect::zentinel(Encoding::Json));
         };
         let extension = Extension::from_number(choice.version).ok_or(NotOffered::Extension)?;

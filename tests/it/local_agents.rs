@@ -17,7 +17,7 @@ use tollgate::{
     events::{GuardrailInspect, GuardrailInspectionType, WebSocketFrame, WebSocketOpcode},
 };
 
-/// What a [`PathAgent`] noticed, in order.
+/// Notes of a [`PathAgent`], in order.
 type Log = Arc<Mutex<Vec<String>>>;
 
 /// Does what the path says.
@@ -270,14 +270,13 @@ async fn panic_fails_only_its_own_call() {
 }
 
 #[tokio::test]
-async fn panics_open_the_breaker_and_fail_open() {
+async fn panics_open_the_breaker_and_are_not_allowed() {
     let config = pool_config().circuit_breaker_threshold(3);
     let pool = AgentPool::with_config(config);
     let agent = AgentConfig::local("agent", PathAgent::default()).failure_mode(FailureMode::Open);
     let agent = pool.add(agent).await.unwrap();
     for _ in 0..3 {
-        let answer = send(&agent, "p", "/panic").await.unwrap();
-        assert_eq!(answer.decision, Decision::Allow);
+        assert_fails!(send(&agent, "p", "/panic").await, Error::Panicked { .. });
     }
     assert_eq!(agent.circuit_breaker_state(), CircuitBreakerState::Open);
 }

@@ -60,6 +60,7 @@ mod grpc_tls;
 #[cfg(feature = "grpc")]
 mod grpc_unary_calls;
 mod handles;
+mod handshakes;
 mod headers;
 #[cfg(feature = "http")]
 mod held_bodies;
@@ -96,6 +97,12 @@ mod reverse_faults;
 #[cfg(feature = "tls")]
 mod reverse_tls;
 mod scraping;
+mod shared_memory;
+#[cfg(target_os = "linux")]
+mod shared_memory_kills;
+#[cfg(target_os = "linux")]
+mod shared_memory_liars;
 mod shutdown;
 mod single_threaded_runtimes;
+mod take_over;
 mod texts;

@@ -122,7 +122,10 @@ async fn registration_has_the_fields_of_the_protocol() {
     let expected = json!({
         "protocol_version": 2, "agent_id": "a", "capabilities": capabilities(),
         "auth_token": "secret", "metadata": null,
-        "tollgate": {"versions": [2, 1], "encodings": ["msgpack", "json"]},
+        "tollgate": {
+            "versions": [2, 1], "encodings": ["msgpack", "json"],
+            "shared_memory": {"versions": [1], "bytes": 65_536},
+        },
     });
     assert_eq!(request, expected);
 }

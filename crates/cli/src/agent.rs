@@ -60,30 +60,8 @@ pub(crate) struct Args {
         value_parser = NonEmptyStringValueParser::new()
     )]
     agent_id: String,
-    /// TOML file with rules; the agent subscribes to the events that they look at
-    #[arg(long, value_name = "FILE")]
-    rules: Option<PathBuf>,
-    /// Block requests whose path starts with PREFIX, in any spelling; may be repeated
-    #[arg(long, value_name = "PREFIX", value_parser = parse_path_prefix)]
-    block_path: Vec<String>,
-    /// Block requests and responses whose body contains TEXT; may be repeated
-    #[arg(long, value_name = "TEXT", value_parser = parse_text)]
-    block_body: Vec<String>,
-    /// Set this header on every allowed request; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_assignment)]
-    set_request_header: Vec<(String, String)>,
-    /// Set headers only if the path starts with PREFIX (for the demo); may be repeated
-    #[arg(
-        long,
-        hide = true,
-        value_name = "PREFIX",
-        requires = "set_request_header",
-        value_parser = parse_path_prefix
-    )]
-    set_header_path: Vec<String>,
-    /// Delay before each answer, such as 5ms; at most a day
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
-    delay: Duration,
+    #[command(flatten)]
+    rules: RuleOptions,
     /// Encodings to accept, separated by commas: msgpack, json
     #[arg(
         long,
@@ -109,10 +87,39 @@ pub(crate) struct Args {
     tls: AgentTls,
 }
 
-impl Args {
+/// Options of the rules by which the agent decides.
+#[derive(Default, clap::Args)]
+pub(crate) struct RuleOptions {
+    /// TOML file with rules; the agent subscribes to the events that they look at
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rules: Option<PathBuf>,
+    /// Block requests whose path starts with PREFIX, in any spelling; may be repeated
+    #[arg(long, value_name = "PREFIX", value_parser = parse_path_prefix)]
+    pub(crate) block_path: Vec<String>,
+    /// Block requests and responses whose body contains TEXT; may be repeated
+    #[arg(long, value_name = "TEXT", value_parser = parse_text)]
+    pub(crate) block_body: Vec<String>,
+    /// Set this header on every allowed request; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_assignment)]
+    pub(crate) set_request_header: Vec<(String, String)>,
+    /// Set headers only if the path starts with PREFIX (for the demo); may be repeated
+    #[arg(
+        long,
+        hide = true,
+        value_name = "PREFIX",
+        requires = "set_request_header",
+        value_parser = parse_path_prefix
+    )]
+    pub(crate) set_header_path: Vec<String>,
+    /// Delay before each answer, such as 5ms; at most a day
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
+    pub(crate) delay: Duration,
+}
+
+impl RuleOptions {
     /// Returns the rules of the options that block, then those of the file, then those of the
     /// options that set headers.
-    fn rules(&self) -> Result<Rules, UsageError> {
+    pub(crate) fn rules(&self) -> Result<Rules, UsageError> {
         let mut rules = Vec::new();
         if !self.block_path.is_empty() {
             let rule = Rule::new(Phase::RequestHeaders, forbid("blocked_path"));
@@ -169,7 +176,7 @@ fn set_headers(pairs: &[(String, String)]) -> Effects {
 pub(crate) async fn run(
     #[cfg_attr(not(feature = "haproxy"), allow(unused_mut))] mut args: Args,
 ) -> anyhow::Result<()> {
-    let rules = args.rules()?;
+    let rules = args.rules.rules()?;
     #[cfg(feature = "haproxy")]
     args.haproxy.prepare(&rules);
     if args.metrics.is_none() && args.report_every.is_none() {

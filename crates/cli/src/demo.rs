@@ -1,8 +1,8 @@
-//! `tollgate demo`: runs an agent in a child process, sends it a proxy's traffic and prints the
-//! figures.
+//! `tollgate demo`: runs an agent in a child process or in this one, sends it a proxy's traffic and
+//! prints the figures.
 
 use crate::child_agent::{ChildAgent, Direction};
-use crate::connect::{AGENT_ID, Target};
+use crate::connect::{AGENT_ID, Connected, LOCAL, Target};
 use crate::demo_traffic;
 use crate::driver::Length;
 use crate::load::measure;
@@ -23,16 +23,29 @@ pub(crate) struct Args {
     /// Let the agent dial the proxy, instead of the proxy connecting to the agent
     #[arg(long)]
     reverse: bool,
+    /// Run the agent's handler in this process, in the tasks that send the requests
+    #[arg(long, conflicts_with_all = ["reverse", "encoding"])]
+    local: bool,
     #[command(flatten)]
     options: LoadOptions,
 }
 
-/// Starts an agent in a child process, sends requests to it and prints the figures.
+/// Starts an agent, sends requests to it and prints the figures.
 ///
 /// When this returns, with or without an error, the agent has exited and its socket is removed.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let termination_signal = termination_signal().context("cannot install signal handlers")?;
     let page = args.options.page.open()?;
+    if args.local {
+        let connected = args
+            .options
+            .add_local(demo_traffic::rule_options().rules()?);
+        let outcome = tokio::select! {
+            run = async { send(&args, LOCAL, connected.await?).await } => run,
+            () = termination_signal => Err(anyhow!("interrupted")),
+        };
+        return outcome?.conclude(page, args.options.json);
+    }
     let mut agent = ChildAgent::spawn(args.direction(), &args.agent_options())?;
     let outcome = tokio::select! {
         run = run_traffic(&args, &mut agent) => run,
@@ -57,10 +70,20 @@ async fn run_traffic(args: &Args, agent: &mut ChildAgent) -> anyhow::Result<Reco
             connected?
         }
     };
+    send(args, agent.endpoint(), connected).await
+}
+
+/// Sends the demo's requests.
+async fn send(
+    args: &Args,
+    endpoint: &str,
+    connected: (Connected, &'static str),
+) -> anyhow::Result<Recording> {
+    let options = &args.options;
     let request_list = demo_traffic::request_list();
     let length = Length::Time(args.seconds);
     let mut run = measure(
-        agent.endpoint(),
+        endpoint,
         connected,
         request_list,
         length,

@@ -1,6 +1,7 @@
 //! The demo's traffic: a sample of what the proxy of a shop sees. Pages, API calls, forms, uploads
 //! and a few attacks.
 
+use crate::agent::RuleOptions;
 use crate::browsers::{CHROME, CURL, FIREFOX, HeaderSet, JSON_API, MOBILE_APP, SAFARI};
 use crate::traffic::{Request, RequestList, filler};
 
@@ -35,6 +36,17 @@ pub(crate) fn agent_options() -> Vec<String> {
     .into_iter()
     .map(str::to_owned)
     .collect()
+}
+
+/// Returns the same for an agent in this process.
+pub(crate) fn rule_options() -> RuleOptions {
+    RuleOptions {
+        block_path: vec![BLOCKED_PATH.to_owned()],
+        block_body: vec![BLOCKED_TEXT.to_owned()],
+        set_request_header: vec![("x-tollgate".to_owned(), "checked".to_owned())],
+        set_header_path: vec![CHECKED_PATH.to_owned()],
+        ..RuleOptions::default()
+    }
 }
 
 /// Returns the demo's requests: 80 % GET and 20 % POST. The agent blocks 5 % of them.

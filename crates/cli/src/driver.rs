@@ -166,6 +166,12 @@ impl Run {
         }
     }
 
+    /// Returns the request with this number.
+    #[cfg(feature = "envoy")]
+    pub(crate) fn request(&self, number: u64) -> &Request {
+        self.request_list.request(number)
+    }
+
     fn begun(&self) -> u64 {
         let begun = self.begun.load(Ordering::Relaxed);
         match self.length {

@@ -1,18 +1,19 @@
 //! `tollgate load`: measures an agent's throughput and latency under load.
 
-use crate::connect::{Connected, Target};
+use crate::connect::{Connected, LinkKind, Target};
 use crate::driver::{Length, drive};
 use crate::har;
 use crate::options::{LoadOptions, parse_seconds};
 use crate::recording::{Details, Recording, Stage};
 use crate::report::Report;
 use crate::traffic::RequestList;
+#[cfg(feature = "envoy")]
+use crate::values::is_envoy;
 #[cfg(feature = "haproxy")]
 use crate::values::is_haproxy;
 use crate::values::parse_size;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
-use tollgate::Encoding;
 
 const DEFAULT_LENGTH: Length = Length::Time(Duration::from_secs(5));
 
@@ -50,9 +51,19 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let page = args.options.page.open()?;
     #[cfg(feature = "haproxy")]
     if is_haproxy(&args.target.endpoint) {
-        let (length, options) = (args.length(), &args.options);
-        let run = measure_as_haproxy(&args.target.endpoint, request_list, length, options);
-        return run.await?.conclude(page, args.options.json);
+        let (began, length) = (SystemTime::now(), args.length());
+        let endpoint = &args.target.endpoint;
+        let measured = crate::haproxy::drive(endpoint, request_list, length, &args.options).await?;
+        let run = recording(endpoint, began, measured, "spop");
+        return run.conclude(page, args.options.json);
+    }
+    #[cfg(feature = "envoy")]
+    if is_envoy(&args.target.endpoint) {
+        let (began, length) = (SystemTime::now(), args.length());
+        let target = &args.target;
+        let measured = crate::envoy::drive(target, request_list, length, &args.options).await?;
+        let run = recording(&target.endpoint, began, measured, "ext_proc");
+        return run.conclude(page, args.options.json);
     }
     let connected = args.options.connect(&args.target).await?;
     let concurrency = args.options.concurrency();
@@ -70,12 +81,13 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 /// Sends requests to a connected agent and records the run.
 pub(crate) async fn measure(
     endpoint: &str,
-    (connected, encoding): (Connected, Encoding),
+    (connected, encoding): (Connected, &'static str),
     request_list: RequestList,
     length: Length,
     concurrency: usize,
 ) -> anyhow::Result<Recording> {
     let began = SystemTime::now();
+    let link = LinkKind::of(&connected.agent, endpoint);
     let measured = drive(&connected.agent, request_list, concurrency, length).await?;
     Ok(Recording {
         details: Details {
@@ -85,21 +97,19 @@ pub(crate) async fn measure(
             timeline: measured.timeline.points().to_vec(),
             stages: Stage::all(&connected.pool),
         },
-        report: Report::new(measured, encoding),
+        report: Report::new(measured, encoding, link),
     })
 }
 
-/// Sends requests as HAProxy does, and records the run.
-#[cfg(feature = "haproxy")]
-async fn measure_as_haproxy(
+/// Records a run over the protocol of another proxy, which has no stages.
+#[cfg(any(feature = "envoy", feature = "haproxy"))]
+fn recording(
     endpoint: &str,
-    request_list: RequestList,
-    length: Length,
-    options: &LoadOptions,
-) -> anyhow::Result<Recording> {
-    let began = SystemTime::now();
-    let measured = crate::haproxy::drive(endpoint, request_list, length, options).await?;
-    Ok(Recording {
+    began: SystemTime,
+    measured: crate::driver::Measurement,
+    encoding: &'static str,
+) -> Recording {
+    Recording {
         details: Details {
             endpoint: endpoint.to_owned(),
             began_at: humantime::format_rfc3339_seconds(began).to_string(),
@@ -107,8 +117,8 @@ async fn measure_as_haproxy(
             timeline: measured.timeline.points().to_vec(),
             stages: Vec::new(),
         },
-        report: Report::new(measured, "spop"),
-    })
+        report: Report::new(measured, encoding, LinkKind::Socket),
+    }
 }
 
 impl Args {

@@ -1,13 +1,13 @@
 //! Options shared by `demo` and `load`.
 
-use crate::connect::{Connected, Target, accept, connect};
+use crate::connect::{Connected, LOCAL, LinkChoice, Target, accept, add_local, connect};
 use crate::exit::AgentFailure;
 use crate::page::PageOptions;
 use crate::scrape;
 use crate::values::{parse_encoding, parse_timeout};
 use std::net::SocketAddr;
 use std::time::Duration;
-use tollgate::Encoding;
+use tollgate::{AgentHandler, Encoding};
 
 const MOST_SECONDS: f64 = 24.0 * 60.0 * 60.0;
 
@@ -29,6 +29,9 @@ pub(crate) struct LoadOptions {
     /// Encoding to use, msgpack or json [default: the one that the agent prefers]
     #[arg(long, value_parser = parse_encoding)]
     encoding: Option<Encoding>,
+    /// Link to use with agents on Unix sockets
+    #[arg(long, value_enum, default_value = "auto")]
+    link: LinkChoice,
     /// Time limit for connecting and for each event, such as 500ms or 5s
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_timeout)]
     timeout: Duration,
@@ -44,23 +47,50 @@ pub(crate) struct LoadOptions {
 
 impl LoadOptions {
     /// Connects to an agent. Returns it with the negotiated encoding.
-    pub(crate) async fn connect(&self, target: &Target) -> anyhow::Result<(Connected, Encoding)> {
-        let connected = connect(target, self.encoding, self.connections(), self.timeout).await?;
+    pub(crate) async fn connect(
+        &self,
+        target: &Target,
+    ) -> anyhow::Result<(Connected, &'static str)> {
+        let connected = connect(
+            target,
+            self.encoding,
+            self.connections(),
+            self.timeout,
+            self.link,
+        )
+        .await?;
         self.ready(connected, &target.endpoint).await
     }
 
     /// Listens at `endpoint` until the agent has connected. Returns it with the negotiated
     /// encoding.
-    pub(crate) async fn accept(&self, endpoint: &str) -> anyhow::Result<(Connected, Encoding)> {
-        let connected = accept(endpoint, self.encoding, self.connections(), self.timeout).await?;
+    pub(crate) async fn accept(&self, endpoint: &str) -> anyhow::Result<(Connected, &'static str)> {
+        let connected = accept(
+            endpoint,
+            self.encoding,
+            self.connections(),
+            self.timeout,
+            self.link,
+        )
+        .await?;
         self.ready(connected, endpoint).await
+    }
+
+    /// Adds an agent in this process. Returns it without an encoding.
+    pub(crate) async fn add_local(
+        &self,
+        handler: impl AgentHandler,
+    ) -> anyhow::Result<(Connected, &'static str)> {
+        let connected = add_local(handler, self.connections(), self.timeout).await?;
+        let (connected, _) = self.ready(connected, LOCAL).await?;
+        Ok((connected, "none"))
     }
 
     async fn ready(
         &self,
         connected: Connected,
         endpoint: &str,
-    ) -> anyhow::Result<(Connected, Encoding)> {
+    ) -> anyhow::Result<(Connected, &'static str)> {
         if let Some(address) = self.metrics {
             let metrics = connected.pool.metrics();
             scrape::serve(address, move || metrics.to_prometheus("tollgate")).await?;
@@ -69,7 +99,7 @@ impl LoadOptions {
             let cause = "the connection was closed after the handshake";
             return Err(AgentFailure::new(endpoint, cause).into());
         };
-        Ok((connected, encoding))
+        Ok((connected, encoding.as_str()))
     }
 
     /// Returns the number of requests in flight at once.

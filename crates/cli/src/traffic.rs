@@ -132,17 +132,17 @@ impl Request {
         self
     }
 
-    #[cfg(feature = "haproxy")]
+    #[cfg(any(feature = "envoy", feature = "haproxy"))]
     pub(crate) fn method(&self) -> &str {
         &self.method
     }
 
-    #[cfg(feature = "haproxy")]
+    #[cfg(any(feature = "envoy", feature = "haproxy"))]
     pub(crate) fn uri(&self) -> &str {
         &self.uri
     }
 
-    #[cfg(feature = "haproxy")]
+    #[cfg(any(feature = "envoy", feature = "haproxy"))]
     pub(crate) fn headers(&self) -> &[(Text, Text)] {
         &self.headers
     }
@@ -188,7 +188,7 @@ impl Request {
         })
     }
 
-    #[cfg(any(test, feature = "haproxy"))]
+    #[cfg(any(test, feature = "envoy", feature = "haproxy"))]
     pub(crate) fn chunks(&self) -> &[BodyChunk<'static>] {
         &self.chunks
     }

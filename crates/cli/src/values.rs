@@ -89,6 +89,15 @@ pub(crate) fn parse_endpoint(text: &str) -> Result<String, String> {
     Err(expected.to_owned())
 }
 
+/// Checks the endpoint of an agent that is asked as an agent or as Envoy does it, and returns it
+/// unchanged.
+pub(crate) fn parse_target(text: &str) -> Result<String, String> {
+    match is_envoy(text) {
+        true => parse_listen(text),
+        false => parse_endpoint(text),
+    }
+}
+
 /// Checks an endpoint to listen on and returns it unchanged. The library checks it in full.
 pub(crate) fn parse_listen(text: &str) -> Result<String, String> {
     const WITH_GRPC: [&str; 4] = ["tls://", "tls+systemd:", "grpc+systemd:", "grpcs+systemd:"];
@@ -121,6 +130,9 @@ pub(crate) fn is_envoy(endpoint: &str) -> bool {
 /// Returns whether an endpoint looks like that of a gRPC server. The library checks it in full.
 pub(crate) fn is_remote(endpoint: &str) -> bool {
     const SCHEMES: [&str; 5] = ["http://", "https://", "grpc://", "grpcs://", "grpc+unix://"];
+    if is_envoy(endpoint) {
+        return false;
+    }
     let has_port = || {
         let (host, port) = endpoint.rsplit_once(':')?;
         (!host.contains('/')).then(|| port.parse::<u16>().ok())?

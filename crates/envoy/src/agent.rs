@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tollgate::EventType;
 use tollgate::listener::OtherSession;
 
-/// What all connections of a listener share.
+/// Settings and counts that all connections of a listener share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: EnvoyConfig,

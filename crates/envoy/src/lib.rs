@@ -38,6 +38,8 @@
 #![warn(missing_docs)]
 
 mod agent;
+#[cfg(feature = "caller")]
+pub mod caller;
 mod client;
 mod config;
 mod connection;

@@ -44,4 +44,4 @@ pub mod wire;
 
 pub use answer::{MAX_VARIABLE_NAME, variable_name};
 pub use listener::{InvalidSpopEndpoint, SpopEndpoint, SpopListener};
-pub use settings::{Needed, PartialBodies, SpopSettings};
+pub use settings::{Dialect, Needed, PartialBodies, SpopSettings};

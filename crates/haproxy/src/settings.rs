@@ -13,7 +13,45 @@ pub struct SpopSettings {
     pub(crate) max_frame: usize,
     pub(crate) partial_bodies: PartialBodies,
     pub(crate) ignores_bodies: bool,
+    pub(crate) dialect: Dialect,
     required: Vec<Needed>,
+}
+
+/// Names of messages and variables of another agent, which are understood and set beside those of
+/// tollgate: a HAProxy that is configured for that agent asks this one as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// No others.
+    #[default]
+    Tollgate,
+    /// Those of coraza-spoa: the messages `coraza-req` and `coraza-res`. The decision about a
+    /// response is in `action` too.
+    Coraza,
+    /// Those of CrowdSec's bouncer: the messages `crowdsec-http-body`, `crowdsec-http-no-body` and
+    /// `crowdsec-tcp`. The variable `remediation` is `allow` or `ban`.
+    Crowdsec,
+}
+
+impl Dialect {
+    const fn request_messages(self) -> &'static [&'static str] {
+        match self {
+            Self::Tollgate => &[],
+            Self::Coraza => &["coraza-req"],
+            Self::Crowdsec => &[
+                "crowdsec-http-body",
+                "crowdsec-http-no-body",
+                "crowdsec-tcp",
+            ],
+        }
+    }
+
+    const fn response_messages(self) -> &'static [&'static str] {
+        match self {
+            Self::Coraza => &["coraza-res"],
+            Self::Tollgate | Self::Crowdsec => &[],
+        }
+    }
 }
 
 /// Treatment of a request body of which HAProxy shows only a part, by an agent that looks at
@@ -59,6 +97,7 @@ impl Default for SpopSettings {
             max_frame: DEFAULT_MAX_FRAME,
             partial_bodies: PartialBodies::default(),
             ignores_bodies: false,
+            dialect: Dialect::default(),
             required: Vec::new(),
         }
     }
@@ -98,6 +137,19 @@ impl SpopSettings {
     #[must_use]
     pub fn ignore_bodies(mut self) -> Self {
         self.ignores_bodies = true;
+        self
+    }
+
+    /// Understands another agent's names of messages, and sets its variables as well.
+    #[must_use]
+    pub fn dialect(mut self, dialect: Dialect) -> Self {
+        self.dialect = dialect;
+        for name in dialect.request_messages() {
+            self = self.request_message(*name);
+        }
+        for name in dialect.response_messages() {
+            self = self.response_message(*name);
+        }
         self
     }
 

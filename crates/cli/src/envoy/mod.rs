@@ -1,7 +1,17 @@
-//! Agents behind Envoy: the options of an agent that Envoy asks.
+//! Agents behind Envoy: the options of an agent that Envoy asks, and asking as Envoy does.
 
+mod load;
+mod probe;
+
+pub(crate) use load::drive;
+pub(crate) use probe::probe;
+
+use crate::connect::Target;
 use crate::exit::AgentFailure;
+use std::time::Duration;
+use tokio::time::timeout;
 use tollgate::TlsServerConfig;
+use tollgate_envoy::caller::EnvoyCaller;
 use tollgate_envoy::{EnvoyBindError, EnvoyConfig, EnvoyListener};
 
 const HEADING: &str = "Envoy";
@@ -43,5 +53,18 @@ fn failure(endpoint: &str, error: &EnvoyBindError) -> AgentFailure {
         EnvoyBindError::InvalidEndpoint { reason, .. } => AgentFailure::new(endpoint, reason),
         EnvoyBindError::Listen { source, .. } => AgentFailure::new(endpoint, source),
         other => AgentFailure::new(endpoint, other),
+    }
+}
+
+/// Connects to an agent as Envoy does.
+pub(crate) async fn connect(target: &Target, limit: Duration) -> anyhow::Result<EnvoyCaller> {
+    let endpoint = &target.endpoint;
+    let tls = target.tls.config(endpoint)?;
+    match timeout(limit, EnvoyCaller::connect(endpoint, Some(&tls))).await {
+        Ok(connected) => Ok(connected.map_err(|error| AgentFailure::new(endpoint, error))?),
+        Err(_) => {
+            let late = format_args!("timed out after {limit:?}");
+            Err(AgentFailure::new(endpoint, late).into())
+        }
     }
 }

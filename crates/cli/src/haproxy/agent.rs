@@ -5,7 +5,7 @@ use crate::rules::{Phase, Rules};
 use crate::values::is_haproxy;
 use clap::builder::NonEmptyStringValueParser;
 use tollgate::{AgentHandler, AgentServerBuilder};
-use tollgate_haproxy::{Needed, PartialBodies, SpopEndpoint, SpopListener, SpopSettings};
+use tollgate_haproxy::{Dialect, Needed, PartialBodies, SpopEndpoint, SpopListener, SpopSettings};
 
 /// Options of an agent that listens for HAProxy.
 #[derive(clap::Args)]
@@ -14,6 +14,9 @@ pub(crate) struct HaproxyOptions {
     /// status 413
     #[arg(long)]
     partial_bodies: bool,
+    /// With HAProxy, names of another agent that are understood as well: coraza or crowdsec
+    #[arg(long, value_name = "AGENT", value_parser = parse_dialect)]
+    dialect: Option<Dialect>,
     /// With HAProxy, leave out the rules of the file for bodies of responses, which it does not
     /// show, instead of denying all responses
     #[arg(long)]
@@ -34,6 +37,9 @@ impl HaproxyOptions {
         let mut settings = SpopSettings::default();
         if self.partial_bodies {
             settings = settings.partial_bodies(PartialBodies::Judge);
+        }
+        if let Some(dialect) = self.dialect {
+            settings = settings.dialect(dialect);
         }
         for name in &self.request_message {
             settings = settings.request_message(name);
@@ -73,6 +79,14 @@ impl HaproxyOptions {
             server = server.listen_on(listener);
         }
         Ok(server)
+    }
+}
+
+fn parse_dialect(text: &str) -> Result<Dialect, String> {
+    match text {
+        "coraza" => Ok(Dialect::Coraza),
+        "crowdsec" => Ok(Dialect::Crowdsec),
+        _ => Err("expected coraza or crowdsec".to_owned()),
     }
 }
 

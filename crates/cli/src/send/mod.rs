@@ -1,11 +1,15 @@
 //! `tollgate send`: sends all events of one HTTP request to an agent.
 
+#[cfg(feature = "envoy")]
+mod as_envoy;
 mod body;
 mod exchange;
 mod step;
 
-use crate::connect::{Target, connect};
+use crate::connect::{LinkChoice, Target, connect};
 use crate::output::{print_json, print_line};
+#[cfg(feature = "envoy")]
+use crate::values::is_envoy;
 #[cfg(feature = "haproxy")]
 use crate::values::is_haproxy;
 use crate::values::{
@@ -33,6 +37,10 @@ pub(crate) struct Args {
     /// Header of the request; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
     headers: Vec<(String, String)>,
+    /// Trailer of the request, for Envoy's endpoints; may be repeated
+    #[cfg(feature = "envoy")]
+    #[arg(long = "trailer", value_name = "NAME: VALUE", value_parser = parse_header)]
+    trailers: Vec<(String, String)>,
     /// File with the body of the request, - for stdin; exit status 2 if it cannot be read
     #[arg(long, value_name = "FILE|-")]
     body: Option<String>,
@@ -68,7 +76,24 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if is_haproxy(&args.target.endpoint) {
         return send_as_haproxy(&args, body).await;
     }
-    let connected = connect(&args.target, args.encoding, 1, args.timeout).await?;
+    #[cfg(feature = "envoy")]
+    {
+        if is_envoy(&args.target.endpoint) {
+            return as_envoy::send(&args, body).await;
+        }
+        if !args.trailers.is_empty() {
+            let unknown = "--trailer: the agent protocol has no trailers";
+            return Err(crate::exit::UsageError(unknown.to_owned()).into());
+        }
+    }
+    let connected = connect(
+        &args.target,
+        args.encoding,
+        1,
+        args.timeout,
+        LinkChoice::Auto,
+    )
+    .await?;
     let steps = Exchange::new(&connected.agent, &args.target.endpoint, !args.json)
         .run(&args.request(), body)
         .await?;

@@ -253,6 +253,22 @@ fn demo_supports_agents_that_dial_the_proxy() {
 }
 
 #[test]
+fn demo_runs_the_agent_in_its_own_process() {
+    let output = run(&["demo", "--local", "--seconds", "0.5", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report = json_of(&output);
+    assert_eq!(report["errors"], 0);
+    assert_eq!(report["encoding"], "none");
+    let decided = |kind: &str| number(&report["decisions"][kind]);
+    let blocked = decided("block") / (decided("allow") + decided("block"));
+    assert!((0.03..0.07).contains(&blocked), "{report}");
+    for other in [&["--reverse"][..], &["--encoding", "json"]] {
+        let refused = run(&[&["demo", "--local"], other].concat());
+        assert_eq!(refused.status.code(), Some(2));
+    }
+}
+
+#[test]
 fn demo_cleans_up_after_a_signal() {
     let directory = TempDir::new().unwrap();
     let demo = tollgate(&["demo", "--seconds", "600"])

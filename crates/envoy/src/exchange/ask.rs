@@ -54,6 +54,7 @@ impl Exchange<'_> {
                 Err(Stop::Failed(StatusCode::INTERNAL_SERVER_ERROR))
             }
             Err(GivenUp::Gone) => {
+                self.is_cancelled = true;
                 agent.counters().cancelled.add_one();
                 agent
                     .session

@@ -14,7 +14,7 @@ use tollgate::{BodyChunk, RequestBodyChunk, ResponseBodyChunk};
 /// Longest part of a body in one answer, in bytes.
 const MAX_PART: usize = 64 * 1024;
 
-/// What the handler says about a chunk.
+/// Change of the handler to a chunk.
 struct Judged {
     mutation: Option<BodyMutation>,
     index: u32,
@@ -28,9 +28,14 @@ impl Exchange<'_> {
         end_of_stream: bool,
     ) -> Result<(), Stop> {
         let max_body = self.agent.max_body;
+        let observes = self.observes;
         let direction = self.direction(side);
         if direction.has_ended && !(data.is_empty() || direction.is_unasked) {
             return Err(self.out_of_order());
+        }
+        if observes {
+            // Nothing is answered, so the mode does not matter, and Envoy does not say it.
+            direction.mode = Some(BodyMode::Streamed);
         }
         let Some(mode) = direction.mode else {
             return Err(self.impossible("nothing, but Envoy does not say the mode of its bodies"));

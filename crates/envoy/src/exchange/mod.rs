@@ -51,6 +51,8 @@ struct Exchange<'c> {
     attempts: u32,
     /// Set once the agent has decided against the request.
     is_denied: bool,
+    /// Set if Envoy ended the exchange while the handler worked.
+    is_cancelled: bool,
 }
 
 /// Reason why an exchange does not go on.
@@ -105,6 +107,7 @@ impl<'c> Exchange<'c> {
             status: 0,
             attempts: 0,
             is_denied: false,
+            is_cancelled: false,
         }
     }
 
@@ -201,7 +204,9 @@ impl<'c> Exchange<'c> {
         let error = match (&response, status) {
             (Some(_), Some(Status::OK)) => None,
             (_, Some(status)) if status != Status::OK => Some(status.message),
-            _ if is_open || !is_judged => Some("the request was ended before it was complete"),
+            _ if is_open || !is_judged || self.is_cancelled => {
+                Some("the request ended before it was complete")
+            }
             _ => None,
         };
         if let Some(response) = &response {
@@ -211,6 +216,8 @@ impl<'c> Exchange<'c> {
         }
         self.tell_end(error).await;
         if let Some(status) = status {
+            // Whatever happens, Envoy goes on with a request that is only observed.
+            let status = if self.observes { Status::OK } else { status };
             self.stream.finish(status);
         }
     }

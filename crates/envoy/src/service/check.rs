@@ -159,7 +159,8 @@ impl Check<'_> {
         self.ask(&event).await
     }
 
-    /// Takes the decision and the changes out of an answer. Returns whether the agent asks for more.
+    /// Takes the decision and the changes out of an answer. Returns `true` if the agent asks for
+    /// more.
     fn absorb(&mut self, mut answer: AgentResponse) -> Result<bool, Outcome> {
         self.metadata.absorb(&mut answer);
         if answer.decision != Decision::Allow {

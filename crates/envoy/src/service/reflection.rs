@@ -18,7 +18,7 @@ const DESCRIPTORS: &[u8] = include_bytes!("../../proto/descriptors.bin");
 
 const NOT_FOUND: u64 = 5;
 
-/// What a client asks for.
+/// Question of a client.
 enum Question<'a> {
     Services,
     File(&'a str),

@@ -14,6 +14,8 @@ pub(crate) use answer::{
 };
 pub(crate) use attributes::Attributes;
 pub(crate) use check::{CheckAnswer, CheckRequest};
+#[cfg(feature = "caller")]
+pub(crate) use head::read_header;
 pub(crate) use head::{Head, parse_socket_address};
 pub(crate) use metadata::Metadata;
 pub(crate) use reader::{Fields, Value, set_once};
@@ -43,3 +45,7 @@ pub(crate) enum Malformed {
     #[error("the message has no phase")]
     NoPhase,
 }
+
+#[cfg(test)]
+#[path = "../../tests/unit/wire.rs"]
+mod tests;

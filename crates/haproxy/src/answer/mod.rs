@@ -7,4 +7,4 @@ mod variables;
 mod write;
 
 pub use names::{MAX_VARIABLE_NAME, variable_name};
-pub(crate) use write::write_ack;
+pub(crate) use write::{AckLimits, write_ack};

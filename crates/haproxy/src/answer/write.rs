@@ -5,6 +5,7 @@ use super::denial::Denial;
 use super::names::{MAX_VARIABLE_NAME, push_name, variable_name};
 use super::variables::Variables;
 use crate::ask::{Earlier, Fault, Outcome};
+use crate::settings::Dialect;
 use crate::wire::{FrameId, FrameKind, Value, put_frame};
 use tollgate::response::AuditMetadata;
 use tollgate::{AgentResponse, Decision};
@@ -18,6 +19,15 @@ enum Extent {
     Decision,
     WithReasons,
     Whole,
+}
+
+/// Limits of the contents of an answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AckLimits {
+    /// Size limit of the frame in bytes.
+    pub(crate) max_size: usize,
+    /// Variables that are set beside those of tollgate.
+    pub(crate) dialect: Dialect,
 }
 
 /// Names of the variables of a phase.
@@ -35,7 +45,7 @@ const RESPONSE: Names = Names {
     status: "res_status",
 };
 
-/// Appends the answer to a question, of at most `max_size` bytes. It always sets a variable.
+/// Appends the answer to a question, within its limits. It always sets a variable.
 ///
 /// If it is too large, the body is left out first, then the reasons. Changes of an allowed message
 /// are never left out: it is denied instead.
@@ -44,27 +54,39 @@ pub(crate) fn write_ack(
     id: FrameId,
     outcome: &mut Outcome,
     earlier: Earlier<'_>,
-    max_size: usize,
+    limits: AckLimits,
 ) {
     let begin = out.len();
     for extent in [Extent::Whole, Extent::WithReasons, Extent::Decision] {
-        let written = try_write(out, id, outcome, earlier, extent);
+        let written = try_write(out, id, outcome, earlier, (extent, limits.dialect));
         if let Err(fault) = written {
             out.truncate(begin);
             outcome.refuse(fault);
-            return write_ack(out, id, outcome, earlier, max_size);
+            return write_ack(out, id, outcome, earlier, limits);
         }
-        if out.len() - begin <= max_size + LENGTH_LEN {
+        if out.len() - begin <= limits.max_size + LENGTH_LEN {
             return;
         }
         out.truncate(begin);
     }
     outcome.refuse(Fault::LargeAnswer);
     // Only denials are left. Without their reasons they fit into the smallest frame.
-    let _ = try_write(out, id, outcome, earlier, Extent::WithReasons);
-    if out.len() - begin > max_size + LENGTH_LEN {
+    let _ = try_write(
+        out,
+        id,
+        outcome,
+        earlier,
+        (Extent::WithReasons, limits.dialect),
+    );
+    if out.len() - begin > limits.max_size + LENGTH_LEN {
         out.truncate(begin);
-        let _ = try_write(out, id, outcome, earlier, Extent::Decision);
+        let _ = try_write(
+            out,
+            id,
+            outcome,
+            earlier,
+            (Extent::Decision, limits.dialect),
+        );
     }
 }
 
@@ -73,12 +95,13 @@ fn try_write(
     id: FrameId,
     outcome: &Outcome,
     earlier: Earlier<'_>,
-    extent: Extent,
+    (extent, dialect): (Extent, Dialect),
 ) -> Result<(), Fault> {
     let mut written = Ok(());
     put_frame(out, FrameKind::Ack, id, |writer| {
         let mut variables = Variables::new(writer);
         written = put_verdicts(&mut variables, outcome, earlier, extent);
+        put_dialect(&mut variables, outcome, dialect);
     });
     written
 }
@@ -118,6 +141,24 @@ fn put_verdicts(
         put_verdict(variables, &RESPONSE, verdict, extent);
     }
     Ok(())
+}
+
+/// Sets the decision in the variables of another agent as well.
+fn put_dialect(variables: &mut Variables<'_, '_>, outcome: &Outcome, dialect: Dialect) {
+    let is_allowed = |verdict: &AgentResponse| verdict.decision == Decision::Allow;
+    match dialect {
+        Dialect::Tollgate => {}
+        Dialect::Coraza => {
+            if let (None, Some(verdict)) = (&outcome.request, &outcome.response) {
+                put_verdict(variables, &REQUEST, verdict, Extent::Decision);
+            }
+        }
+        Dialect::Crowdsec => {
+            let allows = outcome.request.as_ref().is_some_and(is_allowed);
+            let remediation = if allows { "allow" } else { "ban" };
+            variables.set("remediation", Value::from(remediation));
+        }
+    }
 }
 
 /// Sets the decision. HAProxy stops at an action that it cannot read: a denial comes before what

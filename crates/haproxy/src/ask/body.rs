@@ -24,13 +24,16 @@ impl<'a> Body<'a> {
         let len = known.body_len;
         let Some(shown) = known.body else {
             return match (len, size) {
-                (None, None) if known.headers.is_some() && !has_coding(known) => Self::None,
+                (None, None) if is_bodiless(known) => Self::None,
                 (None, None) if has_coding(known) => Self::Part(b""),
                 (None, None) => Self::Unknown,
                 _ if len.unwrap_or(0) == 0 && size.unwrap_or(0) == 0 => Self::None,
                 _ => Self::Part(b""),
             };
         };
+        if shown.is_empty() && len.is_none() && size.is_none() && is_bodiless(known) {
+            return Self::None;
+        }
         let shown_len = shown.len() as u64;
         let is_whole = size.is_some_and(|size| shown_len.min(len.unwrap_or(shown_len)) >= size)
             && len.is_none_or(|len| shown_len >= len);
@@ -52,14 +55,19 @@ impl<'a> Body<'a> {
 }
 
 fn content_length(known: &Known<'_>) -> Option<u64> {
-    let value = known.headers.as_ref()?.get("content-length")?;
+    let value = known.headers.as_ref()?.content_length?;
     str::from_utf8(value).ok()?.trim().parse().ok()
+}
+
+/// Returns whether the headers are known and tell of no body.
+fn is_bodiless(known: &Known<'_>) -> bool {
+    known.headers.is_some() && content_length(known).is_none() && !has_coding(known)
 }
 
 /// Returns whether the body has a length that no header tells.
 fn has_coding(known: &Known<'_>) -> bool {
     let headers = known.headers.as_ref();
-    headers.is_some_and(|headers| headers.get("transfer-encoding").is_some())
+    headers.is_some_and(|headers| headers.has_transfer_coding)
 }
 
 #[cfg(test)]
@@ -103,6 +111,8 @@ mod tests {
             })
         };
         assert_eq!(with(b"\r\n", None), Body::None);
+        assert_eq!(with(b"\r\n", Some(b"")), Body::None);
+        assert_eq!(with(b"\r\n", Some(b"a")), Body::Part(b"a"));
         assert_eq!(with(b"content-length: 3\r\n\r\n", None), Body::Part(b""));
         assert_eq!(
             with(b"content-length: 3\r\n\r\n", Some(b"abc")),

@@ -62,7 +62,7 @@ where
     pub(super) fn new(
         stream: &'s mut S,
         session: &'s OtherSession,
-        input: Input,
+        (input, memory): (Input, SessionMemory),
         start: M,
     ) -> Self {
         Self {
@@ -74,7 +74,7 @@ where
             waiting: FuturesUnordered::new(),
             held: 0,
             spare: Vec::new(),
-            memory: session.open_account(),
+            memory,
             silence: Silence::default(),
             stall: Stall {
                 limit: session.frame_timeout(),

@@ -5,6 +5,7 @@ use crate::wire::{Frame, FrameKind, Hello, Status, next_frame};
 use bytes::{Buf, Bytes, BytesMut};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tollgate::listener::SessionMemory;
 
 /// Bytes that are read at once at least.
 pub(super) const READ_SIZE: usize = 16 * 1024;
@@ -30,6 +31,11 @@ impl Input {
             bytes: BytesMut::new(),
             limit,
         }
+    }
+
+    /// Sets the size limit of the frames that follow.
+    pub(super) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
     }
 
     /// Returns the buffer to append to, with room for a read.
@@ -64,7 +70,11 @@ impl Input {
 }
 
 /// Reads HAProxy's hello.
-pub(super) async fn handshake<S>(stream: &mut S, input: &mut Input) -> Result<Received, End>
+pub(super) async fn handshake<S>(
+    stream: &mut S,
+    input: &mut Input,
+    memory: &mut SessionMemory,
+) -> Result<Received, End>
 where
     S: AsyncRead + Unpin,
 {
@@ -74,6 +84,10 @@ where
         }
         if stream.read_buf(input.spare()).await? == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        memory.set(input.memory());
+        if memory.is_needed() {
+            return Err(Status::Resources.into());
         }
     };
     let frame = Frame::read(&frame).map_err(|_| Status::InvalidFrame)?;

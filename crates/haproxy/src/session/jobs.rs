@@ -1,6 +1,6 @@
 //! The questions of a connection, each answered by a future whose memory is used again.
 
-use crate::answer::write_ack;
+use crate::answer::{AckLimits, write_ack};
 use crate::ask::{Complete, Earlier, Fault, Judge, Outcome, Scratch};
 use crate::settings::SpopSettings;
 use crate::wire::FrameId;
@@ -36,7 +36,7 @@ pub(super) struct Done {
 /// State that the jobs of a connection share.
 pub(super) struct Context<'s> {
     judge: Judge<'s>,
-    max_ack: usize,
+    limits: AckLimits,
 }
 
 impl<'s> Context<'s> {
@@ -48,7 +48,10 @@ impl<'s> Context<'s> {
     ) -> Self {
         Self {
             judge: Judge::new(session, settings, name),
-            max_ack,
+            limits: AckLimits {
+                max_size: max_ack,
+                dialect: settings.dialect,
+            },
         }
     }
 
@@ -92,7 +95,7 @@ impl<'s> Context<'s> {
             }
         };
         let complete = outcome.complete;
-        write_ack(&mut scratch.ack, id, &mut outcome, earlier, self.max_ack);
+        write_ack(&mut scratch.ack, id, &mut outcome, earlier, self.limits);
         complete
     }
 }

@@ -24,6 +24,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Bytes that are read and discarded from a connection that ends.
 const MAX_DISCARDED: usize = 4 * 1024 * 1024;
 
+/// Size limit of a hello in bytes.
+const MAX_HELLO: usize = 64 * 1024;
+
 /// Reason of the end of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -64,11 +67,13 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     session: &mut OtherSession,
     settings: &SpopSettings,
 ) -> Result<(), End> {
-    let mut input = Input::new(settings.max_frame);
+    let mut input = Input::new(MAX_HELLO);
+    let mut memory = session.open_account();
     let Received {
         max_frame_size,
         is_health_check,
-    } = handshake(stream, &mut input).await?;
+    } = handshake(stream, &mut input, &mut memory).await?;
+    input.set_limit(settings.max_frame);
     if is_health_check {
         if drain::is_leaving(session) {
             return Err(Status::Resources.into());
@@ -83,7 +88,9 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     let name = SESSIONS.fetch_add(1, Ordering::Relaxed);
     let jobs = jobs::Context::new(session, settings, name, max_frame_size as usize);
     let start = |job| jobs.run(job);
-    Connection::new(stream, session, input, start).run().await
+    Connection::new(stream, session, (input, memory), start)
+        .run()
+        .await
 }
 
 /// Answers a hello, in one write: some versions of HAProxy refuse one that comes in parts.

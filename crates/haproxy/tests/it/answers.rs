@@ -10,7 +10,7 @@ use tollgate::{
 };
 use tollgate_haproxy::client::{Answer, Question, Variable};
 use tollgate_haproxy::wire::Value;
-use tollgate_haproxy::{Needed, PartialBodies, SpopSettings};
+use tollgate_haproxy::{Dialect, Needed, PartialBodies, SpopSettings};
 
 /// An agent that records its events, and answers those of each kind in the same way.
 #[derive(Clone, Default)]
@@ -477,4 +477,50 @@ async fn denying_message_outweighs_the_others() {
     }
     let unknown = [question("mine", &good[..]), question("other", &good[..])];
     is_denied(&peer.ask_all(&unknown).await, 500, "unknown_message");
+}
+
+#[tokio::test]
+async fn other_agents_names_are_understood() {
+    let agent = Recorder {
+        head: Some(AgentResponse::block(403, None)),
+        response: Some(AgentResponse::block(404, None)),
+        ..Recorder::new(&[EventType::RequestHeaders, EventType::ResponseHeaders])
+    };
+    let settings = SpopSettings::default().dialect(Dialect::Coraza);
+    let server = Server::with(agent.clone(), settings, |server| server).await;
+    let mut peer = server.connect().await;
+    let headers = Value::from("host: a.test\r\n\r\n");
+    let request = [
+        ("app", Value::from("sample_app")),
+        ("path", Value::from("/")),
+        ("headers", headers),
+        ("body", Value::Binary(b"")),
+    ];
+    let answer = peer.ask("coraza-req", &request).await;
+    assert_eq!(
+        (answer.text("action"), answer.number("status")),
+        (Some("deny"), Some(403))
+    );
+    let response = [("status", Value::Int64(200)), ("headers", headers)];
+    let answer = peer.ask("coraza-res", &response).await;
+    assert_eq!(
+        (answer.text("action"), answer.number("status")),
+        (Some("deny"), Some(404))
+    );
+    assert_eq!(answer.text("res_action"), Some("deny"));
+
+    for (head, remediation) in [(agent.head.clone(), "ban"), (None, "allow")] {
+        let agent = Recorder {
+            head,
+            ..Recorder::new(&HEAD)
+        };
+        let settings = SpopSettings::default().dialect(Dialect::Crowdsec);
+        let server = Server::with(agent, settings, |server| server).await;
+        let answer = server
+            .connect()
+            .await
+            .ask("crowdsec-http-no-body", &request)
+            .await;
+        assert_eq!(answer.text("remediation"), Some(remediation));
+    }
 }

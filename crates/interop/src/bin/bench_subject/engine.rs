@@ -109,6 +109,33 @@ impl Subject for Reverse {
     }
 }
 
+/// Tollgate with the agent in the process of the proxy. An agent's process of its own stays idle.
+pub(crate) struct InProcess;
+
+impl Subject for InProcess {
+    type Proxy = ConnectedPool;
+    type Address = PathBuf;
+
+    async fn serve(&self, _socket: PathBuf) -> anyhow::Result<()> {
+        std::future::pending().await
+    }
+
+    async fn ready(&self, _socket: &PathBuf) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    async fn connect(&self, _socket: &PathBuf, traffic: &Traffic) -> anyhow::Result<ConnectedPool> {
+        let pool =
+            AgentPool::with_config(AgentPoolConfig::default().connections_per_agent(CONNECTIONS));
+        let agent = AgentConfig::local(AGENT, AllowAll).require_connection();
+        let agent = pool.add(agent).await?;
+        Ok(ConnectedPool {
+            encoding: "none",
+            ..ConnectedPool::new(pool, agent, traffic)?
+        })
+    }
+}
+
 /// Creates the event for a whole body.
 fn whole_body(id: &str, data: Bytes) -> RequestBodyChunk<'_> {
     RequestBodyChunk(BodyChunk {
@@ -130,13 +157,13 @@ pub(crate) struct ConnectedPool {
     /// The callers' handles of the agent are usable only while this exists.
     _pool: AgentPool,
     agent: Agent,
-    encoding: Encoding,
+    encoding: &'static str,
     body: Option<Bytes>,
 }
 
 impl ConnectedPool {
     fn new(pool: AgentPool, agent: Agent, traffic: &Traffic) -> anyhow::Result<Self> {
-        let encoding = agent.encoding().context("no connection")?;
+        let encoding = agent.encoding().context("no connection")?.as_str();
         Ok(Self {
             _pool: pool,
             agent,
@@ -150,7 +177,7 @@ impl Proxy for ConnectedPool {
     type Caller = PoolCaller;
 
     fn encoding(&self) -> &'static str {
-        self.encoding.as_str()
+        self.encoding
     }
 
     fn caller(&self, _number: usize) -> PoolCaller {

@@ -28,6 +28,9 @@ enum Subject {
     /// Tollgate with MessagePack, the agent connecting to the proxy
     #[command(subcommand)]
     TollgateReverse(Role),
+    /// Tollgate with the agent in the process of the proxy, whatever the number of processes
+    #[command(subcommand)]
+    InProcess(Role),
     /// Tollgate over gRPC
     #[command(subcommand)]
     TollgateGrpc(Role),
@@ -54,6 +57,7 @@ fn main() -> anyhow::Result<()> {
             Subject::TollgateReverse(role) => {
                 run(role, engine::Reverse, &["tollgate-reverse"]).await
             }
+            Subject::InProcess(role) => run(role, engine::InProcess, &["in-process"]).await,
             Subject::TollgateGrpc(role) => run(role, engine::Grpc, &["tollgate-grpc"]).await,
             Subject::Floor(role) => run(role, floor::Sockets, &["floor"]).await,
             Subject::FloorGrpc(role) => run(role, floor::Grpc, &["floor-grpc"]).await,
