@@ -5,8 +5,8 @@ use crate::connection::Origin;
 use crate::lock::lock;
 use crate::memory::{DEFAULT_LIMIT, MemoryBudget};
 use crate::protocol::{
-    ConfigUpdateRequest, ConfigUpdateResponse, FlowControl, FlowControlAction, HealthStatus,
-    LogMessage, MetricsReport,
+    ConfigUpdateRequest, ConfigUpdateResponse, DrainReason, DrainRequest, FlowControl,
+    FlowControlAction, HealthStatus, LogMessage, MetricsReport,
 };
 use crate::transport::{Peer, PeerKey};
 use std::cmp::Reverse;
@@ -15,7 +15,7 @@ use std::future::pending;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::broadcast;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Responses that may be queued for a slow receiver. If one is lost, the request is repeated.
 const MAX_QUEUED_RESPONSES: usize = 64;
@@ -181,6 +181,33 @@ impl AgentControl {
         });
     }
 
+    /// Asks the proxies on accepted connections to move to other ones, and makes the sessions of
+    /// those that cannot be asked end once they are silent for `silence`. Waits until all have
+    /// ended, and serves them meanwhile.
+    pub(super) async fn move_away(&self, silence: Duration) {
+        let request = DrainRequest::new(0, DrainReason::Maintenance);
+        self.for_each_session(|session| {
+            session.take_received();
+            session.notify(Notice::Drain(request));
+        });
+        loop {
+            sleep(silence).await;
+            let mut remain = false;
+            self.for_each_session(|session| {
+                remain |= session.origin == Origin::Forward;
+                if session.origin == Origin::Forward
+                    && !session.can_be_moved()
+                    && !session.take_received()
+                {
+                    session.drain();
+                }
+            });
+            if !remain {
+                return;
+            }
+        }
+    }
+
     /// Makes silent sessions end until there are `places` places free or about to be, each time
     /// the oldest of the peer that has most of them. Returns how many.
     ///
@@ -225,7 +252,7 @@ impl AgentControl {
         self.for_each_session(|session| session.send_once(&once));
     }
 
-    fn for_each_session(&self, action: impl Fn(&SessionHandle)) {
+    fn for_each_session(&self, mut action: impl FnMut(&SessionHandle)) {
         for session in lock(&self.sessions).iter().filter_map(Weak::upgrade) {
             action(&session);
         }

@@ -1,9 +1,10 @@
 //! The handshake that begins a session, from the agent's side.
 
 use crate::connection::link::Link;
+use crate::connection::{Offered, SharedMemoryConfig, Side};
 use crate::error::ConnectError;
-use crate::handler::AgentHandler;
-use crate::protocol::AgentCapabilities;
+use crate::handler::{AgentHandler, Handshake};
+use crate::memory::MemoryBudget;
 use crate::wire::{
     Dialect, Encoding, FrameBuffer, HandshakeRequest, HandshakeResponse, MessageType,
 };
@@ -25,35 +26,53 @@ pub(super) async fn accept_handshake<H: AgentHandler>(
     link: &mut Link,
     buffer: &mut FrameBuffer,
     place: impl Future<Output = OwnedSemaphorePermit>,
+    (shared_memory, memory): (SharedMemoryConfig, &MemoryBudget),
 ) -> Result<AcceptedProxy, ConnectError> {
     let (expected, name) = (MessageType::HandshakeRequest, "a handshake request");
     let payload = link.receive_handshake(buffer, expected, name).await?;
     let request = HandshakeRequest::decode_for(encodings, &payload)?;
     let permit = place.await;
     let dialect = request.negotiate(encodings);
-    let response = handshake_response(&request, &handler.capabilities(), encodings);
+    let response = handshake_response(handler, &request, encodings).await;
+    let peer = request
+        .shared_memory()
+        .filter(|_| dialect.has_streams() && response.success);
+    let offered = link.accept_shared_memory(shared_memory, peer);
+    let response = response.with_shared_memory(Offered::offer(&offered));
     let payload = response.encode_for(encodings);
     link.send_handshake(MessageType::HandshakeResponse, &payload)
         .await?;
-    match response.error {
-        None => Ok(AcceptedProxy {
-            dialect,
-            permit,
-            proxy_id: request.proxy_id,
-        }),
-        Some(reason) => Err(ConnectError::HandshakeRefused(reason)),
+    if let Some(reason) = response.error {
+        return Err(ConnectError::HandshakeRefused(reason));
     }
+    let upgraded = link.upgrade(offered, peer, buffer, Side::Agent, memory);
+    upgraded.await?;
+    Ok(AcceptedProxy {
+        dialect,
+        permit,
+        proxy_id: request.proxy_id,
+    })
 }
 
-/// Returns the response to a proxy's handshake.
-pub(super) fn handshake_response(
+/// Returns the response to a proxy's handshake, which the handler may refuse.
+pub(super) async fn handshake_response<H: AgentHandler>(
+    handler: &H,
     request: &HandshakeRequest,
-    capabilities: &AgentCapabilities,
     encodings: &[Encoding],
 ) -> HandshakeResponse {
-    if request.supports_our_version() {
-        HandshakeResponse::accept(capabilities, request.negotiate(encodings))
-    } else {
-        HandshakeResponse::reject(capabilities, "only protocol version 2 is supported")
+    let capabilities = handler.capabilities();
+    if !request.supports_our_version() {
+        let reason = "only protocol version 2 is supported";
+        return HandshakeResponse::reject(&capabilities, reason);
+    }
+    let handshake = Handshake {
+        proxy_id: &request.proxy_id,
+        proxy_version: &request.proxy_version,
+        supported_versions: &request.supported_versions,
+        config: &request.config,
+    };
+    match handler.on_handshake(handshake).await {
+        Ok(()) => HandshakeResponse::accept(&capabilities, request.negotiate(encodings)),
+        Err(reason) => HandshakeResponse::reject(&capabilities, &reason),
     }
 }

@@ -21,6 +21,6 @@ pub use server::Simulated;
 #[cfg(feature = "tls")]
 pub use server::TlsHandshake;
 pub use server::{
-    AgentServer, AgentServerBuilder, Incoming, Listener, NotAsked, OtherSession, Stream,
-    StreamSocket,
+    AgentServer, AgentServerBuilder, Incoming, Listener, NotAsked, OtherSession, SessionMemory,
+    Stream, StreamSocket,
 };

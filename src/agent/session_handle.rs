@@ -5,7 +5,8 @@ use crate::connection::Origin;
 use crate::log::log_line;
 use crate::memory::{MemoryAccount, MemoryBudget};
 use crate::protocol::{
-    ConfigUpdateRequest, ConfigUpdateResponse, FlowControl, HealthStatus, LogMessage, MetricsReport,
+    ConfigUpdateRequest, ConfigUpdateResponse, DrainRequest, FlowControl, HealthStatus, LogMessage,
+    MetricsReport,
 };
 use crate::transport::{Peer, PeerKey};
 use crate::wire::control::{self, ControlMessage};
@@ -100,6 +101,8 @@ pub(super) struct SessionHandle {
     peer: Peer,
     /// Set while the session has a place among those that are served at once.
     has_place: AtomicBool,
+    /// Set after the handshake if the proxy can be asked to move to another connection.
+    can_be_moved: AtomicBool,
     /// Epoch of the last event; 0 if there was none.
     last_epoch: AtomicU64,
     epochs: Arc<Epochs>,
@@ -128,6 +131,7 @@ impl SessionHandle {
             origin,
             peer,
             has_place: AtomicBool::new(false),
+            can_be_moved: AtomicBool::new(false),
             last_epoch: AtomicU64::new(0),
             epochs,
             notices: ArrayQueue::new(MAX_QUEUED_NOTICES),
@@ -184,6 +188,16 @@ impl SessionHandle {
     /// Records whether the session has a place among those that are served at once.
     pub(super) fn set_place(&self, has_place: bool) {
         self.has_place.store(has_place, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_dialect(&self, dialect: Dialect) {
+        let can_be_moved = dialect.moves_by_drain();
+        self.can_be_moved.store(can_be_moved, Ordering::Relaxed);
+    }
+
+    /// Returns whether the proxy can be asked to move to another connection.
+    pub(super) fn can_be_moved(&self) -> bool {
+        self.can_be_moved.load(Ordering::Relaxed)
     }
 
     pub(super) fn has_place(&self) -> bool {
@@ -289,6 +303,8 @@ pub(super) enum Notice {
     /// A keepalive ping.
     Ping(u64),
     Log(Arc<LogMessage>),
+    /// Asks the proxy to move to another connection.
+    Drain(DrainRequest),
     OncePerProxy(Arc<OncePerProxy>),
 }
 
@@ -302,7 +318,9 @@ impl Notice {
         match self {
             Self::OncePerProxy(once) => once.notice.messages(dialect),
             Self::Log(line) if dialect.has_streams() => vec![message(&**line, dialect)],
-            Self::Log(_) => Vec::new(),
+            // Over gRPC, only proxies ask.
+            Self::Drain(request) if dialect.moves_by_drain() => vec![message(request, dialect)],
+            Self::Log(_) | Self::Drain(_) => Vec::new(),
             Self::Flow(request) => vec![message(request, dialect)],
             Self::Health(status) => control::encode_health(status, dialect.encoding)
                 .into_iter()

@@ -2,6 +2,7 @@
 
 use crate::error::CallError;
 use crate::metrics::CallCounter;
+use crate::protocol::EventType;
 use crate::wire::{DecodeError, FrameError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub(crate) enum CallEnd {
     TimedOut,
     /// The agent has not subscribed to events of this kind.
     Unsubscribed,
+    /// The agent has not declared that it answers events of this kind.
+    Undeclared(EventType),
     /// The event exceeds the largest frame or the agent's limit.
     TooLarge(FrameError),
     /// The answer could not be decoded.
@@ -71,7 +74,7 @@ impl CallEnd {
             Self::Paused | Self::ExchangePaused => CallCounter::Paused,
             Self::Busy => CallCounter::Busy,
             Self::ConnectionClosed => CallCounter::ConnectionClosed,
-            Self::AgentGone | Self::Unavailable => CallCounter::Unavailable,
+            Self::AgentGone | Self::Unavailable | Self::Undeclared(_) => CallCounter::Unavailable,
             Self::CircuitOpen => CallCounter::CircuitOpen,
             Self::Full | Self::QueueFull => CallCounter::QueueFull,
             Self::QueueTimedOut { .. } => CallCounter::QueueTimedOut,
@@ -97,6 +100,7 @@ impl CallEnd {
             Self::AgentGone | Self::Unavailable | Self::Unsubscribed => {
                 CallError::Unavailable { agent_id }
             }
+            Self::Undeclared(event) => CallError::Undeclared { agent_id, event },
             Self::CircuitOpen => CallError::CircuitOpen { agent_id },
             Self::Full | Self::QueueFull => CallError::QueueFull {
                 agent_id,

@@ -9,7 +9,9 @@ use crate::blocking;
 use crate::clock;
 use crate::memory::MemoryAccount;
 use crate::metrics::Fault;
-use crate::protocol::{ConfigUpdateRequest, FlowControl, HealthStatus, LogMessage, MetricsReport};
+use crate::protocol::{
+    ConfigUpdateRequest, DrainRequest, FlowControl, HealthStatus, LogMessage, MetricsReport,
+};
 use crate::wire::control::{self, ControlMessage};
 use crate::wire::{
     Answer, DecodeError, DecodeErrorKind, Decoder, Encoding, FrameBuffer, MAX_FRAME_LEN,
@@ -88,7 +90,7 @@ impl Inbound {
             account_holder.close_on_error(&"the memory limit is exceeded, and it holds most");
         });
         Self {
-            decoder: Decoder::new(connection.dialect.encoding),
+            decoder: Decoder::of(connection.dialect.form()),
             connection,
             receiver,
             completer,
@@ -156,6 +158,10 @@ impl Inbound {
                 cx.waker().wake_by_ref();
                 return Ok(Poll::Pending);
             }
+            if self.connection.outbound.is_cheap {
+                let is_expecting = self.connection.calls.slots.pending() > 0;
+                self.receiver.set_expecting(is_expecting);
+            }
             match self.receiver.poll_receive(cx, self.buffer.spare()) {
                 Poll::Pending => return self.poll_incomplete(cx),
                 Poll::Ready(Ok(0)) => {
@@ -222,6 +228,11 @@ impl Inbound {
             }
             Some(MessageType::Log) if self.connection.dialect.has_streams() => {
                 return self.decode(payload).map(AgentEvent::Log);
+            }
+            Some(MessageType::Drain) if self.connection.dialect.has_streams() => {
+                let _: DrainRequest = self.decode(payload)?;
+                self.connection.lifecycle.ask_to_move();
+                self.connection.agent.request_maintenance();
             }
             // The pong is dropped if the send queue is full, which bounds memory if an agent sends
             // pings faster than it reads.

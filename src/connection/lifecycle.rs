@@ -29,6 +29,8 @@ pub(crate) struct Lifecycle {
     unpinned: WaitQueue,
     /// Set while the agent is sent its settings, before it takes exchanges.
     is_configuring: AtomicBool,
+    /// Set once the agent has asked the proxy to move to another connection.
+    is_moving: AtomicBool,
     /// Set once only exchanges that are bound to the connection may use it.
     is_retired: AtomicBool,
     /// Set once the connection is closed. Ordered against the opening of slots: see
@@ -57,6 +59,7 @@ impl Lifecycle {
             idle,
             unpinned: WaitQueue::default(),
             is_configuring: AtomicBool::new(false),
+            is_moving: AtomicBool::new(false),
             is_retired: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             is_loss_counted: AtomicBool::new(false),
@@ -116,6 +119,17 @@ impl Lifecycle {
     /// Takes new exchanges again. Returns whether it did not before.
     pub(super) fn end_configuring(&self) -> bool {
         self.is_configuring.swap(false, Ordering::Relaxed)
+    }
+
+    /// Notes that the agent has asked the proxy to move to another connection. This one is used
+    /// until there is another.
+    pub(super) fn ask_to_move(&self) {
+        self.is_moving.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the connection is open and need not be replaced.
+    pub(crate) fn is_staying(&self) -> bool {
+        self.is_open() && !self.is_moving.load(Ordering::Relaxed)
     }
 
     /// Retires the connection: it takes no new exchanges, and those bound to it go on.

@@ -1,6 +1,7 @@
 //! Errors of calls.
 
 use crate::about_agents::{AboutAgent, about_agents};
+use crate::protocol::EventType;
 use crate::wire::DecodeError;
 use std::time::Duration;
 
@@ -86,6 +87,14 @@ about_agents! {
         /// Correlation id of the exchange.
         correlation_id: String,
     },
+    /// The agent does not declare that it answers guardrail inspections. They are the only events
+    /// that need this: an agent that ignores them, or allows whatever it does not know, would let
+    /// everything pass.
+    #[error("agent '{agent_id}' does not declare that it answers {} events", event.as_str())]
+    Undeclared {
+        /// Kind of the event.
+        event: EventType,
+    },
     /// The agent rejected the settings that the proxy sent to it.
     #[error("agent '{agent_id}' rejects its settings: {reason}")]
     SettingsRefused {
@@ -122,6 +131,7 @@ impl CallError {
             Self::FlowControlPaused { .. } => "paused",
             Self::CorrelationBusy { .. } => "busy",
             Self::SettingsRefused { .. } => "settings_refused",
+            Self::Undeclared { .. } => "undeclared",
         }
     }
 

@@ -8,6 +8,21 @@ use crate::protocol::{
     ShutdownReason,
 };
 use crate::wire::{RequestHeadersView, ResponseHeadersView};
+use serde_json::Value;
+
+/// A proxy's side of the handshake.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Handshake<'a> {
+    /// Name by which the proxy identifies itself.
+    pub proxy_id: &'a str,
+    /// Version of the proxy's software.
+    pub proxy_version: &'a str,
+    /// Versions of the protocol that the proxy supports.
+    pub supported_versions: &'a [u32],
+    /// Settings of the agent; null if the proxy has none for it.
+    pub config: &'a Value,
+}
 
 /// Decides on the events that proxies send.
 ///
@@ -44,6 +59,22 @@ use crate::wire::{RequestHeadersView, ResponseHeadersView};
 pub trait AgentHandler: Send + Sync + 'static {
     /// Returns the capabilities that the agent announces in the handshake.
     fn capabilities(&self) -> AgentCapabilities;
+
+    /// Accepts the handshake of a proxy, or refuses it. Called once for each connection that a
+    /// proxy opens, before anything else. It is not called on connections that the agent dials.
+    ///
+    /// The settings in the handshake follow as an event of their own
+    /// ([`on_configure`](Self::on_configure)), so there is no need to apply them here.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the agent refuses the proxy, which the proxy is told.
+    fn on_handshake(
+        &self,
+        handshake: Handshake<'_>,
+    ) -> impl Future<Output = Result<(), String>> + Send {
+        std::future::ready(Ok(()))
+    }
 
     /// Decides on the headers of a request.
     fn on_request_headers(
@@ -113,6 +144,12 @@ pub trait AgentHandler: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), String>> + Send {
         std::future::ready(Ok(()))
     }
+
+    /// Called with what the proxy tells again of a request's head, before an event about its
+    /// response. Another process may have judged the request.
+    ///
+    /// HAProxy tells it with the response. What it does not tell is empty.
+    fn on_request_recalled(&self, event: RequestHeadersView<'_>) {}
 
     /// Called when the proxy cancels an exchange, after the handlers that were running for it were
     /// dropped.

@@ -1,11 +1,13 @@
 //! Handlers whose type is not known, which answer without an allocation.
 
 use super::agent_handler::AgentHandler;
+use crate::protocol::events::GuardrailInspect;
 use crate::protocol::{
     AgentCapabilities, AgentResponse, CancelReason, ConfigUpdateResponse, DrainRequest,
     ShutdownRequest,
 };
-use crate::wire::IncomingEvent;
+use crate::response::AuditMetadata;
+use crate::wire::{IncomingEvent, RequestHeadersView};
 use stackfuture::StackFuture;
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +26,8 @@ pub(crate) trait AnyHandler: Send + Sync + 'static {
 
     /// Calls the method for an event. Allocates only if its future is larger than usual.
     fn answer<'a>(&'a self, event: IncomingEvent<'a>) -> HandlerFuture<'a>;
+
+    fn on_request_recalled(&self, event: RequestHeadersView<'_>);
 
     fn on_cancel(&self, correlation_id: &str, reason: CancelReason);
 
@@ -91,12 +95,18 @@ impl<H: AgentHandler> AnyHandler for H {
             ResponseHeaders by on_response_headers,
             ResponseBodyChunk by on_response_body_chunk,
             RequestComplete by on_request_complete,
-            WebSocketFrame by on_websocket_frame,
-            GuardrailInspect by on_guardrail_inspect;
+            WebSocketFrame by on_websocket_frame;
+            IncomingEvent::GuardrailInspect(event) => {
+                StackFuture::from_or_box(inspect(self, event))
+            }
             IncomingEvent::Configure(event) => StackFuture::from_or_box(async {
                 configured(self.on_configure(event).await)
             }),
         }
+    }
+
+    fn on_request_recalled(&self, event: RequestHeadersView<'_>) {
+        AgentHandler::on_request_recalled(self, event);
     }
 
     fn on_cancel(&self, correlation_id: &str, reason: CancelReason) {
@@ -126,4 +136,24 @@ pub(crate) fn configured(outcome: Result<(), String>) -> AgentResponse {
         Ok(()) => AgentResponse::default_allow(),
         Err(reason) => AgentResponse::block(500, Some(reason)),
     }
+}
+
+/// Asks the handler about a text. An agent that does not declare that it inspects text would allow
+/// any, so it blocks instead.
+pub(crate) async fn inspect<H: AgentHandler>(
+    handler: &H,
+    event: GuardrailInspect<'_>,
+) -> AgentResponse {
+    if !AgentHandler::capabilities(handler).answers_guardrails() {
+        return error_answer("undeclared");
+    }
+    handler.on_guardrail_inspect(event).await
+}
+
+/// Returns a block with status 500 and the reason code.
+pub(crate) fn error_answer(code: &str) -> AgentResponse {
+    AgentResponse::block(500, None).with_audit(AuditMetadata {
+        reason_codes: vec!["agent_error".to_owned(), code.to_owned()],
+        ..AuditMetadata::default()
+    })
 }

@@ -1,6 +1,6 @@
 //! Forms of handlers: closures, handlers behind pointers, and handlers whose type is not known.
 
-use super::agent_handler::AgentHandler;
+use super::agent_handler::{AgentHandler, Handshake};
 use crate::protocol::events::{
     BodyChunk, Configure, GuardrailInspect, RequestComplete, WebSocketFrame,
 };
@@ -70,6 +70,7 @@ macro_rules! with_methods {
     ($with:ident!($($args:tt)*)) => {
         $with! {
             ($($args)*)
+            on_handshake(Handshake) -> Result<(), String>,
             on_request_headers(RequestHeadersView) -> AgentResponse,
             on_request_body_chunk(BodyChunk) -> AgentResponse,
             on_response_headers(ResponseHeadersView) -> AgentResponse,
@@ -78,6 +79,7 @@ macro_rules! with_methods {
             on_websocket_frame(WebSocketFrame) -> AgentResponse,
             on_guardrail_inspect(GuardrailInspect) -> AgentResponse,
             on_configure(Configure) -> Result<(), String>;
+            on_request_recalled(event: RequestHeadersView<'_>),
             on_cancel(correlation_id: &str, reason: CancelReason),
             on_config_update_response(response: ConfigUpdateResponse),
             on_drain(duration_ms: u64, reason: DrainReason),

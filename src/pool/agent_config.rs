@@ -2,7 +2,9 @@
 
 use super::config::{AgentPoolConfig, LoadBalanceStrategy, Placement};
 use super::policy::{EventTimeouts, FailureMode, FlowControlMode};
-use crate::connection::{CircuitBreakerSettings, ConnectionConfig, Sampling};
+use crate::connection::{
+    CircuitBreakerSettings, ConnectionConfig, Sampling, SharedMemory, SharedMemoryConfig,
+};
 use crate::error::{AddError, InvalidEndpoint};
 use crate::handler::{AgentHandler, SharedHandler};
 use crate::protocol::EventType;
@@ -259,6 +261,7 @@ settings! {
     flow_control_wait_timeout => flow_control_wait_timeout: Duration,
     failure_mode => failure_mode: FailureMode,
     skip_unsubscribed_events => skip_unsubscribed_events: bool,
+    enforce_body_limits => enforce_body_limits: bool,
     circuit_breaker_threshold => circuit_breaker_threshold: u32,
     circuit_breaker_window => circuit_breaker_window: Duration,
     circuit_breaker_reset_timeout => circuit_breaker_reset_timeout: Duration,
@@ -270,6 +273,8 @@ settings! {
     timing_interval => timing_interval: u32,
     encodings => encodings: Vec<Encoding>,
     use_extension => use_extension: bool,
+    shared_memory => shared_memory: SharedMemory,
+    shared_memory_size => shared_memory_size: usize,
     #[cfg(feature = "grpc")]
     tls => tls: crate::TlsConfig,
     #[cfg(feature = "grpc")]
@@ -296,8 +301,20 @@ impl ResolvedConfig {
             .unwrap_or(self.request_timeout)
     }
 
-    pub(super) fn extension(&self) -> Option<Extension> {
-        self.use_extension.then_some(Extension::V1)
+    /// Returns the versions of the extension that agents may choose.
+    pub(super) fn extensions(&self) -> &'static [Extension] {
+        if self.use_extension {
+            &Extension::ALL
+        } else {
+            &[]
+        }
+    }
+
+    pub(super) fn shared_memory(&self) -> SharedMemoryConfig {
+        SharedMemoryConfig {
+            mode: self.shared_memory,
+            bytes: self.shared_memory_size,
+        }
     }
 
     /// Returns the maximum time that a call waits for the end of a pause; zero rejects it at once.
@@ -333,6 +350,7 @@ impl ResolvedConfig {
             max_failures: self.max_consecutive_errors,
             sampling: Sampling::one_in(self.timing_interval),
             frame_timeout: self.frame_timeout,
+            enforce_body_limit: self.enforce_body_limits,
         }
     }
 }

@@ -161,16 +161,21 @@ impl Member {
         }
     }
 
-    /// Opens a call on a connection, unless the agent did not subscribe to the event.
+    /// Opens a call on a connection, unless the agent did not subscribe to the event or does not
+    /// declare that it answers it.
     pub(super) fn open_on(
         &self,
         connection: &Arc<Connection>,
         binding: Binding,
         params: CallParams<'_>,
     ) -> Opened {
+        let capabilities = &connection.capabilities;
+        if params.kind == EventType::GuardrailInspect && !capabilities.answers_guardrails() {
+            return Err(CallEnd::Undeclared(params.kind));
+        }
         let is_skipped = self.config.skip_unsubscribed_events
             && params.kind != EventType::Configure
-            && !connection.capabilities.supports_event(params.kind);
+            && !capabilities.supports_event(params.kind);
         if is_skipped {
             return Err(CallEnd::Unsubscribed);
         }

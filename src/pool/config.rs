@@ -3,6 +3,7 @@
 use super::policy::{EventTimeouts, FailureMode, FlowControlMode};
 use crate::config_push::ConfigPusherConfig;
 use crate::configuration::configuration;
+use crate::connection::{BYTES_TO_AGENT, SharedMemory};
 use crate::memory::DEFAULT_LIMIT;
 use crate::metrics::MetricsCollectorConfig;
 use crate::protocol::DEFAULT_DRAIN_TIMEOUT;
@@ -117,6 +118,12 @@ configuration! {
         /// Allows events of kinds that an agent did not subscribe to without sending them. Settings
         /// ([`EventType::Configure`](crate::EventType::Configure)) are always sent.
         pub skip_unsubscribed_events: bool,
+        /// Fails events whose body exceeds the
+        /// [`max_body_size`](crate::control::AgentLimits::max_body_size) that an agent announced,
+        /// with [`MessageTooLarge`](crate::CallError::MessageTooLarge). Agents of
+        /// `zentinel-agent-protocol` announce 10 MiB unless they set something else, and the
+        /// proxies of that crate do not keep to it.
+        pub enforce_body_limits: bool,
         /// Least number of failures within `circuit_breaker_window` that opens an agent's circuit
         /// breaker; 0 disables the circuit breaker.
         ///
@@ -166,6 +173,10 @@ configuration! {
         pub max_correlation_affinities: usize,
         /// Limits for the metrics that agents report.
         pub reported_metrics: MetricsCollectorConfig,
+        /// Name by which the pool identifies itself to agents, in handshakes and registrations.
+        /// With the extension, agents treat all connections with one name as those of one proxy, so
+        /// every pool needs its own. `None` lets the pool choose a unique one.
+        pub proxy_id: Option<String>,
         /// Maximum number of lines per second that an agent may write to the proxy's log. Further
         /// lines are dropped and counted.
         pub max_agent_logs_per_second: u32,
@@ -181,6 +192,15 @@ configuration! {
         /// Offers tollgate's extension of the protocol to agents. Agents that do not know it ignore
         /// the offer. See "The extension" in docs/protocol.md.
         pub use_extension: bool,
+        /// Use of shared memory with agents that are connected by Unix sockets and use tollgate.
+        /// Agents that do not know it, or that refuse it, are asked through the socket. Off by
+        /// default.
+        pub shared_memory: SharedMemory,
+        /// Size in bytes of the memory that a connection writes to an agent, where shared memory is
+        /// used: 16 KiB to 4 MiB, rounded up to a power of two. The agent's side has its own. Both
+        /// count for `max_memory`, of which a connection may use a quarter at most with all that is
+        /// in use already; beyond it, it stays on its socket.
+        pub shared_memory_size: usize,
         /// TLS configuration for agents that are reached over TLS: authentication of agents, and of
         /// this proxy to them.
         #[cfg(feature = "grpc")]
@@ -190,6 +210,21 @@ configuration! {
         /// closes its connection. Agents have a limit of their own, which should be the same.
         #[cfg(feature = "grpc")]
         pub(crate) max_grpc_message_size: usize,
+    }
+}
+
+/// Returns the use of shared memory that is not configured.
+#[cfg(not(feature = "__sim"))]
+fn default_shared_memory() -> SharedMemory {
+    SharedMemory::Off
+}
+
+/// With `TOLLGATE_SHARED_MEMORY=on`, all tests use shared memory.
+#[cfg(feature = "__sim")]
+fn default_shared_memory() -> SharedMemory {
+    match std::env::var("TOLLGATE_SHARED_MEMORY").as_deref() {
+        Ok("on") => SharedMemory::Adaptive,
+        _ => SharedMemory::Off,
     }
 }
 
@@ -204,7 +239,7 @@ impl Default for AgentPoolConfig {
     /// * a circuit breaker that opens after 5 failures in 10 s, for 30 s
     /// * 5 min for pinned correlation ids
     /// * 10 MiB for a gRPC message, and 256 MiB of memory for what agents send
-    /// * MessagePack preferred, and the extension offered
+    /// * MessagePack preferred, and the extension offered, without shared memory
     fn default() -> Self {
         Self {
             connections_per_agent: 4,
@@ -222,6 +257,7 @@ impl Default for AgentPoolConfig {
             flow_control_wait_timeout: Duration::from_millis(100),
             failure_mode: FailureMode::Closed,
             skip_unsubscribed_events: false,
+            enforce_body_limits: true,
             circuit_breaker_threshold: 5,
             circuit_breaker_window: Duration::from_secs(10),
             circuit_breaker_reset_timeout: Duration::from_secs(30),
@@ -235,11 +271,14 @@ impl Default for AgentPoolConfig {
             correlation_affinity_ttl: Duration::from_secs(5 * 60),
             max_correlation_affinities: 100_000,
             reported_metrics: MetricsCollectorConfig::default(),
+            proxy_id: None,
             max_agent_logs_per_second: 100,
             config_push: ConfigPusherConfig::default(),
             timing_interval: 64,
             encodings: vec![Encoding::MessagePack, Encoding::Json],
             use_extension: true,
+            shared_memory: default_shared_memory(),
+            shared_memory_size: BYTES_TO_AGENT,
             #[cfg(feature = "grpc")]
             tls: crate::TlsConfig::default(),
             #[cfg(feature = "grpc")]

@@ -198,11 +198,36 @@ impl Member {
         snapshot: &Snapshot,
         runtime: Option<RuntimeId>,
     ) -> bool {
-        let open = snapshot
-            .connections_of(Origin::Forward)
-            .filter(|connection| connection.lifecycle.is_open())
-            .filter(|connection| runtime.is_none() || connection.runtime == runtime);
-        self.endpoint.is_some() && open.count() < self.config.connections_per_agent
+        let (open, staying) = forward_of(snapshot, runtime);
+        let wanted = self.config.connections_per_agent;
+        // The second limit bounds what an agent can cause that asks to move again and again.
+        self.endpoint.is_some() && staying < wanted && open < wanted.saturating_mul(2)
+    }
+
+    /// Retires the connections that the agent has asked to move away from, once others have taken
+    /// their place.
+    fn retire_moved(&self, runtime: Option<RuntimeId>) {
+        let lock = self.pool.lock();
+        let snapshot = self.snapshot_full();
+        let (open, staying) = forward_of(&snapshot, runtime);
+        if open == staying || staying < self.config.connections_per_agent || !snapshot.is_current()
+        {
+            return;
+        }
+        let is_moved = |connection: &Arc<Connection>| {
+            connection.origin == Origin::Forward
+                && is_of(connection, runtime)
+                && connection.lifecycle.is_open()
+                && !connection.lifecycle.is_staying()
+        };
+        let (moved, kept): (Vec<_>, Vec<_>) =
+            snapshot.connections().iter().cloned().partition(is_moved);
+        if moved.iter().all(|one| one.timeline.age() < MIN_AGE) {
+            self.reconnect.lost_connections(Lost::Brief);
+        }
+        self.set_snapshot(&lock, snapshot.with_connections(kept));
+        drop(lock);
+        self.retire(moved);
     }
 
     /// Removes closed connections from the snapshot. Returns `false` if the pool no longer has the
@@ -277,6 +302,7 @@ impl Member {
                 }
             }
         }
+        self.retire_moved(runtime);
     }
 
     /// Removes closed connections, and returns the endpoint to which connections are missing.
@@ -295,6 +321,22 @@ impl Member {
         let agent = &*state.shared.id;
         log_line!(info, agent, { agent }, "connected again");
     }
+}
+
+/// Returns the numbers of open forward connections, of one runtime if it is given: all, and those
+/// that need not be replaced.
+fn forward_of(snapshot: &Snapshot, runtime: Option<RuntimeId>) -> (usize, usize) {
+    let open = || {
+        snapshot
+            .connections_of(Origin::Forward)
+            .filter(|connection| connection.lifecycle.is_open() && is_of(connection, runtime))
+    };
+    let staying = open().filter(|connection| connection.lifecycle.is_staying());
+    (open().count(), staying.count())
+}
+
+fn is_of(connection: &Connection, runtime: Option<RuntimeId>) -> bool {
+    runtime.is_none() || connection.runtime == runtime
 }
 
 /// Logs the 1st, 2nd, 4th, 8th … failure in a row.

@@ -51,7 +51,7 @@ pub use policy::{EventTimeouts, FailureMode, FlowControlMode};
 pub use protocol_metrics::ProtocolMetrics;
 pub use reverse::{ReverseConnectionConfig, ReverseConnectionListener};
 pub use send::{Call, TimedCall};
-pub use stats::AgentPoolStats;
+pub use stats::{AgentPoolStats, SharedMemoryStats};
 
 use crate::config_push::{ConfigPusher, ConfigUpdateHandler};
 use crate::entropy::RandomState;
@@ -154,7 +154,7 @@ impl AgentPool {
                 &memory,
                 config.reported_metrics.clone(),
             )),
-            settings: SettingsStore::default(),
+            settings: SettingsStore::new(config.proxy_id.clone()),
             pusher: Arc::new(ConfigPusher::with_notify(
                 config.config_push.clone(),
                 Arc::clone(&maintenance.requested),

@@ -180,19 +180,21 @@ pub(super) struct Replacement {
     before: Option<Arc<Settings>>,
 }
 
-impl Default for SettingsStore {
-    fn default() -> Self {
-        let distinct = entropy::unique();
+impl SettingsStore {
+    /// Creates an empty store of a pool with this name, or with one that is unique to it.
+    pub(super) fn new(proxy_id: Option<String>) -> Self {
+        let unique = || {
+            let (process, distinct) = (entropy::process_id(), entropy::unique());
+            format!("tollgate-{process}-{distinct:016x}")
+        };
         Self {
-            proxy_id: format!("tollgate-{}-{distinct:016x}", entropy::process_id()),
+            proxy_id: proxy_id.unwrap_or_else(unique),
             by_agent: Mutex::default(),
             count: AtomicU64::new(0),
         }
     }
-}
 
-impl SettingsStore {
-    /// Returns the name by which the pool identifies itself to agents. It is unique to the pool.
+    /// Returns the name by which the pool identifies itself to agents.
     pub(super) fn proxy_id(&self) -> &str {
         &self.proxy_id
     }

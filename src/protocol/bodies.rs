@@ -20,25 +20,11 @@ fn decode<E: Error>(text: &str) -> Result<Bytes, E> {
         .map_err(|_| E::invalid_value(Unexpected::Str(text), &"base64 text"))
 }
 
-/// Serde functions for a body that may be absent.
-pub(super) mod optional {
-    use super::*;
-
-    pub(in crate::protocol) fn serialize<S: Serializer>(
-        data: &Option<Bytes>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match data {
-            Some(data) => super::serialize(data, serializer),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(in crate::protocol) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Bytes>, D::Error> {
-        Option::<Cow<'de, str>>::deserialize(deserializer)?
-            .map(|text| decode(&text))
-            .transpose()
+/// Returns the bytes of a text: what it encodes if it is base64, otherwise its own, and whether
+/// they are its own.
+pub(crate) fn from_text(text: &str) -> (Bytes, bool) {
+    match base64_simd::STANDARD.decode_to_vec(text) {
+        Ok(data) => (data.into(), false),
+        Err(_) => (Bytes::copy_from_slice(text.as_bytes()), true),
     }
 }

@@ -48,6 +48,12 @@ impl AgentCapabilities {
         }
     }
 
+    /// Returns whether the agent declares that it answers guardrail inspections, as a feature or as
+    /// a subscription. Events of that kind are refused otherwise, on both sides.
+    pub fn answers_guardrails(&self) -> bool {
+        self.features.guardrails || self.supports_event(EventType::GuardrailInspect)
+    }
+
     /// Returns whether the agent subscribes to this kind of event.
     pub fn supports_event(&self, event_type: EventType) -> bool {
         self.supported_events.contains(&event_type)

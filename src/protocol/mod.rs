@@ -7,7 +7,7 @@
 //! that lives elsewhere: in a proxy's own request when it is sent, in the received frame when an
 //! agent handles it.
 
-mod bodies;
+pub(crate) mod bodies;
 mod capabilities;
 mod control;
 mod decision;

@@ -55,6 +55,13 @@ pub enum BodyError {
         /// Index of the chunk, counted from 0.
         index: u32,
     },
+    /// The new content of a chunk is text that is not base64: see
+    /// [`BodyMutation::is_plain_text`].
+    #[error("an agent replaces body chunk {index} by text that is not base64")]
+    NotBase64 {
+        /// Index of the chunk, counted from 0.
+        index: u32,
+    },
 }
 
 impl HeldBody {
@@ -110,7 +117,8 @@ impl HeldBody {
     /// # Errors
     ///
     /// [`NoSuchChunk`](BodyError::NoSuchChunk) for a mutation that changes a chunk that is not
-    /// held, [`OverMemory`](BodyError::OverMemory) if the limit of the pool would be exceeded. The
+    /// held, [`NotBase64`](BodyError::NotBase64) for one whose text is not base64,
+    /// [`OverMemory`](BodyError::OverMemory) if the limit of the pool would be exceeded. The
     /// mutations before it have been applied by then.
     pub fn change<'m>(
         &mut self,
@@ -119,6 +127,9 @@ impl HeldBody {
         for mutation in mutations {
             let Some(data) = &mutation.data else { continue };
             let index = mutation.chunk_index;
+            if mutation.is_plain_text() {
+                return Err(BodyError::NotBase64 { index });
+            }
             let at = self
                 .position(index)
                 .ok_or(BodyError::NoSuchChunk { index })?;

@@ -7,6 +7,8 @@ pub(crate) mod grpc;
 mod handshake_limiter;
 mod local;
 mod peer;
+#[cfg(target_os = "linux")]
+mod shared;
 #[cfg(feature = "__sim")]
 #[path = "../../tests/simulator/hooks/transport.rs"]
 pub(crate) mod simulated;
@@ -21,7 +23,7 @@ pub(crate) use accept::accept;
 pub(crate) use endpoint::{Endpoint, split_address};
 pub(crate) use handshake_limiter::{HandshakeLimiter, HandshakeSlot, SharedLimiter};
 pub(crate) use peer::{Peer, PeerKey};
-pub(crate) use socket_file::SocketFile;
+pub(crate) use socket_file::{Existing, FileIdentity, SocketFile};
 pub(crate) use unix::{connect_to_proxy, second_descriptor, split_unix, split_unix_of_agent};
 
 use crate::connection::link::Link;

@@ -29,6 +29,31 @@ pub(crate) struct SocketFile {
     owner: u32,
 }
 
+/// Treatment of a file that lies at the path of a new socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Existing {
+    /// Is replaced if it is a socket that no process listens at. Otherwise it is an error.
+    Respected,
+    /// Is replaced at one stroke, whatever it is, so that there is a socket at every moment.
+    TakenOver,
+}
+
+/// Identifies a socket file, beyond the life of its listener.
+#[derive(Debug, Clone)]
+pub(crate) struct FileIdentity {
+    path: PathBuf,
+    device_and_inode: (u64, u64),
+}
+
+impl FileIdentity {
+    /// Returns whether another socket has taken the place of this one.
+    pub(crate) fn is_taken_over(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|file| {
+            file.file_type().is_socket() && (file.dev(), file.ino()) != self.device_and_inode
+        })
+    }
+}
+
 impl SocketFile {
     /// Listens at `path`. The file has the mode `mode`, and at no time a more permissive one.
     ///
@@ -37,18 +62,25 @@ impl SocketFile {
         path: &Path,
         mode: u32,
         backlog: u32,
+        existing: Existing,
     ) -> io::Result<(UnixListener, Self)> {
         // Held until the socket is bound: of two servers that find the same stale file, one must
         // not remove the other's new socket.
         let _folder = lock_folder(path).await?;
-        remove_stale(path).await?;
+        let bound_at = match existing {
+            Existing::Respected => {
+                remove_stale(path).await?;
+                path.to_owned()
+            }
+            Existing::TakenOver => path.with_file_name(format!(".{:08x}", fastrand::u32(..))),
+        };
         let socket = UnixSocket::new_stream()?;
         // The kernel creates the file with the mode of the unbound socket, reduced by the process's
         // umask.
         File::from(socket.as_fd().try_clone_to_owned()?)
             .set_permissions(Permissions::from_mode(mode))?;
-        socket.bind(path)?;
-        let bound = BoundFile::open(path)?;
+        socket.bind(&bound_at)?;
+        let bound = BoundFile::open(&bound_at)?;
         let file = bound.metadata()?;
         let owned = Self {
             path: path.to_owned(),
@@ -59,7 +91,22 @@ impl SocketFile {
             // The umask has removed bits that are wanted.
             bound.set_mode(mode)?;
         }
-        Ok((socket.listen(backlog)?, owned))
+        let listener = socket.listen(backlog)?;
+        if existing == Existing::TakenOver {
+            // Only now, when the new socket takes connections.
+            fs::rename(&bound_at, path).inspect_err(|_| {
+                let _ = fs::remove_file(&bound_at);
+            })?;
+        }
+        Ok((listener, owned))
+    }
+
+    /// Returns what tells whether another socket takes the place of this one.
+    pub(crate) fn identity(&self) -> FileIdentity {
+        FileIdentity {
+            path: self.path.clone(),
+            device_and_inode: self.identity,
+        }
     }
 
     /// Returns the owner of the file, which is the user that this process runs as.

@@ -26,7 +26,7 @@ pub(super) async fn connect(host: &str, port: u16) -> Result<Link, ConnectError>
     Ok(split_tcp(connect_stream(host, port).await?))
 }
 
-pub(super) async fn connect_stream(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+pub(crate) async fn connect_stream(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in lookup_host((host, port))
         .await

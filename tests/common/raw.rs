@@ -90,7 +90,7 @@ pub fn accept_handshake(encoding: &str) -> Value {
         "capabilities": {
             "agent_id": "raw", "name": "Raw", "version": "0", "supported_events": [1, 2],
             "features": {
-                "streaming_body": true, "websocket": false, "guardrails": false,
+                "streaming_body": true, "websocket": false, "guardrails": true,
                 "config_push": false, "metrics_export": false, "concurrent_requests": 1,
                 "cancellation": true, "flow_control": true, "health_reporting": true,
             },

@@ -176,7 +176,7 @@ pub fn registration(agent_id: &str, token: Option<&str>) -> Value {
         "capabilities": {
             "agent_id": agent_id, "name": "Raw", "version": "1", "supported_events": [1, 2, 3, 4],
             "features": {
-                "streaming_body": true, "websocket": false, "guardrails": false,
+                "streaming_body": true, "websocket": false, "guardrails": true,
                 "config_push": false, "metrics_export": false, "concurrent_requests": 10,
                 "cancellation": true, "flow_control": false, "health_reporting": false,
             },

@@ -253,11 +253,6 @@ fn undecodable(encoding: Encoding) -> Vec<(&'static str, Vec<u8>)> {
             json!("drop"),
         ),
         (
-            "a mutation that is not base64",
-            "response_body_mutation",
-            json!({"data": "?", "chunk_index": 0}),
-        ),
-        (
             "an unknown websocket decision",
             "websocket_decision",
             json!("maybe"),
@@ -288,6 +283,48 @@ fn undecodable(encoding: Encoding) -> Vec<(&'static str, Vec<u8>)> {
     nested["audit"]["custom"]["deep"] = deep;
     answers.push(("nested too deep", encode(encoding, &nested)));
     answers
+}
+
+#[tokio::test]
+async fn text_of_a_mutation_is_kept_as_it_came() {
+    for encoding in BOTH {
+        let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
+        for (text, bytes, is_plain) in [
+            ("aGVsbG8=", &b"hello"[..], false),
+            ("hello, world", b"hello, world", true),
+            ("", b"", false),
+        ] {
+            let pending = arrived(&pool, &mut connection, "c-1").await;
+            let mut answer = allowing("c-1");
+            answer["request_body_mutation"] = json!({"data": text, "chunk_index": 1});
+            let answer = encode(encoding, &answer);
+            connection.send(message::AGENT_RESPONSE, &answer).await;
+            let answer = result_of(pending).await.unwrap();
+            let mutation = answer.request_body_mutation.unwrap();
+            assert_eq!(mutation.data.as_deref(), Some(bytes), "{text}");
+            assert_eq!(mutation.text().as_deref(), Some(text));
+            assert_eq!(mutation.is_plain_text(), is_plain, "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn null_is_an_empty_list_or_map() {
+    for encoding in BOTH {
+        let (_agent, pool, mut connection) = raw_pool(config(encoding)).await;
+        let pending = arrived(&pool, &mut connection, "c-1").await;
+        let mut answer = allowing("c-1");
+        for field in ["request_headers", "response_headers", "routing_metadata"] {
+            answer[field] = Value::Null;
+        }
+        for field in ["tags", "rule_ids", "reason_codes"] {
+            answer["audit"][field] = Value::Null;
+        }
+        let answer = encode(encoding, &answer);
+        connection.send(message::AGENT_RESPONSE, &answer).await;
+        let answer = result_of(pending).await.unwrap();
+        assert_eq!(answer, tollgate::AgentResponse::default_allow());
+    }
 }
 
 #[tokio::test]

@@ -124,6 +124,65 @@ async fn each_event_type_has_its_own_timeout() {
 }
 
 #[tokio::test]
+async fn inspections_are_refused_by_an_agent_that_does_not_declare_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let capabilities = tollgate::AgentCapabilities::new("agent", "Agent", "1");
+    let handler = tollgate::handler_fn(capabilities, |_| async { AgentResponse::default_allow() });
+    let (path, _) = crate::common::serve_handler(Encoding::Json, &folder, handler).await;
+    let pool = crate::common::pool_with(config(Encoding::Json), &path).await;
+    let guardrail = GuardrailInspectEvent {
+        correlation_id: "c-1".into(),
+        inspection_type: GuardrailInspectionType::PiiDetection,
+        content: "text".into(),
+        model: None,
+        categories: Vec::new(),
+        route_id: None,
+        metadata: [].into(),
+    };
+    let agent = pool.agent("agent").unwrap();
+    let refused = agent.send("c-1", &guardrail).await;
+    assert!(
+        matches!(refused, Err(Error::Undeclared { .. })),
+        "{refused:?}"
+    );
+    // The agent refuses them from a proxy that asks all the same.
+    let mut proxy = crate::common::RawConnection::connect_in(&path, Encoding::Json).await;
+    let event = json!({
+        "correlation_id": "c-2", "inspection_type": "pii_detection", "content": "text",
+        "model": null, "categories": null, "route_id": null, "metadata": null,
+    });
+    proxy
+        .send_value(crate::common::message::GUARDRAIL_INSPECT, &event)
+        .await;
+    let (_, answer) = proxy.message().await;
+    assert_eq!(answer["decision"]["block"]["status"], 500, "{answer}");
+    let codes = &answer["audit"]["reason_codes"];
+    assert_eq!(*codes, json!(["agent_error", "undeclared"]));
+}
+
+#[tokio::test]
+async fn body_limits_of_agents_are_enforced_unless_that_is_off() {
+    for enforce in [true, false] {
+        let config = config(Encoding::Json).enforce_body_limits(enforce);
+        let capabilities = tollgate::AgentCapabilities::new("agent", "Agent", "1");
+        let capabilities = capabilities.with_limits(tollgate::control::AgentLimits {
+            max_body_size: 3,
+            ..tollgate::control::AgentLimits::default()
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let handler =
+            tollgate::handler_fn(capabilities, |_| async { AgentResponse::default_allow() });
+        let (path, _) = crate::common::serve_handler(Encoding::Json, &folder, handler).await;
+        let pool = crate::common::pool_with(config, &path).await;
+        let agent = pool.agent("agent").unwrap();
+        let chunk = RequestBodyChunkEvent::new("c-1", "four", 0, true);
+        let sent = agent.send("c-1", &chunk).await;
+        let is_refused = matches!(sent, Err(Error::MessageTooLarge { max: 3, .. }));
+        assert_eq!(is_refused, enforce, "{sent:?}");
+    }
+}
+
+#[tokio::test]
 async fn unsubscribed_events_can_be_skipped() {
     for encoding in BOTH {
         let config = config(encoding).skip_unsubscribed_events(true);

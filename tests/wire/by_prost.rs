@@ -259,9 +259,9 @@ fn audit(audit: proto::AuditMetadata) -> AuditMetadata {
 }
 
 fn mutation(mutation: proto::BodyMutation) -> BodyMutation {
-    BodyMutation {
-        data: mutation.data.map(Into::into),
-        chunk_index: mutation.chunk_index,
+    match mutation.data {
+        Some(data) => BodyMutation::replace(mutation.chunk_index, data),
+        None => BodyMutation::pass_through(mutation.chunk_index),
     }
 }
 

@@ -85,12 +85,13 @@ pub fn header_op() -> impl Strategy<Value = HeaderOp> {
 }
 
 pub fn mutation() -> impl Strategy<Value = BodyMutation> {
-    (option::of(vec(any::<u8>(), 0..50)), any::<u32>()).prop_map(|(data, chunk_index)| {
-        BodyMutation {
-            data: data.map(Bytes::from),
-            chunk_index,
-        }
-    })
+    let bytes = option::of(vec(any::<u8>(), 0..50));
+    let bytes = (bytes, any::<u32>()).prop_map(|(data, index)| match data {
+        Some(data) => BodyMutation::replace(index, data),
+        None => BodyMutation::pass_through(index),
+    });
+    let texts = (text(), any::<u32>()).prop_map(|(text, at)| BodyMutation::from_text(at, &text));
+    prop_oneof![bytes, texts]
 }
 
 pub fn custom_value() -> impl Strategy<Value = Value> {

@@ -52,10 +52,7 @@ fn json_copies_every_body() {
 #[test]
 fn last_mutation_of_a_response_is_not_copied() {
     let (request, response) = (body(1000), body(2000));
-    let mutated = |data: &Bytes| BodyMutation {
-        data: Some(data.clone()),
-        chunk_index: 0,
-    };
+    let mutated = |data: &Bytes| BodyMutation::replace(0, data.clone());
     let one = AgentResponse::default_allow().with_request_body_mutation(mutated(&request));
     let both = one.clone().with_response_body_mutation(mutated(&response));
     for (answer, last) in [(one, request), (both, response)] {

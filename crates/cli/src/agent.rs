@@ -3,12 +3,15 @@
 
 use crate::counted::{Counted, Counts};
 use crate::exit::{AgentFailure, UsageError};
+#[cfg(feature = "haproxy")]
+use crate::haproxy::HaproxyOptions;
 use crate::rules::{self, Effects, Phase, Rule, Rules, parse_path_prefix, parse_text};
 use crate::scrape;
 #[cfg(feature = "tls")]
-use crate::tls::{AgentTls, with_tls};
+use crate::tls::{AgentTls, is_encrypted, with_tls};
 use crate::values::{
-    parse_assignment, parse_duration, parse_encoding, parse_listen, parse_proxy, parse_timeout,
+    is_envoy, is_haproxy, parse_assignment, parse_duration, parse_encoding, parse_listen,
+    parse_proxy, parse_timeout,
 };
 use anyhow::Context;
 use clap::builder::NonEmptyStringValueParser;
@@ -33,8 +36,9 @@ use tracing_subscriber::filter::LevelFilter;
 pub(crate) struct Args {
     /// Endpoint to listen on: /path, unix:/path, tcp://address:port, or systemd: or systemd:NAME
     /// for sockets that systemd passes; with gRPC also grpc://address:port, grpcs://address:port,
-    /// grpc+unix:///path, tls://address:port, and grpc+systemd:, grpcs+systemd: and tls+systemd:.
-    /// May be repeated
+    /// grpc+unix:///path, tls://address:port, and grpc+systemd:, grpcs+systemd: and tls+systemd:;
+    /// for Envoy envoy://address:port, envoys://address:port and envoy+unix:///path; for HAProxy
+    /// haproxy://address:port and haproxy+unix:///path. May be repeated
     #[arg(long, value_name = "ENDPOINT", value_parser = parse_listen)]
     listen: Vec<String>,
     /// Proxy to dial: /path, unix:/path or tcp://host:port; with gRPC also tls://host:port. Lost
@@ -72,6 +76,12 @@ pub(crate) struct Args {
     /// Report the same metrics to every connected proxy at this interval, such as 10s
     #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
     report_every: Option<Duration>,
+    #[cfg(feature = "envoy")]
+    #[command(flatten)]
+    envoy: crate::envoy::AgentOptions,
+    #[cfg(feature = "haproxy")]
+    #[command(flatten)]
+    haproxy: HaproxyOptions,
     #[cfg(feature = "tls")]
     #[command(flatten)]
     tls: AgentTls,
@@ -163,8 +173,12 @@ fn set_headers(pairs: &[(String, String)]) -> Effects {
 
 /// Serves until SIGINT or SIGTERM, then finishes the calls in flight. A second signal stops at
 /// once.
-pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    #[cfg_attr(not(feature = "haproxy"), allow(unused_mut))] mut args: Args,
+) -> anyhow::Result<()> {
     let rules = args.rules.rules()?;
+    #[cfg(feature = "haproxy")]
+    args.haproxy.prepare(&rules);
     if args.metrics.is_none() && args.report_every.is_none() {
         return serve(&args, rules, |_| {}).await;
     }
@@ -239,23 +253,34 @@ async fn listen<H: AgentHandler>(
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let failed = |error| failure(&args.listen, &error);
     let mut server = AgentServer::builder(handler).encodings(args.encodings.clone());
+    let (of_envoy, mut endpoints): (Vec<_>, Vec<_>) = args
+        .listen
+        .iter()
+        .cloned()
+        .partition(|endpoint| is_envoy(endpoint));
     #[cfg(feature = "tls")]
-    let (tls, endpoints) = match args.tls.listening(&args.listen)? {
-        Some(tls) => (
-            Some(tls),
-            args.listen.iter().map(|it| with_tls(it)).collect(),
-        ),
-        None => (None, args.listen.clone()),
-    };
+    let tls = args.tls.listening(&args.listen)?;
     #[cfg(feature = "tls")]
-    if let Some(tls) = tls {
-        server = server.tls(tls);
+    if let Some(tls) = &tls {
+        endpoints = endpoints.iter().map(|it| with_tls(it)).collect();
+        if endpoints.iter().any(|endpoint| is_encrypted(endpoint)) {
+            server = server.tls(tls.clone());
+        }
     }
-    #[cfg(not(feature = "tls"))]
-    let endpoints = args.listen.clone();
-    for endpoint in endpoints {
+    #[cfg(feature = "haproxy")]
+    {
+        server = args.haproxy.listen(server, &endpoints).await?;
+    }
+    endpoints.retain(|endpoint| !is_haproxy(endpoint));
+    for endpoint in endpoints.drain(..) {
         server = server.listen(endpoint);
     }
+    #[cfg(feature = "envoy")]
+    for endpoint in of_envoy {
+        server = server.listen_on(args.envoy.listen(&endpoint, tls.as_ref()).await?);
+    }
+    #[cfg(not(feature = "envoy"))]
+    drop(of_envoy);
     with_control(server.control());
     let mut stopped = pin!(stopped);
     let server = tokio::select! {

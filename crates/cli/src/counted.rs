@@ -195,6 +195,10 @@ impl<H: AgentHandler> AgentHandler for Counted<H> {
         self.handler.on_configure(event).await
     }
 
+    fn on_request_recalled(&self, event: RequestHeadersView<'_>) {
+        self.handler.on_request_recalled(event);
+    }
+
     fn on_cancel(&self, correlation_id: &str, reason: CancelReason) {
         self.handler.on_cancel(correlation_id, reason);
     }

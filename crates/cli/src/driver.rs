@@ -68,15 +68,24 @@ pub(crate) async fn drive(
     length: Length,
 ) -> anyhow::Result<Measurement> {
     let run = Arc::new(Run::new(request_list, concurrency, length));
-    let mut workers = JoinSet::new();
-    for _ in 0..concurrency {
-        workers.spawn(work(agent.clone(), Arc::clone(&run), Tally::new()));
-    }
+    let workers = (0..concurrency).map(|_| work(agent.clone(), Arc::clone(&run), Tally::new()));
+    drive_workers(&run, workers.collect()).await
+}
+
+/// Runs the workers of a run, of which there are as many as it was made for, until all have ended.
+pub(crate) async fn drive_workers<W>(run: &Run, futures: Vec<W>) -> anyhow::Result<Measurement>
+where
+    W: Future<Output = Tally> + Send + 'static,
+{
     let mut collected = Collected {
-        tallies: Vec::with_capacity(concurrency),
+        tallies: Vec::with_capacity(futures.len()),
         timeline: Timeline::new(),
     };
-    run.start.wait().await;
+    let mut workers = JoinSet::new();
+    for future in futures {
+        workers.spawn(future);
+    }
+    run.begin().await;
     let began = Instant::now();
     run.watch(began, &mut workers, &mut collected).await?;
     let elapsed = began.elapsed();
@@ -92,7 +101,7 @@ struct Collected {
 }
 
 /// State shared by the workers of a run.
-struct Run {
+pub(crate) struct Run {
     request_list: RequestList,
     length: Length,
     start: Barrier,
@@ -116,7 +125,8 @@ struct WarmUpCounts {
 }
 
 impl Run {
-    fn new(request_list: RequestList, concurrency: usize, length: Length) -> Self {
+    /// Creates a run of this many workers.
+    pub(crate) fn new(request_list: RequestList, concurrency: usize, length: Length) -> Self {
         Self {
             request_list,
             length,
@@ -131,8 +141,18 @@ impl Run {
         }
     }
 
+    /// Waits until all workers are there.
+    pub(crate) async fn begin(&self) {
+        self.start.wait().await;
+    }
+
+    /// Returns a number for correlation ids, which differ from those of other runs.
+    pub(crate) fn nonce(&self) -> u64 {
+        self.nonce
+    }
+
     /// Returns the number of the next request, or `None` once the run is over.
-    fn next(&self) -> Option<u64> {
+    pub(crate) fn next(&self) -> Option<u64> {
         if self.is_stopped() {
             return None;
         }
@@ -144,6 +164,12 @@ impl Run {
             Length::Requests(requests) if number >= requests => None,
             _ => Some(number),
         }
+    }
+
+    /// Returns the request with this number.
+    #[cfg(feature = "envoy")]
+    pub(crate) fn request(&self, number: u64) -> &Request {
+        self.request_list.request(number)
     }
 
     fn begun(&self) -> u64 {
@@ -158,17 +184,23 @@ impl Run {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    fn stop(&self) {
+    /// Ends the run.
+    pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
     fn record_failure(&self, error: &CallError) {
-        self.errors.fetch_add(1, Ordering::Relaxed);
-        // Keeps only the first cause.
-        let _ = self.first_error.set(error.reason());
+        self.record_cause(error.reason());
         if is_final(error) {
             self.stop();
         }
+    }
+
+    /// Counts a failed request.
+    pub(crate) fn record_cause(&self, cause: String) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        // Keeps only the first cause.
+        let _ = self.first_error.set(cause);
     }
 
     /// Ends the warm-up after its requests or its time. Only the first call has an effect.
@@ -284,8 +316,8 @@ fn warm_at(length: Length, concurrency: usize) -> u64 {
 }
 
 async fn work(agent: Agent, run: Arc<Run>, mut tally: Tally) -> Tally {
-    let mut id = CorrelationId::new(run.nonce);
-    run.start.wait().await;
+    let mut id = CorrelationId::new(run.nonce());
+    run.begin().await;
     while let Some(number) = run.next() {
         let request = run.request_list.request(number);
         let began = Instant::now();

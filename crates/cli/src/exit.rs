@@ -47,6 +47,14 @@ impl AgentFailure {
     }
 }
 
+#[cfg(feature = "haproxy")]
+impl AgentFailure {
+    /// Returns the cause without the endpoint.
+    pub(crate) fn cause(&self) -> &str {
+        &self.cause
+    }
+}
+
 /// An error of the library about the agent of a command.
 pub(crate) trait AgentError {
     /// Returns the reason without the agent id. A command has one agent and identifies it by its

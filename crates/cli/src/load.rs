@@ -1,12 +1,16 @@
 //! `tollgate load`: measures an agent's throughput and latency under load.
 
-use crate::connect::{Connected, Target};
+use crate::connect::{Connected, LinkKind, Target};
 use crate::driver::{Length, drive};
 use crate::har;
 use crate::options::{LoadOptions, parse_seconds};
 use crate::recording::{Details, Recording, Stage};
 use crate::report::Report;
 use crate::traffic::RequestList;
+#[cfg(feature = "envoy")]
+use crate::values::is_envoy;
+#[cfg(feature = "haproxy")]
+use crate::values::is_haproxy;
 use crate::values::parse_size;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -45,6 +49,22 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let request_list = args.request_list()?;
     let page = args.options.page.open()?;
+    #[cfg(feature = "haproxy")]
+    if is_haproxy(&args.target.endpoint) {
+        let (began, length) = (SystemTime::now(), args.length());
+        let endpoint = &args.target.endpoint;
+        let measured = crate::haproxy::drive(endpoint, request_list, length, &args.options).await?;
+        let run = recording(endpoint, began, measured, "spop");
+        return run.conclude(page, args.options.json);
+    }
+    #[cfg(feature = "envoy")]
+    if is_envoy(&args.target.endpoint) {
+        let (began, length) = (SystemTime::now(), args.length());
+        let target = &args.target;
+        let measured = crate::envoy::drive(target, request_list, length, &args.options).await?;
+        let run = recording(&target.endpoint, began, measured, "ext_proc");
+        return run.conclude(page, args.options.json);
+    }
     let connected = args.options.connect(&args.target).await?;
     let concurrency = args.options.concurrency();
     let run = measure(
@@ -67,6 +87,7 @@ pub(crate) async fn measure(
     concurrency: usize,
 ) -> anyhow::Result<Recording> {
     let began = SystemTime::now();
+    let link = LinkKind::of(&connected.agent, endpoint);
     let measured = drive(&connected.agent, request_list, concurrency, length).await?;
     Ok(Recording {
         details: Details {
@@ -76,8 +97,28 @@ pub(crate) async fn measure(
             timeline: measured.timeline.points().to_vec(),
             stages: Stage::all(&connected.pool),
         },
-        report: Report::new(measured, encoding),
+        report: Report::new(measured, encoding, link),
     })
+}
+
+/// Records a run over the protocol of another proxy, which has no stages.
+#[cfg(any(feature = "envoy", feature = "haproxy"))]
+fn recording(
+    endpoint: &str,
+    began: SystemTime,
+    measured: crate::driver::Measurement,
+    encoding: &'static str,
+) -> Recording {
+    Recording {
+        details: Details {
+            endpoint: endpoint.to_owned(),
+            began_at: humantime::format_rfc3339_seconds(began).to_string(),
+            quantiles: measured.latencies.quantiles(),
+            timeline: measured.timeline.points().to_vec(),
+            stages: Vec::new(),
+        },
+        report: Report::new(measured, encoding, LinkKind::Socket),
+    }
 }
 
 impl Args {

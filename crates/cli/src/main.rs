@@ -5,7 +5,7 @@
 mod agent;
 mod browsers;
 mod child_agent;
-#[cfg(feature = "envoy")]
+#[cfg(any(feature = "envoy", feature = "haproxy"))]
 mod config;
 mod connect;
 mod correlation_id;
@@ -13,7 +13,11 @@ mod counted;
 mod demo;
 mod demo_traffic;
 mod driver;
+#[cfg(feature = "envoy")]
+mod envoy;
 mod exit;
+#[cfg(feature = "haproxy")]
+mod haproxy;
 mod har;
 mod latency;
 mod load;
@@ -61,9 +65,9 @@ enum Command {
     /// Start an agent in a child process, send it generated traffic and print the figures
     Demo(demo::Args),
     /// Run an agent with simple rules until SIGINT or SIGTERM
-    Agent(agent::Args),
+    Agent(Box<agent::Args>),
     /// Print the configuration with which a proxy asks an agent
-    #[cfg(feature = "envoy")]
+    #[cfg(any(feature = "envoy", feature = "haproxy"))]
     Config(config::Args),
     /// Print an agent's capabilities, and its handshake and ping times
     Probe(probe::Args),
@@ -79,8 +83,8 @@ impl Command {
     async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Demo(args) => demo::run(args).await,
-            Self::Agent(args) => agent::run(args).await,
-            #[cfg(feature = "envoy")]
+            Self::Agent(args) => agent::run(*args).await,
+            #[cfg(any(feature = "envoy", feature = "haproxy"))]
             Self::Config(args) => config::run(&args),
             Self::Probe(args) => probe::run(args).await,
             Self::Send(args) => send::run(args).await,

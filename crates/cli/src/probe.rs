@@ -1,17 +1,23 @@
 //! `tollgate probe`: an agent's capabilities, and its handshake and ping times.
 
-use crate::connect::{Target, connect};
+use crate::connect::{LinkChoice, LinkKind, Target, connect};
 use crate::exit::{AgentError, AgentFailure};
 use crate::output::{OutputError, micros, print_json, print_line, printable};
+#[cfg(feature = "envoy")]
+use crate::values::is_envoy;
+#[cfg(feature = "haproxy")]
+use crate::values::is_haproxy;
 use crate::values::parse_timeout;
 use serde::Serialize;
+use std::fmt::{self, Display, Formatter};
 use std::time::{Duration, Instant};
 use tollgate::{
     Agent, AgentCapabilities, Encoding,
     control::{AgentFeatures, AgentLimits},
 };
 
-const PINGS: usize = 5;
+/// Number of pings.
+pub(crate) const PINGS: usize = 5;
 
 /// Options of `tollgate probe`.
 #[derive(clap::Args)]
@@ -28,6 +34,14 @@ pub(crate) struct Args {
 
 /// Connects to an agent, pings it and prints a report.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    #[cfg(feature = "haproxy")]
+    if is_haproxy(&args.target.endpoint) {
+        return crate::haproxy::probe(&args.target.endpoint, args.timeout, args.json).await;
+    }
+    #[cfg(feature = "envoy")]
+    if is_envoy(&args.target.endpoint) {
+        return crate::envoy::probe(&args.target, args.timeout, args.json).await;
+    }
     let report = probe(&args.target, args.timeout).await?;
     if args.json {
         print_json(&report)
@@ -41,13 +55,16 @@ struct Report {
     endpoint: String,
     encoding: Encoding,
     extension: bool,
+    link: LinkKind,
+    /// Reason why the link is not shared memory.
+    link_refusal: Option<String>,
     handshake_us: f64,
     round_trip_us: RoundTrip,
     capabilities: AgentCapabilities,
 }
 
 #[derive(Serialize)]
-struct RoundTrip {
+pub(crate) struct RoundTrip {
     min: f64,
     median: f64,
     max: f64,
@@ -56,7 +73,7 @@ struct RoundTrip {
 async fn probe(target: &Target, timeout: Duration) -> anyhow::Result<Report> {
     let endpoint = &target.endpoint;
     let started = Instant::now();
-    let connected = connect(target, None, 1, timeout).await?;
+    let connected = connect(target, None, 1, timeout, LinkChoice::Auto).await?;
     let handshake = started.elapsed();
     let agent = &connected.agent;
     let closed = || AgentFailure::new(endpoint, "the connection was closed after the handshake");
@@ -64,6 +81,8 @@ async fn probe(target: &Target, timeout: Duration) -> anyhow::Result<Report> {
         endpoint: endpoint.clone(),
         encoding: agent.encoding().ok_or_else(closed)?,
         extension: agent.uses_extension().ok_or_else(closed)?,
+        link: LinkKind::of(agent, &target.endpoint),
+        link_refusal: agent.stats().shared_memory.refusal.map(|it| it.to_string()),
         handshake_us: micros(handshake),
         capabilities: agent.capabilities().ok_or_else(closed)?,
         round_trip_us: measure(agent, endpoint).await?,
@@ -78,12 +97,29 @@ async fn measure(agent: &Agent, endpoint: &str) -> Result<RoundTrip, AgentFailur
         })?;
         times.push(time);
     }
-    times.sort_unstable();
-    Ok(RoundTrip {
-        min: micros(times[0]),
-        median: micros(times[PINGS / 2]),
-        max: micros(times[PINGS - 1]),
-    })
+    Ok(RoundTrip::of(times))
+}
+
+impl RoundTrip {
+    /// Summarizes times, of which there is at least one.
+    pub(crate) fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        Self {
+            min: micros(times[0]),
+            median: micros(times[times.len() / 2]),
+            max: micros(times[times.len() - 1]),
+        }
+    }
+}
+
+impl Display for RoundTrip {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        let Self { min, median, max } = self;
+        write!(
+            formatter,
+            "min {min} µs, median {median} µs, max {max} µs of {PINGS} pings"
+        )
+    }
 }
 
 fn print_report(report: &Report) -> Result<(), OutputError> {
@@ -102,20 +138,20 @@ fn print_report(report: &Report) -> Result<(), OutputError> {
         "none"
     };
     print_field("extension", extension)?;
+    let link = match &report.link_refusal {
+        Some(reason) => format!("{}; no shared memory: {reason}", report.link.as_str()),
+        None => report.link.as_str().to_owned(),
+    };
+    print_field("link", &link)?;
     print_field("events", &events(agent))?;
     print_field("features", &features(&agent.features))?;
     print_field("limits", &limits(&agent.limits))?;
     print_field("handshake", &format!("{} µs", report.handshake_us))?;
-    print_field(
-        "round trip",
-        &format!(
-            "min {} µs, median {} µs, max {} µs of {PINGS} pings",
-            round_trip.min, round_trip.median, round_trip.max
-        ),
-    )
+    print_field("round trip", &round_trip.to_string())
 }
 
-fn print_field(name: &str, value: &str) -> Result<(), OutputError> {
+/// Prints a line of a report.
+pub(crate) fn print_field(name: &str, value: &str) -> Result<(), OutputError> {
     print_line(format_args!("{name:<12}{}", printable(value)))
 }
 

@@ -34,7 +34,7 @@ struct TrustOptions {
     dangerous_tls_without_verification: bool,
 }
 
-/// TLS options for connecting to an agent at `grpcs://` or `https://`.
+/// TLS options for connecting to an agent at `grpcs://`, `https://` or `envoys://`.
 #[derive(clap::Args, Default)]
 pub(crate) struct ClientTls {
     #[command(flatten)]
@@ -203,10 +203,17 @@ impl Identity<'_> {
 }
 
 /// Returns whether the scheme of an endpoint means TLS.
-fn is_encrypted(endpoint: &str) -> bool {
-    ["grpcs://", "https://", "tls://", "tls+", "grpcs+"]
-        .iter()
-        .any(|scheme| endpoint.starts_with(scheme))
+pub(crate) fn is_encrypted(endpoint: &str) -> bool {
+    [
+        "grpcs://",
+        "https://",
+        "tls://",
+        "tls+",
+        "grpcs+",
+        "envoys://",
+    ]
+    .iter()
+    .any(|scheme| endpoint.starts_with(scheme))
 }
 
 /// Returns the endpoint for a server that has a certificate: gRPC uses TLS then, whatever its

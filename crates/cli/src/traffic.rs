@@ -65,7 +65,7 @@ impl RequestList {
         &self.timestamp
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "haproxy"))]
     pub(crate) fn requests(&self) -> &[Request] {
         &self.requests
     }
@@ -132,6 +132,21 @@ impl Request {
         self
     }
 
+    #[cfg(any(feature = "envoy", feature = "haproxy"))]
+    pub(crate) fn method(&self) -> &str {
+        &self.method
+    }
+
+    #[cfg(any(feature = "envoy", feature = "haproxy"))]
+    pub(crate) fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    #[cfg(any(feature = "envoy", feature = "haproxy"))]
+    pub(crate) fn headers(&self) -> &[(Text, Text)] {
+        &self.headers
+    }
+
     /// Returns the request headers event.
     pub(crate) fn head<'a>(
         &'a self,
@@ -173,7 +188,7 @@ impl Request {
         })
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "envoy", feature = "haproxy"))]
     pub(crate) fn chunks(&self) -> &[BodyChunk<'static>] {
         &self.chunks
     }

@@ -72,6 +72,9 @@ pub(crate) fn parse_header(text: &str) -> Result<(String, String), String> {
 /// Checks an endpoint, `/path`, `unix:/path`, `tcp://host:port` or that of a gRPC server, and
 /// returns it unchanged.
 pub(crate) fn parse_endpoint(text: &str) -> Result<String, String> {
+    if is_haproxy(text) {
+        return check_haproxy(text);
+    }
     let is_local = is_tcp(text) || socket_path(text).starts_with('/');
     if is_local || (cfg!(feature = "grpc") && is_remote(text)) {
         return Ok(text.to_owned());
@@ -86,10 +89,28 @@ pub(crate) fn parse_endpoint(text: &str) -> Result<String, String> {
     Err(expected.to_owned())
 }
 
+/// Checks the endpoint of an agent that is asked as an agent or as Envoy does it, and returns it
+/// unchanged.
+pub(crate) fn parse_target(text: &str) -> Result<String, String> {
+    match is_envoy(text) {
+        true => parse_listen(text),
+        false => parse_endpoint(text),
+    }
+}
+
 /// Checks an endpoint to listen on and returns it unchanged. The library checks it in full.
 pub(crate) fn parse_listen(text: &str) -> Result<String, String> {
     const WITH_GRPC: [&str; 4] = ["tls://", "tls+systemd:", "grpc+systemd:", "grpcs+systemd:"];
     let is_of = |scheme: &&str| text.starts_with(*scheme);
+    if is_haproxy(text) {
+        return check_haproxy(text);
+    }
+    if is_envoy(text) {
+        return match cfg!(feature = "envoy") {
+            true => Ok(text.to_owned()),
+            false => Err("this command was built without `envoy`".to_owned()),
+        };
+    }
     if text.starts_with("systemd:") || (cfg!(feature = "grpc") && WITH_GRPC.iter().any(is_of)) {
         return Ok(text.to_owned());
     }
@@ -99,14 +120,43 @@ pub(crate) fn parse_listen(text: &str) -> Result<String, String> {
     parse_endpoint(text)
 }
 
+/// Returns whether an endpoint is one at which Envoy asks an agent.
+pub(crate) fn is_envoy(endpoint: &str) -> bool {
+    ["envoy://", "envoys://", "envoy+unix://"]
+        .iter()
+        .any(|scheme| endpoint.starts_with(scheme))
+}
+
 /// Returns whether an endpoint looks like that of a gRPC server. The library checks it in full.
 pub(crate) fn is_remote(endpoint: &str) -> bool {
     const SCHEMES: [&str; 5] = ["http://", "https://", "grpc://", "grpcs://", "grpc+unix://"];
+    if is_envoy(endpoint) {
+        return false;
+    }
     let has_port = || {
         let (host, port) = endpoint.rsplit_once(':')?;
         (!host.contains('/')).then(|| port.parse::<u16>().ok())?
     };
     SCHEMES.iter().any(|scheme| endpoint.starts_with(scheme)) || has_port().is_some()
+}
+
+/// Returns whether an endpoint is one for HAProxy, or is meant to be.
+pub(crate) fn is_haproxy(endpoint: &str) -> bool {
+    endpoint.starts_with("haproxy://") || endpoint.starts_with("haproxy+unix:")
+}
+
+/// Checks an endpoint for HAProxy and returns it unchanged.
+#[cfg(feature = "haproxy")]
+fn check_haproxy(text: &str) -> Result<String, String> {
+    match text.parse::<tollgate_haproxy::SpopEndpoint>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(not(feature = "haproxy"))]
+fn check_haproxy(_text: &str) -> Result<String, String> {
+    Err("this command was built without `haproxy`".to_owned())
 }
 
 /// Checks the endpoint of a proxy to dial and returns it unchanged.

@@ -25,7 +25,7 @@ impl Version {
     pub const ALL: [Self; 3] = [Self::V0_6_54, Self::V0_6_45, Self::V0_6_11];
 
     /// The versions that tests run against unless others are selected.
-    pub const DEFAULT: [Self; 2] = [Self::V0_6_54, Self::V0_6_45];
+    pub const DEFAULT: [Self; 1] = [Self::V0_6_54];
 
     /// Returns the version as text, such as `0.6.45`.
     pub const fn as_str(self) -> &'static str {
@@ -104,7 +104,7 @@ fn file_name(version: Version, best: Encoding) -> String {
 
 const fn build_command(version: Version) -> &'static str {
     match version {
-        Version::V0_6_45 | Version::V0_6_54 => "scripts/interop-peers",
-        Version::V0_6_11 => "scripts/interop-peers --all",
+        Version::V0_6_54 => "scripts/interop-peers",
+        Version::V0_6_45 | Version::V0_6_11 => "scripts/interop-peers --all",
     }
 }

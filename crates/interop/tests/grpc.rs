@@ -1,4 +1,4 @@
-//! Tollgate over gRPC with `zentinel-agent-protocol` 0.6.45, and with Python programs that use
+//! Tollgate over gRPC with `zentinel-agent-protocol` 0.6.54, and with Python programs that use
 //! grpcio.
 
 #![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
@@ -85,7 +85,7 @@ fn without_lost_fields(mut response: AgentResponse) -> AgentResponse {
 }
 
 fn zentinel() -> Peer {
-    Peer::find(Version::V0_6_45, Encoding::MessagePack)
+    Peer::find(Version::V0_6_54, Encoding::MessagePack)
 }
 
 #[tokio::test]

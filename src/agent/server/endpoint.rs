@@ -7,7 +7,7 @@ use crate::error::{BindError, InvalidEndpoint};
 use crate::transport::grpc::{GrpcAddress, Http2Connection, Security};
 #[cfg(feature = "tls")]
 use crate::transport::tls::{Acceptor, TlsServerConfig};
-use crate::transport::{BACKLOG, Endpoint, SocketFile, split_address, tcp};
+use crate::transport::{BACKLOG, Endpoint, Existing, FileIdentity, SocketFile, split_address, tcp};
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -48,6 +48,8 @@ enum Address {
 pub(super) struct SocketSettings {
     /// Mode of socket files.
     pub(super) mode: u32,
+    /// Treatment of files at the paths of socket files.
+    pub(super) existing: Existing,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<TlsServerConfig>,
     /// Takes HTTP/2 connections.
@@ -66,7 +68,7 @@ pub(super) struct SocketListener {
     #[cfg(feature = "grpc")]
     http2: Option<mpsc::Sender<Http2Connection>>,
     /// Removes the socket file when the listener is dropped.
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
 }
 
 impl FromStr for ListenEndpoint {
@@ -137,7 +139,7 @@ impl ListenEndpoint {
         };
         #[cfg(feature = "tls")]
         let acceptor = self.acceptor(text, settings)?;
-        let sockets = self.open(settings.mode).await.map_err(failed)?;
+        let sockets = self.open(settings).await.map_err(failed)?;
         let listener = |(socket, file): (ListeningSocket, _)| {
             if self.uses_tls && matches!(socket, ListeningSocket::Unix(_)) {
                 return Err(io::Error::new(
@@ -152,17 +154,21 @@ impl ListenEndpoint {
                 acceptor: acceptor.clone(),
                 #[cfg(feature = "grpc")]
                 http2: self.uses_grpc.then(|| settings.http2.clone()),
-                _file: file,
+                file,
             })
         };
         let listeners: io::Result<_> = sockets.into_iter().map(listener).collect();
         listeners.map_err(failed)
     }
 
-    async fn open(&self, mode: u32) -> io::Result<Vec<(ListeningSocket, Option<SocketFile>)>> {
+    async fn open(
+        &self,
+        settings: &SocketSettings,
+    ) -> io::Result<Vec<(ListeningSocket, Option<SocketFile>)>> {
         match &self.address {
             Address::Unix(path) => {
-                let (listener, file) = SocketFile::listen(path, mode, BACKLOG).await?;
+                let (listener, file) =
+                    SocketFile::listen(path, settings.mode, BACKLOG, settings.existing).await?;
                 Ok(vec![(ListeningSocket::Unix(listener), Some(file))])
             }
             Address::Tcp(host, port) => {
@@ -232,6 +238,11 @@ impl Listener for SocketListener {
 }
 
 impl SocketListener {
+    /// Returns what tells whether another server has taken over the socket file, if there is one.
+    pub(super) fn file_identity(&self) -> Option<FileIdentity> {
+        self.file.as_ref().map(SocketFile::identity)
+    }
+
     #[cfg_attr(not(feature = "tls"), allow(clippy::unused_self))]
     fn secure(&self, stream: tokio::net::TcpStream) -> Socket {
         #[cfg(feature = "tls")]

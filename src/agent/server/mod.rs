@@ -5,6 +5,7 @@ mod dialing;
 mod endpoint;
 mod inherited;
 pub(super) mod listener;
+mod other_limits;
 mod other_protocol;
 mod places;
 pub(super) mod sessions;
@@ -16,6 +17,7 @@ mod stream_socket;
 mod tls;
 
 pub use listener::{Incoming, Listener};
+pub use other_limits::SessionMemory;
 pub use other_protocol::{NotAsked, OtherSession};
 #[cfg(feature = "__sim")]
 pub use simulated::Simulated;
@@ -28,10 +30,12 @@ use super::dial::DialSettings;
 #[cfg(feature = "grpc")]
 use super::grpc::GrpcServer;
 use crate::configuration::setters;
+use crate::connection::{BYTES_TO_PROXY, SharedMemory, SharedMemoryConfig};
 use crate::debug_fields::debug_fields;
 use crate::error::BindError;
 use crate::handler::AgentHandler;
 use crate::protocol::DEFAULT_DRAIN_TIMEOUT;
+use crate::transport::{Existing, FileIdentity};
 use crate::wire::{DEFAULT_FRAME_TIMEOUT, Encoding};
 use endpoint::{ListenEndpoint, SocketSettings};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -40,6 +44,13 @@ use sessions::{SessionLimits, Sessions};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// Interval at which a server checks whether another one has taken over its socket files.
+const TAKE_OVER_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Silence after which a connection is closed whose proxy cannot be asked to move away from it.
+const MOVE_SILENCE: Duration = Duration::from_millis(20);
 
 /// Serves an agent: listens for proxies, dials proxies, or both.
 ///
@@ -63,6 +74,8 @@ pub struct AgentServer<H> {
     listeners: Vec<Box<dyn DynListener>>,
     dialing: super::dial::Dialing,
     drain_timeout: Duration,
+    /// Socket files whose take-over ends the server.
+    files: Vec<FileIdentity>,
     #[cfg(feature = "grpc")]
     grpc: Option<GrpcServer>,
 }
@@ -75,6 +88,7 @@ pub struct AgentServerBuilder<H> {
     endpoints: Vec<String>,
     listeners: Vec<Box<dyn DynListener>>,
     socket_mode: u32,
+    existing: Existing,
     limits: SessionLimits,
     drain_timeout: Duration,
     #[cfg(feature = "tls")]
@@ -93,12 +107,17 @@ impl<H: AgentHandler> AgentServer<H> {
             endpoints: Vec::new(),
             listeners: Vec::new(),
             socket_mode: 0o600,
+            existing: Existing::Respected,
             limits: SessionLimits {
                 encodings: vec![Encoding::MessagePack, Encoding::Json],
                 max_connections: 1024,
                 max_concurrent: 1024,
                 handshake_timeout: Duration::from_secs(5),
                 frame_timeout: DEFAULT_FRAME_TIMEOUT,
+                shared_memory: SharedMemoryConfig {
+                    mode: SharedMemory::Adaptive,
+                    bytes: BYTES_TO_PROXY,
+                },
             },
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             #[cfg(feature = "tls")]
@@ -148,6 +167,16 @@ impl<H: AgentHandler> AgentServerBuilder<H> {
         /// connect.
         socket_mode(self, mode: u32) => self.socket_mode = mode;
 
+        /// Takes socket files over from a server that listens there, for restarts without a gap:
+        /// there is a socket at every moment, and new connections go to this server. Any other file
+        /// at the path is replaced as well.
+        ///
+        /// In turn this server ends when others have taken over all its socket files. Start the new
+        /// process, and the old one ends by itself: it asks its proxies to move to new connections,
+        /// and serves those that they have until they are done. Proxies without tollgate's
+        /// extension cannot be asked; their connections are closed after a moment of silence.
+        take_over_socket_files(self) => self.existing = Existing::TakenOver;
+
         /// Sets the certificate for endpoints with TLS.
         #[cfg(feature = "tls")]
         tls(self, tls: crate::TlsServerConfig) => self.tls = Some(tls);
@@ -192,6 +221,16 @@ impl<H: AgentHandler> AgentServerBuilder<H> {
         /// connection whose frame neither is complete nor has grown by 64 KiB after that time, and
         /// again after each further such time, is closed.
         frame_timeout(self, timeout: Duration) => self.limits.frame_timeout = timeout;
+
+        /// Sets the use of shared memory with proxies that are connected by Unix sockets and offer
+        /// it; [`SharedMemory::Adaptive`] by default.
+        shared_memory(self, mode: SharedMemory) => self.limits.shared_memory.mode = mode;
+
+        /// Sets the size in bytes of the memory that a connection writes to a proxy, where shared
+        /// memory is used: 16 KiB to 4 MiB, rounded up to a power of two; 64 KiB by default. The
+        /// proxy's side has its own. Both count for `max_memory`, of which a connection may use a
+        /// quarter at most with all that is in use already; beyond it, it stays on its socket.
+        shared_memory_size(self, bytes: usize) => self.limits.shared_memory.bytes = bytes;
 
         /// Sets the time limit for unfinished events when the server stops, 30 s by default.
         drain_timeout(self, timeout: Duration) => self.drain_timeout = timeout;
@@ -241,22 +280,28 @@ impl<H: AgentHandler> AgentServerBuilder<H> {
         let grpc = GrpcServer::new(self.max_message);
         let settings = SocketSettings {
             mode: self.socket_mode,
+            existing: self.existing,
             #[cfg(feature = "tls")]
             tls: self.tls,
             #[cfg(feature = "grpc")]
             http2: grpc.incoming(),
         };
-        let mut listeners = self.listeners;
+        let (mut listeners, mut files) = (self.listeners, Vec::new());
         for (endpoint, text) in endpoints.iter().zip(&self.endpoints) {
             for listener in endpoint.listen(text, &settings).await? {
+                files.extend(listener.file_identity());
                 listeners.push(Box::new(listener));
             }
+        }
+        if self.existing == Existing::Respected {
+            files.clear();
         }
         Ok(AgentServer {
             sessions: Arc::new(Sessions::new(self.handler, self.control, self.limits)),
             listeners,
             dialing,
             drain_timeout: self.drain_timeout,
+            files,
             #[cfg(feature = "grpc")]
             grpc: endpoints
                 .iter()
@@ -333,6 +378,7 @@ impl<H: AgentHandler> AgentServer<H> {
         let mut accepting: FuturesUnordered<_> = accepting
             .map(|listener| sessions.0.accept(&**listener))
             .collect();
+        let mut is_taken_over = false;
         tokio::select! {
             biased;
             () = shutdown => {}
@@ -341,6 +387,8 @@ impl<H: AgentHandler> AgentServer<H> {
                 while accepting.next().await.is_some() {}
                 pending::<()>().await;
             } => {}
+            // Last, so that the connections which still came here are accepted before.
+            () = taken_over(&self.files) => is_taken_over = true,
         }
         drop(accepting);
         #[cfg(feature = "grpc")]
@@ -349,6 +397,10 @@ impl<H: AgentHandler> AgentServer<H> {
             None => None,
         };
         drop(self.listeners);
+        if is_taken_over {
+            let moved = sessions.0.control.move_away(MOVE_SILENCE);
+            let _ = timeout(self.drain_timeout, moved).await;
+        }
         let drained = sessions.0.drain(self.drain_timeout);
         #[cfg(feature = "grpc")]
         if let Some(grpc) = grpc {
@@ -358,6 +410,21 @@ impl<H: AgentHandler> AgentServer<H> {
         drained.await;
         Ok(())
     }
+}
+
+/// Completes when other servers have taken over all socket files, and the connections that were
+/// made before have been accepted. Never completes if there are none.
+async fn taken_over(files: &[FileIdentity]) {
+    if files.is_empty() {
+        pending::<()>().await;
+    }
+    loop {
+        sleep(TAKE_OVER_INTERVAL).await;
+        if files.iter().all(FileIdentity::is_taken_over) {
+            break;
+        }
+    }
+    sleep(TAKE_OVER_INTERVAL).await;
 }
 
 /// Sessions that end when this is dropped.

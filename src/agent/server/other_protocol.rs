@@ -7,11 +7,13 @@ use crate::debug_fields::debug_fields;
 use crate::error::ConnectError;
 use crate::handler::{AgentHandler, AnyHandler};
 use crate::memory::MemoryCharge;
-use crate::protocol::{AgentCapabilities, AgentResponse, CancelReason};
+use crate::protocol::events::RequestHeaders;
+use crate::protocol::{AgentCapabilities, AgentResponse, CancelReason, HeaderSource};
 use crate::transport::HandshakeSlot;
 use crate::wire::{BorrowedHeaders, Event, IncomingEvent};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 /// A session of a protocol other than agent protocol v2, for
@@ -42,6 +44,9 @@ pub struct OtherSession {
     places: Arc<Places>,
     place: Option<OwnedSemaphorePermit>,
     established: Option<oneshot::Sender<()>>,
+    pub(super) handle: Arc<SessionHandle>,
+    pub(super) max_concurrent: usize,
+    pub(super) frame_timeout: Duration,
 }
 
 impl OtherSession {
@@ -54,6 +59,7 @@ impl OtherSession {
     /// connections than its limit. Events may be asked for afterwards.
     pub async fn established(&mut self) {
         self.place = Some(self.places.acquire().await);
+        self.handle.set_place(true);
         if let Some(established) = self.established.take() {
             // Fails only if the server is closing the session.
             let _ = established.send(());
@@ -83,10 +89,31 @@ impl OtherSession {
         correlation_id: &str,
         event: &E,
     ) -> Result<AgentResponse, NotAsked> {
+        self.handle.mark_active();
         let mut headers = BorrowedHeaders::new();
         let event = IncomingEvent::borrowed(event, correlation_id, &mut headers)
             .map_err(|error| NotAsked(error.to_string()))?;
         Ok(self.handler.answer(event).await)
+    }
+
+    /// Tells the handler what the peer says again of a request's head, before an event about the
+    /// response to it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ask`](Self::ask).
+    pub fn recall<S: HeaderSource>(
+        &self,
+        correlation_id: &str,
+        head: &RequestHeaders<'_, S>,
+    ) -> Result<(), NotAsked> {
+        let mut headers = BorrowedHeaders::new();
+        let event = IncomingEvent::borrowed(head, correlation_id, &mut headers)
+            .map_err(|error| NotAsked(error.to_string()))?;
+        if let IncomingEvent::RequestHeaders(head) = event {
+            self.handler.on_request_recalled(head);
+        }
+        Ok(())
     }
 
     /// Tells the handler that the peer has cancelled an exchange. Drop the futures of
@@ -133,6 +160,9 @@ pub(super) async fn serve_other<H: AgentHandler>(
         places: Arc::clone(&sessions.places),
         place: None,
         established: Some(established),
+        handle: Arc::clone(&handle),
+        max_concurrent: sessions.limits.max_concurrent,
+        frame_timeout: sessions.limits.frame_timeout,
     });
     let mut has_ended = false;
     let handshake = async {

@@ -1,14 +1,15 @@
 //! Sockets for listeners of other protocols.
 
 use super::inherited::ListeningSocket;
-#[cfg(feature = "tls")]
-use crate::TlsServerConfig;
 use crate::debug_fields::debug_fields;
+use crate::error::ConnectError;
 #[cfg(feature = "tls")]
-use crate::error::{ConnectError, InvalidTls};
+use crate::error::{InvalidTls, TlsFailure};
 #[cfg(feature = "tls")]
 use crate::transport::tls::Acceptor;
-use crate::transport::{BACKLOG, SocketFile, tcp};
+use crate::transport::{BACKLOG, Existing, SocketFile, tcp};
+#[cfg(feature = "tls")]
+use crate::{TlsConfig, TlsServerConfig};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -49,7 +50,7 @@ impl StreamSocket {
     /// Another process listens there, the path is a file that is not a socket, or a system call
     /// fails.
     pub async fn unix(path: &Path, mode: u32) -> io::Result<Self> {
-        let (listener, file) = SocketFile::listen(path, mode, BACKLOG).await?;
+        let (listener, file) = SocketFile::listen(path, mode, BACKLOG, Existing::Respected).await?;
         Ok(Self {
             socket: ListeningSocket::Unix(listener),
             _file: Some(file),
@@ -79,17 +80,55 @@ impl StreamSocket {
     }
 }
 
-/// An accepted connection of a [`StreamSocket`].
+/// A connection: one that a [`StreamSocket`] has accepted, or one of a client of such a protocol.
 pub struct Stream(StreamKind);
 
 enum StreamKind {
     Tcp(TcpStream),
     Unix(UnixStream),
     #[cfg(feature = "tls")]
-    Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    Tls(Box<tokio_rustls::TlsStream<TcpStream>>),
 }
 
 debug_fields!(Stream, |self|);
+
+impl Stream {
+    /// Connects to a TCP port.
+    ///
+    /// # Errors
+    ///
+    /// The host cannot be resolved, or refuses the connection.
+    pub async fn connect_tcp(host: &str, port: u16) -> Result<Self, ConnectError> {
+        let stream = tcp::connect_stream(host, port).await?;
+        Ok(Self(StreamKind::Tcp(stream)))
+    }
+
+    /// Connects to a Unix socket.
+    ///
+    /// # Errors
+    ///
+    /// No process listens there, or this one may not connect.
+    pub async fn connect_unix(path: &Path) -> io::Result<Self> {
+        Ok(Self(StreamKind::Unix(UnixStream::connect(path).await?)))
+    }
+
+    /// Connects to a TCP port with TLS, for HTTP/2.
+    ///
+    /// # Errors
+    ///
+    /// The settings are not usable, the host refuses the connection, or the handshake fails.
+    #[cfg(feature = "tls")]
+    pub async fn connect_http2(
+        config: &TlsConfig,
+        host: &str,
+        port: u16,
+    ) -> Result<Self, ConnectError> {
+        let invalid = |error: InvalidTls| TlsFailure::Other(error.to_string());
+        let connector = config.http2_connector().map_err(invalid)?;
+        let stream = connector.connect_http2(host, port).await?;
+        Ok(Self(StreamKind::Tls(Box::new(stream))))
+    }
+}
 
 /// Accepts TLS connections for HTTP/2 on the [`Stream`]s of TCP sockets.
 #[cfg(feature = "tls")]
@@ -117,7 +156,7 @@ impl TlsHandshake {
             return Err(io::Error::new(io::ErrorKind::Unsupported, unsupported).into());
         };
         let stream = self.0.accept_stream(stream).await?;
-        Ok(Stream(StreamKind::Tls(Box::new(stream))))
+        Ok(Stream(StreamKind::Tls(Box::new(stream.into()))))
     }
 }
 

@@ -4,12 +4,16 @@ use super::collector::{MetricsCollector, MetricsCollectorConfig};
 use super::dropped::{DropReason, DroppedSeries};
 use super::families::Families;
 use super::labels::write_labels;
-use super::sample::{Histogram, Kind, Read, Reading, Reported, Rules, Sample};
+use super::sample::{Histogram, Kind, Read, Reading, Reported, Rules, Sample, is_metric_name};
 use super::text::Exposition;
+use crate::configuration::setters;
 use crate::lock::lock;
 use crate::protocol::MetricsReport;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+
+/// Default name of the gauge that carries the service and the instance as labels.
+const INFO_METRIC: &str = "tollgate_info";
 
 /// Maximum number of the proxy's own series.
 const MAX_SERIES: usize = 10_000;
@@ -22,7 +26,8 @@ const MAX_LABELS: usize = 32;
 
 /// Aggregator of the proxy's own metrics and those that its agents report, for export on one page.
 ///
-/// The proxy's own series are limited (10,000 series, 32 labels each, 16 MiB on the page) and
+/// The proxy's own series are limited (10,000 series, 32 labels each, 16 MiB on the page; see
+/// [`with_own_limits`](Self::with_own_limits)) and
 /// checked in the same way as reported ones. Invalid ones are dropped and counted
 /// ([`UnifiedMetricsAggregator::dropped`]). If an agent reports a metric of the same name as one of
 /// the proxy's, only the proxy's is exported.
@@ -41,6 +46,10 @@ const MAX_LABELS: usize = 32;
 pub struct UnifiedMetricsAggregator {
     service_name: String,
     instance_id: String,
+    info_metric: String,
+    agents_comment: Option<String>,
+    max_series: usize,
+    max_bytes: usize,
     own: Mutex<ProxySeries>,
     agents: Arc<MetricsCollector>,
 }
@@ -78,9 +87,38 @@ impl UnifiedMetricsAggregator {
         Self {
             service_name: service_name.into(),
             instance_id: instance_id.into(),
+            info_metric: INFO_METRIC.to_owned(),
+            agents_comment: None,
+            max_series: MAX_SERIES,
+            max_bytes: MAX_BYTES,
             own: Mutex::default(),
             agents,
         }
+    }
+
+    setters! {
+        /// Sets the name of the gauge that carries the service and the instance as labels,
+        /// `tollgate_info` by default. A text that is not a valid name of a metric is ignored.
+        with_info_metric(self, name: impl Into<String>) => {
+            let name = name.into();
+            if is_metric_name(&name) {
+                self.info_metric = name;
+            }
+        };
+
+        /// Sets a comment that is written before the metrics of agents, such as `Agent metrics`.
+        /// Without one there is none, which is what parsers of OpenMetrics need. Control characters
+        /// are left out.
+        with_agents_comment(self, comment: impl Into<String>) => {
+            let mut comment = comment.into();
+            comment.retain(|char| !char.is_control());
+            self.agents_comment = Some(comment);
+        };
+
+        /// Sets the limits of the proxy's own series: their number, and the bytes that they take on
+        /// the page.
+        with_own_limits(self, series: usize, bytes: usize) =>
+            (self.max_series, self.max_bytes) = (series, bytes);
     }
 
     /// Returns the collector of the metrics that agents report.
@@ -154,7 +192,7 @@ impl UnifiedMetricsAggregator {
     pub fn export_prometheus(&self) -> String {
         let mut out = Exposition::default();
         out.begin(
-            "tollgate_info",
+            &self.info_metric,
             Some("The service and the instance that export this page."),
             Kind::Gauge,
         );
@@ -162,10 +200,13 @@ impl UnifiedMetricsAggregator {
             ("instance", &*self.instance_id),
             ("service", &*self.service_name),
         ]);
-        out.series("tollgate_info", &labels, &Reading::Gauge(1.0));
+        out.series(&self.info_metric, &labels, &Reading::Gauge(1.0));
         let own = lock(&self.own).families.snapshot();
         for family in &own {
             family.write(&mut out);
+        }
+        if let Some(comment) = &self.agents_comment {
+            out.comment(comment);
         }
         let shadowed = self.agents.write_besides(&mut out, |family| {
             !lock(&self.own).families.collides_with(family)
@@ -191,7 +232,7 @@ impl UnifiedMetricsAggregator {
         read: Read<'_>,
         change: impl FnOnce(&mut Reading, Reading),
     ) {
-        let reserved = ["tollgate_info", "tollgate_reported_"].map(str::to_owned);
+        let reserved = [&*self.info_metric, "tollgate_reported_"].map(str::to_owned);
         let rules = Rules {
             max_labels: MAX_LABELS,
             reserved_prefixes: &reserved,
@@ -204,8 +245,11 @@ impl UnifiedMetricsAggregator {
             read,
         };
         let sample = rules.check(reported);
+        let (max_series, max_bytes) = (self.max_series, self.max_bytes);
         let mut own = lock(&self.own);
-        if let Err(reason) = sample.and_then(|sample| own.families.update(sample, change)) {
+        let families = &mut own.families;
+        let update = |sample| families.update(sample, change, max_series, max_bytes);
+        if let Err(reason) = sample.and_then(update) {
             own.dropped.add(reason, 1);
         }
     }
@@ -222,15 +266,17 @@ impl Families<()> {
         &mut self,
         sample: Sample<'_>,
         change: impl FnOnce(&mut Reading, Reading),
+        max_series: usize,
+        max_bytes: usize,
     ) -> Result<(), DropReason> {
         if let Some(series) = self.find(&sample)? {
             change(&mut series.reading, sample.reading);
             return Ok(());
         }
-        if self.len() >= MAX_SERIES {
+        if self.len() >= max_series {
             return Err(DropReason::TooManySeries);
         }
-        if self.bytes() + sample.size() > MAX_BYTES {
+        if self.bytes() + sample.size() > max_bytes {
             return Err(DropReason::TooManyBytes);
         }
         self.put(sample, ());

@@ -241,7 +241,7 @@ fn is_part_of_histogram(name: &str) -> bool {
         .any(|suffix| name.ends_with(suffix))
 }
 
-fn is_metric_name(name: &str) -> bool {
+pub(super) fn is_metric_name(name: &str) -> bool {
     is_name(name, |byte| {
         byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':')
     })

@@ -17,6 +17,11 @@ impl Exposition {
         self.line(format_args!("# TYPE {name} {}", kind.as_str()));
     }
 
+    /// Writes a comment of one line.
+    pub(super) fn comment(&mut self, text: &str) {
+        self.line(format_args!("# {text}"));
+    }
+
     /// Writes a series. `labels` comes from [`write_labels`](super::write_labels).
     pub(in crate::metrics) fn series(&mut self, name: &str, labels: &str, reading: &Reading) {
         match reading {

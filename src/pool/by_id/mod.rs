@@ -122,6 +122,13 @@ impl AgentPool {
     pub fn unpin(&self, correlation_id: &str) {
         self.inner.affinities.unpin_all(correlation_id);
     }
+
+    /// Unpins correlation ids for which no event came for
+    /// [`correlation_affinity_ttl`](super::AgentPoolConfig::correlation_affinity_ttl), and returns
+    /// their number. Maintenance does this by itself.
+    pub fn unpin_expired(&self) -> usize {
+        self.inner.affinities.remove_expired()
+    }
 }
 
 impl Member {

@@ -4,7 +4,7 @@ use super::config::{Authentication, ReverseConnectionConfig};
 use super::listener::ReverseConnectionListener;
 use super::socket::{ListenAddress, Socket};
 use crate::error::BindError;
-use crate::transport::{Endpoint, SocketFile, tcp};
+use crate::transport::{Endpoint, Existing, SocketFile, tcp};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -28,12 +28,17 @@ impl ReverseConnectionListener {
         let path = Endpoint::from_path(path.as_ref())?;
         let address = ListenAddress::Unix(path.to_owned());
         check(&address, &config, Authentication::Identity)?;
-        let (listener, file) = SocketFile::listen(path, config.socket_mode, config.backlog)
-            .await
-            .map_err(|source| BindError::Listen {
-                endpoint: address.to_string(),
-                source,
-            })?;
+        let (listener, file) = SocketFile::listen(
+            path,
+            config.socket_mode,
+            config.backlog,
+            Existing::Respected,
+        )
+        .await
+        .map_err(|source| BindError::Listen {
+            endpoint: address.to_string(),
+            source,
+        })?;
         let own_uid = Some(file.owner());
         let socket = Socket::Unix {
             listener,

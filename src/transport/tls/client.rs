@@ -1,4 +1,3 @@
-#[cfg(feature = "grpc")]
 use super::HTTP2;
 use super::failure::handshake_error;
 use super::identity::{Identity, invalid, root_certificates, root_store};
@@ -71,7 +70,6 @@ impl TlsConfig {
     }
 
     /// Like [`connector`](Self::connector), for HTTP/2.
-    #[cfg(feature = "grpc")]
     pub(crate) fn http2_connector(&self) -> Result<Connector, InvalidTls> {
         let mut config = self.client_config()?;
         config.alpn_protocols = vec![HTTP2.to_vec()];
@@ -128,7 +126,6 @@ impl Connector {
     }
 
     /// Connects to a server, which must agree to HTTP/2.
-    #[cfg(feature = "grpc")]
     pub(crate) async fn connect_http2(
         &self,
         host: &str,

@@ -292,8 +292,22 @@ fn read_audit(value: Value<'_>) -> Decoded<AuditMetadata> {
     Ok(audit)
 }
 
+/// The fields of a mutation, which are bytes whatever the agent wrote.
+struct Mutation {
+    data: Option<Bytes>,
+    chunk_index: u32,
+}
+
+fn read_parts(message: &[u8], envelope: &Bytes) -> Decoded<Mutation> {
+    read_message!(message, envelope => Mutation { data = 1, chunk_index = 2 })
+}
+
 fn read_mutation(value: Value<'_>, envelope: &Bytes) -> Decoded<BodyMutation> {
-    read_message!(value.bytes()?, envelope => BodyMutation { data = 1, chunk_index = 2 })
+    let Mutation { data, chunk_index } = read_parts(value.bytes()?, envelope)?;
+    Ok(match data {
+        Some(data) => BodyMutation::replace(chunk_index, data),
+        None => BodyMutation::pass_through(chunk_index),
+    })
 }
 
 fn read_websocket_decision(value: Value<'_>, envelope: &Bytes) -> Decoded<WebSocketDecision> {

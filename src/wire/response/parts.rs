@@ -1,13 +1,14 @@
 //! The parts of a response, written and read.
 
 use super::CORRELATION_ID;
-use crate::protocol::{AuditMetadata, BodyMutation, Decision, HeaderOp, WebSocketDecision};
-use crate::wire::decode::{DecodeErrorKind, Decoded, Field, Source};
+use crate::protocol::{AuditMetadata, BodyMutation, Decision, HeaderOp, WebSocketDecision, bodies};
+use crate::wire::decode::{DecodeErrorKind, Decoded, Field, Kind, Source};
 use crate::wire::encode::Sink;
 use crate::wire::fields::{
-    ReadField, WriteField, enum_fields, insert_once, read_fields, read_struct, write_fields,
+    ReadField, WriteField, enum_fields, insert_once, read_fields, write_fields,
 };
 use crate::wire::value;
+use bytes::Bytes;
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -35,14 +36,27 @@ enum_fields! {
 
 impl WriteField for BodyMutation {
     fn write<S: Sink>(&self, sink: &mut S) {
+        if let Some(text) = self.plain_text() {
+            write_fields!(sink => chunk_index: &self.chunk_index, data: &text);
+            return;
+        }
         write_fields!(sink => chunk_index: &self.chunk_index, data: &self.data);
     }
 }
 
 impl<'a> ReadField<'a> for BodyMutation {
     fn read<S: Source<'a>>(source: &mut S) -> Decoded<Self> {
-        read_struct!(source => BodyMutation { data [default], chunk_index [default] })
+        read_fields!(source => data [default] by read_mutated, chunk_index [default]);
+        Ok(Self::from_parts(data, chunk_index))
     }
+}
+
+/// Reads the bytes of a mutation, or a text that is not base64, and whether it is one.
+fn read_mutated<'a, S: Source<'a>>(source: &mut S) -> Decoded<Option<(Bytes, bool)>> {
+    source.optional(|source| match source.peek()? {
+        Kind::Str => Ok(bodies::from_text(source.str()?)),
+        _ => Ok((source.body()?, false)),
+    })
 }
 
 /// A mutation, which is copied if it is not the last value of its message.
@@ -61,9 +75,10 @@ impl WriteField for Mutation<'_> {
         sink.begin_map(2);
         sink.uint_field("chunk_index", u64::from(mutation.chunk_index));
         sink.key("data");
-        match &mutation.data {
-            Some(data) => sink.body(data),
-            None => sink.null(),
+        match (&mutation.data, mutation.plain_text()) {
+            (_, Some(text)) => sink.str(text),
+            (Some(data), None) => sink.body(data),
+            (None, None) => sink.null(),
         }
         sink.end_map();
     }
@@ -119,7 +134,7 @@ impl WriteField for f32 {
 /// Reads a confidence. A number that is not finite counts as `None`.
 ///
 /// JSON cannot express such numbers, and serde writes null for them.
-fn read_confidence<'a, S: Source<'a>>(source: &mut S) -> Decoded<Option<f32>> {
+pub(in crate::wire) fn read_confidence<'a, S: Source<'a>>(source: &mut S) -> Decoded<Option<f32>> {
     let confidence = source.optional(S::float)?;
     Ok(confidence
         .map(|confidence| confidence as f32)
@@ -127,7 +142,10 @@ fn read_confidence<'a, S: Source<'a>>(source: &mut S) -> Decoded<Option<f32>> {
 }
 
 /// The values of `audit.custom`, with the correlation id in place of one of that name.
-struct Custom<'a>(&'a HashMap<String, Value>, Option<&'a str>);
+pub(in crate::wire) struct Custom<'a>(
+    pub(in crate::wire) &'a HashMap<String, Value>,
+    pub(in crate::wire) Option<&'a str>,
+);
 
 impl WriteField for Custom<'_> {
     fn write<S: Sink>(&self, sink: &mut S) {
@@ -145,7 +163,8 @@ impl WriteField for Custom<'_> {
     }
 }
 
-fn read_custom<'a, S: Source<'a>>(
+/// Reads the values of `audit.custom`, and the correlation id among them.
+pub(in crate::wire) fn read_custom<'a, S: Source<'a>>(
     source: &mut S,
 ) -> Decoded<(HashMap<String, Value>, Option<&'a str>)> {
     let mut custom = HashMap::new();

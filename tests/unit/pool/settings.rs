@@ -11,7 +11,7 @@ fn set(store: &SettingsStore, version: &str) -> Replacement {
 
 #[test]
 fn restoring_brings_back_what_was_replaced() {
-    let store = SettingsStore::default();
+    let store = SettingsStore::new(None);
     let first = set(&store, "1");
     let second = set(&store, "2");
     store.restore("agent", second);
@@ -22,7 +22,7 @@ fn restoring_brings_back_what_was_replaced() {
 
 #[test]
 fn newer_settings_are_not_replaced_by_restoring() {
-    let store = SettingsStore::default();
+    let store = SettingsStore::new(None);
     let first = set(&store, "1");
     set(&store, "2");
     store.restore("agent", first);
@@ -35,7 +35,7 @@ fn newer_settings_are_not_replaced_by_restoring() {
 
 #[test]
 fn numbers_are_never_used_twice() {
-    let store = SettingsStore::default();
+    let store = SettingsStore::new(None);
     let number = |store: &SettingsStore| {
         let settings = store.get("agent").expect("settings");
         settings.number.load(Ordering::Relaxed)

@@ -2,11 +2,11 @@ use super::*;
 
 #[test]
 fn memory_is_reused() {
-    let pairs = [("a", "1"), ("b", "2")];
+    let pairs = &[("a", "1"), ("b", "2")][..];
     let list = || {
         let mut headers = BorrowedHeaders::new();
         let kept = headers.items.capacity();
-        headers.extend(&&pairs[..]);
+        headers.extend(&pairs);
         (kept, headers.items.as_ptr() as usize)
     };
     let (_, first) = list();

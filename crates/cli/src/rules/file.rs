@@ -155,6 +155,7 @@ impl Entry {
                     .map(|text| Finder::new(&text.into_inner().0).into_owned()),
             },
             hold: self.hold,
+            is_of_option: false,
             effects,
         })
     }

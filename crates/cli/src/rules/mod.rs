@@ -21,6 +21,18 @@ use tollgate::{
     control::{AgentFeatures, AgentLimits},
     events::{Configure, GuardrailInspect, WebSocketFrame},
 };
+#[cfg(feature = "haproxy")]
+use tollgate::{Decision, HeaderOp};
+
+/// The message whose headers a rule changes.
+#[cfg(feature = "haproxy")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ChangedMessage {
+    Request,
+    Response,
+    /// The response that a denial gives the client.
+    Denial,
+}
 
 /// The agent's rules, in the order in which they are tried.
 pub(crate) struct Rules {
@@ -55,6 +67,74 @@ impl Rules {
         self.events
             .retain(|event_type| rules.iter().any(|rule| rule.looks_at(*event_type)));
         self
+    }
+
+    /// Returns whether a rule is tried in a phase.
+    #[cfg(feature = "haproxy")]
+    pub(crate) fn has_rules_in(&self, phase: Phase) -> bool {
+        self.rules.iter().any(|rule| rule.is_tried_in(phase))
+    }
+
+    /// Returns whether a rule looks at the headers of the message that a phase belongs to.
+    #[cfg(feature = "haproxy")]
+    pub(crate) fn look_at_headers_of(&self, phase: Phase) -> bool {
+        let mut rules = self
+            .rules
+            .iter()
+            .filter(|rule| rule.conditions.header.is_some());
+        rules.any(|rule| rule.on.is_of_request() == phase.is_of_request())
+    }
+
+    /// Returns whether a rule of a file is about the bodies of responses. Those of options are
+    /// about the bodies of requests as well, and stay useful without.
+    #[cfg(feature = "haproxy")]
+    pub(crate) fn need_response_bodies(&self) -> bool {
+        let mut rules = self.rules.iter().filter(|rule| !rule.is_of_option);
+        rules.any(|rule| rule.is_tried_in(Phase::ResponseBody))
+    }
+
+    /// Returns the statuses with which rules deny.
+    #[cfg(feature = "haproxy")]
+    pub(crate) fn statuses(&self) -> impl Iterator<Item = u16> {
+        let verdicts = self
+            .rules
+            .iter()
+            .filter_map(|rule| rule.effects.verdict.as_ref());
+        verdicts.filter_map(|verdict| match verdict {
+            Decision::Block { status, .. } => Some(*status),
+            _ => None,
+        })
+    }
+
+    /// Returns the changes to headers that rules make, each with the message that it is about.
+    #[cfg(feature = "haproxy")]
+    pub(crate) fn header_changes(&self) -> impl Iterator<Item = (ChangedMessage, &HeaderOp)> {
+        self.rules.iter().flat_map(|rule| {
+            let effects = &rule.effects;
+            let changed = match effects.verdict {
+                Some(_) => ChangedMessage::Denial,
+                None => ChangedMessage::Response,
+            };
+            let request = effects.request_headers.iter();
+            let response = effects.response_headers.iter();
+            request
+                .map(|op| (ChangedMessage::Request, op))
+                .chain(response.map(move |op| (changed, op)))
+        })
+    }
+
+    /// Returns the names of the headers of denials.
+    #[cfg(feature = "haproxy")]
+    pub(crate) fn denial_headers(&self) -> impl Iterator<Item = &String> {
+        let verdicts = self
+            .rules
+            .iter()
+            .filter_map(|rule| rule.effects.verdict.as_ref());
+        let headers = verdicts.filter_map(|verdict| match verdict {
+            Decision::Block { headers, .. } => headers.as_ref(),
+            _ => None,
+        });
+        headers.flat_map(std::collections::HashMap::keys)
     }
 
     fn judge_request_headers(&self, event: &RequestHeadersView<'_>) -> Answer {
@@ -219,6 +299,22 @@ impl AgentHandler for Rules {
     async fn on_configure(&self, _event: Configure<'_>) -> Result<(), String> {
         self.wait(Duration::ZERO).await;
         Ok(())
+    }
+
+    fn on_request_recalled(&self, event: RequestHeadersView<'_>) {
+        if !self.is_needed_after(Phase::RequestBody, Rule::needs_request_head) {
+            return;
+        }
+        let id = event.metadata.correlation_id;
+        let mut exchange = self.exchanges.take(id).unwrap_or_default();
+        // What this agent has judged itself is at least as good.
+        if exchange.request.is_none() {
+            let head = RequestHead::of(&event);
+            let facts = self.rules.iter().map(|rule| rule.judge_request(&head));
+            exchange.request = Some(facts.collect());
+        }
+        // An id that is too long leaves the request unknown, which denies.
+        let _ = self.exchanges.keep(id, exchange);
     }
 
     fn on_cancel(&self, correlation_id: &str, _reason: CancelReason) {

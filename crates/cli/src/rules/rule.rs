@@ -17,6 +17,9 @@ pub(crate) struct Rule {
     pub(super) conditions: Conditions,
     /// Set if the rule waits for the end of the body.
     pub(super) hold: bool,
+    /// Set if the rule was made for an option of the command line.
+    #[cfg_attr(not(feature = "haproxy"), allow(dead_code))]
+    pub(super) is_of_option: bool,
     pub(super) effects: Effects,
 }
 
@@ -76,6 +79,8 @@ pub(super) enum Fact {
 pub(super) enum Unknown {
     /// The request has no path.
     Path,
+    /// The proxy does not tell the method.
+    Method,
     /// The client's address is missing or no address.
     ClientIp,
     /// The agent has not seen the head of the request, or has forgotten it.
@@ -99,12 +104,13 @@ pub(super) struct RequestHead<'a> {
 }
 
 impl Rule {
-    /// Creates a rule without conditions.
+    /// Creates a rule of an option, without conditions.
     pub(crate) fn new(on: Phase, effects: Effects) -> Self {
         Self {
             on,
             conditions: Conditions::default(),
             hold: false,
+            is_of_option: true,
             effects,
         }
     }
@@ -154,10 +160,10 @@ impl Rule {
     /// Tells whether the conditions hold that the head of the request decides.
     pub(super) fn judge_request(&self, head: &RequestHead<'_>) -> Fact {
         let conditions = &self.conditions;
-        let method = conditions.method.as_ref();
         let header = conditions.header.as_ref();
         let header = header.filter(|_| self.on.is_of_request());
-        Fact::of(method.is_none_or(|method| method == head.method))
+        conditions
+            .judge_method(head.method)
             .and(Fact::of(
                 header.is_none_or(|header| header.holds_for(&head.headers)),
             ))
@@ -183,6 +189,14 @@ impl Conditions {
         }
         let mut prefixes = self.paths.iter();
         Fact::of(prefixes.any(|prefix| path.starts_with(prefix.as_str())))
+    }
+
+    fn judge_method(&self, method: &str) -> Fact {
+        match &self.method {
+            None => Fact::Holds,
+            Some(_) if method.is_empty() => Fact::Unknown(Unknown::Method),
+            Some(wanted) => Fact::of(wanted == method),
+        }
     }
 
     fn judge_client_ip(&self, address: Option<IpAddr>) -> Fact {
@@ -257,6 +271,7 @@ impl Unknown {
     pub(super) const fn reason_code(self) -> &'static str {
         match self {
             Self::Path => "unknown_path",
+            Self::Method => "unknown_method",
             Self::ClientIp => "unknown_client_ip",
             Self::RequestHead => "unknown_request_headers",
             Self::ResponseHead => "unknown_response_headers",

@@ -13,9 +13,9 @@ use tollgate::{
     events::{RequestBodyChunkEvent, ResponseBodyChunkEvent, Timestamp},
 };
 
-const UPSTREAM_STATUS: u16 = 200;
-const UPSTREAM_HEADERS: [(&str, &str); 1] = [("content-type", "text/plain")];
-const UPSTREAM_BODY: &[u8] = b"hello\n";
+pub(super) const UPSTREAM_STATUS: u16 = 200;
+pub(super) const UPSTREAM_HEADERS: [(&str, &str); 1] = [("content-type", "text/plain")];
+pub(super) const UPSTREAM_BODY: &[u8] = b"hello\n";
 
 /// Status of a challenge, for which the protocol does not define one.
 const CHALLENGE_STATUS: u16 = 401;

@@ -9,7 +9,7 @@ use crate::connect::Target;
 use crate::exit::UsageError;
 use crate::output::printable;
 use crate::scrape::parse_http_uri;
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tls")]
 use crate::tls::ClientTls;
 use crate::values::{parse_endpoint, parse_timeout};
 use anyhow::Context;
@@ -44,7 +44,7 @@ pub(crate) struct Args {
     /// Refresh interval, such as 500ms or 1s
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_timeout)]
     interval: Duration,
-    #[cfg(feature = "grpc")]
+    #[cfg(feature = "tls")]
     #[command(flatten)]
     tls: ClientTls,
 }
@@ -65,13 +65,13 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 impl Args {
     async fn source(self) -> anyhow::Result<Source> {
         if let Some(uri) = self.watched.prometheus {
-            #[cfg(feature = "grpc")]
+            #[cfg(feature = "tls")]
             self.tls.ensure_unused(&uri.to_string())?;
             return Ok(Source::Prometheus(uri));
         }
         let target = Target {
             endpoint: self.watched.endpoint.context("no agent to watch")?,
-            #[cfg(feature = "grpc")]
+            #[cfg(feature = "tls")]
             tls: self.tls,
         };
         Source::agent(&target, self.interval.max(Duration::from_secs(5))).await

@@ -1,9 +1,13 @@
 //! Runs the command as its users do: as child processes, with sockets in temporary directories.
 
 mod dialing;
+#[cfg(feature = "envoy")]
+mod envoy;
 mod failures;
 #[cfg(feature = "grpc")]
 mod grpc;
+#[cfg(feature = "haproxy")]
+mod haproxy;
 mod load;
 mod metrics;
 mod rules;

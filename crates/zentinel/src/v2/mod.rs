@@ -1,60 +1,53 @@
-//! Version 2 of the protocol: the pool, the client, and the types of what agents announce and
-//! report.
+//! Version 2 of the protocol: the pool, the clients, the servers, and the types of what agents
+//! announce and report.
 
+pub mod client;
+mod connection;
+mod control;
+mod handshake;
+mod messages;
+pub mod observability;
 pub mod pool;
+pub mod protocol_metrics;
+pub mod reverse;
+mod send;
+pub mod server;
+mod streaming;
 pub mod uds;
+pub mod uds_server;
 
+pub use client::{AgentClientV2, CancelReason, ConfigUpdateCallback, FlowState, MetricsCallback};
+pub use control::CancelRequest;
+pub use handshake::{HandshakeRequest, HandshakeResponse};
 pub use observability::{
     AgentConnection, ConfigPusher, ConfigPusherConfig, ConfigUpdateHandler, MetricsCollector,
     MetricsCollectorConfig, MetricsSnapshot, PushResult, PushStatus, UnifiedMetricsAggregator,
 };
-pub use pool::{AgentPool, AgentPoolConfig, AgentPoolStats, LoadBalanceStrategy};
-pub use protocol_metrics::{HistogramSnapshot, ProtocolMetrics, ProtocolMetricsSnapshot};
+pub use pool::{AgentPool, AgentPoolConfig, AgentPoolStats, LoadBalanceStrategy, V2Transport};
+pub use protocol_metrics::{
+    HistogramMetric, HistogramSnapshot, ProtocolMetrics, ProtocolMetricsSnapshot,
+};
+pub use reverse::{
+    RegistrationRequest, RegistrationResponse, ReverseConnectionClient, ReverseConnectionConfig,
+    ReverseConnectionListener,
+};
+pub use server::{AgentHandlerV2, DrainReason, GrpcAgentServerV2, ShutdownReason};
+pub use streaming::{AgentResponse, BodyChunkEventV2, FlowAction, FlowControlSignal, StreamState};
 pub use tollgate::{
-    AgentCapabilities, CancelReason,
+    AgentCapabilities,
     control::{
-        AgentFeatures, AgentLimits, CancelRequest, ConfigUpdateRequest, ConfigUpdateResponse,
-        ConfigUpdateType, CounterMetric, DrainReason, DrainRequest, GaugeMetric, HealthConfig,
-        HealthState, HealthStatus, HistogramBucket, LoadMetrics, LogLevel, LogMessage,
-        MetricsReport, PROTOCOL_VERSION as PROTOCOL_VERSION_2, ResourceMetrics, RuleDefinition,
-        ShutdownReason, ShutdownRequest, standard,
+        AgentFeatures, AgentLimits, ConfigUpdateRequest, ConfigUpdateResponse, ConfigUpdateType,
+        CounterMetric, DrainRequest, GaugeMetric, HealthConfig, HealthState, HealthStatus,
+        HistogramBucket, LoadMetrics, LogLevel, LogMessage, MetricsReport,
+        PROTOCOL_VERSION as PROTOCOL_VERSION_2, ResourceMetrics, RuleDefinition, ShutdownRequest,
+        standard,
     },
 };
-pub use uds::AgentClientV2Uds;
-
-/// Reasons that a client gives to its agent.
-pub mod client {
-    pub use tollgate::{
-        CancelReason,
-        control::{DrainReason, ShutdownReason},
-    };
-}
-
-/// Reasons that an agent is given for what a proxy asks of it.
-pub mod server {
-    pub use tollgate::control::{DrainReason, ShutdownReason};
-}
-
-/// Metrics that agents report, and config updates.
-pub mod observability {
-    pub use tollgate::{
-        config_push::{
-            AgentConnection, ConfigPusher, ConfigPusherConfig, ConfigUpdateHandler, PushResult,
-            PushStatus,
-        },
-        metrics::{
-            MetricsCollector, MetricsCollectorConfig, MetricsSnapshot, UnifiedMetricsAggregator,
-        },
-    };
-}
-
-/// Metrics of a pool's calls and connections.
-pub mod protocol_metrics {
-    pub use tollgate::{
-        ProtocolMetrics,
-        metrics::{HistogramSnapshot, ProtocolMetricsSnapshot},
-    };
-}
+pub use uds::{
+    AgentClientV2Uds, DEFAULT_CONNECT_TIMEOUT, MAX_UDS_MESSAGE_SIZE, MessageType, UdsCapabilities,
+    UdsEncoding, UdsFeatures, UdsHandshakeRequest, UdsHandshakeResponse, UdsLimits,
+};
+pub use uds_server::UdsAgentServerV2;
 
 /// Returns whether a version of the protocol is supported.
 pub fn supports_version(version: u32) -> bool {

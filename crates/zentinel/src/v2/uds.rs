@@ -1,14 +1,25 @@
-//! The client of one agent on a Unix socket.
+//! The client of one agent on a Unix socket, and the messages on the socket.
 
-use super::{AgentCapabilities, AgentPool, AgentPoolConfig};
+use super::client::{ConfigUpdateCallback, MetricsCallback};
+use super::connection::{Connection, forward_sends};
+use super::pool::endpoint_of;
+use super::{AgentCapabilities, CancelReason};
 use crate::{
     AgentProtocolError, AgentResponse, BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent,
     GuardrailInspectEvent, RequestBodyChunkEvent, RequestCompleteEvent, RequestHeadersEvent,
     ResponseBodyChunkEvent, ResponseHeadersEvent, WebSocketFrameEvent,
 };
+use serde_json::Value;
 use std::time::Duration;
-use tollgate::CallError;
-use tollgate::Event;
+use tollgate::Encoding;
+
+pub use super::messages::{
+    MAX_UDS_MESSAGE_SIZE, MessageType, UdsCapabilities, UdsEncoding, UdsFeatures,
+    UdsHandshakeRequest, UdsHandshakeResponse, UdsLimits, read_message, write_message,
+};
+
+/// Default time limit for connecting, including the handshake.
+pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Client of one agent on a Unix socket, with one connection.
 ///
@@ -34,11 +45,7 @@ use tollgate::Event;
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct AgentClientV2Uds {
-    agent_id: String,
-    socket_path: String,
-    pool: AgentPool,
-}
+pub struct AgentClientV2Uds(Connection);
 
 impl AgentClientV2Uds {
     /// Creates a client that is not connected. `timeout` is that of a call.
@@ -51,44 +58,135 @@ impl AgentClientV2Uds {
         socket_path: impl Into<String>,
         timeout: Duration,
     ) -> Result<Self, AgentProtocolError> {
-        Ok(Self {
-            agent_id: agent_id.into(),
-            socket_path: socket_path.into(),
-            pool: AgentPool::with_config(AgentPoolConfig {
-                connections_per_agent: 1,
-                request_timeout: timeout,
-                ..AgentPoolConfig::default()
-            }),
-        })
+        Ok(Self(Connection::new(
+            agent_id.into(),
+            socket_path.into(),
+            timeout,
+        )))
+    }
+
+    /// Sets the agent's settings, which go out with the handshake and before any request.
+    pub fn set_config(&mut self, config: Option<Value>) {
+        self.0.config = config;
+    }
+
+    /// Sets the time limit for connecting, including the handshake.
+    pub fn set_connect_timeout(&mut self, timeout: Duration) {
+        self.0.connect_timeout = timeout;
+    }
+
+    /// Sets what to do with the metrics that the agent reports.
+    pub fn set_metrics_callback(&mut self, callback: MetricsCallback) {
+        self.0.metrics_callback = Some(callback);
+    }
+
+    /// Sets what to do with the agent's requests for config updates.
+    pub fn set_config_update_callback(&mut self, callback: ConfigUpdateCallback) {
+        self.0.config_update_callback = Some(callback);
     }
 
     /// Connects to the agent. A client that is connected connects again.
     ///
     /// # Errors
     ///
-    /// As for [`AgentPool::connect_agent`].
+    /// As for [`AgentClientV2::connect`](super::AgentClientV2::connect).
     pub async fn connect(&self) -> Result<(), AgentProtocolError> {
-        let endpoint = format!("unix:{}", self.socket_path);
-        self.pool.connect_agent(&self.agent_id, endpoint).await
+        let endpoint = endpoint_of(&format!("unix:{}", self.0.endpoint));
+        self.0.connect(endpoint).await
     }
 
-    /// Closes the connection once the pending calls are answered, if the client is connected.
+    /// Closes the connection, if the client is connected. Pending calls fail.
     ///
     /// # Errors
     ///
     /// None at present.
     pub async fn close(&self) -> Result<(), AgentProtocolError> {
-        self.pool.remove_agent(&self.agent_id).await.or(Ok(()))
+        self.0.close();
+        Ok(())
+    }
+
+    /// Returns the encoding of payloads; JSON while the client is not connected.
+    pub async fn encoding(&self) -> UdsEncoding {
+        let agent = self.0.agent().ok();
+        match agent.and_then(|agent| agent.encoding()) {
+            Some(Encoding::MessagePack) => UdsEncoding::MessagePack,
+            _ => UdsEncoding::Json,
+        }
     }
 
     /// Returns the capabilities that the agent announced.
     pub async fn capabilities(&self) -> Option<AgentCapabilities> {
-        self.pool.agent_capabilities(&self.agent_id).await
+        self.0.capabilities()
     }
 
-    /// Returns the id of the agent.
+    /// Returns whether the client has a connection.
+    pub async fn is_connected(&self) -> bool {
+        self.0.is_connected()
+    }
+
+    /// Returns the number of pending calls.
+    pub fn in_flight(&self) -> u64 {
+        self.0.in_flight()
+    }
+
+    /// Returns the name of the agent.
     pub fn agent_id(&self) -> &str {
-        &self.agent_id
+        &self.0.agent_id
+    }
+
+    /// Returns whether the agent has asked the proxy to pause.
+    pub async fn is_paused(&self) -> bool {
+        self.0.flow_state() == super::FlowState::Paused
+    }
+
+    /// Returns whether a request would be sent now.
+    pub async fn can_accept_requests(&self) -> bool {
+        self.0.flow_state() == super::FlowState::Normal && self.0.is_connected()
+    }
+
+    /// Tells the agent to abandon a request, and fails its pending call, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectionClosed`](AgentProtocolError::ConnectionClosed).
+    pub async fn cancel_request(
+        &self,
+        correlation_id: &str,
+        reason: CancelReason,
+    ) -> Result<(), AgentProtocolError> {
+        self.0.cancel_request(correlation_id, reason).await
+    }
+
+    /// Cancels every pending call, and returns their number.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AgentClientV2Uds::cancel_request`].
+    pub async fn cancel_all(&self, reason: CancelReason) -> Result<usize, AgentProtocolError> {
+        self.0.cancel_all(reason).await
+    }
+
+    /// Pings the agent and waits for the pong.
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](AgentProtocolError::Timeout), or
+    /// [`ConnectionClosed`](AgentProtocolError::ConnectionClosed).
+    pub async fn ping(&self) -> Result<(), AgentProtocolError> {
+        self.0.ping().await.map(drop)
+    }
+
+    /// Sends settings to the agent, which reads `config` and `config_version` from the object.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AgentClientV2Uds::send_request_headers`].
+    pub async fn send_configure(
+        &self,
+        correlation_id: &str,
+        event: &Value,
+    ) -> Result<AgentResponse, AgentProtocolError> {
+        self.0.send_configure(correlation_id, event).await
     }
 
     /// Sends a chunk of a request body under the event's own correlation id.
@@ -100,7 +198,7 @@ impl AgentClientV2Uds {
         &self,
         event: &BinaryRequestBodyChunkEvent,
     ) -> Result<AgentResponse, AgentProtocolError> {
-        self.send(&event.correlation_id, event).await
+        self.0.send(&event.correlation_id, event).await
     }
 
     /// Sends a chunk of a response body under the event's own correlation id.
@@ -112,60 +210,17 @@ impl AgentClientV2Uds {
         &self,
         event: &BinaryResponseBodyChunkEvent,
     ) -> Result<AgentResponse, AgentProtocolError> {
-        self.send(&event.correlation_id, event).await
-    }
-
-    async fn send<E: Event>(
-        &self,
-        correlation_id: &str,
-        event: &E,
-    ) -> Result<AgentResponse, AgentProtocolError> {
-        let sent = self.pool.send(&self.agent_id, correlation_id, event);
-        sent.await.map_err(|error| match error {
-            AgentProtocolError::UnknownAgent { agent_id } => {
-                CallError::ConnectionClosed { agent_id }.into()
-            }
-            error => error,
-        })
+        self.0.send(&event.correlation_id, event).await
     }
 }
 
-/// Declares a method for each kind of event.
-macro_rules! send_methods {
-    ($($(#[$doc:meta])* $name:ident: $event:ty;)*) => {
-        impl AgentClientV2Uds {
-            $(
-                $(#[$doc])*
-                ///
-                /// # Errors
-                ///
-                /// [`ConnectionClosed`](tollgate::CallError::ConnectionClosed) before
-                /// [`AgentClientV2Uds::connect`], and as for [`tollgate::Agent::send`].
-                pub async fn $name(
-                    &self,
-                    correlation_id: &str,
-                    event: &$event,
-                ) -> Result<AgentResponse, AgentProtocolError> {
-                    self.send(correlation_id, event).await
-                }
-            )*
-        }
-    };
-}
-
-send_methods! {
-    /// Sends the headers of a request.
-    send_request_headers: RequestHeadersEvent;
-    /// Sends a chunk of a request body.
-    send_request_body_chunk: RequestBodyChunkEvent;
-    /// Sends the headers of a response.
-    send_response_headers: ResponseHeadersEvent;
-    /// Sends a chunk of a response body.
-    send_response_body_chunk: ResponseBodyChunkEvent;
-    /// Tells the agent that a request is over.
-    send_request_complete: RequestCompleteEvent;
-    /// Sends a WebSocket frame.
-    send_websocket_frame: WebSocketFrameEvent;
-    /// Sends text that the agent is to inspect.
-    send_guardrail_inspect: GuardrailInspectEvent;
+forward_sends! {
+    AgentClientV2Uds, |client| (client.0);
+    send_request_headers(RequestHeadersEvent) "Sends the headers of a request.",
+    send_request_body_chunk(RequestBodyChunkEvent) "Sends a chunk of a request body.",
+    send_response_headers(ResponseHeadersEvent) "Sends the headers of a response.",
+    send_response_body_chunk(ResponseBodyChunkEvent) "Sends a chunk of a response body.",
+    send_request_complete(RequestCompleteEvent) "Tells the agent that a request is over.",
+    send_websocket_frame(WebSocketFrameEvent) "Sends a WebSocket frame.",
+    send_guardrail_inspect(GuardrailInspectEvent) "Sends text that the agent is to inspect.",
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use zentinel_agent_protocol::{
     GuardrailInspectEvent, GuardrailInspectionType, RequestCompleteEvent, RequestHeadersEvent,
-    RequestMetadata, ResponseHeadersEvent, WebSocketFrameEvent, WebSocketOpcode,
+    RequestMetadata, ResponseHeadersEvent, WebSocketFrameEvent,
 };
 
 pub(crate) fn request(correlation_id: &str) -> RequestHeadersEvent {
@@ -51,8 +51,8 @@ pub(crate) fn complete(correlation_id: &str) -> RequestCompleteEvent {
 pub(crate) fn frame(correlation_id: &str) -> WebSocketFrameEvent {
     WebSocketFrameEvent {
         correlation_id: correlation_id.to_owned(),
-        opcode: WebSocketOpcode::Text,
-        data: "x".into(),
+        opcode: "text".to_owned(),
+        data: "eA==".to_owned(),
         client_to_server: true,
         frame_index: 0,
         fin: true,

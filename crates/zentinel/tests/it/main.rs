@@ -14,8 +14,11 @@ mod pool;
 #[allow(dead_code, unreachable_pub, reason = "shared with the core's tests")]
 mod raw;
 mod recorder;
+mod reverse;
 mod roadmap;
+mod servers;
 mod sticky_sessions;
+mod surface;
 
 use std::path::Path;
 use std::time::Duration;

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use tollgate::{
-    AgentHandler, AgentServer, BodyChunk, RequestComplete, RequestHeadersView, ResponseHeadersView,
+    AgentHandler, AgentResponse, AgentServer, BodyChunk, RequestComplete, RequestHeadersView,
+    ResponseHeadersView,
     events::{Configure, GuardrailInspect, WebSocketFrame},
 };
+use zentinel_agent_protocol::EventType;
 use zentinel_agent_protocol::v2::{
     AgentCapabilities, AgentFeatures, CancelReason, DrainReason, ShutdownReason,
 };
-use zentinel_agent_protocol::{AgentResponse, EventType};
 
 /// A running agent that records each event as its kind and correlation id, and everything else as
 /// text.

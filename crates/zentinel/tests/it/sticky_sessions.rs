@@ -5,11 +5,11 @@ use super::raw::{RawAgent, RawConnection};
 use super::recorder::Recorder;
 use super::{TEST_TIMEOUT, assert_fails, eventually, one_connection, pool_with};
 use std::time::Duration;
-use tollgate::CallError;
 use tollgate::Encoding;
 use zentinel_agent_protocol::v2::{AgentPool, AgentPoolConfig};
 use zentinel_agent_protocol::{
-    AgentProtocolError as Error, AgentResponse, Decision, RequestBodyChunkEvent,
+    AgentProtocolError as Error, AgentResponse, BinaryRequestBodyChunkEvent, Decision,
+    RequestBodyChunkEvent,
 };
 
 /// Connects a pool to an agent named "agent", which the test plays on all of its connections.
@@ -67,7 +67,7 @@ async fn sticky_session_keeps_its_connection() {
 
     assert_fails!(
         pool.create_sticky_session("session", "unknown"),
-        Error::UnknownAgent { .. }
+        Error::InvalidMessage(_)
     );
     assert!(!pool.has_sticky_session("session"));
 
@@ -84,7 +84,8 @@ async fn sticky_session_keeps_its_connection() {
         let (answer, is_sticky) = ask(&pool, "session", id).await;
         assert!(is_sticky);
         assert_eq!(*kept_to.get_or_insert(answer), answer);
-        let chunk = RequestBodyChunkEvent::new(id, "x", 0, true);
+        let chunk: RequestBodyChunkEvent =
+            BinaryRequestBodyChunkEvent::new(id, "x", 0, true).into();
         let answer = pool.send_request_body_chunk("agent", id, &chunk).await;
         assert_eq!(
             Some(connection_number(answer.unwrap())),
@@ -201,7 +202,7 @@ async fn number_of_sessions_is_limited() {
 
     assert_fails!(
         pool.create_sticky_session("c", "agent"),
-        Error::TooManySessions { limit: 2, .. }
+        Error::ConnectionFailed(_)
     );
     pool.create_sticky_session("a", "agent").unwrap();
 
@@ -232,7 +233,7 @@ async fn expect_no_session(pool: &AgentPool) {
         .unwrap();
     assert_fails!(
         pool.create_sticky_session("session", "agent"),
-        Error::Call(CallError::Unavailable { .. })
+        Error::ConnectionFailed(_)
     );
     assert_eq!(pool.sticky_session_count(), 0);
 }
@@ -284,7 +285,7 @@ async fn failed_replacement_keeps_the_sessions() {
 
     assert_fails!(
         pool.connect_agent("agent", "/nonexistent/agent.sock").await,
-        Error::Call(CallError::Unavailable { .. })
+        Error::ConnectionFailed(_)
     );
     assert!(ask(&pool, "session", "c-1").await.1);
 }
@@ -323,7 +324,7 @@ async fn no_session_begins_during_a_shutdown() {
     .await;
     assert_fails!(
         pool.create_sticky_session("session", "agent"),
-        Error::Call(CallError::Unavailable { .. })
+        Error::ConnectionFailed(_)
     );
     assert!(!shutdown.is_finished());
     assert_eq!(pool.sticky_session_count(), 0);

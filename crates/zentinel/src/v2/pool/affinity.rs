@@ -11,6 +11,13 @@ impl AgentPool {
         self.pool.unpin(correlation_id);
     }
 
+    /// Unpins correlation ids for which no event came for
+    /// [`correlation_affinity_ttl`](super::AgentPoolConfig::correlation_affinity_ttl), and returns
+    /// their number. Maintenance does this as well.
+    pub fn cleanup_expired_affinities(&self) -> usize {
+        self.pool.unpin_expired()
+    }
+
     /// Returns the number of correlation ids that are pinned.
     pub fn correlation_affinity_count(&self) -> usize {
         usize::try_from(self.metrics.snapshot().correlation_affinities).unwrap_or(usize::MAX)

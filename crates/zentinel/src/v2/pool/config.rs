@@ -3,6 +3,9 @@
 use super::{FlowControlMode, LoadBalanceStrategy};
 use std::time::Duration;
 
+/// Name of the Zentinel proxy in handshakes and registrations.
+const PROXY_ID: &str = "zentinel-proxy";
+
 /// Configuration of a pool.
 ///
 /// The default is that of [`tollgate::AgentPoolConfig`], and 5 minutes for sticky sessions. For
@@ -21,6 +24,8 @@ pub struct AgentPoolConfig {
     /// Wait before the second attempt to reconnect: see
     /// [`tollgate::AgentPoolConfig::reconnect_interval`].
     pub reconnect_interval: Duration,
+    /// Ignored: the pool tries to reconnect for as long as it has the agent.
+    pub max_reconnect_attempts: usize,
     /// Maximum time for calls to finish when the pool is shut down or their agent is removed.
     pub drain_timeout: Duration,
     /// Maximum number of pending calls on one connection. Further calls wait in order.
@@ -51,6 +56,7 @@ impl Default for AgentPoolConfig {
             connect_timeout: pool.connect_timeout,
             request_timeout: pool.request_timeout,
             reconnect_interval: pool.reconnect_interval,
+            max_reconnect_attempts: 3,
             drain_timeout: pool.drain_timeout,
             max_concurrent_per_connection: pool.max_concurrent_per_connection,
             health_check_interval: pool.health_check_interval,
@@ -64,10 +70,19 @@ impl Default for AgentPoolConfig {
     }
 }
 
+/// Returns tollgate's defaults with those differences that the Zentinel proxy relies upon: it has a
+/// circuit breaker and body limits of its own, and agents know it by its name.
+pub(in crate::v2) fn defaults() -> tollgate::AgentPoolConfig {
+    tollgate::AgentPoolConfig::default()
+        .proxy_id(Some(PROXY_ID.to_owned()))
+        .enforce_body_limits(false)
+        .circuit_breaker_threshold(0)
+}
+
 impl From<&AgentPoolConfig> for tollgate::AgentPoolConfig {
-    /// Completes a configuration by tollgate's defaults.
+    /// Completes a configuration by the defaults of this crate.
     fn from(config: &AgentPoolConfig) -> Self {
-        Self::default()
+        defaults()
             .connections_per_agent(config.connections_per_agent.max(1))
             .load_balance_strategy(config.load_balance_strategy)
             .connect_timeout(config.connect_timeout)

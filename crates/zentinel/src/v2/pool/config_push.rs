@@ -41,9 +41,9 @@ impl AgentPool {
         self.config_pusher().acknowledge(push_id, accepted, error);
     }
 
-    /// Returns the handler for agents' config update requests, which
-    /// [`tollgate::AgentPool::set_config_update_handler`] sets.
-    pub fn config_update_handler(&self) -> Arc<ConfigUpdateHandler> {
-        self.pool.config_update_handler()
+    /// Returns the handler for agents' config update requests that the pool was made with.
+    /// [`tollgate::AgentPool::set_config_update_handler`] sets another.
+    pub fn config_update_handler(&self) -> &ConfigUpdateHandler {
+        &self.updates
     }
 }

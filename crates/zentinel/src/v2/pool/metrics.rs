@@ -21,11 +21,13 @@ impl AgentPool {
     /// # assert!(prometheus_text.contains("\nagent_protocol_requests_total 0\n"));
     /// ```
     pub fn protocol_metrics(&self) -> &ProtocolMetrics {
+        self.metrics.refresh();
         &self.metrics
     }
 
     /// Like [`AgentPool::protocol_metrics`], but returns a shared reference that can be stored.
     pub fn protocol_metrics_arc(&self) -> Arc<ProtocolMetrics> {
+        self.metrics.refresh();
         Arc::clone(&self.metrics)
     }
 

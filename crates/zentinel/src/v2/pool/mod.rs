@@ -10,18 +10,23 @@ mod sessions;
 mod settings;
 mod stats;
 mod sticky;
+mod transport;
 
 pub use config::AgentPoolConfig;
+pub(super) use config::defaults;
+pub(super) use membership::endpoint_of;
 pub use tollgate::{AgentPoolStats, FlowControlMode, LoadBalanceStrategy};
+pub use transport::V2Transport;
 
 /// Default number of frames that may wait to be sent on one connection.
 pub const CHANNEL_BUFFER_SIZE: usize = 64;
 
+use super::{ConfigUpdateHandler, ProtocolMetrics};
 use crate::AgentProtocolError;
 use sessions::Sessions;
 use std::fmt;
 use std::sync::Arc;
-use tollgate::{Agent, ProtocolMetrics};
+use tollgate::Agent;
 
 /// Connections of a proxy to its agents, which are known by their names.
 ///
@@ -48,6 +53,7 @@ use tollgate::{Agent, ProtocolMetrics};
 pub struct AgentPool {
     pool: tollgate::AgentPool,
     metrics: Arc<ProtocolMetrics>,
+    updates: Arc<ConfigUpdateHandler>,
     sessions: Arc<Sessions>,
 }
 
@@ -65,7 +71,8 @@ impl AgentPool {
 
     fn over(pool: tollgate::AgentPool, config: &AgentPoolConfig) -> Self {
         Self {
-            metrics: Arc::new(pool.metrics()),
+            metrics: Arc::new(ProtocolMetrics::of(pool.metrics())),
+            updates: pool.config_update_handler(),
             sessions: Arc::new(Sessions::new(config)),
             pool,
         }
@@ -87,9 +94,7 @@ impl AgentPool {
 
     fn agent(&self, agent_id: &str) -> Result<Agent, AgentProtocolError> {
         let agent = self.pool.agent(agent_id);
-        agent.ok_or_else(|| AgentProtocolError::UnknownAgent {
-            agent_id: agent_id.into(),
-        })
+        agent.ok_or_else(|| AgentProtocolError::not_found(agent_id))
     }
 }
 

@@ -1,14 +1,14 @@
 //! Sends events to agents by name. Every method here ends in the same call.
 
 use super::AgentPool;
+use crate::v2::send::{NotAnswered, Sendable, configure};
 use crate::{
     AgentProtocolError, AgentResponse, BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent,
     GuardrailInspectEvent, RequestBodyChunkEvent, RequestCompleteEvent, RequestHeadersEvent,
     ResponseBodyChunkEvent, ResponseHeadersEvent, WebSocketFrameEvent,
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tollgate::CallError;
-use tollgate::{Event, events::Configure};
 
 /// Declares a method for each kind of event.
 macro_rules! send_methods {
@@ -19,8 +19,15 @@ macro_rules! send_methods {
                 ///
                 /// # Errors
                 ///
-                /// [`UnknownAgent`](AgentProtocolError::UnknownAgent) if no agent has this name,
-                /// and as for [`tollgate::Agent::send`].
+                /// * [`InvalidMessage`](AgentProtocolError::InvalidMessage) if no agent has this
+                ///   name, or the answer cannot be decoded
+                /// * [`ConnectionFailed`](AgentProtocolError::ConnectionFailed) if the agent is not
+                ///   connected, or takes no more calls
+                /// * [`ConnectionClosed`](AgentProtocolError::ConnectionClosed) if the connection
+                ///   ends before the answer arrives
+                /// * [`Timeout`](AgentProtocolError::Timeout)
+                /// * [`FlowControlPaused`](AgentProtocolError::FlowControlPaused)
+                /// * [`MessageTooLarge`](AgentProtocolError::MessageTooLarge)
                 pub async fn $name(
                     &self,
                     agent_id: &str,
@@ -51,7 +58,8 @@ send_methods! {
     send_request_complete: RequestCompleteEvent;
     /// Sends a WebSocket frame.
     send_websocket_frame: WebSocketFrameEvent;
-    /// Sends text that the agent is to inspect.
+    /// Sends text that the agent is to inspect. Fails if the agent does not declare that it
+    /// inspects text.
     send_guardrail_inspect: GuardrailInspectEvent;
 }
 
@@ -86,7 +94,7 @@ impl AgentPool {
     ///
     /// Agents read `config` and `config_version` from the object. A value that is not an object is
     /// sent as the `config` of one. For settings that every connection gets, use
-    /// [`AgentPool::configure_agent`].
+    /// [`AgentPool::add_agent_with_config`] or [`AgentPool::configure_agent`].
     ///
     /// # Errors
     ///
@@ -97,18 +105,10 @@ impl AgentPool {
         correlation_id: &str,
         settings: &Value,
     ) -> Result<AgentResponse, AgentProtocolError> {
-        let settings = match settings {
-            Value::Object(settings) => settings.clone(),
-            other => Map::from_iter([("config".to_owned(), other.clone())]),
-        };
-        let event = Configure {
-            correlation_id,
-            settings,
-        };
-        self.send(agent_id, correlation_id, &event).await
+        configure(&self.agent(agent_id)?, correlation_id, settings).await
     }
 
-    pub(crate) async fn send<E: Event>(
+    async fn send<E: Sendable>(
         &self,
         agent_id: &str,
         correlation_id: &str,
@@ -116,9 +116,9 @@ impl AgentPool {
     ) -> Result<AgentResponse, AgentProtocolError> {
         loop {
             let agent = self.agent(agent_id)?;
-            match agent.send(correlation_id, event).await {
+            match event.send_to(&agent, correlation_id).await {
                 // The agent was replaced or removed after the look-up, and nothing was sent.
-                Err(CallError::Replaced { .. } | CallError::Removed { .. }) => {}
+                Err(NotAnswered::Call(CallError::Replaced { .. } | CallError::Removed { .. })) => {}
                 answered => return Ok(answered?),
             }
         }

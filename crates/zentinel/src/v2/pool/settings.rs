@@ -12,9 +12,9 @@ impl AgentPool {
     ///
     /// # Errors
     ///
-    /// [`UnknownAgent`](AgentProtocolError::UnknownAgent) if no agent has this name;
-    /// [`SettingsRefused`](tollgate::CallError::SettingsRefused); otherwise as for
-    /// [`tollgate::Agent::configure`].
+    /// [`InvalidMessage`](AgentProtocolError::InvalidMessage) if no agent has this name;
+    /// [`ConnectionFailed`](AgentProtocolError::ConnectionFailed) with the reason if the agent
+    /// rejects the settings; otherwise as for [`AgentPool::send_request_headers`].
     pub async fn configure_agent(
         &self,
         agent_id: &str,
@@ -30,8 +30,8 @@ impl AgentPool {
     ///
     /// # Errors
     ///
-    /// [`UnknownAgent`](AgentProtocolError::UnknownAgent) if no agent has this name, and as for
-    /// [`tollgate::Agent::request_drain`].
+    /// [`InvalidMessage`](AgentProtocolError::InvalidMessage) if no agent has this name, and as for
+    /// [`AgentPool::cancel_request`].
     pub async fn send_drain(
         &self,
         agent_id: &str,

@@ -33,8 +33,8 @@ impl AgentPool {
     ///
     /// # Errors
     ///
-    /// [`UnknownAgent`](AgentProtocolError::UnknownAgent) if no agent has this name, and as for
-    /// [`tollgate::Agent::cancel`].
+    /// [`InvalidMessage`](AgentProtocolError::InvalidMessage) if no agent has this name;
+    /// [`ConnectionFailed`](AgentProtocolError::ConnectionFailed) if it is not connected.
     pub async fn cancel_request(
         &self,
         agent_id: &str,

@@ -3,6 +3,7 @@
 
 use super::AgentPool;
 use super::sessions::Refused;
+use crate::v2::send::send_in;
 use crate::{AgentProtocolError, AgentResponse, RequestHeadersEvent};
 use tollgate::CallError;
 
@@ -17,10 +18,10 @@ impl AgentPool {
     ///
     /// # Errors
     ///
-    /// [`UnknownAgent`](AgentProtocolError::UnknownAgent);
-    /// [`Unavailable`](tollgate::CallError::Unavailable) and
-    /// [`FlowControlPaused`](tollgate::CallError::FlowControlPaused) if no connection takes new
-    /// exchanges; [`TooManySessions`](AgentProtocolError::TooManySessions) if
+    /// [`InvalidMessage`](AgentProtocolError::InvalidMessage) if no agent has this name;
+    /// [`ConnectionFailed`](AgentProtocolError::ConnectionFailed) and
+    /// [`FlowControlPaused`](AgentProtocolError::FlowControlPaused) if no connection takes new
+    /// requests, the first also if
     /// [`max_correlation_affinities`](super::AgentPoolConfig::max_correlation_affinities) sessions
     /// exist.
     pub fn create_sticky_session(
@@ -34,7 +35,9 @@ impl AgentPool {
         let agent_id = agent_id.into();
         begun.map_err(|refused| match refused {
             Refused::NotOpen | Refused::Closed => CallError::Unavailable { agent_id }.into(),
-            Refused::Full { limit } => AgentProtocolError::TooManySessions { agent_id, limit },
+            Refused::Full { limit } => AgentProtocolError::ConnectionFailed(format!(
+                "the limit of {limit} sticky sessions is reached"
+            )),
         })
     }
 
@@ -93,7 +96,7 @@ impl AgentPool {
             let sent = self.send_request_headers(agent_id, correlation_id, event);
             return Ok((sent.await?, false));
         };
-        let response = exchange.send_by_id(correlation_id, event).await?;
+        let response = send_in(&exchange, correlation_id, event).await?;
         Ok((response, true))
     }
 }
