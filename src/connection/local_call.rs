@@ -44,24 +44,21 @@ impl PendingCall {
         let deadline = self.deadline();
         let answered = poll_fn(|cx| {
             let Some(future) = asked.as_mut().as_pin_mut() else {
-                return Poll::Ready(Some(Err(Panicked)));
+                return Poll::Ready(Err(Panicked));
             };
-            match contained(|| poll_until(deadline, future, cx)) {
-                Ok(Poll::Ready(answer)) => Poll::Ready(Some(Ok(answer))),
-                Err(panicked) => Poll::Ready(Some(Err(panicked))),
-                Ok(Poll::Pending) => {
-                    turn.hold();
-                    self.ticket.poll_filled(cx).map(|()| None)
-                }
+            // The answer goes straight to the slot: it is large, and every move copies it.
+            let polled = contained(|| {
+                poll_until(deadline, future, cx).map(|answer| self.put_answer(answer))
+            });
+            if let Ok(Poll::Pending) = polled {
+                turn.hold();
+                return self.ticket.poll_filled(cx).map(Ok);
             }
+            Poll::Ready(polled.map(|_| ()))
         });
-        match answered.await {
-            Some(Ok(answer)) => self.put_answer(answer, &connection),
-            Some(Err(Panicked)) => {
-                local.note_panic();
-                return Err(self.fail(CallEnd::Panicked));
-            }
-            None => {}
+        if let Err(Panicked) = answered.await {
+            local.note_panic();
+            return Err(self.fail(CallEnd::Panicked));
         }
         Ok(())
     }
@@ -93,8 +90,8 @@ impl PendingCall {
     }
 
     /// Puts the answer into the slot, unless the call has ended meanwhile.
-    fn put_answer(&mut self, answer: AgentResponse, connection: &Connection) {
-        let received = connection.timeline.note_received();
+    fn put_answer(&mut self, answer: AgentResponse) {
+        let received = self.connection().timeline.note_received();
         // Fails if the call has ended at this moment. Its end is in the slot then.
         let _ = self.ticket.fill(received, Ok(answer));
     }
