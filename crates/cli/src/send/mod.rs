@@ -4,7 +4,7 @@ mod body;
 mod exchange;
 mod step;
 
-use crate::connect::{Target, connect};
+use crate::connect::{LinkChoice, Target, connect};
 use crate::output::{print_json, print_line};
 #[cfg(feature = "haproxy")]
 use crate::values::is_haproxy;

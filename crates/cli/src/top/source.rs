@@ -2,7 +2,7 @@
 
 use super::counts::{Connections, CountsByAgent};
 use super::page::ShownLines;
-use crate::connect::{Connected, Target, connect};
+use crate::connect::{Connected, LinkChoice, Target, connect};
 use crate::exit::AgentError;
 use crate::output::printable;
 use crate::scrape;
