@@ -38,7 +38,7 @@ pub(crate) const BYTES_TO_AGENT: usize = 256 * 1024;
 /// Size of the ring from an agent to a proxy, in bytes.
 pub(crate) const BYTES_TO_PROXY: usize = 64 * 1024;
 
-/// What both sides have agreed to in the handshake, and what this side needs for it.
+/// Terms that both sides have agreed to in the handshake, with what this side needs for them.
 #[derive(Debug)]
 pub(crate) struct Terms {
     pub(crate) side: Side,

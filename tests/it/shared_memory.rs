@@ -20,7 +20,7 @@ fn stats(pool: &AgentPool) -> SharedMemoryStats {
 
 /// Asserts that a body of this size comes back as it was sent.
 async fn expect_body_returns(pool: &AgentPool, id: &str, len: usize) {
-    let sent: Bytes = (0..len).map(|index| (index * 31 >> 3) as u8).collect();
+    let sent: Bytes = (0..len).map(|index| ((index * 31) >> 3) as u8).collect();
     let event = ResponseBodyChunkEvent {
         correlation_id: id.to_owned(),
         data: sent.clone(),

@@ -152,6 +152,13 @@ async fn with_liar<T: Send + 'static>(
     (added, pool, liar, folder)
 }
 
+/// Waits for the agent's thread, while this runtime goes on.
+async fn join<T: Send + 'static>(liar: JoinHandle<T>) -> T {
+    tokio::task::spawn_blocking(|| liar.join().unwrap())
+        .await
+        .unwrap()
+}
+
 /// Descriptors that could fault when they are read end the connection.
 #[tokio::test]
 async fn invalid_descriptors_are_rejected() {
@@ -175,7 +182,7 @@ async fn invalid_descriptors_are_rejected() {
             matches!(added, Err(AddError::Connect { .. })),
             "{name}: {added:?}"
         );
-        assert_eq!(liar.join().unwrap(), None, "{name} was confirmed");
+        assert_eq!(join(liar).await, None, "{name} was confirmed");
     }
 }
 
@@ -196,7 +203,7 @@ async fn missing_descriptors_leave_the_socket() {
         assert_eq!((stats.connections, stats.failed), (0, 1));
         let called = agent.send("c", &request("c", "/")).await;
         called.unwrap_err();
-        assert_eq!(liar.join().unwrap(), (Some(0), 0x10), "{count} descriptors");
+        assert_eq!(join(liar).await, (Some(0), 0x10), "{count} descriptors");
     }
 }
 
@@ -215,7 +222,8 @@ async fn impossible_positions_end_the_connection() {
             let memory = honest();
             set(&memory, word, value);
             assert_eq!(liar.answer(&[memory.as_fd()]), Some(1));
-            liar.socket.write_all(&[0]).unwrap();
+            // Fails if the proxy has found out without being woken.
+            let _ = liar.socket.write_all(&[0]);
             liar.expect_closed();
         };
         let (added, pool, liar, _folder) = with_liar(lie).await;
@@ -237,7 +245,7 @@ async fn impossible_positions_end_the_connection() {
             "{:?}",
             began.elapsed()
         );
-        liar.join().unwrap();
+        join(liar).await;
         drop(pool);
     }
 }
@@ -251,7 +259,7 @@ async fn garbage_in_the_ring_ends_the_connection() {
         let garbage = vec![0xff; 1024];
         assert_eq!(rustix::io::pwrite(&memory, &garbage, CONTROL), Ok(1024));
         set(&memory, HEAD, 1024);
-        liar.socket.write_all(&[0]).unwrap();
+        let _ = liar.socket.write_all(&[0]);
         liar.expect_closed();
     };
     let (added, pool, liar, _folder) = with_liar(lie).await;
@@ -260,7 +268,7 @@ async fn garbage_in_the_ring_ends_the_connection() {
         crate::common::faults(&pool).await.invalid_frames == 1
     })
     .await;
-    liar.join().unwrap();
+    join(liar).await;
 }
 
 /// Doorbells that nobody asked for end the connection.
@@ -283,7 +291,7 @@ async fn floods_of_doorbells_end_the_connection() {
         crate::common::faults(&pool).await.connections_lost == 1
     })
     .await;
-    assert!(liar.join().unwrap(), "the flood went on");
+    assert!(join(liar).await, "the flood went on");
 }
 
 /// An agent that never takes anything fills its own ring. Calls end by their deadline, and others
@@ -312,6 +320,6 @@ async fn agent_that_never_reads_delays_its_own_calls_only() {
             "{called:?}"
         );
     }
-    drop((agent, pool));
-    liar.join().unwrap();
+    pool.remove("agent").unwrap();
+    join(liar).await;
 }

@@ -1,7 +1,7 @@
 //! Doorbells: bytes on the socket that wake a peer which sleeps.
 //!
-//! A socket and no eventfd: with `MSG_DONTWAIT` a send never blocks, whatever the peer does with its
-//! end, and its end shows that the peer is gone.
+//! A socket and no eventfd: with `MSG_DONTWAIT` a send never blocks, whatever the peer does with
+//! its end, and its end shows that the peer is gone.
 
 use rustix::net::SendFlags;
 use std::io::{self, Read};

@@ -1,8 +1,8 @@
 //! Replaces a socket by shared memory: the exchange of descriptors after the handshake.
 //!
-//! The proxy sends its descriptor, the agent its own, and the proxy confirms. Each message is a frame
-//! with one byte, 1 for yes and 0 for no. After the confirmation the socket carries nothing but
-//! doorbells; after a no, everything goes on as if shared memory had not been offered.
+//! The proxy sends its descriptor, the agent its own, and the proxy confirms. Each message is a
+//! frame with one byte, 1 for yes and 0 for no. After the confirmation the socket carries nothing
+//! but doorbells; after a no, everything goes on as if shared memory had not been offered.
 
 use super::bell::Bell;
 use super::link::{self, Rings};

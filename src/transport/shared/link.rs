@@ -3,7 +3,7 @@
 use super::bell::Bell;
 use super::region::{OwnRing, OwnWords, PeerRegion};
 use super::ring::{ImpossiblePosition, OwnMemory, PeerMemory, Reader, Word, Writer};
-use super::spin::{LOOKS, Spin, Wait};
+use super::spin::{Spin, Wait};
 use crate::clock;
 use crate::connection::link::{
     Batch, Halves, LinkError, LinkPoll, LinkReceiver, LinkSender, MAX_SLICES,
@@ -28,7 +28,7 @@ const MAX_TAKEN: usize = 64 * 1024;
 /// Doorbells that a peer may send beyond those that were asked for.
 const SPARE_DOORBELLS: u64 = 8;
 
-/// What a link is made of.
+/// The parts of a link.
 pub(super) struct Rings {
     pub(super) words: OwnWords,
     pub(super) ring: OwnRing,
@@ -38,7 +38,7 @@ pub(super) struct Rings {
     pub(super) terms: Terms,
 }
 
-/// What both halves share. The mappings go with it.
+/// State that both halves share. The mappings go with it.
 struct Shared {
     words: OwnWords,
     peer: PeerRegion,
@@ -314,7 +314,7 @@ impl RingReceiver {
                 return Poll::Ready(Ok(false));
             }
         }
-        for _ in 0..LOOKS {
+        for _ in 0..spin.looks() {
             if reader.available(&shared.peer)? > 0 {
                 return Poll::Ready(Ok(true));
             }
@@ -334,13 +334,15 @@ impl RingReceiver {
         shared
             .words
             .store(Word::Processor, processor(), Ordering::Relaxed);
+        let position = reader.position();
+        if self.asked_at.replace(position) != Some(position) {
+            // The peer may ring even if this side then finds that it need not sleep.
+            shared.doorbells_due.fetch_add(1, Ordering::Relaxed);
+        }
         if !reader.goes_to_sleep(&shared.words, &shared.peer)? {
             return Ok(false);
         }
-        if self.asked_at.replace(reader.position()) != Some(reader.position()) {
-            shared.doorbells_due.fetch_add(1, Ordering::Relaxed);
-            shared.counters.note(|counters| &counters.sleeps);
-        }
+        shared.counters.note(|counters| &counters.sleeps);
         Ok(true)
     }
 

@@ -134,8 +134,8 @@ impl PeerMemory for PeerRegion {
 
     fn load(&self, word: Word) -> u64 {
         let at = self.0.word(word);
-        // SAFETY: `at` is an aligned word of the mapping that lives as long as `self`, and a relaxed
-        // load of a word is allowed in memory that is mapped for reading only.
+        // SAFETY: `at` is an aligned word of the mapping that lives as long as `self`, and a
+        // relaxed load of a word is allowed in memory that is mapped for reading only.
         unsafe { AtomicU64::from_ptr(at) }.load(Ordering::Relaxed)
     }
 
@@ -154,8 +154,8 @@ struct Mapping {
     len: usize,
 }
 
-// SAFETY: the mapping belongs to no thread. It is accessed by atomic operations, and by the copies of
-// `OwnRing`, which needs exclusive access to itself.
+// SAFETY: the mapping belongs to no thread. It is accessed by atomic operations, and by the copies
+// of `OwnRing`, which needs exclusive access to itself.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}

@@ -1,8 +1,8 @@
 //! The ring in shared memory: a stream of bytes from one writer to one reader.
 //!
-//! Pure logic over [`OwnMemory`] and [`PeerMemory`], so that loom can check it. Each side writes only
-//! its own memory, keeps its own positions in private variables, and reads each word of the peer
-//! once before it checks and uses the copy.
+//! Pure logic over [`OwnMemory`] and [`PeerMemory`], so that loom can check it. Each side writes
+//! only its own memory, keeps its own positions in private variables, and reads each word of the
+//! peer once before it checks and uses the copy.
 //!
 //! Positions count bytes, only grow and are the same on both sides; a 64-bit position does not wrap
 //! within the life of a machine. The byte at position `p` is at offset `(p - base) % size`.
@@ -134,8 +134,8 @@ impl Writer {
 
     /// Begins again at offset 0 if the ring is empty and has moved far enough.
     ///
-    /// The peer then knows of no byte that it has not taken, and it reads `Base` after `Head`, so it
-    /// finds the new base together with the first byte behind it.
+    /// The peer then knows of no byte that it has not taken, and it reads `Base` after `Head`, so
+    /// it finds the new base together with the first byte behind it.
     pub(crate) fn rewind(
         &mut self,
         own: &impl OwnMemory,
@@ -210,7 +210,7 @@ pub(crate) struct Reader {
     compared: u64,
 }
 
-/// What [`Reader::take`] has done.
+/// Outcome of [`Reader::take`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Taken {
     pub(crate) bytes: usize,

@@ -5,15 +5,22 @@
 //! only while something is expected, not where it cannot help, and rarely after it was in vain.
 
 use crate::connection::SharedMemory;
+use rustix::thread::sched_getaffinity;
 use std::cell::Cell;
 use std::pin::pin;
 use std::sync::OnceLock;
 use std::task::Context;
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::yield_now;
 
 /// Looks at the ring in one poll of the task, with a pause of the processor after each.
-pub(super) const LOOKS: u32 = 32;
+const LOOKS: u32 = 32;
+
+/// Looks in one poll on a runtime of several threads: other threads run other tasks meanwhile, and
+/// one that sleeps is woken each time that this task yields.
+const LOOKS_OF_SEVERAL: u32 = 256;
 
 /// Time after which the runtime looks at its I/O in between, though other tasks may not be ready.
 const DRIVER_INTERVAL: Duration = Duration::from_micros(2);
@@ -40,6 +47,7 @@ thread_local! {
 #[derive(Debug)]
 pub(super) struct Spin {
     mode: SharedMemory,
+    looks: u32,
     /// Begin of the wait that is under way.
     began: Option<Instant>,
     yielded: Instant,
@@ -54,7 +62,7 @@ pub(super) struct Spin {
     has_received: bool,
 }
 
-/// What to do while the ring is empty.
+/// Decision while the ring is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
     /// Let others run before the first look, which also lets this task send its answers.
@@ -69,6 +77,10 @@ impl Spin {
     pub(super) fn new(mode: SharedMemory, now: Instant) -> Self {
         Self {
             mode,
+            looks: match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+                Ok(RuntimeFlavor::CurrentThread) => LOOKS,
+                _ => LOOKS_OF_SEVERAL,
+            },
             began: None,
             yielded: now,
             window: FIRST_WINDOW,
@@ -122,7 +134,7 @@ impl Spin {
             self.skipped = self.penalty;
             return Wait::GiveUp;
         }
-        if !expects || has_one_processor() {
+        if !expects || is_rationed() {
             return Wait::Sleep;
         }
         if !is_busy && self.skipped > 0 {
@@ -138,9 +150,14 @@ impl Spin {
         Wait::Begin
     }
 
-    /// Returns whether a wait may begin as soon as something is expected.
+    /// Returns the number of looks in one poll.
+    pub(super) fn looks(&self) -> u32 {
+        self.looks
+    }
+
+    /// Returns whether a wait may begin as soon as the owner of the link expects something.
     pub(super) fn may_begin(&self) -> bool {
-        self.skipped == 0 && !has_one_processor()
+        self.expects.is_some() && self.skipped == 0 && !is_rationed()
     }
 
     /// Lets other tasks run before the next look.
@@ -168,10 +185,15 @@ fn takes_turn(link: usize, now: Instant) -> bool {
     })
 }
 
-/// Returns whether the process may use one processor only, as the peer would have to run there too.
-fn has_one_processor() -> bool {
-    static ONE: OnceLock<bool> = OnceLock::new();
-    *ONE.get_or_init(|| std::thread::available_parallelism().is_ok_and(|count| count.get() == 1))
+/// Returns whether the process may use the time of one processor only, although it may run on
+/// several: waiting would use up its share. A process that is bound to one processor may have it to
+/// itself; whether the peer runs there as well is known from its own word.
+fn is_rationed() -> bool {
+    static IS_RATIONED: OnceLock<bool> = OnceLock::new();
+    *IS_RATIONED.get_or_init(|| {
+        let allowed = sched_getaffinity(None).map_or(1, |processors| processors.count());
+        allowed > 1 && available_parallelism().is_ok_and(|count| count.get() == 1)
+    })
 }
 
 #[cfg(all(test, not(tollgate_loom)))]

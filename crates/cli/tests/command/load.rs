@@ -31,6 +31,7 @@ fn load_reports_every_request_in_both_encodings() {
                 "latency_us",
                 "decisions",
                 "encoding",
+                "link",
                 "allocations_per_request"
             ]
         );
@@ -49,6 +50,49 @@ fn load_reports_every_request_in_both_encodings() {
             ["p50", "p90", "p99", "p999", "max"].map(|name| number(&report["latency_us"][name]));
         assert!(latency[0] > 0.0 && latency.is_sorted(), "{latency:?}");
     }
+}
+
+/// The link can be chosen, and the report names it.
+#[test]
+fn link_can_be_chosen() {
+    let agent = Agent::start(&[]);
+    for (link, used) in [
+        ("socket", "socket"),
+        ("shared-memory", "shared-memory"),
+        ("auto", "shared-memory"),
+    ] {
+        let report = agent.load(&["--requests", "200", "--link", link]);
+        assert_eq!(
+            (&report["link"], &report["errors"]),
+            (&json!(used), &json!(0))
+        );
+    }
+    let demo = succeeds(run(&[
+        "demo",
+        "--seconds",
+        "0.1",
+        "--link",
+        "shared-memory",
+        "--json",
+    ]));
+    assert_eq!(demo["link"], "shared-memory");
+}
+
+/// Shared memory needs a Unix socket.
+#[test]
+fn shared_memory_over_tcp_is_an_error() {
+    let agent = support::Agent::start("tcp://127.0.0.1:0", &[]);
+    let args = [
+        "load",
+        agent.endpoint(),
+        "--requests",
+        "1",
+        "--link",
+        "shared-memory",
+    ];
+    fails(&run(&args), 1, &["no shared memory", "Unix socket"]);
+    let probed = succeeds(run(&["probe", agent.endpoint(), "--json"]));
+    assert_eq!(probed["link"], "socket");
 }
 
 #[test]

@@ -17,10 +17,6 @@ fn spin(mode: SharedMemory) -> (Spin, Instant) {
     (Spin::new(mode, now), now)
 }
 
-fn has_one_processor_only() -> bool {
-    has_one_processor()
-}
-
 /// Nothing is expected before something was received.
 #[test]
 fn sleeps_while_idle() {
@@ -41,7 +37,7 @@ fn sleeps_on_a_shared_processor() {
 /// Waits in vain end after the window, and each doubles the number of waits that sleep at once.
 #[test]
 fn vain_waits_are_punished() {
-    if has_one_processor_only() {
+    if is_rationed() {
         return;
     }
     let (mut spin, mut now) = spin(SharedMemory::Adaptive);
@@ -65,7 +61,7 @@ fn vain_waits_are_punished() {
 /// The window follows the time that the peer takes to wake, within its bounds.
 #[test]
 fn window_is_twice_a_wake_up() {
-    if has_one_processor_only() {
+    if is_rationed() {
         return;
     }
     for (took, window) in [(1, 10), (20, 40), (1000, 100)] {
@@ -82,7 +78,7 @@ fn window_is_twice_a_wake_up() {
 /// Only one link of a thread looks at its ring.
 #[test]
 fn one_link_waits_for_each_thread() {
-    if has_one_processor_only() {
+    if is_rationed() {
         return;
     }
     let (mut first, now) = spin(SharedMemory::BusyPoll);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tollgate::{
     Agent, AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig, AgentServer,
     BodyChunk, Bytes, Decision, Encoding, Metadata, RequestBodyChunk, RequestHeaders,
-    ReverseConnectionConfig, ReverseConnectionListener,
+    ReverseConnectionConfig, ReverseConnectionListener, SharedMemory,
 };
 use tollgate_load_driver::{CONNECTIONS, Caller, Proxy, Subject, Traffic, traffic};
 
@@ -16,11 +16,23 @@ const AGENT: &str = "agent";
 /// Tollgate with one of its encodings.
 pub(crate) struct Tollgate {
     encoding: Encoding,
+    link: SharedMemory,
 }
 
 impl Tollgate {
     pub(crate) const fn new(encoding: Encoding) -> Self {
-        Self { encoding }
+        Self {
+            encoding,
+            link: SharedMemory::Off,
+        }
+    }
+
+    /// Returns the subject with shared memory between the two sides.
+    pub(crate) const fn through_shared_memory(self) -> Self {
+        Self {
+            link: SharedMemory::Adaptive,
+            ..self
+        }
     }
 }
 
@@ -40,12 +52,18 @@ impl Subject for Tollgate {
         let pool = AgentPool::with_config(
             AgentPoolConfig::default()
                 .connections_per_agent(CONNECTIONS)
-                .encodings(vec![self.encoding]),
+                .encodings(vec![self.encoding])
+                .shared_memory(self.link),
         );
         let endpoint = format!("unix:{}", socket.display());
         let agent = pool
             .add(AgentConfig::new(AGENT, endpoint).require_connection())
             .await?;
+        let rings = agent.stats().shared_memory;
+        ensure!(
+            self.link == SharedMemory::Off || rings.connections == CONNECTIONS,
+            "no shared memory: {rings:?}"
+        );
         ConnectedPool::new(pool, agent, traffic)
     }
 }

@@ -22,6 +22,9 @@ enum Subject {
     /// Tollgate with MessagePack
     #[command(subcommand)]
     TollgateMsgpack(Role),
+    /// Tollgate with MessagePack through shared memory
+    #[command(subcommand)]
+    TollgateShared(Role),
     /// Tollgate with JSON
     #[command(subcommand)]
     TollgateJson(Role),
@@ -49,6 +52,10 @@ fn main() -> anyhow::Result<()> {
             Subject::TollgateMsgpack(role) => {
                 let subject = engine::Tollgate::new(Encoding::MessagePack);
                 run(role, subject, &["tollgate-msgpack"]).await
+            }
+            Subject::TollgateShared(role) => {
+                let subject = engine::Tollgate::new(Encoding::MessagePack).through_shared_memory();
+                run(role, subject, &["tollgate-shared"]).await
             }
             Subject::TollgateJson(role) => {
                 let subject = engine::Tollgate::new(Encoding::Json);
