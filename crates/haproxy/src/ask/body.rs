@@ -55,7 +55,7 @@ impl<'a> Body<'a> {
 }
 
 fn content_length(known: &Known<'_>) -> Option<u64> {
-    let value = known.headers.as_ref()?.get("content-length")?;
+    let value = known.headers.as_ref()?.content_length?;
     str::from_utf8(value).ok()?.trim().parse().ok()
 }
 
@@ -67,7 +67,7 @@ fn is_bodiless(known: &Known<'_>) -> bool {
 /// Returns whether the body has a length that no header tells.
 fn has_coding(known: &Known<'_>) -> bool {
     let headers = known.headers.as_ref();
-    headers.is_some_and(|headers| headers.get("transfer-encoding").is_some())
+    headers.is_some_and(|headers| headers.has_transfer_coding)
 }
 
 #[cfg(test)]

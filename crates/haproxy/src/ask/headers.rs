@@ -16,11 +16,18 @@ pub(super) struct HeaderList<'a> {
     count: usize,
     /// Set if every name is known to occur once.
     is_distinct: bool,
+    /// First value of `content-length`.
+    pub(super) content_length: Option<&'a [u8]>,
+    /// Set if there is a `transfer-encoding`.
+    pub(super) has_transfer_coding: bool,
 }
 
 /// Iterator over headers, which ends at the first that is not valid.
 #[derive(Debug, Clone, Copy)]
 struct Pairs<'a>(Form<'a>);
+
+/// A name and its value.
+type Pair<'a> = (&'a [u8], &'a [u8]);
 
 #[derive(Debug, Clone, Copy)]
 enum Form<'a> {
@@ -36,6 +43,8 @@ impl<'a> HeaderList<'a> {
         pairs: Pairs(Form::Lines(b"\r\n")),
         count: 0,
         is_distinct: true,
+        content_length: None,
+        has_transfer_coding: false,
     };
 
     /// Reads the value of `req.hdrs_bin`.
@@ -50,33 +59,59 @@ impl<'a> HeaderList<'a> {
 
     fn checked(pairs: Pairs<'a>) -> Result<Self, Fault> {
         let mut seen = [0u64; 4];
-        let (mut count, mut is_distinct) = (0, true);
-        let mut rest = pairs;
-        while let Some((name, _)) = rest.read()? {
-            let fingerprint = fingerprint(name.as_bytes());
-            let (word, bit) = (usize::from(fingerprint >> 6), 1 << (fingerprint & 63));
-            is_distinct &= seen[word] & bit == 0;
-            seen[word] |= bit;
-            count += 1;
-        }
-        Ok(Self {
+        let mut list = Self {
             pairs,
-            count,
-            is_distinct,
-        })
+            ..Self::EMPTY
+        };
+        let mut rest = pairs;
+        while let Some((name, value)) = rest.read()? {
+            if !is_name(name) {
+                return Err(Fault::InvalidArgument);
+            }
+            let fingerprint = fingerprint(name);
+            let (word, bit) = (usize::from(fingerprint >> 6), 1 << (fingerprint & 63));
+            if seen[word] & bit != 0 && list.is_distinct {
+                list.is_distinct = list.count < MAX_COMPARED && !list.has(name);
+            }
+            seen[word] |= bit;
+            list.count += 1;
+            list.note(name, value);
+        }
+        Ok(list)
     }
 
-    /// Returns the first value of a header.
-    pub(super) fn get(&self, wanted: &str) -> Option<&'a [u8]> {
-        let mut pairs = self.pairs;
-        let found = pairs.find(|(name, _)| name.eq_ignore_ascii_case(wanted));
-        found.map(|(_, value)| value)
+    /// Returns whether a name is among the headers that were counted.
+    fn has(&self, name: &[u8]) -> bool {
+        let mut pairs = self.pairs.take(self.count);
+        pairs.any(|(other, _)| other.as_bytes().eq_ignore_ascii_case(name))
     }
+
+    /// Notes a header that frames the body, so that it need not be searched for.
+    fn note(&mut self, name: &[u8], value: &'a [u8]) {
+        const LENGTH: &[u8] = b"content-length";
+        const CODING: &[u8] = b"transfer-encoding";
+        if name.len() == LENGTH.len() && name.eq_ignore_ascii_case(LENGTH) {
+            self.content_length.get_or_insert(value);
+        } else if name.len() == CODING.len() && name.eq_ignore_ascii_case(CODING) {
+            self.has_transfer_coding = true;
+        }
+    }
+}
+
+/// Returns whether this may be the name of a header. Every byte is looked at, which is faster than
+/// to stop at the first wrong one.
+fn is_name(name: &[u8]) -> bool {
+    let is_wrong = |byte: u8| !byte.is_ascii_graphic() | (byte == b':');
+    !name.is_empty()
+        && !name
+            .iter()
+            .fold(false, |wrong, byte| wrong | is_wrong(*byte))
 }
 
 impl<'a> Pairs<'a> {
     /// Reads the next header; `None` at the end of the list, after which nothing may follow.
-    fn read(&mut self) -> Result<Option<(&'a str, &'a [u8])>, Fault> {
+    #[inline]
+    fn read(&mut self) -> Result<Option<Pair<'a>>, Fault> {
         let (name, value) = match &mut self.0 {
             Form::Binary(reader) => {
                 let pair = (reader.string()?, reader.string()?);
@@ -95,12 +130,6 @@ impl<'a> Pairs<'a> {
                 (name, value[1..].trim_ascii())
             }
         };
-        let is_name = |byte: &u8| byte.is_ascii_graphic() && *byte != b':';
-        if name.is_empty() || !name.iter().all(is_name) {
-            return Err(Fault::InvalidArgument);
-        }
-        // ASCII is UTF-8, so this never fails.
-        let name = str::from_utf8(name).map_err(|_| Fault::InvalidArgument)?;
         Ok(Some((name, value)))
     }
 }
@@ -125,7 +154,9 @@ impl<'a> Iterator for Pairs<'a> {
     type Item = (&'a str, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.read().ok().flatten()
+        let (name, value) = self.read().ok()??;
+        // Names are ASCII.
+        Some((str::from_utf8(name).ok()?, value))
     }
 }
 
@@ -213,7 +244,6 @@ mod tests {
         let expected = [("host", "a.io"), ("x-a", "")];
         let expected = expected.map(|(name, value)| (name.to_owned(), vec![value.to_owned()]));
         assert_eq!(groups(&list), expected);
-        assert_eq!(list.get("Host"), Some(&b"a.io"[..]));
         assert!(list.singles().is_some());
     }
 
@@ -230,9 +260,12 @@ mod tests {
     #[test]
     fn text_is_read_as_well() {
         let list = HeaderList::of_text(b"host: a.io\r\nx-a:\r\n\r\n").unwrap();
-        assert_eq!(list.get("host"), Some(&b"a.io"[..]));
-        assert_eq!(list.get("x-a"), Some(&b""[..]));
+        assert_eq!(groups(&list)[0], ("host".into(), vec!["a.io".into()]));
+        assert_eq!(groups(&list)[1], ("x-a".into(), vec![String::new()]));
         assert_eq!(list.max_names(), 2);
+        let list = HeaderList::of_text(b"Content-Length: 7\r\n\r\n").unwrap();
+        assert_eq!(list.content_length, Some(&b"7"[..]));
+        assert!(!list.has_transfer_coding);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::peer::{DEADLINE, MAX_FRAME, Peer, Received, Server, ask_path, hello, notify};
 use std::collections::HashSet;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use tollgate::{
     AgentCapabilities, AgentHandler, AgentResponse, Decision, HeaderOp, RequestHeadersView,
@@ -321,4 +322,33 @@ async fn peer_that_does_not_read_is_not_read_from() {
     timeout(DEADLINE, allows(&mut other))
         .await
         .expect("an answer");
+}
+
+#[tokio::test]
+async fn connections_that_hold_most_end_when_memory_is_short() {
+    /// Memory for a few connections with a large frame.
+    const LIMIT: usize = 3 * 1024 * 1024;
+    let settings = SpopSettings::default();
+    let server = Server::with(Agent, settings, |server| server.max_memory(LIMIT)).await;
+    let mut small = server.connect().await;
+    let mut holding = Vec::new();
+    for _ in 0..8 {
+        let mut peer = server.connect().await;
+        // All but the end of a frame.
+        let mut begin = 1_000_000u32.to_be_bytes().to_vec();
+        begin.resize(900_000, 0);
+        // The agent may end the connection before it has read all.
+        let _ = peer.stream.write_all(&begin).await;
+        holding.push(peer);
+    }
+    let mut ended = 0;
+    for peer in &mut holding {
+        let received = timeout(Duration::from_millis(200), peer.receive()).await;
+        ended += usize::from(matches!(
+            received,
+            Ok(Received::Disconnect(13) | Received::End)
+        ));
+    }
+    assert!((4..8).contains(&ended), "{ended} of 8");
+    allows(&mut small).await;
 }
