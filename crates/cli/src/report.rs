@@ -151,7 +151,6 @@ mod tests {
     use crate::timeline::Timeline;
     use std::time::Duration;
     use tollgate::Decision;
-    use tollgate::Encoding;
 
     fn measured() -> Measurement {
         let mut tally = Tally::new();
