@@ -190,13 +190,13 @@ mod wire;
 
 pub use agent::{AgentControl, AgentServer, AgentServerBuilder};
 pub use bytes::Bytes;
-pub use connection::CircuitBreakerState;
+pub use connection::{CircuitBreakerState, SharedMemory, SharedMemoryRefusal};
 pub use error::{AddError, CallError, ConnectError, RegistrationError};
-pub use handler::{AgentHandler, DynAgentHandler, Handshake, handler_fn};
+pub use handler::{AgentHandler, DynAgentHandler, Handshake, handler_fn, time_left};
 pub use pool::{
     Agent, AgentConfig, AgentPool, AgentPoolConfig, AgentPoolStats, Call, EventTimeouts, Exchange,
     FailureMode, FlowControlMode, LoadBalanceStrategy, Placement, ProtocolMetrics,
-    ReverseConnectionConfig, ReverseConnectionListener, TimedCall,
+    ReverseConnectionConfig, ReverseConnectionListener, SharedMemoryStats, TimedCall,
 };
 pub use protocol::events::{
     BodyChunk, Metadata, RequestBodyChunk, RequestComplete, RequestHeaders, RequestHeadersEvent,

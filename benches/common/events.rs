@@ -137,7 +137,7 @@ pub fn request_headers(count: usize) -> RequestHeaders<'static, Pairs> {
             tls_cipher: Some("TLS_AES_128_GCM_SHA256"),
             route_id: Some("api"),
             upstream_id: None,
-            timestamp: "2026-01-02T03:04:05Z",
+            timestamp: "2026-01-02T03:04:05.000Z",
             traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
             body_follows: None,
         },

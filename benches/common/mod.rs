@@ -13,6 +13,6 @@ mod responses;
 mod timing;
 
 pub use agent::{Allowing, SocketAgent, idle_connection};
-pub use events::{CORRELATION_ID, Sample, request_headers};
+pub use events::{CORRELATION_ID, Pairs, Sample, hyper_request_headers, request_headers};
 pub use responses::Answer;
 pub use timing::{alone_and_beside_another, beside_writer, brief};

@@ -9,6 +9,7 @@ use tollgate::codec::Codec;
 use tollgate::{AgentResponse, Bytes, Encoding};
 
 const MESSAGE_PACK: Codec = Codec::extended(Encoding::MessagePack);
+const COMPACT: Codec = Codec::compact();
 const JSON: Codec = Codec::extended(Encoding::Json);
 const PROTOBUF: Codec = Codec::extended(Encoding::Protobuf);
 
@@ -49,6 +50,10 @@ fn to_message_pack<M: Message>(message: M) -> Outgoing<M> {
     outgoing(message, MESSAGE_PACK)
 }
 
+fn to_compact<M: Message>(message: M) -> Outgoing<M> {
+    outgoing(message, COMPACT)
+}
+
 fn to_json<M: Message>(message: M) -> Outgoing<M> {
     outgoing(message, JSON)
 }
@@ -78,6 +83,10 @@ fn encode<M: Message>(mut outgoing: Outgoing<M>) -> Outgoing<M> {
 
 fn from_message_pack<M: Message>(message: M) -> FrameReceiver {
     received(&message, MESSAGE_PACK)
+}
+
+fn from_compact<M: Message>(message: M) -> FrameReceiver {
+    received(&message, COMPACT)
 }
 
 fn from_json<M: Message>(message: M) -> FrameReceiver {
@@ -118,6 +127,12 @@ macro_rules! benchmark_codecs {
                 encode(message)
             }
 
+            #[library_benchmark(setup = to_compact)]
+            $(#[bench::$id($value)])+
+            fn encode_compact(message: Outgoing<$message>) -> Outgoing<$message> {
+                encode(message)
+            }
+
             #[library_benchmark(setup = to_json)]
             $(#[bench::$id($value)])+
             fn encode_json(message: Outgoing<$message>) -> Outgoing<$message> {
@@ -136,6 +151,12 @@ macro_rules! benchmark_codecs {
                 decode::<$message>(received)
             }
 
+            #[library_benchmark(setup = from_compact)]
+            $(#[bench::$id($value)])+
+            fn decode_compact(received: FrameReceiver) -> FrameReceiver {
+                decode::<$message>(received)
+            }
+
             #[library_benchmark(setup = from_json)]
             $(#[bench::$id($value)])+
             fn decode_json(received: FrameReceiver) -> FrameReceiver {
@@ -151,8 +172,8 @@ macro_rules! benchmark_codecs {
             library_benchmark_group!(
                 name = $module;
                 benchmarks =
-                    encode_message_pack, encode_json, encode_protobuf,
-                    decode_message_pack, decode_json, decode_protobuf
+                    encode_message_pack, encode_compact, encode_json, encode_protobuf,
+                    decode_message_pack, decode_compact, decode_json, decode_protobuf
             );
         }
     };

@@ -1,12 +1,10 @@
 //! Calls to an agent in the process of the proxy, both sides together.
 
 use crate::OPERATIONS;
-use crate::common::{Allowing, CORRELATION_ID, hyper_request_headers, request_headers};
+use crate::common::{Allowing, CORRELATION_ID, Pairs, hyper_request_headers, request_headers};
 use iai_callgrind::{library_benchmark, library_benchmark_group};
 use tokio::runtime::{Builder, Runtime};
-use tollgate::{
-    Agent, AgentConfig, AgentPool, AgentPoolConfig, Decision, Event, HeaderSource, RequestHeaders,
-};
+use tollgate::{Agent, AgentConfig, AgentPool, AgentPoolConfig, Decision, Event, RequestHeaders};
 
 struct Local<E> {
     runtime: Runtime,
@@ -42,22 +40,21 @@ fn ask<E: Event>(local: Local<E>) -> Local<E> {
     local
 }
 
-type Head<H> = RequestHeaders<'static, H>;
-
-#[library_benchmark]
-#[bench::of_10(local(request_headers(10)))]
-#[bench::of_40(local(request_headers(40)))]
-fn exchange_with_headers<H: HeaderSource>(local: Local<Head<H>>) -> Local<Head<H>> {
-    ask(local)
+/// An event with headers as a list, and one with those of hyper.
+enum Head {
+    List(Local<RequestHeaders<'static, Pairs>>),
+    Map(Local<RequestHeaders<'static, http::HeaderMap>>),
 }
 
 #[library_benchmark]
-#[bench::of_10(local(hyper_request_headers(10)))]
-fn exchange_with_header_map<H: HeaderSource>(local: Local<Head<H>>) -> Local<Head<H>> {
-    ask(local)
+#[bench::of_10(Head::List(local(request_headers(10))))]
+#[bench::of_40(Head::List(local(request_headers(40))))]
+#[bench::of_10_in_a_map(Head::Map(local(hyper_request_headers(10))))]
+fn whole_call_in_process(head: Head) -> Head {
+    match head {
+        Head::List(local) => Head::List(ask(local)),
+        Head::Map(local) => Head::Map(ask(local)),
+    }
 }
 
-library_benchmark_group!(
-    name = in_process;
-    benchmarks = exchange_with_headers, exchange_with_header_map
-);
+library_benchmark_group!(name = in_process; benchmarks = whole_call_in_process);

@@ -4,7 +4,10 @@ use super::link::{Batch, Link, LinkError, LinkReceiver, LinkSender};
 use super::send_queue::{Drained, SendQueue};
 use super::slots::{Completer, Matching, SlotTable, Ticket};
 use super::{AdmissionQueues, NegotiatedParams, Origin, SlotValue, connection_over_link};
-use super::{Connection, ConnectionConfig, ExchangeGuard, Inbound, SharedState};
+use super::{
+    Connection, ConnectionConfig, ExchangeGuard, Inbound, LinkKind, SharedMemoryRefusal,
+    SharedState,
+};
 use crate::protocol::{
     AgentCapabilities, AgentResponse, FlowControl, FlowControlAction, HealthState,
 };
@@ -185,6 +188,7 @@ pub(crate) fn connect_in_memory(
         capabilities: AgentCapabilities::new("bench", "Benchmark", "1.0.0"),
         dialect,
         origin: Origin::Forward,
+        link_kind: LinkKind::Transport(SharedMemoryRefusal::NotSupported),
     };
     let (sender, receiver) = (Box::new(events.clone()), Box::new(answers.clone()));
     let buffer = FrameBuffer::default();

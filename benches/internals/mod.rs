@@ -13,7 +13,8 @@ pub use crate::proxy::bench::{CODINGS, decode_body};
 pub use crate::transport::grpc::bench::GrpcMessages;
 pub use crate::wire::bench::{
     Control, FrameReceiver, Setup, SetupKind, decode_cancel, decode_pong, encode_answer_frame,
-    encode_cancel, encode_event_frame, encode_ping, json_value, pong,
+    encode_answer_frame_to, encode_cancel, encode_event_frame, encode_event_within, encode_ping,
+    json_value, pong, time_left,
 };
 
 use crate::metrics::CallTally;

@@ -67,7 +67,7 @@ impl InMemory {
         config: &ResolvedConfig,
         handler: &Arc<H>,
     ) -> Arc<Connection> {
-        let dialect = Dialect::new(config.encodings[0], config.extension());
+        let dialect = Dialect::new(config.encodings[0], config.extensions().first().copied());
         let (connection, inbound, agent) =
             connect_in_memory(&state.shared, dialect, &config.connection());
         let session = serve_link(Arc::clone(handler), agent.sender, agent.receiver, dialect);

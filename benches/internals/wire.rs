@@ -3,14 +3,16 @@
 use super::codec::{CallId, Codec, Decoder};
 use super::control::ControlMessage;
 use super::{
-    DecodeError, DecodeErrorKind, Encoding, Event, Extension, FrameBuffer, HandshakeRequest,
-    HandshakeResponse, JsonParser, MAX_FRAME_LEN, MessageType, RegistrationRequest,
-    RegistrationResponse, control, encode_answer, encode_event, event_of, value,
+    DecodeError, DecodeErrorKind, Encoding, Event, EventScratch, EventTarget, Extension,
+    FrameBuffer, HandshakeRequest, HandshakeResponse, IncomingEvent, JsonParser, MAX_FRAME_LEN,
+    MessageType, RegistrationRequest, RegistrationResponse, control, encode_answer, encode_event,
+    event_of, value,
 };
-use crate::protocol::{AgentResponse, CancelReason, CancelRequest, Ping};
+use crate::protocol::{AgentResponse, CancelReason, CancelRequest, EventType, Ping};
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use std::hint::black_box;
+use std::time::Duration;
 
 /// Call that all frames belong to.
 const CALL: CallId<'static> = CallId {
@@ -23,9 +25,42 @@ pub fn encode_event_frame<E: Event>(codec: Codec, event: &E, out: &mut Vec<u8>) 
     encode_event(event, CALL.target(), codec.0, out).unwrap_or_default()
 }
 
+/// Appends the frame of an event whose call has `time_left` to `out`.
+pub fn encode_event_within<E: Event>(
+    codec: Codec,
+    event: &E,
+    call: CallId<'_>,
+    time_left: Duration,
+    out: &mut Vec<u8>,
+) -> Bytes {
+    let target = EventTarget {
+        time_left: Some(time_left),
+        ..call.target()
+    };
+    encode_event(event, target, codec.0, out).unwrap_or_default()
+}
+
+/// Returns the time that is left for the call of an event in version 2 of the extension.
+pub fn time_left(event_type: EventType, payload: &Bytes) -> Option<Duration> {
+    let (mut scratch, mut time_left) = (EventScratch::default(), None);
+    let read = IncomingEvent::from_compact(event_type, payload, &mut scratch, &mut time_left);
+    read.ok()?;
+    time_left
+}
+
 /// Appends the frame of an answer to `out`. Returns the rest of the frame, which is not copied.
 pub fn encode_answer_frame(codec: Codec, response: &AgentResponse, out: &mut Vec<u8>) -> Bytes {
     encode_answer(response, codec.answer_to(CALL), codec.0, out).unwrap_or_default()
+}
+
+/// Appends the frame of the answer of a call to `out`.
+pub fn encode_answer_frame_to(
+    codec: Codec,
+    response: &AgentResponse,
+    call: CallId<'_>,
+    out: &mut Vec<u8>,
+) -> Bytes {
+    encode_answer(response, codec.answer_to(call), codec.0, out).unwrap_or_default()
 }
 
 /// Received bytes, split into frames and decoded in place.
@@ -42,7 +77,7 @@ impl FrameReceiver {
         Self {
             codec,
             buffer: FrameBuffer::default(),
-            decoder: Decoder::new(codec.0.encoding),
+            decoder: codec.decoder(),
         }
     }
 
@@ -229,7 +264,7 @@ impl Setup {
             }
             SetupMessage::HandshakeResponse(_) => {}
             SetupMessage::RegistrationRequest(request) => {
-                black_box(request.negotiate(encodings, Some(Extension::V1)));
+                black_box(request.negotiate(encodings, &Extension::ALL));
             }
             SetupMessage::RegistrationResponse(response) => {
                 let _ = black_box(response.dialect(encodings));

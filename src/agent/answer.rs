@@ -1,18 +1,22 @@
 //! Decodes the frame of an event, calls the handler and encodes the frame of its answer.
 
-use crate::handler::{AgentHandler, ExchangeOrder, configured, error_answer, inspect};
+use crate::clock;
+use crate::handler::{AgentHandler, ExchangeOrder, configured, error_answer, inspect, poll_until};
 use crate::log::{NO_PEER, log_line};
 #[cfg(feature = "grpc")]
 use crate::protocol::Timestamp;
 
 use crate::protocol::{AgentResponse, EventType};
 use crate::wire::{
-    AnswerTo, DecodeError, Dialect, Encoding, FrameError, IncomingEvent, JsonParser, OutgoingFrame,
-    StreamId, Undecodable, encode_answer,
+    AnswerTo, DecodeError, Dialect, EventScratch, Form, FrameError, IncomingEvent, JsonParser,
+    OutgoingFrame, StreamId, Undecodable, encode_answer,
 };
 use bytes::{Bytes, BytesMut};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 /// Buffers that grew larger than this for one answer are freed.
 const MAX_KEPT_ANSWER: usize = 4 * 1024;
@@ -24,9 +28,28 @@ pub(super) struct Job {
     /// Set if the dialect has streams.
     pub(super) stream: Option<StreamId>,
     pub(super) payload: BytesMut,
+    pub(super) arrival: Arrival,
     pub(super) scratch: Box<Scratch>,
     pub(super) order: Arc<ExchangeOrder>,
     pub(super) progress: Arc<Progress>,
+}
+
+/// Time at which an event arrived.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival {
+    pub(super) at: Instant,
+    /// Set if the event is the first of those that arrived then, so that none has delayed it.
+    pub(super) is_first: bool,
+}
+
+impl Arrival {
+    /// Returns that of an event that arrives now.
+    pub(super) fn now() -> Self {
+        Self {
+            at: clock::now(),
+            is_first: true,
+        }
+    }
 }
 
 /// Buffers that are reused from one event to the next.
@@ -35,6 +58,7 @@ pub(super) struct Scratch {
     /// The frame of the answer.
     pub(super) frame: OutgoingFrame,
     parser: JsonParser,
+    texts: EventScratch,
 }
 
 impl Scratch {
@@ -106,28 +130,49 @@ pub(super) async fn answer<H: AgentHandler>(handler: Arc<H>, job: Job) -> JobRes
         dialect,
         stream,
         mut payload,
+        arrival,
         mut scratch,
         order,
         progress,
     } = job;
-    let Scratch { frame, parser } = &mut *scratch;
-    let context = AnswerContext {
+    let Scratch {
+        frame,
+        parser,
+        texts,
+    } = &mut *scratch;
+    let mut context = AnswerContext {
         handler: &*handler,
         order: &order,
         progress: &progress,
         dialect,
         stream,
+        arrival,
+        deadline: None,
     };
-    let result = match dialect.encoding {
-        Encoding::MessagePack => {
+    let result = match dialect.form() {
+        Form::MessagePack => {
             let payload = payload.freeze();
             match IncomingEvent::from_msgpack(event_type, &payload) {
                 Ok(event) => context.call_handler(event, frame).await,
                 Err(undecodable) => context.block(undecodable, frame).await,
             }
         }
+        Form::Compact => {
+            let payload = payload.freeze();
+            let mut time_left = None;
+            let result =
+                match IncomingEvent::from_compact(event_type, &payload, texts, &mut time_left) {
+                    Ok(event) => {
+                        context.deadline = time_left.and_then(|left| arrival.at.checked_add(left));
+                        context.call_handler(event, frame).await
+                    }
+                    Err(undecodable) => context.block(undecodable, frame).await,
+                };
+            texts.release();
+            result
+        }
         #[cfg(feature = "grpc")]
-        Encoding::Protobuf => {
+        Form::Protobuf => {
             let payload = payload.freeze();
             let mut timestamp = Timestamp::default();
             match IncomingEvent::from_protobuf(event_type, &payload, &mut timestamp) {
@@ -135,7 +180,7 @@ pub(super) async fn answer<H: AgentHandler>(handler: Arc<H>, job: Job) -> JobRes
                 Err(undecodable) => context.block(undecodable, frame).await,
             }
         }
-        Encoding::Json => match parser.parse(&mut payload) {
+        Form::Json => match parser.parse(&mut payload) {
             Ok(document) => {
                 progress
                     .decoded_len
@@ -165,6 +210,9 @@ struct AnswerContext<'a, H> {
     progress: &'a Progress,
     dialect: Dialect,
     stream: Option<StreamId>,
+    arrival: Arrival,
+    /// Time after which nobody waits for the answer, if the proxy says so.
+    deadline: Option<Instant>,
 }
 
 impl<H: AgentHandler> AnswerContext<'_, H> {
@@ -179,7 +227,16 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
     ) -> impl Future<Output = Result<(), FatalEvent>> {
         async move {
             let id = event.correlation_id();
-            self.wait_for_turn(id).await;
+            let has_waited = self.wait_for_turn(id).await;
+            if (has_waited || !self.arrival.is_first) && self.is_expired() {
+                write(
+                    &error_answer("expired"),
+                    self.answer_to(id),
+                    self.dialect,
+                    frame,
+                );
+                return Ok(());
+            }
             let handler = self.handler;
             macro_rules! respond {
                 ($($event:ident by $method:ident),*; $($other:tt)*) => {
@@ -202,7 +259,9 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
                     self.respond(inspect(handler, event), id, frame).await
                 }
                 IncomingEvent::Configure(event) => {
-                    let outcome = handler.on_configure(event).await;
+                    let mut outcome = pin!(handler.on_configure(event));
+                    let outcome =
+                        poll_fn(|cx| poll_until(self.deadline, outcome.as_mut(), cx)).await;
                     self.answer_settings(outcome, id, frame)
                 }
             }
@@ -222,7 +281,9 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
     ) -> impl Future<Output = Result<(), FatalEvent>> {
         async move {
             let to = self.answer_to(correlation_id);
-            write(&response.await, to, self.dialect, frame);
+            let mut response = pin!(response);
+            let response = poll_fn(|cx| poll_until(self.deadline, response.as_mut(), cx)).await;
+            write(&response, to, self.dialect, frame);
             Ok(())
         }
     }
@@ -244,18 +305,25 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
         rejection.map_or(Ok(()), |reason| Err(FatalEvent::SettingsRejected(reason)))
     }
 
-    /// Waits until the earlier events of the exchange are answered.
-    async fn wait_for_turn(&self, correlation_id: &str) {
+    fn is_expired(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| deadline <= clock::now())
+    }
+
+    /// Waits until the earlier events of the exchange are answered. Returns whether there were any.
+    async fn wait_for_turn(&self, correlation_id: &str) -> bool {
         let key = self.order.key(correlation_id);
         self.progress.key.store(key, Ordering::Relaxed);
         let turn = self.order.enter(key);
         self.progress
             .queued
             .store(turn.is_some(), Ordering::Relaxed);
-        if let Some(turn) = turn {
-            // The sender is dropped only together with the session.
-            let _ = turn.await;
-        }
+        let Some(turn) = turn else {
+            return false;
+        };
+        // The sender is dropped only together with the session.
+        let _ = turn.await;
+        true
     }
 
     /// Answers an event that does not decode with a block. Allowing it would let an agent be

@@ -1,8 +1,10 @@
 //! The handshake that begins a session, from the agent's side.
 
 use crate::connection::link::Link;
+use crate::connection::{Offered, SharedMemoryConfig, Side};
 use crate::error::ConnectError;
 use crate::handler::{AgentHandler, Handshake};
+use crate::memory::MemoryBudget;
 use crate::wire::{
     Dialect, Encoding, FrameBuffer, HandshakeRequest, HandshakeResponse, MessageType,
 };
@@ -24,6 +26,7 @@ pub(super) async fn accept_handshake<H: AgentHandler>(
     link: &mut Link,
     buffer: &mut FrameBuffer,
     place: impl Future<Output = OwnedSemaphorePermit>,
+    (shared_memory, memory): (SharedMemoryConfig, &MemoryBudget),
 ) -> Result<AcceptedProxy, ConnectError> {
     let (expected, name) = (MessageType::HandshakeRequest, "a handshake request");
     let payload = link.receive_handshake(buffer, expected, name).await?;
@@ -31,17 +34,24 @@ pub(super) async fn accept_handshake<H: AgentHandler>(
     let permit = place.await;
     let dialect = request.negotiate(encodings);
     let response = handshake_response(handler, &request, encodings).await;
+    let peer = request
+        .shared_memory()
+        .filter(|_| dialect.has_streams() && response.success);
+    let offered = link.accept_shared_memory(shared_memory, peer);
+    let response = response.with_shared_memory(Offered::offer(&offered));
     let payload = response.encode_for(encodings);
     link.send_handshake(MessageType::HandshakeResponse, &payload)
         .await?;
-    match response.error {
-        None => Ok(AcceptedProxy {
-            dialect,
-            permit,
-            proxy_id: request.proxy_id,
-        }),
-        Some(reason) => Err(ConnectError::HandshakeRefused(reason)),
+    if let Some(reason) = response.error {
+        return Err(ConnectError::HandshakeRefused(reason));
     }
+    let upgraded = link.upgrade(offered, peer, buffer, Side::Agent, memory);
+    upgraded.await?;
+    Ok(AcceptedProxy {
+        dialect,
+        permit,
+        proxy_id: request.proxy_id,
+    })
 }
 
 /// Returns the response to a proxy's handshake, which the handler may refuse.

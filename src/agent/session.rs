@@ -1,6 +1,6 @@
 //! One session: an agent's side of a connection after the handshake.
 
-use super::answer::{FatalEvent, Job, JobResult, answer, write_cancelled};
+use super::answer::{Arrival, FatalEvent, Job, JobResult, answer, write_cancelled};
 use super::reusable_future::{PendingEvents, ReusableFuture, Spare};
 use super::session_error::SessionError;
 use super::session_handle::{CONNECTION_SIZE, SessionHandle};
@@ -12,7 +12,7 @@ use crate::log::log_line;
 use crate::memory::MemoryAccount;
 use crate::protocol::{ConfigUpdateResponse, DrainRequest, EventType, ShutdownRequest};
 use crate::wire::{
-    DecodeError, Dialect, Encoding, FrameBuffer, FrameError, MAX_FRAME_LEN, MessageType,
+    DecodeError, Dialect, Encoding, Form, FrameBuffer, FrameError, MAX_FRAME_LEN, MessageType,
     OutgoingFrame, StreamId, control, event_of, write_message,
 };
 use bytes::{Bytes, BytesMut};
@@ -104,6 +104,8 @@ struct Session<H, F> {
     /// Number of messages that were ignored because they are invalid.
     ignored: u64,
     frame_timer: FrameTimer,
+    /// Arrival of the next event that is received.
+    arrival: Arrival,
     /// Wakes the task while it does not read, so that it finds out if the proxy is gone.
     hang_up_timer: Option<Pin<Box<Sleep>>>,
 }
@@ -113,6 +115,7 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
         Self {
             max_pending: parts.max_concurrent,
             frame_timer: FrameTimer::new(parts.frame_timeout),
+            arrival: Arrival::now(),
             hang_up_timer: None,
             order: Arc::new(ExchangeOrder::new(Arc::clone(parts.handle.peer()))),
             parts,
@@ -173,7 +176,14 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
     /// makes no progress, or the proxy is gone although the session does not read.
     fn poll_unfinished(&mut self, received: Received, cx: &mut Context<'_>) -> Poll<SessionError> {
         match received {
-            Received::AtCapacity => self.poll_hang_up(cx),
+            Received::AtCapacity => {
+                // Beside bytes, the peer may signal that there is room for answers.
+                let signalled = self.parts.link.receiver.poll_signals(cx);
+                if let Poll::Ready(Err(error)) = signalled {
+                    return Poll::Ready(error.into());
+                }
+                self.poll_hang_up(cx)
+            }
             Received::Pending if !self.parts.buffer.is_empty() => {
                 let stalled = self.frame_timer.poll_stalled(cx);
                 stalled.map(|()| SessionError::StalledFrame)
@@ -236,6 +246,7 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
                 Poll::Ready(received) => {
                     let received = received?;
                     self.frame_timer.note_received(received);
+                    self.note_arrival();
                     turn.note_received(received);
                     self.parts.handle.mark_received();
                     self.charge_memory();
@@ -244,6 +255,13 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
                     }
                 }
             }
+        }
+    }
+
+    /// Notes the time at which events arrived, if they say how much time is left for them.
+    fn note_arrival(&mut self) {
+        if self.parts.dialect.form() == Form::Compact {
+            self.arrival = Arrival::now();
         }
     }
 
@@ -333,10 +351,12 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
             dialect: self.parts.dialect,
             stream,
             payload,
+            arrival: self.arrival,
             scratch: reusable.scratch.take().unwrap_or_default(),
             order: Arc::clone(&self.order),
             progress: Arc::clone(&reusable.progress),
         };
+        self.arrival.is_first = false;
         let future = (self.start)(Arc::clone(&self.parts.handler), job);
         reusable.future.set(Some(future));
         let first_poll = if reusable.payload_len > MAX_INLINE_LEN {

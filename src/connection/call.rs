@@ -29,6 +29,8 @@ pub(crate) struct PendingCall {
     pub(super) key: u64,
     started: Instant,
     timeout: Duration,
+    /// Set if the call waited before it was opened, so that a part of its timeout has passed.
+    has_waited: bool,
     permit: Permit,
     /// Present if the call is timed.
     pub(super) watch: Option<Stopwatch>,
@@ -57,11 +59,32 @@ impl PendingCall {
             key: correlation.key,
             started: limit.started,
             timeout: limit.timeout(),
+            has_waited: false,
             permit,
             watch,
             is_sent: false,
             is_over: false,
         }
+    }
+
+    /// Records that the call waited before it was opened.
+    pub(crate) fn after_waiting(mut self) -> Self {
+        self.has_waited = true;
+        self
+    }
+
+    /// Returns the end of the timeout, unless it is too far away for an [`Instant`].
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.started.checked_add(self.timeout)
+    }
+
+    /// Returns the time after which the call ends without an answer.
+    fn time_left(&self) -> Duration {
+        if self.has_waited {
+            return self.timeout.saturating_sub(clock::elapsed(self.started));
+        }
+        // The call has just begun, so the clock is not read again.
+        self.timeout
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
@@ -190,6 +213,7 @@ impl PendingCall {
         let target = EventTarget {
             correlation_id,
             stream: self.ticket.stream(),
+            time_left: Some(self.time_left()),
         };
         let mut written = send_queue.buffer(expected_len(event, dialect));
         match encode_event(event, target, dialect, &mut written) {
@@ -203,11 +227,11 @@ impl PendingCall {
 
     /// Sends the frames in the send queue, from this task or the writer task.
     ///
-    /// If no other call is pending, this task sends, which saves waking another. Otherwise the
-    /// writer task sends the frames of several callers with one system call.
+    /// If no other call is pending, or the link is cheap, this task sends, which saves waking
+    /// another. Otherwise the writer task sends the frames of several callers with one system call.
     fn flush(&self) {
         let connection = self.connection();
-        if connection.calls.slots.has_several() {
+        if !connection.outbound.is_cheap && connection.calls.slots.has_several() {
             connection.outbound.queue.request_writer();
         } else {
             connection.send_now();

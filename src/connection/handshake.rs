@@ -6,18 +6,22 @@
 //! [`Link::send_handshake`] and [`Link::receive_handshake`] for their side of it.
 
 use super::link::{Batch, Link};
-use super::{Connection, ConnectionConfig, Inbound, SharedState};
+use super::{
+    Connection, ConnectionConfig, Inbound, LinkKind, Offered, SharedMemoryConfig,
+    SharedMemoryRefusal, SharedState, Side,
+};
 use crate::error::ConnectError;
 use crate::handler::Panicked;
 use crate::protocol::{AgentCapabilities, PROTOCOL_VERSION};
 use crate::wire::{
     Dialect, Encoding, Extension, FrameBuffer, HandshakeRequest, HandshakeResponse,
-    MAX_HANDSHAKE_LEN, MessageType, frame_of,
+    MAX_HANDSHAKE_LEN, MessageType, SharedMemoryOffer, frame_of,
 };
 use bytes::BytesMut;
 use serde_json::Value;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Dialect of connections to agents in this process. Calls on them are matched like those with
 /// stream ids, and only messages about the connection are encoded.
@@ -39,13 +43,15 @@ pub(crate) async fn open(
             capabilities: local.capabilities().map_err(panicked)?,
             dialect: LOCAL_DIALECT,
             origin: Origin::Forward,
+            link_kind: LinkKind::Transport(SharedMemoryRefusal::NotSupported),
         };
         let buffer = FrameBuffer::default();
         return Ok(connection_over_link(
             agent, link, buffer, negotiated, config,
         ));
     }
-    let request = encode_request(offer);
+    let offered = link.offer_shared_memory(offer.shared_memory);
+    let request = encode_request(offer, Offered::offer(&offered));
     let sent = link.send_handshake(MessageType::HandshakeRequest, &request);
     match sent.await {
         // An agent that closed the link without reading the request may have sent a rejection
@@ -58,10 +64,14 @@ pub(crate) async fn open(
     let payload = link.receive_handshake(&mut buffer, expected, name).await?;
     let response = HandshakeResponse::decode_for(offer.encodings, &payload)?;
     let dialect = check_response(&response, offer)?;
+    let peer = response.shared_memory();
+    let upgraded = link.upgrade(offered, peer, &mut buffer, Side::Proxy, &agent.memory);
+    let link_kind = upgraded.await?;
     let negotiated = NegotiatedParams {
         capabilities: response.capabilities.into(),
         dialect,
         origin: Origin::Forward,
+        link_kind,
     };
     Ok(connection_over_link(
         agent, link, buffer, negotiated, config,
@@ -79,6 +89,13 @@ pub(crate) fn connection_over_link(
     mut negotiated: NegotiatedParams,
     config: &ConnectionConfig,
 ) -> (Arc<Connection>, Inbound) {
+    match &negotiated.link_kind {
+        LinkKind::SharedMemory(counters) => counters.belong_to(&agent.rings),
+        LinkKind::Transport(refusal) if refusal.follows_agreement() => {
+            agent.failed_upgrades.fetch_add(1, Ordering::Relaxed);
+        }
+        LinkKind::Transport(_) => {}
+    }
     // A transport may carry smaller frames than the protocol allows.
     negotiated.dialect = negotiated.dialect.within(link.max_frame);
     let (connection, completer) = Connection::new(agent, negotiated, link.sender, config);
@@ -98,6 +115,7 @@ pub(crate) struct NegotiatedParams {
     pub(crate) capabilities: AgentCapabilities,
     pub(crate) dialect: Dialect,
     pub(crate) origin: Origin,
+    pub(crate) link_kind: LinkKind,
 }
 
 /// Side that opened a connection.
@@ -117,16 +135,19 @@ pub(crate) struct HandshakeOffer<'a> {
     pub(crate) proxy_id: &'a str,
     /// Encodings in order of preference. The agent may choose JSON even if it is not listed.
     pub(crate) encodings: &'a [Encoding],
-    /// Protocol extension of this crate, if the agent may choose it.
-    pub(crate) extension: Option<Extension>,
+    /// Versions of the protocol extension of this crate among which the agent may choose, in order
+    /// of preference.
+    pub(crate) extensions: &'a [Extension],
+    pub(crate) shared_memory: SharedMemoryConfig,
     /// Settings of the agent. Some agents read them in the handshake, so that they can reject it.
     pub(crate) config: Option<&'a Value>,
 }
 
 /// Encodes the request, without the settings if they would make it too large for agents of this
 /// crate. They are sent after the handshake in any case.
-fn encode_request(offer: HandshakeOffer<'_>) -> Vec<u8> {
-    let request = HandshakeRequest::new(offer.proxy_id, offer.encodings, offer.extension);
+fn encode_request(offer: HandshakeOffer<'_>, shared_memory: Option<&SharedMemoryOffer>) -> Vec<u8> {
+    let request = HandshakeRequest::new(offer.proxy_id, offer.encodings, offer.extensions)
+        .with_shared_memory(shared_memory);
     let with_config = request.clone().with_config(offer.config);
     let encoded = with_config.encode_for(offer.encodings);
     // A frame counts the type of its message.
@@ -162,9 +183,8 @@ fn check_response(
     // An extension that was not offered is an error: the agent would write messages in a form that
     // this side does not expect.
     let chosen = response.extension();
-    let extension = offer
-        .extension
-        .filter(|extension| chosen == Some(extension.number()));
+    let mut offered = offer.extensions.iter().copied();
+    let extension = offered.find(|version| chosen == Some(version.number()));
     if chosen.is_some() && extension.is_none() {
         return Err(ConnectError::ExtensionNotOffered);
     }

@@ -90,7 +90,7 @@ impl Inbound {
             account_holder.close_on_error(&"the memory limit is exceeded, and it holds most");
         });
         Self {
-            decoder: Decoder::new(connection.dialect.encoding),
+            decoder: Decoder::of(connection.dialect.form()),
             connection,
             receiver,
             completer,
@@ -157,6 +157,10 @@ impl Inbound {
                 self.turn.end();
                 cx.waker().wake_by_ref();
                 return Ok(Poll::Pending);
+            }
+            if self.connection.outbound.is_cheap {
+                let is_expecting = self.connection.calls.slots.pending() > 0;
+                self.receiver.set_expecting(is_expecting);
             }
             match self.receiver.poll_receive(cx, self.buffer.spare()) {
                 Poll::Pending => return self.poll_incomplete(cx),

@@ -2,9 +2,11 @@
 
 pub(crate) use super::link_error::LinkError;
 
+use super::shared_memory::{SharedMemoryRefusal, Terms};
 use crate::handler::LocalAgent;
-use crate::wire::OutgoingFrame;
+use crate::wire::{FrameBuffer, OutgoingFrame};
 use bytes::BytesMut;
+use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::io::IoSlice;
@@ -51,6 +53,21 @@ pub(crate) trait LinkSender: Send + Sync + 'static {
         false
     }
 
+    /// Returns whether sending needs no system call as long as the peer is awake, so that every
+    /// caller should send at once.
+    fn is_cheap(&self) -> bool {
+        false
+    }
+
+    /// Returns whether the peer has not gone to sleep since it was last woken, as far as that is
+    /// known without asking. Calls then have the best answer on this link.
+    fn is_peer_awake(&self) -> bool {
+        false
+    }
+
+    /// Drops this half without ending the stream, which another link has taken over.
+    fn hand_over(self: Box<Self>) {}
+
     /// Sends a close reason, if the transport can carry one.
     fn send_close_reason(&self, _reason: CloseReason, _detail: &dyn Display) {}
 
@@ -80,7 +97,42 @@ pub(crate) trait LinkReceiver: Send + 'static {
     /// Appends received bytes to `into` and returns their number. Zero means that the peer has
     /// closed its side.
     fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> LinkPoll<usize>;
+
+    /// Prepares to replace the link by shared memory. `None` if the transport or the system cannot.
+    ///
+    /// Until the upgrade is over or dropped, the link keeps descriptors that come with what it
+    /// receives.
+    fn begin_upgrade(&mut self) -> Option<Box<dyn LinkUpgrade>> {
+        None
+    }
+
+    /// Sets whether the peer is expected to send something soon. A link may then wait without
+    /// sleeping. Without this, it expects something after everything that it received.
+    fn set_expecting(&mut self, _is_expecting: bool) {}
+
+    /// Polls for what the peer signals beside bytes, while nothing is to be received: that a link
+    /// which is full has room. The sending half may not learn of it otherwise.
+    fn poll_signals(&mut self, _cx: &mut Context<'_>) -> LinkPoll<()> {
+        Poll::Pending
+    }
 }
+
+/// The replacement of a socket by shared memory, before it is known whether it takes place.
+pub(crate) trait LinkUpgrade: Send {
+    /// Exchanges descriptors with a peer that has agreed to it in the handshake. `buffer` holds
+    /// what was received after the handshake.
+    fn upgrade<'b>(
+        self: Box<Self>,
+        buffer: &'b mut FrameBuffer,
+        terms: Terms,
+    ) -> BoxFuture<'b, Result<Upgraded, LinkError>>;
+}
+
+/// The halves of a link.
+pub(crate) type Halves = (Box<dyn LinkSender>, Box<dyn LinkReceiver>);
+
+/// The halves of the new link, or why the old one stays.
+pub(crate) type Upgraded = Result<Halves, SharedMemoryRefusal>;
 
 /// A result of a link, once it is there.
 pub(crate) type LinkPoll<T> = Poll<Result<T, LinkError>>;

@@ -15,6 +15,9 @@ pub(crate) enum LinkError {
     /// The link reads frames itself, and the peer sent an invalid one.
     #[error(transparent)]
     Frame(#[from] FrameError),
+    /// The peer's shared memory, or its use of it, is invalid.
+    #[error("invalid shared memory: {0}")]
+    SharedMemory(&'static str),
     /// The TLS session failed.
     #[cfg(feature = "tls")]
     #[error(transparent)]
@@ -30,6 +33,7 @@ impl From<LinkError> for ConnectError {
         match error {
             LinkError::Io(error) => error.into(),
             LinkError::Frame(error) => error.into(),
+            LinkError::SharedMemory(_) => Self::InvalidHandshake(error.to_string()),
             #[cfg(feature = "tls")]
             LinkError::Tls(failure) => failure.into(),
             #[cfg(feature = "grpc")]

@@ -3,7 +3,7 @@
 use super::call::{PendingCall, check_body_size};
 use super::{CallEnd, Connection};
 use crate::error::CallError;
-use crate::handler::{Panicked, contained};
+use crate::handler::{Panicked, contained, poll_until};
 use crate::protocol::AgentResponse;
 use crate::wire::{BorrowedHeaders, DecodeError, Event, IncomingEvent, NotAccepted};
 use std::future::poll_fn;
@@ -41,11 +41,12 @@ impl PendingCall {
             Ok(view) => asked.set(contained(|| local.answer(view)).ok()),
             Err(error) => return Err(error),
         }
+        let deadline = self.deadline();
         let answered = poll_fn(|cx| {
             let Some(future) = asked.as_mut().as_pin_mut() else {
                 return Poll::Ready(Some(Err(Panicked)));
             };
-            match contained(|| Future::poll(future, cx)) {
+            match contained(|| poll_until(deadline, future, cx)) {
                 Ok(Poll::Ready(answer)) => Poll::Ready(Some(Ok(answer))),
                 Err(panicked) => Poll::Ready(Some(Err(panicked))),
                 Ok(Poll::Pending) => {

@@ -29,6 +29,7 @@ mod pings;
 mod receive_error;
 mod runtime_id;
 mod send_queue;
+mod shared_memory;
 mod shared_state;
 #[cfg(feature = "__sim")]
 #[path = "../../tests/simulator/hooks/connection.rs"]
@@ -36,10 +37,11 @@ pub(crate) mod simulated;
 mod slot_bitmap;
 mod slots;
 mod stopwatch;
-mod sync;
+pub(crate) mod sync;
 mod time_limit;
 mod timeline;
 mod turn;
+mod upgrade;
 mod wait_queue;
 
 pub(crate) use admission_queues::AdmissionQueues;
@@ -54,10 +56,16 @@ pub(crate) use lifecycle::{Binding, ExchangeGuard, Lifecycle};
 pub(crate) use outbound::run_writer;
 pub(crate) use pings::ProbeGuard;
 pub(crate) use runtime_id::RuntimeId;
+pub(crate) use shared_memory::{
+    BYTES_TO_AGENT, BYTES_TO_PROXY, LinkCounters, LinkKind, RingCounters, SharedMemoryConfig, Side,
+    Terms,
+};
+pub use shared_memory::{SharedMemory, SharedMemoryRefusal};
 pub(crate) use shared_state::{Correlation, SharedState};
 pub(crate) use stopwatch::{Sampling, Stopwatch};
 pub(crate) use time_limit::TimeLimit;
 pub(crate) use turn::Turn;
+pub(crate) use upgrade::Offered;
 
 use crate::clock;
 use crate::debug_fields::debug_fields;
@@ -111,6 +119,8 @@ pub(crate) struct Connection {
     pub(crate) dialect: Dialect,
     /// Side that opened the connection.
     pub(crate) origin: Origin,
+    /// The kind of link that carries the frames.
+    pub(crate) link_kind: LinkKind,
     /// Runtime of the connection's tasks; `None` if it was created outside of a runtime.
     pub(crate) runtime: Option<RuntimeId>,
     /// Selects the calls that are timed.
@@ -171,6 +181,7 @@ impl Connection {
             capabilities: negotiated.capabilities,
             dialect: negotiated.dialect,
             origin: negotiated.origin,
+            link_kind: negotiated.link_kind,
             runtime: RuntimeId::current(),
             sampling: config.sampling,
             enforce_body_limit: config.enforce_body_limit,
@@ -373,6 +384,13 @@ impl Connection {
     /// is answered sooner.
     pub(crate) fn is_batching(&self) -> bool {
         self.outbound.queue.is_batching() && self.calls.slots.has_several()
+    }
+
+    /// Returns whether the agent waits for calls on this connection without sleeping. Calls that
+    /// keep to it cost neither side a system call, and one agent's task looks at one connection
+    /// rather than at several in turn.
+    pub(crate) fn is_awake(&self) -> bool {
+        self.outbound.link.is_peer_awake()
     }
 
     /// Ends a row of failures, because the agent answered a ping, or a call too late. Calls that

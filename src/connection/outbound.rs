@@ -15,6 +15,8 @@ pub(crate) struct Outbound {
     /// The lock inside lets one task at a time use `link`.
     pub(crate) queue: SendQueue,
     pub(crate) link: Box<dyn LinkSender>,
+    /// Set if every caller should send at once: see [`LinkSender::is_cheap`].
+    pub(crate) is_cheap: bool,
     /// The agent, if it is in this process. It gets messages directly.
     pub(super) local: Option<Arc<LocalAgent>>,
 }
@@ -23,16 +25,19 @@ impl Outbound {
     pub(super) fn new(capacity: usize, link: Box<dyn LinkSender>) -> Self {
         Self {
             queue: SendQueue::new(capacity),
+            is_cheap: link.is_cheap(),
             local: link.local_agent().cloned(),
             link,
         }
     }
 
     /// Sends the frames in the send queue from the caller's task, or leaves them to the writer task
-    /// if another task is sending or the link is full.
+    /// if another task is sending or the link is full. Over a cheap link, a task that is sending
+    /// sends these frames too.
     pub(super) fn send_now(&self) -> Result<(), LinkError> {
         match self.queue.drain(&*self.link)? {
             Drained::Empty => {}
+            Drained::Busy if self.is_cheap => {}
             Drained::NoRoom | Drained::Busy => self.queue.request_writer(),
         }
         Ok(())

@@ -3,7 +3,7 @@
 use super::admission_queues::AdmissionQueues;
 use super::breaker::{CircuitBreaker, CircuitBreakerSettings};
 use super::expiring_keys::IdHasher;
-use super::{CallContext, CallEnd, Stopwatch};
+use super::{CallContext, CallEnd, RingCounters, Stopwatch};
 use crate::error::CallError;
 use crate::memory::MemoryBudget;
 use crate::metrics::{CallTally, Fault, FaultCounters, StageTally};
@@ -35,6 +35,10 @@ pub(crate) struct SharedState {
     pub(crate) pauses: AtomicU64,
     /// Number of requests of the agent to resume.
     pub(crate) resumes: AtomicU64,
+    /// Counters of the connections through shared memory.
+    pub(crate) rings: Arc<RingCounters>,
+    /// Connections that stayed on their socket after both sides had agreed to shared memory.
+    pub(crate) failed_upgrades: AtomicU64,
 }
 
 /// Maximum number of stopwatches that are kept; more concurrently timed calls allocate theirs.
@@ -60,6 +64,8 @@ impl SharedState {
             memory,
             pauses: AtomicU64::new(0),
             resumes: AtomicU64::new(0),
+            rings: Arc::default(),
+            failed_upgrades: AtomicU64::new(0),
         }
     }
 

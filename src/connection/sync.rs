@@ -106,6 +106,10 @@ mod checked {
                 .len()
         }
 
+        pub(crate) fn is_empty(&self) -> bool {
+            self.len() == 0
+        }
+
         pub(crate) fn push(&self, item: T) -> Result<(), T> {
             let mut items = self
                 .items

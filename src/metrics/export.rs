@@ -224,6 +224,16 @@ pub(super) const FAMILIES: &[Family] = families! {
     Counter "reconnects_total" "Connections that replaced lost ones." Count(|of| of.reconnects);
     Counter "circuit_breaker_trips_total" "Times that the circuit breaker opened."
         Count(|of| of.circuit_breaker_trips);
+    Counter "shared_memory_doorbells_total" "Times that the sleeping agent was woken."
+        Count(|of| of.shared_memory_doorbells);
+    Counter "shared_memory_sleeps_total" "Times that a connection through shared memory went to sleep."
+        Count(|of| of.shared_memory_sleeps);
+    Counter "shared_memory_vain_spins_total" "Waits without sleeping in which nothing came."
+        Count(|of| of.shared_memory_vain_spins);
+    Counter "shared_memory_failures_total" "Connections that stayed on their socket although both sides had agreed to shared memory."
+        Count(|of| of.shared_memory_failures);
+    Gauge "shared_memory_connections" "Open connections through shared memory."
+        Gauge(|of| of.shared_memory_connections as f64);
     Gauge "in_flight_requests" "Calls made and not ended." Gauge(|of| of.in_flight_requests as f64);
     Gauge "pending_requests" "Calls that have a slot and so may be with the agent."
         Gauge(|of| of.pending_requests as f64);

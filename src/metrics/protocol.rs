@@ -35,6 +35,18 @@ pub struct AgentMetrics {
     pub flow_control_pauses: u64,
     /// Number of pauses that ended.
     pub flow_control_resumes: u64,
+    /// Number of times that the sleeping agent was woken, on connections through shared memory.
+    pub shared_memory_doorbells: u64,
+    /// Number of times that the proxy's side of such connections went to sleep.
+    pub shared_memory_sleeps: u64,
+    /// Number of times that the proxy's side of such connections waited without sleeping, and
+    /// nothing came.
+    pub shared_memory_vain_spins: u64,
+    /// Number of connections that stayed on their socket although both sides had agreed to shared
+    /// memory.
+    pub shared_memory_failures: u64,
+    /// Current number of open connections through shared memory.
+    pub shared_memory_connections: u64,
     /// Current number of calls that were made and have not ended.
     pub in_flight_requests: u64,
     /// Current number of calls that have a slot, so that the agent may be working on them.
@@ -64,7 +76,8 @@ impl AddAssign<&Self> for AgentMetrics {
     fn add_assign(&mut self, more: &Self) {
         add_fields!(self += more: calls, decisions, faults, failed_open, allowed_while_paused,
             exchanges_cancelled, reconnects, circuit_breaker_trips, flow_control_pauses, flow_control_resumes,
-            in_flight_requests, pending_requests, active_connections, healthy_connections, paused_connections,
+            shared_memory_doorbells, shared_memory_sleeps, shared_memory_vain_spins, shared_memory_failures,
+            shared_memory_connections, in_flight_requests, pending_requests, active_connections, healthy_connections, paused_connections,
             connecting_connections, open_circuit_breakers);
         self.buffer_utilization = self.buffer_utilization.max(more.buffer_utilization);
         self.request_duration += &more.request_duration;

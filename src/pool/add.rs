@@ -261,7 +261,8 @@ impl Member {
             let offer = HandshakeOffer {
                 proxy_id: pool.settings.proxy_id(),
                 encodings: endpoint.encodings(&config.encodings),
-                extension: config.extension(),
+                extensions: config.extensions(),
+                shared_memory: config.shared_memory(),
                 config: settings.as_deref().and_then(Settings::config),
             };
             let shared = Arc::clone(&self.state.shared);

@@ -7,7 +7,9 @@
 use super::call::{CallParams, CallResult, NoAnswer, Opened};
 use super::member::Member;
 use crate::clock;
-use crate::connection::{AdmissionQueues, Binding, CallEnd, Connection, SharedState, TimeLimit};
+use crate::connection::{
+    AdmissionQueues, Binding, CallEnd, Connection, PendingCall, SharedState, TimeLimit,
+};
 use crate::metrics::CallCounter;
 use std::pin::pin;
 use std::sync::Arc;
@@ -43,7 +45,7 @@ impl Member {
                 let guard = WaitGuard(state);
                 let opened = opening.wait(awaited).await;
                 std::mem::forget(guard);
-                opened
+                opened.map(PendingCall::after_waiting)
             }
             opened => opened,
         };

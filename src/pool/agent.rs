@@ -65,6 +65,12 @@ impl Agent {
         self.with_connection(|connection| connection.dialect.encoding)
     }
 
+    /// Returns the version of tollgate's extension of the protocol that the agent speaks, 0 if it
+    /// speaks none; `None` if it has no connection.
+    pub fn extension_version(&self) -> Option<u64> {
+        self.with_connection(|connection| connection.dialect.extension_version())
+    }
+
     /// Returns whether the agent speaks tollgate's extension of the protocol; `None` if it has no
     /// connection.
     ///

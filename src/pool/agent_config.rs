@@ -2,7 +2,9 @@
 
 use super::config::{AgentPoolConfig, LoadBalanceStrategy, Placement};
 use super::policy::{EventTimeouts, FailureMode, FlowControlMode};
-use crate::connection::{CircuitBreakerSettings, ConnectionConfig, Sampling};
+use crate::connection::{
+    CircuitBreakerSettings, ConnectionConfig, Sampling, SharedMemory, SharedMemoryConfig,
+};
 use crate::error::{AddError, InvalidEndpoint};
 use crate::handler::{AgentHandler, SharedHandler};
 use crate::protocol::EventType;
@@ -64,9 +66,8 @@ impl AgentConfig {
     ///
     /// Everything is as for other agents: timeouts, the limit of calls, the circuit breaker, the
     /// failure mode, counters and the order of events. But the task of the caller runs the handler,
-    /// which gets views of the event that the caller holds. Nothing is encoded, sent or copied, so
-    /// an answer takes less than a microsecond. A handler whose future takes up to 1 KiB needs no
-    /// allocation either.
+    /// which gets views of the event that the caller holds. Nothing is encoded, sent or copied. A
+    /// handler whose future takes up to 1 KiB needs no allocation either.
     ///
     /// * A handler that waits is dropped at the deadline, or when the caller gives the call up. One
     ///   that works without waiting is not interrupted: it keeps the caller's thread.
@@ -272,6 +273,8 @@ settings! {
     timing_interval => timing_interval: u32,
     encodings => encodings: Vec<Encoding>,
     use_extension => use_extension: bool,
+    shared_memory => shared_memory: SharedMemory,
+    shared_memory_size => shared_memory_size: usize,
     #[cfg(feature = "grpc")]
     tls => tls: crate::TlsConfig,
     #[cfg(feature = "grpc")]
@@ -298,8 +301,20 @@ impl ResolvedConfig {
             .unwrap_or(self.request_timeout)
     }
 
-    pub(super) fn extension(&self) -> Option<Extension> {
-        self.use_extension.then_some(Extension::V1)
+    /// Returns the versions of the extension that agents may choose.
+    pub(super) fn extensions(&self) -> &'static [Extension] {
+        if self.use_extension {
+            &Extension::ALL
+        } else {
+            &[]
+        }
+    }
+
+    pub(super) fn shared_memory(&self) -> SharedMemoryConfig {
+        SharedMemoryConfig {
+            mode: self.shared_memory,
+            bytes: self.shared_memory_size,
+        }
     }
 
     /// Returns the maximum time that a call waits for the end of a pause; zero rejects it at once.

@@ -155,11 +155,15 @@ impl<'r> Group<'r> {
         strategy: LoadBalanceStrategy,
         usable: impl Fn(&Connection) -> bool,
     ) -> Option<&'r Arc<Connection>> {
-        if self.prefers_batching
+        let keeps = |connection: &Connection| {
+            (self.prefers_batching && connection.is_batching())
+                || (self.has_cheap && connection.is_awake())
+        };
+        if (self.prefers_batching || self.has_cheap)
             && strategy == LoadBalanceStrategy::RoundRobin
-            && let Some(batching) = self.batching(&usable)
+            && let Some(last) = self.last(|connection| keeps(connection) && usable(connection))
         {
-            return Some(batching);
+            return Some(last);
         }
         let cursor = self.next_cursor(strategy);
         let candidates = || {
@@ -198,15 +202,14 @@ impl<'r> Group<'r> {
         }
     }
 
-    /// Returns the connection of the previous choice if calls are about to be sent together there,
-    /// and one more can join them. The cursor stays, so that the calls that follow join as well.
-    fn batching(self, usable: impl Fn(&Connection) -> bool) -> Option<&'r Arc<Connection>> {
+    /// Returns the connection of the previous choice if `keeps` holds and it can take one more
+    /// call. The cursor stays, so that the calls that follow join as well.
+    fn last(self, keeps: impl Fn(&Connection) -> bool) -> Option<&'r Arc<Connection>> {
         let last = self.cursor.load(Ordering::Relaxed).wrapping_sub(1);
         let connection = &self.connections.get(last % self.connections.len().max(1))?;
-        let can_join = connection.is_batching()
-            && connection.calls.has_free_slot()
+        let can_join = connection.calls.has_free_slot()
             && !connection.health.is_degraded()
-            && usable(connection);
+            && keeps(connection);
         can_join.then_some(connection)
     }
 

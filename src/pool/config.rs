@@ -3,6 +3,7 @@
 use super::policy::{EventTimeouts, FailureMode, FlowControlMode};
 use crate::config_push::ConfigPusherConfig;
 use crate::configuration::configuration;
+use crate::connection::{BYTES_TO_AGENT, SharedMemory};
 use crate::memory::DEFAULT_LIMIT;
 use crate::metrics::MetricsCollectorConfig;
 use crate::protocol::DEFAULT_DRAIN_TIMEOUT;
@@ -191,6 +192,15 @@ configuration! {
         /// Offers tollgate's extension of the protocol to agents. Agents that do not know it ignore
         /// the offer. See "The extension" in docs/protocol.md.
         pub use_extension: bool,
+        /// Use of shared memory with agents that are connected by Unix sockets and use tollgate.
+        /// Agents that do not know it, or that refuse it, are asked through the socket. Off by
+        /// default.
+        pub shared_memory: SharedMemory,
+        /// Size in bytes of the memory that a connection writes to an agent, where shared memory is
+        /// used: 16 KiB to 4 MiB, rounded up to a power of two. The agent's side has its own. Both
+        /// count for `max_memory`, of which a connection may use a quarter at most with all that is
+        /// in use already; beyond it, it stays on its socket.
+        pub shared_memory_size: usize,
         /// TLS configuration for agents that are reached over TLS: authentication of agents, and of
         /// this proxy to them.
         #[cfg(feature = "grpc")]
@@ -200,6 +210,21 @@ configuration! {
         /// closes its connection. Agents have a limit of their own, which should be the same.
         #[cfg(feature = "grpc")]
         pub(crate) max_grpc_message_size: usize,
+    }
+}
+
+/// Returns the use of shared memory that is not configured.
+#[cfg(not(feature = "__sim"))]
+fn default_shared_memory() -> SharedMemory {
+    SharedMemory::Off
+}
+
+/// With `TOLLGATE_SHARED_MEMORY=on`, all tests use shared memory.
+#[cfg(feature = "__sim")]
+fn default_shared_memory() -> SharedMemory {
+    match std::env::var("TOLLGATE_SHARED_MEMORY").as_deref() {
+        Ok("on") => SharedMemory::Adaptive,
+        _ => SharedMemory::Off,
     }
 }
 
@@ -214,7 +239,7 @@ impl Default for AgentPoolConfig {
     /// * a circuit breaker that opens after 5 failures in 10 s, for 30 s
     /// * 5 min for pinned correlation ids
     /// * 10 MiB for a gRPC message, and 256 MiB of memory for what agents send
-    /// * MessagePack preferred, and the extension offered
+    /// * MessagePack preferred, and the extension offered, without shared memory
     fn default() -> Self {
         Self {
             connections_per_agent: 4,
@@ -252,6 +277,8 @@ impl Default for AgentPoolConfig {
             timing_interval: 64,
             encodings: vec![Encoding::MessagePack, Encoding::Json],
             use_extension: true,
+            shared_memory: default_shared_memory(),
+            shared_memory_size: BYTES_TO_AGENT,
             #[cfg(feature = "grpc")]
             tls: crate::TlsConfig::default(),
             #[cfg(feature = "grpc")]

@@ -21,6 +21,8 @@ pub(super) struct ConnectionSet {
     groups: Box<[RuntimeGroup]>,
     /// Set if any connection prefers batching: see [`Connection::prefers_batching`].
     prefers_batching: bool,
+    /// Set if sending is cheap on any connection: see [`Connection::is_awake`].
+    has_cheap: bool,
     /// Incremented for each choice among all connections, to take them in turn. It may wrap.
     cursor: CachePadded<AtomicUsize>,
 }
@@ -45,6 +47,8 @@ pub(super) struct Group<'r> {
     pub(super) connections: &'r [Arc<Connection>],
     /// Set if concurrent calls are better sent together than over several connections.
     pub(super) prefers_batching: bool,
+    /// Set if calls are better made on a connection whose agent is awake.
+    pub(super) has_cheap: bool,
     pub(super) cursor: &'r AtomicUsize,
 }
 
@@ -57,6 +61,7 @@ impl ConnectionSet {
         Group {
             connections: &self.connections,
             prefers_batching: self.prefers_batching,
+            has_cheap: self.has_cheap,
             cursor: &self.cursor,
         }
     }
@@ -67,6 +72,7 @@ impl ConnectionSet {
         Some(Group {
             connections: &self.connections[group.members.clone()],
             prefers_batching: self.prefers_batching,
+            has_cheap: self.has_cheap,
             cursor: &group.cursor,
         })
     }
@@ -87,6 +93,9 @@ impl From<Vec<Arc<Connection>>> for ConnectionSet {
         let prefers_batching = connections
             .iter()
             .any(|connection| connection.outbound.link.prefers_batching());
+        let has_cheap = connections
+            .iter()
+            .any(|connection| connection.outbound.is_cheap);
         let mut by_runtime: Vec<(Option<RuntimeId>, Vec<Arc<Connection>>)> = Vec::new();
         for connection in connections {
             let runtime = connection.runtime;
@@ -108,6 +117,7 @@ impl From<Vec<Arc<Connection>>> for ConnectionSet {
         Self {
             groups: groups.collect(),
             prefers_batching,
+            has_cheap,
             connections: by_runtime
                 .into_iter()
                 .flat_map(|(_, members)| members)

@@ -9,15 +9,15 @@ use super::agent_state::AgentState;
 use super::connection_set::ConnectionSet;
 use super::reconnect::Reconnect;
 use super::reverse::Registration;
-use super::stats::AgentPoolStats;
+use super::stats::{AgentPoolStats, SharedMemoryStats};
 use crate::clock;
-use crate::connection::{CircuitBreakerState, Connection, Correlation, Origin};
+use crate::connection::{CircuitBreakerState, Connection, Correlation, LinkKind, Origin};
 use crate::debug_fields::debug_fields;
 use crate::error::CallError;
 use crate::transport::Endpoint;
 use arc_swap::ArcSwap;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
@@ -163,13 +163,33 @@ impl Member {
         }
     }
 
+    fn shared_memory(&self, snapshot: &Snapshot) -> SharedMemoryStats {
+        let shared = &self.state.shared;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut stats = SharedMemoryStats {
+            connections: 0,
+            refusal: None,
+            failed: count(&shared.failed_upgrades),
+            doorbells: count(&shared.rings.doorbells),
+            sleeps: count(&shared.rings.sleeps),
+            vain_spins: count(&shared.rings.vain_spins),
+        };
+        for connection in snapshot.open_connections() {
+            match &connection.link_kind {
+                LinkKind::Transport(refusal) => stats.refusal = Some(*refusal),
+                LinkKind::SharedMemory(_) => stats.connections += 1,
+            }
+        }
+        stats
+    }
+
     pub(super) fn stats(&self) -> AgentPoolStats {
         let (state, snapshot) = (&self.state, self.snapshot());
         let calls = state.shared.calls.counts();
         // Calls dropped by their callers are not errors.
         let total_errors = calls.failed() - calls.given_up;
         let counters = &state.counters;
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         AgentPoolStats {
             agent_id: state.shared.id.to_string(),
             endpoint: match &self.endpoint {
@@ -182,6 +202,7 @@ impl Member {
                 .iter()
                 .filter(|connection| connection.is_healthy())
                 .count(),
+            shared_memory: self.shared_memory(&snapshot),
             total_in_flight: snapshot
                 .connections()
                 .iter()

@@ -51,7 +51,7 @@ pub use policy::{EventTimeouts, FailureMode, FlowControlMode};
 pub use protocol_metrics::ProtocolMetrics;
 pub use reverse::{ReverseConnectionConfig, ReverseConnectionListener};
 pub use send::{Call, TimedCall};
-pub use stats::AgentPoolStats;
+pub use stats::{AgentPoolStats, SharedMemoryStats};
 
 use crate::config_push::{ConfigPusher, ConfigUpdateHandler};
 use crate::entropy::RandomState;

@@ -3,7 +3,7 @@
 use super::agent_state::AgentState;
 use super::member::Member;
 use super::{AgentPool, Inner};
-use crate::connection::CircuitBreakerState;
+use crate::connection::{CircuitBreakerState, LinkKind};
 use crate::lock::lock;
 use crate::metrics::{AgentMetrics, ProtocolMetricsSnapshot};
 use std::collections::BTreeMap;
@@ -95,6 +95,9 @@ impl Member {
             paused_connections: open().filter(|one| one.flow.is_paused()).count() as u64,
             connecting_connections: wanted_connections.saturating_sub(active_connections) as u64,
             open_circuit_breakers: u64::from(!is_closed),
+            shared_memory_connections: open()
+                .filter(|one| matches!(one.link_kind, LinkKind::SharedMemory(_)))
+                .count() as u64,
             buffer_utilization: open()
                 .map(|connection| connection.outbound.queue.utilization())
                 .fold(0.0, f64::max),
@@ -119,6 +122,10 @@ fn counters_of(state: &AgentState) -> AgentMetrics {
         circuit_breaker_trips: state.shared.breaker.trips(),
         flow_control_pauses: state.shared.pauses.load(Ordering::Relaxed),
         flow_control_resumes: state.shared.resumes.load(Ordering::Relaxed),
+        shared_memory_doorbells: state.shared.rings.doorbells.load(Ordering::Relaxed),
+        shared_memory_sleeps: state.shared.rings.sleeps.load(Ordering::Relaxed),
+        shared_memory_vain_spins: state.shared.rings.vain_spins.load(Ordering::Relaxed),
+        shared_memory_failures: state.shared.failed_upgrades.load(Ordering::Relaxed),
         request_duration: state.shared.calls.durations(),
         stages: state.shared.stages.snapshot(),
         ..AgentMetrics::default()

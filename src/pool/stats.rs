@@ -1,8 +1,27 @@
 //! Statistics of one agent.
 
-use crate::connection::CircuitBreakerState;
+use crate::connection::{CircuitBreakerState, SharedMemoryRefusal};
 use crate::metrics::{CallCounts, FaultCounts};
 use std::time::Duration;
+
+/// Use of shared memory by an agent's connections: see [`SharedMemory`](crate::SharedMemory).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SharedMemoryStats {
+    /// Number of open connections whose frames go through shared memory.
+    pub connections: usize,
+    /// Reason why the frames of another open connection do not, if there is one.
+    pub refusal: Option<SharedMemoryRefusal>,
+    /// Number of connections that stayed on their socket although both sides had agreed to shared
+    /// memory.
+    pub failed: u64,
+    /// Number of times that the sleeping agent was woken.
+    pub doorbells: u64,
+    /// Number of times that the proxy's side went to sleep.
+    pub sleeps: u64,
+    /// Number of times that the proxy's side waited without sleeping, and nothing came.
+    pub vain_spins: u64,
+}
 
 /// Statistics of one agent's calls and connections.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +36,8 @@ pub struct AgentPoolStats {
     /// Number of open connections that take new exchanges: they are not failing, and the agent has
     /// not reported that it is unhealthy or draining.
     pub healthy_connections: usize,
+    /// Use of shared memory.
+    pub shared_memory: SharedMemoryStats,
     /// Number of calls that wait for an answer.
     pub total_in_flight: u64,
     /// Number of calls made.

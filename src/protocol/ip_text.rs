@@ -25,42 +25,37 @@ pub struct IpText {
 const MAX_LEN: usize = 45;
 
 impl IpText {
+    /// No text.
+    pub(crate) const EMPTY: Self = Self {
+        bytes: [0; MAX_LEN],
+        len: 0,
+    };
+
     /// Returns the text.
     pub fn as_str(&self) -> &str {
         // The bytes are ASCII, so the default is never used.
         text::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
     }
 
-    fn push(&mut self, byte: u8) {
-        self.bytes[self.len] = byte;
-        self.len += 1;
-    }
-
-    fn push_number(&mut self, number: u8) {
-        if number >= 100 {
-            self.push(b'0' + number / 100);
-        }
-        if number >= 10 {
-            self.push(b'0' + number / 10 % 10);
-        }
-        self.push(b'0' + number % 10);
+    /// Appends a number and a dot.
+    #[inline]
+    fn push_octet(&mut self, octet: u8) {
+        let (text, len) = OCTETS[usize::from(octet)];
+        self.bytes[self.len..self.len + text.len()].copy_from_slice(&text);
+        self.len += usize::from(len);
     }
 }
 
 impl<A: Into<IpAddr>> From<A> for IpText {
     fn from(address: A) -> Self {
-        let mut text = Self {
-            bytes: [0; MAX_LEN],
-            len: 0,
-        };
+        let mut text = Self::EMPTY;
         match address.into().to_canonical() {
             IpAddr::V4(address) => {
-                let [first, rest @ ..] = address.octets();
-                text.push_number(first);
-                for octet in rest {
-                    text.push(b'.');
-                    text.push_number(octet);
+                for octet in address.octets() {
+                    text.push_octet(octet);
                 }
+                // The dot behind the last number.
+                text.len -= 1;
             }
             IpAddr::V6(address) => {
                 let mut free = &mut text.bytes[..];
@@ -72,5 +67,22 @@ impl<A: Into<IpAddr>> From<A> for IpText {
         text
     }
 }
+
+/// Numbers in decimal with a dot behind them, and the length of both.
+const OCTETS: [([u8; 4], u8); 256] = {
+    let mut octets = [([0; 4], 0); 256];
+    let mut number = 0;
+    while number < octets.len() {
+        let [a, b, c] = [number / 100, number / 10 % 10, number % 10];
+        let digits = [b'0' + a as u8, b'0' + b as u8, b'0' + c as u8];
+        octets[number] = match number {
+            100.. => ([digits[0], digits[1], digits[2], b'.'], 4),
+            10.. => ([digits[1], digits[2], b'.', 0], 3),
+            _ => ([digits[2], b'.', 0, 0], 2),
+        };
+        number += 1;
+    }
+    octets
+};
 
 text::text_type!(IpText);

@@ -44,6 +44,30 @@ impl Timestamp {
         Self(text)
     }
 
+    /// Returns the milliseconds since the Unix epoch whose text this is; `None` if there are none.
+    #[inline]
+    pub(crate) fn ms_of(text: &str) -> Option<u64> {
+        let text: &[u8; 24] = text.as_bytes().try_into().ok()?;
+        if !has_form(text) {
+            return None;
+        }
+        let pair = |at: usize| u32::from(text[at] & 15) * 10 + u32::from(text[at + 1] & 15);
+        let (year, month, day) = (pair(0) * 100 + pair(2), pair(5), pair(8));
+        let (hours, minutes, seconds) = (pair(11), pair(14), pair(17));
+        let ms = pair(20) * 10 + u32::from(text[22] & 15);
+        let is_valid = year >= 1970
+            && (1..=12).contains(&month)
+            && (1..=days_in(year, month)).contains(&day)
+            && hours < 24
+            && minutes < 60
+            && seconds < 60;
+        if !is_valid {
+            return None;
+        }
+        let of_day = (hours * 3600 + minutes * 60 + seconds) * 1000 + ms;
+        Some(u64::from(days_of(year, month, day)) * MS_PER_DAY + u64::from(of_day))
+    }
+
     /// Returns the text.
     pub fn as_str(&self) -> &str {
         // The bytes are ASCII, so the default is never used.
@@ -103,3 +127,80 @@ fn date_of(days: u32) -> (u32, u32, u32) {
     };
     (era * 400 + year + next, month, day)
 }
+
+/// Returns whether a text has digits and separators where a timestamp has them.
+///
+/// Eight bytes are checked at a time. The exclusive or with [`FORM`] leaves digits their value and
+/// makes separators zero. The sum sets the high bit of each byte that is larger.
+#[inline]
+fn has_form(text: &[u8; 24]) -> bool {
+    const FORM: &[u8; 24] = b"0000-00-00T00:00:00.000Z";
+    const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+    /// For each byte the number that a larger one than is allowed carries into the high bit with.
+    const CARRY: [u8; 24] = {
+        let (mut carry, mut at) = ([0x7f; 24], 0);
+        while at < FORM.len() {
+            if FORM[at] == b'0' {
+                carry[at] = 0x7f - 9;
+            }
+            at += 1;
+        }
+        carry
+    };
+    let words = |bytes: &[u8; 24]| {
+        let (words, _) = bytes.as_chunks::<8>();
+        [0, 1, 2].map(|at| u64::from_le_bytes(words[at]))
+    };
+    let (text, form, carry) = (words(text), words(FORM), words(&CARRY));
+    let check = |at: usize| {
+        let value = text[at] ^ form[at];
+        value | value.wrapping_add(carry[at])
+    };
+    (check(0) | check(1) | check(2)) & HIGH_BITS == 0
+}
+
+/// The timestamp that was converted last. Another one of the same second is converted faster.
+#[derive(Debug, Default)]
+pub(crate) struct LastTimestamp {
+    text: Timestamp,
+    second: u64,
+}
+
+impl LastTimestamp {
+    /// Returns the text of milliseconds since the Unix epoch, as [`Timestamp::from_ms`] does.
+    #[inline]
+    pub(crate) fn text_of(&mut self, ms: u64) -> &str {
+        let ms = ms.min(LAST_MS);
+        let (second, ms_of_second) = (ms / 1000, (ms % 1000) as usize);
+        if second == self.second {
+            let Timestamp(text) = &mut self.text;
+            text[20..22].copy_from_slice(&PAIRS[ms_of_second / 10]);
+            text[22] = b'0' + (ms_of_second % 10) as u8;
+        } else {
+            self.text = Timestamp::from_ms(ms);
+            self.second = second;
+        }
+        self.text.as_str()
+    }
+}
+
+/// Converts a date since 1970 to days since 1970-01-01, the reverse of [`date_of`].
+fn days_of(year: u32, month: u32, day: u32) -> u32 {
+    let year = year - u32::from(month <= 2);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    year * 365 + year / 4 - year / 100 + year / 400 + of_year - DAYS_BEFORE_1970
+}
+
+fn days_in(year: u32, month: u32) -> u32 {
+    let is_leap_year =
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    match month {
+        2 => 28 + u32::from(is_leap_year),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+#[cfg(test)]
+#[path = "../../tests/unit/protocol/timestamp.rs"]
+mod tests;

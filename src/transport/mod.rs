@@ -7,6 +7,8 @@ pub(crate) mod grpc;
 mod handshake_limiter;
 mod local;
 mod peer;
+#[cfg(target_os = "linux")]
+mod shared;
 #[cfg(feature = "__sim")]
 #[path = "../../tests/simulator/hooks/transport.rs"]
 pub(crate) mod simulated;

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags};
 use socket2::SockRef;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -17,9 +17,14 @@ use tokio::net::{tcp, unix};
 
 /// Makes the halves of a stream socket a link.
 pub(super) fn link(write: impl WriteHalf, read: impl AsyncRead + Send + Unpin + 'static) -> Link {
+    link_of(write, SocketReceiver(read))
+}
+
+/// Makes a sending half and a link's receiving half a link.
+pub(super) fn link_of(write: impl WriteHalf, receiver: impl LinkReceiver) -> Link {
     Link {
         sender: Box::new(SocketSender(write)),
-        receiver: Box::new(SocketReceiver(read)),
+        receiver: Box::new(receiver),
         max_frame: MAX_FRAME_LEN,
     }
 }
@@ -28,7 +33,7 @@ pub(super) fn link(write: impl WriteHalf, read: impl AsyncRead + Send + Unpin + 
 struct SocketSender<W>(W);
 
 /// The receiving half of a stream socket.
-struct SocketReceiver<R>(R);
+pub(super) struct SocketReceiver<R>(pub(super) R);
 
 /// The operations that a [`SocketSender`] needs, for each kind of socket.
 pub(crate) trait WriteHalf: Send + Sync + 'static {
@@ -36,6 +41,30 @@ pub(crate) trait WriteHalf: Send + Sync + 'static {
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     fn shut_down(&self) -> io::Result<()>;
     fn is_hung_up(&self) -> bool;
+
+    /// Drops this half without ending the stream.
+    fn hand_over(self)
+    where
+        Self: Sized,
+    {
+    }
+}
+
+/// The receiving half of a Unix socket.
+pub(crate) trait UnixReadHalf: AsyncRead + Send + Unpin + 'static {
+    fn socket(&self) -> BorrowedFd<'_>;
+}
+
+impl UnixReadHalf for unix::OwnedReadHalf {
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.as_ref().as_fd()
+    }
+}
+
+impl UnixReadHalf for unix::pipe::Receiver {
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
 }
 
 macro_rules! write_halves {
@@ -55,6 +84,11 @@ macro_rules! write_halves {
 
             fn is_hung_up(&self) -> bool {
                 is_hung_up(self.as_ref())
+            }
+
+            fn hand_over(self) {
+                // Dropping it would end the direction.
+                self.forget();
             }
         }
     )*};
@@ -87,6 +121,10 @@ impl<W: WriteHalf> LinkSender for SocketSender<W> {
 
     fn is_peer_gone(&self) -> bool {
         self.0.is_hung_up()
+    }
+
+    fn hand_over(self: Box<Self>) {
+        self.0.hand_over();
     }
 }
 

@@ -1,8 +1,8 @@
 //! Unix socket links.
 
-use super::socket::{WriteHalf, is_hung_up, link};
+use super::socket::{UnixReadHalf, WriteHalf, is_hung_up, link_of};
 use crate::backoff::delay;
-use crate::connection::link::Link;
+use crate::connection::link::{Link, LinkReceiver};
 use crate::error::ConnectError;
 use socket2::SockRef;
 use std::io::{self, IoSlice, Write};
@@ -58,7 +58,7 @@ pub(super) async fn connect_stream(path: &Path) -> io::Result<UnixStream> {
 /// Splits a proxy's socket into the halves of a link.
 pub(crate) fn split_unix(stream: UnixStream) -> Link {
     let (read, write) = stream.into_split();
-    link(write, read)
+    link_of(write, receiver(read))
 }
 
 /// Splits an agent's socket into the halves of a link.
@@ -81,13 +81,22 @@ pub(crate) fn split_unix_of_agent(stream: UnixStream, second: OwnedFd) -> io::Re
     let writing = net::UnixStream::from(second);
     // Tokio registers its sockets for both directions. A pipe's receiver registers for reading
     // only, and works with any file descriptor.
-    let receiver = pipe::Receiver::from_owned_fd_unchecked(reading.into())?;
+    let reading = pipe::Receiver::from_owned_fd_unchecked(reading.into())?;
     let writing = UnwatchedWriteHalf {
         socket: writing,
         watched: Mutex::default(),
     };
-    Ok(link(writing, receiver))
+    Ok(link_of(writing, receiver(reading)))
 }
+
+/// Returns the receiving half, which can be replaced by shared memory on Linux.
+#[cfg(target_os = "linux")]
+fn receiver(read: impl UnixReadHalf) -> impl LinkReceiver {
+    super::shared::UpgradableReceiver::new(read)
+}
+
+#[cfg(not(target_os = "linux"))]
+use super::socket::SocketReceiver as receiver;
 
 /// Returns a second descriptor of a socket. Fails if no descriptor is free.
 pub(crate) fn second_descriptor(stream: &UnixStream) -> io::Result<OwnedFd> {

@@ -6,8 +6,8 @@ use super::frame::FRAME_HEADER_LEN;
 use super::protobuf;
 use super::response::{self, Answer, AnswerTo, encode_answer};
 use super::{
-    DecodeError, DecodeErrorKind, Dialect, Encoding, Event, EventTarget, Extension, IncomingEvent,
-    JsonParser, StreamId, Undecodable,
+    DecodeError, DecodeErrorKind, Dialect, Encoding, Event, EventScratch, EventTarget, Extension,
+    Form, IncomingEvent, JsonParser, StreamId, Undecodable, compact,
 };
 #[cfg(feature = "grpc")]
 use crate::protocol::Timestamp;
@@ -32,6 +32,7 @@ impl<'a> CallId<'a> {
         EventTarget {
             correlation_id: self.correlation_id,
             stream: StreamId(self.stream_id),
+            time_left: None,
         }
     }
 }
@@ -47,6 +48,17 @@ impl Codec {
     /// are bytes.
     pub const fn extended(encoding: Encoding) -> Self {
         Self(Dialect::new(encoding, Some(Extension::V1)))
+    }
+
+    /// Returns the codec of version 2 of the extension in MessagePack: messages have stream ids and
+    /// are arrays instead of maps.
+    pub const fn compact() -> Self {
+        Self(Dialect::new(Encoding::MessagePack, Some(Extension::V2)))
+    }
+
+    /// Returns a decoder for the messages that this codec encodes.
+    pub fn decoder(self) -> Decoder {
+        Decoder::of(self.0.form())
     }
 
     /// Appends an event to `out`. Returns the end of the message, a large body that was not copied
@@ -102,16 +114,22 @@ impl Codec {
 /// With the extension, [`Codec::take_stream_id`] comes first.
 #[derive(Debug)]
 pub struct Decoder {
-    encoding: Encoding,
+    form: Form,
     parser: JsonParser,
+    scratch: EventScratch,
 }
 
 impl Decoder {
-    /// Creates a decoder.
+    /// Creates a decoder for an encoding, with or without version 1 of the extension.
     pub fn new(encoding: Encoding) -> Self {
+        Self::of(Dialect::zentinel(encoding).form())
+    }
+
+    pub(crate) fn of(form: Form) -> Self {
         Self {
-            encoding,
+            form,
             parser: JsonParser::default(),
+            scratch: EventScratch::default(),
         }
     }
 
@@ -127,22 +145,30 @@ impl Decoder {
         accept: impl FnOnce(&IncomingEvent<'_>) -> T,
     ) -> Result<T, Undecodable> {
         // The event is large, so it is not moved.
-        match self.encoding {
-            Encoding::MessagePack => {
-                match IncomingEvent::from_msgpack(event_type, &message.freeze()) {
-                    Ok(event) => Ok(accept(&event)),
-                    Err(undecodable) => Err(undecodable),
-                }
+        match self.form {
+            Form::MessagePack => match IncomingEvent::from_msgpack(event_type, &message.freeze()) {
+                Ok(event) => Ok(accept(&event)),
+                Err(undecodable) => Err(undecodable),
+            },
+            Form::Compact => {
+                let (message, scratch) = (message.freeze(), &mut self.scratch);
+                let read =
+                    match IncomingEvent::from_compact(event_type, &message, scratch, &mut None) {
+                        Ok(event) => Ok(accept(&event)),
+                        Err(undecodable) => Err(undecodable),
+                    };
+                self.scratch.release();
+                read
             }
             #[cfg(feature = "grpc")]
-            Encoding::Protobuf => {
+            Form::Protobuf => {
                 let mut timestamp = Timestamp::default();
                 match IncomingEvent::from_protobuf(event_type, &message.freeze(), &mut timestamp) {
                     Ok(event) => Ok(accept(&event)),
                     Err(undecodable) => Err(undecodable),
                 }
             }
-            Encoding::Json => match self.parser.parse(&mut message) {
+            Form::Json => match self.parser.parse(&mut message) {
                 Ok(document) => {
                     let decoded = match IncomingEvent::from_json(event_type, &document) {
                         Ok(event) => Ok(accept(&event)),
@@ -169,11 +195,12 @@ impl Decoder {
         mut message: BytesMut,
         accept: impl FnOnce(Answer<'_>) -> T,
     ) -> Result<T, Undecodable> {
-        match self.encoding {
-            Encoding::Json => response::from_json(&mut message, &mut self.parser, accept),
-            Encoding::MessagePack => response::from_msgpack(&message.freeze(), accept),
+        match self.form {
+            Form::Json => response::from_json(&mut message, &mut self.parser, accept),
+            Form::MessagePack => response::from_msgpack(&message.freeze(), accept),
+            Form::Compact => compact::decode_answer(&message.freeze(), accept),
             #[cfg(feature = "grpc")]
-            Encoding::Protobuf => protobuf::decode_answer(&message.freeze(), accept),
+            Form::Protobuf => protobuf::decode_answer(&message.freeze(), accept),
         }
     }
 }

@@ -23,19 +23,38 @@ pub(crate) struct Dialect {
 pub(crate) enum Extension {
     /// Events and responses carry a stream id, and bodies in MessagePack are bytes.
     V1,
+    /// Like [`Self::V1`], and in MessagePack events and responses are arrays.
+    V2,
 }
 
 impl Extension {
+    /// All versions, in order of preference.
+    pub(crate) const ALL: [Self; 2] = [Self::V2, Self::V1];
+
     /// Returns the number of the version in the handshake.
     pub(crate) const fn number(self) -> u64 {
         match self {
             Self::V1 => 1,
+            Self::V2 => 2,
         }
     }
 
     pub(crate) fn from_number(number: u64) -> Option<Self> {
-        (number == Self::V1.number()).then_some(Self::V1)
+        let mut all = Self::ALL.into_iter();
+        all.find(|version| version.number() == number)
     }
+}
+
+/// Form of events and responses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Json,
+    /// Maps in MessagePack.
+    MessagePack,
+    /// Arrays in MessagePack.
+    Compact,
+    #[cfg(feature = "grpc")]
+    Protobuf,
 }
 
 impl Dialect {
@@ -57,6 +76,11 @@ impl Dialect {
         Self { max_frame, ..self }
     }
 
+    /// Returns the version of the extension, 0 without it.
+    pub(crate) fn extension_version(self) -> u64 {
+        self.extension.map_or(0, Extension::number)
+    }
+
     /// Returns whether events and responses carry a stream id.
     pub(crate) const fn has_streams(self) -> bool {
         self.extension.is_some()
@@ -70,6 +94,17 @@ impl Dialect {
             return self.extension.is_none();
         }
         false
+    }
+
+    /// Returns the form of events and responses.
+    pub(crate) const fn form(self) -> Form {
+        match (self.encoding, self.extension) {
+            (Encoding::MessagePack, Some(Extension::V2)) => Form::Compact,
+            (Encoding::MessagePack, _) => Form::MessagePack,
+            (Encoding::Json, _) => Form::Json,
+            #[cfg(feature = "grpc")]
+            (Encoding::Protobuf, _) => Form::Protobuf,
+        }
     }
 
     /// Returns whether an agent can ask the proxy to move to another connection.
@@ -87,7 +122,7 @@ impl Dialect {
             return Bodies::Binary;
         }
         match self.extension {
-            Some(Extension::V1) => Bodies::Binary,
+            Some(Extension::V1 | Extension::V2) => Bodies::Binary,
             None => Bodies::Base64,
         }
     }

@@ -1,7 +1,7 @@
 //! Handshake messages. They are JSON, or protobuf on gRPC connections.
 
 use super::decode::{DecodeError, DecodeErrorKind};
-use super::{Dialect, Encoding, Extension};
+use super::{Dialect, Encoding, Extension, SharedMemoryOffer};
 use crate::protocol::{AgentCapabilities, AgentFeatures, AgentLimits, EventType, PROTOCOL_VERSION};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -35,29 +35,30 @@ pub(crate) struct HandshakeRequest {
 pub(crate) struct ExtensionOffer {
     #[serde(default)]
     pub(super) versions: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) shared_memory: Option<SharedMemoryOffer>,
 }
 
 /// Version of the tollgate extension that an agent chose.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ExtensionChoice {
     pub(super) version: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) shared_memory: Option<SharedMemoryOffer>,
 }
 
 impl HandshakeRequest {
     /// Creates a request with the protocol version of this crate.
-    pub(crate) fn new(
-        proxy_id: &str,
-        encodings: &[Encoding],
-        extension: Option<Extension>,
-    ) -> Self {
+    pub(crate) fn new(proxy_id: &str, encodings: &[Encoding], extensions: &[Extension]) -> Self {
         Self {
             supported_versions: vec![PROTOCOL_VERSION],
             proxy_id: proxy_id.to_owned(),
             proxy_version: env!("CARGO_PKG_VERSION").to_owned(),
             config: Value::Null,
             supported_encodings: encodings.iter().map(Encoding::to_string).collect(),
-            tollgate: extension.map(|extension| ExtensionOffer {
-                versions: vec![extension.number()],
+            tollgate: (!extensions.is_empty()).then(|| ExtensionOffer {
+                versions: extensions.iter().map(|version| version.number()).collect(),
+                shared_memory: None,
             }),
         }
     }
@@ -70,10 +71,24 @@ impl HandshakeRequest {
         }
     }
 
+    /// Adds an offer of shared memory, if the extension is offered.
+    pub(crate) fn with_shared_memory(mut self, offer: Option<&SharedMemoryOffer>) -> Self {
+        if let Some(extension) = &mut self.tollgate {
+            extension.shared_memory = offer.cloned();
+        }
+        self
+    }
+
+    /// Returns the proxy's offer of shared memory.
+    pub(crate) fn shared_memory(&self) -> Option<&SharedMemoryOffer> {
+        self.tollgate.as_ref()?.shared_memory.as_ref()
+    }
+
     /// Chooses the dialect of the connection.
     ///
     /// The encoding is the first of the proxy's preferences that is in `accepted`, or JSON if there
-    /// is none. The extension is used if the proxy offers it.
+    /// is none. The extension is used in the first version that the proxy offers and this crate
+    /// knows.
     pub(crate) fn negotiate(&self, accepted: &[Encoding]) -> Dialect {
         let encoding = self
             .supported_encodings
@@ -119,8 +134,22 @@ impl HandshakeResponse {
             encoding: dialect.encoding,
             tollgate: dialect.extension.map(|extension| ExtensionChoice {
                 version: extension.number(),
+                shared_memory: None,
             }),
         }
+    }
+
+    /// Accepts an offer of shared memory, if the extension is used.
+    pub(crate) fn with_shared_memory(mut self, accepted: Option<&SharedMemoryOffer>) -> Self {
+        if let Some(extension) = &mut self.tollgate {
+            extension.shared_memory = accepted.cloned();
+        }
+        self
+    }
+
+    /// Returns the agent's acceptance of shared memory.
+    pub(crate) fn shared_memory(&self) -> Option<&SharedMemoryOffer> {
+        self.tollgate.as_ref()?.shared_memory.as_ref()
     }
 
     pub(crate) fn reject(capabilities: &AgentCapabilities, reason: &str) -> Self {

@@ -20,7 +20,6 @@ macro_rules! read_event {
         }
     };
 }
-#[cfg(feature = "grpc")]
 pub(super) use read_event;
 
 impl<'a> IncomingEvent<'a> {

@@ -2,7 +2,7 @@
 
 use super::decode::DecodeError;
 use super::handshake::{WireCapabilities, from_json, to_json};
-use super::{Dialect, Encoding, Extension};
+use super::{Dialect, Encoding, Extension, SharedMemoryOffer};
 use crate::debug_fields::debug_fields;
 use crate::protocol::{AgentCapabilities, PROTOCOL_VERSION};
 use serde::de::IgnoredAny;
@@ -33,6 +33,8 @@ struct RegistrationOffer {
     /// message.
     #[serde(default)]
     encodings: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shared_memory: Option<SharedMemoryOffer>,
 }
 
 /// Proxy's response to a [`RegistrationRequest`].
@@ -52,11 +54,13 @@ pub(crate) struct RegistrationResponse {
 }
 
 /// Version of the tollgate extension and encoding that a proxy chose.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct RegistrationChoice {
     version: u64,
     #[serde(default)]
     encoding: Encoding,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shared_memory: Option<SharedMemoryOffer>,
 }
 
 /// A choice by the proxy that the agent did not offer.
@@ -81,10 +85,24 @@ impl RegistrationRequest {
             auth_token: token.map(str::to_owned),
             metadata: IgnoredAny,
             tollgate: Some(RegistrationOffer {
-                versions: vec![Extension::V1.number()],
+                versions: Extension::ALL.map(Extension::number).into(),
                 encodings: encodings.iter().map(Encoding::to_string).collect(),
+                shared_memory: None,
             }),
         }
+    }
+
+    /// Adds an offer of shared memory.
+    pub(crate) fn with_shared_memory(mut self, offer: Option<&SharedMemoryOffer>) -> Self {
+        if let Some(extension) = &mut self.tollgate {
+            extension.shared_memory = offer.cloned();
+        }
+        self
+    }
+
+    /// Returns the agent's offer of shared memory.
+    pub(crate) fn shared_memory(&self) -> Option<&SharedMemoryOffer> {
+        self.tollgate.as_ref()?.shared_memory.as_ref()
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -102,15 +120,20 @@ impl RegistrationRequest {
 
     /// Chooses the dialect of the connection.
     ///
-    /// If `extension` is given and the agent offers it, it is used, and the encoding is the first
-    /// of the agent's preferences that is in `accepted`. Otherwise the encoding is JSON, the only
-    /// one that the protocol has on reverse connections without the extension.
-    pub(crate) fn negotiate(&self, accepted: &[Encoding], extension: Option<Extension>) -> Dialect {
+    /// The extension is used in the first version that the agent offers and `extensions` contains,
+    /// with the first of the agent's encodings that is in `accepted`. If there is no such version,
+    /// the encoding is JSON, the only one that the protocol has on reverse connections without the
+    /// extension.
+    pub(crate) fn negotiate(&self, accepted: &[Encoding], extensions: &[Extension]) -> Dialect {
         let Some(offer) = &self.tollgate else {
             return Dialect::zentinel(Encoding::Json);
         };
-        let is_offered = |wanted: &Extension| offer.versions.contains(&wanted.number());
-        let Some(extension) = extension.filter(is_offered) else {
+        let mut offered = offer.versions.iter().copied();
+        let chosen = offered.find_map(|number| {
+            let mut known = extensions.iter().copied();
+            known.find(|version| version.number() == number)
+        });
+        let Some(extension) = chosen else {
             return Dialect::zentinel(Encoding::Json);
         };
         let encoding = offer
@@ -134,6 +157,7 @@ impl RegistrationResponse {
             tollgate: dialect.extension.map(|extension| RegistrationChoice {
                 version: extension.number(),
                 encoding: dialect.encoding,
+                shared_memory: None,
             }),
         }
     }
@@ -150,6 +174,19 @@ impl RegistrationResponse {
         }
     }
 
+    /// Accepts an offer of shared memory, if the extension is used.
+    pub(crate) fn with_shared_memory(mut self, accepted: Option<&SharedMemoryOffer>) -> Self {
+        if let Some(extension) = &mut self.tollgate {
+            extension.shared_memory = accepted.cloned();
+        }
+        self
+    }
+
+    /// Returns the proxy's acceptance of shared memory.
+    pub(crate) fn shared_memory(&self) -> Option<&SharedMemoryOffer> {
+        self.tollgate.as_ref()?.shared_memory.as_ref()
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         to_json(self)
     }
@@ -162,7 +199,7 @@ impl RegistrationResponse {
     ///
     /// Fails if the proxy chose an extension or encoding that was not offered.
     pub(crate) fn dialect(&self, offered: &[Encoding]) -> Result<Dialect, NotOffered> {
-        let Some(choice) = self.tollgate else {
+        let Some(choice) = &self.tollgate else {
             return Ok(Dialect::zentinel(Encoding::Json));
         };
         let extension = Extension::from_number(choice.version).ok_or(NotOffered::Extension)?;

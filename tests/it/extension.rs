@@ -9,35 +9,53 @@ use tollgate::{
     events::RequestBodyChunkEvent,
 };
 
-fn extended(mut handshake: Value, field: &Value) -> Value {
+pub(crate) fn extended(mut handshake: Value, field: &Value) -> Value {
     handshake["tollgate"] = field.clone();
     handshake
 }
 
-/// Connects a proxy with the extension.
+/// Connects a proxy with version 1 of the extension.
 async fn extended_proxy(agent: &ServedAgent, encoding: Encoding) -> RawConnection {
+    proxy_in_version(1, agent, encoding).await
+}
+
+/// Connects a proxy with one version of the extension.
+pub(crate) async fn proxy_in_version(
+    version: u64,
+    agent: &ServedAgent,
+    encoding: Encoding,
+) -> RawConnection {
     let mut proxy = RawConnection::connect(&agent.path).await;
     let offer = extended(
         offer_handshake(encoding.as_str()),
-        &json!({"versions": [1]}),
+        &json!({"versions": [version]}),
     );
     proxy.send_value(message::HANDSHAKE_REQUEST, &offer).await;
     let (_, response) = proxy.message().await;
-    assert_eq!(response["tollgate"], json!({"version": 1}));
+    assert_eq!(response["tollgate"], json!({"version": version}));
     proxy.encoding = encoding;
     proxy
 }
 
-/// Connects a pool with the extension to an agent that the test plays.
+/// Connects a pool to an agent that the test plays and that knows version 1 of the extension only.
 async fn extended_pool(config: AgentPoolConfig) -> (RawAgent, AgentPool, RawConnection) {
+    pool_in_version(1, config).await
+}
+
+/// Connects a pool to an agent that the test plays and that chooses this version.
+pub(crate) async fn pool_in_version(
+    version: u64,
+    config: AgentPoolConfig,
+) -> (RawAgent, AgentPool, RawConnection) {
     let agent = RawAgent::listen();
     let encoding = config.encodings[0];
     let pool = AgentPool::with_config(config);
     let accept = async {
         let mut connection = agent.accept().await;
         let (_, offer) = connection.message().await;
-        assert_eq!(offer["tollgate"], json!({"versions": [1]}));
-        let response = extended(accept_handshake(encoding.as_str()), &json!({"version": 1}));
+        assert_eq!(offer["tollgate"], json!({"versions": [2, 1]}));
+        let chosen = json!({"version": version});
+        let response = extended(accept_handshake(encoding.as_str()), &chosen);
         connection
             .send_value(message::HANDSHAKE_RESPONSE, &response)
             .await;
@@ -50,16 +68,18 @@ async fn extended_pool(config: AgentPoolConfig) -> (RawAgent, AgentPool, RawConn
         accept
     );
     added.expect("the pool connects");
-    assert_eq!(pool.agent("agent").unwrap().uses_extension(), Some(true));
+    let handle = pool.agent("agent").unwrap();
+    assert_eq!(handle.uses_extension(), Some(true));
+    assert_eq!(handle.extension_version(), Some(version));
     (agent, pool, connection)
 }
 
-fn on_stream(stream: u64, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn on_stream(stream: u64, payload: &[u8]) -> Vec<u8> {
     [&stream.to_be_bytes(), payload].concat()
 }
 
 /// Receives the next message. Returns its type, stream id and payload.
-async fn receive_on_stream(connection: &mut RawConnection) -> (u8, u64, Vec<u8>) {
+pub(crate) async fn receive_on_stream(connection: &mut RawConnection) -> (u8, u64, Vec<u8>) {
     let (message, payload) = connection.receive().await.expect("the connection ended");
     let (stream, payload) = payload.split_first_chunk().expect("a stream id");
     (message, u64::from_be_bytes(*stream), payload.to_vec())
@@ -73,7 +93,7 @@ async fn answer(connection: &mut RawConnection, stream: u64, status: u16) {
         .await;
 }
 
-fn status(result: CallResult) -> u16 {
+pub(crate) fn status(result: CallResult) -> u16 {
     match result.expect("an answer").decision {
         Decision::Block { status, .. } => status,
         other => panic!("not blocked: {other:?}"),
@@ -91,7 +111,7 @@ fn chunk_value(id: &str, data: rmpv::Value) -> rmpv::Value {
     ])
 }
 
-fn msgpack(value: &rmpv::Value) -> Vec<u8> {
+pub(crate) fn msgpack(value: &rmpv::Value) -> Vec<u8> {
     let mut out = Vec::new();
     rmpv::encode::write_value(&mut out, value).expect("writing to a vector does not fail");
     out
@@ -110,7 +130,7 @@ async fn agent_hides_the_extension_from_a_proxy_without_it() {
     for field in [
         None,
         Some(json!({"versions": []})),
-        Some(json!({"versions": [2, 99]})),
+        Some(json!({"versions": [3, 99]})),
     ] {
         let mut proxy = RawConnection::connect(&agent.path).await;
         let mut offer = offer_handshake("msgpack");
@@ -135,7 +155,7 @@ async fn pool_can_keep_to_the_zentinel_protocol() {
 
 #[tokio::test]
 async fn version_that_was_not_offered_is_rejected() {
-    for chosen in [json!({"version": 2}), json!({"version": 0})] {
+    for chosen in [json!({"version": 3}), json!({"version": 0})] {
         let agent = RawAgent::listen();
         let pool = AgentPool::with_config(config(Encoding::MessagePack));
         let accept = async {

@@ -25,6 +25,7 @@ mod call_timings;
 mod call_traces;
 mod cancelling;
 mod circuit_breaker;
+mod compact_events;
 mod config_push;
 mod config_requests;
 mod connecting;
@@ -86,6 +87,7 @@ mod proxy_answers;
 mod proxy_glue;
 #[cfg(feature = "http")]
 mod proxy_header_changes;
+mod recorded_frames;
 mod reported_metrics;
 mod request_targets;
 mod reverse_admission;
@@ -95,6 +97,11 @@ mod reverse_faults;
 #[cfg(feature = "tls")]
 mod reverse_tls;
 mod scraping;
+mod shared_memory;
+#[cfg(target_os = "linux")]
+mod shared_memory_kills;
+#[cfg(target_os = "linux")]
+mod shared_memory_liars;
 mod shutdown;
 mod single_threaded_runtimes;
 mod take_over;

@@ -56,16 +56,19 @@ async fn handshake_response_has_every_field_that_other_proxies_require() {
 async fn extension_is_used_if_both_sides_support_a_version() {
     let agent = serve().await;
     for (versions, chosen) in [
-        (json!([1]), true),
-        (json!([3, 2, 1]), true),
-        (json!([2]), false),
+        (json!([1]), Some(1)),
+        (json!([2]), Some(2)),
+        (json!([3, 2, 1]), Some(2)),
+        (json!([1, 2]), Some(1)),
+        (json!([3]), None),
+        (json!([]), None),
     ] {
         let mut proxy = RawConnection::connect(&agent.path).await;
         let mut offer = offer_handshake("json");
         offer["tollgate"] = json!({"versions": versions});
         proxy.send_value(message::HANDSHAKE_REQUEST, &offer).await;
         let (_, response) = proxy.message().await;
-        let expected = chosen.then(|| json!({"version": 1}));
+        let expected = chosen.map(|version| json!({"version": version}));
         assert_eq!(response.get("tollgate"), expected.as_ref(), "{versions}");
     }
 }
@@ -119,7 +122,10 @@ async fn registration_has_the_fields_of_the_protocol() {
     let expected = json!({
         "protocol_version": 2, "agent_id": "a", "capabilities": capabilities(),
         "auth_token": "secret", "metadata": null,
-        "tollgate": {"versions": [1], "encodings": ["msgpack", "json"]},
+        "tollgate": {
+            "versions": [2, 1], "encodings": ["msgpack", "json"],
+            "shared_memory": {"versions": [1], "bytes": 65_536},
+        },
     });
     assert_eq!(request, expected);
 }
@@ -128,7 +134,7 @@ async fn registration_has_the_fields_of_the_protocol() {
 async fn choice_that_was_not_offered_ends_the_connection() {
     for choice in [
         json!({"version": 1, "encoding": "msgpack"}),
-        json!({"version": 2}),
+        json!({"version": 3}),
     ] {
         let proxy = RawAgent::listen();
         let json_only = |dialer: AgentServerBuilder<Plain>| dialer.encodings([Encoding::Json]);
@@ -180,12 +186,14 @@ async fn registration_response_has_the_fields_of_the_protocol() {
 
 #[tokio::test]
 async fn first_encoding_of_a_registration_that_the_proxy_accepts_is_chosen() {
-    let both = json!({"versions": [1], "encodings": ["cbor", "msgpack", "json"]});
-    for (accepted, expected) in [(&BOTH[..], "msgpack"), (&[Encoding::Json], "json")] {
-        let (proxy, _folder) = listen(accepted).await;
-        let response = offer(&proxy, Some(both.clone())).await;
-        let choice = json!({"version": 1, "encoding": expected});
-        assert_eq!(response["tollgate"], choice);
+    for (versions, version) in [(json!([1]), 1), (json!([2, 1]), 2), (json!([3, 1, 2]), 1)] {
+        let both = json!({"versions": versions, "encodings": ["cbor", "msgpack", "json"]});
+        for (accepted, expected) in [(&BOTH[..], "msgpack"), (&[Encoding::Json], "json")] {
+            let (proxy, _folder) = listen(accepted).await;
+            let response = offer(&proxy, Some(both.clone())).await;
+            let choice = json!({"version": version, "encoding": expected});
+            assert_eq!(response["tollgate"], choice);
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod by_prost;
 mod by_serde;
+mod compact;
 mod compare_json;
 mod control_messages;
 mod framing;

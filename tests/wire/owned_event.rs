@@ -109,6 +109,13 @@ impl OwnedEvent {
     ) -> Result<Self, Undecodable> {
         Decoder::new(encoding).decode_event(event_type, payload.into(), owned)
     }
+
+    /// Decodes a received message of a codec.
+    pub fn read(codec: Codec, event_type: EventType, payload: &[u8]) -> Result<Self, Undecodable> {
+        codec
+            .decoder()
+            .decode_event(event_type, payload.into(), owned)
+    }
 }
 
 fn encode(event: &impl Event, correlation_id: &str, codec: Codec) -> Encoded {
@@ -135,6 +142,13 @@ fn owned(event: &IncomingEvent<'_>) -> OwnedEvent {
         }
         other => panic!("the test knows no such event: {other:?}"),
     }
+}
+
+/// Decodes an answer of a codec.
+pub fn read_answer(codec: Codec, payload: &[u8]) -> Result<AgentResponse, Undecodable> {
+    codec
+        .decoder()
+        .decode_answer(payload.into(), |answer| answer.response)
 }
 
 /// Decodes an answer and the correlation id that it carries.

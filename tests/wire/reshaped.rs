@@ -103,7 +103,7 @@ fn encode_forms(message: &Value) -> [(Encoding, Vec<u8>); 3] {
 }
 
 /// Encodes a value with all lengths in 32 bits and all integers in 64 bits.
-fn write_long(value: &Value, out: &mut Vec<u8>) {
+pub fn write_long(value: &Value, out: &mut Vec<u8>) {
     let mut begin = |marker: u8, len: usize| {
         out.push(marker);
         out.extend(u32::try_from(len).unwrap().to_be_bytes());

@@ -4,10 +4,11 @@ use crate::exit::AgentFailure;
 #[cfg(feature = "tls")]
 use crate::tls::ClientTls;
 use crate::values::{is_remote, parse_target, socket_path};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tollgate::{
     Agent, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig, Encoding,
-    ReverseConnectionConfig, ReverseConnectionListener,
+    ReverseConnectionConfig, ReverseConnectionListener, SharedMemory,
 };
 
 /// Id of the one agent in a command's pool.
@@ -15,6 +16,51 @@ pub(crate) const AGENT_ID: &str = "agent";
 
 /// Stands for the endpoint of an agent in this process.
 pub(crate) const LOCAL: &str = "local";
+
+/// The kind of link to an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LinkChoice {
+    /// Shared memory if both sides can, else the socket
+    Auto,
+    /// The socket
+    Socket,
+    /// Shared memory; fails where it is refused
+    SharedMemory,
+}
+
+/// The link that a connection uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LinkKind {
+    #[default]
+    Socket,
+    SharedMemory,
+    /// None: the agent is in this process.
+    Local,
+}
+
+impl LinkKind {
+    /// Returns the link of an agent's connections; shared memory if all of them use it.
+    pub(crate) fn of(agent: &Agent, endpoint: &str) -> Self {
+        if endpoint == LOCAL {
+            return Self::Local;
+        }
+        let stats = agent.stats();
+        match stats.shared_memory.connections {
+            0 => Self::Socket,
+            shared if shared < stats.active_connections => Self::Socket,
+            _ => Self::SharedMemory,
+        }
+    }
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Socket => "socket",
+            Self::SharedMemory => "shared-memory",
+            Self::Local => "local",
+        }
+    }
+}
 
 /// The agent to connect to, and its TLS options.
 #[derive(clap::Args)]
@@ -56,9 +102,10 @@ pub(crate) async fn connect(
     encoding: Option<Encoding>,
     connections: usize,
     timeout: Duration,
+    link: LinkChoice,
 ) -> anyhow::Result<Connected> {
     let endpoint = &target.endpoint;
-    let config = config(encoding, timeout).connections_per_agent(connections);
+    let config = config(encoding, timeout, link).connections_per_agent(connections);
     #[cfg(feature = "grpc")]
     let config = config.tls(target.tls.config(endpoint)?);
     let pool = AgentPool::with_config(config);
@@ -67,6 +114,7 @@ pub(crate) async fn connect(
         .await
         .map_err(|error| AgentFailure::of(endpoint, &error))?;
     check_encoding(&agent, endpoint, encoding)?;
+    check_link(&agent, endpoint, link)?;
     Ok(Connected { pool, agent })
 }
 
@@ -80,8 +128,9 @@ pub(crate) async fn accept(
     encoding: Option<Encoding>,
     connections: usize,
     timeout: Duration,
+    link: LinkChoice,
 ) -> Result<Connected, AgentFailure> {
-    let pool = AgentPool::with_config(config(encoding, timeout));
+    let pool = AgentPool::with_config(config(encoding, timeout, link));
     let listener_config = ReverseConnectionConfig::default()
         .allowed_agents([AGENT_ID.to_owned()].into())
         .max_connections_per_agent(connections);
@@ -102,6 +151,7 @@ pub(crate) async fn accept(
         }
     };
     check_encoding(&agent, endpoint, encoding)?;
+    check_link(&agent, endpoint, link)?;
     Ok(Connected { pool, agent })
 }
 
@@ -111,7 +161,7 @@ pub(crate) async fn add_local(
     connections: usize,
     timeout: Duration,
 ) -> Result<Connected, AgentFailure> {
-    let config = config(None, timeout).connections_per_agent(connections);
+    let config = config(None, timeout, LinkChoice::Socket).connections_per_agent(connections);
     let pool = AgentPool::with_config(config);
     let agent = pool.add(AgentConfig::local(AGENT_ID, handler).require_connection());
     let agent = agent
@@ -120,14 +170,32 @@ pub(crate) async fn add_local(
     Ok(Connected { pool, agent })
 }
 
-fn config(encoding: Option<Encoding>, timeout: Duration) -> AgentPoolConfig {
+fn config(encoding: Option<Encoding>, timeout: Duration, link: LinkChoice) -> AgentPoolConfig {
     let config = AgentPoolConfig::default()
         .connect_timeout(timeout)
-        .request_timeout(timeout);
+        .request_timeout(timeout)
+        .shared_memory(match link {
+            LinkChoice::Socket => SharedMemory::Off,
+            LinkChoice::Auto | LinkChoice::SharedMemory => SharedMemory::Adaptive,
+        });
     match encoding {
         Some(encoding) => config.encodings(vec![encoding]),
         None => config,
     }
+}
+
+/// Fails if shared memory is wanted and not used.
+fn check_link(agent: &Agent, endpoint: &str, link: LinkChoice) -> Result<(), AgentFailure> {
+    if link != LinkChoice::SharedMemory || LinkKind::of(agent, endpoint) == LinkKind::SharedMemory {
+        return Ok(());
+    }
+    let refusal = agent.stats().shared_memory.refusal;
+    let reason = refusal.map_or_else(
+        || "the connection was closed".to_owned(),
+        |it| it.to_string(),
+    );
+    let message = format_args!("no shared memory: {reason}");
+    Err(AgentFailure::new(endpoint, message))
 }
 
 fn check_encoding(

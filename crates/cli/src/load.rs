@@ -1,6 +1,6 @@
 //! `tollgate load`: measures an agent's throughput and latency under load.
 
-use crate::connect::{Connected, Target};
+use crate::connect::{Connected, LinkKind, Target};
 use crate::driver::{Length, drive};
 use crate::har;
 use crate::options::{LoadOptions, parse_seconds};
@@ -87,6 +87,7 @@ pub(crate) async fn measure(
     concurrency: usize,
 ) -> anyhow::Result<Recording> {
     let began = SystemTime::now();
+    let link = LinkKind::of(&connected.agent, endpoint);
     let measured = drive(&connected.agent, request_list, concurrency, length).await?;
     Ok(Recording {
         details: Details {
@@ -96,7 +97,7 @@ pub(crate) async fn measure(
             timeline: measured.timeline.points().to_vec(),
             stages: Stage::all(&connected.pool),
         },
-        report: Report::new(measured, encoding),
+        report: Report::new(measured, encoding, link),
     })
 }
 
@@ -116,7 +117,7 @@ fn recording(
             timeline: measured.timeline.points().to_vec(),
             stages: Vec::new(),
         },
-        report: Report::new(measured, encoding),
+        report: Report::new(measured, encoding, LinkKind::Socket),
     }
 }
 

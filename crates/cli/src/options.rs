@@ -1,6 +1,6 @@
 //! Options shared by `demo` and `load`.
 
-use crate::connect::{Connected, LOCAL, Target, accept, add_local, connect};
+use crate::connect::{Connected, LOCAL, LinkChoice, Target, accept, add_local, connect};
 use crate::exit::AgentFailure;
 use crate::page::PageOptions;
 use crate::scrape;
@@ -29,6 +29,9 @@ pub(crate) struct LoadOptions {
     /// Encoding to use, msgpack or json [default: the one that the agent prefers]
     #[arg(long, value_parser = parse_encoding)]
     encoding: Option<Encoding>,
+    /// Link to use with agents on Unix sockets
+    #[arg(long, value_enum, default_value = "auto")]
+    link: LinkChoice,
     /// Time limit for connecting and for each event, such as 500ms or 5s
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_timeout)]
     timeout: Duration,
@@ -48,14 +51,28 @@ impl LoadOptions {
         &self,
         target: &Target,
     ) -> anyhow::Result<(Connected, &'static str)> {
-        let connected = connect(target, self.encoding, self.connections(), self.timeout).await?;
+        let connected = connect(
+            target,
+            self.encoding,
+            self.connections(),
+            self.timeout,
+            self.link,
+        )
+        .await?;
         self.ready(connected, &target.endpoint).await
     }
 
     /// Listens at `endpoint` until the agent has connected. Returns it with the negotiated
     /// encoding.
     pub(crate) async fn accept(&self, endpoint: &str) -> anyhow::Result<(Connected, &'static str)> {
-        let connected = accept(endpoint, self.encoding, self.connections(), self.timeout).await?;
+        let connected = accept(
+            endpoint,
+            self.encoding,
+            self.connections(),
+            self.timeout,
+            self.link,
+        )
+        .await?;
         self.ready(connected, endpoint).await
     }
 

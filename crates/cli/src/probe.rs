@@ -1,6 +1,6 @@
 //! `tollgate probe`: an agent's capabilities, and its handshake and ping times.
 
-use crate::connect::{Target, connect};
+use crate::connect::{LinkChoice, LinkKind, Target, connect};
 use crate::exit::{AgentError, AgentFailure};
 use crate::output::{OutputError, micros, print_json, print_line, printable};
 #[cfg(feature = "envoy")]
@@ -55,6 +55,9 @@ struct Report {
     endpoint: String,
     encoding: Encoding,
     extension: bool,
+    link: LinkKind,
+    /// Reason why the link is not shared memory.
+    link_refusal: Option<String>,
     handshake_us: f64,
     round_trip_us: RoundTrip,
     capabilities: AgentCapabilities,
@@ -70,7 +73,7 @@ pub(crate) struct RoundTrip {
 async fn probe(target: &Target, timeout: Duration) -> anyhow::Result<Report> {
     let endpoint = &target.endpoint;
     let started = Instant::now();
-    let connected = connect(target, None, 1, timeout).await?;
+    let connected = connect(target, None, 1, timeout, LinkChoice::Auto).await?;
     let handshake = started.elapsed();
     let agent = &connected.agent;
     let closed = || AgentFailure::new(endpoint, "the connection was closed after the handshake");
@@ -78,6 +81,8 @@ async fn probe(target: &Target, timeout: Duration) -> anyhow::Result<Report> {
         endpoint: endpoint.clone(),
         encoding: agent.encoding().ok_or_else(closed)?,
         extension: agent.uses_extension().ok_or_else(closed)?,
+        link: LinkKind::of(agent, &target.endpoint),
+        link_refusal: agent.stats().shared_memory.refusal.map(|it| it.to_string()),
         handshake_us: micros(handshake),
         capabilities: agent.capabilities().ok_or_else(closed)?,
         round_trip_us: measure(agent, endpoint).await?,
@@ -133,6 +138,11 @@ fn print_report(report: &Report) -> Result<(), OutputError> {
         "none"
     };
     print_field("extension", extension)?;
+    let link = match &report.link_refusal {
+        Some(reason) => format!("{}; no shared memory: {reason}", report.link.as_str()),
+        None => report.link.as_str().to_owned(),
+    };
+    print_field("link", &link)?;
     print_field("events", &events(agent))?;
     print_field("features", &features(&agent.features))?;
     print_field("limits", &limits(&agent.limits))?;

@@ -1,5 +1,6 @@
 //! The figures of a run, as JSON and for people.
 
+use crate::connect::LinkKind;
 use crate::driver::Measurement;
 use crate::exit::AgentFailure;
 use crate::latency::{Percentiles, format_micros};
@@ -20,6 +21,8 @@ pub(crate) struct Report {
     decisions: DecisionCounts,
     /// Encoding of events, or protocol.
     encoding: String,
+    #[serde(default)]
+    link: LinkKind,
     allocations_per_request: f64,
     /// Present only in the demo's JSON; the JSON form of `load` is fixed.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -41,7 +44,7 @@ pub(crate) struct Setting {
 
 impl Report {
     /// Creates a report of a measurement.
-    pub(crate) fn new(measured: Measurement, encoding: impl Display) -> Self {
+    pub(crate) fn new(measured: Measurement, encoding: impl Display, link: LinkKind) -> Self {
         let seconds = measured.elapsed.as_secs_f64();
         Self {
             requests: measured.requests,
@@ -51,6 +54,7 @@ impl Report {
             latency_us: measured.latencies.percentiles(),
             decisions: measured.decisions,
             encoding: encoding.to_string(),
+            link,
             allocations_per_request: rounded(measured.allocations_per_request, 4),
             setting: None,
             bars: measured.latencies.bars(),
@@ -79,6 +83,7 @@ impl Report {
         let decisions = self.decisions.seen();
         figures.extend(decisions.map(|(kind, count)| (kind, grouped(count))));
         figures.push(("encoding", self.encoding.clone()));
+        figures.push(("link", self.link.as_str().to_owned()));
         let allocations = format!("{:.4}", self.allocations_per_request);
         figures.push(("allocations per request", allocations));
         figures
@@ -131,6 +136,7 @@ impl Display for Report {
         writeln!(formatter)?;
         writeln!(formatter, "errors       {}", grouped(self.errors))?;
         writeln!(formatter, "encoding     {}", self.encoding)?;
+        writeln!(formatter, "link         {}", self.link.as_str())?;
         write!(
             formatter,
             "allocations  {:.4} on the heap per request, in this process",
@@ -170,10 +176,10 @@ mod tests {
 
     #[test]
     fn json_has_the_documented_form() {
-        let report = Report::new(measured(), "msgpack");
+        let report = Report::new(measured(), "msgpack", LinkKind::SharedMemory);
         assert_eq!(
             serde_json::to_string(&report).unwrap(),
-            r#"{"requests":2,"errors":1,"seconds":0.5,"requests_per_second":4.0,"latency_us":{"p50":50,"p90":50,"p99":50,"p999":50,"max":50},"decisions":{"allow":1},"encoding":"msgpack","allocations_per_request":0.0}"#
+            r#"{"requests":2,"errors":1,"seconds":0.5,"requests_per_second":4.0,"latency_us":{"p50":50,"p90":50,"p99":50,"p999":50,"max":50},"decisions":{"allow":1},"encoding":"msgpack","link":"shared-memory","allocations_per_request":0.0}"#
         );
     }
 
@@ -183,7 +189,7 @@ mod tests {
             connections: 4,
             concurrency: 64,
         };
-        let report = Report::new(measured(), "json").with_setting(setting);
+        let report = Report::new(measured(), "json", LinkKind::Socket).with_setting(setting);
         let text = serde_json::to_string(&report).unwrap();
         assert!(
             text.ends_with(r#""connections":4,"concurrency":64}"#),
@@ -193,7 +199,7 @@ mod tests {
 
     #[test]
     fn text_has_every_figure() {
-        let text = Report::new(measured(), "json").to_string();
+        let text = Report::new(measured(), "json", LinkKind::Socket).to_string();
         for figure in [
             "4 requests per second",
             "p99.9 50 µs",

@@ -24,6 +24,13 @@ impl Client {
                 now,
             };
         }
+        if let Some(ip) = parse_ip(attributes.source_address) {
+            return Self {
+                ip: Some(ip.into()),
+                port: attributes.source_port.unwrap_or_default(),
+                now,
+            };
+        }
         let external = head.field("x-envoy-external-address").and_then(parse_ip);
         let ip = external.or_else(|| forwarded_for(head, trusted_hops));
         Self {
@@ -116,6 +123,11 @@ mod tests {
         assert_eq!(client_of(&none, &[forwarded, more]), "192.0.2.3");
         let external = ("x-envoy-external-address", "198.51.100.1");
         assert_eq!(client_of(&none, &[forwarded, external]), "198.51.100.1");
+        let without_port = Attributes {
+            source_address: "203.0.113.2",
+            ..none
+        };
+        assert_eq!(client_of(&without_port, &[forwarded]), "203.0.113.2");
         let attributes = Attributes {
             source_address: "[::ffff:203.0.113.1]:7",
             ..none

@@ -28,7 +28,11 @@ const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 
 /// Streams that may be reset before they are accepted. Envoy resets streams as a matter of course.
-const MAX_PENDING_RESETS: usize = 4 * 1024;
+const MAX_PENDING_RESETS: usize = 16 * 1024;
+
+/// Memory of small frames that wait to be read, in bytes. h2 does not give back what frames of
+/// streams that were reset took, and ends the connection once it is used up.
+const SMALL_FRAMES: usize = 64 * 1024 * 1024;
 
 /// Bytes of the header fields of a call.
 const MAX_CALL_HEADERS: u32 = 16 * 1024;
@@ -90,6 +94,7 @@ fn settings() -> Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
+        .data_frame_budget(SMALL_FRAMES)
         .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_header_list_size(MAX_CALL_HEADERS);

@@ -7,8 +7,8 @@ use super::super::session_handle::{Notice, SessionHandle};
 use super::DialSettings;
 use super::retry::RetryDelays;
 use crate::clock;
-use crate::connection::Origin;
 use crate::connection::link::Link;
+use crate::connection::{Offered, Origin, Side};
 use crate::error::{BindError, ConnectError, InvalidEndpoint};
 use crate::handler::AgentHandler;
 use crate::log::{NO_PEER, log_line};
@@ -150,8 +150,10 @@ impl<H: AgentHandler> DialedConnection<H> {
         let agent_id = settings.agent_id.as_ref().unwrap_or(&capabilities.agent_id);
         let token = settings.token.read().await?;
         let encodings = &self.sessions.limits.encodings;
+        let offered = link.offer_shared_memory(self.sessions.limits.shared_memory);
         let request =
-            RegistrationRequest::new(agent_id, &capabilities, token.as_deref(), encodings);
+            RegistrationRequest::new(agent_id, &capabilities, token.as_deref(), encodings)
+                .with_shared_memory(Offered::offer(&offered));
         link.send_handshake(MessageType::HandshakeRequest, &request.encode())
             .await?;
 
@@ -172,6 +174,9 @@ impl<H: AgentHandler> DialedConnection<H> {
             NotOffered::Encoding => ConnectError::EncodingNotOffered,
             NotOffered::Extension => ConnectError::ExtensionNotOffered,
         })?;
+        let (peer, memory) = (response.shared_memory(), self.sessions.control.memory());
+        let upgraded = link.upgrade(offered, peer, &mut buffer, Side::Agent, memory);
+        upgraded.await?;
         Ok(Registered {
             agent_id: agent_id.clone(),
             proxy_id: response.proxy_id,

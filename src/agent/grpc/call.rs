@@ -1,6 +1,6 @@
 //! The unary method `ProcessEvent`: one message without a handshake, and its answer.
 
-use crate::agent::answer::{FatalEvent, Job, answer};
+use crate::agent::answer::{Arrival, FatalEvent, Job, answer};
 use crate::agent::handshake::handshake_response;
 use crate::agent::server::sessions::Sessions;
 use crate::connection::link::{Batch, Link, LinkError, LinkReceiver};
@@ -109,6 +109,7 @@ async fn answer_to<H: AgentHandler>(
             dialect: Dialect::zentinel(Encoding::Protobuf).within(max_frame),
             stream: None,
             payload,
+            arrival: Arrival::now(),
             scratch: Box::default(),
             order: Arc::new(ExchangeOrder::new("grpc".into())),
             progress: Arc::default(),

@@ -30,6 +30,7 @@ use super::dial::DialSettings;
 #[cfg(feature = "grpc")]
 use super::grpc::GrpcServer;
 use crate::configuration::setters;
+use crate::connection::{BYTES_TO_PROXY, SharedMemory, SharedMemoryConfig};
 use crate::debug_fields::debug_fields;
 use crate::error::BindError;
 use crate::handler::AgentHandler;
@@ -113,6 +114,10 @@ impl<H: AgentHandler> AgentServer<H> {
                 max_concurrent: 1024,
                 handshake_timeout: Duration::from_secs(5),
                 frame_timeout: DEFAULT_FRAME_TIMEOUT,
+                shared_memory: SharedMemoryConfig {
+                    mode: SharedMemory::Adaptive,
+                    bytes: BYTES_TO_PROXY,
+                },
             },
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             #[cfg(feature = "tls")]
@@ -216,6 +221,16 @@ impl<H: AgentHandler> AgentServerBuilder<H> {
         /// connection whose frame neither is complete nor has grown by 64 KiB after that time, and
         /// again after each further such time, is closed.
         frame_timeout(self, timeout: Duration) => self.limits.frame_timeout = timeout;
+
+        /// Sets the use of shared memory with proxies that are connected by Unix sockets and offer
+        /// it; [`SharedMemory::Adaptive`] by default.
+        shared_memory(self, mode: SharedMemory) => self.limits.shared_memory.mode = mode;
+
+        /// Sets the size in bytes of the memory that a connection writes to a proxy, where shared
+        /// memory is used: 16 KiB to 4 MiB, rounded up to a power of two; 64 KiB by default. The
+        /// proxy's side has its own. Both count for `max_memory`, of which a connection may use a
+        /// quarter at most with all that is in use already; beyond it, it stays on its socket.
+        shared_memory_size(self, bytes: usize) => self.limits.shared_memory.bytes = bytes;
 
         /// Sets the time limit for unfinished events when the server stops, 30 s by default.
         drain_timeout(self, timeout: Duration) => self.drain_timeout = timeout;

@@ -6,8 +6,8 @@ use super::super::handshake::{AcceptedProxy, accept_handshake};
 use super::super::session::{SessionParts, serve};
 use super::super::session_handle::SessionHandle;
 use super::places::Places;
-use crate::connection::Origin;
 use crate::connection::link::{CloseReason, Link};
+use crate::connection::{Origin, SharedMemoryConfig};
 use crate::error::ConnectError;
 use crate::handler::AgentHandler;
 use crate::lock::lock;
@@ -45,6 +45,7 @@ pub(in crate::agent) struct SessionLimits {
     pub(in crate::agent) handshake_timeout: Duration,
     /// Time in which an incomplete frame has to make progress.
     pub(in crate::agent) frame_timeout: Duration,
+    pub(in crate::agent) shared_memory: SharedMemoryConfig,
 }
 
 /// Reason why a connection was closed before its handshake was complete.
@@ -88,6 +89,7 @@ impl<H: AgentHandler> Sessions<H> {
             &mut link,
             &mut buffer,
             self.places.acquire(),
+            (self.limits.shared_memory, self.control.memory()),
         );
         let interrupted = interrupted(&mut slot, &handle);
         let accepted = self.admit(handshake, interrupted).await;

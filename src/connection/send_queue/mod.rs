@@ -6,7 +6,7 @@ mod loom_tests;
 
 use super::Stopwatch;
 use super::link::{Batch, LinkError, LinkSender};
-use super::sync::{ArrayQueue, AtomicUsize, AtomicWaker, Mutex, Ordering};
+use super::sync::{ArrayQueue, AtomicUsize, AtomicWaker, Mutex, Ordering, fence};
 use super::wait_queue::WaitQueue;
 use crate::wire::OutgoingFrame;
 use std::sync::{PoisonError, TryLockError};
@@ -180,11 +180,31 @@ impl SendQueue {
         }
     }
 
-    /// Sends all frames in the ring, unless another task is doing so.
+    /// Sends all frames in the ring, unless another task is doing so. Over a cheap link, whoever
+    /// sends looks at the ring again afterwards, so that a task that found it busy may leave.
     ///
     /// After pushing a frame, a caller must either call this and get `Empty`, or call
     /// [`SendQueue::request_writer`]. Otherwise the frame may stay in the ring.
     pub(crate) fn drain(&self, sender: &dyn LinkSender) -> Result<Drained, LinkError> {
+        if !sender.is_cheap() {
+            return self.drain_once(sender);
+        }
+        loop {
+            // Pairs with the fence below. Either this finds the lock free, or the task that holds
+            // it finds the frame when it has let go.
+            fence(Ordering::SeqCst);
+            let drained = self.drain_once(sender)?;
+            if drained != Drained::Empty {
+                return Ok(drained);
+            }
+            fence(Ordering::SeqCst);
+            if self.ring.is_empty() {
+                return Ok(drained);
+            }
+        }
+    }
+
+    fn drain_once(&self, sender: &dyn LinkSender) -> Result<Drained, LinkError> {
         let mut batch = match self.sending.try_lock() {
             Ok(batch) => batch,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),

@@ -8,7 +8,9 @@ use super::rate_limit::RateLimiter;
 use super::registration_policy::RegistrationPolicy;
 use super::socket::{IncomingConnection, ListenAddress, Socket, TlsIdentity};
 use crate::connection::link::Link;
-use crate::connection::{Connection, NegotiatedParams, Origin, connection_over_link, run_writer};
+use crate::connection::{
+    Connection, NegotiatedParams, Offered, Origin, Side, connection_over_link, run_writer,
+};
 use crate::error::{AcceptError, ConnectError, RegistrationError};
 use crate::lock::lock;
 use crate::log::{NO_PEER, log_line};
@@ -310,27 +312,35 @@ impl ReverseConnectionListener {
         owner: IdOwner,
         permit: QuotaPermit,
         mut link: Link,
-        buffer: FrameBuffer,
+        mut buffer: FrameBuffer,
         pool: &AgentPool,
     ) -> Result<Agent, RegistrationError> {
         let known = pool.inner.agents.load().get(&*request.agent_id).cloned();
         let known = known.as_ref();
         let config = known.map_or(&pool.inner.defaults, |agent| &agent.config);
-        let dialect = request.negotiate(&config.encodings, config.extension());
+        let dialect = request.negotiate(&config.encodings, config.extensions());
         let number = self.next_connection.fetch_add(1, Ordering::Relaxed);
+        let peer = request.shared_memory();
+        let offered = link.accept_shared_memory(config.shared_memory(), peer);
         let response = RegistrationResponse::accept(
             pool.inner.settings.proxy_id(),
             format!("{}-{number}", request.agent_id),
             dialect,
-        );
+        )
+        .with_shared_memory(Offered::offer(&offered));
         link.send_handshake(MessageType::HandshakeResponse, &response.encode())
             .await?;
 
+        let peer = peer.filter(|_| dialect.has_streams());
+        let memory = &pool.inner.memory;
+        let upgraded = link.upgrade(offered, peer, &mut buffer, Side::Proxy, memory);
+        let link_kind = upgraded.await?;
         let agent_id = request.agent_id;
         let negotiated = NegotiatedParams {
             capabilities: request.capabilities.into(),
             dialect,
             origin: Origin::Reverse,
+            link_kind,
         };
         let registration = Registration {
             owner,

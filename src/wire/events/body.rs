@@ -1,4 +1,4 @@
-use super::{BodyDirection, BodyProgress, Encode};
+use super::{BodyDirection, BodyProgress, Encode, EventTarget};
 use crate::protocol::EventType;
 use crate::protocol::events::{
     BodyChunk, RequestBodyChunk, RequestBodyChunkEvent, ResponseBodyChunk, ResponseBodyChunkEvent,
@@ -10,6 +10,7 @@ use crate::wire::incoming_event::IncomingEvent;
 #[cfg(feature = "grpc")]
 use crate::wire::protobuf;
 use crate::wire::views::HeadersView;
+use crate::wire::{compact, msgpack};
 
 /// Implements [`Encode`] for the forms of body events, each of which contains a chunk.
 macro_rules! body_events {
@@ -38,6 +39,11 @@ macro_rules! body_events {
             fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
                 let $this = self;
                 encode_chunk($chunk, BodyDirection::$direction, correlation_id, sink);
+            }
+
+            fn encode_compact(&self, target: &EventTarget<'_>, writer: &mut msgpack::Writer<'_>) {
+                let $this = self;
+                compact::write_chunk($chunk, target, writer);
             }
 
             #[cfg(feature = "grpc")]

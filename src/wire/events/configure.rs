@@ -1,4 +1,4 @@
-use super::Encode;
+use super::{Encode, EventTarget};
 use crate::protocol::EventType;
 use crate::protocol::events::Configure;
 use crate::wire::decode::{Decoded, Source};
@@ -6,8 +6,8 @@ use crate::wire::encode::Sink;
 use crate::wire::incoming_event::IncomingEvent;
 #[cfg(feature = "grpc")]
 use crate::wire::protobuf;
-use crate::wire::value;
 use crate::wire::views::HeadersView;
+use crate::wire::{compact, msgpack, value};
 
 impl Encode for Configure<'_> {
     const EVENT_TYPE: EventType = EventType::Configure;
@@ -35,6 +35,10 @@ impl Encode for Configure<'_> {
         sink.end_map();
     }
 
+    fn encode_compact(&self, target: &EventTarget<'_>, writer: &mut msgpack::Writer<'_>) {
+        compact::write_configure(self, target, writer);
+    }
+
     #[cfg(feature = "grpc")]
     fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
         protobuf::write_configure(self, correlation_id, writer);
@@ -60,6 +64,10 @@ impl Encode for SettingsEvent<'_> {
 
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
         self.event.encode(correlation_id, sink);
+    }
+
+    fn encode_compact(&self, target: &EventTarget<'_>, writer: &mut msgpack::Writer<'_>) {
+        self.event.encode_compact(target, writer);
     }
 
     #[cfg(feature = "grpc")]

@@ -1,7 +1,7 @@
 //! Request headers and response headers.
 
-use super::Encode;
 use super::tables::encode_metadata;
+use super::{Encode, EventTarget};
 use crate::protocol::events::{
     Metadata, RequestHeaders, RequestHeadersEvent, ResponseHeaders, ResponseHeadersEvent,
 };
@@ -15,6 +15,7 @@ use crate::wire::incoming_event::IncomingEvent;
 #[cfg(feature = "grpc")]
 use crate::wire::protobuf;
 use crate::wire::views::{Cursor, HeadersView, RequestHeadersView, ResponseHeadersView};
+use crate::wire::{compact, msgpack};
 
 impl<H: HeaderSource> Encode for RequestHeaders<'_, H> {
     const EVENT_TYPE: EventType = EventType::RequestHeaders;
@@ -44,6 +45,10 @@ impl<H: HeaderSource> Encode for RequestHeaders<'_, H> {
         sink.end_map();
     }
 
+    fn encode_compact(&self, target: &EventTarget<'_>, writer: &mut msgpack::Writer<'_>) {
+        compact::write_request_headers(self, target, writer);
+    }
+
     #[cfg(feature = "grpc")]
     fn encode_protobuf(&self, correlation_id: &str, writer: &mut protobuf::Writer<'_>) {
         protobuf::write_request_headers(self, correlation_id, writer);
@@ -67,6 +72,10 @@ impl<H: HeaderSource> Encode for ResponseHeaders<'_, H> {
         sink.uint_field("status", u64::from(self.status));
         encode_headers(&self.headers, sink);
         sink.end_map();
+    }
+
+    fn encode_compact(&self, target: &EventTarget<'_>, writer: &mut msgpack::Writer<'_>) {
+        compact::write_response_headers(self, target, writer);
     }
 
     #[cfg(feature = "grpc")]
@@ -100,6 +109,10 @@ macro_rules! owned_heads {
 
             fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
                 self.borrowed().encode(correlation_id, sink);
+            }
+
+            fn encode_compact(&self, target: &EventTarget<'_>, writer: &mut msgpack::Writer<'_>) {
+                self.borrowed().encode_compact(target, writer);
             }
 
             #[cfg(feature = "grpc")]

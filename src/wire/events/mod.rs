@@ -12,13 +12,14 @@ pub(super) use head::{decode_request_headers, decode_response_headers};
 
 use super::StreamId;
 use super::borrowed_headers::BorrowedHeaders;
-use super::dialect::Dialect;
+use super::dialect::{Dialect, Form};
 use super::encode::{Content, Sink};
 use super::frame::{FrameError, MessageType, write_frame};
 use super::incoming_event::IncomingEvent;
+use super::msgpack;
 use super::views::HeadersView;
 #[cfg(feature = "grpc")]
-use super::{Encoding, protobuf, protobuf::Writer as ProtobufWriter};
+use super::{protobuf, protobuf::Writer as ProtobufWriter};
 use crate::protocol::EventType;
 use crate::protocol::events::{
     BinaryRequestBodyChunkEvent, BinaryResponseBodyChunkEvent, Configure, GuardrailInspect,
@@ -28,6 +29,7 @@ use crate::protocol::events::{
 };
 use crate::protocol::headers::HeaderSource;
 use bytes::Bytes;
+use std::time::Duration;
 
 /// An event that can be sent to an agent, owned or borrowed.
 ///
@@ -87,6 +89,9 @@ pub trait Encode {
     /// Writes the event with `correlation_id` instead of its own.
     fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S);
 
+    /// Writes the event as an array in MessagePack.
+    fn encode_compact(&self, target: &EventTarget<'_>, writer: &mut msgpack::Writer<'_>);
+
     /// Writes the event as the protobuf message of its kind.
     #[cfg(feature = "grpc")]
     fn encode_protobuf(&self, correlation_id: &str, writer: &mut ProtobufWriter<'_>);
@@ -128,12 +133,15 @@ impl BodyDirection {
     }
 }
 
-/// The ids that an event is sent with.
+/// The ids that an event is sent with, and the time that is left for its call.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct EventTarget<'a> {
+#[allow(unnameable_types, reason = "belongs to a sealed trait")]
+pub struct EventTarget<'a> {
     pub(crate) correlation_id: &'a str,
     /// Written if the dialect has stream ids.
     pub(crate) stream: StreamId,
+    /// Time after which nobody waits for the answer. Only the compact form has it.
+    pub(crate) time_left: Option<Duration>,
 }
 
 /// Appends the frame of an event to `out`.
@@ -158,12 +166,18 @@ pub(super) fn write_event<E: Event>(
     dialect: Dialect,
     out: &mut Vec<u8>,
 ) -> Bytes {
+    let form = dialect.form();
     #[cfg(feature = "grpc")]
-    if dialect.encoding == Encoding::Protobuf {
+    if form == Form::Protobuf {
         return protobuf::write_event(event, target, dialect, out);
     }
     if dialect.has_streams() {
         target.stream.write(out);
+    }
+    if form == Form::Compact {
+        let mut writer = msgpack::Writer::new(out, dialect.bodies());
+        event.encode_compact(&target, &mut writer);
+        return writer.into_detached();
     }
     let content = EventWithId {
         event,

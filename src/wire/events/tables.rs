@@ -1,6 +1,6 @@
 //! The codecs of events that have a table of fields in `protocol::events`.
 
-use super::Encode;
+use super::{Encode, EventTarget};
 use crate::protocol::events::{
     GuardrailInspect, GuardrailInspectEvent, Metadata, RequestComplete, RequestCompleteEvent,
     WebSocketFrame, WebSocketFrameEvent, WebSocketOpcode, guardrail_inspect, request_complete,
@@ -19,6 +19,7 @@ use crate::wire::protobuf::{
     numbered::{ReadMessage, read_message, write_message},
 };
 use crate::wire::views::HeadersView;
+use crate::wire::{compact, msgpack};
 #[cfg(feature = "grpc")]
 use bytes::Bytes;
 
@@ -101,6 +102,12 @@ macro_rules! encode {
 
             fn encode<S: Sink>(&self, correlation_id: &str, sink: &mut S) {
                 write_fields!(sink => correlation_id: &correlation_id, $($field: &self.$field),*);
+            }
+
+            fn encode_compact(&self, target: &EventTarget<'_>, writer: &mut msgpack::Writer<'_>) {
+                compact::begin_event(target, [$(stringify!($field)),*].len(), writer);
+                $(compact::write_unless_last!($field, &self.$field, writer);)*
+                $(compact::write_last!($field, &self.$field, writer);)*
             }
 
             #[cfg(feature = "grpc")]

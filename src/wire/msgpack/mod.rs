@@ -15,4 +15,14 @@ const FIX_STR: u8 = 0xa0;
 const NIL: u8 = 0xc0;
 /// Never the first byte of a value.
 const RESERVED: u8 = 0xc1;
+const BIN_8: u8 = 0xc4;
+const BIN_32: u8 = 0xc6;
+const U_8: u8 = 0xcc;
+const U_16: u8 = 0xcd;
+const U_32: u8 = 0xce;
+const U_64: u8 = 0xcf;
+/// The last of the markers of integers, which begin with [`U_8`].
+const I_64: u8 = 0xd3;
+/// The first of the negative numbers that are their own marker.
+const FIX_NEGATIVE: u8 = 0xe0;
 const STR_8: u8 = 0xd9;

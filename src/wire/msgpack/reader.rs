@@ -1,6 +1,9 @@
 //! MessagePack decoding.
 
-use super::{FIX_ARRAY, FIX_MAP, FIX_STR, NIL, RESERVED, STR_8};
+use super::{
+    BIN_8, BIN_32, FIX_ARRAY, FIX_MAP, FIX_NEGATIVE, FIX_STR, I_64, NIL, RESERVED, STR_8, U_8,
+    U_16, U_32, U_64,
+};
 use crate::protocol::text;
 use crate::wire::decode::{DecodeErrorKind, Decoded, Kind, Source, base64, expected};
 use bytes::Bytes;
@@ -9,7 +12,7 @@ use rmp::Marker;
 /// A cursor over a MessagePack payload.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a> {
-    /// Unread part. Invariant: a subslice of `payload`.
+    /// Unread part. Invariant: the end of `payload`.
     rest: &'a [u8],
     payload: &'a Bytes,
 }
@@ -42,6 +45,94 @@ impl<'a> Reader<'a> {
     pub(crate) fn expect_end(&self) -> Decoded<()> {
         let is_at_end = self.rest.is_empty().then_some(());
         is_at_end.ok_or(DecodeErrorKind::Surplus)
+    }
+
+    /// Returns the index of the next byte in the payload.
+    pub(in crate::wire) fn index(&self) -> usize {
+        self.payload.len() - self.rest.len()
+    }
+
+    /// Returns a cursor at an index of the payload.
+    pub(in crate::wire) fn at(&self, index: usize) -> Self {
+        Self {
+            rest: self.payload.get(index..).unwrap_or_default(),
+            payload: self.payload,
+        }
+    }
+
+    /// Reads a number below 128, if it is next and in its shortest form.
+    #[inline]
+    pub(in crate::wire) fn short_uint(&mut self) -> Option<u8> {
+        match self.rest {
+            [number @ 0..FIX_MAP, rest @ ..] => {
+                self.rest = rest;
+                Some(*number)
+            }
+            _ => None,
+        }
+    }
+
+    /// Reads a number that is not negative.
+    #[inline]
+    pub(in crate::wire) fn uint(&mut self) -> Decoded<u64> {
+        let (number, rest) = match *self.rest {
+            [number @ 0..FIX_MAP, ref rest @ ..] => (u64::from(number), rest),
+            [U_16, a, b, ref rest @ ..] => (u64::from(u16::from_be_bytes([a, b])), rest),
+            [U_32, a, b, c, d, ref rest @ ..] => {
+                (u64::from(u32::from_be_bytes([a, b, c, d])), rest)
+            }
+            [U_64, a, b, c, d, e, f, g, h, ref rest @ ..] => {
+                (u64::from_be_bytes([a, b, c, d, e, f, g, h]), rest)
+            }
+            _ => return self.number(),
+        };
+        self.rest = rest;
+        Ok(number)
+    }
+
+    /// Returns whether an integer is next.
+    #[inline]
+    pub(in crate::wire) fn is_at_integer(&self) -> bool {
+        matches!(self.rest, [0..FIX_MAP | U_8..=I_64 | FIX_NEGATIVE.., ..])
+    }
+
+    /// Returns whether bytes are next.
+    #[inline]
+    pub(in crate::wire) fn is_at_bin(&self) -> bool {
+        matches!(self.rest, [BIN_8..=BIN_32, ..])
+    }
+
+    /// Skips bytes in their shortest form, if they are next and complete. Returns whether they
+    /// were.
+    #[inline]
+    pub(in crate::wire) fn skip_short_bin(&mut self) -> bool {
+        let [BIN_8, len, rest @ ..] = self.rest else {
+            return false;
+        };
+        let after = rest.get(usize::from(*len)..);
+        after.map(|rest| self.rest = rest).is_some()
+    }
+
+    /// Reads bytes.
+    #[inline]
+    pub(in crate::wire) fn bin(&mut self) -> Decoded<&'a [u8]> {
+        if let [BIN_8, len, bytes @ ..] = self.rest {
+            self.rest = bytes;
+            return self.take(usize::from(*len));
+        }
+        self.long_bin()
+    }
+
+    /// Reads bytes that share the memory of the payload.
+    pub(in crate::wire) fn bin_slice(&mut self) -> Decoded<Bytes> {
+        self.bin().map(|bytes| self.payload.slice_ref(bytes))
+    }
+
+    #[cold]
+    fn long_bin(&mut self) -> Decoded<&'a [u8]> {
+        let marker = self.marker()?;
+        let len = self.bin_len(marker)?.ok_or(DecodeErrorKind::WrongType)?;
+        self.take(len)
     }
 
     fn take(&mut self, len: usize) -> Decoded<&'a [u8]> {
@@ -250,10 +341,7 @@ impl<'a> Source<'a> for Reader<'a> {
     fn body(&mut self) -> Decoded<Bytes> {
         let marker = self.peek_marker()?;
         if matches!(marker, Marker::Bin8 | Marker::Bin16 | Marker::Bin32) {
-            self.marker()?;
-            let len = self.bin_len(marker)?.ok_or(DecodeErrorKind::WrongType)?;
-            let data = self.take(len)?;
-            return Ok(self.payload.slice_ref(data));
+            return self.bin_slice();
         }
         base64(self.str()?)
     }

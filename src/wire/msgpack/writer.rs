@@ -1,6 +1,6 @@
 //! MessagePack encoding.
 
-use super::{FIX_ARRAY, FIX_MAP, FIX_STR, STR_8};
+use super::{BIN_8, FIX_ARRAY, FIX_MAP, FIX_STR, STR_8};
 use crate::wire::dialect::{Bodies, MAX_INLINE_BODY};
 use crate::wire::encode::Sink;
 use bytes::Bytes;
@@ -8,7 +8,8 @@ use rmp::encode;
 
 /// Appends MessagePack to a buffer.
 #[derive(Debug)]
-pub(crate) struct Writer<'b> {
+#[allow(unnameable_types, reason = "part of the sealed trait `Encode`")]
+pub struct Writer<'b> {
     out: &'b mut Vec<u8>,
     bodies: Bodies,
     /// Body that follows the written bytes.
@@ -22,6 +23,35 @@ impl<'b> Writer<'b> {
             bodies,
             detached: Bytes::new(),
         }
+    }
+
+    /// Writes a number below 128.
+    #[inline]
+    pub(in crate::wire) fn short_uint(&mut self, number: u8) {
+        debug_assert!(number < FIX_MAP, "larger numbers have a marker");
+        self.out.push(number);
+    }
+
+    /// Writes bytes.
+    #[inline]
+    pub(in crate::wire) fn bin(&mut self, bytes: &[u8]) {
+        match bytes.len() {
+            len @ 0..256 => self.out.extend_from_slice(&[BIN_8, len as u8]),
+            len => written(encode::write_bin_len(self.out, len32(len)).map(drop)),
+        }
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// Writes a number below 128 and at most 255 bytes.
+    #[inline(always)]
+    pub(in crate::wire) fn numbered_bin(&mut self, number: u8, bytes: &[u8]) {
+        debug_assert!(
+            number < FIX_MAP && bytes.len() < 256,
+            "others have other markers"
+        );
+        self.out
+            .extend_from_slice(&[number, BIN_8, bytes.len() as u8]);
+        self.out.extend_from_slice(bytes);
     }
 
     /// Returns the body that ends the payload if it was not copied to the buffer.
@@ -102,7 +132,10 @@ impl Sink for Writer<'_> {
     }
 
     fn uint(&mut self, number: u64) {
-        written(encode::write_uint(self.out, number));
+        match number {
+            0..0x80 => self.out.push(number as u8),
+            _ => written(encode::write_uint(self.out, number)),
+        }
     }
 
     fn int(&mut self, number: i64) {
@@ -133,7 +166,7 @@ impl Sink for Writer<'_> {
                 written(encode::write_str_len(self.out, len32(len)));
                 base64.encode_append(data, &mut *self.out);
             }
-            Bodies::Binary => written(encode::write_bin(self.out, data)),
+            Bodies::Binary => self.bin(data),
         }
     }
 

@@ -195,7 +195,7 @@ fn read_request_headers<'a>(
         metadata: read_metadata(metadata, timestamp)?,
         method,
         uri,
-        headers: HeadersView::from_protobuf(HeaderReader::new(message, 5), headers.names),
+        headers: HeadersView::new(headers.names, HeaderReader::new(message, 5)),
     })
 }
 
@@ -254,7 +254,7 @@ fn read_response_headers(message: &[u8]) -> Decoded<ResponseHeadersView<'_>> {
     Ok(ResponseHeaders {
         correlation_id,
         status,
-        headers: HeadersView::from_protobuf(HeaderReader::new(message, 3), headers.names),
+        headers: HeadersView::new(headers.names, HeaderReader::new(message, 3)),
     })
 }
 

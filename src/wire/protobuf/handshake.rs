@@ -39,7 +39,10 @@ pub(in crate::wire) fn decode_request(payload: &[u8]) -> Result<HandshakeRequest
         proxy_version: message.proxy_version,
         config: read_config(&message.config_json),
         supported_encodings: vec![Encoding::Protobuf.to_string()],
-        tollgate: (!versions.is_empty()).then_some(ExtensionOffer { versions }),
+        tollgate: (!versions.is_empty()).then_some(ExtensionOffer {
+            versions,
+            shared_memory: None,
+        }),
     })
 }
 
@@ -108,6 +111,7 @@ fn to_response(message: proto::HandshakeResponse) -> Decoded<HandshakeResponse> 
         encoding: Encoding::Protobuf,
         tollgate: message.tollgate_version.map(|version| ExtensionChoice {
             version: u64::from(version),
+            shared_memory: None,
         }),
     })
 }

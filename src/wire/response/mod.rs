@@ -4,6 +4,7 @@ mod parts;
 mod read;
 mod write;
 
+pub(super) use parts::{Custom, read_confidence, read_custom};
 pub use read::Answer;
 pub(super) use read::{from_json, from_msgpack};
 pub(crate) use write::{AnswerTo, encode_answer};

@@ -134,7 +134,7 @@ impl WriteField for f32 {
 /// Reads a confidence. A number that is not finite counts as `None`.
 ///
 /// JSON cannot express such numbers, and serde writes null for them.
-fn read_confidence<'a, S: Source<'a>>(source: &mut S) -> Decoded<Option<f32>> {
+pub(in crate::wire) fn read_confidence<'a, S: Source<'a>>(source: &mut S) -> Decoded<Option<f32>> {
     let confidence = source.optional(S::float)?;
     Ok(confidence
         .map(|confidence| confidence as f32)
@@ -142,7 +142,10 @@ fn read_confidence<'a, S: Source<'a>>(source: &mut S) -> Decoded<Option<f32>> {
 }
 
 /// The values of `audit.custom`, with the correlation id in place of one of that name.
-struct Custom<'a>(&'a HashMap<String, Value>, Option<&'a str>);
+pub(in crate::wire) struct Custom<'a>(
+    pub(in crate::wire) &'a HashMap<String, Value>,
+    pub(in crate::wire) Option<&'a str>,
+);
 
 impl WriteField for Custom<'_> {
     fn write<S: Sink>(&self, sink: &mut S) {
@@ -160,7 +163,8 @@ impl WriteField for Custom<'_> {
     }
 }
 
-fn read_custom<'a, S: Source<'a>>(
+/// Reads the values of `audit.custom`, and the correlation id among them.
+pub(in crate::wire) fn read_custom<'a, S: Source<'a>>(
     source: &mut S,
 ) -> Decoded<(HashMap<String, Value>, Option<&'a str>)> {
     let mut custom = HashMap::new();

@@ -3,12 +3,13 @@
 use super::parts::{Audit, Mutation};
 use crate::protocol::AgentResponse;
 use crate::wire::StreamId;
-use crate::wire::dialect::Dialect;
+use crate::wire::dialect::{Dialect, Form};
 use crate::wire::encode::{Content, Sink};
 use crate::wire::fields::write_if;
 use crate::wire::frame::{FrameError, MessageType, write_frame};
 #[cfg(feature = "grpc")]
-use crate::wire::{Encoding, protobuf};
+use crate::wire::protobuf;
+use crate::wire::{compact, msgpack};
 use bytes::Bytes;
 
 /// Identifies the event that a response answers.
@@ -28,8 +29,9 @@ pub(crate) fn encode_answer(
     out: &mut Vec<u8>,
 ) -> Result<Bytes, FrameError> {
     write_frame(out, MessageType::AgentResponse, dialect.max_frame, |out| {
+        let form = dialect.form();
         #[cfg(feature = "grpc")]
-        if dialect.encoding == Encoding::Protobuf {
+        if form == Form::Protobuf {
             return protobuf::write_answer(response, to, out);
         }
         let correlation_id = match to {
@@ -39,6 +41,11 @@ pub(crate) fn encode_answer(
                 None
             }
         };
+        if form == Form::Compact {
+            let mut writer = msgpack::Writer::new(out, dialect.bodies());
+            compact::write_answer(response, &mut writer);
+            return writer.into_detached();
+        }
         ResponseWithId {
             response,
             correlation_id,

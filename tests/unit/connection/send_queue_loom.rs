@@ -37,6 +37,26 @@ impl LinkSender for RecordingLink {
     fn close(&self) {}
 }
 
+/// A [`RecordingLink`] over which every caller sends at once.
+#[derive(Default)]
+struct CheapLink(RecordingLink);
+
+impl LinkSender for CheapLink {
+    fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> Result<(), LinkError> {
+        self.0.try_send(batch, recycle)
+    }
+
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        self.0.poll_room(cx)
+    }
+
+    fn close(&self) {}
+
+    fn is_cheap(&self) -> bool {
+        true
+    }
+}
+
 fn frame(content: u8) -> OutgoingFrame {
     OutgoingFrame {
         written: vec![content],
@@ -99,6 +119,30 @@ fn concurrent_callers_leave_no_frame_unsent() {
             write(&shared.0, &shared.1, 2);
         }
         let mut sent = shared.1.sent();
+        sent.sort_unstable();
+        assert_eq!(sent, [1, 2]);
+    });
+}
+
+/// Over a cheap link, a caller that finds the other sending leaves its frame to that one.
+#[test]
+fn whoever_sends_looks_again() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let shared = Arc::new((SendQueue::new(2), CheapLink::default()));
+        let callers = [1, 2].map(|content| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                shared.0.try_push(frame(content)).unwrap();
+                let drained = shared.0.drain(&shared.1).unwrap();
+                assert_ne!(drained, Drained::NoRoom);
+            })
+        });
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        let mut sent = shared.1.0.sent();
         sent.sort_unstable();
         assert_eq!(sent, [1, 2]);
     });

@@ -20,6 +20,7 @@ fn expect_same_view<E: Event>(event: &E) {
     let target = EventTarget {
         correlation_id: "exchange-1",
         stream: StreamId(0),
+        time_left: None,
     };
     let mut frame = Vec::new();
     let body = encode_event(event, target, dialect, &mut frame).unwrap();

@@ -6,7 +6,7 @@ mod body;
 mod exchange;
 mod step;
 
-use crate::connect::{Target, connect};
+use crate::connect::{LinkChoice, Target, connect};
 use crate::output::{print_json, print_line};
 #[cfg(feature = "envoy")]
 use crate::values::is_envoy;
@@ -86,7 +86,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             return Err(crate::exit::UsageError(unknown.to_owned()).into());
         }
     }
-    let connected = connect(&args.target, args.encoding, 1, args.timeout).await?;
+    let connected = connect(
+        &args.target,
+        args.encoding,
+        1,
+        args.timeout,
+        LinkChoice::Auto,
+    )
+    .await?;
     let steps = Exchange::new(&connected.agent, &args.target.endpoint, !args.json)
         .run(&args.request(), body)
         .await?;

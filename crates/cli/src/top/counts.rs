@@ -6,6 +6,17 @@ use prometheus_parse::{Sample, Scrape, Value};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// Connections that stayed on their socket although both sides had agreed to shared memory.
+const REFUSED: &str = "shared_memory_failures_total";
+
+/// Counters of connections through shared memory.
+pub(super) const RINGS: [&str; 4] = [
+    "shared_memory_doorbells_total",
+    "shared_memory_sleeps_total",
+    "shared_memory_vain_spins_total",
+    REFUSED,
+];
+
 /// Cumulative counts of each agent at one time.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct CountsByAgent(pub(super) BTreeMap<String, Counts>);
@@ -17,6 +28,8 @@ pub(super) struct Counts {
     in_flight: f64,
     decisions: BTreeMap<String, f64>,
     failures: f64,
+    /// Counters of shared memory, in the order of [`RINGS`].
+    rings: [f64; RINGS.len()],
     /// Histogram of call durations: upper bounds in seconds, and cumulative numbers of calls.
     durations: Vec<(f64, f64)>,
 }
@@ -41,6 +54,9 @@ pub(super) struct Row {
     pub(super) decisions: BTreeMap<String, f64>,
     /// Failed calls per second.
     pub(super) failures: f64,
+    /// Doorbells, sleeps and vain spins per second of connections through shared memory, and the
+    /// number of those that were refused.
+    pub(super) rings: [f64; RINGS.len()],
     /// Median call duration in seconds, `None` without calls.
     pub(super) median: Option<f64>,
     /// 99th percentile of call durations in seconds, `None` without calls.
@@ -117,7 +133,11 @@ impl Counts {
             "healthy_connections" => self.connections().healthy = value,
             "paused_connections" => self.connections().paused = value,
             "open_circuit_breakers" => self.connections().open_breakers = value,
-            _ => {}
+            family => {
+                if let Some(ring) = RINGS.iter().position(|known| *known == family) {
+                    self.rings[ring] = value;
+                }
+            }
         }
     }
 
@@ -140,6 +160,10 @@ impl Counts {
             in_flight: self.in_flight,
             decisions: decisions.collect(),
             failures: rate(self.failures, earlier.failures),
+            rings: std::array::from_fn(|ring| match RINGS[ring] {
+                REFUSED => self.rings[ring],
+                _ => rate(self.rings[ring], earlier.rings[ring]),
+            }),
             median: quantile(&durations, 0.5),
             p99: quantile(&durations, 0.99),
         }
@@ -162,6 +186,13 @@ impl Counts {
         } else {
             self.durations.clone()
         }
+    }
+}
+
+impl Row {
+    /// Returns whether any counter of shared memory has moved.
+    pub(super) fn uses_shared_memory(&self) -> bool {
+        self.rings.iter().any(|value| *value > 0.0)
     }
 }
 

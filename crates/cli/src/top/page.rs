@@ -7,7 +7,7 @@ const MAX_LINE: usize = 4 << 10;
 const MAX_KEPT: usize = 4 << 20;
 
 /// Metrics of agents that are shown, without what comes before their names.
-const SHOWN: [&str; 8] = [
+const SHOWN: [&str; 12] = [
     "request_duration_seconds",
     "decisions_total",
     "failures_total",
@@ -16,6 +16,10 @@ const SHOWN: [&str; 8] = [
     "healthy_connections",
     "paused_connections",
     "open_circuit_breakers",
+    "shared_memory_doorbells_total",
+    "shared_memory_sleeps_total",
+    "shared_memory_vain_spins_total",
+    "shared_memory_failures_total",
 ];
 
 /// Takes a page piece by piece and keeps the lines that are shown.

@@ -2,7 +2,7 @@
 
 use super::counts::{Connections, CountsByAgent};
 use super::page::ShownLines;
-use crate::connect::{Connected, Target, connect};
+use crate::connect::{Connected, LinkChoice, Target, connect};
 use crate::exit::AgentError;
 use crate::output::printable;
 use crate::scrape;
@@ -20,7 +20,7 @@ pub(super) enum Source {
 
 impl Source {
     pub(super) async fn agent(target: &Target, timeout: Duration) -> anyhow::Result<Self> {
-        let connected = connect(target, None, 1, timeout).await?;
+        let connected = connect(target, None, 1, timeout, LinkChoice::Auto).await?;
         let capabilities = connected.agent.capabilities();
         let name = capabilities.map_or_else(
             || target.endpoint.clone(),

@@ -1,6 +1,6 @@
 //! Draws the agents in the terminal.
 
-use super::counts::{Row, State};
+use super::counts::{RINGS, Row, State};
 use crate::latency::format_micros;
 use crate::numerals::grouped;
 use ratatui::Frame;
@@ -46,6 +46,11 @@ const WIDTHS: [Constraint; 10] = [
     Constraint::Length(9),
 ];
 
+/// Headings of the columns about shared memory, which are shown if an agent uses it.
+const RING_HEADINGS: [&str; RINGS.len()] = ["bells/s", "sleeps/s", "vain/s", "refused"];
+
+const RING_WIDTH: Constraint = Constraint::Length(9);
+
 impl Screen {
     pub(super) fn draw(&self, frame: &mut Frame<'_>) {
         let areas = Layout::vertical([
@@ -71,8 +76,15 @@ impl Screen {
     }
 
     fn table(&self) -> Table<'_> {
-        let header = TableRow::new(HEADINGS).style(Style::new().reversed());
-        Table::new(self.rows.iter().map(line), WIDTHS).header(header)
+        let has_rings = self.rows.iter().any(Row::uses_shared_memory);
+        let rings = &RING_HEADINGS[..if has_rings { RINGS.len() } else { 0 }];
+        let headings = HEADINGS.iter().chain(rings).copied();
+        let widths = WIDTHS
+            .iter()
+            .copied()
+            .chain(rings.iter().map(|_| RING_WIDTH));
+        let header = TableRow::new(headings).style(Style::new().reversed());
+        Table::new(self.rows.iter().map(line), widths).header(header)
     }
 
     fn footer(&self) -> Paragraph<'_> {
@@ -92,7 +104,7 @@ fn line(row: &Row) -> TableRow<'_> {
     let others = row.decisions.iter();
     let others = others.filter(|(decision, _)| !matches!(decision.as_str(), "allow" | "block"));
     let others = others.map(|(_, rate)| rate).sum();
-    TableRow::new([
+    let cells = [
         Cell::from(row.agent.as_str()),
         Cell::from(row.state.name()).fg(colour(row.state)),
         Cell::from(connections),
@@ -103,7 +115,9 @@ fn line(row: &Row) -> TableRow<'_> {
         Cell::from(rate(row.failures)),
         Cell::from(row.median.map_or_else(|| "–".to_owned(), time)),
         Cell::from(row.p99.map_or_else(|| "–".to_owned(), time)),
-    ])
+    ];
+    let rings = row.rings.iter().map(|value| Cell::from(rate(*value)));
+    TableRow::new(cells.into_iter().chain(rings))
 }
 
 const fn colour(state: State) -> Color {

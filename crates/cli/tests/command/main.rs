@@ -1,6 +1,8 @@
 //! Runs the command as its users do: as child processes, with sockets in temporary directories.
 
 mod dialing;
+#[cfg(feature = "envoy")]
+mod envoy;
 mod failures;
 #[cfg(feature = "grpc")]
 mod grpc;

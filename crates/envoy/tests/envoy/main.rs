@@ -7,6 +7,7 @@ mod bodies;
 mod checks;
 mod client;
 mod descriptors;
+mod examples;
 mod failures;
 mod heads;
 mod hostile;

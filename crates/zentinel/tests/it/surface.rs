@@ -252,7 +252,7 @@ fn agents_announce_and_report_with_literals() {
     assert!(capabilities.supports_event(EventType::RequestHeaders));
     let HealthConfig {
         report_interval_ms, ..
-    } = capabilities.health.clone();
+    } = capabilities.health;
     assert!(report_interval_ms > 0);
     let uds: UdsCapabilities = capabilities.clone().into();
     let UdsCapabilities {

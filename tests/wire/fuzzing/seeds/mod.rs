@@ -6,7 +6,8 @@ pub mod protobuf;
 
 use super::input::Input;
 use super::read_event;
-use crate::owned_event::OwnedEvent;
+use crate::owned_event::{Encoded, OwnedEvent, STREAM_ID, call};
+use crate::reshaped::write_long;
 #[cfg(feature = "codings")]
 pub use bodies::bodies;
 use rmpv::ext::to_value;
@@ -77,6 +78,44 @@ pub fn events(encoding: Encoding) -> Vec<Input> {
         }
     }
     seeds
+}
+
+/// Returns every event in version 2 of the extension, also in the longest forms of MessagePack and
+/// without its last item.
+pub fn compact_events() -> Vec<Input> {
+    let mut seeds = Vec::new();
+    for (choice, (event_type, value)) in (0..).zip(event_values()) {
+        let named = encoded(&value, Encoding::Json);
+        let event = read_event(event_type, Encoding::Json, &named).expect("a seed decodes");
+        seeds.extend(compact_forms(choice, event.payload(Codec::compact())));
+    }
+    // A header that is not UTF-8, as the value of a number and of a name.
+    let values = b"\x94\xa1r\xcd\x01\xf4\x14\x82\x00\xc4\x01\xff\xa1x\x92\xc4\x00\xc4\x02\xc3\xa9";
+    seeds.push(input(2, values.to_vec()));
+    seeds
+}
+
+/// Returns every answer in version 2 of the extension, like [`compact_events`].
+pub fn compact_responses() -> Vec<Input> {
+    let mut seeds = Vec::new();
+    for value in response_values() {
+        let response: AgentResponse = serde_json::from_value(value).unwrap();
+        let mut written = Encoded::answer(&response, Codec::compact(), call("")).joined();
+        let payload = written.split_off(size_of_val(&STREAM_ID));
+        seeds.extend(compact_forms(0, payload));
+    }
+    seeds
+}
+
+fn compact_forms(choice: u8, payload: Vec<u8>) -> [Input; 3] {
+    let value = rmpv::decode::read_value(&mut &payload[..]).unwrap();
+    let mut long = Vec::new();
+    write_long(&value, &mut long);
+    let mut shorter = Vec::new();
+    let mut items = value.as_array().cloned().unwrap_or_default();
+    items.pop();
+    rmpv::encode::write_value(&mut shorter, &rmpv::Value::Array(items)).unwrap();
+    [payload, long, shorter].map(|bytes| input(choice, bytes))
 }
 
 pub fn responses(encoding: Encoding) -> Vec<Input> {
