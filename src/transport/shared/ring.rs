@@ -102,7 +102,7 @@ impl Writer {
         bytes: &[u8],
     ) -> Result<usize, ImpossiblePosition> {
         if self.room(own) < bytes.len() as u64 {
-            self.read_tail(own, peer)?;
+            self.read_tail(peer)?;
         }
         // At most the length of `bytes`.
         let count = self.room(own).min(bytes.len() as u64) as usize;
@@ -144,7 +144,7 @@ impl Writer {
         if self.head.wrapping_sub(self.base) < REWIND_AFTER.min(own.size() / 2) {
             return Ok(());
         }
-        self.read_tail(own, peer)?;
+        self.read_tail(peer)?;
         if self.tail == self.head {
             self.base = self.head;
             own.store(Word::Base, self.base, Ordering::Relaxed);
@@ -172,7 +172,7 @@ impl Writer {
         own: &impl OwnMemory,
         peer: &impl PeerMemory,
     ) -> Result<bool, ImpossiblePosition> {
-        self.read_tail(own, peer)?;
+        self.read_tail(peer)?;
         Ok(self.room(own) >= own.size() / 2)
     }
 
@@ -185,15 +185,12 @@ impl Writer {
         own.size() - self.head.wrapping_sub(self.tail)
     }
 
-    fn read_tail(
-        &mut self,
-        own: &impl OwnMemory,
-        peer: &impl PeerMemory,
-    ) -> Result<(), ImpossiblePosition> {
+    fn read_tail(&mut self, peer: &impl PeerMemory) -> Result<(), ImpossiblePosition> {
         let tail = peer.load(Word::Tail);
         // The peer has read what it has taken; it is overwritten only after that.
         fence(Ordering::Acquire);
-        if self.head.wrapping_sub(tail) > own.size() {
+        // Neither back, nor beyond what was written.
+        if tail.wrapping_sub(self.tail) > self.head.wrapping_sub(self.tail) {
             return Err(ImpossiblePosition);
         }
         self.tail = tail;

@@ -12,6 +12,7 @@ impl Lying<'_> {
     fn lie(&self) -> u64 {
         let mut lies = self.lies.borrow_mut();
         let Some((word, rest)) = lies.split_first_chunk() else {
+            *lies = &[];
             return 0;
         };
         *lies = rest;
