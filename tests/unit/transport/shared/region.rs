@@ -7,9 +7,10 @@ use std::os::unix::net::UnixStream;
 const BYTES: usize = 16 * 1024;
 
 fn memory_file(flags: MemfdFlags, len: usize, seals: SealFlags) -> OwnedFd {
-    let file = rustix::fs::memfd_create("test", flags | MemfdFlags::ALLOW_SEALING).unwrap();
-    ftruncate(&file, len as u64).unwrap();
-    fcntl_add_seals(&file, seals).unwrap();
+    let file = rustix::fs::memfd_create("test", flags | MemfdFlags::ALLOW_SEALING)
+        .expect("memory files are supported");
+    ftruncate(&file, len as u64).expect("it may grow");
+    fcntl_add_seals(&file, seals).expect("it may be sealed");
     file
 }
 
