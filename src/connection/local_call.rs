@@ -25,6 +25,8 @@ impl PendingCall {
         let Some(local) = &connection.outbound.local else {
             return Ok(());
         };
+        // Handlers that never wait would keep a task running that only asks them.
+        tokio::task::consume_budget().await;
         let mut turn = local.enter(self.key);
         if turn.is_waiting() {
             let came = poll_fn(|cx| match turn.poll(cx) {

@@ -106,6 +106,9 @@ pub(crate) struct ConnectionConfig {
     pub(crate) enforce_body_limit: bool,
 }
 
+/// Time after its last bytes for which an agent that owes answers counts as awake.
+const AWAKE_FOR: Duration = Duration::from_millis(2);
+
 /// One connection to an agent. Its link is served by [`Inbound`] and [`run_writer`].
 ///
 /// Callers, both tasks and the pool share it. Each part has its own state and methods; those of the
@@ -389,8 +392,12 @@ impl Connection {
     /// Returns whether the agent waits for calls on this connection without sleeping. Calls that
     /// keep to it cost neither side a system call, and one agent's task looks at one connection
     /// rather than at several in turn.
+    ///
+    /// An agent that owes answers and has sent nothing for a while counts as asleep: it may be
+    /// stuck.
     pub(crate) fn is_awake(&self) -> bool {
         self.outbound.link.is_peer_awake()
+            && (!self.calls.slots.has_several() || self.timeline.silence() < AWAKE_FOR)
     }
 
     /// Ends a row of failures, because the agent answered a ping, or a call too late. Calls that

@@ -43,7 +43,7 @@ impl Turn {
     }
 
     pub(crate) fn note_received(&mut self, bytes: usize) {
-        self.work_left = self.work_left.saturating_sub(bytes / WORK_UNIT);
+        self.work_left = self.work_left.saturating_sub((bytes / WORK_UNIT).max(1));
     }
 
     /// Counts a frame that is handled next.

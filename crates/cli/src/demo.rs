@@ -24,7 +24,7 @@ pub(crate) struct Args {
     #[arg(long)]
     reverse: bool,
     /// Run the agent's handler in this process, in the tasks that send the requests
-    #[arg(long, conflicts_with_all = ["reverse", "encoding"])]
+    #[arg(long, conflicts_with_all = ["reverse", "encoding", "link"])]
     local: bool,
     #[command(flatten)]
     options: LoadOptions,

@@ -102,13 +102,12 @@ impl PostData {
     }
 }
 
-/// Decodes base64 text with the protocol's JSON decoder, which reads bodies in the same form.
+/// Decodes base64 text by the protocol's codec, which reads bodies in the same form.
 fn decode_base64(text: &str) -> Result<Bytes, String> {
-    let decoded: Result<BodyMutation, _> =
-        serde_json::from_value(serde_json::json!({ "data": text }));
-    decoded
-        .ok()
-        .and_then(|body| body.data)
+    let body = BodyMutation::from_text(0, text);
+    let is_base64 = !body.is_plain_text();
+    body.data
+        .filter(|_| is_base64)
         .ok_or_else(|| "its body is not base64 text".to_owned())
 }
 

@@ -55,6 +55,8 @@ struct Report {
     endpoint: String,
     encoding: Encoding,
     extension: bool,
+    /// Version of the extension; 0 without it.
+    extension_version: u64,
     link: LinkKind,
     /// Reason why the link is not shared memory.
     link_refusal: Option<String>,
@@ -81,6 +83,7 @@ async fn probe(target: &Target, timeout: Duration) -> anyhow::Result<Report> {
         endpoint: endpoint.clone(),
         encoding: agent.encoding().ok_or_else(closed)?,
         extension: agent.uses_extension().ok_or_else(closed)?,
+        extension_version: agent.extension_version().unwrap_or(0),
         link: LinkKind::of(agent, &target.endpoint),
         link_refusal: agent.stats().shared_memory.refusal.map(|it| it.to_string()),
         handshake_us: micros(handshake),
@@ -132,12 +135,11 @@ fn print_report(report: &Report) -> Result<(), OutputError> {
     )?;
     print_field("protocol", &format!("version {}", agent.protocol_version))?;
     print_field("encoding", report.encoding.as_str())?;
-    let extension = if report.extension {
-        "tollgate 1"
-    } else {
-        "none"
+    let extension = match report.extension_version {
+        0 => "none".to_owned(),
+        version => format!("tollgate {version}"),
     };
-    print_field("extension", extension)?;
+    print_field("extension", &extension)?;
     let link = match &report.link_refusal {
         Some(reason) => format!("{}; no shared memory: {reason}", report.link.as_str()),
         None => report.link.as_str().to_owned(),

@@ -167,6 +167,9 @@ impl Shared {
 
 impl LinkSender for RingSender {
     fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> Result<(), LinkError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
         let shared = &*self.0;
         shared.check_open()?;
         let wakes = {
@@ -376,6 +379,13 @@ impl LinkReceiver for RingReceiver {
                 return Poll::Ready(Ok(taken));
             }
             match self.poll_spin(cx)? {
+                // Whoever never sleeps hears of the socket's end here.
+                Poll::Pending if self.spin.never_sleeps() => {
+                    if self.poll_bell(cx)?.is_pending() {
+                        return Poll::Pending;
+                    }
+                    continue;
+                }
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(true) => continue,
                 Poll::Ready(false) => {}

@@ -17,6 +17,7 @@ use bytes::BytesMut;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+use rustix::process::{Resource, getrlimit};
 use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -58,6 +59,11 @@ pub(crate) enum NotMapped {
 pub(crate) fn create(bytes: usize) -> io::Result<(OwnWords, OwnRing, OwnedFd)> {
     let file = create_file()?;
     let len = CONTROL + bytes;
+    // Beyond this limit the system would end the process by a signal.
+    let limit = getrlimit(Resource::Fsize).current;
+    if limit.is_some_and(|limit| limit < len as u64) {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
     ftruncate(&file, len as u64)?;
     let access = ProtFlags::READ | ProtFlags::WRITE;
     let mapping = Arc::new(Mapping::new(&file, len, access)?);

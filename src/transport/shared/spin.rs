@@ -150,6 +150,11 @@ impl Spin {
         Wait::Begin
     }
 
+    /// Returns whether waits have no limit.
+    pub(super) fn never_sleeps(&self) -> bool {
+        self.mode == SharedMemory::BusyPoll
+    }
+
     /// Returns the number of looks in one poll.
     pub(super) fn looks(&self) -> u32 {
         self.looks

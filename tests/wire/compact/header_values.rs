@@ -54,7 +54,7 @@ fn headers() -> impl Strategy<Value = Headers> {
     let known = (0..HEADER_NAMES.len()).prop_map(|at| HEADER_NAMES[at].clone());
     let name = prop_oneof![known, "[a-zA-Z-]{1,20}"];
     vec((name, vec(vec(any::<u8>(), 0..12), 0..4)), 0..30).prop_map(|mut headers| {
-        headers.sort();
+        headers.sort_by_key(|(name, _)| name.to_ascii_lowercase());
         headers.dedup_by(|(left, _), (right, _)| left.eq_ignore_ascii_case(right));
         Headers(headers)
     })

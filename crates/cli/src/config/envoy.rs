@@ -84,8 +84,8 @@ impl BodyMode {
     /// Returns whether trailers are sent. Chunks before trailers do not say that the body ends.
     fn trailers(self) -> &'static str {
         match self {
-            Self::None | Self::Buffered => "SKIP",
-            Self::Streamed | Self::Duplex => "SEND",
+            Self::None => "SKIP",
+            Self::Streamed | Self::Buffered | Self::Duplex => "SEND",
         }
     }
 
@@ -106,8 +106,9 @@ impl BodyMode {
             Self::Buffered => &[
                 "The agent judges heads, and each body as a whole. Nothing reaches the upstream",
                 "before that. Envoy answers 413 if a request body exceeds its buffer, 1 MiB unless",
-                "per_connection_buffer_limit_bytes says otherwise. The fields of trailers, and",
-                "WebSocket frames, pass unjudged.",
+                "per_connection_buffer_limit_bytes says otherwise, and 500 if a response body does.",
+                "The fields of trailers pass unjudged. WebSocket requests are refused: their bytes",
+                "would be buffered without an end.",
             ],
             Self::Duplex => &[
                 "The agent judges heads and chunks of bodies, and holds both as long as it has not",
@@ -183,6 +184,10 @@ impl Args {
             0 => String::new(),
             hops => format!("\n          xff_num_trusted_hops: {hops}"),
         };
+        let upgrades = match self.body {
+            BodyMode::Buffered => "",
+            _ => "\n          upgrade_configs: [{upgrade_type: websocket}]",
+        };
         format!(
             r#"static_resources:
   listeners:
@@ -196,7 +201,8 @@ impl Args {
           stat_prefix: ingress
           # The client's address is that of its connection, and is appended to x-forwarded-for.
           use_remote_address: true{hops}
-          upgrade_configs: [{{upgrade_type: websocket}}]
+          # The agent may change the header `server`.
+          server_header_transformation: PASS_THROUGH{upgrades}
           route_config:
             virtual_hosts:
             - name: all
@@ -281,7 +287,10 @@ impl Args {
     typed_extension_protocol_options:
       envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
         "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
-        explicit_http_config: {{http2_protocol_options: {{}}}}
+        explicit_http_config:
+          http2_protocol_options:
+            # An agent that hangs is given up, in --body duplex too, where no other limit holds.
+            connection_keepalive: {{interval: 2s, timeout: 1s}}
     # Each request of a client is a request to the agent. Beyond the limits clients get status 500.
     circuit_breakers:
       thresholds:

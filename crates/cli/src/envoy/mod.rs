@@ -7,7 +7,7 @@ pub(crate) use load::drive;
 pub(crate) use probe::probe;
 
 use crate::connect::Target;
-use crate::exit::AgentFailure;
+use crate::exit::{AgentFailure, UsageError};
 use std::time::Duration;
 use tokio::time::timeout;
 use tollgate::TlsServerConfig;
@@ -34,7 +34,7 @@ impl AgentOptions {
         &self,
         endpoint: &str,
         tls: Option<&TlsServerConfig>,
-    ) -> Result<EnvoyListener, AgentFailure> {
+    ) -> anyhow::Result<EnvoyListener> {
         let mut config = EnvoyConfig::default().trusted_hops(self.trusted_hops);
         if self.may_set_host {
             config = config.may_set_host();
@@ -48,11 +48,13 @@ impl AgentOptions {
     }
 }
 
-fn failure(endpoint: &str, error: &EnvoyBindError) -> AgentFailure {
+fn failure(endpoint: &str, error: &EnvoyBindError) -> anyhow::Error {
     match error {
-        EnvoyBindError::InvalidEndpoint { reason, .. } => AgentFailure::new(endpoint, reason),
-        EnvoyBindError::Listen { source, .. } => AgentFailure::new(endpoint, source),
-        other => AgentFailure::new(endpoint, other),
+        EnvoyBindError::InvalidEndpoint { reason, .. } => {
+            UsageError(format!("{endpoint}: {reason}")).into()
+        }
+        EnvoyBindError::Listen { source, .. } => AgentFailure::new(endpoint, source).into(),
+        other => AgentFailure::new(endpoint, other).into(),
     }
 }
 

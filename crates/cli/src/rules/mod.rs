@@ -106,6 +106,14 @@ impl Rules {
         })
     }
 
+    /// Returns whether a rule of a file is about responses.
+    #[cfg(feature = "haproxy")]
+    pub(crate) fn judge_responses(&self) -> bool {
+        let is_about =
+            |rule: &Rule| matches!(rule.on, Phase::ResponseHeaders | Phase::ResponseBody);
+        self.rules.iter().any(is_about)
+    }
+
     /// Returns the changes to headers that rules make, each with the message that it is about.
     #[cfg(feature = "haproxy")]
     pub(crate) fn header_changes(&self) -> impl Iterator<Item = (ChangedMessage, &HeaderOp)> {

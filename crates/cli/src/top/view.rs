@@ -34,7 +34,7 @@ const HEADINGS: [&str; 10] = [
 ];
 
 const WIDTHS: [Constraint; 10] = [
-    Constraint::Fill(1),
+    Constraint::Min(10),
     Constraint::Length(12),
     Constraint::Length(11),
     Constraint::Length(9),

@@ -248,7 +248,11 @@ impl Exchange<'_> {
         let had_ended = std::mem::replace(&mut direction.has_ended, true);
         let is_asked = !had_ended && direction.is_asked_about(&Bytes::new(), true);
         match direction.mode {
-            Some(BodyMode::Streamed) if is_asked => self.judge_last(side).await?,
+            Some(BodyMode::Streamed | BodyMode::Buffered | BodyMode::BufferedPartial)
+                if is_asked =>
+            {
+                self.judge_last(side).await?;
+            }
             Some(BodyMode::FullDuplex) if is_asked => self.judge_duplex_end(side).await?,
             Some(BodyMode::FullDuplex) => self.release(side, false).await?,
             _ => {}

@@ -65,6 +65,9 @@ impl Exchange<'_> {
         let is_tunnel = head.status == SWITCHING_PROTOCOLS;
         if is_tunnel && self.asks_for_tunnel {
             // What follows are no bodies.
+            if self.request.held.is_some() {
+                return Err(self.undecided());
+            }
             self.request.is_unasked = true;
             self.response.is_unasked = true;
         }
@@ -199,16 +202,28 @@ impl Exchange<'_> {
             response_headers: match () {
                 () if !self.response.fold.is_empty() => SendMode::Send,
                 () if self.wants_response_head() => SendMode::Unchanged,
+                // The answer about the request's body may change it.
+                () if self.expects_request_body(request) => SendMode::Unchanged,
                 () => SendMode::Skip,
             },
             request_body: shown(request, events.request_body),
             response_body: shown(response, events.response_body),
-            request_trailers: trailers(request, events.request_body),
+            request_trailers: match self.request.is_undecided {
+                // They may be the only sign of the body's end.
+                true => SendMode::Send,
+                false => trailers(request, events.request_body),
+            },
             response_trailers: trailers(response, events.response_body),
         };
         let is_same = modes.response_headers == SendMode::Unchanged
+            && modes.request_trailers != SendMode::Send
             && (modes.request_body, modes.response_body) == (request, response);
         (!is_same).then_some(modes)
+    }
+
+    /// Returns whether the handler will be asked about the rest of the request.
+    fn expects_request_body(&self, mode: BodyMode) -> bool {
+        self.agent.events.request_body && mode != BodyMode::None && !self.request.has_ended
     }
 
     /// Switches the bodies of a tunnel off.

@@ -209,13 +209,17 @@ impl<'c> Exchange<'c> {
             }
             _ => None,
         };
+        let mut is_answered = true;
         if let Some(response) = &response {
             self.status = response.status().as_u16();
             let answered = timeout(LAST_ANSWER_TIMEOUT, self.answer_client(response)).await;
-            tracing::trace!(is_answered = answered.is_ok(), "an exchange was answered");
+            is_answered = matches!(answered, Ok(Ok(())));
+            tracing::trace!(is_answered, "an exchange was answered");
         }
         self.tell_end(error).await;
         if let Some(status) = status {
+            // To Envoy, status 0 without an answer means that the request is allowed.
+            let status = if is_answered { status } else { FAILED };
             // Whatever happens, Envoy goes on with a request that is only observed.
             let status = if self.observes { Status::OK } else { status };
             self.stream.finish(status);
@@ -223,7 +227,7 @@ impl<'c> Exchange<'c> {
     }
 
     /// Sends the response that the client gets in place of the upstream's.
-    async fn answer_client(&mut self, response: &Response<Bytes>) {
+    async fn answer_client(&mut self, response: &Response<Bytes>) -> Result<(), Stop> {
         let metadata = std::mem::take(&mut self.metadata);
         let immediate = Immediate {
             response,
@@ -231,8 +235,7 @@ impl<'c> Exchange<'c> {
             metadata: (!metadata.is_empty()).then_some(&metadata),
         };
         let frame = immediate.frame(&mut self.stream.out);
-        // An error means that Envoy is gone.
-        let _ = self.send(frame, response.body().clone()).await;
+        self.send(frame, response.body().clone()).await
     }
 
     async fn tell_end(&self, error: Option<&str>) {

@@ -3,6 +3,7 @@
 use super::{BodyMode, Metadata, Writer};
 use crate::side::Side;
 use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderName, HeaderValue};
 use std::time::Duration;
 
@@ -267,11 +268,12 @@ impl Immediate<'_> {
         }
     }
 
-    /// Writes the headers, but for the length, which Envoy writes.
+    /// Writes the headers, but for the length, which Envoy writes, and those of Envoy's own, which
+    /// it refuses together with all that follow.
     fn write_headers(&self, out: &mut Writer<'_>) {
         let headers = self.response.headers();
         for name in headers.keys() {
-            if *name == http::header::CONTENT_LENGTH {
+            if *name == CONTENT_LENGTH || *name == HOST || name.as_str().starts_with("x-envoy-") {
                 continue;
             }
             let mut mode = SetMode::Replace;

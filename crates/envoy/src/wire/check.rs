@@ -99,9 +99,10 @@ impl<'a> CheckRequest<'a> {
         Ok(())
     }
 
-    /// Returns whether the body was cut at Envoy's limit.
+    /// Returns whether the body was cut at Envoy's limit, or not shown at all.
     pub(crate) fn is_partial(&self) -> bool {
-        self.head.field("x-envoy-auth-partial-body") == Some("true")
+        let is_cut = self.head.field("x-envoy-auth-partial-body") == Some("true");
+        is_cut || (self.body.is_empty() && self.head.announces_body())
     }
 }
 

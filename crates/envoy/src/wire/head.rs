@@ -83,6 +83,13 @@ impl<'a> Head<'a> {
         self.field("content-length")?.trim().parse().ok()
     }
 
+    /// Returns whether the head says that a body follows.
+    pub(crate) fn announces_body(&self) -> bool {
+        let length = self.field("content-length");
+        length.is_some_and(|length| length.trim() != "0")
+            || self.field("transfer-encoding").is_some()
+    }
+
     /// Returns whether the connection may become a tunnel, whose bytes are no body.
     pub(crate) fn asks_for_tunnel(&self) -> bool {
         self.method == "CONNECT" || self.field("upgrade").is_some()

@@ -20,7 +20,8 @@ impl<'a> Body<'a> {
     /// Returns what a message shows of a body.
     pub(super) fn of(known: &Known<'a>) -> Self {
         // HAProxy counts what is in its buffer. Of a body with a length it knows the size as well.
-        let size = known.body_size.or_else(|| content_length(known));
+        // Over HTTP/2 it counts less than the header says, so the larger one holds.
+        let size = known.body_size.max(content_length(known));
         let len = known.body_len;
         let Some(shown) = known.body else {
             return match (len, size) {
@@ -56,7 +57,13 @@ impl<'a> Body<'a> {
 
 fn content_length(known: &Known<'_>) -> Option<u64> {
     let value = known.headers.as_ref()?.content_length?;
-    str::from_utf8(value).ok()?.trim().parse().ok()
+    let length = str::from_utf8(value).ok();
+    // One that is no number is longer than any body.
+    Some(
+        length
+            .and_then(|length| length.trim().parse().ok())
+            .unwrap_or(u64::MAX),
+    )
 }
 
 /// Returns whether the headers are known and tell of no body.
@@ -102,6 +109,21 @@ mod tests {
     }
 
     #[test]
+    fn header_outweighs_a_smaller_size() {
+        let of = |body, len, size| {
+            Body::of(&Known {
+                headers: HeaderList::of_text(b"content-length: 10\r\n\r\n").ok(),
+                body,
+                body_len: Some(len),
+                body_size: Some(size),
+                ..Known::default()
+            })
+        };
+        assert_eq!(of(Some(&b"abcd"[..]), 4, 4), Body::Part(b"abcd"));
+        assert_eq!(of(None, 0, 0), Body::Part(b""));
+    }
+
+    #[test]
     fn headers_tell_what_the_arguments_do_not() {
         let with = |text: &'static [u8], body| {
             Body::of(&Known {
@@ -114,6 +136,7 @@ mod tests {
         assert_eq!(with(b"\r\n", Some(b"")), Body::None);
         assert_eq!(with(b"\r\n", Some(b"a")), Body::Part(b"a"));
         assert_eq!(with(b"content-length: 3\r\n\r\n", None), Body::Part(b""));
+        assert_eq!(with(b"content-length: x\r\n\r\n", None), Body::Part(b""));
         assert_eq!(
             with(b"content-length: 3\r\n\r\n", Some(b"abc")),
             Body::Whole(b"abc")

@@ -104,6 +104,10 @@ where
             self.begin_received(cx)?;
             self.poll_waiting(cx);
             let has_sent = self.poll_write(cx)?;
+            if has_sent {
+                // The question about the response may follow an answer.
+                self.silence.interrupt();
+            }
             self.charge();
             if self.memory.is_needed() {
                 return Poll::Ready(Err(Status::Resources.into()));

@@ -33,8 +33,11 @@ impl HeaderNames {
     /// Returns a name that a variable or a rule cannot hold.
     pub(super) fn unusable(&self) -> Option<&str> {
         let sets = [&self.of_requests, &self.of_responses, &self.of_denials];
-        let mut names = sets.into_iter().flatten();
-        names.find(|name| !is_usable(name)).map(String::as_str)
+        let mut unusable = sets.into_iter().flat_map(|names| {
+            let is_unusable = |name: &&String| !is_usable(name) || is_ambiguous(names, name);
+            names.iter().filter(is_unusable)
+        });
+        unusable.next().map(String::as_str)
     }
 
     /// Leaves out names that cannot be used: a change of such a header is refused.
@@ -44,9 +47,18 @@ impl HeaderNames {
             &mut self.of_responses,
             &mut self.of_denials,
         ] {
-            names.retain(|name| is_usable(name));
+            let all = names.clone();
+            names.retain(|name| is_usable(name) && !is_ambiguous(&all, name));
         }
     }
+}
+
+/// Returns whether another name has the variables of this one, as `x-user` and `x_user` have.
+fn is_ambiguous(names: &BTreeSet<String>, name: &str) -> bool {
+    let of = |name: &str| variable_name("", name);
+    names
+        .iter()
+        .any(|other| other != name && of(other) == of(name))
 }
 
 fn is_usable(name: &str) -> bool {

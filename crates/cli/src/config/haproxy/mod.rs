@@ -19,6 +19,9 @@ const MAX_HEAD: u32 = 16 * 1024;
 /// Size limit of the URL of a request, in bytes.
 const MAX_URL: u32 = 8 * 1024;
 
+/// Size limit of the method of a request, in bytes.
+const MAX_METHOD: u32 = 64;
+
 /// Size limit, in bytes, of bodies whose end HAProxy does not know. With the head they have to fit
 /// into a buffer.
 const MAX_UNSIZED_BODY: u32 = 32 * 1024;
@@ -108,6 +111,10 @@ impl<'a> Plan<'a> {
             None => Vec::new(),
         };
         let rules = Rules::new(rules, Duration::ZERO);
+        if args.no_responses && rules.judge_responses() {
+            let reason = "--no-responses, but a rule of the file is about responses";
+            return Err(UsageError(reason.to_owned()));
+        }
         let mut names = HeaderNames::default();
         for name in &args.request_header {
             names.add(ChangedMessage::Request, name);

@@ -2,7 +2,7 @@
 //! they decide.
 
 use super::headers::{known_changes, lines};
-use super::{BUFFER_SIZE, MAX_HEAD, MAX_UNSIZED_BODY, MAX_URL, Plan};
+use super::{BUFFER_SIZE, MAX_HEAD, MAX_METHOD, MAX_UNSIZED_BODY, MAX_URL, Plan};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use tollgate_haproxy::variable_name;
@@ -75,6 +75,7 @@ fn asking() -> String {
         "    # Ask. A longer head would push the body out of the buffer.
     http-request return status 431 if {{ req.hdrs_bin,length gt {MAX_HEAD} }}
     http-request return status 414 if {{ url,length gt {MAX_URL} }}
+    http-request return status 431 if {{ method,length gt {MAX_METHOD} }}
     http-request wait-for-body time 5s
     http-request set-var(txn.tollgate_method) method
     http-request set-var(txn.tollgate_path) path
@@ -131,11 +132,25 @@ fn response_verdict(plan: &Plan<'_>) -> String {
     http-response return status 503 content-type text/plain string \"no decision\" unless \
          { var(txn.tollgate.res_action) -m found }\n",
     );
+    // Writing to a `String` never fails.
+    let _ = writeln!(
+        text,
+        "    http-response return status 401 {TEXT} hdr www-authenticate \
+         \"%[var(txn.tollgate.authenticate)]\" if res_denied {{ var(txn.tollgate.authenticate) -m \
+         found }}"
+    );
     for status in plan.statuses.iter().chain(&[403]) {
         let _ = writeln!(
             text,
             "    http-response return status {status} {TEXT} if res_denied {{ \
              var(txn.tollgate.res_status) -m int {status} }}"
+        );
+    }
+    for status in REDIRECTS {
+        let _ = writeln!(
+            text,
+            "    http-response redirect location %[var(txn.tollgate.data)] code {status} if \
+             res_redirected {{ var(txn.tollgate.res_status) -m int {status} }}"
         );
     }
     let _ = writeln!(
@@ -219,8 +234,10 @@ backend tollgate-agents
     option spop-check
     option redispatch 1
     timeout connect 1s
-    timeout server 3m\n",
-        upstream = plan.args.upstream
+    # HAProxy 2.6 may wait this long for an agent that hangs.
+    timeout server {server}ms\n",
+        upstream = plan.args.upstream,
+        server = (2 * plan.args.timeout.as_millis()).max(2_000),
     );
     for (index, agent) in plan.args.agent.iter().enumerate() {
         let (number, address) = (index + 1, agent.server_address());

@@ -47,7 +47,7 @@ const RESPONSE: &str = "id=unique-id src-ip=src src-port=src_port \
 pub(super) fn text(plan: &Plan<'_>) -> String {
     let args = plan.args;
     let tls = if args.tls_fetches { TLS } else { "" };
-    let timeout = args.timeout.as_millis();
+    let timeout = args.timeout.as_millis().max(1);
     let mut text = String::from(
         "# Written by `tollgate config haproxy`.\n[tollgate]\nspoe-agent tollgate-agent\n    \
          groups       tollgate-req tollgate-req-body\n",
