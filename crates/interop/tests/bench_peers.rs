@@ -16,8 +16,8 @@ fn every_subject_is_measured_and_compared() {
     let subjects = result["subjects"].as_array().unwrap();
     assert_eq!(
         subjects.len(),
-        14 * 2 * 2,
-        "fourteen subjects, with and without body, in one process and two"
+        15 * 2 * 2,
+        "fifteen subjects, with and without body, in one process and two"
     );
     for subject in subjects {
         assert!(median(subject, "requests_per_second") > 0.0, "{subject}");
@@ -31,7 +31,7 @@ fn every_subject_is_measured_and_compared() {
         }
     }
     let ratios = result["ratios"].as_array().unwrap();
-    assert_eq!(ratios.len(), 14 * 2 * 2);
+    assert_eq!(ratios.len(), 16 * 2 * 2);
     for ratio in ratios {
         assert!(median(ratio, "requests_per_second") > 0.0, "{ratio}");
         let names = format!("{} : {}", text(&ratio["subject"]), text(&ratio["to"]));
