@@ -189,3 +189,32 @@ fn message(field: u8, content: &[u8]) -> Vec<u8> {
     encoded.extend_from_slice(content);
     encoded
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn denial_that_cannot_be_sent_is_no_leave() {
+    let agent = Agent::start().await;
+    let stream = TcpStream::connect(agent.address).await.unwrap();
+    // The agent may send no data, so the denial stays behind. Status 0 would allow the request.
+    let mut settings = h2::client::Builder::new();
+    let (client, connection) = settings
+        .initial_window_size(0)
+        .handshake(stream)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let (_, status) = exchange(&mut client, &[framed(HEAD)]).await;
+    assert_ne!(status, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_end_a_buffered_body_that_is_empty() {
+    let agent = Agent::start().await;
+    let mut client = connect(agent.address).await;
+    // `request_headers` with `:path: /more`, about which the agent is undecided, and BUFFERED.
+    let head = b"\x12\x12\x0a\x10\x0a\x0e\x0a\x05:path\x1a\x05/more\x5a\x02\x08\x02";
+    let (_, status) = exchange(&mut client, &[framed(head), framed(TRAILERS)]).await;
+    assert_eq!(status, "0");
+    let seen = agent.logs.completed("").await.events;
+    assert!(seen.iter().any(|event| event == "request0:."), "{seen:?}");
+}

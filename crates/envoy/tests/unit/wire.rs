@@ -260,6 +260,36 @@ proptest! {
 }
 
 #[test]
+fn announced_body_that_is_not_shown_is_partial() {
+    let is_partial = |length: &str, body: &str| {
+        let http = auth::attribute_context::HttpRequest {
+            method: "POST".to_owned(),
+            path: "/".to_owned(),
+            headers: [("content-length".to_owned(), length.to_owned())].into(),
+            body: body.to_owned(),
+            ..Default::default()
+        };
+        let request = auth::attribute_context::Request {
+            http: Some(http),
+            ..Default::default()
+        };
+        let attributes = auth::AttributeContext {
+            request: Some(request),
+            ..Default::default()
+        };
+        let message = auth::CheckRequest {
+            attributes: Some(attributes),
+        };
+        CheckRequest::read(&message.encode_to_vec())
+            .unwrap()
+            .is_partial()
+    };
+    assert!(is_partial("4", ""));
+    assert!(!is_partial("4", "evil"));
+    assert!(!is_partial("0", ""));
+}
+
+#[test]
 fn answers_of_all_kinds() {
     let mut out = BytesMut::new();
     let plain = |side| Answer {
