@@ -376,8 +376,8 @@ async fn pool_and_clients_have_the_published_signatures() {
     let maintained = Arc::clone(&pool);
     let maintenance = tokio::spawn(async move { maintained.run_maintenance().await });
     let head = super::events::request("c");
-    // The agent is not there: adding it succeeds, and cancelling its request does not.
-    assert!(use_pool(pool, &head).await.is_err());
+    // The agent is not there: adding it succeeds, and so does cancelling its request.
+    use_pool(pool, &head).await.unwrap();
     assert!(
         use_client("/nonexistent/agent.sock".into(), &head)
             .await

@@ -3,7 +3,7 @@
 use super::{AgentPool, AgentPoolStats};
 use crate::AgentProtocolError;
 use crate::v2::{AgentCapabilities, CancelReason};
-use tollgate::Agent;
+use tollgate::{Agent, CallError};
 
 impl AgentPool {
     /// Returns the capabilities that an agent announced when it was connected.
@@ -29,12 +29,12 @@ impl AgentPool {
     }
 
     /// Tells an agent to abandon an exchange, and fails its pending call, if there is one, with
-    /// [`Cancelled`](tollgate::CallError::Cancelled).
+    /// [`Cancelled`](tollgate::CallError::Cancelled). Succeeds if the agent cannot be told, as it
+    /// then has no such exchange.
     ///
     /// # Errors
     ///
-    /// [`InvalidMessage`](AgentProtocolError::InvalidMessage) if no agent has this name;
-    /// [`ConnectionFailed`](AgentProtocolError::ConnectionFailed) if it is not connected.
+    /// [`InvalidMessage`](AgentProtocolError::InvalidMessage) if no agent has this name.
     pub async fn cancel_request(
         &self,
         agent_id: &str,
@@ -42,6 +42,13 @@ impl AgentPool {
         reason: CancelReason,
     ) -> Result<(), AgentProtocolError> {
         let agent = self.agent(agent_id)?;
-        Ok(agent.cancel(correlation_id, reason).await?)
+        match agent.cancel(correlation_id, reason).await {
+            Err(
+                CallError::Unavailable { .. }
+                | CallError::ConnectionClosed { .. }
+                | CallError::FlowControlPaused { .. },
+            ) => Ok(()),
+            told => Ok(told?),
+        }
     }
 }
