@@ -417,7 +417,7 @@ fn read_all(message: &[u8]) -> Result<(), Malformed> {
 }
 
 #[test]
-fn any_bytes_are_read_or_refused() {
+fn fuzz_messages() {
     bolero::check!().for_each(|message| {
         let _ = CheckRequest::read(message);
         // What is read is a message for generated types as well, but for texts that are not read.

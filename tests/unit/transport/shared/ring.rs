@@ -64,7 +64,7 @@ impl OwnBytes for Ring {
 /// Whatever a peer's words say, at any time, a reader takes no more than it asked for and reads
 /// nothing outside of the ring, and an impossible position is an error.
 #[test]
-fn fuzz_reader() {
+fn fuzz_ring_reader() {
     check!().for_each(|lies: &[u8]| {
         let peer = Lying {
             lies: RefCell::new(lies),
@@ -95,7 +95,7 @@ fn fuzz_reader() {
 
 /// A writer overwrites nothing outside of the ring, whatever the peer says of what it has taken.
 #[test]
-fn fuzz_writer() {
+fn fuzz_ring_writer() {
     check!().for_each(|lies: &[u8]| {
         let peer = Lying {
             lies: RefCell::new(lies),
