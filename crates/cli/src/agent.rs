@@ -25,8 +25,8 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tollgate::{
-    AgentControl, AgentHandler, AgentServer, Decision, Encoding, HeaderOp, error::BindError,
-    response::AuditMetadata,
+    AgentControl, AgentHandler, AgentServer, Decision, Encoding, HeaderOp, control::MetricsReport,
+    error::BindError, response::AuditMetadata,
 };
 use tracing_subscriber::filter::LevelFilter;
 
@@ -176,6 +176,8 @@ fn set_headers(pairs: &[(String, String)]) -> Effects {
 pub(crate) async fn run(
     #[cfg_attr(not(feature = "haproxy"), allow(unused_mut))] mut args: Args,
 ) -> anyhow::Result<()> {
+    #[cfg(feature = "envoy")]
+    args.envoy.check(&args.listen)?;
     let rules = args.rules.rules()?;
     #[cfg(feature = "haproxy")]
     args.haproxy.prepare(&rules);
@@ -188,8 +190,15 @@ pub(crate) async fn run(
     if let Some(address) = args.metrics {
         let (counts, agent_id) = (Arc::clone(&counts), args.agent_id.clone());
         let server = Arc::clone(&server);
+        #[cfg(feature = "envoy")]
+        let add_listeners = {
+            let counts = args.envoy.counts();
+            move |report: &mut MetricsReport| counts.add_to(report)
+        };
+        #[cfg(not(feature = "envoy"))]
+        let add_listeners = |_: &mut MetricsReport| {};
         scrape::serve(address, move || {
-            counts.to_prometheus(&agent_id, server.get())
+            counts.to_prometheus(&agent_id, server.get(), &add_listeners)
         })
         .await?;
     }

@@ -94,12 +94,19 @@ impl Counts {
         report
     }
 
-    /// Returns all counts so far, and figures of the server, in the Prometheus text format.
-    pub(crate) fn to_prometheus(&self, agent_id: &str, server: Option<&AgentControl>) -> String {
+    /// Returns all counts so far, figures of the server, and what `add` adds, in the Prometheus
+    /// text format.
+    pub(crate) fn to_prometheus(
+        &self,
+        agent_id: &str,
+        server: Option<&AgentControl>,
+        add: impl FnOnce(&mut MetricsReport),
+    ) -> String {
         let mut report = self.report(agent_id, Duration::ZERO);
         if let Some(server) = server {
             add_server(server, &mut report);
         }
+        add(&mut report);
         let collector = MetricsCollector::new();
         collector.record(&report);
         collector.export_prometheus()
@@ -222,7 +229,7 @@ mod tests {
         assert_eq!(report.histograms[0].buckets[0].count, 1);
         assert_eq!(report.histograms[0].buckets[15].count, 1);
         assert_eq!(report.histograms[0].count, 2);
-        let text = counts.to_prometheus("waf", Some(&AgentControl::default()));
+        let text = counts.to_prometheus("waf", Some(&AgentControl::default()), |_| {});
         assert!(
             text.contains(r#"agent_memory_limit_bytes{agent_id="waf"} 268435456"#),
             "{text}"

@@ -93,7 +93,7 @@ pub(crate) fn parse_endpoint(text: &str) -> Result<String, String> {
 /// unchanged.
 pub(crate) fn parse_target(text: &str) -> Result<String, String> {
     match is_envoy(text) {
-        true => parse_listen(text),
+        true => check_envoy(text),
         false => parse_endpoint(text),
     }
 }
@@ -106,10 +106,7 @@ pub(crate) fn parse_listen(text: &str) -> Result<String, String> {
         return check_haproxy(text);
     }
     if is_envoy(text) {
-        return match cfg!(feature = "envoy") {
-            true => Ok(text.to_owned()),
-            false => Err("this command was built without `envoy`".to_owned()),
-        };
+        return check_envoy(text);
     }
     if text.starts_with("systemd:") || (cfg!(feature = "grpc") && WITH_GRPC.iter().any(is_of)) {
         return Ok(text.to_owned());
@@ -125,6 +122,20 @@ pub(crate) fn is_envoy(endpoint: &str) -> bool {
     ["envoy://", "envoys://", "envoy+unix://"]
         .iter()
         .any(|scheme| endpoint.starts_with(scheme))
+}
+
+/// Checks an endpoint for Envoy and returns it unchanged.
+#[cfg(feature = "envoy")]
+fn check_envoy(text: &str) -> Result<String, String> {
+    match text.parse::<tollgate_envoy::EnvoyEndpoint>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(not(feature = "envoy"))]
+fn check_envoy(_text: &str) -> Result<String, String> {
+    Err("this command was built without `envoy`".to_owned())
 }
 
 /// Returns whether an endpoint looks like that of a gRPC server. The library checks it in full.

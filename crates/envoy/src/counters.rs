@@ -26,9 +26,10 @@ macro_rules! counters {
         }
 
         impl EnvoyCounts {
-            /// Iterates over the names and values of all counts.
-            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($name), self.$name),)+].into_iter()
+            /// Iterates over the names, meanings and values of all counts.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($name), concat!($($doc),+).trim_ascii(), self.$name),)+]
+                    .into_iter()
             }
         }
     };
@@ -65,6 +66,9 @@ counters! {
     cancelled,
     /// Messages about phases that the agent does not look at.
     unwanted_phases,
+    /// Bodies of requests and responses that the agent looks at and Envoy does not send: they
+    /// passed without being judged.
+    unseen_bodies,
 }
 
 /// A count that only grows.

@@ -44,6 +44,7 @@ mod client;
 mod config;
 mod connection;
 mod counters;
+mod endpoint;
 mod exchange;
 mod fold;
 mod grpc;
@@ -54,5 +55,6 @@ mod wire;
 
 pub use config::EnvoyConfig;
 pub use counters::EnvoyCounts;
+pub use endpoint::{EnvoyEndpoint, InvalidEnvoyEndpoint};
 pub use listener::{EnvoyBindError, EnvoyCounters, EnvoyListener};
 pub use wire::BodyMode;

@@ -4,10 +4,9 @@ use crate::agent::Shared;
 use crate::config::EnvoyConfig;
 use crate::connection;
 use crate::counters::EnvoyCounts;
+use crate::endpoint::{EnvoyEndpoint, InvalidEnvoyEndpoint};
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use tollgate::error::InvalidTls;
 use tollgate::listener::{Incoming, Listener, StreamSocket, TlsHandshake};
@@ -25,7 +24,7 @@ use tollgate::listener::{Incoming, Listener, StreamSocket, TlsHandshake};
 /// `envoy.service.auth.v3.Authorization`, `grpc.health.v1.Health` and reflection.
 pub struct EnvoyListener {
     socket: StreamSocket,
-    endpoint: Endpoint,
+    endpoint: EnvoyEndpoint,
     tls: Option<Arc<TlsHandshake>>,
     shared: Arc<Shared>,
 }
@@ -55,13 +54,6 @@ pub enum EnvoyBindError {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Endpoint {
-    Tcp(String, u16),
-    Tls(String, u16),
-    Unix(PathBuf),
-}
-
 impl EnvoyListener {
     /// Listens at an endpoint. Envoy can connect once the server
     /// [serves](tollgate::AgentServer::serve_until).
@@ -78,19 +70,21 @@ impl EnvoyListener {
             endpoint: endpoint.to_owned(),
             source,
         };
-        let parsed: Endpoint = endpoint.parse().map_err(invalid)?;
+        let parsed: EnvoyEndpoint = endpoint
+            .parse()
+            .map_err(|error: InvalidEnvoyEndpoint| invalid(error.reason()))?;
         let tls = match (&parsed, &config.tls) {
-            (Endpoint::Tls(..), Some(tls)) => Some(Arc::new(TlsHandshake::http2(tls)?)),
-            (Endpoint::Tls(..), None) => {
+            (EnvoyEndpoint::Tls(..), Some(tls)) => Some(Arc::new(TlsHandshake::http2(tls)?)),
+            (EnvoyEndpoint::Tls(..), None) => {
                 return Err(invalid("TLS needs a certificate and its key"));
             }
             _ => None,
         };
         let socket = match &parsed {
-            Endpoint::Tcp(host, port) | Endpoint::Tls(host, port) => {
+            EnvoyEndpoint::Tcp(host, port) | EnvoyEndpoint::Tls(host, port) => {
                 StreamSocket::tcp(host, *port).await
             }
-            Endpoint::Unix(path) => StreamSocket::unix(path, config.socket_mode).await,
+            EnvoyEndpoint::Unix(path) => StreamSocket::unix(path, config.socket_mode).await,
         };
         Ok(Self {
             socket: socket.map_err(failed)?,
@@ -128,53 +122,9 @@ impl Listener for EnvoyListener {
 
     fn endpoint(&self) -> String {
         match (&self.endpoint, self.socket.address()) {
-            (Endpoint::Tcp(..), Some(address)) => format!("envoy://{address}"),
-            (Endpoint::Tls(..), Some(address)) => format!("envoys://{address}"),
+            (EnvoyEndpoint::Tcp(..), Some(address)) => format!("envoy://{address}"),
+            (EnvoyEndpoint::Tls(..), Some(address)) => format!("envoys://{address}"),
             (endpoint, _) => endpoint.to_string(),
-        }
-    }
-}
-
-impl FromStr for Endpoint {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        if let Some(path) = text.strip_prefix("envoy+unix://") {
-            return match path.starts_with('/') {
-                true => Ok(Self::Unix(path.into())),
-                false => Err("expected envoy+unix:///path"),
-            };
-        }
-        let (is_tls, rest) = match (
-            text.strip_prefix("envoys://"),
-            text.strip_prefix("envoy://"),
-        ) {
-            (Some(rest), _) => (true, rest),
-            (_, Some(rest)) => (false, rest),
-            _ => return Err("expected envoy://, envoys:// or envoy+unix://"),
-        };
-        let (host, port) = rest.rsplit_once(':').ok_or("expected a host and a port")?;
-        let port = port.parse().map_err(|_| "expected a host and a port")?;
-        let host = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(host);
-        if host.is_empty() || host.contains('/') {
-            return Err("expected a host and a port");
-        }
-        Ok(match is_tls {
-            true => Self::Tls(host.to_owned(), port),
-            false => Self::Tcp(host.to_owned(), port),
-        })
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(host, port) => write!(f, "envoy://{host}:{port}"),
-            Self::Tls(host, port) => write!(f, "envoys://{host}:{port}"),
-            Self::Unix(path) => write!(f, "envoy+unix://{}", path.display()),
         }
     }
 }
@@ -184,32 +134,5 @@ impl fmt::Debug for EnvoyListener {
         f.debug_struct("EnvoyListener")
             .field("endpoint", &self.endpoint)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints() {
-        let tcp = Endpoint::Tcp("127.0.0.1".to_owned(), 50061);
-        assert_eq!("envoy://127.0.0.1:50061".parse(), Ok(tcp));
-        assert_eq!(
-            "envoys://[::1]:1".parse(),
-            Ok(Endpoint::Tls("::1".to_owned(), 1))
-        );
-        let unix = Endpoint::Unix("/run/a.sock".into());
-        assert_eq!("envoy+unix:///run/a.sock".parse(), Ok(unix));
-        for wrong in [
-            "",
-            "envoy://",
-            "envoy://a",
-            "envoy://:1",
-            "envoy+unix://a",
-            "grpc://a:1",
-        ] {
-            assert!(wrong.parse::<Endpoint>().is_err(), "{wrong}");
-        }
     }
 }

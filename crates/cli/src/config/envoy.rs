@@ -1,27 +1,28 @@
 //! `tollgate config envoy`: a bootstrap with which Envoy asks an agent.
 
-use super::address::{Address, parse_address};
+use super::address::{Address, parse_agent, parse_listener, parse_server};
 use crate::exit::UsageError;
 use crate::output::print_line;
-use std::fmt::{self, Display, Formatter};
+use std::fmt::{self, Display, Formatter, Write};
 use std::path::{Path, PathBuf};
+use tollgate_envoy::EnvoyEndpoint;
 
 /// Options of `tollgate config envoy`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Endpoint of the agent: envoy://host:port, envoys://host:port or envoy+unix:///path
     #[arg(long, value_name = "ENDPOINT", value_parser = parse_agent)]
-    agent: AgentEndpoint,
-    /// Address that Envoy listens on
+    agent: EnvoyEndpoint,
+    /// IP address and port that Envoy listens on
     #[arg(
         long, value_name = "ADDRESS", default_value = "127.0.0.1:10000",
-        value_parser = parse_address
+        value_parser = parse_listener
     )]
     listen: Address,
     /// Address of the server that allowed requests go to
     #[arg(
         long, value_name = "ADDRESS", default_value = "127.0.0.1:8080",
-        value_parser = parse_address
+        value_parser = parse_server
     )]
     upstream: Address,
     /// Form in which the agent sees the bodies of requests and responses
@@ -48,14 +49,6 @@ pub(crate) struct Args {
     tls_server_name: Option<String>,
 }
 
-/// Endpoint of an agent that speaks Envoy's protocols.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum AgentEndpoint {
-    Plain(Address),
-    Tls(Address),
-    Unix(PathBuf),
-}
-
 /// Form in which Envoy sends bodies to the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum BodyMode {
@@ -66,8 +59,7 @@ enum BodyMode {
     /// Each body is sent as a whole, up to 1 MiB
     Buffered,
     /// Chunks are sent as they arrive, and the agent may hold them until it has decided;
-    /// recommended
-    /// for agents that look at bodies
+    /// recommended for agents that look at bodies
     Duplex,
 }
 
@@ -125,26 +117,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(print_line(args.bootstrap()?.trim_end())?)
 }
 
-fn parse_agent(text: &str) -> Result<AgentEndpoint, String> {
-    if let Some(path) = text.strip_prefix("envoy+unix://") {
-        if !path.starts_with('/') {
-            return Err("expected envoy+unix:///path".to_owned());
-        }
-        return Ok(AgentEndpoint::Unix(path.into()));
-    }
-    if let Some(address) = text.strip_prefix("envoys://") {
-        return parse_address(address).map(AgentEndpoint::Tls);
-    }
-    let Some(address) = text.strip_prefix("envoy://") else {
-        let expected = "expected envoy://host:port, envoys://host:port or envoy+unix:///path";
-        return Err(expected.to_owned());
-    };
-    parse_address(address).map(AgentEndpoint::Plain)
-}
-
 impl Args {
     fn check_tls(&self) -> Result<(), UsageError> {
-        let is_tls = matches!(self.agent, AgentEndpoint::Tls(_));
+        let is_tls = matches!(self.agent, EnvoyEndpoint::Tls(..));
         let options = [
             ("--tls-ca", self.tls_ca.is_some()),
             ("--tls-cert", self.tls_cert.is_some()),
@@ -268,11 +243,13 @@ impl Args {
 
     fn agent_cluster(&self) -> Result<String, UsageError> {
         let (kind, address) = match &self.agent {
-            AgentEndpoint::Plain(address) | AgentEndpoint::Tls(address) => (
-                address_kind(address),
-                format!("socket_address: {}", address.socket_address()),
-            ),
-            AgentEndpoint::Unix(path) => ("STATIC", format!("pipe: {{path: {}}}", quoted(path)?)),
+            EnvoyEndpoint::Tcp(host, port) | EnvoyEndpoint::Tls(host, port) => {
+                let address = Address::new(host, *port).map_err(UsageError)?;
+                let socket = format!("socket_address: {}", address.socket_address());
+                (address.discovery(), socket)
+            }
+            EnvoyEndpoint::Unix(path) => ("STATIC", format!("pipe: {{path: {}}}", quoted(path)?)),
+            other => return Err(UsageError(format!("{other}: Envoy has no such endpoint"))),
         };
         Ok(format!(
             r#"  clusters:
@@ -300,13 +277,13 @@ impl Args {
     }
 
     fn agent_tls(&self) -> Result<String, UsageError> {
-        let AgentEndpoint::Tls(address) = &self.agent else {
+        let EnvoyEndpoint::Tls(host, _) = &self.agent else {
             return Ok(String::new());
         };
         let Some(authority) = &self.tls_ca else {
             return Ok(String::new());
         };
-        let name = self.tls_server_name.as_deref().unwrap_or(&address.host);
+        let name = self.tls_server_name.as_deref().unwrap_or(host);
         let kind = match name.parse::<std::net::IpAddr>() {
             Ok(_) => "IP_ADDRESS",
             Err(_) => "DNS",
@@ -352,7 +329,7 @@ impl Args {
       - lb_endpoints:
         - endpoint: {{address: {{socket_address: {}}}}}
 "#,
-            address_kind(&self.upstream),
+            self.upstream.discovery(),
             self.upstream.socket_address()
         )
     }
@@ -362,14 +339,6 @@ const HEAD: &str = "\
 # Envoy asks an agent about each request, by ext_proc. Requests that it cannot ask about fail.
 #
 ";
-
-fn address_kind(address: &Address) -> &'static str {
-    if address.is_ip() {
-        "STATIC"
-    } else {
-        "STRICT_DNS"
-    }
-}
 
 fn quoted(path: &Path) -> Result<String, UsageError> {
     let text = path
@@ -383,8 +352,26 @@ struct Quoted<'a>(&'a str);
 
 impl Display for Quoted<'_> {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        // The escapes of JSON are those of YAML.
-        let text = serde_json::to_string(self.0).map_err(|_| fmt::Error)?;
-        formatter.write_str(&text)
+        formatter.write_char('"')?;
+        for character in self.0.chars() {
+            match character {
+                '"' | '\\' => write!(formatter, "\\{character}")?,
+                // YAML takes control characters in no other form.
+                _ if character.is_control() => write!(formatter, "\\x{:02x}", character as u32)?,
+                _ => formatter.write_char(character)?,
+            }
+        }
+        formatter.write_char('"')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoted_texts_are_one_yaml_scalar() {
+        let quoted = Quoted("a \"b\" \\ c\n\u{7f}\u{85}ü").to_string();
+        assert_eq!(quoted, r#""a \"b\" \\ c\x0a\x7f\x85ü""#);
     }
 }

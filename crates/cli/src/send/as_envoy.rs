@@ -34,11 +34,9 @@ pub(super) async fn send(args: &Args, body: Body) -> anyhow::Result<()> {
         steps: Vec::new(),
         skips: CallerAnswer::default(),
     };
-    if sending.request(body).await? {
-        sending.response().await?;
+    if sending.request(body).await? && sending.response().await? {
+        sending.finish().await?;
     }
-    // The agent may have ended the exchange with its decision.
-    let _ = timeout(args.timeout, sending.call.finish()).await;
     conclude(Some("ext_proc"), &sending.steps, args.json)
 }
 
@@ -109,7 +107,8 @@ impl Sending<'_> {
         self.note(EventType::RequestBodyChunk, answer, begun)
     }
 
-    async fn response(&mut self) -> anyhow::Result<()> {
+    /// Sends the response. Returns `false` once the agent has decided against it.
+    async fn response(&mut self) -> anyhow::Result<bool> {
         let status = UPSTREAM_STATUS.to_string();
         let mut head = vec![(":status", &*status)];
         head.extend(UPSTREAM_HEADERS);
@@ -119,24 +118,29 @@ impl Sending<'_> {
                 .within(async |call| call.response_headers(&head, false).await)
                 .await?;
             if !self.note(EventType::ResponseHeaders, answer, begun)? {
-                return Ok(());
+                return Ok(false);
             }
         }
-        if !self.skips.skips_response_body {
-            let begun = Instant::now();
-            let answer = self
-                .within(async |call| call.response_body(UPSTREAM_BODY, true).await)
-                .await?;
-            self.note(EventType::ResponseBodyChunk, answer, begun)?;
+        if self.skips.skips_response_body {
+            return Ok(true);
         }
-        Ok(())
+        let begun = Instant::now();
+        let answer = self
+            .within(async |call| call.response_body(UPSTREAM_BODY, true).await)
+            .await?;
+        self.note(EventType::ResponseBodyChunk, answer, begun)
+    }
+
+    /// Closes the call, which the agent ends with an error if it has not judged everything.
+    async fn finish(&mut self) -> anyhow::Result<()> {
+        self.within(async |call| call.finish().await).await
     }
 
     /// Sends a part and waits for its answer within the time limit.
-    async fn within(
+    async fn within<T>(
         &mut self,
-        send: impl AsyncFnOnce(&mut EnvoyCall) -> Result<CallerAnswer, CallerError>,
-    ) -> anyhow::Result<CallerAnswer> {
+        send: impl AsyncFnOnce(&mut EnvoyCall) -> Result<T, CallerError>,
+    ) -> anyhow::Result<T> {
         let (args, limit) = (self.args, self.args.timeout);
         match timeout(limit, send(&mut self.call)).await {
             Ok(answer) => Ok(answer.map_err(|error| failure(args, &error))?),

@@ -1,5 +1,7 @@
 //! Runs the command as its users do: as child processes, with sockets in temporary directories.
 
+#[cfg(any(feature = "envoy", feature = "grpc"))]
+mod certificates;
 mod dialing;
 #[cfg(feature = "envoy")]
 mod envoy;

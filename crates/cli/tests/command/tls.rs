@@ -2,65 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
+use crate::certificates::{Authority, Identity};
 use crate::grpc::works;
 use crate::support::{Agent, TestDir, fails, run, succeeds, tollgate};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::date_time_ymd;
 use std::fs;
 use tollgate::{AgentPool, ReverseConnectionConfig, ReverseConnectionListener, TlsServerConfig};
 
 const ANYWHERE: &str = "grpcs://127.0.0.1:0";
 
-/// A certificate authority for one test, with its certificate in a file.
-struct Authority {
-    file: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-/// Paths of a certificate file and its key file.
-struct Identity {
-    cert: String,
-    key: String,
-}
-
-impl Authority {
-    fn new(dir: &TestDir, name: &str) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self {
-            file: dir.file(&format!("{name}.pem"), &pem),
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    fn identity(&self, dir: &TestDir, name: &str) -> Identity {
-        self.identity_with(dir, name, |_| {})
-    }
-
-    fn identity_with(
-        &self,
-        dir: &TestDir,
-        name: &str,
-        change: impl FnOnce(&mut CertificateParams),
-    ) -> Identity {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        change(&mut params);
-        let cert = params.signed_by(&key, &self.issuer).unwrap().pem();
-        Identity {
-            cert: dir.file(&format!("{name}.crt"), &cert),
-            key: dir.file(&format!("{name}.key"), &key.serialize_pem()),
-        }
-    }
-}
-
 impl Identity {
-    fn options(&self) -> [&str; 4] {
-        ["--tls-cert", &self.cert, "--tls-key", &self.key]
-    }
-
     fn agent(&self, listen: &str, more: &[&str]) -> Agent {
         let options = [&self.options()[..], &["--block-path", "/admin"], more].concat();
         Agent::start(listen, &options)

@@ -12,6 +12,8 @@ use tollgate::{AgentResponse, Decision, HeaderOp};
 pub struct CallerAnswer {
     /// Decision, changes and audit data. An `ImmediateResponse` is a block, or a redirect.
     pub response: AgentResponse,
+    /// Status of an `ImmediateResponse`, which ends the exchange.
+    pub immediate_status: Option<u16>,
     /// Set if the agent does not want the request's body.
     pub skips_request_body: bool,
     /// Set if the agent does not want the response's head.
@@ -154,6 +156,7 @@ impl CallerAnswer {
             }
             Ok(())
         })?;
+        self.immediate_status = Some(status);
         let is_redirect = (300..400).contains(&status);
         self.response.decision = match headers.remove("location") {
             Some(url) if is_redirect => Decision::Redirect { url, status },

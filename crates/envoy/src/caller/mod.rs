@@ -18,6 +18,7 @@ mod question;
 
 pub use answer::CallerAnswer;
 
+use crate::endpoint::{EnvoyEndpoint, InvalidEnvoyEndpoint};
 use answer::read_answer;
 use bytes::{Buf, Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
@@ -25,7 +26,8 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, header};
 use question::{body_frame, head_frame, trailers_frame};
 use std::future::poll_fn;
-use std::path::Path;
+use std::time::Duration;
+use tokio::time::timeout;
 use tollgate::TlsConfig;
 use tollgate::error::ConnectError;
 use tollgate::listener::Stream;
@@ -35,6 +37,10 @@ const PREFIX: usize = 5;
 
 /// Longest answer, in bytes.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+/// Time in which an agent has to end a call after a response in place of the upstream's. Envoy does
+/// not wait for that, so some agents leave it open.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 const PROCESS: &str = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
@@ -55,6 +61,17 @@ pub enum CallerError {
     /// The agent ended the call with this status of gRPC.
     #[error("the agent ended the call with gRPC status {code} {message}")]
     Status {
+        /// Status of gRPC.
+        code: u16,
+        /// Text of the agent.
+        message: String,
+    },
+    /// The agent could not judge the request: the client gets this response, and the call ended
+    /// with an error.
+    #[error("the agent failed: status {status}, gRPC status {code} {message}")]
+    Failed {
+        /// Status of the response that the client gets.
+        status: u16,
         /// Status of gRPC.
         code: u16,
         /// Text of the agent.
@@ -138,24 +155,16 @@ impl EnvoyCaller {
 }
 
 async fn open(endpoint: &str, tls: Option<&TlsConfig>) -> Result<Stream, CallerError> {
-    if let Some(path) = endpoint.strip_prefix("envoy+unix://") {
-        return Ok(Stream::connect_unix(Path::new(path)).await?);
-    }
-    let (is_tls, address) = match endpoint.strip_prefix("envoys://") {
-        Some(address) => (true, address),
-        None => (false, endpoint.strip_prefix("envoy://").unwrap_or(endpoint)),
-    };
-    const EXPECTED: CallerError = CallerError::InvalidEndpoint("expected a host and a port");
-    let (host, port) = address.rsplit_once(':').ok_or(EXPECTED)?;
-    let port = port.parse().map_err(|_| EXPECTED)?;
-    let host = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    match (is_tls, tls) {
-        (true, Some(tls)) => Ok(Stream::connect_http2(tls, host, port).await?),
-        (true, None) => Err(CallerError::InvalidEndpoint("TLS needs settings")),
-        (false, _) => Ok(Stream::connect_tcp(host, port).await?),
+    let endpoint: EnvoyEndpoint = endpoint
+        .parse()
+        .map_err(|error: InvalidEnvoyEndpoint| CallerError::InvalidEndpoint(error.reason()))?;
+    match (&endpoint, tls) {
+        (EnvoyEndpoint::Unix(path), _) => Ok(Stream::connect_unix(path).await?),
+        (EnvoyEndpoint::Tcp(host, port), _) => Ok(Stream::connect_tcp(host, *port).await?),
+        (EnvoyEndpoint::Tls(host, port), Some(tls)) => {
+            Ok(Stream::connect_http2(tls, host, *port).await?)
+        }
+        (EnvoyEndpoint::Tls(..), None) => Err(CallerError::InvalidEndpoint("TLS needs settings")),
     }
 }
 
@@ -185,7 +194,7 @@ impl EnvoyCall {
     ///
     /// # Errors
     ///
-    /// The agent ends the exchange, or its answer is none to this message.
+    /// The agent ends the exchange or fails, or its answer is none to this message.
     pub async fn request_headers(
         &mut self,
         head: &[(&str, &str)],
@@ -268,7 +277,7 @@ impl EnvoyCall {
     /// # Errors
     ///
     /// The agent does not end it with status 0.
-    pub async fn finish(mut self) -> Result<(), CallerError> {
+    pub async fn finish(&mut self) -> Result<(), CallerError> {
         self.sending.send_data(Bytes::new(), true)?;
         match self.next().await {
             Err(CallerError::Status { code: 0, .. }) => Ok(()),
@@ -289,9 +298,30 @@ impl EnvoyCall {
         loop {
             let message = self.next().await?;
             // An answer that only asks for more time is followed by another one.
-            if let Some(answer) = read_answer(kind, &message)? {
-                return Ok(answer);
-            }
+            let Some(answer) = read_answer(kind, &message)? else {
+                continue;
+            };
+            return match answer.immediate_status {
+                None => Ok(answer),
+                Some(status) => self.end_of(status).await.map(|()| answer),
+            };
+        }
+    }
+
+    /// Waits for the end of the call after a response in place of the upstream's. Its status tells
+    /// a decision from a failure.
+    async fn end_of(&mut self, status: u16) -> Result<(), CallerError> {
+        // The agent may have ended the call already.
+        let _ = self.sending.send_data(Bytes::new(), true);
+        match timeout(END_TIMEOUT, self.next()).await {
+            Err(_) | Ok(Err(CallerError::Status { code: 0, .. })) => Ok(()),
+            Ok(Err(CallerError::Status { code, message })) => Err(CallerError::Failed {
+                status,
+                code,
+                message,
+            }),
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(_)) => Err(CallerError::Answer("a further message")),
         }
     }
 

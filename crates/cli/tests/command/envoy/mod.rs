@@ -1,5 +1,8 @@
 //! Agents behind a real Envoy, with the configuration that the command prints.
 
+mod agents;
+mod refusals;
+
 use crate::support::{Agent, TestDir, fails, run, succeeds};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -70,23 +73,21 @@ fn config(dir: &TestDir, args: &[&str]) -> String {
 }
 
 impl Envoy {
-    fn start(dir: &TestDir, agent: &Agent, upstream: SocketAddr, body: &str) -> Self {
+    /// Starts an Envoy that asks the agent at an endpoint, with more options of `config envoy`.
+    fn start(dir: &TestDir, agent: &str, upstream: &str, more: &[&str]) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").expect("bind");
         let address = free.local_addr().expect("address");
         drop(free);
-        let (listen, upstream) = (address.to_string(), upstream.to_string());
-        let agent = agent.endpoint();
+        let listen = address.to_string();
         let args = [
             "--agent",
             agent,
             "--listen",
             &listen,
             "--upstream",
-            &upstream,
-            "--body",
-            body,
+            upstream,
         ];
-        let file = config(dir, &args);
+        let file = config(dir, &[&args, more].concat());
         let process = Command::new(binary())
             .args([
                 "--concurrency",
@@ -160,7 +161,12 @@ fn printed_configurations_run_as_they_are() {
     let agent = Agent::start("envoy://127.0.0.1:0", &["--rules", &rules]);
     for body in ["none", "streamed", "buffered", "duplex"] {
         let (address, count) = upstream();
-        let envoy = Envoy::start(&dir, &agent, address, body);
+        let envoy = Envoy::start(
+            &dir,
+            agent.endpoint(),
+            &address.to_string(),
+            &["--body", body],
+        );
         let allowed = envoy.send("/ok", "fine");
         assert!(allowed.starts_with("HTTP/1.1 200"), "{body}: {allowed}");
         assert!(
@@ -185,7 +191,7 @@ fn printed_configurations_run_as_they_are() {
         }
     }
     let (address, count) = upstream();
-    let envoy = Envoy::start(&dir, &agent, address, "none");
+    let envoy = Envoy::start(&dir, agent.endpoint(), &address.to_string(), &[]);
     drop(agent);
     let failed = envoy.send("/ok", "fine");
     assert!(failed.starts_with("HTTP/1.1 500"), "{failed}");
@@ -236,17 +242,6 @@ fn configurations_with_tls_and_sockets_are_valid() {
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    let output = run(&["config", "envoy", "--agent", "envoys://agent:1"]);
-    fails(&output, 2, &["--tls-ca"]);
-    let output = run(&[
-        "config",
-        "envoy",
-        "--agent",
-        "envoy://agent:1",
-        "--tls-ca",
-        &ca,
-    ]);
-    fails(&output, 2, &["--tls-ca"]);
 }
 
 #[test]
