@@ -2,10 +2,13 @@
 
 use crate::config::EnvoyConfig;
 use crate::counters::Counters;
+use crate::side::Side;
+use crate::wire::ModeOverride;
+use bytes::Bytes;
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use tollgate::EventType;
 use tollgate::listener::OtherSession;
 
@@ -45,6 +48,7 @@ pub(crate) enum Warning {
     LostChange,
     UnwantedPhase,
     ImpossibleChange,
+    UnseenBody,
 }
 
 impl Warning {
@@ -61,6 +65,10 @@ impl Warning {
             Self::ImpossibleChange => {
                 "the agent asks for a change that is not possible, so the request fails; the log \
                  has details at level debug"
+            }
+            Self::UnseenBody => {
+                "Envoy does not send bodies, which the agent looks at, so they pass without being \
+                 judged; set request_body_mode and response_body_mode"
             }
         }
     }
@@ -84,6 +92,8 @@ pub(crate) struct Agent {
     /// Size of the largest body in bytes.
     pub(crate) max_body: usize,
     pub(crate) is_stopping: AtomicBool,
+    /// Answers that change nothing but the modes.
+    pub(crate) override_frames: OverrideFrames,
     ids: Ids,
 }
 
@@ -117,6 +127,7 @@ impl Agent {
             session,
             shared,
             is_stopping: AtomicBool::new(false),
+            override_frames: OverrideFrames::default(),
             ids: Ids::new(),
         }
     }
@@ -145,6 +156,23 @@ impl Agent {
     /// Returns an id for an exchange.
     pub(crate) fn next_id(&self) -> Id {
         self.ids.next()
+    }
+}
+
+/// Frames that are the same for most exchanges, by what they say. They are encoded once.
+#[derive(Debug, Default)]
+pub(crate) struct OverrideFrames([OnceLock<(Side, ModeOverride, Bytes)>; 8]);
+
+impl OverrideFrames {
+    /// Returns the frame for these modes.
+    pub(crate) fn get(&self, side: Side, modes: ModeOverride, write: impl Fn() -> Bytes) -> Bytes {
+        for place in &self.0 {
+            let (of_side, of_modes, frame) = place.get_or_init(|| (side, modes, write()));
+            if (*of_side, *of_modes) == (side, modes) {
+                return frame.clone();
+            }
+        }
+        write()
     }
 }
 

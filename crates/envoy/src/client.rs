@@ -31,8 +31,14 @@ impl Client {
                 now,
             };
         }
-        let external = head.field("x-envoy-external-address").and_then(parse_ip);
-        let ip = external.or_else(|| forwarded_for(head, trusted_hops));
+        let ip = match trusted_hops {
+            // Envoy lets clients write either header unless it is configured as an edge proxy.
+            0 => None,
+            hops => {
+                let external = head.field("x-envoy-external-address").and_then(parse_ip);
+                external.or_else(|| forwarded_for(head, hops))
+            }
+        };
         Self {
             ip: ip.map(IpText::from),
             port: attributes.source_port.unwrap_or_default(),
@@ -106,11 +112,19 @@ mod tests {
     use super::*;
 
     fn client_of(attributes: &Attributes<'_>, fields: &[(&'static str, &'static str)]) -> String {
+        client_behind(2, attributes, fields)
+    }
+
+    fn client_behind(
+        hops: usize,
+        attributes: &Attributes<'_>,
+        fields: &[(&'static str, &'static str)],
+    ) -> String {
         let mut head = Head::default();
         for (name, value) in fields {
             head.fields.push((name, (*value).into()));
         }
-        Client::of(attributes, &head, 2).ip().to_owned()
+        Client::of(attributes, &head, hops).ip().to_owned()
     }
 
     #[test]
@@ -123,6 +137,7 @@ mod tests {
         assert_eq!(client_of(&none, &[forwarded, more]), "192.0.2.3");
         let external = ("x-envoy-external-address", "198.51.100.1");
         assert_eq!(client_of(&none, &[forwarded, external]), "198.51.100.1");
+        assert_eq!(client_behind(0, &none, &[forwarded, external]), "");
         let without_port = Attributes {
             source_address: "203.0.113.2",
             ..none

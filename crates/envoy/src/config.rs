@@ -23,7 +23,7 @@ pub struct EnvoyConfig {
     pub(crate) host: HostRule,
     pub(crate) reroutes: bool,
     pub(crate) body_modes: Option<(BodyMode, BodyMode)>,
-    pub(crate) allows_partial_checks: bool,
+    pub(crate) allows_partial_bodies: bool,
     pub(crate) max_exchanges: usize,
     pub(crate) max_message: usize,
     pub(crate) max_held: usize,
@@ -41,7 +41,7 @@ impl Default for EnvoyConfig {
             host: HostRule::MayNotSet,
             reroutes: false,
             body_modes: None,
-            allows_partial_checks: false,
+            allows_partial_bodies: false,
             max_exchanges: 16 * 1024,
             max_message: 16 * 1024 * 1024,
             max_held: 4 * 1024 * 1024,
@@ -76,9 +76,10 @@ impl EnvoyConfig {
         socket_mode(self, mode: u32) => self.socket_mode = mode;
 
         /// Sets how many proxies in front of the agent are trusted to add to `x-forwarded-for`,
-        /// Envoy included; 0 by default. It counts only if Envoy sends neither the attribute
-        /// `source.address` nor `x-envoy-external-address`. Without a trusted one the client's
-        /// address is then not known.
+        /// Envoy included; 0 by default. It counts only if Envoy does not send the attribute
+        /// `source.address`: then the client is `x-envoy-external-address`, or else an entry of
+        /// `x-forwarded-for`. Without a trusted proxy the address is not known, since a client may
+        /// have written both.
         trusted_hops(self, hops: usize) => self.trusted_hops = hops;
 
         /// Lets the agent set `host`, by which Envoy chooses the route. Envoy's `mutation_rules`
@@ -93,9 +94,11 @@ impl EnvoyConfig {
         /// them. Later versions override it.
         body_modes(self, modes: (BodyMode, BodyMode)) => self.body_modes = Some(modes);
 
-        /// Lets ext_authz allow a request of which the agent has seen only a part of the body, if
-        /// it asks for more of it. By default such a request is denied.
-        allow_partial_checks(self) => self.allows_partial_checks = true;
+        /// Lets the agent judge the beginning of a body if Envoy does not show the rest, which then
+        /// passes: with `BUFFERED_PARTIAL`, and with `allow_partial_message` of ext_authz. By
+        /// default such a request or response fails with 413, unless the agent does not look at
+        /// bodies.
+        allow_partial_bodies(self) => self.allows_partial_bodies = true;
 
         /// Sets how many exchanges are served at once, 16,384 by default. Further ones are refused,
         /// and Envoy fails their requests.

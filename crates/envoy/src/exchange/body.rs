@@ -96,17 +96,17 @@ impl Exchange<'_> {
 
     /// Judges a chunk that goes on at once.
     async fn judge_chunk(&mut self, side: Side, data: Bytes, is_last: bool) -> Result<(), Stop> {
+        let may_be_partial = self.agent.config().allows_partial_bodies;
+        let is_partial = !is_last && self.direction(side).mode == Some(BodyMode::BufferedPartial);
+        if is_partial && !may_be_partial {
+            // The rest is never shown.
+            return Err(self.too_large());
+        }
         let judged = self
             .judge(side, &data, is_last, Changeable::Nothing)
             .await?;
-        let direction = self.direction(side);
-        if direction.is_undecided {
-            match direction.mode {
-                _ if is_last => return Err(self.undecided()),
-                // The rest is never shown.
-                Some(BodyMode::BufferedPartial) => return Err(self.too_large()),
-                _ => {}
-            }
+        if is_last && self.direction(side).is_undecided {
+            return Err(self.undecided());
         }
         let (body, content) = self.replacement(judged)?;
         self.answer_chunk(side, body, content, None).await

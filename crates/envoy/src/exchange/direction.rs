@@ -60,6 +60,11 @@ impl Direction {
         (self.has_head || self.bytes > 0) && is_shown && !self.has_ended
     }
 
+    /// Returns whether a body comes that the handler looks at and Envoy does not send.
+    pub(super) fn is_unseen(&self) -> bool {
+        self.mode == Some(BodyMode::None) && !self.is_unasked && !self.has_ended
+    }
+
     /// Returns whether a chunk is the last one.
     pub(super) fn ends_with(&self, end_of_stream: bool) -> bool {
         end_of_stream

@@ -8,7 +8,7 @@ use crate::side::Side;
 use crate::wire::{
     Answer, Attributes, BodyMode, Head, HeadChange, HttpHeaders, ModeOverride, SendMode,
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header;
 use tokio::time::Instant;
 use tollgate::{AgentResponse, RequestHeaders, ResponseHeaders};
@@ -129,8 +129,13 @@ impl Exchange<'_> {
             }
         }
         let is_shown = !matches!(direction.mode, None | Some(BodyMode::None));
-        if direction.is_undecided && !is_shown {
+        let (is_undecided, is_unseen) = (direction.is_undecided, direction.is_unseen());
+        if is_undecided && !is_shown {
             return Err(self.undecided());
+        }
+        if is_unseen {
+            self.agent.counters().unseen_bodies.add_one();
+            self.agent.warn_once(Warning::UnseenBody);
         }
         self.answer_head(side).await
     }
@@ -149,6 +154,18 @@ impl Exchange<'_> {
         let mut change = direction.fold.take();
         // Envoy chooses the route again only if there is a change as well.
         change.reroutes = side == Side::Request && (reroutes || sets_host);
+        let is_plain = change.is_empty() && !change.reroutes && self.metadata.is_empty();
+        if let (true, Some(modes)) = (is_plain, mode_override) {
+            let answer = Answer {
+                side,
+                change: None,
+                metadata: None,
+                mode_override,
+            };
+            let frames = &self.agent.override_frames;
+            let frame = frames.get(side, modes, || answer.headers(&mut BytesMut::new()));
+            return self.send(frame, Bytes::new()).await;
+        }
         self.answer(side, &change, mode_override, |answer, out| {
             answer.headers(out)
         })
@@ -161,7 +178,7 @@ impl Exchange<'_> {
         side: Side,
         change: &HeadChange,
         mode_override: Option<ModeOverride>,
-        write: impl FnOnce(&Answer<'_>, &mut bytes::BytesMut) -> Bytes,
+        write: impl FnOnce(&Answer<'_>, &mut BytesMut) -> Bytes,
     ) -> Result<(), Stop> {
         let metadata = std::mem::take(&mut self.metadata);
         let answer = Answer {
@@ -196,7 +213,6 @@ impl Exchange<'_> {
     /// so they are repeated.
     fn override_after_request(&self) -> Option<ModeOverride> {
         let (request, response) = self.configured_modes()?;
-        let shown = |mode, is_shown: bool| if is_shown { mode } else { BodyMode::None };
         let events = &self.agent.events;
         let modes = ModeOverride {
             response_headers: match () {
@@ -208,9 +224,8 @@ impl Exchange<'_> {
             },
             request_body: shown(request, events.request_body),
             response_body: shown(response, events.response_body),
-            request_trailers: match self.request.is_undecided {
-                // They may be the only sign of the body's end.
-                true => SendMode::Send,
+            request_trailers: match self.expects_request_body(request) {
+                true => trailers_after(request),
                 false => trailers(request, events.request_body),
             },
             response_trailers: trailers(response, events.response_body),
@@ -226,18 +241,48 @@ impl Exchange<'_> {
         self.agent.events.request_body && mode != BodyMode::None && !self.request.has_ended
     }
 
-    /// Switches the bodies of a tunnel off.
+    /// Switches the bodies of a tunnel off, and the trailers after a body on.
     fn override_after_response(&self) -> Option<ModeOverride> {
         let (request, response) = self.configured_modes()?;
+        let events = &self.agent.events;
         let is_tunnel = self.status == SWITCHING_PROTOCOLS && self.asks_for_tunnel;
+        let is_shown = events.response_body && !self.response.has_ended;
+        let modes = match is_tunnel {
+            true => ModeOverride {
+                response_headers: SendMode::Unchanged,
+                request_body: BodyMode::None,
+                response_body: BodyMode::None,
+                request_trailers: SendMode::Unchanged,
+                response_trailers: SendMode::Unchanged,
+            },
+            false => ModeOverride {
+                response_headers: SendMode::Unchanged,
+                request_body: shown(request, events.request_body),
+                response_body: shown(response, events.response_body),
+                request_trailers: SendMode::Unchanged,
+                response_trailers: match is_shown {
+                    true => trailers_after(response),
+                    false => SendMode::Unchanged,
+                },
+            },
+        };
         let has_bodies = (request, response) != (BodyMode::None, BodyMode::None);
-        (is_tunnel && has_bodies).then_some(ModeOverride {
-            response_headers: SendMode::Unchanged,
-            request_body: BodyMode::None,
-            response_body: BodyMode::None,
-            request_trailers: SendMode::Unchanged,
-            response_trailers: SendMode::Unchanged,
-        })
+        let is_wanted = is_tunnel || modes.response_trailers == SendMode::Send;
+        (has_bodies && is_wanted).then_some(modes)
+    }
+}
+
+/// Returns the mode of a body that the agent looks at, or none.
+fn shown(mode: BodyMode, is_shown: bool) -> BodyMode {
+    if is_shown { mode } else { BodyMode::None }
+}
+
+/// Returns the mode of the trailers of a body that is judged. They may be the only sign of the
+/// end of a body that comes in parts, whatever the configuration says.
+fn trailers_after(mode: BodyMode) -> SendMode {
+    match mode {
+        BodyMode::Streamed | BodyMode::BufferedPartial => SendMode::Send,
+        _ => SendMode::Unchanged,
     }
 }
 

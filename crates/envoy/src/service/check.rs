@@ -1,6 +1,6 @@
 //! `envoy.service.auth.v3.Authorization`: one question about each request.
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Warning};
 use crate::client::{Client, request_metadata};
 use crate::exchange::denial;
 use crate::fold::{Fold, HostRule};
@@ -117,7 +117,8 @@ impl Check<'_> {
             is_undecided = self.absorb(answer)?;
         }
         if agent.events.request_body && (has_body || is_undecided) {
-            if request.body.len() > agent.max_body {
+            let may_be_partial = agent.config().allows_partial_bodies;
+            if request.body.len() > agent.max_body || (request.is_partial() && !may_be_partial) {
                 agent.counters().too_large.add_one();
                 return Err(Outcome::Fail(StatusCode::PAYLOAD_TOO_LARGE));
             }
@@ -132,9 +133,12 @@ impl Check<'_> {
             };
             let answer = self.ask(&RequestBodyChunk(event)).await?;
             is_undecided = self.absorb(answer)?;
+        } else if agent.events.request_body && request.is_partial() {
+            agent.counters().unseen_bodies.add_one();
+            agent.warn_once(Warning::UnseenBody);
         }
-        let may_pass = request.is_partial() && agent.config().allows_partial_checks;
-        if is_undecided && !may_pass {
+        // The agent has seen all that there is.
+        if is_undecided && !request.is_partial() {
             agent.counters().undecided.add_one();
             return Err(Outcome::Fail(StatusCode::INTERNAL_SERVER_ERROR));
         }
@@ -199,8 +203,7 @@ impl Check<'_> {
     fn impossible(&self, reason: &str) -> Outcome {
         self.agent.counters().refused_changes.add_one();
         tracing::debug!(reason, "a change of the agent is not possible");
-        self.agent
-            .warn_once(crate::agent::Warning::ImpossibleChange);
+        self.agent.warn_once(Warning::ImpossibleChange);
         Outcome::Fail(StatusCode::INTERNAL_SERVER_ERROR)
     }
 

@@ -102,7 +102,14 @@ impl<'a> CheckRequest<'a> {
     /// Returns whether the body was cut at Envoy's limit, or not shown at all.
     pub(crate) fn is_partial(&self) -> bool {
         let is_cut = self.head.field("x-envoy-auth-partial-body") == Some("true");
-        is_cut || (self.body.is_empty() && self.head.announces_body())
+        is_cut || (self.body.is_empty() && (self.head.announces_body() || self.may_have_body()))
+    }
+
+    /// Returns whether a body may follow that nothing announces. Envoy removes
+    /// `transfer-encoding`, and HTTP/2 has none.
+    fn may_have_body(&self) -> bool {
+        self.head.field("content-length").is_none()
+            && !matches!(&*self.head.method, "GET" | "HEAD" | "OPTIONS")
     }
 }
 

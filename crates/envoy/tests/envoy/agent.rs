@@ -17,7 +17,7 @@ use tollgate_envoy::{EnvoyConfig, EnvoyCounters, EnvoyListener};
 /// Everything that the handler saw of one exchange.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Log {
-    case: String,
+    pub(crate) case: String,
     pub(crate) events: Vec<String>,
     pub(crate) completes: Vec<(u16, usize, usize, bool)>,
     pub(crate) client_ip: String,
@@ -56,6 +56,11 @@ impl Logs {
         };
         let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
         waited.unwrap_or_else(|_| panic!("{case} was not completed: {:?}", self.of(case)))
+    }
+
+    /// Returns what was seen of every exchange.
+    pub(crate) fn all(&self) -> Vec<Log> {
+        self.logs.lock().unwrap().values().cloned().collect()
     }
 
     fn note(&self, id: &str, event: String) -> Log {
@@ -141,6 +146,9 @@ impl Scripted {
         }
         if text.contains("WRONG") {
             return mutate(BodyMutation::replace(index + 7, "nowhere"));
+        }
+        if text.contains("EARLY") {
+            return allow().add_response_header(set("x-early", "1"));
         }
         if text.contains("HEADER") {
             return allow().add_request_header(set("x-from-body", "1"));

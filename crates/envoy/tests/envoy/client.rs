@@ -1,6 +1,7 @@
 //! Clients of Envoy.
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Body, Frame};
 use hyper::client::conn::{http1, http2};
@@ -45,6 +46,7 @@ pub(crate) struct Call {
     chunks: Vec<Bytes>,
     has_trailers: bool,
     has_length: bool,
+    stalls: bool,
 }
 
 /// Version of HTTP.
@@ -64,6 +66,7 @@ impl Call {
             chunks: Vec::new(),
             has_trailers: false,
             has_length: true,
+            stalls: false,
         }
     }
 
@@ -83,6 +86,13 @@ impl Call {
     pub(crate) fn chunks(mut self, chunks: &[&str]) -> Self {
         let bytes = |chunk: &&str| Bytes::copy_from_slice(chunk.as_bytes());
         self.chunks = chunks.iter().map(bytes).collect();
+        self.has_length = false;
+        self
+    }
+
+    /// Never ends the body.
+    pub(crate) fn stall(mut self) -> Self {
+        self.stalls = true;
         self.has_length = false;
         self
     }
@@ -129,7 +139,12 @@ impl Call {
         trailers.insert("x-trailer", "1".parse()?);
         let end = self.has_trailers.then(|| Frame::trailers(trailers));
         let frames = data.chain(end).map(Ok::<_, Infallible>);
-        let body = StreamBody::new(futures_util::stream::iter(frames));
+        let frames = futures_util::stream::iter(frames);
+        if self.stalls {
+            let body = StreamBody::new(frames.chain(futures_util::stream::pending()));
+            return exchange(request.body(body)?, to, version).await;
+        }
+        let body = StreamBody::new(frames);
         exchange(request.body(body)?, to, version).await
     }
 }

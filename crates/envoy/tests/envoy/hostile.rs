@@ -2,11 +2,17 @@
 
 use crate::agent::Agent;
 use crate::transports::{call, framed};
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::Request;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -217,4 +223,120 @@ async fn trailers_end_a_buffered_body_that_is_empty() {
     assert_eq!(status, "0");
     let seen = agent.logs.completed("").await.events;
     assert!(seen.iter().any(|event| event == "request0:."), "{seen:?}");
+}
+
+/// A stream of which nothing is read once it is silent.
+struct Silent {
+    stream: TcpStream,
+    is_silent: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Silent {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.is_silent.load(Ordering::Relaxed) {
+            true => Poll::Pending,
+            false => Pin::new(&mut self.stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Silent {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proxies_that_never_read_harm_nobody() {
+    let agent = Agent::start().await;
+    let is_silent = Arc::new(AtomicBool::new(false));
+    let silent = Silent {
+        stream: TcpStream::connect(agent.address).await.unwrap(),
+        is_silent: Arc::clone(&is_silent),
+    };
+    // Nothing but the socket limits what the agent may send.
+    let mut settings = h2::client::Builder::new();
+    settings
+        .initial_window_size(1 << 30)
+        .initial_connection_window_size(1 << 30);
+    let (client, connection) = settings.handshake(silent).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    assert!(is_alive(&mut client).await);
+    is_silent.store(true, Ordering::Relaxed);
+    // `request_headers` with `:path: /okay`, in full duplex: the agent sends the body back.
+    let head = b"\x12\x12\x0a\x10\x0a\x0e\x0a\x05:path\x1a\x05/okay\x5a\x02\x08\x04";
+    let body = framed(&message(4, &message(1, &[b'a'; 60_000])));
+    let mut open = Vec::new();
+    while let Ok(ready) = timeout(Duration::from_secs(2), client.ready()).await {
+        client = ready.unwrap();
+        let (response, mut sending) = client.send_request(request(), false).unwrap();
+        let _ = sending.send_data(framed(head), false);
+        let _ = sending.send_data(body.clone(), false);
+        open.push((response, sending));
+    }
+    // More than the buffers of the sockets hold.
+    assert!(open.len() >= 500, "{} streams", open.len());
+    let mut other = connect(agent.address).await;
+    for _ in 0..100 {
+        other = other.ready().await.unwrap();
+        assert!(is_alive(&mut other).await);
+    }
+    drop(open);
+    assert_eq!(agent.counters.get().undecodable, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_without_an_end_are_refused() {
+    let agent = Agent::start().await;
+    let mut stream = TcpStream::connect(agent.address).await.unwrap();
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let mut frame = BytesMut::new();
+        frame.put_uint(payload.len() as u64, 3);
+        frame.put_u8(kind);
+        frame.put_u8(flags);
+        frame.put_u32(stream);
+        frame.extend_from_slice(payload);
+        frame
+    };
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .unwrap();
+    stream.write_all(&frame(4, 0, 0, b"")).await.unwrap();
+    // `x: …`, a literal that is not indexed, again and again, and no END_HEADERS.
+    let field = [&b"\x00\x01x\x7f\x81\x01"[..], &[b'a'; 256]].concat();
+    let part = field.repeat(60);
+    stream.write_all(&frame(1, 0, 1, &part)).await.unwrap();
+    let mut sent = 0;
+    let (mut reader, mut writer) = stream.split();
+    let flood = async {
+        while sent < 64 << 20 && writer.write_all(&frame(9, 0, 1, &part)).await.is_ok() {
+            sent += part.len();
+        }
+    };
+    let mut received = Vec::new();
+    let ended = async { reader.read_to_end(&mut received).await };
+    let both = async { tokio::join!(flood, ended) };
+    let ended = timeout(Duration::from_secs(30), both).await;
+    assert!(ended.is_ok(), "the connection was not ended");
+    assert!(sent < 16 << 20, "{sent} bytes were taken");
+    let mut client = connect(agent.address).await;
+    assert!(is_alive(&mut client).await);
 }

@@ -11,6 +11,8 @@ mod examples;
 mod failures;
 mod heads;
 mod hostile;
+mod limits;
 mod proxy;
 mod transports;
+mod tunnels;
 mod upstream;

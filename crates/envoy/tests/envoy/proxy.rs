@@ -56,6 +56,16 @@ impl Envoy {
     /// Starts an Envoy with a listener for each of the filters, in front of an upstream, that asks
     /// the agent at an address or at a path.
     pub(crate) async fn start(filters: &[String], agent: &str, upstream: SocketAddr) -> Self {
+        Self::before("http2_protocol_options", filters, agent, upstream).await
+    }
+
+    /// As [`Envoy::start`], before an upstream that speaks a version of HTTP.
+    pub(crate) async fn before(
+        protocol: &str,
+        filters: &[String],
+        agent: &str,
+        upstream: SocketAddr,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ports = free_ports(filters.len());
         let mut listeners = String::new();
@@ -63,7 +73,7 @@ impl Envoy {
             listeners.push_str(&listener(filter, *port));
         }
         let file = folder.path().join("envoy.yaml");
-        std::fs::write(&file, bootstrap(&listeners, agent, upstream)).unwrap();
+        std::fs::write(&file, bootstrap(&listeners, agent, upstream, protocol)).unwrap();
         let process = Command::new(binary())
             .args([
                 "--concurrency",
@@ -168,13 +178,17 @@ fn listener(filter: &str, port: u16) -> String {
     )
 }
 
-fn bootstrap(listeners: &str, agent: &str, upstream: SocketAddr) -> String {
+fn bootstrap(listeners: &str, agent: &str, upstream: SocketAddr, protocol: &str) -> String {
     let agent = match agent.parse::<SocketAddr>() {
         Ok(at) => socket(at),
         Err(_) => format!("{{pipe: {{path: \"{agent}\"}}}}"),
     };
     let mut text = format!("static_resources:\n  listeners:{listeners}\n  clusters:\n");
-    for (name, address) in [("agent", agent), ("upstream", socket(upstream))] {
+    let upstream = socket(upstream);
+    for (name, address, protocol) in [
+        ("agent", agent, "http2_protocol_options"),
+        ("upstream", upstream, protocol),
+    ] {
         let _ = write!(
             text,
             r#"
@@ -187,7 +201,7 @@ fn bootstrap(listeners: &str, agent: &str, upstream: SocketAddr) -> String {
     typed_extension_protocol_options:
       envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
         "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
-        explicit_http_config: {{http2_protocol_options: {{}}}}
+        explicit_http_config: {{{protocol}: {{}}}}
 "#
         );
     }
