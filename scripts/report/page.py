@@ -3,7 +3,7 @@
 import re
 import textwrap
 
-from . import optimisations, peers, proxy
+from . import envoy, optimisations, peers, proxy
 from .results import Results
 from .tables import count, table
 
@@ -190,6 +190,9 @@ PLACEHOLDERS = {
     "proxy_with_body": ("proxy", proxy.with_body),
     "proxy_distribution": ("proxy", proxy.distribution),
     "proxy_share": ("proxy", proxy.own_share),
+    "envoy_run": ("envoy", envoy.run),
+    "envoy_figures": ("envoy", envoy.figures),
+    "envoy_to_tonic": ("envoy", envoy.to_tonic),
     "optimisations": ("optimisations", optimisations.section),
     "choosing_1": ("optimisations", optimisations.choosing_time("tollgate", 1)),
     "choosing_1_model": ("optimisations", optimisations.choosing_time("published", 1)),

@@ -6,6 +6,7 @@ from functools import cached_property
 COMMANDS = {
     "peers.json": "scripts/bench-peers",
     "proxy.json": "scripts/bench-proxy",
+    "envoy.json": "scripts/bench-envoy",
     "instructions.json": "scripts/bench-instructions",
     "latency.json": "profiling/latency",
     "allocations": "cargo nextest run --test 'alloc_*'",
@@ -28,6 +29,10 @@ class Results:
     @cached_property
     def proxy(self):
         return self.read("proxy.json")
+
+    @cached_property
+    def envoy(self):
+        return self.read("envoy.json")
 
     @cached_property
     def instructions(self):
