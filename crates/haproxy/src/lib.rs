@@ -42,6 +42,6 @@ mod session;
 mod settings;
 pub mod wire;
 
-pub use answer::{MAX_VARIABLE_NAME, variable_name};
+pub use answer::{MAX_ADDED, MAX_VARIABLE_NAME, added_kind, is_changeable, variable_name};
 pub use listener::{InvalidSpopEndpoint, SpopEndpoint, SpopListener};
 pub use settings::{Dialect, Needed, PartialBodies, SpopSettings};

@@ -146,6 +146,20 @@ fn is_skipped(name: &HeaderName) -> bool {
     *name == http::header::EXPECT || name.as_str().starts_with("proxy-")
 }
 
+/// Returns whether agents may change a header of requests and responses through HAProxy.
+///
+/// ```
+/// assert!(tollgate_haproxy::is_changeable("x-user"));
+/// assert!(!tollgate_haproxy::is_changeable("content-length"));
+/// ```
+pub fn is_changeable(header: &str) -> bool {
+    let change = HeaderOp::Set {
+        name: header.to_owned(),
+        value: String::new(),
+    };
+    Changes::of(&[change], Earlier::default()).is_ok()
+}
+
 impl HeaderTarget for Changes {
     fn headers(&self) -> &HeaderMap {
         &self.none

@@ -14,7 +14,16 @@ pub(super) struct Denial {
     pub(super) authenticate: Option<HeaderValue>,
     pub(super) body: Bytes,
     /// The other headers.
-    headers: HeaderMap,
+    pub(super) headers: Vec<DenialHeader>,
+}
+
+/// A header of a denial.
+pub(super) struct DenialHeader {
+    pub(super) name: HeaderName,
+    /// Number of the value among those of its name, from 1. The first one replaces what HAProxy has
+    /// written, and the others are added.
+    pub(super) number: usize,
+    pub(super) value: HeaderValue,
 }
 
 impl Denial {
@@ -46,37 +55,53 @@ impl Denial {
         } else {
             None
         };
-        let authenticate = if status == StatusCode::UNAUTHORIZED {
-            headers.remove(WWW_AUTHENTICATE)
-        } else {
-            None
+        let authenticate = match status {
+            StatusCode::UNAUTHORIZED => headers.get(WWW_AUTHENTICATE).cloned(),
+            _ => None,
         };
-        let headers = std::mem::take(headers);
+        let mut others = numbered(headers);
+        let is_said = |header: &DenialHeader| {
+            authenticate.is_some() && header.name == WWW_AUTHENTICATE && header.number == 1
+        };
+        others.retain(|header| !is_said(header));
         Self {
             status,
             location,
             authenticate,
+            headers: others,
             body: answer.into_body(),
-            headers,
         }
     }
 
-    /// Returns the other headers, each with its last value.
-    pub(super) fn headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        self.headers.keys().filter_map(|name| {
-            let last = self.headers.get_all(name).iter().next_back()?;
-            Some((name, last))
-        })
+    /// Writes the headers that replace others, in the form of `set-headers-bin`.
+    pub(super) fn set_list(&self) -> Vec<u8> {
+        self.list(|header| header.number == 1)
     }
 
-    /// Writes the other headers, in the form of `set-headers-bin`.
-    pub(super) fn header_list(&self) -> Vec<u8> {
+    /// Writes the headers that are added, in the form of `add-headers-bin`.
+    pub(super) fn added_list(&self) -> Vec<u8> {
+        self.list(|header| header.number > 1)
+    }
+
+    fn list(&self, is_part: impl Fn(&DenialHeader) -> bool) -> Vec<u8> {
         let mut list = Vec::new();
-        for (name, value) in self.headers() {
-            put_pair(&mut list, name, value);
+        for header in self.headers.iter().filter(|header| is_part(header)) {
+            put_pair(&mut list, &header.name, &header.value);
         }
         ended(list, b"\0\0")
     }
+}
+
+fn numbered(headers: &HeaderMap) -> Vec<DenialHeader> {
+    let of_name = headers.keys().flat_map(|name| {
+        let values = headers.get_all(name).iter().enumerate();
+        values.map(move |(at, value)| DenialHeader {
+            name: name.clone(),
+            number: at + 1,
+            value: value.clone(),
+        })
+    });
+    of_name.collect()
 }
 
 fn is_text(content_type: &HeaderValue) -> bool {

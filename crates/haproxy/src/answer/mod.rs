@@ -6,5 +6,6 @@ mod names;
 mod variables;
 mod write;
 
-pub use names::{MAX_VARIABLE_NAME, variable_name};
+pub use changes::is_changeable;
+pub use names::{MAX_ADDED, MAX_VARIABLE_NAME, added_kind, variable_name};
 pub(crate) use write::{AckLimits, write_ack};

@@ -2,7 +2,7 @@
 
 use super::changes::{Base, Change, Changes};
 use super::denial::Denial;
-use super::names::{MAX_VARIABLE_NAME, push_name, variable_name};
+use super::names::{MAX_ADDED, MAX_VARIABLE_NAME, added_kind, push_name, variable_name};
 use super::variables::Variables;
 use crate::ask::{Earlier, Fault, Outcome};
 use crate::settings::Dialect;
@@ -199,15 +199,21 @@ fn put_verdict(
 }
 
 fn put_denial_headers(variables: &mut Variables<'_, '_>, denial: &Denial) {
-    let list = denial.header_list();
-    if list.is_empty() {
-        return;
+    let lists = [
+        ("deny_set", denial.set_list()),
+        ("deny_add", denial.added_list()),
+    ];
+    for (name, list) in lists.iter().filter(|(_, list)| !list.is_empty()) {
+        variables.set(name, Value::Binary(list));
     }
-    variables.set("deny_set", Value::Binary(&list));
-    for (name, value) in denial.headers() {
-        let variable = variable_name("deny_set_", name.as_str());
-        if variable.len() <= MAX_VARIABLE_NAME {
-            variables.set(&variable, Value::String(value.as_bytes()));
+    for header in &denial.headers {
+        let kind = match header.number {
+            1 => "deny_set_".to_owned(),
+            number => added_kind("deny", number),
+        };
+        let variable = variable_name(&kind, header.name.as_str());
+        if header.number <= MAX_ADDED && variable.len() <= MAX_VARIABLE_NAME {
+            variables.set(&variable, Value::String(header.value.as_bytes()));
         }
     }
 }
@@ -268,7 +274,8 @@ fn put_changes(variables: &mut Variables<'_, '_>, message: &str, changes: &Chang
 
 fn put_named(variables: &mut Variables<'_, '_>, message: &str, change: &Change) {
     let name = |kind: &str| variable_name(&format!("{message}_{kind}_"), change.name.as_str());
-    if name("set").len() > MAX_VARIABLE_NAME {
+    let added = |number| variable_name(&added_kind(message, number), change.name.as_str());
+    if added(MAX_ADDED).len() > MAX_VARIABLE_NAME {
         return;
     }
     match &change.base {
@@ -279,14 +286,16 @@ fn put_named(variables: &mut Variables<'_, '_>, message: &str, change: &Change) 
         Base::Replaced(value) => variables.set(&name("set"), Value::String(value.as_bytes())),
         _ => variables.unset(&name("set")),
     }
-    match change.added.first() {
-        Some(value) => variables.set(&name("add"), Value::String(value.as_bytes())),
-        None => variables.unset(&name("add")),
+    for number in 1..=MAX_ADDED {
+        match change.added.get(number - 1) {
+            Some(value) => variables.set(&added(number), Value::String(value.as_bytes())),
+            None => variables.unset(&added(number)),
+        }
     }
 }
 
-/// Returns the changes to a header as texts, such as `set x-user`. Several added values, of which a
-/// variable holds one, are `add-all`.
+/// Returns the changes to a header as texts, such as `set x-user`. Several added values are `add2`
+/// and so on, and more than there are variables for are `add-all`.
 fn kinds_of(change: &Change) -> Vec<String> {
     let name = &change.name;
     let base = match &change.base {
@@ -297,6 +306,7 @@ fn kinds_of(change: &Change) -> Vec<String> {
     let added = match &*change.added {
         [] => None,
         [_] => Some(format!("add {name}")),
+        several if several.len() <= MAX_ADDED => Some(format!("add{} {name}", several.len())),
         _ => Some(format!("add-all {name}")),
     };
     base.into_iter().chain(added).collect()

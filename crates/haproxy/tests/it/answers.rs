@@ -212,6 +212,37 @@ async fn denials_become_variables() {
     assert_eq!(challenge.number("status"), Some(401));
     assert_eq!(challenge.text("authenticate"), Some("Bearer realm=\"x\""));
 
+    let cookie = |value: &str| HeaderOp::Add {
+        name: "Set-Cookie".to_owned(),
+        value: value.to_owned(),
+    };
+    let mut repeated = AgentResponse::block(401, None);
+    repeated.response_headers = ["a", "b"].map(cookie).to_vec();
+    for scheme in ["Basic", "Bearer"] {
+        repeated.response_headers.push(HeaderOp::Add {
+            name: "www-authenticate".to_owned(),
+            value: scheme.to_owned(),
+        });
+    }
+    let repeated = answer_for(repeated).await;
+    for (name, value) in [
+        ("deny_set_set_cookie", "a"),
+        ("deny_add2_set_cookie", "b"),
+        ("authenticate", "Basic"),
+        ("deny_add2_www_authenticate", "Bearer"),
+        ("deny_set", "\nset-cookie\u{1}a\0\0"),
+    ] {
+        assert_eq!(repeated.text(name), Some(value), "{name}");
+    }
+    let added = repeated.bytes("deny_add").expect("list");
+    for pair in [
+        &b"\x0aset-cookie\x01b"[..],
+        b"\x10www-authenticate\x06Bearer",
+    ] {
+        assert!(added.windows(pair.len()).any(|it| it == pair), "{added:?}");
+    }
+    assert!(added.ends_with(b"\0\0"));
+
     // A status that no response with a body has.
     let odd = answer_for(AgentResponse::block(204, None)).await;
     assert_eq!(odd.number("status"), Some(403));
@@ -250,6 +281,20 @@ async fn header_changes_are_lists_and_named_variables() {
     assert_eq!(answer.text("req_ops"), Some("set x-user,del authorization"));
     assert_eq!(answer.bytes("res_add"), Some(&b"\x06x-rule\x01a\0\0"[..]));
     assert_eq!(answer.text("res_add_x_rule"), Some("a"));
+
+    let add = |value: usize| HeaderOp::Add {
+        name: "x-tag".to_owned(),
+        value: value.to_string(),
+    };
+    for (count, ops) in [(4, "add4 x-tag"), (5, "add-all x-tag")] {
+        let mut response = AgentResponse::default_allow();
+        response.request_headers = (1..=count).map(add).collect();
+        let answer = answer_for(response).await;
+        assert_eq!(answer.text("req_ops"), Some(ops));
+        for (name, value) in [("req_add_x_tag", "1"), ("req_add4_x_tag", "4")] {
+            assert_eq!(answer.text(name), Some(value), "{name}");
+        }
+    }
 
     for name in ["content-length", "expect", "a b"] {
         let response = AgentResponse::default_allow().add_request_header(op(name, "1"));

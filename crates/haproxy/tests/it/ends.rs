@@ -95,6 +95,28 @@ async fn stopping_server_answers_what_is_open_and_leaves_in_silence() {
 }
 
 #[tokio::test]
+async fn silence_begins_with_the_last_answer() {
+    let agent = Agent::default();
+    let mut server = Server::start(agent.clone()).await;
+    let mut peer = server.connect().await;
+    begin_waiting(&mut peer).await;
+    ask_path(&mut peer, "/").await;
+    server.stop();
+    // Longer than the silence that the agent waits for.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    agent.0.notify_one();
+    let Received::Ack(id, _) = peer.receive().await else {
+        panic!("no answer");
+    };
+    assert_eq!(id.stream, 9);
+    // The question about the response follows at once.
+    let answer = ask_path(&mut peer, "/").await;
+    assert_eq!(answer.text("action"), Some("allow"));
+    peer.is_ended_with(0).await;
+    server.stopped().await;
+}
+
+#[tokio::test]
 async fn connection_accepted_before_the_stop_is_served() {
     let mut server = Server::start(Agent::default()).await;
     let mut greeted = server.connect().await;
