@@ -314,13 +314,15 @@ impl AgentHandler for Rules {
             return;
         }
         let id = event.metadata.correlation_id;
-        let mut exchange = self.exchanges.take(id).unwrap_or_default();
-        // What this agent has judged itself is at least as good.
-        if exchange.request.is_none() {
-            let head = RequestHead::of(&event);
-            let facts = self.rules.iter().map(|rule| rule.judge_request(&head));
-            exchange.request = Some(facts.collect());
-        }
+        // What is known of this id may be of an earlier exchange, or of one that another agent has
+        // judged in part.
+        self.exchanges.take(id);
+        let head = RequestHead::of(&event);
+        let facts = self.rules.iter().map(|rule| rule.judge_request(&head));
+        let exchange = Exchange {
+            request: Some(facts.collect()),
+            ..Exchange::default()
+        };
         // An id that is too long leaves the request unknown, which denies.
         let _ = self.exchanges.keep(id, exchange);
     }

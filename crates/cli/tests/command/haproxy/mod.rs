@@ -1,6 +1,7 @@
 //! Agents behind a real HAProxy, with the configuration that the command writes.
 
 mod commands;
+mod ids;
 mod proxy;
 
 use crate::support::{TestDir, fails, run, tollgate};
