@@ -1,47 +1,57 @@
-//! Addresses in printed configurations.
+//! Addresses in written configurations.
 
+use std::fmt;
 use std::net::IpAddr;
-use tollgate_envoy::EnvoyEndpoint;
 
 /// A host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
     /// Name or IP address, without brackets.
-    host: String,
-    port: u16,
+    pub(super) host: String,
+    pub(super) port: u16,
 }
 
-/// Parses the endpoint of an agent, which has to have a port.
-pub(super) fn parse_agent(text: &str) -> Result<EnvoyEndpoint, String> {
-    let endpoint: EnvoyEndpoint = text.parse().map_err(|error| format!("{error}"))?;
-    if let EnvoyEndpoint::Tcp(host, port) | EnvoyEndpoint::Tls(host, port) = &endpoint {
-        Address::new(host, *port)?;
-    }
-    Ok(endpoint)
-}
-
-/// Parses the address of a server: `host:port`, where an IPv6 address stands in brackets. A scheme
-/// of plain TCP or HTTP may stand before it.
-pub(super) fn parse_server(text: &str) -> Result<Address, String> {
+/// Parses `host:port`, where an IPv6 address stands in brackets. A scheme of plain TCP or HTTP may
+/// stand before it.
+pub(super) fn parse_address(text: &str) -> Result<Address, String> {
+    let expected = || format!("expected host:port, not {text:?}");
     let address = ["tcp://", "http://"]
         .iter()
         .find_map(|scheme| text.strip_prefix(scheme))
         .unwrap_or(text);
-    // The rules are those of the address of an agent.
-    match format!("envoy://{address}").parse() {
-        Ok(EnvoyEndpoint::Tcp(host, port)) => Address::new(&host, port),
-        Ok(_) => Err("expected host:port".to_owned()),
-        Err(error) => Err(format!("{error}")),
+    let (host, port) = address.rsplit_once(':').ok_or_else(expected)?;
+    let port = parse_port(port).ok_or_else(expected)?;
+    let host = match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').ok_or_else(expected)?,
+        None => host,
+    };
+    if host.parse::<IpAddr>().is_err() && !is_host_name(host) {
+        return Err(expected());
     }
+    Address::new(host, port)
 }
 
-/// Parses an address to listen on, for which Envoy takes no name.
-pub(super) fn parse_listener(text: &str) -> Result<Address, String> {
-    let address = parse_server(text)?;
-    match address.is_ip() {
-        true => Ok(address),
-        false => Err("Envoy listens on an IP address, such as 0.0.0.0:10000".to_owned()),
-    }
+/// Parses the number of a port, without a sign.
+pub(super) fn parse_port(text: &str) -> Option<u16> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number)
+}
+
+/// Returns whether a text may be the name of a host. One that ends in a number would be taken for
+/// an address.
+fn is_host_name(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(is_plain)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    name.len() <= 253
+        && name.split('.').all(is_label)
+        && !last.bytes().all(|it| it.is_ascii_digit())
 }
 
 impl Address {
@@ -55,23 +65,20 @@ impl Address {
         Ok(Self { host, port })
     }
 
-    /// Returns whether the host is an IP address.
-    fn is_ip(&self) -> bool {
-        self.host.parse::<IpAddr>().is_ok()
+    /// Returns the host, if it is an IP address.
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
     }
+}
 
-    /// Returns how Envoy finds the host: the type of a cluster, and what belongs to it.
-    pub(super) fn discovery(&self) -> &'static str {
-        match self.is_ip() {
-            true => "STATIC",
-            // Envoy prefers IPv6 by default, and does not try IPv4 if nothing listens there.
-            false => "STRICT_DNS\n    dns_lookup_family: V4_PREFERRED",
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') {
+            write!(f, "[{host}]:{port}")
+        } else {
+            write!(f, "{host}:{port}")
         }
-    }
-
-    /// Returns Envoy's `SocketAddress`, in the flow style of YAML.
-    pub(super) fn socket_address(&self) -> String {
-        format!("{{address: \"{}\", port_value: {}}}", self.host, self.port)
     }
 }
 
@@ -81,17 +88,40 @@ mod tests {
 
     #[test]
     fn addresses() {
-        let address = |text| parse_server(text).map(|it| (it.host, it.port));
+        let address = |text| parse_address(text).map(|it| (it.host, it.port));
         let expected = |host: &str, port| Ok((host.to_owned(), port));
         assert_eq!(address("127.0.0.1:8080"), expected("127.0.0.1", 8080));
         assert_eq!(address("http://a.example:80"), expected("a.example", 80));
         assert_eq!(address("[::1]:80"), expected("::1", 80));
-        for wrong in ["", "a", "a:0", "a:70000", "a b:80", "a\":80", "127.1:80"] {
+        assert_eq!(address("a_b-c.example.:80"), expected("a_b-c.example.", 80));
+        let (label, name) = (
+            format!("{}:80", "a".repeat(64)),
+            format!("{}:80", "a.".repeat(128)),
+        );
+        for wrong in [
+            "",
+            "a",
+            ":80",
+            "a:0",
+            "a:70000",
+            "[::1:80",
+            "a b:80",
+            "a\":80",
+            "a/b:80",
+            "a:+80",
+            "a:",
+            "a..b:80",
+            ".:80",
+            "-a:80",
+            "a-.b:80",
+            "300.1.1.1:80",
+            "1.2.3:80",
+            "a@b:80",
+            "a,b:80",
+            &label,
+            &name,
+        ] {
             assert!(address(wrong).is_err(), "{wrong}");
         }
-        assert!(parse_listener("[::]:80").is_ok());
-        assert!(parse_listener("localhost:80").is_err());
-        assert!(parse_agent("envoy+unix:///run/a.sock").is_ok());
-        assert!(parse_agent("envoys://agent:0").is_err());
     }
 }

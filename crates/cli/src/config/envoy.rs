@@ -1,8 +1,11 @@
 //! `tollgate config envoy`: a bootstrap with which Envoy asks an agent.
 
-use super::address::{Address, parse_agent, parse_listener, parse_server};
+mod addresses;
+
+use super::address::{Address, parse_address};
 use crate::exit::UsageError;
 use crate::output::print_line;
+use addresses::{discovery, parse_agent, parse_listener, socket_address};
 use std::fmt::{self, Display, Formatter, Write};
 use std::path::{Path, PathBuf};
 use tollgate_envoy::EnvoyEndpoint;
@@ -22,7 +25,7 @@ pub(crate) struct Args {
     /// Address of the server that allowed requests go to
     #[arg(
         long, value_name = "ADDRESS", default_value = "127.0.0.1:8080",
-        value_parser = parse_server
+        value_parser = parse_address
     )]
     upstream: Address,
     /// Form in which the agent sees the bodies of requests and responses
@@ -186,7 +189,7 @@ impl Args {
               - match: {{prefix: "/"}}
                 route: {{cluster: upstream}}
 "#,
-            self.listen.socket_address()
+            socket_address(&self.listen)
         )
     }
 
@@ -245,8 +248,8 @@ impl Args {
         let (kind, address) = match &self.agent {
             EnvoyEndpoint::Tcp(host, port) | EnvoyEndpoint::Tls(host, port) => {
                 let address = Address::new(host, *port).map_err(UsageError)?;
-                let socket = format!("socket_address: {}", address.socket_address());
-                (address.discovery(), socket)
+                let socket = format!("socket_address: {}", socket_address(&address));
+                (discovery(&address), socket)
             }
             EnvoyEndpoint::Unix(path) => ("STATIC", format!("pipe: {{path: {}}}", quoted(path)?)),
             other => return Err(UsageError(format!("{other}: Envoy has no such endpoint"))),
@@ -329,8 +332,8 @@ impl Args {
       - lb_endpoints:
         - endpoint: {{address: {{socket_address: {}}}}}
 "#,
-            self.upstream.discovery(),
-            self.upstream.socket_address()
+            discovery(&self.upstream),
+            socket_address(&self.upstream)
         )
     }
 }

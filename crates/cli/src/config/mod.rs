@@ -1,6 +1,6 @@
 //! `tollgate config`: configurations with which proxies ask an agent.
 
-#[cfg(feature = "envoy")]
+#[cfg(any(feature = "envoy", feature = "haproxy"))]
 mod address;
 #[cfg(feature = "envoy")]
 mod envoy;

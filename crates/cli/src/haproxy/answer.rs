@@ -26,6 +26,11 @@ pub(super) fn response_of(answer: &Answer, names: &Names) -> AgentResponse {
     let mut response = AgentResponse::decided(decision_of(answer, names));
     response.request_headers = changes(answer, "req");
     response.response_headers = changes(answer, "res");
+    if response.decision != Decision::Allow {
+        let added = pairs(answer.bytes("deny_add"));
+        let added = added.map(|(name, value)| HeaderOp::Add { name, value });
+        response.response_headers.extend(added);
+    }
     response.audit = audit_of(answer);
     let routes = answer.0.keys().filter_map(|name| {
         let key = name.strip_prefix("route_")?;

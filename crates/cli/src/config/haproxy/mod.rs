@@ -1,13 +1,17 @@
 //! `tollgate config haproxy`: a configuration of HAProxy that asks agents and fails closed.
 
+mod addresses;
 mod headers;
+mod limits;
 mod proxy;
 mod spoe;
 
 use crate::exit::UsageError;
 use crate::rules::{self, ChangedMessage, Rules};
-use crate::values::{header_name, parse_timeout};
+use crate::values::header_name;
+use addresses::{parse_agent, parse_bind, parse_server};
 use headers::HeaderNames;
+use limits::{parse_status, parse_wait};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,9 +37,6 @@ const BUFFER_SIZE: u32 = 64 * 1024;
 const STATUSES: [u16; 14] = [
     400, 401, 404, 405, 406, 409, 410, 413, 415, 429, 451, 500, 502, 503,
 ];
-
-/// Begin of the address of a Unix socket, as HAProxy writes it.
-const SOCKET: &str = "unix@/";
 
 /// Options of `tollgate config haproxy`.
 #[derive(clap::Args)]
@@ -64,13 +65,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", value_parser = header_name)]
     response_header: Vec<String>,
     /// Further status of denials that comes through; may be repeated
-    #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(200..=599))]
+    #[arg(long, value_name = "STATUS", value_parser = parse_status)]
     status: Vec<u16>,
     /// Name of the routing hints of agents, which become variables; may be repeated
     #[arg(long, value_name = "KEY", value_parser = header_name)]
     route: Vec<String>,
     /// Time limit of an answer, such as 500ms
-    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = parse_timeout)]
+    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = parse_wait)]
     timeout: Duration,
     /// Tell agents about TLS connections of clients; HAProxy has to be built with TLS
     #[arg(long)]
@@ -93,11 +94,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let failed = |path: &Path, error: std::io::Error| {
         UsageError(format!("cannot write {}: {error}", path.display()))
     };
-    fs::create_dir_all(&args.out).map_err(|error| failed(&args.out, error))?;
-    for (name, text) in [
+    let files = [
         ("haproxy.cfg", proxy::text(&plan)),
         ("spoe.conf", spoe::text(&plan)),
-    ] {
+    ];
+    for (_, text) in &files {
+        limits::check_lines(text)?;
+    }
+    fs::create_dir_all(&args.out).map_err(|error| failed(&args.out, error))?;
+    for (name, text) in files {
         let path = args.out.join(name);
         fs::write(&path, text).map_err(|error| failed(&path, error))?;
     }
@@ -123,10 +128,9 @@ impl<'a> Plan<'a> {
             names.add(ChangedMessage::Response, name);
             names.add(ChangedMessage::Denial, name);
         }
-        if let Some(unusable) = names.unusable() {
-            let reason = "cannot be part of the name of a variable";
-            return Err(UsageError(format!("the header name {unusable:?} {reason}")));
-        }
+        names.check()?;
+        addresses::check(args)?;
+        headers::check_routes(&args.route)?;
         for (message, op) in rules.header_changes() {
             names.add(message, headers::name_of(op));
         }
@@ -136,7 +140,7 @@ impl<'a> Plan<'a> {
         names.keep_usable();
         let mut statuses: Vec<u16> = STATUSES.into_iter().chain(rules.statuses()).collect();
         statuses.extend(&args.status);
-        statuses.retain(|status| (200..600).contains(status) && ![204, 205, 304].contains(status));
+        statuses.retain(|status| limits::is_answered(*status));
         statuses.sort_unstable();
         statuses.dedup();
         Ok(Self {
@@ -145,45 +149,4 @@ impl<'a> Plan<'a> {
             names,
         })
     }
-}
-
-fn parse_agent(text: &str) -> Result<SpopEndpoint, String> {
-    let endpoint: SpopEndpoint = text
-        .parse()
-        .map_err(|error| format!("{error}, as of `tollgate agent`"))?;
-    check_word(&endpoint.server_address())?;
-    Ok(endpoint)
-}
-
-/// Checks an address that HAProxy listens at.
-fn parse_bind(text: &str) -> Result<String, String> {
-    if text.starts_with(SOCKET) {
-        check_word(text)?;
-        return Ok(text.to_owned());
-    }
-    let address = text.strip_prefix("http://").unwrap_or(text);
-    let (_, port) = address.rsplit_once(':').ok_or("expected [address]:port")?;
-    port.parse::<u16>().map_err(|_| "expected [address]:port")?;
-    check_word(address)?;
-    Ok(address.to_owned())
-}
-
-/// Checks the address of an upstream.
-fn parse_server(text: &str) -> Result<String, String> {
-    let address = parse_bind(text.strip_suffix('/').unwrap_or(text))?;
-    if address.starts_with(':') {
-        return Err("expected address:port".to_owned());
-    }
-    Ok(address)
-}
-
-/// Refuses text that would be more than one word of the configuration.
-fn check_word(text: &str) -> Result<(), String> {
-    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"'\\#$".contains(&byte);
-    if text.is_empty() || !text.bytes().all(is_plain) {
-        return Err(format!(
-            "{text:?} has characters that HAProxy reads otherwise"
-        ));
-    }
-    Ok(())
 }

@@ -1,11 +1,10 @@
 //! The file `haproxy.cfg`: a proxy that asks agents, denies unless they allow, and applies what
 //! they decide.
 
-use super::headers::{known_changes, lines};
+use super::headers::{denial_lines, known_changes, lines};
 use super::{BUFFER_SIZE, MAX_HEAD, MAX_METHOD, MAX_UNSIZED_BODY, MAX_URL, Plan};
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use tollgate_haproxy::variable_name;
 
 /// Redirects that HAProxy makes. Others become 302.
 const REDIRECTS: [u16; 4] = [301, 303, 307, 308];
@@ -35,8 +34,8 @@ frontend www
     unique-id-format %{{+X}}o\\ %ci:%cp_%fi:%fp_%Ts_%rt:%pid
     log global
     log-format \"%ci %ST %[unique-id] err=%[var(txn.tollgate.error)] \
-         action=%[var(txn.tollgate.action)] rule=%[var(txn.tollgate.ruleid)] \
-         reason=%[var(txn.tollgate.reason)] ms=%[var(txn.tollgate.process_ms)]\"
+         action=%[var(txn.tollgate.action)] res_action=%[var(txn.tollgate.res_action)] \
+         rule=%[var(txn.tollgate.ruleid)] reason=%[var(txn.tollgate.reason)] ms=%[var(txn.tollgate.process_ms)]\"
     filter spoe engine tollgate config spoe.conf
     acl denied     var(txn.tollgate.action) -m str deny
     acl redirected var(txn.tollgate.action) -m str redirect
@@ -70,23 +69,27 @@ frontend www
 }
 
 fn asking() -> String {
-    let shown = "has_body is_short or has_body has_length is_all_there";
     format!(
         "    # Ask. A longer head would push the body out of the buffer.
     http-request return status 431 if {{ req.hdrs_bin,length gt {MAX_HEAD} }}
     http-request return status 414 if {{ url,length gt {MAX_URL} }}
-    http-request return status 431 if {{ method,length gt {MAX_METHOD} }}
+    # Agents see nothing of what follows a change of the protocol. Of these only WebSocket is let
+    # through: in a tunnel or with HTTP/2 further requests would follow, which nobody judges.
+    http-request return status 405 if METH_CONNECT
+    http-request del-header upgrade unless {{ req.hdr_cnt(upgrade) eq 1 }} \
+         {{ req.hdr(upgrade) -m str -i websocket }}
+    # As text: HAProxy 2.6 forgets methods that it does not know.
+    http-request set-var-fmt(txn.tollgate_method) %[method]
+    http-request return status 431 if {{ var(txn.tollgate_method),length gt {MAX_METHOD} }}
     http-request wait-for-body time 5s
-    http-request set-var(txn.tollgate_method) method
     http-request set-var(txn.tollgate_path) path
     http-request set-var(txn.tollgate_query) query
-    http-request set-var(txn.tollgate_len) req.body_len
-    acl has_body     req.body_len gt 0
-    acl is_short     req.body_len le {MAX_UNSIZED_BODY}
-    acl has_length   req.fhdr_cnt(content-length) gt 0
-    acl is_all_there req.body_size,sub(txn.tollgate_len) le 0
-    http-request send-spoe-group tollgate tollgate-req-body if {shown}
-    http-request send-spoe-group tollgate tollgate-req unless {shown}
+    # The size of a body without a length is that of its part in the buffer. It is told only if that
+    # part leaves the buffer room, and so is all of the body.
+    acl has_room   req.body_len le {MAX_UNSIZED_BODY}
+    acl has_length req.fhdr_cnt(content-length) gt 0
+    http-request set-var(txn.tollgate_size) req.body_size if has_room or has_length
+    http-request send-spoe-group tollgate tollgate-req
     # Fail closed.
     http-request return status 503 content-type text/plain string \"no decision\" unless \
          {{ var(txn.tollgate.action) -m found }}
@@ -203,19 +206,19 @@ fn section(
 }
 
 fn denial_headers(text: &mut String, plan: &Plan<'_>) {
-    text.push_str(
+    let rule = "http-after-response";
+    let _ = write!(
+        text,
         "    # The headers of denials.
     .if version_atleast(3.4)
-        http-after-response set-headers-bin var(txn.tollgate.deny_set) if { \
-         var(txn.tollgate.deny_set) -m found }
-    .else\n",
+        {rule} set-headers-bin var(txn.tollgate.deny_set) if {{ \
+         var(txn.tollgate.deny_set) -m found }}
+        {rule} add-headers-bin var(txn.tollgate.deny_add) if {{ \
+         var(txn.tollgate.deny_add) -m found }}
+    .else\n"
     );
-    for name in &plan.names.of_denials {
-        let variable = format!("var(txn.tollgate.{})", variable_name("deny_set_", name));
-        let _ = writeln!(
-            text,
-            "        http-after-response set-header {name} %[{variable}] if {{ {variable} -m found }}"
-        );
+    for line in denial_lines(rule, &plan.names.of_denials) {
+        let _ = writeln!(text, "        {line}");
     }
     text.push_str("    .endif\n");
 }

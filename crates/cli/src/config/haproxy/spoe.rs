@@ -5,13 +5,14 @@ use std::fmt::Write;
 use tollgate_haproxy::variable_name;
 
 /// Variables that agents set, apart from those for single headers.
-const VARIABLES: [&str; 20] = [
+const VARIABLES: [&str; 22] = [
     "action",
     "status",
     "data",
     "body",
     "authenticate",
     "deny_set",
+    "deny_add",
     "ruleid",
     "rules",
     "tags",
@@ -26,6 +27,7 @@ const VARIABLES: [&str; 20] = [
     "res_del",
     "res_set",
     "res_add",
+    "res_ops",
 ];
 
 /// Names of variables on one line. HAProxy limits the words of a line.
@@ -33,7 +35,7 @@ const PER_LINE: usize = 10;
 
 const REQUEST: &str = "id=unique-id src-ip=src src-port=src_port method=method path=path \
     query=query version=req.ver frontend=fe_name headers=req.hdrs_bin body-len=req.body_len \
-    body-size=req.body_size";
+    body-size=var(txn.tollgate_size) body=req.body";
 
 const TLS: &str = " ssl=ssl_fc sni=ssl_fc_sni tls-version=ssl_fc_protocol tls-cipher=ssl_fc_cipher";
 
@@ -50,7 +52,7 @@ pub(super) fn text(plan: &Plan<'_>) -> String {
     let timeout = args.timeout.as_millis().max(1);
     let mut text = String::from(
         "# Written by `tollgate config haproxy`.\n[tollgate]\nspoe-agent tollgate-agent\n    \
-         groups       tollgate-req tollgate-req-body\n",
+         groups       tollgate-req\n",
     );
     if !args.no_responses {
         text.push_str("    messages     tollgate-res\n");
@@ -71,8 +73,6 @@ pub(super) fn text(plan: &Plan<'_>) -> String {
     use-backend  tollgate-agents
 spoe-message tollgate-req
     args {REQUEST}{tls}
-spoe-message tollgate-req-body
-    args {REQUEST}{tls} body=req.body
 "
     );
     if !args.no_responses {
@@ -81,20 +81,16 @@ spoe-message tollgate-req-body
             "spoe-message tollgate-res\n    args {RESPONSE}\n    event on-http-response\n"
         );
     }
-    text.push_str(
-        "spoe-group tollgate-req\n    messages tollgate-req\nspoe-group tollgate-req-body\n    \
-         messages tollgate-req-body\n",
-    );
+    text.push_str("spoe-group tollgate-req\n    messages tollgate-req\n");
     text
 }
 
 fn variables(plan: &Plan<'_>) -> Vec<String> {
     let mut names: Vec<String> = VARIABLES.map(str::to_owned).to_vec();
-    names.push("res_ops".to_owned());
     names.extend(headers::variables("req", &plan.names.of_requests));
     names.extend(headers::variables("res", &plan.names.of_responses));
     let denials = plan.names.of_denials.iter();
-    names.extend(denials.map(|name| variable_name("deny_set_", name)));
+    names.extend(denials.flat_map(|name| headers::denial_variables(name)));
     let routes = plan.args.route.iter();
     names.extend(routes.map(|key| variable_name("route_", key)));
     names

@@ -1,13 +1,13 @@
 //! Agents behind a real HAProxy, with the configuration that the command writes.
 
+mod bodies;
 mod commands;
+mod headers;
 mod ids;
+mod options;
 mod proxy;
 
-use crate::support::{TestDir, fails, run, tollgate};
 use proxy::{Proxy, Request};
-use std::fs;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -63,6 +63,21 @@ block = { status = 404, body = "hidden" }
 
 [[rule]]
 on = "response_headers"
+method = "PURGE"
+block = { status = 405 }
+
+[[rule]]
+on = "response_headers"
+path = "/private"
+challenge = { type = "Basic", params = { realm = "b" } }
+
+[[rule]]
+on = "response_headers"
+path = "/moved"
+redirect = { url = "https://b.test/", status = 308 }
+
+[[rule]]
+on = "response_headers"
 set_response_headers = [["x-rule", "yes"]]
 remove_response_headers = ["server"]
 "#;
@@ -99,6 +114,17 @@ fn decisions_come_through() {
         challenge.header("www-authenticate"),
         Some("Bearer realm=\"a\"")
     );
+    let purge = Request::get("/ok").with_method("PURGE");
+    assert_eq!(proxy.send(&purge).status, 405);
+    let challenge = proxy.get("/private");
+    assert_eq!(challenge.status, 401);
+    assert_eq!(
+        challenge.header("www-authenticate"),
+        Some("Basic realm=\"b\"")
+    );
+    let redirect = proxy.get("/moved");
+    assert_eq!(redirect.status, 308);
+    assert_eq!(redirect.header("location"), Some("https://b.test/"));
     let began = Instant::now();
     let silent = proxy.get("/slow");
     assert_eq!((silent.status, &*silent.body), (503, "no decision"));
@@ -106,62 +132,22 @@ fn decisions_come_through() {
 }
 
 #[test]
-fn bodies_are_judged_whole_or_refused() {
-    let proxy = Proxy::start(RULES, &[]);
-    let filler = |len: usize| "a".repeat(len);
-    for (body, is_chunked, status) in [
-        (filler(5), false, 200),
-        (format!("{}attack", filler(20_000)), false, 403),
-        (format!("{}attack", filler(20_000)), true, 403),
-        (filler(30_000), false, 200),
-        (filler(30_000), true, 200),
-        // Fits into the buffer, and HAProxy knows that it is all there.
-        (filler(47_000), false, 200),
-        (format!("{}attack", filler(47_000)), false, 403),
-        (filler(100_000), false, 413),
-        (filler(100_000), true, 413),
-    ] {
-        let request = Request::post("/upload", &body);
-        let request = if is_chunked {
-            request.chunked()
-        } else {
-            request
-        };
-        let answer = proxy.send(&request);
-        assert_eq!(
-            answer.status,
-            status,
-            "{} bytes, chunked: {is_chunked}",
-            body.len()
-        );
-    }
-    let long = Request::get("/").with_header("x-long", &filler(20_000));
-    assert_eq!(proxy.send(&long).status, 431);
-    let long = Request::get(&format!("/{}", filler(9_000)));
-    assert_eq!(proxy.send(&long).status, 414);
-}
-
-#[test]
-fn large_bodies_pass_an_agent_that_looks_at_none() {
-    let rules = "[[rule]]\non = 'request_headers'\npath = '/admin'\nblock = { status = 403 }\n";
-    let proxy = Proxy::start(rules, &[]);
-    for request in [
-        Request::post("/", &"a".repeat(100_000)),
-        Request::post("/", &"a".repeat(100_000)).chunked(),
-    ] {
-        assert_eq!(proxy.send(&request).status, 200);
-    }
-    assert_eq!(proxy.send(&Request::post("/admin", "a")).status, 403);
-}
-
-#[test]
-fn header_that_the_configuration_does_not_know_is_refused() {
-    let proxy = Proxy::start("", &["--set-request-header", "x-other=1"]);
-    let answer = proxy.get("/");
-    assert_eq!(
-        (answer.status, &*answer.body),
-        (500, "unknown header change")
+fn requests_cannot_follow_in_another_protocol() {
+    let proxy = Proxy::start("", &[]);
+    let upgrade = |protocol: &str| Request::get("/ok").with_header("upgrade", protocol);
+    let allowed = proxy.send(&upgrade("websocket").upgrading());
+    assert!(
+        allowed.body.contains("upgrade: websocket\r\n"),
+        "{allowed:?}"
     );
+    let two = upgrade("websocket").with_header("upgrade", "h2c");
+    for request in [upgrade("h2c"), upgrade("websocket, h2c"), two] {
+        let answer = proxy.send(&request.upgrading());
+        assert_eq!(answer.status, 200);
+        assert!(!answer.body.contains("h2c"), "{answer:?}");
+    }
+    let connect = Request::get("a.test:443").with_method("CONNECT");
+    assert_eq!(proxy.send(&connect).status, 405);
 }
 
 #[test]
@@ -201,107 +187,4 @@ fn graceful_stop_loses_no_request() {
     // All agents have gone.
     assert!(proxy.take_agent().stop("TERM").success());
     assert_eq!(proxy.get("/ok").status, 503);
-}
-
-#[test]
-fn configuration_is_valid_with_all_options() {
-    let dir = TestDir::new();
-    let rules = dir.file("rules.toml", RULES);
-    let out = dir.path("out");
-    let written = run(&[
-        "config",
-        "haproxy",
-        "--agent",
-        "haproxy://127.0.0.1:9001",
-        "--agent",
-        "haproxy+unix:///run/a.sock",
-        "--agent",
-        "haproxy://[::1]:9001",
-        "--listen",
-        "127.0.0.1:8080",
-        "--upstream",
-        "127.0.0.1:8000",
-        "--rules",
-        &rules,
-        "--request-header",
-        "X-A",
-        "--response-header",
-        "x.b",
-        "--status",
-        "423",
-        "--route",
-        "pool",
-        "--timeout",
-        "50ms",
-        "--tls-fetches",
-        "--out",
-        &out,
-    ]);
-    assert!(written.status.success(), "{written:?}");
-    proxy::check(&out);
-    let spoe = fs::read_to_string(format!("{out}/spoe.conf")).expect("file");
-    for name in [
-        "req_set_x_a",
-        "res_set_x.b",
-        "route_pool",
-        "deny_set_retry_after",
-        "ssl_fc",
-    ] {
-        assert!(spoe.contains(name), "{name}");
-    }
-    let plain = dir.path("plain");
-    let arguments = [
-        "config",
-        "haproxy",
-        "--agent",
-        "haproxy://127.0.0.1:1",
-        "--no-responses",
-    ];
-    let written = tollgate(&arguments)
-        .args(["--out", &plain])
-        .output()
-        .expect("run");
-    assert!(written.status.success(), "{written:?}");
-    proxy::check(&plain);
-    let spoe = fs::read_to_string(format!("{plain}/spoe.conf")).expect("file");
-    assert!(
-        !spoe.contains("tollgate-res\n") && !spoe.contains("ssl_fc"),
-        "{spoe}"
-    );
-}
-
-#[test]
-fn wrong_options_are_refused() {
-    let dir = TestDir::new();
-    let out = dir.path("out");
-    let refused = |arguments: &[&str]| -> i32 {
-        let mut command: Command = tollgate(&["config", "haproxy", "--out", &out]);
-        let output = command.args(arguments).output().expect("run");
-        output.status.code().expect("code")
-    };
-    assert_eq!(refused(&[]), 2);
-    assert_eq!(refused(&["--agent", "tcp://127.0.0.1:1"]), 2);
-    assert_eq!(
-        refused(&["--agent", "haproxy://127.0.0.1:1", "--listen", "a b:1"]),
-        2
-    );
-    let long = "x".repeat(60);
-    assert_eq!(
-        refused(&[
-            "--agent",
-            "haproxy://127.0.0.1:1",
-            "--request-header",
-            &long
-        ]),
-        2
-    );
-    fails(
-        &run(&["agent", "--listen", "haproxy+unix:///nowhere/a.sock"]),
-        1,
-        &["/nowhere"],
-    );
-    assert_eq!(
-        run(&["agent", "--listen", "haproxy://a"]).status.code(),
-        Some(2)
-    );
 }

@@ -111,6 +111,18 @@ impl Proxy {
     }
 }
 
+/// Returns whether HAProxy makes any change to headers, as 3.4 and later do.
+pub(super) fn takes_header_lists() -> bool {
+    let mut command = haproxy_command(".", &["-v"]);
+    let output = command.stdout(Stdio::piped()).output().expect("run");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text.split_whitespace().nth(2).unwrap_or_default();
+    let mut numbers = version
+        .split(['.', '-'])
+        .map(|number| number.parse().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(3u32), Some(4))
+}
+
 impl Drop for Proxy {
     fn drop(&mut self) {
         // It may have ended already.
@@ -124,8 +136,13 @@ fn start_agent(endpoint: &str, options: &[String]) -> Agent {
     Agent::start(endpoint, &options)
 }
 
-/// Starts HAProxy in a folder. Debian puts it where the path of normal users does not lead.
+/// Starts HAProxy in a folder.
 fn haproxy(folder: &str, arguments: &[&str]) -> Child {
+    haproxy_command(folder, arguments).spawn().expect("sh")
+}
+
+/// Returns the command of HAProxy, which Debian puts where the path of normal users does not lead.
+fn haproxy_command(folder: &str, arguments: &[&str]) -> Command {
     let path = env::var("PATH").unwrap_or_default();
     let mut command = Command::new("sh");
     command
@@ -135,7 +152,7 @@ fn haproxy(folder: &str, arguments: &[&str]) -> Child {
         .current_dir(folder)
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
-    command.spawn().expect("sh")
+    command
 }
 
 /// Checks that HAProxy accepts the configuration in a folder, without a warning.
@@ -152,35 +169,59 @@ pub(super) fn check(folder: &str) {
 
 /// A request of a client.
 pub(super) struct Request {
-    method: &'static str,
+    method: String,
     path: String,
     headers: String,
     body: String,
-    is_chunked: bool,
+    /// Size of the chunks of the body, if it is sent in chunks.
+    chunk_size: Option<usize>,
+    connection: &'static str,
 }
 
 impl Request {
     pub(super) fn get(path: &str) -> Self {
         Self {
-            method: "GET",
+            method: "GET".to_owned(),
             path: path.to_owned(),
             headers: "authorization: secret\r\n".to_owned(),
             body: String::new(),
-            is_chunked: false,
+            chunk_size: None,
+            connection: "close",
         }
     }
 
     pub(super) fn post(path: &str, body: &str) -> Self {
         Self {
-            method: "POST",
+            method: "POST".to_owned(),
             body: body.to_owned(),
             ..Self::get(path)
         }
     }
 
     pub(super) fn chunked(self) -> Self {
+        self.chunked_by(10_000)
+    }
+
+    pub(super) fn chunked_by(self, size: usize) -> Self {
         Self {
-            is_chunked: true,
+            chunk_size: Some(size),
+            ..self
+        }
+    }
+
+    /// Asks for another protocol, which a header names.
+    pub(super) fn upgrading(self) -> Self {
+        let key = "dGhlIHNhbXBsZSBub25jZQ==";
+        let request = self.with_header("sec-websocket-key", key);
+        Self {
+            connection: "upgrade, close",
+            ..request.with_header("sec-websocket-version", "13")
+        }
+    }
+
+    pub(super) fn with_method(self, method: &str) -> Self {
+        Self {
+            method: method.to_owned(),
             ..self
         }
     }
@@ -197,13 +238,15 @@ impl Request {
             path,
             headers,
             body,
+            connection,
             ..
         } = self;
-        let head =
-            format!("{method} {path} HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n{headers}");
-        let text = if self.is_chunked {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: a.test\r\nconnection: {connection}\r\n{headers}"
+        );
+        let text = if let Some(size) = self.chunk_size {
             let mut text = format!("{head}transfer-encoding: chunked\r\n\r\n");
-            for chunk in body.as_bytes().chunks(10_000) {
+            for chunk in body.as_bytes().chunks(size) {
                 let chunk = String::from_utf8_lossy(chunk);
                 let _ = write!(text, "{:x}\r\n{chunk}\r\n", chunk.len());
             }
@@ -237,10 +280,14 @@ impl Answer {
     }
 
     pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| {
-            let (found, value) = line.split_once(": ")?;
-            found.eq_ignore_ascii_case(name).then_some(value)
-        })
+        self.headers(name).first().copied()
+    }
+
+    /// Returns the values of a header.
+    pub(super) fn headers(&self, name: &str) -> Vec<&str> {
+        let fields = self.head.lines().filter_map(|line| line.split_once(": "));
+        let fields = fields.filter(|(found, _)| found.eq_ignore_ascii_case(name));
+        fields.map(|(_, value)| value).collect()
     }
 }
 
