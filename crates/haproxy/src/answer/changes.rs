@@ -34,9 +34,6 @@ impl Changes {
     /// Folds changes in their order, after those of earlier lists.
     pub(super) fn of(ops: &[HeaderOp], earlier: Earlier<'_>) -> Result<Self, Fault> {
         let mut changes = Self::default();
-        if ops.is_empty() {
-            return Ok(changes);
-        }
         changes.read(earlier).ok_or(Fault::InvalidArgument)?;
         apply_header_ops(&mut changes, ops).map_err(|_| Fault::HeaderChange)?;
         if changes.folded.iter().any(|change| is_skipped(&change.name)) {

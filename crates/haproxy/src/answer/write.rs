@@ -8,7 +8,7 @@ use crate::ask::{Earlier, Fault, Outcome};
 use crate::settings::Dialect;
 use crate::wire::{FrameId, FrameKind, Value, put_frame};
 use tollgate::response::AuditMetadata;
-use tollgate::{AgentResponse, Decision};
+use tollgate::{AgentResponse, Decision, HeaderOp};
 
 /// Bytes of a frame's length, which its size does not count.
 const LENGTH_LEN: usize = 4;
@@ -115,27 +115,16 @@ fn put_verdicts(
     if let Some(verdict) = &outcome.request {
         let is_allowed = verdict.decision == Decision::Allow;
         if is_allowed {
-            put_changes(
-                variables,
-                "req",
-                &Changes::of(&verdict.request_headers, Earlier::default())?,
-            );
-            put_changes(
-                variables,
-                "res",
-                &Changes::of(&verdict.response_headers, Earlier::default())?,
-            );
+            let none = Earlier::default();
+            put_changes(variables, "req", &verdict.request_headers, none)?;
+            put_changes(variables, "res", &verdict.response_headers, none)?;
             put_routing(variables, verdict)?;
         }
         put_verdict(variables, &REQUEST, verdict, extent);
     }
     if let Some(verdict) = &outcome.response {
         if verdict.decision == Decision::Allow {
-            put_changes(
-                variables,
-                "res",
-                &Changes::of(&verdict.response_headers, earlier)?,
-            );
+            put_changes(variables, "res", &verdict.response_headers, earlier)?;
             put_routing(variables, verdict)?;
         }
         put_verdict(variables, &RESPONSE, verdict, extent);
@@ -243,12 +232,19 @@ fn put_routing(variables: &mut Variables<'_, '_>, verdict: &AgentResponse) -> Re
     Ok(())
 }
 
-/// Sets the changes to headers: as lists for HAProxy from 3.4 on, by the name of the header, and as
-/// a list of what there is, so that a rule can tell whether it knows all of it.
-fn put_changes(variables: &mut Variables<'_, '_>, message: &str, changes: &Changes) {
-    if changes.folded().is_empty() {
-        return;
+/// Sets the changes to headers, after those of earlier lists: as lists for HAProxy from 3.4 on, by
+/// the name of the header, and as a list of what there is, so that a rule can tell whether it knows
+/// all of it.
+fn put_changes(
+    variables: &mut Variables<'_, '_>,
+    message: &str,
+    ops: &[HeaderOp],
+    earlier: Earlier<'_>,
+) -> Result<(), Fault> {
+    if ops.is_empty() {
+        return Ok(());
     }
+    let changes = Changes::of(ops, earlier)?;
     let lists = [
         ("del", changes.removed()),
         ("set", changes.replaced()),
@@ -270,6 +266,7 @@ fn put_changes(variables: &mut Variables<'_, '_>, message: &str, changes: &Chang
         &format!("{message}_ops"),
         Value::from(kinds.join(",").as_str()),
     );
+    Ok(())
 }
 
 fn put_named(variables: &mut Variables<'_, '_>, message: &str, change: &Change) {

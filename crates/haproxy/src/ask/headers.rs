@@ -2,7 +2,7 @@
 
 use super::fault::Fault;
 use crate::wire::Reader;
-use std::str;
+use std::borrow::Cow;
 use tollgate::HeaderSource;
 use tollgate::headers::FieldValue;
 
@@ -58,7 +58,7 @@ impl<'a> HeaderList<'a> {
     }
 
     fn checked(pairs: Pairs<'a>) -> Result<Self, Fault> {
-        let mut seen = [0u64; 4];
+        let mut seen = [0u64; 8];
         let mut list = Self {
             pairs,
             ..Self::EMPTY
@@ -69,7 +69,7 @@ impl<'a> HeaderList<'a> {
                 return Err(Fault::InvalidArgument);
             }
             let fingerprint = fingerprint(name);
-            let (word, bit) = (usize::from(fingerprint >> 6), 1 << (fingerprint & 63));
+            let (word, bit) = (fingerprint >> 6, 1 << (fingerprint & 63));
             if seen[word] & bit != 0 && list.is_distinct {
                 list.is_distinct = list.count < MAX_COMPARED && !list.has(name);
             }
@@ -101,12 +101,20 @@ impl<'a> HeaderList<'a> {
 /// Returns whether this may be the name of a header. Every byte is looked at, which is faster than
 /// to stop at the first wrong one.
 fn is_name(name: &[u8]) -> bool {
-    let is_wrong = |byte: u8| !byte.is_ascii_graphic() | (byte == b':');
-    !name.is_empty()
-        && !name
-            .iter()
-            .fold(false, |wrong, byte| wrong | is_wrong(*byte))
+    let is_valid = |byte: &u8| NAME_BYTES[usize::from(*byte)];
+    !name.is_empty() && name.iter().fold(true, |valid, byte| valid & is_valid(byte))
 }
+
+/// The bytes that names may have.
+static NAME_BYTES: [bool; 256] = {
+    let mut bytes = [false; 256];
+    let mut byte = b'!';
+    while byte <= b'~' {
+        bytes[byte as usize] = byte != b':';
+        byte += 1;
+    }
+    bytes
+};
 
 impl<'a> Pairs<'a> {
     /// Reads the next header; `None` at the end of the list, after which nothing may follow.
@@ -155,8 +163,11 @@ impl<'a> Iterator for Pairs<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let (name, value) = self.read().ok()??;
-        // Names are ASCII.
-        Some((str::from_utf8(name).ok()?, value))
+        match FieldValue::Bytes(name).to_text() {
+            Cow::Borrowed(name) => Some((name, value)),
+            // Never: names are ASCII.
+            Cow::Owned(_) => None,
+        }
     }
 }
 
@@ -201,22 +212,25 @@ impl HeaderSource for HeaderList<'_> {
     }
 }
 
-/// Hashes the length and the last bytes of a name, ignoring case. Equal names have equal
+/// Hashes the length and some bytes of a name, ignoring case, to 9 bits. Equal names have equal
 /// fingerprints; most other names differ.
-fn fingerprint(name: &[u8]) -> u8 {
+fn fingerprint(name: &[u8]) -> usize {
     /// 2³² divided by the golden ratio, whose multiples spread evenly.
     const SPREAD: u32 = 0x9e37_79b9;
-    let first = name.first().map_or(0, |byte| u32::from(byte | 0x20));
-    let end = name.iter().rev().take(3);
-    let end = end.fold(first, |sum, byte| sum << 8 | u32::from(byte | 0x20));
-    let hash = (end ^ name.len() as u32).wrapping_mul(SPREAD);
-    (hash >> 24) as u8
+    let (Some(first), Some(last)) = (name.first(), name.last()) else {
+        return 0;
+    };
+    let middle = name[name.len() / 2];
+    // A longer name than fits has the fingerprint of a shorter one, which is allowed.
+    let bytes = u32::from_le_bytes([*first, middle, *last, name.len() as u8]);
+    ((bytes | 0x0020_2020).wrapping_mul(SPREAD) >> 23) as usize
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::wire::Writer;
+    use proptest::prelude::*;
 
     fn binary(pairs: &[(&str, &str)]) -> Vec<u8> {
         let mut list = Vec::new();
@@ -255,6 +269,47 @@ mod tests {
         let groups = groups(&list);
         assert_eq!(groups[0], ("accept".into(), vec!["a".into(), "c".into()]));
         assert_eq!(groups.len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn repeated_names_are_found(names in prop::collection::vec("[a-cA-C]{1,3}", 0..80)) {
+            let pairs: Vec<_> = names.iter().map(|name| (name.as_str(), "v")).collect();
+            let bytes = binary(&pairs);
+            let list = HeaderList::of_binary(&bytes).unwrap();
+            let mut distinct: Vec<_> = names.iter().map(|name| name.to_lowercase()).collect();
+            distinct.sort();
+            distinct.dedup();
+            let is_few = names.len() <= MAX_COMPARED;
+            prop_assert!(!list.is_distinct || distinct.len() == names.len());
+            prop_assert!(list.is_distinct || !is_few || distinct.len() < names.len());
+            let groups = groups(&list);
+            prop_assert_eq!(groups.len(), distinct.len());
+            let values: usize = groups.iter().map(|(_, values)| values.len()).sum();
+            prop_assert_eq!(values, names.len());
+        }
+    }
+
+    #[test]
+    fn fuzz_header_lists() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            for read in [HeaderList::of_binary, HeaderList::of_text] {
+                let Ok(list) = read(bytes) else {
+                    continue;
+                };
+                assert_eq!(list.pairs.count(), list.count);
+                assert!(list.grouped().all(|(name, _)| is_name(name.as_bytes())));
+            }
+        });
+    }
+
+    #[test]
+    fn names_have_no_spaces_and_colons() {
+        for byte in 0..=255 {
+            let is_valid = matches!(byte, b'!'..=b'~') && byte != b':';
+            assert_eq!(is_name(&[b'a', byte]), is_valid, "{byte}");
+        }
+        assert!(!is_name(b""));
     }
 
     #[test]
