@@ -48,9 +48,18 @@ pub(super) struct Connection<'s, S, M, F> {
 /// Time limit of an incomplete frame, and of answers that the peer does not read.
 struct Stall {
     limit: Duration,
+    /// Set to the end of the limit or before: it is moved only once it has fired.
     timer: Option<Pin<Box<Sleep>>>,
-    /// Bytes received of the frame when the time began.
-    mark: Option<usize>,
+    mark: Option<Mark>,
+}
+
+/// The last progress.
+#[derive(Clone, Copy)]
+struct Mark {
+    /// Bytes received of the frame at that time.
+    incomplete: usize,
+    /// Time of the next progress at the latest.
+    until: Instant,
 }
 
 impl<'s, S, M, F> Connection<'s, S, M, F>
@@ -294,14 +303,21 @@ impl Stall {
             self.reset();
             return Poll::Pending;
         }
-        let until = Instant::now() + self.limit;
+        let is_current = |mark: &Mark| incomplete < mark.incomplete + PROGRESS;
+        let mark = self.mark.filter(is_current).unwrap_or_else(|| Mark {
+            incomplete,
+            until: Instant::now() + self.limit,
+        });
+        self.mark = Some(mark);
         let timer = self
             .timer
-            .get_or_insert_with(|| Box::pin(sleep_until(until)));
-        if self.mark.is_none_or(|mark| incomplete >= mark + PROGRESS) {
-            self.mark = Some(incomplete);
-            timer.as_mut().reset(until);
+            .get_or_insert_with(|| Box::pin(sleep_until(mark.until)));
+        while timer.as_mut().poll(cx).is_ready() {
+            if timer.deadline() >= mark.until {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(mark.until);
         }
-        timer.as_mut().poll(cx)
+        Poll::Pending
     }
 }

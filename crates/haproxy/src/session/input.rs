@@ -43,7 +43,10 @@ impl Input {
         if self.bytes.is_empty() && self.bytes.capacity() > 8 * READ_SIZE {
             self.bytes = BytesMut::new();
         }
-        if self.bytes.capacity() - self.bytes.len() < READ_SIZE / 4 {
+        let room = self.bytes.capacity() - self.bytes.len();
+        // Memory that earlier frames have left is used again. Where they have not yet, a shorter
+        // read will do.
+        if room < READ_SIZE && !self.bytes.try_reclaim(READ_SIZE) && room < READ_SIZE / 4 {
             self.bytes.reserve(READ_SIZE);
         }
         &mut self.bytes
