@@ -9,7 +9,7 @@ from pathlib import Path
 # Requests with ten headers. The report is one line of JSON.
 SCRIPT = """
 local body_bytes = tonumber(os.getenv("BODY_BYTES"))
-wrk.path = "/sink?id=42"
+wrk.path = os.getenv("REQUEST_PATH")
 wrk.headers = {
   ["Accept"] = "text/html,application/xhtml+xml,application/xml;q=0.9," ..
     "image/avif,image/webp,*/*;q=0.8",
@@ -20,6 +20,9 @@ wrk.headers = {
   ["X-Forwarded-For"] = "198.51.100.7, 203.0.113.9",
   ["X-Request-Id"] = "4bf92f35-77b3-4da6-a3ce-929d0e0e4736",
 }
+for name in os.getenv("WITHOUT"):gmatch("%S+") do
+  wrk.headers[name] = nil
+end
 if body_bytes > 0 then
   wrk.method = "POST"
   wrk.body = string.rep("x", body_bytes)
@@ -39,12 +42,22 @@ end
 """
 
 
-def load(folder, address, connections, seconds, body_bytes=0):
-    """Sends requests to a proxy and returns the report; `folder` is for the script."""
+def load(
+    folder, address, connections, seconds, body_bytes=0, path="/sink?id=42", without=(),
+):
+    """Sends requests to a proxy and returns the report; `folder` is for the script.
+
+    The headers that `without` names are left out.
+    """
     script = folder / "wrk.lua"
     script.write_text(SCRIPT)
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script, address]
-    environment = {**os.environ, "BODY_BYTES": str(body_bytes)}
+    environment = {
+        **os.environ,
+        "BODY_BYTES": str(body_bytes),
+        "REQUEST_PATH": path,
+        "WITHOUT": " ".join(without),
+    }
     done = subprocess.run(
         command, check=True, capture_output=True, text=True, env=environment,
         timeout=60 + seconds,

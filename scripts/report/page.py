@@ -3,7 +3,7 @@
 import re
 import textwrap
 
-from . import envoy, optimisations, peers, proxy
+from . import envoy, optimisations, peers, proxy, zentinel
 from .results import Results
 from .tables import count, table
 
@@ -19,12 +19,13 @@ def write(root, parts):
     """Writes the sections whose figures come from these parts, and those without figures."""
     results = Results(root)
     for template, path in documents(root):
+        text = template.read_text()
+        if not path.exists() and not parts_of(text) & set(parts):
+            continue
         present = sections(path.read_text()) if path.exists() else {}
         written = []
-        for heading, section in sections(template.read_text()).items():
-            needed = {PLACEHOLDERS[name][0] for name in names_in(section)}
-            needed |= {PLOTS[name][0] for name in plots_in(section)}
-            if needed <= set(parts) or heading not in present:
+        for heading, section in sections(text).items():
+            if parts_of(section) <= set(parts) or heading not in present:
                 written.append(filled(section, results, root))
             else:
                 written.append(present[heading])
@@ -55,6 +56,12 @@ def sections(text):
     """Splits a document at its headings of the second level, by heading and in order."""
     top, *parts = re.split(r"^(?=## )", text, flags=re.MULTILINE)
     return {TOP: top, **{part.split("\n", 1)[0].removeprefix("## "): part for part in parts}}
+
+
+def parts_of(text):
+    """Returns the parts whose figures a text has."""
+    figures = {PLACEHOLDERS[name][0] for name in names_in(text)}
+    return figures | {PLOTS[name][0] for name in plots_in(text)}
 
 
 def names_in(section):
@@ -193,6 +200,10 @@ PLACEHOLDERS = {
     "envoy_run": ("envoy", envoy.run),
     "envoy_figures": ("envoy", envoy.figures),
     "envoy_to_tonic": ("envoy", envoy.to_tonic),
+    "zentinel_run": ("zentinel", zentinel.run),
+    "zentinel_costs": ("zentinel", zentinel.costs),
+    "zentinel_killed": ("zentinel", zentinel.killed),
+    "zentinel_beside": ("zentinel", zentinel.beside),
     "optimisations": ("optimisations", optimisations.section),
     "choosing_1": ("optimisations", optimisations.choosing_time("tollgate", 1)),
     "choosing_1_model": ("optimisations", optimisations.choosing_time("published", 1)),

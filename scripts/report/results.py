@@ -7,6 +7,7 @@ COMMANDS = {
     "peers.json": "scripts/bench-peers",
     "proxy.json": "scripts/bench-proxy",
     "envoy.json": "scripts/bench-envoy",
+    "zentinel.json": "scripts/bench-zentinel",
     "instructions.json": "scripts/bench-instructions",
     "latency.json": "profiling/latency",
     "allocations": "cargo nextest run --test 'alloc_*'",
@@ -33,6 +34,10 @@ class Results:
     @cached_property
     def envoy(self):
         return self.read("envoy.json")
+
+    @cached_property
+    def zentinel(self):
+        return self.read("zentinel.json")
 
     @cached_property
     def instructions(self):
