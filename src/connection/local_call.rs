@@ -3,7 +3,7 @@
 use super::call::{PendingCall, check_body_size};
 use super::{CallEnd, Connection};
 use crate::error::CallError;
-use crate::handler::{Panicked, contained, poll_until};
+use crate::handler::Panicked;
 use crate::protocol::AgentResponse;
 use crate::wire::{BorrowedHeaders, DecodeError, Event, IncomingEvent, NotAccepted};
 use std::future::poll_fn;
@@ -38,20 +38,15 @@ impl PendingCall {
             }
         }
         let mut headers = BorrowedHeaders::new();
-        let mut asked = pin!(None);
-        match self.view(event, correlation_id, &connection, &mut headers) {
-            Ok(view) => asked.set(contained(|| local.answer(view)).ok()),
-            Err(error) => return Err(error),
-        }
+        let view = self.view(event, correlation_id, &connection, &mut headers)?;
+        let mut asked = pin!(local.answer(view).ok());
         let deadline = self.deadline();
         let answered = poll_fn(|cx| {
-            let Some(future) = asked.as_mut().as_pin_mut() else {
+            let Some(answer) = asked.as_mut().as_pin_mut() else {
                 return Poll::Ready(Err(Panicked));
             };
             // The answer goes straight to the slot: it is large, and every move copies it.
-            let polled = contained(|| {
-                poll_until(deadline, future, cx).map(|answer| self.put_answer(answer))
-            });
+            let polled = answer.poll(deadline, cx, |answer| self.put_answer(answer));
             if let Ok(Poll::Pending) = polled {
                 turn.hold();
                 return self.ticket.poll_filled(cx).map(Ok);

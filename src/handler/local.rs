@@ -1,15 +1,18 @@
 //! An agent in the process of its proxy, as one connection to it sees it.
 
 use super::any_handler::{AnyHandler, HandlerFuture, SharedHandler};
+use super::deadline::poll_until;
 use super::exchange_order::ExchangeOrder;
 use crate::log::log_line;
-use crate::protocol::AgentCapabilities;
+use crate::protocol::{AgentCapabilities, AgentResponse};
 use crate::wire::{Encoding, IncomingEvent, MessageType, control};
 use bytes::Bytes;
+use pin_project_lite::pin_project;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 use tokio::sync::{Notify, oneshot};
 
 /// The other side of a connection to an agent in this process.
@@ -47,9 +50,13 @@ impl LocalAgent {
         }
     }
 
-    /// Calls the handler's method for an event. The caller contains its panics.
-    pub(crate) fn answer<'a>(&'a self, event: IncomingEvent<'a>) -> HandlerFuture<'a> {
-        self.handler.answer(event)
+    /// Calls the handler's method for an event.
+    pub(crate) fn answer<'a>(&'a self, event: IncomingEvent<'a>) -> Result<Answer<'a>, Panicked> {
+        let future = contained(|| self.handler.answer(event))?;
+        Ok(Answer {
+            agent: self,
+            future: Some(future),
+        })
     }
 
     /// Waits until no handler runs for an exchange.
@@ -105,9 +112,42 @@ impl LocalAgent {
 
 /// Calls a handler, and keeps its panic from the caller.
 #[inline]
-pub(crate) fn contained<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
+fn contained<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
     // What the handler shares with other calls is its own, as on a connection.
     catch_unwind(AssertUnwindSafe(call)).map_err(|_| Panicked)
+}
+
+pin_project! {
+    /// The answer of a handler. Its panics do not reach the caller, nor those of destructors.
+    pub(crate) struct Answer<'a> {
+        agent: &'a LocalAgent,
+        #[pin]
+        future: Option<HandlerFuture<'a>>,
+    }
+
+    impl PinnedDrop for Answer<'_> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if contained(|| this.future.set(None)).is_err() {
+                this.agent.note_panic();
+            }
+        }
+    }
+}
+
+impl Answer<'_> {
+    /// Polls the handler, and passes its answer to `answered` without moving it again.
+    pub(crate) fn poll(
+        self: Pin<&mut Self>,
+        deadline: Option<Instant>,
+        cx: &mut Context<'_>,
+        answered: impl FnOnce(AgentResponse),
+    ) -> Result<Poll<()>, Panicked> {
+        let Some(future) = self.project().future.as_pin_mut() else {
+            return Ok(Poll::Ready(()));
+        };
+        contained(|| poll_until(deadline, future, cx).map(answered))
+    }
 }
 
 /// The place of an event among those of its exchange, until this is dropped.

@@ -13,4 +13,4 @@ pub(crate) use deadline::poll_until;
 pub use deadline::time_left;
 pub(crate) use exchange_order::ExchangeOrder;
 pub use forms::{DynAgentHandler, handler_fn};
-pub(crate) use local::{LocalAgent, Panicked, contained};
+pub(crate) use local::{LocalAgent, Panicked};

@@ -72,7 +72,9 @@ impl AgentConfig {
     /// * A handler that waits is dropped at the deadline, or when the caller gives the call up. One
     ///   that works without waiting is not interrupted: it keeps the caller's thread.
     /// * A handler that panics fails only the call that it was called for, with
-    ///   [`Panicked`](crate::CallError::Panicked), unless panics abort the process.
+    ///   [`Panicked`](crate::CallError::Panicked), unless panics abort the process. A panic of a
+    ///   destructor while its future is dropped is logged. The handler itself must not panic when
+    ///   it is dropped: whoever lets go of it last would.
     /// * [`Exchange::push`](super::Exchange::push) waits for the answer, as the handler reads the
     ///   event of the caller.
     /// * The pool still has connections to the agent, each with the usual number of slots, but they

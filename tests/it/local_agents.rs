@@ -50,6 +50,7 @@ impl Drop for Waits<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::SeqCst);
         self.0.note(format!("end {}", self.1));
+        assert!(!self.1.starts_with("fragile"), "told to panic");
     }
 }
 
@@ -266,6 +267,13 @@ async fn panic_fails_only_its_own_call() {
     // What the handler is told about a connection is contained as well.
     agent.cancel("panic", CancelReason::Timeout).await.unwrap();
     drop_while_waiting(&agent, &handler, "panic-2").await;
+    // And so are destructors, those of calls that are dropped and of calls whose time is over.
+    drop_while_waiting(&agent, &handler, "fragile").await;
+    let event = request("fragile-2", "/never");
+    let late = agent
+        .send("fragile-2", &event)
+        .timeout(Duration::from_millis(50));
+    assert_fails!(late.await, Error::Timeout { .. });
     send(&agent, "p", "/").await.unwrap();
 }
 
