@@ -91,7 +91,7 @@ pub(crate) fn connection_over_link(
 ) -> (Arc<Connection>, Inbound) {
     match &negotiated.link_kind {
         LinkKind::SharedMemory(counters) => counters.belong_to(&agent.rings),
-        LinkKind::Transport(refusal) if refusal.follows_agreement() => {
+        LinkKind::Transport(refusal) if refusal.is_failure() => {
             agent.failed_upgrades.fetch_add(1, Ordering::Relaxed);
         }
         LinkKind::Transport(_) => {}

@@ -98,12 +98,12 @@ pub(crate) trait LinkReceiver: Send + 'static {
     /// closed its side.
     fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> LinkPoll<usize>;
 
-    /// Prepares to replace the link by shared memory. `None` if the transport or the system cannot.
+    /// Prepares to replace the link by shared memory, or returns why that cannot be.
     ///
     /// Until the upgrade is over or dropped, the link keeps descriptors that come with what it
     /// receives.
-    fn begin_upgrade(&mut self) -> Option<Box<dyn LinkUpgrade>> {
-        None
+    fn begin_upgrade(&mut self) -> Result<Box<dyn LinkUpgrade>, SharedMemoryRefusal> {
+        Err(SharedMemoryRefusal::NotSupported)
     }
 
     /// Sets whether the peer is expected to send something soon. A link may then wait without
@@ -170,20 +170,23 @@ impl Batch {
         self.frames.pop_front()
     }
 
-    /// Fills `slices` with the bytes to send next. Returns the number of filled slices.
-    pub(crate) fn fill<'b>(&'b self, slices: &mut [IoSlice<'b>]) -> usize {
+    /// Returns the bytes to send next, in pieces that are not empty.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let mut skip = self.sent;
-        let pieces = self
-            .frames
+        self.frames
             .iter()
             .flat_map(|frame| [&frame.written[..], &frame.body[..]])
-            .filter_map(|piece| {
+            .filter_map(move |piece| {
                 let skipped = skip.min(piece.len());
                 skip -= skipped;
                 Some(&piece[skipped..]).filter(|rest| !rest.is_empty())
-            });
+            })
+    }
+
+    /// Fills `slices` with the bytes to send next. Returns the number of filled slices.
+    pub(crate) fn fill<'b>(&'b self, slices: &mut [IoSlice<'b>]) -> usize {
         let mut filled = 0;
-        for (slice, piece) in slices.iter_mut().zip(pieces) {
+        for (slice, piece) in slices.iter_mut().zip(self.pieces()) {
             *slice = IoSlice::new(piece);
             filled += 1;
         }

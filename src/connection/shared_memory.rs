@@ -64,25 +64,35 @@ pub enum SharedMemoryRefusal {
     TurnedOff,
     /// The transport has no shared memory: it is no Unix socket, or the system is not Linux.
     NotSupported,
-    /// The peer does not allow it, or does not know it.
+    /// The peer does not allow it or does not know it, or had no file descriptor free.
     NotAccepted,
     /// Too much of the memory limit is in use on this side.
     MemoryLimit,
     /// The system did not create or map the memory.
     System,
-    /// The peer's descriptor did not arrive: no descriptor was free, or the system forbids it.
+    /// No file descriptor was free in this process or in the system.
+    OpenFiles,
+    /// The system did not send this side's descriptor: a sandbox forbids it, or too many are under
+    /// way.
+    NotSent,
+    /// The peer's descriptor did not arrive: the system forbids it, or the peer sent none.
     NoDescriptor,
-    /// The peer has refused it after the handshake: it could not create or map the memory, or too
-    /// much of its memory limit is in use.
+    /// The peer has refused it after the handshake: it could not create, map or send the memory, or
+    /// too much of its memory limit is in use.
     ByPeer,
 }
 
 impl SharedMemoryRefusal {
-    /// Returns whether both sides had agreed to shared memory in the handshake.
-    pub(super) fn follows_agreement(self) -> bool {
+    /// Returns whether something failed, rather than one side not allowing or not knowing it.
+    pub(super) fn is_failure(self) -> bool {
         match self {
             Self::TurnedOff | Self::NotSupported | Self::NotAccepted => false,
-            Self::MemoryLimit | Self::System | Self::NoDescriptor | Self::ByPeer => true,
+            Self::MemoryLimit
+            | Self::System
+            | Self::OpenFiles
+            | Self::NotSent
+            | Self::NoDescriptor
+            | Self::ByPeer => true,
         }
     }
 }
@@ -95,8 +105,12 @@ impl fmt::Display for SharedMemoryRefusal {
             Self::NotAccepted => "the peer does not allow or know it",
             Self::MemoryLimit => "too much of this side's memory limit is in use",
             Self::System => "the system did not create or map the memory",
+            Self::OpenFiles => "no file descriptor was free on this side",
+            Self::NotSent => "the system did not send this side's descriptor",
             Self::NoDescriptor => "the peer's descriptor did not arrive",
-            Self::ByPeer => "the peer could not create or map the memory, or has too little left",
+            Self::ByPeer => {
+                "the peer could not create, map or send the memory, or has too little left"
+            }
         })
     }
 }

@@ -37,7 +37,7 @@ pub(crate) struct SharedState {
     pub(crate) resumes: AtomicU64,
     /// Counters of the connections through shared memory.
     pub(crate) rings: Arc<RingCounters>,
-    /// Connections that stayed on their socket after both sides had agreed to shared memory.
+    /// Connections that stayed on their socket because shared memory failed.
     pub(crate) failed_upgrades: AtomicU64,
 }
 

@@ -26,11 +26,10 @@ impl Link {
         if config.mode == SharedMemory::Off {
             return Err(SharedMemoryRefusal::TurnedOff);
         }
-        let upgrade = self.receiver.begin_upgrade();
         Ok(Offered {
+            upgrade: self.receiver.begin_upgrade()?,
             offer: SharedMemoryOffer::new(config.bytes),
             mode: config.mode,
-            upgrade: upgrade.ok_or(SharedMemoryRefusal::NotSupported)?,
         })
     }
 

@@ -230,7 +230,7 @@ pub(super) const FAMILIES: &[Family] = families! {
         Count(|of| of.shared_memory_sleeps);
     Counter "shared_memory_vain_spins_total" "Waits without sleeping in which nothing came."
         Count(|of| of.shared_memory_vain_spins);
-    Counter "shared_memory_failures_total" "Connections that stayed on their socket although both sides had agreed to shared memory."
+    Counter "shared_memory_failures_total" "Connections that stayed on their socket because shared memory failed."
         Count(|of| of.shared_memory_failures);
     Gauge "shared_memory_connections" "Open connections through shared memory."
         Gauge(|of| of.shared_memory_connections as f64);

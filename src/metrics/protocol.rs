@@ -42,8 +42,7 @@ pub struct AgentMetrics {
     /// Number of times that the proxy's side of such connections waited without sleeping, and
     /// nothing came.
     pub shared_memory_vain_spins: u64,
-    /// Number of connections that stayed on their socket although both sides had agreed to shared
-    /// memory.
+    /// Number of connections that stayed on their socket because shared memory failed.
     pub shared_memory_failures: u64,
     /// Current number of open connections through shared memory.
     pub shared_memory_connections: u64,

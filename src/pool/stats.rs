@@ -12,8 +12,8 @@ pub struct SharedMemoryStats {
     pub connections: usize,
     /// Reason why the frames of another open connection do not, if there is one.
     pub refusal: Option<SharedMemoryRefusal>,
-    /// Number of connections that stayed on their socket although both sides had agreed to shared
-    /// memory.
+    /// Number of connections that stayed on their socket because shared memory failed, although
+    /// this side allows it.
     pub failed: u64,
     /// Number of times that the sleeping agent was woken.
     pub doorbells: u64,

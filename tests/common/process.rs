@@ -76,8 +76,19 @@ pub struct AgentProcess {
 impl AgentProcess {
     /// Starts an agent and waits until it listens. Returns the time of that as well.
     pub async fn start(socket: &Path) -> (Self, Instant) {
+        Self::start_as("agent_process", &[], socket).await
+    }
+
+    /// Like [`AgentProcess::start`], with the name of the ignored test that is the agent, and with
+    /// environment variables.
+    pub async fn start_as(
+        test: &str,
+        variables: &[(&str, &str)],
+        socket: &Path,
+    ) -> (Self, Instant) {
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["agent_process", "--ignored", "--nocapture"])
+            .args([test, "--ignored", "--nocapture"])
+            .envs(variables.iter().copied())
             .env(SOCKET, socket)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

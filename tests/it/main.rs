@@ -99,9 +99,13 @@ mod reverse_tls;
 mod scraping;
 mod shared_memory;
 #[cfg(target_os = "linux")]
+mod shared_memory_faults;
+#[cfg(target_os = "linux")]
 mod shared_memory_kills;
 #[cfg(target_os = "linux")]
 mod shared_memory_liars;
+#[cfg(target_os = "linux")]
+mod shared_memory_stress;
 mod shutdown;
 mod single_threaded_runtimes;
 mod take_over;

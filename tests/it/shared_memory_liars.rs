@@ -26,12 +26,13 @@ const RING: u64 = 64 * 1024;
 /// Offsets of words in the control page.
 const HEAD: u64 = 0;
 const TAIL: u64 = 128;
+const WAKE_AT: u64 = 256;
 
 /// An agent's end of a connection, up to the exchange of descriptors.
 struct Liar {
     socket: UnixStream,
-    /// The proxy's memory, which is kept so that the proxy has a peer.
-    _memory: OwnedFd,
+    /// The proxy's memory, which this side can read.
+    of_proxy: OwnedFd,
 }
 
 impl Liar {
@@ -55,7 +56,7 @@ impl Liar {
         let memory = receive_descriptor(&socket);
         Self {
             socket,
-            _memory: memory,
+            of_proxy: memory,
         }
     }
 
@@ -75,6 +76,13 @@ impl Liar {
             Ok(()) => Some(confirmation[5]),
             Err(_) => None,
         }
+    }
+
+    /// Returns a word of the proxy's.
+    fn word_of_proxy(&self, word: u64) -> u64 {
+        let mut value = [0; 8];
+        assert_eq!(rustix::io::pread(&self.of_proxy, &mut value, word), Ok(8));
+        u64::from_ne_bytes(value)
     }
 
     /// Waits until the proxy has closed the connection.
@@ -248,6 +256,38 @@ async fn impossible_positions_end_the_connection() {
         join(liar).await;
         drop(pool);
     }
+}
+
+/// Frames arrive whole although their bytes are published one by one.
+#[tokio::test]
+async fn frames_are_joined_from_single_bytes() {
+    let lie = |mut liar: Liar| {
+        let memory = honest();
+        assert_eq!(liar.answer(&[memory.as_fd()]), Some(1));
+        let pings = (1..=3).flat_map(|number| frame(0x41, &[number; 40]));
+        for (at, byte) in (0..).zip(pings) {
+            assert_eq!(rustix::io::pwrite(&memory, &[byte], CONTROL + at), Ok(1));
+            set(&memory, HEAD, at + 1);
+            if liar.word_of_proxy(WAKE_AT) == at {
+                liar.socket.write_all(&[0]).unwrap();
+            }
+        }
+        let pongs = [1, 2, 3].map(|number| frame(0x42, &[number; 40])).concat();
+        let deadline = Instant::now() + TEST_TIMEOUT;
+        while Instant::now() < deadline {
+            let mut written = vec![0; liar.word_of_proxy(HEAD) as usize];
+            let read = rustix::io::pread(&liar.of_proxy, &mut written, CONTROL);
+            assert_eq!(read, Ok(written.len()));
+            if written.windows(pongs.len()).any(|bytes| bytes == pongs) {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        false
+    };
+    let (added, _pool, liar, _folder) = with_liar(lie).await;
+    added.unwrap();
+    assert!(join(liar).await, "the pings are not answered");
 }
 
 /// Bytes that are no frames end the connection as on a socket.

@@ -15,12 +15,13 @@ use crate::transport::socket::{SocketReceiver, UnixReadHalf};
 use crate::wire::{FrameBuffer, MAX_HANDSHAKE_LEN, SHARED_MEMORY};
 use bytes::BytesMut;
 use futures_util::future::BoxFuture;
+use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
 };
 use std::future::poll_fn;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -33,6 +34,8 @@ const MAX_USED: usize = 4;
 
 /// Bytes of handshake messages that are read at once.
 const READ_SIZE: usize = 4096;
+
+const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
 /// The receiving half of a Unix socket that may be replaced by shared memory.
 pub(crate) struct UpgradableReceiver<R> {
@@ -86,14 +89,15 @@ impl<R: UnixReadHalf> LinkReceiver for UpgradableReceiver<R> {
         }
     }
 
-    fn begin_upgrade(&mut self) -> Option<Box<dyn LinkUpgrade>> {
-        let second = self.plain.0.socket().try_clone_to_owned().ok()?;
+    fn begin_upgrade(&mut self) -> Result<Box<dyn LinkUpgrade>, SharedMemoryRefusal> {
+        let second = self.plain.0.socket().try_clone_to_owned();
+        let bell = second.and_then(|second| Bell::new(second.into()));
         let upgrading = Arc::new(Upgrading {
-            bell: Arc::new(Bell::new(second.into()).ok()?),
+            bell: Arc::new(bell.map_err(|error| refusal_of(&error))?),
             kept: Mutex::default(),
         });
         self.upgrading = Arc::downgrade(&upgrading);
-        Some(Box::new(SocketUpgrade(upgrading)))
+        Ok(Box::new(SocketUpgrade(upgrading)))
     }
 }
 
@@ -127,23 +131,76 @@ impl Upgrading {
         }
     }
 
-    /// Sends one message of the exchange. The socket has room, as nothing else is being sent.
-    fn send_message(&self, is_yes: bool, file: Option<&OwnedFd>) -> Result<(), LinkError> {
-        let frame = [0, 0, 0, 2, SHARED_MEMORY, is_yes.into()];
-        let descriptors = file.map(|file| [file.as_fd()]);
+    /// Sends a yes with the descriptor of what this side has made, or a no. It is a no as well if
+    /// the system does not send the descriptor.
+    fn send_made<T>(
+        &self,
+        made: Result<(T, OwnedFd), SharedMemoryRefusal>,
+    ) -> Result<Result<T, SharedMemoryRefusal>, LinkError> {
+        let made = made.and_then(|(made, file)| match self.send_descriptor(&file) {
+            Ok(()) => Ok(made),
+            Err(_) => Err(SharedMemoryRefusal::NotSent),
+        });
+        if made.is_err() {
+            self.send_message(false)?;
+        }
+        Ok(made)
+    }
+
+    fn send_descriptor(&self, file: &OwnedFd) -> io::Result<()> {
+        let descriptors = [file.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if let Some(descriptors) = &descriptors {
-            ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
-        }
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+        let frame = frame(true);
         let pieces = [IoSlice::new(&frame)];
-        let sent = rustix::net::sendmsg(self.bell.socket(), &pieces, &mut ancillary, flags);
-        match sent.map_err(io::Error::from)? {
-            sent if sent == frame.len() => Ok(()),
-            _ => Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+        let sent = rustix::net::sendmsg(self.bell.socket(), &pieces, &mut ancillary, SEND_FLAGS);
+        check_whole(sent?, &frame)
+    }
+
+    /// Sends one message of the exchange, in a way that a sandbox allows which forbids descriptors.
+    /// The socket has room, as nothing else is being sent.
+    fn send_message(&self, is_yes: bool) -> io::Result<()> {
+        let frame = frame(is_yes);
+        let sent = rustix::net::send(self.bell.socket(), &frame, SEND_FLAGS);
+        check_whole(sent?, &frame)
+    }
+
+    /// Maps the peer's memory. A descriptor that is not what the peer says is an error.
+    fn map(
+        &self,
+        kept: Kept,
+        terms: &Terms,
+    ) -> Result<Result<PeerRegion, SharedMemoryRefusal>, LinkError> {
+        let Kept::One(file) = kept else {
+            return Ok(Err(self.why_missing()));
+        };
+        match PeerRegion::map(&file, terms.peer_bytes) {
+            Ok(peer) => Ok(Ok(peer)),
+            Err(NotMapped::System) => Ok(Err(SharedMemoryRefusal::System)),
+            Err(NotMapped::Invalid(reason)) => Err(LinkError::SharedMemory(reason)),
         }
     }
+
+    /// Returns why the peer's descriptor did not arrive. The system itself does not say it.
+    fn why_missing(&self) -> SharedMemoryRefusal {
+        match self.bell.socket().try_clone() {
+            Err(error) if is_out_of_descriptors(&error) => SharedMemoryRefusal::OpenFiles,
+            _ => SharedMemoryRefusal::NoDescriptor,
+        }
+    }
+}
+
+/// Returns a message of the exchange.
+fn frame(is_yes: bool) -> [u8; 6] {
+    [0, 0, 0, 2, SHARED_MEMORY, is_yes.into()]
+}
+
+fn check_whole(sent: usize, frame: &[u8]) -> io::Result<()> {
+    if sent < frame.len() {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    Ok(())
 }
 
 /// Receives bytes, and keeps the descriptors that come with them.
@@ -152,12 +209,17 @@ fn receive(socket: &UnixStream, into: &mut BytesMut, kept: &mut Kept) -> io::Res
     let room = (into.capacity() - into.len()).min(READ_SIZE);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received = rustix::net::recvmsg(
-        socket,
-        &mut [IoSliceMut::new(&mut bytes[..room])],
-        &mut ancillary,
-        RecvFlags::CMSG_CLOEXEC,
-    )?;
+    let mut pieces = [IoSliceMut::new(&mut bytes[..room])];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let received = match rustix::net::recvmsg(socket, &mut pieces, &mut ancillary, flags) {
+        // A sandbox forbids descriptors, and so this call.
+        Err(Errno::PERM | Errno::ACCESS | Errno::NOSYS) => {
+            let received = (&mut &*socket).read(&mut bytes[..room])?;
+            into.extend_from_slice(&bytes[..received]);
+            return Ok(received);
+        }
+        received => received?,
+    };
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {
             for descriptor in descriptors {
@@ -192,38 +254,34 @@ impl LinkUpgrade for SocketUpgrade {
 
 impl SocketUpgrade {
     async fn of_proxy(self, buffer: &mut FrameBuffer, terms: Terms) -> Result<Upgraded, LinkError> {
-        let made = make(&terms);
-        let file = made.as_ref().ok().map(|(_, file)| file);
-        self.0.send_message(file.is_some(), file)?;
+        let own = self.0.send_made(make(&terms))?;
         let (is_yes, kept) = self.0.receive_message(buffer).await?;
-        let own = match made {
-            Ok((own, _)) => own,
+        let own = match own {
+            Ok(own) => own,
             Err(refusal) => return Ok(Err(refusal)),
         };
         if !is_yes {
             return Ok(Err(SharedMemoryRefusal::ByPeer));
         }
-        let peer = map(kept, &terms)?;
-        self.0.send_message(peer.is_ok(), None)?;
+        let peer = self.0.map(kept, &terms)?;
+        self.0.send_message(peer.is_ok())?;
         Ok(peer.map(|peer| self.finish(own, peer, terms, buffer)))
     }
 
     async fn of_agent(self, buffer: &mut FrameBuffer, terms: Terms) -> Result<Upgraded, LinkError> {
         let (is_yes, kept) = self.0.receive_message(buffer).await?;
         if !is_yes {
-            self.0.send_message(false, None)?;
+            self.0.send_message(false)?;
             return Ok(Err(SharedMemoryRefusal::ByPeer));
         }
-        let peer = map(kept, &terms)?;
-        let (peer, (own, file)) = match peer.and_then(|peer| Ok((peer, make(&terms)?))) {
+        let made = self.0.map(kept, &terms)?.and_then(|peer| {
+            let (own, file) = make(&terms)?;
+            Ok(((peer, own), file))
+        });
+        let (peer, own) = match self.0.send_made(made)? {
             Ok(both) => both,
-            Err(refusal) => {
-                self.0.send_message(false, None)?;
-                return Ok(Err(refusal));
-            }
+            Err(refusal) => return Ok(Err(refusal)),
         };
-        self.0.send_message(true, Some(&file))?;
-        drop(file);
         let (is_confirmed, _) = self.0.receive_message(buffer).await?;
         if !is_confirmed {
             return Ok(Err(SharedMemoryRefusal::ByPeer));
@@ -256,7 +314,7 @@ fn make(terms: &Terms) -> Result<(OwnSide, OwnedFd), SharedMemoryRefusal> {
     let charge = charge(&terms.memory, terms.own_bytes + terms.peer_bytes)
         .ok_or(SharedMemoryRefusal::MemoryLimit)?;
     let made = region::create(terms.own_bytes);
-    let (words, ring, file) = made.map_err(|_| SharedMemoryRefusal::System)?;
+    let (words, ring, file) = made.map_err(|error| refusal_of(&error))?;
     let own = OwnSide {
         words,
         ring,
@@ -271,14 +329,17 @@ fn charge(memory: &MemoryBudget, bytes: usize) -> Option<MemoryCharge> {
     is_free.then(|| memory.try_charge(bytes)).flatten()
 }
 
-/// Maps the peer's memory. A descriptor that is not what the peer says is an error.
-fn map(kept: Kept, terms: &Terms) -> Result<Result<PeerRegion, SharedMemoryRefusal>, LinkError> {
-    let Kept::One(file) = kept else {
-        return Ok(Err(SharedMemoryRefusal::NoDescriptor));
-    };
-    match PeerRegion::map(&file, terms.peer_bytes) {
-        Ok(peer) => Ok(Ok(peer)),
-        Err(NotMapped::System) => Ok(Err(SharedMemoryRefusal::System)),
-        Err(NotMapped::Invalid(reason)) => Err(LinkError::SharedMemory(reason)),
+/// Returns why the connection stays on its socket after this error of the system.
+fn refusal_of(error: &io::Error) -> SharedMemoryRefusal {
+    if is_out_of_descriptors(error) {
+        return SharedMemoryRefusal::OpenFiles;
     }
+    SharedMemoryRefusal::System
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE)
+    )
 }

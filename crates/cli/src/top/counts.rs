@@ -6,7 +6,7 @@ use prometheus_parse::{Sample, Scrape, Value};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Connections that stayed on their socket although both sides had agreed to shared memory.
+/// Connections that stayed on their socket because shared memory failed.
 const REFUSED: &str = "shared_memory_failures_total";
 
 /// Counters of connections through shared memory.
