@@ -506,6 +506,7 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
                 .link
                 .sender
                 .try_send(&mut self.unsent, &recycle)?;
+            self.parts.link.sender.ring();
             if self.unsent.is_empty() {
                 self.unsent_bytes = 0;
                 self.keep_buffer(recycled.take());

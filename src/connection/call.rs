@@ -227,14 +227,18 @@ impl PendingCall {
 
     /// Sends the frames in the send queue, from this task or the writer task.
     ///
-    /// If no other call is pending, or the link is cheap, this task sends, which saves waking
-    /// another. Otherwise the writer task sends the frames of several callers with one system call.
+    /// If no other call is pending, this task sends, which saves waking another. Otherwise the
+    /// writer task makes the system call for several callers: it sends their frames, or wakes the
+    /// peer after they were sent over a cheap link.
     fn flush(&self) {
         let connection = self.connection();
-        if !connection.outbound.is_cheap && connection.calls.slots.has_several() {
-            connection.outbound.queue.request_writer();
-        } else {
+        let outbound = &connection.outbound;
+        if !connection.calls.slots.has_several() {
             connection.send_now();
+        } else if outbound.is_cheap {
+            connection.end_on_error(outbound.send_and_ring_later());
+        } else {
+            outbound.queue.request_writer();
         }
     }
 

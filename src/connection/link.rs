@@ -29,6 +29,15 @@ pub(crate) trait LinkSender: Send + Sync + 'static {
     /// If the batch is not empty afterwards, the link is full.
     fn try_send(&self, batch: &mut Batch, recycle: &dyn Fn(Vec<u8>)) -> Result<(), LinkError>;
 
+    /// Returns whether the peer sleeps and has to be woken for what was sent.
+    fn has_to_ring(&self) -> bool {
+        false
+    }
+
+    /// Wakes the peer if it sleeps and something was sent. Has to follow [`LinkSender::try_send`];
+    /// links that wake the peer by sending do nothing.
+    fn ring(&self) {}
+
     /// Polls until the link can take more. One task may wait at a time.
     fn poll_room(&self, cx: &mut Context<'_>) -> LinkPoll<()>;
 

@@ -78,7 +78,7 @@ use call::is_answer;
 use calls::{Calls, Command};
 use flow::FlowState;
 use health::ConnectionHealth;
-use link::LinkSender;
+use link::{LinkError, LinkSender};
 use outbound::Outbound;
 use pings::Pings;
 use slots::{Completer, Matching, OpenError, SlotTable, Ticket};
@@ -425,7 +425,11 @@ impl Connection {
 
     /// Sends the frames in the send queue from the caller's task, if it can.
     fn send_now(&self) {
-        if let Err(error) = self.outbound.send_now() {
+        self.end_on_error(self.outbound.send_now());
+    }
+
+    fn end_on_error(&self, sent: Result<(), LinkError>) {
+        if let Err(error) = sent {
             self.close_on_error(&error);
         }
     }

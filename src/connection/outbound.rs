@@ -35,6 +35,22 @@ impl Outbound {
     /// if another task is sending or the link is full. Over a cheap link, a task that is sending
     /// sends these frames too.
     pub(super) fn send_now(&self) -> Result<(), LinkError> {
+        self.drain()?;
+        self.link.ring();
+        Ok(())
+    }
+
+    /// Like [`Outbound::send_now`], but leaves it to the writer task to wake the peer, so that
+    /// callers that are ready add their frames first.
+    pub(super) fn send_and_ring_later(&self) -> Result<(), LinkError> {
+        self.drain()?;
+        if self.link.has_to_ring() {
+            self.queue.request_writer();
+        }
+        Ok(())
+    }
+
+    fn drain(&self) -> Result<(), LinkError> {
         match self.queue.drain(&*self.link)? {
             Drained::Empty => {}
             Drained::Busy if self.is_cheap => {}
@@ -94,7 +110,9 @@ pub(crate) async fn run_writer(connection: Arc<Connection>) {
 async fn send_all(connection: &Connection) -> Result<(), LinkError> {
     let Outbound { queue, link, .. } = &connection.outbound;
     while connection.lifecycle.is_open() {
-        match queue.drain(&**link)? {
+        let drained = queue.drain(&**link)?;
+        link.ring();
+        match drained {
             Drained::Empty => return Ok(()),
             Drained::Busy => yield_now().await,
             Drained::NoRoom => wait_for_room(connection).await?,
@@ -105,13 +123,18 @@ async fn send_all(connection: &Connection) -> Result<(), LinkError> {
 
 /// Waits until the link has room or the connection ends.
 async fn wait_for_room(connection: &Connection) -> Result<(), LinkError> {
+    let Outbound { queue, link, .. } = &connection.outbound;
     poll_fn(|cx| {
-        // Registers the waker that `Connection::close` wakes.
-        let _ = connection.outbound.queue.poll_requested(cx);
+        // Registers the waker that `Connection::close` wakes. Over a cheap link, callers go on
+        // sending and may ask to wake the peer, without which there would never be room.
+        if queue.poll_requested(cx).is_ready() && connection.outbound.is_cheap {
+            queue.take_request();
+            link.ring();
+        }
         if !connection.lifecycle.is_open() {
             return Poll::Ready(Ok(()));
         }
-        connection.outbound.link.poll_room(cx)
+        link.poll_room(cx)
     })
     .await
 }

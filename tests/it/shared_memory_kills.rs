@@ -48,13 +48,8 @@ async fn call_until_failure(agent: Agent, caller: usize) -> (Instant, CallError)
     for call in 0.. {
         // Of all sizes, so that frames are cut anywhere.
         let uri = format!("/{caller}-{call}-{}", "x".repeat(call * 37 % 20_000));
-        // An exchange, since a pinned id would keep the connection, and so its memory.
         let id = format!("{caller}-{call}");
-        let answered = match agent.exchange(&id) {
-            Ok(mut exchange) => exchange.send(&request(&id, &uri)).await,
-            Err(error) => Err(error),
-        };
-        match answered {
+        match agent.send(&id, &request(&id, &uri)).await {
             Ok(answer) => assert_eq!(echoed(answer), uri, "an answer to another call"),
             Err(error) => return (Instant::now(), error),
         }

@@ -5,9 +5,7 @@ use super::region::{OwnRing, OwnWords, PeerRegion};
 use super::ring::{ImpossiblePosition, OwnMemory, PeerMemory, Reader, Word, Writer};
 use super::spin::{Spin, Wait};
 use crate::clock;
-use crate::connection::link::{
-    Batch, Halves, LinkError, LinkPoll, LinkReceiver, LinkSender, MAX_SLICES,
-};
+use crate::connection::link::{Batch, Halves, LinkError, LinkPoll, LinkReceiver, LinkSender};
 use crate::connection::{LinkCounters, Terms};
 use crate::lock::lock;
 use crate::memory::MemoryCharge;
@@ -16,7 +14,7 @@ use atomic_waker::AtomicWaker;
 use bytes::BytesMut;
 use rustix::thread::sched_getcpu;
 use std::hint::spin_loop;
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -38,13 +36,19 @@ pub(super) struct Rings {
     pub(super) terms: Terms,
 }
 
-/// State that both halves share. The mappings go with it.
-struct Shared {
+/// Mappings and descriptor of the link, which go with the last half that uses them.
+struct Held {
     words: OwnWords,
     peer: PeerRegion,
     bell: Arc<Bell>,
-    /// The writing half, which the task that sends holds for as long as it copies.
-    writing: Mutex<Writing>,
+    _charge: MemoryCharge,
+}
+
+/// State that both halves share.
+struct Shared {
+    /// The writing half, which the task that sends holds for as long as it copies. `None` once the
+    /// link is closed: whoever still knows the sending half must not keep memory and descriptor.
+    writing: Mutex<Option<Writing>>,
     counters: Arc<LinkCounters>,
     /// Wakes the task that waits for room. The receiving half hears the doorbell for it.
     room_waker: AtomicWaker,
@@ -52,11 +56,14 @@ struct Shared {
     wants_room: AtomicBool,
     /// Wakes the task that receives.
     receive_waker: AtomicWaker,
-    /// Set while the receiving half sleeps because nothing was expected, although it might wait
-    /// without sleeping otherwise.
+    /// Set while the receiving half sleeps because nothing was expected, and would wait without
+    /// sleeping otherwise.
     could_spin: AtomicBool,
     /// Cleared when the peer is woken, and set when it sends.
     is_peer_awake: AtomicBool,
+    /// Set while the peer sleeps although it has something to take. Whoever sends sets it, and the
+    /// same task rings or asks the writer task to.
+    has_to_ring: AtomicBool,
     /// Set once the socket has ended.
     has_ended: AtomicBool,
     /// Time at which the peer was last woken, in nanoseconds since `began`; 0 once it has sent.
@@ -64,22 +71,25 @@ struct Shared {
     began: Instant,
     /// Doorbells that the peer was asked for, in all.
     doorbells_due: AtomicU64,
-    _charge: MemoryCharge,
 }
 
 struct Writing {
     writer: Writer,
     ring: OwnRing,
+    held: Arc<Held>,
 }
 
 struct RingSender(Arc<Shared>);
 
 struct RingReceiver {
     shared: Arc<Shared>,
+    held: Arc<Held>,
     reader: Reader,
     spin: Spin,
     /// Position at which this side last asked to be woken.
     asked_at: Option<u64>,
+    /// The processor that this side last published, plus 1.
+    processor: u64,
     /// Doorbells that were heard, in all.
     heard: u64,
 }
@@ -87,31 +97,37 @@ struct RingReceiver {
 /// Makes the halves of a link.
 pub(super) fn split(rings: Rings) -> Halves {
     let now = clock::now();
-    let shared = Arc::new(Shared {
+    let held = Arc::new(Held {
         words: rings.words,
         peer: rings.peer,
         bell: rings.bell,
-        writing: Mutex::new(Writing {
+        _charge: rings.charge,
+    });
+    let shared = Arc::new(Shared {
+        writing: Mutex::new(Some(Writing {
             writer: Writer::default(),
             ring: rings.ring,
-        }),
+            held: Arc::clone(&held),
+        })),
         counters: rings.terms.counters,
         room_waker: AtomicWaker::new(),
         wants_room: AtomicBool::new(false),
         receive_waker: AtomicWaker::new(),
         could_spin: AtomicBool::new(false),
         is_peer_awake: AtomicBool::new(false),
+        has_to_ring: AtomicBool::new(false),
         has_ended: AtomicBool::new(false),
         woken_at: AtomicU64::new(0),
         began: now,
         doorbells_due: AtomicU64::new(SPARE_DOORBELLS),
-        _charge: rings.charge,
     });
     let receiver = RingReceiver {
         shared: Arc::clone(&shared),
+        held,
         reader: Reader::default(),
         spin: Spin::new(rings.terms.mode, now),
         asked_at: None,
+        processor: 0,
         heard: 0,
     };
     (Box::new(RingSender(shared)), Box::new(receiver))
@@ -125,11 +141,19 @@ impl From<ImpossiblePosition> for LinkError {
 
 impl Shared {
     /// Wakes the peer, which sleeps.
-    fn ring(&self) {
+    fn ring(&self, bell: &Bell) {
         self.is_peer_awake.store(false, Ordering::Relaxed);
         self.woken_at.store(self.nanoseconds(), Ordering::Relaxed);
         self.counters.note(|counters| &counters.doorbells);
-        self.bell.ring();
+        bell.ring();
+    }
+
+    /// Returns the socket, unless the link is closed.
+    fn bell(&self) -> Option<Arc<Bell>> {
+        let writing = lock(&self.writing);
+        writing
+            .as_ref()
+            .map(|writing| Arc::clone(&writing.held.bell))
     }
 
     fn nanoseconds(&self) -> u64 {
@@ -139,7 +163,7 @@ impl Shared {
 
     fn check_open(&self) -> Result<(), LinkError> {
         if self.has_ended.load(Ordering::Acquire) {
-            return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
+            return Err(closed());
         }
         Ok(())
     }
@@ -154,9 +178,9 @@ impl Shared {
         if !self.wants_room.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let has_room = {
-            let Writing { writer, .. } = &mut *lock(&self.writing);
-            writer.has_room(&self.words, &self.peer)?
+        let has_room = match &mut *lock(&self.writing) {
+            Some(Writing { writer, held, .. }) => writer.has_room(&held.words, &held.peer)?,
+            None => true,
         };
         if has_room {
             self.room_waker.wake();
@@ -173,13 +197,12 @@ impl LinkSender for RingSender {
         let shared = &*self.0;
         shared.check_open()?;
         let wakes = {
-            let Writing { writer, ring } = &mut *lock(&shared.writing);
-            writer.rewind(&shared.words, &shared.peer)?;
-            write_batch(shared, writer, ring, batch, recycle)?;
-            writer.publish(&shared.words, &shared.peer)
+            let mut writing = lock(&shared.writing);
+            let writing = writing.as_mut().ok_or_else(closed)?;
+            writing.write_batch(batch, recycle)?
         };
         if wakes {
-            shared.ring();
+            shared.has_to_ring.store(true, Ordering::Relaxed);
         }
         if shared.could_spin.load(Ordering::Relaxed)
             && shared.could_spin.swap(false, Ordering::Relaxed)
@@ -189,15 +212,30 @@ impl LinkSender for RingSender {
         Ok(())
     }
 
+    fn has_to_ring(&self) -> bool {
+        self.0.has_to_ring.load(Ordering::Relaxed)
+    }
+
+    fn ring(&self) {
+        let shared = &*self.0;
+        if shared.has_to_ring.load(Ordering::Relaxed)
+            && shared.has_to_ring.swap(false, Ordering::Relaxed)
+            && let Some(bell) = shared.bell()
+        {
+            shared.ring(&bell);
+        }
+    }
+
     fn poll_room(&self, cx: &mut Context<'_>) -> LinkPoll<()> {
         let shared = &*self.0;
         shared.room_waker.register(cx.waker());
         shared.wants_room.store(true, Ordering::Relaxed);
         shared.check_open()?;
         let has_room = {
-            let Writing { writer, .. } = &mut *lock(&shared.writing);
+            let mut writing = lock(&shared.writing);
+            let Writing { writer, held, .. } = writing.as_mut().ok_or_else(closed)?;
             shared.doorbells_due.fetch_add(1, Ordering::Relaxed);
-            writer.has_room_or_asks(&shared.words, &shared.peer)?
+            writer.has_room_or_asks(&held.words, &held.peer)?
         };
         if !has_room {
             return Poll::Pending;
@@ -207,11 +245,14 @@ impl LinkSender for RingSender {
     }
 
     fn close(&self) {
-        self.0.bell.shut_down();
+        if let Some(writing) = lock(&self.0.writing).take() {
+            writing.held.bell.shut_down();
+        }
     }
 
     fn is_peer_gone(&self) -> bool {
-        is_hung_up(self.0.bell.socket())
+        let bell = self.0.bell();
+        bell.is_none_or(|bell| is_hung_up(bell.socket()))
     }
 
     fn is_cheap(&self) -> bool {
@@ -230,32 +271,33 @@ impl Drop for RingSender {
     }
 }
 
-/// Copies as much of a batch as there is room for.
-fn write_batch(
-    shared: &Shared,
-    writer: &mut Writer,
-    ring: &mut OwnRing,
-    batch: &mut Batch,
-    recycle: &dyn Fn(Vec<u8>),
-) -> Result<(), ImpossiblePosition> {
-    while !batch.is_empty() {
-        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-        let filled = batch.fill(&mut slices);
-        let (mut written, mut is_full) = (0, false);
-        for slice in &slices[..filled] {
-            let count = writer.write(&shared.words, ring, &shared.peer, slice)?;
+impl Writing {
+    /// Copies as much of a batch as there is room for, and publishes it. Returns whether the peer
+    /// sleeps and has to be woken.
+    fn write_batch(
+        &mut self,
+        batch: &mut Batch,
+        recycle: &dyn Fn(Vec<u8>),
+    ) -> Result<bool, ImpossiblePosition> {
+        let Self { writer, ring, held } = self;
+        let Held { words, peer, .. } = &**held;
+        writer.rewind(words, peer)?;
+        let mut written = 0;
+        for piece in batch.pieces() {
+            let count = writer.write(words, ring, peer, piece)?;
             written += count;
-            is_full = count < slice.len();
-            if is_full {
+            if count < piece.len() {
                 break;
             }
         }
         batch.advance(written, recycle);
-        if is_full {
-            break;
-        }
+        Ok(writer.publish(words, peer))
     }
-    Ok(())
+}
+
+/// Returns the error of sending on a closed link.
+fn closed() -> LinkError {
+    io::Error::from(io::ErrorKind::BrokenPipe).into()
 }
 
 impl RingReceiver {
@@ -263,14 +305,15 @@ impl RingReceiver {
     fn take(&mut self, into: &mut BytesMut) -> Result<usize, LinkError> {
         let Self {
             shared,
+            held,
             reader,
             spin,
             ..
         } = self;
         let limit = (into.capacity() - into.len()).min(MAX_TAKEN);
-        let taken = reader.take(&shared.words, &shared.peer, into, limit)?;
+        let taken = reader.take(&held.words, &held.peer, into, limit)?;
         if taken.wakes {
-            shared.ring();
+            shared.ring(&held.bell);
         }
         if taken.bytes > 0 {
             spin.received();
@@ -291,18 +334,18 @@ impl RingReceiver {
     fn poll_spin(&mut self, cx: &mut Context<'_>) -> LinkPoll<bool> {
         let Self {
             shared,
+            held,
             reader,
             spin,
+            processor,
             ..
         } = self;
+        let Held { words, peer, .. } = &**held;
         let now = clock::now();
         let shares_processor = || {
-            let processor = processor();
+            publish_processor(processor, words);
             // A moment ago, as the peer does not publish it later than it sleeps.
-            shared
-                .words
-                .store(Word::Processor, processor, Ordering::Relaxed);
-            shared.peer.load(Word::Processor) == processor
+            peer.load(Word::Processor) == *processor
         };
         let link = Arc::as_ptr(shared) as usize;
         match spin.next(link, now, shares_processor) {
@@ -318,7 +361,7 @@ impl RingReceiver {
             }
         }
         for _ in 0..spin.looks() {
-            if reader.available(&shared.peer)? > 0 {
+            if reader.available(peer)? > 0 {
                 return Poll::Ready(Ok(true));
             }
             spin_loop();
@@ -329,20 +372,25 @@ impl RingReceiver {
 
     /// Asks the peer to wake this side. Returns `false` if there is something to take already.
     fn goes_to_sleep(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkError> {
-        let Self { shared, reader, .. } = self;
+        let Self {
+            shared,
+            held,
+            reader,
+            processor,
+            ..
+        } = self;
+        let Held { words, peer, .. } = &**held;
         shared.receive_waker.register(cx.waker());
-        shared
-            .could_spin
-            .store(self.spin.may_begin(), Ordering::Relaxed);
-        shared
-            .words
-            .store(Word::Processor, processor(), Ordering::Relaxed);
+        publish_processor(processor, words);
+        // Where both share a processor, the next event would only find that out again.
+        let could_spin = self.spin.may_begin() && peer.load(Word::Processor) != *processor;
+        shared.could_spin.store(could_spin, Ordering::Relaxed);
         let position = reader.position();
         if self.asked_at.replace(position) != Some(position) {
             // The peer may ring even if this side then finds that it need not sleep.
             shared.doorbells_due.fetch_add(1, Ordering::Relaxed);
         }
-        if !reader.goes_to_sleep(&shared.words, &shared.peer)? {
+        if !reader.goes_to_sleep(words, peer)? {
             return Ok(false);
         }
         shared.counters.note(|counters| &counters.sleeps);
@@ -351,7 +399,7 @@ impl RingReceiver {
 
     /// Polls for doorbells, which the task that waits for room is told about.
     fn poll_bell(&mut self, cx: &mut Context<'_>) -> LinkPoll<()> {
-        let heard = match self.shared.bell.poll_heard(cx) {
+        let heard = match self.held.bell.poll_heard(cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(heard) => heard?,
         };
@@ -412,7 +460,12 @@ impl LinkReceiver for RingReceiver {
     }
 }
 
-/// Returns the number of the processor that this runs on, plus 1.
-fn processor() -> u64 {
-    sched_getcpu() as u64 + 1
+/// Publishes the processor that this runs on, plus 1, if it is not `published`: a store takes the
+/// line of the word from the peer, which looks at it whenever it sends.
+fn publish_processor(published: &mut u64, words: &OwnWords) {
+    let processor = sched_getcpu() as u64 + 1;
+    if *published != processor {
+        *published = processor;
+        words.store(Word::Processor, processor, Ordering::Relaxed);
+    }
 }

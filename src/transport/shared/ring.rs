@@ -34,6 +34,10 @@ pub(crate) const NEVER: u64 = u64::MAX;
 /// than its deepest backlog needed.
 const REWIND_AFTER: u64 = 16 * 1024;
 
+/// Bytes after which a writer looks again whether the ring is empty. Each look takes the line of
+/// the peer's `Tail` from it.
+const REWIND_INTERVAL: u64 = 4 * 1024;
+
 /// Places of the full fences. Each pairs with one on the other side: of a writer that publishes and
 /// a reader that goes to sleep, at least one sees what the other stored before its fence. It is the
 /// same with a reader that takes and a writer that waits for room.
@@ -86,6 +90,8 @@ pub(crate) struct Writer {
     /// Position up to which bytes are published.
     published: u64,
     base: u64,
+    /// Position from which on it is worth a look whether the ring can be rewound.
+    rewind_at: u64,
     /// Last `Tail` of the peer that was read.
     tail: u64,
     /// `published` when the peer's `WakeAt` was last compared.
@@ -141,13 +147,16 @@ impl Writer {
         own: &impl OwnMemory,
         peer: &impl PeerMemory,
     ) -> Result<(), ImpossiblePosition> {
-        if self.head.wrapping_sub(self.base) < REWIND_AFTER.min(own.size() / 2) {
+        let distance = REWIND_AFTER.min(own.size() / 2);
+        if self.head < self.rewind_at || self.head.wrapping_sub(self.base) < distance {
             return Ok(());
         }
         self.read_tail(peer)?;
         if self.tail == self.head {
             self.base = self.head;
             own.store(Word::Base, self.base, Ordering::Relaxed);
+        } else {
+            self.rewind_at = self.head.wrapping_add(REWIND_INTERVAL.min(distance));
         }
         Ok(())
     }

@@ -54,7 +54,7 @@ pub(super) struct Spin {
     window: Duration,
     /// Waits that sleep at once after the next vain one.
     penalty: u32,
-    /// Waits that sleep at once from now on.
+    /// Waits that sleep at once from now on. Those that sleep because nothing is expected count.
     skipped: u32,
     /// Set by the owner of the link, if that knows; else something is expected after everything
     /// that was received.
@@ -135,6 +135,9 @@ impl Spin {
             return Wait::GiveUp;
         }
         if !expects || is_rationed() {
+            if self.expects.is_some() {
+                self.skipped = self.skipped.saturating_sub(1);
+            }
             return Wait::Sleep;
         }
         if !is_busy && self.skipped > 0 {
@@ -160,9 +163,10 @@ impl Spin {
         self.looks
     }
 
-    /// Returns whether a wait may begin as soon as the owner of the link expects something.
+    /// Returns whether a wait may begin once the owner of the link expects something, which it does
+    /// not yet.
     pub(super) fn may_begin(&self) -> bool {
-        self.expects.is_some() && self.skipped == 0 && !is_rationed()
+        self.expects == Some(false) && self.skipped == 0 && !is_rationed()
     }
 
     /// Lets other tasks run before the next look.
