@@ -33,12 +33,15 @@ pub(super) async fn accept_handshake<H: AgentHandler>(
     let request = HandshakeRequest::decode_for(encodings, &payload)?;
     let permit = place.await;
     let dialect = request.negotiate(encodings);
-    let response = handshake_response(handler, &request, encodings).await;
+    let mut response = handshake_response(handler, &request, encodings).await;
     let peer = request
+        .tollgate
         .shared_memory()
         .filter(|_| dialect.has_streams() && response.success);
     let offered = link.accept_shared_memory(shared_memory, peer);
-    let response = response.with_shared_memory(Offered::offer(&offered));
+    response
+        .tollgate
+        .set_shared_memory(Offered::offer(&offered));
     let payload = response.encode_for(encodings);
     link.send_handshake(MessageType::HandshakeResponse, &payload)
         .await?;

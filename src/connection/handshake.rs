@@ -64,7 +64,7 @@ pub(crate) async fn open(
     let payload = link.receive_handshake(&mut buffer, expected, name).await?;
     let response = HandshakeResponse::decode_for(offer.encodings, &payload)?;
     let dialect = check_response(&response, offer)?;
-    let peer = response.shared_memory();
+    let peer = response.tollgate.shared_memory();
     let upgraded = link.upgrade(offered, peer, &mut buffer, Side::Proxy, &agent.memory);
     let link_kind = upgraded.await?;
     let negotiated = NegotiatedParams {
@@ -146,8 +146,8 @@ pub(crate) struct HandshakeOffer<'a> {
 /// Encodes the request, without the settings if they would make it too large for agents of this
 /// crate. They are sent after the handshake in any case.
 fn encode_request(offer: HandshakeOffer<'_>, shared_memory: Option<&SharedMemoryOffer>) -> Vec<u8> {
-    let request = HandshakeRequest::new(offer.proxy_id, offer.encodings, offer.extensions)
-        .with_shared_memory(shared_memory);
+    let mut request = HandshakeRequest::new(offer.proxy_id, offer.encodings, offer.extensions);
+    request.tollgate.set_shared_memory(shared_memory);
     let with_config = request.clone().with_config(offer.config);
     let encoded = with_config.encode_for(offer.encodings);
     // A frame counts the type of its message.

@@ -1,7 +1,7 @@
 //! Handshake messages. They are JSON, or protobuf on gRPC connections.
 
 use super::decode::{DecodeError, DecodeErrorKind};
-use super::{Dialect, Encoding, Extension, SharedMemoryOffer};
+use super::{Dialect, Encoding, Extension, TollgateObject};
 use crate::protocol::{AgentCapabilities, AgentFeatures, AgentLimits, EventType, PROTOCOL_VERSION};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -25,9 +25,9 @@ pub(crate) struct HandshakeRequest {
     /// Not [`Encoding`]s, since an unknown name must not invalidate the message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) supported_encodings: Vec<String>,
-    /// Offer of the tollgate extension. Other implementations ignore this field.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) tollgate: Option<ExtensionOffer>,
+    /// Offer of the tollgate extension.
+    #[serde(default, skip_serializing_if = "TollgateObject::is_absent")]
+    pub(crate) tollgate: TollgateObject<ExtensionOffer>,
 }
 
 /// Versions of the tollgate extension that a proxy supports.
@@ -35,16 +35,12 @@ pub(crate) struct HandshakeRequest {
 pub(crate) struct ExtensionOffer {
     #[serde(default)]
     pub(super) versions: Vec<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) shared_memory: Option<SharedMemoryOffer>,
 }
 
 /// Version of the tollgate extension that an agent chose.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ExtensionChoice {
     pub(super) version: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) shared_memory: Option<SharedMemoryOffer>,
 }
 
 impl HandshakeRequest {
@@ -56,10 +52,9 @@ impl HandshakeRequest {
             proxy_version: env!("CARGO_PKG_VERSION").to_owned(),
             config: Value::Null,
             supported_encodings: encodings.iter().map(Encoding::to_string).collect(),
-            tollgate: (!extensions.is_empty()).then(|| ExtensionOffer {
+            tollgate: TollgateObject::from((!extensions.is_empty()).then(|| ExtensionOffer {
                 versions: extensions.iter().map(|version| version.number()).collect(),
-                shared_memory: None,
-            }),
+            })),
         }
     }
 
@@ -69,19 +64,6 @@ impl HandshakeRequest {
             config: config.cloned().unwrap_or_default(),
             ..self
         }
-    }
-
-    /// Adds an offer of shared memory, if the extension is offered.
-    pub(crate) fn with_shared_memory(mut self, offer: Option<&SharedMemoryOffer>) -> Self {
-        if let Some(extension) = &mut self.tollgate {
-            extension.shared_memory = offer.cloned();
-        }
-        self
-    }
-
-    /// Returns the proxy's offer of shared memory.
-    pub(crate) fn shared_memory(&self) -> Option<&SharedMemoryOffer> {
-        self.tollgate.as_ref()?.shared_memory.as_ref()
     }
 
     /// Chooses the dialect of the connection.
@@ -98,8 +80,9 @@ impl HandshakeRequest {
                 known.into_iter().find(|encoding| encoding.as_str() == name)
             })
             .unwrap_or(Encoding::Json);
-        let offered = self.tollgate.iter().flat_map(|offer| &offer.versions);
-        let extension = offered.copied().find_map(Extension::from_number);
+        let offer = self.tollgate.extension();
+        let mut offered = offer.into_iter().flat_map(|offer| &offer.versions);
+        let extension = offered.find_map(|&number| Extension::from_number(number));
         Dialect::new(encoding, extension)
     }
 
@@ -120,8 +103,8 @@ pub(crate) struct HandshakeResponse {
     pub(crate) error: Option<String>,
     #[serde(default)]
     pub(crate) encoding: Encoding,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) tollgate: Option<ExtensionChoice>,
+    #[serde(default, skip_serializing_if = "TollgateObject::is_absent")]
+    pub(crate) tollgate: TollgateObject<ExtensionChoice>,
 }
 
 impl HandshakeResponse {
@@ -132,24 +115,10 @@ impl HandshakeResponse {
             success: true,
             error: None,
             encoding: dialect.encoding,
-            tollgate: dialect.extension.map(|extension| ExtensionChoice {
+            tollgate: TollgateObject::from(dialect.extension.map(|extension| ExtensionChoice {
                 version: extension.number(),
-                shared_memory: None,
-            }),
+            })),
         }
-    }
-
-    /// Accepts an offer of shared memory, if the extension is used.
-    pub(crate) fn with_shared_memory(mut self, accepted: Option<&SharedMemoryOffer>) -> Self {
-        if let Some(extension) = &mut self.tollgate {
-            extension.shared_memory = accepted.cloned();
-        }
-        self
-    }
-
-    /// Returns the agent's acceptance of shared memory.
-    pub(crate) fn shared_memory(&self) -> Option<&SharedMemoryOffer> {
-        self.tollgate.as_ref()?.shared_memory.as_ref()
     }
 
     pub(crate) fn reject(capabilities: &AgentCapabilities, reason: &str) -> Self {
@@ -162,7 +131,7 @@ impl HandshakeResponse {
 
     /// Returns the version of the extension that the agent chose, if it chose one.
     pub(crate) fn extension(&self) -> Option<u64> {
-        self.tollgate.as_ref().map(|choice| choice.version)
+        self.tollgate.extension().map(|choice| choice.version)
     }
 }
 

@@ -64,7 +64,7 @@ pub(crate) use registration::{NotOffered, RegistrationRequest, RegistrationRespo
 pub use response::Answer;
 pub(crate) use response::{AnswerTo, encode_answer};
 pub(crate) use scratch::EventScratch;
-pub(crate) use shared_memory::{SHARED_MEMORY, SharedMemoryOffer};
+pub(crate) use shared_memory::{SHARED_MEMORY, SharedMemoryOffer, TollgateObject};
 pub(crate) use stream_id::StreamId;
 pub use value::MAX_DEPTH;
 pub use views::{HeadersView, RequestHeadersView, ResponseHeadersView};

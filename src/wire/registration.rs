@@ -2,7 +2,7 @@
 
 use super::decode::DecodeError;
 use super::handshake::{WireCapabilities, from_json, to_json};
-use super::{Dialect, Encoding, Extension, SharedMemoryOffer};
+use super::{Dialect, Encoding, Extension, TollgateObject};
 use crate::debug_fields::debug_fields;
 use crate::protocol::{AgentCapabilities, PROTOCOL_VERSION};
 use serde::de::IgnoredAny;
@@ -19,22 +19,20 @@ pub(crate) struct RegistrationRequest {
     /// Accepted with any content and ignored.
     #[serde(default, serialize_with = "serialize_null")]
     metadata: IgnoredAny,
-    /// Offer of the tollgate extension. Other implementations ignore this field.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    tollgate: Option<RegistrationOffer>,
+    /// Offer of the tollgate extension.
+    #[serde(default, skip_serializing_if = "TollgateObject::is_absent")]
+    pub(crate) tollgate: TollgateObject<RegistrationOffer>,
 }
 
 /// Versions of the tollgate extension and encodings that an agent supports, in order of preference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct RegistrationOffer {
+pub(crate) struct RegistrationOffer {
     #[serde(default)]
     versions: Vec<u64>,
     /// Names of encodings. Not [`Encoding`]s, since an unknown name must not invalidate the
     /// message.
     #[serde(default)]
     encodings: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    shared_memory: Option<SharedMemoryOffer>,
 }
 
 /// Proxy's response to a [`RegistrationRequest`].
@@ -49,18 +47,16 @@ pub(crate) struct RegistrationResponse {
     proxy_version: String,
     #[serde(default)]
     pub(crate) connection_id: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    tollgate: Option<RegistrationChoice>,
+    #[serde(default, skip_serializing_if = "TollgateObject::is_absent")]
+    pub(crate) tollgate: TollgateObject<RegistrationChoice>,
 }
 
 /// Version of the tollgate extension and encoding that a proxy chose.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct RegistrationChoice {
+pub(crate) struct RegistrationChoice {
     version: u64,
     #[serde(default)]
     encoding: Encoding,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    shared_memory: Option<SharedMemoryOffer>,
 }
 
 /// A choice by the proxy that the agent did not offer.
@@ -84,25 +80,11 @@ impl RegistrationRequest {
             capabilities: capabilities.into(),
             auth_token: token.map(str::to_owned),
             metadata: IgnoredAny,
-            tollgate: Some(RegistrationOffer {
+            tollgate: TollgateObject::from(Some(RegistrationOffer {
                 versions: Extension::ALL.map(Extension::number).into(),
                 encodings: encodings.iter().map(Encoding::to_string).collect(),
-                shared_memory: None,
-            }),
+            })),
         }
-    }
-
-    /// Adds an offer of shared memory.
-    pub(crate) fn with_shared_memory(mut self, offer: Option<&SharedMemoryOffer>) -> Self {
-        if let Some(extension) = &mut self.tollgate {
-            extension.shared_memory = offer.cloned();
-        }
-        self
-    }
-
-    /// Returns the agent's offer of shared memory.
-    pub(crate) fn shared_memory(&self) -> Option<&SharedMemoryOffer> {
-        self.tollgate.as_ref()?.shared_memory.as_ref()
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -125,7 +107,7 @@ impl RegistrationRequest {
     /// the encoding is JSON, the only one that the protocol has on reverse connections without the
     /// extension.
     pub(crate) fn negotiate(&self, accepted: &[Encoding], extensions: &[Extension]) -> Dialect {
-        let Some(offer) = &self.tollgate else {
+        let Some(offer) = self.tollgate.extension() else {
             return Dialect::zentinel(Encoding::Json);
         };
         let mut offered = offer.versions.iter().copied();
@@ -154,11 +136,10 @@ impl RegistrationResponse {
             proxy_id: proxy_id.to_owned(),
             proxy_version: env!("CARGO_PKG_VERSION").to_owned(),
             connection_id,
-            tollgate: dialect.extension.map(|extension| RegistrationChoice {
+            tollgate: TollgateObject::from(dialect.extension.map(|extension| RegistrationChoice {
                 version: extension.number(),
                 encoding: dialect.encoding,
-                shared_memory: None,
-            }),
+            })),
         }
     }
 
@@ -170,21 +151,8 @@ impl RegistrationResponse {
             proxy_id: String::new(),
             proxy_version: String::new(),
             connection_id: String::new(),
-            tollgate: None,
+            tollgate: TollgateObject::ABSENT,
         }
-    }
-
-    /// Accepts an offer of shared memory, if the extension is used.
-    pub(crate) fn with_shared_memory(mut self, accepted: Option<&SharedMemoryOffer>) -> Self {
-        if let Some(extension) = &mut self.tollgate {
-            extension.shared_memory = accepted.cloned();
-        }
-        self
-    }
-
-    /// Returns the proxy's acceptance of shared memory.
-    pub(crate) fn shared_memory(&self) -> Option<&SharedMemoryOffer> {
-        self.tollgate.as_ref()?.shared_memory.as_ref()
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -199,7 +167,7 @@ impl RegistrationResponse {
     ///
     /// Fails if the proxy chose an extension or encoding that was not offered.
     pub(crate) fn dialect(&self, offered: &[Encoding]) -> Result<Dialect, NotOffered> {
-        let Some(choice) = &self.tollgate else {
+        let Some(choice) = self.tollgate.extension() else {
             return Ok(Dialect::zentinel(Encoding::Json));
         };
         let extension = Extension::from_number(choice.version).ok_or(NotOffered::Extension)?;

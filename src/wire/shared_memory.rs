@@ -1,4 +1,4 @@
-//! The offer of shared memory in the `tollgate` object of handshakes and registrations.
+//! The `tollgate` object of handshakes and registrations, with the offer of shared memory in it.
 
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
@@ -39,6 +39,62 @@ impl SharedMemoryOffer {
             && self.bytes.is_power_of_two()
             && SIZES.contains(&self.bytes);
         is_known.then(|| usize::try_from(self.bytes).ok()).flatten()
+    }
+}
+
+/// The `tollgate` object of a message, if it has one. Other implementations ignore it.
+///
+/// It holds what the message says of the extension, and an offer of shared memory or its
+/// acceptance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct TollgateObject<T>(Option<Fields<T>>);
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Fields<T> {
+    #[serde(flatten)]
+    extension: T,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shared_memory: Option<SharedMemoryOffer>,
+}
+
+impl<T> TollgateObject<T> {
+    pub(super) const ABSENT: Self = Self(None);
+
+    /// Returns what the message says of the extension.
+    pub(super) fn extension(&self) -> Option<&T> {
+        self.0.as_ref().map(|fields| &fields.extension)
+    }
+
+    /// Returns the offer of shared memory, or its acceptance.
+    pub(crate) fn shared_memory(&self) -> Option<&SharedMemoryOffer> {
+        self.0.as_ref()?.shared_memory.as_ref()
+    }
+
+    /// Offers shared memory or accepts it, if the message speaks of the extension.
+    pub(crate) fn set_shared_memory(&mut self, offer: Option<&SharedMemoryOffer>) {
+        if let Some(fields) = &mut self.0 {
+            fields.shared_memory = offer.cloned();
+        }
+    }
+
+    pub(super) fn is_absent(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl<T> From<Option<T>> for TollgateObject<T> {
+    fn from(extension: Option<T>) -> Self {
+        Self(extension.map(|extension| Fields {
+            extension,
+            shared_memory: None,
+        }))
+    }
+}
+
+impl<T> Default for TollgateObject<T> {
+    fn default() -> Self {
+        Self::ABSENT
     }
 }
 

@@ -151,9 +151,9 @@ impl<H: AgentHandler> DialedConnection<H> {
         let token = settings.token.read().await?;
         let encodings = &self.sessions.limits.encodings;
         let offered = link.offer_shared_memory(self.sessions.limits.shared_memory);
-        let request =
-            RegistrationRequest::new(agent_id, &capabilities, token.as_deref(), encodings)
-                .with_shared_memory(Offered::offer(&offered));
+        let mut request =
+            RegistrationRequest::new(agent_id, &capabilities, token.as_deref(), encodings);
+        request.tollgate.set_shared_memory(Offered::offer(&offered));
         link.send_handshake(MessageType::HandshakeRequest, &request.encode())
             .await?;
 
@@ -174,7 +174,10 @@ impl<H: AgentHandler> DialedConnection<H> {
             NotOffered::Encoding => ConnectError::EncodingNotOffered,
             NotOffered::Extension => ConnectError::ExtensionNotOffered,
         })?;
-        let (peer, memory) = (response.shared_memory(), self.sessions.control.memory());
+        let (peer, memory) = (
+            response.tollgate.shared_memory(),
+            self.sessions.control.memory(),
+        );
         let upgraded = link.upgrade(offered, peer, &mut buffer, Side::Agent, memory);
         upgraded.await?;
         Ok(Registered {

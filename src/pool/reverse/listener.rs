@@ -320,14 +320,16 @@ impl ReverseConnectionListener {
         let config = known.map_or(&pool.inner.defaults, |agent| &agent.config);
         let dialect = request.negotiate(&config.encodings, config.extensions());
         let number = self.next_connection.fetch_add(1, Ordering::Relaxed);
-        let peer = request.shared_memory();
+        let peer = request.tollgate.shared_memory();
         let offered = link.accept_shared_memory(config.shared_memory(), peer);
-        let response = RegistrationResponse::accept(
+        let mut response = RegistrationResponse::accept(
             pool.inner.settings.proxy_id(),
             format!("{}-{number}", request.agent_id),
             dialect,
-        )
-        .with_shared_memory(Offered::offer(&offered));
+        );
+        response
+            .tollgate
+            .set_shared_memory(Offered::offer(&offered));
         link.send_handshake(MessageType::HandshakeResponse, &response.encode())
             .await?;
 

@@ -8,11 +8,12 @@ use crate::wire::handshake::{
     ExtensionChoice, ExtensionOffer, HandshakeRequest, HandshakeResponse, WireCapabilities,
     WireLimits,
 };
-use crate::wire::{Encoding, MessageType};
+use crate::wire::{Encoding, MessageType, TollgateObject};
 use serde_json::Value;
 
 pub(in crate::wire) fn encode_request(request: &HandshakeRequest) -> Vec<u8> {
-    let offered = request.tollgate.iter().flat_map(|offer| &offer.versions);
+    let offer = request.tollgate.extension();
+    let offered = offer.into_iter().flat_map(|offer| &offer.versions);
     let message = proto::HandshakeRequest {
         supported_versions: request.supported_versions.clone(),
         proxy_id: request.proxy_id.clone(),
@@ -39,10 +40,9 @@ pub(in crate::wire) fn decode_request(payload: &[u8]) -> Result<HandshakeRequest
         proxy_version: message.proxy_version,
         config: read_config(&message.config_json),
         supported_encodings: vec![Encoding::Protobuf.to_string()],
-        tollgate: (!versions.is_empty()).then_some(ExtensionOffer {
-            versions,
-            shared_memory: None,
-        }),
+        tollgate: TollgateObject::from(
+            (!versions.is_empty()).then_some(ExtensionOffer { versions }),
+        ),
     })
 }
 
@@ -65,7 +65,7 @@ fn read_config(text: &str) -> Value {
 pub(in crate::wire) fn encode_response(response: &HandshakeResponse) -> Vec<u8> {
     let capabilities = &response.capabilities;
     let limits = &capabilities.limits;
-    let version = response.tollgate.as_ref().map(|choice| choice.version);
+    let version = response.extension();
     let message = proto::HandshakeResponse {
         protocol_version: response.protocol_version,
         capabilities: Some(proto::AgentCapabilities {
@@ -109,10 +109,9 @@ fn to_response(message: proto::HandshakeResponse) -> Decoded<HandshakeResponse> 
         success: message.success,
         error: message.error,
         encoding: Encoding::Protobuf,
-        tollgate: message.tollgate_version.map(|version| ExtensionChoice {
+        tollgate: TollgateObject::from(message.tollgate_version.map(|version| ExtensionChoice {
             version: u64::from(version),
-            shared_memory: None,
-        }),
+        })),
     })
 }
 
