@@ -3,7 +3,7 @@
 import re
 import textwrap
 
-from . import envoy, optimisations, peers, proxy, zentinel
+from . import envoy, optimisations, peers, proxy, rings, zentinel
 from .results import Results
 from .tables import count, table
 
@@ -16,7 +16,10 @@ README_MARKS = ("<!-- figures: begin -->", "<!-- figures: end -->")
 
 
 def write(root, parts):
-    """Writes the sections whose figures come from these parts, and those without figures."""
+    """Writes the sections whose figures come from these parts, and those without figures.
+
+    Sections and documents whose figures were never measured are left out.
+    """
     results = Results(root)
     for template, path in documents(root):
         text = template.read_text()
@@ -25,9 +28,9 @@ def write(root, parts):
         present = sections(path.read_text()) if path.exists() else {}
         written = []
         for heading, section in sections(text).items():
-            if parts_of(section) <= set(parts) or heading not in present:
+            if parts_of(section) <= set(parts):
                 written.append(filled(section, results, root))
-            else:
+            elif heading in present:
                 written.append(present[heading])
         path.write_text("".join(written))
         print(f"written to {path.relative_to(root)}")
@@ -204,6 +207,13 @@ PLACEHOLDERS = {
     "zentinel_costs": ("zentinel", zentinel.costs),
     "zentinel_killed": ("zentinel", zentinel.killed),
     "zentinel_beside": ("zentinel", zentinel.beside),
+    "rings_run": ("rings", rings.run),
+    "rings_goals": ("rings", rings.goals),
+    **{
+        f"rings_{place}": ("rings", rings.figures(place))
+        for place in ("apart", "together", "neighbour", "resting")
+    },
+    "rings_ratios": ("rings", rings.ratios),
     "optimisations": ("optimisations", optimisations.section),
     "choosing_1": ("optimisations", optimisations.choosing_time("tollgate", 1)),
     "choosing_1_model": ("optimisations", optimisations.choosing_time("published", 1)),

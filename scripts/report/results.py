@@ -8,6 +8,7 @@ COMMANDS = {
     "proxy.json": "scripts/bench-proxy",
     "envoy.json": "scripts/bench-envoy",
     "zentinel.json": "scripts/bench-zentinel",
+    "rings.json": "scripts/bench-rings",
     "instructions.json": "scripts/bench-instructions",
     "latency.json": "profiling/latency",
     "allocations": "cargo nextest run --test 'alloc_*'",
@@ -38,6 +39,10 @@ class Results:
     @cached_property
     def zentinel(self):
         return self.read("zentinel.json")
+
+    @cached_property
+    def rings(self):
+        return self.read("rings.json")
 
     @cached_property
     def instructions(self):

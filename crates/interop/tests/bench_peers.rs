@@ -1,16 +1,18 @@
-//! `scripts/bench-peers` runs every subject in every setting and writes the documented result.
+//! `scripts/bench-peers` and `scripts/bench-rings` run every subject in every setting and write the
+//! documented results.
 
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/bench-peers");
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts");
 
 #[test]
 fn every_subject_is_measured_and_compared() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("peers.json");
-    let tables = run(&file);
+    let concurrency = ["--concurrency", "4"];
+    let tables = run("bench-peers", &concurrency, &file);
     let result: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
 
     let subjects = result["subjects"].as_array().unwrap();
@@ -39,11 +41,33 @@ fn every_subject_is_measured_and_compared() {
     }
 }
 
-/// Runs the script for as short a time as possible. Returns its output.
-fn run(output: &Path) -> String {
-    let done = Command::new(SCRIPT)
+#[test]
+fn shared_memory_is_measured_in_every_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rings.json");
+    let tables = run("bench-rings", &[], &file);
+    let result: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+
+    let rows = result["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 13 * 5 + 5, "`BusyPoll` in one place only");
+    for row in rows {
+        assert!(median(row, "requests_per_second") > 0.0, "{row}");
+        let counts_doorbells = !row["doorbells_per_request"].is_null();
+        let is_shared = text(&row["subject"]).starts_with("tollgate-shared");
+        assert_eq!(counts_doorbells, is_shared, "{row}");
+    }
+    for goal in result["goals"].as_array().unwrap() {
+        assert!(tables.contains(text(&goal["title"])), "{goal}");
+    }
+    assert_eq!(result["goals"].as_array().unwrap().len(), 16);
+}
+
+/// Runs a script for as short a time as possible. Returns its output.
+fn run(script: &str, options: &[&str], output: &Path) -> String {
+    let done = Command::new(Path::new(SCRIPTS).join(script))
         .args(["--quick", "--rounds", "1", "--seconds", "0.15"])
-        .args(["--concurrency", "4", "--no-build", "--output"])
+        .args(options)
+        .args(["--no-build", "--output"])
         .arg(output)
         .env(
             "TOLLGATE_BENCH_SUBJECT",

@@ -14,6 +14,9 @@ use tokio::task::JoinHandle;
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_PERIOD: Duration = Duration::from_millis(2);
 
+/// Environment variable with the processor that the agent's process is bound to.
+const PROCESSOR_VARIABLE: &str = "TOLLGATE_BENCH_AGENT_PROCESSOR";
+
 /// An agent, which ends when it is dropped.
 pub(crate) enum Agent {
     InProcess(JoinHandle<()>),
@@ -58,7 +61,16 @@ pub(crate) struct AgentProcess {
 impl AgentProcess {
     /// Starts the process. `words` are the arguments that precede the driver's role.
     pub(crate) fn start(words: &[&str], address: &impl ListenAddress) -> anyhow::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
+        let program = std::env::current_exe()?;
+        let mut command = match std::env::var_os(PROCESSOR_VARIABLE) {
+            Some(processor) => {
+                let mut bound = Command::new("taskset");
+                bound.arg("-c").arg(processor).arg(program);
+                bound
+            }
+            None => Command::new(program),
+        };
+        let mut child = command
             .args(words)
             .args(["serve", "--at"])
             .arg(address.to_argument())

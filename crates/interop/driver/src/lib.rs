@@ -23,6 +23,6 @@ mod usage;
 pub use address::{ListenAddress, reserve_port};
 pub use report::{Latencies, PerRequest, Report};
 pub use role::{MeasureArgs, Processes, Role, ServeArgs, run, runtime};
-pub use subject::{CONNECTIONS, Caller, Proxy, Subject};
+pub use subject::{CONNECTIONS, Caller, LinkCounts, Proxy, Subject};
 pub use tollgate_counting_alloc::CountingAlloc;
 pub use traffic::Traffic;

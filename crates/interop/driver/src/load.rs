@@ -3,7 +3,7 @@
 //! This code allocates nothing once it is warm, so that only the engine's allocations are counted.
 
 use crate::agent::Agent;
-use crate::subject::{Caller, Proxy};
+use crate::subject::{Caller, LinkCounts, Proxy};
 use crate::tally::Tally;
 use crate::usage::Usage;
 use anyhow::{Context, anyhow};
@@ -25,6 +25,14 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(10);
 /// Limit for the last calls once the measured time is over.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Duration of a run, and the pauses in it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    pub(crate) time: Duration,
+    /// Pause of each caller after each request.
+    pub(crate) rest: Option<Duration>,
+}
+
 /// Result of a run.
 pub(crate) struct Measurement {
     pub(crate) tally: Tally,
@@ -34,6 +42,8 @@ pub(crate) struct Measurement {
     pub(crate) own: Usage,
     /// Usage of the agent's process, if it has its own.
     pub(crate) agent: Option<Usage>,
+    /// Counts of the link on the proxy's side, if it counts.
+    pub(crate) link: Option<LinkCounts>,
 }
 
 /// Lets `concurrency` callers of `proxy` make requests for this time.
@@ -41,18 +51,18 @@ pub(crate) async fn drive<P: Proxy>(
     proxy: &P,
     agent: &mut Agent,
     concurrency: usize,
-    time: Duration,
+    Pace { time, rest }: Pace,
 ) -> anyhow::Result<Measurement> {
     let run = Arc::new(Run::default());
     let mut callers = JoinSet::new();
     for number in 0..concurrency {
-        callers.spawn(Arc::clone(&run).call(proxy.caller(number), number));
+        callers.spawn(Arc::clone(&run).call(proxy.caller(number), number, rest));
     }
     sleep(time.mul_f64(WARM_UP_SHARE)).await;
-    let before = Moment::now(agent)?;
+    let before = Moment::now(proxy, agent)?;
     run.measuring.store(true, Ordering::Relaxed);
     sleep(time).await;
-    let after = Moment::now(agent)?;
+    let after = Moment::now(proxy, agent)?;
     run.measuring.store(false, Ordering::Relaxed);
     run.end(callers).await;
     let run = Arc::into_inner(run).context("some callers did not end")?;
@@ -69,7 +79,12 @@ struct Run {
 }
 
 impl Run {
-    async fn call<C: Caller>(self: Arc<Self>, mut caller: C, number: usize) {
+    async fn call<C: Caller>(
+        self: Arc<Self>,
+        mut caller: C,
+        number: usize,
+        rest: Option<Duration>,
+    ) {
         let mut ids = Ids::new(number);
         while !self.over.load(Ordering::Relaxed) {
             let id = ids.next();
@@ -80,6 +95,9 @@ impl Run {
                     self.failed(&error);
                     sleep(PAUSE_AFTER_FAILURE).await;
                 }
+            }
+            if let Some(rest) = rest {
+                sleep(rest).await;
             }
         }
     }
@@ -134,6 +152,10 @@ impl Run {
                 .agent
                 .zip(before.agent)
                 .map(|(after, before)| after - before),
+            link: after
+                .link
+                .zip(before.link)
+                .map(|(after, before)| after - before),
         }
     }
 }
@@ -141,14 +163,16 @@ impl Run {
 struct Moment {
     own: Usage,
     agent: Option<Usage>,
+    link: Option<LinkCounts>,
     time: Instant,
 }
 
 impl Moment {
     /// Takes the usage and the time. Requesting the usage of the agent's process blocks this
     /// thread, which must not be a worker of the runtime.
-    fn now(agent: &mut Agent) -> anyhow::Result<Self> {
+    fn now(proxy: &impl Proxy, agent: &mut Agent) -> anyhow::Result<Self> {
         Ok(Self {
+            link: proxy.link_counts(),
             own: Usage::so_far(),
             agent: agent.usage()?,
             time: Instant::now(),
@@ -217,9 +241,11 @@ mod tests {
 
     async fn driven(proxy: Broken) -> Measurement {
         let mut agent = Agent::InProcess(tokio::spawn(pending()));
-        drive(&proxy, &mut agent, 3, Duration::from_secs(1))
-            .await
-            .unwrap()
+        let pace = Pace {
+            time: Duration::from_secs(1),
+            rest: None,
+        };
+        drive(&proxy, &mut agent, 3, pace).await.unwrap()
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,5 @@
 use crate::load::Measurement;
+use crate::subject::LinkCounts;
 use crate::usage::Usage;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,8 @@ pub struct Report {
     pub cpu_us_per_request: PerRequest,
     /// Heap allocations.
     pub allocations_per_request: PerRequest,
+    /// Events of links through shared memory on the proxy's side.
+    pub link_per_request: Option<LinkCounts>,
 }
 
 /// Percentiles in microseconds.
@@ -63,6 +66,9 @@ impl Report {
             errors: measured.tally.errors,
             cpu_us_per_request: per_request(|usage| usage.cpu_nanoseconds as f64 / 1e3),
             allocations_per_request: per_request(|usage| usage.allocations as f64),
+            link_per_request: measured
+                .link
+                .map(|link| link.map(|count| rounded(count / requests.max(1) as f64))),
             first_error: measured.first_error,
             seconds: rounded(seconds),
             requests_per_second: rounded(requests as f64 / seconds),

@@ -1,6 +1,6 @@
 use crate::address::ListenAddress;
 use crate::agent::{self, Agent, AgentProcess};
-use crate::load;
+use crate::load::{self, Pace};
 use crate::report::Report;
 use crate::subject::{Proxy, Subject};
 use crate::traffic::Traffic;
@@ -12,8 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// Worker threads of each process.
+/// Worker threads of each process, unless [`WORKERS_VARIABLE`] says otherwise.
 const WORKERS: usize = 2;
+
+/// Environment variable with the number of worker threads of each process.
+const WORKERS_VARIABLE: &str = "TOLLGATE_BENCH_WORKERS";
 
 /// Task of a program with its subject.
 #[derive(Debug, Subcommand)]
@@ -39,6 +42,9 @@ pub struct MeasureArgs {
     /// Give each request a body of this size, sent as one chunk
     #[arg(long, value_name = "N", default_value_t = 0)]
     body_bytes: usize,
+    /// Let each caller rest for this time after each request
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    rest: Option<Duration>,
 }
 
 /// Process in which the agent runs.
@@ -62,10 +68,12 @@ pub struct ServeArgs {
 ///
 /// # Errors
 ///
-/// If the threads cannot be started.
+/// If the threads cannot be started, or `TOLLGATE_BENCH_WORKERS` is not their number.
 pub fn runtime() -> io::Result<Runtime> {
+    let workers = std::env::var(WORKERS_VARIABLE).map(|workers| workers.parse());
+    let workers = workers.unwrap_or(Ok(WORKERS)).map_err(io::Error::other)?;
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
+        .worker_threads(workers)
         .enable_all()
         .build()
 }
@@ -100,7 +108,11 @@ async fn measure<S: Subject>(
     let traffic = Traffic::with_body_of(args.body_bytes);
     let proxy = subject.connect(&address, &traffic).await?;
     let concurrency = args.concurrency.get();
-    let measured = load::drive(&proxy, &mut agent, concurrency, args.seconds).await?;
+    let pace = Pace {
+        time: args.seconds,
+        rest: args.rest,
+    };
+    let measured = load::drive(&proxy, &mut agent, concurrency, pace).await?;
     Ok(Report::new(proxy.encoding(), measured))
 }
 

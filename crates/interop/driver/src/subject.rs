@@ -1,6 +1,8 @@
 use crate::agent::wait_until_listening;
 use crate::{ListenAddress, Traffic};
+use serde::{Deserialize, Serialize};
 use std::future::Future;
+use std::ops::Sub;
 
 /// Connections between a proxy and its agent, the same for every subject.
 pub const CONNECTIONS: usize = 4;
@@ -40,6 +42,44 @@ pub trait Proxy {
     /// Creates a caller with everything that it needs, so that its calls cost only what the engine
     /// costs.
     fn caller(&self, number: usize) -> Self::Caller;
+
+    /// Returns what the links of this side have counted so far, if they count.
+    fn link_counts(&self) -> Option<LinkCounts> {
+        None
+    }
+}
+
+/// Events of links through shared memory: numbers, or averages for each request.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct LinkCounts {
+    /// Times that the sleeping agent was woken.
+    pub doorbells: f64,
+    /// Times that the proxy's side went to sleep.
+    pub sleeps: f64,
+    /// Times that the proxy's side waited without sleeping, and nothing came.
+    pub vain_spins: f64,
+}
+
+impl LinkCounts {
+    pub(crate) fn map(self, change: impl Fn(f64) -> f64) -> Self {
+        Self {
+            doorbells: change(self.doorbells),
+            sleeps: change(self.sleeps),
+            vain_spins: change(self.vain_spins),
+        }
+    }
+}
+
+impl Sub for LinkCounts {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            doorbells: self.doorbells - earlier.doorbells,
+            sleeps: self.sleeps - earlier.sleeps,
+            vain_spins: self.vain_spins - earlier.vain_spins,
+        }
+    }
 }
 
 /// Makes one request after another.

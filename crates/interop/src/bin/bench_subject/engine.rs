@@ -8,7 +8,7 @@ use tollgate::{
     BodyChunk, Bytes, Decision, Encoding, Metadata, RequestBodyChunk, RequestHeaders,
     ReverseConnectionConfig, ReverseConnectionListener, SharedMemory,
 };
-use tollgate_load_driver::{CONNECTIONS, Caller, Proxy, Subject, Traffic, traffic};
+use tollgate_load_driver::{CONNECTIONS, Caller, LinkCounts, Proxy, Subject, Traffic, traffic};
 
 /// The name of the agent inside the pool.
 const AGENT: &str = "agent";
@@ -28,11 +28,8 @@ impl Tollgate {
     }
 
     /// Returns the subject with shared memory between the two sides.
-    pub(crate) const fn through_shared_memory(self) -> Self {
-        Self {
-            link: SharedMemory::Adaptive,
-            ..self
-        }
+    pub(crate) const fn through_shared_memory(self, link: SharedMemory) -> Self {
+        Self { link, ..self }
     }
 }
 
@@ -43,6 +40,7 @@ impl Subject for Tollgate {
     async fn serve(&self, socket: PathBuf) -> anyhow::Result<()> {
         let server = AgentServer::builder(AllowAll)
             .listen(socket.display().to_string())
+            .shared_memory(self.link)
             .bind()
             .await?;
         Ok(server.serve().await?)
@@ -203,6 +201,15 @@ impl Proxy for ConnectedPool {
             agent: self.agent.clone(),
             body: self.body.clone(),
         }
+    }
+
+    fn link_counts(&self) -> Option<LinkCounts> {
+        let rings = self.agent.stats().shared_memory;
+        (rings.connections > 0).then_some(LinkCounts {
+            doorbells: rings.doorbells as f64,
+            sleeps: rings.sleeps as f64,
+            vain_spins: rings.vain_spins as f64,
+        })
     }
 }
 

@@ -4,7 +4,7 @@ mod engine;
 mod floor;
 
 use clap::{Parser, Subcommand};
-use tollgate::Encoding;
+use tollgate::{Encoding, SharedMemory};
 use tollgate_load_driver::{CountingAlloc, Role, run, runtime};
 
 #[global_allocator]
@@ -25,6 +25,9 @@ enum Subject {
     /// Tollgate with MessagePack through shared memory
     #[command(subcommand)]
     TollgateShared(Role),
+    /// Tollgate with MessagePack through shared memory, neither side ever sleeping
+    #[command(subcommand)]
+    TollgateSharedBusy(Role),
     /// Tollgate with JSON
     #[command(subcommand)]
     TollgateJson(Role),
@@ -54,8 +57,14 @@ fn main() -> anyhow::Result<()> {
                 run(role, subject, &["tollgate-msgpack"]).await
             }
             Subject::TollgateShared(role) => {
-                let subject = engine::Tollgate::new(Encoding::MessagePack).through_shared_memory();
+                let subject = engine::Tollgate::new(Encoding::MessagePack)
+                    .through_shared_memory(SharedMemory::Adaptive);
                 run(role, subject, &["tollgate-shared"]).await
+            }
+            Subject::TollgateSharedBusy(role) => {
+                let subject = engine::Tollgate::new(Encoding::MessagePack)
+                    .through_shared_memory(SharedMemory::BusyPoll);
+                run(role, subject, &["tollgate-shared-busy"]).await
             }
             Subject::TollgateJson(role) => {
                 let subject = engine::Tollgate::new(Encoding::Json);
