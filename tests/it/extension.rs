@@ -53,7 +53,7 @@ pub(crate) async fn pool_in_version(
     let accept = async {
         let mut connection = agent.accept().await;
         let (_, offer) = connection.message().await;
-        assert_eq!(offer["tollgate"], json!({"versions": [2, 1]}));
+        assert_eq!(offer["tollgate"]["versions"], json!([2, 1]));
         let chosen = json!({"version": version});
         let response = extended(accept_handshake(encoding.as_str()), &chosen);
         connection
