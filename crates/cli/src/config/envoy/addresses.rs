@@ -1,6 +1,6 @@
 //! The addresses of the bootstrap, as Envoy reads them.
 
-use super::super::address::{Address, parse_address};
+use crate::config::address::{Address, parse_address};
 use tollgate_envoy::EnvoyEndpoint;
 
 /// Parses the endpoint of an agent, which has to have a port.

@@ -1,7 +1,7 @@
 //! The addresses of the configuration, as HAProxy reads them.
 
-use super::super::address::{parse_address, parse_port};
 use super::Args;
+use crate::config::address::{parse_address, parse_port};
 use crate::exit::UsageError;
 use std::collections::HashSet;
 use tollgate_haproxy::SpopEndpoint;
