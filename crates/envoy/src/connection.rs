@@ -2,16 +2,19 @@
 
 use crate::agent::{Agent, Place, Shared};
 use crate::exchange;
-use crate::grpc::{Code, GrpcStream, Status, reject};
+use crate::grpc::{Code, GrpcStream, Status, refuse, reject};
 use crate::service::{check, health, reflection};
+use crate::workers::{Idle, Worker};
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use h2::RecvStream;
 use h2::server::{Builder, SendResponse};
-use http::{Method, Request};
+use http::{Method, Request, Uri};
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use tollgate::listener::{OtherSession, Stream, TlsHandshake};
 
 /// Streams that Envoy may have open on one connection. It opens more connections for more.
@@ -40,6 +43,9 @@ const MAX_CALL_HEADERS: u32 = 16 * 1024;
 /// Memory that a stream takes beside its messages.
 const STREAM_SIZE: usize = 8 * 1024;
 
+/// A stream that Envoy has opened.
+type Call = (Request<RecvStream>, SendResponse<Bytes>);
+
 const STOPPING: Status = Status::new(Code::Unavailable, "the agent stops");
 const TOO_MANY: Status = Status::new(Code::ResourceExhausted, "there are too many exchanges");
 const OVER_MEMORY: Status = Status::new(Code::ResourceExhausted, "no memory is left");
@@ -66,26 +72,86 @@ pub(crate) async fn serve(
     session.established().await;
     let agent = Agent::new(session, shared);
     let mut stopping = pin!(agent.session.stopping());
-    let mut streams = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut stopping, if !agent.is_stopping() => {
-                agent.is_stopping.store(true, Ordering::Relaxed);
-                connection.graceful_shutdown();
-            }
-            accepted = connection.accept() => match accepted {
-                Some(Ok((request, respond))) => {
-                    streams.push(run(&agent, request, respond));
+    let idle = Idle::new();
+    let mut workers = FuturesUnordered::new();
+    poll_fn(|cx| {
+        if !agent.is_stopping() && stopping.as_mut().poll(cx).is_ready() {
+            agent.is_stopping.store(true, Ordering::Relaxed);
+            connection.graceful_shutdown();
+        }
+        // All streams that were opened run before their answers are written together.
+        loop {
+            match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok(call))) => {
+                    let added = idle.give(call);
+                    workers.extend(added.map(|worker| work(&agent, &idle, worker)));
                 }
                 // A connection that fails is as normal as one that ends.
-                Some(Err(_)) | None => break,
-            },
-            Some(()) = streams.next(), if !streams.is_empty() => {}
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        while let Poll::Ready(Some(())) = workers.poll_next_unpin(cx) {}
+        Poll::Pending
+    })
+    .await;
+    // The exchanges that were under way find out that Envoy is gone.
+    idle.end();
+    while workers.next().await.is_some() {}
+}
+
+/// Runs streams until there is no more to wait for. A worker that waits keeps its memory.
+async fn work(agent: &Agent, idle: &Idle<Call>, worker: Worker<Call>) {
+    let mut size = agent.session.memory_charge();
+    let has_memory = size.resize(STREAM_SIZE);
+    while let Some((request, mut respond)) = worker.next().await {
+        if !has_memory {
+            agent.counters().refused.add_one();
+            return refuse(&mut respond, OVER_MEMORY);
+        }
+        if let Some((uri, stream)) = begin(agent, request, respond) {
+            // Not in a function of its own: its large future would be moved here for each stream.
+            match uri.path() {
+                "/envoy.service.ext_proc.v3.ExternalProcessor/Process" => match admit(agent) {
+                    Ok(_place) => exchange::serve(agent, stream).await,
+                    Err(status) => stream.finish(status),
+                },
+                "/envoy.service.auth.v3.Authorization/Check" => match admit(agent) {
+                    Ok(_place) => check::check(agent, stream).await,
+                    Err(status) => stream.finish(status),
+                },
+                "/grpc.health.v1.Health/Check" => health::check(agent, stream).await,
+                "/grpc.health.v1.Health/Watch" => health::watch(agent, stream).await,
+                "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+                | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => {
+                    reflection::serve(agent, stream).await;
+                }
+                _ => stream.finish(UNKNOWN_METHOD),
+            }
+        }
+        if !idle.wait(&worker) {
+            return;
         }
     }
-    // The exchanges that were under way find out that Envoy is gone.
-    while streams.next().await.is_some() {}
+}
+
+/// Returns the method and the messages of a call of gRPC. What is none is reset.
+fn begin(
+    agent: &Agent,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) -> Option<(Uri, GrpcStream)> {
+    const GRPC: &[u8] = b"application/grpc";
+    let (head, body) = request.into_parts();
+    let content = head.headers.get(http::header::CONTENT_TYPE);
+    let is_grpc = content.is_some_and(|value| value.as_bytes().starts_with(GRPC));
+    if head.method != Method::POST || !is_grpc {
+        reject(&mut respond);
+        return None;
+    }
+    let charge = agent.session.memory_charge();
+    let stream = GrpcStream::new(body, respond, agent.config().max_message, charge);
+    Some((head.uri, stream))
 }
 
 fn settings() -> Builder {
@@ -99,46 +165,6 @@ fn settings() -> Builder {
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_header_list_size(MAX_CALL_HEADERS);
     settings
-}
-
-/// Runs one stream.
-async fn run(agent: &Agent, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
-    const GRPC: &[u8] = b"application/grpc";
-    let (head, body) = request.into_parts();
-    let content = head.headers.get(http::header::CONTENT_TYPE);
-    let is_grpc = content.is_some_and(|value| value.as_bytes().starts_with(GRPC));
-    if head.method != Method::POST || !is_grpc {
-        return reject(&mut respond);
-    }
-    let mut size = agent.session.memory_charge();
-    let charge = agent.session.memory_charge();
-    let stream = GrpcStream::new(body, respond, agent.config().max_message, charge);
-    if !size.resize(STREAM_SIZE) {
-        agent.counters().refused.add_one();
-        return stream.finish(OVER_MEMORY);
-    }
-    match head.uri.path() {
-        "/envoy.service.ext_proc.v3.ExternalProcessor/Process" => judge(agent, stream).await,
-        "/envoy.service.auth.v3.Authorization/Check" => match admit(agent) {
-            Ok(_place) => check::check(agent, stream).await,
-            Err(status) => stream.finish(status),
-        },
-        "/grpc.health.v1.Health/Check" => health::check(agent, stream).await,
-        "/grpc.health.v1.Health/Watch" => health::watch(agent, stream).await,
-        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
-        | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => {
-            reflection::serve(agent, stream).await;
-        }
-        _ => stream.finish(UNKNOWN_METHOD),
-    }
-}
-
-/// Runs an exchange, if there is a place for it.
-async fn judge(agent: &Agent, stream: GrpcStream) {
-    match admit(agent) {
-        Ok(_place) => exchange::serve(agent, stream).await,
-        Err(status) => stream.finish(status),
-    }
 }
 
 fn admit(agent: &Agent) -> Result<Place<'_>, Status> {

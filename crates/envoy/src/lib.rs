@@ -52,6 +52,7 @@ mod listener;
 mod service;
 mod side;
 mod wire;
+mod workers;
 
 pub use config::EnvoyConfig;
 pub use counters::EnvoyCounts;
