@@ -86,8 +86,11 @@ async fn bodies_above_the_agents_limit_are_refused() {
             let call = Call::post(&case, "/body", &"a".repeat(9 << 20));
             let (status, _) = bench.sent(mode, version, call, &case).await;
             assert_eq!(status, 413, "{case}");
-            let seen = bench.upstream.seen(&case);
-            assert!(seen.iter().all(|seen| seen.body.is_none()), "{case}");
+            // What was judged may have gone on, and nothing else.
+            for seen in bench.upstream.seen(&case) {
+                let len = seen.body.map_or(0, |body| body.len());
+                assert!(len <= 8 << 20, "{case}: {len} bytes");
+            }
         }
     }
 }
