@@ -124,7 +124,7 @@ impl SpopListener {
 
 impl Listener for SpopListener {
     async fn accept(&self) -> io::Result<Incoming> {
-        let stream = self.socket.accept().await?;
+        let stream = self.socket.accept().await?.watched_for_input()?;
         let settings = Arc::clone(&self.settings);
         Ok(Incoming::session(|session| async move {
             serve(stream, session, &settings).await;

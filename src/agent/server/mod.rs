@@ -8,6 +8,7 @@ pub(super) mod listener;
 mod other_limits;
 mod other_protocol;
 mod places;
+mod quiet_stream;
 pub(super) mod sessions;
 #[cfg(feature = "__sim")]
 #[path = "../../../tests/simulator/hooks/agent.rs"]

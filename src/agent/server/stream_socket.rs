@@ -1,6 +1,7 @@
 //! Sockets for listeners of other protocols.
 
 use super::inherited::ListeningSocket;
+use super::quiet_stream::QuietStream;
 use crate::debug_fields::debug_fields;
 use crate::error::ConnectError;
 #[cfg(feature = "tls")]
@@ -12,6 +13,7 @@ use crate::transport::{BACKLOG, Existing, SocketFile, tcp};
 use crate::{TlsConfig, TlsServerConfig};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -86,6 +88,7 @@ pub struct Stream(StreamKind);
 enum StreamKind {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Quiet(QuietStream),
     #[cfg(feature = "tls")]
     Tls(Box<tokio_rustls::TlsStream<TcpStream>>),
 }
@@ -93,6 +96,23 @@ enum StreamKind {
 debug_fields!(Stream, |self|);
 
 impl Stream {
+    /// Watches the connection for output only while a write has to wait.
+    ///
+    /// Otherwise the peer wakes this process each time that it has read something. That costs more
+    /// than it gains where answers are small. A connection with TLS stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// A system call fails.
+    pub fn watched_for_input(self) -> io::Result<Self> {
+        let socket: OwnedFd = match self.0 {
+            StreamKind::Tcp(stream) => stream.into_std()?.into(),
+            StreamKind::Unix(stream) => stream.into_std()?.into(),
+            other => return Ok(Self(other)),
+        };
+        Ok(Self(StreamKind::Quiet(QuietStream::new(socket)?)))
+    }
+
     /// Connects to a TCP port.
     ///
     /// # Errors
@@ -169,6 +189,7 @@ macro_rules! with_stream {
         match &mut $this.get_mut().0 {
             StreamKind::Tcp($stream) => $call,
             StreamKind::Unix($stream) => $call,
+            StreamKind::Quiet($stream) => $call,
             #[cfg(feature = "tls")]
             StreamKind::Tls($stream) => $call,
         }
@@ -206,6 +227,7 @@ impl AsyncWrite for Stream {
         match &self.0 {
             StreamKind::Tcp(stream) => stream.is_write_vectored(),
             StreamKind::Unix(stream) => stream.is_write_vectored(),
+            StreamKind::Quiet(stream) => stream.is_write_vectored(),
             #[cfg(feature = "tls")]
             StreamKind::Tls(stream) => stream.is_write_vectored(),
         }

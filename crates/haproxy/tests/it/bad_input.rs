@@ -325,6 +325,31 @@ async fn peer_that_does_not_read_is_not_read_from() {
 }
 
 #[tokio::test]
+async fn answers_follow_once_the_peer_reads_again() {
+    /// More than the system keeps of a connection.
+    const COUNT: usize = 300;
+    let server = Server::start(Agent).await;
+    let mut peer = server.connect_with(1 << 20).await;
+    let arguments = [("path", Value::from("/body/60000"))];
+    let question = Question {
+        name: "tollgate-req",
+        arguments: &arguments,
+    };
+    peer.send(&notify(FrameId::default(), &[question]).repeat(COUNT))
+        .await;
+    let answers = async {
+        for _ in 0..COUNT {
+            let Received::Ack(_, answer) = peer.receive().await else {
+                panic!("no answer");
+            };
+            assert_eq!(answer.text("body").map(str::len), Some(60_000));
+        }
+        allows(&mut peer).await;
+    };
+    timeout(DEADLINE, answers).await.expect("all answers");
+}
+
+#[tokio::test]
 async fn connections_that_hold_most_end_when_memory_is_short() {
     /// Memory for a few connections with a large frame.
     const LIMIT: usize = 3 * 1024 * 1024;
