@@ -222,6 +222,24 @@ async fn events_reach_the_handler_as_texts_and_its_mutations_come_back_as_writte
 }
 
 #[tokio::test]
+async fn requests_with_one_id_get_their_own_answers() {
+    let served = OnSocket::serve().await;
+    let client = served.client(None).await;
+    client.connect().await.unwrap();
+    let allowed = request("c-1");
+    let mut blocked = request("c-1");
+    blocked.uri = "/blocked".to_owned();
+    for _ in 0..100 {
+        let (first, second) = tokio::join!(
+            client.send_request_headers("c-1", &blocked),
+            client.send_request_headers("c-1", &allowed),
+        );
+        assert!(matches!(first.unwrap().decision, Decision::Block { .. }));
+        assert_eq!(second.unwrap().decision, Decision::Allow);
+    }
+}
+
+#[tokio::test]
 async fn frame_with_an_unknown_opcode_is_not_sent() {
     let served = OnSocket::serve().await;
     let client = served.client(None).await;
