@@ -32,6 +32,12 @@ impl ProtocolMetricsSnapshot {
             out.begin(&name, Some(family.help), family.kind);
             out.series(&name, "", &value);
         }
+        let name = format!("{prefix}_{}", REJECTIONS.name);
+        out.begin(&name, Some(REJECTIONS.help), REJECTIONS.kind);
+        for (reason, count) in self.rejections.by_reason() {
+            let labels = write_labels([(REASON, reason)]);
+            out.series(&name, &labels, &Reading::Counter(count));
+        }
         for family in FAMILIES {
             let name = format!("{prefix}_{}", family.about.name);
             family.write(&name, [(None, &self.total)], &mut out);
@@ -67,6 +73,11 @@ impl ProtocolMetricsSnapshot {
         }
     }
 }
+
+/// The metric of HTTP messages that were not forwarded, and its label.
+pub(super) const REJECTIONS: About =
+    about!(Counter "rejections_total", "HTTP messages that were not forwarded, by reason.");
+pub(super) const REASON: &str = "reason";
 
 /// Name, description and type of a metric.
 pub(super) struct About {

@@ -1,6 +1,6 @@
 //! Export of the pool's metrics through the `metrics` facade.
 
-use super::export::{FAMILIES, Values, name_of};
+use super::export::{FAMILIES, REASON, REJECTIONS, Values, name_of};
 use super::protocol::{AgentMetrics, ProtocolMetricsSnapshot};
 use super::reported::Reading;
 use metrics::{Key, Label, Level, Metadata, Recorder};
@@ -23,6 +23,11 @@ impl ProtocolMetricsSnapshot {
                     Reading::Gauge(value) => set_gauge(recorder, key, value),
                     Reading::Histogram(_) => {}
                 }
+            }
+            for (reason, count) in self.rejections.by_reason() {
+                let name = format!("{prefix}_{}", REJECTIONS.name);
+                let key = Key::from_parts(name, vec![Label::new(REASON, reason)]);
+                set_counter(recorder, key, count);
             }
             publish_agent(recorder, &prefix, &[], &self.total);
             for (agent_id, metrics) in &self.agents {

@@ -7,6 +7,11 @@ mod export;
 mod facade;
 mod histogram;
 mod protocol;
+#[cfg_attr(
+    not(feature = "http"),
+    allow(dead_code, reason = "only proxies of HTTP reject messages")
+)]
+mod rejections;
 mod reported;
 mod sharded;
 mod stages;
@@ -17,6 +22,10 @@ pub use counters::FaultCounts;
 pub(crate) use counters::{Fault, FaultCounters};
 pub use histogram::HistogramSnapshot;
 pub use protocol::{AgentMetrics, ProtocolMetricsSnapshot};
+pub(crate) use rejections::RejectionCounters;
+pub use rejections::RejectionCounts;
+#[cfg(feature = "http")]
+pub(crate) use rejections::RejectionKind;
 pub use reported::{
     DropReason, DroppedSeries, MetricsCollector, MetricsCollectorConfig, MetricsSnapshot,
     UnifiedMetricsAggregator,

@@ -3,6 +3,7 @@
 use super::calls::{CallCounts, DecisionCounts, add_fields};
 use super::counters::FaultCounts;
 use super::histogram::HistogramSnapshot;
+use super::rejections::RejectionCounts;
 use super::stages::StageHistograms;
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
@@ -134,6 +135,8 @@ pub struct ProtocolMetricsSnapshot {
     /// Number of connections that were closed because the memory limit was exceeded and they held
     /// most.
     pub connections_ended_for_memory_total: u64,
+    /// Numbers of HTTP messages that were not forwarded, by reason.
+    pub rejections: RejectionCounts,
     /// Metrics of all agents together, including removed ones.
     pub total: AgentMetrics,
     /// Metrics of each agent in the pool, by agent id.

@@ -56,7 +56,7 @@ pub use stats::{AgentPoolStats, SharedMemoryStats};
 use crate::config_push::{ConfigPusher, ConfigUpdateHandler};
 use crate::entropy::RandomState;
 use crate::memory::MemoryBudget;
-use crate::metrics::MetricsCollector;
+use crate::metrics::{MetricsCollector, RejectionCounters};
 use agent_config::ResolvedConfig;
 use arc_swap::ArcSwap;
 use by_id::Affinities;
@@ -120,6 +120,8 @@ struct Inner {
     spare_queues: SpareQueues,
     /// Memory that agents make the pool hold.
     memory: MemoryBudget,
+    /// Counters of HTTP messages that were not forwarded.
+    rejections: RejectionCounters,
     /// Number of shutdowns in progress. While there is one, no new exchanges and agents are taken.
     shutdowns: AtomicUsize,
     /// Closed when the last handle is dropped.
@@ -169,6 +171,7 @@ impl AgentPool {
             maintenance,
             spare_queues: SpareQueues::default(),
             memory,
+            rejections: RejectionCounters::default(),
             shutdowns: AtomicUsize::new(0),
             closed,
         });
@@ -198,6 +201,11 @@ impl AgentPool {
     #[cfg(feature = "http")]
     pub(crate) fn open_memory_charge(&self) -> crate::memory::MemoryCharge {
         self.inner.memory.open_charge()
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn count_rejection(&self, kind: crate::metrics::RejectionKind) {
+        self.inner.rejections.note(kind);
     }
 }
 

@@ -69,6 +69,7 @@ impl ProtocolMetrics {
             memory_bytes: pool.memory.used() as u64,
             memory_limit_bytes: pool.memory.limit() as u64,
             connections_ended_for_memory_total: pool.memory.ended(),
+            rejections: pool.rejections.counts(),
             total,
             agents: metrics,
         }

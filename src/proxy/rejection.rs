@@ -7,6 +7,7 @@ use super::head::BadRequest;
 use super::header_ops::HeaderOpError;
 use crate::error::CallError;
 use crate::log::{NO_PEER, log_line};
+use crate::metrics::RejectionKind;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use std::sync::Arc;
@@ -100,6 +101,38 @@ impl Rejection {
             Self::RequestCoding(error) => coding_status(error),
             _ => StatusCode::BAD_GATEWAY,
         }
+    }
+
+    /// Returns what counts the rejection; `None` for a second one of the same transaction.
+    pub(super) fn kind(&self) -> Option<RejectionKind> {
+        Some(match self {
+            Self::Over => return None,
+            Self::Denied { .. } => RejectionKind::Denied,
+            Self::Failed(_) => RejectionKind::AgentFailed,
+            Self::BadRequest(reason) => match reason {
+                BadRequest::Host => RejectionKind::InvalidHost,
+                BadRequest::Framing | BadRequest::WebSocketBody => RejectionKind::AmbiguousFraming,
+                BadRequest::Target | BadRequest::Connection => RejectionKind::InvalidHead,
+                BadRequest::ForwardedFor => RejectionKind::InvalidClientAddress,
+            },
+            Self::WebSocket => RejectionKind::WebSocketRefused,
+            Self::Switched | Self::ResponseFraming => RejectionKind::ResponseFraming,
+            Self::RequestBodyTimeout(_) => RejectionKind::RequestTimedOut,
+            Self::RequestBody(BodyError::TooLarge { .. })
+            | Self::RequestCoding(CodingError::TooLarge) => RejectionKind::RequestTooLarge,
+            Self::ResponseBody(BodyError::TooLarge { .. })
+            | Self::ResponseCoding(CodingError::TooLarge) => RejectionKind::ResponseTooLarge,
+            Self::RequestBody(BodyError::OverMemory)
+            | Self::ResponseBody(BodyError::OverMemory) => RejectionKind::OverMemory,
+            Self::RequestCoding(_) => RejectionKind::RequestCoding,
+            Self::ResponseCoding(_) => RejectionKind::ResponseCoding,
+            Self::Headers(_)
+            | Self::RequestBody(_)
+            | Self::ResponseBody(_)
+            | Self::NotAllowedToChange(_)
+            | Self::TooLate(_)
+            | Self::Undecided(_) => RejectionKind::AgentFault,
+        })
     }
 
     /// Logs the reason, unless an agent denied the request, and returns the client's response.

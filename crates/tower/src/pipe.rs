@@ -80,8 +80,12 @@ where
             tokio::select! {
                 biased;
                 chunk = next_chunk(&mut self.source, amount, self.timeout), if reads => {
-                    let chunk = chunk?;
                     let mut transaction = self.handle.lock().await;
+                    let chunk = chunk.inspect_err(|broken| {
+                        if let Broken::Rejected(rejection) = broken {
+                            transaction.count_rejection(rejection);
+                        }
+                    })?;
                     let pushed = transaction.push_chunk(self.message, chunk.data, chunk.is_last);
                     pushed.await.map_err(Broken::Rejected)?;
                     self.is_pushed = chunk.is_last;

@@ -7,10 +7,9 @@
 
 use crate::request::{JudgedBody, PendingBody, Request};
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use pingora::proxy::Session;
-use tollgate::proxy::{BodyMode, Message, Rejection, plain_answer};
+use tollgate::proxy::{BodyError, BodyMode, Message, Rejection};
 
 /// Number of bytes that Pingora's buffer holds, and of a body that it reads at once at most.
 const BUFFER: usize = 64 * 1024;
@@ -41,8 +40,9 @@ pub(crate) async fn judge_ahead(session: &mut Session, ctx: &mut Request) -> pin
         let data = data.map_err(|error| error.into_down())?;
         is_whole = data.is_none() || session.is_body_done();
         if session.retry_buffer_truncated() {
-            tracing::debug!("a body without a length does not fit into Pingora's buffer");
-            return Err(ctx.end_with(plain_answer(StatusCode::PAYLOAD_TOO_LARGE)));
+            let too_large = Rejection::RequestBody(BodyError::TooLarge { limit: BUFFER });
+            ctx.transaction.count_rejection(&too_large);
+            return Err(ctx.reject(too_large));
         }
         let data = data.unwrap_or_default();
         let judging = ctx

@@ -301,6 +301,9 @@ impl ProxyHttp for Proxy {
     fn error_while_proxy(
         &self,
         peer: &HttpPeer,
+        if is_body_timeout(error) {
+            ctx.count_body_timeout();
+        }
         session: &mut Session,
         error: Box<Error>,
         ctx: &mut Request,
@@ -374,6 +377,10 @@ fn frame(session: &Session, response: &mut ResponseHeader) -> pingora::Result<()
     } else if !response.headers.contains_key(CONTENT_LENGTH) {
         response.set_version(Version::HTTP_11);
         response.insert_header(TRANSFER_ENCODING, "chunked")?;
+fn is_body_timeout(error: &Error) -> bool {
+    *error.etype() == ErrorType::ReadTimedout && *error.esource() == ErrorSource::Downstream
+}
+
     }
     Ok(())
 }
@@ -399,7 +406,7 @@ fn response_to(error: &Error) -> Option<Response<Bytes>> {
     let status = match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(status), _) => StatusCode::from_u16(*status).ok()?,
         (_, ErrorSource::Upstream) => StatusCode::BAD_GATEWAY,
-        (ErrorType::ReadTimedout, ErrorSource::Downstream) => StatusCode::REQUEST_TIMEOUT,
+        _ if is_body_timeout(error) => StatusCode::REQUEST_TIMEOUT,
         (_, ErrorSource::Downstream) if is_client_disconnect(error) => return None,
         (_, ErrorSource::Downstream) => StatusCode::BAD_REQUEST,
         (_, ErrorSource::Internal | ErrorSource::Unset) => StatusCode::INTERNAL_SERVER_ERROR,

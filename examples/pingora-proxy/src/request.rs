@@ -68,6 +68,14 @@ impl Request {
         )
     }
 
+    /// Counts that the request's body did not arrive in time.
+    pub(crate) fn count_body_timeout(&mut self) {
+        if let Some(limit) = self.transaction.body_timeout(Message::Request) {
+            let rejection = Rejection::RequestBodyTimeout(limit);
+            self.transaction.count_rejection(&rejection);
+        }
+    }
+
     /// Returns whether the request can be sent to another upstream: agents must not see a body
     /// twice.
     pub(crate) fn can_repeat(&self) -> bool {

@@ -44,7 +44,7 @@ impl Transaction {
 
     /// Returns the time for which the sender of a body may send nothing; `None` if there is no
     /// limit, as for responses. Integrations reject the request after it, by
-    /// [`Rejection::RequestBodyTimeout`].
+    /// [`Rejection::RequestBodyTimeout`], and [count](Self::count_rejection) that.
     pub fn body_timeout(&self, message: Message) -> Option<Duration> {
         (message == Message::Request).then_some(self.chain.config.request_body_timeout)
     }
@@ -76,6 +76,16 @@ impl Transaction {
         data: Bytes,
         is_last: bool,
     ) -> Result<(), Rejection> {
+        let pushed = self.push(message, data, is_last).await;
+        self.counted(pushed)
+    }
+
+    async fn push(
+        &mut self,
+        message: Message,
+        data: Bytes,
+        is_last: bool,
+    ) -> Result<(), Rejection> {
         self.check_not_over()?;
         if message == Message::Response {
             // Answers to them would be taken for answers to this chunk.
@@ -102,6 +112,11 @@ impl Transaction {
     ///
     /// A [`Rejection`], which ends the transaction.
     pub async fn chunk_replied(&mut self, message: Message) -> Result<(), Rejection> {
+        let replied = self.replied(message).await;
+        self.counted(replied)
+    }
+
+    async fn replied(&mut self, message: Message) -> Result<(), Rejection> {
         self.check_not_over()?;
         let flow = match message {
             Message::Request => &mut self.request,
@@ -122,7 +137,12 @@ impl Transaction {
     ///
     /// A [`Rejection`], which ends the transaction.
     pub async fn next_chunk(&mut self, message: Message) -> Result<PassedChunk, Rejection> {
-        self.chunk_replied(message).await?;
+        let passed = self.take_next(message).await;
+        self.counted(passed)
+    }
+
+    async fn take_next(&mut self, message: Message) -> Result<PassedChunk, Rejection> {
+        self.replied(message).await?;
         let id = self.id;
         let flow = match message {
             Message::Request => &mut self.request,

@@ -1,6 +1,8 @@
 //! One HTTP request and its response, as events and answers of agents.
 
 mod bodies;
+mod frames;
+mod response;
 
 pub use bodies::PassedChunk;
 
@@ -9,21 +11,17 @@ use super::body_flow::{BodyFlow, Message};
 use super::chain::{AgentChain, AgentRole, Chain, CodingMode, RequestId, WebSocketMode};
 use super::client::ClientInfo;
 use super::content;
-use super::head::{
-    BadRequest, RequestHead, goes_on_with_websocket, is_websocket, normalise, normalise_response,
-};
-use super::header_ops::{HeaderTarget, apply_header_ops};
+use super::head::{BadRequest, RequestHead, is_websocket, normalise};
+use super::header_ops::apply_header_ops;
 use super::rejection::Rejection;
 use crate::error::CallError;
 use crate::events::{IpText, Timestamp};
 use crate::log::log_line;
 use crate::pool::Exchange;
-use crate::protocol::events::{
-    Metadata, RequestComplete, RequestHeaders, ResponseHeaders, WebSocketFrame,
-};
-use crate::protocol::{CancelReason, Decision, EventType, HeaderOp, WebSocketDecision};
+use crate::protocol::events::{Metadata, RequestComplete, RequestHeaders};
+use crate::protocol::{CancelReason, EventType, HeaderOp};
+use http::Version;
 use http::header::{HOST, HeaderName};
-use http::{StatusCode, Version};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -82,6 +80,8 @@ pub struct Transaction {
     cancel_reason: Option<CancelReason>,
     /// The agent that has not answered in time, and may still be busy with the event.
     late_agent: Option<Arc<str>>,
+    /// Set once a rejection was counted.
+    is_rejected: bool,
     is_over: bool,
 }
 
@@ -112,6 +112,7 @@ impl Transaction {
             has_response_head_gone: false,
             cancel_reason: None,
             late_agent: None,
+            is_rejected: false,
             is_over: false,
         }
     }
@@ -145,6 +146,16 @@ impl Transaction {
     ///
     /// A [`Rejection`], which ends the transaction.
     pub async fn judge_request(
+        &mut self,
+        head: &mut impl RequestHead,
+        client: ClientInfo<'_>,
+        has_body: bool,
+    ) -> Result<(), Rejection> {
+        let judged = self.judge_request_head(head, client, has_body).await;
+        self.counted(judged)
+    }
+
+    async fn judge_request_head(
         &mut self,
         head: &mut impl RequestHead,
         client: ClientInfo<'_>,
@@ -314,6 +325,11 @@ impl Transaction {
     ///
     /// [`Rejection::Headers`] if an agent asked for a change that is not permitted.
     pub fn settle_request_head(&mut self, head: &mut impl RequestHead) -> Result<(), Rejection> {
+        let settled = self.apply_to_request(head);
+        self.counted(settled)
+    }
+
+    fn apply_to_request(&mut self, head: &mut impl RequestHead) -> Result<(), Rejection> {
         self.has_request_head_gone = true;
         self.upstream_attempts += 1;
         apply_header_ops(head, &self.request_headers)?;
@@ -323,23 +339,23 @@ impl Transaction {
         Ok(())
     }
 
-    /// Like [`Transaction::settle_request_head`], for the response. `has_body` is `false` if the
-    /// response has no body whatever its headers say, as that to `HEAD`.
+    /// Counts a rejection that the integration itself makes, such as
+    /// [`Rejection::RequestBodyTimeout`], in the [`rejections`] of the pool's metrics. Those that
+    /// methods return are counted already.
     ///
-    /// # Errors
-    ///
-    /// [`Rejection::Headers`] if an agent asked for a change that is not permitted.
-    pub fn settle_response_head(
-        &mut self,
-        head: &mut impl HeaderTarget,
-        has_body: bool,
-    ) -> Result<(), Rejection> {
-        self.has_response_head_gone = true;
-        apply_header_ops(head, &std::mem::take(&mut self.response_headers))?;
-        if has_body {
-            content::describe(head, &mut self.response)?;
+    /// [`rejections`]: crate::metrics::ProtocolMetricsSnapshot::rejections
+    pub fn count_rejection(&mut self, rejection: &Rejection) {
+        if let (false, Some(kind)) = (self.is_rejected, rejection.kind()) {
+            self.is_rejected = true;
+            self.chain.pool.count_rejection(kind);
         }
-        Ok(())
+    }
+
+    fn counted<T>(&mut self, result: Result<T, Rejection>) -> Result<T, Rejection> {
+        if let Err(rejection) = &result {
+            self.count_rejection(rejection);
+        }
+        result
     }
 
     fn check_not_over(&self) -> Result<(), Rejection> {
@@ -347,114 +363,6 @@ impl Transaction {
             return Err(Rejection::Over);
         }
         Ok(())
-    }
-
-    /// Removes the headers of the upstream's connection, asks about the head of the response, and
-    /// applies the changes that agents asked for so far.
-    ///
-    /// Interim responses are not judged.
-    ///
-    /// # Errors
-    ///
-    /// A [`Rejection`], which ends the transaction.
-    pub async fn judge_response(
-        &mut self,
-        status: StatusCode,
-        head: &mut impl HeaderTarget,
-        has_body: bool,
-    ) -> Result<(), Rejection> {
-        if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(());
-        }
-        self.check_not_over()?;
-        self.has_request_head_gone = true;
-        let settled = self
-            .request
-            .all_replied(&self.chain, &mut self.exchanges)
-            .await;
-        settled.map_err(|stop| self.stop(stop))?;
-        if status != StatusCode::SWITCHING_PROTOCOLS {
-            normalise_response(head).map_err(|_| Rejection::ResponseFraming)?;
-        } else if !(self.is_websocket && goes_on_with_websocket(head)) {
-            return Err(Rejection::Switched);
-        }
-        self.response.watch(&self.chain, &self.exchanges);
-        if has_body {
-            self.response
-                .plan_coding(&self.chain, &self.exchanges, head.headers())?;
-        }
-        apply_header_ops(head, &std::mem::take(&mut self.response_headers))?;
-        let chain = Arc::clone(&self.chain);
-        let id = self.id;
-        for stage in &chain.stages {
-            let event = ResponseHeaders {
-                correlation_id: id.as_str(),
-                status: status.as_u16(),
-                headers: head.headers(),
-            };
-            let kind = EventType::ResponseHeaders;
-            let exchanges = &mut self.exchanges[stage.clone()];
-            let replies = ask(exchanges, &event, |_, exchange| {
-                exchange.is_subscribed(kind)
-            })
-            .await;
-            let replies = replies.map_err(|stop| self.stop(stop))?;
-            let ops = self.take_head_replies(stage.start, replies, Message::Response)?;
-            apply_header_ops(head, &ops)?;
-        }
-        if !has_body && self.response.is_undecided() {
-            self.judge_empty_body(Message::Response).await?;
-            apply_header_ops(head, &std::mem::take(&mut self.response_headers))?;
-        }
-        Ok(())
-    }
-
-    /// Returns whether an agent subscribes to WebSocket frames.
-    pub fn watches_frames(&self) -> bool {
-        let mut exchanges = self.exchanges.iter();
-        exchanges.any(|exchange| exchange.is_subscribed(EventType::WebSocketFrame))
-    }
-
-    /// Asks about a frame of a WebSocket connection. The correlation id and the client's address in
-    /// `frame` are set by this.
-    ///
-    /// The first decision that is not [`WebSocketDecision::Allow`] counts. An agent that decides
-    /// against the request closes the connection by status code 1008.
-    ///
-    /// # Errors
-    ///
-    /// A [`Rejection`] if a call to an agent failed.
-    pub async fn judge_frame(
-        &mut self,
-        frame: WebSocketFrame<'_>,
-    ) -> Result<WebSocketDecision, Rejection> {
-        self.check_not_over()?;
-        let id = self.id;
-        let client_ip = self.client.map(|address| IpText::from(address.ip()));
-        let frame = WebSocketFrame {
-            correlation_id: id.as_str(),
-            client_ip: client_ip.as_deref().unwrap_or_default(),
-            ..frame
-        };
-        for at in 0..self.exchanges.len() {
-            let exchange = &mut self.exchanges[at];
-            if !exchange.is_subscribed(EventType::WebSocketFrame) {
-                continue;
-            }
-            let sent = exchange.send(&frame).await;
-            let answer = sent.map_err(|error| self.stop(error.into()))?;
-            if answer.decision != Decision::Allow {
-                return Ok(WebSocketDecision::Close {
-                    code: 1008,
-                    reason: String::new(),
-                });
-            }
-            match answer.websocket_decision {
-                None | Some(WebSocketDecision::Allow) => {}
-                Some(decision) => return Ok(decision),
-            }
-        }
-        Ok(WebSocketDecision::Allow)
     }
 
     /// Notes why the transaction ends, and returns the rejection.

@@ -8,7 +8,7 @@ use crate::{
     AgentServer, RequestHeadersView,
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -279,4 +279,50 @@ async fn agents_do_not_hear_of_the_end_of_a_request_that_they_have_not_seen() {
     let ([mut agent], _, _pool) = heard_of([Behaviour::Deny], LONG, requests).await;
     assert_eq!(next(&mut agent).await, Some(Heard::Head));
     assert_eq!(next(&mut agent).await, Some(Heard::Complete));
+}
+
+#[tokio::test]
+async fn rejections_are_counted_once_by_their_reason() {
+    let pool = AgentPool::new();
+    let chain = AgentChain::new(&pool);
+    let head = |name: &'static str, value: &'static str| {
+        let request = Request::post("/").header("host", "a.test");
+        request.header(name, value).body(()).unwrap().into_parts().0
+    };
+    for (name, value) in [
+        ("host", "b.test"),
+        ("content-length", "+5"),
+        ("connection", "a b"),
+    ] {
+        let mut transaction = chain.begin();
+        let mut head = head(name, value);
+        let judged = transaction.judge_request(&mut head, ClientInfo::default(), true);
+        judged.await.unwrap_err();
+    }
+    let mut transaction = chain.begin();
+    let mut offer = offer();
+    let judged = transaction.judge_request(&mut offer, ClientInfo::default(), false);
+    judged.await.unwrap();
+    let late = Rejection::RequestBodyTimeout(Duration::from_secs(1));
+    transaction.count_rejection(&late);
+    let mut response = HeaderMap::new();
+    response.insert("upgrade", HeaderValue::from_static("h2c"));
+    let status = StatusCode::SWITCHING_PROTOCOLS;
+    let switched = transaction.judge_response(status, &mut response, false);
+    switched.await.unwrap_err();
+
+    let counts = pool.metrics().snapshot().rejections;
+    assert_eq!(counts.invalid_host, 1);
+    assert_eq!((counts.ambiguous_framing, counts.invalid_head), (1, 1));
+    assert_eq!((counts.request_timed_out, counts.response_framing), (1, 0));
+    let text = pool.metrics().to_prometheus("tollgate");
+    for line in [
+        r#"tollgate_rejections_total{reason="invalid_host"} 1"#,
+        r#"tollgate_rejections_total{reason="denied"} 0"#,
+    ] {
+        assert!(
+            text.lines().any(|found| found == line),
+            "{line} is missing in {text}"
+        );
+    }
 }
