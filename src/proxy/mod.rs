@@ -60,6 +60,7 @@ mod content;
 mod head;
 mod header_ops;
 mod rejection;
+mod trailers;
 mod transaction;
 mod verdict;
 
@@ -75,5 +76,6 @@ pub use coding::CodingError;
 pub use head::{BadRequest, PathForm, RequestHead, is_websocket};
 pub use header_ops::{HeaderOpError, HeaderTarget, HeadersFull, apply_header_ops};
 pub use rejection::Rejection;
+pub use trailers::remove_forbidden_trailers;
 pub use transaction::{PassedChunk, Transaction};
 pub use verdict::{Changes, Denial, Verdict};

@@ -3,6 +3,7 @@
 use crate::answer::BoxError;
 use crate::exchange::{Handle, Shared};
 use crate::pipe::{Broken, Frames, Pipe, discard};
+use crate::source::settle_trailers;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
@@ -111,10 +112,13 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.project().kind.project() {
             KindProjection::Plain { body, counter } => {
-                let frame = body.poll_frame(cx);
-                if let (Poll::Ready(Some(Ok(frame))), Some(counter)) = (&frame, counter) {
+                let mut frame = body.poll_frame(cx);
+                if let Poll::Ready(Some(Ok(frame))) = &mut frame {
+                    settle_trailers(frame);
                     let len = frame.data_ref().map_or(0, Bytes::len);
-                    counter.0.fetch_add(len, Ordering::Relaxed);
+                    if let Some(counter) = counter {
+                        counter.0.fetch_add(len, Ordering::Relaxed);
+                    }
                 }
                 frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }

@@ -4,6 +4,7 @@ use crate::answer::BoxError;
 use crate::exchange::Handle;
 use crate::pipe::{Broken, Frames, Pipe};
 use crate::request_body::{Counter, cancel};
+use crate::source::settle_trailers;
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
@@ -190,9 +191,10 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.project().kind.project() {
             KindProjection::Plain { mut body, end } => {
-                let frame = std::task::ready!(body.as_mut().poll_frame(cx));
-                let error = match &frame {
+                let mut frame = std::task::ready!(body.as_mut().poll_frame(cx));
+                let error = match &mut frame {
                     Some(Ok(frame)) => {
+                        settle_trailers(frame);
                         if let Some(end) = end {
                             end.sent += frame.data_ref().map_or(0, Bytes::len);
                         }

@@ -3,10 +3,11 @@
 use crate::answer::BoxError;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http_body::Body;
+use http_body::{Body, Frame};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use tollgate::proxy::remove_forbidden_trailers;
 
 /// Chunks below this size are not split, however small the chunks are that agents prefer.
 const MIN_CHUNK: usize = 1024;
@@ -23,6 +24,13 @@ pub(crate) struct Source<B> {
     gathered: BytesMut,
     trailers: Option<HeaderMap>,
     is_ended: bool,
+}
+
+/// Removes forbidden trailers from a frame of a body that agents may see or not.
+pub(crate) fn settle_trailers(frame: &mut Frame<Bytes>) {
+    if let Some(trailers) = frame.trailers_mut() {
+        remove_forbidden_trailers(trailers);
+    }
 }
 
 /// Number of bytes that is waited for.
@@ -80,7 +88,8 @@ where
                     self.gather(data);
                     self.is_ended = self.body.is_end_stream();
                 }
-                Some(Err(other)) => {
+                Some(Err(mut other)) => {
+                    settle_trailers(&mut other);
                     self.trailers = other.into_trailers().ok();
                     self.is_ended = true;
                 }

@@ -19,6 +19,7 @@ mod response_bodies;
 mod responses;
 mod rig;
 mod uploads;
+mod trailers;
 mod websockets;
 
 use rig::Event;
