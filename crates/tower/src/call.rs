@@ -2,6 +2,7 @@
 
 use crate::answer::BoxError;
 use crate::bounds::{ByteBody, Wrapped};
+use crate::disconnect::Disconnect;
 use crate::exchange::{Handle, Shared};
 use crate::layer::Settings;
 use crate::pipe::{Broken, Pipe, discard};
@@ -33,12 +34,27 @@ where
     R: ByteBody,
 {
     let is_head = request.method() == Method::HEAD;
-    let mut response = judge(settings, inner, request).await?;
+    let disconnect = request.extensions().get::<Disconnect>().cloned();
+    let judging = judge(settings, inner, request);
+    let mut response = match disconnect {
+        None => judging.await?,
+        Some(disconnect) => tokio::select! {
+            biased;
+            response = judging => response?,
+            // Dropping what is judged tells the agents.
+            () = disconnect.notified() => return Ok(client_has_gone()),
+        },
+    };
     if is_head {
         // A server may send what it is given, though no body follows the head (RFC 9110, 9.3.2).
         response.body_mut().leave_out_answer();
     }
     Ok(response)
+}
+
+/// Returns a response that nobody gets.
+fn client_has_gone<R>() -> Response<ResponseBody<R>> {
+    plain_answer(StatusCode::BAD_REQUEST).map(ResponseBody::whole)
 }
 
 async fn judge<S, B, R>(

@@ -37,7 +37,8 @@
 //!   when the body was judged.
 //! * **WebSocket.** If an agent subscribes to frames, each frame in both directions is judged.
 //! * **Cancellation.** If the request's future or the response's body is dropped, agents are told
-//!   that nobody waits for them.
+//!   that nobody waits for them. A server that knows more than hyper of its connections tells the
+//!   layer by [`Disconnect`].
 //!
 //! The layer must run within a tokio runtime.
 
@@ -46,6 +47,7 @@
 mod answer;
 mod bounds;
 mod call;
+mod disconnect;
 mod exchange;
 mod future;
 mod layer;
@@ -57,6 +59,7 @@ mod upgrade;
 mod websocket;
 
 pub use answer::BoxError;
+pub use disconnect::Disconnect;
 pub use future::ResponseFuture;
 pub use layer::{AgentLayer, AgentService, Peer};
 pub use request_body::RequestBody;

@@ -5,6 +5,8 @@
 //! matter, since what was judged takes its place; but it must hold something at the end of the
 //! body. With a `content-length` the buffer is used for the end alone, so the body may be larger.
 
+use crate::agents::Agents;
+use crate::departure::while_connected;
 use crate::request::{JudgedBody, PendingBody, Request};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT};
@@ -19,7 +21,11 @@ const BUFFER: usize = 64 * 1024;
 /// Without a `content-length`, only a body that must be judged as a whole is read before, and
 /// refused above 64 KiB. In other cases the head goes on at once, and the transaction holds the
 /// chunks.
-pub(crate) async fn judge_ahead(session: &mut Session, ctx: &mut Request) -> pingora::Result<()> {
+pub(crate) async fn judge_ahead(
+    session: &mut Session,
+    ctx: &mut Request,
+    agents: &Agents,
+) -> pingora::Result<()> {
     if !ctx.transaction.holds_head(Message::Request) {
         return Ok(());
     }
@@ -48,7 +54,8 @@ pub(crate) async fn judge_ahead(session: &mut Session, ctx: &mut Request) -> pin
         let judging = ctx
             .transaction
             .judge_chunk(Message::Request, data, is_whole);
-        let judged = judging.await.map_err(|rejection| ctx.reject(rejection))?;
+        let judged = while_connected(session, agents, judging).await?;
+        let judged = judged.map_err(|rejection| ctx.reject(rejection))?;
         passed.extend_from_slice(&judged.data);
     }
     ctx.judged = Some(JudgedBody {

@@ -11,6 +11,7 @@ mod body_first;
 pub mod client;
 mod coarse_timer;
 pub mod demo;
+mod departure;
 mod first_bytes;
 mod header_swap;
 mod messages;

@@ -11,6 +11,7 @@
 
 use crate::agents::Agents;
 use crate::answer::{drain, final_response, is_final, respond};
+use crate::departure::{client_gone, while_connected};
 use crate::messages::Head;
 use crate::request::Request;
 use crate::websocket::Inspector;
@@ -23,7 +24,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::HttpPeer;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, ErrorSource, ErrorType};
-use std::future::{pending, poll_fn};
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -87,11 +88,10 @@ impl Proxy {
         }
         let timeout = ctx.transaction.body_timeout(Message::Request);
         session.as_downstream_mut().set_read_timeout(timeout);
-        body_first::judge_ahead(session, ctx).await
+        body_first::judge_ahead(session, ctx, &self.agents).await
     }
 
-    /// Asks about the head of the request. Returns early if the client disconnects, unless that is
-    /// hidden behind a body.
+    /// Asks about the head of the request. Returns early if the client disconnects.
     async fn judge_head(&self, session: &mut Session, ctx: &mut Request) -> Result<(), Stop> {
         let client = client_address(session);
         let has_body = !session.is_body_empty();
@@ -139,27 +139,6 @@ impl Proxy {
 fn client_address(session: &Session) -> Option<SocketAddr> {
     let address = session.client_addr()?;
     address.as_inet().copied()
-}
-
-/// Resolves when the client disconnects. Never does for HTTP/1 requests with a body: reading on
-/// would take the body.
-async fn client_gone(session: &mut Session, agents: &Agents) -> Box<Error> {
-    agents.wait_before_client_check().await;
-    let session = session.as_downstream_mut();
-    if let Some(closing) = session.watch_h2_stream_close() {
-        let error = match closing.await {
-            Ok(_reason) => Error::explain(ErrorType::H2Error, "the client reset the stream"),
-            Err(error) => error,
-        };
-        return error.into_down();
-    }
-    if !session.is_body_empty() {
-        return pending().await;
-    }
-    match session.read_body_or_idle(true).await {
-        Err(error) => error.into_down(),
-        Ok(_) => pending().await,
-    }
 }
 
 #[async_trait]
@@ -211,7 +190,7 @@ impl ProxyHttp for Proxy {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut Request,
@@ -225,7 +204,8 @@ impl ProxyHttp for Proxy {
             return Ok(());
         }
         let data = body.take().unwrap_or_default();
-        let judged = body_first::judge_chunk(ctx, data, end_of_stream).await;
+        let judging = body_first::judge_chunk(ctx, data, end_of_stream);
+        let judged = while_connected(session, &self.agents, judging).await?;
         let passed = judged.map_err(|rejection| ctx.reject(rejection))?;
         // In the middle of a body Pingora takes `None` for its end, so a chunk that is held back is
         // `Some`. At the end it writes an empty chunk, which ends a chunked body, before it ends
@@ -301,9 +281,6 @@ impl ProxyHttp for Proxy {
     fn error_while_proxy(
         &self,
         peer: &HttpPeer,
-        if is_body_timeout(error) {
-            ctx.count_body_timeout();
-        }
         session: &mut Session,
         error: Box<Error>,
         ctx: &mut Request,
@@ -324,6 +301,9 @@ impl ProxyHttp for Proxy {
     ) -> FailToProxy {
         let has_begun = final_response(session).is_some();
         let answer = ctx.answer.take().or_else(|| response_to(error));
+        if is_body_timeout(error) {
+            ctx.count_body_timeout();
+        }
         let mut error_code = 0;
         if let Some(answer) = answer.filter(|_| !has_begun) {
             error_code = answer.status().as_u16();
@@ -377,10 +357,6 @@ fn frame(session: &Session, response: &mut ResponseHeader) -> pingora::Result<()
     } else if !response.headers.contains_key(CONTENT_LENGTH) {
         response.set_version(Version::HTTP_11);
         response.insert_header(TRANSFER_ENCODING, "chunked")?;
-fn is_body_timeout(error: &Error) -> bool {
-    *error.etype() == ErrorType::ReadTimedout && *error.esource() == ErrorSource::Downstream
-}
-
     }
     Ok(())
 }
@@ -399,6 +375,10 @@ fn is_client_disconnect(error: &Error) -> bool {
             | ErrorType::H2Error
     );
     is_lost && *error.esource() == ErrorSource::Downstream
+}
+
+fn is_body_timeout(error: &Error) -> bool {
+    *error.etype() == ErrorType::ReadTimedout && *error.esource() == ErrorSource::Downstream
 }
 
 /// Returns the response to an error that no agent caused, or `None` if the client is disconnected.

@@ -9,3 +9,4 @@ pub mod server;
 #[path = "../../pingora-proxy/src/upstream.rs"]
 pub mod test_upstream;
 pub mod upstream;
+mod watched_stream;

@@ -3,6 +3,7 @@
 use crate::client_stream::ClientStream;
 use crate::proxy_header;
 use crate::upstream::Upstream;
+use crate::watched_stream::WatchedStream;
 use anyhow::Context;
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
@@ -23,7 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tollgate_example_settings::Settings;
-use tollgate_tower::{AgentLayer, BoxError, Peer};
+use tollgate_tower::{AgentLayer, BoxError, Disconnect, Peer};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 /// Time that a client has for the head of a request.
@@ -189,17 +190,23 @@ where
         };
         let peer = Peer::new(address).proxied(proxied);
         let host = self.default_host;
+        let disconnect = Disconnect::new();
+        let gone = disconnect.clone();
         let service = self
             .service
             .map_request(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(peer);
+                request.extensions_mut().insert(disconnect.clone());
                 settle_host(&mut request, &host);
                 request
             });
-        let stream = Box::pin(ClientStream::new(stream, first, HEAD_TIMEOUT));
+        let watched = WatchedStream::new(stream);
+        let stream = ClientStream::new(watched.clone(), first, HEAD_TIMEOUT);
+        let stream = Box::pin(stream);
         let service = TowerToHyperService::new(service);
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        if let Err(error) = watcher.watch(connection.into_owned()).await {
+        let served = watcher.watch(connection.into_owned());
+        if let Err(error) = until_gone(served, &watched, &gone).await {
             tracing::debug!(%address, %error, "a client's connection ended");
         }
     }
@@ -213,6 +220,21 @@ where
         }
         timeout(HEAD_TIMEOUT, proxy_header::read(stream)).await?
     }
+}
+
+/// Serves a connection to its end, and tells its requests when the client has gone.
+async fn until_gone<T>(
+    served: impl Future<Output = T>,
+    watched: &WatchedStream,
+    disconnect: &Disconnect,
+) -> T {
+    let mut served = pin!(served);
+    tokio::select! {
+        biased;
+        end = &mut served => return end,
+        () = watched.client_gone() => disconnect.notify(),
+    }
+    served.await
 }
 
 /// Adds the host that the upstream gets to a request of HTTP/1.0 without one, for agents to see.

@@ -4,6 +4,7 @@ use crate::rig::{Body, Connection, Event, Http2, Kind, Rig, Via, agent, get, pos
 use crate::{HEADS, REQUESTS, allow};
 use std::time::Duration;
 use tollgate::CancelReason;
+use tollgate_example_settings::BodyMode;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -67,6 +68,42 @@ async fn agents_are_told_of_reset_streams_and_closed_connections_of_http2() {
         client.close().await;
         drop(sent);
         expect_cancel(&rig, "close").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agents_are_told_of_clients_that_are_gone_behind_unread_bytes() {
+    let head = get("/").bytes("HTTP/1.1");
+    let body = post("/", Body::whole("hello")).bytes("HTTP/1.1");
+    let on_chunk = |event: &Event| (!matches!(event, Event::RequestChunk(_))).then(allow);
+    let has_chunk = |events: &[Event]| {
+        let mut events = events.iter();
+        events.any(|event| matches!(event, Event::RequestChunk(_)))
+    };
+    for kind in Kind::ALL {
+        let rig = silent(kind).await;
+        for (name, bytes) in [
+            ("another request", [&head[..], &head].concat()),
+            ("a body", body.clone()),
+        ] {
+            rig.clear();
+            let mut client = Connection::open(rig.address).await;
+            client.send(bytes).await;
+            rig.events(0).wait("the head", has_head).await;
+            drop(client);
+            expect_cancel(&rig, name).await;
+        }
+        for mode in [BodyMode::Stream, BodyMode::InspectFirst] {
+            let agents = [agent(REQUESTS).request_body(mode).answers(on_chunk)];
+            let rig = Rig::start(kind, &agents, reply(OK), |_| {}).await.unwrap();
+            let mut client = Connection::open(rig.address).await;
+            client.send([&body[..], &head].concat()).await;
+            rig.events(0).wait("the chunk", has_chunk).await;
+            drop(client);
+            let description = format!("{mode:?} with {kind:?}");
+            let record = rig.events(0);
+            record.wait_at_most(TOLD, &description, is_cancelled).await;
+        }
     }
 }
 
