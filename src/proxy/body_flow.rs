@@ -6,6 +6,7 @@ use super::chain::{AgentRole, BodyMode, Chain, ChainAgent, CodingMode};
 use super::coding::{BodyDecoder, CodingError, DecodeLimits, content_coding};
 use super::rejection::Rejection;
 use super::verdict::Changes;
+use crate::memory::MemoryCharge;
 use crate::pool::Exchange;
 use crate::protocol::events::{BodyChunk, RequestBodyChunk, ResponseBodyChunk};
 use crate::protocol::{BodyMutation, EventType, HeaderOp};
@@ -42,6 +43,10 @@ pub(super) struct BodyFlow {
     is_ended: bool,
     /// Chunks on their way, oldest first.
     on_way: VecDeque<OnWay>,
+    /// Length of the chunks on their way, as they came and as they were decoded, in bytes.
+    on_way_len: usize,
+    /// Charge of the pool for `on_way_len`.
+    charge: MemoryCharge,
     /// The stage that is asked first; the number of stages if no agent sees the body.
     first_stage: usize,
     /// Agents that asked for more and have not decided since, indexed like the exchanges.
@@ -109,6 +114,8 @@ impl BodyFlow {
             next_chunk: 0,
             is_ended: false,
             on_way: VecDeque::new(),
+            on_way_len: 0,
+            charge: chain.pool.open_memory_charge(),
             first_stage: usize::MAX,
             undecided: SmallVec::new(),
             mode: BodyMode::Stream,
@@ -245,6 +252,7 @@ impl BodyFlow {
         let is_repeated_end = self.is_ended && chunk.is_empty();
         self.is_ended |= is_last;
         let (data, original) = self.decode(chunk, is_last)?;
+        self.charge(self.on_way_len + data.len() + original.len())?;
         self.seen += data.len();
         let is_asked = self.is_watched(chain)
             && !is_repeated_end
@@ -276,6 +284,15 @@ impl BodyFlow {
         Ok(())
     }
 
+    /// Charges the chunks on their way to the memory limit of the pool.
+    fn charge(&mut self, on_way_len: usize) -> Result<(), Rejection> {
+        if !self.charge.resize(on_way_len) {
+            return Err(self.message.body_error(BodyError::OverMemory));
+        }
+        self.on_way_len = on_way_len;
+        Ok(())
+    }
+
     fn decode(&mut self, chunk: Bytes, is_last: bool) -> Result<(Bytes, Bytes), Rejection> {
         let Some(decoder) = &mut self.decoder else {
             return Ok((chunk, Bytes::new()));
@@ -286,6 +303,7 @@ impl BodyFlow {
             result = result.and_then(|()| decoder.finish());
         }
         result.map_err(|error| self.message.coding_error(error))?;
+        decoded.shrink_to_fit();
         Ok((decoded.into(), chunk))
     }
 
@@ -352,6 +370,8 @@ impl BodyFlow {
         let Some(chunk) = self.on_way.pop_front() else {
             return Ok(Judged::default());
         };
+        // What stays is charged as held.
+        self.charge(self.on_way_len - chunk.data.len() - chunk.original.len())?;
         let mut judged = Judged {
             is_last: chunk.is_last,
             ..Judged::default()

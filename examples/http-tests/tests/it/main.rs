@@ -12,14 +12,15 @@ mod departures;
 mod failures;
 mod framing;
 mod hosts;
+mod memory;
 mod paths;
 mod request_bodies;
 mod request_headers;
 mod response_bodies;
 mod responses;
 mod rig;
-mod uploads;
 mod trailers;
+mod uploads;
 mod websockets;
 
 use rig::Event;

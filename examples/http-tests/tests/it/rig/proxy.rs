@@ -31,7 +31,7 @@ pub(crate) struct Rig {
     _folder: TempDir,
 }
 
-enum Proxy {
+pub(super) enum Proxy {
     Hyper(tollgate_reverse_proxy::server::Running),
     Pingora(tollgate_pingora::server::Running),
 }
@@ -93,7 +93,10 @@ impl Rig {
     }
 }
 
-async fn start(kind: Kind, mut settings: Settings) -> anyhow::Result<(Proxy, SocketAddr)> {
+pub(super) async fn start(
+    kind: Kind,
+    mut settings: Settings,
+) -> anyhow::Result<(Proxy, SocketAddr)> {
     if kind == Kind::Hyper {
         let running = tollgate_reverse_proxy::server::Running::start(&settings).await?;
         let address = running.address();

@@ -1,0 +1,115 @@
+//! Memory of the proxies, whatever clients send.
+
+use crate::rig::{Body, Connection, Event, Kind, ProxyProcess, Via, agent, get, post, run_proxy};
+use crate::{HEADS, REQUESTS, allow};
+use futures_util::future::join_all;
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
+
+const MIB: usize = 1024 * 1024;
+
+/// Default of the memory limit of a pool, and what the process may hold beside that.
+const BUDGET: usize = 256 * MIB;
+const BESIDE: usize = 96 * MIB;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it is the process that other tests start"]
+async fn proxy_process() {
+    run_proxy().await.unwrap();
+}
+
+/// Starts a proxy that has answered a request, and returns its memory as well.
+async fn warm(kind: Kind, spec: &crate::rig::AgentSpec) -> (ProxyProcess, usize) {
+    let proxy = ProxyProcess::start(kind, spec).await.unwrap();
+    let body = Body::whole(vec![b'a'; 100_000]);
+    let reply = Via::Bytes11.send(proxy.address, &post("/", body)).await;
+    assert_eq!(reply.unwrap().status, 200, "{kind:?}");
+    let before = proxy.peak();
+    (proxy, before)
+}
+
+/// Bytes that become 48 times larger by decoding, which the limits allow, and begin with zeros.
+fn bomb() -> Vec<u8> {
+    let mut data = vec![0; 24 * MIB];
+    let mut random = 1_u32;
+    for block in data.chunks_mut(96 * 1024) {
+        for byte in &mut block[94 * 1024..] {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *byte = (random >> 24) as u8;
+        }
+    }
+    zstd::encode_all(&data[..], 0).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_grow_by_decoding_are_charged_while_agents_think() {
+    let bomb = bomb();
+    for kind in Kind::ALL {
+        // Never answers the chunks of bombs.
+        let thinks = agent(REQUESTS).answers(|event| match event {
+            Event::RequestChunk(chunk) if chunk.data.first() == Some(&0) => None,
+            _ => Some(allow()),
+        });
+        let (proxy, before) = warm(kind, &thinks).await;
+        let request = post("/", Body::whole(bomb.clone())).header("content-encoding", "zstd");
+        let sent = (0..40).map(|_| Via::Bytes11.send(proxy.address, &request));
+        for reply in join_all(sent).await.into_iter().flatten() {
+            assert!(matches!(reply.status, 503 | 504), "{kind:?}: {reply:?}");
+        }
+        let grown = proxy.peak() - before;
+        assert!(grown < BUDGET + BESIDE, "{kind:?}: {} MiB", grown / MIB);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chunks_of_one_byte_leave_memory_flat() {
+    // Pingora asks about each chunk as it is sent.
+    for (kind, count) in [(Kind::Hyper, MIB), (Kind::Pingora, MIB / 64)] {
+        let (proxy, before) = warm(kind, &agent(REQUESTS)).await;
+        let mut client = Connection::open(proxy.address).await;
+        let head = post("/", Body::chunked([""; 0])).head("HTTP/1.1");
+        client
+            .send([&head[..], &b"1\r\na\r\n".repeat(count), b"0\r\n\r\n"].concat())
+            .await;
+        // A build without optimisation takes some 10 µs for each chunk.
+        let reply = tokio::time::timeout(Duration::from_secs(60), client.reader.reply(false));
+        let reply = reply.await.expect("no response in time").unwrap();
+        assert_eq!(reply.status, 200, "{kind:?}");
+        let received = proxy.upstream.record.all();
+        assert_eq!(received.last().unwrap().body.len(), count, "{kind:?}");
+        let grown = proxy.peak() - before;
+        assert!(grown < 32 * MIB, "{kind:?}: {} MiB", grown / MIB);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endless_heads_cost_little_and_leave_others_served() {
+    let endless = [
+        &b"GET / HTTP/1.1\r\nhost: a.test\r\nx-long: "[..],
+        &vec![b'a'; MIB],
+    ]
+    .concat();
+    // Pingora parses anew with each read what it has of a head.
+    for (kind, count) in [(Kind::Hyper, 64), (Kind::Pingora, 8)] {
+        let (proxy, before) = warm(kind, &agent(HEADS)).await;
+        let mut clients = Vec::new();
+        for _ in 0..count {
+            let mut client = Connection::open(proxy.address).await;
+            // Fails, or takes for ever, once the proxy does not read any more.
+            let sent = client.writer.write_all(&endless);
+            let _ = tokio::time::timeout(Duration::from_millis(200), sent).await;
+            clients.push(client);
+        }
+        let began = Instant::now();
+        let reply = Via::Bytes11.send(proxy.address, &get("/")).await.unwrap();
+        assert_eq!(reply.status, 200, "{kind:?}");
+        assert!(began.elapsed() < Duration::from_secs(2), "{kind:?}");
+        let grown = proxy.peak() - before;
+        assert!(grown < BESIDE, "{kind:?}: {} MiB", grown / MIB);
+        let events = proxy.agent.record.all();
+        let heads = events
+            .iter()
+            .filter(|event| matches!(event, Event::Request(_)));
+        assert_eq!(heads.count(), 2, "{kind:?}: {events:?}");
+    }
+}
