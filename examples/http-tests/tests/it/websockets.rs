@@ -119,21 +119,45 @@ async fn connections_that_nobody_inspects_are_refused_or_passed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frame_that_breaks_a_rule_ends_the_connection_with_a_close_code() {
-    // A text frame of a client without a mask, a reserved opcode, and text that is not UTF-8.
-    let frames: [(&[u8], u16); 3] = [
-        (&[0x81, 0x02, b'h', b'i'], 1002),
-        (&[0x83, 0x80, 0, 0, 0, 0], 1002),
-        (&[0x81, 0x81, 0, 0, 0, 0, 0xff], 1007),
+    let frames: [(&str, &[u8], u16); 12] = [
+        ("no mask", &[0x81, 0x02, b'h', b'i'], 1002),
+        ("reserved opcode", &[0x83, 0x80, 0, 0, 0, 0], 1002),
+        ("reserved control opcode", &[0x8b, 0x80, 0, 0, 0, 0], 1002),
+        ("reserved bit", &[0xc1, 0x80, 0, 0, 0, 0], 1002),
+        (
+            "text that is not UTF-8",
+            &[0x81, 0x81, 0, 0, 0, 0, 0xff],
+            1007,
+        ),
+        ("continuation of nothing", &[0x80, 0x80, 0, 0, 0, 0], 1002),
+        ("fragmented ping", &[0x09, 0x80, 0, 0, 0, 0], 1002),
+        ("long ping", &[0x89, 0xfe, 0, 126, 0, 0, 0, 0], 1002),
+        (
+            "long spelling of a length",
+            &[0x82, 0xfe, 0, 5, 0, 0, 0, 0],
+            1002,
+        ),
+        (
+            "length of 64 bits",
+            &[0x82, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            1002,
+        ),
+        (
+            "frame above 1 MiB",
+            &[0x82, 0xff, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0],
+            1009,
+        ),
+        ("half a close code", &[0x88, 0x81, 0, 0, 0, 0, 3], 1002),
     ];
     for kind in Kind::ALL {
         let rig = rig(kind, FRAMES, WebSockets::Inspect).await;
-        for (frame, code) in frames {
+        for (name, frame, code) in frames {
             let mut socket = connect(&rig).await.unwrap();
             socket.get_mut().write_all(frame).await.unwrap();
             let Message::Close(Some(close)) = socket.next().await.unwrap().unwrap() else {
-                panic!("{kind:?}: a close frame is expected");
+                panic!("{kind:?}: {name}: a close frame is expected");
             };
-            assert_eq!(u16::from(close.code), code, "{kind:?}: {frame:x?}");
+            assert_eq!(u16::from(close.code), code, "{kind:?}: {name}");
         }
     }
 }
