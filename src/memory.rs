@@ -273,6 +273,7 @@ impl Drop for MemoryCharge {
 }
 
 debug_fields!(MemoryBudget, |self| limit: self.limit(), used: self.used());
+debug_fields!(MemoryAccount, |self| charged: self.charged);
 
 #[cfg(test)]
 #[path = "../tests/unit/memory.rs"]

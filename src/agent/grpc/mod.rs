@@ -143,7 +143,8 @@ pub(super) async fn begin<H: AgentHandler>(
     socket: Socket,
     incoming: mpsc::Sender<Http2Connection>,
 ) {
-    let state = Http2ConnectionState::new(&sessions.limiter, socket.peer());
+    let state =
+        Http2ConnectionState::new(&sessions.limiter, socket.peer(), sessions.control.memory());
     let stream = match socket {
         Socket::Tls(stream, acceptor) => {
             let sessions_of_task = Arc::clone(sessions);

@@ -7,8 +7,8 @@ use crate::connection::link::Link;
 use crate::handler::AgentHandler;
 use crate::lock::lock;
 use crate::transport::grpc::{
-    Http2ConnectionState, MessageReceiver, PROCESS_STREAM, SERVICE, StreamGuard, is_grpc,
-    max_frame, pipe,
+    CountedBody, Http2ConnectionState, MessageReceiver, PROCESS_STREAM, SERVICE, StreamGuard,
+    is_grpc, max_frame, pipe,
 };
 use crate::transport::{HandshakeLimiter, HandshakeSlot, Peer, PeerKey, SharedLimiter};
 use crate::wire::{Direction, Encoding};
@@ -173,10 +173,12 @@ impl<H: AgentHandler> Service<Request<Body>> for AgentService<H> {
             if !is_grpc(&head.headers) {
                 return Ok(unsupported());
             }
-            let stream_guard = head
-                .extensions
-                .get::<Arc<Http2ConnectionState>>()
-                .map(Http2ConnectionState::begin_stream);
+            let connection = head.extensions.get::<Arc<Http2ConnectionState>>();
+            let stream_guard = connection.map(Http2ConnectionState::begin_stream);
+            let body = match connection {
+                Some(connection) => Body::new(CountedBody::new(body, Arc::clone(connection))),
+                None => body,
+            };
             let response = match head.uri.path() {
                 PROCESS_STREAM => service.process_stream(body, stream_guard),
                 CONTROL_STREAM => service.control_stream(body, stream_guard),

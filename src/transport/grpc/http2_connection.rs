@@ -1,15 +1,22 @@
 //! HTTP/2 connections of a server. Those without streams occupy a slot of the handshake limiter, so
 //! newer connections can evict them.
 
+use super::SERVER_WINDOW;
+use super::data_counter::DataCounter;
 use super::stream::Stream;
 use crate::lock::lock;
+use crate::memory::{MemoryAccount, MemoryBudget};
 use crate::transport::{HandshakeLimiter, HandshakeSlot, Peer};
 use atomic_waker::AtomicWaker;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tonic::Status;
+use tonic::body::Body;
 use tonic::transport::server::Connected;
 
 /// A connection that fails with `ConnectionAborted` once it is evicted.
@@ -17,7 +24,12 @@ use tonic::transport::server::Connected;
 pub(crate) struct Http2Connection {
     stream: Stream,
     state: Arc<Http2ConnectionState>,
+    data: DataCounter,
 }
+
+/// Memory of a connection whose streams hold nothing: its task, its socket, and the tables and
+/// buffers of HTTP/2.
+const CONNECTION_SIZE: usize = 32 * 1024;
 
 /// State of a connection: its streams, or its slot in the limiter.
 #[derive(Debug)]
@@ -26,7 +38,7 @@ pub(crate) struct Http2ConnectionState {
     limiter: Arc<Mutex<HandshakeLimiter>>,
     state: Mutex<State>,
     /// Wakes the task that drives the connection, so that it polls the slot.
-    connection_waker: AtomicWaker,
+    connection_waker: Arc<AtomicWaker>,
 }
 
 #[derive(Debug)]
@@ -34,6 +46,17 @@ struct State {
     streams: usize,
     /// `Some` while there are no streams.
     handshake_slot: Option<HandshakeSlot>,
+    account: MemoryAccount,
+    /// Bytes that HTTP/2 keeps because no stream has read them, at most a window. What a stream
+    /// that was reset has not read stays counted until there is one stream or none.
+    unread: usize,
+}
+
+/// Body of a request, which counts what is read of it.
+#[derive(Debug)]
+pub(crate) struct CountedBody {
+    body: Body,
+    state: Arc<Http2ConnectionState>,
 }
 
 /// A stream that is being served. Its connection cannot be evicted while this is held.
@@ -42,7 +65,11 @@ pub(crate) struct StreamGuard(Arc<Http2ConnectionState>);
 
 impl Http2Connection {
     pub(crate) fn new(stream: Stream, state: Arc<Http2ConnectionState>) -> Self {
-        Self { stream, state }
+        Self {
+            stream,
+            state,
+            data: DataCounter::new(),
+        }
     }
 
     /// Returns the stream, or an error if the connection is evicted.
@@ -57,14 +84,24 @@ impl Http2Connection {
 
 impl Http2ConnectionState {
     /// Creates the state of a new connection, in a slot of the limiter.
-    pub(crate) fn new(limiter: &Arc<Mutex<HandshakeLimiter>>, peer: Peer) -> Arc<Self> {
+    pub(crate) fn new(
+        limiter: &Arc<Mutex<HandshakeLimiter>>,
+        peer: Peer,
+        memory: &MemoryBudget,
+    ) -> Arc<Self> {
+        let connection_waker = Arc::new(AtomicWaker::new());
+        let woken = Arc::clone(&connection_waker);
+        let mut account = memory.open_account(move || woken.wake());
+        account.set(CONNECTION_SIZE);
         Arc::new(Self {
             state: Mutex::new(State {
                 streams: 0,
                 handshake_slot: Some(lock(limiter).enter(peer.key)),
+                account,
+                unread: 0,
             }),
             limiter: Arc::clone(limiter),
-            connection_waker: AtomicWaker::new(),
+            connection_waker,
             peer,
         })
     }
@@ -82,13 +119,63 @@ impl Http2ConnectionState {
         StreamGuard(Arc::clone(self))
     }
 
-    /// Polls for the eviction of the connection.
+    /// Polls for the eviction of the connection, because of newer ones or for its memory.
     pub(crate) fn poll_evicted(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.connection_waker.register(cx.waker());
-        match &mut lock(&self.state).handshake_slot {
+        let mut state = lock(&self.state);
+        if state.account.is_ended() {
+            return Poll::Ready(());
+        }
+        match &mut state.handshake_slot {
             Some(handshake_slot) => handshake_slot.poll_evicted(cx),
             None => Poll::Pending,
         }
+    }
+}
+
+impl State {
+    fn set_unread(&mut self, unread: usize) {
+        self.unread = unread.min(SERVER_WINDOW as usize);
+        self.account.set(CONNECTION_SIZE + self.unread);
+    }
+}
+
+impl CountedBody {
+    /// Wraps the body of a request on this connection.
+    pub(crate) fn new(body: Body, state: Arc<Http2ConnectionState>) -> Self {
+        Self { body, state }
+    }
+}
+
+impl http_body::Body for CountedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let mut state = lock(&self.state.state);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                let read = frame.data_ref().map_or(0, Bytes::len);
+                let unread = state.unread.saturating_sub(read);
+                state.set_unread(unread);
+            }
+            Poll::Pending if state.streams == 1 => state.set_unread(0),
+            _ => {}
+        }
+        drop(state);
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -103,6 +190,7 @@ impl Drop for StreamGuard {
         let mut state = lock(&self.0.state);
         state.streams -= 1;
         if state.streams == 0 {
+            state.set_unread(0);
             state.handshake_slot = Some(lock(&self.0.limiter).enter(self.0.peer.key));
             drop(state);
             self.0.connection_waker.wake();
@@ -120,11 +208,20 @@ impl Connected for Http2Connection {
 
 impl AsyncRead for Http2Connection {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.stream(cx)?.poll_read(cx, buf)
+        let before = buf.filled().len();
+        let polled = self.as_mut().stream(cx)?.poll_read(cx, buf);
+        let this = self.get_mut();
+        let data = this.data.count(&buf.filled()[before..]);
+        if data > 0 {
+            let mut state = lock(&this.state.state);
+            let unread = state.unread + data;
+            state.set_unread(unread);
+        }
+        polled
     }
 }
 

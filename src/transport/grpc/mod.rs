@@ -7,6 +7,7 @@
 #[path = "../../../benches/internals/grpc.rs"]
 pub(crate) mod bench;
 mod client;
+mod data_counter;
 mod endpoint;
 mod http2_connection;
 mod messages;
@@ -16,7 +17,9 @@ mod stream;
 
 pub(super) use client::connect;
 pub(crate) use endpoint::{GrpcAddress, GrpcEndpoint, Security};
-pub(crate) use http2_connection::{Http2Connection, Http2ConnectionState, StreamGuard};
+pub(crate) use http2_connection::{
+    CountedBody, Http2Connection, Http2ConnectionState, StreamGuard,
+};
 pub(crate) use messages::MessageReceiver;
 pub(crate) use pipe::pipe;
 pub(crate) use stream::Stream;
