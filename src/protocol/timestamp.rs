@@ -47,14 +47,13 @@ impl Timestamp {
     /// Returns the milliseconds since the Unix epoch whose text this is; `None` if there are none.
     #[inline]
     pub(crate) fn ms_of(text: &str) -> Option<u64> {
-        let text: &[u8; 24] = text.as_bytes().try_into().ok()?;
-        if !has_form(text) {
-            return None;
-        }
-        let pair = |at: usize| u32::from(text[at] & 15) * 10 + u32::from(text[at + 1] & 15);
+        let digits = digits_of(text.as_bytes().try_into().ok()?)?;
+        // Ten times each byte, plus the byte behind it. No sum exceeds 99.
+        let pairs = digits.map(|word| word * 10 + (word >> 8));
+        let pair = |at: usize| u32::from(pairs[at / 8].to_le_bytes()[at % 8]);
         let (year, month, day) = (pair(0) * 100 + pair(2), pair(5), pair(8));
         let (hours, minutes, seconds) = (pair(11), pair(14), pair(17));
-        let ms = pair(20) * 10 + u32::from(text[22] & 15);
+        let ms = pair(20) * 10 + u32::from(digits[2].to_le_bytes()[6]);
         let is_valid = year >= 1970
             && (1..=12).contains(&month)
             && (1..=days_in(year, month)).contains(&day)
@@ -128,12 +127,13 @@ fn date_of(days: u32) -> (u32, u32, u32) {
     (era * 400 + year + next, month, day)
 }
 
-/// Returns whether a text has digits and separators where a timestamp has them.
+/// Returns the digits of a timestamp as numbers, in little-endian words; its separators are zeros.
+/// `None` if the text has other characters.
 ///
-/// Eight bytes are checked at a time. The exclusive or with [`FORM`] leaves digits their value and
-/// makes separators zero. The sum sets the high bit of each byte that is larger.
+/// The exclusive or with [`FORM`] leaves digits their value and makes separators zero. The sum sets
+/// the high bit of each byte that is larger.
 #[inline]
-fn has_form(text: &[u8; 24]) -> bool {
+fn digits_of(text: &[u8; 24]) -> Option<[u64; 3]> {
     const FORM: &[u8; 24] = b"0000-00-00T00:00:00.000Z";
     const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
     /// For each byte the number that a larger one than is allowed carries into the high bit with.
@@ -152,11 +152,10 @@ fn has_form(text: &[u8; 24]) -> bool {
         [0, 1, 2].map(|at| u64::from_le_bytes(words[at]))
     };
     let (text, form, carry) = (words(text), words(FORM), words(&CARRY));
-    let check = |at: usize| {
-        let value = text[at] ^ form[at];
-        value | value.wrapping_add(carry[at])
-    };
-    (check(0) | check(1) | check(2)) & HIGH_BITS == 0
+    let digits = [0, 1, 2].map(|at| text[at] ^ form[at]);
+    let check = |at: usize| digits[at] | digits[at].wrapping_add(carry[at]);
+    let is_valid = (check(0) | check(1) | check(2)) & HIGH_BITS == 0;
+    is_valid.then_some(digits)
 }
 
 /// The timestamp that was converted last. Another one of the same second is converted faster.

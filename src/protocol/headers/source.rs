@@ -104,15 +104,38 @@ impl<N: AsRef<str> + Sync, V: AsRef<str> + Sync> HeaderSource for [(N, V)] {
         Groups::of(self)
     }
 
+    fn singles(&self) -> Option<impl Iterator<Item = (&str, FieldValue<'_>)>> {
+        let is_single = self.len() <= MARKED && has_distinct_names(self);
+        is_single.then(|| fields(self))
+    }
+
     fn ungrouped(&self) -> Option<impl Iterator<Item = (&str, FieldValue<'_>)>> {
-        let pairs = self.iter();
-        let pairs = pairs.map(|(name, value)| (name.as_ref(), FieldValue::Text(value.as_ref())));
-        (self.len() > MARKED).then_some(pairs)
+        (self.len() > MARKED).then(|| fields(self))
     }
 
     fn max_names(&self) -> usize {
         self.len()
     }
+}
+
+fn fields<N: AsRef<str>, V: AsRef<str>>(
+    pairs: &[(N, V)],
+) -> impl Iterator<Item = (&str, FieldValue<'_>)> {
+    let pairs = pairs.iter();
+    pairs.map(|(name, value)| (name.as_ref(), FieldValue::Text(value.as_ref())))
+}
+
+/// Returns whether no name occurs twice. Only names whose fingerprints are equal are compared.
+fn has_distinct_names<N: AsRef<str>, V>(pairs: &[(N, V)]) -> bool {
+    let mut seen = Fingerprints::default();
+    pairs.iter().enumerate().all(|(at, (name, _))| {
+        let name = name.as_ref();
+        let is_new = !seen.insert(fingerprint(name));
+        is_new
+            || !pairs[..at]
+                .iter()
+                .any(|(other, _)| same(other.as_ref(), name))
+    })
 }
 
 /// Iterator over pairs, grouped by name.

@@ -16,7 +16,6 @@ use crate::wire::decode::{DecodeError, DecodeErrorKind, Decoded, Source, is_new}
 use crate::wire::encode::Sink;
 use crate::wire::events::EventTarget;
 use crate::wire::fields::{ReadField, WriteField};
-use crate::wire::incoming::read_event;
 use crate::wire::incoming_event::IncomingEvent;
 use crate::wire::msgpack::{Reader, Writer};
 use crate::wire::recover_id::Undecodable;
@@ -48,9 +47,28 @@ macro_rules! optional_fields {
         }
 
         /// Reads the optional fields. Those that this version does not know are skipped.
+        ///
+        /// They usually come in the order of their numbers. Then none of them is a repetition.
         #[inline]
         fn read_fields<'a>(source: &mut Reader<'a>, metadata: &mut Metadata<'a>) -> Decoded<()> {
-            for _ in 0..source.map()? {
+            let mut left = source.map()?;
+            $(if left > 0 && source.skip_short_uint($number) {
+                metadata.$field = Some(read_optional!($field, source)?);
+                left -= 1;
+            })+
+            if left > 0 {
+                return read_unordered(left, source, metadata);
+            }
+            Ok(())
+        }
+
+        #[cold]
+        fn read_unordered<'a>(
+            fields: usize,
+            source: &mut Reader<'a>,
+            metadata: &mut Metadata<'a>,
+        ) -> Decoded<()> {
+            for _ in 0..fields {
                 match source.uint()? {
                     $($number => set(&mut metadata.$field, read_optional!($field, source)?)?,)+
                     _ => source.skip()?,
@@ -148,7 +166,7 @@ fn read_request_headers<'a>(
     if let Some(source) = items.optional() {
         read_fields(source, &mut metadata)?;
     }
-    items.end()?;
+    items.end_message()?;
     Ok(RequestHeaders {
         metadata,
         method,
@@ -177,7 +195,7 @@ fn read_response_headers<'a>(
     let correlation_id = items.head(time_left)?;
     let status = small(items.next("status")?)?;
     let (names, headers) = read_headers(items.next("headers")?, &mut scratch.headers)?;
-    items.end()?;
+    items.end_message()?;
     Ok(ResponseHeaders {
         correlation_id,
         status,
@@ -211,7 +229,7 @@ fn read_chunk<'a>(
         bytes_so_far: small(items.next("bytes_so_far")?)?,
         data: Body.read(&mut items)?,
     };
-    items.end()?;
+    items.end_message()?;
     Ok(chunk)
 }
 
@@ -237,7 +255,7 @@ fn read_configure<'a>(
         correlation_id: items.head(time_left)?,
         settings: value::read_map(items.next("settings")?)?,
     };
-    items.end()?;
+    items.end_message()?;
     Ok(configure)
 }
 
@@ -269,7 +287,7 @@ macro_rules! read_by_position {
                 let _ = &scratch;
                 $(let $field = read_unless_last!($field, items, scratch);)*
                 $(let $field = read_last!($field $field, items);)*
-                items.end()?;
+                items.end_message()?;
                 Ok($borrowed { correlation_id, $($field),* })
             }
         }
@@ -325,6 +343,19 @@ request_complete!(read_by_position);
 websocket_frame!(read_by_position);
 guardrail_inspect!(read_by_position);
 
+/// Reads an event by what stands behind its type, and returns it from the function. The macro's
+/// value is the reason why the event cannot be read.
+macro_rules! read_whole {
+    ($event_type:expr => $($event:ident: $read:expr,)*) => {
+        match $event_type {
+            $(EventType::$event => match $read {
+                Ok(event) => return Ok(IncomingEvent::$event(event)),
+                Err(kind) => kind,
+            },)*
+        }
+    };
+}
+
 impl<'a> IncomingEvent<'a> {
     /// Reads an event from the payload of a message. Sets the time that is left for its call, if
     /// the message says so.
@@ -335,25 +366,10 @@ impl<'a> IncomingEvent<'a> {
         time_left: &mut Option<Duration>,
     ) -> Result<Self, Undecodable> {
         let start = Reader::new(payload);
-        let mut source = start;
-        // A chain of closures would copy the event, which is large, at each step.
-        let kind = match Self::by_position(event_type, &mut source, scratch, time_left) {
-            Ok(event) => match source.expect_end() {
-                Ok(()) => return Ok(event),
-                Err(kind) => kind,
-            },
-            Err(kind) => kind,
-        };
-        Err(undecodable(event_type, kind, start))
-    }
-
-    fn by_position(
-        event_type: EventType,
-        source: &mut Reader<'a>,
-        scratch: &'a mut EventScratch,
-        time_left: &mut Option<Duration>,
-    ) -> Decoded<Self> {
-        Ok(read_event!(event_type =>
+        let mut reader = start;
+        let source = &mut reader;
+        // The event is large, so it is put into the result at once, and moved no more.
+        let kind = read_whole!(event_type =>
             RequestHeaders: read_request_headers(source, scratch, time_left),
             RequestBodyChunk: read_chunk(source, time_left),
             ResponseHeaders: read_response_headers(source, scratch, time_left),
@@ -362,7 +378,8 @@ impl<'a> IncomingEvent<'a> {
             WebSocketFrame: ReadByPosition::read(source, scratch, time_left),
             GuardrailInspect: ReadByPosition::read(source, scratch, time_left),
             Configure: read_configure(source, time_left),
-        ))
+        );
+        Err(undecodable(event_type, kind, start))
     }
 }
 

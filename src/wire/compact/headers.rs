@@ -16,14 +16,14 @@ pub(super) fn write_headers<H: HeaderSource>(headers: &H, writer: &mut Writer<'_
         return write_many(headers, writer);
     }
     writer.map_of_at_most(headers.max_names(), |writer| {
-        let mut names = 0;
         if let Some(singles) = headers.singles() {
-            for (name, value) in singles {
-                names += 1;
+            // A `for` loop would store each item before it is written.
+            return singles.fold(0, |names, (name, value)| {
                 write_header(name, value.as_bytes(), writer);
-            }
-            return names;
+                names + 1
+            });
         }
+        let mut names = 0;
         for (name, values) in headers.grouped() {
             names += 1;
             let mut rest = values.clone().into_iter();
@@ -154,17 +154,14 @@ pub(super) fn read_headers<'a>(
     texts.at = source.index();
     let names = source.map()?;
     let reader = *source;
-    for _ in 0..names {
-        // Every short number has a name.
-        if source.short_uint().is_none() {
-            read_name(source)?;
-        }
-        if source.skip_short_bin() {
-            continue;
-        }
+    let mut read = source.skip_numbered_bins(names);
+    while read < names {
+        read_name(source)?;
         for _ in 0..value_count(source)? {
             source.bin()?;
         }
+        // Every short number has a name.
+        read += 1 + source.skip_numbered_bins(names - read - 1);
     }
     Ok((names, HeaderCursor { reader, texts }))
 }

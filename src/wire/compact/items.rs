@@ -73,11 +73,18 @@ impl<'r, 'a> Items<'r, 'a> {
 
     /// Skips the items that this version does not know.
     #[inline]
-    pub(super) fn end(self) -> Decoded<()> {
+    pub(super) fn end(&mut self) -> Decoded<()> {
         for _ in 0..self.left {
             self.source.skip()?;
         }
         Ok(())
+    }
+
+    /// Like [`end`](Self::end), and checks that the message ends with the array.
+    #[inline]
+    pub(super) fn end_message(mut self) -> Decoded<()> {
+        self.end()?;
+        self.source.expect_end()
     }
 }
 

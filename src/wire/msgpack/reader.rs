@@ -60,15 +60,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads a number below 128, if it is next and in its shortest form.
+    /// Skips this number below 128, if it is next and in its shortest form. Returns whether it was.
     #[inline]
-    pub(in crate::wire) fn short_uint(&mut self) -> Option<u8> {
+    pub(in crate::wire) fn skip_short_uint(&mut self, expected: u8) -> bool {
+        debug_assert!(expected < FIX_MAP, "larger numbers have a marker");
         match self.rest {
-            [number @ 0..FIX_MAP, rest @ ..] => {
+            [number, rest @ ..] if *number == expected => {
                 self.rest = rest;
-                Some(*number)
+                true
             }
-            _ => None,
+            _ => false,
         }
     }
 
@@ -102,15 +103,20 @@ impl<'a> Reader<'a> {
         matches!(self.rest, [BIN_8..=BIN_32, ..])
     }
 
-    /// Skips bytes in their shortest form, if they are next and complete. Returns whether they
-    /// were.
+    /// Skips pairs of a number below 128 and bytes, in their shortest forms, as long as the next
+    /// pair is complete and up to this many. Returns their number.
     #[inline]
-    pub(in crate::wire) fn skip_short_bin(&mut self) -> bool {
-        let [BIN_8, len, rest @ ..] = self.rest else {
-            return false;
-        };
-        let after = rest.get(usize::from(*len)..);
-        after.map(|rest| self.rest = rest).is_some()
+    pub(in crate::wire) fn skip_numbered_bins(&mut self, at_most: usize) -> usize {
+        let (mut rest, mut skipped) = (self.rest, 0);
+        while skipped < at_most
+            && let [0..FIX_MAP, BIN_8, len, after @ ..] = rest
+            && let Some(after) = after.get(usize::from(*len)..)
+        {
+            rest = after;
+            skipped += 1;
+        }
+        self.rest = rest;
+        skipped
     }
 
     /// Reads bytes.
