@@ -13,7 +13,7 @@ use crate::wire::{
 };
 use bytes::{Bytes, BytesMut};
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -242,7 +242,8 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
                 ($($event:ident by $method:ident),*; $($other:tt)*) => {
                     match event {
                         $(IncomingEvent::$event(event) => {
-                            self.respond(handler.$method(event), id, frame).await
+                            let response = pin!(handler.$method(event));
+                            self.respond(response, id, frame).await
                         })*
                         $($other)*
                     }
@@ -256,7 +257,7 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
                 RequestComplete by on_request_complete,
                 WebSocketFrame by on_websocket_frame;
                 IncomingEvent::GuardrailInspect(event) => {
-                    self.respond(inspect(handler, event), id, frame).await
+                    self.respond(pin!(inspect(handler, event)), id, frame).await
                 }
                 IncomingEvent::Configure(event) => {
                     let mut outcome = pin!(handler.on_configure(event));
@@ -269,23 +270,20 @@ impl<H: AgentHandler> AnswerContext<'_, H> {
     }
 
     /// Waits for the handler's response and encodes it.
-    #[expect(
-        clippy::manual_async_fn,
-        reason = "the future of an `async fn` holds its arguments twice"
-    )]
-    fn respond(
+    async fn respond(
         &self,
-        response: impl Future<Output = AgentResponse>,
+        mut response: Pin<&mut impl Future<Output = AgentResponse>>,
         correlation_id: &str,
         frame: &mut OutgoingFrame,
-    ) -> impl Future<Output = Result<(), FatalEvent>> {
-        async move {
-            let to = self.answer_to(correlation_id);
-            let mut response = pin!(response);
-            let response = poll_fn(|cx| poll_until(self.deadline, response.as_mut(), cx)).await;
-            write(&response, to, self.dialect, frame);
-            Ok(())
-        }
+    ) -> Result<(), FatalEvent> {
+        let to = self.answer_to(correlation_id);
+        poll_fn(|cx| {
+            // The response is written where it is returned: it is large, and every move copies it.
+            poll_until(self.deadline, response.as_mut(), cx)
+                .map(|response| write(&response, to, self.dialect, frame))
+        })
+        .await;
+        Ok(())
     }
 
     /// Encodes the answer to settings. If the proxy may not read it, a rejection also ends the

@@ -174,6 +174,10 @@ impl<F> PendingEvents<F> {
 impl<F: Future<Output = JobResult>> PendingEvents<F> {
     /// Polls for the end of an event that was not cancelled.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended<F>>> {
+        // Cheaper than a poll, which registers a waker although there is nothing to wait for.
+        if self.events.is_empty() {
+            return Poll::Ready(None);
+        }
         let ended = ready!(self.events.poll_next_unpin(cx));
         if let Some((event, _)) = &ended {
             self.held -= event.held();

@@ -429,12 +429,12 @@ impl<P: TableRef<T>, T> Ticket<P, T> {
                 _ => {}
             }
         }
-        let ended = slot.value.with_mut(|value| {
+        // Releases the slot when the value is out, which is large and so goes where it is returned.
+        let _released = Released(self.table.table(), self.index);
+        Some(slot.value.with_mut(|value| {
             // SAFETY: the slot is READY and this is its ticket.
             end(unsafe { &mut *value })
-        });
-        self.release();
-        Some(ended)
+        }))
     }
 
     fn release(&self) {
@@ -443,6 +443,15 @@ impl<P: TableRef<T>, T> Ticket<P, T> {
 
     fn slot(&self) -> &Slot<T> {
         self.table.table().slot(self.index)
+    }
+}
+
+/// Releases a slot when it is dropped.
+struct Released<'t, T>(&'t SlotTable<T>, usize);
+
+impl<T> Drop for Released<'_, T> {
+    fn drop(&mut self) {
+        self.0.release(self.1);
     }
 }
 
