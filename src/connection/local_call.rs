@@ -1,7 +1,7 @@
 //! A call to an agent in this process: the caller's task runs the handler.
 
+use super::CallEnd;
 use super::call::{PendingCall, check_body_size};
-use super::{CallEnd, Connection};
 use crate::error::CallError;
 use crate::handler::Panicked;
 use crate::protocol::AgentResponse;
@@ -38,15 +38,28 @@ impl PendingCall {
             }
         }
         let mut headers = BorrowedHeaders::new();
-        let view = self.view(event, correlation_id, &connection, &mut headers)?;
-        let mut asked = pin!(local.answer(view).ok());
+        let mut answer = pin!(local.answer());
+        if let Some(watch) = &self.watch {
+            watch.begin_encoding();
+        }
+        if let Err(error) = check_body_size(event, connection.capabilities.limits.max_body_size) {
+            return Err(self.refuse(CallEnd::TooLarge(error)));
+        }
+        event.headers(&mut headers);
+        // Not returned by a function: it is large, and every move copies it.
+        let view = IncomingEvent::view_of(event, correlation_id, &headers);
+        if let Some(watch) = &self.watch {
+            watch.end_encoding();
+        }
+        if let Err(error) = view.check(event, &headers) {
+            return Err(self.refuse(not_accepted(error)));
+        }
+        answer.as_mut().ask(view);
         let deadline = self.deadline();
         let answered = poll_fn(|cx| {
-            let Some(answer) = asked.as_mut().as_pin_mut() else {
-                return Poll::Ready(Err(Panicked));
-            };
             // The answer goes straight to the slot: it is large, and every move copies it.
-            let polled = answer.poll(deadline, cx, |answer| self.put_answer(answer));
+            let put = |answer| self.put_answer(answer);
+            let polled = answer.as_mut().poll(deadline, cx, put);
             if let Ok(Poll::Pending) = polled {
                 turn.hold();
                 return self.ticket.poll_filled(cx).map(Ok);
@@ -60,36 +73,21 @@ impl PendingCall {
         Ok(())
     }
 
-    fn view<'v, 'e: 'v, E: Event>(
-        &mut self,
-        event: &'e E,
-        correlation_id: &'v str,
-        connection: &Connection,
-        headers: &'v mut BorrowedHeaders<'e>,
-    ) -> Result<IncomingEvent<'v>, CallError> {
-        if let Some(watch) = &self.watch {
-            watch.begin_encoding();
-        }
-        check_body_size(event, connection.capabilities.limits.max_body_size)
-            .map_err(|error| self.refuse(CallEnd::TooLarge(error)))?;
-        let view = IncomingEvent::borrowed(event, correlation_id, headers);
-        if let Some(watch) = &self.watch {
-            watch.end_encoding();
-        }
-        view.map_err(|error| {
-            self.refuse(match error {
-                NotAccepted::TooLarge(error) => CallEnd::TooLarge(error),
-                NotAccepted::Settings(kind) => {
-                    CallEnd::Undecodable(DecodeError::in_message("configure")(kind))
-                }
-            })
-        })
-    }
-
     /// Puts the answer into the slot, unless the call has ended meanwhile.
     fn put_answer(&mut self, answer: AgentResponse) {
         let received = self.connection().timeline.note_received();
         // Fails if the call has ended at this moment. Its end is in the slot then.
         let _ = self.ticket.fill(received, Ok(answer));
+    }
+}
+
+/// Returns the end of a call whose event the agent would not accept from a connection.
+#[cold]
+fn not_accepted(error: NotAccepted) -> CallEnd {
+    match error {
+        NotAccepted::TooLarge(error) => CallEnd::TooLarge(error),
+        NotAccepted::Settings(kind) => {
+            CallEnd::Undecodable(DecodeError::in_message("configure")(kind))
+        }
     }
 }

@@ -50,13 +50,12 @@ impl LocalAgent {
         }
     }
 
-    /// Calls the handler's method for an event.
-    pub(crate) fn answer<'a>(&'a self, event: IncomingEvent<'a>) -> Result<Answer<'a>, Panicked> {
-        let future = contained(|| self.handler.answer(event))?;
-        Ok(Answer {
+    /// Returns the place of an answer, for an event that is not asked about yet.
+    pub(crate) fn answer(&self) -> Answer<'_> {
+        Answer {
             agent: self,
-            future: Some(future),
-        })
+            future: None,
+        }
     }
 
     /// Waits until no handler runs for an exchange.
@@ -135,17 +134,32 @@ pin_project! {
     }
 }
 
-impl Answer<'_> {
+impl<'a> Answer<'a> {
+    /// Calls the handler's method for an event.
+    pub(crate) fn ask(self: Pin<&mut Self>, event: IncomingEvent<'a>) {
+        let mut this = self.project();
+        let mut event = Some(event);
+        // The closure has neither the event nor the future, since both are large. A panic leaves no
+        // future behind.
+        let _ = contained(|| {
+            if let Some(event) = event.take() {
+                this.future.set(Some(this.agent.handler.answer(event)));
+            }
+        });
+    }
+
     /// Polls the handler, and passes its answer to `answered` without moving it again.
+    ///
+    /// # Errors
+    ///
+    /// [`Panicked`] if the handler panics, or did when it was asked.
     pub(crate) fn poll(
         self: Pin<&mut Self>,
         deadline: Option<Instant>,
         cx: &mut Context<'_>,
         answered: impl FnOnce(AgentResponse),
     ) -> Result<Poll<()>, Panicked> {
-        let Some(future) = self.project().future.as_pin_mut() else {
-            return Ok(Poll::Ready(()));
-        };
+        let future = self.project().future.as_pin_mut().ok_or(Panicked)?;
         contained(|| poll_until(deadline, future, cx).map(answered))
     }
 }

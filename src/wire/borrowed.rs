@@ -22,16 +22,37 @@ impl<'v> IncomingEvent<'v> {
     ) -> Result<Self, NotAccepted> {
         event.headers(headers);
         let headers = &*headers;
-        let view = event.view(correlation_id, HeadersView::borrowed(headers));
-        let length = correlation_id.len() + headers.text_len() + event.body_len() + view.text_len();
+        let view = Self::view_of(event, correlation_id, headers);
+        view.check(event, headers)?;
+        Ok(view)
+    }
+
+    /// Returns an event as [`borrowed`](Self::borrowed) does, unchecked. `headers` are its own.
+    #[inline]
+    pub(crate) fn view_of<'e: 'v, E: Event>(
+        event: &'e E,
+        correlation_id: &'v str,
+        headers: &'v BorrowedHeaders<'e>,
+    ) -> Self {
+        event.view(correlation_id, HeadersView::borrowed(headers))
+    }
+
+    /// Checks that agents would accept the view of an event from a connection.
+    pub(crate) fn check<E: Event>(
+        &self,
+        event: &E,
+        headers: &BorrowedHeaders<'_>,
+    ) -> Result<(), NotAccepted> {
+        let id = self.correlation_id();
+        let length = id.len() + headers.text_len() + event.body_len() + self.text_len();
         if length > MAX_FRAME_LEN {
             let limit = MAX_FRAME_LEN;
             return Err(FrameError::TooLarge { length, limit }.into());
         }
-        if let Self::Configure(settings) = &view {
+        if let Self::Configure(settings) = self {
             value::check_map(&settings.settings).map_err(NotAccepted::Settings)?;
         }
-        Ok(view)
+        Ok(())
     }
 
     /// Returns the bytes of the long texts that are neither headers nor a body.

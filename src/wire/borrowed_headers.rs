@@ -45,10 +45,11 @@ impl<'e> BorrowedHeaders<'e> {
     /// Adds the headers of a source.
     pub(super) fn extend(&mut self, source: &'e impl HeaderSource) {
         if let Some(singles) = source.singles() {
-            for (name, value) in singles {
+            self.items.reserve(source.max_names());
+            singles.for_each(|(name, value)| {
                 self.add_name(name);
                 self.add(name, Some(value));
-            }
+            });
         } else if let Some(headers) = source.ungrouped() {
             self.add_groups(group(headers).into_iter());
         } else {
@@ -77,6 +78,7 @@ impl<'e> BorrowedHeaders<'e> {
         self.len += name.len();
     }
 
+    #[inline]
     fn add(&mut self, name: &'e str, value: Option<FieldValue<'e>>) {
         let value = value.map(FieldValue::to_text);
         self.len += value.as_ref().map_or(0, |value| value.len());
