@@ -1,11 +1,11 @@
 use crate::OPERATIONS;
-use crate::common::{Allowing, request_headers};
+use crate::common::{Allowing, Pairs, hyper_request_headers, request_headers};
 use iai_callgrind::{library_benchmark, library_benchmark_group};
 use std::hint::black_box;
 use tollgate::bench::{AffinityMap, InMemory, agent_name, choose};
 use tollgate::{
-    Agent, AgentPoolConfig, Decision, Encoding, Exchange, LoadBalanceStrategy, Placement,
-    events::RequestBodyChunkEvent,
+    Agent, AgentPoolConfig, Decision, Encoding, Event, Exchange, LoadBalanceStrategy, Placement,
+    RequestHeaders, events::RequestBodyChunkEvent,
 };
 
 /// Agents, and the agent and correlation id of each call.
@@ -126,38 +126,73 @@ fn affinity_clear(pins: Pins) -> Pins {
     with_each_id(pins, AffinityMap::clear)
 }
 
-/// Returns an agent to which calls were made before.
-fn warm_agent(encoding: Encoding, use_extension: bool) -> InMemory {
+/// Returns an agent with one connection.
+fn agent_with(encoding: Encoding, use_extension: bool) -> InMemory {
     let config = AgentPoolConfig::default()
         .connections_per_agent(1)
         .encodings(vec![encoding])
         .use_extension(use_extension);
-    let memory = InMemory::new(1, config, Allowing);
-    send_headers(send_headers(memory))
+    InMemory::new(1, config, Allowing)
+}
+
+/// An agent to which calls were made before, and what the next ones send.
+struct Heads<E> {
+    memory: InMemory,
+    ids: Vec<String>,
+    event: E,
+}
+
+fn heads_of<E: Event>(memory: InMemory, event: E) -> Heads<E> {
+    let heads = Heads {
+        memory,
+        ids: ids(),
+        event,
+    };
+    send_heads(send_heads(heads))
 }
 
 /// Makes calls: both sides encode, send, decode and match the answer.
-fn send_headers(mut memory: InMemory) -> InMemory {
-    let (pool, event) = (memory.pool(), request_headers(10));
+fn send_heads<E: Event>(mut heads: Heads<E>) -> Heads<E> {
+    let pool = heads.memory.pool();
     let agent = pool.agent(&agent_name(0)).expect("an agent");
-    memory.run(async {
-        for id in ids() {
-            let answer = agent.send(&id, &event).await;
+    heads.memory.run(async {
+        for id in &heads.ids {
+            let answer = agent.send(id, &heads.event).await;
             assert!(answer.is_ok_and(|answer| answer.decision == Decision::Allow));
-            pool.unpin(&id);
+            pool.unpin(id);
         }
     });
-    memory
+    heads
+}
+
+type ListHead = RequestHeaders<'static, Pairs>;
+type MapHead = RequestHeaders<'static, http::HeaderMap>;
+
+fn list_heads(encoding: Encoding, use_extension: bool) -> Heads<ListHead> {
+    heads_of(agent_with(encoding, use_extension), request_headers(10))
+}
+
+fn map_heads(encoding: Encoding, use_extension: bool) -> Heads<MapHead> {
+    heads_of(
+        agent_with(encoding, use_extension),
+        hyper_request_headers(10),
+    )
 }
 
 #[library_benchmark]
-#[bench::message_pack(warm_agent(Encoding::MessagePack, true))]
-#[bench::json(warm_agent(Encoding::Json, true))]
-#[bench::protobuf(warm_agent(Encoding::Protobuf, true))]
-#[bench::published_message_pack(warm_agent(Encoding::MessagePack, false))]
-#[bench::published_json(warm_agent(Encoding::Json, false))]
-fn whole_call_with_headers(memory: InMemory) -> InMemory {
-    send_headers(memory)
+#[bench::message_pack(list_heads(Encoding::MessagePack, true))]
+#[bench::json(list_heads(Encoding::Json, true))]
+#[bench::protobuf(list_heads(Encoding::Protobuf, true))]
+#[bench::published_message_pack(list_heads(Encoding::MessagePack, false))]
+#[bench::published_json(list_heads(Encoding::Json, false))]
+fn whole_call_with_headers(heads: Heads<ListHead>) -> Heads<ListHead> {
+    send_heads(heads)
+}
+
+#[library_benchmark]
+#[bench::message_pack(map_heads(Encoding::MessagePack, true))]
+fn whole_call_with_headers_in_a_map(heads: Heads<MapHead>) -> Heads<MapHead> {
+    send_heads(heads)
 }
 
 /// An exchange in the middle of a body.
@@ -168,7 +203,7 @@ struct Upload {
 }
 
 fn upload_of(chunk_size: usize) -> Upload {
-    let memory = warm_agent(Encoding::MessagePack, true);
+    let memory = agent_with(Encoding::MessagePack, true);
     let agent = memory.pool().agent(&agent_name(0)).expect("an agent");
     let exchange = agent.exchange("an-upload");
     let upload = Upload {
@@ -238,6 +273,7 @@ library_benchmark_group!(
         affinity_look_up,
         affinity_clear,
         whole_call_with_headers,
+        whole_call_with_headers_in_a_map,
         whole_call_with_chunk,
         whole_call_with_pipelined_chunk
 );
