@@ -45,9 +45,9 @@ fn configurations_that_cannot_run_are_refused() {
         ("--listen", "127.0.0.1:0", "port 0"),
         ("--listen", "localhost:80", "listens on an IP address"),
         ("--upstream", "127.0.0.1:0", "port 0"),
-        ("--upstream", "a\"b:80", "neither an IP address nor a name"),
-        ("--upstream", "https://a:80", "a host and a port"),
-        ("--upstream", "127.1:80", "neither an IP address nor a name"),
+        ("--upstream", "a\"b:80", "expected host:port"),
+        ("--upstream", "https://a:80", "expected host:port"),
+        ("--upstream", "127.1:80", "expected host:port"),
     ] {
         refuses(&[&agent[..], &[option, value]].concat(), part);
     }
