@@ -20,7 +20,7 @@ SDK = ("zentinel-agent-sdk", "0.3.0")
 CRATE = "zentinel-agent-protocol"
 PROTOCOL = (CRATE, "0.6.54")
 # The crates on which the packages run, and what their manifests get for it. tollgate is a
-# dependency in both cases, so that the dependencies in common have the same features and are
+# dependency in both cases, so that most dependencies in common have the same features and are
 # compiled once.
 ADDITIONS = {
     "tollgate": f"""
