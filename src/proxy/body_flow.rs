@@ -43,9 +43,9 @@ pub(super) struct BodyFlow {
     is_ended: bool,
     /// Chunks on their way, oldest first.
     on_way: VecDeque<OnWay>,
-    /// Length of the chunks on their way, as they came and as they were decoded, in bytes.
+    /// Length of the chunks on their way, in bytes, without what is charged by itself.
     on_way_len: usize,
-    /// Charge of the pool for `on_way_len`.
+    /// Charge of the pool for `on_way_len` and the decoder.
     charge: MemoryCharge,
     /// The stage that is asked first; the number of stages if no agent sees the body.
     first_stage: usize,
@@ -88,6 +88,25 @@ struct OnWay {
     is_last: bool,
     /// `None` if agents are not asked about this chunk.
     replies: Option<Replies>,
+}
+
+/// A decoded chunk, charged as long as it waits to be sent to an agent: also when the body that it
+/// is of is over, as if its client has gone.
+struct Decoded(Vec<u8>, #[expect(dead_code, reason = "held")] MemoryCharge);
+
+impl AsRef<[u8]> for Decoded {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Returns the bytes of a chunk that are not charged yet: if it was decoded, those that came.
+fn uncharged_len(data: &Bytes, original: &Bytes) -> usize {
+    if original.is_empty() {
+        data.len()
+    } else {
+        original.len()
+    }
 }
 
 /// Bytes and header changes that may go on after a chunk was judged.
@@ -251,8 +270,9 @@ impl BodyFlow {
         self.received += chunk.len();
         let is_repeated_end = self.is_ended && chunk.is_empty();
         self.is_ended |= is_last;
-        let (data, original) = self.decode(chunk, is_last)?;
-        self.charge(self.on_way_len + data.len() + original.len())?;
+        let charge = chain.pool.open_memory_charge();
+        let (data, original) = self.decode(chunk, is_last, charge)?;
+        self.charge(self.on_way_len + uncharged_len(&data, &original))?;
         self.seen += data.len();
         let is_asked = self.is_watched(chain)
             && !is_repeated_end
@@ -284,16 +304,23 @@ impl BodyFlow {
         Ok(())
     }
 
-    /// Charges the chunks on their way to the memory limit of the pool.
+    /// Charges the chunks on their way, and the decoder, to the memory limit of the pool.
     fn charge(&mut self, on_way_len: usize) -> Result<(), Rejection> {
-        if !self.charge.resize(on_way_len) {
+        let decoder = self.decoder.as_ref().map_or(0, BodyDecoder::memory);
+        if !self.charge.resize(on_way_len + decoder) {
             return Err(self.message.body_error(BodyError::OverMemory));
         }
         self.on_way_len = on_way_len;
         Ok(())
     }
 
-    fn decode(&mut self, chunk: Bytes, is_last: bool) -> Result<(Bytes, Bytes), Rejection> {
+    /// Returns a chunk as agents see it, and as it came if that is something else.
+    fn decode(
+        &mut self,
+        chunk: Bytes,
+        is_last: bool,
+        mut charge: MemoryCharge,
+    ) -> Result<(Bytes, Bytes), Rejection> {
         let Some(decoder) = &mut self.decoder else {
             return Ok((chunk, Bytes::new()));
         };
@@ -304,7 +331,10 @@ impl BodyFlow {
         }
         result.map_err(|error| self.message.coding_error(error))?;
         decoded.shrink_to_fit();
-        Ok((decoded.into(), chunk))
+        if !charge.resize(decoded.len()) {
+            return Err(self.message.body_error(BodyError::OverMemory));
+        }
+        Ok((Bytes::from_owner(Decoded(decoded, charge)), chunk))
     }
 
     fn event<'a>(&self, id: &'a str, chunk: &OnWay) -> BodyChunk<'a> {
@@ -371,7 +401,7 @@ impl BodyFlow {
             return Ok(Judged::default());
         };
         // What stays is charged as held.
-        self.charge(self.on_way_len - chunk.data.len() - chunk.original.len())?;
+        self.charge(self.on_way_len - uncharged_len(&chunk.data, &chunk.original))?;
         let mut judged = Judged {
             is_last: chunk.is_last,
             ..Judged::default()

@@ -13,8 +13,8 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Finds the client's address: where Envoy's connection is from, or else what Envoy and the
-    /// other trusted proxies noted. Headers that a client can write do not count.
+    /// Finds the client's address: where Envoy's connection is from, or else what Envoy noted as
+    /// the edge proxy, or else the entry of `x-forwarded-for` that a trusted proxy has added.
     pub(crate) fn of(attributes: &Attributes<'_>, head: &Head<'_>, trusted_hops: usize) -> Self {
         let now = attributes.time.is_empty().then(Timestamp::now);
         if let Some(address) = parse_socket_address(attributes.source_address) {
@@ -31,14 +31,8 @@ impl Client {
                 now,
             };
         }
-        let ip = match trusted_hops {
-            // Envoy lets clients write either header unless it is configured as an edge proxy.
-            0 => None,
-            hops => {
-                let external = head.field("x-envoy-external-address").and_then(parse_ip);
-                external.or_else(|| forwarded_for(head, hops))
-            }
-        };
+        let external = head.field("x-envoy-external-address").and_then(parse_ip);
+        let ip = external.or_else(|| forwarded_for(head, trusted_hops));
         Self {
             ip: ip.map(IpText::from),
             port: attributes.source_port.unwrap_or_default(),
@@ -128,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_clients_write_do_not_name_them() {
+    fn clients_are_named_by_envoy_and_trusted_proxies() {
         let none = Attributes::default();
         let forwarded = ("x-forwarded-for", "192.0.2.1, 192.0.2.2,192.0.2.3");
         assert_eq!(client_of(&none, &[forwarded]), "192.0.2.2");
@@ -137,7 +131,8 @@ mod tests {
         assert_eq!(client_of(&none, &[forwarded, more]), "192.0.2.3");
         let external = ("x-envoy-external-address", "198.51.100.1");
         assert_eq!(client_of(&none, &[forwarded, external]), "198.51.100.1");
-        assert_eq!(client_behind(0, &none, &[forwarded, external]), "");
+        assert_eq!(client_behind(0, &none, &[forwarded]), "");
+        assert_eq!(client_behind(0, &none, &[external]), "198.51.100.1");
         let without_port = Attributes {
             source_address: "203.0.113.2",
             ..none

@@ -76,10 +76,9 @@ impl EnvoyConfig {
         socket_mode(self, mode: u32) => self.socket_mode = mode;
 
         /// Sets how many proxies in front of the agent are trusted to add to `x-forwarded-for`,
-        /// Envoy included; 0 by default. It counts only if Envoy does not send the attribute
-        /// `source.address`: then the client is `x-envoy-external-address`, or else an entry of
-        /// `x-forwarded-for`. Without a trusted proxy the address is not known, since a client may
-        /// have written both.
+        /// Envoy included; 0 by default. It counts only if Envoy sends neither the attribute
+        /// `source.address` nor `x-envoy-external-address`, which Envoy writes as the edge proxy
+        /// (`use_remote_address`) and a client may write elsewhere.
         trusted_hops(self, hops: usize) => self.trusted_hops = hops;
 
         /// Lets the agent set `host`, by which Envoy chooses the route. Envoy's `mutation_rules`

@@ -29,6 +29,11 @@ impl BodyDecoder {
         match self.0 {}
     }
 
+    /// Returns the bytes that the decoder has allocated for itself.
+    pub(crate) fn memory(&self) -> usize {
+        match self.0 {}
+    }
+
     /// Ends the body.
     pub(crate) fn finish(&mut self) -> Result<(), CodingError> {
         match self.0 {}

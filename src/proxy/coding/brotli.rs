@@ -26,6 +26,14 @@ impl Brotli {
         self.has_ended
     }
 
+    /// Returns the bytes that the decoder has allocated. The window is most of them.
+    pub(super) fn memory(&self) -> usize {
+        /// Of codes and context maps.
+        const TABLES: usize = 64 * 1024;
+        let window = usize::try_from(self.state.ringbuffer_size).unwrap_or_default();
+        size_of_val(&*self.state) + TABLES + window
+    }
+
     pub(super) fn step(&mut self, input: &[u8], piece: &mut [u8]) -> Result<Step, CodingError> {
         if self.has_ended {
             return match input {

@@ -79,7 +79,13 @@ impl BodyDecoder {
         pushed
     }
 
-    /// Ends the body. There is nothing more to put out by then.
+    /// Returns the bytes that the decoder has allocated for itself.
+    pub(crate) fn memory(&self) -> usize {
+        self.format.as_ref().map_or(0, Format::memory)
+    }
+
+    /// Ends the body, and frees the memory of the decoder. There is nothing more to put out by
+    /// then.
     ///
     /// # Errors
     ///
@@ -90,6 +96,7 @@ impl BodyDecoder {
             return Err(failure);
         }
         if self.format.as_ref().is_none_or(Format::is_complete) {
+            self.format = None;
             return Ok(());
         }
         self.failure = Some(CodingError::Truncated);
@@ -173,6 +180,17 @@ impl Format {
             Self::Deflate(deflate) => deflate.step(input, piece),
             Self::Brotli(brotli) => brotli.step(input, piece),
             Self::Zstd(zstd) => zstd.step(input, piece),
+        }
+    }
+
+    /// Returns the bytes that the decoder has allocated.
+    fn memory(&self) -> usize {
+        /// Window of 32 KiB, and tables.
+        const INFLATE: usize = 48 * 1024;
+        match self {
+            Self::Gzip(_) | Self::Deflate(_) => INFLATE,
+            Self::Brotli(brotli) => brotli.memory(),
+            Self::Zstd(zstd) => zstd.memory(),
         }
     }
 

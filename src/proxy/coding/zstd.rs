@@ -15,6 +15,8 @@ const MAX_HEADER_LEN: usize = 4 + 1 + 1 + 8;
 /// Decoder of `zstd`, of one frame without a dictionary.
 pub(super) struct Zstd {
     part: Part,
+    /// Size of the window in bytes; 0 until the frame's header has arrived.
+    window: usize,
     decoder: Decoder<'static>,
 }
 
@@ -41,12 +43,20 @@ impl Zstd {
                 bytes: [0; MAX_HEADER_LEN],
                 filled: 0,
             },
+            window: 0,
             decoder: create().map_err(|_| CodingError::TooLarge)?,
         })
     }
 
     pub(super) fn is_complete(&self) -> bool {
         matches!(self.part, Part::Ended)
+    }
+
+    /// Returns the bytes that the decoder has allocated, as `ZSTD_estimateDStreamSize` does.
+    pub(super) fn memory(&self) -> usize {
+        /// Of the decoder's state, and of the block that it reads and the one that it writes.
+        const BESIDE: usize = (96 + 128 + 128) * 1024;
+        BESIDE + self.window
     }
 
     pub(super) fn step(&mut self, input: &[u8], piece: &mut [u8]) -> Result<Step, CodingError> {
@@ -57,7 +67,7 @@ impl Zstd {
                 bytes[*filled..][..taken].copy_from_slice(&input[..taken]);
                 *filled += taken;
                 let header = &bytes[..*filled];
-                check_header(header)?;
+                self.window = check_header(header)?;
                 if header.len() == header_len(header) {
                     // As one input, with nothing behind it. Else the decoder may take the frame,
                     // or what it takes for one, as a whole, without a limit of its window.
@@ -106,23 +116,26 @@ fn content_len_bytes(descriptor: u8) -> usize {
     }
 }
 
-/// Checks what there is of a frame's header. The decoder checks the rest, after it is whole.
-fn check_header(header: &[u8]) -> Result<(), CodingError> {
+/// Checks what there is of a frame's header, and returns the size of the window in bytes once it is
+/// whole. The decoder checks the rest then.
+fn check_header(header: &[u8]) -> Result<usize, CodingError> {
     const DICTIONARY: u8 = 0b11;
     let magic_len = header.len().min(MAGIC.len());
     if header[..magic_len] != MAGIC[..magic_len] {
         return Err(CodingError::Corrupt);
     }
     let [descriptor, rest @ ..] = &header[magic_len..] else {
-        return Ok(());
+        return Ok(0);
     };
     if descriptor & DICTIONARY != 0 {
         return Err(CodingError::Corrupt);
     }
-    if header.len() == header_len(header) && window_size(*descriptor, rest) > 1 << MAX_WINDOW_LOG {
-        return Err(CodingError::WindowTooLarge);
+    if header.len() < header_len(header) {
+        return Ok(0);
     }
-    Ok(())
+    let window = usize::try_from(window_size(*descriptor, rest)).ok();
+    let allowed = window.filter(|window| *window <= 1 << MAX_WINDOW_LOG);
+    allowed.ok_or(CodingError::WindowTooLarge)
 }
 
 /// Returns the size of the window in bytes, from the fields after the frame's descriptor.

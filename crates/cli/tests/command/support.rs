@@ -138,7 +138,9 @@ impl Agent {
 
     /// Runs a command that becomes an agent, and waits until it listens.
     pub(crate) fn spawn(command: &mut Command) -> Self {
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("spawn");
+        // Nobody reads what handlers that panic write, so it has to fit into the pipe.
+        command.env("RUST_BACKTRACE", "0").stderr(Stdio::piped());
+        let mut child = command.spawn().expect("spawn");
         let mut line = String::new();
         let stderr = child.stderr.as_mut().expect("stderr");
         BufReader::new(stderr).read_line(&mut line).expect("line");

@@ -26,6 +26,10 @@ mod websockets;
 use rig::Event;
 use tollgate::response::BodyMutation;
 use tollgate::{AgentResponse, EventType, HeaderOp};
+use tollgate_counting_alloc::CountingAlloc;
+
+#[global_allocator]
+static ALLOCATOR: CountingAlloc = CountingAlloc;
 
 const HEADS: &[EventType] = &[EventType::RequestHeaders];
 const REQUESTS: &[EventType] = &[EventType::RequestHeaders, EventType::RequestBodyChunk];
