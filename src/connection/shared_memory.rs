@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 pub enum SharedMemory {
     /// Frames always go through the socket.
     Off,
-    /// Waits for the peer without sleeping for some 50 µs while an answer or another event is
+    /// Waits for the peer without sleeping, for up to 100 µs, while an answer or another event is
     /// expected, where that has turned out to help: not if both sides share a processor, and rarely
     /// after it was in vain.
     Adaptive,
