@@ -20,6 +20,7 @@ macro_rules! read_event {
         }
     };
 }
+#[cfg(feature = "grpc")]
 pub(super) use read_event;
 
 impl<'a> IncomingEvent<'a> {
