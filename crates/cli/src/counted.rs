@@ -100,7 +100,7 @@ impl Counts {
         &self,
         agent_id: &str,
         server: Option<&AgentControl>,
-        add: impl FnOnce(&mut MetricsReport),
+        add: &dyn Fn(&mut MetricsReport),
     ) -> String {
         let mut report = self.report(agent_id, Duration::ZERO);
         if let Some(server) = server {
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(report.histograms[0].buckets[0].count, 1);
         assert_eq!(report.histograms[0].buckets[15].count, 1);
         assert_eq!(report.histograms[0].count, 2);
-        let text = counts.to_prometheus("waf", Some(&AgentControl::default()), |_| {});
+        let text = counts.to_prometheus("waf", Some(&AgentControl::default()), &|_| {});
         assert!(
             text.contains(r#"agent_memory_limit_bytes{agent_id="waf"} 268435456"#),
             "{text}"
