@@ -5,10 +5,12 @@
 #[macro_use]
 mod support;
 
+use std::sync::{Arc, Barrier};
 use support::{
     AGENT, Allocations, Answers, Budget, Counting, EVENTS, Flavour, Ids, Traffic, WARM_UP, config,
     record,
 };
+use tokio::runtime::Handle;
 use tollgate::{
     AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentResponse, Encoding,
     RequestHeadersView,
@@ -38,8 +40,28 @@ fn made_by(flavour: Flavour, handler: impl AgentHandler, traffic: &Traffic) -> A
         pool.add(AgentConfig::local(AGENT, handler)).await.unwrap();
         let mut ids = Ids::default();
         traffic.put(&pool, &mut ids, WARM_UP).await;
+        warm_threads(&pool, traffic).await;
         counting.during(traffic.put(&pool, &mut ids, EVENTS)).await
     })
+}
+
+/// Uses the pool on every thread of the runtime. The first use allocates what a thread keeps, and
+/// the pool's own tasks run on any of them.
+async fn warm_threads(pool: &AgentPool, traffic: &Traffic) {
+    let threads = Handle::current().metrics().num_workers();
+    let together = Arc::new(Barrier::new(threads));
+    let mut tasks = Vec::new();
+    for number in 1..=threads as u64 {
+        let (pool, traffic, together) = (pool.clone(), traffic.clone(), Arc::clone(&together));
+        tasks.push(tokio::spawn(async move {
+            // Blocks the thread, so that each task runs on another one.
+            together.wait();
+            traffic.put(&pool, &mut Ids::of_caller(number), 1).await
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
 }
 
 fn hold(flavour: Flavour, traffic: Traffic, budget: Budget) {

@@ -65,6 +65,12 @@ impl ProxyProcess {
         let kib = line.unwrap().trim().trim_end_matches(" kB");
         kib.parse::<usize>().unwrap() * 1024
     }
+
+    /// Returns the bytes by which [`peak`](Self::peak) has grown. The system sums up what each
+    /// processor counts, so it can also seem to shrink.
+    pub(crate) fn grown_since(&self, before: usize) -> usize {
+        self.peak().saturating_sub(before)
+    }
 }
 
 async fn address(folder: &Path) -> SocketAddr {
