@@ -403,6 +403,10 @@ impl Inbound {
         if !self.connection.calls.is_sweeping() {
             return;
         }
+        // By the first call, not by the first that is found pending: warm calls allocate nothing.
+        if self.sweep_timer.is_none() {
+            self.sweep_timer = Some(Box::pin(sleep_until(clock::timer(self.next_sweep))));
+        }
         let now = clock::now();
         if now >= self.next_sweep && (has_received_all || now >= self.next_sweep + MAX_SWEEP_DELAY)
         {
@@ -413,9 +417,9 @@ impl Inbound {
             }
         }
         let next = clock::timer(self.next_sweep);
-        let timer = self
-            .sweep_timer
-            .get_or_insert_with(|| Box::pin(sleep_until(next)));
+        let Some(timer) = &mut self.sweep_timer else {
+            return;
+        };
         if timer.deadline() != next {
             timer.as_mut().reset(next);
         }
