@@ -4,6 +4,7 @@ use super::ask::{Replies, Reply, Stop, ask, poll_replies, push};
 use super::body::{BodyError, HeldBody};
 use super::chain::{AgentRole, BodyMode, Chain, ChainAgent, CodingMode};
 use super::coding::{BodyDecoder, CodingError, DecodeLimits, content_coding};
+use super::message::Message;
 use super::rejection::Rejection;
 use super::verdict::Changes;
 use crate::memory::MemoryCharge;
@@ -17,15 +18,6 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// One of the two messages of a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Message {
-    /// The client's request.
-    Request,
-    /// The upstream's response.
-    Response,
-}
 
 /// The way of one body through the agents: chunks go in by [`push`](Self::push), and what may go on
 /// comes out of [`next`](Self::next), in the same order.
@@ -594,27 +586,4 @@ fn watching<'a>(
     agents
         .filter(move |(_, exchange)| exchange.is_subscribed(kind))
         .map(|(agent, _)| agent)
-}
-
-impl Message {
-    pub(super) const fn event_type(self) -> EventType {
-        match self {
-            Self::Request => EventType::RequestBodyChunk,
-            Self::Response => EventType::ResponseBodyChunk,
-        }
-    }
-
-    pub(super) fn body_error(self, error: BodyError) -> Rejection {
-        match self {
-            Self::Request => Rejection::RequestBody(error),
-            Self::Response => Rejection::ResponseBody(error),
-        }
-    }
-
-    fn coding_error(self, error: CodingError) -> Rejection {
-        match self {
-            Self::Request => Rejection::RequestCoding(error),
-            Self::Response => Rejection::ResponseCoding(error),
-        }
-    }
 }

@@ -59,6 +59,7 @@ mod coding;
 mod content;
 mod head;
 mod header_ops;
+mod message;
 mod rejection;
 mod trailers;
 mod transaction;
@@ -67,7 +68,6 @@ mod verdict;
 pub use answer::{answer_of, plain_answer, status_of};
 pub use ask::ask_together;
 pub use body::{BodyError, HeldBody};
-pub use body_flow::Message;
 pub use chain::{
     AgentChain, AgentRole, BodyMode, ChainAgent, ChainConfig, CodingMode, WebSocketMode,
 };
@@ -75,6 +75,7 @@ pub use client::ClientInfo;
 pub use coding::CodingError;
 pub use head::{BadRequest, PathForm, RequestHead, is_websocket};
 pub use header_ops::{HeaderOpError, HeaderTarget, HeadersFull, apply_header_ops};
+pub use message::Message;
 pub use rejection::Rejection;
 pub use trailers::remove_forbidden_trailers;
 pub use transaction::{PassedChunk, Transaction};

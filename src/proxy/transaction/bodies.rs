@@ -3,8 +3,9 @@
 use super::Transaction;
 use crate::pool::Exchange;
 use crate::proxy::body::BodyError;
-use crate::proxy::body_flow::{BodyFlow, Judged, Message};
+use crate::proxy::body_flow::{BodyFlow, Judged};
 use crate::proxy::chain::BodyMode;
+use crate::proxy::message::Message;
 use crate::proxy::rejection::Rejection;
 use bytes::Bytes;
 use std::time::Duration;

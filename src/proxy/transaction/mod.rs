@@ -7,12 +7,13 @@ mod response;
 pub use bodies::PassedChunk;
 
 use super::ask::{Replies, Reply, Stop, ask};
-use super::body_flow::{BodyFlow, Message};
+use super::body_flow::BodyFlow;
 use super::chain::{AgentChain, AgentRole, Chain, CodingMode, RequestId, WebSocketMode};
 use super::client::ClientInfo;
 use super::content;
 use super::head::{BadRequest, RequestHead, is_websocket, normalise};
 use super::header_ops::apply_header_ops;
+use super::message::Message;
 use super::rejection::Rejection;
 use crate::error::CallError;
 use crate::events::{IpText, Timestamp};
