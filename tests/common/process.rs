@@ -112,11 +112,36 @@ impl AgentProcess {
         self.child.wait().unwrap();
     }
 
-    /// Sends a signal and waits until it is sent.
-    pub fn signal(&self, name: &str) {
+    /// Stops the process with SIGSTOP, and waits until none of its threads runs.
+    pub fn pause(&self) {
+        self.signal("STOP");
+        let began = Instant::now();
+        while !self.is_stopped() {
+            assert!(began.elapsed() < TEST_TIMEOUT, "the agent goes on");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Lets a paused process continue.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &pid]).status();
         assert!(sent.unwrap().success());
+    }
+
+    /// Returns whether each thread is in state `T`, the first field behind its name.
+    fn is_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        threads.into_iter().all(|thread| {
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
+            let stat = stat.unwrap_or_default();
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, fields)| fields.starts_with('T'))
+        })
     }
 }
 

@@ -214,7 +214,7 @@ async fn stopped_agent_does_not_slow_other_agents() {
     for _ in 0..3 {
         others.goes_on(1_000).await;
         let stopped = Instant::now();
-        agent.signal("STOP");
+        agent.pause();
         eventually("the connections of the agent are skipped", async || {
             let stats = pool.agent("agent").unwrap().stats();
             stats.healthy_connections == 0 && !stats.is_healthy
@@ -232,7 +232,7 @@ async fn stopped_agent_does_not_slow_other_agents() {
         );
 
         rounds.push((stopped, Instant::now()));
-        agent.signal("CONT");
+        agent.resume();
         traffic.goes_on(200).await;
     }
 

@@ -190,7 +190,7 @@ async fn stopped_agent_delays_its_own_calls_only() {
         let pool = AgentPool::with_config(on(mode));
         let stopped = connect(&pool, "stopped", &sockets[0]).await;
         let other = connect(&pool, "other", &sockets[1]).await;
-        process.signal("STOP");
+        process.pause();
         let began = Instant::now();
         let calls = (0..CALLERS).map(|caller| {
             let stopped = stopped.clone();
@@ -215,7 +215,7 @@ async fn stopped_agent_delays_its_own_calls_only() {
             assert!(matches!(error, CallError::Timeout { .. }), "{error:?}");
         }
         assert!(answered > 10, "{answered} calls to the other agent");
-        process.signal("CONT");
+        process.resume();
         eventually("the agent answers again", async || {
             let event = request("again", "/");
             let call = stopped.send("again", &event).timeout(DEADLINE);
@@ -235,7 +235,7 @@ async fn busy_polling_pool_notices_a_dead_agent() {
     let pool = AgentPool::with_config(on(SharedMemory::BusyPoll));
     let agent = connect(&pool, "agent", &socket).await;
     // Nothing answers, so the calls are pending until the agent is dead.
-    process.signal("STOP");
+    process.pause();
     let calls = (0..CALLERS).map(|caller| {
         let agent = agent.clone();
         tokio::spawn(async move {
