@@ -127,6 +127,17 @@ impl AgentProcess {
         self.signal("CONT");
     }
 
+    /// Returns how often threads of the process have gone to sleep.
+    pub fn sleeps(&self) -> u64 {
+        let read = |status: String| {
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            line.unwrap_or("0").trim().parse::<u64>().unwrap()
+        };
+        self.of_each_thread("status").map(read).sum()
+    }
+
     fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &pid]).status();
@@ -135,12 +146,17 @@ impl AgentProcess {
 
     /// Returns whether each thread is in state `T`, the first field behind its name.
     fn is_stopped(&self) -> bool {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        threads.into_iter().all(|thread| {
-            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
-            let stat = stat.unwrap_or_default();
+        self.of_each_thread("stat").all(|stat| {
             stat.rsplit_once(") ")
                 .is_some_and(|(_, fields)| fields.starts_with('T'))
+        })
+    }
+
+    /// Reads a file of `/proc` for each thread. It is empty for a thread that has ended.
+    fn of_each_thread(&self, file: &'static str) -> impl Iterator<Item = String> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        threads.map(move |thread| {
+            std::fs::read_to_string(thread.unwrap().path().join(file)).unwrap_or_default()
         })
     }
 }

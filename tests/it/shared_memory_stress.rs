@@ -256,3 +256,27 @@ async fn busy_polling_pool_notices_a_dead_agent() {
         assert!(is_lost, "{error:?}");
     }
 }
+
+/// Without calls, no thread of an agent runs because of shared memory, nor does the pool's side.
+#[tokio::test]
+async fn nothing_wakes_up_without_calls() {
+    const WATCHED: Duration = Duration::from_secs(1);
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("agent.sock");
+    let (process, _) = AgentProcess::start(&socket).await;
+    let pool = AgentPool::with_config(on(SharedMemory::Adaptive));
+    let agent = connect(&pool, "agent", &socket).await;
+    for call in 0..1_000 {
+        let id = call.to_string();
+        let answer = agent.send(&id, &request(&id, &id)).await;
+        assert_eq!(echoed(answer.unwrap()), id);
+    }
+    // Both sides first wait for more without sleeping, and timers of the last calls run out.
+    eventually("nothing wakes up for a second", async || {
+        let count = || (process.sleeps(), agent.stats().shared_memory);
+        let before = count();
+        tokio::time::sleep(WATCHED).await;
+        count() == before
+    })
+    .await;
+}
