@@ -190,10 +190,16 @@ pub struct ClientConnection {
 impl ClientConnection {
     /// Connects to the agent at an endpoint.
     pub async fn to(endpoint: &std::path::Path) -> Self {
+        Self::with_window(endpoint, 1024 * 1024).await
+    }
+
+    /// Like [`ClientConnection::to`], with the number of bytes that the agent may send on a stream
+    /// before they are read.
+    pub async fn with_window(endpoint: &std::path::Path, window: u32) -> Self {
         let address = endpoint.to_str().unwrap().trim_start_matches("grpc://");
         let stream = TcpStream::connect(address).await.unwrap();
         let (requests, connection) = client::Builder::new()
-            .initial_window_size(1024 * 1024)
+            .initial_window_size(window)
             .initial_connection_window_size(16 * 1024 * 1024)
             .handshake(stream)
             .await

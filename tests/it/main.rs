@@ -54,6 +54,8 @@ mod grpc_health;
 #[cfg(feature = "grpc")]
 mod grpc_limits;
 #[cfg(feature = "grpc")]
+mod grpc_memory_limits;
+#[cfg(feature = "grpc")]
 mod grpc_settings;
 #[cfg(feature = "grpc")]
 mod grpc_tls;

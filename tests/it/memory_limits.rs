@@ -1,9 +1,5 @@
 //! The memory that peers make a server or a pool hold is limited in sum.
 
-#[cfg(feature = "grpc")]
-use crate::common::http2::{self, ClientConnection, RawStream, SendHalf};
-#[cfg(feature = "grpc")]
-use crate::common::proto;
 use crate::common::{
     HonestCalls, RawAgent, RawConnection, config, eventually, frame, in_virtual_time, message,
     metadata, pool_with, request, serve, serve_with,
@@ -26,7 +22,7 @@ const LIMIT: usize = 64 * MIB;
 const MOST_RESIDENT: usize = 6 * LIMIT;
 
 /// An agent whose handler waits for ever if the path says so, and keeps nothing.
-struct WaitingAgent;
+pub(super) struct WaitingAgent;
 
 impl AgentHandler for WaitingAgent {
     fn capabilities(&self) -> AgentCapabilities {
@@ -128,66 +124,6 @@ async fn waiting_events_of_many_proxies_fit_the_limit() {
     assert!(grown < MOST_RESIDENT, "{grown} bytes");
     eventually("the limit holds", async || control.memory_used() <= LIMIT).await;
     drop(hostile);
-}
-
-/// Sends events on four streams of a connection until the agent handles as many as it does at once,
-/// and then what HTTP/2 keeps for whoever reads on.
-#[cfg(feature = "grpc")]
-async fn fill_windows(endpoint: &std::path::Path) -> (ClientConnection, Vec<RawStream>) {
-    let mut connection = ClientConnection::to(endpoint).await;
-    let mut streams = Vec::new();
-    for n in 0..4 {
-        let mut stream = connection.shake_hands().await;
-        stream.send_message(&proto::request(&format!("waits-{n}"), "/wait"));
-        for _ in 0..10 {
-            let value = "v".repeat(60_000);
-            stream.send_message(&proto::request("unread", &value));
-        }
-        streams.push(stream);
-    }
-    (connection, streams)
-}
-
-#[cfg(feature = "grpc")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn unread_windows_of_many_http2_connections_fit_the_limit() {
-    let limit = 8 * MIB;
-    let server = AgentServer::builder(WaitingAgent)
-        .listen("grpc://127.0.0.1:0")
-        .max_concurrent_per_connection(1)
-        .max_memory(limit);
-    let control = server.control();
-    let server = server.bind().await.unwrap();
-    let endpoint = std::path::PathBuf::from(&server.endpoints()[0]);
-    tokio::spawn(server.serve());
-    let honest_pool = pool_with(http2::grpc_config(), &endpoint).await;
-    let honest = HonestCalls::to(&honest_pool);
-
-    let first = fill_windows(&endpoint).await;
-    eventually("what is unread is charged", async || {
-        control.memory_used() > MIB
-    })
-    .await;
-    assert_eq!(control.ended_for_memory(), 0);
-    let mut hostile = vec![first];
-    for _ in 0..10 * limit / MIB {
-        if control.ended_for_memory() > 0 {
-            break;
-        }
-        hostile.push(fill_windows(&endpoint).await);
-    }
-    eventually("the largest connections end", async || {
-        control.ended_for_memory() > 0
-    })
-    .await;
-    eventually("the limit holds", async || control.memory_used() <= limit).await;
-    honest.end().await;
-    drop(hostile);
-    eventually("memory is returned", async || control.memory_used() < MIB).await;
-    assert_eq!(
-        crate::common::faults(&honest_pool).await.connections_lost,
-        0
-    );
 }
 
 #[test]

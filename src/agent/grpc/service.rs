@@ -8,7 +8,7 @@ use crate::handler::AgentHandler;
 use crate::lock::lock;
 use crate::transport::grpc::{
     CountedBody, Http2ConnectionState, MessageReceiver, PROCESS_STREAM, SERVICE, StreamGuard,
-    is_grpc, max_frame, pipe,
+    is_grpc, max_frame, response_pipe,
 };
 use crate::transport::{HandshakeLimiter, HandshakeSlot, Peer, PeerKey, SharedLimiter};
 use crate::wire::{Direction, Encoding};
@@ -77,7 +77,7 @@ impl<H: AgentHandler> AgentService<H> {
         if *sessions.stopping().borrow() {
             return Err(Status::unavailable("the agent is shutting down"));
         }
-        let (link, response) = self.link(request);
+        let (link, response) = self.link(request, stream_guard.as_ref());
         let slot = self.enter_handshake(peer.key);
         let sessions_of_task = Arc::clone(sessions);
         sessions.spawn(async move {
@@ -91,7 +91,7 @@ impl<H: AgentHandler> AgentService<H> {
 
     /// Answers one event without a handshake.
     async fn process_event(self, request: Body, stream_guard: Option<StreamGuard>) -> Reply {
-        let (link, response) = self.link(request);
+        let (link, response) = self.link(request, stream_guard.as_ref());
         let slot = self.enter_handshake(peer_of(stream_guard.as_ref()).key);
         call::serve_call(self.sessions(), slot, link).await?;
         Ok(response)
@@ -103,7 +103,7 @@ impl<H: AgentHandler> AgentService<H> {
         let permit = Arc::clone(&self.0.control_streams)
             .try_acquire_owned()
             .map_err(|_| Status::resource_exhausted("too many control streams"))?;
-        let (sender, body) = pipe(Some(ok_trailers()));
+        let (sender, body) = response_pipe(ok_trailers(), None);
         let mut stopping = self.sessions().stopping();
         self.sessions().spawn(async move {
             let _held = (stream_guard, permit, sender);
@@ -121,8 +121,9 @@ impl<H: AgentHandler> AgentService<H> {
         Ok(grpc_response(Body::new(body)))
     }
 
-    fn link(&self, request: Body) -> (Link, Response<Body>) {
-        let (sender, body) = pipe(Some(ok_trailers()));
+    fn link(&self, request: Body, stream: Option<&StreamGuard>) -> (Link, Response<Body>) {
+        let connection = stream.map(|stream| Arc::clone(stream.connection()));
+        let (sender, body) = response_pipe(ok_trailers(), connection);
         let receiver = MessageReceiver::new(request, Direction::ToAgent, self.0.max_message);
         let link = Link {
             sender: Box::new(sender),

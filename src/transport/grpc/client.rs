@@ -3,7 +3,7 @@
 use super::endpoint::{GrpcAddress, GrpcEndpoint, Security};
 use super::messages::{MessageReceiver, rpc_error};
 use super::observed::{ObservedStream, TlsErrorCell};
-use super::pipe::pipe;
+use super::pipe::request_pipe;
 use super::stream::Stream;
 use super::{
     GrpcConfig, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_DATA_FRAME, PROCESS_STREAM, WINDOW,
@@ -34,7 +34,7 @@ pub(in crate::transport) async fn connect(
     let (stream, tls_error) = ObservedStream::new(open(endpoint, &config.tls).await?);
     let failed = |error| ConnectError::from(tls_error.explain(http2_error(error)));
     let mut channel = channel(stream, endpoint).await.map_err(failed)?;
-    let (sender, body) = pipe(None);
+    let (sender, body) = request_pipe();
     let mut request = Request::post(PROCESS_STREAM)
         .body(tonic::body::Body::new(body))
         .map_err(|error| ConnectError::InvalidHandshake(error.to_string()))?;

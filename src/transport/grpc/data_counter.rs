@@ -1,4 +1,4 @@
-//! Counts what HTTP/2 has to keep until it is read.
+//! Counts what HTTP/2 has to keep until it is read or sent.
 
 /// Length of the client's connection preface, without the settings behind it.
 const PREFACE_LEN: usize = 24;
@@ -9,7 +9,7 @@ const HEADER_LEN: usize = 9;
 /// Type of DATA frames, whose payloads wait for whoever reads the stream.
 const DATA: u8 = 0;
 
-/// Counts the payloads of DATA frames in the bytes that a client sends.
+/// Counts the payloads of DATA frames in the bytes that one side sends.
 #[derive(Debug)]
 pub(super) struct DataCounter {
     /// Bytes before the next header: of the preface, or of a payload.
@@ -21,9 +21,17 @@ pub(super) struct DataCounter {
 }
 
 impl DataCounter {
-    pub(super) fn new() -> Self {
+    pub(super) fn of_client() -> Self {
+        Self::behind(PREFACE_LEN)
+    }
+
+    pub(super) fn of_server() -> Self {
+        Self::behind(0)
+    }
+
+    fn behind(preface: usize) -> Self {
         Self {
-            left: PREFACE_LEN,
+            left: preface,
             is_data: false,
             header: [0; HEADER_LEN],
             header_len: 0,
@@ -81,7 +89,7 @@ mod tests {
         ];
         let sent = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frames.concat()].concat();
         for size in 1..=sent.len() {
-            let mut counter = DataCounter::new();
+            let mut counter = DataCounter::of_client();
             let counted: usize = sent.chunks(size).map(|part| counter.count(part)).sum();
             assert_eq!(counted, 42, "in pieces of {size}");
         }

@@ -13,7 +13,7 @@ use http_body::{Frame, SizeHint};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::Status;
 use tonic::body::Body;
@@ -24,7 +24,8 @@ use tonic::transport::server::Connected;
 pub(crate) struct Http2Connection {
     stream: Stream,
     state: Arc<Http2ConnectionState>,
-    data: DataCounter,
+    received: DataCounter,
+    sent: DataCounter,
 }
 
 /// Memory of a connection whose streams hold nothing: its task, its socket, and the tables and
@@ -50,6 +51,9 @@ struct State {
     /// Bytes that HTTP/2 keeps because no stream has read them, at most a window. What a stream
     /// that was reset has not read stays counted until there is one stream or none.
     unread: usize,
+    /// Bytes of responses that are not yet written to the socket. What HTTP/2 discards of a stream
+    /// that was reset, at most a frame, stays counted.
+    unsent: usize,
 }
 
 /// Body of a request, which counts what is read of it.
@@ -68,7 +72,22 @@ impl Http2Connection {
         Self {
             stream,
             state,
-            data: DataCounter::new(),
+            received: DataCounter::of_client(),
+            sent: DataCounter::of_server(),
+        }
+    }
+
+    /// Subtracts the bytes of responses among those that were written.
+    fn count_sent<'b>(&mut self, written: usize, bufs: impl IntoIterator<Item = &'b [u8]>) {
+        let mut left = written;
+        let sent = bufs.into_iter().map(|buf| {
+            let len = left.min(buf.len());
+            left -= len;
+            self.sent.count(&buf[..len])
+        });
+        let sent = sent.sum();
+        if sent > 0 {
+            self.state.remove_unsent(sent);
         }
     }
 
@@ -99,6 +118,7 @@ impl Http2ConnectionState {
                 handshake_slot: Some(lock(limiter).enter(peer.key)),
                 account,
                 unread: 0,
+                unsent: 0,
             }),
             limiter: Arc::clone(limiter),
             connection_waker,
@@ -119,6 +139,21 @@ impl Http2ConnectionState {
         StreamGuard(Arc::clone(self))
     }
 
+    /// Charges bytes of a response until they are written to the socket.
+    pub(super) fn add_unsent(&self, bytes: usize) {
+        let mut state = lock(&self.state);
+        state.unsent += bytes;
+        state.charge();
+    }
+
+    /// Returns the charge for bytes of a response that were written, or never will be.
+    pub(super) fn remove_unsent(&self, bytes: usize) {
+        let mut state = lock(&self.state);
+        // Other services of the connection send as well, without a charge.
+        state.unsent = state.unsent.saturating_sub(bytes);
+        state.charge();
+    }
+
     /// Polls for the eviction of the connection, because of newer ones or for its memory.
     pub(crate) fn poll_evicted(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.connection_waker.register(cx.waker());
@@ -136,7 +171,12 @@ impl Http2ConnectionState {
 impl State {
     fn set_unread(&mut self, unread: usize) {
         self.unread = unread.min(SERVER_WINDOW as usize);
-        self.account.set(CONNECTION_SIZE + self.unread);
+        self.charge();
+    }
+
+    fn charge(&mut self) {
+        self.account
+            .set(CONNECTION_SIZE + self.unread + self.unsent);
     }
 }
 
@@ -183,6 +223,10 @@ impl StreamGuard {
     pub(crate) fn peer(&self) -> Peer {
         self.0.peer.clone()
     }
+
+    pub(crate) fn connection(&self) -> &Arc<Http2ConnectionState> {
+        &self.0
+    }
 }
 
 impl Drop for StreamGuard {
@@ -215,7 +259,7 @@ impl AsyncRead for Http2Connection {
         let before = buf.filled().len();
         let polled = self.as_mut().stream(cx)?.poll_read(cx, buf);
         let this = self.get_mut();
-        let data = this.data.count(&buf.filled()[before..]);
+        let data = this.received.count(&buf.filled()[before..]);
         if data > 0 {
             let mut state = lock(&this.state.state);
             let unread = state.unread + data;
@@ -227,19 +271,24 @@ impl AsyncRead for Http2Connection {
 
 impl AsyncWrite for Http2Connection {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.stream(cx)?.poll_write(cx, buf)
+        let written = ready!(self.as_mut().stream(cx)?.poll_write(cx, buf))?;
+        self.get_mut().count_sent(written, [buf]);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream(cx)?.poll_write_vectored(cx, bufs)
+        let written = ready!(self.as_mut().stream(cx)?.poll_write_vectored(cx, bufs))?;
+        self.get_mut()
+            .count_sent(written, bufs.iter().map(|buf| &**buf));
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -21,7 +21,7 @@ pub(crate) use http2_connection::{
     CountedBody, Http2Connection, Http2ConnectionState, StreamGuard,
 };
 pub(crate) use messages::MessageReceiver;
-pub(crate) use pipe::pipe;
+pub(crate) use pipe::response_pipe;
 pub(crate) use stream::Stream;
 
 use crate::transport::tls::TlsConfig;

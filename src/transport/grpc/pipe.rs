@@ -1,6 +1,8 @@
 //! The sending half of a link: converts frames to gRPC messages, which form the body of an HTTP/2
 //! stream.
 
+use super::MAX_DATA_FRAME;
+use super::http2_connection::Http2ConnectionState;
 use crate::connection::link::{Batch, CloseReason, LinkError, LinkPoll, LinkSender};
 use crate::lock::lock;
 use atomic_waker::AtomicWaker;
@@ -21,9 +23,26 @@ const MAX_QUEUED: usize = 64 * 1024;
 /// Capacity that the buffer for encoded frames is grown by at least.
 const BUFFER_SIZE: usize = 16 * 1024;
 
-/// Creates both ends of a pipe. If `trailers` are given, they are sent when the sender is closed.
-pub(crate) fn pipe(trailers: Option<HeaderMap>) -> (PipeSender, PipeBody) {
-    let pipe = Arc::new(Pipe::default());
+/// Creates both ends of a pipe, whose bytes are charged to no connection.
+pub(super) fn request_pipe() -> (PipeSender, PipeBody) {
+    new_pipe(Pipe::default(), None)
+}
+
+/// Creates both ends of the pipe of a response. What it holds is charged to its connection until it
+/// is sent. The trailers are sent when the sender is closed.
+pub(crate) fn response_pipe(
+    trailers: HeaderMap,
+    connection: Option<Arc<Http2ConnectionState>>,
+) -> (PipeSender, PipeBody) {
+    let pipe = Pipe {
+        connection,
+        ..Pipe::default()
+    };
+    new_pipe(pipe, Some(trailers))
+}
+
+fn new_pipe(pipe: Pipe, trailers: Option<HeaderMap>) -> (PipeSender, PipeBody) {
+    let pipe = Arc::new(pipe);
     let body = PipeBody {
         pipe: Arc::clone(&pipe),
         trailers,
@@ -49,6 +68,8 @@ struct Pipe {
     queue: Mutex<Queue>,
     body_waker: AtomicWaker,
     sender_waker: AtomicWaker,
+    /// Connection that the bytes are charged to.
+    connection: Option<Arc<Http2ConnectionState>>,
 }
 
 /// Messages that HTTP/2 has not taken yet.
@@ -82,11 +103,16 @@ impl Queue {
         }
     }
 
+    /// Takes no more than fits into a frame, so that HTTP/2 holds little that it cannot send.
     fn take(&mut self) -> Option<Bytes> {
-        let piece = self
-            .pieces
-            .pop_front()
-            .or_else(|| (!self.written.is_empty()).then(|| self.written.split().freeze()))?;
+        if self.pieces.is_empty() && !self.written.is_empty() {
+            self.pieces.push_back(self.written.split().freeze());
+        }
+        let first = self.pieces.front_mut()?;
+        let piece = first.split_to(first.len().min(MAX_DATA_FRAME as usize));
+        if first.is_empty() {
+            self.pieces.pop_front();
+        }
         self.bytes -= piece.len();
         Some(piece)
     }
@@ -98,12 +124,16 @@ impl LinkSender for PipeSender {
         if queue.is_body_dropped {
             return Err(closed());
         }
+        let before = queue.bytes;
         while queue.has_room()
             && let Some(mut frame) = batch.take_frame()
         {
             frames_to_messages(&mut frame.written);
             queue.push(&frame.written, frame.body);
             recycle(frame.written);
+        }
+        if let Some(connection) = &self.0.connection {
+            connection.add_unsent(queue.bytes - before);
         }
         drop(queue);
         self.0.body_waker.wake();
@@ -218,6 +248,11 @@ impl Drop for PipeBody {
         let mut queue = lock(&self.pipe.queue);
         queue.is_body_dropped = true;
         queue.pieces.clear();
+        queue.written = BytesMut::new();
+        let unsent = std::mem::take(&mut queue.bytes);
+        if let Some(connection) = &self.pipe.connection {
+            connection.remove_unsent(unsent);
+        }
         drop(queue);
         self.pipe.sender_waker.wake();
     }

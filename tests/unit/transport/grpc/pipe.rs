@@ -8,7 +8,7 @@ fn take(pipe: &PipeBody) -> Vec<u8> {
 
 #[test]
 fn frames_become_messages() {
-    let (sender, body) = pipe(None);
+    let (sender, body) = request_pipe();
     let mut frames = frame_of(MessageType::Ping, b"first").unwrap();
     write_message(&mut frames.written, MessageType::Pong, MAX_FRAME_LEN, b"").unwrap();
     let mut with_body = frame_of(MessageType::RequestBodyChunk, b"head+body").unwrap();
@@ -25,7 +25,7 @@ fn frames_become_messages() {
 
 #[test]
 fn full_pipe_leaves_frames_in_the_batch() {
-    let (sender, body) = pipe(None);
+    let (sender, body) = request_pipe();
     let mut batch = Batch::default();
     for _ in 0..3 {
         batch.push(OutgoingFrame::from(vec![0; MAX_QUEUED]));

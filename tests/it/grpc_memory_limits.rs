@@ -1,0 +1,137 @@
+//! The memory that HTTP/2 connections make a server hold is limited in sum.
+
+use super::memory_limits::WaitingAgent;
+use crate::common::http2::{
+    self, ClientConnection, OpenStream, PROCESS_EVENT, RawStream, SendHalf, framed,
+};
+use crate::common::{HonestCalls, eventually, pool_with, proto};
+use std::path::{Path, PathBuf};
+use tollgate::{
+    AgentCapabilities, AgentControl, AgentHandler, AgentResponse, AgentServer, AgentServerBuilder,
+    EventType, RequestHeadersView,
+};
+
+const MIB: usize = 1024 * 1024;
+
+/// An agent that blocks every request, with the URI as the body.
+struct RepeatingAgent;
+
+impl AgentHandler for RepeatingAgent {
+    fn capabilities(&self) -> AgentCapabilities {
+        AgentCapabilities::new("repeating", "Repeating", "1.0.0")
+            .with_event(EventType::RequestHeaders)
+    }
+
+    async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
+        AgentResponse::block(403, Some(event.uri.to_owned()))
+    }
+}
+
+/// Starts a server. Returns its control and its endpoint.
+async fn start<H: AgentHandler>(server: AgentServerBuilder<H>) -> (AgentControl, PathBuf) {
+    let control = server.control();
+    let server = server.bind().await.unwrap();
+    let endpoint = PathBuf::from(&server.endpoints()[0]);
+    tokio::spawn(server.serve());
+    (control, endpoint)
+}
+
+/// Opens hostile connections like the first one until some are ended for their memory.
+async fn flood<C>(control: &AgentControl, first: C, open: impl AsyncFn() -> C) -> Vec<C> {
+    let mut hostile = vec![first];
+    while control.ended_for_memory() == 0 {
+        assert!(hostile.len() < 200, "{} bytes", control.memory_used());
+        hostile.push(open().await);
+    }
+    hostile
+}
+
+/// Sends events on four streams of a connection until the agent handles as many as it does at once,
+/// and then what HTTP/2 keeps for whoever reads on.
+async fn fill_windows(endpoint: &Path) -> (ClientConnection, Vec<RawStream>) {
+    let mut connection = ClientConnection::to(endpoint).await;
+    let mut streams = Vec::new();
+    for n in 0..4 {
+        let mut stream = connection.shake_hands().await;
+        stream.send_message(&proto::request(&format!("waits-{n}"), "/wait"));
+        for _ in 0..10 {
+            let value = "v".repeat(60_000);
+            stream.send_message(&proto::request("unread", &value));
+        }
+        streams.push(stream);
+    }
+    (connection, streams)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unread_windows_of_many_http2_connections_fit_the_limit() {
+    let limit = 8 * MIB;
+    let server = AgentServer::builder(WaitingAgent)
+        .listen("grpc://127.0.0.1:0")
+        .max_concurrent_per_connection(1)
+        .max_memory(limit);
+    let (control, endpoint) = start(server).await;
+    let honest_pool = pool_with(http2::grpc_config(), &endpoint).await;
+    let honest = HonestCalls::to(&honest_pool);
+
+    let first = fill_windows(&endpoint).await;
+    eventually("what is unread is charged", async || {
+        control.memory_used() > MIB
+    })
+    .await;
+    assert_eq!(control.ended_for_memory(), 0);
+    let hostile = flood(&control, first, || fill_windows(&endpoint)).await;
+    eventually("the limit holds", async || control.memory_used() <= limit).await;
+    honest.end().await;
+    drop(hostile);
+    eventually("memory is returned", async || control.memory_used() < MIB).await;
+    assert_eq!(
+        crate::common::faults(&honest_pool).await.connections_lost,
+        0
+    );
+}
+
+/// Makes calls with answers of 50,000 bytes, of which the agent may send 4,096.
+async fn leave_answers_unread(endpoint: &Path) -> (ClientConnection, Vec<OpenStream>) {
+    let mut connection = ClientConnection::with_window(endpoint, 4096).await;
+    let mut calls = Vec::new();
+    for n in 0..40 {
+        let Some(mut call) = connection.try_open(PROCESS_EVENT).await else {
+            break;
+        };
+        let uri = format!("/{}", "u".repeat(50_000));
+        let event = framed(&proto::request(&format!("unread-{n}"), &uri));
+        if call.sending.send_data(event.into(), true).is_err() {
+            break;
+        }
+        calls.push(call);
+    }
+    (connection, calls)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unsent_answers_of_many_http2_connections_fit_the_limit() {
+    let limit = 16 * MIB;
+    let server = AgentServer::builder(RepeatingAgent)
+        .listen("grpc://127.0.0.1:0")
+        .max_memory(limit);
+    let (control, endpoint) = start(server).await;
+    let honest_pool = pool_with(http2::grpc_config(), &endpoint).await;
+    let honest = HonestCalls::to(&honest_pool);
+
+    let first = leave_answers_unread(&endpoint).await;
+    eventually("what is unsent is charged", async || {
+        control.memory_used() > 3 * MIB / 2
+    })
+    .await;
+    assert_eq!(control.ended_for_memory(), 0);
+    let hostile = flood(&control, first, || leave_answers_unread(&endpoint)).await;
+    eventually("the limit holds", async || control.memory_used() <= limit).await;
+    honest.end().await;
+    drop(hostile);
+    eventually("memory is returned", async || control.memory_used() < MIB).await;
+    assert_eq!(
+        crate::common::faults(&honest_pool).await.connections_lost,
+        0
+    );
+}
