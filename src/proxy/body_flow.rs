@@ -5,16 +5,15 @@ use super::body::{BodyError, HeldBody};
 use super::chain::{AgentRole, BodyMode, Chain, ChainAgent, CodingMode};
 use super::coding::{BodyDecoder, CodingError, DecodeLimits, content_coding};
 use super::message::Message;
+use super::on_way::{ChunksOnWay, OnWay};
 use super::rejection::Rejection;
 use super::verdict::Changes;
-use crate::memory::MemoryCharge;
 use crate::pool::Exchange;
 use crate::protocol::events::{BodyChunk, RequestBodyChunk, ResponseBodyChunk};
 use crate::protocol::{BodyMutation, EventType, HeaderOp};
 use bytes::Bytes;
 use http::HeaderMap;
 use smallvec::SmallVec;
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::Arc;
@@ -33,18 +32,12 @@ pub(super) struct BodyFlow {
     next_chunk: u32,
     /// Set once the last chunk has been pushed.
     is_ended: bool,
-    /// Chunks on their way, oldest first.
-    on_way: VecDeque<OnWay>,
-    /// Length of the chunks on their way, in bytes, without what is charged by itself.
-    on_way_len: usize,
-    /// Charge of the pool for `on_way_len` and the decoder.
-    charge: MemoryCharge,
+    on_way: ChunksOnWay,
     /// The stage that is asked first; the number of stages if no agent sees the body.
     first_stage: usize,
     /// Agents that asked for more and have not decided since, indexed like the exchanges.
     undecided: SmallVec<[bool; 4]>,
     mode: BodyMode,
-    decoder: Option<BodyDecoder>,
     /// Chunks as agents see and change them.
     held: HeldBody,
     /// Chunks before they were decoded, if there is a decoder.
@@ -72,35 +65,6 @@ enum Passing {
     },
 }
 
-/// A chunk on its way to the first agents.
-struct OnWay {
-    index: u32,
-    data: Bytes,
-    original: Bytes,
-    is_last: bool,
-    /// `None` if agents are not asked about this chunk.
-    replies: Option<Replies>,
-}
-
-/// A decoded chunk, charged as long as it waits to be sent to an agent: also when the body that it
-/// is of is over, as if its client has gone.
-struct Decoded(Vec<u8>, #[expect(dead_code, reason = "held")] MemoryCharge);
-
-impl AsRef<[u8]> for Decoded {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-/// Returns the bytes of a chunk that are not charged yet: if it was decoded, those that came.
-fn uncharged_len(data: &Bytes, original: &Bytes) -> usize {
-    if original.is_empty() {
-        data.len()
-    } else {
-        original.len()
-    }
-}
-
 /// Bytes and header changes that may go on after a chunk was judged.
 #[derive(Debug, Default)]
 pub(super) struct Judged {
@@ -124,13 +88,10 @@ impl BodyFlow {
             seen: 0,
             next_chunk: 0,
             is_ended: false,
-            on_way: VecDeque::new(),
-            on_way_len: 0,
-            charge: chain.pool.open_memory_charge(),
+            on_way: ChunksOnWay::new(message, &chain.pool),
             first_stage: usize::MAX,
             undecided: SmallVec::new(),
             mode: BodyMode::Stream,
-            decoder: None,
             held: held(),
             originals: held(),
             shown: SmallVec::new(),
@@ -185,7 +146,7 @@ impl BodyFlow {
             max_ratio: chain.config.max_decoding_ratio,
             max_size: chain.config.max_decoded_body,
         };
-        self.decoder = Some(BodyDecoder::new(coding, limits));
+        self.on_way.decode_with(BodyDecoder::new(coding, limits));
         Ok(())
     }
 
@@ -247,7 +208,7 @@ impl BodyFlow {
 
     /// Returns whether the body is decoded for agents.
     pub(super) fn is_decoded(&self) -> bool {
-        self.decoder.is_some()
+        self.on_way.are_decoded()
     }
 
     /// Sends a chunk on its way. An empty chunk after the last one is ignored.
@@ -262,20 +223,13 @@ impl BodyFlow {
         self.received += chunk.len();
         let is_repeated_end = self.is_ended && chunk.is_empty();
         self.is_ended |= is_last;
-        let charge = chain.pool.open_memory_charge();
-        let (data, original) = self.decode(chunk, is_last, charge)?;
-        self.charge(self.on_way_len + uncharged_len(&data, &original))?;
-        self.seen += data.len();
-        let is_asked = self.is_watched(chain)
-            && !is_repeated_end
-            && (!data.is_empty() || (is_last && (self.next_chunk > 0 || self.is_undecided())));
-        let mut chunk = OnWay {
-            index: self.next_chunk,
-            data,
-            original,
-            is_last,
-            replies: None,
-        };
+        let mut chunk = self
+            .on_way
+            .admit(&chain.pool, self.next_chunk, chunk, is_last)?;
+        self.seen += chunk.data.len();
+        let is_end_asked = is_last && (self.next_chunk > 0 || self.is_undecided());
+        let is_asked =
+            self.is_watched(chain) && !is_repeated_end && (!chunk.data.is_empty() || is_end_asked);
         if is_asked {
             self.next_chunk += 1;
             let event = self.event(id, &chunk);
@@ -292,41 +246,8 @@ impl BodyFlow {
                 }
             });
         }
-        self.on_way.push_back(chunk);
+        self.on_way.push(chunk);
         Ok(())
-    }
-
-    /// Charges the chunks on their way, and the decoder, to the memory limit of the pool.
-    fn charge(&mut self, on_way_len: usize) -> Result<(), Rejection> {
-        let decoder = self.decoder.as_ref().map_or(0, BodyDecoder::memory);
-        if !self.charge.resize(on_way_len + decoder) {
-            return Err(self.message.body_error(BodyError::OverMemory));
-        }
-        self.on_way_len = on_way_len;
-        Ok(())
-    }
-
-    /// Returns a chunk as agents see it, and as it came if that is something else.
-    fn decode(
-        &mut self,
-        chunk: Bytes,
-        is_last: bool,
-        mut charge: MemoryCharge,
-    ) -> Result<(Bytes, Bytes), Rejection> {
-        let Some(decoder) = &mut self.decoder else {
-            return Ok((chunk, Bytes::new()));
-        };
-        let mut decoded = Vec::new();
-        let mut result = decoder.push(&chunk, &mut decoded);
-        if is_last {
-            result = result.and_then(|()| decoder.finish());
-        }
-        result.map_err(|error| self.message.coding_error(error))?;
-        decoded.shrink_to_fit();
-        if !charge.resize(decoded.len()) {
-            return Err(self.message.body_error(BodyError::OverMemory));
-        }
-        Ok((Bytes::from_owner(Decoded(decoded, charge)), chunk))
     }
 
     fn event<'a>(&self, id: &'a str, chunk: &OnWay) -> BodyChunk<'a> {
@@ -354,8 +275,8 @@ impl BodyFlow {
         chain: &Chain,
         exchanges: &mut [Exchange],
     ) -> Result<(), Stop> {
-        let oldest = self.on_way.front_mut();
-        Self::settle(oldest.into_iter(), chain, self.first_stage, exchanges).await
+        let oldest = self.on_way.iter_mut().take(1);
+        Self::settle(oldest, chain, self.first_stage, exchanges).await
     }
 
     /// Waits for the replies to all chunks on their way, so that answers to other events are not
@@ -389,18 +310,17 @@ impl BodyFlow {
         exchanges: &mut [Exchange],
         id: &str,
     ) -> Result<Judged, Stop> {
-        let Some(chunk) = self.on_way.pop_front() else {
+        // What stays is charged as held.
+        let Some(chunk) = self.on_way.pop()? else {
             return Ok(Judged::default());
         };
-        // What stays is charged as held.
-        self.charge(self.on_way_len - uncharged_len(&chunk.data, &chunk.original))?;
         let mut judged = Judged {
             is_last: chunk.is_last,
             ..Judged::default()
         };
         let index = chunk.index;
         let body_error = |message: Message| move |error| message.body_error(error);
-        if self.decoder.is_some() {
+        if self.is_decoded() {
             let original = chunk.original.clone();
             self.originals
                 .keep(index, original)
@@ -546,7 +466,7 @@ impl BodyFlow {
             _ if judged.is_last => false,
             _ if self.is_undecided() => true,
             // These bytes belong to decoded ones that are still to come, and to be judged.
-            _ if self.decoder.is_some() && self.held.is_empty() => true,
+            _ if self.is_decoded() && self.held.is_empty() => true,
             _ if self.is_streaming => false,
             BodyMode::Stream => false,
             BodyMode::Hybrid(size) => self.held.len() < size.min(limit),
@@ -563,7 +483,7 @@ impl BodyFlow {
         self.is_streaming = true;
         self.shown.fill(0);
         judged.data = match self.passing() {
-            Passing::Original if self.decoder.is_some() => {
+            Passing::Original if self.is_decoded() => {
                 self.held.release();
                 self.originals.release()
             }

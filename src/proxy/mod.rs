@@ -60,6 +60,7 @@ mod content;
 mod head;
 mod header_ops;
 mod message;
+mod on_way;
 mod rejection;
 mod trailers;
 mod transaction;
