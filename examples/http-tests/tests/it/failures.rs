@@ -1,7 +1,9 @@
 //! Agents and upstreams that fail.
 
 use crate::rig::{Case, Event, Kind, Outcome, Rig, Step, Via, agent, get, reply, run};
-use crate::{HEADS, RESPONSES};
+use crate::{EVERYTHING, HEADS, RESPONSES};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tollgate_example_settings::BodyMode;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -136,4 +138,34 @@ async fn broken_responses_break_off() {
         );
     }
     run(rows).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn upstreams_that_reset_at_any_byte_give_no_whole_response() {
+    let response = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n\
+        5\r\nhello\r\n5\r\nworld\r\n0\r\nx-sum: 5\r\n\r\n";
+    for kind in Kind::ALL {
+        for via in [Via::Bytes11, Via::H2] {
+            let sent = Arc::<AtomicUsize>::default();
+            let steps = vec![Step::SendMore(response.to_vec(), Arc::clone(&sent))];
+            let agents = [agent(EVERYTHING).answers(|_| Some(crate::allow()))];
+            let rig = Rig::start(kind, &agents, steps, |_| {}).await.unwrap();
+            while sent.load(Ordering::Relaxed) < response.len() {
+                // The end of a stream or a connection may overtake the head.
+                if let Some(reply) = via.send(rig.address, &get("/")).await {
+                    let is_told = reply.status == 502 || !reply.is_whole;
+                    assert!(is_told, "{kind:?} {via:?} {sent:?}: {reply:?}");
+                }
+            }
+            let reply = via.send(rig.address, &get("/")).await.unwrap();
+            assert_eq!(reply.body, b"helloworld", "{kind:?} {via:?}");
+            let is_over = |events: &[Event]| {
+                let count =
+                    |is: fn(&Event) -> bool| events.iter().filter(|event| is(event)).count();
+                count(Event::is_end) == count(|event| matches!(event, Event::Request(_)))
+            };
+            let description = format!("{kind:?} {via:?}: the end of every request");
+            rig.events(0).wait(&description, is_over).await;
+        }
+    }
 }

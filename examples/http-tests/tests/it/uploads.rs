@@ -1,6 +1,8 @@
 //! Clients that have not sent the whole request when the response comes.
 
-use crate::rig::{Body, Case, Connection, Event, Kind, Rig, Step, Via, agent, post, reply, run};
+use crate::rig::{
+    Body, Case, Connection, Event, Http2, Kind, Rig, Step, Via, agent, post, reply, run,
+};
 use crate::{HEADS, REQUESTS, allow};
 use tollgate::AgentResponse;
 use tollgate_example_settings::BodyMode;
@@ -116,6 +118,12 @@ async fn body_that_does_not_arrive_is_refused() {
             client.send("hel").await;
             let reply = client.reply().await.unwrap();
             assert_eq!(reply.status, 408, "{kind:?} {mode:?}");
+
+            let mut client = Http2::open(rig.address).await;
+            let (response, mut stream) = client.head(&request);
+            stream.send_data("hel".into(), false).unwrap();
+            let response = response.await.unwrap();
+            assert_eq!(response.status(), 408, "{kind:?} {mode:?} HTTP/2");
         }
     }
 }

@@ -3,6 +3,8 @@
 use super::Record;
 use super::wire::{HeadText, Reader};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
@@ -27,6 +29,8 @@ pub(crate) enum Step {
     ReadBody,
     /// Sends bytes.
     Send(Vec<u8>),
+    /// Sends one byte more than the time before, and resets the connection unless these are all.
+    SendMore(Vec<u8>, Arc<AtomicUsize>),
     /// Ends the connection.
     Close,
 }
@@ -115,6 +119,14 @@ async fn take_step(
     match step {
         Step::ReadBody => read_body(head, reader, note).await?,
         Step::Send(bytes) => write.write_all(bytes).await?,
+        Step::SendMore(bytes, len) => {
+            let len = len.fetch_add(1, Ordering::Relaxed).min(bytes.len());
+            write.write_all(&bytes[..len]).await?;
+            if len < bytes.len() {
+                write.as_ref().set_zero_linger()?;
+                return Ok(false);
+            }
+        }
         Step::Close => return Ok(false),
     }
     Ok(true)
