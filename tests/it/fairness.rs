@@ -79,7 +79,7 @@ async fn calls(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_of_one_agent_delay_neither_others_nor_deadlines() {
     for (what, bytes) in [
-        ("large answers", answer_of(7_000_000)),
+        ("large answers", answer_of(3_000_000)),
         ("answers with many values", answer_of(70_000)),
         ("long reports", report_of(380_000)),
         ("reports", report_of(5_000)),
