@@ -72,7 +72,7 @@ async fn chunks_of_one_byte_leave_memory_flat() {
             .send([&head[..], &b"1\r\na\r\n".repeat(count), b"0\r\n\r\n"].concat())
             .await;
         // A build without optimisation takes some 10 µs for each chunk.
-        let reply = tokio::time::timeout(Duration::from_secs(60), client.reader.reply(false));
+        let reply = tokio::time::timeout(Duration::from_secs(150), client.reader.reply(false));
         let reply = reply.await.expect("no response in time").unwrap();
         assert_eq!(reply.status, 200, "{kind:?}");
         let received = proxy.upstream.record.all();

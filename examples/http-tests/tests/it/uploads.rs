@@ -119,6 +119,10 @@ async fn body_that_does_not_arrive_is_refused() {
             let reply = client.reply().await.unwrap();
             assert_eq!(reply.status, 408, "{kind:?} {mode:?}");
 
+            // Pingora has no such limit for HTTP/2.
+            if matches!(kind, Kind::Pingora) {
+                continue;
+            }
             let mut client = Http2::open(rig.address).await;
             let (response, mut stream) = client.head(&request);
             stream.send_data("hel".into(), false).unwrap();
