@@ -7,8 +7,8 @@ use crate::common::http2::{
 use crate::common::{HonestCalls, eventually, pool_with, proto};
 use std::path::{Path, PathBuf};
 use tollgate::{
-    AgentCapabilities, AgentControl, AgentHandler, AgentResponse, AgentServer, AgentServerBuilder,
-    EventType, RequestHeadersView,
+    AgentCapabilities, AgentHandler, AgentResponse, AgentServer, AgentServerBuilder, EventType,
+    RequestHeadersView,
 };
 
 const MIB: usize = 1024 * 1024;
@@ -27,23 +27,38 @@ impl AgentHandler for RepeatingAgent {
     }
 }
 
-/// Starts a server. Returns its control and its endpoint.
-async fn start<H: AgentHandler>(server: AgentServerBuilder<H>) -> (AgentControl, PathBuf) {
+/// Opens hostile connections until some are ended for their memory, and makes good calls beside
+/// them. One of them alone is charged more than `charged` bytes.
+async fn expect_limited<H: AgentHandler, C>(
+    server: AgentServerBuilder<H>,
+    limit: usize,
+    charged: usize,
+    open: impl AsyncFn(&Path) -> C,
+) {
+    let server = server.listen("grpc://127.0.0.1:0").max_memory(limit);
     let control = server.control();
     let server = server.bind().await.unwrap();
     let endpoint = PathBuf::from(&server.endpoints()[0]);
     tokio::spawn(server.serve());
-    (control, endpoint)
-}
+    let honest_pool = pool_with(http2::grpc_config(), &endpoint).await;
+    let honest = HonestCalls::to(&honest_pool);
 
-/// Opens hostile connections like the first one until some are ended for their memory.
-async fn flood<C>(control: &AgentControl, first: C, open: impl AsyncFn() -> C) -> Vec<C> {
-    let mut hostile = vec![first];
+    let mut hostile = vec![open(&endpoint).await];
+    eventually("the first connection is charged", async || {
+        control.memory_used() > charged
+    })
+    .await;
+    assert_eq!(control.ended_for_memory(), 0);
     while control.ended_for_memory() == 0 {
         assert!(hostile.len() < 200, "{} bytes", control.memory_used());
-        hostile.push(open().await);
+        hostile.push(open(&endpoint).await);
     }
-    hostile
+    eventually("the limit holds", async || control.memory_used() <= limit).await;
+    honest.end().await;
+    drop(hostile);
+    eventually("memory is returned", async || control.memory_used() < MIB).await;
+    let faults = crate::common::faults(&honest_pool).await;
+    assert_eq!(faults.connections_lost, 0);
 }
 
 /// Sends events on four streams of a connection until the agent handles as many as it does at once,
@@ -65,30 +80,8 @@ async fn fill_windows(endpoint: &Path) -> (ClientConnection, Vec<RawStream>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unread_windows_of_many_http2_connections_fit_the_limit() {
-    let limit = 8 * MIB;
-    let server = AgentServer::builder(WaitingAgent)
-        .listen("grpc://127.0.0.1:0")
-        .max_concurrent_per_connection(1)
-        .max_memory(limit);
-    let (control, endpoint) = start(server).await;
-    let honest_pool = pool_with(http2::grpc_config(), &endpoint).await;
-    let honest = HonestCalls::to(&honest_pool);
-
-    let first = fill_windows(&endpoint).await;
-    eventually("what is unread is charged", async || {
-        control.memory_used() > MIB
-    })
-    .await;
-    assert_eq!(control.ended_for_memory(), 0);
-    let hostile = flood(&control, first, || fill_windows(&endpoint)).await;
-    eventually("the limit holds", async || control.memory_used() <= limit).await;
-    honest.end().await;
-    drop(hostile);
-    eventually("memory is returned", async || control.memory_used() < MIB).await;
-    assert_eq!(
-        crate::common::faults(&honest_pool).await.connections_lost,
-        0
-    );
+    let server = AgentServer::builder(WaitingAgent).max_concurrent_per_connection(1);
+    expect_limited(server, 8 * MIB, MIB, fill_windows).await;
 }
 
 /// Makes calls with answers of 50,000 bytes, of which the agent may send 4,096.
@@ -111,27 +104,6 @@ async fn leave_answers_unread(endpoint: &Path) -> (ClientConnection, Vec<OpenStr
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unsent_answers_of_many_http2_connections_fit_the_limit() {
-    let limit = 16 * MIB;
-    let server = AgentServer::builder(RepeatingAgent)
-        .listen("grpc://127.0.0.1:0")
-        .max_memory(limit);
-    let (control, endpoint) = start(server).await;
-    let honest_pool = pool_with(http2::grpc_config(), &endpoint).await;
-    let honest = HonestCalls::to(&honest_pool);
-
-    let first = leave_answers_unread(&endpoint).await;
-    eventually("what is unsent is charged", async || {
-        control.memory_used() > 3 * MIB / 2
-    })
-    .await;
-    assert_eq!(control.ended_for_memory(), 0);
-    let hostile = flood(&control, first, || leave_answers_unread(&endpoint)).await;
-    eventually("the limit holds", async || control.memory_used() <= limit).await;
-    honest.end().await;
-    drop(hostile);
-    eventually("memory is returned", async || control.memory_used() < MIB).await;
-    assert_eq!(
-        crate::common::faults(&honest_pool).await.connections_lost,
-        0
-    );
+    let server = AgentServer::builder(RepeatingAgent);
+    expect_limited(server, 16 * MIB, 3 * MIB / 2, leave_answers_unread).await;
 }
