@@ -260,7 +260,8 @@ fn every_call_is_counted_once(observed: &Observed<'_>) -> Option<String> {
         return Some(format!("{calls:?}"));
     }
     let seen = |kind: &str| observed.ledger.ends.get(kind).copied().unwrap_or_default();
-    let is_exact = !observed.ledger.inexact && seen("unknown_agent") == 0;
+    // Without a handle of the agent, no call is made.
+    let is_exact = !observed.ledger.inexact && seen("removed") == 0;
     // A caller may give up while it waits for an earlier event, before its call begins.
     let least = observed.ledger.made - seen("given up");
     if is_exact && !(least..=observed.ledger.made).contains(&calls.made) {
