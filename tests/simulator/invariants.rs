@@ -156,6 +156,9 @@ fn wait_queues_are_fair(observed: &Observed<'_>) -> Option<String> {
 }
 
 /// Nothing waits for a slot while one is free.
+///
+/// A wake-up may have to wait for the turn of a runtime, so a slot may be free whenever this looks.
+/// A queue is stuck only if no call is opened meanwhile.
 fn no_wake_up_is_lost(observed: &Observed<'_>) -> Option<String> {
     let has_room = |one: &ConnectionView| {
         one.is_open && one.in_flight < one.capacity && one.waiting_for_slot == 0
@@ -163,7 +166,12 @@ fn no_wake_up_is_lost(observed: &Observed<'_>) -> Option<String> {
     let bound = observed.connections.iter().filter_map(|one| {
         let has_slot = one.is_open && !one.is_paused && one.in_flight < one.capacity;
         let is_stuck = has_slot && one.waiting_for_slot > 0;
-        is_stuck.then(|| format!("waiting connection {}", one.number))
+        is_stuck.then(|| {
+            format!(
+                "waiting connection {} after {} calls",
+                one.number, one.opened
+            )
+        })
     });
     let free = observed.agents.iter().filter_map(|agent| {
         let mut usable = agent
@@ -171,7 +179,8 @@ fn no_wake_up_is_lost(observed: &Observed<'_>) -> Option<String> {
             .iter()
             .filter(|one| one.is_healthy && !one.is_paused);
         let is_stuck = agent.waiting_for_slot > 0 && usable.any(has_room);
-        is_stuck.then(|| format!("waiting {}", agent.id))
+        let opened: u64 = agent.connections.iter().map(|one| one.opened).sum();
+        is_stuck.then(|| format!("waiting {} after {opened} calls", agent.id))
     });
     let stuck: Vec<_> = bound.chain(free).collect();
     observed.passing.borrow_mut().update("waiting", &stuck)

@@ -195,6 +195,19 @@ impl<T> SlotTable<T> {
         self.occupied.count()
     }
 
+    /// Returns the number of calls that were opened so far.
+    #[cfg(feature = "__sim")]
+    pub(crate) fn opened(&self) -> u64 {
+        let slots = self
+            .rows
+            .iter()
+            .filter_map(OnceLock::get)
+            .flat_map(|row| row.iter());
+        slots
+            .map(|slot| slot.generation.load(Ordering::Relaxed))
+            .sum()
+    }
+
     /// Returns whether no further call can be opened.
     pub(crate) fn is_full(&self) -> bool {
         self.occupied.is_full()

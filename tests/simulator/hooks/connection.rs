@@ -28,6 +28,8 @@ pub struct ConnectionView {
     pub is_paused: bool,
     /// Calls waiting for an answer.
     pub in_flight: usize,
+    /// Calls that were opened so far.
+    pub opened: u64,
     /// Maximum number of calls waiting for an answer.
     pub capacity: usize,
     /// Exchanges bound to it.
@@ -132,6 +134,7 @@ impl Connection {
             is_healthy: self.is_healthy(),
             is_paused: self.flow.is_paused(),
             in_flight: self.calls.slots.pending(),
+            opened: self.calls.slots.opened(),
             capacity: self.calls.slots.capacity(),
             exchanges: self.lifecycle.exchanges(),
             pins: self.lifecycle.pins(),
