@@ -238,6 +238,7 @@ pub mod listener {
         Incoming, Listener, NotAsked, OtherSession, SessionMemory, Stream, StreamSocket,
     };
     pub use crate::memory::MemoryCharge;
+    pub use crate::transport::DataCounter;
 }
 
 /// Parts of an agent's answer beside its decision.

@@ -1,6 +1,7 @@
 //! Links that carry frames over sockets, TLS and gRPC, and the endpoints that name them.
 
 mod accept;
+mod data_counter;
 mod endpoint;
 #[cfg(feature = "grpc")]
 pub(crate) mod grpc;
@@ -20,6 +21,7 @@ pub(crate) mod tls;
 mod unix;
 
 pub(crate) use accept::accept;
+pub use data_counter::DataCounter;
 pub(crate) use endpoint::{Endpoint, split_address};
 pub(crate) use handshake_limiter::{HandshakeLimiter, HandshakeSlot, SharedLimiter};
 pub(crate) use peer::{Peer, PeerKey};

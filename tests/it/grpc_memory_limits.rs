@@ -13,6 +13,8 @@ use tollgate::{
 
 const MIB: usize = 1024 * 1024;
 
+const SERVER_REFLECTION_INFO: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+
 /// An agent that blocks every request, with the URI as the body.
 struct RepeatingAgent;
 
@@ -84,17 +86,20 @@ async fn unread_windows_of_many_http2_connections_fit_the_limit() {
     expect_limited(server, 8 * MIB, MIB, fill_windows).await;
 }
 
-/// Makes calls with answers of 50,000 bytes, of which the agent may send 4,096.
-async fn leave_answers_unread(endpoint: &Path) -> (ClientConnection, Vec<OpenStream>) {
+/// Makes calls whose responses are longer than the 4,096 bytes that the agent may send of each.
+async fn leave_unread(
+    endpoint: &Path,
+    path: &str,
+    message: impl Fn(usize) -> Vec<u8>,
+) -> (ClientConnection, Vec<OpenStream>) {
     let mut connection = ClientConnection::with_window(endpoint, 4096).await;
     let mut calls = Vec::new();
     for n in 0..40 {
-        let Some(mut call) = connection.try_open(PROCESS_EVENT).await else {
+        let Some(mut call) = connection.try_open(path).await else {
             break;
         };
-        let uri = format!("/{}", "u".repeat(50_000));
-        let event = framed(&proto::request(&format!("unread-{n}"), &uri));
-        if call.sending.send_data(event.into(), true).is_err() {
+        let message = framed(&message(n));
+        if call.sending.send_data(message.into(), true).is_err() {
             break;
         }
         calls.push(call);
@@ -102,8 +107,29 @@ async fn leave_answers_unread(endpoint: &Path) -> (ClientConnection, Vec<OpenStr
     (connection, calls)
 }
 
+/// Makes calls with answers of 50,000 bytes.
+async fn leave_answers_unread(endpoint: &Path) -> (ClientConnection, Vec<OpenStream>) {
+    let uri = format!("/{}", "u".repeat(50_000));
+    let event = |n| proto::request(&format!("unread-{n}"), &uri);
+    leave_unread(endpoint, PROCESS_EVENT, event).await
+}
+
+/// Asks for the description of the service.
+async fn leave_descriptions_unread(endpoint: &Path) -> (ClientConnection, Vec<OpenStream>) {
+    // The field `file_containing_symbol`.
+    let symbol = b"zentinel.agent.v2.AgentServiceV2";
+    let request = [&[4 << 3 | 2, symbol.len() as u8], &symbol[..]].concat();
+    leave_unread(endpoint, SERVER_REFLECTION_INFO, |_| request.clone()).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unsent_answers_of_many_http2_connections_fit_the_limit() {
     let server = AgentServer::builder(RepeatingAgent);
     expect_limited(server, 16 * MIB, 3 * MIB / 2, leave_answers_unread).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unsent_descriptions_of_many_http2_connections_fit_the_limit() {
+    let server = AgentServer::builder(RepeatingAgent);
+    expect_limited(server, 16 * MIB, 3 * MIB / 2, leave_descriptions_unread).await;
 }

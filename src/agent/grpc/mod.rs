@@ -1,6 +1,7 @@
 //! Serves an agent over gRPC: HTTP/2 connections, health checks and reflection.
 
 mod call;
+mod charged_service;
 mod service;
 
 use super::server::listener::Socket;
@@ -14,6 +15,7 @@ use crate::transport::grpc::{
     SERVER_WINDOW, SERVICE, Stream, WINDOW,
 };
 use crate::transport::tls::Acceptor;
+use charged_service::ChargedService;
 use service::AgentService;
 use std::future::{pending, poll_fn};
 use std::io;
@@ -28,6 +30,13 @@ use tonic_health::server::HealthReporter;
 
 /// The messages of `proto/agent_v2.proto`, for the reflection service.
 const DESCRIPTOR: &[u8] = include_bytes!("../../../proto/agent_v2.bin");
+
+/// Bytes that a health check holds for its response: its task and the status.
+const HEALTH_RESPONSE: usize = 4096;
+
+/// Bytes that reflection holds for its response: the largest message that was not sent, and the one
+/// behind it.
+const REFLECTION_RESPONSE: usize = 2 * DESCRIPTOR.len();
 
 /// Limit of the streams of one connection of a server with few places.
 const MIN_STREAMS: usize = 16;
@@ -94,8 +103,8 @@ impl GrpcServer {
         });
         let http = http2_server(sessions.limits.max_connections)
             .add_service(AgentService::new(Arc::clone(sessions), self.max_message))
-            .add_service(health_service)
-            .add_service(reflection)
+            .add_service(ChargedService::new(health_service, HEALTH_RESPONSE))
+            .add_service(ChargedService::new(reflection, REFLECTION_RESPONSE))
             .serve_with_incoming_shutdown(incoming, async {
                 let _ = stopped.await;
             });

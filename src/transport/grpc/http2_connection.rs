@@ -2,11 +2,10 @@
 //! newer connections can evict them.
 
 use super::SERVER_WINDOW;
-use super::data_counter::DataCounter;
 use super::stream::Stream;
 use crate::lock::lock;
 use crate::memory::{MemoryAccount, MemoryBudget};
-use crate::transport::{HandshakeLimiter, HandshakeSlot, Peer};
+use crate::transport::{DataCounter, HandshakeLimiter, HandshakeSlot, Peer};
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -149,7 +148,7 @@ impl Http2ConnectionState {
     /// Returns the charge for bytes of a response that were written, or never will be.
     pub(super) fn remove_unsent(&self, bytes: usize) {
         let mut state = lock(&self.state);
-        // Other services of the connection send as well, without a charge.
+        // Answers to requests that reached no service are not charged.
         state.unsent = state.unsent.saturating_sub(bytes);
         state.charge();
     }

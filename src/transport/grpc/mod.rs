@@ -6,8 +6,8 @@
 #[cfg(feature = "__bench")]
 #[path = "../../../benches/internals/grpc.rs"]
 pub(crate) mod bench;
+mod charged_body;
 mod client;
-mod data_counter;
 mod endpoint;
 mod http2_connection;
 mod messages;
@@ -15,6 +15,7 @@ mod observed;
 mod pipe;
 mod stream;
 
+pub(crate) use charged_body::ChargedBody;
 pub(super) use client::connect;
 pub(crate) use endpoint::{GrpcAddress, GrpcEndpoint, Security};
 pub(crate) use http2_connection::{

@@ -1,4 +1,4 @@
-//! Counts what HTTP/2 has to keep until it is read or sent.
+//! Counts what an HTTP/2 connection has to keep until it is read or sent.
 
 /// Length of the client's connection preface, without the settings behind it.
 const PREFACE_LEN: usize = 24;
@@ -9,9 +9,11 @@ const HEADER_LEN: usize = 9;
 /// Type of DATA frames, whose payloads wait for whoever reads the stream.
 const DATA: u8 = 0;
 
-/// Counts the payloads of DATA frames in the bytes that one side sends.
+/// Counts the payloads of DATA frames in the bytes that one side of an HTTP/2 connection sends.
+///
+/// A server that subtracts what it has read of its streams knows what HTTP/2 holds for them.
 #[derive(Debug)]
-pub(super) struct DataCounter {
+pub struct DataCounter {
     /// Bytes before the next header: of the preface, or of a payload.
     left: usize,
     is_data: bool,
@@ -21,11 +23,13 @@ pub(super) struct DataCounter {
 }
 
 impl DataCounter {
-    pub(super) fn of_client() -> Self {
+    /// Creates a counter for the bytes of a client, from the beginning of a connection.
+    pub fn of_client() -> Self {
         Self::behind(PREFACE_LEN)
     }
 
-    pub(super) fn of_server() -> Self {
+    /// Creates a counter for the bytes of a server, from the beginning of a connection.
+    pub fn of_server() -> Self {
         Self::behind(0)
     }
 
@@ -39,7 +43,7 @@ impl DataCounter {
     }
 
     /// Returns how many of the next bytes belong to the payload of a DATA frame.
-    pub(super) fn count(&mut self, mut bytes: &[u8]) -> usize {
+    pub fn count(&mut self, mut bytes: &[u8]) -> usize {
         let mut data = 0;
         while !bytes.is_empty() {
             if self.left == 0 {
