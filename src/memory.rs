@@ -68,7 +68,25 @@ struct Account {
 /// until this is dropped.
 #[derive(Debug)]
 pub struct MemoryCharge {
-    budget: MemoryBudget,
+    payer: Payer,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Payer {
+    /// Is refused what would exceed the limit.
+    Nobody(MemoryBudget),
+    /// Has to end if it holds most when the limit is exceeded.
+    Connection(Arc<SharedAccount>),
+}
+
+/// Account of a connection that holds memory in several places.
+#[derive(Debug)]
+pub(crate) struct SharedAccount(Mutex<Balance>);
+
+#[derive(Debug)]
+struct Balance {
+    account: MemoryAccount,
     bytes: usize,
 }
 
@@ -116,9 +134,24 @@ impl MemoryBudget {
     /// Returns a charge of nothing.
     pub(crate) fn open_charge(&self) -> MemoryCharge {
         MemoryCharge {
-            budget: self.clone(),
+            payer: Payer::Nobody(self.clone()),
             bytes: 0,
         }
+    }
+
+    /// Changes a charge. Returns `false` and changes nothing if it grows beyond the limit.
+    fn change(&self, before: usize, after: usize) -> bool {
+        let used = &self.0.used;
+        if after <= before {
+            used.fetch_sub(before - after, Ordering::Relaxed);
+            return true;
+        }
+        let more = after - before;
+        let is_free = used.fetch_add(more, Ordering::Relaxed).saturating_add(more) <= self.limit();
+        if !is_free {
+            used.fetch_sub(more, Ordering::Relaxed);
+        }
+        is_free
     }
 
     pub(crate) fn set_limit(&self, limit: usize) {
@@ -229,20 +262,55 @@ impl MemoryAccount {
 
 impl MemoryCharge {
     /// Charges another number of bytes. Returns `false` and changes nothing if it is larger than
-    /// before and would exceed the limit.
+    /// before and would exceed the limit, or if it belongs to a session that holds most while the
+    /// limit is exceeded. That session has to end.
     pub fn resize(&mut self, bytes: usize) -> bool {
-        let used = &self.budget.0.used;
-        if bytes <= self.bytes {
-            used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
-        } else {
-            let more = bytes - self.bytes;
-            let before = used.fetch_add(more, Ordering::Relaxed);
-            if before.saturating_add(more) > self.budget.limit() {
-                used.fetch_sub(more, Ordering::Relaxed);
-                return false;
-            }
+        let is_changed = match &self.payer {
+            Payer::Nobody(budget) => budget.change(self.bytes, bytes),
+            Payer::Connection(account) => account.change(self.bytes, bytes),
+        };
+        if is_changed {
+            self.bytes = bytes;
         }
-        self.bytes = bytes;
+        is_changed
+    }
+}
+
+impl SharedAccount {
+    /// Shares the account of a connection that holds `bytes` from its beginning.
+    pub(crate) fn new(mut account: MemoryAccount, bytes: usize) -> Arc<Self> {
+        account.set(bytes);
+        Arc::new(Self(Mutex::new(Balance { account, bytes })))
+    }
+
+    /// Returns a charge of nothing.
+    pub(crate) fn open_charge(self: &Arc<Self>) -> MemoryCharge {
+        MemoryCharge {
+            payer: Payer::Connection(Arc::clone(self)),
+            bytes: 0,
+        }
+    }
+
+    /// Returns whether the connection has to end, because it holds most and the limit is exceeded.
+    pub(crate) fn is_ended(&self) -> bool {
+        lock(&self.0).account.is_ended()
+    }
+
+    /// Changes one of the charges. Returns `false` and changes nothing if it grows and the
+    /// connection has to end.
+    fn change(&self, before: usize, after: usize) -> bool {
+        if before == after {
+            return true;
+        }
+        let mut balance = lock(&self.0);
+        let held = balance.bytes;
+        let changed = held - before + after;
+        balance.account.set(changed);
+        if after > before && balance.account.is_ended() {
+            balance.account.set(held);
+            return false;
+        }
+        balance.bytes = changed;
         true
     }
 }
@@ -268,7 +336,7 @@ impl Drop for MemoryAccount {
 
 impl Drop for MemoryCharge {
     fn drop(&mut self) {
-        self.budget.0.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.resize(0);
     }
 }
 

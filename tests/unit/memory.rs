@@ -88,3 +88,35 @@ fn charges_are_refused_beyond_the_limit() {
     assert!(budget.try_charge(usize::MAX).is_none());
     assert_eq!(budget.used(), 0);
 }
+
+#[test]
+fn charges_of_a_connection_are_summed_in_its_account() {
+    let budget = MemoryBudget::new(10 * MIB);
+    let account = SharedAccount::new(budget.open_account(|| {}), UNIT);
+    let (mut one, mut two) = (account.open_charge(), account.open_charge());
+    assert!(one.resize(MIB) && two.resize(2 * MIB) && one.resize(MIB / 2));
+    assert_eq!(budget.used(), UNIT + 5 * MIB / 2);
+    drop(two);
+    assert_eq!(budget.used(), UNIT + MIB / 2);
+    drop((one, account));
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
+fn connection_with_the_largest_charges_ends_beyond_the_limit() {
+    let budget = MemoryBudget::new(10 * MIB);
+    let open = |bytes| {
+        let account = SharedAccount::new(budget.open_account(|| {}), 0);
+        let mut charge = account.open_charge();
+        assert!(charge.resize(bytes));
+        (account, charge)
+    };
+    let (large, mut much) = open(6 * MIB);
+    let (small, mut little) = open(3 * MIB);
+    // The small one is granted what the large one has to give back.
+    assert!(little.resize(5 * MIB));
+    assert!(large.is_ended() && !small.is_ended());
+    assert!(!much.resize(7 * MIB), "it has to end");
+    assert!(much.resize(MIB));
+    assert_eq!(budget.used(), 6 * MIB);
+}

@@ -1,5 +1,6 @@
 //! The agent as one connection of Envoy sees it.
 
+use crate::buffered::Buffered;
 use crate::config::EnvoyConfig;
 use crate::counters::Counters;
 use crate::side::Side;
@@ -92,6 +93,7 @@ pub(crate) struct Agent {
     /// Size of the largest body in bytes.
     pub(crate) max_body: usize,
     pub(crate) is_stopping: AtomicBool,
+    pub(crate) buffered: Arc<Buffered>,
     /// Answers that change nothing but the modes.
     pub(crate) override_frames: OverrideFrames,
     ids: Ids,
@@ -108,7 +110,7 @@ pub(crate) struct Subscriptions {
 }
 
 impl Agent {
-    pub(crate) fn new(session: OtherSession, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(session: OtherSession, shared: Arc<Shared>, buffered: Arc<Buffered>) -> Self {
         let capabilities = session.capabilities();
         let is_on = |event| capabilities.supports_event(event);
         let max_body = match capabilities.limits.max_body_size {
@@ -127,6 +129,7 @@ impl Agent {
             session,
             shared,
             is_stopping: AtomicBool::new(false),
+            buffered,
             override_frames: OverrideFrames::default(),
             ids: Ids::new(),
         }

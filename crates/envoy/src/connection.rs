@@ -1,6 +1,7 @@
 //! One HTTP/2 connection of Envoy: accepts its streams and runs them, in one task.
 
 use crate::agent::{Agent, Place, Shared};
+use crate::buffered::{Buffered, CountedStream};
 use crate::exchange;
 use crate::grpc::{Code, GrpcStream, Status, refuse, reject};
 use crate::service::{check, health, reflection};
@@ -65,17 +66,20 @@ pub(crate) async fn serve(
             Err(error) => return tracing::debug!(%error, "a TLS handshake of Envoy failed"),
         },
     };
+    let buffered = Arc::new(Buffered::default());
+    let stream = CountedStream::new(stream, &buffered);
     let mut connection = match settings().handshake::<_, Bytes>(stream).await {
         Ok(connection) => connection,
         Err(error) => return tracing::debug!(%error, "an HTTP/2 handshake of Envoy failed"),
     };
     session.established().await;
-    let agent = Agent::new(session, shared);
-    let mut stopping = pin!(agent.session.stopping());
+    let agent = Agent::new(session, shared, buffered);
+    let mut leaving = pin!(agent.session.leaving());
+    let mut charge = agent.session.memory_charge();
     let idle = Idle::new();
     let mut workers = FuturesUnordered::new();
     poll_fn(|cx| {
-        if !agent.is_stopping() && stopping.as_mut().poll(cx).is_ready() {
+        if !agent.is_stopping() && leaving.as_mut().poll(cx).is_ready() {
             agent.is_stopping.store(true, Ordering::Relaxed);
             connection.graceful_shutdown();
         }
@@ -91,10 +95,17 @@ pub(crate) async fn serve(
                 Poll::Pending => break,
             }
         }
+        agent.buffered.sent_all_it_can();
         while let Poll::Ready(Some(())) = workers.poll_next_unpin(cx) {}
-        Poll::Pending
+        let is_charged = charge.resize(agent.buffered.bytes());
+        if is_charged && !agent.session.is_over_memory() {
+            return Poll::Pending;
+        }
+        tracing::debug!("a connection of Envoy holds most of the memory that is used, and ends");
+        Poll::Ready(())
     })
     .await;
+    drop(connection);
     // The exchanges that were under way find out that Envoy is gone.
     idle.end();
     while workers.next().await.is_some() {}
@@ -124,7 +135,7 @@ async fn work(agent: &Agent, idle: &Idle<Call>, worker: Worker<Call>) {
                 "/grpc.health.v1.Health/Watch" => health::watch(agent, stream).await,
                 "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
                 | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => {
-                    reflection::serve(agent, stream).await;
+                    reflection::serve(stream).await;
                 }
                 _ => stream.finish(UNKNOWN_METHOD),
             }
@@ -140,7 +151,7 @@ fn begin(
     agent: &Agent,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-) -> Option<(Uri, GrpcStream)> {
+) -> Option<(Uri, GrpcStream<'_>)> {
     const GRPC: &[u8] = b"application/grpc";
     let (head, body) = request.into_parts();
     let content = head.headers.get(http::header::CONTENT_TYPE);
@@ -149,9 +160,7 @@ fn begin(
         reject(&mut respond);
         return None;
     }
-    let charge = agent.session.memory_charge();
-    let stream = GrpcStream::new(body, respond, agent.config().max_message, charge);
-    Some((head.uri, stream))
+    Some((head.uri, GrpcStream::new(agent, body, respond)))
 }
 
 fn settings() -> Builder {

@@ -1,6 +1,6 @@
 //! Streams of gRPC over HTTP/2: frames in, frames out, and the status at the end.
 
-use crate::counters::Counters;
+use crate::agent::Agent;
 use bytes::{Buf, Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
@@ -48,55 +48,59 @@ pub(crate) enum StreamEnd {
 }
 
 /// One stream.
-pub(crate) struct GrpcStream {
+pub(crate) struct GrpcStream<'a> {
+    agent: &'a Agent,
     received: RecvStream,
     respond: SendResponse<Bytes>,
     sending: Option<SendStream<Bytes>>,
+    /// Bytes of answers that HTTP/2 has not taken.
+    waiting: usize,
     /// Bytes that were received and belong to messages that were not returned yet.
     unread: Bytes,
     /// Beginning of a message that came in several parts.
     partial: BytesMut,
-    max_message: usize,
     /// Charge of `partial`.
     charge: MemoryCharge,
     /// Space for the answers.
     pub(crate) out: BytesMut,
 }
 
-impl GrpcStream {
+impl<'a> GrpcStream<'a> {
     pub(crate) fn new(
+        agent: &'a Agent,
         received: RecvStream,
         respond: SendResponse<Bytes>,
-        max_message: usize,
-        charge: MemoryCharge,
     ) -> Self {
+        agent.buffered.begin_stream();
         Self {
+            agent,
             received,
             respond,
             sending: None,
+            waiting: 0,
             unread: Bytes::new(),
             partial: BytesMut::new(),
-            max_message,
-            charge,
+            charge: agent.session.memory_charge(),
             out: BytesMut::new(),
         }
     }
 
     /// Returns the next message; `None` once the peer has closed its side. Loses nothing if the
     /// future is dropped.
-    pub(crate) async fn next(&mut self, counters: &Counters) -> Result<Option<Bytes>, StreamEnd> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, StreamEnd> {
         loop {
-            if let Some(message) = self.take_message(counters)? {
+            if let Some(message) = self.take_message()? {
                 return Ok(Some(message));
             }
             let Some(data) = poll_fn(|cx| self.received.poll_data(cx)).await else {
                 let is_whole = self.unread.is_empty() && self.partial.is_empty();
                 return match is_whole {
                     true => Ok(None),
-                    false => Err(broken(counters, "the stream ended inside a message")),
+                    false => Err(self.broken("the stream ended inside a message")),
                 };
             };
             let data = data.map_err(|_| StreamEnd::Gone)?;
+            self.agent.buffered.read(data.len());
             // An error means that the stream is gone, which reading finds out.
             let _ = self.received.flow_control().release_capacity(data.len());
             self.unread = data;
@@ -104,11 +108,11 @@ impl GrpcStream {
     }
 
     /// Takes a message out of what was received; `None` if it is not there as a whole.
-    fn take_message(&mut self, counters: &Counters) -> Result<Option<Bytes>, StreamEnd> {
+    fn take_message(&mut self) -> Result<Option<Bytes>, StreamEnd> {
         if !self.partial.is_empty() {
-            return self.complete(counters);
+            return self.complete();
         }
-        let Some(len) = self.message_len(&self.unread, counters)? else {
+        let Some(len) = self.message_len(&self.unread)? else {
             return self.begin_partial(PREFIX);
         };
         if self.unread.len() < PREFIX + len {
@@ -142,13 +146,13 @@ impl GrpcStream {
     }
 
     /// Continues a message that came in parts.
-    fn complete(&mut self, counters: &Counters) -> Result<Option<Bytes>, StreamEnd> {
+    fn complete(&mut self) -> Result<Option<Bytes>, StreamEnd> {
         if self.partial.len() < PREFIX {
             let missing = (PREFIX - self.partial.len()).min(self.unread.len());
             self.partial
                 .extend_from_slice(&self.unread.split_to(missing));
         }
-        let Some(len) = self.message_len(&self.partial, counters)? else {
+        let Some(len) = self.message_len(&self.partial)? else {
             return Ok(None);
         };
         let missing = (PREFIX + len - self.partial.len()).min(self.unread.len());
@@ -165,7 +169,8 @@ impl GrpcStream {
     }
 
     /// Returns the length of the message that begins with these bytes; `None` if they are too few.
-    fn message_len(&self, bytes: &[u8], counters: &Counters) -> Result<Option<usize>, StreamEnd> {
+    fn message_len(&self, bytes: &[u8]) -> Result<Option<usize>, StreamEnd> {
+        let counters = self.agent.counters();
         let Some(&[flag, a, b, c, d]) = bytes.first_chunk::<PREFIX>() else {
             return Ok(None);
         };
@@ -175,7 +180,7 @@ impl GrpcStream {
             return Err(StreamEnd::Broken(status));
         }
         let len = u32::from_be_bytes([a, b, c, d]) as usize;
-        if len > self.max_message {
+        if len > self.agent.config().max_message {
             counters.too_large.add_one();
             let status = Status::new(Code::ResourceExhausted, "the message is too large");
             return Err(StreamEnd::Broken(status));
@@ -210,6 +215,9 @@ impl GrpcStream {
         let Some(sending) = &mut self.sending else {
             return Err(StreamEnd::Gone);
         };
+        let buffered = &self.agent.buffered;
+        self.waiting += bytes.len();
+        buffered.wait(bytes.len());
         while !bytes.is_empty() {
             sending.reserve_capacity(bytes.len());
             let mut capacity = sending.capacity();
@@ -220,11 +228,18 @@ impl GrpcStream {
                     .map_err(|_| StreamEnd::Gone)?;
             }
             let part = bytes.split_to(capacity.min(bytes.len()));
+            self.waiting -= part.len();
+            buffered.take(part.len());
             sending
                 .send_data(part, false)
                 .map_err(|_| StreamEnd::Gone)?;
         }
         Ok(())
+    }
+
+    fn broken(&self, message: &'static str) -> StreamEnd {
+        self.agent.counters().undecodable.add_one();
+        StreamEnd::Broken(Status::new(Code::Internal, message))
     }
 
     /// Ends the stream with a status.
@@ -239,6 +254,15 @@ impl GrpcStream {
     }
 }
 
+impl Drop for GrpcStream<'_> {
+    fn drop(&mut self) {
+        // HTTP/2 discards what was not read.
+        let unread = self.received.flow_control().used_capacity();
+        self.agent.buffered.end_stream(unread);
+        self.agent.buffered.discard(self.waiting);
+    }
+}
+
 /// Ends a stream that nothing was sent on.
 pub(crate) fn refuse(respond: &mut SendResponse<Bytes>, status: Status) {
     let mut head = grpc_head(Response::new(()));
@@ -250,11 +274,6 @@ pub(crate) fn refuse(respond: &mut SendResponse<Bytes>, status: Status) {
 /// Resets a stream that is no call of gRPC.
 pub(crate) fn reject(respond: &mut SendResponse<Bytes>) {
     respond.send_reset(Reason::PROTOCOL_ERROR);
-}
-
-fn broken(counters: &Counters, message: &'static str) -> StreamEnd {
-    counters.undecodable.add_one();
-    StreamEnd::Broken(Status::new(Code::Internal, message))
 }
 
 fn grpc_head(mut head: Response<()>) -> Response<()> {

@@ -38,6 +38,7 @@
 #![warn(missing_docs)]
 
 mod agent;
+mod buffered;
 #[cfg(feature = "caller")]
 pub mod caller;
 mod client;

@@ -3,7 +3,8 @@
 use super::super::session_handle::CONNECTION_SIZE;
 use super::other_protocol::OtherSession;
 use crate::debug_fields::debug_fields;
-use crate::memory::MemoryAccount;
+use crate::memory::{MemoryAccount, MemoryCharge, SharedAccount};
+use std::sync::Arc;
 use std::time::Duration;
 
 impl OtherSession {
@@ -18,6 +19,30 @@ impl OtherSession {
         self.frame_timeout
     }
 
+    /// Returns a charge of nothing to the server's
+    /// [`max_memory`](crate::AgentServerBuilder::max_memory), for a part of what the session holds.
+    ///
+    /// While the limit is exceeded, the sessions that hold most have to end: see
+    /// [`is_over_memory`](Self::is_over_memory). A session that holds all of its memory in one
+    /// place opens [an account](Self::open_account) instead.
+    pub fn memory_charge(&self) -> MemoryCharge {
+        self.memory().open_charge()
+    }
+
+    /// Returns whether the session has to end at once, since the limit is exceeded and the charges
+    /// of this session are the largest. The task that polls [`leaving`](Self::leaving) is woken
+    /// then.
+    pub fn is_over_memory(&self) -> bool {
+        self.memory().is_ended()
+    }
+
+    fn memory(&self) -> &Arc<SharedAccount> {
+        self.memory.get_or_init(|| {
+            let account = self.handle.open_account();
+            SharedAccount::new(account, CONNECTION_SIZE)
+        })
+    }
+
     /// Opens the account of the memory that the session holds, which counts against the server's
     /// limit. A session opens one.
     pub fn open_account(&self) -> SessionMemory {
@@ -28,7 +53,8 @@ impl OtherSession {
     /// silent and another one needs its place. It then finishes what it has begun.
     ///
     /// The task that polls this is also woken if the memory that the session holds is needed, see
-    /// [`SessionMemory::is_needed`]. One task at a time may wait.
+    /// [`SessionMemory::is_needed`] and [`is_over_memory`](Self::is_over_memory). One task at a
+    /// time may wait.
     pub async fn leaving(&self) {
         self.handle.drain_requested().await;
     }

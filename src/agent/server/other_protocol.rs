@@ -6,13 +6,13 @@ use super::sessions::{Rejected, Sessions, interrupted};
 use crate::debug_fields::debug_fields;
 use crate::error::ConnectError;
 use crate::handler::{AgentHandler, AnyHandler};
-use crate::memory::MemoryCharge;
+use crate::memory::SharedAccount;
 use crate::protocol::events::RequestHeaders;
 use crate::protocol::{AgentCapabilities, AgentResponse, CancelReason, HeaderSource};
 use crate::transport::HandshakeSlot;
 use crate::wire::{BorrowedHeaders, Event, IncomingEvent};
 use futures_util::future::BoxFuture;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
@@ -44,6 +44,8 @@ pub struct OtherSession {
     places: Arc<Places>,
     place: Option<OwnedSemaphorePermit>,
     established: Option<oneshot::Sender<()>>,
+    /// Account of the charges, once there is one.
+    pub(super) memory: OnceLock<Arc<SharedAccount>>,
     pub(super) handle: Arc<SessionHandle>,
     pub(super) max_concurrent: usize,
     pub(super) frame_timeout: Duration,
@@ -64,12 +66,6 @@ impl OtherSession {
             // Fails only if the server is closing the session.
             let _ = established.send(());
         }
-    }
-
-    /// Returns a charge of nothing to the server's
-    /// [`max_memory`](crate::AgentServerBuilder::max_memory), for what the session holds.
-    pub fn memory_charge(&self) -> MemoryCharge {
-        self.places.memory().open_charge()
     }
 
     /// Asks the handler about an event of an exchange, and returns its answer.
@@ -160,6 +156,7 @@ pub(super) async fn serve_other<H: AgentHandler>(
         places: Arc::clone(&sessions.places),
         place: None,
         established: Some(established),
+        memory: OnceLock::new(),
         handle: Arc::clone(&handle),
         max_concurrent: sessions.limits.max_concurrent,
         frame_timeout: sessions.limits.frame_timeout,

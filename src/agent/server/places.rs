@@ -5,7 +5,6 @@ use crate::clock;
 use crate::count_guard::CountGuard;
 use crate::lock::lock;
 use crate::log::{NO_PEER, log_line};
-use crate::memory::MemoryBudget;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,11 +33,6 @@ impl Places {
             made_room: Mutex::default(),
             control,
         }
-    }
-
-    /// Returns the budget of the server's memory.
-    pub(super) fn memory(&self) -> &MemoryBudget {
-        self.control.memory()
     }
 
     /// Waits for a place. If all are taken, one silent session gives way for each who waits.

@@ -192,11 +192,13 @@ impl Exchange<'_> {
         match held.keep(index, data) {
             Ok(()) => Ok(()),
             Err(BodyError::TooLarge { .. }) => Err(self.too_large()),
-            Err(_) => {
-                self.agent.counters().refused.add_one();
-                Err(Stop::Failed(StatusCode::SERVICE_UNAVAILABLE))
-            }
+            Err(_) => Err(self.over_memory()),
         }
+    }
+
+    fn over_memory(&self) -> Stop {
+        self.agent.counters().refused.add_one();
+        Stop::Failed(StatusCode::SERVICE_UNAVAILABLE)
     }
 
     fn change_held(&mut self, side: Side, mutation: &BodyMutation) -> Result<(), Stop> {
@@ -206,10 +208,7 @@ impl Exchange<'_> {
         match held.change([mutation]) {
             Ok(()) => Ok(()),
             Err(BodyError::NoSuchChunk { .. }) => Err(self.impossible("a chunk that has gone on")),
-            Err(_) => {
-                self.agent.counters().refused.add_one();
-                Err(Stop::Failed(StatusCode::SERVICE_UNAVAILABLE))
-            }
+            Err(_) => Err(self.over_memory()),
         }
     }
 
@@ -226,11 +225,16 @@ impl Exchange<'_> {
         if self.direction(side).holds_head {
             self.answer_head(side).await?;
         }
+        // What is still to be sent is charged as when it was held.
+        let mut rest = (data.len() > MAX_PART).then(|| self.agent.session.memory_charge());
         loop {
             let part = data.split_to(data.len().min(MAX_PART));
             let is_end = is_last && data.is_empty();
             if part.is_empty() && !is_end {
                 return Ok(());
+            }
+            if rest.as_mut().is_some_and(|rest| !rest.resize(data.len())) {
+                return Err(self.over_memory());
             }
             let streamed = Body::Streamed {
                 len: part.len(),

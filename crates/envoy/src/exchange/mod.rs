@@ -31,7 +31,7 @@ const FAILED: Status = Status::new(Code::Internal, "the request was not judged")
 /// An exchange under way.
 struct Exchange<'c> {
     agent: &'c Agent,
-    stream: GrpcStream,
+    stream: GrpcStream<'c>,
     id: Id,
     begun: Instant,
     request: Direction,
@@ -77,7 +77,7 @@ impl From<StreamEnd> for Stop {
 }
 
 /// Runs an exchange until its stream ends.
-pub(crate) async fn serve(agent: &Agent, stream: GrpcStream) {
+pub(crate) async fn serve<'c>(agent: &'c Agent, stream: GrpcStream<'c>) {
     agent.counters().exchanges.add_one();
     let mut exchange = Exchange::new(agent, stream);
     let ended = exchange.run().await;
@@ -85,7 +85,7 @@ pub(crate) async fn serve(agent: &Agent, stream: GrpcStream) {
 }
 
 impl<'c> Exchange<'c> {
-    fn new(agent: &'c Agent, stream: GrpcStream) -> Self {
+    fn new(agent: &'c Agent, stream: GrpcStream<'c>) -> Self {
         let modes = agent.config().body_modes;
         let direction = |mode, is_asked: bool| Direction {
             mode,
@@ -115,7 +115,7 @@ impl<'c> Exchange<'c> {
     async fn run(&mut self) -> Result<(), Stop> {
         loop {
             let held_until = [self.request.held_until, self.response.held_until];
-            let next = self.stream.next(self.agent.counters());
+            let next = self.stream.next();
             let message = match held_until.into_iter().flatten().min() {
                 None => next.await?,
                 Some(until) => match timeout_at(until, next).await {

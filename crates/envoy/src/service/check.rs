@@ -33,9 +33,9 @@ enum Outcome {
 }
 
 /// Answers one check.
-pub(crate) async fn check(agent: &Agent, mut stream: GrpcStream) {
+pub(crate) async fn check(agent: &Agent, mut stream: GrpcStream<'_>) {
     agent.counters().checks.add_one();
-    let Ok(Some(message)) = stream.next(agent.counters()).await else {
+    let Ok(Some(message)) = stream.next().await else {
         return stream.finish(UNDECODABLE);
     };
     let Ok(request) = CheckRequest::read(&message) else {
@@ -242,7 +242,7 @@ impl Check<'_> {
         }
     }
 
-    async fn answer(&self, outcome: &Outcome, stream: &mut GrpcStream) {
+    async fn answer(&self, outcome: &Outcome, stream: &mut GrpcStream<'_>) {
         let failed;
         let answer = match outcome {
             Outcome::Allow(changes) => CheckAnswer::Allow {

@@ -23,7 +23,7 @@ enum Health {
 }
 
 /// Answers one question about a service.
-pub(crate) async fn check(agent: &Agent, mut stream: GrpcStream) {
+pub(crate) async fn check(agent: &Agent, mut stream: GrpcStream<'_>) {
     let status = match serving(agent, &mut stream).await {
         Ok(Health::Unknown) => Status::new(Code::NotFound, "the service is not known"),
         Ok(serving) => match send(&mut stream, serving).await {
@@ -36,7 +36,7 @@ pub(crate) async fn check(agent: &Agent, mut stream: GrpcStream) {
 }
 
 /// Tells about a service until the client ends the call or the server stops.
-pub(crate) async fn watch(agent: &Agent, mut stream: GrpcStream) {
+pub(crate) async fn watch(agent: &Agent, mut stream: GrpcStream<'_>) {
     let serving = match serving(agent, &mut stream).await {
         Ok(serving) => serving,
         Err(status) => return stream.finish(status),
@@ -55,9 +55,9 @@ pub(crate) async fn watch(agent: &Agent, mut stream: GrpcStream) {
     stream.finish(Status::new(Code::Unavailable, "the server stops"));
 }
 
-async fn serving(agent: &Agent, stream: &mut GrpcStream) -> Result<Health, Status> {
+async fn serving(agent: &Agent, stream: &mut GrpcStream<'_>) -> Result<Health, Status> {
     const UNREADABLE: Status = Status::new(Code::Internal, "the question cannot be read");
-    let Ok(Some(message)) = stream.next(agent.counters()).await else {
+    let Ok(Some(message)) = stream.next().await else {
         return Err(UNREADABLE);
     };
     let service = service(&message).map_err(|_| UNREADABLE)?;
@@ -80,7 +80,7 @@ fn service(message: &[u8]) -> Result<&str, Malformed> {
     Ok(service)
 }
 
-async fn send(stream: &mut GrpcStream, serving: Health) -> Result<(), ()> {
+async fn send(stream: &mut GrpcStream<'_>, serving: Health) -> Result<(), ()> {
     let frame = frame(&mut stream.out, 0, |message| {
         message.number(1, serving as u64);
     });

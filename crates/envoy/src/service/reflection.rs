@@ -1,6 +1,5 @@
 //! `grpc.reflection.v1.ServerReflection`: descriptions of the services.
 
-use crate::agent::Agent;
 use crate::grpc::{Code, GrpcStream, Status};
 use crate::wire::{Fields, Malformed, Writer, frame};
 use bytes::Bytes;
@@ -27,9 +26,9 @@ enum Question<'a> {
 }
 
 /// Answers questions until the client ends the call.
-pub(crate) async fn serve(agent: &Agent, mut stream: GrpcStream) {
+pub(crate) async fn serve(mut stream: GrpcStream<'_>) {
     loop {
-        let message = match stream.next(agent.counters()).await {
+        let message = match stream.next().await {
             Ok(Some(message)) => message,
             Ok(None) => return stream.finish(Status::OK),
             Err(_) => return,

@@ -9,8 +9,9 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tollgate::response::{AuditMetadata, BodyMutation};
 use tollgate::{
-    AgentCapabilities, AgentHandler, AgentResponse, AgentServer, BodyChunk, CancelReason, Decision,
-    EventType, HeaderOp, RequestComplete, RequestHeadersView, ResponseHeadersView,
+    AgentCapabilities, AgentControl, AgentHandler, AgentResponse, AgentServer, BodyChunk,
+    CancelReason, Decision, EventType, HeaderOp, RequestComplete, RequestHeadersView,
+    ResponseHeadersView,
 };
 use tollgate_envoy::{EnvoyConfig, EnvoyCounters, EnvoyListener};
 
@@ -272,6 +273,7 @@ pub(crate) struct Agent {
     pub(crate) address: SocketAddr,
     pub(crate) logs: Logs,
     pub(crate) counters: EnvoyCounters,
+    pub(crate) control: AgentControl,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<()>,
 }
@@ -282,6 +284,11 @@ impl Agent {
     }
 
     pub(crate) async fn with(handler: Scripted, config: EnvoyConfig) -> Self {
+        Self::with_memory(256 << 20, handler, config).await
+    }
+
+    /// Starts an agent whose connections may hold this many bytes.
+    pub(crate) async fn with_memory(limit: usize, handler: Scripted, config: EnvoyConfig) -> Self {
         let listener = EnvoyListener::bind("envoy://127.0.0.1:0", config)
             .await
             .unwrap();
@@ -289,7 +296,9 @@ impl Agent {
         let logs = handler.logs.clone();
         let server = AgentServer::builder(handler)
             .listen_on(listener)
+            .max_memory(limit)
             .drain_timeout(Duration::from_secs(10));
+        let control = server.control();
         let server = server.bind().await.unwrap();
         let endpoint = server.endpoints().remove(0);
         let address = endpoint.strip_prefix("envoy://").unwrap().parse().unwrap();
@@ -304,6 +313,7 @@ impl Agent {
             address,
             logs,
             counters,
+            control,
             stop: Some(stop),
             serving,
         }
