@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(versions(""), Version::DEFAULT);
         assert_eq!(versions("all"), Version::ALL);
         assert_eq!(versions("0.6.11"), [Version::V0_6_11]);
-        assert_eq!(versions("0.6.54,0.6.45,0.6.11"), Version::ALL);
+        assert_eq!(versions("0.6.54,0.6.45,0.6.11,extension 1"), Version::ALL);
     }
 
     #[test]

@@ -9,9 +9,12 @@ const FOLDER_VARIABLE: &str = "TOLLGATE_PEERS";
 /// Folder to which `scripts/interop-peers` writes the peers.
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/peers");
 
-/// Version of `zentinel-agent-protocol`.
+/// Version of `zentinel-agent-protocol` or of tollgate that a peer is based on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
+    /// tollgate with version 1 of its protocol extension, from the history of this repository, with
+    /// the API of `zentinel-agent-protocol`.
+    Extension1,
     /// 0.6.11
     V0_6_11,
     /// 0.6.45
@@ -21,8 +24,13 @@ pub enum Version {
 }
 
 impl Version {
-    /// All versions with a peer, newest first.
-    pub const ALL: [Self; 3] = [Self::V0_6_54, Self::V0_6_45, Self::V0_6_11];
+    /// All versions with a peer.
+    pub const ALL: [Self; 4] = [
+        Self::V0_6_54,
+        Self::V0_6_45,
+        Self::V0_6_11,
+        Self::Extension1,
+    ];
 
     /// The versions that tests run against unless others are selected.
     pub const DEFAULT: [Self; 1] = [Self::V0_6_54];
@@ -30,6 +38,7 @@ impl Version {
     /// Returns the version as text, such as `0.6.45`.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Extension1 => "extension 1",
             Self::V0_6_11 => "0.6.11",
             Self::V0_6_45 => "0.6.45",
             Self::V0_6_54 => "0.6.54",
@@ -39,7 +48,20 @@ impl Version {
     /// Returns whether its proxies give agents settings when they connect, and its agents report
     /// settings to their handler over gRPC.
     pub const fn has_settings(self) -> bool {
-        matches!(self, Self::V0_6_54)
+        matches!(self, Self::V0_6_54 | Self::Extension1)
+    }
+
+    /// Returns whether it is tollgate.
+    pub const fn is_tollgate(self) -> bool {
+        matches!(self, Self::Extension1)
+    }
+
+    /// Returns the version of the peer's package.
+    pub(crate) const fn of_package(self) -> &'static str {
+        match self {
+            Self::Extension1 => "0.1.0",
+            _ => self.as_str(),
+        }
     }
 }
 
@@ -49,7 +71,7 @@ impl Display for Version {
     }
 }
 
-/// Helper program based on one version of `zentinel-agent-protocol`.
+/// Helper program based on one version of `zentinel-agent-protocol` or tollgate.
 #[derive(Debug, Clone)]
 pub struct Peer {
     version: Version,
@@ -58,7 +80,7 @@ pub struct Peer {
 
 impl Peer {
     /// Finds the build whose preferred encoding is `best`. Builds for MessagePack support JSON as
-    /// well; builds for JSON support nothing else.
+    /// well; builds for JSON support nothing else. tollgate has one build, which supports all.
     ///
     /// # Panics
     ///
@@ -75,14 +97,14 @@ impl Peer {
         Self { version, program }
     }
 
-    /// Returns the version of `zentinel-agent-protocol` that the peer uses.
+    /// Returns what the peer is based on.
     pub const fn version(&self) -> Version {
         self.version
     }
 
     /// Returns the name of the peer's agent.
     pub fn name(&self) -> String {
-        format!("peer-{}", self.version.as_str().replace('.', "-"))
+        program_name(self.version)
     }
 
     /// Returns a command that runs the peer and kills it when the child is dropped.
@@ -95,16 +117,21 @@ impl Peer {
 
 fn file_name(version: Version, best: Encoding) -> String {
     let suffix = match best {
+        _ if version.is_tollgate() => "",
         Encoding::MessagePack => "",
         Encoding::Json => "-json",
         other => panic!("there is no build for {other}"),
     };
-    format!("peer-{}{suffix}", version.as_str().replace('.', "-"))
+    format!("{}{suffix}", program_name(version))
+}
+
+fn program_name(version: Version) -> String {
+    format!("peer-{}", version.as_str().replace(['.', ' '], "-"))
 }
 
 const fn build_command(version: Version) -> &'static str {
     match version {
         Version::V0_6_54 => "scripts/interop-peers",
-        Version::V0_6_45 | Version::V0_6_11 => "scripts/interop-peers --all",
+        Version::V0_6_45 | Version::V0_6_11 | Version::Extension1 => "scripts/interop-peers --all",
     }
 }

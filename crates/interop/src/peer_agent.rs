@@ -97,7 +97,7 @@ impl PeerAgent {
         };
         let ready = agent.next_line().await;
         assert_eq!(ready["ready"], true, "{ready}");
-        assert_eq!(ready["version"], peer.version().as_str(), "{ready}");
+        assert_eq!(ready["version"], peer.version().of_package(), "{ready}");
         agent
     }
 

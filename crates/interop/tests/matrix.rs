@@ -38,14 +38,14 @@ fn expect_no_failure_by_tollgate(matrix: &Matrix) {
     expect_none("tollgate fails", failed);
 }
 
-/// Checks that tollgate's proxy returns only the answers of the agent's handler.
+/// Checks that tollgate's proxy returns only the answers of the agent.
 fn expect_no_false_allow(matrix: &Matrix) {
     let wrong = matrix.cells().filter(|(column, _, cell)| {
         let is_wrong = matches!(
             cell.outcome,
             Outcome::Allowed | Outcome::Misread | Outcome::WrongAnswer
         );
-        column.proxy == Implementation::Tollgate && is_wrong
+        column.proxy == Implementation::Tollgate && is_wrong && cell.reason.is_none()
     });
     expect_none(
         "tollgate returns an answer that the handler did not give",

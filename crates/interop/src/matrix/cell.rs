@@ -135,7 +135,7 @@ mod tests {
     use crate::matrix::{Extension, Wire};
     use crate::peer::Version;
 
-    const ZENTINEL: Implementation = Implementation::Zentinel(Version::V0_6_45);
+    const ZENTINEL: Implementation = Implementation::Peer(Version::V0_6_45);
 
     fn is_caused(
         proxy: Implementation,

@@ -8,8 +8,8 @@ use std::fmt::{self, Display, Formatter};
 pub enum Implementation {
     /// This crate.
     Tollgate,
-    /// A version of `zentinel-agent-protocol`.
-    Zentinel(Version),
+    /// A peer, whose API is that of `zentinel-agent-protocol`.
+    Peer(Version),
 }
 
 /// Proxy, agent and the connection between them.
@@ -37,10 +37,10 @@ pub enum Extension {
 impl Column {
     /// Returns all columns for tollgate and these versions.
     pub fn between(versions: &[Version]) -> Vec<Self> {
-        let zentinel = versions.iter().copied().map(Implementation::Zentinel);
+        let peers = versions.iter().copied().map(Implementation::Peer);
         let implementations: Vec<_> = [Implementation::Tollgate]
             .into_iter()
-            .chain(zentinel)
+            .chain(peers)
             .collect();
         let mut columns = Vec::new();
         for wire in Wire::ALL {
@@ -53,11 +53,19 @@ impl Column {
                 }));
             }
         }
+        columns.retain(Self::is_of_interest);
         columns
     }
 
-    /// Returns whether both sides are tollgate.
-    pub fn is_tollgate_on_both_sides(&self) -> bool {
+    /// Returns whether the column is part of the matrix. Earlier tollgate is there only with the
+    /// present one.
+    fn is_of_interest(&self) -> bool {
+        let sides = [self.proxy, self.agent];
+        sides.contains(&Implementation::Tollgate) || !sides.iter().any(|side| side.is_tollgate())
+    }
+
+    /// Returns whether both sides are this tollgate.
+    pub fn is_present_on_both_sides(&self) -> bool {
         (self.proxy, self.agent) == (Implementation::Tollgate, Implementation::Tollgate)
     }
 
@@ -77,9 +85,19 @@ impl Column {
         }
     }
 
-    /// Returns whether the two sides negotiate the extension.
-    pub(super) fn has_extension(&self) -> bool {
-        self.is_tollgate_on_both_sides() && self.extension == Extension::Offered
+    /// Returns whether answers have the correlation id in `audit.custom`.
+    pub(super) fn has_id_in_audit(&self) -> bool {
+        self.wire.has_id_in_audit() && self.extension_version() == 0
+    }
+
+    /// Returns the version of the extension that the two sides negotiate, 0 for none.
+    pub(super) fn extension_version(&self) -> u64 {
+        let is_offered = self.extension == Extension::Offered;
+        match (self.proxy, self.agent) {
+            (proxy, agent) if !(is_offered && proxy.is_tollgate() && agent.is_tollgate()) => 0,
+            (Implementation::Tollgate, Implementation::Tollgate) => 2,
+            _ => 1,
+        }
     }
 }
 
@@ -87,14 +105,30 @@ impl Implementation {
     /// Returns the version of `zentinel-agent-protocol`, if it is that.
     pub(super) const fn zentinel(self) -> Option<Version> {
         match self {
-            Self::Tollgate => None,
-            Self::Zentinel(version) => Some(version),
+            Self::Peer(version) if !version.is_tollgate() => Some(version),
+            _ => None,
         }
     }
 
-    /// Returns the peer for a side that is not tollgate.
+    /// Returns whether it is a peer, whose API is that of `zentinel-agent-protocol`.
+    pub(super) const fn is_peer(self) -> bool {
+        matches!(self, Self::Peer(_))
+    }
+
+    /// Returns whether it is tollgate, of any version.
+    pub(super) const fn is_tollgate(self) -> bool {
+        match self {
+            Self::Tollgate => true,
+            Self::Peer(version) => version.is_tollgate(),
+        }
+    }
+
+    /// Returns the peer for a side that is not this tollgate.
     pub(super) fn peer(self, wire: Wire) -> Option<Peer> {
-        self.zentinel().map(|version| wire.peer(version))
+        match self {
+            Self::Tollgate => None,
+            Self::Peer(version) => Some(wire.peer(version)),
+        }
     }
 }
 
@@ -102,7 +136,7 @@ impl Display for Implementation {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tollgate => f.write_str("tollgate"),
-            Self::Zentinel(version) => version.fmt(f),
+            Self::Peer(version) => version.fmt(f),
         }
     }
 }

@@ -80,11 +80,11 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
     PARTS.iter().flat_map(|(_, rows)| *rows)
 }
 
-/// Runs a column. If both sides are tollgate, it runs with and without the extension, and the worse
-/// outcome is kept.
+/// Runs a column. If both sides are this tollgate, it runs with and without the extension, and the
+/// worse outcome is kept.
 async fn cells_of(column: Column) -> Vec<Cell> {
     let mut cells = cells_in(column).await;
-    if column.is_tollgate_on_both_sides() {
+    if column.is_present_on_both_sides() {
         let extension = Extension::LeftOut;
         let plain = cells_in(Column {
             extension,

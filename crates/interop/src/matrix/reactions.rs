@@ -41,8 +41,8 @@ impl Reactions {
         }
         for &notice in notices {
             let outcome = match column.agent {
-                Implementation::Zentinel(_) => Outcome::CannotSend,
-                Implementation::Tollgate => of_zentinel_proxy(column, session, notice).await,
+                Implementation::Peer(_) => Outcome::CannotSend,
+                Implementation::Tollgate => of_peer(column, session, notice).await,
             };
             reactions.outcomes.push((notice, outcome));
         }
@@ -69,7 +69,7 @@ impl Reactions {
             Some(false) => Outcome::Lost,
             None => Outcome::CannotSend,
         };
-        let server = column.wire.serve(|_| {}).await;
+        let server = column.wire.serve(column.proxy, |_| {}).await;
         let (_pool, agent) = pool_of(column, server.socket()).await;
         for &notice in notices {
             let outcome = match column.agent {
@@ -77,7 +77,7 @@ impl Reactions {
                     let send = |message: Message| message.send(server.control());
                     of_pool(&agent, send, notice).await
                 }
-                Implementation::Zentinel(_) => {
+                Implementation::Peer(_) => {
                     let send = |message: Message| raw.send(&message);
                     of_pool(&raw_agent, send, notice).await.with_raw_agent()
                 }
@@ -213,7 +213,7 @@ async fn reaches(agent: &Agent, state: AgentState) -> bool {
     waited.await.is_ok()
 }
 
-async fn of_zentinel_proxy(column: &Column, session: &Session, notice: Notice) -> Outcome {
+async fn of_peer(column: &Column, session: &Session, notice: Notice) -> Outcome {
     let on_first_event: OnFirstEvent = match notice {
         Notice::Pause => |control| pause(control, Notice::Pause),
         Notice::PauseOne => |control| pause(control, Notice::PauseOne),
@@ -222,7 +222,7 @@ async fn of_zentinel_proxy(column: &Column, session: &Session, notice: Notice) -
         _ => return session.notice(notice),
     };
     let peer = column.proxy.peer(column.wire).expect("the proxy is a peer");
-    let server = column.wire.serve(on_first_event).await;
+    let server = column.wire.serve(column.proxy, on_first_event).await;
     // In `zentinel-agent-protocol` only the pool evaluates flow control.
     let lines = run_client(&peer, Via::Pool, server.socket()).await;
     server.stop().await;

@@ -45,17 +45,24 @@ pub enum Reason {
     SettingsByPong,
     /// The proxy gives an agent no settings when it connects.
     NoFirstSettings,
+    /// The agent allows guardrail events without asking its handler.
+    GuardrailAllowed,
+    /// The agent rejects settings with another text.
+    RejectedInOtherWords,
+    /// The proxy does not report pongs.
+    PongsNotReported,
 }
 
 use Reason::{
-    AgentIdReplaced, BytesForText, CancelsNotReported, FlowControlIgnored, GuardrailUnanswered,
-    HealthUnused, NoField, NoFirstSettings, NoPingMessage, NoPings, NoSuchCall, NoWayToSend,
-    RepeatedId, SettingsByPong, SettingsIgnored, SettingsUnanswered, ShorterArray, TextForValues,
+    AgentIdReplaced, BytesForText, CancelsNotReported, FlowControlIgnored, GuardrailAllowed,
+    GuardrailUnanswered, HealthUnused, NoField, NoFirstSettings, NoPingMessage, NoPings,
+    NoSuchCall, NoWayToSend, PongsNotReported, RejectedInOtherWords, RepeatedId, SettingsByPong,
+    SettingsIgnored, SettingsUnanswered, ShorterArray, TextForValues,
 };
 
 impl Reason {
     /// All reasons, in the order of their letters.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         ShorterArray,
         RepeatedId,
         BytesForText,
@@ -74,6 +81,9 @@ impl Reason {
         NoPingMessage,
         SettingsByPong,
         NoFirstSettings,
+        GuardrailAllowed,
+        RejectedInOtherWords,
+        PongsNotReported,
     ];
 
     /// Returns the letter in the tables.
@@ -177,6 +187,15 @@ impl Reason {
             NoFirstSettings => {
                 "The clients of 0.6.45 and 0.6.11 cannot give an agent settings when they connect."
             }
+            GuardrailAllowed => {
+                "The handlers of `crates/zentinel` have no method for guardrail events, and its agents \
+                 allowed them at extension 1. Now they block them."
+            }
+            RejectedInOtherWords => {
+                "At extension 1 the agents of `crates/zentinel` said in other words that they reject \
+                 settings."
+            }
+            PongsNotReported => "The client of `crates/zentinel` does not report pongs.",
         }
     }
 
@@ -184,9 +203,12 @@ impl Reason {
     pub fn responsible(self, column: &Column) -> Option<Implementation> {
         match self {
             ShorterArray | HealthUnused | FlowControlIgnored | NoSuchCall | TextForValues
-            | SettingsUnanswered | AgentIdReplaced | NoFirstSettings => Some(column.proxy),
-            RepeatedId | BytesForText | GuardrailUnanswered | CancelsNotReported | NoWayToSend
-            | SettingsIgnored | SettingsByPong => Some(column.agent),
+            | SettingsUnanswered | AgentIdReplaced | NoFirstSettings | PongsNotReported => {
+                Some(column.proxy)
+            }
+            GuardrailAllowed | RejectedInOtherWords | RepeatedId | BytesForText
+            | GuardrailUnanswered | CancelsNotReported | NoWayToSend | SettingsIgnored
+            | SettingsByPong => Some(column.agent),
             NoField => column.zentinel_side(),
             NoPings | NoPingMessage => None,
         }
@@ -200,8 +222,9 @@ impl Reason {
             Subject::PingFromAgent => of_ping_from_agent(outcome, column.wire),
             Subject::Notice(notice) => of_notice(notice, outcome, column),
             Subject::Cancel if *outcome == Outcome::NotReported => {
-                column.agent.zentinel().map(|_| CancelsNotReported)
+                column.agent.is_peer().then_some(CancelsNotReported)
             }
+            Subject::PingFromProxy if *outcome == Outcome::NotReported => Some(PongsNotReported),
             Subject::FirstSettings(_) => of_first_settings(outcome, column),
             Subject::Event(steps) => of_event(steps[0], outcome, column),
             Subject::Answer(step, field) => match of_field(field, outcome, column) {
@@ -225,7 +248,9 @@ fn of_notice(notice: Notice, outcome: &Outcome, column: &Column) -> Option<Reaso
     if matches!(outcome, Outcome::WorksWithRawAgent | Outcome::CannotSend) {
         return Some(NoWayToSend);
     }
-    column.proxy.zentinel()?;
+    if !column.proxy.is_peer() {
+        return None;
+    }
     match (notice, outcome) {
         (Notice::Metrics, Outcome::AllBut(_)) => Some(AgentIdReplaced),
         (_, Outcome::NotReported) if health(notice).is_some() => Some(HealthUnused),
@@ -249,14 +274,19 @@ fn of_field(field: &str, outcome: &Outcome, column: &Column) -> Option<Reason> {
 
 fn of_event(step: &str, outcome: &Outcome, column: &Column) -> Option<Reason> {
     let is_guardrail = step.starts_with("guardrail");
+    let is_earlier = column.agent.is_peer() && column.agent.is_tollgate();
     match (column.wire, outcome) {
+        (_, Outcome::Allowed) if is_guardrail && is_earlier => Some(GuardrailAllowed),
+        (_, Outcome::WrongAnswer) if step == "configure:rejected" && is_earlier => {
+            Some(RejectedInOtherWords)
+        }
         (_, Outcome::TimedOut) if is_guardrail => {
             column.agent.zentinel().map(|_| GuardrailUnanswered)
         }
         (Wire::MessagePack, _) => of_event_in_messagepack(step, outcome, column),
         (Wire::Json, _) => None,
         (Wire::Grpc, _) if step.starts_with("configure") => of_settings_over_grpc(outcome, column),
-        (Wire::Grpc, Outcome::CannotSend) => column.proxy.zentinel().map(|_| NoSuchCall),
+        (Wire::Grpc, Outcome::CannotSend) => column.proxy.is_peer().then_some(NoSuchCall),
         (Wire::Grpc, Outcome::AllBut(_)) => column.zentinel_side().map(|_| NoField),
         (Wire::Grpc, _) => None,
     }
@@ -282,7 +312,9 @@ fn of_settings_over_grpc(outcome: &Outcome, column: &Column) -> Option<Reason> {
             Some(SettingsByPong)
         }
         Outcome::TimedOut | Outcome::Lost => agent.map(|_| SettingsIgnored),
-        Outcome::NotReported => column.proxy.zentinel().map(|_| SettingsUnanswered),
+        Outcome::NotReported | Outcome::Ended => {
+            column.proxy.is_peer().then_some(SettingsUnanswered)
+        }
         _ => None,
     }
 }

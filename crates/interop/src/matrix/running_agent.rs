@@ -7,27 +7,27 @@ use tollgate::AgentControl;
 /// Running agent of a column.
 pub(super) enum RunningAgent {
     Tollgate(RecordingServer),
-    Zentinel(PeerAgent),
+    Peer(PeerAgent),
 }
 
 impl RunningAgent {
     /// Starts the agent. Only for peers as proxies, tollgate's agent calls `on_first_event`.
     pub(super) async fn start(column: &Column, on_first_event: OnFirstEvent) -> Self {
         if let Some(peer) = column.agent.peer(column.wire) {
-            return Self::Zentinel(column.wire.start(&peer).await);
+            return Self::Peer(column.wire.start(&peer).await);
         }
         let on_first_event = match column.proxy {
             Implementation::Tollgate => |_: &AgentControl| {},
-            Implementation::Zentinel(_) => on_first_event,
+            Implementation::Peer(_) => on_first_event,
         };
-        Self::Tollgate(column.wire.serve(on_first_event).await)
+        Self::Tollgate(column.wire.serve(column.proxy, on_first_event).await)
     }
 
     /// Returns the name of an agent with this implementation.
     pub(super) const fn name(implementation: Implementation) -> &'static str {
         match implementation {
             Implementation::Tollgate => "recorder",
-            Implementation::Zentinel(_) => "peer",
+            Implementation::Peer(_) => "peer",
         }
     }
 
@@ -35,7 +35,7 @@ impl RunningAgent {
     pub(super) fn socket(&self) -> &Path {
         match self {
             Self::Tollgate(server) => server.socket(),
-            Self::Zentinel(agent) => agent.socket(),
+            Self::Peer(agent) => agent.socket(),
         }
     }
 
@@ -43,7 +43,7 @@ impl RunningAgent {
     pub(super) async fn stop(self) -> Vec<Logged> {
         match self {
             Self::Tollgate(server) => server.stop().await,
-            Self::Zentinel(agent) => agent.kill().await,
+            Self::Peer(agent) => agent.kill().await,
         }
     }
 }

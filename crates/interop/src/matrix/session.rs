@@ -139,6 +139,8 @@ impl Session {
 
     pub(super) fn ping(&self) -> Outcome {
         match self.proxy.pongs {
+            // The log of tollgate's client has no pongs.
+            0 if self.column.proxy.is_tollgate() => Outcome::NotReported,
             0 => Outcome::Lost,
             _ => Outcome::Works,
         }
@@ -183,7 +185,7 @@ impl Session {
     fn missing_fields(&self, step: &Step) -> Option<Vec<&'static str>> {
         let expected = match self.column.agent {
             Implementation::Tollgate => step.logged(),
-            Implementation::Zentinel(_) => step.logged_by_peer(),
+            Implementation::Peer(_) => step.logged_by_peer(),
         }?;
         let lossy_fields = self.column.lossy_fields(LossyFields::IN_EVENTS);
         let records = self.records.iter();
@@ -263,13 +265,14 @@ fn client_handshake(column: &Column, line: &Value) -> Outcome {
 }
 
 /// Takes the answer from a printed line. The client of `zentinel-agent-protocol` leaves the
-/// correlation id in `audit.custom`.
+/// correlation id in `audit.custom`. With the extension it is not there.
 fn printed_answer(column: &Column, line: &mut Value, id: &str) -> Result<Value, Failure> {
     if line["ok"] != true {
         let kind = line["kind"].as_str().unwrap_or("unknown");
         return Err(match kind {
             "Unsupported" => Failure::Unsupported,
             kind if kind.starts_with("Timeout") => Failure::TimedOut,
+            kind if kind.contains("rejects its settings") => Failure::Ended,
             kind => Failure::Other(kind.to_owned()),
         });
     }
@@ -277,7 +280,7 @@ fn printed_answer(column: &Column, line: &mut Value, id: &str) -> Result<Value, 
     let custom = answer
         .pointer_mut("/audit/custom")
         .and_then(Value::as_object_mut);
-    if let Some(custom) = custom.filter(|_| column.wire.has_id_in_audit()) {
+    if let Some(custom) = custom.filter(|_| column.has_id_in_audit()) {
         let named = custom.remove("correlation_id");
         if named != Some(json!(id)) {
             return Err(Failure::Other("answer to another call".to_owned()));
@@ -347,7 +350,7 @@ fn pool_handshake(column: &Column, agent: &Agent) -> Outcome {
     let name = capabilities.map(|capabilities| capabilities.agent_id);
     let is_known = name.as_deref() == Some(RunningAgent::name(column.agent));
     let is_agreed = agent.encoding() == Some(column.wire.encoding());
-    let is_as_offered = agent.uses_extension() == Some(column.has_extension());
+    let is_as_offered = agent.extension_version() == Some(column.extension_version());
     match is_known && is_agreed && is_as_offered {
         true => Outcome::Works,
         false => Outcome::Failed("the two sides disagree".to_owned()),

@@ -42,7 +42,7 @@ impl Wire {
     /// one.
     pub(super) fn offered_to(self, agent: Implementation) -> Vec<Encoding> {
         match (self, agent) {
-            (Self::Json, Implementation::Tollgate) => vec![Encoding::Json],
+            (Self::Json, agent) if agent.is_tollgate() => vec![Encoding::Json],
             // Builds of `zentinel-agent-protocol` that support only JSON choose that.
             _ => vec![Encoding::MessagePack, Encoding::Json],
         }
@@ -65,9 +65,17 @@ impl Wire {
         }
     }
 
-    /// Starts tollgate's agent.
-    pub(super) async fn serve(self, on_first_event: OnFirstEvent) -> RecordingServer {
+    /// Starts tollgate's agent for a proxy.
+    pub(super) async fn serve(
+        self,
+        proxy: Implementation,
+        on_first_event: OnFirstEvent,
+    ) -> RecordingServer {
         match self {
+            // A peer on tollgate offers both.
+            Self::Json if proxy.is_tollgate() => {
+                RecordingServer::serve(&[Encoding::Json], on_first_event).await
+            }
             Self::MessagePack | Self::Json => {
                 RecordingServer::serve(&[Encoding::MessagePack, Encoding::Json], on_first_event)
                     .await

@@ -27,7 +27,7 @@ impl RawAgent {
     pub(super) async fn listen(column: &Column) -> Self {
         let version = match column.agent {
             Implementation::Tollgate => Version::V0_6_54,
-            Implementation::Zentinel(version) => version,
+            Implementation::Peer(version) => version,
         };
         match column.wire {
             Wire::MessagePack | Wire::Json => Self::Socket(SocketAgent::listen(Format {
