@@ -93,7 +93,7 @@ impl AgentHandler for Adapter {
         let accepts = self.0.on_configure(config, version).await;
         accepts
             .then_some(())
-            .ok_or_else(|| "Configuration rejected by the agent".to_owned())
+            .ok_or_else(|| "Configuration rejected".to_owned())
     }
 
     fn on_drain(&self, duration_ms: u64, reason: DrainReason) {
