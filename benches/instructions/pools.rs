@@ -195,6 +195,26 @@ fn whole_call_with_headers_in_a_map(heads: Heads<MapHead>) -> Heads<MapHead> {
     send_heads(heads)
 }
 
+/// Like [`send_heads`], but each call is of an exchange of its own, which needs no affinity.
+fn send_heads_of_exchanges<E: Event>(mut heads: Heads<E>) -> Heads<E> {
+    let pool = heads.memory.pool();
+    let agent = pool.agent(&agent_name(0)).expect("an agent");
+    heads.memory.run(async {
+        for id in &heads.ids {
+            let mut exchange = agent.exchange(id).expect("an agent with a connection");
+            let answer = exchange.send(&heads.event).await;
+            assert!(answer.is_ok_and(|answer| answer.decision == Decision::Allow));
+        }
+    });
+    heads
+}
+
+#[library_benchmark]
+#[bench::message_pack(map_heads(Encoding::MessagePack, true))]
+fn whole_call_of_an_exchange(heads: Heads<MapHead>) -> Heads<MapHead> {
+    send_heads_of_exchanges(heads)
+}
+
 /// An exchange in the middle of a body.
 struct Upload {
     memory: InMemory,
@@ -274,6 +294,7 @@ library_benchmark_group!(
         affinity_clear,
         whole_call_with_headers,
         whole_call_with_headers_in_a_map,
+        whole_call_of_an_exchange,
         whole_call_with_chunk,
         whole_call_with_pipelined_chunk
 );
