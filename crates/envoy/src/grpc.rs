@@ -57,9 +57,11 @@ pub(crate) struct GrpcStream<'a> {
     waiting: usize,
     /// Bytes that were received and belong to messages that were not returned yet.
     unread: Bytes,
+    /// Number of bytes that `unread` and the last message are parts of.
+    in_use: usize,
     /// Beginning of a message that came in several parts.
     partial: BytesMut,
-    /// Charge of `partial`.
+    /// Charge of `partial`, or of the last message if it came in several parts.
     charge: MemoryCharge,
     /// Space for the answers.
     pub(crate) out: BytesMut,
@@ -79,6 +81,7 @@ impl<'a> GrpcStream<'a> {
             sending: None,
             waiting: 0,
             unread: Bytes::new(),
+            in_use: 0,
             partial: BytesMut::new(),
             charge: agent.session.memory_charge(),
             out: BytesMut::new(),
@@ -86,12 +89,16 @@ impl<'a> GrpcStream<'a> {
     }
 
     /// Returns the next message; `None` once the peer has closed its side. Loses nothing if the
-    /// future is dropped.
+    /// future is dropped. The message before is charged until then.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, StreamEnd> {
+        if self.partial.is_empty() {
+            let _ = self.charge.resize(0);
+        }
         loop {
             if let Some(message) = self.take_message()? {
                 return Ok(Some(message));
             }
+            self.agent.buffered.read(std::mem::take(&mut self.in_use));
             let Some(data) = poll_fn(|cx| self.received.poll_data(cx)).await else {
                 let is_whole = self.unread.is_empty() && self.partial.is_empty();
                 return match is_whole {
@@ -100,7 +107,7 @@ impl<'a> GrpcStream<'a> {
                 };
             };
             let data = data.map_err(|_| StreamEnd::Gone)?;
-            self.agent.buffered.read(data.len());
+            self.in_use = data.len();
             // An error means that the stream is gone, which reading finds out.
             let _ = self.received.flow_control().release_capacity(data.len());
             self.unread = data;
@@ -164,7 +171,6 @@ impl<'a> GrpcStream<'a> {
         }
         let mut message = std::mem::take(&mut self.partial).freeze();
         message.advance(PREFIX);
-        let _ = self.charge.resize(0);
         Ok(Some(message))
     }
 
@@ -258,7 +264,7 @@ impl Drop for GrpcStream<'_> {
     fn drop(&mut self) {
         // HTTP/2 discards what was not read.
         let unread = self.received.flow_control().used_capacity();
-        self.agent.buffered.end_stream(unread);
+        self.agent.buffered.end_stream(unread + self.in_use);
         self.agent.buffered.discard(self.waiting);
     }
 }

@@ -229,7 +229,11 @@ impl AgentHandler for Scripted {
     }
 
     async fn on_request_body_chunk(&self, event: BodyChunk<'_>) -> AgentResponse {
-        self.on_chunk(&event, "request")
+        let answer = self.on_chunk(&event, "request");
+        if event.data.ends_with(b"HANG") {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        answer
     }
 
     async fn on_response_headers(&self, event: ResponseHeadersView<'_>) -> AgentResponse {

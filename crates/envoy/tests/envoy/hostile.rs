@@ -377,6 +377,49 @@ async fn expect_limited(window: u32, head: &[u8], seen: usize) {
     until("memory is returned", is_returned).await;
 }
 
+/// Opens a connection with bodies of 500,000 bytes each, which the handler does not answer.
+async fn keep_busy(address: SocketAddr) -> impl Sized {
+    // `request_headers` with `:path: /okay`, and BUFFERED.
+    let head = b"\x12\x12\x0a\x10\x0a\x0e\x0a\x05:path\x1a\x05/okay\x5a\x02\x08\x02";
+    let content = [&[b'a'; 500_000][..], b"HANG"].concat();
+    let body = framed(&message(4, &[message(1, &content), vec![0x10, 1]].concat()));
+    let client = connect(address).await;
+    let mut open = Vec::new();
+    for _ in 0..BUSY_STREAMS {
+        let mut ready = client.clone().ready().await.unwrap();
+        let (response, mut sending) = ready.send_request(request(), false).unwrap();
+        sending.send_data(framed(head), false).unwrap();
+        sending.send_data(body.clone(), false).unwrap();
+        open.push((response, sending));
+    }
+    (client, open)
+}
+
+/// Streams of a connection that keeps the handler busy.
+const BUSY_STREAMS: usize = 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_a_handler_keeps_fit_the_limit() {
+    const LIMIT: usize = 32 << 20;
+    let config = EnvoyConfig::default().answer_timeout(Duration::from_secs(60));
+    let agent = Agent::with_memory(LIMIT, Scripted::default(), config).await;
+    let mut client = connect(agent.address).await;
+    let mut hostile = vec![keep_busy(agent.address).await];
+    let is_body = |event: &String| event.starts_with("request0");
+    let has_body = |log: &&Log| log.events.iter().any(is_body);
+    let has_seen = || agent.logs.all().iter().filter(has_body).count() >= BUSY_STREAMS;
+    until("the handler sees the bodies", has_seen).await;
+    let is_charged = || agent.control.memory_used() > BUSY_STREAMS * 500_000;
+    until("the bodies are charged", is_charged).await;
+    while agent.control.ended_for_memory() == 0 {
+        assert!(hostile.len() < 10, "{} bytes", agent.control.memory_used());
+        hostile.push(keep_busy(agent.address).await);
+        client = client.ready().await.unwrap();
+        assert!(is_alive(&mut client).await, "beside {}", hostile.len());
+    }
+    until("the limit holds", || agent.control.memory_used() <= LIMIT).await;
+}
+
 /// Waits until something holds.
 async fn until(what: &str, holds: impl Fn() -> bool) {
     let wait = async {
