@@ -241,6 +241,8 @@ fn pool_config(plan: &Plan) -> AgentPoolConfig {
         .flow_control_wait_timeout(Duration::from_millis(80))
         .failure_mode(pool.failure_mode)
         .circuit_breaker_threshold(pool.breaker_threshold)
+        // Short, so that agents are silent for the whole of it now and then.
+        .circuit_breaker_window(Duration::from_millis(200))
         .circuit_breaker_reset_timeout(Duration::from_millis(400))
         .health_check_interval(HEALTH_CHECK_INTERVAL)
         // An agent that handles as many events as it may does not read pings.
