@@ -86,13 +86,14 @@ async fn unread_windows_of_many_http2_connections_fit_the_limit() {
     expect_limited(server, 8 * MIB, MIB, fill_windows).await;
 }
 
-/// Makes calls whose responses are longer than the 4,096 bytes that the agent may send of each.
+/// Makes calls whose responses are longer than the `window` bytes that the agent may send of each.
 async fn leave_unread(
     endpoint: &Path,
+    window: u32,
     path: &str,
     message: impl Fn(usize) -> Vec<u8>,
 ) -> (ClientConnection, Vec<OpenStream>) {
-    let mut connection = ClientConnection::with_window(endpoint, 4096).await;
+    let mut connection = ClientConnection::with_window(endpoint, window).await;
     let mut calls = Vec::new();
     for n in 0..40 {
         let Some(mut call) = connection.try_open(path).await else {
@@ -111,15 +112,15 @@ async fn leave_unread(
 async fn leave_answers_unread(endpoint: &Path) -> (ClientConnection, Vec<OpenStream>) {
     let uri = format!("/{}", "u".repeat(50_000));
     let event = |n| proto::request(&format!("unread-{n}"), &uri);
-    leave_unread(endpoint, PROCESS_EVENT, event).await
+    leave_unread(endpoint, 4096, PROCESS_EVENT, event).await
 }
 
-/// Asks for the description of the service.
+/// Asks for the description of the service, of which the agent may send nothing.
 async fn leave_descriptions_unread(endpoint: &Path) -> (ClientConnection, Vec<OpenStream>) {
     // The field `file_containing_symbol`.
     let symbol = b"zentinel.agent.v2.AgentServiceV2";
     let request = [&[4 << 3 | 2, symbol.len() as u8], &symbol[..]].concat();
-    leave_unread(endpoint, SERVER_REFLECTION_INFO, |_| request.clone()).await
+    leave_unread(endpoint, 0, SERVER_REFLECTION_INFO, |_| request.clone()).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
