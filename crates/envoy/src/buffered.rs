@@ -8,13 +8,18 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tollgate::listener::{DataCounter, Stream};
 
+/// Bytes of a stream that Envoy may send ahead. It is small, since it is not read ahead while the
+/// handler works.
+pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
+
 /// Bytes that HTTP/2 holds.
 ///
 /// Only the task of the connection changes them, so no operation has to be atomic as a whole.
 #[derive(Debug, Default)]
 pub(crate) struct Buffered {
     streams: AtomicUsize,
-    /// Data for a stream that has ended stays counted until no stream is open.
+    /// Data that arrives for a stream that has ended is counted as well, within the windows of the
+    /// streams that are open.
     unread: AtomicUsize,
     /// Answers that HTTP/2 does not take yet.
     waiting: AtomicUsize,
@@ -30,6 +35,7 @@ impl Buffered {
         get(&self.unread) + get(&self.waiting) + get(&self.unsent)
     }
 
+    /// Counts a stream that was accepted.
     pub(crate) fn begin_stream(&self) {
         change(&self.streams, |streams| streams + 1);
     }
@@ -38,9 +44,12 @@ impl Buffered {
     pub(crate) fn end_stream(&self, unread: usize) {
         change(&self.streams, |streams| streams - 1);
         self.read(unread);
-        if get(&self.streams) == 0 {
-            change(&self.unread, |_| 0);
-        }
+        let most = get(&self.streams) * STREAM_WINDOW as usize;
+        change(&self.unread, |unread| unread.min(most));
+    }
+
+    fn receive(&self, bytes: usize) {
+        change(&self.unread, |unread| unread + bytes);
     }
 
     /// Counts bytes that a stream has read.
@@ -130,7 +139,7 @@ impl AsyncRead for CountedStream {
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
         let data = this.received.count(&buf.filled()[before..]);
-        change(&this.buffered.unread, |unread| unread + data);
+        this.buffered.receive(data);
         polled
     }
 }
@@ -168,5 +177,26 @@ impl AsyncWrite for CountedStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_for_streams_that_have_ended_does_not_add_up() {
+        let buffered = Buffered::default();
+        buffered.begin_stream();
+        for _ in 0..1000 {
+            buffered.begin_stream();
+            buffered.end_stream(0);
+            buffered.receive(50_000);
+        }
+        buffered.begin_stream();
+        buffered.end_stream(0);
+        assert_eq!(buffered.bytes(), STREAM_WINDOW as usize);
+        buffered.end_stream(10);
+        assert_eq!(buffered.bytes(), 0);
     }
 }

@@ -1,7 +1,7 @@
 //! One HTTP/2 connection of Envoy: accepts its streams and runs them, in one task.
 
 use crate::agent::{Agent, Place, Shared};
-use crate::buffered::{Buffered, CountedStream};
+use crate::buffered::{Buffered, CountedStream, STREAM_WINDOW};
 use crate::exchange;
 use crate::grpc::{Code, GrpcStream, Status, refuse, reject};
 use crate::service::{check, health, reflection};
@@ -20,10 +20,6 @@ use tollgate::listener::{OtherSession, Stream, TlsHandshake};
 
 /// Streams that Envoy may have open on one connection. It opens more connections for more.
 const MAX_STREAMS: u32 = 1024;
-
-/// Bytes of a stream that Envoy may send ahead. It is small, since it is not read ahead while the
-/// handler works.
-const STREAM_WINDOW: u32 = 64 * 1024;
 
 /// Bytes of all streams that Envoy may send ahead.
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
@@ -87,6 +83,7 @@ pub(crate) async fn serve(
         loop {
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok(call))) => {
+                    agent.buffered.begin_stream();
                     let added = idle.give(call);
                     workers.extend(added.map(|worker| work(&agent, &idle, worker)));
                 }
@@ -118,6 +115,7 @@ async fn work(agent: &Agent, idle: &Idle<Call>, worker: Worker<Call>) {
     while let Some((request, mut respond)) = worker.next().await {
         if !has_memory {
             agent.counters().refused.add_one();
+            agent.buffered.end_stream(0);
             return refuse(&mut respond, OVER_MEMORY);
         }
         if let Some((uri, stream)) = begin(agent, request, respond) {
@@ -157,6 +155,7 @@ fn begin(
     let content = head.headers.get(http::header::CONTENT_TYPE);
     let is_grpc = content.is_some_and(|value| value.as_bytes().starts_with(GRPC));
     if head.method != Method::POST || !is_grpc {
+        agent.buffered.end_stream(0);
         reject(&mut respond);
         return None;
     }

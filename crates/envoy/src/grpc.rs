@@ -73,7 +73,6 @@ impl<'a> GrpcStream<'a> {
         received: RecvStream,
         respond: SendResponse<Bytes>,
     ) -> Self {
-        agent.buffered.begin_stream();
         Self {
             agent,
             received,
