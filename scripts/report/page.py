@@ -198,6 +198,7 @@ PLACEHOLDERS = {
     "proxy_run": ("proxy", proxy.run),
     "proxy_without_body": ("proxy", proxy.without_body),
     "proxy_with_body": ("proxy", proxy.with_body),
+    "proxy_compared": ("proxy", proxy.compared),
     "proxy_distribution": ("proxy", proxy.distribution),
     "proxy_share": ("proxy", proxy.own_share),
     "envoy_run": ("envoy", envoy.run),

@@ -74,6 +74,31 @@ def added(row):
     return (count(row["added"]["p50_us"]["median"]), spread(processor), each)
 
 
+def compared(results):
+    """The CPU that one agent adds, and its ratios to HAProxy's SPOE and to the socket."""
+    found = results.proxy["compared"]
+    ratios = [
+        (title, figure)
+        for title, figure in (
+            ("ratio to HAProxy with a minimal agent", "to_spoe"),
+            ("ratio to the socket", "to_socket"),
+        )
+        if any(row[figure] for row in found)
+    ]
+    cells = [
+        (
+            row["proxy"],
+            f"{row['body_bytes']:,}",
+            spread(row["added_cpu_us"]),
+            spread(row["agent_cpu_us"]),
+            *(spread(row[figure]) if row[figure] else "–" for _, figure in ratios),
+        )
+        for row in found
+    ]
+    headings = ("", "body, bytes", "added CPU µs", "CPU µs of the agent")
+    return table((*headings, *(title for title, _ in ratios)), cells)
+
+
 def distribution(results):
     """Percentiles without a body, at the largest number of connections."""
     rows = results.proxy["rows"]

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, bail};
 use std::path::Path;
-use tollgate::{AgentServer, EventType};
+use tollgate::{AgentHandler, AgentServer, EventType, SharedMemory};
 use tollgate_example_settings::Settings;
 use tollgate_pingora::rules::{AllowAgent, RuleAgent};
 use tollgate_pingora::upstream::{Recording, Upstream};
@@ -20,6 +20,7 @@ usage: pingora-proxy FILE                    run the proxy with settings such as
        pingora-proxy agent SOCKET            run an agent that decides by path and body content
        pingora-proxy agent SOCKET allow      run an agent that allows all request headers
        pingora-proxy agent SOCKET allow-all  run an agent that allows all request headers and bodies
+       pingora-proxy agent ... busy-poll     never sleep where shared memory is used
        pingora-proxy upstream ADDRESS        run a server to use as the upstream";
 
 fn main() -> anyhow::Result<()> {
@@ -51,31 +52,30 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-async fn agent(socket: &Path, kind: &[&str]) -> anyhow::Result<()> {
-    match kind {
-        [] => {
-            let events = EventType::ALL;
-            AgentServer::builder(RuleAgent::new("rules", events))
-                .listen(socket.display().to_string())
-                .serve()
-                .await?;
-        }
-        ["allow"] => {
-            let events = vec![EventType::RequestHeaders];
-            AgentServer::builder(AllowAgent { events })
-                .listen(socket.display().to_string())
-                .serve()
-                .await?;
-        }
-        ["allow-all"] => {
-            let events = vec![EventType::RequestHeaders, EventType::RequestBodyChunk];
-            AgentServer::builder(AllowAgent { events })
-                .listen(socket.display().to_string())
-                .serve()
-                .await?;
-        }
+async fn agent(socket: &Path, words: &[&str]) -> anyhow::Result<()> {
+    let (words, link) = match words {
+        [words @ .., "busy-poll"] => (words, SharedMemory::BusyPoll),
+        _ => (words, SharedMemory::Adaptive),
+    };
+    let allow = |events| serve(AllowAgent { events }, socket, link);
+    match words {
+        [] => serve(RuleAgent::new("rules", EventType::ALL), socket, link).await,
+        ["allow"] => allow(vec![EventType::RequestHeaders]).await,
+        ["allow-all"] => allow(vec![EventType::RequestHeaders, EventType::RequestBodyChunk]).await,
         _ => bail!(USAGE),
     }
+}
+
+async fn serve(
+    handler: impl AgentHandler,
+    socket: &Path,
+    link: SharedMemory,
+) -> anyhow::Result<()> {
+    AgentServer::builder(handler)
+        .listen(socket.display().to_string())
+        .shared_memory(link)
+        .serve()
+        .await?;
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! The chain of agents that settings describe.
 
 use crate::settings::{
-    AgentSettings, BodyMode, Codings, Connections, FailureMode, Role, Settings, WebSockets,
+    AgentSettings, BodyMode, Codings, Connections, FailureMode, Role, Settings, SharedMemory,
+    WebSockets,
 };
 use std::time::Duration;
 use tollgate::proxy::{
@@ -34,6 +35,11 @@ impl Settings {
             .placement(match self.connections {
                 Connections::Shared => Placement::Shared,
                 Connections::PerRuntime => Placement::PerRuntime,
+            })
+            .shared_memory(match self.shared_memory {
+                SharedMemory::Off => tollgate::SharedMemory::Off,
+                SharedMemory::Adaptive => tollgate::SharedMemory::Adaptive,
+                SharedMemory::BusyPoll => tollgate::SharedMemory::BusyPoll,
             })
             .request_timeout(self.agent_timeout())
             .queue_timeout(self.agent_timeout())

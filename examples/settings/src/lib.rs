@@ -12,5 +12,6 @@ mod settings;
 
 pub use error::SettingsError;
 pub use settings::{
-    AgentSettings, BodyMode, Codings, Connections, FailureMode, Role, Settings, WebSockets,
+    AgentSettings, BodyMode, Codings, Connections, FailureMode, Role, Settings, SharedMemory,
+    WebSockets,
 };

@@ -31,6 +31,9 @@ pub struct Settings {
     /// single connection the most requests share a system call. Default: 1.
     #[serde(default = "one", deserialize_with = "positive")]
     pub connections_per_agent: usize,
+    /// Use of shared memory with agents on this machine that allow it.
+    #[serde(default)]
+    pub shared_memory: SharedMemory,
     /// Time limit for each answer of an agent, in milliseconds. Default: 1000.
     #[serde(default = "one_second", deserialize_with = "positive")]
     pub agent_timeout_ms: u64,
@@ -78,6 +81,19 @@ pub enum Connections {
     PerRuntime,
     /// A separate runtime for the connections of all workers.
     Shared,
+}
+
+/// Use of shared memory with agents on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SharedMemory {
+    /// Agents are asked through their sockets.
+    #[default]
+    Off,
+    /// A worker waits for an answer without sleeping, for up to 100 µs, where that helps.
+    Adaptive,
+    /// A worker that waits for an answer does not sleep.
+    BusyPoll,
 }
 
 /// Treatment of requests that go on with the WebSocket protocol.
@@ -184,6 +200,7 @@ impl Settings {
             work_stealing: true,
             connections: Connections::default(),
             connections_per_agent: 1,
+            shared_memory: SharedMemory::default(),
             agent_timeout_ms: one_second(),
             request_body_timeout_ms: one_minute(),
             max_held_body: one_mebibyte(),
