@@ -11,7 +11,7 @@ use support::{
     record, request,
 };
 use tollgate::Encoding::MessagePack;
-use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, CircuitBreakerState, Placement};
+use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, Placement, stats::CircuitBreakerState};
 
 /// Runs the agent that the other tests start as a process.
 #[test]

@@ -190,13 +190,13 @@ mod wire;
 
 pub use agent::{AgentControl, AgentServer, AgentServerBuilder};
 pub use bytes::Bytes;
-pub use connection::{CircuitBreakerState, SharedMemory, SharedMemoryRefusal};
-pub use error::{AddError, CallError, ConnectError, RegistrationError};
+pub use connection::SharedMemory;
+pub use error::{AddError, CallError, ConnectError};
 pub use handler::{AgentHandler, DynAgentHandler, Handshake, handler_fn, time_left};
 pub use pool::{
-    Agent, AgentConfig, AgentPool, AgentPoolConfig, AgentPoolStats, Call, EventTimeouts, Exchange,
-    FailureMode, FlowControlMode, LoadBalanceStrategy, Placement, ProtocolMetrics,
-    ReverseConnectionConfig, ReverseConnectionListener, SharedMemoryStats, TimedCall,
+    Agent, AgentConfig, AgentPool, AgentPoolConfig, Call, EventTimeouts, Exchange, FailureMode,
+    FlowControlMode, LoadBalanceStrategy, Placement, ReverseConnectionConfig,
+    ReverseConnectionListener, TimedCall,
 };
 pub use protocol::events::{
     BodyChunk, Metadata, RequestBodyChunk, RequestComplete, RequestHeaders, RequestHeadersEvent,
@@ -261,6 +261,12 @@ pub mod control {
         MetricsReport, PROTOCOL_VERSION, Ping, ResourceMetrics, RuleDefinition, ShutdownReason,
         ShutdownRequest, standard,
     };
+}
+
+/// States and counters of a pool and its agents. [`metrics`] has the types of the counters in them.
+pub mod stats {
+    pub use crate::connection::{CircuitBreakerState, SharedMemoryRefusal};
+    pub use crate::pool::{AgentPoolStats, ProtocolMetrics, SharedMemoryStats};
 }
 
 /// Encoding and decoding of single events and answers, for programs that carry them over a

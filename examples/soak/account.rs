@@ -5,7 +5,7 @@ use crate::roster::{Agent, Role};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tollgate::{
-    AgentPool, AgentPoolStats, AgentResponse, CallError, HeaderOp, metrics::CallCounts,
+    AgentPool, AgentResponse, CallError, HeaderOp, metrics::CallCounts, stats::AgentPoolStats,
 };
 
 /// Outcomes of calls, in the order of [`outcomes`].

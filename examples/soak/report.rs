@@ -9,7 +9,7 @@ use crate::faults::{Fault, Tally};
 use crate::roster::{Agent, Role};
 use std::fmt::Write;
 use std::time::Duration;
-use tollgate::AgentPoolStats;
+use tollgate::stats::AgentPoolStats;
 
 pub(crate) struct Report<'a> {
     pub(crate) minutes: f64,

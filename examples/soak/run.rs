@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::RwLock;
 use tokio::time::sleep;
-use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, AgentPoolStats, FlowControlMode};
+use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, FlowControlMode, stats::AgentPoolStats};
 
 pub(crate) async fn run(
     directory: &Path,

@@ -9,10 +9,10 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 use tollgate::{
     AddError, Agent, AgentConfig, AgentPool, AgentPoolConfig, AgentResponse, CallError as Error,
-    CircuitBreakerState, ConnectError, Decision, Encoding, EventTimeouts, EventType, FailureMode,
-    FlowControlMode,
+    ConnectError, Decision, Encoding, EventTimeouts, EventType, FailureMode, FlowControlMode,
     control::{LogLevel, LogMessage},
     events::{RequestBodyChunkEvent, ResponseHeadersEvent},
+    stats::CircuitBreakerState,
 };
 
 /// Timeout of calls that are not answered.

@@ -3,10 +3,10 @@
 use crate::common::request;
 use std::sync::Arc;
 use tollgate::{
-    Agent, AgentCapabilities, AgentConfig, AgentControl, AgentPool, AgentPoolConfig,
-    AgentPoolStats, AgentResponse, AgentServer, AgentServerBuilder, DynAgentHandler, Exchange,
-    ProtocolMetrics, ReverseConnectionConfig, ReverseConnectionListener, codec, config_push,
-    control, error, events, listener, metrics,
+    Agent, AgentCapabilities, AgentConfig, AgentControl, AgentPool, AgentPoolConfig, AgentResponse,
+    AgentServer, AgentServerBuilder, DynAgentHandler, Exchange, ReverseConnectionConfig,
+    ReverseConnectionListener, codec, config_push, control, error, events, listener, metrics,
+    stats::{AgentPoolStats, ProtocolMetrics},
 };
 
 fn is_shared<T: Send + Sync + 'static>() {}

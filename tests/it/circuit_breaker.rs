@@ -8,8 +8,8 @@ use crate::common::{
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tollgate::{
-    AgentConfig, AgentPool, AgentPoolConfig, AgentResponse, CallError as Error,
-    CircuitBreakerState, Encoding, FailureMode,
+    AgentConfig, AgentPool, AgentPoolConfig, AgentResponse, CallError as Error, Encoding,
+    FailureMode, stats::CircuitBreakerState,
 };
 
 const DEADLINE: Duration = Duration::from_millis(20);

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tollgate::{
     Agent, AgentCapabilities, AgentConfig, AgentHandler, AgentPool, AgentPoolConfig, AgentResponse,
-    BodyChunk, CallError as Error, CancelReason, CircuitBreakerState, Decision, Encoding,
-    FailureMode, Placement, RequestBodyChunk, RequestComplete, RequestHeadersView,
-    ResponseBodyChunk, ResponseHeaders,
+    BodyChunk, CallError as Error, CancelReason, Decision, Encoding, FailureMode, Placement,
+    RequestBodyChunk, RequestComplete, RequestHeadersView, ResponseBodyChunk, ResponseHeaders,
     events::{GuardrailInspect, GuardrailInspectionType, WebSocketFrame, WebSocketOpcode},
+    stats::CircuitBreakerState,
 };
 
 /// Notes of a [`PathAgent`], in order.

@@ -10,8 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 use tollgate::error::{AcceptError, BindError};
 use tollgate::{
-    AgentConfig, AgentPool, AgentPoolConfig, Encoding, RegistrationError, ReverseConnectionConfig,
-    ReverseConnectionListener,
+    AgentConfig, AgentPool, AgentPoolConfig, Encoding, ReverseConnectionConfig,
+    ReverseConnectionListener, error::RegistrationError,
 };
 
 fn set(texts: &[&str]) -> HashSet<String> {

@@ -6,8 +6,10 @@ use crate::common::{
 use bytes::Bytes;
 use tokio::time::timeout;
 use tollgate::{
-    AgentPool, AgentPoolConfig, Encoding, SharedMemory, SharedMemoryRefusal, SharedMemoryStats,
-    events::ResponseBodyChunkEvent, response::BodyMutation,
+    AgentPool, AgentPoolConfig, Encoding, SharedMemory,
+    events::ResponseBodyChunkEvent,
+    response::BodyMutation,
+    stats::{SharedMemoryRefusal, SharedMemoryStats},
 };
 
 fn on() -> AgentPoolConfig {

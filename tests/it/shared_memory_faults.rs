@@ -8,7 +8,7 @@ use std::ffi::c_long;
 use std::fs::File;
 use std::process::Command;
 use tollgate::{
-    AgentConfig, AgentPool, AgentPoolConfig, Encoding, SharedMemory, SharedMemoryRefusal,
+    AgentConfig, AgentPool, AgentPoolConfig, Encoding, SharedMemory, stats::SharedMemoryRefusal,
 };
 
 /// Environment variable that names what a process is kept from.

@@ -16,7 +16,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tollgate::{
-    AddError, Agent, AgentConfig, AgentPool, CallError, Encoding, SharedMemory, SharedMemoryRefusal,
+    AddError, Agent, AgentConfig, AgentPool, CallError, Encoding, SharedMemory,
+    stats::SharedMemoryRefusal,
 };
 
 const CONTROL: u64 = 4096;

@@ -90,7 +90,7 @@ protocol_metrics! {
 }
 
 /// The metrics of a pool of tollgate.
-struct Source(tollgate::ProtocolMetrics);
+struct Source(tollgate::stats::ProtocolMetrics);
 
 impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -156,7 +156,7 @@ impl ProtocolMetrics {
     }
 
     /// Creates the metrics of a pool.
-    pub(super) fn of(pool: tollgate::ProtocolMetrics) -> Self {
+    pub(super) fn of(pool: tollgate::stats::ProtocolMetrics) -> Self {
         Self {
             source: Some(Source(pool)),
             ..Self::default()
@@ -174,7 +174,7 @@ impl ProtocolMetrics {
     }
 
     /// Returns all metrics in the Prometheus text format. Those of a pool include what only
-    /// tollgate counts: see [`tollgate::ProtocolMetrics::to_prometheus`].
+    /// tollgate counts: see [`tollgate::stats::ProtocolMetrics::to_prometheus`].
     pub fn to_prometheus(&self, prefix: &str) -> String {
         if let Some(Source(source)) = &self.source {
             return source.to_prometheus(prefix);

@@ -15,7 +15,7 @@ mod transport;
 pub use config::AgentPoolConfig;
 pub(super) use config::defaults;
 pub(super) use membership::endpoint_of;
-pub use tollgate::{AgentPoolStats, FlowControlMode, LoadBalanceStrategy};
+pub use tollgate::{FlowControlMode, LoadBalanceStrategy, stats::AgentPoolStats};
 pub use transport::V2Transport;
 
 /// Default number of frames that may wait to be sent on one connection.
