@@ -65,6 +65,29 @@ async fn replacing_an_agent_loses_no_call() {
     assert!(agents.iter().all(|agent| !agent.take().is_empty()));
 }
 
+/// The Zentinel proxy adds its agents on another runtime than that of its workers.
+#[tokio::test]
+async fn worker_on_another_runtime_gets_connections_of_its_own() {
+    let agent = Recorder::serve().await;
+    let pool = pool_with(one_connection(), &agent.path).await;
+    let worker = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            pool.send_request_headers("agent", "c-1", &request("c-1"))
+                .await
+                .unwrap();
+            eventually("the worker is connected", async || {
+                pool.agent_stats("agent").await.unwrap().active_connections == 2
+            })
+            .await;
+        });
+    });
+    worker.await.unwrap();
+}
+
 #[tokio::test]
 async fn unreachable_agent_is_added_but_not_connected() {
     let pool = AgentPool::new();

@@ -2,6 +2,7 @@
 
 use super::{FlowControlMode, LoadBalanceStrategy};
 use std::time::Duration;
+use tollgate::Placement;
 
 /// Name of the Zentinel proxy in handshakes and registrations.
 const PROXY_ID: &str = "zentinel-proxy";
@@ -13,7 +14,7 @@ const PROXY_ID: &str = "zentinel-proxy";
 /// [`AgentPool`](super::AgentPool).
 #[derive(Debug, Clone)]
 pub struct AgentPoolConfig {
-    /// Number of connections to each agent, at least 1.
+    /// Number of connections to each agent, for each runtime that calls it; at least 1.
     pub connections_per_agent: usize,
     /// Strategy for choosing a connection.
     pub load_balance_strategy: LoadBalanceStrategy,
@@ -71,12 +72,14 @@ impl Default for AgentPoolConfig {
 }
 
 /// Returns tollgate's defaults with those differences that the Zentinel proxy relies upon: it has a
-/// circuit breaker and body limits of its own, and agents know it by its name.
+/// circuit breaker and body limits of its own, agents know it by its name, and the runtime on which
+/// it adds agents is not the one of its workers.
 pub(in crate::v2) fn defaults() -> tollgate::AgentPoolConfig {
     tollgate::AgentPoolConfig::default()
         .proxy_id(Some(PROXY_ID.to_owned()))
         .enforce_body_limits(false)
         .circuit_breaker_threshold(0)
+        .placement(Placement::PerRuntime)
 }
 
 impl From<&AgentPoolConfig> for tollgate::AgentPoolConfig {
