@@ -118,7 +118,7 @@ async fn work(agent: &Agent, idle: &Idle<Call>, worker: Worker<Call>) {
             agent.buffered.end_stream(0);
             return refuse(&mut respond, OVER_MEMORY);
         }
-        if let Some((uri, stream)) = begin(agent, request, respond) {
+        if let Some((uri, mut stream)) = begin(agent, request, respond) {
             // Not in a function of its own: its large future would be moved here for each stream.
             match uri.path() {
                 "/envoy.service.ext_proc.v3.ExternalProcessor/Process" => match admit(agent) {

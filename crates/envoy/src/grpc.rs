@@ -248,7 +248,7 @@ impl<'a> GrpcStream<'a> {
     }
 
     /// Ends the stream with a status.
-    pub(crate) fn finish(mut self, status: Status) {
+    pub(crate) fn finish(&mut self, status: Status) {
         // Errors mean that the peer is gone, which needs no status.
         match self.sending.take() {
             Some(mut sending) => {

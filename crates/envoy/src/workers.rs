@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 /// Workers that wait for a stream, at most. Each takes about 6 KiB.
-const MAX_IDLE: usize = 32;
+const MAX_IDLE: usize = 128;
 
 /// The workers of a connection that have nothing to do.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use http::StatusCode;
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -34,11 +34,12 @@ impl Exchange<'_> {
     pub(super) async fn ask<E: Event>(&mut self, event: &E) -> Result<AgentResponse, Stop> {
         let (agent, id) = (self.agent, self.id);
         let outcome = {
-            let asked = AssertUnwindSafe(agent.session.ask(id.as_str(), event)).catch_unwind();
-            let mut asked = pin!(asked);
-            match poll_fn(|cx| Poll::Ready(asked.as_mut().poll(cx))).await {
+            // The future is large, so it is pinned before anything is put around it.
+            let asked = pin!(agent.session.ask(id.as_str(), event));
+            let mut asked = AssertUnwindSafe(asked).catch_unwind();
+            match poll_fn(|cx| Poll::Ready(asked.poll_unpin(cx))).await {
                 Poll::Ready(outcome) => Ok(outcome),
-                Poll::Pending => self.wait(asked).await,
+                Poll::Pending => self.wait(&mut asked).await,
             }
         };
         // The future of the handler is gone by now.
@@ -70,10 +71,7 @@ impl Exchange<'_> {
     }
 
     /// Waits for the handler, and asks Envoy once to wait as well.
-    async fn wait<T>(
-        &mut self,
-        mut asked: Pin<&mut impl Future<Output = T>>,
-    ) -> Result<T, GivenUp> {
+    async fn wait<T>(&mut self, mut asked: impl Future<Output = T> + Unpin) -> Result<T, GivenUp> {
         let begun = Instant::now();
         let deadline = begun + self.agent.config().answer_timeout;
         let extends_at = begun + EXTEND_AFTER;
@@ -81,7 +79,7 @@ impl Exchange<'_> {
         let mut timer = pin!(sleep_until(if extends { extends_at } else { deadline }));
         loop {
             let happened = poll_fn(|cx| {
-                if let Poll::Ready(answer) = asked.as_mut().poll(cx) {
+                if let Poll::Ready(answer) = asked.poll_unpin(cx) {
                     return Poll::Ready(Happened::Answered(answer));
                 }
                 if self.stream.poll_gone(cx).is_ready() {

@@ -107,7 +107,7 @@ impl Exchange<'_> {
         if mutation.is_some() {
             return Err(self.impossible("a body of which no chunk was shown"));
         }
-        let hold_until = Instant::now() + self.agent.config().hold_timeout;
+        let hold_timeout = self.agent.config().hold_timeout;
         let direction = self.direction(side);
         direction.is_undecided = answer.needs_more;
         if direction.is_undecided && direction.is_unasked {
@@ -124,7 +124,7 @@ impl Exchange<'_> {
             let sees_body = !direction.is_unasked;
             direction.holds_head = sees_body && (direction.is_undecided || !is_waited_for);
             if direction.holds_head {
-                direction.held_until = Some(hold_until);
+                direction.held_until = Some(Instant::now() + hold_timeout);
                 return Ok(());
             }
         }

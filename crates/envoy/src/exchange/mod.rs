@@ -189,7 +189,7 @@ impl<'c> Exchange<'c> {
     }
 
     /// Says how the exchange ended: to Envoy, and to the handler.
-    async fn conclude(mut self, ended: Result<(), Stop>) {
+    async fn conclude(&mut self, ended: Result<(), Stop>) {
         self.count_lost_changes();
         let is_judged = !(self.request.is_held() || self.response.is_held());
         let is_open = self.request.is_open() || self.response.is_open();

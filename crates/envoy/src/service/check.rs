@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use http::{Response, StatusCode};
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::time::Instant;
 use tokio::time::timeout;
 use tollgate::proxy::plain_answer;
@@ -222,7 +223,7 @@ impl Check<'_> {
     }
 
     async fn ask<E: Event>(&self, event: &E) -> Result<AgentResponse, Outcome> {
-        let asked = self.agent.session.ask(self.id.as_str(), event);
+        let asked = pin!(self.agent.session.ask(self.id.as_str(), event));
         let asked = AssertUnwindSafe(asked).catch_unwind();
         let counters = self.agent.counters();
         match timeout(self.agent.config().answer_timeout, asked).await {

@@ -1,6 +1,8 @@
 //! Reader of the protobuf wire format.
 
 use super::Malformed;
+use std::borrow::Cow;
+use tollgate::headers::FieldValue;
 
 /// Value of one field, by wire type.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,8 +21,13 @@ impl<'a> Value<'a> {
         }
     }
 
+    #[inline]
     pub(crate) fn str(self) -> Result<&'a str, Malformed> {
-        std::str::from_utf8(self.bytes()?).map_err(|_| Malformed::Utf8)
+        // Much faster than `std::str::from_utf8` for short texts. Only what is not UTF-8 is owned.
+        match FieldValue::Bytes(self.bytes()?).to_text() {
+            Cow::Borrowed(text) => Ok(text),
+            Cow::Owned(_) => Err(Malformed::Utf8),
+        }
     }
 
     pub(crate) fn number(self) -> Result<u64, Malformed> {
@@ -57,6 +64,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Returns the number and the value of the next field; `None` at the end of the message.
+    #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, Malformed> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -100,7 +108,17 @@ impl<'a> Fields<'a> {
         Ok(*chunk)
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, Malformed> {
+        // Most numbers are field numbers and short lengths.
+        if let [byte @ ..0x80, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(u64::from(*byte));
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
         let mut number = 0;
         for at in 0..MAX_VARINT_LEN {
             let (&byte, rest) = self.rest.split_first().ok_or(Malformed::CutShort)?;
