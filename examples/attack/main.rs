@@ -29,7 +29,7 @@ use tollgate_counting_alloc::CountingAlloc;
 
 /// Returns freed memory to the system at once, as in the command `tollgate`.
 #[global_allocator]
-static ALLOCATOR: CountingAlloc = CountingAlloc;
+static ALLOCATOR: CountingAlloc<{ 64 * 1024 }> = CountingAlloc;
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();

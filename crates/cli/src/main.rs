@@ -45,9 +45,10 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use tollgate_counting_alloc::CountingAlloc;
 
-/// Counts allocations, so that reports can state the heap allocations per request.
+/// Counts allocations, so that reports can state the heap allocations per request, and returns the
+/// memory of large blocks at once, so that hostile peers cannot make it keep more than its limit.
 #[global_allocator]
-static ALLOCATOR: CountingAlloc = CountingAlloc;
+static ALLOCATOR: CountingAlloc<{ 64 * 1024 }> = CountingAlloc;
 
 /// Run, probe, load and watch agents that decide on a proxy's requests (agent protocol v2)
 ///

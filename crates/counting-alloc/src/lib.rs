@@ -2,8 +2,8 @@
 //! request.
 //!
 //! It allocates with mimalloc, or with the system's allocator if [`ALLOCATOR_VARIABLE`] is set to
-//! `system`, so that one program can be measured with either. Blocks of 256 KiB and more always
-//! come from the system, which gets them back when they are freed.
+//! `system`, so that one program can be measured with either. Large blocks always come from the
+//! system, which gets them back when they are freed.
 //!
 //! Counting must not slow down programs that allocate often, or comparisons with programs that do
 //! not would be unfair. Each thread therefore has its own counter on its own cache lines.
@@ -17,8 +17,14 @@ use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The counting allocator. Declare it with `#[global_allocator]` to count a program's allocations.
+///
+/// Blocks of `LARGE` bytes and more come from the system, by default those of 256 KiB. mimalloc
+/// would keep those that another thread frees, which is usual for the buffers of connections, until
+/// their own thread allocates again. Blocks between 64 KiB and 512 KiB share pages of 4 MiB, which
+/// mimalloc returns only as a whole: a program that must not exceed a limit sets 64 KiB. It pays
+/// with system calls for each such block.
 #[derive(Debug)]
-pub struct CountingAlloc;
+pub struct CountingAlloc<const LARGE: usize = { 256 * 1024 }>;
 
 /// Name of the environment variable that selects the allocator: `system`, or any other value or
 /// none for mimalloc.
@@ -26,7 +32,7 @@ pub const ALLOCATOR_VARIABLE: &CStr = c"TOLLGATE_ALLOCATOR";
 
 /// Returns the name of the allocator of this process: `system` or `mimalloc`.
 pub fn allocator() -> &'static str {
-    if system_from() == 0 {
+    if SYSTEM_FROM.load(Ordering::Relaxed) == 0 {
         "system"
     } else {
         "mimalloc"
@@ -86,32 +92,15 @@ fn assign_counter() -> usize {
 /// returned to the system.
 const PURGE_DELAY: i32 = 15;
 
-/// Size from which blocks always come from the system. mimalloc would keep those that another
-/// thread frees, which is usual for the buffers of connections, until their own thread allocates
-/// again.
-const LARGE: usize = 256 * 1024;
-
 const UNDECIDED: usize = usize::MAX;
 
-/// Size from which blocks come from the system's allocator: 0 or [`LARGE`] once it is decided.
-/// Never changes afterwards: a block must be freed by the allocator that it came from.
+/// Size from which blocks come from the system's allocator: 0 or that of the program once it is
+/// decided. Never changes afterwards: a block must be freed by the allocator that it came from.
 static SYSTEM_FROM: AtomicUsize = AtomicUsize::new(UNDECIDED);
-
-fn system_from() -> usize {
-    match SYSTEM_FROM.load(Ordering::Relaxed) {
-        UNDECIDED => decide(),
-        size => size,
-    }
-}
-
-/// Returns whether a block of this size comes from the system's allocator.
-fn is_system(size: usize) -> bool {
-    size >= system_from()
-}
 
 #[cold]
 #[allow(unsafe_code)]
-fn decide() -> usize {
+fn decide(large: usize) -> usize {
     // The standard library's functions for this would allocate.
     // SAFETY: the name ends with a zero byte. The first allocation happens before the program has a
     // second thread that could change the environment.
@@ -127,9 +116,9 @@ fn decide() -> usize {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     if !only_system {
         // SAFETY: the parameter exists, and no other thread exists that could allocate.
-        unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE as libc::c_int) };
+        unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, large as libc::c_int) };
     }
-    let decided = if only_system { 0 } else { LARGE };
+    let decided = if only_system { 0 } else { large };
     SYSTEM_FROM.store(decided, Ordering::Relaxed);
     decided
 }
@@ -138,18 +127,18 @@ fn decide() -> usize {
 // depends on the size of the block alone, which is the same when it is allocated and freed.
 // Counting neither allocates nor unwinds.
 #[allow(unsafe_code)]
-unsafe impl GlobalAlloc for CountingAlloc {
+unsafe impl<const LARGE: usize> GlobalAlloc for CountingAlloc<LARGE> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
         // SAFETY: the caller upholds the contract of `GlobalAlloc`.
-        unsafe { alloc(layout) }
+        unsafe { Self::allocate(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count();
         // SAFETY: the caller upholds the contract of `GlobalAlloc`, which both allocators require.
         unsafe {
-            if is_system(layout.size()) {
+            if Self::is_system(layout.size()) {
                 System.alloc_zeroed(layout)
             } else {
                 MiMalloc.alloc_zeroed(layout)
@@ -163,14 +152,15 @@ unsafe impl GlobalAlloc for CountingAlloc {
         // If the block has to move to the other allocator, both blocks have at least the bytes that
         // are copied, and the old one is freed only if there is a new one.
         unsafe {
-            match (is_system(layout.size()), is_system(new_size)) {
+            match (Self::is_system(layout.size()), Self::is_system(new_size)) {
                 (true, true) => System.realloc(block, layout, new_size),
                 (false, false) => MiMalloc.realloc(block, layout, new_size),
                 _ => {
-                    let moved = alloc(Layout::from_size_align_unchecked(new_size, layout.align()));
+                    let moved =
+                        Self::allocate(Layout::from_size_align_unchecked(new_size, layout.align()));
                     if !moved.is_null() {
                         block.copy_to_nonoverlapping(moved, layout.size().min(new_size));
-                        dealloc(block, layout);
+                        Self::free(block, layout);
                     }
                     moved
                 }
@@ -180,41 +170,51 @@ unsafe impl GlobalAlloc for CountingAlloc {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: the caller upholds the contract of `GlobalAlloc`.
-        unsafe { dealloc(block, layout) }
+        unsafe { Self::free(block, layout) }
     }
 }
 
-/// Allocates without counting.
-///
-/// # Safety
-///
-/// That of [`GlobalAlloc::alloc`].
-#[allow(unsafe_code)]
-unsafe fn alloc(layout: Layout) -> *mut u8 {
-    // SAFETY: the caller upholds the contract, which both allocators require.
-    unsafe {
-        if is_system(layout.size()) {
-            System.alloc(layout)
-        } else {
-            MiMalloc.alloc(layout)
+impl<const LARGE: usize> CountingAlloc<LARGE> {
+    /// Returns whether a block of this size comes from the system's allocator.
+    fn is_system(size: usize) -> bool {
+        match SYSTEM_FROM.load(Ordering::Relaxed) {
+            UNDECIDED => size >= decide(LARGE),
+            from => size >= from,
         }
     }
-}
 
-/// Frees a block of [`CountingAlloc`].
-///
-/// # Safety
-///
-/// That of [`GlobalAlloc::dealloc`].
-#[allow(unsafe_code)]
-unsafe fn dealloc(block: *mut u8, layout: Layout) {
-    // SAFETY: the caller upholds the contract, which both allocators require. The block came from
-    // the same allocator, since that depends on its size alone.
-    unsafe {
-        if is_system(layout.size()) {
-            System.dealloc(block, layout);
-        } else {
-            MiMalloc.dealloc(block, layout);
+    /// Allocates without counting.
+    ///
+    /// # Safety
+    ///
+    /// That of [`GlobalAlloc::alloc`].
+    #[allow(unsafe_code)]
+    unsafe fn allocate(layout: Layout) -> *mut u8 {
+        // SAFETY: the caller upholds the contract, which both allocators require.
+        unsafe {
+            if Self::is_system(layout.size()) {
+                System.alloc(layout)
+            } else {
+                MiMalloc.alloc(layout)
+            }
+        }
+    }
+
+    /// Frees a block.
+    ///
+    /// # Safety
+    ///
+    /// That of [`GlobalAlloc::dealloc`].
+    #[allow(unsafe_code)]
+    unsafe fn free(block: *mut u8, layout: Layout) {
+        // SAFETY: the caller upholds the contract, which both allocators require. The block came
+        // from the same allocator, since that depends on its size alone.
+        unsafe {
+            if Self::is_system(layout.size()) {
+                System.dealloc(block, layout);
+            } else {
+                MiMalloc.dealloc(block, layout);
+            }
         }
     }
 }
@@ -240,6 +240,7 @@ mod tests {
 
     #[test]
     fn blocks_keep_their_content_when_they_become_large_or_small() {
+        const LARGE: usize = 256 * 1024;
         let pattern = |len: usize| (0..len).map(|at| (at % 251) as u8);
         let mut bytes: Vec<u8> = pattern(LARGE - 1).collect();
         for len in [LARGE, 3 * LARGE, LARGE - 1, 100, 2 * LARGE, LARGE] {

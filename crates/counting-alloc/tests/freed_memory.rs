@@ -3,7 +3,7 @@
 use tollgate_counting_alloc::CountingAlloc;
 
 #[global_allocator]
-static ALLOCATOR: CountingAlloc = CountingAlloc;
+static ALLOCATOR: CountingAlloc<{ 64 * 1024 }> = CountingAlloc;
 
 const MIB: usize = 1024 * 1024;
 
@@ -13,6 +13,7 @@ fn resident_memory() -> usize {
     pages.expect("a number") * 4096
 }
 
+/// One test, as the memory of the whole process is looked at.
 #[test]
 fn memory_of_large_blocks_is_returned_at_once() {
     let before = resident_memory();
@@ -25,4 +26,13 @@ fn memory_of_large_blocks_is_returned_at_once() {
         .expect("the thread ends");
     let after = resident_memory();
     assert!(after < before + 40 * MIB, "{before} {after}");
+
+    // Some connections hold their buffers for long, while the buffers beside them are freed.
+    let before = resident_memory();
+    let mut blocks: Vec<Vec<u8>> = (0..1_000).map(|_| vec![1; 100 * 1024]).collect();
+    let mut numbers = 0..;
+    blocks.retain(|_| numbers.next().is_some_and(|number| number % 10 == 0));
+    let after = resident_memory();
+    assert_eq!(blocks.len(), 100);
+    assert!(after < before + 20 * MIB, "{before} {after}");
 }
