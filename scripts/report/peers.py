@@ -204,13 +204,9 @@ def floor_share(results):
     return f"{100 * ratio['median']:.0f} %"
 
 
-def json_allocations(body):
-    """Returns a function that formats how often a request in JSON allocates."""
-    def formatted(results):
-        found = medians(results, "tollgate-json", PAGE_CALLERS, "one", body)
-        return f"{found['allocations_per_request']:.2f}"
-
-    return formatted
+def json_body_allocations(results):
+    found = medians(results, "tollgate-json", PAGE_CALLERS, "one", BODY_BYTES)
+    return f"{found['allocations_per_request']:.2f}"
 
 
 def comparisons(results):
