@@ -121,9 +121,12 @@ mod tests {
         assert!(lines.line.capacity() < 4 * MAX_LINE);
         lines.take(b"\n");
         let line = format!("agent_failures_total{{x=\"{}\"}} 1\n", "x".repeat(1000));
-        for _ in 0..10_000 {
+        // Ten times as much as is kept.
+        for _ in 0..42_000 {
             lines.take(line.as_bytes());
         }
+        assert!(42_000 * line.len() > 10 * MAX_KEPT);
+        assert!(lines.kept.capacity() <= 2 * MAX_KEPT);
         let (kept, is_cut) = lines.finish();
         assert!(is_cut && kept.len() <= MAX_KEPT && kept.len() > MAX_KEPT / 2);
     }

@@ -14,6 +14,15 @@ use std::time::{Duration, Instant};
 
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Connections that the metrics port of the command serves.
+const MOST_SCRAPES: usize = 64;
+
+/// Time limit for the head of a request to the metrics port.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Descriptors of the command that are not those of scrapes, and were opened late.
+const OTHERS: usize = 8;
+
 #[test]
 fn agent_serves_metrics_of_its_decisions() {
     let address = free_address();
@@ -46,26 +55,69 @@ fn agent_serves_metrics_of_its_decisions() {
 fn silent_connections_keep_no_scrape_out() {
     let address = free_address();
     let dir = TestDir::new();
-    let _agent = dir.agent(&["--metrics", &address]);
-    let mut silent: Vec<_> = (0..200)
+    let agent = dir.agent(&["--metrics", &address]);
+    let most = agent.descriptors() + MOST_SCRAPES + OTHERS;
+    let mut silent: Vec<_> = (0..10 * MOST_SCRAPES)
         .map(|_| {
             let mut stream = TcpStream::connect(&address).unwrap();
             stream.write_all(b"GET /metrics HTTP/1.1\r\nx: ").unwrap();
             stream
         })
         .collect();
+    let began = Instant::now();
     assert!(get(&address, "/metrics").starts_with("HTTP/1.1 200"));
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
 
-    // The oldest were closed for the newest.
-    let mut oldest = silent.remove(0);
-    oldest
-        .set_read_timeout(Some(Duration::from_secs(3)))
-        .unwrap();
-    let ended = oldest.read(&mut [0; 16]);
-    assert!(
-        ended.as_ref().is_ok_and(|count| *count == 0)
-            || ended.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
-    );
+    // The oldest were closed for the newest, which is no time limit's work.
+    wait_until("few descriptors", || agent.descriptors() <= most);
+    assert!(is_closed(&mut silent[0], Duration::from_secs(3)));
+    assert!(!is_closed(
+        silent.last_mut().unwrap(),
+        Duration::from_millis(1)
+    ));
+    assert!(began.elapsed() < HEAD_TIMEOUT);
+}
+
+/// Waits for this time until the other side has closed a connection. Returns whether it has.
+fn is_closed(stream: &mut TcpStream, time: Duration) -> bool {
+    stream.set_read_timeout(Some(time)).unwrap();
+    match stream.read(&mut [0; 1024]) {
+        Ok(count) => count == 0,
+        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+    }
+}
+
+#[test]
+fn heads_of_scrapes_have_to_arrive_in_time() {
+    let address = free_address();
+    let dir = TestDir::new();
+    let _agent = dir.agent(&["--metrics", &address]);
+    let head = "GET /metrics HTTP/1.1\r\nx: ";
+    // What comes at first, and whether a byte comes every 100 ms afterwards, for ten times as long.
+    let kinds = [("", false), (head, false), ("", true), (head, true)];
+    let took = kinds.map(|(begin, goes_on)| {
+        let address = address.clone();
+        thread::spawn(move || {
+            let mut stream = TcpStream::connect(&address).unwrap();
+            stream.write_all(begin.as_bytes()).unwrap();
+            let began = Instant::now();
+            while !is_closed(&mut stream, Duration::from_millis(100))
+                && began.elapsed() < 10 * HEAD_TIMEOUT
+            {
+                if goes_on {
+                    // Fails once the connection is closed.
+                    let _ = stream.write_all(b"x");
+                }
+            }
+            began.elapsed()
+        })
+    });
+    for (kind, took) in kinds.iter().zip(took) {
+        let took = took.join().unwrap();
+        let expected = HEAD_TIMEOUT - Duration::from_millis(500)..HEAD_TIMEOUT * 19 / 10;
+        assert!(expected.contains(&took), "{kind:?}: {took:?}");
+    }
 }
 
 #[test]
@@ -74,10 +126,10 @@ fn connection_of_the_metrics_port_serves_one_request() {
     let dir = TestDir::new();
     let _agent = dir.agent(&["--metrics", &address]);
     let mut stream = TcpStream::connect(&address).unwrap();
-    let requests = "GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n".repeat(2);
+    let requests = "GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n".repeat(10);
     stream.write_all(requests.as_bytes()).unwrap();
     let mut page = Vec::new();
-    // The unread request may make the system reset the connection after the response.
+    // The unread requests may make the system reset the connection after the response.
     let _ = stream.read_to_end(&mut page);
     let page = String::from_utf8(page).unwrap();
     assert_eq!(page.matches("HTTP/1.1 200").count(), 1, "{page}");

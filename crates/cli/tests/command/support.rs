@@ -156,6 +156,12 @@ impl Agent {
         &self.endpoint
     }
 
+    /// Returns the number of its open descriptors.
+    pub(crate) fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        fs::read_dir(folder).expect("descriptors").count()
+    }
+
     /// Sends a signal and waits for the agent's exit.
     pub(crate) fn stop(mut self, signal: &str) -> ExitStatus {
         send_signal(&self.child, signal);

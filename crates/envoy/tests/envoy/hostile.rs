@@ -1,34 +1,26 @@
 //! Bad input: the request fails, and other streams go on.
 
-use crate::agent::{Agent, Log, Scripted};
+use crate::agent::Agent;
 use crate::transports::{call, framed};
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::Request;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tollgate_envoy::EnvoyConfig;
 
 const PROCESS: &str = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 
 /// `request_headers` with the header `:path: /ok`, and no body.
 const HEAD: &[u8] = b"\x12\x14\x0a\x10\x0a\x0e\x0a\x05:path\x1a\x05/deny\x18\x01";
-/// `request_headers` with `:path: /okay`, in full duplex: the agent sends the body back.
-const OKAY: &[u8] = b"\x12\x12\x0a\x10\x0a\x0e\x0a\x05:path\x1a\x05/okay\x5a\x02\x08\x04";
 /// `request_body` and `request_trailers`.
 const BODY: &[u8] = b"\x22\x03\x0a\x01x";
 const TRAILERS: &[u8] = b"\x32\x00";
 
-async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
+pub(crate) async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(address).await.unwrap();
     let mut settings = h2::client::Builder::new();
     // Answers on streams that were reset are not read, and are no errors of the agent.
@@ -40,7 +32,7 @@ async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
     client.ready().await.unwrap()
 }
 
-fn request() -> Request<()> {
+pub(crate) fn request() -> Request<()> {
     Request::post(format!("http://agent{PROCESS}"))
         .header("content-type", "application/grpc")
         .body(())
@@ -78,7 +70,7 @@ async fn exchange(client: &mut SendRequest<Bytes>, frames: &[Bytes]) -> (Bytes, 
 }
 
 /// Returns whether the agent denies a request for `/deny`.
-async fn is_alive(client: &mut SendRequest<Bytes>) -> bool {
+pub(crate) async fn is_alive(client: &mut SendRequest<Bytes>) -> bool {
     let (answer, status) = exchange(client, &[framed(HEAD)]).await;
     // Field 7, `immediate_response`.
     answer.get(5..).is_some_and(|answer| answer.contains(&0x3a)) && status == "0"
@@ -189,7 +181,7 @@ async fn deep_attributes_and_many_headers_are_read() {
 }
 
 /// Returns a field with bytes.
-fn message(field: u8, content: &[u8]) -> Vec<u8> {
+pub(crate) fn message(field: u8, content: &[u8]) -> Vec<u8> {
     let mut encoded = vec![field << 3 | 2];
     let mut len = content.len();
     while len >= 0x80 {
@@ -228,224 +220,6 @@ async fn trailers_end_a_buffered_body_that_is_empty() {
     assert_eq!(status, "0");
     let seen = agent.logs.completed("").await.events;
     assert!(seen.iter().any(|event| event == "request0:."), "{seen:?}");
-}
-
-/// A stream of which nothing is read once it is silent.
-struct Silent {
-    stream: TcpStream,
-    is_silent: Arc<AtomicBool>,
-}
-
-impl AsyncRead for Silent {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.is_silent.load(Ordering::Relaxed) {
-            true => Poll::Pending,
-            false => Pin::new(&mut self.stream).poll_read(cx, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Silent {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn proxies_that_never_read_harm_nobody() {
-    let agent = Agent::start().await;
-    let is_silent = Arc::new(AtomicBool::new(false));
-    let silent = Silent {
-        stream: TcpStream::connect(agent.address).await.unwrap(),
-        is_silent: Arc::clone(&is_silent),
-    };
-    // Nothing but the socket limits what the agent may send.
-    let mut settings = h2::client::Builder::new();
-    settings
-        .initial_window_size(1 << 30)
-        .initial_connection_window_size(1 << 30);
-    let (client, connection) = settings.handshake(silent).await.unwrap();
-    tokio::spawn(connection);
-    let mut client = client.ready().await.unwrap();
-    assert!(is_alive(&mut client).await);
-    is_silent.store(true, Ordering::Relaxed);
-    let body = framed(&message(4, &message(1, &[b'a'; 60_000])));
-    let mut open = Vec::new();
-    while let Ok(ready) = timeout(Duration::from_secs(2), client.ready()).await {
-        client = ready.unwrap();
-        let (response, mut sending) = client.send_request(request(), false).unwrap();
-        let _ = sending.send_data(framed(OKAY), false);
-        let _ = sending.send_data(body.clone(), false);
-        open.push((response, sending));
-    }
-    // More than the buffers of the sockets hold.
-    assert!(open.len() >= 500, "{} streams", open.len());
-    let mut other = connect(agent.address).await;
-    for _ in 0..100 {
-        other = other.ready().await.unwrap();
-        assert!(is_alive(&mut other).await);
-    }
-    drop(open);
-    assert_eq!(agent.counters.get().undecodable, 0);
-}
-
-/// Streams that a hostile connection opens. Their bodies of 50,000 bytes fit its window.
-const STREAMS: usize = 150;
-
-/// Opens a connection that leaves unread what the agent sends, of which HTTP/2 lets it send
-/// `window` bytes on each stream, and opens streams with bodies for a path.
-async fn never_read(address: SocketAddr, window: u32, head: &[u8]) -> impl Sized {
-    let is_silent = Arc::new(AtomicBool::new(false));
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(16 * 1024).unwrap();
-    let silent = Silent {
-        stream: socket.connect(address).await.unwrap(),
-        is_silent: Arc::clone(&is_silent),
-    };
-    let mut settings = h2::client::Builder::new();
-    settings
-        .initial_window_size(window)
-        .initial_connection_window_size(1 << 30);
-    let (client, connection) = settings.handshake(silent).await.unwrap();
-    tokio::spawn(connection);
-    let mut client = client.ready().await.unwrap();
-    // The settings of the agent have arrived once it answers.
-    let (response, _) = client.send_request(request(), true).unwrap();
-    response.await.unwrap();
-    is_silent.store(true, Ordering::Relaxed);
-    let body = framed(&message(4, &message(1, &[b'a'; 50_000])));
-    let mut open = Vec::new();
-    for _ in 0..STREAMS {
-        // The agent may have ended the connection.
-        let ready = timeout(Duration::from_secs(2), client.clone().ready()).await;
-        let Ok(mut ready) = ready.unwrap() else {
-            break;
-        };
-        let Ok((response, mut sending)) = ready.send_request(request(), false) else {
-            break;
-        };
-        let _ = sending.send_data(framed(head), false);
-        let _ = sending.send_data(body.clone(), false);
-        open.push((response, sending));
-    }
-    (client, open)
-}
-
-/// Checks that what HTTP/2 holds for connections that take no answers fits the limit of memory.
-///
-/// One of them is charged once the handler has seen the bodies of `seen` of its streams.
-async fn expect_limited(window: u32, head: &[u8], seen: usize) {
-    const LIMIT: usize = 32 << 20;
-    let agent = Agent::with_memory(LIMIT, Scripted::default(), EnvoyConfig::default()).await;
-    let mut client = connect(agent.address).await;
-    assert!(is_alive(&mut client).await);
-    let mut hostile = vec![never_read(agent.address, window, head).await];
-    let is_body = |event: &String| event.starts_with("request0");
-    let has_body = |log: &&Log| log.events.iter().any(is_body);
-    let has_seen = || agent.logs.all().iter().filter(has_body).count() >= seen;
-    until("the handler sees the bodies", has_seen).await;
-    // More than its streams are charged without messages.
-    let is_charged = || agent.control.memory_used() > 3 << 20;
-    until("the first connection is charged", is_charged).await;
-    while agent.control.ended_for_memory() == 0 {
-        let used = agent.control.memory_used();
-        assert!(hostile.len() < 50, "{used} bytes are charged");
-        hostile.push(never_read(agent.address, window, head).await);
-        client = client.ready().await.unwrap();
-        assert!(is_alive(&mut client).await, "beside {}", hostile.len());
-    }
-    until("the limit holds", || agent.control.memory_used() <= LIMIT).await;
-    assert!(is_alive(&mut client.ready().await.unwrap()).await);
-    drop(hostile);
-    let is_returned = || agent.control.memory_used() < 1 << 20;
-    until("memory is returned", is_returned).await;
-}
-
-/// Opens a connection with bodies of 500,000 bytes each, which the handler does not answer.
-async fn keep_busy(address: SocketAddr) -> impl Sized {
-    // `request_headers` with `:path: /okay`, and BUFFERED.
-    let head = b"\x12\x12\x0a\x10\x0a\x0e\x0a\x05:path\x1a\x05/okay\x5a\x02\x08\x02";
-    let content = [&[b'a'; 500_000][..], b"HANG"].concat();
-    let body = framed(&message(4, &[message(1, &content), vec![0x10, 1]].concat()));
-    let client = connect(address).await;
-    let mut open = Vec::new();
-    for _ in 0..BUSY_STREAMS {
-        let mut ready = client.clone().ready().await.unwrap();
-        let (response, mut sending) = ready.send_request(request(), false).unwrap();
-        sending.send_data(framed(head), false).unwrap();
-        sending.send_data(body.clone(), false).unwrap();
-        open.push((response, sending));
-    }
-    (client, open)
-}
-
-/// Streams of a connection that keeps the handler busy.
-const BUSY_STREAMS: usize = 20;
-
-#[tokio::test(flavor = "multi_thread")]
-async fn bodies_that_a_handler_keeps_fit_the_limit() {
-    const LIMIT: usize = 32 << 20;
-    let config = EnvoyConfig::default().answer_timeout(Duration::from_secs(60));
-    let agent = Agent::with_memory(LIMIT, Scripted::default(), config).await;
-    let mut client = connect(agent.address).await;
-    let mut hostile = vec![keep_busy(agent.address).await];
-    let is_body = |event: &String| event.starts_with("request0");
-    let has_body = |log: &&Log| log.events.iter().any(is_body);
-    let has_seen = || agent.logs.all().iter().filter(has_body).count() >= BUSY_STREAMS;
-    until("the handler sees the bodies", has_seen).await;
-    let is_charged = || agent.control.memory_used() > BUSY_STREAMS * 500_000;
-    until("the bodies are charged", is_charged).await;
-    while agent.control.ended_for_memory() == 0 {
-        assert!(hostile.len() < 10, "{} bytes", agent.control.memory_used());
-        hostile.push(keep_busy(agent.address).await);
-        client = client.ready().await.unwrap();
-        assert!(is_alive(&mut client).await, "beside {}", hostile.len());
-    }
-    until("the limit holds", || agent.control.memory_used() <= LIMIT).await;
-}
-
-/// Waits until something holds.
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let wait = async {
-        while !holds() {
-            tokio::task::yield_now().await;
-        }
-    };
-    let waited = timeout(Duration::from_secs(20), wait).await;
-    waited.unwrap_or_else(|_| panic!("it never holds: {what}"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn answers_that_sockets_do_not_take_fit_the_limit() {
-    expect_limited(1 << 30, OKAY, STREAMS).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn answers_that_streams_do_not_take_fit_the_limit() {
-    expect_limited(1024, OKAY, STREAMS).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn bodies_that_no_handler_reads_fit_the_limit() {
-    // `request_headers` with `:path: /hang`: the handler does not answer.
-    let head = b"\x12\x12\x0a\x10\x0a\x0e\x0a\x05:path\x1a\x05/hang\x5a\x02\x08\x04";
-    expect_limited(1 << 30, head, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

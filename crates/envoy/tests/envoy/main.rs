@@ -12,6 +12,7 @@ mod failures;
 mod heads;
 mod hostile;
 mod limits;
+mod memory;
 mod proxy;
 mod transports;
 mod tunnels;

@@ -165,7 +165,9 @@ async fn bodies_that_are_not_what_they_say_are_refused() {
     let gzip = encode("gzip", TEXT.as_bytes());
     let truncated = gzip[..gzip.len() - 3].to_vec();
     let trailing = [&gzip[..], b"more"].concat();
-    let bomb = encode("gzip", &vec![0; 16 << 20]);
+    let zeros = vec![0; 16 << 20];
+    let bomb = encode("gzip", &zeros);
+    assert!(zeros.len() > 10 * 100 * bomb.len(), "ten times the ratio");
     let mut rows = Vec::new();
     for (name, coding, body, of_request) in [
         ("unknown", "x-unknown", gzip.clone(), 415),
@@ -197,6 +199,63 @@ async fn bodies_that_are_not_what_they_say_are_refused() {
                 outcome.status(200).upstream_body(&expected);
             }),
         );
+    }
+    run(rows).await;
+}
+
+/// Returns bytes that become smaller by a coding, but far less than the limit of the ratio says.
+fn compressible(len: usize) -> Vec<u8> {
+    let mut random = 1_u32;
+    let bytes = (0..len).map(|at| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        if at % 16 == 0 {
+            (random >> 24) as u8
+        } else {
+            0
+        }
+    });
+    bytes.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_are_decoded_within_the_limit() {
+    const LIMIT: usize = 20_000;
+    let large = compressible(10 * LIMIT);
+    let mut rows = Vec::new();
+    for coding in CODINGS {
+        let encoded = encode(coding, &large);
+        assert!(
+            encoded.len() > large.len() / 50,
+            "{coding}: not by the ratio"
+        );
+        for mode in MODES {
+            let request = || Case::new("request", upload(coding, &encoded));
+            let response = || Case::new("response", get("/")).responds(download(coding, &encoded));
+            rows.extend([
+                request()
+                    .agents([sees_requests(mode)])
+                    .settings(|settings| settings.max_decoded_body = LIMIT)
+                    .expect(|outcome| refused(outcome, 413)),
+                response()
+                    .agents([sees_responses(mode)])
+                    .settings(|settings| settings.max_decoded_body = LIMIT)
+                    .expect(move |outcome| {
+                        if mode == BodyMode::Stream {
+                            return outcome.rejected_or_broken(502);
+                        }
+                        outcome.status(502);
+                    }),
+            ]);
+            let whole = large.clone();
+            rows.push(
+                request()
+                    .agents([sees_requests(mode)])
+                    .expect(move |outcome| {
+                        outcome.status(200);
+                        assert!(outcome.seen_request(0) == whole, "what the agent sees");
+                    }),
+            );
+        }
     }
     run(rows).await;
 }

@@ -250,7 +250,8 @@ async fn hybrid_bodies_go_on_after_a_number_of_bytes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_bodies_are_held_within_the_limit() {
-    let large = || vec![b'a'; 300_000];
+    // Ten times as much as may be held.
+    let large = || vec![b'a'; 1_000_000];
     let mut rows = Vec::new();
     for (mode, is_refused) in MODES.into_iter().zip([false, false, true, true]) {
         for body in [Body::whole(large()), Body::chunked(large().chunks(10_000))] {

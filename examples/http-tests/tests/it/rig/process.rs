@@ -71,6 +71,27 @@ impl ProxyProcess {
     pub(crate) fn grown_since(&self, before: usize) -> usize {
         self.peak().saturating_sub(before)
     }
+
+    /// Returns the number of open descriptors.
+    pub(crate) fn descriptors(&self) -> usize {
+        let id = self.child.id().expect("the proxy runs");
+        std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count()
+    }
+
+    /// Waits until the proxy has closed all but this many descriptors.
+    pub(crate) async fn closes_all_but(&self, most: usize) {
+        let closes = async {
+            while self.descriptors() > most {
+                tokio::task::yield_now().await;
+            }
+        };
+        let closed = tokio::time::timeout(LIMIT, closes).await;
+        assert!(
+            closed.is_ok(),
+            "{} are open, not {most}",
+            self.descriptors()
+        );
+    }
 }
 
 async fn address(folder: &Path) -> SocketAddr {
