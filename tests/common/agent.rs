@@ -1,7 +1,11 @@
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::future::poll_fn;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use tempfile::TempDir;
+use tokio::runtime::Builder;
 use tokio::sync::{Notify, oneshot};
 use tollgate::{
     AgentCapabilities, AgentControl, AgentHandler, AgentResponse, AgentServer, AgentServerBuilder,
@@ -154,6 +158,30 @@ impl AgentHandler for RuleAgent {
     }
 }
 
+/// Agent whose handler waits for ever if the path is `/wait`, and which keeps nothing.
+#[derive(Default)]
+pub struct WaitingAgent {
+    /// Number of times that handlers which wait were polled.
+    pub polls: Arc<AtomicUsize>,
+}
+
+impl AgentHandler for WaitingAgent {
+    fn capabilities(&self) -> AgentCapabilities {
+        AgentCapabilities::new("waiting", "Waiting", "1.0.0").with_event(EventType::RequestHeaders)
+    }
+
+    async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
+        if event.uri == "/wait" {
+            poll_fn(|_| {
+                self.polls.fetch_add(1, Ordering::Relaxed);
+                Poll::<()>::Pending
+            })
+            .await;
+        }
+        AgentResponse::default_allow()
+    }
+}
+
 /// A running [`RuleAgent`].
 pub struct ServedAgent {
     pub path: PathBuf,
@@ -217,6 +245,21 @@ pub async fn serve_handler(
     let control = server.control();
     tokio::spawn(server.bind().await.unwrap().serve());
     (path, control)
+}
+
+/// Serves a handler on a Unix socket, on a thread of its own until the process ends.
+pub fn serve_on_thread(path: &Path, handler: impl AgentHandler) {
+    let server = AgentServer::builder(handler).listen(path.display().to_string());
+    let (listening, listens) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let server = server.bind().await.unwrap();
+            listening.send(()).unwrap();
+            server.serve().await.unwrap();
+        });
+    });
+    listens.recv().unwrap();
 }
 
 /// Serves a [`RuleAgent`] over gRPC.

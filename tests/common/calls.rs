@@ -146,7 +146,12 @@ pub struct HonestCalls {
 }
 
 impl HonestCalls {
+    /// Calls the agent named "agent".
     pub fn to(pool: &AgentPool) -> Self {
+        Self::to_agent(pool, "agent")
+    }
+
+    pub fn to_agent(pool: &AgentPool, agent: &'static str) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let (pool, stopped) = (pool.clone(), stop.clone());
         let calls = tokio::spawn(async move {
@@ -154,7 +159,7 @@ impl HonestCalls {
             while !stopped.load(Ordering::Relaxed) {
                 let id = count.to_string();
                 let started = Instant::now();
-                pool.agent("agent")
+                pool.agent(agent)
                     .unwrap()
                     .send(&id, &request(&id, "/"))
                     .await

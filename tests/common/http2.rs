@@ -244,12 +244,19 @@ impl ClientConnection {
     /// Opens a stream and completes the handshake on it, as a proxy on `zentinel-agent-protocol`
     /// does.
     pub async fn shake_hands(&mut self) -> RawStream {
-        let mut opened = self.open(PROCESS_STREAM).await;
-        opened.send_message(&proto::offer_handshake());
-        let mut stream = opened.responded().await;
-        let response = proto::content(&stream.expect_message().await, 1);
+        let shaken = self.try_shake_hands().await;
+        shaken.expect("the connection ended")
+    }
+
+    /// Like [`ClientConnection::shake_hands`], on a connection that may have ended.
+    pub async fn try_shake_hands(&mut self) -> Option<RawStream> {
+        let mut opened = self.try_open(PROCESS_STREAM).await?;
+        opened.try_send_bytes(framed(&proto::offer_handshake()))?;
+        let mut stream = opened.try_responded().await.ok()?;
+        let response = stream.message().await.ok()??;
+        let response = proto::content(&response, 1);
         assert_eq!(proto::find(&response, 3), Some(proto::Value::Number(1)));
-        stream
+        Some(stream)
     }
 
     /// Waits until the connection is closed. Returns an error unless it was closed regularly.
@@ -278,6 +285,11 @@ pub trait SendHalf {
 
     fn send_bytes(&mut self, bytes: impl Into<Bytes>) {
         self.sending().send_data(bytes.into(), false).unwrap();
+    }
+
+    /// Sends bytes on a stream that may have ended. Returns `None` if it has.
+    fn try_send_bytes(&mut self, bytes: impl Into<Bytes>) -> Option<()> {
+        self.sending().send_data(bytes.into(), false).ok()
     }
 
     /// Ends the sending half, as clients do.
@@ -315,9 +327,13 @@ impl OpenStream {
     }
 
     pub async fn responded(self) -> RawStream {
-        let (response, sending) = self.response().await.unwrap();
+        self.try_responded().await.unwrap()
+    }
+
+    async fn try_responded(self) -> Result<RawStream, h2::Error> {
+        let (response, sending) = self.response().await?;
         assert_eq!(response.headers()["content-type"], "application/grpc");
-        RawStream::new(sending, response.into_body())
+        Ok(RawStream::new(sending, response.into_body()))
     }
 
     /// Waits for a failed call. Returns its gRPC status and message.

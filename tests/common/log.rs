@@ -7,7 +7,10 @@ use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Records lines with their fields, of targets that begin with a prefix.
+/// Lines of one kind that a peer may cause at once.
+pub const LINES_AT_ONCE: usize = 5;
+
+/// Records lines with their fields, of targets that begin with a prefix. Leaves out traced calls.
 #[derive(Clone)]
 pub struct Recorder {
     prefix: &'static str,
@@ -24,7 +27,8 @@ impl Visit for Text {
 
 impl Subscriber for Recorder {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with(self.prefix)
+        let target = metadata.target();
+        target.starts_with(self.prefix) && target != "tollgate::call"
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -60,6 +64,26 @@ impl Recorder {
 
     pub fn take(&self) -> Vec<(Level, String)> {
         std::mem::take(&mut *self.lock())
+    }
+
+    /// Takes the lines. Asserts that there are some, of `kinds` kinds at most, and that none is
+    /// longer than a peer may make it.
+    #[track_caller]
+    pub fn expect_few_and_short(&self, kinds: usize) {
+        let lines = self.take();
+        assert!(!lines.is_empty());
+        assert!(
+            lines.len() <= kinds * LINES_AT_ONCE,
+            "{} lines",
+            lines.len()
+        );
+        for (_, line) in lines {
+            assert!(line.len() < 2048, "{} bytes", line.len());
+            assert!(
+                !line.contains(|c: char| c.is_control() || c == '\u{202e}'),
+                "{line}"
+            );
+        }
     }
 
     /// Returns the number of lines that contain a text.

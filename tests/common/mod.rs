@@ -21,17 +21,21 @@ mod process;
 pub mod proto;
 mod raw;
 mod reverse;
+mod usage;
 mod virtual_time;
 
 #[cfg(feature = "grpc")]
 pub use agent::serve_grpc;
-pub use agent::{RuleAgent, ServedAgent, serve, serve_at, serve_for, serve_handler, serve_with};
+pub use agent::{
+    RuleAgent, ServedAgent, WaitingAgent, serve, serve_at, serve_for, serve_handler,
+    serve_on_thread, serve_with,
+};
 pub use calls::{
     Call, CallResult, HonestCalls, SOON, answer_with_numbers, arrived, call, calls_made,
     connection_number, expect_decides, expect_works, faults, raw_pool, raw_pool_of, raw_pool_with,
     result_of, status_of,
 };
-pub use log::Recorder;
+pub use log::{LINES_AT_ONCE, Recorder};
 pub use process::{
     AgentProcess, echoed, run_agent_process, run_agent_process_serving, run_agent_process_with,
 };
@@ -40,6 +44,7 @@ pub use raw::{
 };
 
 pub use reverse::{DialingAgent, Proxy, dial, dial_with, registration};
+pub use usage::{MemoryGrowth, descriptors, virtual_memory};
 pub use virtual_time::in_virtual_time;
 
 use std::collections::HashMap;
@@ -149,11 +154,4 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
         }
     });
     assert!(checked.await.is_ok(), "never happened: {what}");
-}
-
-/// Returns the size of the writable memory of this process in bytes, whether touched or not.
-pub fn virtual_memory() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let data_pages: usize = statm.split(' ').nth(5).unwrap().parse().unwrap();
-    data_pages * 4096
 }

@@ -2,6 +2,7 @@
 
 use crate::common::*;
 use serde_json::json;
+use tokio::time::Instant;
 use tollgate::{
     Encoding,
     control::{AgentNotice, LogLevel, LogMessage},
@@ -42,12 +43,16 @@ async fn log_lines_become_tracing_events_with_fields() {
             assert_eq!(notices.recv().await, Ok(notice));
         }
 
-        agent
-            .control
-            .log(LogMessage::new(LogLevel::Info, "x".repeat(10_000)));
+        let long = LogMessage::new(LogLevel::Info, "x".repeat(10_240))
+            .with_field("y", json!("y".repeat(5120)));
+        agent.control.log(long);
         let (_, logged) = recorder.next().await;
-        let expected = format!("message={}\u{2026};agent=\"agent\";", "x".repeat(1024));
+        let (message, beginning) = ("x".repeat(1024), "{\"y\":\"");
+        let fields = format!("{beginning}{}", "y".repeat(512 - beginning.len()));
+        let expected =
+            format!("message={message}\u{2026};agent=\"agent\";fields={fields}\u{2026};");
         assert_eq!(logged.len(), expected.len());
+        assert!(logged.contains(&fields));
 
         assert_eq!(pool.agent("agent").unwrap().stats().log_messages, 5);
         assert_eq!(recorder.take(), []);
@@ -68,6 +73,7 @@ fn excess_log_lines_are_dropped_and_counted() {
             (stats.log_messages, stats.log_messages_left_out)
         };
 
+        let started = Instant::now();
         for sent in 1..=1000 {
             agent.control.log(LogMessage::new(LogLevel::Warn, "flood"));
             eventually("the line is processed", async || {
@@ -79,6 +85,8 @@ fn excess_log_lines_are_dropped_and_counted() {
 
         let (logged, left_out) = count().await;
         assert!(logged >= 5 && left_out > 500, "{logged} {left_out}");
+        let most = 5.0 + 5.0 * started.elapsed().as_secs_f64();
+        assert!(logged as f64 <= most + 1.0, "{logged} of {most}");
         let lines = recorder.take();
         let is_line = |(_, text): &&(Level, String)| text.contains("message=flood");
         assert_eq!(lines.iter().filter(is_line).count() as u64, logged);

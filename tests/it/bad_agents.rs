@@ -1,11 +1,14 @@
 //! Agents that violate the protocol after the handshake.
 
 use crate::common::{
-    BOTH, RawConnection, arrived, call, config, expect_works, faults, frame, in_virtual_time,
-    message, raw_pool, request, result_of, serve, status_of,
+    BOTH, HonestCalls, MemoryGrowth, RawConnection, Recorder, arrived, call, config, eventually,
+    expect_works, faults, frame, in_virtual_time, message, raw_pool, request, result_of, serve,
+    status_of,
 };
+use serde_json::json;
 use std::time::Duration;
 use tokio::time::Instant;
+use tollgate::control::AgentNotice;
 use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, CallError as Error, Decision, Encoding};
 
 /// Time within which calls must fail once their connection has ended.
@@ -155,6 +158,101 @@ async fn undecodable_control_messages_are_counted_and_ignored() {
         let expected = 5 * garbage.len() as u64 + 3;
         assert_eq!(faults(&pool).await.undecodable_messages, expected);
     }
+}
+
+/// Returns each kind of message that an agent sends on its own, `factor` times as long as allowed.
+fn long_messages(factor: usize) -> Vec<Vec<u8>> {
+    const MAX: usize = 128 * 1024;
+    const MAX_LIST: usize = 1024 * 1024;
+    let report = json!({"agent_id": "a", "timestamp_ms": 1, "interval_ms": 1});
+    let request = json!({
+        "request_id": "r", "update_type": {"type": "request_reload"}, "timestamp_ms": 1,
+    });
+    [
+        (
+            message::PING,
+            MAX,
+            json!({"sequence": 1, "timestamp_ms": 1}),
+        ),
+        (message::HEALTH_STATUS, MAX, json!({"state": 4})),
+        (message::METRICS_REPORT, MAX_LIST, report),
+        (message::CONFIG_UPDATE_REQUEST, MAX_LIST, request),
+        (message::FLOW_CONTROL, MAX, json!({"action": 1})),
+    ]
+    .map(|(number, max, message)| {
+        let mut payload = message.to_string().into_bytes();
+        // Space after a JSON value is no part of it.
+        payload.resize(factor * max, b' ');
+        frame(number, &payload)
+    })
+    .into()
+}
+
+#[tokio::test]
+async fn messages_as_long_as_allowed_take_effect() {
+    let (_agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
+    let agent = pool.agent("agent").unwrap();
+    let mut notices = agent.notices();
+    for message in long_messages(1) {
+        connection.send_bytes(&message).await;
+    }
+    assert_eq!(connection.sync().await, [message::PONG]);
+    assert_eq!(faults(&pool).await.unexpected_messages, 0);
+
+    let next = notices.recv().await.unwrap();
+    assert!(matches!(next, AgentNotice::Health { .. }), "{next:?}");
+    assert!(!agent.is_healthy());
+    let next = notices.recv().await.unwrap();
+    assert!(matches!(next, AgentNotice::Metrics { .. }), "{next:?}");
+    eventually("the request is answered", async || {
+        agent.stats().config_updates_accepted == 1
+    })
+    .await;
+    let healthy = json!({"state": 1});
+    connection
+        .send_value(message::HEALTH_STATUS, &healthy)
+        .await;
+    connection.sync().await;
+    assert_fails!(
+        result_of(call(&pool, "c-1")).await,
+        Error::FlowControlPaused { .. }
+    );
+}
+
+#[tokio::test]
+async fn messages_of_ten_times_the_allowed_length_are_dropped_and_counted() {
+    const ROUNDS: usize = 10;
+    let (_agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
+    let agent = pool.agent("agent").unwrap();
+    let good = serve().await;
+    let good_config = AgentConfig::new("good", good.path.to_str().unwrap());
+    pool.add(good_config).await.unwrap();
+    let honest = HonestCalls::to_agent(&pool, "good");
+    let messages = long_messages(10);
+    let recorder = Recorder::of("tollgate");
+    let _guard = tracing::subscriber::set_default(recorder.clone());
+    let mut notices = agent.notices();
+
+    let memory = MemoryGrowth::watch();
+    for _ in 0..ROUNDS {
+        for message in &messages {
+            connection.send_bytes(message).await;
+        }
+        assert_eq!(connection.sync().await, [0; 0], "a ping was answered");
+    }
+    memory.expect_within(64 * 1024 * 1024);
+    honest.end().await;
+    recorder.expect_few_and_short(1);
+
+    let dropped = (ROUNDS * messages.len()) as u64;
+    assert_eq!(faults(&pool).await.unexpected_messages, dropped);
+    assert_eq!(agent.stats().config_updates_accepted, 0);
+    assert!(agent.is_healthy());
+    expect_works(&pool, &mut connection, "c-1").await;
+    let status = json!({"state": 1, "message": "short"});
+    connection.send_value(message::HEALTH_STATUS, &status).await;
+    let next = notices.recv().await.unwrap();
+    assert!(matches!(next, AgentNotice::Health { .. }), "{next:?}");
 }
 
 #[tokio::test]

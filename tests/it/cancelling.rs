@@ -1,10 +1,14 @@
 //! Cancelled calls, and late answers to them.
 
 use crate::common::{
-    BOTH, arrived, call, config, eventually, expect_works, faults, message, raw_pool, raw_pool_of,
-    request, result_of, serve, status_of,
+    BOTH, HonestCalls, RawConnection, WaitingAgent, arrived, call, config, eventually,
+    expect_works, faults, frame, message, pool_with, raw_pool, raw_pool_of, request, result_of,
+    serve, status_of,
 };
-use tollgate::{CallError as Error, CancelReason, Encoding};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tollgate::{AgentPoolConfig, AgentServer, CallError as Error, CancelReason, Encoding};
 
 /// More calls than the missing answers that a connection remembers.
 const MANY: usize = 10_050;
@@ -84,7 +88,7 @@ async fn cancel_of_an_unknown_call_changes_nothing() {
 #[tokio::test]
 async fn any_number_of_calls_can_be_cancelled() {
     let agent = serve().await;
-    let pool = crate::common::pool_with(config(Encoding::MessagePack), &agent.path).await;
+    let pool = pool_with(config(Encoding::MessagePack), &agent.path).await;
     let handle = pool.agent("agent").unwrap();
     for n in 0..MANY / 50 {
         let calls: Vec<_> = (0..50)
@@ -111,4 +115,69 @@ async fn any_number_of_calls_can_be_cancelled() {
 
     let event = request("after", "/");
     handle.send("after", &event).await.unwrap();
+}
+
+/// Sends events whose handlers wait, one of each exchange. Waits until they have arrived.
+async fn wait_in_handlers(connection: &mut RawConnection, exchanges: usize) {
+    let events = (0..exchanges).flat_map(|n| {
+        let event = serde_json::to_value(request(&n.to_string(), "/wait")).unwrap();
+        frame(message::REQUEST_HEADERS, event.to_string().as_bytes())
+    });
+    connection.send_bytes(&events.collect::<Vec<_>>()).await;
+    assert_eq!(connection.sync().await, [0; 0]);
+}
+
+/// Cancels exchanges. Returns the number of answers.
+async fn cancel(connection: &mut RawConnection, ids: impl Iterator<Item = usize>) -> usize {
+    let cancels = ids.flat_map(|id| {
+        let cancel = serde_json::json!({
+            "correlation_id": id.to_string(), "reason": 5, "timestamp_ms": 1,
+        });
+        frame(message::CANCEL, cancel.to_string().as_bytes())
+    });
+    connection.send_bytes(&cancels.collect::<Vec<_>>()).await;
+    let answers = connection.sync().await;
+    assert!(
+        answers
+            .iter()
+            .all(|answer| *answer == message::AGENT_RESPONSE)
+    );
+    answers.len()
+}
+
+/// A connection with as many waiting handlers as the default limit allows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cancels_poll_none_of_the_handlers_that_wait() {
+    const WAITING: usize = 1024;
+    let handler = WaitingAgent::default();
+    let polls = Arc::clone(&handler.polls);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agent.sock");
+    let server = AgentServer::builder(handler)
+        .listen(path.display().to_string())
+        // One more than wait, since a full connection is not read.
+        .max_concurrent_per_connection(WAITING + 1);
+    tokio::spawn(server.bind().await.unwrap().serve());
+    let pool = pool_with(AgentPoolConfig::default(), &path).await;
+    let honest = HonestCalls::to(&pool);
+    let mut connection = RawConnection::connect_in(&path, Encoding::Json).await;
+    wait_in_handlers(&mut connection, WAITING).await;
+    let polled = || polls.load(Ordering::Relaxed);
+    let before = polled();
+    assert!(before >= WAITING);
+
+    let started = Instant::now();
+    let unknown = WAITING..11 * WAITING;
+    assert_eq!(cancel(&mut connection, unknown).await, 0);
+    assert_eq!(cancel(&mut connection, 0..WAITING / 2).await, WAITING / 2);
+    assert_eq!(polled(), before);
+    // Once most are cancelled, the others are moved together, and polled for that.
+    assert_eq!(
+        cancel(&mut connection, WAITING / 2..WAITING).await,
+        WAITING / 2
+    );
+    assert!(polled() <= before + WAITING, "{} polls", polled() - before);
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    honest.end().await;
 }

@@ -211,6 +211,8 @@ async fn slow_handler_does_not_delay_others() {
 
 #[tokio::test]
 async fn requests_beyond_the_limit_are_rejected() {
+    const LIMIT: u64 = 64;
+    const REQUESTS: u64 = 10 * LIMIT;
     let (_agent, pool, mut connection) = raw_pool(config(Encoding::Json)).await;
     let (release, released) = std::sync::mpsc::channel::<()>();
     let released = Mutex::new(released);
@@ -223,7 +225,7 @@ async fn requests_beyond_the_limit_are_rejected() {
         true
     }));
 
-    for id in 0..100 {
+    for id in 0..REQUESTS {
         let request = ConfigUpdateRequest::new(id.to_string(), list("a"));
         let request = serde_json::to_value(request).unwrap();
         connection
@@ -237,14 +239,15 @@ async fn requests_beyond_the_limit_are_rejected() {
     let stats = async || pool.agent("agent").unwrap().stats();
     eventually("all requests are answered", async || {
         let stats = stats().await;
-        stats.config_updates_accepted + stats.config_updates_refused == 100
+        stats.config_updates_accepted + stats.config_updates_refused == REQUESTS
     })
     .await;
 
     let rejected = stats().await.config_updates_refused;
     // The first may have left the queue already.
-    assert!((35..=36).contains(&rejected), "{rejected}");
-    assert_eq!(calls.load(Ordering::Relaxed) as u64, 100 - rejected);
+    let handled = REQUESTS - rejected;
+    assert!((LIMIT..=LIMIT + 1).contains(&handled), "{handled}");
+    assert_eq!(calls.load(Ordering::Relaxed) as u64, handled);
 }
 
 #[tokio::test]
@@ -436,20 +439,47 @@ fn request_that_an_ended_runtime_leaves_is_dropped() {
     }
 }
 
-#[test]
-fn requests_with_long_ids_are_not_remembered() {
-    let handled = Arc::new(AtomicUsize::new(0));
+/// Returns a handler of requests for a reload, and the number of those that it has handled.
+fn counting_handler() -> (ConfigUpdateHandler, Arc<AtomicUsize>) {
+    let handled = Arc::<AtomicUsize>::default();
     let count = Arc::clone(&handled);
-    let handler = ConfigUpdateHandler::new().on_list_update(move |_, _, _| {
+    let handler = ConfigUpdateHandler::new().on_reload(move |_| {
         count.fetch_add(1, Ordering::Relaxed);
         true
     });
-    for (length, calls) in [(256, 1), (257, 2)] {
+    (handler, handled)
+}
+
+fn request_reload(handler: &ConfigUpdateHandler, id: impl Into<String>) {
+    let request = ConfigUpdateRequest::new(id, ConfigUpdateType::RequestReload);
+    assert!(handler.handle_from("agent", request).accepted);
+}
+
+#[test]
+fn requests_with_long_ids_are_not_remembered() {
+    let (handler, handled) = counting_handler();
+    for (length, calls) in [(256, 1), (257, 2), (2560, 2)] {
         handled.store(0, Ordering::Relaxed);
         for _ in 0..2 {
-            let request = ConfigUpdateRequest::new("i".repeat(length), list("l"));
-            assert!(handler.handle_from("agent", request).accepted);
+            request_reload(&handler, "i".repeat(length));
         }
         assert_eq!(handled.load(Ordering::Relaxed), calls, "{length}");
     }
+}
+
+#[test]
+fn only_the_newest_requests_are_remembered() {
+    const LIMIT: usize = 1024;
+    let (handler, handled) = counting_handler();
+    let repeat = |number: usize| request_reload(&handler, format!("{number:_<256}"));
+    let expect_handled = |count| assert_eq!(handled.swap(0, Ordering::Relaxed), count);
+    (0..10 * LIMIT).for_each(repeat);
+    expect_handled(10 * LIMIT);
+    assert_eq!(handler.pending_count(), LIMIT);
+
+    (9 * LIMIT..10 * LIMIT).for_each(repeat);
+    expect_handled(0);
+    [0, 9 * LIMIT - 1].into_iter().for_each(repeat);
+    expect_handled(2);
+    assert_eq!(handler.pending_count(), LIMIT);
 }

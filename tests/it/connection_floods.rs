@@ -1,23 +1,20 @@
 //! Proxies and other clients that open far more connections than they use.
 
 use crate::common::{
-    HonestCalls, RawConnection, SOON, config, eventually, frame, message, offer_handshake, request,
-    serve, serve_with,
+    HonestCalls, RawConnection, SOON, config, descriptors, eventually, frame, message,
+    offer_handshake, pool_with, request, serve, serve_with,
 };
+use futures_util::future::join_all;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, Encoding};
 
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_short_connections_leak_nothing() {
     let agent = serve().await;
-    let pool = crate::common::pool_with(AgentPoolConfig::default(), &agent.path).await;
+    let pool = pool_with(AgentPoolConfig::default(), &agent.path).await;
     let honest = HonestCalls::to(&pool);
     let before = descriptors();
     let hello = frame(
@@ -47,11 +44,11 @@ async fn ten_thousand_short_connections_leak_nothing() {
     assert_eq!(crate::common::faults(&pool).await.connections_lost, 0);
 }
 
-/// Opens twice as many connections as the limit, which never finish their handshake. Every second
-/// one sends the first bytes of it.
+/// Opens ten times as many connections as the limit, which never finish their handshake. Every
+/// second one sends the first bytes of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_without_a_handshake_do_not_block_others() {
-    const MAX_CONNECTIONS: usize = 100;
+    const MAX_CONNECTIONS: usize = 20;
     let agent = serve_with(|server| {
         server
             .max_connections(MAX_CONNECTIONS)
@@ -59,8 +56,9 @@ async fn connections_without_a_handshake_do_not_block_others() {
     })
     .await;
 
-    let established = crate::common::pool_with(AgentPoolConfig::default(), &agent.path).await;
+    let established = pool_with(AgentPoolConfig::default(), &agent.path).await;
     let honest = HonestCalls::to(&established);
+    let before = descriptors();
     let hello = frame(
         message::HANDSHAKE_REQUEST,
         offer_handshake("json").to_string().as_bytes(),
@@ -68,7 +66,7 @@ async fn connections_without_a_handshake_do_not_block_others() {
 
     let mut half_open = Vec::new();
     for round in 0..3 {
-        for n in 0..2 * MAX_CONNECTIONS {
+        for n in 0..10 * MAX_CONNECTIONS {
             let mut connection = RawConnection::connect(&agent.path).await;
             if n % 2 == 0 {
                 // The server may have closed the connection already.
@@ -88,6 +86,11 @@ async fn connections_without_a_handshake_do_not_block_others() {
             .await
             .unwrap();
         assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+        // Up to three of each connection, and one of each before its handshake.
+        eventually("the server closes those beyond the limit", async || {
+            descriptors() - before - half_open.len() <= 4 * MAX_CONNECTIONS
+        })
+        .await;
     }
     honest.end().await;
     assert_eq!(
@@ -160,23 +163,38 @@ async fn connections_beyond_the_limit_wait_for_a_free_one() {
     assert_eq!(waiting.message().await.0, message::HANDSHAKE_RESPONSE);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_connections_give_way_to_new_ones() {
     const MAX_CONNECTIONS: usize = 8;
     let agent = serve_with(|server| server.max_connections(MAX_CONNECTIONS)).await;
     let mut busy = RawConnection::connect_in(&agent.path, Encoding::Json).await;
     expect_answer(&mut busy).await;
+    let pool = pool_with(config(Encoding::Json), &agent.path).await;
+    let honest = HonestCalls::to(&pool);
+    let before = descriptors();
 
     let mut silent = Vec::new();
-    for _ in 0..3 * MAX_CONNECTIONS {
-        silent.push(RawConnection::connect_in(&agent.path, Encoding::Json).await);
+    for _ in 0..10 {
+        // At once, since places become free only now and then.
+        let batch = (0..MAX_CONNECTIONS).map(async |_| {
+            let connection = RawConnection::connect_in(&agent.path, Encoding::Json);
+            connection.await
+        });
+        silent.extend(join_all(batch).await);
+        let of_server = descriptors() - before - silent.len();
+        assert!(of_server <= 2 * MAX_CONNECTIONS, "{of_server} descriptors");
     }
     let started = Instant::now();
     let mut new = RawConnection::connect_in(&agent.path, Encoding::Json).await;
     assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
     expect_answer(&mut new).await;
     expect_answer(&mut busy).await;
-    silent[0].expect_end().await;
+    for connection in &mut silent[..9 * MAX_CONNECTIONS] {
+        connection.expect_end().await;
+    }
+    honest.end().await;
+    assert!(agent.control.connections() <= MAX_CONNECTIONS);
+    assert_eq!(crate::common::faults(&pool).await.connections_lost, 0);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use crate::common::{
     RawAgent, RawConnection, config, frame, message, pool_with, request, result_of, serve,
 };
+use std::io::Write;
 use std::time::{Duration, Instant};
 use tollgate::{AgentConfig, AgentPool, AgentPoolConfig, CallError, Encoding};
 
@@ -23,11 +24,7 @@ fn flood_with(agent: RawAgent, bytes: Vec<u8>) {
         loop {
             let connection = agent.accept_in(Encoding::Json).await;
             let (mut socket, bytes) = (connection.into_std(), bytes.clone());
-            std::thread::spawn(
-                move || {
-                    while std::io::Write::write_all(&mut socket, &bytes).is_ok() {}
-                },
-            );
+            std::thread::spawn(move || while socket.write_all(&bytes).is_ok() {});
         }
     });
 }
@@ -49,6 +46,15 @@ fn report_of(counters: usize) -> Vec<u8> {
         counters.join(",")
     );
     frame(message::METRICS_REPORT, report.as_bytes())
+}
+
+fn pings() -> Vec<u8> {
+    frame(message::PING, br#"{"sequence":1,"timestamp_ms":1}"#).repeat(1_000)
+}
+
+fn p99(mut durations: Vec<Duration>) -> Duration {
+    durations.sort_unstable();
+    durations[durations.len() * 99 / 100]
 }
 
 /// Makes calls to an agent until `end`. Returns their durations and those that were answered.
@@ -83,10 +89,7 @@ async fn floods_of_one_agent_delay_neither_others_nor_deadlines() {
         ("answers with many values", answer_of(70_000)),
         ("long reports", report_of(380_000)),
         ("reports", report_of(5_000)),
-        (
-            "pings",
-            frame(message::PING, br#"{"sequence":1,"timestamp_ms":1}"#).repeat(1_000),
-        ),
+        ("pings", pings()),
     ] {
         let good = serve().await;
         let pool = pool_with(AgentPoolConfig::default(), &good.path).await;
@@ -108,9 +111,7 @@ async fn floods_of_one_agent_delay_neither_others_nor_deadlines() {
             answered,
             "{what}: the good agent was asked in vain"
         );
-        let mut sorted = good.clone();
-        sorted.sort_unstable();
-        let p99 = sorted[sorted.len() * 99 / 100];
+        let p99 = p99(good);
         assert!(p99 < NOISE, "{what}: the good agent answered after {p99:?}");
         let slowest = hostile.iter().max().copied().unwrap_or_default();
         let allowed = deadline + deadline / 10 + LATE + NOISE;

@@ -2,8 +2,8 @@
 use crate::common::http2::{ClientConnection, PROCESS_STREAM, SendHalf, grpc_config};
 use crate::common::proto::{offer_handshake, request};
 use crate::common::{
-    ServedAgent, TEST_TIMEOUT, call, config, eventually, faults, pool_with, result_of, serve_at,
-    serve_grpc,
+    HonestCalls, ServedAgent, TEST_TIMEOUT, call, config, eventually, faults, pool_with, result_of,
+    serve_at, serve_grpc,
 };
 use h2::Reason;
 use std::io::ErrorKind;
@@ -263,28 +263,96 @@ async fn empty_data_frames_do_not_affect_other_connections() {
     assert_eq!(faults(&established).await.connections_lost, 0);
 }
 
+/// Kinds of frames.
+const HEADERS: u8 = 0x01;
+const RST_STREAM: u8 = 0x03;
+const WINDOW_UPDATE: u8 = 0x08;
+
+/// Encodes a short HTTP/2 frame.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let head = [0, 0, payload.len() as u8, kind, flags];
+    [&head, &stream.to_be_bytes()[..], payload].concat()
+}
+
+/// Encodes the head of a request with these fields, whose body follows.
+fn request_head(stream: u32, fields: &[u8]) -> Vec<u8> {
+    let end_of_headers = 0x04;
+    frame(HEADERS, end_of_headers, stream, fields)
+}
+
 /// Returns a request for an unknown method on a stream, and a window update that overflows the
 /// stream's window, so that the server has to reset the stream.
 fn stream_with_an_overflowing_window(id: u32) -> Vec<u8> {
     // POST, http, `/`: each a field of the static table.
-    let head = [0x83, 0x86, 0x84];
-    let id = id.to_be_bytes();
+    let head = request_head(id, &[0x83, 0x86, 0x84]);
     let largest = 0x7fff_ffff_u32.to_be_bytes();
-    let end_of_headers = 0x04;
-    [
-        &[0, 0, head.len() as u8, 0x01, end_of_headers][..],
-        &id,
-        &head,
-        &[0, 0, largest.len() as u8, 0x08, 0],
-        &id,
-        &largest,
-    ]
-    .concat()
+    [head, frame(WINDOW_UPDATE, 0, id, &largest)].concat()
 }
 
-#[tokio::test]
+/// Returns the head of a request for a stream of events.
+fn stream_of_events(id: u32) -> Vec<u8> {
+    // POST and http, of the static table, and fields whose names are there: path, content type.
+    let field = |name: &[u8], value: &str| [name, &[value.len() as u8], value.as_bytes()].concat();
+    let path = field(&[0x04], PROCESS_STREAM);
+    let content_type = field(&[0x0f, 0x10], "application/grpc");
+    request_head(id, &[&[0x83, 0x86], &path[..], &content_type].concat())
+}
+
+/// Waits until the server has refused a number of streams.
+async fn expect_refused(stream: &mut TcpStream, count: usize) {
+    let refused = u32::from(Reason::REFUSED_STREAM).to_be_bytes();
+    let read = async {
+        let mut seen = 0;
+        while seen < count {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).await.unwrap();
+            let [len @ .., kind, _, _, _, _, _] = head;
+            let len = len
+                .iter()
+                .fold(0, |len, byte| len << 8 | usize::from(*byte));
+            let mut payload = vec![0; len];
+            stream.read_exact(&mut payload).await.unwrap();
+            seen += usize::from(kind == RST_STREAM && payload == refused);
+        }
+    };
+    let read = timeout(TEST_TIMEOUT, read).await;
+    read.expect("fewer streams are refused");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_of_events_beyond_the_limit_of_a_connection_are_refused() {
+    /// The least for which the server's limit of streams allows.
+    const STREAMS: usize = 16;
+    let agent = serve().await;
+    let pool = pool_with(grpc_config(), &agent.path).await;
+    let honest = HonestCalls::to(&pool);
+    let mut stream = connect(&agent).await;
+    stream.write_all(PREFACE).await.unwrap();
+
+    for id in (1..).step_by(2).take(10 * STREAMS) {
+        stream.write_all(&stream_of_events(id)).await.unwrap();
+    }
+    expect_refused(&mut stream, 9 * STREAMS).await;
+    // Beside that of the pool.
+    eventually("the first streams are served", async || {
+        agent.control.connections() == STREAMS + 1
+    })
+    .await;
+    honest.end().await;
+    assert_eq!(faults(&pool).await.connections_lost, 0);
+
+    drop(stream);
+    eventually("their sessions are over", async || {
+        agent.control.connections() == 1
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connection_that_overflows_windows_again_and_again_is_closed() {
     let agent = serve().await;
+    let pool = pool_with(grpc_config(), &agent.path).await;
+    let honest = HonestCalls::to(&pool);
     let mut stream = connect(&agent).await;
     stream.write_all(PREFACE).await.unwrap();
     let (mut receiving, mut sending) = stream.split();
@@ -308,5 +376,7 @@ async fn connection_that_overflows_windows_again_and_again_is_closed() {
         }
     };
     timeout(TEST_TIMEOUT, ended).await.expect("nothing happens");
+    honest.end().await;
+    assert_eq!(faults(&pool).await.connections_lost, 0);
     expect_serves_soon(&agent).await;
 }

@@ -51,9 +51,14 @@ async fn invalid_unary_call_fails_with_a_reason() {
         (framed(&bytes(1, [0x0a, 0x7f])), INVALID_ARGUMENT),
         (event[..event.len() - 1].to_vec(), INVALID_ARGUMENT),
         ([&event[..], &event].concat(), INVALID_ARGUMENT),
+        (event.repeat(10), INVALID_ARGUMENT),
         ([&event[..], b"\0"].concat(), INVALID_ARGUMENT),
         (
             framed(&request("c-1", &"x".repeat(5000))),
+            RESOURCE_EXHAUSTED,
+        ),
+        (
+            framed(&request("c-1", &"x".repeat(40_960))),
             RESOURCE_EXHAUSTED,
         ),
         (b"\0\xff\xff\xff\xff".to_vec(), RESOURCE_EXHAUSTED),

@@ -1,5 +1,6 @@
 //! Bodies that a proxy holds until agents have decided, with the changes that they ask for.
 
+use std::time::{Duration, Instant};
 use tollgate::proxy::{BodyError, HeldBody};
 use tollgate::response::BodyMutation;
 use tollgate::{AgentPool, AgentPoolConfig, Bytes};
@@ -59,6 +60,26 @@ fn released_chunk_cannot_be_changed() {
     assert_eq!(held.change(&late), Err(BodyError::NoSuchChunk { index: 0 }));
 }
 
+/// A proxy may be sent the body byte by byte, and an agent may change each byte.
+#[test]
+fn changes_to_many_chunks_take_little_time() {
+    const LIMIT: u32 = 100_000;
+    let mut held = HeldBody::with_limit(LIMIT as usize);
+    for index in 0..LIMIT {
+        held.keep(index, Bytes::from_static(b"a")).unwrap();
+    }
+    let mut beyond = LIMIT..10 * LIMIT;
+    assert!(beyond.all(|index| held.keep(index, Bytes::from_static(b"a")).is_err()));
+
+    let started = Instant::now();
+    for index in (0..LIMIT).rev() {
+        held.change(&[BodyMutation::replace(index, "b")]).unwrap();
+    }
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(held.release(), "b".repeat(LIMIT as usize));
+}
+
 #[test]
 fn bodies_of_a_pool_share_its_memory_limit() {
     let pool = AgentPool::with_config(AgentPoolConfig::default().max_memory(10));
@@ -68,7 +89,11 @@ fn bodies_of_a_pool_share_its_memory_limit() {
     first.keep(0, Bytes::from_static(b"123456")).unwrap();
     let chunk = Bytes::from_static(b"12345");
     assert_eq!(second.keep(0, chunk.clone()), Err(BodyError::OverMemory));
-    let longer = BodyMutation::replace(0, "12345678901");
+    for mut other in (0..20).map(|_| held_body()) {
+        let kept = other.keep(0, Bytes::from_static(b"123456"));
+        assert_eq!(kept, Err(BodyError::OverMemory));
+    }
+    let longer = BodyMutation::replace(0, "x".repeat(100));
     assert_eq!(first.change([&longer]), Err(BodyError::OverMemory));
     assert_eq!(used(), 6);
     assert_eq!(first.release(), "123456");

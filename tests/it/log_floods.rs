@@ -6,24 +6,6 @@ use tollgate::config_push::ConfigUpdateHandler;
 use tollgate::control::{ConfigUpdateRequest, ConfigUpdateType};
 use tollgate::{AgentPoolConfig, Encoding};
 
-/// Lines of one kind that a peer may cause at once.
-const SHARE: usize = 5;
-
-/// Asserts that there are at most `kinds` times the share of lines, none of them long.
-#[track_caller]
-fn expect_few_and_short(recorder: &Recorder, kinds: usize) {
-    let lines = recorder.take();
-    assert!(!lines.is_empty());
-    assert!(lines.len() <= kinds * SHARE, "{} lines", lines.len());
-    for (_, line) in lines {
-        assert!(line.len() < 2048, "{} bytes", line.len());
-        assert!(
-            !line.contains(|c: char| c.is_control() || c == '\u{202e}'),
-            "{line}"
-        );
-    }
-}
-
 fn long_text() -> String {
     "\u{202e}\u{1b}[31m\n".repeat(3000)
 }
@@ -53,14 +35,14 @@ async fn messages_of_an_agent_cause_few_and_short_lines() {
         (message::METRICS_REPORT, json!({ "agent_id": text })),
         (message::UNKNOWN, json!(text)),
     ];
-    for _ in 0..10 * SHARE {
+    for _ in 0..10 * LINES_AT_ONCE {
         for (message, payload) in &messages {
             connection.send_value(*message, payload).await;
         }
     }
     connection.sync().await;
-    assert!(faults(&pool).await.unmatched_answers >= 10 * SHARE as u64);
-    expect_few_and_short(&recorder, messages.len());
+    assert!(faults(&pool).await.unmatched_answers >= 10 * LINES_AT_ONCE as u64);
+    recorder.expect_few_and_short(messages.len());
 }
 
 #[test]
@@ -68,7 +50,7 @@ fn config_update_requests_cause_few_and_short_lines() {
     let recorder = Recorder::of("tollgate");
     let _guard = tracing::subscriber::set_default(recorder.clone());
     let handler = ConfigUpdateHandler::new();
-    for number in 0..10 * SHARE {
+    for number in 0..10 * LINES_AT_ONCE {
         let updates = [
             ConfigUpdateType::ConfigError {
                 error: long_text(),
@@ -84,7 +66,7 @@ fn config_update_requests_cause_few_and_short_lines() {
             assert!(handler.handle_from("agent", request).accepted);
         }
     }
-    expect_few_and_short(&recorder, 2);
+    recorder.expect_few_and_short(2);
 }
 
 #[tokio::test]
@@ -93,7 +75,7 @@ async fn bad_handshakes_and_events_of_proxies_cause_few_and_short_lines() {
     let _guard = tracing::subscriber::set_default(recorder.clone());
     let agent = serve().await;
     let text = &long_text();
-    for _ in 0..10 * SHARE {
+    for _ in 0..10 * LINES_AT_ONCE {
         let mut proxy = RawConnection::connect(&agent.path).await;
         let handshake = json!({ "supported_versions": text });
         proxy
@@ -101,18 +83,18 @@ async fn bad_handshakes_and_events_of_proxies_cause_few_and_short_lines() {
             .await;
         proxy.expect_end().await;
     }
-    assert_eq!(recorder.count("rejected a proxy"), SHARE);
-    expect_few_and_short(&recorder, 1);
+    assert_eq!(recorder.count("rejected a proxy"), LINES_AT_ONCE);
+    recorder.expect_few_and_short(1);
 
     let mut proxy = RawConnection::connect_in(&agent.path, Encoding::Json).await;
-    for _ in 0..10 * SHARE {
+    for _ in 0..10 * LINES_AT_ONCE {
         let event = json!({"metadata": {"correlation_id": text}, "method": 7});
         proxy.send_value(message::REQUEST_HEADERS, &event).await;
         proxy.message().await;
         proxy.send_value(message::CANCEL, &json!(text)).await;
     }
     proxy.sync().await;
-    expect_few_and_short(&recorder, 2);
+    recorder.expect_few_and_short(2);
 }
 
 #[tokio::test]
@@ -126,7 +108,7 @@ async fn registrations_that_are_rejected_cause_few_and_short_lines() {
     .await;
     recorder.take();
     let agent_id = &long_text()[..9000];
-    for _ in 0..10 * SHARE {
+    for _ in 0..10 * LINES_AT_ONCE {
         let mut agent = RawConnection::connect(proxy.path()).await;
         let registration = registration(agent_id, None);
         agent
@@ -135,8 +117,8 @@ async fn registrations_that_are_rejected_cause_few_and_short_lines() {
         assert_eq!(agent.message().await.1["success"], false);
     }
     eventually("the rejections are counted", async || {
-        proxy.listener.refused() == 10 * SHARE as u64
+        proxy.listener.refused() == 10 * LINES_AT_ONCE as u64
     })
     .await;
-    expect_few_and_short(&recorder, 1);
+    recorder.expect_few_and_short(1);
 }

@@ -1,41 +1,25 @@
 //! The memory that peers make a server or a pool hold is limited in sum.
 
 use crate::common::{
-    HonestCalls, RawAgent, RawConnection, config, eventually, frame, in_virtual_time, message,
-    metadata, pool_with, request, serve, serve_with,
+    HonestCalls, MemoryGrowth, RawAgent, RawConnection, WaitingAgent, config, descriptors,
+    eventually, frame, in_virtual_time, message, metadata, pool_with, request, serve, serve_with,
 };
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use tollgate::control::AgentNotice;
-use tollgate::{
-    AgentCapabilities, AgentConfig, AgentHandler, AgentPoolConfig, AgentResponse, AgentServer,
-    Encoding, EventType, RequestHeadersView,
-};
+use tollgate::{AgentConfig, AgentPoolConfig, AgentServer, Encoding};
 
 const MIB: usize = 1024 * 1024;
 
 /// Memory limit of the servers and pools below.
 const LIMIT: usize = 64 * MIB;
 
-/// Memory that a test may take. The system's allocator, which tests use, returns memory late, and
-/// the test plays the other side as well. Without a limit the floods below would take 600 MiB.
+/// Memory that a test may take at once. The system's allocator, which tests use, returns memory
+/// late, and the test plays the other side as well. Without a limit the floods below would take ten
+/// times the limit.
 const MOST_RESIDENT: usize = 6 * LIMIT;
-
-/// An agent whose handler waits for ever if the path says so, and keeps nothing.
-pub(super) struct WaitingAgent;
-
-impl AgentHandler for WaitingAgent {
-    fn capabilities(&self) -> AgentCapabilities {
-        AgentCapabilities::new("waiting", "Waiting", "1.0.0").with_event(EventType::RequestHeaders)
-    }
-
-    async fn on_request_headers(&self, event: RequestHeadersView<'_>) -> AgentResponse {
-        if event.uri == "/wait" {
-            std::future::pending::<()>().await;
-        }
-        AgentResponse::default_allow()
-    }
-}
 
 /// Returns all but the last byte of a frame of `len` bytes.
 fn all_but_the_end(message: u8, len: usize) -> Vec<u8> {
@@ -50,24 +34,17 @@ async fn press(connection: &mut RawConnection, bytes: &[u8]) {
     let _ = sent.await;
 }
 
-/// Returns the memory of this process in use, in bytes.
-fn resident_memory() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * 4096
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn incomplete_frames_of_many_proxies_fit_the_limit() {
     let agent = serve_with(|server| server.max_memory(LIMIT)).await;
     let honest_pool = pool_with(AgentPoolConfig::default(), &agent.path).await;
     let honest = HonestCalls::to(&honest_pool);
     let bytes = all_but_the_end(message::REQUEST_HEADERS, 15 * MIB);
-    let before = resident_memory();
+    let memory = MemoryGrowth::watch();
     let mut most = 0;
 
     let mut hostile = Vec::new();
-    for _ in 0..10 * LIMIT / (15 * MIB) {
+    for _ in 0..=10 * LIMIT / (15 * MIB) {
         let mut connection = RawConnection::connect_in(&agent.path, Encoding::Json).await;
         press(&mut connection, &bytes).await;
         hostile.push(connection);
@@ -77,8 +54,7 @@ async fn incomplete_frames_of_many_proxies_fit_the_limit() {
     honest.end().await;
     assert!(agent.control.ended_for_memory() > 0);
     assert!(most > LIMIT / 2, "{most} bytes were charged");
-    let grown = resident_memory().saturating_sub(before);
-    assert!(grown < MOST_RESIDENT, "{grown} bytes");
+    memory.expect_within(MOST_RESIDENT);
     drop(hostile);
     eventually("memory is returned", async || {
         agent.control.memory_used() < MIB
@@ -92,18 +68,18 @@ async fn incomplete_frames_of_many_proxies_fit_the_limit() {
 async fn waiting_events_of_many_proxies_fit_the_limit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("agent.sock");
-    let server = AgentServer::builder(WaitingAgent)
+    let server = AgentServer::builder(WaitingAgent::default())
         .listen(path.display().to_string())
         .max_memory(LIMIT);
     let control = server.control();
     tokio::spawn(server.bind().await.unwrap().serve());
     let honest_pool = pool_with(AgentPoolConfig::default(), &path).await;
     let honest = HonestCalls::to(&honest_pool);
-    let before = resident_memory();
+    let memory = MemoryGrowth::watch();
 
     let mut hostile = Vec::new();
     let value = "v".repeat(5 * MIB);
-    for n in 0..40 {
+    for n in 0..43 {
         let mut connection = RawConnection::connect_in(&path, Encoding::Json).await;
         for k in 0..3 {
             let metadata = metadata_text(&format!("{n}-{k}"));
@@ -120,8 +96,8 @@ async fn waiting_events_of_many_proxies_fit_the_limit() {
     }
 
     honest.end().await;
-    let grown = resident_memory().saturating_sub(before);
-    assert!(grown < MOST_RESIDENT, "{grown} bytes");
+    assert!(control.ended_for_memory() > 0);
+    memory.expect_within(MOST_RESIDENT);
     eventually("the limit holds", async || control.memory_used() <= LIMIT).await;
     drop(hostile);
 }
@@ -168,6 +144,8 @@ fn frame_without_progress_ends_its_connection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn incomplete_answers_of_an_agent_fit_the_limit_of_the_pool() {
+    const ANSWER: usize = 15 * MIB;
+    const CONNECTIONS: usize = 10 * LIMIT / ANSWER + 1;
     let good = serve().await;
     let pool_config = config(Encoding::Json)
         .max_memory(LIMIT)
@@ -176,30 +154,43 @@ async fn incomplete_answers_of_an_agent_fit_the_limit_of_the_pool() {
     let honest = HonestCalls::to(&pool);
     let hostile = RawAgent::listen();
     let path = hostile.path.to_str().unwrap().to_owned();
-    tokio::spawn(async move {
-        loop {
-            let connection = hostile.accept_in(Encoding::Json).await;
-            let mut socket = connection.into_std();
-            // On a thread of its own, until the pool closes the connection.
-            std::thread::spawn(move || {
-                let bytes = all_but_the_end(message::AGENT_RESPONSE, 15 * MIB);
-                let _ = std::io::Write::write_all(&mut socket, &bytes);
-                let _ = std::io::Read::read_to_end(&mut socket, &mut Vec::new());
-            });
-        }
-    });
-    let config = AgentConfig::new("hostile", path);
+    let bytes: Arc<[u8]> = all_but_the_end(message::AGENT_RESPONSE, ANSWER).into();
+    let memory = MemoryGrowth::watch();
+    let sent = Arc::<AtomicUsize>::default();
+    let pressing = {
+        let sent = Arc::clone(&sent);
+        tokio::spawn(async move {
+            loop {
+                let connection = hostile.accept_in(Encoding::Json).await;
+                let mut socket = connection.into_std();
+                let (bytes, sent) = (Arc::clone(&bytes), Arc::clone(&sent));
+                // On a thread of its own, until the pool closes the connection.
+                std::thread::spawn(move || {
+                    let _ = std::io::Write::write_all(&mut socket, &bytes);
+                    sent.fetch_add(1, Ordering::Relaxed);
+                    let _ = std::io::Read::read_to_end(&mut socket, &mut Vec::new());
+                });
+            }
+        })
+    };
+    let config = AgentConfig::new("hostile", path).connections(CONNECTIONS);
     let _hostile = pool.add(config).await.unwrap();
     let mut most = 0;
-    eventually("connections were ended", async || {
-        let metrics = pool.metrics().snapshot();
-        most = most.max(metrics.memory_bytes);
-        metrics.connections_ended_for_memory_total >= 3
-    })
+    eventually(
+        "ten times the limit is sent, and connections end",
+        async || {
+            let metrics = pool.metrics().snapshot();
+            most = most.max(metrics.memory_bytes);
+            let is_sent = sent.load(Ordering::Relaxed) >= CONNECTIONS;
+            is_sent && metrics.connections_ended_for_memory_total >= 3
+        },
+    )
     .await;
 
     honest.end().await;
+    assert!(!pressing.is_finished(), "the hostile agent failed");
     assert!(most > LIMIT as u64 / 2);
+    memory.expect_within(MOST_RESIDENT);
     let metrics = pool.metrics().snapshot();
     assert_eq!(metrics.memory_limit_bytes, LIMIT as u64);
     let text = pool.metrics().to_prometheus("tollgate");
@@ -243,16 +234,15 @@ async fn notices_that_nobody_takes_fit_the_limit_of_the_pool() {
         "agent_id": "a", "timestamp_ms": 1, "interval_ms": 1, "gauges": [], "histograms": [],
         "counters": [{"name": "n".repeat(MIB / 2), "labels": {}, "value": 1}],
     });
-    for _ in 0..80 {
-        connection
-            .send_value(message::METRICS_REPORT, &report)
-            .await;
+    let report = frame(message::METRICS_REPORT, report.to_string().as_bytes());
+    for _ in 0..160 {
+        connection.send_bytes(&report).await;
     }
     connection.sync().await;
     let metrics = pool.metrics().snapshot();
     assert!(metrics.memory_bytes <= 8 * MIB as u64);
     assert!(metrics.memory_bytes > 2 * MIB as u64);
-    assert!(metrics.total.faults.unexpected_messages > 70);
+    assert!(metrics.total.faults.unexpected_messages > 140);
 
     let received = notices.recv().await.unwrap();
     assert!(matches!(received, AgentNotice::Metrics { .. }));
@@ -269,12 +259,14 @@ async fn notices_that_nobody_takes_fit_the_limit_of_the_pool() {
 
 #[tokio::test]
 async fn proxy_that_is_gone_is_noticed_while_its_session_does_not_read() {
+    const CONNECTIONS: usize = 40;
     let agent = serve_with(|server| server.max_concurrent_per_connection(1)).await;
+    let before = descriptors();
     let mut connections = Vec::new();
-    for n in 0..4 {
+    for n in 0..CONNECTIONS {
         let mut connection = RawConnection::connect_in(&agent.path, Encoding::Json).await;
         // One event whose handler waits, and more than the session reads.
-        for k in 0..n {
+        for k in 0..n % 4 {
             let event = serde_json::json!({
                 "metadata": metadata(&format!("{n}-{k}")), "method": "GET", "uri": "/wait",
                 "headers": {},
@@ -286,37 +278,38 @@ async fn proxy_that_is_gone_is_noticed_while_its_session_does_not_read() {
         connections.push(connection);
     }
     eventually("the handlers wait", async || {
-        agent.seen.lock().unwrap().len() >= 3
+        agent.seen.lock().unwrap().len() >= CONNECTIONS * 3 / 4
     })
     .await;
     let started = Instant::now();
     drop(connections);
     eventually("the sessions have ended", async || {
-        agent.control.connections() == 0
+        agent.control.connections() == 0 && descriptors() <= before
     })
     .await;
     assert!(started.elapsed() < Duration::from_secs(3));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn payload_full_of_values_is_rejected_before_it_is_parsed() {
     let agent = serve().await;
+    let honest_pool = pool_with(AgentPoolConfig::default(), &agent.path).await;
+    let honest = HonestCalls::to(&honest_pool);
     let mut connection = RawConnection::connect_in(&agent.path, Encoding::Json).await;
     let values = "0,".repeat(7 * MIB);
     let event = format!(
         r#"{{"metadata":{},"method":"GET","uri":"/","headers":{{}},"x":[{values}0]}}"#,
         metadata_text("c-1")
     );
-    let before = resident_memory();
-    connection
-        .send(message::REQUEST_HEADERS, event.as_bytes())
-        .await;
+    let event = frame(message::REQUEST_HEADERS, event.as_bytes());
+    let memory = MemoryGrowth::watch();
+    connection.send_bytes(&event).await;
     let (number, answer) = connection.message().await;
     assert_eq!(number, message::AGENT_RESPONSE);
     assert_ne!(answer["decision"], "allow");
     assert_eq!(answer["audit"]["custom"]["correlation_id"], "c-1");
-    let grown = resident_memory().saturating_sub(before);
-    assert!(grown < 64 * MIB, "{grown} bytes");
+    memory.expect_within(64 * MIB);
+    honest.end().await;
 }
 
 fn metadata_text(id: &str) -> String {

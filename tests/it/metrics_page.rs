@@ -1,5 +1,6 @@
 //! The page of reported metrics is bounded by its bytes, for each agent and in all.
 
+use crate::common::MemoryGrowth;
 use std::collections::HashMap;
 use tollgate::control::{CounterMetric, HistogramBucket, HistogramMetric, MetricsReport};
 use tollgate::metrics::{
@@ -61,15 +62,43 @@ fn a_report_within_the_limits_of_its_series_does_not_exceed_the_page() {
     assert!(page.contains(counted));
 }
 
+/// Returns a report of so many histograms, each of which fits into the limit of an agent.
+fn medium_report(histograms: usize) -> MetricsReport {
+    let mut report = MetricsReport::new("ignored", 1000);
+    report.histograms = (0..histograms).map(medium_histogram).collect();
+    report
+}
+
+#[test]
+fn many_series_of_an_agent_do_not_exceed_its_part_of_the_page() {
+    let collector = MetricsCollector::new();
+    let report = medium_report(600);
+    let memory = MemoryGrowth::watch();
+    collector.record_from("hostile", &report);
+    collector.record_from("small", &small_report());
+
+    let page = collector.export_prometheus();
+    memory.expect_within(16 * MIB);
+    assert!(
+        page.len() > MIB && page.len() < 3 * MIB,
+        "{} bytes",
+        page.len()
+    );
+    assert!(page.contains("small_total{agent_id=\"small\"} 7"));
+    assert!(collector.dropped().get(DropReason::TooManyBytes) > 500);
+}
+
 #[test]
 fn agents_together_do_not_exceed_the_page() {
+    const AGENTS: usize = 80;
     let collector = MetricsCollector::new();
-    let mut report = MetricsReport::new("ignored", 1000);
-    report.histograms = (0..60).map(medium_histogram).collect();
-    for agent in 0..20 {
+    let report = medium_report(60);
+    let memory = MemoryGrowth::watch();
+    for agent in 0..AGENTS {
         collector.record_from(&format!("agent-{agent}"), &report);
     }
     let page = collector.export_prometheus();
+    memory.expect_within(100 * MIB);
     assert!(
         page.len() > 8 * MIB && page.len() < 20 * MIB,
         "{} bytes",
@@ -77,7 +106,7 @@ fn agents_together_do_not_exceed_the_page() {
     );
 
     // Agents that are forgotten make room.
-    for agent in 0..20 {
+    for agent in 0..AGENTS {
         collector.forget_agent(&format!("agent-{agent}"));
     }
     collector.record_from("small", &small_report());

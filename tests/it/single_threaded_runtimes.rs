@@ -1,7 +1,6 @@
 //! One pool shared by several single-threaded runtimes, as Pingora runs them.
 
 use crate::common::*;
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
@@ -38,26 +37,11 @@ async fn exchanges(pool: &AgentPool, worker: usize) -> usize {
     answered
 }
 
-/// Serves an agent on its own thread until the test ends.
-fn agent_at(path: &Path) {
-    let (path, (listening, listens)) = (path.to_owned(), std::sync::mpsc::channel());
-    thread::spawn(move || {
-        worker().block_on(async {
-            let server = tollgate::AgentServer::builder(RuleAgent::default())
-                .listen(path.display().to_string());
-            let server = server.bind().await.unwrap();
-            listening.send(()).unwrap();
-            server.serve().await.unwrap();
-        });
-    });
-    listens.recv().unwrap();
-}
-
 #[test]
 fn workers_share_connections_of_another_runtime() {
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("agent.sock");
-    agent_at(&path);
+    serve_on_thread(&path, RuleAgent::default());
 
     let pool = AgentPool::with_config(config());
     let opener = worker();
@@ -90,7 +74,7 @@ fn workers_share_connections_of_another_runtime() {
 fn workers_continue_after_the_opening_runtime_ends() {
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("agent.sock");
-    agent_at(&path);
+    serve_on_thread(&path, RuleAgent::default());
 
     let pool = AgentPool::with_config(config());
     let opener = worker();

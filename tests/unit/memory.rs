@@ -51,7 +51,7 @@ fn largest_connections_end_beyond_the_limit() {
     let budget = MemoryBudget::new(10 * MIB);
     let mut all = accounts(&budget, [MIB, 4 * MIB, 3 * MIB, MIB]);
     assert!(all.iter().all(|account| !account.is_ended()));
-    all[0].set(8 * MIB);
+    all[0].set(100 * MIB);
     let ended: Vec<_> = all.iter().map(MemoryAccount::is_ended).collect();
     assert_eq!(ended, [true, false, false, false]);
     // What is about to be freed makes no other connection end.
@@ -67,7 +67,8 @@ fn connection_above_its_share_is_slowed_when_memory_is_scarce() {
     let budget = MemoryBudget::new(32 * MIB);
     let [mut large, small] = accounts(&budget, [14 * MIB, MIB]);
     assert!(!large.is_slowed());
-    large.set(16 * MIB);
+    // Ten times its share.
+    large.set(20 * MIB);
     assert!(large.is_slowed() && !small.is_slowed());
     let many: Vec<_> = (0..31).map(|_| budget.open_account(|| {})).collect();
     assert!(small.is_slowed(), "its share is smaller now");

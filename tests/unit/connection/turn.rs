@@ -7,10 +7,14 @@ fn turn_ends_after_many_frames_or_bytes() {
         assert!(!turn.is_over());
         turn.begin_frame(100);
     });
+    (0..9 * MAX_WORK).for_each(|_| {
+        assert!(turn.is_over());
+        turn.begin_frame(100);
+    });
     assert!(turn.is_over());
     for large in [Turn::note_received, Turn::begin_frame] {
         let mut turn = Turn::new();
-        large(&mut turn, 16 * 1024 * 1024);
+        large(&mut turn, 10 * MAX_WORK * WORK_UNIT);
         assert!(turn.is_over());
     }
 }

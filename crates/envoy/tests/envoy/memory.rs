@@ -29,8 +29,8 @@ const HANG: &[u8] = b"\x12\x12\x0a\x10\x0a\x0e\x0a\x05:path\x1a\x05/hang\x5a\x02
 /// Memory that peers may make the agent hold in the tests of that limit.
 const LIMIT: usize = 32 << 20;
 
-/// What the process may hold beside that: the peers, and what the allocator keeps.
-const BESIDE: usize = 64 << 20;
+/// Memory that the process may hold beside that, for the peers and as the allocator keeps some.
+const BESIDE: usize = 96 << 20;
 
 /// Streams that a hostile connection opens. Their bodies of 50,000 bytes fit its window.
 const STREAMS: usize = 150;
@@ -334,7 +334,7 @@ async fn unread_answers_of_one_stream_are_bounded() {
     for _ in 0..100 {
         expect_served(&mut neighbour, 1).await;
         let used = agent.control.memory_used();
-        assert!(used < 4 * 64 * 1024, "{used} bytes");
+        assert!(used < 6 * 64 * 1024, "{used} bytes");
     }
     let logs = agent.logs.all();
     let is_body = |event: &&String| event.starts_with("request");

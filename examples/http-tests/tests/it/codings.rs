@@ -244,6 +244,9 @@ async fn bodies_are_decoded_within_the_limit() {
                             return outcome.rejected_or_broken(502);
                         }
                         outcome.status(502);
+                    })
+                    .pingora("Pingora sends the head first", |outcome| {
+                        outcome.rejected_or_broken(502);
                     }),
             ]);
             let whole = large.clone();

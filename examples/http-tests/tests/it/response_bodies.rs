@@ -1,6 +1,6 @@
 //! Bodies of responses on their way through agents to the client.
 
-use crate::rig::{Case, Event, Via, agent, get, run};
+use crate::rig::{Case, Event, Outcome, Via, agent, get, run};
 use crate::{RESPONSES, allow, is_text, needs_more, replace_responses, set};
 use tollgate::AgentResponse;
 use tollgate_example_settings::BodyMode;
@@ -165,6 +165,10 @@ async fn headers_change_on_the_body_while_the_head_waits() {
 async fn large_bodies_are_held_within_the_limit() {
     // Ten times as much as may be held.
     let large = || "a".repeat(1_000_000);
+    let passed = move |outcome: &Outcome| {
+        outcome.status(200).client_body(large());
+        assert!(is_text(&outcome.seen_response(0), &large()));
+    };
     let mut rows = Vec::new();
     for (mode, is_refused) in MODES.into_iter().zip([false, false, true, true]) {
         rows.push(
@@ -180,8 +184,14 @@ async fn large_bodies_are_held_within_the_limit() {
                     if is_refused {
                         outcome.status(502);
                     } else {
-                        outcome.status(200).client_body(large());
-                        assert!(is_text(&outcome.seen_response(0), &large()));
+                        passed(outcome);
+                    }
+                })
+                .pingora(HEAD_GOES_ON, move |outcome| {
+                    if is_refused {
+                        outcome.rejected_or_broken(502);
+                    } else {
+                        passed(outcome);
                     }
                 }),
         );
