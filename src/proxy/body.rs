@@ -32,7 +32,7 @@ pub struct HeldBody {
     held: usize,
     /// Limit of `held`, in bytes.
     limit: usize,
-    /// Charge of a pool for `held`.
+    /// Charge of a pool or server for the chunks.
     charge: Option<MemoryCharge>,
 }
 
@@ -104,7 +104,7 @@ impl HeldBody {
         if self.held > 0 && self.held.saturating_add(data.len()) > self.limit {
             return Err(BodyError::TooLarge { limit: self.limit });
         }
-        self.resize(self.held + data.len())?;
+        self.resize(self.held + data.len(), self.chunks.len() + 1)?;
         let ascends = self.chunks.last().is_none_or(|(last, _)| *last < index);
         self.has_ascending_indices =
             ascends && (self.has_ascending_indices || self.chunks.is_empty());
@@ -133,15 +133,18 @@ impl HeldBody {
             let at = self
                 .position(index)
                 .ok_or(BodyError::NoSuchChunk { index })?;
-            self.resize(self.held - self.chunks[at].1.len() + data.len())?;
+            let held = self.held - self.chunks[at].1.len() + data.len();
+            self.resize(held, self.chunks.len())?;
             self.chunks[at].1 = data.clone();
         }
         Ok(())
     }
 
-    fn resize(&mut self, held: usize) -> Result<(), BodyError> {
+    fn resize(&mut self, held: usize, chunks: usize) -> Result<(), BodyError> {
+        // Beyond their data, since a chunk may be empty. The first are part of this.
+        let places = chunks.saturating_sub(self.chunks.inline_size()) * size_of::<(u32, Bytes)>();
         if let Some(charge) = &mut self.charge
-            && !charge.resize(held)
+            && !charge.resize(held + places)
         {
             return Err(BodyError::OverMemory);
         }
@@ -185,7 +188,7 @@ impl HeldBody {
     /// Removes all chunks and returns them as one. A single chunk is not copied.
     pub fn release(&mut self) -> Bytes {
         // Less than before is always granted.
-        let _ = self.resize(0);
+        let _ = self.resize(0, 0);
         if let [(_, only)] = &mut self.chunks[..] {
             let only = std::mem::take(only);
             self.chunks.clear();

@@ -102,3 +102,15 @@ fn bodies_of_a_pool_share_its_memory_limit() {
     drop(second);
     assert_eq!(used(), 0);
 }
+
+#[test]
+fn empty_chunks_use_memory_as_well() {
+    const LIMIT: usize = 4000;
+    let pool = AgentPool::with_config(AgentPoolConfig::default().max_memory(LIMIT));
+    let mut held = HeldBody::with_limit(100).charged_to(&pool);
+    let kept = (0..).map(|index| held.keep(index, Bytes::new()));
+    let count = kept.take_while(Result::is_ok).count();
+    assert!((50..=LIMIT / 40 + 2).contains(&count), "{count} chunks");
+    assert_eq!(held.release(), "");
+    assert_eq!(pool.metrics().snapshot().memory_bytes, 0);
+}
