@@ -144,3 +144,27 @@ pub(crate) fn parse_http_uri(text: &str) -> Result<Uri, String> {
         _ => Err("expected an address such as http://127.0.0.1:9100/metrics".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn response_that_is_not_read_ends_with_its_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        peer.write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n")
+            .await
+            .unwrap();
+        let began = Instant::now();
+        // More than the system keeps.
+        serve_one(stream, || "x".repeat(64 << 20)).await;
+        let took = began.elapsed();
+        assert!((10..12).contains(&took.as_secs()), "{took:?}");
+    }
+}
