@@ -235,10 +235,10 @@ pub mod listener {
     #[cfg(feature = "tls")]
     pub use crate::agent::TlsHandshake;
     pub use crate::agent::{
-        Incoming, Listener, NotAsked, OtherSession, SessionMemory, Stream, StreamSocket,
+        Incoming, Listener, NotAsked, OtherSession, SessionMemory, StreamSocket,
     };
     pub use crate::memory::MemoryCharge;
-    pub use crate::transport::DataCounter;
+    pub use crate::transport::{DataCounter, Stream};
 }
 
 /// Parts of an agent's answer beside its decision.

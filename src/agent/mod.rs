@@ -22,5 +22,5 @@ pub use server::Simulated;
 pub use server::TlsHandshake;
 pub use server::{
     AgentServer, AgentServerBuilder, Incoming, Listener, NotAsked, OtherSession, SessionMemory,
-    Stream, StreamSocket,
+    StreamSocket,
 };

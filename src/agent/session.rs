@@ -6,7 +6,7 @@ use super::session_error::SessionError;
 use super::session_handle::{CONNECTION_SIZE, SessionHandle};
 use crate::blocking;
 use crate::connection::link::{Batch, Link};
-use crate::connection::{FrameTimer, Turn};
+use crate::connection::{FrameTimer, Turn, give_way};
 use crate::handler::{AgentHandler, ExchangeOrder};
 use crate::log::log_line;
 use crate::memory::MemoryAccount;
@@ -232,7 +232,7 @@ impl<H: AgentHandler, F: Future<Output = JobResult>> Session<H, F> {
                 return Ok(Received::AtCapacity);
             }
             if turn.is_over() || self.parts.memory.has_to_wait() {
-                cx.waker().wake_by_ref();
+                give_way(cx);
                 return Ok(Received::Interrupted);
             }
             match self

@@ -4,7 +4,7 @@ use super::calls::Command;
 use super::link::LinkReceiver;
 use super::receive_error::ReceiveError;
 use super::slots::Completer;
-use super::{CallEnd, Connection, ConnectionConfig, FrameTimer, SlotValue, Turn};
+use super::{CallEnd, Connection, ConnectionConfig, FrameTimer, SlotValue, Turn, give_way};
 use crate::blocking;
 use crate::clock;
 use crate::memory::MemoryAccount;
@@ -155,7 +155,7 @@ impl Inbound {
             }
             if self.turn.is_over() || self.memory.has_to_wait() {
                 self.turn.end();
-                cx.waker().wake_by_ref();
+                give_way(cx);
                 return Ok(Poll::Pending);
             }
             if self.connection.outbound.is_cheap {

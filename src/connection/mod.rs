@@ -64,7 +64,7 @@ pub use shared_memory::{SharedMemory, SharedMemoryRefusal};
 pub(crate) use shared_state::{Correlation, SharedState};
 pub(crate) use stopwatch::{Sampling, Stopwatch};
 pub(crate) use time_limit::TimeLimit;
-pub(crate) use turn::Turn;
+pub(crate) use turn::{Turn, give_way};
 pub(crate) use upgrade::Offered;
 
 use crate::clock;

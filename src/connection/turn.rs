@@ -1,7 +1,10 @@
 //! The share of one poll: how much a connection does before other tasks run.
 
 use crate::clock;
+use std::pin::pin;
+use std::task::Context;
 use std::time::{Duration, Instant};
+use tokio::task::yield_now;
 
 /// Units of work in a turn. A frame is one, and so is every [`WORK_UNIT`] that is received or
 /// handled.
@@ -61,6 +64,13 @@ impl Turn {
             self.end();
         }
     }
+}
+
+/// Wakes the task again once other tasks have run and the runtime has looked for what arrived.
+pub(crate) fn give_way(cx: &mut Context<'_>) {
+    // A task that wakes itself is polled some 60 times before a runtime of one thread looks for
+    // what arrived, and each time it may take a whole turn.
+    let _ = pin!(yield_now()).poll(cx);
 }
 
 #[cfg(all(test, not(tollgate_loom)))]

@@ -8,6 +8,7 @@ pub(crate) mod grpc;
 mod handshake_limiter;
 mod local;
 mod peer;
+mod quiet_stream;
 #[cfg(target_os = "linux")]
 mod shared;
 #[cfg(feature = "__sim")]
@@ -15,6 +16,7 @@ mod shared;
 pub(crate) mod simulated;
 mod socket;
 mod socket_file;
+mod stream;
 pub(crate) mod tcp;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
@@ -26,6 +28,7 @@ pub(crate) use endpoint::{Endpoint, split_address};
 pub(crate) use handshake_limiter::{HandshakeLimiter, HandshakeSlot, SharedLimiter};
 pub(crate) use peer::{Peer, PeerKey};
 pub(crate) use socket_file::{Existing, FileIdentity, SocketFile};
+pub use stream::Stream;
 pub(crate) use unix::{connect_to_proxy, second_descriptor, split_unix, split_unix_of_agent};
 
 use crate::connection::link::Link;

@@ -10,9 +10,10 @@ use crate::error::BindError;
 use crate::handler::AgentHandler;
 use crate::lock::lock;
 use crate::log::{NO_PEER, log_line};
+use crate::transport::Stream;
 use crate::transport::grpc::{
     Http2Connection, Http2ConnectionState, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_DATA_FRAME,
-    SERVER_WINDOW, SERVICE, Stream, WINDOW,
+    SERVER_WINDOW, SERVICE, WINDOW,
 };
 use crate::transport::tls::Acceptor;
 use charged_service::ChargedService;
@@ -165,8 +166,8 @@ pub(super) async fn begin<H: AgentHandler>(
                 }
             });
         }
-        Socket::Tcp(stream) => Stream::Tcp(stream),
-        Socket::Unix(stream) => Stream::Unix(stream),
+        Socket::Tcp(stream) => Stream::tcp(stream),
+        Socket::Unix(stream) => Stream::unix(stream),
         #[cfg(feature = "__sim")]
         Socket::Simulated(_) => return,
     };
@@ -185,7 +186,7 @@ async fn accept_tls<H: AgentHandler>(
     };
     let handshake = acceptor.accept_stream(stream);
     let stream = sessions.admit(handshake, evicted).await?;
-    Ok(Stream::Tls(Box::new(stream.into())))
+    Ok(Stream::tls(stream.into()))
 }
 
 fn http2_server(max_connections: usize) -> Server {

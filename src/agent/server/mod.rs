@@ -8,7 +8,6 @@ pub(super) mod listener;
 mod other_limits;
 mod other_protocol;
 mod places;
-mod quiet_stream;
 pub(super) mod sessions;
 #[cfg(feature = "__sim")]
 #[path = "../../../tests/simulator/hooks/agent.rs"]
@@ -16,15 +15,17 @@ mod simulated;
 mod stream_socket;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tls")]
+mod tls_handshake;
 
 pub use listener::{Incoming, Listener};
 pub use other_limits::SessionMemory;
 pub use other_protocol::{NotAsked, OtherSession};
 #[cfg(feature = "__sim")]
 pub use simulated::Simulated;
+pub use stream_socket::StreamSocket;
 #[cfg(feature = "tls")]
-pub use stream_socket::TlsHandshake;
-pub use stream_socket::{Stream, StreamSocket};
+pub use tls_handshake::TlsHandshake;
 
 use super::control::AgentControl;
 use super::dial::DialSettings;

@@ -4,16 +4,15 @@ use super::endpoint::{GrpcAddress, GrpcEndpoint, Security};
 use super::messages::{MessageReceiver, rpc_error};
 use super::observed::{ObservedStream, TlsErrorCell};
 use super::pipe::request_pipe;
-use super::stream::Stream;
 use super::{
     GrpcConfig, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_DATA_FRAME, PROCESS_STREAM, WINDOW,
     is_grpc, max_frame,
 };
 use crate::connection::link::{Link, LinkError, LinkPoll, LinkReceiver};
 use crate::error::{ConnectError, TlsFailure};
-use crate::transport::tcp;
 use crate::transport::tls::TlsConfig;
 use crate::transport::unix::connect_stream;
+use crate::transport::{Stream, tcp};
 use crate::wire::Direction;
 use bytes::BytesMut;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -61,17 +60,17 @@ pub(in crate::transport) async fn connect(
 /// Opens the connection below HTTP/2.
 async fn open(endpoint: &GrpcEndpoint, tls: &TlsConfig) -> Result<Stream, ConnectError> {
     let (host, port) = match &endpoint.address {
-        GrpcAddress::Unix(path) => return Ok(Stream::Unix(connect_stream(path).await?)),
+        GrpcAddress::Unix(path) => return Ok(Stream::unix(connect_stream(path).await?)),
         GrpcAddress::Tcp { host, port } => (host, *port),
     };
     if endpoint.security == Security::Plain {
-        return Ok(Stream::Tcp(tcp::connect_stream(host, port).await?));
+        return Ok(Stream::tcp(tcp::connect_stream(host, port).await?));
     }
     let connector = tls
         .http2_connector()
         .map_err(|error| TlsFailure::Other(error.reason().to_owned()))?;
     let stream = connector.connect_http2(host, port).await?;
-    Ok(Stream::Tls(Box::new(stream)))
+    Ok(Stream::tls(stream))
 }
 
 /// Starts HTTP/2 on an open connection. The channel does not reconnect; the pool does that.

@@ -2,10 +2,9 @@
 //! newer connections can evict them.
 
 use super::SERVER_WINDOW;
-use super::stream::Stream;
 use crate::lock::lock;
 use crate::memory::{MemoryAccount, MemoryBudget};
-use crate::transport::{DataCounter, HandshakeLimiter, HandshakeSlot, Peer};
+use crate::transport::{DataCounter, HandshakeLimiter, HandshakeSlot, Peer, Stream};
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};

@@ -13,7 +13,6 @@ mod http2_connection;
 mod messages;
 mod observed;
 mod pipe;
-mod stream;
 
 pub(crate) use charged_body::ChargedBody;
 pub(super) use client::connect;
@@ -23,7 +22,6 @@ pub(crate) use http2_connection::{
 };
 pub(crate) use messages::MessageReceiver;
 pub(crate) use pipe::response_pipe;
-pub(crate) use stream::Stream;
 
 use crate::transport::tls::TlsConfig;
 use crate::wire::MAX_FRAME_LEN;

@@ -1,9 +1,9 @@
 //! Finds out why a server closed a TLS connection. A server may reject the client's certificate
 //! after the handshake; hyper then reports that the connection closed, but not why.
 
-use super::stream::Stream;
 use crate::connection::link::LinkError;
 use crate::error::TlsFailure;
+use crate::transport::Stream;
 use crate::transport::tls::failure_of;
 use std::io;
 use std::pin::Pin;

@@ -4,16 +4,14 @@
 //! work for a call. Looking at the ring instead costs nothing else but the processor, so it is done
 //! only while something is expected, not where it cannot help, and rarely after it was in vain.
 
-use crate::connection::SharedMemory;
+use crate::connection::{SharedMemory, give_way};
 use rustix::thread::sched_getaffinity;
 use std::cell::Cell;
-use std::pin::pin;
 use std::sync::OnceLock;
 use std::task::Context;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::yield_now;
 
 /// Looks at the ring in one poll of the task, with a pause of the processor after each.
 const LOOKS: u32 = 32;
@@ -176,8 +174,7 @@ impl Spin {
             return;
         }
         self.yielded = now;
-        // The first poll defers the waker until the runtime has looked at its I/O.
-        let _ = pin!(yield_now()).poll(cx);
+        give_way(cx);
     }
 }
 
