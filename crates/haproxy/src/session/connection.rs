@@ -13,6 +13,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::task::consume_budget;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tollgate::listener::{OtherSession, SessionMemory};
 
@@ -145,9 +146,13 @@ where
         self.waiting.is_empty() && self.output.is_empty()
     }
 
-    /// Begins all jobs whose frames are complete, within the limits.
+    /// Begins all jobs whose frames are complete, within the limits. Of many small frames, those
+    /// that are left are begun once other tasks have run.
     fn begin_received(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
-        while self.last_status.is_none() && self.may_begin() {
+        while self.last_status.is_none()
+            && self.may_begin()
+            && pin!(consume_budget()).poll(cx).is_ready()
+        {
             let frame = match self.input.next_frame() {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,

@@ -6,6 +6,7 @@ mod allocations;
 mod answers;
 mod bad_input;
 mod ends;
+mod fairness;
 mod foreign;
 mod peer;
 mod properties;
