@@ -42,7 +42,7 @@ fn nonzero_budget_notices_one_more_allocation() {
     let all = 20 * EVENTS / 1_000;
     assert!(check(some, 0, all).is_ok());
     let breach = check(some, 0, all + 1).unwrap_err().to_string();
-    let expected = "201 allocations of 201 bytes for 10000 events, where 20 per 1,000 are allowed";
+    let expected = "61 allocations of 61 bytes for 3000 events, where 20 per 1,000 are allowed";
     assert_eq!(breach, expected);
 }
 

@@ -32,7 +32,7 @@ use tollgate::{AgentPoolConfig, Encoding};
 pub const WARM_UP: u64 = 1_000;
 
 /// Number of events that are counted.
-pub const EVENTS: u64 = 10_000;
+pub const EVENTS: u64 = 3_000;
 
 /// Runtimes that every budget is tested on.
 #[derive(Debug, Clone, Copy)]

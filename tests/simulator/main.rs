@@ -73,13 +73,13 @@ fn summary(plan: &Plan) -> String {
 /// Seeds that one process runs.
 const CHUNK: u64 = 25;
 
-/// Runs `TOLLGATE_SEEDS` seeds (500) from `TOLLGATE_FIRST_SEED` (0), in `TOLLGATE_PROCESSES`
+/// Runs `TOLLGATE_SEEDS` seeds (250) from `TOLLGATE_FIRST_SEED` (0), in `TOLLGATE_PROCESSES`
 /// processes (2) at once. The processes are for speed, and threads would not do: the order in which
 /// the tasks of a runtime end depends on their ids, which are counted for the whole process.
 #[test]
 fn seeds() {
     let first = setting("TOLLGATE_FIRST_SEED").unwrap_or(0);
-    let count = setting("TOLLGATE_SEEDS").unwrap_or(500);
+    let count = setting("TOLLGATE_SEEDS").unwrap_or(250);
     let processes = setting("TOLLGATE_PROCESSES").unwrap_or(2);
     let max_failures = setting("TOLLGATE_FAILURES").unwrap_or(1);
     let next = AtomicU64::new(0);

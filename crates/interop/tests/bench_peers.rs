@@ -65,7 +65,7 @@ fn shared_memory_is_measured_in_every_place() {
 /// Runs a script for as short a time as possible. Returns its output.
 fn run(script: &str, options: &[&str], output: &Path) -> String {
     let done = Command::new(Path::new(SCRIPTS).join(script))
-        .args(["--quick", "--rounds", "1", "--seconds", "0.15"])
+        .args(["--quick", "--rounds", "1", "--seconds", "0.05"])
         .args(options)
         .args(["--no-build", "--output"])
         .arg(output)
