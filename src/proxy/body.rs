@@ -141,7 +141,7 @@ impl HeldBody {
     }
 
     fn resize(&mut self, held: usize, chunks: usize) -> Result<(), BodyError> {
-        // Beyond their data, since a chunk may be empty. The first are part of this.
+        // A chunk takes a place even if it is empty. The first have theirs in this value.
         let places = chunks.saturating_sub(self.chunks.inline_size()) * size_of::<(u32, Bytes)>();
         if let Some(charge) = &mut self.charge
             && !charge.resize(held + places)
