@@ -24,7 +24,8 @@ const MAX_TURN: usize = 64 * 1024;
 /// A connection: one that a [`StreamSocket`](crate::listener::StreamSocket) has accepted, or one of
 /// a client of such a protocol.
 ///
-/// A task that reads much of it lets other tasks run from time to time.
+/// After every 64 KiB without a pause, a read is pending once, so that other tasks of the runtime
+/// run. The task is woken again by itself.
 pub struct Stream {
     kind: StreamKind,
     /// Bytes that were read since other tasks ran.
